@@ -1,0 +1,94 @@
+//! What a change costs from event to operations, without a kernel: it is to be the same in a small
+//! cluster and in a large one.
+
+mod cluster;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use cluster::{Size, events, slice};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use kube_ipvs::engine::{Engine, Work};
+use kube_ipvs::model::{Change, Event, Settings};
+use kube_ipvs::plan::Observed;
+
+/// Works until there is nothing to do, on a kernel that has nothing and does everything. Returns
+/// how many operations that took.
+fn settle(engine: &mut Engine, now: Instant) -> usize {
+    let mut count = 0;
+    while let Some(work) = engine.poll_work(now) {
+        match work {
+            Work::Observe => engine.handle_observed(Observed::default(), now),
+            Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
+            Work::Apply(plan) => {
+                count += plan.operations().len();
+                let outcomes = plan.operations().iter().map(|_| Ok(())).collect();
+                engine.handle_outcomes(&plan, outcomes, now);
+            }
+        }
+    }
+    count
+}
+
+fn built(events: Vec<Event>, now: Instant) -> (Engine, usize) {
+    let mut engine = Engine::new(&Settings::for_node("n1"), None);
+    events.into_iter().for_each(|event| engine.handle_event(event));
+    let operations = settle(&mut engine, now);
+    (engine, operations)
+}
+
+/// One endpoint comes or goes, in one slice after another.
+fn one_slice_change(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one slice changes");
+    group.sample_size(20).measurement_time(Duration::from_secs(2));
+    let sizes = [
+        ("1,000 services of 10", Size { services: 1_000, slices: 1, endpoints: 10 }),
+        ("10,000 services of 10", Size { services: 10_000, slices: 1, endpoints: 10 }),
+        ("50,000 services of 10", Size { services: 50_000, slices: 1, endpoints: 10 }),
+        ("a service of 100 in 1 slice", Size { services: 1, slices: 1, endpoints: 100 }),
+        ("a service of 5,000 in 50 slices", Size { services: 1, slices: 50, endpoints: 100 }),
+    ];
+    for (name, size) in sizes {
+        let now = Instant::now();
+        let (mut engine, _) = built(events(size), now);
+        let mut round = 0;
+        let next = |round: &mut u32| {
+            let total = size.services * size.slices;
+            // Far apart, so that caches help no more than they would; each lap the other way.
+            let (lap, at) = (*round / total, (*round % total).wrapping_mul(7_919) % total);
+            *round += 1;
+            let endpoints = size.endpoints + (lap + 1) % 2;
+            slice(size, at / size.slices, at % size.slices, endpoints)
+        };
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter_batched(
+                || Event::Slice(Change::Apply(next(&mut round))),
+                |event| {
+                    engine.handle_event(event);
+                    assert_ne!(settle(&mut engine, now), 0);
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// From all objects to all operations.
+fn full_build(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("first sync");
+    group.sample_size(10).measurement_time(Duration::from_secs(5));
+    let size = Size { services: 10_000, slices: 1, endpoints: 10 };
+    let events = events(size);
+    group.bench_function("10,000 services of 10", |bencher| {
+        bencher.iter_batched(
+            || events.clone(),
+            |events| black_box(built(events, Instant::now())),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, one_slice_change, full_build);
+criterion_main!(benches);

@@ -1,0 +1,29 @@
+//! An endpoint that keeps established connections only.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Backend;
+
+/// An endpoint that keeps established connections only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+}
+
+impl From<&Backend> for EndpointView {
+    fn from(backend: &Backend) -> Self {
+        Self { address: backend.address, port: backend.port }
+    }
+}
+
+impl fmt::Display for EndpointView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}

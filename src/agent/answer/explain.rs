@@ -1,0 +1,183 @@
+//! Where a connection goes, as told to others.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::EndpointView;
+use crate::explain::{Candidate, Explanation};
+
+/// An [`Explanation`] as `explain -o json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainView {
+    /// `ADDR:PORT/protocol`.
+    pub destination: String,
+    /// An address, or `node`.
+    pub from: String,
+    /// `namespace/name:portname`, without the colon where the port has no name.
+    pub service: Option<String>,
+    /// `ClusterIP`, `ExternalIP`, `LoadBalancer` or `NodePort`.
+    pub frontend: Option<String>,
+    /// `forward`, `reject`, `drop` or `pass`.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// The kernel's name of it.
+    pub scheduler: Option<String>,
+    /// How long the client stays with its backend.
+    pub affinity_seconds: Option<u32>,
+    /// Those that take new connections, sorted by address and port.
+    pub backends: Vec<CandidateView>,
+    /// Those that keep established connections only, sorted by address and port.
+    pub draining: Vec<EndpointView>,
+}
+
+/// A backend that may get the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CandidateView {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its share of new connections.
+    pub weight: u16,
+    /// Whether the source address is translated on the way to it.
+    pub masquerade: bool,
+}
+
+impl From<&Explanation> for ExplainView {
+    fn from(explanation: &Explanation) -> Self {
+        let service = explanation.service.as_ref().map(|(key, port)| match port.as_str() {
+            "" => key.to_string(),
+            port => format!("{key}:{port}"),
+        });
+        Self {
+            destination: explanation.destination.to_string(),
+            from: explanation.from.to_string(),
+            service,
+            frontend: explanation.frontend.map(|kind| kind.to_string()),
+            verdict: explanation.verdict.to_string(),
+            reason: explanation.reason.clone(),
+            scheduler: explanation.scheduler.map(|scheduler| scheduler.to_string()),
+            affinity_seconds: explanation.affinity_seconds,
+            backends: explanation.backends.iter().map(CandidateView::from).collect(),
+            draining: explanation.draining.iter().map(EndpointView::from).collect(),
+        }
+    }
+}
+
+impl From<&Candidate> for CandidateView {
+    fn from(Candidate { backend, masquerade }: &Candidate) -> Self {
+        Self {
+            address: backend.address,
+            port: backend.port,
+            weight: backend.weight,
+            masquerade: *masquerade,
+        }
+    }
+}
+
+impl fmt::Display for ExplainView {
+    /// Some lines for people, the verdict first.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} from {}: {}", self.destination, self.from, self.verdict)?;
+        writeln!(f, "  because    {}", self.reason)?;
+        if let Some(service) = &self.service {
+            writeln!(f, "  service    {service}")?;
+        }
+        if let Some(scheduler) = &self.scheduler {
+            writeln!(f, "  scheduler  {scheduler}")?;
+        }
+        if let Some(seconds) = self.affinity_seconds {
+            writeln!(f, "  affinity   {seconds} s")?;
+        }
+        for backend in &self.backends {
+            writeln!(f, "  backend    {backend}")?;
+        }
+        for endpoint in &self.draining {
+            writeln!(f, "  draining   {endpoint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CandidateView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} weight {}", SocketAddr::new(self.address, self.port), self.weight)?;
+        if self.masquerade { f.write_str(", masqueraded") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::explain::{Source, Verdict};
+    use crate::model::{Backend, FrontendKind, Scheduler, ServiceKey};
+
+    fn explanation() -> Explanation {
+        let backend = |address: &str, weight| Backend {
+            address: address.parse().unwrap(),
+            port: 53,
+            weight,
+            local: false,
+        };
+        Explanation {
+            destination: "10.96.0.10:53/udp".parse().unwrap(),
+            from: Source::Address("10.244.1.5".parse().unwrap()),
+            service: Some((ServiceKey::new("kube-system", "kube-dns"), "dns".to_owned())),
+            frontend: Some(FrontendKind::ClusterIp),
+            verdict: Verdict::Forward,
+            reason: "ClusterIP front end of the Service".to_owned(),
+            scheduler: Some(Scheduler::Rr),
+            affinity_seconds: None,
+            backends: vec![Candidate { backend: backend("10.244.1.7", 1), masquerade: false }],
+            draining: vec![backend("10.244.2.9", 0)],
+        }
+    }
+
+    #[test]
+    fn json_is_the_documented_one() {
+        let view = ExplainView::from(&explanation());
+        let json = concat!(
+            r#"{"destination":"10.96.0.10:53/udp","from":"10.244.1.5","#,
+            r#""service":"kube-system/kube-dns:dns","frontend":"ClusterIP","#,
+            r#""verdict":"forward","reason":"ClusterIP front end of the Service","#,
+            r#""scheduler":"rr","affinitySeconds":null,"#,
+            r#""backends":[{"address":"10.244.1.7","port":53,"weight":1,"masquerade":false}],"#,
+            r#""draining":[{"address":"10.244.2.9","port":53}]}"#
+        );
+        assert_eq!(serde_json::to_string(&view).unwrap(), json);
+        assert_eq!(serde_json::from_str::<ExplainView>(json).unwrap(), view);
+    }
+
+    #[test]
+    fn unnamed_port_has_no_colon() {
+        let mut explanation = explanation();
+        explanation.service = Some((ServiceKey::new("a", "b"), String::new()));
+        assert_eq!(ExplainView::from(&explanation).service.as_deref(), Some("a/b"));
+    }
+
+    #[test]
+    fn fields_of_a_newer_agent_are_left_aside() {
+        let mut json = serde_json::to_value(ExplainView::from(&explanation())).unwrap();
+        json["zone"] = "here".into();
+        assert!(serde_json::from_value::<ExplainView>(json).is_ok());
+    }
+
+    #[test]
+    fn text_leads_with_the_verdict() {
+        let text = ExplainView::from(&explanation()).to_string();
+        insta::assert_snapshot!(text, @r"
+        10.96.0.10:53/udp from 10.244.1.5: forward
+          because    ClusterIP front end of the Service
+          service    kube-system/kube-dns:dns
+          scheduler  rr
+          backend    10.244.1.7:53 weight 1
+          draining   10.244.2.9:53
+        ");
+    }
+}

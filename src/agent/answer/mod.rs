@@ -1,0 +1,16 @@
+//! What the running agent answers to `status` and `explain`: JSON of a stable shape, and text.
+//!
+//! Fields are only ever added, and words are plain strings, so that an older command line reads a
+//! newer agent's answers.
+
+mod endpoint;
+mod explain;
+mod status;
+mod status_text;
+
+pub use endpoint::EndpointView;
+pub use explain::{CandidateView, ExplainView};
+pub use status::{
+    BackendView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusTotals,
+    StatusView, TargetsView, TroubleView, status,
+};

@@ -1,0 +1,272 @@
+//! What the running agent holds, as told to others.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::EndpointView;
+use crate::agent::timestamp::rfc3339;
+use crate::engine::Engine;
+use crate::model::{Backend, Frontend, Masquerade, Pool, Program, Refusal, ServiceKey, Target};
+use crate::plan::Setback;
+
+/// What the engine holds at one moment. Cheap to take: backends are shared, not copied, so that
+/// a question does not keep the engine from its work.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    node: String,
+    synced: bool,
+    last_sync: Option<SystemTime>,
+    services: Vec<(ServiceKey, Program)>,
+    setbacks: Vec<(Setback, u32)>,
+}
+
+/// Takes what the engine holds. `last_sync` is when the kernel last was as desired.
+#[must_use]
+pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
+    let programs = engine.programs();
+    let services = programs.services().map(|(key, program)| (key.clone(), program.clone()));
+    let setbacks = engine.setbacks().map(|(setback, attempts)| (setback.clone(), attempts));
+    Snapshot {
+        node: programs.surroundings().settings.node_name.to_string(),
+        synced: engine.is_synced(),
+        last_sync,
+        services: services.collect(),
+        setbacks: setbacks.collect(),
+    }
+}
+
+/// A [`Snapshot`] as `status -o json` prints it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusView {
+    /// The node's name.
+    pub node: String,
+    /// Whether the first full sync is done.
+    pub synced: bool,
+    /// When the kernel last was as desired, in RFC 3339.
+    pub last_sync: Option<String>,
+    /// How much there is of everything.
+    pub totals: StatusTotals,
+    /// What failed and will be tried again, sorted by what it is about.
+    pub troubles: Vec<TroubleView>,
+    /// Sorted by namespace and name.
+    pub services: Vec<ServiceView>,
+}
+
+/// How much there is of everything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StatusTotals {
+    pub services: usize,
+    pub frontends: usize,
+    pub pools: usize,
+    /// Those that take new connections, of all pools.
+    pub backends: usize,
+    /// Those that keep established connections only, of all pools.
+    pub draining: usize,
+    pub refusals: usize,
+    pub troubles: usize,
+}
+
+/// What one Service has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// `namespace/name`.
+    pub service: String,
+    /// Sorted by address.
+    pub frontends: Vec<FrontendView>,
+    /// Sorted by address.
+    pub pools: Vec<PoolView>,
+    /// Front ends that it asks for and does not get.
+    pub refusals: Vec<RefusalView>,
+}
+
+/// Where clients knock.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FrontendView {
+    /// `ADDR:PORT/protocol`.
+    pub address: String,
+    /// `ClusterIP`, `ExternalIP`, `LoadBalancer` or `NodePort`.
+    pub kind: String,
+    /// Name of the Service port, empty where it has none.
+    pub port: String,
+    /// What becomes of a new connection, by client.
+    pub targets: TargetsView,
+    /// Whose source address is translated: `never`, `unlessPod`, `ownProcesses` or `always`.
+    pub masquerade: String,
+    /// Ranges that may connect; `null` for anyone.
+    pub sources: Option<Vec<String>>,
+}
+
+/// What becomes of a new connection: the address of a pool, `reject` or `drop`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TargetsView {
+    /// Of this node's pods.
+    pub pods: String,
+    /// Of processes in the node's own network.
+    pub node: String,
+    /// Of everybody else.
+    pub outside: String,
+}
+
+/// A virtual server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolView {
+    /// `ADDR:PORT/protocol`.
+    pub address: String,
+    /// The kernel's name of it.
+    pub scheduler: String,
+    /// How long a client stays with its backend.
+    pub affinity_seconds: Option<u32>,
+    /// Those that take new connections, sorted by address and port.
+    pub backends: Vec<BackendView>,
+    /// Those that keep established connections only, sorted by address and port.
+    pub draining: Vec<EndpointView>,
+}
+
+/// A backend that takes new connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BackendView {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its share of new connections.
+    pub weight: u16,
+    /// Whether it is on this node.
+    pub local: bool,
+}
+
+/// A front end that a Service asks for and does not get.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusalView {
+    /// `ADDR:PORT/protocol`.
+    pub address: String,
+    /// As of a front end.
+    pub kind: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What failed and will be tried again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TroubleView {
+    /// The operation, as the equivalent command line.
+    pub operation: String,
+    /// What went wrong.
+    pub message: String,
+    /// How often in a row.
+    pub attempts: u32,
+}
+
+impl From<Snapshot> for StatusView {
+    fn from(snapshot: Snapshot) -> Self {
+        let Snapshot { node, synced, last_sync, mut services, mut setbacks } = snapshot;
+        services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        setbacks.sort_unstable_by_key(|(setback, _)| setback.key);
+        let services: Vec<_> = services.iter().map(ServiceView::from).collect();
+        let troubles: Vec<_> = setbacks.iter().map(TroubleView::from).collect();
+        let totals = StatusTotals { troubles: troubles.len(), ..StatusTotals::of(&services) };
+        Self { node, synced, last_sync: last_sync.map(rfc3339), totals, troubles, services }
+    }
+}
+
+impl StatusTotals {
+    fn of(services: &[ServiceView]) -> Self {
+        let mut totals = Self { services: services.len(), ..Self::default() };
+        for service in services {
+            totals.frontends += service.frontends.len();
+            totals.refusals += service.refusals.len();
+            totals.pools += service.pools.len();
+            for pool in &service.pools {
+                totals.backends += pool.backends.len();
+                totals.draining += pool.draining.len();
+            }
+        }
+        totals
+    }
+}
+
+impl From<&(ServiceKey, Program)> for ServiceView {
+    fn from((key, program): &(ServiceKey, Program)) -> Self {
+        Self {
+            service: key.to_string(),
+            frontends: program.frontends.iter().map(FrontendView::from).collect(),
+            pools: program.pools.iter().map(PoolView::from).collect(),
+            refusals: program.refusals.iter().map(RefusalView::from).collect(),
+        }
+    }
+}
+
+impl From<&Frontend> for FrontendView {
+    fn from(frontend: &Frontend) -> Self {
+        let target = |target| match target {
+            Target::Pool(address) => address.to_string(),
+            Target::Reject => "reject".to_owned(),
+            Target::Drop => "drop".to_owned(),
+        };
+        let masquerade = match frontend.masquerade {
+            Masquerade::Never => "never",
+            Masquerade::UnlessPod => "unlessPod",
+            Masquerade::OwnProcesses => "ownProcesses",
+            Masquerade::Always => "always",
+        };
+        let sources = frontend.sources.as_deref();
+        Self {
+            address: frontend.address.to_string(),
+            kind: frontend.kind.to_string(),
+            port: frontend.port_name.to_string(),
+            targets: TargetsView {
+                pods: target(frontend.pods),
+                node: target(frontend.node),
+                outside: target(frontend.outside),
+            },
+            masquerade: masquerade.to_owned(),
+            sources: sources.map(|ranges| ranges.iter().map(ToString::to_string).collect()),
+        }
+    }
+}
+
+impl From<&Pool> for PoolView {
+    fn from(Pool { server, backends }: &Pool) -> Self {
+        let (draining, serving): (Vec<_>, Vec<_>) =
+            backends.sorted().into_iter().partition(Backend::is_draining);
+        Self {
+            address: server.address.to_string(),
+            scheduler: server.scheduler.to_string(),
+            affinity_seconds: server.affinity_seconds,
+            backends: serving.iter().map(BackendView::from).collect(),
+            draining: draining.iter().map(EndpointView::from).collect(),
+        }
+    }
+}
+
+impl From<&Backend> for BackendView {
+    fn from(backend: &Backend) -> Self {
+        let Backend { address, port, weight, local } = *backend;
+        Self { address, port, weight, local }
+    }
+}
+
+impl From<&Refusal> for RefusalView {
+    fn from(Refusal { address, kind, reason }: &Refusal) -> Self {
+        let (address, kind) = (address.to_string(), kind.to_string());
+        Self { address, kind, reason: reason.to_string() }
+    }
+}
+
+impl From<&(Setback, u32)> for TroubleView {
+    fn from((setback, attempts): &(Setback, u32)) -> Self {
+        Self {
+            operation: setback.operation.to_string(),
+            message: setback.message.clone(),
+            attempts: *attempts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Asks the agent that runs on this node; blocking, for the command line.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::answer::{ExplainView, StatusView};
+use crate::explain::Source;
+use crate::model::VirtualAddress;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than the agent lets a question wait.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// Largest answer that is read, in bytes.
+const LARGEST_ANSWER: u64 = 1 << 30;
+
+/// Why the agent's answer is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there.
+    #[error(
+        "no agent answers at {address}: {source}; is it running, and is this its \
+         metricsBindAddress?"
+    )]
+    Connect {
+        /// Where it was looked for.
+        address: SocketAddr,
+        /// Why it was not found.
+        source: io::Error,
+    },
+    /// The connection broke or timed out.
+    #[error("the agent at {address} does not answer: {source}; see its log")]
+    Read {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// What broke.
+        source: io::Error,
+    },
+    /// It answered that it cannot tell.
+    #[error("the agent at {address} answers with status {status}: {message}")]
+    Refused {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        message: String,
+    },
+    /// Whatever answered is not the agent, or one of a very different version.
+    #[error(
+        "what answers at {address} is not this agent: {reason}; is this its metricsBindAddress?"
+    )]
+    NotOurs {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+/// The running agent, as found at its metrics address.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    address: SocketAddr,
+}
+
+impl Client {
+    /// The agent that binds its metrics to `address`; one that binds to all addresses is asked at
+    /// the loopback address.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        Self { address: SocketAddr::new(ip, address.port()) }
+    }
+
+    /// What the agent holds.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not run there or cannot answer.
+    pub fn status(&self) -> Result<StatusView, ClientError> {
+        self.get_json("/status")
+    }
+
+    /// Where a new connection would go.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not run there or cannot answer.
+    pub fn explain(
+        &self,
+        destination: VirtualAddress,
+        from: Source,
+    ) -> Result<ExplainView, ClientError> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("destination", &destination.to_string())
+            .append_pair("from", &from.to_string())
+            .finish();
+        self.get_json(&format!("/explain?{query}"))
+    }
+
+    /// The body of the answer to a path, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not run there, or answers with another status than 200.
+    pub fn get(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+        let address = self.address;
+        let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
+            .map_err(|source| ClientError::Connect { address, source })?;
+        let answer = exchange(stream, address, path)
+            .map_err(|source| ClientError::Read { address, source })?;
+        let not_ours = || ClientError::NotOurs { address, reason: "not an HTTP answer".to_owned() };
+        let (status, body) = split(&answer).ok_or_else(not_ours)?;
+        match status {
+            200 => Ok(body.to_vec()),
+            _ => {
+                let message = String::from_utf8_lossy(body).trim().to_owned();
+                Err(ClientError::Refused { address, status, message })
+            }
+        }
+    }
+
+    fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let body = self.get(path)?;
+        serde_json::from_slice(&body).map_err(|error| ClientError::NotOurs {
+            address: self.address,
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// Asks in HTTP/1.0, whose answers come whole and end with the connection.
+fn exchange(mut stream: TcpStream, address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    stream.set_write_timeout(Some(READ_TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// Status and body; the body must be as long as the head says.
+fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let body = &answer[end + 4..];
+    let (first, headers) = head.split_once("\r\n")?;
+    let status = first.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    let length = headers.split("\r\n").find_map(|header| {
+        let (name, value) = header.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    (length == Some(body.len())).then_some((status, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_split() {
+        let answer = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
+        assert_eq!(split(answer), Some((503, b"busy".as_slice())));
+        for broken in [
+            "",
+            "SSH-2.0-OpenSSH\r\n",
+            "HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\ncut off",
+            "HTTP/1.0 200 OK\r\nDate: now\r\n\r\nof no length",
+            "HTTP/1.0\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            assert_eq!(split(broken.as_bytes()), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_are_asked_at_loopback() {
+        let asked =
+            |address: &str| address.parse().map(|address| Client::new(address).address.to_string());
+        assert_eq!(asked("0.0.0.0:10249").as_deref(), Ok("127.0.0.1:10249"));
+        assert_eq!(asked("[::]:10249").as_deref(), Ok("[::1]:10249"));
+        assert_eq!(asked("10.0.0.1:9").as_deref(), Ok("10.0.0.1:9"));
+    }
+}

@@ -1,0 +1,77 @@
+//! What the configuration of connection tracking means on this machine.
+
+use std::time::Duration;
+
+use crate::config::Conntrack;
+use crate::kernel::sysctl::Wish;
+
+/// The most entries that are asked for, however many processors there are.
+const HIGHEST: u32 = 1 << 20;
+/// Entries per bucket of the hash table.
+const ENTRIES_PER_BUCKET: u32 = 4;
+
+/// The kernel settings on a machine with that many processors. The table grows before the
+/// limit of its entries does. Sizes are minima: whoever made the table larger had a reason,
+/// and a full one stalls every new connection.
+pub(super) fn wishes(conntrack: &Conntrack, processors: usize) -> Vec<Wish> {
+    let size = |path, value: u32| Wish { path, value: value.into(), is_minimum: true };
+    let exact = |path, value| Wish { path, value, is_minimum: false };
+    let time = |path, value: Option<Duration>| value.map(|value| exact(path, value.as_secs()));
+    let max = entries(conntrack, processors);
+    [
+        max.map(|max| size("net/netfilter/nf_conntrack_buckets", max / ENTRIES_PER_BUCKET)),
+        max.map(|max| size("net/netfilter/nf_conntrack_max", max)),
+        time("net/netfilter/nf_conntrack_tcp_timeout_established", conntrack.tcp_established),
+        time("net/netfilter/nf_conntrack_tcp_timeout_close_wait", conntrack.tcp_close_wait),
+        conntrack.tcp_be_liberal.then(|| exact("net/netfilter/nf_conntrack_tcp_be_liberal", 1)),
+        time("net/netfilter/nf_conntrack_udp_timeout", conntrack.udp),
+        time("net/netfilter/nf_conntrack_udp_timeout_stream", conntrack.udp_stream),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The number of entries on a machine with that many processors.
+fn entries(conntrack: &Conntrack, processors: usize) -> Option<u32> {
+    if conntrack.max_per_core == 0 {
+        return None;
+    }
+    let processors = u32::try_from(processors).unwrap_or(u32::MAX);
+    Some(conntrack.max_per_core.saturating_mul(processors).max(conntrack.min).min(HIGHEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_room_as_with_kube_proxy() {
+        let cases = [(1, 131_072), (8, 262_144), (256, 1_048_576)];
+        for (processors, max) in cases {
+            assert_eq!(entries(&Conntrack::default(), processors), Some(max), "{processors}");
+        }
+        assert_eq!(entries(&Conntrack { max_per_core: 0, ..Conntrack::default() }, 8), None);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_left_alone() {
+        let nothing = Conntrack {
+            max_per_core: 0,
+            tcp_established: None,
+            tcp_close_wait: None,
+            ..Conntrack::default()
+        };
+        assert_eq!(wishes(&nothing, 4), []);
+        let paths: Vec<_> = wishes(&Conntrack::default(), 4).iter().map(|wish| wish.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "net/netfilter/nf_conntrack_buckets",
+                "net/netfilter/nf_conntrack_max",
+                "net/netfilter/nf_conntrack_tcp_timeout_established",
+                "net/netfilter/nf_conntrack_tcp_timeout_close_wait",
+            ]
+        );
+    }
+}

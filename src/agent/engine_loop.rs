@@ -1,0 +1,228 @@
+//! The loop that feeds the engine and does its work, on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::{debug, error, info, warn};
+
+use super::answer;
+use super::health::Health;
+use super::http::Query;
+use super::metrics::Metrics;
+use crate::engine::{Engine, Totals, Trouble, Work};
+use crate::explain::explain;
+use crate::kernel::{Kernel, KernelError};
+use crate::model::Event;
+use crate::plan::{Outcome, Plan};
+
+/// Inputs that are taken in before the kernel is brought up to date with them.
+const LARGEST_BURST: usize = 10_000;
+
+/// What reaches the loop.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A source tells something.
+    Event(Event),
+    /// Somebody asks something.
+    Query(Query),
+    /// The agent ends; the kernel's state stays as it is.
+    Stop,
+}
+
+/// The loop that feeds the engine and does its work.
+pub(super) struct EngineLoop {
+    engine: Engine,
+    kernel: Kernel,
+    inputs: Receiver<Input>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    /// Shortest time from the end of one sync to the start of the next.
+    min_sync_period: Duration,
+    started: Instant,
+    is_synced: bool,
+    last_sync: Option<SystemTime>,
+    first_sync: FirstSync,
+}
+
+/// What the first sync has done so far.
+#[derive(Default)]
+struct FirstSync {
+    operations: usize,
+    failures: usize,
+}
+
+impl EngineLoop {
+    /// A loop that has not begun.
+    pub(super) fn new(
+        engine: Engine,
+        kernel: Kernel,
+        inputs: Receiver<Input>,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        min_sync_period: Duration,
+    ) -> Self {
+        Self {
+            engine,
+            kernel,
+            inputs,
+            health,
+            metrics,
+            min_sync_period,
+            started: Instant::now(),
+            is_synced: false,
+            last_sync: None,
+            first_sync: FirstSync::default(),
+        }
+    }
+
+    /// Runs until told to stop, or until nobody is left who could tell anything.
+    pub(super) fn run(mut self) {
+        let mut free_at = Instant::now();
+        while self.receive(free_at) {
+            if self.work() {
+                free_at = Instant::now() + self.min_sync_period;
+            }
+        }
+    }
+
+    /// Waits for something to do and takes in all that has come. False at the end.
+    fn receive(&mut self, free_at: Instant) -> bool {
+        let timeout = self.engine.poll_timeout();
+        let wait = timeout.map(|at| at.saturating_duration_since(Instant::now()));
+        let first = match wait {
+            Some(wait) => self.inputs.recv_timeout(wait),
+            None => self.inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match first {
+            Ok(input) => {
+                if !self.take(input) {
+                    return false;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        // A burst is taken in as a whole before the kernel is touched.
+        for _ in 1..LARGEST_BURST {
+            let rest = free_at.saturating_duration_since(Instant::now());
+            let Ok(input) = self.inputs.recv_timeout(rest) else { break };
+            if !self.take(input) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, input: Input) -> bool {
+        match input {
+            Input::Event(event) => {
+                self.metrics.event(&event, SystemTime::now());
+                if let Event::Node(node) = &event {
+                    self.health.set_eligible(node.as_ref().map(|node| node.eligible));
+                }
+                self.engine.handle_event(event);
+                // Until everything has been told, nothing waits but for the source.
+                if self.engine.state().is_synced() {
+                    self.health.queued(Instant::now());
+                }
+            }
+            Input::Query(query) => self.answer(query),
+            Input::Stop => return false,
+        }
+        true
+    }
+
+    /// Does all the work that there is. Says whether the kernel was touched.
+    fn work(&mut self) -> bool {
+        let mut touched = false;
+        while let Some(work) = self.engine.poll_work(Instant::now()) {
+            match work {
+                Work::Observe => match self.kernel.observe() {
+                    Ok(observed) => self.engine.handle_observed(observed, Instant::now()),
+                    Err(error) => {
+                        self.unobservable(&error);
+                        return touched;
+                    }
+                },
+                Work::ObservePools(addresses) => match self.kernel.observe_pools(&addresses) {
+                    Ok(pools) => self.engine.handle_observed_pools(&addresses, pools),
+                    Err(error) => {
+                        self.unobservable(&error);
+                        return touched;
+                    }
+                },
+                Work::Apply(plan) => {
+                    touched = true;
+                    self.apply(&plan);
+                }
+            }
+        }
+        if self.engine.is_synced() {
+            self.settled();
+        }
+        touched
+    }
+
+    fn apply(&mut self, plan: &Plan) {
+        let start = Instant::now();
+        let outcomes = self.kernel.apply(plan.operations());
+        let took = start.elapsed();
+        self.metrics.applied(plan.operations(), &outcomes, took);
+        let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        if self.is_synced {
+            info!(operations = plan.operations().len(), failures, ?took, "applied");
+        } else {
+            self.first_sync.operations += plan.operations().len();
+            self.first_sync.failures += failures;
+        }
+        for operation in plan.operations() {
+            debug!(%operation, "{}", operation.effect());
+        }
+        self.handle_outcomes(plan, outcomes);
+    }
+
+    fn handle_outcomes(&mut self, plan: &Plan, outcomes: Vec<Outcome>) {
+        for trouble in self.engine.handle_outcomes(plan, outcomes, Instant::now()) {
+            let Trouble { setback, attempts } = &trouble;
+            if trouble.is_news() {
+                let operation = &setback.operation;
+                warn!(%operation, attempts, "{}; will be tried again", setback.message);
+            }
+        }
+    }
+
+    fn unobservable(&mut self, error: &KernelError) {
+        error!("cannot read the kernel's state: {error}; will be tried again");
+        self.engine.handle_unobservable(Instant::now());
+    }
+
+    /// Everything that was told is in the kernel.
+    fn settled(&mut self) {
+        self.last_sync = Some(SystemTime::now());
+        self.health.updated(SystemTime::now());
+        self.metrics.troubles(self.engine.troubles());
+        self.metrics.settled(&self.engine.programs().totals(), SystemTime::now());
+        if self.is_synced {
+            return;
+        }
+        self.is_synced = true;
+        self.health.synced();
+        let FirstSync { operations, failures } = self.first_sync;
+        let Totals { services, backends: real_servers, .. } = self.engine.programs().totals();
+        let took = self.started.elapsed();
+        info!(services, real_servers, operations, failures, ?took, "synced");
+    }
+
+    fn answer(&self, query: Query) {
+        // Whoever asked may have gone away meanwhile.
+        match query {
+            Query::Status(reply) => {
+                let _ = reply.send(answer::status(&self.engine, self.last_sync));
+            }
+            Query::Explain { destination, from, reply } => {
+                let _ = reply.send(explain(self.engine.programs(), destination, from));
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Questions that only the engine's thread can answer.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::agent::answer::Snapshot;
+use crate::explain::{Explanation, Source};
+use crate::model::VirtualAddress;
+
+/// How long the engine's thread may be busy with the kernel before whoever asks is sent away.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A question to the engine's thread, with where the answer goes.
+#[derive(Debug)]
+pub enum Query {
+    /// What is held?
+    Status(oneshot::Sender<Snapshot>),
+    /// Where would a new connection go?
+    Explain {
+        /// Where it knocks.
+        destination: VirtualAddress,
+        /// Who knocks.
+        from: Source,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Explanation>,
+    },
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AskError {
+    /// The engine's thread is busy.
+    #[error("the agent is busy with the kernel; ask again")]
+    Busy,
+    /// The engine's thread has ended.
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// Asks and waits for the answer, but not longer than `patience`.
+pub(super) async fn ask<T>(
+    put: impl Fn(Query),
+    query: impl FnOnce(oneshot::Sender<T>) -> Query,
+    patience: Duration,
+) -> Result<T, AskError> {
+    let (reply, answer) = oneshot::channel();
+    put(query(reply));
+    match timeout(patience, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(AskError::Stopping),
+        Err(_) => Err(AskError::Busy),
+    }
+}
+
+/// What `/explain?destination=ADDR:PORT/protocol&from=SRC` asks.
+pub(super) fn parse_explain(query: &str) -> Result<(VirtualAddress, Source), String> {
+    let find = |name| {
+        let mut parameters = form_urlencoded::parse(query.as_bytes());
+        parameters.find(|(key, _)| key == name).map(|(_, value)| value)
+    };
+    let (Some(destination), Some(from)) = (find("destination"), find("from")) else {
+        return Err("ask for /explain?destination=ADDR:PORT/PROTOCOL&from=ADDR or node".to_owned());
+    };
+    let destination = destination.parse().map_err(|error| format!("destination: {error}"))?;
+    let from = from.parse().map_err(|error| format!("from: {error}"))?;
+    Ok((destination, from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn explain_is_asked_plain_or_encoded() {
+        for query in [
+            "destination=[fd00::a]:53/udp&from=node",
+            "from=node&destination=%5Bfd00%3A%3Aa%5D%3A53%2Fudp&more=1",
+        ] {
+            let (destination, from) = match parse_explain(query) {
+                Ok(parsed) => parsed,
+                Err(error) => panic!("{query}: {error}"),
+            };
+            assert_eq!(destination.to_string(), "[fd00::a]:53/udp");
+            assert_eq!(from, Source::Node);
+        }
+    }
+
+    #[test]
+    fn who_gets_no_answer_is_told_why() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let asked = |put: &dyn Fn(Query)| {
+            let patience = Duration::from_millis(10);
+            runtime
+                .as_ref()
+                .map(|runtime| runtime.block_on(ask(put, Query::Status, patience)).err())
+        };
+        let unanswered = std::cell::RefCell::new(Vec::new());
+        let keep = |query| unanswered.borrow_mut().push(query);
+        assert!(matches!(asked(&keep), Ok(Some(AskError::Busy))));
+        assert!(matches!(asked(&drop), Ok(Some(AskError::Stopping))));
+    }
+
+    #[test]
+    fn bad_question_is_named() {
+        for (query, part) in [
+            ("", "ask for"),
+            ("destination=1.2.3.4:5", "ask for"),
+            ("destination=1.2.3.4&from=node", "destination:"),
+            ("destination=1.2.3.4:5&from=me", "from:"),
+        ] {
+            assert!(parse_explain(query).is_err_and(|error| error.contains(part)), "{query}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Which path is answered with what.
+
+use std::future::{Future, ready};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+
+use super::query::{AskError, PATIENCE, Query, ask, parse_explain};
+use super::server::{Answer, serve};
+use crate::agent::answer::{ExplainView, StatusView};
+use crate::agent::health::{Health, Report};
+use crate::agent::metrics::Metrics;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the metrics address answers from.
+pub struct MetricsRoutes<A> {
+    /// For the probes.
+    pub health: Arc<Health>,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// What `/configz` shows. It must hold no secrets.
+    pub config: serde_json::Value,
+    /// Takes a question to the engine's thread. Must not block; a question that is dropped is
+    /// answered with 503.
+    pub ask: A,
+}
+
+/// Answers probes until `stop` is ready: `/healthz`, `/livez`, `/readyz`.
+pub async fn serve_health(
+    listener: TcpListener,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    stop: impl Future<Output = ()>,
+) {
+    let handle = move |request: Request<Incoming>| {
+        let answer = refuse_method(request.method())
+            .or_else(|| probe(request.uri().path(), &health, &metrics))
+            .unwrap_or_else(not_found);
+        ready(answer)
+    };
+    serve(listener, handle, stop).await;
+}
+
+/// Answers everything until `stop` is ready: the probes, `/metrics`, `/proxyMode`, `/configz`,
+/// `/status` and `/explain`.
+pub async fn serve_metrics<A>(
+    listener: TcpListener,
+    routes: MetricsRoutes<A>,
+    stop: impl Future<Output = ()>,
+) where
+    A: Fn(Query) + Send + Sync + 'static,
+{
+    let routes = Arc::new(routes);
+    let handle = move |request| answer(Arc::clone(&routes), request);
+    serve(listener, handle, stop).await;
+}
+
+async fn answer<A>(routes: Arc<MetricsRoutes<A>>, request: Request<Incoming>) -> Answer
+where
+    A: Fn(Query) + Send + Sync + 'static,
+{
+    if let Some(refusal) = refuse_method(request.method()) {
+        return refusal;
+    }
+    match request.uri().path() {
+        "/metrics" => match routes.metrics.encode() {
+            Ok(text) => respond(StatusCode::OK, METRICS, text),
+            Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
+        "/proxyMode" => say(StatusCode::OK, "ipvs"),
+        "/configz" => json(StatusCode::OK, &routes.config),
+        "/status" => match ask(&routes.ask, Query::Status, PATIENCE).await {
+            // At the end of a large cluster this is megabytes; probes are answered meanwhile.
+            Ok(snapshot) => {
+                spawn_blocking(move || json(StatusCode::OK, &StatusView::from(snapshot)))
+                    .await
+                    .unwrap_or_else(|_| unavailable(AskError::Stopping))
+            }
+            Err(error) => unavailable(error),
+        },
+        "/explain" => explain(&routes.ask, request.uri().query().unwrap_or_default()).await,
+        path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
+    }
+}
+
+async fn explain(put: impl Fn(Query), query: &str) -> Answer {
+    let (destination, from) = match parse_explain(query) {
+        Ok(question) => question,
+        Err(error) => return say(StatusCode::BAD_REQUEST, error),
+    };
+    match ask(put, |reply| Query::Explain { destination, from, reply }, PATIENCE).await {
+        Ok(explanation) => json(StatusCode::OK, &ExplainView::from(&explanation)),
+        Err(error) => unavailable(error),
+    }
+}
+
+fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {
+    let (now, time) = (Instant::now(), SystemTime::now());
+    let reported = |report: &Report| json(status(report.is_success()), report);
+    match path {
+        "/healthz" => {
+            let report = health.healthz(now, time);
+            metrics.healthz(report.is_success());
+            Some(reported(&report))
+        }
+        "/livez" => {
+            let report = health.livez(now, time);
+            metrics.livez(report.is_success());
+            Some(reported(&report))
+        }
+        "/readyz" => {
+            let synced = health.is_synced();
+            Some(say(status(synced), if synced { "ok" } else { "not synced yet" }))
+        }
+        _ => None,
+    }
+}
+
+fn status(success: bool) -> StatusCode {
+    if success { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn refuse_method(method: &Method) -> Option<Answer> {
+    if [Method::GET, Method::HEAD].contains(method) {
+        return None;
+    }
+    let answer = say(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
+    Some(with_header(answer, ALLOW, "GET, HEAD"))
+}
+
+fn not_found() -> Answer {
+    say(StatusCode::NOT_FOUND, "no such path")
+}
+
+fn unavailable(error: AskError) -> Answer {
+    say(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+}
+
+fn say(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    respond(status, TEXT, text)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => respond(status, JSON, body),
+        Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+fn respond(status: StatusCode, content: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let answer = with_header(answer, CONTENT_TYPE, content);
+    with_header(answer, X_CONTENT_TYPE_OPTIONS, "nosniff")
+}
+
+fn with_header(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
+    answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    answer
+}

@@ -1,0 +1,212 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::agent::answer;
+use crate::agent::client::{Client, ClientError};
+use crate::agent::health::Health;
+use crate::agent::metrics::Metrics;
+use crate::engine::Engine;
+use crate::explain::{Source, explain};
+use crate::model::Settings;
+
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A server on a thread of its own.
+struct Server {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Server {
+    fn start<F: Future<Output = ()>>(
+        serve: impl FnOnce(TcpListener, oneshot::Receiver<()>) -> F + Send + 'static,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let (told, address) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            block_on(async {
+                let listener = bind(ANYWHERE).await.unwrap();
+                told.send(listener.local_addr().unwrap()).unwrap();
+                serve(listener, stopped).await;
+            });
+        });
+        Self { address: address.recv().unwrap(), stop, thread }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    fn send(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn health() -> Arc<Health> {
+    Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30)))
+}
+
+fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'static) -> Server {
+    let routes = MetricsRoutes {
+        health: Arc::clone(health),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        config: serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}}),
+        ask,
+    };
+    Server::start(|listener, stopped| {
+        serve_metrics(listener, routes, async {
+            let _ = stopped.await;
+        })
+    })
+}
+
+/// Answers for an engine that knows nothing.
+fn answer_of_empty_engine(query: Query) {
+    let engine = Engine::new(&Settings::for_node("n1"), None);
+    match query {
+        Query::Status(reply) => drop(reply.send(answer::status(&engine, None))),
+        Query::Explain { destination, from, reply } => {
+            drop(reply.send(explain(engine.programs(), destination, from)));
+        }
+    }
+}
+
+#[test]
+fn probes_follow_health() {
+    let health = health();
+    let server = metrics_server(&health, answer_of_empty_engine);
+    assert!(server.get("/readyz").starts_with("HTTP/1.1 503 "));
+    assert!(server.get("/healthz").starts_with("HTTP/1.1 503 "), "no Node yet");
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+
+    health.set_eligible(Some(true));
+    health.synced();
+    assert!(server.get("/readyz").starts_with("HTTP/1.1 200 "));
+    let healthz = server.get("/healthz");
+    assert!(healthz.starts_with("HTTP/1.1 200 "), "{healthz}");
+    assert!(healthz.contains("content-type: application/json\r\n"), "{healthz}");
+    assert!(healthz.contains("x-content-type-options: nosniff\r\n"), "{healthz}");
+    assert!(healthz.contains(r#""nodeEligible":true,"healthy":true"#), "{healthz}");
+
+    health.queued(Instant::now().checked_sub(Duration::from_secs(61)).unwrap());
+    assert!(server.get("/livez").starts_with("HTTP/1.1 503 "));
+
+    let metrics = server.get("/metrics");
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
+    assert!(metrics.contains("\nkubeproxy_proxy_healthz_total{code=\"503\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("\nkubeproxy_proxy_livez_total{code=\"503\"} 1\n"), "{metrics}");
+}
+
+#[test]
+fn health_address_answers_probes_only() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let server = Server::start(|listener, stopped| {
+        serve_health(listener, health(), metrics, async {
+            let _ = stopped.await;
+        })
+    });
+    let status = |path| match server.client().get(path) {
+        Ok(_) => 200,
+        Err(ClientError::Refused { status, .. }) => status,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(status("/livez"), 200);
+    assert_eq!(status("/readyz"), 503);
+    assert_eq!(status("/metrics"), 404);
+    assert_eq!(status("/status"), 404);
+}
+
+#[test]
+fn facts_are_told() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    assert!(server.get("/proxyMode").ends_with("\r\n\r\nipvs"));
+    let config = server.get("/configz");
+    assert!(config.ends_with(r#"{"kubeproxy.config.k8s.io":{"mode":"ipvs"}}"#), "{config}");
+
+    let status = server.client().status().unwrap();
+    assert_eq!((&*status.node, status.synced, status.last_sync), ("n1", false, None));
+
+    let destination = "[fd00::a]:53/udp".parse().unwrap();
+    let explained = server.client().explain(destination, Source::Node).unwrap();
+    assert_eq!(explained.destination, "[fd00::a]:53/udp");
+    assert_eq!((&*explained.from, &*explained.verdict), ("node", "pass"));
+}
+
+#[test]
+fn bad_requests_are_refused() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    assert!(server.get("/").starts_with("HTTP/1.1 404 "));
+    let bad = server.get("/explain?destination=10.0.0.1&from=node");
+    assert!(bad.starts_with("HTTP/1.1 400 ") && bad.contains("10.0.0.1"), "{bad}");
+    let post = "POST /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let post = server.send(post);
+    assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"), "{post}");
+    let head = "HEAD /proxyMode HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let head = server.send(head);
+    assert!(head.contains("content-length: 4\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[test]
+fn endless_request_is_cut_off() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    // More than all socket buffers on the way hold.
+    assert!((0..16_384).any(|_| stream.write_all(&[b'a'; 4096]).is_err()));
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn engine_that_has_ended_is_unavailable() {
+    let server = metrics_server(&health(), drop);
+    for path in ["/status", "/explain?destination=10.0.0.1:1&from=node"] {
+        let answer = server.get(path);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("stopping"), "{answer}");
+    }
+}
+
+#[test]
+fn idle_connections_end_on_stopping() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let mut idle = TcpStream::connect(server.address).unwrap();
+    idle.write_all(b"GET /proxyMode HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut answer = [0; 15];
+    idle.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+
+    let client = server.client();
+    server.stop.send(()).unwrap();
+    server.thread.join().unwrap();
+    idle.read_to_end(&mut Vec::new()).unwrap();
+    let error = client.status();
+    assert!(matches!(error, Err(ClientError::Connect { .. })), "{error:?}");
+}
+
+#[test]
+fn taken_address_is_named() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let error = block_on(bind(server.address)).unwrap_err();
+    assert_eq!(error.address, server.address);
+    assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", server.address)));
+}

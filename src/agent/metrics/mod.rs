@@ -1,0 +1,225 @@
+//! What is counted: under kube-proxy's names where it has one, else under `kube_ipvs_`.
+
+mod kube_proxy;
+mod operations;
+
+use std::time::{Duration, SystemTime};
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector, exponential_buckets,
+};
+
+use crate::engine::Totals;
+use crate::model::{Change, Event, Family};
+use crate::plan::{Operation, Outcome};
+use kube_proxy::KubeProxy;
+use operations::Operations;
+
+/// Everything that is counted. No globals: whoever counts is given it.
+pub struct Metrics {
+    registry: Registry,
+    kube_proxy: KubeProxy,
+    operations: Operations,
+    batch_operations: Histogram,
+    events: Events,
+    totals: TotalGauges,
+    troubles: IntGauge,
+    synced: IntGauge,
+}
+
+struct Events {
+    services: IntCounter,
+    slices: IntCounter,
+    node: IntCounter,
+    service_cidrs: IntCounter,
+    addresses: IntCounter,
+}
+
+struct TotalGauges {
+    services: IntGauge,
+    frontends: IntGauge,
+    virtual_servers: IntGauge,
+    real_servers: IntGauge,
+    refused_frontends: IntGauge,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    ///
+    /// # Errors
+    ///
+    /// Only if two metrics had the same name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let build = IntGaugeVec::new(
+            Opts::new("kube_ipvs_build_info", "Always 1; which version runs"),
+            &["version"],
+        )?;
+        register(&registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let batch = HistogramOpts::new(
+            "kube_ipvs_batch_operations",
+            "Operations that went to the kernel together",
+        )
+        .buckets(exponential_buckets(1.0, 4.0, 9)?);
+        Ok(Self {
+            kube_proxy: KubeProxy::new(&registry)?,
+            operations: Operations::new(&registry)?,
+            batch_operations: register(&registry, Histogram::with_opts(batch)?)?,
+            events: Events::new(&registry)?,
+            totals: TotalGauges::new(&registry)?,
+            troubles: gauge(
+                &registry,
+                "kube_ipvs_troubles",
+                "Things in the kernel that are not as they should be and are tried again",
+            )?,
+            synced: gauge(
+                &registry,
+                "kube_ipvs_synced",
+                "1 once the first full sync is in the kernel",
+            )?,
+            registry,
+        })
+    }
+
+    /// A source told something.
+    pub fn event(&self, event: &Event, now: SystemTime) {
+        self.kube_proxy.queued(now);
+        match event {
+            Event::Service(change) => {
+                self.events.services.inc();
+                self.kube_proxy.service_changes.add(size(change));
+            }
+            Event::Slice(change) => {
+                self.events.slices.inc();
+                self.kube_proxy.endpoint_changes.add(size(change));
+            }
+            Event::Node(_) => self.events.node.inc(),
+            Event::ServiceCidrs(_) => self.events.service_cidrs.inc(),
+            Event::Addresses(_) => self.events.addresses.inc(),
+        }
+    }
+
+    /// Operations went to the kernel, which took that long and had these outcomes, in the order
+    /// of the operations. A missing outcome counts as unknown.
+    pub fn applied(&self, operations: &[Operation], outcomes: &[Outcome], took: Duration) {
+        // Counts are small enough for a float.
+        self.batch_operations.observe(operations.len() as f64);
+        self.operations.add(operations, outcomes);
+        for family in operations::touched(operations) {
+            self.kube_proxy.sync_took(family, took);
+        }
+    }
+
+    /// That many things in the kernel are not as they should be.
+    pub fn troubles(&self, count: usize) {
+        set(&self.troubles, count);
+    }
+
+    /// Everything that was told is in the kernel, as far as it accepts it.
+    pub fn settled(&self, totals: &Totals, now: SystemTime) {
+        self.synced.set(1);
+        self.kube_proxy.settled(totals, now);
+        set(&self.totals.services, totals.services);
+        set(&self.totals.frontends, totals.frontends);
+        set(&self.totals.virtual_servers, totals.pools);
+        set(&self.totals.real_servers, totals.backends);
+        set(&self.totals.refused_frontends, totals.refusals);
+    }
+
+    /// A change of endpoints is in the kernel that long after it happened.
+    pub fn programmed(&self, family: Family, after: Duration) {
+        self.kube_proxy.programmed(family, after);
+    }
+
+    /// `/healthz` was answered.
+    pub fn healthz(&self, success: bool) {
+        self.kube_proxy.healthz.count(success);
+    }
+
+    /// `/livez` was answered.
+    pub fn livez(&self, success: bool) {
+        self.kube_proxy.livez.count(success);
+    }
+
+    /// Everything in the text format 0.0.4.
+    ///
+    /// # Errors
+    ///
+    /// If a metric has no samples, which those above always have.
+    pub fn encode(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl Events {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let opts = Opts::new("kube_ipvs_events_total", "What sources told, by kind of object");
+        let all = register(registry, IntCounterVec::new(opts, &["kind"])?)?;
+        let of = |kind| all.with_label_values(&[kind]);
+        Ok(Self {
+            services: of("service"),
+            slices: of("slice"),
+            node: of("node"),
+            service_cidrs: of("service_cidr"),
+            addresses: of("addresses"),
+        })
+    }
+}
+
+impl TotalGauges {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name, help| gauge(registry, name, help);
+        Ok(Self {
+            services: gauge("kube_ipvs_services", "Services that are served")?,
+            frontends: gauge(
+                "kube_ipvs_frontends",
+                "Addresses and ports that clients may knock at",
+            )?,
+            virtual_servers: gauge("kube_ipvs_virtual_servers", "IPVS virtual servers")?,
+            real_servers: gauge(
+                "kube_ipvs_real_servers",
+                "IPVS real servers of all virtual servers, draining ones too",
+            )?,
+            refused_frontends: gauge(
+                "kube_ipvs_refused_frontends",
+                "Addresses and ports that Services ask for and do not get",
+            )?,
+        })
+    }
+}
+
+/// How many objects a change is about.
+fn size<K, T>(change: &Change<K, T>) -> usize {
+    match change {
+        Change::Apply(_) | Change::Delete(_) => 1,
+        Change::Replace(all) => all.len(),
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    register(registry, IntGauge::new(name, help)?)
+}
+
+fn set(gauge: &IntGauge, count: usize) {
+    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+}
+
+/// Seconds since 1970, as Prometheus has times.
+fn set_time(gauge: &Gauge, time: SystemTime) {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    gauge.set(since.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests;

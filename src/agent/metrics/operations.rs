@@ -1,0 +1,168 @@
+//! Operations by kind and result.
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use super::register;
+use crate::model::Family;
+use crate::plan::{
+    Failure, FailureKind, FilterOperation, Operation, Outcome, RouteOperation, ServerOperation,
+};
+
+/// Values of label `kind`; [`kind`] gives the place in it.
+const KINDS: [&str; 16] = [
+    "create_tables",
+    "delete_tables",
+    "add_element",
+    "delete_element",
+    "add_service",
+    "set_service",
+    "delete_service",
+    "add_real_server",
+    "set_real_server",
+    "delete_real_server",
+    "create_device",
+    "delete_device",
+    "add_rule",
+    "delete_rule",
+    "add_route",
+    "delete_route",
+];
+
+/// Values of label `result`; [`result`] gives the place in it.
+const RESULTS: [&str; 4] = ["ok", "drift", "unknown", "refused"];
+
+/// A counter for each kind and result.
+pub(super) struct Operations([[IntCounter; RESULTS.len()]; KINDS.len()]);
+
+impl Operations {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let opts = Opts::new(
+            "kube_ipvs_operations_total",
+            "Operations on the kernel and what it answered",
+        );
+        let all = register(registry, IntCounterVec::new(opts, &["kind", "result"])?)?;
+        Ok(Self(KINDS.map(|kind| RESULTS.map(|result| all.with_label_values(&[kind, result])))))
+    }
+
+    /// Counts operations. A missing outcome is an unknown one.
+    pub(super) fn add(&self, operations: &[Operation], outcomes: &[Outcome]) {
+        let mut counts = [[0; RESULTS.len()]; KINDS.len()];
+        let results = outcomes.iter().map(Some).chain(std::iter::repeat(None));
+        for (operation, outcome) in operations.iter().zip(results) {
+            counts[kind(operation)][result(outcome)] += 1;
+        }
+        for (counter, count) in self.0.iter().flatten().zip(counts.into_iter().flatten()) {
+            counter.inc_by(count);
+        }
+    }
+}
+
+fn kind(operation: &Operation) -> usize {
+    match operation {
+        Operation::Filter(FilterOperation::CreateTables) => 0,
+        Operation::Filter(FilterOperation::DeleteTables) => 1,
+        Operation::Filter(FilterOperation::Add(_)) => 2,
+        Operation::Filter(FilterOperation::Delete(_)) => 3,
+        Operation::Server(ServerOperation::Add(_)) => 4,
+        Operation::Server(ServerOperation::Set(_)) => 5,
+        Operation::Server(ServerOperation::Delete(_)) => 6,
+        Operation::Server(ServerOperation::AddReal(..)) => 7,
+        Operation::Server(ServerOperation::SetReal(..)) => 8,
+        Operation::Server(ServerOperation::DeleteReal(..)) => 9,
+        Operation::Route(RouteOperation::CreateDevice) => 10,
+        Operation::Route(RouteOperation::DeleteDevice) => 11,
+        Operation::Route(RouteOperation::AddRule(_)) => 12,
+        Operation::Route(RouteOperation::DeleteRule(_)) => 13,
+        Operation::Route(RouteOperation::Add(_)) => 14,
+        Operation::Route(RouteOperation::Delete(_)) => 15,
+    }
+}
+
+fn result(outcome: Option<&Outcome>) -> usize {
+    match outcome {
+        Some(Ok(())) => 0,
+        Some(Err(Failure { kind: FailureKind::Drift, .. })) => 1,
+        Some(Err(Failure { kind: FailureKind::Unknown, .. })) | None => 2,
+        Some(Err(Failure { kind: FailureKind::Refused, .. })) => 3,
+    }
+}
+
+/// The families that operations are about. What serves both counts for both.
+pub(super) fn touched(operations: &[Operation]) -> impl Iterator<Item = Family> {
+    Family::BOTH.into_iter().filter(|wanted| {
+        operations.iter().any(|operation| family(operation).is_none_or(|family| family == *wanted))
+    })
+}
+
+fn family(operation: &Operation) -> Option<Family> {
+    match operation {
+        Operation::Filter(FilterOperation::CreateTables | FilterOperation::DeleteTables)
+        | Operation::Route(RouteOperation::CreateDevice | RouteOperation::DeleteDevice) => None,
+        Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
+            Some(element.family())
+        }
+        Operation::Server(ServerOperation::Add(server) | ServerOperation::Set(server)) => {
+            Some(server.address.family())
+        }
+        Operation::Server(
+            ServerOperation::Delete(address)
+            | ServerOperation::AddReal(address, _)
+            | ServerOperation::SetReal(address, _)
+            | ServerOperation::DeleteReal(address, _),
+        ) => Some(address.family()),
+        Operation::Route(RouteOperation::AddRule(family) | RouteOperation::DeleteRule(family)) => {
+            Some(*family)
+        }
+        Operation::Route(RouteOperation::Add(route) | RouteOperation::Delete(route)) => {
+            Some(route.family())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::model::{
+        Backend, Element, Route, RouteTable, Scheduler, VirtualAddress, VirtualServer,
+    };
+
+    #[test]
+    fn every_kind_has_its_name() {
+        let address: VirtualAddress = "10.96.0.1:443/tcp".parse().unwrap();
+        let element = Element::ClusterIp(address.ip);
+        let backend = Backend { address: address.ip, port: 1, weight: 1, local: false };
+        let scheduler = Scheduler::Rr;
+        let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };
+        let route = Route { prefix: address.ip.into(), table: RouteTable::Local, source: None };
+        let operations: [Operation; KINDS.len()] = [
+            FilterOperation::CreateTables.into(),
+            FilterOperation::DeleteTables.into(),
+            FilterOperation::Add(element).into(),
+            FilterOperation::Delete(element).into(),
+            ServerOperation::Add(server).into(),
+            ServerOperation::Set(server).into(),
+            ServerOperation::Delete(address).into(),
+            ServerOperation::AddReal(address, backend).into(),
+            ServerOperation::SetReal(address, backend).into(),
+            ServerOperation::DeleteReal(address, backend).into(),
+            RouteOperation::CreateDevice.into(),
+            RouteOperation::DeleteDevice.into(),
+            RouteOperation::AddRule(Family::V4).into(),
+            RouteOperation::DeleteRule(Family::V4).into(),
+            RouteOperation::Add(route).into(),
+            RouteOperation::Delete(route).into(),
+        ];
+        for (place, operation) in operations.iter().enumerate() {
+            assert_eq!(kind(operation), place, "{operation}");
+            let verb = match operation.effect() {
+                crate::plan::Effect::Adds => ["add_", "create_"],
+                crate::plan::Effect::Changes => ["set_"; 2],
+                crate::plan::Effect::Removes => ["delete_"; 2],
+            };
+            let name = KINDS[kind(operation)];
+            assert!(verb.iter().any(|verb| name.starts_with(verb)), "{operation} is no {name}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::model::{Element, VirtualAddress};
+use crate::plan::{Failure, FailureKind, FilterOperation, RouteOperation, ServerOperation};
+
+fn has(text: &str, line: &str) -> bool {
+    text.lines().any(|candidate| candidate == line)
+}
+
+#[track_caller]
+fn assert_lines(metrics: &Metrics, lines: &[&str]) {
+    let text = metrics.encode().unwrap();
+    for line in lines {
+        assert!(has(&text, line), "no line {line:?} in\n{text}");
+    }
+}
+
+#[test]
+fn everything_is_there_from_the_start() {
+    let metrics = Metrics::new().unwrap();
+    assert_lines(
+        &metrics,
+        &[
+            "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"} 0",
+            "kubeproxy_network_programming_duration_seconds_count{ip_family=\"IPv4\"} 0",
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"internal\"} 0",
+            "kubeproxy_proxy_healthz_total{code=\"200\"} 0",
+            "kube_ipvs_operations_total{kind=\"set_real_server\",result=\"drift\"} 0",
+            "kube_ipvs_synced 0",
+            "kube_ipvs_troubles 0",
+            concat!("kube_ipvs_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ],
+    );
+    assert!(metrics.encode().unwrap().contains("process_resident_memory_bytes"));
+}
+
+#[test]
+fn operations_count_by_kind_result_and_family() {
+    let metrics = Metrics::new().unwrap();
+    let address: VirtualAddress = "10.96.0.1:443/tcp".parse().unwrap();
+    let delete = Operation::from(ServerOperation::Delete(address));
+    let element = FilterOperation::Add(Element::ClusterIp(address.ip)).into();
+    let failure = |kind| Err(Failure { kind, message: String::new() });
+    let outcomes = [Ok(()), failure(FailureKind::Drift), failure(FailureKind::Refused)];
+    metrics.applied(&[element, delete, delete, delete], &outcomes, Duration::from_millis(3));
+    assert_lines(
+        &metrics,
+        &[
+            "kube_ipvs_operations_total{kind=\"add_element\",result=\"ok\"} 1",
+            "kube_ipvs_operations_total{kind=\"delete_service\",result=\"drift\"} 1",
+            "kube_ipvs_operations_total{kind=\"delete_service\",result=\"refused\"} 1",
+            "kube_ipvs_operations_total{kind=\"delete_service\",result=\"unknown\"} 1",
+            "kube_ipvs_batch_operations_sum 4",
+            "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1",
+            "kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"} 0",
+        ],
+    );
+    metrics.applied(&[RouteOperation::CreateDevice.into()], &[Ok(())], Duration::ZERO);
+    assert_lines(
+        &metrics,
+        &["kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv6\"} 1"],
+    );
+}
+
+#[test]
+fn changes_are_pending_until_settled() {
+    let metrics = Metrics::new().unwrap();
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let gone = |name| Change::Delete(crate::model::ServiceKey::new("default", name));
+    metrics.event(&Event::Service(gone("a")), at(7));
+    metrics.event(&Event::Service(gone("b")), at(8));
+    metrics.event(&Event::Slice(Change::Replace(Vec::new())), at(9));
+    assert_lines(
+        &metrics,
+        &[
+            "kubeproxy_sync_proxy_rules_service_changes_pending 2",
+            "kubeproxy_sync_proxy_rules_service_changes_total 2",
+            "kubeproxy_sync_proxy_rules_endpoint_changes_total 0",
+            "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv6\"} 9",
+            "kube_ipvs_events_total{kind=\"service\"} 2",
+            "kube_ipvs_events_total{kind=\"slice\"} 1",
+        ],
+    );
+    let totals = Totals {
+        services: 3,
+        pools: 4,
+        backends: 9,
+        external_without_local: [0, 2],
+        ..Totals::default()
+    };
+    metrics.settled(&totals, at(10));
+    assert_lines(
+        &metrics,
+        &[
+            "kubeproxy_sync_proxy_rules_service_changes_pending 0",
+            "kubeproxy_sync_proxy_rules_service_changes_total 2",
+            "kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 10",
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv6\",traffic_policy=\"external\"} 2",
+            "kube_ipvs_synced 1",
+            "kube_ipvs_services 3",
+            "kube_ipvs_virtual_servers 4",
+            "kube_ipvs_real_servers 9",
+        ],
+    );
+}
+
+#[test]
+fn programming_takes_kube_proxys_buckets() {
+    let metrics = Metrics::new().unwrap();
+    metrics.programmed(Family::V4, Duration::from_secs(61));
+    let text = metrics.encode().unwrap();
+    let name = "kubeproxy_network_programming_duration_seconds_bucket";
+    let count = |le: &str| format!("{name}{{ip_family=\"IPv4\",le=\"{le}\"}}");
+    for (le, below) in [("0.25", 0), ("59", 0), ("60", 0), ("65", 1), ("115", 1), ("300", 1)] {
+        assert!(has(&text, &format!("{} {below}", count(le))), "{le}");
+    }
+}

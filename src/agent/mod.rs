@@ -1,0 +1,14 @@
+//! The agent: what runs on every node, and what it tells those who ask.
+
+pub mod answer;
+pub mod client;
+mod conntrack;
+mod engine_loop;
+pub mod health;
+pub mod http;
+pub mod log;
+pub mod metrics;
+mod run;
+mod timestamp;
+
+pub use run::{prepare, run};

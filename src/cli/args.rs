@@ -1,0 +1,295 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::{SharedFlags, truth};
+use crate::explain::Source;
+use crate::model::VirtualAddress;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kube-ipvs",
+    version,
+    about = "A kube-proxy replacement that programs Linux IPVS",
+    after_help = "Without a command but with kube-proxy's flags the agent runs: a kube-proxy \
+                  manifest needs a new image and command name only. --help lists them all.\n\n\
+                  Exit status: 0 done, 1 the work failed, 2 the command line or a file is wrong.",
+    args_override_self = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub shared: SharedFlags,
+    /// What kube-proxy is told to do by a flag.
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+impl Cli {
+    /// Reads a command line, whose first word is the program's name.
+    ///
+    /// # Errors
+    ///
+    /// What is to be printed instead of doing anything.
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, Notice> {
+        Self::try_parse_from(line).map_err(|error| Notice::new(&error))
+    }
+}
+
+/// What is printed instead of doing anything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// What was asked for: help, or the version.
+    Answer(String),
+    /// What is wrong with the command line.
+    Wrong(String),
+}
+
+impl Notice {
+    fn new(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Answer(text),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Self::Wrong(text),
+            _ => Self::Wrong(one_line(&text)),
+        }
+    }
+}
+
+/// What is wrong and what would be right, of a message of many lines.
+fn one_line(text: &str) -> String {
+    let paragraph = text.lines().take_while(|line| !line.trim().is_empty());
+    let what: Vec<_> = paragraph.map(|line| line.trim().trim_start_matches("error: ")).collect();
+    let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    let tips: String = tips.map(|tip| format!("; {tip}")).collect();
+    format!("kube-ipvs: {}{tips}; try 'kube-ipvs --help'\n", what.join(" "))
+}
+
+/// What `run` can be told to do instead of running, as kube-proxy can.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+#[command(next_help_heading = "Instead of running")]
+pub struct RunFlags {
+    /// Load modules and set kernel settings, then end; after it, CAP_NET_ADMIN is enough to run
+    #[arg(
+        long, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = truth, value_name = "true|false"
+    )]
+    pub init_only: Option<bool>,
+    /// Same as the command `cleanup`
+    #[arg(
+        long, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = truth, value_name = "true|false"
+    )]
+    pub cleanup: Option<bool>,
+    /// Write the configuration as a complete, commented file, then end; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub write_config_to: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent
+    #[command(after_help = "SIGTERM or SIGINT end it; the kernel's state stays as it is.\n\n\
+        Examples:\n  kube-ipvs run --config /var/lib/kube-proxy/config.conf\n  \
+        kube-ipvs run --manifests ./objects --node-name n1\n  \
+        kube-ipvs run --write-config-to -")]
+    Run(RunFlags),
+    /// Print the desired state of manifests, without a kernel or a cluster
+    #[command(after_help = "Example:\n  kube-ipvs render --manifests ./objects --node-name n1")]
+    Render {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: RenderFormat,
+    },
+    /// Print what would change in this kernel; change nothing
+    #[command(after_help = "+ adds, ~ changes, - removes.\n\nExample:\n  \
+        kube-ipvs plan --manifests ./objects --node-name n1 --exit-code")]
+    Plan {
+        /// Exit with status 3 if anything would change
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Say where a new connection would go, and why
+    #[command(after_help = "Asks the running agent, or works it out from --manifests.\n\n\
+        Examples:\n  kube-ipvs explain 10.96.0.10:53/udp --from node\n  \
+        kube-ipvs explain '[fd00::a]:443' --from 10.244.1.5 -o json")]
+    Explain {
+        /// Where it knocks: ADDR:PORT[/tcp|udp|sctp]
+        #[arg(value_name = "DEST")]
+        destination: VirtualAddress,
+        /// Who knocks: an IP address, or `node` for a process in the node's own network
+        #[arg(long, value_name = "SRC")]
+        from: Source,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
+    },
+    /// Print what the running agent holds
+    Status {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
+    },
+    /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
+    Doctor,
+    /// Remove exactly what this program put into the kernel
+    Cleanup,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// Form of `render`'s output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum RenderFormat {
+    /// The lines that `ipvsadm -Sn` prints once it is programmed, sorted
+    #[default]
+    Ipvsadm,
+    /// Our nf_tables tables as `nft` text
+    Nft,
+    /// Device, rules and routes as `ip` lines
+    Route,
+    /// All of it as one object
+    Json,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum TextFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(line: &str) -> Result<Cli, Notice> {
+        Cli::read(line.split_whitespace().map(OsString::from))
+    }
+
+    fn wrong(line: &str) -> String {
+        match read(line) {
+            Err(Notice::Wrong(text)) => text,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn kube_proxys_own_command_line_means_run() {
+        let line = "kube-ipvs --config=/var/lib/kube-proxy/config.conf --hostname-override=n1 -v=2 \
+                    --masquerade-all --ipvs-strict-arp=true --profiling=false --oom-score-adj=-998 \
+                    --feature-gates=A=true --feature-gates=B=false --logging-format=json";
+        let cli = read(line).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.run, RunFlags::default());
+        assert_eq!(cli.shared.node_name.as_deref(), Some("n1"));
+        assert_eq!(cli.shared.verbosity, Some(2));
+        assert_eq!(cli.shared.proxy.masquerade_all, Some(true));
+        assert_eq!(cli.shared.proxy.oom_score_adj, Some(-998));
+    }
+
+    #[test]
+    fn what_kube_proxy_does_by_a_flag_is_done() {
+        for line in ["kube-ipvs --cleanup", "kube-ipvs --cleanup=true --config=c"] {
+            assert_eq!(read(line).unwrap().run.cleanup, Some(true), "{line}");
+        }
+        assert_eq!(read("kube-ipvs --init-only=false --v=1").unwrap().run.init_only, Some(false));
+        let Some(Command::Run(flags)) = read("kube-ipvs run --init-only").unwrap().command else {
+            panic!("not run");
+        };
+        assert_eq!(flags.init_only, Some(true));
+    }
+
+    #[test]
+    fn shared_flags_stand_before_or_after_the_command() {
+        for line in ["kube-ipvs --node-name a plan", "kube-ipvs plan --node-name a"] {
+            let cli = read(line).unwrap();
+            assert_eq!(cli.shared.node_name.as_deref(), Some("a"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_flag_counts() {
+        let cli =
+            read("kube-ipvs run --v=2 --ipvs-scheduler=rr --v=5 --ipvs-scheduler=lc").unwrap();
+        assert_eq!(cli.shared.verbosity, Some(5));
+        assert_eq!(cli.shared.proxy.ipvs_scheduler.as_deref(), Some("lc"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_line_with_what_would_be_right() {
+        let cases = [
+            (
+                "kube-ipvs run --ipvs-schedular=rr",
+                "kube-ipvs: unexpected argument '--ipvs-schedular' found; a similar argument \
+                 exists: '--ipvs-scheduler'; try 'kube-ipvs --help'\n",
+            ),
+            (
+                "kube-ipvs rum",
+                "kube-ipvs: unrecognized subcommand 'rum'; a similar subcommand exists: 'run'; \
+                 try 'kube-ipvs --help'\n",
+            ),
+            (
+                "kube-ipvs explain 10.0.0.1",
+                "kube-ipvs: invalid value '10.0.0.1' for '<DEST>': \"10.0.0.1\" is not \
+                 ADDR:PORT[/tcp|udp|sctp] (an IPv6 address goes in brackets); try 'kube-ipvs \
+                 --help'\n",
+            ),
+            (
+                "kube-ipvs explain 10.0.0.1:80",
+                "kube-ipvs: the following required arguments were not provided: --from <SRC>; \
+                 try 'kube-ipvs --help'\n",
+            ),
+            (
+                "kube-ipvs render -o xml",
+                "kube-ipvs: invalid value 'xml' for '--output <OUTPUT>' [possible values: \
+                 ipvsadm, nft, route, json]; try 'kube-ipvs --help'\n",
+            ),
+            (
+                "kube-ipvs --masquerade-all=maybe",
+                "kube-ipvs: invalid value 'maybe' for '--masquerade-all[=<true|false>]': use \
+                 true or false; try 'kube-ipvs --help'\n",
+            ),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(wrong(line), expected);
+        }
+    }
+
+    #[test]
+    fn without_anything_the_help_tells() {
+        assert!(wrong("kube-ipvs").contains("Usage: kube-ipvs"));
+        assert!(matches!(read("kube-ipvs --help"), Err(Notice::Answer(_))));
+        let version = format!("kube-ipvs {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(read("kube-ipvs --version").unwrap_err(), Notice::Answer(version));
+    }
+}

@@ -1,0 +1,101 @@
+//! The commands, one file each, and their dispatch.
+
+mod args;
+mod cleanup;
+mod completions;
+mod doctor;
+mod explain;
+mod objects;
+mod output;
+mod plan;
+mod render;
+mod run;
+mod status;
+mod version;
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::source::manifests::ManifestError;
+
+pub use args::{Cli, Command, Notice, RenderFormat, RunFlags, TextFormat};
+
+/// The work failed.
+const FAILED: u8 = 1;
+/// The command line or a file is wrong.
+const WRONG: u8 = 2;
+/// `plan --exit-code`: something would change.
+const WOULD_CHANGE: u8 = 3;
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::read(env::args_os()) {
+        Ok(cli) => cli,
+        Err(Notice::Answer(text)) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(Notice::Wrong(text)) => {
+            let _ = io::stderr().write_all(text.as_bytes());
+            return ExitCode::from(WRONG);
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        // Whoever reads our output has had enough of it.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "kube-ipvs: {}", describe(&error));
+            let is_input = error.is::<ConfigError>() || error.is::<ManifestError>();
+            ExitCode::from(if is_input { WRONG } else { FAILED })
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { command, shared, run: flags } = cli;
+    match command.unwrap_or(Command::Run(flags)) {
+        Command::Run(flags) => run::run(&shared, &flags),
+        Command::Render { output } => render::run(&shared, output),
+        Command::Plan { exit_code } => plan::run(&shared, exit_code),
+        Command::Explain { destination, from, output } => {
+            explain::run(&shared, destination, from, output)
+        }
+        Command::Status { output } => status::run(&shared, output),
+        Command::Doctor => doctor::run(&shared),
+        Command::Cleanup => cleanup::run(),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Version => version::run(),
+    }
+}
+
+/// The error with its causes, each told once: many of ours tell theirs themselves.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let not_found = || io::Error::from(io::ErrorKind::NotFound);
+        let told = ManifestError::Read { path: PathBuf::from("a"), source: not_found() };
+        assert_eq!(describe(&told.into()), "a: entity not found");
+        let untold = anyhow::Error::from(not_found()).context("cannot start");
+        assert_eq!(describe(&untold), "cannot start: entity not found");
+    }
+}

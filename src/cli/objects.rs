@@ -1,0 +1,34 @@
+//! Objects from `--manifests`, for the commands that need no agent.
+
+use std::io::{self, Write};
+
+use crate::config::{ConfigError, SharedFlags, resolve_settings};
+use crate::engine::Programs;
+use crate::model::{Event, Settings};
+use crate::source::manifests;
+use crate::state::State;
+
+/// The settings and everything that the manifests hold. What of them cannot be used is told on
+/// standard error.
+pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Settings, Vec<Event>)> {
+    let (settings, warnings) = resolve_settings(shared)?;
+    let Some(directory) = &shared.manifests else {
+        let reason = format!("`{command}` takes its objects from a directory: give one");
+        return Err(ConfigError::Value { option: "--manifests".to_owned(), reason }.into());
+    };
+    let (events, problems) = manifests::load(directory, &settings.node_name)?;
+    for line in warnings.iter().chain(&problems) {
+        writeln!(io::stderr(), "kube-ipvs: {line}")?;
+    }
+    Ok((settings, events))
+}
+
+/// The desired state of the manifests.
+pub(super) fn programs(shared: &SharedFlags, command: &str) -> anyhow::Result<Programs> {
+    let (settings, events) = load(shared, command)?;
+    let mut state = State::new(settings.node_name.clone());
+    events.into_iter().for_each(|event| state.apply(event));
+    let mut programs = Programs::new(&settings);
+    programs.update(&mut state);
+    Ok(programs)
+}

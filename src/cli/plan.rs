@@ -1,0 +1,52 @@
+//! `plan`: what would change in this kernel, and nothing changed.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use super::{WOULD_CHANGE, objects};
+use crate::config::SharedFlags;
+use crate::engine::{Engine, Work};
+use crate::kernel::{Kernel, KernelError};
+use crate::model::{Event, Settings};
+use crate::plan::Operation;
+
+pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitCode> {
+    let (settings, events) = objects::load(shared, "plan")?;
+    let operations = plan(&settings, events, &mut Kernel::open()?)?;
+    let mut out = io::stdout().lock();
+    for operation in &operations {
+        writeln!(out, "{} {operation}", operation.effect())?;
+    }
+    let would_change = exit_code && !operations.is_empty();
+    Ok(if would_change { ExitCode::from(WOULD_CHANGE) } else { ExitCode::SUCCESS })
+}
+
+/// The ordered operations from what the kernel holds to the desired state. The kernel is only
+/// read.
+fn plan(
+    settings: &Settings,
+    events: impl IntoIterator<Item = Event>,
+    kernel: &mut Kernel,
+) -> Result<Vec<Operation>, KernelError> {
+    let now = Instant::now();
+    let mut engine = Engine::new(settings, None);
+    events.into_iter().for_each(|event| engine.handle_event(event));
+    let mut operations = Vec::new();
+    while let Some(work) = engine.poll_work(now) {
+        match work {
+            Work::Observe => engine.handle_observed(kernel.observe()?, now),
+            Work::ObservePools(addresses) => {
+                let pools = kernel.observe_pools(&addresses)?;
+                engine.handle_observed_pools(&addresses, pools);
+            }
+            Work::Apply(plan) => {
+                operations.extend_from_slice(plan.operations());
+                // As if it had been done, so that the next part of the plan follows.
+                let done = plan.operations().iter().map(|_| Ok(())).collect();
+                engine.handle_outcomes(&plan, done, now);
+            }
+        }
+    }
+    Ok(operations)
+}

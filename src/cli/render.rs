@@ -1,0 +1,74 @@
+//! `render`: the desired state as text, without a kernel or a cluster.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::{RenderFormat, objects};
+use crate::config::SharedFlags;
+use crate::engine::{self, Programs};
+use crate::kernel::nft;
+use crate::model::{Family, Route};
+use crate::plan::{Operation, RouteOperation, ServerOperation};
+
+pub(super) fn run(shared: &SharedFlags, output: RenderFormat) -> anyhow::Result<ExitCode> {
+    let programs = objects::programs(shared, "render")?;
+    let mut out = io::stdout().lock();
+    let lines = match output {
+        RenderFormat::Ipvsadm => ipvsadm(&programs),
+        RenderFormat::Route => routes(&programs),
+        RenderFormat::Nft => {
+            out.write_all(nft(&programs).as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        RenderFormat::Json => {
+            serde_json::to_writer_pretty(&mut out, &json(&programs))?;
+            vec![String::new()]
+        }
+    };
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The lines that `ipvsadm -Sn` prints once the desired state is programmed, sorted.
+fn ipvsadm(programs: &Programs) -> Vec<String> {
+    let mut lines = Vec::new();
+    for pool in programs.services().flat_map(|(_, program)| &program.pools) {
+        lines.push(ServerOperation::Add(pool.server).to_string());
+        for backend in pool.backends.iter() {
+            lines.push(ServerOperation::AddReal(pool.server.address, *backend).to_string());
+        }
+    }
+    lines.sort_unstable();
+    lines
+}
+
+/// Our nf_tables tables as `nft` text.
+fn nft(programs: &Programs) -> String {
+    nft::render(&engine::elements(programs))
+}
+
+/// The device, rules and routes as `ip` lines.
+fn routes(programs: &Programs) -> Vec<String> {
+    let of_services = programs.services().flat_map(|(_, program)| &program.routes);
+    let mut routes: Vec<Route> =
+        programs.node().routes.iter().chain(of_services).copied().collect();
+    routes.sort_unstable();
+    routes.dedup();
+    let ground =
+        [RouteOperation::CreateDevice].into_iter().chain(Family::BOTH.map(RouteOperation::AddRule));
+    ground
+        .chain(routes.into_iter().map(RouteOperation::Add))
+        .map(|operation| Operation::from(operation).to_string())
+        .collect()
+}
+
+/// All of it.
+fn json(programs: &Programs) -> Value {
+    json!({
+        "ipvsadm": ipvsadm(programs),
+        "nft": nft(programs),
+        "routes": routes(programs),
+    })
+}

@@ -1,0 +1,21 @@
+//! `status`: what the running agent holds.
+
+use std::process::ExitCode;
+
+use super::{TextFormat, output};
+use crate::agent::client::Client;
+use crate::config::{ConfigError, SharedFlags, resolve};
+
+pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<ExitCode> {
+    output::print(form, &client(shared)?.status()?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The agent that runs with this configuration.
+pub(super) fn client(shared: &SharedFlags) -> anyhow::Result<Client> {
+    let address = resolve(shared)?.metrics_address.ok_or_else(|| ConfigError::Value {
+        option: "metricsBindAddress".to_owned(),
+        reason: "the agent is asked there, so it cannot be off".to_owned(),
+    })?;
+    Ok(Client::new(address))
+}

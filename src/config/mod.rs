@@ -1,0 +1,117 @@
+//! kube-proxy's flags and file, and our options → one resolved, validated [`Config`].
+
+mod address;
+mod conntrack;
+mod document;
+mod duration;
+mod flags;
+mod ignored;
+mod kube_proxy;
+mod log;
+mod own;
+mod resolve;
+mod settings;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::Settings;
+
+pub use conntrack::Conntrack;
+pub use flags::{LogFormat, ProxyFlags, SharedFlags, truth};
+pub use ignored::IgnoredFlags;
+pub use log::LogConfig;
+pub use resolve::{resolve, resolve_settings};
+pub use write::write;
+
+/// Why a configuration cannot be used: the command line or a file is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("{path}: {cause}", path = path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path}: {place}: {reason}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Document and field.
+        place: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A value is wrong.
+    #[error("{option}: {reason}")]
+    Value {
+        /// The flag or the field.
+        option: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+}
+
+/// Where objects come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SourceConfig {
+    /// The files under a directory.
+    Manifests(PathBuf),
+    /// The Kubernetes API.
+    Kubernetes {
+        /// How to reach it; in-cluster configuration without.
+        kubeconfig: Option<PathBuf>,
+        /// The server's URL, instead of the kubeconfig's.
+        master: Option<String>,
+    },
+}
+
+/// `ipvs.tcpTimeout`, `tcpFinTimeout`, `udpTimeout`; the kernel's own values without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IpvsTimeouts {
+    /// Idle established TCP connections; by default as long as connection tracking keeps them.
+    pub tcp: Option<Duration>,
+    /// TCP connections after a FIN.
+    pub tcp_fin: Option<Duration>,
+    /// Idle UDP flows.
+    pub udp: Option<Duration>,
+}
+
+/// Everything that may be configured, resolved and validated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// What decides the desired state.
+    pub settings: Settings,
+    /// Where objects come from.
+    pub source: SourceConfig,
+    /// Where health is answered; `None` to listen nowhere.
+    pub health_address: Option<SocketAddr>,
+    /// Where metrics and questions are answered; `None` to listen nowhere.
+    pub metrics_address: Option<SocketAddr>,
+    /// Whether the agent ends if it cannot listen.
+    pub bind_address_hard_fail: bool,
+    /// Shortest time from the end of one sync to the start of the next.
+    pub min_sync_period: Duration,
+    /// An update that waits for twice this long makes the node unhealthy.
+    pub sync_period: Duration,
+    /// How often everything is read back from the kernel; `None` for never.
+    pub audit_period: Option<Duration>,
+    /// How long IPVS keeps idle connections.
+    pub ipvs_timeouts: IpvsTimeouts,
+    /// Size and timeouts of connection tracking.
+    pub conntrack: Conntrack,
+    /// The agent's `oom_score_adj`, from -1000 to 1000.
+    pub oom_score_adj: i32,
+    /// What is logged, and in which form.
+    pub log: LogConfig,
+    /// What was given and means nothing here, or is better said otherwise: one line each.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,21 @@
+//! `KubeIpvsConfiguration` (`kube-ipvs.io/v1alpha1`): what kube-proxy's file has no field for.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+pub(super) const API_VERSION: &str = "kube-ipvs.io/v1alpha1";
+pub(super) const KIND: &str = "KubeIpvsConfiguration";
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[allow(dead_code, reason = "known fields are read so as not to be unknown")]
+pub(super) struct KubeIpvsConfiguration {
+    api_version: Value,
+    kind: Value,
+    /// Ranges that ClusterIPs come from, beside those of ServiceCIDR objects. Default: none.
+    #[serde(rename = "serviceCIDRs")]
+    pub(super) service_cidrs: Option<Vec<String>>,
+    /// How often everything is read back from the kernel and put right, `0s` for never.
+    /// Default: 5m.
+    pub(super) audit_period: Option<String>,
+}

@@ -1,0 +1,129 @@
+//! The part of the configuration that decides the desired state.
+
+use ipnet::IpNet;
+
+use super::ConfigError;
+use super::document::Origin;
+use super::resolve::Resolver;
+use crate::model::{LocalDetector, Name, NodePortAddresses, Scheduler, Settings};
+
+impl Resolver<'_> {
+    pub(super) fn settings(&mut self) -> Result<Settings, ConfigError> {
+        let mode = self.kube_proxy.mode.as_deref().unwrap_or_default();
+        if !matches!(mode, "" | "ipvs") {
+            let what = format!("{mode:?} is not what this proxy is: it is of mode ipvs always");
+            self.warn("mode", &what);
+        }
+        let ipvs = self.kube_proxy.ipvs.as_ref();
+        let scheduler = match ipvs.and_then(|ipvs| ipvs.scheduler.as_deref()) {
+            None | Some("") => Scheduler::default(),
+            Some(name) => {
+                name.parse().map_err(|error| self.origin.wrong("ipvs.scheduler", error))?
+            }
+        };
+        let iptables = self.kube_proxy.iptables.as_ref();
+        let masquerade_all = iptables.and_then(|iptables| iptables.masquerade_all);
+        let own = &self.own;
+        let service_cidrs = own.content.service_cidrs.iter().flatten();
+        Ok(Settings {
+            node_name: self.node_name()?,
+            scheduler,
+            masquerade_all: masquerade_all.unwrap_or(false),
+            service_cidrs: ranges(&own.origin, "serviceCIDRs", service_cidrs)?,
+            node_port_addresses: self.node_port_addresses()?,
+            local_detector: self.local_detector()?,
+        })
+    }
+
+    /// Flag, file, environment, machine: the first that has one.
+    fn node_name(&self) -> Result<Name, ConfigError> {
+        let given = [
+            &self.flags.node_name,
+            &self.kube_proxy.hostname_override,
+            &self.surroundings.node_name,
+            &self.surroundings.host_name,
+        ];
+        let mut names = given.into_iter().flatten().map(|name| name.trim().to_lowercase());
+        names.find(|name| !name.is_empty()).map(Name::from).ok_or_else(|| {
+            let reason = "the node has no name: give it, or set NODE_NAME".to_owned();
+            ConfigError::Value { option: "--node-name".to_owned(), reason }
+        })
+    }
+
+    fn node_port_addresses(&mut self) -> Result<NodePortAddresses, ConfigError> {
+        const FIELD: &str = "nodePortAddresses";
+        let listed = self.kube_proxy.node_port_addresses.clone().unwrap_or_default();
+        let mut texts = Vec::new();
+        let mut is_primary = false;
+        for text in listed.iter().map(|text| text.trim()) {
+            match text {
+                "" => {}
+                "primary" => is_primary = true,
+                "all" => texts.extend(["0.0.0.0/0".to_owned(), "::/0".to_owned()]),
+                "localhost" => self.warn(FIELD, "node ports are not served on localhost"),
+                range => texts.push(range.to_owned()),
+            }
+        }
+        match (is_primary, texts.is_empty()) {
+            (_, true) => Ok(NodePortAddresses::Primary),
+            (false, false) => Ok(NodePortAddresses::Ranges(ranges(&self.origin, FIELD, &texts)?)),
+            (true, false) => {
+                let reason = "\"primary\" cannot stand beside ranges: list the primary address";
+                Err(self.origin.wrong(FIELD, reason))
+            }
+        }
+    }
+
+    fn local_detector(&mut self) -> Result<LocalDetector, ConfigError> {
+        const FIELD: &str = "detectLocalMode";
+        let cluster_cidr = self.kube_proxy.cluster_cidr.as_deref().unwrap_or_default();
+        let texts = cluster_cidr.split(',').map(str::trim).filter(|text| !text.is_empty());
+        let texts: Vec<_> = texts.map(str::to_owned).collect();
+        let detect = self.kube_proxy.detect_local.clone().unwrap_or_default();
+        let needed = |value: Option<String>, field: &str, mode: &str| {
+            value.filter(|value| !value.is_empty()).ok_or_else(|| {
+                let reason = format!("needed for {} {mode}", self.origin.name(FIELD));
+                self.origin.wrong(field, reason)
+            })
+        };
+        match self.kube_proxy.detect_local_mode.as_deref().unwrap_or_default() {
+            "" if texts.is_empty() => Ok(LocalDetector::None),
+            "ClusterCIDR" if texts.is_empty() => {
+                let what = "ClusterCIDR without a range: pods are not told from other clients";
+                self.warn(FIELD, what);
+                Ok(LocalDetector::None)
+            }
+            "" | "ClusterCIDR" => {
+                Ok(LocalDetector::ClusterCidr(ranges(&self.origin, "clusterCIDR", &texts)?))
+            }
+            "NodeCIDR" => Ok(LocalDetector::NodeCidr),
+            mode @ "BridgeInterface" => {
+                let field = "detectLocal.bridgeInterface";
+                needed(detect.bridge_interface, field, mode).map(LocalDetector::BridgeInterface)
+            }
+            mode @ "InterfaceNamePrefix" => {
+                let field = "detectLocal.interfaceNamePrefix";
+                let prefix = needed(detect.interface_name_prefix, field, mode);
+                prefix.map(LocalDetector::InterfaceNamePrefix)
+            }
+            other => {
+                let modes = "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix";
+                Err(self.origin.wrong(FIELD, format!("{other:?} is none: use {modes}")))
+            }
+        }
+    }
+}
+
+fn ranges<'a>(
+    origin: &Origin,
+    field: &str,
+    texts: impl IntoIterator<Item = &'a String>,
+) -> Result<Vec<IpNet>, ConfigError> {
+    let read = |text: &String| {
+        let range: Result<IpNet, _> = text.trim().parse();
+        range.map(|range| range.trunc()).map_err(|_| {
+            origin.wrong(field, format!("{text:?} is not an address range such as 192.0.2.0/24"))
+        })
+    };
+    texts.into_iter().map(read).collect()
+}

@@ -1,0 +1,431 @@
+//! From command lines and files to the configuration.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use super::flags::FLAGS;
+use super::resolve::Resolver;
+use super::surroundings::Surroundings;
+use super::*;
+use crate::model::{LocalDetector, NodePortAddresses, Scheduler};
+
+/// What kubeadm writes for a cluster of mode ipvs.
+const KUBEADM: &str = r#"apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection:
+  acceptContentTypes: ""
+  burst: 0
+  contentType: ""
+  kubeconfig: /var/lib/kube-proxy/kubeconfig.conf
+  qps: 0
+clusterCIDR: 10.244.0.0/16,fd00:10:244::/56
+configSyncPeriod: 0s
+conntrack:
+  maxPerCore: null
+  min: null
+  tcpBeLiberal: false
+  tcpCloseWaitTimeout: null
+  tcpEstablishedTimeout: null
+  udpStreamTimeout: 0s
+  udpTimeout: 0s
+detectLocal:
+  bridgeInterface: ""
+  interfaceNamePrefix: ""
+detectLocalMode: ""
+enableProfiling: false
+healthzBindAddress: ""
+hostnameOverride: ""
+iptables:
+  localhostNodePorts: null
+  masqueradeAll: false
+  masqueradeBit: null
+  minSyncPeriod: 0s
+  syncPeriod: 0s
+ipvs:
+  excludeCIDRs: null
+  minSyncPeriod: 0s
+  scheduler: ""
+  strictARP: false
+  syncPeriod: 0s
+  tcpFinTimeout: 0s
+  tcpTimeout: 0s
+  udpTimeout: 0s
+kind: KubeProxyConfiguration
+logging:
+  flushFrequency: 0
+  options:
+    json:
+      infoBufferSize: "0"
+    text:
+      infoBufferSize: "0"
+  verbosity: 0
+metricsBindAddress: ""
+mode: ipvs
+nftables:
+  masqueradeAll: false
+  masqueradeBit: null
+  minSyncPeriod: 0s
+  syncPeriod: 0s
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: ""
+showHiddenMetricsForVersion: ""
+winkernel:
+  enableDSR: false
+  forwardHealthCheckVip: false
+  networkName: ""
+  rootHnsEndpointName: ""
+  sourceVip: ""
+"#;
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    shared: SharedFlags,
+}
+
+fn flags(line: &str) -> SharedFlags {
+    let words = std::iter::once("kube-ipvs").chain(line.split_whitespace());
+    let matches = CommandLine::command()
+        // As if nothing were set, whoever runs the tests.
+        .mut_arg("log_level", |flag| flag.env(None::<&str>))
+        .try_get_matches_from(words)
+        .unwrap();
+    CommandLine::from_arg_matches(&matches).unwrap().shared
+}
+
+fn try_resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
+    let surroundings = Surroundings { node_name: None, host_name: Some("Machine\n".to_owned()) };
+    Resolver::new(flags, surroundings)?.config()
+}
+
+fn resolve(line: &str) -> Config {
+    try_resolve(&flags(line)).unwrap()
+}
+
+/// A file with a text, and the configuration by it and further flags.
+fn with_file(text: &str, line: &str) -> Result<Config, ConfigError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.conf");
+    std::fs::write(&path, text).unwrap();
+    let result = try_resolve(&SharedFlags { config: Some(path), ..flags(line) });
+    // The directory is gone after this, and its name is nothing to compare.
+    result.map_err(|error| match error {
+        ConfigError::File { place, reason, .. } => {
+            ConfigError::File { path: PathBuf::from("config.conf"), place, reason }
+        }
+        other => other,
+    })
+}
+
+#[test]
+fn defaults_are_kube_proxys() {
+    let config = resolve("");
+    assert_eq!(&*config.settings.node_name, "machine");
+    assert_eq!(config.settings, Settings::for_node("machine"));
+    assert_eq!(config.source, SourceConfig::Kubernetes { kubeconfig: None, master: None });
+    assert_eq!(config.health_address, "0.0.0.0:10256".parse().ok());
+    assert_eq!(config.metrics_address, "127.0.0.1:10249".parse().ok());
+    assert_eq!(config.sync_period, Duration::from_secs(30));
+    assert_eq!(config.min_sync_period, Duration::ZERO);
+    let day = Some(Duration::from_secs(24 * 60 * 60));
+    assert_eq!(config.ipvs_timeouts, IpvsTimeouts { tcp: day, tcp_fin: None, udp: None });
+    assert_eq!(config.conntrack, Conntrack::default());
+    assert_eq!(config.oom_score_adj, -999);
+    assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: "info".to_owned() });
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn kubeadms_file_is_taken_as_it_is() {
+    let config = with_file(KUBEADM, "--hostname-override=Node-1").unwrap();
+    let expected = Config {
+        source: SourceConfig::Kubernetes {
+            kubeconfig: Some("/var/lib/kube-proxy/kubeconfig.conf".into()),
+            master: None,
+        },
+        ..resolve("--hostname-override=node-1 --cluster-cidr=10.244.0.0/16,fd00:10:244::/56")
+    };
+    assert_eq!(config, expected);
+    let ranges = ["10.244.0.0/16", "fd00:10:244::/56"].map(|range| range.parse().unwrap());
+    assert_eq!(config.settings.local_detector, LocalDetector::ClusterCidr(ranges.to_vec()));
+}
+
+#[test]
+fn the_nodes_name_is_the_first_given() {
+    let surroundings = |node: &str| Surroundings {
+        node_name: Some(node.to_owned()),
+        host_name: Some("host".to_owned()),
+    };
+    let name = |line: &str, environment: &str, file: Option<&str>| {
+        let flags = flags(line);
+        let mut resolver = Resolver::new(&flags, surroundings(environment)).unwrap();
+        resolver.kube_proxy.hostname_override = file.map(str::to_owned);
+        resolver.config().unwrap().settings.node_name
+    };
+    assert_eq!(&*name("--node-name=A", "b", Some("c")), "a");
+    assert_eq!(&*name("--hostname-override=A", "b", Some("c")), "a");
+    assert_eq!(&*name("--node-name=", "b", Some("C ")), "c");
+    assert_eq!(&*name("", "B", Some("")), "b");
+    assert_eq!(&*name("", " ", None), "host");
+
+    let nobody = flags("");
+    let nameless = Resolver::new(&nobody, Surroundings::default()).unwrap().config();
+    assert_eq!(
+        nameless.unwrap_err().to_string(),
+        "--node-name: the node has no name: give it, or set NODE_NAME"
+    );
+}
+
+#[test]
+fn beside_a_file_most_flags_are_ignored_with_a_warning() {
+    let line = "--node-name=n1 --master=https://192.0.2.1:6443 --v=4 \
+                --ipvs-scheduler=lc --masquerade-all";
+    let config = with_file(KUBEADM, line).unwrap();
+    assert_eq!(config.settings.scheduler, Scheduler::Rr);
+    assert!(!config.settings.masquerade_all);
+    assert_eq!(config.log.level, "debug");
+    assert!(matches!(
+        config.source,
+        SourceConfig::Kubernetes { master: Some(url), .. } if url == "https://192.0.2.1:6443"
+    ));
+    assert_eq!(
+        config.warnings,
+        ["--masquerade-all, --ipvs-scheduler: ignored, as kube-proxy does where --config is \
+          given; say it in the file"]
+    );
+}
+
+#[test]
+fn flags_say_what_the_file_says() {
+    let line = "--kubeconfig=/k --cluster-cidr=10.0.0.0/8 --masquerade-all=T --ipvs-scheduler=mh \
+                --nodeport-addresses=192.0.2.0/24,2001:db8::/64 --ipvs-tcp-timeout=1h \
+                --ipvs-tcpfin-timeout=2m --ipvs-udp-timeout=3m --ipvs-sync-period=1m \
+                --ipvs-min-sync-period=100ms --conntrack-max-per-core=0 --conntrack-min=1 \
+                --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=1m \
+                --conntrack-tcp-be-liberal --conntrack-udp-timeout=5s \
+                --conntrack-udp-timeout-stream=6s --healthz-bind-address=:1 \
+                --metrics-bind-address=[::] --bind-address-hard-fail --oom-score-adj=-5 \
+                --proxy-mode=ipvs --detect-local-mode=ClusterCIDR --node-name=n1 \
+                --logging-format=json -v=6";
+    let file = "apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: ipvs
+hostnameOverride: n1
+clientConnection: {kubeconfig: /k}
+clusterCIDR: 10.0.0.0/8
+detectLocalMode: ClusterCIDR
+iptables: {masqueradeAll: true}
+nodePortAddresses: [192.0.2.0/24, '2001:db8::/64']
+ipvs:
+  scheduler: mh
+  tcpTimeout: 1h0m0s
+  tcpFinTimeout: 2m0s
+  udpTimeout: 3m0s
+  syncPeriod: 1m
+  minSyncPeriod: 100ms
+conntrack:
+  maxPerCore: 0
+  min: 1
+  tcpEstablishedTimeout: 0s
+  tcpCloseWaitTimeout: 1m0s
+  tcpBeLiberal: true
+  udpTimeout: 5s
+  udpStreamTimeout: 6s
+healthzBindAddress: 0.0.0.0:1
+metricsBindAddress: '[::]:10249'
+bindAddressHardFail: true
+oomScoreAdj: -5
+logging: {format: json, verbosity: 6}
+";
+    let config = resolve(line);
+    assert_eq!(with_file(file, "").unwrap(), config);
+    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_ne!(config, Config { warnings: Vec::new(), ..resolve("--node-name=n1") });
+}
+
+#[test]
+fn a_written_file_gives_the_same_configuration() {
+    let lines = [
+        "",
+        "--detect-local-mode=BridgeInterface --pod-bridge-interface=cni0 --conntrack-min=9",
+        "--detect-local-mode=InterfaceNamePrefix --pod-interface-name-prefix=cali -v4",
+        "--detect-local-mode=NodeCIDR --metrics-bind-address= --ipvs-tcp-timeout=90m",
+        "--cluster-cidr=10.0.0.0/8,fd00::/8 --nodeport-addresses=all --logging-format=json",
+    ];
+    for line in lines {
+        let config = resolve(line);
+        let again = with_file(&write(&config), "").unwrap();
+        assert_eq!(again, config, "{line}");
+    }
+    let mut config = resolve("");
+    config.audit_period = None;
+    config.settings.service_cidrs = vec!["10.96.0.0/12".parse().unwrap()];
+    assert_eq!(with_file(&write(&config), "").unwrap(), config);
+}
+
+#[test]
+fn every_field_of_the_raw_file_has_a_line_in_the_written_one() {
+    let text = write(&resolve(""));
+    for flag in FLAGS.iter().filter(|flag| !flag.field.is_empty()) {
+        // These mean nothing here, or only decide a default.
+        if ["ipvs.strictARP", "ipvs.excludeCIDRs", "bindAddress"].contains(&flag.field) {
+            continue;
+        }
+        let field = flag.field.rsplit('.').next().unwrap();
+        assert!(text.lines().any(|line| line.trim().starts_with(&format!("{field}:"))), "{field}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_warned_of() {
+    let cases = [
+        ("--proxy-mode=iptables", "--proxy-mode: \"iptables\" is not what this proxy is"),
+        ("--ipvs-exclude-cidrs=10.0.0.0/8", "--ipvs-exclude-cidrs: not needed"),
+        ("--detect-local-mode=ClusterCIDR", "--detect-local-mode: ClusterCIDR without a range"),
+        ("--nodeport-addresses=localhost", "--nodeport-addresses: node ports are not served on"),
+        ("--iptables-sync-period=1s", "--iptables-sync-period has no meaning in this proxy"),
+        ("--feature-gates=A=true,B=false", "--feature-gates has no meaning in this proxy"),
+        ("--profiling", "--profiling has no meaning in this proxy"),
+        ("--healthz-port=0", "--healthz-port is ignored: use --healthz-bind-address"),
+    ];
+    for (line, expected) in cases {
+        let warnings = resolve(line).warnings;
+        assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");
+        assert!(warnings[0].starts_with(expected), "{}", warnings[0]);
+    }
+    assert_eq!(resolve("--ipvs-strict-arp --proxy-mode=").warnings, Vec::<String>::new());
+}
+
+#[test]
+fn wrong_values_name_flag_or_field() {
+    let cases = [
+        (
+            "--ipvs-scheduler=fast",
+            "ipvs: {scheduler: fast}",
+            "ipvs.scheduler",
+            "unknown IPVS scheduler \"fast\": use one of rr",
+        ),
+        (
+            "--cluster-cidr=10.0.0.0",
+            "clusterCIDR: 10.0.0.0",
+            "clusterCIDR",
+            "\"10.0.0.0\" is not an address range such as",
+        ),
+        (
+            "--detect-local-mode=Magic",
+            "detectLocalMode: Magic",
+            "detectLocalMode",
+            "\"Magic\" is none: use ClusterCIDR, NodeCIDR",
+        ),
+        (
+            "--detect-local-mode=BridgeInterface",
+            "detectLocalMode: BridgeInterface",
+            "detectLocal.bridgeInterface",
+            "needed for ",
+        ),
+        (
+            "--ipvs-udp-timeout=soon",
+            "ipvs: {udpTimeout: soon}",
+            "ipvs.udpTimeout",
+            "\"soon\" is not a duration such as 30s",
+        ),
+        (
+            "--ipvs-tcp-timeout=9999h",
+            "ipvs: {tcpTimeout: 9999h}",
+            "ipvs.tcpTimeout",
+            "9999h0m0s is not between 1s and 596h31m23s",
+        ),
+        (
+            "--nodeport-addresses=primary,10.0.0.0/8",
+            "nodePortAddresses: [primary, 10.0.0.0/8]",
+            "nodePortAddresses",
+            "\"primary\" cannot stand beside ranges",
+        ),
+        (
+            "--oom-score-adj=1001",
+            "oomScoreAdj: 1001",
+            "oomScoreAdj",
+            "1001 is not between -1000 and 1000",
+        ),
+        (
+            "--bind-address=here",
+            "bindAddress: here",
+            "bindAddress",
+            "\"here\" is not an IP address",
+        ),
+        (
+            "--metrics-bind-address=:x",
+            "metricsBindAddress: ':x'",
+            "metricsBindAddress",
+            "\":x\" is not ADDRESS:PORT",
+        ),
+    ];
+    for (line, document, field, reason) in cases {
+        let error = try_resolve(&flags(line)).unwrap_err().to_string();
+        let flag = FLAGS.iter().find(|flag| flag.field == field).unwrap().name;
+        assert!(error.starts_with(&format!("{flag}: {reason}")), "{error}");
+
+        let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
+        let error = with_file(&format!("{head}\n{document}\n"), "").unwrap_err().to_string();
+        let expected = format!("config.conf: document 1: {field}: {reason}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn our_own_document_is_read() {
+    let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+    let text = format!("{KUBEADM}---\n{own}\nserviceCIDRs: [10.96.0.1/12]\nauditPeriod: 0s\n");
+    let config = with_file(&text, "").unwrap();
+    assert_eq!(config.settings.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
+    assert_eq!(config.audit_period, None);
+
+    let error = with_file(&format!("{own}\nauditPeriod: often\n"), "").unwrap_err().to_string();
+    assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");
+}
+
+#[test]
+fn listening_follows_the_family_of_the_bind_address() {
+    let config = resolve("--bind-address=::");
+    assert_eq!(config.health_address, "[::]:10256".parse().ok());
+    assert_eq!(config.metrics_address, "[::1]:10249".parse().ok());
+    assert_eq!(resolve("--healthz-bind-address=").health_address, None);
+    assert_eq!(resolve("--healthz-bind-address=0.0.0.0:0").health_address, None);
+}
+
+#[test]
+fn node_ports_are_taken_by_those_listed() {
+    let addresses = |line: &str| resolve(line).settings.node_port_addresses;
+    let ranges = |texts: &[&str]| {
+        NodePortAddresses::Ranges(texts.iter().map(|text| text.parse().unwrap()).collect())
+    };
+    assert_eq!(addresses("--nodeport-addresses=primary"), NodePortAddresses::Primary);
+    assert_eq!(addresses("--nodeport-addresses=all"), ranges(&["0.0.0.0/0", "::/0"]));
+    assert_eq!(addresses("--nodeport-addresses=10.1.2.3/8"), ranges(&["10.0.0.0/8"]));
+}
+
+#[test]
+fn manifests_come_before_an_api_server() {
+    let config = resolve("--manifests=/objects --kubeconfig=/k");
+    assert_eq!(config.source, SourceConfig::Manifests(Path::new("/objects").to_owned()));
+}
+
+#[test]
+fn the_table_of_flags_is_right() {
+    let command = CommandLine::command();
+    for flag in FLAGS {
+        let known = command
+            .get_arguments()
+            .any(|arg| arg.get_long().is_some_and(|long| format!("--{long}") == flag.name));
+        assert!(known, "{}", flag.name);
+    }
+    // Each flag is noticed as the one that it is.
+    let given = flags("--conntrack-udp-timeout=1s --pod-bridge-interface=b").proxy.given();
+    assert_eq!(given, ["--pod-bridge-interface", "--conntrack-udp-timeout"]);
+}

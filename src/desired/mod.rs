@@ -1,0 +1,17 @@
+//! What the kernel should hold: one Service, its endpoints and its surroundings → a [`Program`].
+//!
+//! [`Program`]: crate::model::Program
+
+mod claims;
+mod endpoints;
+mod frontends;
+mod node;
+mod ranges;
+mod surroundings;
+
+pub use claims::{Claim, Claims};
+pub use endpoints::{Choice, choose};
+pub use frontends::{claims, program};
+pub use node::node_program;
+pub use ranges::{aggregate, image};
+pub use surroundings::Surroundings;

@@ -1,0 +1,278 @@
+//! The state machine from events to work: pure, with time as a value.
+//!
+//! ```text
+//! handle_event ──► state ──► programs ──► ledger ──► poll_work ──► the shell applies or observes
+//!                                            ▲                          │
+//!                                            └── handle_outcomes ◄──────┘
+//!                                                handle_observed
+//! ```
+
+mod programs;
+mod retries;
+mod totals;
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashSet;
+
+use crate::model::{Element, Event, Pool, Program, ServiceKey, Settings, VirtualAddress};
+use crate::plan::{self, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback};
+use crate::state::State;
+
+pub use programs::{Programs, Replacement, Update};
+use retries::Retries;
+pub use totals::{PerFamily, Totals};
+
+/// Wait before the kernel is read again after that failed.
+const OBSERVE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the shell is to do next.
+#[derive(Debug)]
+pub enum Work {
+    /// Read back everything of ours; answer with [`Engine::handle_observed`].
+    Observe,
+    /// Read back the virtual servers at these addresses; answer with
+    /// [`Engine::handle_observed_pools`].
+    ObservePools(Vec<VirtualAddress>),
+    /// Carry out operations in their order; answer with [`Engine::handle_outcomes`].
+    Apply(Plan),
+}
+
+/// A failure, and for the how manieth time in a row.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The failure.
+    pub setback: Setback,
+    /// 1 for the first time.
+    pub attempts: u32,
+}
+
+/// How far the first sync has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Sources have not told everything yet, or the kernel has not been read.
+    Starting,
+    /// The API server's and DNS Services go first.
+    Urgent,
+    /// Every Service is looked after.
+    Synced,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Engine {
+    state: State,
+    programs: Programs,
+    ledger: Ledger,
+    phase: Phase,
+    /// Services that wait for the urgent ones of the first sync, each with the Program that the
+    /// ledger has of it.
+    waiting: BTreeMap<ServiceKey, Program>,
+    retries: Retries,
+    observe_at: Option<Instant>,
+    audit_period: Option<Duration>,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet. With an audit period, everything is read back from the
+    /// kernel that often and put right.
+    #[must_use]
+    pub fn new(settings: &Settings, audit_period: Option<Duration>) -> Self {
+        Self {
+            state: State::new(settings.node_name.clone()),
+            programs: Programs::new(settings),
+            ledger: Ledger::default(),
+            phase: Phase::Starting,
+            waiting: BTreeMap::new(),
+            retries: Retries::default(),
+            observe_at: None,
+            audit_period,
+        }
+    }
+
+    /// Takes in what a source told.
+    pub fn handle_event(&mut self, event: Event) {
+        self.state.apply(event);
+    }
+
+    /// What is to be done next; `None` if nothing is for now. Each piece of work is answered
+    /// before the next is asked for.
+    pub fn poll_work(&mut self, now: Instant) -> Option<Work> {
+        if self.phase == Phase::Starting {
+            let due = self.observe_at.is_none_or(|at| at <= now);
+            return (self.state.is_synced() && due).then_some(Work::Observe);
+        }
+        if self.observe_at.is_some_and(|at| at <= now) {
+            return Some(Work::Observe);
+        }
+        if let Some(work) = self.poll_retries(now) {
+            return Some(work);
+        }
+        if self.phase == Phase::Synced {
+            self.take_waiting();
+        }
+        self.update();
+        if self.phase == Phase::Urgent {
+            // Until every Service has been looked at, nothing that is held is known to be
+            // superfluous.
+            let urgent = self.ledger.plan(true);
+            self.phase = Phase::Synced;
+            if !urgent.is_empty() {
+                return Some(Work::Apply(urgent));
+            }
+            self.take_waiting();
+        }
+        let plan = self.ledger.plan(false);
+        self.retries.forget_needless(plan.keys());
+        (!plan.is_empty()).then_some(Work::Apply(plan))
+    }
+
+    /// When [`Engine::poll_work`] may have something to do without a further event.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.observe_at.into_iter().chain(self.retries.next_due()).min()
+    }
+
+    /// Takes in what the kernel holds.
+    pub fn handle_observed(&mut self, observed: Observed, now: Instant) {
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Urgent;
+            self.update();
+        }
+        let named = plan::is_named(&observed.elements);
+        let ranges = self.programs.node().service_ranges.clone();
+        let is_ours = |address: &VirtualAddress| {
+            named(address) || ranges.iter().any(|range| range.contains(&address.ip))
+        };
+        self.ledger.observe(observed, is_ours);
+        self.observe_at = self.audit_period.map(|period| now + period);
+    }
+
+    /// Takes in that the kernel could not be read.
+    pub fn handle_unobservable(&mut self, now: Instant) {
+        self.observe_at = Some(now + OBSERVE_AGAIN);
+    }
+
+    /// Takes in what the kernel holds at some addresses.
+    pub fn handle_observed_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
+        self.ledger.observe_pools(addresses, pools);
+    }
+
+    /// Takes in the outcomes of a plan's operations, in their order.
+    pub fn handle_outcomes(
+        &mut self,
+        plan: &Plan,
+        outcomes: Vec<Outcome>,
+        now: Instant,
+    ) -> Vec<Trouble> {
+        let setbacks = self.ledger.settle(plan, outcomes);
+        if !self.retries.is_empty() {
+            let failed: FxHashSet<_> = setbacks.iter().map(|setback| setback.key).collect();
+            let succeeded = plan.keys().iter().filter(|key| !failed.contains(key));
+            succeeded.for_each(|key| self.retries.forget(key));
+        }
+        let note = |setback| Trouble { attempts: self.retries.note(&setback, now), setback };
+        setbacks.into_iter().map(note).collect()
+    }
+
+    /// Whether, when there is no more work for now, the kernel is in the desired state but for
+    /// what failed and is retried.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.phase == Phase::Synced
+    }
+
+    /// How many keys of the kernel's state are not as they should be.
+    #[must_use]
+    pub fn troubles(&self) -> usize {
+        self.retries.len()
+    }
+
+    /// What last went wrong for each of these keys, and for the how manieth time in a row; in no
+    /// order.
+    pub fn setbacks(&self) -> impl Iterator<Item = (&Setback, u32)> {
+        self.retries.iter()
+    }
+
+    /// The whole desired state.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// The objects that it follows from.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn update(&mut self) {
+        let update = self.programs.update(&mut self.state);
+        if let Some(old) = update.old_node {
+            self.ledger.replace_node(&old, self.programs.node());
+        }
+        for replacement in update.services {
+            if self.phase == Phase::Urgent && !is_urgent(&replacement.service) {
+                self.waiting.entry(replacement.service).or_insert(replacement.old);
+            } else {
+                self.ledger.replace(&replacement.old, &replacement.new);
+            }
+        }
+    }
+
+    fn take_waiting(&mut self) {
+        let none = Program::default();
+        for (service, old) in mem::take(&mut self.waiting) {
+            self.ledger.replace(&old, self.programs.service(&service).unwrap_or(&none));
+        }
+    }
+
+    fn poll_retries(&mut self, now: Instant) -> Option<Work> {
+        let (doubtful, certain) = self.retries.take_due(now);
+        certain.into_iter().for_each(|key| self.ledger.touch(key));
+        if doubtful.is_empty() {
+            return None;
+        }
+        let pools: Option<Vec<_>> = doubtful
+            .into_iter()
+            .map(|key| match key {
+                Key::Pool(address) => Some(address),
+                _ => None,
+            })
+            .collect();
+        Some(pools.map_or(Work::Observe, Work::ObservePools))
+    }
+}
+
+/// Without the API server and DNS nothing else on a node comes up.
+fn is_urgent(service: &ServiceKey) -> bool {
+    matches!((service.namespace(), service.name()), ("default", "kubernetes"))
+        || (service.namespace() == "kube-system" && service.name().contains("dns"))
+}
+
+impl Trouble {
+    /// Whether it is worth a line: the first time, and then ever more rarely.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.attempts.is_power_of_two() && (self.attempts > 1 || !self.is_drift())
+    }
+
+    fn is_drift(&self) -> bool {
+        self.setback.kind == FailureKind::Drift
+    }
+}
+
+/// Every set element that the desired state needs, sorted.
+#[must_use]
+pub fn elements(programs: &Programs) -> Vec<Element> {
+    let mut elements: Vec<_> = plan::elements::of_node(programs.node()).collect();
+    for (_, program) in programs.services() {
+        elements.extend(plan::elements::of_frontends(program));
+        elements.extend(plan::elements::of_backends(program));
+    }
+    elements.sort_unstable();
+    elements.dedup();
+    elements
+}

@@ -1,0 +1,203 @@
+//! The Programs of all Services and of the node, kept up to date with the state.
+
+use std::collections::BTreeSet;
+use std::mem;
+
+use rustc_hash::FxHashMap;
+
+use super::totals::Totals;
+use crate::desired::{self, Claim, Claims, Surroundings};
+use crate::model::{NodeProgram, Program, RefusalReason, ServiceKey, Settings, VirtualAddress};
+use crate::state::{Dirty, State};
+
+/// A Service's Program before and after a change.
+#[derive(Debug)]
+pub struct Replacement {
+    /// The Service.
+    pub service: ServiceKey,
+    /// Its Program so far; empty if it had none.
+    pub old: Program,
+    /// Its Program from now on; empty if it has none.
+    pub new: Program,
+}
+
+/// What an update replaced.
+#[derive(Debug, Default)]
+pub struct Update {
+    /// The node's Program before the update, if it changed.
+    pub old_node: Option<NodeProgram>,
+    /// Services whose Program changed.
+    pub services: Vec<Replacement>,
+}
+
+/// What one Service has.
+#[derive(Debug)]
+struct Served {
+    created: i64,
+    program: Program,
+}
+
+/// The Programs of all Services and of the node: the whole desired state.
+#[derive(Debug)]
+pub struct Programs {
+    around: Surroundings,
+    node: NodeProgram,
+    services: FxHashMap<ServiceKey, Served>,
+    claims: Claims,
+    totals: Totals,
+}
+
+impl Programs {
+    /// No Services, and a node of which only the settings are known.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let around = Surroundings::new(settings, None, &[], [], []);
+        Self {
+            node: NodeProgram::default(),
+            around,
+            services: FxHashMap::default(),
+            claims: Claims::default(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Brings the Programs up to date with what has changed in the state.
+    pub fn update(&mut self, state: &mut State) -> Update {
+        let Dirty { mut services, surroundings } = state.take_dirty();
+        let mut update = Update::default();
+        if surroundings {
+            update.old_node = self.update_surroundings(state, &mut services);
+        }
+        self.update_claims(state, &mut services);
+        for key in services {
+            if let Some(replacement) = self.update_service(state, key) {
+                update.services.push(replacement);
+            }
+        }
+        update
+    }
+
+    /// The Program of the node.
+    #[must_use]
+    pub fn node(&self) -> &NodeProgram {
+        &self.node
+    }
+
+    /// What the Programs depend on beside Services and endpoints.
+    #[must_use]
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.around
+    }
+
+    /// The Program of a Service.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<&Program> {
+        self.services.get(key).map(|served| &served.program)
+    }
+
+    /// All Services' Programs, in no order.
+    pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &Program)> {
+        self.services.iter().map(|(key, served)| (key, &served.program))
+    }
+
+    /// How much of everything there is in them.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The Service that has a front end.
+    #[must_use]
+    pub fn owner(&self, address: &VirtualAddress) -> Option<&ServiceKey> {
+        self.claims.owner(address).map(|claim| &claim.service)
+    }
+
+    /// Returns the node's old Program if it changed; adds the Services that must be looked at.
+    fn update_surroundings(
+        &mut self,
+        state: &State,
+        services: &mut BTreeSet<ServiceKey>,
+    ) -> Option<NodeProgram> {
+        let around = Surroundings::new(
+            &self.around.settings,
+            state.node(),
+            state.addresses(),
+            state.service_cidrs().flat_map(|object| object.cidrs.iter().copied()),
+            state.api_server_addresses(),
+        );
+        // A new zone changes no surroundings but which endpoints are hinted here.
+        services.extend(state.service_keys().cloned());
+        if around == self.around && self.node != NodeProgram::default() {
+            return None;
+        }
+        self.around = around;
+        let node = desired::node_program(&self.around);
+        (node != self.node).then(|| mem::replace(&mut self.node, node))
+    }
+
+    /// Brings the claims of the touched Services up to date; adds the Services that gain or lose
+    /// a front end by it.
+    fn update_claims(&mut self, state: &State, services: &mut BTreeSet<ServiceKey>) {
+        let mut affected = Vec::new();
+        for key in services.iter() {
+            let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
+            let service = state.entry(key).and_then(|entry| entry.service.as_deref());
+            let new =
+                service.map_or_else(Vec::new, |service| desired::claims(service, &self.around));
+            if old == new {
+                continue;
+            }
+            for (address, claim) in old.iter().filter(|claim| !new.contains(claim)) {
+                affected.extend(self.claims.remove(*address, claim));
+            }
+            for (address, claim) in new.into_iter().filter(|claim| !old.contains(claim)) {
+                affected.extend(self.claims.add(address, claim));
+            }
+        }
+        services.extend(affected);
+    }
+
+    fn update_service(&mut self, state: &mut State, key: ServiceKey) -> Option<Replacement> {
+        let vantage = state.vantage().clone();
+        let entry = state.entry_mut(&key);
+        let new = entry.and_then(|entry| {
+            let service = entry.service.as_deref()?;
+            let program = desired::program(
+                service,
+                &mut entry.endpoints,
+                &self.around,
+                &vantage,
+                &self.claims,
+            );
+            Some(Served { created: service.created, program })
+        });
+        let program = new.as_ref().map_or_else(Program::default, |new| new.program.clone());
+        if let Some(new) = &new {
+            self.totals += Totals::of(&new.program);
+        }
+        let old = match new {
+            Some(new) => self.services.insert(key.clone(), new),
+            None => self.services.remove(&key),
+        };
+        if let Some(old) = &old {
+            self.totals -= Totals::of(&old.program);
+        }
+        let old = old.map_or_else(Program::default, |old| old.program);
+        (old != program).then_some(Replacement { service: key, old, new: program })
+    }
+}
+
+/// The claims that a Service made for its Program.
+fn claimed(key: &ServiceKey, served: &Served) -> Vec<(VirtualAddress, Claim)> {
+    let claim = |kind| Claim { kind, created: served.created, service: key.clone() };
+    let had = served.program.frontends.iter().map(|front| (front.address, claim(front.kind)));
+    let taken = served
+        .program
+        .refusals
+        .iter()
+        .filter(|refusal| matches!(refusal.reason, RefusalReason::Taken(_)))
+        .map(|refusal| (refusal.address, claim(refusal.kind)));
+    let mut claims: Vec<_> = had.chain(taken).collect();
+    claims.sort_unstable_by_key(|(address, _)| *address);
+    claims
+}

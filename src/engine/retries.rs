@@ -1,0 +1,93 @@
+//! Keys whose operations failed, and when to try them again.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::plan::{FailureKind, Key, Setback};
+
+/// Wait before the second try; doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Retry {
+    /// The last failure.
+    setback: Setback,
+    attempts: u32,
+    /// `None` while it is being tried.
+    due: Option<Instant>,
+    /// What the kernel holds is in doubt and is read back first.
+    doubtful: bool,
+}
+
+/// Keys whose operations failed, and when to try them again.
+#[derive(Debug, Default)]
+pub(super) struct Retries {
+    by_key: FxHashMap<Key, Retry>,
+}
+
+impl Retries {
+    /// Notes a failure. Returns how many there have been in a row.
+    pub(super) fn note(&mut self, setback: &Setback, now: Instant) -> u32 {
+        let refused = setback.kind == FailureKind::Refused;
+        let attempts = self.by_key.get(&setback.key).map_or(0, |retry| retry.attempts) + 1;
+        // What merely drifted is put right at once.
+        let wait = match attempts {
+            1 if !refused => Duration::ZERO,
+            _ => FIRST_WAIT.saturating_mul(1 << (attempts - 1).min(16)).min(LONGEST_WAIT),
+        };
+        // Of a pool's operations, others may have taken place.
+        let doubtful = !refused || matches!(setback.key, Key::Pool(_));
+        let due = Some(now + wait);
+        let retry = Retry { setback: setback.clone(), attempts, due, doubtful };
+        self.by_key.insert(setback.key, retry);
+        attempts
+    }
+
+    /// Forgets a key that succeeded.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.by_key.remove(key);
+    }
+
+    /// Whether nothing has failed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// The last failure of each key, and how many there have been in a row.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Setback, u32)> {
+        self.by_key.values().map(|retry| (&retry.setback, retry.attempts))
+    }
+
+    /// How many keys have failed.
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The keys that are due: those in doubt, and the others. They stay noted, so that a further
+    /// failure waits longer.
+    pub(super) fn take_due(&mut self, now: Instant) -> (Vec<Key>, Vec<Key>) {
+        let (mut doubtful, mut certain) = (Vec::new(), Vec::new());
+        let is_due = |retry: &Retry| retry.due.is_some_and(|due| due <= now);
+        for (key, retry) in self.by_key.iter_mut().filter(|(_, retry)| is_due(retry)) {
+            retry.due = None;
+            if retry.doubtful { &mut doubtful } else { &mut certain }.push(*key);
+        }
+        (doubtful, certain)
+    }
+
+    /// Forgets the keys that were to be tried and for which there is nothing to do any more.
+    pub(super) fn forget_needless(&mut self, planned: &[Key]) {
+        if self.by_key.values().any(|retry| retry.due.is_none()) {
+            let planned: FxHashSet<_> = planned.iter().collect();
+            self.by_key.retain(|key, retry| retry.due.is_some() || planned.contains(key));
+        }
+    }
+
+    /// When the next key is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.by_key.values().filter_map(|retry| retry.due).min()
+    }
+}

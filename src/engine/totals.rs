@@ -1,0 +1,91 @@
+//! How much of everything there is in all Programs, kept by adding and taking away.
+
+use std::collections::BTreeSet;
+use std::ops::{AddAssign, SubAssign};
+
+use crate::model::{Family, FrontendKind, Program, Target};
+
+/// How much of everything there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Services.
+    pub services: usize,
+    /// Front ends.
+    pub frontends: usize,
+    /// Pools: virtual servers.
+    pub pools: usize,
+    /// Backends of all pools: real servers, draining ones too.
+    pub backends: usize,
+    /// Front ends that Services ask for and do not get.
+    pub refusals: usize,
+    /// Service ports whose internal traffic policy is Local and that have no endpoint here.
+    pub internal_without_local: PerFamily,
+    /// The same for the external traffic policy.
+    pub external_without_local: PerFamily,
+}
+
+/// A number of each family, by `Family as usize`.
+pub type PerFamily = [usize; Family::BOTH.len()];
+
+impl Totals {
+    /// What one Service has. Costs its front ends and the chunks of its pools.
+    #[must_use]
+    pub fn of(program: &Program) -> Self {
+        let mut totals = Self {
+            services: 1,
+            frontends: program.frontends.len(),
+            pools: program.pools.len(),
+            backends: program.pools.iter().map(|pool| pool.backends.len()).sum(),
+            refusals: program.refusals.len(),
+            ..Self::default()
+        };
+        // A port has one front end at most per ClusterIP, but may have many at other addresses.
+        let dropping = program.frontends.iter().filter(|front| front.outside == Target::Drop);
+        let ports: BTreeSet<_> = dropping
+            .map(|front| {
+                let internal = front.kind == FrontendKind::ClusterIp;
+                (internal, front.address.family(), &front.port_name)
+            })
+            .collect();
+        for (internal, family, _) in ports {
+            let without = if internal {
+                &mut totals.internal_without_local
+            } else {
+                &mut totals.external_without_local
+            };
+            without[family as usize] += 1;
+        }
+        totals
+    }
+
+    fn combine(&mut self, other: &Self, combine: fn(usize, usize) -> usize) {
+        let pairs = [
+            (&mut self.services, other.services),
+            (&mut self.frontends, other.frontends),
+            (&mut self.pools, other.pools),
+            (&mut self.backends, other.backends),
+            (&mut self.refusals, other.refusals),
+        ];
+        let per_family = [
+            (&mut self.internal_without_local, other.internal_without_local),
+            (&mut self.external_without_local, other.external_without_local),
+        ];
+        let per_family =
+            per_family.into_iter().flat_map(|(mine, theirs)| mine.iter_mut().zip(theirs));
+        for (mine, theirs) in pairs.into_iter().chain(per_family) {
+            *mine = combine(*mine, theirs);
+        }
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.combine(&other, usize::saturating_add);
+    }
+}
+
+impl SubAssign for Totals {
+    fn sub_assign(&mut self, other: Self) {
+        self.combine(&other, usize::saturating_sub);
+    }
+}

@@ -1,0 +1,280 @@
+//! Where a new connection would go, and why: a look-up in the very Programs that are written to
+//! the kernel.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::engine::Programs;
+use crate::model::{
+    Backend, Family, Frontend, FrontendKind, Masquerade, Pool, Program, Scheduler, ServiceKey,
+    Target, VirtualAddress,
+};
+
+/// Who opens the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A process in the node's own network.
+    Node,
+    /// Whoever has this address.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node => f.write_str("node"),
+            Self::Address(ip) => ip.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "node" {
+            return Ok(Self::Node);
+        }
+        text.parse()
+            .map(Self::Address)
+            .map_err(|_| format!("{text:?} is neither an IP address nor `node`"))
+    }
+}
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It goes to one of the backends.
+    Forward,
+    /// The client is told at once.
+    Reject,
+    /// The client is told nothing.
+    Drop,
+    /// The address is nobody's: it is left alone.
+    Pass,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Reject => "reject",
+            Self::Drop => "drop",
+            Self::Pass => "pass",
+        })
+    }
+}
+
+/// A backend that may get the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    /// Address, port and weight.
+    pub backend: Backend,
+    /// Whether the source address is translated on the way to it.
+    pub masquerade: bool,
+}
+
+/// Where a new connection would go, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Explanation {
+    /// Where it knocks.
+    pub destination: VirtualAddress,
+    /// Who knocks.
+    pub from: Source,
+    /// Whose front end it is, with the name of the port.
+    pub service: Option<(ServiceKey, String)>,
+    /// What kind of front end it is.
+    pub frontend: Option<FrontendKind>,
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: String,
+    /// How a backend is picked.
+    pub scheduler: Option<Scheduler>,
+    /// How long the client stays with its backend.
+    pub affinity_seconds: Option<u32>,
+    /// Those that take new connections, sorted by address and port.
+    pub backends: Vec<Candidate>,
+    /// Those that keep established connections only, sorted by address and port.
+    pub draining: Vec<Backend>,
+}
+
+/// What the rules of the kernel tell sources apart by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Client {
+    LocalPod,
+    Node,
+    Outside,
+}
+
+/// Says where a new connection to `destination` from `from` would go.
+#[must_use]
+pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -> Explanation {
+    let knock = Knock::new(programs, destination, from);
+    let owner = programs.owner(&destination);
+    let found = owner.and_then(|key| {
+        let program = programs.service(key)?;
+        let at = program.frontends.binary_search_by_key(&destination, |front| front.address);
+        Some((key, program, program.frontends.get(at.ok()?)?))
+    });
+    match found {
+        Some((key, program, frontend)) => knock.at_frontend(key, program, frontend),
+        None => knock.elsewhere(),
+    }
+}
+
+struct Knock<'a> {
+    programs: &'a Programs,
+    destination: VirtualAddress,
+    from: Source,
+    client: Client,
+    /// The address that the packet carries.
+    source_ip: Option<IpAddr>,
+}
+
+impl<'a> Knock<'a> {
+    fn new(programs: &'a Programs, destination: VirtualAddress, from: Source) -> Self {
+        let around = programs.surroundings();
+        let own = around.primary_ip(destination.family());
+        let (client, source_ip) = match from {
+            Source::Node => (Client::Node, own),
+            Source::Address(ip) if around.internal_ips.contains(&ip) || ip.is_loopback() => {
+                (Client::Node, Some(ip))
+            }
+            Source::Address(ip) if contain(&programs.node().local_pods, ip) => {
+                (Client::LocalPod, Some(ip))
+            }
+            Source::Address(ip) => (Client::Outside, Some(ip)),
+        };
+        Self { programs, destination, from, client, source_ip }
+    }
+
+    fn at_frontend(&self, key: &ServiceKey, program: &Program, frontend: &Frontend) -> Explanation {
+        let target = match self.client {
+            Client::LocalPod => frontend.pods,
+            Client::Node => frontend.node,
+            Client::Outside => frontend.outside,
+        };
+        let answer = |verdict, reason: String| Explanation {
+            service: Some((key.clone(), frontend.port_name.to_string())),
+            frontend: Some(frontend.kind),
+            ..self.answer(verdict, reason)
+        };
+        if self.is_barred(frontend) {
+            let reason = "the source is in none of the Service's loadBalancerSourceRanges";
+            return answer(Verdict::Drop, reason.to_owned());
+        }
+        match target {
+            Target::Reject => answer(Verdict::Reject, "the Service has no endpoints".to_owned()),
+            Target::Drop => {
+                let reason = "the traffic policy is Local and no endpoint is on this node";
+                answer(Verdict::Drop, reason.to_owned())
+            }
+            Target::Pool(pool) => {
+                let found = program.pools.iter().find(|found| found.server.address == pool);
+                let Some(found) = found else {
+                    return answer(Verdict::Reject, "the Service has no endpoints".to_owned());
+                };
+                self.through_pool(
+                    answer(Verdict::Forward, self.route_taken(frontend, pool)),
+                    frontend,
+                    found,
+                )
+            }
+        }
+    }
+
+    fn through_pool(&self, base: Explanation, frontend: &Frontend, pool: &Pool) -> Explanation {
+        let (draining, serving): (Vec<_>, Vec<_>) =
+            pool.backends.sorted().into_iter().partition(Backend::is_draining);
+        let masqueraded = self.is_masqueraded(frontend);
+        let candidate = |backend: Backend| Candidate {
+            backend,
+            masquerade: masqueraded || self.is_hairpin(&backend),
+        };
+        Explanation {
+            scheduler: Some(pool.server.scheduler),
+            affinity_seconds: pool.server.affinity_seconds,
+            backends: serving.into_iter().map(candidate).collect(),
+            draining,
+            ..base
+        }
+    }
+
+    fn route_taken(&self, frontend: &Frontend, pool: VirtualAddress) -> String {
+        let kind = frontend.kind;
+        if pool == frontend.address {
+            format!("{kind} front end of the Service")
+        } else {
+            let client =
+                if self.client == Client::Node { "the node itself" } else { "a local pod" };
+            format!("{kind} front end of the Service; {client} is led to all its endpoints")
+        }
+    }
+
+    fn elsewhere(&self) -> Explanation {
+        let Self { programs, destination: VirtualAddress { ip, .. }, .. } = *self;
+        let owner_of = |mine: fn(&Frontend, IpAddr) -> bool| {
+            let has_it = |program: &Program| program.frontends.iter().any(|it| mine(it, ip));
+            // Several may have it, if by mistake: name the same one each time.
+            programs.services().filter(|(_, program)| has_it(program)).map(|(key, _)| key).min()
+        };
+        let is_cluster_ip =
+            |it: &Frontend, ip| it.kind == FrontendKind::ClusterIp && it.address.ip == ip;
+        let is_image = |it: &Frontend, ip| it.kind != FrontendKind::ClusterIp && it.whole.ip == ip;
+        if let Some(key) = owner_of(is_cluster_ip) {
+            let reason = format!("Service {key} has this ClusterIP, but no such port");
+            return self.answer(Verdict::Reject, reason);
+        }
+        if contain(&programs.node().image_ranges, ip) || owner_of(is_image).is_some() {
+            let reason = "the address is for this node's own use".to_owned();
+            return self.answer(Verdict::Reject, reason);
+        }
+        if contain(&programs.node().service_ranges, ip) {
+            let reason = "no Service has this address of a service range".to_owned();
+            return self.answer(Verdict::Drop, reason);
+        }
+        self.answer(Verdict::Pass, "not a service address".to_owned())
+    }
+
+    fn answer(&self, verdict: Verdict, reason: String) -> Explanation {
+        Explanation {
+            destination: self.destination,
+            from: self.from,
+            service: None,
+            frontend: None,
+            verdict,
+            reason,
+            scheduler: None,
+            affinity_seconds: None,
+            backends: Vec::new(),
+            draining: Vec::new(),
+        }
+    }
+
+    fn is_barred(&self, frontend: &Frontend) -> bool {
+        let Some(sources) = &frontend.sources else { return false };
+        self.source_ip.is_none_or(|ip| !contain(sources, ip))
+    }
+
+    fn is_masqueraded(&self, frontend: &Frontend) -> bool {
+        match frontend.masquerade {
+            Masquerade::Always => true,
+            Masquerade::Never => false,
+            Masquerade::OwnProcesses => self.client == Client::Node,
+            Masquerade::UnlessPod => {
+                self.source_ip.is_none_or(|ip| !contain(&self.programs.node().pods, ip))
+            }
+        }
+    }
+
+    fn is_hairpin(&self, backend: &Backend) -> bool {
+        backend.local && self.source_ip == Some(backend.address)
+    }
+}
+
+fn contain(ranges: &[IpNet], ip: IpAddr) -> bool {
+    ranges.iter().any(|range| Family::of(range.addr()) == Family::of(ip) && range.contains(&ip))
+}

@@ -1,0 +1,158 @@
+//! Entries of the connection tracking table, as ctnetlink sends them.
+
+use std::net::SocketAddr;
+
+use crate::kernel::netlink::{Attribute, attributes};
+use crate::model::Family;
+
+/// `struct nfgenmsg`, which precedes the attributes: family, version, resource.
+pub(super) const HEADER_BYTES: usize = 4;
+pub(super) const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+pub(super) const CTA_ID: u16 = 12;
+pub(super) const CTA_ZONE: u16 = 18;
+pub(super) const CTA_TUPLE_IP: u16 = 1;
+pub(super) const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
+pub(super) const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
+pub(super) const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
+
+/// One end of a connection in one direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Tuple {
+    source: SocketAddr,
+    destination: SocketAddr,
+    protocol: u8,
+}
+
+/// What of an entry decides whether it is to be deleted, and what names it to the kernel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    /// `AF_INET` or `AF_INET6`.
+    pub(super) family: u8,
+    /// IANA protocol number.
+    pub(super) protocol: u8,
+    /// Where the client sent to.
+    pub(super) destination: SocketAddr,
+    /// Who answers.
+    pub(super) replier: SocketAddr,
+    /// The attributes that name this very entry, as they were received: original tuple, zone and
+    /// id. The id keeps a successor with the same tuple from being meant.
+    pub(super) identity: Vec<(u16, Vec<u8>)>,
+}
+
+impl Entry {
+    /// Reads the body of IPCTNL_MSG_CT_NEW; `None` for one without ports or not understood.
+    pub(super) fn decode(body: &[u8]) -> Option<Self> {
+        let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
+        let (mut original, mut reply) = (None, None);
+        let mut identity = Vec::with_capacity(3);
+        for attribute in attributes(rest) {
+            match attribute.kind {
+                CTA_TUPLE_ORIG => original = Some(tuple(attribute)?),
+                CTA_TUPLE_REPLY => reply = Some(tuple(attribute)?),
+                _ => {}
+            }
+            if matches!(attribute.kind, CTA_TUPLE_ORIG | CTA_ZONE | CTA_ID) {
+                identity.push((attribute.kind, attribute.value.to_owned()));
+            }
+        }
+        let original = original?;
+        Some(Self {
+            family: *header.first()?,
+            protocol: original.protocol,
+            destination: original.destination,
+            replier: reply?.source,
+            identity,
+        })
+    }
+}
+
+fn tuple(tuple: Attribute<'_>) -> Option<Tuple> {
+    let (mut source, mut destination) = (None, None);
+    let (mut source_port, mut destination_port, mut protocol) = (None, None, None);
+    for attribute in tuple.nested() {
+        for part in attribute.nested() {
+            match (attribute.kind, part.kind) {
+                (CTA_TUPLE_IP, CTA_IP_V4_SRC) => source = part.ip(Family::V4),
+                (CTA_TUPLE_IP, CTA_IP_V4_DST) => destination = part.ip(Family::V4),
+                (CTA_TUPLE_IP, CTA_IP_V6_SRC) => source = part.ip(Family::V6),
+                (CTA_TUPLE_IP, CTA_IP_V6_DST) => destination = part.ip(Family::V6),
+                (CTA_TUPLE_PROTO, CTA_PROTO_NUM) => protocol = part.value.first().copied(),
+                (CTA_TUPLE_PROTO, CTA_PROTO_SRC_PORT) => source_port = part.u16_be(),
+                (CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT) => destination_port = part.u16_be(),
+                _ => {}
+            }
+        }
+    }
+    Some(Tuple {
+        source: SocketAddr::new(source?, source_port?),
+        destination: SocketAddr::new(destination?, destination_port?),
+        protocol: protocol?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernel::netlink::Attributes;
+
+    /// An entry from `10.0.0.1:4000` to `10.96.0.10:53`, answered by `10.244.1.5:5353`.
+    fn body() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut message = Attributes::new(&mut bytes);
+        message.raw(&[2, 0, 0, 0]);
+        let mut tuple = |kind, source: [u8; 4], source_port, destination: [u8; 4], port| {
+            message.nest(kind, |tuple| {
+                tuple.nest(CTA_TUPLE_IP, |ip| {
+                    ip.bytes(CTA_IP_V4_SRC, &source);
+                    ip.bytes(CTA_IP_V4_DST, &destination);
+                });
+                tuple.nest(CTA_TUPLE_PROTO, |ports| {
+                    ports.bytes(CTA_PROTO_NUM, &[17]);
+                    ports.u16_be(CTA_PROTO_SRC_PORT, source_port);
+                    ports.u16_be(CTA_PROTO_DST_PORT, port);
+                });
+            });
+        };
+        tuple(CTA_TUPLE_ORIG, [10, 0, 0, 1], 4000, [10, 96, 0, 10], 53);
+        tuple(CTA_TUPLE_REPLY, [10, 244, 1, 5], 5353, [10, 0, 0, 1], 4000);
+        message.u32_be(CTA_ID, 7);
+        bytes
+    }
+
+    #[test]
+    fn an_entry_is_read() {
+        let entry = Entry::decode(&body());
+        let summary = entry.as_ref().map(|e| {
+            let kinds: Vec<u16> = e.identity.iter().map(|(kind, _)| *kind).collect();
+            (e.family, e.protocol, e.destination.to_string(), e.replier.to_string(), kinds)
+        });
+        let expected = (2, 17, "10.96.0.10:53".into(), "10.244.1.5:5353".into(), vec![1, 12]);
+        assert_eq!(summary, Some(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Entry::decode(&body);
+        }
+
+        #[test]
+        fn nothing_torn_panics(
+            at in 0usize..130,
+            tail in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut body = body();
+            body.truncate(at);
+            body.extend(tail);
+            let _ = Entry::decode(&body);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Connection tracking over ctnetlink: UDP entries that hold clients on an endpoint that is gone.
+//!
+//! What IPVS carries moves by itself. Entries are in the way only where the first packet was
+//! translated before IPVS, and where a client sent to a node port before there was a service. TCP
+//! entries are never deleted.
+
+mod entry;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+
+use super::netlink::{Attributes, Batch, KernelError, Protocol, Socket};
+use crate::model::Family;
+use entry::{
+    CTA_IP_V4_DST, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
+    CTA_TUPLE_PROTO, Entry,
+};
+
+/// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
+const GET: u16 = 1 << 8 | 1;
+/// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_DELETE.
+const DELETE: u16 = 1 << 8 | 2;
+const CTA_FILTER: u16 = 25;
+const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+/// The original destination address is compared.
+const FILTER_DESTINATION: u32 = 1 << 1;
+/// The protocol is compared.
+const FILTER_PROTOCOL: u32 = 1 << 3;
+/// The original destination port is compared.
+const FILTER_DESTINATION_PORT: u32 = 1 << 5;
+const UDP: u8 = 17;
+/// The kernel walks its whole table for each question, so beyond this many destinations all UDP
+/// entries are asked for at once.
+const MOST_QUESTIONS: usize = 8;
+/// Bytes per send.
+const CHUNK: usize = 64 << 10;
+
+/// Which UDP entries are meant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ConntrackMatch {
+    /// Where the client sent to.
+    pub destination: SocketAddr,
+    /// Which endpoint answers; `None` for any.
+    pub backend: Option<SocketAddr>,
+}
+
+/// The connection tracking table of the network namespace that this was opened in.
+#[derive(Debug)]
+pub struct Conntrack {
+    socket: Socket,
+    batch: Batch,
+}
+
+impl Conntrack {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no netfilter netlink.
+    pub fn open() -> Result<Self, KernelError> {
+        Ok(Self { socket: Socket::open(Protocol::Netfilter)?, batch: Batch::default() })
+    }
+
+    /// Deletes the UDP entries that match, and says how many there were.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot be read, or an entry cannot be deleted. What was found before is
+    /// deleted by then.
+    pub fn delete(&mut self, matches: &[ConntrackMatch]) -> Result<usize, KernelError> {
+        let wanted = Wanted::new(matches);
+        let mut entries = Vec::new();
+        for question in wanted.questions() {
+            entries.extend(self.find(question, &wanted)?);
+        }
+        self.delete_entries(&entries)
+    }
+
+    fn find(&mut self, question: Question, wanted: &Wanted) -> Result<Vec<Entry>, KernelError> {
+        match self.dump(question, true, wanted) {
+            // A kernel that knows filters, but not this one.
+            Err(KernelError::Refused { error, .. })
+                if matches!(error.errno, Errno::INVAL | Errno::OPNOTSUPP) =>
+            {
+                self.dump(question, false, wanted)
+            }
+            found => found,
+        }
+    }
+
+    /// Asks for entries. A kernel before 5.8 does not know the filter and sends its whole table,
+    /// so what comes is always compared.
+    fn dump(
+        &mut self,
+        question: Question,
+        filtered: bool,
+        wanted: &Wanted,
+    ) -> Result<Vec<Entry>, KernelError> {
+        self.socket.dump(
+            "connection tracking entries",
+            GET,
+            |message| {
+                message.raw(&[address_family(question.family()), 0, 0, 0]);
+                if filtered {
+                    filter(message, question);
+                }
+            },
+            |found: &mut Vec<Entry>, _, body| {
+                found.extend(Entry::decode(body).filter(|entry| wanted.has(entry)));
+            },
+        )
+    }
+
+    fn delete_entries(&mut self, entries: &[Entry]) -> Result<usize, KernelError> {
+        let mut deleted = 0;
+        let mut rest = entries;
+        while !rest.is_empty() {
+            self.batch.clear();
+            while self.batch.size() < CHUNK
+                && let Some(entry) = rest.get(self.batch.len())
+            {
+                self.batch.push(DELETE, 0, |message| {
+                    message.raw(&[entry.family, 0, 0, 0]);
+                    for (kind, value) in &entry.identity {
+                        message.bytes(*kind, value);
+                    }
+                });
+            }
+            let sent = self.batch.len();
+            for answer in self.socket.transact(&mut self.batch, sent - 1)? {
+                match answer {
+                    Some(Ok(())) => deleted += 1,
+                    // It ended by itself.
+                    Some(Err(error)) if error.errno == Errno::NOENT => {}
+                    Some(Err(error)) => {
+                        return Err(KernelError::refused("deleting a connection", error));
+                    }
+                    None => return Err(KernelError::Lost("deleting connections")),
+                }
+            }
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        Ok(deleted)
+    }
+}
+
+/// What one dump asks for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Question {
+    /// The UDP entries of one destination.
+    Destination(SocketAddr),
+    /// All UDP entries of a family.
+    Family(Family),
+}
+
+impl Question {
+    fn family(self) -> Family {
+        match self {
+            Self::Destination(destination) => Family::of(destination.ip()),
+            Self::Family(family) => family,
+        }
+    }
+}
+
+/// What is to be deleted, by destination.
+struct Wanted {
+    backends: HashMap<SocketAddr, Vec<Option<SocketAddr>>>,
+}
+
+impl Wanted {
+    fn new(matches: &[ConntrackMatch]) -> Self {
+        let mut backends: HashMap<_, Vec<_>> = HashMap::new();
+        for wanted in matches {
+            backends.entry(wanted.destination).or_default().push(wanted.backend);
+        }
+        Self { backends }
+    }
+
+    fn questions(&self) -> BTreeSet<Question> {
+        let destinations = self.backends.keys().copied().map(Question::Destination);
+        if self.backends.len() <= MOST_QUESTIONS {
+            return destinations.collect();
+        }
+        destinations.map(|question| Question::Family(question.family())).collect()
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        let accepts =
+            |backend: &Option<SocketAddr>| backend.is_none_or(|backend| backend == entry.replier);
+        entry.protocol == UDP
+            && self.backends.get(&entry.destination).is_some_and(|b| b.iter().any(accepts))
+    }
+}
+
+/// Keeps the kernel from sending entries that were not asked for.
+///
+/// IPv6 addresses are not compared by the kernel: up to 6.1 at least it leaves out just the ones
+/// that are equal (`ctnetlink_filter_match_tuple`).
+fn filter(message: &mut Attributes<'_>, question: Question) {
+    let mut compared = FILTER_PROTOCOL;
+    message.nest(CTA_TUPLE_ORIG, |tuple| {
+        if let Question::Destination(SocketAddr::V4(destination)) = question {
+            compared |= FILTER_DESTINATION;
+            tuple.nest(CTA_TUPLE_IP, |ip| ip.ip(CTA_IP_V4_DST, (*destination.ip()).into()));
+        }
+        tuple.nest(CTA_TUPLE_PROTO, |protocol| {
+            protocol.bytes(CTA_PROTO_NUM, &[UDP]);
+            if let Question::Destination(destination) = question {
+                compared |= FILTER_DESTINATION_PORT;
+                protocol.u16_be(CTA_PROTO_DST_PORT, destination.port());
+            }
+        });
+    });
+    message.nest(CTA_FILTER, |filter| filter.u32(CTA_FILTER_ORIG_FLAGS, compared));
+}
+
+/// `AF_INET` or `AF_INET6`.
+fn address_family(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn wanted(destination: &str, backend: Option<&str>) -> ConntrackMatch {
+        ConntrackMatch {
+            destination: destination.parse().unwrap(),
+            backend: backend.map(|b| b.parse().unwrap()),
+        }
+    }
+
+    fn entry(protocol: u8, destination: &str, replier: &str) -> Entry {
+        Entry {
+            family: 2,
+            protocol,
+            destination: destination.parse().unwrap(),
+            replier: replier.parse().unwrap(),
+            identity: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_udp_of_the_named_endpoint_matches() {
+        let one = Wanted::new(&[wanted("10.96.0.10:53", Some("10.244.1.5:53"))]);
+        assert!(one.has(&entry(UDP, "10.96.0.10:53", "10.244.1.5:53")));
+        assert!(!one.has(&entry(UDP, "10.96.0.10:53", "10.244.1.6:53")));
+        assert!(!one.has(&entry(UDP, "10.96.0.10:54", "10.244.1.5:53")));
+        assert!(!one.has(&entry(6, "10.96.0.10:53", "10.244.1.5:53")));
+        let any = Wanted::new(&[wanted("10.96.0.10:53", None)]);
+        assert!(any.has(&entry(UDP, "10.96.0.10:53", "10.244.1.6:53")));
+    }
+
+    #[test]
+    fn many_destinations_become_one_question_per_family() {
+        let mut matches: Vec<_> =
+            (1..=20).map(|n| wanted(&format!("10.96.0.{n}:53"), None)).collect();
+        assert_eq!(Wanted::new(&matches[..3]).questions().len(), 3);
+        assert_eq!(Wanted::new(&matches).questions().len(), 1);
+        matches.push(wanted("[fd00::1]:53", None));
+        let both = Family::BOTH.map(Question::Family).into();
+        assert_eq!(Wanted::new(&matches).questions(), both);
+    }
+}

@@ -1,0 +1,184 @@
+//! Everybody's nf_tables chains, as far as the checks look at them. Chains of `iptables-nft` are
+//! among them.
+
+use std::fmt;
+
+use crate::kernel::netlink::{Attribute, KernelError, Protocol, Socket, attributes};
+use crate::model::Family;
+
+/// NFNL_SUBSYS_NFTABLES with NFT_MSG_GETCHAIN.
+const GET_CHAIN: u16 = 10 << 8 | 4;
+
+const NFPROTO_INET: u8 = 1;
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+/// `struct nfgenmsg`, which precedes the attributes.
+const HEADER_BYTES: usize = 4;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_CHAIN_USE: u16 = 6;
+const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NF_DROP: u32 = 0;
+
+/// The family of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ChainFamily {
+    Inet,
+    Ip,
+    Ip6,
+    /// arp, bridge or netdev.
+    Other,
+}
+
+impl ChainFamily {
+    /// The address families whose packets its chains see.
+    pub(super) fn families(self) -> &'static [Family] {
+        match self {
+            Self::Inet => &Family::BOTH,
+            Self::Ip => &[Family::V4],
+            Self::Ip6 => &[Family::V6],
+            Self::Other => &[],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Where in the packet path a base chain stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Hook {
+    Input,
+    Forward,
+    Other,
+}
+
+/// What a base chain has and others have not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Base {
+    pub(super) hook: Hook,
+    /// Whether its policy is to drop, and it is one that filters.
+    pub(super) drops: bool,
+}
+
+/// An nf_tables chain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Chain {
+    pub(super) family: ChainFamily,
+    pub(super) table: String,
+    pub(super) name: String,
+    pub(super) base: Option<Base>,
+    /// How many rules it has, with the jumps that lead to it.
+    pub(super) rules: u32,
+}
+
+impl fmt::Display for Chain {
+    /// As the arguments of `nft`: family, table, chain.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family.name(), self.table, self.name)
+    }
+}
+
+/// Lists every chain of every table.
+///
+/// # Errors
+///
+/// If nf_tables is not there or the process lacks CAP_NET_ADMIN.
+pub(super) fn read() -> Result<Vec<Chain>, KernelError> {
+    Socket::open(Protocol::Netfilter)?.dump(
+        "nf_tables chains",
+        GET_CHAIN,
+        |message| message.raw(&[0; HEADER_BYTES]),
+        |chains: &mut Vec<Chain>, _, body| chains.extend(decode(body)),
+    )
+}
+
+/// Reads NFT_MSG_NEWCHAIN: `struct nfgenmsg` and attributes, numbers in network byte order.
+fn decode(body: &[u8]) -> Option<Chain> {
+    let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
+    let family = match *header.first()? {
+        NFPROTO_INET => ChainFamily::Inet,
+        NFPROTO_IPV4 => ChainFamily::Ip,
+        NFPROTO_IPV6 => ChainFamily::Ip6,
+        _ => ChainFamily::Other,
+    };
+    let (mut table, mut name) = (None, None);
+    let (mut hook, mut policy, mut filters, mut rules) = (None, None, false, 0);
+    for attribute in attributes(rest) {
+        match attribute.kind {
+            NFTA_CHAIN_TABLE => table = attribute.text(),
+            NFTA_CHAIN_NAME => name = attribute.text(),
+            NFTA_CHAIN_HOOK => hook = Some(decode_hook(attribute)),
+            NFTA_CHAIN_POLICY => policy = attribute.u32_be(),
+            NFTA_CHAIN_USE => rules = attribute.u32_be().unwrap_or(0),
+            NFTA_CHAIN_TYPE => filters = attribute.text() == Some("filter"),
+            _ => {}
+        }
+    }
+    let base = hook.map(|hook| Base { hook, drops: filters && policy == Some(NF_DROP) });
+    Some(Chain { family, table: table?.to_owned(), name: name?.to_owned(), base, rules })
+}
+
+fn decode_hook(hook: Attribute<'_>) -> Hook {
+    let number = hook.nested().find(|inner| inner.kind == NFTA_HOOK_HOOKNUM);
+    match number.and_then(|number| number.u32_be()) {
+        Some(1) => Hook::Input,
+        Some(2) => Hook::Forward,
+        _ => Hook::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = 4 + value.len();
+        let mut bytes = Vec::from((length as u16).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(length.next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_base_chain_is_read() {
+        let hook = attribute(NFTA_HOOK_HOOKNUM, &2u32.to_be_bytes());
+        let body = [
+            vec![NFPROTO_IPV4, 0, 0, 0],
+            attribute(NFTA_CHAIN_TABLE, b"filter\0"),
+            attribute(NFTA_CHAIN_NAME, b"FORWARD\0"),
+            attribute(NFTA_CHAIN_HOOK, &hook),
+            attribute(NFTA_CHAIN_POLICY, &NF_DROP.to_be_bytes()),
+            attribute(NFTA_CHAIN_TYPE, b"filter\0"),
+            attribute(NFTA_CHAIN_USE, &3u32.to_be_bytes()),
+        ]
+        .concat();
+        let expected = Chain {
+            family: ChainFamily::Ip,
+            table: "filter".to_owned(),
+            name: "FORWARD".to_owned(),
+            base: Some(Base { hook: Hook::Forward, drops: true }),
+            rules: 3,
+        };
+        assert_eq!(decode(&body), Some(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&body);
+        }
+    }
+}

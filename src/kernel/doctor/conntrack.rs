@@ -1,0 +1,60 @@
+//! Whether the connection tracking table is large enough.
+
+use super::{Finding, Subject};
+use crate::kernel::sysctl::Sysctls;
+
+const COUNT: &str = "net/netfilter/nf_conntrack_count";
+const MAX: &str = "net/netfilter/nf_conntrack_max";
+/// What kube-proxy sees to at least; a full table stalls every new connection.
+const SMALLEST: u64 = 131_072;
+
+/// Compares the size of the table with its use.
+pub(super) fn size(_: &Subject) -> Finding {
+    let sysctls = Sysctls::default();
+    let number = |path| sysctls.read(path).ok().and_then(|text| text.parse().ok());
+    match (number(COUNT), number(MAX)) {
+        (Some(count), Some(max)) => judge(count, max),
+        // The module is not loaded yet: the module check speaks of that.
+        _ => Finding::ok("not in use yet"),
+    }
+}
+
+fn judge(count: u64, max: u64) -> Finding {
+    // A limit of zero is none at all.
+    if max == 0 {
+        return Finding::ok(format!("{count} connections, no limit"));
+    }
+    let found = format!("{count} of {max} entries used");
+    let enlarge = |to: u64| {
+        [format!(
+            "sysctl -w net.netfilter.nf_conntrack_max={to}  # a full table stalls new connections"
+        )]
+    };
+    let doubled = max.saturating_mul(2).max(SMALLEST);
+    if count.saturating_mul(100) >= max.saturating_mul(95) {
+        Finding::fail(found, enlarge(doubled))
+    } else if count.saturating_mul(100) >= max.saturating_mul(75) {
+        Finding::warn(found, enlarge(doubled))
+    } else if max < SMALLEST {
+        Finding::warn(format!("{found}: a small table"), enlarge(SMALLEST))
+    } else {
+        Finding::ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_filling_table_is_told() {
+        assert_eq!(judge(10, 262_144).verdict, Verdict::Ok);
+        assert_eq!(judge(10, 65_536).verdict, Verdict::Warn);
+        assert_eq!(judge(200_000, 262_144).verdict, Verdict::Warn);
+        assert_eq!(judge(262_000, 262_144).verdict, Verdict::Fail);
+        assert_eq!(judge(u64::MAX, u64::MAX).verdict, Verdict::Fail);
+        assert_eq!(judge(10, 0).verdict, Verdict::Ok);
+        assert!(judge(65_000, 65_536).mend[0].contains("nf_conntrack_max=131072"));
+    }
+}

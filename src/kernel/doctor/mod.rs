@@ -1,0 +1,94 @@
+//! Checks of a node: what is there, whether services will work with it, and what to do if not.
+//!
+//! A check reads and judges; it changes nothing and never stops the others. The checks are the
+//! table [`CHECKS`], one file per group; reading the kernel and judging what was read are apart,
+//! so that the judgement is tested without a kernel.
+
+mod api_server;
+mod chains;
+mod conntrack;
+mod firewall;
+mod leftovers;
+mod modules;
+mod report;
+mod settings;
+mod system;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::model::{Family, Scheduler};
+
+use report::Finding;
+pub use report::{Check, Report, Verdict};
+
+/// What the checks need to know of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// The configured scheduler and those that Services name.
+    pub schedulers: Vec<Scheduler>,
+    /// The ranges of service addresses, empty where they are not known.
+    pub service_ranges: Vec<IpNet>,
+    /// Addresses of the API server as this program is told to reach it, empty where there is none
+    /// or its name is not resolved.
+    pub api_servers: Vec<IpAddr>,
+}
+
+impl Subject {
+    /// The families that services have: those of the ranges, or both where none is known.
+    fn families(&self) -> Vec<Family> {
+        if self.service_ranges.is_empty() {
+            return Family::BOTH.to_vec();
+        }
+        let has = |family: &Family| {
+            self.service_ranges.iter().any(|range| Family::of(range.addr()) == *family)
+        };
+        Family::BOTH.into_iter().filter(has).collect()
+    }
+}
+
+/// A named check.
+struct Probe {
+    name: &'static str,
+    examine: fn(&Subject) -> Finding,
+}
+
+/// Every check, in the order of the report. The look-up of IPVS comes before the modules and
+/// settings: it makes the kernel load the module that they are about, as the agent would.
+const CHECKS: [Probe; 12] = [
+    Probe { name: "kernel", examine: system::kernel },
+    Probe { name: "capabilities", examine: system::capabilities },
+    Probe { name: "ipvs", examine: system::ipvs },
+    Probe { name: "modules", examine: modules::needed },
+    Probe { name: "ipvs settings", examine: settings::ipvs },
+    Probe { name: "forwarding", examine: settings::forwarding },
+    Probe { name: "bridges", examine: settings::bridges },
+    Probe { name: "conntrack", examine: conntrack::size },
+    Probe { name: "kube-proxy device", examine: leftovers::device },
+    Probe { name: "kube-proxy rules", examine: leftovers::rules },
+    Probe { name: "firewall", examine: firewall::policies },
+    Probe { name: "API server", examine: api_server::reachable },
+];
+
+/// Runs every check.
+#[must_use]
+pub fn run(subject: &Subject) -> Report {
+    let check = |probe: &Probe| Check::new(probe.name, (probe.examine)(subject));
+    Report { checks: CHECKS.iter().map(check).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_answers_whatever_the_machine() {
+        let report = run(&Subject::default());
+        assert_eq!(report.checks.len(), CHECKS.len());
+        for check in &report.checks {
+            assert!(!check.found.is_empty(), "{}", check.name);
+            assert_eq!(check.mend.is_none(), check.verdict == Verdict::Ok, "{}", check.name);
+        }
+    }
+}

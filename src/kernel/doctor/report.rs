@@ -1,0 +1,129 @@
+//! What the checks found, and how it is printed.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How serious a finding is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing to do.
+    Ok,
+    /// Some traffic may not work, or it could not be told.
+    Warn,
+    /// Services will not work.
+    Fail,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        })
+    }
+}
+
+/// The outcome of one check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How serious it is.
+    pub verdict: Verdict,
+    /// What was found, on one line.
+    pub found: String,
+    /// What to do, one command or sentence per line; `None` where nothing is to be done.
+    pub mend: Option<String>,
+}
+
+impl Check {
+    pub(super) fn new(name: &'static str, finding: Finding) -> Self {
+        let Finding { verdict, found, mend } = finding;
+        let mend = (!mend.is_empty()).then(|| mend.join("\n"));
+        Self { name, verdict, found, mend }
+    }
+}
+
+/// What one check found: a [`Check`] without its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Finding {
+    pub(super) verdict: Verdict,
+    pub(super) found: String,
+    pub(super) mend: Vec<String>,
+}
+
+impl Finding {
+    pub(super) fn ok(found: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Ok, found: found.into(), mend: Vec::new() }
+    }
+
+    pub(super) fn warn(found: impl Into<String>, mend: impl IntoIterator<Item = String>) -> Self {
+        Self { verdict: Verdict::Warn, found: found.into(), mend: mend.into_iter().collect() }
+    }
+
+    pub(super) fn fail(found: impl Into<String>, mend: impl IntoIterator<Item = String>) -> Self {
+        Self { verdict: Verdict::Fail, found: found.into(), mend: mend.into_iter().collect() }
+    }
+
+    /// The finding of a check that could not look.
+    pub(super) fn unknown(cause: impl fmt::Display) -> Self {
+        let advice = "run this as root, in the node's own network namespace".to_owned();
+        Self::warn(format!("cannot tell: {cause}"), [advice])
+    }
+}
+
+/// What all checks found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Report {
+    /// One per check, in a fixed order.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// The most serious verdict.
+    #[must_use]
+    pub fn worst(&self) -> Verdict {
+        self.checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok)
+    }
+}
+
+impl fmt::Display for Report {
+    /// One line per check, in columns; under a `warn` or `fail`, indented, what to do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+        for check in &self.checks {
+            writeln!(f, "{:<4}  {:<width$}  {}", check.verdict, check.name, check.found)?;
+            for line in check.mend.iter().flat_map(|mend| mend.lines()) {
+                writeln!(f, "{:6}{line}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_in_columns() {
+        let forwarding = Finding::fail("ip_forward is 0", ["sysctl -w a=1".to_owned()]);
+        let report = Report {
+            checks: vec![
+                Check::new("kernel", Finding::ok("6.1.0 (>= 5.9)")),
+                Check::new("forwarding", forwarding),
+            ],
+        };
+        let text = "\
+ok    kernel      6.1.0 (>= 5.9)
+fail  forwarding  ip_forward is 0
+      sysctl -w a=1
+";
+        assert_eq!(report.to_string(), text);
+        assert_eq!(report.worst(), Verdict::Fail);
+    }
+}

@@ -1,0 +1,118 @@
+//! Kernel version, capabilities, and whether IPVS answers.
+
+use std::fs;
+
+use super::{Finding, Subject};
+use crate::kernel::ipvs::Ipvs;
+use crate::kernel::netlink::KernelError;
+
+/// The first version on which a reused source port neither waits nor goes astray.
+const GOOD_VERSION: (u32, u32) = (5, 9);
+/// Bit of CAP_NET_ADMIN in a capability set.
+const CAP_NET_ADMIN: u32 = 12;
+
+/// The kernel's version.
+pub(super) fn kernel(_: &Subject) -> Finding {
+    judge_release(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn judge_release(release: &str) -> Finding {
+    let (major, minor) = GOOD_VERSION;
+    match version(release) {
+        Some(version) if version >= GOOD_VERSION => {
+            Finding::ok(format!("{release} (>= {major}.{minor})"))
+        }
+        Some(_) => Finding::warn(
+            format!("{release} (< {major}.{minor})"),
+            [format!(
+                "a client that reuses a source port may wait a second: run a kernel >= {major}.{minor}"
+            )],
+        ),
+        None => Finding::warn(
+            format!("{release}: not a version that is understood"),
+            [format!("see that it is at least {major}.{minor}")],
+        ),
+    }
+}
+
+/// Major and minor number of a release such as `6.1.0-56-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Whether this process may change the network.
+pub(super) fn capabilities(_: &Subject) -> Finding {
+    match fs::read_to_string("/proc/self/status") {
+        Ok(status) => judge_capabilities(&status),
+        Err(error) => Finding::unknown(format!("/proc/self/status: {error}")),
+    }
+}
+
+fn judge_capabilities(status: &str) -> Finding {
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    match effective {
+        Some(set) if set & (1 << CAP_NET_ADMIN) != 0 => Finding::ok("CAP_NET_ADMIN"),
+        Some(_) => Finding::fail(
+            "CAP_NET_ADMIN is missing",
+            ["run as root, in a container with capability NET_ADMIN and hostNetwork: true"
+                .to_owned()],
+        ),
+        None => Finding::unknown("/proc/self/status has no CapEff"),
+    }
+}
+
+/// Whether IPVS answers a real request.
+pub(super) fn ipvs(_: &Subject) -> Finding {
+    match Ipvs::open().and_then(|mut ipvs| ipvs.info()) {
+        Ok(info) => {
+            let [_, major, minor, patch] = info.version.to_be_bytes();
+            let buckets = info.connection_table_size;
+            Finding::ok(format!("version {major}.{minor}.{patch}, {buckets} connection buckets"))
+        }
+        Err(error) => {
+            let mend = match &error {
+                KernelError::NotPermitted(_) => "run with CAP_NET_ADMIN, as above".to_owned(),
+                KernelError::NoModule { module, .. } => {
+                    format!(
+                        "modprobe {module}  # on the node; the kernel may lack the module's package"
+                    )
+                }
+                KernelError::Socket { .. } | KernelError::Refused { .. } | KernelError::Lost(_) => {
+                    "see the kernel log: dmesg | grep IPVS".to_owned()
+                }
+            };
+            Finding::fail(error.to_string(), [mend])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        for (release, verdict) in [
+            ("6.1.0-56-amd64", Verdict::Ok),
+            ("5.10.0", Verdict::Ok),
+            ("5.9-rc1", Verdict::Ok),
+            ("5.4.0-1-generic", Verdict::Warn),
+            ("4.19.0", Verdict::Warn),
+            ("unknown", Verdict::Warn),
+        ] {
+            assert_eq!(judge_release(release).verdict, verdict, "{release}");
+        }
+    }
+
+    #[test]
+    fn the_capability_is_bit_12() {
+        assert_eq!(judge_capabilities("CapEff:\t0000000000001000\n").verdict, Verdict::Ok);
+        assert_eq!(judge_capabilities("CapEff:\t0000000000000fff\n").verdict, Verdict::Fail);
+        assert_eq!(judge_capabilities("Name:\tx\n").verdict, Verdict::Warn);
+    }
+}

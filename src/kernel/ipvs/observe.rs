@@ -1,0 +1,104 @@
+//! What the kernel holds.
+
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+
+use super::decode::{Connections, RealServer};
+use super::{Ipvs, constants, decode, encode};
+use crate::kernel::netlink::KernelError;
+use crate::model::{Backends, Pool, VirtualAddress, VirtualServer};
+
+impl Ipvs {
+    /// Every virtual server with its real servers, but for those chosen by firewall mark and
+    /// those with a real server that is not masqueraded: neither is ever ours. Which real servers
+    /// are local the kernel does not know; all are given as not local.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn observe(&mut self) -> Result<Vec<Pool>, KernelError> {
+        let servers = self.with_family(|socket, family| {
+            socket.dump(
+                "IPVS virtual servers",
+                family,
+                |message| encode::command(message, constants::CMD_GET_SERVICE),
+                |found: &mut Vec<VirtualServer>, _, payload| found.extend(decode::server(payload)),
+            )
+        })?;
+        let mut pools = Vec::with_capacity(servers.len());
+        for server in servers {
+            pools.extend(self.pool(server)?);
+        }
+        Ok(pools)
+    }
+
+    /// The virtual servers at these addresses that there are, as [`Ipvs::observe`] gives them.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn observe_servers(
+        &mut self,
+        addresses: &[VirtualAddress],
+    ) -> Result<Vec<Pool>, KernelError> {
+        let mut pools = Vec::new();
+        for address in addresses {
+            if let Some(server) = self.server(address)? {
+                pools.extend(self.pool(server)?);
+            }
+        }
+        Ok(pools)
+    }
+
+    /// The connections of each real server of a virtual server; none if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn connections(
+        &mut self,
+        server: &VirtualAddress,
+    ) -> Result<Vec<(IpAddr, u16, Connections)>, KernelError> {
+        let count = |real: RealServer| (real.backend.address, real.backend.port, real.connections);
+        Ok(self.real_servers(server)?.into_iter().map(count).collect())
+    }
+
+    fn server(&mut self, address: &VirtualAddress) -> Result<Option<VirtualServer>, KernelError> {
+        let asked = self.with_family(|socket, family| {
+            let mut found = None;
+            socket.request(
+                "IPVS virtual server",
+                family,
+                |message| encode::get_server(message, address),
+                |_, payload| found = decode::server(payload),
+            )?;
+            Ok(found)
+        });
+        match asked {
+            Ok(found) => Ok(found),
+            Err(KernelError::Refused { error, .. }) if error.errno == Errno::SRCH => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn pool(&mut self, server: VirtualServer) -> Result<Option<Pool>, KernelError> {
+        let real_servers = self.real_servers(&server.address)?;
+        let ours = real_servers.iter().all(|real| real.masquerades);
+        let backends = || real_servers.iter().map(|real| real.backend).collect::<Backends>();
+        Ok(ours.then(|| Pool { server, backends: backends() }))
+    }
+
+    fn real_servers(&mut self, server: &VirtualAddress) -> Result<Vec<RealServer>, KernelError> {
+        self.with_family(|socket, family| {
+            socket.dump(
+                "IPVS real servers",
+                family,
+                |message| encode::get_backends(message, server),
+                |found: &mut Vec<RealServer>, _, payload| {
+                    found.extend(decode::real_server(payload, server.family()));
+                },
+            )
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! The kernel: IPVS, nf_tables, routes, connection tracking, settings; and the checks of a node.
+
+pub mod conntrack;
+pub mod doctor;
+pub mod ipvs;
+pub mod modules;
+pub mod netlink;
+pub mod nft;
+pub mod route;
+pub mod sysctl;
+
+use std::time::Duration;
+
+pub use netlink::KernelError;
+
+use crate::model::{Pool, VirtualAddress};
+use crate::plan::{Observed, Operation, Outcome};
+
+/// Everything of the kernel that the agent reads and writes.
+#[derive(Debug)]
+pub struct Kernel {
+    ipvs: ipvs::Ipvs,
+    nft: nft::Nft,
+    routes: route::Routes,
+}
+
+impl Kernel {
+    /// Opens what is needed.
+    ///
+    /// # Errors
+    ///
+    /// Says what to do about it where a module or a capability is missing.
+    pub fn open() -> Result<Self, KernelError> {
+        Ok(Self {
+            ipvs: ipvs::Ipvs::open()?,
+            nft: nft::Nft::open()?,
+            routes: route::Routes::open()?,
+        })
+    }
+
+    /// Reads everything that may be ours.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn observe(&mut self) -> Result<Observed, KernelError> {
+        let filter = self.nft.observe()?;
+        let routes = self.routes.observe()?;
+        Ok(Observed {
+            tables: filter.tables,
+            elements: filter.elements,
+            device: routes.device,
+            rules: routes.rules,
+            routes: routes.routes,
+            pools: self.ipvs.observe()?,
+        })
+    }
+
+    /// Reads the virtual servers at these addresses; absent ones are left out.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn observe_pools(
+        &mut self,
+        addresses: &[VirtualAddress],
+    ) -> Result<Vec<Pool>, KernelError> {
+        self.ipvs.observe_servers(addresses)
+    }
+
+    /// Sets how long IPVS keeps idle connections; what is `None` stays.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn set_timeouts(
+        &mut self,
+        tcp: Option<Duration>,
+        tcp_fin: Option<Duration>,
+        udp: Option<Duration>,
+    ) -> Result<(), KernelError> {
+        self.ipvs.set_timeouts(tcp, tcp_fin, udp)
+    }
+
+    /// Carries out operations in their order, consecutive ones of one table together. One that
+    /// fails does not stop the others.
+    pub fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
+        let table = |operation: &Operation| std::mem::discriminant(operation);
+        operations
+            .chunk_by(|one, next| table(one) == table(next))
+            .flat_map(|run| match run {
+                [] => Vec::new(),
+                [Operation::Filter(_), ..] => {
+                    let run: Vec<_> = run.iter().filter_map(Operation::as_filter).collect();
+                    self.nft.apply(&run)
+                }
+                [Operation::Server(_), ..] => {
+                    let run: Vec<_> = run.iter().filter_map(Operation::as_server).collect();
+                    self.ipvs.apply(&run)
+                }
+                [Operation::Route(_), ..] => {
+                    let run: Vec<_> = run.iter().filter_map(Operation::as_route).collect();
+                    self.routes.apply(&run)
+                }
+            })
+            .collect()
+    }
+}

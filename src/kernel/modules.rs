@@ -1,0 +1,202 @@
+//! Kernel modules that services need.
+//!
+//! Nothing here loads a module, and this program needs neither `modprobe` nor CAP_SYS_MODULE: the
+//! kernel loads each of these itself at first use, by running the node's own `modprobe` in the
+//! node's own file system, whatever container asked. IPVS comes with the look-up of its generic
+//! netlink family, a scheduler with the first virtual server that names it, nf_tables with the
+//! first nfnetlink message, its expressions with the first rule that has them, `dummy` with the
+//! creation of our device.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use crate::model::Scheduler;
+
+/// A module, and what it is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Module {
+    /// Its name, with underscores.
+    pub name: String,
+    /// What does not work without it.
+    pub purpose: &'static str,
+}
+
+impl Module {
+    /// The command that loads it on the node.
+    #[must_use]
+    pub fn command(&self) -> String {
+        format!("modprobe {}", self.name)
+    }
+}
+
+const FIXED: [(&str, &str); 10] = [
+    ("ip_vs", "balancing"),
+    ("nf_conntrack", "connection tracking"),
+    ("nf_conntrack_netlink", "moving UDP clients off a deleted endpoint"),
+    ("nf_tables", "masquerading and refusals"),
+    ("nft_chain_nat", "masquerading"),
+    ("nft_ct", "masquerading"),
+    ("nft_masq", "masquerading"),
+    ("nft_nat", "traffic policy Local"),
+    ("nft_reject_inet", "refusing connections to services without endpoints"),
+    ("dummy", "making service addresses local"),
+];
+
+/// The modules that are needed to balance with the given schedulers.
+#[must_use]
+pub fn needed(schedulers: &[Scheduler]) -> Vec<Module> {
+    let fixed = FIXED.map(|(name, purpose)| Module { name: name.to_owned(), purpose });
+    let schedulers = schedulers.iter().map(|scheduler| Module {
+        name: format!("ip_vs_{scheduler}"),
+        purpose: "the configured scheduler",
+    });
+    fixed.into_iter().chain(schedulers).collect()
+}
+
+/// Where a module is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// In the running kernel, as a module or built in.
+    Running,
+    /// On disk: the kernel will load it when it is first used.
+    Loadable,
+    /// Neither: what needs it fails.
+    Missing,
+    /// Not in the running kernel as far as can be seen, and the node's module directory is not
+    /// visible here, as in most containers.
+    Unknown,
+}
+
+/// Says where modules are, by what the running kernel and the module directory tell.
+///
+/// `/proc/modules` has what is loaded, `/sys/module` also what is built in and has parameters,
+/// `/lib/modules/<release>` the rest of what is built in and what can be loaded.
+#[derive(Debug)]
+pub struct Modules {
+    loaded: Vec<String>,
+    sys_module: PathBuf,
+    built_in: Option<Vec<String>>,
+    on_disk: Option<Vec<String>>,
+}
+
+impl Modules {
+    /// Reads what the running kernel has.
+    ///
+    /// # Errors
+    /// If `/proc/modules` cannot be read; a kernel without modules counts as one with none loaded.
+    pub fn read() -> io::Result<Self> {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        Self::read_from("/proc/modules".into(), "/sys/module".into(), release_directory(&release))
+    }
+
+    fn read_from(proc: PathBuf, sys_module: PathBuf, directory: PathBuf) -> io::Result<Self> {
+        let loaded = match fs::read_to_string(proc) {
+            Ok(text) => text.lines().filter_map(first_word).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let built_in = fs::read_to_string(directory.join("modules.builtin"))
+            .map(|text| text.lines().map(name_of_path).collect())
+            .or_else(|_| {
+                fs::read(directory.join("modules.builtin.modinfo"))
+                    .map(|bytes| names_of_modinfo(&String::from_utf8_lossy(&bytes)))
+            })
+            .ok();
+        let on_disk = fs::read_to_string(directory.join("modules.dep"))
+            .map(|text| {
+                text.lines().filter_map(|l| l.split_once(':')).map(|l| name_of_path(l.0)).collect()
+            })
+            .ok();
+        Ok(Self { loaded, sys_module, built_in, on_disk })
+    }
+
+    /// Where a module is.
+    #[must_use]
+    pub fn presence(&self, module: &Module) -> Presence {
+        let has = |names: &[String]| names.contains(&module.name);
+        if has(&self.loaded)
+            || self.built_in.as_deref().is_some_and(has)
+            || self.sys_module.join(&module.name).exists()
+        {
+            return Presence::Running;
+        }
+        match &self.on_disk {
+            Some(names) if has(names) => Presence::Loadable,
+            Some(_) => Presence::Missing,
+            None => Presence::Unknown,
+        }
+    }
+}
+
+/// `/lib/modules/<release>`, or `/usr/lib/modules/<release>` where that is the only one.
+fn release_directory(release: &str) -> PathBuf {
+    let [usual, merged] =
+        ["/lib/modules", "/usr/lib/modules"].map(|p| PathBuf::from(p).join(release));
+    if !usual.exists() && merged.exists() { merged } else { usual }
+}
+
+fn first_word(line: &str) -> Option<String> {
+    line.split_whitespace().next().map(str::to_owned)
+}
+
+/// `kernel/net/netfilter/ipvs/ip_vs_rr.ko.xz` is module `ip_vs_rr`; the kernel takes `-` for `_`.
+fn name_of_path(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split('.').next().unwrap_or(file).replace('-', "_")
+}
+
+/// The module names in `modules.builtin.modinfo`: entries `name.key=value`, each ended by NUL.
+fn names_of_modinfo(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = text
+        .split('\0')
+        .filter_map(|entry| entry.split_once('.'))
+        .map(|(name, _)| name.replace('-', "_"))
+        .collect();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn module(name: &str) -> Module {
+        Module { name: name.to_owned(), purpose: "" }
+    }
+
+    #[test]
+    fn needed_names_each_scheduler() {
+        let names: Vec<String> =
+            needed(&[Scheduler::Rr, Scheduler::Mh]).into_iter().map(|m| m.name).collect();
+        assert!(names.contains(&"ip_vs_rr".to_owned()) && names.contains(&"ip_vs_mh".to_owned()));
+    }
+
+    #[test]
+    fn presence_is_told_from_each_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::write(root.join("modules"), "ip_vs 196608 2 ip_vs_rr, Live 0x0\n").unwrap();
+        fs::create_dir_all(root.join("sys/nf_conntrack")).unwrap();
+        fs::write(root.join("modules.builtin"), "kernel/drivers/net/dummy.ko\n").unwrap();
+        fs::write(root.join("modules.dep"), "kernel/net/netfilter/nft-masq.ko.xz: a b\n").unwrap();
+        let read = |disk: PathBuf| {
+            Modules::read_from(root.join("modules"), root.join("sys"), disk).unwrap()
+        };
+        let modules = read(root.to_owned());
+        assert_eq!(modules.presence(&module("ip_vs")), Presence::Running);
+        assert_eq!(modules.presence(&module("nf_conntrack")), Presence::Running);
+        assert_eq!(modules.presence(&module("dummy")), Presence::Running);
+        assert_eq!(modules.presence(&module("nft_masq")), Presence::Loadable);
+        assert_eq!(modules.presence(&module("nft_ct")), Presence::Missing);
+        let modules = read(root.join("nowhere"));
+        assert_eq!(modules.presence(&module("nft_ct")), Presence::Unknown);
+    }
+
+    #[test]
+    fn built_in_names_come_from_modinfo_too() {
+        let text = "dummy.license=GPL\0dummy.author=x.y\0nf-tables.license=GPL\0";
+        assert_eq!(names_of_modinfo(text), ["dummy", "nf_tables"]);
+    }
+}

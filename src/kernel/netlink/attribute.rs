@@ -1,0 +1,222 @@
+//! Attributes: type, length, value; written without allocation, read without trust.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_core::{NLA_F_NESTED, NLA_TYPE_MASK};
+
+use crate::model::Family;
+
+/// Length and type: `struct nlattr`.
+const HEADER: usize = 4;
+
+/// Appends attributes to a message.
+#[derive(Debug)]
+pub struct Attributes<'a> {
+    bytes: &'a mut Vec<u8>,
+    overlong: bool,
+}
+
+impl<'a> Attributes<'a> {
+    /// Appends to these bytes.
+    pub fn new(bytes: &'a mut Vec<u8>) -> Self {
+        Self { bytes, overlong: false }
+    }
+
+    /// Whether some attribute holds more than the 65,531 bytes that its length can tell. The
+    /// kernel would misread it; [`super::Socket::transact`] does not send it.
+    #[must_use]
+    pub fn is_overlong(&self) -> bool {
+        self.overlong
+    }
+
+    /// Appends bytes that are no attribute, such as a fixed header.
+    pub fn raw(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// A value as it is. At most 65,531 bytes fit.
+    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
+        let start = self.open(kind);
+        self.bytes.extend_from_slice(value);
+        self.close(start);
+    }
+
+    /// A number in host byte order.
+    pub fn u16(&mut self, kind: u16, value: u16) {
+        self.number(kind, value.to_ne_bytes());
+    }
+
+    /// A number in host byte order.
+    pub fn u32(&mut self, kind: u16, value: u32) {
+        self.number(kind, value.to_ne_bytes());
+    }
+
+    /// A number in network byte order.
+    pub fn u16_be(&mut self, kind: u16, value: u16) {
+        self.number(kind, value.to_be_bytes());
+    }
+
+    /// A number in network byte order.
+    pub fn u32_be(&mut self, kind: u16, value: u32) {
+        self.number(kind, value.to_be_bytes());
+    }
+
+    /// A text with its terminating zero.
+    pub fn text(&mut self, kind: u16, value: &str) {
+        let start = self.open(kind);
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.push(0);
+        self.close(start);
+    }
+
+    /// An address of 4 or 16 bytes.
+    pub fn ip(&mut self, kind: u16, value: IpAddr) {
+        match value {
+            IpAddr::V4(ip) => self.number(kind, ip.octets()),
+            IpAddr::V6(ip) => self.number(kind, ip.octets()),
+        }
+    }
+
+    /// Attributes within an attribute.
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
+        let start = self.open(kind | NLA_F_NESTED);
+        fill(self);
+        self.close(start);
+    }
+
+    /// A value of known length, at most 28 bytes: appended at once, which is what makes encoding
+    /// cheap.
+    fn number<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
+        const { assert!(HEADER + N <= 32) };
+        let mut attribute = [0; 32];
+        let [l0, l1] = ((HEADER + N) as u16).to_ne_bytes();
+        let [k0, k1] = kind.to_ne_bytes();
+        attribute[..HEADER].copy_from_slice(&[l0, l1, k0, k1]);
+        attribute[HEADER..HEADER + N].copy_from_slice(&value);
+        self.bytes.extend_from_slice(&attribute[..(HEADER + N).next_multiple_of(4)]);
+    }
+
+    fn open(&mut self, kind: u16) -> usize {
+        let start = self.bytes.len();
+        let [k0, k1] = kind.to_ne_bytes();
+        self.bytes.extend_from_slice(&[0, 0, k0, k1]);
+        start
+    }
+
+    fn close(&mut self, start: usize) {
+        let length = u16::try_from(self.bytes.len() - start);
+        self.overlong |= length.is_err();
+        if let (Ok(length), Some(field)) = (length, self.bytes.get_mut(start..start + 2)) {
+            field.copy_from_slice(&length.to_ne_bytes());
+        }
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}
+
+/// An attribute that was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attribute<'a> {
+    /// Its type, without flags.
+    pub kind: u16,
+    /// Its value.
+    pub value: &'a [u8],
+}
+
+impl<'a> Attribute<'a> {
+    /// The attributes within.
+    pub fn nested(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
+        attributes(self.value)
+    }
+
+    /// A number in host byte order.
+    #[must_use]
+    pub fn u16(&self) -> Option<u16> {
+        self.value.first_chunk().copied().map(u16::from_ne_bytes)
+    }
+
+    /// A number in host byte order.
+    #[must_use]
+    pub fn u32(&self) -> Option<u32> {
+        self.value.first_chunk().copied().map(u32::from_ne_bytes)
+    }
+
+    /// A number in network byte order.
+    #[must_use]
+    pub fn u16_be(&self) -> Option<u16> {
+        self.value.first_chunk().copied().map(u16::from_be_bytes)
+    }
+
+    /// A number in network byte order.
+    #[must_use]
+    pub fn u32_be(&self) -> Option<u32> {
+        self.value.first_chunk().copied().map(u32::from_be_bytes)
+    }
+
+    /// A text up to its terminating zero.
+    #[must_use]
+    pub fn text(&self) -> Option<&'a str> {
+        let end = self.value.iter().position(|byte| *byte == 0).unwrap_or(self.value.len());
+        std::str::from_utf8(self.value.get(..end)?).ok()
+    }
+
+    /// An address of a family; for IPv4 the first 4 bytes.
+    #[must_use]
+    pub fn ip(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => {
+                self.value.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets).into())
+            }
+            Family::V6 => {
+                self.value.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into())
+            }
+        }
+    }
+}
+
+/// The attributes in these bytes. Ends at the first that does not fit.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
+        let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?) & NLA_TYPE_MASK;
+        let value = bytes.get(HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Attribute { kind, value })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn attributes_round_trip() {
+        let mut bytes = Vec::new();
+        let mut writer = Attributes::new(&mut bytes);
+        writer.text(1, "rr");
+        writer.nest(2, |nest| {
+            nest.u16_be(3, 443);
+            nest.ip(4, Ipv4Addr::new(10, 96, 0, 10).into());
+        });
+        let read: Vec<_> = attributes(&bytes).collect();
+        assert_eq!(read[0].text(), Some("rr"));
+        let nested: Vec<_> = read[1].nested().collect();
+        assert_eq!((read[1].kind, nested[0].u16_be()), (2, Some(443)));
+        assert_eq!(nested[1].ip(Family::V4), Some(Ipv4Addr::new(10, 96, 0, 10).into()));
+        assert_eq!(nested[1].ip(Family::V6), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_read_without_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            for attribute in attributes(&bytes) {
+                let numbers = (attribute.u16(), attribute.u32_be(), attribute.text());
+                let _ = (numbers, attribute.ip(Family::V6), attribute.nested().count());
+            }
+            let _ = crate::kernel::netlink::messages(&bytes).count();
+        }
+    }
+}

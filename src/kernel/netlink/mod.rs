@@ -1,0 +1,15 @@
+//! The netlink transport that IPVS, nf_tables and routes share.
+
+mod answer;
+mod attribute;
+mod batch;
+mod error;
+mod header;
+mod socket;
+
+pub use answer::{Answers, NetlinkError};
+pub use attribute::{Attribute, Attributes, attributes};
+pub use batch::Batch;
+pub use error::KernelError;
+pub use header::{Header, messages};
+pub use socket::{Protocol, Socket};

@@ -1,0 +1,119 @@
+//! Operations to the kernel, in transactions.
+
+use crate::kernel::netlink::{Answers, KernelError};
+use crate::plan::{FilterOperation, Outcome};
+
+use super::Nft;
+use super::element::entries;
+use super::failure::failure;
+use super::request::{Change, Step, write};
+use super::ruleset::Ruleset;
+use super::transaction::{Cause, Submit, Verdict, run};
+use super::update::update;
+
+/// How many steps make a transaction; more are spread over several. One is sent in one piece, at
+/// less than 200 bytes for a step, and must fit the socket's send buffer.
+const STEPS: usize = 100_000;
+
+impl Nft {
+    /// Carries out operations in their order, in as few transactions as there may be: one, but
+    /// that creating and deleting the tables each begin another. One that fails does not stop the
+    /// others.
+    ///
+    /// Adding what is there and deleting what is not are fine. A short cut that is there with
+    /// another target is [`Drift`](crate::plan::FailureKind::Drift); to change a target, delete
+    /// the old one and add the new one in one call.
+    pub fn apply(&mut self, operations: &[FilterOperation]) -> Vec<Outcome> {
+        let mut outcomes = vec![Ok(()); operations.len()];
+        let mut fail = |index: usize, cause: Cause| {
+            if let (Some(operation), Some(outcome)) =
+                (operations.get(index), outcomes.get_mut(index))
+            {
+                *outcome = Err(failure(*operation, &cause));
+            }
+        };
+        let mut steps = Vec::new();
+        for (index, operation) in operations.iter().enumerate() {
+            let begins_transaction =
+                matches!(operation, FilterOperation::CreateTables | FilterOperation::DeleteTables);
+            if begins_transaction || steps.len() >= STEPS {
+                run(self, std::mem::take(&mut steps), &mut fail);
+            }
+            if let Err(error) = self.write_steps(&mut steps, index, operation) {
+                fail(index, Cause::Undelivered(error.to_string()));
+            }
+        }
+        run(self, steps, &mut fail);
+        outcomes
+    }
+
+    /// Appends the steps of an operation.
+    fn write_steps(
+        &mut self,
+        steps: &mut Vec<Step<'static>>,
+        operation: usize,
+        to_do: &FilterOperation,
+    ) -> Result<(), KernelError> {
+        let mut push = |table, change| steps.push(Step { operation, table, change });
+        match to_do {
+            FilterOperation::CreateTables => {
+                for table in &Ruleset::current().tables {
+                    let existing = self.existing(table.family)?;
+                    update(table, &existing)
+                        .into_iter()
+                        .for_each(|change| push(table.family, change));
+                }
+            }
+            FilterOperation::DeleteTables => {
+                for table in &Ruleset::current().tables {
+                    // To delete what is not there would be an error.
+                    push(table.family, Change::NewTable);
+                    push(table.family, Change::DeleteTable);
+                }
+            }
+            FilterOperation::Add(element) => {
+                entries(element).for_each(|entry| push(entry.table, Change::NewElement(entry)));
+            }
+            FilterOperation::Delete(element) => {
+                entries(element).for_each(|entry| push(entry.table, Change::DeleteElement(entry)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Submit for Nft {
+    fn submit(&mut self, steps: &[Step<'_>]) -> Verdict {
+        write(&mut self.batch, steps);
+        // The request that begins the transaction is numbered 0.
+        match self.socket.transact(&mut self.batch, steps.len()) {
+            Ok(answers) => verdict(answers),
+            Err(error) => Verdict::Undelivered(error.to_string()),
+        }
+    }
+}
+
+/// What the answers mean: to the request that begins the transaction, to each step, and to the
+/// request that ends it.
+fn verdict(answers: Answers) -> Verdict {
+    let mut answers = answers.into_iter();
+    if let (Some(Some(Err(error))), _) | (_, Some(Some(Err(error)))) =
+        (answers.next(), answers.next_back())
+    {
+        return Verdict::Aborted(error);
+    }
+    let mut errors = Vec::new();
+    let mut is_lost = false;
+    for (index, answer) in answers.enumerate() {
+        match answer {
+            Some(Ok(())) => {}
+            Some(Err(error)) => errors.push((index, error)),
+            None => is_lost = true,
+        }
+    }
+    match (errors.is_empty(), is_lost) {
+        (false, _) => Verdict::Rejected(errors),
+        (true, true) => Verdict::Lost,
+        (true, false) => Verdict::Committed,
+    }
+}

@@ -1,0 +1,223 @@
+//! From elements of the model to entries of the kernel's sets, and back.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+
+use crate::model::{Element, Family};
+
+use super::key::{Fields, Key};
+use super::set::SetName;
+use super::table::TableFamily;
+
+/// An entry of one set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    /// The table.
+    pub(super) table: TableFamily,
+    /// The set in it.
+    pub(super) set: SetName,
+    /// What the set is to hold.
+    pub(super) content: Content,
+}
+
+/// What a set holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Content {
+    /// A key, in a map with its value.
+    Key(Key, Option<Key>),
+    /// A range: its first address, and the one that follows its last unless that is the last
+    /// address of all. The kernel holds them as two elements.
+    Range(Key, Option<Key>),
+    /// A range in the last field of a concatenation, first and last. The kernel holds it as one
+    /// element.
+    Span(Key, Key),
+}
+
+/// The entries that an element takes: one, and another in table `arp` for what must not be
+/// answered for there.
+pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
+    let stem = element.set();
+    let family = element.family();
+    let content = content(element);
+    let inet = Entry { table: TableFamily::Inet, set: SetName::of(stem, family), content };
+    let arp = Entry { table: TableFamily::Arp, set: SetName { stem, family: None }, content };
+    let is_claimed_by_arp = family == Family::V4
+        && matches!(
+            element,
+            Element::ServiceRange(_) | Element::ClusterIp(_) | Element::ExternalIp(_)
+        );
+    std::iter::once(inet).chain(is_claimed_by_arp.then_some(arp))
+}
+
+fn content(element: &Element) -> Content {
+    match element {
+        Element::ServiceRange(net)
+        | Element::ImageRange(net)
+        | Element::Pods(net)
+        | Element::LocalPods(net) => {
+            let after = following(net.broadcast()).map(|ip| Key::EMPTY.address(ip));
+            Content::Range(Key::EMPTY.address(net.network()), after)
+        }
+        Element::ClusterIp(ip) | Element::ExternalIp(ip) => {
+            Content::Key(Key::EMPTY.address(*ip), None)
+        }
+        Element::Hairpin(ip) => Content::Key(Key::EMPTY.address(*ip).address(*ip), None),
+        Element::Frontend(address)
+        | Element::Masquerade(address)
+        | Element::MasqueradeNode(address)
+        | Element::Restricted(address)
+        | Element::Dropped(address) => Content::Key(Key::frontend(address), None),
+        Element::PodShortcut(address, ip, port) | Element::NodeShortcut(address, ip, port) => {
+            Content::Key(Key::frontend(address), Some(Key::EMPTY.address(*ip).port(*port)))
+        }
+        Element::Allowed(address, net) => {
+            let key = Key::frontend(address);
+            Content::Span(key.address(net.network()), key.address(net.broadcast()))
+        }
+    }
+}
+
+fn following(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) => u32::from(ip).checked_add(1).map(|ip| Ipv4Addr::from(ip).into()),
+        IpAddr::V6(ip) => u128::from(ip).checked_add(1).map(|ip| Ipv6Addr::from(ip).into()),
+    }
+}
+
+fn preceding(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) => u32::from(ip).checked_sub(1).map(|ip| Ipv4Addr::from(ip).into()),
+        IpAddr::V6(ip) => u128::from(ip).checked_sub(1).map(|ip| Ipv6Addr::from(ip).into()),
+    }
+}
+
+fn last(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::BROADCAST.into(),
+        Family::V6 => Ipv6Addr::from(u128::MAX).into(),
+    }
+}
+
+/// The prefixes that make up a range. A range of ours is one prefix.
+fn prefixes(first: IpAddr, last: IpAddr) -> Vec<IpNet> {
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) if first <= last => {
+            Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect()
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) if first <= last => {
+            Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// One element as the kernel tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct RawElement<'a> {
+    /// The key, or the first one of a span.
+    pub(super) key: &'a [u8],
+    /// The last key of a span.
+    pub(super) key_end: Option<&'a [u8]>,
+    /// The value, in a map.
+    pub(super) value: Option<&'a [u8]>,
+    /// Whether a range ends right before this key.
+    pub(super) ends_range: bool,
+}
+
+/// Puts the elements of one set together from what the kernel tells, in any order. What no version
+/// of ours could have written is left out.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    elements: Vec<Element>,
+    /// Where ranges end (false) and begin (true).
+    ends: Vec<(IpAddr, bool)>,
+}
+
+impl Reader {
+    /// Takes an element of the set.
+    pub(super) fn read(&mut self, set: SetName, raw: &RawElement<'_>) {
+        let family = address_family(set);
+        match set.stem {
+            "service-ranges" | "image-ranges" | "pods" | "local-pods" => {
+                let ip = Fields(raw.key).address(family);
+                self.ends.extend(ip.map(|ip| (ip, !raw.ends_range)));
+            }
+            "allowed" => self.elements.extend(allowed(family, raw).into_iter().flatten()),
+            stem => self.elements.extend(element(stem, family, raw)),
+        }
+    }
+
+    /// All elements of the set, each range as the prefixes that make it up.
+    pub(super) fn finish(self, set: SetName) -> Vec<Element> {
+        let element = match set.stem {
+            "service-ranges" => Element::ServiceRange,
+            "image-ranges" => Element::ImageRange,
+            "pods" => Element::Pods,
+            "local-pods" => Element::LocalPods,
+            _ => return self.elements,
+        };
+        ranges(address_family(set), self.ends).into_iter().map(element).collect()
+    }
+}
+
+/// The family of a set's addresses. Those of ARP are IPv4's.
+fn address_family(set: SetName) -> Family {
+    set.family.unwrap_or(Family::V4)
+}
+
+/// An element that is a key, with its value in a map.
+fn element(stem: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
+    let mut key = Fields(raw.key);
+    let mut shortcut = |element: fn(_, _, _) -> Element| {
+        let address = key.frontend(family)?;
+        let mut value = Fields(raw.value?);
+        Some(element(address, value.address(family)?, value.port()?))
+    };
+    match stem {
+        "pod-shortcuts" => shortcut(Element::PodShortcut),
+        "node-shortcuts" => shortcut(Element::NodeShortcut),
+        "cluster-ips" => key.address(family).map(Element::ClusterIp),
+        "external-ips" => key.address(family).map(Element::ExternalIp),
+        "frontends" => key.frontend(family).map(Element::Frontend),
+        "masquerade" => key.frontend(family).map(Element::Masquerade),
+        "masquerade-node" => key.frontend(family).map(Element::MasqueradeNode),
+        "restricted" => key.frontend(family).map(Element::Restricted),
+        "dropped" => key.frontend(family).map(Element::Dropped),
+        "hairpin" => {
+            let (from, to) = (key.address(family)?, key.address(family)?);
+            (from == to).then_some(Element::Hairpin(from))
+        }
+        _ => None,
+    }
+}
+
+/// A span of sources.
+fn allowed(family: Family, raw: &RawElement<'_>) -> Option<impl Iterator<Item = Element> + use<>> {
+    let (mut from, mut to) = (Fields(raw.key), Fields(raw.key_end.unwrap_or(raw.key)));
+    let frontend = from.frontend(family)?;
+    if to.frontend(family)? != frontend {
+        return None;
+    }
+    let nets = prefixes(from.address(family)?, to.address(family)?);
+    Some(nets.into_iter().map(move |net| Element::Allowed(frontend, net)))
+}
+
+/// Pairs the ends of ranges up. A range without an end runs up to the next one's beginning, or to
+/// the last address of all.
+fn ranges(family: Family, mut ends: Vec<(IpAddr, bool)>) -> Vec<IpNet> {
+    // Where one range ends and the next begins, the end comes first.
+    ends.sort_unstable();
+    let mut ranges = Vec::new();
+    let mut open = None;
+    for (ip, begins) in ends {
+        if let (Some(first), Some(last)) = (open.take(), preceding(ip)) {
+            ranges.extend(prefixes(first, last));
+        }
+        open = begins.then_some(ip);
+    }
+    if let Some(first) = open {
+        ranges.extend(prefixes(first, last(family)));
+    }
+    ranges
+}

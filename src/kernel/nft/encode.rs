@@ -1,0 +1,130 @@
+//! Attributes of tables, chains, sets, rules and elements.
+
+use crate::kernel::netlink::Attributes;
+use crate::model::NAME;
+
+use super::constants::{
+    DATA_VALUE, LIST_ELEMENT, chain as nfta_chain, element as nfta_element, rule as nfta_rule,
+    set as nfta_set, table as nfta_table, verdict,
+};
+use super::element::{Content, Entry};
+use super::expression;
+use super::key::Key;
+use super::lower::lower;
+use super::rule::Rule;
+use super::set::Set;
+use super::table::Chain;
+
+/// A table that is to be created.
+pub(super) fn table(to: &mut Attributes<'_>) {
+    to.text(nfta_table::NAME, NAME);
+    // A table that was made dormant wakes up.
+    to.u32_be(nfta_table::FLAGS, 0);
+}
+
+/// Names a table, to mean all that is in it. The attribute has the same number everywhere.
+pub(super) fn table_name(to: &mut Attributes<'_>) {
+    to.text(nfta_table::NAME, NAME);
+}
+
+/// A chain that is to be created.
+pub(super) fn chain(to: &mut Attributes<'_>, chain: &Chain) {
+    chain_name(to, &chain.name);
+    if let Some(base) = &chain.base {
+        to.nest(nfta_chain::HOOK, |to| {
+            to.u32_be(nfta_chain::HOOK_NUMBER, base.hook.number());
+            to.u32_be(nfta_chain::HOOK_PRIORITY, base.priority.cast_unsigned());
+        });
+        to.u32_be(nfta_chain::POLICY, verdict::ACCEPT);
+        to.text(nfta_chain::TYPE, base.kind.name());
+    }
+}
+
+/// Names a chain.
+pub(super) fn chain_name(to: &mut Attributes<'_>, name: &str) {
+    to.text(nfta_chain::TABLE, NAME);
+    to.text(nfta_chain::NAME, name);
+}
+
+/// A set that is to be created. `id` tells the new sets of a transaction apart.
+pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
+    set_name(to, &set.name.to_string());
+    to.u32_be(nfta_set::FLAGS, set.flags());
+    to.u32_be(nfta_set::KEY_TYPE, set.key.id());
+    to.u32_be(nfta_set::KEY_LEN, set.key.len() as u32);
+    if let Some(value) = &set.value {
+        to.u32_be(nfta_set::DATA_TYPE, value.id());
+        to.u32_be(nfta_set::DATA_LEN, value.len() as u32);
+    }
+    to.u32_be(nfta_set::ID, id);
+    if set.is_interval_concatenation() {
+        to.nest(nfta_set::DESCRIPTION, |to| {
+            to.nest(nfta_set::DESCRIPTION_CONCATENATION, |to| {
+                for field in &set.key.0 {
+                    let len = field.len() as u32;
+                    to.nest(LIST_ELEMENT, |to| to.u32_be(nfta_set::FIELD_LEN, len));
+                }
+            });
+        });
+    }
+}
+
+/// Names a set.
+pub(super) fn set_name(to: &mut Attributes<'_>, name: &str) {
+    to.text(nfta_set::TABLE, NAME);
+    to.text(nfta_set::NAME, name);
+}
+
+/// A rule that is to be the chain's last.
+pub(super) fn rule(to: &mut Attributes<'_>, chain: &Chain, rule: &Rule) {
+    to.text(nfta_rule::TABLE, NAME);
+    to.text(nfta_rule::CHAIN, &chain.name);
+    to.nest(nfta_rule::EXPRESSIONS, |to| {
+        for instruction in lower(rule) {
+            to.nest(LIST_ELEMENT, |to| {
+                to.text(nfta_rule::EXPRESSION_NAME, expression::name(&instruction));
+                to.nest(nfta_rule::EXPRESSION_DATA, |to| expression::encode(to, &instruction));
+            });
+        }
+    });
+}
+
+/// Names a set whose elements are meant.
+pub(super) fn elements_of(to: &mut Attributes<'_>, set: &str) {
+    to.text(nfta_element::LIST_TABLE, NAME);
+    to.text(nfta_element::LIST_SET, set);
+}
+
+/// An entry that is to be added or deleted.
+pub(super) fn entry(to: &mut Attributes<'_>, entry: &Entry) {
+    elements_of(to, &entry.set.to_string());
+    to.nest(nfta_element::LIST_ELEMENTS, |to| match &entry.content {
+        Content::Key(key, None) => element(to, key, |_| {}),
+        Content::Key(key, Some(value)) => {
+            element(to, key, |to| data(to, nfta_element::DATA, value));
+        }
+        // Without an end behind it in the same message, a range reaches to the last address.
+        Content::Range(first, after) => {
+            element(to, first, |_| {});
+            if let Some(after) = after {
+                let flags = nfta_element::FLAG_INTERVAL_END;
+                element(to, after, |to| to.u32_be(nfta_element::FLAGS, flags));
+            }
+        }
+        Content::Span(first, last) => {
+            element(to, first, |to| data(to, nfta_element::KEY_END, last));
+        }
+    });
+}
+
+fn element(to: &mut Attributes<'_>, key: &Key, rest: impl FnOnce(&mut Attributes<'_>)) {
+    to.nest(LIST_ELEMENT, |to| {
+        data(to, nfta_element::KEY, key);
+        rest(to);
+    });
+}
+
+/// A value within an attribute.
+pub(super) fn data(to: &mut Attributes<'_>, kind: u16, value: &[u8]) {
+    to.nest(kind, |to| to.bytes(DATA_VALUE, value));
+}

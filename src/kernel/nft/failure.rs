@@ -1,0 +1,41 @@
+//! What a failed operation on our tables means, and what to do about it.
+
+use rustix::io::Errno;
+
+use crate::plan::{Failure, FailureKind, FilterOperation};
+
+use super::transaction::Cause;
+
+/// The failure of an operation.
+pub(super) fn failure(operation: FilterOperation, cause: &Cause) -> Failure {
+    let (kind, what) = match cause {
+        Cause::Refused(error) => {
+            let (kind, meaning) = meaning(&operation, error.errno);
+            (kind, format!("{meaning}: {error}"))
+        }
+        Cause::Undelivered(why) => (FailureKind::Unknown, why.clone()),
+        Cause::Unknown => (FailureKind::Unknown, "the kernel's answer was lost".to_owned()),
+    };
+    Failure { kind, message: format!("{operation}: {what}") }
+}
+
+fn meaning(operation: &FilterOperation, errno: Errno) -> (FailureKind, &'static str) {
+    use FailureKind::{Drift, Refused};
+    use FilterOperation::{Add, CreateTables};
+    match (operation, errno) {
+        (Add(_), Errno::EXIST) => (Drift, "something else is in its place"),
+        (Add(_), Errno::NOENT) => (Drift, "its table or set is gone"),
+        (CreateTables, Errno::NOENT | Errno::OPNOTSUPP) => (
+            Refused,
+            "the kernel lacks part of nf_tables; on the node run `modprobe -a nft_chain_nat nft_ct \
+             nft_fib_inet nft_masq nft_nat nft_reject_inet`",
+        ),
+        (_, Errno::NOENT | Errno::EXIST | Errno::BUSY) => (Drift, "the tables were changed"),
+        (_, Errno::AGAIN | Errno::INTR | Errno::RESTART) => {
+            (Refused, "others change nf_tables all the time")
+        }
+        (_, Errno::PERM | Errno::ACCESS) => (Refused, "CAP_NET_ADMIN is missing"),
+        (_, Errno::NOMEM) => (Refused, "the kernel is out of memory"),
+        _ => (Refused, "the kernel refuses it"),
+    }
+}

@@ -1,0 +1,93 @@
+//! Keys and values of elements as the kernel takes them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
+
+use crate::model::{Family, Protocol, VirtualAddress};
+
+/// The longest key of ours: two IPv6 addresses, protocol and port.
+const CAPACITY: usize = 40;
+
+/// Fields in a row, each padded to four bytes as in registers. On the stack: elements come by the
+/// ten thousand.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Key {
+    bytes: [u8; CAPACITY],
+    len: usize,
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Key {
+    /// No field.
+    pub(super) const EMPTY: Self = Self { bytes: [0; CAPACITY], len: 0 };
+
+    /// The key of a front end: address, protocol and port.
+    pub(super) fn frontend(address: &VirtualAddress) -> Self {
+        Self::EMPTY.address(address.ip).protocol(address.protocol).port(address.port)
+    }
+
+    /// With an address after it.
+    pub(super) fn address(self, ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => self.field(&ip.octets()),
+            IpAddr::V6(ip) => self.field(&ip.octets()),
+        }
+    }
+
+    /// With a protocol after it.
+    pub(super) fn protocol(self, protocol: Protocol) -> Self {
+        self.field(&[protocol.number()])
+    }
+
+    /// With a port after it, big endian.
+    pub(super) fn port(self, port: u16) -> Self {
+        self.field(&port.to_be_bytes())
+    }
+
+    fn field(mut self, field: &[u8]) -> Self {
+        if let Some(to) = self.bytes.get_mut(self.len..self.len + field.len()) {
+            to.copy_from_slice(field);
+            self.len += field.len().next_multiple_of(4);
+        }
+        self
+    }
+}
+
+/// Takes the fields of a key or value, first to last. `None` where the bytes end early or are not
+/// what the field holds.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl Fields<'_> {
+    /// The address that comes next.
+    pub(super) fn address(&mut self, family: Family) -> Option<IpAddr> {
+        Some(match family {
+            Family::V4 => Ipv4Addr::from(self.take::<4, 4>()?).into(),
+            Family::V6 => Ipv6Addr::from(self.take::<16, 16>()?).into(),
+        })
+    }
+
+    /// The front end that comes next.
+    pub(super) fn frontend(&mut self, family: Family) -> Option<VirtualAddress> {
+        let ip = self.address(family)?;
+        let protocol = Protocol::from_number(self.take::<1, 4>()?[0])?;
+        Some(VirtualAddress { ip, port: self.port()?, protocol })
+    }
+
+    /// The port that comes next.
+    pub(super) fn port(&mut self) -> Option<u16> {
+        self.take::<2, 4>().map(u16::from_be_bytes)
+    }
+
+    fn take<const LEN: usize, const PADDED: usize>(&mut self) -> Option<[u8; LEN]> {
+        let (field, rest) = self.0.split_at_checked(PADDED)?;
+        self.0 = rest;
+        field.first_chunk().copied()
+    }
+}

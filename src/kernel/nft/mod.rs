@@ -1,0 +1,71 @@
+//! Our nf_tables tables: `inet kube-ipvs` and `arp kube-ipvs`.
+//!
+//! The rules are written once and never depend on the Services, which only add and remove elements
+//! of named sets and maps. One description of tables, sets, chains and rules yields both what goes
+//! to the kernel over netlink and what `nft list table` prints of it.
+//!
+//! The tables are changed and never replaced: while a table is replaced, connections escape its
+//! rules.
+
+mod apply;
+mod constants;
+mod element;
+mod encode;
+mod existing;
+mod expression;
+mod failure;
+mod fingerprint;
+mod instruction;
+mod key;
+mod lower;
+mod observe;
+mod request;
+mod rule;
+mod ruleset;
+mod set;
+mod table;
+mod text;
+mod transaction;
+mod update;
+
+#[cfg(test)]
+mod tests;
+
+use rustix::io::Errno;
+
+use super::netlink::{Batch, KernelError, NetlinkError, Protocol, Socket};
+
+pub use observe::NftObserved;
+pub use text::render;
+
+/// Our nf_tables tables in this process's network namespace.
+#[derive(Debug)]
+pub struct Nft {
+    socket: Socket,
+    batch: Batch,
+}
+
+impl Nft {
+    /// Opens nf_tables.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no nf_tables, or the process lacks CAP_NET_ADMIN.
+    pub fn open() -> Result<Self, KernelError> {
+        let mut socket = Socket::open(Protocol::Netfilter)?;
+        let generation = socket.request(
+            "nf_tables generation",
+            request::List::Generation.kind(),
+            |message| request::header(message, 0, 0),
+            |_, _| {},
+        );
+        match generation {
+            Ok(()) => Ok(Self { socket, batch: Batch::default() }),
+            // What netfilter says of a subsystem for which no module can be loaded.
+            Err(KernelError::Refused {
+                error: NetlinkError { errno: Errno::INVAL, .. }, ..
+            }) => Err(KernelError::NoModule { subsystem: "nf_tables", module: "nf_tables" }),
+            Err(error) => Err(error),
+        }
+    }
+}

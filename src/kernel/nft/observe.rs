@@ -1,0 +1,103 @@
+//! What our tables hold, read back.
+
+use rustc_hash::FxHashSet;
+use rustix::io::Errno;
+
+use crate::kernel::netlink::{Attributes, KernelError, NetlinkError};
+use crate::model::Element;
+
+use super::element::{Reader, entries};
+use super::existing::{self, Existing, ExistingChain, ExistingSet};
+use super::request::{List, header};
+use super::ruleset::Ruleset;
+use super::set::SetName;
+use super::table::TableFamily;
+use super::{Nft, encode};
+
+/// What our tables hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NftObserved {
+    /// Whether the tables are there with exactly the rules that this version writes.
+    pub tables: bool,
+    /// The elements of their sets and maps, in no particular order. Sets that creating the tables
+    /// would replace count as empty.
+    pub elements: Vec<Element>,
+}
+
+impl Nft {
+    /// Reads our tables.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn observe(&mut self) -> Result<NftObserved, KernelError> {
+        let mut observed = NftObserved { tables: true, elements: Vec::new() };
+        let mut unanswered = FxHashSet::default();
+        for table in &Ruleset::current().tables {
+            let existing = self.existing(table.family)?;
+            observed.tables &= existing.is(table);
+            for set in table.sets.iter().filter(|set| existing.has_set(set)) {
+                let elements = self.elements(table.family, set.name)?;
+                match table.family {
+                    TableFamily::Inet => observed.elements.extend(elements),
+                    TableFamily::Arp => unanswered.extend(elements),
+                }
+            }
+        }
+        // What lacks one of its entries is not there: adding it again adds what is missing.
+        observed.elements.retain(|element| {
+            let is_there = |table| table == TableFamily::Inet || unanswered.contains(element);
+            entries(element).all(|entry| is_there(entry.table))
+        });
+        Ok(observed)
+    }
+
+    /// Reads the chains, sets and rules of one of our tables.
+    pub(super) fn existing(&mut self, family: TableFamily) -> Result<Existing, KernelError> {
+        let name = encode::table_name;
+        Ok(Existing {
+            chains: self.list(List::Chains, family, name, |chains: &mut Vec<_>, payload| {
+                chains.extend(ExistingChain::decode(payload));
+            })?,
+            sets: self.list(List::Sets, family, name, |sets: &mut Vec<_>, payload| {
+                sets.extend(ExistingSet::decode(payload));
+            })?,
+            rules: self.list(List::Rules, family, name, |rules: &mut Vec<_>, payload| {
+                rules.extend(existing::chain_of_rule(payload));
+            })?,
+        })
+    }
+
+    fn elements(&mut self, family: TableFamily, set: SetName) -> Result<Vec<Element>, KernelError> {
+        let name = set.to_string();
+        let body = |message: &mut Attributes<'_>| encode::elements_of(message, &name);
+        let reader = self.list(List::Elements, family, body, |reader: &mut Reader, payload| {
+            existing::elements(payload).for_each(|raw| reader.read(set, &raw));
+        })?;
+        Ok(reader.finish(set))
+    }
+
+    /// Lists something of a table; of what does not exist, nothing.
+    fn list<T: Default>(
+        &mut self,
+        what: List,
+        family: TableFamily,
+        body: impl Fn(&mut Attributes<'_>),
+        take: impl Fn(&mut T, &[u8]),
+    ) -> Result<T, KernelError> {
+        let fill = |message: &mut Attributes<'_>| {
+            header(message, family.number(), 0);
+            body(message);
+        };
+        let listed = self.socket.dump("nf_tables list", what.kind(), fill, |found, _, payload| {
+            // `struct nfgenmsg` comes first.
+            take(found, payload.get(4..).unwrap_or_default());
+        });
+        match listed {
+            Err(KernelError::Refused {
+                error: NetlinkError { errno: Errno::NOENT, .. }, ..
+            }) => Ok(T::default()),
+            listed => listed,
+        }
+    }
+}

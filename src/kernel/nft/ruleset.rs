@@ -1,0 +1,287 @@
+//! Our rules: written once, whatever the Services. These only add and remove elements of the sets.
+//!
+//! IPVS takes a packet at the hooks `input` (priority 98) and `output` (priority -98). Before that
+//! a packet carries the front end that the client knocked at; what carries a service address after
+//! it was not taken. The original direction of a connection's conntrack entry keeps the front end,
+//! so that masquerading needs no packet marks.
+
+use std::sync::LazyLock;
+
+use crate::model::{Family, Protocol};
+
+use super::fingerprint;
+use super::rule::{Condition, Field, Rejection, Rule, Term, Verdict, rule};
+use super::set::{Datatype, Layout, Set, SetName};
+use super::table::{Chain, ChainKind, Hook, Table, TableFamily};
+
+/// What of our tables does not depend on the Services.
+pub(super) struct Ruleset {
+    /// The tables, each with a chain that nothing leads to and whose name is the fingerprint.
+    pub(super) tables: [Table; 2],
+}
+
+impl Ruleset {
+    /// The one that this version writes.
+    pub(super) fn current() -> &'static Self {
+        static CURRENT: LazyLock<Ruleset> = LazyLock::new(|| {
+            let mut tables = [inet(), arp()];
+            let marker = fingerprint::chain_name(&tables);
+            for table in &mut tables {
+                table.chains.push(Chain::regular(marker.as_str(), []));
+            }
+            Ruleset { tables }
+        });
+        &CURRENT
+    }
+}
+
+/// Source ports of masqueraded connections: outside the default range of node ports, so that no
+/// reply is taken for a packet to a node port.
+const MASQUERADE_PORTS: (u16, u16) = (32768, 60999);
+
+/// The destination of a packet, as the sets of front ends have it.
+fn destination(family: Family) -> [Field; 3] {
+    [Field::Destination(family), Field::TransportProtocol, Field::DestinationPort]
+}
+
+/// A rule for each address family.
+fn each(write: impl Fn(Family) -> Rule) -> [Rule; 2] {
+    Family::BOTH.map(write)
+}
+
+fn inet() -> Table {
+    use ChainKind::{Filter, Nat};
+    Table {
+        family: TableFamily::Inet,
+        sets: inet_sets(),
+        chains: vec![
+            Chain::base("pre", Nat, Hook::Prerouting, -100, pre()),
+            Chain::base("out", Nat, Hook::Output, -100, out()),
+            Chain::base("early", Filter, Hook::Input, 90, early()),
+            Chain::base("late", Filter, Hook::Input, 110, late()),
+            Chain::base("post", Nat, Hook::Postrouting, 100, post()),
+            Chain::regular("restrict", each(restrict)),
+            Chain::regular("refuse", refuse()),
+            Chain::regular("masq", masq()),
+        ],
+    }
+}
+
+fn inet_sets() -> Vec<Set> {
+    use Datatype::{Address, Port, Protocol};
+    let mut sets = Vec::new();
+    let mut add = |name, key: fn(Family) -> Vec<Datatype>, interval| {
+        for family in Family::BOTH {
+            let key = Layout(key(family));
+            sets.push(Set { name: SetName::of(name, family), key, interval, value: None });
+        }
+    };
+    for name in ["service-ranges", "image-ranges", "pods", "local-pods"] {
+        add(name, |family| vec![Address(family)], true);
+    }
+    for name in ["cluster-ips", "external-ips"] {
+        add(name, |family| vec![Address(family)], false);
+    }
+    for name in ["frontends", "masquerade", "masquerade-node", "restricted", "dropped"] {
+        add(name, |family| vec![Address(family), Protocol, Port], false);
+    }
+    add("allowed", |family| vec![Address(family), Protocol, Port, Address(family)], true);
+    add("hairpin", |family| vec![Address(family), Address(family)], false);
+    for name in ["pod-shortcuts", "node-shortcuts"] {
+        for family in Family::BOTH {
+            sets.push(Set {
+                name: SetName::of(name, family),
+                key: Layout(vec![Address(family), Protocol, Port]),
+                interval: false,
+                value: Some(Layout(vec![Address(family), Port])),
+            });
+        }
+    }
+    sets
+}
+
+/// Packets from elsewhere, first of their connection: this node's pods take the short cuts, after
+/// the source ranges of the front end that they mean.
+fn pre() -> Vec<Rule> {
+    let from_pod =
+        |family| rule().within(&[Field::Source(family)], SetName::of("local-pods", family));
+    let mut rules = Vec::from(each(|family| from_pod(family).verdict(Verdict::Jump("restrict"))));
+    rules.extend(each(|family| from_pod(family).then(shortcut(family, "pod-shortcuts"))));
+    rules
+}
+
+/// Packets that this node's processes send, first of their connection.
+fn out() -> Vec<Rule> {
+    let mut rules = Vec::from(each(|family| {
+        rule()
+            .within(&[Field::Destination(family)], SetName::of("image-ranges", family))
+            .verdict(Verdict::Goto("refuse"))
+    }));
+    rules.push(rule().verdict(Verdict::Jump("restrict")));
+    rules.extend(each(|family| rule().then(shortcut(family, "node-shortcuts"))));
+    rules
+}
+
+fn shortcut(family: Family, map: &'static str) -> Term {
+    let key = destination(family).to_vec();
+    Term::DestinationNat { family, key, map: SetName::of(map, family) }
+}
+
+/// Packets to this node before IPVS sees them. Only short cuts lead to images: a connection that
+/// was opened to one is refused.
+fn early() -> Vec<Rule> {
+    let mut rules = vec![rule().when(Condition::EstablishedOrRelated).verdict(Verdict::Accept)];
+    rules.extend(each(|family| {
+        rule()
+            .within(&[Field::OriginalDestination(family)], SetName::of("image-ranges", family))
+            .verdict(Verdict::Goto("refuse"))
+    }));
+    rules.push(rule().verdict(Verdict::Jump("restrict")));
+    rules.extend(each(|family| {
+        rule()
+            .within(&destination(family), SetName::of("dropped", family))
+            .counter()
+            .verdict(Verdict::Drop)
+    }));
+    rules
+}
+
+/// Drops what a front end's source ranges do not allow.
+///
+/// The protocol in the second look-up is read from the IP header: for `meta l4proto` in a
+/// concatenation of ranges, `nft` up to 1.0.6 writes an instruction that kernel 7.2 refuses, and
+/// our text has to load there too. An IPv6 packet with extension headers is thereby not allowed,
+/// which errs to the safe side.
+fn restrict(family: Family) -> Rule {
+    rule()
+        .within(&destination(family), SetName::of("restricted", family))
+        .not_within(
+            &[
+                Field::Destination(family),
+                Field::NextProtocol(family),
+                Field::DestinationPort,
+                Field::Source(family),
+            ],
+            SetName::of("allowed", family),
+        )
+        .counter()
+        .verdict(Verdict::Drop)
+}
+
+/// Packets to this node that IPVS did not take. It needs no list of what is programmed, so it
+/// cannot get out of step with it.
+///
+/// Of ICMPv6, only what is sent to a service address is refused; nothing here keeps neighbour
+/// discovery from the node's own addresses.
+fn late() -> Vec<Rule> {
+    let to = |family, set| rule().within(&[Field::Destination(family)], SetName::of(set, family));
+    let refused = |rule: Rule| rule.verdict(Verdict::Goto("refuse"));
+    let mut rules = vec![rule().when(Condition::ReplyDirection).verdict(Verdict::Accept)];
+    rules.extend(each(|family| refused(to(family, "cluster-ips"))));
+    rules.extend(each(|family| refused(to(family, "image-ranges"))));
+    // Some Service may get the address any moment: its clients should try again.
+    rules.extend(each(|family| to(family, "service-ranges").counter().verdict(Verdict::Drop)));
+    rules.extend(each(|family| {
+        refused(rule().within(&destination(family), SetName::of("frontends", family)))
+    }));
+    rules.extend(each(|family| {
+        refused(to(family, "external-ips").when(Condition::EchoRequest(family)))
+    }));
+    rules
+}
+
+/// Tells the sender, by what it understands at once.
+fn refuse() -> Vec<Rule> {
+    let reject = |rule: Rule, with| rule.counter().then(Term::Reject(with));
+    let mut rules =
+        vec![reject(rule().when(Condition::Transport(Protocol::Tcp)), Rejection::TcpReset)];
+    rules.extend(each(|family| {
+        reject(rule().when(Condition::EchoRequest(family)), Rejection::HostUnreachable(family))
+    }));
+    rules.extend(each(|family| {
+        rule().when(Condition::Icmp(family)).counter().verdict(Verdict::Drop)
+    }));
+    rules.push(reject(rule(), Rejection::PortUnreachable));
+    rules
+}
+
+/// Packets on their way to an endpoint. By now they carry the endpoint's address; what the client
+/// asked for is in the connection's original direction.
+fn post() -> Vec<Rule> {
+    let masqueraded = |rule: Rule| rule.verdict(Verdict::Goto("masq"));
+    let mut rules = Vec::from(each(|family| {
+        masqueraded(rule().within(
+            &[Field::Source(family), Field::Destination(family)],
+            SetName::of("hairpin", family),
+        ))
+    }));
+    rules.extend(each(|family| {
+        masqueraded(
+            rule()
+                .within(&[Field::OriginalDestination(family)], SetName::of("cluster-ips", family))
+                .not_within(&[Field::OriginalSource(family)], SetName::of("pods", family)),
+        )
+    }));
+    for family in Family::BOTH {
+        // The port of a connection is known for one protocol at a time.
+        let asked_for = |protocol, set| {
+            let key = [
+                Field::OriginalDestination(family),
+                Field::TransportProtocol,
+                Field::OriginalDestinationPort,
+            ];
+            rule().when(Condition::Transport(protocol)).within(&key, SetName::of(set, family))
+        };
+        rules.extend(Protocol::ALL.map(|protocol| masqueraded(asked_for(protocol, "masquerade"))));
+        rules.extend(Protocol::ALL.map(|protocol| {
+            masqueraded(asked_for(protocol, "masquerade-node").when(Condition::LocalSource))
+        }));
+    }
+    rules
+}
+
+/// Gives connections this node's address as their source.
+fn masq() -> Vec<Rule> {
+    let ports = Some(MASQUERADE_PORTS);
+    let mut rules: Vec<_> = [Protocol::Tcp, Protocol::Udp]
+        .map(|protocol| {
+            rule().when(Condition::Transport(protocol)).counter().then(Term::Masquerade { ports })
+        })
+        .into();
+    rules.push(rule().counter().then(Term::Masquerade { ports: None }));
+    rules
+}
+
+/// The node must not say that service addresses are its own: their routes make it answer.
+///
+/// The sets repeat those of table `inet`, which a table of this family cannot see.
+fn arp() -> Table {
+    let name = |stem| SetName { stem, family: None };
+    let set = |stem, interval| Set {
+        name: name(stem),
+        key: Layout(vec![Datatype::Address(Family::V4)]),
+        interval,
+        value: None,
+    };
+    let unanswered = |stem| {
+        rule()
+            .when(Condition::ArpRequest)
+            .within(&[Field::ArpTarget], name(stem))
+            .verdict(Verdict::Drop)
+    };
+    Table {
+        family: TableFamily::Arp,
+        sets: vec![
+            set("service-ranges", true),
+            set("cluster-ips", false),
+            set("external-ips", false),
+        ],
+        chains: vec![Chain::base(
+            "input",
+            ChainKind::Filter,
+            Hook::ArpInput,
+            0,
+            ["service-ranges", "cluster-ips", "external-ips"].map(unanswered),
+        )],
+    }
+}

@@ -1,0 +1,345 @@
+//! Properties of the whole: the golden text, and that what is written can be read back.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+
+use crate::kernel::netlink::{Batch, messages};
+use crate::model::{Element, Family, Protocol, VirtualAddress};
+
+use super::element::{Content, Entry, RawElement, Reader, entries};
+use super::existing::{self, Existing, ExistingChain, ExistingSet};
+use super::render;
+use super::request::{Change, Step, write};
+use super::rule::{Field, Term, Verdict};
+use super::ruleset::Ruleset;
+use super::set::{Layout, SetName};
+use super::table::{Chain, TableFamily};
+use super::update::update;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn frontend(text: &str) -> VirtualAddress {
+    text.parse().unwrap()
+}
+
+/// One of each kind and family at least.
+fn samples() -> Vec<Element> {
+    use Element::*;
+    let (lb4, lb6) = (frontend("192.0.2.1:80"), frontend("[2001:db8::1]:80"));
+    vec![
+        ServiceRange(net("10.112.0.0/12")),
+        ServiceRange(net("10.96.0.0/12")),
+        ServiceRange(net("fd00:96::/112")),
+        ImageRange(net("250.96.0.0/12")),
+        ImageRange(net("255.255.255.0/24")),
+        ImageRange(net("fc00:96::/112")),
+        ImageRange(net("ffff::/16")),
+        Pods(net("0.0.0.0/0")),
+        Pods(net("::/0")),
+        LocalPods(net("10.244.1.0/25")),
+        LocalPods(net("10.244.1.128/25")),
+        LocalPods(net("10.244.7.7/32")),
+        LocalPods(net("fd00:244:1::/64")),
+        ClusterIp(ip("10.96.0.1")),
+        ClusterIp(ip("10.96.0.10")),
+        ClusterIp(ip("10.96.0.11")),
+        ClusterIp(ip("fd00:96::a")),
+        ClusterIp(ip("fd00:96::1")),
+        ExternalIp(ip("192.0.2.1")),
+        ExternalIp(ip("2001:db8::1")),
+        Frontend(frontend("192.0.2.1:53/udp")),
+        Frontend(lb4),
+        Frontend(lb6),
+        Hairpin(ip("10.244.1.7")),
+        Hairpin(ip("fd00:244:1::7")),
+        PodShortcut(lb4, ip("10.96.0.1"), 8080),
+        PodShortcut(lb6, ip("fd00:96::a"), 8080),
+        NodeShortcut(lb4, ip("250.96.0.1"), 8080),
+        NodeShortcut(lb6, ip("fc00:96::a"), 8080),
+        Masquerade(lb4),
+        Masquerade(lb6),
+        MasqueradeNode(frontend("192.0.2.9:9/sctp")),
+        MasqueradeNode(frontend("[2001:db8::9]:9/sctp")),
+        Restricted(lb4),
+        Restricted(lb6),
+        Allowed(lb4, net("198.51.100.0/24")),
+        Allowed(lb4, net("203.0.113.7/32")),
+        Allowed(lb6, net("2001:db8:1::/48")),
+        Dropped(frontend("192.0.2.9:9/sctp")),
+        Dropped(frontend("[2001:db8::9]:9/sctp")),
+    ]
+}
+
+#[test]
+fn text_of_the_tables() {
+    insta::assert_snapshot!(render(&samples()));
+}
+
+#[test]
+fn every_look_up_fits_its_set() {
+    for table in &Ruleset::current().tables {
+        let find = |name| table.sets.iter().find(|set| set.name == name).unwrap();
+        for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
+            for term in &rule.terms {
+                let layout =
+                    |key: &[Field]| Layout(key.iter().map(|field| field.datatype()).collect());
+                match term {
+                    Term::In { key, set, .. } => {
+                        assert_eq!(layout(key), find(*set).key, "{rule}");
+                        assert_eq!(find(*set).value, None, "{rule}");
+                    }
+                    Term::DestinationNat { key, map, .. } => {
+                        assert_eq!(layout(key), find(*map).key, "{rule}");
+                        assert!(find(*map).value.is_some(), "{rule}");
+                    }
+                    Term::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => {
+                        assert!(table.chains.iter().any(|chain| chain.name == *to), "{rule}");
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_element_has_its_set() {
+    for element in samples() {
+        for entry in entries(&element) {
+            let mut tables = Ruleset::current().tables.iter();
+            let table = tables.find(|table| table.family == entry.table).unwrap();
+            let set = table.sets.iter().find(|set| set.name == entry.set).unwrap();
+            let (key, value) = match entry.content {
+                Content::Key(key, value) => (key, value),
+                Content::Range(key, _) | Content::Span(key, _) => (key, None),
+            };
+            assert_eq!(key.len(), set.key.len(), "{element}");
+            assert_eq!(value.map(|value| value.len()), set.value.as_ref().map(Layout::len));
+            assert_eq!(matches!(entry.content, Content::Key(..)), !set.interval, "{element}");
+        }
+    }
+}
+
+#[test]
+fn arp_is_told_of_ipv4_service_addresses_only() {
+    let tables = |element| entries(&element).map(|entry| entry.table).collect::<Vec<_>>();
+    let both = [TableFamily::Inet, TableFamily::Arp];
+    assert_eq!(tables(Element::ClusterIp(ip("10.96.0.1"))), both);
+    assert_eq!(tables(Element::ExternalIp(ip("10.96.0.1"))), both);
+    assert_eq!(tables(Element::ServiceRange(net("10.96.0.0/12"))), both);
+    assert_eq!(tables(Element::ClusterIp(ip("fd00::1"))), [TableFamily::Inet]);
+    assert_eq!(tables(Element::Pods(net("10.0.0.0/8"))), [TableFamily::Inet]);
+}
+
+/// The attributes of a change's message.
+fn body(table: TableFamily, change: Change<'_>) -> Vec<u8> {
+    let mut batch = Batch::default();
+    write(&mut batch, &[Step { operation: 0, table, change }]);
+    let (_, payload) = messages(batch.bytes()).nth(1).unwrap();
+    payload[4..].to_vec()
+}
+
+/// What an empty kernel would hold after these changes.
+fn executed(table: TableFamily, changes: Vec<Change<'_>>) -> Existing {
+    let mut existing = Existing::default();
+    for change in changes {
+        let body = body(table, change.clone());
+        match change {
+            Change::NewTable | Change::DeleteRules => {}
+            Change::NewChain(_) => existing.chains.extend(ExistingChain::decode(&body)),
+            Change::NewSet(..) => existing.sets.extend(ExistingSet::decode(&body)),
+            Change::NewRule(..) => existing.rules.extend(existing::chain_of_rule(&body)),
+            change => panic!("unexpected {change:?}"),
+        }
+    }
+    existing
+}
+
+#[test]
+fn what_is_created_is_recognised() {
+    for table in &Ruleset::current().tables {
+        let mut existing = executed(table.family, update(table, &Existing::default()));
+        assert!(existing.is(table));
+        existing.rules.pop();
+        assert!(!existing.is(table), "a rule is missing");
+        assert!(!Existing::default().is(table));
+    }
+}
+
+#[test]
+fn update_leaves_sets_alone_and_deletes_what_is_not_ours() {
+    let [table, _] = &Ruleset::current().tables;
+    let mut existing = executed(table.family, update(table, &Existing::default()));
+    let is_of_sets = |change: &Change<'_>| {
+        matches!(change, Change::NewSet(..) | Change::DeleteSet(_) | Change::DeleteChain(_))
+    };
+    let changes = |existing: &Existing| -> Vec<Change<'static>> {
+        update(table, existing).into_iter().filter(is_of_sets).collect()
+    };
+    assert_eq!(changes(&existing), []);
+
+    // Of the right name, but not of the right make.
+    let others = [Chain::regular("foreign", []), Chain::regular("late", [])];
+    let others = executed(table.family, others.iter().map(Change::NewChain).collect());
+    existing.chains.retain(|chain| chain.name != "late");
+    existing.chains.extend(others.chains);
+    existing.sets.retain(|set| set.name != "pods4");
+    assert!(!existing.is(table));
+    let (id, pods) =
+        (1..).zip(&table.sets).find(|(_, set)| set.name.to_string() == "pods4").unwrap();
+    let expected = [
+        Change::DeleteChain("foreign".to_owned()),
+        Change::DeleteChain("late".to_owned()),
+        Change::NewSet(pods, id),
+    ];
+    assert_eq!(changes(&existing), expected);
+}
+
+fn body_of(entry: Entry) -> Vec<u8> {
+    body(entry.table, Change::NewElement(entry))
+}
+
+/// Writes elements of one set of table `inet`, and reads them back in another order.
+fn written_and_read(elements: &[Element]) -> Vec<Element> {
+    let first = elements.first().unwrap();
+    let set = SetName::of(first.set(), first.family());
+    let mut reader = Reader::default();
+    for element in elements.iter().rev() {
+        let body = body_of(entries(element).next().unwrap());
+        existing::elements(&body).for_each(|raw| reader.read(set, &raw));
+    }
+    let mut read = reader.finish(set);
+    read.sort();
+    read
+}
+
+#[test]
+fn elements_are_read_as_written() {
+    for element in samples() {
+        assert_eq!(written_and_read(&[element]), [element]);
+    }
+}
+
+#[test]
+fn adjacent_ranges_stay_apart() {
+    let ranges = ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/32", "255.0.0.0/8"];
+    let ranges = ranges.map(|text| Element::Pods(net(text)));
+    assert_eq!(written_and_read(&ranges), ranges);
+}
+
+#[test]
+fn foreign_ranges_are_read_as_prefixes() {
+    let set = SetName::of("pods", Family::V4);
+    let mut reader = Reader::default();
+    for (key, ends_range) in [([10, 0, 0, 0], false), ([10, 0, 3, 0], true)] {
+        let raw = RawElement { key: &key, ends_range, ..RawElement::default() };
+        reader.read(set, &raw);
+    }
+    let ranges = ["10.0.0.0/23", "10.0.2.0/24"].map(|text| Element::Pods(net(text)));
+    assert_eq!(reader.finish(set), ranges);
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<u32>().prop_map(|bits| Ipv4Addr::from(bits).into()),
+        any::<u128>().prop_map(|bits| Ipv6Addr::from(bits).into()),
+    ]
+}
+
+fn range() -> impl Strategy<Value = IpNet> {
+    (address(), 0..=128_u8).prop_map(|(ip, len)| {
+        IpNet::new(ip, len.min(Family::of(ip).host_prefix())).unwrap().trunc()
+    })
+}
+
+fn virtual_address() -> impl Strategy<Value = VirtualAddress> {
+    (address(), any::<u16>(), proptest::sample::select(&Protocol::ALL[..]))
+        .prop_map(|(ip, port, protocol)| VirtualAddress { ip, port, protocol })
+}
+
+/// A key with an address of the same family.
+fn shortcut() -> impl Strategy<Value = (VirtualAddress, IpAddr, u16)> {
+    (virtual_address(), any::<u128>(), any::<u16>()).prop_map(|(address, bits, port)| {
+        let ip = match address.family() {
+            Family::V4 => Ipv4Addr::from(bits as u32).into(),
+            Family::V6 => Ipv6Addr::from(bits).into(),
+        };
+        (address, ip, port)
+    })
+}
+
+fn element() -> impl Strategy<Value = Element> {
+    prop_oneof![
+        range().prop_map(Element::ServiceRange),
+        range().prop_map(Element::ImageRange),
+        range().prop_map(Element::Pods),
+        range().prop_map(Element::LocalPods),
+        address().prop_map(Element::ClusterIp),
+        address().prop_map(Element::ExternalIp),
+        address().prop_map(Element::Hairpin),
+        virtual_address().prop_map(Element::Frontend),
+        virtual_address().prop_map(Element::Masquerade),
+        virtual_address().prop_map(Element::MasqueradeNode),
+        virtual_address().prop_map(Element::Restricted),
+        virtual_address().prop_map(Element::Dropped),
+        shortcut().prop_map(|(at, ip, port)| Element::PodShortcut(at, ip, port)),
+        shortcut().prop_map(|(at, ip, port)| Element::NodeShortcut(at, ip, port)),
+        (shortcut(), 0..=128_u8).prop_map(|((at, ip, _), len)| {
+            let len = len.min(at.family().host_prefix());
+            Element::Allowed(at, IpNet::new(ip, len).unwrap().trunc())
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_element_is_read_as_written(element in element()) {
+        prop_assert_eq!(written_and_read(&[element]), [element]);
+    }
+
+    #[test]
+    fn disjoint_ranges_are_read_as_written(blocks in proptest::collection::btree_set(any::<u8>(), 1..40)) {
+        let ranges: Vec<_> = blocks
+            .into_iter()
+            .map(|block| Element::LocalPods(IpNet::new(Ipv4Addr::new(block, 0, 0, 0).into(), 8).unwrap()))
+            .collect();
+        prop_assert_eq!(written_and_read(&ranges), ranges);
+    }
+
+    #[test]
+    fn any_bytes_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        read_everything(&bytes);
+    }
+
+    #[test]
+    fn any_damage_can_be_read(
+        element in element(),
+        at in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut body = body_of(entries(&element).next().unwrap());
+        *at.get_mut(&mut body) = byte;
+        read_everything(&body);
+    }
+}
+
+fn read_everything(bytes: &[u8]) {
+    let _ = (ExistingChain::decode(bytes), ExistingSet::decode(bytes));
+    let _ = existing::chain_of_rule(bytes);
+    for table in &Ruleset::current().tables {
+        for set in &table.sets {
+            let mut reader = Reader::default();
+            existing::elements(bytes).for_each(|raw| reader.read(set.name, &raw));
+            let _ = reader.finish(set.name);
+        }
+    }
+}

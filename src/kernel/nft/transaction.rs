@@ -1,0 +1,269 @@
+//! Runs changes so that what fails does not cost the rest.
+
+use rustc_hash::FxHashSet;
+use rustix::io::Errno;
+
+use crate::kernel::netlink::NetlinkError;
+
+use super::request::{Change, Step};
+
+/// What the kernel made of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Everything took effect.
+    Committed,
+    /// Nothing did, because of these steps, by index. All that failed are named; some may have
+    /// failed only because others did.
+    Rejected(Vec<(usize, NetlinkError)>),
+    /// Nothing did, and no step is to blame.
+    Aborted(NetlinkError),
+    /// The steps could not be sent, or the answers not be received; this is why.
+    Undelivered(String),
+    /// It cannot be told: answers were lost.
+    Lost,
+}
+
+/// Why an operation failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Cause {
+    /// The kernel said so.
+    Refused(NetlinkError),
+    /// The kernel could not be asked, or not be heard; this is why.
+    Undelivered(String),
+    /// Whether it took effect cannot be told.
+    Unknown,
+}
+
+/// The kernel, or what stands in for it in tests.
+pub(super) trait Submit {
+    /// Makes one transaction of the steps.
+    fn submit(&mut self, steps: &[Step<'_>]) -> Verdict;
+}
+
+/// How often a transaction is tried again that met another's.
+const RETRIES: usize = 20;
+
+/// Runs the steps in one transaction, and hands each operation that failed to `fail`. What the
+/// kernel refuses is taken out and the rest tried again. Any step can be: adding what is there and
+/// deleting what is not are fine.
+pub(super) fn run(
+    kernel: &mut impl Submit,
+    mut steps: Vec<Step<'_>>,
+    fail: &mut impl FnMut(usize, Cause),
+) {
+    let mut retries = 0;
+    while !steps.is_empty() {
+        let cause = match kernel.submit(&steps) {
+            Verdict::Committed => return,
+            Verdict::Rejected(errors) => {
+                take_out(&mut steps, errors, fail);
+                continue;
+            }
+            Verdict::Aborted(error) if is_passing(error.errno) && retries < RETRIES => {
+                retries += 1;
+                continue;
+            }
+            Verdict::Aborted(error) => Cause::Refused(error),
+            Verdict::Undelivered(why) => Cause::Undelivered(why),
+            Verdict::Lost => Cause::Unknown,
+        };
+        return split(kernel, steps, cause, fail);
+    }
+}
+
+/// Another transaction came in between.
+fn is_passing(errno: Errno) -> bool {
+    matches!(errno, Errno::AGAIN | Errno::INTR | Errno::RESTART)
+}
+
+/// Takes out what failed: of an element to be deleted that is not there, that step; else all steps
+/// of the operation.
+fn take_out(
+    steps: &mut Vec<Step<'_>>,
+    errors: Vec<(usize, NetlinkError)>,
+    fail: &mut impl FnMut(usize, Cause),
+) {
+    let mut done = FxHashSet::default();
+    let mut failed = FxHashSet::default();
+    for (index, error) in errors {
+        let Some(step) = steps.get(index) else { continue };
+        if matches!(step.change, Change::DeleteElement(_)) && error.errno == Errno::NOENT {
+            done.insert(index);
+        } else if failed.insert(step.operation) {
+            fail(step.operation, Cause::Refused(error));
+        }
+    }
+    let mut index = 0;
+    steps.retain(|step| {
+        let is_done = done.contains(&index);
+        index += 1;
+        !is_done && !failed.contains(&step.operation)
+    });
+}
+
+/// Where no step can be blamed: halves run by themselves, down to a single operation.
+fn split(
+    kernel: &mut impl Submit,
+    mut steps: Vec<Step<'_>>,
+    cause: Cause,
+    fail: &mut impl FnMut(usize, Cause),
+) {
+    let mut operations: Vec<_> = steps.iter().map(|step| step.operation).collect();
+    operations.dedup();
+    // To whom the kernel does not listen at all, it does not listen in small portions either.
+    let is_hopeless = matches!(
+        &cause,
+        Cause::Refused(error)
+            if matches!(error.errno, Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)
+    );
+    match operations.get(operations.len() / 2) {
+        Some(middle) if operations.len() > 1 && !is_hopeless => {
+            let middle = steps.partition_point(|step| step.operation < *middle);
+            let rest = steps.split_off(middle);
+            run(kernel, steps, fail);
+            run(kernel, rest, fail);
+        }
+        _ => operations.into_iter().for_each(|operation| fail(operation, cause.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernel::nft::element::entries;
+    use crate::model::Element;
+
+    fn error(errno: Errno) -> NetlinkError {
+        NetlinkError { errno, text: None }
+    }
+
+    /// Refuses some operations, and answers as it is told to.
+    #[derive(Default)]
+    struct Fake {
+        refused: BTreeMap<usize, Errno>,
+        /// What it answers first, last one first.
+        answers: Vec<Verdict>,
+        /// With more errors than this its answers are lost.
+        room: Option<usize>,
+        submissions: usize,
+        /// Operations whose steps took effect.
+        done: Vec<usize>,
+    }
+
+    impl Submit for Fake {
+        fn submit(&mut self, steps: &[Step<'_>]) -> Verdict {
+            self.submissions += 1;
+            if let Some(answer) = self.answers.pop() {
+                return answer;
+            }
+            let errors: Vec<_> = (0..)
+                .zip(steps)
+                .filter_map(|(index, step)| {
+                    Some((index, error(*self.refused.get(&step.operation)?)))
+                })
+                .collect();
+            if self.room.is_some_and(|room| errors.len() > room) {
+                return Verdict::Lost;
+            }
+            if errors.is_empty() {
+                self.done.extend(steps.iter().map(|step| step.operation));
+                return Verdict::Committed;
+            }
+            Verdict::Rejected(errors)
+        }
+    }
+
+    /// Operations that add a ClusterIP each, which takes two steps.
+    fn adding(count: usize) -> Vec<Step<'static>> {
+        let steps = |operation| {
+            entries(&Element::ClusterIp(Ipv4Addr::LOCALHOST.into()))
+                .map(|entry| Step {
+                    operation,
+                    table: entry.table,
+                    change: Change::NewElement(entry),
+                })
+                .collect::<Vec<_>>()
+        };
+        (0..count).flat_map(steps).collect()
+    }
+
+    fn failures(kernel: &mut Fake, steps: Vec<Step<'_>>) -> Vec<(usize, Cause)> {
+        let mut failures = Vec::new();
+        run(kernel, steps, &mut |operation, cause| failures.push((operation, cause)));
+        failures
+    }
+
+    #[test]
+    fn a_failure_does_not_cost_the_rest() {
+        let mut kernel = Fake { refused: [(1, Errno::EXIST)].into(), ..Fake::default() };
+        let failures = failures(&mut kernel, adding(3));
+        assert_eq!(failures, [(1, Cause::Refused(error(Errno::EXIST)))]);
+        assert_eq!((kernel.done, kernel.submissions), (vec![0, 0, 2, 2], 2));
+    }
+
+    #[test]
+    fn deleting_what_is_absent_is_fine() {
+        let verdict = Verdict::Rejected(vec![(0, error(Errno::NOENT))]);
+        let mut kernel = Fake { answers: vec![verdict], ..Fake::default() };
+        let mut steps = adding(2);
+        for step in steps.iter_mut().take(2) {
+            if let Change::NewElement(entry) = step.change {
+                step.change = Change::DeleteElement(entry);
+            }
+        }
+        assert_eq!(failures(&mut kernel, steps), []);
+        // The other table's entry was there, and is deleted.
+        assert_eq!(kernel.done, [0, 1, 1]);
+    }
+
+    #[test]
+    fn another_transaction_in_between_is_retried() {
+        let answers = [Errno::RESTART, Errno::AGAIN].map(|errno| Verdict::Aborted(error(errno)));
+        let mut kernel = Fake { answers: answers.into(), ..Fake::default() };
+        assert_eq!(failures(&mut kernel, adding(1)), []);
+        assert_eq!((kernel.done, kernel.submissions), (vec![0, 0], 3));
+    }
+
+    #[test]
+    fn what_is_not_permitted_is_not_tried_again() {
+        let answers = vec![Verdict::Aborted(error(Errno::PERM))];
+        let mut kernel = Fake { answers, ..Fake::default() };
+        let failures = failures(&mut kernel, adding(9));
+        assert_eq!((failures.len(), kernel.submissions), (9, 1));
+    }
+
+    #[test]
+    fn an_operation_whose_answer_is_lost_is_unknown() {
+        let mut kernel = Fake { answers: vec![Verdict::Lost; 2], ..Fake::default() };
+        let failures = failures(&mut kernel, adding(2));
+        assert_eq!(failures, [(0, Cause::Unknown)]);
+        assert_eq!(kernel.done, [1, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_refused_fail(
+            count in 0..60_usize,
+            refused in proptest::collection::btree_set(0..60_usize, 0..30),
+            room in 2..10_usize,
+        ) {
+            let refused: BTreeSet<_> = refused.into_iter().filter(|index| *index < count).collect();
+            let mut kernel = Fake {
+                refused: refused.iter().map(|index| (*index, Errno::INVAL)).collect(),
+                room: Some(room),
+                ..Fake::default()
+            };
+            let failed: BTreeSet<_> =
+                failures(&mut kernel, adding(count)).into_iter().map(|(index, _)| index).collect();
+            let done = (0..count).filter(|index| !refused.contains(index));
+            let done: Vec<_> = done.flat_map(|operation| [operation; 2]).collect();
+            prop_assert_eq!(failed, refused);
+            prop_assert_eq!(kernel.done, done);
+        }
+    }
+}

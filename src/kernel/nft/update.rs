@@ -1,0 +1,29 @@
+//! The changes that create our tables, or take older ones to this version's rules.
+//!
+//! A table is never deleted to make room for another: between the two, connections would escape
+//! its rules. A set that stays keeps its elements.
+
+use super::existing::Existing;
+use super::request::Change;
+use super::table::Table;
+
+/// The changes that take a table from what there is to what it should be; to be made in one
+/// transaction.
+pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<Change<'a>> {
+    let mut changes = vec![Change::NewTable];
+    // Rules hold on to sets and chains, and maps to chains.
+    changes.push(Change::DeleteRules);
+    let sets = existing.sets.iter().filter(|set| !set.is_in(table) && !set.is_anonymous());
+    changes.extend(sets.map(|set| Change::DeleteSet(set.name.clone())));
+    let chains = existing.chains.iter().filter(|chain| !chain.is_in(table));
+    changes.extend(chains.map(|chain| Change::DeleteChain(chain.name.clone())));
+
+    let sets = (1..).zip(&table.sets).filter(|(_, set)| !existing.has_set(set));
+    changes.extend(sets.map(|(id, set)| Change::NewSet(set, id)));
+    // Those that exist too: their policy may have been changed.
+    changes.extend(table.chains.iter().map(Change::NewChain));
+    for chain in &table.chains {
+        changes.extend(chain.rules.iter().map(|rule| Change::NewRule(chain, rule)));
+    }
+    changes
+}

@@ -1,0 +1,167 @@
+//! Operations to the kernel; routes in batches.
+
+use rustix::io::Errno;
+
+use super::message::{self, Request};
+use super::outcome::{Problem, outcome, unknown};
+use super::{Routes, is_ours};
+use crate::kernel::netlink::KernelError;
+use crate::model::{Family, NAME};
+use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
+
+/// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
+/// buffer.
+const CHUNK: usize = 64 << 10;
+
+impl Routes {
+    /// Carries out operations in their order, consecutive ones on routes in one send. One that
+    /// fails does not stop the others; one that finds its work done succeeds.
+    pub fn apply(&mut self, operations: &[RouteOperation]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(operations.len());
+        for group in operations.chunk_by(|a, b| is_on_route(a) && is_on_route(b)) {
+            match group {
+                [operation] if !is_on_route(operation) => outcomes.push(self.apply_one(operation)),
+                routes => self.apply_routes(routes, &mut outcomes),
+            }
+        }
+        outcomes
+    }
+
+    fn apply_one(&mut self, operation: &RouteOperation) -> Outcome {
+        let done = match operation {
+            RouteOperation::CreateDevice => self.create_device(),
+            RouteOperation::DeleteDevice => self.delete_device(),
+            RouteOperation::AddRule(family) => self.add_rule(*family),
+            RouteOperation::DeleteRule(family) => self.delete_rule(*family),
+            RouteOperation::Add(_) | RouteOperation::Delete(_) => {
+                return self.apply(std::slice::from_ref(operation)).pop().unwrap_or(Ok(()));
+            }
+        };
+        done.map_err(|problem: Problem| problem.failure(operation))
+    }
+
+    fn apply_routes(&mut self, operations: &[RouteOperation], outcomes: &mut Vec<Outcome>) {
+        let device = match self.device() {
+            Ok(device) => device.filter(is_ours),
+            Err(error) => {
+                outcomes.extend(operations.iter().map(|o| Err(unknown(o, &error))));
+                return;
+            }
+        };
+        let Some(device) = device else {
+            outcomes.extend(operations.iter().map(without_device));
+            return;
+        };
+        let mut rest = operations;
+        while !rest.is_empty() {
+            self.batch.clear();
+            while self.batch.size() < CHUNK
+                && let Some(operation) = rest.get(self.batch.len())
+            {
+                if let Some(request) = route_request(operation, device.index) {
+                    let body = request.body();
+                    self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
+                }
+            }
+            let (chunk, later) = rest.split_at(self.batch.len().min(rest.len()));
+            self.apply_chunk(chunk, outcomes);
+            rest = later;
+        }
+    }
+
+    fn apply_chunk(&mut self, chunk: &[RouteOperation], outcomes: &mut Vec<Outcome>) {
+        match self.socket.transact(&mut self.batch, chunk.len().saturating_sub(1)) {
+            Ok(answers) => outcomes.extend(chunk.iter().zip(answers).map(|pair| match pair {
+                (_, Some(Ok(()))) => Ok(()),
+                (operation, Some(Err(error))) => outcome(operation, &error),
+                (operation, None) => Err(unknown(operation, &KernelError::Lost("routes"))),
+            })),
+            Err(error) => outcomes.extend(chunk.iter().map(|o| Err(unknown(o, &error)))),
+        }
+    }
+
+    fn create_device(&mut self) -> Result<(), Problem> {
+        match self.send("creating the device", &message::create_device()) {
+            Err(KernelError::Refused { error, .. }) if error.errno == Errno::EXIST => {}
+            Err(KernelError::Refused { error, .. }) if error.errno == Errno::OPNOTSUPP => {
+                let missing = KernelError::NoModule { subsystem: "dummy devices", module: "dummy" };
+                return Err(missing.into());
+            }
+            created => created?,
+        }
+        let Some(device) = self.device()? else {
+            return Err(KernelError::Lost("creating the device").into());
+        };
+        if !is_ours(&device) {
+            return Err(Problem::ForeignDevice);
+        }
+        // A kernel without IPv6 refuses this, and needs it not.
+        match self.send("address generation", &message::generate_no_addresses(device.index)) {
+            Ok(()) | Err(KernelError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(self.send("taking the device up", &message::take_up(device.index))?)
+    }
+
+    fn delete_device(&mut self) -> Result<(), Problem> {
+        let Some(device) = self.device()? else { return Ok(()) };
+        if !is_ours(&device) {
+            return Err(Problem::ForeignDevice);
+        }
+        let deleted = self.send("deleting the device", &message::delete_device(device.index));
+        unless(deleted, &[Errno::NODEV])
+    }
+
+    fn add_rule(&mut self, family: Family) -> Result<(), Problem> {
+        let added = self.send("adding the rule", &message::add_rule(family));
+        unless(added, &[Errno::EXIST])
+    }
+
+    fn delete_rule(&mut self, family: Family) -> Result<(), Problem> {
+        let deleted = self.send("deleting the rule", &message::delete_rule(family));
+        unless(deleted, &[Errno::NOENT, Errno::AFNOSUPPORT, Errno::OPNOTSUPP])
+    }
+
+    fn send(&mut self, name: &'static str, request: &Request) -> Result<(), KernelError> {
+        self.batch.clear();
+        let body = request.body();
+        self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
+        match self.socket.transact(&mut self.batch, 0)?.pop().flatten() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(KernelError::refused(name, error)),
+            None => Err(KernelError::Lost(name)),
+        }
+    }
+}
+
+fn is_on_route(operation: &RouteOperation) -> bool {
+    matches!(operation, RouteOperation::Add(_) | RouteOperation::Delete(_))
+}
+
+fn route_request(operation: &RouteOperation, device: u32) -> Option<Request> {
+    match operation {
+        RouteOperation::Add(route) => Some(message::add_route(route, device)),
+        RouteOperation::Delete(route) => Some(message::delete_route(route, device)),
+        RouteOperation::CreateDevice
+        | RouteOperation::DeleteDevice
+        | RouteOperation::AddRule(_)
+        | RouteOperation::DeleteRule(_) => None,
+    }
+}
+
+/// Our routes are gone with our device.
+fn without_device(operation: &RouteOperation) -> Outcome {
+    if matches!(operation, RouteOperation::Delete(_)) {
+        return Ok(());
+    }
+    let message = format!("{operation}: the device {NAME} is gone; it will be created again");
+    Err(Failure { kind: FailureKind::Drift, message })
+}
+
+/// Takes some refusals for success.
+fn unless(done: Result<(), KernelError>, harmless: &[Errno]) -> Result<(), Problem> {
+    match done {
+        Err(KernelError::Refused { error, .. }) if harmless.contains(&error.errno) => Ok(()),
+        done => Ok(done?),
+    }
+}

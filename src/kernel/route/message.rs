@@ -1,0 +1,191 @@
+//! Requests to rtnetlink, as values.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkSerializable};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::model::{
+    Family, NAME, ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY, Route, RouteTable,
+};
+
+/// The loopback device: where this node's own packets come in from, as rules see it.
+pub(super) const LOOPBACK: &str = "lo";
+/// `RT_TABLE_LOCAL`.
+pub(super) const TABLE_LOCAL: u32 = 255;
+
+/// A request: a message with the flags that make it what it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Request {
+    message: RouteNetlinkMessage,
+    pub(super) flags: u16,
+}
+
+impl Request {
+    fn new(message: RouteNetlinkMessage, flags: u16) -> Self {
+        Self { message, flags }
+    }
+
+    /// `RTM_*`.
+    pub(super) fn kind(&self) -> u16 {
+        self.message.message_type()
+    }
+
+    /// What follows the netlink header.
+    pub(super) fn body(&self) -> Vec<u8> {
+        let mut body = vec![0; self.message.buffer_len()];
+        self.message.serialize(&mut body);
+        body
+    }
+}
+
+/// Asks for the device of our name.
+pub(super) fn get_device() -> Request {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![LinkAttribute::IfName(NAME.to_owned())];
+    Request::new(RouteNetlinkMessage::GetLink(link), 0)
+}
+
+/// Creates our device, down and without addresses.
+pub(super) fn create_device() -> Request {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(NAME.to_owned()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
+    ];
+    Request::new(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Keeps the kernel from giving our device a link-local address when it goes up.
+pub(super) fn generate_no_addresses(device: u32) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = device;
+    let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    link.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])])];
+    Request::new(RouteNetlinkMessage::SetLink(link), 0)
+}
+
+/// Takes our device up: IPv6 routes need that.
+pub(super) fn take_up(device: u32) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = device;
+    link.header.flags = LinkFlags::Up | LinkFlags::Noarp;
+    link.header.change_mask = LinkFlags::Up | LinkFlags::Noarp;
+    Request::new(RouteNetlinkMessage::SetLink(link), 0)
+}
+
+/// Removes our device.
+pub(super) fn delete_device(device: u32) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = device;
+    Request::new(RouteNetlinkMessage::DelLink(link), 0)
+}
+
+/// Asks for every device.
+pub(super) fn dump_links() -> Request {
+    Request::new(RouteNetlinkMessage::GetLink(LinkMessage::default()), 0)
+}
+
+/// Adds a route, or replaces ours of the same prefix and table.
+///
+/// The kernel replaces whatever has the same prefix, table and metric, whosever it is; and an
+/// address of the node itself has a local route of metric 0. So ours have a metric of their own:
+/// they replace only each other, and yield to routes of the kernel.
+pub(super) fn add_route(route: &Route, device: u32) -> Request {
+    let message = RouteNetlinkMessage::NewRoute(route_message(route, device));
+    Request::new(message, NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// Removes a route; of the same prefix, table and metric, only one with our protocol number on our
+/// device matches.
+pub(super) fn delete_route(route: &Route, device: u32) -> Request {
+    let any_source = Route { source: None, ..*route };
+    Request::new(RouteNetlinkMessage::DelRoute(route_message(&any_source, device)), 0)
+}
+
+fn route_message(route: &Route, device: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(route.family());
+    message.header.destination_prefix_length = route.prefix.prefix_len();
+    message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
+    message.header.scope = RouteScope::Host;
+    message.header.kind = RouteType::Local;
+    message.attributes = vec![
+        RouteAttribute::Table(table_number(route.table)),
+        RouteAttribute::Destination(RouteAddress::from(route.prefix.network())),
+        RouteAttribute::Priority(ROUTE_METRIC),
+        RouteAttribute::Oif(device),
+    ];
+    message.attributes.extend(route.source.map(prefsrc));
+    message
+}
+
+fn prefsrc(source: IpAddr) -> RouteAttribute {
+    RouteAttribute::PrefSource(RouteAddress::from(source))
+}
+
+/// Asks for the routes of one family in one table that may be ours.
+pub(super) fn dump_routes(family: Family, table: RouteTable, device: u32) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(family);
+    message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
+    message.attributes =
+        vec![RouteAttribute::Table(table_number(table)), RouteAttribute::Oif(device)];
+    Request::new(RouteNetlinkMessage::GetRoute(message), 0)
+}
+
+/// Adds the rule that leads packets which this node did not start to our table.
+pub(super) fn add_rule(family: Family) -> Request {
+    let message = RouteNetlinkMessage::NewRule(rule_message(family));
+    Request::new(message, NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Removes that rule; only one with our protocol number matches.
+pub(super) fn delete_rule(family: Family) -> Request {
+    Request::new(RouteNetlinkMessage::DelRule(rule_message(family)), 0)
+}
+
+fn rule_message(family: Family) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = address_family(family);
+    message.header.action = RuleAction::ToTable;
+    message.header.flags = RuleFlags::Invert;
+    message.attributes = vec![
+        RuleAttribute::Priority(RULE_PRIORITY),
+        RuleAttribute::Table(ROUTE_TABLE),
+        RuleAttribute::Iifname(LOOPBACK.to_owned()),
+        RuleAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL)),
+    ];
+    message
+}
+
+/// Asks for the rules of one family.
+pub(super) fn dump_rules(family: Family) -> Request {
+    let mut message = RuleMessage::default();
+    message.header.family = address_family(family);
+    Request::new(RouteNetlinkMessage::GetRule(message), 0)
+}
+
+/// The kernel's number of a table.
+pub(super) fn table_number(table: RouteTable) -> u32 {
+    match table {
+        RouteTable::Local => TABLE_LOCAL,
+        RouteTable::Own => ROUTE_TABLE,
+    }
+}
+
+/// rtnetlink's name of a family.
+pub(super) fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}

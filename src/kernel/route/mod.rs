@@ -1,0 +1,149 @@
+//! Our device, policy rules and routes, over rtnetlink.
+//!
+//! Ours is the dummy device of our name, and the routes on it and the rules that carry our
+//! protocol number. Nothing else is ever changed.
+
+mod apply;
+mod decode;
+mod links;
+mod message;
+mod outcome;
+
+use rustix::io::Errno;
+
+use super::netlink::{Batch, KernelError, Protocol, Socket};
+use crate::model::{Family, Route, RouteTable};
+use decode::Link;
+use message::Request;
+
+pub use links::Links;
+
+/// The kind of our device.
+const DUMMY: &str = "dummy";
+
+/// What the kernel holds of ours.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RoutesObserved {
+    /// Whether our device is there, a dummy, and up.
+    pub device: bool,
+    /// Families whose rule is there.
+    pub rules: Vec<Family>,
+    /// Our routes on our device.
+    pub routes: Vec<Route>,
+}
+
+/// Device, rules and routes of the network namespace that this was opened in.
+#[derive(Debug)]
+pub struct Routes {
+    socket: Socket,
+    batch: Batch,
+}
+
+impl Routes {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no route netlink.
+    pub fn open() -> Result<Self, KernelError> {
+        let socket = Socket::open(Protocol::Route)?;
+        // With strict checking the kernel leaves out of a dump what was not asked for. Without it
+        // (before 4.20) the dump is longer, and the same is picked from it.
+        let _ = socket.raw().set_netlink_get_strict_chk(true);
+        Ok(Self { socket, batch: Batch::default() })
+    }
+
+    /// Reads back what is ours.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn observe(&mut self) -> Result<RoutesObserved, KernelError> {
+        let mut observed = RoutesObserved::default();
+        for family in Family::BOTH {
+            if self.has_rule(family)? {
+                observed.rules.push(family);
+            }
+        }
+        let Some(device) = self.device()?.filter(is_ours) else { return Ok(observed) };
+        observed.device = device.up;
+        for family in Family::BOTH {
+            for table in [RouteTable::Local, RouteTable::Own] {
+                observed.routes.extend(self.routes(family, table, device.index)?);
+            }
+        }
+        Ok(observed)
+    }
+
+    /// The device of our name, whatever it is.
+    fn device(&mut self) -> Result<Option<Link>, KernelError> {
+        let request = message::get_device();
+        let mut device = None;
+        let asked = self.socket.request(
+            "device",
+            request.kind(),
+            |message| message.raw(&request.body()),
+            |_, body| device = decode::link(body),
+        );
+        match asked {
+            Ok(()) => Ok(device),
+            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn has_rule(&mut self, family: Family) -> Result<bool, KernelError> {
+        let found = self.dump("rules", &message::dump_rules(family), |found: &mut bool, body| {
+            *found |= decode::own_rule(body) == Some(family);
+        });
+        absent_is_empty(found)
+    }
+
+    fn routes(
+        &mut self,
+        family: Family,
+        table: RouteTable,
+        device: u32,
+    ) -> Result<Vec<Route>, KernelError> {
+        let request = message::dump_routes(family, table, device);
+        // A kernel without IPv6 answers with IPv4 routes; one without strict checking, with those
+        // of every table.
+        let asked = |route: &Route| route.table == table && route.family() == family;
+        let found = self.dump("routes", &request, |found: &mut Vec<Route>, body| {
+            found.extend(decode::own_route(body, device).filter(asked));
+        });
+        absent_is_empty(found)
+    }
+
+    fn dump<T: Default>(
+        &mut self,
+        name: &'static str,
+        request: &Request,
+        mut take: impl FnMut(&mut T, &[u8]),
+    ) -> Result<T, KernelError> {
+        let body = request.body();
+        self.socket.dump(
+            name,
+            request.kind(),
+            |message| message.raw(&body),
+            |found, _, body| take(found, body),
+        )
+    }
+}
+
+/// Whether a device of our name is one that we made.
+fn is_ours(device: &Link) -> bool {
+    device.kind == DUMMY
+}
+
+/// Nothing, where the kernel has no such table yet or is without IPv6.
+fn absent_is_empty<T: Default>(found: Result<T, KernelError>) -> Result<T, KernelError> {
+    match found {
+        Err(KernelError::Refused { error, .. })
+            if matches!(error.errno, Errno::NOENT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP) =>
+        {
+            Ok(T::default())
+        }
+        found => found,
+    }
+}

@@ -1,0 +1,102 @@
+//! What the kernel's errors mean for an operation.
+
+use rustix::io::Errno;
+
+use crate::kernel::netlink::{KernelError, NetlinkError};
+use crate::model::NAME;
+use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
+
+/// The outcome of an operation on a route that the kernel answered with an error.
+pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outcome {
+    let (kind, meaning) = match (operation, error.errno) {
+        // Gone already, with its table or family perhaps.
+        (
+            RouteOperation::Delete(_),
+            Errno::SRCH | Errno::NODEV | Errno::NXIO | Errno::AFNOSUPPORT | Errno::OPNOTSUPP,
+        ) => return Ok(()),
+        (_, Errno::NODEV | Errno::NXIO | Errno::NETDOWN) => {
+            (FailureKind::Drift, "our device is gone or down".to_owned())
+        }
+        (_, Errno::SRCH | Errno::NOENT | Errno::EXIST) => {
+            (FailureKind::Drift, "the kernel holds something else".to_owned())
+        }
+        (RouteOperation::Add(route), Errno::INVAL) if route.source.is_some() => {
+            let source = route.source.map(|source| source.to_string()).unwrap_or_default();
+            let meaning = format!("the node has no address {source}, or it is not usable yet");
+            (FailureKind::Refused, meaning)
+        }
+        (_, Errno::PERM | Errno::ACCESS) => {
+            (FailureKind::Refused, "CAP_NET_ADMIN is missing, or IPv6 is disabled".to_owned())
+        }
+        (_, Errno::AFNOSUPPORT | Errno::OPNOTSUPP) => {
+            (FailureKind::Refused, "the kernel is without that family".to_owned())
+        }
+        (_, Errno::NOMEM | Errno::NOBUFS) => {
+            (FailureKind::Refused, "the kernel is out of memory".to_owned())
+        }
+        _ => (FailureKind::Refused, "the kernel refuses it".to_owned()),
+    };
+    Err(Failure { kind, message: format!("{operation}: {meaning}: {error}") })
+}
+
+/// Why an operation on the device or a rule failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Problem {
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error("a device {NAME} is there that is not a dummy: rename it, or `ip link delete {NAME}`")]
+    ForeignDevice,
+}
+
+impl Problem {
+    pub(super) fn failure(&self, operation: &RouteOperation) -> Failure {
+        let kind = match self {
+            Self::Kernel(KernelError::Socket { .. } | KernelError::Lost(_)) => FailureKind::Unknown,
+            Self::Kernel(
+                KernelError::NotPermitted(_)
+                | KernelError::NoModule { .. }
+                | KernelError::Refused { .. },
+            )
+            | Self::ForeignDevice => FailureKind::Refused,
+        };
+        Failure { kind, message: format!("{operation}: {self}") }
+    }
+}
+
+/// The failure of an operation of which nobody knows whether it took place.
+pub(super) fn unknown(operation: &RouteOperation, error: &KernelError) -> Failure {
+    Failure { kind: FailureKind::Unknown, message: format!("{operation}: {error}") }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Route, RouteTable};
+
+    fn route(source: Option<&str>) -> Route {
+        let source = source.map(|ip| ip.parse().unwrap());
+        Route { prefix: "10.96.0.0/12".parse().unwrap(), table: RouteTable::Local, source }
+    }
+
+    fn of(operation: RouteOperation, errno: Errno) -> Option<FailureKind> {
+        outcome(&operation, &NetlinkError { errno, text: None }).err().map(|f| f.kind)
+    }
+
+    #[test]
+    fn what_is_gone_needs_no_deleting() {
+        let delete = RouteOperation::Delete(route(None));
+        assert_eq!(of(delete, Errno::SRCH), None);
+        assert_eq!(of(delete, Errno::PERM), Some(FailureKind::Refused));
+    }
+
+    #[test]
+    fn a_strange_source_is_named() {
+        let add = RouteOperation::Add(route(Some("192.0.2.9")));
+        let error = NetlinkError { errno: Errno::INVAL, text: None };
+        let failure = outcome(&add, &error).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Refused);
+        assert!(failure.message.contains("no address 192.0.2.9"), "{failure}");
+        assert_eq!(of(add, Errno::NODEV), Some(FailureKind::Drift));
+    }
+}

@@ -1,0 +1,23 @@
+//! kube-ipvs: a kube-proxy replacement that programs Linux IPVS.
+//!
+//! ```text
+//!  source/            state/            desired/           plan/               kernel/
+//!  Kubernetes API ─┐  objects by key;   one Service +      old × new Program   ipvs, nft,
+//!  manifests dir  ─┼► what changed  ──► its endpoints  ──► → ordered        ──► route, sysctl
+//!  node addresses ─┘  → dirty keys      → Program          operations              │
+//!                                                              ▲── one outcome each ┘
+//! ```
+//!
+//! `model`, `state`, `desired`, `plan` and `engine` are pure: no IO, no clock, no async.
+
+pub mod agent;
+pub mod cli;
+pub mod config;
+pub mod desired;
+pub mod engine;
+pub mod explain;
+pub mod kernel;
+pub mod model;
+pub mod plan;
+pub mod source;
+pub mod state;

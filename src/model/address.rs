@@ -1,0 +1,166 @@
+//! Addresses that clients knock at.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+/// An address family.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both families, IPv4 first.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The prefix length of a single address: 32 or 128.
+    #[must_use]
+    pub fn host_prefix(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// A transport protocol that IPVS balances.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// All protocols.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The IANA protocol number, as `IPPROTO_*`.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The protocol with an IANA number, if IPVS balances it.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.number() == number)
+    }
+
+    /// `tcp`, `udp` or `sctp`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where clients knock: address, port and protocol. Written `10.96.0.10:53/udp`, `[fd00::a]:53/udp`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct VirtualAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// The port, in host byte order.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl VirtualAddress {
+    /// The address family.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.ip)
+    }
+
+    /// The same port and protocol at another address.
+    #[must_use]
+    pub fn at(self, ip: IpAddr) -> Self {
+        Self { ip, ..self }
+    }
+}
+
+impl fmt::Display for VirtualAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.ip, self.port), self.protocol)
+    }
+}
+
+/// Why a text is not a [`VirtualAddress`].
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0:?} is not ADDR:PORT[/tcp|udp|sctp] (an IPv6 address goes in brackets)")]
+pub struct ParseAddressError(String);
+
+impl FromStr for VirtualAddress {
+    type Err = ParseAddressError;
+
+    /// Reads `ADDR:PORT[/tcp|udp|sctp]`; TCP where no protocol is named.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseAddressError(text.to_owned());
+        let (socket, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let socket: SocketAddr = socket.parse().map_err(|_| error())?;
+        let protocol = Protocol::ALL
+            .into_iter()
+            .find(|p| p.name().eq_ignore_ascii_case(protocol))
+            .ok_or_else(error)?;
+        Ok(Self { ip: socket.ip(), port: socket.port(), protocol })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trips() {
+        for text in ["10.96.0.10:53/udp", "[fd00::a]:443/tcp", "10.0.0.1:9/sctp"] {
+            assert_eq!(text.parse::<VirtualAddress>().map(|a| a.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!("10.0.0.1:80".parse::<VirtualAddress>().map(|a| a.protocol), Ok(Protocol::Tcp));
+    }
+
+    #[test]
+    fn bad_text_is_an_error() {
+        for text in ["", "10.0.0.1", "10.0.0.1:70000", "fd00::1:80", "10.0.0.1:80/icmp"] {
+            assert!(text.parse::<VirtualAddress>().is_err(), "{text}");
+        }
+    }
+}

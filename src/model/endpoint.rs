@@ -1,0 +1,85 @@
+//! EndpointSlices, reduced to the fields that decide who serves.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Family, Name, Protocol, ServiceKey};
+
+/// `namespace/name` of an EndpointSlice.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SliceKey(Arc<str>);
+
+impl SliceKey {
+    /// The key of the slice `name` in `namespace`.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}/{name}").into())
+    }
+}
+
+impl fmt::Display for SliceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `endpoints[].hints`: which nodes or zones should use the endpoint.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Hints {
+    /// `forNodes[].name`.
+    pub nodes: Box<[Name]>,
+    /// `forZones[].name`.
+    pub zones: Box<[Name]>,
+}
+
+/// One entry of `endpoints`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint {
+    /// `addresses[0]`; Kubernetes gives further addresses no meaning.
+    pub address: IpAddr,
+    /// `conditions.ready`, true where it is nil.
+    pub ready: bool,
+    /// `conditions.serving`, true where it is nil.
+    pub serving: bool,
+    /// `conditions.terminating`, false where it is nil.
+    pub terminating: bool,
+    /// `nodeName`.
+    pub node: Option<Name>,
+    /// `hints`, boxed because most endpoints have none.
+    pub hints: Option<Box<Hints>>,
+}
+
+impl Endpoint {
+    /// Still answers although it is on its way out: no new connections while others are ready.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        !self.ready && self.serving && self.terminating
+    }
+}
+
+/// One entry of a slice's `ports` that has a name and a number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointPort {
+    /// `name`: the Service port that it belongs to; empty for an unnamed port.
+    pub name: Name,
+    /// `protocol`.
+    pub protocol: Protocol,
+    /// `port`: the number that the pods listen on.
+    pub port: u16,
+}
+
+/// An EndpointSlice of one address family that names its Service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointSlice {
+    /// `metadata.namespace` and `metadata.name`.
+    pub key: SliceKey,
+    /// The Service that label `kubernetes.io/service-name` names.
+    pub service: ServiceKey,
+    /// `addressType`.
+    pub family: Family,
+    /// `ports`.
+    pub ports: Box<[EndpointPort]>,
+    /// `endpoints` with an address.
+    pub endpoints: Box<[Endpoint]>,
+}

@@ -1,0 +1,31 @@
+//! What sources tell: objects as they are now.
+
+use std::net::IpAddr;
+
+use super::{EndpointSlice, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey};
+
+/// A change to the objects of one kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change<K, T> {
+    /// The object is so now.
+    Apply(T),
+    /// There is no such object, or it is not ours to serve.
+    Delete(K),
+    /// These are all the objects there are.
+    Replace(Vec<T>),
+}
+
+/// What a source tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Services that this proxy serves.
+    Service(Change<ServiceKey, Service>),
+    /// Endpoint slices that name a Service.
+    Slice(Change<SliceKey, EndpointSlice>),
+    /// The Node object of this node.
+    Node(Option<Node>),
+    /// ServiceCIDR objects.
+    ServiceCidrs(Change<Name, ServiceCidr>),
+    /// The addresses of this node's interfaces, sorted; without loopback, link-local and our own.
+    Addresses(Vec<IpAddr>),
+}

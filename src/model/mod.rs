@@ -1,0 +1,37 @@
+//! The vocabulary: plain values that the whole program speaks of.
+//!
+//! A Service, as a node's kernel sees it, is front ends that lead to pools of backends; together
+//! they are its [`Program`]. Nothing here does IO, reads a clock or knows netlink or Kubernetes
+//! client types.
+
+mod address;
+mod element;
+mod endpoint;
+mod endpoint_set;
+mod event;
+mod frontend;
+mod name;
+mod node;
+mod pool;
+mod program;
+mod route;
+mod service;
+mod settings;
+
+pub use address::{Family, ParseAddressError, Protocol, VirtualAddress};
+pub use element::Element;
+pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, Hints, SliceKey};
+pub use endpoint_set::{EndpointSet, Endpoints, Selection, Tally, Vantage};
+pub use event::{Change, Event};
+pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
+pub use name::{Interner, Name};
+pub use node::{Node, ServiceCidr};
+pub use pool::{
+    Backend, BackendChange, Backends, Pool, Scheduler, UnknownScheduler, VirtualServer,
+};
+pub use program::{NodeProgram, Program, Refusal, RefusalReason};
+pub use route::{
+    NAME, ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY, Route, RouteTable,
+};
+pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
+pub use settings::{LocalDetector, NodePortAddresses, Settings};

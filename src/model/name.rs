@@ -1,0 +1,28 @@
+//! Shared strings: node names, zones and port names occur thousands of times.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// An immutable string that is cheap to copy.
+pub type Name = Arc<str>;
+
+/// Hands out one shared copy per distinct string.
+///
+/// Entries are never dropped: it is meant for the names of nodes, zones and ports, whose number
+/// is bounded by the cluster, not by its churn.
+#[derive(Default, Debug)]
+pub struct Interner {
+    names: HashSet<Name>,
+}
+
+impl Interner {
+    /// The shared copy of `text`.
+    pub fn intern(&mut self, text: &str) -> Name {
+        if let Some(name) = self.names.get(text) {
+            return Name::clone(name);
+        }
+        let name = Name::from(text);
+        self.names.insert(Name::clone(&name));
+        name
+    }
+}

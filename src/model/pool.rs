@@ -1,0 +1,278 @@
+//! Pools of backends: IPVS virtual servers and their real servers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::VirtualAddress;
+
+/// An IPVS scheduler of the kernel (`net/netfilter/ipvs/ip_vs_*.c`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[allow(missing_docs)]
+pub enum Scheduler {
+    #[default]
+    Rr,
+    Wrr,
+    Lc,
+    Wlc,
+    Lblc,
+    Lblcr,
+    Dh,
+    Sh,
+    Sed,
+    Nq,
+    Fo,
+    Ovf,
+    Mh,
+    /// One that this program does not know. Only ever seen on reading the kernel back.
+    Unknown,
+}
+
+impl Scheduler {
+    /// Every scheduler that may be configured.
+    pub const ALL: [Self; 13] = [
+        Self::Rr,
+        Self::Wrr,
+        Self::Lc,
+        Self::Wlc,
+        Self::Lblc,
+        Self::Lblcr,
+        Self::Dh,
+        Self::Sh,
+        Self::Sed,
+        Self::Nq,
+        Self::Fo,
+        Self::Ovf,
+        Self::Mh,
+    ];
+
+    /// The kernel's name of it: module `ip_vs_<name>`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rr => "rr",
+            Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Wlc => "wlc",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Dh => "dh",
+            Self::Sh => "sh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Mh => "mh",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The scheduler with a kernel name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scheduler| scheduler.name() == name)
+    }
+
+    /// Flags that a virtual server gets with this scheduler: `mh` also hashes the source port, as
+    /// kube-proxy has it.
+    #[must_use]
+    pub fn default_flags(self) -> u32 {
+        match self {
+            Self::Mh => VirtualServer::FLAG_SCHED_2,
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A scheduler name that the kernel does not have.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unknown IPVS scheduler {0:?}: use one of rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh")]
+pub struct UnknownScheduler(String);
+
+impl FromStr for Scheduler {
+    type Err = UnknownScheduler;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::from_name(name).ok_or_else(|| UnknownScheduler(name.to_owned()))
+    }
+}
+
+/// A virtual server without its real servers (`struct ip_vs_service_user`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct VirtualServer {
+    /// Its address.
+    pub address: VirtualAddress,
+    /// How it picks a real server.
+    pub scheduler: Scheduler,
+    /// `IP_VS_SVC_F_*` other than PERSISTENT and HASHED, which follow from the rest.
+    pub flags: u32,
+    /// Seconds for which a client stays with its real server; `None` without affinity.
+    pub affinity_seconds: Option<u32>,
+}
+
+impl VirtualServer {
+    /// `IP_VS_SVC_F_SCHED2`: `mh-port`, `sh-port` by another bit.
+    pub const FLAG_SCHED_2: u32 = 0x10;
+}
+
+/// A real server of a pool.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Backend {
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// The endpoint's port, in host byte order.
+    pub port: u16,
+    /// Its share of new connections. 0: draining, established connections go on.
+    pub weight: u16,
+    /// Whether the endpoint is on this node.
+    pub local: bool,
+}
+
+impl Backend {
+    /// Whether it takes no new connections.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.weight == 0
+    }
+}
+
+/// The backends of a pool, in one shared chunk per endpoint slice.
+///
+/// Chunks make a pool's difference to an earlier self cost what has changed: a chunk that both
+/// share is not looked into. Each chunk is sorted, and no two backends of a pool have the same
+/// address and port.
+#[derive(Clone, Default)]
+pub struct Backends {
+    chunks: Box<[Arc<[Backend]>]>,
+}
+
+impl Backends {
+    /// Backends from chunks; empty ones are left out.
+    pub fn from_chunks(chunks: impl IntoIterator<Item = Arc<[Backend]>>) -> Self {
+        Self { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect() }
+    }
+
+    /// All backends, chunk by chunk.
+    pub fn iter(&self) -> impl Iterator<Item = &Backend> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter())
+    }
+
+    /// All backends by address and port.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<Backend> {
+        let mut all: Vec<_> = self.iter().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.len()).sum()
+    }
+
+    /// What must change to get here from `old`. Costs the chunks that differ.
+    #[must_use]
+    pub fn changes_from(&self, old: &Self) -> Vec<BackendChange> {
+        let shared = |chunk: &Arc<[Backend]>, other: &Self| {
+            other.chunks.iter().any(|candidate| Arc::ptr_eq(candidate, chunk))
+        };
+        let differing = |one: &Self, other: &Self| -> Vec<Arc<[Backend]>> {
+            // Chunks keep their order from one version to the next, so the common prefix and
+            // suffix settle nearly all of them without a search.
+            let same = |(a, b): &(&Arc<[Backend]>, &Arc<[Backend]>)| Arc::ptr_eq(a, b);
+            let prefix = one.chunks.iter().zip(&other.chunks).take_while(same).count();
+            let suffix = one.chunks[prefix..]
+                .iter()
+                .rev()
+                .zip(other.chunks[prefix.min(other.chunks.len())..].iter().rev())
+                .take_while(same)
+                .count();
+            one.chunks[prefix..one.chunks.len() - suffix]
+                .iter()
+                .filter(|chunk| !shared(chunk, other))
+                .cloned()
+                .collect()
+        };
+        let by_address = |chunks: Vec<Arc<[Backend]>>| -> BTreeMap<(IpAddr, u16), Backend> {
+            chunks
+                .iter()
+                .flat_map(|chunk| chunk.iter())
+                .map(|backend| ((backend.address, backend.port), *backend))
+                .collect()
+        };
+        let (mut before, after) =
+            (by_address(differing(old, self)), by_address(differing(self, old)));
+        let mut changes = Vec::new();
+        for (key, new) in after {
+            match before.remove(&key) {
+                None => changes.push(BackendChange::Added(new)),
+                Some(old) if old != new => changes.push(BackendChange::Changed { old, new }),
+                Some(_) => {}
+            }
+        }
+        changes.extend(before.into_values().map(BackendChange::Removed));
+        changes
+    }
+}
+
+impl FromIterator<Backend> for Backends {
+    fn from_iter<I: IntoIterator<Item = Backend>>(backends: I) -> Self {
+        let mut chunk: Vec<_> = backends.into_iter().collect();
+        chunk.sort_unstable();
+        Self::from_chunks([chunk.into()])
+    }
+}
+
+impl PartialEq for Backends {
+    fn eq(&self, other: &Self) -> bool {
+        self.changes_from(other).is_empty()
+    }
+}
+
+impl Eq for Backends {}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// One difference between two versions of a pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BackendChange {
+    /// It is new.
+    Added(Backend),
+    /// Same address and port, but another weight or place.
+    Changed {
+        /// As it was.
+        old: Backend,
+        /// As it is to be.
+        new: Backend,
+    },
+    /// It is gone.
+    Removed(Backend),
+}
+
+/// A virtual server and its real servers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pool {
+    /// The virtual server.
+    pub server: VirtualServer,
+    /// Its real servers.
+    pub backends: Backends,
+}

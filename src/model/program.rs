@@ -1,0 +1,65 @@
+//! Programs: everything that the kernel must hold because of one Service, or because of the node.
+
+use ipnet::IpNet;
+
+use super::{Frontend, FrontendKind, Pool, Route, ServiceKey, VirtualAddress};
+
+/// Everything that the kernel must hold because of one Service.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Program {
+    /// Sorted by address.
+    pub frontends: Vec<Frontend>,
+    /// Sorted by address; only those with backends.
+    pub pools: Vec<Pool>,
+    /// Routes for addresses outside the service ranges. Services may share them.
+    pub routes: Vec<Route>,
+    /// Front ends that the Service asks for and does not get.
+    pub refusals: Vec<Refusal>,
+}
+
+/// A front end that a Service asks for and does not get.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The front end.
+    pub address: VirtualAddress,
+    /// What kind of address it is.
+    pub kind: FrontendKind,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why a Service does not get a front end.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RefusalReason {
+    /// The address is the node's own.
+    #[error("the address is this node's own")]
+    NodeAddress,
+    /// The address is the API server's.
+    #[error("the address is the API server's")]
+    ApiServer,
+    /// The address lies in a service range.
+    #[error("the address lies in a range that ClusterIPs are allocated from")]
+    ServiceRange,
+    /// The address lies in the image of a service range.
+    #[error("the address lies in a range that stands for ClusterIPs within this node")]
+    ImageRange,
+    /// Another Service has the front end.
+    #[error("Service {0} has it already")]
+    Taken(ServiceKey),
+}
+
+/// Everything that the kernel must hold because of the node and the cluster's ranges, whatever the
+/// Services.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeProgram {
+    /// Ranges that ClusterIPs come from; disjoint.
+    pub service_ranges: Vec<IpNet>,
+    /// Images of those; disjoint.
+    pub image_ranges: Vec<IpNet>,
+    /// Sources that count as pods; disjoint.
+    pub pods: Vec<IpNet>,
+    /// Sources that are pods of this node; disjoint.
+    pub local_pods: Vec<IpNet>,
+    /// Routes that make the ranges local.
+    pub routes: Vec<Route>,
+}

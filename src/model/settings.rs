@@ -1,0 +1,64 @@
+//! The part of the configuration that decides what the kernel should hold.
+
+use ipnet::IpNet;
+
+use super::{Name, Scheduler};
+
+/// Which of the node's addresses take node ports (`nodePortAddresses`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum NodePortAddresses {
+    /// The first InternalIP of each family: `primary`, and the default.
+    #[default]
+    Primary,
+    /// Those of the node's addresses that lie in one of the ranges. A family without a range
+    /// keeps its primary address.
+    Ranges(Vec<IpNet>),
+}
+
+/// How a local pod's traffic is told from other traffic (`detectLocalMode`).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum LocalDetector {
+    /// Nothing is told apart: no ClusterIP traffic is masqueraded for its source.
+    #[default]
+    None,
+    /// The source lies in one of these ranges (`clusterCIDR`).
+    ClusterCidr(Vec<IpNet>),
+    /// The source lies in one of the Node's `podCIDRs`.
+    NodeCidr,
+    /// The packet came in through this bridge.
+    BridgeInterface(String),
+    /// The packet came in through an interface whose name starts so.
+    InterfaceNamePrefix(String),
+}
+
+/// What of the configuration decides the desired state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// The name of this node, as its Node object has it.
+    pub node_name: Name,
+    /// `ipvs.scheduler`.
+    pub scheduler: Scheduler,
+    /// `nodePortAddresses`.
+    pub node_port_addresses: NodePortAddresses,
+    /// `detectLocalMode` with what it needs.
+    pub local_detector: LocalDetector,
+    /// `masqueradeAll`: every ClusterIP connection is masqueraded.
+    pub masquerade_all: bool,
+    /// Ranges to take for service ranges where the API has no ServiceCIDR objects.
+    pub service_cidrs: Vec<IpNet>,
+}
+
+impl Settings {
+    /// Defaults for a node: scheduler `rr`, primary address, no detector.
+    #[must_use]
+    pub fn for_node(node_name: &str) -> Self {
+        Self {
+            node_name: node_name.into(),
+            scheduler: Scheduler::default(),
+            node_port_addresses: NodePortAddresses::default(),
+            local_detector: LocalDetector::default(),
+            masquerade_all: false,
+            service_cidrs: Vec::new(),
+        }
+    }
+}

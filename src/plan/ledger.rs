@@ -1,0 +1,477 @@
+//! What the kernel is known to hold beside what it is to hold, key by key.
+//!
+//! Programs say what is needed; several Services may need the same route or set element, so needs
+//! are counted. Observations and outcomes say what is held. Only keys that a change touched are
+//! ever looked at.
+
+use std::mem;
+
+use ipnet::IpNet;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::stage::{Place, Stage};
+use super::{
+    Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
+    ServerOperation, elements,
+};
+use crate::model::{
+    BackendChange, Element, Family, NodeProgram, Pool, Program, Route, RouteTable, VirtualAddress,
+};
+
+/// One thing that the kernel may hold.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Key {
+    /// Our nf_tables tables with their rules.
+    Tables,
+    /// Our device.
+    Device,
+    /// The rule of a family.
+    Rule(Family),
+    /// A set element.
+    Element(Element),
+    /// A route.
+    Route(IpNet, RouteTable),
+    /// A virtual server with its real servers.
+    Pool(VirtualAddress),
+}
+
+/// Something of which there is one or none.
+#[derive(Clone, Copy, Default, Debug)]
+struct Counted {
+    needs: u32,
+    held: bool,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct RouteSlot {
+    needs: u32,
+    wanted: Option<Route>,
+    held: Option<Route>,
+}
+
+#[derive(Clone, Default, Debug)]
+struct PoolSlot {
+    /// More than one while a front end changes hands from one Service to another.
+    needs: u32,
+    wanted: Option<Pool>,
+    held: Option<Pool>,
+}
+
+/// What the kernel is known to hold, and what it is to hold.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    tables: bool,
+    device: bool,
+    rules: FxHashSet<Family>,
+    elements: FxHashMap<Element, Counted>,
+    routes: FxHashMap<(IpNet, RouteTable), RouteSlot>,
+    pools: FxHashMap<VirtualAddress, PoolSlot>,
+    touched: FxHashSet<Key>,
+}
+
+/// Ordered operations, each with the key that it is about.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    keys: Vec<Key>,
+    operations: Vec<Operation>,
+}
+
+impl Plan {
+    /// The operations in their order.
+    #[must_use]
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// What each operation is about.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+}
+
+/// A key whose operations did not all succeed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setback {
+    /// What it is about.
+    pub key: Key,
+    /// The first operation that failed.
+    pub operation: Operation,
+    /// What that means.
+    pub kind: FailureKind,
+    /// What went wrong.
+    pub message: String,
+}
+
+impl Ledger {
+    /// Replaces one version of a Service's Program by another. Costs what differs.
+    pub fn replace(&mut self, old: &Program, new: &Program) {
+        if old.frontends != new.frontends || old.routes != new.routes {
+            self.recount(elements::of_frontends(new), elements::of_frontends(old));
+        }
+        if old.routes != new.routes {
+            self.reroute(&new.routes, &old.routes);
+        }
+        self.replace_pools(&old.pools, &new.pools);
+    }
+
+    /// Replaces one version of the node's Program by another.
+    pub fn replace_node(&mut self, old: &NodeProgram, new: &NodeProgram) {
+        self.recount(elements::of_node(new), elements::of_node(old));
+        self.reroute(&new.routes, &old.routes);
+        let ground = [Key::Tables, Key::Device];
+        self.touched.extend(ground.into_iter().chain(Family::BOTH.map(Key::Rule)));
+    }
+
+    /// Takes in what the kernel holds. `is_ours` says which virtual servers are, beside those
+    /// already wanted; others are not looked at.
+    pub fn observe(&mut self, observed: Observed, is_ours: impl Fn(&VirtualAddress) -> bool) {
+        self.elements.values_mut().for_each(|slot| slot.held = false);
+        self.routes.values_mut().for_each(|slot| slot.held = None);
+        self.pools.values_mut().for_each(|slot| slot.held = None);
+        self.tables = observed.tables;
+        self.device = observed.device;
+        self.rules = observed.rules.into_iter().collect();
+        for element in observed.elements {
+            self.elements.entry(element).or_default().held = true;
+        }
+        for route in observed.routes {
+            self.routes.entry((route.prefix, route.table)).or_default().held = Some(route);
+        }
+        for pool in observed.pools {
+            let address = pool.server.address;
+            if self.pools.contains_key(&address) || is_ours(&address) {
+                self.pools.entry(address).or_default().held = Some(pool);
+            }
+        }
+        self.touch_all();
+    }
+
+    /// Takes in what the kernel holds at some virtual servers' addresses.
+    pub fn observe_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
+        let mut found: FxHashMap<_, _> =
+            pools.into_iter().map(|pool| (pool.server.address, pool)).collect();
+        for address in addresses {
+            let slot = self.pools.entry(*address).or_default();
+            slot.held = found.remove(address);
+            self.touched.insert(Key::Pool(*address));
+        }
+    }
+
+    /// Looks at a key again at the next plan.
+    pub fn touch(&mut self, key: Key) {
+        self.touched.insert(key);
+    }
+
+    /// Whether the kernel holds this element, as far as is known.
+    #[must_use]
+    pub fn holds(&self, element: &Element) -> bool {
+        self.elements.get(element).is_some_and(|slot| slot.held)
+    }
+
+    /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
+    /// and stays touched, unless it is in the way of something new.
+    pub fn plan(&mut self, leave_unneeded: bool) -> Plan {
+        let mut touched: Vec<_> = mem::take(&mut self.touched).into_iter().collect();
+        touched.sort_unstable();
+        let mut steps = Vec::new();
+        let mut left = Vec::new();
+        for key in touched {
+            if leave_unneeded && !self.is_needed(&key) {
+                left.push(key);
+            } else {
+                self.steps(key, &mut steps);
+            }
+        }
+        let taken: FxHashSet<_> =
+            steps.iter().filter_map(|(_, operation)| Place::taken_by(operation)).collect();
+        for key in left {
+            let place = if let Key::Element(element) = &key { Place::of(element) } else { None };
+            if place.is_some_and(|place| taken.contains(&place)) {
+                self.steps(key, &mut steps);
+            } else {
+                self.touched.insert(key);
+            }
+        }
+        steps.sort_by_key(|(_, operation)| {
+            (Stage::among(operation, &taken), Stage::rank(operation))
+        });
+        let (keys, operations) = steps.into_iter().unzip();
+        Plan { keys, operations }
+    }
+
+    /// Takes in the outcomes of a plan's operations, in their order. No Program may be replaced
+    /// between a plan and this.
+    pub fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Vec<Setback> {
+        let mut setbacks: Vec<Setback> = Vec::new();
+        let mut failed = FxHashSet::default();
+        let mut pools = FxHashSet::default();
+        let mut outcomes = outcomes.into_iter();
+        for (&key, &operation) in plan.keys.iter().zip(&plan.operations) {
+            let outcome = outcomes.next().unwrap_or_else(|| {
+                let message = "the kernel's answer did not arrive".to_owned();
+                Err(Failure { kind: FailureKind::Unknown, message })
+            });
+            match outcome {
+                Ok(()) => match key {
+                    Key::Pool(address) => {
+                        pools.insert(address);
+                    }
+                    _ => self.confirm(key, operation),
+                },
+                Err(Failure { kind, message }) if failed.insert(key) => {
+                    setbacks.push(Setback { key, operation, kind, message });
+                }
+                Err(_) => {}
+            }
+        }
+        // A pool is held as wanted once all its operations have succeeded.
+        for address in pools {
+            if !failed.contains(&Key::Pool(address)) {
+                self.confirm_pool(address);
+            }
+        }
+        setbacks
+    }
+
+    fn recount(
+        &mut self,
+        more: impl IntoIterator<Item = Element>,
+        fewer: impl IntoIterator<Item = Element>,
+    ) {
+        for element in more {
+            self.need(element);
+        }
+        for element in fewer {
+            self.need_no_more(element);
+        }
+    }
+
+    fn need(&mut self, element: Element) {
+        let slot = self.elements.entry(element).or_default();
+        slot.needs += 1;
+        if slot.needs == 1 {
+            self.touched.insert(Key::Element(element));
+        }
+    }
+
+    fn need_no_more(&mut self, element: Element) {
+        let slot = self.elements.entry(element).or_default();
+        slot.needs = slot.needs.saturating_sub(1);
+        if slot.needs == 0 {
+            self.touched.insert(Key::Element(element));
+        }
+    }
+
+    fn reroute(&mut self, more: &[Route], fewer: &[Route]) {
+        for route in more {
+            let key = (route.prefix, route.table);
+            let slot = self.routes.entry(key).or_default();
+            slot.needs += 1;
+            slot.wanted = Some(*route);
+            self.touched.insert(Key::Route(key.0, key.1));
+        }
+        for route in fewer {
+            let key = (route.prefix, route.table);
+            let slot = self.routes.entry(key).or_default();
+            slot.needs = slot.needs.saturating_sub(1);
+            if slot.needs == 0 {
+                slot.wanted = None;
+                self.touched.insert(Key::Route(key.0, key.1));
+            }
+        }
+    }
+
+    /// Both lists are sorted by address.
+    fn replace_pools(&mut self, old: &[Pool], new: &[Pool]) {
+        let none = Default::default();
+        let mut old = old.iter().peekable();
+        for pool in new {
+            let address = pool.server.address;
+            while let Some(gone) = old.next_if(|old| old.server.address < address) {
+                self.drop_pool(gone);
+            }
+            let before = old.next_if(|old| old.server.address == address);
+            let changes = pool.backends.changes_from(before.map_or(&none, |old| &old.backends));
+            if changes.is_empty() && before.is_some_and(|old| old.server == pool.server) {
+                continue;
+            }
+            self.count_hairpins(&changes);
+            let slot = self.pools.entry(address).or_default();
+            slot.needs += u32::from(before.is_none());
+            slot.wanted = Some(pool.clone());
+            self.touched.insert(Key::Pool(address));
+        }
+        for gone in old {
+            self.drop_pool(gone);
+        }
+    }
+
+    fn drop_pool(&mut self, pool: &Pool) {
+        let address = pool.server.address;
+        let removed: Vec<_> = pool.backends.iter().copied().map(BackendChange::Removed).collect();
+        self.count_hairpins(&removed);
+        let slot = self.pools.entry(address).or_default();
+        slot.needs = slot.needs.saturating_sub(1);
+        if slot.needs == 0 {
+            slot.wanted = None;
+            self.touched.insert(Key::Pool(address));
+        }
+    }
+
+    fn count_hairpins(&mut self, changes: &[BackendChange]) {
+        for change in changes {
+            let (old, new) = match change {
+                BackendChange::Added(new) => (None, Some(new)),
+                BackendChange::Changed { old, new } => (Some(old), Some(new)),
+                BackendChange::Removed(old) => (Some(old), None),
+            };
+            if let Some(new) = new.filter(|backend| backend.local) {
+                self.need(Element::Hairpin(new.address));
+            }
+            if let Some(old) = old.filter(|backend| backend.local) {
+                self.need_no_more(Element::Hairpin(old.address));
+            }
+        }
+    }
+
+    fn touch_all(&mut self) {
+        let ground = [Key::Tables, Key::Device];
+        self.touched.extend(ground.into_iter().chain(Family::BOTH.map(Key::Rule)));
+        self.touched.extend(self.elements.keys().copied().map(Key::Element));
+        self.touched.extend(self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table)));
+        self.touched.extend(self.pools.keys().copied().map(Key::Pool));
+    }
+
+    fn is_needed(&self, key: &Key) -> bool {
+        match key {
+            Key::Tables | Key::Device | Key::Rule(_) => true,
+            Key::Element(element) => self.elements.get(element).is_some_and(|slot| slot.needs > 0),
+            Key::Route(prefix, table) => {
+                self.routes.get(&(*prefix, *table)).is_some_and(|slot| slot.needs > 0)
+            }
+            Key::Pool(address) => self.pools.get(address).is_some_and(|slot| slot.wanted.is_some()),
+        }
+    }
+
+    /// Appends the operations that a key needs; forgets the key if it is neither needed nor held.
+    fn steps(&mut self, key: Key, steps: &mut Vec<(Key, Operation)>) {
+        let mut step = |operation: Operation| steps.push((key, operation));
+        match key {
+            Key::Tables if !self.tables => step(FilterOperation::CreateTables.into()),
+            Key::Device if !self.device => step(RouteOperation::CreateDevice.into()),
+            Key::Rule(family) if !self.rules.contains(&family) => {
+                step(RouteOperation::AddRule(family).into());
+            }
+            Key::Tables | Key::Device | Key::Rule(_) => {}
+            Key::Element(element) => {
+                let Some(slot) = self.elements.get(&element) else { return };
+                match (slot.needs > 0, slot.held) {
+                    (true, false) => step(FilterOperation::Add(element).into()),
+                    (false, true) => step(FilterOperation::Delete(element).into()),
+                    (false, false) => {
+                        self.elements.remove(&element);
+                    }
+                    (true, true) => {}
+                }
+            }
+            Key::Route(prefix, table) => {
+                let Some(slot) = self.routes.get(&(prefix, table)) else { return };
+                match (slot.wanted, slot.held) {
+                    (Some(wanted), held) if held != Some(wanted) => {
+                        step(RouteOperation::Add(wanted).into());
+                    }
+                    (None, Some(held)) => step(RouteOperation::Delete(held).into()),
+                    (None, None) => {
+                        self.routes.remove(&(prefix, table));
+                    }
+                    (Some(_), _) => {}
+                }
+            }
+            Key::Pool(address) => {
+                let Some(slot) = self.pools.get(&address) else { return };
+                if slot.wanted.is_none() && slot.held.is_none() {
+                    self.pools.remove(&address);
+                } else {
+                    let before = steps.len();
+                    pool_steps(address, slot, |operation| steps.push((key, operation)));
+                    if steps.len() == before {
+                        // Equal, but perhaps not the same chunks: share them.
+                        self.confirm_pool(address);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes that an operation has taken place.
+    fn confirm(&mut self, key: Key, operation: Operation) {
+        match (key, operation) {
+            (Key::Tables, _) => self.tables = true,
+            (Key::Device, _) => self.device = true,
+            (Key::Rule(family), _) => {
+                self.rules.insert(family);
+            }
+            (Key::Element(element), operation) => {
+                let added = matches!(operation, Operation::Filter(FilterOperation::Add(_)));
+                let slot = self.elements.entry(element).or_default();
+                slot.held = added;
+                if slot.needs == 0 && !slot.held {
+                    self.elements.remove(&element);
+                }
+            }
+            (Key::Route(prefix, table), operation) => {
+                let slot = self.routes.entry((prefix, table)).or_default();
+                slot.held = match operation {
+                    Operation::Route(RouteOperation::Add(route)) => Some(route),
+                    _ => None,
+                };
+                if slot.needs == 0 && slot.held.is_none() {
+                    self.routes.remove(&(prefix, table));
+                }
+            }
+            (Key::Pool(address), _) => self.confirm_pool(address),
+        }
+    }
+
+    /// Notes that a pool is held as it is wanted.
+    fn confirm_pool(&mut self, address: VirtualAddress) {
+        let slot = self.pools.entry(address).or_default();
+        slot.held.clone_from(&slot.wanted);
+        if slot.held.is_none() {
+            self.pools.remove(&address);
+        }
+    }
+}
+
+fn pool_steps(address: VirtualAddress, slot: &PoolSlot, mut step: impl FnMut(Operation)) {
+    let Some(wanted) = &slot.wanted else {
+        return step(ServerOperation::Delete(address).into());
+    };
+    match &slot.held {
+        None => step(ServerOperation::Add(wanted.server).into()),
+        Some(held) if held.server != wanted.server => {
+            step(ServerOperation::Set(wanted.server).into());
+        }
+        Some(_) => {}
+    }
+    let none = Default::default();
+    let held = slot.held.as_ref().map_or(&none, |held| &held.backends);
+    for change in wanted.backends.changes_from(held) {
+        match change {
+            BackendChange::Added(new) => step(ServerOperation::AddReal(address, new).into()),
+            // The kernel does not know which real servers are local.
+            BackendChange::Changed { old, new } if old.weight != new.weight => {
+                step(ServerOperation::SetReal(address, new).into());
+            }
+            BackendChange::Changed { .. } => {}
+            BackendChange::Removed(old) => step(ServerOperation::DeleteReal(address, old).into()),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! From what the kernel holds and what it should hold to ordered operations.
+
+pub mod elements;
+mod ledger;
+mod operation;
+mod removal;
+mod stage;
+
+pub use ledger::{Key, Ledger, Plan, Setback};
+pub use operation::{
+    Effect, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
+    ServerOperation,
+};
+pub use removal::{is_named, removal};
+pub use stage::Stage;

@@ -1,0 +1,299 @@
+//! Operations on the kernel, and what the kernel answered.
+//!
+//! Each operation prints as the command line that would do the same: `ipvsadm`, `nft` or `ip`.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::model::{
+    Backend, Element, Family, NAME, Pool, Protocol, ROUTE_TABLE, RULE_PRIORITY, Route,
+    VirtualAddress, VirtualServer,
+};
+
+/// One change to what the kernel holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// To our nf_tables tables.
+    Filter(FilterOperation),
+    /// To IPVS.
+    Server(ServerOperation),
+    /// To our device, rules and routes.
+    Route(RouteOperation),
+}
+
+/// A change to our nf_tables tables. Consecutive ones go into one transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FilterOperation {
+    /// Creates the tables with their chains, sets and rules, or brings older ones up to date
+    /// without touching the sets that stay.
+    CreateTables,
+    /// Removes the tables.
+    DeleteTables,
+    /// Adds an element.
+    Add(Element),
+    /// Removes an element.
+    Delete(Element),
+}
+
+/// A change to IPVS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerOperation {
+    /// Adds a virtual server.
+    Add(VirtualServer),
+    /// Changes scheduler, flags or affinity of a virtual server.
+    Set(VirtualServer),
+    /// Removes a virtual server with its real servers.
+    Delete(VirtualAddress),
+    /// Adds a real server.
+    AddReal(VirtualAddress, Backend),
+    /// Changes the weight of a real server.
+    SetReal(VirtualAddress, Backend),
+    /// Removes a real server.
+    DeleteReal(VirtualAddress, Backend),
+}
+
+/// A change to our device, policy rules and routes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RouteOperation {
+    /// Creates our dummy device and takes it up.
+    CreateDevice,
+    /// Removes the device, and with it all routes on it.
+    DeleteDevice,
+    /// Adds the rule that leads to our table.
+    AddRule(Family),
+    /// Removes the rule.
+    DeleteRule(Family),
+    /// Adds a route, or replaces the one of the same prefix and table.
+    Add(Route),
+    /// Removes a route.
+    Delete(Route),
+}
+
+/// Whether an operation adds, changes or removes; the sign before its line in `plan`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// `+`
+    Adds,
+    /// `~`
+    Changes,
+    /// `-`
+    Removes,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Adds => "+",
+            Self::Changes => "~",
+            Self::Removes => "-",
+        })
+    }
+}
+
+impl Operation {
+    /// Whether it adds, changes or removes.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self {
+            Self::Filter(FilterOperation::CreateTables | FilterOperation::Add(_))
+            | Self::Server(ServerOperation::Add(_) | ServerOperation::AddReal(..))
+            | Self::Route(
+                RouteOperation::CreateDevice | RouteOperation::AddRule(_) | RouteOperation::Add(_),
+            ) => Effect::Adds,
+            Self::Server(ServerOperation::Set(_) | ServerOperation::SetReal(..)) => Effect::Changes,
+            Self::Filter(FilterOperation::DeleteTables | FilterOperation::Delete(_))
+            | Self::Server(ServerOperation::Delete(_) | ServerOperation::DeleteReal(..))
+            | Self::Route(
+                RouteOperation::DeleteDevice
+                | RouteOperation::DeleteRule(_)
+                | RouteOperation::Delete(_),
+            ) => Effect::Removes,
+        }
+    }
+}
+
+impl Operation {
+    /// The operation on our nf_tables tables, if it is one.
+    #[must_use]
+    pub fn as_filter(&self) -> Option<FilterOperation> {
+        if let Self::Filter(operation) = self { Some(*operation) } else { None }
+    }
+
+    /// The operation on IPVS, if it is one.
+    #[must_use]
+    pub fn as_server(&self) -> Option<ServerOperation> {
+        if let Self::Server(operation) = self { Some(*operation) } else { None }
+    }
+
+    /// The operation on device, rules and routes, if it is one.
+    #[must_use]
+    pub fn as_route(&self) -> Option<RouteOperation> {
+        if let Self::Route(operation) = self { Some(*operation) } else { None }
+    }
+}
+
+impl From<FilterOperation> for Operation {
+    fn from(operation: FilterOperation) -> Self {
+        Self::Filter(operation)
+    }
+}
+
+impl From<ServerOperation> for Operation {
+    fn from(operation: ServerOperation) -> Self {
+        Self::Server(operation)
+    }
+}
+
+impl From<RouteOperation> for Operation {
+    fn from(operation: RouteOperation) -> Self {
+        Self::Route(operation)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filter(operation) => operation.fmt(f),
+            Self::Server(operation) => operation.fmt(f),
+            Self::Route(operation) => operation.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for FilterOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let element = |f: &mut fmt::Formatter<'_>, verb: &str, element: &Element| {
+            let suffix = match element.family() {
+                Family::V4 => 4,
+                Family::V6 => 6,
+            };
+            write!(f, "nft {verb} element inet {NAME} {}{suffix} {{ {element} }}", element.set())
+        };
+        match self {
+            Self::CreateTables => write!(f, "nft add table inet {NAME}"),
+            Self::DeleteTables => write!(f, "nft delete table inet {NAME}"),
+            Self::Add(added) => element(f, "add", added),
+            Self::Delete(deleted) => element(f, "delete", deleted),
+        }
+    }
+}
+
+/// `-t ADDR:PORT`, `-u …` or `--sctp-service …`, as `ipvsadm` takes it.
+struct ServiceArgument(VirtualAddress);
+
+impl fmt::Display for ServiceArgument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let option = match self.0.protocol {
+            Protocol::Tcp => "-t",
+            Protocol::Udp => "-u",
+            Protocol::Sctp => "--sctp-service",
+        };
+        write!(f, "{option} {}", SocketAddr::new(self.0.ip, self.0.port))
+    }
+}
+
+impl fmt::Display for ServerOperation {
+    /// The line that `ipvsadm` reads; for what adds, exactly the one that `ipvsadm -Sn` prints.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = |f: &mut fmt::Formatter<'_>, verb: &str, server: &VirtualServer| {
+            write!(f, "{verb} {} -s {}", ServiceArgument(server.address), server.scheduler)?;
+            if let Some(seconds) = server.affinity_seconds {
+                write!(f, " -p {seconds}")?;
+            }
+            if server.flags & VirtualServer::FLAG_SCHED_2 != 0 {
+                f.write_str(" -b mh-port")?;
+            }
+            Ok(())
+        };
+        let real =
+            |f: &mut fmt::Formatter<'_>, verb, address: &VirtualAddress, backend: &Backend| {
+                let socket = SocketAddr::new(backend.address, backend.port);
+                write!(f, "{verb} {} -r {socket}", ServiceArgument(*address))
+            };
+        match self {
+            Self::Add(added) => server(f, "-A", added),
+            Self::Set(changed) => server(f, "-E", changed),
+            Self::Delete(address) => write!(f, "-D {}", ServiceArgument(*address)),
+            Self::AddReal(address, backend) => {
+                real(f, "-a", address, backend)?;
+                write!(f, " -m -w {}", backend.weight)
+            }
+            Self::SetReal(address, backend) => {
+                real(f, "-e", address, backend)?;
+                write!(f, " -m -w {}", backend.weight)
+            }
+            Self::DeleteReal(address, backend) => real(f, "-d", address, backend),
+        }
+    }
+}
+
+impl fmt::Display for RouteOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = |family: Family| match family {
+            Family::V4 => "-4",
+            Family::V6 => "-6",
+        };
+        let rule = |f: &mut fmt::Formatter<'_>, verb: &str, family: Family| {
+            let version = version(family);
+            write!(
+                f,
+                "ip {version} rule {verb} not iif lo lookup {ROUTE_TABLE} pref {RULE_PRIORITY}"
+            )
+        };
+        match self {
+            Self::CreateDevice => write!(f, "ip link add {NAME} type dummy"),
+            Self::DeleteDevice => write!(f, "ip link delete {NAME}"),
+            Self::AddRule(family) => rule(f, "add", *family),
+            Self::DeleteRule(family) => rule(f, "delete", *family),
+            Self::Add(route) => write!(f, "ip {} route replace {route}", version(route.family())),
+            Self::Delete(route) => write!(f, "ip {} route delete {route}", version(route.family())),
+        }
+    }
+}
+
+/// What the kernel was found to hold. It may name more than is ours in `pools`; everything else
+/// is ours by its table, device or protocol number.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Observed {
+    /// Whether our tables are there with exactly the rules that this version writes.
+    pub tables: bool,
+    /// Elements of their sets and maps.
+    pub elements: Vec<Element>,
+    /// Whether our device is there and up.
+    pub device: bool,
+    /// Families whose rule is there.
+    pub rules: Vec<Family>,
+    /// Routes on our device.
+    pub routes: Vec<Route>,
+    /// Virtual servers with masquerading real servers, ours and others'.
+    pub pools: Vec<Pool>,
+}
+
+/// What a failed operation means for the plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailureKind {
+    /// The kernel does not hold what it was thought to hold: read it back (ESRCH, ENOENT, EEXIST).
+    Drift,
+    /// It is not known whether the operation took place (lost acknowledgement, ENOBUFS).
+    Unknown,
+    /// The kernel refused; the same operation may succeed later (ENOMEM, a missing module).
+    Refused,
+}
+
+/// An operation that failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// What it means for the plan.
+    pub kind: FailureKind,
+    /// What went wrong and what to do about it.
+    pub message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The outcome of one operation.
+pub type Outcome = Result<(), Failure>;

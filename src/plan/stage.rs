@@ -1,0 +1,137 @@
+//! The order across tables, which makes every prefix of a plan safe: what protects and
+//! masquerades comes before what attracts traffic, and what attracts goes before what serves.
+
+use rustc_hash::FxHashSet;
+
+use super::{FilterOperation, Operation, RouteOperation, ServerOperation};
+use crate::model::{Element, RouteTable, VirtualAddress};
+
+/// When an operation's turn is. Operations of one stage and table go to the kernel together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stage {
+    /// Rules, and what filters and masquerades.
+    Protect,
+    /// Our device and rules, which routes need.
+    Ground,
+    /// Virtual servers, then real servers.
+    Serve,
+    /// Routes to ClusterIPs and their images, which short-circuits lead to.
+    Attract,
+    /// Short-circuits, and drops for those who have none.
+    Shortcut,
+    /// Routes to load balancer and external IPs, whose insiders take short-circuits.
+    Admit,
+    /// Routes that are no longer wanted.
+    Repel,
+    /// Real servers to drain, then real servers and virtual servers that are no longer wanted.
+    /// Adding first leaves no pool without a server, and keeps the kernel from searching its trash
+    /// of removed real servers for each one added.
+    Retire,
+    /// What filtered and masqueraded for them.
+    Expose,
+}
+
+impl Stage {
+    /// The stage of an operation.
+    #[must_use]
+    pub fn of(operation: &Operation) -> Self {
+        match operation {
+            Operation::Filter(FilterOperation::CreateTables) => Self::Protect,
+            Operation::Filter(FilterOperation::DeleteTables) => Self::Expose,
+            // All in one transaction: a map key may get a new value, and whoever is led elsewhere
+            // is not to be dropped before or after.
+            Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element))
+                if leads(element) =>
+            {
+                Self::Shortcut
+            }
+            Operation::Filter(FilterOperation::Add(_)) => Self::Protect,
+            Operation::Filter(FilterOperation::Delete(_)) => Self::Expose,
+            Operation::Route(RouteOperation::CreateDevice | RouteOperation::AddRule(_)) => {
+                Self::Ground
+            }
+            Operation::Route(RouteOperation::Add(route)) => match route.table {
+                RouteTable::Local => Self::Attract,
+                RouteTable::Own => Self::Admit,
+            },
+            Operation::Route(
+                RouteOperation::Delete(_)
+                | RouteOperation::DeleteRule(_)
+                | RouteOperation::DeleteDevice,
+            ) => Self::Repel,
+            Operation::Server(ServerOperation::Delete(_) | ServerOperation::DeleteReal(..)) => {
+                Self::Retire
+            }
+            Operation::Server(ServerOperation::SetReal(_, backend)) if backend.is_draining() => {
+                Self::Retire
+            }
+            Operation::Server(_) => Self::Serve,
+        }
+    }
+
+    /// The stage of an operation among all those of a plan: what stands where something new is to
+    /// stand goes in the transaction that brings it.
+    pub(super) fn among(operation: &Operation, taken: &FxHashSet<Place>) -> Self {
+        match operation {
+            Operation::Filter(FilterOperation::Delete(element))
+                if Place::of(element).is_some_and(|place| taken.contains(&place)) =>
+            {
+                Self::of(&FilterOperation::Add(*element).into())
+            }
+            _ => Self::of(operation),
+        }
+    }
+
+    /// The order within a stage, where there is one.
+    #[must_use]
+    pub fn rank(operation: &Operation) -> u8 {
+        match operation {
+            Operation::Filter(FilterOperation::CreateTables)
+            | Operation::Route(RouteOperation::CreateDevice) => 0,
+            Operation::Filter(FilterOperation::Delete(_)) => 1,
+            Operation::Filter(FilterOperation::Add(_)) => 2,
+            Operation::Server(ServerOperation::DeleteReal(..)) => 2,
+            Operation::Server(ServerOperation::Delete(_)) => 3,
+            // Virtual servers and their real servers stay together: one failing virtual server
+            // is then followed by its own real servers only.
+            _ => 1,
+        }
+    }
+}
+
+fn leads(element: &Element) -> bool {
+    matches!(element, Element::PodShortcut(..) | Element::NodeShortcut(..) | Element::Dropped(_))
+}
+
+/// Where elements cannot stand beside each other: the ranges of a set, or of one front end in it,
+/// must not overlap, and a map key has one value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Place {
+    set: &'static str,
+    frontend: Option<VirtualAddress>,
+}
+
+impl Place {
+    /// The place of an element, if it does not go with all others.
+    pub(super) fn of(element: &Element) -> Option<Self> {
+        let frontend = match element {
+            Element::Allowed(address, _)
+            | Element::PodShortcut(address, ..)
+            | Element::NodeShortcut(address, ..) => Some(*address),
+            Element::ServiceRange(_)
+            | Element::ImageRange(_)
+            | Element::Pods(_)
+            | Element::LocalPods(_) => None,
+            _ => return None,
+        };
+        Some(Self { set: element.set(), frontend })
+    }
+
+    /// The place that an operation adds to, if any.
+    pub(super) fn taken_by(operation: &Operation) -> Option<Self> {
+        match operation {
+            Operation::Filter(FilterOperation::Add(element)) => Self::of(element),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Follows one resource: a complete list, then what changes, for ever.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use kube::Client;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use super::Patience;
+use super::answer::{Answer, Failure};
+use super::backoff::{Backoff, jittered};
+use super::decode::{Line, Parsed, line};
+use super::gather::Judge;
+use super::list::{Collection, Freshness, Listed};
+use super::resource::Resource;
+use crate::model::Event;
+
+/// Nobody listens any more.
+pub(super) struct Unheard;
+
+/// How a watch that was going on came to an end.
+enum End {
+    /// In order: goes on from where it was.
+    Closed,
+    /// Nothing came for long, not even a bookmark.
+    Silent,
+    /// The version to go on from is too old: only a new list helps.
+    Expired,
+    /// Anything else.
+    Failed(Failure),
+}
+
+/// Follows one resource.
+pub(super) struct Follower<'a, R, D> {
+    resource: &'a R,
+    client: &'a Client,
+    patience: &'a Patience,
+    deliver: D,
+    judge: Judge,
+    backoff: Backoff,
+    /// Whether the server may know lists that come as a watch.
+    streams: bool,
+    has_listed: bool,
+    /// The failure told last, until something works again.
+    trouble: Option<Failure>,
+}
+
+impl<'a, R: Resource, D: Fn(Event) -> bool> Follower<'a, R, D> {
+    pub(super) fn new(
+        resource: &'a R,
+        client: &'a Client,
+        patience: &'a Patience,
+        deliver: D,
+    ) -> Self {
+        Self {
+            resource,
+            client,
+            patience,
+            deliver,
+            judge: Judge::default(),
+            backoff: Backoff::new(patience.first_wait, patience.longest_wait),
+            streams: true,
+            has_listed: false,
+            trouble: None,
+        }
+    }
+
+    /// Returns when nobody listens any more.
+    pub(super) async fn run(mut self) -> Unheard {
+        let mut freshness = Freshness::Any;
+        let mut told_absent = false;
+        loop {
+            match self.list(&freshness).await {
+                Ok((values, listed)) => {
+                    self.works();
+                    self.has_listed = true;
+                    if !(self.deliver)(R::replace(values)) {
+                        return Unheard;
+                    }
+                    match self.watch(listed).await {
+                        ControlFlow::Break(unheard) => return unheard,
+                        ControlFlow::Continue(version) => {
+                            freshness = Freshness::NotOlderThan(version);
+                            sleep(self.backoff.next()).await;
+                        }
+                    }
+                }
+                Err(failure) if R::IS_OPTIONAL && !self.has_listed && failure.is_absent() => {
+                    if !told_absent {
+                        told_absent = true;
+                        info!("{} objects are left out: {failure}", R::KIND);
+                        if !(self.deliver)(R::replace(Vec::new())) {
+                            return Unheard;
+                        }
+                    }
+                    sleep(jittered(self.patience.absent_wait)).await;
+                }
+                Err(failure) => {
+                    if failure.is_gone() || failure.is_ahead() {
+                        freshness = Freshness::Latest;
+                    }
+                    self.fails(failure);
+                    sleep(self.backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    /// Gets the complete list. What came of one that broke off is dropped.
+    async fn list(&mut self, freshness: &Freshness) -> Result<(Vec<R::Value>, Listed), Failure> {
+        let collection = Collection::new(self.client, self.resource, self.patience);
+        if self.streams {
+            let mut found = self.judge.list();
+            if let Some(listed) = collection.stream(freshness, &mut found).await? {
+                return Ok((found.finish(), listed));
+            }
+            debug!("{}: the API server streams no lists", R::KIND);
+            self.streams = false;
+        }
+        let mut found = self.judge.list();
+        let listed = collection.list(freshness, &mut found).await?;
+        Ok((found.finish(), listed))
+    }
+
+    /// Watches, one connection after the other, until a new list is needed: one that is not older
+    /// than the version returned.
+    async fn watch(&mut self, listed: Listed) -> ControlFlow<Unheard, String> {
+        let Listed { mut version, mut watch } = listed;
+        // How often nothing came of it: a line is never understood, or nothing is said to a version
+        // that the server will never reach again. Then only a list goes on.
+        let mut in_vain = 0;
+        loop {
+            let (began, from) = (Instant::now(), version.clone());
+            let end = match self.hear(watch.take(), &mut version).await {
+                ControlFlow::Break(unheard) => return ControlFlow::Break(unheard),
+                ControlFlow::Continue(end) => end,
+            };
+            in_vain = match end {
+                End::Silent | End::Failed(Failure::Malformed(_)) if version == from => in_vain + 1,
+                _ => 0,
+            };
+            // A server, or something before it, may take watches only to end them at once.
+            let worked = version != from || began.elapsed() >= self.patience.first_wait;
+            match end {
+                End::Expired => return ControlFlow::Continue(version),
+                End::Closed | End::Silent if worked => self.works(),
+                End::Closed | End::Silent => sleep(self.backoff.next()).await,
+                End::Failed(failure) => {
+                    if worked {
+                        self.works();
+                    }
+                    self.fails(failure);
+                    sleep(self.backoff.next()).await;
+                }
+            }
+            if in_vain > 1 {
+                return ControlFlow::Continue(version);
+            }
+        }
+    }
+
+    /// Hears one connection out.
+    async fn hear(
+        &mut self,
+        watch: Option<Answer>,
+        version: &mut String,
+    ) -> ControlFlow<Unheard, End> {
+        let mut watch = match watch {
+            Some(watch) => watch,
+            None => {
+                let collection = Collection::new(self.client, self.resource, self.patience);
+                match collection.watch(version).await {
+                    Ok(watch) => watch,
+                    Err(failure) if failure.is_gone() => {
+                        return ControlFlow::Continue(End::Expired);
+                    }
+                    Err(failure) => return ControlFlow::Continue(End::Failed(failure)),
+                }
+            }
+        };
+        loop {
+            let next = match watch.line().await {
+                Ok(Some(text)) => line::<R>(text),
+                Ok(None) => return ControlFlow::Continue(End::Closed),
+                Err(failure) => Err(failure),
+            };
+            let seen = match next {
+                Ok(Line::Changed(parsed)) => {
+                    let seen = parsed.metadata::<R>().resource_version.clone();
+                    if !self.change(parsed) {
+                        return ControlFlow::Break(Unheard);
+                    }
+                    seen
+                }
+                Ok(Line::Deleted(metadata)) => {
+                    self.judge.forget(&metadata);
+                    if !(self.deliver)(R::delete(&metadata)) {
+                        return ControlFlow::Break(Unheard);
+                    }
+                    metadata.resource_version
+                }
+                Ok(Line::Bookmark { version, .. }) => Some(version),
+                Ok(Line::Error(failure)) | Err(failure) => {
+                    return ControlFlow::Continue(End::of(failure));
+                }
+            };
+            if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+                *version = seen;
+            }
+        }
+    }
+
+    /// Tells of an object that is new or has changed. Says whether anybody listens.
+    fn change(&mut self, parsed: Parsed<R::Object>) -> bool {
+        let metadata = parsed.metadata::<R>().clone();
+        match self.judge.value::<R>(parsed) {
+            Some(value) => (self.deliver)(R::apply(value)),
+            None if metadata.name.is_empty() => true,
+            None => (self.deliver)(R::delete(&metadata)),
+        }
+    }
+
+    fn works(&mut self) {
+        self.backoff.reset();
+        if self.trouble.take().is_some() {
+            info!("{} objects are followed again", R::KIND);
+        }
+    }
+
+    fn fails(&mut self, failure: Failure) {
+        if self.trouble.as_ref() == Some(&failure) {
+            debug!("{}: {failure}", R::KIND);
+        } else {
+            warn!("cannot follow {} objects: {failure}; will be tried again", R::KIND);
+            self.trouble = Some(failure);
+        }
+    }
+}
+
+impl End {
+    fn of(failure: Failure) -> Self {
+        match failure {
+            failure if failure.is_gone() => Self::Expired,
+            Failure::Silent(_) => Self::Silent,
+            failure => Self::Failed(failure),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! From objects as they came to values of the model.
+
+use std::collections::BTreeMap;
+
+use super::complaints::Complaints;
+use super::decode::Parsed;
+use super::resource::Resource;
+use crate::model::Interner;
+use crate::source::wire::{Meta, Rejection};
+
+/// Turns objects into values, and tells what of them cannot be used.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    names: Interner,
+    complaints: Complaints,
+}
+
+impl Judge {
+    /// The object's value, if it has one for us.
+    pub(super) fn value<R: Resource>(&mut self, parsed: Parsed<R::Object>) -> Option<R::Value> {
+        let object = name(parsed.metadata::<R>());
+        let (value, rejections) = match parsed {
+            Parsed::Object(found) if R::metadata(&found).name.is_empty() => {
+                let reason = "an object without a name: ignored".to_owned();
+                let field = "metadata.name".to_owned();
+                (None, vec![Rejection { object: R::KIND.to_owned(), field, reason }])
+            }
+            Parsed::Object(found) => R::convert(&found, &mut self.names),
+            Parsed::Odd(_, rejections) => (None, rejections),
+        };
+        self.complaints.update(&object, rejections);
+        value
+    }
+
+    /// The object is gone.
+    pub(super) fn forget(&mut self, metadata: &Meta) {
+        self.complaints.forget(&name(metadata));
+    }
+
+    /// Begins a complete list.
+    pub(super) fn list<R: Resource>(&mut self) -> Gathering<'_, R> {
+        self.complaints.begin_list();
+        Gathering { judge: self, values: BTreeMap::new() }
+    }
+}
+
+/// A list that is being read. A list that comes as a watch may mention an object again, and may
+/// take it back.
+pub(super) struct Gathering<'a, R: Resource> {
+    judge: &'a mut Judge,
+    values: BTreeMap<String, R::Value>,
+}
+
+impl<R: Resource> Gathering<'_, R> {
+    /// The list has this object.
+    pub(super) fn add(&mut self, parsed: Parsed<R::Object>) {
+        let object = name(parsed.metadata::<R>());
+        match self.judge.value::<R>(parsed) {
+            Some(value) => self.values.insert(object, value),
+            None => self.values.remove(&object),
+        };
+    }
+
+    /// The list has that object no more.
+    pub(super) fn remove(&mut self, metadata: &Meta) {
+        self.judge.forget(metadata);
+        self.values.remove(&name(metadata));
+    }
+
+    /// The list is complete.
+    pub(super) fn finish(self) -> Vec<R::Value> {
+        self.judge.complaints.end_list();
+        self.values.into_values().collect()
+    }
+}
+
+fn name(metadata: &Meta) -> String {
+    format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name)
+}

@@ -1,0 +1,149 @@
+//! Complete lists.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::core::Request;
+use kube::core::params::{ListParams, VersionMatch, WatchParams};
+
+use super::Patience;
+use super::answer::{Answer, Failure};
+use super::backoff::jittered;
+use super::decode::{Line, line, page};
+use super::gather::Gathering;
+use super::resource::Resource;
+
+/// Objects per page of a list that the server must read from its store.
+const PAGE: u32 = 500;
+
+/// How old a list may be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Freshness {
+    /// Whatever the server has at hand. Costs it nothing: its cache answers.
+    Any,
+    /// Not older than what was seen last: another server may lag behind.
+    NotOlderThan(String),
+    /// The latest, whatever was seen before.
+    Latest,
+}
+
+impl Freshness {
+    /// The resource version to ask for.
+    fn version(&self) -> &str {
+        match self {
+            Self::Any => "0",
+            Self::NotOlderThan(version) => version,
+            Self::Latest => "",
+        }
+    }
+}
+
+/// A complete list.
+pub(super) struct Listed {
+    /// What a watch goes on from.
+    pub(super) version: String,
+    /// The watch that the list came with, if it did.
+    pub(super) watch: Option<Answer>,
+}
+
+/// Where lists and watches of a resource are asked for.
+pub(super) struct Collection<'a, R> {
+    client: &'a Client,
+    resource: &'a R,
+    patience: &'a Patience,
+}
+
+impl<'a, R: Resource> Collection<'a, R> {
+    pub(super) fn new(client: &'a Client, resource: &'a R, patience: &'a Patience) -> Self {
+        Self { client, resource, patience }
+    }
+
+    /// Lists by a watch that begins with everything there is: neither side ever holds the list as
+    /// one text (KEP-3157). `None` if the server does not know such lists.
+    pub(super) async fn stream(
+        &self,
+        freshness: &Freshness,
+        found: &mut Gathering<'_, R>,
+    ) -> Result<Option<Listed>, Failure> {
+        let limit = self.patience.silence_in_list;
+        let mut watch = match self.open(freshness.version(), true, limit).await {
+            Err(failure) if failure.is_misunderstood() => return Ok(None),
+            opened => opened?,
+        };
+        loop {
+            let next = match watch.line().await {
+                Ok(Some(text)) => line::<R>(text)?,
+                Ok(None) => return Err(Failure::Broken("the list ended early".to_owned())),
+                // A server that has never heard of such lists takes this for a plain watch: it
+                // goes on in silence, or with a bookmark that ends no list.
+                Err(Failure::Silent(_)) => return Ok(None),
+                Err(failure) => return Err(failure),
+            };
+            match next {
+                Line::Changed(object) => found.add(object),
+                Line::Deleted(metadata) => found.remove(&metadata),
+                Line::Bookmark { version, ends_list: true } => {
+                    let watch = Some(watch.with_silence_limit(self.patience.silence));
+                    return Ok(Some(Listed { version, watch }));
+                }
+                Line::Bookmark { ends_list: false, .. } => return Ok(None),
+                Line::Error(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Lists by asking for a list.
+    pub(super) async fn list(
+        &self,
+        freshness: &Freshness,
+        found: &mut Gathering<'_, R>,
+    ) -> Result<Listed, Failure> {
+        let is_latest = *freshness == Freshness::Latest;
+        let mut params = ListParams {
+            label_selector: self.resource.labels(),
+            field_selector: self.resource.fields(),
+            // With a limit, the server would pass over its cache.
+            limit: is_latest.then_some(PAGE),
+            resource_version: (!is_latest).then(|| freshness.version().to_owned()),
+            version_match: (!is_latest).then_some(VersionMatch::NotOlderThan),
+            ..ListParams::default()
+        };
+        loop {
+            let request = Request::new(R::PATH).list(&params).map_err(unsayable)?;
+            let answer = Answer::to(self.client, request, self.patience.silence).await?;
+            let page = page::<R>(&answer.whole().await?)?;
+            page.objects.into_iter().for_each(|object| found.add(object));
+            params.continue_token = page.next;
+            if params.continue_token.is_none() {
+                return Ok(Listed { version: page.version, watch: None });
+            }
+        }
+    }
+
+    /// Watches from a version on.
+    pub(super) async fn watch(&self, version: &str) -> Result<Answer, Failure> {
+        self.open(version, false, self.patience.silence).await
+    }
+
+    async fn open(
+        &self,
+        version: &str,
+        send_initial_events: bool,
+        silence_limit: Duration,
+    ) -> Result<Answer, Failure> {
+        let seconds = jittered(self.patience.longest_watch).as_secs().max(1);
+        let params = WatchParams {
+            label_selector: self.resource.labels(),
+            field_selector: self.resource.fields(),
+            timeout: u32::try_from(seconds).ok(),
+            bookmarks: true,
+            send_initial_events,
+        };
+        let request = Request::new(R::PATH).watch(&params, version).map_err(unsayable)?;
+        Answer::to(self.client, request, silence_limit).await
+    }
+}
+
+fn unsayable(error: kube::core::request::Error) -> Failure {
+    Failure::Broken(error.to_string())
+}

@@ -1,0 +1,87 @@
+//! Objects from the Kubernetes API: a list of each kind, then what changes of it.
+//!
+//! The client (TLS, credentials, kubeconfig) is `kube`'s. Lists and watches are our own, because
+//! `kube::runtime::watcher` cannot be kept from these: it opens a watch anew without a pause
+//! where a server ends it at once; it asks for ever for a version that is gone where the server
+//! says so at the start; it does not turn to plain lists where a server streams none; it takes
+//! the whole list for broken where one object is; and its lists may go back in time. Here
+//!
+//! - a list comes as a watch where the server knows how (KEP-3157), else from its cache;
+//! - a watch that ends, in whatever way, goes on from the last version seen, after a pause that
+//!   grows where nothing came of it;
+//! - a version that is gone leads to a new list, not older than what was seen;
+//! - a server that keeps silent for long is taken for lost, and asked anew;
+//! - an object out of shape is told of, once, and costs no other one.
+
+mod answer;
+mod backoff;
+mod client;
+mod complaints;
+mod decode;
+mod follow;
+mod gather;
+mod list;
+mod resource;
+
+use std::time::Duration;
+
+use kube::Client;
+
+use crate::model::{Event, Name};
+
+pub use client::{ClientError, Reach, connect};
+use follow::Follower;
+use resource::{OwnNode, ServiceCidrs, Services, Slices};
+
+/// How long things may take, and how long we wait before we ask again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// Wait after a first failure. Doubles with each further one; all waits are shortened at
+    /// random, by up to a half.
+    pub first_wait: Duration,
+    /// The longest wait.
+    pub longest_wait: Duration,
+    /// Wait before a resource that the server does not have is asked for again.
+    pub absent_wait: Duration,
+    /// The longest time that we ask a watch to last; a random part of up to a half is taken off.
+    pub longest_watch: Duration,
+    /// A server that says nothing for so long is lost. It says something once a minute: a
+    /// bookmark, if nothing else.
+    pub silence: Duration,
+    /// The same within a list that comes as a watch.
+    pub silence_in_list: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            first_wait: Duration::from_millis(300),
+            longest_wait: Duration::from_secs(30),
+            absent_wait: Duration::from_secs(600),
+            longest_watch: Duration::from_secs(600),
+            silence: Duration::from_secs(90),
+            silence_in_list: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Follows Services, EndpointSlices, ServiceCIDRs and the own Node. `deliver` gets the complete
+/// list of each kind first, single changes after, and a complete list again where changes may have
+/// been missed. Failures are retried for ever; ends when `deliver` says that nobody listens any
+/// more.
+pub async fn run(
+    client: Client,
+    node_name: &Name,
+    patience: Patience,
+    deliver: impl Fn(Event) -> bool,
+) {
+    let own_node = OwnNode(Name::clone(node_name));
+    let (client, patience, deliver) = (&client, &patience, &deliver);
+    // The first that finds nobody listening ends them all.
+    tokio::select! {
+        _ = Follower::new(&own_node, client, patience, deliver).run() => {}
+        _ = Follower::new(&ServiceCidrs, client, patience, deliver).run() => {}
+        _ = Follower::new(&Services, client, patience, deliver).run() => {}
+        _ = Follower::new(&Slices, client, patience, deliver).run() => {}
+    }
+}

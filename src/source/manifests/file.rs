@@ -1,0 +1,214 @@
+//! One file of manifests.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use super::ManifestError;
+use crate::model::{
+    EndpointSlice, Interner, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
+};
+use crate::source::wire::{NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject};
+
+/// The objects of a file, or of all files.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Objects {
+    pub(super) services: BTreeMap<ServiceKey, Service>,
+    pub(super) slices: BTreeMap<SliceKey, EndpointSlice>,
+    pub(super) nodes: BTreeMap<Name, Node>,
+    pub(super) service_cidrs: BTreeMap<Name, ServiceCidr>,
+}
+
+/// Reads the text of a file. Any number of documents; objects of other kinds are passed over.
+pub(super) fn parse(
+    path: &Path,
+    text: &str,
+    names: &mut Interner,
+) -> Result<(Objects, Vec<Rejection>), ManifestError> {
+    let mut reader = Reader { path, names, objects: Objects::default(), rejections: Vec::new() };
+    for (number, document) in documents(path, text)? {
+        reader.take(number, document)?;
+    }
+    Ok((reader.objects, reader.rejections))
+}
+
+/// The documents of a text with their numbers, from 1. Empty ones count, but are left out.
+fn documents(path: &Path, text: &str) -> Result<Vec<(usize, Value)>, ManifestError> {
+    let syntax = |document, reason| ManifestError::Syntax { path: path.into(), document, reason };
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let stream = serde_json::Deserializer::from_str(text).into_iter();
+        return (1..)
+            .zip(stream)
+            .map(|(number, value)| Ok((number, value.map_err(|e| syntax(number, e.to_string()))?)))
+            .collect();
+    }
+    // A file may hold a whole cluster: only what a small text can blow up is limited.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: usize::MAX,
+            max_events: usize::MAX,
+            max_nodes: usize::MAX,
+            max_total_scalar_bytes: usize::MAX,
+        },
+    };
+    let documents: Vec<Spanned<Value>> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| {
+            let line = error.location().map_or(1, |location| location.line());
+            // The message goes on with an excerpt of the file; one line says enough.
+            let message = error.to_string();
+            syntax(number_at(text, line), message.lines().next().unwrap_or_default().to_owned())
+        })?;
+    let numbered =
+        |document: Spanned<Value>| (number_at(text, document.referenced.line()), document.value);
+    Ok(documents.into_iter().map(numbered).collect())
+}
+
+/// The number of the document that a line of a YAML stream is in. Lines count from 1.
+fn number_at(text: &str, line: u64) -> usize {
+    let mut number = 0;
+    let before = text.lines().take(usize::try_from(line).unwrap_or(usize::MAX));
+    for line in before {
+        let is_blank = line.trim().is_empty() || line.starts_with(['#', '%']);
+        let is_marker = line == "---" || line.starts_with("--- ");
+        if is_marker || (number == 0 && !is_blank) {
+            number += 1;
+        }
+    }
+    number.max(1)
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    names: &'a mut Interner,
+    objects: Objects,
+    rejections: Vec<Rejection>,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, number: usize, document: Value) -> Result<(), ManifestError> {
+        let text = |field: &str| document.get(field).and_then(Value::as_str).map(str::to_owned);
+        let (Some(kind), Some(version)) = (text("kind"), text("apiVersion")) else {
+            let field = if text("kind").is_none() { "kind" } else { "apiVersion" };
+            let reason = "missing: every object needs one".to_owned();
+            return Err(self.broken(number, &document, field.to_owned(), reason));
+        };
+        let (group, _) = version.rsplit_once('/').unwrap_or_default();
+        match (group, kind.as_str()) {
+            ("", "Service") => {
+                let object: ServiceObject = self.object(number, document)?;
+                let (service, rejections) = object.convert(self.names);
+                self.rejections.extend(rejections);
+                let Some(service) = service else { return Ok(()) };
+                let key = service.key.clone();
+                self.note_twin(number, &kind, &key, self.objects.services.contains_key(&key));
+                self.objects.services.insert(key, service);
+            }
+            ("discovery.k8s.io", "EndpointSlice") => {
+                let mut object: SliceObject = self.object(number, document)?;
+                object.default_port_names();
+                let (slice, rejections) = object.convert(self.names);
+                self.rejections.extend(rejections);
+                let Some(slice) = slice else { return Ok(()) };
+                let key = slice.key.clone();
+                self.note_twin(number, &kind, &key, self.objects.slices.contains_key(&key));
+                self.objects.slices.insert(key, slice);
+            }
+            ("", "Node") => {
+                let object: NodeObject = self.object(number, document)?;
+                let (node, rejections) = object.convert(self.names);
+                self.rejections.extend(rejections);
+                let name = Name::clone(&node.name);
+                self.note_twin(number, &kind, &name, self.objects.nodes.contains_key(&name));
+                self.objects.nodes.insert(name, node);
+            }
+            ("networking.k8s.io", "ServiceCIDR") => {
+                let object: ServiceCidrObject = self.object(number, document)?;
+                let (cidr, rejections) = object.convert(self.names);
+                self.rejections.extend(rejections);
+                let name = Name::clone(&cidr.name);
+                self.note_twin(
+                    number,
+                    &kind,
+                    &name,
+                    self.objects.service_cidrs.contains_key(&name),
+                );
+                self.objects.service_cidrs.insert(name, cidr);
+            }
+            ("", "List")
+            | ("", "ServiceList" | "NodeList")
+            | ("discovery.k8s.io", "EndpointSliceList")
+            | ("networking.k8s.io", "ServiceCIDRList") => {
+                self.list(number, &version, kind.trim_end_matches("List"), document)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the items of a list. Those of a list of one kind need not repeat it.
+    fn list(
+        &mut self,
+        number: usize,
+        version: &str,
+        kind: &str,
+        mut list: Value,
+    ) -> Result<(), ManifestError> {
+        let items = match list.get_mut("items").map(Value::take) {
+            None | Some(Value::Null) => return Ok(()),
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                let reason = "not a list".to_owned();
+                return Err(self.broken(number, &list, "items".to_owned(), reason));
+            }
+        };
+        for mut item in items {
+            if let (Value::Object(fields), false) = (&mut item, kind.is_empty()) {
+                fields.entry("kind").or_insert_with(|| kind.into());
+                fields.entry("apiVersion").or_insert_with(|| version.into());
+            }
+            self.take(number, item)?;
+        }
+        Ok(())
+    }
+
+    fn note_twin(&mut self, number: usize, kind: &str, name: &dyn fmt::Display, is_twin: bool) {
+        if is_twin {
+            let object = format!("document {number} ({kind} {name})");
+            let reason = "a second object of that name in this file: it counts".to_owned();
+            self.rejections.push(Rejection { object, field: String::new(), reason });
+        }
+    }
+
+    fn object<T: DeserializeOwned>(
+        &self,
+        document: usize,
+        value: Value,
+    ) -> Result<T, ManifestError> {
+        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        if name.is_empty() {
+            let reason = "missing: every object needs one".to_owned();
+            return Err(self.broken(document, &value, "metadata.name".to_owned(), reason));
+        }
+        serde_path_to_error::deserialize(&value).map_err(|error| {
+            self.broken(document, &value, error.path().to_string(), error.inner().to_string())
+        })
+    }
+
+    fn broken(
+        &self,
+        document: usize,
+        object: &Value,
+        field: String,
+        reason: String,
+    ) -> ManifestError {
+        let text = |field| object.pointer(field).and_then(Value::as_str);
+        let object = [text("/kind"), text("/metadata/name")];
+        let object = object.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let object = if object.is_empty() { "no object".to_owned() } else { object };
+        ManifestError::Field { path: self.path.to_owned(), document, object, field, reason }
+    }
+}

@@ -1,0 +1,26 @@
+//! Kubernetes objects as they are written, reduced to what the model has, and their conversion.
+//!
+//! Parsing is lenient: addresses and numbers are taken as they come and judged in the conversion,
+//! so that one odd field costs neither its object's other fields nor any other object.
+
+mod address;
+mod meta;
+mod node;
+mod rejection;
+mod service;
+mod service_cidr;
+mod slice;
+
+pub use meta::Meta;
+pub use node::NodeObject;
+pub use rejection::{Rejection, Rejections};
+pub use service::ServiceObject;
+pub use service_cidr::ServiceCidrObject;
+pub use slice::SliceObject;
+
+/// Label that gives a Service to another proxy.
+pub const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+/// Label of a slice that names its Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Label of the slices of headless Services.
+pub const HEADLESS: &str = "service.kubernetes.io/headless";

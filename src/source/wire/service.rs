@@ -1,0 +1,298 @@
+//! Service objects.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::address::{port, range, usable_ip};
+use super::meta::or_default;
+use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
+use crate::model::{Family, Interner, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy};
+
+/// `sessionAffinityConfig.clientIP.timeoutSeconds` where it is not given.
+const DEFAULT_AFFINITY_SECONDS: i64 = 10_800;
+/// The longest affinity that the API allows: a day.
+const LONGEST_AFFINITY_SECONDS: i64 = 86_400;
+
+/// A Service, as far as it matters.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceObject {
+    /// `metadata`.
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Meta,
+    #[serde(deserialize_with = "or_default")]
+    spec: Spec,
+    #[serde(deserialize_with = "or_default")]
+    status: Status,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    r#type: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Option<Vec<String>>,
+    ports: Option<Vec<Port>>,
+    #[serde(rename = "externalIPs")]
+    external_ips: Option<Vec<String>>,
+    load_balancer_source_ranges: Option<Vec<String>>,
+    internal_traffic_policy: Option<String>,
+    external_traffic_policy: Option<String>,
+    session_affinity: Option<String>,
+    session_affinity_config: Option<AffinityConfig>,
+    health_check_node_port: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Port {
+    name: Option<String>,
+    protocol: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    port: i64,
+    node_port: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct AffinityConfig {
+    #[serde(rename = "clientIP")]
+    client_ip: Option<ClientIp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ClientIp {
+    timeout_seconds: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    load_balancer: Option<LoadBalancer>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct LoadBalancer {
+    ingress: Option<Vec<Ingress>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Ingress {
+    ip: Option<String>,
+    ip_mode: Option<String>,
+}
+
+impl ServiceObject {
+    /// `namespace/name`.
+    #[must_use]
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey::new(self.metadata.namespace(), &self.metadata.name)
+    }
+
+    /// The Service as the model has it, `None` where it is not ours to serve: another proxy's,
+    /// headless or `ExternalName`. Fields that cannot be used are left out and reported.
+    #[must_use]
+    pub fn convert(&self, names: &mut Interner) -> (Option<Service>, Vec<Rejection>) {
+        let meta = &self.metadata;
+        let mut rejections = Rejections::of("Service", meta.namespace(), &meta.name);
+        let service = self.service(names, &mut rejections);
+        (service, rejections.finish())
+    }
+
+    fn service(&self, names: &mut Interner, rejections: &mut Rejections) -> Option<Service> {
+        let spec = &self.spec;
+        let kind = spec.r#type.as_deref().unwrap_or("ClusterIP");
+        let listed = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
+        let headless = listed.into_iter().all(|ip| matches!(ip.as_str(), "" | "None"));
+        let others = self.metadata.label(SERVICE_PROXY_NAME).is_some();
+        if headless || others || kind == "ExternalName" {
+            return None;
+        }
+        let cluster_ips = self.cluster_ips(rejections);
+        if cluster_ips.is_empty() {
+            rejections.add("spec.clusterIPs", "no usable ClusterIP, so the Service is not served");
+            return None;
+        }
+        let external_ips = spec.external_ips.as_deref().unwrap_or_default();
+        let load_balancer_ips = self.load_balancer_ips();
+        let ports = self.ports(names, rejections);
+        let is_external = kind != "ClusterIP" || !external_ips.is_empty();
+        let external_policy = match spec.external_traffic_policy.as_deref() {
+            Some("Local") if is_external => TrafficPolicy::Local,
+            _ => TrafficPolicy::Cluster,
+        };
+        let internal_policy = match spec.internal_traffic_policy.as_deref() {
+            Some("Local") => TrafficPolicy::Local,
+            _ => TrafficPolicy::Cluster,
+        };
+        let checked = kind == "LoadBalancer" && external_policy == TrafficPolicy::Local;
+        let check = spec.health_check_node_port.filter(|number| checked && *number != 0);
+        Some(Service {
+            key: self.key(),
+            created: self.metadata.created(),
+            cluster_ips: cluster_ips.into(),
+            ports,
+            external_ips: usable_ips("spec.externalIPs", external_ips, rejections),
+            load_balancer_ips: usable_ips(
+                "status.loadBalancer.ingress",
+                &load_balancer_ips,
+                rejections,
+            ),
+            source_ranges: self.source_ranges(rejections),
+            internal_policy,
+            external_policy,
+            affinity_seconds: self.affinity_seconds(rejections),
+            health_check_node_port: check
+                .and_then(|number| accept("spec.healthCheckNodePort", port(number), rejections)),
+        })
+    }
+
+    /// At most one of each family, `clusterIP` first.
+    fn cluster_ips(&self, rejections: &mut Rejections) -> Vec<IpAddr> {
+        let spec = &self.spec;
+        let listed = spec.cluster_ips.as_deref().unwrap_or_default();
+        let single = spec.cluster_ip.as_ref().filter(|_| listed.is_empty());
+        let mut ips: Vec<IpAddr> = Vec::new();
+        for (index, text) in single.into_iter().chain(listed).enumerate() {
+            let field = format!("spec.clusterIPs[{index}]");
+            let Some(ip) = accept(&field, usable_ip(text), rejections) else { continue };
+            if ips.iter().any(|known| Family::of(*known) == Family::of(ip)) {
+                rejections.add(field, format!("{ip} is a second ClusterIP of its family: ignored"));
+            } else {
+                ips.push(ip);
+            }
+        }
+        ips
+    }
+
+    fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Box<[ServicePort]> {
+        let mut ports: Vec<ServicePort> = Vec::new();
+        for (index, object) in self.spec.ports.iter().flatten().enumerate() {
+            let field = format!("spec.ports[{index}]");
+            let Some(number) = accept(&format!("{field}.port"), port(object.port), rejections)
+            else {
+                continue;
+            };
+            let protocol = protocol(object.protocol.as_deref());
+            let Some(protocol) = accept(&format!("{field}.protocol"), protocol, rejections) else {
+                continue;
+            };
+            let node_port = object.node_port.filter(|number| *number != 0);
+            let node_port = node_port
+                .and_then(|number| accept(&format!("{field}.nodePort"), port(number), rejections));
+            let name = names.intern(object.name.as_deref().unwrap_or_default());
+            let is_twin = |other: &ServicePort| {
+                other.protocol == protocol && (other.port == number || other.name == name)
+            };
+            if ports.iter().any(is_twin) {
+                rejections.add(field, "an earlier port has the same name or number: ignored");
+                continue;
+            }
+            ports.push(ServicePort { name, protocol, port: number, node_port });
+        }
+        ports.into()
+    }
+
+    /// Those that the proxy answers for: an `ipMode` other than `VIP` is the load balancer's own.
+    fn load_balancer_ips(&self) -> Vec<String> {
+        let load_balancer = self.status.load_balancer.as_ref();
+        let ingress = load_balancer.and_then(|status| status.ingress.as_deref());
+        ingress
+            .unwrap_or_default()
+            .iter()
+            .filter(|ingress| matches!(ingress.ip_mode.as_deref(), None | Some("VIP")))
+            .filter_map(|ingress| ingress.ip.clone().filter(|ip| !ip.is_empty()))
+            .collect()
+    }
+
+    /// A range that cannot be used must not turn into no range, which would let everybody in: a
+    /// family without a usable range then gets one that matches nobody.
+    fn source_ranges(&self, rejections: &mut Rejections) -> Box<[IpNet]> {
+        let listed = self.spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+        let mut ranges: Vec<_> = listed
+            .iter()
+            .enumerate()
+            .filter_map(|(index, text)| {
+                let field = format!("spec.loadBalancerSourceRanges[{index}]");
+                accept(&field, range(text), rejections)
+            })
+            .collect();
+        if ranges.len() == listed.len() {
+            return ranges.into();
+        }
+        for family in Family::BOTH {
+            if !ranges.iter().any(|range| Family::of(range.addr()) == family) {
+                let reason = format!("no {family} range is left: nobody may use its IPs");
+                rejections.add("spec.loadBalancerSourceRanges", reason);
+                ranges.push(nobody(family));
+            }
+        }
+        ranges.into()
+    }
+
+    fn affinity_seconds(&self, rejections: &mut Rejections) -> Option<u32> {
+        let spec = &self.spec;
+        if spec.session_affinity.as_deref() != Some("ClientIP") {
+            return None;
+        }
+        let config = spec.session_affinity_config.as_ref();
+        let given = config
+            .and_then(|config| config.client_ip.as_ref())
+            .and_then(|client_ip| client_ip.timeout_seconds)
+            .unwrap_or(DEFAULT_AFFINITY_SECONDS);
+        let seconds = if (1..=LONGEST_AFFINITY_SECONDS).contains(&given) {
+            given
+        } else {
+            let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+            let bounds = format!("from 1 to {LONGEST_AFFINITY_SECONDS}");
+            rejections.add(field, format!("{given} is not {bounds}: taking the default"));
+            DEFAULT_AFFINITY_SECONDS
+        };
+        u32::try_from(seconds).ok()
+    }
+}
+
+/// A range that no packet comes from.
+fn nobody(family: Family) -> IpNet {
+    let ip: IpAddr = match family {
+        Family::V4 => Ipv4Addr::BROADCAST.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    ip.into()
+}
+
+/// The protocol of that name; TCP where none is named.
+pub(super) fn protocol(name: Option<&str>) -> Result<Protocol, String> {
+    match name {
+        None | Some("" | "TCP") => Ok(Protocol::Tcp),
+        Some("UDP") => Ok(Protocol::Udp),
+        Some("SCTP") => Ok(Protocol::Sctp),
+        Some(other) => Err(format!("{other:?} is neither TCP nor UDP nor SCTP: ignored")),
+    }
+}
+
+fn usable_ips(field: &str, texts: &[String], rejections: &mut Rejections) -> Box<[IpAddr]> {
+    let read = |(index, text): (usize, &String)| {
+        accept(&format!("{field}[{index}]"), usable_ip(text), rejections)
+    };
+    let mut ips: Vec<_> = texts.iter().enumerate().filter_map(read).collect();
+    ips.sort_unstable();
+    ips.dedup();
+    ips.into()
+}
+
+/// The value, or a rejection.
+pub(super) fn accept<T>(
+    field: &str,
+    value: Result<T, String>,
+    rejections: &mut Rejections,
+) -> Option<T> {
+    value.map_err(|reason| rejections.add(field, reason)).ok()
+}

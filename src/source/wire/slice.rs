@@ -1,0 +1,188 @@
+//! EndpointSlice objects.
+
+use serde::Deserialize;
+
+use super::address::{port, usable_ip};
+use super::meta::or_default;
+use super::service::{accept, protocol};
+use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME, SERVICE_PROXY_NAME};
+use crate::model::{
+    Endpoint, EndpointPort, EndpointSlice, Family, Hints, Interner, Name, ServiceKey, SliceKey,
+};
+
+/// An EndpointSlice, as far as it matters.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SliceObject {
+    /// `metadata`.
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Meta,
+    #[serde(deserialize_with = "or_default")]
+    address_type: String,
+    ports: Option<Vec<Port>>,
+    endpoints: Option<Vec<EndpointObject>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Port {
+    name: Option<String>,
+    protocol: Option<String>,
+    port: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct EndpointObject {
+    addresses: Option<Vec<String>>,
+    conditions: Option<Conditions>,
+    node_name: Option<String>,
+    hints: Option<HintsObject>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Conditions {
+    ready: Option<bool>,
+    serving: Option<bool>,
+    terminating: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct HintsObject {
+    for_nodes: Option<Vec<Named>>,
+    for_zones: Option<Vec<Named>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Named {
+    #[serde(deserialize_with = "or_default")]
+    name: String,
+}
+
+impl SliceObject {
+    /// `namespace/name`.
+    #[must_use]
+    pub fn key(&self) -> SliceKey {
+        SliceKey::new(self.metadata.namespace(), &self.metadata.name)
+    }
+
+    /// Names ports without a name `""`, as the API server does before it stores a slice.
+    pub fn default_port_names(&mut self) {
+        for port in self.ports.iter_mut().flatten() {
+            port.name.get_or_insert_default();
+        }
+    }
+
+    /// The slice as the model has it, `None` where it is of no use: of a headless Service or
+    /// another proxy's, of names instead of addresses, or naming no Service. What cannot be used
+    /// is left out and reported.
+    #[must_use]
+    pub fn convert(&self, names: &mut Interner) -> (Option<EndpointSlice>, Vec<Rejection>) {
+        let meta = &self.metadata;
+        let mut rejections = Rejections::of("EndpointSlice", meta.namespace(), &meta.name);
+        let slice = self.slice(names, &mut rejections);
+        (slice, rejections.finish())
+    }
+
+    fn slice(&self, names: &mut Interner, rejections: &mut Rejections) -> Option<EndpointSlice> {
+        let meta = &self.metadata;
+        if meta.label(HEADLESS).is_some() || meta.label(SERVICE_PROXY_NAME).is_some() {
+            return None;
+        }
+        let family = match self.address_type.as_str() {
+            "IPv4" => Family::V4,
+            "IPv6" => Family::V6,
+            "FQDN" => return None,
+            other => {
+                rejections.add("addressType", format!("{other:?} is not IPv4, IPv6 or FQDN"));
+                return None;
+            }
+        };
+        let Some(service) = meta.label(SERVICE_NAME).filter(|name| !name.is_empty()) else {
+            let reason = "the label that names the Service is missing: ignored";
+            rejections.add(format!("metadata.labels[{SERVICE_NAME}]"), reason);
+            return None;
+        };
+        Some(EndpointSlice {
+            key: self.key(),
+            service: ServiceKey::new(meta.namespace(), service),
+            family,
+            ports: self.ports(names, rejections),
+            endpoints: self.endpoints(family, names, rejections),
+        })
+    }
+
+    /// Ports without a name or a number say nothing about where a Service port leads.
+    fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Box<[EndpointPort]> {
+        let mut ports: Vec<EndpointPort> = Vec::new();
+        for (index, object) in self.ports.iter().flatten().enumerate() {
+            let (Some(name), Some(number)) = (&object.name, object.port) else { continue };
+            if number == 0 {
+                continue;
+            }
+            let field = format!("ports[{index}]");
+            let number = accept(&format!("{field}.port"), port(number), rejections);
+            let protocol = protocol(object.protocol.as_deref());
+            let protocol = accept(&format!("{field}.protocol"), protocol, rejections);
+            let (Some(port), Some(protocol)) = (number, protocol) else { continue };
+            let port = EndpointPort { name: names.intern(name), protocol, port };
+            if ports.iter().any(|other| other.name == port.name && other.protocol == protocol) {
+                rejections.add(field, "an earlier port has the same name: ignored");
+                continue;
+            }
+            ports.push(port);
+        }
+        ports.into()
+    }
+
+    fn endpoints(
+        &self,
+        family: Family,
+        names: &mut Interner,
+        rejections: &mut Rejections,
+    ) -> Box<[Endpoint]> {
+        let mut endpoints = Vec::new();
+        for (index, object) in self.endpoints.iter().flatten().enumerate() {
+            let Some(text) = object.addresses.as_deref().and_then(<[String]>::first) else {
+                continue;
+            };
+            let address = usable_ip(text).and_then(|ip| match Family::of(ip) {
+                of if of == family => Ok(ip),
+                _ => Err(format!("{ip} is not an {family} address")),
+            });
+            let field = format!("endpoints[{index}].addresses[0]");
+            if let Some(address) = accept(&field, address, rejections) {
+                endpoints.push(object.convert(address, names));
+            }
+        }
+        endpoints.into()
+    }
+}
+
+impl EndpointObject {
+    fn convert(&self, address: std::net::IpAddr, names: &mut Interner) -> Endpoint {
+        let conditions = self.conditions.clone().unwrap_or_default();
+        let ready = conditions.ready.unwrap_or(true);
+        Endpoint {
+            address,
+            ready,
+            serving: conditions.serving.unwrap_or(true),
+            terminating: conditions.terminating.unwrap_or(false),
+            node: self.node_name.as_deref().map(|name| names.intern(name)),
+            hints: self.hints.as_ref().and_then(|hints| hints.convert(names)),
+        }
+    }
+}
+
+impl HintsObject {
+    fn convert(&self, names: &mut Interner) -> Option<Box<Hints>> {
+        let mut intern = |named: &Option<Vec<Named>>| -> Box<[Name]> {
+            named.iter().flatten().map(|named| names.intern(&named.name)).collect()
+        };
+        let hints = Hints { nodes: intern(&self.for_nodes), zones: intern(&self.for_zones) };
+        (hints != Hints::default()).then(|| hints.into())
+    }
+}

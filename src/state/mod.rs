@@ -1,0 +1,252 @@
+//! The objects as the sources told them, and which Services a change touches.
+
+mod dirty;
+mod relist;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::model::{
+    Change, EndpointSlice, Endpoints, Event, Family, Name, Node, Service, ServiceCidr, ServiceKey,
+    SliceKey, Vantage,
+};
+
+pub use dirty::Dirty;
+
+/// A Service with its endpoints. Either may come first.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// The Service, once it is known and as long as it is ours.
+    pub service: Option<Arc<Service>>,
+    /// The endpoints of the slices that name it.
+    pub endpoints: Endpoints,
+}
+
+/// Every object that matters, by key.
+#[derive(Debug)]
+pub struct State {
+    vantage: Vantage,
+    entries: FxHashMap<ServiceKey, Entry>,
+    /// Where each slice stands.
+    slices: FxHashMap<SliceKey, (ServiceKey, Family)>,
+    node: Option<Node>,
+    service_cidrs: FxHashMap<Name, ServiceCidr>,
+    addresses: Vec<IpAddr>,
+    dirty: Dirty,
+    listed: Listed,
+}
+
+/// Which kinds have been told completely.
+#[derive(Debug, Default)]
+struct Listed {
+    services: bool,
+    slices: bool,
+    service_cidrs: bool,
+    node: bool,
+}
+
+impl State {
+    /// Nothing yet, on the node of that name.
+    #[must_use]
+    pub fn new(node_name: Name) -> Self {
+        Self {
+            vantage: Vantage { node: node_name, zone: None },
+            entries: FxHashMap::default(),
+            slices: FxHashMap::default(),
+            node: None,
+            service_cidrs: FxHashMap::default(),
+            addresses: Vec::new(),
+            // The settings alone say something, even if no object ever does.
+            dirty: Dirty { surroundings: true, ..Dirty::default() },
+            listed: Listed::default(),
+        }
+    }
+
+    /// Takes in what a source told. What is equal to what is known costs nothing further.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Service(Change::Apply(service)) => self.set_service(service),
+            Event::Service(Change::Delete(key)) => self.remove_service(&key),
+            Event::Service(Change::Replace(services)) => {
+                self.listed.services = true;
+                self.replace_services(services);
+            }
+            Event::Slice(Change::Apply(slice)) => self.set_slice(slice),
+            Event::Slice(Change::Delete(key)) => self.remove_slice(&key),
+            Event::Slice(Change::Replace(slices)) => {
+                self.listed.slices = true;
+                self.replace_slices(slices);
+            }
+            Event::ServiceCidrs(change) => self.change_service_cidrs(change),
+            Event::Node(node) => {
+                self.listed.node = true;
+                self.set_node(node);
+            }
+            Event::Addresses(addresses) => {
+                if self.addresses != addresses {
+                    self.addresses = addresses;
+                    self.dirty.surroundings = true;
+                }
+            }
+        }
+    }
+
+    /// Whether every kind of object has been told completely at least once.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        let Listed { services, slices, service_cidrs, node } = self.listed;
+        services && slices && service_cidrs && node
+    }
+
+    /// What has changed since this was last asked.
+    pub fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Whether anything has changed since it was last taken.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// A Service and its endpoints, if either is known.
+    pub fn entry_mut(&mut self, key: &ServiceKey) -> Option<&mut Entry> {
+        self.entries.get_mut(key)
+    }
+
+    /// A Service and its endpoints, if either is known.
+    #[must_use]
+    pub fn entry(&self, key: &ServiceKey) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// The keys of all Services.
+    pub fn service_keys(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key)
+    }
+
+    /// Where endpoints are looked at from.
+    #[must_use]
+    pub fn vantage(&self) -> &Vantage {
+        &self.vantage
+    }
+
+    /// This node's Node object.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// The addresses of this node's interfaces.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The ServiceCIDR objects, in no order.
+    pub fn service_cidrs(&self) -> impl Iterator<Item = &ServiceCidr> {
+        self.service_cidrs.values()
+    }
+
+    fn set_service(&mut self, service: Service) {
+        let entry = self.entries.entry(service.key.clone()).or_default();
+        if entry.service.as_deref() != Some(&service) {
+            self.dirty.services.insert(service.key.clone());
+            entry.service = Some(service.into());
+        }
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.service.take().is_some() {
+            self.dirty.services.insert(key.clone());
+        }
+        self.forget_if_empty(key);
+    }
+
+    fn set_slice(&mut self, slice: EndpointSlice) {
+        let place = (slice.service.clone(), slice.family);
+        if self.slices.get(&slice.key).is_some_and(|known| *known != place) {
+            // It has moved to another Service.
+            self.remove_slice(&slice.key);
+        }
+        self.slices.insert(slice.key.clone(), place.clone());
+        let (service, family) = place;
+        let entry = self.entries.entry(service.clone()).or_default();
+        if entry.endpoints.of(family).insert(slice, &self.vantage) {
+            self.touch_endpoints(service);
+        }
+    }
+
+    fn remove_slice(&mut self, key: &SliceKey) {
+        let Some((service, family)) = self.slices.remove(key) else { return };
+        if let Some(entry) = self.entries.get_mut(&service)
+            && entry.endpoints.of(family).remove(key, &self.vantage)
+        {
+            self.forget_if_empty(&service);
+            self.touch_endpoints(service);
+        }
+    }
+
+    fn touch_endpoints(&mut self, service: ServiceKey) {
+        self.dirty.surroundings |= is_api_server(&service);
+        self.dirty.services.insert(service);
+    }
+
+    fn forget_if_empty(&mut self, key: &ServiceKey) {
+        let empty = self
+            .entries
+            .get(key)
+            .is_some_and(|entry| entry.service.is_none() && entry.endpoints.is_empty());
+        if empty {
+            self.entries.remove(key);
+        }
+    }
+
+    fn change_service_cidrs(&mut self, change: Change<Name, ServiceCidr>) {
+        let changed = match change {
+            Change::Apply(cidr) => {
+                let known = self.service_cidrs.insert(Name::clone(&cidr.name), cidr.clone());
+                known.as_ref() != Some(&cidr)
+            }
+            Change::Delete(name) => self.service_cidrs.remove(&name).is_some(),
+            Change::Replace(cidrs) => {
+                self.listed.service_cidrs = true;
+                let all = cidrs.into_iter().map(|cidr| (Name::clone(&cidr.name), cidr)).collect();
+                let changed = self.service_cidrs != all;
+                self.service_cidrs = all;
+                changed
+            }
+        };
+        self.dirty.surroundings |= changed;
+    }
+
+    fn set_node(&mut self, node: Option<Node>) {
+        if self.node == node {
+            return;
+        }
+        let zone = node.as_ref().and_then(|node| node.zone.clone());
+        self.node = node;
+        self.dirty.surroundings = true;
+        if self.vantage.zone != zone {
+            self.vantage.zone = zone;
+            let Self { entries, vantage, .. } = self;
+            entries.values_mut().for_each(|entry| entry.endpoints.look_from(vantage));
+        }
+    }
+
+    /// The addresses that the API server answers at, by the endpoints of its Service.
+    pub fn api_server_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.entries
+            .get(&ServiceKey::new("default", "kubernetes"))
+            .into_iter()
+            .flat_map(|entry| entry.endpoints.slices())
+            .flat_map(|slice| slice.endpoints.iter().map(|endpoint| endpoint.address))
+    }
+}
+
+fn is_api_server(key: &ServiceKey) -> bool {
+    key.namespace() == "default" && key.name() == "kubernetes"
+}

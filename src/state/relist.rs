@@ -1,0 +1,27 @@
+//! Complete lists: what a list leaves out is gone.
+
+use rustc_hash::FxHashSet;
+
+use super::State;
+use crate::model::{EndpointSlice, Service};
+
+impl State {
+    /// Takes in the complete list of Services.
+    pub(super) fn replace_services(&mut self, services: Vec<Service>) {
+        let listed: FxHashSet<_> = services.iter().map(|service| service.key.clone()).collect();
+        let gone: Vec<_> =
+            self.service_keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        services.into_iter().for_each(|service| self.set_service(service));
+        gone.iter().for_each(|key| self.remove_service(key));
+    }
+
+    /// Takes in the complete list of slices.
+    pub(super) fn replace_slices(&mut self, slices: Vec<EndpointSlice>) {
+        let listed: FxHashSet<_> = slices.iter().map(|slice| slice.key.clone()).collect();
+        let gone: Vec<_> =
+            self.slices.keys().filter(|key| !listed.contains(*key)).cloned().collect();
+        // An endpoint that moved from a slice that is gone to one that is listed is added first.
+        slices.into_iter().for_each(|slice| self.set_slice(slice));
+        gone.iter().for_each(|key| self.remove_slice(key));
+    }
+}

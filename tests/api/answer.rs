@@ -1,0 +1,189 @@
+//! Answers to requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::TOKEN;
+use super::body::{Body, Watch, body, cut};
+use super::selector::Selector;
+use super::state::{Gone, Shared, State, StreamingLists};
+
+pub type Answer = Response<Body>;
+
+pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured: bool) -> Answer {
+    let query: BTreeMap<String, String> =
+        form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
+    let path = request.uri().path().to_owned();
+    let asked = query.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+    let line = format!("{} {path}?{}", request.method(), asked.join("&"));
+    shared.note(|state| state.requests.push(line));
+    let latency = shared.read(|state| state.faults.latency);
+    if !latency.is_zero() {
+        sleep(latency).await;
+    }
+    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if is_secured && bearer != Some(&format!("Bearer {TOKEN}")) {
+        return status(401, "Unauthorized", "Unauthorized");
+    }
+    if let Some(code) = shared.read(|state| state.faults.refused.get(&path).copied()) {
+        return status(code, "Refused", &format!("{path} is refused"));
+    }
+    let answer = match *request.method() {
+        Method::GET if path == "/version" => ok(json!({ "major": "1", "minor": "34" })),
+        Method::GET => get(&shared, &path, &query),
+        Method::POST => create(&shared, request).await,
+        _ => status(405, "MethodNotAllowed", "the stand-in only lists, watches and creates"),
+    };
+    let limit = shared.note(|state| {
+        let cuts = &mut state.faults.cuts;
+        let index = cuts.iter().position(|(collection, _)| *collection == path)?;
+        Some(cuts.remove(index).1)
+    });
+    match limit {
+        Some(limit) => answer.map(|body| cut(body, limit)),
+        None => answer,
+    }
+}
+
+/// Creates an object, at the path of its namespace.
+async fn create(shared: &Shared, request: Request<Incoming>) -> Answer {
+    let Ok(text) = request.into_body().collect().await else {
+        return status(400, "BadRequest", "the body broke off");
+    };
+    match serde_json::from_slice::<Value>(&text.to_bytes()) {
+        Ok(object) if object["metadata"]["name"].is_string() => {
+            shared.change(|state| state.store.put(object.clone()));
+            reply(StatusCode::CREATED, &object)
+        }
+        _ => status(422, "Invalid", "not an object with a name"),
+    }
+}
+
+fn get(shared: &Arc<Shared>, path: &str, query: &BTreeMap<String, String>) -> Answer {
+    let parameter = |name: &str| query.get(name).map_or("", String::as_str);
+    let selector = Selector::new(parameter("labelSelector"), parameter("fieldSelector"));
+    let is_watch = matches!(parameter("watch"), "true" | "1");
+    let asked = parameter("resourceVersion");
+    let Ok(version) = (if asked.is_empty() { Ok(0) } else { asked.parse::<u64>() }) else {
+        return status(400, "BadRequest", &format!("Invalid value: {asked:?}"));
+    };
+    let now = shared.read(|state| state.store.version());
+    let is_list = !is_watch || parameter("sendInitialEvents") == "true";
+    if is_list && version > now && parameter("continue").is_empty() {
+        let message = format!("Too large resource version: {version}, current: {now}");
+        return status(504, "Timeout", &message);
+    }
+    if is_watch {
+        return watch(shared, path, query, selector, version);
+    }
+    shared.note(|state| list(state, path, query, &selector))
+}
+
+fn list(
+    state: &mut State,
+    path: &str,
+    query: &BTreeMap<String, String>,
+    selector: &Selector,
+) -> Answer {
+    let parameter = |name: &str| query.get(name).map_or("", String::as_str);
+    let token = parameter("continue");
+    // A token says which version it goes on with, and how far the list has come.
+    let (version, mut items) = if token.is_empty() {
+        let mut items = state.store.all(path);
+        items.retain(|object| selector.matches(object));
+        (state.store.version(), items)
+    } else {
+        let version = token.split('.').next().and_then(|text| text.parse().ok());
+        match (version, state.pages.remove(token)) {
+            (Some(version), Some(items)) if !state.store.is_gone(version) => (version, items),
+            _ => return status(410, "Expired", "The provided continue parameter is too old"),
+        }
+    };
+    let mut metadata = json!({ "resourceVersion": version.to_string() });
+    // From its cache, the server hands out a list as a whole.
+    let limit = parameter("limit").parse().unwrap_or(0);
+    if limit > 0 && items.len() > limit && parameter("resourceVersion") != "0" {
+        let rest = items.split_off(limit);
+        let token = format!("{version}.{}", state.requests.len());
+        metadata["continue"] = token.clone().into();
+        metadata["remainingItemCount"] = rest.len().into();
+        state.pages.insert(token, rest);
+    }
+    // The objects of a list do not repeat their kind.
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.remove("kind");
+        item.remove("apiVersion");
+    }
+    ok(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }))
+}
+
+fn watch(
+    shared: &Arc<Shared>,
+    path: &str,
+    query: &BTreeMap<String, String>,
+    selector: Selector,
+    version: u64,
+) -> Answer {
+    let parameter = |name: &str| query.get(name).map_or("", String::as_str);
+    let (streaming, gone) = shared.read(|state| (state.faults.streaming, state.faults.gone));
+    let mut is_streamed = parameter("sendInitialEvents") == "true";
+    if is_streamed && streaming == StreamingLists::Refused {
+        let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch \
+                       unless the WatchList feature gate is enabled";
+        return status(422, "Invalid", message);
+    }
+    is_streamed &= streaming == StreamingLists::Served;
+    let begins_with_all = is_streamed || version == 0;
+    let is_gone = !begins_with_all && shared.read(|state| state.store.is_gone(version));
+    if is_gone && gone == Gone::AtStart {
+        return status(410, "Expired", "too old resource version");
+    }
+    let seconds = parameter("timeoutSeconds").parse().unwrap_or(300);
+    let watch = Watch {
+        path: path.to_owned(),
+        selector,
+        version,
+        begins_with_all,
+        ends_list: is_streamed,
+        is_gone,
+        has_bookmarks: parameter("allowWatchBookmarks") == "true",
+        seconds,
+    };
+    Response::builder()
+        .header(CONTENT_TYPE, "application/json")
+        .body(watch.body(Arc::clone(shared)))
+        .unwrap()
+}
+
+/// A `Status`, as every refusal is told.
+pub fn failure(code: u16, reason: &str, message: &str) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    })
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Answer {
+    reply(StatusCode::from_u16(code).unwrap(), &failure(code, reason, message))
+}
+
+fn ok(value: Value) -> Answer {
+    reply(StatusCode::OK, &value)
+}
+
+fn reply(code: StatusCode, value: &Value) -> Answer {
+    Response::builder()
+        .status(code)
+        .header(CONTENT_TYPE, "application/json")
+        .body(body(value.to_string().into()))
+        .unwrap()
+}

@@ -1,0 +1,187 @@
+//! What becomes of a new connection in a kernel that holds this: the chains of our table, the
+//! routes and IPVS, in the order in which a packet meets them.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use kube_ipvs::explain::{Explanation, Verdict};
+use kube_ipvs::model::{Element, Family, RouteTable, VirtualAddress};
+
+use super::model_kernel::{Holdings, Server};
+
+/// Who opens a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    /// A process in the node's own network, with the source address that it would have.
+    Node(IpAddr),
+    /// Somebody whose packets come in.
+    Other(IpAddr),
+}
+
+/// What becomes of a connection: whom it may go to, and whether with its source translated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fate {
+    Forward(BTreeSet<(SocketAddr, bool)>),
+    Reject,
+    Drop,
+    Pass,
+}
+
+impl From<&Explanation> for Fate {
+    fn from(explanation: &Explanation) -> Self {
+        match explanation.verdict {
+            Verdict::Forward => Self::Forward(
+                explanation
+                    .backends
+                    .iter()
+                    .map(|it| (SocketAddr::new(it.backend.address, it.backend.port), it.masquerade))
+                    .collect(),
+            ),
+            Verdict::Reject => Self::Reject,
+            Verdict::Drop => Self::Drop,
+            Verdict::Pass => Self::Pass,
+        }
+    }
+}
+
+impl Fate {
+    pub fn backends(&self) -> BTreeSet<SocketAddr> {
+        match self {
+            Self::Forward(backends) => backends.iter().map(|(socket, _)| *socket).collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    pub fn is_forward(&self) -> bool {
+        matches!(self, Self::Forward(_))
+    }
+
+    /// Whether the way to this backend translates the source; `None` if it is not one of them.
+    pub fn translates(&self, backend: SocketAddr) -> Option<bool> {
+        match self {
+            Self::Forward(all) if all.contains(&(backend, true)) => Some(true),
+            Self::Forward(all) if all.contains(&(backend, false)) => Some(false),
+            _ => None,
+        }
+    }
+}
+
+impl Holdings {
+    /// What becomes of a new connection. `own` are the node's addresses.
+    pub fn fate(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Fate {
+        let (source, is_node) = match client {
+            Client::Node(ip) => (ip, true),
+            Client::Other(ip) => (ip, false),
+        };
+        let is_image = self.in_range(knocked.ip, image_range);
+        // Chains `out` and `pre`.
+        if is_node && is_image {
+            return Fate::Reject;
+        }
+        let insider = is_node || self.in_range(source, local_pods);
+        if insider && self.is_barred(knocked, source) {
+            return Fate::Drop;
+        }
+        let to = insider.then(|| self.shortcut(knocked, is_node)).flatten().unwrap_or(knocked);
+        if !self.is_routed_here(to, is_node, own) {
+            return Fate::Pass;
+        }
+        // IPVS takes a process's packets on their way out, others' after chain `early`.
+        let server = self.servers.get(&to);
+        if let (true, Some(server)) = (is_node, server) {
+            return self.serve(server, knocked, source, is_node);
+        }
+        if is_image {
+            return Fate::Reject;
+        }
+        if self.is_barred(to, source) || self.elements.contains(&Element::Dropped(to)) {
+            return Fate::Drop;
+        }
+        if let Some(server) = server {
+            return self.serve(server, knocked, source, is_node);
+        }
+        self.late(to)
+    }
+
+    fn serve(&self, server: &Server, knocked: VirtualAddress, source: IpAddr, node: bool) -> Fate {
+        let translated = self.is_masqueraded(knocked, source, node);
+        let usable = server.reals.iter().filter(|(_, weight)| **weight > 0);
+        let backends: BTreeSet<_> = usable
+            .map(|(&(ip, port), _)| {
+                let hairpin = ip == source && self.elements.contains(&Element::Hairpin(ip));
+                (SocketAddr::new(ip, port), translated || hairpin)
+            })
+            .collect();
+        if backends.is_empty() { Fate::Reject } else { Fate::Forward(backends) }
+    }
+
+    /// Chain `late`: what IPVS did not take.
+    fn late(&self, to: VirtualAddress) -> Fate {
+        if self.elements.contains(&Element::ClusterIp(to.ip)) || self.in_range(to.ip, image_range) {
+            Fate::Reject
+        } else if self.in_range(to.ip, service_range) {
+            Fate::Drop
+        } else if self.elements.contains(&Element::Frontend(to)) {
+            Fate::Reject
+        } else {
+            Fate::Pass
+        }
+    }
+
+    /// Chain `post`.
+    fn is_masqueraded(&self, knocked: VirtualAddress, source: IpAddr, is_node: bool) -> bool {
+        let has = |element| self.elements.contains(&element);
+        has(Element::ClusterIp(knocked.ip)) && !self.in_range(source, pods)
+            || has(Element::Masquerade(knocked))
+            || is_node && has(Element::MasqueradeNode(knocked))
+    }
+
+    fn is_barred(&self, address: VirtualAddress, source: IpAddr) -> bool {
+        let allows = |element: &Element| match element {
+            Element::Allowed(allowed, range) => *allowed == address && range.contains(&source),
+            _ => false,
+        };
+        self.elements.contains(&Element::Restricted(address)) && !self.elements.iter().any(allows)
+    }
+
+    fn shortcut(&self, knocked: VirtualAddress, is_node: bool) -> Option<VirtualAddress> {
+        self.elements.iter().find_map(|element| match *element {
+            Element::NodeShortcut(from, ip, port) if is_node && from == knocked => {
+                Some(VirtualAddress { ip, port, ..knocked })
+            }
+            Element::PodShortcut(from, ip, port) if !is_node && from == knocked => {
+                Some(VirtualAddress { ip, port, ..knocked })
+            }
+            _ => None,
+        })
+    }
+
+    fn is_routed_here(&self, to: VirtualAddress, is_node: bool, own: &[IpAddr]) -> bool {
+        let leads = |table| {
+            self.routes.values().any(|route| route.table == table && route.prefix.contains(&to.ip))
+        };
+        let ruled = !is_node && self.rules.contains(&Family::of(to.ip));
+        own.contains(&to.ip) || leads(RouteTable::Local) || ruled && leads(RouteTable::Own)
+    }
+
+    fn in_range(&self, ip: IpAddr, of: fn(&Element) -> Option<&IpNet>) -> bool {
+        self.elements.iter().filter_map(of).any(|range| range.contains(&ip))
+    }
+}
+
+fn image_range(element: &Element) -> Option<&IpNet> {
+    if let Element::ImageRange(range) = element { Some(range) } else { None }
+}
+
+fn service_range(element: &Element) -> Option<&IpNet> {
+    if let Element::ServiceRange(range) = element { Some(range) } else { None }
+}
+
+fn pods(element: &Element) -> Option<&IpNet> {
+    if let Element::Pods(range) = element { Some(range) } else { None }
+}
+
+fn local_pods(element: &Element) -> Option<&IpNet> {
+    if let Element::LocalPods(range) = element { Some(range) } else { None }
+}

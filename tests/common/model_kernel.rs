@@ -1,0 +1,284 @@
+//! A kernel of plain maps that answers as the real one does: what is there twice, not there or
+//! overlaps is an error, and a transaction of nf_tables takes place as a whole or not at all.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use kube_ipvs::engine::{self, Programs};
+use kube_ipvs::model::{
+    Backend, Backends, Element, Family, Pool, Route, RouteTable, VirtualAddress, VirtualServer,
+};
+use kube_ipvs::plan::{
+    Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
+    ServerOperation,
+};
+
+/// A virtual server with the weights of its real servers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    pub server: VirtualServer,
+    pub reals: BTreeMap<(IpAddr, u16), u16>,
+}
+
+/// What a kernel holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Holdings {
+    pub tables: bool,
+    pub elements: BTreeSet<Element>,
+    pub device: bool,
+    pub rules: BTreeSet<Family>,
+    pub routes: BTreeMap<(IpNet, RouteTable), Route>,
+    pub servers: BTreeMap<VirtualAddress, Server>,
+}
+
+/// What an operation is answered with instead of being carried out properly.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub kind: FailureKind,
+    /// Whether it took place all the same.
+    pub applied: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ModelKernel {
+    pub holdings: Holdings,
+    /// What becomes of the operations to come, one by one; none once these are used up.
+    pub faults: VecDeque<Option<Fault>>,
+    /// Elements that were added beside others that they cannot stand beside. Some kernels do not
+    /// refuse that, but merge ranges without a word.
+    pub collisions: Vec<Element>,
+}
+
+impl Holdings {
+    /// What the kernel should hold for these Programs.
+    pub fn desired(programs: &Programs) -> Self {
+        let of_services = programs.services().flat_map(|(_, program)| &program.routes);
+        let routes = programs.node().routes.iter().chain(of_services);
+        let pools = programs.services().flat_map(|(_, program)| &program.pools);
+        Self {
+            tables: true,
+            elements: engine::elements(programs).into_iter().collect(),
+            device: true,
+            rules: Family::BOTH.into(),
+            routes: routes.map(|route| ((route.prefix, route.table), *route)).collect(),
+            servers: pools.map(|pool| (pool.server.address, server(pool))).collect(),
+        }
+    }
+
+    /// The same without some virtual servers.
+    pub fn without(mut self, servers: &BTreeMap<VirtualAddress, Server>) -> Self {
+        self.servers.retain(|address, _| !servers.contains_key(address));
+        self
+    }
+
+    pub fn add_pool(&mut self, pool: &Pool) {
+        self.servers.insert(pool.server.address, server(pool));
+    }
+}
+
+fn server(pool: &Pool) -> Server {
+    let real = |backend: &Backend| ((backend.address, backend.port), backend.weight);
+    Server { server: pool.server, reals: pool.backends.iter().map(real).collect() }
+}
+
+impl ModelKernel {
+    pub fn observe(&self) -> Observed {
+        let Holdings { tables, elements, device, rules, routes, servers } = &self.holdings;
+        Observed {
+            tables: *tables,
+            elements: elements.iter().copied().collect(),
+            device: *device,
+            rules: rules.iter().copied().collect(),
+            routes: routes.values().copied().collect(),
+            pools: servers.values().map(pool).collect(),
+        }
+    }
+
+    pub fn observe_pools(&self, addresses: &[VirtualAddress]) -> Vec<Pool> {
+        addresses
+            .iter()
+            .filter_map(|address| self.holdings.servers.get(address))
+            .map(pool)
+            .collect()
+    }
+
+    /// Carries out operations in their order, consecutive ones of a table together.
+    pub fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
+        runs(operations).flat_map(|run| self.apply_run(run)).collect()
+    }
+
+    fn apply_run(&mut self, run: &[Operation]) -> Vec<Outcome> {
+        if matches!(run, [Operation::Filter(_), ..]) {
+            self.transact(run)
+        } else {
+            run.iter().map(|operation| self.apply_one(operation)).collect()
+        }
+    }
+
+    fn apply_one(&mut self, operation: &Operation) -> Outcome {
+        match self.faults.pop_front().flatten() {
+            None => self.holdings.change(operation),
+            Some(fault) => {
+                if fault.applied {
+                    let _ = self.holdings.change(operation);
+                }
+                failure(fault.kind)
+            }
+        }
+    }
+
+    /// All of it or nothing.
+    fn transact(&mut self, run: &[Operation]) -> Vec<Outcome> {
+        let mut after = self.holdings.clone();
+        let faults: Vec<_> = run.iter().map(|_| self.faults.pop_front().flatten()).collect();
+        let mut outcomes = Vec::new();
+        for operation in run {
+            if let Operation::Filter(FilterOperation::Add(element)) = operation {
+                let collides = |it: &&Element| *it != element && collide(it, element);
+                self.collisions.extend(after.elements.iter().find(collides));
+            }
+            outcomes.push(after.change(operation));
+        }
+        let fault = faults.into_iter().flatten().next();
+        if outcomes.iter().all(Result::is_ok) {
+            match fault {
+                None => {
+                    self.holdings = after;
+                    return outcomes;
+                }
+                Some(Fault { kind, applied }) => {
+                    if applied {
+                        self.holdings = after;
+                    }
+                    return run.iter().map(|_| failure(kind)).collect();
+                }
+            }
+        }
+        // The kernel names those that are wrong and carries out none.
+        let aborted = |outcome: Outcome| outcome.and_then(|()| failure(FailureKind::Refused));
+        outcomes.into_iter().map(aborted).collect()
+    }
+}
+
+/// Operations that go to the kernel together.
+pub fn runs(operations: &[Operation]) -> impl Iterator<Item = &[Operation]> {
+    operations.chunk_by(|one, next| mem::discriminant(one) == mem::discriminant(next))
+}
+
+fn pool(server: &Server) -> Pool {
+    let backend = |(&(address, port), &weight): (&(IpAddr, u16), &u16)| Backend {
+        address,
+        port,
+        weight,
+        local: false,
+    };
+    Pool { server: server.server, backends: server.reals.iter().map(backend).collect::<Backends>() }
+}
+
+fn failure(kind: FailureKind) -> Outcome {
+    Err(Failure { kind, message: format!("{kind:?}") })
+}
+
+/// EEXIST, ESRCH, ENOENT: the kernel does not hold what it was thought to.
+fn expect(as_thought: bool) -> Outcome {
+    if as_thought { Ok(()) } else { failure(FailureKind::Drift) }
+}
+
+impl Holdings {
+    fn change(&mut self, operation: &Operation) -> Outcome {
+        match operation {
+            Operation::Filter(operation) => self.change_filter(*operation),
+            Operation::Server(operation) => self.change_server(*operation),
+            Operation::Route(operation) => self.change_route(*operation),
+        }
+    }
+
+    fn change_filter(&mut self, operation: FilterOperation) -> Outcome {
+        match operation {
+            FilterOperation::CreateTables => self.tables = true,
+            FilterOperation::DeleteTables => {
+                expect(mem::take(&mut self.tables))?;
+                self.elements.clear();
+            }
+            FilterOperation::Add(element) => {
+                expect(self.tables && !self.elements.iter().any(|it| collide(it, &element)))?;
+                self.elements.insert(element);
+            }
+            FilterOperation::Delete(element) => expect(self.elements.remove(&element))?,
+        }
+        Ok(())
+    }
+
+    fn change_server(&mut self, operation: ServerOperation) -> Outcome {
+        use std::collections::btree_map::Entry;
+        let real = |backend: Backend| (backend.address, backend.port);
+        let missing = || Failure { kind: FailureKind::Drift, message: "ESRCH".to_owned() };
+        match operation {
+            ServerOperation::Add(server) => match self.servers.entry(server.address) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Server { server, reals: BTreeMap::new() });
+                    Ok(())
+                }
+                Entry::Occupied(_) => failure(FailureKind::Drift),
+            },
+            ServerOperation::Set(server) => {
+                self.servers.get_mut(&server.address).ok_or_else(missing)?.server = server;
+                Ok(())
+            }
+            ServerOperation::Delete(address) => expect(self.servers.remove(&address).is_some()),
+            ServerOperation::AddReal(address, backend) => {
+                let server = self.servers.get_mut(&address).ok_or_else(missing)?;
+                expect(!server.reals.contains_key(&real(backend)))?;
+                server.reals.insert(real(backend), backend.weight);
+                Ok(())
+            }
+            ServerOperation::SetReal(address, backend) => {
+                let server = self.servers.get_mut(&address).ok_or_else(missing)?;
+                *server.reals.get_mut(&real(backend)).ok_or_else(missing)? = backend.weight;
+                Ok(())
+            }
+            ServerOperation::DeleteReal(address, backend) => {
+                let server = self.servers.get_mut(&address).ok_or_else(missing)?;
+                expect(server.reals.remove(&real(backend)).is_some())
+            }
+        }
+    }
+
+    fn change_route(&mut self, operation: RouteOperation) -> Outcome {
+        match operation {
+            RouteOperation::CreateDevice => expect(!mem::replace(&mut self.device, true)),
+            RouteOperation::DeleteDevice => {
+                self.routes.clear();
+                expect(mem::take(&mut self.device))
+            }
+            RouteOperation::AddRule(family) => expect(self.rules.insert(family)),
+            RouteOperation::DeleteRule(family) => expect(self.rules.remove(&family)),
+            RouteOperation::Add(route) => {
+                expect(self.device)?;
+                self.routes.insert((route.prefix, route.table), route);
+                Ok(())
+            }
+            RouteOperation::Delete(route) => {
+                expect(self.routes.remove(&(route.prefix, route.table)).is_some())
+            }
+        }
+    }
+}
+
+/// Whether two elements cannot be held at once: the same key of a map, or ranges that overlap.
+fn collide(one: &Element, other: &Element) -> bool {
+    use Element::{Allowed, ImageRange, LocalPods, NodeShortcut, PodShortcut, Pods, ServiceRange};
+    let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
+    match (one, other) {
+        (ServiceRange(a), ServiceRange(b))
+        | (ImageRange(a), ImageRange(b))
+        | (Pods(a), Pods(b))
+        | (LocalPods(a), LocalPods(b)) => overlap(a, b),
+        (Allowed(address, a), Allowed(another, b)) => address == another && overlap(a, b),
+        (PodShortcut(address, ..), PodShortcut(another, ..))
+        | (NodeShortcut(address, ..), NodeShortcut(another, ..)) => address == another,
+        _ => one == other,
+    }
+}

@@ -1,0 +1,75 @@
+//! An engine and a model kernel under one virtual clock.
+
+use std::time::{Duration, Instant};
+
+use kube_ipvs::engine::{Engine, Work};
+use kube_ipvs::model::{Event, Settings};
+use kube_ipvs::plan::Operation;
+
+use super::model_kernel::ModelKernel;
+
+/// More steps than any case needs: what takes longer runs in circles.
+const PATIENCE: usize = 2_000;
+
+#[derive(Debug)]
+pub struct NodeAgent {
+    pub engine: Engine,
+    pub kernel: ModelKernel,
+    pub now: Instant,
+    applied: Vec<Operation>,
+}
+
+impl NodeAgent {
+    /// An agent that starts on a kernel as it is.
+    pub fn new(settings: &Settings, kernel: ModelKernel) -> Self {
+        Self {
+            engine: Engine::new(settings, None),
+            kernel,
+            now: Instant::now(),
+            applied: Vec::new(),
+        }
+    }
+
+    pub fn tell(&mut self, event: impl Into<Event>) -> &mut Self {
+        self.engine.handle_event(event.into());
+        self
+    }
+
+    /// Works until there is nothing to do, now or later. Returns the operations; the last ones as
+    /// an error if there is no end.
+    pub fn settle(&mut self) -> Result<Vec<Operation>, String> {
+        self.applied.clear();
+        for _ in 0..PATIENCE {
+            if self.step() {
+                continue;
+            }
+            match self.engine.poll_timeout() {
+                Some(due) => self.now = self.now.max(due),
+                None => return Ok(std::mem::take(&mut self.applied)),
+            }
+        }
+        Err(format!("no end of work: {:?}", self.applied.iter().rev().take(8).collect::<Vec<_>>()))
+    }
+
+    /// Does one piece of work, if there is any for now.
+    pub fn step(&mut self) -> bool {
+        let Some(work) = self.engine.poll_work(self.now) else { return false };
+        match work {
+            Work::Observe => {
+                let observed = self.kernel.observe();
+                self.engine.handle_observed(observed, self.now);
+            }
+            Work::ObservePools(addresses) => {
+                let pools = self.kernel.observe_pools(&addresses);
+                self.engine.handle_observed_pools(&addresses, pools);
+            }
+            Work::Apply(plan) => {
+                let outcomes = self.kernel.apply(plan.operations());
+                self.applied.extend_from_slice(plan.operations());
+                self.engine.handle_outcomes(&plan, outcomes, self.now);
+            }
+        }
+        self.now += Duration::from_millis(1);
+        true
+    }
+}

@@ -1,0 +1,303 @@
+//! Builders of objects: `service("default/web").cluster_ip("10.96.0.10").port("http", 80)`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use kube_ipvs::model::{
+    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Hints, Name, Node, Protocol,
+    Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, TrafficPolicy,
+};
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not an IP address"))
+}
+
+pub fn net(text: &str) -> IpNet {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a range of addresses"))
+}
+
+/// The key of `namespace/name`.
+pub fn service_key(text: &str) -> ServiceKey {
+    let (namespace, name) = text.split_once('/').expect("namespace/name");
+    ServiceKey::new(namespace, name)
+}
+
+/// The key of `namespace/name`.
+pub fn slice_key(text: &str) -> SliceKey {
+    let (namespace, name) = text.split_once('/').expect("namespace/name");
+    SliceKey::new(namespace, name)
+}
+
+fn push<T>(list: &mut Box<[T]>, item: T) {
+    let mut items = std::mem::take(list).into_vec();
+    items.push(item);
+    *list = items.into();
+}
+
+#[derive(Clone, Debug)]
+pub struct ServiceBuilder(pub Service);
+
+/// A Service without addresses and ports.
+pub fn service(key: &str) -> ServiceBuilder {
+    ServiceBuilder(Service {
+        key: service_key(key),
+        created: 0,
+        cluster_ips: [].into(),
+        ports: [].into(),
+        external_ips: [].into(),
+        load_balancer_ips: [].into(),
+        source_ranges: [].into(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity_seconds: None,
+        health_check_node_port: None,
+    })
+}
+
+impl ServiceBuilder {
+    pub fn cluster_ip(mut self, address: &str) -> Self {
+        push(&mut self.0.cluster_ips, ip(address));
+        self
+    }
+
+    pub fn external_ip(mut self, address: &str) -> Self {
+        push(&mut self.0.external_ips, ip(address));
+        self
+    }
+
+    pub fn load_balancer_ip(mut self, address: &str) -> Self {
+        push(&mut self.0.load_balancer_ips, ip(address));
+        self
+    }
+
+    pub fn source_range(mut self, range: &str) -> Self {
+        push(&mut self.0.source_ranges, net(range));
+        self
+    }
+
+    /// A TCP port.
+    pub fn port(self, name: &str, port: u16) -> Self {
+        self.port_of(Protocol::Tcp, name, port)
+    }
+
+    pub fn udp(self, name: &str, port: u16) -> Self {
+        self.port_of(Protocol::Udp, name, port)
+    }
+
+    pub fn sctp(self, name: &str, port: u16) -> Self {
+        self.port_of(Protocol::Sctp, name, port)
+    }
+
+    fn port_of(mut self, protocol: Protocol, name: &str, port: u16) -> Self {
+        let port = ServicePort { name: name.into(), protocol, port, node_port: None };
+        push(&mut self.0.ports, port);
+        self
+    }
+
+    /// The node port of the port named last.
+    pub fn node_port(mut self, number: u16) -> Self {
+        self.0.ports.last_mut().expect("a port before its node port").node_port = Some(number);
+        self
+    }
+
+    pub fn local_internal(mut self) -> Self {
+        self.0.internal_policy = TrafficPolicy::Local;
+        self
+    }
+
+    pub fn local_external(mut self) -> Self {
+        self.0.external_policy = TrafficPolicy::Local;
+        self
+    }
+
+    pub fn affinity(mut self, seconds: u32) -> Self {
+        self.0.affinity_seconds = Some(seconds);
+        self
+    }
+
+    /// Creation, in Unix seconds.
+    pub fn created(mut self, seconds: i64) -> Self {
+        self.0.created = seconds;
+        self
+    }
+}
+
+impl From<ServiceBuilder> for Event {
+    fn from(builder: ServiceBuilder) -> Self {
+        Self::Service(Change::Apply(builder.0))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct SliceBuilder(pub EndpointSlice);
+
+/// An empty slice of the Service whose name is `key` up to its last dash.
+pub fn slice(key: &str) -> SliceBuilder {
+    let service = key.rsplit_once('-').map_or(key, |(service, _)| service);
+    SliceBuilder(EndpointSlice {
+        key: slice_key(key),
+        service: service_key(service),
+        family: Family::V4,
+        ports: [].into(),
+        endpoints: [].into(),
+    })
+}
+
+impl SliceBuilder {
+    /// Names another Service.
+    pub fn of(mut self, service: &str) -> Self {
+        self.0.service = service_key(service);
+        self
+    }
+
+    /// A slice of IPv6 addresses.
+    pub fn v6(mut self) -> Self {
+        self.0.family = Family::V6;
+        self
+    }
+
+    /// A TCP port.
+    pub fn port(self, name: &str, port: u16) -> Self {
+        self.port_of(Protocol::Tcp, name, port)
+    }
+
+    pub fn udp(self, name: &str, port: u16) -> Self {
+        self.port_of(Protocol::Udp, name, port)
+    }
+
+    pub fn sctp(self, name: &str, port: u16) -> Self {
+        self.port_of(Protocol::Sctp, name, port)
+    }
+
+    fn port_of(mut self, protocol: Protocol, name: &str, port: u16) -> Self {
+        push(&mut self.0.ports, EndpointPort { name: name.into(), protocol, port });
+        self
+    }
+
+    /// Ready, serving, not terminating.
+    pub fn ready(self, address: &str, node: &str) -> Self {
+        self.endpoint(address, node, (true, true, false))
+    }
+
+    /// Neither ready nor serving.
+    pub fn not_ready(self, address: &str, node: &str) -> Self {
+        self.endpoint(address, node, (false, false, false))
+    }
+
+    /// Terminating and still serving.
+    pub fn terminating(self, address: &str, node: &str) -> Self {
+        self.endpoint(address, node, (false, true, true))
+    }
+
+    /// Terminating and no longer serving.
+    pub fn stopped(self, address: &str, node: &str) -> Self {
+        self.endpoint(address, node, (false, false, true))
+    }
+
+    /// An endpoint with its conditions: ready, serving, terminating.
+    pub fn endpoint(
+        mut self,
+        address: &str,
+        node: &str,
+        (ready, serving, terminating): (bool, bool, bool),
+    ) -> Self {
+        let endpoint = Endpoint {
+            address: ip(address),
+            ready,
+            serving,
+            terminating,
+            node: (!node.is_empty()).then(|| node.into()),
+            hints: None,
+        };
+        push(&mut self.0.endpoints, endpoint);
+        self
+    }
+
+    /// The zones that the endpoint named last is for.
+    pub fn for_zones(self, zones: &[&str]) -> Self {
+        self.hint(|hints| hints.zones = names(zones))
+    }
+
+    /// The nodes that the endpoint named last is for.
+    pub fn for_nodes(self, nodes: &[&str]) -> Self {
+        self.hint(|hints| hints.nodes = names(nodes))
+    }
+
+    fn hint(mut self, set: impl FnOnce(&mut Hints)) -> Self {
+        let endpoint = self.0.endpoints.last_mut().expect("an endpoint before its hints");
+        set(endpoint.hints.get_or_insert_default());
+        self
+    }
+}
+
+fn names(texts: &[&str]) -> Box<[Name]> {
+    texts.iter().map(|text| Name::from(*text)).collect()
+}
+
+impl From<SliceBuilder> for Event {
+    fn from(builder: SliceBuilder) -> Self {
+        Self::Slice(Change::Apply(builder.0))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct NodeBuilder(pub Node);
+
+/// A node without addresses.
+pub fn node(name: &str) -> NodeBuilder {
+    NodeBuilder(Node {
+        name: name.into(),
+        internal_ips: [].into(),
+        pod_cidrs: [].into(),
+        zone: None,
+        eligible: true,
+    })
+}
+
+impl NodeBuilder {
+    pub fn internal_ip(mut self, address: &str) -> Self {
+        push(&mut self.0.internal_ips, ip(address));
+        self
+    }
+
+    pub fn pod_cidr(mut self, range: &str) -> Self {
+        push(&mut self.0.pod_cidrs, net(range));
+        self
+    }
+
+    pub fn zone(mut self, zone: &str) -> Self {
+        self.0.zone = Some(zone.into());
+        self
+    }
+}
+
+impl From<NodeBuilder> for Event {
+    fn from(builder: NodeBuilder) -> Self {
+        Self::Node(Some(builder.0))
+    }
+}
+
+/// All the ServiceCIDR objects there are: one with these ranges.
+pub fn service_cidrs(ranges: &[&str]) -> Event {
+    let cidrs = ranges.iter().map(|range| net(range)).collect();
+    Event::ServiceCidrs(Change::Replace(vec![ServiceCidr { name: "kubernetes".into(), cidrs }]))
+}
+
+pub fn without_service(key: &str) -> Event {
+    Event::Service(Change::Delete(service_key(key)))
+}
+
+pub fn without_slice(key: &str) -> Event {
+    Event::Slice(Change::Delete(slice_key(key)))
+}
+
+/// All the Services there are.
+pub fn only_services(services: impl IntoIterator<Item = ServiceBuilder>) -> Event {
+    let services = services.into_iter().map(|builder| builder.0).collect();
+    Event::Service(Change::Replace(services))
+}
+
+/// All the slices there are.
+pub fn only_slices(slices: impl IntoIterator<Item = SliceBuilder>) -> Event {
+    Event::Slice(Change::Replace(slices.into_iter().map(|builder| builder.0).collect()))
+}

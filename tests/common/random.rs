@@ -1,0 +1,284 @@
+//! Random objects from a small world, so that they meet: few names, few addresses, and every
+//! kind of conflict among them.
+
+use std::collections::BTreeMap;
+
+use kube_ipvs::model::{
+    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Hints, Name, Node, Protocol,
+    Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, TrafficPolicy,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::objects::{ip, net, service_key, slice_key};
+
+pub const SERVICES: [&str; 4] = ["a/one", "a/two", "b/one", "default/kubernetes"];
+const SLICES: [&str; 5] = ["a/s1", "a/s2", "a/s3", "b/s4", "default/kubernetes"];
+pub const NODES: [&str; 2] = ["n1", "n2"];
+const ZONES: [&str; 2] = ["z1", "z2"];
+/// Two lie in the usual service range, one in another, one in none.
+const CLUSTER_IPS: [&str; 4] = ["10.96.0.10", "10.96.0.11", "10.97.0.10", "172.30.0.10"];
+const CLUSTER_IPS_V6: [&str; 2] = ["fd00:10:96::a", "fd00:30::a"];
+/// The last four may not be had.
+const EXTERNAL_IPS: [&str; 7] = [
+    "203.0.113.1",
+    "203.0.113.2",
+    "2001:db8:ff::1",
+    "192.0.2.1",
+    "10.244.2.5",
+    "10.96.0.77",
+    "250.98.0.1",
+];
+const SOURCE_RANGES: [&str; 5] =
+    ["198.51.100.0/24", "198.51.0.0/16", "10.244.1.0/24", "2001:db8:7::/48", "0.0.0.0/0"];
+const ENDPOINTS: [&str; 5] = ["10.244.1.5", "10.244.1.6", "10.244.2.5", "10.244.2.6", "192.0.2.1"];
+const ENDPOINTS_V6: [&str; 2] = ["fd00:10:244:1::5", "fd00:10:244:2::5"];
+const PORTS: [(&str, Protocol, u16, u16); 4] = [
+    ("http", Protocol::Tcp, 80, 30080),
+    ("dns", Protocol::Udp, 80, 30080),
+    ("admin", Protocol::Tcp, 81, 80),
+    ("", Protocol::Sctp, 80, 0),
+];
+
+/// Whoever might open a connection.
+pub const SOURCES: [&str; 9] = [
+    "node",
+    "192.0.2.1",
+    "10.244.1.5",
+    "10.244.1.200",
+    "10.244.2.5",
+    "198.51.100.9",
+    "198.51.101.9",
+    "fd00:10:244:1::5",
+    "2001:db8:7::7",
+];
+
+/// Addresses that some front end may have, and some that none has.
+pub fn destinations() -> Vec<std::net::IpAddr> {
+    let others = ["192.0.2.7", "2001:db8::1", "250.96.0.10", "250.97.0.10", "10.96.0.99"];
+    let images = ["252.30.0.10", "172.30.0.99", "fc00:10:96::a", "fc00:30::a"];
+    CLUSTER_IPS
+        .iter()
+        .chain(&CLUSTER_IPS_V6)
+        .chain(&EXTERNAL_IPS)
+        .chain(&others)
+        .chain(&images)
+        .map(|text| ip(text))
+        .collect()
+}
+
+pub fn service() -> impl Strategy<Value = Service> {
+    let policy = || select(vec![TrafficPolicy::Cluster, TrafficPolicy::Local]);
+    let addresses = (
+        option::weighted(0.9, select(&CLUSTER_IPS[..])),
+        option::weighted(0.3, select(&CLUSTER_IPS_V6[..])),
+        subsequence(&EXTERNAL_IPS[..], 0..3),
+        subsequence(&EXTERNAL_IPS[..], 0..3),
+    );
+    let ports = vec((select(&PORTS[..]), any::<bool>()), 1..3);
+    let rest = (
+        select(&SERVICES[..]),
+        0..3_i64,
+        subsequence(&SOURCE_RANGES[..], 0..3),
+        policy(),
+        policy(),
+        option::weighted(0.2, Just(10800)),
+    );
+    (addresses, ports, rest).prop_map(|(addresses, ports, rest)| {
+        let (v4, v6, external, load_balancer) = addresses;
+        let (key, created, ranges, internal_policy, external_policy, affinity_seconds) = rest;
+        let ports = ports.into_iter().map(|((name, protocol, port, number), has_number)| {
+            let node_port = (has_number && number > 0).then_some(number);
+            ServicePort { name: name.into(), protocol, port, node_port }
+        });
+        Service {
+            key: service_key(key),
+            created,
+            cluster_ips: v4.into_iter().chain(v6).map(ip).collect(),
+            ports: ports.collect(),
+            external_ips: external.into_iter().map(ip).collect(),
+            load_balancer_ips: load_balancer.into_iter().map(ip).collect(),
+            source_ranges: ranges.into_iter().map(net).collect(),
+            internal_policy,
+            external_policy,
+            affinity_seconds,
+            health_check_node_port: None,
+        }
+    })
+}
+
+fn names(all: &'static [&'static str]) -> impl Strategy<Value = Box<[Name]>> {
+    subsequence(all, 0..=all.len()).prop_map(|names| names.into_iter().map(Name::from).collect())
+}
+
+/// An endpoint on the node that its address belongs to.
+fn endpoint(addresses: &'static [&'static str]) -> impl Strategy<Value = Endpoint> {
+    let conditions = prop_oneof![
+        5 => Just((true, true, false)),
+        1 => Just((false, false, false)),
+        2 => Just((false, true, true)),
+        1 => Just((false, false, true)),
+    ];
+    let hints = (names(&NODES), names(&ZONES)).prop_map(|(nodes, zones)| Hints { nodes, zones });
+    (select(addresses), conditions, option::of(hints)).prop_map(
+        |(address, (ready, serving, terminating), hints)| Endpoint {
+            address: ip(address),
+            ready,
+            serving,
+            terminating,
+            node: Some(Name::from(if address.contains("244.2") { "n2" } else { "n1" })),
+            hints: hints.map(Box::new),
+        },
+    )
+}
+
+pub fn slice() -> impl Strategy<Value = EndpointSlice> {
+    let of_family = |family, addresses| {
+        vec(endpoint(addresses), 0..5).prop_map(move |endpoints| (family, endpoints))
+    };
+    let endpoints = prop_oneof![
+        4 => of_family(Family::V4, &ENDPOINTS),
+        1 => of_family(Family::V6, &ENDPOINTS_V6),
+    ];
+    let ports = vec((select(&PORTS[..]), select(vec![8080, 9090])), 1..3);
+    (select(&SLICES[..]), select(&SERVICES[..]), ports, endpoints).prop_map(
+        |(key, service, ports, (family, endpoints))| EndpointSlice {
+            key: slice_key(key),
+            service: service_key(service),
+            family,
+            ports: ports
+                .into_iter()
+                .map(|((name, protocol, ..), port)| EndpointPort {
+                    name: name.into(),
+                    protocol,
+                    port,
+                })
+                .collect(),
+            endpoints: endpoints.into(),
+        },
+    )
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let addresses = subsequence(vec!["192.0.2.1", "192.0.2.7", "2001:db8::1"], 1..=3);
+    let pods = subsequence(vec!["10.244.1.0/24", "10.244.2.0/24", "fd00:10:244:1::/64"], 0..=2);
+    (addresses, pods, option::of(select(&ZONES[..]))).prop_map(|(addresses, pods, zone)| Node {
+        name: "n1".into(),
+        internal_ips: addresses.into_iter().map(ip).collect(),
+        pod_cidrs: pods.into_iter().map(net).collect(),
+        zone: zone.map(Name::from),
+        eligible: true,
+    })
+}
+
+fn service_cidr() -> impl Strategy<Value = ServiceCidr> {
+    let ranges = select(vec![
+        vec!["10.96.0.0/16"],
+        vec!["10.96.0.0/16", "fd00:10:96::/112"],
+        vec!["10.96.0.0/12"],
+        vec!["10.97.0.0/16"],
+        vec!["172.30.0.0/16"],
+    ]);
+    (select(vec!["kubernetes", "more"]), ranges).prop_map(|(name, ranges)| ServiceCidr {
+        name: name.into(),
+        cidrs: ranges.into_iter().map(net).collect(),
+    })
+}
+
+/// Something that the watch of Services or slices tells.
+pub fn object_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => service().prop_map(|service| Event::Service(Change::Apply(service))),
+        2 => select(&SERVICES[..]).prop_map(|key| Event::Service(Change::Delete(service_key(key)))),
+        1 => vec(service(), 0..4).prop_map(|list| Event::Service(Change::Replace(distinct(list)))),
+        8 => slice().prop_map(|slice| Event::Slice(Change::Apply(slice))),
+        2 => select(&SLICES[..]).prop_map(|key| Event::Slice(Change::Delete(slice_key(key)))),
+        1 => vec(slice(), 0..4).prop_map(|list| Event::Slice(Change::Replace(distinct_slices(list)))),
+    ]
+}
+
+/// Something that any source tells.
+pub fn event() -> impl Strategy<Value = Event> {
+    let cidrs = prop_oneof![
+        3 => service_cidr().prop_map(Change::Apply),
+        1 => Just(Change::Delete("kubernetes".into())),
+        1 => service_cidr().prop_map(|cidr| Change::Replace(vec![cidr])),
+    ];
+    prop_oneof![
+        20 => object_event(),
+        1 => option::weighted(0.9, node()).prop_map(Event::Node),
+        1 => cidrs.prop_map(Event::ServiceCidrs),
+        1 => subsequence(vec![ip("192.0.2.1"), ip("192.0.2.7")], 0..=2).prop_map(Event::Addresses),
+    ]
+}
+
+pub fn events(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Event>> {
+    vec(event(), count)
+}
+
+fn distinct(list: Vec<Service>) -> Vec<Service> {
+    let by_key: BTreeMap<_, _> = list.into_iter().map(|it| (it.key.clone(), it)).collect();
+    by_key.into_values().collect()
+}
+
+fn distinct_slices(list: Vec<EndpointSlice>) -> Vec<EndpointSlice> {
+    let by_key: BTreeMap<_, _> = list.into_iter().map(|it| (it.key.clone(), it)).collect();
+    by_key.into_values().collect()
+}
+
+/// What a cluster holds after events, kept without cleverness.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    services: BTreeMap<ServiceKey, Service>,
+    slices: BTreeMap<SliceKey, EndpointSlice>,
+    service_cidrs: BTreeMap<Name, ServiceCidr>,
+    node: Option<Node>,
+    addresses: Vec<std::net::IpAddr>,
+}
+
+impl Objects {
+    pub fn after<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut objects = Self::default();
+        events.into_iter().for_each(|event| objects.take(event.clone()));
+        objects
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Service(change) => take(&mut self.services, change, |it| it.key.clone()),
+            Event::Slice(change) => take(&mut self.slices, change, |it| it.key.clone()),
+            Event::ServiceCidrs(change) => {
+                take(&mut self.service_cidrs, change, |it| Name::clone(&it.name));
+            }
+            Event::Node(node) => self.node = node,
+            Event::Addresses(addresses) => self.addresses = addresses,
+        }
+    }
+
+    /// The complete lists, as sources that have just started tell them.
+    pub fn listed(&self) -> Vec<Event> {
+        vec![
+            Event::Addresses(self.addresses.clone()),
+            Event::ServiceCidrs(Change::Replace(self.service_cidrs.values().cloned().collect())),
+            Event::Node(self.node.clone()),
+            Event::Service(Change::Replace(self.services.values().cloned().collect())),
+            Event::Slice(Change::Replace(self.slices.values().cloned().collect())),
+        ]
+    }
+}
+
+fn take<K: Ord, T>(known: &mut BTreeMap<K, T>, change: Change<K, T>, key: impl Fn(&T) -> K) {
+    match change {
+        Change::Apply(object) => {
+            known.insert(key(&object), object);
+        }
+        Change::Delete(gone) => {
+            known.remove(&gone);
+        }
+        Change::Replace(objects) => {
+            *known = objects.into_iter().map(|object| (key(&object), object)).collect();
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What a node's kernel should hold, by topic: each case names objects, and who gets where.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod affinity;
+mod changes;
+mod endpoints;
+mod frontends;
+mod hints;
+mod masquerade;
+mod nobody;
+mod policies;
+mod selection;
+mod source_ranges;

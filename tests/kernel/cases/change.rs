@@ -1,0 +1,150 @@
+//! Services that change while traffic flows.
+
+use kube_ipvs::model::Protocol::{Sctp, Tcp, Udp};
+
+use super::{Case, case};
+use crate::expectation::{Answers, Refused};
+use crate::lab::Host::{C, N1, P1, P2, P3, P4};
+use crate::lab::{Endpoints, endpoints, service};
+use crate::trial::{Failure, Step, Trial};
+
+/// Requests that clients make between two changes.
+const BETWEEN: usize = 10;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("scaling_fails_no_request", scaling_fails_no_request),
+        case("others_may_come_and_go", |t| {
+            t.apply(service("dev/steady").cluster_ip("10.96.3.2").port(80, "http", Tcp))?;
+            t.apply(endpoints("dev/steady").port("http", 8080, Tcp).ready(P1).ready(P3))?;
+            t.settled()?;
+            let mut open = t.connect(P2, "10.96.3.2:80/tcp")?;
+            let loads = [P2, N1, C].map(|client| t.load(client, "10.96.3.2:80/tcp"));
+            let other = || service("dev/fickle").cluster_ip("10.96.3.3").port(80, "http", Tcp);
+            let slice = || endpoints("dev/fickle").port("http", 8080, Tcp);
+            for load in &loads {
+                t.apply(other())?;
+                t.apply(slice().ready(P4))?;
+                t.settled()?;
+                t.expect(P2, "10.96.3.3:80/tcp", Answers::from(P4))?;
+                t.apply(slice().ready(P1).ready(P4))?;
+                t.apply(other().port(81, "more", Udp))?;
+                t.settled()?;
+                t.delete(other())?;
+                t.delete(slice())?;
+                t.settled()?;
+                load.wait_for(BETWEEN);
+            }
+            for load in loads {
+                t.expect_no_failure(load)?;
+            }
+            t.expect_answer(&mut open, "the connection opened before")
+        }),
+        case("deleted_and_created_again", |t| {
+            let web = || service("dev/again").cluster_ip("10.96.3.4").cluster_ip("fd00:96::304");
+            let web = || web().port(80, "http", Tcp).port(80, "udp", Udp);
+            let slice = || endpoints("dev/again").port("http", 8080, Tcp).port("udp", 8080, Udp);
+            for _ in 0..2 {
+                t.apply(web())?;
+                t.apply(slice().ready(P3))?;
+                t.settled()?;
+                for client in [P2, N1, C] {
+                    t.expect(client, "10.96.3.4:80/tcp", Answers::from(P3))?;
+                    t.expect(client, "10.96.3.4:80/udp", Answers::from(P3))?;
+                }
+                // The slice outlives its Service for a moment, as it does in a cluster.
+                t.delete(web())?;
+                t.settled()?;
+                t.same_lines("what IPVS holds", "", &t.kernel()?.ipvs)?;
+                t.delete(slice())?;
+            }
+            Ok(())
+        }),
+        case("a_port_that_changes_its_number", |t| {
+            let web = || service("dev/moved").cluster_ip("10.96.3.5");
+            t.apply(web().port(80, "http", Tcp))?;
+            t.apply(endpoints("dev/moved").port("http", 8080, Tcp).ready(P1))?;
+            t.settled()?;
+            t.expect(P2, "10.96.3.5:80/tcp", Answers::from(P1).on_port(8080))?;
+            t.apply(endpoints("dev/moved").port("http", 9090, Tcp).ready(P1))?;
+            t.settled()?;
+            t.expect(P2, "10.96.3.5:80/tcp", Answers::from(P1).on_port(9090))?;
+            t.apply(web().port(8000, "http", Tcp))?;
+            t.settled()?;
+            t.expect(P2, "10.96.3.5:8000/tcp", Answers::from(P1).on_port(9090))?;
+            t.expect(P2, "10.96.3.5:80/tcp", Refused)
+        }),
+        case("a_draining_endpoint_keeps_its_connections", |t| {
+            t.apply(service("dev/drain").cluster_ip("10.96.3.6").port(80, "http", Tcp))?;
+            let slice = || endpoints("dev/drain").port("http", 8080, Tcp);
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            let mut open = t.connect(P2, "10.96.3.6:80/tcp")?;
+            t.expect_answer(&mut open, "a new connection")?;
+            t.apply(slice().draining(P1).ready(P3))?;
+            t.settled()?;
+            t.expect(P2, "10.96.3.6:80/tcp", Answers::from(P3))?;
+            t.expect_answer(&mut open, "the connection to the draining endpoint")
+        }),
+        case("a_deleted_endpoint_gives_up_its_flows", |t| {
+            let both = service("dev/gone").cluster_ip("10.96.3.7");
+            t.apply(both.port(80, "tcp", Tcp).port(80, "udp", Udp).port(80, "sctp", Sctp))?;
+            let slice = || {
+                let slice = endpoints("dev/gone").port("tcp", 8080, Tcp);
+                slice.port("udp", 8080, Udp).port("sctp", 8080, Sctp)
+            };
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            let mut open = t.connect(P2, "10.96.3.7:80/tcp")?;
+            t.expect_answer(&mut open, "a new connection")?;
+            t.apply(slice().ready(P3))?;
+            t.settled()?;
+            for protocol in ["tcp", "udp", "sctp"] {
+                t.expect(P2, &format!("10.96.3.7:80/{protocol}"), Answers::from(P3))?;
+            }
+            match open.ask() {
+                Err(_) => Ok(()),
+                Ok(reply) => Err(Failure::new(
+                    "ask over the connection to the deleted endpoint",
+                    "an end",
+                    reply,
+                )),
+            }
+        }),
+    ]
+}
+
+/// Clients of all kinds ask while endpoints come and go; one that goes is terminating first, as a
+/// pod is that is told to end.
+fn scaling_fails_no_request(t: &mut Trial<'_>) -> Step {
+    let web = service("dev/scale").cluster_ip("10.96.3.1");
+    t.apply(web.port(80, "http", Tcp).port(80, "udp", Udp))?;
+    let slice = || endpoints("dev/scale").port("http", 8080, Tcp).port("udp", 8080, Udp);
+    t.apply(slice().ready(P1))?;
+    t.settled()?;
+    let clients = [(P2, "tcp"), (N1, "tcp"), (C, "tcp"), (P2, "udp")];
+    let loads =
+        clients.map(|(client, protocol)| t.load(client, &format!("10.96.3.1:80/{protocol}")));
+    let steps: [fn(Endpoints) -> Endpoints; 6] = [
+        |slice| slice.ready(P1).ready(P3),
+        |slice| slice.ready(P1).ready(P2).ready(P3).ready(P4),
+        |slice| slice.draining(P1).draining(P2).ready(P3).ready(P4),
+        |slice| slice.draining(P3).ready(P4),
+        |slice| slice.ready(P4),
+        |slice| slice.ready(P1).ready(P4),
+    ];
+    for step in steps {
+        t.apply(step(slice()))?;
+        t.settled()?;
+        loads[0].wait_for(BETWEEN);
+        // A pod that is told to end answers what it was asked before.
+        loads.iter().for_each(|load| load.wait_for(2));
+    }
+    let [pod, node, outside, datagrams] = loads;
+    for load in [pod, node, outside] {
+        t.expect_no_failure(load)?;
+    }
+    // A flow that loses its endpoint moves at the price of a datagram, and three endpoints left.
+    t.expect_lost_at_most(datagrams, 3)?;
+    t.expect(P2, "10.96.3.1:80/tcp", Answers::from_all([P1, P4]))
+}

@@ -1,0 +1,120 @@
+//! `render`, `plan` and manifests that are wrong.
+
+use kube_ipvs::model::Protocol::{self, Tcp, Udp};
+
+use super::{Case, case};
+use crate::expectation::Answers;
+use crate::lab::Host::{N1, P1, P2, P3, P4};
+use crate::lab::{Object, endpoints, service};
+use crate::trial::{Step, Trial};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("render_prints_what_ipvsadm_prints", |t| {
+            for (name, ip, ip6) in
+                [("a", "10.96.5.1", "fd00:96::501"), ("b", "10.96.5.2", "fd00:96::502")]
+            {
+                let key = format!("dev/{name}");
+                let mut web = service(&key).cluster_ip(ip).cluster_ip(ip6);
+                let mut slice = endpoints(&key);
+                let mut slice6 = endpoints(&key)
+                    .named(&format!("{name}-v6"))
+                    .of_family(kube_ipvs::model::Family::V6);
+                for (port, protocol) in (80..).zip(Protocol::ALL) {
+                    web = web.port(port, protocol.name(), protocol);
+                    slice = slice.port(protocol.name(), 8080, protocol);
+                    slice6 = slice6.port(protocol.name(), 9090, protocol);
+                }
+                t.apply(web)?;
+                t.apply(slice.ready(P1).draining(P3).ready(P4))?;
+                t.apply(slice6.ready(P3).ready(P4))?;
+            }
+            t.settled()?;
+            let rendered = t.run_to_end("render", &["-o", "ipvsadm"])?;
+            t.check("lines of two Services", rendered.lines().count() >= 12, &rendered)?;
+            t.same_lines("`render` against `ipvsadm -Sn`, sorted", &rendered, &t.kernel()?.ipvs)
+        }),
+        case("plan_says_what_would_change", plan_says_what_would_change),
+        case("a_broken_manifest_harms_nobody_else", a_broken_manifest_harms_nobody_else),
+        case("edits_apply_however_they_are_saved", |t| {
+            let ent = service("dev/saved").cluster_ip("10.96.5.5").port(80, "http", Tcp);
+            let slice = || endpoints("dev/saved").port("http", 8080, Tcp);
+            t.apply(ent)?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            t.expect(P2, "10.96.5.5:80/tcp", Answers::from(P1))?;
+            // Written in place, without a rename.
+            let object = Object::from(slice().ready(P3));
+            let file = t.agent().manifests().join(object.file());
+            std::fs::write(&file, object.content())?;
+            t.settled()?;
+            t.expect(P2, "10.96.5.5:80/tcp", Answers::from(P3))?;
+            // A directory moved away and back.
+            let below = t.agent().manifests().join("below");
+            std::fs::create_dir(&below)?;
+            let inner = below.join("slice.yaml");
+            std::fs::rename(&file, &inner)?;
+            t.settled()?;
+            t.expect(P2, "10.96.5.5:80/tcp", Answers::from(P3))?;
+            std::fs::rename(&inner, &file)?;
+            std::fs::remove_dir(&below)?;
+            t.settled()?;
+            t.expect(P2, "10.96.5.5:80/tcp", Answers::from(P3))
+        }),
+    ]
+}
+
+fn plan_says_what_would_change(t: &mut Trial<'_>) -> Step {
+    t.apply(service("dev/plan").cluster_ip("10.96.5.3").port(80, "http", Tcp))?;
+    let slice = || endpoints("dev/plan").port("http", 8080, Tcp);
+    t.apply(slice().ready(P1))?;
+    t.settled()?;
+    let empty = t.command("plan", &["--exit-code"])?;
+    t.exits_with("exit status of an empty plan", 0, &empty)?;
+    t.same_lines("an empty plan", "", &empty.stdout)?;
+
+    t.agent().stop()?;
+    t.apply(slice().ready(P3))?;
+    let before = t.kernel()?;
+    let plan = t.command("plan", &["--exit-code"])?;
+    t.exits_with("exit status of a plan", 3, &plan)?;
+    for line in [
+        "+ -a -t 10.96.5.3:80 -r 10.244.2.13:8080 -m -w 1",
+        "- -d -t 10.96.5.3:80 -r 10.244.1.11:8080",
+    ] {
+        let found = plan.stdout.lines().any(|other| {
+            other.trim() == line || other.trim() == line.replacen(' ', " ipvsadm ", 1)
+        });
+        t.check(&format!("a line {line:?}"), found, &plan.stdout)?;
+    }
+    t.same_lines("the kernel after a plan", &before.to_string(), &t.kernel()?.to_string())?;
+    let plain = t.command("plan", &[])?;
+    t.exits_with("exit status without --exit-code", 0, &plain)?;
+    t.settled()
+}
+
+fn a_broken_manifest_harms_nobody_else(t: &mut Trial<'_>) -> Step {
+    t.agent().save("broken.yaml", "kind: Service\nmetadata: {name: [\n")?;
+    t.apply(service("dev/good").cluster_ip("10.96.5.4").port(80, "http", Tcp))?;
+    let slice = || endpoints("dev/good").port("http", 8080, Tcp);
+    t.apply(slice().ready(P1))?;
+    t.agent().stop()?;
+    t.agent().start()?;
+    t.expect(N1, "10.96.5.4:80/tcp", Answers::from(P1))?;
+    t.agent().wait_for_log("broken.yaml")?;
+
+    // A good file that breaks keeps its last good content; the others go on.
+    let slice_file = Object::from(slice()).file();
+    t.apply(service("dev/other").cluster_ip("10.96.5.6").port(53, "dns", Udp))?;
+    t.apply(endpoints("dev/other").port("dns", 8080, Udp).ready(P4))?;
+    t.agent().save(&slice_file, "{\"kind\": \"EndpointSlice\", ")?;
+    t.agent().wait_for_log(&slice_file)?;
+    t.eventually(P2, "10.96.5.6:53/udp", Answers::from(P4))?;
+    t.expect(P2, "10.96.5.4:80/tcp", Answers::from(P1))?;
+
+    // Mended, it applies again.
+    t.apply(slice().ready(P3))?;
+    std::fs::remove_file(t.agent().manifests().join("broken.yaml"))?;
+    t.settled()?;
+    t.expect(P2, "10.96.5.4:80/tcp", Answers::from(P3))
+}

@@ -1,0 +1,55 @@
+//! The cases. Each reads as objects, traffic, expectation:
+//!
+//! ```ignore
+//! case("two_pods_take_turns", |t| {
+//!     t.apply(service("dev/ent").cluster_ip("10.96.0.20").port(80, "http", Tcp))?;
+//!     t.apply(endpoints("dev/ent").port("http", 8080, Tcp).ready(P1).ready(P3))?;
+//!     t.settled()?;
+//!     t.expect(P2, "10.96.0.20:80/tcp", Answers::from_all([P1, P3]))?;
+//!     t.expect(P2, "10.96.0.20:81/tcp", Refused)
+//! })
+//! ```
+//!
+//! To add one, add it to the list of the module that it belongs to. Hosts and what they serve are
+//! those of [`crate::lab`]; what a step can do is [`Trial`]'s. A case uses names and addresses of
+//! its own and leaves nothing behind: its objects are deleted after it, and the kernel has to
+//! follow.
+
+mod change;
+mod clusterip;
+mod commands;
+mod lab_itself;
+mod ownership;
+mod refusal;
+mod shortage;
+
+use crate::trial::{Step, Trial};
+
+/// One case.
+pub(crate) struct Case {
+    /// Its name, by which it can be run alone.
+    pub(crate) name: &'static str,
+    /// What it does.
+    pub(crate) run: fn(&mut Trial<'_>) -> Step,
+}
+
+/// A case of a name.
+fn case(name: &'static str, run: fn(&mut Trial<'_>) -> Step) -> Case {
+    Case { name, run }
+}
+
+/// All cases, in the order in which they run.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        lab_itself::cases(),
+        clusterip::cases(),
+        refusal::cases(),
+        change::cases(),
+        ownership::cases(),
+        commands::cases(),
+        shortage::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,117 @@
+//! Only what is ours is touched, and nothing that is already right is written.
+
+use kube_ipvs::model::Protocol::{Tcp, Udp};
+
+use super::{Case, case};
+use crate::expectation::Answers;
+use crate::lab::Host::{N1, P1, P2, P3};
+use crate::lab::{Endpoints, endpoints, service};
+use crate::trial::{Step, Trial};
+
+/// A virtual server, a table, a route and a rule of somebody else.
+const FOREIGN_IPVS: &str =
+    "-A -t 192.0.2.10:443 -s wrr\n-a -t 192.0.2.10:443 -r 10.244.1.11:8080 -m -w 3\n";
+const FOREIGN_NFT: &str = "
+add table inet somebody
+add set inet somebody s { type ipv4_addr; elements = { 192.0.2.10 }; }
+add chain inet somebody c { type filter hook input priority 0; }
+add rule inet somebody c ip daddr @s counter accept
+";
+const FOREIGN_ROUTES: &str = "link add somebody type dummy\nlink set somebody up
+route add local 192.0.2.10/32 dev somebody table local\nroute add 192.0.2.0/28 dev somebody table 99
+rule add to 192.0.2.0/28 lookup 99 pref 99\n";
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("foreign_objects_are_untouched", foreign_objects_are_untouched),
+        case("cleanup_removes_all_of_ours", |t| {
+            t.agent().stop()?;
+            t.run_to_end("cleanup", &[])?;
+            let before = t.kernel()?;
+            some_services(t)?;
+            t.settled()?;
+            t.check("the kernel holds something", t.kernel()? != before, "nothing")?;
+            t.agent().stop()?;
+            t.run_to_end("cleanup", &[])?;
+            t.same_lines(
+                "the kernel after cleanup",
+                &before.to_string(),
+                &t.kernel()?.to_string(),
+            )?;
+            // Once more on a clean node: nothing to do is no error.
+            t.run_to_end("cleanup", &[])?;
+            Ok(())
+        }),
+        case("an_equal_state_costs_no_write", |t| {
+            some_services(t)?;
+            t.settled()?;
+            t.agent().stop()?;
+            let before = t.kernel()?;
+            let notifications = t.notifications()?;
+            t.settled()?;
+            let line = t.agent().synced_line().unwrap_or_default();
+            t.check("the log says `operations=0`", line.contains("operations=0"), line)?;
+            let (nft, route) = notifications.count();
+            t.equal("changes of nf_tables", 0, nft)?;
+            t.equal("changes of routes, rules, links and addresses", 0, route)?;
+            t.same_lines("the kernel", &before.to_string(), &t.kernel()?.to_string())?;
+            t.expect(P2, "10.96.4.1:80/tcp", Answers::from_all([P1, P3]))
+        }),
+        case("the_end_of_the_agent_ends_no_traffic", |t| {
+            some_services(t)?;
+            t.settled()?;
+            let mut open = t.connect(P2, "10.96.4.1:80/tcp")?;
+            let load = t.load(N1, "10.96.4.1:80/tcp");
+            t.agent().stop()?;
+            t.expect(P2, "10.96.4.1:80/tcp", Answers::from_all([P1, P3]))?;
+            // What changed while nobody looked is put right at the start.
+            t.apply(slice().draining(P1).ready(P3))?;
+            t.delete(service("dev/second"))?;
+            t.settled()?;
+            t.expect(P2, "10.96.4.1:80/tcp", Answers::from(P3))?;
+            t.expect_no_failure(load)?;
+            let _ = open.ask();
+            Ok(())
+        }),
+    ]
+}
+
+fn slice() -> Endpoints {
+    endpoints("dev/first").port("http", 8080, Tcp).port("udp", 8080, Udp)
+}
+
+fn some_services(t: &mut Trial<'_>) -> Step {
+    let first = service("dev/first").cluster_ip("10.96.4.1").cluster_ip("fd00:96::401");
+    t.apply(first.port(80, "http", Tcp).port(80, "udp", Udp))?;
+    t.apply(slice().ready(P1).ready(P3))?;
+    t.apply(service("dev/second").cluster_ip("10.96.4.2").port(80, "http", Tcp))
+}
+
+fn foreign_objects_are_untouched(t: &mut Trial<'_>) -> Step {
+    t.agent().stop()?;
+    t.run_to_end("cleanup", &[])?;
+    let node = std::sync::Arc::clone(t.host(N1));
+    node.ipvsadm(FOREIGN_IPVS)?;
+    node.nft(FOREIGN_NFT)?;
+    node.ip(FOREIGN_ROUTES)?;
+    let foreign = t.kernel()?.to_string();
+
+    some_services(t)?;
+    t.settled()?;
+    t.apply(slice().ready(P3))?;
+    t.settled()?;
+    t.expect(P2, "10.96.4.1:80/tcp", Answers::from(P3))?;
+    let during = t.kernel()?.to_string();
+    let lost: Vec<&str> =
+        foreign.lines().filter(|line| !during.lines().any(|other| other == *line)).collect();
+    t.check("all lines of somebody else's are still there", lost.is_empty(), lost.join("\n"))?;
+
+    t.agent().stop()?;
+    t.run_to_end("cleanup", &[])?;
+    t.same_lines("the kernel after cleanup", &foreign, &t.kernel()?.to_string())?;
+
+    node.read("ipvsadm", &["-D", "-t", "192.0.2.10:443"])?;
+    node.nft("delete table inet somebody")?;
+    node.ip("rule delete pref 99\nlink delete somebody\n")?;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! What nobody serves is refused at once, and no process on the node answers for a Service.
+
+use kube_ipvs::model::Protocol::{self, Tcp, Udp};
+
+use super::{Case, case};
+use crate::expectation::{Answers, Refused, Silent};
+use crate::lab::Host::{C, N1, P1, P2, P3};
+use crate::lab::{NODE_PORT_OF_DAEMON, endpoints, product, service};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("without_endpoints_is_refused", |t| {
+            let mut empty = service("dev/empty").cluster_ip("10.96.2.1").cluster_ip("fd00:96::201");
+            for protocol in Protocol::ALL {
+                empty = empty.port(80, protocol.name(), protocol);
+            }
+            t.apply(empty)?;
+            t.settled()?;
+            for (ip, protocol) in product(["10.96.2.1", "[fd00:96::201]"], Protocol::ALL) {
+                for client in [P2, N1, C] {
+                    t.expect(client, &format!("{ip}:80/{protocol}"), Refused)?;
+                }
+            }
+            // The first endpoint opens it, the last one closes it.
+            let slice = || endpoints("dev/empty").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
+            t.apply(slice().ready(P3))?;
+            t.settled()?;
+            t.expect(P2, "10.96.2.1:80/tcp", Answers::from(P3))?;
+            t.expect(P2, "10.96.2.1:80/udp", Answers::from(P3))?;
+            t.apply(slice().not_ready(P3))?;
+            t.settled()?;
+            for client in [P2, N1, C] {
+                t.expect(client, "10.96.2.1:80/tcp", Refused)?;
+                t.expect(client, "10.96.2.1:80/udp", Refused)?;
+            }
+            Ok(())
+        }),
+        case("unknown_ports_are_refused", |t| {
+            let web = service("dev/one").cluster_ip("10.96.2.2").cluster_ip("fd00:96::202");
+            t.apply(web.port(80, "http", Tcp))?;
+            t.apply(endpoints("dev/one").port("http", 8080, Tcp).ready(P1))?;
+            t.settled()?;
+            for (ip, protocol) in product(["10.96.2.2", "[fd00:96::202]"], Protocol::ALL) {
+                for client in [P2, N1, C] {
+                    t.expect(client, &format!("{ip}:81/{protocol}"), Refused)?;
+                }
+            }
+            Ok(())
+        }),
+        case("ping_is_refused", |t| {
+            let web = service("dev/ping").cluster_ip("10.96.2.3").cluster_ip("fd00:96::203");
+            t.apply(web.port(80, "http", Tcp))?;
+            t.apply(endpoints("dev/ping").port("http", 8080, Tcp).ready(P1))?;
+            t.settled()?;
+            for (ip, client) in product(["10.96.2.3", "fd00:96::203"], [P2, N1, C]) {
+                t.expect_ping_refused(client, ip)?;
+            }
+            Ok(())
+        }),
+        case("no_process_of_the_node_answers_for_a_service", |t| {
+            let port = NODE_PORT_OF_DAEMON;
+            // A daemon of the node listens on all addresses, which the ClusterIP becomes one of.
+            t.expect(P2, &format!("192.168.50.1:{port}/tcp"), Answers::from(N1))?;
+            t.expect(C, &format!("192.168.50.1:{port}/udp"), Answers::from(N1))?;
+            let web = service("dev/trap").cluster_ip("10.96.2.4").cluster_ip("fd00:96::204");
+            t.apply(web.port(80, "http", Tcp))?;
+            // One Service even has the daemon's port, without anybody to serve it.
+            let ssh = service("dev/ssh").cluster_ip("10.96.2.5").cluster_ip("fd00:96::205");
+            t.apply(ssh.port(port, "ssh", Tcp))?;
+            t.settled()?;
+            let addresses = ["10.96.2.4", "[fd00:96::204]", "10.96.2.5", "[fd00:96::205]"];
+            for (ip, protocol) in product(addresses, [Tcp, Udp]) {
+                for client in [P2, N1, C] {
+                    t.expect(client, &format!("{ip}:{port}/{protocol}"), Refused)?;
+                }
+            }
+            // The node itself keeps its daemon.
+            t.expect(P2, &format!("192.168.50.1:{port}/tcp"), Answers::from(N1))
+        }),
+        case("an_address_without_a_service_is_silent", |t| {
+            t.apply(service("dev/any").cluster_ip("10.96.2.6").port(80, "http", Tcp))?;
+            t.settled()?;
+            for (client, ip) in product([P2, N1, C], ["10.96.2.99", "[fd00:96::299]"]) {
+                t.expect(client, &format!("{ip}:80/tcp"), Silent)?;
+                t.expect(client, &format!("{ip}:{NODE_PORT_OF_DAEMON}/udp"), Silent)?;
+            }
+            Ok(())
+        }),
+    ]
+}

@@ -1,0 +1,293 @@
+//! Virtual and real servers through generic netlink.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use kube_ipvs::kernel::ipvs::Ipvs;
+use kube_ipvs::kernel::netlink::KernelError;
+use kube_ipvs::model::{Backend, Backends, Pool, Scheduler, VirtualAddress, VirtualServer};
+use kube_ipvs::plan::{FailureKind, ServerOperation};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+use super::{Component, component, output, run};
+use ServerOperation::{Add, AddReal, Delete, DeleteReal, Set, SetReal};
+
+pub(crate) fn components() -> Vec<Component> {
+    vec![
+        // First, while no other namespace uses the module.
+        component(
+            "a_module_that_was_loaded_anew_is_found_again",
+            a_module_that_was_loaded_anew_is_found_again,
+        ),
+        component(
+            "operations_print_as_ipvsadm_saves_them_and_read_back",
+            operations_print_as_ipvsadm_saves_them_and_read_back,
+        ),
+        component("servers_are_changed_and_removed", servers_are_changed_and_removed),
+        component("refusals_say_what_they_mean", refusals_say_what_they_mean),
+        component(
+            "one_failure_among_thousands_stops_no_other",
+            one_failure_among_thousands_stops_no_other,
+        ),
+        component("what_others_made_is_left_out", what_others_made_is_left_out),
+        component("connections_are_counted", connections_are_counted),
+        component("timeouts_are_set_and_others_kept", timeouts_are_set_and_others_kept),
+        component(
+            "without_the_capability_the_remedy_is_named",
+            without_the_capability_the_remedy_is_named,
+        ),
+    ]
+}
+
+/// IPVS of a namespace whose loopback is up; IPVS takes no real server before.
+fn open() -> Ipvs {
+    run("ip link set lo up");
+    Ipvs::open().unwrap()
+}
+
+fn address(text: &str) -> VirtualAddress {
+    text.parse().unwrap()
+}
+
+fn server(text: &str, scheduler: Scheduler, affinity_seconds: Option<u32>) -> VirtualServer {
+    let flags = scheduler.default_flags();
+    VirtualServer { address: address(text), scheduler, flags, affinity_seconds }
+}
+
+fn backend(text: &str, weight: u16) -> Backend {
+    let VirtualAddress { ip, port, .. } = address(text);
+    Backend { address: ip, port, weight, local: false }
+}
+
+/// Every kind of virtual server, each with two real servers.
+fn sample() -> Vec<Pool> {
+    let v4 = |weight| [backend("10.244.1.7:8080", 1), backend("10.244.2.9:8081", weight)];
+    let v6 = |weight| [backend("[fd00::7]:8080", 1), backend("[fd00::9]:8081", weight)];
+    [
+        (server("10.96.0.1:80", Scheduler::Rr, None), v4(1)),
+        (server("10.96.0.1:80/udp", Scheduler::Wrr, Some(10_800)), v4(100)),
+        (server("10.96.0.1:80/sctp", Scheduler::Lc, None), v4(0)),
+        (server("10.96.0.2:80", Scheduler::Mh, None), v4(1)),
+        (server("10.96.0.3:443", Scheduler::Mh, Some(60)), v4(u16::MAX)),
+        (server("10.96.0.4:443", Scheduler::Sh, None), v4(1)),
+        (server("[fd00:10:96::1]:80", Scheduler::Rr, None), v6(1)),
+        (server("[fd00:10:96::1]:80/udp", Scheduler::Wlc, Some(1)), v6(7)),
+        (server("[fd00:10:96::1]:80/sctp", Scheduler::Sed, Some(86_400)), v6(0)),
+        (server("[fd00:10:96::2]:80", Scheduler::Mh, Some(360)), v6(1)),
+    ]
+    .map(|(server, backends)| Pool { server, backends: Backends::from_iter(backends) })
+    .into()
+}
+
+fn additions(pools: &[Pool]) -> Vec<ServerOperation> {
+    let pool = |pool: &Pool| {
+        let address = pool.server.address;
+        let real = pool.backends.sorted().into_iter().map(move |real| AddReal(address, real));
+        std::iter::once(Add(pool.server)).chain(real)
+    };
+    pools.iter().flat_map(pool).collect()
+}
+
+fn applied(ipvs: &mut Ipvs, operations: &[ServerOperation]) {
+    let outcomes = ipvs.apply(operations);
+    assert_eq!(outcomes.len(), operations.len());
+    for (operation, outcome) in operations.iter().zip(outcomes) {
+        assert_eq!(outcome, Ok(()), "{operation}");
+    }
+}
+
+fn kind(ipvs: &mut Ipvs, operation: ServerOperation) -> Option<FailureKind> {
+    let failure = ipvs.apply(&[operation]).remove(0).err()?;
+    Some(failure.kind)
+}
+
+fn saved() -> BTreeSet<String> {
+    output("ipvsadm -Sn").lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+fn lines(operations: &[ServerOperation]) -> BTreeSet<String> {
+    operations.iter().map(ToString::to_string).collect()
+}
+
+fn sorted(mut pools: Vec<Pool>) -> Vec<Pool> {
+    pools.sort_by_key(|pool| pool.server);
+    pools
+}
+
+fn operations_print_as_ipvsadm_saves_them_and_read_back() {
+    let ipvs = &mut open();
+    let pools = sample();
+    applied(ipvs, &additions(&pools));
+    assert_eq!(saved(), lines(&additions(&pools)));
+    assert_eq!(sorted(ipvs.observe().unwrap()), sorted(pools.clone()));
+
+    // What prints as `ipvsadm` reads it may be restored by it.
+    run("ipvsadm -C");
+    for line in additions(&pools) {
+        run(&format!("ipvsadm {line}"));
+    }
+    assert_eq!(sorted(ipvs.observe().unwrap()), sorted(pools));
+}
+
+fn servers_are_changed_and_removed() {
+    let ipvs = &mut open();
+    let mut pools = sample();
+    applied(ipvs, &additions(&pools));
+    let mut operations = Vec::new();
+    for pool in &mut pools {
+        let affinity = match pool.server.affinity_seconds {
+            Some(_) => None,
+            None => Some(30),
+        };
+        let text = pool.server.address.to_string();
+        let scheduler =
+            if pool.server.scheduler == Scheduler::Mh { Scheduler::Rr } else { Scheduler::Mh };
+        pool.server = server(&text, scheduler, affinity);
+        operations.push(Set(pool.server));
+        let [mut kept, removed] = pool.backends.sorted().try_into().unwrap();
+        kept.weight = 42;
+        operations.push(SetReal(pool.server.address, kept));
+        operations.push(DeleteReal(pool.server.address, removed));
+        pool.backends = Backends::from_iter([kept]);
+    }
+    applied(ipvs, &operations);
+    assert_eq!(saved(), lines(&additions(&pools)));
+    let addresses: Vec<_> = pools.iter().map(|pool| pool.server.address).collect();
+    assert_eq!(ipvs.observe_servers(&addresses).unwrap(), pools);
+
+    let removals: Vec<_> = addresses.into_iter().map(Delete).collect();
+    applied(ipvs, &removals);
+    assert_eq!(saved(), BTreeSet::new());
+    // Gone already is as good as removed.
+    applied(ipvs, &removals);
+}
+
+fn refusals_say_what_they_mean() {
+    let ipvs = &mut open();
+    let here = server("10.96.0.1:80", Scheduler::Rr, None);
+    let absent = server("10.96.0.9:80", Scheduler::Rr, None);
+    let unknown = server("10.96.0.9:80", Scheduler::Unknown, None);
+    let (real, other) = (backend("10.244.1.7:8080", 1), backend("10.244.1.8:8080", 1));
+    applied(ipvs, &[Add(here), AddReal(here.address, real)]);
+    let expected = [
+        (Add(here), Some(FailureKind::Drift)),
+        (AddReal(here.address, real), Some(FailureKind::Drift)),
+        (Set(absent), Some(FailureKind::Drift)),
+        (AddReal(absent.address, real), Some(FailureKind::Drift)),
+        (SetReal(absent.address, real), Some(FailureKind::Drift)),
+        (SetReal(here.address, other), Some(FailureKind::Drift)),
+        (DeleteReal(here.address, other), None),
+        (DeleteReal(absent.address, real), None),
+        (Delete(absent.address), None),
+        (Add(unknown), Some(FailureKind::Refused)),
+        (Set(VirtualServer { scheduler: Scheduler::Unknown, ..here }), Some(FailureKind::Refused)),
+        (AddReal(here.address, backend("224.0.0.1:80", 1)), Some(FailureKind::Refused)),
+        (AddReal(here.address, backend("[fd00::7]:80", 1)), Some(FailureKind::Refused)),
+    ];
+    for (operation, expected) in expected {
+        assert_eq!(kind(ipvs, operation), expected, "{operation}");
+    }
+    assert_eq!(saved(), lines(&[Add(here), AddReal(here.address, real)]));
+}
+
+fn one_failure_among_thousands_stops_no_other() {
+    let ipvs = &mut open();
+    let vs = server("10.96.0.1:80", Scheduler::Rr, None);
+    let real = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        let address = Ipv4Addr::new(10, 244, high, low).into();
+        Backend { address, port: 80, weight: 1, local: false }
+    };
+    applied(ipvs, &[Add(vs)]);
+    let some: Vec<_> = (0..2000).step_by(7).map(|n| AddReal(vs.address, real(n))).collect();
+    applied(ipvs, &some);
+    let all: Vec<_> = (0..2000).map(|n| AddReal(vs.address, real(n))).collect();
+    for (n, outcome) in ipvs.apply(&all).into_iter().enumerate() {
+        let expected = if n % 7 == 0 { Err(FailureKind::Drift) } else { Ok(()) };
+        assert_eq!(outcome.map_err(|failure| failure.kind), expected, "{n}");
+    }
+    // A whole batch of failures fits the receive queue.
+    let failures = ipvs.apply(&all);
+    let drifts = failures.iter().flat_map(|outcome| outcome.as_ref().err());
+    assert_eq!(drifts.filter(|failure| failure.kind == FailureKind::Drift).count(), 2000);
+    assert_eq!(ipvs.observe().unwrap()[0].backends.len(), 2000);
+}
+
+fn what_others_made_is_left_out() {
+    let ipvs = &mut open();
+    run("ipvsadm -A -f 7 -s rr");
+    run("ipvsadm -a -f 7 -r 10.244.1.7:0 -m");
+    run("ipvsadm -A -t 10.96.0.1:80 -s rr");
+    run("ipvsadm -a -t 10.96.0.1:80 -r 10.244.1.7:80 -m");
+    run("ipvsadm -a -t 10.96.0.1:80 -r 10.244.1.8:80 -g");
+    run("ipvsadm -A -t 10.96.0.2:80 -s rr");
+    let observed = ipvs.observe().unwrap();
+    assert_eq!(
+        observed.iter().map(|pool| pool.server).collect::<Vec<_>>(),
+        [server("10.96.0.2:80", Scheduler::Rr, None)]
+    );
+    let both = [address("10.96.0.1:80"), address("10.96.0.2:80"), address("10.96.0.3:80")];
+    assert_eq!(ipvs.observe_servers(&both).unwrap(), observed);
+}
+
+fn connections_are_counted() {
+    let ipvs = &mut open();
+    run("ip addr add 10.96.0.1/32 dev lo");
+    run("ip addr add 10.244.1.7/32 dev lo");
+    let vs = server("10.96.0.1:80", Scheduler::Rr, Some(60));
+    let real = backend("10.244.1.7:8080", 1);
+    applied(ipvs, &[Add(vs), AddReal(vs.address, real)]);
+    let listener = TcpListener::bind("10.244.1.7:8080").unwrap();
+    let client = TcpStream::connect("10.96.0.1:80").unwrap();
+    let _accepted = listener.accept().unwrap();
+    let [(ip, port, counts)] = ipvs.connections(&vs.address).unwrap().try_into().unwrap();
+    assert_eq!((ip, port), (real.address, 8080));
+    assert_eq!((counts.active, counts.inactive, counts.persistent), (1, 0, 1));
+    drop(client);
+    assert_eq!(ipvs.connections(&address("10.96.0.9:80")).unwrap(), []);
+}
+
+fn timeouts_are_set_and_others_kept() {
+    let ipvs = &mut open();
+    ipvs.set_timeouts(Some(Duration::from_secs(86_400)), None, None).unwrap();
+    ipvs.set_timeouts(None, Some(Duration::from_millis(900)), None).unwrap();
+    assert_eq!(output("ipvsadm -l --timeout"), "Timeout (tcp tcpfin udp): 86400 120 300\n");
+    let info = ipvs.info().unwrap();
+    assert_eq!(info.version, 0x01_02_01);
+}
+
+fn without_the_capability_the_remedy_is_named() {
+    let ipvs = &mut open();
+    let mut sets = capabilities(None).unwrap();
+    sets.effective.remove(CapabilitySet::NET_ADMIN);
+    set_capabilities(None, sets).unwrap();
+    let error = Ipvs::open().unwrap_err();
+    assert!(matches!(error, KernelError::NotPermitted(_)), "{error}");
+    let add = Add(server("10.96.0.1:80", Scheduler::Rr, None));
+    assert_eq!(kind(ipvs, add), Some(FailureKind::Refused));
+    assert!(matches!(ipvs.observe(), Err(KernelError::NotPermitted(_))));
+}
+
+fn a_module_that_was_loaded_anew_is_found_again() {
+    let ipvs = &mut open();
+    let unload = || {
+        let line = "modprobe -r ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc ip_vs_sed ip_vs_sh \
+                        ip_vs_mh ip_vs";
+        let mut words = line.split_whitespace();
+        Command::new(words.next().unwrap()).args(words).status().unwrap().success()
+    };
+    if !unload() {
+        println!("skipped: IPVS is in use");
+        return;
+    }
+    let pools = sample();
+    applied(ipvs, &additions(&pools));
+    assert_eq!(saved(), lines(&additions(&pools)));
+    run("ipvsadm -C");
+    assert!(unload());
+    assert_eq!(ipvs.observe().unwrap(), []);
+    assert!(unload());
+    assert_eq!(ipvs.observe_servers(&[address("10.96.0.1:80")]).unwrap(), []);
+}

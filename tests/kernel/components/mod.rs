@@ -1,0 +1,45 @@
+//! Parts of the program alone on a real kernel, each in a network namespace of its own.
+//!
+//! A component test is a plain function with assertions. To add one, add it to the list of the
+//! module that it belongs to.
+
+mod agent;
+mod ipvs;
+mod node;
+mod route;
+
+use std::process::Command;
+
+/// One test of a part of the program.
+pub(crate) struct Component {
+    /// Its name, by which it can be run alone.
+    pub(crate) name: &'static str,
+    /// What it does, on a thread and in a namespace of its own.
+    pub(crate) run: fn(),
+}
+
+/// A component test of a name.
+fn component(name: &'static str, run: fn()) -> Component {
+    Component { name, run }
+}
+
+/// All component tests.
+pub(crate) fn all() -> Vec<Component> {
+    [agent::components(), ipvs::components(), route::components(), node::components()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Runs a command line, which must succeed.
+fn run(line: &str) {
+    output(line);
+}
+
+/// Runs a command line, which must succeed, and returns what it prints.
+fn output(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let done = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}

@@ -1,0 +1,283 @@
+//! Routes, rules and the device through rtnetlink.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use kube_ipvs::kernel::route::Routes;
+use kube_ipvs::model::{Family, Route, RouteTable};
+use kube_ipvs::plan::{FailureKind, RouteOperation};
+
+use super::{Component, component, output, run};
+
+pub(crate) fn components() -> Vec<Component> {
+    vec![
+        component(
+            "the_device_is_an_empty_dummy_that_is_up",
+            the_device_is_an_empty_dummy_that_is_up,
+        ),
+        component("another_device_of_that_name_is_refused", another_device_of_that_name_is_refused),
+        component(
+            "routes_round_trip_and_are_replaced_and_deleted",
+            routes_round_trip_and_are_replaced_and_deleted,
+        ),
+        component(
+            "a_failing_route_does_not_stop_the_others",
+            a_failing_route_does_not_stop_the_others,
+        ),
+        component("ipv4_works_where_ipv6_is_disabled", ipv4_works_where_ipv6_is_disabled),
+        component("what_is_not_ours_stays", what_is_not_ours_stays),
+        component(
+            "the_same_rule_of_another_stays_beside_ours",
+            the_same_rule_of_another_stays_beside_ours,
+        ),
+        component("rules_come_and_go", rules_come_and_go),
+        component("five_thousand_routes_in_one_apply", five_thousand_routes_in_one_apply),
+    ]
+}
+
+fn route(prefix: &str, table: RouteTable, source: Option<&str>) -> Route {
+    let source = source.map(|s| s.parse::<IpAddr>().unwrap());
+    Route { prefix: prefix.parse().unwrap(), table, source }
+}
+
+/// A device with addresses that routes may name as their source.
+fn add_uplink() {
+    run("ip link set lo up");
+    run("ip link add uplink type dummy");
+    run("ip link set uplink up");
+    run("ip addr add 192.0.2.1/24 dev uplink");
+    run("ip addr add 192.0.2.2/24 dev uplink");
+    run("ip -6 addr add fd00:1::1/64 dev uplink nodad");
+    run("ip -6 addr add fd00:1::2/64 dev uplink nodad");
+}
+
+fn applied(routes: &mut Routes, operations: &[RouteOperation]) {
+    for (operation, outcome) in operations.iter().zip(routes.apply(operations)) {
+        assert_eq!(outcome, Ok(()), "{operation}");
+    }
+}
+
+fn observed(routes: &mut Routes) -> Vec<Route> {
+    let mut found = routes.observe().unwrap().routes;
+    found.sort();
+    found
+}
+
+fn sample() -> Vec<Route> {
+    let mut sample = vec![
+        route("10.96.0.0/12", RouteTable::Local, Some("192.0.2.1")),
+        route("203.0.113.7/32", RouteTable::Own, None),
+        route("203.0.113.8/32", RouteTable::Own, Some("192.0.2.1")),
+        route("fd00:10:96::/112", RouteTable::Local, Some("fd00:1::1")),
+        route("2001:db8::7/128", RouteTable::Own, None),
+        route("2001:db8::8/128", RouteTable::Own, Some("fd00:1::1")),
+    ];
+    sample.sort();
+    sample
+}
+
+fn additions(routes: &[Route]) -> Vec<RouteOperation> {
+    routes.iter().copied().map(RouteOperation::Add).collect()
+}
+
+fn deletions(routes: &[Route]) -> Vec<RouteOperation> {
+    routes.iter().copied().map(RouteOperation::Delete).collect()
+}
+
+fn the_device_is_an_empty_dummy_that_is_up() {
+    let mut routes = Routes::open().unwrap();
+    assert!(!routes.observe().unwrap().device);
+    applied(&mut routes, &[RouteOperation::CreateDevice]);
+    assert!(routes.observe().unwrap().device);
+    let shown = output("ip -d link show dev kube-ipvs");
+    for word in ["NOARP", "UP", "dummy", "addrgenmode none"] {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+    let addresses = output("ip address show dev kube-ipvs");
+    assert!(!addresses.contains("inet"), "{addresses}");
+    applied(&mut routes, &[RouteOperation::CreateDevice]);
+    run("ip link set kube-ipvs down");
+    assert!(!routes.observe().unwrap().device);
+    applied(&mut routes, &[RouteOperation::CreateDevice]);
+    assert!(routes.observe().unwrap().device);
+    applied(&mut routes, &[RouteOperation::DeleteDevice, RouteOperation::DeleteDevice]);
+    assert!(!routes.observe().unwrap().device);
+}
+
+fn another_device_of_that_name_is_refused() {
+    run("ip link add kube-ipvs type bridge");
+    let mut routes = Routes::open().unwrap();
+    let failure = routes.apply(&[RouteOperation::CreateDevice]).remove(0).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Refused);
+    println!("{failure}");
+    let failure = routes.apply(&[RouteOperation::DeleteDevice]).remove(0).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Refused);
+    assert!(!routes.observe().unwrap().device);
+    run("ip link show kube-ipvs");
+}
+
+fn routes_round_trip_and_are_replaced_and_deleted() {
+    add_uplink();
+    let mut routes = Routes::open().unwrap();
+    applied(&mut routes, &[RouteOperation::CreateDevice]);
+    for _ in 0..2 {
+        applied(&mut routes, &additions(&sample()));
+        assert_eq!(observed(&mut routes), sample());
+    }
+    let local = "route get 10.96.3.4";
+    assert!(output(&format!("ip {local}")).contains("src 192.0.2.1"), "{local}");
+    assert!(output("ip -6 route get fd00:10:96::5").contains("src fd00:1::1"));
+
+    let mut moved = sample();
+    for route in &mut moved {
+        route.source = Some(match route.family() {
+            Family::V4 => "192.0.2.2".parse().unwrap(),
+            Family::V6 => "fd00:1::2".parse().unwrap(),
+        });
+    }
+    moved.sort();
+    applied(&mut routes, &additions(&moved));
+    assert_eq!(observed(&mut routes), moved);
+
+    // A deletion names the route, not its source.
+    applied(&mut routes, &deletions(&sample()));
+    assert_eq!(observed(&mut routes), []);
+    applied(&mut routes, &deletions(&sample()));
+
+    applied(&mut routes, &additions(&sample()));
+    applied(&mut routes, &[RouteOperation::DeleteDevice]);
+    let gone = routes.observe().unwrap();
+    assert!(!gone.device && gone.routes.is_empty());
+    applied(&mut routes, &deletions(&sample()));
+    for outcome in routes.apply(&additions(&sample())) {
+        assert_eq!(outcome.unwrap_err().kind, FailureKind::Drift);
+    }
+}
+
+fn a_failing_route_does_not_stop_the_others() {
+    add_uplink();
+    let mut routes = Routes::open().unwrap();
+    let operations = [
+        RouteOperation::CreateDevice,
+        RouteOperation::Add(route("10.0.0.1/32", RouteTable::Own, Some("198.51.100.9"))),
+        RouteOperation::Add(route("10.0.0.2/32", RouteTable::Own, None)),
+        RouteOperation::Add(route("2001:db8::1/128", RouteTable::Local, Some("fd00:9::9"))),
+        RouteOperation::Add(route("2001:db8::2/128", RouteTable::Local, None)),
+    ];
+    let outcomes = routes.apply(&operations);
+    let kinds: Vec<_> = outcomes.iter().map(|o| o.as_ref().err().map(|e| e.kind)).collect();
+    let refused = Some(FailureKind::Refused);
+    assert_eq!(kinds, [None, refused, None, refused, None]);
+    for failure in outcomes.into_iter().filter_map(Result::err) {
+        println!("{failure}");
+        assert!(failure.message.contains("has no address"), "{failure}");
+    }
+    assert_eq!(observed(&mut routes).len(), 2);
+}
+
+fn what_is_not_ours_stays() {
+    add_uplink();
+    let mut routes = Routes::open().unwrap();
+    applied(&mut routes, &[RouteOperation::CreateDevice]);
+    // The kernel's own local routes, another's on our device, and one in our table.
+    run("ip route add local 10.0.0.9/32 dev kube-ipvs table local proto static");
+    run("ip route add unicast 10.0.0.8/32 dev uplink table 7575 proto static");
+    run("ip -6 route add local 2001:db8::9/128 dev lo table local proto static");
+    run("ip rule add not iif lo lookup 7575 pref 76");
+    let everything = || {
+        let lists = ["route show table all", "-6 route show table all", "rule", "-6 rule"];
+        lists.map(|list| output(&format!("ip {list}")))
+    };
+    let before = everything();
+    let same = [
+        route("192.0.2.1/32", RouteTable::Local, None),
+        route("10.0.0.9/32", RouteTable::Local, None),
+        route("10.0.0.8/32", RouteTable::Own, None),
+        route("fd00:1::1/128", RouteTable::Local, None),
+        route("2001:db8::9/128", RouteTable::Local, None),
+    ];
+    applied(&mut routes, &additions(&same));
+    let rules = Family::BOTH.map(RouteOperation::AddRule);
+    applied(&mut routes, &rules);
+    assert_eq!(routes.observe().unwrap().routes.len(), same.len());
+    applied(&mut routes, &deletions(&same));
+    applied(&mut routes, &Family::BOTH.map(RouteOperation::DeleteRule));
+    applied(&mut routes, &deletions(&same));
+    assert_eq!(everything(), before);
+    assert_eq!(observed(&mut routes), []);
+}
+
+fn rules_come_and_go() {
+    let mut routes = Routes::open().unwrap();
+    let add = Family::BOTH.map(RouteOperation::AddRule);
+    let delete = Family::BOTH.map(RouteOperation::DeleteRule);
+    for _ in 0..2 {
+        applied(&mut routes, &add);
+        assert_eq!(routes.observe().unwrap().rules, Family::BOTH);
+    }
+    for version in ["-4", "-6"] {
+        let shown = output(&format!("ip {version} rule"));
+        assert_eq!(shown.matches("not from all iif lo lookup 7575 proto 75").count(), 1, "{shown}");
+    }
+    for _ in 0..2 {
+        applied(&mut routes, &delete);
+        assert!(routes.observe().unwrap().rules.is_empty());
+    }
+}
+
+fn five_thousand_routes_in_one_apply() {
+    add_uplink();
+    let mut routes = Routes::open().unwrap();
+    applied(&mut routes, &[RouteOperation::CreateDevice]);
+    let many: Vec<Route> = (0..5000u32)
+        .map(|n| {
+            let ip = IpAddr::from((0x0a60_0000 + n).to_be_bytes());
+            Route {
+                prefix: ip.into(),
+                table: RouteTable::Local,
+                source: Some("192.0.2.1".parse().unwrap()),
+            }
+        })
+        .collect();
+    let start = Instant::now();
+    applied(&mut routes, &additions(&many));
+    println!("5000 routes added in {:?}", start.elapsed());
+    let start = Instant::now();
+    assert_eq!(observed(&mut routes), many);
+    println!("and read back in {:?}", start.elapsed());
+    let start = Instant::now();
+    applied(&mut routes, &deletions(&many));
+    println!("and deleted in {:?}", start.elapsed());
+    assert_eq!(observed(&mut routes), []);
+}
+
+fn ipv4_works_where_ipv6_is_disabled() {
+    let switch = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    if std::path::Path::new(switch).exists() {
+        std::fs::write(switch, "1").unwrap();
+    }
+    let mut routes = Routes::open().unwrap();
+    let ipv4 = route("10.96.0.0/12", RouteTable::Local, None);
+    let ipv6 = route("fd00:10:96::/112", RouteTable::Local, None);
+    let rule = RouteOperation::AddRule(Family::V4);
+    applied(&mut routes, &[RouteOperation::CreateDevice, rule, RouteOperation::Add(ipv4)]);
+    let failure = routes.apply(&[RouteOperation::Add(ipv6)]).remove(0).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Refused);
+    let found = routes.observe().unwrap();
+    assert_eq!((found.device, found.rules), (true, vec![Family::V4]));
+    assert_eq!(found.routes, [ipv4]);
+    let rules = Family::BOTH.map(RouteOperation::DeleteRule);
+    applied(&mut routes, &rules);
+    applied(&mut routes, &deletions(&[ipv4, ipv6]));
+}
+
+fn the_same_rule_of_another_stays_beside_ours() {
+    run("ip rule add not iif lo lookup 7575 pref 75");
+    let before = output("ip rule");
+    let mut routes = Routes::open().unwrap();
+    assert!(routes.observe().unwrap().rules.is_empty());
+    applied(&mut routes, &[RouteOperation::AddRule(Family::V4)]);
+    assert_eq!(routes.observe().unwrap().rules, [Family::V4]);
+    applied(&mut routes, &[RouteOperation::DeleteRule(Family::V4)]);
+    assert_eq!(output("ip rule"), before);
+}

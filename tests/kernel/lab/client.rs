@@ -1,0 +1,173 @@
+//! Clients in the hosts.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use kube_ipvs::model::{Protocol, VirtualAddress};
+use rustix::io::Errno;
+
+use super::host::Host;
+use super::icmp::IcmpListener;
+use super::namespace::Namespace;
+use super::{dns, socket};
+
+/// How long a client waits for anything. Emulated machines are slow; nothing that works waits.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client waits where no answer is expected.
+pub(crate) const SHORT_PATIENCE: Duration = Duration::from_millis(800);
+
+/// What a server answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Reply {
+    /// The host that answered.
+    pub(crate) server: Host,
+    /// The port that it listens on.
+    pub(crate) port: u16,
+    /// The client, as the server sees it.
+    pub(crate) client: SocketAddr,
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} sees {}", self.server, self.port, self.client)
+    }
+}
+
+/// Why there was no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Silence {
+    /// The client was told at once that nobody serves there.
+    Refused,
+    /// An established connection was ended.
+    Reset,
+    /// Nothing came back.
+    TimedOut,
+    /// Anything else.
+    Other(String),
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("refused"),
+            Self::Reset => f.write_str("connection reset"),
+            Self::TimedOut => f.write_str("no answer"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<io::Error> for Silence {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::ConnectionRefused => Self::Refused,
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset,
+            Kind::TimedOut | Kind::WouldBlock => Self::TimedOut,
+            // So ends a blocking connect that runs out of SO_SNDTIMEO.
+            _ if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Self::TimedOut,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Makes one request over a connection (or datagram socket) of its own.
+pub(crate) fn ask(
+    namespace: &Namespace,
+    to: VirtualAddress,
+    patience: Duration,
+) -> Result<Reply, Silence> {
+    namespace.inside(|| ask_from_here(to, patience))
+}
+
+/// Makes one request from the namespace of the calling thread.
+pub(crate) fn ask_from_here(to: VirtualAddress, patience: Duration) -> Result<Reply, Silence> {
+    let socket = SocketAddr::new(to.ip, to.port);
+    match to.protocol {
+        Protocol::Tcp => Connection::open_here(to, patience)?.request("close"),
+        Protocol::Udp => {
+            let socket = socket::datagram(socket, patience / 2)?;
+            // Port 53 is asked as a resolver would.
+            let query = if to.port == 53 { dns::query() } else { b"hello".to_vec() };
+            socket.send(&query)?;
+            let mut buffer = [0; 2048];
+            let length = match socket.recv(&mut buffer) {
+                // A datagram may be lost as its endpoint leaves: asked once more, as resolvers do.
+                Err(error) if is_timeout(&error) => {
+                    socket.send(&query)?;
+                    socket.recv(&mut buffer)?
+                }
+                answer => answer?,
+            };
+            let text = dns::text(&buffer[..length])
+                .unwrap_or_else(|| String::from_utf8_lossy(&buffer[..length]).into_owned());
+            parse(&text)
+        }
+        Protocol::Sctp => {
+            // An SCTP socket keeps ICMP errors to itself, so they are watched for beside it.
+            let icmp = IcmpListener::open(to.ip, Duration::from_millis(1))?;
+            let answer = Connection::open_here(to, patience).and_then(|mut c| c.request("close"));
+            match answer {
+                Err(Silence::TimedOut) if icmp.has_refusal_of(to) => Err(Silence::Refused),
+                answer => answer,
+            }
+        }
+    }
+}
+
+/// A connection that stays open between requests.
+pub(crate) struct Connection(TcpStream);
+
+impl Connection {
+    /// Connects from a host.
+    pub(crate) fn open(namespace: &Namespace, to: VirtualAddress) -> Result<Self, Silence> {
+        namespace.inside(|| Self::open_here(to, PATIENCE))
+    }
+
+    fn open_here(to: VirtualAddress, patience: Duration) -> Result<Self, Silence> {
+        Ok(Self(socket::stream(to.protocol, SocketAddr::new(to.ip, to.port), patience)?))
+    }
+
+    /// Makes a request and leaves the connection open.
+    pub(crate) fn ask(&mut self) -> Result<Reply, Silence> {
+        self.request("keep-alive")
+    }
+
+    fn request(&mut self, connection: &str) -> Result<Reply, Silence> {
+        let request = format!("GET / HTTP/1.1\r\nHost: lab\r\nConnection: {connection}\r\n\r\n");
+        self.0.write_all(request.as_bytes())?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut response = Vec::new();
+        let mut buffer = [0; 2048];
+        // Answers end with the only line feed that no carriage return precedes.
+        while !response.ends_with(b"\n") || response.ends_with(b"\r\n") {
+            let length = self.0.read(&mut buffer)?;
+            if length == 0 {
+                return Err(Silence::Reset);
+            }
+            response.extend_from_slice(&buffer[..length]);
+            if Instant::now() > deadline {
+                return Err(Silence::TimedOut);
+            }
+        }
+        let response = String::from_utf8_lossy(&response);
+        parse(response.rsplit("\r\n").next().unwrap_or_default())
+    }
+}
+
+/// Reads `P1:8080 10.244.1.12:40000`.
+fn parse(answer: &str) -> Result<Reply, Silence> {
+    let read = || {
+        let (server, client) = answer.trim_end().split_once(' ')?;
+        let (host, port) = server.split_once(':')?;
+        let server = Host::named(host)?;
+        Some(Reply { server, port: port.parse().ok()?, client: client.parse().ok()? })
+    };
+    read().ok_or_else(|| Silence::Other(format!("an answer of nobody in the lab: {answer:?}")))
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}

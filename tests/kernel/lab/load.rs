@@ -1,0 +1,99 @@
+//! Clients that never stop asking while a case changes things.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use kube_ipvs::model::VirtualAddress;
+
+use super::client::{PATIENCE, Silence, ask_from_here};
+use super::host::Host;
+use super::namespace::Namespace;
+
+/// A client that asks again and again, each time over a new connection or socket.
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    thread: JoinHandle<LoadReport>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    requests: AtomicUsize,
+}
+
+/// What a [`Load`] has met with.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct LoadReport {
+    /// Who asks whom.
+    pub(crate) client: String,
+    /// Answers by server.
+    pub(crate) answers: BTreeMap<Host, usize>,
+    /// Requests that were not answered: when they were made, from the start on, and why.
+    pub(crate) failures: Vec<(Duration, Silence)>,
+}
+
+impl LoadReport {
+    /// How many requests were made.
+    pub(crate) fn requests(&self) -> usize {
+        self.answers.values().sum::<usize>() + self.failures.len()
+    }
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { client, failures, .. } = self;
+        write!(f, "{client}: {} requests, {} failed", self.requests(), failures.len())?;
+        for (host, answers) in &self.answers {
+            write!(f, ", {host} answered {answers}")?;
+        }
+        for (when, why) in failures {
+            write!(f, "; one after {:.3} s: {why}", when.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
+impl Load {
+    /// Starts asking from a host.
+    pub(crate) fn start(namespace: &Arc<Namespace>, host: Host, to: VirtualAddress) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (namespace, state) = (Arc::clone(namespace), Arc::clone(&shared));
+        let thread = thread::spawn(move || {
+            let client = format!("{host} asks {to}");
+            let mut report = LoadReport { client, ..LoadReport::default() };
+            let start = Instant::now();
+            if let Err(error) = namespace.enter() {
+                report.failures.push((start.elapsed(), Silence::from(error)));
+                return report;
+            }
+            while !state.stopping.load(Ordering::SeqCst) {
+                state.requests.fetch_add(1, Ordering::SeqCst);
+                let when = start.elapsed();
+                match ask_from_here(to, PATIENCE) {
+                    Ok(reply) => *report.answers.entry(reply.server).or_default() += 1,
+                    Err(why) => report.failures.push((when, why)),
+                }
+            }
+            report
+        });
+        Self { shared, thread }
+    }
+
+    /// Waits until some more requests have been made.
+    pub(crate) fn wait_for(&self, requests: usize) {
+        let target = self.shared.requests.load(Ordering::SeqCst) + requests;
+        while self.shared.requests.load(Ordering::SeqCst) < target && !self.thread.is_finished() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops and reports.
+    pub(crate) fn stop(self) -> LoadReport {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}

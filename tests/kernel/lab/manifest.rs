@@ -1,0 +1,191 @@
+//! Objects as an API server stores them, written as manifests.
+
+use kube_ipvs::model::{Family, Protocol};
+use serde_json::{Value, json};
+
+use super::host::Host;
+
+/// A Kubernetes object.
+#[derive(Clone, Debug)]
+pub(crate) struct Object(Value);
+
+impl Object {
+    /// The file that holds it.
+    pub(crate) fn file(&self) -> String {
+        let text = |value: &Value| value.as_str().unwrap_or("cluster").to_lowercase();
+        let metadata = &self.0["metadata"];
+        let (kind, namespace) = (text(&self.0["kind"]), text(&metadata["namespace"]));
+        format!("{kind}.{namespace}.{}.json", text(&metadata["name"]))
+    }
+
+    /// What the file holds.
+    pub(crate) fn content(&self) -> String {
+        format!("{:#}\n", self.0)
+    }
+}
+
+/// A Service, with its builder methods.
+#[derive(Clone, Debug)]
+pub(crate) struct Service(Value);
+
+/// An EndpointSlice, with its builder methods.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoints(Value);
+
+/// The Service `namespace/name`.
+pub(crate) fn service(key: &str) -> Service {
+    let (namespace, name) = key.split_once('/').expect("NAMESPACE/NAME");
+    Service(json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {"type": "ClusterIP", "clusterIPs": [], "ports": []},
+    }))
+}
+
+/// The first EndpointSlice of the Service `namespace/name`.
+pub(crate) fn endpoints(key: &str) -> Endpoints {
+    let (namespace, name) = key.split_once('/').expect("NAMESPACE/NAME");
+    let labels = json!({"kubernetes.io/service-name": name});
+    Endpoints(json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"namespace": namespace, "name": format!("{name}-1"), "labels": labels},
+        "addressType": "IPv4",
+        "ports": [],
+        "endpoints": [],
+    }))
+}
+
+/// The Node object of a node of the lab.
+pub(crate) fn node(host: Host) -> Object {
+    let name = host.node().expect("a node");
+    let addresses: Vec<Value> =
+        Family::BOTH.map(|family| json!({"type": "InternalIP", "address": host.ip(family)})).into();
+    let number = if host == Host::N1 { 1 } else { 2 };
+    let pods = [format!("10.244.{number}.0/24"), format!("fd00:244:{number}::/64")];
+    Object(json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name},
+        "spec": {"podCIDR": pods[0], "podCIDRs": pods},
+        "status": {"addresses": addresses},
+    }))
+}
+
+/// The ServiceCIDR `name`.
+pub(crate) fn service_cidr(name: &str, cidrs: &[&str]) -> Object {
+    Object(json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": name},
+        "spec": {"cidrs": cidrs},
+    }))
+}
+
+impl Service {
+    /// Adds a ClusterIP; the first one is `clusterIP` too.
+    pub(crate) fn cluster_ip(mut self, ip: &str) -> Self {
+        let spec = &mut self.0["spec"];
+        if spec["clusterIP"].is_null() {
+            spec["clusterIP"] = ip.into();
+        }
+        push(&mut spec["clusterIPs"], ip.into());
+        self
+    }
+
+    /// Adds a port. Where it leads is the endpoint slices' business.
+    pub(crate) fn port(mut self, port: u16, name: &str, protocol: Protocol) -> Self {
+        let port = json!({"port": port, "name": name, "protocol": wire(protocol)});
+        push(&mut self.0["spec"]["ports"], port);
+        self
+    }
+
+    /// Names the pods' port that the port added last leads to.
+    pub(crate) fn target(mut self, name: &str) -> Self {
+        let ports = self.0["spec"]["ports"].as_array_mut().expect("a list");
+        ports.last_mut().expect("a port")["targetPort"] = name.into();
+        self
+    }
+
+    /// Makes it headless.
+    pub(crate) fn headless(self) -> Self {
+        self.cluster_ip("None")
+    }
+
+    /// Makes it a name for something outside of the cluster.
+    pub(crate) fn external_name(mut self, name: &str) -> Self {
+        self.0["spec"] = json!({"type": "ExternalName", "externalName": name});
+        self
+    }
+}
+
+impl Endpoints {
+    /// Gives the slice another name than the Service's with `-1`.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.0["metadata"]["name"] = name.into();
+        self
+    }
+
+    /// Makes it a slice of IPv6 addresses. To be called before endpoints are added.
+    pub(crate) fn of_family(mut self, family: Family) -> Self {
+        self.0["addressType"] = family.to_string().into();
+        self
+    }
+
+    /// Adds a port: the number that the pods listen on.
+    pub(crate) fn port(mut self, name: &str, port: u16, protocol: Protocol) -> Self {
+        let port = json!({"name": name, "port": port, "protocol": wire(protocol)});
+        push(&mut self.0["ports"], port);
+        self
+    }
+
+    /// Adds an endpoint that is ready.
+    pub(crate) fn ready(self, host: Host) -> Self {
+        self.endpoint(host, json!({"ready": true, "serving": true, "terminating": false}))
+    }
+
+    /// Adds an endpoint that is not ready.
+    pub(crate) fn not_ready(self, host: Host) -> Self {
+        self.endpoint(host, json!({"ready": false, "serving": false, "terminating": false}))
+    }
+
+    /// Adds an endpoint that is going away and still answers.
+    pub(crate) fn draining(self, host: Host) -> Self {
+        self.endpoint(host, json!({"ready": false, "serving": true, "terminating": true}))
+    }
+
+    /// Adds an endpoint whose conditions are not given.
+    pub(crate) fn without_conditions(self, host: Host) -> Self {
+        self.endpoint(host, json!({}))
+    }
+
+    fn endpoint(mut self, host: Host, conditions: Value) -> Self {
+        let v6 = self.0["addressType"] == "IPv6";
+        let ip = host.ip(if v6 { Family::V6 } else { Family::V4 });
+        let endpoint =
+            json!({"addresses": [ip], "conditions": conditions, "nodeName": host.node()});
+        push(&mut self.0["endpoints"], endpoint);
+        self
+    }
+}
+
+impl From<Service> for Object {
+    fn from(service: Service) -> Self {
+        Self(service.0)
+    }
+}
+
+impl From<Endpoints> for Object {
+    fn from(endpoints: Endpoints) -> Self {
+        Self(endpoints.0)
+    }
+}
+
+fn wire(protocol: Protocol) -> String {
+    protocol.name().to_uppercase()
+}
+
+fn push(list: &mut Value, value: Value) {
+    list.as_array_mut().expect("a list").push(value);
+}

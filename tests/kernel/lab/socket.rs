@@ -1,0 +1,63 @@
+//! Sockets of all three protocols: SCTP's one-to-one style behaves like TCP.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use kube_ipvs::model::Protocol;
+use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, listen};
+
+fn socket(protocol: Protocol, ip: IpAddr) -> io::Result<OwnedFd> {
+    let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let (kind, protocol) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
+    };
+    Ok(rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?)
+}
+
+/// A socket that takes TCP connections or SCTP associations.
+pub(crate) fn stream_listener(protocol: Protocol, at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(protocol, at.ip())?;
+    set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &at)?;
+    listen(&socket, 128)?;
+    Ok(socket.into())
+}
+
+/// A TCP connection or SCTP association; `patience` bounds connecting and each read and write.
+pub(crate) fn stream(
+    protocol: Protocol,
+    to: SocketAddr,
+    patience: Duration,
+) -> io::Result<TcpStream> {
+    Ok(connected(protocol, to, patience)?.into())
+}
+
+/// A UDP socket with a peer, which is told of refusals.
+pub(crate) fn datagram(to: SocketAddr, patience: Duration) -> io::Result<UdpSocket> {
+    Ok(connected(Protocol::Udp, to, patience)?.into())
+}
+
+fn connected(protocol: Protocol, to: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
+    let socket = socket(protocol, to.ip())?;
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(patience))?;
+    connect(&socket, &to)?;
+    Ok(socket)
+}
+
+/// A raw ICMP socket. IPv4 packets come with their header, IPv6 ones without.
+pub(crate) fn icmp(to: IpAddr, patience: Duration) -> io::Result<OwnedFd> {
+    let (family, protocol) = match to {
+        IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
+        IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::RAW, flags, Some(protocol))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(patience))?;
+    Ok(socket)
+}

@@ -1,0 +1,136 @@
+//! The network that every case runs in: see [`Host`] for a picture.
+
+use std::fmt::Write;
+use std::io;
+use std::process::Command;
+use std::sync::Arc;
+
+use kube_ipvs::model::Family;
+
+use super::host::{Host, gateway};
+use super::namespace::Namespace;
+
+/// Modules that nothing loads on demand.
+const MODULES: [&str; 7] =
+    ["ip_vs", "sctp", "br_netfilter", "bridge", "veth", "dummy", "nf_tables"];
+
+/// The hosts, wired up.
+pub(crate) struct Topology {
+    hosts: [Arc<Namespace>; Host::ALL.len()],
+    /// Connects the nodes and the outsider; kept alive only.
+    _switch: Namespace,
+}
+
+impl Topology {
+    /// Builds the network.
+    pub(crate) fn build() -> io::Result<Self> {
+        let loaded = Command::new("modprobe").arg("--all").args(MODULES).output()?;
+        if !loaded.status.success() {
+            let why = String::from_utf8_lossy(&loaded.stderr);
+            return Err(io::Error::other(format!("modprobe: {}", why.trim())));
+        }
+        let [switch, hosts @ ..]: [Namespace; 1 + Host::ALL.len()] =
+            Namespace::create(["switch", "N1", "N2", "P1", "P2", "P3", "P4", "C"])?;
+        let topology = Self { hosts: hosts.map(Arc::new), _switch: switch };
+        topology.wire()?;
+        Ok(topology)
+    }
+
+    /// The namespace of a host.
+    pub(crate) fn host(&self, host: Host) -> &Arc<Namespace> {
+        &self.hosts[host as usize]
+    }
+
+    fn wire(&self) -> io::Result<()> {
+        let switch = &self._switch;
+        // No duplicate address detection: addresses are to be usable at once.
+        let quick = ["net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0"];
+        switch.sysctl(&["net.ipv6.conf.default.disable_ipv6=1"])?;
+        for host in Host::ALL {
+            self.host(host).sysctl(&quick)?;
+        }
+
+        let mut lines = "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned();
+        for host in [Host::N1, Host::N2, Host::C] {
+            let (port, peer) = (host.name(), self.host(host).path());
+            let _ = writeln!(lines, "link add {port} type veth peer name eth0 netns {peer}");
+            let _ = writeln!(lines, "link set {port} master br0 up");
+        }
+        switch.ip(&lines)?;
+
+        for (number, node, pods) in
+            [(1, Host::N1, [Host::P1, Host::P2]), (2, Host::N2, [Host::P3, Host::P4])]
+        {
+            self.wire_node(number, node, pods)?;
+        }
+        self.wire_outsider()
+    }
+
+    /// A node as a bridge CNI with routes to the other node's pods leaves it.
+    fn wire_node(&self, number: u8, node: Host, pods: [Host; 2]) -> io::Result<()> {
+        let other = if node == Host::N1 { Host::N2 } else { Host::N1 };
+        let mut lines = "link set lo up\nlink add cni0 type bridge\n".to_owned();
+        for pod in pods {
+            let (port, peer) = (pod.name(), self.host(pod).path());
+            let _ = writeln!(lines, "link add {port} type veth peer name eth0 netns {peer}");
+            let _ = writeln!(lines, "link set {port} master cni0 up");
+            // `hairpinMode` of the bridge CNI: a pod may be sent back to itself.
+            let _ = writeln!(lines, "link set {port} type bridge_slave hairpin on");
+        }
+        lines.push_str("link set cni0 up\nlink set eth0 up\n");
+        for family in Family::BOTH {
+            let (net_length, pod_length) = lengths(family);
+            let _ = writeln!(lines, "addr add {}/{net_length} dev eth0", node.ip(family));
+            let _ = writeln!(lines, "addr add {}/{pod_length} dev cni0", gateway(number, family));
+            let via = other.ip(family);
+            let pods = gateway(3 - number, family);
+            let network = match family {
+                Family::V4 => format!("10.244.{}.0/24", 3 - number),
+                Family::V6 => format!("{pods}/{pod_length}").replace("::1/", "::/"),
+            };
+            let _ = writeln!(lines, "route add {network} via {via}");
+            // The way to everything else leads over the outsider, as over any router.
+            let _ = writeln!(lines, "route add default via {}", Host::C.ip(family));
+        }
+        let namespace = self.host(node);
+        namespace.ip(&lines)?;
+        namespace.sysctl(&[
+            "net.ipv4.ip_forward=1",
+            "net.ipv6.conf.all.forwarding=1",
+            "net.bridge.bridge-nf-call-iptables=1",
+            "net.bridge.bridge-nf-call-ip6tables=1",
+            // The kernel sends one refusal per second and peer by default; a case asks more often.
+            "net.ipv4.icmp_ratelimit=0",
+            "net.ipv6.icmp.ratelimit=0",
+        ])?;
+        for pod in pods {
+            let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
+            for family in Family::BOTH {
+                let (_, length) = lengths(family);
+                let _ = writeln!(lines, "addr add {}/{length} dev eth0", pod.ip(family));
+                let _ = writeln!(lines, "route add default via {}", gateway(number, family));
+            }
+            self.host(pod).ip(&lines)?;
+        }
+        Ok(())
+    }
+
+    /// The outsider knows service addresses (behind `n1`) and no pods.
+    fn wire_outsider(&self) -> io::Result<()> {
+        let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
+        for family in Family::BOTH {
+            let (length, _) = lengths(family);
+            let _ = writeln!(lines, "addr add {}/{length} dev eth0", Host::C.ip(family));
+            let _ = writeln!(lines, "route add default via {}", Host::N1.ip(family));
+        }
+        self.host(Host::C).ip(&lines)
+    }
+}
+
+/// Prefix lengths of the nodes' network and of a node's pods.
+fn lengths(family: Family) -> (u8, u8) {
+    match family {
+        Family::V4 => (24, 24),
+        Family::V6 => (64, 64),
+    }
+}

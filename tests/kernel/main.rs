@@ -1,0 +1,99 @@
+//! Tests on a real kernel: the agent runs on a node in network namespaces, and real packets say
+//! whether it did its work. `make kernel-test` runs them; `CASE=name` picks some.
+//!
+//! Cases (`cases/`) drive the whole program; component tests (`components/`) a part of it. Each of
+//! these two modules says how one reads and how to add one.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that reports by text")]
+
+#[path = "../api/mod.rs"]
+mod api;
+mod cases;
+mod components;
+mod demo;
+mod expectation;
+mod lab;
+mod runner;
+mod trial;
+
+use std::process::{Command, ExitCode};
+
+/// What the environment asks of this program.
+#[derive(PartialEq)]
+enum Mode {
+    /// Run where the kernel allows it, else say so and be content. What plain `cargo test` does.
+    IfPossible,
+    /// Not being able to run is a failure.
+    Required,
+    /// Do not run: somebody runs it separately.
+    Skip,
+}
+
+fn main() -> ExitCode {
+    let mode = match std::env::var("KERNEL_TESTS").as_deref() {
+        Ok("required") => Mode::Required,
+        Ok("skip") => Mode::Skip,
+        _ => Mode::IfPossible,
+    };
+    // Options are those that `cargo test -- …` means for other test programs.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let names: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|name| !name.starts_with('-')).collect();
+
+    if arguments.iter().any(|argument| argument == "--list") {
+        for name in runner::names() {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    if mode == Mode::Skip {
+        println!("kernel tests: skipped, they run by themselves");
+        return ExitCode::SUCCESS;
+    }
+    if let Err(why) = kernel_is_fit() {
+        println!("kernel tests: skipped: {why}; `make test` boots a virtual machine");
+        return if mode == Mode::Required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    if arguments.iter().any(|argument| argument == "--demo") {
+        return match demo::run() {
+            Ok(()) => {
+                println!("\neverything is as it should be");
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                println!("\nnot as it should be:\n{failure}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let summary = match runner::run(&names) {
+        Ok(summary) => summary,
+        Err(error) => {
+            println!("the lab could not be built: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{summary}");
+    let nothing_ran = summary.passed + summary.failed == 0;
+    if summary.failed > 0 || (nothing_ran && mode == Mode::Required) {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Whether this machine can run the tests: root, IPVS, and namespaces of its own.
+fn kernel_is_fit() -> Result<(), &'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("not root");
+    }
+    let succeeds = |program: &str, arguments: &[&str]| {
+        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+    };
+    if !std::path::Path::new("/proc/net/ip_vs").exists() && !succeeds("modprobe", &["ip_vs"]) {
+        return Err("no IPVS here");
+    }
+    if !succeeds("unshare", &["--net", "true"]) {
+        return Err("no network namespaces here");
+    }
+    Ok(())
+}

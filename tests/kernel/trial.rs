@@ -1,0 +1,308 @@
+//! One run of one case: what its steps can do, and how a step fails.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kube_ipvs::model::{Protocol, VirtualAddress};
+
+use crate::expectation::{Answers, Expectation};
+use crate::lab::{
+    Agent, Connection, Finished, Host, KernelState, Lab, Load, Namespace, Notifications, Object,
+    PATIENCE, SHORT_PATIENCE, Silence, ask, node, ping, service_cidr,
+};
+
+/// What a step of a case returns.
+pub(crate) type Step<T = ()> = Result<T, Failure>;
+
+/// Why a case failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    step: String,
+    expected: String,
+    got: String,
+}
+
+impl Failure {
+    /// A step that met with something else than it expected.
+    pub(crate) fn new(
+        step: impl fmt::Display,
+        expected: impl fmt::Display,
+        got: impl fmt::Display,
+    ) -> Self {
+        Self { step: step.to_string(), expected: expected.to_string(), got: got.to_string() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new("the lab", "works", error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, expected, got } = self;
+        write!(f, "  step      {step}\n  expected  {expected}\n  got       {got}")
+    }
+}
+
+/// What a case works with: the lab, and an agent on `n1` that is started at the first need.
+pub(crate) struct Trial<'a> {
+    lab: &'a Lab,
+    agent: &'a mut Agent,
+    applied: Vec<Object>,
+}
+
+impl<'a> Trial<'a> {
+    /// A trial with an agent whose manifests directory holds nodes and service ranges alone.
+    pub(crate) fn new(lab: &'a Lab, agent: &'a mut Agent) -> io::Result<Self> {
+        for object in [
+            node(Host::N1),
+            node(Host::N2),
+            service_cidr("kubernetes", &["10.96.0.0/12", "fd00:96::/108"]),
+        ] {
+            agent.apply(&object)?;
+        }
+        Ok(Self { lab, agent, applied: Vec::new() })
+    }
+
+    // ---- objects
+
+    /// Creates or changes an object.
+    pub(crate) fn apply(&mut self, object: impl Into<Object>) -> Step {
+        let object = object.into();
+        self.agent.apply(&object)?;
+        self.applied.retain(|other| other.file() != object.file());
+        self.applied.push(object);
+        Ok(())
+    }
+
+    /// Deletes an object that was applied before.
+    pub(crate) fn delete(&mut self, object: impl Into<Object>) -> Step {
+        let file = object.into().file();
+        let index = self.applied.iter().position(|other| other.file() == file);
+        let object = self.applied.remove(index.expect("an object that was applied"));
+        Ok(self.agent.delete(&object)?)
+    }
+
+    /// Starts the agent if it is not running, and waits until the kernel holds what the objects
+    /// say.
+    pub(crate) fn settled(&mut self) -> Step {
+        let result = match self.agent.is_running() {
+            true => self.agent.settled(),
+            false => self.agent.start().and_then(|()| self.agent.settled()),
+        };
+        result.map_err(|error| Failure::new("wait for the agent", "synced", error))
+    }
+
+    // ---- traffic
+
+    /// Makes requests from a host to `ADDR:PORT/PROTOCOL` and compares what they meet with.
+    ///
+    /// Answers from several servers are asked for twice as often as there are servers: each has to
+    /// answer.
+    pub(crate) fn expect(&self, from: Host, to: &str, expectation: impl Into<Expectation>) -> Step {
+        let expectation = expectation.into();
+        let address = parse(to);
+        let namespace = self.lab.host(from);
+        let step = format!("{from} asks {to}");
+        match &expectation {
+            Expectation::Answers(answers) => {
+                self.expect_answers(&step, namespace, address, answers)
+            }
+            Expectation::Refused | Expectation::Silence => {
+                // SCTP goes on trying after a refusal, which is seen only when it is given up.
+                let patient = matches!(expectation, Expectation::Refused)
+                    && address.protocol != Protocol::Sctp;
+                let patience = if patient { PATIENCE } else { SHORT_PATIENCE };
+                let wanted = if matches!(expectation, Expectation::Refused) {
+                    Silence::Refused
+                } else {
+                    Silence::TimedOut
+                };
+                match ask(namespace, address, patience) {
+                    Err(silence) if silence == wanted => Ok(()),
+                    Err(silence) => Err(Failure::new(step, expectation, silence)),
+                    Ok(reply) => Err(Failure::new(step, expectation, reply)),
+                }
+            }
+        }
+    }
+
+    fn expect_answers(
+        &self,
+        step: &str,
+        namespace: &Namespace,
+        to: VirtualAddress,
+        answers: &Answers,
+    ) -> Step {
+        let mut missing = answers.servers.clone();
+        let mut seen = Vec::new();
+        let expected = || Expectation::from(answers.clone());
+        for _ in 0..2 * answers.servers.len() {
+            let reply = ask(namespace, to, PATIENCE).map_err(|silence| {
+                Failure::new(step, expected(), format!("{silence}, after {} answers", seen.len()))
+            })?;
+            if !answers.accept(&reply) {
+                return Err(Failure::new(step, expected(), reply));
+            }
+            missing.remove(&reply.server);
+            seen.push(reply.to_string());
+        }
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::new(step, expected(), seen.join("; "))),
+        }
+    }
+
+    /// Pings an address, which has to be refused.
+    pub(crate) fn expect_ping_refused(&self, from: Host, ip: &str) -> Step {
+        let address = ip.parse().expect("an IP address");
+        let got = match ping(self.lab.host(from), address, PATIENCE) {
+            Err(Silence::Refused) => return Ok(()),
+            Err(silence) => silence.to_string(),
+            Ok(()) => "an echo reply".to_owned(),
+        };
+        Err(Failure::new(format!("{from} pings {ip}"), "refused", got))
+    }
+
+    /// Opens a connection that stays open.
+    pub(crate) fn connect(&self, from: Host, to: &str) -> Step<Connection> {
+        Connection::open(self.lab.host(from), parse(to)).map_err(|silence| {
+            Failure::new(format!("{from} connects to {to}"), "an answer", silence)
+        })
+    }
+
+    /// Makes a request over a connection opened before.
+    pub(crate) fn expect_answer(&self, connection: &mut Connection, which: &str) -> Step {
+        let answer = connection.ask();
+        answer.map(drop).map_err(|silence| Failure::new(which, "an answer", silence))
+    }
+
+    /// As [`Trial::expect`], where nothing tells when it will be so. Prefer [`Trial::settled`].
+    pub(crate) fn eventually(&self, from: Host, to: &str, answers: Answers) -> Step {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.expect(from, to, answers.clone()) {
+                Err(failure) if Instant::now() > deadline => return Err(failure),
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// Starts a client that asks again and again.
+    pub(crate) fn load(&self, from: Host, to: &str) -> Load {
+        Load::start(self.lab.host(from), from, parse(to))
+    }
+
+    /// Ends such a client, none of whose requests may have failed.
+    pub(crate) fn expect_no_failure(&self, load: Load) -> Step {
+        self.expect_lost_at_most(load, 0)
+    }
+
+    /// Ends a load; at most so many of its requests may have failed.
+    pub(crate) fn expect_lost_at_most(&self, load: Load, most: usize) -> Step {
+        let report = load.stop();
+        if report.failures.len() <= most && report.requests() > 0 {
+            return Ok(());
+        }
+        let expected = match most {
+            0 => "no failed request".to_owned(),
+            most => format!("at most {most} failed requests"),
+        };
+        Err(Failure::new("clients ask all the time", &expected, report))
+    }
+
+    // ---- the agent, its commands and the kernel
+
+    /// The agent under test.
+    pub(crate) fn agent(&mut self) -> &mut Agent {
+        self.agent
+    }
+
+    /// A host's namespace.
+    pub(crate) fn host(&self, host: Host) -> &Arc<Namespace> {
+        self.lab.host(host)
+    }
+
+    /// Runs a command on the objects of this case.
+    pub(crate) fn command(&self, name: &str, arguments: &[&str]) -> Step<Finished> {
+        Ok(self.agent.command(name, arguments)?)
+    }
+
+    /// Runs a command that has to succeed, and gives what it prints.
+    pub(crate) fn run_to_end(&self, name: &str, arguments: &[&str]) -> Step<String> {
+        let finished = self.agent.command(name, arguments)?;
+        if finished.status == Some(0) {
+            return Ok(finished.stdout);
+        }
+        Err(Failure::new(format!("kube-ipvs {name}"), "exit status 0", format!("{finished:#?}")))
+    }
+
+    /// What the kernel of `n1` holds.
+    pub(crate) fn kernel(&self) -> Step<KernelState> {
+        Ok(KernelState::read(self.lab.host(Host::N1))?)
+    }
+
+    /// Listens to changes of the kernel of `n1`.
+    pub(crate) fn notifications(&self) -> Step<Notifications> {
+        Ok(Notifications::listen(self.lab.host(Host::N1))?)
+    }
+
+    /// Compares two values.
+    pub(crate) fn equal<T: PartialEq + fmt::Display>(
+        &self,
+        step: &str,
+        expected: T,
+        got: T,
+    ) -> Step {
+        if expected == got { Ok(()) } else { Err(Failure::new(step, expected, got)) }
+    }
+
+    /// Compares an exit status.
+    pub(crate) fn exits_with(&self, step: &str, status: i32, finished: &Finished) -> Step {
+        self.check(
+            &format!("{step}: exit status {status}"),
+            finished.status == Some(status),
+            format!("{finished:#?}"),
+        )
+    }
+
+    /// Compares texts of many lines; the failure names the lines that differ.
+    pub(crate) fn same_lines(&self, step: &str, expected: &str, got: &str) -> Step {
+        if expected == got {
+            return Ok(());
+        }
+        let only = |left: &str, right: &str| {
+            let lines = left.lines().filter(|line| !right.lines().any(|other| other == *line));
+            lines.map(|line| format!("\n    {line}")).collect::<String>()
+        };
+        let (missing, extra) = (only(expected, got), only(got, expected));
+        Err(Failure::new(step, format!("also{missing}"), format!("instead{extra}")))
+    }
+
+    /// A condition that has to hold.
+    pub(crate) fn check(&self, step: &str, holds: bool, got: impl fmt::Display) -> Step {
+        if holds { Ok(()) } else { Err(Failure::new(step, "to be so", got)) }
+    }
+
+    /// Deletes the objects of this case. A running agent has to leave the kernel without them.
+    pub(crate) fn finish(mut self) -> Step {
+        for object in std::mem::take(&mut self.applied) {
+            self.agent.delete(&object)?;
+        }
+        if self.agent.is_running() {
+            self.settled()?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads `ADDR:PORT/PROTOCOL`.
+fn parse(to: &str) -> VirtualAddress {
+    to.parse().unwrap_or_else(|error| panic!("{error}"))
+}

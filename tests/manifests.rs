@@ -1,0 +1,265 @@
+//! The manifests under `manifests/` fit the program: its flags, its configuration, its rights.
+
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kube_ipvs::cli::{Cli, Command};
+use kube_ipvs::config::{Config, SharedFlags, SourceConfig, resolve};
+use kube_ipvs::source::manifests;
+use serde_json::{Value, json};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
+}
+
+fn documents(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every YAML file under a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The objects of a kind in `manifests/base`.
+fn base(kind: &str) -> Vec<Value> {
+    let all = files(&root().join("base")).into_iter().flat_map(|path| documents(&path));
+    all.filter(|object| object["kind"] == kind).collect()
+}
+
+fn only(kind: &str) -> Value {
+    let mut objects = base(kind);
+    assert_eq!(objects.len(), 1, "{kind}");
+    objects.remove(0)
+}
+
+/// The base's DaemonSet, and that of each overlay.
+fn daemon_sets() -> Vec<(&'static str, Value)> {
+    vec![("base", only("DaemonSet")), ("kubeadm", overlaid("kubeadm"))]
+}
+
+/// The base's DaemonSet with an overlay's patches.
+fn overlaid(overlay: &str) -> Value {
+    let path = root().join("overlays").join(overlay).join("kustomization.yaml");
+    let mut object = only("DaemonSet");
+    for patch in documents(&path)[0]["patches"].as_array().unwrap() {
+        assert!(
+            !base(patch["target"]["kind"].as_str().unwrap()).is_empty(),
+            "{overlay}: a patch of nothing"
+        );
+        if patch["target"]["kind"] != "DaemonSet" {
+            continue;
+        }
+        let steps: Vec<Value> = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
+        for step in steps {
+            assert_eq!(step["op"], "replace");
+            let path = step["path"].as_str().unwrap();
+            *object.pointer_mut(path).unwrap_or_else(|| panic!("no {path}")) =
+                step["value"].clone();
+        }
+    }
+    object
+}
+
+fn pod(daemon_set: &Value) -> &Value {
+    &daemon_set["spec"]["template"]["spec"]
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().map(|item| item.as_str().unwrap()).collect()
+}
+
+fn read(args: &Value) -> Cli {
+    let words = std::iter::once("kube-ipvs").chain(texts(args));
+    Cli::read(words.map(OsString::from)).unwrap_or_else(|notice| panic!("{args}: {notice:?}"))
+}
+
+/// The configuration of the base's ConfigMap.
+fn config() -> Config {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.conf");
+    fs::write(&path, only("ConfigMap")["data"]["config.conf"].as_str().unwrap()).unwrap();
+    let flags =
+        SharedFlags { config: Some(path), node_name: Some("n".to_owned()), ..Default::default() };
+    resolve(&flags).unwrap()
+}
+
+#[test]
+fn every_document_is_an_object() {
+    for path in files(&root()) {
+        for document in documents(&path) {
+            for field in ["apiVersion", "kind"] {
+                assert!(document[field].is_string(), "{}: {field}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_base_lists_all_of_its_files() {
+    let directory = root().join("base");
+    let kustomization = documents(&directory.join("kustomization.yaml")).remove(0);
+    let mut listed = texts(&kustomization["resources"]);
+    listed.push("kustomization.yaml");
+    let mut present: Vec<_> = files(&directory)
+        .iter()
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    listed.sort_unstable();
+    present.sort_unstable();
+    assert_eq!(present, listed);
+    let version = &kustomization["images"][0]["newTag"];
+    assert_eq!(version, env!("CARGO_PKG_VERSION"), "the image's tag is the crate's version");
+}
+
+#[test]
+fn the_demonstration_is_understood_without_a_complaint() {
+    let (events, problems) = manifests::load(&root().join("demo"), &"n1".into()).unwrap();
+    assert!(!events.is_empty());
+    assert_eq!(problems, Vec::<String>::new());
+}
+
+#[test]
+fn containers_are_started_with_flags_that_exist() {
+    for (name, daemon_set) in daemon_sets() {
+        let pod = pod(&daemon_set);
+        let init = read(&pod["initContainers"][0]["args"]);
+        assert!(
+            matches!(init.command, Some(Command::Run(ref flags)) if flags.init_only == Some(true)),
+            "{name}"
+        );
+        let agent = read(&pod["containers"][0]["args"]);
+        assert!(matches!(agent.command, Some(Command::Run(_))), "{name}");
+        for (cli, container) in [(init, "initContainers"), (agent, "containers")] {
+            let mount = &pod[container][0]["volumeMounts"][0]["mountPath"];
+            let config = cli.shared.config.unwrap();
+            assert_eq!(config, Path::new(mount.as_str().unwrap()).join("config.conf"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_configuration_is_taken_without_a_warning() {
+    let config = config();
+    assert_eq!(config.warnings, Vec::<String>::new());
+    // The file that it names is another key of the same ConfigMap.
+    let SourceConfig::Kubernetes { kubeconfig: Some(kubeconfig), .. } = config.source else {
+        panic!("in-cluster configuration leads through the agent's own work");
+    };
+    let daemon_set = only("DaemonSet");
+    let mount = &pod(&daemon_set)["containers"][0]["volumeMounts"][0]["mountPath"];
+    assert_eq!(kubeconfig.parent(), Some(Path::new(mount.as_str().unwrap())));
+    let key = kubeconfig.file_name().unwrap().to_str().unwrap();
+    let text = only("ConfigMap")["data"][key].as_str().unwrap().to_owned();
+    let kubeconfig: Value = serde_saphyr::from_str(&text).unwrap();
+    assert!(kubeconfig["clusters"][0]["cluster"]["server"].is_string());
+}
+
+#[test]
+fn the_agent_may_administer_the_network_and_nothing_else() {
+    for (name, daemon_set) in daemon_sets() {
+        let pod = pod(&daemon_set);
+        for container in pod["containers"].as_array().unwrap() {
+            let security = &container["securityContext"];
+            assert_ne!(security["privileged"], json!(true), "{name}");
+            assert_eq!(security["allowPrivilegeEscalation"], json!(false), "{name}");
+            assert_eq!(security["readOnlyRootFilesystem"], json!(true), "{name}");
+            let capabilities = json!({ "drop": ["ALL"], "add": ["NET_ADMIN"] });
+            assert_eq!(security["capabilities"], capabilities, "{name}");
+        }
+        for volume in pod["volumes"].as_array().unwrap() {
+            assert!(volume["configMap"].is_object(), "{name}: {volume}");
+        }
+    }
+}
+
+#[test]
+fn the_pod_depends_on_nothing_that_it_provides() {
+    for (name, daemon_set) in daemon_sets() {
+        let pod = pod(&daemon_set);
+        assert_eq!(pod["hostNetwork"], json!(true), "{name}");
+        // The API server's name is looked up at the node's resolver, not at a Service's address.
+        assert_eq!(pod["dnsPolicy"], "Default", "{name}");
+        assert_eq!(pod["priorityClassName"], "system-node-critical", "{name}");
+        assert_eq!(pod["tolerations"], json!([{ "operator": "Exists" }]), "{name}");
+    }
+}
+
+#[test]
+fn probes_ask_where_health_is_answered() {
+    let port = config().health_address.unwrap().port();
+    for (name, daemon_set) in daemon_sets() {
+        let agent = &pod(&daemon_set)["containers"][0];
+        assert_eq!(agent["ports"][0]["name"], "healthz", "{name}");
+        assert_eq!(agent["ports"][0]["containerPort"], port, "{name}");
+        for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
+            let request = &agent[probe]["httpGet"];
+            assert_eq!(request["path"], path, "{name}");
+            assert_eq!(request["port"], "healthz", "{name}");
+        }
+    }
+}
+
+#[test]
+fn rights_are_those_of_a_reader_of_four_kinds() {
+    let role = only("ClusterRole");
+    let mut resources = Vec::new();
+    for rule in role["rules"].as_array().unwrap() {
+        assert_eq!(texts(&rule["verbs"]), ["list", "watch"], "{rule}");
+        for group in texts(&rule["apiGroups"]) {
+            resources
+                .extend(texts(&rule["resources"]).iter().map(|name| format!("{group}/{name}")));
+        }
+    }
+    resources.sort_unstable();
+    assert_eq!(
+        resources,
+        [
+            "/nodes",
+            "/services",
+            "discovery.k8s.io/endpointslices",
+            "networking.k8s.io/servicecidrs"
+        ]
+    );
+    let binding = only("ClusterRoleBinding");
+    let account = &only("ServiceAccount")["metadata"]["name"];
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(&binding["subjects"][0]["name"], account);
+    assert_eq!(&pod(&only("DaemonSet"))["serviceAccountName"], account);
+}
+
+#[test]
+fn every_flag_that_the_documentation_names_exists() {
+    let known: Vec<String> = {
+        let command = <Cli as clap::CommandFactory>::command();
+        let of = |command: &clap::Command| -> Vec<String> {
+            let longs = command.get_arguments().flat_map(|flag| {
+                let aliases = flag.get_all_aliases().unwrap_or_default();
+                flag.get_long().into_iter().chain(aliases).map(str::to_owned).collect::<Vec<_>>()
+            });
+            longs.collect()
+        };
+        let mut known = of(&command);
+        known.extend(command.get_subcommands().flat_map(of));
+        known
+    };
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let text = fs::read_to_string(docs.join("configuration.md")).unwrap();
+    let flags = text.split('`').filter_map(|word| word.strip_prefix("--"));
+    for flag in flags.map(|flag| flag.split([' ', '=']).next().unwrap()) {
+        assert!(known.iter().any(|name| name == flag), "--{flag}");
+    }
+}

@@ -1,0 +1,222 @@
+//! What a plan says, for changes that tell: each operation as the line that would do the same.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::model_kernel::ModelKernel;
+use common::node_agent::NodeAgent;
+use common::objects::{
+    ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
+    without_service,
+};
+use kube_ipvs::model::{Event, LocalDetector, Settings};
+use kube_ipvs::plan::Operation;
+
+/// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
+fn cluster() -> NodeAgent {
+    let mut agent = agent();
+    agent.tell(only_services([dns(), web()])).tell(only_slices([
+        slice("kube-system/kube-dns-a").udp("dns", 53).ready("10.244.2.2", "n2"),
+        pods().ready("10.244.1.5", "n1"),
+    ]));
+    agent
+}
+
+fn agent() -> NodeAgent {
+    let pods = common::objects::net("10.244.0.0/16");
+    let settings = Settings {
+        local_detector: LocalDetector::ClusterCidr(vec![pods]),
+        ..Settings::for_node("n1")
+    };
+    let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+    agent
+        .tell(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
+        .tell(service_cidrs(&["10.96.0.0/16"]));
+    agent
+}
+
+fn dns() -> ServiceBuilder {
+    service("kube-system/kube-dns").cluster_ip("10.96.0.10").udp("dns", 53)
+}
+
+fn web() -> ServiceBuilder {
+    service("default/web")
+        .cluster_ip("10.96.0.20")
+        .load_balancer_ip("203.0.113.1")
+        .port("http", 80)
+        .node_port(30080)
+}
+
+fn pods() -> SliceBuilder {
+    slice("default/web-a").port("http", 8080)
+}
+
+/// The plan that an event leads to once all is in place.
+fn change(events: impl IntoIterator<Item = Event>) -> String {
+    let mut agent = cluster();
+    agent.settle().unwrap();
+    for event in events {
+        agent.tell(event);
+    }
+    lines(&agent.settle().unwrap())
+}
+
+fn lines(operations: &[Operation]) -> String {
+    let line = |operation: &Operation| format!("{} {operation}\n", operation.effect());
+    operations.iter().map(line).collect()
+}
+
+#[test]
+fn first_sync() {
+    let plan = lines(&cluster().settle().unwrap());
+    insta::assert_snapshot!(plan, @r"
+    + nft add table inet kube-ipvs
+    + nft add element inet kube-ipvs service-ranges4 { 10.96.0.0/16 }
+    + nft add element inet kube-ipvs image-ranges4 { 250.96.0.0/16 }
+    + nft add element inet kube-ipvs pods4 { 10.244.0.0/16 }
+    + nft add element inet kube-ipvs pods6 { ::/0 }
+    + nft add element inet kube-ipvs local-pods4 { 10.244.1.0/24 }
+    + nft add element inet kube-ipvs cluster-ips4 { 10.96.0.10 }
+    + ip link add kube-ipvs type dummy
+    + ip -4 rule add not iif lo lookup 7575 pref 75
+    + ip -6 rule add not iif lo lookup 7575 pref 75
+    + -A -u 10.96.0.10:53 -s rr
+    + -a -u 10.96.0.10:53 -r 10.244.2.2:53 -m -w 1
+    + ip -4 route replace local 10.96.0.0/16 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 250.96.0.0/16 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + nft add element inet kube-ipvs cluster-ips4 { 10.96.0.20 }
+    + nft add element inet kube-ipvs external-ips4 { 203.0.113.1 }
+    + nft add element inet kube-ipvs frontends4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs frontends4 { 203.0.113.1 . tcp . 80 }
+    + nft add element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    + nft add element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    + -A -t 10.96.0.20:80 -s rr
+    + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
+    + -A -t 192.0.2.1:30080 -s rr
+    + -a -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 1
+    + -A -t 203.0.113.1:80 -s rr
+    + -a -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 1
+    + nft add element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    ");
+}
+
+#[test]
+fn scale_up() {
+    let plan = change([pods().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2").into()]);
+    insta::assert_snapshot!(plan, @r"
+    + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    + -a -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
+    + -a -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
+    ");
+}
+
+#[test]
+fn scale_down_with_a_pod_that_drains() {
+    let plan = change([pods().ready("10.244.2.6", "n2").terminating("10.244.1.5", "n1").into()]);
+    insta::assert_snapshot!(plan, @r"
+    + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    + -a -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
+    + -a -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
+    ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
+    ");
+}
+
+#[test]
+fn last_endpoint_gone() {
+    let plan = change([pods().into()]);
+    insta::assert_snapshot!(plan, @r"
+    - -D -t 10.96.0.20:80
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
+    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    ");
+}
+
+#[test]
+fn service_deleted() {
+    let plan = change([without_service("default/web")]);
+    insta::assert_snapshot!(plan, @r"
+    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - -D -t 10.96.0.20:80
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
+    - nft delete element inet kube-ipvs cluster-ips4 { 10.96.0.20 }
+    - nft delete element inet kube-ipvs external-ips4 { 203.0.113.1 }
+    - nft delete element inet kube-ipvs frontends4 { 192.0.2.1 . tcp . 30080 }
+    - nft delete element inet kube-ipvs frontends4 { 203.0.113.1 . tcp . 80 }
+    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
+    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    ");
+}
+
+#[test]
+fn external_policy_becomes_local_without_a_local_endpoint() {
+    let plan = change([web().local_external().into(), pods().ready("10.244.2.6", "n2").into()]);
+    insta::assert_snapshot!(plan, @r"
+    + nft add element inet kube-ipvs masquerade-node4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs masquerade-node4 { 203.0.113.1 . tcp . 80 }
+    + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    + nft add element inet kube-ipvs pod-shortcuts4 { 192.0.2.1 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element inet kube-ipvs pod-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element inet kube-ipvs node-shortcuts4 { 192.0.2.1 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element inet kube-ipvs dropped4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs dropped4 { 203.0.113.1 . tcp . 80 }
+    - -d -t 10.96.0.20:80 -r 10.244.1.5:8080
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
+    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
+    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    ");
+}
+
+#[test]
+fn both_policies_become_local() {
+    let plan = change([web().local_external().local_internal().into()]);
+    insta::assert_snapshot!(plan, @r"
+    + nft add element inet kube-ipvs masquerade-node4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs masquerade-node4 { 203.0.113.1 . tcp . 80 }
+    + -A -t 250.96.0.20:80 -s rr
+    + -a -t 250.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
+    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element inet kube-ipvs pod-shortcuts4 { 192.0.2.1 . tcp . 30080 : 250.96.0.20 . 80 }
+    + nft add element inet kube-ipvs pod-shortcuts4 { 203.0.113.1 . tcp . 80 : 250.96.0.20 . 80 }
+    + nft add element inet kube-ipvs node-shortcuts4 { 192.0.2.1 . tcp . 30080 : 250.96.0.20 . 80 }
+    + nft add element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 250.96.0.20 . 80 }
+    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
+    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    ");
+}
+
+#[test]
+fn source_ranges_come_and_narrow() {
+    let plan = change([web().source_range("198.51.0.0/16").into()]);
+    insta::assert_snapshot!(plan, @r"
+    + nft add element inet kube-ipvs restricted4 { 203.0.113.1 . tcp . 80 }
+    + nft add element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
+    ");
+
+    let mut agent = cluster();
+    agent.tell(web().source_range("198.51.0.0/16")).settle().unwrap();
+    agent.tell(web().source_range("198.51.100.0/24"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - nft delete element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
+    + nft add element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.100.0/24 }
+    ");
+}
+
+#[test]
+fn affinity_comes_in_place() {
+    let plan = change([web().affinity(10800).into()]);
+    insta::assert_snapshot!(plan, @r"
+    ~ -E -t 10.96.0.20:80 -s rr -p 10800
+    ~ -E -t 192.0.2.1:30080 -s rr -p 10800
+    ~ -E -t 203.0.113.1:80 -s rr -p 10800
+    ");
+}

@@ -1,0 +1,28 @@
+//! Random configurations.
+
+use kube_ipvs::model::{LocalDetector, NodePortAddresses, Settings};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::common::objects::net;
+
+pub(crate) fn settings() -> impl Strategy<Value = Settings> {
+    let detector = select(vec![
+        LocalDetector::None,
+        LocalDetector::NodeCidr,
+        LocalDetector::ClusterCidr(vec![net("10.244.0.0/16")]),
+        LocalDetector::BridgeInterface("cni0".into()),
+    ]);
+    let node_ports = select(vec![
+        NodePortAddresses::Primary,
+        NodePortAddresses::Ranges(vec![net("192.0.2.0/24")]),
+    ]);
+    (detector, node_ports, prop::bool::weighted(0.1)).prop_map(
+        |(local_detector, node_port_addresses, masquerade_all)| Settings {
+            local_detector,
+            node_port_addresses,
+            masquerade_all,
+            ..Settings::for_node("n1")
+        },
+    )
+}

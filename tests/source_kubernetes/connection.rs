@@ -1,0 +1,67 @@
+//! Ways to the server.
+
+use std::fs;
+use std::time::Duration;
+
+use kube_ipvs::source::kubernetes::{ClientError, Reach, connect};
+
+use crate::api::ApiServer;
+use crate::followed::{Followed, quick};
+use crate::objects::service;
+
+fn error_of(reach: &Reach) -> ClientError {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(connect(reach)).err().unwrap()
+}
+
+#[test]
+fn a_kubeconfig_leads_there_by_tls_with_its_token() {
+    let server = ApiServer::start_tls();
+    server.put(service("web", "10.96.0.1"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    fs::write(&path, server.kubeconfig()).unwrap();
+    let reach = Reach { kubeconfig: Some(path.clone()), master: None };
+    let mut now = Followed::reaching(reach, quick());
+    now.until_services(&["web"]);
+
+    // Without the token nothing is told.
+    fs::write(&path, server.kubeconfig().replace("stand-in\"}", "other\"}")).unwrap();
+    let reach = Reach { kubeconfig: Some(path), master: None };
+    let mut now = Followed::reaching(reach, quick());
+    now.settle(Duration::from_millis(300));
+    assert_eq!(now.lists, [0; 3]);
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_not_trusted() {
+    let (server, other) = (ApiServer::start_tls(), ApiServer::start_tls());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    fs::write(&path, other.kubeconfig()).unwrap();
+    let reach = Reach { kubeconfig: Some(path), master: Some(server.url()) };
+    let mut now = Followed::reaching(reach, quick());
+    now.settle(Duration::from_millis(500));
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn the_master_flag_overrides_the_kubeconfig() {
+    let (server, nobody) = (ApiServer::start(), ApiServer::start());
+    server.put(service("web", "10.96.0.1"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    fs::write(&path, nobody.kubeconfig()).unwrap();
+    let reach = Reach { kubeconfig: Some(path), master: Some(server.url()) };
+    Followed::reaching(reach, quick()).until_services(&["web"]);
+    assert!(nobody.requests().is_empty());
+}
+
+#[test]
+fn what_leads_nowhere_is_said_at_once() {
+    let missing = Reach { kubeconfig: Some("/nonexistent/kubeconfig".into()), master: None };
+    assert!(error_of(&missing).to_string().contains("/nonexistent/kubeconfig"));
+    let url = Reach { kubeconfig: None, master: Some("not a url".to_owned()) };
+    assert!(matches!(error_of(&url), ClientError::Master { .. }));
+    assert!(matches!(error_of(&Reach::default()), ClientError::InCluster(_)));
+}
