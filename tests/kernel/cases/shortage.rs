@@ -1,6 +1,8 @@
 //! What the agent needs and does not get: one clear line, and an exit status.
 
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Case, case};
 use crate::lab::Finished;
@@ -46,16 +48,27 @@ fn one_clear_line(t: &Trial<'_>, ended: &Finished, what: &str) -> Step {
 }
 
 /// Unloads `ip_vs` and the schedulers on top of it.
+///
+/// The virtual servers of labs that have ended hold their schedulers until the kernel has taken
+/// down the namespaces, which it does in its own time.
 fn unload_ipvs() -> Step {
-    let modules = std::fs::read_to_string("/proc/modules")?;
-    let loaded = modules.lines().filter_map(|line| line.split(' ').next());
-    let (mut base, mut above): (Vec<&str>, Vec<&str>) =
-        loaded.filter(|name| name.starts_with("ip_vs")).partition(|name| *name == "ip_vs");
-    above.append(&mut base);
-    let output = Command::new("rmmod").args(above).output()?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(std::io::Error::other(format!("rmmod: {}", why.trim())).into());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let modules = std::fs::read_to_string("/proc/modules")?;
+        let loaded = modules.lines().filter_map(|line| line.split(' ').next());
+        let (mut base, mut above): (Vec<&str>, Vec<&str>) =
+            loaded.filter(|name| name.starts_with("ip_vs")).partition(|name| *name == "ip_vs");
+        above.append(&mut base);
+        if above.is_empty() {
+            return Ok(());
+        }
+        let output = Command::new("rmmod").args(above).output()?;
+        if Instant::now() > deadline {
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(std::io::Error::other(format!("rmmod: {}", why.trim())).into());
+        }
+        if !output.status.success() {
+            thread::sleep(Duration::from_millis(200));
+        }
     }
-    Ok(())
 }
