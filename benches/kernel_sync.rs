@@ -130,6 +130,7 @@ fn work(engine: &mut Engine, kernel: &mut Kernel) -> Result<()> {
                 let pools = kernel.observe_pools(&addresses)?;
                 engine.handle_observed_pools(&addresses, pools);
             }
+            Work::Count(_) => {}
             Work::Apply(plan) => {
                 let outcomes = kernel.apply(plan.operations());
                 if let Some(failure) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
@@ -150,6 +151,7 @@ fn wanted(engine: &mut Engine) -> Vec<ServerOperation> {
         match work {
             Work::Observe => engine.handle_observed(Default::default(), now),
             Work::ObservePools(_) => return operations,
+            Work::Count(_) => {}
             Work::Apply(plan) => {
                 operations.extend(plan.operations().iter().filter_map(Operation::as_server));
                 let done = plan.operations().iter().map(|_| Ok(())).collect();

@@ -20,6 +20,7 @@ fn settle(engine: &mut Engine, now: Instant) -> usize {
         match work {
             Work::Observe => engine.handle_observed(Observed::default(), now),
             Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
+            Work::Count(_) => {}
             Work::Apply(plan) => {
                 count += plan.operations().len();
                 let outcomes = plan.operations().iter().map(|_| Ok(())).collect();

@@ -129,10 +129,78 @@ fn scale_down_with_a_pod_that_drains() {
 fn last_endpoint_gone() {
     let plan = change([pods().into()]);
     insta::assert_snapshot!(plan, @r"
+    + nft add element inet kube-ipvs refused4 { 10.96.0.20 . tcp . 80 }
+    + nft add element inet kube-ipvs refused4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs refused4 { 203.0.113.1 . tcp . 80 }
+    ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
+    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
     - -D -t 10.96.0.20:80
     - -D -t 192.0.2.1:30080
     - -D -t 203.0.113.1:80
+    ");
+}
+
+#[test]
+fn connections_of_an_endpoint_that_is_gone_go_on_for_a_while() {
+    let two = pods().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2");
+    let mut agent = agent();
+    agent.kernel.connections = [(("10.244.2.6".parse().unwrap(), 8080), 1)].into();
+    agent.tell(only_services([web()])).tell(only_slices([two.clone()]));
+    agent.settle().unwrap();
+    let left = agent.now;
+    agent.tell(pods().ready("10.244.1.5", "n1"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 0
+    ~ -e -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 0
+    - -d -t 10.96.0.20:80 -r 10.244.2.6:8080
+    - -d -t 192.0.2.1:30080 -r 10.244.2.6:8080
+    - -d -t 203.0.113.1:80 -r 10.244.2.6:8080
+    ");
+    assert!(agent.now >= left + Settings::DRAIN_PERIOD);
+
+    // One that comes back meanwhile is raised again, and nothing is held against it.
+    agent.tell(two.clone());
+    agent.settle().unwrap();
+    agent.tell(pods().ready("10.244.1.5", "n1"));
+    while agent.step() {}
+    agent.tell(two);
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    ~ -e -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
+    ~ -e -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
+    ");
+}
+
+#[test]
+fn datagrams_move_at_once_and_take_their_flows_along() {
+    let dns = || service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53);
+    let dns = || dns().load_balancer_ip("203.0.113.2");
+    let slice = || slice("default/dns-a").udp("dns", 53);
+    let mut agent = agent();
+    let both = slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2");
+    agent.tell(only_services([dns()])).tell(only_slices([both]));
+    agent.settle().unwrap();
+    agent.tell(slice().ready("10.244.2.6", "n2"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - -d -u 10.96.0.30:53 -r 10.244.1.5:53
+    - -d -u 203.0.113.2:53 -r 10.244.1.5:53
     - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 --reply-port-src 53
+    ");
+    agent.tell(without_service("default/dns"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
+    - ip -4 route delete local 203.0.113.2/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - -D -u 10.96.0.30:53
+    - -D -u 203.0.113.2:53
+    - nft delete element inet kube-ipvs cluster-ips4 { 10.96.0.30 }
+    - nft delete element inet kube-ipvs external-ips4 { 203.0.113.2 }
+    - nft delete element inet kube-ipvs frontends4 { 203.0.113.2 . udp . 53 }
+    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.2 . udp . 53 }
+    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53
     ");
 }
 
@@ -167,12 +235,15 @@ fn external_policy_becomes_local_without_a_local_endpoint() {
     + nft add element inet kube-ipvs node-shortcuts4 { 192.0.2.1 . tcp . 30080 : 10.96.0.20 . 80 }
     + nft add element inet kube-ipvs dropped4 { 192.0.2.1 . tcp . 30080 }
     + nft add element inet kube-ipvs dropped4 { 203.0.113.1 . tcp . 80 }
-    - -d -t 10.96.0.20:80 -r 10.244.1.5:8080
-    - -D -t 192.0.2.1:30080
-    - -D -t 203.0.113.1:80
+    ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
     - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
     - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
     - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    - -d -t 10.96.0.20:80 -r 10.244.1.5:8080
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
     ");
 }
 

@@ -152,6 +152,10 @@ impl EngineLoop {
                         return touched;
                     }
                 },
+                Work::Count(servers) => {
+                    let counts = self.kernel.connections(&servers);
+                    self.engine.handle_connections(&counts);
+                }
                 Work::Apply(plan) => {
                     touched = true;
                     self.apply(&plan);
@@ -202,6 +206,7 @@ impl EngineLoop {
         self.last_sync = Some(SystemTime::now());
         self.health.updated(SystemTime::now());
         self.metrics.troubles(self.engine.troubles());
+        self.metrics.leaving(self.engine.draining().count());
         self.metrics.settled(&self.engine.programs().totals(), SystemTime::now());
         if self.is_synced {
             return;

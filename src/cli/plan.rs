@@ -40,6 +40,8 @@ fn plan(
                 let pools = kernel.observe_pools(&addresses)?;
                 engine.handle_observed_pools(&addresses, pools);
             }
+            // Nobody waits here until connections have ended.
+            Work::Count(_) => {}
             Work::Apply(plan) => {
                 operations.extend_from_slice(plan.operations());
                 // As if it had been done, so that the next part of the plan follows.

@@ -34,7 +34,7 @@ pub(super) fn run(shared: &SharedFlags, output: RenderFormat) -> anyhow::Result<
 /// The lines that `ipvsadm -Sn` prints once the desired state is programmed, sorted.
 fn ipvsadm(programs: &Programs) -> Vec<String> {
     let mut lines = Vec::new();
-    for pool in programs.services().flat_map(|(_, program)| &program.pools) {
+    for pool in programs.services().flat_map(|(_, program)| program.serving_pools()) {
         lines.push(ServerOperation::Add(pool.server).to_string());
         for backend in pool.backends.iter() {
             lines.push(ServerOperation::AddReal(pool.server.address, *backend).to_string());

@@ -1,9 +1,12 @@
 //! The part of the configuration that decides the desired state.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
 use super::ConfigError;
 use super::document::Origin;
+use super::duration;
 use super::resolve::Resolver;
 use crate::model::{LocalDetector, Name, NodePortAddresses, Scheduler, Settings};
 
@@ -30,9 +33,17 @@ impl Resolver<'_> {
             scheduler,
             masquerade_all: masquerade_all.unwrap_or(false),
             service_cidrs: ranges(&own.origin, "serviceCIDRs", service_cidrs)?,
+            drain_period: self.drain_period()?,
             node_port_addresses: self.node_port_addresses()?,
             local_detector: self.local_detector()?,
         })
+    }
+
+    fn drain_period(&self) -> Result<Duration, ConfigError> {
+        let text = self.own.content.drain_period.as_deref();
+        let period = text.map(duration::parse).transpose();
+        let period = period.map_err(|reason| self.own.origin.wrong("drainPeriod", reason))?;
+        Ok(period.unwrap_or(Settings::DRAIN_PERIOD))
     }
 
     /// Flag, file, environment, machine: the first that has one.

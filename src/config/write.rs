@@ -128,6 +128,10 @@ serviceCIDRs: {service_cidrs}
 
 # How often everything is read back from the kernel and put right, 0s for never. Default: 5m0s.
 auditPeriod: {audit_period}
+
+# How long established connections to an endpoint that has left may go on, 0s for not at all. New
+# ones go elsewhere at once. Default: 5m0s.
+drainPeriod: {drain_period}
 ",
         kube_proxy_version = kube_proxy::API_VERSION,
         kube_proxy_kind = kube_proxy::KIND,
@@ -154,6 +158,7 @@ auditPeriod: {audit_period}
         own_kind = own::KIND,
         service_cidrs = list(&settings.service_cidrs),
         audit_period = time(config.audit_period),
+        drain_period = duration::format(settings.drain_period),
     )
 }
 

@@ -198,7 +198,7 @@ impl Build<'_> {
         }
     }
 
-    /// Where a client goes under a selection; makes the pool that it goes to.
+    /// Where a client goes under a selection; makes the pool that it goes to, or would.
     fn target(
         &mut self,
         wish: &Wish<'_>,
@@ -206,19 +206,18 @@ impl Build<'_> {
         selection: Option<Selection>,
         choice: Choice,
     ) -> Target {
+        self.add_pool(wish, pool, selection);
         match selection {
-            Some(selection) => {
-                self.add_pool(wish, pool, selection);
-                Target::Pool(pool)
-            }
+            Some(_) => Target::Pool(pool),
             None if choice.has_any() => Target::Drop,
             None => Target::Reject,
         }
     }
 
-    fn add_pool(&mut self, wish: &Wish<'_>, address: VirtualAddress, selection: Selection) {
+    fn add_pool(&mut self, wish: &Wish<'_>, address: VirtualAddress, selection: Option<Selection>) {
         let scheduler = self.around.settings.scheduler;
         let (endpoints, vantage) = (self.endpoints.of(address.family()), self.vantage);
+        let port = (&wish.port.name, wish.port.protocol);
         self.pools.entry(address).or_insert_with(|| Pool {
             server: VirtualServer {
                 address,
@@ -226,7 +225,9 @@ impl Build<'_> {
                 flags: scheduler.default_flags(),
                 affinity_seconds: self.service.affinity_seconds,
             },
-            backends: endpoints.backends(&wish.port.name, wish.port.protocol, selection, vantage),
+            backends: selection
+                .map(|selection| endpoints.backends(port.0, port.1, selection, vantage))
+                .unwrap_or_default(),
         });
     }
 

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
-use crate::model::{Element, Event, Pool, Program, ServiceKey, Settings, VirtualAddress};
-use crate::plan::{self, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback};
+use crate::model::{Backend, Element, Event, Pool, Program, ServiceKey, Settings, VirtualAddress};
+use crate::plan::{self, Connections, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback};
 use crate::state::State;
 
 pub use programs::{Programs, Replacement, Update};
@@ -36,6 +36,9 @@ pub enum Work {
     /// Read back the virtual servers at these addresses; answer with
     /// [`Engine::handle_observed_pools`].
     ObservePools(Vec<VirtualAddress>),
+    /// Count the connections of these virtual servers' real servers; answer with
+    /// [`Engine::handle_connections`].
+    Count(Vec<VirtualAddress>),
     /// Carry out operations in their order; answer with [`Engine::handle_outcomes`].
     Apply(Plan),
 }
@@ -83,7 +86,7 @@ impl Engine {
         Self {
             state: State::new(settings.node_name.clone()),
             programs: Programs::new(settings),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(settings.drain_period),
             phase: Phase::Starting,
             waiting: BTreeMap::new(),
             retries: Retries::default(),
@@ -110,6 +113,10 @@ impl Engine {
         if let Some(work) = self.poll_retries(now) {
             return Some(work);
         }
+        let due = self.ledger.take_due_counts(now);
+        if !due.is_empty() {
+            return Some(Work::Count(due));
+        }
         if self.phase == Phase::Synced {
             self.take_waiting();
         }
@@ -117,14 +124,14 @@ impl Engine {
         if self.phase == Phase::Urgent {
             // Until every Service has been looked at, nothing that is held is known to be
             // superfluous.
-            let urgent = self.ledger.plan(true);
+            let urgent = self.ledger.plan(true, now);
             self.phase = Phase::Synced;
             if !urgent.is_empty() {
                 return Some(Work::Apply(urgent));
             }
             self.take_waiting();
         }
-        let plan = self.ledger.plan(false);
+        let plan = self.ledger.plan(false, now);
         self.retries.forget_needless(plan.keys());
         (!plan.is_empty()).then_some(Work::Apply(plan))
     }
@@ -132,7 +139,8 @@ impl Engine {
     /// When [`Engine::poll_work`] may have something to do without a further event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.observe_at.into_iter().chain(self.retries.next_due()).min()
+        let drains = self.ledger.next_due();
+        self.observe_at.into_iter().chain(self.retries.next_due()).chain(drains).min()
     }
 
     /// Takes in what the kernel holds.
@@ -158,6 +166,14 @@ impl Engine {
     /// Takes in what the kernel holds at some addresses.
     pub fn handle_observed_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
         self.ledger.observe_pools(addresses, pools);
+    }
+
+    /// Takes in how many connections the real servers of some virtual servers have. One that
+    /// could not be read is left out, and asked for again.
+    pub fn handle_connections(&mut self, counts: &[(VirtualAddress, Connections)]) {
+        for (server, connections) in counts {
+            self.ledger.count(server, connections);
+        }
     }
 
     /// Takes in the outcomes of a plan's operations, in their order.
@@ -194,6 +210,12 @@ impl Engine {
     /// order.
     pub fn setbacks(&self) -> impl Iterator<Item = (&Setback, u32)> {
         self.retries.iter()
+    }
+
+    /// Every real server that is no longer wanted and stays for its established connections,
+    /// with its virtual server.
+    pub fn draining(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
+        self.ledger.draining()
     }
 
     /// The whole desired state.

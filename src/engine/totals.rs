@@ -34,7 +34,7 @@ impl Totals {
         let mut totals = Self {
             services: 1,
             frontends: program.frontends.len(),
-            pools: program.pools.len(),
+            pools: program.serving_pools().count(),
             backends: program.pools.iter().map(|pool| pool.backends.len()).sum(),
             refusals: program.refusals.len(),
             ..Self::default()

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use netlink::KernelError;
 
 use crate::model::{Pool, VirtualAddress};
-use crate::plan::{Observed, Operation, Outcome};
+use crate::plan::{Connections, Observed, Operation, Outcome};
 
 /// Everything of the kernel that the agent reads and writes.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Kernel {
     ipvs: ipvs::Ipvs,
     nft: nft::Nft,
     routes: route::Routes,
+    conntrack: conntrack::Conntrack,
 }
 
 impl Kernel {
@@ -35,6 +36,7 @@ impl Kernel {
             ipvs: ipvs::Ipvs::open()?,
             nft: nft::Nft::open()?,
             routes: route::Routes::open()?,
+            conntrack: conntrack::Conntrack::open()?,
         })
     }
 
@@ -66,6 +68,20 @@ impl Kernel {
         addresses: &[VirtualAddress],
     ) -> Result<Vec<Pool>, KernelError> {
         self.ipvs.observe_servers(addresses)
+    }
+
+    /// Counts the connections of the real servers of these virtual servers. Of those that cannot
+    /// be read nothing is told.
+    pub fn connections(
+        &mut self,
+        servers: &[VirtualAddress],
+    ) -> Vec<(VirtualAddress, Connections)> {
+        let count = |server: &VirtualAddress| {
+            let found = self.ipvs.connections(server).ok()?;
+            let total = |(ip, port, all): (_, _, ipvs::Connections)| ((ip, port), all.total());
+            Some((*server, found.into_iter().map(total).collect()))
+        };
+        servers.iter().filter_map(count).collect()
     }
 
     /// Sets how long IPVS keeps idle connections; what is `None` stays.
@@ -101,6 +117,10 @@ impl Kernel {
                 [Operation::Route(_), ..] => {
                     let run: Vec<_> = run.iter().filter_map(Operation::as_route).collect();
                     self.routes.apply(&run)
+                }
+                [Operation::Flow(_), ..] => {
+                    let run: Vec<_> = run.iter().filter_map(Operation::as_flow).collect();
+                    self.conntrack.apply(&run)
                 }
             })
             .collect()

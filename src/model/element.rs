@@ -42,6 +42,9 @@ pub enum Element {
     Allowed(VirtualAddress, IpNet),
     /// `dropped`: policy Local without a local endpoint.
     Dropped(VirtualAddress),
+    /// `refused`: front ends other than of UDP without an endpoint anywhere. Their virtual server
+    /// may still be there for established connections.
+    Refused(VirtualAddress),
 }
 
 impl Element {
@@ -64,6 +67,7 @@ impl Element {
             Self::Restricted(_) => "restricted",
             Self::Allowed(..) => "allowed",
             Self::Dropped(_) => "dropped",
+            Self::Refused(_) => "refused",
         }
     }
 
@@ -83,7 +87,8 @@ impl Element {
             | Self::MasqueradeNode(address)
             | Self::Restricted(address)
             | Self::Allowed(address, _)
-            | Self::Dropped(address) => address.ip,
+            | Self::Dropped(address)
+            | Self::Refused(address) => address.ip,
         })
     }
 }
@@ -105,7 +110,8 @@ impl fmt::Display for Element {
             | Self::Masquerade(address)
             | Self::MasqueradeNode(address)
             | Self::Restricted(address)
-            | Self::Dropped(address) => f.write_str(&key(address)),
+            | Self::Dropped(address)
+            | Self::Refused(address) => f.write_str(&key(address)),
             Self::PodShortcut(address, ip, port) | Self::NodeShortcut(address, ip, port) => {
                 write!(f, "{} : {ip} . {port}", key(address))
             }

@@ -160,6 +160,12 @@ impl Backends {
         Self { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect() }
     }
 
+    /// The same with one more chunk, of backends that it does not have.
+    #[must_use]
+    pub fn with(&self, chunk: Arc<[Backend]>) -> Self {
+        Self::from_chunks(self.chunks.iter().cloned().chain([chunk]))
+    }
+
     /// All backends, chunk by chunk.
     pub fn iter(&self) -> impl Iterator<Item = &Backend> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
@@ -266,6 +272,14 @@ pub enum BackendChange {
     },
     /// It is gone.
     Removed(Backend),
+}
+
+impl BackendChange {
+    /// The backend that is gone, if one is.
+    #[must_use]
+    pub fn removed(&self) -> Option<Backend> {
+        if let Self::Removed(backend) = self { Some(*backend) } else { None }
+    }
 }
 
 /// A virtual server and its real servers.

@@ -9,12 +9,20 @@ use super::{Frontend, FrontendKind, Pool, Route, ServiceKey, VirtualAddress};
 pub struct Program {
     /// Sorted by address.
     pub frontends: Vec<Frontend>,
-    /// Sorted by address; only those with backends.
+    /// Sorted by address. One without backends has no virtual server but for the established
+    /// connections of its former ones.
     pub pools: Vec<Pool>,
     /// Routes for addresses outside the service ranges. Services may share them.
     pub routes: Vec<Route>,
     /// Front ends that the Service asks for and does not get.
     pub refusals: Vec<Refusal>,
+}
+
+impl Program {
+    /// The pools with backends: those that take new connections.
+    pub fn serving_pools(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().filter(|pool| !pool.backends.is_empty())
+    }
 }
 
 /// A front end that a Service asks for and does not get.

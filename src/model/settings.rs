@@ -1,5 +1,7 @@
 //! The part of the configuration that decides what the kernel should hold.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
 use super::{Name, Scheduler};
@@ -46,9 +48,14 @@ pub struct Settings {
     pub masquerade_all: bool,
     /// Ranges to take for service ranges where the API has no ServiceCIDR objects.
     pub service_cidrs: Vec<IpNet>,
+    /// How long established connections to an endpoint that has left may go on. Zero: not at all.
+    pub drain_period: Duration,
 }
 
 impl Settings {
+    /// The default of [`Settings::drain_period`].
+    pub const DRAIN_PERIOD: Duration = Duration::from_secs(300);
+
     /// Defaults for a node: scheduler `rr`, primary address, no detector.
     #[must_use]
     pub fn for_node(node_name: &str) -> Self {
@@ -59,6 +66,7 @@ impl Settings {
             local_detector: LocalDetector::default(),
             masquerade_all: false,
             service_cidrs: Vec::new(),
+            drain_period: Self::DRAIN_PERIOD,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Which set elements a Program needs.
 
 use crate::model::{
-    Element, Frontend, FrontendKind, Masquerade, NodeProgram, Program, RouteTable, Target,
-    VirtualAddress,
+    Element, Frontend, FrontendKind, Masquerade, NodeProgram, Program, Protocol, RouteTable,
+    Target, VirtualAddress,
 };
 
 /// Elements that the front ends of a Program need. One that several need is named several times.
@@ -76,8 +76,13 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
         elements.push(Element::Restricted(*address));
         elements.extend(sources.iter().map(|source| Element::Allowed(*address, *source)));
     }
-    if *outside == Target::Drop {
-        elements.push(Element::Dropped(*address));
+    match outside {
+        Target::Drop => elements.push(Element::Dropped(*address)),
+        // Of UDP no virtual server stays for established connections.
+        Target::Reject if address.protocol != Protocol::Udp => {
+            elements.push(Element::Refused(*address));
+        }
+        Target::Reject | Target::Pool(_) => {}
     }
     elements
 }

@@ -5,17 +5,22 @@
 //! ever looked at.
 
 use std::mem;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::drains::{Connections, Drains, Leave};
+use super::shortcuts::Shortcuts;
 use super::stage::{Place, Stage};
 use super::{
-    Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
-    ServerOperation, elements,
+    Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation, Outcome,
+    RouteOperation, ServerOperation, elements,
 };
 use crate::model::{
-    BackendChange, Element, Family, NodeProgram, Pool, Program, Route, RouteTable, VirtualAddress,
+    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Protocol, Route,
+    RouteTable, VirtualAddress,
 };
 
 /// One thing that the kernel may hold.
@@ -33,6 +38,8 @@ pub enum Key {
     Route(IpNet, RouteTable),
     /// A virtual server with its real servers.
     Pool(VirtualAddress),
+    /// Entries of connection tracking that are in the way.
+    Flow(FlowOperation),
 }
 
 /// Something of which there is one or none.
@@ -66,6 +73,10 @@ pub struct Ledger {
     elements: FxHashMap<Element, Counted>,
     routes: FxHashMap<(IpNet, RouteTable), RouteSlot>,
     pools: FxHashMap<VirtualAddress, PoolSlot>,
+    drains: Drains,
+    shortcuts: Shortcuts,
+    /// Entries of connection tracking that are still to be removed.
+    flows: FxHashSet<FlowOperation>,
     touched: FxHashSet<Key>,
 }
 
@@ -110,6 +121,13 @@ pub struct Setback {
 }
 
 impl Ledger {
+    /// A ledger of an unknown kernel, where established connections to real servers that leave
+    /// may go on that long.
+    #[must_use]
+    pub fn new(drain_period: Duration) -> Self {
+        Self { drains: Drains::new(drain_period), ..Self::default() }
+    }
+
     /// Replaces one version of a Service's Program by another. Costs what differs.
     pub fn replace(&mut self, old: &Program, new: &Program) {
         if old.frontends != new.frontends || old.routes != new.routes {
@@ -169,15 +187,32 @@ impl Ledger {
         self.touched.insert(key);
     }
 
-    /// Whether the kernel holds this element, as far as is known.
+    /// Every real server that is no longer wanted and stays for its established connections,
+    /// with its virtual server.
+    pub fn draining(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
+        self.drains.iter()
+    }
+
+    /// The virtual servers whose connections are to be counted now.
+    pub fn take_due_counts(&mut self, now: Instant) -> Vec<VirtualAddress> {
+        self.drains.take_due(now)
+    }
+
+    /// When there may be something to count or to do without a further event.
     #[must_use]
-    pub fn holds(&self, element: &Element) -> bool {
-        self.elements.get(element).is_some_and(|slot| slot.held)
+    pub fn next_due(&self) -> Option<Instant> {
+        self.drains.next_due()
+    }
+
+    /// Takes in how many connections the real servers of a virtual server have.
+    pub fn count(&mut self, server: &VirtualAddress, connections: &Connections) {
+        self.drains.count(server, connections);
     }
 
     /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
     /// and stays touched, unless it is in the way of something new.
-    pub fn plan(&mut self, leave_unneeded: bool) -> Plan {
+    pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
+        self.touched.extend(self.drains.ended(now).map(Key::Pool));
         let mut touched: Vec<_> = mem::take(&mut self.touched).into_iter().collect();
         touched.sort_unstable();
         let mut steps = Vec::new();
@@ -186,7 +221,7 @@ impl Ledger {
             if leave_unneeded && !self.is_needed(&key) {
                 left.push(key);
             } else {
-                self.steps(key, &mut steps);
+                self.steps(key, now, &mut steps);
             }
         }
         let taken: FxHashSet<_> =
@@ -194,11 +229,12 @@ impl Ledger {
         for key in left {
             let place = if let Key::Element(element) = &key { Place::of(element) } else { None };
             if place.is_some_and(|place| taken.contains(&place)) {
-                self.steps(key, &mut steps);
+                self.steps(key, now, &mut steps);
             } else {
                 self.touched.insert(key);
             }
         }
+        steps.extend(self.flows.iter().map(|flow| (Key::Flow(*flow), (*flow).into())));
         steps.sort_by_key(|(_, operation)| {
             (Stage::among(operation, &taken), Stage::rank(operation))
         });
@@ -258,6 +294,7 @@ impl Ledger {
         slot.needs += 1;
         if slot.needs == 1 {
             self.touched.insert(Key::Element(element));
+            self.shortcuts.add(&element);
         }
     }
 
@@ -266,6 +303,7 @@ impl Ledger {
         slot.needs = slot.needs.saturating_sub(1);
         if slot.needs == 0 {
             self.touched.insert(Key::Element(element));
+            self.shortcuts.remove(&element);
         }
     }
 
@@ -351,7 +389,7 @@ impl Ledger {
 
     fn is_needed(&self, key: &Key) -> bool {
         match key {
-            Key::Tables | Key::Device | Key::Rule(_) => true,
+            Key::Tables | Key::Device | Key::Rule(_) | Key::Flow(_) => true,
             Key::Element(element) => self.elements.get(element).is_some_and(|slot| slot.needs > 0),
             Key::Route(prefix, table) => {
                 self.routes.get(&(*prefix, *table)).is_some_and(|slot| slot.needs > 0)
@@ -361,7 +399,7 @@ impl Ledger {
     }
 
     /// Appends the operations that a key needs; forgets the key if it is neither needed nor held.
-    fn steps(&mut self, key: Key, steps: &mut Vec<(Key, Operation)>) {
+    fn steps(&mut self, key: Key, now: Instant, steps: &mut Vec<(Key, Operation)>) {
         let mut step = |operation: Operation| steps.push((key, operation));
         match key {
             Key::Tables if !self.tables => step(FilterOperation::CreateTables.into()),
@@ -369,7 +407,7 @@ impl Ledger {
             Key::Rule(family) if !self.rules.contains(&family) => {
                 step(RouteOperation::AddRule(family).into());
             }
-            Key::Tables | Key::Device | Key::Rule(_) => {}
+            Key::Tables | Key::Device | Key::Rule(_) | Key::Flow(_) => {}
             Key::Element(element) => {
                 let Some(slot) = self.elements.get(&element) else { return };
                 match (slot.needs > 0, slot.held) {
@@ -377,9 +415,11 @@ impl Ledger {
                     (false, true) => step(FilterOperation::Delete(element).into()),
                     (false, false) => {
                         self.elements.remove(&element);
+                        return;
                     }
-                    (true, true) => {}
+                    (true, true) => return,
                 }
+                self.flows.extend(misled(&element));
             }
             Key::Route(prefix, table) => {
                 let Some(slot) = self.routes.get(&(prefix, table)) else { return };
@@ -400,12 +440,70 @@ impl Ledger {
                     self.pools.remove(&address);
                 } else {
                     let before = steps.len();
-                    pool_steps(address, slot, |operation| steps.push((key, operation)));
+                    self.pool_steps(address, now, |operation| steps.push((key, operation)));
                     if steps.len() == before {
                         // Equal, but perhaps not the same chunks: share them.
                         self.confirm_pool(address);
                     }
                 }
+            }
+        }
+    }
+
+    fn pool_steps(
+        &mut self,
+        address: VirtualAddress,
+        now: Instant,
+        mut step: impl FnMut(Operation),
+    ) {
+        let Some(slot) = self.pools.get(&address) else { return };
+        let Some(wanted) = &slot.wanted else {
+            self.drains.forget(&address);
+            self.flows.extend(self.shortcuts.to(&address).map(FlowOperation::ForgetAll));
+            return step(ServerOperation::Delete(address).into());
+        };
+        let none = Default::default();
+        let held = slot.held.as_ref().map_or(&none, |held| &held.backends);
+        let changes = wanted.backends.changes_from(held);
+        let removed: Vec<_> = changes.iter().filter_map(BackendChange::removed).collect();
+        let leaves = self.drains.leave(address, &removed, now);
+        if wanted.backends.is_empty() && leaves.iter().all(|leave| *leave == Leave::Now) {
+            if slot.held.is_some() {
+                self.flows.extend(self.shortcuts.to(&address).map(FlowOperation::ForgetAll));
+                step(ServerOperation::Delete(address).into());
+            }
+            return;
+        }
+        match &slot.held {
+            None => step(ServerOperation::Add(wanted.server).into()),
+            Some(held) if held.server != wanted.server => {
+                step(ServerOperation::Set(wanted.server).into());
+            }
+            Some(_) => {}
+        }
+        for change in changes {
+            match change {
+                BackendChange::Added(new) => step(ServerOperation::AddReal(address, new).into()),
+                // The kernel does not know which real servers are local.
+                BackendChange::Changed { old, new } if old.weight != new.weight => {
+                    step(ServerOperation::SetReal(address, new).into());
+                }
+                BackendChange::Changed { .. } | BackendChange::Removed(_) => {}
+            }
+        }
+        for (old, leave) in removed.into_iter().zip(leaves) {
+            match leave {
+                Leave::Now => {
+                    let backend = SocketAddr::new(old.address, old.port);
+                    let frontends = self.shortcuts.to(&address);
+                    self.flows.extend(frontends.map(|it| FlowOperation::Forget(it, backend)));
+                    step(ServerOperation::DeleteReal(address, old).into());
+                }
+                Leave::Later if !old.is_draining() => {
+                    let draining = Backend { weight: 0, ..old };
+                    step(ServerOperation::SetReal(address, draining).into());
+                }
+                Leave::Later => {}
             }
         }
     }
@@ -437,41 +535,37 @@ impl Ledger {
                 }
             }
             (Key::Pool(address), _) => self.confirm_pool(address),
+            (Key::Flow(flow), _) => {
+                self.flows.remove(&flow);
+            }
         }
     }
 
-    /// Notes that a pool is held as it is wanted.
+    /// Notes that a pool is held as it is wanted, beside what is leaving it.
     fn confirm_pool(&mut self, address: VirtualAddress) {
         let slot = self.pools.entry(address).or_default();
         slot.held.clone_from(&slot.wanted);
-        if slot.held.is_none() {
+        if let Some(held) = &mut slot.held
+            && let Some(leaving) = self.drains.of(&address)
+        {
+            held.backends = held.backends.with(leaving);
+        }
+        slot.held = slot.held.take().filter(|held| !held.backends.is_empty());
+        if slot.wanted.is_none() {
             self.pools.remove(&address);
         }
     }
 }
 
-fn pool_steps(address: VirtualAddress, slot: &PoolSlot, mut step: impl FnMut(Operation)) {
-    let Some(wanted) = &slot.wanted else {
-        return step(ServerOperation::Delete(address).into());
+/// Entries of connection tracking that mislead clients once an element has come or gone: those
+/// that were made before there was a front end, or by a short-circuit that is no more. Connections
+/// other than UDP's end by themselves.
+fn misled(element: &Element) -> Option<FlowOperation> {
+    let (Element::Frontend(frontend)
+    | Element::PodShortcut(frontend, ..)
+    | Element::NodeShortcut(frontend, ..)) = element
+    else {
+        return None;
     };
-    match &slot.held {
-        None => step(ServerOperation::Add(wanted.server).into()),
-        Some(held) if held.server != wanted.server => {
-            step(ServerOperation::Set(wanted.server).into());
-        }
-        Some(_) => {}
-    }
-    let none = Default::default();
-    let held = slot.held.as_ref().map_or(&none, |held| &held.backends);
-    for change in wanted.backends.changes_from(held) {
-        match change {
-            BackendChange::Added(new) => step(ServerOperation::AddReal(address, new).into()),
-            // The kernel does not know which real servers are local.
-            BackendChange::Changed { old, new } if old.weight != new.weight => {
-                step(ServerOperation::SetReal(address, new).into());
-            }
-            BackendChange::Changed { .. } => {}
-            BackendChange::Removed(old) => step(ServerOperation::DeleteReal(address, old).into()),
-        }
-    }
+    (frontend.protocol == Protocol::Udp).then_some(FlowOperation::ForgetAll(*frontend))
 }

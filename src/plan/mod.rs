@@ -1,15 +1,18 @@
 //! From what the kernel holds and what it should hold to ordered operations.
 
+mod drains;
 pub mod elements;
 mod ledger;
 mod operation;
 mod removal;
+mod shortcuts;
 mod stage;
 
+pub use drains::Connections;
 pub use ledger::{Key, Ledger, Plan, Setback};
 pub use operation::{
-    Effect, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
-    ServerOperation,
+    Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation, Outcome,
+    RouteOperation, ServerOperation,
 };
 pub use removal::{is_named, removal};
 pub use stage::Stage;

@@ -19,6 +19,8 @@ pub enum Operation {
     Server(ServerOperation),
     /// To our device, rules and routes.
     Route(RouteOperation),
+    /// To connection tracking.
+    Flow(FlowOperation),
 }
 
 /// A change to our nf_tables tables. Consecutive ones go into one transaction.
@@ -69,6 +71,15 @@ pub enum RouteOperation {
     Delete(Route),
 }
 
+/// A change to connection tracking: entries that keep clients from where they should go now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FlowOperation {
+    /// Removes the UDP entries of a front end.
+    ForgetAll(VirtualAddress),
+    /// Removes the UDP entries of a front end that an endpoint answers.
+    Forget(VirtualAddress, SocketAddr),
+}
+
 /// Whether an operation adds, changes or removes; the sign before its line in `plan`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {
@@ -107,7 +118,8 @@ impl Operation {
                 RouteOperation::DeleteDevice
                 | RouteOperation::DeleteRule(_)
                 | RouteOperation::Delete(_),
-            ) => Effect::Removes,
+            )
+            | Self::Flow(_) => Effect::Removes,
         }
     }
 }
@@ -130,6 +142,12 @@ impl Operation {
     pub fn as_route(&self) -> Option<RouteOperation> {
         if let Self::Route(operation) = self { Some(*operation) } else { None }
     }
+
+    /// The operation on connection tracking, if it is one.
+    #[must_use]
+    pub fn as_flow(&self) -> Option<FlowOperation> {
+        if let Self::Flow(operation) = self { Some(*operation) } else { None }
+    }
 }
 
 impl From<FilterOperation> for Operation {
@@ -150,12 +168,19 @@ impl From<RouteOperation> for Operation {
     }
 }
 
+impl From<FlowOperation> for Operation {
+    fn from(operation: FlowOperation) -> Self {
+        Self::Flow(operation)
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Filter(operation) => operation.fmt(f),
             Self::Server(operation) => operation.fmt(f),
             Self::Route(operation) => operation.fmt(f),
+            Self::Flow(operation) => operation.fmt(f),
         }
     }
 }
@@ -247,6 +272,20 @@ impl fmt::Display for RouteOperation {
             Self::DeleteRule(family) => rule(f, "delete", *family),
             Self::Add(route) => write!(f, "ip {} route replace {route}", version(route.family())),
             Self::Delete(route) => write!(f, "ip {} route delete {route}", version(route.family())),
+        }
+    }
+}
+
+impl fmt::Display for FlowOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::ForgetAll(frontend) | Self::Forget(frontend, _)) = self;
+        let VirtualAddress { ip, port, protocol } = frontend;
+        write!(f, "conntrack -D -p {protocol} --orig-dst {ip} --orig-port-dst {port}")?;
+        match self {
+            Self::ForgetAll(_) => Ok(()),
+            Self::Forget(_, backend) => {
+                write!(f, " --reply-src {} --reply-port-src {}", backend.ip(), backend.port())
+            }
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Stage {
     Retire,
     /// What filtered and masqueraded for them.
     Expose,
+    /// What connection tracking remembers of where they went.
+    Forget,
 }
 
 impl Stage {
@@ -66,6 +68,7 @@ impl Stage {
                 Self::Retire
             }
             Operation::Server(_) => Self::Serve,
+            Operation::Flow(_) => Self::Forget,
         }
     }
 

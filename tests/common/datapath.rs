@@ -79,11 +79,20 @@ impl Holdings {
         if is_node && is_image {
             return Fate::Reject;
         }
+        let refused = |address| self.elements.contains(&Element::Refused(address));
         let insider = is_node || self.in_range(source, local_pods);
         if insider && self.is_barred(knocked, source) {
             return Fate::Drop;
         }
-        let to = insider.then(|| self.shortcut(knocked, is_node)).flatten().unwrap_or(knocked);
+        if is_node && refused(knocked) {
+            return Fate::Reject;
+        }
+        let shortcut = insider.then(|| self.shortcut(knocked, is_node)).flatten();
+        let dropped = |address| self.elements.contains(&Element::Dropped(address));
+        if is_node && shortcut.is_none() && dropped(knocked) {
+            return Fate::Drop;
+        }
+        let to = shortcut.unwrap_or(knocked);
         if !self.is_routed_here(to, is_node, own) {
             return Fate::Pass;
         }
@@ -95,7 +104,13 @@ impl Holdings {
         if is_image {
             return Fate::Reject;
         }
-        if self.is_barred(to, source) || self.elements.contains(&Element::Dropped(to)) {
+        if self.is_barred(to, source) {
+            return Fate::Drop;
+        }
+        if refused(to) {
+            return Fate::Reject;
+        }
+        if dropped(to) {
             return Fate::Drop;
         }
         if let Some(server) = server {

@@ -11,8 +11,8 @@ use kube_ipvs::model::{
     Backend, Backends, Element, Family, Pool, Route, RouteTable, VirtualAddress, VirtualServer,
 };
 use kube_ipvs::plan::{
-    Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
-    ServerOperation,
+    Connections, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome,
+    RouteOperation, ServerOperation,
 };
 
 /// A virtual server with the weights of its real servers.
@@ -49,6 +49,8 @@ pub struct ModelKernel {
     /// Elements that were added beside others that they cannot stand beside. Some kernels do not
     /// refuse that, but merge ranges without a word.
     pub collisions: Vec<Element>,
+    /// Connections of real servers; those that are not named have none.
+    pub connections: BTreeMap<(IpAddr, u16), u64>,
 }
 
 impl Holdings {
@@ -56,7 +58,7 @@ impl Holdings {
     pub fn desired(programs: &Programs) -> Self {
         let of_services = programs.services().flat_map(|(_, program)| &program.routes);
         let routes = programs.node().routes.iter().chain(of_services);
-        let pools = programs.services().flat_map(|(_, program)| &program.pools);
+        let pools = programs.services().flat_map(|(_, program)| program.serving_pools());
         Self {
             tables: true,
             elements: engine::elements(programs).into_iter().collect(),
@@ -102,6 +104,12 @@ impl ModelKernel {
             .filter_map(|address| self.holdings.servers.get(address))
             .map(pool)
             .collect()
+    }
+
+    /// How many connections each real server of a virtual server has.
+    pub fn connections(&self, server: &VirtualAddress) -> Connections {
+        let reals = self.holdings.servers.get(server).into_iter().flat_map(|it| it.reals.keys());
+        reals.map(|real| (*real, self.connections.get(real).copied().unwrap_or(0))).collect()
     }
 
     /// Carries out operations in their order, consecutive ones of a table together.
@@ -192,6 +200,8 @@ impl Holdings {
             Operation::Filter(operation) => self.change_filter(*operation),
             Operation::Server(operation) => self.change_server(*operation),
             Operation::Route(operation) => self.change_route(*operation),
+            // Connection tracking is not modelled.
+            Operation::Flow(_) => Ok(()),
         }
     }
 

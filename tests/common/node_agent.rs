@@ -63,6 +63,13 @@ impl NodeAgent {
                 let pools = self.kernel.observe_pools(&addresses);
                 self.engine.handle_observed_pools(&addresses, pools);
             }
+            Work::Count(servers) => {
+                let counts: Vec<_> = servers
+                    .iter()
+                    .map(|server| (*server, self.kernel.connections(server)))
+                    .collect();
+                self.engine.handle_connections(&counts);
+            }
             Work::Apply(plan) => {
                 let outcomes = self.kernel.apply(plan.operations());
                 self.applied.extend_from_slice(plan.operations());

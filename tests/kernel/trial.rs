@@ -14,6 +14,9 @@ use crate::lab::{
     PATIENCE, SHORT_PATIENCE, Silence, ask, node, ping, service_cidr,
 };
 
+/// How long something may take that the agent does by itself after a while.
+const LONG_PATIENCE: Duration = Duration::from_secs(60);
+
 /// What a step of a case returns.
 pub(crate) type Step<T = ()> = Result<T, Failure>;
 
@@ -59,6 +62,7 @@ pub(crate) struct Trial<'a> {
 impl<'a> Trial<'a> {
     /// A trial with an agent whose manifests directory holds nodes and service ranges alone.
     pub(crate) fn new(lab: &'a Lab, agent: &'a mut Agent) -> io::Result<Self> {
+        agent.forget_configuration()?;
         for object in [
             node(Host::N1),
             node(Host::N2),
@@ -191,6 +195,21 @@ impl<'a> Trial<'a> {
                 Err(_) => thread::sleep(Duration::from_millis(50)),
                 Ok(()) => return Ok(()),
             }
+        }
+    }
+
+    /// Waits until what IPVS holds, as `ipvsadm -Sn` prints it, is as it should be.
+    pub(crate) fn eventually_held(&self, step: &str, holds: impl Fn(&str) -> bool) -> Step {
+        let deadline = Instant::now() + LONG_PATIENCE;
+        loop {
+            let held = self.kernel()?.ipvs;
+            if holds(&held) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::new(step, "to be so", held));
+            }
+            thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the running agent holds, as told to others.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -8,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::EndpointView;
 use crate::agent::timestamp::rfc3339;
 use crate::engine::Engine;
-use crate::model::{Backend, Frontend, Masquerade, Pool, Program, Refusal, ServiceKey, Target};
+use crate::model::{
+    Backend, Frontend, Masquerade, Pool, Program, Refusal, ServiceKey, Target, VirtualAddress,
+};
 use crate::plan::Setback;
 
 /// What the engine holds at one moment. Cheap to take: backends are shared, not copied, so that
@@ -19,6 +22,7 @@ pub struct Snapshot {
     synced: bool,
     last_sync: Option<SystemTime>,
     services: Vec<(ServiceKey, Program)>,
+    leaving: BTreeMap<VirtualAddress, Vec<Backend>>,
     setbacks: Vec<(Setback, u32)>,
 }
 
@@ -27,12 +31,17 @@ pub struct Snapshot {
 pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
     let programs = engine.programs();
     let services = programs.services().map(|(key, program)| (key.clone(), program.clone()));
+    let mut leaving: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (server, backend) in engine.draining() {
+        leaving.entry(*server).or_default().push(*backend);
+    }
     let setbacks = engine.setbacks().map(|(setback, attempts)| (setback.clone(), attempts));
     Snapshot {
         node: programs.surroundings().settings.node_name.to_string(),
         synced: engine.is_synced(),
         last_sync,
         services: services.collect(),
+        leaving,
         setbacks: setbacks.collect(),
     }
 }
@@ -164,10 +173,13 @@ pub struct TroubleView {
 
 impl From<Snapshot> for StatusView {
     fn from(snapshot: Snapshot) -> Self {
-        let Snapshot { node, synced, last_sync, mut services, mut setbacks } = snapshot;
+        let Snapshot { node, synced, last_sync, mut services, leaving, mut setbacks } = snapshot;
         services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         setbacks.sort_unstable_by_key(|(setback, _)| setback.key);
-        let services: Vec<_> = services.iter().map(ServiceView::from).collect();
+        let services: Vec<_> = services
+            .iter()
+            .map(|(key, program)| ServiceView::new(key, program, &leaving))
+            .collect();
         let troubles: Vec<_> = setbacks.iter().map(TroubleView::from).collect();
         let totals = StatusTotals { troubles: troubles.len(), ..StatusTotals::of(&services) };
         Self { node, synced, last_sync: last_sync.map(rfc3339), totals, troubles, services }
@@ -190,12 +202,25 @@ impl StatusTotals {
     }
 }
 
-impl From<&(ServiceKey, Program)> for ServiceView {
-    fn from((key, program): &(ServiceKey, Program)) -> Self {
+impl ServiceView {
+    /// `leaving` are real servers that are no longer wanted, by virtual server.
+    fn new(
+        key: &ServiceKey,
+        program: &Program,
+        leaving: &BTreeMap<VirtualAddress, Vec<Backend>>,
+    ) -> Self {
+        let pools = program.pools.iter().map(|pool| {
+            let leaving = leaving.get(&pool.server.address).into_iter().flatten().copied();
+            let backends = pool.backends.with(leaving.collect());
+            Pool { server: pool.server, backends }
+        });
         Self {
             service: key.to_string(),
             frontends: program.frontends.iter().map(FrontendView::from).collect(),
-            pools: program.pools.iter().map(PoolView::from).collect(),
+            pools: pools
+                .filter(|pool| !pool.backends.is_empty())
+                .map(|pool| PoolView::from(&pool))
+                .collect(),
             refusals: program.refusals.iter().map(RefusalView::from).collect(),
         }
     }

@@ -42,6 +42,7 @@ struct TotalGauges {
     frontends: IntGauge,
     virtual_servers: IntGauge,
     real_servers: IntGauge,
+    leaving: IntGauge,
     refused_frontends: IntGauge,
 }
 
@@ -118,6 +119,11 @@ impl Metrics {
         set(&self.troubles, count);
     }
 
+    /// That many real servers are no longer wanted and stay for their established connections.
+    pub fn leaving(&self, count: usize) {
+        set(&self.totals.leaving, count);
+    }
+
     /// Everything that was told is in the kernel, as far as it accepts it.
     pub fn settled(&self, totals: &Totals, now: SystemTime) {
         self.synced.set(1);
@@ -182,6 +188,10 @@ impl TotalGauges {
             real_servers: gauge(
                 "kube_ipvs_real_servers",
                 "IPVS real servers of all virtual servers, draining ones too",
+            )?,
+            leaving: gauge(
+                "kube_ipvs_leaving_real_servers",
+                "IPVS real servers that are not wanted any more and keep established connections",
             )?,
             refused_frontends: gauge(
                 "kube_ipvs_refused_frontends",

@@ -5,11 +5,12 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use super::register;
 use crate::model::Family;
 use crate::plan::{
-    Failure, FailureKind, FilterOperation, Operation, Outcome, RouteOperation, ServerOperation,
+    Failure, FailureKind, FilterOperation, FlowOperation, Operation, Outcome, RouteOperation,
+    ServerOperation,
 };
 
 /// Values of label `kind`; [`kind`] gives the place in it.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "create_tables",
     "delete_tables",
     "add_element",
@@ -26,6 +27,7 @@ const KINDS: [&str; 16] = [
     "delete_rule",
     "add_route",
     "delete_route",
+    "delete_flows",
 ];
 
 /// Values of label `result`; [`result`] gives the place in it.
@@ -75,6 +77,7 @@ fn kind(operation: &Operation) -> usize {
         Operation::Route(RouteOperation::DeleteRule(_)) => 13,
         Operation::Route(RouteOperation::Add(_)) => 14,
         Operation::Route(RouteOperation::Delete(_)) => 15,
+        Operation::Flow(_) => 16,
     }
 }
 
@@ -116,6 +119,9 @@ fn family(operation: &Operation) -> Option<Family> {
         Operation::Route(RouteOperation::Add(route) | RouteOperation::Delete(route)) => {
             Some(route.family())
         }
+        Operation::Flow(
+            FlowOperation::ForgetAll(frontend) | FlowOperation::Forget(frontend, _),
+        ) => Some(frontend.family()),
     }
 }
 
@@ -153,6 +159,7 @@ mod tests {
             RouteOperation::DeleteRule(Family::V4).into(),
             RouteOperation::Add(route).into(),
             RouteOperation::Delete(route).into(),
+            FlowOperation::ForgetAll(address).into(),
         ];
         for (place, operation) in operations.iter().enumerate() {
             assert_eq!(kind(operation), place, "{operation}");

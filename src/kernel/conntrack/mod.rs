@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::netlink::{Attributes, Batch, KernelError, Protocol, Socket};
 use crate::model::Family;
+use crate::plan::{Failure, FailureKind, FlowOperation, Outcome};
 use entry::{
     CTA_IP_V4_DST, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
     CTA_TUPLE_PROTO, Entry,
@@ -46,6 +47,16 @@ pub struct ConntrackMatch {
     pub backend: Option<SocketAddr>,
 }
 
+impl From<&FlowOperation> for ConntrackMatch {
+    fn from(operation: &FlowOperation) -> Self {
+        let (destination, backend) = match operation {
+            FlowOperation::ForgetAll(frontend) => (frontend, None),
+            FlowOperation::Forget(frontend, backend) => (frontend, Some(*backend)),
+        };
+        Self { destination: SocketAddr::new(destination.ip, destination.port), backend }
+    }
+}
+
 /// The connection tracking table of the network namespace that this was opened in.
 #[derive(Debug)]
 pub struct Conntrack {
@@ -61,6 +72,20 @@ impl Conntrack {
     /// If the kernel has no netfilter netlink.
     pub fn open() -> Result<Self, KernelError> {
         Ok(Self { socket: Socket::open(Protocol::Netfilter)?, batch: Batch::default() })
+    }
+
+    /// Carries out operations, all together: one fails only if all do.
+    pub fn apply(&mut self, operations: &[FlowOperation]) -> Vec<Outcome> {
+        let matches: Vec<_> = operations.iter().map(ConntrackMatch::from).collect();
+        let outcome = self.delete(&matches).map_err(|error| error.to_string());
+        let failure = |operation: &FlowOperation, error: &String| Failure {
+            kind: FailureKind::Refused,
+            message: format!("{operation}: {error}"),
+        };
+        operations
+            .iter()
+            .map(|operation| outcome.as_ref().map(drop).map_err(|error| failure(operation, error)))
+            .collect()
     }
 
     /// Deletes the UDP entries that match, and says how many there were.

@@ -27,6 +27,14 @@ pub struct Connections {
     pub persistent: u32,
 }
 
+impl Connections {
+    /// All of them; affinity alone is none.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        u64::from(self.active) + u64::from(self.inactive)
+    }
+}
+
 /// A real server as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RealServer {

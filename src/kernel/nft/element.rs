@@ -67,7 +67,8 @@ fn content(element: &Element) -> Content {
         | Element::Masquerade(address)
         | Element::MasqueradeNode(address)
         | Element::Restricted(address)
-        | Element::Dropped(address) => Content::Key(Key::frontend(address), None),
+        | Element::Dropped(address)
+        | Element::Refused(address) => Content::Key(Key::frontend(address), None),
         Element::PodShortcut(address, ip, port) | Element::NodeShortcut(address, ip, port) => {
             Content::Key(Key::frontend(address), Some(Key::EMPTY.address(*ip).port(*port)))
         }
@@ -184,6 +185,7 @@ fn element(stem: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> 
         "masquerade-node" => key.frontend(family).map(Element::MasqueradeNode),
         "restricted" => key.frontend(family).map(Element::Restricted),
         "dropped" => key.frontend(family).map(Element::Dropped),
+        "refused" => key.frontend(family).map(Element::Refused),
         "hairpin" => {
             let (from, to) = (key.address(family)?, key.address(family)?);
             (from == to).then_some(Element::Hairpin(from))

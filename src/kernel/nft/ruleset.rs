@@ -82,7 +82,7 @@ fn inet_sets() -> Vec<Set> {
     for name in ["cluster-ips", "external-ips"] {
         add(name, |family| vec![Address(family)], false);
     }
-    for name in ["frontends", "masquerade", "masquerade-node", "restricted", "dropped"] {
+    for name in ["frontends", "masquerade", "masquerade-node", "restricted", "dropped", "refused"] {
         add(name, |family| vec![Address(family), Protocol, Port], false);
     }
     add("allowed", |family| vec![Address(family), Protocol, Port, Address(family)], true);
@@ -118,7 +118,12 @@ fn out() -> Vec<Rule> {
             .verdict(Verdict::Goto("refuse"))
     }));
     rules.push(rule().verdict(Verdict::Jump("restrict")));
+    rules.extend(each(refused));
     rules.extend(each(|family| rule().then(shortcut(family, "node-shortcuts"))));
+    // Here a process would be told that it may not send, so only what IPVS might tell otherwise.
+    for protocol in [Protocol::Tcp, Protocol::Sctp] {
+        rules.extend(each(|family| dropped(rule().when(Condition::Transport(protocol)), family)));
+    }
     rules
 }
 
@@ -137,13 +142,25 @@ fn early() -> Vec<Rule> {
             .verdict(Verdict::Goto("refuse"))
     }));
     rules.push(rule().verdict(Verdict::Jump("restrict")));
-    rules.extend(each(|family| {
-        rule()
-            .within(&destination(family), SetName::of("dropped", family))
-            .counter()
-            .verdict(Verdict::Drop)
-    }));
+    rules.extend(each(refused));
+    rules.extend(each(|family| dropped(rule(), family)));
     rules
+}
+
+/// New connections to a front end without endpoints. Chain `late` would refuse them too, but for
+/// a virtual server that is still there for established connections: IPVS tells a client so late
+/// that it waits a second.
+fn refused(family: Family) -> Rule {
+    rule()
+        .within(&destination(family), SetName::of("refused", family))
+        .verdict(Verdict::Goto("refuse"))
+}
+
+/// New connections to a front end of policy Local without a local endpoint.
+fn dropped(rule: Rule, family: Family) -> Rule {
+    rule.within(&destination(family), SetName::of("dropped", family))
+        .counter()
+        .verdict(Verdict::Drop)
 }
 
 /// Drops what a front end's source ranges do not allow.

@@ -76,6 +76,8 @@ fn samples() -> Vec<Element> {
         Allowed(lb6, net("2001:db8:1::/48")),
         Dropped(frontend("192.0.2.9:9/sctp")),
         Dropped(frontend("[2001:db8::9]:9/sctp")),
+        Refused(frontend("192.0.2.9:10/tcp")),
+        Refused(frontend("[2001:db8::9]:10/tcp")),
     ]
 }
 
@@ -291,6 +293,7 @@ fn element() -> impl Strategy<Value = Element> {
         virtual_address().prop_map(Element::MasqueradeNode),
         virtual_address().prop_map(Element::Restricted),
         virtual_address().prop_map(Element::Dropped),
+        virtual_address().prop_map(Element::Refused),
         shortcut().prop_map(|(at, ip, port)| Element::PodShortcut(at, ip, port)),
         shortcut().prop_map(|(at, ip, port)| Element::NodeShortcut(at, ip, port)),
         (shortcut(), 0..=128_u8).prop_map(|((at, ip, _), len)| {

@@ -1,12 +1,12 @@
 //! Services that change while traffic flows.
 
-use kube_ipvs::model::Protocol::{Sctp, Tcp, Udp};
+use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, P1, P2, P3, P4};
 use crate::lab::{Endpoints, endpoints, service};
-use crate::trial::{Failure, Step, Trial};
+use crate::trial::{Step, Trial};
 
 /// Requests that clients make between two changes.
 const BETWEEN: usize = 10;
@@ -73,43 +73,6 @@ pub(crate) fn cases() -> Vec<Case> {
             t.settled()?;
             t.expect(P2, "10.96.3.5:8000/tcp", Answers::from(P1).on_port(9090))?;
             t.expect(P2, "10.96.3.5:80/tcp", Refused)
-        }),
-        case("a_draining_endpoint_keeps_its_connections", |t| {
-            t.apply(service("dev/drain").cluster_ip("10.96.3.6").port(80, "http", Tcp))?;
-            let slice = || endpoints("dev/drain").port("http", 8080, Tcp);
-            t.apply(slice().ready(P1))?;
-            t.settled()?;
-            let mut open = t.connect(P2, "10.96.3.6:80/tcp")?;
-            t.expect_answer(&mut open, "a new connection")?;
-            t.apply(slice().draining(P1).ready(P3))?;
-            t.settled()?;
-            t.expect(P2, "10.96.3.6:80/tcp", Answers::from(P3))?;
-            t.expect_answer(&mut open, "the connection to the draining endpoint")
-        }),
-        case("a_deleted_endpoint_gives_up_its_flows", |t| {
-            let both = service("dev/gone").cluster_ip("10.96.3.7");
-            t.apply(both.port(80, "tcp", Tcp).port(80, "udp", Udp).port(80, "sctp", Sctp))?;
-            let slice = || {
-                let slice = endpoints("dev/gone").port("tcp", 8080, Tcp);
-                slice.port("udp", 8080, Udp).port("sctp", 8080, Sctp)
-            };
-            t.apply(slice().ready(P1))?;
-            t.settled()?;
-            let mut open = t.connect(P2, "10.96.3.7:80/tcp")?;
-            t.expect_answer(&mut open, "a new connection")?;
-            t.apply(slice().ready(P3))?;
-            t.settled()?;
-            for protocol in ["tcp", "udp", "sctp"] {
-                t.expect(P2, &format!("10.96.3.7:80/{protocol}"), Answers::from(P3))?;
-            }
-            match open.ask() {
-                Err(_) => Ok(()),
-                Ok(reply) => Err(Failure::new(
-                    "ask over the connection to the deleted endpoint",
-                    "an end",
-                    reply,
-                )),
-            }
         }),
     ]
 }

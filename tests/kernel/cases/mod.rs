@@ -18,6 +18,7 @@
 mod change;
 mod clusterip;
 mod commands;
+mod drain;
 mod lab_itself;
 mod ownership;
 mod refusal;
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Case> {
         clusterip::cases(),
         refusal::cases(),
         change::cases(),
+        drain::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,7 +15,35 @@ use crate::api::{ApiServer, SERVICES, SLICES};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn components() -> Vec<Component> {
-    vec![component("the_agent_follows_an_api_server", the_agent_follows_an_api_server)]
+    let mut components =
+        vec![component("the_agent_follows_an_api_server", the_agent_follows_an_api_server)];
+    // Takes the module from the whole machine for a moment, so not from a developer's. It comes
+    // before all that uses the module: as long as any namespace does, it cannot be unloaded.
+    if std::env::var_os("KUBE_IPVS_IN_VM").is_some() {
+        components.insert(0, component("without_the_module", without_the_module));
+    }
+    components
+}
+
+fn without_the_module() {
+    if Path::new("/sys/module/ip_vs").exists() {
+        run("modprobe --remove ip_vs");
+    }
+    let loader = fs::read_to_string("/proc/sys/kernel/modprobe").unwrap();
+    fs::write("/proc/sys/kernel/modprobe", "/bin/false").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    // The agent loads modules by itself where it may: here it may not.
+    let ended = Command::new("timeout")
+        .args(["20", "setpriv", "--bounding-set=-sys_module", env!("CARGO_BIN_EXE_kube-ipvs")])
+        .args(["run", "--node-name", "n1", "--manifests"])
+        .arg(directory.path())
+        .output();
+    fs::write("/proc/sys/kernel/modprobe", loader).unwrap();
+    let ended = ended.unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    let line = told.lines().find(|line| line.starts_with("kube-ipvs: ")).unwrap_or_default();
+    assert!(line.contains("ip_vs"), "{told}");
 }
 
 /// The agent's process; ends with the test, and tells its log if that fails.

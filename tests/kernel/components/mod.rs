@@ -23,7 +23,7 @@ fn component(name: &'static str, run: fn()) -> Component {
     Component { name, run }
 }
 
-/// All component tests.
+/// All component tests, in their order.
 pub(crate) fn all() -> Vec<Component> {
     [agent::components(), ipvs::components(), route::components(), node::components()]
         .into_iter()

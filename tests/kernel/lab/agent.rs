@@ -25,6 +25,8 @@ pub(crate) struct Agent {
     program: PathBuf,
     manifests: PathBuf,
     log: PathBuf,
+    /// The file with our own options, if a case has written one.
+    config: Option<PathBuf>,
     process: Option<Child>,
 }
 
@@ -50,6 +52,7 @@ impl Agent {
             program: lab.program().clone(),
             manifests,
             log: directory.join("log"),
+            config: None,
             process: None,
         })
     }
@@ -74,6 +77,24 @@ impl Agent {
     /// Removes the file of an object.
     pub(crate) fn delete(&self, object: &Object) -> io::Result<()> {
         fs::remove_file(self.manifests.join(object.file()))
+    }
+
+    /// Stops the agent; it and all commands run with these options of our own from now on.
+    pub(crate) fn configure(&mut self, options: &str) -> io::Result<()> {
+        self.stop()?;
+        let file = self.log.with_file_name("config.yaml");
+        let head = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+        fs::write(&file, format!("{head}\n{options}\n"))?;
+        self.config = Some(file);
+        Ok(())
+    }
+
+    /// Stops the agent; it and all commands run with defaults from now on.
+    pub(crate) fn forget_configuration(&mut self) -> io::Result<()> {
+        if self.config.take().is_some() {
+            self.stop()?;
+        }
+        Ok(())
     }
 
     /// Starts the agent and waits for its first sync.
@@ -193,7 +214,9 @@ impl Agent {
 
     fn options(&self) -> Vec<&str> {
         let manifests = self.manifests.to_str().expect("a path in ASCII");
-        [&["--manifests", manifests], OPTIONS.as_slice()].concat()
+        let config = self.config.as_ref().and_then(|file| file.to_str());
+        let config = config.map_or_else(Vec::new, |file| vec!["--config", file]);
+        [&["--manifests", manifests], OPTIONS.as_slice(), &config].concat()
     }
 
     fn exited(&mut self) -> io::Result<Option<std::process::ExitStatus>> {

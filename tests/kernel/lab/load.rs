@@ -16,7 +16,8 @@ use super::namespace::Namespace;
 /// A client that asks again and again, each time over a new connection or socket.
 pub(crate) struct Load {
     shared: Arc<Shared>,
-    thread: JoinHandle<LoadReport>,
+    /// `None` once it has been asked for its report.
+    thread: Option<JoinHandle<LoadReport>>,
 }
 
 #[derive(Default)]
@@ -80,20 +81,35 @@ impl Load {
             }
             report
         });
-        Self { shared, thread }
+        Self { shared, thread: Some(thread) }
     }
 
     /// Waits until some more requests have been made.
     pub(crate) fn wait_for(&self, requests: usize) {
         let target = self.shared.requests.load(Ordering::SeqCst) + requests;
-        while self.shared.requests.load(Ordering::SeqCst) < target && !self.thread.is_finished() {
+        while self.shared.requests.load(Ordering::SeqCst) < target && self.is_running() {
             thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Stops and reports.
-    pub(crate) fn stop(self) -> LoadReport {
+    pub(crate) fn stop(mut self) -> LoadReport {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let report = self.thread.take().map(JoinHandle::join).unwrap_or(Ok(LoadReport::default()));
+        report.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Load {
+    /// A case that fails must not leave its clients to the next one.
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

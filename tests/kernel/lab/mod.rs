@@ -25,7 +25,7 @@ pub(crate) use client::{Connection, PATIENCE, Reply, SHORT_PATIENCE, Silence, as
 pub(crate) use host::Host;
 pub(crate) use icmp::ping;
 pub(crate) use load::Load;
-pub(crate) use manifest::{Endpoints, Object, endpoints, node, service, service_cidr};
+pub(crate) use manifest::{Endpoints, Object, Service, endpoints, node, service, service_cidr};
 pub(crate) use namespace::Namespace;
 pub(crate) use notifications::Notifications;
 pub(crate) use probe::KernelState;

@@ -1,0 +1,244 @@
+//! Real servers that are no longer wanted and still have connections.
+//!
+//! They stay in the kernel with weight 0: no new connection goes to them, established ones go on
+//! until they end or a deadline passes.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::model::{Backend, Protocol, VirtualAddress};
+
+/// Wait before connections are counted for the first time; doubles with each further time.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Longest wait between two counts.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How many connections each real server of a virtual server has, in every state.
+pub type Connections = Vec<((IpAddr, u16), u64)>;
+
+/// How a real server that is no longer wanted goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leave {
+    /// At once.
+    Now,
+    /// Once its connections have ended.
+    Later,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    backend: Backend,
+    until: Instant,
+    /// Whether its connections have ended.
+    idle: bool,
+}
+
+/// The leaving real servers of one virtual server.
+#[derive(Debug)]
+struct Drain {
+    leaving: Vec<Leaving>,
+    wait: Duration,
+    count_at: Instant,
+}
+
+/// The leaving real servers of all virtual servers.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    /// How long connections may go on.
+    period: Duration,
+    by_server: BTreeMap<VirtualAddress, Drain>,
+}
+
+impl Drains {
+    /// No drains; those to come may take that long.
+    pub(super) fn new(period: Duration) -> Self {
+        Self { period, by_server: BTreeMap::new() }
+    }
+
+    /// Takes in which real servers of a virtual server are held and not wanted. Says of each how
+    /// it goes.
+    pub(super) fn leave(
+        &mut self,
+        server: VirtualAddress,
+        backends: &[Backend],
+        now: Instant,
+    ) -> Vec<Leave> {
+        let former = self.by_server.remove(&server);
+        // A datagram that finds no server goes to another one: nothing is gained by waiting.
+        if server.protocol == Protocol::Udp || self.period.is_zero() || backends.is_empty() {
+            return vec![Leave::Now; backends.len()];
+        }
+        let (wait, count_at, mut former) = match former {
+            Some(Drain { leaving, wait, count_at }) => (wait, count_at, leaving),
+            None => (FIRST_WAIT, now + FIRST_WAIT, Vec::new()),
+        };
+        let mut drain = Drain { leaving: Vec::with_capacity(backends.len()), wait, count_at };
+        let mut begins = false;
+        let mut decide = |backend: &Backend| {
+            let socket = (backend.address, backend.port);
+            let known =
+                former.iter().position(|it| (it.backend.address, it.backend.port) == socket);
+            let leaving = known.map(|index| former.swap_remove(index)).unwrap_or_else(|| {
+                begins = true;
+                let backend = Backend { weight: 0, ..*backend };
+                Leaving { backend, until: now + self.period, idle: false }
+            });
+            if leaving.idle || leaving.until <= now {
+                return Leave::Now;
+            }
+            drain.leaving.push(leaving);
+            Leave::Later
+        };
+        let leaves = backends.iter().map(&mut decide).collect();
+        if begins {
+            drain.wait = FIRST_WAIT;
+            drain.count_at = drain.count_at.min(now + FIRST_WAIT);
+        }
+        if !drain.leaving.is_empty() {
+            self.by_server.insert(server, drain);
+        }
+        leaves
+    }
+
+    /// The leaving real servers of a virtual server, sorted.
+    pub(super) fn of(&self, server: &VirtualAddress) -> Option<Arc<[Backend]>> {
+        let drain = self.by_server.get(server)?;
+        let mut backends: Vec<_> = drain.leaving.iter().map(|leaving| leaving.backend).collect();
+        backends.sort_unstable();
+        Some(backends.into())
+    }
+
+    /// Every leaving real server with its virtual server.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
+        self.by_server
+            .iter()
+            .flat_map(|(server, drain)| drain.leaving.iter().map(move |it| (server, &it.backend)))
+    }
+
+    /// The virtual servers whose connections are to be counted now.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<VirtualAddress> {
+        let mut due = Vec::new();
+        for (server, drain) in &mut self.by_server {
+            if drain.count_at <= now {
+                due.push(*server);
+                drain.count_at = now + drain.wait;
+                drain.wait = (drain.wait * 2).min(LONGEST_WAIT);
+            }
+        }
+        due
+    }
+
+    /// When connections are to be counted, or a deadline passes, next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let of = |drain: &Drain| {
+            let deadlines = drain.leaving.iter().map(|leaving| leaving.until);
+            deadlines.chain([drain.count_at]).min()
+        };
+        self.by_server.values().filter_map(of).min()
+    }
+
+    /// Takes in the connections of a virtual server's real servers.
+    pub(super) fn count(&mut self, server: &VirtualAddress, connections: &Connections) {
+        let Some(drain) = self.by_server.get_mut(server) else { return };
+        for leaving in &mut drain.leaving {
+            let socket = (leaving.backend.address, leaving.backend.port);
+            let found = connections.iter().find(|(real, _)| *real == socket);
+            // One that somebody else removed has no connections either.
+            leaving.idle = found.is_none_or(|(_, count)| *count == 0);
+        }
+    }
+
+    /// The virtual servers with real servers that are to go now.
+    pub(super) fn ended(&self, now: Instant) -> impl Iterator<Item = VirtualAddress> + '_ {
+        let ends = move |leaving: &Leaving| leaving.idle || leaving.until <= now;
+        self.by_server
+            .iter()
+            .filter(move |(_, drain)| drain.leaving.iter().any(ends))
+            .map(|(server, _)| *server)
+    }
+
+    /// Forgets a virtual server.
+    pub(super) fn forget(&mut self, server: &VirtualAddress) {
+        self.by_server.remove(server);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(300);
+
+    fn server(text: &str) -> VirtualAddress {
+        text.parse().unwrap()
+    }
+
+    fn backend(last: u8) -> Backend {
+        Backend { address: [10, 244, 1, last].into(), port: 80, weight: 1, local: false }
+    }
+
+    fn socket(last: u8) -> (IpAddr, u16) {
+        (backend(last).address, 80)
+    }
+
+    #[test]
+    fn one_goes_when_its_connections_have_ended_or_its_time_has_come() {
+        let web = server("10.96.0.1:80/tcp");
+        let start = Instant::now();
+        let mut drains = Drains::new(PERIOD);
+        let both = [backend(1), backend(2)];
+        assert_eq!(drains.leave(web, &both, start), [Leave::Later; 2]);
+        assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u16>(), 0);
+
+        drains.count(&web, &vec![(socket(1), 0), (socket(2), 3)]);
+        assert_eq!(drains.ended(start).collect::<Vec<_>>(), [web]);
+        assert_eq!(drains.leave(web, &both, start), [Leave::Now, Leave::Later]);
+        assert_eq!(drains.leave(web, &both[1..], start + PERIOD), [Leave::Now]);
+        assert_eq!(drains.next_due(), None);
+    }
+
+    #[test]
+    fn who_comes_back_and_leaves_again_has_all_its_time() {
+        let web = server("10.96.0.1:80/tcp");
+        let start = Instant::now();
+        let mut drains = Drains::new(PERIOD);
+        drains.leave(web, &[backend(1)], start);
+        drains.leave(web, &[], start);
+        let later = start + PERIOD / 2;
+        drains.leave(web, &[backend(1)], later);
+        assert_eq!(drains.leave(web, &[backend(1)], start + PERIOD), [Leave::Later]);
+        assert_eq!(drains.leave(web, &[backend(1)], later + PERIOD), [Leave::Now]);
+    }
+
+    #[test]
+    fn datagrams_are_cut_over_at_once_and_so_is_everything_without_a_period() {
+        let now = Instant::now();
+        let mut drains = Drains::new(PERIOD);
+        let dns = server("10.96.0.10:53/udp");
+        assert_eq!(drains.leave(dns, &[backend(1)], now), [Leave::Now]);
+        let mut drains = Drains::new(Duration::ZERO);
+        let web = server("10.96.0.1:80/tcp");
+        assert_eq!(drains.leave(web, &[backend(1)], now), [Leave::Now]);
+    }
+
+    #[test]
+    fn connections_are_counted_ever_more_rarely() {
+        let web = server("10.96.0.1:80/tcp");
+        let start = Instant::now();
+        let mut drains = Drains::new(PERIOD);
+        drains.leave(web, &[backend(1)], start);
+        let mut seconds = Vec::new();
+        let mut now = start;
+        while now < start + PERIOD {
+            now = drains.next_due().unwrap();
+            if !drains.take_due(now).is_empty() {
+                seconds.push((now - start).as_secs());
+            }
+        }
+        assert_eq!(seconds[..7], [1, 2, 4, 8, 16, 32, 62]);
+        assert_eq!(now, start + PERIOD);
+    }
+}
