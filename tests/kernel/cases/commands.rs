@@ -80,7 +80,7 @@ fn plan_says_what_would_change(t: &mut Trial<'_>) -> Step {
     t.exits_with("exit status of a plan", 3, &plan)?;
     for line in [
         "+ -a -t 10.96.5.3:80 -r 10.244.2.13:8080 -m -w 1",
-        "- -d -t 10.96.5.3:80 -r 10.244.1.11:8080",
+        "~ -e -t 10.96.5.3:80 -r 10.244.1.11:8080 -m -w 0",
     ] {
         let found = plan.stdout.lines().any(|other| {
             other.trim() == line || other.trim() == line.replacen(' ', " ipvsadm ", 1)

@@ -4,7 +4,7 @@ use kube_ipvs::model::Protocol::{Sctp, Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};
-use crate::lab::Host::{C, N1, P1, P2, P3};
+use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{Connection, Endpoints, Service, endpoints, service};
 use crate::trial::{Failure, Step, Trial};
 
@@ -28,7 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let mut open = Vec::new();
             for client in [P2, N1, C] {
                 for protocol in ["tcp", "sctp"] {
-                    open.push(t.connect(client, &format!("10.96.3.7:80/{protocol}"))?);
+                    open.push(Open::new(t, client, &format!("10.96.3.7:80/{protocol}"))?);
                 }
             }
             t.apply(slice().ready(P3))?;
@@ -61,7 +61,8 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(slice().ready(P1))?;
             t.settled()?;
             let to = "10.96.3.8:80/tcp";
-            let mut open = vec![t.connect(P2, to)?, t.connect(N1, to)?, t.connect(C, to)?];
+            let open = [P2, N1, C].map(|client| Open::new(t, client, to));
+            let mut open = open.into_iter().collect::<Step<Vec<_>>>()?;
             t.apply(slice().not_ready(P1))?;
             t.settled()?;
             for client in [P2, N1, C] {
@@ -85,14 +86,14 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(web("10.96.3.10"))?;
             t.apply(slice().ready(P1))?;
             t.settled()?;
-            let mut open = vec![t.connect(P2, "10.96.3.10:80/tcp")?];
+            let mut open = [Open::new(t, P2, "10.96.3.10:80/tcp")?];
             t.apply(slice().ready(P3))?;
             t.eventually_held("P1 has weight 0", |ipvs| {
                 ipvs.contains("-a -t 10.96.3.10:80 -r 10.244.1.11:8080 -m -w 0")
             })?;
             still_answer(t, &mut open)?;
             t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))?;
-            ended(&mut open[0])
+            ended(&mut open[0].connection)
         }),
         case("without_a_drain_period_an_endpoint_goes_at_once", |t| {
             t.agent().configure("drainPeriod: 0s")?;
@@ -122,10 +123,23 @@ fn slice() -> Endpoints {
     slice.port("udp", 8080, Udp).port("sctp", 8080, Sctp)
 }
 
-fn still_answer(t: &Trial<'_>, open: &mut [Connection]) -> Step {
-    open.iter_mut().try_for_each(|connection| {
-        t.expect_answer(connection, "a connection to the endpoint that has left")
-    })
+/// A connection to the endpoint that is going to leave.
+struct Open {
+    which: String,
+    connection: Connection,
+}
+
+impl Open {
+    fn new(t: &Trial<'_>, client: Host, to: &str) -> Step<Self> {
+        Ok(Self {
+            which: format!("{client}'s connection to {to}, whose endpoint has left"),
+            connection: t.connect(client, to)?,
+        })
+    }
+}
+
+fn still_answer(t: &Trial<'_>, open: &mut [Open]) -> Step {
+    open.iter_mut().try_for_each(|open| t.expect_answer(&mut open.connection, &open.which))
 }
 
 fn ended(open: &mut Connection) -> Step {
