@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::message::{self, Request};
 use super::outcome::{Problem, outcome, unknown};
-use super::{Routes, is_ours};
+use super::{Routes, is_ours, spoken_from};
 use crate::kernel::netlink::KernelError;
 use crate::model::{Family, NAME};
 use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
@@ -12,6 +12,10 @@ use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
 /// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.
 const CHUNK: usize = 64 << 10;
+
+const NONE: &[Errno] = &[];
+/// What is to be removed is not there.
+const GONE: &[Errno] = &[Errno::SRCH, Errno::ADDRNOTAVAIL, Errno::NODEV];
 
 impl Routes {
     /// Carries out operations in their order, consecutive ones on routes in one send. One that
@@ -52,31 +56,52 @@ impl Routes {
             outcomes.extend(operations.iter().map(without_device));
             return;
         };
-        let mut rest = operations;
-        while !rest.is_empty() {
+        let mut rest = operations.iter().peekable();
+        while rest.peek().is_some() {
             self.batch.clear();
+            let mut chunk = Vec::new();
             while self.batch.size() < CHUNK
-                && let Some(operation) = rest.get(self.batch.len())
+                && let Some(operation) = rest.next()
             {
-                if let Some(request) = route_request(operation, device.index) {
+                let requests = route_requests(operation, device.index);
+                for (request, _) in &requests {
                     let body = request.body();
                     self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
                 }
+                let harmless = requests.into_iter().map(|(_, harmless)| harmless);
+                chunk.push((operation, harmless.collect()));
             }
-            let (chunk, later) = rest.split_at(self.batch.len().min(rest.len()));
             self.apply_chunk(chunk, outcomes);
-            rest = later;
         }
     }
 
-    fn apply_chunk(&mut self, chunk: &[RouteOperation], outcomes: &mut Vec<Outcome>) {
-        match self.socket.transact(&mut self.batch, chunk.len().saturating_sub(1)) {
-            Ok(answers) => outcomes.extend(chunk.iter().zip(answers).map(|pair| match pair {
-                (_, Some(Ok(()))) => Ok(()),
-                (operation, Some(Err(error))) => outcome(operation, &error),
-                (operation, None) => Err(unknown(operation, &KernelError::Lost("routes"))),
-            })),
-            Err(error) => outcomes.extend(chunk.iter().map(|o| Err(unknown(o, &error)))),
+    /// Sends the batch: for each operation some requests, each with the errors that mean that
+    /// there was nothing to do.
+    fn apply_chunk(
+        &mut self,
+        chunk: Vec<(&RouteOperation, Vec<&[Errno]>)>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let last = self.batch.len().saturating_sub(1);
+        let mut answers = match self.socket.transact(&mut self.batch, last) {
+            Ok(answers) => answers.into_iter(),
+            Err(error) => {
+                outcomes.extend(chunk.iter().map(|(o, _)| Err(unknown(o, &error))));
+                return;
+            }
+        };
+        for (operation, requests) in chunk {
+            let mut result = Ok(());
+            for harmless in requests {
+                let one = match answers.next().flatten() {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(error)) if harmless.contains(&error.errno) => Ok(()),
+                    Some(Err(error)) => outcome(operation, &error),
+                    None => Err(unknown(operation, &KernelError::Lost("routes"))),
+                };
+                result = result.and(one);
+            }
+            outcomes.push(result);
         }
     }
 
@@ -138,14 +163,30 @@ fn is_on_route(operation: &RouteOperation) -> bool {
     matches!(operation, RouteOperation::Add(_) | RouteOperation::Delete(_))
 }
 
-fn route_request(operation: &RouteOperation, device: u32) -> Option<Request> {
+/// What an operation on a route takes, each request with its harmless errors: the route, and for
+/// an address that needs one the entry that lets the node speak from it (see [`spoken_from`]).
+fn route_requests(operation: &RouteOperation, device: u32) -> Vec<(Request, &'static [Errno])> {
     match operation {
-        RouteOperation::Add(route) => Some(message::add_route(route, device)),
-        RouteOperation::Delete(route) => Some(message::delete_route(route, device)),
+        RouteOperation::Add(route) => {
+            let mut requests = Vec::with_capacity(3);
+            if let Some(ip) = spoken_from(route) {
+                requests.push((message::add_address(ip, device), NONE));
+                requests.push((message::delete_kernels_route(ip, device), GONE));
+            }
+            requests.push((message::add_route(route, device), NONE));
+            requests
+        }
+        RouteOperation::Delete(route) => {
+            let mut requests = vec![(message::delete_route(route, device), NONE)];
+            if let Some(ip) = spoken_from(route) {
+                requests.push((message::delete_address(ip, device), GONE));
+            }
+            requests
+        }
         RouteOperation::CreateDevice
         | RouteOperation::DeleteDevice
         | RouteOperation::AddRule(_)
-        | RouteOperation::DeleteRule(_) => None,
+        | RouteOperation::DeleteRule(_) => Vec::new(),
     }
 }
 

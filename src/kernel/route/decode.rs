@@ -1,10 +1,11 @@
 //! What of the kernel's answers is ours.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
@@ -85,6 +86,35 @@ pub(super) fn own_route(body: &[u8], device: u32) -> Option<Route> {
     Some(Route { prefix, table: own_table(table)?, source })
 }
 
+/// Reads RTM_NEWADDR: an IPv4 address of the device with this index.
+pub(super) fn address(body: &[u8], device: u32) -> Option<Ipv4Addr> {
+    let message = AddressMessage::parse(body).ok()?;
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
+        _ => None,
+    });
+    local.filter(|_| message.header.index == device)
+}
+
+/// Reads RTM_NEWROUTE, if it is the kernel's own local route for an IPv4 address of the device with
+/// this index.
+pub(super) fn kernels_route(body: &[u8], device: u32) -> Option<Ipv4Addr> {
+    let message = RouteMessage::parse(body).ok()?;
+    let header = &message.header;
+    let (mut on, mut destination) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => on = Some(*index),
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = Some(*ip),
+            _ => {}
+        }
+    }
+    let is_one = header.protocol == RouteProtocol::Kernel
+        && header.kind == RouteType::Local
+        && header.destination_prefix_length == 32;
+    destination.filter(|_| is_one && on == Some(device))
+}
+
 /// Reads RTM_NEWRULE: the family, if it is exactly our rule.
 pub(super) fn own_rule(body: &[u8]) -> Option<Family> {
     let message = RuleMessage::parse(body).ok()?;
@@ -125,7 +155,7 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 
 fn unspecified(family: Family) -> IpAddr {
     match family {
-        Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
     }
 }

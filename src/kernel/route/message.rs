@@ -1,8 +1,9 @@
 //! Requests to rtnetlink, as values.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkSerializable};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
@@ -140,6 +141,59 @@ pub(super) fn dump_routes(family: Family, table: RouteTable, device: u32) -> Req
     message.attributes =
         vec![RouteAttribute::Table(table_number(table)), RouteAttribute::Oif(device)];
     Request::new(RouteNetlinkMessage::GetRoute(message), 0)
+}
+
+/// Gives our device an address that the kernel never picks as a source by itself.
+pub(super) fn add_address(ip: Ipv4Addr, device: u32) -> Request {
+    let message = RouteNetlinkMessage::NewAddress(address_message(ip, device));
+    Request::new(message, NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// Takes an address from our device.
+pub(super) fn delete_address(ip: Ipv4Addr, device: u32) -> Request {
+    Request::new(RouteNetlinkMessage::DelAddress(address_message(ip, device)), 0)
+}
+
+fn address_message(ip: Ipv4Addr, device: u32) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = 32;
+    message.header.scope = AddressScope::Host;
+    message.header.index = device;
+    message.attributes =
+        vec![AddressAttribute::Local(ip.into()), AddressAttribute::Address(ip.into())];
+    message
+}
+
+/// Asks for the addresses of our device.
+pub(super) fn dump_addresses(device: u32) -> Request {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.index = device;
+    Request::new(RouteNetlinkMessage::GetAddress(message), 0)
+}
+
+/// Removes the route that the kernel has made for an address of our device.
+pub(super) fn delete_kernels_route(ip: Ipv4Addr, device: u32) -> Request {
+    let mut message = kernels_route(device);
+    message.header.destination_prefix_length = 32;
+    message.header.scope = RouteScope::Host;
+    message.header.kind = RouteType::Local;
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(ip)));
+    Request::new(RouteNetlinkMessage::DelRoute(message), 0)
+}
+
+/// Asks for the routes that the kernel has made for addresses of our device.
+pub(super) fn dump_kernels_routes(device: u32) -> Request {
+    Request::new(RouteNetlinkMessage::GetRoute(kernels_route(device)), 0)
+}
+
+fn kernels_route(device: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.protocol = RouteProtocol::Kernel;
+    message.attributes = vec![RouteAttribute::Table(TABLE_LOCAL), RouteAttribute::Oif(device)];
+    message
 }
 
 /// Adds the rule that leads packets which this node did not start to our table.

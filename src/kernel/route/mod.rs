@@ -9,6 +9,10 @@ mod links;
 mod message;
 mod outcome;
 
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::netlink::{Batch, KernelError, Protocol, Socket};
@@ -72,7 +76,30 @@ impl Routes {
                 observed.routes.extend(self.routes(family, table, device.index)?);
             }
         }
+        if observed.routes.iter().any(|route| spoken_from(route).is_some()) {
+            let spoken = self.spoken(device.index)?;
+            // Without its address a route is half of what it should be: it is added again.
+            let is_whole = |ip: Ipv4Addr| spoken.contains(&ip);
+            observed.routes.retain(|route| spoken_from(route).is_none_or(is_whole));
+        }
         Ok(observed)
+    }
+
+    /// The addresses on our device that the kernel has no local route of its own for.
+    fn spoken(&mut self, device: u32) -> Result<HashSet<Ipv4Addr>, KernelError> {
+        let addresses = message::dump_addresses(device);
+        let mut spoken =
+            self.dump("addresses", &addresses, |found: &mut HashSet<Ipv4Addr>, body| {
+                found.extend(decode::address(body, device));
+            })?;
+        let routes = message::dump_kernels_routes(device);
+        let routed = self.dump("routes", &routes, |found: &mut Vec<Ipv4Addr>, body| {
+            found.extend(decode::kernels_route(body, device));
+        });
+        for ip in absent_is_empty(routed)? {
+            spoken.remove(&ip);
+        }
+        Ok(spoken)
     }
 
     /// The device of our name, whatever it is.
@@ -128,6 +155,18 @@ impl Routes {
             |message| message.raw(&body),
             |found, _, body| take(found, body),
         )
+    }
+}
+
+/// The address that our device has to have for a route, so that the node can send ICMP errors from
+/// it: IPv4 refuses a source address that is neither a device's nor in table `local`
+/// (`ip_route_output_key_hash_rcu`). The local route that the kernel makes for the address is
+/// removed, or packets from an outside load balancer that owns it would be martians, and ARP
+/// requests would name it.
+fn spoken_from(route: &Route) -> Option<Ipv4Addr> {
+    match (route.table, route.prefix) {
+        (RouteTable::Own, IpNet::V4(prefix)) if prefix.prefix_len() == 32 => Some(prefix.addr()),
+        _ => None,
     }
 }
 

@@ -128,6 +128,20 @@ fn routes_round_trip_and_are_replaced_and_deleted() {
     assert!(output(&format!("ip {local}")).contains("src 192.0.2.1"), "{local}");
     assert!(output("ip -6 route get fd00:10:96::5").contains("src fd00:1::1"));
 
+    // The node can speak from an address whose route is in our table, and yet nobody else who owns
+    // it is cut off, as he were if it stood in table local.
+    assert!(output("ip address show dev kube-ipvs").contains("inet 203.0.113.7/32 scope host"));
+    assert!(!output("ip route show table local").contains("203.0.113"));
+    for loss in
+        ["address delete 203.0.113.7/32", "route add local 203.0.113.7 table local proto kernel"]
+    {
+        run(&format!("ip {loss} dev kube-ipvs"));
+        let seven = route("203.0.113.7/32", RouteTable::Own, None);
+        assert!(!observed(&mut routes).contains(&seven), "{loss}");
+        applied(&mut routes, &[RouteOperation::Add(seven)]);
+        assert_eq!(observed(&mut routes), sample(), "{loss}");
+    }
+
     let mut moved = sample();
     for route in &mut moved {
         route.source = Some(match route.family() {
