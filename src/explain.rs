@@ -192,7 +192,7 @@ impl<'a> Knock<'a> {
         let masqueraded = self.is_masqueraded(frontend);
         let candidate = |backend: Backend| Candidate {
             backend,
-            masquerade: masqueraded || self.is_hairpin(&backend),
+            masquerade: self.is_sent_on(&backend) && (masqueraded || self.is_hairpin(&backend)),
         };
         Explanation {
             scheduler: Some(pool.server.scheduler),
@@ -268,6 +268,12 @@ impl<'a> Knock<'a> {
                 self.source_ip.is_none_or(|ip| !contain(&self.programs.node().pods, ip))
             }
         }
+    }
+
+    /// Whether a packet leaves by way of chain `post`: one from elsewhere to an endpoint in the
+    /// node's own network is delivered here and never translated, in iptables mode neither.
+    fn is_sent_on(&self, backend: &Backend) -> bool {
+        self.client == Client::Node || !self.programs.surroundings().is_own(backend.address)
     }
 
     fn is_hairpin(&self, backend: &Backend) -> bool {

@@ -64,6 +64,12 @@ impl Surroundings {
         self.primary_ips.iter().copied().find(|ip| Family::of(*ip) == family)
     }
 
+    /// Whether an address is known to be the node's own.
+    #[must_use]
+    pub fn is_own(&self, ip: IpAddr) -> bool {
+        self.internal_ips.contains(&ip) || self.node_port_ips.contains(&ip)
+    }
+
     /// Whether an address lies in a range that ClusterIPs come from.
     #[must_use]
     pub fn is_in_service_range(&self, ip: IpAddr) -> bool {

@@ -99,7 +99,7 @@ impl Holdings {
         // IPVS takes a process's packets on their way out, others' after chain `early`.
         let server = self.servers.get(&to);
         if let (true, Some(server)) = (is_node, server) {
-            return self.serve(server, knocked, source, is_node);
+            return self.serve(server, knocked, client, own);
         }
         if is_image {
             return Fate::Reject;
@@ -114,18 +114,30 @@ impl Holdings {
             return Fate::Drop;
         }
         if let Some(server) = server {
-            return self.serve(server, knocked, source, is_node);
+            return self.serve(server, knocked, client, own);
         }
         self.late(to)
     }
 
-    fn serve(&self, server: &Server, knocked: VirtualAddress, source: IpAddr, node: bool) -> Fate {
-        let translated = self.is_masqueraded(knocked, source, node);
+    fn serve(
+        &self,
+        server: &Server,
+        knocked: VirtualAddress,
+        client: Client,
+        own: &[IpAddr],
+    ) -> Fate {
+        let (source, is_node) = match client {
+            Client::Node(ip) => (ip, true),
+            Client::Other(ip) => (ip, false),
+        };
+        let translated = self.is_masqueraded(knocked, source, is_node);
         let usable = server.reals.iter().filter(|(_, weight)| **weight > 0);
         let backends: BTreeSet<_> = usable
             .map(|(&(ip, port), _)| {
                 let hairpin = ip == source && self.elements.contains(&Element::Hairpin(ip));
-                (SocketAddr::new(ip, port), translated || hairpin)
+                // What comes from elsewhere and stays here never gets to chain `post`.
+                let sent_on = is_node || !own.contains(&ip);
+                (SocketAddr::new(ip, port), sent_on && (translated || hairpin))
             })
             .collect();
         if backends.is_empty() { Fate::Reject } else { Fate::Forward(backends) }

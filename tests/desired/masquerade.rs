@@ -183,6 +183,23 @@ fn a_process_on_the_node_that_is_its_own_endpoint_is_a_hairpin() {
 }
 
 #[test]
+fn what_is_delivered_on_the_node_itself_is_not_translated() {
+    let mut world = World::with(&cluster_cidr());
+    world.apply(web()).apply(
+        slice("default/web-a").port("", 80).ready("192.0.2.1", "n1").ready("192.0.2.2", "n2"),
+    );
+    for address in [CLUSTER_IP, LB_IP, EXTERNAL_IP, NODE_PORT] {
+        assert_eq!(world.answer(address, OUTSIDER), "192.0.2.1:80 ~192.0.2.2:80", "{address}");
+    }
+    world.expect(&[
+        (LB_IP, POD, "192.0.2.1:80 ~192.0.2.2:80"),
+        (CLUSTER_IP, POD, "192.0.2.1:80 192.0.2.2:80"),
+        // The node's own packets do leave, by its loopback interface.
+        (LB_IP, "node", "~192.0.2.1:80 ~192.0.2.2:80"),
+    ]);
+}
+
+#[test]
 fn both_families_alike() {
     let mut world = World::with(&cluster_cidr());
     world
