@@ -18,6 +18,7 @@
 mod change;
 mod clusterip;
 mod commands;
+mod differential;
 mod drain;
 mod lab_itself;
 mod ownership;
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Case> {
         lab_itself::cases(),
         clusterip::cases(),
         refusal::cases(),
+        differential::cases(),
         change::cases(),
         drain::cases(),
         ownership::cases(),

@@ -212,7 +212,8 @@ impl Agent {
         })
     }
 
-    fn options(&self) -> Vec<&str> {
+    /// The options that every command gets.
+    pub(crate) fn options(&self) -> Vec<&str> {
         let manifests = self.manifests.to_str().expect("a path in ASCII");
         let config = self.config.as_ref().and_then(|file| file.to_str());
         let config = config.map_or_else(Vec::new, |file| vec!["--config", file]);

@@ -44,6 +44,8 @@ pub(crate) enum Silence {
     Reset,
     /// Nothing came back.
     TimedOut,
+    /// A filter of the client's own host dropped what it sent, which a process is told.
+    Forbidden,
     /// Anything else.
     Other(String),
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Silence {
             Self::Refused => f.write_str("refused"),
             Self::Reset => f.write_str("connection reset"),
             Self::TimedOut => f.write_str("no answer"),
+            Self::Forbidden => f.write_str("not permitted to send"),
             Self::Other(why) => f.write_str(why),
         }
     }
@@ -66,6 +69,7 @@ impl From<io::Error> for Silence {
             Kind::ConnectionRefused => Self::Refused,
             Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset,
             Kind::TimedOut | Kind::WouldBlock => Self::TimedOut,
+            Kind::PermissionDenied => Self::Forbidden,
             // So ends a blocking connect that runs out of SO_SNDTIMEO.
             _ if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Self::TimedOut,
             _ => Self::Other(error.to_string()),
@@ -84,11 +88,20 @@ pub(crate) fn ask(
 
 /// Makes one request from the namespace of the calling thread.
 pub(crate) fn ask_from_here(to: VirtualAddress, patience: Duration) -> Result<Reply, Silence> {
+    ask_from_port(0, to, patience)
+}
+
+/// As [`ask_from_here`], from a port of the client's choice; with 0 the kernel picks one.
+pub(crate) fn ask_from_port(
+    from: u16,
+    to: VirtualAddress,
+    patience: Duration,
+) -> Result<Reply, Silence> {
     let socket = SocketAddr::new(to.ip, to.port);
     match to.protocol {
-        Protocol::Tcp => Connection::open_here(to, patience)?.request("close"),
+        Protocol::Tcp => Connection::open_here(from, to, patience)?.request("close"),
         Protocol::Udp => {
-            let socket = socket::datagram(socket, patience / 2)?;
+            let socket = socket::datagram(from, socket, patience / 2)?;
             // Port 53 is asked as a resolver would.
             let query = if to.port == 53 { dns::query() } else { b"hello".to_vec() };
             socket.send(&query)?;
@@ -108,7 +121,8 @@ pub(crate) fn ask_from_here(to: VirtualAddress, patience: Duration) -> Result<Re
         Protocol::Sctp => {
             // An SCTP socket keeps ICMP errors to itself, so they are watched for beside it.
             let icmp = IcmpListener::open(to.ip, Duration::from_millis(1))?;
-            let answer = Connection::open_here(to, patience).and_then(|mut c| c.request("close"));
+            let answer =
+                Connection::open_here(from, to, patience).and_then(|mut c| c.request("close"));
             match answer {
                 Err(Silence::TimedOut) if icmp.has_refusal_of(to) => Err(Silence::Refused),
                 answer => answer,
@@ -123,11 +137,12 @@ pub(crate) struct Connection(TcpStream);
 impl Connection {
     /// Connects from a host.
     pub(crate) fn open(namespace: &Namespace, to: VirtualAddress) -> Result<Self, Silence> {
-        namespace.inside(|| Self::open_here(to, PATIENCE))
+        namespace.inside(|| Self::open_here(0, to, PATIENCE))
     }
 
-    fn open_here(to: VirtualAddress, patience: Duration) -> Result<Self, Silence> {
-        Ok(Self(socket::stream(to.protocol, SocketAddr::new(to.ip, to.port), patience)?))
+    fn open_here(from: u16, to: VirtualAddress, patience: Duration) -> Result<Self, Silence> {
+        let socket = SocketAddr::new(to.ip, to.port);
+        Ok(Self(socket::stream(to.protocol, from, socket, patience)?))
     }
 
     /// Makes a request and leaves the connection open.

@@ -64,13 +64,19 @@ pub(crate) fn node(host: Host) -> Object {
         Family::BOTH.map(|family| json!({"type": "InternalIP", "address": host.ip(family)})).into();
     let number = if host == Host::N1 { 1 } else { 2 };
     let pods = [format!("10.244.{number}.0/24"), format!("fd00:244:{number}::/64")];
+    let labels = json!({"topology.kubernetes.io/zone": zone(host)});
     Object(json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": labels},
         "spec": {"podCIDR": pods[0], "podCIDRs": pods},
         "status": {"addresses": addresses},
     }))
+}
+
+/// The zone of the node that a host is or runs on.
+fn zone(host: Host) -> &'static str {
+    if host.node() == Some("n1") { "zone-1" } else { "zone-2" }
 }
 
 /// The ServiceCIDR `name`.
@@ -105,6 +111,45 @@ impl Service {
     pub(crate) fn target(mut self, name: &str) -> Self {
         let ports = self.0["spec"]["ports"].as_array_mut().expect("a list");
         ports.last_mut().expect("a port")["targetPort"] = name.into();
+        self
+    }
+
+    /// Gives the port added last a node port.
+    pub(crate) fn node_port(mut self, number: u16) -> Self {
+        let ports = self.0["spec"]["ports"].as_array_mut().expect("a list");
+        ports.last_mut().expect("a port")["nodePort"] = number.into();
+        self
+    }
+
+    /// Adds an address that a load balancer has given it.
+    pub(crate) fn ingress(mut self, ip: &str) -> Self {
+        self.0["spec"]["type"] = "LoadBalancer".into();
+        let list = &mut self.0["status"]["loadBalancer"]["ingress"];
+        if list.is_null() {
+            *list = json!([]);
+        }
+        push(list, json!({"ip": ip}));
+        self
+    }
+
+    /// Says how the addresses added by [`Service::ingress`] are used.
+    pub(crate) fn ip_mode(mut self, mode: &str) -> Self {
+        let list = self.0["status"]["loadBalancer"]["ingress"].as_array_mut();
+        for ingress in list.expect("a list") {
+            ingress["ipMode"] = mode.into();
+        }
+        self
+    }
+
+    /// Sets any other field of `spec`.
+    pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.0["spec"][field] = value.into();
+        self
+    }
+
+    /// Sets a label.
+    pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
+        self.0["metadata"]["labels"][key] = value.into();
         self
     }
 
@@ -158,6 +203,24 @@ impl Endpoints {
     /// Adds an endpoint whose conditions are not given.
     pub(crate) fn without_conditions(self, host: Host) -> Self {
         self.endpoint(host, json!({}))
+    }
+
+    /// Means the endpoint added last for its own zone.
+    pub(crate) fn for_its_zone(self) -> Self {
+        self.hint(|host| json!({"forZones": [{"name": zone(host)}]}))
+    }
+
+    /// Means the endpoint added last for its own node.
+    pub(crate) fn for_its_node(self) -> Self {
+        self.hint(|host| json!({"forNodes": [{"name": host.node()}]}))
+    }
+
+    fn hint(mut self, hints: impl Fn(Host) -> Value) -> Self {
+        let endpoints = self.0["endpoints"].as_array_mut().expect("a list");
+        let endpoint = endpoints.last_mut().expect("an endpoint");
+        let node = Host::ALL.into_iter().find(|host| endpoint["nodeName"] == json!(host.node()));
+        endpoint["hints"] = hints(node.expect("a host of the lab"));
+        self
     }
 
     fn endpoint(mut self, host: Host, conditions: Value) -> Self {

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use kube_ipvs::model::{Family, Protocol};
 
 pub(crate) use agent::{Agent, Finished};
-pub(crate) use client::{Connection, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask};
-pub(crate) use host::Host;
+pub(crate) use client::{Connection, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ask_from_port};
+pub(crate) use host::{Host, gateway};
 pub(crate) use icmp::ping;
 pub(crate) use load::Load;
 pub(crate) use manifest::{Endpoints, Object, Service, endpoints, node, service, service_cidr};

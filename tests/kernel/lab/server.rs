@@ -94,8 +94,10 @@ impl Server {
             _ => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.at.port()),
         };
         self.namespace.inside(|| match self.protocol {
-            Protocol::Udp => socket::datagram(to, patience)?.send(b"stop").map(drop),
-            Protocol::Tcp | Protocol::Sctp => socket::stream(self.protocol, to, patience).map(drop),
+            Protocol::Udp => socket::datagram(0, to, patience)?.send(b"stop").map(drop),
+            Protocol::Tcp | Protocol::Sctp => {
+                socket::stream(self.protocol, 0, to, patience).map(drop)
+            }
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Sockets of all three protocols: SCTP's one-to-one style behaves like TCP.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -29,21 +29,36 @@ pub(crate) fn stream_listener(protocol: Protocol, at: SocketAddr) -> io::Result<
 }
 
 /// A TCP connection or SCTP association; `patience` bounds connecting and each read and write.
+///
+/// `from` is the client's own port; with 0 the kernel picks one.
 pub(crate) fn stream(
     protocol: Protocol,
+    from: u16,
     to: SocketAddr,
     patience: Duration,
 ) -> io::Result<TcpStream> {
-    Ok(connected(protocol, to, patience)?.into())
+    Ok(connected(protocol, from, to, patience)?.into())
 }
 
-/// A UDP socket with a peer, which is told of refusals.
-pub(crate) fn datagram(to: SocketAddr, patience: Duration) -> io::Result<UdpSocket> {
-    Ok(connected(Protocol::Udp, to, patience)?.into())
+/// A UDP socket with a peer, which is told of refusals. `from` as for [`stream`].
+pub(crate) fn datagram(from: u16, to: SocketAddr, patience: Duration) -> io::Result<UdpSocket> {
+    Ok(connected(Protocol::Udp, from, to, patience)?.into())
 }
 
-fn connected(protocol: Protocol, to: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
+fn connected(
+    protocol: Protocol,
+    from: u16,
+    to: SocketAddr,
+    patience: Duration,
+) -> io::Result<OwnedFd> {
     let socket = socket(protocol, to.ip())?;
+    if from != 0 {
+        let any: IpAddr = match to.ip() {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        bind(&socket, &SocketAddr::new(any, from))?;
+    }
     set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(patience))?;
     connect(&socket, &to)?;

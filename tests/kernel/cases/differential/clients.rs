@@ -1,0 +1,116 @@
+//! Many clients at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::thread;
+
+use kube_ipvs::explain::Verdict;
+use kube_ipvs::model::Protocol;
+
+use super::comparison::{Met, Pair, contradiction, has_met_all};
+use crate::lab::{Host, Namespace, PATIENCE, SHORT_PATIENCE, ask_from_port};
+
+/// How many clients of a host knock at the same time.
+const CROWD: usize = 8;
+/// The first of the clients' own ports: above the agent's, below those of node ports and of
+/// masqueraded connections.
+const FIRST_PORT: u16 = 11_000;
+
+/// In what company clients knock.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Manner {
+    /// Some at a time, each of them patiently.
+    InTurn,
+    /// One at a time, and until it has met everybody.
+    Alone,
+    /// All at the same time, each for a short while.
+    AllAtOnce,
+}
+
+/// The clients of all hosts.
+///
+/// Each connection gets a port that no other one from its host has. Left to the kernel, two
+/// connections to two addresses may share one, and so clash where both lead to the same backend.
+pub(super) struct Clients {
+    hosts: Vec<(Host, Arc<Namespace>, AtomicU16)>,
+}
+
+impl Clients {
+    /// Clients on these hosts.
+    pub(super) fn new(hosts: impl IntoIterator<Item = (Host, Arc<Namespace>)>) -> Self {
+        let host = |(host, namespace)| (host, namespace, AtomicU16::new(FIRST_PORT));
+        Self { hosts: hosts.into_iter().map(host).collect() }
+    }
+
+    /// Makes every pair meet. Returns what each met with, in their order.
+    pub(super) fn knock(&self, pairs: &[&Pair], manner: Manner) -> Vec<Met> {
+        let mut met = vec![Met::new(); pairs.len()];
+        let mut take = |outcomes: Vec<(usize, Met)>| {
+            for (index, outcome) in outcomes {
+                met[index] = outcome;
+            }
+        };
+        if manner == Manner::Alone {
+            self.hosts.iter().for_each(|host| take(knock_from(host, pairs, manner)));
+        } else {
+            thread::scope(|scope| {
+                let start = |host| scope.spawn(move || knock_from(host, pairs, manner));
+                let threads: Vec<_> = self.hosts.iter().map(start).collect();
+                threads.into_iter().for_each(|it| take(it.join().expect("no thread panics")));
+            });
+        }
+        met
+    }
+}
+
+/// Knocks at the addresses of one host's pairs.
+fn knock_from(
+    (host, namespace, port): &(Host, Arc<Namespace>, AtomicU16),
+    pairs: &[&Pair],
+    manner: Manner,
+) -> Vec<(usize, Met)> {
+    let own: Vec<_> = pairs.iter().enumerate().filter(|(_, pair)| pair.from == *host).collect();
+    let crowd = match manner {
+        Manner::InTurn => CROWD,
+        Manner::Alone => 1,
+        Manner::AllAtOnce => own.len(),
+    };
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut outcomes = Vec::new();
+        while let Some((index, pair)) = own.get(next.fetch_add(1, Ordering::Relaxed)) {
+            outcomes.push((*index, meet(pair, manner, port)));
+        }
+        outcomes
+    };
+    // Threads are in the namespace of the thread that starts them.
+    namespace.inside(|| {
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..crowd).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().flat_map(|it| it.join().expect("no thread panics")).collect()
+        })
+    })
+}
+
+/// Knocks until everybody has answered who should, something else happens, or it takes too long.
+fn meet(pair: &Pair, manner: Manner, port: &AtomicU16) -> Met {
+    // A refused SCTP socket tries on until it runs out of patience.
+    let refused_late =
+        pair.explained.verdict == Verdict::Reject && pair.to().protocol == Protocol::Sctp;
+    let patience = match manner {
+        Manner::AllAtOnce => SHORT_PATIENCE,
+        _ if refused_late => SHORT_PATIENCE,
+        _ => PATIENCE,
+    };
+    let least = if pair.explained.affinity_seconds.is_some() { 2 } else { 1 };
+    let most = (2 * pair.explained.backends.len()).max(1);
+    let mut met = Met::new();
+    loop {
+        let from = port.fetch_add(1, Ordering::Relaxed);
+        met.push(ask_from_port(from, pair.to(), patience));
+        let done = has_met_all(pair, &met) && met.len() >= least;
+        if done || met.len() >= most || contradiction(pair, &met).is_some() {
+            return met;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Every source knocks at every destination of a table of Services, and what becomes of the packets
+//! has to be what `explain` says: the verdict, the backends, and whose address these see.
+//!
+//! To add a rule, add a row to [`table`]: all of its pairs are made from it.
+
+mod clients;
+mod comparison;
+mod destinations;
+mod detour;
+mod known;
+mod oracle;
+mod row;
+mod table;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kube_ipvs::explain::Verdict;
+
+use self::clients::{Clients, Manner};
+use self::comparison::{Met, Pair, contradiction, describe, has_met_all};
+use self::detour::Detour;
+use super::{Case, case};
+use crate::lab::Host::{self, C, N1, P1, P2, P3};
+use crate::trial::{Failure, Step, Trial};
+
+/// Pods of this node and of another one, the node's own processes, and an outsider.
+const SOURCES: [Host; 5] = [P1, P2, P3, N1, C];
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![case("packets_do_what_explain_says", packets_do_what_explain_says)]
+}
+
+fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {
+    let rows = table::rows();
+    let servers = table::host_network_servers(t)?;
+    let detour = Detour::new(t)?;
+    for row in &rows {
+        for object in row.objects() {
+            t.apply(object)?;
+        }
+    }
+    t.settled()?;
+
+    let programs = oracle::programs(t)?;
+    let destinations = destinations::of(&rows);
+    let pairs: Vec<Pair> = destinations
+        .iter()
+        .flat_map(|destination| SOURCES.map(|from| Pair::new(&programs, from, destination)))
+        .collect();
+    let contradictions = knock(t, &pairs);
+    drop((detour, servers));
+    if contradictions.is_empty() {
+        return Ok(());
+    }
+    let step = format!("{} sources knock at {} addresses", SOURCES.len(), destinations.len());
+    let got = format!("{} differ\n{}", contradictions.len(), contradictions.join("\n"));
+    Err(Failure::new(step, "what `explain` says", got))
+}
+
+/// Makes all pairs meet and says which ones met with something else than was explained.
+fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
+    let clients = Clients::new(SOURCES.map(|from| (from, Arc::clone(t.host(from)))));
+    let start = Instant::now();
+    let (told, untold): (Vec<&Pair>, Vec<&Pair>) = pairs.iter().partition(|pair| {
+        let verdict = pair.explained.verdict;
+        matches!(verdict, Verdict::Forward | Verdict::Reject) && known::difference(pair).is_none()
+    });
+    let mut met = clients.knock(&told, Manner::InTurn);
+    let incomplete: Vec<&Pair> = told
+        .iter()
+        .zip(&met)
+        .filter(|(pair, met)| contradiction(pair, met).is_none() && !has_met_all(pair, met))
+        .map(|(pair, _)| *pair)
+        .collect();
+    // Clients in step with each other may meet the same backend each time. One alone does not.
+    let alone = clients.knock(&incomplete, Manner::Alone);
+    // Who is told nothing has to wait until it is certain: all of them do at once.
+    met.extend(clients.knock(&untold, Manner::AllAtOnce));
+    let met_once = told.iter().chain(&untold).zip(&met);
+    let known = met_once.clone().filter(|(pair, _)| known::difference(pair).is_some()).count();
+    println!(
+        "        {} pairs: {} are told something, {} nothing; {} once more alone; {known} are known \
+         to differ ({:.1} s)",
+        pairs.len(),
+        told.len(),
+        untold.len(),
+        incomplete.len(),
+        start.elapsed().as_secs_f64(),
+    );
+    let met_again = incomplete.iter().zip(&alone);
+    let missing = met_again.clone().filter(|(pair, met)| !has_met_all(pair, met));
+    met_once
+        .chain(met_again)
+        .filter_map(|(pair, met)| unexpected(pair, met))
+        .chain(missing.map(|(pair, met)| describe(pair, met)))
+        .collect()
+}
+
+/// What is wrong with what a pair met with.
+fn unexpected(pair: &Pair, met: &Met) -> Option<String> {
+    match (known::difference(pair), contradiction(pair, met)) {
+        (None, difference) => difference,
+        (Some(_), Some(_)) => None,
+        (Some(reason), None) => {
+            Some(format!("{}\n      no longer differs: {reason}", describe(pair, met)))
+        }
+    }
+}

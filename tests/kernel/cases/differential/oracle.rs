@@ -1,0 +1,35 @@
+//! What `explain` says, from the manifests that the agent reads.
+
+use clap::Parser;
+use kube_ipvs::config::{SharedFlags, resolve_settings};
+use kube_ipvs::engine::Programs;
+use kube_ipvs::source::manifests;
+use kube_ipvs::state::State;
+
+use crate::trial::{Failure, Step, Trial};
+
+/// The options that commands share.
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    shared: SharedFlags,
+}
+
+/// The desired state.
+pub(super) fn programs(t: &mut Trial<'_>) -> Step<Programs> {
+    let fail = |error: &dyn std::fmt::Display| Failure::new("the oracle", "an answer", error);
+    let agent = t.agent();
+    let options = Options::try_parse_from(std::iter::once("oracle").chain(agent.options()))
+        .map_err(|error| fail(&error))?;
+    let (settings, _) = resolve_settings(&options.shared).map_err(|error| fail(&error))?;
+    let (events, problems) =
+        manifests::load(agent.manifests(), &settings.node_name).map_err(|error| fail(&error))?;
+    if !problems.is_empty() {
+        return Err(fail(&problems.join("\n")));
+    }
+    let mut state = State::new(settings.node_name.clone());
+    events.into_iter().for_each(|event| state.apply(event));
+    let mut programs = Programs::new(&settings);
+    programs.update(&mut state);
+    Ok(programs)
+}
