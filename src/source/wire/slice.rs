@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::address::{port, usable_ip};
 use super::meta::or_default;
 use super::service::{accept, protocol};
-use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME, SERVICE_PROXY_NAME};
+use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
 use crate::model::{
     Endpoint, EndpointPort, EndpointSlice, Family, Hints, Interner, Name, ServiceKey, SliceKey,
 };
@@ -76,9 +76,11 @@ impl SliceObject {
         }
     }
 
-    /// The slice as the model has it, `None` where it is of no use: of a headless Service or
-    /// another proxy's, of names instead of addresses, or naming no Service. What cannot be used
-    /// is left out and reported.
+    /// The slice as the model has it, `None` where it is of no use: of a headless Service, of names
+    /// instead of addresses, or naming no Service. What cannot be used is left out and reported.
+    ///
+    /// Whose proxy serves it is for the Service to say: its slices follow a change of that label
+    /// only after a while.
     #[must_use]
     pub fn convert(&self, names: &mut Interner) -> (Option<EndpointSlice>, Vec<Rejection>) {
         let meta = &self.metadata;
@@ -89,7 +91,7 @@ impl SliceObject {
 
     fn slice(&self, names: &mut Interner, rejections: &mut Rejections) -> Option<EndpointSlice> {
         let meta = &self.metadata;
-        if meta.label(HEADLESS).is_some() || meta.label(SERVICE_PROXY_NAME).is_some() {
+        if meta.label(HEADLESS).is_some() {
             return None;
         }
         let family = match self.address_type.as_str() {
