@@ -1,18 +1,19 @@
 //! Objects change on a live Service, and the watches tell of them in any order.
 
-use kube_ipvs::model::Settings;
+use kube_ipvs::model::{Event, Settings};
 
 use crate::common::objects::{
-    ServiceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
+    ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
     without_service, without_slice,
 };
 use crate::common::world::{OUTSIDER, POD, World};
+use crate::web::{elsewhere, here_and_elsewhere, web as exposed};
 
 fn web() -> ServiceBuilder {
     service("default/web").cluster_ip("10.96.0.10").port("", 80)
 }
 
-fn endpoint(address: &str) -> crate::common::objects::SliceBuilder {
+fn endpoint(address: &str) -> SliceBuilder {
     slice("default/web-a").port("", 80).ready(address, "n1")
 }
 
@@ -94,6 +95,87 @@ fn every_field_of_a_live_service_may_change() {
     // Its ClusterIP, when it is deleted and made anew.
     world.apply(service("default/web").cluster_ip("10.96.0.99").port("", 80));
     world.expect(&[("10.96.0.10:80", POD, "drop"), ("10.96.0.99:80", POD, "10.244.1.5:80")]);
+}
+
+/// What a Service may be, one after the other, and the endpoints that it may have.
+fn states() -> Vec<(&'static str, [Option<Event>; 2])> {
+    let moved = || service("default/web").cluster_ip("10.96.0.99").port("", 80);
+    let ports = || service("default/web").cluster_ip("10.96.0.10").port("a", 80).udp("b", 80);
+    let a = || slice("default/web-a");
+    let told =
+        |service: ServiceBuilder, slice: SliceBuilder| [Some(service.into()), Some(slice.into())];
+    let usual = |service: ServiceBuilder| told(service, here_and_elsewhere());
+    vec![
+        ("nothing", [None, None]),
+        ("endpoints alone", [None, Some(here_and_elsewhere().into())]),
+        ("a Service alone", [Some(web().into()), None]),
+        ("a ClusterIP", usual(web())),
+        ("another ClusterIP", usual(moved())),
+        ("both families", usual(web().cluster_ip("fd00:10:96::a"))),
+        (
+            "the other family alone",
+            usual(service("default/web").cluster_ip("fd00:10:96::a").port("", 80)),
+        ),
+        ("every front end", usual(exposed())),
+        ("other addresses", usual(web().load_balancer_ip("203.0.113.9").node_port(30099))),
+        ("the addresses change roles", {
+            usual(web().load_balancer_ip("203.0.113.2").external_ip("203.0.113.1"))
+        }),
+        ("internal policy Local", usual(exposed().local_internal())),
+        ("external policy Local", usual(exposed().local_external())),
+        ("both policies Local", usual(exposed().local_internal().local_external())),
+        ("affinity", usual(exposed().affinity(60))),
+        ("longer affinity", usual(exposed().affinity(600))),
+        ("source ranges", usual(exposed().source_range("198.51.100.0/24"))),
+        ("other source ranges", usual(exposed().source_range("192.168.0.0/16").local_external())),
+        ("an address of the node", usual(web().external_ip("192.0.2.1"))),
+        ("named ports", told(ports(), a().port("a", 8080).udp("b", 53).ready("10.244.1.5", "n1"))),
+        (
+            "other numbers",
+            told(ports(), a().port("a", 9090).udp("b", 54).ready("10.244.1.5", "n1")),
+        ),
+        ("endpoints elsewhere", told(exposed().local_external(), elsewhere())),
+        ("a zone", {
+            let here = a().port("", 80).ready("10.244.1.5", "n1").for_zones(&["z1"]);
+            told(exposed(), here.ready("10.244.2.5", "n2").for_zones(&["z2"]))
+        }),
+        ("terminating", {
+            let leaving = a().port("", 80).terminating("10.244.1.5", "n1");
+            told(exposed().local_external(), leaving.ready("10.244.2.5", "n2"))
+        }),
+        ("nobody ready", told(exposed(), a().port("", 80).not_ready("10.244.1.5", "n1"))),
+    ]
+}
+
+/// Tells of a state whatever was before, in one of two orders.
+fn tell(world: &mut World, [service, slice]: &[Option<Event>; 2], slice_first: bool) {
+    let service = service.clone().unwrap_or_else(|| without_service("default/web"));
+    let slice = slice.clone().unwrap_or_else(|| without_slice("default/web-a"));
+    let mut events = [service, slice];
+    if slice_first {
+        events.reverse();
+    }
+    for event in events {
+        world.apply(event);
+    }
+}
+
+#[test]
+fn what_was_before_and_what_is_told_first_makes_no_difference() {
+    let states = states();
+    for (before, first) in &states {
+        for (after, second) in &states {
+            for slice_first in [false, true] {
+                let mut changed = World::new();
+                tell(&mut changed, first, slice_first);
+                tell(&mut changed, second, slice_first);
+                let mut fresh = World::new();
+                tell(&mut fresh, second, false);
+                let programs = [changed, fresh].map(|world| world.program("default/web"));
+                assert_eq!(programs[0], programs[1], "{before}, then {after}");
+            }
+        }
+    }
 }
 
 #[test]

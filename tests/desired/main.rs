@@ -14,3 +14,5 @@ mod nobody;
 mod policies;
 mod selection;
 mod source_ranges;
+mod stored;
+mod web;

@@ -4,20 +4,7 @@ use kube_ipvs::model::{LocalDetector, Settings};
 
 use crate::common::objects::{ServiceBuilder, net, node, service, slice};
 use crate::common::world::{OUTSIDER, POD, REMOTE_POD, World};
-
-const CLUSTER_IP: &str = "10.96.0.10:80";
-const LB_IP: &str = "203.0.113.1:80";
-const EXTERNAL_IP: &str = "203.0.113.2:80";
-const NODE_PORT: &str = "192.0.2.1:30080";
-
-fn web() -> ServiceBuilder {
-    service("default/web")
-        .cluster_ip("10.96.0.10")
-        .load_balancer_ip("203.0.113.1")
-        .external_ip("203.0.113.2")
-        .port("", 80)
-        .node_port(30080)
-}
+use crate::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
 
 fn settings(local_detector: LocalDetector) -> Settings {
     Settings { local_detector, ..Settings::for_node("n1") }
@@ -31,9 +18,7 @@ fn cluster_cidr() -> Settings {
 /// One endpoint here, one elsewhere.
 fn world(settings: &Settings, web: ServiceBuilder) -> World {
     let mut world = World::with(settings);
-    world.apply(web).apply(
-        slice("default/web-a").port("", 80).ready("10.244.1.5", "n1").ready("10.244.2.5", "n2"),
-    );
+    world.apply(web).apply(here_and_elsewhere());
     world
 }
 
@@ -88,7 +73,7 @@ fn row_6_masquerade_all_translates_everybody_at_a_cluster_ip() {
 #[test]
 fn rows_7_and_9_external_front_ends_of_policy_cluster_translate_everybody() {
     let world = world(&cluster_cidr(), web());
-    for address in [LB_IP, EXTERNAL_IP, NODE_PORT] {
+    for address in EXTERNAL {
         for from in [POD, "10.244.1.5", REMOTE_POD, OUTSIDER, "node"] {
             assert_eq!(world.answer(address, from), TRANSLATED, "{from} -> {address}");
         }
@@ -98,7 +83,7 @@ fn rows_7_and_9_external_front_ends_of_policy_cluster_translate_everybody() {
 #[test]
 fn rows_8_and_10_to_12_external_policy_local_keeps_sources_but_the_node_s_own() {
     let world = world(&cluster_cidr(), web().local_external());
-    for address in [LB_IP, EXTERNAL_IP, NODE_PORT] {
+    for address in EXTERNAL {
         world.expect(&[
             (address, OUTSIDER, "10.244.1.5:80"),
             (address, POD, KEPT),
@@ -111,9 +96,7 @@ fn rows_8_and_10_to_12_external_policy_local_keeps_sources_but_the_node_s_own() 
 #[test]
 fn row_13_without_a_local_endpoint_nothing_goes_out_untranslated() {
     let mut world = World::with(&cluster_cidr());
-    world
-        .apply(web().local_external())
-        .apply(slice("default/web-a").port("", 80).ready("10.244.2.5", "n2"));
+    world.apply(web().local_external()).apply(elsewhere());
     world.expect(&[(LB_IP, OUTSIDER, "drop")]);
 }
 
@@ -188,7 +171,7 @@ fn what_is_delivered_on_the_node_itself_is_not_translated() {
     world.apply(web()).apply(
         slice("default/web-a").port("", 80).ready("192.0.2.1", "n1").ready("192.0.2.2", "n2"),
     );
-    for address in [CLUSTER_IP, LB_IP, EXTERNAL_IP, NODE_PORT] {
+    for address in [CLUSTER_IP].into_iter().chain(EXTERNAL) {
         assert_eq!(world.answer(address, OUTSIDER), "192.0.2.1:80 ~192.0.2.2:80", "{address}");
     }
     world.expect(&[

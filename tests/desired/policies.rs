@@ -3,28 +3,15 @@
 use kube_ipvs::model::Element;
 use kube_ipvs::plan::elements;
 
-use crate::common::objects::{ServiceBuilder, ip, service, slice};
+use crate::common::objects::{ip, service, slice};
 use crate::common::world::{OUTSIDER, POD, REMOTE_POD, World};
-
-const CLUSTER_IP: &str = "10.96.0.10:80";
-const LB_IP: &str = "203.0.113.1:80";
-const EXTERNAL_IP: &str = "203.0.113.2:80";
-const NODE_PORT: &str = "192.0.2.1:30080";
-
-fn web() -> ServiceBuilder {
-    service("default/web")
-        .cluster_ip("10.96.0.10")
-        .load_balancer_ip("203.0.113.1")
-        .external_ip("203.0.113.2")
-        .port("", 80)
-        .node_port(30080)
-}
+use crate::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
 
 #[test]
 fn cluster_policy_leads_everybody_everywhere() {
     let mut world = World::new();
-    world.apply(web()).apply(slice("default/web-a").port("", 80).ready("10.244.2.5", "n2"));
-    for address in [LB_IP, EXTERNAL_IP, NODE_PORT] {
+    world.apply(web()).apply(elsewhere());
+    for address in EXTERNAL {
         for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
             assert_eq!(world.answer(address, from), "~10.244.2.5:80", "{from} -> {address}");
         }
@@ -36,10 +23,8 @@ fn external_policy_local_binds_outsiders_only() {
     let mut world = World::new();
     let both = "10.244.1.5:80 10.244.2.5:80";
     let masqueraded = "~10.244.1.5:80 ~10.244.2.5:80";
-    world.apply(web().local_external()).apply(
-        slice("default/web-a").port("", 80).ready("10.244.1.5", "n1").ready("10.244.2.5", "n2"),
-    );
-    for address in [LB_IP, EXTERNAL_IP, NODE_PORT] {
+    world.apply(web().local_external()).apply(here_and_elsewhere());
+    for address in EXTERNAL {
         world.expect(&[
             (address, OUTSIDER, "10.244.1.5:80"),
             (address, REMOTE_POD, "10.244.1.5:80"),
@@ -53,10 +38,8 @@ fn external_policy_local_binds_outsiders_only() {
 #[test]
 fn external_policy_local_without_a_local_endpoint_drops_outsiders() {
     let mut world = World::new();
-    world
-        .apply(web().local_external())
-        .apply(slice("default/web-a").port("", 80).ready("10.244.2.5", "n2"));
-    for address in [LB_IP, EXTERNAL_IP, NODE_PORT] {
+    world.apply(web().local_external()).apply(elsewhere());
+    for address in EXTERNAL {
         world.expect(&[
             (address, OUTSIDER, "drop"),
             (address, REMOTE_POD, "drop"),
@@ -71,7 +54,7 @@ fn without_any_endpoint_everybody_is_refused_whatever_the_policy() {
     for web in [web(), web().local_external(), web().local_internal().local_external()] {
         let mut world = World::new();
         world.apply(web).apply(slice("default/web-a").port("", 80).not_ready("10.244.1.5", "n1"));
-        for address in [CLUSTER_IP, LB_IP, EXTERNAL_IP, NODE_PORT] {
+        for address in [CLUSTER_IP].into_iter().chain(EXTERNAL) {
             for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
                 assert_eq!(world.answer(address, from), "reject", "{from} -> {address}");
             }
@@ -82,13 +65,11 @@ fn without_any_endpoint_everybody_is_refused_whatever_the_policy() {
 #[test]
 fn internal_policy_local_binds_everybody_at_the_cluster_ip_and_nobody_elsewhere() {
     let mut world = World::new();
-    world.apply(web().local_internal()).apply(
-        slice("default/web-a").port("", 80).ready("10.244.1.5", "n1").ready("10.244.2.5", "n2"),
-    );
+    world.apply(web().local_internal()).apply(here_and_elsewhere());
     for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
         assert_eq!(world.answer(CLUSTER_IP, from), "10.244.1.5:80", "{from}");
         let everywhere = "~10.244.1.5:80 ~10.244.2.5:80";
-        for address in [LB_IP, EXTERNAL_IP, NODE_PORT] {
+        for address in EXTERNAL {
             assert_eq!(world.answer(address, from), everywhere, "{from} -> {address}");
         }
     }
@@ -98,9 +79,7 @@ fn internal_policy_local_binds_everybody_at_the_cluster_ip_and_nobody_elsewhere(
 fn internal_policy_local_without_a_local_endpoint_drops_and_never_leaks() {
     for web in [service("default/web").cluster_ip("10.96.0.10").port("", 80), web()] {
         let mut world = World::new();
-        world
-            .apply(web.local_internal())
-            .apply(slice("default/web-a").port("", 80).ready("10.244.2.5", "n2"));
+        world.apply(web.local_internal()).apply(elsewhere());
         for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
             assert_eq!(world.answer(CLUSTER_IP, from), "drop", "{from}");
         }
@@ -110,9 +89,7 @@ fn internal_policy_local_without_a_local_endpoint_drops_and_never_leaks() {
 #[test]
 fn both_policies_local() {
     let mut world = World::new();
-    world.apply(web().local_internal().local_external()).apply(
-        slice("default/web-a").port("", 80).ready("10.244.1.5", "n1").ready("10.244.2.5", "n2"),
-    );
+    world.apply(web().local_internal().local_external()).apply(here_and_elsewhere());
     world.expect(&[
         (CLUSTER_IP, POD, "10.244.1.5:80"),
         (LB_IP, OUTSIDER, "10.244.1.5:80"),
@@ -148,7 +125,7 @@ fn a_cluster_ip_outside_the_service_ranges_has_an_image_that_is_routed_and_guard
                 .local_internal()
                 .local_external(),
         )
-        .apply(slice("default/web-a").port("", 80).ready("10.244.2.5", "n2"));
+        .apply(elsewhere());
     world.expect(&[
         ("203.0.113.1:80", POD, "10.244.2.5:80"),
         ("10.97.0.10:80", POD, "drop"),
