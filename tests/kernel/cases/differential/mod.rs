@@ -7,7 +7,6 @@ mod clients;
 mod comparison;
 mod destinations;
 mod detour;
-mod known;
 mod oracle;
 mod row;
 mod table;
@@ -62,10 +61,9 @@ fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {
 fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
     let clients = Clients::new(SOURCES.map(|from| (from, Arc::clone(t.host(from)))));
     let start = Instant::now();
-    let (told, untold): (Vec<&Pair>, Vec<&Pair>) = pairs.iter().partition(|pair| {
-        let verdict = pair.explained.verdict;
-        matches!(verdict, Verdict::Forward | Verdict::Reject) && known::difference(pair).is_none()
-    });
+    let (told, untold): (Vec<&Pair>, Vec<&Pair>) = pairs
+        .iter()
+        .partition(|pair| matches!(pair.explained.verdict, Verdict::Forward | Verdict::Reject));
     let mut met = clients.knock(&told, Manner::InTurn);
     let incomplete: Vec<&Pair> = told
         .iter()
@@ -78,10 +76,9 @@ fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
     // Who is told nothing has to wait until it is certain: all of them do at once.
     met.extend(clients.knock(&untold, Manner::AllAtOnce));
     let met_once = told.iter().chain(&untold).zip(&met);
-    let known = met_once.clone().filter(|(pair, _)| known::difference(pair).is_some()).count();
     println!(
-        "        {} pairs: {} are told something, {} nothing; {} once more alone; {known} are known \
-         to differ ({:.1} s)",
+        "        {} pairs: {} are told something, {} nothing; {} once more alone \
+         ({:.1} s)",
         pairs.len(),
         told.len(),
         untold.len(),
@@ -92,18 +89,7 @@ fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
     let missing = met_again.clone().filter(|(pair, met)| !has_met_all(pair, met));
     met_once
         .chain(met_again)
-        .filter_map(|(pair, met)| unexpected(pair, met))
+        .filter_map(|(pair, met)| contradiction(pair, met))
         .chain(missing.map(|(pair, met)| describe(pair, met)))
         .collect()
-}
-
-/// What is wrong with what a pair met with.
-fn unexpected(pair: &Pair, met: &Met) -> Option<String> {
-    match (known::difference(pair), contradiction(pair, met)) {
-        (None, difference) => difference,
-        (Some(_), Some(_)) => None,
-        (Some(reason), None) => {
-            Some(format!("{}\n      no longer differs: {reason}", describe(pair, met)))
-        }
-    }
 }
