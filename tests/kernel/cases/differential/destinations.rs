@@ -22,11 +22,11 @@ pub(super) fn of(rows: &[Row]) -> Vec<VirtualAddress> {
 }
 
 fn of_row(row: &Row) -> Vec<VirtualAddress> {
-    let own: Vec<IpAddr> = row.has().iter().flat_map(|family| row.addresses(*family)).collect();
+    let own: Vec<IpAddr> = row.families.iter().flat_map(|family| row.addresses(*family)).collect();
     let mut all = Vec::new();
-    for protocol in row.speaks() {
+    for protocol in &row.protocols {
         let at = |ip, port| VirtualAddress { ip, port, protocol: *protocol };
-        all.extend(own.iter().map(|ip| at(*ip, row.own_port())));
+        all.extend(own.iter().chain(&row.images()).map(|ip| at(*ip, row.port)));
         if let Some(port) = row.exposed_port() {
             all.extend(Family::BOTH.map(|family| at(Host::N1.ip(family), port)));
         }

@@ -2,18 +2,24 @@
 
 use std::net::IpAddr;
 
+use kube_ipvs::desired::image;
 use kube_ipvs::model::{Family, Protocol};
 use serde_json::Value;
 
 use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};
 
+const INTERNAL_POLICY: &str = "internalTrafficPolicy";
+
 /// A Service with its endpoints. Its addresses follow from its place in the table.
 pub(super) struct Row {
     number: u16,
     name: &'static str,
-    families: Vec<Family>,
-    protocols: Vec<Protocol>,
-    port: u16,
+    /// The families that it has, in their order.
+    pub(super) families: Vec<Family>,
+    /// The protocols that it has, all at the same port.
+    pub(super) protocols: Vec<Protocol>,
+    /// The port at its own addresses.
+    pub(super) port: u16,
     node_port: Option<u16>,
     target: u16,
     exposed: bool,
@@ -83,7 +89,7 @@ impl Row {
 
     /// `internalTrafficPolicy: Local`.
     pub(super) fn internal_local(self) -> Self {
-        self.field("internalTrafficPolicy", "Local")
+        self.field(INTERNAL_POLICY, "Local")
     }
 
     /// `externalTrafficPolicy: Local`.
@@ -148,16 +154,6 @@ impl Row {
         std::iter::once((self.edit)(web).into()).chain(slices).collect()
     }
 
-    /// The families that it has.
-    pub(super) fn has(&self) -> &[Family] {
-        &self.families
-    }
-
-    /// The protocols that it has.
-    pub(super) fn speaks(&self) -> &[Protocol] {
-        &self.protocols
-    }
-
     /// Its own addresses of a family.
     pub(super) fn addresses(&self, family: Family) -> Vec<IpAddr> {
         let mut addresses = vec![self.cluster_ip(family)];
@@ -167,9 +163,12 @@ impl Row {
         addresses
     }
 
-    /// The port at its own addresses.
-    pub(super) fn own_port(&self) -> u16 {
-        self.port
+    /// Addresses within this node that insiders are led to, past a ClusterIP of policy Local.
+    pub(super) fn images(&self) -> Vec<IpAddr> {
+        if !self.exposed || self.fields.iter().all(|(name, _)| *name != INTERNAL_POLICY) {
+            return Vec::new();
+        }
+        self.families.iter().map(|family| image(self.cluster_ip(*family))).collect()
     }
 
     /// The port at the node's addresses.
