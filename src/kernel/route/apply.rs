@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::message::{self, Request};
 use super::outcome::{Problem, outcome, unknown};
-use super::{Routes, is_ours, spoken_from};
+use super::{LASTING, Routes, is_ours, spoken_from};
 use crate::kernel::netlink::KernelError;
 use crate::model::{Family, NAME};
 use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
@@ -125,7 +125,10 @@ impl Routes {
             Ok(()) | Err(KernelError::Refused { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(self.send("taking the device up", &message::take_up(device.index))?)
+        self.send("taking the device up", &message::take_up(device.index))?;
+        self.send("the device's address", &message::add_address(LASTING, device.index))?;
+        let route = message::delete_kernels_route(LASTING, device.index);
+        unless(self.send("the address's own route", &route), GONE)
     }
 
     fn delete_device(&mut self) -> Result<(), Problem> {

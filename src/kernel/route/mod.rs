@@ -25,6 +25,10 @@ pub use links::Links;
 /// The kind of our device.
 const DUMMY: &str = "dummy";
 
+/// An address that our device has as long as it is there: one that loses its last IPv4 address
+/// loses its IPv4 routes (`fib_inetaddr_event`). Nothing is ever sent to it or from it.
+const LASTING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 75);
+
 /// What the kernel holds of ours.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RoutesObserved {
@@ -70,18 +74,16 @@ impl Routes {
             }
         }
         let Some(device) = self.device()?.filter(is_ours) else { return Ok(observed) };
-        observed.device = device.up;
+        let spoken = self.spoken(device.index)?;
+        observed.device = device.up && spoken.contains(&LASTING);
         for family in Family::BOTH {
             for table in [RouteTable::Local, RouteTable::Own] {
                 observed.routes.extend(self.routes(family, table, device.index)?);
             }
         }
-        if observed.routes.iter().any(|route| spoken_from(route).is_some()) {
-            let spoken = self.spoken(device.index)?;
-            // Without its address a route is half of what it should be: it is added again.
-            let is_whole = |ip: Ipv4Addr| spoken.contains(&ip);
-            observed.routes.retain(|route| spoken_from(route).is_none_or(is_whole));
-        }
+        // Without its address a route is half of what it should be: it is added again.
+        let is_whole = |ip: Ipv4Addr| spoken.contains(&ip);
+        observed.routes.retain(|route| spoken_from(route).is_none_or(is_whole));
         Ok(observed)
     }
 

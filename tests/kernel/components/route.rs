@@ -11,10 +11,7 @@ use super::{Component, component, output, run};
 
 pub(crate) fn components() -> Vec<Component> {
     vec![
-        component(
-            "the_device_is_an_empty_dummy_that_is_up",
-            the_device_is_an_empty_dummy_that_is_up,
-        ),
+        component("the_device_is_a_dummy_that_is_up", the_device_is_a_dummy_that_is_up),
         component("another_device_of_that_name_is_refused", another_device_of_that_name_is_refused),
         component(
             "routes_round_trip_and_are_replaced_and_deleted",
@@ -84,7 +81,7 @@ fn deletions(routes: &[Route]) -> Vec<RouteOperation> {
     routes.iter().copied().map(RouteOperation::Delete).collect()
 }
 
-fn the_device_is_an_empty_dummy_that_is_up() {
+fn the_device_is_a_dummy_that_is_up() {
     let mut routes = Routes::open().unwrap();
     assert!(!routes.observe().unwrap().device);
     applied(&mut routes, &[RouteOperation::CreateDevice]);
@@ -94,12 +91,16 @@ fn the_device_is_an_empty_dummy_that_is_up() {
         assert!(shown.contains(word), "{word}: {shown}");
     }
     let addresses = output("ip address show dev kube-ipvs");
-    assert!(!addresses.contains("inet"), "{addresses}");
+    assert_eq!(addresses.matches("inet").count(), 1, "{addresses}");
+    assert!(addresses.contains("inet 127.0.0.75/32 scope host"), "{addresses}");
+    assert!(!output("ip route show table local").contains("127.0.0.75"));
     applied(&mut routes, &[RouteOperation::CreateDevice]);
-    run("ip link set kube-ipvs down");
-    assert!(!routes.observe().unwrap().device);
-    applied(&mut routes, &[RouteOperation::CreateDevice]);
-    assert!(routes.observe().unwrap().device);
+    for loss in ["link set kube-ipvs down", "address flush dev kube-ipvs"] {
+        run(&format!("ip {loss}"));
+        assert!(!routes.observe().unwrap().device, "{loss}");
+        applied(&mut routes, &[RouteOperation::CreateDevice]);
+        assert!(routes.observe().unwrap().device, "{loss}");
+    }
     applied(&mut routes, &[RouteOperation::DeleteDevice, RouteOperation::DeleteDevice]);
     assert!(!routes.observe().unwrap().device);
 }
@@ -153,7 +154,11 @@ fn routes_round_trip_and_are_replaced_and_deleted() {
     applied(&mut routes, &additions(&moved));
     assert_eq!(observed(&mut routes), moved);
 
-    // A deletion names the route, not its source.
+    // A deletion names the route, not its source; and it leaves the others, the last address's too.
+    let (own, local): (Vec<_>, Vec<_>) =
+        moved.iter().partition(|route| route.table == RouteTable::Own);
+    applied(&mut routes, &deletions(&own));
+    assert_eq!(observed(&mut routes), local);
     applied(&mut routes, &deletions(&sample()));
     assert_eq!(observed(&mut routes), []);
     applied(&mut routes, &deletions(&sample()));

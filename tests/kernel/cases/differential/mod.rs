@@ -17,7 +17,7 @@ use std::time::Instant;
 use kube_ipvs::explain::Verdict;
 
 use self::clients::{Clients, Manner};
-use self::comparison::{Met, Pair, contradiction, describe, has_met_all};
+use self::comparison::{Pair, contradiction, describe, has_met_all};
 use self::detour::Detour;
 use super::{Case, case};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
