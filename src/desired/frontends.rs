@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::endpoints::{Choice, choose};
+use super::health_check::health_check;
 use super::ranges::{aggregate, image};
 use super::{Claim, Claims, Surroundings};
 use crate::model::{
@@ -54,7 +55,8 @@ pub fn program(
             None => build.add(&wish),
         }
     }
-    build.finish()
+    let program = build.finish();
+    Program { health_check: health_check(service, endpoints, vantage), ..program }
 }
 
 /// A front end that a Service asks for.

@@ -5,6 +5,7 @@
 mod claims;
 mod endpoints;
 mod frontends;
+mod health_check;
 mod node;
 mod ranges;
 mod surroundings;
@@ -12,6 +13,7 @@ mod surroundings;
 pub use claims::{Claim, Claims};
 pub use endpoints::{Choice, choose};
 pub use frontends::{claims, program};
+pub use health_check::health_check_addresses;
 pub use node::node_program;
 pub use ranges::{aggregate, image};
 pub use surroundings::Surroundings;

@@ -7,6 +7,7 @@
 //!                                                handle_observed
 //! ```
 
+mod news;
 mod programs;
 mod retries;
 mod totals;
@@ -21,6 +22,7 @@ use crate::model::{Backend, Element, Event, Pool, Program, ServiceKey, Settings,
 use crate::plan::{self, Connections, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback};
 use crate::state::State;
 
+pub use news::News;
 pub use programs::{Programs, Replacement, Update};
 use retries::Retries;
 pub use totals::{PerFamily, Totals};
@@ -76,6 +78,7 @@ pub struct Engine {
     retries: Retries,
     observe_at: Option<Instant>,
     audit_period: Option<Duration>,
+    news: News,
 }
 
 impl Engine {
@@ -92,6 +95,7 @@ impl Engine {
             retries: Retries::default(),
             observe_at: None,
             audit_period,
+            news: News::default(),
         }
     }
 
@@ -218,6 +222,12 @@ impl Engine {
         self.ledger.draining()
     }
 
+    /// What has changed since this was last asked, beside what the kernel holds. It may be told to
+    /// others once [`Engine::poll_work`] has no more work.
+    pub fn take_news(&mut self) -> News {
+        self.news.take()
+    }
+
     /// The whole desired state.
     #[must_use]
     pub fn programs(&self) -> &Programs {
@@ -236,6 +246,7 @@ impl Engine {
             self.ledger.replace_node(&old, self.programs.node());
         }
         for replacement in update.services {
+            self.news.note(&replacement);
             if self.phase == Phase::Urgent && !is_urgent(&replacement.service) {
                 self.waiting.entry(replacement.service).or_insert(replacement.old);
             } else {

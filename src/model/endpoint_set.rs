@@ -234,11 +234,13 @@ impl EndpointSet {
         }))
     }
 
-    /// Distinct addresses of ready endpoints on this node, whatever the port.
+    /// Distinct addresses of ready endpoints on this node, whatever the port. What no port leads
+    /// to does not count.
     #[must_use]
     pub fn ready_addresses_here(&self, vantage: &Vantage) -> usize {
         let mut addresses: Vec<_> = self
             .slices()
+            .filter(|slice| !slice.ports.is_empty())
             .flat_map(|slice| slice.endpoints.iter())
             .filter(|endpoint| endpoint.ready && is_local(endpoint, vantage))
             .map(|endpoint| endpoint.address)

@@ -10,6 +10,7 @@ mod endpoint;
 mod endpoint_set;
 mod event;
 mod frontend;
+mod health_check;
 mod name;
 mod node;
 mod pool;
@@ -24,6 +25,7 @@ pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, Hints, SliceKey};
 pub use endpoint_set::{EndpointSet, Endpoints, Selection, Tally, Vantage};
 pub use event::{Change, Event};
 pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
+pub use health_check::HealthCheck;
 pub use name::{Interner, Name};
 pub use node::{Node, ServiceCidr};
 pub use pool::{

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Frontend, FrontendKind, Pool, Route, ServiceKey, VirtualAddress};
+use super::{Frontend, FrontendKind, HealthCheck, Pool, Route, ServiceKey, VirtualAddress};
 
 /// Everything that the kernel must hold because of one Service.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Program {
     pub routes: Vec<Route>,
     /// Front ends that the Service asks for and does not get.
     pub refusals: Vec<Refusal>,
+    /// What its health check answers, where it has one. The agent answers it, not the kernel.
+    pub health_check: Option<HealthCheck>,
 }
 
 impl Program {

@@ -104,7 +104,7 @@ pub fn service() -> impl Strategy<Value = Service> {
             internal_policy,
             external_policy,
             affinity_seconds,
-            health_check_node_port: None,
+            health_check_node_port: (external_policy == TrafficPolicy::Local).then_some(32_000),
         }
     })
 }

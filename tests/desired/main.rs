@@ -8,6 +8,7 @@ mod affinity;
 mod changes;
 mod endpoints;
 mod frontends;
+mod health_checks;
 mod hints;
 mod masquerade;
 mod nobody;

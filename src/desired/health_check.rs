@@ -1,0 +1,83 @@
+//! Health checks of load balancer Services with external traffic policy Local.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::Surroundings;
+use crate::model::{
+    Endpoints, Family, HealthCheck, NodePortAddresses, Service, TrafficPolicy, Vantage,
+};
+
+/// What a Service's health check answers, as kube-proxy counts it (`pkg/proxy/endpointsmap.go`,
+/// `LocalReadyEndpoints`): terminating endpoints may still serve but do not count.
+pub(super) fn health_check(
+    service: &Service,
+    endpoints: &mut Endpoints,
+    vantage: &Vantage,
+) -> Option<HealthCheck> {
+    let port = service.health_check_node_port?;
+    let is_checked =
+        service.external_policy == TrafficPolicy::Local && service.is_externally_accessible();
+    is_checked.then(|| HealthCheck {
+        port,
+        local_endpoints: Family::BOTH.map(|family| {
+            service.cluster_ip(family)?;
+            Some(endpoints.of(family).ready_addresses_here(vantage))
+        }),
+    })
+}
+
+/// Where health checks are answered: at the addresses that take node ports. Where those are all
+/// there are, no single ones are named, so that nothing is bound anew when one comes or goes.
+#[must_use]
+pub fn health_check_addresses(around: &Surroundings) -> Vec<IpAddr> {
+    let is_whole = |family| match &around.settings.node_port_addresses {
+        NodePortAddresses::Primary => false,
+        NodePortAddresses::Ranges(ranges) => {
+            ranges.iter().any(|range| range.prefix_len() == 0 && Family::of(range.addr()) == family)
+        }
+    };
+    let single = around.node_port_ips.iter().copied().filter(|ip| !is_whole(Family::of(*ip)));
+    let whole = Family::BOTH.into_iter().filter(|family| is_whole(*family)).map(any);
+    whole.chain(single).collect()
+}
+
+fn any(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Node, Settings};
+
+    #[test]
+    fn checks_are_answered_where_node_ports_are() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("address");
+        let node = Node {
+            name: "n1".into(),
+            internal_ips: [ip("192.0.2.1"), ip("2001:db8::1")].into(),
+            pod_cidrs: [].into(),
+            zone: None,
+            eligible: true,
+        };
+        let cases: [(&[&str], &[&str]); 4] = [
+            (&[], &["192.0.2.1", "2001:db8::1"]),
+            (&["198.51.100.0/24"], &["198.51.100.7", "2001:db8::1"]),
+            (&["0.0.0.0/0"], &["0.0.0.0", "2001:db8::1"]),
+            (&["0.0.0.0/0", "::/0"], &["0.0.0.0", "::"]),
+        ];
+        for (ranges, expected) in cases {
+            let mut settings = Settings::for_node("n1");
+            if !ranges.is_empty() {
+                let ranges = ranges.iter().map(|range| range.parse().expect("range")).collect();
+                settings.node_port_addresses = NodePortAddresses::Ranges(ranges);
+            }
+            let around = Surroundings::new(&settings, Some(&node), &[ip("198.51.100.7")], [], []);
+            let expected: Vec<_> = expected.iter().map(|text| ip(text)).collect();
+            assert_eq!(health_check_addresses(&around), expected, "{ranges:?}");
+        }
+    }
+}

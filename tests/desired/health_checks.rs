@@ -1,0 +1,67 @@
+//! What the health check of a load balancer Service answers.
+
+use kube_ipvs::model::HealthCheck;
+
+use crate::common::objects::{ServiceBuilder, service, slice};
+use crate::common::world::World;
+
+fn web() -> ServiceBuilder {
+    let mut web = service("default/web")
+        .cluster_ip("10.96.0.10")
+        .load_balancer_ip("203.0.113.1")
+        .port("http", 80)
+        .port("https", 443)
+        .local_external();
+    web.0.health_check_node_port = Some(32_000);
+    web
+}
+
+#[track_caller]
+fn expect(world: &World, local_endpoints: [Option<usize>; 2]) {
+    let expected = Some(HealthCheck { port: 32_000, local_endpoints });
+    assert_eq!(world.program("default/web").health_check, expected);
+}
+
+#[test]
+fn addresses_of_ready_local_endpoints_count_once() {
+    let mut world = World::new();
+    world.apply(web());
+    expect(&world, [Some(0), None]);
+    world.apply(
+        slice("default/web-a")
+            .port("http", 8080)
+            .port("https", 8443)
+            .ready("10.244.1.5", "n1")
+            .ready("10.244.1.6", "n1")
+            .ready("10.244.2.5", "n2")
+            .terminating("10.244.1.7", "n1"),
+    );
+    expect(&world, [Some(2), None]);
+    // An endpoint that moves between slices stands in both for a while.
+    world.apply(slice("default/web-b").port("http", 8080).ready("10.244.1.6", "n1"));
+    expect(&world, [Some(2), None]);
+    world.apply(slice("default/web-c").ready("10.244.1.9", "n1"));
+    expect(&world, [Some(2), None]);
+}
+
+#[test]
+fn each_family_counts_its_own() {
+    let mut world = World::new();
+    world
+        .apply(web().cluster_ip("fd00:10:96::a"))
+        .apply(slice("default/web-a").port("http", 80).ready("10.244.1.5", "n1"));
+    expect(&world, [Some(1), Some(0)]);
+    world.apply(slice("default/web-b").v6().port("http", 80).ready("fd00:10:244:1::5", "n1"));
+    expect(&world, [Some(1), Some(1)]);
+}
+
+#[test]
+fn without_a_way_from_outside_there_is_none() {
+    let mut world = World::new();
+    let mut unready = web();
+    unready.0.load_balancer_ips = [].into();
+    world.apply(unready.clone());
+    assert_eq!(world.program("default/web").health_check, None, "no load balancer has it yet");
+    world.apply(unready.node_port(30_080));
+    expect(&world, [Some(0), None]);
+}
