@@ -8,9 +8,11 @@ use tracing::{debug, error, info, warn};
 
 use super::answer;
 use super::health::Health;
+use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::Metrics;
-use crate::engine::{Engine, Totals, Trouble, Work};
+use crate::desired::health_check_addresses;
+use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::Event;
@@ -37,6 +39,7 @@ pub(super) struct EngineLoop {
     inputs: Receiver<Input>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    health_checks: HealthChecks,
     /// Shortest time from the end of one sync to the start of the next.
     min_sync_period: Duration,
     started: Instant,
@@ -60,6 +63,7 @@ impl EngineLoop {
         inputs: Receiver<Input>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
+        health_checks: HealthChecks,
         min_sync_period: Duration,
     ) -> Self {
         Self {
@@ -68,6 +72,7 @@ impl EngineLoop {
             inputs,
             health,
             metrics,
+            health_checks,
             min_sync_period,
             started: Instant::now(),
             is_synced: false,
@@ -208,6 +213,7 @@ impl EngineLoop {
         self.metrics.troubles(self.engine.troubles());
         self.metrics.leaving(self.engine.draining().count());
         self.metrics.settled(&self.engine.programs().totals(), SystemTime::now());
+        self.tell_news();
         if self.is_synced {
             return;
         }
@@ -217,6 +223,13 @@ impl EngineLoop {
         let Totals { services, backends: real_servers, .. } = self.engine.programs().totals();
         let took = self.started.elapsed();
         info!(services, real_servers, operations, failures, ?took, "synced");
+    }
+
+    /// Tells what is nothing to the kernel, but true only once the kernel is up to date.
+    fn tell_news(&mut self) {
+        let News { health_checks } = self.engine.take_news();
+        let addresses = health_check_addresses(self.engine.programs().surroundings());
+        self.health_checks.update(health_checks, addresses);
     }
 
     fn answer(&self, query: Query) {

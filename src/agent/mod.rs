@@ -5,6 +5,7 @@ pub mod client;
 mod conntrack;
 mod engine_loop;
 pub mod health;
+mod health_checks;
 pub mod http;
 pub mod log;
 pub mod metrics;

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::conntrack::wishes;
 use super::engine_loop::{EngineLoop, Input};
 use super::health::Health;
+use super::health_checks::HealthChecks;
 use super::http::{self, MetricsRoutes, Query};
 use super::metrics::Metrics;
 use crate::config::{Config, SourceConfig};
@@ -79,6 +80,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let (inputs, received) = mpsc::channel();
     let health = Arc::new(Health::new(SystemTime::now(), config.sync_period));
     let metrics = Arc::new(Metrics::new()?);
+    let health_checks = HealthChecks::default();
     let engine = Engine::new(&config.settings, config.audit_period);
     let engine_loop = EngineLoop::new(
         engine,
@@ -86,6 +88,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         received,
         Arc::clone(&health),
         Arc::clone(&metrics),
+        health_checks.clone(),
         config.min_sync_period,
     );
     let engine_thread = thread::Builder::new()
@@ -94,7 +97,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .context("cannot start the engine's thread")?;
     follow_addresses(inputs.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(&config, &inputs, &health, &metrics));
+    let ended = runtime.block_on(serve(&config, &inputs, &health, &metrics, health_checks));
     // The engine's thread may be in the middle of a batch; it ends after that.
     let _ = inputs.send(Input::Stop);
     if engine_thread.join().is_err() {
@@ -109,6 +112,7 @@ async fn serve(
     inputs: &Sender<Input>,
     health: &Arc<Health>,
     metrics: &Arc<Metrics>,
+    health_checks: HealthChecks,
 ) -> anyhow::Result<()> {
     let (running, stopped) = watch::channel(());
     let stop = || {
@@ -143,6 +147,10 @@ async fn serve(
             http::serve_metrics(listener, routes, stop).await;
         }));
     }
+    let (checked_health, stop_checks) = (Arc::clone(health), stop());
+    servers.push(tokio::spawn(async move {
+        health_checks.serve(&checked_health, stop_checks).await;
+    }));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let ended = tokio::select! {

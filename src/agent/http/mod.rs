@@ -1,13 +1,15 @@
 //! What the agent answers over HTTP: probes, metrics, its configuration, what it holds and where
-//! connections go.
+//! connections go, and whether load balancers had better send traffic here.
 
+mod health_check;
 mod query;
 mod routes;
 mod server;
 
+pub use health_check::{ServiceHealth, serve_health_check};
 pub use query::{AskError, Query};
 pub use routes::{MetricsRoutes, serve_health, serve_metrics};
-pub use server::{BindError, bind};
+pub use server::{BindError, bind, bind_family};
 
 #[cfg(test)]
 mod tests;

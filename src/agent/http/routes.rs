@@ -19,7 +19,7 @@ use crate::agent::health::{Health, Report};
 use crate::agent::metrics::Metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the metrics address answers from.
@@ -126,7 +126,7 @@ fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {
     }
 }
 
-fn status(success: bool) -> StatusCode {
+pub(super) fn status(success: bool) -> StatusCode {
     if success { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
@@ -138,7 +138,7 @@ fn refuse_method(method: &Method) -> Option<Answer> {
     Some(with_header(answer, ALLOW, "GET, HEAD"))
 }
 
-fn not_found() -> Answer {
+pub(super) fn not_found() -> Answer {
     say(StatusCode::NOT_FOUND, "no such path")
 }
 
@@ -157,7 +157,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     }
 }
 
-fn respond(status: StatusCode, content: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn respond(status: StatusCode, content: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     let answer = with_header(answer, CONTENT_TYPE, content);

@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(2);
 const LARGEST_HEAD: usize = 16 * 1024;
 /// Wait after a failed accept, which mostly means that file descriptors have run out.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// A whole answer.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -52,6 +56,28 @@ pub struct BindError {
 /// If the address is in use or not this machine's. Trying again later may help.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+}
+
+/// Listens on an address; on an unspecified one, in its own family only, so that each family may
+/// have its own listener.
+///
+/// # Errors
+///
+/// As [`bind`].
+pub async fn bind_family(address: SocketAddr) -> Result<TcpListener, BindError> {
+    if !(address.is_ipv6() && address.ip().is_unspecified()) {
+        return bind(address).await;
+    }
+    let listen = || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None)?;
+        sockopt::set_ipv6_v6only(&socket, true)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen().map_err(|source| BindError { address, source })
 }
 
 /// Answers requests until `stop` is ready, then lets answers under way be finished.

@@ -1,0 +1,104 @@
+#![allow(clippy::unwrap_used)]
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::agent::client::{Client, ClientError};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind((HERE, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn check(name: &str, port: u16, here: usize) -> BTreeMap<ServiceKey, Option<HealthCheck>> {
+    let check = HealthCheck { port, local_endpoints: [Some(here), None] };
+    BTreeMap::from([(ServiceKey::new("default", name), Some(check))])
+}
+
+fn status(port: u16) -> Option<u16> {
+    match Client::new(SocketAddr::new(HERE, port)).get("/") {
+        Ok(_) => Some(200),
+        Err(ClientError::Refused { status, .. }) => Some(status),
+        Err(_) => None,
+    }
+}
+
+#[track_caller]
+fn until(port: u16, expected: Option<u16>) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while status(port) != expected {
+        assert!(Instant::now() < deadline, "{port}: {:?}", status(port));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn serving(test: impl FnOnce(&HealthChecks, &Health)) {
+    let checks = HealthChecks::default();
+    let health = Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (served, of) = (checks.clone(), Arc::clone(&health));
+    let thread = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(served.serve(&of, async {
+            let _ = stopped.await;
+        }));
+    });
+    test(&checks, &health);
+    drop(stop);
+    thread.join().unwrap();
+}
+
+#[test]
+fn ports_open_and_close_as_services_change() {
+    let (one, other) = (free_port(), free_port());
+    serving(|checks, health| {
+        checks.update(check("web", one, 1), vec![HERE]);
+        until(one, Some(200));
+        checks.update(check("web", one, 0), vec![HERE]);
+        assert_eq!(status(one), Some(503));
+        checks.update(check("web", other, 1), vec![HERE]);
+        until(other, Some(200));
+        until(one, None);
+
+        health.queued(Instant::now().checked_sub(Duration::from_secs(61)).unwrap());
+        assert_eq!(status(other), Some(503), "the agent does not keep up");
+        checks.update(BTreeMap::new(), Vec::new());
+        until(other, None);
+    });
+}
+
+#[test]
+fn a_port_that_is_taken_harms_no_other() {
+    let occupier = TcpListener::bind((HERE, 0)).unwrap();
+    let (taken, free) = (occupier.local_addr().unwrap().port(), free_port());
+    serving(|checks, _| {
+        checks.update(check("taken", taken, 1), vec![HERE]);
+        checks.update(check("free", free, 1), vec![HERE]);
+        until(free, Some(200));
+        drop(occupier);
+        // Whatever changes, it is tried again.
+        checks.update(check("free", free_port(), 1), vec![HERE]);
+        until(taken, Some(200));
+    });
+}
+
+#[test]
+fn each_family_has_all_addresses_to_itself() {
+    let port = free_port();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let v4 = http::bind_family(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)).await;
+        let v6 = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
+        // A machine may be without IPv6.
+        if let Err(error) = http::bind_family(v6).await {
+            assert_ne!(error.source.kind(), std::io::ErrorKind::AddrInUse, "{error}");
+        }
+        v4.unwrap();
+    });
+}

@@ -1,0 +1,148 @@
+//! Which health checks are to be answered where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::model::{Family, HealthCheck, ServiceKey};
+
+/// A Service that asks for a port that another has.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Loser {
+    pub(super) service: ServiceKey,
+    pub(super) port: u16,
+    pub(super) owner: ServiceKey,
+}
+
+/// Which health checks are to be answered where.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    addresses: Vec<IpAddr>,
+    checks: BTreeMap<ServiceKey, HealthCheck>,
+    /// The API server gives a port to one Service only; manifests on disk may give it to more.
+    services: BTreeMap<u16, BTreeSet<ServiceKey>>,
+}
+
+impl Wanted {
+    /// Takes in what has changed. Says whether something is to be opened or closed for it.
+    pub(super) fn update(
+        &mut self,
+        checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
+        addresses: Vec<IpAddr>,
+    ) -> bool {
+        let mut moved = self.addresses != addresses;
+        self.addresses = addresses;
+        for (service, check) in checks {
+            let old = match check {
+                Some(check) => self.checks.insert(service.clone(), check),
+                None => self.checks.remove(&service),
+            };
+            if old.map(stands) == check.map(stands) {
+                continue;
+            }
+            moved = true;
+            if let Some(old) = old {
+                self.take_port(old.port, &service);
+            }
+            if let Some(check) = check {
+                self.services.entry(check.port).or_default().insert(service);
+            }
+        }
+        moved
+    }
+
+    /// Where to listen.
+    pub(super) fn places(&self) -> BTreeSet<SocketAddr> {
+        let mut places = BTreeSet::new();
+        for ip in &self.addresses {
+            let family = Family::of(*ip);
+            let ports = self.services.keys().filter(|port| self.owner(**port, family).is_some());
+            places.extend(ports.map(|port| SocketAddr::new(*ip, *port)));
+        }
+        places
+    }
+
+    /// The Service that is answered for at a port, and its endpoints on this node.
+    pub(super) fn answer(&self, port: u16, family: Family) -> Option<(&ServiceKey, usize)> {
+        let service = self.owner(port, family)?;
+        let endpoints = self.endpoints(service, family)?;
+        Some((service, endpoints))
+    }
+
+    /// Services that ask for a port that another has.
+    pub(super) fn losers(&self) -> BTreeSet<Loser> {
+        let losers = self.services.iter().flat_map(|(port, services)| {
+            let others = services.iter().skip(1);
+            others.zip(services.first().into_iter().cycle()).map(|(service, owner)| Loser {
+                service: service.clone(),
+                port: *port,
+                owner: owner.clone(),
+            })
+        });
+        losers.collect()
+    }
+
+    fn owner(&self, port: u16, family: Family) -> Option<&ServiceKey> {
+        let mut services = self.services.get(&port)?.iter();
+        services.find(|service| self.endpoints(service, family).is_some())
+    }
+
+    fn endpoints(&self, service: &ServiceKey, family: Family) -> Option<usize> {
+        self.checks.get(service)?.local_endpoints[family as usize]
+    }
+
+    fn take_port(&mut self, port: u16, service: &ServiceKey) {
+        if let Some(services) = self.services.get_mut(&port) {
+            services.remove(service);
+            if services.is_empty() {
+                self.services.remove(&port);
+            }
+        }
+    }
+}
+
+/// Where a check stands, whatever it answers.
+fn stands(check: HealthCheck) -> (u16, [bool; Family::BOTH.len()]) {
+    (check.port, check.local_endpoints.map(|count| count.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str) -> ServiceKey {
+        ServiceKey::new("default", name)
+    }
+
+    fn check(name: &str, port: u16, v4: usize) -> BTreeMap<ServiceKey, Option<HealthCheck>> {
+        let check = HealthCheck { port, local_endpoints: [Some(v4), None] };
+        BTreeMap::from([(service(name), Some(check))])
+    }
+
+    #[test]
+    fn a_count_alone_moves_nothing() {
+        let addresses: Vec<IpAddr> = ["192.0.2.1", "::"].map(|ip| ip.parse().expect("ip")).into();
+        let mut wanted = Wanted::default();
+        assert!(wanted.update(check("web", 32_000, 0), addresses.clone()));
+        assert!(!wanted.update(check("web", 32_000, 3), addresses.clone()));
+        assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("web"), 3)));
+        assert_eq!(wanted.answer(32_000, Family::V6), None);
+        assert_eq!(wanted.places(), ["192.0.2.1:32000".parse().expect("place")].into());
+
+        assert!(wanted.update(check("web", 32_001, 3), addresses.clone()));
+        assert_eq!(wanted.answer(32_000, Family::V4), None);
+        assert!(wanted.update(BTreeMap::from([(service("web"), None)]), addresses));
+        assert_eq!(wanted.places(), BTreeSet::new());
+    }
+
+    #[test]
+    fn of_two_services_with_one_port_the_first_has_it() {
+        let mut wanted = Wanted::default();
+        wanted.update(check("b", 32_000, 1), Vec::new());
+        wanted.update(check("a", 32_000, 2), Vec::new());
+        assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("a"), 2)));
+        let loser = Loser { service: service("b"), port: 32_000, owner: service("a") };
+        assert_eq!(wanted.losers(), [loser].into());
+        wanted.update(BTreeMap::from([(service("a"), None)]), Vec::new());
+        assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("b"), 1)));
+    }
+}

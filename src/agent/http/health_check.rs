@@ -1,0 +1,95 @@
+//! What a `healthCheckNodePort` answers, in kube-proxy's words: load balancers read the status,
+//! some of them the weight, people the body.
+
+use std::future::{Future, ready};
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
+use tokio::net::TcpListener;
+
+use super::routes::{JSON, not_found, respond, status};
+use super::server::{Answer, serve};
+use crate::model::ServiceKey;
+
+/// How many endpoints a load balancer finds behind this node.
+const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
+
+/// What is told of a Service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServiceHealth {
+    /// The Service.
+    pub service: ServiceKey,
+    /// Ready endpoints on this node.
+    pub local_endpoints: usize,
+    /// Whether the agent keeps up.
+    pub is_agent_healthy: bool,
+}
+
+/// Answers health checks until `stop` is ready, whatever their method and path. `check` says what
+/// is so at the moment; nothing where the port is about to be closed.
+pub async fn serve_health_check(
+    listener: TcpListener,
+    check: impl Fn() -> Option<ServiceHealth> + Clone + Send + 'static,
+    stop: impl Future<Output = ()>,
+) {
+    let handle =
+        move |_: Request<Incoming>| ready(check().map_or_else(not_found, |health| answer(&health)));
+    serve(listener, handle, stop).await;
+}
+
+fn answer(health: &ServiceHealth) -> Answer {
+    let success = health.local_endpoints > 0 && health.is_agent_healthy;
+    let mut answer = respond(status(success), JSON, body(health));
+    answer.headers_mut().insert(WEIGHT, HeaderValue::from(health.local_endpoints));
+    answer
+}
+
+/// Byte by byte as kube-proxy writes it: there may be scripts that look for a line of it.
+fn body(health: &ServiceHealth) -> String {
+    let ServiceHealth { service, local_endpoints, is_agent_healthy } = health;
+    format!(
+        "{{\n\t\"service\": {{\n\t\t\"namespace\": {:?},\n\t\t\"name\": {:?}\n\t}},\n\t\
+         \"localEndpoints\": {local_endpoints},\n\t\"serviceProxyHealthy\": {is_agent_healthy}\n}}",
+        service.namespace(),
+        service.name(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health(local_endpoints: usize, is_agent_healthy: bool) -> ServiceHealth {
+        let service = ServiceKey::new("default", "web");
+        ServiceHealth { service, local_endpoints, is_agent_healthy }
+    }
+
+    #[test]
+    fn body_is_kube_proxys() {
+        let expected = r#"{
+	"service": {
+		"namespace": "default",
+		"name": "web"
+	},
+	"localEndpoints": 2,
+	"serviceProxyHealthy": true
+}"#;
+        assert_eq!(body(&health(2, true)), expected);
+    }
+
+    #[test]
+    fn only_a_healthy_node_with_endpoints_is_to_be_used() {
+        for (endpoints, healthy, status) in
+            [(1, true, 200), (0, true, 503), (1, false, 503), (0, false, 503)]
+        {
+            let answer = answer(&health(endpoints, healthy));
+            assert_eq!(answer.status(), status, "{endpoints} {healthy}");
+            let header = |name: &str| answer.headers().get(name).and_then(|it| it.to_str().ok());
+            assert_eq!(header("content-type"), Some("application/json"));
+            assert_eq!(header("x-content-type-options"), Some("nosniff"));
+            let weight = endpoints.to_string();
+            assert_eq!(header("x-load-balancing-endpoint-weight"), Some(weight.as_str()));
+        }
+    }
+}
