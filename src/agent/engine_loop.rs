@@ -11,15 +11,19 @@ use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::Metrics;
+use super::notices::{About, Notice, Notices, Reason, of_refusals};
 use crate::desired::health_check_addresses;
 use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::Event;
-use crate::plan::{Outcome, Plan};
+use crate::plan::{FailureKind, Key, Outcome, Plan};
 
 /// Inputs that are taken in before the kernel is brought up to date with them.
 const LARGEST_BURST: usize = 10_000;
+
+/// Failures in a row from which on an operation does not merely fail for a moment.
+const LASTING: u32 = 4;
 
 /// What reaches the loop.
 #[derive(Debug)]
@@ -39,13 +43,21 @@ pub(super) struct EngineLoop {
     inputs: Receiver<Input>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    health_checks: HealthChecks,
+    told: Told,
     /// Shortest time from the end of one sync to the start of the next.
     min_sync_period: Duration,
     started: Instant,
     is_synced: bool,
     last_sync: Option<SystemTime>,
     first_sync: FirstSync,
+}
+
+/// Who is told of what is nothing to the kernel.
+pub(super) struct Told {
+    /// Answer load balancers.
+    pub(super) health_checks: HealthChecks,
+    /// Tell operators.
+    pub(super) notices: Notices,
 }
 
 /// What the first sync has done so far.
@@ -63,7 +75,7 @@ impl EngineLoop {
         inputs: Receiver<Input>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
-        health_checks: HealthChecks,
+        told: Told,
         min_sync_period: Duration,
     ) -> Self {
         Self {
@@ -72,7 +84,7 @@ impl EngineLoop {
             inputs,
             health,
             metrics,
-            health_checks,
+            told,
             min_sync_period,
             started: Instant::now(),
             is_synced: false,
@@ -194,7 +206,9 @@ impl EngineLoop {
     fn handle_outcomes(&mut self, plan: &Plan, outcomes: Vec<Outcome>) {
         for trouble in self.engine.handle_outcomes(plan, outcomes, Instant::now()) {
             let Trouble { setback, attempts } = &trouble;
-            if trouble.is_news() {
+            if trouble.is_news() && is_lasting(&trouble) {
+                self.told.notices.tell(refusal_by_kernel(&self.engine, &trouble));
+            } else if trouble.is_news() {
                 let operation = &setback.operation;
                 warn!(%operation, attempts, "{}; will be tried again", setback.message);
             }
@@ -227,9 +241,11 @@ impl EngineLoop {
 
     /// Tells what is nothing to the kernel, but true only once the kernel is up to date.
     fn tell_news(&mut self) {
-        let News { health_checks } = self.engine.take_news();
+        let News { health_checks, refusals } = self.engine.take_news();
         let addresses = health_check_addresses(self.engine.programs().surroundings());
-        self.health_checks.update(health_checks, addresses);
+        self.told.health_checks.update(health_checks, addresses);
+        let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all));
+        refused.for_each(|notice| self.told.notices.tell(notice));
     }
 
     fn answer(&self, query: Query) {
@@ -242,5 +258,26 @@ impl EngineLoop {
                 let _ = reply.send(explain(self.engine.programs(), destination, from));
             }
         }
+    }
+}
+
+/// Whether the kernel keeps refusing: others than those who read logs had better know.
+fn is_lasting(trouble: &Trouble) -> bool {
+    trouble.setback.kind == FailureKind::Refused && trouble.attempts >= LASTING
+}
+
+fn refusal_by_kernel(engine: &Engine, trouble: &Trouble) -> Notice {
+    let Trouble { setback, attempts } = trouble;
+    let owner = match &setback.key {
+        Key::Pool(address) => engine.programs().owner(address),
+        _ => None,
+    };
+    Notice {
+        about: owner.map_or(About::Node, |service| About::Service(service.clone())),
+        reason: Reason::KernelRefuses,
+        message: format!(
+            "the kernel refuses `{}`: {}; tried {attempts} times, will be tried again",
+            setback.operation, setback.message
+        ),
     }
 }

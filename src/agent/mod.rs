@@ -7,8 +7,10 @@ mod engine_loop;
 pub mod health;
 mod health_checks;
 pub mod http;
+mod listen;
 pub mod log;
 pub mod metrics;
+pub mod notices;
 mod run;
 mod timestamp;
 

@@ -1,36 +1,35 @@
 //! Puts the agent together: sources, the engine's thread, HTTP.
 
 use std::fs;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::conntrack::wishes;
-use super::engine_loop::{EngineLoop, Input};
+use super::engine_loop::{EngineLoop, Input, Told};
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::{self, MetricsRoutes, Query};
+use super::listen::{Bound, bind};
 use super::metrics::Metrics;
+use super::notices::{NoticeQueue, Notices, Publisher, QUIET};
 use crate::config::{Config, SourceConfig};
 use crate::engine::Engine;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::{Granted, Sysctls};
-use crate::model::{Event, Family};
+use crate::model::{Event, Family, Name};
 use crate::source::kubernetes::{self, Patience, Reach};
 use crate::source::{addresses, manifests};
-
-/// Wait before an address that cannot be listened at is tried again.
-const BIND_AGAIN: Duration = Duration::from_secs(5);
 
 /// Loads what modules the kernel lets us, and sets what kernel settings differ.
 ///
@@ -78,111 +77,152 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let kernel = prepare(&config)?;
     protect_from_oom(&config);
     let (inputs, received) = mpsc::channel();
-    let health = Arc::new(Health::new(SystemTime::now(), config.sync_period));
     let metrics = Arc::new(Metrics::new()?);
-    let health_checks = HealthChecks::default();
-    let engine = Engine::new(&config.settings, config.audit_period);
-    let engine_loop = EngineLoop::new(
-        engine,
-        kernel,
-        received,
-        Arc::clone(&health),
-        Arc::clone(&metrics),
-        health_checks.clone(),
-        config.min_sync_period,
-    );
+    let (notices, queue) = Notices::new(Arc::clone(&metrics));
+    let agent = Agent {
+        health: Arc::new(Health::new(SystemTime::now(), config.sync_period)),
+        health_checks: HealthChecks::default(),
+        metrics,
+        notices,
+        inputs,
+        config,
+    };
+    let engine_loop = agent.engine_loop(kernel, received);
     let engine_thread = thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || engine_loop.run())
         .context("cannot start the engine's thread")?;
-    follow_addresses(inputs.clone())?;
+    follow_addresses(agent.inputs.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(&config, &inputs, &health, &metrics, health_checks));
+    let ended = runtime.block_on(agent.serve(queue));
     // The engine's thread may be in the middle of a batch; it ends after that.
-    let _ = inputs.send(Input::Stop);
+    let _ = agent.inputs.send(Input::Stop);
     if engine_thread.join().is_err() {
         bail!("the engine's thread panicked; this is a bug");
     }
     ended
 }
 
-/// Everything asynchronous: the source, HTTP and signals.
-async fn serve(
-    config: &Config,
-    inputs: &Sender<Input>,
-    health: &Arc<Health>,
-    metrics: &Arc<Metrics>,
+/// What the agent's parts share.
+struct Agent {
+    config: Config,
+    inputs: Sender<Input>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
     health_checks: HealthChecks,
-) -> anyhow::Result<()> {
-    let (running, stopped) = watch::channel(());
-    let stop = || {
-        let mut stopped = stopped.clone();
-        async move {
-            // Ends when the sender is dropped.
-            while stopped.changed().await.is_ok() {}
-        }
-    };
-    let mut servers = Vec::new();
-    if let Some(address) = config.health_address {
-        let (health, metrics, stop) = (Arc::clone(health), Arc::clone(metrics), stop());
-        let bound = bind(address, config.bind_address_hard_fail).await?;
-        servers.push(tokio::spawn(async move {
-            let listener = bound.unwrap_or_bind(address).await;
-            http::serve_health(listener, health, metrics, stop).await;
-        }));
+    notices: Notices,
+}
+
+impl Agent {
+    fn engine_loop(&self, kernel: Kernel, inputs: Receiver<Input>) -> EngineLoop {
+        let told =
+            Told { health_checks: self.health_checks.clone(), notices: self.notices.clone() };
+        EngineLoop::new(
+            Engine::new(&self.config.settings, self.config.audit_period),
+            kernel,
+            inputs,
+            Arc::clone(&self.health),
+            Arc::clone(&self.metrics),
+            told,
+            self.config.min_sync_period,
+        )
     }
-    if let Some(address) = config.metrics_address {
-        let questions = inputs.clone();
+
+    /// Everything asynchronous: the source, HTTP, Events and signals.
+    async fn serve(&self, notices: NoticeQueue) -> anyhow::Result<()> {
+        let (running, stopped) = watch::channel(());
+        let stop = || {
+            let mut stopped = stopped.clone();
+            async move {
+                // Ends when the sender is dropped.
+                while stopped.changed().await.is_ok() {}
+            }
+        };
+        let mut servers = vec![self.answer_health_checks(stop())];
+        if let Some(address) = self.config.health_address {
+            servers.push(self.answer_probes(self.bind(address).await?, stop()));
+        }
+        if let Some(address) = self.config.metrics_address {
+            servers.push(self.answer_questions(self.bind(address).await?, stop()));
+        }
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let ended = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            ended = self.follow_source(notices) => ended,
+        };
+        info!("stopping; the kernel's state stays as it is");
+        drop(running);
+        // Answers under way are finished.
+        for server in servers {
+            let _ = server.await;
+        }
+        ended
+    }
+
+    async fn bind(&self, address: SocketAddr) -> anyhow::Result<Bound> {
+        bind(address, self.config.bind_address_hard_fail).await
+    }
+
+    fn answer_health_checks(&self, stop: impl Stop) -> JoinHandle<()> {
+        let (health, notices) = (Arc::clone(&self.health), self.notices.clone());
+        let checks = self.health_checks.clone();
+        tokio::spawn(async move { checks.serve(&health, &notices, stop).await })
+    }
+
+    fn answer_probes(&self, bound: Bound, stop: impl Stop) -> JoinHandle<()> {
+        let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
+        tokio::spawn(async move {
+            http::serve_health(bound.listener().await, health, metrics, stop).await;
+        })
+    }
+
+    fn answer_questions(&self, bound: Bound, stop: impl Stop) -> JoinHandle<()> {
+        let questions = self.inputs.clone();
         let routes = MetricsRoutes {
-            health: Arc::clone(health),
-            metrics: Arc::clone(metrics),
-            config: configz(config),
+            health: Arc::clone(&self.health),
+            metrics: Arc::clone(&self.metrics),
+            config: configz(&self.config),
             // Nobody answers once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         };
-        let stop = stop();
-        let bound = bind(address, config.bind_address_hard_fail).await?;
-        servers.push(tokio::spawn(async move {
-            let listener = bound.unwrap_or_bind(address).await;
-            http::serve_metrics(listener, routes, stop).await;
-        }));
+        tokio::spawn(async move {
+            http::serve_metrics(bound.listener().await, routes, stop).await;
+        })
     }
-    let (checked_health, stop_checks) = (Arc::clone(health), stop());
-    servers.push(tokio::spawn(async move {
-        health_checks.serve(&checked_health, stop_checks).await;
-    }));
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        ended = follow_source(config, inputs.clone()) => ended,
-    };
-    info!("stopping; the kernel's state stays as it is");
-    drop(running);
-    // Answers under way are finished.
-    for server in servers {
-        let _ = server.await;
+
+    /// Follows the source; ends only with an error.
+    async fn follow_source(&self, notices: NoticeQueue) -> anyhow::Result<()> {
+        let inputs = self.inputs.clone();
+        let deliver = move |event: Event| inputs.send(Input::Event(event)).is_ok();
+        let node = &self.config.settings.node_name;
+        match &self.config.source {
+            SourceConfig::Manifests(directory) => {
+                // Without an API server the log is where notices are.
+                drop(notices);
+                manifests::watch(directory, node, deliver)?;
+                pending().await
+            }
+            SourceConfig::Kubernetes { kubeconfig, master } => {
+                let reach = Reach { kubeconfig: kubeconfig.clone(), master: master.clone() };
+                let client = kubernetes::connect(&reach).await?;
+                let metrics = Arc::clone(&self.metrics);
+                let events = Publisher::new(client.clone(), Name::clone(node), metrics, QUIET);
+                tokio::select! {
+                    () = kubernetes::run(client, node, Patience::default(), deliver) => {}
+                    () = events.run(notices) => {}
+                }
+                bail!("the engine's thread has ended")
+            }
+        }
     }
-    ended
 }
 
-/// Follows the source; ends only with an error.
-async fn follow_source(config: &Config, inputs: Sender<Input>) -> anyhow::Result<()> {
-    let deliver = move |event: Event| inputs.send(Input::Event(event)).is_ok();
-    match &config.source {
-        SourceConfig::Manifests(directory) => {
-            manifests::watch(directory, &config.settings.node_name, deliver)?;
-            std::future::pending().await
-        }
-        SourceConfig::Kubernetes { kubeconfig, master } => {
-            let reach = Reach { kubeconfig: kubeconfig.clone(), master: master.clone() };
-            let client = kubernetes::connect(&reach).await?;
-            kubernetes::run(client, &config.settings.node_name, Patience::default(), deliver).await;
-            bail!("the engine's thread has ended")
-        }
-    }
-}
+/// Ready once the agent ends.
+trait Stop: Future<Output = ()> + Send + 'static {}
+
+impl<F: Future<Output = ()> + Send + 'static> Stop for F {}
 
 fn follow_addresses(inputs: Sender<Input>) -> anyhow::Result<()> {
     addresses::follow(move |addresses| {
@@ -192,37 +232,6 @@ fn follow_addresses(inputs: Sender<Input>) -> anyhow::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// A listener, or none yet.
-struct Bound(Option<TcpListener>);
-
-/// Listens at an address. A port that is taken is an error or, as with kube-proxy, is tried again
-/// while the agent works.
-async fn bind(address: SocketAddr, hard_fail: bool) -> anyhow::Result<Bound> {
-    match http::bind(address).await {
-        Ok(listener) => Ok(Bound(Some(listener))),
-        Err(error) if hard_fail => Err(error.into()),
-        Err(error) => {
-            warn!("{error}; will be tried again");
-            Ok(Bound(None))
-        }
-    }
-}
-
-impl Bound {
-    async fn unwrap_or_bind(self, address: SocketAddr) -> TcpListener {
-        if let Some(listener) = self.0 {
-            return listener;
-        }
-        loop {
-            sleep(BIND_AGAIN).await;
-            if let Ok(listener) = http::bind(address).await {
-                info!(%address, "listening at last");
-                return listener;
-            }
-        }
-    }
 }
 
 fn configz(config: &Config) -> serde_json::Value {

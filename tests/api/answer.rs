@@ -41,7 +41,8 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured:
         Method::GET if path == "/version" => ok(json!({ "major": "1", "minor": "34" })),
         Method::GET => get(&shared, &path, &query),
         Method::POST => create(&shared, request).await,
-        _ => status(405, "MethodNotAllowed", "the stand-in only lists, watches and creates"),
+        Method::PATCH => patch(&shared, &path, request).await,
+        _ => status(405, "MethodNotAllowed", "the stand-in lists, watches, creates and patches"),
     };
     let limit = shared.note(|state| {
         let cuts = &mut state.faults.cuts;
@@ -56,21 +57,55 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured:
 
 /// Creates an object, at the path of its namespace.
 async fn create(shared: &Shared, request: Request<Incoming>) -> Answer {
-    let Ok(text) = request.into_body().collect().await else {
-        return status(400, "BadRequest", "the body broke off");
-    };
-    match serde_json::from_slice::<Value>(&text.to_bytes()) {
-        Ok(object) if object["metadata"]["name"].is_string() => {
-            shared.change(|state| state.store.put(object.clone()));
-            reply(StatusCode::CREATED, &object)
+    match json_of(request).await {
+        Some(object) if object["metadata"]["name"].is_string() => {
+            if shared.change(|state| state.store.create(object.clone())) {
+                reply(StatusCode::CREATED, &object)
+            } else {
+                status(409, "AlreadyExists", "there is one of that name")
+            }
         }
         _ => status(422, "Invalid", "not an object with a name"),
     }
 }
 
+/// Merges what is sent into an object.
+async fn patch(shared: &Shared, path: &str, request: Request<Incoming>) -> Answer {
+    let (path, namespace) = without_namespace(path);
+    let (collection, name) = path.rsplit_once('/').unwrap();
+    let key = namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
+    let Some(patch) = json_of(request).await else {
+        return status(400, "BadRequest", "the body is no JSON");
+    };
+    match shared.change(|state| state.store.patch(collection, &key, &patch)) {
+        Some(object) => ok(object),
+        None => status(404, "NotFound", "there is none of that name"),
+    }
+}
+
+async fn json_of(request: Request<Incoming>) -> Option<Value> {
+    let text = request.into_body().collect().await.ok()?;
+    serde_json::from_slice(&text.to_bytes()).ok()
+}
+
+/// The path without its `namespaces/NAME`, and that name.
+fn without_namespace(path: &str) -> (String, Option<&str>) {
+    let Some((root, rest)) = path.split_once("/namespaces/") else {
+        return (path.to_owned(), None);
+    };
+    match rest.split_once('/') {
+        Some((namespace, rest)) => (format!("{root}/{rest}"), Some(namespace)),
+        None => (path.to_owned(), None),
+    }
+}
+
 fn get(shared: &Arc<Shared>, path: &str, query: &BTreeMap<String, String>) -> Answer {
     let parameter = |name: &str| query.get(name).map_or("", String::as_str);
-    let selector = Selector::new(parameter("labelSelector"), parameter("fieldSelector"));
+    let (path, namespace) = without_namespace(path);
+    let path = path.as_str();
+    let of_namespace = namespace.map(|namespace| format!("metadata.namespace={namespace}"));
+    let fields = [parameter("fieldSelector"), of_namespace.as_deref().unwrap_or_default()];
+    let selector = Selector::new(parameter("labelSelector"), &fields.join(","));
     let is_watch = matches!(parameter("watch"), "true" | "1");
     let asked = parameter("resourceVersion");
     let Ok(version) = (if asked.is_empty() { Ok(0) } else { asked.parse::<u64>() }) else {

@@ -43,6 +43,7 @@ use tls::Identity;
 pub const SERVICES: &str = "/api/v1/services";
 pub const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 pub const NODES: &str = "/api/v1/nodes";
+pub const EVENTS: &str = "/apis/events.k8s.io/v1/events";
 pub const SERVICE_CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
 /// What a client of the server with TLS must show.

@@ -39,17 +39,28 @@ impl Store {
 
     /// Puts an object where its `apiVersion`, `kind`, namespace and name say.
     pub fn put(&mut self, object: Value) -> u64 {
-        let text = |field: &str| object.pointer(field).and_then(Value::as_str);
-        let api = text("/apiVersion").expect("an object without apiVersion");
-        let kind = text("/kind").expect("an object without kind");
-        let root = if api.contains('/') { "/apis" } else { "/api" };
-        let collection = format!("{root}/{api}/{}s", kind.to_lowercase());
-        let name = text("/metadata/name").expect("an object without a name");
-        let key = match text("/metadata/namespace") {
-            Some(namespace) => format!("{namespace}/{name}"),
-            None => name.to_owned(),
-        };
+        let (collection, key) = place(&object);
         self.put_at(&collection, &key, object)
+    }
+
+    /// Puts an object unless there is one of its kind and name.
+    pub fn create(&mut self, object: Value) -> bool {
+        let (collection, key) = place(&object);
+        let exists = self.objects.get(&collection).is_some_and(|all| all.contains_key(&key));
+        if !exists {
+            self.put_at(&collection, &key, object);
+        }
+        !exists
+    }
+
+    /// Merges top-level fields into an object. Returns it, if there is one.
+    pub fn patch(&mut self, collection: &str, key: &str, patch: &Value) -> Option<Value> {
+        let mut object = self.objects.get(collection)?.get(key)?.clone();
+        for (field, value) in patch.as_object()? {
+            object[field] = value.clone();
+        }
+        self.put_at(collection, key, object.clone());
+        Some(object)
     }
 
     pub fn put_at(&mut self, collection: &str, key: &str, mut object: Value) -> u64 {
@@ -113,4 +124,19 @@ impl Store {
     pub fn entries_from(&self, position: usize) -> &[Entry] {
         &self.entries[position..]
     }
+}
+
+/// The collection and the key of an object.
+fn place(object: &Value) -> (String, String) {
+    let text = |field: &str| object.pointer(field).and_then(Value::as_str);
+    let api = text("/apiVersion").expect("an object without apiVersion");
+    let kind = text("/kind").expect("an object without kind");
+    let root = if api.contains('/') { "/apis" } else { "/api" };
+    let collection = format!("{root}/{api}/{}s", kind.to_lowercase());
+    let name = text("/metadata/name").expect("an object without a name");
+    let key = match text("/metadata/namespace") {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
+    };
+    (collection, key)
 }

@@ -14,10 +14,11 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::health::Health;
 use super::http::{self, ServiceHealth};
+use super::notices::{About, Notice, Notices, Reason};
 use crate::model::{Family, HealthCheck, ServiceKey};
 use wanted::{Loser, Wanted};
 
@@ -42,11 +43,17 @@ impl HealthChecks {
 
     /// Answers until `stop` is ready. A port that is not to be had is tried again, and keeps no
     /// other from being answered.
-    pub(super) async fn serve(&self, health: &Arc<Health>, stop: impl Future<Output = ()>) {
+    pub(super) async fn serve(
+        &self,
+        health: &Arc<Health>,
+        notices: &Notices,
+        stop: impl Future<Output = ()>,
+    ) {
         let mut changes = self.wanted.subscribe();
         let mut servers = Servers {
             checks: self,
             health,
+            notices,
             open: BTreeMap::new(),
             tasks: JoinSet::new(),
             failed: BTreeSet::new(),
@@ -76,6 +83,11 @@ impl HealthChecks {
         }
     }
 
+    fn owner(&self, place: SocketAddr) -> Option<ServiceKey> {
+        let wanted = self.wanted.borrow();
+        wanted.answer(place.port(), Family::of(place.ip())).map(|(service, _)| service.clone())
+    }
+
     fn answer(&self, port: u16, family: Family, health: &Health) -> Option<ServiceHealth> {
         let wanted = self.wanted.borrow();
         let (service, local_endpoints) = wanted.answer(port, family)?;
@@ -91,6 +103,7 @@ impl HealthChecks {
 struct Servers<'a> {
     checks: &'a HealthChecks,
     health: &'a Arc<Health>,
+    notices: &'a Notices,
     open: BTreeMap<SocketAddr, AbortHandle>,
     tasks: JoinSet<()>,
     failed: BTreeSet<SocketAddr>,
@@ -124,9 +137,14 @@ impl Servers<'_> {
 
     fn turn_away(&mut self, losers: BTreeSet<Loser>) {
         for Loser { service, port, owner } in losers.difference(&self.turned_away) {
-            warn!(%service, "health check: Service {owner} has port {port} already");
+            self.tell(service, format!("health check: Service {owner} has port {port} already"));
         }
         self.turned_away = losers;
+    }
+
+    fn tell(&self, service: &ServiceKey, message: String) {
+        let (about, reason) = (About::Service(service.clone()), Reason::HealthCheckNotStarted);
+        self.notices.tell(Notice { about, reason, message });
     }
 
     async fn open(&mut self, place: SocketAddr) {
@@ -143,7 +161,10 @@ impl Servers<'_> {
             }
             Err(error) => {
                 if self.failed.insert(place) {
-                    warn!("health check: {error}; will be tried again");
+                    let owner = self.checks.owner(place);
+                    if let Some(service) = owner {
+                        self.tell(&service, format!("health check: {error}; will be tried again"));
+                    }
                 }
             }
         }

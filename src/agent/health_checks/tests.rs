@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::agent::client::{Client, ClientError};
+use crate::agent::metrics::Metrics;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -38,26 +39,29 @@ fn until(port: u16, expected: Option<u16>) {
     }
 }
 
-fn serving(test: impl FnOnce(&HealthChecks, &Health)) {
+/// Answers health checks while a test runs; returns the reasons of what was told.
+fn serving(test: impl FnOnce(&HealthChecks, &Health)) -> Vec<Reason> {
     let checks = HealthChecks::default();
     let health = Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30)));
     let (stop, stopped) = oneshot::channel::<()>();
+    let (notices, mut told) = Notices::new(Arc::new(Metrics::new().unwrap()));
     let (served, of) = (checks.clone(), Arc::clone(&health));
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(served.serve(&of, async {
+        runtime.block_on(served.serve(&of, &notices, async {
             let _ = stopped.await;
         }));
     });
     test(&checks, &health);
     drop(stop);
     thread.join().unwrap();
+    std::iter::from_fn(|| told.try_recv().ok()).map(|notice| notice.reason).collect()
 }
 
 #[test]
 fn ports_open_and_close_as_services_change() {
     let (one, other) = (free_port(), free_port());
-    serving(|checks, health| {
+    let told = serving(|checks, health| {
         checks.update(check("web", one, 1), vec![HERE]);
         until(one, Some(200));
         checks.update(check("web", one, 0), vec![HERE]);
@@ -71,13 +75,14 @@ fn ports_open_and_close_as_services_change() {
         checks.update(BTreeMap::new(), Vec::new());
         until(other, None);
     });
+    assert_eq!(told, []);
 }
 
 #[test]
 fn a_port_that_is_taken_harms_no_other() {
     let occupier = TcpListener::bind((HERE, 0)).unwrap();
     let (taken, free) = (occupier.local_addr().unwrap().port(), free_port());
-    serving(|checks, _| {
+    let told = serving(|checks, _| {
         checks.update(check("taken", taken, 1), vec![HERE]);
         checks.update(check("free", free, 1), vec![HERE]);
         until(free, Some(200));
@@ -86,6 +91,7 @@ fn a_port_that_is_taken_harms_no_other() {
         checks.update(check("free", free_port(), 1), vec![HERE]);
         until(taken, Some(200));
     });
+    assert_eq!(told, [Reason::HealthCheckNotStarted], "once, however often it is tried");
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub struct Metrics {
     totals: TotalGauges,
     troubles: IntGauge,
     synced: IntGauge,
+    notices: Notices,
 }
 
 struct Events {
@@ -35,6 +36,13 @@ struct Events {
     node: IntCounter,
     service_cidrs: IntCounter,
     addresses: IntCounter,
+}
+
+/// Notices to operators, by what became of them as Events.
+struct Notices {
+    published: IntCounter,
+    dropped: IntCounter,
+    refused: IntCounter,
 }
 
 struct TotalGauges {
@@ -81,6 +89,7 @@ impl Metrics {
                 "kube_ipvs_synced",
                 "1 once the first full sync is in the kernel",
             )?,
+            notices: Notices::new(&registry)?,
             registry,
         })
     }
@@ -140,6 +149,21 @@ impl Metrics {
         self.kube_proxy.programmed(family, after);
     }
 
+    /// A notice became an Event, or part of one.
+    pub fn notice_published(&self) {
+        self.notices.published.inc();
+    }
+
+    /// A notice became no Event: too many others were being told.
+    pub fn notice_dropped(&self) {
+        self.notices.dropped.inc();
+    }
+
+    /// A notice became no Event: the API server did not take it.
+    pub fn notice_refused(&self) {
+        self.notices.refused.inc();
+    }
+
     /// `/healthz` was answered.
     pub fn healthz(&self, success: bool) {
         self.kube_proxy.healthz.count(success);
@@ -172,6 +196,18 @@ impl Events {
             service_cidrs: of("service_cidr"),
             addresses: of("addresses"),
         })
+    }
+}
+
+impl Notices {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let opts = Opts::new(
+            "kube_ipvs_notices_total",
+            "Notices to operators, by what became of them as Kubernetes Events",
+        );
+        let all = register(registry, IntCounterVec::new(opts, &["result"])?)?;
+        let of = |result| all.with_label_values(&[result]);
+        Ok(Self { published: of("published"), dropped: of("dropped"), refused: of("refused") })
     }
 }
 

@@ -1,0 +1,179 @@
+//! What an operator must know of Services and of the node: told as log lines and, where there is
+//! an API server, as Events on the objects that it is about.
+
+mod limiter;
+mod publisher;
+mod refusals;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::metrics::Metrics;
+use crate::model::ServiceKey;
+
+pub use limiter::QUIET;
+pub use publisher::Publisher;
+pub use refusals::of_refusals;
+
+/// Notices that wait for the API server. Whoever has more to tell at once has told enough.
+const LONGEST_QUEUE: usize = 256;
+
+/// What a notice is about.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum About {
+    /// A Service.
+    Service(ServiceKey),
+    /// This node.
+    Node,
+}
+
+/// Why there is a notice: what scripts and alerts look for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Reason {
+    /// A Service asks for an address of this node.
+    AddressOfNode,
+    /// A Service asks for an address of the API server.
+    AddressOfApiServer,
+    /// A Service asks for an address that ClusterIPs are allocated from.
+    AddressInServiceRange,
+    /// A Service asks for an address that stands for ClusterIPs within the node.
+    AddressInImageRange,
+    /// A Service asks for an address and port that another Service has.
+    AddressTaken,
+    /// A health check's port cannot be listened at; kube-proxy's name for it.
+    HealthCheckNotStarted,
+    /// The kernel keeps refusing an operation.
+    KernelRefuses,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::AddressOfNode,
+        Self::AddressOfApiServer,
+        Self::AddressInServiceRange,
+        Self::AddressInImageRange,
+        Self::AddressTaken,
+        Self::HealthCheckNotStarted,
+        Self::KernelRefuses,
+    ];
+
+    /// An Event's `reason`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AddressOfNode => "AddressOfNode",
+            Self::AddressOfApiServer => "AddressOfAPIServer",
+            Self::AddressInServiceRange => "AddressInServiceRange",
+            Self::AddressInImageRange => "AddressInImageRange",
+            Self::AddressTaken => "AddressTaken",
+            Self::HealthCheckNotStarted => "FailedToStartServiceHealthcheck",
+            Self::KernelRefuses => "KernelRefuses",
+        }
+    }
+
+    /// An Event's `action`: what was being done.
+    #[must_use]
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::AddressOfNode
+            | Self::AddressOfApiServer
+            | Self::AddressInServiceRange
+            | Self::AddressInImageRange
+            | Self::AddressTaken => "Serve",
+            Self::HealthCheckNotStarted => "Listen",
+            Self::KernelRefuses => "Program",
+        }
+    }
+
+    /// Whether it is so on this node and perhaps nowhere else. What is so everywhere is told once,
+    /// not by every node.
+    #[must_use]
+    pub fn is_of_node(self) -> bool {
+        match self {
+            Self::AddressOfNode | Self::HealthCheckNotStarted | Self::KernelRefuses => true,
+            Self::AddressOfApiServer
+            | Self::AddressInServiceRange
+            | Self::AddressInImageRange
+            | Self::AddressTaken => false,
+        }
+    }
+}
+
+/// Something that an operator must know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notice {
+    /// The object.
+    pub about: About,
+    /// The kind of notice.
+    pub reason: Reason,
+    /// What is so, and what to do.
+    pub message: String,
+}
+
+/// Where notices come out.
+pub type NoticeQueue = mpsc::Receiver<Notice>;
+
+/// Takes notices from whoever has one, without ever keeping it waiting.
+#[derive(Clone)]
+pub struct Notices {
+    queue: mpsc::Sender<Notice>,
+    metrics: Arc<Metrics>,
+}
+
+impl Notices {
+    /// Where notices are put, and where they come out.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> (Self, NoticeQueue) {
+        let (queue, notices) = mpsc::channel(LONGEST_QUEUE);
+        (Self { queue, metrics }, notices)
+    }
+
+    /// Tells something. It is in the log in any case; an Event it becomes if anybody writes
+    /// Events, and not too much else is being told.
+    pub fn tell(&self, notice: Notice) {
+        let Notice { about, reason, message } = &notice;
+        match about {
+            About::Service(service) => warn!(%service, reason = reason.name(), "{message}"),
+            About::Node => warn!(reason = reason.name(), "{message}"),
+        }
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(notice) {
+            self.metrics.notice_dropped();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_what_kubernetes_allows() {
+        let mut names = std::collections::BTreeSet::new();
+        for reason in Reason::ALL {
+            let name = reason.name();
+            assert!(names.insert(name), "{name} twice");
+            assert!(name.starts_with(|c: char| c.is_ascii_uppercase()), "{name}");
+            assert!(name.chars().all(char::is_alphanumeric) && name.len() <= 128, "{name}");
+            let documented = include_str!("../../../docs/events.md");
+            assert!(
+                documented.contains(&format!("| `{name}` |")),
+                "{name} is not in docs/events.md"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_queue_keeps_nobody_waiting() {
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let (notices, _queue) = Notices::new(Arc::clone(&metrics));
+        let (about, reason) = (About::Node, Reason::KernelRefuses);
+        for _ in 0..=LONGEST_QUEUE {
+            notices.tell(Notice { about: about.clone(), reason, message: String::new() });
+        }
+        let text = metrics.encode().expect("text");
+        assert!(text.contains("kube_ipvs_notices_total{result=\"dropped\"} 1"), "{text}");
+    }
+}
