@@ -23,7 +23,7 @@ use super::http::{self, MetricsRoutes, Query};
 use super::listen::{Bound, bind};
 use super::metrics::Metrics;
 use super::notices::{NoticeQueue, Notices, Publisher, QUIET};
-use crate::config::{Config, SourceConfig};
+use crate::config::{self, Config, SourceConfig};
 use crate::engine::Engine;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::{Granted, Sysctls};
@@ -183,7 +183,7 @@ impl Agent {
         let routes = MetricsRoutes {
             health: Arc::clone(&self.health),
             metrics: Arc::clone(&self.metrics),
-            config: configz(&self.config),
+            config: config::show(&self.config),
             // Nobody answers once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         };
@@ -232,10 +232,6 @@ fn follow_addresses(inputs: Sender<Input>) -> anyhow::Result<()> {
         }
     })?;
     Ok(())
-}
-
-fn configz(config: &Config) -> serde_json::Value {
-    serde_json::json!({ "kube-ipvs": format!("{config:?}") })
 }
 
 /// A node that runs out of memory had better not lose its services first.

@@ -72,11 +72,7 @@ pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
 pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     let wrong =
         |place: String, reason: String| ConfigError::File { path: path.to_owned(), place, reason };
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
-        // The message goes on with an excerpt of the file; one line says enough.
-        let message = error.to_string();
-        wrong("not YAML".to_owned(), message.lines().next().unwrap_or_default().to_owned())
-    })?;
+    let documents = parse_values(text).map_err(|error| wrong("not YAML".to_owned(), error))?;
     let mut reader = Reader { path, file: File::default() };
     let mut seen = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
@@ -111,6 +107,14 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
         }
     }
     Ok(reader.file)
+}
+
+/// The documents of a text, whatever they say.
+pub(super) fn parse_values(text: &str) -> Result<Vec<Value>, String> {
+    serde_saphyr::from_multiple(text).map_err(|error| {
+        // The message goes on with an excerpt of the file; one line says enough.
+        error.to_string().lines().next().unwrap_or_default().to_owned()
+    })
 }
 
 struct Reader<'a> {

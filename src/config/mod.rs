@@ -11,6 +11,7 @@ mod log;
 mod own;
 mod resolve;
 mod settings;
+mod show;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use flags::{LogFormat, ProxyFlags, SharedFlags, truth};
 pub use ignored::IgnoredFlags;
 pub use log::LogConfig;
 pub use resolve::{resolve, resolve_settings};
+pub use show::show;
 pub use write::write;
 
 /// Why a configuration cannot be used: the command line or a file is wrong.

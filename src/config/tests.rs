@@ -270,6 +270,22 @@ fn a_written_file_gives_the_same_configuration() {
 }
 
 #[test]
+fn what_is_shown_is_what_is_written_with_the_nodes_name() {
+    let config = resolve("--node-name=n1 --cluster-cidr=10.0.0.0/8 --ipvs-scheduler=mh");
+    let shown = show(&config);
+    let groups: Vec<_> = shown.as_object().unwrap().keys().collect();
+    assert_eq!(groups, ["kube-ipvs.io", "kubeproxy.config.k8s.io"]);
+    let proxy = &shown["kubeproxy.config.k8s.io"];
+    assert_eq!(proxy["hostnameOverride"], "n1");
+    assert_eq!(proxy["clusterCIDR"], "10.0.0.0/8");
+    assert_eq!(proxy["ipvs"]["scheduler"], "mh");
+    assert_eq!(proxy["conntrack"]["maxPerCore"], 32768);
+    assert_eq!(shown["kube-ipvs.io"]["auditPeriod"], "5m0s");
+    let written = format!("{proxy}\n---\n{}\n", shown["kube-ipvs.io"]);
+    assert_eq!(with_file(&written, "").unwrap(), config);
+}
+
+#[test]
 fn every_field_of_the_raw_file_has_a_line_in_the_written_one() {
     let text = write(&resolve(""));
     for flag in FLAGS.iter().filter(|flag| !flag.field.is_empty()) {
