@@ -62,6 +62,7 @@ pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> End
         family: Family::V4,
         ports: [EndpointPort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }].into(),
         endpoints: (0..endpoints).map(endpoint).collect(),
+        triggered: None,
     }
 }
 

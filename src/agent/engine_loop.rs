@@ -1,5 +1,6 @@
 //! The loop that feeds the engine and does its work, on a thread of its own.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +19,7 @@ use crate::explain::explain;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::Event;
 use crate::plan::{FailureKind, Key, Outcome, Plan};
+use crate::state::Trigger;
 
 /// Inputs that are taken in before the kernel is brought up to date with them.
 const LARGEST_BURST: usize = 10_000;
@@ -47,6 +49,7 @@ pub(super) struct EngineLoop {
     /// Shortest time from the end of one sync to the start of the next.
     min_sync_period: Duration,
     started: Instant,
+    started_at: SystemTime,
     is_synced: bool,
     last_sync: Option<SystemTime>,
     first_sync: FirstSync,
@@ -87,6 +90,7 @@ impl EngineLoop {
             told,
             min_sync_period,
             started: Instant::now(),
+            started_at: SystemTime::now(),
             is_synced: false,
             last_sync: None,
             first_sync: FirstSync::default(),
@@ -153,10 +157,17 @@ impl EngineLoop {
     /// Does all the work that there is. Says whether the kernel was touched.
     fn work(&mut self) -> bool {
         let mut touched = false;
+        // Whether all that there is to do is to put right what others have changed.
+        let mut repairs = false;
         while let Some(work) = self.engine.poll_work(Instant::now()) {
             match work {
                 Work::Observe => match self.kernel.observe() {
-                    Ok(observed) => self.engine.handle_observed(observed, Instant::now()),
+                    Ok(observed) => {
+                        repairs = self.is_synced
+                            && self.engine.troubles() == 0
+                            && !self.engine.state().is_dirty();
+                        self.engine.handle_observed(observed, Instant::now());
+                    }
                     Err(error) => {
                         self.unobservable(&error);
                         return touched;
@@ -175,6 +186,9 @@ impl EngineLoop {
                 }
                 Work::Apply(plan) => {
                     touched = true;
+                    if mem::take(&mut repairs) {
+                        self.metrics.repaired(plan.operations().len());
+                    }
                     self.apply(&plan);
                 }
             }
@@ -216,6 +230,7 @@ impl EngineLoop {
     }
 
     fn unobservable(&mut self, error: &KernelError) {
+        self.metrics.unobservable();
         error!("cannot read the kernel's state: {error}; will be tried again");
         self.engine.handle_unobservable(Instant::now());
     }
@@ -228,6 +243,7 @@ impl EngineLoop {
         self.metrics.leaving(self.engine.draining().count());
         self.metrics.settled(&self.engine.programs().totals(), SystemTime::now());
         self.tell_news();
+        self.measure_changes();
         if self.is_synced {
             return;
         }
@@ -241,11 +257,25 @@ impl EngineLoop {
 
     /// Tells what is nothing to the kernel, but true only once the kernel is up to date.
     fn tell_news(&mut self) {
-        let News { health_checks, refusals } = self.engine.take_news();
+        let News { updates, health_checks, refusals } = self.engine.take_news();
         let addresses = health_check_addresses(self.engine.programs().surroundings());
+        self.metrics.updated(updates);
         self.told.health_checks.update(health_checks, addresses);
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all));
         refused.for_each(|notice| self.told.notices.tell(notice));
+    }
+
+    /// Measures how long the changes of endpoints took that have just come to be in the kernel.
+    /// Those from before the start waited for the agent, not for its work.
+    fn measure_changes(&mut self) {
+        let now = SystemTime::now();
+        for Trigger { family, at } in self.engine.take_programmed() {
+            let happened = u64::try_from(at).ok().map(Duration::from_millis);
+            let happened = happened.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at));
+            if let Some(happened) = happened.filter(|at| *at > self.started_at) {
+                self.metrics.programmed(family, now.duration_since(happened).unwrap_or_default());
+            }
+        }
     }
 
     fn answer(&self, query: Query) {

@@ -208,9 +208,11 @@ impl Agent {
                 let reach = Reach { kubeconfig: kubeconfig.clone(), master: master.clone() };
                 let client = kubernetes::connect(&reach).await?;
                 let metrics = Arc::clone(&self.metrics);
+                let counted = Arc::clone(&metrics);
+                let note = move |kind, effort| counted.source(kind, effort);
                 let events = Publisher::new(client.clone(), Name::clone(node), metrics, QUIET);
                 tokio::select! {
-                    () = kubernetes::run(client, node, Patience::default(), deliver) => {}
+                    () = kubernetes::run(client, node, Patience::default(), deliver, note) => {}
                     () = events.run(notices) => {}
                 }
                 bail!("the engine's thread has ended")

@@ -20,7 +20,7 @@ use rustc_hash::FxHashSet;
 
 use crate::model::{Backend, Element, Event, Pool, Program, ServiceKey, Settings, VirtualAddress};
 use crate::plan::{self, Connections, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback};
-use crate::state::State;
+use crate::state::{State, Trigger};
 
 pub use news::News;
 pub use programs::{Programs, Replacement, Update};
@@ -226,6 +226,26 @@ impl Engine {
     /// others once [`Engine::poll_work`] has no more work.
     pub fn take_news(&mut self) -> News {
         self.news.take()
+    }
+
+    /// The changes of endpoints that have come to be in the kernel since this was last asked. To
+    /// be asked once [`Engine::poll_work`] has no more work. What is being retried keeps back the
+    /// changes of the Services that it is of, or of all if it is not any Service's.
+    pub fn take_programmed(&mut self) -> Vec<Trigger> {
+        let Self { state, programs, retries, .. } = self;
+        let mut failed = FxHashSet::default();
+        for (setback, _) in retries.iter() {
+            match setback.key {
+                Key::Pool(address) => drop(failed.insert(address)),
+                Key::Tables | Key::Device | Key::Rule(_) => return Vec::new(),
+                Key::Element(_) | Key::Route(..) => {}
+            }
+        }
+        let has_failed = |pool: &Pool| failed.contains(&pool.server.address);
+        state.take_triggers(|service| {
+            let program = programs.service(service).filter(|_| !failed.is_empty());
+            program.is_some_and(|program| program.pools.iter().any(has_failed))
+        })
     }
 
     /// The whole desired state.

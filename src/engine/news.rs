@@ -9,6 +9,8 @@ use crate::model::{HealthCheck, Refusal, ServiceKey};
 /// What changed of the Services that is nothing to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct News {
+    /// How often a Service's Program changed.
+    pub updates: usize,
     /// Health checks that are others now; `None` where there is none any more.
     pub health_checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
     /// Front ends that Services ask for and are newly refused.
@@ -19,12 +21,13 @@ impl News {
     /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.health_checks.is_empty() && self.refusals.is_empty()
+        *self == Self::default()
     }
 
     /// Notes what of a replacement is news. Costs what differs.
     pub(super) fn note(&mut self, replacement: &Replacement) {
         let Replacement { service, old, new } = replacement;
+        self.updates += 1;
         if old.health_check != new.health_check {
             self.health_checks.insert(service.clone(), new.health_check);
         }
@@ -39,5 +42,138 @@ impl News {
 
     pub(super) fn take(&mut self) -> Self {
         mem::take(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::{Engine, Work};
+    use crate::model::{
+        Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
+        ServiceKey, ServicePort, Settings, SliceKey, TrafficPolicy,
+    };
+    use crate::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
+
+    /// No change.
+    const NONE: [i64; 0] = [];
+
+    fn web() -> Service {
+        let port =
+            ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
+        Service {
+            key: ServiceKey::new("default", "web"),
+            created: 0,
+            cluster_ips: ["10.96.0.10".parse().expect("address")].into(),
+            ports: [port].into(),
+            external_ips: [].into(),
+            load_balancer_ips: [].into(),
+            source_ranges: [].into(),
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity_seconds: None,
+            health_check_node_port: None,
+        }
+    }
+
+    /// A slice with that many endpoints, written for something that happened then.
+    fn slice(endpoints: u8, triggered: i64) -> EndpointSlice {
+        let endpoint = |number| Endpoint {
+            address: [10, 244, 2, number].into(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: None,
+            hints: None,
+        };
+        EndpointSlice {
+            key: SliceKey::new("default", "web-1"),
+            service: ServiceKey::new("default", "web"),
+            family: Family::V4,
+            ports: [EndpointPort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }]
+                .into(),
+            endpoints: (0..endpoints).map(endpoint).collect(),
+            triggered: Some(triggered),
+        }
+    }
+
+    /// An engine that has been told of everything; the slice was written at time 1.
+    fn engine() -> Engine {
+        let mut engine = Engine::new(&Settings::for_node("n1"), None);
+        engine.handle_event(Event::Service(Change::Replace(vec![web()])));
+        engine.handle_event(Event::Slice(Change::Replace(vec![slice(1, 1)])));
+        engine.handle_event(Event::ServiceCidrs(Change::Replace(Vec::new())));
+        engine.handle_event(Event::Node(None));
+        engine
+    }
+
+    /// Does what there is to do; the kernel may refuse real servers. Returns the changes of endpoints
+    /// that have come to be in it.
+    fn work(engine: &mut Engine, now: Instant, refuses: bool) -> Vec<i64> {
+        let outcome = |operation: &Operation| match operation {
+            Operation::Server(ServerOperation::AddReal(..)) if refuses => {
+                Err(Failure { kind: FailureKind::Refused, message: String::new() })
+            }
+            _ => Ok(()),
+        };
+        while let Some(work) = engine.poll_work(now) {
+            match work {
+                Work::Observe => engine.handle_observed(Observed::default(), now),
+                Work::ObservePools(addresses) => {
+                    engine.handle_observed_pools(&addresses, Vec::new())
+                }
+                Work::Apply(plan) => {
+                    let outcomes = plan.operations().iter().map(outcome).collect();
+                    engine.handle_outcomes(&plan, outcomes, now);
+                }
+            }
+        }
+        engine.take_programmed().into_iter().map(|trigger| trigger.at).collect()
+    }
+
+    #[test]
+    fn changes_are_told_once_they_are_in_the_kernel() {
+        let (mut engine, now) = (engine(), Instant::now());
+        let apply = |engine: &mut Engine, slice| {
+            engine.handle_event(Event::Slice(Change::Apply(slice)));
+        };
+        assert_eq!(work(&mut engine, now, false), NONE, "the first list is no change");
+        apply(&mut engine, slice(2, 5));
+        apply(&mut engine, slice(3, 6));
+        assert_eq!(work(&mut engine, now, false), [5, 6]);
+        assert_eq!(work(&mut engine, now, false), NONE);
+        apply(&mut engine, slice(3, 7));
+        assert_eq!(work(&mut engine, now, false), NONE, "the endpoints are the same");
+
+        apply(&mut engine, slice(4, 8));
+        assert_eq!(work(&mut engine, now, true), NONE);
+        assert_eq!(work(&mut engine, now + Duration::from_secs(60), false), [8]);
+    }
+
+    #[test]
+    fn what_a_front_end_is_refused_for_is_news_once() {
+        let mut engine = engine();
+        let now = Instant::now();
+        work(&mut engine, now, false);
+        engine.take_news();
+        let asks = Service { external_ips: ["10.0.0.1".parse().expect("address")].into(), ..web() };
+        let node = Node {
+            name: "n1".into(),
+            internal_ips: asks.external_ips.clone(),
+            pod_cidrs: [].into(),
+            zone: None,
+            eligible: true,
+        };
+        engine.handle_event(Event::Service(Change::Apply(asks)));
+        work(&mut engine, now, false);
+        assert!(engine.take_news().refusals.is_empty(), "nobody has the address yet");
+        engine.handle_event(Event::Node(Some(node.clone())));
+        work(&mut engine, now, false);
+        let refusals = engine.take_news().refusals;
+        assert_eq!(refusals.values().map(Vec::len).collect::<Vec<_>>(), [1]);
+        engine.handle_event(Event::Node(Some(Node { eligible: false, ..node })));
+        work(&mut engine, now, false);
+        assert!(engine.take_news().is_empty());
     }
 }

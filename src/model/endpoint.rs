@@ -82,4 +82,8 @@ pub struct EndpointSlice {
     pub ports: Box<[EndpointPort]>,
     /// `endpoints` with an address.
     pub endpoints: Box<[Endpoint]>,
+    /// Annotation `endpoints.kubernetes.io/last-change-trigger-time` in Unix milliseconds: when
+    /// that happened for which the slice was written. It goes with the news of a change; slices
+    /// that are kept have none, as they are no other for having been written at another time.
+    pub triggered: Option<i64>,
 }

@@ -2,6 +2,7 @@
 
 mod dirty;
 mod relist;
+mod triggers;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use crate::model::{
 };
 
 pub use dirty::Dirty;
+pub use triggers::Trigger;
+use triggers::Triggers;
 
 /// A Service with its endpoints. Either may come first.
 #[derive(Debug, Default)]
@@ -35,6 +38,7 @@ pub struct State {
     service_cidrs: FxHashMap<Name, ServiceCidr>,
     addresses: Vec<IpAddr>,
     dirty: Dirty,
+    triggers: Triggers,
     listed: Listed,
 }
 
@@ -60,6 +64,7 @@ impl State {
             addresses: Vec::new(),
             // The settings alone say something, even if no object ever does.
             dirty: Dirty { surroundings: true, ..Dirty::default() },
+            triggers: Triggers::default(),
             listed: Listed::default(),
         }
     }
@@ -76,8 +81,8 @@ impl State {
             Event::Slice(Change::Apply(slice)) => self.set_slice(slice),
             Event::Slice(Change::Delete(key)) => self.remove_slice(&key),
             Event::Slice(Change::Replace(slices)) => {
-                self.listed.slices = true;
                 self.replace_slices(slices);
+                self.listed.slices = true;
             }
             Event::ServiceCidrs(change) => self.change_service_cidrs(change),
             Event::Node(node) => {
@@ -109,6 +114,12 @@ impl State {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// When those changes of endpoints happened that were told since this was last asked; `waits`
+    /// says of which Services they are kept for another time.
+    pub fn take_triggers(&mut self, waits: impl Fn(&ServiceKey) -> bool) -> Vec<Trigger> {
+        self.triggers.take(waits)
     }
 
     /// A Service and its endpoints, if either is known.
@@ -166,7 +177,9 @@ impl State {
         self.forget_if_empty(key);
     }
 
-    fn set_slice(&mut self, slice: EndpointSlice) {
+    fn set_slice(&mut self, mut slice: EndpointSlice) {
+        // What the first list tells is no change that anybody waited for.
+        let triggered = slice.triggered.take().filter(|_| self.listed.slices);
         let place = (slice.service.clone(), slice.family);
         if self.slices.get(&slice.key).is_some_and(|known| *known != place) {
             // It has moved to another Service.
@@ -176,6 +189,9 @@ impl State {
         let (service, family) = place;
         let entry = self.entries.entry(service.clone()).or_default();
         if entry.endpoints.of(family).insert(slice, &self.vantage) {
+            if let Some(at) = triggered {
+                self.triggers.add(service.clone(), Trigger { family, at });
+            }
             self.touch_endpoints(service);
         }
     }

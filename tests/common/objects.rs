@@ -140,6 +140,7 @@ pub fn slice(key: &str) -> SliceBuilder {
         family: Family::V4,
         ports: [].into(),
         endpoints: [].into(),
+        triggered: None,
     })
 }
 

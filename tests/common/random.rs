@@ -157,6 +157,7 @@ pub fn slice() -> impl Strategy<Value = EndpointSlice> {
                 })
                 .collect(),
             endpoints: endpoints.into(),
+            triggered: None,
         },
     )
 }

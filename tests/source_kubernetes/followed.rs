@@ -61,10 +61,9 @@ impl Followed {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let client = kubernetes::connect(&reach).await.unwrap();
-                kubernetes::run(client, &"node-1".into(), patience, |event| {
-                    !hung_up.load(Ordering::Relaxed) && sender.send(event).is_ok()
-                })
-                .await;
+                let deliver =
+                    |event| !hung_up.load(Ordering::Relaxed) && sender.send(event).is_ok();
+                kubernetes::run(client, &"node-1".into(), patience, deliver, |_, _| {}).await;
             });
         });
         Self {

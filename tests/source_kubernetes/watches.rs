@@ -49,6 +49,28 @@ fn objects_of_every_kind_come_change_and_go() {
 }
 
 #[test]
+fn a_slice_says_when_its_change_happened() {
+    let server = ApiServer::start();
+    let mut now = Followed::new(&server);
+    now.until_synced();
+    let mut changed = slice("web-1", "web", &["10.244.1.1"]);
+    changed["metadata"]["annotations"] = json!({
+        "endpoints.kubernetes.io/last-change-trigger-time": "2026-11-21T12:00:00.250000001Z",
+        "other": "long",
+    });
+    server.put(changed.clone());
+    now.until("the time is told", |now| {
+        now.slices.values().any(|slice| slice.triggered == Some(1_795_262_400_250))
+    });
+    changed["metadata"]["annotations"] =
+        json!({ "endpoints.kubernetes.io/last-change-trigger-time": "soon" });
+    server.put(changed);
+    now.until("an odd time is none", |now| {
+        now.slices.values().any(|slice| slice.triggered.is_none())
+    });
+}
+
+#[test]
 fn what_is_not_ours_is_not_told() {
     let server = ApiServer::start();
     let mut others = service("others", "10.96.0.3");

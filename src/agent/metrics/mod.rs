@@ -14,6 +14,7 @@ use prometheus::{
 use crate::engine::Totals;
 use crate::model::{Change, Event, Family};
 use crate::plan::{Operation, Outcome};
+use crate::source::kubernetes::Effort;
 use kube_proxy::KubeProxy;
 use operations::Operations;
 
@@ -28,6 +29,10 @@ pub struct Metrics {
     troubles: IntGauge,
     synced: IntGauge,
     notices: Notices,
+    efforts: IntCounterVec,
+    updates: IntCounter,
+    repairs: IntCounter,
+    unobservable: IntCounter,
 }
 
 struct Events {
@@ -90,6 +95,31 @@ impl Metrics {
                 "1 once the first full sync is in the kernel",
             )?,
             notices: Notices::new(&registry)?,
+            efforts: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "kube_ipvs_source_efforts_total",
+                        "Lists, watches that went on from them, and failures of the API server",
+                    ),
+                    &["kind", "effort"],
+                )?,
+            )?,
+            updates: counter(
+                &registry,
+                "kube_ipvs_service_updates_total",
+                "How often the desired state of a Service changed",
+            )?,
+            repairs: counter(
+                &registry,
+                "kube_ipvs_repairs_total",
+                "Operations that put right what others had changed in the kernel",
+            )?,
+            unobservable: counter(
+                &registry,
+                "kube_ipvs_kernel_read_failures_total",
+                "How often the kernel's state could not be read",
+            )?,
             registry,
         })
     }
@@ -147,6 +177,31 @@ impl Metrics {
     /// A change of endpoints is in the kernel that long after it happened.
     pub fn programmed(&self, family: Family, after: Duration) {
         self.kube_proxy.programmed(family, after);
+    }
+
+    /// The API server was asked for objects of a kind, or did not answer.
+    pub fn source(&self, kind: &str, effort: Effort) {
+        let effort = match effort {
+            Effort::List => "list",
+            Effort::Watch => "watch",
+            Effort::Failure => "failure",
+        };
+        self.efforts.with_label_values(&[kind, effort]).inc();
+    }
+
+    /// The desired state of that many Services changed.
+    pub fn updated(&self, services: usize) {
+        self.updates.inc_by(services as u64);
+    }
+
+    /// That many operations put right what others had changed.
+    pub fn repaired(&self, operations: usize) {
+        self.repairs.inc_by(operations as u64);
+    }
+
+    /// The kernel's state could not be read.
+    pub fn unobservable(&self) {
+        self.unobservable.inc();
     }
 
     /// A notice became an Event, or part of one.
@@ -251,6 +306,10 @@ fn register<C: Collector + Clone + 'static>(
 ) -> prometheus::Result<C> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    register(registry, IntCounter::new(name, help)?)
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {

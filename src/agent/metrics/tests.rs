@@ -64,6 +64,29 @@ fn operations_count_by_kind_result_and_family() {
 }
 
 #[test]
+fn what_it_takes_is_counted() {
+    let metrics = Metrics::new().unwrap();
+    metrics.source("Service", Effort::List);
+    metrics.source("Service", Effort::Watch);
+    metrics.source("Service", Effort::Watch);
+    metrics.updated(4);
+    metrics.repaired(3);
+    metrics.unobservable();
+    metrics.notice_published();
+    assert_lines(
+        &metrics,
+        &[
+            "kube_ipvs_source_efforts_total{effort=\"list\",kind=\"Service\"} 1",
+            "kube_ipvs_source_efforts_total{effort=\"watch\",kind=\"Service\"} 2",
+            "kube_ipvs_service_updates_total 4",
+            "kube_ipvs_repairs_total 3",
+            "kube_ipvs_kernel_read_failures_total 1",
+            "kube_ipvs_notices_total{result=\"published\"} 1",
+        ],
+    );
+}
+
+#[test]
 fn changes_are_pending_until_settled() {
     let metrics = Metrics::new().unwrap();
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);

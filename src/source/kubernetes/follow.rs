@@ -7,13 +7,13 @@ use kube::Client;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::Patience;
 use super::answer::{Answer, Failure};
 use super::backoff::{Backoff, jittered};
 use super::decode::{Line, Parsed, line};
 use super::gather::Judge;
 use super::list::{Collection, Freshness, Listed};
 use super::resource::Resource;
+use super::{Effort, Patience};
 use crate::model::Event;
 
 /// Nobody listens any more.
@@ -32,11 +32,12 @@ enum End {
 }
 
 /// Follows one resource.
-pub(super) struct Follower<'a, R, D> {
+pub(super) struct Follower<'a, R, D, N> {
     resource: &'a R,
     client: &'a Client,
     patience: &'a Patience,
     deliver: D,
+    note: N,
     judge: Judge,
     backoff: Backoff,
     /// Whether the server may know lists that come as a watch.
@@ -46,18 +47,25 @@ pub(super) struct Follower<'a, R, D> {
     trouble: Option<Failure>,
 }
 
-impl<'a, R: Resource, D: Fn(Event) -> bool> Follower<'a, R, D> {
+impl<'a, R, D, N> Follower<'a, R, D, N>
+where
+    R: Resource,
+    D: Fn(Event) -> bool,
+    N: Fn(&'static str, Effort),
+{
     pub(super) fn new(
         resource: &'a R,
         client: &'a Client,
         patience: &'a Patience,
         deliver: D,
+        note: N,
     ) -> Self {
         Self {
             resource,
             client,
             patience,
             deliver,
+            note,
             judge: Judge::default(),
             backoff: Backoff::new(patience.first_wait, patience.longest_wait),
             streams: true,
@@ -73,6 +81,7 @@ impl<'a, R: Resource, D: Fn(Event) -> bool> Follower<'a, R, D> {
         loop {
             match self.list(&freshness).await {
                 Ok((values, listed)) => {
+                    (self.note)(R::KIND, Effort::List);
                     self.works();
                     self.has_listed = true;
                     if !(self.deliver)(R::replace(values)) {
@@ -171,7 +180,10 @@ impl<'a, R: Resource, D: Fn(Event) -> bool> Follower<'a, R, D> {
             None => {
                 let collection = Collection::new(self.client, self.resource, self.patience);
                 match collection.watch(version).await {
-                    Ok(watch) => watch,
+                    Ok(watch) => {
+                        (self.note)(R::KIND, Effort::Watch);
+                        watch
+                    }
                     Err(failure) if failure.is_gone() => {
                         return ControlFlow::Continue(End::Expired);
                     }
@@ -229,6 +241,7 @@ impl<'a, R: Resource, D: Fn(Event) -> bool> Follower<'a, R, D> {
     }
 
     fn fails(&mut self, failure: Failure) {
+        (self.note)(R::KIND, Effort::Failure);
         if self.trouble.as_ref() == Some(&failure) {
             debug!("{}: {failure}", R::KIND);
         } else {

@@ -65,23 +65,35 @@ impl Default for Patience {
     }
 }
 
+/// What following objects takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effort {
+    /// A complete list.
+    List,
+    /// A watch that goes on from an earlier list or watch.
+    Watch,
+    /// Something that failed.
+    Failure,
+}
+
 /// Follows Services, EndpointSlices, ServiceCIDRs and the own Node. `deliver` gets the complete
 /// list of each kind first, single changes after, and a complete list again where changes may have
 /// been missed. Failures are retried for ever; ends when `deliver` says that nobody listens any
-/// more.
+/// more. `note` is told, by kind, what it takes.
 pub async fn run(
     client: Client,
     node_name: &Name,
     patience: Patience,
     deliver: impl Fn(Event) -> bool,
+    note: impl Fn(&'static str, Effort),
 ) {
     let own_node = OwnNode(Name::clone(node_name));
-    let (client, patience, deliver) = (&client, &patience, &deliver);
+    let (client, patience, deliver, note) = (&client, &patience, &deliver, &note);
     // The first that finds nobody listening ends them all.
     tokio::select! {
-        _ = Follower::new(&own_node, client, patience, deliver).run() => {}
-        _ = Follower::new(&ServiceCidrs, client, patience, deliver).run() => {}
-        _ = Follower::new(&Services, client, patience, deliver).run() => {}
-        _ = Follower::new(&Slices, client, patience, deliver).run() => {}
+        _ = Follower::new(&own_node, client, patience, deliver, note).run() => {}
+        _ = Follower::new(&ServiceCidrs, client, patience, deliver, note).run() => {}
+        _ = Follower::new(&Services, client, patience, deliver, note).run() => {}
+        _ = Follower::new(&Slices, client, patience, deliver, note).run() => {}
     }
 }

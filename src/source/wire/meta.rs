@@ -16,12 +16,24 @@ pub struct Meta {
     pub namespace: Option<String>,
     /// `labels`.
     pub labels: Option<BTreeMap<String, String>>,
+    /// `annotations`.
+    #[serde(deserialize_with = "or_default")]
+    pub annotations: Annotations,
     /// `creationTimestamp`, RFC 3339.
     pub creation_timestamp: Option<String>,
     /// `deletionTimestamp`, RFC 3339.
     pub deletion_timestamp: Option<String>,
     /// `resourceVersion`.
     pub resource_version: Option<String>,
+}
+
+/// The annotations that matter. Others, which may be long, are not kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Annotations {
+    /// Of a slice: when the change happened that it was last written for, RFC 3339.
+    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub last_change_trigger_time: Option<String>,
 }
 
 impl Meta {
@@ -42,6 +54,16 @@ impl Meta {
     pub fn created(&self) -> i64 {
         let stamp = self.creation_timestamp.as_deref();
         stamp.and_then(|text| text.parse::<Timestamp>().ok()).map_or(0, |time| time.as_second())
+    }
+}
+
+impl Annotations {
+    /// When the change of a slice happened, in Unix milliseconds. An odd time is as good as none:
+    /// only a metric needs it.
+    #[must_use]
+    pub fn triggered(&self) -> Option<i64> {
+        let text = self.last_change_trigger_time.as_deref()?;
+        text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
     }
 }
 

@@ -114,6 +114,7 @@ impl SliceObject {
             family,
             ports: self.ports(names, rejections),
             endpoints: self.endpoints(family, names, rejections),
+            triggered: meta.annotations.triggered(),
         })
     }
 

@@ -47,6 +47,7 @@ fn slice() -> EndpointSlice {
         family: Family::V4,
         ports: [EndpointPort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }].into(),
         endpoints: [endpoint("10.244.2.1", true), endpoint("10.244.2.2", false)].into(),
+        triggered: None,
     }
 }
 
