@@ -28,7 +28,7 @@ use crate::engine::Engine;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::{Granted, Sysctls};
 use crate::model::{Event, Family, Name};
-use crate::source::kubernetes::{self, Patience, Reach};
+use crate::source::kubernetes::{self, Patience, Reach, Server};
 use crate::source::{addresses, manifests};
 
 /// Loads what modules the kernel lets us, and sets what kernel settings differ.
@@ -206,13 +206,17 @@ impl Agent {
             }
             SourceConfig::Kubernetes { kubeconfig, master } => {
                 let reach = Reach { kubeconfig: kubeconfig.clone(), master: master.clone() };
+                let server = Server::find(&reach).await?;
+                server.check(&self.config.settings.service_cidrs)?;
                 let client = kubernetes::connect(&reach).await?;
                 let metrics = Arc::clone(&self.metrics);
                 let counted = Arc::clone(&metrics);
                 let note = move |kind, effort| counted.source(kind, effort);
                 let events = Publisher::new(client.clone(), Name::clone(node), metrics, QUIET);
                 tokio::select! {
-                    () = kubernetes::run(client, node, Patience::default(), deliver, note) => {}
+                    ended = kubernetes::run_from(
+                        &server, client, node, Patience::default(), deliver, note,
+                    ) => ended?,
                     () = events.run(notices) => {}
                 }
                 bail!("the engine's thread has ended")

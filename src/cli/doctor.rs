@@ -4,17 +4,36 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::FAILED;
-use crate::config::{SharedFlags, resolve_settings};
+use crate::config::{SharedFlags, SourceConfig, resolve};
 use crate::kernel::doctor::{self, Subject, Verdict};
+use crate::source::kubernetes::{ClientError, Reach, Server, connect, service_ranges};
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
-    let (settings, _) = resolve_settings(shared)?;
-    let report = doctor::run(&Subject {
-        schedulers: vec![settings.scheduler],
-        service_ranges: settings.service_cidrs,
+    let config = resolve(shared)?;
+    let mut subject = Subject {
+        schedulers: vec![config.settings.scheduler],
+        service_ranges: config.settings.service_cidrs,
         api_servers: Vec::new(),
-    });
+    };
+    if let SourceConfig::Kubernetes { kubeconfig, master } = config.source {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        match runtime.block_on(look_up(&Reach { kubeconfig, master }, &mut subject)) {
+            // On a node, rather than in a pod, there may be nothing to check.
+            Ok(()) | Err(ClientError::InCluster(_)) => {}
+            Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
+        }
+    }
+    let report = doctor::run(&subject);
     write!(io::stdout(), "{report}")?;
     let fails = report.checks.iter().any(|check| check.verdict == Verdict::Fail);
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Looks up where the API server is, and which ranges it knows if it can be asked.
+async fn look_up(reach: &Reach, subject: &mut Subject) -> Result<(), ClientError> {
+    let server = Server::find(reach).await?;
+    subject.api_servers = server.addresses().to_vec();
+    let client = connect(reach).await?;
+    subject.service_ranges.extend(service_ranges(&client).await);
+    Ok(())
 }

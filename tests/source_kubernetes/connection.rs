@@ -3,11 +3,14 @@
 use std::fs;
 use std::time::Duration;
 
-use kube_ipvs::source::kubernetes::{ClientError, Reach, connect};
+use kube_ipvs::model::Event;
+use kube_ipvs::source::kubernetes::{
+    ClientError, Reach, Server, connect, run_from, service_ranges,
+};
 
 use crate::api::ApiServer;
 use crate::followed::{Followed, quick};
-use crate::objects::service;
+use crate::objects::{service, service_cidr};
 
 fn error_of(reach: &Reach) -> ClientError {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -64,4 +67,43 @@ fn what_leads_nowhere_is_said_at_once() {
     let url = Reach { kubeconfig: None, master: Some("not a url".to_owned()) };
     assert!(matches!(error_of(&url), ClientError::Master { .. }));
     assert!(matches!(error_of(&Reach::default()), ClientError::InCluster(_)));
+}
+
+#[test]
+fn who_is_reached_through_a_service_is_not_followed() {
+    let server = ApiServer::start();
+    server.put(service("web", "10.96.0.1"));
+    server.put(service_cidr("kubernetes", "127.0.0.0/8"));
+    let reach = Reach { kubeconfig: None, master: Some(server.url()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let told = std::cell::RefCell::new(Vec::new());
+    let ended = runtime.block_on(async {
+        let found = Server::find(&reach).await.unwrap();
+        assert_eq!(found.check(&[]), Ok(()));
+        let client = connect(&reach).await.unwrap();
+        let deliver = |event| {
+            told.borrow_mut().push(event);
+            true
+        };
+        run_from(&found, client, &"node-1".into(), quick(), deliver, |_, _| {}).await
+    });
+    let refusal = ended.unwrap_err().to_string();
+    let expected = "at 127.0.0.1, which lies in the service range 127.0.0.0/8";
+    assert!(refusal.contains(expected), "{refusal}");
+    assert!(!told.borrow().iter().any(|event| matches!(event, Event::ServiceCidrs(_))));
+}
+
+#[test]
+fn service_ranges_are_looked_up() {
+    let server = ApiServer::start();
+    server.put(service("kubernetes", "10.96.0.1"));
+    server.put(service("web", "10.96.0.2"));
+    server.put(service_cidr("more", "10.97.0.0/16"));
+    let reach = Reach { kubeconfig: None, master: Some(server.url()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let look_up =
+        || runtime.block_on(async { service_ranges(&connect(&reach).await.unwrap()).await });
+    assert_eq!(look_up(), ["10.97.0.0/16", "10.96.0.1/32"].map(|it| it.parse().unwrap()));
+    server.set_outage(true);
+    assert!(look_up().is_empty());
 }

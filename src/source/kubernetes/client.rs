@@ -53,6 +53,19 @@ pub enum ClientError {
 ///
 /// If what was given is of no use.
 pub async fn connect(reach: &Reach) -> Result<Client, ClientError> {
+    let mut config = configure(reach).await?;
+    config.connect_timeout = Some(CONNECTS_WITHIN);
+    // Failures are ours to count and to wait for; silence is looked after request by request.
+    config.default_retry = false;
+    config.read_timeout = None;
+    let agent = concat!("kube-ipvs/", env!("CARGO_PKG_VERSION"));
+    config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
+    Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error)))
+}
+
+/// What was given, with kube-proxy's precedence: the URL before the kubeconfig's server, the
+/// service account only where there is neither.
+pub(super) async fn configure(reach: &Reach) -> Result<Config, ClientError> {
     let mut config = match (&reach.kubeconfig, &reach.master) {
         (Some(path), _) => from_file(path).await?,
         (None, Some(url)) => Config::new(parse(url)?),
@@ -61,13 +74,7 @@ pub async fn connect(reach: &Reach) -> Result<Client, ClientError> {
     if let Some(url) = &reach.master {
         config.cluster_url = parse(url)?;
     }
-    config.connect_timeout = Some(CONNECTS_WITHIN);
-    // Failures are ours to count and to wait for; silence is looked after request by request.
-    config.default_retry = false;
-    config.read_timeout = None;
-    let agent = concat!("kube-ipvs/", env!("CARGO_PKG_VERSION"));
-    config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
-    Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error)))
+    Ok(config)
 }
 
 async fn from_file(path: &Path) -> Result<Config, ClientError> {

@@ -22,6 +22,7 @@ mod follow;
 mod gather;
 mod list;
 mod resource;
+mod server;
 
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ use crate::model::{Event, Name};
 
 pub use client::{ClientError, Reach, connect};
 use follow::Follower;
+pub use server::{Server, ThroughService, run_from, service_ranges};
+
 use resource::{OwnNode, ServiceCidrs, Services, Slices};
 
 /// How long things may take, and how long we wait before we ask again.

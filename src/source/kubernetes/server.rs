@@ -1,0 +1,209 @@
+//! Whether the API server can be reached before any service works: this program is what makes
+//! services work.
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use super::client::{ClientError, Reach, configure};
+use super::{Effort, Patience, run};
+use crate::model::{Change, Event, Name, ServiceKey};
+
+/// How long a name may take to be resolved, and the API server to answer a question of a check.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The API server as this program is told to reach it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    host: String,
+    addresses: Vec<IpAddr>,
+}
+
+/// The API server is reached through what this program has yet to provide.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "the API server is to be reached at {server}, which {what}: services work only once this \
+     program has read them from the API server; set --master, or `server` in the kubeconfig, to \
+     its own address or load balancer"
+)]
+pub struct ThroughService {
+    /// The address or name.
+    pub server: String,
+    /// What it is.
+    pub what: String,
+}
+
+impl Server {
+    /// Where the API server is; its name is resolved if it has one.
+    ///
+    /// # Errors
+    ///
+    /// If what was given is of no use.
+    pub async fn find(reach: &Reach) -> Result<Self, ClientError> {
+        let url = configure(reach).await?.cluster_url;
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let addresses = match host.parse::<IpAddr>() {
+            Ok(ip) => vec![ip.to_canonical()],
+            Err(_) => resolve(&host).await,
+        };
+        Ok(Self { host, addresses })
+    }
+
+    /// Its addresses; none if its name is not known.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// Checks its name, and its addresses against ranges that ClusterIPs come from.
+    ///
+    /// # Errors
+    ///
+    /// If it is reached through a service.
+    pub fn check<'a>(
+        &self,
+        ranges: impl IntoIterator<Item = &'a IpNet>,
+    ) -> Result<(), ThroughService> {
+        let mut labels = self.host.trim_end_matches('.').split('.');
+        let (service, namespace, kind) = (labels.next(), labels.next(), labels.next());
+        if service == Some("kubernetes")
+            && matches!(namespace, None | Some("default"))
+            && matches!(kind, None | Some("svc"))
+        {
+            return Err(self.through("is the name of the Service default/kubernetes".to_owned()));
+        }
+        let holds = |range: &&IpNet| self.addresses.iter().any(|ip| range.contains(ip));
+        match ranges.into_iter().find(holds) {
+            Some(range) => Err(self.through(format!("lies in the service range {range}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks its addresses against what the API server itself tells.
+    fn check_event(&self, event: &Event) -> Result<(), ThroughService> {
+        match event {
+            Event::ServiceCidrs(Change::Apply(object)) => self.check(&object.cidrs),
+            Event::ServiceCidrs(Change::Replace(objects)) => {
+                self.check(objects.iter().flat_map(|object| &object.cidrs))
+            }
+            Event::Service(Change::Apply(service)) => {
+                self.check_service(&service.key, &service.cluster_ips)
+            }
+            Event::Service(Change::Replace(services)) => services
+                .iter()
+                .try_for_each(|service| self.check_service(&service.key, &service.cluster_ips)),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_service(&self, key: &ServiceKey, ips: &[IpAddr]) -> Result<(), ThroughService> {
+        if self.addresses.iter().any(|ip| ips.contains(ip)) {
+            return Err(self.through(format!("is the ClusterIP of Service {key}")));
+        }
+        Ok(())
+    }
+
+    fn through(&self, what: String) -> ThroughService {
+        ThroughService { server: self.host.clone(), what }
+    }
+}
+
+/// As [`run`], from a server that must not be reached through a service. What says that it is,
+/// is not delivered.
+///
+/// # Errors
+///
+/// If it is.
+pub async fn run_from(
+    server: &Server,
+    client: Client,
+    node_name: &Name,
+    patience: Patience,
+    deliver: impl Fn(Event) -> bool,
+    note: impl Fn(&'static str, Effort),
+) -> Result<(), ThroughService> {
+    let refusal = OnceCell::new();
+    let deliver = |event: Event| match server.check_event(&event) {
+        Ok(()) => deliver(event),
+        Err(error) => {
+            let _ = refusal.set(error);
+            false
+        }
+    };
+    run(client, node_name, patience, deliver, note).await;
+    refusal.into_inner().map_or(Ok(()), Err)
+}
+
+/// Ranges that ClusterIPs come from, as far as the API server tells in a few seconds: those of
+/// ServiceCIDR objects, and its own Service's addresses.
+pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
+    let cidrs = async {
+        let objects: Api<ServiceCIDR> = Api::all(client.clone());
+        let listed = objects.list(&ListParams::default()).await.ok()?;
+        let specs = listed.items.into_iter().filter_map(|object| object.spec);
+        Some(specs.flat_map(|spec| spec.cidrs.unwrap_or_default()).collect::<Vec<_>>())
+    };
+    let own = async {
+        let services: Api<Service> = Api::namespaced(client.clone(), "default");
+        let params = ListParams::default().fields("metadata.name=kubernetes");
+        let listed = services.list(&params).await.ok()?;
+        let specs = listed.items.into_iter().filter_map(|object| object.spec);
+        Some(specs.flat_map(|spec| spec.cluster_ips.unwrap_or_default()).collect::<Vec<_>>())
+    };
+    let (cidrs, own) = tokio::join!(timeout(PATIENCE, cidrs), timeout(PATIENCE, own));
+    let texts = |found: Result<Option<Vec<String>>, _>| found.ok().flatten().unwrap_or_default();
+    let cidrs = texts(cidrs).into_iter().filter_map(|text| text.parse::<IpNet>().ok());
+    let own = texts(own).into_iter().filter_map(|text| text.parse::<IpAddr>().ok());
+    cidrs.chain(own.map(IpNet::from)).collect()
+}
+
+async fn resolve(host: &str) -> Vec<IpAddr> {
+    match timeout(PATIENCE, lookup_host((host, 0))).await {
+        Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(host: &str) -> Server {
+        Server { host: host.to_owned(), addresses: host.parse().into_iter().collect() }
+    }
+
+    #[test]
+    fn what_this_program_provides_is_no_way_to_the_server() {
+        let ranges: [IpNet; 2] =
+            ["10.96.0.0/12", "fd00:10:96::/112"].map(|range| range.parse().expect("range"));
+        let cases = [
+            ("10.96.0.1", Some("lies in the service range 10.96.0.0/12")),
+            ("fd00:10:96::1", Some("lies in the service range fd00:10:96::/112")),
+            ("kubernetes.default.svc", Some("is the name of the Service default/kubernetes")),
+            ("kubernetes.default.svc.cluster.local.", Some("is the name of the Service")),
+            ("kubernetes", Some("is the name of the Service")),
+            ("192.0.2.10", None),
+            ("kubernetes.example.com", None),
+            ("api.cluster.example", None),
+        ];
+        for (host, expected) in cases {
+            let refusal = server(host).check(&ranges).err();
+            match expected {
+                None => assert_eq!(refusal, None, "{host}"),
+                Some(what) => {
+                    let text = refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
+                    assert!(text.contains(&format!("at {host}, which {what}")), "{text}");
+                    assert!(text.contains("set --master"), "{text}");
+                }
+            }
+        }
+    }
+}
