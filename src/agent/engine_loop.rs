@@ -13,6 +13,7 @@ use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason, of_refusals};
+use crate::config::Config;
 use crate::desired::health_check_addresses;
 use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
@@ -34,6 +35,8 @@ pub(super) enum Input {
     Event(Event),
     /// Somebody asks something.
     Query(Query),
+    /// The configuration has changed.
+    Configuration(Box<Config>),
     /// The agent ends; the kernel's state stays as it is.
     Stop,
 }
@@ -149,6 +152,11 @@ impl EngineLoop {
                 }
             }
             Input::Query(query) => self.answer(query),
+            Input::Configuration(config) => {
+                let Config { settings, audit_period, min_sync_period, .. } = *config;
+                self.min_sync_period = min_sync_period;
+                self.engine.handle_settings(&settings, audit_period, Instant::now());
+            }
             Input::Stop => return false,
         }
         true

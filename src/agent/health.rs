@@ -13,13 +13,13 @@ use crate::model::Family;
 /// are always as healthy as each other.
 #[derive(Debug)]
 pub struct Health {
-    /// How long an update may wait.
-    patience: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// How long an update may wait.
+    patience: Duration,
     last_updated: SystemTime,
     /// Since when an update has been waiting.
     queued: Option<Instant>,
@@ -60,14 +60,19 @@ impl Health {
     #[must_use]
     pub fn new(started: SystemTime, sync_period: Duration) -> Self {
         Self {
-            patience: sync_period.saturating_mul(2),
             state: Mutex::new(State {
+                patience: patience(sync_period),
                 last_updated: started,
                 queued: None,
                 synced: false,
                 eligible: None,
             }),
         }
+    }
+
+    /// An update may wait for twice this long from now on.
+    pub fn set_sync_period(&self, sync_period: Duration) {
+        self.state().patience = patience(sync_period);
     }
 
     /// An update waits. Not to be called before the sources have told everything: until then there
@@ -102,7 +107,7 @@ impl Health {
     /// Whether no update has been waiting for too long.
     #[must_use]
     pub fn is_healthy(&self, now: Instant) -> bool {
-        self.state().is_healthy(now, self.patience)
+        self.state().is_healthy(now)
     }
 
     /// What `/livez` says.
@@ -122,7 +127,7 @@ impl Health {
     fn report(&self, now: Instant, time: SystemTime, node_eligible: Option<bool>) -> Report {
         let (healthy, last_updated) = {
             let state = self.state();
-            (state.is_healthy(now, self.patience), rfc3339(state.last_updated))
+            (state.is_healthy(now), rfc3339(state.last_updated))
         };
         let current_time = rfc3339(time);
         let of_family = FamilyReport { last_updated: last_updated.clone(), healthy };
@@ -147,9 +152,13 @@ impl Health {
 }
 
 impl State {
-    fn is_healthy(&self, now: Instant, patience: Duration) -> bool {
-        self.queued.is_none_or(|since| now.saturating_duration_since(since) < patience)
+    fn is_healthy(&self, now: Instant) -> bool {
+        self.queued.is_none_or(|since| now.saturating_duration_since(since) < self.patience)
     }
+}
+
+fn patience(sync_period: Duration) -> Duration {
+    sync_period.saturating_mul(2)
 }
 
 #[cfg(test)]
@@ -192,8 +201,10 @@ mod tests {
         let late = health.livez(start + Duration::from_secs(60), STARTED + Duration::from_secs(60));
         assert!(!late.is_success());
         assert_eq!(late.last_updated, "1970-01-01T00:00:00Z");
+        health.set_sync_period(SYNC_PERIOD * 2);
+        assert!(healthy(119));
         health.updated(STARTED);
-        assert!(healthy(60));
+        assert!(healthy(120));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::io;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{ConfigError, LogConfig, LogFormat};
 
@@ -13,17 +13,40 @@ use crate::config::{ConfigError, LogConfig, LogFormat};
 /// # Errors
 ///
 /// If the level is none.
-pub fn start(config: &LogConfig) -> Result<(), ConfigError> {
+pub fn start(config: &LogConfig) -> Result<Level, ConfigError> {
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter(&config.level)?)
         .with_writer(io::stderr)
         .with_ansi(false)
-        .with_target(false);
+        .with_target(false)
+        .with_env_filter(filter(&config.level)?);
     match config.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let lines = lines.with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            Ok(Level(Box::new(move |filter| handle.reload(filter))))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            Ok(Level(Box::new(move |filter| handle.reload(filter))))
+        }
     }
-    Ok(())
+}
+
+/// What is logged, which may change.
+pub struct Level(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send>);
+
+impl Level {
+    /// Logs at another level.
+    ///
+    /// # Errors
+    ///
+    /// If the level is none.
+    pub fn set(&self, level: &str) -> Result<(), ConfigError> {
+        (self.0)(filter(level)?).map_err(|error| wrong(level, &error))
+    }
 }
 
 /// A level alone is ours: the libraries beneath are heard from `warn` on only, lest their

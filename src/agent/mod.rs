@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod client;
+mod config_file;
 mod conntrack;
 mod engine_loop;
 pub mod health;
@@ -11,6 +12,7 @@ mod listen;
 pub mod log;
 pub mod metrics;
 pub mod notices;
+mod reconfigure;
 mod run;
 mod timestamp;
 

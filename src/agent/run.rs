@@ -15,15 +15,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::config_file;
 use super::conntrack::wishes;
 use super::engine_loop::{EngineLoop, Input, Told};
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::{self, MetricsRoutes, Query};
 use super::listen::{Bound, bind};
+use super::log::Level;
 use super::metrics::Metrics;
 use super::notices::{NoticeQueue, Notices, Publisher, QUIET};
-use crate::config::{self, Config, SourceConfig};
+use super::reconfigure::Reconfigure;
+use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::engine::Engine;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::{Granted, Sysctls};
@@ -67,19 +70,22 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     Ok(kernel)
 }
 
-/// Runs until SIGTERM or SIGINT. The kernel's state stays as it is.
+/// Runs until SIGTERM or SIGINT. The kernel's state stays as it is. The configuration follows from
+/// the flags; if a file is among them, its changes are applied.
 ///
 /// # Errors
 ///
 /// If something that the agent cannot do without is missing: the kernel's parts, its capability,
 /// a source.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<()> {
     let kernel = prepare(&config)?;
     protect_from_oom(&config);
     let (inputs, received) = mpsc::channel();
     let metrics = Arc::new(Metrics::new()?);
     let (notices, queue) = Notices::new(Arc::clone(&metrics));
+    let (shown, config_shown) = watch::channel(config::show(&config));
     let agent = Agent {
+        config_shown,
         health: Arc::new(Health::new(SystemTime::now(), config.sync_period)),
         health_checks: HealthChecks::default(),
         metrics,
@@ -93,6 +99,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .spawn(move || engine_loop.run())
         .context("cannot start the engine's thread")?;
     follow_addresses(agent.inputs.clone())?;
+    agent.follow_config(flags, level, shown);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(agent.serve(queue));
     // The engine's thread may be in the middle of a batch; it ends after that.
@@ -111,6 +118,8 @@ struct Agent {
     metrics: Arc<Metrics>,
     health_checks: HealthChecks,
     notices: Notices,
+    /// What `/configz` shows.
+    config_shown: watch::Receiver<serde_json::Value>,
 }
 
 impl Agent {
@@ -126,6 +135,32 @@ impl Agent {
             told,
             self.config.min_sync_period,
         )
+    }
+
+    /// Applies what changes in the configuration file. A node that has run out of watches had
+    /// better have its services than that.
+    fn follow_config(
+        &self,
+        flags: SharedFlags,
+        level: Level,
+        shown: watch::Sender<serde_json::Value>,
+    ) {
+        let Some(path) = flags.config.clone() else { return };
+        let mut reconfigure = Reconfigure {
+            flags,
+            config: self.config.clone(),
+            inputs: self.inputs.clone(),
+            health: Arc::clone(&self.health),
+            notices: self.notices.clone(),
+            level,
+            shown,
+        };
+        if let Err(error) = config_file::follow(&path, move |text| reconfigure.apply(text)) {
+            let path = path.display();
+            warn!(
+                "{path} cannot be watched: {error}; its changes apply when the agent is restarted"
+            );
+        }
     }
 
     /// Everything asynchronous: the source, HTTP, Events and signals.
@@ -183,7 +218,7 @@ impl Agent {
         let routes = MetricsRoutes {
             health: Arc::clone(&self.health),
             metrics: Arc::clone(&self.metrics),
-            config: config::show(&self.config),
+            config: self.config_shown.clone(),
             // Nobody answers once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         };

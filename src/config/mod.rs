@@ -1,6 +1,7 @@
 //! kube-proxy's flags and file, and our options → one resolved, validated [`Config`].
 
 mod address;
+mod adopt;
 mod conntrack;
 mod document;
 mod duration;

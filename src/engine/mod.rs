@@ -104,6 +104,23 @@ impl Engine {
         self.state.apply(event);
     }
 
+    /// Takes another configuration, but for the node's name, which stays.
+    pub fn handle_settings(
+        &mut self,
+        settings: &Settings,
+        audit_period: Option<Duration>,
+        now: Instant,
+    ) {
+        let node_name = self.state.vantage().node.clone();
+        self.programs.configure(&Settings { node_name, ..settings.clone() });
+        self.state.touch_all();
+        if self.phase != Phase::Starting && self.audit_period != audit_period {
+            let audit_at = audit_period.map(|period| now + period);
+            self.observe_at = self.observe_at.into_iter().chain(audit_at).min();
+        }
+        self.audit_period = audit_period;
+    }
+
     /// What is to be done next; `None` if nothing is for now. Each piece of work is answered
     /// before the next is asked for.
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {

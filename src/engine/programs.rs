@@ -40,6 +40,8 @@ struct Served {
 /// The Programs of all Services and of the node: the whole desired state.
 #[derive(Debug)]
 pub struct Programs {
+    /// The configuration; that of the surroundings is the one that the Programs were made with.
+    settings: Settings,
     around: Surroundings,
     node: NodeProgram,
     services: FxHashMap<ServiceKey, Served>,
@@ -53,12 +55,18 @@ impl Programs {
     pub fn new(settings: &Settings) -> Self {
         let around = Surroundings::new(settings, None, &[], [], []);
         Self {
+            settings: settings.clone(),
             node: NodeProgram::default(),
             around,
             services: FxHashMap::default(),
             claims: Claims::default(),
             totals: Totals::default(),
         }
+    }
+
+    /// Takes another configuration, for the next update of a state that is dirty all over.
+    pub(super) fn configure(&mut self, settings: &Settings) {
+        self.settings = settings.clone();
     }
 
     /// Brings the Programs up to date with what has changed in the state.
@@ -119,7 +127,7 @@ impl Programs {
         services: &mut BTreeSet<ServiceKey>,
     ) -> Option<NodeProgram> {
         let around = Surroundings::new(
-            &self.around.settings,
+            &self.settings,
             state.node(),
             state.addresses(),
             state.service_cidrs().flat_map(|object| object.cidrs.iter().copied()),

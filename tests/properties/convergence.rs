@@ -163,6 +163,23 @@ proptest! {
     #![proptest_config(cases(300))]
 
     #[test]
+    fn another_configuration_is_as_good_as_a_restart(
+        before in settings(),
+        after in settings(),
+        events in events(1..30),
+    ) {
+        let objects = Objects::after(&events);
+        let mut agent = started(&before, &objects, ModelKernel::default())
+            .map_err(TestCaseError::fail)?;
+        agent.engine.handle_settings(&after, None, agent.now);
+        agent.settle().map_err(TestCaseError::fail)?;
+        check(&agent, &Servers::new())?;
+        let anew = started(&after, &objects, ModelKernel::default()).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&agent.kernel.holdings, &anew.kernel.holdings);
+    }
+
+
+    #[test]
     fn every_change_reaches_the_kernel_and_then_nothing_is_left_to_do(
         settings in settings(),
         before in events(0..20),

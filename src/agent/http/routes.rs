@@ -10,6 +10,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::query::{AskError, PATIENCE, Query, ask, parse_explain};
@@ -29,7 +30,7 @@ pub struct MetricsRoutes<A> {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// What `/configz` shows. It must hold no secrets.
-    pub config: serde_json::Value,
+    pub config: watch::Receiver<serde_json::Value>,
     /// Takes a question to the engine's thread. Must not block; a question that is dropped is
     /// answered with 503.
     pub ask: A,
@@ -78,7 +79,7 @@ where
             Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
-        "/configz" => json(StatusCode::OK, &routes.config),
+        "/configz" => json(StatusCode::OK, &*routes.config.borrow()),
         "/status" => match ask(&routes.ask, Query::Status, PATIENCE).await {
             // At the end of a large cluster this is megabytes; probes are answered meanwhile.
             Ok(snapshot) => {

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::*;
 use crate::agent::answer;
@@ -72,7 +72,7 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
     let routes = MetricsRoutes {
         health: Arc::clone(health),
         metrics: Arc::new(Metrics::new().unwrap()),
-        config: serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}}),
+        config: watch::channel(serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}})).1,
         ask,
     };
     Server::start(|listener, stopped| {

@@ -46,11 +46,15 @@ pub enum Reason {
     HealthCheckNotStarted,
     /// The kernel keeps refusing an operation.
     KernelRefuses,
+    /// The configuration file has changed into something that is of no use.
+    ConfigurationRefused,
+    /// The configuration file has changed in what only a restart applies.
+    RestartNeeded,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AddressOfNode,
         Self::AddressOfApiServer,
         Self::AddressInServiceRange,
@@ -58,6 +62,8 @@ impl Reason {
         Self::AddressTaken,
         Self::HealthCheckNotStarted,
         Self::KernelRefuses,
+        Self::ConfigurationRefused,
+        Self::RestartNeeded,
     ];
 
     /// An Event's `reason`.
@@ -71,6 +77,8 @@ impl Reason {
             Self::AddressTaken => "AddressTaken",
             Self::HealthCheckNotStarted => "FailedToStartServiceHealthcheck",
             Self::KernelRefuses => "KernelRefuses",
+            Self::ConfigurationRefused => "ConfigurationRefused",
+            Self::RestartNeeded => "RestartNeeded",
         }
     }
 
@@ -85,6 +93,7 @@ impl Reason {
             | Self::AddressTaken => "Serve",
             Self::HealthCheckNotStarted => "Listen",
             Self::KernelRefuses => "Program",
+            Self::ConfigurationRefused | Self::RestartNeeded => "Configure",
         }
     }
 
@@ -93,7 +102,11 @@ impl Reason {
     #[must_use]
     pub fn is_of_node(self) -> bool {
         match self {
-            Self::AddressOfNode | Self::HealthCheckNotStarted | Self::KernelRefuses => true,
+            Self::AddressOfNode
+            | Self::HealthCheckNotStarted
+            | Self::KernelRefuses
+            | Self::ConfigurationRefused
+            | Self::RestartNeeded => true,
             Self::AddressOfApiServer
             | Self::AddressInServiceRange
             | Self::AddressInImageRange

@@ -1,0 +1,40 @@
+//! What of a changed configuration applies while the agent runs.
+
+use super::{Config, LogConfig};
+use crate::model::Settings;
+
+impl Config {
+    /// This configuration with all of `new` that can be changed while the agent runs, and the
+    /// fields that differ otherwise: they keep their value until the agent is started anew.
+    ///
+    /// What the node is called, where it listens and whom it asks is decided at the start. What is
+    /// set once for the whole machine (connection tracking, timeouts of IPVS) may need rights that
+    /// only an init container has.
+    #[must_use]
+    pub fn adopt(&self, new: Self) -> (Self, Vec<&'static str>) {
+        let kept = [
+            ("hostnameOverride", self.settings.node_name == new.settings.node_name),
+            ("clientConnection.kubeconfig", self.source == new.source),
+            ("healthzBindAddress", self.health_address == new.health_address),
+            ("metricsBindAddress", self.metrics_address == new.metrics_address),
+            ("bindAddressHardFail", self.bind_address_hard_fail == new.bind_address_hard_fail),
+            ("ipvs.tcpTimeout", self.ipvs_timeouts.tcp == new.ipvs_timeouts.tcp),
+            ("ipvs.tcpFinTimeout", self.ipvs_timeouts.tcp_fin == new.ipvs_timeouts.tcp_fin),
+            ("ipvs.udpTimeout", self.ipvs_timeouts.udp == new.ipvs_timeouts.udp),
+            ("conntrack", self.conntrack == new.conntrack),
+            ("oomScoreAdj", self.oom_score_adj == new.oom_score_adj),
+            ("logging.format", self.log.format == new.log.format),
+        ];
+        let differing = kept.into_iter().filter(|(_, is_same)| !is_same);
+        let adopted = Self {
+            settings: Settings { node_name: self.settings.node_name.clone(), ..new.settings },
+            min_sync_period: new.min_sync_period,
+            sync_period: new.sync_period,
+            audit_period: new.audit_period,
+            log: LogConfig { level: new.log.level, ..self.log.clone() },
+            warnings: new.warnings,
+            ..self.clone()
+        };
+        (adopted, differing.map(|(field, _)| field).collect())
+    }
+}
