@@ -214,11 +214,17 @@ fn probes_ask_where_health_is_answered() {
 }
 
 #[test]
-fn rights_are_those_of_a_reader_of_four_kinds() {
+fn rights_are_those_of_a_reader_of_four_kinds_who_tells_events() {
     let role = only("ClusterRole");
     let mut resources = Vec::new();
     for rule in role["rules"].as_array().unwrap() {
-        assert_eq!(texts(&rule["verbs"]), ["list", "watch"], "{rule}");
+        // What the agent has to say, it says by Events.
+        let verbs = if texts(&rule["resources"]) == ["events"] {
+            ["create", "patch"]
+        } else {
+            ["list", "watch"]
+        };
+        assert_eq!(texts(&rule["verbs"]), verbs, "{rule}");
         for group in texts(&rule["apiGroups"]) {
             resources
                 .extend(texts(&rule["resources"]).iter().map(|name| format!("{group}/{name}")));
@@ -231,6 +237,7 @@ fn rights_are_those_of_a_reader_of_four_kinds() {
             "/nodes",
             "/services",
             "discovery.k8s.io/endpointslices",
+            "events.k8s.io/events",
             "networking.k8s.io/servicecidrs"
         ]
     );

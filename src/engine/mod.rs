@@ -114,6 +114,7 @@ impl Engine {
         let node_name = self.state.vantage().node.clone();
         self.programs.configure(&Settings { node_name, ..settings.clone() });
         self.state.touch_all();
+        self.ledger.set_drain_period(settings.drain_period);
         if self.phase != Phase::Starting && self.audit_period != audit_period {
             let audit_at = audit_period.map(|period| now + period);
             self.observe_at = self.observe_at.into_iter().chain(audit_at).min();
@@ -255,7 +256,7 @@ impl Engine {
             match setback.key {
                 Key::Pool(address) => drop(failed.insert(address)),
                 Key::Tables | Key::Device | Key::Rule(_) => return Vec::new(),
-                Key::Element(_) | Key::Route(..) => {}
+                Key::Element(_) | Key::Route(..) | Key::Flow(_) => {}
             }
         }
         let has_failed = |pool: &Pool| failed.contains(&pool.server.address);

@@ -123,6 +123,7 @@ mod tests {
                 Work::ObservePools(addresses) => {
                     engine.handle_observed_pools(&addresses, Vec::new())
                 }
+                Work::Count(_) => {}
                 Work::Apply(plan) => {
                     let outcomes = plan.operations().iter().map(outcome).collect();
                     engine.handle_outcomes(&plan, outcomes, now);

@@ -52,9 +52,9 @@ pub(super) struct Drains {
 }
 
 impl Drains {
-    /// No drains; those to come may take that long.
-    pub(super) fn new(period: Duration) -> Self {
-        Self { period, by_server: BTreeMap::new() }
+    /// Those to come may take that long.
+    pub(super) fn set_period(&mut self, period: Duration) {
+        self.period = period;
     }
 
     /// Takes in which real servers of a virtual server are held and not wanted. Says of each how
@@ -166,11 +166,16 @@ impl Drains {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     const PERIOD: Duration = Duration::from_secs(300);
+
+    fn of_period(period: Duration) -> Drains {
+        Drains { period, ..Drains::default() }
+    }
 
     fn server(text: &str) -> VirtualAddress {
         text.parse().unwrap()
@@ -188,7 +193,7 @@ mod tests {
     fn one_goes_when_its_connections_have_ended_or_its_time_has_come() {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
-        let mut drains = Drains::new(PERIOD);
+        let mut drains = of_period(PERIOD);
         let both = [backend(1), backend(2)];
         assert_eq!(drains.leave(web, &both, start), [Leave::Later; 2]);
         assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u16>(), 0);
@@ -204,7 +209,7 @@ mod tests {
     fn who_comes_back_and_leaves_again_has_all_its_time() {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
-        let mut drains = Drains::new(PERIOD);
+        let mut drains = of_period(PERIOD);
         drains.leave(web, &[backend(1)], start);
         drains.leave(web, &[], start);
         let later = start + PERIOD / 2;
@@ -216,10 +221,10 @@ mod tests {
     #[test]
     fn datagrams_are_cut_over_at_once_and_so_is_everything_without_a_period() {
         let now = Instant::now();
-        let mut drains = Drains::new(PERIOD);
+        let mut drains = of_period(PERIOD);
         let dns = server("10.96.0.10:53/udp");
         assert_eq!(drains.leave(dns, &[backend(1)], now), [Leave::Now]);
-        let mut drains = Drains::new(Duration::ZERO);
+        let mut drains = of_period(Duration::ZERO);
         let web = server("10.96.0.1:80/tcp");
         assert_eq!(drains.leave(web, &[backend(1)], now), [Leave::Now]);
     }
@@ -228,7 +233,7 @@ mod tests {
     fn connections_are_counted_ever_more_rarely() {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
-        let mut drains = Drains::new(PERIOD);
+        let mut drains = of_period(PERIOD);
         drains.leave(web, &[backend(1)], start);
         let mut seconds = Vec::new();
         let mut now = start;

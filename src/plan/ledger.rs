@@ -5,22 +5,22 @@
 //! ever looked at.
 
 use std::mem;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::drains::{Connections, Drains, Leave};
-use super::shortcuts::Shortcuts;
+use super::drains::Connections;
+use super::flows::Flows;
+use super::pools::Pools;
 use super::stage::{Place, Stage};
 use super::{
     Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation, Outcome,
-    RouteOperation, ServerOperation, elements,
+    RouteOperation, elements,
 };
 use crate::model::{
-    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Protocol, Route,
-    RouteTable, VirtualAddress,
+    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Route, RouteTable,
+    VirtualAddress,
 };
 
 /// One thing that the kernel may hold.
@@ -56,14 +56,6 @@ struct RouteSlot {
     held: Option<Route>,
 }
 
-#[derive(Clone, Default, Debug)]
-struct PoolSlot {
-    /// More than one while a front end changes hands from one Service to another.
-    needs: u32,
-    wanted: Option<Pool>,
-    held: Option<Pool>,
-}
-
 /// What the kernel is known to hold, and what it is to hold.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -72,11 +64,8 @@ pub struct Ledger {
     rules: FxHashSet<Family>,
     elements: FxHashMap<Element, Counted>,
     routes: FxHashMap<(IpNet, RouteTable), RouteSlot>,
-    pools: FxHashMap<VirtualAddress, PoolSlot>,
-    drains: Drains,
-    shortcuts: Shortcuts,
-    /// Entries of connection tracking that are still to be removed.
-    flows: FxHashSet<FlowOperation>,
+    pools: Pools,
+    flows: Flows,
     touched: FxHashSet<Key>,
 }
 
@@ -125,7 +114,14 @@ impl Ledger {
     /// may go on that long.
     #[must_use]
     pub fn new(drain_period: Duration) -> Self {
-        Self { drains: Drains::new(drain_period), ..Self::default() }
+        let mut ledger = Self::default();
+        ledger.set_drain_period(drain_period);
+        ledger
+    }
+
+    /// Real servers that leave from now on may take that long.
+    pub fn set_drain_period(&mut self, period: Duration) {
+        self.pools.drains.set_period(period);
     }
 
     /// Replaces one version of a Service's Program by another. Costs what differs.
@@ -152,7 +148,7 @@ impl Ledger {
     pub fn observe(&mut self, observed: Observed, is_ours: impl Fn(&VirtualAddress) -> bool) {
         self.elements.values_mut().for_each(|slot| slot.held = false);
         self.routes.values_mut().for_each(|slot| slot.held = None);
-        self.pools.values_mut().for_each(|slot| slot.held = None);
+        self.pools.hold_nothing();
         self.tables = observed.tables;
         self.device = observed.device;
         self.rules = observed.rules.into_iter().collect();
@@ -164,8 +160,8 @@ impl Ledger {
         }
         for pool in observed.pools {
             let address = pool.server.address;
-            if self.pools.contains_key(&address) || is_ours(&address) {
-                self.pools.entry(address).or_default().held = Some(pool);
+            if self.pools.is_known(&address) || is_ours(&address) {
+                self.pools.hold(address, Some(pool));
             }
         }
         self.touch_all();
@@ -176,8 +172,7 @@ impl Ledger {
         let mut found: FxHashMap<_, _> =
             pools.into_iter().map(|pool| (pool.server.address, pool)).collect();
         for address in addresses {
-            let slot = self.pools.entry(*address).or_default();
-            slot.held = found.remove(address);
+            self.pools.hold(*address, found.remove(address));
             self.touched.insert(Key::Pool(*address));
         }
     }
@@ -190,29 +185,29 @@ impl Ledger {
     /// Every real server that is no longer wanted and stays for its established connections,
     /// with its virtual server.
     pub fn draining(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
-        self.drains.iter()
+        self.pools.drains.iter()
     }
 
     /// The virtual servers whose connections are to be counted now.
     pub fn take_due_counts(&mut self, now: Instant) -> Vec<VirtualAddress> {
-        self.drains.take_due(now)
+        self.pools.drains.take_due(now)
     }
 
     /// When there may be something to count or to do without a further event.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.drains.next_due()
+        self.pools.drains.next_due()
     }
 
     /// Takes in how many connections the real servers of a virtual server have.
     pub fn count(&mut self, server: &VirtualAddress, connections: &Connections) {
-        self.drains.count(server, connections);
+        self.pools.drains.count(server, connections);
     }
 
     /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
     /// and stays touched, unless it is in the way of something new.
     pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
-        self.touched.extend(self.drains.ended(now).map(Key::Pool));
+        self.touched.extend(self.pools.drains.ended(now).map(Key::Pool));
         let mut touched: Vec<_> = mem::take(&mut self.touched).into_iter().collect();
         touched.sort_unstable();
         let mut steps = Vec::new();
@@ -234,7 +229,8 @@ impl Ledger {
                 self.touched.insert(key);
             }
         }
-        steps.extend(self.flows.iter().map(|flow| (Key::Flow(*flow), (*flow).into())));
+        steps.iter().for_each(|(_, operation)| self.flows.follow(operation));
+        steps.extend(self.flows.pending().map(|flow| (Key::Flow(flow), flow.into())));
         steps.sort_by_key(|(_, operation)| {
             (Stage::among(operation, &taken), Stage::rank(operation))
         });
@@ -270,7 +266,7 @@ impl Ledger {
         // A pool is held as wanted once all its operations have succeeded.
         for address in pools {
             if !failed.contains(&Key::Pool(address)) {
-                self.confirm_pool(address);
+                self.pools.confirm(address);
             }
         }
         setbacks
@@ -294,7 +290,7 @@ impl Ledger {
         slot.needs += 1;
         if slot.needs == 1 {
             self.touched.insert(Key::Element(element));
-            self.shortcuts.add(&element);
+            self.flows.need(&element);
         }
     }
 
@@ -303,7 +299,7 @@ impl Ledger {
         slot.needs = slot.needs.saturating_sub(1);
         if slot.needs == 0 {
             self.touched.insert(Key::Element(element));
-            self.shortcuts.remove(&element);
+            self.flows.need_no_more(&element);
         }
     }
 
@@ -341,9 +337,7 @@ impl Ledger {
                 continue;
             }
             self.count_hairpins(&changes);
-            let slot = self.pools.entry(address).or_default();
-            slot.needs += u32::from(before.is_none());
-            slot.wanted = Some(pool.clone());
+            self.pools.want(pool, before.is_none());
             self.touched.insert(Key::Pool(address));
         }
         for gone in old {
@@ -355,10 +349,7 @@ impl Ledger {
         let address = pool.server.address;
         let removed: Vec<_> = pool.backends.iter().copied().map(BackendChange::Removed).collect();
         self.count_hairpins(&removed);
-        let slot = self.pools.entry(address).or_default();
-        slot.needs = slot.needs.saturating_sub(1);
-        if slot.needs == 0 {
-            slot.wanted = None;
+        if self.pools.want_no_more(address) {
             self.touched.insert(Key::Pool(address));
         }
     }
@@ -384,7 +375,7 @@ impl Ledger {
         self.touched.extend(ground.into_iter().chain(Family::BOTH.map(Key::Rule)));
         self.touched.extend(self.elements.keys().copied().map(Key::Element));
         self.touched.extend(self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table)));
-        self.touched.extend(self.pools.keys().copied().map(Key::Pool));
+        self.touched.extend(self.pools.addresses().map(Key::Pool));
     }
 
     fn is_needed(&self, key: &Key) -> bool {
@@ -394,7 +385,7 @@ impl Ledger {
             Key::Route(prefix, table) => {
                 self.routes.get(&(*prefix, *table)).is_some_and(|slot| slot.needs > 0)
             }
-            Key::Pool(address) => self.pools.get(address).is_some_and(|slot| slot.wanted.is_some()),
+            Key::Pool(address) => self.pools.is_wanted(address),
         }
     }
 
@@ -415,11 +406,9 @@ impl Ledger {
                     (false, true) => step(FilterOperation::Delete(element).into()),
                     (false, false) => {
                         self.elements.remove(&element);
-                        return;
                     }
-                    (true, true) => return,
+                    (true, true) => {}
                 }
-                self.flows.extend(misled(&element));
             }
             Key::Route(prefix, table) => {
                 let Some(slot) = self.routes.get(&(prefix, table)) else { return };
@@ -434,77 +423,7 @@ impl Ledger {
                     (Some(_), _) => {}
                 }
             }
-            Key::Pool(address) => {
-                let Some(slot) = self.pools.get(&address) else { return };
-                if slot.wanted.is_none() && slot.held.is_none() {
-                    self.pools.remove(&address);
-                } else {
-                    let before = steps.len();
-                    self.pool_steps(address, now, |operation| steps.push((key, operation)));
-                    if steps.len() == before {
-                        // Equal, but perhaps not the same chunks: share them.
-                        self.confirm_pool(address);
-                    }
-                }
-            }
-        }
-    }
-
-    fn pool_steps(
-        &mut self,
-        address: VirtualAddress,
-        now: Instant,
-        mut step: impl FnMut(Operation),
-    ) {
-        let Some(slot) = self.pools.get(&address) else { return };
-        let Some(wanted) = &slot.wanted else {
-            self.drains.forget(&address);
-            self.flows.extend(self.shortcuts.to(&address).map(FlowOperation::ForgetAll));
-            return step(ServerOperation::Delete(address).into());
-        };
-        let none = Default::default();
-        let held = slot.held.as_ref().map_or(&none, |held| &held.backends);
-        let changes = wanted.backends.changes_from(held);
-        let removed: Vec<_> = changes.iter().filter_map(BackendChange::removed).collect();
-        let leaves = self.drains.leave(address, &removed, now);
-        if wanted.backends.is_empty() && leaves.iter().all(|leave| *leave == Leave::Now) {
-            if slot.held.is_some() {
-                self.flows.extend(self.shortcuts.to(&address).map(FlowOperation::ForgetAll));
-                step(ServerOperation::Delete(address).into());
-            }
-            return;
-        }
-        match &slot.held {
-            None => step(ServerOperation::Add(wanted.server).into()),
-            Some(held) if held.server != wanted.server => {
-                step(ServerOperation::Set(wanted.server).into());
-            }
-            Some(_) => {}
-        }
-        for change in changes {
-            match change {
-                BackendChange::Added(new) => step(ServerOperation::AddReal(address, new).into()),
-                // The kernel does not know which real servers are local.
-                BackendChange::Changed { old, new } if old.weight != new.weight => {
-                    step(ServerOperation::SetReal(address, new).into());
-                }
-                BackendChange::Changed { .. } | BackendChange::Removed(_) => {}
-            }
-        }
-        for (old, leave) in removed.into_iter().zip(leaves) {
-            match leave {
-                Leave::Now => {
-                    let backend = SocketAddr::new(old.address, old.port);
-                    let frontends = self.shortcuts.to(&address);
-                    self.flows.extend(frontends.map(|it| FlowOperation::Forget(it, backend)));
-                    step(ServerOperation::DeleteReal(address, old).into());
-                }
-                Leave::Later if !old.is_draining() => {
-                    let draining = Backend { weight: 0, ..old };
-                    step(ServerOperation::SetReal(address, draining).into());
-                }
-                Leave::Later => {}
-            }
+            Key::Pool(address) => self.pools.steps(address, now, |it| step(it.into())),
         }
     }
 
@@ -534,38 +453,10 @@ impl Ledger {
                     self.routes.remove(&(prefix, table));
                 }
             }
-            (Key::Pool(address), _) => self.confirm_pool(address),
+            (Key::Pool(address), _) => self.pools.confirm(address),
             (Key::Flow(flow), _) => {
-                self.flows.remove(&flow);
+                self.flows.forget(&flow);
             }
         }
     }
-
-    /// Notes that a pool is held as it is wanted, beside what is leaving it.
-    fn confirm_pool(&mut self, address: VirtualAddress) {
-        let slot = self.pools.entry(address).or_default();
-        slot.held.clone_from(&slot.wanted);
-        if let Some(held) = &mut slot.held
-            && let Some(leaving) = self.drains.of(&address)
-        {
-            held.backends = held.backends.with(leaving);
-        }
-        slot.held = slot.held.take().filter(|held| !held.backends.is_empty());
-        if slot.wanted.is_none() {
-            self.pools.remove(&address);
-        }
-    }
-}
-
-/// Entries of connection tracking that mislead clients once an element has come or gone: those
-/// that were made before there was a front end, or by a short-circuit that is no more. Connections
-/// other than UDP's end by themselves.
-fn misled(element: &Element) -> Option<FlowOperation> {
-    let (Element::Frontend(frontend)
-    | Element::PodShortcut(frontend, ..)
-    | Element::NodeShortcut(frontend, ..)) = element
-    else {
-        return None;
-    };
-    (frontend.protocol == Protocol::Udp).then_some(FlowOperation::ForgetAll(*frontend))
 }

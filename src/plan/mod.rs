@@ -2,10 +2,11 @@
 
 mod drains;
 pub mod elements;
+mod flows;
 mod ledger;
 mod operation;
+mod pools;
 mod removal;
-mod shortcuts;
 mod stage;
 
 pub use drains::Connections;

@@ -1,0 +1,149 @@
+//! The virtual servers that are held beside those that are wanted.
+
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::ServerOperation;
+use super::drains::{Drains, Leave};
+use crate::model::{Backend, BackendChange, Pool, VirtualAddress};
+
+#[derive(Clone, Default, Debug)]
+struct Slot {
+    /// More than one while a front end changes hands from one Service to another.
+    needs: u32,
+    wanted: Option<Pool>,
+    held: Option<Pool>,
+}
+
+/// The virtual servers that are held beside those that are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    slots: FxHashMap<VirtualAddress, Slot>,
+    /// Real servers that are held and not wanted any more.
+    pub(super) drains: Drains,
+}
+
+impl Pools {
+    /// Wants a pool as it is now; `is_new` if another Program needs it.
+    pub(super) fn want(&mut self, pool: &Pool, is_new: bool) {
+        let slot = self.slots.entry(pool.server.address).or_default();
+        slot.needs += u32::from(is_new);
+        slot.wanted = Some(pool.clone());
+    }
+
+    /// Says that a Program needs a pool no more. Returns whether none does.
+    pub(super) fn want_no_more(&mut self, address: VirtualAddress) -> bool {
+        let slot = self.slots.entry(address).or_default();
+        slot.needs = slot.needs.saturating_sub(1);
+        if slot.needs == 0 {
+            slot.wanted = None;
+        }
+        slot.needs == 0
+    }
+
+    /// Whether any Program needs it.
+    pub(super) fn is_wanted(&self, address: &VirtualAddress) -> bool {
+        self.slots.get(address).is_some_and(|slot| slot.wanted.is_some())
+    }
+
+    /// Whether it is wanted or held.
+    pub(super) fn is_known(&self, address: &VirtualAddress) -> bool {
+        self.slots.contains_key(address)
+    }
+
+    /// All that are wanted or held.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = VirtualAddress> + '_ {
+        self.slots.keys().copied()
+    }
+
+    /// Takes in that nothing is held.
+    pub(super) fn hold_nothing(&mut self) {
+        self.slots.values_mut().for_each(|slot| slot.held = None);
+    }
+
+    /// Takes in what is held at an address.
+    pub(super) fn hold(&mut self, address: VirtualAddress, held: Option<Pool>) {
+        self.slots.entry(address).or_default().held = held;
+    }
+
+    /// The operations that an address needs; forgets it if it is neither needed nor held.
+    pub(super) fn steps(
+        &mut self,
+        address: VirtualAddress,
+        now: Instant,
+        mut step: impl FnMut(ServerOperation),
+    ) {
+        let Some(slot) = self.slots.get(&address) else { return };
+        let Some(wanted) = &slot.wanted else {
+            self.drains.forget(&address);
+            if slot.held.is_some() {
+                step(ServerOperation::Delete(address));
+            } else {
+                self.slots.remove(&address);
+            }
+            return;
+        };
+        let none = Default::default();
+        let held = slot.held.as_ref().map_or(&none, |held| &held.backends);
+        let changes = wanted.backends.changes_from(held);
+        let removed: Vec<_> = changes.iter().filter_map(BackendChange::removed).collect();
+        let leaves = self.drains.leave(address, &removed, now);
+        if wanted.backends.is_empty() && leaves.iter().all(|leave| *leave == Leave::Now) {
+            if slot.held.is_some() {
+                step(ServerOperation::Delete(address));
+            }
+            return;
+        }
+        let mut is_equal = true;
+        let mut step = |operation| {
+            is_equal = false;
+            step(operation);
+        };
+        match &slot.held {
+            None => step(ServerOperation::Add(wanted.server)),
+            Some(held) if held.server != wanted.server => {
+                step(ServerOperation::Set(wanted.server));
+            }
+            Some(_) => {}
+        }
+        for change in changes {
+            match change {
+                BackendChange::Added(new) => step(ServerOperation::AddReal(address, new)),
+                // The kernel does not know which real servers are local.
+                BackendChange::Changed { old, new } if old.weight != new.weight => {
+                    step(ServerOperation::SetReal(address, new));
+                }
+                BackendChange::Changed { .. } | BackendChange::Removed(_) => {}
+            }
+        }
+        for (old, leave) in removed.into_iter().zip(leaves) {
+            match leave {
+                Leave::Now => step(ServerOperation::DeleteReal(address, old)),
+                Leave::Later if !old.is_draining() => {
+                    step(ServerOperation::SetReal(address, Backend { weight: 0, ..old }));
+                }
+                Leave::Later => {}
+            }
+        }
+        if is_equal {
+            // Equal, but perhaps not the same chunks: share them.
+            self.confirm(address);
+        }
+    }
+
+    /// Notes that a pool is held as it is wanted, beside what is leaving it.
+    pub(super) fn confirm(&mut self, address: VirtualAddress) {
+        let slot = self.slots.entry(address).or_default();
+        slot.held.clone_from(&slot.wanted);
+        if let Some(held) = &mut slot.held
+            && let Some(leaving) = self.drains.of(&address)
+        {
+            held.backends = held.backends.with(leaving);
+        }
+        slot.held = slot.held.take().filter(|held| !held.backends.is_empty());
+        if slot.wanted.is_none() {
+            self.slots.remove(&address);
+        }
+    }
+}
