@@ -214,16 +214,12 @@ fn probes_ask_where_health_is_answered() {
 }
 
 #[test]
-fn rights_are_those_of_a_reader_of_four_kinds_who_tells_events() {
+fn rights_are_to_read_four_kinds_and_to_write_events() {
     let role = only("ClusterRole");
     let mut resources = Vec::new();
     for rule in role["rules"].as_array().unwrap() {
-        // What the agent has to say, it says by Events.
-        let verbs = if texts(&rule["resources"]) == ["events"] {
-            ["create", "patch"]
-        } else {
-            ["list", "watch"]
-        };
+        let writes = texts(&rule["resources"]) == ["events"];
+        let verbs = if writes { ["create", "patch"] } else { ["list", "watch"] };
         assert_eq!(texts(&rule["verbs"]), verbs, "{rule}");
         for group in texts(&rule["apiGroups"]) {
             resources

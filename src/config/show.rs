@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{Config, document, write};
 
 /// Everything that is configured, under the API groups of its documents: kube-proxy's as kube-proxy
-/// shows it, and ours. It is what [`write`] writes, so that the two never differ, but for the
+/// shows it, and ours. It is what [`write()`] writes, so that the two never differ, but for the
 /// node's name, which a file had better not fix.
 #[must_use]
 pub fn show(config: &Config) -> Value {

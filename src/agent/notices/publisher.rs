@@ -60,7 +60,7 @@ enum Failure {
 
 impl Publisher {
     /// Writes Events for the node of that name; about one object and reason not more often than
-    /// `quiet` says, for which there is [`QUIET`].
+    /// `quiet` says, for which there is [`QUIET`](super::QUIET).
     #[must_use]
     pub fn new(client: Client, node: Name, metrics: Arc<Metrics>, quiet: Duration) -> Self {
         Self { client, node, metrics, quiet, counts: HashMap::new(), is_refused: false }
