@@ -20,6 +20,7 @@ mod clusterip;
 mod commands;
 mod differential;
 mod drain;
+mod health_check;
 mod lab_itself;
 mod ownership;
 mod refusal;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<Case> {
         differential::cases(),
         change::cases(),
         drain::cases(),
+        health_check::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),

@@ -1,0 +1,66 @@
+//! Load balancers ask whether this node has endpoints, and get no further than that.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kube_ipvs::agent::client::{Client, ClientError};
+use kube_ipvs::model::Protocol::Tcp;
+
+use super::{Case, case};
+use crate::expectation::Refused;
+use crate::lab::Host::{C, N1, P1, P2, P3};
+use crate::lab::{endpoints, service};
+use crate::trial::{Step, Trial};
+
+/// How long the agent may take to open or close a port once the kernel is up to date.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![case("health_checks_are_answered_on_the_node_alone", |t| {
+        let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");
+        let web = web
+            .port(80, "http", Tcp)
+            .node_port(31_081)
+            .with("type", "LoadBalancer")
+            .with("externalTrafficPolicy", "Local")
+            .with("healthCheckNodePort", 32_123);
+        t.apply(web.clone())?;
+        t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P3))?;
+        t.settled()?;
+        until(t, Some(503))?;
+        t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P1).ready(P2).ready(P3))?;
+        t.settled()?;
+        let body = until(t, Some(200))?;
+        t.check("both local endpoints count", body.contains("\"localEndpoints\": 2,"), &body)?;
+
+        // At the Service's own addresses it is a port like any other.
+        for client in [P2, N1, C] {
+            t.expect(client, "10.96.8.1:32123/tcp", Refused)?;
+            t.expect(client, "[fd00:96::801]:32123/tcp", Refused)?;
+        }
+        t.delete(web)?;
+        t.settled()?;
+        until(t, None)?;
+        Ok(())
+    })]
+}
+
+/// Waits until an outsider is answered so; `None` if nobody listens. Returns the body.
+fn until(t: &Trial<'_>, expected: Option<u16>) -> Step<String> {
+    let address: SocketAddr = "192.168.50.1:32123".parse().expect("address");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (status, text) = match t.host(C).inside(|| Client::new(address).get("/")) {
+            Ok(body) => (Some(200), String::from_utf8_lossy(&body).into_owned()),
+            Err(ClientError::Refused { status, message, .. }) => (Some(status), message),
+            Err(error) => (None, error.to_string()),
+        };
+        if status == expected {
+            return Ok(text);
+        }
+        let what = format!("health check answered with {expected:?}");
+        t.check(&what, Instant::now() < deadline, format!("{status:?}: {text}"))?;
+        thread::sleep(Duration::from_millis(20));
+    }
+}
