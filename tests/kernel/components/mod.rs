@@ -6,6 +6,7 @@
 mod agent;
 mod ipvs;
 mod node;
+mod operator;
 mod route;
 
 use std::process::Command;
@@ -25,10 +26,16 @@ fn component(name: &'static str, run: fn()) -> Component {
 
 /// All component tests, in their order.
 pub(crate) fn all() -> Vec<Component> {
-    [agent::components(), ipvs::components(), route::components(), node::components()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        agent::components(),
+        ipvs::components(),
+        route::components(),
+        node::components(),
+        operator::components(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Runs a command line, which must succeed.
