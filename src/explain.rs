@@ -4,12 +4,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
+use crate::desired::contain;
 use crate::engine::Programs;
 use crate::model::{
-    Backend, Family, Frontend, FrontendKind, Masquerade, Pool, Program, Scheduler, ServiceKey,
-    Target, VirtualAddress,
+    Backend, Frontend, FrontendKind, Masquerade, Pool, Program, Scheduler, ServiceKey, Target,
+    VirtualAddress,
 };
 
 /// Who opens the connection.
@@ -279,8 +278,4 @@ impl<'a> Knock<'a> {
     fn is_hairpin(&self, backend: &Backend) -> bool {
         backend.local && self.source_ip == Some(backend.address)
     }
-}
-
-fn contain(ranges: &[IpNet], ip: IpAddr) -> bool {
-    ranges.iter().any(|range| Family::of(range.addr()) == Family::of(ip) && range.contains(&ip))
 }

@@ -12,7 +12,7 @@ const IMPORTS: [(&str, &[&str]); 10] = [
     ("desired", &["model"]),
     ("plan", &["model"]),
     ("engine", &["model", "state", "desired", "plan"]),
-    ("explain", &["model", "engine"]),
+    ("explain", &["model", "desired", "engine"]),
     ("config", &["model"]),
     ("kernel", &["model", "plan"]),
     ("source", &["model"]),

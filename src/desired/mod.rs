@@ -15,5 +15,5 @@ pub use endpoints::{Choice, choose};
 pub use frontends::{claims, program};
 pub use health_check::health_check_addresses;
 pub use node::node_program;
-pub use ranges::{aggregate, image};
+pub use ranges::{aggregate, contain, image};
 pub use surroundings::Surroundings;

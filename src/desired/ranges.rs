@@ -15,7 +15,7 @@ pub fn aggregate(ranges: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
 
 /// Whether an address lies in one of the ranges.
 #[must_use]
-pub(super) fn contain(ranges: &[IpNet], ip: IpAddr) -> bool {
+pub fn contain(ranges: &[IpNet], ip: IpAddr) -> bool {
     ranges.iter().any(|range| range.contains(&ip))
 }
 
