@@ -27,6 +27,7 @@ fn service(index: u32) -> Service {
     Service {
         key: service_key(index),
         created: index.into(),
+        proxy_name: None,
         cluster_ips: [address([10, 96, 0, 1], index)].into(),
         ports: [ServicePort {
             name: "http".into(),

@@ -250,7 +250,7 @@ impl Agent {
                 let events = Publisher::new(client.clone(), Name::clone(node), metrics, QUIET);
                 tokio::select! {
                     ended = kubernetes::run_from(
-                        &server, client, node, Patience::default(), deliver, note,
+                        &server, client, &self.config.settings, Patience::default(), deliver, note,
                     ) => ended?,
                     () = events.run(notices) => {}
                 }

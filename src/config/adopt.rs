@@ -14,6 +14,10 @@ impl Config {
     pub fn adopt(&self, new: Self) -> (Self, Vec<&'static str>) {
         let kept = [
             ("hostnameOverride", self.settings.node_name == new.settings.node_name),
+            (
+                "serviceProxyName",
+                self.settings.service_proxy_name == new.settings.service_proxy_name,
+            ),
             ("clientConnection.kubeconfig", self.source == new.source),
             ("healthzBindAddress", self.health_address == new.health_address),
             ("metricsBindAddress", self.metrics_address == new.metrics_address),
@@ -27,7 +31,11 @@ impl Config {
         ];
         let differing = kept.into_iter().filter(|(_, is_same)| !is_same);
         let adopted = Self {
-            settings: Settings { node_name: self.settings.node_name.clone(), ..new.settings },
+            settings: Settings {
+                node_name: self.settings.node_name.clone(),
+                service_proxy_name: self.settings.service_proxy_name.clone(),
+                ..new.settings
+            },
             min_sync_period: new.min_sync_period,
             sync_period: new.sync_period,
             audit_period: new.audit_period,

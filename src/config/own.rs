@@ -18,6 +18,9 @@ pub(super) struct KubeIpvsConfiguration {
     /// How often everything is read back from the kernel and put right, `0s` for never.
     /// Default: 5m.
     pub(super) audit_period: Option<String>,
+    /// Serves the Services whose label `service.kubernetes.io/service-proxy-name` has this value,
+    /// instead of those without the label. Default: none.
+    pub(super) service_proxy_name: Option<String>,
     /// How long established connections to an endpoint that has left may go on, `0s` for not at
     /// all. Default: 5m.
     pub(super) drain_period: Option<String>,

@@ -33,6 +33,13 @@ impl Resolver<'_> {
             scheduler,
             masquerade_all: masquerade_all.unwrap_or(false),
             service_cidrs: ranges(&own.origin, "serviceCIDRs", service_cidrs)?,
+            service_proxy_name: own
+                .content
+                .service_proxy_name
+                .as_deref()
+                .map(str::trim)
+                .filter(|name| !name.is_empty())
+                .map(Name::from),
             drain_period: self.drain_period()?,
             node_port_addresses: self.node_port_addresses()?,
             local_detector: self.local_detector()?,

@@ -126,6 +126,10 @@ kind: {own_kind}
 # has none. Without any, each ClusterIP gets a route of its own. Default: [].
 serviceCIDRs: {service_cidrs}
 
+# Serves the Services whose label service.kubernetes.io/service-proxy-name has this value, instead of
+# those without the label. Default: \"\".
+serviceProxyName: {service_proxy_name:?}
+
 # How often everything is read back from the kernel and put right, 0s for never. Default: 5m0s.
 auditPeriod: {audit_period}
 
@@ -157,6 +161,7 @@ drainPeriod: {drain_period}
         own_version = own::API_VERSION,
         own_kind = own::KIND,
         service_cidrs = list(&settings.service_cidrs),
+        service_proxy_name = settings.service_proxy_name.as_deref().unwrap_or_default(),
         audit_period = time(config.audit_period),
         drain_period = duration::format(settings.drain_period),
     )

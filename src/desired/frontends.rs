@@ -15,6 +15,12 @@ use crate::model::{
     VirtualAddress, VirtualServer,
 };
 
+/// Whether a Service is this proxy's to serve, and not another one's.
+#[must_use]
+pub fn is_served(service: &Service, around: &Surroundings) -> bool {
+    service.proxy_name == around.settings.service_proxy_name
+}
+
 /// The front ends that a Service asks for and may have if no other Service has them already.
 #[must_use]
 pub fn claims(service: &Service, around: &Surroundings) -> Vec<(VirtualAddress, Claim)> {

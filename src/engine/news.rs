@@ -65,6 +65,7 @@ mod tests {
         Service {
             key: ServiceKey::new("default", "web"),
             created: 0,
+            proxy_name: None,
             cluster_ips: ["10.96.0.10".parse().expect("address")].into(),
             ports: [port].into(),
             external_ips: [].into(),

@@ -150,6 +150,7 @@ impl Programs {
         for key in services.iter() {
             let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
             let service = state.entry(key).and_then(|entry| entry.service.as_deref());
+            let service = service.filter(|service| desired::is_served(service, &self.around));
             let new =
                 service.map_or_else(Vec::new, |service| desired::claims(service, &self.around));
             if old == new {
@@ -170,6 +171,9 @@ impl Programs {
         let entry = state.entry_mut(&key);
         let new = entry.and_then(|entry| {
             let service = entry.service.as_deref()?;
+            if !desired::is_served(service, &self.around) {
+                return None;
+            }
             let program = desired::program(
                 service,
                 &mut entry.endpoints,

@@ -61,7 +61,7 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
 }
 
-/// A Service that this proxy serves: neither headless nor `ExternalName` nor another proxy's.
+/// A Service that some proxy serves: neither headless nor `ExternalName`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
     /// `metadata.namespace` and `metadata.name`.
@@ -69,6 +69,9 @@ pub struct Service {
     /// `metadata.creationTimestamp` in Unix seconds, 0 where there is none. Of two Services that
     /// claim the same front end, the older has it.
     pub created: i64,
+    /// Label `service.kubernetes.io/service-proxy-name`: the proxy that is to serve it, if it is not
+    /// the cluster's usual one.
+    pub proxy_name: Option<Name>,
     /// `spec.clusterIPs` (or `spec.clusterIP`), at most one of each family.
     pub cluster_ips: Box<[IpAddr]>,
     /// `spec.ports`.

@@ -48,6 +48,8 @@ pub struct Settings {
     pub masquerade_all: bool,
     /// Ranges to take for service ranges where the API has no ServiceCIDR objects.
     pub service_cidrs: Vec<IpNet>,
+    /// The Services that are labelled so are served, instead of those without such a label.
+    pub service_proxy_name: Option<Name>,
     /// How long established connections to an endpoint that has left may go on. Zero: not at all.
     pub drain_period: Duration,
 }
@@ -66,6 +68,7 @@ impl Settings {
             local_detector: LocalDetector::default(),
             masquerade_all: false,
             service_cidrs: Vec::new(),
+            service_proxy_name: None,
             drain_period: Self::DRAIN_PERIOD,
         }
     }

@@ -42,6 +42,7 @@ pub fn service(key: &str) -> ServiceBuilder {
     ServiceBuilder(Service {
         key: service_key(key),
         created: 0,
+        proxy_name: None,
         cluster_ips: [].into(),
         ports: [].into(),
         external_ips: [].into(),

@@ -105,6 +105,7 @@ pub fn service() -> impl Strategy<Value = Service> {
             external_policy,
             affinity_seconds,
             health_check_node_port: (external_policy == TrafficPolicy::Local).then_some(32_000),
+            proxy_name: None,
         }
     })
 }

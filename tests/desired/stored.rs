@@ -1,6 +1,6 @@
 //! Objects as the API server stores them: which count, and what of them.
 
-use kube_ipvs::model::{Change, Event, Interner};
+use kube_ipvs::model::{Change, Event, Interner, Settings};
 use kube_ipvs::source::wire::{ServiceObject, SliceObject};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,8 +69,11 @@ fn merge(object: &mut Value, patch: Value) {
 
 /// A world that has been told of a Service and its slices.
 fn told(service: &Value, slices: &[Value]) -> World {
+    told_to(World::new(), service, slices)
+}
+
+fn told_to(mut world: World, service: &Value, slices: &[Value]) -> World {
     let mut names = Interner::default();
-    let mut world = World::new();
     if let (Some(service), _) = ServiceObject::deserialize(service).unwrap().convert(&mut names) {
         world.apply(Event::Service(Change::Apply(service)));
     }
@@ -93,6 +96,22 @@ fn expect_of_services(cases: &[ServiceCase<'_>]) {
             let answer = world.answer(destination, from);
             assert_eq!(answer, *expected, "{name}: {from} -> {destination}");
         }
+    }
+}
+
+#[test]
+fn a_proxy_of_a_name_serves_those_labelled_so() {
+    let settings = Settings { service_proxy_name: Some("ours".into()), ..Settings::for_node("n1") };
+    let cases = [
+        (json!({}), "drop"),
+        (json!({"service.kubernetes.io/service-proxy-name": "ours"}), BOTH),
+        (json!({"service.kubernetes.io/service-proxy-name": "other"}), "drop"),
+        (json!({"service.kubernetes.io/service-proxy-name": ""}), "drop"),
+    ];
+    for (labels, expected) in cases {
+        let service = service(json!({"metadata": {"labels": labels}}));
+        let world = told_to(World::with(&settings), &service, &[slice(json!({}))]);
+        assert_eq!(world.answer(CLUSTER_IP, POD), expected, "{labels}");
     }
 }
 

@@ -18,6 +18,12 @@ mod trial;
 
 use std::process::{Command, ExitCode};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Sockets and other files that may be open at a time: clients that are told nothing all wait
+/// together.
+const SOCKETS: u64 = 16_384;
+
 /// What the environment asks of this program.
 #[derive(PartialEq)]
 enum Mode {
@@ -53,6 +59,10 @@ fn main() -> ExitCode {
     if let Err(why) = kernel_is_fit() {
         println!("kernel tests: skipped: {why}; `make test` boots a virtual machine");
         return if mode == Mode::Required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    if let Err(error) = allow_many_sockets() {
+        println!("kernel tests: {SOCKETS} open files are not allowed: {error}");
+        return ExitCode::FAILURE;
     }
     if arguments.iter().any(|argument| argument == "--demo") {
         return match demo::run() {
@@ -96,4 +106,12 @@ fn kernel_is_fit() -> Result<(), &'static str> {
         return Err("no network namespaces here");
     }
     Ok(())
+}
+
+/// Raises the limit of open files, which is 1,024 by default.
+fn allow_many_sockets() -> std::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.map(|limit| limit.max(SOCKETS));
+    let limit = Rlimit { current: enough(limit.current), maximum: enough(limit.maximum) };
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use kube_ipvs::model::Event;
+use kube_ipvs::model::{Event, Settings};
 use kube_ipvs::source::kubernetes::{
     ClientError, Reach, Server, connect, run_from, service_ranges,
 };
@@ -85,7 +85,7 @@ fn who_is_reached_through_a_service_is_not_followed() {
             told.borrow_mut().push(event);
             true
         };
-        run_from(&found, client, &"node-1".into(), quick(), deliver, |_, _| {}).await
+        run_from(&found, client, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
     });
     let refusal = ended.unwrap_err().to_string();
     let expected = "at 127.0.0.1, which lies in the service range 127.0.0.0/8";

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use kube_ipvs::model::{
-    Change, EndpointSlice, Event, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
+    Change, EndpointSlice, Event, Name, Node, Service, ServiceCidr, ServiceKey, Settings, SliceKey,
 };
 use kube_ipvs::source::kubernetes::{self, Patience, Reach};
 
@@ -53,6 +53,17 @@ impl Followed {
     }
 
     pub(crate) fn reaching(reach: Reach, patience: Patience) -> Self {
+        Self::settled(reach, patience, Settings::for_node("node-1"))
+    }
+
+    /// As a proxy of a name sees the cluster.
+    pub(crate) fn named(server: &ApiServer, name: &str) -> Self {
+        let settings =
+            Settings { service_proxy_name: Some(name.into()), ..Settings::for_node("node-1") };
+        Self::settled(Reach { kubeconfig: None, master: Some(server.url()) }, quick(), settings)
+    }
+
+    fn settled(reach: Reach, patience: Patience, settings: Settings) -> Self {
         let (sender, events) = mpsc::channel();
         let unheard = Arc::new(AtomicBool::new(false));
         let hung_up = Arc::clone(&unheard);
@@ -63,7 +74,7 @@ impl Followed {
                 let client = kubernetes::connect(&reach).await.unwrap();
                 let deliver =
                     |event| !hung_up.load(Ordering::Relaxed) && sender.send(event).is_ok();
-                kubernetes::run(client, &"node-1".into(), patience, deliver, |_, _| {}).await;
+                kubernetes::run(client, &settings, patience, deliver, |_, _| {}).await;
             });
         });
         Self {

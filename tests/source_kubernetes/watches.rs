@@ -102,6 +102,25 @@ fn what_is_not_ours_is_not_told() {
 }
 
 #[test]
+fn a_proxy_of_a_name_is_told_what_is_labelled_so() {
+    let server = ApiServer::start();
+    server.put(service("usual", "10.96.0.1"));
+    let labelled = |name, ip, proxy| {
+        let mut labelled = service(name, ip);
+        labelled["metadata"]["labels"] =
+            json!({ "service.kubernetes.io/service-proxy-name": proxy });
+        labelled
+    };
+    server.put(labelled("mine", "10.96.0.2", "ours"));
+    server.put(labelled("others", "10.96.0.3", "other"));
+    let mut now = Followed::named(&server, "ours");
+    now.until_synced();
+    assert_eq!(now.service_names(), ["mine"]);
+    server.put(labelled("others", "10.96.0.3", "ours"));
+    now.until_services(&["mine", "others"]);
+}
+
+#[test]
 fn selectors_leave_the_choice_to_the_server() {
     let server = ApiServer::start();
     Followed::new(&server).until_synced();

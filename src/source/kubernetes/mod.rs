@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use kube::Client;
 
-use crate::model::{Event, Name};
+use crate::model::{Event, Name, Settings};
 
 pub use client::{ClientError, Reach, connect};
 use follow::Follower;
@@ -85,18 +85,19 @@ pub enum Effort {
 /// more. `note` is told, by kind, what it takes.
 pub async fn run(
     client: Client,
-    node_name: &Name,
+    settings: &Settings,
     patience: Patience,
     deliver: impl Fn(Event) -> bool,
     note: impl Fn(&'static str, Effort),
 ) {
-    let own_node = OwnNode(Name::clone(node_name));
+    let own_node = OwnNode(Name::clone(&settings.node_name));
+    let services = Services(settings.service_proxy_name.clone());
     let (client, patience, deliver, note) = (&client, &patience, &deliver, &note);
     // The first that finds nobody listening ends them all.
     tokio::select! {
         _ = Follower::new(&own_node, client, patience, deliver, note).run() => {}
         _ = Follower::new(&ServiceCidrs, client, patience, deliver, note).run() => {}
-        _ = Follower::new(&Services, client, patience, deliver, note).run() => {}
+        _ = Follower::new(&services, client, patience, deliver, note).run() => {}
         _ = Follower::new(&Slices, client, patience, deliver, note).run() => {}
     }
 }

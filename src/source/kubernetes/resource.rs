@@ -47,8 +47,9 @@ pub(super) trait Resource {
     fn replace(values: Vec<Self::Value>) -> Event;
 }
 
-/// All Services but headless ones and another proxy's.
-pub(super) struct Services;
+/// All Services of a proxy but headless ones; those without the label that names a proxy, where
+/// there is no name.
+pub(super) struct Services(pub(super) Option<Name>);
 
 impl Resource for Services {
     type Object = ServiceObject;
@@ -58,7 +59,10 @@ impl Resource for Services {
     const PATH: &'static str = "/api/v1/services";
 
     fn labels(&self) -> Option<String> {
-        Some(format!("!{SERVICE_PROXY_NAME}"))
+        Some(match &self.0 {
+            None => format!("!{SERVICE_PROXY_NAME}"),
+            Some(name) => format!("{SERVICE_PROXY_NAME}={name}"),
+        })
     }
 
     fn fields(&self) -> Option<String> {

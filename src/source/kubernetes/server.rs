@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::client::{ClientError, Reach, configure};
 use super::{Effort, Patience, run};
-use crate::model::{Change, Event, Name, ServiceKey};
+use crate::model::{Change, Event, ServiceKey, Settings};
 
 /// How long a name may take to be resolved, and the API server to answer a question of a check.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -125,7 +125,7 @@ impl Server {
 pub async fn run_from(
     server: &Server,
     client: Client,
-    node_name: &Name,
+    settings: &Settings,
     patience: Patience,
     deliver: impl Fn(Event) -> bool,
     note: impl Fn(&'static str, Effort),
@@ -138,7 +138,7 @@ pub async fn run_from(
             false
         }
     };
-    run(client, node_name, patience, deliver, note).await;
+    run(client, settings, patience, deliver, note).await;
     refusal.into_inner().map_or(Ok(()), Err)
 }
 

@@ -96,8 +96,8 @@ impl ServiceObject {
         ServiceKey::new(self.metadata.namespace(), &self.metadata.name)
     }
 
-    /// The Service as the model has it, `None` where it is not ours to serve: another proxy's,
-    /// headless or `ExternalName`. Fields that cannot be used are left out and reported.
+    /// The Service as the model has it, `None` where there is nothing to serve: headless or
+    /// `ExternalName`. Fields that cannot be used are left out and reported.
     #[must_use]
     pub fn convert(&self, names: &mut Interner) -> (Option<Service>, Vec<Rejection>) {
         let meta = &self.metadata;
@@ -111,8 +111,7 @@ impl ServiceObject {
         let kind = spec.r#type.as_deref().unwrap_or("ClusterIP");
         let listed = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
         let headless = listed.into_iter().all(|ip| matches!(ip.as_str(), "" | "None"));
-        let others = self.metadata.label(SERVICE_PROXY_NAME).is_some();
-        if headless || others || kind == "ExternalName" {
+        if headless || kind == "ExternalName" {
             return None;
         }
         let cluster_ips = self.cluster_ips(rejections);
@@ -136,6 +135,7 @@ impl ServiceObject {
         let check = spec.health_check_node_port.filter(|number| checked && *number != 0);
         Some(Service {
             key: self.key(),
+            proxy_name: self.metadata.label(SERVICE_PROXY_NAME).map(|name| names.intern(name)),
             created: self.metadata.created(),
             cluster_ips: cluster_ips.into(),
             ports,

@@ -14,6 +14,7 @@ fn service() -> Service {
     Service {
         key: ServiceKey::new("default", "web"),
         created: 0,
+        proxy_name: None,
         cluster_ips: ["10.96.0.80".parse().unwrap()].into(),
         ports: [ServicePort {
             name: "http".into(),
