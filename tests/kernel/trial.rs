@@ -10,8 +10,8 @@ use kube_ipvs::model::{Protocol, VirtualAddress};
 
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{
-    Agent, Connection, Finished, Host, KernelState, Lab, Load, Namespace, Notifications, Object,
-    PATIENCE, SHORT_PATIENCE, Silence, ask, node, ping, service_cidr,
+    Agent, Connection, Finished, Flow, Host, KernelState, Lab, Load, Namespace, Notifications,
+    Object, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, node, ping, service_cidr,
 };
 
 /// How long something may take that the agent does by itself after a while.
@@ -172,6 +172,32 @@ impl<'a> Trial<'a> {
             Ok(()) => "an echo reply".to_owned(),
         };
         Err(Failure::new(format!("{from} pings {ip}"), "refused", got))
+    }
+
+    /// Makes one request, which has to be answered.
+    pub(crate) fn ask(&self, from: Host, to: &str) -> Step<Reply> {
+        ask(self.lab.host(from), parse(to), PATIENCE)
+            .map_err(|silence| Failure::new(format!("{from} asks {to}"), "an answer", silence))
+    }
+
+    /// Opens a socket for datagrams.
+    pub(crate) fn flow(&self, from: Host, to: &str) -> Step<Flow> {
+        Flow::open(self.lab.host(from), parse(to))
+            .map_err(|silence| Failure::new(format!("{from} opens a socket"), "works", silence))
+    }
+
+    /// Sends on a socket until a server answers, as clients go on trying.
+    pub(crate) fn eventually_answers(&self, flow: &Flow, server: Host, which: &str) -> Step {
+        let deadline = Instant::now() + LONG_PATIENCE;
+        loop {
+            let answer = flow.ask();
+            match &answer {
+                Ok(reply) if reply.server == server => return Ok(()),
+                _ if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+                Ok(reply) => return Err(Failure::new(which, server, reply)),
+                Err(silence) => return Err(Failure::new(which, server, silence)),
+            }
+        }
     }
 
     /// Opens a connection that stays open.

@@ -90,7 +90,9 @@ pub(super) fn encode(message: &mut Attributes<'_>, instruction: &Instruction) {
             message.u32_be(nfta::NAT_TYPE, nfta::NAT_TYPE_DESTINATION);
             message.u32_be(nfta::NAT_FAMILY, nfproto(*family).into());
             message.u32_be(nfta::NAT_ADDRESS, address.number());
-            message.u32_be(nfta::NAT_PORT, port.number());
+            if let Some(port) = port {
+                message.u32_be(nfta::NAT_PORT, port.number());
+            }
         }
         Instruction::Masquerade { flags, ports } => {
             message.u32_be(nfta::MASQUERADE_FLAGS, *flags);

@@ -194,8 +194,8 @@ pub(super) enum Instruction {
         family: Family,
         /// First register of the address.
         address: Register,
-        /// Register of the port.
-        port: Register,
+        /// Register of the port; without one it stays.
+        port: Option<Register>,
     },
     /// Translates the source to the address of the outgoing interface.
     Masquerade {

@@ -54,8 +54,14 @@ impl Lowering {
             Term::Verdict(verdict) => self.push(Instruction::Verdict(*verdict)),
             Term::DestinationNat { family, key, map } => {
                 self.look_up(key, *map, false, Some(FIRST));
-                let port = Register(words(Field::Destination(*family)));
+                let port = Some(Register(words(Field::Destination(*family))));
                 self.push(Instruction::DestinationNat { family: *family, address: FIRST, port });
+            }
+            Term::KeepDestination(family) => {
+                self.family(*family);
+                self.push(load(Field::Destination(*family), FIRST));
+                let family = *family;
+                self.push(Instruction::DestinationNat { family, address: FIRST, port: None });
             }
             Term::Masquerade { ports: None } => {
                 self.push(Instruction::Masquerade { flags: FULLY_RANDOM, ports: None });

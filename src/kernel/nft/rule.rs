@@ -160,6 +160,9 @@ pub(super) enum Term {
         /// The map.
         map: SetName,
     },
+    /// Decides that the connection keeps its destination: chains of others that would translate it
+    /// are not asked any more.
+    KeepDestination(Family),
     /// Gives the connection the node's address as its source, and a random port: one of `ports`
     /// where that is given.
     Masquerade {
@@ -196,6 +199,9 @@ impl fmt::Display for Term {
                 write!(f, "dnat {} to ", keyword(*family))?;
                 write_key(f, key)?;
                 write!(f, " map @{map}")
+            }
+            Self::KeepDestination(family) => {
+                write!(f, "dnat {} to {}", keyword(*family), Field::Destination(*family))
             }
             Self::Masquerade { ports: None } => f.write_str("masquerade fully-random"),
             Self::Masquerade { ports: Some((first, last)) } => {

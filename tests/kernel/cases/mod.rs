@@ -21,6 +21,7 @@ mod commands;
 mod differential;
 mod drain;
 mod health_check;
+mod host_ports;
 mod lab_itself;
 mod ownership;
 mod refusal;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<Case> {
         change::cases(),
         drain::cases(),
         health_check::cases(),
+        host_ports::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),

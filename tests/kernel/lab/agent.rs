@@ -89,6 +89,14 @@ impl Agent {
         Ok(())
     }
 
+    /// As [`Agent::configure`], with kube-proxy's options.
+    pub(crate) fn configure_proxy(&mut self, options: &str) -> io::Result<()> {
+        let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
+        // Flags of kube-proxy are not read beside a file.
+        let cidr = OPTIONS[3];
+        self.configure(&format!("---\n{head}\nclusterCIDR: \"{cidr}\"\n{options}"))
+    }
+
     /// Stops the agent; it and all commands run with defaults from now on.
     pub(crate) fn forget_configuration(&mut self) -> io::Result<()> {
         if self.config.take().is_some() {

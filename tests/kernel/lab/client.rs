@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use kube_ipvs::model::{Protocol, VirtualAddress};
@@ -97,27 +97,9 @@ pub(crate) fn ask_from_port(
     to: VirtualAddress,
     patience: Duration,
 ) -> Result<Reply, Silence> {
-    let socket = SocketAddr::new(to.ip, to.port);
     match to.protocol {
         Protocol::Tcp => Connection::open_here(from, to, patience)?.request("close"),
-        Protocol::Udp => {
-            let socket = socket::datagram(from, socket, patience / 2)?;
-            // Port 53 is asked as a resolver would.
-            let query = if to.port == 53 { dns::query() } else { b"hello".to_vec() };
-            socket.send(&query)?;
-            let mut buffer = [0; 2048];
-            let length = match socket.recv(&mut buffer) {
-                // A datagram may be lost as its endpoint leaves: asked once more, as resolvers do.
-                Err(error) if is_timeout(&error) => {
-                    socket.send(&query)?;
-                    socket.recv(&mut buffer)?
-                }
-                answer => answer?,
-            };
-            let text = dns::text(&buffer[..length])
-                .unwrap_or_else(|| String::from_utf8_lossy(&buffer[..length]).into_owned());
-            parse(&text)
-        }
+        Protocol::Udp => Flow::open_here(from, to, patience)?.ask(),
         Protocol::Sctp => {
             // An SCTP socket keeps ICMP errors to itself, so they are watched for beside it.
             let icmp = IcmpListener::open(to.ip, Duration::from_millis(1))?;
@@ -128,6 +110,48 @@ pub(crate) fn ask_from_port(
                 answer => answer,
             }
         }
+    }
+}
+
+/// Datagrams to one address from one socket.
+pub(crate) struct Flow {
+    socket: UdpSocket,
+    query: Vec<u8>,
+}
+
+impl Flow {
+    /// Opens the socket on a host.
+    pub(crate) fn open(namespace: &Namespace, to: VirtualAddress) -> Result<Self, Silence> {
+        namespace.inside(|| Self::open_here(0, to, PATIENCE))
+    }
+
+    fn open_here(from: u16, to: VirtualAddress, patience: Duration) -> Result<Self, Silence> {
+        let socket = socket::datagram(from, SocketAddr::new(to.ip, to.port), patience / 2)?;
+        // Port 53 is asked as a resolver would.
+        let query = if to.port == 53 { dns::query() } else { b"hello".to_vec() };
+        Ok(Self { socket, query })
+    }
+
+    /// The client's port.
+    pub(crate) fn port(&self) -> io::Result<u16> {
+        Ok(self.socket.local_addr()?.port())
+    }
+
+    /// Makes a request.
+    pub(crate) fn ask(&self) -> Result<Reply, Silence> {
+        self.socket.send(&self.query)?;
+        let mut buffer = [0; 2048];
+        let length = match self.socket.recv(&mut buffer) {
+            // A datagram may be lost as its endpoint leaves: asked once more, as resolvers do.
+            Err(error) if is_timeout(&error) => {
+                self.socket.send(&self.query)?;
+                self.socket.recv(&mut buffer)?
+            }
+            answer => answer?,
+        };
+        let text = dns::text(&buffer[..length])
+            .unwrap_or_else(|| String::from_utf8_lossy(&buffer[..length]).into_owned());
+        parse(&text)
     }
 }
 
@@ -148,6 +172,11 @@ impl Connection {
     /// Makes a request and leaves the connection open.
     pub(crate) fn ask(&mut self) -> Result<Reply, Silence> {
         self.request("keep-alive")
+    }
+
+    /// Makes a request of that many bytes, and some.
+    pub(crate) fn ask_at_length(&mut self, bytes: usize) -> Result<Reply, Silence> {
+        self.request(&format!("keep-alive\r\nPadding: {:x>bytes$}", ""))
     }
 
     fn request(&mut self, connection: &str) -> Result<Reply, Silence> {

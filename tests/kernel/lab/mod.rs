@@ -12,6 +12,7 @@ mod notifications;
 mod probe;
 mod server;
 mod socket;
+mod temporary;
 mod topology;
 
 use std::io;
@@ -21,7 +22,9 @@ use std::sync::Arc;
 use kube_ipvs::model::{Family, Protocol};
 
 pub(crate) use agent::{Agent, Finished};
-pub(crate) use client::{Connection, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ask_from_port};
+pub(crate) use client::{
+    Connection, Flow, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ask_from_port,
+};
 pub(crate) use host::{Host, gateway};
 pub(crate) use icmp::ping;
 pub(crate) use load::Load;
@@ -30,6 +33,7 @@ pub(crate) use namespace::Namespace;
 pub(crate) use notifications::Notifications;
 pub(crate) use probe::KernelState;
 pub(crate) use server::Server;
+pub(crate) use temporary::Temporary;
 pub(crate) use topology::Topology;
 
 /// Every pod serves these ports with every protocol, at its own address of each family.
