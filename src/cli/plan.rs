@@ -10,9 +10,12 @@ use crate::engine::{Engine, Work};
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Event, Settings};
 use crate::plan::Operation;
+use crate::source::addresses;
 
 pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitCode> {
-    let (settings, events) = objects::load(shared, "plan")?;
+    let (settings, mut events) = objects::load(shared, "plan")?;
+    // Those of this machine, as it is this machine's kernel that is read.
+    events.push(Event::Addresses(addresses::list()?));
     let operations = plan(&settings, events, &mut Kernel::open()?)?;
     let mut out = io::stdout().lock();
     for operation in &operations {

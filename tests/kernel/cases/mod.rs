@@ -23,6 +23,7 @@ mod drain;
 mod health_check;
 mod host_ports;
 mod lab_itself;
+mod node_ports;
 mod ownership;
 mod refusal;
 mod shortage;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<Case> {
         drain::cases(),
         health_check::cases(),
         host_ports::cases(),
+        node_ports::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),
