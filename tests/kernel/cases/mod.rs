@@ -15,6 +15,7 @@
 //! its own and leaves nothing behind: its objects are deleted after it, and the kernel has to
 //! follow.
 
+mod affinity;
 mod change;
 mod clusterip;
 mod commands;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Case> {
         health_check::cases(),
         host_ports::cases(),
         node_ports::cases(),
+        affinity::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),
