@@ -21,6 +21,7 @@ mod clusterip;
 mod commands;
 mod differential;
 mod drain;
+mod flows;
 mod health_check;
 mod host_ports;
 mod lab_itself;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> Vec<Case> {
         host_ports::cases(),
         node_ports::cases(),
         affinity::cases(),
+        flows::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),

@@ -1,0 +1,67 @@
+//! UDP sockets that outlive what they talk to.
+
+use kube_ipvs::model::Protocol::Udp;
+
+use super::{Case, case};
+use crate::expectation::Answers;
+use crate::lab::Host::{C, N1, P1, P2, P3};
+use crate::lab::{Endpoints, Service, endpoints, service};
+use crate::trial::{Step, Trial};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("a_socket_that_was_led_moves_on", a_socket_that_was_led_moves_on),
+        case("a_socket_older_than_its_node_port", |t| {
+            let to = "192.168.50.1:31943/udp";
+            t.settled()?;
+            let flow = t.flow(C, to)?;
+            t.check("nobody answers yet", flow.ask().is_err(), "an answer")?;
+            t.apply(served("dev/late", "10.96.9.5", "203.0.113.95").node_port(31_943))?;
+            t.apply(slice("dev/late").ready(P1))?;
+            t.settled()?;
+            t.eventually_answers(&flow, P1, "the same socket after the Service was created")?;
+            t.expect(C, to, Answers::from(P1))
+        }),
+    ]
+}
+
+/// A process of the node and a pod reach a load balancer's address by a short-circuit, so that
+/// connection tracking leads their flows past IPVS.
+fn a_socket_that_was_led_moves_on(t: &mut Trial<'_>) -> Step {
+    t.apply(served("dev/led", "10.96.9.4", "203.0.113.94").with("externalTrafficPolicy", "Local"))?;
+    t.apply(served("dev/other", "10.96.9.6", "203.0.113.96"))?;
+    t.apply(slice("dev/led").ready(P1))?;
+    t.apply(slice("dev/other").ready(P1))?;
+    t.settled()?;
+
+    let flows =
+        [(N1, t.flow(N1, "203.0.113.94:80/udp")?), (P2, t.flow(P2, "203.0.113.94:80/udp")?)];
+    let other = t.flow(N1, "203.0.113.96:80/udp")?;
+    for (host, flow) in &flows {
+        t.eventually_answers(flow, P1, &format!("{host}'s new socket"))?;
+    }
+    t.eventually_answers(&other, P1, "a socket to another Service")?;
+    let entries = |t: &Trial<'_>| t.host(N1).read("cat", &["/proc/net/nf_conntrack"]);
+    let entry_of_other = format!("dst=203.0.113.96 sport={} ", other.port()?);
+    let before = entries(t)?;
+    t.check("connection tracking knows it", before.contains(&entry_of_other), &before)?;
+
+    // The pod stays ready for the other Service, so only one Service's flows have to move.
+    t.apply(slice("dev/led").ready(P3))?;
+    t.settled()?;
+    for (host, flow) in &flows {
+        t.eventually_answers(flow, P3, &format!("{host}'s socket, whose endpoint has left"))?;
+    }
+    // Nothing was sent on it meanwhile, so an entry that is there was never deleted.
+    let after = entries(t)?;
+    t.check("connection tracking still knows it", after.contains(&entry_of_other), &after)?;
+    t.eventually_answers(&other, P1, "the socket to another Service")
+}
+
+fn served(key: &str, cluster_ip: &str, load_balancer: &str) -> Service {
+    service(key).cluster_ip(cluster_ip).ingress(load_balancer).port(80, "udp", Udp)
+}
+
+fn slice(key: &str) -> Endpoints {
+    endpoints(key).port("udp", 8080, Udp)
+}
