@@ -27,6 +27,7 @@ mod host_ports;
 mod lab_itself;
 mod node_ports;
 mod ownership;
+mod path_mtu;
 mod refusal;
 mod shortage;
 
@@ -59,6 +60,7 @@ pub(crate) fn all() -> Vec<Case> {
         node_ports::cases(),
         affinity::cases(),
         flows::cases(),
+        path_mtu::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),
