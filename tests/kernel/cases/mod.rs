@@ -29,6 +29,7 @@ mod node_ports;
 mod ownership;
 mod path_mtu;
 mod refusal;
+mod schedulers;
 mod shortage;
 
 use crate::trial::{Step, Trial};
@@ -61,6 +62,7 @@ pub(crate) fn all() -> Vec<Case> {
         affinity::cases(),
         flows::cases(),
         path_mtu::cases(),
+        schedulers::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),
