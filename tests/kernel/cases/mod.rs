@@ -24,6 +24,7 @@ mod drain;
 mod flows;
 mod health_check;
 mod host_ports;
+mod idle;
 mod lab_itself;
 mod node_ports;
 mod ownership;
@@ -63,6 +64,7 @@ pub(crate) fn all() -> Vec<Case> {
         flows::cases(),
         path_mtu::cases(),
         schedulers::cases(),
+        idle::cases(),
         ownership::cases(),
         commands::cases(),
         shortage::cases(),
