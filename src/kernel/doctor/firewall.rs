@@ -53,9 +53,12 @@ fn dropping_hook(chain: &Chain) -> Option<Hook> {
 /// The commands that open a chain.
 fn rules(chain: &Chain, hook: Hook, ranges: &[IpNet]) -> Vec<String> {
     let opening = if is_iptables(chain) { Opening::Iptables(chain) } else { Opening::Nft(chain) };
+    let families = chain.family.families();
     let mut rules = vec![opening.replies()];
+    if hook == Hook::Forward && families.contains(&Family::V6) {
+        rules.extend(opening.neighbour_discovery());
+    }
     if hook == Hook::Input {
-        let families = chain.family.families();
         let fitting = ranges.iter().filter(|range| families.contains(&Family::of(range.addr())));
         rules.extend(fitting.map(|range| opening.destination(range)));
         if ranges.is_empty() {
@@ -97,6 +100,17 @@ impl Opening<'_> {
         self.rule("-m conntrack --ctstate ESTABLISHED,RELATED", "ct state established,related")
     }
 
+    /// Where bridged packets pass the forward hook, which IPVS needs, so do pods' questions for
+    /// each other's hardware addresses.
+    fn neighbour_discovery(&self) -> [String; 2] {
+        [("solicitation", "solicit"), ("advertisement", "advert")].map(|(iptables, nft)| {
+            self.rule(
+                &format!("-p ipv6-icmp --icmpv6-type neighbour-{iptables}"),
+                &format!("icmpv6 type nd-neighbor-{nft}"),
+            )
+        })
+    }
+
     fn destination(&self, range: &IpNet) -> String {
         let family = if Family::of(range.addr()) == Family::V4 { "ip" } else { "ip6" };
         self.rule(&format!("-d {range}"), &format!("{family} daddr {range}"))
@@ -134,6 +148,20 @@ mod tests {
             "iptables -I FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
         );
         assert_eq!(finding.mend.len(), 2);
+    }
+
+    #[test]
+    fn a_forward_policy_lets_pods_on_a_bridge_find_each_other() {
+        let mend = |family, table, name| {
+            judge(&[base(family, table, name, Hook::Forward, 0)], &[]).mend.join("\n")
+        };
+        let inet = mend(ChainFamily::Inet, "fw", "forward");
+        let rule = "nft insert rule inet fw forward icmpv6 type nd-neighbor-solicit accept";
+        assert!(inet.contains(rule), "{inet}");
+        let ip6 = mend(ChainFamily::Ip6, "filter", "FORWARD");
+        let rule =
+            "ip6tables -I FORWARD -p ipv6-icmp --icmpv6-type neighbour-advertisement -j ACCEPT";
+        assert!(ip6.contains(rule), "{ip6}");
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod path_mtu;
 mod refusal;
 mod schedulers;
 mod shortage;
+mod surroundings;
 
 use crate::trial::{Step, Trial};
 
@@ -64,6 +65,7 @@ pub(crate) fn all() -> Vec<Case> {
         flows::cases(),
         path_mtu::cases(),
         schedulers::cases(),
+        surroundings::cases(),
         idle::cases(),
         ownership::cases(),
         commands::cases(),
