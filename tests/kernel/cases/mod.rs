@@ -16,6 +16,7 @@
 //! follow.
 
 mod affinity;
+mod announced;
 mod change;
 mod clusterip;
 mod commands;
@@ -66,6 +67,7 @@ pub(crate) fn all() -> Vec<Case> {
         path_mtu::cases(),
         schedulers::cases(),
         surroundings::cases(),
+        announced::cases(),
         idle::cases(),
         ownership::cases(),
         commands::cases(),
