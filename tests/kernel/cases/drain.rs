@@ -26,10 +26,12 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(slice().ready(P1))?;
             t.settled()?;
             let mut open = Vec::new();
-            for client in [P2, N1, C] {
-                for protocol in ["tcp", "sctp"] {
-                    open.push(Open::new(t, client, &format!("10.96.3.7:80/{protocol}"))?);
-                }
+            // A node has several addresses and tells an SCTP server all of them. To those that no
+            // translation knows the server's heartbeats come straight, and are answered with an
+            // abort: no such association lasts, drained or not.
+            let clients = [(P2, "tcp"), (P2, "sctp"), (N1, "tcp"), (C, "tcp"), (C, "sctp")];
+            for (client, protocol) in clients {
+                open.push(Open::new(t, client, &format!("10.96.3.7:80/{protocol}"))?);
             }
             t.apply(slice().ready(P3))?;
             t.settled()?;
