@@ -17,7 +17,7 @@ use std::time::Instant;
 use kube_ipvs::explain::Verdict;
 
 use self::clients::{Clients, Manner};
-use self::comparison::{Pair, contradiction, describe, has_met_all};
+use self::comparison::{Met, Pair, contradiction, describe, has_met_all, strays};
 use self::detour::Detour;
 use super::{Case, case};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
@@ -68,10 +68,13 @@ fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
     let incomplete: Vec<&Pair> = told
         .iter()
         .zip(&met)
-        .filter(|(pair, met)| contradiction(pair, met).is_none() && !has_met_all(pair, met))
+        .filter(|(pair, met)| contradiction(pair, met).is_none() && is_unsettled(pair, met))
         .map(|(pair, _)| *pair)
         .collect();
-    // Clients in step with each other may meet the same backend each time. One alone does not.
+    // Clients in step with each other may meet the same backend each time. One alone does not. And
+    // one who comes twice at once for the first time, by two ways to one virtual server, may be
+    // given two backends to stay with: the kernel looks for the one and chooses it without a lock
+    // (`ip_vs_sched_persist`).
     let alone = clients.knock(&incomplete, Manner::Alone);
     // Who is told nothing has to wait until it is certain: all of them do at once.
     met.extend(clients.knock(&untold, Manner::AllAtOnce));
@@ -86,10 +89,15 @@ fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
         start.elapsed().as_secs_f64(),
     );
     let met_again = incomplete.iter().zip(&alone);
-    let missing = met_again.clone().filter(|(pair, met)| !has_met_all(pair, met));
+    let missing = met_again.clone().filter(|(pair, met)| is_unsettled(pair, met));
     met_once
         .chain(met_again)
         .filter_map(|(pair, met)| contradiction(pair, met))
         .chain(missing.map(|(pair, met)| describe(pair, met)))
         .collect()
+}
+
+/// Whether a pair has to meet alone before it can be judged.
+fn is_unsettled(pair: &Pair, met: &Met) -> bool {
+    strays(pair, met) || !has_met_all(pair, met)
 }
