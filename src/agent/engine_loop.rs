@@ -248,7 +248,7 @@ impl EngineLoop {
         self.last_sync = Some(SystemTime::now());
         self.health.updated(SystemTime::now());
         self.metrics.troubles(self.engine.troubles());
-        self.metrics.leaving(self.engine.draining().count());
+        self.metrics.leaving(self.engine.draining_count());
         self.metrics.settled(&self.engine.programs().totals(), SystemTime::now());
         self.tell_news();
         self.measure_changes();

@@ -240,6 +240,12 @@ impl Engine {
         self.ledger.draining()
     }
 
+    /// How many those are.
+    #[must_use]
+    pub fn draining_count(&self) -> usize {
+        self.ledger.draining_count()
+    }
+
     /// What has changed since this was last asked, beside what the kernel holds. It may be told to
     /// others once [`Engine::poll_work`] has no more work.
     pub fn take_news(&mut self) -> News {

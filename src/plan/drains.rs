@@ -3,7 +3,8 @@
 //! They stay in the kernel with weight 0: no new connection goes to them, established ones go on
 //! until they end or a deadline passes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ struct Drain {
     leaving: Vec<Leaving>,
     wait: Duration,
     count_at: Instant,
+    /// Its place in [`Drains::due`].
+    indexed: Instant,
 }
 
 /// The leaving real servers of all virtual servers.
@@ -49,6 +52,20 @@ pub(super) struct Drains {
     /// How long connections may go on.
     period: Duration,
     by_server: BTreeMap<VirtualAddress, Drain>,
+    /// When each is to be looked at again, so that nothing ever walks them all.
+    due: BTreeSet<(Instant, VirtualAddress)>,
+    /// Those with real servers that are to go now.
+    ended: BTreeSet<VirtualAddress>,
+    /// Leaving real servers of all.
+    count: usize,
+}
+
+impl Drain {
+    /// When connections are to be counted, or the next deadline passes.
+    fn due(&self, now: Instant) -> Instant {
+        let deadlines = self.leaving.iter().map(|leaving| leaving.until);
+        deadlines.filter(|until| *until > now).fold(self.count_at, Instant::min)
+    }
 }
 
 impl Drains {
@@ -65,16 +82,17 @@ impl Drains {
         backends: &[Backend],
         now: Instant,
     ) -> Vec<Leave> {
-        let former = self.by_server.remove(&server);
+        let former = self.remove(&server);
         // A datagram that finds no server goes to another one: nothing is gained by waiting.
         if server.protocol == Protocol::Udp || self.period.is_zero() || backends.is_empty() {
             return vec![Leave::Now; backends.len()];
         }
         let (wait, count_at, mut former) = match former {
-            Some(Drain { leaving, wait, count_at }) => (wait, count_at, leaving),
+            Some(Drain { leaving, wait, count_at, .. }) => (wait, count_at, leaving),
             None => (FIRST_WAIT, now + FIRST_WAIT, Vec::new()),
         };
-        let mut drain = Drain { leaving: Vec::with_capacity(backends.len()), wait, count_at };
+        let leaving = Vec::with_capacity(backends.len());
+        let mut drain = Drain { leaving, wait, count_at, indexed: count_at };
         let mut begins = false;
         let mut decide = |backend: &Backend| {
             let socket = (backend.address, backend.port);
@@ -97,6 +115,9 @@ impl Drains {
             drain.count_at = drain.count_at.min(now + FIRST_WAIT);
         }
         if !drain.leaving.is_empty() {
+            self.count += drain.leaving.len();
+            drain.indexed = drain.due(now);
+            self.due.insert((drain.indexed, server));
             self.by_server.insert(server, drain);
         }
         leaves
@@ -119,24 +140,29 @@ impl Drains {
 
     /// The virtual servers whose connections are to be counted now.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<VirtualAddress> {
-        let mut due = Vec::new();
-        for (server, drain) in &mut self.by_server {
+        let mut counted = Vec::new();
+        while let Some((at, server)) = self.due.first().copied()
+            && at <= now
+        {
+            self.due.pop_first();
+            let Some(drain) = self.by_server.get_mut(&server) else { continue };
             if drain.count_at <= now {
-                due.push(*server);
+                counted.push(server);
                 drain.count_at = now + drain.wait;
                 drain.wait = (drain.wait * 2).min(LONGEST_WAIT);
             }
+            if drain.leaving.iter().any(|leaving| leaving.until <= now) {
+                self.ended.insert(server);
+            }
+            drain.indexed = drain.due(now);
+            self.due.insert((drain.indexed, server));
         }
-        due
+        counted
     }
 
     /// When connections are to be counted, or a deadline passes, next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let of = |drain: &Drain| {
-            let deadlines = drain.leaving.iter().map(|leaving| leaving.until);
-            deadlines.chain([drain.count_at]).min()
-        };
-        self.by_server.values().filter_map(of).min()
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// Takes in the connections of a virtual server's real servers.
@@ -148,20 +174,32 @@ impl Drains {
             // One that somebody else removed has no connections either.
             leaving.idle = found.is_none_or(|(_, count)| *count == 0);
         }
+        if drain.leaving.iter().any(|leaving| leaving.idle) {
+            self.ended.insert(*server);
+        }
     }
 
     /// The virtual servers with real servers that are to go now.
-    pub(super) fn ended(&self, now: Instant) -> impl Iterator<Item = VirtualAddress> + '_ {
-        let ends = move |leaving: &Leaving| leaving.idle || leaving.until <= now;
-        self.by_server
-            .iter()
-            .filter(move |(_, drain)| drain.leaving.iter().any(ends))
-            .map(|(server, _)| *server)
+    pub(super) fn take_ended(&mut self) -> BTreeSet<VirtualAddress> {
+        mem::take(&mut self.ended)
+    }
+
+    /// How many real servers are leaving.
+    pub(super) fn len(&self) -> usize {
+        self.count
     }
 
     /// Forgets a virtual server.
     pub(super) fn forget(&mut self, server: &VirtualAddress) {
-        self.by_server.remove(server);
+        self.remove(server);
+    }
+
+    fn remove(&mut self, server: &VirtualAddress) -> Option<Drain> {
+        let drain = self.by_server.remove(server)?;
+        self.count -= drain.leaving.len();
+        self.due.remove(&(drain.indexed, *server));
+        self.ended.remove(server);
+        Some(drain)
     }
 }
 
@@ -199,7 +237,7 @@ mod tests {
         assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u16>(), 0);
 
         drains.count(&web, &vec![(socket(1), 0), (socket(2), 3)]);
-        assert_eq!(drains.ended(start).collect::<Vec<_>>(), [web]);
+        assert_eq!(drains.take_ended(), [web].into());
         assert_eq!(drains.leave(web, &both, start), [Leave::Now, Leave::Later]);
         assert_eq!(drains.leave(web, &both[1..], start + PERIOD), [Leave::Now]);
         assert_eq!(drains.next_due(), None);

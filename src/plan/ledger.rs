@@ -188,6 +188,12 @@ impl Ledger {
         self.pools.drains.iter()
     }
 
+    /// How many those are.
+    #[must_use]
+    pub fn draining_count(&self) -> usize {
+        self.pools.drains.len()
+    }
+
     /// The virtual servers whose connections are to be counted now.
     pub fn take_due_counts(&mut self, now: Instant) -> Vec<VirtualAddress> {
         self.pools.drains.take_due(now)
@@ -207,7 +213,7 @@ impl Ledger {
     /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
     /// and stays touched, unless it is in the way of something new.
     pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
-        self.touched.extend(self.pools.drains.ended(now).map(Key::Pool));
+        self.touched.extend(self.pools.drains.take_ended().into_iter().map(Key::Pool));
         let mut touched: Vec<_> = mem::take(&mut self.touched).into_iter().collect();
         touched.sort_unstable();
         let mut steps = Vec::new();
