@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use kube_ipvs::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
-    ServiceCidr, ServiceKey, ServicePort, SliceKey, TrafficPolicy,
+    ServiceCidr, ServiceKey, ServicePort, SliceKey,
 };
 
 /// Services, slices of each, endpoints of each slice.
@@ -25,9 +25,7 @@ fn service_key(index: u32) -> ServiceKey {
 
 fn service(index: u32) -> Service {
     Service {
-        key: service_key(index),
         created: index.into(),
-        proxy_name: None,
         cluster_ips: [address([10, 96, 0, 1], index)].into(),
         ports: [ServicePort {
             name: "http".into(),
@@ -36,13 +34,7 @@ fn service(index: u32) -> Service {
             node_port: None,
         }]
         .into(),
-        external_ips: [].into(),
-        load_balancer_ips: [].into(),
-        source_ranges: [].into(),
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity_seconds: None,
-        health_check_node_port: None,
+        ..Service::named(service_key(index))
     }
 }
 

@@ -52,7 +52,7 @@ mod tests {
     use super::super::{Engine, Work};
     use crate::model::{
         Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
-        ServiceKey, ServicePort, Settings, SliceKey, TrafficPolicy,
+        ServiceKey, ServicePort, Settings, SliceKey,
     };
     use crate::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
 
@@ -63,18 +63,9 @@ mod tests {
         let port =
             ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
         Service {
-            key: ServiceKey::new("default", "web"),
-            created: 0,
-            proxy_name: None,
             cluster_ips: ["10.96.0.10".parse().expect("address")].into(),
             ports: [port].into(),
-            external_ips: [].into(),
-            load_balancer_ips: [].into(),
-            source_ranges: [].into(),
-            internal_policy: TrafficPolicy::Cluster,
-            external_policy: TrafficPolicy::Cluster,
-            affinity_seconds: None,
-            health_check_node_port: None,
+            ..Service::named(ServiceKey::new("default", "web"))
         }
     }
 

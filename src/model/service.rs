@@ -93,6 +93,25 @@ pub struct Service {
 }
 
 impl Service {
+    /// A Service that has nothing but its name.
+    #[must_use]
+    pub fn named(key: ServiceKey) -> Self {
+        Self {
+            key,
+            created: 0,
+            proxy_name: None,
+            cluster_ips: [].into(),
+            ports: [].into(),
+            external_ips: [].into(),
+            load_balancer_ips: [].into(),
+            source_ranges: [].into(),
+            internal_policy: TrafficPolicy::default(),
+            external_policy: TrafficPolicy::default(),
+            affinity_seconds: None,
+            health_check_node_port: None,
+        }
+    }
+
     /// The ClusterIP of a family.
     #[must_use]
     pub fn cluster_ip(&self, family: Family) -> Option<IpAddr> {

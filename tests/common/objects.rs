@@ -39,20 +39,7 @@ pub struct ServiceBuilder(pub Service);
 
 /// A Service without addresses and ports.
 pub fn service(key: &str) -> ServiceBuilder {
-    ServiceBuilder(Service {
-        key: service_key(key),
-        created: 0,
-        proxy_name: None,
-        cluster_ips: [].into(),
-        ports: [].into(),
-        external_ips: [].into(),
-        load_balancer_ips: [].into(),
-        source_ranges: [].into(),
-        internal_policy: TrafficPolicy::Cluster,
-        external_policy: TrafficPolicy::Cluster,
-        affinity_seconds: None,
-        health_check_node_port: None,
-    })
+    ServiceBuilder(Service::named(service_key(key)))
 }
 
 impl ServiceBuilder {

@@ -94,7 +94,6 @@ pub fn service() -> impl Strategy<Value = Service> {
             ServicePort { name: name.into(), protocol, port, node_port }
         });
         Service {
-            key: service_key(key),
             created,
             cluster_ips: v4.into_iter().chain(v6).map(ip).collect(),
             ports: ports.collect(),
@@ -105,7 +104,7 @@ pub fn service() -> impl Strategy<Value = Service> {
             external_policy,
             affinity_seconds,
             health_check_node_port: (external_policy == TrafficPolicy::Local).then_some(32_000),
-            proxy_name: None,
+            ..Service::named(service_key(key))
         }
     })
 }

@@ -12,9 +12,6 @@ use crate::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
 
 fn service() -> Service {
     Service {
-        key: ServiceKey::new("default", "web"),
-        created: 0,
-        proxy_name: None,
         cluster_ips: ["10.96.0.80".parse().unwrap()].into(),
         ports: [ServicePort {
             name: "http".into(),
@@ -24,12 +21,8 @@ fn service() -> Service {
         }]
         .into(),
         external_ips: ["10.0.0.1".parse().unwrap()].into(),
-        load_balancer_ips: [].into(),
-        source_ranges: [].into(),
-        internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Local,
-        affinity_seconds: None,
-        health_check_node_port: None,
+        ..Service::named(ServiceKey::new("default", "web"))
     }
 }
 
