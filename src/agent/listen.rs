@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use super::http;
 
-/// Wait before an address that cannot be listened at is tried again.
-const BIND_AGAIN: Duration = Duration::from_secs(5);
+/// Wait before an address or port that cannot be listened at is tried again.
+pub(super) const BIND_AGAIN: Duration = Duration::from_secs(5);
 
 /// A listener, or none yet.
 pub(super) struct Bound {

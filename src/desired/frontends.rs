@@ -225,7 +225,7 @@ impl Build<'_> {
     fn add_pool(&mut self, wish: &Wish<'_>, address: VirtualAddress, selection: Option<Selection>) {
         let scheduler = self.around.settings.scheduler;
         let (endpoints, vantage) = (self.endpoints.of(address.family()), self.vantage);
-        let port = (&wish.port.name, wish.port.protocol);
+        let port = wish.port;
         self.pools.entry(address).or_insert_with(|| Pool {
             server: VirtualServer {
                 address,
@@ -234,7 +234,7 @@ impl Build<'_> {
                 affinity_seconds: self.service.affinity_seconds,
             },
             backends: selection
-                .map(|selection| endpoints.backends(port.0, port.1, selection, vantage))
+                .map(|selection| endpoints.backends(&port.name, port.protocol, selection, vantage))
                 .unwrap_or_default(),
         });
     }

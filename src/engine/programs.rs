@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::mem;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Surroundings};
-use crate::model::{NodeProgram, Program, RefusalReason, ServiceKey, Settings, VirtualAddress};
+use crate::model::{
+    NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, VirtualAddress,
+};
 use crate::state::{Dirty, State};
 
 /// A Service's Program before and after a change.
@@ -149,8 +152,7 @@ impl Programs {
         let mut affected = Vec::new();
         for key in services.iter() {
             let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
-            let service = state.entry(key).and_then(|entry| entry.service.as_deref());
-            let service = service.filter(|service| desired::is_served(service, &self.around));
+            let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
             let new =
                 service.map_or_else(Vec::new, |service| desired::claims(service, &self.around));
             if old == new {
@@ -170,10 +172,7 @@ impl Programs {
         let vantage = state.vantage().clone();
         let entry = state.entry_mut(&key);
         let new = entry.and_then(|entry| {
-            let service = entry.service.as_deref()?;
-            if !desired::is_served(service, &self.around) {
-                return None;
-            }
+            let service = served(&entry.service, &self.around)?;
             let program = desired::program(
                 service,
                 &mut entry.endpoints,
@@ -197,6 +196,11 @@ impl Programs {
         let old = old.map_or_else(Program::default, |old| old.program);
         (old != program).then_some(Replacement { service: key, old, new: program })
     }
+}
+
+/// A Service that is this proxy's to serve.
+fn served<'a>(service: &'a Option<Arc<Service>>, around: &Surroundings) -> Option<&'a Service> {
+    service.as_deref().filter(|service| desired::is_served(service, around))
 }
 
 /// The claims that a Service made for its Program.

@@ -16,8 +16,11 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait between two counts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+/// Address and port of a real server.
+type Socket = (IpAddr, u16);
+
 /// How many connections each real server of a virtual server has, in every state.
-pub type Connections = Vec<((IpAddr, u16), u64)>;
+pub type Connections = Vec<(Socket, u64)>;
 
 /// How a real server that is no longer wanted goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +42,7 @@ struct Leaving {
 /// The leaving real servers of one virtual server.
 #[derive(Debug)]
 struct Drain {
-    leaving: Vec<Leaving>,
+    leaving: BTreeMap<Socket, Leaving>,
     wait: Duration,
     count_at: Instant,
     /// Its place in [`Drains::due`].
@@ -63,7 +66,7 @@ pub(super) struct Drains {
 impl Drain {
     /// When connections are to be counted, or the next deadline passes.
     fn due(&self, now: Instant) -> Instant {
-        let deadlines = self.leaving.iter().map(|leaving| leaving.until);
+        let deadlines = self.leaving.values().map(|leaving| leaving.until);
         deadlines.filter(|until| *until > now).fold(self.count_at, Instant::min)
     }
 }
@@ -89,16 +92,13 @@ impl Drains {
         }
         let (wait, count_at, mut former) = match former {
             Some(Drain { leaving, wait, count_at, .. }) => (wait, count_at, leaving),
-            None => (FIRST_WAIT, now + FIRST_WAIT, Vec::new()),
+            None => (FIRST_WAIT, now + FIRST_WAIT, BTreeMap::new()),
         };
-        let leaving = Vec::with_capacity(backends.len());
-        let mut drain = Drain { leaving, wait, count_at, indexed: count_at };
+        let mut drain = Drain { leaving: BTreeMap::new(), wait, count_at, indexed: count_at };
         let mut begins = false;
         let mut decide = |backend: &Backend| {
             let socket = (backend.address, backend.port);
-            let known =
-                former.iter().position(|it| (it.backend.address, it.backend.port) == socket);
-            let leaving = known.map(|index| former.swap_remove(index)).unwrap_or_else(|| {
+            let leaving = former.remove(&socket).unwrap_or_else(|| {
                 begins = true;
                 let backend = Backend { weight: 0, ..*backend };
                 Leaving { backend, until: now + self.period, idle: false }
@@ -106,7 +106,7 @@ impl Drains {
             if leaving.idle || leaving.until <= now {
                 return Leave::Now;
             }
-            drain.leaving.push(leaving);
+            drain.leaving.insert(socket, leaving);
             Leave::Later
         };
         let leaves = backends.iter().map(&mut decide).collect();
@@ -126,16 +126,14 @@ impl Drains {
     /// The leaving real servers of a virtual server, sorted.
     pub(super) fn of(&self, server: &VirtualAddress) -> Option<Arc<[Backend]>> {
         let drain = self.by_server.get(server)?;
-        let mut backends: Vec<_> = drain.leaving.iter().map(|leaving| leaving.backend).collect();
-        backends.sort_unstable();
-        Some(backends.into())
+        Some(drain.leaving.values().map(|leaving| leaving.backend).collect())
     }
 
     /// Every leaving real server with its virtual server.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
         self.by_server
             .iter()
-            .flat_map(|(server, drain)| drain.leaving.iter().map(move |it| (server, &it.backend)))
+            .flat_map(|(server, drain)| drain.leaving.values().map(move |it| (server, &it.backend)))
     }
 
     /// The virtual servers whose connections are to be counted now.
@@ -151,7 +149,7 @@ impl Drains {
                 drain.count_at = now + drain.wait;
                 drain.wait = (drain.wait * 2).min(LONGEST_WAIT);
             }
-            if drain.leaving.iter().any(|leaving| leaving.until <= now) {
+            if drain.leaving.values().any(|leaving| leaving.until <= now) {
                 self.ended.insert(server);
             }
             drain.indexed = drain.due(now);
@@ -168,13 +166,14 @@ impl Drains {
     /// Takes in the connections of a virtual server's real servers.
     pub(super) fn count(&mut self, server: &VirtualAddress, connections: &Connections) {
         let Some(drain) = self.by_server.get_mut(server) else { return };
-        for leaving in &mut drain.leaving {
-            let socket = (leaving.backend.address, leaving.backend.port);
-            let found = connections.iter().find(|(real, _)| *real == socket);
-            // One that somebody else removed has no connections either.
-            leaving.idle = found.is_none_or(|(_, count)| *count == 0);
+        // One that somebody else removed has no connections either.
+        drain.leaving.values_mut().for_each(|leaving| leaving.idle = true);
+        for (socket, count) in connections {
+            if let Some(leaving) = drain.leaving.get_mut(socket) {
+                leaving.idle = *count == 0;
+            }
         }
-        if drain.leaving.iter().any(|leaving| leaving.idle) {
+        if drain.leaving.values().any(|leaving| leaving.idle) {
             self.ended.insert(*server);
         }
     }

@@ -8,7 +8,7 @@ use std::future::{Future, pending};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -18,12 +18,10 @@ use tracing::info;
 
 use super::health::Health;
 use super::http::{self, ServiceHealth};
+use super::listen::BIND_AGAIN;
 use super::notices::{About, Notice, Notices, Reason};
 use crate::model::{Family, HealthCheck, ServiceKey};
 use wanted::{Loser, Wanted};
-
-/// Wait before a port that cannot be listened at is tried again.
-const BIND_AGAIN: Duration = Duration::from_secs(5);
 
 /// The health checks, for whoever changes them and for whoever answers.
 #[derive(Clone, Debug, Default)]

@@ -54,36 +54,47 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
     (!link.name.is_empty()).then_some(link)
 }
 
-/// Reads RTM_NEWROUTE, if it is one of our routes on the device with this index.
-pub(super) fn own_route(body: &[u8], device: u32) -> Option<Route> {
-    let message = RouteMessage::parse(body).ok()?;
-    let header = &message.header;
-    if header.protocol != RouteProtocol::from(ROUTE_PROTOCOL) || header.kind != RouteType::Local {
-        return None;
-    }
-    let family = family(header.address_family)?;
-    let mut table = u32::from(header.table);
-    let mut destination = None;
-    let mut source = None;
-    let mut metric = 0;
-    let mut on = None;
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Destination(address) => destination = Some(ip(address)?),
-            RouteAttribute::PrefSource(address) => source = Some(ip(address)?),
-            RouteAttribute::Priority(number) => metric = *number,
-            RouteAttribute::Oif(index) => on = Some(*index),
-            _ => {}
-        }
-    }
-    if on != Some(device) || metric != ROUTE_METRIC {
+/// A local route on some device, ours or not.
+struct LocalRoute {
+    protocol: RouteProtocol,
+    prefix: IpNet,
+    table: u32,
+    source: Option<IpAddr>,
+    metric: u32,
+    device: Option<u32>,
+}
+
+/// Reads RTM_NEWROUTE, if it is a local route.
+fn local_route(body: &[u8]) -> Option<LocalRoute> {
+    let RouteMessage { header, attributes, .. } = RouteMessage::parse(body).ok()?;
+    if header.kind != RouteType::Local {
         return None;
     }
     // The default route has no destination.
-    let destination = destination.unwrap_or_else(|| unspecified(family));
+    let mut destination = unspecified(family(header.address_family)?);
+    let mut table = u32::from(header.table);
+    let (mut source, mut metric, mut device) = (None, 0, None);
+    for attribute in &attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(address) => destination = ip(address)?,
+            RouteAttribute::PrefSource(address) => source = Some(ip(address)?),
+            RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::Oif(index) => device = Some(*index),
+            _ => {}
+        }
+    }
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
-    Some(Route { prefix, table: own_table(table)?, source })
+    Some(LocalRoute { protocol: header.protocol, prefix, table, source, metric, device })
+}
+
+/// Reads RTM_NEWROUTE, if it is one of our routes on the device with this index.
+pub(super) fn own_route(body: &[u8], device: u32) -> Option<Route> {
+    let LocalRoute { protocol, prefix, table, source, metric, device: on } = local_route(body)?;
+    let is_ours = protocol == RouteProtocol::from(ROUTE_PROTOCOL)
+        && metric == ROUTE_METRIC
+        && on == Some(device);
+    if is_ours { Some(Route { prefix, table: own_table(table)?, source }) } else { None }
 }
 
 /// Reads RTM_NEWADDR: an IPv4 address of the device with this index.
@@ -99,20 +110,17 @@ pub(super) fn address(body: &[u8], device: u32) -> Option<Ipv4Addr> {
 /// Reads RTM_NEWROUTE, if it is the kernel's own local route for an IPv4 address of the device with
 /// this index.
 pub(super) fn kernels_route(body: &[u8], device: u32) -> Option<Ipv4Addr> {
-    let message = RouteMessage::parse(body).ok()?;
-    let header = &message.header;
-    let (mut on, mut destination) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => on = Some(*index),
-            RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = Some(*ip),
-            _ => {}
+    let route = local_route(body)?;
+    match route.prefix {
+        IpNet::V4(prefix)
+            if prefix.prefix_len() == 32
+                && route.protocol == RouteProtocol::Kernel
+                && route.device == Some(device) =>
+        {
+            Some(prefix.addr())
         }
+        _ => None,
     }
-    let is_one = header.protocol == RouteProtocol::Kernel
-        && header.kind == RouteType::Local
-        && header.destination_prefix_length == 32;
-    destination.filter(|_| is_one && on == Some(device))
 }
 
 /// Reads RTM_NEWRULE: the family, if it is exactly our rule.
