@@ -1,18 +1,16 @@
 //! The agent with an API server: `run --kubeconfig`, over TLS, on a real kernel.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::process::{Agent, PATIENCE, node_and_server};
 use super::{Component, component, output, run};
-use crate::api::objects::{node, service, service_cidr, slice};
-use crate::api::{ApiServer, SERVICES, SLICES};
-
-/// Long, because the machine may be emulated and busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::api::objects::{service, slice};
+use crate::api::{SERVICES, SLICES};
 
 pub(crate) fn components() -> Vec<Component> {
     let mut components =
@@ -46,19 +44,6 @@ fn without_the_module() {
     assert!(line.contains("ip_vs"), "{told}");
 }
 
-/// The agent's process; ends with the test, and tells its log if that fails.
-struct Agent(Child, PathBuf);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("{}", fs::read_to_string(&self.1).unwrap_or_default());
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Waits until IPVS holds these Services with these real servers and nothing else.
 fn until_held(what: &str, services: &[(&str, &[&str])]) {
     let mut expected = BTreeSet::new();
@@ -80,26 +65,14 @@ fn until_held(what: &str, services: &[(&str, &[&str])]) {
 }
 
 fn the_agent_follows_an_api_server() {
-    run("ip link set lo up");
-    run("ip link add uplink type dummy");
-    run("ip address add 192.0.2.1/24 dev uplink");
-    run("ip link set uplink up");
-    let server = ApiServer::start_tls();
-    server.put(node("n1", "192.0.2.1"));
-    server.put(service_cidr("kubernetes", "10.96.0.0/16"));
+    let server = node_and_server();
     server.put(service("web", "10.96.0.1"));
     server.put(slice("web-1", "web", &["10.244.1.5"]));
 
     let directory = tempfile::tempdir().unwrap();
-    let (kubeconfig, log) = (directory.path().join("kubeconfig"), directory.path().join("log"));
+    let kubeconfig = directory.path().join("kubeconfig");
     fs::write(&kubeconfig, server.kubeconfig()).unwrap();
-    let agent = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"))
-        .args(["run", "--node-name", "n1", "--kubeconfig"])
-        .arg(&kubeconfig)
-        .stderr(File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let _agent = Agent(agent, log);
+    let _agent = Agent::start(&directory, &["--kubeconfig", kubeconfig.to_str().unwrap()]);
     let one: &[&str] = &["10.244.1.5:8080"];
     let two: &[&str] = &["10.244.1.5:8080", "10.244.2.5:8080"];
     until_held("what there was", &[("10.96.0.1:80", one)]);

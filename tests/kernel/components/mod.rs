@@ -7,6 +7,7 @@ mod agent;
 mod ipvs;
 mod node;
 mod operator;
+mod process;
 mod route;
 
 use std::process::Command;

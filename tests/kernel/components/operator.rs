@@ -1,54 +1,17 @@
 //! What an operator sees of the agent: Events, and a configuration file that is changed under it.
 
-use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Child, Command};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::fs;
 
 use kube_ipvs::agent::client::Client;
 use serde_json::{Value, json};
 
-use super::{Component, component, output, run};
-use crate::api::objects::{node, service, service_cidr, slice};
+use super::process::{Agent, node_and_server, until};
+use super::{Component, component, output};
+use crate::api::objects::{service, service_cidr, slice};
 use crate::api::{ApiServer, EVENTS};
-
-/// Long, because the machine may be emulated and busy.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn components() -> Vec<Component> {
     vec![component("operators_are_told_and_obeyed", operators_are_told_and_obeyed)]
-}
-
-/// The agent's process; ends with the test, and tells its log if that fails.
-struct Agent {
-    process: Child,
-    log: PathBuf,
-}
-
-impl Agent {
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("{}", self.log());
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "never: {what}");
-        sleep(Duration::from_millis(20));
-    }
 }
 
 fn told(server: &ApiServer, reason: &str) -> Option<Value> {
@@ -56,13 +19,7 @@ fn told(server: &ApiServer, reason: &str) -> Option<Value> {
 }
 
 fn operators_are_told_and_obeyed() {
-    run("ip link set lo up");
-    run("ip link add uplink type dummy");
-    run("ip address add 192.0.2.1/24 dev uplink");
-    run("ip link set uplink up");
-    let server = ApiServer::start_tls();
-    server.put(node("n1", "192.0.2.1"));
-    server.put(service_cidr("kubernetes", "10.96.0.0/16"));
+    let server = node_and_server();
     let mut web = service("web", "10.96.0.1");
     web["spec"]["externalIPs"] = json!(["192.0.2.1"]);
     server.put(web);
@@ -81,13 +38,7 @@ fn operators_are_told_and_obeyed() {
         fs::rename(file("draft"), file("config.conf")).unwrap();
     };
     configure("ipvs: {scheduler: rr}");
-    let process = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"))
-        .args(["run", "--node-name", "n1", "--config"])
-        .arg(file("config.conf"))
-        .stderr(File::create(file("log")).unwrap())
-        .spawn()
-        .unwrap();
-    let mut agent = Agent { process, log: file("log") };
+    let mut agent = Agent::start(&directory, &["--config", file("config.conf").to_str().unwrap()]);
     let scheduler = |name: &str| {
         let wanted = format!("-A -t 10.96.0.1:80 -s {name}");
         output("ipvsadm -Sn").lines().any(|line| line.trim() == wanted)
@@ -112,7 +63,7 @@ fn operators_are_told_and_obeyed() {
     server.put(service_cidr("wrong", "127.0.0.0/8"));
     let mut status = None;
     until("the agent ends", || {
-        status = agent.process.try_wait().unwrap();
+        status = agent.ended();
         status.is_some()
     });
     assert_eq!(status.unwrap().code(), Some(1));
