@@ -52,16 +52,20 @@ impl Flows {
                 self.pending.extend(misled_by(element));
             }
             Operation::Server(ServerOperation::Delete(server)) => {
-                let frontends = self.to.get(server).into_iter().flat_map(BTreeMap::keys);
-                self.pending.extend(frontends.map(|it| FlowOperation::ForgetAll(*it)));
+                self.mislead(server, None);
             }
             Operation::Server(ServerOperation::DeleteReal(server, backend)) => {
-                let backend = SocketAddr::new(backend.address, backend.port);
-                let frontends = self.to.get(server).into_iter().flat_map(BTreeMap::keys);
-                self.pending.extend(frontends.map(|it| FlowOperation::Forget(*it, backend)));
+                self.mislead(server, Some(SocketAddr::new(backend.address, backend.port)));
             }
             _ => {}
         }
+    }
+
+    /// Notes that entries of the front ends that lead to a virtual server mislead.
+    fn mislead(&mut self, server: &VirtualAddress, backend: Option<SocketAddr>) {
+        let frontends = self.to.get(server).into_iter().flat_map(BTreeMap::keys);
+        let entries = frontends.map(|frontend| FlowOperation { frontend: *frontend, backend });
+        self.pending.extend(entries);
     }
 
     /// The entries that are still to be removed.
@@ -93,5 +97,6 @@ fn misled_by(element: &Element) -> Option<FlowOperation> {
     else {
         return None;
     };
-    (frontend.protocol == Protocol::Udp).then_some(FlowOperation::ForgetAll(*frontend))
+    let all = FlowOperation { frontend: *frontend, backend: None };
+    (frontend.protocol == Protocol::Udp).then_some(all)
 }

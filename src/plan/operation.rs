@@ -71,13 +71,14 @@ pub enum RouteOperation {
     Delete(Route),
 }
 
-/// A change to connection tracking: entries that keep clients from where they should go now.
+/// A change to connection tracking: removes UDP entries that keep clients from where they should
+/// go now.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum FlowOperation {
-    /// Removes the UDP entries of a front end.
-    ForgetAll(VirtualAddress),
-    /// Removes the UDP entries of a front end that an endpoint answers.
-    Forget(VirtualAddress, SocketAddr),
+pub struct FlowOperation {
+    /// Where the client sent to.
+    pub frontend: VirtualAddress,
+    /// The endpoint that answers; `None` for any.
+    pub backend: Option<SocketAddr>,
 }
 
 /// Whether an operation adds, changes or removes; the sign before its line in `plan`.
@@ -278,12 +279,11 @@ impl fmt::Display for RouteOperation {
 
 impl fmt::Display for FlowOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::ForgetAll(frontend) | Self::Forget(frontend, _)) = self;
-        let VirtualAddress { ip, port, protocol } = frontend;
+        let VirtualAddress { ip, port, protocol } = self.frontend;
         write!(f, "conntrack -D -p {protocol} --orig-dst {ip} --orig-port-dst {port}")?;
-        match self {
-            Self::ForgetAll(_) => Ok(()),
-            Self::Forget(_, backend) => {
+        match self.backend {
+            None => Ok(()),
+            Some(backend) => {
                 write!(f, " --reply-src {} --reply-port-src {}", backend.ip(), backend.port())
             }
         }

@@ -119,9 +119,7 @@ fn family(operation: &Operation) -> Option<Family> {
         Operation::Route(RouteOperation::Add(route) | RouteOperation::Delete(route)) => {
             Some(route.family())
         }
-        Operation::Flow(
-            FlowOperation::ForgetAll(frontend) | FlowOperation::Forget(frontend, _),
-        ) => Some(frontend.family()),
+        Operation::Flow(FlowOperation { frontend, .. }) => Some(frontend.family()),
     }
 }
 
@@ -159,7 +157,7 @@ mod tests {
             RouteOperation::DeleteRule(Family::V4).into(),
             RouteOperation::Add(route).into(),
             RouteOperation::Delete(route).into(),
-            FlowOperation::ForgetAll(address).into(),
+            FlowOperation { frontend: address, backend: None }.into(),
         ];
         for (place, operation) in operations.iter().enumerate() {
             assert_eq!(kind(operation), place, "{operation}");

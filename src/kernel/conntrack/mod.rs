@@ -38,25 +38,6 @@ const MOST_QUESTIONS: usize = 8;
 /// Bytes per send.
 const CHUNK: usize = 64 << 10;
 
-/// Which UDP entries are meant.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ConntrackMatch {
-    /// Where the client sent to.
-    pub destination: SocketAddr,
-    /// Which endpoint answers; `None` for any.
-    pub backend: Option<SocketAddr>,
-}
-
-impl From<&FlowOperation> for ConntrackMatch {
-    fn from(operation: &FlowOperation) -> Self {
-        let (destination, backend) = match operation {
-            FlowOperation::ForgetAll(frontend) => (frontend, None),
-            FlowOperation::Forget(frontend, backend) => (frontend, Some(*backend)),
-        };
-        Self { destination: SocketAddr::new(destination.ip, destination.port), backend }
-    }
-}
-
 /// The connection tracking table of the network namespace that this was opened in.
 #[derive(Debug)]
 pub struct Conntrack {
@@ -76,8 +57,7 @@ impl Conntrack {
 
     /// Carries out operations, all together: one fails only if all do.
     pub fn apply(&mut self, operations: &[FlowOperation]) -> Vec<Outcome> {
-        let matches: Vec<_> = operations.iter().map(ConntrackMatch::from).collect();
-        let outcome = self.delete(&matches).map_err(|error| error.to_string());
+        let outcome = self.delete(operations).map_err(|error| error.to_string());
         let failure = |operation: &FlowOperation, error: &String| Failure {
             kind: FailureKind::Refused,
             message: format!("{operation}: {error}"),
@@ -88,14 +68,14 @@ impl Conntrack {
             .collect()
     }
 
-    /// Deletes the UDP entries that match, and says how many there were.
+    /// Deletes the entries that operations mean, and says how many there were.
     ///
     /// # Errors
     ///
     /// If the table cannot be read, or an entry cannot be deleted. What was found before is
     /// deleted by then.
-    pub fn delete(&mut self, matches: &[ConntrackMatch]) -> Result<usize, KernelError> {
-        let wanted = Wanted::new(matches);
+    pub fn delete(&mut self, operations: &[FlowOperation]) -> Result<usize, KernelError> {
+        let wanted = Wanted::new(operations);
         let mut entries = Vec::new();
         for question in wanted.questions() {
             entries.extend(self.find(question, &wanted)?);
@@ -195,10 +175,11 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn new(matches: &[ConntrackMatch]) -> Self {
+    fn new(operations: &[FlowOperation]) -> Self {
         let mut backends: HashMap<_, Vec<_>> = HashMap::new();
-        for wanted in matches {
-            backends.entry(wanted.destination).or_default().push(wanted.backend);
+        for FlowOperation { frontend, backend } in operations {
+            let destination = SocketAddr::new(frontend.ip, frontend.port);
+            backends.entry(destination).or_default().push(*backend);
         }
         Self { backends }
     }
@@ -254,9 +235,9 @@ fn address_family(family: Family) -> u8 {
 mod tests {
     use super::*;
 
-    fn wanted(destination: &str, backend: Option<&str>) -> ConntrackMatch {
-        ConntrackMatch {
-            destination: destination.parse().unwrap(),
+    fn wanted(frontend: &str, backend: Option<&str>) -> FlowOperation {
+        FlowOperation {
+            frontend: format!("{frontend}/udp").parse().unwrap(),
             backend: backend.map(|b| b.parse().unwrap()),
         }
     }

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use kube_ipvs::kernel::conntrack::{Conntrack, ConntrackMatch};
+use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
 use kube_ipvs::model::{Family, Scheduler};
+use kube_ipvs::plan::FlowOperation;
 use kube_ipvs::source::addresses;
 
 use super::{Component, component, output, run};
@@ -104,8 +105,8 @@ fn exactly_the_matching_udp_entries_are_deleted() {
     assert_eq!(count(), 7);
 
     let mut conntrack = Conntrack::open().unwrap();
-    let matched = |destination: &str, backend: Option<&str>| ConntrackMatch {
-        destination: destination.parse().unwrap(),
+    let matched = |frontend: &str, backend: Option<&str>| FlowOperation {
+        frontend: format!("{frontend}/udp").parse().unwrap(),
         backend: backend.map(|b| b.parse().unwrap()),
     };
     assert_eq!(conntrack.delete(&[]).unwrap(), 0);
@@ -118,7 +119,7 @@ fn exactly_the_matching_udp_entries_are_deleted() {
     let left = output("conntrack -L");
     assert!(left.contains("src=10.244.1.10 dst=10.96.0.10") && left.contains("tcp"), "{left}");
     // Whoever answers, and more destinations than are worth a question each.
-    let mut all: Vec<ConntrackMatch> =
+    let mut all: Vec<FlowOperation> =
         (0..20).map(|n| matched(&format!("10.99.0.{n}:53"), None)).collect();
     all.push(matched("10.96.0.10:53", None));
     all.push(matched("10.96.0.11:53", None));
