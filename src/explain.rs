@@ -109,6 +109,9 @@ enum Client {
 }
 
 /// Says where a new connection to `destination` from `from` would go.
+///
+/// Where pods are told by the interface that their packets come in through, an address of the
+/// node's `podCIDRs` is taken to come in through one.
 #[must_use]
 pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -> Explanation {
     let knock = Knock::new(programs, destination, from);
@@ -142,10 +145,12 @@ impl<'a> Knock<'a> {
             Source::Address(ip) if around.internal_ips.contains(&ip) || ip.is_loopback() => {
                 (Client::Node, Some(ip))
             }
-            Source::Address(ip) if contain(&programs.node().local_pods, ip) => {
-                (Client::LocalPod, Some(ip))
+            Source::Address(ip) => {
+                let node = programs.node();
+                let is_pod = contain(&node.local_pods, ip)
+                    || node.local_pod_interfaces.is_some() && contain(&around.pod_cidrs, ip);
+                (if is_pod { Client::LocalPod } else { Client::Outside }, Some(ip))
             }
-            Source::Address(ip) => (Client::Outside, Some(ip)),
         };
         Self { programs, destination, from, client, source_ip }
     }
@@ -264,7 +269,9 @@ impl<'a> Knock<'a> {
             Masquerade::Never => false,
             Masquerade::OwnProcesses => self.client == Client::Node,
             Masquerade::UnlessPod => {
-                self.source_ip.is_none_or(|ip| !contain(&self.programs.node().pods, ip))
+                let node = self.programs.node();
+                let behind = node.pod_interfaces.is_some() && self.client == Client::LocalPod;
+                !behind && self.source_ip.is_none_or(|ip| !contain(&node.pods, ip))
             }
         }
     }

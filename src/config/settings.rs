@@ -8,7 +8,9 @@ use super::ConfigError;
 use super::document::Origin;
 use super::duration;
 use super::resolve::Resolver;
-use crate::model::{LocalDetector, Name, NodePortAddresses, Scheduler, Settings};
+use crate::model::{
+    InterfaceName, Interfaces, LocalDetector, Name, NodePortAddresses, Scheduler, Settings,
+};
 
 impl Resolver<'_> {
     pub(super) fn settings(&mut self) -> Result<Settings, ConfigError> {
@@ -99,10 +101,12 @@ impl Resolver<'_> {
         let texts: Vec<_> = texts.map(str::to_owned).collect();
         let detect = self.kube_proxy.detect_local.clone().unwrap_or_default();
         let needed = |value: Option<String>, field: &str, mode: &str| {
-            value.filter(|value| !value.is_empty()).ok_or_else(|| {
+            let value = value.filter(|value| !value.is_empty()).ok_or_else(|| {
                 let reason = format!("needed for {} {mode}", self.origin.name(FIELD));
                 self.origin.wrong(field, reason)
-            })
+            })?;
+            let name: Result<InterfaceName, _> = value.parse();
+            name.map_err(|error| self.origin.wrong(field, error.to_string()))
         };
         match self.kube_proxy.detect_local_mode.as_deref().unwrap_or_default() {
             "" if texts.is_empty() => Ok(LocalDetector::None),
@@ -117,12 +121,13 @@ impl Resolver<'_> {
             "NodeCIDR" => Ok(LocalDetector::NodeCidr),
             mode @ "BridgeInterface" => {
                 let field = "detectLocal.bridgeInterface";
-                needed(detect.bridge_interface, field, mode).map(LocalDetector::BridgeInterface)
+                let name = needed(detect.bridge_interface, field, mode)?;
+                Ok(LocalDetector::Interfaces(Interfaces::Named(name)))
             }
             mode @ "InterfaceNamePrefix" => {
                 let field = "detectLocal.interfaceNamePrefix";
-                let prefix = needed(detect.interface_name_prefix, field, mode);
-                prefix.map(LocalDetector::InterfaceNamePrefix)
+                let prefix = needed(detect.interface_name_prefix, field, mode)?;
+                Ok(LocalDetector::Interfaces(Interfaces::Prefixed(prefix)))
             }
             other => {
                 let modes = "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix";

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Config, LogFormat, SourceConfig, duration, kube_proxy, own};
-use crate::model::{LocalDetector, NodePortAddresses, Scheduler};
+use crate::model::{Interfaces, LocalDetector, NodePortAddresses, Scheduler};
 
 /// Writes everything that may be configured, with what it means and its default. Read back, the
 /// text gives the same configuration, but for the node's name and what only flags can say.
@@ -176,9 +176,11 @@ fn detector(detector: &LocalDetector) -> (&str, String, &str, &str) {
             ("ClusterCIDR", ranges.join(","), "", "")
         }
         LocalDetector::NodeCidr => ("NodeCIDR", String::new(), "", ""),
-        LocalDetector::BridgeInterface(name) => ("BridgeInterface", String::new(), name, ""),
-        LocalDetector::InterfaceNamePrefix(prefix) => {
-            ("InterfaceNamePrefix", String::new(), "", prefix)
+        LocalDetector::Interfaces(Interfaces::Named(name)) => {
+            ("BridgeInterface", String::new(), name.as_str(), "")
+        }
+        LocalDetector::Interfaces(Interfaces::Prefixed(prefix)) => {
+            ("InterfaceNamePrefix", String::new(), "", prefix.as_str())
         }
     }
 }

@@ -4,7 +4,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Surroundings;
 use super::ranges::aggregate;
-use crate::model::{Family, LocalDetector, NodeProgram, Route, RouteTable};
+use crate::model::{Family, Interfaces, LocalDetector, NodeProgram, Route, RouteTable};
 
 /// What the kernel should hold because of the node and the cluster's ranges.
 #[must_use]
@@ -20,19 +20,27 @@ pub fn node_program(around: &Surroundings) -> NodeProgram {
             source: around.primary_ip(Family::of(range.addr())),
         })
         .collect();
+    let interfaces = interfaces(around);
     NodeProgram {
         pods: pods(around),
+        pod_interfaces: interfaces.filter(|_| !around.settings.masquerade_all),
         local_pods: local_pods(around),
+        local_pod_interfaces: interfaces,
         service_ranges,
         image_ranges,
         routes,
     }
 }
 
+/// The interfaces that the node's pods are behind, where they are told by that.
+fn interfaces(around: &Surroundings) -> Option<Interfaces> {
+    match around.settings.local_detector {
+        LocalDetector::Interfaces(interfaces) => Some(interfaces),
+        LocalDetector::None | LocalDetector::ClusterCidr(_) | LocalDetector::NodeCidr => None,
+    }
+}
+
 /// Sources that a ClusterIP connection keeps.
-///
-/// Pods behind a bridge or an interface are told by the node's `podCIDRs`: by the time that the
-/// source is decided on, a packet's interface is no longer known for certain.
 fn pods(around: &Surroundings) -> Vec<IpNet> {
     if around.settings.masquerade_all {
         return Vec::new();
@@ -40,9 +48,8 @@ fn pods(around: &Surroundings) -> Vec<IpNet> {
     let detected = match &around.settings.local_detector {
         LocalDetector::None => &[][..],
         LocalDetector::ClusterCidr(ranges) => ranges,
-        LocalDetector::NodeCidr
-        | LocalDetector::BridgeInterface(_)
-        | LocalDetector::InterfaceNamePrefix(_) => &around.pod_cidrs,
+        LocalDetector::NodeCidr => &around.pod_cidrs,
+        LocalDetector::Interfaces(_) => return Vec::new(),
     };
     // Where nobody is told apart, nobody is masqueraded for being elsewhere.
     or_else(detected, &[Ipv4Net::default().into(), Ipv6Net::default().into()])
@@ -51,8 +58,9 @@ fn pods(around: &Surroundings) -> Vec<IpNet> {
 /// This node's own pods: its `podCIDRs`; failing those, what the detector takes for a pod.
 fn local_pods(around: &Surroundings) -> Vec<IpNet> {
     let detected = match &around.settings.local_detector {
+        LocalDetector::None | LocalDetector::NodeCidr => &[],
         LocalDetector::ClusterCidr(ranges) => &ranges[..],
-        _ => &[],
+        LocalDetector::Interfaces(_) => return Vec::new(),
     };
     or_else(&around.pod_cidrs, detected)
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Family, VirtualAddress};
+use super::{Family, Interfaces, VirtualAddress};
 
 /// An element of one of our sets or maps; the variant names the set.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -18,8 +18,12 @@ pub enum Element {
     ImageRange(IpNet),
     /// `pods`: sources that a ClusterIP connection keeps. Ranges are disjoint.
     Pods(IpNet),
+    /// `pod-interfaces`: what comes in through these keeps its source too.
+    PodInterfaces(Interfaces),
     /// `local-pods`: this node's own pods. Ranges are disjoint.
     LocalPods(IpNet),
+    /// `local-pod-interfaces`: behind these are own pods too.
+    LocalPodInterfaces(Interfaces),
     /// `cluster-ips`: ClusterIPs that a Service has.
     ClusterIp(IpAddr),
     /// `external-ips`: load balancer and external IPs that a Service has.
@@ -55,7 +59,9 @@ impl Element {
             Self::ServiceRange(_) => "service-ranges",
             Self::ImageRange(_) => "image-ranges",
             Self::Pods(_) => "pods",
+            Self::PodInterfaces(_) => "pod-interfaces",
             Self::LocalPods(_) => "local-pods",
+            Self::LocalPodInterfaces(_) => "local-pod-interfaces",
             Self::ClusterIp(_) => "cluster-ips",
             Self::ExternalIp(_) => "external-ips",
             Self::Frontend(_) => "frontends",
@@ -71,10 +77,11 @@ impl Element {
         }
     }
 
-    /// The address family; each set exists once per family, with suffix `4` or `6`.
+    /// The address family: a set of addresses exists once per family, with suffix `4` or `6`.
     #[must_use]
-    pub fn family(&self) -> Family {
-        Family::of(match self {
+    pub fn family(&self) -> Option<Family> {
+        Some(Family::of(match self {
+            Self::PodInterfaces(_) | Self::LocalPodInterfaces(_) => return None,
             Self::ServiceRange(net)
             | Self::ImageRange(net)
             | Self::Pods(net)
@@ -89,7 +96,7 @@ impl Element {
             | Self::Allowed(address, _)
             | Self::Dropped(address)
             | Self::Refused(address) => address.ip,
-        })
+        }))
     }
 }
 
@@ -104,6 +111,9 @@ impl fmt::Display for Element {
             | Self::ImageRange(net)
             | Self::Pods(net)
             | Self::LocalPods(net) => net.fmt(f),
+            Self::PodInterfaces(interfaces) | Self::LocalPodInterfaces(interfaces) => {
+                interfaces.fmt(f)
+            }
             Self::ClusterIp(ip) | Self::ExternalIp(ip) => ip.fmt(f),
             Self::Hairpin(ip) => write!(f, "{ip} . {ip}"),
             Self::Frontend(address)

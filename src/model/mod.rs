@@ -11,6 +11,7 @@ mod endpoint_set;
 mod event;
 mod frontend;
 mod health_check;
+mod interface;
 mod name;
 mod node;
 mod pool;
@@ -26,6 +27,7 @@ pub use endpoint_set::{EndpointSet, Endpoints, Selection, Tally, Vantage};
 pub use event::{Change, Event};
 pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
 pub use health_check::HealthCheck;
+pub use interface::{InterfaceName, Interfaces};
 pub use name::{Interner, Name};
 pub use node::{Node, ServiceCidr};
 pub use pool::{

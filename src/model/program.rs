@@ -2,7 +2,9 @@
 
 use ipnet::IpNet;
 
-use super::{Frontend, FrontendKind, HealthCheck, Pool, Route, ServiceKey, VirtualAddress};
+use super::{
+    Frontend, FrontendKind, HealthCheck, Interfaces, Pool, Route, ServiceKey, VirtualAddress,
+};
 
 /// Everything that the kernel must hold because of one Service.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -66,10 +68,14 @@ pub struct NodeProgram {
     pub service_ranges: Vec<IpNet>,
     /// Images of those; disjoint.
     pub image_ranges: Vec<IpNet>,
-    /// Sources that count as pods; disjoint.
+    /// Sources that a ClusterIP connection keeps; disjoint.
     pub pods: Vec<IpNet>,
+    /// Whoever comes in through these keeps it too.
+    pub pod_interfaces: Option<Interfaces>,
     /// Sources that are pods of this node; disjoint.
     pub local_pods: Vec<IpNet>,
+    /// Whoever comes in through these is one too.
+    pub local_pod_interfaces: Option<Interfaces>,
     /// Routes that make the ranges local.
     pub routes: Vec<Route>,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Name, Scheduler};
+use super::{Interfaces, Name, Scheduler};
 
 /// Which of the node's addresses take node ports (`nodePortAddresses`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -27,10 +27,9 @@ pub enum LocalDetector {
     ClusterCidr(Vec<IpNet>),
     /// The source lies in one of the Node's `podCIDRs`.
     NodeCidr,
-    /// The packet came in through this bridge.
-    BridgeInterface(String),
-    /// The packet came in through an interface whose name starts so.
-    InterfaceNamePrefix(String),
+    /// The packet came in through the bridge of this name (`BridgeInterface`), or through an
+    /// interface whose name begins so (`InterfaceNamePrefix`).
+    Interfaces(Interfaces),
 }
 
 /// What of the configuration decides the desired state.

@@ -27,7 +27,9 @@ pub fn of_node(program: &NodeProgram) -> impl Iterator<Item = Element> + '_ {
     let images = program.image_ranges.iter().copied().map(Element::ImageRange);
     let pods = program.pods.iter().copied().map(Element::Pods);
     let local_pods = program.local_pods.iter().copied().map(Element::LocalPods);
-    ranges.chain(images).chain(pods).chain(local_pods)
+    let interfaces = program.pod_interfaces.map(Element::PodInterfaces);
+    let local_interfaces = program.local_pod_interfaces.map(Element::LocalPodInterfaces);
+    ranges.chain(images).chain(pods).chain(local_pods).chain(interfaces).chain(local_interfaces)
 }
 
 /// Elements that the backends of a Program need: those for endpoints that may be sent to

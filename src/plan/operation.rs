@@ -190,8 +190,9 @@ impl fmt::Display for FilterOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let element = |f: &mut fmt::Formatter<'_>, verb: &str, element: &Element| {
             let suffix = match element.family() {
-                Family::V4 => 4,
-                Family::V6 => 6,
+                Some(Family::V4) => "4",
+                Some(Family::V6) => "6",
+                None => "",
             };
             write!(f, "nft {verb} element inet {NAME} {}{suffix} {{ {element} }}", element.set())
         };

@@ -124,7 +124,9 @@ impl Place {
             Element::ServiceRange(_)
             | Element::ImageRange(_)
             | Element::Pods(_)
-            | Element::LocalPods(_) => None,
+            | Element::PodInterfaces(_)
+            | Element::LocalPods(_)
+            | Element::LocalPodInterfaces(_) => None,
             _ => return None,
         };
         Some(Self { set: element.set(), frontend })

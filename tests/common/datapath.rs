@@ -15,7 +15,9 @@ use super::model_kernel::{Holdings, Server};
 pub enum Client {
     /// A process in the node's own network, with the source address that it would have.
     Node(IpAddr),
-    /// Somebody whose packets come in.
+    /// Somebody whose packets come in through an interface that pods are behind.
+    Pod(IpAddr),
+    /// Somebody whose packets come in otherwise.
     Other(IpAddr),
 }
 
@@ -67,20 +69,28 @@ impl Fate {
     }
 }
 
+impl Client {
+    fn source(self) -> IpAddr {
+        let (Self::Node(ip) | Self::Pod(ip) | Self::Other(ip)) = self;
+        ip
+    }
+
+    pub fn is_node(self) -> bool {
+        matches!(self, Self::Node(_))
+    }
+}
+
 impl Holdings {
     /// What becomes of a new connection. `own` are the node's addresses.
     pub fn fate(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Fate {
-        let (source, is_node) = match client {
-            Client::Node(ip) => (ip, true),
-            Client::Other(ip) => (ip, false),
-        };
+        let (source, is_node) = (client.source(), client.is_node());
         let is_image = self.in_range(knocked.ip, image_range);
         // Chains `out` and `pre`.
         if is_node && is_image {
             return Fate::Reject;
         }
         let refused = |address| self.elements.contains(&Element::Refused(address));
-        let insider = is_node || self.in_range(source, local_pods);
+        let insider = is_node || self.is_local_pod(client);
         if insider && self.is_barred(knocked, source) {
             return Fate::Drop;
         }
@@ -126,11 +136,8 @@ impl Holdings {
         client: Client,
         own: &[IpAddr],
     ) -> Fate {
-        let (source, is_node) = match client {
-            Client::Node(ip) => (ip, true),
-            Client::Other(ip) => (ip, false),
-        };
-        let translated = self.is_masqueraded(knocked, source, is_node);
+        let (source, is_node) = (client.source(), client.is_node());
+        let translated = self.is_masqueraded(knocked, client);
         let usable = server.reals.iter().filter(|(_, weight)| **weight > 0);
         let backends: BTreeSet<_> = usable
             .map(|(&(ip, port), _)| {
@@ -157,11 +164,25 @@ impl Holdings {
     }
 
     /// Chain `post`.
-    fn is_masqueraded(&self, knocked: VirtualAddress, source: IpAddr, is_node: bool) -> bool {
+    fn is_masqueraded(&self, knocked: VirtualAddress, client: Client) -> bool {
         let has = |element| self.elements.contains(&element);
-        has(Element::ClusterIp(knocked.ip)) && !self.in_range(source, pods)
+        has(Element::ClusterIp(knocked.ip)) && !self.is_pod(client)
             || has(Element::Masquerade(knocked))
-            || is_node && has(Element::MasqueradeNode(knocked))
+            || client.is_node() && has(Element::MasqueradeNode(knocked))
+    }
+
+    /// Whether a client counts as a pod, whose ClusterIP connections keep their source.
+    pub fn is_pod(&self, client: Client) -> bool {
+        let behind = |element: &Element| matches!(element, Element::PodInterfaces(_));
+        self.in_range(client.source(), pods)
+            || matches!(client, Client::Pod(_)) && self.elements.iter().any(behind)
+    }
+
+    /// Whether a client counts as one of this node's pods.
+    pub fn is_local_pod(&self, client: Client) -> bool {
+        let behind = |element: &Element| matches!(element, Element::LocalPodInterfaces(_));
+        self.in_range(client.source(), local_pods)
+            || matches!(client, Client::Pod(_)) && self.elements.iter().any(behind)
     }
 
     fn is_barred(&self, address: VirtualAddress, source: IpAddr) -> bool {

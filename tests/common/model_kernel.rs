@@ -279,13 +279,20 @@ impl Holdings {
 
 /// Whether two elements cannot be held at once: the same key of a map, or ranges that overlap.
 fn collide(one: &Element, other: &Element) -> bool {
-    use Element::{Allowed, ImageRange, LocalPods, NodeShortcut, PodShortcut, Pods, ServiceRange};
+    use Element::{
+        Allowed, ImageRange, LocalPodInterfaces, LocalPods, NodeShortcut, PodInterfaces,
+        PodShortcut, Pods, ServiceRange,
+    };
     let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
     match (one, other) {
         (ServiceRange(a), ServiceRange(b))
         | (ImageRange(a), ImageRange(b))
         | (Pods(a), Pods(b))
         | (LocalPods(a), LocalPods(b)) => overlap(a, b),
+        // One at a time is all that is ever needed.
+        (PodInterfaces(_), PodInterfaces(_)) | (LocalPodInterfaces(_), LocalPodInterfaces(_)) => {
+            true
+        }
         (Allowed(address, a), Allowed(another, b)) => address == another && overlap(a, b),
         (PodShortcut(address, ..), PodShortcut(another, ..))
         | (NodeShortcut(address, ..), NodeShortcut(another, ..)) => address == another,

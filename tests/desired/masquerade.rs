@@ -1,6 +1,6 @@
 //! Whose source address is translated: the table of flows, row by row, and every detector.
 
-use kube_ipvs::model::{LocalDetector, Settings};
+use kube_ipvs::model::{Interfaces, LocalDetector, Settings};
 
 use crate::common::objects::{ServiceBuilder, net, node, service, slice};
 use crate::common::world::{OUTSIDER, POD, REMOTE_POD, World};
@@ -112,11 +112,10 @@ fn node_cidr_takes_the_pods_of_this_node_for_pods() {
 
 #[test]
 fn interface_detectors_take_the_pods_of_this_node_for_pods() {
-    for detector in [
-        LocalDetector::BridgeInterface("cni0".into()),
-        LocalDetector::InterfaceNamePrefix("veth".into()),
-    ] {
-        world(&settings(detector), web()).expect(&[
+    for detector in
+        [Interfaces::Named("cni0".parse().unwrap()), Interfaces::Prefixed("veth".parse().unwrap())]
+    {
+        world(&settings(LocalDetector::Interfaces(detector)), web()).expect(&[
             (CLUSTER_IP, POD, KEPT),
             (CLUSTER_IP, "node", TRANSLATED),
             (CLUSTER_IP, OUTSIDER, TRANSLATED),

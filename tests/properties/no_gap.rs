@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
 use kube_ipvs::engine::Programs;
 use kube_ipvs::explain::{Source, explain};
 use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, VirtualAddress};
@@ -44,6 +43,9 @@ fn client(programs: &Programs, source: &str, family: Family) -> Option<Client> {
         Source::Node => around.primary_ip(family).map(Client::Node),
         Source::Address(ip) if Family::of(ip) != family => None,
         Source::Address(ip) if around.internal_ips.contains(&ip) => Some(Client::Node(ip)),
+        Source::Address(ip) if around.pod_cidrs.iter().any(|range| range.contains(&ip)) => {
+            Some(Client::Pod(ip))
+        }
         Source::Address(ip) => Some(Client::Other(ip)),
     }
 }
@@ -70,7 +72,7 @@ impl Knock {
         Self {
             address,
             client,
-            is_outsider: matches!(client, Client::Other(_)) && !class(start, client)[1],
+            is_outsider: !client.is_node() && !start.is_local_pod(client),
             before: fate(start),
             after: fate(end),
             filtered: (filters(start) || filters(end))
@@ -140,18 +142,6 @@ impl Owners {
     }
 }
 
-/// Whether a client counts as a pod, and as one of this node.
-fn class(held: &Holdings, client: Client) -> [bool; 2] {
-    let (Client::Node(source) | Client::Other(source)) = client;
-    let has = |of: fn(&Element) -> Option<&IpNet>| {
-        held.elements.iter().filter_map(of).any(|range| range.contains(&source))
-    };
-    [
-        has(|it| if let Element::Pods(range) = it { Some(range) } else { None }),
-        has(|it| if let Element::LocalPods(range) = it { Some(range) } else { None }),
-    ]
-}
-
 /// Carries out a plan piece by piece, as the kernel gets it.
 fn replay(
     start: &Holdings,
@@ -213,7 +203,10 @@ proptest! {
         // Who is a pod all of a sudden is another client.
         let knocks: Vec<_> = at_start
             .into_iter()
-            .filter(|(_, client)| class(&start, *client) == class(&end, *client))
+            .filter(|(_, client)| {
+                let class = |held: &Holdings| (held.is_pod(*client), held.is_local_pod(*client));
+                class(&start) == class(&end)
+            })
             .map(|(address, client)| Knock::new(address, client, &start, &end))
             .collect();
         let replayed = replay(&start, &operations, |held, done| {

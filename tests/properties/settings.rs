@@ -1,6 +1,6 @@
 //! Random configurations.
 
-use kube_ipvs::model::{LocalDetector, NodePortAddresses, Settings};
+use kube_ipvs::model::{Interfaces, LocalDetector, NodePortAddresses, Settings};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -11,7 +11,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         LocalDetector::None,
         LocalDetector::NodeCidr,
         LocalDetector::ClusterCidr(vec![net("10.244.0.0/16")]),
-        LocalDetector::BridgeInterface("cni0".into()),
+        LocalDetector::Interfaces(Interfaces::Named("cni0".parse().unwrap())),
     ]);
     let node_ports = select(vec![
         NodePortAddresses::Primary,

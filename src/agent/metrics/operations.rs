@@ -102,7 +102,7 @@ fn family(operation: &Operation) -> Option<Family> {
         Operation::Filter(FilterOperation::CreateTables | FilterOperation::DeleteTables)
         | Operation::Route(RouteOperation::CreateDevice | RouteOperation::DeleteDevice) => None,
         Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
-            Some(element.family())
+            element.family()
         }
         Operation::Server(ServerOperation::Add(server) | ServerOperation::Set(server)) => {
             Some(server.address.family())

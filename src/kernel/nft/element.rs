@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use crate::model::{Element, Family};
+use crate::model::{Element, Family, Interfaces};
 
 use super::key::{Fields, Key};
 use super::set::SetName;
@@ -40,9 +40,9 @@ pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
     let stem = element.set();
     let family = element.family();
     let content = content(element);
-    let inet = Entry { table: TableFamily::Inet, set: SetName::of(stem, family), content };
-    let arp = Entry { table: TableFamily::Arp, set: SetName { stem, family: None }, content };
-    let is_claimed_by_arp = family == Family::V4
+    let inet = Entry { table: TableFamily::Inet, set: SetName { stem, family }, content };
+    let arp = Entry { table: TableFamily::Arp, set: SetName::only(stem), content };
+    let is_claimed_by_arp = family == Some(Family::V4)
         && matches!(
             element,
             Element::ServiceRange(_) | Element::ClusterIp(_) | Element::ExternalIp(_)
@@ -55,9 +55,9 @@ fn content(element: &Element) -> Content {
         Element::ServiceRange(net)
         | Element::ImageRange(net)
         | Element::Pods(net)
-        | Element::LocalPods(net) => {
-            let after = following(net.broadcast()).map(|ip| Key::EMPTY.address(ip));
-            Content::Range(Key::EMPTY.address(net.network()), after)
+        | Element::LocalPods(net) => range(*net),
+        Element::PodInterfaces(interfaces) | Element::LocalPodInterfaces(interfaces) => {
+            range(names(*interfaces))
         }
         Element::ClusterIp(ip) | Element::ExternalIp(ip) => {
             Content::Key(Key::EMPTY.address(*ip), None)
@@ -76,6 +76,34 @@ fn content(element: &Element) -> Content {
             let key = Key::frontend(address);
             Content::Span(key.address(net.network()), key.address(net.broadcast()))
         }
+    }
+}
+
+fn range(net: IpNet) -> Content {
+    let after = following(net.broadcast()).map(|ip| Key::EMPTY.address(ip));
+    Content::Range(Key::EMPTY.address(net.network()), after)
+}
+
+/// The names of interfaces as a range: the kernel compares their sixteen bytes as it compares those
+/// of an IPv6 address, so that names which begin alike are what a prefix is.
+fn names(interfaces: Interfaces) -> IpNet {
+    let (name, len) = match interfaces {
+        Interfaces::Named(name) => (name, 128),
+        Interfaces::Prefixed(name) => (name, 8 * name.as_str().len() as u8),
+    };
+    Ipv6Net::new_assert(name.bytes().into(), len).into()
+}
+
+/// The interfaces whose names are a range, if we could have meant any by it.
+fn interfaces(names: IpNet) -> Option<Interfaces> {
+    let IpNet::V6(names) = names else { return None };
+    let bytes = names.network().octets();
+    let text = str::from_utf8(&bytes).ok()?.trim_end_matches('\0');
+    let name = text.parse().ok()?;
+    match usize::from(names.prefix_len()) {
+        128 => Some(Interfaces::Named(name)),
+        len if len == 8 * text.len() => Some(Interfaces::Prefixed(name)),
+        _ => None,
     }
 }
 
@@ -138,9 +166,14 @@ pub(super) struct Reader {
 impl Reader {
     /// Takes an element of the set.
     pub(super) fn read(&mut self, set: SetName, raw: &RawElement<'_>) {
-        let family = address_family(set);
+        let family = key_family(set);
         match set.stem {
-            "service-ranges" | "image-ranges" | "pods" | "local-pods" => {
+            "service-ranges"
+            | "image-ranges"
+            | "pods"
+            | "local-pods"
+            | "pod-interfaces"
+            | "local-pod-interfaces" => {
                 let ip = Fields(raw.key).address(family);
                 self.ends.extend(ip.map(|ip| (ip, !raw.ends_range)));
             }
@@ -152,19 +185,24 @@ impl Reader {
     /// All elements of the set, each range as the prefixes that make it up.
     pub(super) fn finish(self, set: SetName) -> Vec<Element> {
         let element = match set.stem {
-            "service-ranges" => Element::ServiceRange,
-            "image-ranges" => Element::ImageRange,
-            "pods" => Element::Pods,
-            "local-pods" => Element::LocalPods,
+            "service-ranges" => |net| Some(Element::ServiceRange(net)),
+            "image-ranges" => |net| Some(Element::ImageRange(net)),
+            "pods" => |net| Some(Element::Pods(net)),
+            "pod-interfaces" => |net| interfaces(net).map(Element::PodInterfaces),
+            "local-pods" => |net| Some(Element::LocalPods(net)),
+            "local-pod-interfaces" => |net| interfaces(net).map(Element::LocalPodInterfaces),
             _ => return self.elements,
         };
-        ranges(address_family(set), self.ends).into_iter().map(element).collect()
+        ranges(key_family(set), self.ends).into_iter().filter_map(element).collect()
     }
 }
 
-/// The family of a set's addresses. Those of ARP are IPv4's.
-fn address_family(set: SetName) -> Family {
-    set.family.unwrap_or(Family::V4)
+/// The family of a set's addresses, or of what its keys are read as. Addresses of ARP are IPv4's.
+fn key_family(set: SetName) -> Family {
+    match set.stem {
+        "pod-interfaces" | "local-pod-interfaces" => Family::V6,
+        _ => set.family.unwrap_or(Family::V4),
+    }
 }
 
 /// An element that is a key, with its value in a map.

@@ -42,12 +42,15 @@ pub(super) enum MetaKey {
     NetworkProtocol,
     /// Transport protocol, one byte.
     TransportProtocol,
+    /// Name of the interface that it came in through, sixteen bytes.
+    InputInterface,
 }
 
 impl MetaKey {
     /// `NFT_META_*`.
     pub(super) fn number(self) -> u32 {
         match self {
+            Self::InputInterface => 6,
             Self::NetworkProtocol => 15,
             Self::TransportProtocol => 16,
         }

@@ -194,6 +194,7 @@ fn load(field: Field, to: Register) -> Instruction {
         // Of an Ethernet and IPv4 request.
         Field::ArpTarget => payload(Header::Network, 24, 4, to),
         Field::TransportProtocol => Instruction::LoadMeta { key: MetaKey::TransportProtocol, to },
+        Field::InputInterface => Instruction::LoadMeta { key: MetaKey::InputInterface, to },
         Field::OriginalSource(family) => conntrack(ConntrackKey::OriginalSource(family)),
         Field::OriginalDestination(family) => conntrack(ConntrackKey::OriginalDestination(family)),
         Field::OriginalDestinationPort => conntrack(ConntrackKey::OriginalDestinationPort),

@@ -28,6 +28,8 @@ pub(super) enum Field {
     OriginalDestination(Family),
     /// Destination port of the connection's first packet.
     OriginalDestinationPort,
+    /// The interface that a packet came in through; no name for what this node's processes send.
+    InputInterface,
     /// The address that an ARP packet asks for.
     ArpTarget,
 }
@@ -43,6 +45,7 @@ impl Field {
             Self::ArpTarget => Datatype::Address(Family::V4),
             Self::TransportProtocol | Self::NextProtocol(_) => Datatype::Protocol,
             Self::DestinationPort | Self::OriginalDestinationPort => Datatype::Port,
+            Self::InputInterface => Datatype::Interface,
         }
     }
 }
@@ -69,6 +72,7 @@ impl fmt::Display for Field {
                 write!(f, "ct original {} daddr", keyword(*family))
             }
             Self::OriginalDestinationPort => f.write_str("ct original proto-dst"),
+            Self::InputInterface => f.write_str("iifname"),
             Self::ArpTarget => f.write_str("arp daddr ip"),
         }
     }

@@ -72,7 +72,7 @@ fn inet() -> Table {
 }
 
 fn inet_sets() -> Vec<Set> {
-    use Datatype::{Address, Port, Protocol};
+    use Datatype::{Address, Interface, Port, Protocol};
     let mut sets = Vec::new();
     let mut add = |name, key: fn(Family) -> Vec<Datatype>, interval| {
         for family in Family::BOTH {
@@ -91,6 +91,10 @@ fn inet_sets() -> Vec<Set> {
     }
     add("allowed", |family| vec![Address(family), Protocol, Port, Address(family)], true);
     add("hairpin", |family| vec![Address(family), Address(family)], false);
+    for name in ["pod-interfaces", "local-pod-interfaces"] {
+        let key = Layout(vec![Interface]);
+        sets.push(Set { name: SetName::only(name), key, interval: true, value: None });
+    }
     for name in ["pod-shortcuts", "node-shortcuts"] {
         for family in Family::BOTH {
             sets.push(Set {
@@ -109,8 +113,12 @@ fn inet_sets() -> Vec<Set> {
 fn pre() -> Vec<Rule> {
     let from_pod =
         |family| rule().within(&[Field::Source(family)], SetName::of("local-pods", family));
-    let mut rules = Vec::from(each(|family| from_pod(family).verdict(Verdict::Jump("restrict"))));
+    let behind = rule().within(&[Field::InputInterface], SetName::only("local-pod-interfaces"));
+    let restrict = Verdict::Jump("restrict");
+    let mut rules = Vec::from(each(|family| from_pod(family).verdict(restrict)));
+    rules.push(behind.clone().verdict(restrict));
     rules.extend(each(|family| from_pod(family).then(shortcut(family, "pod-shortcuts"))));
+    rules.extend(each(|family| behind.clone().then(shortcut(family, "pod-shortcuts"))));
     rules.extend(kept());
     rules
 }
@@ -258,7 +266,8 @@ fn post() -> Vec<Rule> {
         masqueraded(
             rule()
                 .within(&[Field::OriginalDestination(family)], SetName::of("cluster-ips", family))
-                .not_within(&[Field::OriginalSource(family)], SetName::of("pods", family)),
+                .not_within(&[Field::OriginalSource(family)], SetName::of("pods", family))
+                .not_within(&[Field::InputInterface], SetName::only("pod-interfaces")),
         )
     }));
     for family in Family::BOTH {
@@ -295,9 +304,8 @@ fn masq() -> Vec<Rule> {
 ///
 /// The sets repeat those of table `inet`, which a table of this family cannot see.
 fn arp() -> Table {
-    let name = |stem| SetName { stem, family: None };
     let set = |stem, interval| Set {
-        name: name(stem),
+        name: SetName::only(stem),
         key: Layout(vec![Datatype::Address(Family::V4)]),
         interval,
         value: None,
@@ -305,7 +313,7 @@ fn arp() -> Table {
     let unanswered = |stem| {
         rule()
             .when(Condition::ArpRequest)
-            .within(&[Field::ArpTarget], name(stem))
+            .within(&[Field::ArpTarget], SetName::only(stem))
             .verdict(Verdict::Drop)
     };
     Table {

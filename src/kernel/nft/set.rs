@@ -15,6 +15,8 @@ pub(super) enum Datatype {
     Protocol,
     /// `inet_service`, big endian.
     Port,
+    /// `ifname`, zeros to its end.
+    Interface,
 }
 
 impl Datatype {
@@ -25,6 +27,7 @@ impl Datatype {
             Self::Address(Family::V6) => 8,
             Self::Protocol => 12,
             Self::Port => 13,
+            Self::Interface => 41,
         }
     }
 
@@ -32,7 +35,7 @@ impl Datatype {
     pub(super) fn len(self) -> usize {
         match self {
             Self::Address(Family::V4) => 4,
-            Self::Address(Family::V6) => 16,
+            Self::Address(Family::V6) | Self::Interface => 16,
             Self::Protocol => 1,
             Self::Port => 2,
         }
@@ -51,6 +54,7 @@ impl fmt::Display for Datatype {
             Self::Address(Family::V6) => "ipv6_addr",
             Self::Protocol => "inet_proto",
             Self::Port => "inet_service",
+            Self::Interface => "ifname",
         })
     }
 }
@@ -94,7 +98,7 @@ impl fmt::Display for Layout {
 pub(super) struct SetName {
     /// What it holds.
     pub(super) stem: &'static str,
-    /// Which of the two of table `inet` it is; table `arp` has but one.
+    /// Which of the two it is, where table `inet` has one for each address family.
     pub(super) family: Option<Family>,
 }
 
@@ -102,6 +106,11 @@ impl SetName {
     /// The set of table `inet` for an address family.
     pub(super) fn of(stem: &'static str, family: Family) -> Self {
         Self { stem, family: Some(family) }
+    }
+
+    /// The only set of its kind in its table.
+    pub(super) fn only(stem: &'static str) -> Self {
+        Self { stem, family: None }
     }
 }
 

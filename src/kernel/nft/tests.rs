@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use crate::kernel::netlink::{Batch, messages};
-use crate::model::{Element, Family, Protocol, VirtualAddress};
+use crate::model::{Element, Family, Interfaces, Protocol, VirtualAddress};
 
 use super::element::{Content, Entry, RawElement, Reader, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingSet};
@@ -49,6 +49,8 @@ fn samples() -> Vec<Element> {
         LocalPods(net("10.244.1.128/25")),
         LocalPods(net("10.244.7.7/32")),
         LocalPods(net("fd00:244:1::/64")),
+        PodInterfaces(Interfaces::Prefixed("cali".parse().unwrap())),
+        LocalPodInterfaces(Interfaces::Named("fifteen-letters".parse().unwrap())),
         ClusterIp(ip("10.96.0.1")),
         ClusterIp(ip("10.96.0.10")),
         ClusterIp(ip("10.96.0.11")),
@@ -213,7 +215,7 @@ fn body_of(entry: Entry) -> Vec<u8> {
 /// Writes elements of one set of table `inet`, and reads them back in another order.
 fn written_and_read(elements: &[Element]) -> Vec<Element> {
     let first = elements.first().unwrap();
-    let set = SetName::of(first.set(), first.family());
+    let set = SetName { stem: first.set(), family: first.family() };
     let mut reader = Reader::default();
     for element in elements.iter().rev() {
         let body = body_of(entries(element).next().unwrap());
@@ -279,8 +281,17 @@ fn shortcut() -> impl Strategy<Value = (VirtualAddress, IpAddr, u16)> {
     })
 }
 
+fn interfaces() -> impl Strategy<Value = Interfaces> {
+    ("[a-z0-9.-]{0,14}[a-z]", any::<bool>()).prop_map(|(name, named)| {
+        let name = name.parse().unwrap();
+        if named { Interfaces::Named(name) } else { Interfaces::Prefixed(name) }
+    })
+}
+
 fn element() -> impl Strategy<Value = Element> {
     prop_oneof![
+        interfaces().prop_map(Element::PodInterfaces),
+        interfaces().prop_map(Element::LocalPodInterfaces),
         range().prop_map(Element::ServiceRange),
         range().prop_map(Element::ImageRange),
         range().prop_map(Element::Pods),

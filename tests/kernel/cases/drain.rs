@@ -84,7 +84,8 @@ pub(crate) fn cases() -> Vec<Case> {
             t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))
         }),
         case("a_drain_ends_at_its_deadline", |t| {
-            t.agent().configure("drainPeriod: 4s")?;
+            // Long enough for a slow machine to see the connection alive.
+            t.agent().configure("drainPeriod: 10s")?;
             t.apply(web("10.96.3.10"))?;
             t.apply(slice().ready(P1))?;
             t.settled()?;

@@ -20,6 +20,7 @@ mod announced;
 mod change;
 mod clusterip;
 mod commands;
+mod detectors;
 mod differential;
 mod drain;
 mod flows;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> Vec<Case> {
         clusterip::cases(),
         refusal::cases(),
         differential::cases(),
+        detectors::cases(),
         change::cases(),
         drain::cases(),
         health_check::cases(),
