@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::TOKEN;
-use super::body::{Body, Watch, body, cut};
+use super::body::{Body, Watch, body, counted, cut};
 use super::selector::Selector;
 use super::state::{Gone, Shared, State, StreamingLists};
 
@@ -34,8 +34,13 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured:
     if is_secured && bearer != Some(&format!("Bearer {TOKEN}")) {
         return status(401, "Unauthorized", "Unauthorized");
     }
-    if let Some(code) = shared.read(|state| state.faults.refused.get(&path).copied()) {
-        return status(code, "Refused", &format!("{path} is refused"));
+    if let Some((code, retry_after)) = shared.read(|state| state.faults.refused.get(&path).copied())
+    {
+        let mut answer = status(code, "Refused", &format!("{path} is refused"));
+        if let Some(seconds) = retry_after {
+            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        return answer;
     }
     let answer = match *request.method() {
         Method::GET if path == "/version" => ok(json!({ "major": "1", "minor": "34" })),
@@ -49,10 +54,11 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured:
         let index = cuts.iter().position(|(collection, _)| *collection == path)?;
         Some(cuts.remove(index).1)
     });
-    match limit {
+    let answer = match limit {
         Some(limit) => answer.map(|body| cut(body, limit)),
         None => answer,
-    }
+    };
+    answer.map(|body| counted(body, shared))
 }
 
 /// Creates an object, at the path of its namespace.

@@ -25,6 +25,16 @@ pub fn body(text: Bytes) -> Body {
     Full::new(text).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
+/// The body, counted as it is sent.
+pub fn counted(body: Body, shared: Arc<Shared>) -> Body {
+    let count = move |frame: Frame<Bytes>| {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        shared.note(|state| state.sent += bytes);
+        frame
+    };
+    body.map_frame(count).boxed_unsync()
+}
+
 /// The body up to a length; there the connection breaks.
 pub fn cut(body: Body, limit: usize) -> Body {
     let frames =

@@ -187,8 +187,14 @@ impl ApiServer {
     pub fn refuse(&self, collection: &str, code: u16) {
         self.shared.change(|state| match code {
             200 => state.faults.refused.remove(collection),
-            code => state.faults.refused.insert(collection.to_owned(), code),
+            code => state.faults.refused.insert(collection.to_owned(), (code, None)),
         });
+    }
+
+    /// Refuses a collection with 429, and asks to be left alone for so long.
+    pub fn refuse_for(&self, collection: &str, seconds: u64) {
+        let refusal = (429, Some(seconds));
+        self.shared.change(|state| state.faults.refused.insert(collection.to_owned(), refusal));
     }
 
     pub fn set_streaming_lists(&self, streaming: StreamingLists) {
@@ -203,6 +209,11 @@ impl ApiServer {
     /// The requests so far, as `METHOD path?query`, decoded.
     pub fn requests(&self) -> Vec<String> {
         self.shared.read(|state| state.requests.clone())
+    }
+
+    /// Bytes of all answers so far, without their headers.
+    pub fn sent(&self) -> usize {
+        self.shared.read(|state| state.sent)
     }
 
     /// How many watches of a collection are open.

@@ -37,8 +37,8 @@ pub struct Faults {
     pub latency: Duration,
     pub streaming: StreamingLists,
     pub gone: Gone,
-    /// Status codes by collection.
-    pub refused: BTreeMap<String, u16>,
+    /// By collection: status code, and the seconds after which to come again.
+    pub refused: BTreeMap<String, (u16, Option<u64>)>,
     /// Collections whose next answer is cut after so many bytes.
     pub cuts: Vec<(String, usize)>,
     /// The collection whose watches end at once.
@@ -50,6 +50,8 @@ pub struct State {
     pub store: Store,
     pub faults: Faults,
     pub requests: Vec<String>,
+    /// Bytes of all bodies so far.
+    pub sent: usize,
     /// Open watches by collection.
     pub watches: BTreeMap<String, usize>,
     /// What is left of lists that were asked for page by page.

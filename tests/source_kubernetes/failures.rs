@@ -216,8 +216,27 @@ fn what_we_may_not_read_is_asked_for_again() {
     server.put(service("web", "10.96.0.1"));
     server.refuse(SERVICES, 403);
     let mut now = Followed::new(&server);
-    now.settle(Duration::from_millis(200));
-    assert_eq!(now.lists, [0, 1, 1]);
+    now.until("the others are listed", |now| now.lists == [0, 1, 1]);
+    server.refuse(SERVICES, 200);
+    now.until_services(&["web"]);
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_is() {
+    let server = ApiServer::start();
+    server.put(service("web", "10.96.0.1"));
+    server.refuse_for(SERVICES, 3_600);
+    let mut now = Followed::new(&server);
+    now.until("the others are listed", |now| now.lists == [0, 1, 1]);
+    now.settle(Duration::from_millis(300));
+    let asked = || server.requests().iter().filter(|line| line.contains(SERVICES)).count();
+    assert_eq!(asked(), 1);
+
+    let server = ApiServer::start();
+    server.put(service("web", "10.96.0.1"));
+    server.refuse_for(SERVICES, 1);
+    let mut now = Followed::new(&server);
+    now.until("the others are listed", |now| now.lists == [0, 1, 1]);
     server.refuse(SERVICES, 200);
     now.until_services(&["web"]);
 }

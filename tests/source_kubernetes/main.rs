@@ -5,6 +5,7 @@
 mod api;
 
 mod connection;
+mod costs;
 mod failures;
 mod followed;
 mod lists;

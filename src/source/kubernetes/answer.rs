@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Request;
+use http::header::RETRY_AFTER;
 use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::client::Body;
@@ -22,6 +23,8 @@ pub(super) enum Failure {
         code: u16,
         /// Why.
         message: String,
+        /// How long it wants to be left alone.
+        retry_after: Option<Duration>,
     },
     /// There is no connection, or it broke.
     #[error("{0}")]
@@ -36,7 +39,17 @@ pub(super) enum Failure {
 
 impl Failure {
     pub(super) fn refused(status: Status) -> Self {
-        Self::Refused { code: status.code, message: status.message }
+        let seconds = status.details.map_or(0, |details| details.retry_after_seconds);
+        let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+        Self::Refused { code: status.code, message: status.message, retry_after }
+    }
+
+    /// How long the server wants to be left alone, if it says so.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Broken(_) | Self::Silent(_) | Self::Malformed(_) => None,
+        }
     }
 
     /// The resource version asked for is too old to go on from.
@@ -93,7 +106,13 @@ impl Answer {
             |_| String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned(),
             |status| status.message,
         );
-        Err(Failure::Refused { code: head.status.as_u16(), message })
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
+        Err(Failure::Refused {
+            code: head.status.as_u16(),
+            message,
+            retry_after: retry_after.map(Duration::from_secs),
+        })
     }
 
     /// The whole body.

@@ -1,7 +1,7 @@
 //! Follows one resource: a complete list, then what changes, for ever.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use tokio::time::sleep;
@@ -109,8 +109,7 @@ where
                     if failure.is_gone() || failure.is_ahead() {
                         freshness = Freshness::Latest;
                     }
-                    self.fails(failure);
-                    sleep(self.backoff.next()).await;
+                    sleep(self.fails(failure)).await;
                 }
             }
         }
@@ -159,8 +158,7 @@ where
                     if worked {
                         self.works();
                     }
-                    self.fails(failure);
-                    sleep(self.backoff.next()).await;
+                    sleep(self.fails(failure)).await;
                 }
             }
             if in_vain > 1 {
@@ -240,14 +238,18 @@ where
         }
     }
 
-    fn fails(&mut self, failure: Failure) {
+    /// Notes a failure. Returns how long to wait now.
+    fn fails(&mut self, failure: Failure) -> Duration {
         (self.note)(R::KIND, Effort::Failure);
+        let asked = failure.retry_after().unwrap_or_default().min(self.patience.longest_retry);
+        let wait = self.backoff.next();
         if self.trouble.as_ref() == Some(&failure) {
             debug!("{}: {failure}", R::KIND);
         } else {
             warn!("cannot follow {} objects: {failure}; will be tried again", R::KIND);
             self.trouble = Some(failure);
         }
+        asked + wait
     }
 }
 

@@ -42,8 +42,10 @@ pub struct Patience {
     /// Wait after a first failure. Doubles with each further one; all waits are shortened at
     /// random, by up to a half.
     pub first_wait: Duration,
-    /// The longest wait.
+    /// The longest wait, unless the server asks for more (`Retry-After`).
     pub longest_wait: Duration,
+    /// The longest that it is left alone at its own wish.
+    pub longest_retry: Duration,
     /// Wait before a resource that the server does not have is asked for again.
     pub absent_wait: Duration,
     /// The longest time that we ask a watch to last; a random part of up to a half is taken off.
@@ -60,6 +62,7 @@ impl Default for Patience {
         Self {
             first_wait: Duration::from_millis(300),
             longest_wait: Duration::from_secs(30),
+            longest_retry: Duration::from_secs(600),
             absent_wait: Duration::from_secs(600),
             longest_watch: Duration::from_secs(600),
             silence: Duration::from_secs(90),
