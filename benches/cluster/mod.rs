@@ -1,10 +1,11 @@
 //! Clusters of any size, for the benches.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use kube_ipvs::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
-    ServiceCidr, ServiceKey, ServicePort, SliceKey,
+    ServiceCidr, ServiceKey, ServicePort, SliceKey, VirtualAddress,
 };
 
 /// Services, slices of each, endpoints of each slice.
@@ -19,14 +20,34 @@ fn address(base: [u8; 4], index: u32) -> IpAddr {
     Ipv4Addr::from_bits(Ipv4Addr::from(base).to_bits() + index).into()
 }
 
-fn service_key(index: u32) -> ServiceKey {
+/// The same in the other family.
+fn counterpart(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets().map(u16::from);
+            Ipv6Addr::new(0xfd00, 0, 0, 0, a, b, c, d).into()
+        }
+        IpAddr::V6(_) => ip,
+    }
+}
+
+pub(crate) fn service_key(index: u32) -> ServiceKey {
     ServiceKey::new("default", &format!("service-{index}"))
+}
+
+fn cluster_ip(index: u32) -> IpAddr {
+    address([10, 96, 0, 1], index)
+}
+
+/// The front end of a Service.
+pub(crate) fn frontend(index: u32) -> VirtualAddress {
+    VirtualAddress { ip: cluster_ip(index), port: 80, protocol: Protocol::Tcp }
 }
 
 fn service(index: u32) -> Service {
     Service {
         created: index.into(),
-        cluster_ips: [address([10, 96, 0, 1], index)].into(),
+        cluster_ips: [cluster_ip(index)].into(),
         ports: [ServicePort {
             name: "http".into(),
             protocol: Protocol::Tcp,
@@ -57,6 +78,46 @@ pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> End
         endpoints: (0..endpoints).map(endpoint).collect(),
         triggered: None,
     }
+}
+
+/// The same cluster with a second family beside the first: as many slices again.
+pub(crate) fn dual_stack(size: Size) -> Vec<Event> {
+    let twice = |service: Service| {
+        let ips = service.cluster_ips.iter().flat_map(|ip| [*ip, counterpart(*ip)]);
+        Service { cluster_ips: ips.collect(), ..service }
+    };
+    let other = |slice: &EndpointSlice| {
+        let endpoint = |endpoint: &Endpoint| Endpoint {
+            address: counterpart(endpoint.address),
+            ..endpoint.clone()
+        };
+        EndpointSlice {
+            key: SliceKey::new("default", &format!("{}-v6", slice.key)),
+            family: Family::V6,
+            endpoints: slice.endpoints.iter().map(endpoint).collect(),
+            ..slice.clone()
+        }
+    };
+    let mut events = events(size);
+    for event in &mut events {
+        match event {
+            Event::Service(Change::Replace(all)) => {
+                *all = std::mem::take(all).into_iter().map(twice).collect();
+            }
+            Event::Slice(Change::Replace(all)) => {
+                let others: Vec<_> = all.iter().map(other).collect();
+                all.extend(others);
+            }
+            Event::ServiceCidrs(Change::Replace(all)) => {
+                all.push(ServiceCidr {
+                    name: "v6".into(),
+                    cidrs: ["fd00::a:60:0:0/96".parse().expect("range")].into(),
+                });
+            }
+            _ => {}
+        }
+    }
+    events
 }
 
 /// All objects of a cluster, as a source lists them.

@@ -1,0 +1,64 @@
+//! What it costs to keep a kernel: each figure against a baseline of the same run, in network
+//! namespaces of its own. Needs a kernel with IPVS and root.
+//!
+//! Prints a table; a name or a part of one as argument chooses among the measurements. What stands
+//! between the lines `BEGIN json` and `END json` is for `target/bench.json`.
+
+#[path = "../cluster/mod.rs"]
+mod cluster;
+mod data_path;
+mod figure;
+mod memory;
+mod namespace;
+mod sync;
+mod work;
+
+use kube_ipvs::kernel::ipvs::Ipvs;
+use serde_json::Value;
+
+use figure::Figure;
+
+/// Each figure is the best of so many.
+const ROUNDS: usize = 3;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A measurement: its name, and what makes its figures.
+type Measurement = (&'static str, fn() -> Result<Vec<Figure>>);
+
+const MEASUREMENTS: [Measurement; 7] = [
+    ("cold_start", sync::cold_start),
+    ("one_change", sync::one_changes),
+    ("burst", sync::burst),
+    ("restart", sync::restart),
+    ("data_path", data_path::connections),
+    ("rss", memory::resident),
+    ("delete_then_add", sync::delete_then_add),
+];
+
+#[allow(clippy::print_stdout)]
+fn main() -> Result<()> {
+    // Criterion's flags, which `cargo bench` passes on, mean nothing here.
+    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    if let [memory::ARGUMENT, name] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return memory::hold(name);
+    }
+    if let Err(error) = namespace::on_node(|| Ok(Ipvs::open()?)) {
+        println!("kernel: skipped: {error}");
+        return Ok(());
+    }
+    println!("| name | what | ours | baseline | ratio |");
+    println!("|---|---|---|---|---|");
+    let mut all = Vec::new();
+    for (name, measure) in MEASUREMENTS {
+        if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        let figures = measure().map_err(|error| format!("{name}: {error}"))?;
+        figures.iter().for_each(|figure| println!("{figure}"));
+        all.extend(figures);
+    }
+    let json: Vec<Value> = all.iter().map(Figure::json).collect();
+    println!("BEGIN json\n{}\nEND json", serde_json::to_string_pretty(&json)?);
+    Ok(())
+}

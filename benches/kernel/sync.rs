@@ -1,0 +1,195 @@
+//! From objects in memory to the kernel's last acknowledgement, against a raw replay of the same
+//! IPVS messages on an equal kernel.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use kube_ipvs::engine::Engine;
+use kube_ipvs::kernel::Kernel;
+use kube_ipvs::kernel::ipvs::Ipvs;
+use kube_ipvs::model::{Backend, Change, Event};
+use kube_ipvs::plan::ServerOperation;
+
+use crate::cluster::{Size, events, frontend, service_key, slice};
+use crate::figure::Figure;
+use crate::namespace::on_node;
+use crate::work::{Replay, engine, settle, settle_ipvs, wanted};
+use crate::{ROUNDS, Result};
+
+const LARGE: Size = Size { services: 10_000, slices: 1, endpoints: 10 };
+/// How many single changes are timed.
+const CHANGES: u32 = 300;
+/// How many slices change at once in a burst.
+const BURST: u32 = 1_000;
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    work()?;
+    Ok(milliseconds(start.elapsed()))
+}
+
+/// The best of several rounds.
+fn best(measure: fn() -> Result<f64>) -> Result<f64> {
+    let mut least = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        least = least.min(on_node(measure)?);
+    }
+    Ok(least)
+}
+
+/// Everything into an empty kernel.
+pub(crate) fn cold_start() -> Result<Vec<Figure>> {
+    let replay = best(|| {
+        let mut replay = Replay::batched(&wanted(&mut engine(events(LARGE)))?)?;
+        timed(|| replay.run())
+    })?;
+    let ipvs = best(|| {
+        let (events, mut ipvs) = (events(LARGE), Ipvs::open()?);
+        timed(|| settle_ipvs(&mut engine(events), &mut ipvs))
+    })?;
+    let all = best(|| {
+        let (events, mut kernel) = (events(LARGE), Kernel::open()?);
+        timed(|| settle(&mut engine(events), &mut kernel).map(drop))
+    })?;
+    let what = "10,000 × 10 from memory into an empty kernel";
+    Ok(vec![
+        Figure::new("cold_start_ipvs", format!("{what}, IPVS"), "ms", ipvs, replay),
+        Figure::new(
+            "cold_start_all",
+            format!("{what}, with routes and nf_tables; baseline IPVS alone"),
+            "ms",
+            all,
+            replay,
+        ),
+    ])
+}
+
+/// A kernel that holds a cluster, and the engine that made it so.
+fn synced(size: Size) -> Result<(Engine, Kernel)> {
+    let mut kernel = Kernel::open()?;
+    let mut engine = engine(events(size));
+    settle(&mut engine, &mut kernel)?;
+    Ok((engine, kernel))
+}
+
+/// Endpoints that no slice names, one for each of the first services.
+fn strangers(count: u32, services: u32) -> Vec<ServerOperation> {
+    (0..count)
+        .map(|index| {
+            let address = Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 0).to_bits() + index);
+            let address = IpAddr::from(address);
+            let backend = Backend { address, port: 8080, weight: 1, local: false };
+            ServerOperation::AddReal(frontend(index % services), backend)
+        })
+        .collect()
+}
+
+/// One endpoint more, again and again, each until the kernel has acknowledged it.
+fn one_change(services: u32) -> Result<(f64, f64)> {
+    on_node(move || {
+        let size = Size { services, slices: 1, endpoints: 5 };
+        let (mut engine, mut kernel) = synced(size)?;
+        let changes: Vec<_> =
+            (0..CHANGES).map(|at| slice(size, at % services, 0, 6 + at / services)).collect();
+        let mut operations = 0;
+        let ours = timed(|| {
+            for change in changes {
+                engine.handle_event(Event::Slice(Change::Apply(change)));
+                operations += settle(&mut engine, &mut kernel)?;
+            }
+            Ok(())
+        })?;
+        if operations != CHANGES as usize {
+            return Err(format!("{CHANGES} changes took {operations} operations").into());
+        }
+        let mut replay = Replay::single(&strangers(CHANGES, services))?;
+        let bare = timed(|| replay.run())?;
+        Ok((ours / f64::from(CHANGES), bare / f64::from(CHANGES)))
+    })
+}
+
+pub(crate) fn one_changes() -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for (name, services) in
+        [("one_change_100", 100), ("one_change_10000", 10_000), ("one_change_50000", 50_000)]
+    {
+        let (ours, bare) = one_change(services)?;
+        let what = format!("one endpoint more of {services} services × 5; baseline a bare message");
+        figures.push(Figure::new(name, what, "ms", ours, bare));
+    }
+    if let [small, .., large] = figures.as_slice() {
+        let what = "the same at 50,000 services; baseline at 100";
+        let flatness = Figure::new("one_change_flatness", what, "ms", large.ours(), small.ours());
+        figures.push(flatness);
+    }
+    Ok(figures)
+}
+
+/// Many slices change before the engine is asked for work.
+pub(crate) fn burst() -> Result<Vec<Figure>> {
+    let (ours, bare) = on_node(|| {
+        let (mut engine, mut kernel) = synced(LARGE)?;
+        let changes: Vec<_> =
+            (0..BURST).map(|at| slice(LARGE, at, 0, LARGE.endpoints + 1)).collect();
+        let ours = timed(|| {
+            for change in changes {
+                engine.handle_event(Event::Slice(Change::Apply(change)));
+            }
+            settle(&mut engine, &mut kernel).map(drop)
+        })?;
+        let mut replay = Replay::batched(&strangers(BURST, LARGE.services))?;
+        Ok((ours, timed(|| replay.run())?))
+    })?;
+    let what = "1,000 slices of 10,000 with an endpoint more, at once";
+    Ok(vec![Figure::new("burst_1000", what, "ms", ours, bare)])
+}
+
+/// A kernel that holds what it should already.
+pub(crate) fn restart() -> Result<Vec<Figure>> {
+    let (ours, bare) = on_node(|| {
+        let (_, mut kernel) = synced(LARGE)?;
+        let mut least = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..ROUNDS {
+            least.1 = least.1.min(timed(|| Ok(kernel.observe().map(drop)?))?);
+            let events = events(LARGE);
+            let mut operations = 0;
+            let ours = timed(|| {
+                operations = settle(&mut engine(events), &mut kernel)?;
+                Ok(())
+            })?;
+            if operations != 0 {
+                return Err(format!("an equal state took {operations} operations").into());
+            }
+            least.0 = least.0.min(ours);
+        }
+        Ok(least)
+    })?;
+    let what = "10,000 × 10 in memory and in the kernel; baseline reading the kernel";
+    Ok(vec![Figure::new("restart", what, "ms", ours, bare)])
+}
+
+/// Most Services go, and the others get more endpoints.
+pub(crate) fn delete_then_add() -> Result<Vec<Figure>> {
+    const LEFT: Size = Size { services: 100, ..LARGE };
+    const ADDED: u32 = 1_000;
+    let ours = on_node(|| {
+        let (mut engine, mut kernel) = synced(LARGE)?;
+        for index in LEFT.services..LARGE.services {
+            engine.handle_event(Event::Service(Change::Delete(service_key(index))));
+        }
+        settle(&mut engine, &mut kernel)?;
+        let mut replay = Replay::batched(&strangers(ADDED, LEFT.services))?;
+        timed(|| replay.run())
+    })?;
+    let fresh = on_node(|| {
+        synced(LEFT)?;
+        let mut replay = Replay::batched(&strangers(ADDED, LEFT.services))?;
+        timed(|| replay.run())
+    })?;
+    let what = "1,000 real servers after 99,000 have gone; baseline without that";
+    Ok(vec![Figure::new("delete_then_add", what, "ms", ours, fresh)])
+}

@@ -1,0 +1,130 @@
+//! The agent's work, without its agent: engine and kernel, one after the other.
+
+use std::time::Instant;
+
+use kube_ipvs::engine::{Engine, Work};
+use kube_ipvs::kernel::Kernel;
+use kube_ipvs::kernel::ipvs::{Ipvs, encode};
+use kube_ipvs::kernel::netlink::{Batch, Protocol, Socket};
+use kube_ipvs::model::{Event, Settings};
+use kube_ipvs::plan::{Observed, Operation, ServerOperation};
+
+use crate::Result;
+
+/// Bytes per send of a replay, as the agent has it.
+const CHUNK: usize = 64 << 10;
+
+/// An engine that knows these objects.
+pub(crate) fn engine(events: impl IntoIterator<Item = Event>) -> Engine {
+    let mut engine = Engine::new(&Settings::for_node("n1"), None);
+    events.into_iter().for_each(|event| engine.handle_event(event));
+    engine
+}
+
+/// Does all the work that there is. Returns how many operations that took.
+pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> {
+    let mut count = 0;
+    while let Some(work) = engine.poll_work(Instant::now()) {
+        match work {
+            Work::Observe => engine.handle_observed(kernel.observe()?, Instant::now()),
+            Work::ObservePools(addresses) => {
+                let pools = kernel.observe_pools(&addresses)?;
+                engine.handle_observed_pools(&addresses, pools);
+            }
+            Work::Count(_) => {}
+            Work::Apply(plan) => {
+                let outcomes = kernel.apply(plan.operations());
+                if let Some(failure) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+                    return Err(failure.to_string().into());
+                }
+                count += outcomes.len();
+                engine.handle_outcomes(&plan, outcomes, Instant::now());
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// Does the work of IPVS on an empty kernel, and takes all other for done.
+pub(crate) fn settle_ipvs(engine: &mut Engine, ipvs: &mut Ipvs) -> Result<()> {
+    each_plan(engine, |operations| {
+        let operations: Vec<_> = operations.iter().filter_map(Operation::as_server).collect();
+        match ipvs.apply(&operations).into_iter().find_map(std::result::Result::err) {
+            Some(failure) => Err(failure.to_string().into()),
+            None => Ok(()),
+        }
+    })
+}
+
+/// The IPVS operations that an empty kernel needs.
+pub(crate) fn wanted(engine: &mut Engine) -> Result<Vec<ServerOperation>> {
+    let mut wanted = Vec::new();
+    each_plan(engine, |operations| {
+        wanted.extend(operations.iter().filter_map(Operation::as_server));
+        Ok(())
+    })?;
+    Ok(wanted)
+}
+
+/// Hands out every plan for an empty kernel, which does everything.
+fn each_plan(engine: &mut Engine, mut take: impl FnMut(&[Operation]) -> Result<()>) -> Result<()> {
+    let now = Instant::now();
+    while let Some(work) = engine.poll_work(now) {
+        match work {
+            Work::Observe => engine.handle_observed(Observed::default(), now),
+            Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
+            Work::Count(_) => {}
+            Work::Apply(plan) => {
+                take(plan.operations())?;
+                let done = plan.operations().iter().map(|_| Ok(())).collect();
+                engine.handle_outcomes(&plan, done, now);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// IPVS messages, encoded before any clock runs.
+pub(crate) struct Replay {
+    socket: Socket,
+    batches: Vec<Batch>,
+}
+
+impl Replay {
+    /// In sends as large as the agent's.
+    pub(crate) fn batched(operations: &[ServerOperation]) -> Result<Self> {
+        Self::in_sends_of(operations, CHUNK)
+    }
+
+    /// Each operation in a send of its own.
+    pub(crate) fn single(operations: &[ServerOperation]) -> Result<Self> {
+        Self::in_sends_of(operations, 1)
+    }
+
+    fn in_sends_of(operations: &[ServerOperation], bytes: usize) -> Result<Self> {
+        let mut ipvs = Ipvs::open()?;
+        let family = ipvs.family();
+        let mut batches: Vec<Batch> = Vec::new();
+        for operation in operations {
+            if batches.last().is_none_or(|batch| batch.size() >= bytes) {
+                batches.push(Batch::default());
+            }
+            if let Some(batch) = batches.last_mut() {
+                encode(batch, family, operation);
+            }
+        }
+        ipvs.info()?;
+        Ok(Self { socket: Socket::open(Protocol::Generic)?, batches })
+    }
+
+    /// Sends everything, and waits for the last answer to each send.
+    pub(crate) fn run(&mut self) -> Result<()> {
+        for batch in &mut self.batches {
+            let last = batch.len() - 1;
+            for answer in self.socket.transact(batch, last)? {
+                answer.ok_or("an answer was lost")?.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
