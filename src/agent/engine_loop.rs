@@ -37,6 +37,8 @@ pub(super) enum Input {
     Query(Query),
     /// The configuration has changed.
     Configuration(Box<Config>),
+    /// Somebody else may have changed what is ours in the kernel.
+    Tampering,
     /// The agent ends; the kernel's state stays as it is.
     Stop,
 }
@@ -157,6 +159,10 @@ impl EngineLoop {
                 self.min_sync_period = min_sync_period;
                 self.engine.handle_settings(&settings, audit_period, Instant::now());
             }
+            Input::Tampering => {
+                debug!("somebody else has changed what is ours in the kernel");
+                self.engine.handle_tampering(Instant::now());
+            }
             Input::Stop => return false,
         }
         true
@@ -195,7 +201,9 @@ impl EngineLoop {
                 Work::Apply(plan) => {
                     touched = true;
                     if mem::take(&mut repairs) {
-                        self.metrics.repaired(plan.operations().len());
+                        let operations = plan.operations().len();
+                        self.metrics.repaired(operations);
+                        warn!(operations, "somebody else has changed the kernel: put right");
                     }
                     self.apply(&plan);
                 }

@@ -28,8 +28,8 @@ use super::notices::{NoticeQueue, Notices, Publisher, QUIET};
 use super::reconfigure::Reconfigure;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::engine::Engine;
-use crate::kernel::Kernel;
 use crate::kernel::sysctl::{Granted, Sysctls};
+use crate::kernel::{Kernel, tampering};
 use crate::model::{Event, Family, Name};
 use crate::source::kubernetes::{self, Patience, Reach, Server};
 use crate::source::{addresses, manifests};
@@ -80,6 +80,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
 pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<()> {
     let kernel = prepare(&config)?;
     protect_from_oom(&config);
+    let ports = kernel.ports();
     let (inputs, received) = mpsc::channel();
     let metrics = Arc::new(Metrics::new()?);
     let (notices, queue) = Notices::new(Arc::clone(&metrics));
@@ -99,6 +100,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
         .spawn(move || engine_loop.run())
         .context("cannot start the engine's thread")?;
     follow_addresses(agent.inputs.clone())?;
+    follow_tampering(ports, agent.inputs.clone())?;
     agent.follow_config(flags, level, shown);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(agent.serve(queue));
@@ -266,13 +268,21 @@ trait Stop: Future<Output = ()> + Send + 'static {}
 impl<F: Future<Output = ()> + Send + 'static> Stop for F {}
 
 fn follow_addresses(inputs: Sender<Input>) -> anyhow::Result<()> {
-    addresses::follow(move |addresses| {
-        match inputs.send(Input::Event(Event::Addresses(addresses))) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    })?;
+    addresses::follow(move |addresses| tell(&inputs, Input::Event(Event::Addresses(addresses))))?;
     Ok(())
+}
+
+fn follow_tampering(own: Vec<u32>, inputs: Sender<Input>) -> anyhow::Result<()> {
+    tampering::follow(own, move || tell(&inputs, Input::Tampering))?;
+    Ok(())
+}
+
+/// Breaks once nobody listens any more.
+fn tell(inputs: &Sender<Input>, input: Input) -> ControlFlow<()> {
+    match inputs.send(input) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    }
 }
 
 /// A node that runs out of memory had better not lose its services first.

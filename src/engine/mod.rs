@@ -27,6 +27,8 @@ pub use programs::{Programs, Replacement, Update};
 use retries::Retries;
 pub use totals::{PerFamily, Totals};
 
+/// Shortest time from one reading of the kernel to the next because somebody else changes it.
+const TAMPERED_AGAIN: Duration = Duration::from_secs(1);
 /// Wait before the kernel is read again after that failed.
 const OBSERVE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -77,6 +79,7 @@ pub struct Engine {
     waiting: BTreeMap<ServiceKey, Program>,
     retries: Retries,
     observe_at: Option<Instant>,
+    observed_at: Option<Instant>,
     audit_period: Option<Duration>,
     news: News,
 }
@@ -94,6 +97,7 @@ impl Engine {
             waiting: BTreeMap::new(),
             retries: Retries::default(),
             observe_at: None,
+            observed_at: None,
             audit_period,
             news: News::default(),
         }
@@ -178,6 +182,16 @@ impl Engine {
         };
         self.ledger.observe(observed, is_ours);
         self.observe_at = self.audit_period.map(|period| now + period);
+        self.observed_at = Some(now);
+    }
+
+    /// Takes in that somebody else may have changed what is ours in the kernel: it is read back,
+    /// but not again and again for one who goes on.
+    pub fn handle_tampering(&mut self, now: Instant) {
+        let soon = self.observed_at.map_or(now, |at| now.max(at + TAMPERED_AGAIN));
+        if self.phase != Phase::Starting {
+            self.observe_at = Some(self.observe_at.map_or(soon, |at| at.min(soon)));
+        }
     }
 
     /// Takes in that the kernel could not be read.

@@ -8,6 +8,7 @@ pub mod netlink;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
+pub mod tampering;
 
 use std::time::Duration;
 
@@ -38,6 +39,12 @@ impl Kernel {
             routes: route::Routes::open()?,
             conntrack: conntrack::Conntrack::open()?,
         })
+    }
+
+    /// The ports that our changes of tables, device, rules and routes are made through.
+    #[must_use]
+    pub fn ports(&self) -> Vec<u32> {
+        vec![self.nft.port(), self.routes.port()]
     }
 
     /// Reads everything that may be ours.

@@ -75,7 +75,7 @@ mod tests {
         let mut payload = number.to_ne_bytes().to_vec();
         payload.extend_from_slice(echoed);
         Attributes::new(&mut payload).text(ERROR_TEXT, text);
-        outcome(Header { kind: Header::ERROR, flags, sequence: 1 }, &payload)
+        outcome(Header { kind: Header::ERROR, flags, sequence: 1, port: 0 }, &payload)
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
             flags: u16,
             payload in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
-            let _ = outcome(Header { kind, flags, sequence: 0 }, &payload);
+            let _ = outcome(Header { kind, flags, sequence: 0, port: 0 }, &payload);
         }
     }
 }

@@ -47,7 +47,7 @@ impl Batch {
 
     /// Appends a request of this type; `NLM_F_REQUEST` is added to the flags.
     pub fn push(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
-        let header = Header { kind, flags: flags | NLM_F_REQUEST, sequence: 0 };
+        let header = Header { kind, flags: flags | NLM_F_REQUEST, sequence: 0, port: 0 };
         let start = header.open(&mut self.bytes);
         let mut attributes = Attributes::new(&mut self.bytes);
         fill(&mut attributes);
@@ -93,9 +93,9 @@ mod tests {
         assert_eq!(
             headers,
             [
-                Header { kind: 20, flags: 0x401, sequence: u32::MAX },
-                Header { kind: 21, flags: 0x405, sequence: 0 },
-                Header { kind: 22, flags: 0x401, sequence: 1 },
+                Header { kind: 20, flags: 0x401, sequence: u32::MAX, port: 0 },
+                Header { kind: 21, flags: 0x405, sequence: 0, port: 0 },
+                Header { kind: 22, flags: 0x401, sequence: 1, port: 0 },
             ]
         );
         let payloads: Vec<_> = messages(batch.bytes()).map(|(_, payload)| payload.len()).collect();

@@ -9,6 +9,9 @@ pub struct Header {
     pub flags: u16,
     /// The sequence number of the request, echoed in the answer.
     pub sequence: u32,
+    /// In a notification, the port of the socket through which the change was made; 0 where the
+    /// kernel made it by itself.
+    pub port: u32,
 }
 
 impl Header {
@@ -26,9 +29,8 @@ impl Header {
         let [k0, k1] = self.kind.to_ne_bytes();
         let [f0, f1] = self.flags.to_ne_bytes();
         let [s0, s1, s2, s3] = self.sequence.to_ne_bytes();
-        let port = [0; 4];
         bytes.extend_from_slice(&[0, 0, 0, 0, k0, k1, f0, f1, s0, s1, s2, s3]);
-        bytes.extend_from_slice(&port);
+        bytes.extend_from_slice(&self.port.to_ne_bytes());
         start
     }
 
@@ -51,6 +53,7 @@ pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
             kind: u16::from_ne_bytes(*field(4)?),
             flags: u16::from_ne_bytes(*field(6)?),
             sequence: u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?),
+            port: u32::from_ne_bytes(*bytes.get(12..)?.first_chunk()?),
         };
         let payload = bytes.get(Header::LENGTH..length)?;
         bytes = bytes.get(length.checked_next_multiple_of(4)?..).unwrap_or_default();

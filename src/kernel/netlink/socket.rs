@@ -54,6 +54,7 @@ impl Protocol {
 /// received at once has been lost.
 pub struct Socket {
     raw: RawSocket,
+    port: u32,
     buffer: Box<[u8]>,
     question: Batch,
     sequence: u32,
@@ -68,7 +69,7 @@ impl Socket {
     /// If the kernel has no netlink of this kind.
     pub fn open(protocol: Protocol) -> Result<Self, KernelError> {
         let mut raw = RawSocket::new(protocol.number()).map_err(KernelError::socket("socket"))?;
-        raw.bind_auto().map_err(KernelError::socket("bind"))?;
+        let port = raw.bind_auto().map_err(KernelError::socket("bind"))?.port_number();
         // In generic netlink every process may send to every socket. Connected to the kernel,
         // this one receives from nobody else.
         raw.connect(&SocketAddr::new(0, 0)).map_err(KernelError::socket("connect"))?;
@@ -77,13 +78,19 @@ impl Socket {
         let _ = sockopt::set_socket_send_buffer_size_force(&raw, protocol.send_buffer());
         let _ = sockopt::set_socket_recv_buffer_size_force(&raw, RECEIVE_BUFFER);
         let buffer = vec![0; DATAGRAM].into();
-        Ok(Self { raw, buffer, question: Batch::default(), sequence: 1 })
+        Ok(Self { raw, port, buffer, question: Batch::default(), sequence: 1 })
     }
 
     /// The socket below, to set options of a protocol.
     #[must_use]
     pub fn raw(&self) -> &RawSocket {
         &self.raw
+    }
+
+    /// Its port: notifications of changes that were made through it carry that.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.port
     }
 
     /// Sends a batch in one system call and reads until the request at index `acknowledged` is

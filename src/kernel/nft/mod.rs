@@ -68,4 +68,9 @@ impl Nft {
             Err(error) => Err(error),
         }
     }
+
+    /// The port that changes are made through.
+    pub(super) fn port(&self) -> u32 {
+        self.socket.port()
+    }
 }

@@ -61,6 +61,11 @@ impl Routes {
         Ok(Self { socket, batch: Batch::default() })
     }
 
+    /// The port that changes are made through.
+    pub(super) fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
     /// Reads back what is ours.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
-use crate::lab::Host::{self, C, N1, P1, P2, P3};
+use crate::lab::Host::{self, C, N1, P2, P3};
 use crate::lab::{endpoints, product, service};
 use crate::trial::{Step, Trial};
 

@@ -35,6 +35,7 @@ mod refusal;
 mod schedulers;
 mod shortage;
 mod surroundings;
+mod tampering;
 
 use crate::trial::{Step, Trial};
 
@@ -72,6 +73,7 @@ pub(crate) fn all() -> Vec<Case> {
         announced::cases(),
         idle::cases(),
         ownership::cases(),
+        tampering::cases(),
         commands::cases(),
         shortage::cases(),
     ]

@@ -1,0 +1,97 @@
+//! What others do to the kernel's state that is ours is put right.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kube_ipvs::model::Protocol::{Tcp, Udp};
+
+use super::{Case, case};
+use crate::expectation::Answers;
+use crate::lab::Host::{C, N1, P1, P2, P3};
+use crate::lab::{endpoints, service};
+use crate::trial::{Failure, Step, Trial};
+
+/// By `ip` (false) or `nft` (true). Without the agent's ears, an audit would find them after
+/// minutes.
+const HARM: [(bool, &str); 9] = [
+    (true, "delete table inet kube-ipvs"),
+    (true, "delete table arp kube-ipvs"),
+    (true, "flush set inet kube-ipvs cluster-ips4"),
+    (true, "flush chain inet kube-ipvs late"),
+    (true, "add element inet kube-ipvs frontends4 { 192.168.50.1 . tcp . 8443 }"),
+    (false, "route delete local 10.96.0.0/12 dev kube-ipvs table local"),
+    (false, "rule delete pref 75"),
+    (false, "link set kube-ipvs down"),
+    (false, "link delete kube-ipvs"),
+];
+
+/// Long, because the machine may be emulated and busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("others_changes_are_put_right_at_once", |t| {
+            served(t)?;
+            t.settled()?;
+            let before = words(t)?;
+            for (nft, command) in HARM {
+                if nft {
+                    t.host(N1).nft(command)?;
+                } else {
+                    t.host(N1).ip(command)?;
+                }
+                until(t, command, &before)?;
+            }
+            t.expect(P2, "10.96.9.30:80/tcp", Answers::from_all([P1, P3]))?;
+            t.expect(C, "203.0.113.130:80/udp", Answers::from_all([P1, P3]))
+        }),
+        case("an_audit_puts_ipvs_right", |t| {
+            t.agent().configure("auditPeriod: 1s")?;
+            served(t)?;
+            t.settled()?;
+            let before = words(t)?;
+            for command in [
+                "-C",
+                "-d -t 10.96.9.30:80 -r 10.244.1.11:8080",
+                "-e -t 10.96.9.30:80 -r 10.244.1.11:8080 -m -w 7",
+                "-a -t 10.96.9.30:80 -r 10.244.9.9:8080 -m",
+                "-E -t 10.96.9.30:80 -s lc",
+                "-A -t 10.96.99.99:80 -s rr",
+            ] {
+                t.host(N1).read("ipvsadm", &command.split(' ').collect::<Vec<_>>())?;
+                until(t, command, &before)?;
+            }
+            t.expect(P2, "10.96.9.30:80/tcp", Answers::from_all([P1, P3]))
+        }),
+    ]
+}
+
+fn served(t: &mut Trial<'_>) -> Step {
+    let web = service("dev/tampered").cluster_ip("10.96.9.30").port(80, "tcp", Tcp);
+    t.apply(web.port(80, "udp", Udp).ingress("203.0.113.130"))?;
+    let slice = endpoints("dev/tampered").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
+    t.apply(slice.ready(P1).ready(P3))
+}
+
+/// What the kernel holds. Sets are printed in any order, and a device that is made anew has another
+/// number and hardware address.
+fn words(t: &Trial<'_>) -> Step<Vec<String>> {
+    let state = t.kernel()?.to_string();
+    let lines = state.lines().filter(|line| !line.contains("link/ether"));
+    let words = lines.flat_map(str::split_whitespace);
+    let mut words: Vec<_> = words.map(|word| word.trim_end_matches(',').to_owned()).collect();
+    words.sort();
+    Ok(words)
+}
+
+/// Waits until the kernel holds the same as before the harm.
+fn until(t: &Trial<'_>, harm: &str, before: &[String]) -> Step {
+    let deadline = Instant::now() + PATIENCE;
+    while words(t)? != before {
+        if Instant::now() > deadline {
+            return Err(Failure::new(harm, "put right", t.kernel()?));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
