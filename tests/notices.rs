@@ -42,8 +42,8 @@ impl Node {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let client = connect(&reach).await.unwrap();
-                Publisher::new(client, name.into(), counted, quiet).run(queue).await;
+                let clients = connect(&reach).await.unwrap();
+                Publisher::new(clients, name.into(), counted, quiet).run(queue).await;
             });
         });
         Self { notices, metrics, thread }

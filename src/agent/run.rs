@@ -245,14 +245,14 @@ impl Agent {
                 let reach = Reach { kubeconfig: kubeconfig.clone(), master: master.clone() };
                 let server = Server::find(&reach).await?;
                 server.check(&self.config.settings.service_cidrs)?;
-                let client = kubernetes::connect(&reach).await?;
+                let clients = kubernetes::connect(&reach).await?;
                 let metrics = Arc::clone(&self.metrics);
                 let counted = Arc::clone(&metrics);
                 let note = move |kind, effort| counted.source(kind, effort);
-                let events = Publisher::new(client.clone(), Name::clone(node), metrics, QUIET);
+                let events = Publisher::new(clients.clone(), Name::clone(node), metrics, QUIET);
                 tokio::select! {
                     ended = kubernetes::run_from(
-                        &server, client, &self.config.settings, Patience::default(), deliver, note,
+                        &server, clients, &self.config.settings, Patience::default(), deliver, note,
                     ) => ended?,
                     () = events.run(notices) => {}
                 }

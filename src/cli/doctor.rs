@@ -32,8 +32,8 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
 /// Looks up where the API server is, and which ranges it knows if it can be asked.
 async fn look_up(reach: &Reach, subject: &mut Subject) -> Result<(), ClientError> {
     let server = Server::find(reach).await?;
-    subject.api_servers = server.addresses().to_vec();
-    let client = connect(reach).await?;
-    subject.service_ranges.extend(service_ranges(&client).await);
+    subject.api_servers = server.addresses().collect();
+    let clients = connect(reach).await?;
+    subject.service_ranges.extend(service_ranges(clients.current()).await);
     Ok(())
 }

@@ -74,8 +74,9 @@ pub struct ProxyFlags {
     /// How to reach the API server
     #[arg(long, value_name = "FILE", global = true, hide_short_help = true)]
     pub kubeconfig: Option<PathBuf>,
-    /// The API server's URL, instead of the kubeconfig's
-    #[arg(long, value_name = "URL", global = true, hide_short_help = true)]
+    /// The API server's URL, instead of the kubeconfig's; or several, separated by commas, of which
+    /// one is asked for as long as it answers
+    #[arg(long, value_name = "URLS", global = true, hide_short_help = true)]
     pub master: Option<String>,
     /// Ranges of pod addresses, one of each family
     #[arg(long, value_name = "CIDRS", global = true, hide_short_help = true)]

@@ -8,7 +8,7 @@ use kube_ipvs::source::kubernetes::{
     ClientError, Reach, Server, connect, run_from, service_ranges,
 };
 
-use crate::api::ApiServer;
+use crate::api::{ApiServer, SERVICES};
 use crate::followed::{Followed, quick};
 use crate::objects::{service, service_cidr};
 
@@ -80,12 +80,12 @@ fn who_is_reached_through_a_service_is_not_followed() {
     let ended = runtime.block_on(async {
         let found = Server::find(&reach).await.unwrap();
         assert_eq!(found.check(&[]), Ok(()));
-        let client = connect(&reach).await.unwrap();
+        let clients = connect(&reach).await.unwrap();
         let deliver = |event| {
             told.borrow_mut().push(event);
             true
         };
-        run_from(&found, client, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
+        run_from(&found, clients, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
     });
     let refusal = ended.unwrap_err().to_string();
     let expected = "at 127.0.0.1, which lies in the service range 127.0.0.0/8";
@@ -101,9 +101,34 @@ fn service_ranges_are_looked_up() {
     server.put(service_cidr("more", "10.97.0.0/16"));
     let reach = Reach { kubeconfig: None, master: Some(server.url()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let look_up =
-        || runtime.block_on(async { service_ranges(&connect(&reach).await.unwrap()).await });
+    let look_up = || {
+        runtime.block_on(async { service_ranges(connect(&reach).await.unwrap().current()).await })
+    };
     assert_eq!(look_up(), ["10.97.0.0/16", "10.96.0.1/32"].map(|it| it.parse().unwrap()));
     server.set_outage(true);
     assert!(look_up().is_empty());
+}
+
+#[test]
+fn another_server_is_asked_when_one_is_gone() {
+    let (first, second) = (ApiServer::start(), ApiServer::start());
+    // They have the same data.
+    let put = |name, ip| [&first, &second].map(|server| server.put(service(name, ip)));
+    put("web", "10.96.0.1");
+    let master = Some(format!("{}, {}", first.url(), second.url()));
+    let mut now = Followed::reaching(Reach { kubeconfig: None, master }, quick());
+    now.until_synced();
+    now.until_services(&["web"]);
+    assert!(second.requests().is_empty());
+
+    first.set_outage(true);
+    put("late", "10.96.0.2");
+    now.until_services(&["late", "web"]);
+
+    // One that says that it is not ready is as good as gone.
+    first.set_outage(false);
+    second.refuse(SERVICES, 503);
+    second.disconnect();
+    put("back", "10.96.0.3");
+    now.until_services(&["back", "late", "web"]);
 }

@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
+use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, warn};
@@ -23,6 +23,7 @@ use super::limiter::Limiter;
 use super::{About, Notice};
 use crate::agent::metrics::Metrics;
 use crate::model::{NAME, Name};
+use crate::source::kubernetes::Clients;
 
 /// How long the API server may take for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ const MOST_COUNTED: usize = 1000;
 
 /// Writes notices as Events.
 pub struct Publisher {
-    client: Client,
+    clients: Clients,
     node: Name,
     metrics: Arc<Metrics>,
     quiet: Duration,
@@ -62,8 +63,8 @@ impl Publisher {
     /// Writes Events for the node of that name; about one object and reason not more often than
     /// `quiet` says, for which there is [`QUIET`](super::QUIET).
     #[must_use]
-    pub fn new(client: Client, node: Name, metrics: Arc<Metrics>, quiet: Duration) -> Self {
-        Self { client, node, metrics, quiet, counts: HashMap::new(), is_refused: false }
+    pub fn new(clients: Clients, node: Name, metrics: Arc<Metrics>, quiet: Duration) -> Self {
+        Self { clients, node, metrics, quiet, counts: HashMap::new(), is_refused: false }
     }
 
     /// Writes what comes, for as long as something may come.
@@ -130,7 +131,7 @@ impl Publisher {
     async fn write(&mut self, notice: &Notice, count: u32) -> Result<bool, Failure> {
         let Some(regarding) = self.regarding(&notice.about).await? else { return Ok(false) };
         let namespace = regarding.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        let events: Api<Event> = Api::namespaced(self.clients.current().clone(), &namespace);
         let name = self.name(notice, &regarding);
         let key = (namespace, name);
         let count = i32::try_from(count).unwrap_or(i32::MAX);
@@ -182,7 +183,7 @@ impl Publisher {
             }
             About::Service(service) => {
                 let services: Api<Service> =
-                    Api::namespaced(self.client.clone(), service.namespace());
+                    Api::namespaced(self.clients.current().clone(), service.namespace());
                 // Listing is what we may do; getting is not.
                 let named = format!("metadata.name={}", service.name());
                 let params = ListParams::default().fields(&named);

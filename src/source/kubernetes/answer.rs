@@ -5,10 +5,11 @@ use std::time::Duration;
 use http::Request;
 use http::header::RETRY_AFTER;
 use http_body_util::{BodyExt, Limited};
-use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
 use tokio::time::timeout;
+
+use super::client::Clients;
 
 /// The longest message of a refusal that is read.
 const LONGEST_REFUSAL: usize = 64 << 10;
@@ -87,11 +88,11 @@ pub(super) struct Answer {
 impl Answer {
     /// Sends a request. No part of the answer may be longer in coming than `silence_limit`.
     pub(super) async fn to(
-        client: &Client,
+        clients: &Clients,
         request: Request<Vec<u8>>,
         silence_limit: Duration,
     ) -> Result<Self, Failure> {
-        let answer = timeout(silence_limit, client.send(request.map(Body::from)))
+        let answer = timeout(silence_limit, clients.send(request.map(Body::from)))
             .await
             .map_err(|_| Failure::Silent(silence_limit))?
             .map_err(|error| Failure::Broken(chain(&error)))?;

@@ -1,10 +1,15 @@
 //! How the API server is reached.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
+use http::{Request, Response, StatusCode};
+use kube::client::Body;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
@@ -16,7 +21,7 @@ const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 pub struct Reach {
     /// A kubeconfig; the pod's own service account without.
     pub kubeconfig: Option<PathBuf>,
-    /// The server's URL, instead of the kubeconfig's.
+    /// The server's URL, instead of the kubeconfig's; or those of several, separated by commas.
     pub master: Option<String>,
 }
 
@@ -47,34 +52,94 @@ pub enum ClientError {
     Client(#[source] Box<kube::Error>),
 }
 
-/// Makes a client. Nothing is asked yet.
+/// A client of each API server, of which one is asked for as long as it answers.
+#[derive(Clone)]
+pub struct Clients {
+    all: Arc<[Client]>,
+    /// Counts how often another one was turned to.
+    turn: Arc<AtomicUsize>,
+}
+
+impl Clients {
+    /// The client of the server whose turn it is.
+    #[must_use]
+    pub fn current(&self) -> &Client {
+        self.at(self.turn.load(Ordering::Relaxed))
+    }
+
+    fn at(&self, turn: usize) -> &Client {
+        &self.all[turn % self.all.len()]
+    }
+
+    /// Sends a request to the server whose turn it is. If that is not there, or says that it is not
+    /// ready, the next request goes to the next one.
+    pub(super) async fn send(&self, request: Request<Body>) -> kube::Result<Response<Body>> {
+        let turn = self.turn.load(Ordering::Relaxed);
+        let mut attempt = Attempt { clients: self, turn, is_answered: false };
+        let answer = self.at(turn).send(request).await?;
+        attempt.is_answered = answer.status() != StatusCode::SERVICE_UNAVAILABLE;
+        Ok(answer)
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients").field("turn", &self.turn).finish_non_exhaustive()
+    }
+}
+
+/// A request, also one whose answer nobody waits for any more.
+struct Attempt<'a> {
+    clients: &'a Clients,
+    turn: usize,
+    is_answered: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        // Of several that failed with the same server, one turns away from it.
+        let (turn, next) = (&self.clients.turn, self.turn.wrapping_add(1));
+        let _ = turn.compare_exchange(self.turn, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Makes the clients. Nothing is asked yet.
 ///
 /// # Errors
 ///
 /// If what was given is of no use.
-pub async fn connect(reach: &Reach) -> Result<Client, ClientError> {
-    let mut config = configure(reach).await?;
+pub async fn connect(reach: &Reach) -> Result<Clients, ClientError> {
+    let (mut config, urls) = configure(reach).await?;
     config.connect_timeout = Some(CONNECTS_WITHIN);
     // Failures are ours to count and to wait for; silence is looked after request by request.
     config.default_retry = false;
     config.read_timeout = None;
     let agent = concat!("kube-ipvs/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
-    Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error)))
+    let client = |url| {
+        let mut config = config.clone();
+        config.cluster_url = url;
+        Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error)))
+    };
+    let all: Result<_, _> = urls.into_iter().map(client).collect();
+    Ok(Clients { all: all?, turn: Arc::default() })
 }
 
-/// What was given, with kube-proxy's precedence: the URL before the kubeconfig's server, the
-/// service account only where there is neither.
-pub(super) async fn configure(reach: &Reach) -> Result<Config, ClientError> {
-    let mut config = match (&reach.kubeconfig, &reach.master) {
+/// What was given, and the servers' URLs, at least one. With kube-proxy's precedence: the URL before
+/// the kubeconfig's server, the service account only where there is neither.
+pub(super) async fn configure(reach: &Reach) -> Result<(Config, Vec<http::Uri>), ClientError> {
+    let given = reach.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
+    let given: Option<Vec<_>> = given.transpose()?;
+    let config = match (&reach.kubeconfig, given.as_deref()) {
         (Some(path), _) => from_file(path).await?,
-        (None, Some(url)) => Config::new(parse(url)?),
-        (None, None) => Config::incluster().map_err(ClientError::InCluster)?,
+        (None, Some([first, ..])) => Config::new(first.clone()),
+        (None, _) => Config::incluster().map_err(ClientError::InCluster)?,
     };
-    if let Some(url) = &reach.master {
-        config.cluster_url = parse(url)?;
-    }
-    Ok(config)
+    let urls = given.unwrap_or_else(|| vec![config.cluster_url.clone()]);
+    Ok((config, urls))
 }
 
 async fn from_file(path: &Path) -> Result<Config, ClientError> {
@@ -85,6 +150,7 @@ async fn from_file(path: &Path) -> Result<Config, ClientError> {
 }
 
 fn parse(url: &str) -> Result<http::Uri, ClientError> {
+    let url = url.trim();
     let wrong = |reason: &str| ClientError::Master { url: url.to_owned(), reason: reason.into() };
     let uri: http::Uri =
         url.parse().map_err(|_| wrong("not a URL such as https://10.0.0.1:6443"))?;

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use kube::Client;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::answer::{Answer, Failure};
 use super::backoff::{Backoff, jittered};
+use super::client::Clients;
 use super::decode::{Line, Parsed, line};
 use super::gather::Judge;
 use super::list::{Collection, Freshness, Listed};
@@ -34,7 +34,7 @@ enum End {
 /// Follows one resource.
 pub(super) struct Follower<'a, R, D, N> {
     resource: &'a R,
-    client: &'a Client,
+    clients: &'a Clients,
     patience: &'a Patience,
     deliver: D,
     note: N,
@@ -55,14 +55,14 @@ where
 {
     pub(super) fn new(
         resource: &'a R,
-        client: &'a Client,
+        clients: &'a Clients,
         patience: &'a Patience,
         deliver: D,
         note: N,
     ) -> Self {
         Self {
             resource,
-            client,
+            clients,
             patience,
             deliver,
             note,
@@ -117,7 +117,7 @@ where
 
     /// Gets the complete list. What came of one that broke off is dropped.
     async fn list(&mut self, freshness: &Freshness) -> Result<(Vec<R::Value>, Listed), Failure> {
-        let collection = Collection::new(self.client, self.resource, self.patience);
+        let collection = Collection::new(self.clients, self.resource, self.patience);
         if self.streams {
             let mut found = self.judge.list();
             if let Some(listed) = collection.stream(freshness, &mut found).await? {
@@ -176,7 +176,7 @@ where
         let mut watch = match watch {
             Some(watch) => watch,
             None => {
-                let collection = Collection::new(self.client, self.resource, self.patience);
+                let collection = Collection::new(self.clients, self.resource, self.patience);
                 match collection.watch(version).await {
                     Ok(watch) => {
                         (self.note)(R::KIND, Effort::Watch);

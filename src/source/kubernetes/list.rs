@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use kube::Client;
 use kube::core::Request;
 use kube::core::params::{ListParams, VersionMatch, WatchParams};
 
 use super::Patience;
 use super::answer::{Answer, Failure};
 use super::backoff::jittered;
+use super::client::Clients;
 use super::decode::{Line, line, page};
 use super::gather::Gathering;
 use super::resource::Resource;
@@ -48,14 +48,14 @@ pub(super) struct Listed {
 
 /// Where lists and watches of a resource are asked for.
 pub(super) struct Collection<'a, R> {
-    client: &'a Client,
+    clients: &'a Clients,
     resource: &'a R,
     patience: &'a Patience,
 }
 
 impl<'a, R: Resource> Collection<'a, R> {
-    pub(super) fn new(client: &'a Client, resource: &'a R, patience: &'a Patience) -> Self {
-        Self { client, resource, patience }
+    pub(super) fn new(clients: &'a Clients, resource: &'a R, patience: &'a Patience) -> Self {
+        Self { clients, resource, patience }
     }
 
     /// Lists by a watch that begins with everything there is: neither side ever holds the list as
@@ -110,7 +110,7 @@ impl<'a, R: Resource> Collection<'a, R> {
         };
         loop {
             let request = Request::new(R::PATH).list(&params).map_err(unsayable)?;
-            let answer = Answer::to(self.client, request, self.patience.silence).await?;
+            let answer = Answer::to(self.clients, request, self.patience.silence).await?;
             let page = page::<R>(&answer.whole().await?)?;
             page.objects.into_iter().for_each(|object| found.add(object));
             params.continue_token = page.next;
@@ -140,7 +140,7 @@ impl<'a, R: Resource> Collection<'a, R> {
             send_initial_events,
         };
         let request = Request::new(R::PATH).watch(&params, version).map_err(unsayable)?;
-        Answer::to(self.client, request, silence_limit).await
+        Answer::to(self.clients, request, silence_limit).await
     }
 }
 

@@ -26,11 +26,9 @@ mod server;
 
 use std::time::Duration;
 
-use kube::Client;
-
 use crate::model::{Event, Name, Settings};
 
-pub use client::{ClientError, Reach, connect};
+pub use client::{ClientError, Clients, Reach, connect};
 use follow::Follower;
 pub use server::{Server, ThroughService, run_from, service_ranges};
 
@@ -87,7 +85,7 @@ pub enum Effort {
 /// been missed. Failures are retried for ever; ends when `deliver` says that nobody listens any
 /// more. `note` is told, by kind, what it takes.
 pub async fn run(
-    client: Client,
+    clients: Clients,
     settings: &Settings,
     patience: Patience,
     deliver: impl Fn(Event) -> bool,
@@ -95,12 +93,12 @@ pub async fn run(
 ) {
     let own_node = OwnNode(Name::clone(&settings.node_name));
     let services = Services(settings.service_proxy_name.clone());
-    let (client, patience, deliver, note) = (&client, &patience, &deliver, &note);
+    let (clients, patience, deliver, note) = (&clients, &patience, &deliver, &note);
     // The first that finds nobody listening ends them all.
     tokio::select! {
-        _ = Follower::new(&own_node, client, patience, deliver, note).run() => {}
-        _ = Follower::new(&ServiceCidrs, client, patience, deliver, note).run() => {}
-        _ = Follower::new(&services, client, patience, deliver, note).run() => {}
-        _ = Follower::new(&Slices, client, patience, deliver, note).run() => {}
+        _ = Follower::new(&own_node, clients, patience, deliver, note).run() => {}
+        _ = Follower::new(&ServiceCidrs, clients, patience, deliver, note).run() => {}
+        _ = Follower::new(&services, clients, patience, deliver, note).run() => {}
+        _ = Follower::new(&Slices, clients, patience, deliver, note).run() => {}
     }
 }

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::client::{ClientError, Reach, configure};
+use super::client::{ClientError, Clients, Reach, configure};
 use super::{Effort, Patience, run};
 use crate::model::{Change, Event, ServiceKey, Settings};
 
@@ -23,6 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The API server as this program is told to reach it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
+    /// One, or several that say the same.
+    places: Vec<Place>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Place {
     host: String,
     addresses: Vec<IpAddr>,
 }
@@ -42,25 +48,28 @@ pub struct ThroughService {
 }
 
 impl Server {
-    /// Where the API server is; its name is resolved if it has one.
+    /// Where the API server is; names are resolved.
     ///
     /// # Errors
     ///
     /// If what was given is of no use.
     pub async fn find(reach: &Reach) -> Result<Self, ClientError> {
-        let url = configure(reach).await?.cluster_url;
-        let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let addresses = match host.parse::<IpAddr>() {
-            Ok(ip) => vec![ip.to_canonical()],
-            Err(_) => resolve(&host).await,
-        };
-        Ok(Self { host, addresses })
+        let (_, urls) = configure(reach).await?;
+        let mut places = Vec::with_capacity(urls.len());
+        for url in urls {
+            let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            let addresses = match host.parse::<IpAddr>() {
+                Ok(ip) => vec![ip.to_canonical()],
+                Err(_) => resolve(&host).await,
+            };
+            places.push(Place { host, addresses });
+        }
+        Ok(Self { places })
     }
 
     /// Its addresses; none if its name is not known.
-    #[must_use]
-    pub fn addresses(&self) -> &[IpAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.places.iter().flat_map(|place| place.addresses.iter().copied())
     }
 
     /// Checks its name, and its addresses against ranges that ClusterIPs come from.
@@ -70,8 +79,19 @@ impl Server {
     /// If it is reached through a service.
     pub fn check<'a>(
         &self,
-        ranges: impl IntoIterator<Item = &'a IpNet>,
+        ranges: impl IntoIterator<Item = &'a IpNet> + Clone,
     ) -> Result<(), ThroughService> {
+        self.places.iter().try_for_each(|place| place.check(ranges.clone()))
+    }
+
+    /// Checks its addresses against what the API server itself tells.
+    fn check_event(&self, event: &Event) -> Result<(), ThroughService> {
+        self.places.iter().try_for_each(|place| place.check_event(event))
+    }
+}
+
+impl Place {
+    fn check<'a>(&self, ranges: impl IntoIterator<Item = &'a IpNet>) -> Result<(), ThroughService> {
         let mut labels = self.host.trim_end_matches('.').split('.');
         let (service, namespace, kind) = (labels.next(), labels.next(), labels.next());
         if service == Some("kubernetes")
@@ -87,7 +107,6 @@ impl Server {
         }
     }
 
-    /// Checks its addresses against what the API server itself tells.
     fn check_event(&self, event: &Event) -> Result<(), ThroughService> {
         match event {
             Event::ServiceCidrs(Change::Apply(object)) => self.check(&object.cidrs),
@@ -124,7 +143,7 @@ impl Server {
 /// If it is.
 pub async fn run_from(
     server: &Server,
-    client: Client,
+    clients: Clients,
     settings: &Settings,
     patience: Patience,
     deliver: impl Fn(Event) -> bool,
@@ -138,7 +157,7 @@ pub async fn run_from(
             false
         }
     };
-    run(client, settings, patience, deliver, note).await;
+    run(clients, settings, patience, deliver, note).await;
     refusal.into_inner().map_or(Ok(()), Err)
 }
 
@@ -177,7 +196,11 @@ mod tests {
     use super::*;
 
     fn server(host: &str) -> Server {
-        Server { host: host.to_owned(), addresses: host.parse().into_iter().collect() }
+        let place = |host: &str| Place {
+            host: host.to_owned(),
+            addresses: host.parse().into_iter().collect(),
+        };
+        Server { places: vec![place("198.51.100.1"), place(host)] }
     }
 
     #[test]
