@@ -242,7 +242,13 @@ impl<'a> Trial<'a> {
 
     /// Starts a client that asks again and again.
     pub(crate) fn load(&self, from: Host, to: &str) -> Load {
-        Load::start(self.lab.host(from), from, parse(to))
+        self.load_in_turn(from, &[to])
+    }
+
+    /// Starts a client that asks one address after the other, and never stops.
+    pub(crate) fn load_in_turn(&self, from: Host, to: &[&str]) -> Load {
+        let addresses = to.iter().map(|to| parse(to)).collect();
+        Load::start(self.lab.host(from), from, addresses)
     }
 
     /// Ends such a client, none of whose requests may have failed.

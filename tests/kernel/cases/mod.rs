@@ -32,6 +32,7 @@ mod node_ports;
 mod ownership;
 mod path_mtu;
 mod refusal;
+mod rollout;
 mod schedulers;
 mod shortage;
 mod surroundings;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> Vec<Case> {
         detectors::cases(),
         change::cases(),
         drain::cases(),
+        rollout::cases(),
         health_check::cases(),
         host_ports::cases(),
         node_ports::cases(),

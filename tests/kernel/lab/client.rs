@@ -83,15 +83,11 @@ pub(crate) fn ask(
     to: VirtualAddress,
     patience: Duration,
 ) -> Result<Reply, Silence> {
-    namespace.inside(|| ask_from_here(to, patience))
+    namespace.inside(|| ask_from_port(0, to, patience))
 }
 
-/// Makes one request from the namespace of the calling thread.
-pub(crate) fn ask_from_here(to: VirtualAddress, patience: Duration) -> Result<Reply, Silence> {
-    ask_from_port(0, to, patience)
-}
-
-/// As [`ask_from_here`], from a port of the client's choice; with 0 the kernel picks one.
+/// Makes one request from the namespace of the calling thread and a port of the client's choice;
+/// with 0 the kernel picks one.
 pub(crate) fn ask_from_port(
     from: u16,
     to: VirtualAddress,
@@ -161,7 +157,7 @@ pub(crate) struct Connection(TcpStream);
 impl Connection {
     /// Connects from a host.
     pub(crate) fn open(namespace: &Namespace, to: VirtualAddress) -> Result<Self, Silence> {
-        namespace.inside(|| Self::open_here(0, to, PATIENCE))
+        namespace.inside(|| Self::open_here(namespace.client_port(), to, PATIENCE))
     }
 
     fn open_here(from: u16, to: VirtualAddress, patience: Duration) -> Result<Self, Silence> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::model::VirtualAddress;
 
-use super::client::{PATIENCE, Silence, ask_from_here};
+use super::client::{PATIENCE, Silence, ask_from_port};
 use super::host::Host;
 use super::namespace::Namespace;
 
@@ -29,12 +29,12 @@ struct Shared {
 /// What a [`Load`] has met with.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LoadReport {
-    /// Who asks whom.
+    /// Who asks.
     pub(crate) client: String,
     /// Answers by server.
     pub(crate) answers: BTreeMap<Host, usize>,
-    /// Requests that were not answered: when they were made, from the start on, and why.
-    pub(crate) failures: Vec<(Duration, Silence)>,
+    /// Requests that were not answered: when they were made, from the start on, to whom, and why.
+    pub(crate) failures: Vec<(Duration, VirtualAddress, Silence)>,
 }
 
 impl LoadReport {
@@ -51,32 +51,31 @@ impl fmt::Display for LoadReport {
         for (host, answers) in &self.answers {
             write!(f, ", {host} answered {answers}")?;
         }
-        for (when, why) in failures {
-            write!(f, "; one after {:.3} s: {why}", when.as_secs_f64())?;
+        for (when, to, why) in failures {
+            write!(f, "; one to {to} after {:.3} s: {why}", when.as_secs_f64())?;
         }
         Ok(())
     }
 }
 
 impl Load {
-    /// Starts asking from a host.
-    pub(crate) fn start(namespace: &Arc<Namespace>, host: Host, to: VirtualAddress) -> Self {
+    /// Starts asking from a host: each of the addresses in turn.
+    pub(crate) fn start(namespace: &Arc<Namespace>, host: Host, to: Vec<VirtualAddress>) -> Self {
         let shared = Arc::new(Shared::default());
         let (namespace, state) = (Arc::clone(namespace), Arc::clone(&shared));
         let thread = thread::spawn(move || {
-            let client = format!("{host} asks {to}");
-            let mut report = LoadReport { client, ..LoadReport::default() };
+            let mut report = LoadReport { client: host.to_string(), ..LoadReport::default() };
+            namespace.enter().expect("root may enter a namespace that it has made");
             let start = Instant::now();
-            if let Err(error) = namespace.enter() {
-                report.failures.push((start.elapsed(), Silence::from(error)));
-                return report;
-            }
-            while !state.stopping.load(Ordering::SeqCst) {
+            for to in to.into_iter().cycle() {
+                if state.stopping.load(Ordering::SeqCst) {
+                    break;
+                }
                 state.requests.fetch_add(1, Ordering::SeqCst);
                 let when = start.elapsed();
-                match ask_from_here(to, PATIENCE) {
+                match ask_from_port(namespace.client_port(), to, PATIENCE) {
                     Ok(reply) => *report.answers.entry(reply.server).or_default() += 1,
-                    Err(why) => report.failures.push((when, why)),
+                    Err(why) => report.failures.push((when, to, why)),
                 }
             }
             report
@@ -84,10 +83,27 @@ impl Load {
         Self { shared, thread: Some(thread) }
     }
 
+    /// How many requests it has made.
+    fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
     /// Waits until some more requests have been made.
     pub(crate) fn wait_for(&self, requests: usize) {
-        let target = self.shared.requests.load(Ordering::SeqCst) + requests;
-        while self.shared.requests.load(Ordering::SeqCst) < target && self.is_running() {
+        let target = self.requests() + requests;
+        while self.requests() < target && self.is_running() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How many requests several have made together.
+    pub(crate) fn total(loads: &[Self]) -> usize {
+        loads.iter().map(Self::requests).sum()
+    }
+
+    /// Waits until that is so many.
+    pub(crate) fn wait_for_total(loads: &[Self], requests: usize) {
+        while Self::total(loads) < requests && loads.iter().all(Self::is_running) {
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -2,16 +2,24 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The ports that clients choose among: above the agent's, below those of node ports and of
+/// masqueraded connections.
+const CLIENT_PORTS: Range<u16> = 11_000..30_000;
 
 /// A network namespace. It has no name in `/run/netns`, so that nothing is left behind however
 /// the tests end.
 pub(crate) struct Namespace {
     file: OwnedFd,
+    /// How many clients have got a port of their own.
+    clients: AtomicU16,
 }
 
 impl Namespace {
@@ -28,7 +36,7 @@ impl Namespace {
             .iter()
             .map(|&name| {
                 let file = fs::File::open(format!("/run/netns/{}", path(name)))?.into();
-                Ok(Self { file })
+                Ok(Self { file, clients: AtomicU16::new(0) })
             })
             .collect();
         run_batch(&mut Command::new("ip"), &delete)?;
@@ -55,6 +63,15 @@ impl Namespace {
     /// Moves the calling thread into the namespace.
     pub(crate) fn enter(&self) -> io::Result<()> {
         Ok(move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?)
+    }
+
+    /// A port for a client to connect from, which no other one gets for long.
+    ///
+    /// Left to the kernel, two connections to two addresses may share one, and so clash where both
+    /// lead to the same backend.
+    pub(crate) fn client_port(&self) -> u16 {
+        let number = self.clients.fetch_add(1, Ordering::Relaxed);
+        CLIENT_PORTS.start + number % (CLIENT_PORTS.end - CLIENT_PORTS.start)
     }
 
     /// Starts a process.

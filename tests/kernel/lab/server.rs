@@ -86,6 +86,17 @@ impl Server {
         Ok(Self { namespace, at, protocol, state, thread: Some(thread) })
     }
 
+    /// Takes no new client any more; those that it has are answered on.
+    pub(crate) fn close(&mut self) {
+        self.state.stopping.store(true, Ordering::SeqCst);
+        // A server that cannot be woken is left to the end of the process.
+        if self.knock().is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+
     /// Wakes the thread that waits for clients: it looks at `stopping` after each one.
     fn knock(&self) -> io::Result<()> {
         let patience = Duration::from_secs(1);
@@ -104,15 +115,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.state.stopping.store(true, Ordering::SeqCst);
+        if self.thread.is_some() {
+            self.close();
+        }
         for connection in self.state.connections.lock().expect("no thread panics").drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
-        }
-        // A server that cannot be woken is left to the end of the process.
-        if self.knock().is_ok()
-            && let Some(thread) = self.thread.take()
-        {
-            let _ = thread.join();
         }
     }
 }

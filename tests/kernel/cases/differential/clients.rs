@@ -1,7 +1,7 @@
 //! Many clients at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use kube_ipvs::explain::Verdict;
@@ -12,9 +12,6 @@ use crate::lab::{Host, Namespace, PATIENCE, SHORT_PATIENCE, ask_from_port};
 
 /// How many clients of a host knock at the same time.
 const CROWD: usize = 8;
-/// The first of the clients' own ports: above the agent's, below those of node ports and of
-/// masqueraded connections.
-const FIRST_PORT: u16 = 11_000;
 
 /// In what company clients knock.
 #[derive(Clone, Copy, PartialEq)]
@@ -28,18 +25,14 @@ pub(super) enum Manner {
 }
 
 /// The clients of all hosts.
-///
-/// Each connection gets a port that no other one from its host has. Left to the kernel, two
-/// connections to two addresses may share one, and so clash where both lead to the same backend.
 pub(super) struct Clients {
-    hosts: Vec<(Host, Arc<Namespace>, AtomicU16)>,
+    hosts: Vec<(Host, Arc<Namespace>)>,
 }
 
 impl Clients {
     /// Clients on these hosts.
     pub(super) fn new(hosts: impl IntoIterator<Item = (Host, Arc<Namespace>)>) -> Self {
-        let host = |(host, namespace)| (host, namespace, AtomicU16::new(FIRST_PORT));
-        Self { hosts: hosts.into_iter().map(host).collect() }
+        Self { hosts: hosts.into_iter().collect() }
     }
 
     /// Makes every pair meet. Returns what each met with, in their order.
@@ -65,7 +58,7 @@ impl Clients {
 
 /// Knocks at the addresses of one host's pairs.
 fn knock_from(
-    (host, namespace, port): &(Host, Arc<Namespace>, AtomicU16),
+    (host, namespace): &(Host, Arc<Namespace>),
     pairs: &[&Pair],
     manner: Manner,
 ) -> Vec<(usize, Met)> {
@@ -79,7 +72,7 @@ fn knock_from(
     let work = || {
         let mut outcomes = Vec::new();
         while let Some((index, pair)) = own.get(next.fetch_add(1, Ordering::Relaxed)) {
-            outcomes.push((*index, meet(pair, manner, port)));
+            outcomes.push((*index, meet(pair, manner, namespace)));
         }
         outcomes
     };
@@ -93,7 +86,7 @@ fn knock_from(
 }
 
 /// Knocks until everybody has answered who should, something else happens, or it takes too long.
-fn meet(pair: &Pair, manner: Manner, port: &AtomicU16) -> Met {
+fn meet(pair: &Pair, manner: Manner, namespace: &Namespace) -> Met {
     // A refused SCTP socket tries on until it runs out of patience.
     let refused_late =
         pair.explained.verdict == Verdict::Reject && pair.to().protocol == Protocol::Sctp;
@@ -106,8 +99,7 @@ fn meet(pair: &Pair, manner: Manner, port: &AtomicU16) -> Met {
     let most = (2 * pair.explained.backends.len()).max(1);
     let mut met = Met::new();
     loop {
-        let from = port.fetch_add(1, Ordering::Relaxed);
-        met.push(ask_from_port(from, pair.to(), patience));
+        met.push(ask_from_port(namespace.client_port(), pair.to(), patience));
         let done = has_met_all(pair, &met) && met.len() >= least;
         if done || met.len() >= most || contradiction(pair, &met).is_some() {
             return met;
