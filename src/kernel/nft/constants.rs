@@ -99,6 +99,8 @@ pub(super) mod expression {
     pub(in crate::kernel::nft) const COMPARE_DATA: u16 = 3;
     pub(in crate::kernel::nft) const COMPARE_EQUAL: u32 = 0;
     pub(in crate::kernel::nft) const COMPARE_NOT_EQUAL: u32 = 1;
+    pub(in crate::kernel::nft) const COMPARE_AT_MOST: u32 = 3;
+    pub(in crate::kernel::nft) const COMPARE_AT_LEAST: u32 = 5;
 
     pub(in crate::kernel::nft) const BITWISE_FROM: u16 = 1;
     pub(in crate::kernel::nft) const BITWISE_TO: u16 = 2;

@@ -55,19 +55,17 @@ pub(super) fn encode(message: &mut Attributes<'_>, instruction: &Instruction) {
             message.u32_be(nfta::IMMEDIATE_TO, to.number());
             data(message, nfta::IMMEDIATE_DATA, value);
         }
-        Instruction::Compare { register, equal, value } => {
-            let how = if *equal { nfta::COMPARE_EQUAL } else { nfta::COMPARE_NOT_EQUAL };
+        Instruction::Compare { register, how, value } => {
             message.u32_be(nfta::COMPARE_FROM, register.number());
-            message.u32_be(nfta::COMPARE_HOW, how);
+            message.u32_be(nfta::COMPARE_HOW, how.number());
             data(message, nfta::COMPARE_DATA, value);
         }
         Instruction::Mask { register, bits } => {
-            let mask = bits.to_ne_bytes();
             message.u32_be(nfta::BITWISE_FROM, register.number());
             message.u32_be(nfta::BITWISE_TO, register.number());
-            message.u32_be(nfta::BITWISE_LEN, mask.len() as u32);
-            data(message, nfta::BITWISE_MASK, &mask);
-            data(message, nfta::BITWISE_XOR, &[0; 4]);
+            message.u32_be(nfta::BITWISE_LEN, bits.len() as u32);
+            data(message, nfta::BITWISE_MASK, bits);
+            data(message, nfta::BITWISE_XOR, &vec![0; bits.len()]);
         }
         Instruction::Lookup { set, key, negated, value } => {
             message.text(nfta::LOOKUP_SET, &set.to_string());

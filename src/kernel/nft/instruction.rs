@@ -2,6 +2,7 @@
 
 use crate::model::Family;
 
+use super::constants::expression as constants;
 use super::rule::Verdict;
 use super::set::SetName;
 
@@ -97,6 +98,31 @@ impl ConntrackKey {
     }
 }
 
+/// How a register must compare with a constant. Numbers are in network byte order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Comparison {
+    /// The same bytes.
+    Equal,
+    /// Other bytes.
+    NotEqual,
+    /// The same or a higher number.
+    AtLeast,
+    /// The same or a lower number.
+    AtMost,
+}
+
+impl Comparison {
+    /// `NFT_CMP_*`.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::Equal => constants::COMPARE_EQUAL,
+            Self::NotEqual => constants::COMPARE_NOT_EQUAL,
+            Self::AtLeast => constants::COMPARE_AT_LEAST,
+            Self::AtMost => constants::COMPARE_AT_MOST,
+        }
+    }
+}
+
 /// How a packet is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refusal {
@@ -164,8 +190,8 @@ pub(super) enum Instruction {
     Compare {
         /// Which register.
         register: Register,
-        /// Whether they must be equal, or must not.
-        equal: bool,
+        /// How it must compare.
+        how: Comparison,
         /// The constant.
         value: Vec<u8>,
     },
@@ -173,8 +199,8 @@ pub(super) enum Instruction {
     Mask {
         /// Which register.
         register: Register,
-        /// The bits.
-        bits: u32,
+        /// The bits, as many bytes as the value has.
+        bits: Vec<u8>,
     },
     /// Looks a key up.
     Lookup {

@@ -4,9 +4,11 @@
 //! back: where a field exists in one protocol only, the check for that protocol comes right before
 //! the field's first use, and once.
 
-use crate::model::Family;
+use crate::model::{Family, Protocol};
 
-use super::instruction::{ConntrackKey, Header, Instruction, MetaKey, Refusal, Register};
+use super::instruction::{
+    Comparison, ConntrackKey, Header, Instruction, MetaKey, Refusal, Register,
+};
 use super::rule::{Condition, Field, Rejection, Rule, Term};
 use super::set::SetName;
 
@@ -16,6 +18,10 @@ const PORTS_GIVEN: u32 = 1 << 1;
 const FULLY_RANDOM: u32 = 1 << 4;
 /// Bits of `IP_CT_ESTABLISHED` and `IP_CT_RELATED` in a connection's state.
 const ESTABLISHED_OR_RELATED: u32 = 1 << 1 | 1 << 2;
+/// `NF_CT_STATE_INVALID_BIT`
+const INVALID: u32 = 1 << 0;
+/// `RST` among a TCP segment's flags.
+const RESET: u8 = 1 << 2;
 /// `IP_CT_DIR_REPLY`
 const REPLY: u8 = 1;
 /// `RTN_LOCAL`
@@ -86,18 +92,26 @@ impl Lowering {
 
     fn condition(&mut self, condition: Condition) {
         match condition {
-            Condition::EstablishedOrRelated => {
-                self.push(Instruction::LoadConntrack { key: ConntrackKey::State, to: FIRST });
-                self.push(Instruction::Mask { register: FIRST, bits: ESTABLISHED_OR_RELATED });
-                self.compare(false, 0_u32.to_ne_bytes());
+            Condition::EstablishedOrRelated => self.state(ESTABLISHED_OR_RELATED),
+            Condition::Invalid => self.state(INVALID),
+            Condition::Reset => {
+                self.transport(Protocol::Tcp.number());
+                self.push(payload(Header::Transport, 13, 1, FIRST));
+                self.one_of([RESET]);
+            }
+            Condition::TcpSourcePorts(first, last) => {
+                self.transport(Protocol::Tcp.number());
+                self.push(payload(Header::Transport, 0, 2, FIRST));
+                self.compare(Comparison::AtLeast, first.to_be_bytes());
+                self.compare(Comparison::AtMost, last.to_be_bytes());
             }
             Condition::ReplyDirection => {
                 self.push(Instruction::LoadConntrack { key: ConntrackKey::Direction, to: FIRST });
-                self.compare(true, [REPLY]);
+                self.compare(Comparison::Equal, [REPLY]);
             }
             Condition::LocalSource => {
                 self.push(Instruction::LoadSourceType { to: FIRST });
-                self.compare(true, LOCAL_ADDRESS.to_ne_bytes());
+                self.compare(Comparison::Equal, LOCAL_ADDRESS.to_ne_bytes());
             }
             Condition::Transport(protocol) => self.transport(protocol.number()),
             Condition::Icmp(family) => self.transport(icmp(family).0),
@@ -106,17 +120,31 @@ impl Lowering {
                 self.family(family);
                 self.transport(protocol);
                 self.push(payload(Header::Transport, 0, 1, FIRST));
-                self.compare(true, [echo_request]);
+                self.compare(Comparison::Equal, [echo_request]);
             }
             Condition::ArpRequest => {
                 self.push(payload(Header::Network, 6, 2, FIRST));
-                self.compare(true, 1_u16.to_be_bytes());
+                self.compare(Comparison::Equal, 1_u16.to_be_bytes());
             }
         }
     }
 
-    fn compare(&mut self, equal: bool, value: impl Into<Vec<u8>>) {
-        self.push(Instruction::Compare { register: FIRST, equal, value: value.into() });
+    fn compare(&mut self, how: Comparison, value: impl Into<Vec<u8>>) {
+        self.push(Instruction::Compare { register: FIRST, how, value: value.into() });
+    }
+
+    /// Checks that at least one of these bits is set.
+    fn one_of(&mut self, bits: impl Into<Vec<u8>>) {
+        let bits = bits.into();
+        let none = vec![0; bits.len()];
+        self.push(Instruction::Mask { register: FIRST, bits });
+        self.compare(Comparison::NotEqual, none);
+    }
+
+    /// Checks for one of these states of the connection.
+    fn state(&mut self, bits: u32) {
+        self.push(Instruction::LoadConntrack { key: ConntrackKey::State, to: FIRST });
+        self.one_of(bits.to_ne_bytes());
     }
 
     /// Checks the address family, where that has not been done.
@@ -125,7 +153,7 @@ impl Lowering {
             return;
         }
         self.push(Instruction::LoadMeta { key: MetaKey::NetworkProtocol, to: FIRST });
-        self.compare(true, [nfproto(family)]);
+        self.compare(Comparison::Equal, [nfproto(family)]);
     }
 
     /// Checks the transport protocol, where that has not been done.
@@ -134,7 +162,7 @@ impl Lowering {
             return;
         }
         self.push(Instruction::LoadMeta { key: MetaKey::TransportProtocol, to: FIRST });
-        self.compare(true, [protocol]);
+        self.compare(Comparison::Equal, [protocol]);
     }
 
     fn look_up(&mut self, key: &[Field], set: SetName, negated: bool, value: Option<Register>) {

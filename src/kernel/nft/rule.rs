@@ -83,12 +83,18 @@ impl fmt::Display for Field {
 pub(super) enum Condition {
     /// A packet of a connection that is known, or an error that belongs to one.
     EstablishedOrRelated,
+    /// A packet that fits no connection, and cannot open one either.
+    Invalid,
     /// A packet that answers.
     ReplyDirection,
     /// A packet whose source is an address of this node: one of its own processes sent it.
     LocalSource,
     /// A packet of a transport protocol.
     Transport(Protocol),
+    /// A TCP reset.
+    Reset,
+    /// A TCP segment from a port between these, which belong to them.
+    TcpSourcePorts(u16, u16),
     /// ICMP or ICMPv6.
     Icmp(Family),
     /// ICMP or ICMPv6 echo request.
@@ -101,9 +107,12 @@ impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EstablishedOrRelated => f.write_str("ct state established,related"),
+            Self::Invalid => f.write_str("ct state invalid"),
             Self::ReplyDirection => f.write_str("ct direction reply"),
             Self::LocalSource => f.write_str("fib saddr type local"),
             Self::Transport(protocol) => write!(f, "meta l4proto {protocol}"),
+            Self::Reset => f.write_str("tcp flags rst"),
+            Self::TcpSourcePorts(first, last) => write!(f, "tcp sport {first}-{last}"),
             Self::Icmp(Family::V4) => f.write_str("meta l4proto icmp"),
             Self::Icmp(Family::V6) => f.write_str("meta l4proto ipv6-icmp"),
             Self::EchoRequest(Family::V4) => f.write_str("icmp type echo-request"),

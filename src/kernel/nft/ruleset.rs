@@ -61,9 +61,11 @@ fn inet() -> Table {
         chains: vec![
             Chain::base("pre", Nat, Hook::Prerouting, BEFORE_OTHERS, pre()),
             Chain::base("out", Nat, Hook::Output, BEFORE_OTHERS, out()),
+            Chain::base("sent", Filter, Hook::Output, BEFORE_OTHERS, sent()),
             Chain::base("early", Filter, Hook::Input, 90, early()),
             Chain::base("late", Filter, Hook::Input, 110, late()),
             Chain::base("post", Nat, Hook::Postrouting, 100, post()),
+            Chain::regular("stray", stray()),
             Chain::regular("restrict", each(restrict)),
             Chain::regular("refuse", refuse()),
             Chain::regular("masq", masq()),
@@ -162,10 +164,53 @@ fn shortcut(family: Family, map: &'static str) -> Term {
     Term::DestinationNat { family, key, map: SetName::of(map, family) }
 }
 
+/// Packets that this node's processes send, before IPVS sees them.
+///
+/// An endpoint's segment that connection tracking takes for no part of a masqueraded connection
+/// keeps the node as its destination, where no process knows the connection. The node's reset
+/// would end it.
+fn sent() -> Vec<Rule> {
+    let (first, last) = MASQUERADE_PORTS;
+    vec![
+        to_stray(),
+        rule()
+            .when(Condition::Invalid)
+            .when(Condition::Reset)
+            .when(Condition::TcpSourcePorts(first, last))
+            .counter()
+            .verdict(Verdict::Drop),
+    ]
+}
+
+/// TCP segments that fit no connection, such as those beyond the window.
+fn to_stray() -> Rule {
+    rule()
+        .when(Condition::Invalid)
+        .when(Condition::Transport(Protocol::Tcp))
+        .verdict(Verdict::Jump("stray"))
+}
+
+/// Drops what is sent to a front end. IPVS knows the connection, and would pass on a segment that
+/// nothing of the client's is translated in any more: the endpoint's reset, to a stranger, finds
+/// its way to the client.
+fn stray() -> Vec<Rule> {
+    let dropped = |rule: Rule| rule.counter().verdict(Verdict::Drop);
+    let to = |family, set| rule().within(&[Field::Destination(family)], SetName::of(set, family));
+    let mut rules = Vec::new();
+    for set in ["cluster-ips", "image-ranges"] {
+        rules.extend(each(|family| dropped(to(family, set))));
+    }
+    rules.extend(each(|family| {
+        dropped(rule().within(&destination(family), SetName::of("frontends", family)))
+    }));
+    rules
+}
+
 /// Packets to this node before IPVS sees them. Only short cuts lead to images: a connection that
 /// was opened to one is refused.
 fn early() -> Vec<Rule> {
-    let mut rules = vec![rule().when(Condition::EstablishedOrRelated).verdict(Verdict::Accept)];
+    let mut rules =
+        vec![rule().when(Condition::EstablishedOrRelated).verdict(Verdict::Accept), to_stray()];
     rules.extend(each(|family| {
         rule()
             .within(&[Field::OriginalDestination(family)], SetName::of("image-ranges", family))

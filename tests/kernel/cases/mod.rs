@@ -27,6 +27,7 @@ mod flows;
 mod health_check;
 mod host_ports;
 mod idle;
+mod invalid;
 mod lab_itself;
 mod node_ports;
 mod ownership;
@@ -64,6 +65,7 @@ pub(crate) fn all() -> Vec<Case> {
         change::cases(),
         drain::cases(),
         rollout::cases(),
+        invalid::cases(),
         health_check::cases(),
         host_ports::cases(),
         node_ports::cases(),

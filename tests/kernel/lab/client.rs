@@ -165,6 +165,11 @@ impl Connection {
         Ok(Self(socket::stream(to.protocol, from, socket, patience)?))
     }
 
+    /// The client's end.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
     /// Makes a request and leaves the connection open.
     pub(crate) fn ask(&mut self) -> Result<Reply, Silence> {
         self.request("keep-alive")

@@ -1,6 +1,7 @@
 //! The lab: a network of namespaces with servers, clients and the agent under test.
 
 mod agent;
+mod checksum;
 mod client;
 mod dns;
 mod host;
@@ -10,6 +11,7 @@ mod manifest;
 mod namespace;
 mod notifications;
 mod probe;
+mod segments;
 mod server;
 mod socket;
 mod temporary;
@@ -32,6 +34,7 @@ pub(crate) use manifest::{Endpoints, Object, Service, endpoints, node, service, 
 pub(crate) use namespace::Namespace;
 pub(crate) use notifications::Notifications;
 pub(crate) use probe::KernelState;
+pub(crate) use segments::Segments;
 pub(crate) use server::Server;
 pub(crate) use temporary::Temporary;
 pub(crate) use topology::Topology;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use kube_ipvs::model::Protocol;
+use kube_ipvs::model::{Family, Protocol};
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, listen};
 
@@ -65,12 +65,29 @@ fn connected(
     Ok(socket)
 }
 
+/// A raw TCP socket. Segments come as [`icmp`] has it.
+pub(crate) fn raw_tcp(family: Family, patience: Duration) -> io::Result<OwnedFd> {
+    let family = match family {
+        Family::V4 => AddressFamily::INET,
+        Family::V6 => AddressFamily::INET6,
+    };
+    raw(family, ipproto::TCP, patience)
+}
+
 /// A raw ICMP socket. IPv4 packets come with their header, IPv6 ones without.
 pub(crate) fn icmp(to: IpAddr, patience: Duration) -> io::Result<OwnedFd> {
     let (family, protocol) = match to {
         IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
         IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
     };
+    raw(family, protocol, patience)
+}
+
+fn raw(
+    family: AddressFamily,
+    protocol: rustix::net::Protocol,
+    patience: Duration,
+) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::RAW, flags, Some(protocol))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(patience))?;

@@ -1,0 +1,82 @@
+//! Segments that connection tracking takes for no part of a connection, though they are. It
+//! translates nothing in them; what becomes of them must not end the connection.
+
+use std::net::SocketAddr;
+
+use kube_ipvs::model::Family;
+use kube_ipvs::model::Protocol::Tcp;
+
+use super::{Case, case};
+use crate::lab::Host::{self, C, N1, P1, P2, P3};
+use crate::lab::{POD_PORTS, Segments, endpoints, product, service};
+use crate::trial::{Step, Trial};
+
+/// ClusterIP, load balancer IP and node port of a Service, and the load balancer IP of one with
+/// policy Local; who serves there.
+const FRONT_ENDS: [(&str, Host); 8] = [
+    ("10.96.3.41:80", P1),
+    ("203.0.113.41:80", P1),
+    ("192.168.50.1:31951", P1),
+    ("[fd00:96::341]:80", P3),
+    ("[2001:db8:113::41]:80", P3),
+    ("[fd00:50::1]:31951", P3),
+    ("203.0.113.42:80", P1),
+    ("[2001:db8:113::42]:80", P1),
+];
+
+/// Which end of a connection sends it.
+#[derive(Clone, Copy, Debug)]
+enum Sender {
+    Client,
+    Server,
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![case("a_segment_beyond_the_window_ends_no_connection", |t| {
+        let web = service("dev/stray").cluster_ip("10.96.3.41").cluster_ip("fd00:96::341");
+        let web = web.ingress("203.0.113.41").ingress("2001:db8:113::41");
+        t.apply(web.port(80, "http", Tcp).node_port(31_951))?;
+        let local = service("dev/astray").cluster_ip("10.96.3.42").cluster_ip("fd00:96::342");
+        let local = local.ingress("203.0.113.42").ingress("2001:db8:113::42");
+        t.apply(local.with("externalTrafficPolicy", "Local").port(80, "http", Tcp))?;
+        for (name, family, pod) in [
+            ("stray-v4", Family::V4, P1),
+            ("stray-v6", Family::V6, P3),
+            ("astray-v4", Family::V4, P1),
+            ("astray-v6", Family::V6, P1),
+        ] {
+            let (key, _) = name.split_once('-').expect("NAME-FAMILY");
+            let slice = endpoints(&format!("dev/{key}")).named(name).of_family(family);
+            t.apply(slice.port("http", POD_PORTS[0], Tcp).ready(pod))?;
+        }
+        t.settled()?;
+        for (client, (to, pod)) in product([C, P2, N1], FRONT_ENDS) {
+            for sender in [Sender::Client, Sender::Server] {
+                outlives_a_segment_of(t, sender, client, to, pod)?;
+            }
+        }
+        Ok(())
+    })]
+}
+
+/// One end of a connection sends a segment beyond the other end's window. Neither end may be told
+/// that the connection is over.
+fn outlives_a_segment_of(t: &Trial<'_>, sender: Sender, client: Host, to: &str, pod: Host) -> Step {
+    let family = if to.starts_with('[') { Family::V6 } else { Family::V4 };
+    let at_client = Segments::listen(t.host(client), family)?;
+    let at_server = Segments::listen(t.host(pod), family)?;
+    let which = format!("{client}'s connection to {to}");
+    let mut connection = t.connect(client, &format!("{to}/tcp"))?;
+    t.expect_answer(&mut connection, &which)?;
+    let (segments, own) = match sender {
+        Sender::Client => (&at_client, connection.local_addr()?),
+        Sender::Server => (&at_server, SocketAddr::new(pod.ip(family), POD_PORTS[0])),
+    };
+    segments.send_beyond_the_window(own)?;
+    t.expect_answer(&mut connection, &format!("{which}, after the segment of its {sender:?}"))?;
+    for (end, segments) in [("client", at_client), ("server", at_server)] {
+        let step = format!("no reset for the {end} of {which} by one of its {sender:?}");
+        t.check(&step, !segments.has_reset(), "a reset")?;
+    }
+    Ok(())
+}
