@@ -47,6 +47,34 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
+        case("front_ends_outside_the_service_ranges_refuse_too", |t| {
+            let web = service("dev/outer").cluster_ip("10.96.2.7").cluster_ip("fd00:96::207");
+            let web = web.ingress("203.0.113.27").ingress("2001:db8:113::27");
+            let web = web.port(80, "http", Tcp).node_port(31_927);
+            t.apply(web.with("externalIPs", vec!["198.51.100.27", "2001:db8:51::27"]))?;
+            t.settled()?;
+            let own = ["203.0.113.27", "198.51.100.27", "[2001:db8:113::27]", "[2001:db8:51::27]"];
+            let node = ["192.168.50.1", "[fd00:50::1]"];
+            for (ip, client) in product(own, [P2, N1, C]) {
+                t.expect(client, &format!("{ip}:80/tcp"), Refused)?;
+                // What is no front end is left alone: the node's own packets go to whoever outside
+                // has the address, and those of others find nobody here.
+                if client == N1 {
+                    continue;
+                }
+                for protocol in [Tcp, Udp] {
+                    t.expect(client, &format!("{ip}:81/{protocol}"), Refused)?;
+                }
+                t.expect_ping_refused(client, ip.trim_matches(['[', ']']))?;
+            }
+            for (ip, client) in product(node, [P2, N1, C]) {
+                t.expect(client, &format!("{ip}:31927/tcp"), Refused)?;
+                for protocol in [Tcp, Udp] {
+                    t.expect(client, &format!("{ip}:31928/{protocol}"), Refused)?;
+                }
+            }
+            Ok(())
+        }),
         case("ping_is_refused", |t| {
             let web = service("dev/ping").cluster_ip("10.96.2.3").cluster_ip("fd00:96::203");
             t.apply(web.port(80, "http", Tcp))?;
