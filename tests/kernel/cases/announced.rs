@@ -1,5 +1,5 @@
 //! Who says on the nodes' network where service addresses are. It is not this node, unless an
-//! announcer does so in its name.
+//! announcer does so in its name, or in a question of its own about a neighbour.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,9 +31,33 @@ chain input {
 }
 ";
 
+/// Counts those of a sender that is a ClusterIP.
+const SPY_ON_CLUSTER_IP: &str = "
+chain input {
+    type filter hook input priority 0;
+    arp operation request arp saddr ip 10.96.9.12 counter
+}
+";
+
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("nobody_hears_where_service_addresses_are", nobody_hears),
+        case("arp_announce_keeps_a_cluster_ip_from_being_a_sender", |t| {
+            served(t)?;
+            t.settled()?;
+            for (value, is_named) in [(0, true), (1, false), (2, false)] {
+                let setting = format!("net.ipv4.conf.all.arp_announce={value}");
+                let _setting = Temporary::sysctl(t.host(N1), &[&setting])?;
+                let _spy = Temporary::table(t.host(C), "arp spy", SPY_ON_CLUSTER_IP)?;
+                // The node has to ask for the client before it can answer.
+                t.host(N1).ip("neigh flush dev eth0")?;
+                t.expect(C, "10.96.9.12:80/tcp", Answers::from(P3))?;
+                let spied = t.host(C).read("nft", &["list", "table", "arp", "spy"])?;
+                let has_named = !spied.contains("counter packets 0 ");
+                t.check(&setting, has_named == is_named, &spied)?;
+            }
+            Ok(())
+        }),
         case("an_appliance_owns_an_address", |t| {
             served(t)?;
             t.settled()?;
