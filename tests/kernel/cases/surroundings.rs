@@ -33,6 +33,20 @@ pub(crate) fn cases() -> Vec<Case> {
             );
             mended(t, "input", &chain)
         }),
+        case("policies_of_iptables_are_mended_as_doctor_says", |t| {
+            t.agent().configure(RANGES)?;
+            served(t, true)?;
+            t.settled()?;
+            for (hook, rules) in [("FORWARD", ""), ("INPUT", "-A INPUT -p ipv6-icmp -j ACCEPT\n")] {
+                let policy = format!("*filter\n:{hook} DROP [0:0]\n");
+                let (v4, v6) = (format!("{policy}COMMIT\n"), format!("{policy}{rules}COMMIT\n"));
+                let _strict = Temporary::iptables(t.host(N1), &v4, &v6)?;
+                t.expect(C, "10.96.9.10:80/tcp", Silent)?;
+                t.expect(C, "[fd00:96::90a]:80/tcp", Silent)?;
+                mended_by_doctor(t, &[format!("ip filter {hook}"), format!("ip6 filter {hook}")])?;
+            }
+            Ok(())
+        }),
         case("reverse_path_filters", |t| {
             served(t, true)?;
             t.settled()?;
@@ -90,14 +104,22 @@ fn mended(t: &mut Trial<'_>, name: &str, chain: &str) -> Step {
     t.settled()?;
     let _strict = Temporary::table(t.host(N1), "inet strict", chain)?;
     t.expect(C, "10.96.9.10:80/tcp", Silent)?;
+    mended_by_doctor(t, &[format!("inet strict {name}")])
+}
 
+/// `doctor` names the chains, and the commands that it prints let all service traffic in.
+fn mended_by_doctor(t: &Trial<'_>, chains: &[String]) -> Step {
     let doctor = t.command("doctor", &[])?.stdout;
-    let named = doctor.contains(&format!("inet strict {name}"));
-    t.check("`doctor` names the chain", named, &doctor)?;
-    let commands = doctor.lines().map(str::trim).filter_map(|line| line.strip_prefix("nft "));
-    let rules: String = commands.map(|command| format!("{command}\n")).collect();
-    t.check("`doctor` prints rules", !rules.is_empty(), &doctor)?;
-    t.host(N1).nft(&rules)?;
+    for chain in chains {
+        t.check(&format!("`doctor` names {chain}"), doctor.contains(chain), &doctor)?;
+    }
+    let lines = doctor.lines().map(|line| line.trim().split(' ').collect::<Vec<_>>());
+    let is_command = |line: &Vec<&str>| ["nft", "iptables", "ip6tables"].contains(&line[0]);
+    let commands: Vec<_> = lines.filter(is_command).collect();
+    t.check("`doctor` prints commands", !commands.is_empty(), &doctor)?;
+    for command in commands {
+        t.host(N1).read(command[0], &command[1..])?;
+    }
     for client in [P2, N1, C] {
         for ip in ["10.96.9.10", "[fd00:96::90a]"] {
             t.expect(client, &format!("{ip}:80/tcp"), Answers::from_all([P1, P3]))?;

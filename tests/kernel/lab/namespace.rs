@@ -105,6 +105,11 @@ impl Namespace {
         self.inside(|| run(Command::new("nft").args(["-f", "-"]), commands))
     }
 
+    /// Gives rules to `iptables-nft-restore` or its like.
+    pub(crate) fn iptables(&self, program: &str, rules: &str) -> io::Result<()> {
+        self.inside(|| run(&mut Command::new(program), rules))
+    }
+
     /// Gives rules to `ipvsadm -R`.
     pub(crate) fn ipvsadm(&self, rules: &str) -> io::Result<()> {
         self.inside(|| run(Command::new("ipvsadm").arg("-R"), rules))

@@ -13,6 +13,7 @@ pub(crate) struct Temporary {
 }
 
 enum Undo {
+    /// Commands of `nft`, one a line.
     Nft(String),
     Ip(String),
     Sysctl(Vec<String>),
@@ -24,6 +25,15 @@ impl Temporary {
         // Half a table would be left, but for the one transaction that `nft` makes of it.
         namespace.nft(&format!("table {name} {{\n{rules}\n}}\n"))?;
         Ok(Self::undone_by(namespace, Undo::Nft(format!("delete table {name}"))))
+    }
+
+    /// Gives rules to `iptables-restore` and `ip6tables-restore`, in their table `filter`.
+    pub(crate) fn iptables(namespace: &Arc<Namespace>, v4: &str, v6: &str) -> io::Result<Self> {
+        let undo = "delete table ip filter\ndelete table ip6 filter";
+        let temporary = Self::undone_by(namespace, Undo::Nft(undo.to_owned()));
+        namespace.iptables("iptables-nft-restore", v4)?;
+        namespace.iptables("ip6tables-nft-restore", v6)?;
+        Ok(temporary)
     }
 
     /// Gives lines to `ip -batch`, and others in the end.
@@ -58,8 +68,11 @@ fn current(setting: &str) -> io::Result<String> {
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = match &self.undo {
-            Undo::Nft(commands) => self.namespace.nft(commands),
             // Line by line: what one cannot take back is no reason to leave the others.
+            Undo::Nft(lines) => lines.lines().try_for_each(|line| {
+                let _ = self.namespace.nft(line);
+                Ok(())
+            }),
             Undo::Ip(lines) => lines.lines().try_for_each(|line| {
                 let _ = self.namespace.ip(line);
                 Ok(())
