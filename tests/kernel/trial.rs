@@ -11,7 +11,7 @@ use kube_ipvs::model::{Protocol, VirtualAddress};
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{
     Agent, Connection, Finished, Flow, Host, KernelState, Lab, Load, Namespace, Notifications,
-    Object, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, node, ping, service_cidr,
+    Object, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ipvs_rules, node, ping, service_cidr,
 };
 
 /// How long something may take that the agent does by itself after a while.
@@ -229,7 +229,7 @@ impl<'a> Trial<'a> {
     pub(crate) fn eventually_held(&self, step: &str, holds: impl Fn(&str) -> bool) -> Step {
         let deadline = Instant::now() + LONG_PATIENCE;
         loop {
-            let held = self.kernel()?.ipvs;
+            let held = ipvs_rules(self.lab.host(Host::N1))?;
             if holds(&held) {
                 return Ok(());
             }

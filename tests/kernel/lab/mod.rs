@@ -33,7 +33,7 @@ pub(crate) use load::Load;
 pub(crate) use manifest::{Endpoints, Object, Service, endpoints, node, service, service_cidr};
 pub(crate) use namespace::Namespace;
 pub(crate) use notifications::Notifications;
-pub(crate) use probe::KernelState;
+pub(crate) use probe::{KernelState, ipvs_rules};
 pub(crate) use segments::Segments;
 pub(crate) use server::Server;
 pub(crate) use temporary::Temporary;
