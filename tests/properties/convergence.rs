@@ -45,15 +45,16 @@ fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
 }
 
 /// The virtual servers that are not this agent's: neither in a range of its own, nor named by its
-/// table, nor wanted.
+/// table, nor at a front end, where also one that nobody serves is to have none.
 fn foreign(held: &Holdings, programs: &Programs) -> Servers {
     let elements: Vec<_> = held.elements.iter().copied().collect();
     let is_named = is_named(&elements);
-    let wanted = Holdings::desired(programs).servers;
+    let pools = programs.services().flat_map(|(_, program)| &program.pools);
+    let wanted: BTreeSet<_> = pools.map(|pool| pool.server.address).collect();
     let ranges = &programs.node().service_ranges;
     let is_foreign = |address: &VirtualAddress| {
         !is_named(address)
-            && !wanted.contains_key(address)
+            && !wanted.contains(address)
             && !ranges.iter().any(|range| range.contains(&address.ip))
     };
     let servers = held.servers.iter().filter(|(address, _)| is_foreign(address));
