@@ -240,6 +240,10 @@ impl<'a> Knock<'a> {
             let reason = "no Service has this address of a service range".to_owned();
             return self.answer(Verdict::Drop, reason);
         }
+        if let Some(key) = owner_of(|it, ip| it.kind.is_external() && it.address.ip == ip) {
+            let reason = format!("Service {key} has this address, but no such port: left alone");
+            return self.answer(Verdict::Pass, reason);
+        }
         self.answer(Verdict::Pass, "not a service address".to_owned())
     }
 

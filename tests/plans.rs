@@ -77,6 +77,7 @@ fn first_sync() {
     + nft add element inet kube-ipvs pods6 { ::/0 }
     + nft add element inet kube-ipvs local-pods4 { 10.244.1.0/24 }
     + nft add element inet kube-ipvs cluster-ips4 { 10.96.0.10 }
+    + nft add element inet kube-ipvs own-ips4 { 192.0.2.1 }
     + ip link add kube-ipvs type dummy
     + ip -4 rule add not iif lo lookup 7575 pref 75
     + ip -6 rule add not iif lo lookup 7575 pref 75

@@ -26,6 +26,7 @@ pub fn node_program(around: &Surroundings) -> NodeProgram {
         pod_interfaces: interfaces.filter(|_| !around.settings.masquerade_all),
         local_pods: local_pods(around),
         local_pod_interfaces: interfaces,
+        own_ips: around.own_ips.clone(),
         service_ranges,
         image_ranges,
         routes,

@@ -17,6 +17,8 @@ pub struct Surroundings {
     pub primary_ips: Vec<IpAddr>,
     /// The node's addresses that take node ports, sorted.
     pub node_port_ips: Vec<IpAddr>,
+    /// Every address known to be the node's own, sorted.
+    pub own_ips: Vec<IpAddr>,
     /// The Node's InternalIPs: no Service may have one.
     pub internal_ips: Vec<IpAddr>,
     /// Where the API server answers: no Service may have one.
@@ -49,6 +51,7 @@ impl Surroundings {
         Self {
             image_ranges: aggregate(service_ranges.iter().copied().map(image_range)),
             node_port_ips: node_port_ips(settings, &primary_ips, &own),
+            own_ips: own.into_iter().collect(),
             primary_ips,
             internal_ips: internal.to_vec(),
             api_server: api_server.into_iter().collect(),

@@ -28,6 +28,9 @@ pub enum Element {
     ClusterIp(IpAddr),
     /// `external-ips`: load balancer and external IPs that a Service has.
     ExternalIp(IpAddr),
+    /// `own-ips`: the node's addresses, which a Service may have too. Their other ports are the
+    /// node's.
+    OwnIp(IpAddr),
     /// `frontends`: every front end at a node's, load balancer's or external address.
     Frontend(VirtualAddress),
     /// `hairpin`: a local endpoint that may be sent to itself.
@@ -64,6 +67,7 @@ impl Element {
             Self::LocalPodInterfaces(_) => "local-pod-interfaces",
             Self::ClusterIp(_) => "cluster-ips",
             Self::ExternalIp(_) => "external-ips",
+            Self::OwnIp(_) => "own-ips",
             Self::Frontend(_) => "frontends",
             Self::Hairpin(_) => "hairpin",
             Self::PodShortcut(..) => "pod-shortcuts",
@@ -86,7 +90,7 @@ impl Element {
             | Self::ImageRange(net)
             | Self::Pods(net)
             | Self::LocalPods(net) => net.addr(),
-            Self::ClusterIp(ip) | Self::ExternalIp(ip) | Self::Hairpin(ip) => *ip,
+            Self::ClusterIp(ip) | Self::ExternalIp(ip) | Self::OwnIp(ip) | Self::Hairpin(ip) => *ip,
             Self::Frontend(address)
             | Self::PodShortcut(address, ..)
             | Self::NodeShortcut(address, ..)
@@ -114,7 +118,7 @@ impl fmt::Display for Element {
             Self::PodInterfaces(interfaces) | Self::LocalPodInterfaces(interfaces) => {
                 interfaces.fmt(f)
             }
-            Self::ClusterIp(ip) | Self::ExternalIp(ip) => ip.fmt(f),
+            Self::ClusterIp(ip) | Self::ExternalIp(ip) | Self::OwnIp(ip) => ip.fmt(f),
             Self::Hairpin(ip) => write!(f, "{ip} . {ip}"),
             Self::Frontend(address)
             | Self::Masquerade(address)

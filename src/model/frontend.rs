@@ -19,6 +19,14 @@ pub enum FrontendKind {
     NodePort,
 }
 
+impl FrontendKind {
+    /// Whether the address is neither of a service range nor the node's own.
+    #[must_use]
+    pub fn is_external(self) -> bool {
+        matches!(self, Self::ExternalIp | Self::LoadBalancer)
+    }
+}
+
 impl fmt::Display for FrontendKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

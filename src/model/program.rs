@@ -1,5 +1,7 @@
 //! Programs: everything that the kernel must hold because of one Service, or because of the node.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::{
@@ -76,6 +78,8 @@ pub struct NodeProgram {
     pub local_pods: Vec<IpNet>,
     /// Whoever comes in through these is one too.
     pub local_pod_interfaces: Option<Interfaces>,
+    /// The node's own addresses, sorted.
+    pub own_ips: Vec<IpAddr>,
     /// Routes that make the ranges local.
     pub routes: Vec<Route>,
 }

@@ -29,7 +29,9 @@ pub fn of_node(program: &NodeProgram) -> impl Iterator<Item = Element> + '_ {
     let local_pods = program.local_pods.iter().copied().map(Element::LocalPods);
     let interfaces = program.pod_interfaces.map(Element::PodInterfaces);
     let local_interfaces = program.local_pod_interfaces.map(Element::LocalPodInterfaces);
-    ranges.chain(images).chain(pods).chain(local_pods).chain(interfaces).chain(local_interfaces)
+    let own = program.own_ips.iter().copied().map(Element::OwnIp);
+    let pods = pods.chain(local_pods).chain(interfaces).chain(local_interfaces);
+    ranges.chain(images).chain(pods).chain(own)
 }
 
 /// Elements that the backends of a Program need: those for endpoints that may be sent to
@@ -50,7 +52,7 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
         FrontendKind::ClusterIp => Element::ClusterIp(address.ip),
         _ => Element::Frontend(*address),
     });
-    let external = matches!(kind, FrontendKind::ExternalIp | FrontendKind::LoadBalancer);
+    let external = kind.is_external();
     if external {
         elements.push(Element::ExternalIp(address.ip));
     }

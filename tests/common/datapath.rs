@@ -159,6 +159,8 @@ impl Holdings {
         } else if self.elements.contains(&Element::Frontend(to)) {
             Fate::Reject
         } else {
+            // Some port of an address that a Service has: refused if the address is not the
+            // node's own, but nobody's either way.
             Fate::Pass
         }
     }

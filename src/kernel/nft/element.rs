@@ -59,7 +59,7 @@ fn content(element: &Element) -> Content {
         Element::PodInterfaces(interfaces) | Element::LocalPodInterfaces(interfaces) => {
             range(names(*interfaces))
         }
-        Element::ClusterIp(ip) | Element::ExternalIp(ip) => {
+        Element::ClusterIp(ip) | Element::ExternalIp(ip) | Element::OwnIp(ip) => {
             Content::Key(Key::EMPTY.address(*ip), None)
         }
         Element::Hairpin(ip) => Content::Key(Key::EMPTY.address(*ip).address(*ip), None),
@@ -218,6 +218,7 @@ fn element(stem: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> 
         "node-shortcuts" => shortcut(Element::NodeShortcut),
         "cluster-ips" => key.address(family).map(Element::ClusterIp),
         "external-ips" => key.address(family).map(Element::ExternalIp),
+        "own-ips" => key.address(family).map(Element::OwnIp),
         "frontends" => key.frontend(family).map(Element::Frontend),
         "masquerade" => key.frontend(family).map(Element::Masquerade),
         "masquerade-node" => key.frontend(family).map(Element::MasqueradeNode),

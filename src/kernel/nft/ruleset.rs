@@ -85,7 +85,7 @@ fn inet_sets() -> Vec<Set> {
     for name in ["service-ranges", "image-ranges", "pods", "local-pods"] {
         add(name, |family| vec![Address(family)], true);
     }
-    for name in ["cluster-ips", "external-ips"] {
+    for name in ["cluster-ips", "external-ips", "own-ips"] {
         add(name, |family| vec![Address(family)], false);
     }
     for name in ["frontends", "masquerade", "masquerade-node", "restricted", "dropped", "refused"] {
@@ -278,6 +278,12 @@ fn late() -> Vec<Rule> {
     }));
     rules.extend(each(|family| {
         refused(to(family, "external-ips").when(Condition::EchoRequest(family)))
+    }));
+    // Its route makes an external address local, but that opens none of the node's ports.
+    rules.extend(each(|family| {
+        let destination = [Field::Destination(family)];
+        let others = to(family, "external-ips");
+        refused(others.not_within(&destination, SetName::of("own-ips", family)))
     }));
     rules
 }

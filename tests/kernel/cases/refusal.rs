@@ -5,7 +5,7 @@ use kube_ipvs::model::Protocol::{self, Tcp, Udp};
 use super::{Case, case};
 use crate::expectation::{Answers, Refused, Silent};
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{NODE_PORT_OF_DAEMON, endpoints, product, service};
+use crate::lab::{NODE_PORT_OF_DAEMON, Temporary, endpoints, product, service};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -91,6 +91,8 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, &format!("192.168.50.1:{port}/tcp"), Answers::from(N1))?;
             t.expect(C, &format!("192.168.50.1:{port}/udp"), Answers::from(N1))?;
             let web = service("dev/trap").cluster_ip("10.96.2.4").cluster_ip("fd00:96::204");
+            let web = web.ingress("203.0.113.24").ingress("2001:db8:113::24");
+            let web = web.with("externalIPs", vec!["198.51.100.24", "2001:db8:51::24"]);
             t.apply(web.port(80, "http", Tcp))?;
             // One Service even has the daemon's port, without anybody to serve it.
             let ssh = service("dev/ssh").cluster_ip("10.96.2.5").cluster_ip("fd00:96::205");
@@ -102,7 +104,24 @@ pub(crate) fn cases() -> Vec<Case> {
                     t.expect(client, &format!("{ip}:{port}/{protocol}"), Refused)?;
                 }
             }
-            // The node itself keeps its daemon.
+            // The node's own packets leave it: these addresses may be somebody's outside.
+            let outer =
+                ["203.0.113.24", "198.51.100.24", "[2001:db8:113::24]", "[2001:db8:51::24]"];
+            for (ip, protocol) in product(outer, [Tcp, Udp]) {
+                for client in [P2, C] {
+                    t.expect(client, &format!("{ip}:{port}/{protocol}"), Refused)?;
+                }
+            }
+            // The node itself keeps its daemon, also at an address that it shares with a Service.
+            let shared =
+                "addr add 203.0.113.24/32 dev eth0\naddr add 2001:db8:113::24/128 dev eth0";
+            let undo = shared.replace("add ", "delete ");
+            let shared = Temporary::ip(t.host(N1), shared, &undo)?;
+            for ip in ["203.0.113.24", "[2001:db8:113::24]"] {
+                t.eventually(C, &format!("{ip}:{port}/tcp"), Answers::from(N1))?;
+                t.expect(C, &format!("{ip}:80/tcp"), Refused)?;
+            }
+            drop(shared);
             t.expect(P2, &format!("192.168.50.1:{port}/tcp"), Answers::from(N1))
         }),
         case("an_address_without_a_service_is_silent", |t| {

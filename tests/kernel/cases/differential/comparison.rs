@@ -61,8 +61,11 @@ impl Pair {
             (Verdict::Reject | Verdict::Drop, Err(Silence::Forbidden)) => {
                 self.from == Host::N1 && self.to().protocol == Protocol::Udp
             }
-            // Left alone: whatever happens there, no endpoint of a Service answers.
-            (Verdict::Pass, Ok(reply)) => reply.port == NODE_PORT_OF_DAEMON,
+            // Left alone: whatever happens there, no endpoint of a Service answers, and no process
+            // of the node at an address that is a Service's.
+            (Verdict::Pass, Ok(reply)) => {
+                reply.port == NODE_PORT_OF_DAEMON && reply.server.has(self.to().ip)
+            }
             (Verdict::Pass, Err(_)) => true,
             _ => false,
         }
