@@ -32,6 +32,7 @@ mod lab_itself;
 mod node_ports;
 mod ownership;
 mod path_mtu;
+mod privilege;
 mod refusal;
 mod rollout;
 mod schedulers;
@@ -79,6 +80,7 @@ pub(crate) fn all() -> Vec<Case> {
         ownership::cases(),
         tampering::cases(),
         commands::cases(),
+        privilege::cases(),
         shortage::cases(),
     ]
     .into_iter()

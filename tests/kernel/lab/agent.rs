@@ -1,5 +1,6 @@
 //! The program under test, as a process on node `n1`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,20 +82,25 @@ impl Agent {
 
     /// Stops the agent; it and all commands run with these options of our own from now on.
     pub(crate) fn configure(&mut self, options: &str) -> io::Result<()> {
-        self.stop()?;
-        let file = self.log.with_file_name("config.yaml");
-        let head = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
-        fs::write(&file, format!("{head}\n{options}\n"))?;
-        self.config = Some(file);
-        Ok(())
+        self.write_configuration(options, "")
     }
 
     /// As [`Agent::configure`], with kube-proxy's options.
     pub(crate) fn configure_proxy(&mut self, options: &str) -> io::Result<()> {
+        self.write_configuration("", options)
+    }
+
+    fn write_configuration(&mut self, own: &str, proxy: &str) -> io::Result<()> {
+        self.stop()?;
+        let file = self.log.with_file_name("config.yaml");
+        let own_head = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
         let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
         // Flags of kube-proxy are not read beside a file.
         let cidr = OPTIONS[3];
-        self.configure(&format!("---\n{head}\nclusterCIDR: \"{cidr}\"\n{options}"))
+        let proxy = format!("{head}\nclusterCIDR: \"{cidr}\"\n{proxy}");
+        fs::write(&file, format!("{own_head}\n{own}\n---\n{proxy}\n"))?;
+        self.config = Some(file);
+        Ok(())
     }
 
     /// Stops the agent; it and all commands run with defaults from now on.
@@ -107,9 +113,17 @@ impl Agent {
 
     /// Starts the agent and waits for its first sync.
     pub(crate) fn start(&mut self) -> io::Result<()> {
+        self.start_under(&[])
+    }
+
+    /// Starts the agent by way of `wrapper`, which has to become it, and waits for its first sync.
+    pub(crate) fn start_under(&mut self, wrapper: &[&str]) -> io::Result<()> {
         let log = File::create(&self.log)?;
-        let mut command = Command::new(&self.program);
+        let program = self.program.as_os_str();
+        let mut words = wrapper.iter().map(OsStr::new).chain([program]);
+        let mut command = Command::new(words.next().unwrap_or(program));
         command
+            .args(words)
             .arg("run")
             .args(self.options())
             .env("KUBE_IPVS_LOG", "debug")
@@ -129,6 +143,12 @@ impl Agent {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// What the kernel tells of the process (`/proc/PID/status`).
+    pub(crate) fn process_status(&self) -> io::Result<String> {
+        let process = self.process.as_ref().ok_or_else(|| self.complaint("is not running"))?;
+        fs::read_to_string(format!("/proc/{}/status", process.id()))
     }
 
     /// Whether it has been started and not stopped.
