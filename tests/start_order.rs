@@ -20,11 +20,15 @@ const DNS: &str = "10.96.0.10";
 /// A node that has been told of so many Services beside the API server's and DNS, and nothing is
 /// in its kernel yet.
 fn cold_node(others: usize) -> NodeAgent {
+    node_with(ModelKernel::default(), others)
+}
+
+fn node_with(kernel: ModelKernel, others: usize) -> NodeAgent {
     let settings = Settings {
         local_detector: LocalDetector::ClusterCidr(vec![net("10.244.0.0/16")]),
         ..Settings::for_node("n1")
     };
-    let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+    let mut agent = NodeAgent::new(&settings, kernel);
     let key = |number: usize| format!("default/app-{number}");
     let address = |number: usize| format!("10.97.{}.{}", number / 250, 1 + number % 250);
     let services = (0..others)
@@ -106,4 +110,17 @@ fn then_the_rest_follows() {
     let mut agent = cold_node(300);
     let operations = agent.settle().unwrap();
     assert_eq!(virtual_servers(&operations).len(), 302);
+}
+
+/// Our rules end the other's masquerading, so ours must come in the same transaction.
+#[test]
+fn where_another_proxy_has_served_nobody_waits() {
+    let mut agent = cold_node(300);
+    agent.settle().unwrap();
+    let mut anothers = ModelKernel::default();
+    anothers.holdings.servers = agent.kernel.holdings.servers;
+    let plan = first_plan(&mut node_with(anothers, 300));
+    let masqueraded = |operation: &&Operation| operation.to_string().contains(" cluster-ips4 ");
+    assert_eq!(plan.operations().iter().filter(masqueraded).count(), 302);
+    assert!(!plan.operations().iter().any(|operation| matches!(operation, Operation::Server(_))));
 }

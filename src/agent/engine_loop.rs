@@ -13,6 +13,7 @@ use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason, of_refusals};
+use super::takeover::Takeover;
 use crate::config::Config;
 use crate::desired::health_check_addresses;
 use crate::engine::{Engine, News, Totals, Trouble, Work};
@@ -58,6 +59,7 @@ pub(super) struct EngineLoop {
     is_synced: bool,
     last_sync: Option<SystemTime>,
     first_sync: FirstSync,
+    takeover: Takeover,
 }
 
 /// Who is told of what is nothing to the kernel.
@@ -84,8 +86,10 @@ impl EngineLoop {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
         told: Told,
-        min_sync_period: Duration,
+        config: &Config,
     ) -> Self {
+        let mut takeover = Takeover::default();
+        takeover.want(config.remove_kube_proxy);
         Self {
             engine,
             kernel,
@@ -93,12 +97,13 @@ impl EngineLoop {
             health,
             metrics,
             told,
-            min_sync_period,
+            min_sync_period: config.min_sync_period,
             started: Instant::now(),
             started_at: SystemTime::now(),
             is_synced: false,
             last_sync: None,
             first_sync: FirstSync::default(),
+            takeover,
         }
     }
 
@@ -157,6 +162,7 @@ impl EngineLoop {
             Input::Configuration(config) => {
                 let Config { settings, audit_period, min_sync_period, .. } = *config;
                 self.min_sync_period = min_sync_period;
+                self.takeover.want(config.remove_kube_proxy);
                 self.engine.handle_settings(&settings, audit_period, Instant::now());
             }
             Input::Tampering => {
@@ -211,6 +217,9 @@ impl EngineLoop {
         }
         if self.engine.is_synced() {
             self.settled();
+            if self.engine.troubles() == 0 {
+                self.takeover.settled(&mut self.kernel);
+            }
         }
         touched
     }
@@ -294,7 +303,7 @@ impl EngineLoop {
         }
     }
 
-    fn answer(&self, query: Query) {
+    fn answer(&mut self, query: Query) {
         // Whoever asked may have gone away meanwhile.
         match query {
             Query::Status(reply) => {

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod notices;
 mod reconfigure;
 mod run;
+mod takeover;
 mod timestamp;
 
 pub use run::{prepare, run};

@@ -135,7 +135,7 @@ impl Agent {
             Arc::clone(&self.health),
             Arc::clone(&self.metrics),
             told,
-            self.config.min_sync_period,
+            &self.config,
         )
     }
 

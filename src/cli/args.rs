@@ -145,7 +145,12 @@ pub enum Command {
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
     Doctor,
     /// Remove exactly what this program put into the kernel
-    Cleanup,
+    #[command(
+        after_help = "Virtual servers that kube-proxy has taken over again are left to it.\n\n\
+        Examples:\n  kube-ipvs cleanup                # ours, when going back to kube-proxy\n  \
+        kube-ipvs cleanup --kube-proxy   # kube-proxy's, once it is stopped"
+    )]
+    Cleanup(CleanupFlags),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -153,6 +158,15 @@ pub enum Command {
     },
     /// Print the version
     Version,
+}
+
+/// What `cleanup` removes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Args)]
+pub struct CleanupFlags {
+    /// Instead, remove what kube-proxy has left: device, rules, sets and virtual servers that are
+    /// not ours
+    #[arg(long)]
+    pub kube_proxy: bool,
 }
 
 /// Form of `render`'s output.

@@ -1,25 +1,50 @@
-//! `cleanup`: removes exactly what this program put into the kernel.
+//! `cleanup`: removes exactly what this program put into the kernel, or what kube-proxy has left.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::FAILED;
-use crate::kernel::Kernel;
+use super::args::CleanupFlags;
+use crate::kernel::{Kernel, kube_proxy};
 use crate::plan;
 
-pub(super) fn run() -> anyhow::Result<ExitCode> {
+pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
+    let succeeded = if flags.kube_proxy { remove_kube_proxys()? } else { remove_ours()? };
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn remove_ours() -> anyhow::Result<bool> {
     let mut kernel = Kernel::open()?;
-    let operations = plan::removal(&kernel.observe()?);
-    let mut failed = false;
+    let operations = plan::removal(&kernel.observe()?, &kube_proxy::claims()?);
+    let mut succeeded = true;
     let mut out = io::stdout().lock();
     for (operation, outcome) in operations.iter().zip(kernel.apply(&operations)) {
         match outcome {
             Ok(()) => writeln!(out, "{} {operation}", operation.effect())?,
             Err(failure) => {
-                failed = true;
+                succeeded = false;
                 writeln!(io::stderr(), "kube-ipvs: {failure}")?;
             }
         }
     }
-    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(succeeded)
+}
+
+fn remove_kube_proxys() -> anyhow::Result<bool> {
+    let removal = kube_proxy::remove(&mut Kernel::open()?)?;
+    let mut out = io::stdout().lock();
+    for line in &removal.removed {
+        writeln!(out, "- {line}")?;
+    }
+    let mut err = io::stderr().lock();
+    for failure in &removal.failures {
+        writeln!(err, "kube-ipvs: {failure}")?;
+    }
+    for command in &removal.by_hand {
+        writeln!(
+            err,
+            "kube-ipvs: iptables-legacy is in use; if kube-proxy's rules are in it, run: {command}"
+        )?;
+    }
+    Ok(removal.failures.is_empty())
 }

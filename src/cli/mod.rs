@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::source::manifests::ManifestError;
 
-pub use args::{Cli, Command, Notice, RenderFormat, RunFlags, TextFormat};
+pub use args::{CleanupFlags, Cli, Command, Notice, RenderFormat, RunFlags, TextFormat};
 
 /// The work failed.
 const FAILED: u8 = 1;
@@ -66,7 +66,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Status { output } => status::run(&shared, output),
         Command::Doctor => doctor::run(&shared),
-        Command::Cleanup => cleanup::run(),
+        Command::Cleanup(flags) => cleanup::run(&flags),
         Command::Completions { shell } => completions::run(shell),
         Command::Version => version::run(),
     }

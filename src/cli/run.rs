@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::{RunFlags, cleanup};
+use super::{CleanupFlags, RunFlags, cleanup};
 use crate::agent;
 use crate::config::{self, Config, SharedFlags, resolve};
 
 pub(super) fn run(shared: &SharedFlags, flags: &RunFlags) -> anyhow::Result<ExitCode> {
     if flags.cleanup == Some(true) {
-        return cleanup::run();
+        return cleanup::run(&CleanupFlags::default());
     }
     let config = resolve(shared)?;
     if let Some(path) = &flags.write_config_to {

@@ -39,6 +39,7 @@ impl Config {
             min_sync_period: new.min_sync_period,
             sync_period: new.sync_period,
             audit_period: new.audit_period,
+            remove_kube_proxy: new.remove_kube_proxy,
             log: LogConfig { level: new.log.level, ..self.log.clone() },
             warnings: new.warnings,
             ..self.clone()

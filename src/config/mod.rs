@@ -107,6 +107,8 @@ pub struct Config {
     pub sync_period: Duration,
     /// How often everything is read back from the kernel; `None` for never.
     pub audit_period: Option<Duration>,
+    /// Whether what kube-proxy has left is removed after the first sync.
+    pub remove_kube_proxy: bool,
     /// How long IPVS keeps idle connections.
     pub ipvs_timeouts: IpvsTimeouts,
     /// Size and timeouts of connection tracking.

@@ -24,4 +24,7 @@ pub(super) struct KubeIpvsConfiguration {
     /// How long established connections to an endpoint that has left may go on, `0s` for not at
     /// all. Default: 5m.
     pub(super) drain_period: Option<String>,
+    /// Whether what kube-proxy has left in the kernel is removed once everything of ours is there.
+    /// Default: false.
+    pub(super) remove_kube_proxy: Option<bool>,
 }

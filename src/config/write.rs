@@ -136,6 +136,11 @@ auditPeriod: {audit_period}
 # How long established connections to an endpoint that has left may go on, 0s for not at all. New
 # ones go elsewhere at once. Default: 5m0s.
 drainPeriod: {drain_period}
+
+# Whether what kube-proxy has left in the kernel (its device, rules, sets, and virtual servers that
+# are not ours) is removed once everything of ours is there. Stop kube-proxy first.
+# Default: false.
+removeKubeProxy: {remove_kube_proxy}
 ",
         kube_proxy_version = kube_proxy::API_VERSION,
         kube_proxy_kind = kube_proxy::KIND,
@@ -164,6 +169,7 @@ drainPeriod: {drain_period}
         service_proxy_name = settings.service_proxy_name.as_deref().unwrap_or_default(),
         audit_period = time(config.audit_period),
         drain_period = duration::format(settings.drain_period),
+        remove_kube_proxy = config.remove_kube_proxy,
     )
 }
 

@@ -180,6 +180,17 @@ impl Engine {
         let is_ours = |address: &VirtualAddress| {
             named(address) || ranges.iter().any(|range| range.contains(&address.ip))
         };
+        // Where another proxy has served so far, no Service is to wait: our rules end the other's
+        // masquerading, so ours must come with them.
+        let is_anothers = |address: &VirtualAddress| {
+            !named(address) && (is_ours(address) || self.programs.owner(address).is_some())
+        };
+        if self.phase == Phase::Urgent
+            && observed.pools.iter().any(|pool| is_anothers(&pool.server.address))
+        {
+            self.phase = Phase::Synced;
+            self.take_waiting();
+        }
         self.ledger.observe(observed, is_ours);
         self.observe_at = self.audit_period.map(|period| now + period);
         self.observed_at = Some(now);

@@ -1,8 +1,10 @@
 //! The kernel: IPVS, nf_tables, routes, connection tracking, settings; and the checks of a node.
 
+mod chains;
 pub mod conntrack;
 pub mod doctor;
 pub mod ipvs;
+pub mod kube_proxy;
 pub mod modules;
 pub mod netlink;
 pub mod nft;

@@ -15,5 +15,5 @@ pub use operation::{
     Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation, Outcome,
     RouteOperation, ServerOperation,
 };
-pub use removal::{is_named, removal};
+pub use removal::{Claims, is_named, orphans, removal};
 pub use stage::Stage;

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 
 use super::stage::Stage;
 use super::{FilterOperation, Observed, Operation, RouteOperation, ServerOperation};
-use crate::model::{Element, VirtualAddress};
+use crate::model::{Element, Protocol, VirtualAddress};
 
 /// The virtual servers that the elements of our table name as ours.
 ///
@@ -36,9 +36,38 @@ pub fn is_named(elements: &[Element]) -> impl Fn(&VirtualAddress) -> bool + use<
     }
 }
 
-/// The operations that remove all that is ours, in a safe order: what attracts traffic first.
+/// What kube-proxy claims of IPVS, which does not tell whose a virtual server is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Claims {
+    /// The addresses on its device: those of all Services, but for node ports.
+    pub addresses: FxHashSet<IpAddr>,
+    /// The machine's other addresses.
+    pub node_addresses: FxHashSet<IpAddr>,
+    /// The node ports in its sets.
+    pub node_ports: FxHashSet<(Protocol, u16)>,
+}
+
+impl Claims {
+    fn has(&self, address: &VirtualAddress) -> bool {
+        let VirtualAddress { ip, port, protocol } = address;
+        self.addresses.contains(ip)
+            || (self.node_addresses.contains(ip) && self.node_ports.contains(&(*protocol, *port)))
+    }
+}
+
+/// The operations that remove the virtual servers that kube-proxy has left and that are not ours.
 #[must_use]
-pub fn removal(observed: &Observed) -> Vec<Operation> {
+pub fn orphans(observed: &Observed, claims: &Claims) -> Vec<Operation> {
+    let is_ours = is_named(&observed.elements);
+    let servers = observed.pools.iter().map(|pool| pool.server.address);
+    let orphans = servers.filter(|address| claims.has(address) && !is_ours(address));
+    orphans.map(|address| ServerOperation::Delete(address).into()).collect()
+}
+
+/// The operations that remove all that is ours, in a safe order: what attracts traffic first. A
+/// virtual server that kube-proxy claims is left to it, or there would be none until it notices.
+#[must_use]
+pub fn removal(observed: &Observed, claims: &Claims) -> Vec<Operation> {
     let is_ours = is_named(&observed.elements);
     let mut operations: Vec<Operation> = Vec::new();
     for route in &observed.routes {
@@ -50,8 +79,9 @@ pub fn removal(observed: &Observed) -> Vec<Operation> {
     if observed.device {
         operations.push(RouteOperation::DeleteDevice.into());
     }
-    for pool in observed.pools.iter().filter(|pool| is_ours(&pool.server.address)) {
-        operations.push(ServerOperation::Delete(pool.server.address).into());
+    let servers = observed.pools.iter().map(|pool| pool.server.address);
+    for address in servers.filter(|address| is_ours(address) && !claims.has(address)) {
+        operations.push(ServerOperation::Delete(address).into());
     }
     if observed.tables || !observed.elements.is_empty() {
         operations.push(FilterOperation::DeleteTables.into());

@@ -106,7 +106,7 @@ impl Story {
     fn pods_come_and_go(&mut self) -> Step {
         title("Pods come and go while clients on a pod, on the node and outside ask all the time");
         let loads = [P2, N1, C]
-            .map(|client| Load::start(self.lab.host(client), client, vec![address(ENT)]));
+            .map(|client| Load::start(self.lab.host(client), client, vec![address(ENT)], Duration::ZERO));
         loads[0].wait_for(20);
 
         let file = self.agent.manifests().join(ENT_FILE);

@@ -17,6 +17,9 @@ use crate::lab::{
 /// How long something may take that the agent does by itself after a while.
 const LONG_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a client waits that asks all the time and has company.
+const BREATH: Duration = Duration::from_millis(100);
+
 /// What a step of a case returns.
 pub(crate) type Step<T = ()> = Result<T, Failure>;
 
@@ -248,7 +251,12 @@ impl<'a> Trial<'a> {
     /// Starts a client that asks one address after the other, and never stops.
     pub(crate) fn load_in_turn(&self, from: Host, to: &[&str]) -> Load {
         let addresses = to.iter().map(|to| parse(to)).collect();
-        Load::start(self.lab.host(from), from, addresses)
+        Load::start(self.lab.host(from), from, addresses, Duration::ZERO)
+    }
+
+    /// As [`Trial::load`], but leaves an emulated machine time for what else is to be done.
+    pub(crate) fn steady_load(&self, from: Host, to: &str) -> Load {
+        Load::start(self.lab.host(from), from, vec![parse(to)], BREATH)
     }
 
     /// Ends such a client, none of whose requests may have failed.

@@ -7,13 +7,13 @@
 
 use ipnet::IpNet;
 
-use super::chains::{Base, Chain, ChainFamily, Hook};
 use super::{Finding, Subject};
+use crate::kernel::chains::{self, Base, Chain, ChainFamily, Hook};
 use crate::model::{Family, NAME};
 
 /// Looks for base chains of others that drop what they do not know.
 pub(super) fn policies(subject: &Subject) -> Finding {
-    match super::chains::read() {
+    match chains::read() {
         Ok(chains) => judge(&chains, &subject.service_ranges),
         Err(error) => Finding::unknown(error),
     }

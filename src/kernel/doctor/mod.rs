@@ -5,7 +5,6 @@
 //! so that the judgement is tested without a kernel.
 
 mod api_server;
-mod chains;
 mod conntrack;
 mod firewall;
 mod leftovers;

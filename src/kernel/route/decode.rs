@@ -107,6 +107,20 @@ pub(super) fn address(body: &[u8], device: u32) -> Option<Ipv4Addr> {
     local.filter(|_| message.header.index == device)
 }
 
+/// Reads RTM_NEWADDR: any device's index and address, the node's end where there are two.
+pub(super) fn any_address(body: &[u8]) -> Option<(u32, IpAddr)> {
+    let message = AddressMessage::parse(body).ok()?;
+    let mut address = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => return Some((message.header.index, *ip)),
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            _ => {}
+        }
+    }
+    address.map(|ip| (message.header.index, ip))
+}
+
 /// Reads RTM_NEWROUTE, if it is the kernel's own local route for an IPv4 address of the device with
 /// this index.
 pub(super) fn kernels_route(body: &[u8], device: u32) -> Option<Ipv4Addr> {

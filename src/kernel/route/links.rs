@@ -1,4 +1,6 @@
-//! Every network device, for the checks.
+//! Every network device, for the checks and for what another proxy has left.
+
+use std::net::IpAddr;
 
 use super::{decode, message};
 use crate::kernel::netlink::{KernelError, Protocol, Socket};
@@ -29,6 +31,45 @@ impl Links {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|link| link.name == name)
+    }
+
+    /// The index of the device of this name and kind.
+    #[must_use]
+    pub fn index(&self, name: &str, kind: &str) -> Option<u32> {
+        let mut links = self.0.iter();
+        links.find(|link| link.name == name && link.kind == kind).map(|link| link.index)
+    }
+
+    /// Every address with the index of its device.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn addresses() -> Result<Vec<(u32, IpAddr)>, KernelError> {
+        let request = message::dump_all_addresses();
+        let body = request.body();
+        Socket::open(Protocol::Route)?.dump(
+            "addresses",
+            request.kind(),
+            |message| message.raw(&body),
+            |found: &mut Vec<_>, _, body| found.extend(decode::any_address(body)),
+        )
+    }
+
+    /// Removes the device with this index, with its addresses and routes.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn delete(index: u32) -> Result<(), KernelError> {
+        let request = message::delete_device(index);
+        let body = request.body();
+        Socket::open(Protocol::Route)?.request(
+            "ip link delete",
+            request.kind(),
+            |message| message.raw(&body),
+            |_, _| {},
+        )
     }
 
     /// The names of all bridges.

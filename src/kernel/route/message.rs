@@ -83,7 +83,7 @@ pub(super) fn take_up(device: u32) -> Request {
     Request::new(RouteNetlinkMessage::SetLink(link), 0)
 }
 
-/// Removes our device.
+/// Removes a device.
 pub(super) fn delete_device(device: u32) -> Request {
     let mut link = LinkMessage::default();
     link.header.index = device;
@@ -171,6 +171,11 @@ pub(super) fn dump_addresses(device: u32) -> Request {
     message.header.family = AddressFamily::Inet;
     message.header.index = device;
     Request::new(RouteNetlinkMessage::GetAddress(message), 0)
+}
+
+/// Asks for the addresses of all devices.
+pub(super) fn dump_all_addresses() -> Request {
+    Request::new(RouteNetlinkMessage::GetAddress(AddressMessage::default()), 0)
 }
 
 /// Removes the route that the kernel has made for an address of our device.

@@ -38,6 +38,7 @@ mod rollout;
 mod schedulers;
 mod shortage;
 mod surroundings;
+mod takeover;
 mod tampering;
 
 use crate::trial::{Step, Trial};
@@ -80,6 +81,7 @@ pub(crate) fn all() -> Vec<Case> {
         ownership::cases(),
         tampering::cases(),
         commands::cases(),
+        takeover::cases(),
         privilege::cases(),
         shortage::cases(),
     ]

@@ -59,8 +59,13 @@ impl fmt::Display for LoadReport {
 }
 
 impl Load {
-    /// Starts asking from a host: each of the addresses in turn.
-    pub(crate) fn start(namespace: &Arc<Namespace>, host: Host, to: Vec<VirtualAddress>) -> Self {
+    /// Starts asking from a host, each of the addresses in turn, with a pause after each answer.
+    pub(crate) fn start(
+        namespace: &Arc<Namespace>,
+        host: Host,
+        to: Vec<VirtualAddress>,
+        pause: Duration,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let (namespace, state) = (Arc::clone(namespace), Arc::clone(&shared));
         let thread = thread::spawn(move || {
@@ -77,6 +82,7 @@ impl Load {
                     Ok(reply) => *report.answers.entry(reply.server).or_default() += 1,
                     Err(why) => report.failures.push((when, to, why)),
                 }
+                thread::sleep(pause);
             }
             report
         });

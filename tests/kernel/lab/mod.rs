@@ -6,6 +6,7 @@ mod client;
 mod dns;
 mod host;
 mod icmp;
+mod kube_proxy;
 mod load;
 mod manifest;
 mod namespace;
@@ -29,6 +30,7 @@ pub(crate) use client::{
 };
 pub(crate) use host::{Host, gateway};
 pub(crate) use icmp::ping;
+pub(crate) use kube_proxy::KubeProxy;
 pub(crate) use load::Load;
 pub(crate) use manifest::{Endpoints, Object, Service, endpoints, node, service, service_cidr};
 pub(crate) use namespace::Namespace;

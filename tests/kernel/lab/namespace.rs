@@ -133,7 +133,7 @@ fn run_batch(ip: &mut Command, lines: &str) -> io::Result<()> {
 }
 
 /// Runs a program that reads `input` and has to succeed.
-fn run(command: &mut Command, input: &str) -> io::Result<()> {
+pub(super) fn run(command: &mut Command, input: &str) -> io::Result<()> {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().expect("piped");

@@ -1,5 +1,5 @@
-//! Everybody's nf_tables chains, as far as the checks look at them. Chains of `iptables-nft` are
-//! among them.
+//! Everybody's nf_tables chains, as far as they are looked at. Chains of `iptables-nft` are among
+//! them.
 
 use std::fmt;
 
@@ -44,7 +44,27 @@ impl ChainFamily {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// `NFPROTO_*`; `None` where nobody asks for it.
+    pub(super) fn number(self) -> Option<u8> {
+        match self {
+            Self::Inet => Some(NFPROTO_INET),
+            Self::Ip => Some(NFPROTO_IPV4),
+            Self::Ip6 => Some(NFPROTO_IPV6),
+            Self::Other => None,
+        }
+    }
+
+    /// The family of `NFPROTO_*`.
+    pub(super) fn of_number(number: u8) -> Self {
+        match number {
+            NFPROTO_INET => Self::Inet,
+            NFPROTO_IPV4 => Self::Ip,
+            NFPROTO_IPV6 => Self::Ip6,
+            _ => Self::Other,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Inet => "inet",
             Self::Ip => "ip",
@@ -105,12 +125,7 @@ pub(super) fn read() -> Result<Vec<Chain>, KernelError> {
 /// Reads NFT_MSG_NEWCHAIN: `struct nfgenmsg` and attributes, numbers in network byte order.
 fn decode(body: &[u8]) -> Option<Chain> {
     let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
-    let family = match *header.first()? {
-        NFPROTO_INET => ChainFamily::Inet,
-        NFPROTO_IPV4 => ChainFamily::Ip,
-        NFPROTO_IPV6 => ChainFamily::Ip6,
-        _ => ChainFamily::Other,
-    };
+    let family = ChainFamily::of_number(*header.first()?);
     let (mut table, mut name) = (None, None);
     let (mut hook, mut policy, mut filters, mut rules) = (None, None, false, 0);
     for attribute in attributes(rest) {

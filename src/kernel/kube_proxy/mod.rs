@@ -1,0 +1,135 @@
+//! What kube-proxy has put into the kernel, and the removal of it, over netlink.
+//!
+//! kube-proxy leaves everything when it stops. Its virtual servers at the same addresses are ours
+//! from the agent's first sync on; the rest goes when the operator says so, in an order that leaves
+//! no connection without its way:
+//!
+//! 1. its device, so that the node's own connections come from the node's address again: its rules
+//!    masquerade them as long as they do not;
+//! 2. its rules, in one transaction;
+//! 3. its sets, which the rules named;
+//! 4. virtual servers of its that are not ours, such as node ports at addresses without any now.
+
+mod legacy;
+mod names;
+mod rules;
+mod sets;
+
+use std::net::IpAddr;
+
+use super::Kernel;
+use super::netlink::{KernelError, Socket};
+use super::route::Links;
+use crate::model::NAME;
+use crate::plan::{self, Claims};
+
+pub(super) use legacy::{LegacyTable, tables as legacy_tables};
+pub(super) use names::{DEVICE, is_trace};
+
+/// How often the rules are read again that others change at the same time.
+const TRIES: usize = 5;
+/// The kind of kube-proxy's device.
+const DUMMY: &str = "dummy";
+
+/// Why something of kube-proxy's is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum RemovalError {
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A rule names the set.
+    #[error(
+        "ipset {0} is still in use by a rule (see `nft list ruleset`, `iptables-legacy-save`): \
+         remove it, then run `kube-ipvs cleanup --kube-proxy`"
+    )]
+    SetInUse(String),
+    /// A virtual server could not be removed.
+    #[error("{0}; run `kube-ipvs cleanup --kube-proxy` again")]
+    Server(String),
+}
+
+/// What became of kube-proxy's things.
+#[derive(Debug, Default)]
+pub struct Removal {
+    /// What was removed, as the lines of the tools that would do the same.
+    pub removed: Vec<String>,
+    /// What could not be.
+    pub failures: Vec<RemovalError>,
+    /// Commands that remove what cannot be seen over netlink, if it is there.
+    pub by_hand: Vec<String>,
+}
+
+impl Removal {
+    fn note(&mut self, line: String, outcome: Result<(), impl Into<RemovalError>>) {
+        match outcome {
+            Ok(()) => self.removed.push(line),
+            Err(error) => self.failures.push(error.into()),
+        }
+    }
+}
+
+/// What of IPVS is kube-proxy's, as its device and its sets tell.
+///
+/// # Errors
+///
+/// If the kernel refuses or does not answer.
+pub fn claims() -> Result<Claims, KernelError> {
+    let links = Links::read()?;
+    let device = links.index(DEVICE, DUMMY);
+    let ours = links.index(NAME, DUMMY);
+    let mut claims = Claims::default();
+    for (on, ip) in Links::addresses()? {
+        if Some(on) == device {
+            claims.addresses.insert(ip);
+        } else if Some(on) != ours && !IpAddr::is_loopback(&ip) {
+            claims.node_addresses.insert(ip);
+        }
+    }
+    claims.node_ports.extend(sets::node_ports(&mut rules::open()?)?);
+    Ok(claims)
+}
+
+/// Removes what kube-proxy has left. What is ours stays, and so do the virtual servers that our
+/// table names.
+///
+/// # Errors
+///
+/// If the kernel cannot be read. What cannot be removed is told in the value.
+pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
+    let claims = claims()?;
+    let mut removal = Removal::default();
+    if let Some(device) = Links::read()?.index(DEVICE, DUMMY) {
+        removal.note(format!("ip link delete {DEVICE}"), Links::delete(device));
+    }
+    let mut socket = rules::open()?;
+    remove_rules(&mut socket, &mut removal)?;
+    for (name, outcome) in sets::destroy(&mut socket) {
+        removal.note(format!("ipset destroy {name}"), outcome);
+    }
+    let orphans = plan::orphans(&kernel.observe()?, &claims);
+    for (orphan, outcome) in orphans.iter().zip(kernel.apply(&orphans)) {
+        let outcome = outcome.map_err(|failure| RemovalError::Server(failure.message));
+        removal.note(orphan.to_string(), outcome);
+    }
+    removal.by_hand = legacy_tables().iter().map(LegacyTable::mend).collect();
+    Ok(removal)
+}
+
+fn remove_rules(socket: &mut Socket, removal: &mut Removal) -> Result<(), KernelError> {
+    for tries_left in (0..TRIES).rev() {
+        let rules = rules::Rules::read(socket)?;
+        if rules.is_empty() {
+            return Ok(());
+        }
+        match rules.remove(socket) {
+            Ok(()) => {
+                removal.removed.extend(rules.lines());
+                return Ok(());
+            }
+            // Somebody has changed the tables meanwhile.
+            Err(_) if tries_left > 0 => {}
+            Err(error) => removal.failures.push(error.into()),
+        }
+    }
+    Ok(())
+}

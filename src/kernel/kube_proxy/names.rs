@@ -1,0 +1,153 @@
+//! What kube-proxy calls its things.
+//!
+//! Others call theirs alike: the kubelet has chains `KUBE-FIREWALL` and `KUBE-MARK-MASQ`,
+//! kube-router chains `KUBE-ROUTER-…` and `KUBE-POD-FW-…`, and sets `KUBE-SRC-…`. So kube-proxy's
+//! are told by their whole names, or by a beginning that is nobody else's.
+
+use crate::kernel::chains::{Chain, ChainFamily};
+
+/// The device of the ipvs mode, which has every service address.
+pub(in crate::kernel) const DEVICE: &str = "kube-ipvs0";
+/// The table of the nftables mode.
+pub(super) const TABLE: &str = "kube-proxy";
+/// The one chain that a kubelet before 1.29 makes, too. It makes it again.
+const SHARED_CHAIN: &str = "KUBE-POSTROUTING";
+
+const CHAINS: [&str; 12] = [
+    SHARED_CHAIN,
+    // The ipvs mode's.
+    "KUBE-SERVICES",
+    "KUBE-LOAD-BALANCER",
+    "KUBE-NODE-PORT",
+    "KUBE-FORWARD",
+    "KUBE-PROXY-FIREWALL",
+    "KUBE-SOURCE-RANGES-FIREWALL",
+    "KUBE-IPVS-FILTER",
+    "KUBE-IPVS-OUT-FILTER",
+    // The iptables mode's.
+    "KUBE-EXTERNAL-SERVICES",
+    "KUBE-NODEPORTS",
+    "KUBE-PROXY-CANARY",
+];
+/// How the iptables mode's chains of Services and endpoints begin.
+const CHAIN_BEGINNINGS: [&str; 6] =
+    ["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-"];
+/// `iptables-nft`'s tables that kube-proxy writes to.
+const TABLES: [&str; 3] = ["nat", "filter", "mangle"];
+
+/// Sets of the ipvs mode, without the beginning that tells the family.
+const SETS: [&str; 16] = [
+    "LOOP-BACK",
+    "CLUSTER-IP",
+    "EXTERNAL-IP",
+    "EXTERNAL-IP-LOCAL",
+    "LOAD-BALANCER",
+    "LOAD-BALANCER-LOCAL",
+    "LOAD-BALANCER-FW",
+    "LOAD-BALANCER-SOURCE-CIDR",
+    "LOAD-BALANCER-SOURCE-IP",
+    "NODE-PORT-TCP",
+    "NODE-PORT-LOCAL-TCP",
+    "NODE-PORT-UDP",
+    "NODE-PORT-LOCAL-UDP",
+    "NODE-PORT-SCTP-HASH",
+    "NODE-PORT-LOCAL-SCTP-HASH",
+    "HEALTH-CHECK-NODE-PORT",
+];
+const ADDRESSES_SET: &str = "IPVS-IPS";
+/// How the names of an IPv4 and of an IPv6 set begin.
+const SET_BEGINNINGS: [&str; 2] = ["KUBE-", "KUBE-6-"];
+/// `IPSET_MAXNAMELEN`, without the terminating zero: kube-proxy cuts names to it.
+const LONGEST_SET_NAME: usize = 31;
+
+/// Whether `iptables` shows the chain as one of kube-proxy's.
+pub(super) fn is_chain(chain: &Chain) -> bool {
+    is_in_iptables(chain.family, &chain.table)
+        && (CHAINS.contains(&chain.name.as_str())
+            || CHAIN_BEGINNINGS.iter().any(|beginning| chain.name.starts_with(beginning)))
+}
+
+/// Whether the chain shows that kube-proxy was here.
+pub(in crate::kernel) fn is_trace(chain: &Chain) -> bool {
+    (is_chain(chain) && chain.name != SHARED_CHAIN) || is_of_table(chain)
+}
+
+/// Whether the chain stands in the table of the nftables mode.
+pub(super) fn is_of_table(chain: &Chain) -> bool {
+    matches!(chain.family, ChainFamily::Ip | ChainFamily::Ip6) && chain.table == TABLE
+}
+
+/// Whether a table is one of `iptables-nft`'s.
+pub(super) fn is_in_iptables(family: ChainFamily, table: &str) -> bool {
+    matches!(family, ChainFamily::Ip | ChainFamily::Ip6) && TABLES.contains(&table)
+}
+
+/// Every set of both families.
+pub(super) fn sets() -> impl Iterator<Item = String> {
+    SET_BEGINNINGS
+        .into_iter()
+        .flat_map(|beginning| {
+            SETS.iter().chain([&ADDRESSES_SET]).map(move |name| (beginning, name))
+        })
+        .map(|(beginning, name)| {
+            let mut name = format!("{beginning}{name}");
+            name.truncate(LONGEST_SET_NAME);
+            name
+        })
+}
+
+/// The sets that have node ports.
+pub(super) fn node_port_sets() -> impl Iterator<Item = String> {
+    sets().filter(|name| name.contains("-NODE-PORT-") && !name.contains("HEALTH-CHECK"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(family: ChainFamily, table: &str, name: &str) -> Chain {
+        Chain { family, table: table.to_owned(), name: name.to_owned(), base: None, rules: 1 }
+    }
+
+    #[test]
+    fn others_have_names_alike() {
+        for name in [
+            "KUBE-FIREWALL",
+            "KUBE-IPTABLES-HINT",
+            "KUBE-KUBELET-CANARY",
+            "KUBE-MARK-DROP",
+            "KUBE-MARK-MASQ",
+            "KUBE-ROUTER-SERVICES",
+            "KUBE-POD-FW-ABC",
+            "KUBE-NWPLCY-ABC",
+        ] {
+            let chain = chain(ChainFamily::Ip, "filter", name);
+            assert!(!is_chain(&chain) && !is_trace(&chain), "{name}");
+        }
+        assert!(!is_chain(&chain(ChainFamily::Inet, "nat", "KUBE-SERVICES")));
+        assert!(!is_chain(&chain(ChainFamily::Ip, "mine", "KUBE-SERVICES")));
+    }
+
+    #[test]
+    fn each_mode_leaves_traces() {
+        for chain in [
+            chain(ChainFamily::Ip, "nat", "KUBE-SERVICES"),
+            chain(ChainFamily::Ip6, "filter", "KUBE-NODE-PORT"),
+            chain(ChainFamily::Ip, "nat", "KUBE-SEP-ABC"),
+            chain(ChainFamily::Ip, "kube-proxy", "services"),
+        ] {
+            assert!(is_trace(&chain), "{chain}");
+        }
+        let shared = chain(ChainFamily::Ip, "nat", SHARED_CHAIN);
+        assert!(is_chain(&shared) && !is_trace(&shared));
+    }
+
+    #[test]
+    fn names_of_sets_are_cut_as_kube_proxy_cuts_them() {
+        let all: Vec<String> = sets().collect();
+        assert!(all.contains(&"KUBE-IPVS-IPS".to_owned()));
+        assert!(all.contains(&"KUBE-6-LOAD-BALANCER-SOURCE-CID".to_owned()));
+        assert!(all.iter().all(|name| name.len() <= LONGEST_SET_NAME));
+        assert_eq!(node_port_sets().count(), 12);
+    }
+}

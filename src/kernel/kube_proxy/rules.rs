@@ -1,0 +1,255 @@
+//! kube-proxy's chains in the tables of `iptables-nft`, and the table of its nftables mode.
+
+use super::names;
+use crate::kernel::chains::{self, Chain, ChainFamily};
+use crate::kernel::netlink::attributes;
+use crate::kernel::netlink::{Attribute, Attributes, Batch, KernelError, Protocol, Socket};
+
+/// `NFNL_SUBSYS_NFTABLES`
+const SUBSYSTEM: u16 = 10;
+/// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`
+const BEGIN: u16 = 0x10;
+const END: u16 = 0x11;
+/// `NFT_MSG_*`
+const DELETE_TABLE: u16 = 2;
+const DELETE_CHAIN: u16 = 5;
+const GET_RULE: u16 = 7;
+const DELETE_RULE: u16 = 8;
+
+/// `struct nfgenmsg`, which precedes the attributes.
+const HEADER_BYTES: usize = 4;
+const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_HANDLE: u16 = 3;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CHAIN: u16 = 2;
+
+/// What there is of kube-proxy in nf_tables.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    chains: Vec<Chain>,
+    /// Rules elsewhere that lead to one of the chains.
+    jumps: Vec<Rule>,
+    /// Families that have the nftables mode's table.
+    tables: Vec<ChainFamily>,
+}
+
+/// A rule that leads to a chain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Rule {
+    family: ChainFamily,
+    table: String,
+    chain: String,
+    handle: u64,
+    leads_to: Vec<String>,
+}
+
+impl Rules {
+    /// Reads everybody's chains, and the rules of `iptables-nft` if there is anything to remove.
+    pub(super) fn read(socket: &mut Socket) -> Result<Self, KernelError> {
+        let all = chains::read()?;
+        let mut tables: Vec<_> = all
+            .iter()
+            .filter(|chain| names::is_of_table(chain))
+            .map(|chain| chain.family)
+            .collect();
+        tables.dedup();
+        let chains: Vec<Chain> = all.into_iter().filter(names::is_chain).collect();
+        let mut jumps = Vec::new();
+        for family in [ChainFamily::Ip, ChainFamily::Ip6] {
+            if chains.iter().any(|chain| chain.family == family) {
+                jumps.extend(rules(socket, family)?);
+            }
+        }
+        let has = |rule: &Rule, name: &str| {
+            chains.iter().any(|chain| {
+                chain.family == rule.family && chain.table == rule.table && chain.name == name
+            })
+        };
+        jumps.retain(|rule| {
+            !has(rule, &rule.chain) && rule.leads_to.iter().any(|chain| has(rule, chain))
+        });
+        Ok(Self { chains, jumps, tables })
+    }
+
+    /// Whether there is nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.tables.is_empty()
+    }
+
+    /// What there is, as the lines of `nft` that remove it.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let tables = self
+            .tables
+            .iter()
+            .map(|family| format!("nft delete table {} {}", family.name(), names::TABLE));
+        tables.chain(self.chains.iter().map(|chain| format!("nft delete chain {chain}")))
+    }
+
+    /// Removes all of it in one transaction: no packet sees a part.
+    pub(super) fn remove(&self, socket: &mut Socket) -> Result<(), KernelError> {
+        let mut batch = self.transaction();
+        // The request that ends the transaction has no answer.
+        let last = batch.len() - 2;
+        for answer in socket.transact(&mut batch, last)? {
+            match answer {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    return Err(KernelError::refused("removing kube-proxy's rules", error));
+                }
+                None => return Err(KernelError::Lost("nf_tables")),
+            }
+        }
+        Ok(())
+    }
+
+    fn transaction(&self) -> Batch {
+        let mut batch = Batch::default();
+        let boundary = |message: &mut Attributes<'_>| message.raw(&[0, 0, 0, SUBSYSTEM as u8]);
+        batch.push(BEGIN, 0, boundary);
+        let mut push = |kind: u16, family: ChainFamily, body: &dyn Fn(&mut Attributes<'_>)| {
+            batch.push(SUBSYSTEM << 8 | kind, 0, |message| {
+                message.raw(&header(family));
+                body(message);
+            });
+        };
+        for family in &self.tables {
+            push(DELETE_TABLE, *family, &|message| message.text(NFTA_TABLE_NAME, names::TABLE));
+        }
+        for Rule { family, table, chain, handle, .. } in &self.jumps {
+            push(DELETE_RULE, *family, &|message| {
+                message.text(NFTA_RULE_TABLE, table);
+                message.text(NFTA_RULE_CHAIN, chain);
+                message.bytes(NFTA_RULE_HANDLE, &handle.to_be_bytes());
+            });
+        }
+        // The chains lead to each other: all of them are emptied before the first is removed.
+        for Chain { family, table, name, .. } in &self.chains {
+            push(DELETE_RULE, *family, &|message| {
+                message.text(NFTA_RULE_TABLE, table);
+                message.text(NFTA_RULE_CHAIN, name);
+            });
+        }
+        for Chain { family, table, name, .. } in &self.chains {
+            push(DELETE_CHAIN, *family, &|message| {
+                message.text(NFTA_CHAIN_TABLE, table);
+                message.text(NFTA_CHAIN_NAME, name);
+            });
+        }
+        batch.push(END, 0, boundary);
+        batch
+    }
+}
+
+/// Opens what the above is given.
+pub(super) fn open() -> Result<Socket, KernelError> {
+    Socket::open(Protocol::Netfilter)
+}
+
+fn header(family: ChainFamily) -> [u8; HEADER_BYTES] {
+    [family.number().unwrap_or(0), 0, 0, 0]
+}
+
+/// The rules of `iptables-nft`'s tables that lead to a chain.
+fn rules(socket: &mut Socket, family: ChainFamily) -> Result<Vec<Rule>, KernelError> {
+    socket.dump(
+        "nf_tables rules",
+        SUBSYSTEM << 8 | GET_RULE,
+        |message| message.raw(&header(family)),
+        |rules: &mut Vec<Rule>, _, body| rules.extend(decode(body)),
+    )
+}
+
+/// Reads NFT_MSG_NEWRULE: `struct nfgenmsg` and attributes.
+fn decode(body: &[u8]) -> Option<Rule> {
+    let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
+    let family = ChainFamily::of_number(*header.first()?);
+    let (mut table, mut chain, mut handle) = (None, None, None);
+    let mut leads_to = Vec::new();
+    for attribute in attributes(rest) {
+        match attribute.kind {
+            NFTA_RULE_TABLE => table = attribute.text(),
+            NFTA_RULE_CHAIN => chain = attribute.text(),
+            NFTA_RULE_HANDLE => {
+                handle = attribute.value.first_chunk().copied().map(u64::from_be_bytes);
+            }
+            NFTA_RULE_EXPRESSIONS => leads_to = attribute.nested().filter_map(jump).collect(),
+            _ => {}
+        }
+    }
+    let rule = Rule {
+        family,
+        table: table?.to_owned(),
+        chain: chain?.to_owned(),
+        handle: handle?,
+        leads_to,
+    };
+    (names::is_in_iptables(family, &rule.table) && !rule.leads_to.is_empty()).then_some(rule)
+}
+
+/// The chain that an expression leads to, if it is a verdict that does.
+fn jump(expression: Attribute<'_>) -> Option<String> {
+    let is_immediate = find(expression, NFTA_EXPR_NAME)?.text() == Some("immediate");
+    let data = find(find(expression, NFTA_EXPR_DATA)?, NFTA_IMMEDIATE_DATA)?;
+    let chain = find(find(data, NFTA_DATA_VERDICT)?, NFTA_VERDICT_CHAIN)?;
+    chain.text().filter(|_| is_immediate).map(str::to_owned)
+}
+
+fn find(outer: Attribute<'_>, kind: u16) -> Option<Attribute<'_>> {
+    outer.nested().find(|inner| inner.kind == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rule(expression: &str) -> Vec<u8> {
+        let mut body = header(ChainFamily::Ip).to_vec();
+        let mut message = Attributes::new(&mut body);
+        message.text(NFTA_RULE_TABLE, "nat");
+        message.text(NFTA_RULE_CHAIN, "PREROUTING");
+        message.bytes(NFTA_RULE_HANDLE, &7u64.to_be_bytes());
+        message.nest(NFTA_RULE_EXPRESSIONS, |list| {
+            list.nest(1, |element| {
+                element.text(NFTA_EXPR_NAME, expression);
+                element.nest(NFTA_EXPR_DATA, |data| {
+                    data.nest(NFTA_IMMEDIATE_DATA, |value| {
+                        value.nest(NFTA_DATA_VERDICT, |verdict| {
+                            verdict.text(NFTA_VERDICT_CHAIN, "KUBE-SERVICES");
+                        });
+                    });
+                });
+            });
+        });
+        body
+    }
+
+    #[test]
+    fn a_rule_that_leads_to_a_chain_is_read() {
+        let expected = Rule {
+            family: ChainFamily::Ip,
+            table: "nat".to_owned(),
+            chain: "PREROUTING".to_owned(),
+            handle: 7,
+            leads_to: vec!["KUBE-SERVICES".to_owned()],
+        };
+        assert_eq!(decode(&rule("immediate")), Some(expected));
+        assert_eq!(decode(&rule("counter")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&body);
+        }
+    }
+}

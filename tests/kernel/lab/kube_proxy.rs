@@ -1,0 +1,91 @@
+//! A node as kube-proxy in its ipvs mode leaves it.
+
+use std::io;
+use std::process::Command;
+use std::sync::Arc;
+
+use super::namespace::{Namespace, run};
+
+const IPVS: &str = include_str!("../kube-proxy/ipvs.rules");
+const DEVICE: &str = include_str!("../kube-proxy/device.ip");
+const SETS: &str = include_str!("../kube-proxy/sets.ipset");
+const RULES: [(&str, &str); 2] = [
+    ("iptables-nft-restore", include_str!("../kube-proxy/iptables.rules")),
+    ("ip6tables-nft-restore", include_str!("../kube-proxy/ip6tables.rules")),
+];
+/// What it sets of the kernel when it starts.
+const SETTINGS: [&str; 4] = [
+    "net.ipv4.vs.conntrack=1",
+    "net.ipv4.vs.expire_nodest_conn=1",
+    "net.ipv4.vs.expire_quiescent_template=1",
+    "net.ipv4.ip_forward=1",
+];
+/// A load balancer IP. kube-proxy binds it unless another device has it.
+const BOUND_IF_FREE: &str = "203.0.113.6";
+
+/// kube-proxy's state on a node; all of it is taken away when this is dropped.
+pub(crate) struct KubeProxy {
+    node: Arc<Namespace>,
+}
+
+impl KubeProxy {
+    /// Does what kube-proxy's first sync does: in its order, and keeping virtual servers that are
+    /// as they should be.
+    pub(crate) fn start(node: &Arc<Namespace>) -> io::Result<Self> {
+        let proxy = Self { node: Arc::clone(node) };
+        node.sysctl(&SETTINGS)?;
+        node.ip(DEVICE)?;
+        node.inside(|| run(Command::new("ipset").arg("restore"), SETS))?;
+        proxy.sync()?;
+        for (program, rules) in RULES {
+            node.inside(|| run(Command::new(program).arg("--noflush"), rules))?;
+        }
+        Ok(proxy)
+    }
+
+    /// Does what each of its later syncs does.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let held = self.node.read("ipvsadm", &["-Sn"])?;
+        let missing = IPVS.lines().filter(|line| !held.lines().any(|held| held.trim() == *line));
+        let missing: String = missing.map(|line| format!("{line}\n")).collect();
+        self.node.ipvsadm(&missing)?;
+        if self.node.read("ip", &["-o", "addr", "show", "to", BOUND_IF_FREE])?.is_empty() {
+            self.node.ip(&format!("addr add {BOUND_IF_FREE}/32 dev kube-ipvs0\n"))?;
+            let set = ["-exist", "add", "KUBE-IPVS-IPS", BOUND_IF_FREE];
+            self.node.read("ipset", &set)?;
+        }
+        Ok(())
+    }
+
+    /// Gives rules to `ipvsadm -R`, as an earlier state of the cluster.
+    pub(crate) fn also(&self, ipvs: &str) -> io::Result<()> {
+        self.node.ipvsadm(ipvs)
+    }
+}
+
+impl Drop for KubeProxy {
+    fn drop(&mut self) {
+        for program in ["iptables-nft", "ip6tables-nft"] {
+            for table in ["nat", "filter", "mangle"] {
+                for what in ["-F", "-X"] {
+                    let _ = self.node.read(program, &["-t", table, what]);
+                }
+            }
+        }
+        for table in ["ip nat", "ip filter", "ip mangle", "ip6 nat", "ip6 filter", "ip6 mangle"] {
+            let _ = self.node.nft(&format!("delete table {table}"));
+        }
+        let _ = self.node.ip("link delete kube-ipvs0\n");
+        // The kernel lets go of sets some time after the rules that named them are gone.
+        for _ in 0..50 {
+            if self.node.read("ipset", &["destroy"]).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        for line in IPVS.lines().filter(|line| line.starts_with("-A")) {
+            let words: Vec<&str> = line.split(' ').collect();
+            let _ = self.node.read("ipvsadm", &["-D", words[1], words[2]]);
+        }
+    }
+}
