@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::desired::health_check_addresses;
 use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
+use crate::kernel::conntrack::Sweep;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::Event;
 use crate::plan::{FailureKind, Key, Outcome, Plan};
@@ -111,6 +112,7 @@ impl EngineLoop {
     pub(super) fn run(mut self) {
         let mut free_at = Instant::now();
         while self.receive(free_at) {
+            self.metrics.dirty(self.engine.dirty_services());
             if self.work() {
                 free_at = Instant::now() + self.min_sync_period;
             }
@@ -229,6 +231,9 @@ impl EngineLoop {
         let outcomes = self.kernel.apply(plan.operations());
         let took = start.elapsed();
         self.metrics.applied(plan.operations(), &outcomes, took);
+        for Sweep { family, deleted, took } in self.kernel.take_sweeps() {
+            self.metrics.swept(family, deleted, took);
+        }
         let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();
         if self.is_synced {
             info!(operations = plan.operations().len(), failures, ?took, "applied");
@@ -264,6 +269,7 @@ impl EngineLoop {
     fn settled(&mut self) {
         self.last_sync = Some(SystemTime::now());
         self.health.updated(SystemTime::now());
+        self.metrics.dirty(self.engine.dirty_services());
         self.metrics.troubles(self.engine.troubles());
         self.metrics.leaving(self.engine.draining_count());
         self.metrics.settled(&self.engine.programs().totals(), SystemTime::now());
@@ -309,6 +315,14 @@ impl EngineLoop {
             Query::Status(reply) => {
                 let _ = reply.send(answer::status(&self.engine, self.last_sync));
             }
+            // A question that is dropped is answered with "ask again".
+            Query::Traffic { services, reply } => match self.kernel.traffic() {
+                Ok(all) => {
+                    let programs = self.engine.programs();
+                    let _ = reply.send(answer::traffic(programs, &all, services));
+                }
+                Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
+            },
             Query::Explain { destination, from, reply } => {
                 let _ = reply.send(explain(self.engine.programs(), destination, from));
             }

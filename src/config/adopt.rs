@@ -27,6 +27,10 @@ impl Config {
             ("ipvs.udpTimeout", self.ipvs_timeouts.udp == new.ipvs_timeouts.udp),
             ("conntrack", self.conntrack == new.conntrack),
             ("oomScoreAdj", self.oom_score_adj == new.oom_score_adj),
+            (
+                "trafficMetricsServices",
+                self.traffic_metrics_services == new.traffic_metrics_services,
+            ),
             ("logging.format", self.log.format == new.log.format),
         ];
         let differing = kept.into_iter().filter(|(_, is_same)| !is_same);

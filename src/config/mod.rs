@@ -107,6 +107,8 @@ pub struct Config {
     pub sync_period: Duration,
     /// How often everything is read back from the kernel; `None` for never.
     pub audit_period: Option<Duration>,
+    /// Of how many Services at most connections, packets and bytes are among the metrics.
+    pub traffic_metrics_services: usize,
     /// Whether what kube-proxy has left is removed after the first sync.
     pub remove_kube_proxy: bool,
     /// How long IPVS keeps idle connections.

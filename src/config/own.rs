@@ -27,4 +27,7 @@ pub(super) struct KubeIpvsConfiguration {
     /// Whether what kube-proxy has left in the kernel is removed once everything of ours is there.
     /// Default: false.
     pub(super) remove_kube_proxy: Option<bool>,
+    /// Of how many Services at most connections, packets and bytes are among the metrics.
+    /// Default: 0.
+    pub(super) traffic_metrics_services: Option<usize>,
 }

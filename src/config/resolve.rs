@@ -112,6 +112,7 @@ impl<'a> Resolver<'a> {
             min_sync_period: min_sync_period.unwrap_or_default(),
             sync_period: sync_period.filter(|period| !period.is_zero()).unwrap_or(SYNC_PERIOD),
             audit_period: self.audit_period()?,
+            traffic_metrics_services: self.own.content.traffic_metrics_services.unwrap_or(0),
             remove_kube_proxy: self.own.content.remove_kube_proxy.unwrap_or(false),
             ipvs_timeouts: IpvsTimeouts {
                 // A connection that IPVS forgets while connection tracking still knows it is

@@ -266,6 +266,7 @@ fn a_written_file_gives_the_same_configuration() {
     let mut config = resolve("");
     config.audit_period = None;
     config.remove_kube_proxy = true;
+    config.traffic_metrics_services = 500;
     config.settings.service_cidrs = vec!["10.96.0.0/12".parse().unwrap()];
     assert_eq!(with_file(&write(&config), "").unwrap(), config);
 }

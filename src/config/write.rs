@@ -141,6 +141,10 @@ drainPeriod: {drain_period}
 # are not ours) is removed once everything of ours is there. Stop kube-proxy first.
 # Default: false.
 removeKubeProxy: {remove_kube_proxy}
+
+# Of how many Services at most, the first by name, the metrics tell connections, packets and bytes;
+# 0 for none. Each costs five series. Default: 0.
+trafficMetricsServices: {traffic_metrics_services}
 ",
         kube_proxy_version = kube_proxy::API_VERSION,
         kube_proxy_kind = kube_proxy::KIND,
@@ -170,6 +174,7 @@ removeKubeProxy: {remove_kube_proxy}
         audit_period = time(config.audit_period),
         drain_period = duration::format(settings.drain_period),
         remove_kube_proxy = config.remove_kube_proxy,
+        traffic_metrics_services = config.traffic_metrics_services,
     )
 }
 

@@ -271,6 +271,12 @@ impl Engine {
         self.ledger.draining_count()
     }
 
+    /// How many Services have changed and are still to be looked at.
+    #[must_use]
+    pub fn dirty_services(&self) -> usize {
+        self.state.dirty_services() + self.waiting.len()
+    }
+
     /// What has changed since this was last asked, beside what the kernel holds. It may be told to
     /// others once [`Engine::poll_work`] has no more work.
     pub fn take_news(&mut self) -> News {

@@ -93,6 +93,20 @@ impl Kernel {
         servers.iter().filter_map(count).collect()
     }
 
+    /// What has been deleted from connection tracking since this was last asked.
+    pub fn take_sweeps(&mut self) -> Vec<conntrack::Sweep> {
+        self.conntrack.take_sweeps()
+    }
+
+    /// What has gone through every virtual server.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, ipvs::Traffic)>, KernelError> {
+        self.ipvs.traffic()
+    }
+
     /// Sets how long IPVS keeps idle connections; what is `None` stays.
     ///
     /// # Errors

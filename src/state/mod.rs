@@ -115,6 +115,12 @@ impl State {
         std::mem::take(&mut self.dirty)
     }
 
+    /// How many Services have changed since it was last taken.
+    #[must_use]
+    pub fn dirty_services(&self) -> usize {
+        self.dirty.services.len()
+    }
+
     /// Whether anything has changed since it was last taken.
     #[must_use]
     pub fn is_dirty(&self) -> bool {

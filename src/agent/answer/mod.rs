@@ -7,6 +7,7 @@ mod endpoint;
 mod explain;
 mod status;
 mod status_text;
+mod traffic;
 
 pub use endpoint::EndpointView;
 pub use explain::{CandidateView, ExplainView};
@@ -14,3 +15,5 @@ pub use status::{
     BackendView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusTotals,
     StatusView, TargetsView, TroubleView, status,
 };
+pub use traffic::Traffic;
+pub(super) use traffic::traffic;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::agent::answer::Snapshot;
+use crate::agent::answer::{Snapshot, Traffic};
 use crate::explain::{Explanation, Source};
 use crate::model::VirtualAddress;
 
@@ -17,6 +17,13 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Query {
     /// What is held?
     Status(oneshot::Sender<Snapshot>),
+    /// What has gone through Services?
+    Traffic {
+        /// Through that many at most.
+        services: usize,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Traffic>,
+    },
     /// Where would a new connection go?
     Explain {
         /// Where it knocks.

@@ -17,7 +17,7 @@ use super::query::{AskError, PATIENCE, Query, ask, parse_explain};
 use super::server::{Answer, serve};
 use crate::agent::answer::{ExplainView, StatusView};
 use crate::agent::health::{Health, Report};
-use crate::agent::metrics::Metrics;
+use crate::agent::metrics::{Metrics, encode_traffic};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
@@ -29,6 +29,8 @@ pub struct MetricsRoutes<A> {
     pub health: Arc<Health>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// Of how many Services at most `/metrics` tells the traffic.
+    pub traffic_services: usize,
     /// What `/configz` shows. It must hold no secrets.
     pub config: watch::Receiver<serde_json::Value>,
     /// Takes a question to the engine's thread. Must not block; a question that is dropped is
@@ -74,7 +76,7 @@ where
         return refusal;
     }
     match request.uri().path() {
-        "/metrics" => match routes.metrics.encode() {
+        "/metrics" => match encode_metrics(&routes).await {
             Ok(text) => respond(StatusCode::OK, METRICS, text),
             Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
@@ -92,6 +94,22 @@ where
         "/explain" => explain(&routes.ask, request.uri().query().unwrap_or_default()).await,
         path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
     }
+}
+
+async fn encode_metrics<A>(routes: &MetricsRoutes<A>) -> prometheus::Result<String>
+where
+    A: Fn(Query) + Send + Sync + 'static,
+{
+    let mut text = routes.metrics.encode()?;
+    let services = routes.traffic_services;
+    if services > 0 {
+        let query = |reply| Query::Traffic { services, reply };
+        // While the engine's thread is busy, all the rest is worth telling.
+        if let Ok(traffic) = ask(&routes.ask, query, PATIENCE).await {
+            text.push_str(&encode_traffic(&traffic)?);
+        }
+    }
+    Ok(text)
 }
 
 async fn explain(put: impl Fn(Query), query: &str) -> Answer {

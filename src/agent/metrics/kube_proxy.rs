@@ -22,6 +22,8 @@ pub(super) struct KubeProxy {
     last_sync: PerFamily<Gauge>,
     last_queued: PerFamily<Gauge>,
     programming_duration: PerFamily<Histogram>,
+    conntrack_duration: PerFamily<Histogram>,
+    conntrack_deleted: PerFamily<IntCounter>,
     internal_without_local: PerFamily<IntGauge>,
     external_without_local: PerFamily<IntGauge>,
     pub(super) endpoint_changes: Changes,
@@ -55,6 +57,14 @@ impl KubeProxy {
         let without_local = |policy| {
             Family::BOTH.map(|family| without_local.with_label_values(&[policy, name(family)]))
         };
+        let conntrack_deleted = IntCounterVec::new(
+            Opts::new(
+                "kubeproxy_conntrack_reconciler_deleted_entries_total",
+                "Entries of connection tracking that held UDP clients on an endpoint that left",
+            ),
+            &[FAMILY],
+        )?;
+        let conntrack_deleted = register(registry, conntrack_deleted)?;
         Ok(Self {
             sync_duration: histograms(
                 registry,
@@ -78,6 +88,14 @@ impl KubeProxy {
                 "Time from a change of endpoints to its being in the kernel",
                 programming_buckets(),
             )?,
+            conntrack_duration: histograms(
+                registry,
+                "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+                "How long it took to delete entries that held UDP clients on an endpoint that left",
+                exponential_buckets(0.001, 2.0, 15)?,
+            )?,
+            conntrack_deleted: Family::BOTH
+                .map(|family| conntrack_deleted.with_label_values(&[name(family)])),
             internal_without_local: without_local("internal"),
             external_without_local: without_local("external"),
             endpoint_changes: Changes::new(registry, "endpoint")?,
@@ -97,6 +115,11 @@ impl KubeProxy {
 
     pub(super) fn programmed(&self, family: Family, after: Duration) {
         self.programming_duration[family as usize].observe(after.as_secs_f64());
+    }
+
+    pub(super) fn swept(&self, family: Family, deleted: usize, took: Duration) {
+        self.conntrack_duration[family as usize].observe(took.as_secs_f64());
+        self.conntrack_deleted[family as usize].inc_by(deleted as u64);
     }
 
     pub(super) fn settled(&self, totals: &Totals, now: SystemTime) {

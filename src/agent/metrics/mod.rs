@@ -2,6 +2,7 @@
 
 mod kube_proxy;
 mod operations;
+mod traffic;
 
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,8 @@ use crate::source::kubernetes::Effort;
 use kube_proxy::KubeProxy;
 use operations::Operations;
 
+pub use traffic::encode as encode_traffic;
+
 /// Everything that is counted. No globals: whoever counts is given it.
 pub struct Metrics {
     registry: Registry,
@@ -27,6 +30,7 @@ pub struct Metrics {
     events: Events,
     totals: TotalGauges,
     troubles: IntGauge,
+    dirty: IntGauge,
     synced: IntGauge,
     notices: Notices,
     efforts: IntCounterVec,
@@ -88,6 +92,11 @@ impl Metrics {
                 &registry,
                 "kube_ipvs_troubles",
                 "Things in the kernel that are not as they should be and are tried again",
+            )?,
+            dirty: gauge(
+                &registry,
+                "kube_ipvs_dirty_services",
+                "Services that have changed and are still to be looked at",
             )?,
             synced: gauge(
                 &registry,
@@ -151,6 +160,16 @@ impl Metrics {
         for family in operations::touched(operations) {
             self.kube_proxy.sync_took(family, took);
         }
+    }
+
+    /// That many entries of a family were deleted from connection tracking, which took that long.
+    pub fn swept(&self, family: Family, deleted: usize, took: Duration) {
+        self.kube_proxy.swept(family, deleted, took);
+    }
+
+    /// That many Services have changed and are still to be looked at.
+    pub fn dirty(&self, services: usize) {
+        set(&self.dirty, services);
     }
 
     /// That many things in the kernel are not as they should be.

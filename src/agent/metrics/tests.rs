@@ -27,6 +27,9 @@ fn everything_is_there_from_the_start() {
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"internal\"} 0",
             "kubeproxy_proxy_healthz_total{code=\"200\"} 0",
             "kube_ipvs_operations_total{kind=\"set_real_server\",result=\"drift\"} 0",
+            "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"} 0",
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv6\"} 0",
+            "kube_ipvs_dirty_services 0",
             "kube_ipvs_synced 0",
             "kube_ipvs_troubles 0",
             concat!("kube_ipvs_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -72,6 +75,8 @@ fn what_it_takes_is_counted() {
     metrics.updated(4);
     metrics.repaired(3);
     metrics.unobservable();
+    metrics.dirty(2);
+    metrics.swept(Family::V6, 5, Duration::from_millis(1));
     metrics.notice_published();
     assert_lines(
         &metrics,
@@ -80,6 +85,8 @@ fn what_it_takes_is_counted() {
             "kube_ipvs_source_efforts_total{effort=\"watch\",kind=\"Service\"} 2",
             "kube_ipvs_service_updates_total 4",
             "kube_ipvs_repairs_total 3",
+            "kube_ipvs_dirty_services 2",
+            "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv6\"} 5",
             "kube_ipvs_kernel_read_failures_total 1",
             "kube_ipvs_notices_total{result=\"published\"} 1",
         ],
@@ -137,5 +144,24 @@ fn programming_takes_kube_proxys_buckets() {
     let count = |le: &str| format!("{name}{{ip_family=\"IPv4\",le=\"{le}\"}}");
     for (le, below) in [("0.25", 0), ("59", 0), ("60", 0), ("65", 1), ("115", 1), ("300", 1)] {
         assert!(has(&text, &format!("{} {below}", count(le))), "{le}");
+    }
+}
+
+#[test]
+fn traffic_is_told_by_service() {
+    let of =
+        |bytes_in| crate::kernel::ipvs::Traffic { connections: 2, bytes_in, ..Default::default() };
+    let services = vec![
+        (crate::model::ServiceKey::new("default", "a"), of(7)),
+        (crate::model::ServiceKey::new("default", "b"), of(8)),
+    ];
+    let text = encode_traffic(&crate::agent::answer::Traffic { services, left_out: 3 }).unwrap();
+    for line in [
+        "kube_ipvs_service_connections_total{namespace=\"default\",service=\"a\"} 2",
+        "kube_ipvs_service_bytes_total{direction=\"in\",namespace=\"default\",service=\"b\"} 8",
+        "kube_ipvs_service_packets_total{direction=\"out\",namespace=\"default\",service=\"b\"} 0",
+        "kube_ipvs_services_without_traffic 3",
+    ] {
+        assert!(has(&text, line), "no line {line:?} in\n{text}");
     }
 }

@@ -8,6 +8,7 @@ mod entry;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -43,6 +44,18 @@ const CHUNK: usize = 64 << 10;
 pub struct Conntrack {
     socket: Socket,
     batch: Batch,
+    sweeps: Vec<Sweep>,
+}
+
+/// What it took to carry out the operations of a family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sweep {
+    /// The family.
+    pub family: Family,
+    /// How many entries were deleted.
+    pub deleted: usize,
+    /// How long it took.
+    pub took: Duration,
 }
 
 impl Conntrack {
@@ -52,20 +65,42 @@ impl Conntrack {
     ///
     /// If the kernel has no netfilter netlink.
     pub fn open() -> Result<Self, KernelError> {
-        Ok(Self { socket: Socket::open(Protocol::Netfilter)?, batch: Batch::default() })
+        Ok(Self {
+            socket: Socket::open(Protocol::Netfilter)?,
+            batch: Batch::default(),
+            sweeps: Vec::new(),
+        })
     }
 
-    /// Carries out operations, all together: one fails only if all do.
+    /// Carries out operations, those of a family together: one fails only if all of them do.
     pub fn apply(&mut self, operations: &[FlowOperation]) -> Vec<Outcome> {
-        let outcome = self.delete(operations).map_err(|error| error.to_string());
-        let failure = |operation: &FlowOperation, error: &String| Failure {
-            kind: FailureKind::Refused,
-            message: format!("{operation}: {error}"),
+        let outcomes = Family::BOTH.map(|family| self.sweep(family, operations));
+        let outcome = |operation: &FlowOperation| {
+            let of_family = &outcomes[operation.frontend.family() as usize];
+            of_family.as_ref().map(drop).map_err(|error| Failure {
+                kind: FailureKind::Refused,
+                message: format!("{operation}: {error}"),
+            })
         };
-        operations
-            .iter()
-            .map(|operation| outcome.as_ref().map(drop).map_err(|error| failure(operation, error)))
-            .collect()
+        operations.iter().map(outcome).collect()
+    }
+
+    /// What has been done since this was last asked.
+    pub fn take_sweeps(&mut self) -> Vec<Sweep> {
+        std::mem::take(&mut self.sweeps)
+    }
+
+    fn sweep(&mut self, family: Family, operations: &[FlowOperation]) -> Result<(), KernelError> {
+        let of_family = |operation: &&FlowOperation| operation.frontend.family() == family;
+        let operations: Vec<_> = operations.iter().filter(of_family).copied().collect();
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let deleted = self.delete(&operations);
+        let count = *deleted.as_ref().unwrap_or(&0);
+        self.sweeps.push(Sweep { family, deleted: count, took: start.elapsed() });
+        deleted.map(drop)
     }
 
     /// Deletes the entries that operations mean, and says how many there were.

@@ -29,6 +29,13 @@ pub(super) const SVC_SCHED_NAME: u16 = 6;
 pub(super) const SVC_FLAGS: u16 = 7;
 pub(super) const SVC_TIMEOUT: u16 = 8;
 pub(super) const SVC_NETMASK: u16 = 9;
+pub(super) const SVC_STATS64: u16 = 12;
+
+pub(super) const STATS_CONNECTIONS: u16 = 1;
+pub(super) const STATS_PACKETS_IN: u16 = 2;
+pub(super) const STATS_PACKETS_OUT: u16 = 3;
+pub(super) const STATS_BYTES_IN: u16 = 4;
+pub(super) const STATS_BYTES_OUT: u16 = 5;
 
 pub(super) const DEST_ADDR: u16 = 1;
 pub(super) const DEST_PORT: u16 = 2;

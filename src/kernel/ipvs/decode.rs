@@ -45,7 +45,7 @@ pub(super) struct RealServer {
     pub(super) connections: Connections,
 }
 
-fn body(payload: &[u8], kind: u16) -> Option<Attribute<'_>> {
+pub(super) fn body(payload: &[u8], kind: u16) -> Option<Attribute<'_>> {
     attributes(payload.get(GENERIC_HEADER..)?).find(|attribute| attribute.kind == kind)
 }
 

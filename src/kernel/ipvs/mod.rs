@@ -7,6 +7,7 @@ mod encode;
 mod failure;
 mod family;
 mod observe;
+mod traffic;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::netlink::{Batch, KernelError, Protocol, Socket};
 
 pub use decode::{Connections, Info};
 pub use encode::encode;
+pub use traffic::Traffic;
 
 /// IPVS of this process's network namespace.
 #[derive(Debug)]

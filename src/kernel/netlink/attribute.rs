@@ -140,6 +140,12 @@ impl<'a> Attribute<'a> {
         self.value.first_chunk().copied().map(u32::from_ne_bytes)
     }
 
+    /// A number in host byte order.
+    #[must_use]
+    pub fn u64(&self) -> Option<u64> {
+        self.value.first_chunk().copied().map(u64::from_ne_bytes)
+    }
+
     /// A number in network byte order.
     #[must_use]
     pub fn u16_be(&self) -> Option<u16> {

@@ -92,13 +92,17 @@ impl Routes {
         Ok(observed)
     }
 
-    /// The addresses on our device that the kernel has no local route of its own for.
-    fn spoken(&mut self, device: u32) -> Result<HashSet<Ipv4Addr>, KernelError> {
+    /// The IPv4 addresses on our device.
+    fn addresses(&mut self, device: u32) -> Result<HashSet<Ipv4Addr>, KernelError> {
         let addresses = message::dump_addresses(device);
-        let mut spoken =
-            self.dump("addresses", &addresses, |found: &mut HashSet<Ipv4Addr>, body| {
-                found.extend(decode::address(body, device));
-            })?;
+        self.dump("addresses", &addresses, |found: &mut HashSet<Ipv4Addr>, body| {
+            found.extend(decode::address(body, device));
+        })
+    }
+
+    /// Those of them that the kernel has no local route of its own for.
+    fn spoken(&mut self, device: u32) -> Result<HashSet<Ipv4Addr>, KernelError> {
+        let mut spoken = self.addresses(device)?;
         let routes = message::dump_kernels_routes(device);
         let routed = self.dump("routes", &routes, |found: &mut Vec<Ipv4Addr>, body| {
             found.extend(decode::kernels_route(body, device));

@@ -1,0 +1,57 @@
+//! What has gone through Services. Made for each who asks, so that a Service that is gone leaves
+//! nothing behind.
+
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use super::{register, set};
+use crate::agent::answer::Traffic;
+
+const SERVICE: [&str; 2] = ["namespace", "service"];
+const DIRECTED: [&str; 3] = ["namespace", "service", "direction"];
+
+/// Everything in the text format 0.0.4.
+///
+/// # Errors
+///
+/// Only if two metrics had the same name.
+pub fn encode(traffic: &Traffic) -> prometheus::Result<String> {
+    let registry = Registry::new();
+    let vector = |name: &str, help: &str, labels: &[&str]| {
+        register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+    };
+    let connections = vector(
+        "kube_ipvs_service_connections_total",
+        "Connections through a Service, flows for UDP, since its virtual servers were made",
+        &SERVICE,
+    )?;
+    let packets = vector(
+        "kube_ipvs_service_packets_total",
+        "Packets through a Service: in from clients, out from endpoints",
+        &DIRECTED,
+    )?;
+    let bytes = vector(
+        "kube_ipvs_service_bytes_total",
+        "Bytes through a Service: in from clients, out from endpoints",
+        &DIRECTED,
+    )?;
+    let left_out = register(
+        &registry,
+        IntGauge::new(
+            "kube_ipvs_services_without_traffic",
+            "Services whose traffic is not shown: more than trafficMetricsServices",
+        )?,
+    )?;
+    for (service, traffic) in &traffic.services {
+        let (namespace, name) = (service.namespace(), service.name());
+        connections.with_label_values(&[namespace, name]).inc_by(traffic.connections);
+        for (direction, packets_count, bytes_count) in [
+            ("in", traffic.packets_in, traffic.bytes_in),
+            ("out", traffic.packets_out, traffic.bytes_out),
+        ] {
+            packets.with_label_values(&[namespace, name, direction]).inc_by(packets_count);
+            bytes.with_label_values(&[namespace, name, direction]).inc_by(bytes_count);
+        }
+    }
+    set(&left_out, traffic.left_out);
+    TextEncoder::new().encode_to_string(&registry.gather())
+}
