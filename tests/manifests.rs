@@ -6,8 +6,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kube_ipvs::agent::answer::Traffic;
+use kube_ipvs::agent::metrics::{Metrics, encode_traffic};
 use kube_ipvs::cli::{Cli, Command};
 use kube_ipvs::config::{Config, SharedFlags, SourceConfig, resolve};
+use kube_ipvs::model::ServiceKey;
+use kube_ipvs::source::kubernetes::Effort;
 use kube_ipvs::source::manifests;
 use serde_json::{Value, json};
 
@@ -48,27 +52,33 @@ fn only(kind: &str) -> Value {
 
 /// The base's DaemonSet, and that of each overlay.
 fn daemon_sets() -> Vec<(&'static str, Value)> {
-    vec![("base", only("DaemonSet")), ("kubeadm", overlaid("kubeadm"))]
+    let overlaid = |overlay| (overlay, overlaid(overlay, "DaemonSet"));
+    vec![("base", only("DaemonSet")), overlaid("kubeadm"), overlaid("metrics")]
 }
 
-/// The base's DaemonSet with an overlay's patches.
-fn overlaid(overlay: &str) -> Value {
+/// An object of the base with an overlay's patches.
+fn overlaid(overlay: &str, kind: &str) -> Value {
     let path = root().join("overlays").join(overlay).join("kustomization.yaml");
-    let mut object = only("DaemonSet");
+    let mut object = only(kind);
     for patch in documents(&path)[0]["patches"].as_array().unwrap() {
         assert!(
             !base(patch["target"]["kind"].as_str().unwrap()).is_empty(),
             "{overlay}: a patch of nothing"
         );
-        if patch["target"]["kind"] != "DaemonSet" {
+        if patch["target"]["kind"] != kind {
             continue;
         }
         let steps: Vec<Value> = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
         for step in steps {
-            assert_eq!(step["op"], "replace");
             let path = step["path"].as_str().unwrap();
-            *object.pointer_mut(path).unwrap_or_else(|| panic!("no {path}")) =
-                step["value"].clone();
+            let value = step["value"].clone();
+            let place = path.strip_suffix("/-").unwrap_or(path);
+            let found = object.pointer_mut(place).unwrap_or_else(|| panic!("no {path}"));
+            match step["op"].as_str().unwrap() {
+                "replace" => *found = value,
+                "add" => found.as_array_mut().unwrap().push(value),
+                other => panic!("{overlay}: {other}"),
+            }
         }
     }
     object
@@ -89,9 +99,13 @@ fn read(args: &Value) -> Cli {
 
 /// The configuration of the base's ConfigMap.
 fn config() -> Config {
+    config_of(&only("ConfigMap"))
+}
+
+fn config_of(map: &Value) -> Config {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.conf");
-    fs::write(&path, only("ConfigMap")["data"]["config.conf"].as_str().unwrap()).unwrap();
+    fs::write(&path, map["data"]["config.conf"].as_str().unwrap()).unwrap();
     let flags =
         SharedFlags { config: Some(path), node_name: Some("n".to_owned()), ..Default::default() };
     resolve(&flags).unwrap()
@@ -166,6 +180,76 @@ fn the_configuration_is_taken_without_a_warning() {
     let text = only("ConfigMap")["data"][key].as_str().unwrap().to_owned();
     let kubeconfig: Value = serde_saphyr::from_str(&text).unwrap();
     assert!(kubeconfig["clusters"][0]["cluster"]["server"].is_string());
+}
+
+#[test]
+fn metrics_are_answered_where_they_are_asked_for() {
+    let config = config_of(&overlaid("metrics", "ConfigMap"));
+    let address = config.metrics_address.unwrap();
+    assert!(address.ip().is_unspecified());
+    // But for that it is the base's.
+    let base = Config { metrics_address: config.metrics_address, ..self::config() };
+    assert_eq!(config, base);
+    let agent = pod(&overlaid("metrics", "DaemonSet"))["containers"][0].clone();
+    let port = &agent["ports"][1];
+    assert_eq!(
+        (&port["name"], &port["containerPort"]),
+        (&json!("metrics"), &json!(address.port()))
+    );
+    let directory = root().join("overlays/metrics");
+    let service = documents(&directory.join("service.yaml")).remove(0);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "metrics");
+    let monitor = documents(&directory.join("service-monitor.yaml")).remove(0);
+    assert_eq!(monitor["spec"]["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], service["metadata"]["labels"]);
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_metrics_that_exist() {
+    let metrics = Metrics::new().unwrap();
+    // The one that has no samples before something happens.
+    metrics.source("Service", Effort::List);
+    let services = vec![(ServiceKey::new("default", "web"), Default::default())];
+    let traffic = encode_traffic(&Traffic { services, left_out: 0 }).unwrap();
+    let text = metrics.encode().unwrap() + &traffic;
+    let exists = |name: &str| {
+        let stem = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let is = |name: &str, kind: &str| text.contains(&format!("# TYPE {name} {kind}"));
+        is(name, "") && !is(name, "histogram") || stem.is_some_and(|stem| is(stem, "histogram"))
+    };
+    for file in ["dashboard.json", "alerts.yaml"] {
+        let content = fs::read_to_string(root().join("overlays/metrics").join(file)).unwrap();
+        let words = content.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let ours = ["kube_ipvs_", "kubeproxy_", "process_"];
+        let names: Vec<&str> =
+            words.filter(|word| ours.iter().any(|start| word.starts_with(start))).collect();
+        assert!(names.len() > 5, "{file}");
+        for name in names {
+            assert!(exists(name), "{file}: {name}");
+        }
+    }
+    let dashboard = root().join("overlays/metrics/dashboard.json");
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(dashboard).unwrap()).unwrap();
+    assert!(!dashboard["panels"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn every_overlay_lists_all_of_its_files() {
+    for overlay in ["kubeadm", "metrics"] {
+        let directory = root().join("overlays").join(overlay);
+        let kustomization = documents(&directory.join("kustomization.yaml")).remove(0);
+        let mut listed = texts(&kustomization["resources"]);
+        listed.retain(|file| *file != "../../base");
+        listed.extend(texts(&kustomization["configMapGenerator"][0]["files"]));
+        listed.push("kustomization.yaml");
+        listed.sort_unstable();
+        let mut present: Vec<String> = fs::read_dir(&directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        present.sort_unstable();
+        assert_eq!(present, listed, "{overlay}");
+    }
 }
 
 #[test]
