@@ -105,8 +105,9 @@ impl Story {
     /// Clients loop while a pod ends and another one is added.
     fn pods_come_and_go(&mut self) -> Step {
         title("Pods come and go while clients on a pod, on the node and outside ask all the time");
-        let loads = [P2, N1, C]
-            .map(|client| Load::start(self.lab.host(client), client, vec![address(ENT)], Duration::ZERO));
+        let loads = [P2, N1, C].map(|client| {
+            Load::start(self.lab.host(client), client, vec![address(ENT)], Duration::ZERO)
+        });
         loads[0].wait_for(20);
 
         let file = self.agent.manifests().join(ENT_FILE);

@@ -127,8 +127,12 @@ impl Routes {
         }
         self.send("taking the device up", &message::take_up(device.index))?;
         self.send("the device's address", &message::add_address(LASTING, device.index))?;
-        let route = message::delete_kernels_route(LASTING, device.index);
-        unless(self.send("the address's own route", &route), GONE)
+        // A device that was down and is up again has its addresses' own routes back.
+        for address in self.addresses(device.index)? {
+            let route = message::delete_kernels_route(address, device.index);
+            unless(self.send("the address's own route", &route), GONE)?;
+        }
+        Ok(())
     }
 
     fn delete_device(&mut self) -> Result<(), Problem> {
