@@ -177,14 +177,16 @@ impl Engine {
         }
         let named = plan::is_named(&observed.elements);
         let ranges = self.programs.node().service_ranges.clone();
+        let pools = self.programs.services().flat_map(|(_, program)| &program.pools);
+        let pools: FxHashSet<_> = pools.map(|pool| pool.server.address).collect();
         let is_ours = |address: &VirtualAddress| {
-            named(address) || ranges.iter().any(|range| range.contains(&address.ip))
+            named(address)
+                || pools.contains(address)
+                || ranges.iter().any(|range| range.contains(&address.ip))
         };
         // Where another proxy has served so far, no Service is to wait: our rules end the other's
         // masquerading, so ours must come with them.
-        let is_anothers = |address: &VirtualAddress| {
-            !named(address) && (is_ours(address) || self.programs.owner(address).is_some())
-        };
+        let is_anothers = |address: &VirtualAddress| !named(address) && is_ours(address);
         if self.phase == Phase::Urgent
             && observed.pools.iter().any(|pool| is_anothers(&pool.server.address))
         {

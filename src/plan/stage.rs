@@ -17,7 +17,7 @@ pub enum Stage {
     Serve,
     /// Routes to ClusterIPs and their images, which short-circuits lead to.
     Attract,
-    /// Short-circuits, and drops for those who have none.
+    /// Short-circuits, and drops and refusals for those who have none.
     Shortcut,
     /// Routes to load balancer and external IPs, whose insiders take short-circuits.
     Admit,
@@ -41,7 +41,7 @@ impl Stage {
             Operation::Filter(FilterOperation::CreateTables) => Self::Protect,
             Operation::Filter(FilterOperation::DeleteTables) => Self::Expose,
             // All in one transaction: a map key may get a new value, and whoever is led elsewhere
-            // is not to be dropped before or after.
+            // is not to be dropped or refused before or after.
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element))
                 if leads(element) =>
             {
@@ -103,7 +103,13 @@ impl Stage {
 }
 
 fn leads(element: &Element) -> bool {
-    matches!(element, Element::PodShortcut(..) | Element::NodeShortcut(..) | Element::Dropped(_))
+    matches!(
+        element,
+        Element::PodShortcut(..)
+            | Element::NodeShortcut(..)
+            | Element::Dropped(_)
+            | Element::Refused(_)
+    )
 }
 
 /// Where elements cannot stand beside each other: the ranges of a set, or of one front end in it,

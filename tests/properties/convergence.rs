@@ -45,7 +45,7 @@ fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
 }
 
 /// The virtual servers that are not this agent's: neither in a range of its own, nor named by its
-/// table, nor at a front end, where also one that nobody serves is to have none.
+/// table, nor where a Service has a pool, even if that has nobody to serve it.
 fn foreign(held: &Holdings, programs: &Programs) -> Servers {
     let elements: Vec<_> = held.elements.iter().copied().collect();
     let is_named = is_named(&elements);

@@ -107,7 +107,7 @@ impl Knock {
     }
 }
 
-/// Who has which front end or is led to by it, and the endpoints of each Service.
+/// Who has which front end or pool, where front ends lead, and the endpoints of each Service.
 #[derive(Default)]
 struct Owners {
     services: BTreeMap<VirtualAddress, BTreeSet<ServiceKey>>,
@@ -120,7 +120,9 @@ impl Owners {
     fn note(&mut self, programs: &Programs) {
         for (key, program) in programs.services() {
             for frontend in &program.frontends {
-                self.services.entry(frontend.address).or_default().insert(key.clone());
+                for address in [frontend.address, frontend.whole] {
+                    self.services.entry(address).or_default().insert(key.clone());
+                }
                 self.wholes.entry(frontend.address).or_default().insert(frontend.whole);
             }
             let backends = program.pools.iter().flat_map(|pool| pool.backends.iter());

@@ -10,11 +10,7 @@ use crate::lab::{Temporary, endpoints, service};
 use crate::trial::{Step, Trial};
 
 /// `doctor` knows the ranges that it is told of.
-const RANGES: &str = "serviceCIDRs: [10.96.0.0/12, 'fd00:96::/108']
----
-apiVersion: kubeproxy.config.k8s.io/v1alpha1
-kind: KubeProxyConfiguration
-clusterCIDR: 10.244.0.0/16,fd00:244::/32";
+const RANGES: &str = "serviceCIDRs: [10.96.0.0/12, 'fd00:96::/108']";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
