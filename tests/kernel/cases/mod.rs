@@ -28,7 +28,9 @@ mod health_check;
 mod host_ports;
 mod idle;
 mod invalid;
+mod killed;
 mod lab_itself;
+mod metrics;
 mod node_ports;
 mod ownership;
 mod path_mtu;
@@ -79,8 +81,10 @@ pub(crate) fn all() -> Vec<Case> {
         announced::cases(),
         idle::cases(),
         ownership::cases(),
+        killed::cases(),
         tampering::cases(),
         commands::cases(),
+        metrics::cases(),
         takeover::cases(),
         privilege::cases(),
         shortage::cases(),

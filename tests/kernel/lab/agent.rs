@@ -175,6 +175,13 @@ impl Agent {
         }
     }
 
+    /// Kills the agent.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        let Some(mut child) = self.process.take() else { return Ok(()) };
+        child.kill()?;
+        child.wait().map(drop)
+    }
+
     /// The log line that says that the first sync is done.
     pub(crate) fn synced_line(&self) -> Option<String> {
         self.log().lines().find(|line| words(line).any(|word| word == "synced")).map(str::to_owned)

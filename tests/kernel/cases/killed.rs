@@ -1,0 +1,71 @@
+//! The agent is killed while it works.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use kube_ipvs::model::Protocol::{Tcp, Udp};
+
+use super::{Case, case};
+use crate::expectation::Answers;
+use crate::lab::Host::{C, N1, P1, P2, P3, P4};
+use crate::lab::{Endpoints, endpoints, service};
+use crate::trial::{Step, Trial};
+
+/// Services that come and go at once, so that there is something in the middle of which to die.
+const OTHERS: u8 = 40;
+/// How long after each change the agent is killed.
+const AFTER: [u64; 6] = [0, 40, 90, 150, 220, 300];
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![case("killed_at_any_moment", |t| {
+        let steady = service("dev/steady").cluster_ip("10.96.9.50").port(80, "tcp", Tcp);
+        let steady = steady.port(80, "udp", Udp).ingress("203.0.113.150");
+        t.apply(steady.with("externalTrafficPolicy", "Local"))?;
+        t.apply(slice("steady").ready(P1).ready(P3))?;
+        t.settled()?;
+        let mut open = t.connect(P2, "10.96.9.50:80/tcp")?;
+        let loads = [
+            t.steady_load(P2, "10.96.9.50:80/tcp"),
+            t.steady_load(N1, "203.0.113.150:80/tcp"),
+            t.steady_load(C, "203.0.113.150:80/udp"),
+        ];
+        for (round, after) in (0_u8..).zip(AFTER) {
+            // One endpoint of the steady Service always changes, another always stays.
+            let changing = if round % 2 == 0 { P4 } else { P3 };
+            t.apply(slice("steady").ready(P1).ready(changing))?;
+            others(t, round)?;
+            sleep(Duration::from_millis(after));
+            t.agent().kill()?;
+            t.settled()?;
+            t.expect(P2, "10.96.9.50:80/tcp", Answers::from_all([P1, changing]))?;
+        }
+        t.expect_answer(&mut open, "a connection from before")?;
+        loads.into_iter().try_for_each(|load| t.expect_no_failure(load))
+    })]
+}
+
+/// Makes the other Services, with other endpoints each round, or deletes them.
+fn others(t: &mut Trial<'_>, round: u8) -> Step {
+    for number in 0..OTHERS {
+        let key = format!("dev/other-{number}");
+        let other = service(&key).cluster_ip(&format!("10.96.8.{number}")).port(80, "tcp", Tcp);
+        let slice = slice(&format!("other-{number}"));
+        match round % 3 {
+            0 => {
+                t.apply(other)?;
+                t.apply(slice.ready(P1).ready(P3))?;
+            }
+            1 => t.apply(slice.ready(P4))?,
+            _ => {
+                t.delete(other)?;
+                t.delete(slice)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn slice(service: &str) -> Endpoints {
+    let slice = endpoints(&format!("dev/{service}")).port("tcp", 8080, Tcp);
+    slice.port("udp", 8080, Udp)
+}

@@ -1,0 +1,67 @@
+//! What `/metrics` tells of real traffic.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kube_ipvs::agent::client::Client;
+use kube_ipvs::model::Protocol::{Tcp, Udp};
+
+use super::{Case, case};
+use crate::lab::Host::{C, N1, P1, P2};
+use crate::lab::{endpoints, service};
+use crate::trial::{Step, Trial};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![case("traffic_of_services_is_counted_as_ipvs_counts_it", |t| {
+        t.agent().configure("trafficMetricsServices: 1")?;
+        let counted = service("dev/counted").cluster_ip("10.96.9.40").cluster_ip("fd00:96::928");
+        let counted = counted.port(80, "tcp", Tcp).port(80, "udp", Udp).ingress("203.0.113.140");
+        t.apply(counted)?;
+        let slice = endpoints("dev/counted").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
+        t.apply(slice.ready(P1))?;
+        t.apply(service("dev/left-out").cluster_ip("10.96.9.41").port(80, "tcp", Tcp))?;
+        t.settled()?;
+        for _ in 0..3 {
+            t.ask(P2, "10.96.9.40:80/tcp")?;
+            t.ask(P2, "10.96.9.40:80/udp")?;
+            t.ask(C, "203.0.113.140:80/tcp")?;
+        }
+        // IPVS adds up what its processors have counted every two seconds.
+        let deadline = Instant::now() + PATIENCE;
+        let told = loop {
+            let told = metrics(t)?;
+            if of_service(&told, "connections", "") == 9 || Instant::now() > deadline {
+                break told;
+            }
+            thread::sleep(Duration::from_millis(200));
+        };
+        t.equal("connections", 9, of_service(&told, "connections", ""))?;
+        for direction in ["in", "out"] {
+            let labels = format!("direction=\"{direction}\",");
+            let packets = of_service(&told, "packets", &labels);
+            let bytes = of_service(&told, "bytes", &labels);
+            t.check(&format!("packets {direction}"), packets >= 9, packets)?;
+            t.check(&format!("bytes {direction}"), bytes >= 20 * packets, bytes)?;
+        }
+        t.check("one is left out", told.contains("kube_ipvs_services_without_traffic 1\n"), &told)
+    })]
+}
+
+/// The number of the Service in the line of a metric.
+fn of_service(told: &str, what: &str, labels: &str) -> u64 {
+    let labels = format!("{labels}namespace=\"dev\",service=\"counted\"");
+    let line = format!("kube_ipvs_service_{what}_total{{{labels}}} ");
+    let found = told.lines().find_map(|told| told.strip_prefix(&line));
+    found.and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+fn metrics(t: &Trial<'_>) -> Step<String> {
+    let answer = t.host(N1).inside(|| {
+        let address = "127.0.0.1:10249".parse().expect("address");
+        Client::new(address).get("/metrics").map_err(io::Error::other)
+    })?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
