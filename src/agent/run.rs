@@ -271,10 +271,6 @@ impl<F: Future<Output = ()> + Send + 'static> Stop for F {}
 /// The first list is there before any source is asked: what stands at the node's addresses would
 /// otherwise go at a restart, and come back.
 fn follow_addresses(inputs: Sender<Input>) -> anyhow::Result<()> {
-    let told = |addresses| tell(&inputs, Input::Event(Event::Addresses(addresses)));
-    if let Err(error) = addresses::list().map(told) {
-        warn!("{error}; will be tried again");
-    }
     addresses::follow(move |addresses| tell(&inputs, Input::Event(Event::Addresses(addresses))))?;
     Ok(())
 }

@@ -61,45 +61,60 @@ pub fn list() -> Result<Vec<IpAddr>, AddressError> {
     Lister::open()?.list()
 }
 
-/// Delivers the node's addresses, as [`list`] has them, now and each time that they change, from
-/// a thread of its own. It ends at the first change after which `deliver` breaks.
+/// Delivers the node's addresses, as [`list`] has them, before this returns, and from a thread of
+/// its own each time that they change. It ends at the first change after which `deliver` breaks.
 ///
-/// A failure to list is logged and tried again. The network namespace is the one that the calling
-/// thread stands in.
+/// A failure to list is logged and tried again by the thread. The network namespace is the one that
+/// the calling thread stands in.
 ///
 /// # Errors
 /// If the sockets cannot be opened or the thread cannot be started.
 pub fn follow(
-    mut deliver: impl FnMut(Vec<IpAddr>) -> ControlFlow<()> + Send + 'static,
+    deliver: impl FnMut(Vec<IpAddr>) -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, AddressError> {
     let events = open_events()?;
-    let mut lister = Lister::open()?;
+    let mut follower = Follower { lister: Lister::open()?, delivered: None, deliver };
+    let mut looked = follower.look();
     let run = move || {
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut delivered: Option<Vec<IpAddr>> = None;
         loop {
-            match lister.list() {
-                Ok(addresses) if delivered.as_ref() == Some(&addresses) => {}
-                Ok(addresses) => {
-                    delivered = Some(addresses.clone());
-                    if deliver(addresses).is_break() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "will list the node's addresses again");
-                    thread::sleep(RETRY_DELAY);
-                    match Lister::open() {
-                        Ok(opened) => lister = opened,
-                        Err(error) => tracing::warn!(%error, "keeping the old socket"),
-                    }
-                    continue;
-                }
+            match looked {
+                Ok(ControlFlow::Break(())) => return,
+                Ok(ControlFlow::Continue(())) => wait(&events, &mut buffer),
+                Err(error) => follower.recover(&error),
             }
-            wait(&events, &mut buffer);
+            looked = follower.look();
         }
     };
     thread::Builder::new().name("addresses".to_owned()).spawn(run).map_err(AddressError::Thread)
+}
+
+/// Lists, and delivers what is new.
+struct Follower<D> {
+    lister: Lister,
+    delivered: Option<Vec<IpAddr>>,
+    deliver: D,
+}
+
+impl<D: FnMut(Vec<IpAddr>) -> ControlFlow<()>> Follower<D> {
+    fn look(&mut self) -> Result<ControlFlow<()>, AddressError> {
+        let addresses = self.lister.list()?;
+        if self.delivered.as_ref() == Some(&addresses) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.delivered = Some(addresses.clone());
+        Ok((self.deliver)(addresses))
+    }
+
+    /// Waits after a failure, for another look over another socket.
+    fn recover(&mut self, error: &AddressError) {
+        tracing::warn!(%error, "will list the node's addresses again");
+        thread::sleep(RETRY_DELAY);
+        match Lister::open() {
+            Ok(opened) => self.lister = opened,
+            Err(error) => tracing::warn!(%error, "keeping the old socket"),
+        }
+    }
 }
 
 /// Opens a socket that hears of every change of an address.
