@@ -168,12 +168,7 @@ impl Reader {
     pub(super) fn read(&mut self, set: SetName, raw: &RawElement<'_>) {
         let family = key_family(set);
         match set.stem {
-            "service-ranges"
-            | "image-ranges"
-            | "pods"
-            | "local-pods"
-            | "pod-interfaces"
-            | "local-pod-interfaces" => {
+            stem if of_range(stem).is_some() => {
                 let ip = Fields(raw.key).address(family);
                 self.ends.extend(ip.map(|ip| (ip, !raw.ends_range)));
             }
@@ -184,17 +179,22 @@ impl Reader {
 
     /// All elements of the set, each range as the prefixes that make it up.
     pub(super) fn finish(self, set: SetName) -> Vec<Element> {
-        let element = match set.stem {
-            "service-ranges" => |net| Some(Element::ServiceRange(net)),
-            "image-ranges" => |net| Some(Element::ImageRange(net)),
-            "pods" => |net| Some(Element::Pods(net)),
-            "pod-interfaces" => |net| interfaces(net).map(Element::PodInterfaces),
-            "local-pods" => |net| Some(Element::LocalPods(net)),
-            "local-pod-interfaces" => |net| interfaces(net).map(Element::LocalPodInterfaces),
-            _ => return self.elements,
-        };
+        let Some(element) = of_range(set.stem) else { return self.elements };
         ranges(key_family(set), self.ends).into_iter().filter_map(element).collect()
     }
+}
+
+/// What makes an element of a range, in the sets that hold plain ranges.
+fn of_range(stem: &str) -> Option<fn(IpNet) -> Option<Element>> {
+    Some(match stem {
+        "service-ranges" => |net| Some(Element::ServiceRange(net)),
+        "image-ranges" => |net| Some(Element::ImageRange(net)),
+        "pods" => |net| Some(Element::Pods(net)),
+        "pod-interfaces" => |net| interfaces(net).map(Element::PodInterfaces),
+        "local-pods" => |net| Some(Element::LocalPods(net)),
+        "local-pod-interfaces" => |net| interfaces(net).map(Element::LocalPodInterfaces),
+        _ => return None,
+    })
 }
 
 /// The family of a set's addresses, or of what its keys are read as. Addresses of ARP are IPv4's.

@@ -48,6 +48,16 @@ fn destination(family: Family) -> [Field; 3] {
     [Field::Destination(family), Field::TransportProtocol, Field::DestinationPort]
 }
 
+/// Only packets to an address in a set.
+fn to(family: Family, set: &'static str) -> Rule {
+    rule().within(&[Field::Destination(family)], SetName::of(set, family))
+}
+
+/// Only packets to a front end in a set.
+fn to_frontend(family: Family, set: &'static str) -> Rule {
+    rule().within(&destination(family), SetName::of(set, family))
+}
+
 /// A rule for each address family.
 fn each(write: impl Fn(Family) -> Rule) -> [Rule; 2] {
     Family::BOTH.map(write)
@@ -149,13 +159,10 @@ fn out() -> Vec<Rule> {
 /// Being translated to where it goes anyway leaves no trace on a connection, so that IPVS goes on
 /// to see each of its packets.
 fn kept() -> Vec<Rule> {
-    let to = |family, set| rule().within(&[Field::Destination(family)], SetName::of(set, family));
     let keep = |rule: Rule, family| rule.then(Term::KeepDestination(family));
     let mut rules = Vec::from(each(|family| keep(to(family, "service-ranges"), family)));
     rules.extend(each(|family| keep(to(family, "cluster-ips"), family)));
-    rules.extend(each(|family| {
-        keep(rule().within(&destination(family), SetName::of("frontends", family)), family)
-    }));
+    rules.extend(each(|family| keep(to_frontend(family, "frontends"), family)));
     rules
 }
 
@@ -195,14 +202,11 @@ fn to_stray() -> Rule {
 /// its way to the client.
 fn stray() -> Vec<Rule> {
     let dropped = |rule: Rule| rule.counter().verdict(Verdict::Drop);
-    let to = |family, set| rule().within(&[Field::Destination(family)], SetName::of(set, family));
     let mut rules = Vec::new();
     for set in ["cluster-ips", "image-ranges"] {
         rules.extend(each(|family| dropped(to(family, set))));
     }
-    rules.extend(each(|family| {
-        dropped(rule().within(&destination(family), SetName::of("frontends", family)))
-    }));
+    rules.extend(each(|family| dropped(to_frontend(family, "frontends"))));
     rules
 }
 
@@ -226,9 +230,7 @@ fn early() -> Vec<Rule> {
 /// a virtual server that is still there for established connections: IPVS tells a client so late
 /// that it waits a second.
 fn refused(family: Family) -> Rule {
-    rule()
-        .within(&destination(family), SetName::of("refused", family))
-        .verdict(Verdict::Goto("refuse"))
+    to_frontend(family, "refused").verdict(Verdict::Goto("refuse"))
 }
 
 /// New connections to a front end of policy Local without a local endpoint.
@@ -245,8 +247,7 @@ fn dropped(rule: Rule, family: Family) -> Rule {
 /// our text has to load there too. An IPv6 packet with extension headers is thereby not allowed,
 /// which errs to the safe side.
 fn restrict(family: Family) -> Rule {
-    rule()
-        .within(&destination(family), SetName::of("restricted", family))
+    to_frontend(family, "restricted")
         .not_within(
             &[
                 Field::Destination(family),
@@ -266,16 +267,13 @@ fn restrict(family: Family) -> Rule {
 /// Of ICMPv6, only what is sent to a service address is refused; nothing here keeps neighbour
 /// discovery from the node's own addresses.
 fn late() -> Vec<Rule> {
-    let to = |family, set| rule().within(&[Field::Destination(family)], SetName::of(set, family));
     let refused = |rule: Rule| rule.verdict(Verdict::Goto("refuse"));
     let mut rules = vec![rule().when(Condition::ReplyDirection).verdict(Verdict::Accept)];
     rules.extend(each(|family| refused(to(family, "cluster-ips"))));
     rules.extend(each(|family| refused(to(family, "image-ranges"))));
     // Some Service may get the address any moment: its clients should try again.
     rules.extend(each(|family| to(family, "service-ranges").counter().verdict(Verdict::Drop)));
-    rules.extend(each(|family| {
-        refused(rule().within(&destination(family), SetName::of("frontends", family)))
-    }));
+    rules.extend(each(|family| refused(to_frontend(family, "frontends"))));
     rules.extend(each(|family| {
         refused(to(family, "external-ips").when(Condition::EchoRequest(family)))
     }));
