@@ -39,11 +39,8 @@ impl Takeover {
         for failure in &removal.failures {
             warn!("kube-proxy's: {failure}");
         }
-        for command in &removal.by_hand {
-            warn!(
-                "iptables-legacy is in use; if kube-proxy's rules are in it, run on the node: \
-                 {command}"
-            );
+        for advice in &removal.by_hand {
+            warn!("{advice}");
         }
         info!(
             removed = removal.removed.len(),

@@ -40,11 +40,8 @@ fn remove_kube_proxys() -> anyhow::Result<bool> {
     for failure in &removal.failures {
         writeln!(err, "kube-ipvs: {failure}")?;
     }
-    for command in &removal.by_hand {
-        writeln!(
-            err,
-            "kube-ipvs: iptables-legacy is in use; if kube-proxy's rules are in it, run: {command}"
-        )?;
+    for advice in &removal.by_hand {
+        writeln!(err, "kube-ipvs: {advice}")?;
     }
     Ok(removal.failures.is_empty())
 }

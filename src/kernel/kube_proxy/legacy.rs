@@ -16,8 +16,16 @@ impl LegacyTable {
         format!("{self} -S | grep -E 'KUBE-(SERVICES|SVC|SEP|NODE)'")
     }
 
+    /// What to do about them.
+    pub(super) fn advice(&self) -> String {
+        let mend = self.mend();
+        format!(
+            "iptables-legacy is in use; if kube-proxy's rules are in it, run on the node: {mend}"
+        )
+    }
+
     /// Takes them out, and all other rules of Kubernetes, which are made again.
-    pub(super) fn mend(&self) -> String {
+    fn mend(&self) -> String {
         let Self { command, name } = self;
         format!("{command}-save -t {name} | grep -v KUBE- | {command}-restore -T {name}")
     }

@@ -55,7 +55,7 @@ pub struct Removal {
     pub removed: Vec<String>,
     /// What could not be.
     pub failures: Vec<RemovalError>,
-    /// Commands that remove what cannot be seen over netlink, if it is there.
+    /// What cannot be seen over netlink, each with the command that removes it if it is there.
     pub by_hand: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
         let outcome = outcome.map_err(|failure| RemovalError::Server(failure.message));
         removal.note(orphan.to_string(), outcome);
     }
-    removal.by_hand = legacy_tables().iter().map(LegacyTable::mend).collect();
+    removal.by_hand = legacy_tables().iter().map(LegacyTable::advice).collect();
     Ok(removal)
 }
 
