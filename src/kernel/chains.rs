@@ -4,10 +4,11 @@
 use std::fmt;
 
 use crate::kernel::netlink::{Attribute, KernelError, Protocol, Socket, attributes};
+use crate::kernel::nft::message_type;
 use crate::model::Family;
 
-/// NFNL_SUBSYS_NFTABLES with NFT_MSG_GETCHAIN.
-const GET_CHAIN: u16 = 10 << 8 | 4;
+/// `NFT_MSG_GETCHAIN`
+const GET_CHAIN: u16 = message_type(4);
 
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;

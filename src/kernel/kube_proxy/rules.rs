@@ -2,14 +2,11 @@
 
 use super::names;
 use crate::kernel::chains::{self, Chain, ChainFamily};
-use crate::kernel::netlink::attributes;
-use crate::kernel::netlink::{Attribute, Attributes, Batch, KernelError, Protocol, Socket};
+use crate::kernel::netlink::{
+    Attribute, Attributes, Batch, KernelError, Protocol, Socket, attributes,
+};
+use crate::kernel::nft;
 
-/// `NFNL_SUBSYS_NFTABLES`
-const SUBSYSTEM: u16 = 10;
-/// `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`
-const BEGIN: u16 = 0x10;
-const END: u16 = 0x11;
 /// `NFT_MSG_*`
 const DELETE_TABLE: u16 = 2;
 const DELETE_CHAIN: u16 = 5;
@@ -112,11 +109,14 @@ impl Rules {
 
     fn transaction(&self) -> Batch {
         let mut batch = Batch::default();
-        let boundary = |message: &mut Attributes<'_>| message.raw(&[0, 0, 0, SUBSYSTEM as u8]);
-        batch.push(BEGIN, 0, boundary);
+        nft::transaction(&mut batch, |batch| self.write(batch));
+        batch
+    }
+
+    fn write(&self, batch: &mut Batch) {
         let mut push = |kind: u16, family: ChainFamily, body: &dyn Fn(&mut Attributes<'_>)| {
-            batch.push(SUBSYSTEM << 8 | kind, 0, |message| {
-                message.raw(&header(family));
+            batch.push(nft::message_type(kind), 0, |message| {
+                header(message, family);
                 body(message);
             });
         };
@@ -143,8 +143,6 @@ impl Rules {
                 message.text(NFTA_CHAIN_NAME, name);
             });
         }
-        batch.push(END, 0, boundary);
-        batch
     }
 }
 
@@ -153,16 +151,16 @@ pub(super) fn open() -> Result<Socket, KernelError> {
     Socket::open(Protocol::Netfilter)
 }
 
-fn header(family: ChainFamily) -> [u8; HEADER_BYTES] {
-    [family.number().unwrap_or(0), 0, 0, 0]
+fn header(message: &mut Attributes<'_>, family: ChainFamily) {
+    nft::header(message, family.number().unwrap_or(0), 0);
 }
 
 /// The rules of `iptables-nft`'s tables that lead to a chain.
 fn rules(socket: &mut Socket, family: ChainFamily) -> Result<Vec<Rule>, KernelError> {
     socket.dump(
         "nf_tables rules",
-        SUBSYSTEM << 8 | GET_RULE,
-        |message| message.raw(&header(family)),
+        nft::message_type(GET_RULE),
+        |message| header(message, family),
         |rules: &mut Vec<Rule>, _, body| rules.extend(decode(body)),
     )
 }
@@ -213,8 +211,9 @@ mod tests {
     use super::*;
 
     fn rule(expression: &str) -> Vec<u8> {
-        let mut body = header(ChainFamily::Ip).to_vec();
+        let mut body = Vec::new();
         let mut message = Attributes::new(&mut body);
+        header(&mut message, ChainFamily::Ip);
         message.text(NFTA_RULE_TABLE, "nat");
         message.text(NFTA_RULE_CHAIN, "PREROUTING");
         message.bytes(NFTA_RULE_HANDLE, &7u64.to_be_bytes());

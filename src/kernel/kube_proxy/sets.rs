@@ -8,8 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::{RemovalError, names};
-use crate::kernel::netlink::attributes;
-use crate::kernel::netlink::{Attribute, Attributes, Batch, KernelError, Socket};
+use crate::kernel::netlink::{Attribute, Attributes, Batch, KernelError, Socket, attributes};
 use crate::model::Protocol;
 
 /// `NFNL_SUBSYS_IPSET`

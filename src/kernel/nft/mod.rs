@@ -18,6 +18,7 @@ mod fingerprint;
 mod instruction;
 mod key;
 mod lower;
+mod notification;
 mod observe;
 mod request;
 mod rule;
@@ -35,7 +36,9 @@ use rustix::io::Errno;
 
 use super::netlink::{Batch, KernelError, NetlinkError, Protocol, Socket};
 
+pub(super) use notification::is_about_ours;
 pub use observe::NftObserved;
+pub(super) use request::{header, message_type, transaction};
 pub use text::render;
 
 /// Our nf_tables tables in this process's network namespace.
@@ -56,7 +59,7 @@ impl Nft {
         let generation = socket.request(
             "nf_tables generation",
             request::List::Generation.kind(),
-            |message| request::header(message, 0, 0),
+            |message| header(message, 0, 0),
             |_, _| {},
         );
         match generation {

@@ -9,7 +9,7 @@ use super::set::Set;
 use super::table::{Chain, TableFamily};
 
 /// `NFNL_SUBSYS_NFTABLES`
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 /// `NFNL_MSG_BATCH_BEGIN`
 const BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`
@@ -34,7 +34,7 @@ pub(super) enum List {
 impl List {
     /// The type of its message.
     pub(super) fn kind(self) -> u16 {
-        SUBSYSTEM << 8 | self as u16
+        message_type(self as u16)
     }
 }
 
@@ -77,20 +77,32 @@ pub(super) struct Step<'a> {
 /// Writes the steps as one transaction: its first request begins it, its last one ends it.
 pub(super) fn write(batch: &mut Batch, steps: &[Step<'_>]) {
     batch.clear();
+    transaction(batch, |batch| {
+        for step in steps {
+            let (kind, flags) = kind(&step.change);
+            batch.push(message_type(kind), flags, |message| {
+                header(message, step.table.number(), 0);
+                body(message, &step.change);
+            });
+        }
+    });
+}
+
+/// The type of a message: the subsystem's, and `NFT_MSG_*`.
+pub(in crate::kernel) const fn message_type(message: u16) -> u16 {
+    SUBSYSTEM << 8 | message
+}
+
+/// Makes one transaction of requests: the kernel carries out all of them, or none.
+pub(in crate::kernel) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
     let boundary = |message: &mut Attributes<'_>| header(message, 0, SUBSYSTEM);
     batch.push(BEGIN, 0, boundary);
-    for step in steps {
-        let (kind, flags) = kind(&step.change);
-        batch.push(SUBSYSTEM << 8 | kind, flags, |message| {
-            header(message, step.table.number(), 0);
-            body(message, &step.change);
-        });
-    }
+    fill(batch);
     batch.push(END, 0, boundary);
 }
 
 /// `struct nfgenmsg`
-pub(super) fn header(message: &mut Attributes<'_>, family: u8, resource: u16) {
+pub(in crate::kernel) fn header(message: &mut Attributes<'_>, family: u8, resource: u16) {
     let [high, low] = resource.to_be_bytes();
     message.raw(&[family, 0, high, low]);
 }

@@ -7,6 +7,7 @@ mod apply;
 mod decode;
 mod links;
 mod message;
+mod notification;
 mod outcome;
 
 use std::collections::HashSet;
@@ -21,6 +22,7 @@ use decode::Link;
 use message::Request;
 
 pub use links::Links;
+pub(super) use notification::is_about_ours;
 
 /// The kind of our device.
 const DUMMY: &str = "dummy";
