@@ -2,32 +2,26 @@
 //! cluster and in a large one.
 
 mod cluster;
+mod empty_kernel;
 
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use cluster::{Size, events, slice};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use kube_ipvs::engine::{Engine, Work};
+use empty_kernel::each_plan;
+use kube_ipvs::engine::Engine;
 use kube_ipvs::model::{Change, Event, Settings};
-use kube_ipvs::plan::Observed;
 
 /// Works until there is nothing to do, on a kernel that has nothing and does everything. Returns
 /// how many operations that took.
 fn settle(engine: &mut Engine, now: Instant) -> usize {
     let mut count = 0;
-    while let Some(work) = engine.poll_work(now) {
-        match work {
-            Work::Observe => engine.handle_observed(Observed::default(), now),
-            Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
-            Work::Count(_) => {}
-            Work::Apply(plan) => {
-                count += plan.operations().len();
-                let outcomes = plan.operations().iter().map(|_| Ok(())).collect();
-                engine.handle_outcomes(&plan, outcomes, now);
-            }
-        }
-    }
+    let Ok(()) = each_plan(engine, now, |operations| {
+        count += operations.len();
+        Ok::<_, Infallible>(())
+    });
     count
 }
 

@@ -7,6 +7,8 @@
 #[path = "../cluster/mod.rs"]
 mod cluster;
 mod data_path;
+#[path = "../empty_kernel/mod.rs"]
+mod empty_kernel;
 mod figure;
 mod memory;
 mod namespace;

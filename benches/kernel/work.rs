@@ -7,9 +7,10 @@ use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::{Ipvs, encode};
 use kube_ipvs::kernel::netlink::{Batch, Protocol, Socket};
 use kube_ipvs::model::{Event, Settings};
-use kube_ipvs::plan::{Observed, Operation, ServerOperation};
+use kube_ipvs::plan::{Operation, ServerOperation};
 
 use crate::Result;
+use crate::empty_kernel::each_plan;
 
 /// Bytes per send of a replay, as the agent has it.
 const CHUNK: usize = 64 << 10;
@@ -47,7 +48,7 @@ pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> 
 
 /// Does the work of IPVS on an empty kernel, and takes all other for done.
 pub(crate) fn settle_ipvs(engine: &mut Engine, ipvs: &mut Ipvs) -> Result<()> {
-    each_plan(engine, |operations| {
+    each_plan(engine, Instant::now(), |operations| {
         let operations: Vec<_> = operations.iter().filter_map(Operation::as_server).collect();
         match ipvs.apply(&operations).into_iter().find_map(std::result::Result::err) {
             Some(failure) => Err(failure.to_string().into()),
@@ -59,29 +60,11 @@ pub(crate) fn settle_ipvs(engine: &mut Engine, ipvs: &mut Ipvs) -> Result<()> {
 /// The IPVS operations that an empty kernel needs.
 pub(crate) fn wanted(engine: &mut Engine) -> Result<Vec<ServerOperation>> {
     let mut wanted = Vec::new();
-    each_plan(engine, |operations| {
+    each_plan(engine, Instant::now(), |operations| {
         wanted.extend(operations.iter().filter_map(Operation::as_server));
-        Ok(())
+        Result::Ok(())
     })?;
     Ok(wanted)
-}
-
-/// Hands out every plan for an empty kernel, which does everything.
-fn each_plan(engine: &mut Engine, mut take: impl FnMut(&[Operation]) -> Result<()>) -> Result<()> {
-    let now = Instant::now();
-    while let Some(work) = engine.poll_work(now) {
-        match work {
-            Work::Observe => engine.handle_observed(Observed::default(), now),
-            Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
-            Work::Count(_) => {}
-            Work::Apply(plan) => {
-                take(plan.operations())?;
-                let done = plan.operations().iter().map(|_| Ok(())).collect();
-                engine.handle_outcomes(&plan, done, now);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// IPVS messages, encoded before any clock runs.

@@ -1,0 +1,27 @@
+//! A kernel that has nothing and does everything, for the benches.
+
+use std::time::Instant;
+
+use kube_ipvs::engine::{Engine, Work};
+use kube_ipvs::plan::{Observed, Operation};
+
+/// Hands out every plan that an engine makes for it, until there is nothing to do or `take` fails.
+pub(crate) fn each_plan<E>(
+    engine: &mut Engine,
+    now: Instant,
+    mut take: impl FnMut(&[Operation]) -> Result<(), E>,
+) -> Result<(), E> {
+    while let Some(work) = engine.poll_work(now) {
+        match work {
+            Work::Observe => engine.handle_observed(Observed::default(), now),
+            Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
+            Work::Count(_) => {}
+            Work::Apply(plan) => {
+                take(plan.operations())?;
+                let done = plan.operations().iter().map(|_| Ok(())).collect();
+                engine.handle_outcomes(&plan, done, now);
+            }
+        }
+    }
+    Ok(())
+}
