@@ -15,10 +15,23 @@ use crate::lab::{
 };
 
 /// How long something may take that the agent does by itself after a while.
-const LONG_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(60);
+/// Wait between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a client waits that asks all the time and has company.
 const BREATH: Duration = Duration::from_millis(100);
+
+/// Tries again and again, until it works or the time is up.
+pub(crate) fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> Step<T>) -> Step<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt() {
+            Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
+            tried => return tried,
+        }
+    }
+}
 
 /// What a step of a case returns.
 pub(crate) type Step<T = ()> = Result<T, Failure>;
@@ -191,16 +204,11 @@ impl<'a> Trial<'a> {
 
     /// Sends on a socket until a server answers, as clients go on trying.
     pub(crate) fn eventually_answers(&self, flow: &Flow, server: Host, which: &str) -> Step {
-        let deadline = Instant::now() + LONG_PATIENCE;
-        loop {
-            let answer = flow.ask();
-            match &answer {
-                Ok(reply) if reply.server == server => return Ok(()),
-                _ if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
-                Ok(reply) => return Err(Failure::new(which, server, reply)),
-                Err(silence) => return Err(Failure::new(which, server, silence)),
-            }
-        }
+        patiently(LONG_PATIENCE, || match flow.ask() {
+            Ok(reply) if reply.server == server => Ok(()),
+            Ok(reply) => Err(Failure::new(which, server, reply)),
+            Err(silence) => Err(Failure::new(which, server, silence)),
+        })
     }
 
     /// Opens a connection that stays open.
@@ -216,31 +224,22 @@ impl<'a> Trial<'a> {
         answer.map(drop).map_err(|silence| Failure::new(which, "an answer", silence))
     }
 
+    /// The same over each of several connections, with what each is.
+    pub(crate) fn still_answer(&self, open: &mut [(String, Connection)]) -> Step {
+        open.iter_mut().try_for_each(|(which, connection)| self.expect_answer(connection, which))
+    }
+
     /// As [`Trial::expect`], where nothing tells when it will be so. Prefer [`Trial::settled`].
     pub(crate) fn eventually(&self, from: Host, to: &str, answers: Answers) -> Step {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.expect(from, to, answers.clone()) {
-                Err(failure) if Instant::now() > deadline => return Err(failure),
-                Err(_) => thread::sleep(Duration::from_millis(50)),
-                Ok(()) => return Ok(()),
-            }
-        }
+        patiently(PATIENCE, || self.expect(from, to, answers.clone()))
     }
 
     /// Waits until what IPVS holds, as `ipvsadm -Sn` prints it, is as it should be.
     pub(crate) fn eventually_held(&self, step: &str, holds: impl Fn(&str) -> bool) -> Step {
-        let deadline = Instant::now() + LONG_PATIENCE;
-        loop {
+        patiently(LONG_PATIENCE, || {
             let held = ipvs_rules(self.lab.host(Host::N1))?;
-            if holds(&held) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(Failure::new(step, "to be so", held));
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
+            self.check(step, holds(&held), held)
+        })
     }
 
     /// Starts a client that asks again and again.

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use kube_ipvs::model::Family;
 use kube_ipvs::model::Protocol::{Tcp, Udp};
 use serde_json::json;
 
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
-use crate::lab::{Endpoints, Service, endpoints, product, service};
+use crate::lab::{Endpoints, Service, endpoints_of_both, product, service};
 use crate::trial::{Step, Trial};
 
 /// ClusterIP, external and load balancer IP, and node port.
@@ -111,8 +110,7 @@ fn affine(web: Service, timeout: u32) -> Service {
 }
 
 fn apply_slices(t: &mut Trial<'_>, endpoint: impl Fn(Endpoints) -> Endpoints) -> Step {
-    for (name, family) in [("affine-v4", Family::V4), ("affine-v6", Family::V6)] {
-        let slice = endpoints("dev/affine").named(name).of_family(family);
+    for slice in endpoints_of_both("dev/affine") {
         t.apply(endpoint(slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp)))?;
     }
     Ok(())

@@ -4,13 +4,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kube_ipvs::model::Family;
 use kube_ipvs::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{C, N1, P3};
-use crate::lab::{NODE_PORT_OF_DAEMON, Namespace, Temporary, endpoints, service};
+use crate::lab::{NODE_PORT_OF_DAEMON, Namespace, Temporary, endpoints_of_both, service};
 use crate::trial::{Step, Trial};
 
 /// ClusterIP, external and load balancer IP.
@@ -84,8 +83,7 @@ fn served(t: &mut Trial<'_>) -> Step {
     let web = service("dev/announced").cluster_ip("10.96.9.12").cluster_ip("fd00:96::90c");
     let web = web.ingress("203.0.113.112").ingress("2001:db8:113::112").port(80, "http", Tcp);
     t.apply(web.with("externalIPs", vec!["198.51.100.112", "2001:db8:51::112"]))?;
-    for (name, family) in [("announced-v4", Family::V4), ("announced-v6", Family::V6)] {
-        let slice = endpoints("dev/announced").named(name).of_family(family);
+    for slice in endpoints_of_both("dev/announced") {
         t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
     }
     Ok(())

@@ -1,12 +1,11 @@
 //! How pods are told from others: by the interface that their packets come in through.
 
-use kube_ipvs::model::Family;
 use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{self, C, N1, P2, P3};
-use crate::lab::{endpoints, product, service};
+use crate::lab::{endpoints_of_both, product, service};
 use crate::trial::{Step, Trial};
 
 const CLUSTER_IPS: [&str; 2] = ["10.96.9.20", "[fd00:96::914]"];
@@ -51,8 +50,7 @@ fn served(t: &mut Trial<'_>) -> Step {
     let web = web.port(80, "tcp", Tcp).port(80, "udp", Udp);
     let web = web.with("externalTrafficPolicy", "Local");
     t.apply(web.ingress("203.0.113.120").ingress("2001:db8:113::120"))?;
-    for (name, family) in [("detected-v4", Family::V4), ("detected-v6", Family::V6)] {
-        let slice = endpoints("dev/detected").named(name).of_family(family);
+    for slice in endpoints_of_both("dev/detected") {
         t.apply(slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp).ready(P3))?;
     }
     Ok(())

@@ -31,7 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
             // abort: no such association lasts, drained or not.
             let clients = [(P2, "tcp"), (P2, "sctp"), (N1, "tcp"), (C, "tcp"), (C, "sctp")];
             for (client, protocol) in clients {
-                open.push(Open::new(t, client, &format!("10.96.3.7:80/{protocol}"))?);
+                open.push(leaving(t, client, &format!("10.96.3.7:80/{protocol}"))?);
             }
             t.apply(slice().ready(P3))?;
             t.settled()?;
@@ -41,40 +41,40 @@ pub(crate) fn cases() -> Vec<Case> {
                 })
             };
             moved(t)?;
-            still_answer(t, &mut open)?;
+            t.still_answer(&mut open)?;
             let status = t.run_to_end("status", &[])?;
             t.check("`status` names it as draining", status.contains("draining"), &status)?;
             // It comes back, and nothing is held against it.
             t.apply(slice().ready(P1).ready(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.3.7:80/tcp", Answers::from_all([P1, P3]))?;
-            still_answer(t, &mut open)?;
+            t.still_answer(&mut open)?;
             t.apply(slice().ready(P3))?;
             t.settled()?;
             moved(t)?;
-            still_answer(t, &mut open)?;
+            t.still_answer(&mut open)?;
             // Nor does the end of the agent change a thing.
             t.agent().stop()?;
             t.settled()?;
-            still_answer(t, &mut open)
+            t.still_answer(&mut open)
         }),
         case("the_last_endpoint_keeps_its_connections", |t| {
             t.apply(web("10.96.3.8"))?;
             t.apply(slice().ready(P1))?;
             t.settled()?;
             let to = "10.96.3.8:80/tcp";
-            let open = [P2, N1, C].map(|client| Open::new(t, client, to));
+            let open = [P2, N1, C].map(|client| leaving(t, client, to));
             let mut open = open.into_iter().collect::<Step<Vec<_>>>()?;
             t.apply(slice().not_ready(P1))?;
             t.settled()?;
             for client in [P2, N1, C] {
                 t.expect(client, to, Refused)?;
             }
-            still_answer(t, &mut open)?;
+            t.still_answer(&mut open)?;
             t.apply(slice().ready(P1))?;
             t.settled()?;
             t.expect(P2, to, Answers::from(P1))?;
-            still_answer(t, &mut open)
+            t.still_answer(&mut open)
         }),
         case("one_without_connections_is_removed_soon", |t| {
             t.apply(web("10.96.3.9"))?;
@@ -89,14 +89,14 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(web("10.96.3.10"))?;
             t.apply(slice().ready(P1))?;
             t.settled()?;
-            let mut open = [Open::new(t, P2, "10.96.3.10:80/tcp")?];
+            let mut open = [leaving(t, P2, "10.96.3.10:80/tcp")?];
             t.apply(slice().ready(P3))?;
             t.eventually_held("P1 has weight 0", |ipvs| {
                 ipvs.contains("-a -t 10.96.3.10:80 -r 10.244.1.11:8080 -m -w 0")
             })?;
-            still_answer(t, &mut open)?;
+            t.still_answer(&mut open)?;
             t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))?;
-            ended(&mut open[0].connection)
+            ended(&mut open[0].1)
         }),
         case("without_a_drain_period_an_endpoint_goes_at_once", |t| {
             t.agent().configure("drainPeriod: 0s")?;
@@ -127,22 +127,9 @@ fn slice() -> Endpoints {
 }
 
 /// A connection to the endpoint that is going to leave.
-struct Open {
-    which: String,
-    connection: Connection,
-}
-
-impl Open {
-    fn new(t: &Trial<'_>, client: Host, to: &str) -> Step<Self> {
-        Ok(Self {
-            which: format!("{client}'s connection to {to}, whose endpoint has left"),
-            connection: t.connect(client, to)?,
-        })
-    }
-}
-
-fn still_answer(t: &Trial<'_>, open: &mut [Open]) -> Step {
-    open.iter_mut().try_for_each(|open| t.expect_answer(&mut open.connection, &open.which))
+fn leaving(t: &Trial<'_>, client: Host, to: &str) -> Step<(String, Connection)> {
+    let which = format!("{client}'s connection to {to}, whose endpoint has left");
+    Ok((which, t.connect(client, to)?))
 }
 
 fn ended(open: &mut Connection) -> Step {

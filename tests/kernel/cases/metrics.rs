@@ -1,8 +1,6 @@
 //! What `/metrics` tells of real traffic.
 
 use std::io;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use kube_ipvs::agent::client::Client;
 use kube_ipvs::model::Protocol::{Tcp, Udp};
@@ -10,9 +8,7 @@ use kube_ipvs::model::Protocol::{Tcp, Udp};
 use super::{Case, case};
 use crate::lab::Host::{C, N1, P1, P2};
 use crate::lab::{endpoints, service};
-use crate::trial::{Step, Trial};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("traffic_of_services_is_counted_as_ipvs_counts_it", |t| {
@@ -30,15 +26,11 @@ pub(crate) fn cases() -> Vec<Case> {
             t.ask(C, "203.0.113.140:80/tcp")?;
         }
         // IPVS adds up what its processors have counted every two seconds.
-        let deadline = Instant::now() + PATIENCE;
-        let told = loop {
+        let told = patiently(LONG_PATIENCE, || {
             let told = metrics(t)?;
-            if of_service(&told, "connections", "") == 9 || Instant::now() > deadline {
-                break told;
-            }
-            thread::sleep(Duration::from_millis(200));
-        };
-        t.equal("connections", 9, of_service(&told, "connections", ""))?;
+            t.equal("connections", 9, of_service(&told, "connections", ""))?;
+            Ok(told)
+        })?;
         for direction in ["in", "out"] {
             let labels = format!("direction=\"{direction}\",");
             let packets = of_service(&told, "packets", &labels);

@@ -7,7 +7,7 @@ use kube_ipvs::model::Protocol::Tcp;
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
-use crate::lab::{Connection, Load, Server, endpoints, product, service};
+use crate::lab::{Load, Server, endpoints_of_both, product, service};
 use crate::trial::{Step, Trial};
 
 /// A pod, the node and an outsider, each at every front end.
@@ -41,7 +41,7 @@ fn a_rollout_under_load(t: &mut Trial<'_>) -> Step {
             Ok((format!("{client}'s first connection to {to}"), t.connect(client, to)?))
         })
         .collect::<Step<Vec<_>>>()?;
-    still_answer(t, &mut open)?;
+    t.still_answer(&mut open)?;
     let loads: Vec<Load> = product(CLIENTS, FRONT_ENDS)
         .map(|(client, front_ends)| t.load_in_turn(client, &front_ends))
         .collect();
@@ -56,14 +56,14 @@ fn a_rollout_under_load(t: &mut Trial<'_>) -> Step {
         advance(t, &pods, &loads)?;
         gone.close();
         left.push(gone);
-        still_answer(t, &mut open)?;
+        t.still_answer(&mut open)?;
     }
     println!("        {} connections", Load::total(&loads));
     for load in loads {
         t.expect_no_failure(load)?;
     }
     t.expect(C, FRONT_ENDS[0][0], Answers::from_all([P2, P4]).on_port(PORT))?;
-    still_answer(t, &mut open)
+    t.still_answer(&mut open)
 }
 
 /// A pod of the Service.
@@ -100,8 +100,8 @@ fn advance(t: &mut Trial<'_>, pods: &[Pod], loads: &[Load]) -> Step {
 
 /// Writes the slices.
 fn publish(t: &mut Trial<'_>, pods: &[Pod]) -> Step {
-    for (name, family) in [("rollout-v4", Family::V4), ("rollout-v6", Family::V6)] {
-        let slice = endpoints("dev/rollout").named(name).of_family(family).port("http", PORT, Tcp);
+    for slice in endpoints_of_both("dev/rollout") {
+        let slice = slice.port("http", PORT, Tcp);
         let slice = pods.iter().fold(slice, |slice, pod| match pod.is_leaving {
             true => slice.draining(pod.host),
             false => slice.ready(pod.host),
@@ -109,8 +109,4 @@ fn publish(t: &mut Trial<'_>, pods: &[Pod]) -> Step {
         t.apply(slice)?;
     }
     Ok(())
-}
-
-fn still_answer(t: &Trial<'_>, open: &mut [(String, Connection)]) -> Step {
-    open.iter_mut().try_for_each(|(which, connection)| t.expect_answer(connection, which))
 }

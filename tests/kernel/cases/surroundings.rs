@@ -1,12 +1,11 @@
 //! What other programs have made of the node.
 
-use kube_ipvs::model::Family;
 use kube_ipvs::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Temporary, endpoints, service};
+use crate::lab::{Temporary, endpoints_of_both, service};
 use crate::trial::{Step, Trial};
 
 /// `doctor` knows the ranges that it is told of.
@@ -84,8 +83,7 @@ fn served(t: &mut Trial<'_>, both: bool) -> Step {
     let web = service("dev/surrounded").cluster_ip("10.96.9.10").cluster_ip("fd00:96::90a");
     let web = web.port(80, "http", Tcp).node_port(31_945);
     t.apply(web.ingress("203.0.113.110"))?;
-    for (name, family) in [("surrounded-v4", Family::V4), ("surrounded-v6", Family::V6)] {
-        let slice = endpoints("dev/surrounded").named(name).of_family(family);
+    for slice in endpoints_of_both("dev/surrounded") {
         let slice = slice.port("http", 8080, Tcp).ready(P1);
         t.apply(if both { slice.ready(P3) } else { slice })?;
     }

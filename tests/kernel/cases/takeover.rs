@@ -74,7 +74,7 @@ fn taking_over(t: &mut Trial<'_>) -> Step {
     t.agent().wait_for_log("kube-proxy's leftovers are removed")?;
     // What comes after it is met by connections that were made before, and by new ones.
     loads.iter().for_each(|load| load.wait_for(5));
-    still_answer(t, &mut open)?;
+    t.still_answer(&mut open)?;
     loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
 
     let log = t.agent().log();
@@ -109,7 +109,7 @@ fn the_way_back(t: &mut Trial<'_>) -> Step {
     }
     proxy.sync()?;
     loads.iter().for_each(|load| load.wait_for(5));
-    still_answer(t, &mut open)?;
+    t.still_answer(&mut open)?;
     loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
     t.expect(balancer.0, balancer.1, Answers::from_all([P1, P3]))?;
     let kept = t.kernel()?;
@@ -147,10 +147,6 @@ fn open(t: &Trial<'_>, clients: &[(Host, &str)]) -> Step<Vec<(String, Connection
         Ok((which, t.connect(*client, to)?))
     };
     clients.iter().map(open).collect()
-}
-
-fn still_answer(t: &Trial<'_>, open: &mut [(String, Connection)]) -> Step {
-    open.iter_mut().try_for_each(|(which, connection)| t.expect_answer(connection, which))
 }
 
 fn loads(t: &Trial<'_>, clients: &[(Host, &str)]) -> Vec<Load> {

@@ -1,15 +1,12 @@
 //! What others do to the kernel's state that is ours is put right.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{endpoints, service};
-use crate::trial::{Failure, Step, Trial};
+use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// By `ip` (false) or `nft` (true). Without the agent's ears, an audit would find them after
 /// minutes.
@@ -24,9 +21,6 @@ const HARM: [(bool, &str); 9] = [
     (false, "link set kube-ipvs down"),
     (false, "link delete kube-ipvs"),
 ];
-
-/// Long, because the machine may be emulated and busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -86,12 +80,8 @@ fn words(t: &Trial<'_>) -> Step<Vec<String>> {
 
 /// Waits until the kernel holds the same as before the harm.
 fn until(t: &Trial<'_>, harm: &str, before: &[String]) -> Step {
-    let deadline = Instant::now() + PATIENCE;
-    while words(t)? != before {
-        if Instant::now() > deadline {
-            return Err(Failure::new(harm, "put right", t.kernel()?));
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
+    patiently(LONG_PATIENCE, || match words(t)? == before {
+        true => Ok(()),
+        false => Err(Failure::new(harm, "put right", t.kernel()?)),
+    })
 }

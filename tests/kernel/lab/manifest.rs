@@ -57,6 +57,13 @@ pub(crate) fn endpoints(key: &str) -> Endpoints {
     }))
 }
 
+/// An empty slice of each family of the Service `NAMESPACE/NAME`.
+pub(crate) fn endpoints_of_both(key: &str) -> [Endpoints; 2] {
+    let (_, name) = key.split_once('/').expect("NAMESPACE/NAME");
+    [("v4", Family::V4), ("v6", Family::V6)]
+        .map(|(suffix, family)| endpoints(key).named(&format!("{name}-{suffix}")).of_family(family))
+}
+
 /// The Node object of a node of the lab.
 pub(crate) fn node(host: Host) -> Object {
     let name = host.node().expect("a node");

@@ -32,7 +32,9 @@ pub(crate) use host::{Host, gateway};
 pub(crate) use icmp::ping;
 pub(crate) use kube_proxy::KubeProxy;
 pub(crate) use load::Load;
-pub(crate) use manifest::{Endpoints, Object, Service, endpoints, node, service, service_cidr};
+pub(crate) use manifest::{
+    Endpoints, Object, Service, endpoints, endpoints_of_both, node, service, service_cidr,
+};
 pub(crate) use namespace::Namespace;
 pub(crate) use notifications::Notifications;
 pub(crate) use probe::{KernelState, ipvs_rules};
