@@ -16,9 +16,14 @@ mod sync;
 mod work;
 
 use kube_ipvs::kernel::ipvs::Ipvs;
+use mimalloc::MiMalloc;
 use serde_json::Value;
 
 use figure::Figure;
+
+/// As the agent has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Each figure is the best of so many.
 const ROUNDS: usize = 3;

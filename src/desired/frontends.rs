@@ -1,7 +1,7 @@
 //! Front ends and pools of one Service: policies, masquerade, source ranges.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -47,9 +47,10 @@ pub fn program(
         vantage,
         endpoints,
         program: Program::default(),
-        pools: BTreeMap::new(),
     };
-    for wish in wishes(service, around) {
+    let wishes = wishes(service, around);
+    build.program.frontends.reserve_exact(wishes.len());
+    for wish in wishes {
         // Whose ClusterIP another Service has would lead insiders to that one's endpoints.
         let rival = [&wish.address, &wish.cluster]
             .into_iter()
@@ -131,7 +132,6 @@ struct Build<'a> {
     vantage: &'a Vantage,
     endpoints: &'a mut Endpoints,
     program: Program,
-    pools: BTreeMap<VirtualAddress, Pool>,
 }
 
 impl Build<'_> {
@@ -223,10 +223,14 @@ impl Build<'_> {
     }
 
     fn add_pool(&mut self, wish: &Wish<'_>, address: VirtualAddress, selection: Option<Selection>) {
+        let pools = &mut self.program.pools;
+        let Err(place) = pools.binary_search_by_key(&address, |pool| pool.server.address) else {
+            return;
+        };
         let scheduler = self.around.settings.scheduler;
         let (endpoints, vantage) = (self.endpoints.of(address.family()), self.vantage);
         let port = wish.port;
-        self.pools.entry(address).or_insert_with(|| Pool {
+        let pool = Pool {
             server: VirtualServer {
                 address,
                 scheduler,
@@ -236,7 +240,8 @@ impl Build<'_> {
             backends: selection
                 .map(|selection| endpoints.backends(&port.name, port.protocol, selection, vantage))
                 .unwrap_or_default(),
-        });
+        };
+        pools.insert(place, Arc::new(pool));
     }
 
     fn frontend(
@@ -297,10 +302,9 @@ impl Build<'_> {
     }
 
     fn finish(self) -> Program {
-        let Self { mut program, pools, .. } = self;
+        let mut program = self.program;
         program.routes.sort_unstable();
         program.routes.dedup();
-        program.pools = pools.into_values().collect();
         program
     }
 }

@@ -14,6 +14,7 @@ mod totals;
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
@@ -76,7 +77,7 @@ pub struct Engine {
     phase: Phase,
     /// Services that wait for the urgent ones of the first sync, each with the Program that the
     /// ledger has of it.
-    waiting: BTreeMap<ServiceKey, Program>,
+    waiting: BTreeMap<ServiceKey, Arc<Program>>,
     retries: Retries,
     observe_at: Option<Instant>,
     observed_at: Option<Instant>,
@@ -298,7 +299,7 @@ impl Engine {
                 Key::Element(_) | Key::Route(..) | Key::Flow(_) => {}
             }
         }
-        let has_failed = |pool: &Pool| failed.contains(&pool.server.address);
+        let has_failed = |pool: &Arc<Pool>| failed.contains(&pool.server.address);
         state.take_triggers(|service| {
             let program = programs.service(service).filter(|_| !failed.is_empty());
             program.is_some_and(|program| program.pools.iter().any(has_failed))
@@ -358,7 +359,7 @@ impl Engine {
 
 /// Without the API server and DNS nothing else on a node comes up.
 fn is_urgent(service: &ServiceKey) -> bool {
-    matches!((service.namespace(), service.name()), ("default", "kubernetes"))
+    service.is("default", "kubernetes")
         || (service.namespace() == "kube-system" && service.name().contains("dns"))
 }
 

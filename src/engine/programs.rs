@@ -1,6 +1,5 @@
 //! The Programs of all Services and of the node, kept up to date with the state.
 
-use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crate::desired::{self, Claim, Claims, Surroundings};
 use crate::model::{
     NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, VirtualAddress,
 };
-use crate::state::{Dirty, State};
+use crate::state::{Dirty, Entry, State};
 
 /// A Service's Program before and after a change.
 #[derive(Debug)]
@@ -19,9 +18,9 @@ pub struct Replacement {
     /// The Service.
     pub service: ServiceKey,
     /// Its Program so far; empty if it had none.
-    pub old: Program,
+    pub old: Arc<Program>,
     /// Its Program from now on; empty if it has none.
-    pub new: Program,
+    pub new: Arc<Program>,
 }
 
 /// What an update replaced.
@@ -37,7 +36,7 @@ pub struct Update {
 #[derive(Debug)]
 struct Served {
     created: i64,
-    program: Program,
+    program: Arc<Program>,
 }
 
 /// The Programs of all Services and of the node: the whole desired state.
@@ -80,10 +79,8 @@ impl Programs {
             update.old_node = self.update_surroundings(state, &mut services);
         }
         self.update_claims(state, &mut services);
-        for key in services {
-            if let Some(replacement) = self.update_service(state, key) {
-                update.services.push(replacement);
-            }
+        for key in services.into_keys() {
+            update.services.extend(self.update_service(state, key));
         }
         update
     }
@@ -103,12 +100,12 @@ impl Programs {
     /// The Program of a Service.
     #[must_use]
     pub fn service(&self, key: &ServiceKey) -> Option<&Program> {
-        self.services.get(key).map(|served| &served.program)
+        self.services.get(key).map(|served| &*served.program)
     }
 
     /// All Services' Programs, in no order.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &Program)> {
-        self.services.iter().map(|(key, served)| (key, &served.program))
+        self.services.iter().map(|(key, served)| (key, &*served.program))
     }
 
     /// How much of everything there is in them.
@@ -127,7 +124,7 @@ impl Programs {
     fn update_surroundings(
         &mut self,
         state: &State,
-        services: &mut BTreeSet<ServiceKey>,
+        services: &mut FxHashMap<ServiceKey, bool>,
     ) -> Option<NodeProgram> {
         let around = Surroundings::new(
             &self.settings,
@@ -137,7 +134,7 @@ impl Programs {
             state.api_server_addresses(),
         );
         // A new zone changes no surroundings but which endpoints are hinted here.
-        services.extend(state.service_keys().cloned());
+        services.extend(state.service_keys().map(|key| (key.clone(), true)));
         if around == self.around && self.node != NodeProgram::default() {
             return None;
         }
@@ -146,11 +143,12 @@ impl Programs {
         (node != self.node).then(|| mem::replace(&mut self.node, node))
     }
 
-    /// Brings the claims of the touched Services up to date; adds the Services that gain or lose
+    /// Brings the claims of the changed Services up to date; adds the Services that gain or lose
     /// a front end by it.
-    fn update_claims(&mut self, state: &State, services: &mut BTreeSet<ServiceKey>) {
+    fn update_claims(&mut self, state: &State, services: &mut FxHashMap<ServiceKey, bool>) {
         let mut affected = Vec::new();
-        for key in services.iter() {
+        let changed = services.iter().filter(|(_, itself)| **itself);
+        for (key, _) in changed {
             let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
             let new =
@@ -165,36 +163,33 @@ impl Programs {
                 affected.extend(self.claims.add(address, claim));
             }
         }
-        services.extend(affected);
+        services.extend(affected.into_iter().map(|key| (key, false)));
     }
 
     fn update_service(&mut self, state: &mut State, key: ServiceKey) -> Option<Replacement> {
-        let vantage = state.vantage().clone();
-        let entry = state.entry_mut(&key);
-        let new = entry.and_then(|entry| {
-            let service = served(&entry.service, &self.around)?;
-            let program = desired::program(
-                service,
-                &mut entry.endpoints,
-                &self.around,
-                &vantage,
-                &self.claims,
-            );
-            Some(Served { created: service.created, program })
+        let (entry, vantage) = state.entry_mut(&key);
+        let new = entry.and_then(|Entry { service, endpoints }| {
+            let service = served(service, &self.around)?;
+            let program =
+                desired::program(service, endpoints, &self.around, vantage, &self.claims);
+            Some(Served { created: service.created, program: Arc::new(program) })
         });
-        let program = new.as_ref().map_or_else(Program::default, |new| new.program.clone());
-        if let Some(new) = &new {
-            self.totals += Totals::of(&new.program);
+        let program_of = |served: Option<&Served>| {
+            served.map_or_else(Arc::default, |served| Arc::clone(&served.program))
+        };
+        let program = program_of(new.as_ref());
+        if new.is_some() {
+            self.totals += Totals::of(&program);
         }
         let old = match new {
             Some(new) => self.services.insert(key.clone(), new),
             None => self.services.remove(&key),
         };
-        if let Some(old) = &old {
-            self.totals -= Totals::of(&old.program);
+        let before = program_of(old.as_ref());
+        if old.is_some() {
+            self.totals -= Totals::of(&before);
         }
-        let old = old.map_or_else(Program::default, |old| old.program);
-        (old != program).then_some(Replacement { service: key, old, new: program })
+        (before != program).then_some(Replacement { service: key, old: before, new: program })
     }
 }
 

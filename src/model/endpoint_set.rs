@@ -356,12 +356,13 @@ impl View {
         {
             return Arc::clone(chunk);
         }
-        let chunk: Arc<[Backend]> = endpoints
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| self.shadowed.binary_search(index).is_err())
-            .filter_map(|(_, endpoint)| selection.backend(endpoint, port.port, vantage))
-            .collect();
+        let mut chunk = Vec::with_capacity(endpoints.len());
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            if self.shadowed.binary_search(&index).is_err() {
+                chunk.extend(selection.backend(endpoint, port.port, vantage));
+            }
+        }
+        let chunk: Arc<[Backend]> = chunk.into();
         // The older of the two makes room: a selection no longer in use is not kept for long.
         self.chunks.rotate_right(1);
         self.chunks[0] = Some((selection, Arc::clone(&chunk)));

@@ -1,6 +1,5 @@
 //! Pools of backends: IPVS virtual servers and their real servers.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -194,46 +193,56 @@ impl Backends {
     /// What must change to get here from `old`. Costs the chunks that differ.
     #[must_use]
     pub fn changes_from(&self, old: &Self) -> Vec<BackendChange> {
-        let shared = |chunk: &Arc<[Backend]>, other: &Self| {
-            other.chunks.iter().any(|candidate| Arc::ptr_eq(candidate, chunk))
-        };
-        let differing = |one: &Self, other: &Self| -> Vec<Arc<[Backend]>> {
-            // Chunks keep their order from one version to the next, so the common prefix and
-            // suffix settle nearly all of them without a search.
-            let same = |(a, b): &(&Arc<[Backend]>, &Arc<[Backend]>)| Arc::ptr_eq(a, b);
-            let prefix = one.chunks.iter().zip(&other.chunks).take_while(same).count();
-            let suffix = one.chunks[prefix..]
-                .iter()
-                .rev()
-                .zip(other.chunks[prefix.min(other.chunks.len())..].iter().rev())
-                .take_while(same)
-                .count();
-            one.chunks[prefix..one.chunks.len() - suffix]
-                .iter()
-                .filter(|chunk| !shared(chunk, other))
-                .cloned()
-                .collect()
-        };
-        let by_address = |chunks: Vec<Arc<[Backend]>>| -> BTreeMap<(IpAddr, u16), Backend> {
-            chunks
-                .iter()
-                .flat_map(|chunk| chunk.iter())
-                .map(|backend| ((backend.address, backend.port), *backend))
-                .collect()
-        };
-        let (mut before, after) =
-            (by_address(differing(old, self)), by_address(differing(self, old)));
-        let mut changes = Vec::new();
-        for (key, new) in after {
-            match before.remove(&key) {
-                None => changes.push(BackendChange::Added(new)),
-                Some(old) if old != new => changes.push(BackendChange::Changed { old, new }),
-                Some(_) => {}
-            }
+        match (&self.differing(old)[..], &old.differing(self)[..]) {
+            ([], []) => Vec::new(),
+            ([after], [before]) => changes(before, after),
+            (after, before) => changes(&joined(before), &joined(after)),
         }
-        changes.extend(before.into_values().map(BackendChange::Removed));
-        changes
     }
+
+    /// The chunks that another one has not.
+    fn differing(&self, other: &Self) -> Vec<&[Backend]> {
+        // Chunks keep their order from one version to the next, so the common prefix and suffix
+        // settle nearly all of them without a search.
+        let same = |(a, b): &(&Arc<[Backend]>, &Arc<[Backend]>)| Arc::ptr_eq(a, b);
+        let prefix = self.chunks.iter().zip(&other.chunks).take_while(same).count();
+        let (mine, others) = (&self.chunks[prefix..], &other.chunks[prefix..]);
+        let suffix = mine.iter().rev().zip(others.iter().rev()).take_while(same).count();
+        let others = &others[..others.len() - suffix];
+        mine[..mine.len() - suffix]
+            .iter()
+            .filter(|chunk| !others.iter().any(|other| Arc::ptr_eq(other, chunk)))
+            .map(|chunk| &**chunk)
+            .collect()
+    }
+}
+
+/// Several chunks as one.
+fn joined(chunks: &[&[Backend]]) -> Vec<Backend> {
+    let mut all = chunks.concat();
+    all.sort_unstable();
+    all
+}
+
+/// What must change from one chunk to another.
+fn changes(before: &[Backend], after: &[Backend]) -> Vec<BackendChange> {
+    // Mostly one of many is another.
+    let equal = before.iter().zip(after).take_while(|(old, new)| old == new).count();
+    let socket = |backend: &Backend| (backend.address, backend.port);
+    let mut changes = Vec::new();
+    let mut before = before[equal..].iter().copied().peekable();
+    for &new in &after[equal..] {
+        while let Some(gone) = before.next_if(|old| socket(old) < socket(&new)) {
+            changes.push(BackendChange::Removed(gone));
+        }
+        match before.next_if(|old| socket(old) == socket(&new)) {
+            None => changes.push(BackendChange::Added(new)),
+            Some(old) if old != new => changes.push(BackendChange::Changed { old, new }),
+            Some(_) => {}
+        }
+    }
+    changes.extend(before.map(BackendChange::Removed));
+    changes
 }
 
 impl FromIterator<Backend> for Backends {

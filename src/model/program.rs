@@ -1,6 +1,7 @@
 //! Programs: everything that the kernel must hold because of one Service, or because of the node.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -13,9 +14,9 @@ use super::{
 pub struct Program {
     /// Sorted by address.
     pub frontends: Vec<Frontend>,
-    /// Sorted by address. One without backends has no virtual server but for the established
+    /// Sorted by address; shared, as others keep them too. One without backends has no virtual server but for the established
     /// connections of its former ones.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<Arc<Pool>>,
     /// Routes for addresses outside the service ranges. Services may share them.
     pub routes: Vec<Route>,
     /// Front ends that the Service asks for and does not get.
@@ -27,7 +28,7 @@ pub struct Program {
 impl Program {
     /// The pools with backends: those that take new connections.
     pub fn serving_pools(&self) -> impl Iterator<Item = &Pool> {
-        self.pools.iter().filter(|pool| !pool.backends.is_empty())
+        self.pools.iter().map(|pool| &**pool).filter(|pool| !pool.backends.is_empty())
     }
 }
 

@@ -19,6 +19,13 @@ impl ServiceKey {
         Self(format!("{namespace}/{name}").into())
     }
 
+    /// Whether it is that one's.
+    #[must_use]
+    pub fn is(&self, namespace: &str, name: &str) -> bool {
+        let rest = self.0.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/'));
+        rest == Some(name)
+    }
+
     /// The namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {

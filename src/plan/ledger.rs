@@ -5,6 +5,7 @@
 //! ever looked at.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -66,7 +67,8 @@ pub struct Ledger {
     routes: FxHashMap<(IpNet, RouteTable), RouteSlot>,
     pools: Pools,
     flows: Flows,
-    touched: FxHashSet<Key>,
+    /// In no order; some perhaps twice.
+    touched: Vec<Key>,
 }
 
 /// Ordered operations, each with the key that it is about.
@@ -173,13 +175,13 @@ impl Ledger {
             pools.into_iter().map(|pool| (pool.server.address, pool)).collect();
         for address in addresses {
             self.pools.hold(*address, found.remove(address));
-            self.touched.insert(Key::Pool(*address));
+            self.touched.push(Key::Pool(*address));
         }
     }
 
     /// Looks at a key again at the next plan.
     pub fn touch(&mut self, key: Key) {
-        self.touched.insert(key);
+        self.touched.push(key);
     }
 
     /// Every real server that is no longer wanted and stays for its established connections,
@@ -214,8 +216,9 @@ impl Ledger {
     /// and stays touched, unless it is in the way of something new.
     pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
         self.touched.extend(self.pools.drains.take_ended().into_iter().map(Key::Pool));
-        let mut touched: Vec<_> = mem::take(&mut self.touched).into_iter().collect();
+        let mut touched = mem::take(&mut self.touched);
         touched.sort_unstable();
+        touched.dedup();
         let mut steps = Vec::new();
         let mut left = Vec::new();
         for key in touched {
@@ -232,7 +235,7 @@ impl Ledger {
             if place.is_some_and(|place| taken.contains(&place)) {
                 self.steps(key, now, &mut steps);
             } else {
-                self.touched.insert(key);
+                self.touched.push(key);
             }
         }
         steps.iter().for_each(|(_, operation)| self.flows.follow(operation));
@@ -295,7 +298,7 @@ impl Ledger {
         let slot = self.elements.entry(element).or_default();
         slot.needs += 1;
         if slot.needs == 1 {
-            self.touched.insert(Key::Element(element));
+            self.touched.push(Key::Element(element));
             self.flows.need(&element);
         }
     }
@@ -304,7 +307,7 @@ impl Ledger {
         let slot = self.elements.entry(element).or_default();
         slot.needs = slot.needs.saturating_sub(1);
         if slot.needs == 0 {
-            self.touched.insert(Key::Element(element));
+            self.touched.push(Key::Element(element));
             self.flows.need_no_more(&element);
         }
     }
@@ -315,7 +318,7 @@ impl Ledger {
             let slot = self.routes.entry(key).or_default();
             slot.needs += 1;
             slot.wanted = Some(*route);
-            self.touched.insert(Key::Route(key.0, key.1));
+            self.touched.push(Key::Route(key.0, key.1));
         }
         for route in fewer {
             let key = (route.prefix, route.table);
@@ -323,13 +326,13 @@ impl Ledger {
             slot.needs = slot.needs.saturating_sub(1);
             if slot.needs == 0 {
                 slot.wanted = None;
-                self.touched.insert(Key::Route(key.0, key.1));
+                self.touched.push(Key::Route(key.0, key.1));
             }
         }
     }
 
     /// Both lists are sorted by address.
-    fn replace_pools(&mut self, old: &[Pool], new: &[Pool]) {
+    fn replace_pools(&mut self, old: &[Arc<Pool>], new: &[Arc<Pool>]) {
         let none = Default::default();
         let mut old = old.iter().peekable();
         for pool in new {
@@ -344,7 +347,7 @@ impl Ledger {
             }
             self.count_hairpins(&changes);
             self.pools.want(pool, before.is_none());
-            self.touched.insert(Key::Pool(address));
+            self.touched.push(Key::Pool(address));
         }
         for gone in old {
             self.drop_pool(gone);
@@ -356,7 +359,7 @@ impl Ledger {
         let removed: Vec<_> = pool.backends.iter().copied().map(BackendChange::Removed).collect();
         self.count_hairpins(&removed);
         if self.pools.want_no_more(address) {
-            self.touched.insert(Key::Pool(address));
+            self.touched.push(Key::Pool(address));
         }
     }
 

@@ -1,5 +1,6 @@
 //! The virtual servers that are held beside those that are wanted.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
@@ -12,8 +13,8 @@ use crate::model::{Backend, BackendChange, Pool, VirtualAddress};
 struct Slot {
     /// More than one while a front end changes hands from one Service to another.
     needs: u32,
-    wanted: Option<Pool>,
-    held: Option<Pool>,
+    wanted: Option<Arc<Pool>>,
+    held: Option<Arc<Pool>>,
 }
 
 /// The virtual servers that are held beside those that are wanted.
@@ -26,10 +27,10 @@ pub(super) struct Pools {
 
 impl Pools {
     /// Wants a pool as it is now; `is_new` if another Program needs it.
-    pub(super) fn want(&mut self, pool: &Pool, is_new: bool) {
+    pub(super) fn want(&mut self, pool: &Arc<Pool>, is_new: bool) {
         let slot = self.slots.entry(pool.server.address).or_default();
         slot.needs += u32::from(is_new);
-        slot.wanted = Some(pool.clone());
+        slot.wanted = Some(Arc::clone(pool));
     }
 
     /// Says that a Program needs a pool no more. Returns whether none does.
@@ -64,7 +65,7 @@ impl Pools {
 
     /// Takes in what is held at an address.
     pub(super) fn hold(&mut self, address: VirtualAddress, held: Option<Pool>) {
-        self.slots.entry(address).or_default().held = held;
+        self.slots.entry(address).or_default().held = held.map(Arc::new);
     }
 
     /// The operations that an address needs; forgets it if it is neither needed nor held.
@@ -134,16 +135,17 @@ impl Pools {
 
     /// Notes that a pool is held as it is wanted, beside what is leaving it.
     pub(super) fn confirm(&mut self, address: VirtualAddress) {
-        let slot = self.slots.entry(address).or_default();
-        slot.held.clone_from(&slot.wanted);
-        if let Some(held) = &mut slot.held
-            && let Some(leaving) = self.drains.of(&address)
-        {
-            held.backends = held.backends.with(leaving);
-        }
-        slot.held = slot.held.take().filter(|held| !held.backends.is_empty());
-        if slot.wanted.is_none() {
+        let Some(slot) = self.slots.get_mut(&address) else { return };
+        let Some(wanted) = &slot.wanted else {
             self.slots.remove(&address);
-        }
+            return;
+        };
+        let held = match self.drains.of(&address) {
+            None => Arc::clone(wanted),
+            Some(leaving) => {
+                Arc::new(Pool { server: wanted.server, backends: wanted.backends.with(leaving) })
+            }
+        };
+        slot.held = Some(held).filter(|held| !held.backends.is_empty());
     }
 }

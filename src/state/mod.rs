@@ -133,9 +133,9 @@ impl State {
         self.triggers.take(waits)
     }
 
-    /// A Service and its endpoints, if either is known.
-    pub fn entry_mut(&mut self, key: &ServiceKey) -> Option<&mut Entry> {
-        self.entries.get_mut(key)
+    /// A Service and its endpoints, if either is known, and where they are looked at from.
+    pub fn entry_mut(&mut self, key: &ServiceKey) -> (Option<&mut Entry>, &Vantage) {
+        (self.entries.get_mut(key), &self.vantage)
     }
 
     /// A Service and its endpoints, if either is known.
@@ -175,7 +175,7 @@ impl State {
     fn set_service(&mut self, service: Service) {
         let entry = self.entries.entry(service.key.clone()).or_default();
         if entry.service.as_deref() != Some(&service) {
-            self.dirty.services.insert(service.key.clone());
+            self.dirty.touch(service.key.clone());
             entry.service = Some(service.into());
         }
     }
@@ -183,7 +183,7 @@ impl State {
     fn remove_service(&mut self, key: &ServiceKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if entry.service.take().is_some() {
-            self.dirty.services.insert(key.clone());
+            self.dirty.touch(key.clone());
         }
         self.forget_if_empty(key);
     }
@@ -191,13 +191,14 @@ impl State {
     fn set_slice(&mut self, mut slice: EndpointSlice) {
         // What the first list tells is no change that anybody waited for.
         let triggered = slice.triggered.take().filter(|_| self.listed.slices);
-        let place = (slice.service.clone(), slice.family);
-        if self.slices.get(&slice.key).is_some_and(|known| *known != place) {
-            // It has moved to another Service.
+        let (service, family) = (slice.service.clone(), slice.family);
+        let place = self.slices.get(&slice.key);
+        let stays = place.is_some_and(|(known, of)| (known, *of) == (&service, family));
+        if !stays {
+            // It may have moved here from another Service.
             self.remove_slice(&slice.key);
+            self.slices.insert(slice.key.clone(), (service.clone(), family));
         }
-        self.slices.insert(slice.key.clone(), place.clone());
-        let (service, family) = place;
         let entry = self.entries.entry(service.clone()).or_default();
         if entry.endpoints.of(family).insert(slice, &self.vantage) {
             if let Some(at) = triggered {
@@ -219,7 +220,7 @@ impl State {
 
     fn touch_endpoints(&mut self, service: ServiceKey) {
         self.dirty.surroundings |= is_api_server(&service);
-        self.dirty.services.insert(service);
+        self.dirty.touch_endpoints(service);
     }
 
     fn forget_if_empty(&mut self, key: &ServiceKey) {
@@ -275,5 +276,5 @@ impl State {
 }
 
 fn is_api_server(key: &ServiceKey) -> bool {
-    key.namespace() == "default" && key.name() == "kubernetes"
+    key.is("default", "kubernetes")
 }
