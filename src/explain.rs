@@ -176,16 +176,14 @@ impl<'a> Knock<'a> {
                 let reason = "the traffic policy is Local and no endpoint is on this node";
                 answer(Verdict::Drop, reason.to_owned())
             }
-            Target::Pool(pool) => {
-                let found = program.pools.iter().find(|found| found.server.address == pool);
-                let Some(found) = found else {
+            Target::Own | Target::Whole => {
+                let address = frontend.pool(target);
+                let mut pools = program.pools.iter();
+                let Some(pool) = pools.find(|pool| Some(pool.server.address) == address) else {
                     return answer(Verdict::Reject, "the Service has no endpoints".to_owned());
                 };
-                self.through_pool(
-                    answer(Verdict::Forward, self.route_taken(frontend, pool)),
-                    frontend,
-                    found,
-                )
+                let route = self.route_taken(frontend, pool.server.address);
+                self.through_pool(answer(Verdict::Forward, route), frontend, pool)
             }
         }
     }

@@ -2,11 +2,16 @@
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use kube_ipvs::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
     ServiceCidr, ServiceKey, ServicePort, SliceKey, VirtualAddress,
 };
+
+/// Names that many objects share, as those that a source has read do.
+static NODES: LazyLock<[Name; 4]> = LazyLock::new(|| ["n1", "n2", "n3", "n4"].map(Name::from));
+static PORT: LazyLock<Name> = LazyLock::new(|| "http".into());
 
 /// Services, slices of each, endpoints of each slice.
 #[derive(Clone, Copy)]
@@ -49,7 +54,7 @@ fn service(index: u32) -> Service {
         created: index.into(),
         cluster_ips: [cluster_ip(index)].into(),
         ports: [ServicePort {
-            name: "http".into(),
+            name: Name::clone(&PORT),
             protocol: Protocol::Tcp,
             port: 80,
             node_port: None,
@@ -60,21 +65,21 @@ fn service(index: u32) -> Service {
 }
 
 pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> EndpointSlice {
-    let nodes: [Name; 4] = ["n1", "n2", "n3", "n4"].map(Name::from);
     let first = (service * size.slices + slice) * (size.endpoints + 1);
     let endpoint = |index: u32| Endpoint {
         address: address([10, 128, 0, 0], first + index),
         ready: true,
         serving: true,
         terminating: false,
-        node: Some(Name::clone(&nodes[index as usize % nodes.len()])),
+        node: Some(Name::clone(&NODES[index as usize % NODES.len()])),
         hints: None,
     };
     EndpointSlice {
         key: SliceKey::new("default", &format!("service-{service}-{slice}")),
         service: service_key(service),
         family: Family::V4,
-        ports: [EndpointPort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }].into(),
+        ports: [EndpointPort { name: Name::clone(&PORT), protocol: Protocol::Tcp, port: 8080 }]
+            .into(),
         endpoints: (0..endpoints).map(endpoint).collect(),
         triggered: None,
     }

@@ -49,8 +49,8 @@ pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> 
 /// Does the work of IPVS on an empty kernel, and takes all other for done.
 pub(crate) fn settle_ipvs(engine: &mut Engine, ipvs: &mut Ipvs) -> Result<()> {
     each_plan(engine, Instant::now(), |operations| {
-        let operations: Vec<_> = operations.iter().filter_map(Operation::as_server).collect();
-        match ipvs.apply(&operations).into_iter().find_map(std::result::Result::err) {
+        let operations = operations.iter().filter_map(Operation::as_server);
+        match ipvs.apply(operations).into_iter().find_map(std::result::Result::err) {
             Some(failure) => Err(failure.to_string().into()),
             None => Ok(()),
         }

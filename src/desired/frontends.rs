@@ -41,13 +41,7 @@ pub fn program(
     vantage: &Vantage,
     claims: &Claims,
 ) -> Program {
-    let mut build = Build {
-        service,
-        around,
-        vantage,
-        endpoints,
-        program: Program::default(),
-    };
+    let mut build = Build { service, around, vantage, endpoints, program: Program::default() };
     let wishes = wishes(service, around);
     build.program.frontends.reserve_exact(wishes.len());
     for wish in wishes {
@@ -216,7 +210,8 @@ impl Build<'_> {
     ) -> Target {
         self.add_pool(wish, pool, selection);
         match selection {
-            Some(_) => Target::Pool(pool),
+            Some(_) if pool == wish.address => Target::Own,
+            Some(_) => Target::Whole,
             None if choice.has_any() => Target::Drop,
             None => Target::Reject,
         }

@@ -236,8 +236,8 @@ impl Engine {
         let setbacks = self.ledger.settle(plan, outcomes);
         if !self.retries.is_empty() {
             let failed: FxHashSet<_> = setbacks.iter().map(|setback| setback.key).collect();
-            let succeeded = plan.keys().iter().filter(|key| !failed.contains(key));
-            succeeded.for_each(|key| self.retries.forget(key));
+            let succeeded = plan.keys().filter(|key| !failed.contains(key));
+            succeeded.for_each(|key| self.retries.forget(&key));
         }
         let note = |setback| Trouble { attempts: self.retries.note(&setback, now), setback };
         setbacks.into_iter().map(note).collect()

@@ -170,8 +170,7 @@ impl Programs {
         let (entry, vantage) = state.entry_mut(&key);
         let new = entry.and_then(|Entry { service, endpoints }| {
             let service = served(service, &self.around)?;
-            let program =
-                desired::program(service, endpoints, &self.around, vantage, &self.claims);
+            let program = desired::program(service, endpoints, &self.around, vantage, &self.claims);
             Some(Served { created: service.created, program: Arc::new(program) })
         });
         let program_of = |served: Option<&Served>| {

@@ -79,9 +79,9 @@ impl Retries {
     }
 
     /// Forgets the keys that were to be tried and for which there is nothing to do any more.
-    pub(super) fn forget_needless(&mut self, planned: &[Key]) {
+    pub(super) fn forget_needless(&mut self, planned: impl Iterator<Item = Key>) {
         if self.by_key.values().any(|retry| retry.due.is_none()) {
-            let planned: FxHashSet<_> = planned.iter().collect();
+            let planned: FxHashSet<_> = planned.collect();
             self.by_key.retain(|key, retry| retry.due.is_some() || planned.contains(key));
         }
     }

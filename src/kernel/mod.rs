@@ -134,8 +134,7 @@ impl Kernel {
                     self.nft.apply(&run)
                 }
                 [Operation::Server(_), ..] => {
-                    let run: Vec<_> = run.iter().filter_map(Operation::as_server).collect();
-                    self.ipvs.apply(&run)
+                    self.ipvs.apply(run.iter().filter_map(Operation::as_server))
                 }
                 [Operation::Route(_), ..] => {
                     let run: Vec<_> = run.iter().filter_map(Operation::as_route).collect();

@@ -223,15 +223,15 @@ impl EndpointSet {
         selection: Selection,
         vantage: &Vantage,
     ) -> Backends {
-        Backends::from_chunks(self.members.iter_mut().flat_map(|member| {
-            let Member { slice, views } = member;
-            slice
-                .ports
-                .iter()
-                .zip(views.iter_mut())
-                .filter(|(port, _)| port.name == *name && port.protocol == protocol)
-                .map(|(port, view)| view.chunk(&slice.endpoints, port, selection, vantage))
-        }))
+        let mut chunks = Vec::with_capacity(self.members.len());
+        for Member { slice, views } in &mut self.members {
+            for (port, view) in slice.ports.iter().zip(views.iter_mut()) {
+                if port.name == *name && port.protocol == protocol {
+                    chunks.push(view.chunk(&slice.endpoints, port, selection, vantage));
+                }
+            }
+        }
+        Backends::from_chunks(chunks)
     }
 
     /// Distinct addresses of ready endpoints on this node, whatever the port. What no port leads

@@ -41,8 +41,10 @@ impl fmt::Display for FrontendKind {
 /// What becomes of a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// It is balanced over the pool at this address.
-    Pool(VirtualAddress),
+    /// It is balanced over the pool at the front end's own address.
+    Own,
+    /// It is balanced over the pool of all endpoints: [`Frontend::whole`].
+    Whole,
     /// The client is told at once that nobody answers.
     Reject,
     /// It is dropped without a word.
@@ -84,4 +86,16 @@ pub struct Frontend {
     pub masquerade: Masquerade,
     /// Who may connect; `None` for anyone. Ranges of the front end's family, disjoint.
     pub sources: Option<Box<[IpNet]>>,
+}
+
+impl Frontend {
+    /// The pool that a connection is balanced over, if it is.
+    #[must_use]
+    pub fn pool(&self, target: Target) -> Option<VirtualAddress> {
+        match target {
+            Target::Own => Some(self.address),
+            Target::Whole => Some(self.whole),
+            Target::Reject | Target::Drop => None,
+        }
+    }
 }

@@ -56,15 +56,14 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     if external {
         elements.push(Element::ExternalIp(address.ip));
     }
-    let leads_away = |target: &Target| matches!(target, Target::Pool(pool) if pool != address);
     let to = |pool: &VirtualAddress| (pool.ip, pool.port);
-    if leads_away(pods) {
+    if *pods == Target::Whole {
         let (ip, port) = to(whole);
         elements.push(Element::PodShortcut(*address, ip, port));
     }
     // The node's own packets to an external address are always led away, so that they are
     // refused on this node where nobody serves.
-    if leads_away(node) || external {
+    if *node == Target::Whole || external {
         let (ip, port) = to(whole);
         elements.push(Element::NodeShortcut(*address, ip, port));
     }
@@ -86,7 +85,7 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
         Target::Reject if address.protocol != Protocol::Udp => {
             elements.push(Element::Refused(*address));
         }
-        Target::Reject | Target::Pool(_) => {}
+        Target::Reject | Target::Own | Target::Whole => {}
     }
     elements
 }

@@ -71,30 +71,52 @@ pub struct Ledger {
     touched: Vec<Key>,
 }
 
-/// Ordered operations, each with the key that it is about.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    keys: Vec<Key>,
-    operations: Vec<Operation>,
+impl Key {
+    /// What an operation is about.
+    #[must_use]
+    pub fn of(operation: &Operation) -> Self {
+        match *operation {
+            Operation::Filter(operation) => match operation {
+                FilterOperation::CreateTables | FilterOperation::DeleteTables => Self::Tables,
+                FilterOperation::Add(element) | FilterOperation::Delete(element) => {
+                    Self::Element(element)
+                }
+            },
+            Operation::Server(operation) => Self::Pool(operation.address()),
+            Operation::Route(operation) => match operation {
+                RouteOperation::CreateDevice | RouteOperation::DeleteDevice => Self::Device,
+                RouteOperation::AddRule(family) | RouteOperation::DeleteRule(family) => {
+                    Self::Rule(family)
+                }
+                RouteOperation::Add(route) | RouteOperation::Delete(route) => {
+                    Self::Route(route.prefix, route.table)
+                }
+            },
+            Operation::Flow(flow) => Self::Flow(flow),
+        }
+    }
 }
+
+/// Operations in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Plan(Vec<Operation>);
 
 impl Plan {
     /// The operations in their order.
     #[must_use]
     pub fn operations(&self) -> &[Operation] {
-        &self.operations
+        &self.0
     }
 
     /// What each operation is about.
-    #[must_use]
-    pub fn keys(&self) -> &[Key] {
-        &self.keys
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.0.iter().map(Key::of)
     }
 
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
+        self.0.is_empty()
     }
 }
 
@@ -228,8 +250,7 @@ impl Ledger {
                 self.steps(key, now, &mut steps);
             }
         }
-        let taken: FxHashSet<_> =
-            steps.iter().filter_map(|(_, operation)| Place::taken_by(operation)).collect();
+        let taken: FxHashSet<_> = steps.iter().filter_map(Place::taken_by).collect();
         for key in left {
             let place = if let Key::Element(element) = &key { Place::of(element) } else { None };
             if place.is_some_and(|place| taken.contains(&place)) {
@@ -238,13 +259,10 @@ impl Ledger {
                 self.touched.push(key);
             }
         }
-        steps.iter().for_each(|(_, operation)| self.flows.follow(operation));
-        steps.extend(self.flows.pending().map(|flow| (Key::Flow(flow), flow.into())));
-        steps.sort_by_key(|(_, operation)| {
-            (Stage::among(operation, &taken), Stage::rank(operation))
-        });
-        let (keys, operations) = steps.into_iter().unzip();
-        Plan { keys, operations }
+        steps.iter().for_each(|operation| self.flows.follow(operation));
+        steps.extend(self.flows.pending().map(Operation::from));
+        steps.sort_by_key(|operation| (Stage::among(operation, &taken), Stage::rank(operation)));
+        Plan(steps)
     }
 
     /// Takes in the outcomes of a plan's operations, in their order. No Program may be replaced
@@ -254,7 +272,7 @@ impl Ledger {
         let mut failed = FxHashSet::default();
         let mut pools = FxHashSet::default();
         let mut outcomes = outcomes.into_iter();
-        for (&key, &operation) in plan.keys.iter().zip(&plan.operations) {
+        for (key, &operation) in plan.keys().zip(&plan.0) {
             let outcome = outcomes.next().unwrap_or_else(|| {
                 let message = "the kernel's answer did not arrive".to_owned();
                 Err(Failure { kind: FailureKind::Unknown, message })
@@ -399,8 +417,8 @@ impl Ledger {
     }
 
     /// Appends the operations that a key needs; forgets the key if it is neither needed nor held.
-    fn steps(&mut self, key: Key, now: Instant, steps: &mut Vec<(Key, Operation)>) {
-        let mut step = |operation: Operation| steps.push((key, operation));
+    fn steps(&mut self, key: Key, now: Instant, steps: &mut Vec<Operation>) {
+        let mut step = |operation: Operation| steps.push(operation);
         match key {
             Key::Tables if !self.tables => step(FilterOperation::CreateTables.into()),
             Key::Device if !self.device => step(RouteOperation::CreateDevice.into()),

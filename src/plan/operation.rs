@@ -54,6 +54,20 @@ pub enum ServerOperation {
     DeleteReal(VirtualAddress, Backend),
 }
 
+impl ServerOperation {
+    /// The virtual server that it is about.
+    #[must_use]
+    pub fn address(&self) -> VirtualAddress {
+        match self {
+            Self::Add(server) | Self::Set(server) => server.address,
+            Self::Delete(address)
+            | Self::AddReal(address, _)
+            | Self::SetReal(address, _)
+            | Self::DeleteReal(address, _) => *address,
+        }
+    }
+}
+
 /// A change to our device, policy rules and routes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteOperation {

@@ -191,16 +191,21 @@ impl State {
     fn set_slice(&mut self, mut slice: EndpointSlice) {
         // What the first list tells is no change that anybody waited for.
         let triggered = slice.triggered.take().filter(|_| self.listed.slices);
-        let (service, family) = (slice.service.clone(), slice.family);
+        let family = slice.family;
         let place = self.slices.get(&slice.key);
-        let stays = place.is_some_and(|(known, of)| (known, *of) == (&service, family));
+        let stays = place.is_some_and(|(service, of)| (service, *of) == (&slice.service, family));
         if !stays {
-            // It may have moved here from another Service.
+            // It may have stood with another Service.
             self.remove_slice(&slice.key);
+        }
+        let entry = self.entries.entry(slice.service.clone());
+        // All slices of a Service share the text of its key.
+        slice.service = entry.key().clone();
+        let service = slice.service.clone();
+        if !stays {
             self.slices.insert(slice.key.clone(), (service.clone(), family));
         }
-        let entry = self.entries.entry(service.clone()).or_default();
-        if entry.endpoints.of(family).insert(slice, &self.vantage) {
+        if entry.or_default().endpoints.of(family).insert(slice, &self.vantage) {
             if let Some(at) = triggered {
                 self.triggers.add(service.clone(), Trigger { family, at });
             }

@@ -228,10 +228,10 @@ impl ServiceView {
 
 impl From<&Frontend> for FrontendView {
     fn from(frontend: &Frontend) -> Self {
-        let target = |target| match target {
-            Target::Pool(address) => address.to_string(),
-            Target::Reject => "reject".to_owned(),
-            Target::Drop => "drop".to_owned(),
+        let target = |target| match frontend.pool(target) {
+            Some(address) => address.to_string(),
+            None if target == Target::Drop => "drop".to_owned(),
+            None => "reject".to_owned(),
         };
         let masquerade = match frontend.masquerade {
             Masquerade::Never => "never",

@@ -11,32 +11,27 @@ const CHUNK: usize = 64 << 10;
 impl Ipvs {
     /// Carries out operations in their order, and returns the outcome of each. One that fails does
     /// not stop the others. To remove what is gone already is no failure.
-    pub fn apply(&mut self, operations: &[ServerOperation]) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(operations.len());
-        let mut rest = operations;
-        while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(self.encode_chunk(rest));
-            match self.send_chunk(chunk) {
+    pub fn apply(&mut self, operations: impl IntoIterator<Item = ServerOperation>) -> Vec<Outcome> {
+        let mut operations = operations.into_iter().peekable();
+        let mut outcomes = Vec::with_capacity(operations.size_hint().1.unwrap_or_default());
+        let mut chunk = Vec::new();
+        while operations.peek().is_some() {
+            chunk.clear();
+            self.batch.clear();
+            while self.batch.size() < CHUNK
+                && let Some(operation) = operations.next()
+            {
+                encode(&mut self.batch, self.family, &operation);
+                chunk.push(operation);
+            }
+            match self.send_chunk(&chunk) {
                 Ok(answers) => outcomes.extend(chunk.iter().zip(answers).map(failure::outcome)),
                 Err(error) => {
                     outcomes.extend(chunk.iter().map(|one| Err(failure::of_all(one, &error))));
                 }
             }
-            rest = later;
         }
         outcomes
-    }
-
-    /// Encodes operations into the batch until it is full; returns how many.
-    fn encode_chunk(&mut self, operations: &[ServerOperation]) -> usize {
-        self.batch.clear();
-        for operation in operations {
-            encode(&mut self.batch, self.family, operation);
-            if self.batch.size() >= CHUNK {
-                break;
-            }
-        }
-        self.batch.len()
     }
 
     /// Sends the batch, which holds `chunk`; once more if the kernel did not know its family.
@@ -49,7 +44,8 @@ impl Ipvs {
         {
             return Ok(answers);
         }
-        self.encode_chunk(chunk);
+        self.batch.clear();
+        chunk.iter().for_each(|operation| encode(&mut self.batch, self.family, operation));
         self.socket.transact(&mut self.batch, last)
     }
 }

@@ -75,6 +75,7 @@ fn inet() -> Table {
             Chain::base("early", Filter, Hook::Input, 90, early()),
             Chain::base("late", Filter, Hook::Input, 110, late()),
             Chain::base("post", Nat, Hook::Postrouting, 100, post()),
+            Chain::regular("unsent", unsent()),
             Chain::regular("stray", stray()),
             Chain::regular("restrict", each(restrict)),
             Chain::regular("refuse", refuse()),
@@ -176,12 +177,17 @@ fn shortcut(family: Family, map: &'static str) -> Term {
 /// An endpoint's segment that connection tracking takes for no part of a masqueraded connection
 /// keeps the node as its destination, where no process knows the connection. The node's reset
 /// would end it.
+///
+/// Each packet that the node sends comes through here, to a front end twice: one rule for it.
 fn sent() -> Vec<Rule> {
+    vec![misfit().verdict(Verdict::Goto("unsent"))]
+}
+
+fn unsent() -> Vec<Rule> {
     let (first, last) = MASQUERADE_PORTS;
     vec![
-        to_stray(),
+        rule().verdict(Verdict::Jump("stray")),
         rule()
-            .when(Condition::Invalid)
             .when(Condition::Reset)
             .when(Condition::TcpSourcePorts(first, last))
             .counter()
@@ -190,11 +196,8 @@ fn sent() -> Vec<Rule> {
 }
 
 /// TCP segments that fit no connection, such as those beyond the window.
-fn to_stray() -> Rule {
-    rule()
-        .when(Condition::Invalid)
-        .when(Condition::Transport(Protocol::Tcp))
-        .verdict(Verdict::Jump("stray"))
+fn misfit() -> Rule {
+    rule().when(Condition::Invalid).when(Condition::Transport(Protocol::Tcp))
 }
 
 /// Drops what is sent to a front end. IPVS knows the connection, and would pass on a segment that
@@ -213,8 +216,10 @@ fn stray() -> Vec<Rule> {
 /// Packets to this node before IPVS sees them. Only short cuts lead to images: a connection that
 /// was opened to one is refused.
 fn early() -> Vec<Rule> {
-    let mut rules =
-        vec![rule().when(Condition::EstablishedOrRelated).verdict(Verdict::Accept), to_stray()];
+    let mut rules = vec![
+        rule().when(Condition::EstablishedOrRelated).verdict(Verdict::Accept),
+        misfit().verdict(Verdict::Jump("stray")),
+    ];
     rules.extend(each(|family| {
         rule()
             .within(&[Field::OriginalDestination(family)], SetName::of("image-ranges", family))

@@ -91,7 +91,7 @@ fn additions(pools: &[Pool]) -> Vec<ServerOperation> {
 }
 
 fn applied(ipvs: &mut Ipvs, operations: &[ServerOperation]) {
-    let outcomes = ipvs.apply(operations);
+    let outcomes = ipvs.apply(operations.iter().copied());
     assert_eq!(outcomes.len(), operations.len());
     for (operation, outcome) in operations.iter().zip(outcomes) {
         assert_eq!(outcome, Ok(()), "{operation}");
@@ -99,7 +99,7 @@ fn applied(ipvs: &mut Ipvs, operations: &[ServerOperation]) {
 }
 
 fn kind(ipvs: &mut Ipvs, operation: ServerOperation) -> Option<FailureKind> {
-    let failure = ipvs.apply(&[operation]).remove(0).err()?;
+    let failure = ipvs.apply([operation]).remove(0).err()?;
     Some(failure.kind)
 }
 
@@ -204,12 +204,12 @@ fn one_failure_among_thousands_stops_no_other() {
     let some: Vec<_> = (0..2000).step_by(7).map(|n| AddReal(vs.address, real(n))).collect();
     applied(ipvs, &some);
     let all: Vec<_> = (0..2000).map(|n| AddReal(vs.address, real(n))).collect();
-    for (n, outcome) in ipvs.apply(&all).into_iter().enumerate() {
+    for (n, outcome) in ipvs.apply(all.iter().copied()).into_iter().enumerate() {
         let expected = if n % 7 == 0 { Err(FailureKind::Drift) } else { Ok(()) };
         assert_eq!(outcome.map_err(|failure| failure.kind), expected, "{n}");
     }
     // A whole batch of failures fits the receive queue.
-    let failures = ipvs.apply(&all);
+    let failures = ipvs.apply(all);
     let drifts = failures.iter().flat_map(|outcome| outcome.as_ref().err());
     assert_eq!(drifts.filter(|failure| failure.kind == FailureKind::Drift).count(), 2000);
     assert_eq!(ipvs.observe().unwrap()[0].backends.len(), 2000);
