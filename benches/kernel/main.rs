@@ -7,6 +7,7 @@
 #[path = "../cluster/mod.rs"]
 mod cluster;
 mod data_path;
+mod decode;
 #[path = "../empty_kernel/mod.rs"]
 mod empty_kernel;
 mod figure;
@@ -33,7 +34,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 /// A measurement: its name, and what makes its figures.
 type Measurement = (&'static str, fn() -> Result<Vec<Figure>>);
 
-const MEASUREMENTS: [Measurement; 7] = [
+const MEASUREMENTS: [Measurement; 8] = [
+    ("decode", decode::slices),
     ("cold_start", sync::cold_start),
     ("one_change", sync::one_changes),
     ("burst", sync::burst),

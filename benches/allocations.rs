@@ -1,0 +1,58 @@
+//! How often one change asks for memory, in a small cluster and in a large one. Prints lines of the
+//! table that `benches/kernel` begins.
+
+mod cluster;
+mod empty_kernel;
+#[allow(dead_code, reason = "only a table is printed here")]
+#[path = "kernel/figure.rs"]
+mod figure;
+
+use std::alloc::System;
+use std::convert::Infallible;
+use std::time::Instant;
+
+use cluster::{Size, events, slice};
+use empty_kernel::each_plan;
+use figure::Figure;
+use kube_ipvs::engine::Engine;
+use kube_ipvs::model::{Change, Event, Settings};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const CHANGES: u32 = 1_000;
+
+fn settle(engine: &mut Engine, now: Instant) {
+    let Ok(()) = each_plan(engine, now, |_| Ok::<_, Infallible>(()));
+}
+
+/// What is asked for while slices get an endpoint more, one after the other.
+fn changes(services: u32) -> Stats {
+    let size = Size { services, slices: 1, endpoints: 10 };
+    let now = Instant::now();
+    let mut engine = Engine::new(&Settings::for_node("n1"), None);
+    events(size).into_iter().for_each(|event| engine.handle_event(event));
+    settle(&mut engine, now);
+    let changes: Vec<_> = (0..CHANGES).map(|at| slice(size, at, 0, size.endpoints + 1)).collect();
+    let region = Region::new(ALLOCATOR);
+    for change in changes {
+        engine.handle_event(Event::Slice(Change::Apply(change)));
+        settle(&mut engine, now);
+    }
+    region.change()
+}
+
+#[allow(clippy::print_stdout)]
+fn main() {
+    let (small, large) = (changes(1_000), changes(50_000));
+    let each = |sum: usize| sum as f64 / f64::from(CHANGES);
+    let count = |stats: &Stats| each(stats.allocations + stats.reallocations);
+    let what = "allocations of one endpoint more at 50,000 services of 10; baseline at 1,000";
+    println!("{}", Figure::new("allocations", what, "", count(&large), count(&small)));
+    let bytes = |stats: &Stats| each(stats.bytes_allocated) / 1e3;
+    println!(
+        "{}",
+        Figure::new("allocated", "what they come to", "kB", bytes(&large), bytes(&small))
+    );
+}
