@@ -292,3 +292,38 @@ fn affinity_comes_in_place() {
     ~ -E -t 203.0.113.1:80 -s rr -p 10800
     ");
 }
+
+#[test]
+fn a_mass_of_removals_is_spread() {
+    let numbered = |index: u8| {
+        let slice = slice(&format!("default/s{index}-a")).port("http", 8080);
+        let ready = |slice: SliceBuilder, end| slice.ready(&format!("10.244.{index}.{end}"), "n2");
+        let service = service(&format!("default/s{index}")).cluster_ip(&format!("10.96.1.{index}"));
+        (service.port("http", 80), (1..=10).fold(slice, ready))
+    };
+    let (services, slices): (Vec<_>, Vec<_>) = (0..100).map(numbered).unzip();
+    let mut agent = agent();
+    agent.tell(only_services(services)).tell(only_slices(slices)).settle().unwrap();
+    let weights = |agent: &NodeAgent| {
+        let all = agent
+            .kernel
+            .holdings
+            .servers
+            .values()
+            .flat_map(|server| server.reals.values().copied());
+        let (serving, waiting): (Vec<_>, Vec<_>) = all.partition(|weight| *weight > 0);
+        (serving.len(), waiting.len())
+    };
+    assert_eq!(weights(&agent), (1_000, 0));
+
+    // 500 go, and nobody is sent to the others any more.
+    agent.tell(only_services([numbered(99).0]));
+    while agent.step() {}
+    assert_eq!(weights(&agent), (10, 490));
+    // One comes back before its turn.
+    agent.tell(numbered(98).0);
+    while agent.step() {}
+    assert_eq!(weights(&agent), (20, 480));
+    agent.settle().unwrap();
+    assert_eq!(weights(&agent), (20, 0));
+}

@@ -141,6 +141,12 @@ impl Backend {
     pub fn is_draining(&self) -> bool {
         self.weight == 0
     }
+
+    /// The same without new connections.
+    #[must_use]
+    pub fn drained(&self) -> Self {
+        Self { weight: 0, ..*self }
+    }
 }
 
 /// The backends of a pool, in one shared chunk per endpoint slice.

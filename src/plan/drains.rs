@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use crate::model::{Backend, Protocol, VirtualAddress};
 
 /// Wait before connections are counted for the first time; doubles with each further time.
@@ -61,6 +62,7 @@ pub(super) struct Drains {
     ended: BTreeSet<VirtualAddress>,
     /// Leaving real servers of all.
     count: usize,
+    allowance: Allowance,
 }
 
 impl Drain {
@@ -100,10 +102,11 @@ impl Drains {
             let socket = (backend.address, backend.port);
             let leaving = former.remove(&socket).unwrap_or_else(|| {
                 begins = true;
-                let backend = Backend { weight: 0, ..*backend };
+                let backend = backend.drained();
                 Leaving { backend, until: now + self.period, idle: false }
             });
-            if leaving.idle || leaving.until <= now {
+            let ends = leaving.idle || leaving.until <= now;
+            if ends && self.allowance.take(server, 1, now) {
                 return Leave::Now;
             }
             drain.leaving.insert(socket, leaving);
@@ -158,9 +161,10 @@ impl Drains {
         counted
     }
 
-    /// When connections are to be counted, or a deadline passes, next.
+    /// When connections are to be counted, a deadline passes or more may go, next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        let due = self.due.first().map(|(at, _)| *at);
+        due.into_iter().chain(self.allowance.next_due()).min()
     }
 
     /// Takes in the connections of a virtual server's real servers.
@@ -178,9 +182,19 @@ impl Drains {
         }
     }
 
+    /// Whether a virtual server that nobody wants, with so many real servers, goes now. If not, it
+    /// is among those that [`Drains::take_ended`] gives another time.
+    pub(super) fn ends(&mut self, server: VirtualAddress, count: usize, now: Instant) -> bool {
+        self.remove(&server);
+        // Datagrams would go on to where they went.
+        server.protocol == Protocol::Udp || self.allowance.take(server, count, now)
+    }
+
     /// The virtual servers with real servers that are to go now.
-    pub(super) fn take_ended(&mut self) -> BTreeSet<VirtualAddress> {
-        mem::take(&mut self.ended)
+    pub(super) fn take_ended(&mut self, now: Instant) -> BTreeSet<VirtualAddress> {
+        let mut ended = mem::take(&mut self.ended);
+        ended.extend(self.allowance.take_due(now));
+        ended
     }
 
     /// How many real servers are leaving.
@@ -236,7 +250,7 @@ mod tests {
         assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u16>(), 0);
 
         drains.count(&web, &vec![(socket(1), 0), (socket(2), 3)]);
-        assert_eq!(drains.take_ended(), [web].into());
+        assert_eq!(drains.take_ended(start), [web].into());
         assert_eq!(drains.leave(web, &both, start), [Leave::Now, Leave::Later]);
         assert_eq!(drains.leave(web, &both[1..], start + PERIOD), [Leave::Now]);
         assert_eq!(drains.next_due(), None);

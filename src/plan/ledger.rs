@@ -237,7 +237,7 @@ impl Ledger {
     /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
     /// and stays touched, unless it is in the way of something new.
     pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
-        self.touched.extend(self.pools.drains.take_ended().into_iter().map(Key::Pool));
+        self.touched.extend(self.pools.drains.take_ended(now).into_iter().map(Key::Pool));
         let mut touched = mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();
@@ -270,7 +270,7 @@ impl Ledger {
     pub fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Vec<Setback> {
         let mut setbacks: Vec<Setback> = Vec::new();
         let mut failed = FxHashSet::default();
-        let mut pools = FxHashSet::default();
+        let mut pools = FxHashMap::default();
         let mut outcomes = outcomes.into_iter();
         for (key, &operation) in plan.keys().zip(&plan.0) {
             let outcome = outcomes.next().unwrap_or_else(|| {
@@ -278,9 +278,9 @@ impl Ledger {
                 Err(Failure { kind: FailureKind::Unknown, message })
             });
             match outcome {
-                Ok(()) => match key {
-                    Key::Pool(address) => {
-                        pools.insert(address);
+                Ok(()) => match operation {
+                    Operation::Server(operation) => {
+                        pools.insert(key, operation);
                     }
                     _ => self.confirm(key, operation),
                 },
@@ -290,12 +290,9 @@ impl Ledger {
                 Err(_) => {}
             }
         }
-        // A pool is held as wanted once all its operations have succeeded.
-        for address in pools {
-            if !failed.contains(&Key::Pool(address)) {
-                self.pools.confirm(address);
-            }
-        }
+        // A pool's operations count once all of them have succeeded.
+        let settled = pools.iter().filter(|(key, _)| !failed.contains(key));
+        settled.for_each(|(_, last)| self.pools.settle(last));
         setbacks
     }
 
@@ -480,7 +477,7 @@ impl Ledger {
                     self.routes.remove(&(prefix, table));
                 }
             }
-            (Key::Pool(address), _) => self.pools.confirm(address),
+            (Key::Pool(_), _) => {}
             (Key::Flow(flow), _) => {
                 self.flows.forget(&flow);
             }

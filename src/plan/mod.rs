@@ -1,5 +1,6 @@
 //! From what the kernel holds and what it should hold to ordered operations.
 
+mod allowance;
 mod drains;
 pub mod elements;
 mod flows;

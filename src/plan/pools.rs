@@ -77,11 +77,18 @@ impl Pools {
     ) {
         let Some(slot) = self.slots.get(&address) else { return };
         let Some(wanted) = &slot.wanted else {
-            self.drains.forget(&address);
-            if slot.held.is_some() {
-                step(ServerOperation::Delete(address));
-            } else {
-                self.slots.remove(&address);
+            match &slot.held {
+                None => {
+                    self.drains.forget(&address);
+                    self.slots.remove(&address);
+                }
+                Some(held) if self.drains.ends(address, held.backends.len(), now) => {
+                    step(ServerOperation::Delete(address));
+                }
+                Some(held) => {
+                    let serving = held.backends.iter().filter(|backend| !backend.is_draining());
+                    serving.for_each(|it| step(ServerOperation::SetReal(address, it.drained())));
+                }
             }
             return;
         };
@@ -122,7 +129,7 @@ impl Pools {
             match leave {
                 Leave::Now => step(ServerOperation::DeleteReal(address, old)),
                 Leave::Later if !old.is_draining() => {
-                    step(ServerOperation::SetReal(address, Backend { weight: 0, ..old }));
+                    step(ServerOperation::SetReal(address, old.drained()));
                 }
                 Leave::Later => {}
             }
@@ -133,13 +140,29 @@ impl Pools {
         }
     }
 
-    /// Notes that a pool is held as it is wanted, beside what is leaving it.
-    pub(super) fn confirm(&mut self, address: VirtualAddress) {
+    /// Notes that the operations for an address have taken place, of which this is the last one.
+    pub(super) fn settle(&mut self, last: &ServerOperation) {
+        let address = last.address();
         let Some(slot) = self.slots.get_mut(&address) else { return };
-        let Some(wanted) = &slot.wanted else {
-            self.slots.remove(&address);
-            return;
-        };
+        match (&slot.wanted, last) {
+            (Some(_), _) => self.confirm(address),
+            (None, ServerOperation::Delete(_)) => {
+                self.slots.remove(&address);
+            }
+            // It waits for its turn to go.
+            (None, _) => {
+                slot.held = slot.held.take().map(|held| {
+                    let backends = held.backends.iter().map(Backend::drained).collect();
+                    Arc::new(Pool { server: held.server, backends })
+                });
+            }
+        }
+    }
+
+    /// Notes that a pool is held as it is wanted, beside what is leaving it.
+    fn confirm(&mut self, address: VirtualAddress) {
+        let Some(slot) = self.slots.get_mut(&address) else { return };
+        let Some(wanted) = &slot.wanted else { return };
         let held = match self.drains.of(&address) {
             None => Arc::clone(wanted),
             Some(leaving) => {

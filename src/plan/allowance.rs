@@ -1,0 +1,118 @@
+//! How fast real servers are removed.
+//!
+//! The kernel keeps each removed real server for three minutes, and searches all that it keeps for
+//! each one that is added (`ip_vs_trash_get_dest` in `net/netfilter/ipvs/ip_vs_ctl.c`): after
+//! 100,000 removals at once, adding one takes milliseconds. So the removals of a mass delete are
+//! spread. Until its turn comes, a real server stays with weight 0.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::model::VirtualAddress;
+
+/// Removals that are made at once.
+const AT_ONCE: i64 = 500;
+/// Removals per second after that: more than endpoints change in a busy cluster.
+const PER_SECOND: i64 = 100;
+/// No backlog is to take more seconds than that, or about.
+const LONGEST: i64 = 1_800;
+/// How often there is more.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How many real servers may be removed now, and which virtual servers wait to have theirs removed.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    /// Below zero after a virtual server with many real servers.
+    left: i64,
+    /// Since when.
+    since: Option<Instant>,
+    waiting: BTreeSet<VirtualAddress>,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { left: AT_ONCE, since: None, waiting: BTreeSet::new() }
+    }
+}
+
+impl Allowance {
+    /// Whether that many real servers of a virtual server may be removed now. If not, its turn
+    /// comes later.
+    pub(super) fn take(&mut self, server: VirtualAddress, count: usize, now: Instant) -> bool {
+        self.refill(now);
+        let may = self.left > 0;
+        if may {
+            self.left -= i64::try_from(count).unwrap_or(i64::MAX / 2);
+        } else {
+            self.waiting.insert(server);
+        }
+        may
+    }
+
+    /// The virtual servers whose turn has come.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<VirtualAddress> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        self.refill(now);
+        (0..self.left).map_while(|_| self.waiting.pop_first()).collect()
+    }
+
+    /// When the turn of the next one comes.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.since.filter(|_| !self.waiting.is_empty()).map(|since| since + PERIOD)
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        let periods = now.saturating_duration_since(since).as_secs() / PERIOD.as_secs();
+        if periods > 0 {
+            let backlog = i64::try_from(self.waiting.len()).unwrap_or(i64::MAX);
+            let more = PER_SECOND.max(backlog / LONGEST);
+            let periods = i64::try_from(periods).unwrap_or(i64::MAX);
+            self.left = self.left.saturating_add(more.saturating_mul(periods)).min(AT_ONCE);
+            self.since = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(index: u16) -> VirtualAddress {
+        VirtualAddress {
+            ip: [10, 96, 0, 1].into(),
+            port: index,
+            protocol: crate::model::Protocol::Tcp,
+        }
+    }
+
+    #[test]
+    fn a_mass_of_removals_is_spread_and_none_is_forgotten() {
+        let mut allowance = Allowance::default();
+        let mut now = Instant::now();
+        let refused: Vec<_> =
+            (0..2_000).map(server).filter(|server| !allowance.take(*server, 1, now)).collect();
+        assert_eq!(refused.len(), 1_500);
+        let mut removed = Vec::new();
+        while let Some(due) = allowance.next_due() {
+            assert_eq!(due, now + PERIOD);
+            now = due;
+            let turn = allowance.take_due(now);
+            assert_eq!(turn.len(), 100);
+            removed.extend(turn.into_iter().filter(|server| allowance.take(*server, 1, now)));
+        }
+        assert_eq!(removed, refused);
+    }
+
+    #[test]
+    fn a_large_one_goes_whole_and_is_made_up_for() {
+        let mut allowance = Allowance::default();
+        let start = Instant::now();
+        assert!(allowance.take(server(1), 1_000, start));
+        assert!(!allowance.take(server(2), 1, start));
+        assert_eq!(allowance.take_due(start + PERIOD * 5), []);
+        assert_eq!(allowance.take_due(start + PERIOD * 6), [server(2)]);
+    }
+}
