@@ -12,8 +12,10 @@ mod cases;
 mod components;
 mod demo;
 mod expectation;
+mod explained;
 mod lab;
 mod runner;
+mod soak;
 mod trial;
 
 use std::process::{Command, ExitCode};
@@ -72,6 +74,18 @@ fn main() -> ExitCode {
             }
             Err(failure) => {
                 println!("\nnot as it should be:\n{failure}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if let Some(plan) = arguments.iter().find_map(|argument| argument.strip_prefix("--soak=")) {
+        return match soak::run(plan) {
+            Ok(tally) => {
+                println!("{tally}");
+                if tally.lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(failure) => {
+                println!("{failure}");
                 ExitCode::FAILURE
             }
         };

@@ -54,7 +54,7 @@ pub(crate) struct Case {
 }
 
 /// A case of a name.
-fn case(name: &'static str, run: fn(&mut Trial<'_>) -> Step) -> Case {
+pub(crate) fn case(name: &'static str, run: fn(&mut Trial<'_>) -> Step) -> Case {
     Case { name, run }
 }
 
@@ -88,6 +88,7 @@ pub(crate) fn all() -> Vec<Case> {
         takeover::cases(),
         privilege::cases(),
         shortage::cases(),
+        crate::soak::cases(),
     ]
     .into_iter()
     .flatten()

@@ -3,11 +3,8 @@
 //!
 //! To add a rule, add a row to [`table`]: all of its pairs are made from it.
 
-mod clients;
-mod comparison;
 mod destinations;
 mod detour;
-mod oracle;
 mod row;
 mod table;
 
@@ -16,10 +13,11 @@ use std::time::Instant;
 
 use kube_ipvs::explain::Verdict;
 
-use self::clients::{Clients, Manner};
-use self::comparison::{Met, Pair, contradiction, describe, has_met_all, strays};
 use self::detour::Detour;
 use super::{Case, case};
+use crate::explained::{
+    Clients, Manner, Met, Pair, contradiction, describe, has_met_all, programs, strays,
+};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::trial::{Failure, Step, Trial};
 
@@ -41,7 +39,7 @@ fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {
     }
     t.settled()?;
 
-    let programs = oracle::programs(t)?;
+    let programs = programs(t)?;
     let destinations = destinations::of(&rows);
     let pairs: Vec<Pair> = destinations
         .iter()

@@ -16,7 +16,7 @@ struct Options {
 }
 
 /// The desired state.
-pub(super) fn programs(t: &mut Trial<'_>) -> Step<Programs> {
+pub(crate) fn programs(t: &mut Trial<'_>) -> Step<Programs> {
     let fail = |error: &dyn std::fmt::Display| Failure::new("the oracle", "an answer", error);
     let agent = t.agent();
     let options = Options::try_parse_from(std::iter::once("oracle").chain(agent.options()))

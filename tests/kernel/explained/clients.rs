@@ -15,7 +15,7 @@ const CROWD: usize = 8;
 
 /// In what company clients knock.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Manner {
+pub(crate) enum Manner {
     /// Some at a time, each of them patiently.
     InTurn,
     /// One at a time, and until it has met everybody.
@@ -25,18 +25,18 @@ pub(super) enum Manner {
 }
 
 /// The clients of all hosts.
-pub(super) struct Clients {
+pub(crate) struct Clients {
     hosts: Vec<(Host, Arc<Namespace>)>,
 }
 
 impl Clients {
     /// Clients on these hosts.
-    pub(super) fn new(hosts: impl IntoIterator<Item = (Host, Arc<Namespace>)>) -> Self {
+    pub(crate) fn new(hosts: impl IntoIterator<Item = (Host, Arc<Namespace>)>) -> Self {
         Self { hosts: hosts.into_iter().collect() }
     }
 
     /// Makes every pair meet. Returns what each met with, in their order.
-    pub(super) fn knock(&self, pairs: &[&Pair], manner: Manner) -> Vec<Met> {
+    pub(crate) fn knock(&self, pairs: &[&Pair], manner: Manner) -> Vec<Met> {
         let mut met = vec![Met::new(); pairs.len()];
         let mut take = |outcomes: Vec<(usize, Met)>| {
             for (index, outcome) in outcomes {

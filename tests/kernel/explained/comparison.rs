@@ -10,17 +10,17 @@ use kube_ipvs::model::{Family, Protocol, VirtualAddress};
 use crate::lab::{Host, NODE_PORT_OF_DAEMON, Reply, Silence};
 
 /// What a client met with, once or several times.
-pub(super) type Met = Vec<Result<Reply, Silence>>;
+pub(crate) type Met = Vec<Result<Reply, Silence>>;
 
 /// A client that knocks at an address.
-pub(super) struct Pair {
-    pub(super) from: Host,
-    pub(super) explained: Explanation,
+pub(crate) struct Pair {
+    pub(crate) from: Host,
+    pub(crate) explained: Explanation,
 }
 
 impl Pair {
     /// A pair, explained.
-    pub(super) fn new(programs: &Programs, from: Host, to: &VirtualAddress) -> Self {
+    pub(crate) fn new(programs: &Programs, from: Host, to: &VirtualAddress) -> Self {
         let source = match from {
             Host::N1 => Source::Node,
             other => Source::Address(other.ip(Family::of(to.ip))),
@@ -29,12 +29,12 @@ impl Pair {
     }
 
     /// Where it knocks.
-    pub(super) fn to(&self) -> VirtualAddress {
+    pub(crate) fn to(&self) -> VirtualAddress {
         self.explained.destination
     }
 
     /// How many backends should be met with in the end. Affinity lets a client meet only one.
-    pub(super) fn backends(&self) -> usize {
+    pub(crate) fn backends(&self) -> usize {
         match self.explained.affinity_seconds {
             Some(_) => self.explained.backends.len().min(1),
             None => self.explained.backends.len(),
@@ -73,23 +73,23 @@ impl Pair {
 }
 
 /// Whether everybody who should answer has done so.
-pub(super) fn has_met_all(pair: &Pair, met: &Met) -> bool {
+pub(crate) fn has_met_all(pair: &Pair, met: &Met) -> bool {
     servers(met).len() >= pair.backends()
 }
 
 /// Whether a client who is to stay with one backend has met several.
-pub(super) fn strays(pair: &Pair, met: &Met) -> bool {
+pub(crate) fn strays(pair: &Pair, met: &Met) -> bool {
     pair.explained.affinity_seconds.is_some() && servers(met).len() > 1
 }
 
 /// What differs from what was explained, if anything does.
-pub(super) fn contradiction(pair: &Pair, met: &Met) -> Option<String> {
+pub(crate) fn contradiction(pair: &Pair, met: &Met) -> Option<String> {
     let differs = !met.iter().all(|it| pair.accepts(it));
     differs.then(|| describe(pair, met))
 }
 
 /// The pair, what was explained, and what it met with.
-pub(super) fn describe(pair: &Pair, met: &Met) -> String {
+pub(crate) fn describe(pair: &Pair, met: &Met) -> String {
     let Explanation { destination, service, verdict, reason, backends, .. } = &pair.explained;
     let service = service.as_ref().map_or_else(String::new, |(key, _)| format!(" of {key}"));
     let mut said = format!("{verdict}: {reason}");

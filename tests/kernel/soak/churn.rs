@@ -1,0 +1,122 @@
+//! Services and endpoints that change at random. A seed says how.
+
+use fastrand::Rng;
+use kube_ipvs::model::{Family, Protocol};
+
+use crate::lab::Host::{P1, P2, P3, P4};
+use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};
+use crate::trial::{Step, Trial};
+
+/// How many Services come and go.
+const SERVICES: usize = 10;
+/// Of each family, so that an endpoint may stand in two.
+const SLICES: usize = 2;
+
+/// The Services that come and go.
+pub(super) struct Churn {
+    /// The objects that there are, by place.
+    services: [Option<Service>; SERVICES],
+    slices: [[Option<Endpoints>; 2 * SLICES]; SERVICES],
+}
+
+impl Churn {
+    /// None of them yet.
+    pub(super) fn new() -> Self {
+        Self { services: Default::default(), slices: Default::default() }
+    }
+
+    /// Changes one object.
+    pub(super) fn change(&mut self, t: &mut Trial<'_>, rng: &mut Rng) -> Step {
+        let number = rng.usize(..SERVICES);
+        if rng.u8(..3) == 0 {
+            let next = (rng.u8(..4) > 0).then(|| any_service(number, rng));
+            replace(t, &mut self.services[number], next)
+        } else {
+            let place = rng.usize(..2 * SLICES);
+            let next = (rng.u8(..5) > 0).then(|| any_slice(number, place, rng));
+            replace(t, &mut self.slices[number][place], next)
+        }
+    }
+}
+
+/// Writes the next version of an object, or deletes it.
+fn replace<T: Clone>(t: &mut Trial<'_>, held: &mut Option<T>, next: Option<T>) -> Step
+where
+    Object: From<T>,
+{
+    match (&next, held.take()) {
+        (Some(next), _) => t.apply(next.clone())?,
+        (None, Some(gone)) => t.delete(gone)?,
+        (None, None) => {}
+    }
+    *held = next;
+    Ok(())
+}
+
+fn key(number: usize) -> String {
+    format!("soak/s{number}")
+}
+
+fn any_service(number: usize, rng: &mut Rng) -> Service {
+    let mut any = service(&key(number));
+    let exposed = rng.bool();
+    let families = match rng.u8(..4) {
+        0 => &Family::BOTH[..1],
+        1 => &Family::BOTH[1..],
+        _ => &Family::BOTH[..],
+    };
+    for family in families {
+        any = any.cluster_ip(&address(*family, "10.96.30.", "fd00:96::30:", number));
+    }
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        any = any.port(80, protocol.name(), protocol);
+        if exposed && rng.bool() {
+            any = any.node_port(31_500 + number as u16);
+        }
+    }
+    if exposed {
+        // Two Services may ask for one address; the older one has it.
+        let sharer = number / 2;
+        for family in families {
+            any = any.ingress(&address(*family, "203.0.113.2", "2001:db8:113::3:", sharer));
+        }
+        if rng.bool() {
+            any = any.with("externalTrafficPolicy", "Local");
+        }
+        if rng.u8(..4) == 0 {
+            let ranges = ["192.168.50.100/32", "fd00:50::/64", "10.244.1.0/24"];
+            any = any.with("loadBalancerSourceRanges", &ranges[..rng.usize(1..=ranges.len())]);
+        }
+    }
+    if rng.u8(..4) == 0 {
+        any = any.with("internalTrafficPolicy", "Local");
+    }
+    if rng.u8(..6) == 0 {
+        any = any.with("sessionAffinity", "ClientIP");
+    }
+    any
+}
+
+fn any_slice(number: usize, place: usize, rng: &mut Rng) -> Endpoints {
+    let family = Family::BOTH[place % 2];
+    let mut any = endpoints(&key(number)).named(&format!("s{number}-{place}")).of_family(family);
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        any = any.port(protocol.name(), POD_PORTS[0], protocol);
+    }
+    for pod in [P1, P2, P3, P4] {
+        any = match rng.u8(..8) {
+            0..3 => any.ready(pod),
+            3 => any.draining(pod),
+            4 => any.not_ready(pod),
+            _ => any,
+        };
+    }
+    any
+}
+
+fn address(family: Family, v4: &str, v6: &str, number: usize) -> String {
+    match family {
+        Family::V4 => format!("{v4}{number}"),
+        Family::V6 => format!("{v6}{number}"),
+    }
+}

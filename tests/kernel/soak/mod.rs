@@ -1,0 +1,211 @@
+//! Random churn with kills and drift, under traffic, for as long as one likes: `make soak`.
+//!
+//! Each round changes some objects, kills the agent or harms its state, waits until the kernel is
+//! as it should be, and makes clients knock: what they meet with has to be what `explain` says. All
+//! along, other clients ask a Service that always has an endpoint that stays: none of them may be
+//! left without an answer, but for the time from a harm to its mending.
+
+mod churn;
+mod drift;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use kube_ipvs::explain::Verdict;
+use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs::model::VirtualAddress;
+
+use self::churn::Churn;
+use self::drift::Foreign;
+use crate::cases::{Case, case};
+use crate::explained::{Clients, Manner, Pair, contradiction, programs};
+use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
+use crate::lab::{Agent, Lab, PATIENCE, Service, endpoints_of_both, product, service};
+use crate::trial::{Failure, Step, Trial};
+
+/// Who knocks.
+const CLIENTS: [Host; 4] = [N1, P1, P2, C];
+/// Pairs that meet in each round.
+const PAIRS: usize = 24;
+/// Most objects that change at once.
+const CHANGES: usize = 6;
+/// Who asks the steady Service all the time, and where.
+const STEADY: [(Host, &str); 5] = [
+    (P2, "10.96.40.1:80/tcp"),
+    (P2, "[fd00:96::40:1]:80/udp"),
+    (N1, "203.0.113.140:80/tcp"),
+    (C, "203.0.113.140:80/udp"),
+    (C, "192.168.50.1:31499/tcp"),
+];
+/// In the suite: seconds, and the seed.
+const SHORT: (u64, u64) = (60, 1);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![case("soak", |t| {
+        let (seconds, seed) = SHORT;
+        let tally = soak(t, Duration::from_secs(seconds), seed)?;
+        println!("        {tally}");
+        t.equal("connections lost", 0, tally.lost)
+    })]
+}
+
+/// Runs for `SECONDS:SEED` in a lab of its own.
+pub(crate) fn run(plan: &str) -> Step<Tally> {
+    let numbers = plan.split_once(':').map(|(seconds, seed)| (seconds.parse(), seed.parse()));
+    let Some((Ok(seconds), Ok(seed))) = numbers else {
+        return Err(Failure::new("--soak", "SECONDS:SEED", plan));
+    };
+    let lab = Lab::build()?;
+    let mut agent = Agent::new(&lab, "soak")?;
+    let mut trial = Trial::new(&lab, &mut agent)?;
+    let tally = soak(&mut trial, Duration::from_secs(seconds), seed)?;
+    trial.finish()?;
+    Ok(tally)
+}
+
+/// What has happened.
+#[derive(Default)]
+pub(crate) struct Tally {
+    events: usize,
+    kills: usize,
+    drifts: usize,
+    connections: usize,
+    /// Connections that were not answered as they should have been.
+    pub(crate) lost: usize,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, kills, drifts, connections, lost } = self;
+        write!(f, "soak: {events} events, {kills} kills, {drifts} drifts, ")?;
+        write!(f, "{connections} connections, {lost} lost")
+    }
+}
+
+/// A time in which clients may be left without an answer.
+struct Outage {
+    what: &'static str,
+    from: Duration,
+    to: Duration,
+}
+
+fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
+    let mut rng = Rng::with_seed(seed);
+    let mut tally = Tally::default();
+    t.agent().configure("auditPeriod: 1s")?;
+    let foreign = Foreign::new(t)?;
+    let steady = steady();
+    t.apply(steady.clone())?;
+    steady_endpoints(t, P3)?;
+    t.settled()?;
+
+    let start = Instant::now();
+    let loads = STEADY.map(|(from, to)| t.steady_load(from, to));
+    let mut churn = Churn::new();
+    let mut outages = Vec::new();
+    let mut known = BTreeSet::new();
+    while start.elapsed() < duration {
+        let changes = rng.usize(1..=CHANGES);
+        for _ in 0..changes {
+            churn.change(t, &mut rng)?;
+        }
+        tally.events += changes;
+        if rng.bool() {
+            steady_endpoints(t, if rng.bool() { P3 } else { P4 })?;
+            tally.events += 1;
+        }
+        match rng.u8(..4) {
+            0 => {
+                sleep(Duration::from_millis(rng.u64(..300)));
+                t.agent().kill()?;
+                tally.kills += 1;
+                t.settled()?;
+            }
+            1 => {
+                t.settled()?;
+                let from = start.elapsed().saturating_sub(PATIENCE);
+                let what = drift::strike(t, &mut rng)?;
+                tally.drifts += 1;
+                t.settled()?;
+                outages.push(Outage { what, from, to: start.elapsed() });
+            }
+            _ => t.settled()?,
+        }
+        for contradiction in knock(t, &mut known, &mut rng, &mut tally)? {
+            let round = format!("{:.1} s, seed {seed}", start.elapsed().as_secs_f64());
+            println!("        after {round}:\n{contradiction}");
+            tally.lost += 1;
+        }
+        foreign.is_there(t)?;
+    }
+    for load in loads {
+        let report = load.stop();
+        tally.connections += report.requests();
+        for (when, to, why) in &report.failures {
+            let is_within = |outage: &&Outage| (outage.from..=outage.to).contains(when);
+            if outages.iter().any(|outage| is_within(&outage)) {
+                continue;
+            }
+            let when = when.as_secs_f64();
+            println!("        {} asked {to} after {when:.1} s, seed {seed}: {why}", report.client);
+            tally.lost += 1;
+        }
+    }
+    foreign.end(t)?;
+    let longest = outages.iter().max_by_key(|outage| outage.to - outage.from);
+    if let Some(Outage { what, from, to }) = longest {
+        let seconds = (*to - *from).saturating_sub(PATIENCE).as_secs_f64();
+        println!("        the longest mending took {seconds:.1} s, of `{what}`");
+    }
+    Ok(tally)
+}
+
+/// The Service that is there all the time.
+fn steady() -> Service {
+    let steady = service("soak/steady").cluster_ip("10.96.40.1").cluster_ip("fd00:96::40:1");
+    let steady = steady.port(80, "tcp", Tcp).node_port(31_499).port(80, "udp", Udp);
+    steady.ingress("203.0.113.140")
+}
+
+/// One of its endpoints stays, another is not always the same.
+fn steady_endpoints(t: &mut Trial<'_>, other: Host) -> Step {
+    for slice in endpoints_of_both("soak/steady") {
+        let slice = slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp);
+        t.apply(slice.ready(P1).ready(other))?;
+    }
+    Ok(())
+}
+
+/// Clients knock at some of all front ends that there are or have been. Returns what was not as
+/// explained.
+fn knock(
+    t: &mut Trial<'_>,
+    known: &mut BTreeSet<VirtualAddress>,
+    rng: &mut Rng,
+    tally: &mut Tally,
+) -> Step<Vec<String>> {
+    let programs = programs(t)?;
+    for (_, program) in programs.services() {
+        known.extend(program.frontends.iter().map(|front| front.address));
+    }
+    let all: Vec<_> = product(CLIENTS, known.iter().copied()).collect();
+    let pairs: Vec<Pair> = (0..PAIRS)
+        .map(|_| {
+            let (from, to) = all[rng.usize(..all.len())];
+            Pair::new(&programs, from, &to)
+        })
+        .collect();
+    let clients = Clients::new(CLIENTS.map(|from| (from, Arc::clone(t.host(from)))));
+    let (told, untold): (Vec<&Pair>, Vec<&Pair>) = pairs
+        .iter()
+        .partition(|pair| matches!(pair.explained.verdict, Verdict::Forward | Verdict::Reject));
+    let mut met = clients.knock(&told, Manner::InTurn);
+    met.extend(clients.knock(&untold, Manner::AllAtOnce));
+    tally.connections += met.iter().map(Vec::len).sum::<usize>();
+    let met = told.iter().chain(&untold).zip(&met);
+    Ok(met.filter_map(|(pair, met)| contradiction(pair, met)).collect())
+}
