@@ -1,16 +1,18 @@
-//! How much memory state, Programs and ledger take, once everything is in the kernel: in a process
-//! of its own that keeps nothing else.
+//! How much memory state, Programs and ledger take, once everything is in the kernel, and after a
+//! day's changes: each in a process of its own that keeps nothing else.
 
 use std::fs;
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kube_ipvs::engine::Engine;
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::model::{Change, Event};
 
 use crate::Result;
 use crate::cluster::{Size, dual_stack, events, slice};
+use crate::empty_kernel::each_plan;
 use crate::figure::Figure;
 use crate::namespace::on_node;
 use crate::work::{engine, settle};
@@ -24,29 +26,43 @@ const HOLDINGS: [(&str, Size, bool, f64); 2] = [
     ("rss_50000x5_mb", Size { services: 50_000, slices: 1, endpoints: 5 }, true, 200.0),
 ];
 
+/// The one that changes a million times.
+const CHURNED: &str = "rss_churned_mb";
+/// Changes of a day, and the time from one to the next.
+const CHANGES: u32 = 1_000_000;
+const BETWEEN: Duration = Duration::from_micros(86_400);
+
 pub(crate) fn resident() -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (name, size, is_dual, target) in HOLDINGS {
-        let megabytes = on_node(move || {
-            let done = Command::new(std::env::current_exe()?).args([ARGUMENT, name]).output()?;
-            let told = String::from_utf8(done.stdout)?;
-            Ok(told
-                .trim()
-                .parse::<f64>()
-                .map_err(|_| format!("{name}: {told}{}", String::from_utf8_lossy(&done.stderr)))?)
-        })?;
+        let [megabytes] = on_node(move || told_by(name))?;
         let families = if is_dual { " of both families" } else { "" };
         let Size { services, endpoints, .. } = size;
         let what =
             format!("resident after 10 s, {services} × {endpoints}{families}; baseline the target");
         figures.push(Figure::new(name, what, "MB", megabytes, target));
     }
+    let [before, after] = told_by(CHURNED)?;
+    let what = "10,000 × 10 resident after a million changes; baseline before them";
+    figures.push(Figure::new(CHURNED, what, "MB", after, before));
     Ok(figures)
+}
+
+/// What a process of that name prints.
+fn told_by<const N: usize>(name: &str) -> Result<[f64; N]> {
+    let done = Command::new(std::env::current_exe()?).args([ARGUMENT, name]).output()?;
+    let told = String::from_utf8(done.stdout)?;
+    let numbers: Vec<f64> = told.split_whitespace().flat_map(str::parse).collect();
+    let complaint = |_| format!("{name}: {told}{}", String::from_utf8_lossy(&done.stderr));
+    Ok(numbers.try_into().map_err(complaint)?)
 }
 
 /// The process: prints how many MB it takes.
 #[allow(clippy::print_stdout)]
 pub(crate) fn hold(name: &str) -> Result<()> {
+    if name == CHURNED {
+        return churn();
+    }
     let found = HOLDINGS.into_iter().find(|(held, ..)| *held == name);
     let (_, size, is_dual, _) = found.ok_or("no such holding")?;
     let mut engine = engine(if is_dual { dual_stack(size) } else { events(size) });
@@ -60,10 +76,48 @@ pub(crate) fn hold(name: &str) -> Result<()> {
         engine.handle_event(Event::Slice(Change::Apply(change)));
         settle(&mut engine, &mut kernel)?;
     }
+    println!("{}", megabytes()?);
+    drop(engine);
+    Ok(())
+}
+
+/// The same for a process that keeps everything as it changes, on a kernel that does everything.
+#[allow(clippy::print_stdout)]
+fn churn() -> Result<()> {
+    let (_, size, ..) = HOLDINGS[0];
+    let start = Instant::now();
+    let mut engine = engine(events(size));
+    let settle =
+        |engine: &mut Engine, at: u32| each_plan(engine, start + at * BETWEEN, |_| Result::Ok(()));
+    settle(&mut engine, 0)?;
+    let mut before = f64::INFINITY;
+    for at in 0..CHANGES {
+        // After some changes, so that what the first sync took has been given back.
+        if at == CHANGES / 100 {
+            sleep(Duration::from_secs(1));
+            before = megabytes()?;
+        }
+        let service = at.wrapping_mul(7_919) % size.services;
+        let event = match at % 10 {
+            0 => Event::Slice(Change::Delete(slice(size, service, 0, 0).key)),
+            _ => Event::Slice(Change::Apply(slice(size, service, 0, 6 + at % 9))),
+        };
+        engine.handle_event(event);
+        settle(&mut engine, at)?;
+    }
+    // As it was in the beginning.
+    events(size).into_iter().for_each(|event| engine.handle_event(event));
+    settle(&mut engine, CHANGES)?;
+    settle(&mut engine, 2 * CHANGES)?;
+    sleep(Duration::from_secs(1));
+    println!("{before} {}", megabytes()?);
+    Ok(())
+}
+
+/// What is resident of this process.
+fn megabytes() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    println!("{}", kibibytes * 1024.0 / 1e6);
-    drop(engine);
-    Ok(())
+    Ok(kibibytes * 1024.0 / 1e6)
 }
