@@ -6,6 +6,7 @@ mod api;
 
 mod connection;
 mod costs;
+mod extremes;
 mod failures;
 mod followed;
 mod lists;

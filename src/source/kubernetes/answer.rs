@@ -13,6 +13,9 @@ use super::client::Clients;
 
 /// The longest message of a refusal that is read.
 const LONGEST_REFUSAL: usize = 64 << 10;
+/// Longest line of a watch, in bytes: many times the largest object that etcd takes. What is longer
+/// comes from no API server, and might never end.
+const LONGEST_LINE: usize = 32 << 20;
 
 /// Why a request came to nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -135,6 +138,10 @@ impl Answer {
                 return Ok(Some(&self.buffer[..end]));
             }
             searched = self.buffer.len();
+            if searched > LONGEST_LINE {
+                let told = format!("a line of more than {LONGEST_LINE} bytes");
+                return Err(Failure::Malformed(told));
+            }
             if !self.read().await? {
                 return Ok(None);
             }
