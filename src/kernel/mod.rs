@@ -16,6 +16,8 @@ use std::time::Duration;
 
 pub use netlink::KernelError;
 
+use netlink::{Protocol, Socket};
+
 use crate::model::{Pool, VirtualAddress};
 use crate::plan::{Connections, Observed, Operation, Outcome};
 
@@ -35,11 +37,22 @@ impl Kernel {
     ///
     /// Says what to do about it where a module or a capability is missing.
     pub fn open() -> Result<Self, KernelError> {
+        Self::over(Socket::open)
+    }
+
+    /// Opens what is needed over the sockets that `open` makes.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`, and those of [`Kernel::open`].
+    pub fn over(
+        mut open: impl FnMut(Protocol) -> Result<Socket, KernelError>,
+    ) -> Result<Self, KernelError> {
         Ok(Self {
-            ipvs: ipvs::Ipvs::open()?,
-            nft: nft::Nft::open()?,
-            routes: route::Routes::open()?,
-            conntrack: conntrack::Conntrack::open()?,
+            ipvs: ipvs::Ipvs::over(open(Protocol::Generic)?)?,
+            nft: nft::Nft::over(open(Protocol::Netfilter)?)?,
+            routes: route::Routes::over(open(Protocol::Route)?),
+            conntrack: conntrack::Conntrack::over(open(Protocol::Netfilter)?),
         })
     }
 

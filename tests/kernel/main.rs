@@ -9,6 +9,8 @@
 #[path = "../api/mod.rs"]
 mod api;
 mod cases;
+#[path = "../common/mod.rs"]
+mod common;
 mod components;
 mod demo;
 mod expectation;

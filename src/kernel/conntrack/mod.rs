@@ -65,11 +65,12 @@ impl Conntrack {
     ///
     /// If the kernel has no netfilter netlink.
     pub fn open() -> Result<Self, KernelError> {
-        Ok(Self {
-            socket: Socket::open(Protocol::Netfilter)?,
-            batch: Batch::default(),
-            sweeps: Vec::new(),
-        })
+        Ok(Self::over(Socket::open(Protocol::Netfilter)?))
+    }
+
+    /// The same over a socket that is open.
+    pub(super) fn over(socket: Socket) -> Self {
+        Self { socket, batch: Batch::default(), sweeps: Vec::new() }
     }
 
     /// Carries out operations, those of a family together: one fails only if all of them do.

@@ -33,7 +33,11 @@ impl Ipvs {
     ///
     /// If the kernel has no IPVS, or the process lacks CAP_NET_ADMIN.
     pub fn open() -> Result<Self, KernelError> {
-        let mut socket = Socket::open(Protocol::Generic)?;
+        Self::over(Socket::open(Protocol::Generic)?)
+    }
+
+    /// The same over a socket that is open.
+    pub(super) fn over(mut socket: Socket) -> Result<Self, KernelError> {
         let family = family::resolve(&mut socket)?;
         let mut ipvs = Self { socket, family, batch: Batch::default() };
         ipvs.info()?;

@@ -6,10 +6,12 @@ mod batch;
 mod error;
 mod header;
 mod socket;
+mod transport;
 
 pub use answer::{Answers, NetlinkError};
 pub use attribute::{Attribute, Attributes, attributes};
 pub use batch::Batch;
 pub use error::KernelError;
 pub use header::{Header, messages};
-pub use socket::{Protocol, Socket};
+pub use socket::Socket;
+pub use transport::{KernelTransport, Protocol, Transport};

@@ -1,96 +1,59 @@
 //! A netlink socket that talks with the kernel and with nobody else.
 
-use std::fmt;
-
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR};
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
-use netlink_sys::{Socket as RawSocket, SocketAddr};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, sockopt};
 
 use super::answer::outcome;
-use super::{Answers, Attributes, Batch, Header, KernelError, NetlinkError, messages};
+use super::{
+    Answers, Attributes, Batch, Header, KernelError, KernelTransport, NetlinkError, Protocol,
+    Transport, messages,
+};
 
 /// How often a dump is repeated that others' changes interrupted.
 const DUMP_TRIES: usize = 10;
 /// Room for one datagram: the kernel fills dumps in pages of up to 32 KiB.
 const DATAGRAM: usize = 64 << 10;
-/// Room for the answers to a batch, even if each is an error.
-const RECEIVE_BUFFER: usize = 1 << 20;
-
-/// Which part of the kernel is spoken to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Protocol {
-    /// Generic netlink: IPVS.
-    Generic,
-    /// Netfilter: nf_tables, conntrack.
-    Netfilter,
-    /// Routing: links, addresses, rules, routes.
-    Route,
-}
-
-impl Protocol {
-    fn number(self) -> isize {
-        match self {
-            Self::Generic => NETLINK_GENERIC,
-            Self::Netfilter => NETLINK_NETFILTER,
-            Self::Route => NETLINK_ROUTE,
-        }
-    }
-
-    /// The largest send. A transaction of nf_tables is one send.
-    fn send_buffer(self) -> usize {
-        match self {
-            Self::Netfilter => 32 << 20,
-            Self::Generic | Self::Route => 1 << 20,
-        }
-    }
-}
+/// How often a system call is repeated that a signal interrupted.
+const CALL_TRIES: usize = 100;
 
 /// A netlink socket of this process's network namespace.
 ///
 /// It never waits. The kernel works a request off inside the call that sends it, and queues the
 /// next part of a dump inside the call that receives the last one; so an answer that cannot be
 /// received at once has been lost.
+#[derive(Debug)]
 pub struct Socket {
-    raw: RawSocket,
-    port: u32,
+    transport: Box<dyn Transport>,
     buffer: Box<[u8]>,
     question: Batch,
     sequence: u32,
 }
 
 impl Socket {
-    /// Opens a socket. Larger buffers need CAP_NET_ADMIN; without it, the requests themselves
-    /// will be refused with a better message than an error here could give.
+    /// Opens a socket of this thread's network namespace.
     ///
     /// # Errors
     ///
     /// If the kernel has no netlink of this kind.
     pub fn open(protocol: Protocol) -> Result<Self, KernelError> {
-        let mut raw = RawSocket::new(protocol.number()).map_err(KernelError::socket("socket"))?;
-        let port = raw.bind_auto().map_err(KernelError::socket("bind"))?.port_number();
-        // In generic netlink every process may send to every socket. Connected to the kernel,
-        // this one receives from nobody else.
-        raw.connect(&SocketAddr::new(0, 0)).map_err(KernelError::socket("connect"))?;
-        raw.set_cap_ack(true).map_err(KernelError::socket("setsockopt NETLINK_CAP_ACK"))?;
-        raw.set_ext_ack(true).map_err(KernelError::socket("setsockopt NETLINK_EXT_ACK"))?;
-        let _ = sockopt::set_socket_send_buffer_size_force(&raw, protocol.send_buffer());
-        let _ = sockopt::set_socket_recv_buffer_size_force(&raw, RECEIVE_BUFFER);
-        let buffer = vec![0; DATAGRAM].into();
-        Ok(Self { raw, port, buffer, question: Batch::default(), sequence: 1 })
+        Ok(Self::over(KernelTransport::open(protocol)?))
     }
 
-    /// The socket below, to set options of a protocol.
+    /// Speaks with the kernel over a transport.
     #[must_use]
-    pub fn raw(&self) -> &RawSocket {
-        &self.raw
+    pub fn over(transport: impl Transport + 'static) -> Self {
+        Self {
+            transport: Box::new(transport),
+            buffer: vec![0; DATAGRAM].into(),
+            question: Batch::default(),
+            sequence: 1,
+        }
     }
 
     /// Its port: notifications of changes that were made through it carry that.
     #[must_use]
     pub fn port(&self) -> u32 {
-        self.port
+        self.transport.port()
     }
 
     /// Sends a batch in one system call and reads until the request at index `acknowledged` is
@@ -246,13 +209,8 @@ impl Socket {
         let base = self.sequence;
         self.sequence = base.wrapping_add(batch.len() as u32);
         batch.seal(base, acknowledged);
-        loop {
-            match rustix::net::send(&self.raw, batch.bytes(), SendFlags::empty()) {
-                Ok(_) => return Ok(base),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
-        }
+        uninterrupted(|| self.transport.send(batch.bytes())).map_err(failed)?;
+        Ok(base)
     }
 
     /// The next datagram, if there is one.
@@ -263,25 +221,26 @@ impl Socket {
     /// still be received.
     fn receive(&mut self) -> Result<Option<&[u8]>, KernelError> {
         let failed = |errno: Errno| KernelError::socket("recv")(errno.into());
-        let length = loop {
-            let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-            match rustix::net::recv(&self.raw, &mut *self.buffer, flags) {
-                Ok((held, sent)) if held < sent => return Err(failed(Errno::MSGSIZE)),
-                Ok((held, _)) => break held,
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::NOBUFS) => return Err(KernelError::Lost("netlink")),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
+        let length = match uninterrupted(|| self.transport.receive(&mut self.buffer)) {
+            Ok(length) => length,
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::NOBUFS) => return Err(KernelError::Lost("netlink")),
+            Err(errno) => return Err(failed(errno)),
         };
-        Ok(self.buffer.get(..length))
+        let datagram = self.buffer.get(..length).ok_or_else(|| failed(Errno::MSGSIZE))?;
+        Ok(Some(datagram))
     }
 }
 
-impl fmt::Debug for Socket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket").field("raw", &self.raw).finish_non_exhaustive()
+/// The outcome of a system call, made again where a signal interrupted it, but not without end.
+fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 1..CALL_TRIES {
+        match call() {
+            Err(Errno::INTR) => {}
+            done => return done,
+        }
     }
+    call()
 }
 
 /// Whether a dump shows one moment.

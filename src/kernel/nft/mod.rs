@@ -55,7 +55,11 @@ impl Nft {
     ///
     /// If the kernel has no nf_tables, or the process lacks CAP_NET_ADMIN.
     pub fn open() -> Result<Self, KernelError> {
-        let mut socket = Socket::open(Protocol::Netfilter)?;
+        Self::over(Socket::open(Protocol::Netfilter)?)
+    }
+
+    /// The same over a socket that is open.
+    pub(super) fn over(mut socket: Socket) -> Result<Self, KernelError> {
         let generation = socket.request(
             "nf_tables generation",
             request::List::Generation.kind(),

@@ -56,11 +56,12 @@ impl Routes {
     ///
     /// If the kernel has no route netlink.
     pub fn open() -> Result<Self, KernelError> {
-        let socket = Socket::open(Protocol::Route)?;
-        // With strict checking the kernel leaves out of a dump what was not asked for. Without it
-        // (before 4.20) the dump is longer, and the same is picked from it.
-        let _ = socket.raw().set_netlink_get_strict_chk(true);
-        Ok(Self { socket, batch: Batch::default() })
+        Ok(Self::over(Socket::open(Protocol::Route)?))
+    }
+
+    /// The same over a socket that is open.
+    pub(super) fn over(socket: Socket) -> Self {
+        Self { socket, batch: Batch::default() }
     }
 
     /// The port that changes are made through.

@@ -4,6 +4,7 @@
 //! module that it belongs to.
 
 mod agent;
+mod faults;
 mod ipvs;
 mod node;
 mod operator;
@@ -33,6 +34,7 @@ pub(crate) fn all() -> Vec<Component> {
         route::components(),
         node::components(),
         operator::components(),
+        faults::components(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,109 @@
+//! Which requests there are.
+
+use kube_ipvs::kernel::netlink::{Header, Protocol};
+
+/// `NLM_F_DUMP`
+const DUMP: u16 = 0x300;
+
+/// What a request asks of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// The number of the IPVS family.
+    Family,
+    NewService,
+    SetService,
+    DeleteService,
+    GetService,
+    NewDest,
+    SetDest,
+    DeleteDest,
+    ListServices,
+    ListDests,
+    /// What begins a transaction: its answer is the transaction's.
+    Transaction,
+    /// Tables, chains, sets and rules.
+    Ruleset,
+    NewElement,
+    DeleteElement,
+    ListRuleset,
+    ListElements,
+    NewLink,
+    GetLink,
+    NewAddress,
+    DeleteAddress,
+    ListAddresses,
+    NewRoute,
+    DeleteRoute,
+    ListRoutes,
+    NewRule,
+    ListRules,
+    DeleteFlow,
+    ListFlows,
+    /// Nothing that a fault is for.
+    Other,
+}
+
+impl Kind {
+    /// What a message asks for.
+    pub(super) fn of(protocol: Protocol, header: Header, payload: &[u8]) -> Self {
+        let dumps = header.flags & DUMP == DUMP;
+        match (protocol, header.kind) {
+            (Protocol::Generic, 0x10) => Self::Family,
+            (Protocol::Generic, _) => match (payload.first().copied().unwrap_or_default(), dumps) {
+                (1, _) => Self::NewService,
+                (2, _) => Self::SetService,
+                (3, _) => Self::DeleteService,
+                (4, false) => Self::GetService,
+                (4, true) => Self::ListServices,
+                (5, _) => Self::NewDest,
+                (6, _) => Self::SetDest,
+                (7, _) => Self::DeleteDest,
+                (8, _) => Self::ListDests,
+                _ => Self::Other,
+            },
+            (Protocol::Netfilter, 0x10) => Self::Transaction,
+            (Protocol::Netfilter, kind) => match (kind >> 8, kind & 0xff) {
+                (1, 1) => Self::ListFlows,
+                (1, 2) => Self::DeleteFlow,
+                (10, 12) => Self::NewElement,
+                (10, 13) => Self::ListElements,
+                (10, 14) => Self::DeleteElement,
+                (10, 4 | 7 | 10) => Self::ListRuleset,
+                (10, 0..12) => Self::Ruleset,
+                _ => Self::Other,
+            },
+            (Protocol::Route, kind) => match kind {
+                16 => Self::NewLink,
+                18 => Self::GetLink,
+                20 => Self::NewAddress,
+                21 => Self::DeleteAddress,
+                22 => Self::ListAddresses,
+                24 => Self::NewRoute,
+                25 => Self::DeleteRoute,
+                26 => Self::ListRoutes,
+                32 => Self::NewRule,
+                34 => Self::ListRules,
+                _ => Self::Other,
+            },
+        }
+    }
+
+    /// Whether it reads.
+    pub(super) fn lists(self) -> bool {
+        use Kind::{
+            ListAddresses, ListDests, ListElements, ListFlows, ListRoutes, ListRules, ListRuleset,
+            ListServices,
+        };
+        matches!(
+            self,
+            ListServices
+                | ListDests
+                | ListRuleset
+                | ListElements
+                | ListAddresses
+                | ListRoutes
+                | ListRules
+                | ListFlows
+        )
+    }
+}

@@ -1,0 +1,287 @@
+//! An engine and a kernel that talk over faulty sockets, and an eye on the kernel that does not.
+
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant};
+
+use kube_ipvs::engine::{Engine, Trouble, Work};
+use kube_ipvs::kernel::Kernel;
+use kube_ipvs::model::{Backend, Event, Settings};
+use kube_ipvs::plan::{Observed, ServerOperation};
+
+use super::cluster::{self, Victim};
+use super::script::{Fault, Interloper, Script, Shared};
+use super::transport;
+use crate::common::model_kernel::{Holdings, Server};
+use crate::components::{output, run};
+
+/// More pieces of work than this in a row are an endless loop.
+const MOST_WORK: usize = 40;
+/// How often everything is read back and put right.
+const AUDIT_PERIOD: Duration = Duration::from_secs(600);
+/// When the engine is woken, after the one before, until it has put right what faults left: after
+/// its longest wait for a retry, and for what no answer has told of by the next audit.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(61), Duration::from_secs(61), AUDIT_PERIOD, Duration::from_secs(61)];
+/// Real servers that leave may keep their connections so long.
+const DRAIN_PERIOD: Duration = Duration::from_secs(30);
+
+/// An engine, its kernel over faulty sockets, and an eye on the same kernel.
+pub(super) struct Rig {
+    pub(super) engine: Engine,
+    kernel: Kernel,
+    script: Shared,
+    eye: Kernel,
+    pub(super) now: Instant,
+    /// What Services hold that no fault is about, and that must stay.
+    others: Option<Holdings>,
+    /// What is being done: said where it fails.
+    pub(super) task: String,
+    /// Pieces of work so far.
+    pub(super) works: usize,
+}
+
+impl Rig {
+    /// In the namespace of this thread, which [`wire`] has made a node.
+    pub(super) fn new() -> Self {
+        let script = Shared::default();
+        let settings = Settings { drain_period: DRAIN_PERIOD, ..Settings::for_node("n1") };
+        let mut rig = Self {
+            engine: Engine::new(&settings, Some(AUDIT_PERIOD)),
+            kernel: Kernel::over(|protocol| transport::open(protocol, &script)).unwrap(),
+            script,
+            eye: Kernel::open().unwrap(),
+            now: Instant::now(),
+            others: None,
+            task: "the start".to_owned(),
+            works: 0,
+        };
+        rig.tell(cluster::ground());
+        rig
+    }
+
+    /// The same with all Services but the victim in the kernel, watched from now on.
+    pub(super) fn with_others() -> Self {
+        let mut rig = Self::new();
+        rig.tell(cluster::others());
+        rig.work();
+        rig.assert_exact();
+        rig.others = Some(rig.desired());
+        rig
+    }
+
+    pub(super) fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| self.engine.handle_event(event));
+    }
+
+    /// From now on this goes wrong, and nothing else.
+    pub(super) fn arm(&mut self, faults: impl IntoIterator<Item = Fault>) {
+        let mut script = self.script.lock();
+        script.faults = faults.into_iter().collect();
+        let mut faults = script.faults.iter();
+        self.task = faults.next().map_or_else(String::new, ToString::to_string);
+        if faults.len() > 0 {
+            self.task += &format!(" and {} more", faults.len());
+        }
+    }
+
+    pub(super) fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock()
+    }
+
+    /// Others do this between two parts of a dump, again and again.
+    pub(super) fn disturb(&mut self, interloper: Option<Interloper>) {
+        self.script.lock().interloper = interloper;
+    }
+
+    /// The faults that never happened.
+    pub(super) fn spared(&self) -> Vec<String> {
+        let script = self.script.lock();
+        let spared = script.faults.iter().filter(|fault| fault.happened == 0);
+        spared.map(ToString::to_string).collect()
+    }
+
+    /// Lets go of what must stay: it is about to be destroyed.
+    pub(super) fn give_up_others(&mut self) {
+        self.others = None;
+    }
+
+    /// Does all the work that there is, as the agent does. Looks after each piece whether the
+    /// others have what they need.
+    pub(super) fn work(&mut self) -> Vec<Trouble> {
+        let mut troubles = Vec::new();
+        for _ in 0..MOST_WORK {
+            let Some(work) = self.engine.poll_work(self.now) else { return troubles };
+            self.works += 1;
+            match work {
+                Work::Observe => match self.kernel.observe() {
+                    Ok(observed) => self.engine.handle_observed(observed, self.now),
+                    Err(_) => self.engine.handle_unobservable(self.now),
+                },
+                Work::ObservePools(addresses) => match self.kernel.observe_pools(&addresses) {
+                    Ok(pools) => self.engine.handle_observed_pools(&addresses, pools),
+                    Err(_) => self.engine.handle_unobservable(self.now),
+                },
+                Work::Count(servers) => {
+                    let counts = self.kernel.connections(&servers);
+                    self.engine.handle_connections(&counts);
+                }
+                Work::Apply(plan) => {
+                    let outcomes = self.kernel.apply(plan.operations());
+                    troubles.extend(self.engine.handle_outcomes(&plan, outcomes, self.now));
+                    self.assert_others();
+                }
+            }
+        }
+        panic!("{}: work without end; last {:?}", self.task, troubles.last());
+    }
+
+    /// Lets time pass until the engine wants to be woken, but not more than so much.
+    pub(super) fn wait(&mut self, at_most: Duration) -> Duration {
+        let next = self.engine.poll_timeout().unwrap_or(self.now + at_most);
+        let passed = next.saturating_duration_since(self.now).min(at_most);
+        self.now += passed;
+        passed
+    }
+
+    /// No fault any more: after few rounds of work the kernel is as desired.
+    pub(super) fn heal(&mut self) {
+        self.script.lock().faults.clear();
+        self.script.lock().interloper = None;
+        self.work();
+        for pause in PAUSES {
+            if self.engine.troubles() == 0 && self.difference().is_none() {
+                return;
+            }
+            self.now += pause;
+            self.work();
+        }
+        self.assert_exact();
+        let left: Vec<_> = self.engine.setbacks().collect();
+        assert!(left.is_empty(), "{}: still in trouble with {left:?}", self.task);
+    }
+
+    /// What the kernel should hold.
+    fn desired(&self) -> Holdings {
+        Holdings::desired(self.engine.programs())
+    }
+
+    /// What it holds.
+    fn held(&mut self) -> Holdings {
+        holdings(self.eye.observe().unwrap())
+    }
+
+    /// How the kernel differs from what it should be.
+    pub(super) fn difference(&mut self) -> Option<String> {
+        let (held, desired) = (self.held(), self.desired());
+        (held != desired).then(|| difference(&held, &desired))
+    }
+
+    pub(super) fn assert_exact(&mut self) {
+        if let Some(difference) = self.difference() {
+            panic!("{}: the kernel is not as desired\n{difference}", self.task);
+        }
+    }
+
+    /// All that the others need is there as they need it.
+    fn assert_others(&mut self) {
+        let Some(others) = self.others.take() else { return };
+        let held = self.held();
+        let task = &self.task;
+        assert!(held.tables && held.device && held.rules == others.rules, "{task}: ground is gone");
+        let lost: Vec<_> = others.elements.difference(&held.elements).collect();
+        assert!(lost.is_empty(), "{task}: others lost {lost:?}");
+        for (place, route) in &others.routes {
+            assert_eq!(held.routes.get(place), Some(route), "{task}: another's route");
+        }
+        for (address, server) in &others.servers {
+            assert_eq!(held.servers.get(address), Some(server), "{task}: another's servers");
+        }
+        self.others = Some(others);
+    }
+
+    /// Whoever lacks something is named in what went wrong, and it is to be tried again.
+    pub(super) fn assert_told(&mut self, victims: &[Victim]) {
+        let Some(difference) = self.difference() else { return };
+        let messages: Vec<_> =
+            self.engine.setbacks().map(|(setback, _)| setback.message.clone()).collect();
+        for victim in victims.iter().filter(|victim| victim.is_named(&difference)) {
+            assert!(
+                messages.iter().any(|message| victim.is_named(message)),
+                "{}: nobody is told of {victim:?}: {messages:#?}\n{difference}",
+                self.task
+            );
+        }
+        let wakes = self.engine.poll_timeout();
+        assert!(wakes.is_some_and(|at| at <= self.now + PAUSES[0]), "{}: no retry", self.task);
+    }
+
+    /// What `ipvsadm` prints is what is desired.
+    pub(super) fn assert_saved(&mut self) {
+        let mut desired: Vec<String> = Vec::new();
+        for Server { server, reals } in self.desired().servers.values() {
+            desired.push(ServerOperation::Add(*server).to_string());
+            desired.extend(reals.iter().map(|((address, port), weight)| {
+                let (address, port, weight) = (*address, *port, *weight);
+                let real = Backend { address, port, weight, local: false };
+                ServerOperation::AddReal(server.address, real).to_string()
+            }));
+        }
+        desired.sort();
+        let saved = output("ipvsadm -Sn");
+        let mut saved: Vec<_> = saved.lines().map(|line| line.trim().to_owned()).collect();
+        saved.sort();
+        assert_eq!(saved, desired, "{}", self.task);
+    }
+}
+
+/// How what is held differs from what is desired, in short.
+fn difference(held: &Holdings, desired: &Holdings) -> String {
+    let mut lines = Vec::new();
+    if (held.tables, held.device) != (desired.tables, desired.device) || held.rules != desired.rules
+    {
+        let Holdings { tables, device, rules, .. } = held;
+        lines.push(format!("tables {tables}, device {device}, rules of {rules:?}"));
+    }
+    let elements = |sign, one: &Holdings, other: &Holdings| {
+        let more = one.elements.difference(&other.elements);
+        more.map(|element| format!("{sign} {} {{ {element} }}", element.set())).collect::<Vec<_>>()
+    };
+    lines.extend(elements("lacks", desired, held));
+    lines.extend(elements("has", held, desired));
+    let routes = |sign, one: &Holdings, other: &Holdings| {
+        let more = one.routes.iter().filter(|(key, it)| other.routes.get(key) != Some(it));
+        more.map(|(_, route)| format!("{sign} {route}")).collect::<Vec<_>>()
+    };
+    lines.extend(routes("lacks", desired, held));
+    lines.extend(routes("has", held, desired));
+    let servers = |sign, one: &Holdings, other: &Holdings| {
+        let more = one.servers.iter().filter(|(key, it)| other.servers.get(key) != Some(it));
+        more.map(|(address, server)| format!("{sign} {address} {:?}", server.reals))
+            .collect::<Vec<_>>()
+    };
+    lines.extend(servers("lacks", desired, held));
+    lines.extend(servers("has", held, desired));
+    lines.join("\n")
+}
+
+fn holdings(observed: Observed) -> Holdings {
+    let mut holdings = Holdings {
+        tables: observed.tables,
+        elements: observed.elements.into_iter().collect(),
+        device: observed.device,
+        rules: observed.rules.into_iter().collect(),
+        routes: observed.routes.into_iter().map(|it| ((it.prefix, it.table), it)).collect(),
+        ..Holdings::default()
+    };
+    observed.pools.iter().for_each(|pool| holdings.add_pool(pool));
+    holdings
+}
+
+/// Makes the namespace a node.
+pub(super) fn wire() {
+    run("ip link set lo up");
+    run("ip link add uplink type dummy");
+    run("ip address add 192.0.2.1/24 dev uplink");
+    run("ip address add 2001:db8::1/64 dev uplink nodad");
+    run("ip link set uplink up");
+}
