@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::model_kernel::ModelKernel;
+use common::model_kernel::{Fault, ModelKernel};
 use common::node_agent::NodeAgent;
 use common::objects::{
     ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
     without_service,
 };
 use kube_ipvs::model::{Event, LocalDetector, Settings};
-use kube_ipvs::plan::Operation;
+use kube_ipvs::plan::{FailureKind, Operation};
 
 /// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
 fn cluster() -> NodeAgent {
@@ -203,6 +203,29 @@ fn datagrams_move_at_once_and_take_their_flows_along() {
     - nft delete element inet kube-ipvs masquerade4 { 203.0.113.2 . udp . 53 }
     - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53
     ");
+}
+
+#[test]
+fn flows_that_cannot_be_removed_wait_like_anything_else() {
+    let mut agent = agent();
+    let slice = || slice("default/dns-a").udp("dns", 53);
+    let dns = service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53);
+    agent.tell(only_services([dns.load_balancer_ip("203.0.113.2")]));
+    agent.tell(only_slices([slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2")]));
+    agent.settle().unwrap();
+    agent.tell(slice().ready("10.244.2.6", "n2"));
+    // Two real servers, an element, and then the flow, again and again.
+    let refused = Some(Fault { kind: FailureKind::Refused, applied: false });
+    agent.kernel.faults.extend([None, None, None].into_iter().chain([refused; 100]));
+    let pieces = (0..100).take_while(|_| agent.step()).count();
+    assert_eq!((pieces, agent.engine.troubles()), (1, 1));
+    agent.kernel.faults.clear();
+    assert_eq!(
+        lines(&agent.settle().unwrap()),
+        "- conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 \
+         --reply-port-src 53\n"
+    );
+    assert_eq!(agent.engine.troubles(), 0);
 }
 
 #[test]

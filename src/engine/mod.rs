@@ -13,6 +13,7 @@ mod retries;
 mod totals;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -208,14 +209,30 @@ impl Engine {
         }
     }
 
-    /// Takes in that the kernel could not be read.
+    /// Takes in that the kernel could not be read. What waits for that waits on.
     pub fn handle_unobservable(&mut self, now: Instant) {
-        self.observe_at = Some(now + OBSERVE_AGAIN);
+        let again = now + OBSERVE_AGAIN;
+        self.observe_at = Some(again);
+        self.retries.put_off(again);
     }
 
     /// Takes in what the kernel holds at some addresses.
     pub fn handle_observed_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
         self.ledger.observe_pools(addresses, pools);
+    }
+
+    /// Takes in why the virtual server at an address could not be read, whose operations have
+    /// failed before. It is tried again by itself.
+    pub fn handle_unobservable_pool(
+        &mut self,
+        address: VirtualAddress,
+        why: impl Display,
+        now: Instant,
+    ) -> Option<Trouble> {
+        let last = self.retries.setback(&Key::Pool(address))?.clone();
+        let message = format!("the virtual server {address} cannot be read: {why}");
+        let setback = Setback { kind: FailureKind::Unknown, message, ..last };
+        Some(Trouble { attempts: self.retries.note(&setback, now), setback })
     }
 
     /// Takes in how many connections the real servers of some virtual servers have. One that

@@ -38,12 +38,29 @@ impl Retries {
             1 if !refused => Duration::ZERO,
             _ => FIRST_WAIT.saturating_mul(1 << (attempts - 1).min(16)).min(LONGEST_WAIT),
         };
-        // Of a pool's operations, others may have taken place.
-        let doubtful = !refused || matches!(setback.key, Key::Pool(_));
+        let doubtful = match setback.key {
+            // Of a pool's operations, others may have taken place.
+            Key::Pool(_) => true,
+            // To remove what is gone already is fine.
+            Key::Flow(_) => false,
+            _ => !refused,
+        };
         let due = Some(now + wait);
         let retry = Retry { setback: setback.clone(), attempts, due, doubtful };
         self.by_key.insert(setback.key, retry);
         attempts
+    }
+
+    /// The last failure of a key.
+    pub(super) fn setback(&self, key: &Key) -> Option<&Setback> {
+        self.by_key.get(key).map(|retry| &retry.setback)
+    }
+
+    /// Puts off the keys that were being tried: the kernel could not be read for them.
+    pub(super) fn put_off(&mut self, until: Instant) {
+        self.by_key.values_mut().for_each(|retry| {
+            retry.due.get_or_insert(until);
+        });
     }
 
     /// Forgets a key that succeeded.

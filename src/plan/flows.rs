@@ -6,6 +6,7 @@
 //! protocols end by themselves.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::SocketAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -19,7 +20,8 @@ pub(super) struct Flows {
     /// The front ends that lead to a virtual server, each with how many elements lead it there: a
     /// pod's and a process's are two.
     to: FxHashMap<VirtualAddress, BTreeMap<VirtualAddress, u32>>,
-    pending: FxHashSet<FlowOperation>,
+    /// To be removed with the next plan.
+    due: FxHashSet<FlowOperation>,
 }
 
 impl Flows {
@@ -49,7 +51,7 @@ impl Flows {
     pub(super) fn follow(&mut self, operation: &Operation) {
         match operation {
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
-                self.pending.extend(misled_by(element));
+                self.due.extend(misled_by(element));
             }
             Operation::Server(ServerOperation::Delete(server)) => {
                 self.mislead(server, None);
@@ -65,17 +67,17 @@ impl Flows {
     fn mislead(&mut self, server: &VirtualAddress, backend: Option<SocketAddr>) {
         let frontends = self.to.get(server).into_iter().flat_map(BTreeMap::keys);
         let entries = frontends.map(|frontend| FlowOperation { frontend: *frontend, backend });
-        self.pending.extend(entries);
+        self.due.extend(entries);
     }
 
-    /// The entries that are still to be removed.
-    pub(super) fn pending(&self) -> impl Iterator<Item = FlowOperation> + '_ {
-        self.pending.iter().copied()
+    /// Notes that entries that were not removed are to be removed with the next plan.
+    pub(super) fn retry(&mut self, operation: FlowOperation) {
+        self.due.insert(operation);
     }
 
-    /// Notes that some are removed.
-    pub(super) fn forget(&mut self, operation: &FlowOperation) {
-        self.pending.remove(operation);
+    /// The entries that are to be removed now. One that fails is to be noted again.
+    pub(super) fn take_due(&mut self) -> FxHashSet<FlowOperation> {
+        mem::take(&mut self.due)
     }
 }
 

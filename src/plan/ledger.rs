@@ -260,7 +260,7 @@ impl Ledger {
             }
         }
         steps.iter().for_each(|operation| self.flows.follow(operation));
-        steps.extend(self.flows.pending().map(Operation::from));
+        steps.extend(self.flows.take_due().into_iter().map(Operation::from));
         steps.sort_by_key(|operation| (Stage::among(operation, &taken), Stage::rank(operation)));
         Plan(steps)
     }
@@ -422,7 +422,8 @@ impl Ledger {
             Key::Rule(family) if !self.rules.contains(&family) => {
                 step(RouteOperation::AddRule(family).into());
             }
-            Key::Tables | Key::Device | Key::Rule(_) | Key::Flow(_) => {}
+            Key::Tables | Key::Device | Key::Rule(_) => {}
+            Key::Flow(flow) => self.flows.retry(flow),
             Key::Element(element) => {
                 let Some(slot) = self.elements.get(&element) else { return };
                 match (slot.needs > 0, slot.held) {
@@ -477,10 +478,7 @@ impl Ledger {
                     self.routes.remove(&(prefix, table));
                 }
             }
-            (Key::Pool(_), _) => {}
-            (Key::Flow(flow), _) => {
-                self.flows.forget(&flow);
-            }
+            (Key::Pool(_) | Key::Flow(_), _) => {}
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::netlink::{Attributes, Batch, KernelError, Protocol, Socket};
+use super::netlink::{Attributes, Batch, KernelError, NetlinkError, Protocol, Socket};
 use crate::model::Family;
 use crate::plan::{Failure, FailureKind, FlowOperation, Outcome};
 use entry::{
@@ -108,15 +108,19 @@ impl Conntrack {
     ///
     /// # Errors
     ///
-    /// If the table cannot be read, or an entry cannot be deleted. What was found before is
-    /// deleted by then.
+    /// If the table cannot be read, or an entry cannot be deleted. All others are deleted by then.
     pub fn delete(&mut self, operations: &[FlowOperation]) -> Result<usize, KernelError> {
         let wanted = Wanted::new(operations);
         let mut entries = Vec::new();
+        let mut read = Ok(());
         for question in wanted.questions() {
-            entries.extend(self.find(question, &wanted)?);
+            match self.find(question, &wanted) {
+                Ok(found) => entries.extend(found),
+                Err(error) => read = Err(error),
+            }
         }
-        self.delete_entries(&entries)
+        let deleted = self.delete_entries(&entries);
+        read.and(deleted)
     }
 
     fn find(&mut self, question: Question, wanted: &Wanted) -> Result<Vec<Entry>, KernelError> {
@@ -154,8 +158,9 @@ impl Conntrack {
         )
     }
 
+    /// Deletes entries. One that cannot be deleted stops no other.
     fn delete_entries(&mut self, entries: &[Entry]) -> Result<usize, KernelError> {
-        let mut deleted = 0;
+        let mut outcome = Ok(0);
         let mut rest = entries;
         while !rest.is_empty() {
             self.batch.clear();
@@ -170,20 +175,32 @@ impl Conntrack {
                 });
             }
             let sent = self.batch.len();
-            for answer in self.socket.transact(&mut self.batch, sent - 1)? {
-                match answer {
-                    Some(Ok(())) => deleted += 1,
-                    // It ended by itself.
-                    Some(Err(error)) if error.errno == Errno::NOENT => {}
-                    Some(Err(error)) => {
-                        return Err(KernelError::refused("deleting a connection", error));
+            match self.socket.transact(&mut self.batch, sent - 1) {
+                Ok(answers) => {
+                    for answer in answers {
+                        outcome = tally(outcome, answer);
                     }
-                    None => return Err(KernelError::Lost("deleting connections")),
                 }
+                Err(error) => outcome = Err(error),
             }
             rest = rest.get(sent..).unwrap_or_default();
         }
-        Ok(deleted)
+        outcome
+    }
+}
+
+/// How many entries are deleted after one more answer, or what went wrong first.
+fn tally(
+    deleted: Result<usize, KernelError>,
+    answer: Option<Result<(), NetlinkError>>,
+) -> Result<usize, KernelError> {
+    let deleted = deleted?;
+    match answer {
+        Some(Ok(())) => Ok(deleted + 1),
+        // It ended by itself.
+        Some(Err(error)) if error.errno == Errno::NOENT => Ok(deleted),
+        Some(Err(error)) => Err(KernelError::refused("deleting a connection", error)),
+        None => Err(KernelError::Lost("deleting connections")),
     }
 }
 
