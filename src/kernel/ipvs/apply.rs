@@ -38,14 +38,20 @@ impl Ipvs {
     fn send_chunk(&mut self, chunk: &[ServerOperation]) -> Result<Answers, KernelError> {
         let last = chunk.len().saturating_sub(1);
         let answers = self.socket.transact(&mut self.batch, last)?;
-        let errors = answers.iter().flatten().filter_map(|answer| answer.as_ref().err());
-        if !errors.map(|error| error.errno).any(super::family::may_be_renewed)
-            || !self.renew_family()?
-        {
+        let mut errors = answers.iter().flatten().filter_map(|answer| answer.as_ref().err());
+        if !errors.any(|error| super::family::may_be_renewed(error.errno)) {
             return Ok(answers);
         }
-        self.batch.clear();
-        chunk.iter().for_each(|operation| encode(&mut self.batch, self.family, operation));
-        self.socket.transact(&mut self.batch, last)
+        match self.renew_family() {
+            Ok(true) => {
+                self.batch.clear();
+                let again = |operation| encode(&mut self.batch, self.family, operation);
+                chunk.iter().for_each(again);
+                self.socket.transact(&mut self.batch, last)
+            }
+            Err(error @ KernelError::NoModule { .. }) => Err(error),
+            // The answers stand: most may be that all is well.
+            Ok(false) | Err(_) => Ok(answers),
+        }
     }
 }

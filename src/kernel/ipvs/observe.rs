@@ -1,5 +1,6 @@
 //! What the kernel holds.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use rustix::io::Errno;
@@ -8,6 +9,9 @@ use super::decode::{Connections, RealServer};
 use super::{Ipvs, constants, decode, encode};
 use crate::kernel::netlink::KernelError;
 use crate::model::{Backends, Pool, VirtualAddress, VirtualServer};
+
+/// How often virtual servers are listed at most, while others change them.
+const LISTINGS: usize = 6;
 
 impl Ipvs {
     /// Every virtual server with its real servers, but for those chosen by firewall mark and
@@ -18,14 +22,7 @@ impl Ipvs {
     ///
     /// If the kernel refuses or does not answer.
     pub fn observe(&mut self) -> Result<Vec<Pool>, KernelError> {
-        let servers = self.with_family(|socket, family| {
-            socket.dump(
-                "IPVS virtual servers",
-                family,
-                |message| encode::command(message, constants::CMD_GET_SERVICE),
-                |found: &mut Vec<VirtualServer>, _, payload| found.extend(decode::server(payload)),
-            )
-        })?;
+        let servers = self.servers()?;
         let mut pools = Vec::with_capacity(servers.len());
         for server in servers {
             pools.extend(self.pool(server)?);
@@ -62,6 +59,34 @@ impl Ipvs {
     ) -> Result<Vec<(IpAddr, u16, Connections)>, KernelError> {
         let count = |real: RealServer| (real.backend.address, real.backend.port, real.connections);
         Ok(self.real_servers(server)?.into_iter().map(count).collect())
+    }
+
+    /// Every virtual server. IPVS does not tell if others changed its table during a dump, by which
+    /// some are missed or come twice: it is asked until it says the same twice. Of one that is
+    /// missed and no longer wanted, nobody would ever know again that it is ours.
+    fn servers(&mut self) -> Result<Vec<VirtualServer>, KernelError> {
+        let mut last = self.list_servers()?;
+        let mut all = BTreeMap::new();
+        for _ in 1..LISTINGS {
+            let next = self.list_servers()?;
+            if next == last {
+                return Ok(next);
+            }
+            all.extend(last.into_iter().chain(next.iter().copied()).map(|it| (it.address, it)));
+            last = next;
+        }
+        Ok(all.into_values().collect())
+    }
+
+    fn list_servers(&mut self) -> Result<Vec<VirtualServer>, KernelError> {
+        self.with_family(|socket, family| {
+            socket.dump(
+                "IPVS virtual servers",
+                family,
+                |message| encode::command(message, constants::CMD_GET_SERVICE),
+                |found: &mut Vec<VirtualServer>, _, payload| found.extend(decode::server(payload)),
+            )
+        })
     }
 
     fn server(&mut self, address: &VirtualAddress) -> Result<Option<VirtualServer>, KernelError> {

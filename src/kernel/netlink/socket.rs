@@ -13,7 +13,7 @@ use super::{
 const DUMP_TRIES: usize = 10;
 /// Room for one datagram: the kernel fills dumps in pages of up to 32 KiB.
 const DATAGRAM: usize = 64 << 10;
-/// How often a system call is repeated that a signal interrupted.
+/// How often a system call is repeated that a signal interrupted, or that told of lost answers.
 const CALL_TRIES: usize = 100;
 
 /// A netlink socket of this process's network namespace.
@@ -78,14 +78,14 @@ impl Socket {
     ) -> Result<Answers, KernelError> {
         let mut answers: Answers = vec![None; batch.len()];
         let base = self.send(batch, acknowledged)?;
-        let mut lost = false;
+        let mut losses = 0;
         while answers.get(acknowledged).is_some_and(Option::is_none) {
             let datagram = match self.receive() {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) => return Ok(answers),
                 // Answers were dropped; those before them can still be read.
-                Err(KernelError::Lost(_)) => {
-                    lost = true;
+                Err(KernelError::Lost(_)) if losses < CALL_TRIES => {
+                    losses += 1;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -97,7 +97,7 @@ impl Socket {
                 }
             }
         }
-        if !lost {
+        if losses == 0 {
             answers.iter_mut().for_each(|answer| {
                 answer.get_or_insert(Ok(()));
             });
@@ -167,11 +167,13 @@ impl Socket {
         self.question = question;
         let sequence = sent?;
         let mut dumped = Dumped::Whole;
+        let mut losses = 0;
         loop {
             let datagram = match self.receive() {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) => return Err(KernelError::Lost(request)),
-                Err(KernelError::Lost(_)) => {
+                Err(KernelError::Lost(_)) if losses < CALL_TRIES => {
+                    losses += 1;
                     dumped = Dumped::Interrupted;
                     continue;
                 }

@@ -40,7 +40,7 @@ pub(super) trait Submit {
     fn submit(&mut self, steps: &[Step<'_>]) -> Verdict;
 }
 
-/// How often a transaction is tried again that met another's.
+/// How often a transaction is tried again that met another's, with all that it is split into.
 const RETRIES: usize = 20;
 
 /// Runs the steps in one transaction, and hands each operation that failed to `fail`. What the
@@ -48,10 +48,19 @@ const RETRIES: usize = 20;
 /// deleting what is not are fine.
 pub(super) fn run(
     kernel: &mut impl Submit,
-    mut steps: Vec<Step<'_>>,
+    steps: Vec<Step<'_>>,
     fail: &mut impl FnMut(usize, Cause),
 ) {
-    let mut retries = 0;
+    let mut retries = RETRIES;
+    run_within(kernel, steps, fail, &mut retries);
+}
+
+fn run_within(
+    kernel: &mut impl Submit,
+    mut steps: Vec<Step<'_>>,
+    fail: &mut impl FnMut(usize, Cause),
+    retries: &mut usize,
+) {
     while !steps.is_empty() {
         let cause = match kernel.submit(&steps) {
             Verdict::Committed => return,
@@ -59,15 +68,15 @@ pub(super) fn run(
                 take_out(&mut steps, errors, fail);
                 continue;
             }
-            Verdict::Aborted(error) if is_passing(error.errno) && retries < RETRIES => {
-                retries += 1;
+            Verdict::Aborted(error) if is_passing(error.errno) && *retries > 0 => {
+                *retries -= 1;
                 continue;
             }
             Verdict::Aborted(error) => Cause::Refused(error),
             Verdict::Undelivered(why) => Cause::Undelivered(why),
             Verdict::Lost => Cause::Unknown,
         };
-        return split(kernel, steps, cause, fail);
+        return split(kernel, steps, cause, fail, retries);
     }
 }
 
@@ -107,6 +116,7 @@ fn split(
     mut steps: Vec<Step<'_>>,
     cause: Cause,
     fail: &mut impl FnMut(usize, Cause),
+    retries: &mut usize,
 ) {
     let mut operations: Vec<_> = steps.iter().map(|step| step.operation).collect();
     operations.dedup();
@@ -120,8 +130,8 @@ fn split(
         Some(middle) if operations.len() > 1 && !is_hopeless => {
             let middle = steps.partition_point(|step| step.operation < *middle);
             let rest = steps.split_off(middle);
-            run(kernel, steps, fail);
-            run(kernel, rest, fail);
+            run_within(kernel, steps, fail, retries);
+            run_within(kernel, rest, fail, retries);
         }
         _ => operations.into_iter().for_each(|operation| fail(operation, cause.clone())),
     }
@@ -227,6 +237,14 @@ mod tests {
         let mut kernel = Fake { answers: answers.into(), ..Fake::default() };
         assert_eq!(failures(&mut kernel, adding(1)), []);
         assert_eq!((kernel.done, kernel.submissions), (vec![0, 0], 3));
+    }
+
+    #[test]
+    fn who_meets_others_all_the_time_gives_up() {
+        let answers = vec![Verdict::Aborted(error(Errno::AGAIN)); 1_000];
+        let mut kernel = Fake { answers, ..Fake::default() };
+        let failures = failures(&mut kernel, adding(9));
+        assert_eq!((failures.len(), kernel.submissions), (9, RETRIES + 17));
     }
 
     #[test]
