@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
@@ -14,7 +14,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest answer that is read, in bytes.
-const LARGEST_ANSWER: u64 = 1 << 30;
+const LARGEST_ANSWER: usize = 1 << 30;
+/// How long a whole answer may take.
+const LONGEST_ANSWER: Duration = Duration::from_secs(120);
 
 /// Why the agent's answer is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -138,12 +140,29 @@ impl Client {
 
 /// Asks in HTTP/1.0, whose answers come whole and end with the connection.
 fn exchange(mut stream: TcpStream, address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(READ_TIMEOUT))?;
     stream.set_write_timeout(Some(READ_TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    read_within(&mut stream, READ_TIMEOUT, LONGEST_ANSWER)
+}
+
+/// All that is sent. Neither may anything be longer in coming than `each`, nor all than `all`.
+fn read_within(stream: &mut TcpStream, each: Duration, all: Duration) -> io::Result<Vec<u8>> {
+    let end = Instant::now() + all;
     let mut answer = Vec::new();
-    stream.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
-    Ok(answer)
+    let mut part = vec![0; 64 << 10];
+    loop {
+        let rest = end.saturating_duration_since(Instant::now());
+        if rest.is_zero() || answer.len() > LARGEST_ANSWER {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(rest.min(each)))?;
+        match stream.read(&mut part) {
+            Ok(0) => return Ok(answer),
+            Ok(length) => answer.extend_from_slice(part.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Status and body; the body must be as long as the head says.
@@ -161,8 +180,29 @@ fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn an_answer_that_never_ends_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let dripping = thread::spawn(move || {
+            while server.write_all(b".").is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let (each, all) = (Duration::from_secs(10), Duration::from_millis(100));
+        let error = read_within(&mut stream, each, all).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
+        drop(stream);
+        dripping.join().unwrap();
+    }
 
     #[test]
     fn answers_are_split() {

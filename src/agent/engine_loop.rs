@@ -20,7 +20,7 @@ use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
 use crate::kernel::conntrack::Sweep;
 use crate::kernel::{Kernel, KernelError};
-use crate::model::Event;
+use crate::model::{Event, VirtualAddress};
 use crate::plan::{FailureKind, Key, Outcome, Plan};
 use crate::state::Trigger;
 
@@ -190,18 +190,12 @@ impl EngineLoop {
                             && !self.engine.state().is_dirty();
                         self.engine.handle_observed(observed, Instant::now());
                     }
-                    Err(error) => {
-                        self.unobservable(&error);
-                        return touched;
-                    }
+                    // Changes are made all the same, of what is known.
+                    Err(error) => self.unobservable(&error),
                 },
-                Work::ObservePools(addresses) => match self.kernel.observe_pools(&addresses) {
-                    Ok(pools) => self.engine.handle_observed_pools(&addresses, pools),
-                    Err(error) => {
-                        self.unobservable(&error);
-                        return touched;
-                    }
-                },
+                Work::ObservePools(addresses) => {
+                    addresses.into_iter().for_each(|address| self.observe_pool(address));
+                }
                 Work::Count(servers) => {
                     let counts = self.kernel.connections(&servers);
                     self.engine.handle_connections(&counts);
@@ -248,13 +242,28 @@ impl EngineLoop {
     }
 
     fn handle_outcomes(&mut self, plan: &Plan, outcomes: Vec<Outcome>) {
-        for trouble in self.engine.handle_outcomes(plan, outcomes, Instant::now()) {
-            let Trouble { setback, attempts } = &trouble;
-            if trouble.is_news() && is_lasting(&trouble) {
-                self.told.notices.tell(refusal_by_kernel(&self.engine, &trouble));
-            } else if trouble.is_news() {
-                let operation = &setback.operation;
-                warn!(%operation, attempts, "{}; will be tried again", setback.message);
+        let troubles = self.engine.handle_outcomes(plan, outcomes, Instant::now());
+        troubles.iter().for_each(|trouble| self.tell(trouble));
+    }
+
+    fn tell(&self, trouble: &Trouble) {
+        let Trouble { setback, attempts } = trouble;
+        if trouble.is_news() && is_lasting(trouble) {
+            self.told.notices.tell(refusal_by_kernel(&self.engine, trouble));
+        } else if trouble.is_news() {
+            let operation = &setback.operation;
+            warn!(%operation, attempts, "{}; will be tried again", setback.message);
+        }
+    }
+
+    /// Reads a virtual server. One that cannot be read holds up no other.
+    fn observe_pool(&mut self, address: VirtualAddress) {
+        match self.kernel.observe_pools(&[address]) {
+            Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
+            Err(error) => {
+                let now = Instant::now();
+                let trouble = self.engine.handle_unobservable_pool(address, error, now);
+                trouble.iter().for_each(|trouble| self.tell(trouble));
             }
         }
     }

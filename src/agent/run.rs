@@ -5,9 +5,9 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +33,9 @@ use crate::kernel::{Kernel, tampering};
 use crate::model::{Event, Family, Name};
 use crate::source::kubernetes::{self, Patience, Reach, Server};
 use crate::source::{addresses, manifests};
+
+/// How long the engine's thread may take for the batch that it is in the middle of.
+const LONGEST_END: Duration = Duration::from_secs(20);
 
 /// Loads what modules the kernel lets us, and sets what kernel settings differ.
 ///
@@ -95,9 +98,14 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
         config,
     };
     let engine_loop = agent.engine_loop(kernel, received);
+    // Nothing is ever sent: its end is the thread's.
+    let (running, thread_end) = mpsc::channel::<()>();
     let engine_thread = thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || engine_loop.run())
+        .spawn(move || {
+            engine_loop.run();
+            drop(running);
+        })
         .context("cannot start the engine's thread")?;
     follow_addresses(agent.inputs.clone())?;
     follow_tampering(ports, agent.inputs.clone())?;
@@ -106,6 +114,11 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     let ended = runtime.block_on(agent.serve(queue));
     // The engine's thread may be in the middle of a batch; it ends after that.
     let _ = agent.inputs.send(Input::Stop);
+    // Somebody may still wait for a name server.
+    runtime.shutdown_background();
+    if thread_end.recv_timeout(LONGEST_END) == Err(RecvTimeoutError::Timeout) {
+        bail!("the engine's thread has not ended within {LONGEST_END:?}; this is a bug");
+    }
     if engine_thread.join().is_err() {
         bail!("the engine's thread panicked; this is a bug");
     }
