@@ -74,7 +74,7 @@ fn the_follower_tells_each_change_once() {
 }
 
 /// Enters an entry whose reply comes from `replier`.
-fn enter(protocol: &str, client: &str, destination: (&str, u16), replier: (&str, u16)) {
+pub(super) fn enter(protocol: &str, client: &str, destination: (&str, u16), replier: (&str, u16)) {
     let state = if protocol == "tcp" { "--state ESTABLISHED" } else { "" };
     run(&format!(
         "conntrack -I -p {protocol} -s {client} -d {} --sport 4000 --dport {} \

@@ -65,7 +65,10 @@ fn six() -> EndpointSlice {
     EndpointSlice { family: Family::V6, ..slice.0 }
 }
 
-/// A Service that faults are about, by its number.
+/// How many victims there may be.
+pub(super) const VICTIMS: u8 = 21;
+
+/// A Service that faults are about, by its number, from 1 on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Victim(pub(super) u8);
 

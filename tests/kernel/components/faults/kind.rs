@@ -87,23 +87,4 @@ impl Kind {
             },
         }
     }
-
-    /// Whether it reads.
-    pub(super) fn lists(self) -> bool {
-        use Kind::{
-            ListAddresses, ListDests, ListElements, ListFlows, ListRoutes, ListRules, ListRuleset,
-            ListServices,
-        };
-        matches!(
-            self,
-            ListServices
-                | ListDests
-                | ListRuleset
-                | ListElements
-                | ListAddresses
-                | ListRoutes
-                | ListRules
-                | ListFlows
-        )
-    }
 }

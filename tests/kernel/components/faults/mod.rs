@@ -5,17 +5,54 @@
 //! refuses requests, forges errors and loses answers; another, clean socket looks on.
 
 mod cluster;
+mod drawn;
 mod kind;
+mod lasting;
 mod listed;
+mod reading;
 mod rig;
 mod script;
 mod transport;
+
+use cluster::{Step, Victim};
+use rig::Rig;
 
 use super::{Component, component};
 
 pub(crate) fn components() -> Vec<Component> {
     vec![
-        component("every_errno_on_every_operation", listed::every_errno_on_every_operation),
-        component("lost_answers_and_torn_sends", listed::lost_answers_and_torn_sends),
+        component("faults_of_operations", || {
+            with_rig(&[
+                listed::every_errno_on_every_operation,
+                listed::lost_answers_and_torn_sends,
+            ]);
+        }),
+        component("faults_of_reading", || {
+            with_rig(&[
+                reading::dumps_that_fail_or_are_torn,
+                reading::a_service_that_cannot_be_read,
+                reading::dumps_while_others_write,
+            ]);
+        }),
+        component("faults_that_last", || {
+            with_rig(&[
+                lasting::what_lasts_is_retried_ever_more_rarely,
+                lasting::connection_tracking_that_fails_holds_up_nothing,
+                lasting::another_number_of_the_family_is_found,
+                lasting::the_ground_is_made_again,
+            ]);
+        }),
+        component("faults_by_chance", || with_rig(&[drawn::faults_by_chance])),
     ]
+}
+
+/// Runs parts one after the other on a node that holds all Services but the victims.
+fn with_rig(parts: &[fn(&mut Rig)]) {
+    rig::wire();
+    let mut rig = Rig::with_others();
+    for part in parts {
+        part(&mut rig);
+        (1..=cluster::VICTIMS).for_each(|number| rig.tell(Step::Go.events(Victim(number))));
+        rig.heal();
+    }
 }

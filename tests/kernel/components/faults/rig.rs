@@ -16,6 +16,8 @@ use crate::components::{output, run};
 
 /// More pieces of work than this in a row are an endless loop.
 const MOST_WORK: usize = 40;
+/// The engine's longest wait for a retry.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often everything is read back and put right.
 const AUDIT_PERIOD: Duration = Duration::from_secs(600);
 /// When the engine is woken, after the one before, until it has put right what faults left: after
@@ -34,8 +36,11 @@ pub(super) struct Rig {
     pub(super) now: Instant,
     /// What Services hold that no fault is about, and that must stay.
     others: Option<Holdings>,
-    /// What is being done: said where it fails.
+    /// Changes as victims do, and no fault is about it: all of it takes place at once.
+    pub(super) bystander: Option<Victim>,
+    /// What is being done, and within what: said where it fails.
     pub(super) task: String,
+    pub(super) context: String,
     /// Pieces of work so far.
     pub(super) works: usize,
 }
@@ -52,7 +57,9 @@ impl Rig {
             eye: Kernel::open().unwrap(),
             now: Instant::now(),
             others: None,
+            bystander: None,
             task: "the start".to_owned(),
+            context: String::new(),
             works: 0,
         };
         rig.tell(cluster::ground());
@@ -77,11 +84,8 @@ impl Rig {
     pub(super) fn arm(&mut self, faults: impl IntoIterator<Item = Fault>) {
         let mut script = self.script.lock();
         script.faults = faults.into_iter().collect();
-        let mut faults = script.faults.iter();
-        self.task = faults.next().map_or_else(String::new, ToString::to_string);
-        if faults.len() > 0 {
-            self.task += &format!(" and {} more", faults.len());
-        }
+        let faults = script.faults.iter().take(4).map(ToString::to_string);
+        self.task = self.context.clone() + &faults.collect::<Vec<_>>().join("; ");
     }
 
     pub(super) fn script(&self) -> MutexGuard<'_, Script> {
@@ -117,10 +121,16 @@ impl Rig {
                     Ok(observed) => self.engine.handle_observed(observed, self.now),
                     Err(_) => self.engine.handle_unobservable(self.now),
                 },
-                Work::ObservePools(addresses) => match self.kernel.observe_pools(&addresses) {
-                    Ok(pools) => self.engine.handle_observed_pools(&addresses, pools),
-                    Err(_) => self.engine.handle_unobservable(self.now),
-                },
+                Work::ObservePools(addresses) => {
+                    for address in addresses {
+                        match self.kernel.observe_pools(&[address]) {
+                            Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
+                            Err(error) => troubles.extend(
+                                self.engine.handle_unobservable_pool(address, error, self.now),
+                            ),
+                        }
+                    }
+                }
                 Work::Count(servers) => {
                     let counts = self.kernel.connections(&servers);
                     self.engine.handle_connections(&counts);
@@ -141,6 +151,24 @@ impl Rig {
         let passed = next.saturating_duration_since(self.now).min(at_most);
         self.now += passed;
         passed
+    }
+
+    /// Lets pass what the engine waits before it reads the kernel because of tampering.
+    pub(super) fn wait_for_tampering(&mut self) {
+        self.now += Duration::from_secs(1);
+    }
+
+    /// What went wrong last, with whatever is to be tried again.
+    pub(super) fn messages(&self) -> Vec<String> {
+        self.engine.setbacks().map(|(setback, _)| setback.message.clone()).collect()
+    }
+
+    /// Nothing of a victim's is missing.
+    pub(super) fn assert_present(&mut self, victim: Victim) {
+        let difference = self.difference().unwrap_or_default();
+        let lacks =
+            difference.lines().find(|line| line.starts_with("lacks") && victim.is_named(line));
+        assert_eq!(lacks, None, "{}", self.task);
     }
 
     /// No fault any more: after few rounds of work the kernel is as desired.
@@ -197,18 +225,23 @@ impl Rig {
             assert_eq!(held.servers.get(address), Some(server), "{task}: another's servers");
         }
         self.others = Some(others);
+        if let Some(bystander) = self.bystander {
+            let difference = difference(&held, &self.desired());
+            let line = difference.lines().find(|line| bystander.is_named(line));
+            assert_eq!(line, None, "{}: the bystander's", self.task);
+        }
     }
 
     /// Whoever lacks something is named in what went wrong, and it is to be tried again.
     pub(super) fn assert_told(&mut self, victims: &[Victim]) {
         let Some(difference) = self.difference() else { return };
-        let messages: Vec<_> =
-            self.engine.setbacks().map(|(setback, _)| setback.message.clone()).collect();
+        let messages = self.messages();
         for victim in victims.iter().filter(|victim| victim.is_named(&difference)) {
             assert!(
                 messages.iter().any(|message| victim.is_named(message)),
-                "{}: nobody is told of {victim:?}: {messages:#?}\n{difference}",
-                self.task
+                "{}: nobody is told of {victim:?}, but {:#?}\n{difference}",
+                self.task,
+                messages.first()
             );
         }
         let wakes = self.engine.poll_timeout();

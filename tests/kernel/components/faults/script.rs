@@ -61,7 +61,7 @@ impl Fault {
     /// Whether an answer says that there was nothing to do. Nobody can tell that it lies, and the
     /// kernel does not.
     pub(super) fn is_plausible_lie(&self) -> bool {
-        let How::Refused(errno) = self.how else { return false };
+        let (How::Refused(errno) | How::Belied(errno)) = self.how else { return false };
         match self.kind {
             Kind::DeleteService => errno == Errno::SRCH,
             Kind::DeleteDest => matches!(errno, Errno::SRCH | Errno::NOENT),

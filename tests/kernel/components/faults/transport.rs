@@ -51,8 +51,9 @@ struct Sent {
     passed: Vec<u8>,
     /// The first number.
     base: u32,
-    /// Requests that are answered without the kernel, or instead of it.
-    errors: Vec<(Header, Errno)>,
+    /// Requests that are answered without the kernel, or instead of it; `None` says that all is
+    /// well.
+    errors: Vec<(Header, Option<Errno>)>,
     /// Requests whose answers are changed.
     answers: Vec<(u32, How)>,
 }
@@ -91,7 +92,7 @@ impl Faulty {
             match how {
                 Some(How::Refused(errno)) => {
                     refuses = true;
-                    sent.errors.push((header, errno));
+                    sent.errors.push((header, Some(errno)));
                     // Of a transaction that is refused as such, nothing else is told.
                     if kind == Kind::Transaction {
                         sent.passed.clear();
@@ -100,7 +101,7 @@ impl Faulty {
                     continue;
                 }
                 Some(How::Belied(errno)) => {
-                    sent.errors.push((header, errno));
+                    sent.errors.push((header, Some(errno)));
                     sent.answers.push((header.sequence, How::Belied(errno)));
                 }
                 Some(How::Unsent(errno)) => return Err(errno),
@@ -117,7 +118,7 @@ impl Faulty {
             sent.passed.clear();
             let is_told = |header: &Header| sent.errors.iter().any(|(told, _)| told == header);
             if let Some(header) = acknowledged.filter(|header| !is_told(header)) {
-                sent.errors.push((header, Errno::from_raw_os_error(0)));
+                sent.errors.push((header, None));
             }
         }
         Ok(sent)
@@ -215,21 +216,21 @@ impl Sent {
             }
         }
         for (header, errno) in &self.errors {
-            answers.push(Ok(error(*header, port, *errno)));
+            answers.push(Ok(answer(*header, port, *errno)));
         }
         answers.sort_by_key(number);
         failure.map(Err).into_iter().chain(answers).collect()
     }
 }
 
-/// The message that answers a request with an error.
-fn error(request: Header, port: u32, errno: Errno) -> Vec<u8> {
+/// The message that answers a request with an error, or without.
+fn answer(request: Header, port: u32, errno: Option<Errno>) -> Vec<u8> {
     let mut message = 36_u32.to_ne_bytes().to_vec();
     message.extend(Header::ERROR.to_ne_bytes());
     message.extend(CAPPED.to_ne_bytes());
     message.extend(request.sequence.to_ne_bytes());
     message.extend(port.to_ne_bytes());
-    message.extend((-errno.raw_os_error()).to_ne_bytes());
+    message.extend((-errno.map_or(0, Errno::raw_os_error)).to_ne_bytes());
     message.extend(16_u32.to_ne_bytes());
     message.extend(request.kind.to_ne_bytes());
     message.extend(request.flags.to_ne_bytes());

@@ -1,0 +1,140 @@
+//! Dumps that fail, are torn, or tell a part only.
+
+use kube_ipvs::kernel::ipvs::Ipvs;
+use kube_ipvs::model::{Backend, Scheduler, VirtualAddress, VirtualServer};
+use kube_ipvs::plan::ServerOperation;
+use rustix::io::Errno;
+
+use super::cluster::{Step, Victim};
+use super::kind::Kind;
+use super::rig::{LONGEST_WAIT, Rig};
+use super::script::{Fault, How};
+
+const LISTS: [Kind; 8] = [
+    Kind::ListServices,
+    Kind::ListDests,
+    Kind::ListRuleset,
+    Kind::ListElements,
+    Kind::GetLink,
+    Kind::ListAddresses,
+    Kind::ListRoutes,
+    Kind::ListRules,
+];
+
+/// How many virtual servers of others come and go.
+const STRANGERS: u8 = 40;
+
+/// The kernel is read while something goes wrong; meanwhile a Service comes all the same.
+fn read(rig: &mut Rig, faults: Vec<Fault>) {
+    rig.tell(Step::Go.events(Victim(2)));
+    rig.heal();
+    let lasts = faults.iter().any(|fault| fault.times == usize::MAX);
+    rig.arm(faults);
+    rig.engine.handle_tampering(rig.now);
+    rig.wait_for_tampering();
+    rig.work();
+    rig.tell(Step::Come.events(Victim(2)));
+    rig.work();
+    let spared = rig.spared();
+    assert!(spared.is_empty(), "never came to {spared:?}");
+    if !lasts {
+        assert_eq!(rig.engine.troubles(), 0, "{}", rig.task);
+        rig.assert_exact();
+    }
+    rig.heal();
+}
+
+pub(super) fn dumps_that_fail_or_are_torn(rig: &mut Rig) {
+    rig.tell(Step::Come.events(Victim(1)));
+    rig.tell(Step::Come.events(Victim(2)));
+    rig.heal();
+    for kind in LISTS {
+        for how in [How::Refused(Errno::NOMEM), How::Overrun, How::Unanswered] {
+            read(rig, vec![Fault::lasting(kind, how)]);
+        }
+    }
+    // What the kernel cures by itself, and what it never tells of: of all lists at once.
+    let passing = [
+        How::Flagged,
+        How::Overrun,
+        How::Unheard(Errno::INTR),
+        How::Refused(Errno::BUSY),
+        How::Gap,
+        How::Doubled,
+    ];
+    for how in passing {
+        let lists = LISTS.into_iter().filter(|kind| *kind != Kind::GetLink);
+        read(rig, lists.map(|kind| Fault::lasting(kind, how).times(3)).collect());
+    }
+    rig.assert_saved();
+}
+
+pub(super) fn a_service_that_cannot_be_read(rig: &mut Rig) {
+    for kind in [Kind::GetService, Kind::ListDests] {
+        rig.tell(Step::Shrink.events(Victim(1)));
+        rig.heal();
+        let victim = Victim(1);
+        let refused = |kind| Fault::lasting(kind, How::Refused(Errno::NOMEM));
+        // Two faults: the first makes the engine want to read.
+        let belied = Fault::lasting(Kind::NewDest, How::Belied(Errno::NOMEM)).times(1);
+        rig.arm([refused(kind).of(victim), belied.of(victim)]);
+        rig.tell(Step::Grow.events(victim));
+        rig.tell(Step::Come.events(Victim(2)));
+        rig.work();
+        for _ in 0..3 {
+            rig.wait(LONGEST_WAIT);
+            rig.work();
+        }
+        let messages = rig.messages();
+        let is_told =
+            |message: &&String| message.contains("cannot be read") && victim.is_named(message);
+        assert!(messages.iter().any(|message| is_told(&message)), "{messages:#?}");
+        assert!(!messages.iter().any(|message| Victim(2).is_named(message)), "{messages:#?}");
+        rig.assert_present(Victim(2));
+        rig.heal();
+    }
+}
+
+/// A virtual server of somebody else, outside our ranges.
+fn stranger(number: u8) -> VirtualAddress {
+    format!("198.18.0.{number}:80").parse().unwrap()
+}
+
+pub(super) fn dumps_while_others_write(rig: &mut Rig) {
+    for number in 1..=8 {
+        rig.tell(Step::Come.events(Victim(number)));
+    }
+    rig.heal();
+    let mut writer = Ipvs::open().unwrap();
+    let mut turn = 0;
+    let mut held = [false; STRANGERS as usize];
+    rig.disturb(Some(Box::new(move || {
+        let number = turn % STRANGERS;
+        turn = turn.wrapping_add(7);
+        let is_held = &mut held[usize::from(number)];
+        let address = stranger(number);
+        let server =
+            VirtualServer { address, scheduler: Scheduler::Rr, flags: 0, affinity_seconds: None };
+        let real =
+            Backend { address: "10.9.9.9".parse().unwrap(), port: 80, weight: 1, local: false };
+        let operations = match *is_held {
+            true => vec![ServerOperation::Delete(address)],
+            false => vec![ServerOperation::Add(server), ServerOperation::AddReal(address, real)],
+        };
+        *is_held = !*is_held;
+        writer.apply(&operations).into_iter().for_each(|outcome| outcome.unwrap());
+    })));
+    for turn in 0..24 {
+        let victim = Victim(1 + turn % 8);
+        rig.tell(if turn / 8 % 2 == 0 { Step::Go } else { Step::Come }.events(victim));
+        rig.engine.handle_tampering(rig.now);
+        rig.wait_for_tampering();
+        rig.work();
+    }
+    rig.disturb(None);
+    let gone: Vec<_> =
+        (0..STRANGERS).map(|number| ServerOperation::Delete(stranger(number))).collect();
+    Ipvs::open().unwrap().apply(&gone).into_iter().for_each(|outcome| outcome.unwrap());
+    rig.heal();
+    rig.assert_saved();
+}
