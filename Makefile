@@ -1,6 +1,6 @@
 # Every target sets up what it needs by itself: see hack/setup.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kernel-test bench setup
+.PHONY: help demo test lint kernel-test bench soak setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ kernel-test: setup ## Run the real-kernel tests; CASE=name picks some, KERNEL=pa
 
 bench: setup ## Measure the pure pipeline, and the sync to a real kernel
 	@hack/bench
+
+soak: setup ## Random churn, kills and drift under traffic; DURATION=seconds SEED=n
+	@hack/soak $(DURATION) $(SEED)
 
 setup:
 	@hack/setup

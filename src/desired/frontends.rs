@@ -44,6 +44,7 @@ pub fn program(
     let mut build = Build { service, around, vantage, endpoints, program: Program::default() };
     let wishes = wishes(service, around);
     build.program.frontends.reserve_exact(wishes.len());
+    build.program.pools.reserve_exact(wishes.len());
     for wish in wishes {
         // Whose ClusterIP another Service has would lead insiders to that one's endpoints.
         let rival = [&wish.address, &wish.cluster]

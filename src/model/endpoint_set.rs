@@ -1,9 +1,8 @@
 //! The endpoints of one Service and family, kept so that a change costs what has changed.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
 
 use super::{
     Backend, Backends, Endpoint, EndpointPort, EndpointSlice, Family, Name, Protocol, SliceKey,
@@ -149,7 +148,7 @@ pub struct EndpointSet {
     /// Sorted by the slice's key.
     members: Vec<Member>,
     /// In how many slices an address stands; kept only where there are several slices.
-    occurrences: FxHashMap<IpAddr, u32>,
+    occurrences: BTreeMap<IpAddr, u32>,
 }
 
 impl EndpointSet {

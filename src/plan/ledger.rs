@@ -13,35 +13,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::drains::Connections;
 use super::flows::Flows;
+use super::key::Key;
 use super::pools::Pools;
 use super::stage::{Place, Stage};
 use super::{
-    Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation, Outcome,
-    RouteOperation, elements,
+    Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation, elements,
 };
 use crate::model::{
     Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Route, RouteTable,
     VirtualAddress,
 };
-
-/// One thing that the kernel may hold.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Key {
-    /// Our nf_tables tables with their rules.
-    Tables,
-    /// Our device.
-    Device,
-    /// The rule of a family.
-    Rule(Family),
-    /// A set element.
-    Element(Element),
-    /// A route.
-    Route(IpNet, RouteTable),
-    /// A virtual server with its real servers.
-    Pool(VirtualAddress),
-    /// Entries of connection tracking that are in the way.
-    Flow(FlowOperation),
-}
 
 /// Something of which there is one or none.
 #[derive(Clone, Copy, Default, Debug)]
@@ -67,34 +48,7 @@ pub struct Ledger {
     routes: FxHashMap<(IpNet, RouteTable), RouteSlot>,
     pools: Pools,
     flows: Flows,
-    /// In no order; some perhaps twice.
-    touched: Vec<Key>,
-}
-
-impl Key {
-    /// What an operation is about.
-    #[must_use]
-    pub fn of(operation: &Operation) -> Self {
-        match *operation {
-            Operation::Filter(operation) => match operation {
-                FilterOperation::CreateTables | FilterOperation::DeleteTables => Self::Tables,
-                FilterOperation::Add(element) | FilterOperation::Delete(element) => {
-                    Self::Element(element)
-                }
-            },
-            Operation::Server(operation) => Self::Pool(operation.address()),
-            Operation::Route(operation) => match operation {
-                RouteOperation::CreateDevice | RouteOperation::DeleteDevice => Self::Device,
-                RouteOperation::AddRule(family) | RouteOperation::DeleteRule(family) => {
-                    Self::Rule(family)
-                }
-                RouteOperation::Add(route) | RouteOperation::Delete(route) => {
-                    Self::Route(route.prefix, route.table)
-                }
-            },
-            Operation::Flow(flow) => Self::Flow(flow),
-        }
-    }
+    touched: FxHashSet<Key>,
 }
 
 /// Operations in their order.
@@ -197,13 +151,13 @@ impl Ledger {
             pools.into_iter().map(|pool| (pool.server.address, pool)).collect();
         for address in addresses {
             self.pools.hold(*address, found.remove(address));
-            self.touched.push(Key::Pool(*address));
+            self.touched.insert(Key::Pool(*address));
         }
     }
 
     /// Looks at a key again at the next plan.
     pub fn touch(&mut self, key: Key) {
-        self.touched.push(key);
+        self.touched.insert(key);
     }
 
     /// Every real server that is no longer wanted and stays for its established connections,
@@ -238,9 +192,9 @@ impl Ledger {
     /// and stays touched, unless it is in the way of something new.
     pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
         self.touched.extend(self.pools.drains.take_ended(now).into_iter().map(Key::Pool));
-        let mut touched = mem::take(&mut self.touched);
+        let touched = mem::take(&mut self.touched).into_iter();
+        let mut touched: Vec<_> = touched.filter(|key| !self.is_settled(key)).collect();
         touched.sort_unstable();
-        touched.dedup();
         let mut steps = Vec::new();
         let mut left = Vec::new();
         for key in touched {
@@ -256,7 +210,7 @@ impl Ledger {
             if place.is_some_and(|place| taken.contains(&place)) {
                 self.steps(key, now, &mut steps);
             } else {
-                self.touched.push(key);
+                self.touched.insert(key);
             }
         }
         steps.iter().for_each(|operation| self.flows.follow(operation));
@@ -313,7 +267,7 @@ impl Ledger {
         let slot = self.elements.entry(element).or_default();
         slot.needs += 1;
         if slot.needs == 1 {
-            self.touched.push(Key::Element(element));
+            self.touched.insert(Key::Element(element));
             self.flows.need(&element);
         }
     }
@@ -322,7 +276,7 @@ impl Ledger {
         let slot = self.elements.entry(element).or_default();
         slot.needs = slot.needs.saturating_sub(1);
         if slot.needs == 0 {
-            self.touched.push(Key::Element(element));
+            self.touched.insert(Key::Element(element));
             self.flows.need_no_more(&element);
         }
     }
@@ -333,7 +287,7 @@ impl Ledger {
             let slot = self.routes.entry(key).or_default();
             slot.needs += 1;
             slot.wanted = Some(*route);
-            self.touched.push(Key::Route(key.0, key.1));
+            self.touched.insert(Key::Route(key.0, key.1));
         }
         for route in fewer {
             let key = (route.prefix, route.table);
@@ -341,7 +295,7 @@ impl Ledger {
             slot.needs = slot.needs.saturating_sub(1);
             if slot.needs == 0 {
                 slot.wanted = None;
-                self.touched.push(Key::Route(key.0, key.1));
+                self.touched.insert(Key::Route(key.0, key.1));
             }
         }
     }
@@ -362,7 +316,7 @@ impl Ledger {
             }
             self.count_hairpins(&changes);
             self.pools.want(pool, before.is_none());
-            self.touched.push(Key::Pool(address));
+            self.touched.insert(Key::Pool(address));
         }
         for gone in old {
             self.drop_pool(gone);
@@ -374,7 +328,7 @@ impl Ledger {
         let removed: Vec<_> = pool.backends.iter().copied().map(BackendChange::Removed).collect();
         self.count_hairpins(&removed);
         if self.pools.want_no_more(address) {
-            self.touched.push(Key::Pool(address));
+            self.touched.insert(Key::Pool(address));
         }
     }
 
@@ -410,6 +364,25 @@ impl Ledger {
                 self.routes.get(&(*prefix, *table)).is_some_and(|slot| slot.needs > 0)
             }
             Key::Pool(address) => self.pools.is_wanted(address),
+        }
+    }
+
+    /// Whether a key is known to be held as it is needed. Most are that are touched by a reading
+    /// of the kernel.
+    fn is_settled(&self, key: &Key) -> bool {
+        match key {
+            Key::Tables => self.tables,
+            Key::Device => self.device,
+            Key::Rule(family) => self.rules.contains(family),
+            Key::Element(element) => {
+                self.elements.get(element).is_some_and(|slot| slot.needs > 0 && slot.held)
+            }
+            Key::Route(prefix, table) => self
+                .routes
+                .get(&(*prefix, *table))
+                .is_some_and(|slot| slot.wanted.is_some() && slot.wanted == slot.held),
+            Key::Pool(address) => self.pools.is_settled(address),
+            Key::Flow(_) => false,
         }
     }
 

@@ -4,6 +4,7 @@ mod allowance;
 mod drains;
 pub mod elements;
 mod flows;
+mod key;
 mod ledger;
 mod operation;
 mod pools;
@@ -11,7 +12,8 @@ mod removal;
 mod stage;
 
 pub use drains::Connections;
-pub use ledger::{Key, Ledger, Plan, Setback};
+pub use key::Key;
+pub use ledger::{Ledger, Plan, Setback};
 pub use operation::{
     Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation, Outcome,
     RouteOperation, ServerOperation,

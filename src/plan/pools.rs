@@ -48,6 +48,13 @@ impl Pools {
         self.slots.get(address).is_some_and(|slot| slot.wanted.is_some())
     }
 
+    /// Whether it is held just as it is wanted, and was before.
+    pub(super) fn is_settled(&self, address: &VirtualAddress) -> bool {
+        let slot = self.slots.get(address);
+        slot.and_then(|slot| slot.wanted.as_ref().zip(slot.held.as_ref()))
+            .is_some_and(|(wanted, held)| Arc::ptr_eq(wanted, held))
+    }
+
     /// Whether it is wanted or held.
     pub(super) fn is_known(&self, address: &VirtualAddress) -> bool {
         self.slots.contains_key(address)

@@ -30,7 +30,7 @@ use crate::trial::{Failure, Step, Trial};
 /// Who knocks.
 const CLIENTS: [Host; 4] = [N1, P1, P2, C];
 /// Pairs that meet in each round.
-const PAIRS: usize = 24;
+const PAIRS: usize = 16;
 /// Most objects that change at once.
 const CHANGES: usize = 6;
 /// Who asks the steady Service all the time, and where.

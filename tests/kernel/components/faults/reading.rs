@@ -122,7 +122,7 @@ pub(super) fn dumps_while_others_write(rig: &mut Rig) {
             false => vec![ServerOperation::Add(server), ServerOperation::AddReal(address, real)],
         };
         *is_held = !*is_held;
-        writer.apply(&operations).into_iter().for_each(|outcome| outcome.unwrap());
+        writer.apply(operations).into_iter().for_each(|outcome| outcome.unwrap());
     })));
     for turn in 0..24 {
         let victim = Victim(1 + turn % 8);
@@ -134,7 +134,7 @@ pub(super) fn dumps_while_others_write(rig: &mut Rig) {
     rig.disturb(None);
     let gone: Vec<_> =
         (0..STRANGERS).map(|number| ServerOperation::Delete(stranger(number))).collect();
-    Ipvs::open().unwrap().apply(&gone).into_iter().for_each(|outcome| outcome.unwrap());
+    Ipvs::open().unwrap().apply(gone).into_iter().for_each(|outcome| outcome.unwrap());
     rig.heal();
     rig.assert_saved();
 }
