@@ -252,9 +252,12 @@ fn changes(before: &[Backend], after: &[Backend]) -> Vec<BackendChange> {
 }
 
 impl FromIterator<Backend> for Backends {
+    /// Of several with one address and port, such as a list of the kernel's may have that others
+    /// changed meanwhile, one.
     fn from_iter<I: IntoIterator<Item = Backend>>(backends: I) -> Self {
         let mut chunk: Vec<_> = backends.into_iter().collect();
         chunk.sort_unstable();
+        chunk.dedup_by_key(|backend| (backend.address, backend.port));
         Self::from_chunks([chunk.into()])
     }
 }
@@ -308,4 +311,61 @@ pub struct Pool {
     pub server: VirtualServer,
     /// Its real servers.
     pub backends: Backends,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn backend() -> impl Strategy<Value = Backend> {
+        (0..6_u8, 80..82_u16, 0..2_u16, any::<bool>()).prop_map(|(last, port, weight, local)| {
+            Backend { address: [10, 244, 1, last].into(), port, weight, local }
+        })
+    }
+
+    fn by_socket(backends: &Backends) -> BTreeMap<(IpAddr, u16), Backend> {
+        backends.iter().map(|backend| ((backend.address, backend.port), *backend)).collect()
+    }
+
+    /// In chunks of which no two share an address and port; some of them the same as before.
+    fn chunked(all: &[Backend], kept: &Backends) -> Backends {
+        let mut one = BTreeMap::new();
+        for backend in all {
+            one.insert((backend.address, backend.port), *backend);
+        }
+        for backend in kept.iter() {
+            one.remove(&(backend.address, backend.port));
+        }
+        let (low, high): (Vec<_>, Vec<_>) = one.into_values().partition(|it| it.port == 80);
+        Backends::from_chunks([low.into(), high.into()].into_iter().chain(kept.chunks.to_vec()))
+    }
+
+    proptest! {
+        #[test]
+        fn the_changes_lead_from_one_to_the_other(
+            shared in vec(backend(), 0..4), old in vec(backend(), 0..9), new in vec(backend(), 0..9),
+        ) {
+            let shared: Backends = shared.into_iter().collect();
+            let (old, new) = (chunked(&old, &shared), chunked(&new, &shared));
+            let mut held = by_socket(&old);
+            for change in new.changes_from(&old) {
+                match change {
+                    BackendChange::Added(it) => prop_assert!(!held.contains_key(&(it.address, it.port))),
+                    BackendChange::Changed { old, .. } | BackendChange::Removed(old) => {
+                        prop_assert_eq!(held.remove(&(old.address, old.port)), Some(old));
+                    }
+                }
+                if let BackendChange::Added(it) | BackendChange::Changed { new: it, .. } = change {
+                    held.insert((it.address, it.port), it);
+                }
+            }
+            prop_assert_eq!(&held, &by_socket(&new));
+            prop_assert_eq!(old == new, by_socket(&old) == by_socket(&new));
+        }
+    }
 }
