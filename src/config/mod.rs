@@ -28,6 +28,8 @@ pub use conntrack::Conntrack;
 pub use flags::{LogFormat, ProxyFlags, SharedFlags, truth};
 pub use ignored::IgnoredFlags;
 pub use log::LogConfig;
+#[doc(hidden)]
+pub use resolve::resolve_text;
 pub use resolve::{resolve, resolve_settings};
 pub use show::show;
 pub use write::write;

@@ -2,7 +2,7 @@
 //! ignored but for the node's name, `--master` and those for logging.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::document::{self, Document, File, Origin};
@@ -40,6 +40,18 @@ pub fn resolve_settings(flags: &SharedFlags) -> Result<(Settings, Vec<String>), 
     Ok((resolver.settings()?, resolver.warnings))
 }
 
+/// Resolves the text of a file, on a node of the name `node`. Public for the fuzz targets.
+///
+/// # Errors
+///
+/// As [`resolve`].
+#[doc(hidden)]
+pub fn resolve_text(text: &str) -> Result<Config, ConfigError> {
+    let surroundings = Surroundings { node_name: Some("node".to_owned()), host_name: None };
+    let file = document::parse(Path::new("config"), text)?;
+    Resolver::of_file(&SharedFlags::default(), surroundings, file, Vec::new()).config()
+}
+
 /// What was given: the file, or the flags in the form of one.
 pub(super) struct Resolver<'a> {
     pub(super) flags: &'a SharedFlags,
@@ -57,7 +69,7 @@ impl<'a> Resolver<'a> {
         surroundings: Surroundings,
     ) -> Result<Self, ConfigError> {
         let mut warnings: Vec<_> = flags.ignored.warnings().collect();
-        let File { kube_proxy, own, warnings: of_file } = match &flags.config {
+        let file = match &flags.config {
             None => File {
                 kube_proxy: Document { content: (&flags.proxy).into(), origin: Origin::Flags },
                 ..File::default()
@@ -74,9 +86,19 @@ impl<'a> Resolver<'a> {
                 document::read(path)?
             }
         };
+        Ok(Self::of_file(flags, surroundings, file, warnings))
+    }
+
+    fn of_file(
+        flags: &'a SharedFlags,
+        surroundings: Surroundings,
+        file: File,
+        mut warnings: Vec<String>,
+    ) -> Self {
+        let File { kube_proxy, own, warnings: of_file } = file;
         warnings.extend(of_file);
         let Document { content: kube_proxy, origin } = kube_proxy;
-        Ok(Self { flags, surroundings, kube_proxy, origin, own, warnings })
+        Self { flags, surroundings, kube_proxy, origin, own, warnings }
     }
 
     pub(super) fn config(mut self) -> Result<Config, ConfigError> {

@@ -124,7 +124,7 @@ pub(super) fn read() -> Result<Vec<Chain>, KernelError> {
 }
 
 /// Reads NFT_MSG_NEWCHAIN: `struct nfgenmsg` and attributes, numbers in network byte order.
-fn decode(body: &[u8]) -> Option<Chain> {
+pub(super) fn decode(body: &[u8]) -> Option<Chain> {
     let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
     let family = ChainFamily::of_number(*header.first()?);
     let (mut table, mut name) = (None, None);

@@ -22,6 +22,8 @@ const ROUTE_GROUPS: [u32; 6] = [1, 5, 7, 8, 11, 19];
 const BUFFER_BYTES: usize = 64 << 10;
 /// Wait after an error before listening goes on.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Of each socket, what tells whether a notification is about ours.
+const JUDGES: [fn(Header, &[u8]) -> bool; 2] = [nft::is_about_ours, route::is_about_ours];
 
 /// Tells, from a thread of its own, each time that somebody else may have changed what is ours, in
 /// the network namespace that the calling thread stands in. `own` are the ports of the sockets that
@@ -38,12 +40,11 @@ pub fn follow(
 ) -> Result<JoinHandle<()>, KernelError> {
     let sockets =
         [open(NETLINK_NETFILTER, &[GROUP_NFTABLES])?, open(NETLINK_ROUTE, &ROUTE_GROUPS)?];
-    let judges = [nft::is_about_ours, route::is_about_ours];
     let run = move || {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             let mut tampered = false;
-            for (socket, is_ours) in sockets.iter().zip(judges) {
+            for (socket, is_ours) in sockets.iter().zip(JUDGES) {
                 tampered |= read(socket, &mut buffer, |header, payload| {
                     !own.contains(&header.port) && is_ours(header, payload)
                 });
@@ -56,6 +57,13 @@ pub fn follow(
     };
     let spawned = thread::Builder::new().name("tampering".to_owned()).spawn(run);
     spawned.map_err(KernelError::socket("thread"))
+}
+
+/// Whether a datagram of nf_tables, or of routing, tells of ours. Public for the fuzz targets.
+#[doc(hidden)]
+#[must_use]
+pub fn is_about_ours(datagram: &[u8]) -> [bool; 2] {
+    JUDGES.map(|is_ours| messages(datagram).any(|(header, payload)| is_ours(header, payload)))
 }
 
 fn open(protocol: isize, groups: &[u32]) -> Result<Socket, KernelError> {

@@ -7,6 +7,8 @@ mod routes;
 mod server;
 
 pub use health_check::{ServiceHealth, serve_health_check};
+#[doc(hidden)]
+pub use query::parse_explain;
 pub use query::{AskError, Query};
 pub use routes::{MetricsRoutes, serve_health, serve_metrics};
 pub use server::{BindError, bind, bind_family};

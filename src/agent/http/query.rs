@@ -61,8 +61,13 @@ pub(super) async fn ask<T>(
     }
 }
 
-/// What `/explain?destination=ADDR:PORT/protocol&from=SRC` asks.
-pub(super) fn parse_explain(query: &str) -> Result<(VirtualAddress, Source), String> {
+/// What `/explain?destination=ADDR:PORT/protocol&from=SRC` asks. Public for the fuzz targets.
+///
+/// # Errors
+///
+/// Says what cannot be read.
+#[doc(hidden)]
+pub fn parse_explain(query: &str) -> Result<(VirtualAddress, Source), String> {
     let find = |name| {
         let mut parameters = form_urlencoded::parse(query.as_bytes());
         parameters.find(|(key, _)| key == name).map(|(_, value)| value)

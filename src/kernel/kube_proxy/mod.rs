@@ -18,6 +18,7 @@ mod sets;
 use std::net::IpAddr;
 
 use super::Kernel;
+use super::chains;
 use super::netlink::{KernelError, Socket};
 use super::route::Links;
 use crate::model::NAME;
@@ -66,6 +67,18 @@ impl Removal {
             Err(error) => self.failures.push(error.into()),
         }
     }
+}
+
+/// Reads a payload as each answer of the kernel that is looked at for kube-proxy's things. Returns how
+/// many things it names. Public for the fuzz targets.
+#[doc(hidden)]
+#[must_use]
+pub fn decode(payload: &[u8]) -> usize {
+    let chains = chains::decode(payload).map_or(0, |chain| {
+        let _ = (is_trace(&chain), names::is_chain(&chain), chain.to_string());
+        1
+    });
+    chains + rules::decode(payload).map_or(0, |rule| rule.jumps()) + sets::decode(payload).len()
 }
 
 /// What of IPVS is kube-proxy's, as its device and its sets tell.

@@ -40,12 +40,19 @@ pub(super) struct Rules {
 
 /// A rule that leads to a chain.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Rule {
+pub(super) struct Rule {
     family: ChainFamily,
     table: String,
     chain: String,
     handle: u64,
     leads_to: Vec<String>,
+}
+
+impl Rule {
+    /// To how many chains it leads.
+    pub(super) fn jumps(&self) -> usize {
+        self.leads_to.len()
+    }
 }
 
 impl Rules {
@@ -166,7 +173,7 @@ fn rules(socket: &mut Socket, family: ChainFamily) -> Result<Vec<Rule>, KernelEr
 }
 
 /// Reads NFT_MSG_NEWRULE: `struct nfgenmsg` and attributes.
-fn decode(body: &[u8]) -> Option<Rule> {
+pub(super) fn decode(body: &[u8]) -> Option<Rule> {
     let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
     let family = ChainFamily::of_number(*header.first()?);
     let (mut table, mut chain, mut handle) = (None, None, None);

@@ -116,7 +116,7 @@ fn protocol(name: &str) -> Protocol {
 }
 
 /// Reads the ports of a set's elements.
-fn decode(body: &[u8]) -> Vec<u16> {
+pub(super) fn decode(body: &[u8]) -> Vec<u16> {
     let rest = body.get(HEADER.len()..).unwrap_or_default();
     let lists = attributes(rest).filter(|attribute| attribute.kind == ATTR_ELEMENTS);
     let elements = lists.flat_map(|list| list.nested()).filter(|inner| inner.kind == ATTR_DATA);

@@ -91,6 +91,13 @@ impl Lister {
     }
 }
 
+/// Reads a datagram as the answer to a request for the list.
+pub(super) fn decode(datagram: &[u8]) -> Result<Vec<IpAddr>, AddressError> {
+    let mut answer = Answer::new(0);
+    answer.read(datagram)?;
+    Ok(node_addresses(&answer.messages, &[]))
+}
+
 /// The answer to a dump request, as far as it has been read.
 struct Answer {
     sequence: u32,

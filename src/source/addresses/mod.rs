@@ -61,6 +61,15 @@ pub fn list() -> Result<Vec<IpAddr>, AddressError> {
     Lister::open()?.list()
 }
 
+/// Reads a datagram of the kernel as a list of addresses. Public for the fuzz targets.
+///
+/// # Errors
+/// If it is none, or the kernel's error.
+#[doc(hidden)]
+pub fn decode(datagram: &[u8]) -> Result<Vec<IpAddr>, AddressError> {
+    lister::decode(datagram)
+}
+
 /// Delivers the node's addresses, as [`list`] has them, before this returns, and from a thread of
 /// its own each time that they change. It ends at the first change after which `deliver` breaks.
 ///

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::complaints::Complaints;
-use super::decode::Parsed;
+use super::decode::{Line, Parsed, line, page};
 use super::resource::Resource;
 use crate::model::Interner;
 use crate::source::wire::{Meta, Rejection};
@@ -72,6 +72,21 @@ impl<R: Resource> Gathering<'_, R> {
         self.judge.complaints.end_list();
         self.values.into_values().collect()
     }
+}
+
+/// Reads a text as a page of a list and as a line of a watch. Returns how many values came of it.
+pub(super) fn decode<R: Resource>(text: &[u8]) -> usize {
+    let mut judge = Judge::default();
+    let mut found = judge.list::<R>();
+    for parsed in page::<R>(text).map(|page| page.objects).unwrap_or_default() {
+        found.add(parsed);
+    }
+    match line::<R>(text) {
+        Ok(Line::Changed(parsed)) => found.add(parsed),
+        Ok(Line::Deleted(metadata)) => found.remove(&metadata),
+        Ok(Line::Bookmark { .. } | Line::Error(_)) | Err(_) => {}
+    }
+    found.finish().len()
 }
 
 fn name(metadata: &Meta) -> String {

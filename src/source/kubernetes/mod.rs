@@ -80,6 +80,15 @@ pub enum Effort {
     Failure,
 }
 
+/// Reads a text as a page of a list and as a line of a watch, of each kind. Returns how many objects
+/// came of it. Public for the fuzz targets.
+#[doc(hidden)]
+#[must_use]
+pub fn decode(text: &[u8]) -> usize {
+    let services = gather::decode::<Services>(text) + gather::decode::<Slices>(text);
+    services + gather::decode::<OwnNode>(text) + gather::decode::<ServiceCidrs>(text)
+}
+
 /// Follows Services, EndpointSlices, ServiceCIDRs and the own Node. `deliver` gets the complete
 /// list of each kind first, single changes after, and a complete list again where changes may have
 /// been missed. Failures are retried for ever; ends when `deliver` says that nobody listens any

@@ -23,6 +23,14 @@ pub(super) struct Objects {
     pub(super) service_cidrs: BTreeMap<Name, ServiceCidr>,
 }
 
+impl Objects {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        let Self { services, slices, nodes, service_cidrs } = self;
+        services.len() + slices.len() + nodes.len() + service_cidrs.len()
+    }
+}
+
 /// Reads the text of a file. Any number of documents; objects of other kinds are passed over.
 pub(super) fn parse(
     path: &Path,

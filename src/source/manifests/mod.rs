@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Event, Interner, Name};
+use crate::source::wire::Rejection;
 
 pub use catalog::Catalog;
 pub use watch::watch;
@@ -55,6 +56,18 @@ pub enum ManifestError {
         /// Why.
         source: notify::Error,
     },
+}
+
+/// Reads a text as a file of this name. Returns how many objects it has, and what of them could not
+/// be used. Public for the fuzz targets.
+///
+/// # Errors
+///
+/// As for a file that is not good.
+#[doc(hidden)]
+pub fn decode(path: &Path, text: &str) -> Result<(usize, Vec<Rejection>), ManifestError> {
+    let (objects, rejections) = file::parse(path, text, &mut Interner::default())?;
+    Ok((objects.len(), rejections))
 }
 
 /// Reads all files once: complete lists of every kind, and what could not be used.

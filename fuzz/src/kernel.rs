@@ -1,0 +1,104 @@
+//! The kernel's answers, heard as the agent hears them: through a socket, in the course of reading
+//! everything back.
+
+use std::collections::BTreeSet;
+use std::sync::{LazyLock, PoisonError};
+
+use kube_ipvs::kernel::ipvs::encode;
+use kube_ipvs::kernel::netlink::{Batch, Protocol, messages};
+use kube_ipvs::model::{Element, Pool, Protocol as Transport, VirtualAddress};
+use kube_ipvs::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
+
+use super::replay::{IPVS_FAMILY, kernel};
+
+/// Elements that are written and read again.
+const MOST_REWRITTEN: usize = 64;
+/// Prefixes that one range of IPv6 addresses can fall into.
+const MOST_PREFIXES: usize = 254;
+
+/// Virtual servers, real servers and their counts. What was read is read again as it is written.
+pub(crate) fn ipvs(data: &[u8]) {
+    let (mut reader, _) = kernel(Protocol::Generic, data);
+    let count = messages(data).count();
+    if let Ok(traffic) = reader.traffic() {
+        assert!(traffic.len() <= count);
+    }
+    let Ok(observed) = reader.observe() else { return };
+    assert!(observed.pools.len() <= count);
+    let servers: Vec<VirtualAddress> =
+        observed.pools.iter().map(|pool| pool.server.address).take(4).collect();
+    reader.connections(&servers);
+    if let Some(pool) = observed.pools.first() {
+        assert_eq!(read_pools(&written(pool)).first(), Some(pool));
+    }
+}
+
+fn written(pool: &Pool) -> Vec<u8> {
+    let mut batch = Batch::default();
+    encode(&mut batch, IPVS_FAMILY, &ServerOperation::Add(pool.server));
+    for backend in pool.backends.iter() {
+        encode(&mut batch, IPVS_FAMILY, &ServerOperation::AddReal(pool.server.address, *backend));
+    }
+    batch.bytes().to_vec()
+}
+
+fn read_pools(said: &[u8]) -> Vec<Pool> {
+    let observed = kernel(Protocol::Generic, said).0.observe();
+    observed.map(|observed| observed.pools).unwrap_or_default()
+}
+
+/// Chains, sets, rules and elements of our tables. What was read is read again as it is written.
+pub(crate) fn nft(data: &[u8]) {
+    let read = read_elements(data);
+    let most = data.len() / 4 * MOST_PREFIXES;
+    assert!(read.len() <= most, "{} elements of {} bytes", read.len(), data.len());
+    let elements: BTreeSet<Element> = read.iter().copied().take(MOST_REWRITTEN).collect();
+    if !elements.is_empty() {
+        let mut said = TABLES.clone();
+        said.extend(sent(elements.iter().copied().map(FilterOperation::Add)));
+        assert_eq!(read_elements(&said).into_iter().collect::<BTreeSet<_>>(), elements);
+    }
+}
+
+fn read_elements(said: &[u8]) -> Vec<Element> {
+    let observed = kernel(Protocol::Netfilter, said).0.observe();
+    observed.map(|observed| observed.elements).unwrap_or_default()
+}
+
+/// What creates our tables, which is also what the kernel tells of them.
+static TABLES: LazyLock<Vec<u8>> = LazyLock::new(|| sent([FilterOperation::CreateTables]));
+
+fn sent(operations: impl IntoIterator<Item = FilterOperation>) -> Vec<u8> {
+    let (mut kernel, sent) = kernel(Protocol::Netfilter, &[]);
+    let operations: Vec<Operation> = operations.into_iter().map(Operation::Filter).collect();
+    let outcomes = kernel.apply(&operations);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Our device, its addresses, our rules and routes.
+pub(crate) fn route(data: &[u8]) {
+    let (mut kernel, _) = kernel(Protocol::Route, data);
+    if let Ok(observed) = kernel.observe() {
+        // Two families, two tables.
+        assert!(observed.routes.len() <= 4 * messages(data).count());
+        assert!(observed.rules.len() <= 2);
+    }
+}
+
+/// Entries of connection tracking that are in the way.
+pub(crate) fn conntrack(data: &[u8]) {
+    let (mut kernel, _) = kernel(Protocol::Netfilter, data);
+    let flow = |ip, backend| {
+        let frontend = VirtualAddress { ip, port: 53, protocol: Transport::Udp };
+        Operation::Flow(FlowOperation { frontend, backend })
+    };
+    let backend = ([10, 244, 1, 5], 5353).into();
+    kernel.apply(&[
+        flow([10, 96, 0, 10].into(), None),
+        flow([10, 96, 0, 11].into(), Some(backend)),
+        flow([0xfd00, 0, 0, 0, 0, 0, 0, 0xa].into(), None),
+    ]);
+    let deleted: usize = kernel.take_sweeps().iter().map(|sweep| sweep.deleted).sum();
+    assert!(deleted <= 3 * messages(data).count());
+}

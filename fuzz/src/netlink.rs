@@ -1,0 +1,58 @@
+//! Messages of the kernel that need no conversation.
+
+use kube_ipvs::kernel::netlink::{Attribute, Attributes, Header, attributes, messages};
+use kube_ipvs::kernel::{kube_proxy, tampering};
+use kube_ipvs::model::Family;
+use kube_ipvs::source::addresses;
+
+use super::replay::push;
+
+/// Messages and attributes: what was read is within what was given, and reads the same when it is
+/// written again.
+pub(crate) fn netlink(data: &[u8]) {
+    let (mut read, mut written) = (Vec::new(), Vec::new());
+    for (header, payload) in messages(data) {
+        read.push((header, payload));
+        push(&mut written, header, payload);
+    }
+    let length: usize = read.iter().map(|(_, payload)| Header::LENGTH + payload.len()).sum();
+    assert!(length <= data.len());
+    assert_eq!(messages(&written).collect::<Vec<_>>(), read);
+    attributes_of(data);
+    read.into_iter().for_each(|(_, payload)| attributes_of(payload));
+}
+
+fn attributes_of(data: &[u8]) {
+    let read: Vec<Attribute<'_>> = attributes(data).collect();
+    assert!(read.iter().map(|it| 4 + it.value.len()).sum::<usize>() <= data.len());
+    let mut written = Vec::new();
+    for attribute in &read {
+        Attributes::new(&mut written).bytes(attribute.kind, attribute.value);
+        let numbers = (attribute.u16(), attribute.u16_be(), attribute.u32(), attribute.u32_be());
+        let _ = (numbers, attribute.u64(), attribute.ip(Family::V4), attribute.ip(Family::V6));
+        assert!(attribute.text().is_none_or(|text| text.len() <= attribute.value.len()));
+        assert!(attribute.nested().count() <= attribute.value.len() / 4);
+    }
+    assert_eq!(attributes(&written).collect::<Vec<_>>(), read);
+}
+
+/// Changes that the kernel tells of.
+pub(crate) fn notifications(data: &[u8]) {
+    let told = tampering::is_about_ours(data);
+    assert!(messages(data).next().is_some() || told == [false, false]);
+}
+
+/// What kube-proxy has left: chains, rules and sets, in whole messages and as it comes.
+pub(crate) fn leftovers(data: &[u8]) {
+    for payload in messages(data).map(|(_, payload)| payload).chain([data]) {
+        assert!(kube_proxy::decode(payload) <= 1 + payload.len() / 4);
+    }
+}
+
+/// The node's addresses.
+pub(crate) fn node_addresses(data: &[u8]) {
+    if let Ok(found) = addresses::decode(data) {
+        assert!(found.len() <= data.len() / Header::LENGTH);
+        assert!(found.is_sorted() && !found.iter().any(|ip| ip.is_loopback()));
+    }
+}

@@ -1,0 +1,47 @@
+//! Configuration, questions, and what these are made of.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use kube_ipvs::agent::http::parse_explain;
+use kube_ipvs::config::{resolve_text, show, write};
+use kube_ipvs::explain::Source;
+use kube_ipvs::model::{InterfaceName, Scheduler, VirtualAddress};
+
+/// The configuration file. What was read is read again as it is written.
+pub(crate) fn config(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let config = match resolve_text(text) {
+        Ok(config) => config,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    assert_eq!(show(&config).as_object().map(|groups| groups.len()), Some(2));
+    let written = write(&config);
+    let read = resolve_text(&written).unwrap_or_else(|error| panic!("{error}\n{written}"));
+    assert_eq!(write(&read), written);
+}
+
+/// Names and addresses: what was read is read again as it is written.
+pub(crate) fn texts(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    read_again::<InterfaceName>(text);
+    read_again::<VirtualAddress>(text);
+    read_again::<Scheduler>(text);
+    read_again::<Source>(text);
+}
+
+fn read_again<T: FromStr + Display + PartialEq>(text: &str) {
+    if let Ok(value) = text.parse::<T>() {
+        let written = value.to_string();
+        assert!(written.parse().is_ok_and(|read: T| read == value), "{written}");
+    }
+}
+
+/// What is asked of `/explain`.
+pub(crate) fn query(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    if let Ok((destination, from)) = parse_explain(text) {
+        let again = format!("destination={destination}&from={from}");
+        assert_eq!(parse_explain(&again), Ok((destination, from)));
+    }
+}
