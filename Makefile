@@ -1,6 +1,7 @@
 # Every target sets up what it needs by itself: see hack/setup.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint kernel-test bench soak setup
+.PHONY: help demo test lint deny kernel-test fuzz bench soak setup
+SECONDS ?= 30
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +17,14 @@ lint: ## Check format and lints only
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
+deny: ## Check the dependencies: advisories, licences, sources
+	@hack/deny
+
 kernel-test: setup ## Run the real-kernel tests; CASE=name picks some, KERNEL=path another kernel
 	@hack/kernel-test $(CASE)
+
+fuzz: ## Run the fuzz targets for SECONDS=30 each, or TARGET=name alone
+	@FUZZ_SECONDS=$(SECONDS) hack/fuzz $(TARGET)
 
 bench: setup ## Measure the pure pipeline, and the sync to a real kernel
 	@hack/bench
