@@ -94,9 +94,8 @@ impl Replay {
             return true;
         }
         let set = |payload: &[u8]| {
-            let rest = payload.get(4..).unwrap_or_default().to_vec();
-            let name = attributes(&rest).find(|it| it.kind == SET_NAME).map(|it| it.value.to_vec());
-            name
+            let mut all = attributes(payload.get(4..).unwrap_or_default());
+            all.find(|it| it.kind == SET_NAME).map(|it| it.value.to_vec())
         };
         match self.protocol {
             Protocol::Generic => header.kind == IPVS_FAMILY,

@@ -1,5 +1,6 @@
 //! Asking for the list of addresses.
 
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -85,7 +86,7 @@ impl Lister {
         while !answer.done {
             let received = recv(&self.socket, &mut self.buffer[..], RecvFlags::empty());
             let (length, _) = received.map_err(|error| AddressError::List(error.into()))?;
-            answer.read(&self.buffer[..length])?;
+            answer.read(self.buffer.get(..length).unwrap_or_default())?;
         }
         Ok(if answer.torn { Dump::Torn } else { Dump::Complete(answer.messages) })
     }
@@ -126,13 +127,14 @@ impl Answer {
                     }
                     NetlinkPayload::Done(_) => self.done = true,
                     NetlinkPayload::Error(error) => {
-                        return Err(AddressError::List(error.to_io()));
+                        // `to_io` negates, and panics of the least number.
+                        let number = error.raw_code().saturating_neg();
+                        return Err(AddressError::List(io::Error::from_raw_os_error(number)));
                     }
                     _ => {}
                 }
             }
-            let aligned = length.next_multiple_of(4).min(datagram.len());
-            datagram = &datagram[aligned..];
+            datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(())
     }
