@@ -1,5 +1,6 @@
 //! Service objects.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -8,12 +9,19 @@ use serde::Deserialize;
 use super::address::{port, range, usable_ip};
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
-use crate::model::{Family, Interner, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy};
+use crate::model::{
+    Family, Interner, Name, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy,
+};
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` where it is not given.
 const DEFAULT_AFFINITY_SECONDS: i64 = 10_800;
 /// The longest affinity that the API allows: a day.
 const LONGEST_AFFINITY_SECONDS: i64 = 86_400;
+
+/// How many front ends a Service may have at its external IPs, and at its load balancer IPs: the
+/// ports times the addresses. An object of the size that the API admits could name hundreds of
+/// millions.
+const MOST_FRONTENDS: usize = 16_384;
 
 /// A Service, as far as it matters.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -122,6 +130,7 @@ impl ServiceObject {
         let external_ips = spec.external_ips.as_deref().unwrap_or_default();
         let load_balancer_ips = self.load_balancer_ips();
         let ports = self.ports(names, rejections);
+        let most = (MOST_FRONTENDS / ports.len().max(1)).max(1);
         let is_external = kind != "ClusterIP" || !external_ips.is_empty();
         let external_policy = match spec.external_traffic_policy.as_deref() {
             Some("Local") if is_external => TrafficPolicy::Local,
@@ -139,10 +148,11 @@ impl ServiceObject {
             created: self.metadata.created(),
             cluster_ips: cluster_ips.into(),
             ports,
-            external_ips: usable_ips("spec.externalIPs", external_ips, rejections),
+            external_ips: usable_ips("spec.externalIPs", external_ips, most, rejections),
             load_balancer_ips: usable_ips(
                 "status.loadBalancer.ingress",
                 &load_balancer_ips,
+                most,
                 rejections,
             ),
             source_ranges: self.source_ranges(rejections),
@@ -174,6 +184,7 @@ impl ServiceObject {
 
     fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Box<[ServicePort]> {
         let mut ports: Vec<ServicePort> = Vec::new();
+        let mut taken = HashSet::new();
         for (index, object) in self.spec.ports.iter().flatten().enumerate() {
             let field = format!("spec.ports[{index}]");
             let Some(number) = accept(&format!("{field}.port"), port(object.port), rejections)
@@ -188,13 +199,12 @@ impl ServiceObject {
             let node_port = node_port
                 .and_then(|number| accept(&format!("{field}.nodePort"), port(number), rejections));
             let name = names.intern(object.name.as_deref().unwrap_or_default());
-            let is_twin = |other: &ServicePort| {
-                other.protocol == protocol && (other.port == number || other.name == name)
-            };
-            if ports.iter().any(is_twin) {
+            let keys = [(protocol, number, None), (protocol, 0, Some(Name::clone(&name)))];
+            if keys.iter().any(|key| taken.contains(key)) {
                 rejections.add(field, "an earlier port has the same name or number: ignored");
                 continue;
             }
+            taken.extend(keys);
             ports.push(ServicePort { name, protocol, port: number, node_port });
         }
         ports.into()
@@ -278,13 +288,24 @@ pub(super) fn protocol(name: Option<&str>) -> Result<Protocol, String> {
     }
 }
 
-fn usable_ips(field: &str, texts: &[String], rejections: &mut Rejections) -> Box<[IpAddr]> {
+/// The first so many in their order, each once.
+fn usable_ips(
+    field: &str,
+    texts: &[String],
+    most: usize,
+    rejections: &mut Rejections,
+) -> Box<[IpAddr]> {
     let read = |(index, text): (usize, &String)| {
         accept(&format!("{field}[{index}]"), usable_ip(text), rejections)
     };
     let mut ips: Vec<_> = texts.iter().enumerate().filter_map(read).collect();
     ips.sort_unstable();
     ips.dedup();
+    if ips.len() > most {
+        let reason = format!("{} addresses for so many ports: only {most} are served", ips.len());
+        rejections.add(field, reason);
+        ips.truncate(most);
+    }
     ips.into()
 }
 
@@ -295,4 +316,35 @@ pub(super) fn accept<T>(
     rejections: &mut Rejections,
 ) -> Option<T> {
     value.map_err(|reason| rejections.add(field, reason)).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// As many front ends as an object of the size that the API server takes could ask for.
+    #[test]
+    fn a_service_cannot_ask_for_the_product_of_what_it_lists() {
+        let ports: Vec<_> =
+            (1..=30_000).map(|n| json!({ "port": n, "name": n.to_string() })).collect();
+        let ips: Vec<_> =
+            (1..=30_000u32).map(|n| Ipv4Addr::from(0x0b00_0000 | n).to_string()).collect();
+        let ports = |count: usize| json!(ports[..count]);
+        for (count, expected) in [(1, 16_384), (3, 5_461), (30_000, 1)] {
+            let object = json!({ "metadata": { "name": "web" }, "spec": { "clusterIP": "10.96.0.1",
+                "ports": ports(count), "externalIPs": ips } });
+            let start = Instant::now();
+            let object: ServiceObject = serde_json::from_value(object).unwrap();
+            let (service, rejections) = object.convert(&mut Interner::default());
+            let service = service.unwrap();
+            assert_eq!((service.ports.len(), service.external_ips.len()), (count, expected));
+            assert_eq!(rejections.len(), 1, "{:?}", rejections.first());
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        }
+    }
 }

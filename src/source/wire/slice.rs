@@ -1,5 +1,7 @@
 //! EndpointSlice objects.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::address::{port, usable_ip};
@@ -121,6 +123,7 @@ impl SliceObject {
     /// Ports without a name or a number say nothing about where a Service port leads.
     fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Box<[EndpointPort]> {
         let mut ports: Vec<EndpointPort> = Vec::new();
+        let mut taken = HashSet::new();
         for (index, object) in self.ports.iter().flatten().enumerate() {
             let (Some(name), Some(number)) = (&object.name, object.port) else { continue };
             if number == 0 {
@@ -132,7 +135,7 @@ impl SliceObject {
             let protocol = accept(&format!("{field}.protocol"), protocol, rejections);
             let (Some(port), Some(protocol)) = (number, protocol) else { continue };
             let port = EndpointPort { name: names.intern(name), protocol, port };
-            if ports.iter().any(|other| other.name == port.name && other.protocol == protocol) {
+            if !taken.insert((Name::clone(&port.name), protocol)) {
                 rejections.add(field, "an earlier port has the same name: ignored");
                 continue;
             }
