@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use super::server::{LONGEST_WAIT, MOST_CONNECTIONS};
 use super::*;
 use crate::agent::answer;
 use crate::agent::client::{Client, ClientError};
@@ -179,6 +180,77 @@ fn endless_request_is_cut_off() {
     // More than all socket buffers on the way hold.
     assert!((0..16_384).any(|_| stream.write_all(&[b'a'; 4096]).is_err()));
     assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+}
+
+/// What the server says to this, until it hangs up; and how long that took.
+fn hung_up(mut stream: TcpStream, sent: &[u8]) -> (String, Duration) {
+    let start = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut answer = Vec::new();
+    // It may hang up before it has all.
+    let _ = stream.write_all(sent).and_then(|()| stream.read_to_end(&mut answer).map(drop));
+    (String::from_utf8_lossy(&answer).into_owned(), start.elapsed())
+}
+
+#[test]
+fn oversized_heads_are_refused() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let connect = || TcpStream::connect(server.address).unwrap();
+    let long = "a".repeat(20 << 10);
+    let query = format!("GET /explain?destination={long} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let header = format!("GET /livez HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n");
+    let headers = "X: y\r\n".repeat(200);
+    let headers = format!("GET /livez HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+    for request in [query, header, headers] {
+        let (answer, _) = hung_up(connect(), request.as_bytes());
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    // What fits is read, and told with its reason; it is not echoed in full length by accident.
+    let query = format!("/explain?destination={}&from=node", "a".repeat(8 << 10));
+    assert!(server.get(&query).starts_with("HTTP/1.1 400 "));
+}
+
+#[test]
+fn bodies_are_not_read() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let head = "GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n";
+    let mut request = head.as_bytes().to_vec();
+    request.extend([b'a'; 1000]);
+    let (answer, took) = hung_up(TcpStream::connect(server.address).unwrap(), &request);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && took < Duration::from_secs(5), "{answer}");
+    // Chunks without end.
+    let head = "GET /livez HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n";
+    let (answer, took) = hung_up(TcpStream::connect(server.address).unwrap(), head.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 200 ") && took < Duration::from_secs(5), "{answer}");
+}
+
+#[test]
+fn slow_heads_and_idle_connections_take_nobodys_place_for_long() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    // As many as are served at a time: one sends its head byte by byte, the others nothing.
+    let connect = || TcpStream::connect(server.address).unwrap();
+    let idle: Vec<_> = (1..MOST_CONNECTIONS).map(|_| connect()).collect();
+    let mut slow = connect();
+    let trickle = thread::spawn(move || {
+        let start = Instant::now();
+        let bytes = b"GET /livez HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'a'));
+        for byte in bytes {
+            if slow.write_all(&[*byte]).is_err() || start.elapsed() > Duration::from_secs(60) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        start.elapsed()
+    });
+    let start = Instant::now();
+    let next = server.get("/livez");
+    assert!(next.starts_with("HTTP/1.1 200 "), "{next}");
+    let waited = start.elapsed();
+    // The next one waits for its place, and gets it once those before it have had their time.
+    assert!(waited > LONGEST_WAIT / 2, "{waited:?}");
+    assert!(waited < 2 * LONGEST_WAIT, "{waited:?}");
+    assert!(trickle.join().unwrap() < 2 * LONGEST_WAIT);
+    drop(idle);
 }
 
 #[test]
