@@ -10,6 +10,21 @@
 //!
 //! `model`, `state`, `desired`, `plan` and `engine` are pure: no IO, no clock, no async.
 
+// Of all that comes from outside nothing may end the agent. Tests may panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::get_unwrap,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+    )
+)]
+
 pub mod agent;
 pub mod cli;
 pub mod config;

@@ -168,8 +168,9 @@ fn read_within(stream: &mut TcpStream, each: Duration, all: Duration) -> io::Res
 /// Status and body; the body must be as long as the head says.
 fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let body = &answer[end + 4..];
+    let (head, rest) = answer.split_at_checked(end)?;
+    let head = std::str::from_utf8(head).ok()?;
+    let body = rest.strip_prefix(b"\r\n\r\n")?;
     let (first, headers) = head.split_once("\r\n")?;
     let status = first.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
     let length = headers.split("\r\n").find_map(|header| {

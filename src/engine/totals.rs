@@ -53,7 +53,7 @@ impl Totals {
             } else {
                 &mut totals.external_without_local
             };
-            without[family as usize] += 1;
+            *family.pick_mut(without) += 1;
         }
         totals
     }

@@ -26,6 +26,26 @@ impl Family {
         }
     }
 
+    /// This family's one of two values, IPv4's first.
+    #[must_use]
+    pub fn pick<T>(self, both: &[T; 2]) -> &T {
+        let [v4, v6] = both;
+        match self {
+            Self::V4 => v4,
+            Self::V6 => v6,
+        }
+    }
+
+    /// The same, to be changed.
+    #[must_use]
+    pub fn pick_mut<T>(self, both: &mut [T; 2]) -> &mut T {
+        let [v4, v6] = both;
+        match self {
+            Self::V4 => v4,
+            Self::V6 => v6,
+        }
+    }
+
     /// The prefix length of a single address: 32 or 128.
     #[must_use]
     pub fn host_prefix(self) -> u8 {

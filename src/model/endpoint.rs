@@ -59,7 +59,7 @@ impl Endpoint {
 }
 
 /// One entry of a slice's `ports` that has a name and a number.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct EndpointPort {
     /// `name`: the Service port that it belongs to; empty for an unnamed port.
     pub name: Name,

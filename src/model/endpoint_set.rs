@@ -1,6 +1,6 @@
 //! The endpoints of one Service and family, kept so that a change costs what has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -164,6 +164,7 @@ impl EndpointSet {
     }
 
     /// Adds a slice or replaces the one of the same key. Says whether anything changed.
+    #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     pub fn insert(&mut self, mut slice: EndpointSlice, vantage: &Vantage) -> bool {
         normalise(&mut slice.endpoints);
         drop_repeated(&mut slice.ports);
@@ -250,6 +251,7 @@ impl EndpointSet {
     }
 
     /// Brings the views up to date after the slice `key` changed from `old`.
+    #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     fn recount(&mut self, key: &SliceKey, old: Option<&EndpointSlice>, vantage: &Vantage) {
         let moved = self.count_occurrences(key, old);
         // Other slices are touched only where they share an address with this one.
@@ -263,6 +265,7 @@ impl EndpointSet {
 
     /// Updates the occurrences; returns the addresses of the changed slice, before or after, that
     /// stand in another slice too.
+    #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     fn count_occurrences(&mut self, key: &SliceKey, old: Option<&EndpointSlice>) -> Vec<IpAddr> {
         if self.members.len() < 2 {
             // Down to one slice: whatever the removed one shadowed counts again.
@@ -301,6 +304,7 @@ impl EndpointSet {
     }
 
     /// Works out the views of one slice anew.
+    #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     fn refresh(&mut self, index: usize, vantage: &Vantage) {
         let slice = &self.members[index].slice;
         let views = slice
@@ -363,8 +367,8 @@ impl View {
         }
         let chunk: Arc<[Backend]> = chunk.into();
         // The older of the two makes room: a selection no longer in use is not kept for long.
-        self.chunks.rotate_right(1);
-        self.chunks[0] = Some((selection, Arc::clone(&chunk)));
+        let [newest, older] = &mut self.chunks;
+        *older = newest.replace((selection, Arc::clone(&chunk)));
         chunk
     }
 }
@@ -391,14 +395,12 @@ fn normalise(endpoints: &mut Box<[Endpoint]>) {
 
 /// Keeps one of equal ports. The API server admits no others, manifests on disk might.
 fn drop_repeated(ports: &mut Box<[EndpointPort]>) {
-    if (1..ports.len()).any(|index| ports[..index].contains(&ports[index])) {
-        let mut distinct = Vec::new();
-        for port in std::mem::take(ports) {
-            if !distinct.contains(&port) {
-                distinct.push(port);
-            }
-        }
-        *ports = distinct.into();
+    let mut seen = HashSet::new();
+    // Mostly there is one.
+    if ports.len() > 1 && !ports.iter().all(|port| seen.insert(port)) {
+        let mut seen = HashSet::new();
+        let distinct = ports.iter().filter(|port| seen.insert((*port).clone()));
+        *ports = distinct.cloned().collect();
     }
 }
 

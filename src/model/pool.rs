@@ -207,6 +207,7 @@ impl Backends {
     }
 
     /// The chunks that another one has not.
+    #[expect(clippy::indexing_slicing, reason = "prefix and suffix were counted in both")]
     fn differing(&self, other: &Self) -> Vec<&[Backend]> {
         // Chunks keep their order from one version to the next, so the common prefix and suffix
         // settle nearly all of them without a search.
@@ -231,6 +232,7 @@ fn joined(chunks: &[&[Backend]]) -> Vec<Backend> {
 }
 
 /// What must change from one chunk to another.
+#[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
 fn changes(before: &[Backend], after: &[Backend]) -> Vec<BackendChange> {
     // Mostly one of many is another.
     let equal = before.iter().zip(after).take_while(|(old, new)| old == new).count();

@@ -87,7 +87,7 @@ impl Wanted {
     }
 
     fn endpoints(&self, service: &ServiceKey, family: Family) -> Option<usize> {
-        self.checks.get(service)?.local_endpoints[family as usize]
+        *family.pick(&self.checks.get(service)?.local_endpoints)
     }
 
     fn take_port(&mut self, port: u16, service: &ServiceKey) {

@@ -110,16 +110,16 @@ impl KubeProxy {
     }
 
     pub(super) fn sync_took(&self, family: Family, took: Duration) {
-        self.sync_duration[family as usize].observe(took.as_secs_f64());
+        family.pick(&self.sync_duration).observe(took.as_secs_f64());
     }
 
     pub(super) fn programmed(&self, family: Family, after: Duration) {
-        self.programming_duration[family as usize].observe(after.as_secs_f64());
+        family.pick(&self.programming_duration).observe(after.as_secs_f64());
     }
 
     pub(super) fn swept(&self, family: Family, deleted: usize, took: Duration) {
-        self.conntrack_duration[family as usize].observe(took.as_secs_f64());
-        self.conntrack_deleted[family as usize].inc_by(deleted as u64);
+        family.pick(&self.conntrack_duration).observe(took.as_secs_f64());
+        family.pick(&self.conntrack_deleted).inc_by(deleted as u64);
     }
 
     pub(super) fn settled(&self, totals: &Totals, now: SystemTime) {

@@ -51,7 +51,10 @@ impl Operations {
         let mut counts = [[0; RESULTS.len()]; KINDS.len()];
         let results = outcomes.iter().map(Some).chain(std::iter::repeat(None));
         for (operation, outcome) in operations.iter().zip(results) {
-            counts[kind(operation)][result(outcome)] += 1;
+            let of_kind = counts.get_mut(kind(operation));
+            if let Some(count) = of_kind.and_then(|counts| counts.get_mut(result(outcome))) {
+                *count += 1;
+            }
         }
         for (counter, count) in self.0.iter().flatten().zip(counts.into_iter().flatten()) {
             counter.inc_by(count);

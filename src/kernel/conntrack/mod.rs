@@ -77,7 +77,7 @@ impl Conntrack {
     pub fn apply(&mut self, operations: &[FlowOperation]) -> Vec<Outcome> {
         let outcomes = Family::BOTH.map(|family| self.sweep(family, operations));
         let outcome = |operation: &FlowOperation| {
-            let of_family = &outcomes[operation.frontend.family() as usize];
+            let of_family = operation.frontend.family().pick(&outcomes);
             of_family.as_ref().map(drop).map_err(|error| Failure {
                 kind: FailureKind::Refused,
                 message: format!("{operation}: {error}"),

@@ -86,6 +86,7 @@ impl<'a> Attributes<'a> {
 
     /// A value of known length, at most 28 bytes: appended at once, which is what makes encoding
     /// cheap.
+    #[expect(clippy::indexing_slicing, reason = "32 bytes have room: checked on compiling")]
     fn number<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
         const { assert!(HEADER + N <= 32) };
         let mut attribute = [0; 32];

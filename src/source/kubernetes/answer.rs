@@ -132,10 +132,11 @@ impl Answer {
         self.taken = 0;
         let mut searched = 0;
         loop {
-            if let Some(found) = self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
+            let mut bytes = self.buffer.iter().skip(searched);
+            if let Some(found) = bytes.position(|byte| *byte == b'\n') {
                 let end = searched + found;
                 self.taken = end + 1;
-                return Ok(Some(&self.buffer[..end]));
+                return Ok(self.buffer.get(..end));
             }
             searched = self.buffer.len();
             if searched > LONGEST_LINE {

@@ -67,6 +67,7 @@ impl Clients {
         self.at(self.turn.load(Ordering::Relaxed))
     }
 
+    #[expect(clippy::indexing_slicing, reason = "there is one at least, or no URL was read")]
     fn at(&self, turn: usize) -> &Client {
         &self.all[turn % self.all.len()]
     }
