@@ -98,8 +98,7 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
     let mut tally = Tally::default();
     t.agent().configure("auditPeriod: 1s")?;
     let foreign = Foreign::new(t)?;
-    let steady = steady();
-    t.apply(steady.clone())?;
+    t.apply(steady())?;
     steady_endpoints(t, P3)?;
     t.settled()?;
 
