@@ -321,8 +321,6 @@ pub(super) fn accept<T>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use serde_json::json;
 
     use super::*;
@@ -338,13 +336,11 @@ mod tests {
         for (count, expected) in [(1, 16_384), (3, 5_461), (30_000, 1)] {
             let object = json!({ "metadata": { "name": "web" }, "spec": { "clusterIP": "10.96.0.1",
                 "ports": ports(count), "externalIPs": ips } });
-            let start = Instant::now();
             let object: ServiceObject = serde_json::from_value(object).unwrap();
             let (service, rejections) = object.convert(&mut Interner::default());
             let service = service.unwrap();
             assert_eq!((service.ports.len(), service.external_ips.len()), (count, expected));
             assert_eq!(rejections.len(), 1, "{:?}", rejections.first());
-            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         }
     }
 }
