@@ -45,7 +45,10 @@ pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
     let is_claimed_by_arp = family == Some(Family::V4)
         && matches!(
             element,
-            Element::ServiceRange(_) | Element::ClusterIp(_) | Element::ExternalIp(_)
+            Element::ServiceRange(_)
+                | Element::ClusterIp(_)
+                | Element::ExternalIp(_)
+                | Element::OwnIp(_)
         );
     std::iter::once(inet).chain(is_claimed_by_arp.then_some(arp))
 }

@@ -354,7 +354,8 @@ fn masq() -> Vec<Rule> {
     rules
 }
 
-/// The node must not say that service addresses are its own: their routes make it answer.
+/// The node must not say that service addresses are its own: their routes make it answer. Those
+/// that it has besides, as an announcer on it or its administrator says, are.
 ///
 /// The sets repeat those of table `inet`, which a table of this family cannot see.
 fn arp() -> Table {
@@ -364,25 +365,28 @@ fn arp() -> Table {
         interval,
         value: None,
     };
-    let unanswered = |stem| {
-        rule()
-            .when(Condition::ArpRequest)
-            .within(&[Field::ArpTarget], SetName::only(stem))
-            .verdict(Verdict::Drop)
-    };
+    let asked_for =
+        |stem| rule().when(Condition::ArpRequest).within(&[Field::ArpTarget], SetName::only(stem));
+    let own = SetName::only("own-ips");
     Table {
         family: TableFamily::Arp,
         sets: vec![
             set("service-ranges", true),
             set("cluster-ips", false),
             set("external-ips", false),
+            set("own-ips", false),
         ],
         chains: vec![Chain::base(
             "input",
             ChainKind::Filter,
             Hook::ArpInput,
             0,
-            ["service-ranges", "cluster-ips", "external-ips"].map(unanswered),
+            [
+                asked_for("service-ranges"),
+                asked_for("cluster-ips"),
+                asked_for("external-ips").not_within(&[Field::ArpTarget], own),
+            ]
+            .map(|rule| rule.verdict(Verdict::Drop)),
         )],
     }
 }

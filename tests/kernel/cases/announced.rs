@@ -9,8 +9,10 @@ use kube_ipvs::model::Protocol::Tcp;
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{C, N1, P3};
-use crate::lab::{NODE_PORT_OF_DAEMON, Namespace, Temporary, endpoints_of_both, service};
-use crate::trial::{Step, Trial};
+use crate::lab::{
+    NODE_PORT_OF_DAEMON, Namespace, Temporary, endpoints, endpoints_of_both, service,
+};
+use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIP, external and load balancer IP.
 const ADDRESSES: [&str; 6] = [
@@ -56,6 +58,25 @@ pub(crate) fn cases() -> Vec<Case> {
                 t.check(&setting, has_named == is_named, &spied)?;
             }
             Ok(())
+        }),
+        case("an_address_that_the_node_has_too_is_found", |t| {
+            let web = service("dev/virtual").cluster_ip("10.96.9.13").ingress("192.168.50.77");
+            t.apply(web.port(80, "http", Tcp))?;
+            t.apply(endpoints("dev/virtual").port("http", 8080, Tcp).ready(P3))?;
+            t.settled()?;
+            let find = || t.host(C).ip("neigh flush dev eth0");
+            find()?;
+            t.expect(C, "192.168.50.77:80/tcp", Silent)?;
+            // As an announcer that makes the node the address's owner for a while.
+            let _owned = Temporary::ip(
+                t.host(N1),
+                "addr add 192.168.50.77/32 dev eth0\n",
+                "addr delete 192.168.50.77/32 dev eth0\n",
+            )?;
+            patiently(LONG_PATIENCE, || {
+                find()?;
+                t.expect(C, "192.168.50.77:80/tcp", Answers::from(P3))
+            })
         }),
         case("an_appliance_owns_an_address", |t| {
             served(t)?;
