@@ -1,6 +1,6 @@
 //! Operations to the kernel, in transactions.
 
-use crate::kernel::netlink::{Answers, KernelError};
+use crate::kernel::netlink::{Answers, Batch, KernelError};
 use crate::plan::{FilterOperation, Outcome};
 
 use super::Nft;
@@ -84,9 +84,11 @@ impl Nft {
 
 impl Submit for Nft {
     fn submit(&mut self, steps: &[Step<'_>]) -> Verdict {
-        write(&mut self.batch, steps);
+        // Not kept: that of a first sync is of megabytes, and later ones are few.
+        let mut batch = Batch::default();
+        write(&mut batch, steps);
         // The request that begins the transaction is numbered 0.
-        match self.socket.transact(&mut self.batch, steps.len()) {
+        match self.socket.transact(&mut batch, steps.len()) {
             Ok(answers) => verdict(answers),
             Err(error) => Verdict::Undelivered(error.to_string()),
         }

@@ -34,7 +34,7 @@ mod tests;
 
 use rustix::io::Errno;
 
-use super::netlink::{Batch, KernelError, NetlinkError, Protocol, Socket};
+use super::netlink::{KernelError, NetlinkError, Protocol, Socket};
 
 pub(super) use notification::is_about_ours;
 pub use observe::NftObserved;
@@ -45,7 +45,6 @@ pub use text::render;
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
-    batch: Batch,
 }
 
 impl Nft {
@@ -67,7 +66,7 @@ impl Nft {
             |_, _| {},
         );
         match generation {
-            Ok(()) => Ok(Self { socket, batch: Batch::default() }),
+            Ok(()) => Ok(Self { socket }),
             // What netfilter says of a subsystem for which no module can be loaded.
             Err(KernelError::Refused {
                 error: NetlinkError { errno: Errno::INVAL, .. }, ..
