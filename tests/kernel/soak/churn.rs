@@ -1,9 +1,9 @@
-//! Services and endpoints that change at random. A seed says how.
+//! Services, endpoints and the node's addresses that change at random. A seed says how.
 
 use fastrand::Rng;
 use kube_ipvs::model::{Family, Protocol};
 
-use crate::lab::Host::{P1, P2, P3, P4};
+use crate::lab::Host::{N1, P1, P2, P3, P4};
 use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};
 use crate::trial::{Step, Trial};
 
@@ -11,22 +11,32 @@ use crate::trial::{Step, Trial};
 const SERVICES: usize = 10;
 /// Of each family, so that an endpoint may stand in two.
 const SLICES: usize = 2;
+/// Addresses that the node may have or not. An IPv6 one would become the source of what it sends.
+const ADDRESSES: [&str; 2] = ["192.168.50.91/32", "192.168.50.92/32"];
 
 /// The Services that come and go.
 pub(super) struct Churn {
     /// The objects that there are, by place.
     services: [Option<Service>; SERVICES],
     slices: [[Option<Endpoints>; 2 * SLICES]; SERVICES],
+    has_address: [bool; ADDRESSES.len()],
 }
 
 impl Churn {
     /// None of them yet.
     pub(super) fn new() -> Self {
-        Self { services: Default::default(), slices: Default::default() }
+        Self {
+            services: Default::default(),
+            slices: Default::default(),
+            has_address: Default::default(),
+        }
     }
 
-    /// Changes one object.
+    /// Changes one object, or an address of the node.
     pub(super) fn change(&mut self, t: &mut Trial<'_>, rng: &mut Rng) -> Step {
+        if rng.u8(..10) == 0 {
+            return self.change_address(t, rng.usize(..ADDRESSES.len()));
+        }
         let number = rng.usize(..SERVICES);
         if rng.u8(..3) == 0 {
             let next = (rng.u8(..4) > 0).then(|| any_service(number, rng));
@@ -36,6 +46,21 @@ impl Churn {
             let next = (rng.u8(..5) > 0).then(|| any_slice(number, place, rng));
             replace(t, &mut self.slices[number][place], next)
         }
+    }
+}
+
+impl Churn {
+    fn change_address(&mut self, t: &Trial<'_>, index: usize) -> Step {
+        let has = &mut self.has_address[index];
+        let verb = if *has { "delete" } else { "add" };
+        *has = !*has;
+        Ok(t.host(N1).ip(&format!("addr {verb} {} dev eth0\n", ADDRESSES[index]))?)
+    }
+
+    /// Takes the node's addresses back; the objects are the trial's to delete.
+    pub(super) fn end(mut self, t: &Trial<'_>) -> Step {
+        let held: Vec<_> = (0..ADDRESSES.len()).filter(|index| self.has_address[*index]).collect();
+        held.into_iter().try_for_each(|index| self.change_address(t, index))
     }
 }
 

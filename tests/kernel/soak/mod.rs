@@ -154,6 +154,7 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
             tally.lost += 1;
         }
     }
+    churn.end(t)?;
     foreign.end(t)?;
     let longest = outages.iter().max_by_key(|outage| outage.to - outage.from);
     if let Some(Outage { what, from, to }) = longest {
