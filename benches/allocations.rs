@@ -8,11 +8,10 @@ mod empty_kernel;
 mod figure;
 
 use std::alloc::System;
-use std::convert::Infallible;
 use std::time::Instant;
 
 use cluster::{Size, events, slice};
-use empty_kernel::each_plan;
+use empty_kernel::settle;
 use figure::Figure;
 use kube_ipvs::engine::Engine;
 use kube_ipvs::model::{Change, Event, Settings};
@@ -22,10 +21,6 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const CHANGES: u32 = 1_000;
-
-fn settle(engine: &mut Engine, now: Instant) {
-    let Ok(()) = each_plan(engine, now, |_| Ok::<_, Infallible>(()));
-}
 
 /// What is asked for while slices get an endpoint more, one after the other.
 fn changes(services: u32) -> Stats {

@@ -4,26 +4,14 @@
 mod cluster;
 mod empty_kernel;
 
-use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use cluster::{Size, events, slice};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use empty_kernel::each_plan;
+use empty_kernel::settle;
 use kube_ipvs::engine::Engine;
 use kube_ipvs::model::{Change, Event, Settings};
-
-/// Works until there is nothing to do, on a kernel that has nothing and does everything. Returns
-/// how many operations that took.
-fn settle(engine: &mut Engine, now: Instant) -> usize {
-    let mut count = 0;
-    let Ok(()) = each_plan(engine, now, |operations| {
-        count += operations.len();
-        Ok::<_, Infallible>(())
-    });
-    count
-}
 
 fn built(events: Vec<Event>, now: Instant) -> (Engine, usize) {
     let mut engine = Engine::new(&Settings::for_node("n1"), None);

@@ -1,5 +1,6 @@
 //! A kernel that has nothing and does everything, for the benches.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
 use kube_ipvs::engine::{Engine, Work};
@@ -24,4 +25,14 @@ pub(crate) fn each_plan<E>(
         }
     }
     Ok(())
+}
+
+/// Works until there is nothing to do. Returns how many operations that took.
+pub(crate) fn settle(engine: &mut Engine, now: Instant) -> usize {
+    let mut count = 0;
+    let Ok(()) = each_plan(engine, now, |operations| {
+        count += operations.len();
+        Ok::<_, Infallible>(())
+    });
+    count
 }

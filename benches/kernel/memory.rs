@@ -10,12 +10,11 @@ use kube_ipvs::engine::Engine;
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::model::{Change, Event};
 
-use crate::Result;
 use crate::cluster::{Size, dual_stack, events, slice};
-use crate::empty_kernel::each_plan;
 use crate::figure::Figure;
 use crate::namespace::on_node;
 use crate::work::{engine, settle};
+use crate::{Result, empty_kernel};
 
 /// The argument by which this program becomes such a process.
 pub(crate) const ARGUMENT: &str = "resident";
@@ -87,9 +86,8 @@ fn churn() -> Result<()> {
     let (_, size, ..) = HOLDINGS[0];
     let start = Instant::now();
     let mut engine = engine(events(size));
-    let settle =
-        |engine: &mut Engine, at: u32| each_plan(engine, start + at * BETWEEN, |_| Result::Ok(()));
-    settle(&mut engine, 0)?;
+    let settle = |engine: &mut Engine, at: u32| empty_kernel::settle(engine, start + at * BETWEEN);
+    settle(&mut engine, 0);
     let mut before = f64::INFINITY;
     for at in 0..CHANGES {
         // After some changes, so that what the first sync took has been given back.
@@ -103,12 +101,12 @@ fn churn() -> Result<()> {
             _ => Event::Slice(Change::Apply(slice(size, service, 0, 6 + at % 9))),
         };
         engine.handle_event(event);
-        settle(&mut engine, at)?;
+        settle(&mut engine, at);
     }
     // As it was in the beginning.
     events(size).into_iter().for_each(|event| engine.handle_event(event));
-    settle(&mut engine, CHANGES)?;
-    settle(&mut engine, 2 * CHANGES)?;
+    settle(&mut engine, CHANGES);
+    settle(&mut engine, 2 * CHANGES);
     sleep(Duration::from_secs(1));
     println!("{before} {}", megabytes()?);
     Ok(())

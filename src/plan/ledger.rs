@@ -386,39 +386,33 @@ impl Ledger {
         }
     }
 
-    /// Appends the operations that a key needs; forgets the key if it is neither needed nor held.
+    /// Appends the operations that a key needs that is not settled; forgets the key if it is
+    /// neither needed nor held.
     fn steps(&mut self, key: Key, now: Instant, steps: &mut Vec<Operation>) {
         let mut step = |operation: Operation| steps.push(operation);
         match key {
-            Key::Tables if !self.tables => step(FilterOperation::CreateTables.into()),
-            Key::Device if !self.device => step(RouteOperation::CreateDevice.into()),
-            Key::Rule(family) if !self.rules.contains(&family) => {
-                step(RouteOperation::AddRule(family).into());
-            }
-            Key::Tables | Key::Device | Key::Rule(_) => {}
+            Key::Tables => step(FilterOperation::CreateTables.into()),
+            Key::Device => step(RouteOperation::CreateDevice.into()),
+            Key::Rule(family) => step(RouteOperation::AddRule(family).into()),
             Key::Flow(flow) => self.flows.retry(flow),
             Key::Element(element) => {
                 let Some(slot) = self.elements.get(&element) else { return };
                 match (slot.needs > 0, slot.held) {
-                    (true, false) => step(FilterOperation::Add(element).into()),
+                    (true, _) => step(FilterOperation::Add(element).into()),
                     (false, true) => step(FilterOperation::Delete(element).into()),
                     (false, false) => {
                         self.elements.remove(&element);
                     }
-                    (true, true) => {}
                 }
             }
             Key::Route(prefix, table) => {
                 let Some(slot) = self.routes.get(&(prefix, table)) else { return };
                 match (slot.wanted, slot.held) {
-                    (Some(wanted), held) if held != Some(wanted) => {
-                        step(RouteOperation::Add(wanted).into());
-                    }
+                    (Some(wanted), _) => step(RouteOperation::Add(wanted).into()),
                     (None, Some(held)) => step(RouteOperation::Delete(held).into()),
                     (None, None) => {
                         self.routes.remove(&(prefix, table));
                     }
-                    (Some(_), _) => {}
                 }
             }
             Key::Pool(address) => self.pools.steps(address, now, |it| step(it.into())),

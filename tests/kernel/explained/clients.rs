@@ -35,6 +35,16 @@ impl Clients {
         Self { hosts: hosts.into_iter().collect() }
     }
 
+    /// Makes every pair meet: those of whom one is told something in turn. Who is told nothing has
+    /// to wait until it is certain: all of them do at once.
+    pub(crate) fn meet<'a>(&self, pairs: &'a [Pair]) -> Vec<(&'a Pair, Met)> {
+        let (told, untold): (Vec<&Pair>, Vec<&Pair>) =
+            pairs.iter().partition(|pair| pair.is_told());
+        let mut met = self.knock(&told, Manner::InTurn);
+        met.extend(self.knock(&untold, Manner::AllAtOnce));
+        told.into_iter().chain(untold).zip(met).collect()
+    }
+
     /// Makes every pair meet. Returns what each met with, in their order.
     pub(crate) fn knock(&self, pairs: &[&Pair], manner: Manner) -> Vec<Met> {
         let mut met = vec![Met::new(); pairs.len()];

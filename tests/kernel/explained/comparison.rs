@@ -28,6 +28,11 @@ impl Pair {
         Self { from, explained: explain(programs, *to, source) }
     }
 
+    /// Whether the client is told something: an answer, or that there is none.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self.explained.verdict, Verdict::Forward | Verdict::Reject)
+    }
+
     /// Where it knocks.
     pub(crate) fn to(&self) -> VirtualAddress {
         self.explained.destination

@@ -15,14 +15,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use kube_ipvs::explain::Verdict;
 use kube_ipvs::model::Protocol::{Tcp, Udp};
 use kube_ipvs::model::VirtualAddress;
 
 use self::churn::Churn;
 use self::drift::Foreign;
 use crate::cases::{Case, case};
-use crate::explained::{Clients, Manner, Pair, contradiction, programs};
+use crate::explained::{Clients, Pair, contradiction, programs};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{Agent, Lab, PATIENCE, Service, endpoints_of_both, product, service};
 use crate::trial::{Failure, Step, Trial};
@@ -200,12 +199,7 @@ fn knock(
         })
         .collect();
     let clients = Clients::new(CLIENTS.map(|from| (from, Arc::clone(t.host(from)))));
-    let (told, untold): (Vec<&Pair>, Vec<&Pair>) = pairs
-        .iter()
-        .partition(|pair| matches!(pair.explained.verdict, Verdict::Forward | Verdict::Reject));
-    let mut met = clients.knock(&told, Manner::InTurn);
-    met.extend(clients.knock(&untold, Manner::AllAtOnce));
-    tally.connections += met.iter().map(Vec::len).sum::<usize>();
-    let met = told.iter().chain(&untold).zip(&met);
-    Ok(met.filter_map(|(pair, met)| contradiction(pair, met)).collect())
+    let met = clients.meet(&pairs);
+    tally.connections += met.iter().map(|(_, met)| met.len()).sum::<usize>();
+    Ok(met.iter().filter_map(|(pair, met)| contradiction(pair, met)).collect())
 }

@@ -11,8 +11,6 @@ mod table;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kube_ipvs::explain::Verdict;
-
 use self::detour::Detour;
 use super::{Case, case};
 use crate::explained::{
@@ -59,13 +57,9 @@ fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {
 fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
     let clients = Clients::new(SOURCES.map(|from| (from, Arc::clone(t.host(from)))));
     let start = Instant::now();
-    let (told, untold): (Vec<&Pair>, Vec<&Pair>) = pairs
+    let met = clients.meet(pairs);
+    let incomplete: Vec<&Pair> = met
         .iter()
-        .partition(|pair| matches!(pair.explained.verdict, Verdict::Forward | Verdict::Reject));
-    let mut met = clients.knock(&told, Manner::InTurn);
-    let incomplete: Vec<&Pair> = told
-        .iter()
-        .zip(&met)
         .filter(|(pair, met)| contradiction(pair, met).is_none() && is_unsettled(pair, met))
         .map(|(pair, _)| *pair)
         .collect();
@@ -74,19 +68,18 @@ fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
     // given two backends to stay with: the kernel looks for the one and chooses it without a lock
     // (`ip_vs_sched_persist`).
     let alone = clients.knock(&incomplete, Manner::Alone);
-    // Who is told nothing has to wait until it is certain: all of them do at once.
-    met.extend(clients.knock(&untold, Manner::AllAtOnce));
-    let met_once = told.iter().chain(&untold).zip(&met);
+    let told = pairs.iter().filter(|pair| pair.is_told()).count();
     println!(
         "        {} pairs: {} are told something, {} nothing; {} once more alone \
          ({:.1} s)",
         pairs.len(),
-        told.len(),
-        untold.len(),
+        told,
+        pairs.len() - told,
         incomplete.len(),
         start.elapsed().as_secs_f64(),
     );
-    let met_again = incomplete.iter().zip(&alone);
+    let met_once = met.iter().map(|(pair, met)| (*pair, met));
+    let met_again = incomplete.into_iter().zip(&alone);
     let missing = met_again.clone().filter(|(pair, met)| is_unsettled(pair, met));
     met_once
         .chain(met_again)
