@@ -100,13 +100,17 @@ impl Replay {
         Ok(Self { socket: Socket::open(Protocol::Generic)?, batches })
     }
 
-    /// Sends everything, and waits for the last answer to each send.
+    /// Sends everything.
     pub(crate) fn run(&mut self) -> Result<()> {
-        for batch in &mut self.batches {
-            let last = batch.len() - 1;
-            for answer in self.socket.transact(batch, last)? {
-                answer.ok_or("an answer was lost")?.map_err(|error| error.to_string())?;
-            }
+        (0..self.batches.len()).try_for_each(|index| self.send(index))
+    }
+
+    /// Makes one of the sends, and waits for the last answer to it.
+    pub(crate) fn send(&mut self, index: usize) -> Result<()> {
+        let batch = self.batches.get_mut(index).ok_or("no such send")?;
+        let last = batch.len() - 1;
+        for answer in self.socket.transact(batch, last)? {
+            answer.ok_or("an answer was lost")?.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
