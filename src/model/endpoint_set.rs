@@ -83,13 +83,14 @@ impl Tally {
     fn count(&mut self, endpoint: &Endpoint, vantage: &Vantage) {
         let local = is_local(endpoint, vantage);
         if endpoint.ready {
-            let hints = endpoint.hints.as_deref();
             self.ready += 1;
             self.ready_here += u32::from(local);
-            self.node_hinted += u32::from(hints.is_some_and(|hints| !hints.nodes.is_empty()));
-            self.zone_hinted += u32::from(hints.is_some_and(|hints| !hints.zones.is_empty()));
-            self.for_node += u32::from(is_for_node(endpoint, vantage));
-            self.for_zone += u32::from(is_for_zone(endpoint, vantage));
+            if let Some(hints) = &endpoint.hints {
+                self.node_hinted += u32::from(!hints.nodes.is_empty());
+                self.zone_hinted += u32::from(!hints.zones.is_empty());
+                self.for_node += u32::from(is_for_node(endpoint, vantage));
+                self.for_zone += u32::from(is_for_zone(endpoint, vantage));
+            }
         } else if endpoint.is_draining() {
             self.draining += 1;
             self.draining_here += u32::from(local);
@@ -169,7 +170,8 @@ impl EndpointSet {
         normalise(&mut slice.endpoints);
         drop_repeated(&mut slice.ports);
         let key = slice.key.clone();
-        let views = vec![View::default(); slice.ports.len()].into();
+        // They are worked out below.
+        let views = Box::default();
         let old = match self.find(&key) {
             Ok(index) if self.members[index].slice == slice => return false,
             Ok(index) => {
@@ -361,8 +363,10 @@ impl View {
         }
         let mut chunk = Vec::with_capacity(endpoints.len());
         for (index, endpoint) in endpoints.iter().enumerate() {
-            if self.shadowed.binary_search(&index).is_err() {
-                chunk.extend(selection.backend(endpoint, port.port, vantage));
+            if let Some(backend) = selection.backend(endpoint, port.port, vantage)
+                && self.shadowed.binary_search(&index).is_err()
+            {
+                chunk.push(backend);
             }
         }
         let chunk: Arc<[Backend]> = chunk.into();

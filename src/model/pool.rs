@@ -1,5 +1,6 @@
 //! Pools of backends: IPVS virtual servers and their real servers.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -199,36 +200,37 @@ impl Backends {
     /// What must change to get here from `old`. Costs the chunks that differ.
     #[must_use]
     pub fn changes_from(&self, old: &Self) -> Vec<BackendChange> {
-        match (&self.differing(old)[..], &old.differing(self)[..]) {
-            ([], []) => Vec::new(),
-            ([after], [before]) => changes(before, after),
-            (after, before) => changes(&joined(before), &joined(after)),
-        }
+        let [after, before] = self.differing(old);
+        changes(&before, &after)
     }
 
-    /// The chunks that another one has not.
+    /// What each of two has in chunks that the other has not, sorted.
     #[expect(clippy::indexing_slicing, reason = "prefix and suffix were counted in both")]
-    fn differing(&self, other: &Self) -> Vec<&[Backend]> {
+    fn differing<'a>(&'a self, other: &'a Self) -> [Cow<'a, [Backend]>; 2] {
         // Chunks keep their order from one version to the next, so the common prefix and suffix
         // settle nearly all of them without a search.
         let same = |(a, b): &(&Arc<[Backend]>, &Arc<[Backend]>)| Arc::ptr_eq(a, b);
         let prefix = self.chunks.iter().zip(&other.chunks).take_while(same).count();
         let (mine, others) = (&self.chunks[prefix..], &other.chunks[prefix..]);
         let suffix = mine.iter().rev().zip(others.iter().rev()).take_while(same).count();
-        let others = &others[..others.len() - suffix];
-        mine[..mine.len() - suffix]
-            .iter()
-            .filter(|chunk| !others.iter().any(|other| Arc::ptr_eq(other, chunk)))
-            .map(|chunk| &**chunk)
-            .collect()
+        let (mine, others) = (&mine[..mine.len() - suffix], &others[..others.len() - suffix]);
+        [lacking(mine, others), lacking(others, mine)]
     }
 }
 
-/// Several chunks as one.
-fn joined(chunks: &[&[Backend]]) -> Vec<Backend> {
-    let mut all = chunks.concat();
-    all.sort_unstable();
-    all
+/// The backends of the chunks that others have not, sorted.
+fn lacking<'a>(chunks: &'a [Arc<[Backend]>], others: &[Arc<[Backend]>]) -> Cow<'a, [Backend]> {
+    let is_shared = |chunk: &Arc<_>| others.iter().any(|other| Arc::ptr_eq(other, chunk));
+    match chunks {
+        [] => Cow::default(),
+        [one] if !is_shared(one) => Cow::Borrowed(one),
+        several => {
+            let lacking = several.iter().filter(|chunk| !is_shared(chunk));
+            let mut all: Vec<_> = lacking.flat_map(|chunk| chunk.iter().copied()).collect();
+            all.sort_unstable();
+            Cow::Owned(all)
+        }
+    }
 }
 
 /// What must change from one chunk to another.
@@ -266,11 +268,8 @@ impl FromIterator<Backend> for Backends {
 
 impl PartialEq for Backends {
     fn eq(&self, other: &Self) -> bool {
-        match (&self.differing(other)[..], &other.differing(self)[..]) {
-            ([], []) => true,
-            ([one], [other]) => one == other,
-            (one, other) => joined(one) == joined(other),
-        }
+        let [one, another] = self.differing(other);
+        one == another
     }
 }
 

@@ -224,7 +224,6 @@ impl Ledger {
     pub fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Vec<Setback> {
         let mut setbacks: Vec<Setback> = Vec::new();
         let mut failed = FxHashSet::default();
-        let mut pools = FxHashMap::default();
         let mut outcomes = outcomes.into_iter();
         for (key, &operation) in plan.keys().zip(&plan.0) {
             let outcome = outcomes.next().unwrap_or_else(|| {
@@ -232,12 +231,7 @@ impl Ledger {
                 Err(Failure { kind: FailureKind::Unknown, message })
             });
             match outcome {
-                Ok(()) => match operation {
-                    Operation::Server(operation) => {
-                        pools.insert(key, operation);
-                    }
-                    _ => self.confirm(key, operation),
-                },
+                Ok(()) => self.confirm(key, operation),
                 Err(Failure { kind, message }) if failed.insert(key) => {
                     setbacks.push(Setback { key, operation, kind, message });
                 }
@@ -245,8 +239,14 @@ impl Ledger {
             }
         }
         // A pool's operations count once all of them have succeeded.
-        let settled = pools.iter().filter(|(key, _)| !failed.contains(key));
-        settled.for_each(|(_, last)| self.pools.settle(last));
+        let address = |operation: &Operation| operation.as_server().map(|it| it.address());
+        for run in plan.0.chunk_by(|one, next| address(one) == address(next)) {
+            if let [.., Operation::Server(last)] = run
+                && !failed.contains(&Key::Pool(last.address()))
+            {
+                self.pools.settle(last);
+            }
+        }
         setbacks
     }
 
