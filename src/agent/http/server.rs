@@ -23,7 +23,7 @@ use tracing::warn;
 /// Connections at a time. Further ones wait in the listen queue.
 pub(super) const MOST_CONNECTIONS: usize = 64;
 /// How long a request may take to arrive, and a connection may idle before it.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How long a connection may last.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(300);
 /// How long an answer under way may take to be read once its connection is to end.
