@@ -1,13 +1,14 @@
 //! A client and an address: what `explain` says of them, and whether it is what they met with.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use kube_ipvs::engine::Programs;
 use kube_ipvs::explain::{Candidate, Explanation, Source, Verdict, explain};
 use kube_ipvs::model::{Family, Protocol, VirtualAddress};
 
-use crate::lab::{Host, NODE_PORT_OF_DAEMON, Reply, Silence};
+use crate::lab::{Host, NODE_PORT_OF_DAEMON, Namespace, Reply, Silence};
 
 /// What a client met with, once or several times.
 pub(crate) type Met = Vec<Result<Reply, Silence>>;
@@ -16,16 +17,44 @@ pub(crate) type Met = Vec<Result<Reply, Silence>>;
 pub(crate) struct Pair {
     pub(crate) from: Host,
     pub(crate) explained: Explanation,
+    /// Which address the node's kernel makes the source of what it sends there: to backends that
+    /// see the node instead of the client, and to where the node's own processes knock.
+    sources: BTreeMap<IpAddr, IpAddr>,
 }
 
 impl Pair {
-    /// A pair, explained.
-    pub(crate) fn new(programs: &Programs, from: Host, to: &VirtualAddress) -> Self {
+    /// A pair, explained; with the addresses that the node has now.
+    pub(crate) fn new(
+        programs: &Programs,
+        node: &Namespace,
+        from: Host,
+        to: &VirtualAddress,
+    ) -> io::Result<Self> {
         let source = match from {
             Host::N1 => Source::Node,
             other => Source::Address(other.ip(Family::of(to.ip))),
         };
-        Self { from, explained: explain(programs, *to, source) }
+        let explained = explain(programs, *to, source);
+        let masqueraded = explained.backends.iter().filter(|candidate| candidate.masquerade);
+        let towards = masqueraded.map(|candidate| candidate.backend.address);
+        let towards: BTreeSet<_> = towards.chain((from == Host::N1).then_some(to.ip)).collect();
+        let sources = match towards.is_empty() {
+            true => BTreeMap::new(),
+            false => {
+                node.inside(|| towards.into_iter().map(with_source).collect::<io::Result<_>>())?
+            }
+        };
+        Ok(Self { from, explained, sources })
+    }
+
+    /// The address that a backend sees as the client's.
+    fn seen(&self, candidate: &Candidate) -> Option<IpAddr> {
+        let towards = match (candidate.masquerade, self.from) {
+            (true, _) => candidate.backend.address,
+            (false, Host::N1) => self.to().ip,
+            (false, other) => return Some(other.ip(Family::of(self.to().ip))),
+        };
+        self.sources.get(&towards).copied()
     }
 
     /// Whether the client is told something: an answer, or that there is none.
@@ -55,10 +84,9 @@ impl Pair {
     /// Whether one answer, or the lack of one, is what was explained.
     fn accepts(&self, met: &Result<Reply, Silence>) -> bool {
         match (self.explained.verdict, met) {
-            (Verdict::Forward, Ok(reply)) => self.candidate(reply).is_some_and(|candidate| {
-                let seen = if candidate.masquerade { Host::N1 } else { self.from };
-                seen.has(reply.client.ip())
-            }),
+            (Verdict::Forward, Ok(reply)) => self
+                .candidate(reply)
+                .is_some_and(|candidate| self.seen(candidate) == Some(reply.client.ip())),
             (Verdict::Reject, Err(Silence::Refused)) | (Verdict::Drop, Err(Silence::TimedOut)) => {
                 true
             }
@@ -75,6 +103,18 @@ impl Pair {
             _ => false,
         }
     }
+}
+
+/// An address, and what the kernel of this thread's namespace makes the source of what it sends
+/// there. It chooses as for what it masquerades; nothing is sent.
+fn with_source(to: IpAddr) -> io::Result<(IpAddr, IpAddr)> {
+    let any: IpAddr = match Family::of(to) {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect((to, 9))?;
+    Ok((to, socket.local_addr()?.ip()))
 }
 
 /// Whether everybody who should answer has done so.
@@ -98,9 +138,13 @@ pub(crate) fn describe(pair: &Pair, met: &Met) -> String {
     let Explanation { destination, service, verdict, reason, backends, .. } = &pair.explained;
     let service = service.as_ref().map_or_else(String::new, |(key, _)| format!(" of {key}"));
     let mut said = format!("{verdict}: {reason}");
-    for Candidate { backend, masquerade } in backends {
+    for candidate in backends {
+        let Candidate { backend, masquerade } = candidate;
         let how = if *masquerade { " masqueraded" } else { "" };
         said.push_str(&format!("; {}{how}", SocketAddr::new(backend.address, backend.port)));
+        if let Some(seen) = pair.seen(candidate) {
+            said.push_str(&format!(" sees {seen}"));
+        }
     }
     let met: BTreeSet<String> = met
         .iter()

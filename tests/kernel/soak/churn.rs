@@ -11,8 +11,10 @@ use crate::trial::{Step, Trial};
 const SERVICES: usize = 10;
 /// Of each family, so that an endpoint may stand in two.
 const SLICES: usize = 2;
-/// Addresses that the node may have or not. An IPv6 one would become the source of what it sends.
-const ADDRESSES: [&str; 2] = ["192.168.50.91/32", "192.168.50.92/32"];
+/// Addresses that the node may have or not. Of the IPv6 ones, the newest becomes the source of what
+/// it sends and masquerades, until it goes.
+const ADDRESSES: [&str; 4] =
+    ["192.168.50.91/32", "192.168.50.92/32", "fd00:50::91/64", "fd00:50::92/128"];
 
 /// The Services that come and go.
 pub(super) struct Churn {

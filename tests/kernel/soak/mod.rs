@@ -10,6 +10,7 @@ mod drift;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -195,9 +196,9 @@ fn knock(
     let pairs: Vec<Pair> = (0..PAIRS)
         .map(|_| {
             let (from, to) = all[rng.usize(..all.len())];
-            Pair::new(&programs, from, &to)
+            Pair::new(&programs, t.host(N1), from, &to)
         })
-        .collect();
+        .collect::<io::Result<_>>()?;
     let clients = Clients::new(CLIENTS.map(|from| (from, Arc::clone(t.host(from)))));
     let met = clients.meet(&pairs);
     tally.connections += met.iter().map(|(_, met)| met.len()).sum::<usize>();

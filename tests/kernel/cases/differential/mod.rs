@@ -8,6 +8,7 @@ mod detour;
 mod row;
 mod table;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use crate::explained::{
     Clients, Manner, Met, Pair, contradiction, describe, has_met_all, programs, strays,
 };
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
+use crate::lab::product;
 use crate::trial::{Failure, Step, Trial};
 
 /// Pods of this node and of another one, the node's own processes, and an outsider.
@@ -39,10 +41,9 @@ fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {
 
     let programs = programs(t)?;
     let destinations = destinations::of(&rows);
-    let pairs: Vec<Pair> = destinations
-        .iter()
-        .flat_map(|destination| SOURCES.map(|from| Pair::new(&programs, from, destination)))
-        .collect();
+    let explained = |(to, from): (_, Host)| Pair::new(&programs, t.host(N1), from, to);
+    let pairs: Vec<Pair> =
+        product(&destinations, SOURCES).map(explained).collect::<io::Result<_>>()?;
     let contradictions = knock(t, &pairs);
     drop((detour, servers));
     if contradictions.is_empty() {
