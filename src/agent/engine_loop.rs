@@ -270,8 +270,9 @@ impl EngineLoop {
 
     fn unobservable(&mut self, error: &KernelError) {
         self.metrics.unobservable();
-        error!("cannot read the kernel's state: {error}; will be tried again");
-        self.engine.handle_unobservable(Instant::now());
+        if let Some(attempts) = self.engine.handle_unobservable(Instant::now()) {
+            error!(attempts, "cannot read the kernel's state: {error}; will be tried again");
+        }
     }
 
     /// Everything that was told is in the kernel.

@@ -9,6 +9,7 @@
 
 mod news;
 mod programs;
+mod readings;
 mod retries;
 mod totals;
 
@@ -26,13 +27,9 @@ use crate::state::{State, Trigger};
 
 pub use news::News;
 pub use programs::{Programs, Replacement, Update};
+use readings::Readings;
 use retries::Retries;
 pub use totals::{PerFamily, Totals};
-
-/// Shortest time from one reading of the kernel to the next because somebody else changes it.
-const TAMPERED_AGAIN: Duration = Duration::from_secs(1);
-/// Wait before the kernel is read again after that failed.
-const OBSERVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the shell is to do next.
 #[derive(Debug)]
@@ -80,8 +77,7 @@ pub struct Engine {
     /// ledger has of it.
     waiting: BTreeMap<ServiceKey, Arc<Program>>,
     retries: Retries,
-    observe_at: Option<Instant>,
-    observed_at: Option<Instant>,
+    readings: Readings,
     audit_period: Option<Duration>,
     news: News,
 }
@@ -98,8 +94,7 @@ impl Engine {
             phase: Phase::Starting,
             waiting: BTreeMap::new(),
             retries: Retries::default(),
-            observe_at: None,
-            observed_at: None,
+            readings: Readings::default(),
             audit_period,
             news: News::default(),
         }
@@ -122,8 +117,7 @@ impl Engine {
         self.state.touch_all();
         self.ledger.set_drain_period(settings.drain_period);
         if self.phase != Phase::Starting && self.audit_period != audit_period {
-            let audit_at = audit_period.map(|period| now + period);
-            self.observe_at = self.observe_at.into_iter().chain(audit_at).min();
+            audit_period.into_iter().for_each(|period| self.readings.want(now + period));
         }
         self.audit_period = audit_period;
     }
@@ -132,10 +126,10 @@ impl Engine {
     /// before the next is asked for.
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {
         if self.phase == Phase::Starting {
-            let due = self.observe_at.is_none_or(|at| at <= now);
+            let due = self.readings.due().is_none_or(|at| at <= now);
             return (self.state.is_synced() && due).then_some(Work::Observe);
         }
-        if self.observe_at.is_some_and(|at| at <= now) {
+        if self.readings.is_due(now) {
             return Some(Work::Observe);
         }
         if let Some(work) = self.poll_retries(now) {
@@ -168,7 +162,7 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drains = self.ledger.next_due();
-        self.observe_at.into_iter().chain(self.retries.next_due()).chain(drains).min()
+        self.readings.due().into_iter().chain(self.retries.next_due()).chain(drains).min()
     }
 
     /// Takes in what the kernel holds.
@@ -196,24 +190,23 @@ impl Engine {
             self.take_waiting();
         }
         self.ledger.observe(observed, is_ours);
-        self.observe_at = self.audit_period.map(|period| now + period);
-        self.observed_at = Some(now);
+        self.readings.succeeded(now, self.audit_period);
     }
 
     /// Takes in that somebody else may have changed what is ours in the kernel: it is read back,
     /// but not again and again for one who goes on.
     pub fn handle_tampering(&mut self, now: Instant) {
-        let soon = self.observed_at.map_or(now, |at| now.max(at + TAMPERED_AGAIN));
         if self.phase != Phase::Starting {
-            self.observe_at = Some(self.observe_at.map_or(soon, |at| at.min(soon)));
+            self.readings.tampered(now);
         }
     }
 
-    /// Takes in that the kernel could not be read. What waits for that waits on.
-    pub fn handle_unobservable(&mut self, now: Instant) {
-        let again = now + OBSERVE_AGAIN;
-        self.observe_at = Some(again);
-        self.retries.put_off(again);
+    /// Takes in that the kernel could not be read. What waits for that waits on. Returns how many
+    /// times in a row, where that is worth a line.
+    pub fn handle_unobservable(&mut self, now: Instant) -> Option<u32> {
+        let (again, attempts) = self.readings.failed(now);
+        self.retries.put_off(again, |_| true);
+        Some(attempts).filter(|attempts| is_news(*attempts))
     }
 
     /// Takes in what the kernel holds at some addresses.
@@ -360,18 +353,26 @@ impl Engine {
     fn poll_retries(&mut self, now: Instant) -> Option<Work> {
         let (doubtful, certain) = self.retries.take_due(now);
         certain.into_iter().for_each(|key| self.ledger.touch(key));
-        if doubtful.is_empty() {
-            return None;
+        let pool = |key: &Key| match key {
+            Key::Pool(address) => Some(*address),
+            _ => None,
+        };
+        let pools: Vec<_> = doubtful.iter().filter_map(pool).collect();
+        if pools.len() < doubtful.len() {
+            match self.readings.held_up() {
+                // Virtual servers can be read without the rest.
+                Some(until) => self.retries.put_off(until, |key| pool(key).is_none()),
+                None => return Some(Work::Observe),
+            }
         }
-        let pools: Option<Vec<_>> = doubtful
-            .into_iter()
-            .map(|key| match key {
-                Key::Pool(address) => Some(address),
-                _ => None,
-            })
-            .collect();
-        Some(pools.map_or(Work::Observe, Work::ObservePools))
+        (!pools.is_empty()).then_some(Work::ObservePools(pools))
     }
+}
+
+/// Whether what has failed so often in a row is worth a line: the first time, and then ever more
+/// rarely.
+fn is_news(attempts: u32) -> bool {
+    attempts.is_power_of_two()
 }
 
 /// Without the API server and DNS nothing else on a node comes up.
@@ -384,7 +385,7 @@ impl Trouble {
     /// Whether it is worth a line: the first time, and then ever more rarely.
     #[must_use]
     pub fn is_news(&self) -> bool {
-        self.attempts.is_power_of_two() && (self.attempts > 1 || !self.is_drift())
+        is_news(self.attempts) && (self.attempts > 1 || !self.is_drift())
     }
 
     fn is_drift(&self) -> bool {

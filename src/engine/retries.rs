@@ -11,6 +11,12 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// Wait after so many failures in a row.
+pub(super) fn wait_after(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT)
+}
+
 #[derive(Debug)]
 struct Retry {
     /// The last failure.
@@ -36,7 +42,7 @@ impl Retries {
         // What merely drifted is put right at once.
         let wait = match attempts {
             1 if !refused => Duration::ZERO,
-            _ => FIRST_WAIT.saturating_mul(1 << (attempts - 1).min(16)).min(LONGEST_WAIT),
+            _ => wait_after(attempts),
         };
         let doubtful = match setback.key {
             // Of a pool's operations, others may have taken place.
@@ -56,9 +62,11 @@ impl Retries {
         self.by_key.get(key).map(|retry| &retry.setback)
     }
 
-    /// Puts off the keys that were being tried: the kernel could not be read for them.
-    pub(super) fn put_off(&mut self, until: Instant) {
-        self.by_key.values_mut().for_each(|retry| {
+    /// Puts off those of the keys that are being tried and are in doubt: the kernel cannot be read
+    /// for them.
+    pub(super) fn put_off(&mut self, until: Instant, is_meant: impl Fn(&Key) -> bool) {
+        let is_meant = |(key, retry): &(&Key, &mut Retry)| retry.doubtful && is_meant(key);
+        self.by_key.iter_mut().filter(is_meant).for_each(|(_, retry)| {
             retry.due.get_or_insert(until);
         });
     }

@@ -20,12 +20,7 @@ pub(super) fn outcome(
 /// The failure of each of several operations that could not be sent, or of whose answers nothing
 /// could be read.
 pub(super) fn of_all(operation: &ServerOperation, error: &KernelError) -> Failure {
-    let kind = match error {
-        KernelError::Socket { .. } | KernelError::Lost(_) => FailureKind::Unknown,
-        KernelError::NotPermitted(_)
-        | KernelError::NoModule { .. }
-        | KernelError::Refused { .. } => FailureKind::Refused,
-    };
+    let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Unknown };
     Failure { kind, message: format!("ipvsadm {operation}: {error}") }
 }
 

@@ -20,12 +20,13 @@ impl Ipvs {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer.
+    /// If the kernel refuses or does not answer; the virtual server that it is about is named.
     pub fn observe(&mut self) -> Result<Vec<Pool>, KernelError> {
         let servers = self.servers()?;
         let mut pools = Vec::with_capacity(servers.len());
         for server in servers {
-            pools.extend(self.pool(server)?);
+            let subject = || format!("virtual server {}", server.address);
+            pools.extend(self.pool(server).map_err(|error| error.about(subject()))?);
         }
         Ok(pools)
     }

@@ -51,13 +51,8 @@ pub(super) enum Problem {
 impl Problem {
     pub(super) fn failure(&self, operation: &RouteOperation) -> Failure {
         let kind = match self {
-            Self::Kernel(KernelError::Socket { .. } | KernelError::Lost(_)) => FailureKind::Unknown,
-            Self::Kernel(
-                KernelError::NotPermitted(_)
-                | KernelError::NoModule { .. }
-                | KernelError::Refused { .. },
-            )
-            | Self::ForeignDevice => FailureKind::Refused,
+            Self::Kernel(error) if !error.is_refusal() => FailureKind::Unknown,
+            Self::Kernel(_) | Self::ForeignDevice => FailureKind::Refused,
         };
         Failure { kind, message: format!("{operation}: {self}") }
     }

@@ -1,5 +1,7 @@
 //! Dumps that fail, are torn, or tell a part only.
 
+use std::time::Duration;
+
 use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs::model::{Backend, Scheduler, VirtualAddress, VirtualServer};
 use kube_ipvs::plan::ServerOperation;
@@ -9,6 +11,7 @@ use super::cluster::{Step, Victim};
 use super::kind::Kind;
 use super::rig::{LONGEST_WAIT, Rig};
 use super::script::{Fault, How};
+use crate::components::run;
 
 const LISTS: [Kind; 8] = [
     Kind::ListServices,
@@ -93,6 +96,62 @@ pub(super) fn a_service_that_cannot_be_read(rig: &mut Rig) {
         rig.assert_present(Victim(2));
         rig.heal();
     }
+}
+
+pub(super) fn what_cannot_be_read_is_read_ever_more_rarely(rig: &mut Rig) {
+    let victim = Victim(1);
+    rig.tell(Step::Come.events(victim));
+    rig.heal();
+    rig.arm([Fault::lasting(Kind::ListDests, How::Refused(Errno::NOMEM)).of(victim)]);
+    rig.engine.handle_tampering(rig.now);
+    rig.wait_for_tampering();
+    rig.work();
+    let mut passed = Duration::ZERO;
+    for step in [Step::Come, Step::Go].into_iter().cycle() {
+        assert!(rig.unread.as_ref().is_some_and(|why| victim.is_named(why)), "{:?}", rig.unread);
+        if passed >= Duration::from_secs(300) {
+            break;
+        }
+        passed += rig.wait(LONGEST_WAIT);
+        // Neither somebody who goes on tampering nor other work makes it be read more often.
+        rig.engine.handle_tampering(rig.now);
+        rig.tell(step.events(Victim(2)));
+        rig.work();
+    }
+    // After 1, 2, 4 … 32 seconds, and then once a minute.
+    let readings = rig.script().faults[0].happened;
+    assert!((9..=12).contains(&readings), "read {readings} times");
+    // What others have done meanwhile is put right once it can be read.
+    run("ipvsadm -D -t 10.96.0.10:80");
+    rig.arm([]);
+    rig.now += LONGEST_WAIT;
+    rig.work();
+    assert_eq!(rig.unread, None);
+    rig.assert_exact();
+}
+
+pub(super) fn virtual_servers_are_read_where_not_everything_can_be(rig: &mut Rig) {
+    let [unread, doubtful, healthy] = [Victim(1), Victim(2), Victim(3)];
+    rig.tell(Step::Come.events(unread));
+    rig.heal();
+    rig.arm([
+        Fault::lasting(Kind::ListDests, How::Refused(Errno::NOMEM)).of(unread),
+        // Of elements that are in doubt, only a reading of everything tells.
+        Fault::lasting(Kind::NewElement, How::Unanswered).of(doubtful),
+        Fault::lasting(Kind::NewDest, How::Belied(Errno::NOMEM)).of(healthy).times(1),
+    ]);
+    rig.tell(Step::Come.events(doubtful));
+    rig.tell(Step::Come.events(healthy));
+    rig.work();
+    for _ in 0..4 {
+        rig.wait(LONGEST_WAIT);
+        rig.work();
+    }
+    assert!(rig.spared().is_empty() && rig.unread.is_some(), "never came to {}", rig.task);
+    let messages = rig.messages();
+    let is_stuck = |it: &&String| it.starts_with("ipvsadm") && healthy.is_named(it);
+    assert_eq!(messages.iter().find(is_stuck), None, "{messages:#?}");
+    rig.heal();
 }
 
 /// A virtual server of somebody else, outside our ranges.

@@ -43,6 +43,8 @@ pub(super) struct Rig {
     pub(super) context: String,
     /// Pieces of work so far.
     pub(super) works: usize,
+    /// Why the kernel could not be read the last time, if it could not.
+    pub(super) unread: Option<String>,
 }
 
 impl Rig {
@@ -61,6 +63,7 @@ impl Rig {
             task: "the start".to_owned(),
             context: String::new(),
             works: 0,
+            unread: None,
         };
         rig.tell(cluster::ground());
         rig
@@ -118,8 +121,14 @@ impl Rig {
             self.works += 1;
             match work {
                 Work::Observe => match self.kernel.observe() {
-                    Ok(observed) => self.engine.handle_observed(observed, self.now),
-                    Err(_) => self.engine.handle_unobservable(self.now),
+                    Ok(observed) => {
+                        self.unread = None;
+                        self.engine.handle_observed(observed, self.now);
+                    }
+                    Err(error) => {
+                        self.unread = Some(error.to_string());
+                        self.engine.handle_unobservable(self.now);
+                    }
                 },
                 Work::ObservePools(addresses) => {
                     for address in addresses {
@@ -177,13 +186,15 @@ impl Rig {
         self.script.lock().interloper = None;
         self.work();
         for pause in PAUSES {
-            if self.engine.troubles() == 0 && self.difference().is_none() {
+            let is_well = self.engine.troubles() == 0 && self.unread.is_none();
+            if is_well && self.difference().is_none() {
                 return;
             }
             self.now += pause;
             self.work();
         }
         self.assert_exact();
+        assert_eq!(self.unread, None, "{}: still not read", self.task);
         let left: Vec<_> = self.engine.setbacks().collect();
         assert!(left.is_empty(), "{}: still in trouble with {left:?}", self.task);
     }
