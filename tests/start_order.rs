@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::net::IpAddr;
 
 use common::model_kernel::ModelKernel;
@@ -12,7 +13,7 @@ use common::node_agent::NodeAgent;
 use common::objects::{net, node, only_services, only_slices, service, service_cidrs, slice};
 use kube_ipvs::engine::Work;
 use kube_ipvs::model::{LocalDetector, Settings};
-use kube_ipvs::plan::{Operation, Plan, ServerOperation};
+use kube_ipvs::plan::{Operation, Plan, ServerOperation, Stage};
 
 const API_SERVER: &str = "10.96.0.1";
 const DNS: &str = "10.96.0.10";
@@ -55,18 +56,28 @@ fn node_with(kernel: ModelKernel, others: usize) -> NodeAgent {
     agent
 }
 
-/// The first plan on an empty kernel.
-fn first_plan(agent: &mut NodeAgent) -> Plan {
-    loop {
-        match agent.engine.poll_work(agent.now).unwrap() {
-            Work::Apply(plan) => return plan,
-            Work::Observe => {
-                let observed = agent.kernel.observe();
-                agent.engine.handle_observed(observed, agent.now);
+/// The plans that a node makes before it has nothing to do for now, each carried out.
+fn plans(agent: &mut NodeAgent) -> impl Iterator<Item = Plan> {
+    iter::from_fn(|| {
+        loop {
+            match agent.engine.poll_work(agent.now)? {
+                Work::Apply(plan) => {
+                    let outcomes = agent.kernel.apply(plan.operations());
+                    agent.engine.handle_outcomes(&plan, outcomes, agent.now);
+                    return Some(plan);
+                }
+                Work::Observe => {
+                    let observed = agent.kernel.observe();
+                    agent.engine.handle_observed(observed, agent.now);
+                }
+                other => panic!("{other:?}"),
             }
-            other => panic!("{other:?}"),
         }
-    }
+    })
+}
+
+fn first_plan(agent: &mut NodeAgent) -> Plan {
+    plans(agent).next().unwrap()
 }
 
 fn virtual_servers(operations: &[Operation]) -> BTreeSet<IpAddr> {
@@ -110,6 +121,32 @@ fn then_the_rest_follows() {
     let mut agent = cold_node(300);
     let operations = agent.settle().unwrap();
     assert_eq!(virtual_servers(&operations).len(), 302);
+}
+
+#[test]
+fn no_plan_grows_with_the_cluster() {
+    let largest = |others| {
+        let mut agent = cold_node(others);
+        plans(&mut agent).map(|plan| plan.operations().len()).max()
+    };
+    assert_eq!(largest(12_000), largest(6_000));
+}
+
+#[test]
+fn what_nobody_needs_any_more_goes_when_every_service_has_been_looked_at() {
+    let mut before = cold_node(6_000);
+    before.settle().unwrap();
+    let mut agent = node_with(before.kernel, 5_990);
+    // All have lost their virtual servers but those that are gone.
+    let first_gone: IpAddr = "10.97.23.241".parse().unwrap();
+    agent.kernel.holdings.servers.retain(|address, _| address.ip >= first_gone);
+    let mut plans: Vec<_> = plans(&mut agent).collect();
+    let last = plans.pop().unwrap();
+    let removes = |operation: &&Operation| Stage::of(operation) >= Stage::Repel;
+    let removals = |plan: &Plan| plan.operations().iter().filter(removes).count();
+    assert!(plans.len() > 1);
+    assert_eq!(plans.iter().map(removals).sum::<usize>(), 0);
+    assert!(removals(&last) >= 10);
 }
 
 /// Our rules end the other's masquerading, so ours must come in the same transaction.

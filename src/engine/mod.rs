@@ -15,7 +15,7 @@ mod totals;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::mem;
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,10 @@ pub use programs::{Programs, Replacement, Update};
 use readings::Readings;
 use retries::Retries;
 pub use totals::{PerFamily, Totals};
+
+/// How many Services the first sync takes into one plan: what a plan needs of memory does not grow
+/// with the cluster.
+const SERVICES_AT_ONCE: usize = 5_000;
 
 /// What the shell is to do next.
 #[derive(Debug)]
@@ -60,8 +64,8 @@ pub struct Trouble {
 enum Phase {
     /// Sources have not told everything yet, or the kernel has not been read.
     Starting,
-    /// The API server's and DNS Services go first.
-    Urgent,
+    /// The API server's and DNS Services go first, then the others, some at a time.
+    Syncing,
     /// Every Service is looked after.
     Synced,
 }
@@ -73,8 +77,8 @@ pub struct Engine {
     programs: Programs,
     ledger: Ledger,
     phase: Phase,
-    /// Services that wait for the urgent ones of the first sync, each with the Program that the
-    /// ledger has of it.
+    /// Services that wait for their turn in the first sync, each with the Program that the ledger
+    /// has of it.
     waiting: BTreeMap<ServiceKey, Arc<Program>>,
     retries: Retries,
     readings: Readings,
@@ -139,19 +143,18 @@ impl Engine {
         if !due.is_empty() {
             return Some(Work::Count(due));
         }
-        if self.phase == Phase::Synced {
-            self.take_waiting();
-        }
         self.update();
-        if self.phase == Phase::Urgent {
+        while self.phase == Phase::Syncing {
             // Until every Service has been looked at, nothing that is held is known to be
             // superfluous.
-            let urgent = self.ledger.plan(true, now);
-            self.phase = Phase::Synced;
-            if !urgent.is_empty() {
-                return Some(Work::Apply(urgent));
+            let plan = self.ledger.plan(true, now);
+            if !plan.is_empty() {
+                return Some(Work::Apply(plan));
             }
-            self.take_waiting();
+            self.take_waiting(SERVICES_AT_ONCE);
+            if self.waiting.is_empty() {
+                self.phase = Phase::Synced;
+            }
         }
         let plan = self.ledger.plan(false, now);
         self.retries.forget_needless(plan.keys());
@@ -168,7 +171,7 @@ impl Engine {
     /// Takes in what the kernel holds.
     pub fn handle_observed(&mut self, observed: Observed, now: Instant) {
         if self.phase == Phase::Starting {
-            self.phase = Phase::Urgent;
+            self.phase = Phase::Syncing;
             self.update();
         }
         let named = plan::is_named(&observed.elements);
@@ -183,11 +186,11 @@ impl Engine {
         // Where another proxy has served so far, no Service is to wait: our rules end the other's
         // masquerading, so ours must come with them.
         let is_anothers = |address: &VirtualAddress| !named(address) && is_ours(address);
-        if self.phase == Phase::Urgent
+        if self.phase == Phase::Syncing
             && observed.pools.iter().any(|pool| is_anothers(&pool.server.address))
         {
             self.phase = Phase::Synced;
-            self.take_waiting();
+            self.take_waiting(usize::MAX);
         }
         self.ledger.observe(observed, is_ours);
         self.readings.succeeded(now, self.audit_period);
@@ -335,7 +338,7 @@ impl Engine {
         }
         for replacement in update.services {
             self.news.note(&replacement);
-            if self.phase == Phase::Urgent && !is_urgent(&replacement.service) {
+            if self.phase == Phase::Syncing && !is_urgent(&replacement.service) {
                 self.waiting.entry(replacement.service).or_insert(replacement.old);
             } else {
                 self.ledger.replace(&replacement.old, &replacement.new);
@@ -343,9 +346,9 @@ impl Engine {
         }
     }
 
-    fn take_waiting(&mut self) {
+    fn take_waiting(&mut self, most: usize) {
         let none = Program::default();
-        for (service, old) in mem::take(&mut self.waiting) {
+        for (service, old) in iter::from_fn(|| self.waiting.pop_first()).take(most) {
             self.ledger.replace(&old, self.programs.service(&service).unwrap_or(&none));
         }
     }

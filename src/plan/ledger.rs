@@ -193,26 +193,19 @@ impl Ledger {
     pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
         self.touched.extend(self.pools.drains.take_ended(now).into_iter().map(Key::Pool));
         let touched = mem::take(&mut self.touched).into_iter();
-        let mut touched: Vec<_> = touched.filter(|key| !self.is_settled(key)).collect();
-        touched.sort_unstable();
+        let unsettled = touched.filter(|key| !self.is_settled(key));
+        let (due, left): (Vec<_>, Vec<_>) =
+            unsettled.partition(|key| !leave_unneeded || self.is_needed(key));
         let mut steps = Vec::new();
-        let mut left = Vec::new();
-        for key in touched {
-            if leave_unneeded && !self.is_needed(&key) {
-                left.push(key);
-            } else {
-                self.steps(key, now, &mut steps);
-            }
-        }
+        self.all_steps(due, now, &mut steps);
         let taken: FxHashSet<_> = steps.iter().filter_map(Place::taken_by).collect();
-        for key in left {
-            let place = if let Key::Element(element) = &key { Place::of(element) } else { None };
-            if place.is_some_and(|place| taken.contains(&place)) {
-                self.steps(key, now, &mut steps);
-            } else {
-                self.touched.insert(key);
-            }
-        }
+        let is_in_the_way = |key: &Key| match key {
+            Key::Element(element) => Place::of(element).is_some_and(|place| taken.contains(&place)),
+            _ => false,
+        };
+        let (in_the_way, left): (Vec<_>, Vec<_>) = left.into_iter().partition(is_in_the_way);
+        self.all_steps(in_the_way, now, &mut steps);
+        self.touched.extend(left);
         steps.iter().for_each(|operation| self.flows.follow(operation));
         steps.extend(self.flows.take_due().into_iter().map(Operation::from));
         steps.sort_by_key(|operation| (Stage::among(operation, &taken), Stage::rank(operation)));
@@ -348,12 +341,16 @@ impl Ledger {
         }
     }
 
+    /// Touches whatever is not known to be settled.
     fn touch_all(&mut self) {
         let ground = [Key::Tables, Key::Device];
-        self.touched.extend(ground.into_iter().chain(Family::BOTH.map(Key::Rule)));
-        self.touched.extend(self.elements.keys().copied().map(Key::Element));
-        self.touched.extend(self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table)));
-        self.touched.extend(self.pools.addresses().map(Key::Pool));
+        let known = ground.into_iter().chain(Family::BOTH.map(Key::Rule));
+        let known = known.chain(self.elements.keys().copied().map(Key::Element));
+        let known =
+            known.chain(self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table)));
+        let known = known.chain(self.pools.addresses().map(Key::Pool));
+        let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
+        self.touched.extend(unsettled);
     }
 
     fn is_needed(&self, key: &Key) -> bool {
@@ -384,6 +381,12 @@ impl Ledger {
             Key::Pool(address) => self.pools.is_settled(address),
             Key::Flow(_) => false,
         }
+    }
+
+    /// Appends the operations that keys need that are not settled.
+    fn all_steps(&mut self, mut keys: Vec<Key>, now: Instant, steps: &mut Vec<Operation>) {
+        keys.sort_unstable();
+        keys.into_iter().for_each(|key| self.steps(key, now, steps));
     }
 
     /// Appends the operations that a key needs that is not settled; forgets the key if it is
