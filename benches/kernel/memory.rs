@@ -59,6 +59,8 @@ fn told_by<const N: usize>(name: &str) -> Result<[f64; N]> {
 /// The process: prints how many MB it takes.
 #[allow(clippy::print_stdout)]
 pub(crate) fn hold(name: &str) -> Result<()> {
+    // As the agent does.
+    rustix::thread::disable_transparent_huge_pages(true)?;
     if name == CHURNED {
         return churn();
     }
@@ -104,8 +106,11 @@ fn churn() -> Result<()> {
         settle(&mut engine, at);
     }
     // As it was in the beginning.
-    events(size).into_iter().for_each(|event| engine.handle_event(event));
-    settle(&mut engine, CHANGES);
+    for service in 0..size.services {
+        let event = Change::Apply(slice(size, service, 0, size.endpoints));
+        engine.handle_event(Event::Slice(event));
+        settle(&mut engine, CHANGES + service);
+    }
     settle(&mut engine, 2 * CHANGES);
     sleep(Duration::from_secs(1));
     println!("{before} {}", megabytes()?);

@@ -31,8 +31,8 @@ use readings::Readings;
 use retries::Retries;
 pub use totals::{PerFamily, Totals};
 
-/// How many Services the first sync takes into one plan: what a plan needs of memory does not grow
-/// with the cluster.
+/// How many Services the first sync takes into one plan, so that what a plan needs of memory does
+/// not grow with the cluster. Each plan waits for transactions of nf_tables, so not fewer.
 const SERVICES_AT_ONCE: usize = 5_000;
 
 /// What the shell is to do next.

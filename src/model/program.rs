@@ -14,8 +14,8 @@ use super::{
 pub struct Program {
     /// Sorted by address.
     pub frontends: Vec<Frontend>,
-    /// Sorted by address; shared, as others keep them too. One without backends has no virtual server but for the established
-    /// connections of its former ones.
+    /// Sorted by address; shared, as others keep them too. One without backends has no virtual
+    /// server but for the established connections of its former ones.
     pub pools: Vec<Arc<Pool>>,
     /// Routes for addresses outside the service ranges. Services may share them.
     pub routes: Vec<Route>,
