@@ -68,7 +68,7 @@ fn plans(agent: &mut NodeAgent) -> impl Iterator<Item = Plan> {
                 }
                 Work::Observe => {
                     let observed = agent.kernel.observe();
-                    agent.engine.handle_observed(observed, agent.now);
+                    drop(agent.engine.handle_observed(observed, agent.now));
                 }
                 other => panic!("{other:?}"),
             }

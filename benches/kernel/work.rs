@@ -27,7 +27,12 @@ pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> 
     let mut count = 0;
     while let Some(work) = engine.poll_work(Instant::now()) {
         match work {
-            Work::Observe => engine.handle_observed(kernel.observe()?, Instant::now()),
+            Work::Observe => {
+                let troubles = engine.handle_observed(kernel.observe()?, Instant::now());
+                if let Some(trouble) = troubles.first() {
+                    return Err(trouble.setback.message.clone().into());
+                }
+            }
             Work::ObservePools(addresses) => {
                 let pools = kernel.observe_pools(&addresses)?;
                 engine.handle_observed_pools(&addresses, pools);

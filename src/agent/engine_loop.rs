@@ -188,7 +188,8 @@ impl EngineLoop {
                         repairs = self.is_synced
                             && self.engine.troubles() == 0
                             && !self.engine.state().is_dirty();
-                        self.engine.handle_observed(observed, Instant::now());
+                        let troubles = self.engine.handle_observed(observed, Instant::now());
+                        troubles.iter().for_each(|trouble| self.tell(trouble));
                     }
                     // Changes are made all the same, of what is known.
                     Err(error) => self.unobservable(&error),
@@ -251,7 +252,7 @@ impl EngineLoop {
         if trouble.is_news() && is_lasting(trouble) {
             self.told.notices.tell(refusal_by_kernel(&self.engine, trouble));
         } else if trouble.is_news() {
-            let operation = &setback.operation;
+            let operation = &setback.attempt;
             warn!(%operation, attempts, "{}; will be tried again", setback.message);
         }
     }
@@ -263,7 +264,7 @@ impl EngineLoop {
             Err(error) => {
                 let now = Instant::now();
                 let trouble = self.engine.handle_unobservable_pool(address, error, now);
-                trouble.iter().for_each(|trouble| self.tell(trouble));
+                self.tell(&trouble);
             }
         }
     }
@@ -356,7 +357,7 @@ fn refusal_by_kernel(engine: &Engine, trouble: &Trouble) -> Notice {
         reason: Reason::KernelRefuses,
         message: format!(
             "the kernel refuses `{}`: {}; tried {attempts} times, will be tried again",
-            setback.operation, setback.message
+            setback.attempt, setback.message
         ),
     }
 }

@@ -15,7 +15,14 @@ pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
 
 fn remove_ours() -> anyhow::Result<bool> {
     let mut kernel = Kernel::open()?;
-    let operations = plan::removal(&kernel.observe()?, &kube_proxy::claims()?);
+    let observed = kernel.observe()?;
+    let claims = kube_proxy::claims()?;
+    let is_removed = plan::is_removed(&observed, &claims);
+    // Without our table nobody would know any more that it is ours.
+    if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
+        anyhow::bail!("nothing is removed: the virtual server {address} cannot be read: {why}");
+    }
+    let operations = plan::removal(&observed, &claims);
     let mut succeeded = true;
     let mut out = io::stdout().lock();
     for (operation, outcome) in operations.iter().zip(kernel.apply(&operations)) {

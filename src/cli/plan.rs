@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::{WOULD_CHANGE, objects};
 use crate::config::SharedFlags;
-use crate::engine::{Engine, Work};
-use crate::kernel::{Kernel, KernelError};
+use crate::engine::{Engine, Trouble, Work};
+use crate::kernel::Kernel;
 use crate::model::{Event, Settings};
 use crate::plan::Operation;
 use crate::source::addresses;
@@ -31,14 +31,19 @@ fn plan(
     settings: &Settings,
     events: impl IntoIterator<Item = Event>,
     kernel: &mut Kernel,
-) -> Result<Vec<Operation>, KernelError> {
+) -> anyhow::Result<Vec<Operation>> {
     let now = Instant::now();
     let mut engine = Engine::new(settings, None);
     events.into_iter().for_each(|event| engine.handle_event(event));
     let mut operations = Vec::new();
     while let Some(work) = engine.poll_work(now) {
         match work {
-            Work::Observe => engine.handle_observed(kernel.observe()?, now),
+            Work::Observe => {
+                let troubles = engine.handle_observed(kernel.observe()?, now);
+                if let Some(Trouble { setback, .. }) = troubles.first() {
+                    anyhow::bail!("{}", setback.message);
+                }
+            }
             Work::ObservePools(addresses) => {
                 let pools = kernel.observe_pools(&addresses)?;
                 engine.handle_observed_pools(&addresses, pools);

@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use crate::model::{Backend, Element, Event, Pool, Program, ServiceKey, Settings, VirtualAddress};
-use crate::plan::{self, Connections, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback};
+use crate::plan::{
+    self, Attempt, Connections, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback,
+};
 use crate::state::{State, Trigger};
 
 pub use news::News;
@@ -168,8 +170,9 @@ impl Engine {
         self.readings.due().into_iter().chain(self.retries.next_due()).chain(drains).min()
     }
 
-    /// Takes in what the kernel holds.
-    pub fn handle_observed(&mut self, observed: Observed, now: Instant) {
+    /// Takes in what the kernel holds. Virtual servers that could not be read are tried again by
+    /// themselves.
+    pub fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<Trouble> {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
             self.update();
@@ -186,14 +189,15 @@ impl Engine {
         // Where another proxy has served so far, no Service is to wait: our rules end the other's
         // masquerading, so ours must come with them.
         let is_anothers = |address: &VirtualAddress| !named(address) && is_ours(address);
-        if self.phase == Phase::Syncing
-            && observed.pools.iter().any(|pool| is_anothers(&pool.server.address))
-        {
+        let read = observed.pools.iter().map(|pool| &pool.server.address);
+        if self.phase == Phase::Syncing && read.chain(observed.unread.keys()).any(is_anothers) {
             self.phase = Phase::Synced;
             self.take_waiting(usize::MAX);
         }
-        self.ledger.observe(observed, is_ours);
+        let unread = self.ledger.observe(observed, is_ours);
         self.readings.succeeded(now, self.audit_period);
+        let trouble = |(address, why)| self.handle_unobservable_pool(address, why, now);
+        unread.into_iter().map(trouble).collect()
     }
 
     /// Takes in that somebody else may have changed what is ours in the kernel: it is read back,
@@ -217,18 +221,20 @@ impl Engine {
         self.ledger.observe_pools(addresses, pools);
     }
 
-    /// Takes in why the virtual server at an address could not be read, whose operations have
-    /// failed before. It is tried again by itself.
+    /// Takes in why the virtual server at an address could not be read. It is tried again by itself.
     pub fn handle_unobservable_pool(
         &mut self,
         address: VirtualAddress,
         why: impl Display,
         now: Instant,
-    ) -> Option<Trouble> {
-        let last = self.retries.setback(&Key::Pool(address))?.clone();
-        let message = format!("the virtual server {address} cannot be read: {why}");
-        let setback = Setback { kind: FailureKind::Unknown, message, ..last };
-        Some(Trouble { attempts: self.retries.note(&setback, now), setback })
+    ) -> Trouble {
+        let setback = Setback {
+            key: Key::Pool(address),
+            attempt: Attempt::Reading(address),
+            kind: FailureKind::Refused,
+            message: format!("the virtual server {address} cannot be read: {why}"),
+        };
+        Trouble { attempts: self.retries.note(&setback, now), setback }
     }
 
     /// Takes in how many connections the real servers of some virtual servers have. One that

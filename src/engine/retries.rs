@@ -1,10 +1,10 @@
-//! Keys whose operations failed, and when to try them again.
+//! Keys whose operations failed or that cannot be read, and when to try them again.
 
 use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::plan::{FailureKind, Key, Setback};
+use crate::plan::{Attempt, FailureKind, Key, Setback};
 
 /// Wait before the second try; doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -28,7 +28,14 @@ struct Retry {
     doubtful: bool,
 }
 
-/// Keys whose operations failed, and when to try them again.
+impl Retry {
+    /// Whether it waits to be read.
+    fn is_unread(&self) -> bool {
+        self.due.is_some() && matches!(self.setback.attempt, Attempt::Reading(_))
+    }
+}
+
+/// Keys whose operations failed or that cannot be read, and when to try them again.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     by_key: FxHashMap<Key, Retry>,
@@ -57,11 +64,6 @@ impl Retries {
         attempts
     }
 
-    /// The last failure of a key.
-    pub(super) fn setback(&self, key: &Key) -> Option<&Setback> {
-        self.by_key.get(key).map(|retry| &retry.setback)
-    }
-
     /// Puts off those of the keys that are being tried and are in doubt: the kernel cannot be read
     /// for them.
     pub(super) fn put_off(&mut self, until: Instant, is_meant: impl Fn(&Key) -> bool) {
@@ -71,9 +73,12 @@ impl Retries {
         });
     }
 
-    /// Forgets a key that succeeded.
+    /// Forgets a key whose operations succeeded, but for one that is still to be read: what it
+    /// holds beside is not known.
     pub(super) fn forget(&mut self, key: &Key) {
-        self.by_key.remove(key);
+        if self.by_key.get(key).is_some_and(|retry| !retry.is_unread()) {
+            self.by_key.remove(key);
+        }
     }
 
     /// Whether nothing has failed.

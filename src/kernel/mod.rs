@@ -62,7 +62,7 @@ impl Kernel {
         vec![self.nft.port(), self.routes.port()]
     }
 
-    /// Reads everything that may be ours.
+    /// Reads everything that may be ours. Virtual servers that cannot be read are told in the value.
     ///
     /// # Errors
     ///
@@ -70,13 +70,15 @@ impl Kernel {
     pub fn observe(&mut self) -> Result<Observed, KernelError> {
         let filter = self.nft.observe()?;
         let routes = self.routes.observe()?;
+        let ipvs = self.ipvs.observe()?;
         Ok(Observed {
             tables: filter.tables,
             elements: filter.elements,
             device: routes.device,
             rules: routes.rules,
             routes: routes.routes,
-            pools: self.ipvs.observe()?,
+            pools: ipvs.pools,
+            unread: ipvs.unread,
         })
     }
 

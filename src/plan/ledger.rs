@@ -4,6 +4,7 @@
 //! are counted. Observations and outcomes say what is held. Only keys that a change touched are
 //! ever looked at.
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use super::key::Key;
 use super::pools::Pools;
 use super::stage::{Place, Stage};
 use super::{
-    Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation, elements,
+    Attempt, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
+    elements,
 };
 use crate::model::{
     Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Route, RouteTable,
@@ -74,13 +76,13 @@ impl Plan {
     }
 }
 
-/// A key whose operations did not all succeed.
+/// A key whose operations did not all succeed, or which could not be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setback {
     /// What it is about.
     pub key: Key,
-    /// The first operation that failed.
-    pub operation: Operation,
+    /// What failed first.
+    pub attempt: Attempt,
     /// What that means.
     pub kind: FailureKind,
     /// What went wrong.
@@ -122,11 +124,15 @@ impl Ledger {
     }
 
     /// Takes in what the kernel holds. `is_ours` says which virtual servers are, beside those
-    /// already wanted; others are not looked at.
-    pub fn observe(&mut self, observed: Observed, is_ours: impl Fn(&VirtualAddress) -> bool) {
+    /// already wanted; others are not looked at. Returns which of ours could not be read, and why.
+    pub fn observe(
+        &mut self,
+        observed: Observed,
+        is_ours: impl Fn(&VirtualAddress) -> bool,
+    ) -> BTreeMap<VirtualAddress, String> {
         self.elements.values_mut().for_each(|slot| slot.held = false);
         self.routes.values_mut().for_each(|slot| slot.held = None);
-        self.pools.hold_nothing();
+        self.pools.hold_nothing_but_at(&observed.unread);
         self.tables = observed.tables;
         self.device = observed.device;
         self.rules = observed.rules.into_iter().collect();
@@ -142,7 +148,11 @@ impl Ledger {
                 self.pools.hold(address, Some(pool));
             }
         }
+        let mut unread = observed.unread;
+        unread.retain(|address, _| self.pools.is_known(address) || is_ours(address));
+        unread.keys().for_each(|address| self.pools.hold_unread(*address));
         self.touch_all();
+        unread
     }
 
     /// Takes in what the kernel holds at some virtual servers' addresses.
@@ -226,7 +236,8 @@ impl Ledger {
             match outcome {
                 Ok(()) => self.confirm(key, operation),
                 Err(Failure { kind, message }) if failed.insert(key) => {
-                    setbacks.push(Setback { key, operation, kind, message });
+                    let attempt = Attempt::Operation(operation);
+                    setbacks.push(Setback { key, attempt, kind, message });
                 }
                 Err(_) => {}
             }

@@ -15,8 +15,8 @@ pub use drains::Connections;
 pub use key::Key;
 pub use ledger::{Ledger, Plan, Setback};
 pub use operation::{
-    Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation, Outcome,
-    RouteOperation, ServerOperation,
+    Attempt, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation,
+    Outcome, RouteOperation, ServerOperation,
 };
-pub use removal::{Claims, is_named, orphans, removal};
+pub use removal::{Claims, is_named, is_orphan, is_removed, orphans, removal};
 pub use stage::Stage;

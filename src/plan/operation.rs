@@ -2,6 +2,7 @@
 //!
 //! Each operation prints as the command line that would do the same: `ipvsadm`, `nft` or `ip`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -321,6 +322,26 @@ pub struct Observed {
     pub routes: Vec<Route>,
     /// Virtual servers with masquerading real servers, ours and others'.
     pub pools: Vec<Pool>,
+    /// Virtual servers whose real servers could not be read, ours and others', and why.
+    pub unread: BTreeMap<VirtualAddress, String>,
+}
+
+/// What may fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attempt {
+    /// An operation.
+    Operation(Operation),
+    /// To read the real servers of a virtual server.
+    Reading(VirtualAddress),
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operation(operation) => operation.fmt(f),
+            Self::Reading(address) => write!(f, "-Ln {}", ServiceArgument(*address)),
+        }
+    }
 }
 
 /// What a failed operation means for the plan.

@@ -1,5 +1,6 @@
 //! The virtual servers that are held beside those that are wanted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +16,8 @@ struct Slot {
     needs: u32,
     wanted: Option<Arc<Pool>>,
     held: Option<Arc<Pool>>,
+    /// Something is held, and not known what: nothing is done until it can be read.
+    unknown: bool,
 }
 
 /// The virtual servers that are held beside those that are wanted.
@@ -65,14 +68,23 @@ impl Pools {
         self.slots.keys().copied()
     }
 
-    /// Takes in that nothing is held.
-    pub(super) fn hold_nothing(&mut self) {
-        self.slots.values_mut().for_each(|slot| slot.held = None);
+    /// Takes in that nothing is held, but perhaps at these addresses.
+    pub(super) fn hold_nothing_but_at(&mut self, unread: &BTreeMap<VirtualAddress, String>) {
+        let read = self.slots.iter_mut().filter(|(address, _)| !unread.contains_key(address));
+        read.for_each(|(_, slot)| (slot.held, slot.unknown) = (None, false));
+    }
+
+    /// Takes in that something is held at an address that cannot be read. If more was known of it,
+    /// that is still taken for true, so that its changes go on being written.
+    pub(super) fn hold_unread(&mut self, address: VirtualAddress) {
+        let slot = self.slots.entry(address).or_default();
+        slot.unknown = slot.held.is_none();
     }
 
     /// Takes in what is held at an address.
     pub(super) fn hold(&mut self, address: VirtualAddress, held: Option<Pool>) {
-        self.slots.entry(address).or_default().held = held.map(Arc::new);
+        let slot = self.slots.entry(address).or_default();
+        (slot.held, slot.unknown) = (held.map(Arc::new), false);
     }
 
     /// The operations that an address needs; forgets it if it is neither needed nor held.
@@ -82,7 +94,7 @@ impl Pools {
         now: Instant,
         mut step: impl FnMut(ServerOperation),
     ) {
-        let Some(slot) = self.slots.get(&address) else { return };
+        let Some(slot) = self.slots.get(&address).filter(|slot| !slot.unknown) else { return };
         let Some(wanted) = &slot.wanted else {
             match &slot.held {
                 None => {

@@ -55,20 +55,30 @@ impl Claims {
     }
 }
 
+/// The virtual servers that kube-proxy has left and that are not ours.
+pub fn is_orphan(observed: &Observed, claims: &Claims) -> impl Fn(&VirtualAddress) -> bool {
+    let is_named = is_named(&observed.elements);
+    move |address| claims.has(address) && !is_named(address)
+}
+
+/// The virtual servers that go when all that is ours does. One that kube-proxy claims is left to
+/// it, or there would be none until it notices.
+pub fn is_removed(observed: &Observed, claims: &Claims) -> impl Fn(&VirtualAddress) -> bool {
+    let is_named = is_named(&observed.elements);
+    move |address| is_named(address) && !claims.has(address)
+}
+
 /// The operations that remove the virtual servers that kube-proxy has left and that are not ours.
 #[must_use]
 pub fn orphans(observed: &Observed, claims: &Claims) -> Vec<Operation> {
-    let is_ours = is_named(&observed.elements);
     let servers = observed.pools.iter().map(|pool| pool.server.address);
-    let orphans = servers.filter(|address| claims.has(address) && !is_ours(address));
+    let orphans = servers.filter(is_orphan(observed, claims));
     orphans.map(|address| ServerOperation::Delete(address).into()).collect()
 }
 
-/// The operations that remove all that is ours, in a safe order: what attracts traffic first. A
-/// virtual server that kube-proxy claims is left to it, or there would be none until it notices.
+/// The operations that remove all that is ours, in a safe order: what attracts traffic first.
 #[must_use]
 pub fn removal(observed: &Observed, claims: &Claims) -> Vec<Operation> {
-    let is_ours = is_named(&observed.elements);
     let mut operations: Vec<Operation> = Vec::new();
     for route in &observed.routes {
         operations.push(RouteOperation::Delete(*route).into());
@@ -80,7 +90,7 @@ pub fn removal(observed: &Observed, claims: &Claims) -> Vec<Operation> {
         operations.push(RouteOperation::DeleteDevice.into());
     }
     let servers = observed.pools.iter().map(|pool| pool.server.address);
-    for address in servers.filter(|address| is_ours(address) && !claims.has(address)) {
+    for address in servers.filter(is_removed(observed, claims)) {
         operations.push(ServerOperation::Delete(address).into());
     }
     if observed.tables || !observed.elements.is_empty() {

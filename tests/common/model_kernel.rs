@@ -49,6 +49,8 @@ pub struct ModelKernel {
     /// Elements that were added beside others that they cannot stand beside. Some kernels do not
     /// refuse that, but merge ranges without a word.
     pub collisions: Vec<Element>,
+    /// How many readings of these virtual servers are still to fail.
+    pub unreadable: BTreeMap<VirtualAddress, usize>,
     /// Connections of real servers; those that are not named have none.
     pub connections: BTreeMap<(IpAddr, u16), u64>,
 }
@@ -86,24 +88,33 @@ fn server(pool: &Pool) -> Server {
 }
 
 impl ModelKernel {
-    pub fn observe(&self) -> Observed {
-        let Holdings { tables, elements, device, rules, routes, servers } = &self.holdings;
+    pub fn observe(&mut self) -> Observed {
+        let (mut pools, mut unread) = (Vec::new(), BTreeMap::new());
+        for address in self.holdings.servers.keys().copied().collect::<Vec<_>>() {
+            match self.observe_pool(&address) {
+                Ok(pool) => pools.extend(pool),
+                Err(why) => drop(unread.insert(address, why.to_owned())),
+            }
+        }
+        let Holdings { tables, elements, device, rules, routes, servers: _ } = &self.holdings;
         Observed {
             tables: *tables,
             elements: elements.iter().copied().collect(),
             device: *device,
             rules: rules.iter().copied().collect(),
             routes: routes.values().copied().collect(),
-            pools: servers.values().map(pool).collect(),
+            pools,
+            unread,
         }
     }
 
-    pub fn observe_pools(&self, addresses: &[VirtualAddress]) -> Vec<Pool> {
-        addresses
-            .iter()
-            .filter_map(|address| self.holdings.servers.get(address))
-            .map(pool)
-            .collect()
+    /// The virtual server at an address, if there is one and it can be read.
+    pub fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, &'static str> {
+        if let Some(left) = self.unreadable.get_mut(address).filter(|left| **left > 0) {
+            *left -= 1;
+            return Err("ENOMEM");
+        }
+        Ok(self.holdings.servers.get(address).map(pool))
     }
 
     /// How many connections each real server of a virtual server has.

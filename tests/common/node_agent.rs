@@ -60,8 +60,17 @@ impl NodeAgent {
                 self.engine.handle_observed(observed, self.now);
             }
             Work::ObservePools(addresses) => {
-                let pools = self.kernel.observe_pools(&addresses);
-                self.engine.handle_observed_pools(&addresses, pools);
+                for address in addresses {
+                    match self.kernel.observe_pool(&address) {
+                        Ok(pool) => {
+                            let pools = pool.into_iter().collect();
+                            self.engine.handle_observed_pools(&[address], pools);
+                        }
+                        Err(why) => {
+                            self.engine.handle_unobservable_pool(address, why, self.now);
+                        }
+                    }
+                }
             }
             Work::Count(servers) => {
                 let counts: Vec<_> = servers

@@ -213,6 +213,7 @@ proptest! {
     fn any_kernel_becomes_as_it_should_be_and_foreign_servers_survive(
         former in (settings(), events(0..20)),
         mischief in vec(mischief(), 0..12),
+        unreadable in vec((any::<Index>(), 1..4_usize), 0..3),
         settings in settings(),
         now in events(0..20),
     ) {
@@ -222,6 +223,10 @@ proptest! {
                 .map_err(TestCaseError::fail)?;
         for deed in mischief {
             deed.apply(&mut kernel.holdings);
+        }
+        for (at, times) in unreadable {
+            let address = pick(at, kernel.holdings.servers.keys().copied());
+            kernel.unreadable.extend(address.map(|address| (address, times)));
         }
         let held = kernel.holdings.clone();
         let agent = started(&settings, &Objects::after(&now), kernel)

@@ -286,7 +286,7 @@ impl From<&Refusal> for RefusalView {
 impl From<&(Setback, u32)> for TroubleView {
     fn from((setback, attempts): &(Setback, u32)) -> Self {
         Self {
-            operation: setback.operation.to_string(),
+            operation: setback.attempt.to_string(),
             message: setback.message.clone(),
             attempts: *attempts,
         }

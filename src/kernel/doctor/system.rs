@@ -81,10 +81,9 @@ pub(super) fn ipvs(_: &Subject) -> Finding {
                         "modprobe {module}  # on the node; the kernel may lack the module's package"
                     )
                 }
-                KernelError::Socket { .. }
-                | KernelError::Refused { .. }
-                | KernelError::Lost(_)
-                | KernelError::About { .. } => "see the kernel log: dmesg | grep IPVS".to_owned(),
+                KernelError::Socket { .. } | KernelError::Refused { .. } | KernelError::Lost(_) => {
+                    "see the kernel log: dmesg | grep IPVS".to_owned()
+                }
             };
             Finding::fail(error.to_string(), [mend])
         }

@@ -15,6 +15,7 @@ use super::netlink::{Batch, KernelError, Protocol, Socket};
 
 pub use decode::{Connections, Info};
 pub use encode::encode;
+pub use observe::IpvsObserved;
 pub use traffic::Traffic;
 
 /// IPVS of this process's network namespace.

@@ -10,25 +10,40 @@ use super::{Ipvs, constants, decode, encode};
 use crate::kernel::netlink::KernelError;
 use crate::model::{Backends, Pool, VirtualAddress, VirtualServer};
 
+/// What IPVS was found to hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct IpvsObserved {
+    /// Virtual servers with masquerading real servers.
+    pub pools: Vec<Pool>,
+    /// Virtual servers whose real servers could not be read, and why.
+    pub unread: BTreeMap<VirtualAddress, String>,
+}
+
 /// How often virtual servers are listed at most, while others change them.
 const LISTINGS: usize = 6;
 
 impl Ipvs {
     /// Every virtual server with its real servers, but for those chosen by firewall mark and
     /// those with a real server that is not masqueraded: neither is ever ours. Which real servers
-    /// are local the kernel does not know; all are given as not local.
+    /// are local the kernel does not know; all are given as not local. One whose real servers
+    /// cannot be read is no reason not to read the others.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer; the virtual server that it is about is named.
-    pub fn observe(&mut self) -> Result<Vec<Pool>, KernelError> {
-        let servers = self.servers()?;
-        let mut pools = Vec::with_capacity(servers.len());
-        for server in servers {
-            let subject = || format!("virtual server {}", server.address);
-            pools.extend(self.pool(server).map_err(|error| error.about(subject()))?);
+    /// If the kernel cannot be spoken to, or does not list its virtual servers.
+    pub fn observe(&mut self) -> Result<IpvsObserved, KernelError> {
+        let mut observed = IpvsObserved::default();
+        for server in self.servers()? {
+            match self.pool(server) {
+                Ok(pool) => observed.pools.extend(pool),
+                Err(error @ (KernelError::Refused { .. } | KernelError::Lost(_))) => {
+                    observed.unread.insert(server.address, error.to_string());
+                }
+                // It is not about this one.
+                Err(error) => return Err(error),
+            }
         }
-        Ok(pools)
+        Ok(observed)
     }
 
     /// The virtual servers at these addresses that there are, as [`Ipvs::observe`] gives them.

@@ -119,7 +119,13 @@ pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
     for (name, outcome) in sets::destroy(&mut socket) {
         removal.note(format!("ipset destroy {name}"), outcome);
     }
-    let orphans = plan::orphans(&kernel.observe()?, &claims);
+    let observed = kernel.observe()?;
+    let is_orphan = plan::is_orphan(&observed, &claims);
+    for (address, why) in observed.unread.iter().filter(|(address, _)| is_orphan(address)) {
+        let message = format!("the virtual server {address} cannot be read: {why}");
+        removal.failures.push(RemovalError::Server(message));
+    }
+    let orphans = plan::orphans(&observed, &claims);
     for (orphan, outcome) in orphans.iter().zip(kernel.apply(&orphans)) {
         let outcome = outcome.map_err(|failure| RemovalError::Server(failure.message));
         removal.note(orphan.to_string(), outcome);

@@ -39,14 +39,6 @@ pub enum KernelError {
     /// The kernel's answer did not fit its queue, so that nobody knows what has happened.
     #[error("{0}: the kernel's answer was lost; what it holds must be read again")]
     Lost(&'static str),
-    /// It is about one of many things.
-    #[error("{subject}: {error}")]
-    About {
-        /// Which one.
-        subject: String,
-        /// What is the matter.
-        error: Box<Self>,
-    },
 }
 
 impl KernelError {
@@ -63,18 +55,11 @@ impl KernelError {
         }
     }
 
-    /// The same with what it is about.
-    #[must_use]
-    pub fn about(self, subject: String) -> Self {
-        Self::About { subject, error: Box::new(self) }
-    }
-
     /// Whether nothing has been done, for certain.
     pub(in crate::kernel) fn is_refusal(&self) -> bool {
         match self {
             Self::Socket { .. } | Self::Lost(_) => false,
             Self::NotPermitted(_) | Self::NoModule { .. } | Self::Refused { .. } => true,
-            Self::About { error, .. } => error.is_refusal(),
         }
     }
 }

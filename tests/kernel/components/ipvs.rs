@@ -121,14 +121,14 @@ fn operations_print_as_ipvsadm_saves_them_and_read_back() {
     let pools = sample();
     applied(ipvs, &additions(&pools));
     assert_eq!(saved(), lines(&additions(&pools)));
-    assert_eq!(sorted(ipvs.observe().unwrap()), sorted(pools.clone()));
+    assert_eq!(sorted(ipvs.observe().unwrap().pools), sorted(pools.clone()));
 
     // What prints as `ipvsadm` reads it may be restored by it.
     run("ipvsadm -C");
     for line in additions(&pools) {
         run(&format!("ipvsadm {line}"));
     }
-    assert_eq!(sorted(ipvs.observe().unwrap()), sorted(pools));
+    assert_eq!(sorted(ipvs.observe().unwrap().pools), sorted(pools));
 }
 
 fn servers_are_changed_and_removed() {
@@ -212,7 +212,7 @@ fn one_failure_among_thousands_stops_no_other() {
     let failures = ipvs.apply(all);
     let drifts = failures.iter().flat_map(|outcome| outcome.as_ref().err());
     assert_eq!(drifts.filter(|failure| failure.kind == FailureKind::Drift).count(), 2000);
-    assert_eq!(ipvs.observe().unwrap()[0].backends.len(), 2000);
+    assert_eq!(ipvs.observe().unwrap().pools[0].backends.len(), 2000);
 }
 
 fn what_others_made_is_left_out() {
@@ -223,7 +223,7 @@ fn what_others_made_is_left_out() {
     run("ipvsadm -a -t 10.96.0.1:80 -r 10.244.1.7:80 -m");
     run("ipvsadm -a -t 10.96.0.1:80 -r 10.244.1.8:80 -g");
     run("ipvsadm -A -t 10.96.0.2:80 -s rr");
-    let observed = ipvs.observe().unwrap();
+    let observed = ipvs.observe().unwrap().pools;
     assert_eq!(
         observed.iter().map(|pool| pool.server).collect::<Vec<_>>(),
         [server("10.96.0.2:80", Scheduler::Rr, None)]
@@ -287,7 +287,7 @@ fn a_module_that_was_loaded_anew_is_found_again() {
     assert_eq!(saved(), lines(&additions(&pools)));
     run("ipvsadm -C");
     assert!(unload());
-    assert_eq!(ipvs.observe().unwrap(), []);
+    assert_eq!(ipvs.observe().unwrap().pools, []);
     assert!(unload());
     assert_eq!(ipvs.observe_servers(&[address("10.96.0.1:80")]).unwrap(), []);
 }

@@ -65,7 +65,7 @@ fn engine() -> Engine {
     let now = Instant::now();
     while let Some(work) = engine.poll_work(now) {
         match work {
-            Work::Observe => engine.handle_observed(Observed::default(), now),
+            Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
             Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
             Work::Count(_) => {}
             Work::Apply(plan) => {

@@ -31,6 +31,8 @@ pub(crate) fn components() -> Vec<Component> {
             with_rig(&[
                 reading::dumps_that_fail_or_are_torn,
                 reading::a_service_that_cannot_be_read,
+                reading::one_that_cannot_be_read_at_an_audit,
+                reading::one_that_cannot_be_read_at_the_first_sync,
                 reading::what_cannot_be_read_is_read_ever_more_rarely,
                 reading::virtual_servers_are_read_where_not_everything_can_be,
                 reading::dumps_while_others_write,

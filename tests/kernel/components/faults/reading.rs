@@ -1,5 +1,6 @@
 //! Dumps that fail, are torn, or tell a part only.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use kube_ipvs::kernel::ipvs::Ipvs;
@@ -9,9 +10,9 @@ use rustix::io::Errno;
 
 use super::cluster::{Step, Victim};
 use super::kind::Kind;
-use super::rig::{LONGEST_WAIT, Rig};
+use super::rig::{AUDIT_PERIOD, LONGEST_WAIT, Rig};
 use super::script::{Fault, How};
-use crate::components::run;
+use crate::components::{output, run};
 
 const LISTS: [Kind; 8] = [
     Kind::ListServices,
@@ -88,27 +89,117 @@ pub(super) fn a_service_that_cannot_be_read(rig: &mut Rig) {
             rig.wait(LONGEST_WAIT);
             rig.work();
         }
-        let messages = rig.messages();
-        let is_told =
-            |message: &&String| message.contains("cannot be read") && victim.is_named(message);
-        assert!(messages.iter().any(|message| is_told(&message)), "{messages:#?}");
-        assert!(!messages.iter().any(|message| Victim(2).is_named(message)), "{messages:#?}");
+        assert_cannot_be_read(rig, &[victim]);
         rig.assert_present(Victim(2));
         rig.heal();
     }
 }
 
-pub(super) fn what_cannot_be_read_is_read_ever_more_rarely(rig: &mut Rig) {
-    let victim = Victim(1);
+/// Of these it is told that they cannot be read, and nothing of anybody else.
+fn assert_cannot_be_read(rig: &Rig, victims: &[Victim]) {
+    let messages = rig.messages();
+    for victim in victims {
+        let is_told =
+            |message: &String| message.contains("cannot be read") && victim.is_named(message);
+        assert!(messages.iter().any(is_told), "{victim:?}: {messages:#?}");
+    }
+    let is_anothers = |message: &&String| !victims.iter().any(|victim| victim.is_named(message));
+    assert_eq!(messages.iter().find(is_anothers), None, "{}", rig.task);
+}
+
+/// The real servers of a victim cannot be read, for good.
+fn unread(victim: Victim) -> Fault {
+    Fault::lasting(Kind::ListDests, How::Refused(Errno::NOMEM)).of(victim)
+}
+
+/// What can be read again is put right by the retry, without a reading of everything.
+fn assert_mended(rig: &mut Rig) {
+    rig.arm([]);
+    rig.now += LONGEST_WAIT;
+    rig.work();
+    assert_eq!(rig.engine.troubles(), 0, "{:?}", rig.messages());
+    rig.assert_exact();
+}
+
+pub(super) fn one_that_cannot_be_read_at_an_audit(rig: &mut Rig) {
+    let [victim, healthy] = [Victim(1), Victim(2)];
     rig.tell(Step::Come.events(victim));
+    rig.tell(Step::Come.events(healthy));
     rig.heal();
-    rig.arm([Fault::lasting(Kind::ListDests, How::Refused(Errno::NOMEM)).of(victim)]);
+    run("ipvsadm -d -t 10.96.1.1:80 -r 10.244.1.66:8080");
+    run("ipvsadm -d -t 10.96.1.2:80 -r 10.244.1.66:8080");
+    run("ipvsadm -D -u 10.96.1.2:53");
+    rig.arm([unread(victim)]);
+    rig.now += AUDIT_PERIOD;
+    rig.work();
+    assert_eq!(rig.unread, None);
+    rig.assert_present(healthy);
+    assert_cannot_be_read(rig, &[victim]);
+    // Its changes go on being written, and do not end the doubt about the rest.
+    for step in [Step::Shrink, Step::Grow] {
+        rig.tell(step.events(victim));
+        rig.work();
+        let is_held =
+            output("ipvsadm -Sn").contains("-a -t 10.96.1.1:80 -r 10.244.1.67:8080 -m -w 1");
+        assert_eq!(is_held, step == Step::Grow);
+        assert_cannot_be_read(rig, &[victim]);
+    }
+    // It is tried ever more rarely, and nothing else is read for it.
+    let lists = Fault::lasting(Kind::ListServices, How::Unanswered);
+    rig.arm([unread(victim), lists]);
+    let servers = rig.messages().len();
+    let mut passed = Duration::ZERO;
+    while passed < Duration::from_secs(240) {
+        passed += rig.wait(LONGEST_WAIT);
+        rig.work();
+    }
+    let happened: Vec<_> = rig.script().faults.iter().map(|fault| fault.happened).collect();
+    // Each of its virtual servers after 1, 2, 4 … 32 seconds, and then once a minute.
+    assert!((8 * servers..=11 * servers).contains(&happened[0]), "read {} times", happened[0]);
+    assert_eq!(happened[1], 0);
+    assert_mended(rig);
+}
+
+pub(super) fn one_that_cannot_be_read_at_the_first_sync(rig: &mut Rig) {
+    let [victim, gone, healthy, new] = [Victim(1), Victim(2), Victim(3), Victim(4)];
+    for held in [victim, gone, healthy] {
+        rig.tell(Step::Come.events(held));
+    }
+    rig.heal();
+    run("ipvsadm -d -t 10.96.1.1:80 -r 10.244.1.66:8080");
+    run("ipvsadm -d -t 10.96.1.3:80 -r 10.244.1.66:8080");
+    let of_victim = |saved: String| {
+        saved
+            .lines()
+            .filter(|line| line.contains("10.96.1.1:"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let before = of_victim(output("ipvsadm -Sn"));
+    // Of what is somebody else's, nothing is to be told.
+    run("ipvsadm -A -t 198.18.0.1:80");
+    let IpAddr::V4(strangers) = stranger(1).ip else { unreachable!() };
+    let of_stranger = Fault { about: vec![strangers.octets().to_vec()], ..unread(victim) };
+    rig.arm([unread(victim), unread(gone), of_stranger]);
+    rig.restart([victim, healthy, new].into_iter().flat_map(|it| Step::Come.events(it)));
+    rig.work();
+    assert!(rig.unread.is_none() && rig.engine.is_synced() && rig.spared().is_empty());
+    rig.assert_present(healthy);
+    rig.assert_present(new);
+    assert_cannot_be_read(rig, &[victim, gone]);
+    assert_eq!(of_victim(output("ipvsadm -Sn")), before);
+    run("ipvsadm -D -t 198.18.0.1:80");
+    assert_mended(rig);
+}
+
+pub(super) fn what_cannot_be_read_is_read_ever_more_rarely(rig: &mut Rig) {
+    rig.arm([Fault::lasting(Kind::ListServices, How::Refused(Errno::NOMEM))]);
     rig.engine.handle_tampering(rig.now);
     rig.wait_for_tampering();
     rig.work();
     let mut passed = Duration::ZERO;
     for step in [Step::Come, Step::Go].into_iter().cycle() {
-        assert!(rig.unread.as_ref().is_some_and(|why| victim.is_named(why)), "{:?}", rig.unread);
+        assert!(rig.unread.is_some());
         if passed >= Duration::from_secs(300) {
             break;
         }
@@ -131,11 +222,9 @@ pub(super) fn what_cannot_be_read_is_read_ever_more_rarely(rig: &mut Rig) {
 }
 
 pub(super) fn virtual_servers_are_read_where_not_everything_can_be(rig: &mut Rig) {
-    let [unread, doubtful, healthy] = [Victim(1), Victim(2), Victim(3)];
-    rig.tell(Step::Come.events(unread));
-    rig.heal();
+    let [doubtful, healthy] = [Victim(1), Victim(2)];
     rig.arm([
-        Fault::lasting(Kind::ListDests, How::Refused(Errno::NOMEM)).of(unread),
+        Fault::lasting(Kind::ListServices, How::Refused(Errno::NOMEM)),
         // Of elements that are in doubt, only a reading of everything tells.
         Fault::lasting(Kind::NewElement, How::Unanswered).of(doubtful),
         Fault::lasting(Kind::NewDest, How::Belied(Errno::NOMEM)).of(healthy).times(1),

@@ -19,7 +19,7 @@ const MOST_WORK: usize = 40;
 /// The engine's longest wait for a retry.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often everything is read back and put right.
-const AUDIT_PERIOD: Duration = Duration::from_secs(600);
+pub(super) const AUDIT_PERIOD: Duration = Duration::from_secs(600);
 /// When the engine is woken, after the one before, until it has put right what faults left: after
 /// its longest wait for a retry, and for what no answer has told of by the next audit.
 const PAUSES: [Duration; 4] =
@@ -51,9 +51,8 @@ impl Rig {
     /// In the namespace of this thread, which [`wire`] has made a node.
     pub(super) fn new() -> Self {
         let script = Shared::default();
-        let settings = Settings { drain_period: DRAIN_PERIOD, ..Settings::for_node("n1") };
         let mut rig = Self {
-            engine: Engine::new(&settings, Some(AUDIT_PERIOD)),
+            engine: engine(),
             kernel: Kernel::over(|protocol| transport::open(protocol, &script)).unwrap(),
             script,
             eye: Kernel::open().unwrap(),
@@ -77,6 +76,14 @@ impl Rig {
         rig.assert_exact();
         rig.others = Some(rig.desired());
         rig
+    }
+
+    /// The agent starts anew, and is told of what happened to victims beside all others.
+    pub(super) fn restart(&mut self, of_victims: impl IntoIterator<Item = Event>) {
+        self.engine = engine();
+        self.tell(cluster::ground());
+        self.tell(cluster::others());
+        self.tell(of_victims);
     }
 
     pub(super) fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
@@ -123,7 +130,7 @@ impl Rig {
                 Work::Observe => match self.kernel.observe() {
                     Ok(observed) => {
                         self.unread = None;
-                        self.engine.handle_observed(observed, self.now);
+                        troubles.extend(self.engine.handle_observed(observed, self.now));
                     }
                     Err(error) => {
                         self.unread = Some(error.to_string());
@@ -134,7 +141,7 @@ impl Rig {
                     for address in addresses {
                         match self.kernel.observe_pools(&[address]) {
                             Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
-                            Err(error) => troubles.extend(
+                            Err(error) => troubles.push(
                                 self.engine.handle_unobservable_pool(address, error, self.now),
                             ),
                         }
@@ -276,6 +283,12 @@ impl Rig {
         saved.sort();
         assert_eq!(saved, desired, "{}", self.task);
     }
+}
+
+/// One that has been told of nothing.
+fn engine() -> Engine {
+    let settings = Settings { drain_period: DRAIN_PERIOD, ..Settings::for_node("n1") };
+    Engine::new(&settings, Some(AUDIT_PERIOD))
 }
 
 /// How what is held differs from what is desired, in short.
