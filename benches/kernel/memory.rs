@@ -25,6 +25,9 @@ const HOLDINGS: [(&str, Size, bool, f64); 2] = [
     ("rss_50000x5_mb", Size { services: 50_000, slices: 1, endpoints: 5 }, true, 200.0),
 ];
 
+/// Changes a second before that is told.
+const A_SECOND: u32 = 50;
+
 /// The one that changes a million times.
 const CHURNED: &str = "rss_churned_mb";
 /// Changes of a day, and the time from one to the next.
@@ -37,8 +40,10 @@ pub(crate) fn resident() -> Result<Vec<Figure>> {
         let [megabytes] = on_node(move || told_by(name))?;
         let families = if is_dual { " of both families" } else { "" };
         let Size { services, endpoints, .. } = size;
-        let what =
-            format!("resident after 10 s, {services} × {endpoints}{families}; baseline the target");
+        let what = format!(
+            "resident after 10 s of {A_SECOND} changes each, {services} × {endpoints}{families}; \
+             baseline the target"
+        );
         figures.push(Figure::new(name, what, "MB", megabytes, target));
     }
     let [before, after] = told_by(CHURNED)?;
@@ -69,13 +74,15 @@ pub(crate) fn hold(name: &str) -> Result<()> {
     let mut engine = engine(if is_dual { dual_stack(size) } else { events(size) });
     let mut kernel = Kernel::open()?;
     settle(&mut engine, &mut kernel)?;
-    // The allocator gives back what the first sync took and no longer needs when it is next used
-    // after a while.
-    for service in 0..10 {
+    // The allocator gives back what the first sync took and no longer needs as it goes on being
+    // used.
+    for second in 0..10 {
         sleep(Duration::from_secs(1));
-        let change = slice(size, service, 0, size.endpoints - 1);
-        engine.handle_event(Event::Slice(Change::Apply(change)));
-        settle(&mut engine, &mut kernel)?;
+        for service in second * A_SECOND..(second + 1) * A_SECOND {
+            let change = slice(size, service, 0, size.endpoints - 1);
+            engine.handle_event(Event::Slice(Change::Apply(change)));
+            settle(&mut engine, &mut kernel)?;
+        }
     }
     println!("{}", megabytes()?);
     drop(engine);
