@@ -168,7 +168,7 @@ fn connections_of_an_endpoint_that_is_gone_go_on_for_a_while() {
     agent.tell(two.clone());
     agent.settle().unwrap();
     agent.tell(pods().ready("10.244.1.5", "n1"));
-    while agent.step() {}
+    while agent.step().is_some() {}
     agent.tell(two);
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
@@ -219,7 +219,7 @@ fn flows_that_cannot_be_removed_wait_like_anything_else() {
     // Two real servers, an element, and then the flow, again and again.
     let refused = Some(Fault { kind: FailureKind::Refused, applied: false });
     agent.kernel.faults.extend([None, None, None].into_iter().chain([refused; 100]));
-    let pieces = (0..100).take_while(|_| agent.step()).count();
+    let pieces = (0..100).take_while(|_| agent.step().is_some()).count();
     assert_eq!((pieces, agent.engine.troubles()), (1, 1));
     agent.kernel.faults.clear();
     assert_eq!(
@@ -264,13 +264,13 @@ fn one_that_cannot_be_read_costs_no_other_an_audit() {
     agent.kernel.unreadable = [(WEB.parse().unwrap(), 2)].into();
     agent.now += Duration::from_secs(60);
     agent.engine.handle_tampering(agent.now);
-    while agent.step() {}
+    while agent.step().is_some() {}
     assert_eq!((real_servers(&agent, DNS), real_servers(&agent, WEB)), (1, 0));
     assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80"]);
 
     // Its changes are written meanwhile, and do not make it any better known.
     agent.tell(two_pods());
-    while agent.step() {}
+    while agent.step().is_some() {}
     assert_eq!(real_servers(&agent, WEB), 1);
     assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80"]);
 
@@ -294,14 +294,14 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
         address
     });
     agent.kernel.unreadable = [(WEB.parse().unwrap(), 2), (superfluous, 1), (anothers, 9)].into();
-    while agent.step() {}
+    while agent.step().is_some() {}
     assert!(agent.engine.is_synced());
     assert_eq!((real_servers(&agent, DNS), real_servers(&agent, WEB)), (1, 0));
     assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80", "-Ln -t 10.96.0.99:80"]);
 
     // Of what it holds nothing is known, so nothing is done.
     agent.tell(two_pods());
-    while agent.step() {}
+    while agent.step().is_some() {}
     assert_eq!(real_servers(&agent, WEB), 0);
 
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
@@ -426,11 +426,11 @@ fn a_mass_of_removals_is_spread() {
 
     // 500 go, and nobody is sent to the others any more.
     agent.tell(only_services([numbered(99).0]));
-    while agent.step() {}
+    while agent.step().is_some() {}
     assert_eq!(weights(&agent), (10, 490));
     // One comes back before its turn.
     agent.tell(numbered(98).0);
-    while agent.step() {}
+    while agent.step().is_some() {}
     assert_eq!(weights(&agent), (20, 480));
     agent.settle().unwrap();
     assert_eq!(weights(&agent), (20, 0));

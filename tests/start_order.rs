@@ -58,21 +58,9 @@ fn node_with(kernel: ModelKernel, others: usize) -> NodeAgent {
 
 /// The plans that a node makes before it has nothing to do for now, each carried out.
 fn plans(agent: &mut NodeAgent) -> impl Iterator<Item = Plan> {
-    iter::from_fn(|| {
-        loop {
-            match agent.engine.poll_work(agent.now)? {
-                Work::Apply(plan) => {
-                    let outcomes = agent.kernel.apply(plan.operations());
-                    agent.engine.handle_outcomes(&plan, outcomes, agent.now);
-                    return Some(plan);
-                }
-                Work::Observe => {
-                    let observed = agent.kernel.observe();
-                    drop(agent.engine.handle_observed(observed, agent.now));
-                }
-                other => panic!("{other:?}"),
-            }
-        }
+    iter::from_fn(|| agent.step()).filter_map(|work| match work {
+        Work::Apply(plan) => Some(plan),
+        _ => None,
     })
 }
 

@@ -20,7 +20,7 @@ fn remove_ours() -> anyhow::Result<bool> {
     let is_removed = plan::is_removed(&observed, &claims);
     // Without our table nobody would know any more that it is ours.
     if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
-        anyhow::bail!("nothing is removed: the virtual server {address} cannot be read: {why}");
+        anyhow::bail!("nothing is removed: {}", plan::cannot_be_read(address, why));
     }
     let operations = plan::removal(&observed, &claims);
     let mut succeeded = true;

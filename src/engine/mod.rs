@@ -232,7 +232,7 @@ impl Engine {
             key: Key::Pool(address),
             attempt: Attempt::Reading(address),
             kind: FailureKind::Refused,
-            message: format!("the virtual server {address} cannot be read: {why}"),
+            message: plan::cannot_be_read(&address, why),
         };
         Trouble { attempts: self.retries.note(&setback, now), setback }
     }

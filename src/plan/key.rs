@@ -25,6 +25,11 @@ pub enum Key {
 }
 
 impl Key {
+    /// What is to be there whatever the Services.
+    pub(super) fn ground() -> impl Iterator<Item = Self> {
+        [Self::Tables, Self::Device].into_iter().chain(Family::BOTH.map(Self::Rule))
+    }
+
     /// What an operation is about.
     #[must_use]
     pub fn of(operation: &Operation) -> Self {

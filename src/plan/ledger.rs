@@ -119,8 +119,7 @@ impl Ledger {
     pub fn replace_node(&mut self, old: &NodeProgram, new: &NodeProgram) {
         self.recount(elements::of_node(new), elements::of_node(old));
         self.reroute(&new.routes, &old.routes);
-        let ground = [Key::Tables, Key::Device];
-        self.touched.extend(ground.into_iter().chain(Family::BOTH.map(Key::Rule)));
+        self.touched.extend(Key::ground());
     }
 
     /// Takes in what the kernel holds. `is_ours` says which virtual servers are, beside those
@@ -354,12 +353,10 @@ impl Ledger {
 
     /// Touches whatever is not known to be settled.
     fn touch_all(&mut self) {
-        let ground = [Key::Tables, Key::Device];
-        let known = ground.into_iter().chain(Family::BOTH.map(Key::Rule));
-        let known = known.chain(self.elements.keys().copied().map(Key::Element));
-        let known =
-            known.chain(self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table)));
-        let known = known.chain(self.pools.addresses().map(Key::Pool));
+        let elements = self.elements.keys().copied().map(Key::Element);
+        let routes = self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table));
+        let pools = self.pools.addresses().map(Key::Pool);
+        let known = Key::ground().chain(elements).chain(routes).chain(pools);
         let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
         self.touched.extend(unsettled);
     }

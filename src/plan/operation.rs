@@ -326,6 +326,12 @@ pub struct Observed {
     pub unread: BTreeMap<VirtualAddress, String>,
 }
 
+/// Says of a virtual server of [`Observed::unread`] that it is one, and why.
+#[must_use]
+pub fn cannot_be_read(address: &VirtualAddress, why: impl fmt::Display) -> String {
+    format!("the virtual server {address} cannot be read: {why}")
+}
+
 /// What may fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Attempt {

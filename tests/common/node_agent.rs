@@ -16,18 +16,12 @@ pub struct NodeAgent {
     pub engine: Engine,
     pub kernel: ModelKernel,
     pub now: Instant,
-    applied: Vec<Operation>,
 }
 
 impl NodeAgent {
     /// An agent that starts on a kernel as it is.
     pub fn new(settings: &Settings, kernel: ModelKernel) -> Self {
-        Self {
-            engine: Engine::new(settings, None),
-            kernel,
-            now: Instant::now(),
-            applied: Vec::new(),
-        }
+        Self { engine: Engine::new(settings, None), kernel, now: Instant::now() }
     }
 
     pub fn tell(&mut self, event: impl Into<Event>) -> &mut Self {
@@ -38,36 +32,35 @@ impl NodeAgent {
     /// Works until there is nothing to do, now or later. Returns the operations; the last ones as
     /// an error if there is no end.
     pub fn settle(&mut self) -> Result<Vec<Operation>, String> {
-        self.applied.clear();
+        let mut applied = Vec::new();
         for _ in 0..PATIENCE {
-            if self.step() {
-                continue;
-            }
-            match self.engine.poll_timeout() {
-                Some(due) => self.now = self.now.max(due),
-                None => return Ok(std::mem::take(&mut self.applied)),
+            match (self.step(), self.engine.poll_timeout()) {
+                (Some(Work::Apply(plan)), _) => applied.extend_from_slice(plan.operations()),
+                (Some(_), _) => {}
+                (None, Some(due)) => self.now = self.now.max(due),
+                (None, None) => return Ok(applied),
             }
         }
-        Err(format!("no end of work: {:?}", self.applied.iter().rev().take(8).collect::<Vec<_>>()))
+        Err(format!("no end of work: {:?}", applied.iter().rev().take(8).collect::<Vec<_>>()))
     }
 
-    /// Does one piece of work, if there is any for now.
-    pub fn step(&mut self) -> bool {
-        let Some(work) = self.engine.poll_work(self.now) else { return false };
-        match work {
+    /// Does one piece of work, if there is any for now. Returns which.
+    pub fn step(&mut self) -> Option<Work> {
+        let work = self.engine.poll_work(self.now)?;
+        match &work {
             Work::Observe => {
                 let observed = self.kernel.observe();
                 self.engine.handle_observed(observed, self.now);
             }
             Work::ObservePools(addresses) => {
                 for address in addresses {
-                    match self.kernel.observe_pool(&address) {
+                    match self.kernel.observe_pool(address) {
                         Ok(pool) => {
                             let pools = pool.into_iter().collect();
-                            self.engine.handle_observed_pools(&[address], pools);
+                            self.engine.handle_observed_pools(&[*address], pools);
                         }
                         Err(why) => {
-                            self.engine.handle_unobservable_pool(address, why, self.now);
+                            self.engine.handle_unobservable_pool(*address, why, self.now);
                         }
                     }
                 }
@@ -81,11 +74,10 @@ impl NodeAgent {
             }
             Work::Apply(plan) => {
                 let outcomes = self.kernel.apply(plan.operations());
-                self.applied.extend_from_slice(plan.operations());
-                self.engine.handle_outcomes(&plan, outcomes, self.now);
+                self.engine.handle_outcomes(plan, outcomes, self.now);
             }
         }
         self.now += Duration::from_millis(1);
-        true
+        Some(work)
     }
 }

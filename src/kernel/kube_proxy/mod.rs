@@ -122,8 +122,7 @@ pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
     let observed = kernel.observe()?;
     let is_orphan = plan::is_orphan(&observed, &claims);
     for (address, why) in observed.unread.iter().filter(|(address, _)| is_orphan(address)) {
-        let message = format!("the virtual server {address} cannot be read: {why}");
-        removal.failures.push(RemovalError::Server(message));
+        removal.failures.push(RemovalError::Server(plan::cannot_be_read(address, why)));
     }
     let orphans = plan::orphans(&observed, &claims);
     for (orphan, outcome) in orphans.iter().zip(kernel.apply(&orphans)) {
