@@ -51,7 +51,7 @@ fn nft(programs: &Programs) -> String {
 
 /// The device, rules and routes as `ip` lines.
 fn routes(programs: &Programs) -> Vec<String> {
-    let of_services = programs.services().flat_map(|(_, program)| &program.routes);
+    let of_services = programs.services().flat_map(|(_, program)| &*program.routes);
     let mut routes: Vec<Route> =
         programs.node().routes.iter().chain(of_services).copied().collect();
     routes.sort_unstable();

@@ -1,18 +1,16 @@
-//! Front ends and pools of one Service: policies, masquerade, source ranges.
+//! Front ends of one Service: who gets them, masquerade, source ranges, routes.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::endpoints::{Choice, choose};
 use super::health_check::health_check;
+use super::pools::Pools;
 use super::ranges::{aggregate, image};
 use super::{Claim, Claims, Surroundings};
 use crate::model::{
-    Endpoints, Family, Frontend, FrontendKind, Masquerade, Pool, Program, Refusal, RefusalReason,
-    Route, RouteTable, Selection, Service, ServicePort, Target, TrafficPolicy, Vantage,
-    VirtualAddress, VirtualServer,
+    Endpoints, Family, Frontend, FrontendKind, Masquerade, Program, Refusal, RefusalReason, Route,
+    RouteTable, Service, ServicePort, Shared, Target, TrafficPolicy, Vantage, VirtualAddress,
 };
 
 /// Whether a Service is this proxy's to serve, and not another one's.
@@ -41,24 +39,53 @@ pub fn program(
     vantage: &Vantage,
     claims: &Claims,
 ) -> Program {
-    let mut build = Build { service, around, vantage, endpoints, program: Program::default() };
     let wishes = wishes(service, around);
-    build.program.frontends.reserve_exact(wishes.len());
-    build.program.pools.reserve_exact(wishes.len());
-    for wish in wishes {
-        // Whose ClusterIP another Service has would lead insiders to that one's endpoints.
-        let rival = [&wish.address, &wish.cluster]
-            .into_iter()
-            .filter_map(|address| claims.owner(address))
-            .find(|owner| owner.service != service.key);
-        let taken = rival.map(|rival| RefusalReason::Taken(rival.service.clone()));
-        match refusal(&wish, around).or(taken) {
-            Some(reason) => build.refuse(&wish, reason),
-            None => build.add(&wish),
+    let mut frontends = Vec::with_capacity(wishes.len());
+    let (mut routes, mut refusals) = (Vec::new(), Vec::new());
+    let mut pools = Pools::new(service, around, vantage, &[]);
+    for wish in &wishes {
+        if let Some(reason) = refusal(wish, around).or_else(|| rival(wish, service, claims)) {
+            refusals.push(Refusal { address: wish.address, kind: wish.kind, reason });
+            continue;
+        }
+        let frontend = frontend(wish, service, around);
+        let targets = pools.lead(&frontend, endpoints);
+        add_routes(wish, frontend.whole, around, &mut routes);
+        frontends.push(frontend.leading_to(targets));
+    }
+    routes.sort_unstable();
+    routes.dedup();
+    Program {
+        frontends: frontends.into(),
+        pools: pools.finish(),
+        routes: routes.into(),
+        refusals: refusals.into(),
+        health_check: health_check(service, endpoints, vantage),
+    }
+}
+
+/// The Program of a Service that had another one and of which only endpoints have changed since.
+/// `None` if its front ends lead elsewhere by that, so that all of it is to be worked out.
+pub fn with_endpoints(
+    old: &Program,
+    service: &Service,
+    endpoints: &mut Endpoints,
+    around: &Surroundings,
+    vantage: &Vantage,
+) -> Option<Program> {
+    let mut pools = Pools::new(service, around, vantage, &old.pools);
+    for frontend in &*old.frontends {
+        if pools.lead(frontend, endpoints) != frontend.targets() {
+            return None;
         }
     }
-    let program = build.finish();
-    Program { health_check: health_check(service, endpoints, vantage), ..program }
+    Some(Program {
+        frontends: Shared::clone(&old.frontends),
+        pools: pools.finish(),
+        routes: Shared::clone(&old.routes),
+        refusals: Shared::clone(&old.refusals),
+        health_check: health_check(service, endpoints, vantage),
+    })
 }
 
 /// A front end that a Service asks for.
@@ -120,187 +147,76 @@ fn refusal(wish: &Wish<'_>, around: &Surroundings) -> Option<RefusalReason> {
     }
 }
 
-/// A Program in the making.
-struct Build<'a> {
-    service: &'a Service,
-    around: &'a Surroundings,
-    vantage: &'a Vantage,
-    endpoints: &'a mut Endpoints,
-    program: Program,
+/// Which other Service keeps this one from a front end, if any. Whose ClusterIP another one has
+/// would lead insiders to that one's endpoints.
+fn rival(wish: &Wish<'_>, service: &Service, claims: &Claims) -> Option<RefusalReason> {
+    let owners = [&wish.address, &wish.cluster].into_iter().filter_map(|it| claims.owner(it));
+    let rival = owners.map(|owner| &owner.service).find(|owner| **owner != service.key)?;
+    Some(RefusalReason::Taken(rival.clone()))
 }
 
-impl Build<'_> {
-    fn refuse(&mut self, wish: &Wish<'_>, reason: RefusalReason) {
-        self.program.refusals.push(Refusal { address: wish.address, kind: wish.kind, reason });
-    }
-
-    fn add(&mut self, wish: &Wish<'_>) {
-        let family = wish.address.family();
-        let tally = self.endpoints.of(family).tally(&wish.port.name, wish.port.protocol);
-        let choice = choose(&tally);
-        let whole = self.whole(wish);
-        let frontend = if wish.kind == FrontendKind::ClusterIp {
-            self.cluster_frontend(wish, choice, whole)
-        } else {
-            self.external_frontend(wish, choice, whole)
-        };
-        self.add_routes(wish, whole);
-        self.program.frontends.push(frontend);
-    }
-
-    /// The address of the pool of all endpoints: the ClusterIP, unless that one is local.
-    fn whole(&self, wish: &Wish<'_>) -> VirtualAddress {
-        match self.service.internal_policy {
+/// The front end that a wish makes, before it is known where it leads.
+fn frontend(wish: &Wish<'_>, service: &Service, around: &Surroundings) -> Frontend {
+    let masquerade = match (wish.kind, service.external_policy) {
+        (FrontendKind::ClusterIp, _) if around.settings.masquerade_all => Masquerade::Always,
+        (FrontendKind::ClusterIp, _) => Masquerade::UnlessPod,
+        (_, TrafficPolicy::Cluster) => Masquerade::Always,
+        (_, TrafficPolicy::Local) => Masquerade::OwnProcesses,
+    };
+    Frontend {
+        address: wish.address,
+        kind: wish.kind,
+        port_name: wish.port.name.clone(),
+        pods: Target::Reject,
+        node: Target::Reject,
+        outside: Target::Reject,
+        // The pool of all endpoints stands at the ClusterIP, unless that one is local.
+        whole: match service.internal_policy {
             TrafficPolicy::Cluster => wish.cluster,
             TrafficPolicy::Local => wish.cluster.at(image(wish.cluster.ip)),
-        }
+        },
+        masquerade,
+        sources: sources(wish, service),
     }
+}
 
-    fn cluster_frontend(
-        &mut self,
-        wish: &Wish<'_>,
-        choice: Choice,
-        whole: VirtualAddress,
-    ) -> Frontend {
-        let target = match self.service.internal_policy {
-            TrafficPolicy::Cluster => self.target(wish, wish.address, choice.cluster, choice),
-            TrafficPolicy::Local => self.target(wish, wish.address, choice.local, choice),
-        };
-        let masquerade = if self.around.settings.masquerade_all {
-            Masquerade::Always
-        } else {
-            Masquerade::UnlessPod
-        };
-        self.frontend(wish, [target; 3], whole, masquerade)
+/// Who may use a front end: `loadBalancerSourceRanges` binds load balancer IPs only, and neither a
+/// list of the other family nor one with a `/0` restricts anybody.
+fn sources(wish: &Wish<'_>, service: &Service) -> Option<Box<[IpNet]>> {
+    if wish.kind != FrontendKind::LoadBalancer {
+        return None;
     }
+    let family = wish.address.family();
+    let ranges = service.source_ranges.iter().copied();
+    let ranges = aggregate(ranges.filter(|range| Family::of(range.addr()) == family));
+    let restricts = !ranges.is_empty() && ranges.iter().all(|range| range.prefix_len() > 0);
+    restricts.then(|| ranges.into())
+}
 
-    fn external_frontend(
-        &mut self,
-        wish: &Wish<'_>,
-        choice: Choice,
-        whole: VirtualAddress,
-    ) -> Frontend {
-        match self.service.external_policy {
-            TrafficPolicy::Cluster => {
-                let own = self.target(wish, wish.address, choice.cluster, choice);
-                // The node's own packets find no local route to an external address (the rule is
-                // for others' packets), so they start towards the pool of all endpoints.
-                let node = match wish.kind {
-                    FrontendKind::NodePort => own,
-                    _ => self.target(wish, whole, choice.cluster, choice),
-                };
-                self.frontend(wish, [own, node, own], whole, Masquerade::Always)
+/// Adds the routes that a front end needs. Node addresses and service ranges with their images need
+/// none.
+fn add_routes(
+    wish: &Wish<'_>,
+    whole: VirtualAddress,
+    around: &Surroundings,
+    routes: &mut Vec<Route>,
+) {
+    let mut add =
+        |ip: IpAddr, table, source| routes.push(Route { prefix: ip.into(), table, source });
+    let own = around.primary_ip(wish.address.family());
+    match wish.kind {
+        FrontendKind::ClusterIp => {
+            if !around.is_in_service_range(wish.cluster.ip) {
+                add(wish.cluster.ip, RouteTable::Local, own);
             }
-            TrafficPolicy::Local => {
-                let outside = self.target(wish, wish.address, choice.local, choice);
-                // The policy binds outsiders; pods and the node reach every endpoint.
-                let insiders = self.target(wish, whole, choice.cluster, choice);
-                let targets = [insiders, insiders, outside];
-                self.frontend(wish, targets, whole, Masquerade::OwnProcesses)
-            }
-        }
-    }
-
-    /// Where a client goes under a selection; makes the pool that it goes to, or would.
-    fn target(
-        &mut self,
-        wish: &Wish<'_>,
-        pool: VirtualAddress,
-        selection: Option<Selection>,
-        choice: Choice,
-    ) -> Target {
-        self.add_pool(wish, pool, selection);
-        match selection {
-            Some(_) if pool == wish.address => Target::Own,
-            Some(_) => Target::Whole,
-            None if choice.has_any() => Target::Drop,
-            None => Target::Reject,
-        }
-    }
-
-    fn add_pool(&mut self, wish: &Wish<'_>, address: VirtualAddress, selection: Option<Selection>) {
-        let pools = &mut self.program.pools;
-        let Err(place) = pools.binary_search_by_key(&address, |pool| pool.server.address) else {
             return;
-        };
-        let scheduler = self.around.settings.scheduler;
-        let (endpoints, vantage) = (self.endpoints.of(address.family()), self.vantage);
-        let port = wish.port;
-        let pool = Pool {
-            server: VirtualServer {
-                address,
-                scheduler,
-                flags: scheduler.default_flags(),
-                affinity_seconds: self.service.affinity_seconds,
-            },
-            backends: selection
-                .map(|selection| endpoints.backends(&port.name, port.protocol, selection, vantage))
-                .unwrap_or_default(),
-        };
-        pools.insert(place, Arc::new(pool));
-    }
-
-    fn frontend(
-        &self,
-        wish: &Wish<'_>,
-        [pods, node, outside]: [Target; 3],
-        whole: VirtualAddress,
-        masquerade: Masquerade,
-    ) -> Frontend {
-        Frontend {
-            address: wish.address,
-            kind: wish.kind,
-            port_name: wish.port.name.clone(),
-            pods,
-            node,
-            outside,
-            whole,
-            masquerade,
-            sources: self.sources(wish),
         }
-    }
-
-    /// Who may use the front end: `loadBalancerSourceRanges` binds load balancer IPs only, and
-    /// neither a list of the other family nor one with a `/0` restricts anybody.
-    fn sources(&self, wish: &Wish<'_>) -> Option<Box<[IpNet]>> {
-        if wish.kind != FrontendKind::LoadBalancer {
-            return None;
+        FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {
+            add(wish.address.ip, RouteTable::Own, None);
         }
-        let family = wish.address.family();
-        let ranges = self.service.source_ranges.iter().copied();
-        let ranges = aggregate(ranges.filter(|range| Family::of(range.addr()) == family));
-        let restricts = !ranges.is_empty() && ranges.iter().all(|range| range.prefix_len() > 0);
-        restricts.then(|| ranges.into())
+        FrontendKind::NodePort => {}
     }
-
-    /// Adds the routes that a front end needs. Node addresses and service ranges with their images
-    /// need none.
-    fn add_routes(&mut self, wish: &Wish<'_>, whole: VirtualAddress) {
-        let mut add = |ip: IpAddr, table, source| {
-            self.program.routes.push(Route { prefix: ip.into(), table, source });
-        };
-        let own = self.around.primary_ip(wish.address.family());
-        match wish.kind {
-            FrontendKind::ClusterIp => {
-                if !self.around.is_in_service_range(wish.cluster.ip) {
-                    add(wish.cluster.ip, RouteTable::Local, own);
-                }
-                return;
-            }
-            FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {
-                add(wish.address.ip, RouteTable::Own, None);
-            }
-            FrontendKind::NodePort => {}
-        }
-        if whole != wish.cluster && !self.around.is_in_image_range(whole.ip) {
-            add(whole.ip, RouteTable::Local, own);
-        }
-    }
-
-    fn finish(self) -> Program {
-        let mut program = self.program;
-        program.routes.sort_unstable();
-        program.routes.dedup();
-        program
+    if whole != wish.cluster && !around.is_in_image_range(whole.ip) {
+        add(whole.ip, RouteTable::Local, own);
     }
 }

@@ -7,12 +7,13 @@ mod endpoints;
 mod frontends;
 mod health_check;
 mod node;
+mod pools;
 mod ranges;
 mod surroundings;
 
 pub use claims::{Claim, Claims};
 pub use endpoints::{Choice, choose};
-pub use frontends::{claims, is_served, program};
+pub use frontends::{claims, is_served, program, with_endpoints};
 pub use health_check::health_check_addresses;
 pub use node::node_program;
 pub use ranges::{aggregate, contain, image};

@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
-use crate::model::{Backend, Element, Event, Pool, Program, ServiceKey, Settings, VirtualAddress};
+use crate::model::{
+    Backend, Element, Event, Pool, Program, ServiceKey, Settings, Shared, VirtualAddress,
+};
 use crate::plan::{
     self, Attempt, Connections, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback,
 };
@@ -318,7 +320,7 @@ impl Engine {
                 Key::Element(_) | Key::Route(..) | Key::Flow(_) => {}
             }
         }
-        let has_failed = |pool: &Arc<Pool>| failed.contains(&pool.server.address);
+        let has_failed = |pool: &Shared<Pool>| failed.contains(&pool.server.address);
         state.take_triggers(|service| {
             let program = programs.service(service).filter(|_| !failed.is_empty());
             program.is_some_and(|program| program.pools.iter().any(has_failed))

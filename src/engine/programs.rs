@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Surroundings};
@@ -73,13 +73,17 @@ impl Programs {
 
     /// Brings the Programs up to date with what has changed in the state.
     pub fn update(&mut self, state: &mut State) -> Update {
-        let Dirty { mut services, surroundings } = state.take_dirty();
+        let Dirty { mut services, endpoints, surroundings } = state.take_dirty();
         let mut update = Update::default();
         if surroundings {
             update.old_node = self.update_surroundings(state, &mut services);
         }
-        self.update_claims(state, &mut services);
-        for key in services.into_keys() {
+        let affected = self.update_claims(state, &services);
+        services.extend(affected);
+        for key in endpoints.into_iter().filter(|key| !services.contains(key)) {
+            update.services.extend(self.update_endpoints(state, key));
+        }
+        for key in services {
             update.services.extend(self.update_service(state, key));
         }
         update
@@ -124,7 +128,7 @@ impl Programs {
     fn update_surroundings(
         &mut self,
         state: &State,
-        services: &mut FxHashMap<ServiceKey, bool>,
+        services: &mut FxHashSet<ServiceKey>,
     ) -> Option<NodeProgram> {
         let around = Surroundings::new(
             &self.settings,
@@ -134,7 +138,7 @@ impl Programs {
             state.api_server_addresses(),
         );
         // A new zone changes no surroundings but which endpoints are hinted here.
-        services.extend(state.service_keys().map(|key| (key.clone(), true)));
+        services.extend(state.service_keys().cloned());
         if around == self.around && self.node != NodeProgram::default() {
             return None;
         }
@@ -143,12 +147,11 @@ impl Programs {
         (node != self.node).then(|| mem::replace(&mut self.node, node))
     }
 
-    /// Brings the claims of the changed Services up to date; adds the Services that gain or lose
+    /// Brings the claims of the changed Services up to date; returns the Services that gain or lose
     /// a front end by it.
-    fn update_claims(&mut self, state: &State, services: &mut FxHashMap<ServiceKey, bool>) {
+    fn update_claims(&mut self, state: &State, changed: &FxHashSet<ServiceKey>) -> Vec<ServiceKey> {
         let mut affected = Vec::new();
-        let changed = services.iter().filter(|(_, itself)| **itself);
-        for (key, _) in changed {
+        for key in changed {
             let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
             let new =
@@ -163,12 +166,30 @@ impl Programs {
                 affected.extend(self.claims.add(address, claim));
             }
         }
-        services.extend(affected.into_iter().map(|key| (key, false)));
+        affected
+    }
+
+    /// Brings the Program of a Service up to date of which only endpoints have changed.
+    fn update_endpoints(&mut self, state: &mut State, key: ServiceKey) -> Option<Replacement> {
+        let (entry, vantage) = state.look_at(&key);
+        let Entry { service, endpoints, .. } = entry?;
+        let (service, served) = (service.as_deref()?, self.services.get_mut(&key)?);
+        let (old, around) = (&served.program, &self.around);
+        let Some(new) = desired::with_endpoints(old, service, endpoints, around, vantage) else {
+            return self.update_service(state, key);
+        };
+        if new == **old {
+            return None;
+        }
+        self.totals.exchange_pools(old, &new);
+        let new = Arc::new(new);
+        let old = mem::replace(&mut served.program, Arc::clone(&new));
+        Some(Replacement { service: key, old, new })
     }
 
     fn update_service(&mut self, state: &mut State, key: ServiceKey) -> Option<Replacement> {
-        let (entry, vantage) = state.entry_mut(&key);
-        let new = entry.and_then(|Entry { service, endpoints }| {
+        let (entry, vantage) = state.look_at(&key);
+        let new = entry.and_then(|Entry { service, endpoints, .. }| {
             let service = served(service, &self.around)?;
             let program = desired::program(service, endpoints, &self.around, vantage, &self.claims);
             Some(Served { created: service.created, program: Arc::new(program) })

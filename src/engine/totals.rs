@@ -35,7 +35,7 @@ impl Totals {
             services: 1,
             frontends: program.frontends.len(),
             pools: program.serving_pools().count(),
-            backends: program.pools.iter().map(|pool| pool.backends.len()).sum(),
+            backends: backends(program),
             refusals: program.refusals.len(),
             ..Self::default()
         };
@@ -58,6 +58,14 @@ impl Totals {
         totals
     }
 
+    /// Takes in that a Service has other pools, and has the front ends that it had.
+    pub(super) fn exchange_pools(&mut self, old: &Program, new: &Program) {
+        self.pools += new.serving_pools().count();
+        self.pools -= old.serving_pools().count();
+        self.backends += backends(new);
+        self.backends -= backends(old);
+    }
+
     fn combine(&mut self, other: &Self, combine: fn(usize, usize) -> usize) {
         let pairs = [
             (&mut self.services, other.services),
@@ -76,6 +84,11 @@ impl Totals {
             *mine = combine(*mine, theirs);
         }
     }
+}
+
+/// Backends of all pools.
+fn backends(program: &Program) -> usize {
+    program.pools.iter().map(|pool| pool.backends.len()).sum()
 }
 
 impl AddAssign for Totals {

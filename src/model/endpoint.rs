@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::{Family, Name, Protocol, ServiceKey};
 
 /// `namespace/name` of an EndpointSlice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SliceKey(Arc<str>);
+pub struct SliceKey(Name);
 
 impl SliceKey {
     /// The key of the slice `name` in `namespace`.

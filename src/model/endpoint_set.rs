@@ -2,125 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::ops::Range;
 
+use super::selection::is_local;
 use super::{
-    Backend, Backends, Endpoint, EndpointPort, EndpointSlice, Family, Name, Protocol, SliceKey,
+    Backend, Backends, Endpoint, EndpointPort, EndpointSlice, Family, Name, Protocol, Selection,
+    Shared, SliceKey, Tally, Vantage,
 };
-
-/// Where endpoints are looked at from: decides which are local and which are hinted here.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Vantage {
-    /// This node's name.
-    pub node: Name,
-    /// This node's zone, where it has one.
-    pub zone: Option<Name>,
-}
-
-/// Which endpoints of a port serve.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Selection {
-    /// The ready ones.
-    Ready,
-    /// The ready ones that are hinted for this node.
-    ReadyForNode,
-    /// The ready ones that are hinted for this zone.
-    ReadyForZone,
-    /// The ready ones on this node.
-    ReadyHere,
-    /// Those that terminate but still serve.
-    Draining,
-    /// Those on this node that terminate but still serve.
-    DrainingHere,
-}
-
-impl Selection {
-    /// The backend that an endpoint makes under this selection, if any. Beside ready endpoints,
-    /// those that terminate but still serve are kept for their established connections.
-    fn backend(self, endpoint: &Endpoint, port: u16, vantage: &Vantage) -> Option<Backend> {
-        let local = is_local(endpoint, vantage);
-        let draining = endpoint.is_draining();
-        let serves = match self {
-            Self::Ready => endpoint.ready,
-            Self::ReadyForNode => endpoint.ready && is_for_node(endpoint, vantage),
-            Self::ReadyForZone => endpoint.ready && is_for_zone(endpoint, vantage),
-            Self::ReadyHere => endpoint.ready && local,
-            Self::Draining => draining,
-            Self::DrainingHere => draining && local,
-        };
-        let drains = draining && (local || !matches!(self, Self::ReadyHere | Self::DrainingHere));
-        (serves || drains).then_some(Backend {
-            address: endpoint.address,
-            port,
-            weight: u16::from(serves),
-            local,
-        })
-    }
-}
-
-/// How many of a port's endpoints are of which sort.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Tally {
-    /// Ready.
-    pub ready: u32,
-    /// Ready, on this node.
-    pub ready_here: u32,
-    /// Ready, with a hint for some node.
-    pub node_hinted: u32,
-    /// Ready, with a hint for this node.
-    pub for_node: u32,
-    /// Ready, with a hint for some zone.
-    pub zone_hinted: u32,
-    /// Ready, with a hint for this zone.
-    pub for_zone: u32,
-    /// Terminating but still serving.
-    pub draining: u32,
-    /// Terminating but still serving, on this node.
-    pub draining_here: u32,
-}
-
-impl Tally {
-    fn count(&mut self, endpoint: &Endpoint, vantage: &Vantage) {
-        let local = is_local(endpoint, vantage);
-        if endpoint.ready {
-            self.ready += 1;
-            self.ready_here += u32::from(local);
-            if let Some(hints) = &endpoint.hints {
-                self.node_hinted += u32::from(!hints.nodes.is_empty());
-                self.zone_hinted += u32::from(!hints.zones.is_empty());
-                self.for_node += u32::from(is_for_node(endpoint, vantage));
-                self.for_zone += u32::from(is_for_zone(endpoint, vantage));
-            }
-        } else if endpoint.is_draining() {
-            self.draining += 1;
-            self.draining_here += u32::from(local);
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.ready += other.ready;
-        self.ready_here += other.ready_here;
-        self.node_hinted += other.node_hinted;
-        self.for_node += other.for_node;
-        self.zone_hinted += other.zone_hinted;
-        self.for_zone += other.for_zone;
-        self.draining += other.draining;
-        self.draining_here += other.draining_here;
-    }
-}
-
-fn is_local(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    endpoint.node.as_ref() == Some(&vantage.node)
-}
-
-fn is_for_node(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    endpoint.hints.as_ref().is_some_and(|hints| hints.nodes.contains(&vantage.node))
-}
-
-fn is_for_zone(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    let (Some(hints), Some(zone)) = (&endpoint.hints, &vantage.zone) else { return false };
-    hints.zones.contains(zone)
-}
 
 /// One port of one slice, with what has been worked out about it.
 #[derive(Clone, Debug, Default)]
@@ -130,7 +18,7 @@ struct View {
     shadowed: Box<[usize]>,
     /// Backends by selection, as far as they were asked for: a cluster-wide and a local one may
     /// be in use at a time.
-    chunks: [Option<(Selection, Arc<[Backend]>)>; 2],
+    chunks: [Option<(Selection, Shared<[Backend]>)>; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +26,13 @@ struct Member {
     slice: EndpointSlice,
     /// One per port of the slice.
     views: Box<[View]>,
+}
+
+impl Member {
+    /// A slice of which nothing has been worked out.
+    fn new(slice: EndpointSlice) -> Self {
+        Self { slice, views: Box::default() }
+    }
 }
 
 /// The endpoint slices of one Service and family.
@@ -164,34 +59,43 @@ impl EndpointSet {
         self.members.iter().map(|member| &member.slice)
     }
 
-    /// Adds a slice or replaces the one of the same key. Says whether anything changed.
+    /// Adds a slice or replaces the one of the same key. Says whether anything changed. Costs the
+    /// endpoints that differ, beside finding them.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     pub fn insert(&mut self, mut slice: EndpointSlice, vantage: &Vantage) -> bool {
         normalise(&mut slice.endpoints);
         drop_repeated(&mut slice.ports);
-        let key = slice.key.clone();
-        // They are worked out below.
-        let views = Box::default();
-        let old = match self.find(&key) {
-            Ok(index) if self.members[index].slice == slice => return false,
-            Ok(index) => {
-                Some(std::mem::replace(&mut self.members[index], Member { slice, views }).slice)
-            }
+        let index = match self.find(&slice.key) {
+            Ok(index) => index,
             Err(index) => {
+                let all = 0..slice.endpoints.len();
                 self.members.reserve_exact(1);
-                self.members.insert(index, Member { slice, views });
-                None
+                self.members.insert(index, Member::new(slice));
+                self.recount(Some(index), &[], all, vantage);
+                return true;
             }
         };
-        self.recount(&key, old.as_ref(), vantage);
-        true
+        let member = &mut self.members[index];
+        if member.slice.ports != slice.ports {
+            let all = 0..slice.endpoints.len();
+            let old = std::mem::replace(member, Member::new(slice)).slice;
+            self.recount(Some(index), &old.endpoints, all, vantage);
+            return true;
+        }
+        let [gone, come] = differing(&member.slice.endpoints, &slice.endpoints);
+        let is_other = !gone.is_empty() || !come.is_empty();
+        if is_other {
+            let old = std::mem::replace(&mut member.slice.endpoints, slice.endpoints);
+            self.exchange(index, &old[gone], come, vantage);
+        }
+        is_other
     }
 
     /// Removes a slice. Says whether it was there.
     pub fn remove(&mut self, key: &SliceKey, vantage: &Vantage) -> bool {
         let Ok(index) = self.find(key) else { return false };
-        let old = self.members.remove(index);
-        self.recount(key, Some(&old.slice), vantage);
+        let old = self.members.remove(index).slice;
+        self.recount(None, &old.endpoints, 0..0, vantage);
         true
     }
 
@@ -209,7 +113,7 @@ impl EndpointSet {
         for member in &self.members {
             for (port, view) in member.slice.ports.iter().zip(member.views.iter()) {
                 if port.name == *name && port.protocol == protocol {
-                    sum.add(&view.tally);
+                    sum += view.tally;
                 }
             }
         }
@@ -252,53 +156,85 @@ impl EndpointSet {
         addresses.len()
     }
 
-    /// Brings the views up to date after the slice `key` changed from `old`.
+    /// Brings everything up to date after the endpoints `come` of a slice, which has the ports that
+    /// it had, took the place of those that are `gone`.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
-    fn recount(&mut self, key: &SliceKey, old: Option<&EndpointSlice>, vantage: &Vantage) {
-        let moved = self.count_occurrences(key, old);
-        // Other slices are touched only where they share an address with this one.
+    fn exchange(&mut self, index: usize, gone: &[Endpoint], come: Range<usize>, vantage: &Vantage) {
+        let shared = self.count_occurrences(Some(index), gone, come.clone());
+        let member = &mut self.members[index];
+        let is_shadowed = |view: &View| !view.shadowed.is_empty();
+        if !shared.is_empty() || member.views.iter().any(is_shadowed) {
+            self.refresh_sharing(&shared, Some(index), vantage);
+            return;
+        }
+        let Member { slice, views } = member;
+        for (port, view) in slice.ports.iter().zip(views.iter_mut()) {
+            view.exchange(gone, &slice.endpoints[come.clone()], port, vantage);
+        }
+    }
+
+    /// Brings everything up to date after a slice changed, at this index if it is still there, that
+    /// had the endpoints `gone` and has the endpoints `come`.
+    fn recount(
+        &mut self,
+        index: Option<usize>,
+        gone: &[Endpoint],
+        come: Range<usize>,
+        vantage: &Vantage,
+    ) {
+        let shared = self.count_occurrences(index, gone, come);
+        self.refresh_sharing(&shared, index, vantage);
+    }
+
+    /// Works out the views anew of the slice that changed, and of others that share addresses with
+    /// it.
+    #[expect(clippy::indexing_slicing, reason = "the index is one of theirs")]
+    fn refresh_sharing(&mut self, shared: &[IpAddr], changed: Option<usize>, vantage: &Vantage) {
         for index in 0..self.members.len() {
             let slice = &self.members[index].slice;
-            if slice.key == *key || moved.iter().any(|ip| position(slice, *ip).is_some()) {
+            if Some(index) == changed || shared.iter().any(|ip| position(slice, *ip).is_some()) {
                 self.refresh(index, vantage);
             }
         }
     }
 
-    /// Updates the occurrences; returns the addresses of the changed slice, before or after, that
-    /// stand in another slice too.
-    #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
-    fn count_occurrences(&mut self, key: &SliceKey, old: Option<&EndpointSlice>) -> Vec<IpAddr> {
-        if self.members.len() < 2 {
+    /// Updates the occurrences after endpoints have gone from a slice and others have come to it;
+    /// returns the addresses of either that stand in another slice too.
+    fn count_occurrences(
+        &mut self,
+        index: Option<usize>,
+        gone: &[Endpoint],
+        come: Range<usize>,
+    ) -> Vec<IpAddr> {
+        let Self { members, occurrences } = self;
+        if members.len() < 2 {
             // Down to one slice: whatever the removed one shadowed counts again.
-            let counted = !std::mem::take(&mut self.occurrences).is_empty();
-            return if counted { addresses(old).collect() } else { Vec::new() };
+            let counted = !std::mem::take(occurrences).is_empty();
+            return if counted { addresses(gone).collect() } else { Vec::new() };
         }
-        if self.occurrences.is_empty() {
-            for slice in self.members.iter().map(|member| &member.slice) {
-                for ip in addresses(Some(slice)) {
-                    *self.occurrences.entry(ip).or_default() += 1;
-                }
+        let slice = index.and_then(|index| members.get(index)).map(|member| &member.slice);
+        let come = slice.and_then(|slice| slice.endpoints.get(come)).unwrap_or_default();
+        if occurrences.is_empty() {
+            for ip in members.iter().flat_map(|member| addresses(&member.slice.endpoints)) {
+                *occurrences.entry(ip).or_default() += 1;
             }
         } else {
-            let new = self.find(key).ok().map(|index| &self.members[index].slice);
-            for ip in addresses(new) {
-                *self.occurrences.entry(ip).or_default() += 1;
+            for ip in addresses(come) {
+                *occurrences.entry(ip).or_default() += 1;
             }
-            for ip in addresses(old) {
-                if let Some(count) = self.occurrences.get_mut(&ip) {
+            for ip in addresses(gone) {
+                if let Some(count) = occurrences.get_mut(&ip) {
                     *count -= 1;
                     if *count == 0 {
-                        self.occurrences.remove(&ip);
+                        occurrences.remove(&ip);
                     }
                 }
             }
         }
-        let new = self.find(key).ok().map(|index| &self.members[index].slice);
-        let here = |ip: IpAddr| u32::from(new.is_some_and(|slice| position(slice, ip).is_some()));
-        let mut shared: Vec<_> = addresses(old)
-            .chain(addresses(new))
-            .filter(|ip| self.occurrences.get(ip).copied().unwrap_or(0) > here(*ip))
+        let here = |ip: IpAddr| u32::from(slice.is_some_and(|slice| position(slice, ip).is_some()));
+        let mut shared: Vec<_> = addresses(gone)
+            .chain(addresses(come))
+            .filter(|ip| occurrences.get(ip).copied().unwrap_or(0) > here(*ip))
             .collect();
         shared.sort_unstable();
         shared.dedup();
@@ -319,7 +255,7 @@ impl EndpointSet {
                     if self.is_shadowed(slice, port, endpoint) {
                         shadowed.push(index);
                     } else {
-                        tally.count(endpoint, vantage);
+                        tally += Tally::of(endpoint, vantage);
                     }
                 }
                 View { tally, shadowed: shadowed.into(), chunks: [None, None] }
@@ -355,11 +291,11 @@ impl View {
         port: &EndpointPort,
         selection: Selection,
         vantage: &Vantage,
-    ) -> Arc<[Backend]> {
+    ) -> Shared<[Backend]> {
         if let Some((_, chunk)) =
             self.chunks.iter().flatten().find(|(known, _)| *known == selection)
         {
-            return Arc::clone(chunk);
+            return Shared::clone(chunk);
         }
         let mut chunk = Vec::with_capacity(endpoints.len());
         for (index, endpoint) in endpoints.iter().enumerate() {
@@ -369,16 +305,56 @@ impl View {
                 chunk.push(backend);
             }
         }
-        let chunk: Arc<[Backend]> = chunk.into();
+        let chunk: Shared<[Backend]> = chunk.into();
         // The older of the two makes room: a selection no longer in use is not kept for long.
         let [newest, older] = &mut self.chunks;
-        *older = newest.replace((selection, Arc::clone(&chunk)));
+        *older = newest.replace((selection, Shared::clone(&chunk)));
         chunk
+    }
+
+    /// Takes in that endpoints have come in the place of others. None of the slice may be shadowed.
+    fn exchange(
+        &mut self,
+        gone: &[Endpoint],
+        come: &[Endpoint],
+        port: &EndpointPort,
+        vantage: &Vantage,
+    ) {
+        gone.iter().for_each(|endpoint| self.tally -= Tally::of(endpoint, vantage));
+        come.iter().for_each(|endpoint| self.tally += Tally::of(endpoint, vantage));
+        let ends = |all: &[Endpoint]| Some((all.first()?.address, all.last()?.address));
+        let (first, last) = match (ends(gone), ends(come)) {
+            (Some(one), Some(other)) => (one.0.min(other.0), one.1.max(other.1)),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return,
+        };
+        for (selection, chunk) in self.chunks.iter_mut().flatten() {
+            let behind = chunk.iter().rev().take_while(|backend| backend.address > last).count();
+            let (rest, behind) = chunk.split_at(chunk.len() - behind);
+            let before =
+                rest.len() - rest.iter().rev().take_while(|it| it.address >= first).count();
+            let (before, old) = rest.split_at(before);
+            let new = come.iter().filter_map(|it| selection.backend(it, port.port, vantage));
+            let new: Vec<_> = new.collect();
+            if old != new {
+                *chunk = before.iter().chain(&new).chain(behind).copied().collect();
+            }
+        }
     }
 }
 
-fn addresses(slice: Option<&EndpointSlice>) -> impl Iterator<Item = IpAddr> {
-    slice.into_iter().flat_map(|slice| slice.endpoints.iter().map(|endpoint| endpoint.address))
+/// What of two sorted lists of endpoints lies between what they have in common at either end.
+#[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
+fn differing(old: &[Endpoint], new: &[Endpoint]) -> [Range<usize>; 2] {
+    let is_same = |(old, new): &(&Endpoint, &Endpoint)| old == new;
+    let start = old.iter().zip(new).take_while(is_same).count();
+    let (old_rest, new_rest) = (old[start..].iter().rev(), new[start..].iter().rev());
+    let end = old_rest.zip(new_rest).take_while(is_same).count();
+    [start..old.len() - end, start..new.len() - end]
+}
+
+fn addresses(endpoints: &[Endpoint]) -> impl Iterator<Item = IpAddr> {
+    endpoints.iter().map(|endpoint| endpoint.address)
 }
 
 fn position(slice: &EndpointSlice, ip: IpAddr) -> Option<usize> {

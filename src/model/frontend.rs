@@ -89,6 +89,18 @@ pub struct Frontend {
 }
 
 impl Frontend {
+    /// Where it leads pods of this node, processes in the node's own network and everybody else.
+    #[must_use]
+    pub fn targets(&self) -> [Target; 3] {
+        [self.pods, self.node, self.outside]
+    }
+
+    /// The same that leads there.
+    #[must_use]
+    pub fn leading_to(self, [pods, node, outside]: [Target; 3]) -> Self {
+        Self { pods, node, outside, ..self }
+    }
+
     /// The pool that a connection is balanced over, if it is.
     #[must_use]
     pub fn pool(&self, target: Target) -> Option<VirtualAddress> {

@@ -17,13 +17,15 @@ mod node;
 mod pool;
 mod program;
 mod route;
+mod selection;
 mod service;
 mod settings;
+mod shared;
 
 pub use address::{Family, ParseAddressError, Protocol, VirtualAddress};
 pub use element::Element;
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, Hints, SliceKey};
-pub use endpoint_set::{EndpointSet, Endpoints, Selection, Tally, Vantage};
+pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
 pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
 pub use health_check::HealthCheck;
@@ -37,5 +39,7 @@ pub use program::{NodeProgram, Program, Refusal, RefusalReason};
 pub use route::{
     NAME, ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY, Route, RouteTable,
 };
+pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
 pub use settings::{LocalDetector, NodePortAddresses, Settings};
+pub use shared::Shared;

@@ -1,10 +1,11 @@
 //! Shared strings: node names, zones and port names occur thousands of times.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+
+use super::Shared;
 
 /// An immutable string that is cheap to copy.
-pub type Name = Arc<str>;
+pub type Name = Shared<str>;
 
 /// Hands out one shared copy per distinct string.
 ///

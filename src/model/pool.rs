@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use super::VirtualAddress;
+use super::{Shared, VirtualAddress};
 
 /// An IPVS scheduler of the kernel (`net/netfilter/ipvs/ip_vs_*.c`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -157,18 +156,18 @@ impl Backend {
 /// address and port.
 #[derive(Clone, Default)]
 pub struct Backends {
-    chunks: Box<[Arc<[Backend]>]>,
+    chunks: Box<[Shared<[Backend]>]>,
 }
 
 impl Backends {
     /// Backends from chunks; empty ones are left out.
-    pub fn from_chunks(chunks: impl IntoIterator<Item = Arc<[Backend]>>) -> Self {
+    pub fn from_chunks(chunks: impl IntoIterator<Item = Shared<[Backend]>>) -> Self {
         Self { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect() }
     }
 
     /// The same with one more chunk, of backends that it does not have.
     #[must_use]
-    pub fn with(&self, chunk: Arc<[Backend]>) -> Self {
+    pub fn with(&self, chunk: Shared<[Backend]>) -> Self {
         Self::from_chunks(self.chunks.iter().cloned().chain([chunk]))
     }
 
@@ -197,11 +196,27 @@ impl Backends {
         self.chunks.iter().map(|chunk| chunk.len()).sum()
     }
 
-    /// What must change to get here from `old`. Costs the chunks that differ.
+    /// Whether both are of the same chunks, so that there is nothing to compare.
     #[must_use]
-    pub fn changes_from(&self, old: &Self) -> Vec<BackendChange> {
+    pub fn is_same(&self, other: &Self) -> bool {
+        let chunks = self.chunks.iter().zip(&other.chunks);
+        self.chunks.len() == other.chunks.len()
+            && chunks.into_iter().all(|(one, another)| Shared::is_same(one, another))
+    }
+
+    /// Hands out what must change to get here from `old`, sorted by address and port. Costs the
+    /// chunks that differ.
+    pub fn changes_from(&self, old: &Self, take: impl FnMut(BackendChange)) {
         let [after, before] = self.differing(old);
-        changes(&before, &after)
+        changes(&before, &after, take);
+    }
+
+    /// The same, if any of the backends that differ is local.
+    pub fn local_changes_from(&self, old: &Self, take: impl FnMut(BackendChange)) {
+        let [after, before] = self.differing(old);
+        if before.iter().chain(&*after).any(|backend| backend.local) {
+            changes(&before, &after, take);
+        }
     }
 
     /// What each of two has in chunks that the other has not, sorted.
@@ -209,7 +224,7 @@ impl Backends {
     fn differing<'a>(&'a self, other: &'a Self) -> [Cow<'a, [Backend]>; 2] {
         // Chunks keep their order from one version to the next, so the common prefix and suffix
         // settle nearly all of them without a search.
-        let same = |(a, b): &(&Arc<[Backend]>, &Arc<[Backend]>)| Arc::ptr_eq(a, b);
+        let same = |(a, b): &(&Shared<[Backend]>, &Shared<[Backend]>)| Shared::is_same(a, b);
         let prefix = self.chunks.iter().zip(&other.chunks).take_while(same).count();
         let (mine, others) = (&self.chunks[prefix..], &other.chunks[prefix..]);
         let suffix = mine.iter().rev().zip(others.iter().rev()).take_while(same).count();
@@ -219,8 +234,11 @@ impl Backends {
 }
 
 /// The backends of the chunks that others have not, sorted.
-fn lacking<'a>(chunks: &'a [Arc<[Backend]>], others: &[Arc<[Backend]>]) -> Cow<'a, [Backend]> {
-    let is_shared = |chunk: &Arc<_>| others.iter().any(|other| Arc::ptr_eq(other, chunk));
+fn lacking<'a>(
+    chunks: &'a [Shared<[Backend]>],
+    others: &[Shared<[Backend]>],
+) -> Cow<'a, [Backend]> {
+    let is_shared = |chunk: &Shared<_>| others.iter().any(|other| Shared::is_same(other, chunk));
     match chunks {
         [] => Cow::default(),
         [one] if !is_shared(one) => Cow::Borrowed(one),
@@ -233,26 +251,24 @@ fn lacking<'a>(chunks: &'a [Arc<[Backend]>], others: &[Arc<[Backend]>]) -> Cow<'
     }
 }
 
-/// What must change from one chunk to another.
+/// Hands out what must change from one chunk to another.
 #[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
-fn changes(before: &[Backend], after: &[Backend]) -> Vec<BackendChange> {
+fn changes(before: &[Backend], after: &[Backend], mut take: impl FnMut(BackendChange)) {
     // Mostly one of many is another.
     let equal = before.iter().zip(after).take_while(|(old, new)| old == new).count();
     let socket = |backend: &Backend| (backend.address, backend.port);
-    let mut changes = Vec::new();
     let mut before = before[equal..].iter().copied().peekable();
     for &new in &after[equal..] {
         while let Some(gone) = before.next_if(|old| socket(old) < socket(&new)) {
-            changes.push(BackendChange::Removed(gone));
+            take(BackendChange::Removed(gone));
         }
         match before.next_if(|old| socket(old) == socket(&new)) {
-            None => changes.push(BackendChange::Added(new)),
-            Some(old) if old != new => changes.push(BackendChange::Changed { old, new }),
+            None => take(BackendChange::Added(new)),
+            Some(old) if old != new => take(BackendChange::Changed { old, new }),
             Some(_) => {}
         }
     }
-    changes.extend(before.map(BackendChange::Removed));
-    changes
+    before.map(BackendChange::Removed).for_each(take);
 }
 
 impl FromIterator<Backend> for Backends {
@@ -295,14 +311,6 @@ pub enum BackendChange {
     },
     /// It is gone.
     Removed(Backend),
-}
-
-impl BackendChange {
-    /// The backend that is gone, if one is.
-    #[must_use]
-    pub fn removed(&self) -> Option<Backend> {
-        if let Self::Removed(backend) = self { Some(*backend) } else { None }
-    }
 }
 
 /// A virtual server and its real servers.
@@ -354,7 +362,9 @@ mod tests {
             let shared: Backends = shared.into_iter().collect();
             let (old, new) = (chunked(&old, &shared), chunked(&new, &shared));
             let mut held = by_socket(&old);
-            for change in new.changes_from(&old) {
+            let mut changes = Vec::new();
+            new.changes_from(&old, |change| changes.push(change));
+            for change in changes {
                 match change {
                     BackendChange::Added(it) => prop_assert!(!held.contains_key(&(it.address, it.port))),
                     BackendChange::Changed { old, .. } | BackendChange::Removed(old) => {

@@ -1,26 +1,29 @@
 //! Programs: everything that the kernel must hold because of one Service, or because of the node.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::{
-    Frontend, FrontendKind, HealthCheck, Interfaces, Pool, Route, ServiceKey, VirtualAddress,
+    Frontend, FrontendKind, HealthCheck, Interfaces, Pool, Route, ServiceKey, Shared,
+    VirtualAddress,
 };
 
 /// Everything that the kernel must hold because of one Service.
+///
+/// What stays from one version to the next is shared with it, and not looked into where two are
+/// compared.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Program {
     /// Sorted by address.
-    pub frontends: Vec<Frontend>,
-    /// Sorted by address; shared, as others keep them too. One without backends has no virtual
-    /// server but for the established connections of its former ones.
-    pub pools: Vec<Arc<Pool>>,
+    pub frontends: Shared<[Frontend]>,
+    /// Sorted by address. One without backends has no virtual server but for the established
+    /// connections of its former ones.
+    pub pools: Box<[Shared<Pool>]>,
     /// Routes for addresses outside the service ranges. Services may share them.
-    pub routes: Vec<Route>,
+    pub routes: Shared<[Route]>,
     /// Front ends that the Service asks for and does not get.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Shared<[Refusal]>,
     /// What its health check answers, where it has one. The agent answers it, not the kernel.
     pub health_check: Option<HealthCheck>,
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -10,7 +9,7 @@ use super::{Family, Name, Protocol};
 
 /// `namespace/name` of a Service.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ServiceKey(Arc<str>);
+pub struct ServiceKey(Name);
 
 impl ServiceKey {
     /// The key of the Service `name` in `namespace`.

@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
-use crate::model::{Backend, Protocol, VirtualAddress};
+use crate::model::{Backend, Protocol, Shared, VirtualAddress};
 
 /// Wait before connections are counted for the first time; doubles with each further time.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -127,7 +126,7 @@ impl Drains {
     }
 
     /// The leaving real servers of a virtual server, sorted.
-    pub(super) fn of(&self, server: &VirtualAddress) -> Option<Arc<[Backend]>> {
+    pub(super) fn of(&self, server: &VirtualAddress) -> Option<Shared<[Backend]>> {
         let drain = self.by_server.get(server)?;
         Some(drain.leaving.values().map(|leaving| leaving.backend).collect())
     }

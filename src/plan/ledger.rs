@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -22,7 +21,7 @@ use super::{
     elements,
 };
 use crate::model::{
-    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Route, RouteTable,
+    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Route, RouteTable, Shared,
     VirtualAddress,
 };
 
@@ -160,7 +159,7 @@ impl Ledger {
             pools.into_iter().map(|pool| (pool.server.address, pool)).collect();
         for address in addresses {
             self.pools.hold(*address, found.remove(address));
-            self.touched.insert(Key::Pool(*address));
+            self.pools.touch(*address);
         }
     }
 
@@ -200,21 +199,21 @@ impl Ledger {
     /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
     /// and stays touched, unless it is in the way of something new.
     pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
-        self.touched.extend(self.pools.drains.take_ended(now).into_iter().map(Key::Pool));
         let touched = mem::take(&mut self.touched).into_iter();
         let unsettled = touched.filter(|key| !self.is_settled(key));
         let (due, left): (Vec<_>, Vec<_>) =
             unsettled.partition(|key| !leave_unneeded || self.is_needed(key));
         let mut steps = Vec::new();
-        self.all_steps(due, now, &mut steps);
+        self.all_steps(due, &mut steps);
         let taken: FxHashSet<_> = steps.iter().filter_map(Place::taken_by).collect();
         let is_in_the_way = |key: &Key| match key {
             Key::Element(element) => Place::of(element).is_some_and(|place| taken.contains(&place)),
             _ => false,
         };
         let (in_the_way, left): (Vec<_>, Vec<_>) = left.into_iter().partition(is_in_the_way);
-        self.all_steps(in_the_way, now, &mut steps);
+        self.all_steps(in_the_way, &mut steps);
         self.touched.extend(left);
+        self.pools.plan(leave_unneeded, now, |step| steps.push(step.into()));
         steps.iter().for_each(|operation| self.flows.follow(operation));
         steps.extend(self.flows.take_due().into_iter().map(Operation::from));
         steps.sort_by_key(|operation| (Stage::among(operation, &taken), Stage::rank(operation)));
@@ -227,22 +226,26 @@ impl Ledger {
         let mut setbacks: Vec<Setback> = Vec::new();
         let mut failed = FxHashSet::default();
         let mut outcomes = outcomes.into_iter();
-        for (key, &operation) in plan.keys().zip(&plan.0) {
+        for &operation in &plan.0 {
             let outcome = outcomes.next().unwrap_or_else(|| {
                 let message = "the kernel's answer did not arrive".to_owned();
                 Err(Failure { kind: FailureKind::Unknown, message })
             });
-            match outcome {
-                Ok(()) => self.confirm(key, operation),
-                Err(Failure { kind, message }) if failed.insert(key) => {
-                    let attempt = Attempt::Operation(operation);
-                    setbacks.push(Setback { key, attempt, kind, message });
-                }
-                Err(_) => {}
+            let Err(Failure { kind, message }) = outcome else {
+                self.confirm(operation);
+                continue;
+            };
+            let key = Key::of(&operation);
+            if failed.insert(key) {
+                let attempt = Attempt::Operation(operation);
+                setbacks.push(Setback { key, attempt, kind, message });
             }
         }
         // A pool's operations count once all of them have succeeded.
-        let address = |operation: &Operation| operation.as_server().map(|it| it.address());
+        let address = |operation: &Operation| match operation {
+            Operation::Server(operation) => Some(operation.address()),
+            _ => None,
+        };
         for run in plan.0.chunk_by(|one, next| address(one) == address(next)) {
             if let [.., Operation::Server(last)] = run
                 && !failed.contains(&Key::Pool(last.address()))
@@ -304,7 +307,7 @@ impl Ledger {
     }
 
     /// Both lists are sorted by address.
-    fn replace_pools(&mut self, old: &[Arc<Pool>], new: &[Arc<Pool>]) {
+    fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
         let none = Default::default();
         let mut old = old.iter().peekable();
         for pool in new {
@@ -313,13 +316,12 @@ impl Ledger {
                 self.drop_pool(gone);
             }
             let before = old.next_if(|old| old.server.address == address);
-            let changes = pool.backends.changes_from(before.map_or(&none, |old| &old.backends));
-            if changes.is_empty() && before.is_some_and(|old| old.server == pool.server) {
+            if before.is_some_and(|before| Shared::is_same(before, pool)) {
                 continue;
             }
-            self.count_hairpins(&changes);
+            let backends = before.map_or(&none, |old| &old.backends);
+            pool.backends.local_changes_from(backends, |change| self.count_hairpin(change));
             self.pools.want(pool, before.is_none());
-            self.touched.insert(Key::Pool(address));
         }
         for gone in old {
             self.drop_pool(gone);
@@ -327,27 +329,22 @@ impl Ledger {
     }
 
     fn drop_pool(&mut self, pool: &Pool) {
-        let address = pool.server.address;
-        let removed: Vec<_> = pool.backends.iter().copied().map(BackendChange::Removed).collect();
-        self.count_hairpins(&removed);
-        if self.pools.want_no_more(address) {
-            self.touched.insert(Key::Pool(address));
-        }
+        let removed = pool.backends.iter().copied().map(BackendChange::Removed);
+        removed.for_each(|change| self.count_hairpin(change));
+        self.pools.want_no_more(pool.server.address);
     }
 
-    fn count_hairpins(&mut self, changes: &[BackendChange]) {
-        for change in changes {
-            let (old, new) = match change {
-                BackendChange::Added(new) => (None, Some(new)),
-                BackendChange::Changed { old, new } => (Some(old), Some(new)),
-                BackendChange::Removed(old) => (Some(old), None),
-            };
-            if let Some(new) = new.filter(|backend| backend.local) {
-                self.need(Element::Hairpin(new.address));
-            }
-            if let Some(old) = old.filter(|backend| backend.local) {
-                self.need_no_more(Element::Hairpin(old.address));
-            }
+    fn count_hairpin(&mut self, change: BackendChange) {
+        let (old, new) = match change {
+            BackendChange::Added(new) => (None, Some(new)),
+            BackendChange::Changed { old, new } => (Some(old), Some(new)),
+            BackendChange::Removed(old) => (Some(old), None),
+        };
+        if let Some(new) = new.filter(|backend| backend.local) {
+            self.need(Element::Hairpin(new.address));
+        }
+        if let Some(old) = old.filter(|backend| backend.local) {
+            self.need_no_more(Element::Hairpin(old.address));
         }
     }
 
@@ -355,10 +352,10 @@ impl Ledger {
     fn touch_all(&mut self) {
         let elements = self.elements.keys().copied().map(Key::Element);
         let routes = self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table));
-        let pools = self.pools.addresses().map(Key::Pool);
-        let known = Key::ground().chain(elements).chain(routes).chain(pools);
+        let known = Key::ground().chain(elements).chain(routes);
         let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
         self.touched.extend(unsettled);
+        self.pools.touch_all();
     }
 
     fn is_needed(&self, key: &Key) -> bool {
@@ -392,14 +389,14 @@ impl Ledger {
     }
 
     /// Appends the operations that keys need that are not settled.
-    fn all_steps(&mut self, mut keys: Vec<Key>, now: Instant, steps: &mut Vec<Operation>) {
+    fn all_steps(&mut self, mut keys: Vec<Key>, steps: &mut Vec<Operation>) {
         keys.sort_unstable();
-        keys.into_iter().for_each(|key| self.steps(key, now, steps));
+        keys.into_iter().for_each(|key| self.steps(key, steps));
     }
 
     /// Appends the operations that a key needs that is not settled; forgets the key if it is
     /// neither needed nor held.
-    fn steps(&mut self, key: Key, now: Instant, steps: &mut Vec<Operation>) {
+    fn steps(&mut self, key: Key, steps: &mut Vec<Operation>) {
         let mut step = |operation: Operation| steps.push(operation);
         match key {
             Key::Tables => step(FilterOperation::CreateTables.into()),
@@ -426,37 +423,46 @@ impl Ledger {
                     }
                 }
             }
-            Key::Pool(address) => self.pools.steps(address, now, |it| step(it.into())),
+            Key::Pool(address) => self.pools.touch(address),
         }
     }
 
     /// Notes that an operation has taken place.
-    fn confirm(&mut self, key: Key, operation: Operation) {
-        match (key, operation) {
-            (Key::Tables, _) => self.tables = true,
-            (Key::Device, _) => self.device = true,
-            (Key::Rule(family), _) => {
-                self.rules.insert(family);
+    fn confirm(&mut self, operation: Operation) {
+        match operation {
+            Operation::Filter(FilterOperation::CreateTables) => self.tables = true,
+            Operation::Filter(FilterOperation::DeleteTables) => self.tables = false,
+            Operation::Filter(FilterOperation::Add(element)) => {
+                self.elements.entry(element).or_default().held = true;
             }
-            (Key::Element(element), operation) => {
-                let added = matches!(operation, Operation::Filter(FilterOperation::Add(_)));
+            Operation::Filter(FilterOperation::Delete(element)) => {
                 let slot = self.elements.entry(element).or_default();
-                slot.held = added;
-                if slot.needs == 0 && !slot.held {
+                slot.held = false;
+                if slot.needs == 0 {
                     self.elements.remove(&element);
                 }
             }
-            (Key::Route(prefix, table), operation) => {
-                let slot = self.routes.entry((prefix, table)).or_default();
-                slot.held = match operation {
-                    Operation::Route(RouteOperation::Add(route)) => Some(route),
-                    _ => None,
-                };
-                if slot.needs == 0 && slot.held.is_none() {
-                    self.routes.remove(&(prefix, table));
+            Operation::Route(RouteOperation::CreateDevice) => self.device = true,
+            Operation::Route(RouteOperation::DeleteDevice) => self.device = false,
+            Operation::Route(RouteOperation::AddRule(family)) => {
+                self.rules.insert(family);
+            }
+            Operation::Route(RouteOperation::DeleteRule(family)) => {
+                self.rules.remove(&family);
+            }
+            Operation::Route(RouteOperation::Add(route)) => {
+                self.routes.entry((route.prefix, route.table)).or_default().held = Some(route);
+            }
+            Operation::Route(RouteOperation::Delete(route)) => {
+                let key = (route.prefix, route.table);
+                let slot = self.routes.entry(key).or_default();
+                slot.held = None;
+                if slot.needs == 0 {
+                    self.routes.remove(&key);
                 }
             }
-            (Key::Pool(_) | Key::Flow(_), _) => {}
+            // A pool counts as a whole; entries of connection tracking are not kept account of.
+            Operation::Server(_) | Operation::Flow(_) => {}
         }
     }
 }

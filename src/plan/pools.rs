@@ -1,21 +1,21 @@
 //! The virtual servers that are held beside those that are wanted.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::mem;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
 use super::ServerOperation;
 use super::drains::{Drains, Leave};
-use crate::model::{Backend, BackendChange, Pool, VirtualAddress};
+use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress};
 
 #[derive(Clone, Default, Debug)]
 struct Slot {
     /// More than one while a front end changes hands from one Service to another.
     needs: u32,
-    wanted: Option<Arc<Pool>>,
-    held: Option<Arc<Pool>>,
+    wanted: Option<Shared<Pool>>,
+    held: Option<Shared<Pool>>,
     /// Something is held, and not known what: nothing is done until it can be read.
     unknown: bool,
 }
@@ -24,26 +24,41 @@ struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     slots: FxHashMap<VirtualAddress, Slot>,
+    /// Where to look at the next plan; some may be named several times.
+    touched: Vec<VirtualAddress>,
     /// Real servers that are held and not wanted any more.
     pub(super) drains: Drains,
 }
 
 impl Pools {
     /// Wants a pool as it is now; `is_new` if another Program needs it.
-    pub(super) fn want(&mut self, pool: &Arc<Pool>, is_new: bool) {
-        let slot = self.slots.entry(pool.server.address).or_default();
+    pub(super) fn want(&mut self, pool: &Shared<Pool>, is_new: bool) {
+        let address = pool.server.address;
+        let slot = self.slots.entry(address).or_default();
         slot.needs += u32::from(is_new);
-        slot.wanted = Some(Arc::clone(pool));
+        slot.wanted = Some(Shared::clone(pool));
+        self.touch(address);
     }
 
-    /// Says that a Program needs a pool no more. Returns whether none does.
-    pub(super) fn want_no_more(&mut self, address: VirtualAddress) -> bool {
+    /// Says that a Program needs a pool no more.
+    pub(super) fn want_no_more(&mut self, address: VirtualAddress) {
         let slot = self.slots.entry(address).or_default();
         slot.needs = slot.needs.saturating_sub(1);
         if slot.needs == 0 {
             slot.wanted = None;
+            self.touch(address);
         }
-        slot.needs == 0
+    }
+
+    /// Looks at an address again at the next plan.
+    pub(super) fn touch(&mut self, address: VirtualAddress) {
+        self.touched.push(address);
+    }
+
+    /// Looks at every address again that is not settled.
+    pub(super) fn touch_all(&mut self) {
+        let unsettled = self.slots.iter().filter(|(_, slot)| !slot.is_settled());
+        self.touched.extend(unsettled.map(|(address, _)| *address));
     }
 
     /// Whether any Program needs it.
@@ -53,19 +68,12 @@ impl Pools {
 
     /// Whether it is held just as it is wanted, and was before.
     pub(super) fn is_settled(&self, address: &VirtualAddress) -> bool {
-        let slot = self.slots.get(address);
-        slot.and_then(|slot| slot.wanted.as_ref().zip(slot.held.as_ref()))
-            .is_some_and(|(wanted, held)| Arc::ptr_eq(wanted, held))
+        self.slots.get(address).is_some_and(Slot::is_settled)
     }
 
     /// Whether it is wanted or held.
     pub(super) fn is_known(&self, address: &VirtualAddress) -> bool {
         self.slots.contains_key(address)
-    }
-
-    /// All that are wanted or held.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = VirtualAddress> + '_ {
-        self.slots.keys().copied()
     }
 
     /// Takes in that nothing is held, but perhaps at these addresses.
@@ -84,17 +92,44 @@ impl Pools {
     /// Takes in what is held at an address.
     pub(super) fn hold(&mut self, address: VirtualAddress, held: Option<Pool>) {
         let slot = self.slots.entry(address).or_default();
-        (slot.held, slot.unknown) = (held.map(Arc::new), false);
+        (slot.held, slot.unknown) = (held.map(Shared::from), false);
     }
 
-    /// The operations that an address needs; forgets it if it is neither needed nor held.
-    pub(super) fn steps(
+    /// The operations that the touched addresses need. With `leave_unneeded`, what nobody needs
+    /// stays, and stays touched.
+    pub(super) fn plan(
+        &mut self,
+        leave_unneeded: bool,
+        now: Instant,
+        mut step: impl FnMut(ServerOperation),
+    ) {
+        let mut touched = mem::take(&mut self.touched);
+        touched.extend(self.drains.take_ended(now));
+        touched.sort_unstable();
+        touched.dedup();
+        for address in touched {
+            if leave_unneeded && !self.is_wanted(&address) {
+                self.touch(address);
+            } else {
+                self.steps(address, now, &mut step);
+            }
+        }
+    }
+
+    /// The operations that an address needs that is not settled; forgets it if it is neither needed
+    /// nor held.
+    fn steps(
         &mut self,
         address: VirtualAddress,
         now: Instant,
         mut step: impl FnMut(ServerOperation),
     ) {
-        let Some(slot) = self.slots.get(&address).filter(|slot| !slot.unknown) else { return };
+        let Some(slot) = self.slots.get_mut(&address).filter(|slot| !slot.is_settled()) else {
+            return;
+        };
+        if slot.unknown {
+            return;
+        }
         let Some(wanted) = &slot.wanted else {
             match &slot.held {
                 None => {
@@ -111,38 +146,35 @@ impl Pools {
             }
             return;
         };
-        let none = Default::default();
-        let held = slot.held.as_ref().map_or(&none, |held| &held.backends);
-        let changes = wanted.backends.changes_from(held);
-        let removed: Vec<_> = changes.iter().filter_map(BackendChange::removed).collect();
-        let leaves = self.drains.leave(address, &removed, now);
-        if wanted.backends.is_empty() && leaves.iter().all(|leave| *leave == Leave::Now) {
-            if slot.held.is_some() {
-                step(ServerOperation::Delete(address));
-            }
-            return;
-        }
         let mut is_equal = true;
         let mut step = |operation| {
             is_equal = false;
             step(operation);
         };
-        match &slot.held {
-            None => step(ServerOperation::Add(wanted.server)),
-            Some(held) if held.server != wanted.server => {
-                step(ServerOperation::Set(wanted.server));
-            }
-            Some(_) => {}
+        let mut removed = Vec::new();
+        let none = Backends::default();
+        let held = slot.held.as_ref().map_or(&none, |held| &held.backends);
+        if !wanted.backends.is_empty() {
+            server_step(slot.held.as_deref(), wanted).into_iter().for_each(&mut step);
         }
-        for change in changes {
-            match change {
-                BackendChange::Added(new) => step(ServerOperation::AddReal(address, new)),
-                // The kernel does not know which real servers are local.
-                BackendChange::Changed { old, new } if old.weight != new.weight => {
-                    step(ServerOperation::SetReal(address, new));
-                }
-                BackendChange::Changed { .. } | BackendChange::Removed(_) => {}
+        wanted.backends.changes_from(held, |change| match change {
+            BackendChange::Added(new) => step(ServerOperation::AddReal(address, new)),
+            // The kernel does not know which real servers are local.
+            BackendChange::Changed { old, new } if old.weight != new.weight => {
+                step(ServerOperation::SetReal(address, new));
             }
+            BackendChange::Changed { .. } => {}
+            BackendChange::Removed(old) => removed.push(old),
+        });
+        let leaves = self.drains.leave(address, &removed, now);
+        if wanted.backends.is_empty() {
+            if leaves.iter().all(|leave| *leave == Leave::Now) {
+                if slot.held.is_some() {
+                    step(ServerOperation::Delete(address));
+                }
+                return;
+            }
+            server_step(slot.held.as_deref(), wanted).into_iter().for_each(&mut step);
         }
         for (old, leave) in removed.into_iter().zip(leaves) {
             match leave {
@@ -155,7 +187,7 @@ impl Pools {
         }
         if is_equal {
             // Equal, but perhaps not the same chunks: share them.
-            self.confirm(address);
+            slot.confirm(self.drains.of(&address));
         }
     }
 
@@ -164,7 +196,7 @@ impl Pools {
         let address = last.address();
         let Some(slot) = self.slots.get_mut(&address) else { return };
         match (&slot.wanted, last) {
-            (Some(_), _) => self.confirm(address),
+            (Some(_), _) => slot.confirm(self.drains.of(&address)),
             (None, ServerOperation::Delete(_)) => {
                 self.slots.remove(&address);
             }
@@ -172,22 +204,38 @@ impl Pools {
             (None, _) => {
                 slot.held = slot.held.take().map(|held| {
                     let backends = held.backends.iter().map(Backend::drained).collect();
-                    Arc::new(Pool { server: held.server, backends })
+                    Shared::from(Pool { server: held.server, backends })
                 });
             }
         }
     }
+}
 
-    /// Notes that a pool is held as it is wanted, beside what is leaving it.
-    fn confirm(&mut self, address: VirtualAddress) {
-        let Some(slot) = self.slots.get_mut(&address) else { return };
-        let Some(wanted) = &slot.wanted else { return };
-        let held = match self.drains.of(&address) {
-            None => Arc::clone(wanted),
-            Some(leaving) => {
-                Arc::new(Pool { server: wanted.server, backends: wanted.backends.with(leaving) })
-            }
+impl Slot {
+    /// Whether it is held just as it is wanted, and was before.
+    fn is_settled(&self) -> bool {
+        let both = self.wanted.as_ref().zip(self.held.as_ref());
+        both.is_some_and(|(wanted, held)| Shared::is_same(wanted, held))
+    }
+
+    /// Notes that the pool is held as it is wanted, beside what is leaving it.
+    fn confirm(&mut self, leaving: Option<Shared<[Backend]>>) {
+        let Some(wanted) = &self.wanted else { return };
+        let held = match leaving {
+            None => Shared::clone(wanted),
+            Some(leaving) => Shared::from(Pool {
+                server: wanted.server,
+                backends: wanted.backends.with(leaving),
+            }),
         };
-        slot.held = Some(held).filter(|held| !held.backends.is_empty());
+        self.held = Some(held).filter(|held| !held.backends.is_empty());
+    }
+}
+
+/// The operation that makes the virtual server as it is wanted, if any does.
+fn server_step(held: Option<&Pool>, wanted: &Pool) -> Option<ServerOperation> {
+    match held {
+        None => Some(ServerOperation::Add(wanted.server)),
+        Some(held) => (held.server != wanted.server).then_some(ServerOperation::Set(wanted.server)),
     }
 }

@@ -1,34 +1,42 @@
 //! What has changed and is still to be looked at.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 
+use super::Entry;
 use crate::model::ServiceKey;
 
 /// What has changed and is still to be looked at.
 #[derive(Debug, Default)]
 pub struct Dirty {
-    /// Services that changed or whose endpoints did: whether it was the Service itself, whose
-    /// front ends may be others now.
-    pub services: FxHashMap<ServiceKey, bool>,
+    /// Services that changed themselves, so that their front ends may be others now.
+    pub services: FxHashSet<ServiceKey>,
+    /// Services whose endpoints changed.
+    pub endpoints: Vec<ServiceKey>,
     /// The node, its addresses, a service range or the API server's address: any Service may be
     /// touched.
     pub surroundings: bool,
 }
 
 impl Dirty {
-    /// Notes that a Service itself has changed.
-    pub(super) fn touch(&mut self, service: ServiceKey) {
-        self.services.insert(service, true);
+    /// Notes that the endpoints of a Service have changed, which this is the entry of.
+    pub(super) fn touch_endpoints(&mut self, service: ServiceKey, entry: &mut Entry) {
+        // Where the API server answers, no Service may have a front end.
+        self.surroundings |= service.is("default", "kubernetes");
+        if !std::mem::replace(&mut entry.is_dirty, true) {
+            self.endpoints.push(service);
+        }
     }
 
-    /// Notes that the endpoints of a Service have changed.
-    pub(super) fn touch_endpoints(&mut self, service: ServiceKey) {
-        self.services.entry(service).or_default();
+    /// How many Services have changed in one way or the other.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let others = self.endpoints.iter().filter(|key| !self.services.contains(*key));
+        self.services.len() + others.count()
     }
 
     /// Whether there is nothing to look at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && !self.surroundings
+        self.services.is_empty() && self.endpoints.is_empty() && !self.surroundings
     }
 }

@@ -25,6 +25,8 @@ pub struct Entry {
     pub service: Option<Arc<Service>>,
     /// The endpoints of the slices that name it.
     pub endpoints: Endpoints,
+    /// Whether [`Dirty::endpoints`] has it.
+    is_dirty: bool,
 }
 
 /// Every object that matters, by key.
@@ -118,7 +120,7 @@ impl State {
     /// How many Services have changed since it was last taken.
     #[must_use]
     pub fn dirty_services(&self) -> usize {
-        self.dirty.services.len()
+        self.dirty.len()
     }
 
     /// Whether anything has changed since it was last taken.
@@ -133,9 +135,12 @@ impl State {
         self.triggers.take(waits)
     }
 
-    /// A Service and its endpoints, if either is known, and where they are looked at from.
-    pub fn entry_mut(&mut self, key: &ServiceKey) -> (Option<&mut Entry>, &Vantage) {
-        (self.entries.get_mut(key), &self.vantage)
+    /// A Service and its endpoints, if either is known, and where they are looked at from. From now
+    /// on, a change of its endpoints makes it dirty again.
+    pub fn look_at(&mut self, key: &ServiceKey) -> (Option<&mut Entry>, &Vantage) {
+        let mut entry = self.entries.get_mut(key);
+        entry.iter_mut().for_each(|entry| entry.is_dirty = false);
+        (entry, &self.vantage)
     }
 
     /// A Service and its endpoints, if either is known.
@@ -175,7 +180,7 @@ impl State {
     fn set_service(&mut self, service: Service) {
         let entry = self.entries.entry(service.key.clone()).or_default();
         if entry.service.as_deref() != Some(&service) {
-            self.dirty.touch(service.key.clone());
+            self.dirty.services.insert(service.key.clone());
             entry.service = Some(service.into());
         }
     }
@@ -183,7 +188,7 @@ impl State {
     fn remove_service(&mut self, key: &ServiceKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if entry.service.take().is_some() {
-            self.dirty.touch(key.clone());
+            self.dirty.services.insert(key.clone());
         }
         self.forget_if_empty(key);
     }
@@ -205,11 +210,12 @@ impl State {
         if !stays {
             self.slices.insert(slice.key.clone(), (service.clone(), family));
         }
-        if entry.or_default().endpoints.of(family).insert(slice, &self.vantage) {
+        let entry = entry.or_default();
+        if entry.endpoints.of(family).insert(slice, &self.vantage) {
             if let Some(at) = triggered {
                 self.triggers.add(service.clone(), Trigger { family, at });
             }
-            self.touch_endpoints(service);
+            self.dirty.touch_endpoints(service, entry);
         }
     }
 
@@ -218,14 +224,9 @@ impl State {
         if let Some(entry) = self.entries.get_mut(&service)
             && entry.endpoints.of(family).remove(key, &self.vantage)
         {
+            self.dirty.touch_endpoints(service.clone(), entry);
             self.forget_if_empty(&service);
-            self.touch_endpoints(service);
         }
-    }
-
-    fn touch_endpoints(&mut self, service: ServiceKey) {
-        self.dirty.surroundings |= is_api_server(&service);
-        self.dirty.touch_endpoints(service);
     }
 
     fn forget_if_empty(&mut self, key: &ServiceKey) {
@@ -278,8 +279,4 @@ impl State {
             .flat_map(|entry| entry.endpoints.slices())
             .flat_map(|slice| slice.endpoints.iter().map(|endpoint| endpoint.address))
     }
-}
-
-fn is_api_server(key: &ServiceKey) -> bool {
-    key.is("default", "kubernetes")
 }

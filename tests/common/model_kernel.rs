@@ -58,7 +58,7 @@ pub struct ModelKernel {
 impl Holdings {
     /// What the kernel should hold for these Programs.
     pub fn desired(programs: &Programs) -> Self {
-        let of_services = programs.services().flat_map(|(_, program)| &program.routes);
+        let of_services = programs.services().flat_map(|(_, program)| &*program.routes);
         let routes = programs.node().routes.iter().chain(of_services);
         let pools = programs.services().flat_map(|(_, program)| program.serving_pools());
         Self {

@@ -214,7 +214,7 @@ fn of_two_services_the_older_has_the_front_end_in_whatever_order_they_come() {
         assert_eq!(refusals.iter().map(|it| &it.reason).collect::<Vec<_>>(), [&older]);
         world.apply(without_service("default/older"));
         world.expect(&[("203.0.113.1:80", OUTSIDER, "~10.244.2.6:80")]);
-        assert_eq!(world.program("default/younger").refusals, []);
+        assert_eq!(*world.program("default/younger").refusals, []);
         world.apply(rivals()[1].clone());
         world.expect(&[("203.0.113.1:80", OUTSIDER, "~10.244.2.7:80")]);
     }

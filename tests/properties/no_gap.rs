@@ -119,7 +119,7 @@ impl Owners {
     /// Takes in who has what at one time.
     fn note(&mut self, programs: &Programs) {
         for (key, program) in programs.services() {
-            for frontend in &program.frontends {
+            for frontend in &*program.frontends {
                 for address in [frontend.address, frontend.whole] {
                     self.services.entry(address).or_default().insert(key.clone());
                 }

@@ -1,0 +1,141 @@
+//! Which endpoints serve, seen from a node.
+
+use std::ops::{AddAssign, SubAssign};
+
+use super::{Backend, Endpoint, Name};
+
+/// Where endpoints are looked at from: decides which are local and which are hinted here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Vantage {
+    /// This node's name.
+    pub node: Name,
+    /// This node's zone, where it has one.
+    pub zone: Option<Name>,
+}
+
+/// Which endpoints of a port serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Selection {
+    /// The ready ones.
+    Ready,
+    /// The ready ones that are hinted for this node.
+    ReadyForNode,
+    /// The ready ones that are hinted for this zone.
+    ReadyForZone,
+    /// The ready ones on this node.
+    ReadyHere,
+    /// Those that terminate but still serve.
+    Draining,
+    /// Those on this node that terminate but still serve.
+    DrainingHere,
+}
+
+impl Selection {
+    /// The backend that an endpoint makes under this selection, if any. Beside ready endpoints,
+    /// those that terminate but still serve are kept for their established connections.
+    pub(super) fn backend(
+        self,
+        endpoint: &Endpoint,
+        port: u16,
+        vantage: &Vantage,
+    ) -> Option<Backend> {
+        let local = is_local(endpoint, vantage);
+        let draining = endpoint.is_draining();
+        let serves = match self {
+            Self::Ready => endpoint.ready,
+            Self::ReadyForNode => endpoint.ready && is_for_node(endpoint, vantage),
+            Self::ReadyForZone => endpoint.ready && is_for_zone(endpoint, vantage),
+            Self::ReadyHere => endpoint.ready && local,
+            Self::Draining => draining,
+            Self::DrainingHere => draining && local,
+        };
+        let drains = draining && (local || !matches!(self, Self::ReadyHere | Self::DrainingHere));
+        (serves || drains).then_some(Backend {
+            address: endpoint.address,
+            port,
+            weight: u16::from(serves),
+            local,
+        })
+    }
+}
+
+/// How many of a port's endpoints are of which sort.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Ready.
+    pub ready: u32,
+    /// Ready, on this node.
+    pub ready_here: u32,
+    /// Ready, with a hint for some node.
+    pub node_hinted: u32,
+    /// Ready, with a hint for this node.
+    pub for_node: u32,
+    /// Ready, with a hint for some zone.
+    pub zone_hinted: u32,
+    /// Ready, with a hint for this zone.
+    pub for_zone: u32,
+    /// Terminating but still serving.
+    pub draining: u32,
+    /// Terminating but still serving, on this node.
+    pub draining_here: u32,
+}
+
+impl Tally {
+    /// That of one endpoint.
+    pub(super) fn of(endpoint: &Endpoint, vantage: &Vantage) -> Self {
+        let mut tally = Self::default();
+        let local = is_local(endpoint, vantage);
+        if endpoint.ready {
+            tally.ready = 1;
+            tally.ready_here = local.into();
+            if let Some(hints) = &endpoint.hints {
+                tally.node_hinted = (!hints.nodes.is_empty()).into();
+                tally.zone_hinted = (!hints.zones.is_empty()).into();
+                tally.for_node = is_for_node(endpoint, vantage).into();
+                tally.for_zone = is_for_zone(endpoint, vantage).into();
+            }
+        } else if endpoint.is_draining() {
+            tally.draining = 1;
+            tally.draining_here = local.into();
+        }
+        tally
+    }
+
+    fn combined(&self, other: &Self, combine: fn(u32, u32) -> u32) -> Self {
+        Self {
+            ready: combine(self.ready, other.ready),
+            ready_here: combine(self.ready_here, other.ready_here),
+            node_hinted: combine(self.node_hinted, other.node_hinted),
+            for_node: combine(self.for_node, other.for_node),
+            zone_hinted: combine(self.zone_hinted, other.zone_hinted),
+            for_zone: combine(self.for_zone, other.for_zone),
+            draining: combine(self.draining, other.draining),
+            draining_here: combine(self.draining_here, other.draining_here),
+        }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        *self = self.combined(&other, u32::saturating_add);
+    }
+}
+
+impl SubAssign for Tally {
+    fn sub_assign(&mut self, other: Self) {
+        *self = self.combined(&other, u32::saturating_sub);
+    }
+}
+
+pub(super) fn is_local(endpoint: &Endpoint, vantage: &Vantage) -> bool {
+    endpoint.node.as_ref() == Some(&vantage.node)
+}
+
+fn is_for_node(endpoint: &Endpoint, vantage: &Vantage) -> bool {
+    endpoint.hints.as_ref().is_some_and(|hints| hints.nodes.contains(&vantage.node))
+}
+
+fn is_for_zone(endpoint: &Endpoint, vantage: &Vantage) -> bool {
+    let (Some(hints), Some(zone)) = (&endpoint.hints, &vantage.zone) else { return false };
+    hints.zones.contains(zone)
+}
