@@ -140,9 +140,9 @@ impl Kernel {
     /// fails does not stop the others.
     pub fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
         let table = |operation: &Operation| std::mem::discriminant(operation);
-        operations
-            .chunk_by(|one, next| table(one) == table(next))
-            .flat_map(|run| match run {
+        let mut outcomes = Vec::with_capacity(operations.len());
+        for run in operations.chunk_by(|one, next| table(one) == table(next)) {
+            outcomes.append(&mut match run {
                 [] => Vec::new(),
                 [Operation::Filter(_), ..] => {
                     let run: Vec<_> = run.iter().filter_map(Operation::as_filter).collect();
@@ -159,7 +159,8 @@ impl Kernel {
                     let run: Vec<_> = run.iter().filter_map(Operation::as_flow).collect();
                     self.conntrack.apply(&run)
                 }
-            })
-            .collect()
+            });
+        }
+        outcomes
     }
 }

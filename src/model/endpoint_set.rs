@@ -1,6 +1,7 @@
 //! The endpoints of one Service and family, kept so that a change costs what has changed.
 
 use std::collections::{BTreeMap, HashSet};
+use std::iter::zip;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -63,11 +64,11 @@ impl EndpointSet {
     /// endpoints that differ, beside finding them.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     pub fn insert(&mut self, mut slice: EndpointSlice, vantage: &Vantage) -> bool {
-        normalise(&mut slice.endpoints);
         drop_repeated(&mut slice.ports);
         let index = match self.find(&slice.key) {
             Ok(index) => index,
             Err(index) => {
+                normalise(&mut slice.endpoints);
                 let all = 0..slice.endpoints.len();
                 self.members.reserve_exact(1);
                 self.members.insert(index, Member::new(slice));
@@ -77,12 +78,20 @@ impl EndpointSet {
         };
         let member = &mut self.members[index];
         if member.slice.ports != slice.ports {
+            normalise(&mut slice.endpoints);
             let all = 0..slice.endpoints.len();
             let old = std::mem::replace(member, Member::new(slice)).slice;
             self.recount(Some(index), &old.endpoints, all, vantage);
             return true;
         }
-        let [gone, come] = differing(&member.slice.endpoints, &slice.endpoints);
+        let mut difference = differing(&member.slice.endpoints, &slice.endpoints);
+        let [_, come] = &difference;
+        // What both have in common is sorted, as it was.
+        if !is_normal(&slice.endpoints[come.start.saturating_sub(1)..]) {
+            normalise(&mut slice.endpoints);
+            difference = differing(&member.slice.endpoints, &slice.endpoints);
+        }
+        let [gone, come] = difference;
         let is_other = !gone.is_empty() || !come.is_empty();
         if is_other {
             let old = std::mem::replace(&mut member.slice.endpoints, slice.endpoints);
@@ -346,10 +355,11 @@ impl View {
 /// What of two sorted lists of endpoints lies between what they have in common at either end.
 #[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
 fn differing(old: &[Endpoint], new: &[Endpoint]) -> [Range<usize>; 2] {
-    let is_same = |(old, new): &(&Endpoint, &Endpoint)| old == new;
-    let start = old.iter().zip(new).take_while(is_same).count();
+    let most = old.len().min(new.len());
+    let is_other = |(old, new): (&Endpoint, &Endpoint)| old != new;
+    let start = zip(old, new).position(is_other).unwrap_or(most);
     let (old_rest, new_rest) = (old[start..].iter().rev(), new[start..].iter().rev());
-    let end = old_rest.zip(new_rest).take_while(is_same).count();
+    let end = zip(old_rest, new_rest).position(is_other).unwrap_or(most - start);
     [start..old.len() - end, start..new.len() - end]
 }
 
@@ -361,11 +371,15 @@ fn position(slice: &EndpointSlice, ip: IpAddr) -> Option<usize> {
     slice.endpoints.binary_search_by_key(&ip, |endpoint| endpoint.address).ok()
 }
 
+/// Whether endpoints are sorted by address, with one of each.
+fn is_normal(endpoints: &[Endpoint]) -> bool {
+    endpoints.is_sorted_by(|one, next| one.address < next.address)
+}
+
 /// Sorts endpoints by address and keeps one of each: the one that is not terminating, else the
 /// one that is ready.
 fn normalise(endpoints: &mut Box<[Endpoint]>) {
-    let sorted = endpoints.is_sorted_by(|one, next| one.address < next.address);
-    if !sorted {
+    if !is_normal(endpoints) {
         let mut list = std::mem::take(endpoints).into_vec();
         list.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating, !endpoint.ready));
         list.dedup_by_key(|endpoint| endpoint.address);
@@ -375,9 +389,12 @@ fn normalise(endpoints: &mut Box<[Endpoint]>) {
 
 /// Keeps one of equal ports. The API server admits no others, manifests on disk might.
 fn drop_repeated(ports: &mut Box<[EndpointPort]>) {
-    let mut seen = HashSet::new();
     // Mostly there is one.
-    if ports.len() > 1 && !ports.iter().all(|port| seen.insert(port)) {
+    if ports.len() < 2 {
+        return;
+    }
+    let mut seen = HashSet::new();
+    if !ports.iter().all(|port| seen.insert(port)) {
         let mut seen = HashSet::new();
         let distinct = ports.iter().filter(|port| seen.insert((*port).clone()));
         *ports = distinct.cloned().collect();

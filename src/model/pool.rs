@@ -222,6 +222,12 @@ impl Backends {
     /// What each of two has in chunks that the other has not, sorted.
     #[expect(clippy::indexing_slicing, reason = "prefix and suffix were counted in both")]
     fn differing<'a>(&'a self, other: &'a Self) -> [Cow<'a, [Backend]>; 2] {
+        // Most Services have one slice.
+        if let ([mine], [others]) = (&*self.chunks, &*other.chunks)
+            && !Shared::is_same(mine, others)
+        {
+            return [Cow::Borrowed(mine), Cow::Borrowed(others)];
+        }
         // Chunks keep their order from one version to the next, so the common prefix and suffix
         // settle nearly all of them without a search.
         let same = |(a, b): &(&Shared<[Backend]>, &Shared<[Backend]>)| Shared::is_same(a, b);

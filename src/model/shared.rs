@@ -94,3 +94,29 @@ impl<T: ?Sized + fmt::Display> fmt::Display for Shared<T> {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn equal_values_are_equal_wherever_they_are() {
+        let one: Shared<str> = "n1".into();
+        assert!(Shared::is_same(&one, &one.clone()));
+        let other: Shared<str> = String::from("n1").into();
+        assert!(!Shared::is_same(&one, &other));
+        assert_eq!(one, other);
+        assert_ne!(one, "n2".into());
+        assert!(one < "n2".into());
+        assert!(HashSet::from([one]).contains("n1"));
+    }
+
+    #[test]
+    fn lists_are_shared_as_a_whole() {
+        let list: Shared<[u8]> = [1, 2].into_iter().collect();
+        assert_eq!(list, vec![1, 2].into());
+        assert_eq!(*Shared::<[u8]>::default(), []);
+    }
+}

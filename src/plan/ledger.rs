@@ -213,6 +213,7 @@ impl Ledger {
         let (in_the_way, left): (Vec<_>, Vec<_>) = left.into_iter().partition(is_in_the_way);
         self.all_steps(in_the_way, &mut steps);
         self.touched.extend(left);
+        steps.reserve(self.pools.touched());
         self.pools.plan(leave_unneeded, now, |step| steps.push(step.into()));
         steps.iter().for_each(|operation| self.flows.follow(operation));
         steps.extend(self.flows.take_due().into_iter().map(Operation::from));

@@ -95,6 +95,11 @@ impl Pools {
         (slot.held, slot.unknown) = (held.map(Shared::from), false);
     }
 
+    /// How many addresses a plan would look at.
+    pub(super) fn touched(&self) -> usize {
+        self.touched.len()
+    }
+
     /// The operations that the touched addresses need. With `leave_unneeded`, what nobody needs
     /// stays, and stays touched.
     pub(super) fn plan(
