@@ -75,6 +75,10 @@ fn inet() -> Table {
             Chain::base("early", Filter, Hook::Input, 90, early()),
             Chain::base("late", Filter, Hook::Input, 110, late()),
             Chain::base("post", Nat, Hook::Postrouting, 100, post()),
+            Chain::regular("shortcuts", shortcuts()),
+            Chain::regular("to-cluster", to_cluster()),
+            Chain::regular("unready", unready()),
+            Chain::regular("clustered", each(clustered)),
             Chain::regular("unsent", unsent()),
             Chain::regular("stray", stray()),
             Chain::regular("restrict", each(restrict)),
@@ -121,37 +125,62 @@ fn inet_sets() -> Vec<Set> {
     sets
 }
 
-/// Packets from elsewhere, first of their connection: this node's pods take the short cuts, after
-/// the source ranges of the front end that they mean.
+/// Packets to a service range, where there are front ends of ClusterIPs and no others: Services
+/// get no external or load balancer IP there. So short cuts, source ranges and most of what decides
+/// on masquerading have nothing to say of them, and the connections that are opened most often are
+/// spared all of it.
+fn of_cluster(family: Family) -> Rule {
+    to(family, "service-ranges")
+}
+
+/// Packets from elsewhere, first of their connection: this node's pods take the short cuts.
 fn pre() -> Vec<Rule> {
-    let from_pod =
-        |family| rule().within(&[Field::Source(family)], SetName::of("local-pods", family));
+    let shortcuts = Verdict::Jump("shortcuts");
+    let mut rules = Vec::from(each(|family| keep(of_cluster(family), family)));
+    rules.extend(each(|family| {
+        let from_pod = &[Field::Source(family)];
+        rule().within(from_pod, SetName::of("local-pods", family)).verdict(shortcuts)
+    }));
     let behind = rule().within(&[Field::InputInterface], SetName::only("local-pod-interfaces"));
-    let restrict = Verdict::Jump("restrict");
-    let mut rules = Vec::from(each(|family| from_pod(family).verdict(restrict)));
-    rules.push(behind.clone().verdict(restrict));
-    rules.extend(each(|family| from_pod(family).then(shortcut(family, "pod-shortcuts"))));
-    rules.extend(each(|family| behind.clone().then(shortcut(family, "pod-shortcuts"))));
+    rules.push(behind.verdict(shortcuts));
     rules.extend(kept());
+    rules
+}
+
+/// The short cuts of pods, after the source ranges of the front end that they mean.
+fn shortcuts() -> Vec<Rule> {
+    let mut rules = vec![rule().verdict(Verdict::Jump("restrict"))];
+    rules.extend(each(|family| rule().then(shortcut(family, "pod-shortcuts"))));
     rules
 }
 
 /// Packets that this node's processes send, first of their connection.
 fn out() -> Vec<Rule> {
-    let mut rules = Vec::from(each(|family| {
-        rule()
-            .within(&[Field::Destination(family)], SetName::of("image-ranges", family))
-            .verdict(Verdict::Goto("refuse"))
-    }));
+    let mut rules =
+        Vec::from(each(|family| of_cluster(family).verdict(Verdict::Goto("to-cluster"))));
+    rules.extend(each(|family| to(family, "image-ranges").verdict(Verdict::Goto("refuse"))));
     rules.push(rule().verdict(Verdict::Jump("restrict")));
     rules.extend(each(refused));
     rules.extend(each(|family| rule().then(shortcut(family, "node-shortcuts"))));
-    // Here a process would be told that it may not send, so only what IPVS might tell otherwise.
-    for protocol in [Protocol::Tcp, Protocol::Sctp] {
-        rules.extend(each(|family| dropped(rule().when(Condition::Transport(protocol)), family)));
-    }
+    rules.extend(dropped_otherwise());
     rules.extend(kept());
     rules
+}
+
+/// The same to a service range.
+fn to_cluster() -> Vec<Rule> {
+    let mut rules = Vec::from(each(refused));
+    rules.extend(dropped_otherwise());
+    rules.extend(each(|family| keep(rule(), family)));
+    rules
+}
+
+/// Drops what a process must not reach. It would be told that it may not send, so only what IPVS
+/// might tell otherwise.
+fn dropped_otherwise() -> impl Iterator<Item = Rule> {
+    [Protocol::Tcp, Protocol::Sctp].into_iter().flat_map(|protocol| {
+        each(move |family| dropped(rule().when(Condition::Transport(protocol)), family))
+    })
 }
 
 /// New connections to what is ours, which stay so: service addresses are local ones, and a CNI's
@@ -159,10 +188,13 @@ fn out() -> Vec<Rule> {
 ///
 /// Being translated to where it goes anyway leaves no trace on a connection, so that IPVS goes on
 /// to see each of its packets.
+fn keep(rule: Rule, family: Family) -> Rule {
+    rule.then(Term::KeepDestination(family))
+}
+
+/// The same of what is in no service range: all ClusterIPs where none is known.
 fn kept() -> Vec<Rule> {
-    let keep = |rule: Rule, family| rule.then(Term::KeepDestination(family));
-    let mut rules = Vec::from(each(|family| keep(to(family, "service-ranges"), family)));
-    rules.extend(each(|family| keep(to(family, "cluster-ips"), family)));
+    let mut rules = Vec::from(each(|family| keep(to(family, "cluster-ips"), family)));
     rules.extend(each(|family| keep(to_frontend(family, "frontends"), family)));
     rules
 }
@@ -220,13 +252,16 @@ fn early() -> Vec<Rule> {
         rule().when(Condition::EstablishedOrRelated).verdict(Verdict::Accept),
         misfit().verdict(Verdict::Jump("stray")),
     ];
-    rules.extend(each(|family| {
-        rule()
-            .within(&[Field::OriginalDestination(family)], SetName::of("image-ranges", family))
-            .verdict(Verdict::Goto("refuse"))
-    }));
+    rules.extend(each(|family| of_cluster(family).verdict(Verdict::Goto("unready"))));
+    rules.extend(each(|family| asked_for(family, "image-ranges").verdict(Verdict::Goto("refuse"))));
     rules.push(rule().verdict(Verdict::Jump("restrict")));
-    rules.extend(each(refused));
+    rules.push(rule().verdict(Verdict::Goto("unready")));
+    rules
+}
+
+/// New connections to a front end that has nobody for them.
+fn unready() -> Vec<Rule> {
+    let mut rules = Vec::from(each(refused));
     rules.extend(each(|family| dropped(rule(), family)));
     rules
 }
@@ -309,24 +344,18 @@ fn refuse() -> Vec<Rule> {
 /// Packets on their way to an endpoint. By now they carry the endpoint's address; what the client
 /// asked for is in the connection's original direction.
 fn post() -> Vec<Rule> {
-    let masqueraded = |rule: Rule| rule.verdict(Verdict::Goto("masq"));
-    let mut rules = Vec::from(each(|family| {
-        masqueraded(rule().within(
-            &[Field::Source(family), Field::Destination(family)],
-            SetName::of("hairpin", family),
-        ))
-    }));
+    let hairpin = |family| {
+        let ends = &[Field::Source(family), Field::Destination(family)];
+        masqueraded(rule().within(ends, SetName::of("hairpin", family)))
+    };
+    let mut rules = Vec::from(each(hairpin));
     rules.extend(each(|family| {
-        masqueraded(
-            rule()
-                .within(&[Field::OriginalDestination(family)], SetName::of("cluster-ips", family))
-                .not_within(&[Field::OriginalSource(family)], SetName::of("pods", family))
-                .not_within(&[Field::InputInterface], SetName::only("pod-interfaces")),
-        )
+        asked_for(family, "service-ranges").verdict(Verdict::Goto("clustered"))
     }));
+    rules.extend(each(clustered));
     for family in Family::BOTH {
         // The port of a connection is known for one protocol at a time.
-        let asked_for = |protocol, set| {
+        let of = |protocol, set| {
             let key = [
                 Field::OriginalDestination(family),
                 Field::TransportProtocol,
@@ -334,12 +363,30 @@ fn post() -> Vec<Rule> {
             ];
             rule().when(Condition::Transport(protocol)).within(&key, SetName::of(set, family))
         };
-        rules.extend(Protocol::ALL.map(|protocol| masqueraded(asked_for(protocol, "masquerade"))));
+        rules.extend(Protocol::ALL.map(|protocol| masqueraded(of(protocol, "masquerade"))));
         rules.extend(Protocol::ALL.map(|protocol| {
-            masqueraded(asked_for(protocol, "masquerade-node").when(Condition::LocalSource))
+            masqueraded(of(protocol, "masquerade-node").when(Condition::LocalSource))
         }));
     }
     rules
+}
+
+/// Connections that were opened to an address in a set.
+fn asked_for(family: Family, set: &'static str) -> Rule {
+    rule().within(&[Field::OriginalDestination(family)], SetName::of(set, family))
+}
+
+/// Clients of ClusterIPs that are no pods.
+fn clustered(family: Family) -> Rule {
+    masqueraded(
+        asked_for(family, "cluster-ips")
+            .not_within(&[Field::OriginalSource(family)], SetName::of("pods", family))
+            .not_within(&[Field::InputInterface], SetName::only("pod-interfaces")),
+    )
+}
+
+fn masqueraded(rule: Rule) -> Rule {
+    rule.verdict(Verdict::Goto("masq"))
 }
 
 /// Gives connections this node's address as their source.
