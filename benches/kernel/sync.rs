@@ -13,7 +13,7 @@ use kube_ipvs::plan::ServerOperation;
 
 use crate::cluster::{Size, events, frontend, service_key, slice};
 use crate::figure::Figure;
-use crate::namespace::on_node;
+use crate::namespace::{enter, on_node, on_nodes};
 use crate::work::{Replay, engine, settle, settle_ipvs, wanted};
 use crate::{ROUNDS, Result};
 
@@ -39,8 +39,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
 }
 
 /// The middle one of many times: what else the kernel does meanwhile is in some of them.
-fn median(times: impl Iterator<Item = Result<f64>>) -> Result<f64> {
-    let mut times = times.collect::<Result<Vec<_>>>()?;
+fn median(mut times: Vec<f64>) -> Result<f64> {
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied().ok_or_else(|| "nothing was timed".into())
 }
@@ -108,36 +107,66 @@ fn strangers(services: impl IntoIterator<Item = u32>) -> Vec<ServerOperation> {
     numbered.map(add).collect()
 }
 
-/// One endpoint more, again and again, each until the kernel has acknowledged it.
-fn one_change(services: u32) -> Result<(f64, f64)> {
-    on_node(move || {
-        let size = Size { services, slices: 1, endpoints: 5 };
-        let (mut engine, mut kernel) = synced(size)?;
-        let changes: Vec<_> =
-            (0..CHANGES).map(|at| slice(size, at % services, 0, 6 + at / services)).collect();
-        let ours = median(changes.into_iter().map(|change| {
-            timed(|| {
-                engine.handle_event(Event::Slice(Change::Apply(change)));
-                match settle(&mut engine, &mut kernel)? {
-                    1 => Ok(()),
-                    operations => Err(format!("a change took {operations} operations").into()),
-                }
-            })
-        }))?;
-        let mut replay = Replay::single(&strangers((0..CHANGES).map(|at| at % services)))?;
-        let bare = median((0..CHANGES as usize).map(|at| timed(|| replay.send(at))))?;
-        Ok((ours, bare))
-    })
+/// A cluster that changes, on a node that stays.
+struct Changing<'a> {
+    node: &'a str,
+    size: Size,
+    engine: Engine,
+    kernel: Kernel,
+    bare: Replay,
 }
 
+impl<'a> Changing<'a> {
+    fn new(node: &'a str, services: u32) -> Result<Self> {
+        enter(node)?;
+        let size = Size { services, slices: 1, endpoints: 5 };
+        let (engine, kernel) = synced(size)?;
+        let bare = Replay::single(&strangers((0..CHANGES).map(|at| at % services)))?;
+        Ok(Self { node, size, engine, kernel, bare })
+    }
+
+    /// One endpoint more, until the kernel has acknowledged it; and a bare message.
+    fn change(&mut self, at: u32) -> Result<[f64; 2]> {
+        enter(self.node)?;
+        let services = self.size.services;
+        let change = slice(self.size, at % services, 0, 6 + at / services);
+        let ours = timed(|| {
+            self.engine.handle_event(Event::Slice(Change::Apply(change)));
+            match settle(&mut self.engine, &mut self.kernel)? {
+                1 => Ok(()),
+                operations => Err(format!("a change took {operations} operations").into()),
+            }
+        })?;
+        Ok([ours, timed(|| self.bare.send(at as usize))?])
+    }
+}
+
+/// The sizes of clusters whose changes are compared.
+const COMPARED: [(&str, u32); 3] =
+    [("one_change_100", 100), ("one_change_10000", 10_000), ("one_change_50000", 50_000)];
+
+/// Changes of each in turn: what the kernel's allocator has to do for a real server depends on all
+/// that came and went before, in whatever namespace.
 pub(crate) fn one_changes() -> Result<Vec<Figure>> {
+    let times = on_nodes(|nodes: [&str; COMPARED.len()]| {
+        let mut clusters = Vec::new();
+        for (node, (_, services)) in nodes.into_iter().zip(COMPARED) {
+            clusters.push(Changing::new(node, services)?);
+        }
+        let mut times = vec![[Vec::new(), Vec::new()]; clusters.len()];
+        for at in 0..CHANGES {
+            for (cluster, times) in clusters.iter_mut().zip(&mut times) {
+                let [ours, bare] = cluster.change(at)?;
+                times[0].push(ours);
+                times[1].push(bare);
+            }
+        }
+        Ok(times)
+    })?;
     let mut figures = Vec::new();
-    for (name, services) in
-        [("one_change_100", 100), ("one_change_10000", 10_000), ("one_change_50000", 50_000)]
-    {
-        let (ours, bare) = one_change(services)?;
+    for ((name, services), [ours, bare]) in COMPARED.into_iter().zip(times) {
         let what = format!("one endpoint more of {services} services × 5; baseline a bare message");
-        figures.push(Figure::new(name, what, "ms", ours, bare));
+        figures.push(Figure::new(name, what, "ms", median(ours)?, median(bare)?));
     }
     if let [small, .., large] = figures.as_slice() {
         let what = "the same at 50,000 services; baseline at 100";
