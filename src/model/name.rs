@@ -1,6 +1,6 @@
 //! Shared strings: node names, zones and port names occur thousands of times.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::Shared;
 
@@ -13,7 +13,7 @@ pub type Name = Shared<str>;
 /// is bounded by the cluster, not by its churn.
 #[derive(Default, Debug)]
 pub struct Interner {
-    names: HashSet<Name>,
+    names: FxHashSet<Name>,
 }
 
 impl Interner {

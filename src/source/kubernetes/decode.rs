@@ -134,7 +134,8 @@ fn apart<R: Resource>(value: Value) -> Parsed<R::Object> {
             let namespace = metadata.namespace.as_deref().unwrap_or_default();
             let mut rejections = Rejections::of(R::KIND, namespace, &metadata.name);
             rejections.add(field, format!("{reason}: the object is not served"));
-            Parsed::Odd(metadata, rejections.finish())
+            let rejections = rejections.finish();
+            Parsed::Odd(metadata, rejections)
         }
     }
 }

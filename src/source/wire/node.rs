@@ -4,7 +4,6 @@ use serde::Deserialize;
 
 use super::address::{range, usable_ip};
 use super::meta::or_default;
-use super::service::accept;
 use super::{Meta, Rejection, Rejections};
 use crate::model::{Interner, Node};
 
@@ -67,8 +66,8 @@ impl NodeObject {
         let internal_ips = addresses
             .filter(|(_, address)| address.r#type == "InternalIP")
             .filter_map(|(index, address)| {
-                let field = format!("status.addresses[{index}].address");
-                accept(&field, usable_ip(&address.address), &mut rejections)
+                let field = format_args!("status.addresses[{index}].address");
+                rejections.accept(field, usable_ip(&address.address))
             })
             .collect();
         let listed = spec.pod_cidrs.as_deref().unwrap_or_default();
@@ -77,7 +76,7 @@ impl NodeObject {
             .chain(listed)
             .enumerate()
             .filter_map(|(index, text)| {
-                accept(&format!("spec.podCIDRs[{index}]"), range(text), &mut rejections)
+                rejections.accept(format_args!("spec.podCIDRs[{index}]"), range(text))
             })
             .collect();
         let doomed = spec.taints.iter().flatten().any(|taint| taint.key == TO_BE_DELETED);

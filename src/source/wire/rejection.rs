@@ -24,28 +24,40 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// Collects the rejections of one object.
+/// Collects the rejections of one object. Most have none: nothing is written out before there is one.
 #[derive(Debug)]
-pub struct Rejections {
-    object: String,
+pub struct Rejections<'a> {
+    kind: &'static str,
+    namespace: &'a str,
+    name: &'a str,
     all: Vec<Rejection>,
 }
 
-impl Rejections {
+impl<'a> Rejections<'a> {
     /// None yet of this object.
     #[must_use]
-    pub fn of(kind: &str, namespace: &str, name: &str) -> Self {
-        let object = match namespace {
-            "" => format!("{kind} {name}"),
-            namespace => format!("{kind} {namespace}/{name}"),
-        };
-        Self { object, all: Vec::new() }
+    pub fn of(kind: &'static str, namespace: &'a str, name: &'a str) -> Self {
+        Self { kind, namespace, name, all: Vec::new() }
     }
 
     /// Notes one.
-    pub fn add(&mut self, field: impl Into<String>, reason: impl fmt::Display) {
-        let reason = reason.to_string();
-        self.all.push(Rejection { object: self.object.clone(), field: field.into(), reason });
+    pub fn add(&mut self, field: impl fmt::Display, reason: impl fmt::Display) {
+        let Self { kind, namespace, name, .. } = self;
+        let object = match *namespace {
+            "" => format!("{kind} {name}"),
+            namespace => format!("{kind} {namespace}/{name}"),
+        };
+        let (field, reason) = (field.to_string(), reason.to_string());
+        self.all.push(Rejection { object, field, reason });
+    }
+
+    /// The value of a field, or a rejection.
+    pub(super) fn accept<T>(
+        &mut self,
+        field: impl fmt::Display,
+        value: Result<T, String>,
+    ) -> Option<T> {
+        value.map_err(|reason| self.add(field, reason)).ok()
     }
 
     /// Those noted.

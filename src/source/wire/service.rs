@@ -160,7 +160,7 @@ impl ServiceObject {
             external_policy,
             affinity_seconds: self.affinity_seconds(rejections),
             health_check_node_port: check
-                .and_then(|number| accept("spec.healthCheckNodePort", port(number), rejections)),
+                .and_then(|number| rejections.accept("spec.healthCheckNodePort", port(number))),
         })
     }
 
@@ -171,8 +171,8 @@ impl ServiceObject {
         let single = spec.cluster_ip.as_ref().filter(|_| listed.is_empty());
         let mut ips: Vec<IpAddr> = Vec::new();
         for (index, text) in single.into_iter().chain(listed).enumerate() {
-            let field = format!("spec.clusterIPs[{index}]");
-            let Some(ip) = accept(&field, usable_ip(text), rejections) else { continue };
+            let field = format_args!("spec.clusterIPs[{index}]");
+            let Some(ip) = rejections.accept(field, usable_ip(text)) else { continue };
             if ips.iter().any(|known| Family::of(*known) == Family::of(ip)) {
                 rejections.add(field, format!("{ip} is a second ClusterIP of its family: ignored"));
             } else {
@@ -186,18 +186,20 @@ impl ServiceObject {
         let mut ports: Vec<ServicePort> = Vec::new();
         let mut taken = HashSet::new();
         for (index, object) in self.spec.ports.iter().flatten().enumerate() {
-            let field = format!("spec.ports[{index}]");
-            let Some(number) = accept(&format!("{field}.port"), port(object.port), rejections)
+            let field = format_args!("spec.ports[{index}]");
+            let Some(number) = rejections.accept(format_args!("{field}.port"), port(object.port))
             else {
                 continue;
             };
             let protocol = protocol(object.protocol.as_deref());
-            let Some(protocol) = accept(&format!("{field}.protocol"), protocol, rejections) else {
+            let Some(protocol) = rejections.accept(format_args!("{field}.protocol"), protocol)
+            else {
                 continue;
             };
             let node_port = object.node_port.filter(|number| *number != 0);
-            let node_port = node_port
-                .and_then(|number| accept(&format!("{field}.nodePort"), port(number), rejections));
+            let node_port = node_port.and_then(|number| {
+                rejections.accept(format_args!("{field}.nodePort"), port(number))
+            });
             let name = names.intern(object.name.as_deref().unwrap_or_default());
             let keys = [(protocol, number, None), (protocol, 0, Some(Name::clone(&name)))];
             if keys.iter().any(|key| taken.contains(key)) {
@@ -230,8 +232,8 @@ impl ServiceObject {
             .iter()
             .enumerate()
             .filter_map(|(index, text)| {
-                let field = format!("spec.loadBalancerSourceRanges[{index}]");
-                accept(&field, range(text), rejections)
+                let field = format_args!("spec.loadBalancerSourceRanges[{index}]");
+                rejections.accept(field, range(text))
             })
             .collect();
         if ranges.len() == listed.len() {
@@ -296,7 +298,7 @@ fn usable_ips(
     rejections: &mut Rejections,
 ) -> Box<[IpAddr]> {
     let read = |(index, text): (usize, &String)| {
-        accept(&format!("{field}[{index}]"), usable_ip(text), rejections)
+        rejections.accept(format_args!("{field}[{index}]"), usable_ip(text))
     };
     let mut ips: Vec<_> = texts.iter().enumerate().filter_map(read).collect();
     ips.sort_unstable();
@@ -307,15 +309,6 @@ fn usable_ips(
         ips.truncate(most);
     }
     ips.into()
-}
-
-/// The value, or a rejection.
-pub(super) fn accept<T>(
-    field: &str,
-    value: Result<T, String>,
-    rejections: &mut Rejections,
-) -> Option<T> {
-    value.map_err(|reason| rejections.add(field, reason)).ok()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use serde::Deserialize;
 
 use super::address::range;
 use super::meta::or_default;
-use super::service::accept;
 use super::{Meta, Rejection, Rejections};
 use crate::model::{Interner, ServiceCidr};
 
@@ -33,7 +32,7 @@ impl ServiceCidrObject {
         let cidrs = self.spec.cidrs.iter().flatten().enumerate();
         let cidrs = cidrs
             .filter_map(|(index, text)| {
-                accept(&format!("spec.cidrs[{index}]"), range(text), &mut rejections)
+                rejections.accept(format_args!("spec.cidrs[{index}]"), range(text))
             })
             .collect();
         let cidr = ServiceCidr { name: names.intern(&self.metadata.name), cidrs };

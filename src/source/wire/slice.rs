@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::address::{port, usable_ip};
 use super::meta::or_default;
-use super::service::{accept, protocol};
+use super::service::protocol;
 use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
 use crate::model::{
     Endpoint, EndpointPort, EndpointSlice, Family, Hints, Interner, Name, ServiceKey, SliceKey,
@@ -107,7 +107,7 @@ impl SliceObject {
         };
         let Some(service) = meta.label(SERVICE_NAME).filter(|name| !name.is_empty()) else {
             let reason = "the label that names the Service is missing: ignored";
-            rejections.add(format!("metadata.labels[{SERVICE_NAME}]"), reason);
+            rejections.add(format_args!("metadata.labels[{SERVICE_NAME}]"), reason);
             return None;
         };
         Some(EndpointSlice {
@@ -123,19 +123,20 @@ impl SliceObject {
     /// Ports without a name or a number say nothing about where a Service port leads.
     fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Box<[EndpointPort]> {
         let mut ports: Vec<EndpointPort> = Vec::new();
+        let several = self.ports.as_ref().is_some_and(|ports| ports.len() > 1);
         let mut taken = HashSet::new();
         for (index, object) in self.ports.iter().flatten().enumerate() {
             let (Some(name), Some(number)) = (&object.name, object.port) else { continue };
             if number == 0 {
                 continue;
             }
-            let field = format!("ports[{index}]");
-            let number = accept(&format!("{field}.port"), port(number), rejections);
+            let field = format_args!("ports[{index}]");
+            let number = rejections.accept(format_args!("{field}.port"), port(number));
             let protocol = protocol(object.protocol.as_deref());
-            let protocol = accept(&format!("{field}.protocol"), protocol, rejections);
+            let protocol = rejections.accept(format_args!("{field}.protocol"), protocol);
             let (Some(port), Some(protocol)) = (number, protocol) else { continue };
             let port = EndpointPort { name: names.intern(name), protocol, port };
-            if !taken.insert((Name::clone(&port.name), protocol)) {
+            if several && !taken.insert((Name::clone(&port.name), protocol)) {
                 rejections.add(field, "an earlier port has the same name: ignored");
                 continue;
             }
@@ -159,8 +160,8 @@ impl SliceObject {
                 of if of == family => Ok(ip),
                 _ => Err(format!("{ip} is not an {family} address")),
             });
-            let field = format!("endpoints[{index}].addresses[0]");
-            if let Some(address) = accept(&field, address, rejections) {
+            let field = format_args!("endpoints[{index}].addresses[0]");
+            if let Some(address) = rejections.accept(field, address) {
                 endpoints.push(object.convert(address, names));
             }
         }
