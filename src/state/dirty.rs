@@ -22,7 +22,8 @@ impl Dirty {
     pub(super) fn touch_endpoints(&mut self, service: ServiceKey, entry: &mut Entry) {
         // Where the API server answers, no Service may have a front end.
         self.surroundings |= service.is("default", "kubernetes");
-        if !std::mem::replace(&mut entry.is_dirty, true) {
+        // Without the Service they are nothing to anybody yet.
+        if entry.service.is_some() && !std::mem::replace(&mut entry.is_dirty, true) {
             self.endpoints.push(service);
         }
     }
