@@ -331,12 +331,10 @@ impl View {
     ) {
         gone.iter().for_each(|endpoint| self.tally -= Tally::of(endpoint, vantage));
         come.iter().for_each(|endpoint| self.tally += Tally::of(endpoint, vantage));
-        let ends = |all: &[Endpoint]| Some((all.first()?.address, all.last()?.address));
-        let (first, last) = match (ends(gone), ends(come)) {
-            (Some(one), Some(other)) => (one.0.min(other.0), one.1.max(other.1)),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => return,
-        };
+        // Both lists are sorted.
+        let first = [gone.first(), come.first()].into_iter().flatten().map(|it| it.address).min();
+        let last = [gone.last(), come.last()].into_iter().flatten().map(|it| it.address).max();
+        let (Some(first), Some(last)) = (first, last) else { return };
         for (selection, chunk) in self.chunks.iter_mut().flatten() {
             let behind = chunk.iter().rev().take_while(|backend| backend.address > last).count();
             let (rest, behind) = chunk.split_at(chunk.len() - behind);
