@@ -6,11 +6,14 @@ use std::sync::LazyLock;
 
 use kube_ipvs::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
-    ServiceCidr, ServiceKey, ServicePort, SliceKey, VirtualAddress,
+    ServiceCidr, ServiceKey, ServicePort, Shared, SliceKey, Topology, VirtualAddress,
 };
 
 /// Names that many objects share, as those that a source has read do.
-static NODES: LazyLock<[Name; 4]> = LazyLock::new(|| ["n1", "n2", "n3", "n4"].map(Name::from));
+static TOPOLOGIES: LazyLock<[Shared<Topology>; 4]> = LazyLock::new(|| {
+    let on = |node: &str| Topology { node: Some(node.into()), ..Topology::default() };
+    ["n1", "n2", "n3", "n4"].map(|node| on(node).into())
+});
 static PORT: LazyLock<Name> = LazyLock::new(|| "http".into());
 
 /// Services, slices of each, endpoints of each slice.
@@ -71,8 +74,7 @@ pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> End
         ready: true,
         serving: true,
         terminating: false,
-        node: Some(Name::clone(&NODES[index as usize % NODES.len()])),
-        hints: None,
+        topology: Shared::clone(&TOPOLOGIES[index as usize % TOPOLOGIES.len()]),
     };
     EndpointSlice {
         key: SliceKey::new("default", &format!("service-{service}-{slice}")),

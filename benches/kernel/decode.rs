@@ -19,7 +19,7 @@ fn written(slice: &EndpointSlice) -> Vec<u8> {
         json!({
             "addresses": [endpoint.address],
             "conditions": { "ready": true, "serving": true, "terminating": false },
-            "nodeName": endpoint.node.as_deref(),
+            "nodeName": endpoint.topology.node.as_deref(),
             "targetRef": {
                 "kind": "Pod",
                 "namespace": slice.service.namespace(),

@@ -1,5 +1,7 @@
 //! Pools of one Service: where clients of its front ends go, by the policies and the endpoints.
 
+use smallvec::SmallVec;
+
 use super::Surroundings;
 use super::endpoints::{Choice, choose};
 use crate::model::{
@@ -15,7 +17,7 @@ pub(super) struct Pools<'a> {
     /// Those that the Service had, sorted by address. One that is just the same is shared.
     old: &'a [Shared<Pool>],
     /// Sorted by address.
-    pools: Vec<Shared<Pool>>,
+    pools: SmallVec<[Shared<Pool>; 2]>,
 }
 
 impl<'a> Pools<'a> {
@@ -26,7 +28,7 @@ impl<'a> Pools<'a> {
         vantage: &'a Vantage,
         old: &'a [Shared<Pool>],
     ) -> Self {
-        Self { service, around, vantage, old, pools: Vec::with_capacity(old.len()) }
+        Self { service, around, vantage, old, pools: SmallVec::with_capacity(old.len()) }
     }
 
     /// Adds the pools that a front end leads to, or would if there were endpoints. Returns where it
@@ -58,8 +60,8 @@ impl<'a> Pools<'a> {
     }
 
     /// The pools, sorted by address.
-    pub(super) fn finish(self) -> Box<[Shared<Pool>]> {
-        self.pools.into()
+    pub(super) fn finish(self) -> SmallVec<[Shared<Pool>; 2]> {
+        self.pools
     }
 
     fn add(

@@ -52,7 +52,7 @@ mod tests {
     use super::super::{Engine, Work};
     use crate::model::{
         Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
-        ServiceKey, ServicePort, Settings, SliceKey,
+        ServiceKey, ServicePort, Settings, Shared, SliceKey,
     };
     use crate::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
 
@@ -76,8 +76,7 @@ mod tests {
             ready: true,
             serving: true,
             terminating: false,
-            node: None,
-            hints: None,
+            topology: Shared::default(),
         };
         EndpointSlice {
             key: SliceKey::new("default", "web-1"),

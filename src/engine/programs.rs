@@ -80,6 +80,7 @@ impl Programs {
         }
         let affected = self.update_claims(state, &services);
         services.extend(affected);
+        update.services.reserve(endpoints.len());
         for key in endpoints.into_iter().filter(|key| !services.contains(key)) {
             update.services.extend(self.update_endpoints(state, key));
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Family, Name, Protocol, ServiceKey};
+use super::{Family, Name, Protocol, ServiceKey, Shared};
 
 /// `namespace/name` of an EndpointSlice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -23,13 +23,15 @@ impl fmt::Display for SliceKey {
     }
 }
 
-/// `endpoints[].hints`: which nodes or zones should use the endpoint.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Hints {
-    /// `forNodes[].name`.
-    pub nodes: Box<[Name]>,
-    /// `forZones[].name`.
-    pub zones: Box<[Name]>,
+/// Where an endpoint is, and which nodes or zones should use it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Topology {
+    /// `nodeName`.
+    pub node: Option<Name>,
+    /// `hints.forNodes[].name`.
+    pub for_nodes: Box<[Name]>,
+    /// `hints.forZones[].name`.
+    pub for_zones: Box<[Name]>,
 }
 
 /// One entry of `endpoints`.
@@ -43,10 +45,8 @@ pub struct Endpoint {
     pub serving: bool,
     /// `conditions.terminating`, false where it is nil.
     pub terminating: bool,
-    /// `nodeName`.
-    pub node: Option<Name>,
-    /// `hints`, boxed because most endpoints have none.
-    pub hints: Option<Box<Hints>>,
+    /// `nodeName` and `hints`, which it has in common with many others.
+    pub topology: Shared<Topology>,
 }
 
 impl Endpoint {

@@ -1,10 +1,12 @@
 //! The endpoints of one Service and family, kept so that a change costs what has changed.
 
 use std::collections::{BTreeMap, HashSet};
-use std::iter::zip;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
+use super::difference::differing;
 use super::selection::is_local;
 use super::{
     Backend, Backends, Endpoint, EndpointPort, EndpointSlice, Family, Name, Protocol, Selection,
@@ -138,15 +140,15 @@ impl EndpointSet {
         selection: Selection,
         vantage: &Vantage,
     ) -> Backends {
-        let mut chunks = Vec::with_capacity(self.members.len());
+        let mut backends = Backends::default();
         for Member { slice, views } in &mut self.members {
             for (port, view) in slice.ports.iter().zip(views.iter_mut()) {
                 if port.name == *name && port.protocol == protocol {
-                    chunks.push(view.chunk(&slice.endpoints, port, selection, vantage));
+                    backends.push(view.chunk(&slice.endpoints, port, selection, vantage));
                 }
             }
         }
-        Backends::from_chunks(chunks)
+        backends
     }
 
     /// Distinct addresses of ready endpoints on this node, whatever the port. What no port leads
@@ -178,7 +180,7 @@ impl EndpointSet {
         }
         let Member { slice, views } = member;
         for (port, view) in slice.ports.iter().zip(views.iter_mut()) {
-            view.exchange(gone, &slice.endpoints[come.clone()], port, vantage);
+            view.exchange(gone, &slice.endpoints, come.clone(), port, vantage);
         }
     }
 
@@ -321,44 +323,37 @@ impl View {
         chunk
     }
 
-    /// Takes in that endpoints have come in the place of others. None of the slice may be shadowed.
+    /// Takes in that some of the endpoints have come in the place of those that are gone. None of
+    /// the slice may be shadowed.
+    #[expect(clippy::indexing_slicing, reason = "the range is of these endpoints")]
     fn exchange(
         &mut self,
         gone: &[Endpoint],
-        come: &[Endpoint],
+        endpoints: &[Endpoint],
+        come: Range<usize>,
         port: &EndpointPort,
         vantage: &Vantage,
     ) {
+        let (before, rest) = endpoints.split_at(come.start);
+        let (come, behind) = rest.split_at(come.len());
         gone.iter().for_each(|endpoint| self.tally -= Tally::of(endpoint, vantage));
         come.iter().for_each(|endpoint| self.tally += Tally::of(endpoint, vantage));
-        // Both lists are sorted.
-        let first = [gone.first(), come.first()].into_iter().flatten().map(|it| it.address).min();
-        let last = [gone.last(), come.last()].into_iter().flatten().map(|it| it.address).max();
-        let (Some(first), Some(last)) = (first, last) else { return };
         for (selection, chunk) in self.chunks.iter_mut().flatten() {
-            let behind = chunk.iter().rev().take_while(|backend| backend.address > last).count();
-            let (rest, behind) = chunk.split_at(chunk.len() - behind);
-            let before =
-                rest.len() - rest.iter().rev().take_while(|it| it.address >= first).count();
-            let (before, old) = rest.split_at(before);
-            let new = come.iter().filter_map(|it| selection.backend(it, port.port, vantage));
-            let new: Vec<_> = new.collect();
-            if old != new {
-                *chunk = before.iter().chain(&new).chain(behind).copied().collect();
+            // All are sorted.
+            let from = before
+                .last()
+                .map_or(0, |last| chunk.partition_point(|backend| backend.address <= last.address));
+            let to = behind.first().map_or(chunk.len(), |first| {
+                chunk.partition_point(|backend| backend.address < first.address)
+            });
+            let mut all: SmallVec<[Backend; 16]> = SmallVec::from_slice(&chunk[..from]);
+            all.extend(come.iter().filter_map(|it| selection.backend(it, port.port, vantage)));
+            if chunk[from..to] != all[from..] {
+                all.extend_from_slice(&chunk[to..]);
+                *chunk = Shared::from(&*all);
             }
         }
     }
-}
-
-/// What of two sorted lists of endpoints lies between what they have in common at either end.
-#[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
-fn differing(old: &[Endpoint], new: &[Endpoint]) -> [Range<usize>; 2] {
-    let most = old.len().min(new.len());
-    let is_other = |(old, new): (&Endpoint, &Endpoint)| old != new;
-    let start = zip(old, new).position(is_other).unwrap_or(most);
-    let (old_rest, new_rest) = (old[start..].iter().rev(), new[start..].iter().rev());
-    let end = zip(old_rest, new_rest).position(is_other).unwrap_or(most - start);
-    [start..old.len() - end, start..new.len() - end]
 }
 
 fn addresses(endpoints: &[Endpoint]) -> impl Iterator<Item = IpAddr> {

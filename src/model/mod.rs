@@ -5,6 +5,7 @@
 //! client types.
 
 mod address;
+mod difference;
 mod element;
 mod endpoint;
 mod endpoint_set;
@@ -24,7 +25,7 @@ mod shared;
 
 pub use address::{Family, ParseAddressError, Protocol, VirtualAddress};
 pub use element::Element;
-pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, Hints, SliceKey};
+pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
 pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
 pub use frontend::{Frontend, FrontendKind, Masquerade, Target};

@@ -5,6 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use smallvec::SmallVec;
+
+use super::difference::differing;
 use super::{Shared, VirtualAddress};
 
 /// An IPVS scheduler of the kernel (`net/netfilter/ipvs/ip_vs_*.c`).
@@ -156,13 +159,23 @@ impl Backend {
 /// address and port.
 #[derive(Clone, Default)]
 pub struct Backends {
-    chunks: Box<[Shared<[Backend]>]>,
+    /// Most Services have one slice.
+    chunks: SmallVec<[Shared<[Backend]>; 1]>,
 }
 
 impl Backends {
     /// Backends from chunks; empty ones are left out.
     pub fn from_chunks(chunks: impl IntoIterator<Item = Shared<[Backend]>>) -> Self {
-        Self { chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect() }
+        let mut backends = Self::default();
+        chunks.into_iter().for_each(|chunk| backends.push(chunk));
+        backends
+    }
+
+    /// Adds a chunk, of backends that are not there; an empty one is left out.
+    pub(super) fn push(&mut self, chunk: Shared<[Backend]>) {
+        if !chunk.is_empty() {
+            self.chunks.push(chunk);
+        }
     }
 
     /// The same with one more chunk, of backends that it does not have.
@@ -207,26 +220,28 @@ impl Backends {
     /// Hands out what must change to get here from `old`, sorted by address and port. Costs the
     /// chunks that differ.
     pub fn changes_from(&self, old: &Self, take: impl FnMut(BackendChange)) {
-        let [after, before] = self.differing(old);
-        changes(&before, &after, take);
+        self.compare(old, |after, before| changes(before, after, take));
     }
 
     /// The same, if any of the backends that differ is local.
     pub fn local_changes_from(&self, old: &Self, take: impl FnMut(BackendChange)) {
-        let [after, before] = self.differing(old);
-        if before.iter().chain(&*after).any(|backend| backend.local) {
-            changes(&before, &after, take);
-        }
+        self.compare(old, |after, before| {
+            if before.iter().chain(after).any(|backend| backend.local) {
+                changes(before, after, take);
+            }
+        });
     }
 
-    /// What each of two has in chunks that the other has not, sorted.
-    #[expect(clippy::indexing_slicing, reason = "prefix and suffix were counted in both")]
-    fn differing<'a>(&'a self, other: &'a Self) -> [Cow<'a, [Backend]>; 2] {
-        // Most Services have one slice.
+    /// Looks at what each of two has beside what they have in common, sorted: the chunks that the
+    /// other has not, without what is equal at either end of them.
+    #[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
+    fn compare<T>(&self, other: &Self, look: impl FnOnce(&[Backend], &[Backend]) -> T) -> T {
+        // Nothing to look for where each has one.
         if let ([mine], [others]) = (&*self.chunks, &*other.chunks)
             && !Shared::is_same(mine, others)
         {
-            return [Cow::Borrowed(mine), Cow::Borrowed(others)];
+            let [own, theirs] = differing(mine, others);
+            return look(&mine[own], &others[theirs]);
         }
         // Chunks keep their order from one version to the next, so the common prefix and suffix
         // settle nearly all of them without a search.
@@ -235,7 +250,9 @@ impl Backends {
         let (mine, others) = (&self.chunks[prefix..], &other.chunks[prefix..]);
         let suffix = mine.iter().rev().zip(others.iter().rev()).take_while(same).count();
         let (mine, others) = (&mine[..mine.len() - suffix], &others[..others.len() - suffix]);
-        [lacking(mine, others), lacking(others, mine)]
+        let [mine, others] = [lacking(mine, others), lacking(others, mine)];
+        let [own, theirs] = differing(&mine, &others);
+        look(&mine[own], &others[theirs])
     }
 }
 
@@ -257,14 +274,11 @@ fn lacking<'a>(
     }
 }
 
-/// Hands out what must change from one chunk to another.
-#[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
+/// Hands out what must change from one sorted list to another.
 fn changes(before: &[Backend], after: &[Backend], mut take: impl FnMut(BackendChange)) {
-    // Mostly one of many is another.
-    let equal = before.iter().zip(after).take_while(|(old, new)| old == new).count();
     let socket = |backend: &Backend| (backend.address, backend.port);
-    let mut before = before[equal..].iter().copied().peekable();
-    for &new in &after[equal..] {
+    let mut before = before.iter().copied().peekable();
+    for &new in after {
         while let Some(gone) = before.next_if(|old| socket(old) < socket(&new)) {
             take(BackendChange::Removed(gone));
         }
@@ -290,8 +304,8 @@ impl FromIterator<Backend> for Backends {
 
 impl PartialEq for Backends {
     fn eq(&self, other: &Self) -> bool {
-        let [one, another] = self.differing(other);
-        one == another
+        self.len() == other.len()
+            && self.compare(other, |mine, others| mine.is_empty() && others.is_empty())
     }
 }
 

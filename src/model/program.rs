@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::{
     Frontend, FrontendKind, HealthCheck, Interfaces, Pool, Route, ServiceKey, Shared,
@@ -19,7 +20,7 @@ pub struct Program {
     pub frontends: Shared<[Frontend]>,
     /// Sorted by address. One without backends has no virtual server but for the established
     /// connections of its former ones.
-    pub pools: Box<[Shared<Pool>]>,
+    pub pools: SmallVec<[Shared<Pool>; 2]>,
     /// Routes for addresses outside the service ranges. Services may share them.
     pub routes: Shared<[Route]>,
     /// Front ends that the Service asks for and does not get.

@@ -88,12 +88,10 @@ impl Tally {
         if endpoint.ready {
             tally.ready = 1;
             tally.ready_here = local.into();
-            if let Some(hints) = &endpoint.hints {
-                tally.node_hinted = (!hints.nodes.is_empty()).into();
-                tally.zone_hinted = (!hints.zones.is_empty()).into();
-                tally.for_node = is_for_node(endpoint, vantage).into();
-                tally.for_zone = is_for_zone(endpoint, vantage).into();
-            }
+            tally.node_hinted = (!endpoint.topology.for_nodes.is_empty()).into();
+            tally.zone_hinted = (!endpoint.topology.for_zones.is_empty()).into();
+            tally.for_node = is_for_node(endpoint, vantage).into();
+            tally.for_zone = is_for_zone(endpoint, vantage).into();
         } else if endpoint.is_draining() {
             tally.draining = 1;
             tally.draining_here = local.into();
@@ -128,14 +126,13 @@ impl SubAssign for Tally {
 }
 
 pub(super) fn is_local(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    endpoint.node.as_ref() == Some(&vantage.node)
+    endpoint.topology.node.as_ref() == Some(&vantage.node)
 }
 
 fn is_for_node(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    endpoint.hints.as_ref().is_some_and(|hints| hints.nodes.contains(&vantage.node))
+    endpoint.topology.for_nodes.contains(&vantage.node)
 }
 
 fn is_for_zone(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    let (Some(hints), Some(zone)) = (&endpoint.hints, &vantage.zone) else { return false };
-    hints.zones.contains(zone)
+    vantage.zone.as_ref().is_some_and(|zone| endpoint.topology.for_zones.contains(zone))
 }

@@ -217,7 +217,7 @@ impl Ledger {
         self.pools.plan(leave_unneeded, now, |step| steps.push(step.into()));
         steps.iter().for_each(|operation| self.flows.follow(operation));
         steps.extend(self.flows.take_due().into_iter().map(Operation::from));
-        steps.sort_by_key(|operation| (Stage::among(operation, &taken), Stage::rank(operation)));
+        steps.sort_by_cached_key(|it| (Stage::among(it, &taken), Stage::rank(it)));
         Plan(steps)
     }
 
@@ -227,7 +227,7 @@ impl Ledger {
         let mut setbacks: Vec<Setback> = Vec::new();
         let mut failed = FxHashSet::default();
         let mut outcomes = outcomes.into_iter();
-        for &operation in &plan.0 {
+        for operation in &plan.0 {
             let outcome = outcomes.next().unwrap_or_else(|| {
                 let message = "the kernel's answer did not arrive".to_owned();
                 Err(Failure { kind: FailureKind::Unknown, message })
@@ -236,9 +236,9 @@ impl Ledger {
                 self.confirm(operation);
                 continue;
             };
-            let key = Key::of(&operation);
+            let key = Key::of(operation);
             if failed.insert(key) {
-                let attempt = Attempt::Operation(operation);
+                let attempt = Attempt::Operation(*operation);
                 setbacks.push(Setback { key, attempt, kind, message });
             }
         }
@@ -429,8 +429,8 @@ impl Ledger {
     }
 
     /// Notes that an operation has taken place.
-    fn confirm(&mut self, operation: Operation) {
-        match operation {
+    fn confirm(&mut self, operation: &Operation) {
+        match *operation {
             Operation::Filter(FilterOperation::CreateTables) => self.tables = true,
             Operation::Filter(FilterOperation::DeleteTables) => self.tables = false,
             Operation::Filter(FilterOperation::Add(element)) => {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kube_ipvs::model::{
-    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Hints, Name, Node, Protocol,
-    Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, TrafficPolicy,
+    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
+    ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology, TrafficPolicy,
 };
 
 pub fn ip(text: &str) -> IpAddr {
@@ -190,13 +190,14 @@ impl SliceBuilder {
         node: &str,
         (ready, serving, terminating): (bool, bool, bool),
     ) -> Self {
+        let node = (!node.is_empty()).then(|| node.into());
+        let topology = Topology { node, ..Topology::default() };
         let endpoint = Endpoint {
             address: ip(address),
             ready,
             serving,
             terminating,
-            node: (!node.is_empty()).then(|| node.into()),
-            hints: None,
+            topology: topology.into(),
         };
         push(&mut self.0.endpoints, endpoint);
         self
@@ -204,17 +205,19 @@ impl SliceBuilder {
 
     /// The zones that the endpoint named last is for.
     pub fn for_zones(self, zones: &[&str]) -> Self {
-        self.hint(|hints| hints.zones = names(zones))
+        self.hint(|topology| topology.for_zones = names(zones))
     }
 
     /// The nodes that the endpoint named last is for.
     pub fn for_nodes(self, nodes: &[&str]) -> Self {
-        self.hint(|hints| hints.nodes = names(nodes))
+        self.hint(|topology| topology.for_nodes = names(nodes))
     }
 
-    fn hint(mut self, set: impl FnOnce(&mut Hints)) -> Self {
+    fn hint(mut self, set: impl FnOnce(&mut Topology)) -> Self {
         let endpoint = self.0.endpoints.last_mut().expect("an endpoint before its hints");
-        set(endpoint.hints.get_or_insert_default());
+        let mut topology = Topology::clone(&endpoint.topology);
+        set(&mut topology);
+        endpoint.topology = topology.into();
         self
     }
 }

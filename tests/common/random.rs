@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use kube_ipvs::model::{
-    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Hints, Name, Node, Protocol,
-    Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, TrafficPolicy,
+    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
+    ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology, TrafficPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -121,15 +121,12 @@ fn endpoint(addresses: &'static [&'static str]) -> impl Strategy<Value = Endpoin
         2 => Just((false, true, true)),
         1 => Just((false, false, true)),
     ];
-    let hints = (names(&NODES), names(&ZONES)).prop_map(|(nodes, zones)| Hints { nodes, zones });
-    (select(addresses), conditions, option::of(hints)).prop_map(
-        |(address, (ready, serving, terminating), hints)| Endpoint {
-            address: ip(address),
-            ready,
-            serving,
-            terminating,
-            node: Some(Name::from(if address.contains("244.2") { "n2" } else { "n1" })),
-            hints: hints.map(Box::new),
+    let hints = option::of((names(&NODES), names(&ZONES))).prop_map(Option::unwrap_or_default);
+    (select(addresses), conditions, hints).prop_map(
+        |(address, (ready, serving, terminating), (for_nodes, for_zones))| {
+            let node = Some(Name::from(if address.contains("244.2") { "n2" } else { "n1" }));
+            let topology = Topology { node, for_nodes, for_zones }.into();
+            Endpoint { address: ip(address), ready, serving, terminating, topology }
         },
     )
 }

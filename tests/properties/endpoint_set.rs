@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use kube_ipvs::model::{
     Backend, Endpoint, EndpointSet, EndpointSlice, Family, Name, Protocol, Selection, Tally,
-    Vantage,
+    Topology, Vantage,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -39,7 +39,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (slice(), vec(option::of(select(&NODES[..])), 5)).prop_map(|(mut slice, nodes)| {
             slice.family = Family::V4;
             for (endpoint, node) in slice.endpoints.iter_mut().zip(nodes) {
-                endpoint.node = node.map(Name::from);
+                let node = node.map(Name::from);
+                endpoint.topology = Topology { node, ..Topology::clone(&endpoint.topology) }.into();
             }
             Step::Insert(slice.into())
         }),
@@ -89,11 +90,11 @@ struct Seen {
 }
 
 fn see(endpoint: &Endpoint, vantage: &Vantage) -> Seen {
-    let hints = endpoint.hints.clone().unwrap_or_default();
+    let Topology { node, for_nodes, for_zones } = &*endpoint.topology;
     Seen {
-        here: endpoint.node.as_ref() == Some(&vantage.node),
-        for_node: hints.nodes.contains(&vantage.node),
-        for_zone: vantage.zone.as_ref().is_some_and(|zone| hints.zones.contains(zone)),
+        here: node.as_ref() == Some(&vantage.node),
+        for_node: for_nodes.contains(&vantage.node),
+        for_zone: vantage.zone.as_ref().is_some_and(|zone| for_zones.contains(zone)),
         draining: endpoint.terminating && endpoint.serving && !endpoint.ready,
     }
 }
@@ -102,13 +103,12 @@ fn tally(counted: &[(u16, Endpoint)], vantage: &Vantage) -> Tally {
     let count = |test: &dyn Fn(&Endpoint, Seen) -> bool| {
         counted.iter().filter(|(_, it)| test(it, see(it, vantage))).count() as u32
     };
-    let hints = |it: &Endpoint| it.hints.clone().unwrap_or_default();
     Tally {
         ready: count(&|it, _| it.ready),
         ready_here: count(&|it, seen| it.ready && seen.here),
-        node_hinted: count(&|it, _| it.ready && !hints(it).nodes.is_empty()),
+        node_hinted: count(&|it, _| it.ready && !it.topology.for_nodes.is_empty()),
         for_node: count(&|it, seen| it.ready && seen.for_node),
-        zone_hinted: count(&|it, _| it.ready && !hints(it).zones.is_empty()),
+        zone_hinted: count(&|it, _| it.ready && !it.topology.for_zones.is_empty()),
         for_zone: count(&|it, seen| it.ready && seen.for_zone),
         draining: count(&|_, seen| seen.draining),
         draining_here: count(&|_, seen| seen.draining && seen.here),

@@ -9,7 +9,8 @@ use super::meta::or_default;
 use super::service::protocol;
 use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
 use crate::model::{
-    Endpoint, EndpointPort, EndpointSlice, Family, Hints, Interner, Name, ServiceKey, SliceKey,
+    Endpoint, EndpointPort, EndpointSlice, Family, Interner, Name, ServiceKey, Shared, SliceKey,
+    Topology,
 };
 
 /// An EndpointSlice, as far as it matters.
@@ -178,18 +179,18 @@ impl EndpointObject {
             ready,
             serving: conditions.serving.unwrap_or(true),
             terminating: conditions.terminating.unwrap_or(false),
-            node: self.node_name.as_deref().map(|name| names.intern(name)),
-            hints: self.hints.as_ref().and_then(|hints| hints.convert(names)),
+            topology: self.topology(names),
         }
     }
-}
 
-impl HintsObject {
-    fn convert(&self, names: &mut Interner) -> Option<Box<Hints>> {
-        let mut intern = |named: &Option<Vec<Named>>| -> Box<[Name]> {
-            named.iter().flatten().map(|named| names.intern(&named.name)).collect()
+    fn topology(&self, names: &mut Interner) -> Shared<Topology> {
+        let node = self.node_name.as_deref().map(|name| names.intern(name));
+        let mut hinted = |hints: fn(&HintsObject) -> &Option<Vec<Named>>| -> Box<[Name]> {
+            let named = self.hints.iter().flat_map(hints).flatten();
+            named.map(|named| names.intern(&named.name)).collect()
         };
-        let hints = Hints { nodes: intern(&self.for_nodes), zones: intern(&self.for_zones) };
-        (hints != Hints::default()).then(|| hints.into())
+        let for_nodes = hinted(|hints| &hints.for_nodes);
+        let for_zones = hinted(|hints| &hints.for_zones);
+        names.share(Topology { node, for_nodes, for_zones })
     }
 }

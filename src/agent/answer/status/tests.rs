@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::{Totals, Work};
 use crate::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
-    ServiceCidr, ServicePort, Settings, SliceKey, TrafficPolicy,
+    ServiceCidr, ServicePort, Settings, SliceKey, Topology, TrafficPolicy,
 };
 use crate::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
 
@@ -32,8 +32,7 @@ fn slice() -> EndpointSlice {
         ready,
         serving: true,
         terminating: !ready,
-        node: Some("n2".into()),
-        hints: None,
+        topology: Topology { node: Some("n2".into()), ..Topology::default() }.into(),
     };
     EndpointSlice {
         key: SliceKey::new("default", "web-1"),

@@ -1,0 +1,28 @@
+//! Where two versions of a list differ.
+
+use std::iter::zip;
+use std::ops::Range;
+
+/// What of each of two lists lies between what they have in common at either end.
+#[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
+pub(super) fn differing<T: PartialEq>(one: &[T], other: &[T]) -> [Range<usize>; 2] {
+    let most = one.len().min(other.len());
+    let is_other = |(a, b): (&T, &T)| a != b;
+    let start = zip(one, other).position(is_other).unwrap_or(most);
+    let (one_rest, other_rest) = (one[start..].iter().rev(), other[start..].iter().rev());
+    let end = zip(one_rest, other_rest).position(is_other).unwrap_or(most - start);
+    [start..one.len() - end, start..other.len() - end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_equal_at_either_end_is_left_out() {
+        assert_eq!(differing(&[1, 2, 3, 4], &[1, 5, 4]), [1..3, 1..2]);
+        assert_eq!(differing(&[1, 2], &[1, 2]), [2..2, 2..2]);
+        assert_eq!(differing(&[1, 1], &[1]), [1..2, 1..1]);
+        assert_eq!(differing(&[], &[1]), [0..0, 0..1]);
+    }
+}
