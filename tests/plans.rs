@@ -11,7 +11,7 @@ use common::objects::{
     ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
     without_service,
 };
-use kube_ipvs::model::{Event, LocalDetector, Settings};
+use kube_ipvs::model::{Event, Family, LocalDetector, Settings};
 use kube_ipvs::plan::{FailureKind, Operation};
 
 /// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
@@ -81,8 +81,6 @@ fn first_sync() {
     + nft add element inet kube-ipvs cluster-ips4 { 10.96.0.10 }
     + nft add element inet kube-ipvs own-ips4 { 192.0.2.1 }
     + ip link add kube-ipvs type dummy
-    + ip -4 rule add not iif lo lookup 7575 pref 75
-    + ip -6 rule add not iif lo lookup 7575 pref 75
     + -A -u 10.96.0.10:53 -s rr
     + -a -u 10.96.0.10:53 -r 10.244.2.2:53 -m -w 1
     + ip -4 route replace local 10.96.0.0/16 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
@@ -94,6 +92,7 @@ fn first_sync() {
     + nft add element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
     + nft add element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
     + nft add element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    + ip -4 rule add not iif lo lookup 7575 pref 75
     + -A -t 10.96.0.20:80 -s rr
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
     + -A -t 192.0.2.1:30080 -s rr
@@ -197,6 +196,7 @@ fn datagrams_move_at_once_and_take_their_flows_along() {
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
     - ip -4 route delete local 203.0.113.2/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -4 rule delete not iif lo lookup 7575 pref 75
     - -D -u 10.96.0.30:53
     - -D -u 203.0.113.2:53
     - nft delete element inet kube-ipvs cluster-ips4 { 10.96.0.30 }
@@ -319,6 +319,7 @@ fn service_deleted() {
     insta::assert_snapshot!(plan, @r"
     - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -4 rule delete not iif lo lookup 7575 pref 75
     - -D -t 10.96.0.20:80
     - -D -t 192.0.2.1:30080
     - -D -t 203.0.113.1:80
@@ -329,6 +330,67 @@ fn service_deleted() {
     - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
     - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
     - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    ");
+}
+
+/// Of what is done, that which is about our routing table and the rules that lead to it.
+fn done_about_own_table(agent: &mut NodeAgent) -> String {
+    let all = lines(&agent.settle().unwrap());
+    all.lines().filter(|line| line.contains("7575")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_rule_of_a_family_comes_with_the_first_route_and_goes_with_the_last() {
+    let inner = |name, number: u8, port| {
+        let service = service(name).cluster_ip(&format!("10.96.0.{number}")).port("http", port);
+        service.cluster_ip(&format!("fd00:10:96::{number}"))
+    };
+    let one = || inner("default/one", 31, 80);
+    let two = || inner("default/two", 32, 81);
+    let mut agent = agent();
+    agent.tell(service_cidrs(&["10.96.0.0/16", "fd00:10:96::/112"]));
+    agent.tell(only_services([one(), two()])).tell(only_slices([]));
+    assert_eq!(done_about_own_table(&mut agent), "");
+
+    agent.tell(one().load_balancer_ip("203.0.113.1"));
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    + ip -4 rule add not iif lo lookup 7575 pref 75
+    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    ");
+    // Both need the route to the one address; the other family has a rule of its own.
+    agent.tell(two().load_balancer_ip("203.0.113.1").load_balancer_ip("2001:db8:ff::1"));
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    + ip -6 rule add not iif lo lookup 7575 pref 75
+    + ip -6 route replace local 2001:db8:ff::1/128 dev kube-ipvs table 7575 proto 75 metric 75
+    ");
+    agent.tell(one());
+    assert_eq!(done_about_own_table(&mut agent), "");
+    agent.tell(two().external_ip("203.0.113.1"));
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    - ip -6 route delete local 2001:db8:ff::1/128 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -6 rule delete not iif lo lookup 7575 pref 75
+    ");
+    agent.tell(without_service("default/two"));
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -4 rule delete not iif lo lookup 7575 pref 75
+    ");
+}
+
+#[test]
+fn a_rule_that_is_there_without_need_goes_and_one_that_is_lost_comes_back() {
+    let mut agent = cluster();
+    agent.kernel.holdings.rules = Family::BOTH.into();
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -6 rule delete not iif lo lookup 7575 pref 75
+    ");
+    agent.kernel.holdings.rules = [Family::V6].into();
+    agent.now += Duration::from_secs(60);
+    agent.engine.handle_tampering(agent.now);
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    + ip -4 rule add not iif lo lookup 7575 pref 75
+    - ip -6 rule delete not iif lo lookup 7575 pref 75
     ");
 }
 

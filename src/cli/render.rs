@@ -1,5 +1,6 @@
 //! `render`: the desired state as text, without a kernel or a cluster.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use super::{RenderFormat, objects};
 use crate::config::SharedFlags;
 use crate::engine::{self, Programs};
 use crate::kernel::nft;
-use crate::model::{Family, Route};
+use crate::model::Route;
 use crate::plan::{Operation, RouteOperation, ServerOperation};
 
 pub(super) fn run(shared: &SharedFlags, output: RenderFormat) -> anyhow::Result<ExitCode> {
@@ -56,9 +57,10 @@ fn routes(programs: &Programs) -> Vec<String> {
         programs.node().routes.iter().chain(of_services).copied().collect();
     routes.sort_unstable();
     routes.dedup();
-    let ground =
-        [RouteOperation::CreateDevice].into_iter().chain(Family::BOTH.map(RouteOperation::AddRule));
-    ground
+    let rules: BTreeSet<_> = routes.iter().filter_map(Route::rule).collect();
+    [RouteOperation::CreateDevice]
+        .into_iter()
+        .chain(rules.into_iter().map(RouteOperation::AddRule))
         .chain(routes.into_iter().map(RouteOperation::Add))
         .map(|operation| Operation::from(operation).to_string())
         .collect()

@@ -33,6 +33,15 @@ impl Route {
     pub fn family(&self) -> Family {
         Family::of(self.prefix.addr())
     }
+
+    /// The family whose rule has to lead to the table that it stands in, if one has to.
+    #[must_use]
+    pub fn rule(&self) -> Option<Family> {
+        match self.table {
+            RouteTable::Local => None,
+            RouteTable::Own => Some(self.family()),
+        }
+    }
 }
 
 /// Name of everything of ours that has one: device, nf_tables tables.

@@ -12,7 +12,7 @@ pub enum Key {
     Tables,
     /// Our device.
     Device,
-    /// The rule of a family.
+    /// The rule of a family, which the routes of our own table need.
     Rule(Family),
     /// A set element.
     Element(Element),
@@ -26,9 +26,7 @@ pub enum Key {
 
 impl Key {
     /// What is to be there whatever the Services.
-    pub(super) fn ground() -> impl Iterator<Item = Self> {
-        [Self::Tables, Self::Device].into_iter().chain(Family::BOTH.map(Self::Rule))
-    }
+    pub(super) const GROUND: [Self; 2] = [Self::Tables, Self::Device];
 
     /// What an operation is about.
     #[must_use]

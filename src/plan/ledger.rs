@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::counted::Counted;
 use super::drains::Connections;
 use super::flows::Flows;
 use super::key::Key;
@@ -25,13 +26,6 @@ use crate::model::{
     VirtualAddress,
 };
 
-/// Something of which there is one or none.
-#[derive(Clone, Copy, Default, Debug)]
-struct Counted {
-    needs: u32,
-    held: bool,
-}
-
 #[derive(Clone, Copy, Default, Debug)]
 struct RouteSlot {
     needs: u32,
@@ -44,8 +38,8 @@ struct RouteSlot {
 pub struct Ledger {
     tables: bool,
     device: bool,
-    rules: FxHashSet<Family>,
-    elements: FxHashMap<Element, Counted>,
+    rules: Counted<Family>,
+    elements: Counted<Element>,
     routes: FxHashMap<(IpNet, RouteTable), RouteSlot>,
     pools: Pools,
     flows: Flows,
@@ -118,7 +112,7 @@ impl Ledger {
     pub fn replace_node(&mut self, old: &NodeProgram, new: &NodeProgram) {
         self.recount(elements::of_node(new), elements::of_node(old));
         self.reroute(&new.routes, &old.routes);
-        self.touched.extend(Key::ground());
+        self.touched.extend(Key::GROUND);
     }
 
     /// Takes in what the kernel holds. `is_ours` says which virtual servers are, beside those
@@ -128,15 +122,12 @@ impl Ledger {
         observed: Observed,
         is_ours: impl Fn(&VirtualAddress) -> bool,
     ) -> BTreeMap<VirtualAddress, String> {
-        self.elements.values_mut().for_each(|slot| slot.held = false);
         self.routes.values_mut().for_each(|slot| slot.held = None);
         self.pools.hold_nothing_but_at(&observed.unread);
         self.tables = observed.tables;
         self.device = observed.device;
-        self.rules = observed.rules.into_iter().collect();
-        for element in observed.elements {
-            self.elements.entry(element).or_default().held = true;
-        }
+        self.rules.hold_only(observed.rules);
+        self.elements.hold_only(observed.elements);
         for route in observed.routes {
             self.routes.entry((route.prefix, route.table)).or_default().held = Some(route);
         }
@@ -271,18 +262,14 @@ impl Ledger {
     }
 
     fn need(&mut self, element: Element) {
-        let slot = self.elements.entry(element).or_default();
-        slot.needs += 1;
-        if slot.needs == 1 {
+        if self.elements.need(element) {
             self.touched.insert(Key::Element(element));
             self.flows.need(&element);
         }
     }
 
     fn need_no_more(&mut self, element: Element) {
-        let slot = self.elements.entry(element).or_default();
-        slot.needs = slot.needs.saturating_sub(1);
-        if slot.needs == 0 {
+        if self.elements.need_no_more(element) {
             self.touched.insert(Key::Element(element));
             self.flows.need_no_more(&element);
         }
@@ -295,6 +282,11 @@ impl Ledger {
             slot.needs += 1;
             slot.wanted = Some(*route);
             self.touched.insert(Key::Route(key.0, key.1));
+            if let Some(family) = route.rule()
+                && self.rules.need(family)
+            {
+                self.touched.insert(Key::Rule(family));
+            }
         }
         for route in fewer {
             let key = (route.prefix, route.table);
@@ -303,6 +295,11 @@ impl Ledger {
             if slot.needs == 0 {
                 slot.wanted = None;
                 self.touched.insert(Key::Route(key.0, key.1));
+            }
+            if let Some(family) = route.rule()
+                && self.rules.need_no_more(family)
+            {
+                self.touched.insert(Key::Rule(family));
             }
         }
     }
@@ -351,18 +348,20 @@ impl Ledger {
 
     /// Touches whatever is not known to be settled.
     fn touch_all(&mut self) {
-        let elements = self.elements.keys().copied().map(Key::Element);
         let routes = self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table));
-        let known = Key::ground().chain(elements).chain(routes);
+        let known = Key::GROUND.into_iter().chain(routes);
         let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
         self.touched.extend(unsettled);
+        self.touched.extend(self.rules.unsettled().map(Key::Rule));
+        self.touched.extend(self.elements.unsettled().map(Key::Element));
         self.pools.touch_all();
     }
 
     fn is_needed(&self, key: &Key) -> bool {
         match key {
-            Key::Tables | Key::Device | Key::Rule(_) | Key::Flow(_) => true,
-            Key::Element(element) => self.elements.get(element).is_some_and(|slot| slot.needs > 0),
+            Key::Tables | Key::Device | Key::Flow(_) => true,
+            Key::Rule(family) => self.rules.is_needed(family),
+            Key::Element(element) => self.elements.is_needed(element),
             Key::Route(prefix, table) => {
                 self.routes.get(&(*prefix, *table)).is_some_and(|slot| slot.needs > 0)
             }
@@ -376,10 +375,8 @@ impl Ledger {
         match key {
             Key::Tables => self.tables,
             Key::Device => self.device,
-            Key::Rule(family) => self.rules.contains(family),
-            Key::Element(element) => {
-                self.elements.get(element).is_some_and(|slot| slot.needs > 0 && slot.held)
-            }
+            Key::Rule(family) => self.rules.is_settled(family),
+            Key::Element(element) => self.elements.is_settled(element),
             Key::Route(prefix, table) => self
                 .routes
                 .get(&(*prefix, *table))
@@ -395,25 +392,22 @@ impl Ledger {
         keys.into_iter().for_each(|key| self.steps(key, steps));
     }
 
-    /// Appends the operations that a key needs that is not settled; forgets the key if it is
+    /// Appends the operations that a key needs that is not settled; forgets a route that is
     /// neither needed nor held.
     fn steps(&mut self, key: Key, steps: &mut Vec<Operation>) {
         let mut step = |operation: Operation| steps.push(operation);
         match key {
             Key::Tables => step(FilterOperation::CreateTables.into()),
             Key::Device => step(RouteOperation::CreateDevice.into()),
-            Key::Rule(family) => step(RouteOperation::AddRule(family).into()),
+            Key::Rule(family) => step(match self.rules.is_needed(&family) {
+                true => RouteOperation::AddRule(family).into(),
+                false => RouteOperation::DeleteRule(family).into(),
+            }),
             Key::Flow(flow) => self.flows.retry(flow),
-            Key::Element(element) => {
-                let Some(slot) = self.elements.get(&element) else { return };
-                match (slot.needs > 0, slot.held) {
-                    (true, _) => step(FilterOperation::Add(element).into()),
-                    (false, true) => step(FilterOperation::Delete(element).into()),
-                    (false, false) => {
-                        self.elements.remove(&element);
-                    }
-                }
-            }
+            Key::Element(element) => step(match self.elements.is_needed(&element) {
+                true => FilterOperation::Add(element).into(),
+                false => FilterOperation::Delete(element).into(),
+            }),
             Key::Route(prefix, table) => {
                 let Some(slot) = self.routes.get(&(prefix, table)) else { return };
                 match (slot.wanted, slot.held) {
@@ -433,24 +427,14 @@ impl Ledger {
         match *operation {
             Operation::Filter(FilterOperation::CreateTables) => self.tables = true,
             Operation::Filter(FilterOperation::DeleteTables) => self.tables = false,
-            Operation::Filter(FilterOperation::Add(element)) => {
-                self.elements.entry(element).or_default().held = true;
-            }
+            Operation::Filter(FilterOperation::Add(element)) => self.elements.hold(element),
             Operation::Filter(FilterOperation::Delete(element)) => {
-                let slot = self.elements.entry(element).or_default();
-                slot.held = false;
-                if slot.needs == 0 {
-                    self.elements.remove(&element);
-                }
+                self.elements.hold_no_more(element);
             }
             Operation::Route(RouteOperation::CreateDevice) => self.device = true,
             Operation::Route(RouteOperation::DeleteDevice) => self.device = false,
-            Operation::Route(RouteOperation::AddRule(family)) => {
-                self.rules.insert(family);
-            }
-            Operation::Route(RouteOperation::DeleteRule(family)) => {
-                self.rules.remove(&family);
-            }
+            Operation::Route(RouteOperation::AddRule(family)) => self.rules.hold(family),
+            Operation::Route(RouteOperation::DeleteRule(family)) => self.rules.hold_no_more(family),
             Operation::Route(RouteOperation::Add(route)) => {
                 self.routes.entry((route.prefix, route.table)).or_default().held = Some(route);
             }

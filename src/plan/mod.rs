@@ -1,6 +1,7 @@
 //! From what the kernel holds and what it should hold to ordered operations.
 
 mod allowance;
+mod counted;
 mod drains;
 pub mod elements;
 mod flows;

@@ -21,7 +21,7 @@ pub enum Stage {
     Shortcut,
     /// Routes to load balancer and external IPs, whose insiders take short-circuits.
     Admit,
-    /// Routes that are no longer wanted.
+    /// Routes that are no longer wanted, then rules.
     Repel,
     /// Real servers to drain, then real servers and virtual servers that are no longer wanted.
     /// Adding first leaves no pool without a server, and keeps the kernel from searching its trash
@@ -93,6 +93,8 @@ impl Stage {
             | Operation::Route(RouteOperation::CreateDevice) => 0,
             Operation::Filter(FilterOperation::Delete(_)) => 1,
             Operation::Filter(FilterOperation::Add(_)) => 2,
+            // After the routes that it leads to.
+            Operation::Route(RouteOperation::DeleteRule(_)) => 2,
             Operation::Server(ServerOperation::DeleteReal(..)) => 2,
             Operation::Server(ServerOperation::Delete(_)) => 3,
             // Virtual servers and their real servers stay together: one failing virtual server

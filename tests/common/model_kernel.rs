@@ -60,13 +60,16 @@ impl Holdings {
     pub fn desired(programs: &Programs) -> Self {
         let of_services = programs.services().flat_map(|(_, program)| &*program.routes);
         let routes = programs.node().routes.iter().chain(of_services);
+        let routes: BTreeMap<_, _> =
+            routes.map(|route| ((route.prefix, route.table), *route)).collect();
+        let behind_rules = routes.values().filter(|route| route.table == RouteTable::Own);
         let pools = programs.services().flat_map(|(_, program)| program.serving_pools());
         Self {
             tables: true,
             elements: engine::elements(programs).into_iter().collect(),
             device: true,
-            rules: Family::BOTH.into(),
-            routes: routes.map(|route| ((route.prefix, route.table), *route)).collect(),
+            rules: behind_rules.map(Route::family).collect(),
+            routes,
             servers: pools.map(|pool| (pool.server.address, server(pool))).collect(),
         }
     }

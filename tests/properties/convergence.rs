@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube_ipvs::engine::Programs;
-use kube_ipvs::model::{Event, Scheduler, Settings, VirtualAddress, VirtualServer};
+use kube_ipvs::model::{Event, Family, Scheduler, Settings, VirtualAddress, VirtualServer};
 use kube_ipvs::plan::{FailureKind, is_named};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -67,6 +67,7 @@ enum Mischief {
     LoseTables,
     LoseDevice,
     LoseRule(Index),
+    AddRule(Family),
     LoseElement(Index),
     LoseRoute(Index),
     LoseServer(Index),
@@ -83,6 +84,7 @@ fn mischief() -> impl Strategy<Value = Mischief> {
         1 => Just(Mischief::LoseTables),
         1 => Just(Mischief::LoseDevice),
         1 => at().prop_map(Mischief::LoseRule),
+        1 => select(&Family::BOTH[..]).prop_map(Mischief::AddRule),
         4 => at().prop_map(Mischief::LoseElement),
         2 => at().prop_map(Mischief::LoseRoute),
         2 => at().prop_map(Mischief::LoseServer),
@@ -110,6 +112,7 @@ impl Mischief {
             Self::LoseRule(at) => {
                 pick(at, held.rules.iter().copied()).map(|rule| held.rules.remove(&rule));
             }
+            Self::AddRule(family) => drop(held.rules.insert(family)),
             Self::LoseElement(at) => {
                 pick(at, held.elements.iter().copied()).map(|it| held.elements.remove(&it));
             }
