@@ -34,6 +34,7 @@ mod metrics;
 mod node_ports;
 mod ownership;
 mod path_mtu;
+mod policy_rules;
 mod privilege;
 mod refusal;
 mod rollout;
@@ -79,6 +80,7 @@ pub(crate) fn all() -> Vec<Case> {
         schedulers::cases(),
         surroundings::cases(),
         announced::cases(),
+        policy_rules::cases(),
         idle::cases(),
         ownership::cases(),
         killed::cases(),

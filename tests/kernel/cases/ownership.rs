@@ -85,7 +85,9 @@ fn some_services(t: &mut Trial<'_>) -> Step {
     let first = service("dev/first").cluster_ip("10.96.4.1").cluster_ip("fd00:96::401");
     t.apply(first.port(80, "http", Tcp).port(80, "udp", Udp))?;
     t.apply(slice().ready(P1).ready(P3))?;
-    t.apply(service("dev/second").cluster_ip("10.96.4.2").port(80, "http", Tcp))
+    let second = service("dev/second").cluster_ip("10.96.4.2").cluster_ip("fd00:96::402");
+    let second = second.ingress("203.0.113.104").ingress("2001:db8:113::104");
+    t.apply(second.port(80, "http", Tcp))
 }
 
 fn foreign_objects_are_untouched(t: &mut Trial<'_>) -> Step {

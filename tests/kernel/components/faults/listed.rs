@@ -46,7 +46,8 @@ pub(super) const ERRORS: [Errno; 15] = [
 ];
 
 /// Those that what was done is belied with.
-const LIES: [Errno; 5] = [Errno::NOENT, Errno::SRCH, Errno::EXIST, Errno::NOMEM, Errno::INVAL];
+pub(super) const LIES: [Errno; 5] =
+    [Errno::NOENT, Errno::SRCH, Errno::EXIST, Errno::NOMEM, Errno::INVAL];
 
 /// Changes as the victims do, and no fault is about it.
 const BYSTANDER: Victim = Victim(VICTIMS);

@@ -69,6 +69,10 @@ impl Fault {
             Kind::DeleteRoute => {
                 matches!(errno, Errno::SRCH | Errno::AFNOSUPPORT | Errno::OPNOTSUPP)
             }
+            Kind::NewRule => errno == Errno::EXIST,
+            Kind::DeleteRule => {
+                matches!(errno, Errno::NOENT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP)
+            }
             _ => false,
         }
     }
