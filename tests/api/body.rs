@@ -79,7 +79,7 @@ impl Watch {
         let open = Open { watch: self, shared, changes, position, lines, ends, until };
         let frames = stream::unfold(open, |mut open| async move {
             let line = open.next().await?;
-            Some((Ok(Frame::data(Bytes::from(format!("{line}\n")))), open))
+            Some((Ok(Frame::data(written(&line))), open))
         });
         BodyExt::boxed_unsync(StreamBody::new(frames))
     }
@@ -147,6 +147,12 @@ impl Watch {
 fn bookmark(version: u64) -> Value {
     let metadata = json!({ "resourceVersion": version.to_string(), "creationTimestamp": null });
     json!({ "type": "BOOKMARK", "object": { "kind": "Any", "apiVersion": "v1", "metadata": metadata } })
+}
+
+/// A line as the real server writes it, type first: where it comes last, whoever reads the line has
+/// to keep the object until it knows what to make of it.
+fn written(line: &Value) -> Bytes {
+    format!("{{\"type\":{},\"object\":{}}}\n", line["type"], line["object"]).into()
 }
 
 /// A watch that goes on.

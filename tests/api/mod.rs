@@ -22,6 +22,7 @@
 mod answer;
 mod body;
 pub mod objects;
+pub mod real;
 mod selector;
 mod serve;
 mod state;
