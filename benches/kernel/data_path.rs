@@ -14,7 +14,7 @@ use kube_ipvs::plan::FilterOperation;
 
 use crate::cluster::{Size, events, frontend, slice};
 use crate::figure::Figure;
-use crate::namespace::{OTHER_POD, POD, enter, on_node};
+use crate::namespace::{OTHER_POD, POD, enter, on_node, sysctl};
 use crate::work::{engine, settle};
 use crate::{ROUNDS, Result};
 
@@ -175,11 +175,6 @@ const TRANSLATION: &str = "table inet bench {
     chain out { type nat hook output priority -110; }
     chain post { type nat hook postrouting priority 100; }
 }";
-
-fn sysctl(setting: &str) -> Result<()> {
-    let (name, value) = setting.split_once('=').ok_or("no value")?;
-    Ok(std::fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)?)
-}
 
 fn nft(commands: &str) -> Result<()> {
     let done = Command::new("nft").arg(commands).status()?;

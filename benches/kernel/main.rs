@@ -4,6 +4,9 @@
 //! Prints a table; a name or a part of one as argument chooses among the measurements. What stands
 //! between the lines `BEGIN json` and `END json` is for `target/bench.json`.
 
+mod agent;
+#[path = "../../tests/api/mod.rs"]
+mod api;
 #[path = "../cluster/mod.rs"]
 mod cluster;
 mod data_path;
@@ -13,6 +16,7 @@ mod empty_kernel;
 mod figure;
 mod memory;
 mod namespace;
+mod processor;
 mod sync;
 mod work;
 
@@ -34,7 +38,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 /// A measurement: its name, and what makes its figures.
 type Measurement = (&'static str, fn() -> Result<Vec<Figure>>);
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 9] = [
     ("decode", decode::slices),
     ("cold_start", sync::cold_start),
     ("one_change", sync::one_changes),
@@ -42,6 +46,7 @@ const MEASUREMENTS: [Measurement; 8] = [
     ("restart", sync::restart),
     ("data_path", data_path::connections),
     ("rss", memory::resident),
+    ("churn_cpu", processor::shares),
     ("delete_then_add", sync::delete_then_add),
 ];
 

@@ -1,7 +1,7 @@
 //! Network namespaces of a measurement's own: a kernel that has just removed real servers is slower
 //! to add some.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread;
@@ -92,6 +92,12 @@ fn apart<T: Send + 'static>(measure: impl FnOnce() -> Result<T> + Send + 'static
 pub(crate) fn enter(name: &str) -> Result<()> {
     let namespace = File::open(format!("/run/netns/{name}"))?;
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// Sets what the kernel lets each namespace have for itself, as `name=value`.
+pub(crate) fn sysctl(setting: &str) -> Result<()> {
+    let (name, value) = setting.split_once('=').ok_or("no value")?;
+    Ok(fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)?)
 }
 
 fn ip(arguments: &str) -> Result<()> {

@@ -1,20 +1,18 @@
 //! From objects in memory to the kernel's last acknowledgement, against a raw replay of the same
 //! IPVS messages on an equal kernel.
 
-use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::engine::Engine;
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
-use kube_ipvs::model::{Backend, Change, Event};
-use kube_ipvs::plan::ServerOperation;
+use kube_ipvs::model::{Change, Event};
 
-use crate::cluster::{Size, events, frontend, service_key, slice};
+use crate::cluster::{Size, events, service_key, slice};
 use crate::figure::Figure;
 use crate::namespace::{enter, on_node, on_nodes};
-use crate::work::{Replay, engine, settle, settle_ipvs, wanted};
+use crate::work::{Replay, engine, settle, settle_ipvs, strangers, wanted};
 use crate::{ROUNDS, Result};
 
 const LARGE: Size = Size { services: 10_000, slices: 1, endpoints: 10 };
@@ -94,17 +92,6 @@ fn synced(size: Size) -> Result<(Engine, Kernel)> {
     let mut engine = engine(events(size));
     settle(&mut engine, &mut kernel)?;
     Ok((engine, kernel))
-}
-
-/// Endpoints that no slice names, one for each of these services.
-fn strangers(services: impl IntoIterator<Item = u32>) -> Vec<ServerOperation> {
-    let numbered = (0..).zip(services);
-    let add = |(index, service)| {
-        let address = Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 0).to_bits() + index);
-        let backend = Backend { address: address.into(), port: 8080, weight: 1, local: false };
-        ServerOperation::AddReal(frontend(service), backend)
-    };
-    numbered.map(add).collect()
 }
 
 /// A cluster that changes, on a node that stays.

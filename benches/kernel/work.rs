@@ -1,15 +1,17 @@
 //! The agent's work, without its agent: engine and kernel, one after the other.
 
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use kube_ipvs::engine::{Engine, Work};
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::{Ipvs, encode};
 use kube_ipvs::kernel::netlink::{Batch, Protocol, Socket};
-use kube_ipvs::model::{Event, Settings};
+use kube_ipvs::model::{Backend, Event, Settings};
 use kube_ipvs::plan::{Operation, ServerOperation};
 
 use crate::Result;
+use crate::cluster::frontend;
 use crate::empty_kernel::each_plan;
 
 /// Bytes per send of a replay, as the agent has it.
@@ -70,6 +72,17 @@ pub(crate) fn wanted(engine: &mut Engine) -> Result<Vec<ServerOperation>> {
         Result::Ok(())
     })?;
     Ok(wanted)
+}
+
+/// Endpoints that no slice names, one for each of these services.
+pub(crate) fn strangers(services: impl IntoIterator<Item = u32>) -> Vec<ServerOperation> {
+    let numbered = (0..).zip(services);
+    let add = |(index, service)| {
+        let address = Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 0).to_bits() + index);
+        let backend = Backend { address: address.into(), port: 8080, weight: 1, local: false };
+        ServerOperation::AddReal(frontend(service), backend)
+    };
+    numbered.map(add).collect()
 }
 
 /// IPVS messages, encoded before any clock runs.

@@ -1,0 +1,170 @@
+//! How much of a processor the agent takes while slices change, and while nothing does: the program
+//! itself, with an API server over TLS whose objects are as real ones.
+//!
+//! The agent's time is what the scheduler says that its threads ran. How much of that was in the
+//! kernel it cannot say: user and system time it tells apart by ticks of 4 ms, which are long beside
+//! the work on a change. The kernel's part is therefore measured alone: the same number of operations
+//! of the same kind, as bare messages.
+//!
+//! On Linux 6.1 a timer walks all real servers every two seconds ([`ESTIMATORS`]), for as long as
+//! dozens of changes take, and whoever is running meanwhile is charged for it. It is off while the
+//! agent is measured, and on while the whole machine is.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use kube_ipvs::kernel::Kernel;
+
+use crate::Result;
+use crate::agent::Agent;
+use crate::api::ApiServer;
+use crate::api::objects::{node, service, service_cidr};
+use crate::api::real::{real, real_slice};
+use crate::cluster::frontend;
+use crate::figure::Figure;
+use crate::namespace::{on_node, sysctl};
+use crate::work::{Replay, strangers};
+
+const MANY: u32 = 10_000;
+const FEW: u32 = 100;
+const ENDPOINTS: usize = 10;
+
+/// So many slices change, each of another Service,
+const CHANGES: u32 = 500;
+/// and so long after the one before.
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// How long nothing changes.
+const IDLE: Duration = Duration::from_secs(65);
+
+/// In that time a server sends each watch one bookmark. What one costs is the mean of so many: how
+/// many of them the agent wakes up for at once is chance.
+const BOOKMARKS: u32 = 20;
+const BETWEEN_BOOKMARKS: Duration = Duration::from_secs(1);
+
+/// After so long a start or an end is over, and the threads that only a start needs have ended.
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// Whether the kernel estimates rates of connections, packets and bytes.
+const ESTIMATORS: &str = "net.ipv4.vs.run_estimation";
+
+fn cluster(services: u32) -> ApiServer {
+    let server = ApiServer::start_tls();
+    server.put(node("n1", "192.0.2.1"));
+    server.put(service_cidr("kubernetes", "10.96.0.0/12"));
+    for index in 0..services {
+        let ip = frontend(index).ip.to_string();
+        server.put(real(service(&format!("s{index:04}"), &ip)));
+        server.put(real_slice(index as usize, ENDPOINTS));
+    }
+    server
+}
+
+/// The Service of a change: they are spread over all.
+fn changed(at: u32) -> u32 {
+    at * (MANY / CHANGES)
+}
+
+/// Acts at the instant of each change, and sleeps in between.
+fn at_each_change(mut act: impl FnMut(u32) -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    for at in 0..CHANGES {
+        act(at)?;
+        sleep((BETWEEN * (at + 1)).saturating_sub(start.elapsed()));
+    }
+    Ok(())
+}
+
+/// What the agent takes of a processor while slices change, and what the kernel's work on the
+/// operations does.
+fn churn(server: &ApiServer, agent: &Agent) -> Result<[f64; 2]> {
+    let percent = |busy: Duration| 100.0 * busy.as_secs_f64() / (BETWEEN * CHANGES).as_secs_f64();
+    let all = agent.busy_during(|| {
+        at_each_change(|at| {
+            server.put(real_slice(changed(at) as usize, ENDPOINTS + 1));
+            Ok(())
+        })
+    })?;
+    let services: Vec<_> = (0..CHANGES).map(changed).collect();
+    let frontends: Vec<_> = services.iter().copied().map(frontend).collect();
+    let held = Kernel::open()?.observe_pools(&frontends)?;
+    let is_whole = held.iter().all(|pool| pool.backends.len() == ENDPOINTS + 1);
+    if !is_whole || held.len() != frontends.len() {
+        return Err("the kernel does not hold all changes".into());
+    }
+    let mut bare = Replay::single(&strangers(services))?;
+    let mut operations = Duration::ZERO;
+    at_each_change(|at| {
+        let start = Instant::now();
+        bare.send(at as usize)?;
+        operations += start.elapsed();
+        Ok(())
+    })?;
+    Ok([percent(all), percent(operations)])
+}
+
+/// Microseconds that the agent takes of the time in which nothing changes: those that it takes by
+/// itself, and those for the bookmarks. A server that sends none for 90 s it would take for lost, so
+/// they come first.
+fn idle(server: &ApiServer, agent: &Agent) -> Result<f64> {
+    let bookmarks = agent.busy_during(|| {
+        for _ in 0..BOOKMARKS {
+            server.bookmark();
+            sleep(BETWEEN_BOOKMARKS);
+        }
+        Ok(())
+    })?;
+    let alone = agent.busy_during(|| {
+        sleep(IDLE);
+        Ok(())
+    })?;
+    Ok((bookmarks / BOOKMARKS + alone).as_secs_f64() * 1e6)
+}
+
+/// Percent that this machine's only processor is busy while nothing changes, whoever it works for.
+fn machine_idle() -> Result<f64> {
+    let times = || -> Result<[f64; 2]> {
+        let text = fs::read_to_string("/proc/uptime")?;
+        let (up, idle) = text.trim().split_once(' ').ok_or("no idle time")?;
+        Ok([up.parse()?, idle.parse()?])
+    };
+    let before = times()?;
+    sleep(IDLE);
+    let [up, idle] = times()?;
+    Ok(100.0 * (1.0 - (idle - before[1]) / (up - before[0])))
+}
+
+pub(crate) fn shares() -> Result<Vec<Figure>> {
+    let few = on_node(|| {
+        sysctl(&format!("{ESTIMATORS}=0"))?;
+        let server = cluster(FEW);
+        let agent = Agent::start(&server)?;
+        sleep(SETTLED);
+        idle(&server, &agent)
+    })?;
+    let (churn, many, machine) = on_node(|| {
+        sysctl(&format!("{ESTIMATORS}=0"))?;
+        let server = cluster(MANY);
+        let agent = Agent::start(&server)?;
+        sleep(SETTLED);
+        let churn = churn(&server, &agent)?;
+        let many = idle(&server, &agent)?;
+        sysctl(&format!("{ESTIMATORS}=1"))?;
+        server.bookmark();
+        let with_agent = machine_idle()?;
+        drop(agent);
+        sleep(SETTLED);
+        Ok((churn, many, [with_agent, machine_idle()?]))
+    })?;
+    let changing = "the agent at 50 changed slices a second, 10,000 × 10; baseline the kernel's work \
+                    on the operations";
+    let agent = "the agent in 65 s without a change, 10,000 × 10; baseline 100 × 10";
+    let all =
+        "the whole machine in that time, estimators included; baseline the same without the agent";
+    Ok(vec![
+        Figure::new("churn_cpu", changing, "%", churn[0], churn[1]),
+        Figure::new("idle_cpu", agent, "µs", many, few),
+        Figure::new("idle_machine_cpu", all, "%", machine[0], machine[1]),
+    ])
+}
