@@ -1,6 +1,6 @@
 //! Shared strings: node names, zones and port names occur thousands of times.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Shared, Topology};
 
@@ -14,7 +14,9 @@ pub type Name = Shared<str>;
 #[derive(Default, Debug)]
 pub struct Interner {
     names: FxHashSet<Name>,
-    topologies: FxHashSet<Shared<Topology>>,
+    /// Those without hints, by node: most endpoints have none.
+    unhinted: FxHashMap<Name, Shared<Topology>>,
+    hinted: FxHashSet<Shared<Topology>>,
 }
 
 impl Interner {
@@ -28,13 +30,46 @@ impl Interner {
         name
     }
 
+    /// The shared topology of endpoints on a node that have no hints.
+    pub fn on_node(&mut self, node: &str) -> Shared<Topology> {
+        if let Some(shared) = self.unhinted.get(node) {
+            return Shared::clone(shared);
+        }
+        let node = self.intern(node);
+        let topology = Topology { node: Some(Name::clone(&node)), ..Topology::default() };
+        let shared = Shared::from(topology);
+        self.unhinted.insert(node, Shared::clone(&shared));
+        shared
+    }
+
     /// The shared copy of a topology.
     pub fn share(&mut self, topology: Topology) -> Shared<Topology> {
-        if let Some(shared) = self.topologies.get(&topology) {
+        if let Some(shared) = self.hinted.get(&topology) {
             return Shared::clone(shared);
         }
         let shared = Shared::from(topology);
-        self.topologies.insert(Shared::clone(&shared));
+        self.hinted.insert(Shared::clone(&shared));
         shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_equal_is_shared() {
+        let mut names = Interner::default();
+        assert!(Shared::is_same(&names.intern("n1"), &names.intern("n1")));
+        assert!(Shared::is_same(&names.on_node("n1"), &names.on_node("n1")));
+        assert_ne!(names.on_node("n1"), names.on_node("n2"));
+        let node = names.on_node("n1").node.clone();
+        assert!(node.as_ref().is_some_and(|node| Shared::is_same(node, &names.intern("n1"))));
+        let mut hinted = || {
+            let for_zones = [names.intern("z1")].into();
+            names.share(Topology { node: node.clone(), for_zones, ..Topology::default() })
+        };
+        assert!(Shared::is_same(&hinted(), &hinted()));
+        assert_eq!(&*hinted().for_zones, ["z1".into()]);
     }
 }

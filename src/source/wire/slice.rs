@@ -184,6 +184,9 @@ impl EndpointObject {
     }
 
     fn topology(&self, names: &mut Interner) -> Shared<Topology> {
+        if let (Some(node), None) = (&self.node_name, &self.hints) {
+            return names.on_node(node);
+        }
         let node = self.node_name.as_deref().map(|name| names.intern(name));
         let mut hinted = |hints: fn(&HintsObject) -> &Option<Vec<Named>>| -> Box<[Name]> {
             let named = self.hints.iter().flat_map(hints).flatten();
