@@ -15,7 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LOOKS_AGAIN: Duration = Duration::from_millis(200);
 
 /// What its threads have run.
-#[derive(Clone, Copy)]
 struct Ran {
     threads: usize,
     nanoseconds: u64,

@@ -135,19 +135,22 @@ fn machine_idle() -> Result<f64> {
     Ok(100.0 * (1.0 - (idle - before[1]) / (up - before[0])))
 }
 
+/// An agent that has nothing left to do, without estimators.
+fn settled(services: u32) -> Result<(ApiServer, Agent)> {
+    sysctl(&format!("{ESTIMATORS}=0"))?;
+    let server = cluster(services);
+    let agent = Agent::start(&server)?;
+    sleep(SETTLED);
+    Ok((server, agent))
+}
+
 pub(crate) fn shares() -> Result<Vec<Figure>> {
     let few = on_node(|| {
-        sysctl(&format!("{ESTIMATORS}=0"))?;
-        let server = cluster(FEW);
-        let agent = Agent::start(&server)?;
-        sleep(SETTLED);
+        let (server, agent) = settled(FEW)?;
         idle(&server, &agent)
     })?;
     let (churn, many, machine) = on_node(|| {
-        sysctl(&format!("{ESTIMATORS}=0"))?;
-        let server = cluster(MANY);
-        let agent = Agent::start(&server)?;
-        sleep(SETTLED);
+        let (server, agent) = settled(MANY)?;
         let churn = churn(&server, &agent)?;
         let many = idle(&server, &agent)?;
         sysctl(&format!("{ESTIMATORS}=1"))?;

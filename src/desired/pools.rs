@@ -1,12 +1,10 @@
 //! Pools of one Service: where clients of its front ends go, by the policies and the endpoints.
 
-use smallvec::SmallVec;
-
 use super::Surroundings;
 use super::endpoints::{Choice, choose};
 use crate::model::{
-    Backends, Endpoints, Frontend, FrontendKind, Name, Pool, Selection, Service, Shared, Target,
-    TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
+    Backends, Endpoints, Frontend, FrontendKind, Name, Pool, Selection, Service, Shared,
+    SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
 };
 
 /// The pools of a Service, in the making.
@@ -17,7 +15,7 @@ pub(super) struct Pools<'a> {
     /// Those that the Service had, sorted by address. One that is just the same is shared.
     old: &'a [Shared<Pool>],
     /// Sorted by address.
-    pools: SmallVec<[Shared<Pool>; 2]>,
+    pools: SharedPools,
 }
 
 impl<'a> Pools<'a> {
@@ -28,7 +26,7 @@ impl<'a> Pools<'a> {
         vantage: &'a Vantage,
         old: &'a [Shared<Pool>],
     ) -> Self {
-        Self { service, around, vantage, old, pools: SmallVec::with_capacity(old.len()) }
+        Self { service, around, vantage, old, pools: SharedPools::with_capacity(old.len()) }
     }
 
     /// Adds the pools that a front end leads to, or would if there were endpoints. Returns where it
@@ -60,7 +58,7 @@ impl<'a> Pools<'a> {
     }
 
     /// The pools, sorted by address.
-    pub(super) fn finish(self) -> SmallVec<[Shared<Pool>; 2]> {
+    pub(super) fn finish(self) -> SharedPools {
         self.pools
     }
 

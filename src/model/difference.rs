@@ -5,9 +5,13 @@ use std::ops::Range;
 
 /// What of each of two lists lies between what they have in common at either end.
 #[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
-pub(super) fn differing<T: PartialEq>(one: &[T], other: &[T]) -> [Range<usize>; 2] {
+pub(super) fn differing<T>(
+    one: &[T],
+    other: &[T],
+    is_equal: impl Fn(&T, &T) -> bool,
+) -> [Range<usize>; 2] {
     let most = one.len().min(other.len());
-    let is_other = |(a, b): (&T, &T)| a != b;
+    let is_other = |(a, b): (&T, &T)| !is_equal(a, b);
     let start = zip(one, other).position(is_other).unwrap_or(most);
     let (one_rest, other_rest) = (one[start..].iter().rev(), other[start..].iter().rev());
     let end = zip(one_rest, other_rest).position(is_other).unwrap_or(most - start);
@@ -20,6 +24,7 @@ mod tests {
 
     #[test]
     fn what_is_equal_at_either_end_is_left_out() {
+        let differing = |one: &[u8], other: &[u8]| differing(one, other, u8::eq);
         assert_eq!(differing(&[1, 2, 3, 4], &[1, 5, 4]), [1..3, 1..2]);
         assert_eq!(differing(&[1, 2], &[1, 2]), [2..2, 2..2]);
         assert_eq!(differing(&[1, 1], &[1]), [1..2, 1..1]);

@@ -86,12 +86,12 @@ impl EndpointSet {
             self.recount(Some(index), &old.endpoints, all, vantage);
             return true;
         }
-        let mut difference = differing(&member.slice.endpoints, &slice.endpoints);
+        let mut difference = differing(&member.slice.endpoints, &slice.endpoints, Endpoint::eq);
         let [_, come] = &difference;
         // What both have in common is sorted, as it was.
         if !is_normal(&slice.endpoints[come.start.saturating_sub(1)..]) {
             normalise(&mut slice.endpoints);
-            difference = differing(&member.slice.endpoints, &slice.endpoints);
+            difference = differing(&member.slice.endpoints, &slice.endpoints, Endpoint::eq);
         }
         let [gone, come] = difference;
         let is_other = !gone.is_empty() || !come.is_empty();

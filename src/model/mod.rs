@@ -36,7 +36,7 @@ pub use node::{Node, ServiceCidr};
 pub use pool::{
     Backend, BackendChange, Backends, Pool, Scheduler, UnknownScheduler, VirtualServer,
 };
-pub use program::{NodeProgram, Program, Refusal, RefusalReason};
+pub use program::{NodeProgram, Program, Refusal, RefusalReason, SharedPools};
 pub use route::{
     NAME, ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY, Route, RouteTable,
 };

@@ -14,9 +14,9 @@ pub type Name = Shared<str>;
 #[derive(Default, Debug)]
 pub struct Interner {
     names: FxHashSet<Name>,
-    /// Those without hints, by node: most endpoints have none.
+    topologies: FxHashSet<Shared<Topology>>,
+    /// Those of them without hints, by node: most endpoints have none.
     unhinted: FxHashMap<Name, Shared<Topology>>,
-    hinted: FxHashSet<Shared<Topology>>,
 }
 
 impl Interner {
@@ -37,18 +37,18 @@ impl Interner {
         }
         let node = self.intern(node);
         let topology = Topology { node: Some(Name::clone(&node)), ..Topology::default() };
-        let shared = Shared::from(topology);
+        let shared = self.share(topology);
         self.unhinted.insert(node, Shared::clone(&shared));
         shared
     }
 
     /// The shared copy of a topology.
     pub fn share(&mut self, topology: Topology) -> Shared<Topology> {
-        if let Some(shared) = self.hinted.get(&topology) {
+        if let Some(shared) = self.topologies.get(&topology) {
             return Shared::clone(shared);
         }
         let shared = Shared::from(topology);
-        self.hinted.insert(Shared::clone(&shared));
+        self.topologies.insert(Shared::clone(&shared));
         shared
     }
 }
@@ -63,6 +63,8 @@ mod tests {
         assert!(Shared::is_same(&names.intern("n1"), &names.intern("n1")));
         assert!(Shared::is_same(&names.on_node("n1"), &names.on_node("n1")));
         assert_ne!(names.on_node("n1"), names.on_node("n2"));
+        let same = Topology::clone(&names.on_node("n1"));
+        assert!(Shared::is_same(&names.on_node("n1"), &names.share(same)));
         let node = names.on_node("n1").node.clone();
         assert!(node.as_ref().is_some_and(|node| Shared::is_same(node, &names.intern("n1"))));
         let mut hinted = || {

@@ -236,23 +236,21 @@ impl Backends {
     /// other has not, without what is equal at either end of them.
     #[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
     fn compare<T>(&self, other: &Self, look: impl FnOnce(&[Backend], &[Backend]) -> T) -> T {
+        let look = |mine: &[Backend], others: &[Backend]| {
+            let [own, theirs] = differing(mine, others, Backend::eq);
+            look(&mine[own], &others[theirs])
+        };
         // Nothing to look for where each has one.
         if let ([mine], [others]) = (&*self.chunks, &*other.chunks)
             && !Shared::is_same(mine, others)
         {
-            let [own, theirs] = differing(mine, others);
-            return look(&mine[own], &others[theirs]);
+            return look(mine, others);
         }
-        // Chunks keep their order from one version to the next, so the common prefix and suffix
-        // settle nearly all of them without a search.
-        let same = |(a, b): &(&Shared<[Backend]>, &Shared<[Backend]>)| Shared::is_same(a, b);
-        let prefix = self.chunks.iter().zip(&other.chunks).take_while(same).count();
-        let (mine, others) = (&self.chunks[prefix..], &other.chunks[prefix..]);
-        let suffix = mine.iter().rev().zip(others.iter().rev()).take_while(same).count();
-        let (mine, others) = (&mine[..mine.len() - suffix], &others[..others.len() - suffix]);
-        let [mine, others] = [lacking(mine, others), lacking(others, mine)];
-        let [own, theirs] = differing(&mine, &others);
-        look(&mine[own], &others[theirs])
+        // Chunks keep their order from one version to the next, so what is the same at either end
+        // settles nearly all of them without a search.
+        let [own, theirs] = differing(&self.chunks, &other.chunks, Shared::is_same);
+        let (mine, others) = (&self.chunks[own], &other.chunks[theirs]);
+        look(&lacking(mine, others), &lacking(others, mine))
     }
 }
 

@@ -10,6 +10,9 @@ use super::{
     VirtualAddress,
 };
 
+/// Pools of one Service: mostly one, or one of each family.
+pub type SharedPools = SmallVec<[Shared<Pool>; 2]>;
+
 /// Everything that the kernel must hold because of one Service.
 ///
 /// What stays from one version to the next is shared with it, and not looked into where two are
@@ -20,7 +23,7 @@ pub struct Program {
     pub frontends: Shared<[Frontend]>,
     /// Sorted by address. One without backends has no virtual server but for the established
     /// connections of its former ones.
-    pub pools: SmallVec<[Shared<Pool>; 2]>,
+    pub pools: SharedPools,
     /// Routes for addresses outside the service ranges. Services may share them.
     pub routes: Shared<[Route]>,
     /// Front ends that the Service asks for and does not get.
