@@ -9,12 +9,15 @@ use kube_ipvs::model::{
     ServiceCidr, ServiceKey, ServicePort, Shared, SliceKey, Topology, VirtualAddress,
 };
 
-/// Names that many objects share, as those that a source has read do.
+/// What many objects share, as those that a source has read do.
 static TOPOLOGIES: LazyLock<[Shared<Topology>; 4]> = LazyLock::new(|| {
     let on = |node: &str| Topology { node: Some(node.into()), ..Topology::default() };
     ["n1", "n2", "n3", "n4"].map(|node| on(node).into())
 });
 static PORT: LazyLock<Name> = LazyLock::new(|| "http".into());
+static PORTS: LazyLock<Shared<[EndpointPort]>> = LazyLock::new(|| {
+    [EndpointPort { name: Name::clone(&PORT), protocol: Protocol::Tcp, port: 8080 }].into()
+});
 
 /// Services, slices of each, endpoints of each slice.
 #[derive(Clone, Copy)]
@@ -80,8 +83,7 @@ pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> End
         key: SliceKey::new("default", &format!("service-{service}-{slice}")),
         service: service_key(service),
         family: Family::V4,
-        ports: [EndpointPort { name: Name::clone(&PORT), protocol: Protocol::Tcp, port: 8080 }]
-            .into(),
+        ports: Shared::clone(&PORTS),
         endpoints: (0..endpoints).map(endpoint).collect(),
         triggered: None,
     }

@@ -10,7 +10,7 @@ use super::ranges::{aggregate, image};
 use super::{Claim, Claims, Surroundings};
 use crate::model::{
     Endpoints, Family, Frontend, FrontendKind, Masquerade, Program, Refusal, RefusalReason, Route,
-    RouteTable, Service, ServicePort, Shared, Target, TrafficPolicy, Vantage, VirtualAddress,
+    RouteTable, Service, ServicePort, SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress,
 };
 
 /// Whether a Service is this proxy's to serve, and not another one's.
@@ -64,28 +64,23 @@ pub fn program(
     }
 }
 
-/// The Program of a Service that had another one and of which only endpoints have changed since.
-/// `None` if its front ends lead elsewhere by that, so that all of it is to be worked out.
-pub fn with_endpoints(
+/// The pools of a Service that had another Program and of which only endpoints have changed since.
+/// `None` if more is another by that: where its front ends lead, or what its health check answers.
+pub fn pools(
     old: &Program,
     service: &Service,
     endpoints: &mut Endpoints,
     around: &Surroundings,
     vantage: &Vantage,
-) -> Option<Program> {
+) -> Option<SharedPools> {
     let mut pools = Pools::new(service, around, vantage, &old.pools);
     for frontend in &*old.frontends {
         if pools.lead(frontend, endpoints) != frontend.targets() {
             return None;
         }
     }
-    Some(Program {
-        frontends: Shared::clone(&old.frontends),
-        pools: pools.finish(),
-        routes: Shared::clone(&old.routes),
-        refusals: Shared::clone(&old.refusals),
-        health_check: health_check(service, endpoints, vantage),
-    })
+    let is_as_healthy = health_check(service, endpoints, vantage) == old.health_check;
+    is_as_healthy.then(|| pools.finish())
 }
 
 /// A front end that a Service asks for.

@@ -13,7 +13,7 @@ mod surroundings;
 
 pub use claims::{Claim, Claims};
 pub use endpoints::{Choice, choose};
-pub use frontends::{claims, is_served, program, with_endpoints};
+pub use frontends::{claims, is_served, pools, program};
 pub use health_check::health_check_addresses;
 pub use node::node_program;
 pub use ranges::{aggregate, contain, image};

@@ -344,12 +344,23 @@ impl Engine {
         if let Some(old) = update.old_node {
             self.ledger.replace_node(&old, self.programs.node());
         }
+        let Self { programs, ledger, phase, waiting, news, .. } = self;
+        let waits = |service: &ServiceKey| *phase == Phase::Syncing && !is_urgent(service);
+        for Replacement { service, old, new } in update.pools {
+            news.updates += 1;
+            if !waits(&service) {
+                ledger.replace_pools(&old, &new);
+            } else if let Some(program) = programs.service(&service) {
+                let before = || Program { pools: old, ..program.clone() }.into();
+                waiting.entry(service).or_insert_with(before);
+            }
+        }
         for replacement in update.services {
-            self.news.note(&replacement);
-            if self.phase == Phase::Syncing && !is_urgent(&replacement.service) {
-                self.waiting.entry(replacement.service).or_insert(replacement.old);
+            news.note(&replacement);
+            if waits(&replacement.service) {
+                waiting.entry(replacement.service).or_insert(replacement.old);
             } else {
-                self.ledger.replace(&replacement.old, &replacement.new);
+                ledger.replace(&replacement.old, &replacement.new);
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::sync::Arc;
 
 use super::Replacement;
-use crate::model::{HealthCheck, Refusal, ServiceKey};
+use crate::model::{HealthCheck, Program, Refusal, ServiceKey};
 
 /// What changed of the Services that is nothing to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -25,7 +26,7 @@ impl News {
     }
 
     /// Notes what of a replacement is news. Costs what differs.
-    pub(super) fn note(&mut self, replacement: &Replacement) {
+    pub(super) fn note(&mut self, replacement: &Replacement<Arc<Program>>) {
         let Replacement { service, old, new } = replacement;
         self.updates += 1;
         if old.health_check != new.health_check {

@@ -8,19 +8,20 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Surroundings};
 use crate::model::{
-    NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, VirtualAddress,
+    NodeProgram, Pool, Program, RefusalReason, Service, ServiceKey, Settings, Shared, SharedPools,
+    VirtualAddress,
 };
 use crate::state::{Dirty, Entry, State};
 
-/// A Service's Program before and after a change.
+/// What a Service had before a change and has after it.
 #[derive(Debug)]
-pub struct Replacement {
+pub struct Replacement<T> {
     /// The Service.
     pub service: ServiceKey,
-    /// Its Program so far; empty if it had none.
-    pub old: Arc<Program>,
-    /// Its Program from now on; empty if it has none.
-    pub new: Arc<Program>,
+    /// So far; empty if it had none.
+    pub old: T,
+    /// From now on; empty if it has none.
+    pub new: T,
 }
 
 /// What an update replaced.
@@ -28,8 +29,10 @@ pub struct Replacement {
 pub struct Update {
     /// The node's Program before the update, if it changed.
     pub old_node: Option<NodeProgram>,
-    /// Services whose Program changed.
-    pub services: Vec<Replacement>,
+    /// Services of whose Program nothing but the pools changed.
+    pub pools: Vec<Replacement<SharedPools>>,
+    /// Other Services whose Program changed.
+    pub services: Vec<Replacement<Arc<Program>>>,
 }
 
 /// What one Service has.
@@ -80,9 +83,9 @@ impl Programs {
         }
         let affected = self.update_claims(state, &services);
         services.extend(affected);
-        update.services.reserve(endpoints.len());
+        update.pools.reserve(endpoints.len());
         for key in endpoints.into_iter().filter(|key| !services.contains(key)) {
-            update.services.extend(self.update_endpoints(state, key));
+            self.update_endpoints(state, key, &mut update);
         }
         for key in services {
             update.services.extend(self.update_service(state, key));
@@ -171,24 +174,26 @@ impl Programs {
     }
 
     /// Brings the Program of a Service up to date of which only endpoints have changed.
-    fn update_endpoints(&mut self, state: &mut State, key: ServiceKey) -> Option<Replacement> {
+    fn update_endpoints(&mut self, state: &mut State, key: ServiceKey, update: &mut Update) {
         let (entry, vantage) = state.look_at(&key);
-        let Entry { service, endpoints, .. } = entry?;
-        let (service, served) = (service.as_deref()?, self.services.get_mut(&key)?);
-        let (old, around) = (&served.program, &self.around);
-        let Some(new) = desired::with_endpoints(old, service, endpoints, around, vantage) else {
-            return self.update_service(state, key);
-        };
-        if new == **old {
-            return None;
+        let Some(Entry { service: Some(service), endpoints, .. }) = entry else { return };
+        let Some(Served { program, .. }) = self.services.get_mut(&key) else { return };
+        match desired::pools(program, service, endpoints, &self.around, vantage) {
+            Some(new) if are_same(&new, &program.pools) => {}
+            Some(new) => {
+                self.totals.exchange_pools(&program.pools, &new);
+                let old = mem::replace(&mut Arc::make_mut(program).pools, new.clone());
+                update.pools.push(Replacement { service: key, old, new });
+            }
+            None => update.services.extend(self.update_service(state, key)),
         }
-        self.totals.exchange_pools(old, &new);
-        let new = Arc::new(new);
-        let old = mem::replace(&mut served.program, Arc::clone(&new));
-        Some(Replacement { service: key, old, new })
     }
 
-    fn update_service(&mut self, state: &mut State, key: ServiceKey) -> Option<Replacement> {
+    fn update_service(
+        &mut self,
+        state: &mut State,
+        key: ServiceKey,
+    ) -> Option<Replacement<Arc<Program>>> {
         let (entry, vantage) = state.look_at(&key);
         let new = entry.and_then(|Entry { service, endpoints, .. }| {
             let service = served(service, &self.around)?;
@@ -212,6 +217,12 @@ impl Programs {
         }
         (before != program).then_some(Replacement { service: key, old: before, new: program })
     }
+}
+
+/// Whether both are of the same pools, so that there is nothing to compare.
+fn are_same(one: &[Shared<Pool>], other: &[Shared<Pool>]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| Shared::is_same(one, other))
 }
 
 /// A Service that is this proxy's to serve.

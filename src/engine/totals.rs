@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::{AddAssign, SubAssign};
 
-use crate::model::{Family, FrontendKind, Program, Target};
+use crate::model::{Family, FrontendKind, Pool, Program, Shared, Target};
 
 /// How much of everything there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -31,11 +31,12 @@ impl Totals {
     /// What one Service has. Costs its front ends and the chunks of its pools.
     #[must_use]
     pub fn of(program: &Program) -> Self {
+        let (pools, backends) = counted(&program.pools);
         let mut totals = Self {
             services: 1,
             frontends: program.frontends.len(),
-            pools: program.serving_pools().count(),
-            backends: backends(program),
+            pools,
+            backends,
             refusals: program.refusals.len(),
             ..Self::default()
         };
@@ -59,11 +60,10 @@ impl Totals {
     }
 
     /// Takes in that a Service has other pools, and has the front ends that it had.
-    pub(super) fn exchange_pools(&mut self, old: &Program, new: &Program) {
-        self.pools += new.serving_pools().count();
-        self.pools -= old.serving_pools().count();
-        self.backends += backends(new);
-        self.backends -= backends(old);
+    pub(super) fn exchange_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
+        let [(old_pools, old_backends), (pools, backends)] = [old, new].map(counted);
+        self.pools = self.pools + pools - old_pools;
+        self.backends = self.backends + backends - old_backends;
     }
 
     fn combine(&mut self, other: &Self, combine: fn(usize, usize) -> usize) {
@@ -86,9 +86,12 @@ impl Totals {
     }
 }
 
-/// Backends of all pools.
-fn backends(program: &Program) -> usize {
-    program.pools.iter().map(|pool| pool.backends.len()).sum()
+/// How many pools have backends, and how many all have together.
+fn counted(pools: &[Shared<Pool>]) -> (usize, usize) {
+    pools
+        .iter()
+        .map(|pool| pool.backends.len())
+        .fold((0, 0), |(pools, backends), more| (pools + usize::from(more > 0), backends + more))
 }
 
 impl AddAssign for Totals {

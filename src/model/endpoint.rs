@@ -77,8 +77,8 @@ pub struct EndpointSlice {
     pub service: ServiceKey,
     /// `addressType`.
     pub family: Family,
-    /// `ports`.
-    pub ports: Box<[EndpointPort]>,
+    /// `ports`, which it has in common with many others.
+    pub ports: Shared<[EndpointPort]>,
     /// `endpoints` with an address.
     pub endpoints: Box<[Endpoint]>,
     /// Annotation `endpoints.kubernetes.io/last-change-trigger-time` in Unix milliseconds: when

@@ -1,6 +1,7 @@
 //! The endpoints of one Service and family, kept so that a change costs what has changed.
 
 use std::collections::{BTreeMap, HashSet};
+use std::mem;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -31,13 +32,6 @@ struct Member {
     views: Box<[View]>,
 }
 
-impl Member {
-    /// A slice of which nothing has been worked out.
-    fn new(slice: EndpointSlice) -> Self {
-        Self { slice, views: Box::default() }
-    }
-}
-
 /// The endpoint slices of one Service and family.
 ///
 /// An endpoint may stand in two slices while it moves between them. It then counts once: as the
@@ -62,44 +56,55 @@ impl EndpointSet {
         self.members.iter().map(|member| &member.slice)
     }
 
-    /// Adds a slice or replaces the one of the same key. Says whether anything changed. Costs the
-    /// endpoints that differ, beside finding them.
-    #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
-    pub fn insert(&mut self, mut slice: EndpointSlice, vantage: &Vantage) -> bool {
+    /// Adds a slice of a key that no other has.
+    pub fn add(&mut self, mut slice: EndpointSlice, vantage: &Vantage) {
         drop_repeated(&mut slice.ports);
-        let index = match self.find(&slice.key) {
-            Ok(index) => index,
-            Err(index) => {
-                normalise(&mut slice.endpoints);
-                let all = 0..slice.endpoints.len();
-                self.members.reserve_exact(1);
-                self.members.insert(index, Member::new(slice));
-                self.recount(Some(index), &[], all, vantage);
-                return true;
-            }
-        };
-        let member = &mut self.members[index];
-        if member.slice.ports != slice.ports {
+        normalise(&mut slice.endpoints);
+        let all = 0..slice.endpoints.len();
+        let index = self.find(&slice.key).unwrap_or_else(|index| index);
+        self.members.reserve_exact(1);
+        self.members.insert(index, Member { slice, views: Box::default() });
+        self.recount(Some(index), &[], all, vantage);
+    }
+
+    /// Replaces the slice of the same key. Says whether anything changed. Costs the endpoints that
+    /// differ, beside finding them.
+    ///
+    /// # Errors
+    ///
+    /// The slice itself, if there is none of its key.
+    #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
+    pub fn replace(
+        &mut self,
+        mut slice: EndpointSlice,
+        vantage: &Vantage,
+    ) -> Result<bool, EndpointSlice> {
+        let Ok(index) = self.find(&slice.key) else { return Err(slice) };
+        drop_repeated(&mut slice.ports);
+        let Member { slice: known, views } = &mut self.members[index];
+        if known.ports != slice.ports {
             normalise(&mut slice.endpoints);
             let all = 0..slice.endpoints.len();
-            let old = std::mem::replace(member, Member::new(slice)).slice;
-            self.recount(Some(index), &old.endpoints, all, vantage);
-            return true;
+            *views = Box::default();
+            known.ports = slice.ports;
+            let gone = mem::replace(&mut known.endpoints, slice.endpoints);
+            self.recount(Some(index), &gone, all, vantage);
+            return Ok(true);
         }
-        let mut difference = differing(&member.slice.endpoints, &slice.endpoints, Endpoint::eq);
+        let mut difference = differing(&known.endpoints, &slice.endpoints, Endpoint::eq);
         let [_, come] = &difference;
         // What both have in common is sorted, as it was.
         if !is_normal(&slice.endpoints[come.start.saturating_sub(1)..]) {
             normalise(&mut slice.endpoints);
-            difference = differing(&member.slice.endpoints, &slice.endpoints, Endpoint::eq);
+            difference = differing(&known.endpoints, &slice.endpoints, Endpoint::eq);
         }
         let [gone, come] = difference;
         let is_other = !gone.is_empty() || !come.is_empty();
         if is_other {
-            let old = std::mem::replace(&mut member.slice.endpoints, slice.endpoints);
+            let old = mem::replace(&mut known.endpoints, slice.endpoints);
             self.exchange(index, &old[gone], come, vantage);
         }
-        is_other
+        Ok(is_other)
     }
 
     /// Removes a slice. Says whether it was there.
@@ -220,7 +225,7 @@ impl EndpointSet {
         let Self { members, occurrences } = self;
         if members.len() < 2 {
             // Down to one slice: whatever the removed one shadowed counts again.
-            let counted = !std::mem::take(occurrences).is_empty();
+            let counted = !mem::take(occurrences).is_empty();
             return if counted { addresses(gone).collect() } else { Vec::new() };
         }
         let slice = index.and_then(|index| members.get(index)).map(|member| &member.slice);
@@ -339,13 +344,16 @@ impl View {
         gone.iter().for_each(|endpoint| self.tally -= Tally::of(endpoint, vantage));
         come.iter().for_each(|endpoint| self.tally += Tally::of(endpoint, vantage));
         for (selection, chunk) in self.chunks.iter_mut().flatten() {
-            // All are sorted.
-            let from = before
-                .last()
-                .map_or(0, |last| chunk.partition_point(|backend| backend.address <= last.address));
-            let to = behind.first().map_or(chunk.len(), |first| {
-                chunk.partition_point(|backend| backend.address < first.address)
-            });
+            let (from, to) = if chunk.len() == before.len() + gone.len() + behind.len() {
+                // Every endpoint had a backend.
+                (before.len(), before.len() + gone.len())
+            } else {
+                // All are sorted.
+                let up_to = |it: &Endpoint| chunk.partition_point(|one| one.address <= it.address);
+                let short_of =
+                    |it: &Endpoint| chunk.partition_point(|one| one.address < it.address);
+                (before.last().map_or(0, up_to), behind.first().map_or(chunk.len(), short_of))
+            };
             let mut all: SmallVec<[Backend; 16]> = SmallVec::from_slice(&chunk[..from]);
             all.extend(come.iter().filter_map(|it| selection.backend(it, port.port, vantage)));
             if chunk[from..to] != all[from..] {
@@ -373,7 +381,7 @@ fn is_normal(endpoints: &[Endpoint]) -> bool {
 /// one that is ready.
 fn normalise(endpoints: &mut Box<[Endpoint]>) {
     if !is_normal(endpoints) {
-        let mut list = std::mem::take(endpoints).into_vec();
+        let mut list = mem::take(endpoints).into_vec();
         list.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating, !endpoint.ready));
         list.dedup_by_key(|endpoint| endpoint.address);
         *endpoints = list.into();
@@ -381,7 +389,7 @@ fn normalise(endpoints: &mut Box<[Endpoint]>) {
 }
 
 /// Keeps one of equal ports. The API server admits no others, manifests on disk might.
-fn drop_repeated(ports: &mut Box<[EndpointPort]>) {
+fn drop_repeated(ports: &mut Shared<[EndpointPort]>) {
     // Mostly there is one.
     if ports.len() < 2 {
         return;

@@ -1,22 +1,23 @@
-//! Shared strings: node names, zones and port names occur thousands of times.
+//! Shared values: names of nodes, zones and ports, places and lists of ports occur thousands of
+//! times.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Shared, Topology};
+use super::{EndpointPort, Shared, Topology};
 
 /// An immutable string that is cheap to copy.
 pub type Name = Shared<str>;
 
-/// Hands out one shared copy per distinct string and topology.
+/// Hands out one shared copy per distinct string, topology and list of ports.
 ///
-/// Entries are never dropped: it is meant for the names of nodes, zones and ports, whose number
-/// is bounded by the cluster, not by its churn.
+/// Entries are never dropped: it is meant for what the cluster bounds in number, not its churn.
 #[derive(Default, Debug)]
 pub struct Interner {
     names: FxHashSet<Name>,
     topologies: FxHashSet<Shared<Topology>>,
     /// Those of them without hints, by node: most endpoints have none.
     unhinted: FxHashMap<Name, Shared<Topology>>,
+    ports: FxHashSet<Shared<[EndpointPort]>>,
 }
 
 impl Interner {
@@ -51,11 +52,22 @@ impl Interner {
         self.topologies.insert(Shared::clone(&shared));
         shared
     }
+
+    /// The shared copy of a list of ports.
+    pub fn share_ports(&mut self, ports: &[EndpointPort]) -> Shared<[EndpointPort]> {
+        if let Some(shared) = self.ports.get(ports) {
+            return Shared::clone(shared);
+        }
+        let shared: Shared<[_]> = ports.into();
+        self.ports.insert(Shared::clone(&shared));
+        shared
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Protocol;
 
     #[test]
     fn what_is_equal_is_shared() {
@@ -73,5 +85,11 @@ mod tests {
         };
         assert!(Shared::is_same(&hinted(), &hinted()));
         assert_eq!(&*hinted().for_zones, ["z1".into()]);
+        let mut ports = |port| {
+            let name = names.intern("http");
+            names.share_ports(&[EndpointPort { name, protocol: Protocol::Tcp, port }])
+        };
+        assert!(Shared::is_same(&ports(80), &ports(80)));
+        assert_ne!(ports(80), ports(81));
     }
 }

@@ -223,15 +223,6 @@ impl Backends {
         self.compare(old, |after, before| changes(before, after, take));
     }
 
-    /// The same, if any of the backends that differ is local.
-    pub fn local_changes_from(&self, old: &Self, take: impl FnMut(BackendChange)) {
-        self.compare(old, |after, before| {
-            if before.iter().chain(after).any(|backend| backend.local) {
-                changes(before, after, take);
-            }
-        });
-    }
-
     /// Looks at what each of two has beside what they have in common, sorted: the chunks that the
     /// other has not, without what is equal at either end of them.
     #[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]

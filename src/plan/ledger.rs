@@ -15,7 +15,7 @@ use super::counted::Counted;
 use super::drains::Connections;
 use super::flows::Flows;
 use super::key::Key;
-use super::pools::Pools;
+use super::pools::{BackendChanges, Pools};
 use super::stage::{Place, Stage};
 use super::{
     Attempt, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
@@ -106,6 +106,34 @@ impl Ledger {
             self.reroute(&new.routes, &old.routes);
         }
         self.replace_pools(&old.pools, &new.pools);
+    }
+
+    /// Replaces pools of a Service by others, both sorted by address. Costs what differs.
+    pub fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
+        let mut old = old.iter().peekable();
+        for pool in new {
+            let address = pool.server.address;
+            while let Some(gone) = old.next_if(|old| old.server.address < address) {
+                self.drop_pool(gone);
+            }
+            match old.next_if(|old| old.server.address == address) {
+                Some(before) if Shared::is_same(before, pool) => {}
+                Some(before) => {
+                    let mut changes = BackendChanges::new();
+                    pool.backends.changes_from(&before.backends, |change| changes.push(change));
+                    changes.iter().for_each(|change| self.count_hairpin(*change));
+                    self.pools.exchange(before, pool, changes);
+                }
+                None => {
+                    let added = pool.backends.iter().copied().map(BackendChange::Added);
+                    added.for_each(|change| self.count_hairpin(change));
+                    self.pools.want(pool);
+                }
+            }
+        }
+        for gone in old {
+            self.drop_pool(gone);
+        }
     }
 
     /// Replaces one version of the node's Program by another.
@@ -301,28 +329,6 @@ impl Ledger {
             {
                 self.touched.insert(Key::Rule(family));
             }
-        }
-    }
-
-    /// Both lists are sorted by address.
-    fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
-        let none = Default::default();
-        let mut old = old.iter().peekable();
-        for pool in new {
-            let address = pool.server.address;
-            while let Some(gone) = old.next_if(|old| old.server.address < address) {
-                self.drop_pool(gone);
-            }
-            let before = old.next_if(|old| old.server.address == address);
-            if before.is_some_and(|before| Shared::is_same(before, pool)) {
-                continue;
-            }
-            let backends = before.map_or(&none, |old| &old.backends);
-            pool.backends.local_changes_from(backends, |change| self.count_hairpin(change));
-            self.pools.want(pool, before.is_none());
-        }
-        for gone in old {
-            self.drop_pool(gone);
         }
     }
 

@@ -5,6 +5,7 @@ use std::mem;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::ServerOperation;
 use super::drains::{Drains, Leave};
@@ -20,24 +21,49 @@ struct Slot {
     unknown: bool,
 }
 
+/// What must change from one version of a pool to the next. Mostly the kernel holds the one when a
+/// plan is made for the other, and they need not be compared again.
+#[derive(Debug)]
+struct Exchange {
+    old: Shared<Pool>,
+    new: Shared<Pool>,
+    changes: BackendChanges,
+}
+
+/// Differences between two versions of a pool: mostly one.
+pub(super) type BackendChanges = SmallVec<[BackendChange; 1]>;
+
 /// The virtual servers that are held beside those that are wanted.
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     slots: FxHashMap<VirtualAddress, Slot>,
     /// Where to look at the next plan; some may be named several times.
-    touched: Vec<VirtualAddress>,
+    touched: Vec<(VirtualAddress, Option<Exchange>)>,
     /// Real servers that are held and not wanted any more.
     pub(super) drains: Drains,
 }
 
 impl Pools {
-    /// Wants a pool as it is now; `is_new` if another Program needs it.
-    pub(super) fn want(&mut self, pool: &Shared<Pool>, is_new: bool) {
+    /// Wants a pool, which another Program needs.
+    pub(super) fn want(&mut self, pool: &Shared<Pool>) {
         let address = pool.server.address;
         let slot = self.slots.entry(address).or_default();
-        slot.needs += u32::from(is_new);
+        slot.needs += 1;
         slot.wanted = Some(Shared::clone(pool));
         self.touch(address);
+    }
+
+    /// Wants another version of a pool, which has changed by so much.
+    pub(super) fn exchange(
+        &mut self,
+        old: &Shared<Pool>,
+        new: &Shared<Pool>,
+        changes: BackendChanges,
+    ) {
+        let address = new.server.address;
+        self.slots.entry(address).or_default().wanted = Some(Shared::clone(new));
+        let (old, new) = (Shared::clone(old), Shared::clone(new));
+        self.touched.push((address, Some(Exchange { old, new, changes })));
     }
 
     /// Says that a Program needs a pool no more.
@@ -52,13 +78,13 @@ impl Pools {
 
     /// Looks at an address again at the next plan.
     pub(super) fn touch(&mut self, address: VirtualAddress) {
-        self.touched.push(address);
+        self.touched.push((address, None));
     }
 
     /// Looks at every address again that is not settled.
     pub(super) fn touch_all(&mut self) {
         let unsettled = self.slots.iter().filter(|(_, slot)| !slot.is_settled());
-        self.touched.extend(unsettled.map(|(address, _)| *address));
+        self.touched.extend(unsettled.map(|(address, _)| (*address, None)));
     }
 
     /// Whether any Program needs it.
@@ -109,14 +135,14 @@ impl Pools {
         mut step: impl FnMut(ServerOperation),
     ) {
         let mut touched = mem::take(&mut self.touched);
-        touched.extend(self.drains.take_ended(now));
-        touched.sort_unstable();
-        touched.dedup();
-        for address in touched {
+        touched.extend(self.drains.take_ended(now).into_iter().map(|address| (address, None)));
+        touched.sort_unstable_by_key(|(address, _)| *address);
+        touched.dedup_by_key(|(address, _)| *address);
+        for (address, exchange) in touched {
             if leave_unneeded && !self.is_wanted(&address) {
                 self.touch(address);
             } else {
-                self.steps(address, now, &mut step);
+                self.steps(address, exchange, now, &mut step);
             }
         }
     }
@@ -126,6 +152,7 @@ impl Pools {
     fn steps(
         &mut self,
         address: VirtualAddress,
+        exchange: Option<Exchange>,
         now: Instant,
         mut step: impl FnMut(ServerOperation),
     ) {
@@ -162,7 +189,7 @@ impl Pools {
         if !wanted.backends.is_empty() {
             server_step(slot.held.as_deref(), wanted).into_iter().for_each(&mut step);
         }
-        wanted.backends.changes_from(held, |change| match change {
+        let take = |change| match change {
             BackendChange::Added(new) => step(ServerOperation::AddReal(address, new)),
             // The kernel does not know which real servers are local.
             BackendChange::Changed { old, new } if old.weight != new.weight => {
@@ -170,7 +197,11 @@ impl Pools {
             }
             BackendChange::Changed { .. } => {}
             BackendChange::Removed(old) => removed.push(old),
-        });
+        };
+        match exchange.filter(|exchange| exchange.leads(slot)) {
+            Some(exchange) => exchange.changes.into_iter().for_each(take),
+            None => wanted.backends.changes_from(held, take),
+        }
         let leaves = self.drains.leave(address, &removed, now);
         if wanted.backends.is_empty() {
             if leaves.iter().all(|leave| *leave == Leave::Now) {
@@ -213,6 +244,16 @@ impl Pools {
                 });
             }
         }
+    }
+}
+
+impl Exchange {
+    /// Whether it leads from what is held to what is wanted.
+    fn leads(&self, slot: &Slot) -> bool {
+        let is = |pool: &Option<Shared<Pool>>, one| {
+            pool.as_ref().is_some_and(|pool| Shared::is_same(pool, one))
+        };
+        is(&slot.held, &self.old) && is(&slot.wanted, &self.new)
     }
 }
 

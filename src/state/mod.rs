@@ -196,27 +196,32 @@ impl State {
     fn set_slice(&mut self, mut slice: EndpointSlice) {
         // What the first list tells is no change that anybody waited for.
         let triggered = slice.triggered.take().filter(|_| self.listed.slices);
-        let family = slice.family;
-        let place = self.slices.get(&slice.key);
-        let stays = place.is_some_and(|(service, of)| (service, *of) == (&slice.service, family));
-        if !stays {
-            // It may have stood with another Service.
-            self.remove_slice(&slice.key);
-        }
-        let entry = self.entries.entry(slice.service.clone());
-        // All slices of a Service share the text of its key.
-        slice.service = entry.key().clone();
-        let service = slice.service.clone();
-        if !stays {
-            self.slices.insert(slice.key.clone(), (service.clone(), family));
-        }
-        let entry = entry.or_default();
-        if entry.endpoints.of(family).insert(slice, &self.vantage) {
-            if let Some(at) = triggered {
-                self.triggers.add(service.clone(), Trigger { family, at });
+        let Some(entry) = self.entries.get_mut(&slice.service) else {
+            return self.add_slice(slice, triggered);
+        };
+        let (service, family) = (slice.service.clone(), slice.family);
+        match entry.endpoints.of(family).replace(slice, &self.vantage) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.triggers.add(&service, family, triggered);
+                self.dirty.touch_endpoints(service, entry);
             }
-            self.dirty.touch_endpoints(service, entry);
+            Err(slice) => self.add_slice(slice, triggered),
         }
+    }
+
+    /// Adds a slice that does not stand with its Service, but perhaps with another one.
+    fn add_slice(&mut self, mut slice: EndpointSlice, triggered: Option<i64>) {
+        self.remove_slice(&slice.key);
+        let entry = self.entries.entry(slice.service);
+        // All slices of a Service share the text of its key.
+        let (service, family) = (entry.key().clone(), slice.family);
+        slice.service = service.clone();
+        self.slices.insert(slice.key.clone(), (service.clone(), family));
+        let entry = entry.or_default();
+        entry.endpoints.of(family).add(slice, &self.vantage);
+        self.triggers.add(&service, family, triggered);
+        self.dirty.touch_endpoints(service, entry);
     }
 
     fn remove_slice(&mut self, key: &SliceKey) {

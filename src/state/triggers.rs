@@ -23,10 +23,12 @@ pub(super) struct Triggers {
 }
 
 impl Triggers {
-    pub(super) fn add(&mut self, service: ServiceKey, trigger: Trigger) {
-        let all = self.by_service.entry(service).or_default();
+    /// Adds a change of a Service's endpoints, if it is known when it happened.
+    pub(super) fn add(&mut self, service: &ServiceKey, family: Family, at: Option<i64>) {
+        let Some(at) = at else { return };
+        let all = self.by_service.entry(service.clone()).or_default();
         if all.len() < MOST_KEPT {
-            all.push(trigger);
+            all.push(Trigger { family, at });
         }
     }
 

@@ -159,7 +159,8 @@ impl SliceBuilder {
     }
 
     fn port_of(mut self, protocol: Protocol, name: &str, port: u16) -> Self {
-        push(&mut self.0.ports, EndpointPort { name: name.into(), protocol, port });
+        let port = EndpointPort { name: name.into(), protocol, port };
+        self.0.ports = self.0.ports.iter().cloned().chain([port]).collect();
         self
     }
 

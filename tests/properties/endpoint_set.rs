@@ -152,7 +152,9 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert(slice) => {
-                    set.insert((*slice).clone(), &from);
+                    if let Err(new) = set.replace((*slice).clone(), &from) {
+                        set.add(new, &from);
+                    }
                     slices.insert(slice.key.to_string(), *slice);
                 }
                 Step::Remove(index) => {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use smallvec::SmallVec;
 
 use super::address::{port, usable_ip};
 use super::meta::or_default;
@@ -122,8 +123,8 @@ impl SliceObject {
     }
 
     /// Ports without a name or a number say nothing about where a Service port leads.
-    fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Box<[EndpointPort]> {
-        let mut ports: Vec<EndpointPort> = Vec::new();
+    fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Shared<[EndpointPort]> {
+        let mut ports: SmallVec<[EndpointPort; 2]> = SmallVec::new();
         let several = self.ports.as_ref().is_some_and(|ports| ports.len() > 1);
         let mut taken = HashSet::new();
         for (index, object) in self.ports.iter().flatten().enumerate() {
@@ -143,7 +144,7 @@ impl SliceObject {
             }
             ports.push(port);
         }
-        ports.into()
+        names.share_ports(&ports)
     }
 
     fn endpoints(
