@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::constants as c;
-use crate::kernel::netlink::{Attributes, Batch};
+use crate::kernel::netlink::{Attributes, Batch, Number};
 use crate::model::{Backend, Family, VirtualAddress, VirtualServer};
 use crate::plan::ServerOperation;
 
@@ -86,8 +86,10 @@ fn family_number(ip: IpAddr) -> u16 {
 }
 
 fn identity(nest: &mut Attributes<'_>, address: &VirtualAddress) {
-    nest.u16(c::SVC_AF, family_number(address.ip));
-    nest.u16(c::SVC_PROTOCOL, address.protocol.number().into());
+    nest.numbers([
+        Number::u16(c::SVC_AF, family_number(address.ip)),
+        Number::u16(c::SVC_PROTOCOL, address.protocol.number().into()),
+    ]);
     nest.ip(c::SVC_ADDR, address.ip);
     nest.u16_be(c::SVC_PORT, address.port);
 }
@@ -112,17 +114,21 @@ fn server(nest: &mut Attributes<'_>, server: &VirtualServer) {
 
 fn backend_identity(nest: &mut Attributes<'_>, backend: &Backend) {
     nest.ip(c::DEST_ADDR, backend.address);
-    nest.u16_be(c::DEST_PORT, backend.port);
-    nest.u16(c::DEST_ADDR_FAMILY, family_number(backend.address));
+    nest.numbers([
+        Number::u16_be(c::DEST_PORT, backend.port),
+        Number::u16(c::DEST_ADDR_FAMILY, family_number(backend.address)),
+    ]);
 }
 
 fn backend(nest: &mut Attributes<'_>, backend: &Backend) {
     backend_identity(nest, backend);
-    // Masquerading, without thresholds.
-    nest.u32(c::DEST_FWD_METHOD, 0);
-    nest.u32(c::DEST_WEIGHT, backend.weight.into());
-    nest.u32(c::DEST_U_THRESH, 0);
-    nest.u32(c::DEST_L_THRESH, 0);
+    nest.numbers([
+        // Masquerading, without thresholds.
+        Number::u32(c::DEST_FWD_METHOD, 0),
+        Number::u32(c::DEST_WEIGHT, backend.weight.into()),
+        Number::u32(c::DEST_U_THRESH, 0),
+        Number::u32(c::DEST_L_THRESH, 0),
+    ]);
 }
 
 #[cfg(all(test, target_endian = "little"))]

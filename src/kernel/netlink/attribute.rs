@@ -43,22 +43,27 @@ impl<'a> Attributes<'a> {
 
     /// A number in host byte order.
     pub fn u16(&mut self, kind: u16, value: u16) {
-        self.number(kind, value.to_ne_bytes());
+        self.numbers([Number::u16(kind, value)]);
     }
 
     /// A number in host byte order.
     pub fn u32(&mut self, kind: u16, value: u32) {
-        self.number(kind, value.to_ne_bytes());
+        self.numbers([Number::u32(kind, value)]);
     }
 
     /// A number in network byte order.
     pub fn u16_be(&mut self, kind: u16, value: u16) {
-        self.number(kind, value.to_be_bytes());
+        self.numbers([Number::u16_be(kind, value)]);
     }
 
     /// A number in network byte order.
     pub fn u32_be(&mut self, kind: u16, value: u32) {
-        self.number(kind, value.to_be_bytes());
+        self.numbers([Number::u32(kind, value.to_be())]);
+    }
+
+    /// Several numbers: appended at once, which is what makes encoding cheap.
+    pub fn numbers<const N: usize>(&mut self, numbers: [Number; N]) {
+        self.bytes.extend_from_slice(numbers.map(|number| number.0).as_flattened());
     }
 
     /// A text with its terminating zero.
@@ -72,8 +77,8 @@ impl<'a> Attributes<'a> {
     /// An address of 4 or 16 bytes.
     pub fn ip(&mut self, kind: u16, value: IpAddr) {
         match value {
-            IpAddr::V4(ip) => self.number(kind, ip.octets()),
-            IpAddr::V6(ip) => self.number(kind, ip.octets()),
+            IpAddr::V4(ip) => self.numbers([Number::new(kind, 4, ip.octets())]),
+            IpAddr::V6(ip) => self.bytes(kind, &ip.octets()),
         }
     }
 
@@ -82,19 +87,6 @@ impl<'a> Attributes<'a> {
         let start = self.open(kind | NLA_F_NESTED);
         fill(self);
         self.close(start);
-    }
-
-    /// A value of known length, at most 28 bytes: appended at once, which is what makes encoding
-    /// cheap.
-    #[expect(clippy::indexing_slicing, reason = "32 bytes have room: checked on compiling")]
-    fn number<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
-        const { assert!(HEADER + N <= 32) };
-        let mut attribute = [0; 32];
-        let [l0, l1] = ((HEADER + N) as u16).to_ne_bytes();
-        let [k0, k1] = kind.to_ne_bytes();
-        attribute[..HEADER].copy_from_slice(&[l0, l1, k0, k1]);
-        attribute[HEADER..HEADER + N].copy_from_slice(&value);
-        self.bytes.extend_from_slice(&attribute[..(HEADER + N).next_multiple_of(4)]);
     }
 
     fn open(&mut self, kind: u16) -> usize {
@@ -111,6 +103,37 @@ impl<'a> Attributes<'a> {
             field.copy_from_slice(&length.to_ne_bytes());
         }
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}
+
+/// An attribute of at most four bytes, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Number([u8; HEADER + 4]);
+
+impl Number {
+    /// A number in host byte order.
+    #[must_use]
+    pub fn u16(kind: u16, value: u16) -> Self {
+        let [b0, b1] = value.to_ne_bytes();
+        Self::new(kind, 2, [b0, b1, 0, 0])
+    }
+
+    /// A number in host byte order.
+    #[must_use]
+    pub fn u32(kind: u16, value: u32) -> Self {
+        Self::new(kind, 4, value.to_ne_bytes())
+    }
+
+    /// A number in network byte order.
+    #[must_use]
+    pub fn u16_be(kind: u16, value: u16) -> Self {
+        Self::u16(kind, value.to_be())
+    }
+
+    fn new(kind: u16, length: u16, [b0, b1, b2, b3]: [u8; 4]) -> Self {
+        let [l0, l1] = (HEADER as u16 + length).to_ne_bytes();
+        let [k0, k1] = kind.to_ne_bytes();
+        Self([l0, l1, k0, k1, b0, b1, b2, b3])
     }
 }
 

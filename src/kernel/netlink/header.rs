@@ -28,9 +28,9 @@ impl Header {
         let start = bytes.len();
         let [k0, k1] = self.kind.to_ne_bytes();
         let [f0, f1] = self.flags.to_ne_bytes();
-        let [s0, s1, s2, s3] = self.sequence.to_ne_bytes();
-        bytes.extend_from_slice(&[0, 0, 0, 0, k0, k1, f0, f1, s0, s1, s2, s3]);
-        bytes.extend_from_slice(&self.port.to_ne_bytes());
+        let words =
+            [[0; 4], [k0, k1, f0, f1], self.sequence.to_ne_bytes(), self.port.to_ne_bytes()];
+        bytes.extend_from_slice(words.as_flattened());
         start
     }
 

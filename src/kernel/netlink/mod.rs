@@ -9,7 +9,7 @@ mod socket;
 mod transport;
 
 pub use answer::{Answers, NetlinkError};
-pub use attribute::{Attribute, Attributes, attributes};
+pub use attribute::{Attribute, Attributes, Number, attributes};
 pub use batch::Batch;
 pub use error::KernelError;
 pub use header::{Header, messages};
