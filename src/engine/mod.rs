@@ -346,6 +346,7 @@ impl Engine {
         }
         let Self { programs, ledger, phase, waiting, news, .. } = self;
         let waits = |service: &ServiceKey| *phase == Phase::Syncing && !is_urgent(service);
+        ledger.reserve_pools(update.pools.len());
         for Replacement { service, old, new } in update.pools {
             news.updates += 1;
             if !waits(&service) {

@@ -125,15 +125,13 @@ impl EndpointSet {
     /// How many of a port's endpoints are of which sort.
     #[must_use]
     pub fn tally(&self, name: &Name, protocol: Protocol) -> Tally {
-        let mut sum = Tally::default();
-        for member in &self.members {
-            for (port, view) in member.slice.ports.iter().zip(member.views.iter()) {
-                if port.name == *name && port.protocol == protocol {
-                    sum += view.tally;
-                }
-            }
-        }
-        sum
+        let ports = self.members.iter().flat_map(|it| it.slice.ports.iter().zip(it.views.iter()));
+        let of_port = ports.filter(|(port, _)| port.name == *name && port.protocol == protocol);
+        let add = |mut sum: Tally, more| {
+            sum += more;
+            sum
+        };
+        of_port.map(|(_, view)| view.tally).reduce(add).unwrap_or_default()
     }
 
     /// The backends of a port under a selection. Chunks of slices that have not changed since they

@@ -108,6 +108,11 @@ impl Ledger {
         self.replace_pools(&old.pools, &new.pools);
     }
 
+    /// Makes room for so many pools to be replaced.
+    pub fn reserve_pools(&mut self, pools: usize) {
+        self.pools.reserve(pools);
+    }
+
     /// Replaces pools of a Service by others, both sorted by address. Costs what differs.
     pub fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
         let mut old = old.iter().peekable();

@@ -53,6 +53,11 @@ impl Pools {
         self.touch(address);
     }
 
+    /// Makes room for so many pools to be exchanged.
+    pub(super) fn reserve(&mut self, pools: usize) {
+        self.touched.reserve(pools);
+    }
+
     /// Wants another version of a pool, which has changed by so much.
     pub(super) fn exchange(
         &mut self,
