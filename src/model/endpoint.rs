@@ -13,7 +13,7 @@ impl SliceKey {
     /// The key of the slice `name` in `namespace`.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self(format!("{namespace}/{name}").into())
+        Self([namespace, "/", name].concat().into())
     }
 }
 

@@ -15,7 +15,7 @@ impl ServiceKey {
     /// The key of the Service `name` in `namespace`.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self(format!("{namespace}/{name}").into())
+        Self([namespace, "/", name].concat().into())
     }
 
     /// Whether it is that one's.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::answer::Failure;
 use super::resource::Resource;
-use crate::source::wire::{Meta, Rejection, Rejections};
+use crate::source::wire::{Meta, Rejection, Rejections, parse};
 
 /// A bookmark with this annotation ends the list that a watch began with.
 const LIST_ENDS: &str = "k8s.io/initial-events-end";
@@ -21,7 +21,7 @@ pub(super) enum Parsed<T> {
     /// In its shape.
     Object(T),
     /// Out of shape.
-    Odd(Meta, Vec<Rejection>),
+    Odd(Box<Meta>, Vec<Rejection>),
 }
 
 impl<T> Parsed<T> {
@@ -53,11 +53,11 @@ pub(super) enum Line<T> {
 
 /// Reads a line of a watch.
 pub(super) fn line<R: Resource>(text: &[u8]) -> Result<Line<R::Object>, Failure> {
-    let event = match serde_json::from_slice::<WatchEvent<R::Object>>(text) {
+    let event = match parse::<WatchEvent<R::Object>>(text) {
         Ok(event) => map(event, Parsed::Object, |object| R::metadata(object).clone()),
         Err(error) => {
             let malformed = |_| Failure::Malformed(error.to_string());
-            let event: WatchEvent<Value> = serde_json::from_slice(text).map_err(malformed)?;
+            let event: WatchEvent<Value> = parse(text).map_err(malformed)?;
             map(event, apart::<R>, metadata)
         }
     };
@@ -106,11 +106,11 @@ struct PageMeta {
 
 /// Reads a page of a list.
 pub(super) fn page<R: Resource>(text: &[u8]) -> Result<Page<R::Object>, Failure> {
-    let (metadata, objects) = match serde_json::from_slice::<RawPage<R::Object>>(text) {
+    let (metadata, objects) = match parse::<RawPage<R::Object>>(text) {
         Ok(page) => (page.metadata, objects(page.items, Parsed::Object)),
         Err(error) => {
             let malformed = |_| Failure::Malformed(error.to_string());
-            let page: RawPage<Value> = serde_json::from_slice(text).map_err(malformed)?;
+            let page: RawPage<Value> = parse(text).map_err(malformed)?;
             (page.metadata, objects(page.items, apart::<R>))
         }
     };
@@ -135,7 +135,7 @@ fn apart<R: Resource>(value: Value) -> Parsed<R::Object> {
             let mut rejections = Rejections::of(R::KIND, namespace, &metadata.name);
             rejections.add(field, format!("{reason}: the object is not served"));
             let rejections = rejections.finish();
-            Parsed::Odd(metadata, rejections)
+            Parsed::Odd(metadata.into(), rejections)
         }
     }
 }

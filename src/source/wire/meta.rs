@@ -1,7 +1,5 @@
 //! `metadata`.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
@@ -15,7 +13,8 @@ pub struct Meta {
     /// `namespace`; `default` where a manifest has none.
     pub namespace: Option<String>,
     /// `labels`.
-    pub labels: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "or_default")]
+    pub labels: Labels,
     /// `annotations`.
     #[serde(deserialize_with = "or_default")]
     pub annotations: Annotations,
@@ -25,6 +24,24 @@ pub struct Meta {
     pub deletion_timestamp: Option<String>,
     /// `resourceVersion`.
     pub resource_version: Option<String>,
+}
+
+/// The labels that matter. Others are not kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Labels {
+    /// Of a slice: [`super::SERVICE_NAME`].
+    #[serde(rename = "kubernetes.io/service-name")]
+    pub service_name: Option<String>,
+    /// Of a slice: [`super::HEADLESS`].
+    #[serde(rename = "service.kubernetes.io/headless")]
+    pub headless: Option<String>,
+    /// Of a Service: [`super::SERVICE_PROXY_NAME`].
+    #[serde(rename = "service.kubernetes.io/service-proxy-name")]
+    pub service_proxy_name: Option<String>,
+    /// Of a Node: where it is.
+    #[serde(rename = "topology.kubernetes.io/zone")]
+    pub zone: Option<String>,
 }
 
 /// The annotations that matter. Others, which may be long, are not kept.
@@ -41,12 +58,6 @@ impl Meta {
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
-    }
-
-    /// The value of a label.
-    #[must_use]
-    pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.as_ref()?.get(key).map(String::as_str)
     }
 
     /// The creation in Unix seconds, 0 where it is unknown.

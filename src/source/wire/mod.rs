@@ -4,6 +4,7 @@
 //! so that one odd field costs neither its object's other fields nor any other object.
 
 mod address;
+mod json;
 mod meta;
 mod node;
 mod rejection;
@@ -11,6 +12,7 @@ mod service;
 mod service_cidr;
 mod slice;
 
+pub use json::parse;
 pub use meta::Meta;
 pub use node::NodeObject;
 pub use rejection::{Rejection, Rejections};

@@ -7,7 +7,6 @@ use super::meta::or_default;
 use super::{Meta, Rejection, Rejections};
 use crate::model::{Interner, Node};
 
-const ZONE: &str = "topology.kubernetes.io/zone";
 /// Taint of a node that the cluster autoscaler is about to remove (KEP-3836).
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
@@ -80,11 +79,12 @@ impl NodeObject {
             })
             .collect();
         let doomed = spec.taints.iter().flatten().any(|taint| taint.key == TO_BE_DELETED);
+        let zone = metadata.labels.zone.as_deref();
         let node = Node {
             name: names.intern(&metadata.name),
             internal_ips,
             pod_cidrs,
-            zone: metadata.label(ZONE).filter(|zone| !zone.is_empty()).map(|z| names.intern(z)),
+            zone: zone.filter(|zone| !zone.is_empty()).map(|zone| names.intern(zone)),
             eligible: metadata.deletion_timestamp.is_none() && !doomed,
         };
         (node, rejections.finish())

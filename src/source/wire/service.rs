@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::address::{port, range, usable_ip};
 use super::meta::or_default;
-use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
+use super::{Meta, Rejection, Rejections};
 use crate::model::{
     Family, Interner, Name, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy,
 };
@@ -142,9 +142,10 @@ impl ServiceObject {
         };
         let checked = kind == "LoadBalancer" && external_policy == TrafficPolicy::Local;
         let check = spec.health_check_node_port.filter(|number| checked && *number != 0);
+        let proxy_name = self.metadata.labels.service_proxy_name.as_deref();
         Some(Service {
             key: self.key(),
-            proxy_name: self.metadata.label(SERVICE_PROXY_NAME).map(|name| names.intern(name)),
+            proxy_name: proxy_name.map(|name| names.intern(name)),
             created: self.metadata.created(),
             cluster_ips: cluster_ips.into(),
             ports,

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::address::{port, usable_ip};
 use super::meta::or_default;
 use super::service::protocol;
-use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
+use super::{Meta, Rejection, Rejections, SERVICE_NAME};
 use crate::model::{
     Endpoint, EndpointPort, EndpointSlice, Family, Interner, Name, ServiceKey, Shared, SliceKey,
     Topology,
@@ -38,13 +38,14 @@ struct Port {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct EndpointObject {
-    addresses: Option<Vec<String>>,
+    /// Kubernetes gives those after the first no meaning.
+    addresses: Option<SmallVec<[String; 1]>>,
     conditions: Option<Conditions>,
     node_name: Option<String>,
     hints: Option<HintsObject>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Conditions {
     ready: Option<bool>,
@@ -95,7 +96,7 @@ impl SliceObject {
 
     fn slice(&self, names: &mut Interner, rejections: &mut Rejections) -> Option<EndpointSlice> {
         let meta = &self.metadata;
-        if meta.label(HEADLESS).is_some() {
+        if meta.labels.headless.is_some() {
             return None;
         }
         let family = match self.address_type.as_str() {
@@ -107,7 +108,8 @@ impl SliceObject {
                 return None;
             }
         };
-        let Some(service) = meta.label(SERVICE_NAME).filter(|name| !name.is_empty()) else {
+        let service = meta.labels.service_name.as_deref();
+        let Some(service) = service.filter(|name| !name.is_empty()) else {
             let reason = "the label that names the Service is missing: ignored";
             rejections.add(format_args!("metadata.labels[{SERVICE_NAME}]"), reason);
             return None;
@@ -155,7 +157,7 @@ impl SliceObject {
     ) -> Box<[Endpoint]> {
         let mut endpoints = Vec::new();
         for (index, object) in self.endpoints.iter().flatten().enumerate() {
-            let Some(text) = object.addresses.as_deref().and_then(<[String]>::first) else {
+            let Some(text) = object.addresses.as_ref().and_then(|all| all.first()) else {
                 continue;
             };
             let address = usable_ip(text).and_then(|ip| match Family::of(ip) {
@@ -173,7 +175,7 @@ impl SliceObject {
 
 impl EndpointObject {
     fn convert(&self, address: std::net::IpAddr, names: &mut Interner) -> Endpoint {
-        let conditions = self.conditions.clone().unwrap_or_default();
+        let conditions = self.conditions.unwrap_or_default();
         let ready = conditions.ready.unwrap_or(true);
         Endpoint {
             address,
