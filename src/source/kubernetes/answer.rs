@@ -132,8 +132,8 @@ impl Answer {
         self.taken = 0;
         let mut searched = 0;
         loop {
-            let mut bytes = self.buffer.iter().skip(searched);
-            if let Some(found) = bytes.position(|byte| *byte == b'\n') {
+            let rest = self.buffer.get(searched..).unwrap_or_default();
+            if let Some(found) = memchr::memchr(b'\n', rest) {
                 let end = searched + found;
                 self.taken = end + 1;
                 return Ok(self.buffer.get(..end));

@@ -197,11 +197,10 @@ where
             };
             let seen = match next {
                 Ok(Line::Changed(parsed)) => {
-                    let seen = parsed.metadata::<R>().resource_version.clone();
-                    if !self.change(parsed) {
+                    if !self.change(&parsed) {
                         return ControlFlow::Break(Unheard);
                     }
-                    seen
+                    parsed.metadata::<R>().resource_version.clone()
                 }
                 Ok(Line::Deleted(metadata)) => {
                     self.judge.forget(&metadata);
@@ -222,12 +221,12 @@ where
     }
 
     /// Tells of an object that is new or has changed. Says whether anybody listens.
-    fn change(&mut self, parsed: Parsed<R::Object>) -> bool {
-        let metadata = parsed.metadata::<R>().clone();
+    fn change(&mut self, parsed: &Parsed<R::Object>) -> bool {
+        let metadata = parsed.metadata::<R>();
         match self.judge.value::<R>(parsed) {
             Some(value) => (self.deliver)(R::apply(value)),
             None if metadata.name.is_empty() => true,
-            None => (self.deliver)(R::delete(&metadata)),
+            None => (self.deliver)(R::delete(metadata)),
         }
     }
 

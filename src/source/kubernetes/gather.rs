@@ -17,16 +17,16 @@ pub(super) struct Judge {
 
 impl Judge {
     /// The object's value, if it has one for us.
-    pub(super) fn value<R: Resource>(&mut self, parsed: Parsed<R::Object>) -> Option<R::Value> {
+    pub(super) fn value<R: Resource>(&mut self, parsed: &Parsed<R::Object>) -> Option<R::Value> {
         let object = name(parsed.metadata::<R>());
         let (value, rejections) = match parsed {
-            Parsed::Object(found) if R::metadata(&found).name.is_empty() => {
+            Parsed::Object(found) if R::metadata(found).name.is_empty() => {
                 let reason = "an object without a name: ignored".to_owned();
                 let field = "metadata.name".to_owned();
                 (None, vec![Rejection { object: R::KIND.to_owned(), field, reason }])
             }
-            Parsed::Object(found) => R::convert(&found, &mut self.names),
-            Parsed::Odd(_, rejections) => (None, rejections),
+            Parsed::Object(found) => R::convert(found, &mut self.names),
+            Parsed::Odd(_, rejections) => (None, rejections.clone()),
         };
         self.complaints.update(&object, rejections);
         value
@@ -55,7 +55,7 @@ impl<R: Resource> Gathering<'_, R> {
     /// The list has this object.
     pub(super) fn add(&mut self, parsed: Parsed<R::Object>) {
         let object = name(parsed.metadata::<R>());
-        match self.judge.value::<R>(parsed) {
+        match self.judge.value::<R>(&parsed) {
             Some(value) => self.values.insert(object, value),
             None => self.values.remove(&object),
         };
@@ -90,5 +90,5 @@ pub(super) fn decode<R: Resource>(text: &[u8]) -> usize {
 }
 
 fn name(metadata: &Meta) -> String {
-    format!("{}/{}", metadata.namespace.as_deref().unwrap_or_default(), metadata.name)
+    [metadata.namespace.as_deref().unwrap_or_default(), "/", &metadata.name].concat()
 }
