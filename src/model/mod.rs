@@ -13,7 +13,7 @@ mod event;
 mod frontend;
 mod health_check;
 mod interface;
-mod name;
+mod interner;
 mod node;
 mod pool;
 mod program;
@@ -31,7 +31,7 @@ pub use event::{Change, Event};
 pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
 pub use health_check::HealthCheck;
 pub use interface::{InterfaceName, Interfaces};
-pub use name::{Interner, Name};
+pub use interner::{Interner, Name};
 pub use node::{Node, ServiceCidr};
 pub use pool::{
     Backend, BackendChange, Backends, Pool, Scheduler, UnknownScheduler, VirtualServer,
