@@ -165,8 +165,7 @@ pub(crate) fn one_changes() -> Result<Vec<Figure>> {
 
 /// Many slices change before the engine is asked for work; and a raw replay of the operations that
 /// this takes, on another node that holds the same. In turn, and now the one first, now the other:
-/// with each real server that there is, in whatever namespace, the kernel is quicker to add one,
-/// until its allocator for counters of each processor needs another chunk.
+/// with each real server that there is, in whatever namespace, the kernel is quicker to add one.
 pub(crate) fn burst() -> Result<Vec<Figure>> {
     let [ours, bare] = on_nodes(|[node, twin]: [&str; 2]| {
         enter(twin)?;
