@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Surroundings};
 use crate::model::{
-    NodeProgram, Pool, Program, RefusalReason, Service, ServiceKey, Settings, Shared, SharedPools,
+    NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, Shared, SharedPools,
     VirtualAddress,
 };
 use crate::state::{Dirty, Entry, State};
@@ -179,7 +179,7 @@ impl Programs {
         let Some(Entry { service: Some(service), endpoints, .. }) = entry else { return };
         let Some(Served { program, .. }) = self.services.get_mut(&key) else { return };
         match desired::pools(program, service, endpoints, &self.around, vantage) {
-            Some(new) if are_same(&new, &program.pools) => {}
+            Some(new) if Shared::are_same(&new, &program.pools) => {}
             Some(new) => {
                 self.totals.exchange_pools(&program.pools, &new);
                 let old = mem::replace(&mut Arc::make_mut(program).pools, new.clone());
@@ -217,12 +217,6 @@ impl Programs {
         }
         (before != program).then_some(Replacement { service: key, old: before, new: program })
     }
-}
-
-/// Whether both are of the same pools, so that there is nothing to compare.
-fn are_same(one: &[Shared<Pool>], other: &[Shared<Pool>]) -> bool {
-    one.len() == other.len()
-        && one.iter().zip(other).all(|(one, other)| Shared::is_same(one, other))
 }
 
 /// A Service that is this proxy's to serve.

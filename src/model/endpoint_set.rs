@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::mem;
 use std::net::IpAddr;
-use std::ops::Range;
+use std::ops::{Add, Range};
 
 use smallvec::SmallVec;
 
@@ -127,11 +127,7 @@ impl EndpointSet {
     pub fn tally(&self, name: &Name, protocol: Protocol) -> Tally {
         let ports = self.members.iter().flat_map(|it| it.slice.ports.iter().zip(it.views.iter()));
         let of_port = ports.filter(|(port, _)| port.name == *name && port.protocol == protocol);
-        let add = |mut sum: Tally, more| {
-            sum += more;
-            sum
-        };
-        of_port.map(|(_, view)| view.tally).reduce(add).unwrap_or_default()
+        of_port.map(|(_, view)| view.tally).reduce(Add::add).unwrap_or_default()
     }
 
     /// The backends of a port under a selection. Chunks of slices that have not changed since they

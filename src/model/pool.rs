@@ -212,9 +212,7 @@ impl Backends {
     /// Whether both are of the same chunks, so that there is nothing to compare.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let chunks = self.chunks.iter().zip(&other.chunks);
-        self.chunks.len() == other.chunks.len()
-            && chunks.into_iter().all(|(one, another)| Shared::is_same(one, another))
+        Shared::are_same(&self.chunks, &other.chunks)
     }
 
     /// Hands out what must change to get here from `old`, sorted by address and port. Costs the

@@ -1,6 +1,6 @@
 //! Which endpoints serve, seen from a node.
 
-use std::ops::{AddAssign, SubAssign};
+use std::ops::{Add, AddAssign, SubAssign};
 
 use super::{Backend, Endpoint, Name};
 
@@ -113,9 +113,17 @@ impl Tally {
     }
 }
 
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        self.combined(&other, u32::saturating_add)
+    }
+}
+
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
-        *self = self.combined(&other, u32::saturating_add);
+        *self = *self + other;
     }
 }
 

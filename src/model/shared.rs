@@ -17,6 +17,13 @@ impl<T: ?Sized> Shared<T> {
     pub fn is_same(one: &Self, other: &Self) -> bool {
         Arc::ptr_eq(&one.0, &other.0)
     }
+
+    /// Whether both lists are copies of the same values, in the same order.
+    #[must_use]
+    pub fn are_same(one: &[Self], other: &[Self]) -> bool {
+        let mut pairs = one.iter().zip(other);
+        one.len() == other.len() && pairs.all(|(one, other)| Self::is_same(one, other))
+    }
 }
 
 impl<T: ?Sized> Clone for Shared<T> {

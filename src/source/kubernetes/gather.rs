@@ -18,7 +18,15 @@ pub(super) struct Judge {
 impl Judge {
     /// The object's value, if it has one for us.
     pub(super) fn value<R: Resource>(&mut self, parsed: &Parsed<R::Object>) -> Option<R::Value> {
-        let object = name(parsed.metadata::<R>());
+        self.value_of::<R>(&name(parsed.metadata::<R>()), parsed)
+    }
+
+    /// The same of an object whose name is known already.
+    fn value_of<R: Resource>(
+        &mut self,
+        object: &str,
+        parsed: &Parsed<R::Object>,
+    ) -> Option<R::Value> {
         let (value, rejections) = match parsed {
             Parsed::Object(found) if R::metadata(found).name.is_empty() => {
                 let reason = "an object without a name: ignored".to_owned();
@@ -28,7 +36,7 @@ impl Judge {
             Parsed::Object(found) => R::convert(found, &mut self.names),
             Parsed::Odd(_, rejections) => (None, rejections.clone()),
         };
-        self.complaints.update(&object, rejections);
+        self.complaints.update(object, rejections);
         value
     }
 
@@ -55,7 +63,7 @@ impl<R: Resource> Gathering<'_, R> {
     /// The list has this object.
     pub(super) fn add(&mut self, parsed: Parsed<R::Object>) {
         let object = name(parsed.metadata::<R>());
-        match self.judge.value::<R>(&parsed) {
+        match self.judge.value_of::<R>(&object, &parsed) {
             Some(value) => self.values.insert(object, value),
             None => self.values.remove(&object),
         };
