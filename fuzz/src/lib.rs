@@ -1,7 +1,7 @@
 //! What is done with arbitrary bytes: one function for each decoder, which must neither panic nor
 //! take long, and asserts what must hold of whatever was read.
 //!
-//! `fuzz_targets/` hands them to libFuzzer; `tests/corpora.rs` of the main package hands them the
+//! `fuzz_targets/` hands them to libFuzzer; `tests/it/corpora/` of the main package hands them the
 //! checked-in corpora, and mutations of these.
 
 mod kernel;

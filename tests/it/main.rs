@@ -1,0 +1,21 @@
+//! Tests of the library's public parts, without a kernel: a program of their own would be linked for
+//! each module otherwise.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+#[path = "../api/mod.rs"]
+mod api;
+mod architecture;
+#[path = "../common/mod.rs"]
+mod common;
+mod corpora;
+mod desired;
+mod manifests;
+mod notices;
+mod plans;
+mod promises;
+mod properties;
+mod source_decode;
+mod source_kubernetes;
+mod source_manifests;
+mod start_order;

@@ -1,0 +1,496 @@
+//! What a plan says, for changes that tell: each operation as the line that would do the same.
+
+use std::time::Duration;
+
+use crate::common::model_kernel::{Fault, ModelKernel};
+use crate::common::node_agent::NodeAgent;
+use crate::common::objects::{
+    ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
+    without_service,
+};
+use kube_ipvs::model::{Event, Family, LocalDetector, Settings};
+use kube_ipvs::plan::{FailureKind, Operation};
+
+/// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
+fn cluster() -> NodeAgent {
+    let mut agent = agent();
+    agent.tell(only_services([dns(), web()])).tell(only_slices([
+        slice("kube-system/kube-dns-a").udp("dns", 53).ready("10.244.2.2", "n2"),
+        pods().ready("10.244.1.5", "n1"),
+    ]));
+    agent
+}
+
+fn agent() -> NodeAgent {
+    let pods = crate::common::objects::net("10.244.0.0/16");
+    let settings = Settings {
+        local_detector: LocalDetector::ClusterCidr(vec![pods]),
+        ..Settings::for_node("n1")
+    };
+    let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+    agent
+        .tell(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
+        .tell(service_cidrs(&["10.96.0.0/16"]));
+    agent
+}
+
+fn dns() -> ServiceBuilder {
+    service("kube-system/kube-dns").cluster_ip("10.96.0.10").udp("dns", 53)
+}
+
+fn web() -> ServiceBuilder {
+    service("default/web")
+        .cluster_ip("10.96.0.20")
+        .load_balancer_ip("203.0.113.1")
+        .port("http", 80)
+        .node_port(30080)
+}
+
+fn pods() -> SliceBuilder {
+    slice("default/web-a").port("http", 8080)
+}
+
+/// The plan that an event leads to once all is in place.
+fn change(events: impl IntoIterator<Item = Event>) -> String {
+    let mut agent = cluster();
+    agent.settle().unwrap();
+    for event in events {
+        agent.tell(event);
+    }
+    lines(&agent.settle().unwrap())
+}
+
+fn lines(operations: &[Operation]) -> String {
+    let line = |operation: &Operation| format!("{} {operation}\n", operation.effect());
+    operations.iter().map(line).collect()
+}
+
+#[test]
+fn first_sync() {
+    let plan = lines(&cluster().settle().unwrap());
+    insta::assert_snapshot!(plan, @r"
+    + nft add table inet kube-ipvs
+    + nft add element inet kube-ipvs service-ranges4 { 10.96.0.0/16 }
+    + nft add element inet kube-ipvs image-ranges4 { 250.96.0.0/16 }
+    + nft add element inet kube-ipvs pods4 { 10.244.0.0/16 }
+    + nft add element inet kube-ipvs pods6 { ::/0 }
+    + nft add element inet kube-ipvs local-pods4 { 10.244.1.0/24 }
+    + nft add element inet kube-ipvs cluster-ips4 { 10.96.0.10 }
+    + nft add element inet kube-ipvs own-ips4 { 192.0.2.1 }
+    + ip link add kube-ipvs type dummy
+    + -A -u 10.96.0.10:53 -s rr
+    + -a -u 10.96.0.10:53 -r 10.244.2.2:53 -m -w 1
+    + ip -4 route replace local 10.96.0.0/16 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 250.96.0.0/16 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + nft add element inet kube-ipvs cluster-ips4 { 10.96.0.20 }
+    + nft add element inet kube-ipvs external-ips4 { 203.0.113.1 }
+    + nft add element inet kube-ipvs frontends4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs frontends4 { 203.0.113.1 . tcp . 80 }
+    + nft add element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    + nft add element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    + ip -4 rule add not iif lo lookup 7575 pref 75
+    + -A -t 10.96.0.20:80 -s rr
+    + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
+    + -A -t 192.0.2.1:30080 -s rr
+    + -a -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 1
+    + -A -t 203.0.113.1:80 -s rr
+    + -a -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 1
+    + nft add element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    ");
+}
+
+#[test]
+fn scale_up() {
+    let plan = change([pods().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2").into()]);
+    insta::assert_snapshot!(plan, @r"
+    + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    + -a -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
+    + -a -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
+    ");
+}
+
+#[test]
+fn scale_down_with_a_pod_that_drains() {
+    let plan = change([pods().ready("10.244.2.6", "n2").terminating("10.244.1.5", "n1").into()]);
+    insta::assert_snapshot!(plan, @r"
+    + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    + -a -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
+    + -a -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
+    ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
+    ");
+}
+
+#[test]
+fn last_endpoint_gone() {
+    let plan = change([pods().into()]);
+    insta::assert_snapshot!(plan, @r"
+    + nft add element inet kube-ipvs refused4 { 10.96.0.20 . tcp . 80 }
+    + nft add element inet kube-ipvs refused4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs refused4 { 203.0.113.1 . tcp . 80 }
+    ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
+    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - -D -t 10.96.0.20:80
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
+    ");
+}
+
+#[test]
+fn connections_of_an_endpoint_that_is_gone_go_on_for_a_while() {
+    let two = pods().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2");
+    let mut agent = agent();
+    agent.kernel.connections = [(("10.244.2.6".parse().unwrap(), 8080), 1)].into();
+    agent.tell(only_services([web()])).tell(only_slices([two.clone()]));
+    agent.settle().unwrap();
+    let left = agent.now;
+    agent.tell(pods().ready("10.244.1.5", "n1"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 0
+    ~ -e -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 0
+    - -d -t 10.96.0.20:80 -r 10.244.2.6:8080
+    - -d -t 192.0.2.1:30080 -r 10.244.2.6:8080
+    - -d -t 203.0.113.1:80 -r 10.244.2.6:8080
+    ");
+    assert!(agent.now >= left + Settings::DRAIN_PERIOD);
+
+    // One that comes back meanwhile is raised again, and nothing is held against it.
+    agent.tell(two.clone());
+    agent.settle().unwrap();
+    agent.tell(pods().ready("10.244.1.5", "n1"));
+    while agent.step().is_some() {}
+    agent.tell(two);
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    ~ -e -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
+    ~ -e -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
+    ");
+}
+
+#[test]
+fn datagrams_move_at_once_and_take_their_flows_along() {
+    let dns = || service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53);
+    let dns = || dns().load_balancer_ip("203.0.113.2");
+    let slice = || slice("default/dns-a").udp("dns", 53);
+    let mut agent = agent();
+    let both = slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2");
+    agent.tell(only_services([dns()])).tell(only_slices([both]));
+    agent.settle().unwrap();
+    agent.tell(slice().ready("10.244.2.6", "n2"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - -d -u 10.96.0.30:53 -r 10.244.1.5:53
+    - -d -u 203.0.113.2:53 -r 10.244.1.5:53
+    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 --reply-port-src 53
+    ");
+    agent.tell(without_service("default/dns"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
+    - ip -4 route delete local 203.0.113.2/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -4 rule delete not iif lo lookup 7575 pref 75
+    - -D -u 10.96.0.30:53
+    - -D -u 203.0.113.2:53
+    - nft delete element inet kube-ipvs cluster-ips4 { 10.96.0.30 }
+    - nft delete element inet kube-ipvs external-ips4 { 203.0.113.2 }
+    - nft delete element inet kube-ipvs frontends4 { 203.0.113.2 . udp . 53 }
+    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.2 . udp . 53 }
+    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53
+    ");
+}
+
+#[test]
+fn flows_that_cannot_be_removed_wait_like_anything_else() {
+    let mut agent = agent();
+    let slice = || slice("default/dns-a").udp("dns", 53);
+    let dns = service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53);
+    agent.tell(only_services([dns.load_balancer_ip("203.0.113.2")]));
+    agent.tell(only_slices([slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2")]));
+    agent.settle().unwrap();
+    agent.tell(slice().ready("10.244.2.6", "n2"));
+    // Two real servers, an element, and then the flow, again and again.
+    let refused = Some(Fault { kind: FailureKind::Refused, applied: false });
+    agent.kernel.faults.extend([None, None, None].into_iter().chain([refused; 100]));
+    let pieces = (0..100).take_while(|_| agent.step().is_some()).count();
+    assert_eq!((pieces, agent.engine.troubles()), (1, 1));
+    agent.kernel.faults.clear();
+    assert_eq!(
+        lines(&agent.settle().unwrap()),
+        "- conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 \
+         --reply-port-src 53\n"
+    );
+    assert_eq!(agent.engine.troubles(), 0);
+}
+
+/// Somebody else takes away all real servers of a virtual server.
+fn lose_real_servers(agent: &mut NodeAgent, server: &str) {
+    let server = agent.kernel.holdings.servers.get_mut(&server.parse().unwrap()).unwrap();
+    server.reals.clear();
+}
+
+/// How many real servers a virtual server has.
+fn real_servers(agent: &NodeAgent, server: &str) -> usize {
+    agent.kernel.holdings.servers[&server.parse().unwrap()].reals.len()
+}
+
+fn two_pods() -> SliceBuilder {
+    pods().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2")
+}
+
+/// What cannot be brought about for now, without the reasons.
+fn troubles(agent: &NodeAgent) -> Vec<String> {
+    let mut all: Vec<_> =
+        agent.engine.setbacks().map(|(setback, _)| setback.attempt.to_string()).collect();
+    all.sort();
+    all
+}
+
+const DNS: &str = "10.96.0.10:53/udp";
+const WEB: &str = "10.96.0.20:80";
+
+#[test]
+fn one_that_cannot_be_read_costs_no_other_an_audit() {
+    let mut agent = cluster();
+    agent.settle().unwrap();
+    [DNS, WEB].iter().for_each(|server| lose_real_servers(&mut agent, server));
+    agent.kernel.unreadable = [(WEB.parse().unwrap(), 2)].into();
+    agent.now += Duration::from_secs(60);
+    agent.engine.handle_tampering(agent.now);
+    while agent.step().is_some() {}
+    assert_eq!((real_servers(&agent, DNS), real_servers(&agent, WEB)), (1, 0));
+    assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80"]);
+
+    // Its changes are written meanwhile, and do not make it any better known.
+    agent.tell(two_pods());
+    while agent.step().is_some() {}
+    assert_eq!(real_servers(&agent, WEB), 1);
+    assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80"]);
+
+    let mended = lines(&agent.settle().unwrap());
+    assert_eq!(mended, "+ -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1\n");
+    assert_eq!(agent.engine.troubles(), 0);
+}
+
+#[test]
+fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
+    let mut former = cluster();
+    former.settle().unwrap();
+    [DNS, WEB].iter().for_each(|server| lose_real_servers(&mut former, server));
+    let mut agent = cluster();
+    agent.kernel = former.kernel;
+    let [superfluous, anothers] = ["10.96.0.99:80", "198.18.0.1:80"].map(|it| {
+        let (address, held) = (it.parse().unwrap(), &mut agent.kernel.holdings.servers);
+        let mut server = held[&WEB.parse().unwrap()].clone();
+        server.server.address = address;
+        held.insert(address, server);
+        address
+    });
+    agent.kernel.unreadable = [(WEB.parse().unwrap(), 2), (superfluous, 1), (anothers, 9)].into();
+    while agent.step().is_some() {}
+    assert!(agent.engine.is_synced());
+    assert_eq!((real_servers(&agent, DNS), real_servers(&agent, WEB)), (1, 0));
+    assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80", "-Ln -t 10.96.0.99:80"]);
+
+    // Of what it holds nothing is known, so nothing is done.
+    agent.tell(two_pods());
+    while agent.step().is_some() {}
+    assert_eq!(real_servers(&agent, WEB), 0);
+
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - -D -t 10.96.0.99:80
+    + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
+    + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    ");
+    assert_eq!(agent.engine.troubles(), 0);
+    assert_eq!(agent.kernel.unreadable[&anothers], 8);
+}
+
+#[test]
+fn service_deleted() {
+    let plan = change([without_service("default/web")]);
+    insta::assert_snapshot!(plan, @r"
+    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -4 rule delete not iif lo lookup 7575 pref 75
+    - -D -t 10.96.0.20:80
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
+    - nft delete element inet kube-ipvs cluster-ips4 { 10.96.0.20 }
+    - nft delete element inet kube-ipvs external-ips4 { 203.0.113.1 }
+    - nft delete element inet kube-ipvs frontends4 { 192.0.2.1 . tcp . 30080 }
+    - nft delete element inet kube-ipvs frontends4 { 203.0.113.1 . tcp . 80 }
+    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
+    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    ");
+}
+
+/// Of what is done, that which is about our routing table and the rules that lead to it.
+fn done_about_own_table(agent: &mut NodeAgent) -> String {
+    let all = lines(&agent.settle().unwrap());
+    all.lines().filter(|line| line.contains("7575")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_rule_of_a_family_comes_with_the_first_route_and_goes_with_the_last() {
+    let inner = |name, number: u8, port| {
+        let service = service(name).cluster_ip(&format!("10.96.0.{number}")).port("http", port);
+        service.cluster_ip(&format!("fd00:10:96::{number}"))
+    };
+    let one = || inner("default/one", 31, 80);
+    let two = || inner("default/two", 32, 81);
+    let mut agent = agent();
+    agent.tell(service_cidrs(&["10.96.0.0/16", "fd00:10:96::/112"]));
+    agent.tell(only_services([one(), two()])).tell(only_slices([]));
+    assert_eq!(done_about_own_table(&mut agent), "");
+
+    agent.tell(one().load_balancer_ip("203.0.113.1"));
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    + ip -4 rule add not iif lo lookup 7575 pref 75
+    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    ");
+    // Both need the route to the one address; the other family has a rule of its own.
+    agent.tell(two().load_balancer_ip("203.0.113.1").load_balancer_ip("2001:db8:ff::1"));
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    + ip -6 rule add not iif lo lookup 7575 pref 75
+    + ip -6 route replace local 2001:db8:ff::1/128 dev kube-ipvs table 7575 proto 75 metric 75
+    ");
+    agent.tell(one());
+    assert_eq!(done_about_own_table(&mut agent), "");
+    agent.tell(two().external_ip("203.0.113.1"));
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    - ip -6 route delete local 2001:db8:ff::1/128 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -6 rule delete not iif lo lookup 7575 pref 75
+    ");
+    agent.tell(without_service("default/two"));
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -4 rule delete not iif lo lookup 7575 pref 75
+    ");
+}
+
+#[test]
+fn a_rule_that_is_there_without_need_goes_and_one_that_is_lost_comes_back() {
+    let mut agent = cluster();
+    agent.kernel.holdings.rules = Family::BOTH.into();
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -6 rule delete not iif lo lookup 7575 pref 75
+    ");
+    agent.kernel.holdings.rules = [Family::V6].into();
+    agent.now += Duration::from_secs(60);
+    agent.engine.handle_tampering(agent.now);
+    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
+    + ip -4 rule add not iif lo lookup 7575 pref 75
+    - ip -6 rule delete not iif lo lookup 7575 pref 75
+    ");
+}
+
+#[test]
+fn external_policy_becomes_local_without_a_local_endpoint() {
+    let plan = change([web().local_external().into(), pods().ready("10.244.2.6", "n2").into()]);
+    insta::assert_snapshot!(plan, @r"
+    + nft add element inet kube-ipvs masquerade-node4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs masquerade-node4 { 203.0.113.1 . tcp . 80 }
+    + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
+    + nft add element inet kube-ipvs pod-shortcuts4 { 192.0.2.1 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element inet kube-ipvs pod-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element inet kube-ipvs node-shortcuts4 { 192.0.2.1 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element inet kube-ipvs dropped4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs dropped4 { 203.0.113.1 . tcp . 80 }
+    ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
+    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
+    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    - -d -t 10.96.0.20:80 -r 10.244.1.5:8080
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
+    ");
+}
+
+#[test]
+fn both_policies_become_local() {
+    let plan = change([web().local_external().local_internal().into()]);
+    insta::assert_snapshot!(plan, @r"
+    + nft add element inet kube-ipvs masquerade-node4 { 192.0.2.1 . tcp . 30080 }
+    + nft add element inet kube-ipvs masquerade-node4 { 203.0.113.1 . tcp . 80 }
+    + -A -t 250.96.0.20:80 -s rr
+    + -a -t 250.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
+    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element inet kube-ipvs pod-shortcuts4 { 192.0.2.1 . tcp . 30080 : 250.96.0.20 . 80 }
+    + nft add element inet kube-ipvs pod-shortcuts4 { 203.0.113.1 . tcp . 80 : 250.96.0.20 . 80 }
+    + nft add element inet kube-ipvs node-shortcuts4 { 192.0.2.1 . tcp . 30080 : 250.96.0.20 . 80 }
+    + nft add element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 250.96.0.20 . 80 }
+    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
+    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    ");
+}
+
+#[test]
+fn source_ranges_come_and_narrow() {
+    let plan = change([web().source_range("198.51.0.0/16").into()]);
+    insta::assert_snapshot!(plan, @r"
+    + nft add element inet kube-ipvs restricted4 { 203.0.113.1 . tcp . 80 }
+    + nft add element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
+    ");
+
+    let mut agent = cluster();
+    agent.tell(web().source_range("198.51.0.0/16")).settle().unwrap();
+    agent.tell(web().source_range("198.51.100.0/24"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - nft delete element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
+    + nft add element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.100.0/24 }
+    ");
+}
+
+#[test]
+fn affinity_comes_in_place() {
+    let plan = change([web().affinity(10800).into()]);
+    insta::assert_snapshot!(plan, @r"
+    ~ -E -t 10.96.0.20:80 -s rr -p 10800
+    ~ -E -t 192.0.2.1:30080 -s rr -p 10800
+    ~ -E -t 203.0.113.1:80 -s rr -p 10800
+    ");
+}
+
+#[test]
+fn a_mass_of_removals_is_spread() {
+    let numbered = |index: u8| {
+        let slice = slice(&format!("default/s{index}-a")).port("http", 8080);
+        let ready = |slice: SliceBuilder, end| slice.ready(&format!("10.244.{index}.{end}"), "n2");
+        let service = service(&format!("default/s{index}")).cluster_ip(&format!("10.96.1.{index}"));
+        (service.port("http", 80), (1..=10).fold(slice, ready))
+    };
+    let (services, slices): (Vec<_>, Vec<_>) = (0..100).map(numbered).unzip();
+    let mut agent = agent();
+    agent.tell(only_services(services)).tell(only_slices(slices)).settle().unwrap();
+    let weights = |agent: &NodeAgent| {
+        let all = agent
+            .kernel
+            .holdings
+            .servers
+            .values()
+            .flat_map(|server| server.reals.values().copied());
+        let (serving, waiting): (Vec<_>, Vec<_>) = all.partition(|weight| *weight > 0);
+        (serving.len(), waiting.len())
+    };
+    assert_eq!(weights(&agent), (1_000, 0));
+
+    // 500 go, and nobody is sent to the others any more.
+    agent.tell(only_services([numbered(99).0]));
+    while agent.step().is_some() {}
+    assert_eq!(weights(&agent), (10, 490));
+    // One comes back before its turn.
+    agent.tell(numbered(98).0);
+    while agent.step().is_some() {}
+    assert_eq!(weights(&agent), (20, 480));
+    agent.settle().unwrap();
+    assert_eq!(weights(&agent), (20, 0));
+}

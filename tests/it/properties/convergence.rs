@@ -1,0 +1,295 @@
+//! Plans take any kernel to the desired state, whatever fails on the way, and then stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube_ipvs::engine::Programs;
+use kube_ipvs::model::{Event, Family, Scheduler, Settings, VirtualAddress, VirtualServer};
+use kube_ipvs::plan::{FailureKind, is_named};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::cases;
+use super::settings::settings;
+use crate::common::model_kernel::{Fault, Holdings, ModelKernel, Server};
+use crate::common::node_agent::NodeAgent;
+use crate::common::random::{Objects, events};
+
+type Servers = BTreeMap<VirtualAddress, Server>;
+
+/// An agent that has been told all objects there are and has done its work on a kernel.
+fn started(
+    settings: &Settings,
+    objects: &Objects,
+    kernel: ModelKernel,
+) -> Result<NodeAgent, String> {
+    let mut agent = NodeAgent::new(settings, kernel);
+    for event in objects.listed() {
+        agent.tell(event);
+    }
+    agent.settle()?;
+    Ok(agent)
+}
+
+fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
+    let mut desired = Holdings::desired(agent.engine.programs());
+    desired.servers.extend(foreign.clone());
+    let held = &agent.kernel.holdings;
+    let differing: Vec<_> = held.elements.symmetric_difference(&desired.elements).collect();
+    prop_assert_eq!(differing, Vec::<&_>::new());
+    prop_assert_eq!(held, &desired);
+    prop_assert_eq!(agent.engine.troubles(), 0);
+    prop_assert!(agent.engine.is_synced());
+    prop_assert_eq!(&agent.kernel.collisions, &Vec::new());
+    Ok(())
+}
+
+/// The virtual servers that are not this agent's: neither in a range of its own, nor named by its
+/// table, nor where a Service has a pool, even if that has nobody to serve it.
+fn foreign(held: &Holdings, programs: &Programs) -> Servers {
+    let elements: Vec<_> = held.elements.iter().copied().collect();
+    let is_named = is_named(&elements);
+    let pools = programs.services().flat_map(|(_, program)| &program.pools);
+    let wanted: BTreeSet<_> = pools.map(|pool| pool.server.address).collect();
+    let ranges = &programs.node().service_ranges;
+    let is_foreign = |address: &VirtualAddress| {
+        !is_named(address)
+            && !wanted.contains(address)
+            && !ranges.iter().any(|range| range.contains(&address.ip))
+    };
+    let servers = held.servers.iter().filter(|(address, _)| is_foreign(address));
+    servers.map(|(address, server)| (*address, server.clone())).collect()
+}
+
+/// Something that somebody else does to the kernel.
+#[derive(Clone, Debug)]
+enum Mischief {
+    LoseTables,
+    LoseDevice,
+    LoseRule(Index),
+    AddRule(Family),
+    LoseElement(Index),
+    LoseRoute(Index),
+    LoseServer(Index),
+    LoseReal(Index),
+    AddReal(Index),
+    SetWeight(Index),
+    SetScheduler(Index),
+    AddForeign(u8),
+}
+
+fn mischief() -> impl Strategy<Value = Mischief> {
+    let at = any::<Index>;
+    prop_oneof![
+        1 => Just(Mischief::LoseTables),
+        1 => Just(Mischief::LoseDevice),
+        1 => at().prop_map(Mischief::LoseRule),
+        1 => select(&Family::BOTH[..]).prop_map(Mischief::AddRule),
+        4 => at().prop_map(Mischief::LoseElement),
+        2 => at().prop_map(Mischief::LoseRoute),
+        2 => at().prop_map(Mischief::LoseServer),
+        3 => at().prop_map(Mischief::LoseReal),
+        2 => at().prop_map(Mischief::AddReal),
+        2 => at().prop_map(Mischief::SetWeight),
+        2 => at().prop_map(Mischief::SetScheduler),
+        3 => (1..9_u8).prop_map(Mischief::AddForeign),
+    ]
+}
+
+fn pick<T: Clone>(index: Index, all: impl Iterator<Item = T>) -> Option<T> {
+    let all: Vec<_> = all.collect();
+    (!all.is_empty()).then(|| index.get(&all).clone())
+}
+
+impl Mischief {
+    fn apply(self, held: &mut Holdings) {
+        match self {
+            Self::LoseTables => held.tables = false,
+            Self::LoseDevice => {
+                held.device = false;
+                held.routes.clear();
+            }
+            Self::LoseRule(at) => {
+                pick(at, held.rules.iter().copied()).map(|rule| held.rules.remove(&rule));
+            }
+            Self::AddRule(family) => drop(held.rules.insert(family)),
+            Self::LoseElement(at) => {
+                pick(at, held.elements.iter().copied()).map(|it| held.elements.remove(&it));
+            }
+            Self::LoseRoute(at) => {
+                pick(at, held.routes.keys().copied()).map(|key| held.routes.remove(&key));
+            }
+            Self::LoseServer(at) => {
+                pick(at, held.servers.keys().copied()).map(|key| held.servers.remove(&key));
+            }
+            Self::LoseReal(at) => Self::with_server(at, held, |server| {
+                server.reals.pop_first();
+            }),
+            Self::AddReal(at) => Self::with_server(at, held, |server| {
+                let ip = server.server.address.ip;
+                server.reals.insert((ip, 7), 3);
+            }),
+            Self::SetWeight(at) => Self::with_server(at, held, |server| {
+                server.reals.values_mut().for_each(|weight| *weight = 7);
+            }),
+            Self::SetScheduler(at) => Self::with_server(at, held, |server| {
+                server.server.scheduler = Scheduler::Unknown;
+            }),
+            Self::AddForeign(number) => {
+                let address: VirtualAddress = format!("198.18.0.{number}:80").parse().unwrap();
+                let server = VirtualServer {
+                    address,
+                    scheduler: Scheduler::Wlc,
+                    flags: 0,
+                    affinity_seconds: None,
+                };
+                let reals = [((address.ip, 8080), 5)].into();
+                held.servers.insert(address, Server { server, reals });
+            }
+        }
+    }
+
+    fn with_server(at: Index, held: &mut Holdings, change: impl FnOnce(&mut Server)) {
+        let address = pick(at, held.servers.keys().copied());
+        if let Some(server) = address.and_then(|address| held.servers.get_mut(&address)) {
+            change(server);
+        }
+    }
+}
+
+fn fault() -> impl Strategy<Value = Option<Fault>> {
+    let kinds = vec![FailureKind::Drift, FailureKind::Unknown, FailureKind::Refused];
+    let fault = (select(kinds), any::<bool>()).prop_map(|(kind, applied)| Fault { kind, applied });
+    proptest::option::weighted(0.3, fault)
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn another_configuration_is_as_good_as_a_restart(
+        before in settings(),
+        after in settings(),
+        events in events(1..30),
+    ) {
+        let objects = Objects::after(&events);
+        let mut agent = started(&before, &objects, ModelKernel::default())
+            .map_err(TestCaseError::fail)?;
+        agent.engine.handle_settings(&after, None, agent.now);
+        agent.settle().map_err(TestCaseError::fail)?;
+        check(&agent, &Servers::new())?;
+        let anew = started(&after, &objects, ModelKernel::default()).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&agent.kernel.holdings, &anew.kernel.holdings);
+    }
+
+
+    #[test]
+    fn every_change_reaches_the_kernel_and_then_nothing_is_left_to_do(
+        settings in settings(),
+        before in events(0..20),
+        changes in vec(events(1..6), 1..6),
+    ) {
+        let mut all: Vec<Event> = before;
+        let objects = Objects::after(&all);
+        let started = started(&settings, &objects, ModelKernel::default());
+        let mut agent = started.map_err(TestCaseError::fail)?;
+        check(&agent, &Servers::new())?;
+        for events in changes {
+            for event in &events {
+                agent.tell(event.clone());
+            }
+            all.extend(events);
+            agent.settle().map_err(TestCaseError::fail)?;
+            check(&agent, &Servers::new())?;
+        }
+        // An agent that starts on this kernel finds nothing to do.
+        let NodeAgent { kernel, .. } = agent;
+        let mut second = NodeAgent::new(&settings, kernel);
+        for event in Objects::after(&all).listed() {
+            second.tell(event);
+        }
+        prop_assert_eq!(second.settle(), Ok(vec![]));
+        check(&second, &Servers::new())?;
+    }
+
+    #[test]
+    fn any_kernel_becomes_as_it_should_be_and_foreign_servers_survive(
+        former in (settings(), events(0..20)),
+        mischief in vec(mischief(), 0..12),
+        unreadable in vec((any::<Index>(), 1..4_usize), 0..3),
+        settings in settings(),
+        now in events(0..20),
+    ) {
+        let (former_settings, former) = former;
+        let NodeAgent { mut kernel, .. } =
+            started(&former_settings, &Objects::after(&former), ModelKernel::default())
+                .map_err(TestCaseError::fail)?;
+        for deed in mischief {
+            deed.apply(&mut kernel.holdings);
+        }
+        for (at, times) in unreadable {
+            let address = pick(at, kernel.holdings.servers.keys().copied());
+            kernel.unreadable.extend(address.map(|address| (address, times)));
+        }
+        let held = kernel.holdings.clone();
+        let agent = started(&settings, &Objects::after(&now), kernel)
+            .map_err(TestCaseError::fail)?;
+        check(&agent, &foreign(&held, agent.engine.programs()))?;
+    }
+
+    #[test]
+    fn whatever_fails_it_gets_there(
+        settings in settings(),
+        before in events(0..20),
+        changes in vec((events(1..6), vec(fault(), 0..30)), 1..5),
+    ) {
+        let objects = Objects::after(&before);
+        let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+        for event in objects.listed() {
+            agent.tell(event);
+        }
+        for (events, faults) in changes {
+            agent.kernel.faults.extend(faults);
+            for event in events {
+                agent.tell(event);
+            }
+            agent.settle().map_err(TestCaseError::fail)?;
+            // What failed for lack of a plan may still come; from now on nothing does.
+            agent.kernel.faults.clear();
+            agent.settle().map_err(TestCaseError::fail)?;
+            // In doubt about what it holds, an agent may try what cannot be.
+            agent.kernel.collisions.clear();
+            check(&agent, &Servers::new())?;
+        }
+    }
+}
+
+#[test]
+fn a_kernel_that_refuses_is_asked_ever_more_rarely() {
+    use crate::common::objects::{node, only_slices, service, service_cidrs};
+
+    let mut agent = NodeAgent::new(&Settings::for_node("n1"), ModelKernel::default());
+    agent
+        .tell(node("n1").internal_ip("192.0.2.1"))
+        .tell(service_cidrs(&["10.96.0.0/16"]))
+        .tell(only_slices([]))
+        .tell(crate::common::objects::only_services([service("default/web")
+            .cluster_ip("10.96.0.10")
+            .port("", 80)]));
+    agent.settle().unwrap();
+    agent.kernel.faults =
+        (0..16).map(|_| Some(Fault { kind: FailureKind::Refused, applied: false })).collect();
+    let start = agent.now;
+    agent.tell(service("default/web").cluster_ip("10.96.0.11").port("", 80));
+    let mut tries = BTreeSet::new();
+    while !agent.kernel.faults.is_empty() {
+        while agent.step().is_some() {}
+        tries.insert((agent.now - start).as_secs());
+        if let Some(due) = agent.engine.poll_timeout() {
+            agent.now = agent.now.max(due);
+        }
+    }
+    agent.settle().unwrap();
+    let tries: Vec<_> = tries.into_iter().collect();
+    assert_eq!(tries, [0, 1, 3, 7]);
+}

@@ -1,0 +1,189 @@
+//! An endpoint set kept up to date equals one worked out from its slices.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use kube_ipvs::model::{
+    Backend, Endpoint, EndpointSet, EndpointSlice, Family, Name, Protocol, Selection, Tally,
+    Topology, Vantage,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::cases;
+use crate::common::random::{NODES, slice};
+
+const PORTS: [(&str, Protocol); 3] =
+    [("http", Protocol::Tcp), ("dns", Protocol::Udp), ("", Protocol::Sctp)];
+const SELECTIONS: [Selection; 6] = [
+    Selection::Ready,
+    Selection::ReadyForNode,
+    Selection::ReadyForZone,
+    Selection::ReadyHere,
+    Selection::Draining,
+    Selection::DrainingHere,
+];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(Box<EndpointSlice>),
+    Remove(usize),
+    LookFrom(Option<&'static str>),
+    Ask(usize, Selection),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (slice(), vec(option::of(select(&NODES[..])), 5)).prop_map(|(mut slice, nodes)| {
+            slice.family = Family::V4;
+            for (endpoint, node) in slice.endpoints.iter_mut().zip(nodes) {
+                let node = node.map(Name::from);
+                endpoint.topology = Topology { node, ..Topology::clone(&endpoint.topology) }.into();
+            }
+            Step::Insert(slice.into())
+        }),
+        2 => (0..5_usize).prop_map(Step::Remove),
+        1 => select(vec![None, Some("z1"), Some("z2")]).prop_map(Step::LookFrom),
+        3 => (0..3_usize, select(&SELECTIONS[..])).prop_map(|(port, how)| Step::Ask(port, how)),
+    ]
+}
+
+fn vantage(zone: Option<&str>) -> Vantage {
+    Vantage { node: "n1".into(), zone: zone.map(Name::from) }
+}
+
+/// The endpoints of a port that count, by address and number: of several, the one that does not
+/// terminate, else the one that is ready, else the one of the first slice.
+fn counted(
+    slices: &BTreeMap<String, EndpointSlice>,
+    name: &str,
+    protocol: Protocol,
+) -> Vec<(u16, Endpoint)> {
+    let mut best: BTreeMap<(IpAddr, u16), Endpoint> = BTreeMap::new();
+    for slice in slices.values() {
+        let is_ours = |port: &&kube_ipvs::model::EndpointPort| {
+            &*port.name == name && port.protocol == protocol
+        };
+        for port in slice.ports.iter().filter(is_ours) {
+            for endpoint in &slice.endpoints {
+                let rank = |it: &Endpoint| (it.terminating, !it.ready);
+                best.entry((endpoint.address, port.port))
+                    .and_modify(|known| {
+                        if rank(endpoint) < rank(known) {
+                            *known = endpoint.clone();
+                        }
+                    })
+                    .or_insert_with(|| endpoint.clone());
+            }
+        }
+    }
+    best.into_iter().map(|((_, port), endpoint)| (port, endpoint)).collect()
+}
+
+struct Seen {
+    here: bool,
+    for_node: bool,
+    for_zone: bool,
+    draining: bool,
+}
+
+fn see(endpoint: &Endpoint, vantage: &Vantage) -> Seen {
+    let Topology { node, for_nodes, for_zones } = &*endpoint.topology;
+    Seen {
+        here: node.as_ref() == Some(&vantage.node),
+        for_node: for_nodes.contains(&vantage.node),
+        for_zone: vantage.zone.as_ref().is_some_and(|zone| for_zones.contains(zone)),
+        draining: endpoint.terminating && endpoint.serving && !endpoint.ready,
+    }
+}
+
+fn tally(counted: &[(u16, Endpoint)], vantage: &Vantage) -> Tally {
+    let count = |test: &dyn Fn(&Endpoint, Seen) -> bool| {
+        counted.iter().filter(|(_, it)| test(it, see(it, vantage))).count() as u32
+    };
+    Tally {
+        ready: count(&|it, _| it.ready),
+        ready_here: count(&|it, seen| it.ready && seen.here),
+        node_hinted: count(&|it, _| it.ready && !it.topology.for_nodes.is_empty()),
+        for_node: count(&|it, seen| it.ready && seen.for_node),
+        zone_hinted: count(&|it, _| it.ready && !it.topology.for_zones.is_empty()),
+        for_zone: count(&|it, seen| it.ready && seen.for_zone),
+        draining: count(&|_, seen| seen.draining),
+        draining_here: count(&|_, seen| seen.draining && seen.here),
+    }
+}
+
+fn backends(counted: &[(u16, Endpoint)], how: Selection, vantage: &Vantage) -> Vec<Backend> {
+    let mut all = Vec::new();
+    for (port, endpoint) in counted {
+        let Seen { here, for_node, for_zone, draining } = see(endpoint, vantage);
+        let weight = match how {
+            Selection::Ready => endpoint.ready,
+            Selection::ReadyForNode => endpoint.ready && for_node,
+            Selection::ReadyForZone => endpoint.ready && for_zone,
+            Selection::ReadyHere => endpoint.ready && here,
+            Selection::Draining => draining,
+            Selection::DrainingHere => draining && here,
+        };
+        let only_here = matches!(how, Selection::ReadyHere | Selection::DrainingHere);
+        if weight || draining && (here || !only_here) {
+            all.push(Backend {
+                address: endpoint.address,
+                port: *port,
+                weight: weight.into(),
+                local: here,
+            });
+        }
+    }
+    all.sort_unstable();
+    all
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+
+    #[test]
+    fn it_is_what_its_slices_say(steps in vec(step(), 1..25)) {
+        let mut set = EndpointSet::default();
+        let mut slices = BTreeMap::new();
+        let mut from = vantage(None);
+        for step in steps {
+            match step {
+                Step::Insert(slice) => {
+                    if let Err(new) = set.replace((*slice).clone(), &from) {
+                        set.add(new, &from);
+                    }
+                    slices.insert(slice.key.to_string(), *slice);
+                }
+                Step::Remove(index) => {
+                    if let Some(key) = slices.keys().nth(index).cloned()
+                        && let Some(slice) = slices.remove(&key)
+                    {
+                        set.remove(&slice.key, &from);
+                    }
+                }
+                Step::LookFrom(zone) => {
+                    from = vantage(zone);
+                    set.look_from(&from);
+                }
+                Step::Ask(port, how) => {
+                    let (name, protocol) = PORTS[port];
+                    set.backends(&name.into(), protocol, how, &from);
+                }
+            }
+            for (name, protocol) in PORTS {
+                let counted = counted(&slices, name, protocol);
+                prop_assert_eq!(set.tally(&name.into(), protocol), tally(&counted, &from));
+            }
+        }
+        for (name, protocol) in PORTS {
+            let counted = counted(&slices, name, protocol);
+            for how in SELECTIONS {
+                let kept = set.backends(&name.into(), protocol, how, &from).sorted();
+                prop_assert_eq!(kept, backends(&counted, how, &from), "{:?}", how);
+            }
+        }
+    }
+}

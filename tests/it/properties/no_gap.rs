@@ -1,0 +1,242 @@
+//! Every prefix of a plan is safe: whoever is served before and after is served all the time, by
+//! nobody else, and never past a filter or without the masquerade that both sides agree on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use kube_ipvs::engine::Programs;
+use kube_ipvs::explain::{Source, explain};
+use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, VirtualAddress};
+use kube_ipvs::plan::Operation;
+use proptest::prelude::*;
+
+use super::cases;
+use super::settings::settings;
+use crate::common::datapath::{Client, Fate};
+use crate::common::model_kernel::{Holdings, ModelKernel, runs};
+use crate::common::node_agent::NodeAgent;
+use crate::common::objects::ip;
+use crate::common::random::{Objects, SOURCES, destinations, events};
+
+/// Every address with every port that occurs.
+fn knocks() -> Vec<VirtualAddress> {
+    let ports = [(80, Protocol::Tcp), (80, Protocol::Udp), (81, Protocol::Tcp)];
+    let node_ports = [(30080, Protocol::Tcp), (30080, Protocol::Udp), (80, Protocol::Sctp)];
+    destinations()
+        .into_iter()
+        .flat_map(|ip| {
+            let ports = ports.into_iter().chain(node_ports);
+            ports.map(move |(port, protocol)| VirtualAddress { ip, port, protocol })
+        })
+        .collect()
+}
+
+/// All addresses that the node may ever have.
+fn own() -> [IpAddr; 3] {
+    ["192.0.2.1", "192.0.2.7", "2001:db8::1"].map(ip)
+}
+
+/// Who can knock at an address: `None` if nobody of that family.
+fn client(programs: &Programs, source: &str, family: Family) -> Option<Client> {
+    let around = programs.surroundings();
+    match source.parse::<Source>().unwrap() {
+        Source::Node => around.primary_ip(family).map(Client::Node),
+        Source::Address(ip) if Family::of(ip) != family => None,
+        Source::Address(ip) if around.internal_ips.contains(&ip) => Some(Client::Node(ip)),
+        Source::Address(ip) if around.pod_cidrs.iter().any(|range| range.contains(&ip)) => {
+            Some(Client::Pod(ip))
+        }
+        Source::Address(ip) => Some(Client::Other(ip)),
+    }
+}
+
+/// One who knocks, with what becomes of it before and after a plan.
+struct Knock {
+    address: VirtualAddress,
+    client: Client,
+    before: Fate,
+    after: Fate,
+    /// Whether a side drops it by a filter of the front end, and neither lets it try.
+    filtered: bool,
+    /// Whether nothing but the front end itself leads it.
+    is_outsider: bool,
+}
+
+impl Knock {
+    fn new(address: VirtualAddress, client: Client, start: &Holdings, end: &Holdings) -> Self {
+        let fate = |held: &Holdings| held.fate(address, client, &own());
+        let filters = |held: &Holdings| {
+            let filters = [Element::Restricted(address), Element::Dropped(address)];
+            fate(held) == Fate::Drop && filters.iter().any(|it| held.elements.contains(it))
+        };
+        Self {
+            address,
+            client,
+            is_outsider: !client.is_node() && !start.is_local_pod(client),
+            before: fate(start),
+            after: fate(end),
+            filtered: (filters(start) || filters(end))
+                && ![start, end].map(fate).contains(&Fate::Reject),
+        }
+    }
+
+    fn check(&self, held: &Holdings, owners: &Owners) -> Result<(), String> {
+        let Self { address, client, before, after, filtered, is_outsider } = self;
+        let now = held.fate(*address, *client, &own());
+        let says = |what: &str| Err(format!("{client:?} -> {address} {what}: {now:?}"));
+        let stays = before.is_forward() && after.is_forward();
+        if stays && !now.is_forward() {
+            return says("is not served for a while");
+        }
+        let refused = !before.is_forward() && !after.is_forward();
+        if refused && now.is_forward() {
+            // An address may be taken while its endpoints go; a filter is never to be passed.
+            return if *filtered { says("gets past a filter") } else { Ok(()) };
+        }
+        for backend in now.backends() {
+            let sides = [before.translates(backend), after.translates(backend)];
+            if sides == [None, None] && !owners.admit(address, backend, stays && *is_outsider) {
+                return says("gets where it should not");
+            }
+            let agreed = sides.into_iter().flatten().all(|translates| translates);
+            if agreed && sides != [None, None] && now.translates(backend) == Some(false) {
+                return says("keeps a source that is to be translated");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who has which front end or pool, where front ends lead, and the endpoints of each Service.
+#[derive(Default)]
+struct Owners {
+    services: BTreeMap<VirtualAddress, BTreeSet<ServiceKey>>,
+    wholes: BTreeMap<VirtualAddress, BTreeSet<VirtualAddress>>,
+    endpoints: BTreeMap<ServiceKey, BTreeSet<SocketAddr>>,
+}
+
+impl Owners {
+    /// Takes in who has what at one time.
+    fn note(&mut self, programs: &Programs) {
+        for (key, program) in programs.services() {
+            for frontend in &*program.frontends {
+                for address in [frontend.address, frontend.whole] {
+                    self.services.entry(address).or_default().insert(key.clone());
+                }
+                self.wholes.entry(frontend.address).or_default().insert(frontend.whole);
+            }
+            let backends = program.pools.iter().flat_map(|pool| pool.backends.iter());
+            let sockets = backends.map(|backend| SocketAddr::new(backend.address, backend.port));
+            self.endpoints.entry(key.clone()).or_default().extend(sockets);
+        }
+    }
+
+    /// Whether an address may lead to an endpoint for a while: a front end that comes, goes or
+    /// changes hands may lead to others of its Service than it does before and after; so may one
+    /// whose short-circuits change. One that stays may not: its policy is to be kept.
+    fn admit(&self, address: &VirtualAddress, endpoint: SocketAddr, stays: bool) -> bool {
+        let wholes = self.wholes.get(address).into_iter().flatten();
+        let addresses = wholes.chain([address]);
+        let keys: BTreeSet<_> =
+            addresses.filter_map(|address| self.services.get(address)).flatten().collect();
+        let of_service = |key| self.endpoints.get(key).is_some_and(|all| all.contains(&endpoint));
+        (keys.len() > 1 || !stays) && keys.into_iter().any(of_service)
+    }
+}
+
+/// Carries out a plan piece by piece, as the kernel gets it.
+fn replay(
+    start: &Holdings,
+    operations: &[Operation],
+    mut look: impl FnMut(&Holdings, &[Operation]) -> Result<(), String>,
+) -> Result<Holdings, String> {
+    let mut kernel = ModelKernel { holdings: start.clone(), ..ModelKernel::default() };
+    let mut done = 0;
+    for run in runs(operations) {
+        let size = if matches!(run, [Operation::Filter(_), ..]) { run.len() } else { 1 };
+        for step in run.chunks(size) {
+            let failed = kernel.apply(step).into_iter().find_map(Result::err);
+            if let Some(failure) = failed {
+                return Err(format!("{failure}: {step:?}"));
+            }
+            done += step.len();
+            look(&kernel.holdings, &operations[..done])?;
+        }
+    }
+    Ok(kernel.holdings)
+}
+
+fn lines(operations: &[Operation]) -> String {
+    operations.iter().map(|operation| format!("\n  {operation}")).collect()
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn nobody_is_cut_off_misled_or_let_through_while_a_plan_is_carried_out(
+        settings in settings(),
+        events_before in events(1..25),
+        changes in events(1..5),
+    ) {
+        let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+        for event in Objects::after(&events_before).listed() {
+            agent.tell(event);
+        }
+        agent.settle().map_err(TestCaseError::fail)?;
+        let start = agent.kernel.holdings.clone();
+        let clients = |agent: &NodeAgent, address: VirtualAddress| -> Vec<Client> {
+            let programs = agent.engine.programs();
+            SOURCES.iter().filter_map(|it| client(programs, it, address.family())).collect()
+        };
+        let at_start: Vec<_> = knocks()
+            .into_iter()
+            .flat_map(|address| clients(&agent, address).into_iter().map(move |it| (address, it)))
+            .collect();
+
+        let mut owners = Owners::default();
+        owners.note(agent.engine.programs());
+        for event in changes {
+            agent.tell(event);
+        }
+        let operations = agent.settle().map_err(TestCaseError::fail)?;
+        owners.note(agent.engine.programs());
+        let end = agent.kernel.holdings.clone();
+        // Who is a pod all of a sudden is another client.
+        let knocks: Vec<_> = at_start
+            .into_iter()
+            .filter(|(_, client)| {
+                let class = |held: &Holdings| (held.is_pod(*client), held.is_local_pod(*client));
+                class(&start) == class(&end)
+            })
+            .map(|(address, client)| Knock::new(address, client, &start, &end))
+            .collect();
+        let replayed = replay(&start, &operations, |held, done| {
+            knocks.iter().try_for_each(|it| it.check(held, &owners)).map_err(|error| {
+                format!("{error}\nafter{}\nof{}", lines(done), lines(&operations))
+            })
+        });
+        prop_assert_eq!(replayed.map_err(TestCaseError::fail)?, end);
+    }
+
+    #[test]
+    fn the_kernel_does_what_explain_says(settings in settings(), events in events(1..30)) {
+        let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+        for event in Objects::after(&events).listed() {
+            agent.tell(event);
+        }
+        agent.settle().map_err(TestCaseError::fail)?;
+        let programs = agent.engine.programs();
+        // The kernel has no address that the agent has not been told of.
+        let own = own().into_iter().filter(|ip| programs.surroundings().is_own(*ip));
+        let own: Vec<_> = own.collect();
+        for address in knocks() {
+            for source in SOURCES {
+                let Some(client) = client(programs, source, address.family()) else { continue };
+                let said = explain(programs, address, source.parse().unwrap());
+                let done = agent.kernel.holdings.fate(address, client, &own);
+                prop_assert_eq!(Fate::from(&said), done, "{} -> {}: {:?}", source, address, said);
+            }
+        }
+    }
+}

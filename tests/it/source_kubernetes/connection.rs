@@ -1,0 +1,134 @@
+//! Ways to the server.
+
+use std::fs;
+use std::time::Duration;
+
+use kube_ipvs::model::{Event, Settings};
+use kube_ipvs::source::kubernetes::{
+    ClientError, Reach, Server, connect, run_from, service_ranges,
+};
+
+use super::followed::{Followed, quick};
+use crate::api::objects::{service, service_cidr};
+use crate::api::{ApiServer, SERVICES};
+
+fn error_of(reach: &Reach) -> ClientError {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(connect(reach)).err().unwrap()
+}
+
+#[test]
+fn a_kubeconfig_leads_there_by_tls_with_its_token() {
+    let server = ApiServer::start_tls();
+    server.put(service("web", "10.96.0.1"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    fs::write(&path, server.kubeconfig()).unwrap();
+    let reach = Reach { kubeconfig: Some(path.clone()), master: None };
+    let mut now = Followed::reaching(reach, quick());
+    now.until_services(&["web"]);
+
+    // Without the token nothing is told.
+    fs::write(&path, server.kubeconfig().replace("stand-in\"}", "other\"}")).unwrap();
+    let reach = Reach { kubeconfig: Some(path), master: None };
+    let mut now = Followed::reaching(reach, quick());
+    now.settle(Duration::from_millis(300));
+    assert_eq!(now.lists, [0; 3]);
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_not_trusted() {
+    let (server, other) = (ApiServer::start_tls(), ApiServer::start_tls());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    fs::write(&path, other.kubeconfig()).unwrap();
+    let reach = Reach { kubeconfig: Some(path), master: Some(server.url()) };
+    let mut now = Followed::reaching(reach, quick());
+    now.settle(Duration::from_millis(500));
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn the_master_flag_overrides_the_kubeconfig() {
+    let (server, nobody) = (ApiServer::start(), ApiServer::start());
+    server.put(service("web", "10.96.0.1"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    fs::write(&path, nobody.kubeconfig()).unwrap();
+    let reach = Reach { kubeconfig: Some(path), master: Some(server.url()) };
+    Followed::reaching(reach, quick()).until_services(&["web"]);
+    assert!(nobody.requests().is_empty());
+}
+
+#[test]
+fn what_leads_nowhere_is_said_at_once() {
+    let missing = Reach { kubeconfig: Some("/nonexistent/kubeconfig".into()), master: None };
+    assert!(error_of(&missing).to_string().contains("/nonexistent/kubeconfig"));
+    let url = Reach { kubeconfig: None, master: Some("not a url".to_owned()) };
+    assert!(matches!(error_of(&url), ClientError::Master { .. }));
+    assert!(matches!(error_of(&Reach::default()), ClientError::InCluster(_)));
+}
+
+#[test]
+fn who_is_reached_through_a_service_is_not_followed() {
+    let server = ApiServer::start();
+    server.put(service("web", "10.96.0.1"));
+    server.put(service_cidr("kubernetes", "127.0.0.0/8"));
+    let reach = Reach { kubeconfig: None, master: Some(server.url()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let told = std::cell::RefCell::new(Vec::new());
+    let ended = runtime.block_on(async {
+        let found = Server::find(&reach).await.unwrap();
+        assert_eq!(found.check(&[]), Ok(()));
+        let clients = connect(&reach).await.unwrap();
+        let deliver = |event| {
+            told.borrow_mut().push(event);
+            true
+        };
+        run_from(&found, clients, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
+    });
+    let refusal = ended.unwrap_err().to_string();
+    let expected = "at 127.0.0.1, which lies in the service range 127.0.0.0/8";
+    assert!(refusal.contains(expected), "{refusal}");
+    assert!(!told.borrow().iter().any(|event| matches!(event, Event::ServiceCidrs(_))));
+}
+
+#[test]
+fn service_ranges_are_looked_up() {
+    let server = ApiServer::start();
+    server.put(service("kubernetes", "10.96.0.1"));
+    server.put(service("web", "10.96.0.2"));
+    server.put(service_cidr("more", "10.97.0.0/16"));
+    let reach = Reach { kubeconfig: None, master: Some(server.url()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let look_up = || {
+        runtime.block_on(async { service_ranges(connect(&reach).await.unwrap().current()).await })
+    };
+    assert_eq!(look_up(), ["10.97.0.0/16", "10.96.0.1/32"].map(|it| it.parse().unwrap()));
+    server.set_outage(true);
+    assert!(look_up().is_empty());
+}
+
+#[test]
+fn another_server_is_asked_when_one_is_gone() {
+    let (first, second) = (ApiServer::start(), ApiServer::start());
+    // They have the same data.
+    let put = |name, ip| [&first, &second].map(|server| server.put(service(name, ip)));
+    put("web", "10.96.0.1");
+    let master = Some(format!("{}, {}", first.url(), second.url()));
+    let mut now = Followed::reaching(Reach { kubeconfig: None, master }, quick());
+    now.until_synced();
+    now.until_services(&["web"]);
+    assert!(second.requests().is_empty());
+
+    first.set_outage(true);
+    put("late", "10.96.0.2");
+    now.until_services(&["late", "web"]);
+
+    // One that says that it is not ready is as good as gone.
+    first.set_outage(false);
+    second.refuse(SERVICES, 503);
+    second.disconnect();
+    put("back", "10.96.0.3");
+    now.until_services(&["back", "late", "web"]);
+}
