@@ -1,12 +1,13 @@
 # Every target sets up what it needs by itself: see hack/setup.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint deny kernel-test fuzz bench soak setup
+.PHONY: help demo test lint deny kernel-test kernel-matrix fuzz bench soak
 SECONDS ?= 30
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup ## Run the agent on manifests/demo with real traffic, and tell what happens
+demo: ## Run the agent on manifests/demo with real traffic, and tell what happens
+	@hack/progress hack/prepare
 	@hack/kernel-test --demo
 
 test: ## Run everything: formatter, clippy, tests, real-kernel tests
@@ -20,17 +21,19 @@ lint: ## Check format and lints only
 deny: ## Check the dependencies: advisories, licences, sources
 	@hack/deny
 
-kernel-test: setup ## Run the real-kernel tests; CASE=name picks some, KERNEL=path another kernel
+kernel-test: ## Run the real-kernel tests; CASE=name picks some, KERNEL=path and ON_KERNEL=… the kernel
+	@hack/progress hack/prepare
 	@hack/kernel-test $(CASE)
+
+kernel-matrix: ## Run them on Debian's kernels from the oldest to the newest, emulated without KVM: hours
+	@hack/kernel-matrix $(VERSIONS)
 
 fuzz: ## Run the fuzz targets for SECONDS=30 each, or TARGET=name alone
 	@FUZZ_SECONDS=$(SECONDS) hack/fuzz $(TARGET)
 
-bench: setup ## Measure the pure pipeline, and the sync to a real kernel
+bench: ## Measure the pure pipeline, and the sync to a real kernel
 	@hack/bench
 
-soak: setup ## Random churn, kills and drift under traffic; DURATION=seconds SEED=n
+soak: ## Random churn, kills and drift under traffic; DURATION=seconds SEED=n
+	@hack/progress hack/prepare
 	@hack/soak $(DURATION) $(SEED)
-
-setup:
-	@hack/setup

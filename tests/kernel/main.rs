@@ -18,10 +18,12 @@ mod explained;
 mod lab;
 mod runner;
 mod soak;
+mod stock;
 mod trial;
 
 use std::process::{Command, ExitCode};
 
+use libtest_mimic::Arguments;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Sockets and other files that may be open at a time: clients that are told nothing all wait
@@ -39,28 +41,22 @@ enum Mode {
     Skip,
 }
 
+/// An argument of ours: only the tests that are for stock kernels, too.
+const ONLY_STOCK: &str = "--stock";
+
 fn main() -> ExitCode {
     let mode = match std::env::var("KERNEL_TESTS").as_deref() {
         Ok("required") => Mode::Required,
         Ok("skip") => Mode::Skip,
         _ => Mode::IfPossible,
     };
-    // Options are those that `cargo test -- …` means for other test programs.
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let names: Vec<&str> =
-        arguments.iter().map(String::as_str).filter(|name| !name.starts_with('-')).collect();
-
-    if arguments.iter().any(|argument| argument == "--list") {
-        for name in runner::names() {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
-    }
-    if mode == Mode::Skip {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
+    if mode == Mode::Skip && !has("--list") {
         println!("kernel tests: skipped, they run by themselves");
         return ExitCode::SUCCESS;
     }
-    if let Err(why) = kernel_is_fit() {
+    if let Err(why) = kernel_is_fit().or_else(|why| if has("--list") { Ok(()) } else { Err(why) }) {
         println!("kernel tests: skipped: {why}; `make test` boots a virtual machine");
         return if mode == Mode::Required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
@@ -68,7 +64,7 @@ fn main() -> ExitCode {
         println!("kernel tests: {SOCKETS} open files are not allowed: {error}");
         return ExitCode::FAILURE;
     }
-    if arguments.iter().any(|argument| argument == "--demo") {
+    if has("--demo") {
         return match demo::run() {
             Ok(()) => {
                 println!("\neverything is as it should be");
@@ -92,19 +88,9 @@ fn main() -> ExitCode {
             }
         };
     }
-    let summary = match runner::run(&names) {
-        Ok(summary) => summary,
-        Err(error) => {
-            println!("the lab could not be built: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    println!("{summary}");
-    let nothing_ran = summary.passed + summary.failed == 0;
-    if summary.failed > 0 || (nothing_ran && mode == Mode::Required) {
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    let only_stock = has(ONLY_STOCK);
+    let others = arguments.into_iter().filter(|argument| argument != ONLY_STOCK);
+    runner::run(Arguments::from_iter(others), only_stock)
 }
 
 /// Whether this machine can run the tests: root, IPVS, and namespaces of its own.

@@ -1,141 +1,153 @@
-//! Runs cases and component tests one after the other and reports.
+//! Runs component tests and cases, several at a time: each case in a lab of its own, which it hands
+//! on to the next one.
 
-use std::any::Any;
-use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial as Test};
 
 use crate::cases::{self, Case};
 use crate::components::{self, Component};
 use crate::lab::{Agent, Host, Lab, Namespace};
-use crate::trial::{Failure, Step, Trial};
+use crate::stock;
+use crate::trial::{Step, Trial};
 
-/// How it went.
-pub(crate) struct Summary {
-    pub(crate) passed: usize,
-    pub(crate) failed: usize,
-    kernel: String,
+/// Tests that run at the same time where `--test-threads` does not say. They wait more than they
+/// work.
+const AT_A_TIME: usize = 4;
+/// How many of the slowest tests are named in the end.
+const SLOWEST: usize = 5;
+
+/// A lab and its agent.
+struct Bench {
+    lab: Lab,
+    agent: Agent,
 }
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cases = self.passed + self.failed;
-        writeln!(f, "{cases} cases ran on a real kernel, Linux {}", self.kernel)?;
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+/// Labs that no case uses now.
+static IDLE: Mutex<Vec<Bench>> = Mutex::new(Vec::new());
+/// How long each test took.
+static TIMES: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
+
+/// Runs what `arguments` choose; of all tests, or of those for stock kernels.
+pub(crate) fn run(mut arguments: Arguments, only_stock: bool) -> ExitCode {
+    arguments.test_threads.get_or_insert(AT_A_TIME);
+    let (components, cases) = (components::all(), cases::all());
+    let chosen = |name: &str| !only_stock || stock::has(name);
+    let (alone, together): (Vec<_>, Vec<_>) = components
+        .into_iter()
+        .filter(|component| chosen(component.name))
+        .partition(|component| component.alone);
+    let cases = cases.into_iter().filter(|case| chosen(case.name));
+    let cases = cases.map(|case| test("case", case.name, move || run_case(&case)));
+    let component = |it: Component| test("component", it.name, move || run_component(&it));
+
+    let alone: Vec<Test> = alone.into_iter().map(component).collect();
+    let together = together.into_iter().map(component).chain(cases).collect();
+    // What changes the whole machine goes first, while nothing uses it.
+    let one_by_one = Arguments { test_threads: Some(1), ..arguments.clone() };
+    let outcomes =
+        [libtest_mimic::run(&one_by_one, alone), libtest_mimic::run(&arguments, together)];
+    if arguments.list {
+        return ExitCode::SUCCESS;
     }
-}
-
-impl Summary {
-    fn add(&mut self, name: &str, start: Instant, result: &Step) {
-        let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                self.passed += 1;
-                println!("ok      {name} ({seconds:.1} s)");
-            }
-            Err(failure) => {
-                self.failed += 1;
-                println!("FAILED  {name} ({seconds:.1} s)\n{failure}");
-            }
-        }
-    }
-}
-
-/// The names of everything that can be run, in its order.
-pub(crate) fn names() -> Vec<&'static str> {
-    let components = components::all().into_iter().map(|component| component.name);
-    components.chain(cases::all().into_iter().map(|case| case.name)).collect()
-}
-
-/// Runs what has one of `filters` in its name; all, if there are none.
-pub(crate) fn run(filters: &[&str]) -> io::Result<Summary> {
-    let chosen =
-        |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
+    let ran: u64 = outcomes.iter().map(|it| it.num_passed + it.num_failed).sum();
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut summary = Summary { passed: 0, failed: 0, kernel };
-    for component in components::all().iter().filter(|component| chosen(component.name)) {
+    println!("{ran} tests ran on Linux {kernel}; the slowest: {}", slowest());
+    if let Err(error) = end_agents() {
+        println!("FAILED: an agent at its end: {error}");
+        return ExitCode::FAILURE;
+    }
+    match ran == 0 || outcomes.iter().any(libtest_mimic::Conclusion::has_failed) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// A test of libtest-mimic, timed.
+fn test(kind: &str, name: &'static str, run: impl FnOnce() -> Step + Send + 'static) -> Test {
+    let timed = move || {
         let start = Instant::now();
-        summary.add(component.name, start, &run_component(component));
-    }
-    let cases: Vec<Case> = cases::all().into_iter().filter(|case| chosen(case.name)).collect();
-    if !cases.is_empty() {
-        run_cases(&cases, &mut summary)?;
-    }
-    Ok(summary)
+        let result = run();
+        TIMES.lock().unwrap().push((start.elapsed(), name));
+        result.map_err(Failed::from)
+    };
+    Test::test(name, timed).with_kind(kind)
 }
 
 fn run_component(component: &Component) -> Step {
     let [namespace] = Namespace::create([component.name])?;
-    catch_unwind(AssertUnwindSafe(|| namespace.inside(component.run)))
-        .map_err(|panic| Failure::new("the component test", "no panic", message(&*panic)))
+    namespace.inside(component.run);
+    Ok(())
 }
 
-fn run_cases(cases: &[Case], summary: &mut Summary) -> io::Result<()> {
-    let start = Instant::now();
-    let lab = Lab::build()?;
-    println!("the lab is built ({:.1} s)", start.elapsed().as_secs_f64());
-    let mut agent = Agent::new(&lab, "agent-0")?;
-    for (number, case) in cases.iter().enumerate() {
-        let start = Instant::now();
-        let result = run_case(case, &lab, &mut agent);
-        summary.add(case.name, start, &result);
-        if result.is_err() {
-            print_state(&lab, &agent);
-            // The next case finds a clean node and an agent that knows nothing.
-            drop(agent);
-            wipe(&lab);
-            agent = Agent::new(&lab, &format!("agent-{}", number + 1))?;
-        }
-    }
-    agent.stop()
-}
-
-fn run_case(case: &Case, lab: &Lab, agent: &mut Agent) -> Step {
-    let run = || {
+/// Runs a case in a lab. One in which a case has failed, or panicked, is not used again.
+fn run_case(case: &Case) -> Step {
+    let idle = IDLE.lock().unwrap().pop();
+    let mut bench = idle.map_or_else(Bench::build, Ok)?;
+    let Bench { lab, agent } = &mut bench;
+    let mut run = || {
         let mut trial = Trial::new(lab, agent)?;
         (case.run)(&mut trial)?;
         trial.finish()
     };
-    catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|panic| Err(Failure::new("the case itself", "no panic", message(&*panic))))
-}
-
-/// What a panic says.
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
-}
-
-/// Shows what the agent has left in the kernel, and its last words.
-fn print_state(lab: &Lab, agent: &Agent) {
-    let show = |program: &str, arguments: &[&str]| {
-        println!("  --- {program} {}", arguments.join(" "));
-        let text =
-            lab.host(Host::N1).read(program, arguments).unwrap_or_else(|error| error.to_string());
-        for line in text.lines() {
-            println!("  {line}");
+    match run() {
+        Ok(()) => {
+            IDLE.lock().unwrap().push(bench);
+            Ok(())
         }
-    };
-    show("ipvsadm", &["-Ln"]);
-    show("nft", &["list", "table", "inet", "kube-ipvs"]);
-    show("ip", &["route", "show", "table", "all", "dev", "kube-ipvs"]);
-    show("ip", &["-6", "route", "show", "table", "all", "dev", "kube-ipvs"]);
-    println!("  --- the agent's log");
-    let log = agent.log();
-    let lines: Vec<&str> = log.lines().collect();
-    for line in &lines[lines.len().saturating_sub(40)..] {
-        println!("  {line}");
+        Err(failure) => Err(failure.with_state(&bench.state())),
     }
 }
 
-/// Takes away whatever a failed case may have left on the node.
-fn wipe(lab: &Lab) {
-    let node = lab.host(Host::N1);
-    for line in ["ipvsadm -C", "nft flush ruleset", "ip link delete kube-ipvs"] {
-        let mut words = line.split(' ');
-        let mut command = Command::new(words.next().unwrap_or_default());
-        let _ = node.output(command.args(words));
+/// Ends the agents, which has to succeed.
+fn end_agents() -> io::Result<()> {
+    let idle = std::mem::take(&mut *IDLE.lock().unwrap());
+    idle.into_iter().try_for_each(|mut bench| bench.agent.stop())
+}
+
+fn slowest() -> String {
+    let mut times = TIMES.lock().unwrap();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    let slowest = times.iter().take(SLOWEST);
+    let words = slowest.map(|(time, name)| format!("{name} {:.1} s", time.as_secs_f64()));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+impl Bench {
+    fn build() -> io::Result<Self> {
+        let lab = Lab::build()?;
+        let agent = Agent::new(&lab, "agent")?;
+        Ok(Self { lab, agent })
+    }
+
+    /// What the agent has left in the kernel, and its last words.
+    fn state(&self) -> String {
+        let mut text = String::new();
+        let mut show = |title: &str, lines: &str| {
+            text.push_str(&format!("  --- {title}\n"));
+            lines.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        };
+        for line in [
+            "ipvsadm -Ln",
+            "nft list table inet kube-ipvs",
+            "ip route show table all dev kube-ipvs",
+            "ip -6 route show table all dev kube-ipvs",
+        ] {
+            let mut words = line.split(' ');
+            let mut command = Command::new(words.next().unwrap_or_default());
+            let output = self.lab.host(Host::N1).output(command.args(words));
+            let shown = match &output {
+                Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+                Err(error) => error.to_string(),
+            };
+            show(line, &shown);
+        }
+        let log = self.agent.log();
+        let lines: Vec<&str> = log.lines().collect();
+        show("the agent's log", &lines[lines.len().saturating_sub(40)..].join("\n"));
+        text
     }
 }

@@ -42,6 +42,7 @@ pub(crate) struct Failure {
     step: String,
     expected: String,
     got: String,
+    state: String,
 }
 
 impl Failure {
@@ -51,7 +52,13 @@ impl Failure {
         expected: impl fmt::Display,
         got: impl fmt::Display,
     ) -> Self {
-        Self { step: step.to_string(), expected: expected.to_string(), got: got.to_string() }
+        let state = String::new();
+        Self { step: step.to_string(), expected: expected.to_string(), got: got.to_string(), state }
+    }
+
+    /// The failure, with what the node's state was then, in lines.
+    pub(crate) fn with_state(self, state: &str) -> Self {
+        Self { state: state.to_owned(), ..self }
     }
 }
 
@@ -63,8 +70,8 @@ impl From<io::Error> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { step, expected, got } = self;
-        write!(f, "  step      {step}\n  expected  {expected}\n  got       {got}")
+        let Self { step, expected, got, state } = self;
+        write!(f, "  step      {step}\n  expected  {expected}\n  got       {got}\n{state}")
     }
 }
 

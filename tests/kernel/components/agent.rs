@@ -8,19 +8,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::process::{Agent, PATIENCE, node_and_server};
-use super::{Component, component, output, run};
+use super::{Component, alone, component, output, run};
 use crate::api::objects::{service, slice};
 use crate::api::{SERVICES, SLICES};
 
 pub(crate) fn components() -> Vec<Component> {
-    let mut components =
-        vec![component("the_agent_follows_an_api_server", the_agent_follows_an_api_server)];
-    // Takes the module from the whole machine for a moment, so not from a developer's. It comes
-    // before all that uses the module: as long as any namespace does, it cannot be unloaded.
-    if std::env::var_os("KUBE_IPVS_IN_VM").is_some() {
-        components.insert(0, component("without_the_module", without_the_module));
-    }
-    components
+    vec![
+        alone("without_the_module", without_the_module),
+        component("the_agent_follows_an_api_server", the_agent_follows_an_api_server),
+    ]
 }
 
 fn without_the_module() {

@@ -19,15 +19,24 @@ pub(crate) struct Component {
     pub(crate) name: &'static str,
     /// What it does, on a thread and in a namespace of its own.
     pub(crate) run: fn(),
+    /// Whether nothing else may run at the same time, nor before it.
+    pub(crate) alone: bool,
 }
 
 /// A component test of a name.
 fn component(name: &'static str, run: fn()) -> Component {
-    Component { name, run }
+    Component { name, run, alone: false }
 }
 
-/// All component tests, in their order.
+/// As [`component`], of what changes the whole machine.
+fn alone(name: &'static str, run: fn()) -> Component {
+    Component { alone: true, ..component(name, run) }
+}
+
+/// All component tests that may run here.
 pub(crate) fn all() -> Vec<Component> {
+    // A developer's own machine is not changed.
+    let is_ours = std::env::var_os("KUBE_IPVS_IN_VM").is_some();
     [
         agent::components(),
         ipvs::components(),
@@ -38,6 +47,7 @@ pub(crate) fn all() -> Vec<Component> {
     ]
     .into_iter()
     .flatten()
+    .filter(|component| is_ours || !component.alone)
     .collect()
 }
 

@@ -14,6 +14,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// masqueraded connections.
 const CLIENT_PORTS: Range<u16> = 11_000..30_000;
 
+/// Tells the names of one call from those of another.
+static LABS: AtomicU16 = AtomicU16::new(0);
+
 /// A network namespace. It has no name in `/run/netns`, so that nothing is left behind however
 /// the tests end.
 pub(crate) struct Namespace {
@@ -25,7 +28,8 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// Makes one namespace per name, all with one run of `ip`.
     pub(crate) fn create<const N: usize>(names: [&'static str; N]) -> io::Result<[Self; N]> {
-        let path = |name: &str| format!("kube-ipvs-{}-{name}", std::process::id());
+        let lab = LABS.fetch_add(1, Ordering::Relaxed);
+        let path = |name: &str| format!("kube-ipvs-{}-{lab}-{name}", std::process::id());
         let lines = |verb: &str| {
             names.iter().map(|name| format!("netns {verb} {}\n", path(name))).collect()
         };
