@@ -226,14 +226,13 @@ impl<'a> Trial<'a> {
     }
 
     /// Makes a request over a connection opened before.
-    pub(crate) fn expect_answer(&self, connection: &mut Connection, which: &str) -> Step {
-        let answer = connection.ask();
-        answer.map(drop).map_err(|silence| Failure::new(which, "an answer", silence))
+    pub(crate) fn expect_answer(&self, connection: &mut Connection, which: &str) -> Step<Reply> {
+        connection.ask().map_err(|silence| Failure::new(which, "an answer", silence))
     }
 
     /// The same over each of several connections, with what each is.
     pub(crate) fn still_answer(&self, open: &mut [(String, Connection)]) -> Step {
-        open.iter_mut().try_for_each(|(which, connection)| self.expect_answer(connection, which))
+        open.iter_mut().try_for_each(|(which, open)| self.expect_answer(open, which).map(drop))
     }
 
     /// As [`Trial::expect`], where nothing tells when it will be so. Prefer [`Trial::settled`].

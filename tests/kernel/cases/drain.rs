@@ -19,7 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(slice().draining(P1).ready(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.3.6:80/tcp", Answers::from(P3))?;
-            t.expect_answer(&mut open, "the connection to the terminating endpoint")
+            t.expect_answer(&mut open, "the connection to the terminating endpoint").map(drop)
         }),
         case("an_endpoint_that_is_gone_keeps_its_connections", |t| {
             t.apply(web("10.96.3.7"))?;

@@ -9,7 +9,7 @@ use kube_ipvs::model::Protocol::Tcp;
 use super::{Case, case};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{POD_PORTS, Segments, endpoints, product, service};
-use crate::trial::{Step, Trial};
+use crate::trial::{Failure, Step, Trial};
 
 /// ClusterIP, load balancer IP and node port of a Service, and the load balancer IP of one with
 /// policy Local; who serves there.
@@ -67,16 +67,19 @@ fn outlives_a_segment_of(t: &Trial<'_>, sender: Sender, client: Host, to: &str, 
     let at_server = Segments::listen(t.host(pod), family)?;
     let which = format!("{client}'s connection to {to}");
     let mut connection = t.connect(client, &format!("{to}/tcp"))?;
-    t.expect_answer(&mut connection, &which)?;
-    let (segments, own) = match sender {
-        Sender::Client => (&at_client, connection.local_addr()?),
-        Sender::Server => (&at_server, SocketAddr::new(pod.ip(family), POD_PORTS[0])),
-    };
-    segments.send_beyond_the_window(own)?;
+    let seen = t.expect_answer(&mut connection, &which)?.client;
+    let own = connection.local_addr()?;
+    let server = SocketAddr::new(pod.ip(family), POD_PORTS[0]);
+    match sender {
+        Sender::Client => at_client.send_beyond_the_window(own, to.parse().expect("an address"))?,
+        Sender::Server => at_server.send_beyond_the_window(server, seen)?,
+    }
     t.expect_answer(&mut connection, &format!("{which}, after the segment of its {sender:?}"))?;
     for (end, segments) in [("client", at_client), ("server", at_server)] {
         let step = format!("no reset for the {end} of {which} by one of its {sender:?}");
-        t.check(&step, !segments.has_reset(), "a reset")?;
+        if let Some(reset) = segments.reset([own.port(), seen.port()]) {
+            return Err(Failure::new(step, "none", reset));
+        }
     }
     Ok(())
 }

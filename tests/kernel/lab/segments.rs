@@ -54,16 +54,27 @@ impl Segments {
         Ok(Self { namespace: Arc::clone(namespace), socket, family })
     }
 
-    /// Whether one of the segments that have arrived is a reset.
-    pub(crate) fn has_reset(&self) -> bool {
-        std::iter::from_fn(|| self.next()).any(|segment| segment.flags & RST != 0)
+    /// The first reset among the segments that have arrived from or at one of these ports, in words.
+    ///
+    /// Those of other connections mean nothing. With two processors a segment may overtake the one
+    /// before, and one that arrives when both ends have closed is answered so.
+    pub(crate) fn reset(&self, ports: [u16; 2]) -> Option<String> {
+        let is_meant =
+            |it: &Segment| ports.contains(&it.from.port()) || ports.contains(&it.to_port);
+        let mut arrived = std::iter::from_fn(|| self.next());
+        let reset = arrived.find(|it| it.flags & RST != 0 && is_meant(it))?;
+        Some(format!("a reset from {} to port {}", reset.from, reset.to_port))
     }
 
-    /// Sends a segment of the connection of which a segment has arrived last at `own`. It lies
-    /// beyond the other end's window.
-    pub(crate) fn send_beyond_the_window(&self, own: SocketAddr) -> io::Result<()> {
-        let nothing = || io::Error::other(format!("no segment has arrived at {own}"));
-        let end = self.end(own).ok_or_else(nothing)?;
+    /// Sends a segment from `own` to `other`, beyond the window of the connection between them, of
+    /// which a segment has arrived here.
+    pub(crate) fn send_beyond_the_window(
+        &self,
+        own: SocketAddr,
+        other: SocketAddr,
+    ) -> io::Result<()> {
+        let nothing = || io::Error::other(format!("no segment from {other} has arrived at {own}"));
+        let end = self.end(own, other).ok_or_else(nothing)?;
         let mut segment = Vec::with_capacity(HEADER_BYTES + 1);
         segment.extend(end.own.port().to_be_bytes());
         segment.extend(end.other.port().to_be_bytes());
@@ -83,12 +94,12 @@ impl Segments {
         }
     }
 
-    fn end(&self, own: SocketAddr) -> Option<End> {
+    fn end(&self, own: SocketAddr, other: SocketAddr) -> Option<End> {
         let arrived = std::iter::from_fn(|| self.next());
-        let last = arrived.filter(|segment| segment.to_port == own.port()).last()?;
+        let last = arrived.filter(|it| it.to_port == own.port() && it.from == other).last()?;
         Some(End {
             own,
-            other: last.from,
+            other,
             sequence: last.acknowledged,
             acknowledged: last.sequence.wrapping_add(last.payload),
         })
