@@ -35,6 +35,11 @@ static TIMES: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
 pub(crate) fn run(mut arguments: Arguments, only_stock: bool) -> ExitCode {
     arguments.test_threads.get_or_insert(AT_A_TIME);
     let (components, cases) = (components::all(), cases::all());
+    if only_stock {
+        let names = components.iter().map(|it| it.name).chain(cases.iter().map(|it| it.name));
+        let unknown = stock::unknown(&names.collect::<Vec<_>>());
+        assert!(unknown.is_empty(), "no such test: {unknown:?}");
+    }
     let chosen = |name: &str| !only_stock || stock::has(name);
     let (alone, together): (Vec<_>, Vec<_>) = components
         .into_iter()

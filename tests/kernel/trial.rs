@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::{Protocol, VirtualAddress};
+use kube_ipvs::model::VirtualAddress;
 
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{
@@ -141,15 +141,9 @@ impl<'a> Trial<'a> {
                 self.expect_answers(&step, namespace, address, answers)
             }
             Expectation::Refused | Expectation::Silence => {
-                // SCTP goes on trying after a refusal, which is seen only when it is given up.
-                let patient = matches!(expectation, Expectation::Refused)
-                    && address.protocol != Protocol::Sctp;
-                let patience = if patient { PATIENCE } else { SHORT_PATIENCE };
-                let wanted = if matches!(expectation, Expectation::Refused) {
-                    Silence::Refused
-                } else {
-                    Silence::TimedOut
-                };
+                let is_refusal = matches!(expectation, Expectation::Refused);
+                let patience = if is_refusal { PATIENCE } else { SHORT_PATIENCE };
+                let wanted = if is_refusal { Silence::Refused } else { Silence::TimedOut };
                 match ask(namespace, address, patience) {
                     Err(silence) if silence == wanted => Ok(()),
                     Err(silence) => Err(Failure::new(step, expectation, silence)),

@@ -35,6 +35,35 @@ pub(crate) fn cases() -> Vec<Case> {
             t.same_lines("`render` against `ipvsadm -Sn`, sorted", &rendered, &t.kernel()?.ipvs)
         }),
         case("plan_says_what_would_change", plan_says_what_would_change),
+        case("every_command_answers_on_a_node", |t| {
+            t.apply(service("dev/asked").cluster_ip("10.96.5.7").port(80, "http", Tcp))?;
+            t.apply(endpoints("dev/asked").port("http", 8080, Tcp).ready(P1))?;
+            t.settled()?;
+            let from_a_pod = ["10.96.5.7:80/tcp", "--from", "10.244.1.12"];
+            for (command, arguments, said) in [
+                (
+                    "render",
+                    &["-o", "ipvsadm"][..],
+                    "-a -t 10.96.5.7:80 -r 10.244.1.11:8080 -m -w 1",
+                ),
+                ("render", &["-o", "nft"], "table inet kube-ipvs"),
+                ("explain", &from_a_pod, "10.244.1.11:8080"),
+                ("status", &[], "dev/asked"),
+                ("plan", &[], ""),
+            ] {
+                let printed = t.run_to_end(command, arguments)?;
+                t.check(&format!("{command} says {said:?}"), printed.contains(said), &printed)?;
+            }
+            let doctor = t.command("doctor", &[])?;
+            t.check(
+                "`doctor` knows the kernel",
+                doctor.stdout.contains("ok    kernel"),
+                doctor.stdout,
+            )?;
+            t.agent().stop()?;
+            let removed = t.run_to_end("cleanup", &[])?;
+            t.check("`cleanup` says what it removes", removed.contains("10.96.5.7:80"), &removed)
+        }),
         case("a_broken_manifest_harms_nobody_else", a_broken_manifest_harms_nobody_else),
         case("edits_apply_however_they_are_saved", |t| {
             let ent = service("dev/saved").cluster_ip("10.96.5.5").port(80, "http", Tcp);

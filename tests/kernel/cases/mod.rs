@@ -59,9 +59,11 @@ pub(crate) fn case(name: &'static str, run: fn(&mut Trial<'_>) -> Step) -> Case 
     Case { name, run }
 }
 
-/// All cases, in the order in which they run.
+/// All cases, in the order in which they begin.
 pub(crate) fn all() -> Vec<Case> {
     [
+        // The longest, so that nothing waits for it in the end.
+        crate::soak::cases(),
         lab_itself::cases(),
         clusterip::cases(),
         refusal::cases(),
@@ -90,7 +92,6 @@ pub(crate) fn all() -> Vec<Case> {
         takeover::cases(),
         privilege::cases(),
         shortage::cases(),
-        crate::soak::cases(),
     ]
     .into_iter()
     .flatten()

@@ -7,6 +7,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kube_ipvs::kernel::modules::{self, Modules, Presence};
+use kube_ipvs::model::Scheduler;
+
 use super::process::{Agent, PATIENCE, node_and_server};
 use super::{Component, alone, component, output, run};
 use crate::api::objects::{service, slice};
@@ -15,14 +18,13 @@ use crate::api::{SERVICES, SLICES};
 pub(crate) fn components() -> Vec<Component> {
     vec![
         alone("without_the_module", without_the_module),
+        alone("modules_are_loaded_on_demand", modules_are_loaded_on_demand),
         component("the_agent_follows_an_api_server", the_agent_follows_an_api_server),
     ]
 }
 
 fn without_the_module() {
-    if Path::new("/sys/module/ip_vs").exists() {
-        run("modprobe --remove ip_vs");
-    }
+    unload("ip_vs");
     let loader = fs::read_to_string("/proc/sys/kernel/modprobe").unwrap();
     fs::write("/proc/sys/kernel/modprobe", "/bin/false").unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -38,6 +40,35 @@ fn without_the_module() {
     assert_eq!(ended.status.code(), Some(1), "{told}");
     let line = told.lines().find(|line| line.starts_with("kube-ipvs: ")).unwrap_or_default();
     assert!(line.contains("ip_vs"), "{told}");
+}
+
+/// Takes a module from the machine, and first those that build on it; none that is a part of the kernel.
+fn unload(module: &str) {
+    let directory = Path::new("/sys/module").join(module);
+    if let Ok(holders) = fs::read_dir(directory.join("holders")) {
+        holders.for_each(|holder| unload(holder.unwrap().file_name().to_str().unwrap()));
+    }
+    if directory.join("initstate").exists() {
+        run(&format!("rmmod {module}"));
+    }
+}
+
+fn modules_are_loaded_on_demand() {
+    let needed = modules::needed(&[Scheduler::Rr]);
+    needed.iter().for_each(|module| unload(&module.name));
+    let server = node_and_server();
+    server.put(service("web", "10.96.0.1"));
+    server.put(slice("web-1", "web", &["10.244.1.5"]));
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Agent::follow(&directory, &server);
+    until_held("loaded", &[("10.96.0.1:80", &["10.244.1.5:8080"])]);
+    output("nft list chain inet kube-ipvs post");
+    for module in needed {
+        assert_eq!(Modules::read().unwrap().presence(&module), Presence::Running, "{module:?}");
+    }
+    // The namespace, which goes some time after this test, would hold the modules on.
+    drop(agent);
+    run("ipvsadm -C");
 }
 
 /// Waits until IPVS holds these Services with these real servers and nothing else.
@@ -66,9 +97,7 @@ fn the_agent_follows_an_api_server() {
     server.put(slice("web-1", "web", &["10.244.1.5"]));
 
     let directory = tempfile::tempdir().unwrap();
-    let kubeconfig = directory.path().join("kubeconfig");
-    fs::write(&kubeconfig, server.kubeconfig()).unwrap();
-    let _agent = Agent::start(&directory, &["--kubeconfig", kubeconfig.to_str().unwrap()]);
+    let _agent = Agent::follow(&directory, &server);
     let one: &[&str] = &["10.244.1.5:8080"];
     let two: &[&str] = &["10.244.1.5:8080", "10.244.2.5:8080"];
     until_held("what there was", &[("10.96.0.1:80", one)]);

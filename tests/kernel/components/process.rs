@@ -34,6 +34,13 @@ impl Agent {
         Self { process, log }
     }
 
+    /// Starts it for an API server.
+    pub(super) fn follow(directory: &TempDir, server: &ApiServer) -> Self {
+        let kubeconfig = directory.path().join("kubeconfig");
+        fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+        Self::start(directory, &["--kubeconfig", kubeconfig.to_str().unwrap()])
+    }
+
     /// What it has logged.
     pub(super) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use kube_ipvs::explain::Verdict;
-use kube_ipvs::model::Protocol;
-
 use super::comparison::{Met, Pair, contradiction, has_met_all};
 use crate::lab::{Host, Namespace, PATIENCE, SHORT_PATIENCE, ask_from_port};
 
 /// How many clients of a host knock at the same time.
 const CROWD: usize = 8;
+/// And how many that are told nothing and only wait. More are a burden even as they wait.
+const WAITING_CROWD: usize = 64;
 
 /// In what company clients knock.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,8 +19,8 @@ pub(crate) enum Manner {
     InTurn,
     /// One at a time, and until it has met everybody.
     Alone,
-    /// All at the same time, each for a short while.
-    AllAtOnce,
+    /// Many at the same time, each for a short while.
+    ForAWhile,
 }
 
 /// The clients of all hosts.
@@ -36,12 +35,12 @@ impl Clients {
     }
 
     /// Makes every pair meet: those of whom one is told something in turn. Who is told nothing has
-    /// to wait until it is certain: all of them do at once.
+    /// to wait until it is certain: many of them do at once.
     pub(crate) fn meet<'a>(&self, pairs: &'a [Pair]) -> Vec<(&'a Pair, Met)> {
         let (told, untold): (Vec<&Pair>, Vec<&Pair>) =
             pairs.iter().partition(|pair| pair.is_told());
         let mut met = self.knock(&told, Manner::InTurn);
-        met.extend(self.knock(&untold, Manner::AllAtOnce));
+        met.extend(self.knock(&untold, Manner::ForAWhile));
         told.into_iter().chain(untold).zip(met).collect()
     }
 
@@ -76,7 +75,7 @@ fn knock_from(
     let crowd = match manner {
         Manner::InTurn => CROWD,
         Manner::Alone => 1,
-        Manner::AllAtOnce => own.len(),
+        Manner::ForAWhile => WAITING_CROWD.min(own.len()),
     };
     let next = AtomicUsize::new(0);
     let work = || {
@@ -97,13 +96,9 @@ fn knock_from(
 
 /// Knocks until everybody has answered who should, something else happens, or it takes too long.
 fn meet(pair: &Pair, manner: Manner, namespace: &Namespace) -> Met {
-    // A refused SCTP socket tries on until it runs out of patience.
-    let refused_late =
-        pair.explained.verdict == Verdict::Reject && pair.to().protocol == Protocol::Sctp;
     let patience = match manner {
-        Manner::AllAtOnce => SHORT_PATIENCE,
-        _ if refused_late => SHORT_PATIENCE,
-        _ => PATIENCE,
+        Manner::ForAWhile => SHORT_PATIENCE,
+        Manner::InTurn | Manner::Alone => PATIENCE,
     };
     let least = if pair.explained.affinity_seconds.is_some() { 2 } else { 1 };
     let most = (2 * pair.explained.backends.len()).max(1);

@@ -118,6 +118,26 @@ impl Agent {
 
     /// Starts the agent by way of `wrapper`, which has to become it, and waits for its first sync.
     pub(crate) fn start_under(&mut self, wrapper: &[&str]) -> io::Result<()> {
+        self.spawn(wrapper)?;
+        let deadline = Instant::now() + START_PATIENCE;
+        while self.synced_line().is_none() {
+            if let Some(status) = self.exited()? {
+                return Err(self.complaint(&format!("ended at its start ({status})")));
+            }
+            if Instant::now() > deadline {
+                return Err(self.complaint("has not logged `synced`"));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Starts the agent if it is not running, and waits for nothing.
+    pub(crate) fn launch(&mut self) -> io::Result<()> {
+        if self.is_running() { Ok(()) } else { self.spawn(&[]) }
+    }
+
+    fn spawn(&mut self, wrapper: &[&str]) -> io::Result<()> {
         let log = File::create(&self.log)?;
         let program = self.program.as_os_str();
         let mut words = wrapper.iter().map(OsStr::new).chain([program]);
@@ -131,17 +151,6 @@ impl Agent {
             .stdout(log.try_clone()?)
             .stderr(log);
         self.process = Some(self.namespace.spawn(&mut command)?);
-
-        let deadline = Instant::now() + START_PATIENCE;
-        while self.synced_line().is_none() {
-            if let Some(status) = self.exited()? {
-                return Err(self.complaint(&format!("ended at its start ({status})")));
-            }
-            if Instant::now() > deadline {
-                return Err(self.complaint("has not logged `synced`"));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
         Ok(())
     }
 

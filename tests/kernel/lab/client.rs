@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use kube_ipvs::model::{Protocol, VirtualAddress};
 use rustix::io::Errno;
 
+use super::dns;
 use super::host::Host;
 use super::icmp::IcmpListener;
 use super::namespace::Namespace;
-use super::{dns, socket};
+use super::socket::{self, retried};
 
 /// How long a client waits for anything. Emulated machines are slow; nothing that works waits.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client waits where no answer is expected.
-pub(crate) const SHORT_PATIENCE: Duration = Duration::from_millis(800);
+pub(crate) const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 
 /// What a server answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,14 +98,11 @@ pub(crate) fn ask_from_port(
         Protocol::Tcp => Connection::open_here(from, to, patience)?.request("close"),
         Protocol::Udp => Flow::open_here(from, to, patience)?.ask(),
         Protocol::Sctp => {
-            // An SCTP socket keeps ICMP errors to itself, so they are watched for beside it.
             let icmp = IcmpListener::open(to.ip, Duration::from_millis(1))?;
-            let answer =
-                Connection::open_here(from, to, patience).and_then(|mut c| c.request("close"));
-            match answer {
-                Err(Silence::TimedOut) if icmp.has_refusal_of(to) => Err(Silence::Refused),
-                answer => answer,
-            }
+            let at = SocketAddr::new(to.ip, to.port);
+            let is_refused = || icmp.has_refusal_of(to);
+            let stream = socket::association(from, at, patience, &icmp, is_refused)?;
+            Connection(stream).request("close")
         }
     }
 }
@@ -135,14 +133,14 @@ impl Flow {
 
     /// Makes a request.
     pub(crate) fn ask(&self) -> Result<Reply, Silence> {
-        self.socket.send(&self.query)?;
         let mut buffer = [0; 2048];
-        let length = match self.socket.recv(&mut buffer) {
+        let mut ask = || {
+            self.socket.send(&self.query)?;
+            retried(|| self.socket.recv(&mut buffer))
+        };
+        let length = match ask() {
             // A datagram may be lost as its endpoint leaves: asked once more, as resolvers do.
-            Err(error) if is_timeout(&error) => {
-                self.socket.send(&self.query)?;
-                self.socket.recv(&mut buffer)?
-            }
+            Err(error) if is_timeout(&error) => ask()?,
             answer => answer?,
         };
         let text = dns::text(&buffer[..length])
@@ -188,7 +186,7 @@ impl Connection {
         let mut buffer = [0; 2048];
         // Answers end with the only line feed that no carriage return precedes.
         while !response.ends_with(b"\n") || response.ends_with(b"\r\n") {
-            let length = self.0.read(&mut buffer)?;
+            let length = retried(|| self.0.read(&mut buffer))?;
             if length == 0 {
                 return Err(Silence::Reset);
             }

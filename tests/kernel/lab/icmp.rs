@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use kube_ipvs::model::VirtualAddress;
@@ -20,6 +20,12 @@ const IDENTIFIER: [u8; 2] = [0x6b, 0x69];
 pub(crate) struct IcmpListener {
     socket: OwnedFd,
     ip: IpAddr,
+}
+
+impl AsFd for IcmpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl IcmpListener {

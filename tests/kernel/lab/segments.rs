@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube_ipvs::model::Family;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 
 use super::checksum::checksum;
@@ -107,8 +107,8 @@ impl Segments {
 
     fn next(&self) -> Option<Segment> {
         let mut buffer = vec![0; 65_536];
-        let (_, length, from) =
-            recvfrom(&self.socket, buffer.as_mut_slice(), RecvFlags::empty()).ok()?;
+        let mut receive = || recvfrom(&self.socket, buffer.as_mut_slice(), RecvFlags::empty());
+        let (_, length, from) = retry_on_intr(&mut receive).ok()?;
         let from = SocketAddr::try_from(from?).ok()?;
         // IPv4 packets come with their header, IPv6 ones without.
         let header = match self.family {

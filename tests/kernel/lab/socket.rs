@@ -2,12 +2,25 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use kube_ipvs::model::{Family, Protocol};
-use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionbio, retry_on_intr};
+use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout, socket_error};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, listen};
+
+/// Does again what a signal has interrupted. The kernel goes on by itself after a signal that this
+/// program does not handle, but not where a socket has a timeout.
+pub(crate) fn retried<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match work() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
 
 fn socket(protocol: Protocol, ip: IpAddr) -> io::Result<OwnedFd> {
     let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -40,6 +53,44 @@ pub(crate) fn stream(
     Ok(connected(protocol, from, to, patience)?.into())
 }
 
+/// An SCTP association as [`stream`] makes it, unless `icmp` gets a refusal first: such a
+/// socket keeps to itself what ICMP tells it, and goes on trying.
+pub(crate) fn association(
+    from: u16,
+    to: SocketAddr,
+    patience: Duration,
+    icmp: impl AsFd,
+    mut is_refused: impl FnMut() -> bool,
+) -> io::Result<TcpStream> {
+    let socket = bound(Protocol::Sctp, from, to, patience)?;
+    ioctl_fionbio(&socket, true)?;
+    if let Err(error) = connect(&socket, &to)
+        && error != Errno::INPROGRESS
+    {
+        return Err(error.into());
+    }
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut both = [
+            PollFd::new(&socket, PollFlags::OUT),
+            PollFd::from_borrowed_fd(icmp.as_fd(), PollFlags::IN),
+        ];
+        let left = Timespec::try_from(left).expect("a short time");
+        if retry_on_intr(|| poll(&mut both, Some(&left)))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if !both[0].revents().is_empty() {
+            socket_error(&socket)??;
+            ioctl_fionbio(&socket, false)?;
+            return Ok(socket.into());
+        }
+        if is_refused() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+    }
+}
+
 /// A UDP socket with a peer, which is told of refusals. `from` as for [`stream`].
 pub(crate) fn datagram(from: u16, to: SocketAddr, patience: Duration) -> io::Result<UdpSocket> {
     Ok(connected(Protocol::Udp, from, to, patience)?.into())
@@ -51,6 +102,14 @@ fn connected(
     to: SocketAddr,
     patience: Duration,
 ) -> io::Result<OwnedFd> {
+    let socket = bound(protocol, from, to, patience)?;
+    // A second call goes on waiting for the first one's connection.
+    retry_on_intr(|| connect(&socket, &to))?;
+    Ok(socket)
+}
+
+/// A socket to connect with.
+fn bound(protocol: Protocol, from: u16, to: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
     let socket = socket(protocol, to.ip())?;
     if from != 0 {
         let any: IpAddr = match to.ip() {
@@ -61,7 +120,6 @@ fn connected(
     }
     set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(patience))?;
-    connect(&socket, &to)?;
     Ok(socket)
 }
 

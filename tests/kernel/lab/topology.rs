@@ -10,9 +10,9 @@ use kube_ipvs::model::Family;
 use super::host::{Host, gateway};
 use super::namespace::Namespace;
 
-/// Modules that nothing loads on demand.
-const MODULES: [&str; 7] =
-    ["ip_vs", "sctp", "br_netfilter", "bridge", "veth", "dummy", "nf_tables"];
+/// What the lab and the agent use, of which nothing loads some on demand: by one command at the start,
+/// as each waits for the disk.
+const MODULES: &str = include_str!("../../../hack/modules");
 
 /// The hosts, wired up.
 pub(crate) struct Topology {
@@ -24,7 +24,8 @@ pub(crate) struct Topology {
 impl Topology {
     /// Builds the network.
     pub(crate) fn build() -> io::Result<Self> {
-        let loaded = Command::new("modprobe").arg("--all").args(MODULES).output()?;
+        let loaded =
+            Command::new("modprobe").arg("--all").args(MODULES.split_whitespace()).output()?;
         if !loaded.status.success() {
             let why = String::from_utf8_lossy(&loaded.stderr);
             return Err(io::Error::other(format!("modprobe: {}", why.trim())));

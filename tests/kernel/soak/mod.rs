@@ -31,6 +31,11 @@ use crate::trial::{Failure, Step, Trial};
 const CLIENTS: [Host; 4] = [N1, P1, P2, C];
 /// Pairs that meet in each round.
 const PAIRS: usize = 16;
+/// Rounds in a row in which the agent is killed, and then as many in which its state is harmed. A client
+/// may lose a connection from some time before a harm to its mending; while the agent is killed, none.
+const PHASE: usize = 16;
+/// Most harms, or kills, before the kernel has to be as it should be.
+const HARMS: u8 = 3;
 /// Most objects that change at once.
 const CHANGES: usize = 6;
 /// Who asks the steady Service all the time, and where.
@@ -49,6 +54,7 @@ pub(crate) fn cases() -> Vec<Case> {
         let (seconds, seed) = SHORT;
         let tally = soak(t, Duration::from_secs(seconds), seed)?;
         println!("        {tally}");
+        t.check("kills and drifts", tally.kills > 0 && tally.drifts > 0, &tally)?;
         t.equal("connections lost", 0, tally.lost)
     })]
 }
@@ -88,7 +94,7 @@ impl fmt::Display for Tally {
 
 /// A time in which clients may be left without an answer.
 struct Outage {
-    what: &'static str,
+    what: String,
     from: Duration,
     to: Duration,
 }
@@ -96,7 +102,7 @@ struct Outage {
 fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
     let mut rng = Rng::with_seed(seed);
     let mut tally = Tally::default();
-    t.agent().configure("auditPeriod: 1s")?;
+    t.agent().configure("auditPeriod: 250ms")?;
     let foreign = Foreign::new(t)?;
     t.apply(steady())?;
     steady_endpoints(t, P3)?;
@@ -107,7 +113,10 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
     let mut churn = Churn::new();
     let mut outages = Vec::new();
     let mut known = BTreeSet::new();
-    while start.elapsed() < duration {
+    for round in 0.. {
+        if start.elapsed() >= duration {
+            break;
+        }
         let changes = rng.usize(1..=CHANGES);
         for _ in 0..changes {
             churn.change(t, &mut rng)?;
@@ -117,26 +126,32 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
             steady_endpoints(t, if rng.bool() { P3 } else { P4 })?;
             tally.events += 1;
         }
-        match rng.u8(..4) {
-            0 => {
-                sleep(Duration::from_millis(rng.u64(..300)));
+        let harmless = rng.u8(..4) == 0;
+        if harmless {
+            t.settled()?;
+        } else if (round / PHASE).is_multiple_of(2) {
+            for _ in 0..rng.u8(1..=HARMS) {
+                t.agent().launch()?;
+                sleep(Duration::from_millis(rng.u64(..100)));
                 t.agent().kill()?;
                 tally.kills += 1;
-                t.settled()?;
             }
-            1 => {
-                t.settled()?;
-                let from = start.elapsed().saturating_sub(PATIENCE);
-                let what = drift::strike(t, &mut rng)?;
-                tally.drifts += 1;
-                t.settled()?;
-                outages.push(Outage { what, from, to: start.elapsed() });
-            }
-            _ => t.settled()?,
+            t.settled()?;
+        } else {
+            t.settled()?;
+            let from = start.elapsed().saturating_sub(PATIENCE);
+            // One may find nothing left to harm, or what the one before has made.
+            let harms = (0..rng.u8(1..=HARMS)).filter_map(|_| drift::strike(t, &mut rng).ok());
+            let done: Vec<_> = harms.collect();
+            tally.drifts += done.len();
+            t.settled()?;
+            outages.push(Outage { what: done.join("`, `"), from, to: start.elapsed() });
         }
-        for contradiction in knock(t, &mut known, &mut rng, &mut tally)? {
-            let round = format!("{:.1} s, seed {seed}", start.elapsed().as_secs_f64());
-            println!("        after {round}:\n{contradiction}");
+        // Silence takes its time to be certain of.
+        let also_silent = round.is_multiple_of(4);
+        for contradiction in knock(t, &mut known, also_silent, &mut rng, &mut tally)? {
+            let moment = format!("{:.1} s, seed {seed}", start.elapsed().as_secs_f64());
+            println!("        after {moment}:\n{contradiction}");
             tally.lost += 1;
         }
         foreign.is_there(t)?;
@@ -185,6 +200,7 @@ fn steady_endpoints(t: &mut Trial<'_>, other: Host) -> Step {
 fn knock(
     t: &mut Trial<'_>,
     known: &mut BTreeSet<VirtualAddress>,
+    also_silent: bool,
     rng: &mut Rng,
     tally: &mut Tally,
 ) -> Step<Vec<String>> {
@@ -193,12 +209,13 @@ fn knock(
         known.extend(program.frontends.iter().map(|front| front.address));
     }
     let all: Vec<_> = product(CLIENTS, known.iter().copied()).collect();
-    let pairs: Vec<Pair> = (0..PAIRS)
+    let mut pairs: Vec<Pair> = (0..PAIRS)
         .map(|_| {
             let (from, to) = all[rng.usize(..all.len())];
             Pair::new(&programs, t.host(N1), from, &to)
         })
         .collect::<io::Result<_>>()?;
+    pairs.retain(|pair| also_silent || pair.is_told());
     let clients = Clients::new(CLIENTS.map(|from| (from, Arc::clone(t.host(from)))));
     let met = clients.meet(&pairs);
     tally.connections += met.iter().map(|(_, met)| met.len()).sum::<usize>();
