@@ -7,8 +7,10 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::modules::{self, Modules, Presence};
 use kube_ipvs::model::Scheduler;
+use kube_ipvs::plan::FlowOperation;
 
 use super::process::{Agent, PATIENCE, node_and_server};
 use super::{Component, alone, component, output, run};
@@ -62,7 +64,8 @@ fn modules_are_loaded_on_demand() {
     let directory = tempfile::tempdir().unwrap();
     let agent = Agent::follow(&directory, &server);
     until_held("loaded", &[("10.96.0.1:80", &["10.244.1.5:8080"])]);
-    output("nft list chain inet kube-ipvs post");
+    let udp = FlowOperation { frontend: "10.96.0.1:53/udp".parse().unwrap(), backend: None };
+    assert_eq!(Conntrack::open().unwrap().delete(&[udp]).unwrap(), 0);
     for module in needed {
         assert_eq!(Modules::read().unwrap().presence(&module), Presence::Running, "{module:?}");
     }

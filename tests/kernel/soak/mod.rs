@@ -47,7 +47,7 @@ const STEADY: [(Host, &str); 5] = [
     (C, "192.168.50.1:31499/tcp"),
 ];
 /// In the suite: seconds, and the seed.
-const SHORT: (u64, u64) = (60, 1);
+const SHORT: (u64, u64) = (30, 1);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("soak", |t| {
