@@ -41,8 +41,12 @@ enum Mode {
     Skip,
 }
 
-/// An argument of ours: only the tests that are for stock kernels, too.
-const ONLY_STOCK: &str = "--stock";
+/// Tells the demonstration's story.
+const DEMO: &str = "--demo";
+/// Churn for `SECONDS:SEED`.
+const SOAK: &str = "--soak=";
+/// Runs only the tests that are for stock kernels, too.
+const STOCK: &str = "--stock";
 
 fn main() -> ExitCode {
     let mode = match std::env::var("KERNEL_TESTS").as_deref() {
@@ -50,21 +54,25 @@ fn main() -> ExitCode {
         Ok("skip") => Mode::Skip,
         _ => Mode::IfPossible,
     };
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |wanted: &str| arguments.iter().any(|argument| argument == wanted);
-    if mode == Mode::Skip && !has("--list") {
+    let (ours, others): (Vec<_>, Vec<_>) = std::env::args().partition(|it| is_ours(it));
+    let has = |wanted: &str| ours.iter().any(|argument| argument == wanted);
+    let arguments = Arguments::from_iter(others);
+    if arguments.list {
+        return runner::run(arguments, has(STOCK));
+    }
+    if mode == Mode::Skip {
         println!("kernel tests: skipped, they run by themselves");
         return ExitCode::SUCCESS;
     }
-    if let Err(why) = kernel_is_fit().or_else(|why| if has("--list") { Ok(()) } else { Err(why) }) {
-        println!("kernel tests: skipped: {why}; `make test` boots a virtual machine");
+    if let Err(why) = kernel_is_fit() {
+        println!("kernel tests: skipped: {why}; `make test` finds a kernel for them");
         return if mode == Mode::Required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     if let Err(error) = allow_many_sockets() {
         println!("kernel tests: {SOCKETS} open files are not allowed: {error}");
         return ExitCode::FAILURE;
     }
-    if has("--demo") {
+    if has(DEMO) {
         return match demo::run() {
             Ok(()) => {
                 println!("\neverything is as it should be");
@@ -76,7 +84,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    if let Some(plan) = arguments.iter().find_map(|argument| argument.strip_prefix("--soak=")) {
+    if let Some(plan) = ours.iter().find_map(|argument| argument.strip_prefix(SOAK)) {
         return match soak::run(plan) {
             Ok(tally) => {
                 println!("{tally}");
@@ -88,9 +96,12 @@ fn main() -> ExitCode {
             }
         };
     }
-    let only_stock = has(ONLY_STOCK);
-    let others = arguments.into_iter().filter(|argument| argument != ONLY_STOCK);
-    runner::run(Arguments::from_iter(others), only_stock)
+    runner::run(arguments, has(STOCK))
+}
+
+/// Whether an argument is none of those that test programs have.
+fn is_ours(argument: &str) -> bool {
+    [DEMO, STOCK].contains(&argument) || argument.starts_with(SOAK)
 }
 
 /// Whether this machine can run the tests: root, IPVS, and namespaces of its own.

@@ -21,13 +21,13 @@ const AT_A_TIME: usize = 4;
 const SLOWEST: usize = 5;
 
 /// A lab and its agent.
-struct Bench {
+struct TestBed {
     lab: Lab,
     agent: Agent,
 }
 
 /// Labs that no case uses now.
-static IDLE: Mutex<Vec<Bench>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<TestBed>> = Mutex::new(Vec::new());
 /// How long each test took.
 static TIMES: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
 
@@ -48,9 +48,9 @@ pub(crate) fn run(mut arguments: Arguments, only_stock: bool) -> ExitCode {
     let cases = cases.into_iter().filter(|case| chosen(case.name));
     let cases = cases.map(|case| test("case", case.name, move || run_case(&case)));
     let component = |it: Component| test("component", it.name, move || run_component(&it));
-
-    let alone: Vec<Test> = alone.into_iter().map(component).collect();
+    let alone = alone.into_iter().map(component).collect();
     let together = together.into_iter().map(component).chain(cases).collect();
+
     // What changes the whole machine goes first, while nothing uses it.
     let one_by_one = Arguments { test_threads: Some(1), ..arguments.clone() };
     let outcomes =
@@ -91,8 +91,8 @@ fn run_component(component: &Component) -> Step {
 /// Runs a case in a lab. One in which a case has failed, or panicked, is not used again.
 fn run_case(case: &Case) -> Step {
     let idle = IDLE.lock().unwrap().pop();
-    let mut bench = idle.map_or_else(Bench::build, Ok)?;
-    let Bench { lab, agent } = &mut bench;
+    let mut bed = idle.map_or_else(TestBed::build, Ok)?;
+    let TestBed { lab, agent } = &mut bed;
     let mut run = || {
         let mut trial = Trial::new(lab, agent)?;
         (case.run)(&mut trial)?;
@@ -100,17 +100,17 @@ fn run_case(case: &Case) -> Step {
     };
     match run() {
         Ok(()) => {
-            IDLE.lock().unwrap().push(bench);
+            IDLE.lock().unwrap().push(bed);
             Ok(())
         }
-        Err(failure) => Err(failure.with_state(&bench.state())),
+        Err(failure) => Err(failure.with_state(&bed.state())),
     }
 }
 
 /// Ends the agents, which has to succeed.
 fn end_agents() -> io::Result<()> {
     let idle = std::mem::take(&mut *IDLE.lock().unwrap());
-    idle.into_iter().try_for_each(|mut bench| bench.agent.stop())
+    idle.into_iter().try_for_each(|mut bed| bed.agent.stop())
 }
 
 fn slowest() -> String {
@@ -121,7 +121,7 @@ fn slowest() -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-impl Bench {
+impl TestBed {
     fn build() -> io::Result<Self> {
         let lab = Lab::build()?;
         let agent = Agent::new(&lab, "agent")?;
