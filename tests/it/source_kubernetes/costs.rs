@@ -1,5 +1,7 @@
 //! What an agent costs the API server: `docs/api-server.md` has the figures that are printed here.
 
+#![allow(clippy::print_stdout)]
+
 use serde_json::Value;
 
 use super::followed::Followed;
