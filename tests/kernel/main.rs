@@ -41,11 +41,11 @@ enum Mode {
     Skip,
 }
 
-/// Tells the demonstration's story.
+/// Runs the demonstration.
 const DEMO: &str = "--demo";
-/// Churn for `SECONDS:SEED`.
+/// Runs the soak for `SECONDS:SEED`.
 const SOAK: &str = "--soak=";
-/// Runs only the tests that are for stock kernels, too.
+/// Runs only the tests for stock kernels.
 const STOCK: &str = "--stock";
 
 fn main() -> ExitCode {
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     let has = |wanted: &str| ours.iter().any(|argument| argument == wanted);
     let arguments = Arguments::from_iter(others);
     if arguments.list {
-        return runner::run(arguments, has(STOCK));
+        return runner::run(arguments, has(STOCK), false);
     }
     if mode == Mode::Skip {
         println!("kernel tests: skipped, they run by themselves");
@@ -96,10 +96,10 @@ fn main() -> ExitCode {
             }
         };
     }
-    runner::run(arguments, has(STOCK))
+    runner::run(arguments, has(STOCK), mode == Mode::Required)
 }
 
-/// Whether an argument is none of those that test programs have.
+/// Whether an argument is specific to this program; test programs share the others.
 fn is_ours(argument: &str) -> bool {
     [DEMO, STOCK].contains(&argument) || argument.starts_with(SOAK)
 }

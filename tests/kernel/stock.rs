@@ -1,14 +1,13 @@
-//! What runs on a distribution's own kernel, too, where that is emulated and slow: what depends on how
-//! the kernel was built, and each part of the kernel that is used, once. `make kernel-matrix` runs
-//! everything there.
+//! The tests that `make test` also runs on a distribution's kernel, emulated and slow: whatever depends
+//! on how a kernel was built, and every kernel interface once. `make kernel-matrix` runs all tests there.
 
 const TESTS: [&str; 22] = [
-    // Modules: where they are none, as in a kernel of ours, half of this cannot go wrong.
+    // Loadable modules. The test kernel has most of them built in.
     "without_the_module",
     "a_module_that_was_loaded_anew_is_found_again",
     "modules_are_loaded_on_demand",
-    // Each table, family and kind of message: IPVS, nf_tables, routes and rules, connection tracking,
-    // addresses, settings.
+    // Every interface: IPVS, nf_tables, devices, routes, policy rules, connection tracking, addresses,
+    // sysctls.
     "operations_print_as_ipvsadm_saves_them_and_read_back",
     "servers_are_changed_and_removed",
     "refusals_say_what_they_mean",
@@ -20,24 +19,24 @@ const TESTS: [&str; 22] = [
     "a_bare_namespace_is_healthy_once_its_settings_are_made",
     "foreign_firewalls_and_leftovers_are_found",
     "every_scheduler",
-    // One case each of traffic, refusal, policy, others' changes, take-over and way back.
+    // One case each of traffic, refusal, traffic policy, drift and takeover.
     "every_client_family_and_protocol",
     "unknown_ports_are_refused",
     "pods_are_told_by_their_interface",
     "others_changes_are_put_right_at_once",
     "taking_over_from_kube_proxy_costs_no_connection",
-    // Every command, and the rights that the manifests give.
+    // Every command, and the capabilities that the manifests grant.
     "every_command_answers_on_a_node",
     "cleanup_removes_all_of_ours",
     "the_manifests_rights_are_enough",
 ];
 
-/// Whether a test is one of them.
+/// Whether the test of that name is one of them.
 pub(crate) fn has(name: &str) -> bool {
     TESTS.contains(&name)
 }
 
-/// Those of them that are no test's name.
+/// Names above that match none of `names`.
 pub(crate) fn unknown(names: &[&str]) -> Vec<&'static str> {
     TESTS.into_iter().filter(|name| !names.contains(name)).collect()
 }

@@ -44,7 +44,7 @@ fn without_the_module() {
     assert!(line.contains("ip_vs"), "{told}");
 }
 
-/// Takes a module from the machine, and first those that build on it; none that is a part of the kernel.
+/// Unloads a module and those that depend on it, unless it is built into the kernel.
 fn unload(module: &str) {
     let directory = Path::new("/sys/module").join(module);
     if let Ok(holders) = fs::read_dir(directory.join("holders")) {
@@ -69,7 +69,7 @@ fn modules_are_loaded_on_demand() {
     for module in needed {
         assert_eq!(Modules::read().unwrap().presence(&module), Presence::Running, "{module:?}");
     }
-    // The namespace, which goes some time after this test, would hold the modules on.
+    // Otherwise the modules stay in use until the kernel has cleaned up this namespace.
     drop(agent);
     run("ipvsadm -C");
 }

@@ -19,7 +19,7 @@ pub(crate) struct Component {
     pub(crate) name: &'static str,
     /// What it does, on a thread and in a namespace of its own.
     pub(crate) run: fn(),
-    /// Whether nothing else may run at the same time, nor before it.
+    /// Whether it changes the whole machine, and so runs alone and before all others.
     pub(crate) alone: bool,
 }
 
@@ -28,15 +28,13 @@ fn component(name: &'static str, run: fn()) -> Component {
     Component { name, run, alone: false }
 }
 
-/// As [`component`], of what changes the whole machine.
+/// As [`component`], for a test that changes the whole machine.
 fn alone(name: &'static str, run: fn()) -> Component {
     Component { alone: true, ..component(name, run) }
 }
 
-/// All component tests that may run here.
+/// All component tests.
 pub(crate) fn all() -> Vec<Component> {
-    // A developer's own machine is not changed.
-    let is_ours = std::env::var_os("KUBE_IPVS_IN_VM").is_some();
     [
         agent::components(),
         ipvs::components(),
@@ -47,7 +45,6 @@ pub(crate) fn all() -> Vec<Component> {
     ]
     .into_iter()
     .flatten()
-    .filter(|component| is_ours || !component.alone)
     .collect()
 }
 

@@ -9,7 +9,7 @@ use crate::lab::{Host, Namespace, PATIENCE, SHORT_PATIENCE, ask_from_port};
 
 /// How many clients of a host knock at the same time.
 const CROWD: usize = 8;
-/// And how many that are told nothing and only wait. More are a burden even as they wait.
+/// The same for clients that expect no answer. Even waiting threads cost time.
 const WAITING_CROWD: usize = 64;
 
 /// In what company clients knock.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -26,6 +27,17 @@ struct Shared {
     requests: AtomicUsize,
 }
 
+/// A request that was not answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct FailedRequest {
+    /// From when to when the client waited.
+    pub(crate) during: Range<Instant>,
+    /// When it was made, since the load's start.
+    pub(crate) after: Duration,
+    pub(crate) to: VirtualAddress,
+    pub(crate) why: Silence,
+}
+
 /// What a [`Load`] has met with.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LoadReport {
@@ -33,8 +45,8 @@ pub(crate) struct LoadReport {
     pub(crate) client: String,
     /// Answers by server.
     pub(crate) answers: BTreeMap<Host, usize>,
-    /// Requests that were not answered: when they were made, from the start on, to whom, and why.
-    pub(crate) failures: Vec<(Duration, VirtualAddress, Silence)>,
+    /// Requests that were not answered.
+    pub(crate) failures: Vec<FailedRequest>,
 }
 
 impl LoadReport {
@@ -51,8 +63,8 @@ impl fmt::Display for LoadReport {
         for (host, answers) in &self.answers {
             write!(f, ", {host} answered {answers}")?;
         }
-        for (when, to, why) in failures {
-            write!(f, "; one to {to} after {:.3} s: {why}", when.as_secs_f64())?;
+        for FailedRequest { after, to, why, .. } in failures {
+            write!(f, "; one to {to} after {:.3} s: {why}", after.as_secs_f64())?;
         }
         Ok(())
     }
@@ -77,10 +89,13 @@ impl Load {
                     break;
                 }
                 state.requests.fetch_add(1, Ordering::SeqCst);
-                let when = start.elapsed();
+                let began = Instant::now();
                 match ask_from_port(namespace.client_port(), to, PATIENCE) {
                     Ok(reply) => *report.answers.entry(reply.server).or_default() += 1,
-                    Err(why) => report.failures.push((when, to, why)),
+                    Err(why) => {
+                        let (during, after) = (began..Instant::now(), began - start);
+                        report.failures.push(FailedRequest { during, after, to, why });
+                    }
                 }
                 thread::sleep(pause);
             }

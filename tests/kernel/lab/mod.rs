@@ -31,7 +31,7 @@ pub(crate) use client::{
 pub(crate) use host::{Host, gateway};
 pub(crate) use icmp::ping;
 pub(crate) use kube_proxy::KubeProxy;
-pub(crate) use load::Load;
+pub(crate) use load::{FailedRequest, Load};
 pub(crate) use manifest::{
     Endpoints, Object, Service, endpoints, endpoints_of_both, node, service, service_cidr,
 };

@@ -14,7 +14,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// masqueraded connections.
 const CLIENT_PORTS: Range<u16> = 11_000..30_000;
 
-/// Tells the names of one call from those of another.
+/// Makes the names of each call unique.
 static LABS: AtomicU16 = AtomicU16::new(0);
 
 /// A network namespace. It has no name in `/run/netns`, so that nothing is left behind however

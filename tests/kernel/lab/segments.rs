@@ -54,10 +54,10 @@ impl Segments {
         Ok(Self { namespace: Arc::clone(namespace), socket, family })
     }
 
-    /// The first reset among the segments that have arrived from or at one of these ports, in words.
+    /// Describes the first reset among the segments that have arrived from or at one of these ports.
     ///
-    /// Those of other connections mean nothing. With two processors a segment may overtake the one
-    /// before, and one that arrives when both ends have closed is answered so.
+    /// Resets of other connections do not count: with two processors a segment may overtake the one
+    /// before it, and an acknowledgement that arrives after both ends have closed is answered by one.
     pub(crate) fn reset(&self, ports: [u16; 2]) -> Option<String> {
         let is_meant =
             |it: &Segment| ports.contains(&it.from.port()) || ports.contains(&it.to_port);
@@ -66,8 +66,8 @@ impl Segments {
         Some(format!("a reset from {} to port {}", reset.from, reset.to_port))
     }
 
-    /// Sends a segment from `own` to `other`, beyond the window of the connection between them, of
-    /// which a segment has arrived here.
+    /// Sends a segment from `own` to `other` beyond the window of the connection between them. A
+    /// segment of that connection must have arrived here.
     pub(crate) fn send_beyond_the_window(
         &self,
         own: SocketAddr,

@@ -11,8 +11,8 @@ use rustix::io::{Errno, ioctl_fionbio, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout, socket_error};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, listen};
 
-/// Does again what a signal has interrupted. The kernel goes on by itself after a signal that this
-/// program does not handle, but not where a socket has a timeout.
+/// Repeats a call that a signal has interrupted. The kernel restarts such calls, except on sockets that
+/// have a timeout.
 pub(crate) fn retried<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match work() {
@@ -53,8 +53,8 @@ pub(crate) fn stream(
     Ok(connected(protocol, from, to, patience)?.into())
 }
 
-/// An SCTP association as [`stream`] makes it, unless `icmp` gets a refusal first: such a
-/// socket keeps to itself what ICMP tells it, and goes on trying.
+/// An SCTP association, as [`stream`] makes it. The call also ends when `is_refused`, which reads from
+/// `icmp`, says so: an SCTP socket does not report ICMP errors and keeps trying.
 pub(crate) fn association(
     from: u16,
     to: SocketAddr,
@@ -103,7 +103,7 @@ fn connected(
     patience: Duration,
 ) -> io::Result<OwnedFd> {
     let socket = bound(protocol, from, to, patience)?;
-    // A second call goes on waiting for the first one's connection.
+    // After a signal, a second call waits for the same connection.
     retry_on_intr(|| connect(&socket, &to))?;
     Ok(socket)
 }

@@ -24,17 +24,17 @@ use self::drift::Foreign;
 use crate::cases::{Case, case};
 use crate::explained::{Clients, Pair, contradiction, programs};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
-use crate::lab::{Agent, Lab, PATIENCE, Service, endpoints_of_both, product, service};
+use crate::lab::{Agent, FailedRequest, Lab, Service, endpoints_of_both, product, service};
 use crate::trial::{Failure, Step, Trial};
 
 /// Who knocks.
 const CLIENTS: [Host; 4] = [N1, P1, P2, C];
 /// Pairs that meet in each round.
 const PAIRS: usize = 16;
-/// Rounds in a row in which the agent is killed, and then as many in which its state is harmed. A client
-/// may lose a connection from some time before a harm to its mending; while the agent is killed, none.
+/// Consecutive rounds in which the agent is killed, followed by as many in which its state is harmed.
+/// Requests may fail between a harm and its repair, but none because of a kill.
 const PHASE: usize = 16;
-/// Most harms, or kills, before the kernel has to be as it should be.
+/// Most kills, or harms, before the kernel's state must be right again.
 const HARMS: u8 = 3;
 /// Most objects that change at once.
 const CHANGES: usize = 6;
@@ -95,8 +95,8 @@ impl fmt::Display for Tally {
 /// A time in which clients may be left without an answer.
 struct Outage {
     what: String,
-    from: Duration,
-    to: Duration,
+    from: Instant,
+    to: Instant,
 }
 
 fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
@@ -139,15 +139,17 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
             t.settled()?;
         } else {
             t.settled()?;
-            let from = start.elapsed().saturating_sub(PATIENCE);
-            // One may find nothing left to harm, or what the one before has made.
+            let from = Instant::now();
+            // A harm fails if an earlier one has left it nothing to do.
             let harms = (0..rng.u8(1..=HARMS)).filter_map(|_| drift::strike(t, &mut rng).ok());
             let done: Vec<_> = harms.collect();
             tally.drifts += done.len();
             t.settled()?;
-            outages.push(Outage { what: done.join("`, `"), from, to: start.elapsed() });
+            if !done.is_empty() {
+                outages.push(Outage { what: done.join("`, `"), from, to: Instant::now() });
+            }
         }
-        // Silence takes its time to be certain of.
+        // Waiting for silence takes most of a round's time.
         let also_silent = round.is_multiple_of(4);
         for contradiction in knock(t, &mut known, also_silent, &mut rng, &mut tally)? {
             let moment = format!("{:.1} s, seed {seed}", start.elapsed().as_secs_f64());
@@ -159,12 +161,12 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
     for load in loads {
         let report = load.stop();
         tally.connections += report.requests();
-        for (when, to, why) in &report.failures {
-            let is_within = |outage: &&Outage| (outage.from..=outage.to).contains(when);
-            if outages.iter().any(|outage| is_within(&outage)) {
+        for FailedRequest { during, after, to, why } in &report.failures {
+            let is_hit = |outage: &Outage| during.start <= outage.to && outage.from <= during.end;
+            if outages.iter().any(is_hit) {
                 continue;
             }
-            let when = when.as_secs_f64();
+            let when = after.as_secs_f64();
             println!("        {} asked {to} after {when:.1} s, seed {seed}: {why}", report.client);
             tally.lost += 1;
         }
@@ -173,7 +175,7 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
     foreign.end(t)?;
     let longest = outages.iter().max_by_key(|outage| outage.to - outage.from);
     if let Some(Outage { what, from, to }) = longest {
-        let seconds = (*to - *from).saturating_sub(PATIENCE).as_secs_f64();
+        let seconds = (*to - *from).as_secs_f64();
         println!("        the longest mending took {seconds:.1} s, of `{what}`");
     }
     Ok(tally)
