@@ -84,7 +84,7 @@ pub(super) struct Answer {
     silence_limit: Duration,
     /// What has come of the body and is not done with.
     buffer: Vec<u8>,
-    /// How much of the buffer was handed out with the last line.
+    /// How many bytes of the buffer have been handed out as lines.
     taken: usize,
 }
 
@@ -128,16 +128,17 @@ impl Answer {
     /// The next line, `None` at the end. A last line without its line break was cut off: it is
     /// left out.
     pub(super) async fn line(&mut self) -> Result<Option<&[u8]>, Failure> {
-        self.buffer.drain(..self.taken);
-        self.taken = 0;
-        let mut searched = 0;
+        let mut searched = self.taken;
         loop {
             let rest = self.buffer.get(searched..).unwrap_or_default();
             if let Some(found) = memchr::memchr(b'\n', rest) {
                 let end = searched + found;
-                self.taken = end + 1;
-                return Ok(self.buffer.get(..end));
+                let start = std::mem::replace(&mut self.taken, end + 1);
+                return Ok(self.buffer.get(start..end));
             }
+            // Moved once per read, not once per line: a proxy may deliver thousands of lines together.
+            self.buffer.drain(..self.taken);
+            self.taken = 0;
             searched = self.buffer.len();
             if searched > LONGEST_LINE {
                 let told = format!("a line of more than {LONGEST_LINE} bytes");
