@@ -61,13 +61,17 @@ pub(crate) fn run(mut arguments: Arguments, only_stock: bool, required: bool) ->
         return ExitCode::SUCCESS;
     }
     let ran: u64 = outcomes.iter().map(|it| it.num_passed + it.num_failed).sum();
+    if ran == 0 && required {
+        println!("no test has such a name; --list names them all");
+        return ExitCode::FAILURE;
+    }
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    println!("{ran} tests ran on Linux {kernel}; the slowest: {}", slowest());
+    println!("tests on Linux {kernel}: {ran}; the slowest: {}", slowest());
     if let Err(error) = end_agents() {
         println!("FAILED: an agent at its end: {error}");
         return ExitCode::FAILURE;
     }
-    match (ran == 0 && required) || outcomes.iter().any(libtest_mimic::Conclusion::has_failed) {
+    match outcomes.iter().any(libtest_mimic::Conclusion::has_failed) {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     }
