@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use kube_ipvs::model::Scheduler;
 use kube_ipvs::plan::FlowOperation;
 
 use super::process::{Agent, PATIENCE, node_and_server};
-use super::{Component, alone, component, output, run};
+use super::{Component, alone, component, output, run, unload};
 use crate::api::objects::{service, slice};
 use crate::api::{SERVICES, SLICES};
 
@@ -42,17 +41,6 @@ fn without_the_module() {
     assert_eq!(ended.status.code(), Some(1), "{told}");
     let line = told.lines().find(|line| line.starts_with("kube-ipvs: ")).unwrap_or_default();
     assert!(line.contains("ip_vs"), "{told}");
-}
-
-/// Unloads a module and those that depend on it, unless it is built into the kernel.
-fn unload(module: &str) {
-    let directory = Path::new("/sys/module").join(module);
-    if let Ok(holders) = fs::read_dir(directory.join("holders")) {
-        holders.for_each(|holder| unload(holder.unwrap().file_name().to_str().unwrap()));
-    }
-    if directory.join("initstate").exists() {
-        run(&format!("rmmod {module}"));
-    }
 }
 
 fn modules_are_loaded_on_demand() {

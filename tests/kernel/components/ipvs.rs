@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use kube_ipvs::kernel::ipvs::Ipvs;
@@ -11,7 +11,7 @@ use kube_ipvs::model::{Backend, Backends, Pool, Scheduler, VirtualAddress, Virtu
 use kube_ipvs::plan::{FailureKind, ServerOperation};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use super::{Component, alone, component, output, run};
+use super::{Component, alone, component, output, run, unload};
 use ServerOperation::{Add, AddReal, Delete, DeleteReal, Set, SetReal};
 
 pub(crate) fn components() -> Vec<Component> {
@@ -272,19 +272,17 @@ fn without_the_capability_the_remedy_is_named() {
 
 fn a_module_that_was_loaded_anew_is_found_again() {
     let ipvs = &mut open();
-    let unload = || {
-        let line = "modprobe -r ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc ip_vs_sed ip_vs_sh \
-                        ip_vs_mh ip_vs";
-        let mut words = line.split_whitespace();
-        Command::new(words.next().unwrap()).args(words).status().unwrap().success()
+    let without_module = || {
+        unload("ip_vs");
+        assert!(!Path::new("/sys/module/ip_vs").exists(), "a part of this kernel");
     };
-    assert!(unload());
+    without_module();
     let pools = sample();
     applied(ipvs, &additions(&pools));
     assert_eq!(saved(), lines(&additions(&pools)));
     run("ipvsadm -C");
-    assert!(unload());
+    without_module();
     assert_eq!(ipvs.observe().unwrap().pools, []);
-    assert!(unload());
+    without_module();
     assert_eq!(ipvs.observe_servers(&[address("10.96.0.1:80")]).unwrap(), []);
 }

@@ -11,6 +11,8 @@ mod operator;
 mod process;
 mod route;
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// One test of a part of the program.
@@ -59,4 +61,15 @@ fn output(line: &str) -> String {
     let done = Command::new(words.next().unwrap()).args(words).output().unwrap();
     assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap()
+}
+
+/// Unloads a module and those that depend on it, unless it is built into the kernel.
+fn unload(module: &str) {
+    let directory = Path::new("/sys/module").join(module);
+    if let Ok(holders) = fs::read_dir(directory.join("holders")) {
+        holders.for_each(|holder| unload(holder.unwrap().file_name().to_str().unwrap()));
+    }
+    if directory.join("initstate").exists() {
+        run(&format!("rmmod {module}"));
+    }
 }
