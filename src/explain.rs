@@ -115,16 +115,33 @@ enum Client {
 #[must_use]
 pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -> Explanation {
     let knock = Knock::new(programs, destination, from);
-    let owner = programs.owner(&destination);
-    let found = owner.and_then(|key| {
-        let program = programs.service(key)?;
-        let at = program.frontends.binary_search_by_key(&destination, |front| front.address);
-        Some((key, program, program.frontends.get(at.ok()?)?))
-    });
-    match found {
-        Some((key, program, frontend)) => knock.at_frontend(key, program, frontend),
-        None => knock.elsewhere(),
-    }
+    let VirtualAddress { ip, port, protocol } = destination;
+    let takes_node_ports = programs.node().node_port_ips.contains(&ip);
+    let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
+    let node_port = takes_node_ports.then(|| find(programs, &node_port)).flatten();
+    let exact = find(programs, &destination);
+    // A node port comes before a front end of the same number at the same address, if that one
+    // tells clients apart.
+    let is_plain = |it: &Found<'_>| it.frontend.inside == it.frontend.outside && it.frontend.sources.is_none();
+    let found = match exact {
+        Some(exact) if node_port.is_none() || is_plain(&exact) => Some(exact),
+        _ => node_port,
+    };
+    found.map_or_else(|| knock.elsewhere(), |found| knock.at_frontend(&found))
+}
+
+/// A front end with its Service.
+struct Found<'a> {
+    key: &'a ServiceKey,
+    program: &'a Program,
+    frontend: &'a Frontend,
+}
+
+fn find<'a>(programs: &'a Programs, address: &VirtualAddress) -> Option<Found<'a>> {
+    let key = programs.owner(address)?;
+    let program = programs.service(key)?;
+    let at = program.frontends.binary_search_by_key(address, |front| front.address);
+    Some(Found { key, program, frontend: program.frontends.get(at.ok()?)? })
 }
 
 struct Knock<'a> {
@@ -142,27 +159,26 @@ impl<'a> Knock<'a> {
         let own = around.primary_ip(destination.family());
         let (client, source_ip) = match from {
             Source::Node => (Client::Node, own),
-            Source::Address(ip) if around.internal_ips.contains(&ip) || ip.is_loopback() => {
+            Source::Address(ip) if around.is_own(ip) || ip.is_loopback() => {
                 (Client::Node, Some(ip))
             }
             Source::Address(ip) => {
                 let node = programs.node();
-                let is_pod = contain(&node.local_pods, ip)
-                    || node.local_pod_interfaces.is_some() && contain(&around.pod_cidrs, ip);
+                let is_pod = contain(&node.insiders, ip)
+                    || node.insider_interfaces.is_some() && contain(&around.pod_cidrs, ip);
                 (if is_pod { Client::LocalPod } else { Client::Outside }, Some(ip))
             }
         };
         Self { programs, destination, from, client, source_ip }
     }
 
-    fn at_frontend(&self, key: &ServiceKey, program: &Program, frontend: &Frontend) -> Explanation {
+    fn at_frontend(&self, Found { key, program, frontend }: &Found<'_>) -> Explanation {
         let target = match self.client {
-            Client::LocalPod => frontend.pods,
-            Client::Node => frontend.node,
+            Client::LocalPod | Client::Node => frontend.inside,
             Client::Outside => frontend.outside,
         };
         let answer = |verdict, reason: String| Explanation {
-            service: Some((key.clone(), frontend.port_name.to_string())),
+            service: Some(((*key).clone(), frontend.port_name.to_string())),
             frontend: Some(frontend.kind),
             ..self.answer(verdict, reason)
         };
@@ -176,14 +192,14 @@ impl<'a> Knock<'a> {
                 let reason = "the traffic policy is Local and no endpoint is on this node";
                 answer(Verdict::Drop, reason.to_owned())
             }
-            Target::Own | Target::Whole => {
-                let address = frontend.pool(target);
+            Target::Pool | Target::ImagePool => {
+                let address = frontend.pool_of(target);
                 let mut pools = program.pools.iter();
                 let Some(pool) = pools.find(|pool| Some(pool.server.address) == address) else {
                     return answer(Verdict::Reject, "the Service has no endpoints".to_owned());
                 };
-                let route = self.route_taken(frontend, pool.server.address);
-                self.through_pool(answer(Verdict::Forward, route), frontend, pool)
+                let way = way(frontend, pool.server.address);
+                self.through_pool(answer(Verdict::Forward, way), frontend, pool)
             }
         }
     }
@@ -205,42 +221,45 @@ impl<'a> Knock<'a> {
         }
     }
 
-    fn route_taken(&self, frontend: &Frontend, pool: VirtualAddress) -> String {
-        let kind = frontend.kind;
-        if pool == frontend.address {
-            format!("{kind} front end of the Service")
-        } else {
-            let client =
-                if self.client == Client::Node { "the node itself" } else { "a local pod" };
-            format!("{kind} front end of the Service; {client} is led to all its endpoints")
-        }
-    }
-
     fn elsewhere(&self) -> Explanation {
         let Self { programs, destination: VirtualAddress { ip, .. }, .. } = *self;
-        let owner_of = |mine: fn(&Frontend, IpAddr) -> bool| {
-            let has_it = |program: &Program| program.frontends.iter().any(|it| mine(it, ip));
+        let owner_of = |mine: fn(&Program, IpAddr) -> bool| {
             // Several may have it, if by mistake: name the same one each time.
-            programs.services().filter(|(_, program)| has_it(program)).map(|(key, _)| key).min()
+            programs.services().filter(|(_, program)| mine(program, ip)).map(|(key, _)| key).min()
         };
-        let is_cluster_ip =
-            |it: &Frontend, ip| it.kind == FrontendKind::ClusterIp && it.address.ip == ip;
-        let is_image = |it: &Frontend, ip| it.kind != FrontendKind::ClusterIp && it.whole.ip == ip;
+        let is_cluster_ip = |program: &Program, ip| {
+            let mut frontends = program.frontends.iter();
+            frontends.any(|it| it.kind == FrontendKind::ClusterIp && it.address.ip == ip)
+        };
+        let is_image = |program: &Program, ip| {
+            program.pools.iter().any(|pool| pool.server.address.ip == ip)
+        };
         if let Some(key) = owner_of(is_cluster_ip) {
             let reason = format!("Service {key} has this ClusterIP, but no such port");
             return self.answer(Verdict::Reject, reason);
         }
-        if contain(&programs.node().image_ranges, ip) || owner_of(is_image).is_some() {
+        if owner_of(is_image).is_some() {
             let reason = "the address is for this node's own use".to_owned();
             return self.answer(Verdict::Reject, reason);
         }
-        if contain(&programs.node().service_ranges, ip) {
+        let node = programs.node();
+        let is_known =
+            contain(&node.reachable, ip) || programs.surroundings().is_own(ip);
+        let is_external = |program: &Program, ip| {
+            program.frontends.iter().any(|it| it.kind.is_external() && it.address.ip == ip)
+        };
+        if let Some(key) = owner_of(is_external) {
+            let reason = format!("Service {key} has this address, but no such port");
+            return if self.client == Client::Outside && !is_known {
+                let reason = format!("{reason}, and only the default route leads there");
+                self.answer(Verdict::Reject, reason)
+            } else {
+                self.answer(Verdict::Pass, format!("{reason}: left alone"))
+            };
+        }
+        if contain(&node.service_ranges, ip) && !is_known {
             let reason = "no Service has this address of a service range".to_owned();
             return self.answer(Verdict::Drop, reason);
-        }
-        if let Some(key) = owner_of(|it, ip| it.kind.is_external() && it.address.ip == ip) {
-            let reason = format!("Service {key} has this address, but no such port: left alone");
-            return self.answer(Verdict::Pass, reason);
         }
         self.answer(Verdict::Pass, "not a service address".to_owned())
     }
@@ -268,7 +287,6 @@ impl<'a> Knock<'a> {
     fn is_masqueraded(&self, frontend: &Frontend) -> bool {
         match frontend.masquerade {
             Masquerade::Always => true,
-            Masquerade::Never => false,
             Masquerade::OwnProcesses => self.client == Client::Node,
             Masquerade::UnlessPod => {
                 let node = self.programs.node();
@@ -286,5 +304,15 @@ impl<'a> Knock<'a> {
 
     fn is_hairpin(&self, backend: &Backend) -> bool {
         backend.local && self.source_ip == Some(backend.address)
+    }
+}
+
+/// What leads a connection to a pool.
+fn way(frontend: &Frontend, pool: VirtualAddress) -> String {
+    let kind = frontend.kind;
+    if pool == frontend.address {
+        format!("{kind} front end of the Service")
+    } else {
+        format!("{kind} front end of the Service, translated to its pool at {pool}")
     }
 }

@@ -197,10 +197,10 @@ impl EngineLoop {
                 Work::ObservePools(addresses) => {
                     addresses.into_iter().for_each(|address| self.observe_pool(address));
                 }
-                Work::Count(servers) => {
-                    let counts = self.kernel.connections(&servers);
-                    self.engine.handle_connections(&counts);
-                }
+                Work::Count(leavers) => match self.kernel.connections(&leavers) {
+                    Ok(running) => self.engine.handle_connections(running, Instant::now()),
+                    Err(error) => warn!(%error, "connections of what leaves cannot be counted"),
+                },
                 Work::Apply(plan) => {
                     touched = true;
                     if mem::take(&mut repairs) {

@@ -50,17 +50,12 @@ fn nft(programs: &Programs) -> String {
     nft::render(&engine::elements(programs))
 }
 
-/// The device, rules and routes as `ip` lines.
+/// The device and routes as `ip` lines.
 fn routes(programs: &Programs) -> Vec<String> {
-    let of_services = programs.services().flat_map(|(_, program)| &*program.routes);
-    let mut routes: Vec<Route> =
-        programs.node().routes.iter().chain(of_services).copied().collect();
-    routes.sort_unstable();
-    routes.dedup();
-    let rules: BTreeSet<_> = routes.iter().filter_map(Route::rule).collect();
+    let routes = programs.services().flat_map(|(_, program)| &*program.routes);
+    let routes: BTreeSet<Route> = routes.copied().collect();
     [RouteOperation::CreateDevice]
         .into_iter()
-        .chain(rules.into_iter().map(RouteOperation::AddRule))
         .chain(routes.into_iter().map(RouteOperation::Add))
         .map(|operation| Operation::from(operation).to_string())
         .collect()

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::health_check::health_check;
 use super::pools::Pools;
-use super::ranges::{aggregate, image};
+use super::ranges::aggregate;
 use super::{Claim, Claims, Surroundings};
 use crate::model::{
     Endpoints, Family, Frontend, FrontendKind, Masquerade, Program, Refusal, RefusalReason, Route,
@@ -23,7 +23,7 @@ pub fn is_served(service: &Service, around: &Surroundings) -> bool {
 #[must_use]
 pub fn claims(service: &Service, around: &Surroundings) -> Vec<(VirtualAddress, Claim)> {
     let claim = |kind| Claim { kind, created: service.created, service: service.key.clone() };
-    wishes(service, around)
+    wishes(service)
         .into_iter()
         .filter(|wish| refusal(wish, around).is_none())
         .map(|wish| (wish.address, claim(wish.kind)))
@@ -39,9 +39,9 @@ pub fn program(
     vantage: &Vantage,
     claims: &Claims,
 ) -> Program {
-    let wishes = wishes(service, around);
+    let wishes = wishes(service);
     let mut frontends = Vec::with_capacity(wishes.len());
-    let (mut routes, mut refusals) = (Vec::new(), Vec::new());
+    let mut refusals = Vec::new();
     let mut pools = Pools::new(service, around, vantage, &[]);
     for wish in &wishes {
         if let Some(reason) = refusal(wish, around).or_else(|| rival(wish, service, claims)) {
@@ -50,14 +50,19 @@ pub fn program(
         }
         let frontend = frontend(wish, service, around);
         let targets = pools.lead(&frontend, endpoints);
-        add_routes(wish, frontend.whole, around, &mut routes);
         frontends.push(frontend.leading_to(targets));
     }
+    let pools = pools.finish();
+    let mut routes: Vec<_> = pools.iter().map(|pool| {
+        let ip = pool.server.address.ip;
+        let source = around.primary_ip(Family::of(ip));
+        Route { prefix: ip.into(), table: RouteTable::Local, source }
+    }).collect();
     routes.sort_unstable();
     routes.dedup();
     Program {
         frontends: frontends.into(),
-        pools: pools.finish(),
+        pools,
         routes: routes.into(),
         refusals: refusals.into(),
         health_check: health_check(service, endpoints, vantage),
@@ -94,7 +99,7 @@ struct Wish<'a> {
 
 /// All front ends that a Service asks for, sorted by address, each once. A family without a
 /// ClusterIP has none.
-fn wishes<'a>(service: &'a Service, around: &Surroundings) -> Vec<Wish<'a>> {
+fn wishes(service: &Service) -> Vec<Wish<'_>> {
     let mut wishes = Vec::new();
     for cluster_ip in Family::BOTH.into_iter().filter_map(|family| service.cluster_ip(family)) {
         let of_family = |ip: &&IpAddr| Family::of(**ip) == Family::of(cluster_ip);
@@ -110,10 +115,9 @@ fn wishes<'a>(service: &'a Service, around: &Surroundings) -> Vec<Wish<'a>> {
                 wish(cluster.at(*ip), FrontendKind::LoadBalancer);
             }
             if let Some(number) = port.node_port {
-                for ip in around.node_port_ips.iter().filter(of_family) {
-                    let address = VirtualAddress { ip: *ip, port: number, ..cluster };
-                    wish(address, FrontendKind::NodePort);
-                }
+                let address =
+                    VirtualAddress::node_port(cluster.family(), number, cluster.protocol);
+                wish(address, FrontendKind::NodePort);
             }
         }
     }
@@ -162,14 +166,9 @@ fn frontend(wish: &Wish<'_>, service: &Service, around: &Surroundings) -> Fronte
         address: wish.address,
         kind: wish.kind,
         port_name: wish.port.name.clone(),
-        pods: Target::Reject,
-        node: Target::Reject,
+        pool: wish.cluster,
+        inside: Target::Reject,
         outside: Target::Reject,
-        // The pool of all endpoints stands at the ClusterIP, unless that one is local.
-        whole: match service.internal_policy {
-            TrafficPolicy::Cluster => wish.cluster,
-            TrafficPolicy::Local => wish.cluster.at(image(wish.cluster.ip)),
-        },
         masquerade,
         sources: sources(wish, service),
     }
@@ -186,32 +185,4 @@ fn sources(wish: &Wish<'_>, service: &Service) -> Option<Box<[IpNet]>> {
     let ranges = aggregate(ranges.filter(|range| Family::of(range.addr()) == family));
     let restricts = !ranges.is_empty() && ranges.iter().all(|range| range.prefix_len() > 0);
     restricts.then(|| ranges.into())
-}
-
-/// Adds the routes that a front end needs. Node addresses and service ranges with their images need
-/// none.
-fn add_routes(
-    wish: &Wish<'_>,
-    whole: VirtualAddress,
-    around: &Surroundings,
-    routes: &mut Vec<Route>,
-) {
-    let mut add =
-        |ip: IpAddr, table, source| routes.push(Route { prefix: ip.into(), table, source });
-    let own = around.primary_ip(wish.address.family());
-    match wish.kind {
-        FrontendKind::ClusterIp => {
-            if !around.is_in_service_range(wish.cluster.ip) {
-                add(wish.cluster.ip, RouteTable::Local, own);
-            }
-            return;
-        }
-        FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {
-            add(wish.address.ip, RouteTable::Own, None);
-        }
-        FrontendKind::NodePort => {}
-    }
-    if whole != wish.cluster && !around.is_in_image_range(whole.ip) {
-        add(whole.ip, RouteTable::Local, own);
-    }
 }

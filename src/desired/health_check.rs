@@ -1,6 +1,6 @@
 //! Health checks of load balancer Services with external traffic policy Local.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::Surroundings;
 use crate::model::{
@@ -37,15 +37,8 @@ pub fn health_check_addresses(around: &Surroundings) -> Vec<IpAddr> {
         }
     };
     let single = around.node_port_ips.iter().copied().filter(|ip| !is_whole(Family::of(*ip)));
-    let whole = Family::BOTH.into_iter().filter(|family| is_whole(*family)).map(any);
+    let whole = Family::BOTH.into_iter().filter(|family| is_whole(*family)).map(Family::unspecified);
     whole.chain(single).collect()
-}
-
-fn any(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-    }
 }
 
 #[cfg(test)]

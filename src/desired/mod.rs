@@ -16,5 +16,5 @@ pub use endpoints::{Choice, choose};
 pub use frontends::{claims, is_served, pools, program};
 pub use health_check::health_check_addresses;
 pub use node::node_program;
-pub use ranges::{aggregate, contain, image};
+pub use ranges::{aggregate, contain};
 pub use surroundings::Surroundings;

@@ -4,32 +4,21 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Surroundings;
 use super::ranges::aggregate;
-use crate::model::{Family, Interfaces, LocalDetector, NodeProgram, Route, RouteTable};
+use crate::model::{Family, Interfaces, LocalDetector, NodeProgram};
 
 /// What the kernel should hold because of the node and the cluster's ranges.
 #[must_use]
 pub fn node_program(around: &Surroundings) -> NodeProgram {
-    let service_ranges = around.service_ranges.clone();
-    let image_ranges = around.image_ranges.clone();
-    let routes = service_ranges
-        .iter()
-        .chain(&image_ranges)
-        .map(|range| Route {
-            prefix: *range,
-            table: RouteTable::Local,
-            source: around.primary_ip(Family::of(range.addr())),
-        })
-        .collect();
     let interfaces = interfaces(around);
+    let own = around.own_ips.iter().copied().map(IpNet::from);
     NodeProgram {
+        service_ranges: around.service_ranges.clone(),
+        reachable: Vec::new(),
         pods: pods(around),
         pod_interfaces: interfaces.filter(|_| !around.settings.masquerade_all),
-        local_pods: local_pods(around),
-        local_pod_interfaces: interfaces,
-        own_ips: around.own_ips.clone(),
-        service_ranges,
-        image_ranges,
-        routes,
+        insiders: aggregate(local_pods(around).into_iter().chain(own)),
+        insider_interfaces: interfaces,
+        node_port_ips: around.node_port_ips.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Pools of one Service: where clients of its front ends go, by the policies and the endpoints.
 
 use super::Surroundings;
-use super::endpoints::{Choice, choose};
+use super::endpoints::choose;
 use crate::model::{
     Backends, Endpoints, Frontend, FrontendKind, Name, Pool, Selection, Service, Shared,
     SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
@@ -30,31 +30,33 @@ impl<'a> Pools<'a> {
     }
 
     /// Adds the pools that a front end leads to, or would if there were endpoints. Returns where it
-    /// leads pods of this node, its processes and everybody else.
-    pub(super) fn lead(&mut self, frontend: &Frontend, endpoints: &mut Endpoints) -> [Target; 3] {
-        let Frontend { address, kind, whole, ref port_name, .. } = *frontend;
-        let tally = endpoints.of(address.family()).tally(port_name, address.protocol);
+    /// leads insiders and outsiders.
+    pub(super) fn lead(&mut self, frontend: &Frontend, endpoints: &mut Endpoints) -> [Target; 2] {
+        let tally =
+            endpoints.of(frontend.pool.family()).tally(&frontend.port_name, frontend.pool.protocol);
         let choice = choose(&tally);
-        let (policy, sends_pods, sends_node) = match (kind, self.service.external_policy) {
-            (FrontendKind::ClusterIp, _) => (self.service.internal_policy, false, false),
+        let internal = self.service.internal_policy;
+        let (inside, outside) = match frontend.kind {
+            FrontendKind::ClusterIp => (internal, internal),
             // The policy binds outsiders; pods and the node reach every endpoint.
-            (_, TrafficPolicy::Local) => (TrafficPolicy::Local, true, true),
-            (FrontendKind::NodePort, policy) => (policy, false, false),
-            // The node's own packets find no local route to an external address (the rule is for
-            // others' packets), so they start towards the pool of all endpoints.
-            (_, policy) => (policy, false, true),
+            _ => (TrafficPolicy::Cluster, self.service.external_policy),
         };
-        let selection = match policy {
-            TrafficPolicy::Cluster => choice.cluster,
-            TrafficPolicy::Local => choice.local,
-        };
-        self.add(address, selection, port_name, endpoints);
-        if sends_node {
-            self.add(whole, choice.cluster, port_name, endpoints);
-        }
-        let own = target(frontend, address, selection, choice);
-        let sent = target(frontend, whole, choice.cluster, choice);
-        [if sends_pods { sent } else { own }, if sends_node { sent } else { own }, own]
+        [inside, outside].map(|policy| {
+            let at = if policy == internal { Target::Pool } else { Target::ImagePool };
+            let selection = match policy {
+                TrafficPolicy::Cluster => choice.cluster,
+                TrafficPolicy::Local => choice.local,
+            };
+            let address = frontend.pool_of(at);
+            address.into_iter().for_each(|address| {
+                self.add(address, selection, &frontend.port_name, endpoints);
+            });
+            match selection {
+                Some(_) => at,
+                None if choice.has_any() => Target::Drop,
+                None => Target::Reject,
+            }
+        })
     }
 
     /// The pools, sorted by address.
@@ -88,20 +90,5 @@ impl<'a> Pools<'a> {
         let same = old.filter(|old| old.server == server && old.backends.is_same(&backends));
         let pool = same.map_or_else(|| Shared::from(Pool { server, backends }), Shared::clone);
         self.pools.insert(place, pool);
-    }
-}
-
-/// Where a client goes that a front end leads to a pool.
-fn target(
-    frontend: &Frontend,
-    pool: VirtualAddress,
-    selection: Option<Selection>,
-    choice: Choice,
-) -> Target {
-    match selection {
-        Some(_) if pool == frontend.address => Target::Own,
-        Some(_) => Target::Whole,
-        None if choice.has_any() => Target::Drop,
-        None => Target::Reject,
     }
 }

@@ -1,8 +1,10 @@
 //! Address ranges: disjoint sets of them, and the images of service ranges.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::model::image;
 
 /// The same addresses as disjoint ranges, sorted. nf_tables interval sets take no overlaps.
 #[must_use]
@@ -17,25 +19,6 @@ pub fn aggregate(ranges: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
 #[must_use]
 pub fn contain(ranges: &[IpNet], ip: IpAddr) -> bool {
     ranges.iter().any(|range| range.contains(&ip))
-}
-
-/// The image of a ClusterIP: the address of the pool of all endpoints where the ClusterIP's own
-/// pool holds local ones only. 10.96.0.10 → 250.96.0.10; fd00:10:96::a → fc00:10:96::a.
-/// No address is its own image.
-#[must_use]
-pub fn image(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) => {
-            let bits = 0xf000_0000 | ip.to_bits();
-            let distinct = if bits == ip.to_bits() { bits ^ 0x0800_0000 } else { bits };
-            Ipv4Addr::from_bits(distinct).into()
-        }
-        IpAddr::V6(ip) => {
-            let mut octets = ip.octets();
-            octets[0] = if octets[0] == 0xfc { 0xfd } else { 0xfc };
-            Ipv6Addr::from(octets).into()
-        }
-    }
 }
 
 /// The range of the images of a range's addresses.
@@ -56,19 +39,6 @@ pub(super) fn image_range(range: IpNet) -> IpNet {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn images_keep_the_low_bits() {
-        for (ip, expected) in [
-            ("10.96.0.10", "250.96.0.10"),
-            ("192.168.3.4", "240.168.3.4"),
-            ("250.96.0.10", "242.96.0.10"),
-            ("fd00:10:96::a", "fc00:10:96::a"),
-            ("fc00:10:96::a", "fd00:10:96::a"),
-        ] {
-            assert_eq!(Ok(image(ip.parse().expect("address"))), expected.parse());
-        }
-    }
 
     #[test]
     fn ranges_become_disjoint() {

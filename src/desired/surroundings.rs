@@ -70,7 +70,7 @@ impl Surroundings {
     /// Whether an address is known to be the node's own.
     #[must_use]
     pub fn is_own(&self, ip: IpAddr) -> bool {
-        self.internal_ips.contains(&ip) || self.node_port_ips.contains(&ip)
+        self.own_ips.binary_search(&ip).is_ok()
     }
 
     /// Whether an address lies in a range that ClusterIPs come from.

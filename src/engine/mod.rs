@@ -7,6 +7,7 @@
 //!                                                handle_observed
 //! ```
 
+mod departures;
 mod news;
 mod programs;
 mod readings;
@@ -25,10 +26,11 @@ use crate::model::{
     Backend, Element, Event, Pool, Program, ServiceKey, Settings, Shared, VirtualAddress,
 };
 use crate::plan::{
-    self, Attempt, Connections, FailureKind, Key, Ledger, Observed, Outcome, Plan, Setback,
+    self, Attempt, FailureKind, Key, Leavers, Ledger, Observed, Outcome, Plan, Running, Setback,
 };
 use crate::state::{State, Trigger};
 
+use departures::Departures;
 pub use news::News;
 pub use programs::{Programs, Replacement, Update};
 use readings::Readings;
@@ -47,9 +49,8 @@ pub enum Work {
     /// Read back the virtual servers at these addresses; answer with
     /// [`Engine::handle_observed_pools`].
     ObservePools(Vec<VirtualAddress>),
-    /// Count the connections of these virtual servers' real servers; answer with
-    /// [`Engine::handle_connections`].
-    Count(Vec<VirtualAddress>),
+    /// Count the connections of what is leaving; answer with [`Engine::handle_connections`].
+    Count(Leavers),
     /// Carry out operations in their order; answer with [`Engine::handle_outcomes`].
     Apply(Plan),
 }
@@ -80,6 +81,7 @@ pub struct Engine {
     state: State,
     programs: Programs,
     ledger: Ledger,
+    departures: Departures,
     phase: Phase,
     /// Services that wait for their turn in the first sync, each with the Program that the ledger
     /// has of it.
@@ -99,6 +101,7 @@ impl Engine {
             state: State::new(settings.node_name.clone()),
             programs: Programs::new(settings),
             ledger: Ledger::new(settings.drain_period),
+            departures: Departures::new(settings.drain_period),
             phase: Phase::Starting,
             waiting: BTreeMap::new(),
             retries: Retries::default(),
@@ -124,6 +127,7 @@ impl Engine {
         self.programs.configure(&Settings { node_name, ..settings.clone() });
         self.state.touch_all();
         self.ledger.set_drain_period(settings.drain_period);
+        self.departures.set_period(settings.drain_period);
         if self.phase != Phase::Starting && self.audit_period != audit_period {
             audit_period.into_iter().for_each(|period| self.readings.want(now + period));
         }
@@ -143,11 +147,10 @@ impl Engine {
         if let Some(work) = self.poll_retries(now) {
             return Some(work);
         }
-        let due = self.ledger.take_due_counts(now);
-        if !due.is_empty() {
-            return Some(Work::Count(due));
+        if let Some(leavers) = self.poll_count(now) {
+            return Some(Work::Count(leavers));
         }
-        self.update();
+        self.update(now);
         while self.phase == Phase::Syncing {
             // Until every Service has been looked at, nothing that is held is known to be
             // superfluous.
@@ -177,7 +180,7 @@ impl Engine {
     pub fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<Trouble> {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
-            self.update();
+            self.update(now);
         }
         let named = plan::is_named(&observed.elements);
         let ranges = self.programs.node().service_ranges.clone();
@@ -239,11 +242,27 @@ impl Engine {
         Trouble { attempts: self.retries.note(&setback, now), setback }
     }
 
-    /// Takes in how many connections the real servers of some virtual servers have. One that
-    /// could not be read is left out, and asked for again.
-    pub fn handle_connections(&mut self, counts: &[(VirtualAddress, Connections)]) {
-        for (server, connections) in counts {
-            self.ledger.count(server, connections);
+    /// Takes in all connections of what is leaving. If they cannot be read, they are asked for
+    /// again by themselves.
+    pub fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
+        self.ledger.counts().done(now);
+        let frontends: FxHashSet<_> = running.iter().map(|it| it.frontend).collect();
+        let servers = |it: Running| (it, self.programs.pools_at(it.frontend));
+        let running: Vec<_> = running.into_iter().map(servers).collect();
+        self.ledger.count(&running, now);
+        let Self { departures, ledger, .. } = self;
+        let is_running = |frontend: &VirtualAddress| {
+            ledger.addresses(*frontend).iter().any(|address| frontends.contains(address))
+        };
+        let departed = departures.count(is_running, now);
+        for frontend in departed.ended {
+            ledger.end_connections(frontend);
+        }
+        for program in departed.gone {
+            ledger.replace(&program, &Program::default());
+        }
+        if let Some(deadline) = departures.next_deadline(now) {
+            ledger.counts().want(deadline);
         }
     }
 
@@ -339,12 +358,27 @@ impl Engine {
         &self.state
     }
 
-    fn update(&mut self) {
+    /// What is leaving, if its connections are to be counted now.
+    fn poll_count(&mut self, now: Instant) -> Option<Leavers> {
+        if !self.ledger.counts().take_due(now) {
+            return None;
+        }
+        let addresses = |frontend: &VirtualAddress| self.ledger.addresses(*frontend);
+        let frontends = self.departures.frontends().flat_map(addresses).collect();
+        let leavers = Leavers { backends: self.ledger.leavers(), frontends };
+        if leavers.backends.is_empty() && self.departures.is_empty() {
+            self.ledger.counts().stop();
+            return None;
+        }
+        Some(leavers)
+    }
+
+    fn update(&mut self, now: Instant) {
         let update = self.programs.update(&mut self.state);
         if let Some(old) = update.old_node {
             self.ledger.replace_node(&old, self.programs.node());
         }
-        let Self { programs, ledger, phase, waiting, news, .. } = self;
+        let Self { programs, ledger, departures, phase, waiting, news, .. } = self;
         let waits = |service: &ServiceKey| *phase == Phase::Syncing && !is_urgent(service);
         ledger.reserve_pools(update.pools.len());
         for Replacement { service, old, new } in update.pools {
@@ -358,10 +392,25 @@ impl Engine {
         }
         for replacement in update.services {
             news.note(&replacement);
+            // Before the Service gives up what the going front ends need on.
+            let is_going = |address: &VirtualAddress| programs.owner(address).is_none();
+            let going = departures.depart(&replacement.old, is_going, now);
+            if !going.is_empty() {
+                ledger.counts().hasten(now);
+            }
+            for program in going {
+                ledger.replace(&Program::default(), &program);
+            }
+            let returned = replacement.new.frontends.iter().map(|frontend| frontend.address);
+            let returned: Vec<_> =
+                returned.filter_map(|address| departures.come_back(&address)).collect();
             if waits(&replacement.service) {
                 waiting.entry(replacement.service).or_insert(replacement.old);
             } else {
                 ledger.replace(&replacement.old, &replacement.new);
+            }
+            for program in returned {
+                ledger.replace(&program, &Program::default());
             }
         }
     }

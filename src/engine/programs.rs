@@ -9,7 +9,7 @@ use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Surroundings};
 use crate::model::{
     NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, Shared, SharedPools,
-    VirtualAddress,
+    Target, VirtualAddress,
 };
 use crate::state::{Dirty, Entry, State};
 
@@ -126,6 +126,25 @@ impl Programs {
     #[must_use]
     pub fn owner(&self, address: &VirtualAddress) -> Option<&ServiceKey> {
         self.claims.owner(address).map(|claim| &claim.service)
+    }
+
+    /// The virtual servers that connections to an address may be scheduled by: those of its front
+    /// ends, or the one that stands there.
+    #[must_use]
+    pub fn pools_at(&self, address: VirtualAddress) -> Vec<VirtualAddress> {
+        let VirtualAddress { ip, port, protocol } = address;
+        let takes_node_ports = self.node.node_port_ips.contains(&ip);
+        let node_port = VirtualAddress::node_port(address.family(), port, protocol);
+        let mut pools = vec![address];
+        for at in [Some(address), takes_node_ports.then_some(node_port)].into_iter().flatten() {
+            let program = self.owner(&at).and_then(|owner| self.service(owner));
+            let frontends = program.into_iter().flat_map(|program| &*program.frontends);
+            for frontend in frontends.filter(|frontend| frontend.address == at) {
+                let targets = [Target::Pool, Target::ImagePool];
+                pools.extend(targets.into_iter().filter_map(|target| frontend.pool_of(target)));
+            }
+        }
+        pools
     }
 
     /// Returns the node's old Program if it changed; adds the Services that must be looked at.

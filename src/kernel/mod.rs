@@ -19,7 +19,7 @@ pub use netlink::KernelError;
 use netlink::{Protocol, Socket};
 
 use crate::model::{Pool, VirtualAddress};
-use crate::plan::{Connections, Observed, Operation, Outcome};
+use crate::plan::{Leavers, Observed, Operation, Outcome, Running};
 
 /// Everything of the kernel that the agent reads and writes.
 #[derive(Debug)]
@@ -94,18 +94,13 @@ impl Kernel {
         self.ipvs.observe_servers(addresses)
     }
 
-    /// Counts the connections of the real servers of these virtual servers. Of those that cannot
-    /// be read nothing is told.
-    pub fn connections(
-        &mut self,
-        servers: &[VirtualAddress],
-    ) -> Vec<(VirtualAddress, Connections)> {
-        let count = |server: &VirtualAddress| {
-            let found = self.ipvs.connections(server).ok()?;
-            let total = |(ip, port, all): (_, _, ipvs::Connections)| ((ip, port), all.total());
-            Some((*server, found.into_iter().map(total).collect()))
-        };
-        servers.iter().filter_map(count).collect()
+    /// Counts the connections of what is leaving.
+    ///
+    /// # Errors
+    ///
+    /// If connection tracking cannot be read.
+    pub fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
+        self.conntrack.count(leavers)
     }
 
     /// What has been deleted from connection tracking since this was last asked.

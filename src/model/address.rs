@@ -1,7 +1,7 @@
 //! Addresses that clients knock at.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// An address family.
@@ -43,6 +43,15 @@ impl Family {
         match self {
             Self::V4 => v4,
             Self::V6 => v6,
+        }
+    }
+
+    /// `0.0.0.0` or `::`.
+    #[must_use]
+    pub fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
         }
     }
 
@@ -131,6 +140,12 @@ impl VirtualAddress {
         Family::of(self.ip)
     }
 
+    /// A port at every address of a family that takes node ports.
+    #[must_use]
+    pub fn node_port(family: Family, port: u16, protocol: Protocol) -> Self {
+        Self { ip: family.unspecified(), port, protocol }
+    }
+
     /// The same port and protocol at another address.
     #[must_use]
     pub fn at(self, ip: IpAddr) -> Self {
@@ -141,6 +156,25 @@ impl VirtualAddress {
 impl fmt::Display for VirtualAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", SocketAddr::new(self.ip, self.port), self.protocol)
+    }
+}
+
+/// The image of a ClusterIP: the address of a Service's second pool, where its internal and external
+/// traffic policies differ. Only front ends lead there. 10.96.0.10 → 250.96.0.10; fd00:10:96::a → fc00:10:96::a.
+/// No address is its own image.
+#[must_use]
+pub fn image(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => {
+            let bits = 0xf000_0000 | ip.to_bits();
+            let distinct = if bits == ip.to_bits() { bits ^ 0x0800_0000 } else { bits };
+            Ipv4Addr::from_bits(distinct).into()
+        }
+        IpAddr::V6(ip) => {
+            let mut octets = ip.octets();
+            octets[0] = if octets[0] == 0xfc { 0xfd } else { 0xfc };
+            Ipv6Addr::from(octets).into()
+        }
     }
 }
 
@@ -175,6 +209,19 @@ mod tests {
             assert_eq!(text.parse::<VirtualAddress>().map(|a| a.to_string()).as_deref(), Ok(text));
         }
         assert_eq!("10.0.0.1:80".parse::<VirtualAddress>().map(|a| a.protocol), Ok(Protocol::Tcp));
+    }
+
+    #[test]
+    fn images_keep_the_low_bits() {
+        for (ip, expected) in [
+            ("10.96.0.10", "250.96.0.10"),
+            ("192.168.3.4", "240.168.3.4"),
+            ("250.96.0.10", "242.96.0.10"),
+            ("fd00:10:96::a", "fc00:10:96::a"),
+            ("fc00:10:96::a", "fd00:10:96::a"),
+        ] {
+            assert_eq!(Ok(image(ip.parse().expect("address"))), expected.parse());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Elements of the sets and maps of our nf_tables table.
+//! Elements of the sets and maps of our nf_tables tables.
 //!
-//! The table's rules are written once; Services only add and remove elements.
+//! The rules of the tables are written once (`src/kernel/nft/ruleset.nft`, which says what each set
+//! is for); Services only add and remove elements.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,98 +10,122 @@ use ipnet::IpNet;
 
 use super::{Family, Interfaces, VirtualAddress};
 
-/// An element of one of our sets or maps; the variant names the set.
+/// An element of a set or map; the variant names the set.
+///
+/// The front end of a node port has the unspecified address of its family.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Element {
-    /// `service-ranges`: ClusterIPs are allocated from here. Ranges are disjoint.
+    /// `service-ranges`. Ranges are disjoint.
     ServiceRange(IpNet),
-    /// `image-ranges`: images of the service ranges, which only short-circuits lead to.
-    ImageRange(IpNet),
-    /// `pods`: sources that a ClusterIP connection keeps. Ranges are disjoint.
+    /// `reachable`. Ranges are disjoint.
+    Reachable(IpNet),
+    /// `pods`. Ranges are disjoint.
     Pods(IpNet),
-    /// `pod-interfaces`: what comes in through these keeps its source too.
+    /// `pod-interfaces`.
     PodInterfaces(Interfaces),
-    /// `local-pods`: this node's own pods. Ranges are disjoint.
-    LocalPods(IpNet),
-    /// `local-pod-interfaces`: behind these are own pods too.
-    LocalPodInterfaces(Interfaces),
-    /// `cluster-ips`: ClusterIPs that a Service has.
+    /// `insiders`. Ranges are disjoint.
+    Insiders(IpNet),
+    /// `insider-interfaces`.
+    InsiderInterfaces(Interfaces),
+    /// `pools`.
+    Pool(IpAddr),
+    /// `images`, and `front-end-ips`.
+    Image(IpAddr),
+    /// `cluster-ips`.
     ClusterIp(IpAddr),
-    /// `external-ips`: load balancer and external IPs that a Service has.
-    ExternalIp(IpAddr),
-    /// `own-ips`: the node's addresses, which a Service may have too. Their other ports are the
-    /// node's.
-    OwnIp(IpAddr),
-    /// `frontends`: every front end at a node's, load balancer's or external address.
-    Frontend(VirtualAddress),
-    /// `hairpin`: a local endpoint that may be sent to itself.
-    Hairpin(IpAddr),
-    /// `pod-shortcuts`: where a local pod's connection to a front end goes instead.
-    PodShortcut(VirtualAddress, IpAddr, u16),
-    /// `node-shortcuts`: where a connection of this node's processes goes instead.
-    NodeShortcut(VirtualAddress, IpAddr, u16),
-    /// `masquerade`: front ends whose connections are all masqueraded.
-    Masquerade(VirtualAddress),
-    /// `masquerade-node`: front ends whose connections from this node's processes are masqueraded.
-    MasqueradeNode(VirtualAddress),
-    /// `restricted`: front ends with source ranges.
-    Restricted(VirtualAddress),
-    /// `allowed`: sources that may use a restricted front end. Disjoint per front end.
-    Allowed(VirtualAddress, IpNet),
-    /// `dropped`: policy Local without a local endpoint.
-    Dropped(VirtualAddress),
-    /// `refused`: front ends other than of UDP without an endpoint anywhere. Their virtual server
-    /// may still be there for established connections.
+    /// `front-end-ips`.
+    FrontendIp(IpAddr),
+    /// `node-port-ips`.
+    NodePortIp(IpAddr),
+    /// `front-ends`: a front end, and address and port of the pool that it leads to.
+    Frontend(VirtualAddress, IpAddr, u16),
+    /// `front-ends-inside`.
+    FrontendInside(VirtualAddress, IpAddr, u16),
+    /// `front-ends-outside`.
+    FrontendOutside(VirtualAddress, IpAddr, u16),
+    /// `refused`.
     Refused(VirtualAddress),
+    /// `dropped`.
+    Dropped(VirtualAddress),
+    /// `restricted`.
+    Restricted(VirtualAddress),
+    /// `allowed`. Sources of a front end are disjoint.
+    Allowed(VirtualAddress, IpNet),
+    /// `masqueraded`.
+    Masqueraded(VirtualAddress),
+    /// `masqueraded-node`.
+    MasqueradedNode(VirtualAddress),
+    /// `hairpin`.
+    Hairpin(IpAddr),
 }
 
 impl Element {
-    /// The set or map, without the family's suffix.
+    /// The set or map.
     #[must_use]
     pub fn set(&self) -> &'static str {
         match self {
             Self::ServiceRange(_) => "service-ranges",
-            Self::ImageRange(_) => "image-ranges",
+            Self::Reachable(_) => "reachable",
             Self::Pods(_) => "pods",
             Self::PodInterfaces(_) => "pod-interfaces",
-            Self::LocalPods(_) => "local-pods",
-            Self::LocalPodInterfaces(_) => "local-pod-interfaces",
+            Self::Insiders(_) => "insiders",
+            Self::InsiderInterfaces(_) => "insider-interfaces",
+            Self::Pool(_) => "pools",
+            Self::Image(_) => "images",
             Self::ClusterIp(_) => "cluster-ips",
-            Self::ExternalIp(_) => "external-ips",
-            Self::OwnIp(_) => "own-ips",
-            Self::Frontend(_) => "frontends",
-            Self::Hairpin(_) => "hairpin",
-            Self::PodShortcut(..) => "pod-shortcuts",
-            Self::NodeShortcut(..) => "node-shortcuts",
-            Self::Masquerade(_) => "masquerade",
-            Self::MasqueradeNode(_) => "masquerade-node",
+            Self::FrontendIp(_) => "front-end-ips",
+            Self::NodePortIp(_) => "node-port-ips",
+            Self::Frontend(..) => "front-ends",
+            Self::FrontendInside(..) => "front-ends-inside",
+            Self::FrontendOutside(..) => "front-ends-outside",
+            Self::Refused(_) => "refused",
+            Self::Dropped(_) => "dropped",
             Self::Restricted(_) => "restricted",
             Self::Allowed(..) => "allowed",
-            Self::Dropped(_) => "dropped",
-            Self::Refused(_) => "refused",
+            Self::Masqueraded(_) => "masqueraded",
+            Self::MasqueradedNode(_) => "masqueraded-node",
+            Self::Hairpin(_) => "hairpin",
         }
     }
 
-    /// The address family: a set of addresses exists once per family, with suffix `4` or `6`.
+    /// The address family, and so the table. Interfaces are in the tables of both.
     #[must_use]
     pub fn family(&self) -> Option<Family> {
         Some(Family::of(match self {
-            Self::PodInterfaces(_) | Self::LocalPodInterfaces(_) => return None,
+            Self::PodInterfaces(_) | Self::InsiderInterfaces(_) => return None,
             Self::ServiceRange(net)
-            | Self::ImageRange(net)
+            | Self::Reachable(net)
             | Self::Pods(net)
-            | Self::LocalPods(net) => net.addr(),
-            Self::ClusterIp(ip) | Self::ExternalIp(ip) | Self::OwnIp(ip) | Self::Hairpin(ip) => *ip,
-            Self::Frontend(address)
-            | Self::PodShortcut(address, ..)
-            | Self::NodeShortcut(address, ..)
-            | Self::Masquerade(address)
-            | Self::MasqueradeNode(address)
+            | Self::Insiders(net) => net.addr(),
+            Self::Pool(ip)
+            | Self::Image(ip)
+            | Self::ClusterIp(ip)
+            | Self::FrontendIp(ip)
+            | Self::NodePortIp(ip)
+            | Self::Hairpin(ip) => *ip,
+            Self::Frontend(address, ..)
+            | Self::FrontendInside(address, ..)
+            | Self::FrontendOutside(address, ..)
+            | Self::Refused(address)
+            | Self::Dropped(address)
             | Self::Restricted(address)
             | Self::Allowed(address, _)
-            | Self::Dropped(address)
-            | Self::Refused(address) => address.ip,
+            | Self::Masqueraded(address)
+            | Self::MasqueradedNode(address) => address.ip,
         }))
+    }
+
+    /// The front end that it leads to a pool, and that pool's address.
+    #[must_use]
+    pub fn lead(&self) -> Option<(VirtualAddress, VirtualAddress)> {
+        match *self {
+            Self::Frontend(frontend, ip, port)
+            | Self::FrontendInside(frontend, ip, port)
+            | Self::FrontendOutside(frontend, ip, port) => {
+                Some((frontend, VirtualAddress { ip, port, ..frontend }))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -112,21 +137,26 @@ impl fmt::Display for Element {
         };
         match self {
             Self::ServiceRange(net)
-            | Self::ImageRange(net)
+            | Self::Reachable(net)
             | Self::Pods(net)
-            | Self::LocalPods(net) => net.fmt(f),
-            Self::PodInterfaces(interfaces) | Self::LocalPodInterfaces(interfaces) => {
+            | Self::Insiders(net) => net.fmt(f),
+            Self::PodInterfaces(interfaces) | Self::InsiderInterfaces(interfaces) => {
                 interfaces.fmt(f)
             }
-            Self::ClusterIp(ip) | Self::ExternalIp(ip) | Self::OwnIp(ip) => ip.fmt(f),
+            Self::Pool(ip)
+            | Self::Image(ip)
+            | Self::ClusterIp(ip)
+            | Self::FrontendIp(ip)
+            | Self::NodePortIp(ip) => ip.fmt(f),
             Self::Hairpin(ip) => write!(f, "{ip} . {ip}"),
-            Self::Frontend(address)
-            | Self::Masquerade(address)
-            | Self::MasqueradeNode(address)
-            | Self::Restricted(address)
+            Self::Refused(address)
             | Self::Dropped(address)
-            | Self::Refused(address) => f.write_str(&key(address)),
-            Self::PodShortcut(address, ip, port) | Self::NodeShortcut(address, ip, port) => {
+            | Self::Restricted(address)
+            | Self::Masqueraded(address)
+            | Self::MasqueradedNode(address) => f.write_str(&key(address)),
+            Self::Frontend(address, ip, port)
+            | Self::FrontendInside(address, ip, port)
+            | Self::FrontendOutside(address, ip, port) => {
                 write!(f, "{} : {ip} . {port}", key(address))
             }
             Self::Allowed(address, net) => write!(f, "{} . {net}", key(address)),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::{Name, VirtualAddress};
+use super::{Name, VirtualAddress, image};
 
 /// What kind of address a front end stands at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -41,13 +41,13 @@ impl fmt::Display for FrontendKind {
 /// What becomes of a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// It is balanced over the pool at the front end's own address.
-    Own,
-    /// It is balanced over the pool of all endpoints: [`Frontend::whole`].
-    Whole,
-    /// The client is told at once that nobody answers.
+    /// The pool at the ClusterIP balances it.
+    Pool,
+    /// The pool at the ClusterIP's image balances it: the pool of the other traffic policy.
+    ImagePool,
+    /// The client is told at once that there is no endpoint.
     Reject,
-    /// It is dropped without a word.
+    /// It is dropped without an answer.
     Drop,
 }
 
@@ -55,8 +55,6 @@ pub enum Target {
 /// always has it translated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Masquerade {
-    /// Nobody's: the backend sees the client.
-    Never,
     /// That of clients other than pods.
     UnlessPod,
     /// That of this node's own processes.
@@ -68,20 +66,18 @@ pub enum Masquerade {
 /// Where clients knock.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frontend {
-    /// Address, port and protocol.
+    /// Address, port and protocol. A node port has the unspecified address of its family.
     pub address: VirtualAddress,
     /// What kind of address it is.
     pub kind: FrontendKind,
     /// Name of the Service port, empty where it has none.
     pub port_name: Name,
-    /// For pods of this node.
-    pub pods: Target,
-    /// For processes in the node's own network.
-    pub node: Target,
-    /// For everybody else.
+    /// The Service port at the ClusterIP, where the pool stands.
+    pub pool: VirtualAddress,
+    /// For pods of this node and processes in the node's own network.
+    pub inside: Target,
+    /// For all others.
     pub outside: Target,
-    /// The pool of all endpoints: where insiders are sent if not to `address`.
-    pub whole: VirtualAddress,
     /// Whose source address is translated.
     pub masquerade: Masquerade,
     /// Who may connect; `None` for anyone. Ranges of the front end's family, disjoint.
@@ -89,24 +85,24 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// Where it leads pods of this node, processes in the node's own network and everybody else.
+    /// Where it leads insiders and outsiders.
     #[must_use]
-    pub fn targets(&self) -> [Target; 3] {
-        [self.pods, self.node, self.outside]
+    pub fn targets(&self) -> [Target; 2] {
+        [self.inside, self.outside]
     }
 
-    /// The same that leads there.
+    /// The same front end with other targets.
     #[must_use]
-    pub fn leading_to(self, [pods, node, outside]: [Target; 3]) -> Self {
-        Self { pods, node, outside, ..self }
+    pub fn leading_to(self, [inside, outside]: [Target; 2]) -> Self {
+        Self { inside, outside, ..self }
     }
 
-    /// The pool that a connection is balanced over, if it is.
+    /// The pool that balances a connection, if any does.
     #[must_use]
-    pub fn pool(&self, target: Target) -> Option<VirtualAddress> {
+    pub fn pool_of(&self, target: Target) -> Option<VirtualAddress> {
         match target {
-            Target::Own => Some(self.address),
-            Target::Whole => Some(self.whole),
+            Target::Pool => Some(self.pool),
+            Target::ImagePool => Some(self.pool.at(image(self.pool.ip))),
             Target::Reject | Target::Drop => None,
         }
     }

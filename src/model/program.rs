@@ -24,7 +24,7 @@ pub struct Program {
     /// Sorted by address. One without backends has no virtual server but for the established
     /// connections of its former ones.
     pub pools: SharedPools,
-    /// Routes for addresses outside the service ranges. Services may share them.
+    /// Routes that make its ClusterIPs and their images local.
     pub routes: Shared<[Route]>,
     /// Front ends that the Service asks for and does not get.
     pub refusals: Shared<[Refusal]>,
@@ -76,18 +76,16 @@ pub enum RefusalReason {
 pub struct NodeProgram {
     /// Ranges that ClusterIPs come from; disjoint.
     pub service_ranges: Vec<IpNet>,
-    /// Images of those; disjoint.
-    pub image_ranges: Vec<IpNet>,
+    /// Destinations that something is known at, within a service range too; disjoint.
+    pub reachable: Vec<IpNet>,
     /// Sources that a ClusterIP connection keeps; disjoint.
     pub pods: Vec<IpNet>,
-    /// Whoever comes in through these keeps it too.
+    /// Whatever comes in through these keeps it too.
     pub pod_interfaces: Option<Interfaces>,
-    /// Sources that are pods of this node; disjoint.
-    pub local_pods: Vec<IpNet>,
-    /// Whoever comes in through these is one too.
-    pub local_pod_interfaces: Option<Interfaces>,
-    /// The node's own addresses, sorted.
-    pub own_ips: Vec<IpAddr>,
-    /// Routes that make the ranges local.
-    pub routes: Vec<Route>,
+    /// Sources that are this node: its pods and its own addresses; disjoint.
+    pub insiders: Vec<IpNet>,
+    /// What comes in through these is from this node's pods.
+    pub insider_interfaces: Option<Interfaces>,
+    /// The node's addresses that take node ports, sorted.
+    pub node_port_ips: Vec<IpAddr>,
 }

@@ -12,7 +12,7 @@ use super::Family;
 pub enum RouteTable {
     /// The kernel's table `local` (255).
     Local,
-    /// Our own, looked up for packets that this node did not start.
+    /// Our own, which earlier versions had for load balancer and external IPs.
     Own,
 }
 
@@ -32,15 +32,6 @@ impl Route {
     #[must_use]
     pub fn family(&self) -> Family {
         Family::of(self.prefix.addr())
-    }
-
-    /// The family whose rule has to lead to the table that it stands in, if one has to.
-    #[must_use]
-    pub fn rule(&self) -> Option<Family> {
-        match self.table {
-            RouteTable::Local => None,
-            RouteTable::Own => Some(self.family()),
-        }
     }
 }
 

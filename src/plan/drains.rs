@@ -1,13 +1,17 @@
 //! Real servers that are no longer wanted and still have connections.
 //!
 //! They stay in the kernel with weight 0: no new connection goes to them, established ones go on
-//! until they end or a deadline passes.
+//! until they end or a deadline passes. IPVS sees only the first packet of most connections, so
+//! those that still run are counted in connection tracking.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
+
+use super::FlowOperation;
 use super::allowance::Allowance;
 use crate::model::{Backend, Protocol, Shared, VirtualAddress};
 
@@ -15,12 +19,28 @@ use crate::model::{Backend, Protocol, Shared, VirtualAddress};
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait between two counts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How many times as long as a count takes there is none.
+const REST: u32 = 9;
 
-/// Address and port of a real server.
-type Socket = (IpAddr, u16);
+/// Whose connections are to be counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Leavers {
+    /// Real servers.
+    pub backends: FxHashSet<(Protocol, SocketAddr)>,
+    /// Front ends, each at the very address that clients sent to.
+    pub frontends: FxHashSet<VirtualAddress>,
+}
 
-/// How many connections each real server of a virtual server has, in every state.
-pub type Connections = Vec<(Socket, u64)>;
+/// Connections to one front end that one endpoint answers, without those that have been closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Running {
+    /// Where the clients sent to.
+    pub frontend: VirtualAddress,
+    /// The endpoint.
+    pub backend: SocketAddr,
+    /// How many there are.
+    pub count: u64,
+}
 
 /// How a real server that is no longer wanted goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,19 +55,19 @@ pub(super) enum Leave {
 struct Leaving {
     backend: Backend,
     until: Instant,
-    /// Whether its connections have ended.
-    idle: bool,
+    /// The front ends that it has connections through; `None` before the first count.
+    running: Option<BTreeSet<VirtualAddress>>,
+}
+
+impl Leaving {
+    /// Whether it goes: its connections have ended, or its time is up and they are known.
+    fn ends(&self, now: Instant) -> bool {
+        self.running.as_ref().is_some_and(|running| running.is_empty() || self.until <= now)
+    }
 }
 
 /// The leaving real servers of one virtual server.
-#[derive(Debug)]
-struct Drain {
-    leaving: BTreeMap<Socket, Leaving>,
-    wait: Duration,
-    count_at: Instant,
-    /// Its place in [`Drains::due`].
-    indexed: Instant,
-}
+type Drain = BTreeMap<SocketAddr, Leaving>;
 
 /// The leaving real servers of all virtual servers.
 #[derive(Debug, Default)]
@@ -55,20 +75,74 @@ pub(super) struct Drains {
     /// How long connections may go on.
     period: Duration,
     by_server: BTreeMap<VirtualAddress, Drain>,
-    /// When each is to be looked at again, so that nothing ever walks them all.
-    due: BTreeSet<(Instant, VirtualAddress)>,
+    /// The virtual servers by the deadlines of their real servers.
+    deadlines: BTreeSet<(Instant, VirtualAddress)>,
+    counts: Counts,
     /// Those with real servers that are to go now.
     ended: BTreeSet<VirtualAddress>,
     /// Leaving real servers of all.
     count: usize,
+    /// Entries of connections whose time is up.
+    flows: Vec<FlowOperation>,
     allowance: Allowance,
 }
 
-impl Drain {
-    /// When connections are to be counted, or the next deadline passes.
-    fn due(&self, now: Instant) -> Instant {
-        let deadlines = self.leaving.values().map(|leaving| leaving.until);
-        deadlines.filter(|until| *until > now).fold(self.count_at, Instant::min)
+/// When connections are counted: all at once, as the kernel walks its whole table each time.
+#[derive(Debug)]
+pub struct Counts {
+    due: Option<Instant>,
+    wait: Duration,
+    began: Option<Instant>,
+    ended: Option<Instant>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { due: None, wait: FIRST_WAIT, began: None, ended: None }
+    }
+}
+
+impl Counts {
+    /// Something begins to leave.
+    pub fn hasten(&mut self, now: Instant) {
+        self.wait = FIRST_WAIT;
+        self.want(now + FIRST_WAIT);
+    }
+
+    /// There is to be a count by then, though never within a second of another.
+    pub fn want(&mut self, at: Instant) {
+        let at = at.max(self.ended.map_or(at, |ended| ended + FIRST_WAIT));
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Whether it is time; the next one is due once this one has come to an end.
+    pub fn take_due(&mut self, now: Instant) -> bool {
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if is_due {
+            // One that fails is tried again.
+            self.due = Some(now + self.wait);
+            self.began = Some(now);
+        }
+        is_due
+    }
+
+    /// A count has come to an end. Where it took long, there is a long rest.
+    pub fn done(&mut self, now: Instant) {
+        let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        self.ended = Some(now);
+        self.due = Some(now + self.wait.max(took * REST));
+    }
+
+    /// Nothing is leaving any more.
+    pub fn stop(&mut self) {
+        self.due = None;
+    }
+
+    /// When the next one is.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.due
     }
 }
 
@@ -86,40 +160,33 @@ impl Drains {
         backends: &[Backend],
         now: Instant,
     ) -> Vec<Leave> {
-        let former = self.remove(&server);
-        // A datagram that finds no server goes to another one: nothing is gained by waiting.
-        if server.protocol == Protocol::Udp || self.period.is_zero() || backends.is_empty() {
+        let mut former = self.remove(&server).unwrap_or_default();
+        // Datagrams belong to no connection that could be broken: they move at once.
+        if server.protocol == Protocol::Udp || backends.is_empty() {
             return vec![Leave::Now; backends.len()];
         }
-        let (wait, count_at, mut former) = match former {
-            Some(Drain { leaving, wait, count_at, .. }) => (wait, count_at, leaving),
-            None => (FIRST_WAIT, now + FIRST_WAIT, BTreeMap::new()),
-        };
-        let mut drain = Drain { leaving: BTreeMap::new(), wait, count_at, indexed: count_at };
-        let mut begins = false;
+        let mut drain = Drain::new();
         let mut decide = |backend: &Backend| {
-            let socket = (backend.address, backend.port);
+            let socket = SocketAddr::new(backend.address, backend.port);
             let leaving = former.remove(&socket).unwrap_or_else(|| {
-                begins = true;
-                let backend = backend.drained();
-                Leaving { backend, until: now + self.period, idle: false }
+                let until = now + self.period;
+                self.counts.hasten(now);
+                self.counts.want(until);
+                Leaving { backend: backend.drained(), until, running: None }
             });
-            let ends = leaving.idle || leaving.until <= now;
-            if ends && self.allowance.take(server, 1, now) {
+            if leaving.ends(now) && self.allowance.take(server, 1, now) {
+                let running = leaving.running.into_iter().flatten();
+                let flow = |frontend| FlowOperation { frontend, backend: Some(socket) };
+                self.flows.extend(running.map(flow));
                 return Leave::Now;
             }
-            drain.leaving.insert(socket, leaving);
+            drain.insert(socket, leaving);
             Leave::Later
         };
         let leaves = backends.iter().map(&mut decide).collect();
-        if begins {
-            drain.wait = FIRST_WAIT;
-            drain.count_at = drain.count_at.min(now + FIRST_WAIT);
-        }
-        if !drain.leaving.is_empty() {
-            self.count += drain.leaving.len();
-            drain.indexed = drain.due(now);
-            self.due.insert((drain.indexed, server));
+        if !drain.is_empty() {
+            self.count += drain.len();
+            self.deadlines.extend(drain.values().map(|leaving| (leaving.until, server)));
             self.by_server.insert(server, drain);
         }
         leaves
@@ -128,65 +195,57 @@ impl Drains {
     /// The leaving real servers of a virtual server, sorted.
     pub(super) fn of(&self, server: &VirtualAddress) -> Option<Shared<[Backend]>> {
         let drain = self.by_server.get(server)?;
-        Some(drain.leaving.values().map(|leaving| leaving.backend).collect())
+        Some(drain.values().map(|leaving| leaving.backend).collect())
     }
 
     /// Every leaving real server with its virtual server.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
         self.by_server
             .iter()
-            .flat_map(|(server, drain)| drain.leaving.values().map(move |it| (server, &it.backend)))
+            .flat_map(|(server, drain)| drain.values().map(move |it| (server, &it.backend)))
     }
 
-    /// The virtual servers whose connections are to be counted now.
-    pub(super) fn take_due(&mut self, now: Instant) -> Vec<VirtualAddress> {
-        let mut counted = Vec::new();
-        while let Some((at, server)) = self.due.first().copied()
-            && at <= now
-        {
-            self.due.pop_first();
-            let Some(drain) = self.by_server.get_mut(&server) else { continue };
-            if drain.count_at <= now {
-                counted.push(server);
-                drain.count_at = now + drain.wait;
-                drain.wait = (drain.wait * 2).min(LONGEST_WAIT);
-            }
-            if drain.leaving.values().any(|leaving| leaving.until <= now) {
-                self.ended.insert(server);
-            }
-            drain.indexed = drain.due(now);
-            self.due.insert((drain.indexed, server));
-        }
-        counted
+    /// When connections are counted.
+    pub(super) fn counts(&mut self) -> &mut Counts {
+        &mut self.counts
     }
 
-    /// When connections are to be counted, a deadline passes or more may go, next.
+    /// The real servers whose connections are to be counted.
+    pub(super) fn leavers(&self) -> FxHashSet<(Protocol, SocketAddr)> {
+        let drains = self.by_server.iter();
+        let sockets = drains.flat_map(|(server, drain)| drain.keys().map(move |it| (server, it)));
+        sockets.map(|(server, socket)| (server.protocol, *socket)).collect()
+    }
+
+    /// When connections are to be counted or more may go, next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let due = self.due.first().map(|(at, _)| *at);
-        due.into_iter().chain(self.allowance.next_due()).min()
+        self.counts.due().into_iter().chain(self.allowance.next_due()).min()
     }
 
-    /// Takes in the connections of a virtual server's real servers.
-    pub(super) fn count(&mut self, server: &VirtualAddress, connections: &Connections) {
-        let Some(drain) = self.by_server.get_mut(server) else { return };
-        // One that somebody else removed has no connections either.
-        drain.leaving.values_mut().for_each(|leaving| leaving.idle = true);
-        for (socket, count) in connections {
-            if let Some(leaving) = drain.leaving.get_mut(socket) {
-                leaving.idle = *count == 0;
+    /// Takes in what runs: each with the virtual servers that its front end leads or led to. Those
+    /// that are not named have no connection left.
+    pub(super) fn count(
+        &mut self,
+        running: &[(Running, Vec<VirtualAddress>)],
+        now: Instant,
+    ) {
+        for leaving in self.by_server.values_mut().flat_map(BTreeMap::values_mut) {
+            leaving.running = Some(BTreeSet::new());
+        }
+        for (running, servers) in running {
+            for server in servers {
+                let drain = self.by_server.get_mut(server);
+                if let Some(leaving) = drain.and_then(|drain| drain.get_mut(&running.backend)) {
+                    leaving.running.get_or_insert_default().insert(running.frontend);
+                }
             }
         }
-        if drain.leaving.values().any(|leaving| leaving.idle) {
-            self.ended.insert(*server);
+        let ends = |drain: &Drain| drain.values().any(|leaving| leaving.ends(now));
+        let ended = self.by_server.iter().filter(|(_, drain)| ends(drain));
+        self.ended.extend(ended.map(|(server, _)| *server));
+        if let Some((until, _)) = self.deadlines.first().filter(|(until, _)| *until > now) {
+            self.counts.want(*until);
         }
-    }
-
-    /// Whether a virtual server that nobody wants, with so many real servers, goes now. If not, it
-    /// is among those that [`Drains::take_ended`] gives another time.
-    pub(super) fn ends(&mut self, server: VirtualAddress, count: usize, now: Instant) -> bool {
-        self.remove(&server);
-        // Datagrams would go on to where they went.
-        server.protocol == Protocol::Udp || self.allowance.take(server, count, now)
     }
 
     /// The virtual servers with real servers that are to go now.
@@ -194,6 +253,11 @@ impl Drains {
         let mut ended = mem::take(&mut self.ended);
         ended.extend(self.allowance.take_due(now));
         ended
+    }
+
+    /// The entries of connections whose time is up and whose real servers go.
+    pub(super) fn take_flows(&mut self) -> Vec<FlowOperation> {
+        mem::take(&mut self.flows)
     }
 
     /// How many real servers are leaving.
@@ -208,8 +272,10 @@ impl Drains {
 
     fn remove(&mut self, server: &VirtualAddress) -> Option<Drain> {
         let drain = self.by_server.remove(server)?;
-        self.count -= drain.leaving.len();
-        self.due.remove(&(drain.indexed, *server));
+        self.count -= drain.len();
+        for leaving in drain.values() {
+            self.deadlines.remove(&(leaving.until, *server));
+        }
         self.ended.remove(server);
         Some(drain)
     }
@@ -235,8 +301,9 @@ mod tests {
         Backend { address: [10, 244, 1, last].into(), port: 80, weight: 1, local: false }
     }
 
-    fn socket(last: u8) -> (IpAddr, u16) {
-        (backend(last).address, 80)
+    fn running(frontend: &str, last: u8, servers: &[VirtualAddress]) -> (Running, Vec<VirtualAddress>) {
+        let backend = SocketAddr::new(backend(last).address, 80);
+        (Running { frontend: server(frontend), backend, count: 1 }, servers.to_vec())
     }
 
     #[test]
@@ -248,34 +315,47 @@ mod tests {
         assert_eq!(drains.leave(web, &both, start), [Leave::Later; 2]);
         assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u16>(), 0);
 
-        drains.count(&web, &vec![(socket(1), 0), (socket(2), 3)]);
+        let runs = [running("203.0.113.7:80", 2, &[web])];
+        drains.count(&runs, start);
         assert_eq!(drains.take_ended(start), [web].into());
         assert_eq!(drains.leave(web, &both, start), [Leave::Now, Leave::Later]);
-        assert_eq!(drains.leave(web, &both[1..], start + PERIOD), [Leave::Now]);
-        assert_eq!(drains.next_due(), None);
+        assert_eq!(drains.take_flows(), []);
+        let end = start + PERIOD;
+        drains.count(&runs, end);
+        assert_eq!(drains.take_ended(end), [web].into());
+        assert_eq!(drains.leave(web, &both[1..], end), [Leave::Now]);
+        let flow = FlowOperation { frontend: runs[0].0.frontend, backend: Some(runs[0].0.backend) };
+        assert_eq!(drains.take_flows(), [flow]);
+        assert_eq!(drains.len(), 0);
     }
 
     #[test]
-    fn who_comes_back_and_leaves_again_has_all_its_time() {
+    fn one_that_comes_back_and_leaves_again_has_all_its_time() {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
+        let runs = [running("10.96.0.1:80", 1, &[web])];
         drains.leave(web, &[backend(1)], start);
         drains.leave(web, &[], start);
         let later = start + PERIOD / 2;
         drains.leave(web, &[backend(1)], later);
+        drains.count(&runs, start + PERIOD);
         assert_eq!(drains.leave(web, &[backend(1)], start + PERIOD), [Leave::Later]);
+        drains.count(&runs, later + PERIOD);
         assert_eq!(drains.leave(web, &[backend(1)], later + PERIOD), [Leave::Now]);
     }
 
     #[test]
-    fn datagrams_are_cut_over_at_once_and_so_is_everything_without_a_period() {
+    fn datagrams_move_at_once_and_connections_without_a_period_once_they_are_known() {
         let now = Instant::now();
         let mut drains = of_period(PERIOD);
         let dns = server("10.96.0.10:53/udp");
         assert_eq!(drains.leave(dns, &[backend(1)], now), [Leave::Now]);
         let mut drains = of_period(Duration::ZERO);
         let web = server("10.96.0.1:80/tcp");
+        assert_eq!(drains.leave(web, &[backend(1)], now), [Leave::Later]);
+        assert!(drains.counts().take_due(now));
+        drains.count(&[], now);
         assert_eq!(drains.leave(web, &[backend(1)], now), [Leave::Now]);
     }
 
@@ -289,11 +369,23 @@ mod tests {
         let mut now = start;
         while now < start + PERIOD {
             now = drains.next_due().unwrap();
-            if !drains.take_due(now).is_empty() {
-                seconds.push((now - start).as_secs());
-            }
+            assert!(drains.counts().take_due(now));
+            seconds.push((now - start).as_secs());
+            drains.counts().done(now);
+            drains.count(&[running("10.96.0.1:80", 1, &[web])], now);
         }
-        assert_eq!(seconds[..7], [1, 2, 4, 8, 16, 32, 62]);
+        assert_eq!(seconds[..7], [1, 3, 7, 15, 31, 61, 91]);
         assert_eq!(now, start + PERIOD);
+    }
+
+    #[test]
+    fn a_count_that_takes_long_is_followed_by_a_long_rest() {
+        let mut counts = Counts::default();
+        let start = Instant::now();
+        counts.hasten(start);
+        assert!(counts.take_due(start + FIRST_WAIT));
+        let end = start + FIRST_WAIT + Duration::from_secs(5);
+        counts.done(end);
+        assert_eq!(counts.due(), Some(end + Duration::from_secs(45)));
     }
 }

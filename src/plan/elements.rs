@@ -1,37 +1,47 @@
 //! Which set elements a Program needs.
 
 use crate::model::{
-    Element, Frontend, FrontendKind, Masquerade, NodeProgram, Program, Protocol, RouteTable,
-    Target, VirtualAddress,
+    Element, Frontend, FrontendKind, Masquerade, NodeProgram, Program, Target, VirtualAddress,
 };
 
 /// Elements that the front ends of a Program need. One that several need is named several times.
 pub fn of_frontends(program: &Program) -> impl Iterator<Item = Element> + '_ {
-    program.frontends.iter().flat_map(of_frontend).chain(of_images(program))
+    program.frontends.iter().flat_map(of_frontend).chain(of_addresses(program))
 }
 
-/// Images of ClusterIPs outside the service ranges, which no range guards: a local route that
-/// leads to no front end leads to one.
-fn of_images(program: &Program) -> impl Iterator<Item = Element> + '_ {
-    let is_frontend = |ip| program.frontends.iter().any(|frontend| frontend.address.ip == ip);
-    program
-        .routes
-        .iter()
-        .filter(move |route| route.table == RouteTable::Local && !is_frontend(route.prefix.addr()))
-        .map(|route| Element::ImageRange(route.prefix))
+/// Elements of the addresses that its pools stand at, each of which has a route.
+fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
+    program.routes.iter().flat_map(|route| {
+        let ip = route.prefix.addr();
+        let mut frontends = program.frontends.iter().filter(|it| it.address.ip == ip).peekable();
+        let is_image = frontends.peek().is_none();
+        let is_open = !is_image && frontends.all(|it| it.pool_of(it.outside).is_some());
+        let other = match (is_image, is_open) {
+            (true, _) => Element::Image(ip),
+            (false, true) => Element::ClusterIp(ip),
+            (false, false) => Element::FrontendIp(ip),
+        };
+        [Element::Pool(ip), other]
+    })
 }
 
 /// Elements that the node and its ranges need.
 pub fn of_node(program: &NodeProgram) -> impl Iterator<Item = Element> + '_ {
-    let ranges = program.service_ranges.iter().copied().map(Element::ServiceRange);
-    let images = program.image_ranges.iter().copied().map(Element::ImageRange);
-    let pods = program.pods.iter().copied().map(Element::Pods);
-    let local_pods = program.local_pods.iter().copied().map(Element::LocalPods);
-    let interfaces = program.pod_interfaces.map(Element::PodInterfaces);
-    let local_interfaces = program.local_pod_interfaces.map(Element::LocalPodInterfaces);
-    let own = program.own_ips.iter().copied().map(Element::OwnIp);
-    let pods = pods.chain(local_pods).chain(interfaces).chain(local_interfaces);
-    ranges.chain(images).chain(pods).chain(own)
+    let ranges = |ranges: &'_ [_], element: fn(_) -> Element| {
+        ranges.iter().copied().map(element).collect::<Vec<_>>()
+    };
+    let node_port_ips = program.node_port_ips.iter().copied();
+    [
+        ranges(&program.service_ranges, Element::ServiceRange),
+        ranges(&program.reachable, Element::Reachable),
+        ranges(&program.pods, Element::Pods),
+        ranges(&program.insiders, Element::Insiders),
+    ]
+    .into_iter()
+    .flatten()
+    .chain(program.pod_interfaces.map(Element::PodInterfaces))
+    .chain(program.insider_interfaces.map(Element::InsiderInterfaces))
+    .chain(node_port_ips.flat_map(|ip| [Element::FrontendIp(ip), Element::NodePortIp(ip)]))
 }
 
 /// Elements that the backends of a Program need: those for endpoints that may be sent to
@@ -46,46 +56,39 @@ pub fn of_backends(program: &Program) -> impl Iterator<Item = Element> + '_ {
 }
 
 fn of_frontend(frontend: &Frontend) -> Vec<Element> {
-    let Frontend { address, kind, pods, node, outside, whole, .. } = frontend;
+    let address = frontend.address;
     let mut elements = Vec::with_capacity(4);
-    elements.push(match kind {
-        FrontendKind::ClusterIp => Element::ClusterIp(address.ip),
-        _ => Element::Frontend(*address),
-    });
-    let external = kind.is_external();
-    if external {
-        elements.push(Element::ExternalIp(address.ip));
+    if frontend.targets().contains(&Target::Reject) {
+        elements.push(Element::Refused(address));
     }
-    let to = |pool: &VirtualAddress| (pool.ip, pool.port);
-    if *pods == Target::Whole {
-        let (ip, port) = to(whole);
-        elements.push(Element::PodShortcut(*address, ip, port));
+    if frontend.outside == Target::Drop {
+        elements.push(Element::Dropped(address));
     }
-    // The node's own packets to an external address are always led away, so that they are
-    // refused on this node where nobody serves.
-    if *node == Target::Whole || external {
-        let (ip, port) = to(whole);
-        elements.push(Element::NodeShortcut(*address, ip, port));
+    if frontend.kind == FrontendKind::ClusterIp {
+        return elements;
+    }
+    if frontend.kind.is_external() {
+        elements.push(Element::FrontendIp(address.ip));
+    }
+    let lead = |element: fn(_, _, _) -> Element| {
+        move |pool: VirtualAddress| element(address, pool.ip, pool.port)
+    };
+    let [inside, outside] = frontend.targets().map(|target| frontend.pool_of(target));
+    if inside == outside && frontend.sources.is_none() {
+        elements.extend(inside.map(lead(Element::Frontend)));
+    } else {
+        elements.extend(inside.map(lead(Element::FrontendInside)));
+        elements.extend(outside.map(lead(Element::FrontendOutside)));
     }
     match frontend.masquerade {
-        // The pods' ranges decide it for ClusterIPs.
-        Masquerade::Always if *kind != FrontendKind::ClusterIp => {
-            elements.push(Element::Masquerade(*address));
-        }
-        Masquerade::OwnProcesses => elements.push(Element::MasqueradeNode(*address)),
-        Masquerade::Always | Masquerade::UnlessPod | Masquerade::Never => {}
+        Masquerade::Always => elements.push(Element::Masqueraded(address)),
+        Masquerade::OwnProcesses => elements.push(Element::MasqueradedNode(address)),
+        // The pods' ranges decide it, for ClusterIPs.
+        Masquerade::UnlessPod => {}
     }
     if let Some(sources) = &frontend.sources {
-        elements.push(Element::Restricted(*address));
-        elements.extend(sources.iter().map(|source| Element::Allowed(*address, *source)));
-    }
-    match outside {
-        Target::Drop => elements.push(Element::Dropped(*address)),
-        // Of UDP no virtual server stays for established connections.
-        Target::Reject if address.protocol != Protocol::Udp => {
-            elements.push(Element::Refused(*address));
-        }
-        Target::Reject | Target::Own | Target::Whole => {}
+        elements.push(Element::Restricted(address));
+        elements.extend(sources.iter().map(|source| Element::Allowed(address, *source)));
     }
     elements
 }

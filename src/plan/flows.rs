@@ -1,25 +1,26 @@
 //! Entries of connection tracking that keep UDP clients from where they should go now.
 //!
-//! A short-circuit translates the first datagram of a flow; connection tracking carries the others,
-//! past IPVS. So its entries have to be removed when a real server goes, or the short-circuit
-//! itself. So have those that were made before there was a front end. Connections of other
-//! protocols end by themselves.
+//! A front end translates the first datagram of a flow; connection tracking carries the others,
+//! past IPVS. So its entries are removed when a real server goes, or when the front end changes.
+//! So are those that were made before there was a front end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{FilterOperation, FlowOperation, Operation, ServerOperation};
-use crate::model::{Element, Protocol, VirtualAddress};
+use crate::model::{Element, Family, Protocol, VirtualAddress};
 
-/// Which entries are to be removed, and which front ends lead where by a short-circuit.
+/// Which entries are to be removed, and which front ends lead where.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
-    /// The front ends that lead to a virtual server, each with how many elements lead it there: a
-    /// pod's and a process's are two.
+    /// The front ends that lead to a virtual server, each with how many elements lead it there:
+    /// inside and outside are two.
     to: FxHashMap<VirtualAddress, BTreeMap<VirtualAddress, u32>>,
+    /// The addresses that take node ports.
+    node_port_ips: BTreeSet<IpAddr>,
     /// To be removed with the next plan.
     due: FxHashSet<FlowOperation>,
 }
@@ -27,15 +28,21 @@ pub(super) struct Flows {
 impl Flows {
     /// Notes that an element is needed from now on.
     pub(super) fn need(&mut self, element: &Element) {
-        if let Some((frontend, target)) = shortcut(element) {
-            *self.to.entry(target).or_default().entry(frontend).or_default() += 1;
+        if let Element::NodePortIp(ip) = element {
+            self.node_port_ips.insert(*ip);
+        }
+        if let Some((frontend, pool)) = lead(element) {
+            *self.to.entry(pool).or_default().entry(frontend).or_default() += 1;
         }
     }
 
     /// Notes that an element is needed no more.
     pub(super) fn need_no_more(&mut self, element: &Element) {
-        let Some((frontend, target)) = shortcut(element) else { return };
-        let Some(frontends) = self.to.get_mut(&target) else { return };
+        if let Element::NodePortIp(ip) = element {
+            self.node_port_ips.remove(ip);
+        }
+        let Some((frontend, pool)) = lead(element) else { return };
+        let Some(frontends) = self.to.get_mut(&pool) else { return };
         if let Some(elements) = frontends.get_mut(&frontend) {
             *elements -= 1;
             if *elements == 0 {
@@ -43,7 +50,7 @@ impl Flows {
             }
         }
         if frontends.is_empty() {
-            self.to.remove(&target);
+            self.to.remove(&pool);
         }
     }
 
@@ -51,23 +58,42 @@ impl Flows {
     pub(super) fn follow(&mut self, operation: &Operation) {
         match operation {
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
-                self.due.extend(misled_by(element));
+                if let Some((frontend, _)) = lead(element) {
+                    self.mislead(frontend, None);
+                }
             }
             Operation::Server(ServerOperation::Delete(server)) => {
-                self.mislead(server, None);
+                self.leave(server, None);
             }
             Operation::Server(ServerOperation::DeleteReal(server, backend)) => {
-                self.mislead(server, Some(SocketAddr::new(backend.address, backend.port)));
+                self.leave(server, Some(SocketAddr::new(backend.address, backend.port)));
             }
             _ => {}
         }
     }
 
     /// Notes that entries of the front ends that lead to a virtual server mislead.
-    fn mislead(&mut self, server: &VirtualAddress, backend: Option<SocketAddr>) {
+    fn leave(&mut self, server: &VirtualAddress, backend: Option<SocketAddr>) {
         let frontends = self.to.get(server).into_iter().flat_map(BTreeMap::keys);
-        let entries = frontends.map(|frontend| FlowOperation { frontend: *frontend, backend });
-        self.due.extend(entries);
+        for frontend in frontends.copied().collect::<Vec<_>>() {
+            self.mislead(frontend, backend);
+        }
+    }
+
+    /// Notes that entries of a front end mislead.
+    pub(super) fn mislead(&mut self, frontend: VirtualAddress, backend: Option<SocketAddr>) {
+        let flow = |frontend| FlowOperation { frontend, backend };
+        let addresses = self.addresses(frontend);
+        self.due.extend(addresses.into_iter().map(flow));
+    }
+
+    /// The addresses that clients of a front end send to.
+    pub(super) fn addresses(&self, frontend: VirtualAddress) -> Vec<VirtualAddress> {
+        if !frontend.ip.is_unspecified() {
+            return vec![frontend];
+        }
+        let of_family = |ip: &&IpAddr| Family::of(**ip) == frontend.family();
+        self.node_port_ips.iter().filter(of_family).map(|ip| frontend.at(*ip)).collect()
     }
 
     /// Notes that entries that were not removed are to be removed with the next plan.
@@ -81,24 +107,7 @@ impl Flows {
     }
 }
 
-fn shortcut(element: &Element) -> Option<(VirtualAddress, VirtualAddress)> {
-    match *element {
-        Element::PodShortcut(frontend, ip, port) | Element::NodeShortcut(frontend, ip, port)
-            if frontend.protocol == Protocol::Udp =>
-        {
-            Some((frontend, VirtualAddress { ip, port, ..frontend }))
-        }
-        _ => None,
-    }
-}
-
-fn misled_by(element: &Element) -> Option<FlowOperation> {
-    let (Element::Frontend(frontend)
-    | Element::PodShortcut(frontend, ..)
-    | Element::NodeShortcut(frontend, ..)) = element
-    else {
-        return None;
-    };
-    let all = FlowOperation { frontend: *frontend, backend: None };
-    (frontend.protocol == Protocol::Udp).then_some(all)
+/// The UDP front end that an element leads to a pool, and that pool.
+fn lead(element: &Element) -> Option<(VirtualAddress, VirtualAddress)> {
+    element.lead().filter(|(frontend, _)| frontend.protocol == Protocol::Udp)
 }

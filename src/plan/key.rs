@@ -12,7 +12,7 @@ pub enum Key {
     Tables,
     /// Our device.
     Device,
-    /// The rule of a family, which the routes of our own table need.
+    /// The policy rule of a family, of earlier versions.
     Rule(Family),
     /// A set element.
     Element(Element),
@@ -41,9 +41,7 @@ impl Key {
             Operation::Server(operation) => Self::Pool(operation.address()),
             Operation::Route(operation) => match operation {
                 RouteOperation::CreateDevice | RouteOperation::DeleteDevice => Self::Device,
-                RouteOperation::AddRule(family) | RouteOperation::DeleteRule(family) => {
-                    Self::Rule(family)
-                }
+                RouteOperation::DeleteRule(family) => Self::Rule(family),
                 RouteOperation::Add(route) | RouteOperation::Delete(route) => {
                     Self::Route(route.prefix, route.table)
                 }

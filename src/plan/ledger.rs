@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::counted::Counted;
-use super::drains::Connections;
+use super::drains::{Counts, Running};
 use super::flows::Flows;
 use super::key::Key;
 use super::pools::{BackendChanges, Pools};
@@ -22,7 +23,8 @@ use super::{
     elements,
 };
 use crate::model::{
-    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Route, RouteTable, Shared,
+    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Protocol, Route, RouteTable,
+    Shared,
     VirtualAddress,
 };
 
@@ -38,7 +40,8 @@ struct RouteSlot {
 pub struct Ledger {
     tables: bool,
     device: bool,
-    rules: Counted<Family>,
+    /// Policy rules of earlier versions, none of which is needed.
+    rules: FxHashSet<Family>,
     elements: Counted<Element>,
     routes: FxHashMap<(IpNet, RouteTable), RouteSlot>,
     pools: Pools,
@@ -144,7 +147,6 @@ impl Ledger {
     /// Replaces one version of the node's Program by another.
     pub fn replace_node(&mut self, old: &NodeProgram, new: &NodeProgram) {
         self.recount(elements::of_node(new), elements::of_node(old));
-        self.reroute(&new.routes, &old.routes);
         self.touched.extend(Key::GROUND);
     }
 
@@ -159,7 +161,7 @@ impl Ledger {
         self.pools.hold_nothing_but_at(&observed.unread);
         self.tables = observed.tables;
         self.device = observed.device;
-        self.rules.hold_only(observed.rules);
+        self.rules = observed.rules.into_iter().collect();
         self.elements.hold_only(observed.elements);
         for route in observed.routes {
             self.routes.entry((route.prefix, route.table)).or_default().held = Some(route);
@@ -204,9 +206,15 @@ impl Ledger {
         self.pools.drains.len()
     }
 
-    /// The virtual servers whose connections are to be counted now.
-    pub fn take_due_counts(&mut self, now: Instant) -> Vec<VirtualAddress> {
-        self.pools.drains.take_due(now)
+    /// When connections are counted.
+    pub fn counts(&mut self) -> &mut Counts {
+        self.pools.drains.counts()
+    }
+
+    /// The real servers whose connections are to be counted.
+    #[must_use]
+    pub fn leavers(&self) -> FxHashSet<(Protocol, SocketAddr)> {
+        self.pools.drains.leavers()
     }
 
     /// When there may be something to count or to do without a further event.
@@ -215,9 +223,20 @@ impl Ledger {
         self.pools.drains.next_due()
     }
 
-    /// Takes in how many connections the real servers of a virtual server have.
-    pub fn count(&mut self, server: &VirtualAddress, connections: &Connections) {
-        self.pools.drains.count(server, connections);
+    /// Takes in what runs: each with the virtual servers that its front end leads or led to.
+    pub fn count(&mut self, running: &[(Running, Vec<VirtualAddress>)], now: Instant) {
+        self.pools.drains.count(running, now);
+    }
+
+    /// Removes the entries of connection tracking of a front end: connections whose time is up.
+    pub fn end_connections(&mut self, frontend: VirtualAddress) {
+        self.flows.mislead(frontend, None);
+    }
+
+    /// The addresses that clients of a front end send to: of a node port, each that takes them.
+    #[must_use]
+    pub fn addresses(&self, frontend: VirtualAddress) -> Vec<VirtualAddress> {
+        self.flows.addresses(frontend)
     }
 
     /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
@@ -240,7 +259,8 @@ impl Ledger {
         steps.reserve(self.pools.touched());
         self.pools.plan(leave_unneeded, now, |step| steps.push(step.into()));
         steps.iter().for_each(|operation| self.flows.follow(operation));
-        steps.extend(self.flows.take_due().into_iter().map(Operation::from));
+        let flows = self.pools.drains.take_flows();
+        steps.extend(self.flows.take_due().into_iter().chain(flows).map(Operation::from));
         steps.sort_by_cached_key(|it| (Stage::among(it, &taken), Stage::rank(it)));
         Plan(steps)
     }
@@ -315,11 +335,6 @@ impl Ledger {
             slot.needs += 1;
             slot.wanted = Some(*route);
             self.touched.insert(Key::Route(key.0, key.1));
-            if let Some(family) = route.rule()
-                && self.rules.need(family)
-            {
-                self.touched.insert(Key::Rule(family));
-            }
         }
         for route in fewer {
             let key = (route.prefix, route.table);
@@ -328,11 +343,6 @@ impl Ledger {
             if slot.needs == 0 {
                 slot.wanted = None;
                 self.touched.insert(Key::Route(key.0, key.1));
-            }
-            if let Some(family) = route.rule()
-                && self.rules.need_no_more(family)
-            {
-                self.touched.insert(Key::Rule(family));
             }
         }
     }
@@ -363,7 +373,7 @@ impl Ledger {
         let known = Key::GROUND.into_iter().chain(routes);
         let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
         self.touched.extend(unsettled);
-        self.touched.extend(self.rules.unsettled().map(Key::Rule));
+        self.touched.extend(self.rules.iter().copied().map(Key::Rule));
         self.touched.extend(self.elements.unsettled().map(Key::Element));
         self.pools.touch_all();
     }
@@ -371,7 +381,7 @@ impl Ledger {
     fn is_needed(&self, key: &Key) -> bool {
         match key {
             Key::Tables | Key::Device | Key::Flow(_) => true,
-            Key::Rule(family) => self.rules.is_needed(family),
+            Key::Rule(_) => false,
             Key::Element(element) => self.elements.is_needed(element),
             Key::Route(prefix, table) => {
                 self.routes.get(&(*prefix, *table)).is_some_and(|slot| slot.needs > 0)
@@ -386,7 +396,7 @@ impl Ledger {
         match key {
             Key::Tables => self.tables,
             Key::Device => self.device,
-            Key::Rule(family) => self.rules.is_settled(family),
+            Key::Rule(family) => !self.rules.contains(family),
             Key::Element(element) => self.elements.is_settled(element),
             Key::Route(prefix, table) => self
                 .routes
@@ -410,10 +420,7 @@ impl Ledger {
         match key {
             Key::Tables => step(FilterOperation::CreateTables.into()),
             Key::Device => step(RouteOperation::CreateDevice.into()),
-            Key::Rule(family) => step(match self.rules.is_needed(&family) {
-                true => RouteOperation::AddRule(family).into(),
-                false => RouteOperation::DeleteRule(family).into(),
-            }),
+            Key::Rule(family) => step(RouteOperation::DeleteRule(family).into()),
             Key::Flow(flow) => self.flows.retry(flow),
             Key::Element(element) => step(match self.elements.is_needed(&element) {
                 true => FilterOperation::Add(element).into(),
@@ -444,8 +451,9 @@ impl Ledger {
             }
             Operation::Route(RouteOperation::CreateDevice) => self.device = true,
             Operation::Route(RouteOperation::DeleteDevice) => self.device = false,
-            Operation::Route(RouteOperation::AddRule(family)) => self.rules.hold(family),
-            Operation::Route(RouteOperation::DeleteRule(family)) => self.rules.hold_no_more(family),
+            Operation::Route(RouteOperation::DeleteRule(family)) => {
+                self.rules.remove(&family);
+            }
             Operation::Route(RouteOperation::Add(route)) => {
                 self.routes.entry((route.prefix, route.table)).or_default().held = Some(route);
             }

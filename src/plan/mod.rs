@@ -12,7 +12,7 @@ mod pools;
 mod removal;
 mod stage;
 
-pub use drains::Connections;
+pub use drains::{Counts, Leavers, Running};
 pub use key::Key;
 pub use ledger::{Ledger, Plan, Setback};
 pub use operation::{

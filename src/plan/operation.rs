@@ -76,9 +76,7 @@ pub enum RouteOperation {
     CreateDevice,
     /// Removes the device, and with it all routes on it.
     DeleteDevice,
-    /// Adds the rule that leads to our table.
-    AddRule(Family),
-    /// Removes the rule.
+    /// Removes the policy rule that earlier versions had for routes in a table of their own.
     DeleteRule(Family),
     /// Adds a route, or replaces the one of the same prefix and table.
     Add(Route),
@@ -86,8 +84,8 @@ pub enum RouteOperation {
     Delete(Route),
 }
 
-/// A change to connection tracking: removes UDP entries that keep clients from where they should
-/// go now.
+/// A change to connection tracking: removes entries that keep clients from where they should go
+/// now.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FlowOperation {
     /// Where the client sent to.
@@ -124,9 +122,7 @@ impl Operation {
         match self {
             Self::Filter(FilterOperation::CreateTables | FilterOperation::Add(_))
             | Self::Server(ServerOperation::Add(_) | ServerOperation::AddReal(..))
-            | Self::Route(
-                RouteOperation::CreateDevice | RouteOperation::AddRule(_) | RouteOperation::Add(_),
-            ) => Effect::Adds,
+            | Self::Route(RouteOperation::CreateDevice | RouteOperation::Add(_)) => Effect::Adds,
             Self::Server(ServerOperation::Set(_) | ServerOperation::SetReal(..)) => Effect::Changes,
             Self::Filter(FilterOperation::DeleteTables | FilterOperation::Delete(_))
             | Self::Server(ServerOperation::Delete(_) | ServerOperation::DeleteReal(..))
@@ -204,16 +200,20 @@ impl fmt::Display for Operation {
 impl fmt::Display for FilterOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let element = |f: &mut fmt::Formatter<'_>, verb: &str, element: &Element| {
-            let suffix = match element.family() {
-                Some(Family::V4) => "4",
-                Some(Family::V6) => "6",
-                None => "",
-            };
-            write!(f, "nft {verb} element inet {NAME} {}{suffix} {{ {element} }}", element.set())
+            let set = element.set();
+            let line = |family| format!("nft {verb} element {family} {NAME} {set} {{ {element} }}");
+            match element.family() {
+                Some(Family::V4) => f.write_str(&line("ip")),
+                Some(Family::V6) => f.write_str(&line("ip6")),
+                // In the tables of both families.
+                None => write!(f, "{}; {}", line("ip"), line("ip6")),
+            }
         };
         match self {
-            Self::CreateTables => write!(f, "nft add table inet {NAME}"),
-            Self::DeleteTables => write!(f, "nft delete table inet {NAME}"),
+            Self::CreateTables => write!(f, "nft add table ip {NAME}; nft add table ip6 {NAME}"),
+            Self::DeleteTables => {
+                write!(f, "nft delete table ip {NAME}; nft delete table ip6 {NAME}")
+            }
             Self::Add(added) => element(f, "add", added),
             Self::Delete(deleted) => element(f, "delete", deleted),
         }
@@ -275,18 +275,14 @@ impl fmt::Display for RouteOperation {
             Family::V4 => "-4",
             Family::V6 => "-6",
         };
-        let rule = |f: &mut fmt::Formatter<'_>, verb: &str, family: Family| {
-            let version = version(family);
-            write!(
-                f,
-                "ip {version} rule {verb} not iif lo lookup {ROUTE_TABLE} pref {RULE_PRIORITY}"
-            )
-        };
         match self {
             Self::CreateDevice => write!(f, "ip link add {NAME} type dummy"),
             Self::DeleteDevice => write!(f, "ip link delete {NAME}"),
-            Self::AddRule(family) => rule(f, "add", *family),
-            Self::DeleteRule(family) => rule(f, "delete", *family),
+            Self::DeleteRule(family) => write!(
+                f,
+                "ip {} rule delete not iif lo lookup {ROUTE_TABLE} pref {RULE_PRIORITY}",
+                version(*family)
+            ),
             Self::Add(route) => write!(f, "ip {} route replace {route}", version(route.family())),
             Self::Delete(route) => write!(f, "ip {} route delete {route}", version(route.family())),
         }

@@ -167,21 +167,18 @@ impl Pools {
         if slot.unknown {
             return;
         }
-        let Some(wanted) = &slot.wanted else {
-            match &slot.held {
-                None => {
-                    self.drains.forget(&address);
-                    self.slots.remove(&address);
-                }
-                Some(held) if self.drains.ends(address, held.backends.len(), now) => {
-                    step(ServerOperation::Delete(address));
-                }
-                Some(held) => {
-                    let serving = held.backends.iter().filter(|backend| !backend.is_draining());
-                    serving.for_each(|it| step(ServerOperation::SetReal(address, it.drained())));
-                }
+        let unwanted;
+        let wanted = match (&slot.wanted, &slot.held) {
+            (Some(wanted), _) => &**wanted,
+            (None, Some(held)) => {
+                unwanted = Pool { server: held.server, backends: Backends::default() };
+                &unwanted
             }
-            return;
+            (None, None) => {
+                self.drains.forget(&address);
+                self.slots.remove(&address);
+                return;
+            }
         };
         let mut is_equal = true;
         let mut step = |operation| {
@@ -236,18 +233,10 @@ impl Pools {
     pub(super) fn settle(&mut self, last: &ServerOperation) {
         let address = last.address();
         let Some(slot) = self.slots.get_mut(&address) else { return };
-        match (&slot.wanted, last) {
-            (Some(_), _) => slot.confirm(self.drains.of(&address)),
-            (None, ServerOperation::Delete(_)) => {
-                self.slots.remove(&address);
-            }
-            // It waits for its turn to go.
-            (None, _) => {
-                slot.held = slot.held.take().map(|held| {
-                    let backends = held.backends.iter().map(Backend::drained).collect();
-                    Shared::from(Pool { server: held.server, backends })
-                });
-            }
+        if let (None, ServerOperation::Delete(_)) = (&slot.wanted, last) {
+            self.slots.remove(&address);
+        } else {
+            slot.confirm(self.drains.of(&address));
         }
     }
 }
@@ -271,15 +260,19 @@ impl Slot {
 
     /// Notes that the pool is held as it is wanted, beside what is leaving it.
     fn confirm(&mut self, leaving: Option<Shared<[Backend]>>) {
-        let Some(wanted) = &self.wanted else { return };
-        let held = match leaving {
-            None => Shared::clone(wanted),
-            Some(leaving) => Shared::from(Pool {
+        let held = match (&self.wanted, &self.held, leaving) {
+            (Some(wanted), _, None) => Some(Shared::clone(wanted)),
+            (Some(wanted), _, Some(leaving)) => Some(Shared::from(Pool {
                 server: wanted.server,
                 backends: wanted.backends.with(leaving),
-            }),
+            })),
+            (None, Some(held), Some(leaving)) => Some(Shared::from(Pool {
+                server: held.server,
+                backends: Backends::from_chunks([leaving]),
+            })),
+            (None, ..) => None,
         };
-        self.held = Some(held).filter(|held| !held.backends.is_empty());
+        self.held = held.filter(|held| !held.backends.is_empty());
     }
 }
 

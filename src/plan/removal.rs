@@ -12,26 +12,21 @@ use crate::model::{Element, Protocol, VirtualAddress};
 /// The virtual servers that the elements of our table name as ours.
 ///
 /// Ownership is visible in the kernel: our virtual servers are those whose address lies in a
-/// service range or that a set of our table names.
+/// service range or is in set `pools`.
 pub fn is_named(elements: &[Element]) -> impl Fn(&VirtualAddress) -> bool + use<> {
     let mut ranges: Vec<IpNet> = Vec::new();
     let mut ips: FxHashSet<IpAddr> = FxHashSet::default();
-    let mut addresses: FxHashSet<VirtualAddress> = FxHashSet::default();
     for element in elements {
         match element {
-            Element::ServiceRange(range) | Element::ImageRange(range) => ranges.push(*range),
-            Element::ClusterIp(ip) => {
+            Element::ServiceRange(range) => ranges.push(*range),
+            Element::Pool(ip) => {
                 ips.insert(*ip);
-            }
-            Element::Frontend(address) => {
-                addresses.insert(*address);
             }
             _ => {}
         }
     }
     move |address| {
         ips.contains(&address.ip)
-            || addresses.contains(address)
             || ranges.iter().any(|range| range.contains(&address.ip))
     }
 }

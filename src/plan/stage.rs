@@ -4,23 +4,21 @@
 use rustc_hash::FxHashSet;
 
 use super::{FilterOperation, Operation, RouteOperation, ServerOperation};
-use crate::model::{Element, RouteTable, VirtualAddress};
+use crate::model::{Element, VirtualAddress};
 
 /// When an operation's turn is. Operations of one stage and table go to the kernel together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
     /// Rules, and what filters and masquerades.
     Protect,
-    /// Our device and rules, which routes need.
+    /// Our device, which routes need.
     Ground,
     /// Virtual servers, then real servers.
     Serve,
-    /// Routes to ClusterIPs and their images, which short-circuits lead to.
+    /// Routes to pools.
     Attract,
-    /// Short-circuits, and drops and refusals for those who have none.
-    Shortcut,
-    /// Routes to load balancer and external IPs, whose insiders take short-circuits.
-    Admit,
+    /// Front ends: where they lead, and refusals and drops for those that lead nowhere.
+    Lead,
     /// Routes that are no longer wanted, then rules.
     Repel,
     /// Real servers to drain, then real servers and virtual servers that are no longer wanted.
@@ -40,22 +38,17 @@ impl Stage {
         match operation {
             Operation::Filter(FilterOperation::CreateTables) => Self::Protect,
             Operation::Filter(FilterOperation::DeleteTables) => Self::Expose,
-            // All in one transaction: a map key may get a new value, and whoever is led elsewhere
-            // is not to be dropped or refused before or after.
+            // All in one transaction: a map key may get a new value, and a front end that leads
+            // elsewhere is neither dropped nor refused before or after.
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element))
                 if leads(element) =>
             {
-                Self::Shortcut
+                Self::Lead
             }
             Operation::Filter(FilterOperation::Add(_)) => Self::Protect,
             Operation::Filter(FilterOperation::Delete(_)) => Self::Expose,
-            Operation::Route(RouteOperation::CreateDevice | RouteOperation::AddRule(_)) => {
-                Self::Ground
-            }
-            Operation::Route(RouteOperation::Add(route)) => match route.table {
-                RouteTable::Local => Self::Attract,
-                RouteTable::Own => Self::Admit,
-            },
+            Operation::Route(RouteOperation::CreateDevice) => Self::Ground,
+            Operation::Route(RouteOperation::Add(_)) => Self::Attract,
             Operation::Route(
                 RouteOperation::Delete(_)
                 | RouteOperation::DeleteRule(_)
@@ -107,8 +100,11 @@ impl Stage {
 fn leads(element: &Element) -> bool {
     matches!(
         element,
-        Element::PodShortcut(..)
-            | Element::NodeShortcut(..)
+        Element::ClusterIp(_)
+            | Element::FrontendIp(_)
+            | Element::Frontend(..)
+            | Element::FrontendInside(..)
+            | Element::FrontendOutside(..)
             | Element::Dropped(_)
             | Element::Refused(_)
     )
@@ -127,14 +123,15 @@ impl Place {
     pub(super) fn of(element: &Element) -> Option<Self> {
         let frontend = match element {
             Element::Allowed(address, _)
-            | Element::PodShortcut(address, ..)
-            | Element::NodeShortcut(address, ..) => Some(*address),
+            | Element::Frontend(address, ..)
+            | Element::FrontendInside(address, ..)
+            | Element::FrontendOutside(address, ..) => Some(*address),
             Element::ServiceRange(_)
-            | Element::ImageRange(_)
+            | Element::Reachable(_)
             | Element::Pods(_)
             | Element::PodInterfaces(_)
-            | Element::LocalPods(_)
-            | Element::LocalPodInterfaces(_) => None,
+            | Element::Insiders(_)
+            | Element::InsiderInterfaces(_) => None,
             _ => return None,
         };
         Some(Self { set: element.set(), frontend })

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use kube_ipvs::explain::{Explanation, Verdict};
-use kube_ipvs::model::{Element, Family, RouteTable, VirtualAddress};
+use kube_ipvs::model::{Element, VirtualAddress};
 
 use super::model_kernel::{Holdings, Server};
 
@@ -80,53 +80,85 @@ impl Client {
     }
 }
 
+/// Where the first packet of a connection is led.
+enum Lead {
+    /// To this address, which may be the one that it had.
+    To(VirtualAddress),
+    Done(Fate),
+}
+
 impl Holdings {
     /// What becomes of a new connection. `own` are the node's addresses.
     pub fn fate(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Fate {
-        let (source, is_node) = (client.source(), client.is_node());
-        let is_image = self.in_range(knocked.ip, image_range);
-        // Chains `out` and `pre`.
-        if is_node && is_image {
-            return Fate::Reject;
-        }
-        let refused = |address| self.elements.contains(&Element::Refused(address));
-        let insider = is_node || self.is_local_pod(client);
-        if insider && self.is_barred(knocked, source) {
-            return Fate::Drop;
-        }
-        if is_node && refused(knocked) {
-            return Fate::Reject;
-        }
-        let shortcut = insider.then(|| self.shortcut(knocked, is_node)).flatten();
-        let dropped = |address| self.elements.contains(&Element::Dropped(address));
-        if is_node && shortcut.is_none() && dropped(knocked) {
-            return Fate::Drop;
-        }
-        let to = shortcut.unwrap_or(knocked);
-        if !self.is_routed_here(to, is_node, own) {
+        let to = match self.lead(knocked, client, own) {
+            Lead::To(address) => address,
+            Lead::Done(fate) => return fate,
+        };
+        let is_routed_here =
+            self.routes.values().any(|route| route.prefix.contains(&to.ip)) || own.contains(&to.ip);
+        if !is_routed_here {
             return Fate::Pass;
         }
-        // IPVS takes a process's packets on their way out, others' after chain `early`.
-        let server = self.servers.get(&to);
-        if let (true, Some(server)) = (is_node, server) {
+        if let Some(server) = self.servers.get(&to) {
             return self.serve(server, knocked, client, own);
         }
-        if is_image {
-            return Fate::Reject;
+        // Chain `input`: what IPVS did not take.
+        if self.has(Element::Pool(to.ip)) { Fate::Reject } else { Fate::Pass }
+    }
+
+    /// Chains `prerouting` and `output`.
+    fn lead(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Lead {
+        let VirtualAddress { ip, port, protocol } = knocked;
+        if self.has(Element::ClusterIp(ip)) {
+            return Lead::To(knocked);
         }
-        if self.is_barred(to, source) {
-            return Fate::Drop;
+        if !self.has(Element::FrontendIp(ip)) && !self.has(Element::Image(ip)) {
+            let is_unallocated =
+                self.in_range(ip, service_range) && !self.in_range(ip, reachable);
+            return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(knocked) };
         }
-        if refused(to) {
-            return Fate::Reject;
-        }
-        if dropped(to) {
-            return Fate::Drop;
-        }
-        if let Some(server) = server {
-            return self.serve(server, knocked, client, own);
-        }
-        self.late(to)
+        let led = |frontend, wanted: fn(&Element) -> bool| {
+            let mut leads = self.elements.iter().filter(|element| wanted(element));
+            leads.find_map(|element| {
+                element.lead().filter(|(from, _)| *from == frontend).map(|(_, to)| Lead::To(to))
+            })
+        };
+        let insider = self.is_insider(client);
+        let both = |element: &Element| matches!(element, Element::Frontend(..));
+        let side: fn(&Element) -> bool = if insider {
+            |element| matches!(element, Element::FrontendInside(..))
+        } else {
+            |element| matches!(element, Element::FrontendOutside(..))
+        };
+        let refused = |frontend| {
+            self.has(Element::Refused(frontend)).then_some(Lead::Done(Fate::Reject))
+        };
+        let dropped =
+            |frontend| self.has(Element::Dropped(frontend)).then_some(Lead::Done(Fate::Drop));
+        let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
+        let at_node_port = || {
+            led(node_port, both)
+                .or_else(|| refused(node_port))
+                .or_else(|| led(node_port, side))
+                .or_else(|| dropped(node_port))
+        };
+        led(knocked, both)
+            .or_else(|| self.has(Element::NodePortIp(ip)).then(at_node_port).flatten())
+            .or_else(|| {
+                self.is_barred(knocked, client.source()).then_some(Lead::Done(Fate::Drop))
+            })
+            .or_else(|| refused(knocked))
+            .or_else(|| led(knocked, side))
+            .or_else(|| dropped(knocked))
+            .or_else(|| self.has(Element::Image(ip)).then_some(Lead::Done(Fate::Reject)))
+            .or_else(|| {
+                let passes = insider
+                    || self.has(Element::Pool(ip))
+                    || own.contains(&ip)
+                    || self.in_range(ip, reachable);
+                (!passes).then_some(Lead::Done(Fate::Reject))
+            })
+            .unwrap_or(Lead::To(knocked))
     }
 
     fn serve(
@@ -141,8 +173,8 @@ impl Holdings {
         let usable = server.reals.iter().filter(|(_, weight)| **weight > 0);
         let backends: BTreeSet<_> = usable
             .map(|(&(ip, port), _)| {
-                let hairpin = ip == source && self.elements.contains(&Element::Hairpin(ip));
-                // What comes from elsewhere and stays here never gets to chain `post`.
+                let hairpin = ip == source && self.has(Element::Hairpin(ip));
+                // What comes from elsewhere and stays here never gets to chain `postrouting`.
                 let sent_on = is_node || !own.contains(&ip);
                 (SocketAddr::new(ip, port), sent_on && (translated || hairpin))
             })
@@ -150,27 +182,22 @@ impl Holdings {
         if backends.is_empty() { Fate::Reject } else { Fate::Forward(backends) }
     }
 
-    /// Chain `late`: what IPVS did not take.
-    fn late(&self, to: VirtualAddress) -> Fate {
-        if self.elements.contains(&Element::ClusterIp(to.ip)) || self.in_range(to.ip, image_range) {
-            Fate::Reject
-        } else if self.in_range(to.ip, service_range) {
-            Fate::Drop
-        } else if self.elements.contains(&Element::Frontend(to)) {
-            Fate::Reject
-        } else {
-            // Some port of an address that a Service has: refused if the address is not the
-            // node's own, but nobody's either way.
-            Fate::Pass
+    /// Chain `postrouting`.
+    fn is_masqueraded(&self, knocked: VirtualAddress, client: Client) -> bool {
+        let VirtualAddress { ip, port, protocol } = knocked;
+        if self.has(Element::Pool(ip)) {
+            return !self.is_pod(client);
         }
+        let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
+        let at_node_port = self.has(Element::NodePortIp(ip)).then_some(node_port);
+        [Some(knocked), at_node_port].into_iter().flatten().any(|frontend| {
+            self.has(Element::Masqueraded(frontend))
+                || client.is_node() && self.has(Element::MasqueradedNode(frontend))
+        })
     }
 
-    /// Chain `post`.
-    fn is_masqueraded(&self, knocked: VirtualAddress, client: Client) -> bool {
-        let has = |element| self.elements.contains(&element);
-        has(Element::ClusterIp(knocked.ip)) && !self.is_pod(client)
-            || has(Element::Masquerade(knocked))
-            || client.is_node() && has(Element::MasqueradeNode(knocked))
+    fn has(&self, element: Element) -> bool {
+        self.elements.contains(&element)
     }
 
     /// Whether a client counts as a pod, whose ClusterIP connections keep their source.
@@ -180,10 +207,10 @@ impl Holdings {
             || matches!(client, Client::Pod(_)) && self.elements.iter().any(behind)
     }
 
-    /// Whether a client counts as one of this node's pods.
-    pub fn is_local_pod(&self, client: Client) -> bool {
-        let behind = |element: &Element| matches!(element, Element::LocalPodInterfaces(_));
-        self.in_range(client.source(), local_pods)
+    /// Whether a client counts as this node or one of its pods.
+    pub fn is_insider(&self, client: Client) -> bool {
+        let behind = |element: &Element| matches!(element, Element::InsiderInterfaces(_));
+        self.in_range(client.source(), insiders)
             || matches!(client, Client::Pod(_)) && self.elements.iter().any(behind)
     }
 
@@ -192,27 +219,7 @@ impl Holdings {
             Element::Allowed(allowed, range) => *allowed == address && range.contains(&source),
             _ => false,
         };
-        self.elements.contains(&Element::Restricted(address)) && !self.elements.iter().any(allows)
-    }
-
-    fn shortcut(&self, knocked: VirtualAddress, is_node: bool) -> Option<VirtualAddress> {
-        self.elements.iter().find_map(|element| match *element {
-            Element::NodeShortcut(from, ip, port) if is_node && from == knocked => {
-                Some(VirtualAddress { ip, port, ..knocked })
-            }
-            Element::PodShortcut(from, ip, port) if !is_node && from == knocked => {
-                Some(VirtualAddress { ip, port, ..knocked })
-            }
-            _ => None,
-        })
-    }
-
-    fn is_routed_here(&self, to: VirtualAddress, is_node: bool, own: &[IpAddr]) -> bool {
-        let leads = |table| {
-            self.routes.values().any(|route| route.table == table && route.prefix.contains(&to.ip))
-        };
-        let ruled = !is_node && self.rules.contains(&Family::of(to.ip));
-        own.contains(&to.ip) || leads(RouteTable::Local) || ruled && leads(RouteTable::Own)
+        self.has(Element::Restricted(address)) && !self.elements.iter().any(allows)
     }
 
     fn in_range(&self, ip: IpAddr, of: fn(&Element) -> Option<&IpNet>) -> bool {
@@ -220,18 +227,18 @@ impl Holdings {
     }
 }
 
-fn image_range(element: &Element) -> Option<&IpNet> {
-    if let Element::ImageRange(range) = element { Some(range) } else { None }
-}
-
 fn service_range(element: &Element) -> Option<&IpNet> {
     if let Element::ServiceRange(range) = element { Some(range) } else { None }
+}
+
+fn reachable(element: &Element) -> Option<&IpNet> {
+    if let Element::Reachable(range) = element { Some(range) } else { None }
 }
 
 fn pods(element: &Element) -> Option<&IpNet> {
     if let Element::Pods(range) = element { Some(range) } else { None }
 }
 
-fn local_pods(element: &Element) -> Option<&IpNet> {
-    if let Element::LocalPods(range) = element { Some(range) } else { None }
+fn insiders(element: &Element) -> Option<&IpNet> {
+    if let Element::Insiders(range) = element { Some(range) } else { None }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use kube_ipvs::engine::{self, Programs};
@@ -11,8 +11,8 @@ use kube_ipvs::model::{
     Backend, Backends, Element, Family, Pool, Route, RouteTable, VirtualAddress, VirtualServer,
 };
 use kube_ipvs::plan::{
-    Connections, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome,
-    RouteOperation, ServerOperation,
+    Failure, FailureKind, FilterOperation, Leavers, Observed, Operation, Outcome, RouteOperation,
+    Running, ServerOperation,
 };
 
 /// A virtual server with the weights of its real servers.
@@ -58,18 +58,14 @@ pub struct ModelKernel {
 impl Holdings {
     /// What the kernel should hold for these Programs.
     pub fn desired(programs: &Programs) -> Self {
-        let of_services = programs.services().flat_map(|(_, program)| &*program.routes);
-        let routes = programs.node().routes.iter().chain(of_services);
-        let routes: BTreeMap<_, _> =
-            routes.map(|route| ((route.prefix, route.table), *route)).collect();
-        let behind_rules = routes.values().filter(|route| route.table == RouteTable::Own);
+        let routes = programs.services().flat_map(|(_, program)| &*program.routes);
         let pools = programs.services().flat_map(|(_, program)| program.serving_pools());
         Self {
             tables: true,
             elements: engine::elements(programs).into_iter().collect(),
             device: true,
-            rules: behind_rules.map(Route::family).collect(),
-            routes,
+            rules: BTreeSet::new(),
+            routes: routes.map(|route| ((route.prefix, route.table), *route)).collect(),
             servers: pools.map(|pool| (pool.server.address, server(pool))).collect(),
         }
     }
@@ -120,10 +116,19 @@ impl ModelKernel {
         Ok(self.holdings.servers.get(address).map(pool))
     }
 
-    /// How many connections each real server of a virtual server has.
-    pub fn connections(&self, server: &VirtualAddress) -> Connections {
-        let reals = self.holdings.servers.get(server).into_iter().flat_map(|it| it.reals.keys());
-        reals.map(|real| (*real, self.connections.get(real).copied().unwrap_or(0))).collect()
+    /// The connections of what is leaving, each to the virtual server itself.
+    pub fn connections(&self, leavers: &Leavers) -> Vec<Running> {
+        let servers = self.holdings.servers.iter();
+        let reals = servers.flat_map(|(address, it)| it.reals.keys().map(move |it| (*address, *it)));
+        reals
+            .filter_map(|(frontend, real)| {
+                let backend = SocketAddr::from(real);
+                let count = *self.connections.get(&real).filter(|count| **count > 0)?;
+                let leaves = leavers.backends.contains(&(frontend.protocol, backend))
+                    || leavers.frontends.contains(&frontend);
+                leaves.then_some(Running { frontend, backend, count })
+            })
+            .collect()
     }
 
     /// Carries out operations in their order, consecutive ones of a table together.
@@ -277,7 +282,6 @@ impl Holdings {
                 self.routes.clear();
                 expect(mem::take(&mut self.device))
             }
-            RouteOperation::AddRule(family) => expect(self.rules.insert(family)),
             RouteOperation::DeleteRule(family) => expect(self.rules.remove(&family)),
             RouteOperation::Add(route) => {
                 expect(self.device)?;
@@ -294,22 +298,21 @@ impl Holdings {
 /// Whether two elements cannot be held at once: the same key of a map, or ranges that overlap.
 fn collide(one: &Element, other: &Element) -> bool {
     use Element::{
-        Allowed, ImageRange, LocalPodInterfaces, LocalPods, NodeShortcut, PodInterfaces,
-        PodShortcut, Pods, ServiceRange,
+        Allowed, Frontend, FrontendInside, FrontendOutside, InsiderInterfaces, Insiders,
+        PodInterfaces, Pods, Reachable, ServiceRange,
     };
     let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
     match (one, other) {
         (ServiceRange(a), ServiceRange(b))
-        | (ImageRange(a), ImageRange(b))
+        | (Reachable(a), Reachable(b))
         | (Pods(a), Pods(b))
-        | (LocalPods(a), LocalPods(b)) => overlap(a, b),
+        | (Insiders(a), Insiders(b)) => overlap(a, b),
         // One at a time is all that is ever needed.
-        (PodInterfaces(_), PodInterfaces(_)) | (LocalPodInterfaces(_), LocalPodInterfaces(_)) => {
-            true
-        }
+        (PodInterfaces(_), PodInterfaces(_)) | (InsiderInterfaces(_), InsiderInterfaces(_)) => true,
         (Allowed(address, a), Allowed(another, b)) => address == another && overlap(a, b),
-        (PodShortcut(address, ..), PodShortcut(another, ..))
-        | (NodeShortcut(address, ..), NodeShortcut(another, ..)) => address == another,
+        (Frontend(address, ..), Frontend(another, ..))
+        | (FrontendInside(address, ..), FrontendInside(another, ..))
+        | (FrontendOutside(address, ..), FrontendOutside(another, ..)) => address == another,
         _ => one == other,
     }
 }

@@ -65,12 +65,9 @@ impl NodeAgent {
                     }
                 }
             }
-            Work::Count(servers) => {
-                let counts: Vec<_> = servers
-                    .iter()
-                    .map(|server| (*server, self.kernel.connections(server)))
-                    .collect();
-                self.engine.handle_connections(&counts);
+            Work::Count(leavers) => {
+                let running = self.kernel.connections(leavers);
+                self.engine.handle_connections(running, self.now);
             }
             Work::Apply(plan) => {
                 let outcomes = self.kernel.apply(plan.operations());

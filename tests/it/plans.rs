@@ -69,35 +69,31 @@ fn lines(operations: &[Operation]) -> String {
 fn first_sync() {
     let plan = lines(&cluster().settle().unwrap());
     insta::assert_snapshot!(plan, @r"
-    + nft add table inet kube-ipvs
-    + nft add element inet kube-ipvs service-ranges4 { 10.96.0.0/16 }
-    + nft add element inet kube-ipvs image-ranges4 { 250.96.0.0/16 }
-    + nft add element inet kube-ipvs pods4 { 10.244.0.0/16 }
-    + nft add element inet kube-ipvs pods6 { ::/0 }
-    + nft add element inet kube-ipvs local-pods4 { 10.244.1.0/24 }
-    + nft add element inet kube-ipvs cluster-ips4 { 10.96.0.10 }
-    + nft add element inet kube-ipvs own-ips4 { 192.0.2.1 }
+    + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
+    + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
+    + nft add element ip kube-ipvs pods { 10.244.0.0/16 }
+    + nft add element ip6 kube-ipvs pods { ::/0 }
+    + nft add element ip kube-ipvs insiders { 10.244.1.0/24 }
+    + nft add element ip kube-ipvs insiders { 192.0.2.1/32 }
+    + nft add element ip kube-ipvs pools { 10.96.0.10 }
+    + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
     + ip link add kube-ipvs type dummy
     + -A -u 10.96.0.10:53 -s rr
     + -a -u 10.96.0.10:53 -r 10.244.2.2:53 -m -w 1
-    + ip -4 route replace local 10.96.0.0/16 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
-    + ip -4 route replace local 250.96.0.0/16 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
-    + nft add element inet kube-ipvs cluster-ips4 { 10.96.0.20 }
-    + nft add element inet kube-ipvs external-ips4 { 203.0.113.1 }
-    + nft add element inet kube-ipvs frontends4 { 192.0.2.1 . tcp . 30080 }
-    + nft add element inet kube-ipvs frontends4 { 203.0.113.1 . tcp . 80 }
-    + nft add element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
-    + nft add element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
-    + nft add element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
-    + ip -4 rule add not iif lo lookup 7575 pref 75
+    + ip -4 route replace local 10.96.0.10/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + nft add element ip kube-ipvs cluster-ips { 10.96.0.10 }
+    + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
+    + nft add element ip kube-ipvs pools { 10.96.0.20 }
+    + nft add element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
+    + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     + -A -t 10.96.0.20:80 -s rr
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
-    + -A -t 192.0.2.1:30080 -s rr
-    + -a -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 1
-    + -A -t 203.0.113.1:80 -s rr
-    + -a -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 1
-    + nft add element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
-    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    + ip -4 route replace local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
+    + nft add element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     ");
 }
 
@@ -106,8 +102,6 @@ fn scale_up() {
     let plan = change([pods().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2").into()]);
     insta::assert_snapshot!(plan, @r"
     + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
-    + -a -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
-    + -a -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
     ");
 }
 
@@ -116,11 +110,7 @@ fn scale_down_with_a_pod_that_drains() {
     let plan = change([pods().ready("10.244.2.6", "n2").terminating("10.244.1.5", "n1").into()]);
     insta::assert_snapshot!(plan, @r"
     + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
-    + -a -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
-    + -a -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
     ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
-    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
-    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
     ");
 }
 
@@ -128,16 +118,16 @@ fn scale_down_with_a_pod_that_drains() {
 fn last_endpoint_gone() {
     let plan = change([pods().into()]);
     insta::assert_snapshot!(plan, @r"
-    + nft add element inet kube-ipvs refused4 { 10.96.0.20 . tcp . 80 }
-    + nft add element inet kube-ipvs refused4 { 192.0.2.1 . tcp . 30080 }
-    + nft add element inet kube-ipvs refused4 { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-end-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs refused { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
+    + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
     ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
-    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
-    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
-    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     - -D -t 10.96.0.20:80
-    - -D -t 192.0.2.1:30080
-    - -D -t 203.0.113.1:80
     ");
 }
 
@@ -152,11 +142,7 @@ fn connections_of_an_endpoint_that_is_gone_go_on_for_a_while() {
     agent.tell(pods().ready("10.244.1.5", "n1"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 0
-    ~ -e -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 0
-    ~ -e -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 0
     - -d -t 10.96.0.20:80 -r 10.244.2.6:8080
-    - -d -t 192.0.2.1:30080 -r 10.244.2.6:8080
-    - -d -t 203.0.113.1:80 -r 10.244.2.6:8080
     ");
     assert!(agent.now >= left + Settings::DRAIN_PERIOD);
 
@@ -168,8 +154,6 @@ fn connections_of_an_endpoint_that_is_gone_go_on_for_a_while() {
     agent.tell(two);
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
-    ~ -e -t 192.0.2.1:30080 -r 10.244.2.6:8080 -m -w 1
-    ~ -e -t 203.0.113.1:80 -r 10.244.2.6:8080 -m -w 1
     ");
 }
 
@@ -185,21 +169,18 @@ fn datagrams_move_at_once_and_take_their_flows_along() {
     agent.tell(slice().ready("10.244.2.6", "n2"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     - -d -u 10.96.0.30:53 -r 10.244.1.5:53
-    - -d -u 203.0.113.2:53 -r 10.244.1.5:53
-    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
+    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 --reply-port-src 53
     ");
     agent.tell(without_service("default/dns"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
-    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
-    - ip -4 route delete local 203.0.113.2/32 dev kube-ipvs table 7575 proto 75 metric 75
-    - ip -4 rule delete not iif lo lookup 7575 pref 75
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.30 }
+    - nft delete element ip kube-ipvs front-end-ips { 203.0.113.2 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
+    - ip -4 route delete local 10.96.0.30/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
     - -D -u 10.96.0.30:53
-    - -D -u 203.0.113.2:53
-    - nft delete element inet kube-ipvs cluster-ips4 { 10.96.0.30 }
-    - nft delete element inet kube-ipvs external-ips4 { 203.0.113.2 }
-    - nft delete element inet kube-ipvs frontends4 { 203.0.113.2 . udp . 53 }
-    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.2 . udp . 53 }
+    - nft delete element ip kube-ipvs pools { 10.96.0.30 }
+    - nft delete element ip kube-ipvs masqueraded { 203.0.113.2 . udp . 53 }
     - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53
     ");
 }
@@ -213,9 +194,9 @@ fn flows_that_cannot_be_removed_wait_like_anything_else() {
     agent.tell(only_slices([slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2")]));
     agent.settle().unwrap();
     agent.tell(slice().ready("10.244.2.6", "n2"));
-    // Two real servers, an element, and then the flow, again and again.
+    // A real server, an element, and then the flow, again and again.
     let refused = Some(Fault { kind: FailureKind::Refused, applied: false });
-    agent.kernel.faults.extend([None, None, None].into_iter().chain([refused; 100]));
+    agent.kernel.faults.extend([None, None].into_iter().chain([refused; 100]));
     let pieces = (0..100).take_while(|_| agent.step().is_some()).count();
     assert_eq!((pieces, agent.engine.troubles()), (1, 1));
     agent.kernel.faults.clear();
@@ -314,19 +295,16 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
 fn service_deleted() {
     let plan = change([without_service("default/web")]);
     insta::assert_snapshot!(plan, @r"
-    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
-    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
-    - ip -4 rule delete not iif lo lookup 7575 pref 75
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs front-end-ips { 203.0.113.1 }
+    - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    - ip -4 route delete local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
     - -D -t 10.96.0.20:80
-    - -D -t 192.0.2.1:30080
-    - -D -t 203.0.113.1:80
-    - nft delete element inet kube-ipvs cluster-ips4 { 10.96.0.20 }
-    - nft delete element inet kube-ipvs external-ips4 { 203.0.113.1 }
-    - nft delete element inet kube-ipvs frontends4 { 192.0.2.1 . tcp . 30080 }
-    - nft delete element inet kube-ipvs frontends4 { 203.0.113.1 . tcp . 80 }
-    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
-    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
-    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs pools { 10.96.0.20 }
+    - nft delete element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
+    - nft delete element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     ");
 }
 
@@ -337,56 +315,17 @@ fn done_about_own_table(agent: &mut NodeAgent) -> String {
 }
 
 #[test]
-fn the_rule_of_a_family_comes_with_the_first_route_and_goes_with_the_last() {
-    let inner = |name, number: u8, port| {
-        let service = service(name).cluster_ip(&format!("10.96.0.{number}")).port("http", port);
-        service.cluster_ip(&format!("fd00:10:96::{number}"))
-    };
-    let one = || inner("default/one", 31, 80);
-    let two = || inner("default/two", 32, 81);
-    let mut agent = agent();
-    agent.tell(service_cidrs(&["10.96.0.0/16", "fd00:10:96::/112"]));
-    agent.tell(only_services([one(), two()])).tell(only_slices([]));
-    assert_eq!(done_about_own_table(&mut agent), "");
-
-    agent.tell(one().load_balancer_ip("203.0.113.1"));
-    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    + ip -4 rule add not iif lo lookup 7575 pref 75
-    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
-    ");
-    // Both need the route to the one address; the other family has a rule of its own.
-    agent.tell(two().load_balancer_ip("203.0.113.1").load_balancer_ip("2001:db8:ff::1"));
-    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    + ip -6 rule add not iif lo lookup 7575 pref 75
-    + ip -6 route replace local 2001:db8:ff::1/128 dev kube-ipvs table 7575 proto 75 metric 75
-    ");
-    agent.tell(one());
-    assert_eq!(done_about_own_table(&mut agent), "");
-    agent.tell(two().external_ip("203.0.113.1"));
-    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    - ip -6 route delete local 2001:db8:ff::1/128 dev kube-ipvs table 7575 proto 75 metric 75
-    - ip -6 rule delete not iif lo lookup 7575 pref 75
-    ");
-    agent.tell(without_service("default/two"));
-    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
-    - ip -4 rule delete not iif lo lookup 7575 pref 75
-    ");
-}
-
-#[test]
-fn a_rule_that_is_there_without_need_goes_and_one_that_is_lost_comes_back() {
+fn a_policy_rule_of_an_earlier_version_goes() {
     let mut agent = cluster();
     agent.kernel.holdings.rules = Family::BOTH.into();
     insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table 7575 proto 75 metric 75
+    - ip -4 rule delete not iif lo lookup 7575 pref 75
     - ip -6 rule delete not iif lo lookup 7575 pref 75
     ");
     agent.kernel.holdings.rules = [Family::V6].into();
     agent.now += Duration::from_secs(60);
     agent.engine.handle_tampering(agent.now);
     insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    + ip -4 rule add not iif lo lookup 7575 pref 75
     - ip -6 rule delete not iif lo lookup 7575 pref 75
     ");
 }
@@ -395,23 +334,23 @@ fn a_rule_that_is_there_without_need_goes_and_one_that_is_lost_comes_back() {
 fn external_policy_becomes_local_without_a_local_endpoint() {
     let plan = change([web().local_external().into(), pods().ready("10.244.2.6", "n2").into()]);
     insta::assert_snapshot!(plan, @r"
-    + nft add element inet kube-ipvs masquerade-node4 { 192.0.2.1 . tcp . 30080 }
-    + nft add element inet kube-ipvs masquerade-node4 { 203.0.113.1 . tcp . 80 }
+    + nft add element ip kube-ipvs pools { 250.96.0.20 }
+    + nft add element ip kube-ipvs images { 250.96.0.20 }
+    + nft add element ip kube-ipvs masqueraded-node { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs masqueraded-node { 203.0.113.1 . tcp . 80 }
     + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
-    + nft add element inet kube-ipvs pod-shortcuts4 { 192.0.2.1 . tcp . 30080 : 10.96.0.20 . 80 }
-    + nft add element inet kube-ipvs pod-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
-    + nft add element inet kube-ipvs node-shortcuts4 { 192.0.2.1 . tcp . 30080 : 10.96.0.20 . 80 }
-    + nft add element inet kube-ipvs dropped4 { 192.0.2.1 . tcp . 30080 }
-    + nft add element inet kube-ipvs dropped4 { 203.0.113.1 . tcp . 80 }
+    + ip -4 route replace local 250.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends-inside { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends-inside { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs dropped { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs dropped { 203.0.113.1 . tcp . 80 }
     ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
-    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
-    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
-    - nft delete element inet kube-ipvs hairpin4 { 10.244.1.5 . 10.244.1.5 }
-    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
-    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
+    - nft delete element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     - -d -t 10.96.0.20:80 -r 10.244.1.5:8080
-    - -D -t 192.0.2.1:30080
-    - -D -t 203.0.113.1:80
     ");
 }
 
@@ -419,17 +358,21 @@ fn external_policy_becomes_local_without_a_local_endpoint() {
 fn both_policies_become_local() {
     let plan = change([web().local_external().local_internal().into()]);
     insta::assert_snapshot!(plan, @r"
-    + nft add element inet kube-ipvs masquerade-node4 { 192.0.2.1 . tcp . 30080 }
-    + nft add element inet kube-ipvs masquerade-node4 { 203.0.113.1 . tcp . 80 }
+    + nft add element ip kube-ipvs pools { 250.96.0.20 }
+    + nft add element ip kube-ipvs images { 250.96.0.20 }
+    + nft add element ip kube-ipvs masqueraded-node { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs masqueraded-node { 203.0.113.1 . tcp . 80 }
     + -A -t 250.96.0.20:80 -s rr
     + -a -t 250.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
-    - nft delete element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
-    + nft add element inet kube-ipvs pod-shortcuts4 { 192.0.2.1 . tcp . 30080 : 250.96.0.20 . 80 }
-    + nft add element inet kube-ipvs pod-shortcuts4 { 203.0.113.1 . tcp . 80 : 250.96.0.20 . 80 }
-    + nft add element inet kube-ipvs node-shortcuts4 { 192.0.2.1 . tcp . 30080 : 250.96.0.20 . 80 }
-    + nft add element inet kube-ipvs node-shortcuts4 { 203.0.113.1 . tcp . 80 : 250.96.0.20 . 80 }
-    - nft delete element inet kube-ipvs masquerade4 { 192.0.2.1 . tcp . 30080 }
-    - nft delete element inet kube-ipvs masquerade4 { 203.0.113.1 . tcp . 80 }
+    + ip -4 route replace local 250.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends-inside { 0.0.0.0 . tcp . 30080 : 250.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends-inside { 203.0.113.1 . tcp . 80 : 250.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends-outside { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends-outside { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    - nft delete element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
+    - nft delete element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
     ");
 }
 
@@ -437,16 +380,19 @@ fn both_policies_become_local() {
 fn source_ranges_come_and_narrow() {
     let plan = change([web().source_range("198.51.0.0/16").into()]);
     insta::assert_snapshot!(plan, @r"
-    + nft add element inet kube-ipvs restricted4 { 203.0.113.1 . tcp . 80 }
-    + nft add element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
+    + nft add element ip kube-ipvs restricted { 203.0.113.1 . tcp . 80 }
+    + nft add element ip kube-ipvs allowed { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends-inside { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends-outside { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     ");
 
     let mut agent = cluster();
     agent.tell(web().source_range("198.51.0.0/16")).settle().unwrap();
     agent.tell(web().source_range("198.51.100.0/24"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
-    - nft delete element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
-    + nft add element inet kube-ipvs allowed4 { 203.0.113.1 . tcp . 80 . 198.51.100.0/24 }
+    - nft delete element ip kube-ipvs allowed { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
+    + nft add element ip kube-ipvs allowed { 203.0.113.1 . tcp . 80 . 198.51.100.0/24 }
     ");
 }
 
@@ -455,8 +401,6 @@ fn affinity_comes_in_place() {
     let plan = change([web().affinity(10800).into()]);
     insta::assert_snapshot!(plan, @r"
     ~ -E -t 10.96.0.20:80 -s rr -p 10800
-    ~ -E -t 192.0.2.1:30080 -s rr -p 10800
-    ~ -E -t 203.0.113.1:80 -s rr -p 10800
     ");
 }
 

@@ -95,12 +95,14 @@ fn filter_and_masquerade_come_before_what_serves_and_that_before_what_attracts()
         let places = plan.operations().iter().enumerate().filter(|(_, operation)| is(operation));
         places.map(|(place, _)| place).collect::<Vec<_>>()
     };
-    let filter = place(|operation| matches!(operation, Operation::Filter(_)));
+    let filter = place(|operation| Stage::of(operation) == Stage::Protect);
+    let leads = place(|operation| Stage::of(operation) == Stage::Lead);
     let server = place(|operation| matches!(operation, Operation::Server(_)));
     let attracts = place(|operation| operation.to_string().contains(" route "));
     assert!(filter.last() < server.first(), "{:#?}", plan.operations());
     assert!(server.last() < attracts.first(), "{:#?}", plan.operations());
-    assert!(!attracts.is_empty());
+    assert!(attracts.last() < leads.first(), "{:#?}", plan.operations());
+    assert!(!attracts.is_empty() && !leads.is_empty());
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn where_another_proxy_has_served_nobody_waits() {
     let mut anothers = ModelKernel::default();
     anothers.holdings.servers = agent.kernel.holdings.servers;
     let plan = first_plan(&mut node_with(anothers, 300));
-    let masqueraded = |operation: &&Operation| operation.to_string().contains(" cluster-ips4 ");
+    let masqueraded = |operation: &&Operation| operation.to_string().contains(" pools ");
     assert_eq!(plan.operations().iter().filter(masqueraded).count(), 302);
     assert!(!plan.operations().iter().any(|operation| matches!(operation, Operation::Server(_))));
 }

@@ -112,11 +112,9 @@ pub struct FrontendView {
 /// What becomes of a new connection: the address of a pool, `reject` or `drop`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TargetsView {
-    /// Of this node's pods.
-    pub pods: String,
-    /// Of processes in the node's own network.
-    pub node: String,
-    /// Of everybody else.
+    /// Of pods of this node and processes in the node's own network.
+    pub inside: String,
+    /// Of all others.
     pub outside: String,
 }
 
@@ -228,13 +226,12 @@ impl ServiceView {
 
 impl From<&Frontend> for FrontendView {
     fn from(frontend: &Frontend) -> Self {
-        let target = |target| match frontend.pool(target) {
+        let target = |target| match frontend.pool_of(target) {
             Some(address) => address.to_string(),
             None if target == Target::Drop => "drop".to_owned(),
             None => "reject".to_owned(),
         };
         let masquerade = match frontend.masquerade {
-            Masquerade::Never => "never",
             Masquerade::UnlessPod => "unlessPod",
             Masquerade::OwnProcesses => "ownProcesses",
             Masquerade::Always => "always",
@@ -245,8 +242,7 @@ impl From<&Frontend> for FrontendView {
             kind: frontend.kind.to_string(),
             port: frontend.port_name.to_string(),
             targets: TargetsView {
-                pods: target(frontend.pods),
-                node: target(frontend.node),
+                inside: target(frontend.inside),
                 outside: target(frontend.outside),
             },
             masquerade: masquerade.to_owned(),

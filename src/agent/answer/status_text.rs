@@ -54,13 +54,10 @@ impl fmt::Display for FrontendView {
         if !port.is_empty() {
             write!(f, " ({port})")?;
         }
-        if targets.pods == targets.node && targets.node == targets.outside {
-            if targets.outside != *address {
-                write!(f, " -> {}", targets.outside)?;
-            }
-        } else {
-            write!(f, " -> pods: {}, node: {}, ", targets.pods, targets.node)?;
-            write!(f, "others: {}", targets.outside)?;
+        if targets.inside != targets.outside {
+            write!(f, " -> insiders: {}, outsiders: {}", targets.inside, targets.outside)?;
+        } else if targets.outside != *address {
+            write!(f, " -> {}", targets.outside)?;
         }
         if let Some(ranges) = sources {
             write!(f, " only from {}", ranges.join(", "))?;

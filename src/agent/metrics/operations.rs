@@ -10,7 +10,7 @@ use crate::plan::{
 };
 
 /// Values of label `kind`; [`kind`] gives the place in it.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 16] = [
     "create_tables",
     "delete_tables",
     "add_element",
@@ -23,7 +23,6 @@ const KINDS: [&str; 17] = [
     "delete_real_server",
     "create_device",
     "delete_device",
-    "add_rule",
     "delete_rule",
     "add_route",
     "delete_route",
@@ -76,11 +75,10 @@ fn kind(operation: &Operation) -> usize {
         Operation::Server(ServerOperation::DeleteReal(..)) => 9,
         Operation::Route(RouteOperation::CreateDevice) => 10,
         Operation::Route(RouteOperation::DeleteDevice) => 11,
-        Operation::Route(RouteOperation::AddRule(_)) => 12,
-        Operation::Route(RouteOperation::DeleteRule(_)) => 13,
-        Operation::Route(RouteOperation::Add(_)) => 14,
-        Operation::Route(RouteOperation::Delete(_)) => 15,
-        Operation::Flow(_) => 16,
+        Operation::Route(RouteOperation::DeleteRule(_)) => 12,
+        Operation::Route(RouteOperation::Add(_)) => 13,
+        Operation::Route(RouteOperation::Delete(_)) => 14,
+        Operation::Flow(_) => 15,
     }
 }
 
@@ -116,9 +114,7 @@ fn family(operation: &Operation) -> Option<Family> {
             | ServerOperation::SetReal(address, _)
             | ServerOperation::DeleteReal(address, _),
         ) => Some(address.family()),
-        Operation::Route(RouteOperation::AddRule(family) | RouteOperation::DeleteRule(family)) => {
-            Some(*family)
-        }
+        Operation::Route(RouteOperation::DeleteRule(family)) => Some(*family),
         Operation::Route(RouteOperation::Add(route) | RouteOperation::Delete(route)) => {
             Some(route.family())
         }
@@ -156,7 +152,6 @@ mod tests {
             ServerOperation::DeleteReal(address, backend).into(),
             RouteOperation::CreateDevice.into(),
             RouteOperation::DeleteDevice.into(),
-            RouteOperation::AddRule(Family::V4).into(),
             RouteOperation::DeleteRule(Family::V4).into(),
             RouteOperation::Add(route).into(),
             RouteOperation::Delete(route).into(),

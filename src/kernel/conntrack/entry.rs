@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use crate::kernel::netlink::{Attribute, attributes};
-use crate::model::Family;
+use crate::model::{Family, Protocol, VirtualAddress};
 
 /// `struct nfgenmsg`, which precedes the attributes: family, version, resource.
 pub(super) const HEADER_BYTES: usize = 4;
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_PROTOINFO: u16 = 4;
 pub(super) const CTA_ID: u16 = 12;
 pub(super) const CTA_ZONE: u16 = 18;
 pub(super) const CTA_TUPLE_IP: u16 = 1;
@@ -20,6 +21,14 @@ const CTA_IP_V6_DST: u16 = 4;
 pub(super) const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_SCTP: u16 = 3;
+/// `CTA_PROTOINFO_TCP_STATE`, `CTA_PROTOINFO_SCTP_STATE`
+const CTA_PROTOINFO_STATE: u16 = 1;
+/// `TCP_CONNTRACK_TIME_WAIT`, `TCP_CONNTRACK_CLOSE`
+const TCP_CLOSED: [u8; 2] = [7, 8];
+/// `SCTP_CONNTRACK_CLOSED`, `SCTP_CONNTRACK_SHUTDOWN_ACK_SENT`
+const SCTP_CLOSED: [u8; 2] = [1, 7];
 
 /// One end of a connection in one direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,21 +49,32 @@ pub(super) struct Entry {
     pub(super) destination: SocketAddr,
     /// Who answers.
     pub(super) replier: SocketAddr,
+    /// Whether both sides have closed the connection.
+    pub(super) is_closed: bool,
     /// The attributes that name this very entry, as they were received: original tuple, zone and
     /// id. The id keeps a successor with the same tuple from being meant.
     pub(super) identity: Vec<(u16, Vec<u8>)>,
 }
 
 impl Entry {
+    /// Where the client sent to, if that may be a front end.
+    pub(super) fn frontend(&self) -> Option<VirtualAddress> {
+        let protocol = Protocol::from_number(self.protocol)?;
+        let (ip, port) = (self.destination.ip(), self.destination.port());
+        Some(VirtualAddress { ip, port, protocol })
+    }
+
     /// Reads the body of IPCTNL_MSG_CT_NEW; `None` for one without ports or not understood.
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
         let (mut original, mut reply) = (None, None);
+        let mut is_closed = false;
         let mut identity = Vec::with_capacity(3);
         for attribute in attributes(rest) {
             match attribute.kind {
                 CTA_TUPLE_ORIG => original = Some(tuple(attribute)?),
                 CTA_TUPLE_REPLY => reply = Some(tuple(attribute)?),
+                CTA_PROTOINFO => is_closed = has_closed(attribute),
                 _ => {}
             }
             if matches!(attribute.kind, CTA_TUPLE_ORIG | CTA_ZONE | CTA_ID) {
@@ -67,9 +87,22 @@ impl Entry {
             protocol: original.protocol,
             destination: original.destination,
             replier: reply?.source,
+            is_closed,
             identity,
         })
     }
+}
+
+fn has_closed(info: Attribute<'_>) -> bool {
+    info.nested().any(|protocol| {
+        let closed: &[u8] = match protocol.kind {
+            CTA_PROTOINFO_TCP => &TCP_CLOSED,
+            CTA_PROTOINFO_SCTP => &SCTP_CLOSED,
+            _ => &[],
+        };
+        let mut states = protocol.nested().filter(|it| it.kind == CTA_PROTOINFO_STATE);
+        states.any(|state| state.value.first().is_some_and(|state| closed.contains(state)))
+    })
 }
 
 fn tuple(tuple: Attribute<'_>) -> Option<Tuple> {

@@ -1,8 +1,5 @@
-//! Connection tracking over ctnetlink: UDP entries that hold clients on an endpoint that is gone.
-//!
-//! What IPVS carries moves by itself. Entries are in the way only where the first packet was
-//! translated before IPVS, and where a client sent to a node port before there was a service. TCP
-//! entries are never deleted.
+//! Connection tracking over ctnetlink: entries that hold clients on an endpoint that is gone, and
+//! the connections of what is leaving.
 
 mod entry;
 
@@ -13,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::netlink::{Attributes, Batch, KernelError, NetlinkError, Protocol, Socket};
-use crate::model::Family;
-use crate::plan::{Failure, FailureKind, FlowOperation, Outcome};
+use crate::model::{Family, Protocol as Transport, VirtualAddress};
+use crate::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
 use entry::{
     CTA_IP_V4_DST, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
     CTA_TUPLE_PROTO, Entry,
@@ -32,9 +29,8 @@ const FILTER_DESTINATION: u32 = 1 << 1;
 const FILTER_PROTOCOL: u32 = 1 << 3;
 /// The original destination port is compared.
 const FILTER_DESTINATION_PORT: u32 = 1 << 5;
-const UDP: u8 = 17;
-/// The kernel walks its whole table for each question, so beyond this many destinations all UDP
-/// entries are asked for at once.
+/// The kernel walks its whole table for each question, so beyond this many destinations all
+/// entries of a protocol are asked for at once.
 const MOST_QUESTIONS: usize = 8;
 /// Bytes per send.
 const CHUNK: usize = 64 << 10;
@@ -104,6 +100,33 @@ impl Conntrack {
         deleted.map(drop)
     }
 
+    /// Counts the connections of what is leaving, without those that have been closed.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot be read.
+    pub fn count(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
+        let backends = leavers.backends.iter();
+        let backends =
+            backends.map(|(protocol, socket)| Question::All(Family::of(socket.ip()), *protocol));
+        let frontends = leavers.frontends.iter().copied().map(Question::of);
+        let questions: BTreeSet<_> = backends.chain(frontends).collect();
+        let mut counts: HashMap<_, u64> = HashMap::new();
+        for question in questions {
+            let running = |entry: Entry| {
+                let frontend = entry.frontend().filter(|_| !entry.is_closed)?;
+                let leaves = leavers.frontends.contains(&frontend)
+                    || leavers.backends.contains(&(frontend.protocol, entry.replier));
+                leaves.then_some((frontend, entry.replier))
+            };
+            for pair in self.find(question, running)? {
+                *counts.entry(pair).or_default() += 1;
+            }
+        }
+        let running = |((frontend, backend), count)| Running { frontend, backend, count };
+        Ok(counts.into_iter().map(running).collect())
+    }
+
     /// Deletes the entries that operations mean, and says how many there were.
     ///
     /// # Errors
@@ -114,7 +137,7 @@ impl Conntrack {
         let mut entries = Vec::new();
         let mut read = Ok(());
         for question in wanted.questions() {
-            match self.find(question, &wanted) {
+            match self.find(question, |entry| wanted.has(&entry).then_some(entry)) {
                 Ok(found) => entries.extend(found),
                 Err(error) => read = Err(error),
             }
@@ -123,13 +146,18 @@ impl Conntrack {
         read.and(deleted)
     }
 
-    fn find(&mut self, question: Question, wanted: &Wanted) -> Result<Vec<Entry>, KernelError> {
-        match self.dump(question, true, wanted) {
+    /// What `pick` takes of the entries that a question is about.
+    fn find<T>(
+        &mut self,
+        question: Question,
+        pick: impl Fn(Entry) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
+        match self.dump(question, true, &pick) {
             // A kernel that knows filters, but not this one.
             Err(KernelError::Refused { error, .. })
                 if matches!(error.errno, Errno::INVAL | Errno::OPNOTSUPP) =>
             {
-                self.dump(question, false, wanted)
+                self.dump(question, false, &pick)
             }
             found => found,
         }
@@ -137,12 +165,12 @@ impl Conntrack {
 
     /// Asks for entries. A kernel before 5.8 does not know the filter and sends its whole table,
     /// so what comes is always compared.
-    fn dump(
+    fn dump<T>(
         &mut self,
         question: Question,
         filtered: bool,
-        wanted: &Wanted,
-    ) -> Result<Vec<Entry>, KernelError> {
+        pick: impl Fn(Entry) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
         self.socket.dump(
             "connection tracking entries",
             GET,
@@ -152,9 +180,7 @@ impl Conntrack {
                     filter(message, question);
                 }
             },
-            |found: &mut Vec<Entry>, _, body| {
-                found.extend(Entry::decode(body).filter(|entry| wanted.has(entry)));
-            },
+            |found: &mut Vec<T>, _, body| found.extend(Entry::decode(body).and_then(&pick)),
         )
     }
 
@@ -207,49 +233,59 @@ fn tally(
 /// What one dump asks for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Question {
-    /// The UDP entries of one destination.
-    Destination(SocketAddr),
-    /// All UDP entries of a family.
-    Family(Family),
+    /// The entries of one destination.
+    Destination(VirtualAddress),
+    /// All entries of a family and protocol.
+    All(Family, Transport),
 }
 
 impl Question {
+    fn of(destination: VirtualAddress) -> Self {
+        Self::All(destination.family(), destination.protocol)
+    }
+
     fn family(self) -> Family {
         match self {
-            Self::Destination(destination) => Family::of(destination.ip()),
-            Self::Family(family) => family,
+            Self::Destination(destination) => destination.family(),
+            Self::All(family, _) => family,
+        }
+    }
+
+    fn protocol(self) -> Transport {
+        match self {
+            Self::Destination(destination) => destination.protocol,
+            Self::All(_, protocol) => protocol,
         }
     }
 }
 
 /// What is to be deleted, by destination.
 struct Wanted {
-    backends: HashMap<SocketAddr, Vec<Option<SocketAddr>>>,
+    backends: HashMap<VirtualAddress, Vec<Option<SocketAddr>>>,
 }
 
 impl Wanted {
     fn new(operations: &[FlowOperation]) -> Self {
         let mut backends: HashMap<_, Vec<_>> = HashMap::new();
         for FlowOperation { frontend, backend } in operations {
-            let destination = SocketAddr::new(frontend.ip, frontend.port);
-            backends.entry(destination).or_default().push(*backend);
+            backends.entry(*frontend).or_default().push(*backend);
         }
         Self { backends }
     }
 
     fn questions(&self) -> BTreeSet<Question> {
-        let destinations = self.backends.keys().copied().map(Question::Destination);
+        let destinations = self.backends.keys().copied();
         if self.backends.len() <= MOST_QUESTIONS {
-            return destinations.collect();
+            return destinations.map(Question::Destination).collect();
         }
-        destinations.map(|question| Question::Family(question.family())).collect()
+        destinations.map(Question::of).collect()
     }
 
     fn has(&self, entry: &Entry) -> bool {
         let accepts =
             |backend: &Option<SocketAddr>| backend.is_none_or(|backend| backend == entry.replier);
-        entry.protocol == UDP
-            && self.backends.get(&entry.destination).is_some_and(|b| b.iter().any(accepts))
+        let backends = entry.frontend().and_then(|frontend| self.backends.get(&frontend));
+        backends.is_some_and(|backends| backends.iter().any(accepts))
     }
 }
 
@@ -260,15 +296,17 @@ impl Wanted {
 fn filter(message: &mut Attributes<'_>, question: Question) {
     let mut compared = FILTER_PROTOCOL;
     message.nest(CTA_TUPLE_ORIG, |tuple| {
-        if let Question::Destination(SocketAddr::V4(destination)) = question {
+        if let Question::Destination(destination) = question
+            && destination.family() == Family::V4
+        {
             compared |= FILTER_DESTINATION;
-            tuple.nest(CTA_TUPLE_IP, |ip| ip.ip(CTA_IP_V4_DST, (*destination.ip()).into()));
+            tuple.nest(CTA_TUPLE_IP, |ip| ip.ip(CTA_IP_V4_DST, destination.ip));
         }
         tuple.nest(CTA_TUPLE_PROTO, |protocol| {
-            protocol.bytes(CTA_PROTO_NUM, &[UDP]);
+            protocol.bytes(CTA_PROTO_NUM, &[question.protocol().number()]);
             if let Question::Destination(destination) = question {
                 compared |= FILTER_DESTINATION_PORT;
-                protocol.u16_be(CTA_PROTO_DST_PORT, destination.port());
+                protocol.u16_be(CTA_PROTO_DST_PORT, destination.port);
             }
         });
     });
@@ -295,35 +333,38 @@ mod tests {
         }
     }
 
-    fn entry(protocol: u8, destination: &str, replier: &str) -> Entry {
+    fn entry(protocol: Transport, destination: &str, replier: &str) -> Entry {
         Entry {
             family: 2,
-            protocol,
+            protocol: protocol.number(),
             destination: destination.parse().unwrap(),
             replier: replier.parse().unwrap(),
+            is_closed: false,
             identity: Vec::new(),
         }
     }
 
     #[test]
-    fn only_udp_of_the_named_endpoint_matches() {
+    fn only_what_the_named_endpoint_answers_matches() {
+        use Transport::{Tcp, Udp};
+
         let one = Wanted::new(&[wanted("10.96.0.10:53", Some("10.244.1.5:53"))]);
-        assert!(one.has(&entry(UDP, "10.96.0.10:53", "10.244.1.5:53")));
-        assert!(!one.has(&entry(UDP, "10.96.0.10:53", "10.244.1.6:53")));
-        assert!(!one.has(&entry(UDP, "10.96.0.10:54", "10.244.1.5:53")));
-        assert!(!one.has(&entry(6, "10.96.0.10:53", "10.244.1.5:53")));
+        assert!(one.has(&entry(Udp, "10.96.0.10:53", "10.244.1.5:53")));
+        assert!(!one.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
+        assert!(!one.has(&entry(Udp, "10.96.0.10:54", "10.244.1.5:53")));
+        assert!(!one.has(&entry(Tcp, "10.96.0.10:53", "10.244.1.5:53")));
         let any = Wanted::new(&[wanted("10.96.0.10:53", None)]);
-        assert!(any.has(&entry(UDP, "10.96.0.10:53", "10.244.1.6:53")));
+        assert!(any.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
     }
 
     #[test]
-    fn many_destinations_become_one_question_per_family() {
+    fn many_destinations_become_one_question_per_family_and_protocol() {
         let mut matches: Vec<_> =
             (1..=20).map(|n| wanted(&format!("10.96.0.{n}:53"), None)).collect();
         assert_eq!(Wanted::new(&matches[..3]).questions().len(), 3);
         assert_eq!(Wanted::new(&matches).questions().len(), 1);
         matches.push(wanted("[fd00::1]:53", None));
-        let both = Family::BOTH.map(Question::Family).into();
+        let both = Family::BOTH.map(|family| Question::All(family, Transport::Udp)).into();
         assert_eq!(Wanted::new(&matches).questions(), both);
     }
 }

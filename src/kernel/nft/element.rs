@@ -45,10 +45,7 @@ pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
     let is_claimed_by_arp = family == Some(Family::V4)
         && matches!(
             element,
-            Element::ServiceRange(_)
-                | Element::ClusterIp(_)
-                | Element::ExternalIp(_)
-                | Element::OwnIp(_)
+            Element::Pool(_)
         );
     std::iter::once(inet).chain(is_claimed_by_arp.then_some(arp))
 }
@@ -56,23 +53,26 @@ pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
 fn content(element: &Element) -> Content {
     match element {
         Element::ServiceRange(net)
-        | Element::ImageRange(net)
+        | Element::Reachable(net)
         | Element::Pods(net)
-        | Element::LocalPods(net) => range(*net),
-        Element::PodInterfaces(interfaces) | Element::LocalPodInterfaces(interfaces) => {
+        | Element::Insiders(net) => range(*net),
+        Element::PodInterfaces(interfaces) | Element::InsiderInterfaces(interfaces) => {
             range(names(*interfaces))
         }
-        Element::ClusterIp(ip) | Element::ExternalIp(ip) | Element::OwnIp(ip) => {
-            Content::Key(Key::EMPTY.address(*ip), None)
-        }
+        Element::Pool(ip)
+        | Element::Image(ip)
+        | Element::ClusterIp(ip)
+        | Element::FrontendIp(ip)
+        | Element::NodePortIp(ip) => Content::Key(Key::EMPTY.address(*ip), None),
         Element::Hairpin(ip) => Content::Key(Key::EMPTY.address(*ip).address(*ip), None),
-        Element::Frontend(address)
-        | Element::Masquerade(address)
-        | Element::MasqueradeNode(address)
-        | Element::Restricted(address)
+        Element::Refused(address)
         | Element::Dropped(address)
-        | Element::Refused(address) => Content::Key(Key::frontend(address), None),
-        Element::PodShortcut(address, ip, port) | Element::NodeShortcut(address, ip, port) => {
+        | Element::Restricted(address)
+        | Element::Masqueraded(address)
+        | Element::MasqueradedNode(address) => Content::Key(Key::frontend(address), None),
+        Element::Frontend(address, ip, port)
+        | Element::FrontendInside(address, ip, port)
+        | Element::FrontendOutside(address, ip, port) => {
             Content::Key(Key::frontend(address), Some(Key::EMPTY.address(*ip).port(*port)))
         }
         Element::Allowed(address, net) => {
@@ -191,11 +191,11 @@ impl Reader {
 fn of_range(stem: &str) -> Option<fn(IpNet) -> Option<Element>> {
     Some(match stem {
         "service-ranges" => |net| Some(Element::ServiceRange(net)),
-        "image-ranges" => |net| Some(Element::ImageRange(net)),
+        "reachable" => |net| Some(Element::Reachable(net)),
         "pods" => |net| Some(Element::Pods(net)),
         "pod-interfaces" => |net| interfaces(net).map(Element::PodInterfaces),
-        "local-pods" => |net| Some(Element::LocalPods(net)),
-        "local-pod-interfaces" => |net| interfaces(net).map(Element::LocalPodInterfaces),
+        "insiders" => |net| Some(Element::Insiders(net)),
+        "insider-interfaces" => |net| interfaces(net).map(Element::InsiderInterfaces),
         _ => return None,
     })
 }
@@ -203,7 +203,7 @@ fn of_range(stem: &str) -> Option<fn(IpNet) -> Option<Element>> {
 /// The family of a set's addresses, or of what its keys are read as. Addresses of ARP are IPv4's.
 fn key_family(set: SetName) -> Family {
     match set.stem {
-        "pod-interfaces" | "local-pod-interfaces" => Family::V6,
+        "pod-interfaces" | "insider-interfaces" => Family::V6,
         _ => set.family.unwrap_or(Family::V4),
     }
 }
@@ -211,23 +211,25 @@ fn key_family(set: SetName) -> Family {
 /// An element that is a key, with its value in a map.
 fn element(stem: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
     let mut key = Fields(raw.key);
-    let mut shortcut = |element: fn(_, _, _) -> Element| {
+    let mut lead = |element: fn(_, _, _) -> Element| {
         let address = key.frontend(family)?;
         let mut value = Fields(raw.value?);
         Some(element(address, value.address(family)?, value.port()?))
     };
     match stem {
-        "pod-shortcuts" => shortcut(Element::PodShortcut),
-        "node-shortcuts" => shortcut(Element::NodeShortcut),
+        "pools" => key.address(family).map(Element::Pool),
+        "images" => key.address(family).map(Element::Image),
         "cluster-ips" => key.address(family).map(Element::ClusterIp),
-        "external-ips" => key.address(family).map(Element::ExternalIp),
-        "own-ips" => key.address(family).map(Element::OwnIp),
-        "frontends" => key.frontend(family).map(Element::Frontend),
-        "masquerade" => key.frontend(family).map(Element::Masquerade),
-        "masquerade-node" => key.frontend(family).map(Element::MasqueradeNode),
-        "restricted" => key.frontend(family).map(Element::Restricted),
-        "dropped" => key.frontend(family).map(Element::Dropped),
+        "front-end-ips" => key.address(family).map(Element::FrontendIp),
+        "node-port-ips" => key.address(family).map(Element::NodePortIp),
+        "front-ends" => lead(Element::Frontend),
+        "front-ends-inside" => lead(Element::FrontendInside),
+        "front-ends-outside" => lead(Element::FrontendOutside),
         "refused" => key.frontend(family).map(Element::Refused),
+        "dropped" => key.frontend(family).map(Element::Dropped),
+        "restricted" => key.frontend(family).map(Element::Restricted),
+        "masqueraded" => key.frontend(family).map(Element::Masqueraded),
+        "masqueraded-node" => key.frontend(family).map(Element::MasqueradedNode),
         "hairpin" => {
             let (from, to) = (key.address(family)?, key.address(family)?);
             (from == to).then_some(Element::Hairpin(from))

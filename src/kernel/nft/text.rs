@@ -44,9 +44,9 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Element::ServiceRange(net)
-            | Element::ImageRange(net)
+            | Element::Reachable(net)
             | Element::Pods(net)
-            | Element::LocalPods(net) => Range(net).fmt(f),
+            | Element::Insiders(net) => Range(net).fmt(f),
             Element::Allowed(address, net) => {
                 let (ip, protocol, port) = (address.ip, address.protocol, address.port);
                 write!(f, "{ip} . {protocol} . {port} . {}", Range(net))

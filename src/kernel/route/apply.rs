@@ -35,7 +35,6 @@ impl Routes {
         let done = match operation {
             RouteOperation::CreateDevice => self.create_device(),
             RouteOperation::DeleteDevice => self.delete_device(),
-            RouteOperation::AddRule(family) => self.add_rule(*family),
             RouteOperation::DeleteRule(family) => self.delete_rule(*family),
             RouteOperation::Add(_) | RouteOperation::Delete(_) => {
                 return self.apply(std::slice::from_ref(operation)).pop().unwrap_or(Ok(()));
@@ -144,11 +143,6 @@ impl Routes {
         unless(deleted, &[Errno::NODEV])
     }
 
-    fn add_rule(&mut self, family: Family) -> Result<(), Problem> {
-        let added = self.send("adding the rule", &message::add_rule(family));
-        unless(added, &[Errno::EXIST])
-    }
-
     fn delete_rule(&mut self, family: Family) -> Result<(), Problem> {
         let deleted = self.send("deleting the rule", &message::delete_rule(family));
         unless(deleted, &[Errno::NOENT, Errno::AFNOSUPPORT, Errno::OPNOTSUPP])
@@ -192,7 +186,6 @@ fn route_requests(operation: &RouteOperation, device: u32) -> Vec<(Request, &'st
         }
         RouteOperation::CreateDevice
         | RouteOperation::DeleteDevice
-        | RouteOperation::AddRule(_)
         | RouteOperation::DeleteRule(_) => Vec::new(),
     }
 }

@@ -137,7 +137,7 @@ pub(super) fn kernels_route(body: &[u8], device: u32) -> Option<Ipv4Addr> {
     }
 }
 
-/// Reads RTM_NEWRULE: the family, if it is exactly our rule.
+/// Reads RTM_NEWRULE: the family, if it is exactly the rule of earlier versions.
 pub(super) fn own_rule(body: &[u8]) -> Option<Family> {
     let message = RuleMessage::parse(body).ok()?;
     let ours = [
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_rule_reads_back_as_ours() {
         for family in Family::BOTH {
-            assert_eq!(own_rule(&message::add_rule(family).body()), Some(family));
+            assert_eq!(own_rule(&message::delete_rule(family).body()), Some(family));
         }
     }
 

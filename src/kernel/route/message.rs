@@ -201,13 +201,8 @@ fn kernels_route(device: u32) -> RouteMessage {
     message
 }
 
-/// Adds the rule that leads packets which this node did not start to our table.
-pub(super) fn add_rule(family: Family) -> Request {
-    let message = RouteNetlinkMessage::NewRule(rule_message(family));
-    Request::new(message, NLM_F_CREATE | NLM_F_EXCL)
-}
-
-/// Removes that rule; only one with our protocol number matches.
+/// Removes the rule by which earlier versions led packets that this node did not start to a table
+/// of their own; only one with our protocol number matches.
 pub(super) fn delete_rule(family: Family) -> Request {
     Request::new(RouteNetlinkMessage::DelRule(rule_message(family)), 0)
 }

@@ -21,8 +21,8 @@ fn every_front_end_keeps_clients_for_itself() {
         )
         .apply(slice("default/web-a").port("", 80).ready("10.244.1.5", "n1"));
     let program = world.program("default/web");
-    // ClusterIP, its image, LB IP and node port.
-    assert_eq!(program.pools.len(), 4);
+    // At the ClusterIP and at its image.
+    assert_eq!(program.pools.len(), 2);
     assert!(program.pools.iter().all(|pool| pool.server.affinity_seconds == Some(10800)));
     assert_eq!(world.explain("203.0.113.1:80", POD).affinity_seconds, Some(10800));
     assert_eq!(world.explain("203.0.113.1:80", OUTSIDER).affinity_seconds, Some(10800));

@@ -182,18 +182,14 @@ fn what_was_before_and_what_is_told_first_makes_no_difference() {
 fn the_service_ranges_may_change() {
     let mut world = World::new();
     world.apply(web()).apply(endpoint("10.244.1.5"));
-    let routes = |world: &World| world.program("default/web").routes.len();
-    assert_eq!(routes(&world), 0, "within the range");
     world.apply(service_cidrs(&["10.97.0.0/16"]));
     world.expect(&[
         ("10.96.0.10:80", POD, "10.244.1.5:80"),
         ("10.96.0.11:80", POD, "pass"),
         ("10.97.0.11:80", POD, "drop"),
     ]);
-    assert_eq!(routes(&world), 1, "outside of it");
     world.apply(service_cidrs(&["10.96.0.0/12"]));
     world.expect(&[("10.96.0.11:80", POD, "drop")]);
-    assert_eq!(routes(&world), 0, "within it again");
 }
 
 #[test]

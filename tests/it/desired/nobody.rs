@@ -34,11 +34,9 @@ fn every_address_that_is_not_a_front_end_has_its_answer() {
             // Addresses of a service range that no Service has.
             ("10.96.0.11:80", from, "drop"),
             ("[fd00:10:96::b]:80", "fd00:10:244:1::9", "drop"),
-            // Images are this node's own affair.
-            ("250.96.0.10:80", from, "reject"),
-            // Unknown ports of LB and external IPs, and of the node, are not ours.
-            ("203.0.113.1:81", from, "pass"),
-            ("203.0.113.2:80/udp", from, "pass"),
+            // Nothing stands at an image that no front end leads to.
+            ("250.96.0.10:80", from, "pass"),
+            // Unknown ports of the node are not ours.
             ("192.0.2.1:22", from, "pass"),
             ("192.0.2.1:80", from, "pass"),
             // Localhost does not take node ports.
@@ -46,6 +44,18 @@ fn every_address_that_is_not_a_front_end_has_its_answer() {
             ("10.244.1.5:80", from, "pass"),
             ("8.8.8.8:53/udp", from, "pass"),
         ]);
+    }
+}
+
+#[test]
+fn other_ports_of_external_addresses_pass_but_not_in_circles() {
+    let world = world();
+    for address in ["203.0.113.1:81", "203.0.113.2:80/udp"] {
+        for from in [POD, "node"] {
+            assert_eq!(world.answer(address, from), "pass", "{from} -> {address}");
+        }
+        // The node knows no way there but the default route.
+        assert_eq!(world.answer(address, OUTSIDER), "reject", "{address}");
     }
 }
 

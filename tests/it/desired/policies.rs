@@ -135,6 +135,6 @@ fn a_cluster_ip_outside_the_service_ranges_has_an_image_that_is_routed_and_guard
     let program = world.program("default/web");
     let routed = |address| program.routes.iter().any(|route| route.prefix == ip(address).into());
     assert!(routed("10.97.0.10") && routed("250.97.0.10"), "{:?}", program.routes);
-    let guard = Element::ImageRange(ip("250.97.0.10").into());
+    let guard = Element::Image(ip("250.97.0.10"));
     assert!(elements::of_frontends(&program).any(|element| element == guard));
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs::engine::Programs;
 use kube_ipvs::explain::{Source, explain};
-use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, VirtualAddress};
+use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, Target, VirtualAddress};
 use kube_ipvs::plan::Operation;
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ fn client(programs: &Programs, source: &str, family: Family) -> Option<Client> {
     match source.parse::<Source>().unwrap() {
         Source::Node => around.primary_ip(family).map(Client::Node),
         Source::Address(ip) if Family::of(ip) != family => None,
-        Source::Address(ip) if around.internal_ips.contains(&ip) => Some(Client::Node(ip)),
+        Source::Address(ip) if around.is_own(ip) => Some(Client::Node(ip)),
         Source::Address(ip) if around.pod_cidrs.iter().any(|range| range.contains(&ip)) => {
             Some(Client::Pod(ip))
         }
@@ -72,7 +72,7 @@ impl Knock {
         Self {
             address,
             client,
-            is_outsider: !client.is_node() && !start.is_local_pod(client),
+            is_outsider: !client.is_node() && !start.is_insider(client),
             before: fate(start),
             after: fate(end),
             filtered: (filters(start) || filters(end))
@@ -111,7 +111,7 @@ impl Knock {
 #[derive(Default)]
 struct Owners {
     services: BTreeMap<VirtualAddress, BTreeSet<ServiceKey>>,
-    wholes: BTreeMap<VirtualAddress, BTreeSet<VirtualAddress>>,
+    pools: BTreeMap<VirtualAddress, BTreeSet<VirtualAddress>>,
     endpoints: BTreeMap<ServiceKey, BTreeSet<SocketAddr>>,
 }
 
@@ -120,10 +120,13 @@ impl Owners {
     fn note(&mut self, programs: &Programs) {
         for (key, program) in programs.services() {
             for frontend in &*program.frontends {
-                for address in [frontend.address, frontend.whole] {
+                let targets = [Target::Pool, Target::ImagePool];
+                let pools = targets.map(|target| frontend.pool_of(target)).into_iter().flatten();
+                let pools: BTreeSet<_> = pools.collect();
+                for address in pools.iter().copied().chain([frontend.address]) {
                     self.services.entry(address).or_default().insert(key.clone());
                 }
-                self.wholes.entry(frontend.address).or_default().insert(frontend.whole);
+                self.pools.entry(frontend.address).or_default().extend(pools);
             }
             let backends = program.pools.iter().flat_map(|pool| pool.backends.iter());
             let sockets = backends.map(|backend| SocketAddr::new(backend.address, backend.port));
@@ -135,8 +138,8 @@ impl Owners {
     /// changes hands may lead to others of its Service than it does before and after; so may one
     /// whose short-circuits change. One that stays may not: its policy is to be kept.
     fn admit(&self, address: &VirtualAddress, endpoint: SocketAddr, stays: bool) -> bool {
-        let wholes = self.wholes.get(address).into_iter().flatten();
-        let addresses = wholes.chain([address]);
+        let pools = self.pools.get(address).into_iter().flatten();
+        let addresses = pools.chain([address]);
         let keys: BTreeSet<_> =
             addresses.filter_map(|address| self.services.get(address)).flatten().collect();
         let of_service = |key| self.endpoints.get(key).is_some_and(|all| all.contains(&endpoint));
@@ -206,7 +209,7 @@ proptest! {
         let knocks: Vec<_> = at_start
             .into_iter()
             .filter(|(_, client)| {
-                let class = |held: &Holdings| (held.is_pod(*client), held.is_local_pod(*client));
+                let class = |held: &Holdings| (held.is_pod(*client), held.is_insider(*client));
                 class(&start) == class(&end)
             })
             .map(|(address, client)| Knock::new(address, client, &start, &end))

@@ -147,9 +147,10 @@ impl Rig {
                         }
                     }
                 }
-                Work::Count(servers) => {
-                    let counts = self.kernel.connections(&servers);
-                    self.engine.handle_connections(&counts);
+                Work::Count(leavers) => {
+                    if let Ok(running) = self.kernel.connections(&leavers) {
+                        self.engine.handle_connections(running, self.now);
+                    }
                 }
                 Work::Apply(plan) => {
                     let outcomes = self.kernel.apply(plan.operations());

@@ -1,0 +1,145 @@
+//! Front ends that no Service has any more and that still have connections.
+//!
+//! A front end that goes gets no new connection from that moment on, but established ones go on
+//! until they end or a deadline passes, like those of an endpoint that leaves. Until the last is
+//! gone it refuses, so that a client whose connection is ended gets a reset at its next segment and
+//! not silence.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::model::{
+    Backends, Frontend, FrontendKind, Pool, Program, Protocol, Shared, Target, VirtualAddress,
+};
+
+/// How long a front end refuses after its last connections have been ended.
+const LINGER: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Departure {
+    /// What the kernel holds because of it.
+    program: Arc<Program>,
+    /// When its connections are ended.
+    until: Instant,
+    /// Whether they have been.
+    ended: bool,
+}
+
+/// The front ends that are going.
+#[derive(Debug, Default)]
+pub(super) struct Departures {
+    period: Duration,
+    by_frontend: BTreeMap<VirtualAddress, Departure>,
+}
+
+/// What has become of the front ends that were going.
+#[derive(Debug, Default)]
+pub(super) struct Departed {
+    /// What the kernel needs to hold no more.
+    pub(super) gone: Vec<Arc<Program>>,
+    /// The front ends whose time is up: their connections are to be ended.
+    pub(super) ended: Vec<VirtualAddress>,
+}
+
+impl Departures {
+    /// None yet.
+    pub(super) fn new(period: Duration) -> Self {
+        Self { period, by_frontend: BTreeMap::new() }
+    }
+
+    /// Those to come may take that long.
+    pub(super) fn set_period(&mut self, period: Duration) {
+        self.period = period;
+    }
+
+    /// Takes in the Program of a Service that is replaced. Returns what the kernel is to hold for
+    /// the front ends that `is_going` says of.
+    pub(super) fn depart(
+        &mut self,
+        old: &Program,
+        is_going: impl Fn(&VirtualAddress) -> bool,
+        now: Instant,
+    ) -> Vec<Arc<Program>> {
+        let mut programs = Vec::new();
+        for frontend in &*old.frontends {
+            // Datagrams move at once.
+            if frontend.address.protocol == Protocol::Udp || !is_going(&frontend.address) {
+                continue;
+            }
+            let program = Arc::new(refusing(frontend, old));
+            let until = now + self.period;
+            let departure = Departure { program: Arc::clone(&program), until, ended: false };
+            if self.by_frontend.insert(frontend.address, departure).is_none() {
+                programs.push(program);
+            }
+        }
+        programs
+    }
+
+    /// Takes in that a Service has a front end. Returns what the kernel needs to hold no more.
+    pub(super) fn come_back(&mut self, frontend: &VirtualAddress) -> Option<Arc<Program>> {
+        self.by_frontend.remove(frontend).map(|departure| departure.program)
+    }
+
+    /// The front ends that are going.
+    pub(super) fn frontends(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.by_frontend.keys()
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_frontend.is_empty()
+    }
+
+    /// The first deadline that has not passed.
+    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        self.by_frontend.values().map(|departure| departure.until).filter(|until| *until > now).min()
+    }
+
+    /// Takes in which of them have connections, after a count.
+    pub(super) fn count(
+        &mut self,
+        is_running: impl Fn(&VirtualAddress) -> bool,
+        now: Instant,
+    ) -> Departed {
+        let mut departed = Departed::default();
+        self.by_frontend.retain(|frontend, departure| {
+            let is_running = is_running(frontend);
+            let is_up = departure.until <= now;
+            if is_up && is_running {
+                departed.ended.push(*frontend);
+                departure.ended = true;
+                departure.until = now + LINGER;
+            } else if departure.ended && !is_up {
+                return true;
+            } else if !is_running {
+                departed.gone.push(Arc::clone(&departure.program));
+                return false;
+            }
+            true
+        });
+        departed
+    }
+}
+
+/// What the kernel holds because of a front end that is going: a refusal, and of a ClusterIP the
+/// virtual server, without real servers but those that drain.
+fn refusing(frontend: &Frontend, old: &Program) -> Program {
+    let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
+    let pools = [Target::Pool, Target::ImagePool].map(|target| frontend.pool_of(target));
+    let is_its = |pool: &&Shared<Pool>| is_cluster_ip && pools.contains(&Some(pool.server.address));
+    let emptied = |pool: &Shared<Pool>| {
+        Shared::from(Pool { server: pool.server, backends: Backends::default() })
+    };
+    let pools: Vec<_> = old.pools.iter().filter(is_its).map(emptied).collect();
+    let is_routed = |ip| pools.iter().any(|pool| pool.server.address.ip == ip);
+    let routes = old.routes.iter().filter(|route| is_routed(route.prefix.addr())).copied();
+    let refusing = Frontend { sources: None, ..frontend.clone() };
+    Program {
+        frontends: [refusing.leading_to([Target::Reject; 2])].into_iter().collect(),
+        routes: routes.collect(),
+        pools: pools.into_iter().collect(),
+        ..Program::default()
+    }
+}
