@@ -122,7 +122,8 @@ pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -
     let exact = find(programs, &destination);
     // A node port comes before a front end of the same number at the same address, if that one
     // tells clients apart.
-    let is_plain = |it: &Found<'_>| it.frontend.inside == it.frontend.outside && it.frontend.sources.is_none();
+    let is_plain =
+        |it: &Found<'_>| it.frontend.inside == it.frontend.outside && it.frontend.sources.is_none();
     let found = match exact {
         Some(exact) if node_port.is_none() || is_plain(&exact) => Some(exact),
         _ => node_port,
@@ -231,9 +232,8 @@ impl<'a> Knock<'a> {
             let mut frontends = program.frontends.iter();
             frontends.any(|it| it.kind == FrontendKind::ClusterIp && it.address.ip == ip)
         };
-        let is_image = |program: &Program, ip| {
-            program.pools.iter().any(|pool| pool.server.address.ip == ip)
-        };
+        let is_image =
+            |program: &Program, ip| program.pools.iter().any(|pool| pool.server.address.ip == ip);
         if let Some(key) = owner_of(is_cluster_ip) {
             let reason = format!("Service {key} has this ClusterIP, but no such port");
             return self.answer(Verdict::Reject, reason);
@@ -243,8 +243,7 @@ impl<'a> Knock<'a> {
             return self.answer(Verdict::Reject, reason);
         }
         let node = programs.node();
-        let is_known =
-            contain(&node.reachable, ip) || programs.surroundings().is_own(ip);
+        let is_known = contain(&node.reachable, ip) || programs.surroundings().is_own(ip);
         let is_external = |program: &Program, ip| {
             program.frontends.iter().any(|it| it.kind.is_external() && it.address.ip == ip)
         };

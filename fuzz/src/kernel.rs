@@ -25,9 +25,6 @@ pub(crate) fn ipvs(data: &[u8]) {
     }
     let Ok(observed) = reader.observe() else { return };
     assert!(observed.pools.len() <= count);
-    let servers: Vec<VirtualAddress> =
-        observed.pools.iter().map(|pool| pool.server.address).take(4).collect();
-    reader.connections(&servers);
     if let Some(pool) = observed.pools.first() {
         assert_eq!(read_pools(&written(pool)).first(), Some(pool));
     }

@@ -53,11 +53,14 @@ pub fn program(
         frontends.push(frontend.leading_to(targets));
     }
     let pools = pools.finish();
-    let mut routes: Vec<_> = pools.iter().map(|pool| {
-        let ip = pool.server.address.ip;
-        let source = around.primary_ip(Family::of(ip));
-        Route { prefix: ip.into(), table: RouteTable::Local, source }
-    }).collect();
+    let mut routes: Vec<_> = pools
+        .iter()
+        .map(|pool| {
+            let ip = pool.server.address.ip;
+            let source = around.primary_ip(Family::of(ip));
+            Route { prefix: ip.into(), table: RouteTable::Local, source }
+        })
+        .collect();
     routes.sort_unstable();
     routes.dedup();
     Program {
@@ -115,8 +118,7 @@ fn wishes(service: &Service) -> Vec<Wish<'_>> {
                 wish(cluster.at(*ip), FrontendKind::LoadBalancer);
             }
             if let Some(number) = port.node_port {
-                let address =
-                    VirtualAddress::node_port(cluster.family(), number, cluster.protocol);
+                let address = VirtualAddress::node_port(cluster.family(), number, cluster.protocol);
                 wish(address, FrontendKind::NodePort);
             }
         }

@@ -94,7 +94,11 @@ impl Departures {
 
     /// The first deadline that has not passed.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        self.by_frontend.values().map(|departure| departure.until).filter(|until| *until > now).min()
+        self.by_frontend
+            .values()
+            .map(|departure| departure.until)
+            .filter(|until| *until > now)
+            .min()
     }
 
     /// Takes in which of them have connections, after a count.

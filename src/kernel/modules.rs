@@ -30,16 +30,20 @@ impl Module {
     }
 }
 
-const FIXED: [(&str, &str); 10] = [
+const FIXED: [(&str, &str); 14] = [
     ("ip_vs", "balancing"),
     ("nf_conntrack", "connection tracking"),
     ("nf_conntrack_netlink", "moving UDP clients off a deleted endpoint"),
     ("nf_tables", "masquerading and refusals"),
     ("nft_chain_nat", "masquerading"),
     ("nft_ct", "masquerading"),
+    ("nft_fib_ipv4", "telling this node's addresses from others"),
+    ("nft_fib_ipv6", "telling this node's addresses from others"),
     ("nft_masq", "masquerading"),
     ("nft_nat", "traffic policy Local"),
-    ("nft_reject_inet", "refusing connections to services without endpoints"),
+    ("nft_reject_ipv4", "refusing connections to services without endpoints"),
+    ("nft_reject_ipv6", "refusing connections to services without endpoints"),
+    ("nft_socket", "keeping stray segments from ending connections"),
     ("dummy", "making service addresses local"),
 ];
 

@@ -29,7 +29,7 @@ pub enum Element {
     InsiderInterfaces(Interfaces),
     /// `pools`.
     Pool(IpAddr),
-    /// `images`, and `front-end-ips`.
+    /// `images`.
     Image(IpAddr),
     /// `cluster-ips`.
     ClusterIp(IpAddr),

@@ -224,11 +224,7 @@ impl Drains {
 
     /// Takes in what runs: each with the virtual servers that its front end leads or led to. Those
     /// that are not named have no connection left.
-    pub(super) fn count(
-        &mut self,
-        running: &[(Running, Vec<VirtualAddress>)],
-        now: Instant,
-    ) {
+    pub(super) fn count(&mut self, running: &[(Running, Vec<VirtualAddress>)], now: Instant) {
         for leaving in self.by_server.values_mut().flat_map(BTreeMap::values_mut) {
             leaving.running = Some(BTreeSet::new());
         }
@@ -301,7 +297,11 @@ mod tests {
         Backend { address: [10, 244, 1, last].into(), port: 80, weight: 1, local: false }
     }
 
-    fn running(frontend: &str, last: u8, servers: &[VirtualAddress]) -> (Running, Vec<VirtualAddress>) {
+    fn running(
+        frontend: &str,
+        last: u8,
+        servers: &[VirtualAddress],
+    ) -> (Running, Vec<VirtualAddress>) {
         let backend = SocketAddr::new(backend(last).address, 80);
         (Running { frontend: server(frontend), backend, count: 1 }, servers.to_vec())
     }

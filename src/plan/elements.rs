@@ -16,12 +16,10 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
         let mut frontends = program.frontends.iter().filter(|it| it.address.ip == ip).peekable();
         let is_image = frontends.peek().is_none();
         let is_open = !is_image && frontends.all(|it| it.pool_of(it.outside).is_some());
-        let other = match (is_image, is_open) {
-            (true, _) => Element::Image(ip),
-            (false, true) => Element::ClusterIp(ip),
-            (false, false) => Element::FrontendIp(ip),
-        };
-        [Element::Pool(ip), other]
+        let led = if is_open { Element::ClusterIp(ip) } else { Element::FrontendIp(ip) };
+        [Some(Element::Pool(ip)), Some(led), is_image.then_some(Element::Image(ip))]
+            .into_iter()
+            .flatten()
     })
 }
 

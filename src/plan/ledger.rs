@@ -23,9 +23,8 @@ use super::{
     elements,
 };
 use crate::model::{
-    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Protocol, Route, RouteTable,
-    Shared,
-    VirtualAddress,
+    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Protocol, Route,
+    RouteTable, Shared, VirtualAddress,
 };
 
 #[derive(Clone, Copy, Default, Debug)]

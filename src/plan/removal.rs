@@ -26,8 +26,7 @@ pub fn is_named(elements: &[Element]) -> impl Fn(&VirtualAddress) -> bool + use<
         }
     }
     move |address| {
-        ips.contains(&address.ip)
-            || ranges.iter().any(|range| range.contains(&address.ip))
+        ips.contains(&address.ip) || ranges.iter().any(|range| range.contains(&address.ip))
     }
 }
 

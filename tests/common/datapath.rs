@@ -112,9 +112,8 @@ impl Holdings {
         if self.has(Element::ClusterIp(ip)) {
             return Lead::To(knocked);
         }
-        if !self.has(Element::FrontendIp(ip)) && !self.has(Element::Image(ip)) {
-            let is_unallocated =
-                self.in_range(ip, service_range) && !self.in_range(ip, reachable);
+        if !self.has(Element::FrontendIp(ip)) {
+            let is_unallocated = self.in_range(ip, service_range) && !self.in_range(ip, reachable);
             return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(knocked) };
         }
         let led = |frontend, wanted: fn(&Element) -> bool| {
@@ -130,9 +129,8 @@ impl Holdings {
         } else {
             |element| matches!(element, Element::FrontendOutside(..))
         };
-        let refused = |frontend| {
-            self.has(Element::Refused(frontend)).then_some(Lead::Done(Fate::Reject))
-        };
+        let refused =
+            |frontend| self.has(Element::Refused(frontend)).then_some(Lead::Done(Fate::Reject));
         let dropped =
             |frontend| self.has(Element::Dropped(frontend)).then_some(Lead::Done(Fate::Drop));
         let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
@@ -144,9 +142,7 @@ impl Holdings {
         };
         led(knocked, both)
             .or_else(|| self.has(Element::NodePortIp(ip)).then(at_node_port).flatten())
-            .or_else(|| {
-                self.is_barred(knocked, client.source()).then_some(Lead::Done(Fate::Drop))
-            })
+            .or_else(|| self.is_barred(knocked, client.source()).then_some(Lead::Done(Fate::Drop)))
             .or_else(|| refused(knocked))
             .or_else(|| led(knocked, side))
             .or_else(|| dropped(knocked))

@@ -119,7 +119,8 @@ impl ModelKernel {
     /// The connections of what is leaving, each to the virtual server itself.
     pub fn connections(&self, leavers: &Leavers) -> Vec<Running> {
         let servers = self.holdings.servers.iter();
-        let reals = servers.flat_map(|(address, it)| it.reals.keys().map(move |it| (*address, *it)));
+        let reals =
+            servers.flat_map(|(address, it)| it.reals.keys().map(move |it| (*address, *it)));
         reals
             .filter_map(|(frontend, real)| {
                 let backend = SocketAddr::from(real);

@@ -143,7 +143,7 @@ impl TestBed {
         };
         for line in [
             "ipvsadm -Ln",
-            "nft list table inet kube-ipvs",
+            "nft list table ip kube-ipvs",
             "ip route show table all dev kube-ipvs",
             "ip -6 route show table all dev kube-ipvs",
         ] {

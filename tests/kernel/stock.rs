@@ -13,7 +13,7 @@ const TESTS: [&str; 22] = [
     "refusals_say_what_they_mean",
     "the_device_is_a_dummy_that_is_up",
     "routes_round_trip_and_are_replaced_and_deleted",
-    "rules_come_and_go",
+    "former_rules_are_found_and_removed",
     "exactly_the_matching_udp_entries_are_deleted",
     "the_follower_tells_each_change_once",
     "a_bare_namespace_is_healthy_once_its_settings_are_made",

@@ -20,7 +20,7 @@ impl Nft {
     /// that creating and deleting the tables each begin another. One that fails does not stop the
     /// others.
     ///
-    /// Adding what is there and deleting what is not are fine. A short cut that is there with
+    /// Adding what is there and deleting what is not are fine. A front end that is there with
     /// another target is [`Drift`](crate::plan::FailureKind::Drift); to change a target, delete
     /// the old one and add the new one in one call.
     pub fn apply(&mut self, operations: &[FilterOperation]) -> Vec<Outcome> {

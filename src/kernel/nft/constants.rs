@@ -77,6 +77,12 @@ pub(super) mod expression {
     pub(in crate::kernel::nft) const PAYLOAD_BASE: u16 = 2;
     pub(in crate::kernel::nft) const PAYLOAD_OFFSET: u16 = 3;
     pub(in crate::kernel::nft) const PAYLOAD_LEN: u16 = 4;
+    pub(in crate::kernel::nft) const PAYLOAD_FROM: u16 = 5;
+    pub(in crate::kernel::nft) const PAYLOAD_CHECKSUM: u16 = 6;
+    pub(in crate::kernel::nft) const PAYLOAD_CHECKSUM_OFFSET: u16 = 7;
+    pub(in crate::kernel::nft) const PAYLOAD_CHECKSUM_FLAGS: u16 = 8;
+    pub(in crate::kernel::nft) const PAYLOAD_CHECKSUM_INTERNET: u32 = 1;
+    pub(in crate::kernel::nft) const PAYLOAD_CHECKSUM_PSEUDO_HEADER: u32 = 1;
 
     pub(in crate::kernel::nft) const META_TO: u16 = 1;
     pub(in crate::kernel::nft) const META_KEY: u16 = 2;
@@ -89,7 +95,11 @@ pub(super) mod expression {
     pub(in crate::kernel::nft) const FIB_RESULT: u16 = 2;
     pub(in crate::kernel::nft) const FIB_FLAGS: u16 = 3;
     pub(in crate::kernel::nft) const FIB_RESULT_ADDRESS_TYPE: u32 = 3;
-    pub(in crate::kernel::nft) const FIB_FLAG_SOURCE: u32 = 1;
+    pub(in crate::kernel::nft) const FIB_SOURCE: u32 = 1;
+    pub(in crate::kernel::nft) const FIB_DESTINATION: u32 = 2;
+
+    pub(in crate::kernel::nft) const SOCKET_KEY: u16 = 1;
+    pub(in crate::kernel::nft) const SOCKET_TO: u16 = 2;
 
     pub(in crate::kernel::nft) const IMMEDIATE_TO: u16 = 1;
     pub(in crate::kernel::nft) const IMMEDIATE_DATA: u16 = 2;
@@ -119,6 +129,9 @@ pub(super) mod expression {
     pub(in crate::kernel::nft) const NAT_ADDRESS: u16 = 3;
     pub(in crate::kernel::nft) const NAT_PORT: u16 = 5;
     pub(in crate::kernel::nft) const NAT_TYPE_DESTINATION: u32 = 1;
+    /// `NF_NAT_RANGE_PROTO_SPECIFIED`, `NF_NAT_RANGE_PROTO_RANDOM_FULLY`
+    pub(in crate::kernel::nft) const NAT_PORTS_GIVEN: u32 = 1 << 1;
+    pub(in crate::kernel::nft) const NAT_FULLY_RANDOM: u32 = 1 << 4;
 
     pub(in crate::kernel::nft) const MASQUERADE_FLAGS: u16 = 1;
     pub(in crate::kernel::nft) const MASQUERADE_FIRST_PORT: u16 = 2;
@@ -126,6 +139,9 @@ pub(super) mod expression {
 
     pub(in crate::kernel::nft) const REJECT_TYPE: u16 = 1;
     pub(in crate::kernel::nft) const REJECT_CODE: u16 = 2;
+    /// `NFT_REJECT_ICMP_UNREACH`, `NFT_REJECT_TCP_RST`
+    pub(in crate::kernel::nft) const REJECT_ICMP: u32 = 0;
+    pub(in crate::kernel::nft) const REJECT_TCP_RESET: u32 = 1;
 }
 
 /// `NFTA_VERDICT_*`

@@ -7,7 +7,6 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use crate::model::{Element, Family, Interfaces};
 
 use super::key::{Fields, Key};
-use super::set::SetName;
 use super::table::TableFamily;
 
 /// An entry of one set.
@@ -16,7 +15,7 @@ pub(super) struct Entry {
     /// The table.
     pub(super) table: TableFamily,
     /// The set in it.
-    pub(super) set: SetName,
+    pub(super) set: &'static str,
     /// What the set is to hold.
     pub(super) content: Content,
 }
@@ -34,20 +33,17 @@ pub(super) enum Content {
     Span(Key, Key),
 }
 
-/// The entries that an element takes: one, and another in table `arp` for what must not be
-/// answered for there.
+/// The entries that an element takes: one in the table of its family, or one in each of them, and
+/// another in table `arp` for what must not be answered for there.
 pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
-    let stem = element.set();
+    let (set, content) = (element.set(), content(element));
     let family = element.family();
-    let content = content(element);
-    let inet = Entry { table: TableFamily::Inet, set: SetName { stem, family }, content };
-    let arp = Entry { table: TableFamily::Arp, set: SetName::only(stem), content };
-    let is_claimed_by_arp = family == Some(Family::V4)
-        && matches!(
-            element,
-            Element::Pool(_)
-        );
-    std::iter::once(inet).chain(is_claimed_by_arp.then_some(arp))
+    let tables = Family::BOTH.into_iter().filter(move |other| family.is_none_or(|it| it == *other));
+    let is_claimed_by_arp = family == Some(Family::V4) && matches!(element, Element::Pool(_));
+    tables
+        .map(TableFamily::from)
+        .chain(is_claimed_by_arp.then_some(TableFamily::Arp))
+        .map(move |table| Entry { table, set, content })
 }
 
 fn content(element: &Element) -> Content {
@@ -167,29 +163,29 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Takes an element of the set.
-    pub(super) fn read(&mut self, set: SetName, raw: &RawElement<'_>) {
-        let family = key_family(set);
-        match set.stem {
-            stem if of_range(stem).is_some() => {
+    /// Takes an element of a table's set.
+    pub(super) fn read(&mut self, table: TableFamily, set: &str, raw: &RawElement<'_>) {
+        let family = key_family(table, set);
+        match set {
+            set if of_range(set).is_some() => {
                 let ip = Fields(raw.key).address(family);
                 self.ends.extend(ip.map(|ip| (ip, !raw.ends_range)));
             }
             "allowed" => self.elements.extend(allowed(family, raw).into_iter().flatten()),
-            stem => self.elements.extend(element(stem, family, raw)),
+            set => self.elements.extend(element(set, family, raw)),
         }
     }
 
     /// All elements of the set, each range as the prefixes that make it up.
-    pub(super) fn finish(self, set: SetName) -> Vec<Element> {
-        let Some(element) = of_range(set.stem) else { return self.elements };
-        ranges(key_family(set), self.ends).into_iter().filter_map(element).collect()
+    pub(super) fn finish(self, table: TableFamily, set: &str) -> Vec<Element> {
+        let Some(element) = of_range(set) else { return self.elements };
+        ranges(key_family(table, set), self.ends).into_iter().filter_map(element).collect()
     }
 }
 
 /// What makes an element of a range, in the sets that hold plain ranges.
-fn of_range(stem: &str) -> Option<fn(IpNet) -> Option<Element>> {
-    Some(match stem {
+fn of_range(set: &str) -> Option<fn(IpNet) -> Option<Element>> {
+    Some(match set {
         "service-ranges" => |net| Some(Element::ServiceRange(net)),
         "reachable" => |net| Some(Element::Reachable(net)),
         "pods" => |net| Some(Element::Pods(net)),
@@ -200,23 +196,23 @@ fn of_range(stem: &str) -> Option<fn(IpNet) -> Option<Element>> {
     })
 }
 
-/// The family of a set's addresses, or of what its keys are read as. Addresses of ARP are IPv4's.
-fn key_family(set: SetName) -> Family {
-    match set.stem {
+/// The family of a set's addresses, or of what its keys are read as.
+fn key_family(table: TableFamily, set: &str) -> Family {
+    match set {
         "pod-interfaces" | "insider-interfaces" => Family::V6,
-        _ => set.family.unwrap_or(Family::V4),
+        _ => table.addresses(),
     }
 }
 
 /// An element that is a key, with its value in a map.
-fn element(stem: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
+fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
     let mut key = Fields(raw.key);
     let mut lead = |element: fn(_, _, _) -> Element| {
         let address = key.frontend(family)?;
         let mut value = Fields(raw.value?);
         Some(element(address, value.address(family)?, value.port()?))
     };
-    match stem {
+    match set {
         "pools" => key.address(family).map(Element::Pool),
         "images" => key.address(family).map(Element::Image),
         "cluster-ips" => key.address(family).map(Element::ClusterIp),

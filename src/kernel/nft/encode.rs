@@ -8,10 +8,8 @@ use super::constants::{
     set as nfta_set, table as nfta_table, verdict,
 };
 use super::element::{Content, Entry};
-use super::expression;
+use super::expression::Expressions;
 use super::key::Key;
-use super::lower::lower;
-use super::rule::Rule;
 use super::set::Set;
 use super::table::Chain;
 
@@ -32,11 +30,11 @@ pub(super) fn chain(to: &mut Attributes<'_>, chain: &Chain) {
     chain_name(to, &chain.name);
     if let Some(base) = &chain.base {
         to.nest(nfta_chain::HOOK, |to| {
-            to.u32_be(nfta_chain::HOOK_NUMBER, base.hook.number());
+            to.u32_be(nfta_chain::HOOK_NUMBER, base.hook);
             to.u32_be(nfta_chain::HOOK_PRIORITY, base.priority.cast_unsigned());
         });
         to.u32_be(nfta_chain::POLICY, verdict::ACCEPT);
-        to.text(nfta_chain::TYPE, base.kind.name());
+        to.text(nfta_chain::TYPE, base.kind);
     }
 }
 
@@ -48,21 +46,20 @@ pub(super) fn chain_name(to: &mut Attributes<'_>, name: &str) {
 
 /// A set that is to be created. `id` tells the new sets of a transaction apart.
 pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
-    set_name(to, &set.name.to_string());
+    set_name(to, set.name);
     to.u32_be(nfta_set::FLAGS, set.flags());
     to.u32_be(nfta_set::KEY_TYPE, set.key.id());
-    to.u32_be(nfta_set::KEY_LEN, set.key.len() as u32);
+    to.u32_be(nfta_set::KEY_LEN, set.key.len());
     if let Some(value) = &set.value {
         to.u32_be(nfta_set::DATA_TYPE, value.id());
-        to.u32_be(nfta_set::DATA_LEN, value.len() as u32);
+        to.u32_be(nfta_set::DATA_LEN, value.len());
     }
     to.u32_be(nfta_set::ID, id);
     if set.is_interval_concatenation() {
         to.nest(nfta_set::DESCRIPTION, |to| {
             to.nest(nfta_set::DESCRIPTION_CONCATENATION, |to| {
                 for field in &set.key.0 {
-                    let len = field.len() as u32;
-                    to.nest(LIST_ELEMENT, |to| to.u32_be(nfta_set::FIELD_LEN, len));
+                    to.nest(LIST_ELEMENT, |to| to.u32_be(nfta_set::FIELD_LEN, field.len()));
                 }
             });
         });
@@ -76,17 +73,10 @@ pub(super) fn set_name(to: &mut Attributes<'_>, name: &str) {
 }
 
 /// A rule that is to be the chain's last.
-pub(super) fn rule(to: &mut Attributes<'_>, chain: &Chain, rule: &Rule) {
+pub(super) fn rule(to: &mut Attributes<'_>, chain: &Chain, rule: &Expressions) {
     to.text(nfta_rule::TABLE, NAME);
     to.text(nfta_rule::CHAIN, &chain.name);
-    to.nest(nfta_rule::EXPRESSIONS, |to| {
-        for instruction in lower(rule) {
-            to.nest(LIST_ELEMENT, |to| {
-                to.text(nfta_rule::EXPRESSION_NAME, expression::name(&instruction));
-                to.nest(nfta_rule::EXPRESSION_DATA, |to| expression::encode(to, &instruction));
-            });
-        }
-    });
+    to.nest(nfta_rule::EXPRESSIONS, |to| to.raw(rule.bytes()));
 }
 
 /// Names a set whose elements are meant.
@@ -97,7 +87,7 @@ pub(super) fn elements_of(to: &mut Attributes<'_>, set: &str) {
 
 /// An entry that is to be added or deleted.
 pub(super) fn entry(to: &mut Attributes<'_>, entry: &Entry) {
-    elements_of(to, &entry.set.to_string());
+    elements_of(to, entry.set);
     to.nest(nfta_element::LIST_ELEMENTS, |to| match &entry.content {
         Content::Key(key, None) => element(to, key, |_| {}),
         Content::Key(key, Some(value)) => {

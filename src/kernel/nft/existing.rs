@@ -60,7 +60,7 @@ impl ExistingChain {
     }
 
     fn is(&self, chain: &Chain) -> bool {
-        let base = |base: &Base| (base.kind.name().to_owned(), base.hook.number(), base.priority);
+        let base = |base: &Base| (base.kind.to_owned(), base.hook, base.priority);
         self.name == chain.name && self.base == chain.base.as_ref().map(base)
     }
 
@@ -113,11 +113,11 @@ impl ExistingSet {
 
     fn is(&self, set: &Set) -> bool {
         let (value_type, value_len) =
-            set.value.as_ref().map_or((0, 0), |value| (value.id(), value.len() as u32));
+            set.value.as_ref().map_or((0, 0), |value| (value.id(), value.len()));
         self.flags == set.flags()
-            && (self.key_type, self.key_len) == (set.key.id(), set.key.len() as u32)
+            && (self.key_type, self.key_len) == (set.key.id(), set.key.len())
             && (self.value_type, self.value_len) == (value_type, value_len)
-            && self.name == set.name.to_string()
+            && self.name == set.name
     }
 
     /// Reads a set. `None` where it is not of our tables.

@@ -1,121 +1,199 @@
-//! Names and attributes of the kernel's expressions.
+//! Expressions, as the kernel calls the parts of a rule. It runs them over registers, and the first
+//! one that does not match ends the rule.
 
 use crate::kernel::netlink::Attributes;
 
-use super::constants::{DATA_VERDICT, expression as nfta, verdict as nfta_verdict};
+use super::constants::{DATA_VERDICT, LIST_ELEMENT, expression as nfta, rule, verdict};
 use super::encode::data;
-use super::instruction::Instruction;
-use super::lower::nfproto;
-use super::rule::Verdict;
 
-/// The name that the kernel knows an instruction by.
-pub(super) fn name(instruction: &Instruction) -> &'static str {
-    match instruction {
-        Instruction::LoadPayload { .. } => "payload",
-        Instruction::LoadMeta { .. } => "meta",
-        Instruction::LoadConntrack { .. } => "ct",
-        Instruction::LoadSourceType { .. } => "fib",
-        Instruction::LoadConstant { .. } | Instruction::Verdict(_) => "immediate",
-        Instruction::Compare { .. } => "cmp",
-        Instruction::Mask { .. } => "bitwise",
-        Instruction::Lookup { .. } => "lookup",
-        Instruction::Counter => "counter",
-        Instruction::DestinationNat { .. } => "nat",
-        Instruction::Masquerade { .. } => "masq",
-        Instruction::Reject(_) => "reject",
-    }
+/// The first register, where values are compared and keys begin: `NFT_REG32_00`. A register has 32
+/// bits, and longer values take several in a row.
+pub(super) const FIRST: u32 = 8;
+/// The register of a second value: `NFT_REG_2`, which is where `nft` puts it.
+const SECOND: u32 = FIRST + 4;
+
+/// What can be loaded into registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Source {
+    /// Bytes of a header (`NFT_PAYLOAD_*_HEADER`), from this offset on.
+    Payload(u32, u32),
+    /// What is known of the packet (`NFT_META_*`).
+    Meta(u32),
+    /// What is known of the connection (`NFT_CT_*`), in one direction (`IP_CT_DIR_*`) where these
+    /// differ.
+    Conntrack(u32, Option<u8>),
+    /// What kind of address (`RTN_*`) the packet's source or destination is (`NFTA_FIB_F_*`).
+    AddressType(u32),
+    /// What is known of the socket that a packet is for (`NFT_SOCKET_*`).
+    Socket(u32),
 }
 
-/// The attributes of an instruction.
-pub(super) fn encode(message: &mut Attributes<'_>, instruction: &Instruction) {
-    match instruction {
-        Instruction::LoadPayload { header, offset, len, to } => {
-            message.u32_be(nfta::PAYLOAD_TO, to.number());
-            message.u32_be(nfta::PAYLOAD_BASE, header.number());
-            message.u32_be(nfta::PAYLOAD_OFFSET, *offset);
-            message.u32_be(nfta::PAYLOAD_LEN, *len);
+/// The expressions of a rule, as they go to the kernel.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Expressions(Vec<u8>);
+
+impl Expressions {
+    /// The attributes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn push(&mut self, name: &str, fill: impl FnOnce(&mut Attributes<'_>)) {
+        Attributes::new(&mut self.0).nest(LIST_ELEMENT, |to| {
+            to.text(rule::EXPRESSION_NAME, name);
+            to.nest(rule::EXPRESSION_DATA, fill);
+        });
+    }
+
+    /// Loads `len` bytes into the registers from `register` on.
+    pub(super) fn load(&mut self, from: Source, len: u32, register: u32) {
+        match from {
+            Source::Payload(header, offset) => self.push("payload", |to| {
+                to.u32_be(nfta::PAYLOAD_TO, register);
+                to.u32_be(nfta::PAYLOAD_BASE, header);
+                to.u32_be(nfta::PAYLOAD_OFFSET, offset);
+                to.u32_be(nfta::PAYLOAD_LEN, len);
+            }),
+            Source::Meta(key) => self.push("meta", |to| {
+                to.u32_be(nfta::META_TO, register);
+                to.u32_be(nfta::META_KEY, key);
+            }),
+            Source::Conntrack(key, direction) => self.push("ct", |to| {
+                to.u32_be(nfta::CT_TO, register);
+                to.u32_be(nfta::CT_KEY, key);
+                if let Some(direction) = direction {
+                    to.bytes(nfta::CT_DIRECTION, &[direction]);
+                }
+            }),
+            Source::AddressType(end) => self.push("fib", |to| {
+                to.u32_be(nfta::FIB_TO, register);
+                to.u32_be(nfta::FIB_RESULT, nfta::FIB_RESULT_ADDRESS_TYPE);
+                to.u32_be(nfta::FIB_FLAGS, end);
+            }),
+            Source::Socket(key) => self.push("socket", |to| {
+                to.u32_be(nfta::SOCKET_KEY, key);
+                to.u32_be(nfta::SOCKET_TO, register);
+            }),
         }
-        Instruction::LoadMeta { key, to } => {
-            message.u32_be(nfta::META_TO, to.number());
-            message.u32_be(nfta::META_KEY, key.number());
-        }
-        Instruction::LoadConntrack { key, to } => {
-            message.u32_be(nfta::CT_TO, to.number());
-            message.u32_be(nfta::CT_KEY, key.number());
-            if let Some(direction) = key.direction() {
-                message.bytes(nfta::CT_DIRECTION, &[direction]);
+    }
+
+    /// Writes the first register to a header, and adapts the checksum at offset `checksum` of that
+    /// header. With `is_address`, the transport protocol's checksum counts what is written too.
+    pub(super) fn store(
+        &mut self,
+        (header, offset): (u32, u32),
+        len: u32,
+        checksum: Option<u32>,
+        is_address: bool,
+    ) {
+        self.push("payload", |to| {
+            to.u32_be(nfta::PAYLOAD_FROM, FIRST);
+            to.u32_be(nfta::PAYLOAD_BASE, header);
+            to.u32_be(nfta::PAYLOAD_OFFSET, offset);
+            to.u32_be(nfta::PAYLOAD_LEN, len);
+            if let Some(checksum) = checksum {
+                to.u32_be(nfta::PAYLOAD_CHECKSUM, nfta::PAYLOAD_CHECKSUM_INTERNET);
+                to.u32_be(nfta::PAYLOAD_CHECKSUM_OFFSET, checksum);
             }
-        }
-        Instruction::LoadSourceType { to } => {
-            message.u32_be(nfta::FIB_TO, to.number());
-            message.u32_be(nfta::FIB_RESULT, nfta::FIB_RESULT_ADDRESS_TYPE);
-            message.u32_be(nfta::FIB_FLAGS, nfta::FIB_FLAG_SOURCE);
-        }
-        Instruction::LoadConstant { value, to } => {
-            message.u32_be(nfta::IMMEDIATE_TO, to.number());
-            data(message, nfta::IMMEDIATE_DATA, value);
-        }
-        Instruction::Compare { register, how, value } => {
-            message.u32_be(nfta::COMPARE_FROM, register.number());
-            message.u32_be(nfta::COMPARE_HOW, how.number());
-            data(message, nfta::COMPARE_DATA, value);
-        }
-        Instruction::Mask { register, bits } => {
-            message.u32_be(nfta::BITWISE_FROM, register.number());
-            message.u32_be(nfta::BITWISE_TO, register.number());
-            message.u32_be(nfta::BITWISE_LEN, bits.len() as u32);
-            data(message, nfta::BITWISE_MASK, bits);
-            data(message, nfta::BITWISE_XOR, &vec![0; bits.len()]);
-        }
-        Instruction::Lookup { set, key, negated, value } => {
-            message.text(nfta::LOOKUP_SET, &set.to_string());
-            message.u32_be(nfta::LOOKUP_FROM, key.number());
-            if let Some(value) = value {
-                message.u32_be(nfta::LOOKUP_TO, value.number());
+            if is_address {
+                to.u32_be(nfta::PAYLOAD_CHECKSUM_FLAGS, nfta::PAYLOAD_CHECKSUM_PSEUDO_HEADER);
             }
-            if *negated {
-                message.u32_be(nfta::LOOKUP_FLAGS, nfta::LOOKUP_FLAG_INVERT);
+        });
+    }
+
+    /// Compares the first register with a constant. Numbers are in network byte order.
+    pub(super) fn compare(&mut self, how: u32, value: &[u8]) {
+        self.push("cmp", |to| {
+            to.u32_be(nfta::COMPARE_FROM, FIRST);
+            to.u32_be(nfta::COMPARE_HOW, how);
+            data(to, nfta::COMPARE_DATA, value);
+        });
+    }
+
+    /// Keeps some bits of a register.
+    pub(super) fn mask(&mut self, register: u32, bits: &[u8]) {
+        self.push("bitwise", |to| {
+            to.u32_be(nfta::BITWISE_FROM, register);
+            to.u32_be(nfta::BITWISE_TO, register);
+            to.u32_be(nfta::BITWISE_LEN, bits.len() as u32);
+            data(to, nfta::BITWISE_MASK, bits);
+            data(to, nfta::BITWISE_XOR, &vec![0; bits.len()]);
+        });
+    }
+
+    /// Looks the key up that begins in the first register. A map's value replaces it.
+    pub(super) fn look_up(&mut self, set: &str, is_negated: bool, is_map: bool) {
+        self.push("lookup", |to| {
+            to.text(nfta::LOOKUP_SET, set);
+            to.u32_be(nfta::LOOKUP_FROM, FIRST);
+            if is_map {
+                to.u32_be(nfta::LOOKUP_TO, FIRST);
             }
-        }
-        Instruction::Counter => {}
-        Instruction::Verdict(verdict) => {
-            message.u32_be(nfta::IMMEDIATE_TO, nfta_verdict::REGISTER);
-            message.nest(nfta::IMMEDIATE_DATA, |message| {
-                message.nest(DATA_VERDICT, |message| encode_verdict(message, *verdict));
+            if is_negated {
+                to.u32_be(nfta::LOOKUP_FLAGS, nfta::LOOKUP_FLAG_INVERT);
+            }
+        });
+    }
+
+    /// Counts packets and bytes.
+    pub(super) fn counter(&mut self) {
+        self.push("counter", |_| {});
+    }
+
+    /// Decides: `NF_*`, `NFT_*`, and the chain to go through.
+    pub(super) fn verdict(&mut self, code: u32, chain: Option<&str>) {
+        self.push("immediate", |to| {
+            to.u32_be(nfta::IMMEDIATE_TO, verdict::REGISTER);
+            to.nest(nfta::IMMEDIATE_DATA, |to| {
+                to.nest(DATA_VERDICT, |to| {
+                    to.u32_be(verdict::CODE, code);
+                    if let Some(chain) = chain {
+                        to.text(verdict::CHAIN, chain);
+                    }
+                });
+            });
+        });
+    }
+
+    /// Translates the destination to the address of a family (`NFPROTO_*`) in the first register,
+    /// and to the port in another; without one the port stays.
+    pub(super) fn destination_nat(&mut self, family: u8, port: Option<u32>) {
+        self.push("nat", |to| {
+            to.u32_be(nfta::NAT_TYPE, nfta::NAT_TYPE_DESTINATION);
+            to.u32_be(nfta::NAT_FAMILY, family.into());
+            to.u32_be(nfta::NAT_ADDRESS, FIRST);
+            if let Some(port) = port {
+                to.u32_be(nfta::NAT_PORT, port);
+            }
+        });
+    }
+
+    /// Translates the source to the address of the outgoing interface and a random port: between
+    /// these, where they are given.
+    pub(super) fn masquerade(&mut self, ports: Option<(u16, u16)>) {
+        let Some((first, last)) = ports else {
+            return self
+                .push("masq", |to| to.u32_be(nfta::MASQUERADE_FLAGS, nfta::NAT_FULLY_RANDOM));
+        };
+        for (port, register) in [(first, FIRST), (last, SECOND)] {
+            self.push("immediate", |to| {
+                to.u32_be(nfta::IMMEDIATE_TO, register);
+                data(to, nfta::IMMEDIATE_DATA, &port.to_be_bytes());
             });
         }
-        Instruction::DestinationNat { family, address, port } => {
-            message.u32_be(nfta::NAT_TYPE, nfta::NAT_TYPE_DESTINATION);
-            message.u32_be(nfta::NAT_FAMILY, nfproto(*family).into());
-            message.u32_be(nfta::NAT_ADDRESS, address.number());
-            if let Some(port) = port {
-                message.u32_be(nfta::NAT_PORT, port.number());
-            }
-        }
-        Instruction::Masquerade { flags, ports } => {
-            message.u32_be(nfta::MASQUERADE_FLAGS, *flags);
-            if let Some((first, last)) = ports {
-                message.u32_be(nfta::MASQUERADE_FIRST_PORT, first.number());
-                message.u32_be(nfta::MASQUERADE_LAST_PORT, last.number());
-            }
-        }
-        Instruction::Reject(refusal) => {
-            let (kind, code) = refusal.numbers();
-            message.u32_be(nfta::REJECT_TYPE, kind);
-            message.bytes(nfta::REJECT_CODE, &[code]);
-        }
+        self.push("masq", |to| {
+            let flags = nfta::NAT_PORTS_GIVEN | nfta::NAT_FULLY_RANDOM;
+            to.u32_be(nfta::MASQUERADE_FLAGS, flags);
+            to.u32_be(nfta::MASQUERADE_FIRST_PORT, FIRST);
+            to.u32_be(nfta::MASQUERADE_LAST_PORT, SECOND);
+        });
     }
-}
 
-fn encode_verdict(message: &mut Attributes<'_>, verdict: Verdict) {
-    let (code, chain) = match verdict {
-        Verdict::Drop => (nfta_verdict::DROP, None),
-        Verdict::Accept => (nfta_verdict::ACCEPT, None),
-        Verdict::Jump(chain) => (nfta_verdict::JUMP, Some(chain)),
-        Verdict::Goto(chain) => (nfta_verdict::GOTO, Some(chain)),
-    };
-    message.u32_be(nfta_verdict::CODE, code);
-    if let Some(chain) = chain {
-        message.text(nfta_verdict::CHAIN, chain);
+    /// Refuses, as `NFT_REJECT_*` and the code of ICMP or ICMPv6 say.
+    pub(super) fn reject(&mut self, kind: u32, code: u8) {
+        self.push("reject", |to| {
+            to.u32_be(nfta::REJECT_TYPE, kind);
+            to.bytes(nfta::REJECT_CODE, &[code]);
+        });
     }
 }

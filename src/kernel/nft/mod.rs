@@ -1,13 +1,14 @@
-//! Our nf_tables tables: `inet kube-ipvs` and `arp kube-ipvs`.
+//! Our nf_tables tables: `ip kube-ipvs`, `ip6 kube-ipvs` and `arp kube-ipvs`.
 //!
-//! The rules are written once and never depend on the Services, which only add and remove elements
-//! of named sets and maps. One description of tables, sets, chains and rules yields both what goes
-//! to the kernel over netlink and what `nft list table` prints of it.
+//! The rules are written once, in `ruleset.nft`, and never depend on the Services, which only add
+//! and remove elements of named sets and maps. That text yields both what goes to the kernel over
+//! netlink and what `nft list table` prints of it.
 //!
 //! The tables are changed and never replaced: while a table is replaced, connections escape its
 //! rules.
 
 mod apply;
+mod compile;
 mod constants;
 mod element;
 mod encode;
@@ -15,13 +16,10 @@ mod existing;
 mod expression;
 mod failure;
 mod fingerprint;
-mod instruction;
 mod key;
-mod lower;
 mod notification;
 mod observe;
 mod request;
-mod rule;
 mod ruleset;
 mod set;
 mod table;

@@ -1,6 +1,6 @@
 //! What our tables hold, read back.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use rustix::io::Errno;
 
 use crate::kernel::netlink::{Attributes, KernelError, NetlinkError};
@@ -10,7 +10,7 @@ use super::element::{Reader, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingSet};
 use super::request::{List, header};
 use super::ruleset::Ruleset;
-use super::set::SetName;
+use super::set::Set;
 use super::table::TableFamily;
 use super::{Nft, encode};
 
@@ -32,23 +32,19 @@ impl Nft {
     /// If the kernel refuses or does not answer.
     pub fn observe(&mut self) -> Result<NftObserved, KernelError> {
         let mut observed = NftObserved { tables: true, elements: Vec::new() };
-        let mut unanswered = FxHashSet::default();
+        let mut entries_of: FxHashMap<Element, usize> = FxHashMap::default();
         for table in &Ruleset::current().tables {
             let existing = self.existing(table.family)?;
             observed.tables &= existing.is(table);
             for set in table.sets.iter().filter(|set| existing.has_set(set)) {
-                let elements = self.elements(table.family, set.name)?;
-                match table.family {
-                    TableFamily::Inet => observed.elements.extend(elements),
-                    TableFamily::Arp => unanswered.extend(elements),
+                for element in self.elements(table.family, set)? {
+                    *entries_of.entry(element).or_default() += 1;
                 }
             }
         }
         // What lacks one of its entries is not there: adding it again adds what is missing.
-        observed.elements.retain(|element| {
-            let is_there = |table| table == TableFamily::Inet || unanswered.contains(element);
-            entries(element).all(|entry| is_there(entry.table))
-        });
+        let complete = entries_of.into_iter().filter(|(it, count)| entries(it).count() == *count);
+        observed.elements.extend(complete.map(|(element, _)| element));
         Ok(observed)
     }
 
@@ -68,13 +64,12 @@ impl Nft {
         })
     }
 
-    fn elements(&mut self, family: TableFamily, set: SetName) -> Result<Vec<Element>, KernelError> {
-        let name = set.to_string();
-        let body = |message: &mut Attributes<'_>| encode::elements_of(message, &name);
+    fn elements(&mut self, family: TableFamily, set: &Set) -> Result<Vec<Element>, KernelError> {
+        let body = |message: &mut Attributes<'_>| encode::elements_of(message, set.name);
         let reader = self.list(List::Elements, family, body, |reader: &mut Reader, payload| {
-            existing::elements(payload).for_each(|raw| reader.read(set, &raw));
+            existing::elements(payload).for_each(|raw| reader.read(family, set.name, &raw));
         })?;
-        Ok(reader.finish(set))
+        Ok(reader.finish(family, set.name))
     }
 
     /// Lists something of a table; of what does not exist, nothing.

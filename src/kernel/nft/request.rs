@@ -4,7 +4,7 @@ use crate::kernel::netlink::{Attributes, Batch};
 
 use super::element::Entry;
 use super::encode;
-use super::rule::Rule;
+use super::expression::Expressions;
 use super::set::Set;
 use super::table::{Chain, TableFamily};
 
@@ -56,7 +56,7 @@ pub(super) enum Change<'a> {
     /// Removes a set with its elements.
     DeleteSet(String),
     /// Adds a rule after those that the chain has.
-    NewRule(&'a Chain, &'a Rule),
+    NewRule(&'a Chain, &'a Expressions),
     /// Adds an entry to its set.
     NewElement(Entry),
     /// Removes an entry from its set.

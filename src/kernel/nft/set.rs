@@ -1,7 +1,5 @@
 //! Sets and maps: what their keys and values are made of.
 
-use std::fmt;
-
 use crate::model::Family;
 
 use super::constants::set as nfta;
@@ -20,6 +18,18 @@ pub(super) enum Datatype {
 }
 
 impl Datatype {
+    /// The type that `nft` calls so.
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "ipv4_addr" => Self::Address(Family::V4),
+            "ipv6_addr" => Self::Address(Family::V6),
+            "inet_proto" => Self::Protocol,
+            "inet_service" => Self::Port,
+            "ifname" => Self::Interface,
+            _ => return None,
+        })
+    }
+
     /// The number by which `nft` knows the type; the kernel only keeps it.
     fn id(self) -> u32 {
         match self {
@@ -32,7 +42,7 @@ impl Datatype {
     }
 
     /// Bytes that the value itself takes.
-    pub(super) fn len(self) -> usize {
+    pub(super) fn len(self) -> u32 {
         match self {
             Self::Address(Family::V4) => 4,
             Self::Address(Family::V6) | Self::Interface => 16,
@@ -41,31 +51,25 @@ impl Datatype {
         }
     }
 
-    /// Bytes that the value takes in a concatenation: each field fills whole 32-bit registers.
-    pub(super) fn padded_len(self) -> usize {
-        self.len().next_multiple_of(4)
-    }
-}
-
-impl fmt::Display for Datatype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Address(Family::V4) => "ipv4_addr",
-            Self::Address(Family::V6) => "ipv6_addr",
-            Self::Protocol => "inet_proto",
-            Self::Port => "inet_service",
-            Self::Interface => "ifname",
-        })
+    /// 32-bit registers that the value fills; in a concatenation it takes them whole.
+    pub(super) fn registers(self) -> u32 {
+        self.len().div_ceil(4)
     }
 }
 
 /// One field, or several of them in a concatenation.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Layout(pub(super) Vec<Datatype>);
 
 impl Layout {
+    /// The fields that `nft` writes as `a . b . c`.
+    pub(super) fn of(words: &[&str]) -> Option<Self> {
+        let field = |words: &[&str]| Datatype::named(words.first()?);
+        words.split(|word| *word == ".").map(field).collect::<Option<_>>().map(Self)
+    }
+
     /// Whether there are several fields.
-    pub(super) fn is_concatenation(&self) -> bool {
+    fn is_concatenation(&self) -> bool {
         self.0.len() > 1
     }
 
@@ -75,61 +79,19 @@ impl Layout {
     }
 
     /// Length in bytes.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> u32 {
         match self.0.as_slice() {
             [field] => field.len(),
-            fields => fields.iter().map(|field| field.padded_len()).sum(),
+            fields => fields.iter().map(|field| 4 * field.registers()).sum(),
         }
-    }
-}
-
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, field) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { " . " };
-            write!(f, "{separator}{field}")?;
-        }
-        Ok(())
-    }
-}
-
-/// The name of a set or map.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct SetName {
-    /// What it holds.
-    pub(super) stem: &'static str,
-    /// Which of the two it is, where table `inet` has one for each address family.
-    pub(super) family: Option<Family>,
-}
-
-impl SetName {
-    /// The set of table `inet` for an address family.
-    pub(super) fn of(stem: &'static str, family: Family) -> Self {
-        Self { stem, family: Some(family) }
-    }
-
-    /// The only set of its kind in its table.
-    pub(super) fn only(stem: &'static str) -> Self {
-        Self { stem, family: None }
-    }
-}
-
-impl fmt::Display for SetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let suffix = match self.family {
-            Some(Family::V4) => "4",
-            Some(Family::V6) => "6",
-            None => "",
-        };
-        write!(f, "{}{suffix}", self.stem)
     }
 }
 
 /// A named set, or a map where it has values.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Set {
     /// The name, unique within the table.
-    pub(super) name: SetName,
+    pub(super) name: &'static str,
     /// What the keys are.
     pub(super) key: Layout,
     /// Whether elements are ranges of keys.
@@ -160,11 +122,6 @@ impl Set {
     pub(super) fn is_interval_concatenation(&self) -> bool {
         self.interval && self.key.is_concatenation()
     }
-
-    /// `set` or `map`.
-    pub(super) fn keyword(&self) -> &'static str {
-        if self.value.is_some() { "map" } else { "set" }
-    }
 }
 
 #[cfg(test)]
@@ -172,12 +129,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layouts_are_what_nft_calls_them() {
-        let frontend =
-            Layout(vec![Datatype::Address(Family::V4), Datatype::Protocol, Datatype::Port]);
-        assert_eq!(frontend.to_string(), "ipv4_addr . inet_proto . inet_service");
+    fn layouts_are_what_nft_makes_of_their_names() {
+        let frontend = Layout::of(&["ipv4_addr", ".", "inet_proto", ".", "inet_service"]);
+        let frontend = frontend.unwrap_or_default();
         assert_eq!(frontend.id(), 7 << 12 | 12 << 6 | 13);
         assert_eq!(frontend.len(), 12);
         assert_eq!(Layout(vec![Datatype::Port]).len(), 2);
+        assert_eq!(Layout::of(&["ipv4_addr", ".", "mark"]), None);
     }
 }

@@ -1,8 +1,8 @@
 //! Tables and chains: what holds the sets and rules.
 
-use std::fmt;
+use crate::model::Family;
 
-use super::rule::Rule;
+use super::expression::Expressions;
 use super::set::Set;
 
 /// A table of one `nf_tables` family.
@@ -14,133 +14,87 @@ pub(super) struct Table {
     pub(super) sets: Vec<Set>,
     /// Its chains, in the order in which they are created.
     pub(super) chains: Vec<Chain>,
+    /// The lines between its braces, as `nft list table` prints them while its sets are empty.
+    pub(super) lines: Vec<String>,
 }
 
 /// The families of our tables.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum TableFamily {
-    /// IPv4 and IPv6.
-    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
     /// ARP.
     Arp,
 }
 
 impl TableFamily {
+    /// The family of each of our tables.
+    pub(super) const ALL: [Self; 3] = [Self::Ip, Self::Ip6, Self::Arp];
+
     /// `NFPROTO_*`.
     pub(super) fn number(self) -> u8 {
         match self {
-            Self::Inet => 1,
+            Self::Ip => 2,
+            Self::Ip6 => 10,
             Self::Arp => 3,
+        }
+    }
+
+    /// What `nft` calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Arp => "arp",
+        }
+    }
+
+    /// The family of the addresses in the table.
+    pub(super) fn addresses(self) -> Family {
+        match self {
+            Self::Ip | Self::Arp => Family::V4,
+            Self::Ip6 => Family::V6,
         }
     }
 }
 
-impl fmt::Display for TableFamily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Inet => "inet",
-            Self::Arp => "arp",
-        })
+impl From<Family> for TableFamily {
+    /// The table for packets of a family.
+    fn from(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::Ip,
+            Family::V6 => Self::Ip6,
+        }
     }
 }
 
 /// A chain, with the hook that it hangs on if it is a base chain. Every policy is accept.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Chain {
     /// The name, unique within the table.
     pub(super) name: String,
     /// Where packets enter.
     pub(super) base: Option<Base>,
     /// The rules, in order.
-    pub(super) rules: Vec<Rule>,
+    pub(super) rules: Vec<Expressions>,
 }
 
 impl Chain {
-    /// A chain where packets enter.
-    pub(super) fn base(
-        name: &'static str,
-        kind: ChainKind,
-        hook: Hook,
-        priority: i32,
-        rules: impl IntoIterator<Item = Rule>,
-    ) -> Self {
-        Self {
-            name: name.to_owned(),
-            base: Some(Base { kind, hook, priority }),
-            rules: rules.into_iter().collect(),
-        }
-    }
-
-    /// A chain that rules lead to.
-    pub(super) fn regular(name: impl Into<String>, rules: impl IntoIterator<Item = Rule>) -> Self {
-        Self { name: name.into(), base: None, rules: rules.into_iter().collect() }
+    /// A chain without rules, which other rules lead to.
+    pub(super) fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
     }
 }
 
 /// Where a base chain hangs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Base {
-    /// `nat` or `filter`.
-    pub(super) kind: ChainKind,
-    /// The point in the packet's path.
-    pub(super) hook: Hook,
+    /// The name that the kernel knows its kind by: `nat` or `filter`.
+    pub(super) kind: &'static str,
+    /// `NF_INET_*`, `NF_ARP_*`.
+    pub(super) hook: u32,
     /// The place among the chains of a hook, lowest first.
     pub(super) priority: i32,
-}
-
-/// What a base chain may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ChainKind {
-    /// Sees every packet.
-    Filter,
-    /// Sees the first packet of a connection and may translate it.
-    Nat,
-}
-
-impl ChainKind {
-    /// The name that the kernel knows it by.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::Nat => "nat",
-        }
-    }
-}
-
-/// A point in a packet's path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Hook {
-    /// Before the routing decision.
-    Prerouting,
-    /// To this node.
-    Input,
-    /// From this node.
-    Output,
-    /// Before it leaves.
-    Postrouting,
-    /// ARP packets to this node.
-    ArpInput,
-}
-
-impl Hook {
-    /// `NF_INET_*`, `NF_ARP_*`.
-    pub(super) fn number(self) -> u32 {
-        match self {
-            Self::Prerouting | Self::ArpInput => 0,
-            Self::Input => 1,
-            Self::Output => 3,
-            Self::Postrouting => 4,
-        }
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Prerouting => "prerouting",
-            Self::Input | Self::ArpInput => "input",
-            Self::Output => "output",
-            Self::Postrouting => "postrouting",
-        })
-    }
 }

@@ -13,9 +13,8 @@ use super::element::{Content, Entry, RawElement, Reader, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingSet};
 use super::render;
 use super::request::{Change, Step, write};
-use super::rule::{Field, Term, Verdict};
-use super::ruleset::Ruleset;
-use super::set::{Layout, SetName};
+use super::ruleset::{Mistake, Ruleset, TEXT, table};
+use super::set::Layout;
 use super::table::{Chain, TableFamily};
 use super::update::update;
 
@@ -39,82 +38,115 @@ fn samples() -> Vec<Element> {
         ServiceRange(net("10.112.0.0/12")),
         ServiceRange(net("10.96.0.0/12")),
         ServiceRange(net("fd00:96::/112")),
-        ImageRange(net("250.96.0.0/12")),
-        ImageRange(net("255.255.255.0/24")),
-        ImageRange(net("fc00:96::/112")),
-        ImageRange(net("ffff::/16")),
+        Reachable(net("192.168.0.0/16")),
+        Reachable(net("255.255.255.0/24")),
+        Reachable(net("fc00:96::/112")),
+        Reachable(net("ffff::/16")),
         Pods(net("0.0.0.0/0")),
         Pods(net("::/0")),
-        LocalPods(net("10.244.1.0/25")),
-        LocalPods(net("10.244.1.128/25")),
-        LocalPods(net("10.244.7.7/32")),
-        LocalPods(net("fd00:244:1::/64")),
+        Insiders(net("10.244.1.0/25")),
+        Insiders(net("10.244.1.128/25")),
+        Insiders(net("10.244.7.7/32")),
+        Insiders(net("fd00:244:1::/64")),
         PodInterfaces(Interfaces::Prefixed("cali".parse().unwrap())),
-        LocalPodInterfaces(Interfaces::Named("fifteen-letters".parse().unwrap())),
+        InsiderInterfaces(Interfaces::Named("fifteen-letters".parse().unwrap())),
+        Pool(ip("10.96.0.1")),
+        Pool(ip("250.96.0.1")),
+        Pool(ip("fd00:96::a")),
+        Image(ip("250.96.0.1")),
+        Image(ip("fc00:96::a")),
         ClusterIp(ip("10.96.0.1")),
         ClusterIp(ip("10.96.0.10")),
         ClusterIp(ip("10.96.0.11")),
         ClusterIp(ip("fd00:96::a")),
         ClusterIp(ip("fd00:96::1")),
-        ExternalIp(ip("192.0.2.1")),
-        ExternalIp(ip("2001:db8::1")),
-        OwnIp(ip("192.0.2.9")),
-        OwnIp(ip("2001:db8::9")),
-        Frontend(frontend("192.0.2.1:53/udp")),
-        Frontend(lb4),
-        Frontend(lb6),
-        Hairpin(ip("10.244.1.7")),
-        Hairpin(ip("fd00:244:1::7")),
-        PodShortcut(lb4, ip("10.96.0.1"), 8080),
-        PodShortcut(lb6, ip("fd00:96::a"), 8080),
-        NodeShortcut(lb4, ip("250.96.0.1"), 8080),
-        NodeShortcut(lb6, ip("fc00:96::a"), 8080),
-        Masquerade(lb4),
-        Masquerade(lb6),
-        MasqueradeNode(frontend("192.0.2.9:9/sctp")),
-        MasqueradeNode(frontend("[2001:db8::9]:9/sctp")),
+        FrontendIp(ip("192.0.2.1")),
+        FrontendIp(ip("2001:db8::1")),
+        NodePortIp(ip("192.0.2.9")),
+        NodePortIp(ip("2001:db8::9")),
+        Frontend(frontend("0.0.0.0:30053/udp"), ip("10.96.0.1"), 53),
+        Frontend(lb4, ip("10.96.0.1"), 8080),
+        Frontend(lb6, ip("fd00:96::a"), 8080),
+        FrontendInside(lb4, ip("10.96.0.1"), 8080),
+        FrontendInside(lb6, ip("fd00:96::a"), 8080),
+        FrontendOutside(lb4, ip("250.96.0.1"), 8080),
+        FrontendOutside(lb6, ip("fc00:96::a"), 8080),
+        Refused(frontend("192.0.2.9:10/tcp")),
+        Refused(frontend("[2001:db8::9]:10/tcp")),
+        Dropped(frontend("192.0.2.9:9/sctp")),
+        Dropped(frontend("[::]:9/sctp")),
         Restricted(lb4),
         Restricted(lb6),
         Allowed(lb4, net("198.51.100.0/24")),
         Allowed(lb4, net("203.0.113.7/32")),
         Allowed(lb6, net("2001:db8:1::/48")),
-        Dropped(frontend("192.0.2.9:9/sctp")),
-        Dropped(frontend("[2001:db8::9]:9/sctp")),
-        Refused(frontend("192.0.2.9:10/tcp")),
-        Refused(frontend("[2001:db8::9]:10/tcp")),
+        Masqueraded(lb4),
+        Masqueraded(lb6),
+        MasqueradedNode(frontend("192.0.2.9:9/sctp")),
+        MasqueradedNode(frontend("[2001:db8::9]:9/sctp")),
+        Hairpin(ip("10.244.1.7")),
+        Hairpin(ip("fd00:244:1::7")),
     ]
 }
 
+/// What a real kernel's tables are compared with shows the rest.
 #[test]
-fn text_of_the_tables() {
-    insta::assert_snapshot!(render(&samples()));
+fn text_of_the_elements() {
+    let text = render(&samples());
+    let sets = text.split("\n\n").filter(|block| block.contains("elements = "));
+    insta::assert_snapshot!(sets.collect::<Vec<_>>().join("\n\n"));
 }
 
 #[test]
-fn every_look_up_fits_its_set() {
+fn every_line_is_understood() {
+    for family in TableFamily::ALL {
+        table(TEXT, family).unwrap_or_else(|mistake| panic!("{family:?}: {mistake}"));
+    }
+}
+
+#[test]
+fn every_rule_leads_to_a_chain() {
     for table in &Ruleset::current().tables {
-        let find = |name| table.sets.iter().find(|set| set.name == name).unwrap();
-        for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
-            for term in &rule.terms {
-                let layout =
-                    |key: &[Field]| Layout(key.iter().map(|field| field.datatype()).collect());
-                match term {
-                    Term::In { key, set, .. } => {
-                        assert_eq!(layout(key), find(*set).key, "{rule}");
-                        assert_eq!(find(*set).value, None, "{rule}");
-                    }
-                    Term::DestinationNat { key, map, .. } => {
-                        assert_eq!(layout(key), find(*map).key, "{rule}");
-                        assert!(find(*map).value.is_some(), "{rule}");
-                    }
-                    Term::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => {
-                        assert!(table.chains.iter().any(|chain| chain.name == *to), "{rule}");
-                    }
-                    _ => {}
-                }
+        for line in &table.lines {
+            if let [.., "goto" | "jump", to] = line.split(' ').collect::<Vec<_>>().as_slice() {
+                assert!(table.chains.iter().any(|chain| chain.name == *to), "{line}");
             }
         }
     }
+}
+
+/// The mistake in table `ip` with this rule after a good one.
+fn mistake_in(rule: &str) -> Option<Mistake> {
+    let text = format!(
+        "# First.\ntable $ip kube-ipvs {{\n\tset pools {{\n\t\ttype $address\n\t}}\n\n\
+         \tchain input {{\n\t\t$ip daddr @pools drop\n\t\t{rule}\n\t}}\n}}\n"
+    );
+    table(text.leak(), TableFamily::Ip).err()
+}
+
+#[test]
+fn what_is_not_understood_is_named() {
+    assert_eq!(mistake_in("tcp dport 1-2 accept"), None);
+    for rule in [
+        "tcp dport 80 accept",
+        "accept drop",
+        "ip daddr @images drop",
+        "ip6 daddr @pools drop",
+        "$ip daddr . $ip daddr @pools drop",
+        "dnat $ip to $ip daddr map @pools",
+        "dnat to th dport",
+        "dnat to $ip daddr . th dport",
+        "reject with icmpv6 addr-unreachable",
+        "ct state new",
+        "$unknown daddr @pools drop",
+        "drop # said behind a rule",
+    ] {
+        let mistake = mistake_in(rule).unwrap();
+        assert_eq!((mistake.number, mistake.line.trim()), (9, rule));
+        assert!(mistake.to_string().starts_with("line 9: "), "{mistake}");
+    }
+    let outside = Mistake { number: 1, line: "tabel ip kube-ipvs {" };
+    assert_eq!(table("tabel ip kube-ipvs {\n}\n", TableFamily::Ip), Err(outside));
 }
 
 #[test]
@@ -128,22 +160,23 @@ fn every_element_has_its_set() {
                 Content::Key(key, value) => (key, value),
                 Content::Range(key, _) | Content::Span(key, _) => (key, None),
             };
-            assert_eq!(key.len(), set.key.len(), "{element}");
-            assert_eq!(value.map(|value| value.len()), set.value.as_ref().map(Layout::len));
+            assert_eq!(key.len() as u32, set.key.len(), "{element}");
+            assert_eq!(value.map(|value| value.len() as u32), set.value.as_ref().map(Layout::len));
             assert_eq!(matches!(entry.content, Content::Key(..)), !set.interval, "{element}");
         }
     }
 }
 
 #[test]
-fn arp_is_told_of_ipv4_service_addresses_only() {
+fn elements_go_to_the_tables_of_their_families() {
+    use TableFamily::{Arp, Ip, Ip6};
     let tables = |element| entries(&element).map(|entry| entry.table).collect::<Vec<_>>();
-    let both = [TableFamily::Inet, TableFamily::Arp];
-    assert_eq!(tables(Element::ClusterIp(ip("10.96.0.1"))), both);
-    assert_eq!(tables(Element::ExternalIp(ip("10.96.0.1"))), both);
-    assert_eq!(tables(Element::ServiceRange(net("10.96.0.0/12"))), both);
-    assert_eq!(tables(Element::ClusterIp(ip("fd00::1"))), [TableFamily::Inet]);
-    assert_eq!(tables(Element::Pods(net("10.0.0.0/8"))), [TableFamily::Inet]);
+    assert_eq!(tables(Element::Pool(ip("10.96.0.1"))), [Ip, Arp]);
+    assert_eq!(tables(Element::Pool(ip("fd00::1"))), [Ip6]);
+    assert_eq!(tables(Element::ClusterIp(ip("10.96.0.1"))), [Ip]);
+    assert_eq!(tables(Element::Pods(net("10.0.0.0/8"))), [Ip]);
+    let cali = Interfaces::Prefixed("cali".parse().unwrap());
+    assert_eq!(tables(Element::PodInterfaces(cali)), [Ip, Ip6]);
 }
 
 /// The attributes of a change's message.
@@ -183,7 +216,7 @@ fn what_is_created_is_recognised() {
 
 #[test]
 fn update_leaves_sets_alone_and_deletes_what_is_not_ours() {
-    let [table, _] = &Ruleset::current().tables;
+    let table = Ruleset::current().tables.first().unwrap();
     let mut existing = executed(table.family, update(table, &Existing::default()));
     let is_of_sets = |change: &Change<'_>| {
         matches!(change, Change::NewSet(..) | Change::DeleteSet(_) | Change::DeleteChain(_))
@@ -194,17 +227,16 @@ fn update_leaves_sets_alone_and_deletes_what_is_not_ours() {
     assert_eq!(changes(&existing), []);
 
     // Of the right name, but not of the right make.
-    let others = [Chain::regular("foreign", []), Chain::regular("late", [])];
+    let others = ["foreign", "forward"].map(Chain::named);
     let others = executed(table.family, others.iter().map(Change::NewChain).collect());
-    existing.chains.retain(|chain| chain.name != "late");
+    existing.chains.retain(|chain| chain.name != "forward");
     existing.chains.extend(others.chains);
-    existing.sets.retain(|set| set.name != "pods4");
+    existing.sets.retain(|set| set.name != "pods");
     assert!(!existing.is(table));
-    let (id, pods) =
-        (1..).zip(&table.sets).find(|(_, set)| set.name.to_string() == "pods4").unwrap();
+    let (id, pods) = (1..).zip(&table.sets).find(|(_, set)| set.name == "pods").unwrap();
     let expected = [
         Change::DeleteChain("foreign".to_owned()),
-        Change::DeleteChain("late".to_owned()),
+        Change::DeleteChain("forward".to_owned()),
         Change::NewSet(pods, id),
     ];
     assert_eq!(changes(&existing), expected);
@@ -214,16 +246,15 @@ fn body_of(entry: Entry) -> Vec<u8> {
     body(entry.table, Change::NewElement(entry))
 }
 
-/// Writes elements of one set of table `inet`, and reads them back in another order.
+/// Writes elements of one set, and reads them back in another order.
 fn written_and_read(elements: &[Element]) -> Vec<Element> {
-    let first = elements.first().unwrap();
-    let set = SetName { stem: first.set(), family: first.family() };
+    let Entry { table, set, .. } = entries(elements.first().unwrap()).next().unwrap();
     let mut reader = Reader::default();
     for element in elements.iter().rev() {
         let body = body_of(entries(element).next().unwrap());
-        existing::elements(&body).for_each(|raw| reader.read(set, &raw));
+        existing::elements(&body).for_each(|raw| reader.read(table, set, &raw));
     }
-    let mut read = reader.finish(set);
+    let mut read = reader.finish(table, set);
     read.sort();
     read
 }
@@ -244,14 +275,14 @@ fn adjacent_ranges_stay_apart() {
 
 #[test]
 fn foreign_ranges_are_read_as_prefixes() {
-    let set = SetName::of("pods", Family::V4);
+    let (table, set) = (TableFamily::Ip, "pods");
     let mut reader = Reader::default();
     for (key, ends_range) in [([10, 0, 0, 0], false), ([10, 0, 3, 0], true)] {
         let raw = RawElement { key: &key, ends_range, ..RawElement::default() };
-        reader.read(set, &raw);
+        reader.read(table, set, &raw);
     }
     let ranges = ["10.0.0.0/23", "10.0.2.0/24"].map(|text| Element::Pods(net(text)));
-    assert_eq!(reader.finish(set), ranges);
+    assert_eq!(reader.finish(table, set), ranges);
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -273,7 +304,7 @@ fn virtual_address() -> impl Strategy<Value = VirtualAddress> {
 }
 
 /// A key with an address of the same family.
-fn shortcut() -> impl Strategy<Value = (VirtualAddress, IpAddr, u16)> {
+fn lead() -> impl Strategy<Value = (VirtualAddress, IpAddr, u16)> {
     (virtual_address(), any::<u128>(), any::<u16>()).prop_map(|(address, bits, port)| {
         let ip = match address.family() {
             Family::V4 => Ipv4Addr::from(bits as u32).into(),
@@ -293,24 +324,26 @@ fn interfaces() -> impl Strategy<Value = Interfaces> {
 fn element() -> impl Strategy<Value = Element> {
     prop_oneof![
         interfaces().prop_map(Element::PodInterfaces),
-        interfaces().prop_map(Element::LocalPodInterfaces),
+        interfaces().prop_map(Element::InsiderInterfaces),
         range().prop_map(Element::ServiceRange),
-        range().prop_map(Element::ImageRange),
+        range().prop_map(Element::Reachable),
         range().prop_map(Element::Pods),
-        range().prop_map(Element::LocalPods),
+        range().prop_map(Element::Insiders),
+        address().prop_map(Element::Pool),
+        address().prop_map(Element::Image),
         address().prop_map(Element::ClusterIp),
-        address().prop_map(Element::ExternalIp),
-        address().prop_map(Element::OwnIp),
+        address().prop_map(Element::FrontendIp),
+        address().prop_map(Element::NodePortIp),
         address().prop_map(Element::Hairpin),
-        virtual_address().prop_map(Element::Frontend),
-        virtual_address().prop_map(Element::Masquerade),
-        virtual_address().prop_map(Element::MasqueradeNode),
-        virtual_address().prop_map(Element::Restricted),
-        virtual_address().prop_map(Element::Dropped),
         virtual_address().prop_map(Element::Refused),
-        shortcut().prop_map(|(at, ip, port)| Element::PodShortcut(at, ip, port)),
-        shortcut().prop_map(|(at, ip, port)| Element::NodeShortcut(at, ip, port)),
-        (shortcut(), 0..=128_u8).prop_map(|((at, ip, _), len)| {
+        virtual_address().prop_map(Element::Dropped),
+        virtual_address().prop_map(Element::Restricted),
+        virtual_address().prop_map(Element::Masqueraded),
+        virtual_address().prop_map(Element::MasqueradedNode),
+        lead().prop_map(|(at, ip, port)| Element::Frontend(at, ip, port)),
+        lead().prop_map(|(at, ip, port)| Element::FrontendInside(at, ip, port)),
+        lead().prop_map(|(at, ip, port)| Element::FrontendOutside(at, ip, port)),
+        (lead(), 0..=128_u8).prop_map(|((at, ip, _), len)| {
             let len = len.min(at.family().host_prefix());
             Element::Allowed(at, IpNet::new(ip, len).unwrap().trunc())
         }),
@@ -327,7 +360,7 @@ proptest! {
     fn disjoint_ranges_are_read_as_written(blocks in proptest::collection::btree_set(any::<u8>(), 1..40)) {
         let ranges: Vec<_> = blocks
             .into_iter()
-            .map(|block| Element::LocalPods(IpNet::new(Ipv4Addr::new(block, 0, 0, 0).into(), 8).unwrap()))
+            .map(|block| Element::Insiders(IpNet::new(Ipv4Addr::new(block, 0, 0, 0).into(), 8).unwrap()))
             .collect();
         prop_assert_eq!(written_and_read(&ranges), ranges);
     }
@@ -355,8 +388,8 @@ fn read_everything(bytes: &[u8]) {
     for table in &Ruleset::current().tables {
         for set in &table.sets {
             let mut reader = Reader::default();
-            existing::elements(bytes).for_each(|raw| reader.read(set.name, &raw));
-            let _ = reader.finish(set.name);
+            existing::elements(bytes).for_each(|raw| reader.read(table.family, set.name, &raw));
+            let _ = reader.finish(table.family, set.name);
         }
     }
 }

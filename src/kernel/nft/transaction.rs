@@ -191,7 +191,7 @@ mod tests {
     /// Operations that add a ClusterIP each, which takes two steps.
     fn adding(count: usize) -> Vec<Step<'static>> {
         let steps = |operation| {
-            entries(&Element::ClusterIp(Ipv4Addr::LOCALHOST.into()))
+            entries(&Element::Pool(Ipv4Addr::LOCALHOST.into()))
                 .map(|entry| Step {
                     operation,
                     table: entry.table,

@@ -11,7 +11,7 @@ use super::table::Table;
 /// transaction.
 pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<Change<'a>> {
     let mut changes = vec![Change::NewTable];
-    // Rules hold on to sets and chains, and maps to chains.
+    // Rules hold on to sets and chains.
     changes.push(Change::DeleteRules);
     let sets = existing.sets.iter().filter(|set| !set.is_in(table) && !set.is_anonymous());
     changes.extend(sets.map(|set| Change::DeleteSet(set.name.clone())));

@@ -46,7 +46,7 @@ pub(crate) fn cases() -> Vec<Case> {
                     &["-o", "ipvsadm"][..],
                     "-a -t 10.96.5.7:80 -r 10.244.1.11:8080 -m -w 1",
                 ),
-                ("render", &["-o", "nft"], "table inet kube-ipvs"),
+                ("render", &["-o", "nft"], "table ip kube-ipvs"),
                 ("explain", &from_a_pod, "10.244.1.11:8080"),
                 ("status", &[], "dev/asked"),
                 ("plan", &[], ""),

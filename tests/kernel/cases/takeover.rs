@@ -113,7 +113,7 @@ fn the_way_back(t: &mut Trial<'_>) -> Step {
     loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
     t.expect(balancer.0, balancer.1, Answers::from_all([P1, P3]))?;
     let kept = t.kernel()?;
-    let ours = ["table inet kube-ipvs", "dev kube-ipvs ", "7575"];
+    let ours = ["table ip kube-ipvs", "dev kube-ipvs ", "7575"];
     let left = ours.iter().any(|ours| kept.to_string().contains(ours));
     t.check("nothing of ours is left", !left, &kept)?;
     drop(proxy);

@@ -6,6 +6,7 @@
 mod agent;
 mod faults;
 mod ipvs;
+mod nft;
 mod node;
 mod operator;
 mod process;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<Component> {
     [
         agent::components(),
         ipvs::components(),
+        nft::components(),
         route::components(),
         node::components(),
         operator::components(),

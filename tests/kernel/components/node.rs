@@ -168,8 +168,8 @@ fn foreign_firewalls_and_leftovers_are_found() {
     run("nft add table inet site");
     run("nft add chain inet site input { type filter hook input priority 0; policy drop; }");
     run("nft add rule inet site input iif lo accept");
-    run("nft add table inet kube-ipvs");
-    run("nft add chain inet kube-ipvs late { type filter hook input priority 110; policy drop; }");
+    run("nft add table ip kube-ipvs");
+    run("nft add chain ip kube-ipvs late { type filter hook input priority 110; policy drop; }");
     run("nft add table ip nat");
     run("nft add chain ip nat KUBE-SERVICES");
     run("nft add chain ip nat KUBE-KUBELET-CANARY");

@@ -44,7 +44,7 @@ fn slice() -> EndpointSlice {
     }
 }
 
-/// An engine whose kernel refuses virtual servers at node ports.
+/// An engine whose kernel refuses virtual servers.
 fn engine() -> Engine {
     let mut engine = Engine::new(&Settings::for_node("n1"), None);
     let node = Node {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs::desired::image;
+use kube_ipvs::model::image;
 use kube_ipvs::model::{Family, Protocol};
 use serde_json::Value;
 

@@ -21,7 +21,7 @@ const SEEDS: std::ops::Range<u64> = 0..6;
 /// Changes of a seed.
 const CHANGES: usize = 16;
 
-const KINDS: [Kind; 28] = [
+const KINDS: [Kind; 27] = [
     Kind::Family,
     Kind::NewService,
     Kind::SetService,
@@ -46,7 +46,6 @@ const KINDS: [Kind; 28] = [
     Kind::NewRoute,
     Kind::DeleteRoute,
     Kind::ListRoutes,
-    Kind::NewRule,
     Kind::DeleteRule,
     Kind::ListRules,
     Kind::ListFlows,

@@ -43,7 +43,7 @@ pub(crate) fn components() -> Vec<Component> {
                 lasting::what_lasts_is_retried_ever_more_rarely,
                 lasting::connection_tracking_that_fails_holds_up_nothing,
                 lasting::another_number_of_the_family_is_found,
-                lasting::a_rule_comes_and_goes_in_the_end,
+                lasting::a_former_rule_goes_in_the_end,
                 lasting::the_ground_is_made_again,
             ]);
         }),

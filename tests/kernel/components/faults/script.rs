@@ -69,7 +69,6 @@ impl Fault {
             Kind::DeleteRoute => {
                 matches!(errno, Errno::SRCH | Errno::AFNOSUPPORT | Errno::OPNOTSUPP)
             }
-            Kind::NewRule => errno == Errno::EXIST,
             Kind::DeleteRule => {
                 matches!(errno, Errno::NOENT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP)
             }

@@ -1,0 +1,318 @@
+//! From a rule in nft's language to the expressions that `nft` would make of it, so that `nft list`
+//! prints the rule back. Understood are the forms that our ruleset uses, and no others.
+
+use std::net::IpAddr;
+
+use crate::model::Family;
+
+use super::constants::{expression as nfta, verdict};
+use super::expression::{Expressions, FIRST, Source};
+use super::set::{Datatype, Layout, Set};
+use super::table::TableFamily;
+
+/// `NFT_PAYLOAD_*_HEADER`
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+/// `NFT_META_*`
+const INPUT_INTERFACE: Source = Source::Meta(6);
+const TRANSPORT_PROTOCOL: Source = Source::Meta(16);
+/// `NFT_CT_*`
+const STATE: Source = Source::Conntrack(0, None);
+const DIRECTION: Source = Source::Conntrack(1, None);
+const STATUS: Source = Source::Conntrack(2, None);
+/// `NFT_SOCKET_TRANSPARENT`
+const TRANSPARENT: Source = Source::Socket(0);
+
+/// `NF_CT_STATE_INVALID_BIT`
+const INVALID: u32 = 1 << 0;
+/// `IPS_SRC_NAT`, `IPS_DST_NAT`
+const SOURCE_TRANSLATED: u32 = 1 << 4;
+const DESTINATION_TRANSLATED: u32 = 1 << 5;
+/// `IP_CT_DIR_REPLY`
+const REPLY: u8 = 1;
+/// `RTN_LOCAL`
+const LOCAL: u32 = 2;
+/// `ARPOP_REQUEST`
+const REQUEST: u16 = 1;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// The rule that these words are, in a table of a family and with sets. `None` where they have
+/// another form, or a key is not of its set's type.
+pub(super) fn rule(words: &[&str], family: TableFamily, sets: &[Set]) -> Option<Expressions> {
+    let mut rule = Rule { family, sets, expressions: Expressions::default(), transport: None };
+    rule.statements(words)?;
+    Some(rule.expressions)
+}
+
+/// What has been written of a rule, and what it has checked by now.
+struct Rule<'a> {
+    family: TableFamily,
+    sets: &'a [Set],
+    expressions: Expressions,
+    /// The transport protocol of the packets that come this far.
+    transport: Option<u8>,
+}
+
+impl Rule<'_> {
+    /// Writes all that the words say.
+    fn statements(&mut self, words: &[&str]) -> Option<()> {
+        let family = self.family;
+        match words {
+            [] => {}
+            ["accept"] => self.expressions.verdict(verdict::ACCEPT, None),
+            ["drop"] => self.expressions.verdict(verdict::DROP, None),
+            ["jump", chain] => self.expressions.verdict(verdict::JUMP, Some(chain)),
+            ["goto", chain] => self.expressions.verdict(verdict::GOTO, Some(chain)),
+            ["reject", with @ ..] => self.reject(with)?,
+            ["masquerade", "fully-random"] => self.expressions.masquerade(None),
+            ["masquerade", "to", range, "fully-random"] => {
+                self.expressions.masquerade(Some(ports(range.strip_prefix(':')?)?));
+            }
+            ["dnat", "to", address @ ..] => {
+                self.value(address, Datatype::Address(family.addresses()))?;
+                self.expressions.destination_nat(family.number(), None);
+            }
+            ["dnat", ip, "to", key @ .., "map", map] if *ip == family.name() => {
+                let address = Datatype::Address(family.addresses());
+                let (key, []) = self.key(key)? else { return None };
+                self.look_up(&key, map, false, Some(Layout(vec![address, Datatype::Port])))?;
+                let port = FIRST + address.registers();
+                self.expressions.destination_nat(family.number(), Some(port));
+            }
+            [ip, "saddr", "set", address @ ..] if *ip == family.name() => {
+                let datatype = Datatype::Address(family.addresses());
+                self.value(address, datatype)?;
+                let (offset, checksum) = match family {
+                    TableFamily::Ip => (12, Some(10)),
+                    TableFamily::Ip6 => (8, None),
+                    TableFamily::Arp => return None,
+                };
+                self.expressions.store((NETWORK, offset), datatype.len(), checksum, true);
+            }
+            [name @ ("tcp" | "udp"), "sport", "set", port @ ..] => {
+                let (protocol, checksum) = if *name == "tcp" { (TCP, 16) } else { (UDP, 6) };
+                self.transport(protocol);
+                self.value(port, Datatype::Port)?;
+                let len = Datatype::Port.len();
+                self.expressions.store((TRANSPORT, 0), len, Some(checksum), false);
+            }
+            _ => {
+                let rest = self.condition(words)?;
+                self.statements(rest)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Refuses. What is not said is what `nft` leaves out: port unreachable.
+    fn reject(&mut self, with: &[&str]) -> Option<()> {
+        let (kind, code) = match (self.family, with) {
+            (_, ["with", "tcp", "reset"]) => (nfta::REJECT_TCP_RESET, 0),
+            (TableFamily::Ip, ["with", "icmp", "host-unreachable"]) => (nfta::REJECT_ICMP, 1),
+            (TableFamily::Ip6, ["with", "icmpv6", "addr-unreachable"]) => (nfta::REJECT_ICMP, 3),
+            (TableFamily::Ip, []) => (nfta::REJECT_ICMP, 3),
+            (TableFamily::Ip6, []) => (nfta::REJECT_ICMP, 4),
+            _ => return None,
+        };
+        self.expressions.reject(kind, code);
+        Some(())
+    }
+
+    /// Takes a condition, or a counter, off the words.
+    fn condition<'w>(&mut self, words: &'w [&'w str]) -> Option<&'w [&'w str]> {
+        Some(match words {
+            ["counter", rest @ ..] => {
+                self.expressions.counter();
+                rest
+            }
+            ["meta", "l4proto", name, rest @ ..] => {
+                self.transport(match *name {
+                    "icmp" => 1,
+                    "tcp" => TCP,
+                    "udp" => UDP,
+                    "ipv6-icmp" => 58,
+                    "sctp" => 132,
+                    _ => return None,
+                });
+                rest
+            }
+            ["ct", "state", "invalid", rest @ ..] => {
+                self.has(STATE, INVALID);
+                rest
+            }
+            ["ct", "status", "dnat", rest @ ..] => {
+                self.has(STATUS, DESTINATION_TRANSLATED);
+                rest
+            }
+            ["ct", "status", "snat", "/", "snat,dnat", rest @ ..] => {
+                self.expressions.load(STATUS, 4, FIRST);
+                let either = SOURCE_TRANSLATED | DESTINATION_TRANSLATED;
+                self.expressions.mask(FIRST, &either.to_ne_bytes());
+                self.expressions.compare(nfta::COMPARE_EQUAL, &SOURCE_TRANSLATED.to_ne_bytes());
+                rest
+            }
+            ["ct", "direction", "reply", rest @ ..] => {
+                self.is(DIRECTION, [REPLY]);
+                rest
+            }
+            ["fib", end @ ("saddr" | "daddr"), "type", "local", rest @ ..] => {
+                let end = if *end == "saddr" { nfta::FIB_SOURCE } else { nfta::FIB_DESTINATION };
+                self.is(Source::AddressType(end), LOCAL.to_ne_bytes());
+                rest
+            }
+            ["socket", "transparent", "0", rest @ ..] => {
+                self.is(TRANSPARENT, [0]);
+                rest
+            }
+            [icmp, "type", "echo-request", rest @ ..] => {
+                let (protocol, echo_request) = match (self.family, *icmp) {
+                    (TableFamily::Ip, "icmp") => (1, 8),
+                    (TableFamily::Ip6, "icmpv6") => (58, 128),
+                    _ => return None,
+                };
+                self.transport(protocol);
+                self.is(Source::Payload(TRANSPORT, 0), [echo_request]);
+                rest
+            }
+            ["tcp", "dport", range, rest @ ..] => {
+                let (first, last) = ports(range)?;
+                self.transport(TCP);
+                self.expressions.load(Source::Payload(TRANSPORT, 2), 2, FIRST);
+                self.expressions.compare(nfta::COMPARE_AT_LEAST, &first.to_be_bytes());
+                self.expressions.compare(nfta::COMPARE_AT_MOST, &last.to_be_bytes());
+                rest
+            }
+            ["arp", "operation", "request", rest @ ..] if self.family == TableFamily::Arp => {
+                self.is(Source::Payload(NETWORK, 6), REQUEST.to_be_bytes());
+                rest
+            }
+            _ => {
+                let (key, rest) = self.key(words)?;
+                let (is_negated, set, rest) = match rest {
+                    ["!=", set, rest @ ..] => (true, set, rest),
+                    [set, rest @ ..] => (false, set, rest),
+                    [] => return None,
+                };
+                self.look_up(&key, set, is_negated, None)?;
+                rest
+            }
+        })
+    }
+
+    /// Checks for a value.
+    fn is<const LEN: usize>(&mut self, source: Source, value: [u8; LEN]) {
+        self.expressions.load(source, LEN as u32, FIRST);
+        self.expressions.compare(nfta::COMPARE_EQUAL, &value);
+    }
+
+    /// Checks for a bit of a number in host byte order.
+    fn has(&mut self, source: Source, bit: u32) {
+        self.expressions.load(source, 4, FIRST);
+        self.expressions.mask(FIRST, &bit.to_ne_bytes());
+        self.expressions.compare(nfta::COMPARE_NOT_EQUAL, &[0; 4]);
+    }
+
+    /// Checks the transport protocol, where that has not been done.
+    fn transport(&mut self, protocol: u8) {
+        if self.transport.replace(protocol) != Some(protocol) {
+            self.is(TRANSPORT_PROTOCOL, [protocol]);
+        }
+    }
+
+    /// Looks up what [`Rule::key`] has loaded, in a set, or in a map whose values are `value`.
+    fn look_up(
+        &mut self,
+        key: &Layout,
+        name: &str,
+        is_negated: bool,
+        value: Option<Layout>,
+    ) -> Option<()> {
+        let name = name.strip_prefix('@')?;
+        let set = self.sets.iter().find(|set| set.name == name)?;
+        let fits = set.key == *key && set.value == value;
+        fits.then(|| self.expressions.look_up(name, is_negated, value.is_some()))
+    }
+
+    /// Loads a single field, which must be all that there is.
+    fn value(&mut self, words: &[&str], datatype: Datatype) -> Option<()> {
+        let (Layout(fields), []) = self.key(words)? else { return None };
+        (fields == [datatype]).then_some(())
+    }
+
+    /// Takes `FIELD & MASK . FIELD . FIELD` off the words, and loads it.
+    fn key<'w>(&mut self, mut words: &'w [&'w str]) -> Option<(Layout, &'w [&'w str])> {
+        let mut fields = Vec::new();
+        let mut register = FIRST;
+        loop {
+            let (source, datatype, rest) = self.field(words)?;
+            self.expressions.load(source, datatype.len(), register);
+            fields.push(datatype);
+            words = rest;
+            if let ["&", mask, rest @ ..] = words {
+                match mask.parse().ok()? {
+                    IpAddr::V4(mask) => self.expressions.mask(register, &mask.octets()),
+                    IpAddr::V6(mask) => self.expressions.mask(register, &mask.octets()),
+                }
+                words = rest;
+            }
+            let [".", rest @ ..] = words else { return Some((Layout(fields), words)) };
+            words = rest;
+            register += datatype.registers();
+        }
+    }
+
+    /// Takes a field off the words.
+    fn field<'w>(&self, words: &'w [&'w str]) -> Option<(Source, Datatype, &'w [&'w str])> {
+        let address = Datatype::Address(self.family.addresses());
+        Some(match words {
+            // At the same place in TCP, UDP and SCTP.
+            ["th", "dport", rest @ ..] => (Source::Payload(TRANSPORT, 2), Datatype::Port, rest),
+            ["meta", "l4proto", rest @ ..] => (TRANSPORT_PROTOCOL, Datatype::Protocol, rest),
+            ["iifname", rest @ ..] => (INPUT_INTERFACE, Datatype::Interface, rest),
+            ["ct", direction @ ("original" | "reply"), words @ ..] => {
+                let direction = Some(if *direction == "reply" { REPLY } else { 0 });
+                let (key, datatype, rest) = match words {
+                    ["proto-src", rest @ ..] => (11, Datatype::Port, rest),
+                    ["proto-dst", rest @ ..] => (12, Datatype::Port, rest),
+                    [ip, end, rest @ ..] if *ip == self.family.name() => {
+                        let key = match (self.family.addresses(), *end) {
+                            (Family::V4, "saddr") => 19,
+                            (Family::V4, "daddr") => 20,
+                            (Family::V6, "saddr") => 21,
+                            (Family::V6, "daddr") => 22,
+                            _ => return None,
+                        };
+                        (key, address, rest)
+                    }
+                    _ => return None,
+                };
+                (Source::Conntrack(key, direction), datatype, rest)
+            }
+            // Of an Ethernet and IPv4 request.
+            ["arp", "daddr", "ip", rest @ ..] if self.family == TableFamily::Arp => {
+                (Source::Payload(NETWORK, 24), address, rest)
+            }
+            [ip, name, rest @ ..] if *ip == self.family.name() => {
+                let (offset, datatype) = match (self.family, *name) {
+                    (TableFamily::Ip, "saddr") => (12, address),
+                    (TableFamily::Ip, "daddr") => (16, address),
+                    (TableFamily::Ip, "protocol") => (9, Datatype::Protocol),
+                    (TableFamily::Ip6, "saddr") => (8, address),
+                    (TableFamily::Ip6, "daddr") => (24, address),
+                    (TableFamily::Ip6, "nexthdr") => (6, Datatype::Protocol),
+                    _ => return None,
+                };
+                (Source::Payload(NETWORK, offset), datatype, rest)
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// The ends of `FIRST-LAST`.
+fn ports(range: &str) -> Option<(u16, u16)> {
+    let (first, last) = range.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
