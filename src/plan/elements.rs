@@ -1,7 +1,8 @@
 //! Which set elements a Program needs.
 
 use crate::model::{
-    Element, Frontend, FrontendKind, Masquerade, NodeProgram, Program, Target, VirtualAddress,
+    Element, Frontend, FrontendKind, Masquerade, NodeProgram, Program, Protocol, Target,
+    VirtualAddress,
 };
 
 /// Elements that the front ends of a Program need. One that several need is named several times.
@@ -15,7 +16,12 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
         let ip = route.prefix.addr();
         let mut frontends = program.frontends.iter().filter(|it| it.address.ip == ip).peekable();
         let is_image = frontends.peek().is_none();
-        let is_open = !is_image && frontends.all(|it| it.pool_of(it.outside).is_some());
+        let is_closed = |it: &Frontend| match it.outside {
+            Target::Reject => it.address.protocol != Protocol::Udp,
+            Target::Drop => true,
+            Target::Pool | Target::ImagePool => false,
+        };
+        let is_open = !is_image && !frontends.any(is_closed);
         let led = if is_open { Element::ClusterIp(ip) } else { Element::FrontendIp(ip) };
         [Some(Element::Pool(ip)), Some(led), is_image.then_some(Element::Image(ip))]
             .into_iter()
@@ -56,7 +62,10 @@ pub fn of_backends(program: &Program) -> impl Iterator<Item = Element> + '_ {
 fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     let address = frontend.address;
     let mut elements = Vec::with_capacity(4);
-    if frontend.targets().contains(&Target::Reject) {
+    // Without endpoints, datagrams go on to where the pool would be: no virtual server is left there
+    // that would take them, and a process of the node is told as others are.
+    let is_led_nowhere = address.protocol == Protocol::Udp;
+    if frontend.targets().contains(&Target::Reject) && !is_led_nowhere {
         elements.push(Element::Refused(address));
     }
     if frontend.outside == Target::Drop {
@@ -71,7 +80,10 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     let lead = |element: fn(_, _, _) -> Element| {
         move |pool: VirtualAddress| element(address, pool.ip, pool.port)
     };
-    let [inside, outside] = frontend.targets().map(|target| frontend.pool_of(target));
+    let [inside, outside] = frontend.targets().map(|target| match target {
+        Target::Reject if is_led_nowhere => Some(frontend.pool),
+        target => frontend.pool_of(target),
+    });
     if inside == outside && frontend.sources.is_none() {
         elements.extend(inside.map(lead(Element::Frontend)));
     } else {

@@ -45,9 +45,8 @@ fn dropping_hook(chain: &Chain) -> Option<Hook> {
     let Some(Base { hook: hook @ (Hook::Input | Hook::Forward), drops: true }) = chain.base else {
         return None;
     };
-    let ours = chain.family == ChainFamily::Inet && chain.table == NAME;
     let ip = matches!(chain.family, ChainFamily::Ip | ChainFamily::Ip6 | ChainFamily::Inet);
-    (ip && !ours).then_some(hook)
+    (ip && chain.table != NAME).then_some(hook)
 }
 
 /// The commands that open a chain.
@@ -180,7 +179,7 @@ mod tests {
 
     #[test]
     fn our_own_table_and_other_hooks_do_not_count() {
-        let ours = base(ChainFamily::Inet, NAME, "early", Hook::Input, 3);
+        let ours = base(ChainFamily::Ip, NAME, "input", Hook::Input, 3);
         let output = base(ChainFamily::Inet, "filter", "output", Hook::Other, 0);
         let bridge = base(ChainFamily::Other, "filter", "forward", Hook::Forward, 0);
         assert_eq!(judge(&[ours, output, bridge], &[]).verdict, Verdict::Ok);

@@ -169,7 +169,7 @@ fn foreign_firewalls_and_leftovers_are_found() {
     run("nft add chain inet site input { type filter hook input priority 0; policy drop; }");
     run("nft add rule inet site input iif lo accept");
     run("nft add table ip kube-ipvs");
-    run("nft add chain ip kube-ipvs late { type filter hook input priority 110; policy drop; }");
+    run("nft add chain ip kube-ipvs input { type filter hook input priority 110; policy drop; }");
     run("nft add table ip nat");
     run("nft add chain ip nat KUBE-SERVICES");
     run("nft add chain ip nat KUBE-KUBELET-CANARY");
@@ -181,7 +181,7 @@ fn foreign_firewalls_and_leftovers_are_found() {
     let firewall = report.checks.iter().find(|c| c.name == "firewall").unwrap();
     assert!(firewall.found.contains("ip filter FORWARD (policy drop, 0 rules)"));
     assert!(firewall.found.contains("inet site input (policy drop, 1 rules)"));
-    assert!(!firewall.found.contains("late"));
+    assert!(!firewall.found.contains("kube-ipvs"));
     // What it says to do is what nft takes.
     for line in firewall.mend.as_deref().unwrap().lines().filter(|l| l.starts_with("nft ")) {
         run(line);

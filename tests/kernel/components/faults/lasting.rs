@@ -19,7 +19,6 @@ pub(super) fn what_lasts_is_retried_ever_more_rarely(rig: &mut Rig) {
         (Kind::NewDest, Errno::NOMEM, "out of memory"),
         (Kind::NewElement, Errno::NOSPC, "ENOSPC"),
         (Kind::NewRoute, Errno::NOMEM, "out of memory"),
-        (Kind::NewAddress, Errno::NOBUFS, "out of memory"),
     ] {
         rig.tell(Step::Go.events(victim));
         rig.heal();
