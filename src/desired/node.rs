@@ -27,6 +27,7 @@ pub fn node_program(around: &Surroundings) -> NodeProgram {
         local_pods: local_pods(around),
         local_pod_interfaces: interfaces,
         own_ips: around.own_ips.clone(),
+        reachable: reachable(around),
         service_ranges,
         image_ranges,
         routes,
@@ -64,6 +65,17 @@ fn local_pods(around: &Surroundings) -> Vec<IpNet> {
         LocalDetector::Interfaces(_) => return Vec::new(),
     };
     or_else(&around.pod_cidrs, detected)
+}
+
+/// Where something is known to be: what the node has routes to, pods, and the node itself.
+fn reachable(around: &Surroundings) -> Vec<IpNet> {
+    let cluster = match &around.settings.local_detector {
+        LocalDetector::ClusterCidr(ranges) => &ranges[..],
+        LocalDetector::None | LocalDetector::NodeCidr | LocalDetector::Interfaces(_) => &[],
+    };
+    let pods = around.pod_cidrs.iter().chain(cluster);
+    let ranges = around.reachable.iter().chain(pods).copied();
+    aggregate(ranges.chain(around.own_ips.iter().copied().map(IpNet::from)))
 }
 
 /// The ranges, and the others for a family that has none among them; disjoint.

@@ -88,6 +88,9 @@ pub struct NodeProgram {
     pub local_pod_interfaces: Option<Interfaces>,
     /// The node's own addresses, sorted.
     pub own_ips: Vec<IpAddr>,
+    /// Addresses that are known to be somewhere, more closely than by a default route: destinations
+    /// of the node's routes, pods, and the node's own addresses; disjoint.
+    pub reachable: Vec<IpNet>,
     /// Routes that make the ranges local.
     pub routes: Vec<Route>,
 }
