@@ -6,10 +6,11 @@ use std::sync::{LazyLock, PoisonError};
 
 use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Batch, Protocol, messages};
+use kube_ipvs::kernel::route::Network;
 use kube_ipvs::model::{Element, Pool, Protocol as Transport, VirtualAddress};
 use kube_ipvs::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
 
-use super::replay::{IPVS_FAMILY, kernel};
+use super::replay::{IPVS_FAMILY, kernel, socket};
 
 /// Elements that are written and read again.
 const MOST_REWRITTEN: usize = 64;
@@ -73,13 +74,22 @@ fn sent(operations: impl IntoIterator<Item = FilterOperation>) -> Vec<u8> {
     sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Our device, its addresses, our rules and routes.
+/// Our device, its addresses, our rules and routes; the node's addresses, and where its routes lead.
 pub(crate) fn route(data: &[u8]) {
     let (mut kernel, _) = kernel(Protocol::Route, data);
     if let Ok(observed) = kernel.observe() {
         // Two families, two tables.
         assert!(observed.routes.len() <= 4 * messages(data).count());
         assert!(observed.rules.len() <= 2);
+    }
+    let mut network = Network::over(socket(Protocol::Route, data));
+    if let Ok(found) = network.addresses() {
+        assert!(found.len() <= messages(data).count());
+        assert!(found.is_sorted() && !found.iter().any(|ip| ip.is_loopback()));
+    }
+    if let Ok(found) = network.routes() {
+        assert!(found.len() <= messages(data).count());
+        assert!(found.is_sorted_by(|one, next| one < next && !one.contains(next)));
     }
 }
 

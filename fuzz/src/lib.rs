@@ -14,7 +14,7 @@ mod texts;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 14] = [
     ("api", objects::api),
     ("config", texts::config),
     ("conntrack", kernel::conntrack),
@@ -23,7 +23,6 @@ pub const TARGETS: [Target; 15] = [
     ("manifests", objects::manifests),
     ("netlink", netlink::netlink),
     ("nft", kernel::nft),
-    ("node_addresses", netlink::node_addresses),
     ("notifications", netlink::notifications),
     ("objects", objects::objects),
     ("query", texts::query),

@@ -3,7 +3,6 @@
 use kube_ipvs::kernel::netlink::{Attribute, Attributes, Header, attributes, messages};
 use kube_ipvs::kernel::{kube_proxy, tampering};
 use kube_ipvs::model::Family;
-use kube_ipvs::source::addresses;
 
 use super::replay::push;
 
@@ -46,13 +45,5 @@ pub(crate) fn notifications(data: &[u8]) {
 pub(crate) fn leftovers(data: &[u8]) {
     for payload in messages(data).map(|(_, payload)| payload).chain([data]) {
         assert!(kube_proxy::decode(payload) <= 1 + payload.len() / 4);
-    }
-}
-
-/// The node's addresses.
-pub(crate) fn node_addresses(data: &[u8]) {
-    if let Ok(found) = addresses::decode(data) {
-        assert!(found.len() <= data.len() / Header::LENGTH);
-        assert!(found.is_sorted() && !found.iter().any(|ip| ip.is_loopback()));
     }
 }

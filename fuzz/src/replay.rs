@@ -42,6 +42,12 @@ pub(crate) fn kernel(protocol: Protocol, said: &[u8]) -> (Kernel, Sent) {
     (kernel, sent)
 }
 
+/// A socket to such a part.
+pub(crate) fn socket(protocol: Protocol, said: &[u8]) -> Socket {
+    let script = Some(Arc::new(OnceLock::from(said.to_vec())));
+    Socket::over(Replay { protocol, script, sent: Sent::default(), queue: VecDeque::new() })
+}
+
 /// Appends a message.
 pub(crate) fn push(to: &mut Vec<u8>, header: Header, payload: &[u8]) {
     let start = to.len();

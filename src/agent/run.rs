@@ -32,7 +32,7 @@ use crate::kernel::sysctl::{Granted, Sysctls};
 use crate::kernel::{Kernel, tampering};
 use crate::model::{Event, Family, Name};
 use crate::source::kubernetes::{self, Patience, Reach, Server};
-use crate::source::{addresses, manifests};
+use crate::source::{manifests, network};
 
 /// How long the engine's thread may take for the batch that it is in the middle of.
 const LONGEST_END: Duration = Duration::from_secs(20);
@@ -107,7 +107,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
             drop(running);
         })
         .context("cannot start the engine's thread")?;
-    follow_addresses(agent.inputs.clone())?;
+    follow_network(agent.inputs.clone())?;
     follow_tampering(ports, agent.inputs.clone())?;
     agent.follow_config(flags, level, shown);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -281,10 +281,10 @@ trait Stop: Future<Output = ()> + Send + 'static {}
 
 impl<F: Future<Output = ()> + Send + 'static> Stop for F {}
 
-/// The first list is there before any source is asked: what stands at the node's addresses would
+/// The first lists are there before any source is asked: what stands at the node's addresses would
 /// otherwise go at a restart, and come back.
-fn follow_addresses(inputs: Sender<Input>) -> anyhow::Result<()> {
-    addresses::follow(move |addresses| tell(&inputs, Input::Event(Event::Addresses(addresses))))?;
+fn follow_network(inputs: Sender<Input>) -> anyhow::Result<()> {
+    network::follow(move |event| tell(&inputs, Input::Event(event)))?;
     Ok(())
 }
 

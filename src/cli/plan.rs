@@ -10,12 +10,12 @@ use crate::engine::{Engine, Trouble, Work};
 use crate::kernel::Kernel;
 use crate::model::{Event, Settings};
 use crate::plan::Operation;
-use crate::source::addresses;
+use crate::source::network;
 
 pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitCode> {
     let (settings, mut events) = objects::load(shared, "plan")?;
     // Those of this machine, as it is this machine's kernel that is read.
-    events.push(Event::Addresses(addresses::list()?));
+    events.extend(network::list()?);
     let operations = plan(&settings, events, &mut Kernel::open()?)?;
     let mut out = io::stdout().lock();
     for operation in &operations {

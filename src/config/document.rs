@@ -14,8 +14,10 @@ use super::own::{self, KubeIpvsConfiguration};
 /// Where values were given, so that whoever gave a wrong one is told where to look.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Origin {
-    /// On the command line.
+    /// Nowhere: a file has no such document. Every value is a default.
     #[default]
+    Nowhere,
+    /// On the command line.
     Flags,
     /// In a document of a file, counted from 1.
     Document { path: PathBuf, number: usize },
@@ -25,7 +27,7 @@ impl Origin {
     /// How the one who gave a field's value calls it: flag, or file and field.
     pub(super) fn name(&self, field: &str) -> String {
         match self {
-            Self::Flags => {
+            Self::Nowhere | Self::Flags => {
                 let flag = FLAGS.iter().find(|flag| flag.field == field);
                 flag.map_or(field, |flag| flag.name).to_owned()
             }
@@ -37,7 +39,7 @@ impl Origin {
     pub(super) fn wrong(&self, field: &str, reason: impl ToString) -> ConfigError {
         let reason = reason.to_string();
         match self {
-            Self::Flags => ConfigError::Value { option: self.name(field), reason },
+            Self::Nowhere | Self::Flags => ConfigError::Value { option: self.name(field), reason },
             Self::Document { path, number } => ConfigError::File {
                 path: path.clone(),
                 place: format!("document {number}: {field}"),

@@ -96,7 +96,8 @@ pub struct ProxyFlags {
         value_parser = truth, value_name = "true|false", global = true, hide_short_help = true
     )]
     pub masquerade_all: Option<bool>,
-    /// Addresses that take node ports: `primary`, `all` or ranges [default: primary]
+    /// Addresses that take node ports: `primary`, `all` or ranges [default: all; with
+    /// `--proxy-mode=nftables`, primary]
     #[arg(
         long,
         value_name = "CIDRS",

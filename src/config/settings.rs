@@ -72,12 +72,12 @@ impl Resolver<'_> {
 
     fn node_port_addresses(&mut self) -> Result<NodePortAddresses, ConfigError> {
         const FIELD: &str = "nodePortAddresses";
-        let listed = self.kube_proxy.node_port_addresses.clone().unwrap_or_default();
+        let mut listed = self.kube_proxy.node_port_addresses.clone().unwrap_or_default();
+        listed.retain(|text| !text.trim().is_empty());
         let mut texts = Vec::new();
         let mut is_primary = false;
         for text in listed.iter().map(|text| text.trim()) {
             match text {
-                "" => {}
                 "primary" => is_primary = true,
                 "all" => texts.extend(["0.0.0.0/0".to_owned(), "::/0".to_owned()]),
                 "localhost" => self.warn(FIELD, "node ports are not served on localhost"),
@@ -85,12 +85,23 @@ impl Resolver<'_> {
             }
         }
         match (is_primary, texts.is_empty()) {
+            (_, true) if listed.is_empty() => Ok(self.node_ports_by_default()),
             (_, true) => Ok(NodePortAddresses::Primary),
             (false, false) => Ok(NodePortAddresses::Ranges(ranges(&self.origin, FIELD, &texts)?)),
             (true, false) => {
                 let reason = "\"primary\" cannot stand beside ranges: list the primary address";
                 Err(self.origin.wrong(FIELD, reason))
             }
+        }
+    }
+
+    /// kube-proxy serves node ports at all addresses (`NewNodePortAddresses`), and in mode nftables at
+    /// the primary ones (`platformApplyDefaults`). So does what is configured as kube-proxy is; a file
+    /// that says nothing of kube-proxy's takes the latter.
+    fn node_ports_by_default(&self) -> NodePortAddresses {
+        match (&self.origin, self.kube_proxy.mode.as_deref()) {
+            (Origin::Nowhere, _) | (_, Some("nftables")) => NodePortAddresses::Primary,
+            (Origin::Flags | Origin::Document { .. }, _) => NodePortAddresses::all(),
         }
     }
 

@@ -127,7 +127,8 @@ fn with_file(text: &str, line: &str) -> Result<Config, ConfigError> {
 fn defaults_are_kube_proxys() {
     let config = resolve("");
     assert_eq!(&*config.settings.node_name, "machine");
-    assert_eq!(config.settings, Settings::for_node("machine"));
+    let node_port_addresses = NodePortAddresses::all();
+    assert_eq!(config.settings, Settings { node_port_addresses, ..Settings::for_node("machine") });
     assert_eq!(config.source, SourceConfig::Kubernetes { kubeconfig: None, master: None });
     assert_eq!(config.health_address, "0.0.0.0:10256".parse().ok());
     assert_eq!(config.metrics_address, "127.0.0.1:10249".parse().ok());
@@ -447,7 +448,32 @@ fn node_ports_are_taken_by_those_listed() {
     };
     assert_eq!(addresses("--nodeport-addresses=primary"), NodePortAddresses::Primary);
     assert_eq!(addresses("--nodeport-addresses=all"), ranges(&["0.0.0.0/0", "::/0"]));
+    assert_eq!(addresses("--nodeport-addresses=localhost"), NodePortAddresses::Primary);
     assert_eq!(addresses("--nodeport-addresses=10.1.2.3/8"), ranges(&["10.0.0.0/8"]));
+}
+
+#[test]
+fn where_none_are_listed_node_ports_are_taken_as_kube_proxys_mode_does() {
+    let (all, primary) = (NodePortAddresses::all(), NodePortAddresses::Primary);
+    let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration\n";
+    let of_file = |text: String| with_file(&text, "").unwrap().settings.node_port_addresses;
+    for (mode, expected) in
+        [("''", &all), ("ipvs", &all), ("iptables", &all), ("nftables", &primary)]
+    {
+        for addresses in ["", "nodePortAddresses: null", "nodePortAddresses: []"] {
+            let proxy = format!("{head}mode: {mode}\n{addresses}\n");
+            assert_eq!(of_file(proxy.clone()), *expected, "{proxy}");
+            assert_eq!(of_file(format!("{proxy}---\n{own}")), *expected, "{proxy}");
+        }
+        let line = format!("--proxy-mode={}", mode.trim_matches('\''));
+        assert_eq!(resolve(&line).settings.node_port_addresses, *expected, "{line}");
+    }
+    assert_eq!(resolve("--nodeport-addresses=").settings.node_port_addresses, all);
+    assert_eq!(of_file(format!("{head}mode: nftables\nnodePortAddresses: [all]\n")), all);
+    // What says nothing of kube-proxy's.
+    assert_eq!(of_file(own.to_owned()), primary);
+    assert_eq!(of_file(String::new()), primary);
 }
 
 #[test]

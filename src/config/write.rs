@@ -19,6 +19,7 @@ pub fn write(config: &Config) -> String {
     let (mode, cluster_cidr, bridge, prefix) = detector(&settings.local_detector);
     let node_ports = match &settings.node_port_addresses {
         NodePortAddresses::Primary => list(["primary"]),
+        all if *all == NodePortAddresses::all() => list(["all"]),
         NodePortAddresses::Ranges(ranges) => list(ranges),
     };
     let format = match config.log.format {
@@ -60,7 +61,7 @@ detectLocal:
   interfaceNamePrefix: {prefix:?}
 
 # Which of this node's addresses take node ports: primary (the first InternalIP of each family),
-# all, or ranges. Default: primary.
+# all, or ranges. Default: all, as with kube-proxy; in its mode nftables, primary.
 nodePortAddresses: {node_ports}
 
 iptables:

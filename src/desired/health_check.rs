@@ -69,7 +69,8 @@ mod tests {
                 let ranges = ranges.iter().map(|range| range.parse().expect("range")).collect();
                 settings.node_port_addresses = NodePortAddresses::Ranges(ranges);
             }
-            let around = Surroundings::new(&settings, Some(&node), &[ip("198.51.100.7")], [], []);
+            let around =
+                Surroundings::new(&settings, Some(&node), &[ip("198.51.100.7")], &[], [], []);
             let expected: Vec<_> = expected.iter().map(|text| ip(text)).collect();
             assert_eq!(health_check_addresses(&around), expected, "{ranges:?}");
         }

@@ -13,7 +13,7 @@ pub fn node_program(around: &Surroundings) -> NodeProgram {
     let own = around.own_ips.iter().copied().map(IpNet::from);
     NodeProgram {
         service_ranges: around.service_ranges.clone(),
-        reachable: Vec::new(),
+        reachable: reachable(around),
         pods: pods(around),
         pod_interfaces: interfaces.filter(|_| !around.settings.masquerade_all),
         insiders: aggregate(local_pods(around).into_iter().chain(own)),
@@ -53,6 +53,17 @@ fn local_pods(around: &Surroundings) -> Vec<IpNet> {
         LocalDetector::Interfaces(_) => return Vec::new(),
     };
     or_else(&around.pod_cidrs, detected)
+}
+
+/// Where something is known to be: what the node has routes to, pods, and the node itself.
+fn reachable(around: &Surroundings) -> Vec<IpNet> {
+    let cluster = match &around.settings.local_detector {
+        LocalDetector::ClusterCidr(ranges) => &ranges[..],
+        LocalDetector::None | LocalDetector::NodeCidr | LocalDetector::Interfaces(_) => &[],
+    };
+    let pods = around.pod_cidrs.iter().chain(cluster);
+    let ranges = around.reachable.iter().chain(pods).copied();
+    aggregate(ranges.chain(around.own_ips.iter().copied().map(IpNet::from)))
 }
 
 /// The ranges, and the others for a family that has none among them; disjoint.

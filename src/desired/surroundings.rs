@@ -1,4 +1,4 @@
-//! What a Service's Program depends on beside the Service and its endpoints.
+//! What Programs depend on beside Services and their endpoints.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use super::ranges::{aggregate, contain, image_range};
 use crate::model::{Family, Node, NodePortAddresses, Settings};
 
-/// What a Service's Program depends on beside the Service and its endpoints.
+/// What Programs depend on beside Services and their endpoints. Only the node's depends on
+/// [`Self::reachable`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Surroundings {
     /// The configuration.
@@ -29,14 +30,18 @@ pub struct Surroundings {
     pub image_ranges: Vec<IpNet>,
     /// The Node's `podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,
+    /// The destinations of the node's routes but for the default ones; disjoint.
+    pub reachable: Vec<IpNet>,
 }
 
 impl Surroundings {
-    /// Gathers them. `interfaces` are the addresses found on the node's interfaces.
+    /// Gathers them. `interfaces` are the addresses found on the node's interfaces, `routes` the
+    /// destinations of its routes.
     pub fn new(
         settings: &Settings,
         node: Option<&Node>,
         interfaces: &[IpAddr],
+        routes: &[IpNet],
         service_cidrs: impl IntoIterator<Item = IpNet>,
         api_server: impl IntoIterator<Item = IpAddr>,
     ) -> Self {
@@ -57,6 +62,7 @@ impl Surroundings {
             api_server: api_server.into_iter().collect(),
             service_ranges,
             pod_cidrs: node.map_or_else(Vec::new, |node| node.pod_cidrs.to_vec()),
+            reachable: routes.to_vec(),
             settings: settings.clone(),
         }
     }

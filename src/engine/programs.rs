@@ -58,7 +58,7 @@ impl Programs {
     /// No Services, and a node of which only the settings are known.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let around = Surroundings::new(settings, None, &[], [], []);
+        let around = Surroundings::new(settings, None, &[], &[], [], []);
         Self {
             settings: settings.clone(),
             node: NodeProgram::default(),
@@ -76,10 +76,15 @@ impl Programs {
 
     /// Brings the Programs up to date with what has changed in the state.
     pub fn update(&mut self, state: &mut State) -> Update {
-        let Dirty { mut services, endpoints, surroundings } = state.take_dirty();
+        let Dirty { mut services, endpoints, surroundings, reachable } = state.take_dirty();
         let mut update = Update::default();
         if surroundings {
-            update.old_node = self.update_surroundings(state, &mut services);
+            // A new zone changes no surroundings but which endpoints are hinted here.
+            services.extend(state.service_keys().cloned());
+            update.old_node = self.update_surroundings(state);
+        } else if reachable {
+            self.around.reachable = state.reachable().to_vec();
+            update.old_node = self.update_node();
         }
         let affected = self.update_claims(state, &services);
         services.extend(affected);
@@ -147,25 +152,24 @@ impl Programs {
         pools
     }
 
-    /// Returns the node's old Program if it changed; adds the Services that must be looked at.
-    fn update_surroundings(
-        &mut self,
-        state: &State,
-        services: &mut FxHashSet<ServiceKey>,
-    ) -> Option<NodeProgram> {
+    /// Returns the node's old Program if it changed.
+    fn update_surroundings(&mut self, state: &State) -> Option<NodeProgram> {
         let around = Surroundings::new(
             &self.settings,
             state.node(),
             state.addresses(),
+            state.reachable(),
             state.service_cidrs().flat_map(|object| object.cidrs.iter().copied()),
             state.api_server_addresses(),
         );
-        // A new zone changes no surroundings but which endpoints are hinted here.
-        services.extend(state.service_keys().cloned());
         if around == self.around && self.node != NodeProgram::default() {
             return None;
         }
         self.around = around;
+        self.update_node()
+    }
+
+    fn update_node(&mut self) -> Option<NodeProgram> {
         let node = desired::node_program(&self.around);
         (node != self.node).then(|| mem::replace(&mut self.node, node))
     }

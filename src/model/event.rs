@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{EndpointSlice, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey};
 
 /// A change to the objects of one kind.
@@ -28,4 +30,7 @@ pub enum Event {
     ServiceCidrs(Change<Name, ServiceCidr>),
     /// The addresses of this node's interfaces, sorted; without loopback, link-local and our own.
     Addresses(Vec<IpAddr>),
+    /// The destinations of this node's routes, sorted and disjoint; without the default routes, those
+    /// of table `local` and our own.
+    Routes(Vec<IpNet>),
 }

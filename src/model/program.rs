@@ -76,7 +76,8 @@ pub enum RefusalReason {
 pub struct NodeProgram {
     /// Ranges that ClusterIPs come from; disjoint.
     pub service_ranges: Vec<IpNet>,
-    /// Destinations that something is known at, within a service range too; disjoint.
+    /// Destinations that are known to be somewhere, more closely than by a default route, within a
+    /// service range too: those of the node's routes, pods, and its own addresses; disjoint.
     pub reachable: Vec<IpNet>,
     /// Sources that a ClusterIP connection keeps; disjoint.
     pub pods: Vec<IpNet>,

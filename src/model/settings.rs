@@ -2,19 +2,27 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Interfaces, Name, Scheduler};
 
 /// Which of the node's addresses take node ports (`nodePortAddresses`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum NodePortAddresses {
-    /// The first InternalIP of each family: `primary`, and the default.
+    /// The first InternalIP of each family: `primary`.
     #[default]
     Primary,
     /// Those of the node's addresses that lie in one of the ranges. A family without a range
     /// keeps its primary address.
     Ranges(Vec<IpNet>),
+}
+
+impl NodePortAddresses {
+    /// All of the node's addresses: `all`.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::Ranges(vec![Ipv4Net::default().into(), Ipv6Net::default().into()])
+    }
 }
 
 /// How a local pod's traffic is told from other traffic (`detectLocalMode`).

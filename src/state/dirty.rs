@@ -15,6 +15,8 @@ pub struct Dirty {
     /// The node, its addresses, a service range or the API server's address: any Service may be
     /// touched.
     pub surroundings: bool,
+    /// The node's routes. No Service depends on them.
+    pub reachable: bool,
 }
 
 impl Dirty {
@@ -38,6 +40,7 @@ impl Dirty {
     /// Whether there is nothing to look at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.endpoints.is_empty() && !self.surroundings
+        let Self { services, endpoints, surroundings, reachable } = self;
+        services.is_empty() && endpoints.is_empty() && !surroundings && !reachable
     }
 }

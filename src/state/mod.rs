@@ -7,6 +7,7 @@ mod triggers;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
 use crate::model::{
@@ -39,6 +40,7 @@ pub struct State {
     node: Option<Node>,
     service_cidrs: FxHashMap<Name, ServiceCidr>,
     addresses: Vec<IpAddr>,
+    reachable: Vec<IpNet>,
     dirty: Dirty,
     triggers: Triggers,
     listed: Listed,
@@ -64,6 +66,7 @@ impl State {
             node: None,
             service_cidrs: FxHashMap::default(),
             addresses: Vec::new(),
+            reachable: Vec::new(),
             // The settings alone say something, even if no object ever does.
             dirty: Dirty { surroundings: true, ..Dirty::default() },
             triggers: Triggers::default(),
@@ -95,6 +98,12 @@ impl State {
                 if self.addresses != addresses {
                     self.addresses = addresses;
                     self.dirty.surroundings = true;
+                }
+            }
+            Event::Routes(routes) => {
+                if self.reachable != routes {
+                    self.reachable = routes;
+                    self.dirty.reachable = true;
                 }
             }
         }
@@ -170,6 +179,12 @@ impl State {
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+
+    /// The destinations of this node's routes but for the default ones; sorted and disjoint.
+    #[must_use]
+    pub fn reachable(&self) -> &[IpNet] {
+        &self.reachable
     }
 
     /// The ServiceCIDR objects, in no order.

@@ -204,11 +204,13 @@ pub fn event() -> impl Strategy<Value = Event> {
         1 => Just(Change::Delete("kubernetes".into())),
         1 => service_cidr().prop_map(|cidr| Change::Replace(vec![cidr])),
     ];
+    let routes = vec![net("10.244.1.0/24"), net("198.51.100.0/24"), net("2001:db8:7::/48")];
     prop_oneof![
         20 => object_event(),
         1 => option::weighted(0.9, node()).prop_map(Event::Node),
         1 => cidrs.prop_map(Event::ServiceCidrs),
         1 => subsequence(vec![ip("192.0.2.1"), ip("192.0.2.7")], 0..=2).prop_map(Event::Addresses),
+        1 => subsequence(routes, 0..=3).prop_map(Event::Routes),
     ]
 }
 
@@ -234,6 +236,7 @@ pub struct Objects {
     service_cidrs: BTreeMap<Name, ServiceCidr>,
     node: Option<Node>,
     addresses: Vec<std::net::IpAddr>,
+    routes: Vec<ipnet::IpNet>,
 }
 
 impl Objects {
@@ -252,6 +255,7 @@ impl Objects {
             }
             Event::Node(node) => self.node = node,
             Event::Addresses(addresses) => self.addresses = addresses,
+            Event::Routes(routes) => self.routes = routes,
         }
     }
 
@@ -259,6 +263,7 @@ impl Objects {
     pub fn listed(&self) -> Vec<Event> {
         vec![
             Event::Addresses(self.addresses.clone()),
+            Event::Routes(self.routes.clone()),
             Event::ServiceCidrs(Change::Replace(self.service_cidrs.values().cloned().collect())),
             Event::Node(self.node.clone()),
             Event::Service(Change::Replace(self.services.values().cloned().collect())),

@@ -14,7 +14,7 @@ const IMPORTS: [(&str, &[&str]); 10] = [
     ("explain", &["model", "desired", "engine"]),
     ("config", &["model"]),
     ("kernel", &["model", "plan"]),
-    ("source", &["model"]),
+    ("source", &["model", "kernel"]),
     (
         "agent",
         &["model", "state", "desired", "plan", "engine", "explain", "config", "kernel", "source"],

@@ -45,6 +45,7 @@ struct Events {
     node: IntCounter,
     service_cidrs: IntCounter,
     addresses: IntCounter,
+    routes: IntCounter,
 }
 
 /// Notices to operators, by what became of them as Events.
@@ -148,6 +149,7 @@ impl Metrics {
             Event::Node(_) => self.events.node.inc(),
             Event::ServiceCidrs(_) => self.events.service_cidrs.inc(),
             Event::Addresses(_) => self.events.addresses.inc(),
+            Event::Routes(_) => self.events.routes.inc(),
         }
     }
 
@@ -269,6 +271,7 @@ impl Events {
             node: of("node"),
             service_cidrs: of("service_cidr"),
             addresses: of("addresses"),
+            routes: of("routes"),
         })
     }
 }

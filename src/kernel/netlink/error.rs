@@ -42,7 +42,7 @@ pub enum KernelError {
 }
 
 impl KernelError {
-    pub(in crate::kernel) fn socket(call: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn socket(call: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Socket { call, source }
     }
 

@@ -5,6 +5,7 @@ mod attribute;
 mod batch;
 mod error;
 mod header;
+mod listener;
 mod socket;
 mod transport;
 
@@ -13,5 +14,6 @@ pub use attribute::{Attribute, Attributes, Number, attributes};
 pub use batch::Batch;
 pub use error::KernelError;
 pub use header::{Header, messages};
+pub use listener::Listener;
 pub use socket::Socket;
 pub use transport::{KernelTransport, Protocol, Transport};

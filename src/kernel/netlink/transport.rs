@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use super::KernelError;
 
 /// Room for the answers to a batch, even if each is an error.
-const RECEIVE_BUFFER: usize = 1 << 20;
+pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// Which part of the kernel is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,7 +24,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn number(self) -> isize {
+    pub(super) fn number(self) -> isize {
         match self {
             Self::Generic => NETLINK_GENERIC,
             Self::Netfilter => NETLINK_NETFILTER,

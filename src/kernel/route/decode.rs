@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
@@ -17,11 +16,25 @@ use crate::model::{
     Family, ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY, Route, RouteTable,
 };
 
+/// Bytes of `struct ifinfomsg`, `struct ifaddrmsg` and `struct rtmsg`.
 const LINK_HEADER_BYTES: usize = 16;
+const ADDRESS_HEADER_BYTES: usize = 8;
+const ROUTE_HEADER_BYTES: usize = 12;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IFF_UP: u32 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+/// `IFA_F_TENTATIVE` and `IFA_F_DADFAILED`.
+const UNUSABLE: u32 = 0x40 | 0x08;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+/// `RTN_UNICAST`, `_BLACKHOLE`, `_UNREACHABLE`, `_PROHIBIT`, `_THROW`.
+const OUTWARD: [u8; 5] = [1, 6, 7, 8, 9];
+/// `RTM_F_CLONED`: what the kernel has learned of one destination.
+const CLONED: u32 = 0x200;
 
 /// A network device.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,28 +110,59 @@ pub(super) fn own_route(body: &[u8], device: u32) -> Option<Route> {
     if is_ours { Some(Route { prefix, table: own_table(table)?, source }) } else { None }
 }
 
-/// Reads RTM_NEWADDR: an IPv4 address of the device with this index.
-pub(super) fn address(body: &[u8], device: u32) -> Option<Ipv4Addr> {
-    let message = AddressMessage::parse(body).ok()?;
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
-        _ => None,
-    });
-    local.filter(|_| message.header.index == device)
+/// An address of a device: the node's end, where the device has two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Address {
+    pub(super) device: u32,
+    pub(super) ip: IpAddr,
+    /// Whether duplicate address detection is over and went well.
+    pub(super) usable: bool,
 }
 
-/// Reads RTM_NEWADDR: any device's index and address, the node's end where there are two.
-pub(super) fn any_address(body: &[u8]) -> Option<(u32, IpAddr)> {
-    let message = AddressMessage::parse(body).ok()?;
-    let mut address = None;
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Local(ip) => return Some((message.header.index, *ip)),
-            AddressAttribute::Address(ip) => address = Some(*ip),
+/// Reads RTM_NEWADDR (`struct ifaddrmsg` and attributes, native byte order).
+pub(super) fn address(body: &[u8]) -> Option<Address> {
+    let (header, rest) = body.split_at_checked(ADDRESS_HEADER_BYTES)?;
+    let family = family(AddressFamily::from(*header.first()?))?;
+    let mut flags = u32::from(*header.get(2)?);
+    let (mut local, mut peer) = (None, None);
+    for attribute in attributes(rest) {
+        match attribute.kind {
+            IFA_LOCAL => local = attribute.ip(family),
+            IFA_ADDRESS => peer = attribute.ip(family),
+            IFA_FLAGS => flags |= attribute.u32()?,
             _ => {}
         }
     }
-    address.map(|ip| (message.header.index, ip))
+    let device = u32::from_ne_bytes(*header.get(4..)?.first_chunk()?);
+    Some(Address { device, ip: local.or(peer)?, usable: flags & UNUSABLE == 0 })
+}
+
+/// Reads RTM_NEWROUTE (`struct rtmsg` and attributes, native byte order), if it leads to others:
+/// the device, where it names one, and the destination. Most routes in the kernel may be ours or
+/// local ones, which the header tells; so attributes come last.
+pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
+    let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
+    let &[family_number, length, _, _, table, protocol, _, kind, ref flags @ ..] = header else {
+        return None;
+    };
+    let is_others = length > 0
+        && u32::from(table) != TABLE_LOCAL
+        && protocol != ROUTE_PROTOCOL
+        && OUTWARD.contains(&kind)
+        && u32::from_ne_bytes(*flags.first_chunk()?) & CLONED == 0;
+    if !is_others {
+        return None;
+    }
+    let family = family(AddressFamily::from(family_number))?;
+    let (mut device, mut ip) = (None, None);
+    for attribute in attributes(rest) {
+        match attribute.kind {
+            RTA_DST => ip = attribute.ip(family),
+            RTA_OIF => device = attribute.u32(),
+            _ => {}
+        }
+    }
+    Some((device, IpNet::new(ip?, length).ok()?.trunc()))
 }
 
 /// Reads RTM_NEWROUTE, if it is the kernel's own local route for an IPv4 address of the device with
@@ -189,6 +233,7 @@ mod tests {
 
     use super::super::message;
     use super::*;
+    use crate::kernel::netlink::{Attributes, Number};
 
     fn routes() -> impl Strategy<Value = Route> {
         let ipv4 =
@@ -226,6 +271,8 @@ mod tests {
             let _ = own_route(&body, 1);
             let _ = own_rule(&body);
             let _ = link(&body);
+            let _ = address(&body);
+            let _ = destination(&body);
         }
 
         /// Right at the start, arbitrary from some byte on.
@@ -239,6 +286,72 @@ mod tests {
             body.truncate(at);
             body.extend(tail);
             let _ = own_route(&body, 7);
+        }
+
+        #[test]
+        fn routes_of_ours_lead_to_no_others(route in routes(), device in 1u32..) {
+            prop_assert_eq!(destination(&message::add_route(&route, device).body()), None);
+        }
+    }
+
+    fn written<const N: usize>(header: [u8; N], fill: impl FnOnce(&mut Attributes<'_>)) -> Vec<u8> {
+        let mut body = header.to_vec();
+        fill(&mut Attributes::new(&mut body));
+        body
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_the_nodes_end_and_usable_once_it_is_known_to_be_unique() {
+        let peer = written([2, 32, 0, 0, 2, 0, 0, 0], |it| {
+            it.ip(IFA_ADDRESS, ip("192.0.2.2"));
+            it.ip(IFA_LOCAL, ip("192.0.2.1"));
+        });
+        let own = Address { device: 2, ip: ip("192.0.2.1"), usable: true };
+        assert_eq!(address(&peer), Some(own));
+        let v6 = |short: u8, long: u32| {
+            written([10, 64, short, 0, 3, 0, 0, 0], |it| {
+                it.ip(IFA_ADDRESS, ip("fd00::7"));
+                it.numbers([Number::u32(IFA_FLAGS, long)]);
+            })
+        };
+        for (short, long, usable) in
+            [(0x80, 0x280, true), (0x40, 0xc0, false), (0, 0x40, false), (0x88, 0x88, false)]
+        {
+            let expected = Address { device: 3, ip: ip("fd00::7"), usable };
+            assert_eq!(address(&v6(short, long)), Some(expected), "{short:#x} {long:#x}");
+        }
+    }
+
+    #[test]
+    fn routes_lead_to_others_whatever_becomes_of_the_packets() {
+        let with = |length: u8, table: u8, protocol: u8, kind: u8, flags: u32| {
+            let [f0, f1, f2, f3] = flags.to_ne_bytes();
+            let header = [2, length, 0, 0, table, protocol, 0, kind, f0, f1, f2, f3];
+            written(header, |it| {
+                it.ip(RTA_DST, ip("10.244.2.0"));
+                it.numbers([Number::u32(RTA_OIF, 4)]);
+            })
+        };
+        let leads =
+            |body: Vec<u8>| destination(&body) == Some((Some(4), "10.244.2.0/24".parse().unwrap()));
+        assert!([254, 253, 252, 100].iter().all(|table| leads(with(24, *table, 3, 1, 0))));
+        assert!(OUTWARD.iter().all(|kind| leads(with(24, 254, 2, *kind, 0))));
+        // Local, broadcast, anycast, multicast, translated.
+        assert!(
+            [2, 3, 4, 5, 10].iter().all(|kind| destination(&with(24, 254, 2, *kind, 0)).is_none())
+        );
+        for other in [
+            with(0, 254, 3, 1, 0),
+            with(24, 255, 3, 1, 0),
+            with(24, 254, ROUTE_PROTOCOL, 1, 0),
+            with(24, 254, 3, 1, CLONED),
+            with(33, 254, 3, 1, 0),
+        ] {
+            assert_eq!(destination(&other), None, "{other:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{decode, message};
+use super::{decode, dump, message};
 use crate::kernel::netlink::{KernelError, Protocol, Socket};
 
 /// The network devices of a namespace.
@@ -16,14 +16,10 @@ impl Links {
     ///
     /// If the kernel refuses or does not answer.
     pub fn read() -> Result<Self, KernelError> {
-        let request = message::dump_links();
-        let body = request.body();
-        let links = Socket::open(Protocol::Route)?.dump(
-            "devices",
-            request.kind(),
-            |message| message.raw(&body),
-            |links: &mut Vec<decode::Link>, _, body| links.extend(decode::link(body)),
-        )?;
+        let mut socket = Socket::open(Protocol::Route)?;
+        let links = dump(&mut socket, "devices", &message::dump_links(), |links, body| {
+            Vec::extend(links, decode::link(body));
+        })?;
         Ok(Self(links))
     }
 
@@ -46,14 +42,10 @@ impl Links {
     ///
     /// If the kernel refuses or does not answer.
     pub fn addresses() -> Result<Vec<(u32, IpAddr)>, KernelError> {
-        let request = message::dump_all_addresses();
-        let body = request.body();
-        Socket::open(Protocol::Route)?.dump(
-            "addresses",
-            request.kind(),
-            |message| message.raw(&body),
-            |found: &mut Vec<_>, _, body| found.extend(decode::any_address(body)),
-        )
+        let mut socket = Socket::open(Protocol::Route)?;
+        dump(&mut socket, "addresses", &message::dump_all_addresses(), |found, body| {
+            Vec::extend(found, decode::address(body).map(|it| (it.device, it.ip)));
+        })
     }
 
     /// Removes the device with this index, with its addresses and routes.

@@ -48,10 +48,10 @@ impl Request {
     }
 }
 
-/// Asks for the device of our name.
-pub(super) fn get_device() -> Request {
+/// Asks for the device of a name.
+pub(super) fn get_device(name: &str) -> Request {
     let mut link = LinkMessage::default();
-    link.attributes = vec![LinkAttribute::IfName(NAME.to_owned())];
+    link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
     Request::new(RouteNetlinkMessage::GetLink(link), 0)
 }
 
@@ -219,6 +219,13 @@ fn rule_message(family: Family) -> RuleMessage {
         RuleAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL)),
     ];
     message
+}
+
+/// Asks for the routes of one family in all tables.
+pub(super) fn dump_all_routes(family: Family) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(family);
+    Request::new(RouteNetlinkMessage::GetRoute(message), 0)
 }
 
 /// Asks for the rules of one family.

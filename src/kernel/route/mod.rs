@@ -7,21 +7,23 @@ mod apply;
 mod decode;
 mod links;
 mod message;
+mod network;
 mod notification;
 mod outcome;
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::netlink::{Batch, KernelError, Protocol, Socket};
-use crate::model::{Family, Route, RouteTable};
-use decode::Link;
+use crate::model::{Family, NAME, Route, RouteTable};
+use decode::{Address, Link};
 use message::Request;
 
 pub use links::Links;
+pub use network::{Network, NetworkListener, Touched};
 pub(super) use notification::is_about_ours;
 
 /// The kind of our device.
@@ -98,8 +100,13 @@ impl Routes {
     /// The IPv4 addresses on our device.
     fn addresses(&mut self, device: u32) -> Result<HashSet<Ipv4Addr>, KernelError> {
         let addresses = message::dump_addresses(device);
-        self.dump("addresses", &addresses, |found: &mut HashSet<Ipv4Addr>, body| {
-            found.extend(decode::address(body, device));
+        dump(&mut self.socket, "addresses", &addresses, |found: &mut HashSet<_>, body| {
+            match decode::address(body) {
+                Some(Address { device: on, ip: IpAddr::V4(ip), .. }) if on == device => {
+                    found.insert(ip);
+                }
+                _ => {}
+            }
         })
     }
 
@@ -107,7 +114,7 @@ impl Routes {
     fn spoken(&mut self, device: u32) -> Result<HashSet<Ipv4Addr>, KernelError> {
         let mut spoken = self.addresses(device)?;
         let routes = message::dump_kernels_routes(device);
-        let routed = self.dump("routes", &routes, |found: &mut Vec<Ipv4Addr>, body| {
+        let routed = dump(&mut self.socket, "routes", &routes, |found: &mut Vec<_>, body| {
             found.extend(decode::kernels_route(body, device));
         });
         for ip in absent_is_empty(routed)? {
@@ -118,23 +125,12 @@ impl Routes {
 
     /// The device of our name, whatever it is.
     fn device(&mut self) -> Result<Option<Link>, KernelError> {
-        let request = message::get_device();
-        let mut device = None;
-        let asked = self.socket.request(
-            "device",
-            request.kind(),
-            |message| message.raw(&request.body()),
-            |_, body| device = decode::link(body),
-        );
-        match asked {
-            Ok(()) => Ok(device),
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(None),
-            Err(error) => Err(error),
-        }
+        device(&mut self.socket, NAME)
     }
 
     fn has_rule(&mut self, family: Family) -> Result<bool, KernelError> {
-        let found = self.dump("rules", &message::dump_rules(family), |found: &mut bool, body| {
+        let rules = message::dump_rules(family);
+        let found = dump(&mut self.socket, "rules", &rules, |found: &mut bool, body| {
             *found |= decode::own_rule(body) == Some(family);
         });
         absent_is_empty(found)
@@ -150,25 +146,42 @@ impl Routes {
         // A kernel without IPv6 answers with IPv4 routes; one without strict checking, with those
         // of every table.
         let asked = |route: &Route| route.table == table && route.family() == family;
-        let found = self.dump("routes", &request, |found: &mut Vec<Route>, body| {
+        let found = dump(&mut self.socket, "routes", &request, |found: &mut Vec<_>, body| {
             found.extend(decode::own_route(body, device).filter(asked));
         });
         absent_is_empty(found)
     }
+}
 
-    fn dump<T: Default>(
-        &mut self,
-        name: &'static str,
-        request: &Request,
-        mut take: impl FnMut(&mut T, &[u8]),
-    ) -> Result<T, KernelError> {
-        let body = request.body();
-        self.socket.dump(
-            name,
-            request.kind(),
-            |message| message.raw(&body),
-            |found, _, body| take(found, body),
-        )
+fn dump<T: Default>(
+    socket: &mut Socket,
+    name: &'static str,
+    request: &Request,
+    mut take: impl FnMut(&mut T, &[u8]),
+) -> Result<T, KernelError> {
+    let body = request.body();
+    socket.dump(
+        name,
+        request.kind(),
+        |message| message.raw(&body),
+        |found, _, body| take(found, body),
+    )
+}
+
+/// The device of a name.
+fn device(socket: &mut Socket, name: &str) -> Result<Option<Link>, KernelError> {
+    let request = message::get_device(name);
+    let mut device = None;
+    let asked = socket.request(
+        "device",
+        request.kind(),
+        |message| message.raw(&request.body()),
+        |_, body| device = decode::link(body),
+    );
+    match asked {
+        Ok(()) => Ok(device),
+        Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,12 +4,12 @@ use super::decode;
 use crate::kernel::netlink::{Header, attributes};
 use crate::model::{NAME, ROUTE_PROTOCOL};
 
-const NEWLINK: u16 = 16;
+pub(super) const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
-const NEWADDR: u16 = 20;
-const DELADDR: u16 = 21;
-const NEWROUTE: u16 = 24;
-const DELROUTE: u16 = 25;
+pub(super) const NEWADDR: u16 = 20;
+pub(super) const DELADDR: u16 = 21;
+pub(super) const NEWROUTE: u16 = 24;
+pub(super) const DELROUTE: u16 = 25;
 const NEWRULE: u16 = 32;
 const DELRULE: u16 = 33;
 /// Bytes of `struct ifaddrmsg` and `struct fib_rule_hdr`.

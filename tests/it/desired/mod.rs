@@ -9,6 +9,7 @@ mod hints;
 mod masquerade;
 mod nobody;
 mod policies;
+mod reachable;
 mod selection;
 mod source_ranges;
 mod stored;

@@ -69,7 +69,11 @@ fn detect(t: &mut Trial<'_>, mode: &str, name: &str) -> Step {
         lines.map(|line| format!("{line}\n")).collect::<String>()
     };
     let rendered = of_interfaces(&t.run_to_end("render", &["-o", "nft"])?);
-    t.check("the name is there", rendered.matches(&format!("{{ \"{name}")).count() == 4, &rendered)?;
+    t.check(
+        "the name is there",
+        rendered.matches(&format!("{{ \"{name}")).count() == 4,
+        &rendered,
+    )?;
     t.same_lines("`render` against `nft list`", &rendered, &of_interfaces(&t.kernel()?.nft))
 }
 

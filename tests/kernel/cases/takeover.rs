@@ -35,6 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("the_way_back_to_kube_proxy_costs_no_connection", the_way_back),
         case("without_being_told_to_nothing_of_kube_proxys_is_removed", |t| {
             let proxy = start_of_kube_proxy(t)?;
+            t.agent().configure_proxy("nodePortAddresses: [primary]")?;
             services(t)?;
             t.settled()?;
             t.expect(P2, CLIENTS[0].1, Answers::from_all([P1, P3]))?;
@@ -49,6 +50,8 @@ pub(crate) fn cases() -> Vec<Case> {
                 t.check(line, removed.lines().any(|removed| removed == line), &removed)?;
             }
             nothing_is_left(t)?;
+            let ipvs = t.kernel()?.ipvs;
+            t.check("no node port elsewhere", !ipvs.contains("10.244.1.1:30600"), &ipvs)?;
             t.expect(P2, CLIENTS[0].1, Answers::from_all([P1, P3]))?;
             let again = t.run_to_end("cleanup", &["--kube-proxy"])?;
             t.same_lines("once more", "", &again)?;
@@ -78,7 +81,9 @@ fn taking_over(t: &mut Trial<'_>) -> Step {
     loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
 
     let log = t.agent().log();
-    for adopted in ["10.96.6.1:80", "[fd00:96::601]:80", "203.0.113.6:80", "192.168.50.1:30600"] {
+    let node_ports = ["192.168.50.1:30600", "10.244.1.1:30600"];
+    for adopted in ["10.96.6.1:80", "[fd00:96::601]:80", "203.0.113.6:80"].iter().chain(&node_ports)
+    {
         for verb in ["-A", "-E", "-a", "-e", "-d", "-D"] {
             let written = log.contains(&format!("{verb} -t {adopted} "));
             t.check(&format!("{adopted} is adopted without a write"), !written, &log)?;
@@ -86,6 +91,7 @@ fn taking_over(t: &mut Trial<'_>) -> Step {
     }
     t.expect(P2, "10.96.6.2:80/tcp", Answers::from(P1))?;
     t.expect(P2, "10.96.6.9:80/tcp", Silent)?;
+    t.expect(P2, "10.244.1.1:30600/tcp", Answers::from_all([P1, P3]))?;
     nothing_is_left(t)?;
     t.expect(C, "10.96.6.1:81/tcp", Refused)?;
     drop(proxy);
@@ -162,7 +168,6 @@ fn nothing_is_left(t: &Trial<'_>) -> Step {
     t.same_lines("sets", "KUBE-SRC-SOMEBODY\n", &sets)?;
     let kernel = t.kernel()?;
     t.check("no device", !kernel.network.contains("kube-ipvs0"), &kernel.network)?;
-    t.check("no node port elsewhere", !kernel.ipvs.contains("10.244.1.1:30600"), &kernel.ipvs)?;
     let mut chains: Vec<&str> = kernel
         .nft
         .lines()

@@ -1,22 +1,29 @@
 //! The node's addresses, connection tracking and the doctor.
 
+use std::fs;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
+use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
-use kube_ipvs::model::{Family, Scheduler};
-use kube_ipvs::plan::FlowOperation;
-use kube_ipvs::source::addresses;
+use kube_ipvs::model::{Event, Family, Route, RouteTable, Scheduler};
+use kube_ipvs::plan::{FlowOperation, RouteOperation};
+use kube_ipvs::source::network;
 
 use super::{Component, component, output, run};
 
 pub(crate) fn components() -> Vec<Component> {
     vec![
         component("the_follower_tells_each_change_once", the_follower_tells_each_change_once),
+        component(
+            "the_follower_tells_where_routes_lead_and_nothing_of_ours",
+            the_follower_tells_where_routes_lead_and_nothing_of_ours,
+        ),
         component(
             "exactly_the_matching_udp_entries_are_deleted",
             exactly_the_matching_udp_entries_are_deleted,
@@ -36,41 +43,145 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
+/// Follows until it is told of no address. What [`next`] takes is told one by one.
+fn follow() -> (Receiver<Event>, JoinHandle<()>) {
+    let (sender, receiver) = mpsc::channel();
+    let follower = network::follow(move |event| {
+        let is_last = event == Event::Addresses(vec![]);
+        sender.send(event).unwrap();
+        if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    (receiver, follower.unwrap())
+}
+
+fn next(told: &Receiver<Event>) -> Event {
+    told.recv_timeout(Duration::from_secs(10)).unwrap()
+}
+
 fn the_follower_tells_each_change_once() {
     run("ip link set lo up");
     run("ip link add uplink type dummy");
     run("ip link add kube-ipvs type dummy");
     run("ip addr add 10.96.0.1/32 dev kube-ipvs");
-    run("ip addr add 192.0.2.1/24 dev uplink");
-    let (sender, receiver) = mpsc::channel();
-    let thread = addresses::follow(move |addresses| {
-        let last = addresses.is_empty();
-        sender.send(addresses).unwrap();
-        if last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-    .unwrap();
-    let next = || receiver.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert_eq!(next(), ips(&["192.0.2.1"]));
-    run("ip addr add 192.0.2.9/24 dev uplink");
-    assert_eq!(next(), ips(&["192.0.2.1", "192.0.2.9"]));
+    run("ip addr add 192.0.2.1/32 dev uplink");
+    let (told, follower) = follow();
+    // A device's own routes come and go with its addresses: none of these has any.
+    let next = || next(&told);
+    let addresses = |texts: &[&str]| Event::Addresses(ips(texts));
+    assert_eq!(next(), addresses(&["192.0.2.1"]));
+    assert_eq!(next(), Event::Routes(vec![]));
+    run("ip addr add 192.0.2.9/32 dev uplink");
+    assert_eq!(next(), addresses(&["192.0.2.1", "192.0.2.9"]));
     run("ip addr add 10.96.0.2/32 dev kube-ipvs");
     run("ip link set uplink up");
-    run("ip -6 addr add fd00:1::1/64 dev uplink");
-    assert_eq!(next(), ips(&["192.0.2.1", "192.0.2.9", "fd00:1::1"]));
-    run("ip addr del 192.0.2.9/24 dev uplink");
-    assert_eq!(next(), ips(&["192.0.2.1", "fd00:1::1"]));
+    run("ip -6 addr add fd00:1::1/128 dev uplink noprefixroute");
+    assert_eq!(next(), addresses(&["192.0.2.1", "192.0.2.9", "fd00:1::1"]));
+    run("ip addr del 192.0.2.9/32 dev uplink");
+    assert_eq!(next(), addresses(&["192.0.2.1", "fd00:1::1"]));
     for n in 0..50 {
         run(&format!("ip addr add 198.51.100.{n}/32 dev uplink"));
     }
-    let mut seen = next();
-    while seen.len() < 52 {
-        seen = next();
+    let count = |event| match event {
+        Event::Addresses(all) => all.len(),
+        other => panic!("{other:?}"),
+    };
+    while count(next()) < 52 {}
+    run("ip addr flush dev uplink");
+    while count(next()) > 0 {}
+    follower.join().unwrap();
+    assert_eq!(told.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
+    run("ip link set lo up");
+    run("ip link add uplink type dummy");
+    run("ip link set uplink up");
+    run("ip addr add 192.0.2.1/24 dev uplink");
+    run("ip -6 addr add fd00:1::1/64 dev uplink nodad");
+    run("ip link add kube-ipvs0 type dummy");
+    run("ip link set kube-ipvs0 up");
+    let mut ours = Routes::open().unwrap();
+    let done = ours.apply(&[RouteOperation::CreateDevice]);
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+
+    let (told, follower) = follow();
+    let next = || next(&told);
+    let routes =
+        |texts: &[&str]| Event::Routes(texts.iter().map(|text| text.parse().unwrap()).collect());
+    assert_eq!(next(), Event::Addresses(ips(&["192.0.2.1", "fd00:1::1"])));
+    assert_eq!(next(), routes(&["192.0.2.0/24", "fd00:1::/64"]));
+
+    // None of these is told: what is told next is the first change that matters.
+    run("ip route add default via 192.0.2.254");
+    run("ip -6 route add default via fd00:1::254");
+    run("ip route add default via 192.0.2.254 table 100");
+    run("ip route add 10.244.1.0/24 dev uplink proto 75");
+    run("ip -6 route add fd00:244:1::/64 dev uplink proto 75");
+    run("ip route add 10.96.0.0/16 dev kube-ipvs table 100");
+    run("ip -6 route add fd00:96::/112 dev kube-ipvs0");
+    run("ip route add 10.96.0.1 dev kube-ipvs0");
+    run("ip route add 10.99.0.1 dev uplink table local");
+    run("ip route add local 10.99.1.0/24 dev lo table 100");
+    run("ip route add 169.254.0.0/16 dev uplink");
+    run("ip route add multicast 224.0.0.0/4 dev uplink");
+    run("ip route add 192.0.2.128/25 via 192.0.2.253");
+
+    run("ip route add 10.244.2.0/24 via 192.0.2.2");
+    assert_eq!(next(), routes(&["10.244.2.0/24", "192.0.2.0/24", "fd00:1::/64"]));
+    run("ip -6 route add unreachable fd00:244::/56 table 200");
+    let all = ["10.244.2.0/24", "192.0.2.0/24", "fd00:1::/64", "fd00:244::/56"];
+    assert_eq!(next(), routes(&all));
+    run("ip route add blackhole 10.244.3.0/24 table 1000");
+    let all = ["10.244.2.0/23", "192.0.2.0/24", "fd00:1::/64", "fd00:244::/56"];
+    assert_eq!(next(), routes(&all));
+
+    // What is ours comes and goes in masses, and nobody hears of it.
+    let mut listener = NetworkListener::open().unwrap();
+    let many: Vec<Route> = (0..5_000u32)
+        .map(|n| Route {
+            prefix: IpAddr::from((0x0a60_0000 + n).to_be_bytes()).into(),
+            table: if n % 10 == 0 { RouteTable::Own } else { RouteTable::Local },
+            source: None,
+        })
+        .collect();
+    let add: Vec<_> = many.iter().copied().map(RouteOperation::Add).collect();
+    let delete: Vec<_> = many.iter().copied().map(RouteOperation::Delete).collect();
+    for operations in [add, delete] {
+        let done = ours.apply(&operations);
+        assert!(done.iter().all(Result::is_ok), "{:?}", done.iter().find(|it| it.is_err()));
+    }
+    assert_eq!(listener.wait(Some(Duration::ZERO)), Touched::default());
+
+    run("ip route del blackhole 10.244.3.0/24 table 1000");
+    let all = ["10.244.2.0/24", "192.0.2.0/24", "fd00:1::/64", "fd00:244::/56"];
+    assert_eq!(next(), routes(&all));
+
+    // IPv4 tells nothing of routes that go with their device or their next hop.
+    run("ip link add second type dummy");
+    fs::write("/proc/sys/net/ipv6/conf/second/disable_ipv6", "1").unwrap();
+    run("ip link set second up");
+    run("ip nexthop add id 7 via 192.0.2.3 dev uplink");
+    for (prefix, by, without) in [
+        ("10.245.0.0/16", "dev second", "ip link set second down"),
+        ("10.246.0.0/16", "dev uplink src 192.0.2.9", "ip addr del 192.0.2.9/32 dev uplink"),
+        ("10.247.0.0/16", "nhid 7", "ip nexthop del id 7"),
+    ] {
+        if by.contains("src") {
+            run("ip addr add 192.0.2.9/32 dev uplink");
+            assert_eq!(next(), Event::Addresses(ips(&["192.0.2.1", "192.0.2.9", "fd00:1::1"])));
+        }
+        run(&format!("ip route add {prefix} {by}"));
+        let more = [&all[..1], &[prefix], &all[1..]].concat();
+        assert_eq!(next(), routes(&more), "{by}");
+        run(without);
+        if by.contains("src") {
+            assert_eq!(next(), Event::Addresses(ips(&["192.0.2.1", "fd00:1::1"])));
+        }
+        assert_eq!(next(), routes(&all), "{without}");
     }
     run("ip addr flush dev uplink");
-    while !seen.is_empty() {
-        seen = next();
-    }
-    thread.join().unwrap();
+    while next() != Event::Addresses(vec![]) {}
+    follower.join().unwrap();
 }
 
 /// Enters an entry whose reply comes from `replier`.

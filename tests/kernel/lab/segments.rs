@@ -58,9 +58,8 @@ impl Segments {
     ///
     /// Resets of other connections do not count: with two processors a segment may overtake the one
     /// before it, and an acknowledgement that arrives after both ends have closed is answered by one.
-    pub(crate) fn reset(&self, ports: [u16; 2]) -> Option<String> {
-        let is_meant =
-            |it: &Segment| ports.contains(&it.from.port()) || ports.contains(&it.to_port);
+    pub(crate) fn reset(&self, from: SocketAddr, to_port: u16) -> Option<String> {
+        let is_meant = |it: &Segment| it.from == from && it.to_port == to_port;
         let mut arrived = std::iter::from_fn(|| self.next());
         let reset = arrived.find(|it| it.flags & RST != 0 && is_meant(it))?;
         Some(format!("a reset from {} to port {}", reset.from, reset.to_port))

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use kube_ipvs::model::Protocol::{Tcp, Udp};
-use kube_ipvs::model::VirtualAddress;
+use kube_ipvs::model::{Family, VirtualAddress};
 
 use self::churn::Churn;
 use self::drift::Foreign;
@@ -208,7 +208,15 @@ fn knock(
 ) -> Step<Vec<String>> {
     let programs = programs(t)?;
     for (_, program) in programs.services() {
-        known.extend(program.frontends.iter().map(|front| front.address));
+        // A node port is at each address that takes them.
+        known.extend(program.frontends.iter().flat_map(|front| {
+            let ips = programs.node().node_port_ips.iter().copied();
+            let family = front.address.family();
+            let ips =
+                ips.filter(|ip| front.address.ip.is_unspecified() && Family::of(*ip) == family);
+            let at_node: Vec<_> = ips.map(|ip| front.address.at(ip)).collect();
+            if at_node.is_empty() { vec![front.address] } else { at_node }
+        }));
     }
     let all: Vec<_> = product(CLIENTS, known.iter().copied()).collect();
     let mut pairs: Vec<Pair> = (0..PAIRS)

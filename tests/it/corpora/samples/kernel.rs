@@ -38,8 +38,9 @@ pub fn all() -> Vec<Sample> {
     samples.push(sample("nft", "elements", [tables, all].concat()));
     let routes = routes();
     samples.push(sample("notifications", "routes", routes.clone()));
-    samples.push(sample("node_addresses", "addresses", addresses()));
+    samples.push(sample("route", "addresses", addresses()));
     samples.push(sample("route", "routes", routes));
+    samples.push(sample("route", "destinations", destinations()));
     let element = FilterOperation::Add(elements()[0]);
     samples.push(sample("notifications", "element", filter([element], &NFT_NEW[2..])));
     samples
@@ -198,6 +199,26 @@ fn addresses() -> Vec<u8> {
     });
     let done = message(Header::DONE, &[0; 4], |_| {});
     [v4, v6, done].concat()
+}
+
+/// `RTM_NEWROUTE`: `struct rtmsg`, `RTA_DST`, `RTA_OIF`. One of each family with neighbours that can
+/// be joined, a default route, one that refuses.
+fn destinations() -> Vec<u8> {
+    let route = |family, length, kind, to: Option<std::net::IpAddr>| {
+        message(24, &[family, length, 0, 0, 254, 3, 0, kind, 0, 0, 0, 0], |it| {
+            to.into_iter().for_each(|ip| it.ip(1, ip));
+            it.u32(4, 2);
+        })
+    };
+    [
+        route(2, 0, 1, None),
+        route(2, 24, 1, Some([10, 244, 2, 0].into())),
+        route(2, 24, 1, Some([10, 244, 3, 0].into())),
+        route(2, 32, 6, Some([10, 245, 0, 1].into())),
+        route(10, 64, 1, Some([0xfd00, 0x244, 0, 1, 0, 0, 0, 0].into())),
+        message(Header::DONE, &[0; 4], |_| {}),
+    ]
+    .concat()
 }
 
 /// One entry of each family, answered by an endpoint.

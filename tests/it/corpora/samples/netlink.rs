@@ -21,7 +21,7 @@ pub fn all() -> Vec<Sample> {
         sample("leftovers", "chain", chain()),
         sample("leftovers", "rule", rule()),
         sample("leftovers", "set", set()),
-        sample("node_addresses", "error", error(22, -1, "not permitted")),
+        sample("route", "error", error(22, -1, "not permitted")),
     ]
 }
 

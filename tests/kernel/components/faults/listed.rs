@@ -25,7 +25,7 @@ const CHANGES: [(Kind, Step); 10] = [
 
 /// One of each table, for faults that are of a whole send.
 const SENDS: [(Kind, Step); 3] =
-    [(Kind::NewDest, Step::Grow), (Kind::NewElement, Step::Come), (Kind::NewAddress, Step::Come)];
+    [(Kind::NewDest, Step::Grow), (Kind::NewElement, Step::Come), (Kind::NewRoute, Step::Come)];
 
 pub(super) const ERRORS: [Errno; 15] = [
     Errno::PERM,

@@ -1,0 +1,90 @@
+//! What the kernel tells of changes without being asked.
+
+use std::thread;
+use std::time::Duration;
+
+use netlink_sys::Socket as RawSocket;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv, sockopt};
+use socket2::{SockFilter, SockRef};
+
+use super::transport::RECEIVE_BUFFER;
+use super::{Header, KernelError, Protocol, messages};
+
+/// Larger than any notification.
+const BUFFER: usize = 64 << 10;
+/// Wait after an error before listening goes on.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Receives the notifications of some multicast groups.
+#[derive(Debug)]
+pub struct Listener {
+    socket: RawSocket,
+    buffer: Box<[u8]>,
+}
+
+impl Listener {
+    /// Joins `groups` (`RTNLGRP_*`, `NFNLGRP_*`) in this thread's network namespace. The kernel
+    /// drops what `filter` does not accept, a classic BPF program over the message from its netlink
+    /// header on; without a program it drops nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no netlink of this kind or does not know a group.
+    pub fn open(
+        protocol: Protocol,
+        groups: &[u32],
+        filter: &[SockFilter],
+    ) -> Result<Self, KernelError> {
+        let mut socket =
+            RawSocket::new(protocol.number()).map_err(KernelError::socket("socket"))?;
+        socket.bind_auto().map_err(KernelError::socket("bind"))?;
+        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER);
+        if !filter.is_empty() {
+            let attached = SockRef::from(&socket).attach_filter(filter);
+            attached.map_err(KernelError::socket("setsockopt SO_ATTACH_FILTER"))?;
+        }
+        for group in groups {
+            let joined = socket.add_membership(*group);
+            joined.map_err(KernelError::socket("setsockopt NETLINK_ADD_MEMBERSHIP"))?;
+        }
+        Ok(Self { socket, buffer: vec![0; BUFFER].into() })
+    }
+
+    /// Hands over every notification that is there. Returns whether some may be missing.
+    pub fn read(&mut self, mut hear: impl FnMut(Header, &[u8])) -> bool {
+        let mut incomplete = false;
+        loop {
+            match recv(&self.socket, &mut *self.buffer, RecvFlags::DONTWAIT) {
+                Ok((length, _)) => {
+                    let datagram = self.buffer.get(..length).unwrap_or_default();
+                    messages(datagram).for_each(|(header, payload)| hear(header, payload));
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::NOBUFS) => incomplete = true,
+                Err(Errno::AGAIN) => return incomplete,
+                Err(error) => {
+                    pause(error);
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Waits until one of `listeners` has something to read, or for `limit`.
+    pub fn wait(listeners: &[Self], limit: Option<Duration>) {
+        let mut fds: Vec<_> =
+            listeners.iter().map(|it| PollFd::new(&it.socket, PollFlags::IN)).collect();
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => pause(error),
+        }
+    }
+}
+
+fn pause(error: Errno) {
+    tracing::warn!(%error, "cannot hear of changes in the kernel");
+    thread::sleep(PAUSE);
+}

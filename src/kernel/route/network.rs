@@ -1,0 +1,227 @@
+//! The node's own addresses, where its routes lead, and when either may have changed.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use socket2::SockFilter;
+
+use super::message::{self, TABLE_LOCAL};
+use super::notification::{DELADDR, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
+use super::{absent_is_empty, decode, device, dump};
+use crate::kernel::netlink::{Header, KernelError, Listener, Protocol, Socket};
+use crate::model::{Family, NAME, ROUTE_PROTOCOL};
+
+/// Devices whose addresses and routes are of services: ours and kube-proxy's.
+const SERVICE_DEVICES: [&str; 2] = [NAME, "kube-ipvs0"];
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_NEXTHOP`. Of routes
+/// that go with a device, an address or a next hop, IPv4 tells nothing (`fib_flush`).
+const GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 32];
+
+/// Reads the node's addresses and routes in the network namespace that this was opened in.
+#[derive(Debug)]
+pub struct Network {
+    socket: Socket,
+}
+
+impl Network {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no route netlink.
+    pub fn open() -> Result<Self, KernelError> {
+        Ok(Self::over(Socket::open(Protocol::Route)?))
+    }
+
+    /// The same over a socket that is open.
+    #[must_use]
+    pub fn over(socket: Socket) -> Self {
+        Self { socket }
+    }
+
+    /// The addresses that clients can use, sorted and without duplicates.
+    ///
+    /// Loopback and IPv6 link-local addresses are left out, and so are those on devices that hold
+    /// service addresses, and those that are tentative or failed duplicate detection.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn addresses(&mut self) -> Result<Vec<IpAddr>, KernelError> {
+        let request = message::dump_all_addresses();
+        let mut found =
+            dump(&mut self.socket, "addresses", &request, |found: &mut Vec<_>, body| {
+                found.extend(decode::address(body).filter(|it| it.usable && is_public(it.ip)));
+            })?;
+        let hidden = self.service_devices()?;
+        found.retain(|it| !hidden.contains(&it.device));
+        let mut ips: Vec<_> = found.into_iter().map(|it| it.ip).collect();
+        ips.sort_unstable();
+        ips.dedup();
+        Ok(ips)
+    }
+
+    /// The destinations of routes in all tables, as disjoint ranges, sorted.
+    ///
+    /// Left out are default routes, local and multicast ones, table `local`, routes of ours or on a
+    /// device that holds service addresses, and loopback, link-local and multicast destinations.
+    /// Routes that refuse (`blackhole`, `unreachable`, `prohibit`, `throw`) are among them.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn routes(&mut self) -> Result<Vec<IpNet>, KernelError> {
+        let mut found = Vec::new();
+        for family in Family::BOTH {
+            let request = message::dump_all_routes(family);
+            let routes = dump(&mut self.socket, "routes", &request, |found: &mut Vec<_>, body| {
+                found.extend(decode::destination(body));
+            });
+            found.append(&mut absent_is_empty(routes)?);
+        }
+        let hidden = self.service_devices()?;
+        found.retain(|(device, _)| device.is_none_or(|device| !hidden.contains(&device)));
+        Ok(disjoint(found.into_iter().map(|(_, range)| range)))
+    }
+
+    /// They are looked up after what is on them, so that nothing shows of one that has just come.
+    fn service_devices(&mut self) -> Result<Vec<u32>, KernelError> {
+        let mut found = Vec::new();
+        for name in SERVICE_DEVICES {
+            found.extend(device(&mut self.socket, name)?.map(|link| link.index));
+        }
+        Ok(found)
+    }
+}
+
+/// Those ranges that a service address may lie in, joined.
+fn disjoint(ranges: impl Iterator<Item = IpNet>) -> Vec<IpNet> {
+    let aside: [IpNet; 6] = [
+        Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into(),
+        Ipv4Net::new_assert([169, 254, 0, 0].into(), 16).into(),
+        Ipv4Net::new_assert([224, 0, 0, 0].into(), 4).into(),
+        Ipv6Net::new_assert([0, 0, 0, 0, 0, 0, 0, 1].into(), 128).into(),
+        Ipv6Net::new_assert([0xfe80, 0, 0, 0, 0, 0, 0, 0].into(), 10).into(),
+        Ipv6Net::new_assert([0xff00, 0, 0, 0, 0, 0, 0, 0].into(), 8).into(),
+    ];
+    let ranges: Vec<_> =
+        ranges.filter(|range| !aside.iter().any(|other| other.contains(range))).collect();
+    let mut disjoint = IpNet::aggregate(&ranges);
+    disjoint.sort_unstable();
+    disjoint
+}
+
+fn is_public(ip: IpAddr) -> bool {
+    !ip.is_loopback() && !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// What may have changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Touched {
+    /// The addresses.
+    pub addresses: bool,
+    /// The routes.
+    pub routes: bool,
+}
+
+/// Hears of changes of addresses and routes.
+#[derive(Debug)]
+pub struct NetworkListener(Listener);
+
+impl NetworkListener {
+    /// Listens in the network namespace that the calling thread stands in.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no route netlink.
+    pub fn open() -> Result<Self, KernelError> {
+        Listener::open(Protocol::Route, &GROUPS, &not_local_nor_ours()).map(Self)
+    }
+
+    /// Waits until something may have changed, or for `limit`.
+    pub fn wait(&mut self, limit: Option<Duration>) -> Touched {
+        Listener::wait(std::slice::from_ref(&self.0), limit);
+        let mut touched = Touched::default();
+        let incomplete = self.0.read(|header, payload| {
+            if !is_about_ours(header, payload) {
+                touched.addresses |= matches!(header.kind, NEWADDR | DELADDR);
+                touched.routes |= touches_routes(header, payload);
+            }
+        });
+        Touched { addresses: touched.addresses | incomplete, routes: touched.routes | incomplete }
+    }
+}
+
+/// Whether routes may have changed: with a device that is down or gone, an address, a next hop, or
+/// by themselves.
+fn touches_routes(header: Header, payload: &[u8]) -> bool {
+    header.kind != NEWLINK || decode::link(payload).is_none_or(|link| !link.up)
+}
+
+/// Accepts what is no route, and routes that are neither in table `local` nor ours: thousands of
+/// those may come and go at once, and none of them is of interest. A load from a packet is in
+/// network byte order; `struct rtmsg` follows the netlink header.
+fn not_local_nor_ours() -> [SockFilter; 9] {
+    const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
+    const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+    const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let payload = Header::LENGTH as u32;
+    [
+        SockFilter::new(LOAD_HALF, 0, 0, 4),
+        SockFilter::new(JUMP_EQUAL, 1, 0, NEWROUTE.to_be().into()),
+        SockFilter::new(JUMP_EQUAL, 0, 4, DELROUTE.to_be().into()),
+        SockFilter::new(LOAD_BYTE, 0, 0, payload + 4),
+        SockFilter::new(JUMP_EQUAL, 3, 0, TABLE_LOCAL),
+        SockFilter::new(LOAD_BYTE, 0, 0, payload + 5),
+        SockFilter::new(JUMP_EQUAL, 1, 0, ROUTE_PROTOCOL.into()),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_can_be_asked() {
+        let mut network = Network::open().unwrap();
+        network.addresses().unwrap();
+        network.routes().unwrap();
+    }
+
+    #[test]
+    fn destinations_are_joined_and_those_of_no_service_left_out() {
+        let cases: [(&[&str], &[&str]); 6] = [
+            (&[], &[]),
+            (
+                &["fd00:1::/64", "10.244.3.0/24", "10.244.2.0/24", "10.244.2.9/32", "192.0.2.0/24"],
+                &["10.244.2.0/23", "192.0.2.0/24", "fd00:1::/64"],
+            ),
+            (&["fe80::/64", "fe80::1/128", "ff02::/16", "::1/128", "2000::/3"], &["2000::/3"]),
+            (&["127.0.0.0/8", "169.254.1.1/32", "224.0.0.0/4", "10.0.0.0/8"], &["10.0.0.0/8"]),
+            // The two halves that stand for a default route of their own.
+            (&["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"], &["0.0.0.0/0", "::/0"]),
+            (
+                &["255.255.255.255/32", "ffff::/16", "10.0.0.1/32"],
+                &["10.0.0.1/32", "255.255.255.255/32"],
+            ),
+        ];
+        for (ranges, expected) in cases {
+            let nets = |texts: &[&str]| -> Vec<IpNet> {
+                texts.iter().map(|text| text.parse().unwrap()).collect()
+            };
+            assert_eq!(disjoint(nets(ranges).into_iter()), nets(expected), "{ranges:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_no_client_can_use_are_left_out() {
+        let is_public = |text: &str| is_public(text.parse().unwrap());
+        assert!(["192.0.2.1", "169.254.1.1", "fd00::1"].into_iter().all(is_public));
+        assert!(!["127.0.0.1", "::1", "fe80::1"].into_iter().any(is_public));
+    }
+}
