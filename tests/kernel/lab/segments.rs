@@ -54,7 +54,7 @@ impl Segments {
         Ok(Self { namespace: Arc::clone(namespace), socket, family })
     }
 
-    /// Describes the first reset among the segments that have arrived from or at one of these ports.
+    /// Describes the first reset among the segments that have arrived from there at this port.
     ///
     /// Resets of other connections do not count: with two processors a segment may overtake the one
     /// before it, and an acknowledgement that arrives after both ends have closed is answered by one.
