@@ -181,6 +181,12 @@ impl Engine {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
             self.update(now);
+            let Self { programs, ledger, departures, .. } = self;
+            let is_going = |address: &VirtualAddress| programs.owner(address).is_none();
+            for program in departures.recover(&observed, is_going, now) {
+                ledger.counts().hasten(now);
+                ledger.replace(&Program::default(), &program);
+            }
         }
         let named = plan::is_named(&observed.elements);
         let ranges = self.programs.node().service_ranges.clone();
@@ -412,6 +418,10 @@ impl Engine {
             for program in returned {
                 ledger.replace(&program, &Program::default());
             }
+        }
+        let around = programs.surroundings();
+        for [old, new] in departures.readdress(|family| around.primary_ip(family)) {
+            ledger.replace(&old, &new);
         }
     }
 
