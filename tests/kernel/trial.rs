@@ -202,7 +202,12 @@ impl<'a> Trial<'a> {
 
     /// Opens a socket for datagrams.
     pub(crate) fn flow(&self, from: Host, to: &str) -> Step<Flow> {
-        Flow::open(self.lab.host(from), parse(to))
+        self.flow_from(from, 0, to)
+    }
+
+    /// The same, at a port of the client's choice, which other sockets may have too.
+    pub(crate) fn flow_from(&self, from: Host, port: u16, to: &str) -> Step<Flow> {
+        Flow::open(self.lab.host(from), port, parse(to))
             .map_err(|silence| Failure::new(format!("{from} opens a socket"), "works", silence))
     }
 
@@ -217,8 +222,14 @@ impl<'a> Trial<'a> {
 
     /// Opens a connection that stays open.
     pub(crate) fn connect(&self, from: Host, to: &str) -> Step<Connection> {
-        Connection::open(self.lab.host(from), parse(to)).map_err(|silence| {
-            Failure::new(format!("{from} connects to {to}"), "an answer", silence)
+        self.connect_from(from, self.lab.host(from).client_port(), to)
+    }
+
+    /// The same, from a port of the client's choice, which other connections may have too.
+    pub(crate) fn connect_from(&self, from: Host, port: u16, to: &str) -> Step<Connection> {
+        Connection::open(self.lab.host(from), port, parse(to)).map_err(|silence| {
+            let step = format!("{from} connects to {to} from port {port}");
+            Failure::new(step, "an answer", silence)
         })
     }
 

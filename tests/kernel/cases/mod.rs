@@ -17,6 +17,7 @@
 
 mod affinity;
 mod announced;
+mod answers;
 mod change;
 mod clusterip;
 mod commands;
@@ -82,6 +83,7 @@ pub(crate) fn all() -> Vec<Case> {
         schedulers::cases(),
         surroundings::cases(),
         announced::cases(),
+        answers::cases(),
         policy_rules::cases(),
         idle::cases(),
         ownership::cases(),
