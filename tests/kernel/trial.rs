@@ -185,13 +185,21 @@ impl<'a> Trial<'a> {
 
     /// Pings an address, which has to be refused.
     pub(crate) fn expect_ping_refused(&self, from: Host, ip: &str) -> Step {
-        let address = ip.parse().expect("an IP address");
-        let got = match ping(self.lab.host(from), address, PATIENCE) {
-            Err(Silence::Refused) => return Ok(()),
-            Err(silence) => silence.to_string(),
-            Ok(()) => "an echo reply".to_owned(),
-        };
-        Err(Failure::new(format!("{from} pings {ip}"), "refused", got))
+        match self.ping(from, ip) {
+            Err(Silence::Refused) => Ok(()),
+            Err(silence) => Err(Failure::new(format!("{from} pings {ip}"), "refused", silence)),
+            Ok(()) => Err(Failure::new(format!("{from} pings {ip}"), "refused", "an echo reply")),
+        }
+    }
+
+    /// Pings an address, which has to answer.
+    pub(crate) fn expect_ping_answered(&self, from: Host, ip: &str) -> Step {
+        let pinged = self.ping(from, ip);
+        pinged.map_err(|silence| Failure::new(format!("{from} pings {ip}"), "an answer", silence))
+    }
+
+    fn ping(&self, from: Host, ip: &str) -> Result<(), Silence> {
+        ping(self.lab.host(from), ip.parse().expect("an IP address"), PATIENCE)
     }
 
     /// Makes one request, which has to be answered.

@@ -135,6 +135,11 @@ impl Flow {
         Ok(self.socket.local_addr()?.port())
     }
 
+    /// Sends a datagram and waits for nothing.
+    pub(crate) fn send(&self) -> io::Result<()> {
+        self.socket.send(&self.query).map(drop)
+    }
+
     /// Makes a request.
     pub(crate) fn ask(&self) -> Result<Reply, Silence> {
         let mut buffer = [0; 2048];
