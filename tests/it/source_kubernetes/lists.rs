@@ -11,7 +11,7 @@ use crate::api::{ApiServer, SERVICES, StreamingLists};
 const WAYS: [StreamingLists; 2] = [StreamingLists::Served, StreamingLists::Refused];
 
 fn server_with(services: usize, streaming: StreamingLists) -> ApiServer {
-    let server = ApiServer::start();
+    let server = super::server();
     server.set_streaming_lists(streaming);
     for number in 0..services {
         let ip = format!("10.96.{}.{}", number / 250, number % 250 + 1);
