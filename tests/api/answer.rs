@@ -13,7 +13,8 @@ use tokio::time::sleep;
 
 use super::TOKEN;
 use super::body::{Body, Watch, body, counted, cut};
-use super::protobuf::{Form, of_collection};
+use super::protobuf::Form;
+use super::protobuf::fields::of_collection;
 use super::selector::Selector;
 use super::state::{Gone, Offer, Shared, State, StreamingLists};
 

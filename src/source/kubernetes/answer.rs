@@ -108,7 +108,7 @@ impl Answer {
             answer.status(),
             StatusCode::NOT_ACCEPTABLE | StatusCode::UNSUPPORTED_MEDIA_TYPE
         ) {
-            answer = sent(clients, request, Encoding::JSON, silence_limit).await?;
+            answer = sent(clients, request, Encoding::ACCEPTED_AT_LEAST, silence_limit).await?;
         }
         let (head, body) = answer.into_parts();
         let encoding = Encoding::of(&head.headers);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use prost::Message;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 /// Annotation of a slice: when the change happened that it was last written for, RFC 3339.
 const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -105,10 +106,12 @@ fn value_of<'a>(entries: &'a [Entry], key: &str) -> Option<&'a str> {
     str::from_utf8(&entry.value).ok()
 }
 
+/// Reads a map of strings. What is none, in a manifest, is left out.
 fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
-    let map: BTreeMap<String, Option<String>> = or_default(deserializer)?;
-    let entry = |(key, value): (String, Option<String>)| {
-        Some(Entry { key: key.into_bytes(), value: value?.into_bytes() })
+    let map: BTreeMap<String, Value> = or_default(deserializer)?;
+    let entry = |(key, value): (String, Value)| match value {
+        Value::String(value) => Some(Entry { key: key.into_bytes(), value: value.into_bytes() }),
+        _ => None,
     };
     Ok(map.into_iter().filter_map(entry).collect())
 }

@@ -5,14 +5,12 @@
 //! A value that does not fit its field is written as what it is, so that whoever reads it finds an
 //! object out of shape.
 
-mod fields;
+pub mod fields;
 
 use kube_ipvs::source::kubernetes::Encoding;
 use serde_json::{Map, Value};
 
-pub use fields::{
-    Field, Kind, LIST, Message, NODE, SERVICE, SERVICE_CIDR, SLICE, STATUS, of_collection,
-};
+use fields::{Field, Kind, LIST, Message, STATUS};
 
 /// How objects of a kind are written in an answer.
 #[derive(Clone, Copy)]

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::followed::Followed;
 use crate::api::objects::{node, service, service_cidr};
-use crate::api::protobuf::{object, of_collection};
+use crate::api::protobuf::fields::of_collection;
+use crate::api::protobuf::object;
 use crate::api::real::{real, real_slice};
 use crate::api::{ApiServer, NODES, Offer, SERVICE_CIDRS, SERVICES as ALL_SERVICES, SLICES};
 

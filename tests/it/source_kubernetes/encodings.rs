@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use kube_ipvs::model::Interner;
+use kube_ipvs::source::kubernetes::Encoding;
 use kube_ipvs::source::wire::{
     NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject, Status,
 };
@@ -15,10 +16,10 @@ use prost::Message as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::api::protobuf::{
-    Field, Form, Kind, Message, NODE, SERVICE, SERVICE_CIDR, SLICE, STATUS, message, object,
+use crate::api::protobuf::fields::{
+    Field, Kind, Message, NODE, SERVICE, SERVICE_CIDR, SLICE, STATUS,
 };
-use kube_ipvs::source::kubernetes::Encoding;
+use crate::api::protobuf::{Form, message, object};
 
 const KINDS: [(&str, Message); 4] =
     [("Service", SERVICE), ("EndpointSlice", SLICE), ("Node", NODE), ("ServiceCIDR", SERVICE_CIDR)];

@@ -5,6 +5,9 @@ use proptest::prelude::*;
 
 use super::super::resource::{Services, Slices};
 use super::*;
+use crate::source::wire::ServiceObject;
+
+const ENCODINGS: [Encoding; 2] = [Encoding::Json, Encoding::Protobuf];
 
 fn event<R: Resource>(text: &'static [u8]) -> Result<WatchEvent<R::Object>, Failure> {
     Encoding::Json.event::<R>(Bytes::from_static(text))
@@ -33,14 +36,25 @@ fn an_object_out_of_shape_is_named() {
     assert_eq!(rejections[0].field, "spec.ports[1].port");
 }
 
+/// An object in protobuf, added.
+fn added(object: &[u8]) -> WatchEvent<ServiceObject> {
+    let within = |head: &[u8], part: &[u8]| [head, &[part.len() as u8], part].concat();
+    let raw = within(b"k8s\0\x12", object);
+    let text = within(b"\x0a\x05ADDED\x12", &within(b"\x0a", &raw));
+    Encoding::Protobuf.event::<Services>(text.into()).unwrap()
+}
+
+#[test]
+fn annotations_need_not_be_utf_8() {
+    let read = added(b"\x0a\x0d\x0a\x03web\x62\x06\x0a\x01a\x12\x01\xff");
+    let WatchEvent::Changed(Parsed::Object(object)) = read else { panic!("odd: {read:?}") };
+    assert_eq!((object.metadata.name.as_str(), object.metadata.annotation("a")), ("web", None));
+}
+
 /// A port whose number is a text.
 #[test]
 fn an_object_out_of_shape_is_named_in_protobuf_too() {
-    let object = b"\x0a\x11\x0a\x03web\x1a\x07default\x32\x017\x12\x05\x0a\x03\x1a\x01x";
-    let raw = [b"k8s\0\x12", &[object.len() as u8], &object[..]].concat();
-    let extension = [b"\x0a", &[raw.len() as u8], &raw[..]].concat();
-    let text = [b"\x0a\x05ADDED\x12", &[extension.len() as u8], &extension[..]].concat();
-    let read = Encoding::Protobuf.event::<Services>(text.into()).unwrap();
+    let read = added(b"\x0a\x11\x0a\x03web\x1a\x07default\x32\x017\x12\x05\x0a\x03\x1a\x01x");
     let WatchEvent::Changed(Parsed::Odd(metadata, rejections)) = read else {
         panic!("not odd: {read:?}");
     };
@@ -65,14 +79,14 @@ fn what_is_not_a_list_is_not_an_empty_one() {
         b"k8s\0\x12\x12\x0a\x06\x0a\0\x12\0\x1a\0\x12\x07Failure",
     ];
     for text in texts {
-        for encoding in Encoding::ALL {
+        for encoding in ENCODINGS {
             let page = encoding.page::<Services>(Bytes::from_static(text));
             assert!(page.is_err(), "{encoding:?}: {}", String::from_utf8_lossy(text));
         }
     }
     let json = br#"{"metadata":{"resourceVersion":"3","continue":""},"items":null}"#;
     let protobuf = b"k8s\0\x12\x09\x0a\x07\x12\x013\x1a\0\x20\0";
-    for (encoding, text) in Encoding::ALL.into_iter().zip([&json[..], &protobuf[..]]) {
+    for (encoding, text) in ENCODINGS.into_iter().zip([&json[..], &protobuf[..]]) {
         let mut page = encoding.page::<Services>(Bytes::from_static(text)).unwrap();
         assert_eq!(page.metadata.resource_version, "3");
         assert!(page.objects.is_empty() && page.metadata.take_next().is_none());
@@ -83,7 +97,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200), cut in 0..200_usize) {
         let enveloped = [b"k8s\0", bytes.as_slice()].concat();
-        for encoding in Encoding::ALL {
+        for encoding in ENCODINGS {
             for text in [&bytes, &enveloped].map(|text| Bytes::copy_from_slice(text)) {
                 let _ = encoding.event::<Services>(text.clone());
                 let _ = encoding.page::<Slices>(text.clone());

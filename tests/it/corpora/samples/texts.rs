@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::Sample;
 use crate::api::objects::{node, service, service_cidr, slice};
-use crate::api::protobuf::{Form, NODE, SERVICE, SERVICE_CIDR, SLICE};
+use crate::api::protobuf::Form;
+use crate::api::protobuf::fields::{NODE, SERVICE, SERVICE_CIDR, SLICE};
 
 pub fn all() -> Vec<Sample> {
     let mut samples = protobuf();
