@@ -76,7 +76,7 @@ fn nobody_is_cut_off(t: &Trial<'_>) -> Step {
         }
         t.expect(P2, &at(gateway(1, family), NODE_PORT_OF_DAEMON), Answers::from(N1))?;
         for client in [P2, N1] {
-            t.expect_ping_answered(client, &Host::C.ip(family).to_string())?;
+            t.expect_ping_answered(client, &C.ip(family).to_string())?;
         }
     }
     for client in [P2, N1, C] {

@@ -311,7 +311,7 @@ fn kernel_memory() -> u64 {
 fn ipv4_works_where_ipv6_is_disabled() {
     let switch = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
     if std::path::Path::new(switch).exists() {
-        std::fs::write(switch, "1").unwrap();
+        fs::write(switch, "1").unwrap();
     }
     let mut routes = Routes::open().unwrap();
     let ipv4 = route("10.96.0.0/12", RouteTable::Local, None);
