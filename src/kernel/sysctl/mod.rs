@@ -213,12 +213,13 @@ mod tests {
 
     use super::*;
 
-    /// A tree with every setting at `value`, but those in `except` missing.
-    fn tree(value: &str, except: &[&str]) -> (tempfile::TempDir, Sysctls) {
+    /// A tree with every setting right, or else at 0, but those in `except` missing.
+    fn tree(is_right: bool, except: &[&str]) -> (tempfile::TempDir, Sysctls) {
         let directory = tempfile::tempdir().unwrap();
         for setting in SETTINGS.iter().filter(|s| !except.contains(&s.path)) {
             let path = directory.path().join(setting.path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let value = if is_right { setting.wanted } else { "0" };
             fs::write(path, format!("{value}\n")).unwrap();
         }
         let sysctls = Sysctls::at(directory.path());
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn writes_only_what_differs() {
-        let (directory, sysctls) = tree("1", &[]);
+        let (directory, sysctls) = tree(true, &[]);
         fs::write(directory.path().join("net/ipv4/ip_forward"), "0\n").unwrap();
         let ensured = sysctls.ensure(&Family::BOTH);
         assert!(ensured.failed.is_empty());
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn right_values_need_no_writing() {
-        let (directory, sysctls) = tree("1", &[]);
+        let (directory, sysctls) = tree(true, &[]);
         for setting in SETTINGS {
             let path = directory.path().join(setting.path);
             let mut permissions = fs::metadata(&path).unwrap().permissions();
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn missing_required_is_an_error_and_missing_advised_is_not() {
         let (_directory, sysctls) =
-            tree("1", &["net/ipv4/vs/conntrack", "net/bridge/bridge-nf-call-iptables"]);
+            tree(true, &["net/ipv4/vs/conntrack", "net/bridge/bridge-nf-call-iptables"]);
         let ensured = sysctls.ensure(&Family::BOTH);
         assert_eq!(ensured.failed.len(), 1);
         assert!(ensured.failed[0].is_fatal());
@@ -262,7 +263,7 @@ mod tests {
 
     #[test]
     fn ipv6_settings_are_left_alone_without_ipv6_services() {
-        let (_directory, sysctls) = tree("0", &[]);
+        let (_directory, sysctls) = tree(false, &[]);
         let ensured = sysctls.ensure(&[Family::V4]);
         assert!(ensured.changed.iter().all(|c| c.setting.family != Some(Family::V6)));
         assert_eq!(sysctls.read("net/ipv6/conf/all/forwarding").unwrap(), "0");

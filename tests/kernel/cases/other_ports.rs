@@ -78,6 +78,9 @@ fn of_another_machine(t: &mut Trial<'_>) -> Step {
     let _routes = behind_the_node(t)?;
     for (ip, client) in product(others, [P2, N1, C]) {
         belongs_to(t, client, ip, N2)?;
+        let (to, from) = (at(ip, OTHER, Tcp), client.ip(family(ip)).to_string());
+        let explained = t.agent().bare_command(&["explain", &to, "--from", &from])?.stdout;
+        t.check(&format!("`explain {to} --from {from}`"), explained.contains(": pass"), explained)?;
     }
     for (ip, client) in product(["192.168.50.100", "fd00:50::100"], [P2, N1]) {
         t.expect_ping_answered(client, ip)?;
