@@ -379,7 +379,28 @@ impl<'a> Trial<'a> {
         if self.agent.is_running() {
             self.settled()?;
         }
-        Ok(())
+        self.leave()
+    }
+
+    /// Waits until what the case has left has left, or the next case would find it.
+    fn leave(&mut self) -> Step {
+        let is_left = |t: &Self| -> Step<bool> {
+            let routes = ["-4", "-6"].map(|family| {
+                t.host(Host::N1)
+                    .read("ip", &[family, "route", "show", "table", "local", "proto", "75"])
+            });
+            let [v4, v6] = routes;
+            Ok(!(v4?.is_empty() && v6?.is_empty()))
+        };
+        if !is_left(self)? {
+            return Ok(());
+        }
+        // No connection keeps it any more. An agent that starts does not know of former ones.
+        self.host(Host::N1).read("conntrack", &["-F"])?;
+        self.agent.forget_configuration()?;
+        self.agent.stop()?;
+        self.settled()?;
+        patiently(LONG_PATIENCE, || self.check("nothing is left", !is_left(self)?, "routes"))
     }
 }
 

@@ -199,6 +199,7 @@ fn family(ip: &str) -> Family {
 fn on_device(verb: &str, ips: &[&str], device: &str) -> String {
     let line = |ip: &&str| match family(ip) {
         Family::V4 => format!("addr {verb} {ip}/32 dev {device}\n"),
+        Family::V6 if verb == "add" => format!("addr add {ip}/128 dev {device} nodad\n"),
         Family::V6 => format!("addr {verb} {ip}/128 dev {device}\n"),
     };
     ips.iter().map(line).collect()

@@ -7,7 +7,7 @@ use kube_ipvs::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
-use crate::lab::Host::{self, C, N1, N2, P1, P2, P3};
+use crate::lab::Host::{C, N1, N2, P1, P2, P3};
 use crate::lab::{
     NODE_PORT_OF_DAEMON, Service, Temporary, endpoints_of_both, gateway, node_at, product, service,
     service_cidr,

@@ -10,8 +10,8 @@ use kube_ipvs::model::Protocol::Tcp;
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, P1, P2, P3, P4};
-use crate::lab::{PATIENCE, ask_from_port, endpoints, service};
-use crate::trial::{Failure, Step, Trial};
+use crate::lab::{PATIENCE, Temporary, ask_from_port, endpoints, service};
+use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 const SCHEDULERS: [&str; 13] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"];
@@ -21,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("clients_with_few_ports_reach_an_endpoint_that_is_added", |t| {
             let web = service("dev/few").cluster_ip("10.96.9.9").ingress("203.0.113.199");
             t.apply(web.port(80, "http", Tcp))?;
+            let _reused = Temporary::sysctl(t.host(C), &["net.ipv4.tcp_tw_reuse=1"])?;
             let slice = || endpoints("dev/few").port("http", 8080, Tcp).ready(P1).ready(P3);
             t.apply(slice())?;
             t.settled()?;
@@ -76,9 +77,11 @@ fn answered(t: &Trial<'_>, to: &str, times: usize) -> Step<BTreeMap<Host, usize>
     let mut answers = BTreeMap::new();
     let address = to.parse().expect("a front end");
     for port in (0..times).flat_map(|_| PORTS) {
-        let reply = t.host(C).inside(|| ask_from_port(port, address, PATIENCE));
-        let reply = reply.map_err(|silence| {
-            Failure::new(format!("C asks {to} from port {port}"), "an answer", silence)
+        // The port is taken for a moment where the client has closed before the server.
+        let reply = patiently(LONG_PATIENCE, || {
+            t.host(C).inside(|| ask_from_port(port, address, PATIENCE)).map_err(|silence| {
+                Failure::new(format!("C asks {to} from port {port}"), "an answer", silence)
+            })
         })?;
         *answers.entry(reply.server).or_default() += 1;
     }
