@@ -8,7 +8,7 @@ use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Batch, Protocol, messages};
 use kube_ipvs::kernel::route::Network;
 use kube_ipvs::model::{Element, Pool, Protocol as Transport, VirtualAddress};
-use kube_ipvs::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
+use kube_ipvs::plan::{Carrier, FilterOperation, FlowOperation, Operation, ServerOperation};
 
 use super::replay::{IPVS_FAMILY, kernel, socket};
 
@@ -74,13 +74,12 @@ fn sent(operations: impl IntoIterator<Item = FilterOperation>) -> Vec<u8> {
     sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Our device, its addresses, our rules and routes; the node's addresses, and where its routes lead.
+/// Our device and routes, and the rules of an earlier version; the node's addresses, and where its routes lead.
 pub(crate) fn route(data: &[u8]) {
     let (mut kernel, _) = kernel(Protocol::Route, data);
     if let Ok(observed) = kernel.observe() {
-        // Two families, two tables.
-        assert!(observed.routes.len() <= 4 * messages(data).count());
-        assert!(observed.rules.len() <= 2);
+        // Two families.
+        assert!(observed.routes.len() <= 2 * messages(data).count());
     }
     let mut network = Network::over(socket(Protocol::Route, data));
     if let Ok(found) = network.addresses() {
@@ -100,7 +99,7 @@ pub(crate) fn conntrack(data: &[u8]) {
         let frontend = VirtualAddress { ip, port: 53, protocol: Transport::Udp };
         Operation::Flow(FlowOperation { frontend, backend })
     };
-    let backend = ([10, 244, 1, 5], 5353).into();
+    let backend = (([10, 244, 1, 5], 5353).into(), Carrier::Tracking);
     kernel.apply(&[
         flow([10, 96, 0, 10].into(), None),
         flow([10, 96, 0, 11].into(), Some(backend)),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::FAILED;
 use super::args::CleanupFlags;
 use crate::kernel::{Kernel, kube_proxy};
-use crate::plan;
+use crate::plan::{self, Observed};
 
 pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
     let succeeded = if flags.kube_proxy { remove_kube_proxys()? } else { remove_ours()? };
@@ -15,14 +15,13 @@ pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
 
 fn remove_ours() -> anyhow::Result<bool> {
     let mut kernel = Kernel::open()?;
-    let observed = kernel.observe()?;
-    let claims = kube_proxy::claims()?;
-    let is_removed = plan::is_removed(&observed, &claims);
+    let observed = Observed { claims: kube_proxy::claims()?, ..kernel.observe()? };
+    let is_removed = plan::is_removed(&observed);
     // Without our table nobody would know any more that it is ours.
     if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
         anyhow::bail!("nothing is removed: {}", plan::cannot_be_read(address, why));
     }
-    let operations = plan::removal(&observed, &claims);
+    let operations = plan::removal(&observed);
     let mut succeeded = true;
     let mut out = io::stdout().lock();
     for (operation, outcome) in operations.iter().zip(kernel.apply(&operations)) {
@@ -40,8 +39,8 @@ fn remove_ours() -> anyhow::Result<bool> {
 fn remove_kube_proxys() -> anyhow::Result<bool> {
     let removal = kube_proxy::remove(&mut Kernel::open()?)?;
     let mut out = io::stdout().lock();
-    for line in &removal.removed {
-        writeln!(out, "- {line}")?;
+    for line in &removal.done {
+        writeln!(out, "{line}")?;
     }
     let mut err = io::stderr().lock();
     for failure in &removal.failures {

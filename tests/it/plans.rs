@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use crate::common::model_kernel::{Fault, ModelKernel};
+use crate::common::model_kernel::{Fault, ModelKernel, Server};
 use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
     without_service,
 };
-use kube_ipvs::model::{Event, Family, LocalDetector, Settings};
+use kube_ipvs::engine::Work;
+use kube_ipvs::model::{
+    Element, Event, LocalDetector, Scheduler, Settings, VirtualAddress, VirtualServer,
+};
 use kube_ipvs::plan::{FailureKind, Operation};
 
 /// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
@@ -308,26 +311,56 @@ fn service_deleted() {
     ");
 }
 
-/// Of what is done, that which is about our routing table and the rules that lead to it.
-fn done_about_own_table(agent: &mut NodeAgent) -> String {
-    let all = lines(&agent.settle().unwrap());
-    all.lines().filter(|line| line.contains("7575")).map(|line| format!("{line}\n")).collect()
+/// A kernel with virtual servers at these addresses, each with the pod on node `n1`, which has a
+/// connection through each.
+fn with_servers(agent: &mut NodeAgent, addresses: &[&str]) {
+    for address in addresses {
+        let address = address.parse().unwrap();
+        let scheduler = Scheduler::Rr;
+        let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };
+        let reals = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
+        agent.kernel.holdings.servers.insert(address, Server { server, reals });
+    }
+    agent.kernel.connections = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
+}
+
+/// What is done now, and what once the time of drains has passed.
+fn now_and_then(agent: &mut NodeAgent) -> [String; 2] {
+    let mut now = Vec::new();
+    while let Some(work) = agent.step() {
+        if let Work::Apply(plan) = work {
+            now.extend_from_slice(plan.operations());
+        }
+    }
+    [lines(&now), lines(&agent.settle().unwrap())]
 }
 
 #[test]
-fn a_policy_rule_of_an_earlier_version_goes() {
-    let mut agent = cluster();
-    agent.kernel.holdings.rules = Family::BOTH.into();
-    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    - ip -4 rule delete not iif lo lookup 7575 pref 75
-    - ip -6 rule delete not iif lo lookup 7575 pref 75
-    ");
-    agent.kernel.holdings.rules = [Family::V6].into();
-    agent.now += Duration::from_secs(60);
-    agent.engine.handle_tampering(agent.now);
-    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    - ip -6 rule delete not iif lo lookup 7575 pref 75
-    ");
+fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
+    let mut agent = agent();
+    agent.tell(only_services([web()])).tell(only_slices([pods().ready("10.244.1.5", "n1")]));
+    // One at the load balancer's address, one at the node's, one of a Service that is gone; and a
+    // stranger's.
+    let gone: VirtualAddress = "203.0.113.9:80/tcp".parse().unwrap();
+    let all = ["10.96.0.20:80", "203.0.113.1:80", "192.0.2.1:30080", "203.0.113.9:80", "198.18.0.1:1"];
+    with_servers(&mut agent, &all);
+    agent.kernel.holdings.earlier = Some(vec![Element::Former(gone)]);
+    let [now, then] = now_and_then(&mut agent);
+    insta::assert_snapshot!(now, @"");
+    insta::assert_snapshot!(then, @"");
+}
+
+#[test]
+fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
+    let mut former = cluster();
+    former.settle().unwrap();
+    let mut agent = agent();
+    agent.kernel = former.kernel;
+    agent.kernel.connections = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
+    agent.tell(only_services([])).tell(only_slices([]));
+    let [now, then] = now_and_then(&mut agent);
+    insta::assert_snapshot!(now, @"");
+    insta::assert_snapshot!(then, @"");
 }
 
 #[test]

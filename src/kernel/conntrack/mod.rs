@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::netlink::{Attributes, Batch, KernelError, NetlinkError, Protocol, Socket};
 use crate::model::{Family, Protocol as Transport, VirtualAddress};
-use crate::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
+use crate::plan::{Carrier, Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
 use entry::{
     CTA_IP_V4_DST, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
     CTA_TUPLE_PROTO, Entry,
@@ -117,13 +117,14 @@ impl Conntrack {
                 let frontend = entry.frontend().filter(|_| !entry.is_closed)?;
                 let leaves = leavers.frontends.contains(&frontend)
                     || leavers.backends.contains(&(frontend.protocol, entry.replier));
-                leaves.then_some((frontend, entry.replier))
+                leaves.then_some((frontend, entry.replier, entry.carrier))
             };
-            for pair in self.find(question, running)? {
-                *counts.entry(pair).or_default() += 1;
+            for of in self.find(question, running)? {
+                *counts.entry(of).or_default() += 1;
             }
         }
-        let running = |((frontend, backend), count)| Running { frontend, backend, count };
+        let running =
+            |((frontend, backend, carrier), count)| Running { frontend, backend, carrier, count };
         Ok(counts.into_iter().map(running).collect())
     }
 
@@ -261,7 +262,7 @@ impl Question {
 
 /// What is to be deleted, by destination.
 struct Wanted {
-    backends: HashMap<VirtualAddress, Vec<Option<SocketAddr>>>,
+    backends: HashMap<VirtualAddress, Vec<Option<(SocketAddr, Carrier)>>>,
 }
 
 impl Wanted {
@@ -282,8 +283,8 @@ impl Wanted {
     }
 
     fn has(&self, entry: &Entry) -> bool {
-        let accepts =
-            |backend: &Option<SocketAddr>| backend.is_none_or(|backend| backend == entry.replier);
+        let answers = (entry.replier, entry.carrier);
+        let accepts = |backend: &Option<_>| backend.is_none_or(|backend| backend == answers);
         let backends = entry.frontend().and_then(|frontend| self.backends.get(&frontend));
         backends.is_some_and(|backends| backends.iter().any(accepts))
     }
@@ -329,7 +330,7 @@ mod tests {
     fn wanted(frontend: &str, backend: Option<&str>) -> FlowOperation {
         FlowOperation {
             frontend: format!("{frontend}/udp").parse().unwrap(),
-            backend: backend.map(|b| b.parse().unwrap()),
+            backend: backend.map(|b| (b.parse().unwrap(), Carrier::Tracking)),
         }
     }
 
@@ -339,6 +340,7 @@ mod tests {
             protocol: protocol.number(),
             destination: destination.parse().unwrap(),
             replier: replier.parse().unwrap(),
+            carrier: Carrier::Tracking,
             is_closed: false,
             identity: Vec::new(),
         }
@@ -353,8 +355,12 @@ mod tests {
         assert!(!one.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
         assert!(!one.has(&entry(Udp, "10.96.0.10:54", "10.244.1.5:53")));
         assert!(!one.has(&entry(Tcp, "10.96.0.10:53", "10.244.1.5:53")));
+        let by_ipvs =
+            Entry { carrier: Carrier::Ipvs, ..entry(Udp, "10.96.0.10:53", "10.244.1.5:53") };
+        assert!(!one.has(&by_ipvs));
         let any = Wanted::new(&[wanted("10.96.0.10:53", None)]);
         assert!(any.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
+        assert!(any.has(&by_ipvs));
     }
 
     #[test]
