@@ -79,12 +79,12 @@ pub enum SourceConfig {
     },
 }
 
-/// `ipvs.tcpTimeout`, `tcpFinTimeout`, `udpTimeout`; the kernel's own values without.
+/// `ipvs.tcpTimeout`, `tcpFinTimeout`, `udpTimeout`. What is `None` stays as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct IpvsTimeouts {
     /// Idle established TCP connections; by default as long as connection tracking keeps them.
     pub tcp: Option<Duration>,
-    /// TCP connections after a FIN.
+    /// TCP connections after a FIN; 10 s by default, where the kernel has 120 s.
     pub tcp_fin: Option<Duration>,
     /// Idle UDP flows.
     pub udp: Option<Duration>,

@@ -17,6 +17,7 @@ use crate::model::Settings;
 
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
 const AUDIT_PERIOD: Duration = Duration::from_secs(300);
+const TCP_FIN_TIMEOUT: Duration = Duration::from_secs(10);
 const OOM_SCORE_ADJ: i32 = -999;
 /// What the kernel can count of a timeout of IPVS, in seconds: `INT_MAX / HZ` where HZ is 1000.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(i32::MAX as u64 / 1000);
@@ -142,7 +143,12 @@ impl<'a> Resolver<'a> {
                 tcp: self
                     .timeout("ipvs.tcpTimeout", ipvs.tcp_timeout.as_deref())?
                     .or(conntrack.tcp_established),
-                tcp_fin: self.timeout("ipvs.tcpFinTimeout", ipvs.tcp_fin_timeout.as_deref())?,
+                // Of a connection that connection tracking carries, IPVS sees only the server's
+                // FIN. Until it forgets the connection, another one from the same port of the
+                // client goes to the same endpoint.
+                tcp_fin: self
+                    .timeout("ipvs.tcpFinTimeout", ipvs.tcp_fin_timeout.as_deref())?
+                    .or(Some(TCP_FIN_TIMEOUT)),
                 udp: self.timeout("ipvs.udpTimeout", ipvs.udp_timeout.as_deref())?,
             },
             conntrack,

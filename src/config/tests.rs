@@ -135,7 +135,10 @@ fn defaults_are_kube_proxys() {
     assert_eq!(config.sync_period, Duration::from_secs(30));
     assert_eq!(config.min_sync_period, Duration::ZERO);
     let day = Some(Duration::from_secs(24 * 60 * 60));
-    assert_eq!(config.ipvs_timeouts, IpvsTimeouts { tcp: day, tcp_fin: None, udp: None });
+    assert_eq!(
+        config.ipvs_timeouts,
+        IpvsTimeouts { tcp: day, tcp_fin: Some(Duration::from_secs(10)), udp: None }
+    );
     assert_eq!(config.conntrack, Conntrack::default());
     assert_eq!(config.oom_score_adj, -999);
     assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: "info".to_owned() });

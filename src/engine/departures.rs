@@ -6,12 +6,17 @@
 //! not silence.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
+
 use crate::model::{
-    Backends, Frontend, FrontendKind, Pool, Program, Protocol, Shared, Target, VirtualAddress,
+    Backends, Element, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Program, Protocol,
+    Route, Shared, Target, VirtualAddress,
 };
+use crate::plan::Observed;
 
 /// How long a front end refuses after its last connections have been ended.
 const LINGER: Duration = Duration::from_secs(60);
@@ -75,6 +80,77 @@ impl Departures {
             }
         }
         programs
+    }
+
+    /// Takes in what the kernel holds when the agent starts: front ends that were going when it
+    /// ended. Returns as [`Self::depart`] does.
+    pub(super) fn recover(
+        &mut self,
+        observed: &Observed,
+        is_going: impl Fn(&VirtualAddress) -> bool,
+        now: Instant,
+    ) -> Vec<Arc<Program>> {
+        let held: FxHashSet<_> = observed.elements.iter().copied().collect();
+        let is_pool = |address: &VirtualAddress| held.contains(&Element::Pool(address.ip));
+        let refused = observed.elements.iter().filter_map(|element| match element {
+            Element::Refused(address) if is_going(address) => Some(*address),
+            _ => None,
+        });
+        let frontends = refused.map(|address| {
+            let masquerade = if held.contains(&Element::Masqueraded(address)) {
+                Masquerade::Always
+            } else if held.contains(&Element::MasqueradedNode(address)) {
+                Masquerade::OwnProcesses
+            } else {
+                Masquerade::UnlessPod
+            };
+            let kind = if is_pool(&address) {
+                FrontendKind::ClusterIp
+            } else if address.ip.is_unspecified() {
+                FrontendKind::NodePort
+            } else {
+                FrontendKind::LoadBalancer
+            };
+            Frontend {
+                address,
+                kind,
+                port_name: Name::default(),
+                pool: address,
+                inside: Target::Reject,
+                outside: Target::Reject,
+                masquerade,
+                sources: None,
+            }
+        });
+        let ours = observed.pools.iter().filter(|pool| is_pool(&pool.server.address));
+        let old = Program {
+            frontends: frontends.collect(),
+            pools: ours.cloned().map(Shared::from).collect(),
+            routes: observed.routes.iter().copied().collect(),
+            ..Program::default()
+        };
+        self.depart(&old, |_| true, now)
+    }
+
+    /// Takes in that the node has another address of a family. Returns what the kernel holds so far
+    /// and is to hold instead.
+    pub(super) fn readdress(
+        &mut self,
+        primary_ip: impl Fn(Family) -> Option<IpAddr>,
+    ) -> Vec<[Arc<Program>; 2]> {
+        let mut replaced = Vec::new();
+        for departure in self.by_frontend.values_mut() {
+            let source = |route: &Route| primary_ip(route.family());
+            if departure.program.routes.iter().all(|route| route.source == source(route)) {
+                continue;
+            }
+            let old = Arc::clone(&departure.program);
+            let program = Arc::make_mut(&mut departure.program);
+            let routes = program.routes.iter().map(|it| Route { source: source(it), ..*it });
+            program.routes = routes.collect();
+            replaced.push([old, Arc::clone(&departure.program)]);
+        }
+        replaced
     }
 
     /// Takes in that a Service has a front end. Returns what the kernel needs to hold no more.

@@ -186,6 +186,12 @@ impl Engine {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
             self.update(now);
+            let Self { programs, ledger, departures, .. } = self;
+            let is_going = |address: &VirtualAddress| programs.owner(address).is_none();
+            for program in departures.recover(&observed, is_going, now) {
+                ledger.counts().hasten(now);
+                ledger.replace(&Program::default(), &program);
+            }
         }
         let named = plan::is_named(&observed);
         let programs = &self.programs;
@@ -422,6 +428,10 @@ impl Engine {
             for program in returned {
                 ledger.replace(&program, &Program::default());
             }
+        }
+        let around = programs.surroundings();
+        for [old, new] in departures.readdress(|family| around.primary_ip(family)) {
+            ledger.replace(&old, &new);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use kube_ipvs::engine::{self, Programs};
@@ -169,7 +169,7 @@ impl ModelKernel {
         for operation in run {
             if let Operation::Filter(FilterOperation::Add(element)) = operation {
                 let collides = |it: &&Element| *it != element && collide(it, element);
-                self.collisions.extend(after.elements.iter().find(collides));
+                self.collisions.extend(neighbours(&after.elements, element).find(collides));
             }
             outcomes.push(after.change(operation));
         }
@@ -238,7 +238,8 @@ impl Holdings {
                 self.elements.clear();
             }
             FilterOperation::Add(element) => {
-                expect(self.tables && !self.elements.iter().any(|it| collide(it, &element)))?;
+                let is_taken = neighbours(&self.elements, &element).any(|it| collide(it, &element));
+                expect(self.tables && !is_taken)?;
                 self.elements.insert(element);
             }
             FilterOperation::Delete(element) => expect(self.elements.remove(&element))?,
@@ -298,6 +299,31 @@ impl Holdings {
             }
         }
     }
+}
+
+/// The elements of a set that one may collide with: all of its kind that stand beside each other by
+/// ranges, or those of its map key.
+fn neighbours<'a>(
+    elements: &'a BTreeSet<Element>,
+    element: &Element,
+) -> Box<dyn Iterator<Item = &'a Element> + 'a> {
+    use Element::{Frontend, FrontendInside, FrontendOutside};
+    let least = match *element {
+        Frontend(address, ..) => Frontend(address, Ipv4Addr::UNSPECIFIED.into(), 0),
+        FrontendInside(address, ..) => FrontendInside(address, Ipv4Addr::UNSPECIFIED.into(), 0),
+        FrontendOutside(address, ..) => FrontendOutside(address, Ipv4Addr::UNSPECIFIED.into(), 0),
+        Element::ServiceRange(_)
+        | Element::Reachable(_)
+        | Element::Pods(_)
+        | Element::PodInterfaces(_)
+        | Element::Insiders(_)
+        | Element::InsiderInterfaces(_)
+        | Element::Allowed(..) => return Box::new(elements.iter()),
+        other => return Box::new(elements.get(&other).into_iter()),
+    };
+    let key = least.lead().map(|(frontend, _)| frontend);
+    let of_key = move |it: &&Element| it.lead().map(|(frontend, _)| frontend) == key;
+    Box::new(elements.range(least..).take_while(of_key))
 }
 
 /// Whether two elements cannot be held at once: the same key of a map, or ranges that overlap.

@@ -25,8 +25,7 @@ const TRANSPARENT: Source = Source::Socket(0);
 
 /// `NF_CT_STATE_INVALID_BIT`
 const INVALID: u32 = 1 << 0;
-/// `IPS_SRC_NAT`, `IPS_DST_NAT`
-const SOURCE_TRANSLATED: u32 = 1 << 4;
+/// `IPS_DST_NAT`
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
 /// `IP_CT_DIR_REPLY`
 const REPLY: u8 = 1;
@@ -34,6 +33,9 @@ const REPLY: u8 = 1;
 const LOCAL: u32 = 2;
 /// `ARPOP_REQUEST`
 const REQUEST: u16 = 1;
+
+/// `SYN` among a TCP segment's flags.
+const SYN: u8 = 1 << 1;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -146,13 +148,6 @@ impl Rule<'_> {
                 self.has(STATUS, DESTINATION_TRANSLATED);
                 rest
             }
-            ["ct", "status", "snat", "/", "snat,dnat", rest @ ..] => {
-                self.expressions.load(STATUS, 4, FIRST);
-                let either = SOURCE_TRANSLATED | DESTINATION_TRANSLATED;
-                self.expressions.mask(FIRST, &either.to_ne_bytes());
-                self.expressions.compare(nfta::COMPARE_EQUAL, &SOURCE_TRANSLATED.to_ne_bytes());
-                rest
-            }
             ["ct", "direction", "reply", rest @ ..] => {
                 self.is(DIRECTION, [REPLY]);
                 rest
@@ -174,6 +169,13 @@ impl Rule<'_> {
                 };
                 self.transport(protocol);
                 self.is(Source::Payload(TRANSPORT, 0), [echo_request]);
+                rest
+            }
+            ["tcp", "flags", "!", "syn", rest @ ..] => {
+                self.transport(TCP);
+                self.expressions.load(Source::Payload(TRANSPORT, 13), 1, FIRST);
+                self.expressions.mask(FIRST, &[SYN]);
+                self.expressions.compare(nfta::COMPARE_EQUAL, &[0]);
                 rest
             }
             ["tcp", "dport", range, rest @ ..] => {

@@ -308,9 +308,9 @@ fn a_kernel_that_refuses_is_asked_ever_more_rarely() {
             .port("", 80)]));
     agent.settle().unwrap();
     agent.kernel.faults =
-        (0..28).map(|_| Some(Fault { kind: FailureKind::Refused, applied: false })).collect();
+        (0..16).map(|_| Some(Fault { kind: FailureKind::Refused, applied: false })).collect();
     let start = agent.now;
-    agent.tell(service("default/web").cluster_ip("10.96.0.11").port("", 80));
+    agent.tell(service("default/other").cluster_ip("10.96.0.11").port("", 80));
     let mut tries = BTreeSet::new();
     while !agent.kernel.faults.is_empty() {
         while agent.step().is_some() {}

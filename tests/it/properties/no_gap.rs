@@ -138,8 +138,10 @@ impl Owners {
     /// changes hands may lead to others of its Service than it does before and after; so may one
     /// whose short-circuits change. One that stays may not: its policy is to be kept.
     fn admit(&self, address: &VirtualAddress, endpoint: SocketAddr, stays: bool) -> bool {
-        let pools = self.pools.get(address).into_iter().flatten();
-        let addresses = pools.chain([address]);
+        let node_port = VirtualAddress::node_port(address.family(), address.port, address.protocol);
+        let frontends = [*address, node_port];
+        let pools = frontends.iter().filter_map(|frontend| self.pools.get(frontend)).flatten();
+        let addresses = pools.chain(&frontends);
         let keys: BTreeSet<_> =
             addresses.filter_map(|address| self.services.get(address)).flatten().collect();
         let of_service = |key| self.endpoints.get(key).is_some_and(|all| all.contains(&endpoint));

@@ -5,8 +5,8 @@ use kube_ipvs::model::Protocol::{Sctp, Tcp, Udp};
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
-use crate::lab::{Connection, Endpoints, Service, endpoints, service};
-use crate::trial::{Failure, Step, Trial};
+use crate::lab::{Connection, Endpoints, Service, Silence, endpoints, product, service};
+use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -83,36 +83,119 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(slice().ready(P3))?;
             t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))
         }),
-        case("a_drain_ends_at_its_deadline", |t| {
-            // Long enough for a slow machine to see the connection alive.
+        case("connections_through_every_front_end_drain_alike", |t| {
+            // Long enough for a slow machine to see the connections alive.
             t.agent().configure("drainPeriod: 10s")?;
-            t.apply(web("10.96.3.10"))?;
+            t.apply(everywhere())?;
             t.apply(slice().ready(P1))?;
             t.settled()?;
-            let mut open = [leaving(t, P2, "10.96.3.10:80/tcp")?];
+            let mut open = open_everywhere(t)?;
             t.apply(slice().ready(P3))?;
             t.eventually_held("P1 has weight 0", |ipvs| {
-                ipvs.contains("-a -t 10.96.3.10:80 -r 10.244.1.11:8080 -m -w 0")
+                ipvs.contains("-a -t 10.96.3.12:80 -r 10.244.1.11:8080 -m -w 0")
             })?;
+            for to in FRONT_ENDS {
+                t.expect(C, to, Answers::from(P3))?;
+            }
             t.still_answer(&mut open)?;
             t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))?;
-            ended(&mut open[0].1)
+            open.iter_mut().try_for_each(|(which, open)| ended(which, open))
         }),
-        case("without_a_drain_period_an_endpoint_goes_at_once", |t| {
-            t.agent().configure("drainPeriod: 0s")?;
-            t.apply(web("10.96.3.11"))?;
+        case("a_front_end_that_is_deleted_drains", |t| {
+            t.agent().configure("drainPeriod: 10s")?;
+            t.apply(everywhere())?;
             t.apply(slice().ready(P1))?;
             t.settled()?;
-            let mut open = t.connect(P2, "10.96.3.11:80/tcp")?;
-            t.expect_answer(&mut open, "a new connection")?;
+            let mut open = open_everywhere(t)?;
+            t.delete(everywhere())?;
+            t.settled()?;
+            // No new connection from this moment on, whatever still runs.
+            for (client, to) in product([P2, N1, C], FRONT_ENDS) {
+                t.expect(client, to, Refused)?;
+            }
+            t.still_answer(&mut open)?;
+            t.eventually_held("its pool is gone", |ipvs| !ipvs.contains("10.96.3.12:80"))?;
+            t.settled()?;
+            open.iter_mut().try_for_each(|(which, open)| ended(which, open))
+        }),
+        case("an_address_that_is_taken_away_drains_and_may_come_back", |t| {
+            t.apply(everywhere())?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            let mut open = open_everywhere(t)?;
+            t.apply(web("10.96.3.12"))?;
+            t.settled()?;
+            t.expect(P2, FRONT_ENDS[0], Answers::from(P1))?;
+            for (client, to) in product([P2, N1, C], &FRONT_ENDS[1..]) {
+                t.expect(client, to, Refused)?;
+            }
+            t.still_answer(&mut open)?;
+            t.apply(everywhere())?;
+            t.settled()?;
+            for (client, to) in product([P2, N1, C], FRONT_ENDS) {
+                t.expect(client, to, Answers::from(P1))?;
+            }
+            t.still_answer(&mut open)?;
+            drop(open);
+            t.apply(web("10.96.3.12"))?;
+            let is_left = |nft: &str| nft.contains("203.0.113.39") || nft.contains("31961");
+            patiently(LONG_PATIENCE, || {
+                let nft = t.kernel()?.nft;
+                t.check("what has no connection left is gone", !is_left(&nft), nft)
+            })
+        }),
+        case("without_a_drain_period_connections_end_at_once", |t| {
+            t.agent().configure("drainPeriod: 0s")?;
+            t.apply(everywhere())?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            let mut open = open_everywhere(t)?;
+            t.apply(slice().ready(P3))?;
+            t.eventually_held("P1 is gone", |ipvs| {
+                !ipvs.contains("-t 10.96.3.12:80 -r 10.244.1.11:")
+            })?;
+            t.settled()?;
+            for to in FRONT_ENDS {
+                t.expect(P2, to, Answers::from(P3))?;
+            }
+            open.iter_mut().try_for_each(|(which, open)| ended(which, open))
+        }),
+        case("datagrams_move_at_once_at_every_front_end", |t| {
+            t.apply(everywhere())?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            let mut flows = Vec::new();
+            for (client, to) in product([P2, N1, C], FRONT_ENDS) {
+                let to = to.replace("/tcp", "/udp");
+                let flow = t.flow(client, &to)?;
+                t.eventually_answers(&flow, P1, &format!("{client}'s socket to {to}"))?;
+                flows.push((client, to, flow));
+            }
             t.apply(slice().ready(P3))?;
             t.settled()?;
-            for protocol in ["tcp", "udp", "sctp"] {
-                t.expect(P2, &format!("10.96.3.11:80/{protocol}"), Answers::from(P3))?;
+            for (client, to, flow) in &flows {
+                t.eventually_answers(flow, P3, &format!("{client}'s old socket to {to}"))?;
             }
-            ended(&mut open)
+            Ok(())
         }),
     ]
+}
+
+/// ClusterIP, load balancer IP, external IP and node port.
+const FRONT_ENDS: [&str; 4] =
+    ["10.96.3.12:80/tcp", "203.0.113.39:80/tcp", "198.51.100.39:80/tcp", "192.168.50.1:31961/tcp"];
+
+/// The Service with every kind of front end.
+fn everywhere() -> Service {
+    let web = service("dev/drain").cluster_ip("10.96.3.12").ingress("203.0.113.39");
+    let web = web.with("externalIPs", vec!["198.51.100.39"]);
+    let web = web.port(80, "tcp", Tcp).node_port(31_961).port(80, "udp", Udp).node_port(31_961);
+    web.port(80, "sctp", Sctp)
+}
+
+/// A connection of each client through each front end.
+fn open_everywhere(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+    product([P2, N1, C], FRONT_ENDS).map(|(client, to)| leaving(t, client, to)).collect()
 }
 
 /// A Service with a port of each protocol.
@@ -132,11 +215,11 @@ fn leaving(t: &Trial<'_>, client: Host, to: &str) -> Step<(String, Connection)> 
     Ok((which, t.connect(client, to)?))
 }
 
-fn ended(open: &mut Connection) -> Step {
+/// The client is told by its next segment.
+fn ended(which: &str, open: &mut Connection) -> Step {
     match open.ask() {
-        Err(_) => Ok(()),
-        Ok(reply) => {
-            Err(Failure::new("ask over a connection to an endpoint that is gone", "an end", reply))
-        }
+        Err(Silence::Reset) => Ok(()),
+        Err(other) => Err(Failure::new(which, "a reset", other)),
+        Ok(reply) => Err(Failure::new(which, "a reset", reply)),
     }
 }
