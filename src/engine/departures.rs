@@ -5,7 +5,7 @@
 //! gone it refuses, so that a client whose connection is ended gets a reset at its next segment and
 //! not silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Departures {
     }
 
     /// Takes in what the kernel holds when the agent starts: front ends that were going when it
-    /// ended. Returns as [`Self::depart`] does.
+    /// ended, and those that have gone since. Returns as [`Self::depart`] does.
     pub(super) fn recover(
         &mut self,
         observed: &Observed,
@@ -92,11 +92,12 @@ impl Departures {
     ) -> Vec<Arc<Program>> {
         let held: FxHashSet<_> = observed.elements.iter().copied().collect();
         let is_pool = |address: &VirtualAddress| held.contains(&Element::Pool(address.ip));
-        let refused = observed.elements.iter().filter_map(|element| match element {
-            Element::Refused(address) if is_going(address) => Some(*address),
-            _ => None,
+        let addresses = observed.elements.iter().filter_map(|element| match element {
+            Element::Refused(address) => Some(*address),
+            element => element.lead().map(|(address, _)| address),
         });
-        let frontends = refused.map(|address| {
+        let addresses: BTreeSet<_> = addresses.filter(is_going).collect();
+        let frontends = addresses.into_iter().map(|address| {
             let masquerade = if held.contains(&Element::Masqueraded(address)) {
                 Masquerade::Always
             } else if held.contains(&Element::MasqueradedNode(address)) {

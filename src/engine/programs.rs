@@ -8,8 +8,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Surroundings};
 use crate::model::{
-    Frontend, NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, Shared, SharedPools,
-    Target, VirtualAddress,
+    Frontend, NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, Shared,
+    SharedPools, Target, VirtualAddress,
 };
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, Entry, State};

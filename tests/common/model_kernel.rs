@@ -7,9 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use kube_ipvs::engine::{self, Programs};
-use kube_ipvs::model::{
-    Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer,
-};
+use kube_ipvs::model::{Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer};
 use kube_ipvs::plan::{
     Carrier, Claims, Failure, FailureKind, FilterOperation, Leavers, Observed, Operation, Outcome,
     RouteOperation, Running, ServerOperation,
@@ -294,9 +292,7 @@ impl Holdings {
                 self.routes.insert(route.prefix, route);
                 Ok(())
             }
-            RouteOperation::Delete(route) => {
-                expect(self.routes.remove(&route.prefix).is_some())
-            }
+            RouteOperation::Delete(route) => expect(self.routes.remove(&route.prefix).is_some()),
         }
     }
 }

@@ -73,7 +73,6 @@ fn first_sync() {
     let plan = lines(&cluster().settle().unwrap());
     insta::assert_snapshot!(plan, @r"
     + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
-    + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
     + nft add element ip kube-ipvs reachable { 10.244.0.0/16 }
     + nft add element ip kube-ipvs reachable { 192.0.2.1/32 }
     + nft add element ip kube-ipvs pods { 10.244.0.0/16 }
@@ -95,6 +94,7 @@ fn first_sync() {
     + -A -t 10.96.0.20:80 -s rr
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
     + ip -4 route replace local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
     + nft add element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
@@ -176,7 +176,7 @@ fn datagrams_move_at_once_and_take_their_flows_along() {
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     - -d -u 10.96.0.30:53 -r 10.244.1.5:53
     - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
-    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 --reply-port-src 53
+    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 --reply-port-src 53 --dst-nat
     ");
     agent.tell(without_service("default/dns"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
@@ -209,7 +209,7 @@ fn flows_that_cannot_be_removed_wait_like_anything_else() {
     assert_eq!(
         lines(&agent.settle().unwrap()),
         "- conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 \
-         --reply-port-src 53\n"
+         --reply-port-src 53 --dst-nat\n"
     );
     assert_eq!(agent.engine.troubles(), 0);
 }
@@ -289,7 +289,11 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
     assert_eq!(real_servers(&agent, WEB), 0);
 
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - nft delete element ip kube-ipvs front-end-ips { 10.96.0.99 }
+    - nft delete element ip kube-ipvs refused { 10.96.0.99 . tcp . 80 }
+    - ip -4 route delete local 10.96.0.99/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
     - -D -t 10.96.0.99:80
+    - nft delete element ip kube-ipvs pools { 10.96.0.99 }
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
     + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
     ");
@@ -354,12 +358,64 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     // One at the load balancer's address, one at the node's, one of a Service that is gone; and a
     // stranger's.
     let gone: VirtualAddress = "203.0.113.9:80/tcp".parse().unwrap();
-    let all = ["10.96.0.20:80", "203.0.113.1:80", "192.0.2.1:30080", "203.0.113.9:80", "198.18.0.1:1"];
+    let all =
+        ["10.96.0.20:80", "203.0.113.1:80", "192.0.2.1:30080", "203.0.113.9:80", "198.18.0.1:1"];
     with_servers(&mut agent, &all);
     agent.kernel.holdings.earlier = Some(vec![Element::Former(gone)]);
     let [now, then] = now_and_then(&mut agent);
-    insta::assert_snapshot!(now, @"");
-    insta::assert_snapshot!(then, @"");
+    insta::assert_snapshot!(now, @r"
+    + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
+    + nft add element ip kube-ipvs reachable { 10.244.0.0/16 }
+    + nft add element ip kube-ipvs reachable { 192.0.2.1/32 }
+    + nft add element ip kube-ipvs pods { 10.244.0.0/16 }
+    + nft add element ip6 kube-ipvs pods { ::/0 }
+    + nft add element ip kube-ipvs insiders { 10.244.1.0/24 }
+    + nft add element ip kube-ipvs insiders { 192.0.2.1/32 }
+    + nft add element ip kube-ipvs pools { 10.96.0.20 }
+    + nft add element ip kube-ipvs pools { 203.0.113.1 }
+    + nft add element ip kube-ipvs pools { 203.0.113.9 }
+    + nft add element ip kube-ipvs images { 203.0.113.1 }
+    + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
+    + nft add element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
+    + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
+    + nft add element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
+    + nft add element ip kube-ipvs former { 203.0.113.1 . tcp . 80 }
+    + ip link add kube-ipvs type dummy
+    + ip -4 route replace local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
+    + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
+    + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
+    + nft add element ip kube-ipvs front-end-ips { 203.0.113.9 }
+    + nft add element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }
+    - ip rule delete lookup 7575 pref 75; nft delete table inet kube-ipvs
+    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.9:80 -r 10.244.1.5:8080 -m -w 0
+    ");
+    insta::assert_snapshot!(then, @r"
+    - conntrack -D -p tcp --orig-dst 203.0.113.9 --orig-port-dst 80
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
+    - -D -t 203.0.113.9:80
+    - conntrack -D -p tcp --orig-dst 192.0.2.1 --orig-port-dst 30080 --reply-src 10.244.1.5 --reply-port-src 8080
+    - conntrack -D -p tcp --orig-dst 203.0.113.1 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
+    - conntrack -D -p tcp --orig-dst 203.0.113.9 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
+    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - nft delete element ip kube-ipvs pools { 203.0.113.1 }
+    - nft delete element ip kube-ipvs images { 203.0.113.1 }
+    - nft delete element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
+    - nft delete element ip kube-ipvs former { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs front-end-ips { 203.0.113.9 }
+    - nft delete element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }
+    - ip -4 route delete local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - nft delete element ip kube-ipvs pools { 203.0.113.9 }
+    ");
 }
 
 #[test]
@@ -371,8 +427,35 @@ fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
     agent.kernel.connections = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
     agent.tell(only_services([])).tell(only_slices([]));
     let [now, then] = now_and_then(&mut agent);
-    insta::assert_snapshot!(now, @"");
-    insta::assert_snapshot!(then, @"");
+    insta::assert_snapshot!(now, @r"
+    + nft add element ip kube-ipvs front-end-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs refused { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
+    + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
+    ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.10 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    - ip -4 route delete local 10.96.0.10/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - -D -u 10.96.0.10:53
+    - nft delete element ip kube-ipvs pools { 10.96.0.10 }
+    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
+    ");
+    insta::assert_snapshot!(then, @r"
+    - nft delete element ip kube-ipvs front-end-ips { 203.0.113.1 }
+    - nft delete element ip kube-ipvs refused { 0.0.0.0 . tcp . 30080 }
+    - nft delete element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
+    - nft delete element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
+    - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80
+    - -D -t 10.96.0.20:80
+    - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
+    - nft delete element ip kube-ipvs front-end-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
+    - ip -4 route delete local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - nft delete element ip kube-ipvs pools { 10.96.0.20 }
+    ");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use crate::kernel::netlink::{Attributes, Batch, KernelError};
 use crate::model::{Element, Family};
 
-use super::existing::{self, ExistingSet};
 use super::element::Reader;
+use super::existing::{self, ExistingSet};
 use super::request::{List, header, message_type, transaction};
 use super::table::TableFamily;
 use super::{Nft, encode};
@@ -27,9 +27,10 @@ impl Nft {
     /// What its table says of its virtual servers, in the elements that say so today; `None` where
     /// there is no such table.
     pub(super) fn earlier(&mut self) -> Result<Option<Vec<Element>>, KernelError> {
-        let sets = self.list(List::Sets, INET, encode::table_name, |sets: &mut Vec<_>, payload| {
-            sets.extend(ExistingSet::decode(payload));
-        })?;
+        let sets =
+            self.list(List::Sets, INET, encode::table_name, |sets: &mut Vec<_>, payload| {
+                sets.extend(ExistingSet::decode(payload));
+            })?;
         if sets.is_empty() {
             return Ok(None);
         }
@@ -55,9 +56,10 @@ impl Nft {
     ///
     /// If the kernel refuses or does not answer.
     pub fn delete_earlier(&mut self) -> Result<(), KernelError> {
-        let sets = self.list(List::Sets, INET, encode::table_name, |found: &mut bool, payload| {
-            *found |= ExistingSet::decode(payload).is_some();
-        })?;
+        let sets =
+            self.list(List::Sets, INET, encode::table_name, |found: &mut bool, payload| {
+                *found |= ExistingSet::decode(payload).is_some();
+            })?;
         if !sets {
             return Ok(());
         }

@@ -69,9 +69,10 @@ impl Nft {
 
     fn elements(&mut self, family: TableFamily, set: &Set) -> Result<Vec<Element>, KernelError> {
         let body = |message: &mut Attributes<'_>| encode::elements_of(message, set.name);
-        let reader = self.list(List::Elements, family.number(), body, |reader: &mut Reader, payload| {
-            existing::elements(payload).for_each(|raw| reader.read(family, set.name, &raw));
-        })?;
+        let reader =
+            self.list(List::Elements, family.number(), body, |reader: &mut Reader, payload| {
+                existing::elements(payload).for_each(|raw| reader.read(family, set.name, &raw));
+            })?;
         Ok(reader.finish(family, set.name))
     }
 

@@ -118,7 +118,11 @@ impl Routes {
         }
     }
 
-    pub(super) fn send(&mut self, name: &'static str, request: &Request) -> Result<(), KernelError> {
+    pub(super) fn send(
+        &mut self,
+        name: &'static str,
+        request: &Request,
+    ) -> Result<(), KernelError> {
         self.batch.clear();
         let body = request.body();
         self.batch.push(request.kind(), request.flags, |message| message.raw(&body));

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube_ipvs::engine::Programs;
-use kube_ipvs::model::{Element, Event, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer};
+use kube_ipvs::model::{
+    Element, Event, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
+};
 use kube_ipvs::plan::{Claims, FailureKind, Observed, is_named};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -50,11 +52,8 @@ fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
 fn foreign(kernel: &ModelKernel, programs: &Programs) -> Servers {
     let ModelKernel { holdings: held, claims, .. } = kernel;
     let elements = held.elements.iter().copied().collect();
-    let is_named = is_named(&Observed {
-        elements,
-        earlier: held.earlier.clone(),
-        ..Observed::default()
-    });
+    let is_named =
+        is_named(&Observed { elements, earlier: held.earlier.clone(), ..Observed::default() });
     let pools = programs.services().flat_map(|(_, program)| &program.pools);
     let wanted: BTreeSet<_> = pools.map(|pool| pool.server.address).collect();
     let is_foreign = |address: &VirtualAddress| {

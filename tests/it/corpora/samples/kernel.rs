@@ -3,8 +3,7 @@
 use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Header, Protocol, messages};
 use kube_ipvs::model::{
-    Backend, Element, Interfaces, Route, Scheduler, VirtualAddress,
-    VirtualServer,
+    Backend, Element, Interfaces, Route, Scheduler, VirtualAddress, VirtualServer,
 };
 use kube_ipvs::plan::{FilterOperation, Operation, RouteOperation, ServerOperation};
 
