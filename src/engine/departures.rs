@@ -214,7 +214,9 @@ fn refusing(frontend: &Frontend, old: &Program) -> Program {
         Shared::from(Pool { server: pool.server, backends: Backends::default() })
     };
     let pools: Vec<_> = old.pools.iter().filter(is_its).map(emptied).collect();
-    let is_routed = |ip| pools.iter().any(|pool| pool.server.address.ip == ip);
+    // Its virtual server may have gone already.
+    let own = is_cluster_ip.then_some(frontend.address.ip);
+    let is_routed = |ip| own == Some(ip) || pools.iter().any(|it| it.server.address.ip == ip);
     let routes = old.routes.iter().filter(|route| is_routed(route.prefix.addr())).copied();
     let refusing = Frontend { sources: None, ..frontend.clone() };
     Program {
