@@ -8,7 +8,7 @@ use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Batch, Protocol, messages};
 use kube_ipvs::kernel::route::Network;
 use kube_ipvs::model::{Element, Pool, Protocol as Transport, VirtualAddress};
-use kube_ipvs::plan::{Carrier, FilterOperation, FlowOperation, Operation, ServerOperation};
+use kube_ipvs::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
 
 use super::replay::{IPVS_FAMILY, kernel, socket};
 
@@ -97,9 +97,9 @@ pub(crate) fn conntrack(data: &[u8]) {
     let (mut kernel, _) = kernel(Protocol::Netfilter, data);
     let flow = |ip, backend| {
         let frontend = VirtualAddress { ip, port: 53, protocol: Transport::Udp };
-        Operation::Flow(FlowOperation { frontend, backend })
+        Operation::Flow(FlowOperation { frontend, backend, carrier: None })
     };
-    let backend = (([10, 244, 1, 5], 5353).into(), Carrier::Tracking);
+    let backend = ([10, 244, 1, 5], 5353).into();
     kernel.apply(&[
         flow([10, 96, 0, 10].into(), None),
         flow([10, 96, 0, 11].into(), Some(backend)),

@@ -181,7 +181,8 @@ impl Drains {
                 let running = leaving.running.into_iter().flatten();
                 let flow = |(frontend, carrier)| FlowOperation {
                     frontend,
-                    backend: Some((socket, carrier)),
+                    backend: Some(socket),
+                    carrier: Some(carrier),
                 };
                 self.flows.extend(running.map(flow));
                 return Leave::Now;
@@ -333,7 +334,8 @@ mod tests {
         assert_eq!(drains.take_ended(end), [web].into());
         assert_eq!(drains.leave(web, &both[1..], end), [Leave::Now]);
         let Running { frontend, backend, carrier, .. } = runs[0].0;
-        let flow = FlowOperation { frontend, backend: Some((backend, carrier)) };
+        let (backend, carrier) = (Some(backend), Some(carrier));
+        let flow = FlowOperation { frontend, backend, carrier };
         assert_eq!(drains.take_flows(), [flow]);
         assert_eq!(drains.len(), 0);
     }

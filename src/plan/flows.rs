@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Carrier, FilterOperation, FlowOperation, Operation, ServerOperation};
+use super::{FilterOperation, FlowOperation, Operation, ServerOperation};
 use crate::model::{Element, Family, Protocol, VirtualAddress};
 
 /// Which entries are to be removed, and which front ends lead where.
@@ -82,8 +82,7 @@ impl Flows {
 
     /// Notes that entries of a front end mislead.
     pub(super) fn mislead(&mut self, frontend: VirtualAddress, backend: Option<SocketAddr>) {
-        let backend = backend.map(|socket| (socket, Carrier::Tracking));
-        let flow = |frontend| FlowOperation { frontend, backend };
+        let flow = |frontend| FlowOperation { frontend, backend, carrier: None };
         let addresses = self.addresses(frontend);
         self.due.extend(addresses.into_iter().map(flow));
     }

@@ -19,5 +19,5 @@ pub use operation::{
     Attempt, Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed,
     Operation, Outcome, RouteOperation, ServerOperation, cannot_be_read,
 };
-pub use removal::{Claims, is_named, is_orphan, is_removed, orphans, removal};
+pub use removal::{Claims, is_named, is_orphan, is_removed, orphans, release, removal};
 pub use stage::Stage;

@@ -91,8 +91,10 @@ pub enum RouteOperation {
 pub struct FlowOperation {
     /// Where the client sent to.
     pub frontend: VirtualAddress,
-    /// The endpoint that answers, and what carries the connection; `None` for any.
-    pub backend: Option<(SocketAddr, Carrier)>,
+    /// The endpoint that answers; `None` for any.
+    pub backend: Option<SocketAddr>,
+    /// What carries the connection; `None` for any.
+    pub carrier: Option<Carrier>,
 }
 
 /// What carries a connection past its first packet.
@@ -298,15 +300,12 @@ impl fmt::Display for FlowOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let VirtualAddress { ip, port, protocol } = self.frontend;
         write!(f, "conntrack -D -p {protocol} --orig-dst {ip} --orig-port-dst {port}")?;
-        match self.backend {
-            None => Ok(()),
-            Some((backend, carrier)) => {
-                write!(f, " --reply-src {} --reply-port-src {}", backend.ip(), backend.port())?;
-                f.write_str(match carrier {
-                    Carrier::Ipvs => "",
-                    Carrier::Tracking => " --dst-nat",
-                })
-            }
+        if let Some(backend) = self.backend {
+            write!(f, " --reply-src {} --reply-port-src {}", backend.ip(), backend.port())?;
+        }
+        match self.carrier {
+            Some(Carrier::Tracking) => f.write_str(" --dst-nat"),
+            Some(Carrier::Ipvs) | None => Ok(()),
         }
     }
 }

@@ -82,6 +82,13 @@ pub fn orphans(observed: &Observed) -> Vec<Operation> {
     servers.filter(is_orphan(observed)).map(operation).collect()
 }
 
+/// The operations after which no new connection is led to what is ours. Established ones go on.
+#[must_use]
+pub fn release(observed: &Observed) -> Vec<Operation> {
+    let operations = observed.elements.iter().map(|it| FilterOperation::Delete(*it).into());
+    operations.filter(|operation| Stage::of(operation) == Stage::Lead).collect()
+}
+
 /// The operations that remove all that is ours, in a safe order: what attracts traffic first.
 #[must_use]
 pub fn removal(observed: &Observed) -> Vec<Operation> {

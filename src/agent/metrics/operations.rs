@@ -152,7 +152,7 @@ mod tests {
             RouteOperation::DeleteDevice.into(),
             RouteOperation::Add(route).into(),
             RouteOperation::Delete(route).into(),
-            FlowOperation { frontend: address, backend: None }.into(),
+            FlowOperation { frontend: address, backend: None, carrier: None }.into(),
             Operation::DeleteEarlier,
         ];
         for (place, operation) in operations.iter().enumerate() {

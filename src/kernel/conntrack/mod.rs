@@ -4,14 +4,13 @@
 mod entry;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use super::netlink::{Attributes, Batch, KernelError, NetlinkError, Protocol, Socket};
 use crate::model::{Family, Protocol as Transport, VirtualAddress};
-use crate::plan::{Carrier, Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
+use crate::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
 use entry::{
     CTA_IP_V4_DST, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
     CTA_TUPLE_PROTO, Entry,
@@ -262,31 +261,33 @@ impl Question {
 
 /// What is to be deleted, by destination.
 struct Wanted {
-    backends: HashMap<VirtualAddress, Vec<Option<(SocketAddr, Carrier)>>>,
+    by_frontend: HashMap<VirtualAddress, Vec<FlowOperation>>,
 }
 
 impl Wanted {
     fn new(operations: &[FlowOperation]) -> Self {
-        let mut backends: HashMap<_, Vec<_>> = HashMap::new();
-        for FlowOperation { frontend, backend } in operations {
-            backends.entry(*frontend).or_default().push(*backend);
+        let mut by_frontend: HashMap<_, Vec<_>> = HashMap::new();
+        for operation in operations {
+            by_frontend.entry(operation.frontend).or_default().push(*operation);
         }
-        Self { backends }
+        Self { by_frontend }
     }
 
     fn questions(&self) -> BTreeSet<Question> {
-        let destinations = self.backends.keys().copied();
-        if self.backends.len() <= MOST_QUESTIONS {
+        let destinations = self.by_frontend.keys().copied();
+        if self.by_frontend.len() <= MOST_QUESTIONS {
             return destinations.map(Question::Destination).collect();
         }
         destinations.map(Question::of).collect()
     }
 
     fn has(&self, entry: &Entry) -> bool {
-        let answers = (entry.replier, entry.carrier);
-        let accepts = |backend: &Option<_>| backend.is_none_or(|backend| backend == answers);
-        let backends = entry.frontend().and_then(|frontend| self.backends.get(&frontend));
-        backends.is_some_and(|backends| backends.iter().any(accepts))
+        let means = |operation: &FlowOperation| {
+            operation.backend.is_none_or(|backend| backend == entry.replier)
+                && operation.carrier.is_none_or(|carrier| carrier == entry.carrier)
+        };
+        let operations = entry.frontend().and_then(|frontend| self.by_frontend.get(&frontend));
+        operations.is_some_and(|operations| operations.iter().any(means))
     }
 }
 
@@ -326,11 +327,13 @@ fn address_family(family: Family) -> u8 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::plan::Carrier;
 
     fn wanted(frontend: &str, backend: Option<&str>) -> FlowOperation {
         FlowOperation {
             frontend: format!("{frontend}/udp").parse().unwrap(),
-            backend: backend.map(|b| (b.parse().unwrap(), Carrier::Tracking)),
+            backend: backend.map(|b| b.parse().unwrap()),
+            carrier: None,
         }
     }
 
@@ -357,10 +360,12 @@ mod tests {
         assert!(!one.has(&entry(Tcp, "10.96.0.10:53", "10.244.1.5:53")));
         let by_ipvs =
             Entry { carrier: Carrier::Ipvs, ..entry(Udp, "10.96.0.10:53", "10.244.1.5:53") };
-        assert!(!one.has(&by_ipvs));
+        assert!(one.has(&by_ipvs));
+        let operation = wanted("10.96.0.10:53", Some("10.244.1.5:53"));
+        let translated = FlowOperation { carrier: Some(Carrier::Tracking), ..operation };
+        assert!(!Wanted::new(&[translated]).has(&by_ipvs));
         let any = Wanted::new(&[wanted("10.96.0.10:53", None)]);
         assert!(any.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
-        assert!(any.has(&by_ipvs));
     }
 
     #[test]

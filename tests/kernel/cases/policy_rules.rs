@@ -58,6 +58,7 @@ fn inner_served(t: &mut Trial<'_>) -> Step {
     for slice in endpoints_of_both("dev/inner") {
         t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
     }
+    t.settled()?;
     for to in ["10.96.9.50:80/tcp", "[fd00:96::950]:80/tcp"] {
         t.expect(P2, to, Answers::from(P3))?;
     }

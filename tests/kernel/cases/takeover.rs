@@ -45,6 +45,12 @@ pub(crate) fn cases() -> Vec<Case> {
         case("an_upgrade_from_the_earlier_version_costs_no_connection", upgrading),
         case("what_stood_before_goes_when_its_time_is_up", its_time_is_up),
         case("the_way_back_to_kube_proxy_costs_no_connection", the_way_back),
+        case("the_way_back_to_kube_proxys_iptables_mode_costs_no_connection", |t| {
+            the_way_back_to(t, Mode::Iptables)
+        }),
+        case("the_way_back_to_kube_proxys_nftables_mode_costs_no_connection", |t| {
+            the_way_back_to(t, Mode::Nftables)
+        }),
         case("without_being_told_to_nothing_of_kube_proxys_is_removed", |t| {
             let proxy = start_of_kube_proxy(t, Mode::Ipvs)?;
             t.agent().configure_proxy("nodePortAddresses: [primary]")?;
@@ -206,12 +212,40 @@ fn the_way_back(t: &mut Trial<'_>) -> Step {
     }
     proxy.sync()?;
     before.have_lost_nothing(t)?;
-    let kept = t.kernel()?;
-    let ours = ["table ip kube-ipvs", "dev kube-ipvs ", "7575"];
-    let left = ours.iter().any(|ours| kept.to_string().contains(ours));
-    t.check("nothing of ours is left", !left, &kept)?;
+    nothing_of_ours_is_left(t)?;
     drop(proxy);
     Ok(())
+}
+
+fn the_way_back_to(t: &mut Trial<'_>, mode: Mode) -> Step {
+    services(t)?;
+    t.settled()?;
+    let mut before = Before::new(t, &clients())?;
+    t.agent().stop()?;
+    let proxy = start_of_kube_proxy_beside(t, mode)?;
+    let mut cleanup = t.agent().begin(&["cleanup", "--drain", "10m"])?;
+    is_empty_soon(t, "cluster-ips")?;
+    let new = open(t, &clients())?;
+    before.have_lost_nothing(t)?;
+    t.check("it waits", cleanup.try_wait()?.is_none(), "it has ended")?;
+    // Only connections from before are waited for.
+    drop(before);
+    let status = cleanup.wait()?;
+    t.check("it ends well", status.success(), status)?;
+    nothing_of_ours_is_left(t)?;
+    t.still_answer(&mut { new })?;
+    for (client, to) in clients() {
+        t.expect(client, to, Answers::from_all([P1, P3]))?;
+    }
+    drop(proxy);
+    Ok(())
+}
+
+fn nothing_of_ours_is_left(t: &Trial<'_>) -> Step {
+    let kept = t.kernel()?;
+    let ours = ["table ip kube-ipvs", "dev kube-ipvs ", "7575", "-A -t 250."];
+    let left = ours.iter().any(|ours| kept.to_string().contains(ours));
+    t.check("nothing of ours is left", !left, &kept)
 }
 
 /// Connections opened before, and clients that ask all the time.
@@ -309,11 +343,16 @@ fn are_gone(t: &Trial<'_>, servers: &[&str]) -> Step {
     t.eventually_held("no virtual server from before", |held| {
         !servers.iter().any(|to| held.contains(&format!("-t {} ", to.trim_end_matches("/tcp"))))
     })?;
+    is_empty_soon(t, "former")
+}
+
+/// A set of ours loses all elements.
+fn is_empty_soon(t: &Trial<'_>, set: &str) -> Step {
     patiently(LONG_PATIENCE, || {
-        let nft = t.kernel()?.nft;
-        let set = nft.split("set former {").nth(1).and_then(|rest| rest.split('}').next());
-        let is_empty = set.is_some_and(|set| !set.contains("elements"));
-        t.check("none is named", is_empty, &nft)
+        ["ip", "ip6"].into_iter().try_for_each(|family| {
+            let listed = t.host(N1).read("nft", &["list", "set", family, "kube-ipvs", set])?;
+            t.check(&format!("set {set} is empty"), !listed.contains("elements"), &listed)
+        })
     })
 }
 

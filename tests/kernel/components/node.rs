@@ -215,12 +215,12 @@ fn exactly_the_matching_udp_entries_are_deleted() {
     let mut conntrack = Conntrack::open().unwrap();
     let matched = |frontend: &str, backend: Option<&str>| FlowOperation {
         frontend: format!("{frontend}/udp").parse().unwrap(),
-        backend: backend.map(|b| (b.parse().unwrap(), Carrier::Ipvs)),
+        backend: backend.map(|b| b.parse().unwrap()),
+        carrier: None,
     };
     assert_eq!(conntrack.delete(&[]).unwrap(), 0);
     let gone = [matched("10.96.0.10:53", Some("10.244.1.5:5353"))];
-    let translated = Some(("10.244.1.5:5353".parse().unwrap(), Carrier::Tracking));
-    let translated = FlowOperation { backend: translated, ..gone[0] };
+    let translated = FlowOperation { carrier: Some(Carrier::Tracking), ..gone[0] };
     assert_eq!(conntrack.delete(&[translated]).unwrap(), 0);
     assert_eq!(conntrack.delete(&gone).unwrap(), 1);
     assert_eq!(count(), 6);
