@@ -295,7 +295,7 @@ impl<'a> Knock<'a> {
         }
     }
 
-    /// Whether a packet leaves by way of chain `post`: one from elsewhere to an endpoint in the
+    /// Whether a packet leaves by way of chain `postrouting`: one from elsewhere to an endpoint in the
     /// node's own network is delivered here and never translated, in iptables mode neither.
     fn is_sent_on(&self, backend: &Backend) -> bool {
         self.client == Client::Node || !self.programs.surroundings().is_own(backend.address)

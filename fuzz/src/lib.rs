@@ -14,8 +14,9 @@ mod texts;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("api", objects::api),
+    ("api_protobuf", objects::api_protobuf),
     ("config", texts::config),
     ("conntrack", kernel::conntrack),
     ("ipvs", kernel::ipvs),

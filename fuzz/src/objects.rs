@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use kube_ipvs::model::Interner;
+use kube_ipvs::source::kubernetes::{self, Encoding};
+use kube_ipvs::source::manifests as files;
 use kube_ipvs::source::wire::{
     Meta, NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject,
 };
-use kube_ipvs::source::{kubernetes, manifests as files};
 use serde_json::json;
 
 /// A single object, read as each kind.
@@ -47,10 +48,19 @@ fn told_in_proportion(data: &[u8], rejections: &[Rejection]) {
     assert!(rejections.len() <= data.len() + 2, "{} of {} bytes", rejections.len(), data.len());
 }
 
-/// A page of a list, or a line of a watch.
+/// A page of a list, or an event of a watch, in JSON.
 pub(crate) fn api(data: &[u8]) {
+    answer(Encoding::Json, data);
+}
+
+/// The same in protobuf, without the length of a frame.
+pub(crate) fn api_protobuf(data: &[u8]) {
+    answer(Encoding::Protobuf, data);
+}
+
+fn answer(encoding: Encoding, data: &[u8]) {
     // It may be read as each of four kinds.
-    assert!(kubernetes::decode(data) <= 4 * data.len());
+    assert!(kubernetes::decode(encoding, data) <= 4 * data.len());
 }
 
 /// The text of a file, YAML and JSON.
@@ -73,6 +83,6 @@ pub(crate) fn timestamps(data: &[u8]) {
     let stamp = "endpoints.kubernetes.io/last-change-trigger-time";
     let meta = json!({ "creationTimestamp": text, "annotations": { stamp: text } });
     let meta: Meta = serde_json::from_value(meta).unwrap_or_default();
-    let triggered = meta.annotations.triggered();
+    let triggered = meta.triggered();
     assert!(triggered.is_none_or(|it| it / 1000 == meta.created()));
 }

@@ -179,12 +179,12 @@ pub struct CleanupFlags {
 /// Form of `render`'s output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum RenderFormat {
-    /// The lines that `ipvsadm -Sn` prints once it is programmed, sorted
+    /// The pools, as the lines that `ipvsadm -Sn` prints once they are programmed, sorted
     #[default]
     Ipvsadm,
-    /// Our nf_tables tables as `nft` text
+    /// Our nf_tables tables, with where each front end leads, as `nft` text
     Nft,
-    /// Device, rules and routes as `ip` lines
+    /// Device and routes as `ip` lines
     Route,
     /// All of it as one object
     Json,

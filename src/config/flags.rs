@@ -127,7 +127,7 @@ pub struct ProxyFlags {
     /// How long IPVS keeps an idle TCP connection
     #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
     pub ipvs_tcp_timeout: Option<String>,
-    /// How long IPVS keeps a TCP connection after a FIN
+    /// How long IPVS keeps a TCP connection after a FIN [default: 10s]
     #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
     pub ipvs_tcpfin_timeout: Option<String>,
     /// How long IPVS keeps an idle UDP flow

@@ -78,11 +78,12 @@ ipvs:
   # Shortest time from the end of one sync to the start of the next. Default: 0s.
   minSyncPeriod: {min_sync_period}
   # How long IPVS keeps an idle TCP connection. Default, and at 0s: conntrack's
-  # tcpEstablishedTimeout, lest an idle connection be lost while it is still tracked.
+  # tcpEstablishedTimeout, lest an idle connection to a ClusterIP be lost while it is still tracked.
   tcpTimeout: {tcp_timeout}
-  # How long IPVS keeps a TCP connection after a FIN, and an idle UDP flow.
-  # Default: 0s, which leaves the kernel's values (2m and 5m).
+  # How long IPVS keeps a TCP connection after a FIN. Until then, a new one from the same port of a
+  # client goes to the same endpoint. Default, and at 0s: 10s.
   tcpFinTimeout: {tcp_fin_timeout}
+  # How long IPVS keeps an idle UDP flow. Default: 0s, which leaves the kernel's value (5m).
   udpTimeout: {udp_timeout}
 
 # Connection tracking of the node. Sizes are raised if need be, never lowered; 0s leaves a timeout
@@ -124,7 +125,7 @@ apiVersion: {own_version}
 kind: {own_kind}
 
 # Ranges that ClusterIPs come from, beside those of ServiceCIDR objects; for clusters whose API
-# has none. Without any, each ClusterIP gets a route of its own. Default: [].
+# has none. Their addresses that no Service has are dropped. Default: [].
 serviceCIDRs: {service_cidrs}
 
 # Serves the Services whose label service.kubernetes.io/service-proxy-name has this value, instead of
@@ -134,8 +135,8 @@ serviceProxyName: {service_proxy_name:?}
 # How often everything is read back from the kernel and put right, 0s for never. Default: 5m0s.
 auditPeriod: {audit_period}
 
-# How long established connections to an endpoint that has left may go on, 0s for not at all. New
-# ones go elsewhere at once. Default: 5m0s.
+# How long established connections to an endpoint, or through a front end, that has left may go on,
+# 0s for not at all. New ones go elsewhere at once. Default: 5m0s.
 drainPeriod: {drain_period}
 
 # Whether what kube-proxy has left in the kernel (its device, rules, sets, and virtual servers that

@@ -55,7 +55,8 @@ fn local_pods(around: &Surroundings) -> Vec<IpNet> {
     or_else(&around.pod_cidrs, detected)
 }
 
-/// Where something is known to be: what the node has routes to, pods, and the node itself.
+/// Where something is known to be: what the node has routes to, pods, the API servers, and the node
+/// itself.
 fn reachable(around: &Surroundings) -> Vec<IpNet> {
     let cluster = match &around.settings.local_detector {
         LocalDetector::ClusterCidr(ranges) => &ranges[..],
@@ -63,7 +64,8 @@ fn reachable(around: &Surroundings) -> Vec<IpNet> {
     };
     let pods = around.pod_cidrs.iter().chain(cluster);
     let ranges = around.reachable.iter().chain(pods).copied();
-    aggregate(ranges.chain(around.own_ips.iter().copied().map(IpNet::from)))
+    let ips = around.own_ips.iter().chain(&around.api_server).copied();
+    aggregate(ranges.chain(ips.map(IpNet::from)))
 }
 
 /// The ranges, and the others for a family that has none among them; disjoint.

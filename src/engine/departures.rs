@@ -208,21 +208,18 @@ impl Departures {
 /// virtual server, without real servers but those that drain.
 fn refusing(frontend: &Frontend, old: &Program) -> Program {
     let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
-    let pools = [Target::Pool, Target::ImagePool].map(|target| frontend.pool_of(target));
-    let is_its = |pool: &&Shared<Pool>| is_cluster_ip && pools.contains(&Some(pool.server.address));
+    let targets = [Target::Pool, Target::ImagePool].into_iter().filter(|_| is_cluster_ip);
+    let addresses: Vec<_> = targets.filter_map(|target| frontend.pool_of(target)).collect();
+    let pools = old.pools.iter().filter(|pool| addresses.contains(&pool.server.address));
     let emptied = |pool: &Shared<Pool>| {
         Shared::from(Pool { server: pool.server, backends: Backends::default() })
     };
-    let pools: Vec<_> = old.pools.iter().filter(is_its).map(emptied).collect();
-    // Its virtual server may have gone already.
-    let own = is_cluster_ip.then_some(frontend.address.ip);
-    let is_routed = |ip| own == Some(ip) || pools.iter().any(|it| it.server.address.ip == ip);
-    let routes = old.routes.iter().filter(|route| is_routed(route.prefix.addr())).copied();
+    let is_its = |route: &&Route| addresses.iter().any(|it| it.ip == route.prefix.addr());
     let refusing = Frontend { sources: None, ..frontend.clone() };
     Program {
         frontends: [refusing.leading_to([Target::Reject; 2])].into_iter().collect(),
-        routes: routes.collect(),
-        pools: pools.into_iter().collect(),
+        routes: old.routes.iter().filter(is_its).copied().collect(),
+        pools: pools.map(emptied).collect(),
         ..Program::default()
     }
 }

@@ -1,15 +1,19 @@
 //! Kernel modules that services need.
 //!
-//! Nothing here loads a module, and this program needs neither `modprobe` nor CAP_SYS_MODULE: the
-//! kernel loads each of these itself at first use, by running the node's own `modprobe` in the
-//! node's own file system, whatever container asked. IPVS comes with the look-up of its generic
-//! netlink family, a scheduler with the first virtual server that names it, nf_tables with the
-//! first nfnetlink message, its expressions with the first rule that has them, `dummy` with the
-//! creation of our device.
+//! This program needs no `modprobe`: the kernel loads each of these itself at first use, by running
+//! the node's own `modprobe` in the node's own file system, whatever container asked. IPVS comes with
+//! the look-up of its generic netlink family, a scheduler with the first virtual server that names
+//! it, nf_tables with the first nfnetlink message, its expressions with the first rule that has
+//! them, `dummy` with the creation of our device.
+//!
+//! Before Linux 5.16 the look-up does not find IPVS's module, which then has to be asked for by its
+//! name. That takes CAP_SYS_MODULE, which the init container has and the agent has not.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
 use crate::model::Scheduler;
 
@@ -56,6 +60,14 @@ pub fn needed(schedulers: &[Scheduler]) -> Vec<Module> {
         purpose: "the configured scheduler",
     });
     fixed.into_iter().chain(schedulers).collect()
+}
+
+/// Has the kernel load a module, if this process has CAP_SYS_MODULE: the kernel takes the name of a
+/// network device that does not exist for the name of a module (`dev_load` in
+/// `net/core/dev_ioctl.c`). Whether that helped, only the use of the module tells.
+pub(super) fn load(name: &str) {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    let _ = socket.and_then(|socket| netdevice::name_to_index(socket, name));
 }
 
 /// Where a module is.

@@ -9,10 +9,10 @@ use super::{nft, route};
 
 /// `NFNLGRP_NFTABLES`
 const GROUP_NFTABLES: u32 = 7;
-/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_ROUTE`.
-const ROUTE_GROUPS: [u32; 4] = [1, 5, 7, 11];
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
+const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// Of each socket, what tells whether a notification is about ours.
-const JUDGES: [fn(Header, &[u8]) -> bool; 2] = [nft::is_about_ours, route::is_about_ours];
+const JUDGES: [fn(Header, &[u8]) -> bool; 2] = [nft::is_about_ours, route::may_change_ours];
 
 /// Tells, from a thread of its own, each time that somebody else may have changed what is ours, in
 /// the network namespace that the calling thread stands in. `own` are the ports of the sockets that

@@ -247,7 +247,7 @@ impl Drains {
         let ends = |drain: &Drain| drain.values().any(|leaving| leaving.ends(now));
         let ended = self.by_server.iter().filter(|(_, drain)| ends(drain));
         self.ended.extend(ended.map(|(server, _)| *server));
-        if let Some((until, _)) = self.deadlines.first().filter(|(until, _)| *until > now) {
+        if let Some((until, _)) = self.deadlines.iter().find(|(until, _)| *until > now) {
             self.counts.want(*until);
         }
     }

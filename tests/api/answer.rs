@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use kube_ipvs::source::kubernetes::Encoding;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::TOKEN;
 use super::body::{Body, Watch, body, counted, cut};
+use super::protobuf::Form;
+use super::protobuf::fields::of_collection;
 use super::selector::Selector;
-use super::state::{Gone, Shared, State, StreamingLists};
+use super::state::{Gone, Offer, Shared, State, StreamingLists};
 
 pub type Answer = Response<Body>;
 
@@ -30,24 +33,43 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured:
     if !latency.is_zero() {
         sleep(latency).await;
     }
+    let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let accepts_protobuf = accepted.is_some_and(|it| it.contains("kubernetes.protobuf"));
+    let offer = shared.read(|state| state.faults.offer);
+    if accepts_protobuf && offer == Offer::JsonAlone {
+        return status(JSON, 406, "NotAcceptable", "only application/json is accepted");
+    }
+    let form = match of_collection(&without_namespace(&path).0) {
+        Some(message) if accepts_protobuf && offer == Offer::Both => {
+            Form { encoding: Encoding::Protobuf, message }
+        }
+        _ => JSON,
+    };
     let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if is_secured && bearer != Some(&format!("Bearer {TOKEN}")) {
-        return status(401, "Unauthorized", "Unauthorized");
+        return status(form, 401, "Unauthorized", "Unauthorized");
     }
     if let Some((code, retry_after)) = shared.read(|state| state.faults.refused.get(&path).copied())
     {
-        let mut answer = status(code, "Refused", &format!("{path} is refused"));
+        let mut answer = status(form, code, "Refused", &format!("{path} is refused"));
         if let Some(seconds) = retry_after {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         return answer;
     }
     let answer = match *request.method() {
-        Method::GET if path == "/version" => ok(json!({ "major": "1", "minor": "34" })),
-        Method::GET => get(&shared, &path, &query),
+        Method::GET if path == "/version" => {
+            reply(JSON, StatusCode::OK, &json!({ "major": "1", "minor": "34" }))
+        }
+        Method::GET => get(&shared, form, &path, &query),
         Method::POST => create(&shared, request).await,
         Method::PATCH => patch(&shared, &path, request).await,
-        _ => status(405, "MethodNotAllowed", "the stand-in lists, watches, creates and patches"),
+        _ => status(
+            JSON,
+            405,
+            "MethodNotAllowed",
+            "the stand-in lists, watches, creates and patches",
+        ),
     };
     let limit = shared.note(|state| {
         let cuts = &mut state.faults.cuts;
@@ -66,12 +88,12 @@ async fn create(shared: &Shared, request: Request<Incoming>) -> Answer {
     match json_of(request).await {
         Some(object) if object["metadata"]["name"].is_string() => {
             if shared.change(|state| state.store.create(object.clone())) {
-                reply(StatusCode::CREATED, &object)
+                reply(JSON, StatusCode::CREATED, &object)
             } else {
-                status(409, "AlreadyExists", "there is one of that name")
+                status(JSON, 409, "AlreadyExists", "there is one of that name")
             }
         }
-        _ => status(422, "Invalid", "not an object with a name"),
+        _ => status(JSON, 422, "Invalid", "not an object with a name"),
     }
 }
 
@@ -81,11 +103,11 @@ async fn patch(shared: &Shared, path: &str, request: Request<Incoming>) -> Answe
     let (collection, name) = path.rsplit_once('/').unwrap();
     let key = namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
     let Some(patch) = json_of(request).await else {
-        return status(400, "BadRequest", "the body is no JSON");
+        return status(JSON, 400, "BadRequest", "the body is no JSON");
     };
     match shared.change(|state| state.store.patch(collection, &key, &patch)) {
-        Some(object) => ok(object),
-        None => status(404, "NotFound", "there is none of that name"),
+        Some(object) => reply(JSON, StatusCode::OK, &object),
+        None => status(JSON, 404, "NotFound", "there is none of that name"),
     }
 }
 
@@ -105,7 +127,7 @@ fn without_namespace(path: &str) -> (String, Option<&str>) {
     }
 }
 
-fn get(shared: &Arc<Shared>, path: &str, query: &BTreeMap<String, String>) -> Answer {
+fn get(shared: &Arc<Shared>, form: Form, path: &str, query: &BTreeMap<String, String>) -> Answer {
     let parameter = |name: &str| query.get(name).map_or("", String::as_str);
     let (path, namespace) = without_namespace(path);
     let path = path.as_str();
@@ -115,22 +137,23 @@ fn get(shared: &Arc<Shared>, path: &str, query: &BTreeMap<String, String>) -> An
     let is_watch = matches!(parameter("watch"), "true" | "1");
     let asked = parameter("resourceVersion");
     let Ok(version) = (if asked.is_empty() { Ok(0) } else { asked.parse::<u64>() }) else {
-        return status(400, "BadRequest", &format!("Invalid value: {asked:?}"));
+        return status(form, 400, "BadRequest", &format!("Invalid value: {asked:?}"));
     };
     let now = shared.read(|state| state.store.version());
     let is_list = !is_watch || parameter("sendInitialEvents") == "true";
     if is_list && version > now && parameter("continue").is_empty() {
         let message = format!("Too large resource version: {version}, current: {now}");
-        return status(504, "Timeout", &message);
+        return status(form, 504, "Timeout", &message);
     }
     if is_watch {
-        return watch(shared, path, query, selector, version);
+        return watch(shared, form, path, query, selector, version);
     }
-    shared.note(|state| list(state, path, query, &selector))
+    shared.note(|state| list(state, form, path, query, &selector))
 }
 
 fn list(
     state: &mut State,
+    form: Form,
     path: &str,
     query: &BTreeMap<String, String>,
     selector: &Selector,
@@ -146,7 +169,7 @@ fn list(
         let version = token.split('.').next().and_then(|text| text.parse().ok());
         match (version, state.pages.remove(token)) {
             (Some(version), Some(items)) if !state.store.is_gone(version) => (version, items),
-            _ => return status(410, "Expired", "The provided continue parameter is too old"),
+            _ => return status(form, 410, "Expired", "The provided continue parameter is too old"),
         }
     };
     let mut metadata = json!({ "resourceVersion": version.to_string() });
@@ -164,11 +187,13 @@ fn list(
         item.remove("kind");
         item.remove("apiVersion");
     }
-    ok(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }))
+    let list = json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items });
+    reply(form, StatusCode::OK, &list)
 }
 
 fn watch(
     shared: &Arc<Shared>,
+    form: Form,
     path: &str,
     query: &BTreeMap<String, String>,
     selector: Selector,
@@ -180,16 +205,17 @@ fn watch(
     if is_streamed && streaming == StreamingLists::Refused {
         let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch \
                        unless the WatchList feature gate is enabled";
-        return status(422, "Invalid", message);
+        return status(form, 422, "Invalid", message);
     }
     is_streamed &= streaming == StreamingLists::Served;
     let begins_with_all = is_streamed || version == 0;
     let is_gone = !begins_with_all && shared.read(|state| state.store.is_gone(version));
     if is_gone && gone == Gone::AtStart {
-        return status(410, "Expired", "too old resource version");
+        return status(form, 410, "Expired", "too old resource version");
     }
     let seconds = parameter("timeoutSeconds").parse().unwrap_or(300);
     let watch = Watch {
+        form,
         path: path.to_owned(),
         selector,
         version,
@@ -200,7 +226,7 @@ fn watch(
         seconds,
     };
     Response::builder()
-        .header(CONTENT_TYPE, "application/json")
+        .header(CONTENT_TYPE, form.content_type(true))
         .body(watch.body(Arc::clone(shared)))
         .unwrap()
 }
@@ -213,18 +239,16 @@ pub fn failure(code: u16, reason: &str, message: &str) -> Value {
     })
 }
 
-fn status(code: u16, reason: &str, message: &str) -> Answer {
-    reply(StatusCode::from_u16(code).unwrap(), &failure(code, reason, message))
+const JSON: Form = Form { encoding: Encoding::Json, message: &[] };
+
+fn status(form: Form, code: u16, reason: &str, message: &str) -> Answer {
+    reply(form, StatusCode::from_u16(code).unwrap(), &failure(code, reason, message))
 }
 
-fn ok(value: Value) -> Answer {
-    reply(StatusCode::OK, &value)
-}
-
-fn reply(code: StatusCode, value: &Value) -> Answer {
+fn reply(form: Form, code: StatusCode, value: &Value) -> Answer {
     Response::builder()
         .status(code)
-        .header(CONTENT_TYPE, "application/json")
-        .body(body(value.to_string().into()))
+        .header(CONTENT_TYPE, form.content_type(false))
+        .body(body(form.whole(value).into()))
         .unwrap()
 }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::answer::failure;
+use super::protobuf::Form;
 use super::selector::Selector;
 use super::state::{Shared, State};
 use super::store::Entry;
@@ -54,6 +55,7 @@ pub fn cut(body: Body, limit: usize) -> Body {
 
 /// A watch.
 pub struct Watch {
+    pub form: Form,
     pub path: String,
     pub selector: Selector,
     /// What the client has seen.
@@ -79,7 +81,7 @@ impl Watch {
         let open = Open { watch: self, shared, changes, position, lines, ends, until };
         let frames = stream::unfold(open, |mut open| async move {
             let line = open.next().await?;
-            Some((Ok(Frame::data(written(&line))), open))
+            Some((Ok(Frame::data(open.watch.form.event(&line).into())), open))
         });
         BodyExt::boxed_unsync(StreamBody::new(frames))
     }
@@ -147,12 +149,6 @@ impl Watch {
 fn bookmark(version: u64) -> Value {
     let metadata = json!({ "resourceVersion": version.to_string(), "creationTimestamp": null });
     json!({ "type": "BOOKMARK", "object": { "kind": "Any", "apiVersion": "v1", "metadata": metadata } })
-}
-
-/// A line as the real server writes it, type first: where it comes last, whoever reads the line has
-/// to keep the object until it knows what to make of it.
-fn written(line: &Value) -> Bytes {
-    format!("{{\"type\":{},\"object\":{}}}\n", line["type"], line["object"]).into()
 }
 
 /// A watch that goes on.

@@ -2,8 +2,8 @@
 //!
 //! It keeps objects in memory and serves lists and watches of them as the real server does:
 //! resource versions, pages, label and field selectors (an object that stops matching is told as
-//! deleted), bookmarks, lists that come as a watch, versions that are gone or not there yet; over
-//! plain HTTP or TLS with a bearer token. And it fails on demand, in the ways that servers, and
+//! deleted), bookmarks, lists that come as a watch, versions that are gone or not there yet; in JSON
+//! and protobuf, over plain HTTP or TLS with a bearer token. And it fails on demand, in the ways that servers, and
 //! what stands before them, fail.
 //!
 //! ```ignore
@@ -22,6 +22,7 @@
 mod answer;
 mod body;
 pub mod objects;
+pub mod protobuf;
 pub mod real;
 mod selector;
 mod serve;
@@ -38,7 +39,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use state::Shared;
-pub use state::{Gone, StreamingLists};
+pub use state::{Gone, Offer, StreamingLists};
 use tls::Identity;
 
 pub const SERVICES: &str = "/api/v1/services";
@@ -200,6 +201,10 @@ impl ApiServer {
 
     pub fn set_streaming_lists(&self, streaming: StreamingLists) {
         self.shared.change(|state| state.faults.streaming = streaming);
+    }
+
+    pub fn set_offer(&self, offer: Offer) {
+        self.shared.change(|state| state.faults.offer = offer);
     }
 
     /// How a version that is gone is told.

@@ -31,8 +31,20 @@ pub enum Gone {
     AtStart,
 }
 
+/// Which encodings the server offers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Offer {
+    #[default]
+    Both,
+    /// As a server that knows no protobuf, and takes what of `Accept` it knows.
+    Json,
+    /// As one that is put off by what it does not know: 406.
+    JsonAlone,
+}
+
 #[derive(Default)]
 pub struct Faults {
+    pub offer: Offer,
     pub outage: bool,
     pub latency: Duration,
     pub streaming: StreamingLists,

@@ -109,11 +109,10 @@ impl Holdings {
     /// Chains `prerouting` and `output`.
     fn lead(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Lead {
         let VirtualAddress { ip, port, protocol } = knocked;
-        if self.has(Element::ClusterIp(ip)) {
-            return Lead::To(knocked);
-        }
         if !self.has(Element::FrontendIp(ip)) {
-            let is_unallocated = self.in_range(ip, service_range) && !self.in_range(ip, reachable);
+            let is_unallocated = !self.has(Element::ClusterIp(ip))
+                && self.in_range(ip, service_range)
+                && !self.in_range(ip, reachable);
             return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(knocked) };
         }
         let led = |frontend, wanted: fn(&Element) -> bool| {

@@ -185,13 +185,21 @@ impl<'a> Trial<'a> {
 
     /// Pings an address, which has to be refused.
     pub(crate) fn expect_ping_refused(&self, from: Host, ip: &str) -> Step {
-        let address = ip.parse().expect("an IP address");
-        let got = match ping(self.lab.host(from), address, PATIENCE) {
-            Err(Silence::Refused) => return Ok(()),
-            Err(silence) => silence.to_string(),
-            Ok(()) => "an echo reply".to_owned(),
-        };
-        Err(Failure::new(format!("{from} pings {ip}"), "refused", got))
+        match self.ping(from, ip) {
+            Err(Silence::Refused) => Ok(()),
+            Err(silence) => Err(Failure::new(format!("{from} pings {ip}"), "refused", silence)),
+            Ok(()) => Err(Failure::new(format!("{from} pings {ip}"), "refused", "an echo reply")),
+        }
+    }
+
+    /// Pings an address, which has to answer.
+    pub(crate) fn expect_ping_answered(&self, from: Host, ip: &str) -> Step {
+        let pinged = self.ping(from, ip);
+        pinged.map_err(|silence| Failure::new(format!("{from} pings {ip}"), "an answer", silence))
+    }
+
+    fn ping(&self, from: Host, ip: &str) -> Result<(), Silence> {
+        ping(self.lab.host(from), ip.parse().expect("an IP address"), PATIENCE)
     }
 
     /// Makes one request, which has to be answered.
@@ -202,7 +210,12 @@ impl<'a> Trial<'a> {
 
     /// Opens a socket for datagrams.
     pub(crate) fn flow(&self, from: Host, to: &str) -> Step<Flow> {
-        Flow::open(self.lab.host(from), parse(to))
+        self.flow_from(from, 0, to)
+    }
+
+    /// The same, at a port of the client's choice, which other sockets may have too.
+    pub(crate) fn flow_from(&self, from: Host, port: u16, to: &str) -> Step<Flow> {
+        Flow::open(self.lab.host(from), port, parse(to))
             .map_err(|silence| Failure::new(format!("{from} opens a socket"), "works", silence))
     }
 
@@ -217,8 +230,14 @@ impl<'a> Trial<'a> {
 
     /// Opens a connection that stays open.
     pub(crate) fn connect(&self, from: Host, to: &str) -> Step<Connection> {
-        Connection::open(self.lab.host(from), parse(to)).map_err(|silence| {
-            Failure::new(format!("{from} connects to {to}"), "an answer", silence)
+        self.connect_from(from, self.lab.host(from).client_port(), to)
+    }
+
+    /// The same, from a port of the client's choice, which other connections may have too.
+    pub(crate) fn connect_from(&self, from: Host, port: u16, to: &str) -> Step<Connection> {
+        Connection::open(self.lab.host(from), port, parse(to)).map_err(|silence| {
+            let step = format!("{from} connects to {to} from port {port}");
+            Failure::new(step, "an answer", silence)
         })
     }
 

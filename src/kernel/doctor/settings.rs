@@ -9,9 +9,12 @@ pub(super) fn ipvs(subject: &Subject) -> Finding {
     judge(&states(subject, |setting| setting.path.starts_with("net/ipv4/vs/")))
 }
 
-/// Forwarding between devices.
+/// Forwarding between devices, to as many addresses as there are.
 pub(super) fn forwarding(subject: &Subject) -> Finding {
-    judge(&states(subject, |setting| setting.path.contains("forward")))
+    let is_meant = |setting: &Setting| {
+        setting.path.contains("forward") || setting.path.starts_with("net/ipv6/route/")
+    };
+    judge(&states(subject, is_meant))
 }
 
 /// Whether packets between ports of a bridge are seen by IPVS.

@@ -8,6 +8,7 @@ use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
 use rustix::io::Errno;
 
 use super::constants::NAME;
+use crate::kernel::modules;
 use crate::kernel::netlink::{KernelError, Socket};
 
 /// Length of `struct genlmsghdr`.
@@ -19,8 +20,20 @@ pub(super) fn may_be_renewed(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::OPNOTSUPP)
 }
 
-/// Asks for the family's number, which makes the kernel load the module where it may.
+/// Asks for the family's number, and has the kernel load the module where this process may.
 pub(super) fn resolve(socket: &mut Socket) -> Result<u16, KernelError> {
+    match number(socket) {
+        // Before Linux 5.16 the module has no alias by which the kernel finds it for the family.
+        Err(KernelError::NoModule { module, .. }) => {
+            modules::load(module);
+            number(socket)
+        }
+        answer => answer,
+    }
+}
+
+/// Asks for the family's number. That alone makes the kernel load the module since Linux 5.16.
+fn number(socket: &mut Socket) -> Result<u16, KernelError> {
     let question = GenlCtrl {
         cmd: GenlCtrlCmd::GetFamily,
         nlas: vec![GenlCtrlAttrs::FamilyName(NAME.to_owned())],

@@ -21,7 +21,7 @@ use message::Request;
 
 pub use links::Links;
 pub use network::{Network, NetworkListener, Touched};
-pub(super) use notification::is_about_ours;
+pub(super) use notification::may_change_ours;
 
 /// The kind of our device.
 const DUMMY: &str = "dummy";

@@ -12,6 +12,9 @@ pub(super) const NEWROUTE: u16 = 24;
 pub(super) const DELROUTE: u16 = 25;
 /// Bytes of `struct ifaddrmsg`.
 const ADDRESS_HEADER: usize = 8;
+const AF_INET6: u8 = 10;
+/// `RT_SCOPE_UNIVERSE`
+const SCOPE_UNIVERSE: u8 = 0;
 const IFA_LABEL: u16 = 3;
 
 /// Whether a notification is about our device or routes.
@@ -27,6 +30,15 @@ pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
         NEWROUTE | DELROUTE => payload.get(5) == Some(&ROUTE_PROTOCOL),
         _ => false,
     }
+}
+
+/// Whether a notification tells that something of ours may be another now: it is about ours, or an
+/// IPv6 address is gone. Of routes that have it for their source, the kernel takes that away and
+/// tells nothing (`fib6_remove_prefsrc`); it goes to table `local` for none of IPv4
+/// (`fib_sync_down_addr`). Link-local addresses are no route's source, and go with every pod.
+pub(in crate::kernel) fn may_change_ours(header: Header, payload: &[u8]) -> bool {
+    let is_global_v6 = || matches!(payload, [AF_INET6, _, _, SCOPE_UNIVERSE, ..]);
+    is_about_ours(header, payload) || header.kind == DELADDR && is_global_v6()
 }
 
 #[cfg(test)]
@@ -62,10 +74,20 @@ mod tests {
         assert!(!is_about_ours(header(DELROUTE), &route(2)));
     }
 
+    #[test]
+    fn an_address_that_is_gone_may_be_a_source() {
+        let address = |family, scope| [family, 64, 0x80, scope, 2, 0, 0, 0];
+        let is_gone = |family, scope| may_change_ours(header(DELADDR), &address(family, scope));
+        assert!(is_gone(AF_INET6, SCOPE_UNIVERSE));
+        assert!(!is_gone(AF_INET6, 253));
+        assert!(!is_gone(2, SCOPE_UNIVERSE));
+        assert!(!may_change_ours(header(NEWADDR), &address(AF_INET6, SCOPE_UNIVERSE)));
+    }
+
     proptest! {
         #[test]
         fn any_notification_can_be_read(kind: u16, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = is_about_ours(header(kind), &bytes);
+            let _ = may_change_ours(header(kind), &bytes);
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct Setting {
 }
 
 /// Every setting that this program looks after; what is not listed is left alone.
-pub const SETTINGS: [Setting; 8] = [
+pub const SETTINGS: [Setting; 9] = [
     Setting {
         path: "net/ipv4/vs/conntrack",
         wanted: "1",
@@ -69,6 +69,14 @@ pub const SETTINGS: [Setting; 8] = [
         need: Need::Advised,
         family: Some(Family::V6),
         why: "IPv6 endpoints on other nodes and IPv6 clients outside would not be reached",
+    },
+    // What kernels have by default that count no routes.
+    Setting {
+        path: "net/ipv6/route/max_size",
+        wanted: "2147483647",
+        need: Need::Advised,
+        family: Some(Family::V6),
+        why: "a kernel before 6.3 may reach no more IPv6 addresses than that, divided by processors",
     },
     Setting {
         path: "net/bridge/bridge-nf-call-iptables",

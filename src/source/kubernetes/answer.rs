@@ -1,21 +1,27 @@
-//! One request to the API server and its answer, as a whole or line by line.
+//! One request to the API server and its answer, as a whole or event by event.
 
 use std::time::Duration;
 
-use http::Request;
-use http::header::RETRY_AFTER;
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{ACCEPT, RETRY_AFTER};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use kube::client::Body;
-use kube::core::Status;
 use tokio::time::timeout;
 
 use super::client::Clients;
+use super::decode::{Encoding, Page, WatchEvent};
+use super::resource::Resource;
+use crate::source::wire::Status;
 
 /// The longest message of a refusal that is read.
 const LONGEST_REFUSAL: usize = 64 << 10;
-/// Longest line of a watch, in bytes: many times the largest object that etcd takes. What is longer
-/// comes from no API server, and might never end.
-const LONGEST_LINE: usize = 32 << 20;
+/// The longest event of a watch, in bytes: many times the largest object that etcd takes. What is
+/// longer comes from no API server, and might never end.
+const LONGEST_EVENT: usize = 32 << 20;
+/// How many bytes the length of a frame has: big-endian, without itself
+/// (`util/framer` of apimachinery).
+const FRAME_HEAD: usize = 4;
 
 /// Why a request came to nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -43,9 +49,12 @@ pub(super) enum Failure {
 
 impl Failure {
     pub(super) fn refused(status: Status) -> Self {
-        let seconds = status.details.map_or(0, |details| details.retry_after_seconds);
-        let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
-        Self::Refused { code: status.code, message: status.message, retry_after }
+        let retry_after = status.retry_after_seconds();
+        Self::Refused {
+            code: u16::try_from(status.code).unwrap_or_default(),
+            message: status.message,
+            retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.into())),
+        }
     }
 
     /// How long the server wants to be left alone, if it says so.
@@ -80,12 +89,11 @@ impl Failure {
 
 /// An answer of which the head has come.
 pub(super) struct Answer {
+    encoding: Encoding,
     body: Body,
     silence_limit: Duration,
     /// What has come of the body and is not done with.
-    buffer: Vec<u8>,
-    /// How many bytes of the buffer have been handed out as lines.
-    taken: usize,
+    buffer: BytesMut,
 }
 
 impl Answer {
@@ -95,18 +103,22 @@ impl Answer {
         request: Request<Vec<u8>>,
         silence_limit: Duration,
     ) -> Result<Self, Failure> {
-        let answer = timeout(silence_limit, clients.send(request.map(Body::from)))
-            .await
-            .map_err(|_| Failure::Silent(silence_limit))?
-            .map_err(|error| Failure::Broken(chain(&error)))?;
+        let mut answer = sent(clients, request.clone(), Encoding::ACCEPTED, silence_limit).await?;
+        if matches!(
+            answer.status(),
+            StatusCode::NOT_ACCEPTABLE | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        ) {
+            answer = sent(clients, request, Encoding::ACCEPTED_AT_LEAST, silence_limit).await?;
+        }
         let (head, body) = answer.into_parts();
+        let encoding = Encoding::of(&head.headers);
         if head.status.is_success() {
-            return Ok(Self { body, silence_limit, buffer: Vec::new(), taken: 0 });
+            return Ok(Self { encoding, body, silence_limit, buffer: BytesMut::new() });
         }
         let refusal = timeout(silence_limit, Limited::new(body, LONGEST_REFUSAL).collect()).await;
         let text = refusal.ok().and_then(Result::ok).map(|body| body.to_bytes());
         let text = text.unwrap_or_default();
-        let message = serde_json::from_slice::<Status>(&text).map_or_else(
+        let message = encoding.status(text.clone()).map_or_else(
             |_| String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned(),
             |status| status.message,
         );
@@ -119,35 +131,54 @@ impl Answer {
         })
     }
 
-    /// The whole body.
-    pub(super) async fn whole(mut self) -> Result<Vec<u8>, Failure> {
+    /// The whole body, a page of a list.
+    pub(super) async fn page<R: Resource>(mut self) -> Result<Page<R::Object>, Failure> {
         while self.read().await? {}
-        Ok(self.buffer)
+        self.encoding.page::<R>(self.buffer.freeze())
     }
 
-    /// The next line, `None` at the end. A last line without its line break was cut off: it is
-    /// left out.
-    pub(super) async fn line(&mut self) -> Result<Option<&[u8]>, Failure> {
-        let mut searched = self.taken;
+    /// The next event of a watch, `None` at the end. A last one that was cut off is left out.
+    pub(super) async fn event<R: Resource>(
+        &mut self,
+    ) -> Result<Option<WatchEvent<R::Object>>, Failure> {
+        let mut searched = 0;
         loop {
-            let rest = self.buffer.get(searched..).unwrap_or_default();
-            if let Some(found) = memchr::memchr(b'\n', rest) {
-                let end = searched + found;
-                let start = std::mem::replace(&mut self.taken, end + 1);
-                return Ok(self.buffer.get(start..end));
+            let next = match self.encoding {
+                Encoding::Json => self.line(&mut searched),
+                Encoding::Protobuf => self.frame()?,
+            };
+            if let Some(text) = next {
+                return self.encoding.event::<R>(text).map(Some);
             }
-            // Moved once per read, not once per line: a proxy may deliver thousands of lines together.
-            self.buffer.drain(..self.taken);
-            self.taken = 0;
-            searched = self.buffer.len();
-            if searched > LONGEST_LINE {
-                let told = format!("a line of more than {LONGEST_LINE} bytes");
-                return Err(Failure::Malformed(told));
-            }
+            within_limit(self.buffer.len())?;
             if !self.read().await? {
                 return Ok(None);
             }
         }
+    }
+
+    /// Takes a line, without its line break, if it has come as a whole.
+    fn line(&mut self, searched: &mut usize) -> Option<Bytes> {
+        let rest = self.buffer.get(*searched..).unwrap_or_default();
+        let Some(found) = memchr::memchr(b'\n', rest) else {
+            *searched = self.buffer.len();
+            return None;
+        };
+        let line = self.buffer.split_to(*searched + found).freeze();
+        self.buffer.advance(1);
+        Some(line)
+    }
+
+    /// Takes a frame, without its length, if it has come as a whole.
+    fn frame(&mut self) -> Result<Option<Bytes>, Failure> {
+        let Some(length) = self.buffer.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        within_limit(length)?;
+        if self.buffer.len() < FRAME_HEAD + length {
+            return Ok(None);
+        }
+        self.buffer.advance(FRAME_HEAD);
+        Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
     /// Reads on. Says whether anything came before the end.
@@ -171,6 +202,27 @@ impl Answer {
     pub(super) fn with_silence_limit(self, silence_limit: Duration) -> Self {
         Self { silence_limit, ..self }
     }
+}
+
+async fn sent(
+    clients: &Clients,
+    mut request: Request<Vec<u8>>,
+    accepted: &'static str,
+    silence_limit: Duration,
+) -> Result<Response<Body>, Failure> {
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accepted));
+    timeout(silence_limit, clients.send(request.map(Body::from)))
+        .await
+        .map_err(|_| Failure::Silent(silence_limit))?
+        .map_err(|error| Failure::Broken(chain(&error)))
+}
+
+fn within_limit(length: usize) -> Result<(), Failure> {
+    if length > LONGEST_EVENT {
+        let told = format!("an event of more than {LONGEST_EVENT} bytes");
+        return Err(Failure::Malformed(told));
+    }
+    Ok(())
 }
 
 /// An error with its causes, each said once.

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::answer::{Answer, Failure};
 use super::backoff::{Backoff, jittered};
 use super::client::Clients;
-use super::decode::{Line, Parsed, line};
+use super::decode::{Parsed, WatchEvent};
 use super::gather::Judge;
 use super::list::{Collection, Freshness, Listed};
 use super::resource::Resource;
@@ -135,7 +135,7 @@ where
     /// than the version returned.
     async fn watch(&mut self, listed: Listed) -> ControlFlow<Unheard, String> {
         let Listed { mut version, mut watch } = listed;
-        // How often nothing came of it: a line is never understood, or nothing is said to a version
+        // How often nothing came of it: an event is never understood, or nothing is said to a version
         // that the server will never reach again. Then only a list goes on.
         let mut in_vain = 0;
         loop {
@@ -190,31 +190,27 @@ where
             }
         };
         loop {
-            let next = match watch.line().await {
-                Ok(Some(text)) => line::<R>(text),
+            let seen = match watch.event::<R>().await {
                 Ok(None) => return ControlFlow::Continue(End::Closed),
-                Err(failure) => Err(failure),
-            };
-            let seen = match next {
-                Ok(Line::Changed(parsed)) => {
+                Ok(Some(WatchEvent::Changed(parsed))) => {
                     if !self.change(&parsed) {
                         return ControlFlow::Break(Unheard);
                     }
                     parsed.metadata::<R>().resource_version.clone()
                 }
-                Ok(Line::Deleted(metadata)) => {
+                Ok(Some(WatchEvent::Deleted(metadata))) => {
                     self.judge.forget(&metadata);
                     if !(self.deliver)(R::delete(&metadata)) {
                         return ControlFlow::Break(Unheard);
                     }
                     metadata.resource_version
                 }
-                Ok(Line::Bookmark { version, .. }) => Some(version),
-                Ok(Line::Error(failure)) | Err(failure) => {
+                Ok(Some(WatchEvent::Bookmark { version, .. })) => version,
+                Ok(Some(WatchEvent::Error(failure))) | Err(failure) => {
                     return ControlFlow::Continue(End::of(failure));
                 }
             };
-            if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+            if !seen.is_empty() {
                 *version = seen;
             }
         }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::complaints::Complaints;
-use super::decode::{Line, Parsed, line, page};
+use super::decode::{Encoding, Parsed, WatchEvent};
 use super::resource::Resource;
 use crate::model::Interner;
 use crate::source::wire::{Meta, Rejection};
@@ -82,21 +84,20 @@ impl<R: Resource> Gathering<'_, R> {
     }
 }
 
-/// Reads a text as a page of a list and as a line of a watch. Returns how many values came of it.
-pub(super) fn decode<R: Resource>(text: &[u8]) -> usize {
+/// Reads a text as a page of a list and as an event of a watch. Returns how many values came of it.
+pub(super) fn decode<R: Resource>(encoding: Encoding, text: &Bytes) -> usize {
     let mut judge = Judge::default();
     let mut found = judge.list::<R>();
-    for parsed in page::<R>(text).map(|page| page.objects).unwrap_or_default() {
-        found.add(parsed);
-    }
-    match line::<R>(text) {
-        Ok(Line::Changed(parsed)) => found.add(parsed),
-        Ok(Line::Deleted(metadata)) => found.remove(&metadata),
-        Ok(Line::Bookmark { .. } | Line::Error(_)) | Err(_) => {}
+    let page = encoding.page::<R>(text.clone());
+    page.into_iter().flat_map(|page| page.objects).for_each(|parsed| found.add(parsed));
+    match encoding.event::<R>(text.clone()) {
+        Ok(WatchEvent::Changed(parsed)) => found.add(parsed),
+        Ok(WatchEvent::Deleted(metadata)) => found.remove(&metadata),
+        Ok(WatchEvent::Bookmark { .. } | WatchEvent::Error(_)) | Err(_) => {}
     }
     found.finish().len()
 }
 
 fn name(metadata: &Meta) -> String {
-    [metadata.namespace.as_deref().unwrap_or_default(), "/", &metadata.name].concat()
+    [&metadata.namespace, "/", &metadata.name].concat()
 }

@@ -9,7 +9,7 @@ use super::Patience;
 use super::answer::{Answer, Failure};
 use super::backoff::jittered;
 use super::client::Clients;
-use super::decode::{Line, line, page};
+use super::decode::WatchEvent;
 use super::gather::Gathering;
 use super::resource::Resource;
 
@@ -71,8 +71,8 @@ impl<'a, R: Resource> Collection<'a, R> {
             opened => opened?,
         };
         loop {
-            let next = match watch.line().await {
-                Ok(Some(text)) => line::<R>(text)?,
+            let next = match watch.event::<R>().await {
+                Ok(Some(event)) => event,
                 Ok(None) => return Err(Failure::Broken("the list ended early".to_owned())),
                 // A server that has never heard of such lists takes this for a plain watch: it
                 // goes on in silence, or with a bookmark that ends no list.
@@ -80,14 +80,14 @@ impl<'a, R: Resource> Collection<'a, R> {
                 Err(failure) => return Err(failure),
             };
             match next {
-                Line::Changed(object) => found.add(object),
-                Line::Deleted(metadata) => found.remove(&metadata),
-                Line::Bookmark { version, ends_list: true } => {
+                WatchEvent::Changed(object) => found.add(object),
+                WatchEvent::Deleted(metadata) => found.remove(&metadata),
+                WatchEvent::Bookmark { version, ends_list: true } => {
                     let watch = Some(watch.with_silence_limit(self.patience.silence));
                     return Ok(Some(Listed { version, watch }));
                 }
-                Line::Bookmark { ends_list: false, .. } => return Ok(None),
-                Line::Error(failure) => return Err(failure),
+                WatchEvent::Bookmark { ends_list: false, .. } => return Ok(None),
+                WatchEvent::Error(failure) => return Err(failure),
             }
         }
     }
@@ -111,11 +111,11 @@ impl<'a, R: Resource> Collection<'a, R> {
         loop {
             let request = Request::new(R::PATH).list(&params).map_err(unsayable)?;
             let answer = Answer::to(self.clients, request, self.patience.silence).await?;
-            let page = page::<R>(&answer.whole().await?)?;
+            let mut page = answer.page::<R>().await?;
             page.objects.into_iter().for_each(|object| found.add(object));
-            params.continue_token = page.next;
+            params.continue_token = page.metadata.take_next();
             if params.continue_token.is_none() {
-                return Ok(Listed { version: page.version, watch: None });
+                return Ok(Listed { version: page.metadata.resource_version, watch: None });
             }
         }
     }

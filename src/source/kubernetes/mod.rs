@@ -11,6 +11,7 @@
 //!   grows where nothing came of it;
 //! - a version that is gone leads to a new list, not older than what was seen;
 //! - a server that keeps silent for long is taken for lost, and asked anew;
+//! - objects come as protobuf where the server offers it, else as JSON;
 //! - an object out of shape is told of, once, and costs no other one.
 
 mod answer;
@@ -26,9 +27,12 @@ mod server;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::model::{Event, Name, Settings};
 
 pub use client::{ClientError, Clients, Reach, connect};
+pub use decode::Encoding;
 use follow::Follower;
 pub use server::{Server, ThroughService, run_from, service_ranges};
 
@@ -80,13 +84,16 @@ pub enum Effort {
     Failure,
 }
 
-/// Reads a text as a page of a list and as a line of a watch, of each kind. Returns how many objects
-/// came of it. Public for the fuzz targets.
+/// Reads a text as a page of a list and as an event of a watch, of each kind. Returns how many
+/// objects came of it. Public for the fuzz targets.
 #[doc(hidden)]
 #[must_use]
-pub fn decode(text: &[u8]) -> usize {
-    let services = gather::decode::<Services>(text) + gather::decode::<Slices>(text);
-    services + gather::decode::<OwnNode>(text) + gather::decode::<ServiceCidrs>(text)
+pub fn decode(encoding: Encoding, text: &[u8]) -> usize {
+    let text = &Bytes::copy_from_slice(text);
+    gather::decode::<Services>(encoding, text)
+        + gather::decode::<Slices>(encoding, text)
+        + gather::decode::<OwnNode>(encoding, text)
+        + gather::decode::<ServiceCidrs>(encoding, text)
 }
 
 /// Follows Services, EndpointSlices, ServiceCIDRs and the own Node. `deliver` gets the complete

@@ -1,5 +1,6 @@
 //! The kinds of objects that are followed.
 
+use prost::Message;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
@@ -14,7 +15,7 @@ use crate::source::wire::{
 /// are to the model.
 pub(super) trait Resource {
     /// As it is written.
-    type Object: DeserializeOwned;
+    type Object: DeserializeOwned + Message + Default;
     /// As the model has it.
     type Value;
 

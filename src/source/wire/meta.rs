@@ -1,81 +1,119 @@
 //! `metadata`.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
+use prost::Message;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// Annotation of a slice: when the change happened that it was last written for, RFC 3339.
+const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// The part of `metadata` that matters.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Meta {
     /// `name`.
     #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "1")]
     pub name: String,
-    /// `namespace`; `default` where a manifest has none.
-    pub namespace: Option<String>,
-    /// `labels`.
+    /// `namespace`; empty where there is none.
     #[serde(deserialize_with = "or_default")]
-    pub labels: Labels,
-    /// `annotations`.
+    #[prost(string, tag = "3")]
+    pub namespace: String,
+    /// `resourceVersion`; empty where there is none.
     #[serde(deserialize_with = "or_default")]
-    pub annotations: Annotations,
-    /// `creationTimestamp`, RFC 3339.
-    pub creation_timestamp: Option<String>,
-    /// `deletionTimestamp`, RFC 3339.
-    pub deletion_timestamp: Option<String>,
-    /// `resourceVersion`.
-    pub resource_version: Option<String>,
+    #[prost(string, tag = "6")]
+    pub resource_version: String,
+    /// `creationTimestamp`.
+    #[prost(message, optional, tag = "8")]
+    pub creation_timestamp: Option<Time>,
+    /// `deletionTimestamp`.
+    #[prost(message, optional, tag = "9")]
+    pub deletion_timestamp: Option<Time>,
+    #[serde(deserialize_with = "entries")]
+    #[prost(message, repeated, tag = "11")]
+    labels: Vec<Entry>,
+    #[serde(deserialize_with = "entries")]
+    #[prost(message, repeated, tag = "12")]
+    annotations: Vec<Entry>,
 }
 
-/// The labels that matter. Others are not kept.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Labels {
-    /// Of a slice: [`super::SERVICE_NAME`].
-    #[serde(rename = "kubernetes.io/service-name")]
-    pub service_name: Option<String>,
-    /// Of a slice: [`super::HEADLESS`].
-    #[serde(rename = "service.kubernetes.io/headless")]
-    pub headless: Option<String>,
-    /// Of a Service: [`super::SERVICE_PROXY_NAME`].
-    #[serde(rename = "service.kubernetes.io/service-proxy-name")]
-    pub service_proxy_name: Option<String>,
-    /// Of a Node: where it is.
-    #[serde(rename = "topology.kubernetes.io/zone")]
-    pub zone: Option<String>,
+/// A time: RFC 3339 in JSON. One that is odd is as good as the beginning of time.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Message)]
+#[serde(from = "String")]
+pub struct Time {
+    /// Unix seconds.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
 }
 
-/// The annotations that matter. Others, which may be long, are not kept.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Annotations {
-    /// Of a slice: when the change happened that it was last written for, RFC 3339.
-    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
-    pub last_change_trigger_time: Option<String>,
+impl From<String> for Time {
+    fn from(text: String) -> Self {
+        Self { seconds: text.parse().map_or(0, Timestamp::as_second) }
+    }
+}
+
+/// An entry of a map of strings, as protobuf has it. Whoever writes annotations by protobuf need not
+/// write UTF-8, which is no reason to be without the object.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Entry {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
 }
 
 impl Meta {
-    /// The namespace.
+    /// The namespace; `default` where a manifest has none.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or("default")
+        match self.namespace.as_str() {
+            "" => "default",
+            namespace => namespace,
+        }
     }
 
     /// The creation in Unix seconds, 0 where it is unknown.
     #[must_use]
     pub fn created(&self) -> i64 {
-        let stamp = self.creation_timestamp.as_deref();
-        stamp.and_then(|text| text.parse::<Timestamp>().ok()).map_or(0, |time| time.as_second())
+        self.creation_timestamp.map_or(0, |time| time.seconds)
     }
-}
 
-impl Annotations {
+    /// The value of a label.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        value_of(&self.labels, key)
+    }
+
+    /// The value of an annotation.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        value_of(&self.annotations, key)
+    }
+
     /// When the change of a slice happened, in Unix milliseconds. An odd time is as good as none:
     /// only a metric needs it.
     #[must_use]
     pub fn triggered(&self) -> Option<i64> {
-        let text = self.last_change_trigger_time.as_deref()?;
-        text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+        self.annotation(LAST_CHANGE)?.parse().ok().map(Timestamp::as_millisecond)
     }
+}
+
+fn value_of<'a>(entries: &'a [Entry], key: &str) -> Option<&'a str> {
+    let entry = entries.iter().rfind(|entry| entry.key == key.as_bytes())?;
+    str::from_utf8(&entry.value).ok()
+}
+
+/// Reads a map of strings. What is none, in a manifest, is left out.
+fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
+    let map: BTreeMap<String, Value> = or_default(deserializer)?;
+    let entry = |(key, value): (String, Value)| match value {
+        Value::String(value) => Some(Entry { key: key.into_bytes(), value: value.into_bytes() }),
+        _ => None,
+    };
+    Ok(map.into_iter().filter_map(entry).collect())
 }
 
 /// Takes `null` for the default, as the API server does.

@@ -1,5 +1,11 @@
 //! Kubernetes objects as they are written, reduced to what the model has, and their conversion.
 //!
+//! Each type is read from JSON (`serde`) and from protobuf (`prost`): fields by their names in the one,
+//! by their numbers in the other, which Kubernetes' `generated.proto` of the API group gives. What is
+//! not a pointer in Kubernetes' own types is written in protobuf even where it is empty: such a field
+//! is no `Option`, and an empty text or 0 is the same as none. Numbers are 64 bits wide here so that
+//! any that JSON has can be told; protobuf's 32 bits read the same.
+//!
 //! Parsing is lenient: addresses and numbers are taken as they come and judged in the conversion,
 //! so that one odd field costs neither its object's other fields nor any other object.
 
@@ -11,6 +17,7 @@ mod rejection;
 mod service;
 mod service_cidr;
 mod slice;
+mod status;
 
 pub use json::parse;
 pub use meta::Meta;
@@ -19,6 +26,7 @@ pub use rejection::{Rejection, Rejections};
 pub use service::ServiceObject;
 pub use service_cidr::ServiceCidrObject;
 pub use slice::SliceObject;
+pub use status::Status;
 
 /// Label that gives a Service to another proxy.
 pub const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";

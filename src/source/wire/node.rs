@@ -1,5 +1,8 @@
 //! Node objects.
 
+use std::slice;
+
+use prost::Message;
 use serde::Deserialize;
 
 use super::address::{range, usable_ip};
@@ -10,48 +13,63 @@ use crate::model::{Interner, Node};
 /// Taint of a node that the cluster autoscaler is about to remove (KEP-3836).
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
+/// Label of a Node: where it is.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// A Node, as far as it matters.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 pub struct NodeObject {
     /// `metadata`.
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "1")]
     pub metadata: Meta,
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "2")]
     spec: Spec,
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "3")]
     status: Status,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct Spec {
-    #[serde(rename = "podCIDR")]
-    pod_cidr: Option<String>,
-    #[serde(rename = "podCIDRs")]
-    pod_cidrs: Option<Vec<String>>,
-    taints: Option<Vec<Taint>>,
+    #[serde(rename = "podCIDR", deserialize_with = "or_default")]
+    #[prost(string, tag = "1")]
+    pod_cidr: String,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, repeated, tag = "5")]
+    taints: Vec<Taint>,
+    #[serde(rename = "podCIDRs", deserialize_with = "or_default")]
+    #[prost(string, repeated, tag = "7")]
+    pod_cidrs: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct Taint {
     #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "1")]
     key: String,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct Status {
-    addresses: Option<Vec<Address>>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, repeated, tag = "5")]
+    addresses: Vec<Address>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct Address {
     #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "1")]
     r#type: String,
     #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "2")]
     address: String,
 }
 
@@ -61,7 +79,7 @@ impl NodeObject {
     pub fn convert(&self, names: &mut Interner) -> (Node, Vec<Rejection>) {
         let Self { metadata, spec, status } = self;
         let mut rejections = Rejections::of("Node", "", &metadata.name);
-        let addresses = status.addresses.iter().flatten().enumerate();
+        let addresses = status.addresses.iter().enumerate();
         let internal_ips = addresses
             .filter(|(_, address)| address.r#type == "InternalIP")
             .filter_map(|(index, address)| {
@@ -69,17 +87,19 @@ impl NodeObject {
                 rejections.accept(field, usable_ip(&address.address))
             })
             .collect();
-        let listed = spec.pod_cidrs.as_deref().unwrap_or_default();
-        let single = spec.pod_cidr.iter().filter(|cidr| listed.is_empty() && !cidr.is_empty());
-        let pod_cidrs = single
-            .chain(listed)
+        let listed = match spec.pod_cidrs.as_slice() {
+            [] if !spec.pod_cidr.is_empty() => slice::from_ref(&spec.pod_cidr),
+            listed => listed,
+        };
+        let pod_cidrs = listed
+            .iter()
             .enumerate()
             .filter_map(|(index, text)| {
                 rejections.accept(format_args!("spec.podCIDRs[{index}]"), range(text))
             })
             .collect();
-        let doomed = spec.taints.iter().flatten().any(|taint| taint.key == TO_BE_DELETED);
-        let zone = metadata.labels.zone.as_deref();
+        let doomed = spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED);
+        let zone = metadata.label(ZONE);
         let node = Node {
             name: names.intern(&metadata.name),
             internal_ips,

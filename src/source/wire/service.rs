@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{iter, slice};
 
 use ipnet::IpNet;
+use prost::Message;
 use serde::Deserialize;
 
 use super::address::{port, range, usable_ip};
 use super::meta::or_default;
-use super::{Meta, Rejection, Rejections};
+use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
 use crate::model::{
     Family, Interner, Name, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy,
 };
@@ -24,76 +26,113 @@ const LONGEST_AFFINITY_SECONDS: i64 = 86_400;
 const MOST_FRONTENDS: usize = 16_384;
 
 /// A Service, as far as it matters.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 pub struct ServiceObject {
     /// `metadata`.
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "1")]
     pub metadata: Meta,
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "2")]
     spec: Spec,
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "3")]
     status: Status,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
-    r#type: Option<String>,
-    #[serde(rename = "clusterIP")]
-    cluster_ip: Option<String>,
-    #[serde(rename = "clusterIPs")]
-    cluster_ips: Option<Vec<String>>,
-    ports: Option<Vec<Port>>,
-    #[serde(rename = "externalIPs")]
-    external_ips: Option<Vec<String>>,
-    load_balancer_source_ranges: Option<Vec<String>>,
-    internal_traffic_policy: Option<String>,
-    external_traffic_policy: Option<String>,
-    session_affinity: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, repeated, tag = "1")]
+    ports: Vec<Port>,
+    #[serde(rename = "clusterIP", deserialize_with = "or_default")]
+    #[prost(string, tag = "3")]
+    cluster_ip: String,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "4")]
+    r#type: String,
+    #[serde(rename = "externalIPs", deserialize_with = "or_default")]
+    #[prost(string, repeated, tag = "5")]
+    external_ips: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "7")]
+    session_affinity: String,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, repeated, tag = "9")]
+    load_balancer_source_ranges: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "11")]
+    external_traffic_policy: String,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(int64, tag = "12")]
+    health_check_node_port: i64,
+    #[prost(message, optional, tag = "14")]
     session_affinity_config: Option<AffinityConfig>,
-    health_check_node_port: Option<i64>,
+    #[serde(rename = "clusterIPs", deserialize_with = "or_default")]
+    #[prost(string, repeated, tag = "18")]
+    cluster_ips: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "22")]
+    internal_traffic_policy: String,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 struct Port {
-    name: Option<String>,
-    protocol: Option<String>,
     #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "1")]
+    name: String,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "2")]
+    protocol: String,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(int64, tag = "3")]
     port: i64,
-    node_port: Option<i64>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(int64, tag = "5")]
+    node_port: i64,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct AffinityConfig {
     #[serde(rename = "clientIP")]
+    #[prost(message, optional, tag = "1")]
     client_ip: Option<ClientIp>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 struct ClientIp {
+    #[prost(int64, optional, tag = "1")]
     timeout_seconds: Option<i64>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 struct Status {
-    load_balancer: Option<LoadBalancer>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "1")]
+    load_balancer: LoadBalancer,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct LoadBalancer {
-    ingress: Option<Vec<Ingress>>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, repeated, tag = "1")]
+    ingress: Vec<Ingress>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 struct Ingress {
-    ip: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "1")]
+    ip: String,
+    #[prost(string, optional, tag = "3")]
     ip_mode: Option<String>,
 }
 
@@ -116,9 +155,9 @@ impl ServiceObject {
 
     fn service(&self, names: &mut Interner, rejections: &mut Rejections) -> Option<Service> {
         let spec = &self.spec;
-        let kind = spec.r#type.as_deref().unwrap_or("ClusterIP");
-        let listed = spec.cluster_ip.iter().chain(spec.cluster_ips.iter().flatten());
-        let headless = listed.into_iter().all(|ip| matches!(ip.as_str(), "" | "None"));
+        let kind = spec.r#type.as_str();
+        let mut listed = iter::once(&spec.cluster_ip).chain(&spec.cluster_ips);
+        let headless = listed.all(|ip| matches!(ip.as_str(), "" | "None"));
         if headless || kind == "ExternalName" {
             return None;
         }
@@ -127,22 +166,22 @@ impl ServiceObject {
             rejections.add("spec.clusterIPs", "no usable ClusterIP, so the Service is not served");
             return None;
         }
-        let external_ips = spec.external_ips.as_deref().unwrap_or_default();
+        let external_ips = spec.external_ips.as_slice();
         let load_balancer_ips = self.load_balancer_ips();
         let ports = self.ports(names, rejections);
         let most = (MOST_FRONTENDS / ports.len().max(1)).max(1);
-        let is_external = kind != "ClusterIP" || !external_ips.is_empty();
-        let external_policy = match spec.external_traffic_policy.as_deref() {
-            Some("Local") if is_external => TrafficPolicy::Local,
+        let is_external = !matches!(kind, "" | "ClusterIP") || !external_ips.is_empty();
+        let external_policy = match spec.external_traffic_policy.as_str() {
+            "Local" if is_external => TrafficPolicy::Local,
             _ => TrafficPolicy::Cluster,
         };
-        let internal_policy = match spec.internal_traffic_policy.as_deref() {
-            Some("Local") => TrafficPolicy::Local,
+        let internal_policy = match spec.internal_traffic_policy.as_str() {
+            "Local" => TrafficPolicy::Local,
             _ => TrafficPolicy::Cluster,
         };
         let checked = kind == "LoadBalancer" && external_policy == TrafficPolicy::Local;
-        let check = spec.health_check_node_port.filter(|number| checked && *number != 0);
-        let proxy_name = self.metadata.labels.service_proxy_name.as_deref();
+        let check = Some(spec.health_check_node_port).filter(|number| checked && *number != 0);
+        let proxy_name = self.metadata.label(SERVICE_PROXY_NAME);
         Some(Service {
             key: self.key(),
             proxy_name: proxy_name.map(|name| names.intern(name)),
@@ -168,10 +207,12 @@ impl ServiceObject {
     /// At most one of each family, `clusterIP` first.
     fn cluster_ips(&self, rejections: &mut Rejections) -> Vec<IpAddr> {
         let spec = &self.spec;
-        let listed = spec.cluster_ips.as_deref().unwrap_or_default();
-        let single = spec.cluster_ip.as_ref().filter(|_| listed.is_empty());
+        let listed = match spec.cluster_ips.as_slice() {
+            [] => slice::from_ref(&spec.cluster_ip),
+            listed => listed,
+        };
         let mut ips: Vec<IpAddr> = Vec::new();
-        for (index, text) in single.into_iter().chain(listed).enumerate() {
+        for (index, text) in listed.iter().enumerate() {
             let field = format_args!("spec.clusterIPs[{index}]");
             let Some(ip) = rejections.accept(field, usable_ip(text)) else { continue };
             if ips.iter().any(|known| Family::of(*known) == Family::of(ip)) {
@@ -186,22 +227,22 @@ impl ServiceObject {
     fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Box<[ServicePort]> {
         let mut ports: Vec<ServicePort> = Vec::new();
         let mut taken = HashSet::new();
-        for (index, object) in self.spec.ports.iter().flatten().enumerate() {
+        for (index, object) in self.spec.ports.iter().enumerate() {
             let field = format_args!("spec.ports[{index}]");
             let Some(number) = rejections.accept(format_args!("{field}.port"), port(object.port))
             else {
                 continue;
             };
-            let protocol = protocol(object.protocol.as_deref());
+            let protocol = protocol(&object.protocol);
             let Some(protocol) = rejections.accept(format_args!("{field}.protocol"), protocol)
             else {
                 continue;
             };
-            let node_port = object.node_port.filter(|number| *number != 0);
+            let node_port = Some(object.node_port).filter(|number| *number != 0);
             let node_port = node_port.and_then(|number| {
                 rejections.accept(format_args!("{field}.nodePort"), port(number))
             });
-            let name = names.intern(object.name.as_deref().unwrap_or_default());
+            let name = names.intern(&object.name);
             let keys = [(protocol, number, None), (protocol, 0, Some(Name::clone(&name)))];
             if keys.iter().any(|key| taken.contains(key)) {
                 rejections.add(field, "an earlier port has the same name or number: ignored");
@@ -215,20 +256,18 @@ impl ServiceObject {
 
     /// Those that the proxy answers for: an `ipMode` other than `VIP` is the load balancer's own.
     fn load_balancer_ips(&self) -> Vec<String> {
-        let load_balancer = self.status.load_balancer.as_ref();
-        let ingress = load_balancer.and_then(|status| status.ingress.as_deref());
+        let ingress = self.status.load_balancer.ingress.iter();
         ingress
-            .unwrap_or_default()
-            .iter()
             .filter(|ingress| matches!(ingress.ip_mode.as_deref(), None | Some("VIP")))
-            .filter_map(|ingress| ingress.ip.clone().filter(|ip| !ip.is_empty()))
+            .filter(|ingress| !ingress.ip.is_empty())
+            .map(|ingress| ingress.ip.clone())
             .collect()
     }
 
     /// A range that cannot be used must not turn into no range, which would let everybody in: a
     /// family without a usable range then gets one that matches nobody.
     fn source_ranges(&self, rejections: &mut Rejections) -> Box<[IpNet]> {
-        let listed = self.spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+        let listed = &self.spec.load_balancer_source_ranges;
         let mut ranges: Vec<_> = listed
             .iter()
             .enumerate()
@@ -252,7 +291,7 @@ impl ServiceObject {
 
     fn affinity_seconds(&self, rejections: &mut Rejections) -> Option<u32> {
         let spec = &self.spec;
-        if spec.session_affinity.as_deref() != Some("ClientIP") {
+        if spec.session_affinity != "ClientIP" {
             return None;
         }
         let config = spec.session_affinity_config.as_ref();
@@ -282,12 +321,12 @@ fn nobody(family: Family) -> IpNet {
 }
 
 /// The protocol of that name; TCP where none is named.
-pub(super) fn protocol(name: Option<&str>) -> Result<Protocol, String> {
+pub(super) fn protocol(name: &str) -> Result<Protocol, String> {
     match name {
-        None | Some("" | "TCP") => Ok(Protocol::Tcp),
-        Some("UDP") => Ok(Protocol::Udp),
-        Some("SCTP") => Ok(Protocol::Sctp),
-        Some(other) => Err(format!("{other:?} is neither TCP nor UDP nor SCTP: ignored")),
+        "" | "TCP" => Ok(Protocol::Tcp),
+        "UDP" => Ok(Protocol::Udp),
+        "SCTP" => Ok(Protocol::Sctp),
+        other => Err(format!("{other:?} is neither TCP nor UDP nor SCTP: ignored")),
     }
 }
 

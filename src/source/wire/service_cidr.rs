@@ -1,5 +1,6 @@
 //! ServiceCIDR objects.
 
+use prost::Message;
 use serde::Deserialize;
 
 use super::address::range;
@@ -8,20 +9,24 @@ use super::{Meta, Rejection, Rejections};
 use crate::model::{Interner, ServiceCidr};
 
 /// A ServiceCIDR.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 pub struct ServiceCidrObject {
     /// `metadata`.
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "1")]
     pub metadata: Meta,
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "2")]
     spec: Spec,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct Spec {
-    cidrs: Option<Vec<String>>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, repeated, tag = "1")]
+    cidrs: Vec<String>,
 }
 
 impl ServiceCidrObject {
@@ -29,7 +34,7 @@ impl ServiceCidrObject {
     #[must_use]
     pub fn convert(&self, names: &mut Interner) -> (ServiceCidr, Vec<Rejection>) {
         let mut rejections = Rejections::of("ServiceCIDR", "", &self.metadata.name);
-        let cidrs = self.spec.cidrs.iter().flatten().enumerate();
+        let cidrs = self.spec.cidrs.iter().enumerate();
         let cidrs = cidrs
             .filter_map(|(index, text)| {
                 rejections.accept(format_args!("spec.cidrs[{index}]"), range(text))

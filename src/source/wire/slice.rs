@@ -2,68 +2,93 @@
 
 use std::collections::HashSet;
 
+use prost::Message;
 use serde::Deserialize;
 use smallvec::SmallVec;
 
 use super::address::{port, usable_ip};
 use super::meta::or_default;
 use super::service::protocol;
-use super::{Meta, Rejection, Rejections, SERVICE_NAME};
+use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
 use crate::model::{
     Endpoint, EndpointPort, EndpointSlice, Family, Interner, Name, ServiceKey, Shared, SliceKey,
     Topology,
 };
 
 /// An EndpointSlice, as far as it matters.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SliceObject {
     /// `metadata`.
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "1")]
     pub metadata: Meta,
     #[serde(deserialize_with = "or_default")]
+    #[prost(message, repeated, tag = "2")]
+    endpoints: Vec<EndpointObject>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, repeated, tag = "3")]
+    ports: Vec<Port>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "4")]
     address_type: String,
-    ports: Option<Vec<Port>>,
-    endpoints: Option<Vec<EndpointObject>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct Port {
+    #[prost(string, optional, tag = "1")]
     name: Option<String>,
-    protocol: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "2")]
+    protocol: String,
+    #[prost(int64, optional, tag = "3")]
     port: Option<i64>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 struct EndpointObject {
     /// Kubernetes gives those after the first no meaning.
-    addresses: Option<SmallVec<[String; 1]>>,
-    conditions: Option<Conditions>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(string, repeated, tag = "1")]
+    addresses: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, required, tag = "2")]
+    conditions: Conditions,
+    #[prost(string, optional, tag = "6")]
     node_name: Option<String>,
+    #[prost(message, optional, tag = "8")]
     hints: Option<HintsObject>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct Conditions {
+    #[prost(bool, optional, tag = "1")]
     ready: Option<bool>,
+    #[prost(bool, optional, tag = "2")]
     serving: Option<bool>,
+    #[prost(bool, optional, tag = "3")]
     terminating: Option<bool>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 struct HintsObject {
-    for_nodes: Option<Vec<Named>>,
-    for_zones: Option<Vec<Named>>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, repeated, tag = "1")]
+    for_zones: Vec<Named>,
+    #[serde(deserialize_with = "or_default")]
+    #[prost(message, repeated, tag = "2")]
+    for_nodes: Vec<Named>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 struct Named {
     #[serde(deserialize_with = "or_default")]
+    #[prost(string, tag = "1")]
     name: String,
 }
 
@@ -76,7 +101,7 @@ impl SliceObject {
 
     /// Names ports without a name `""`, as the API server does before it stores a slice.
     pub fn default_port_names(&mut self) {
-        for port in self.ports.iter_mut().flatten() {
+        for port in &mut self.ports {
             port.name.get_or_insert_default();
         }
     }
@@ -96,7 +121,7 @@ impl SliceObject {
 
     fn slice(&self, names: &mut Interner, rejections: &mut Rejections) -> Option<EndpointSlice> {
         let meta = &self.metadata;
-        if meta.labels.headless.is_some() {
+        if meta.label(HEADLESS).is_some() {
             return None;
         }
         let family = match self.address_type.as_str() {
@@ -108,7 +133,7 @@ impl SliceObject {
                 return None;
             }
         };
-        let service = meta.labels.service_name.as_deref();
+        let service = meta.label(SERVICE_NAME);
         let Some(service) = service.filter(|name| !name.is_empty()) else {
             let reason = "the label that names the Service is missing: ignored";
             rejections.add(format_args!("metadata.labels[{SERVICE_NAME}]"), reason);
@@ -120,23 +145,23 @@ impl SliceObject {
             family,
             ports: self.ports(names, rejections),
             endpoints: self.endpoints(family, names, rejections),
-            triggered: meta.annotations.triggered(),
+            triggered: meta.triggered(),
         })
     }
 
     /// Ports without a name or a number say nothing about where a Service port leads.
     fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Shared<[EndpointPort]> {
         let mut ports: SmallVec<[EndpointPort; 2]> = SmallVec::new();
-        let several = self.ports.as_ref().is_some_and(|ports| ports.len() > 1);
+        let several = self.ports.len() > 1;
         let mut taken = HashSet::new();
-        for (index, object) in self.ports.iter().flatten().enumerate() {
+        for (index, object) in self.ports.iter().enumerate() {
             let (Some(name), Some(number)) = (&object.name, object.port) else { continue };
             if number == 0 {
                 continue;
             }
             let field = format_args!("ports[{index}]");
             let number = rejections.accept(format_args!("{field}.port"), port(number));
-            let protocol = protocol(object.protocol.as_deref());
+            let protocol = protocol(&object.protocol);
             let protocol = rejections.accept(format_args!("{field}.protocol"), protocol);
             let (Some(port), Some(protocol)) = (number, protocol) else { continue };
             let port = EndpointPort { name: names.intern(name), protocol, port };
@@ -156,10 +181,8 @@ impl SliceObject {
         rejections: &mut Rejections,
     ) -> Box<[Endpoint]> {
         let mut endpoints = Vec::new();
-        for (index, object) in self.endpoints.iter().flatten().enumerate() {
-            let Some(text) = object.addresses.as_ref().and_then(|all| all.first()) else {
-                continue;
-            };
+        for (index, object) in self.endpoints.iter().enumerate() {
+            let Some(text) = object.addresses.first() else { continue };
             let address = usable_ip(text).and_then(|ip| match Family::of(ip) {
                 of if of == family => Ok(ip),
                 _ => Err(format!("{ip} is not an {family} address")),
@@ -175,11 +198,10 @@ impl SliceObject {
 
 impl EndpointObject {
     fn convert(&self, address: std::net::IpAddr, names: &mut Interner) -> Endpoint {
-        let conditions = self.conditions.unwrap_or_default();
-        let ready = conditions.ready.unwrap_or(true);
+        let conditions = self.conditions;
         Endpoint {
             address,
-            ready,
+            ready: conditions.ready.unwrap_or(true),
             serving: conditions.serving.unwrap_or(true),
             terminating: conditions.terminating.unwrap_or(false),
             topology: self.topology(names),
@@ -191,8 +213,8 @@ impl EndpointObject {
             return names.on_node(node);
         }
         let node = self.node_name.as_deref().map(|name| names.intern(name));
-        let mut hinted = |hints: fn(&HintsObject) -> &Option<Vec<Named>>| -> Box<[Name]> {
-            let named = self.hints.iter().flat_map(hints).flatten();
+        let mut hinted = |hints: fn(&HintsObject) -> &Vec<Named>| -> Box<[Name]> {
+            let named = self.hints.iter().flat_map(hints);
             named.map(|named| names.intern(&named.name)).collect()
         };
         let for_nodes = hinted(|hints| &hints.for_nodes);

@@ -3,8 +3,8 @@
 use kube_ipvs::model::{Event, LocalDetector, Settings};
 use kube_ipvs::state::State;
 
-use crate::common::objects::{ip, net, node, service};
-use crate::common::world::World;
+use crate::common::objects::{ip, net, node, service, service_cidrs, slice};
+use crate::common::world::{POD, World};
 
 #[test]
 fn routes_pods_and_the_node_itself_are_reachable() {
@@ -21,6 +21,17 @@ fn routes_pods_and_the_node_itself_are_reachable() {
 
     world.apply(Event::Routes(vec![]));
     assert_eq!(world.programs().node().reachable, pods);
+}
+
+#[test]
+fn the_api_server_is_reachable_in_a_service_range() {
+    let mut world = World::new();
+    world.apply(service_cidrs(&["192.0.2.0/24"]));
+    let to = "192.0.2.100:6443";
+    world.expect(&[(to, POD, "drop")]);
+    let server = slice("default/kubernetes").of("default/kubernetes").port("https", 6443);
+    world.apply(server.ready("192.0.2.100", ""));
+    world.expect(&[(to, POD, "pass"), ("192.0.2.101:6443", POD, "drop")]);
 }
 
 #[test]

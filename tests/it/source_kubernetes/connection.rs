@@ -10,7 +10,7 @@ use kube_ipvs::source::kubernetes::{
 
 use super::followed::{Followed, quick};
 use crate::api::objects::{service, service_cidr};
-use crate::api::{ApiServer, SERVICES};
+use crate::api::{ApiServer, Offer, SERVICES};
 
 fn error_of(reach: &Reach) -> ClientError {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -107,6 +107,18 @@ fn service_ranges_are_looked_up() {
     assert_eq!(look_up(), ["10.97.0.0/16", "10.96.0.1/32"].map(|it| it.parse().unwrap()));
     server.set_outage(true);
     assert!(look_up().is_empty());
+}
+
+#[test]
+fn a_server_that_is_put_off_by_protobuf_is_asked_for_json() {
+    let server = ApiServer::start();
+    server.set_offer(Offer::JsonAlone);
+    server.put(service("web", "10.96.0.1"));
+    let mut now = Followed::new(&server);
+    now.until_synced();
+    server.put(service("api", "10.96.0.2"));
+    now.until_services(&["api", "web"]);
+    assert_eq!(now.lists, [1; 3]);
 }
 
 #[test]

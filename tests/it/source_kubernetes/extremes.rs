@@ -1,18 +1,12 @@
-//! Objects and lists as large as they come.
+//! Objects of as many bytes as they come with.
 
 use std::time::Duration;
 
-use kube_ipvs::engine::Programs;
-use kube_ipvs::model::{Change, Event, Settings};
-use kube_ipvs::state::State;
 use serde_json::{Value, json};
 
 use super::followed::Followed;
+use crate::api::SERVICES;
 use crate::api::objects::{service, slice};
-use crate::api::{ApiServer, SERVICES};
-
-const ENDPOINTS: usize = 1_000;
-const PORTS: u16 = 100;
 
 /// Of an object, the same with a note of that many bytes.
 fn with_note(mut object: Value, bytes: usize) -> Value {
@@ -22,7 +16,7 @@ fn with_note(mut object: Value, bytes: usize) -> Value {
 
 #[test]
 fn objects_of_a_megabyte_are_followed_like_others() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(with_note(service("web", "10.96.0.1"), 1 << 20));
     server.put(with_note(slice("web-1", "web", &["10.244.1.1"]), 1 << 20));
     let mut now = Followed::new(&server);
@@ -36,8 +30,8 @@ fn objects_of_a_megabyte_are_followed_like_others() {
 }
 
 #[test]
-fn a_line_that_does_not_end_is_given_up() {
-    let server = ApiServer::start();
+fn an_event_that_does_not_end_is_given_up() {
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     let mut now = Followed::new(&server);
     now.until_synced();
@@ -48,53 +42,4 @@ fn a_line_that_does_not_end_is_given_up() {
     server.delete(SERVICES, "default/endless");
     server.put(service("api", "10.96.0.2"));
     now.until_services(&["api", "web"]);
-}
-
-#[test]
-fn a_slice_may_have_a_thousand_endpoints_and_a_hundred_ports() {
-    let addresses: Vec<_> =
-        (0..ENDPOINTS).map(|at| format!("10.244.{}.{}", at / 250, at % 250 + 1)).collect();
-    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
-    let mut wide = slice("web-1", "web", &addresses);
-    let mut web = service("web", "10.96.0.1");
-    let port = |at: u16| json!({ "name": format!("p{at}"), "protocol": "TCP", "port": 1000 + at });
-    let ports: Vec<_> = (0..PORTS).map(port).collect();
-    wide["ports"] = json!(ports);
-    web["spec"]["ports"] = json!(ports);
-
-    let server = ApiServer::start();
-    server.put(web);
-    server.put(wide);
-    let mut now = Followed::new(&server);
-    now.until_synced();
-    let mut state = State::new("node-1".into());
-    for service in now.services.into_values() {
-        state.apply(Event::Service(Change::Apply(service)));
-    }
-    for slice in now.slices.into_values() {
-        state.apply(Event::Slice(Change::Apply(slice)));
-    }
-    let mut programs = Programs::new(&Settings::for_node("node-1"));
-    programs.update(&mut state);
-    let totals = programs.totals();
-    assert_eq!(totals.pools, usize::from(PORTS));
-    assert_eq!(totals.backends, ENDPOINTS * usize::from(PORTS));
-}
-
-#[test]
-fn a_new_list_may_hold_fifty_thousand_objects() {
-    const OBJECTS: usize = 50_000;
-    let server = ApiServer::start();
-    server.put(service("first", "10.96.0.1"));
-    let mut now = Followed::new(&server);
-    now.until_synced();
-    server.set_outage(true);
-    for at in 0..OBJECTS {
-        server.put(service(&format!("s{at}"), &format!("10.97.{}.{}", at / 256, at % 256)));
-    }
-    server.delete(SERVICES, "default/first");
-    server.compact();
-    server.set_outage(false);
-    now.until("all are told", |now| now.services.len() == OBJECTS);
-    assert!(!now.service_names().contains(&"first"));
 }

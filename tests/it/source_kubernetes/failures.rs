@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::followed::{Followed, quick};
 use crate::api::objects::{service, service_cidr, slice};
-use crate::api::{ApiServer, Gone, SERVICE_CIDRS, SERVICES, SLICES, StreamingLists};
+use crate::api::{Gone, SERVICE_CIDRS, SERVICES, SLICES, StreamingLists};
 
 #[test]
 fn a_broken_connection_loses_nothing_and_lists_nothing_anew() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     let mut now = Followed::new(&server);
     now.until_synced();
@@ -30,7 +30,7 @@ fn a_broken_connection_loses_nothing_and_lists_nothing_anew() {
 
 #[test]
 fn a_watch_cut_in_the_middle_of_a_line_goes_on_before_it() {
-    let server = ApiServer::start();
+    let server = super::server();
     let mut now = Followed::new(&server);
     now.until_synced();
     for (number, bytes) in [(1, 10), (2, 200), (3, 480)] {
@@ -45,7 +45,7 @@ fn a_watch_cut_in_the_middle_of_a_line_goes_on_before_it() {
 #[test]
 fn a_version_that_is_gone_leads_to_a_new_list() {
     for gone in [Gone::InStream, Gone::AtStart] {
-        let server = ApiServer::start();
+        let server = super::server();
         server.set_gone(gone);
         server.put(service("web", "10.96.0.1"));
         let mut now = Followed::new(&server);
@@ -64,7 +64,7 @@ fn a_version_that_is_gone_leads_to_a_new_list() {
 
 #[test]
 fn an_error_within_a_watch_is_no_reason_to_list() {
-    let server = ApiServer::start();
+    let server = super::server();
     let mut now = Followed::new(&server);
     now.until_synced();
     server.fail_watches(500, "etcdserver: leader changed");
@@ -75,7 +75,7 @@ fn an_error_within_a_watch_is_no_reason_to_list() {
 
 #[test]
 fn a_bookmark_moves_the_version_to_go_on_from() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     let mut now = Followed::new(&server);
     now.until_synced();
@@ -96,7 +96,7 @@ fn a_bookmark_moves_the_version_to_go_on_from() {
 
 #[test]
 fn an_outage_keeps_what_is_known_and_ends() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.set_outage(true);
     let mut now = Followed::new(&server);
@@ -114,7 +114,7 @@ fn an_outage_keeps_what_is_known_and_ends() {
 
 #[test]
 fn watches_that_end_at_once_are_not_begun_without_a_pause() {
-    let server = ApiServer::start();
+    let server = super::server();
     let mut now = Followed::new(&server);
     now.until_synced();
     server.set_end_watches(SERVICES, true);
@@ -130,7 +130,7 @@ fn watches_that_end_at_once_are_not_begun_without_a_pause() {
 
 #[test]
 fn a_silent_server_is_given_up() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.set_latency(Duration::from_secs(3600));
     let silence = Duration::from_millis(150);
@@ -147,7 +147,7 @@ fn a_silent_server_is_given_up() {
 #[test]
 fn an_object_out_of_shape_costs_no_other() {
     for streaming in [StreamingLists::Served, StreamingLists::Refused] {
-        let server = ApiServer::start();
+        let server = super::server();
         server.set_streaming_lists(streaming);
         let odd = |name: &str, spec| {
             json!({
@@ -168,7 +168,7 @@ fn an_object_out_of_shape_costs_no_other() {
         assert_eq!(now.service_names(), ["web"]);
         assert_eq!(now.slices.len(), 1);
 
-        server.put(odd("odder", json!({ "clusterIPs": "10.96.0.8" })));
+        server.put(odd("odder", json!({ "clusterIPs": 8 })));
         server.put_odd(SERVICES, "default/number", json!(42));
         server.put_odd(SERVICES, "default/nobody", json!({ "metadata": { "name": "" } }));
         server.put(service("api", "10.96.0.2"));
@@ -185,7 +185,7 @@ fn an_object_out_of_shape_costs_no_other() {
 #[test]
 fn a_server_without_service_cidrs_is_no_reason_to_wait() {
     for code in [404, 403] {
-        let server = ApiServer::start();
+        let server = super::server();
         server.refuse(SERVICE_CIDRS, code);
         server.put(service_cidr("kubernetes", "10.96.0.0/16"));
         let mut now = Followed::new(&server);
@@ -200,7 +200,7 @@ fn a_server_without_service_cidrs_is_no_reason_to_wait() {
 
 #[test]
 fn service_cidrs_that_were_there_do_not_vanish_by_a_refusal() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service_cidr("kubernetes", "10.96.0.0/16"));
     let mut now = Followed::new(&server);
     now.until_synced();
@@ -212,7 +212,7 @@ fn service_cidrs_that_were_there_do_not_vanish_by_a_refusal() {
 
 #[test]
 fn what_we_may_not_read_is_asked_for_again() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.refuse(SERVICES, 403);
     let mut now = Followed::new(&server);
@@ -223,7 +223,7 @@ fn what_we_may_not_read_is_asked_for_again() {
 
 #[test]
 fn a_server_that_asks_to_be_left_alone_is() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.refuse_for(SERVICES, 3_600);
     let mut now = Followed::new(&server);
@@ -232,7 +232,7 @@ fn a_server_that_asks_to_be_left_alone_is() {
     let asked = || server.requests().iter().filter(|line| line.contains(SERVICES)).count();
     assert_eq!(asked(), 1);
 
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.refuse_for(SERVICES, 1);
     let mut now = Followed::new(&server);

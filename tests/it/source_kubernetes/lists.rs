@@ -11,7 +11,7 @@ use crate::api::{ApiServer, SERVICES, StreamingLists};
 const WAYS: [StreamingLists; 2] = [StreamingLists::Served, StreamingLists::Refused];
 
 fn server_with(services: usize, streaming: StreamingLists) -> ApiServer {
-    let server = ApiServer::start();
+    let server = super::server();
     server.set_streaming_lists(streaming);
     for number in 0..services {
         let ip = format!("10.96.{}.{}", number / 250, number % 250 + 1);
@@ -131,8 +131,9 @@ fn a_server_restored_from_a_backup_is_listed_page_by_page() {
         now.until("the list is the present one", |now| now.services.len() == 1_099);
         if streaming == StreamingLists::Refused {
             let lists = plain_lists(&server);
+            // A page that is long in coming is asked for again, so there may be more.
             let pages = lists.iter().filter(|line| line.contains("limit=500"));
-            assert_eq!(pages.count(), 3, "{lists:?}");
+            assert!(pages.count() >= 3, "{lists:?}");
         }
         server.put(service("web", "10.97.0.1"));
         now.until("it is followed", |now| now.services.len() == 1_100);

@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::followed::Followed;
 use crate::api::objects::{node, service, service_cidr, slice};
-use crate::api::{ApiServer, NODES, SERVICE_CIDRS, SERVICES, SLICES};
+use crate::api::{NODES, SERVICE_CIDRS, SERVICES, SLICES};
 
 #[test]
 fn objects_of_every_kind_come_change_and_go() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.put(node("node-1", "192.0.2.1"));
     server.put(node("node-2", "192.0.2.2"));
@@ -50,7 +50,7 @@ fn objects_of_every_kind_come_change_and_go() {
 
 #[test]
 fn a_slice_says_when_its_change_happened() {
-    let server = ApiServer::start();
+    let server = super::server();
     let mut now = Followed::new(&server);
     now.until_synced();
     let mut changed = slice("web-1", "web", &["10.244.1.1"]);
@@ -72,7 +72,7 @@ fn a_slice_says_when_its_change_happened() {
 
 #[test]
 fn what_is_not_ours_is_not_told() {
-    let server = ApiServer::start();
+    let server = super::server();
     let mut others = service("others", "10.96.0.3");
     others["metadata"]["labels"] = json!({ "service.kubernetes.io/service-proxy-name": "other" });
     server.put(others.clone());
@@ -103,7 +103,7 @@ fn what_is_not_ours_is_not_told() {
 
 #[test]
 fn a_proxy_of_a_name_is_told_what_is_labelled_so() {
-    let server = ApiServer::start();
+    let server = super::server();
     server.put(service("usual", "10.96.0.1"));
     let labelled = |name, ip, proxy| {
         let mut labelled = service(name, ip);
@@ -122,7 +122,7 @@ fn a_proxy_of_a_name_is_told_what_is_labelled_so() {
 
 #[test]
 fn selectors_leave_the_choice_to_the_server() {
-    let server = ApiServer::start();
+    let server = super::server();
     Followed::new(&server).until_synced();
     let requests = server.requests();
     let asked = |path: &str, selector: &str| {
@@ -136,7 +136,7 @@ fn selectors_leave_the_choice_to_the_server() {
 
 #[test]
 fn ends_when_nobody_listens() {
-    let server = ApiServer::start();
+    let server = super::server();
     let mut now = Followed::new(&server);
     now.until_synced();
     server.put(service("web", "10.96.0.1"));

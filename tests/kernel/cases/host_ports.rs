@@ -24,6 +24,15 @@ chain prerouting { type nat hook prerouting priority -100; fib daddr type local 
 chain output { type nat hook output priority -100; fib daddr type local jump ports; }
 ";
 
+/// As Docker writes them, for a container that is published at the same ports.
+const PUBLISHED: &str = "*nat
+:PREROUTING ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d LOOPBACK -m addrtype --dst-type LOCAL -j DOCKER
+";
+
 /// ClusterIP, load balancer and external IP, and node port.
 const FRONT_ENDS: [&str; 8] = [
     "10.96.9.1:80",
@@ -52,14 +61,25 @@ fn host_ports_take_no_service_traffic(t: &mut Trial<'_>) -> Step {
     let slice = slice.named("hostports-v6").of_family(Family::V6);
     t.apply(slice.ready(P3))?;
     t.settled()?;
+    let published = Temporary::iptables(
+        t.host(N1),
+        &published("127.0.0.0/8", "10.244.1.12:8080"),
+        &published("::1/128", "[fd00:244:1::12]:8080"),
+    )?;
+    expect_service(t)?;
+    // The container gets what it is published for.
+    t.expect(C, "192.168.50.1:80/tcp", Answers::from(P2))?;
+    t.expect(C, "[fd00:50::1]:81/tcp", Answers::from(P2))?;
+    drop(published);
     let host_ports = Temporary::table(t.host(N1), "inet hostports", HOST_PORTS)?;
-
-    for front_end in FRONT_ENDS {
-        for (client, protocol) in [(P1, "tcp"), (N1, "tcp"), (C, "tcp"), (C, "udp")] {
-            let reply = t.ask(client, &format!("{front_end}/{protocol}"))?;
-            t.equal(&format!("{client} asks {front_end}/{protocol}"), P3, reply.server)?;
-        }
-    }
+    expect_service(t)?;
+    // An announcer's addresses are local, too.
+    let lines = |verb: &str| {
+        format!("addr {verb} 203.0.113.91/32 dev lo\naddr {verb} 2001:db8:113::91/128 dev lo\n")
+    };
+    let announced = Temporary::ip(t.host(N1), &lines("add"), &lines("delete"))?;
+    expect_service(t)?;
+    drop(announced);
     // The other ports of a ClusterIP are nobody's.
     for client in [P1, N1, C] {
         t.expect(client, "10.96.9.1:81/tcp", Refused)?;
@@ -78,6 +98,26 @@ fn host_ports_take_no_service_traffic(t: &mut Trial<'_>) -> Step {
         t.expect(N1, &format!("{address}/{protocol}"), Answers::from(P2))?;
     }
     drop(host_ports);
+    Ok(())
+}
+
+fn published(loopback: &str, container: &str) -> String {
+    let mut rules = PUBLISHED.replace("LOOPBACK", loopback);
+    for (port, protocol) in product([80, 81, 31_940], ["tcp", "udp"]) {
+        rules.push_str(&format!(
+            "-A DOCKER ! -i docker0 -p {protocol} --dport {port} -j DNAT --to-destination {container}\n"
+        ));
+    }
+    rules + "COMMIT\n"
+}
+
+fn expect_service(t: &Trial<'_>) -> Step {
+    for front_end in FRONT_ENDS {
+        for (client, protocol) in [(P1, "tcp"), (N1, "tcp"), (C, "tcp"), (C, "udp")] {
+            let reply = t.ask(client, &format!("{front_end}/{protocol}"))?;
+            t.equal(&format!("{client} asks {front_end}/{protocol}"), P3, reply.server)?;
+        }
+    }
     Ok(())
 }
 

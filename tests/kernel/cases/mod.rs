@@ -17,6 +17,7 @@
 
 mod affinity;
 mod announced;
+mod answers;
 mod change;
 mod clusterip;
 mod commands;
@@ -32,10 +33,12 @@ mod killed;
 mod lab_itself;
 mod metrics;
 mod node_ports;
+mod other_ports;
 mod ownership;
 mod path_mtu;
 mod policy_rules;
 mod privilege;
+mod ranges;
 mod refusal;
 mod rollout;
 mod schedulers;
@@ -74,6 +77,8 @@ pub(crate) fn all() -> Vec<Case> {
         rollout::cases(),
         invalid::cases(),
         health_check::cases(),
+        other_ports::cases(),
+        ranges::cases(),
         host_ports::cases(),
         node_ports::cases(),
         affinity::cases(),
@@ -82,6 +87,7 @@ pub(crate) fn all() -> Vec<Case> {
         schedulers::cases(),
         surroundings::cases(),
         announced::cases(),
+        answers::cases(),
         policy_rules::cases(),
         idle::cases(),
         ownership::cases(),

@@ -67,9 +67,9 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     t.settled()?;
     t.expect(P2, "10.96.7.1:80/tcp", Refused)?;
     let log = t.agent().log();
-    // The size of the machine's table can be set from its first network namespace only, where the
+    // The sizes of the machine's table can be set from its first network namespace only, where the
     // init container is and this lab is not; what the kernel kills first, the kubelet says.
-    let by_others = ["nf_conntrack_max", "oom_score_adj"];
+    let by_others = ["nf_conntrack_buckets", "nf_conntrack_max", "oom_score_adj"];
     let is_denied = |line: &&str| {
         line.contains("denied") && !by_others.iter().any(|setting| line.contains(setting))
     };

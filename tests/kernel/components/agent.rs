@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use kube_ipvs::kernel::modules::{self, Modules, Presence};
 use kube_ipvs::model::Scheduler;
 use kube_ipvs::plan::FlowOperation;
 
-use super::process::{Agent, PATIENCE, node_and_server};
+use super::process::{Agent, PATIENCE, node_and_server, until};
 use super::{Component, alone, component, output, run, unload};
 use crate::api::objects::{service, slice};
 use crate::api::{SERVICES, SLICES};
@@ -29,7 +30,7 @@ fn without_the_module() {
     let loader = fs::read_to_string("/proc/sys/kernel/modprobe").unwrap();
     fs::write("/proc/sys/kernel/modprobe", "/bin/false").unwrap();
     let directory = tempfile::tempdir().unwrap();
-    // The agent loads modules by itself where it may: here it may not.
+    // The agent has the kernel load modules where it may: here it may not.
     let ended = Command::new("timeout")
         .args(["20", "setpriv", "--bounding-set=-sys_module", env!("CARGO_BIN_EXE_kube-ipvs")])
         .args(["run", "--node-name", "n1", "--manifests"])
@@ -51,6 +52,8 @@ fn modules_are_loaded_on_demand() {
     server.put(slice("web-1", "web", &["10.244.1.5"]));
     let directory = tempfile::tempdir().unwrap();
     let agent = Agent::follow(&directory, &server);
+    // Before that, `ipvsadm` would load it.
+    until("IPVS is loaded", || Path::new("/sys/module/ip_vs").exists());
     until_held("loaded", &[("10.96.0.1:80", &["10.244.1.5:8080"])]);
     let udp = FlowOperation {
         frontend: "10.96.0.1:53/udp".parse().unwrap(),

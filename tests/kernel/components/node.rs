@@ -1,18 +1,19 @@
 //! The node's addresses, connection tracking and the doctor.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
+use kube_ipvs::kernel::netlink::{Attributes, Batch, Protocol as Netlink, Socket};
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
-use kube_ipvs::model::{Event, Family, Route, Scheduler};
-use kube_ipvs::plan::{Carrier, FlowOperation, RouteOperation};
+use kube_ipvs::model::{Event, Family, Protocol, Route, Scheduler, VirtualAddress};
+use kube_ipvs::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
 use kube_ipvs::source::network;
 
 use super::{Component, component, output, run};
@@ -28,6 +29,7 @@ pub(crate) fn components() -> Vec<Component> {
             "exactly_the_matching_udp_entries_are_deleted",
             exactly_the_matching_udp_entries_are_deleted,
         ),
+        component("running_connections_are_counted", running_connections_are_counted),
         component(
             "a_bare_namespace_is_healthy_once_its_settings_are_made",
             a_bare_namespace_is_healthy_once_its_settings_are_made,
@@ -237,6 +239,87 @@ fn exactly_the_matching_udp_entries_are_deleted() {
     all.push(matched("[fd00:96::a]:53", None));
     assert_eq!(conntrack.delete(&all).unwrap(), 3);
     assert_eq!(count(), 2);
+}
+
+/// Connections that are tracked in [`running_connections_are_counted`].
+const TRACKED: u32 = 20_000;
+
+fn running_connections_are_counted() {
+    // Without rules that need it the kernel tracks nothing.
+    run("nft add table ip track");
+    run("nft add chain ip track c { type nat hook postrouting priority 0; }");
+    let address = |text: &str| -> VirtualAddress { text.parse().unwrap() };
+    let [balancer, cluster, straight] =
+        ["203.0.113.7:80", "10.96.0.10:80", "10.244.1.10:8080"].map(address);
+    let backend = SocketAddr::new(straight.ip, straight.port);
+    let other: SocketAddr = "10.244.1.11:8080".parse().unwrap();
+    // `TCP_CONNTRACK_ESTABLISHED`, `TCP_CONNTRACK_TIME_WAIT`
+    let (open, closed) = (3, 7);
+    let kinds = [
+        (balancer, backend, open),
+        (balancer, other, open),
+        (cluster, backend, open),
+        (cluster, backend, closed),
+        (straight, backend, open),
+    ];
+    let mut socket = Socket::open(Netlink::Netfilter).unwrap();
+    let mut batch = Batch::default();
+    for first in (0..TRACKED).step_by(500) {
+        batch.clear();
+        for number in first..first + 500 {
+            let (frontend, backend, state) = kinds[number as usize % kinds.len()];
+            track(&mut batch, number, frontend, backend, state);
+        }
+        let answers = socket.transact(&mut batch, 499).unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Some(Ok(())))), "{answers:?}");
+    }
+    let each = u64::from(TRACKED) / kinds.len() as u64;
+    let mut conntrack = Conntrack::open().unwrap();
+    let mut count = |leavers: &Leavers| {
+        let start = Instant::now();
+        let mut counted = conntrack.count(leavers).unwrap();
+        println!("{TRACKED} connections are read in {:?}", start.elapsed());
+        counted.sort_by_key(|running| (running.frontend, running.backend));
+        counted.into_iter().map(|it| (it.frontend, it.backend, it.count)).collect::<Vec<_>>()
+    };
+    let backends = [(Protocol::Tcp, backend)].into_iter().collect();
+    assert_eq!(
+        count(&Leavers { backends, ..Leavers::default() }),
+        [(cluster, backend, each), (straight, backend, each), (balancer, backend, each)]
+    );
+    let frontends = [balancer].into_iter().collect();
+    assert_eq!(
+        count(&Leavers { frontends, ..Leavers::default() }),
+        [(balancer, backend, each), (balancer, other, each)]
+    );
+    let backends = [(Protocol::Udp, backend)].into_iter().collect();
+    assert_eq!(count(&Leavers { backends, ..Leavers::default() }), []);
+}
+
+/// `IPCTNL_MSG_CT_NEW`: the connection of a client of its own.
+fn track(batch: &mut Batch, number: u32, frontend: VirtualAddress, backend: SocketAddr, state: u8) {
+    let client = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
+    let tuple = |message: &mut Attributes<'_>, kind, [from, to]: [(IpAddr, u16); 2]| {
+        message.nest(kind, |tuple| {
+            tuple.nest(1, |ip| {
+                ip.ip(1, from.0);
+                ip.ip(2, to.0);
+            });
+            tuple.nest(2, |ports| {
+                ports.bytes(1, &[6]);
+                ports.u16_be(2, from.1);
+                ports.u16_be(3, to.1);
+            });
+        });
+    };
+    // `NLM_F_CREATE | NLM_F_EXCL`
+    batch.push(1 << 8, 0x600, |message| {
+        message.raw(&[2, 0, 0, 0]);
+        tuple(message, 1, [(client, 40_000), (frontend.ip, frontend.port)]);
+        tuple(message, 2, [(backend.ip(), backend.port()), (client, 40_000)]);
+        message.nest(4, |info| info.nest(1, |tcp| tcp.bytes(1, &[state])));
+        message.u32_be(7, 600);
+    });
 }
 
 fn subject() -> Subject {

@@ -95,14 +95,14 @@ pub(crate) fn ask_from_port(
     patience: Duration,
 ) -> Result<Reply, Silence> {
     match to.protocol {
-        Protocol::Tcp => Connection::open_here(from, to, patience)?.request("close"),
+        Protocol::Tcp => Connection::open_here(from, to, patience)?.ask_last(),
         Protocol::Udp => Flow::open_here(from, to, patience)?.ask(),
         Protocol::Sctp => {
             let icmp = IcmpListener::open(to.ip, Duration::from_millis(1))?;
             let at = SocketAddr::new(to.ip, to.port);
             let is_refused = || icmp.has_refusal_of(to);
             let stream = socket::association(from, at, patience, &icmp, is_refused)?;
-            Connection(stream).request("close")
+            Connection(stream).ask_last()
         }
     }
 }
@@ -114,9 +114,13 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// Opens the socket on a host.
-    pub(crate) fn open(namespace: &Namespace, to: VirtualAddress) -> Result<Self, Silence> {
-        namespace.inside(|| Self::open_here(0, to, PATIENCE))
+    /// Opens the socket on a host, at a port of the client's choice; with 0 the kernel picks one.
+    pub(crate) fn open(
+        namespace: &Namespace,
+        port: u16,
+        to: VirtualAddress,
+    ) -> Result<Self, Silence> {
+        namespace.inside(|| Self::open_here(port, to, PATIENCE))
     }
 
     fn open_here(from: u16, to: VirtualAddress, patience: Duration) -> Result<Self, Silence> {
@@ -129,6 +133,11 @@ impl Flow {
     /// The client's port.
     pub(crate) fn port(&self) -> io::Result<u16> {
         Ok(self.socket.local_addr()?.port())
+    }
+
+    /// Sends a datagram and waits for nothing.
+    pub(crate) fn send(&self) -> io::Result<()> {
+        self.socket.send(&self.query).map(drop)
     }
 
     /// Makes a request.
@@ -153,9 +162,18 @@ impl Flow {
 pub(crate) struct Connection(TcpStream);
 
 impl Connection {
-    /// Connects from a host.
-    pub(crate) fn open(namespace: &Namespace, to: VirtualAddress) -> Result<Self, Silence> {
-        namespace.inside(|| Self::open_here(namespace.client_port(), to, PATIENCE))
+    /// Connects from a host and a port of the client's choice.
+    pub(crate) fn open(
+        namespace: &Namespace,
+        port: u16,
+        to: VirtualAddress,
+    ) -> Result<Self, Silence> {
+        namespace.inside(|| Self::open_here(port, to, PATIENCE))
+    }
+
+    /// Ends it by a reset.
+    pub(crate) fn reset(self) -> io::Result<()> {
+        socket::reset(self.0)
     }
 
     fn open_here(from: u16, to: VirtualAddress, patience: Duration) -> Result<Self, Silence> {
@@ -171,6 +189,11 @@ impl Connection {
     /// Makes a request and leaves the connection open.
     pub(crate) fn ask(&mut self) -> Result<Reply, Silence> {
         self.request("keep-alive")
+    }
+
+    /// Makes a request after which the server ends the connection.
+    pub(crate) fn ask_last(mut self) -> Result<Reply, Silence> {
+        self.request("close")
     }
 
     /// Makes a request of that many bytes, and some.

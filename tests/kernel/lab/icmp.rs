@@ -14,8 +14,6 @@ use super::client::Silence;
 use super::namespace::Namespace;
 use super::socket;
 
-const IDENTIFIER: [u8; 2] = [0x6b, 0x69];
-
 /// Sees the ICMP packets that reach a host.
 pub(crate) struct IcmpListener {
     socket: OwnedFd,
@@ -71,8 +69,10 @@ impl IcmpListener {
 pub(crate) fn ping(namespace: &Namespace, ip: IpAddr, patience: Duration) -> Result<(), Silence> {
     namespace.inside(|| {
         let listener = IcmpListener::open(ip, patience)?;
+        // Connection tracking knows pings by it.
+        let identifier = namespace.client_port().to_be_bytes();
         let kind = if ip.is_ipv4() { 8 } else { 128 };
-        let mut request = vec![kind, 0, 0, 0, IDENTIFIER[0], IDENTIFIER[1], 0, 1];
+        let mut request = vec![kind, 0, 0, 0, identifier[0], identifier[1], 0, 1];
         request.extend_from_slice(b"kube-ipvs");
         // The kernel fills in the checksum of ICMPv6, which covers the addresses.
         let checksum = checksum(&request).to_be_bytes();
@@ -84,7 +84,7 @@ pub(crate) fn ping(namespace: &Namespace, ip: IpAddr, patience: Duration) -> Res
         while Instant::now() < deadline
             && let Some(packet) = listener.next()
         {
-            if packet.is_echo_reply(ip) {
+            if packet.is_echo_reply(ip, identifier) {
                 return Ok(());
             }
             if packet.is_unreachable(ip)
@@ -108,9 +108,9 @@ struct Original<'a> {
 }
 
 impl Packet {
-    fn is_echo_reply(&self, ip: IpAddr) -> bool {
+    fn is_echo_reply(&self, ip: IpAddr, identifier: [u8; 2]) -> bool {
         let kind = if ip.is_ipv4() { 0 } else { 129 };
-        self.0.first() == Some(&kind) && self.0.get(4..6) == Some(&IDENTIFIER)
+        self.0.first() == Some(&kind) && self.0.get(4..6) == Some(&identifier)
     }
 
     fn is_unreachable(&self, ip: IpAddr) -> bool {

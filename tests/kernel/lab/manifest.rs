@@ -1,5 +1,7 @@
 //! Objects as an API server stores them, written as manifests.
 
+use std::net::IpAddr;
+
 use kube_ipvs::model::{Family, Protocol};
 use serde_json::{Value, json};
 
@@ -66,9 +68,14 @@ pub(crate) fn endpoints_of_both(key: &str) -> [Endpoints; 2] {
 
 /// The Node object of a node of the lab.
 pub(crate) fn node(host: Host) -> Object {
+    node_at(host, &Family::BOTH.map(|family| host.ip(family)))
+}
+
+/// The same, with other addresses.
+pub(crate) fn node_at(host: Host, addresses: &[IpAddr]) -> Object {
     let name = host.node().expect("a node");
-    let addresses: Vec<Value> =
-        Family::BOTH.map(|family| json!({"type": "InternalIP", "address": host.ip(family)})).into();
+    let internal = |address| json!({"type": "InternalIP", "address": address});
+    let addresses: Vec<Value> = addresses.iter().map(internal).collect();
     let number = if host == Host::N1 { 1 } else { 2 };
     let pods = [format!("10.244.{number}.0/24"), format!("fd00:244:{number}::/64")];
     let labels = json!({"topology.kubernetes.io/zone": zone(host)});

@@ -33,7 +33,7 @@ pub(crate) use icmp::ping;
 pub(crate) use kube_proxy::{KubeProxy, Mode, leave_earlier_version};
 pub(crate) use load::{FailedRequest, Load};
 pub(crate) use manifest::{
-    Endpoints, Object, Service, endpoints, endpoints_of_both, node, service, service_cidr,
+    Endpoints, Object, Service, endpoints, endpoints_of_both, node, node_at, service, service_cidr,
 };
 pub(crate) use namespace::Namespace;
 pub(crate) use notifications::Notifications;

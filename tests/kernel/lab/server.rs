@@ -42,7 +42,7 @@ impl Server {
         port: u16,
         protocol: Protocol,
     ) -> io::Result<Self> {
-        Self::bind(namespace, host, SocketAddr::new(host.ip(family), port), protocol)
+        Self::start_at(namespace, host, SocketAddr::new(host.ip(family), port), protocol)
     }
 
     /// Serves at every address that the host has or gets.
@@ -53,10 +53,11 @@ impl Server {
         protocol: Protocol,
     ) -> io::Result<Self> {
         let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-        Self::bind(namespace, host, any, protocol)
+        Self::start_at(namespace, host, any, protocol)
     }
 
-    fn bind(
+    /// Serves at an address.
+    pub(crate) fn start_at(
         namespace: &Arc<Namespace>,
         host: Host,
         at: SocketAddr,

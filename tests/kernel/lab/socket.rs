@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use kube_ipvs::model::{Family, Protocol};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio, retry_on_intr};
-use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout, socket_error};
+use rustix::net::sockopt::{
+    Timeout, set_socket_linger, set_socket_reuseaddr, set_socket_timeout, socket_error,
+};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, listen};
 
 /// Repeats a call that a signal has interrupted. The kernel restarts such calls, except on sockets that
@@ -91,6 +93,11 @@ pub(crate) fn association(
     }
 }
 
+/// Ends a TCP connection by a reset.
+pub(crate) fn reset(stream: TcpStream) -> io::Result<()> {
+    Ok(set_socket_linger(&stream, Some(Duration::ZERO))?)
+}
+
 /// A UDP socket with a peer, which is told of refusals. `from` as for [`stream`].
 pub(crate) fn datagram(from: u16, to: SocketAddr, patience: Duration) -> io::Result<UdpSocket> {
     Ok(connected(Protocol::Udp, from, to, patience)?.into())
@@ -116,6 +123,8 @@ fn bound(protocol: Protocol, from: u16, to: SocketAddr, patience: Duration) -> i
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
+        // One port may have connections to several addresses.
+        set_socket_reuseaddr(&socket, true)?;
         bind(&socket, &SocketAddr::new(any, from))?;
     }
     set_socket_timeout(&socket, Timeout::Send, Some(patience))?;

@@ -27,10 +27,11 @@ impl Temporary {
         Ok(Self::undone_by(namespace, Undo::Nft(format!("delete table {name}"))))
     }
 
-    /// Gives rules to `iptables-restore` and `ip6tables-restore`, in their table `filter`.
+    /// Gives rules to `iptables-restore` and `ip6tables-restore`, in their tables `filter` and `nat`.
     pub(crate) fn iptables(namespace: &Arc<Namespace>, v4: &str, v6: &str) -> io::Result<Self> {
-        let undo = "delete table ip filter\ndelete table ip6 filter";
-        let temporary = Self::undone_by(namespace, Undo::Nft(undo.to_owned()));
+        let tables = ["ip filter", "ip6 filter", "ip nat", "ip6 nat"];
+        let undo = tables.map(|table| format!("delete table {table}\n")).concat();
+        let temporary = Self::undone_by(namespace, Undo::Nft(undo));
         namespace.iptables("iptables-nft-restore", v4)?;
         namespace.iptables("ip6tables-nft-restore", v6)?;
         Ok(temporary)

@@ -3,13 +3,16 @@
 use std::fs;
 
 use kube_ipvs::config::{resolve_text, write};
+use kube_ipvs::source::kubernetes::Encoding;
 use serde_json::{Value, json};
 
 use super::Sample;
 use crate::api::objects::{node, service, service_cidr, slice};
+use crate::api::protobuf::Form;
+use crate::api::protobuf::fields::{NODE, SERVICE, SERVICE_CIDR, SLICE};
 
 pub fn all() -> Vec<Sample> {
-    let mut samples = Vec::new();
+    let mut samples = protobuf();
     let mut add = |target, name: &str, text: String| {
         samples.push((target, name.to_owned(), text.into_bytes()));
     };
@@ -45,6 +48,30 @@ pub fn all() -> Vec<Sample> {
     }
     for (number, text) in QUERIES.iter().enumerate() {
         add("query", &format!("query-{number}"), (*text).to_owned());
+    }
+    samples
+}
+
+/// What `api` has in JSON.
+fn protobuf() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let mut add = |name: &str, data| samples.push(("api_protobuf", name.to_owned(), data));
+    let forms = [SERVICE, SLICE, NODE, SERVICE_CIDR]
+        .map(|message| Form { encoding: Encoding::Protobuf, message });
+    for (form, object) in forms.into_iter().zip(objects()) {
+        let kind = object["kind"].as_str().unwrap().to_lowercase();
+        let event = json!({ "type": "ADDED", "object": object });
+        add(&format!("added-{kind}"), form.event(&event)[4..].to_vec());
+        let list = json!({ "metadata": { "resourceVersion": "7", "continue": "more" },
+            "items": [object, object] });
+        add(&format!("list-{kind}"), form.whole(&list));
+    }
+    for (name, event) in lines() {
+        let data = match event["items"] {
+            Value::Null => forms[0].event(&event)[4..].to_vec(),
+            _ => forms[0].whole(&event),
+        };
+        add(name, data);
     }
     samples
 }

@@ -1,0 +1,99 @@
+//! Pages and events in JSON.
+//!
+//! An object is parsed straight into its lean type. Only where that fails is the text parsed once
+//! more, as plain JSON.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::super::answer::Failure;
+use super::super::resource::Resource;
+use super::{Identity, Page, PageMeta, Parsed, WatchEvent};
+use crate::source::wire::{Meta, Status, parse};
+
+#[derive(Deserialize)]
+#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
+enum RawEvent<T> {
+    Added(T),
+    Modified(T),
+    Deleted(T),
+    Bookmark(Identity),
+    Error(Status),
+}
+
+pub(super) fn event<R: Resource>(text: &[u8]) -> Result<WatchEvent<R::Object>, Failure> {
+    let event = match parse::<RawEvent<R::Object>>(text) {
+        Ok(event) => map(event, Parsed::Object, |object| R::metadata(object).clone()),
+        Err(error) => {
+            let malformed = |_| Failure::Malformed(error.to_string());
+            let event: RawEvent<Value> = parse(text).map_err(malformed)?;
+            map(event, apart::<R>, metadata)
+        }
+    };
+    Ok(event)
+}
+
+fn map<O, T>(
+    event: RawEvent<O>,
+    parsed: impl Fn(O) -> Parsed<T>,
+    metadata: impl Fn(&O) -> Meta,
+) -> WatchEvent<T> {
+    match event {
+        RawEvent::Added(object) | RawEvent::Modified(object) => WatchEvent::Changed(parsed(object)),
+        RawEvent::Deleted(object) => WatchEvent::Deleted(metadata(&object)),
+        RawEvent::Bookmark(bookmark) => WatchEvent::bookmark(bookmark.metadata),
+        RawEvent::Error(status) => WatchEvent::Error(Failure::refused(status)),
+    }
+}
+
+#[derive(Deserialize)]
+struct RawPage<T> {
+    metadata: PageMeta,
+    items: Option<Vec<T>>,
+}
+
+pub(super) fn page<R: Resource>(text: &[u8]) -> Result<Page<R::Object>, Failure> {
+    match parse::<RawPage<R::Object>>(text) {
+        Ok(page) => Ok(objects(page, Parsed::Object)),
+        Err(error) => {
+            let malformed = |_| Failure::Malformed(error.to_string());
+            let page: RawPage<Value> = parse(text).map_err(malformed)?;
+            Ok(objects(page, apart::<R>))
+        }
+    }
+}
+
+fn objects<O, T>(page: RawPage<O>, parsed: impl Fn(O) -> Parsed<T>) -> Page<T> {
+    let objects = page.items.into_iter().flatten().map(parsed).collect();
+    Page { metadata: page.metadata, objects }
+}
+
+pub(super) fn status(text: &[u8]) -> Result<Status, Failure> {
+    parse(text).map_err(|error| Failure::Malformed(error.to_string()))
+}
+
+/// Parses one object, apart from its neighbours.
+fn apart<R: Resource>(value: Value) -> Parsed<R::Object> {
+    let metadata = metadata(&value);
+    match at_path(value) {
+        Ok(object) => Parsed::Object(object),
+        Err((field, reason)) => Parsed::odd::<R>(metadata, &field, &reason),
+    }
+}
+
+fn at_path<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| (error.path().to_string(), error.inner().to_string()))
+}
+
+/// As much of the metadata as tells which object it is.
+fn metadata(value: &Value) -> Meta {
+    let text =
+        |field: &str| value.pointer(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut metadata = Meta::default();
+    metadata.name = text("/metadata/name");
+    metadata.namespace = text("/metadata/namespace");
+    metadata.resource_version = text("/metadata/resourceVersion");
+    metadata
+}

@@ -1,0 +1,146 @@
+//! Ranges that ClusterIPs are allocated from, over networks that are somebody's.
+
+use std::net::IpAddr;
+
+use kube_ipvs::model::Family;
+use kube_ipvs::model::Protocol::Tcp;
+
+use super::{Case, case};
+use crate::expectation::{Answers, Silent};
+use crate::lab::Host::{C, N1, N2, P1, P2, P3};
+use crate::lab::{
+    NODE_PORT_OF_DAEMON, Service, Temporary, endpoints_of_both, gateway, node_at, product, service,
+    service_cidr,
+};
+use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
+
+/// Addresses of the wide ranges that nobody has.
+const UNALLOCATED: [&str; 3] = ["10.77.7.7", "192.168.77.7", "[fd00:77::7]"];
+/// How many Services follow the node's address.
+const SERVICES: usize = 200;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("a_service_range_takes_nobodys_network", |t| {
+            t.apply(service_cidr("kubernetes", &["10.0.0.0/8", "fd00::/16"]))?;
+            t.apply(service_cidr("nodes", &["192.168.0.0/16"]))?;
+            let inner = service("dev/wide").cluster_ip("10.96.4.1").cluster_ip("fd00:96::401");
+            let inner = inner.port(80, "http", Tcp).node_port(31_964);
+            served_by_p3(t, inner.clone(), "dev/wide")?;
+            nobody_is_cut_off(t)?;
+            t.apply(inner.ingress("203.0.113.64").ingress("2001:db8:113::64"))?;
+            t.settled()?;
+            nobody_is_cut_off(t)?;
+            for to in ["203.0.113.64:80/tcp", "[2001:db8:113::64]:80/tcp", "192.168.50.1:31964/tcp"]
+            {
+                t.expect(C, to, Answers::from(P3))?;
+            }
+
+            for (ip, client) in product(UNALLOCATED, [P2, N1, C]) {
+                t.expect(client, &format!("{ip}:80/tcp"), Silent)?;
+                t.expect(client, &format!("{ip}:{NODE_PORT_OF_DAEMON}/udp"), Silent)?;
+            }
+            // Until the node learns the way to somebody there.
+            let _held = Temporary::ip(t.host(N2), &held("add"), &held("delete"))?;
+            let _route = Temporary::ip(t.host(N1), &ways("add"), &ways("delete"))?;
+            for (ip, client) in product(UNALLOCATED, [P2, N1, C]) {
+                let to = format!("{ip}:{NODE_PORT_OF_DAEMON}/tcp");
+                patiently(LONG_PATIENCE, || t.expect(client, &to, Answers::from(N2)))?;
+            }
+            Ok(())
+        }),
+        case("service_addresses_follow_the_nodes_address", follow_the_nodes_address),
+    ]
+}
+
+fn served_by_p3(t: &mut Trial<'_>, service: Service, key: &str) -> Step {
+    t.apply(service)?;
+    for slice in endpoints_of_both(key) {
+        t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
+    }
+    t.settled()
+}
+
+/// Pods, nodes and gateways reach each other, whatever they have to ask the network first.
+fn nobody_is_cut_off(t: &Trial<'_>) -> Step {
+    for host in [N1, N2, P1, P2, P3, C] {
+        t.host(host).ip("neigh flush all\n")?;
+    }
+    for family in Family::BOTH {
+        let at = |ip: IpAddr, port: u16| format!("{}/tcp", std::net::SocketAddr::new(ip, port));
+        for (client, pod) in [(P2, P1), (P2, P3), (P3, P1), (N1, P1), (N1, P3), (N2, P1), (C, P1)] {
+            t.expect(client, &at(pod.ip(family), 8080), Answers::from(pod))?;
+        }
+        for (client, node) in [(P2, N2), (P2, N1), (P3, N1), (N1, N2), (N2, N1), (C, N1), (C, N2)] {
+            t.expect(client, &at(node.ip(family), NODE_PORT_OF_DAEMON), Answers::from(node))?;
+        }
+        t.expect(P2, &at(gateway(1, family), NODE_PORT_OF_DAEMON), Answers::from(N1))?;
+        for client in [P2, N1] {
+            t.expect_ping_answered(client, &C.ip(family).to_string())?;
+        }
+    }
+    for client in [P2, N1, C] {
+        t.expect(client, "10.96.4.1:80/tcp", Answers::from(P3))?;
+        t.expect(client, "[fd00:96::401]:80/tcp", Answers::from(P3))?;
+    }
+    Ok(())
+}
+
+fn held(verb: &str) -> String {
+    let line = |ip: &str| match ip.trim_matches(['[', ']']) {
+        ip if ip.contains(':') => format!("addr {verb} {ip}/128 dev lo\n"),
+        ip => format!("addr {verb} {ip}/32 dev lo\n"),
+    };
+    UNALLOCATED.map(line).concat()
+}
+
+fn ways(verb: &str) -> String {
+    let ways = [("10.77.0.0/16", Family::V4), ("192.168.77.0/24", Family::V4)];
+    let ways = [&ways[..], &[("fd00:77::/32", Family::V6)]].concat();
+    ways.iter().map(|(to, family)| format!("route {verb} {to} via {}\n", N2.ip(*family))).collect()
+}
+
+fn follow_the_nodes_address(t: &mut Trial<'_>) -> Step {
+    for number in 0..SERVICES {
+        let web = service(&format!("many/web-{number}"));
+        let web = web.cluster_ip(&format!("10.96.40.{number}"));
+        t.apply(web.cluster_ip(&format!("fd00:96::40:{number:x}")).port(80, "http", Tcp))?;
+    }
+    let web = service("dev/followed").cluster_ip("10.96.4.2").cluster_ip("fd00:96::402");
+    served_by_p3(t, web.port(80, "http", Tcp), "dev/followed")?;
+    speaks_from(t, Family::BOTH.map(|family| N1.ip(family)))?;
+
+    let new: [IpAddr; 2] = ["192.168.50.11", "fd00:50::11"].map(|ip| ip.parse().expect("address"));
+    let lines = |verb: &str| {
+        format!(
+            "addr {verb} 192.168.50.11/24 dev eth0\naddr {verb} fd00:50::11/64 dev eth0 nodad\n"
+        )
+    };
+    let _second = Temporary::ip(t.host(N1), &lines("add"), &lines("delete"))?;
+    t.apply(node_at(N1, &new))?;
+    patiently(LONG_PATIENCE, || speaks_from(t, new))?;
+
+    // As where the network is configured anew: the kernel takes the routes away with the address.
+    t.host(N1).ip(&lines("delete"))?;
+    t.host(N1).ip(&lines("add"))?;
+    patiently(LONG_PATIENCE, || speaks_from(t, new))?;
+    t.settled()
+}
+
+/// Every service address is served, and the node speaks to it from these of its own.
+fn speaks_from(t: &Trial<'_>, own: [IpAddr; 2]) -> Step {
+    for (family, ip) in [("-4", own[0]), ("-6", own[1])] {
+        let routes =
+            t.host(N1).read("ip", &[family, "route", "show", "table", "local", "proto", "75"])?;
+        let source = format!(" src {ip} ");
+        let right = routes.lines().filter(|line| line.contains(&source)).count();
+        if right != SERVICES + 1 {
+            return Err(Failure::new(format!("routes with{source}"), SERVICES + 1, routes));
+        }
+    }
+    for client in [P2, N1, C] {
+        t.expect(client, "10.96.4.2:80/tcp", Answers::from(P3))?;
+        t.expect(client, "[fd00:96::402]:80/tcp", Answers::from(P3))?;
+    }
+    Ok(())
+}
