@@ -164,8 +164,10 @@ impl EngineLoop {
             Input::Configuration(config) => {
                 let Config { settings, audit_period, min_sync_period, .. } = *config;
                 self.min_sync_period = min_sync_period;
-                self.takeover.want(config.remove_kube_proxy);
                 self.engine.handle_settings(&settings, audit_period, Instant::now());
+                if self.takeover.want(config.remove_kube_proxy) {
+                    self.engine.handle_tampering(Instant::now());
+                }
             }
             Input::Tampering => {
                 debug!("somebody else has changed what is ours in the kernel");
@@ -183,7 +185,7 @@ impl EngineLoop {
         let mut repairs = false;
         while let Some(work) = self.engine.poll_work(Instant::now()) {
             match work {
-                Work::Observe => match self.kernel.observe() {
+                Work::Observe => match self.takeover.observe(&mut self.kernel) {
                     Ok(observed) => {
                         repairs = self.is_synced
                             && self.engine.troubles() == 0

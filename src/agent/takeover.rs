@@ -2,25 +2,42 @@
 
 use tracing::{error, info, warn};
 
-use crate::kernel::{Kernel, kube_proxy};
+use crate::kernel::{Kernel, KernelError, kube_proxy};
+use crate::plan::Observed;
 
 /// Removes what kube-proxy has left, if that is wanted, and once: one that runs beside the agent
 /// would make everything again.
 #[derive(Debug, Default)]
 pub(super) struct Takeover {
     wanted: bool,
+    /// Whether the engine has been told what kube-proxy claims, and so drains it.
+    told: bool,
     done: bool,
 }
 
 impl Takeover {
-    /// What the configuration says.
-    pub(super) fn want(&mut self, wanted: bool) {
+    /// What the configuration says. Returns whether the kernel is to be read for it.
+    pub(super) fn want(&mut self, wanted: bool) -> bool {
         self.wanted = wanted;
+        wanted && !self.told
+    }
+
+    /// Reads everything that may be ours: with what kube-proxy claims, if it is to be removed.
+    pub(super) fn observe(&mut self, kernel: &mut Kernel) -> Result<Observed, KernelError> {
+        let mut observed = kernel.observe()?;
+        if self.wanted && !self.done {
+            match kube_proxy::claims() {
+                Ok(claims) => observed.claims = claims,
+                Err(error) => warn!("cannot see what kube-proxy claims of IPVS: {error}"),
+            }
+            self.told = true;
+        }
+        Ok(observed)
     }
 
     /// To be called when everything of ours is in the kernel and nothing failed.
     pub(super) fn settled(&mut self, kernel: &mut Kernel) {
-        if !self.wanted || self.done {
+        if !self.wanted || !self.told || self.done {
             return;
         }
         self.done = true;
@@ -33,7 +50,7 @@ impl Takeover {
                 );
             }
         };
-        for line in &removal.removed {
+        for line in &removal.done {
             info!("kube-proxy's: {line}");
         }
         for failure in &removal.failures {
@@ -43,7 +60,7 @@ impl Takeover {
             warn!("{advice}");
         }
         info!(
-            removed = removal.removed.len(),
+            removed = removal.done.len(),
             failures = removal.failures.len(),
             "kube-proxy's leftovers are removed"
         );

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{SharedFlags, truth};
+use crate::config::{SharedFlags, duration, truth};
 use crate::explain::Source;
 use crate::model::VirtualAddress;
 
@@ -148,6 +149,7 @@ pub enum Command {
     #[command(
         after_help = "Virtual servers that kube-proxy has taken over again are left to it.\n\n\
         Examples:\n  kube-ipvs cleanup                # ours, when going back to kube-proxy\n  \
+        kube-ipvs cleanup --drain 5m     # ours, when going back to its iptables or nftables mode\n  \
         kube-ipvs cleanup --kube-proxy   # kube-proxy's, once it is stopped"
     )]
     Cleanup(CleanupFlags),
@@ -167,6 +169,11 @@ pub struct CleanupFlags {
     /// not ours
     #[arg(long)]
     pub kube_proxy: bool,
+    /// Lead new connections past us first, and wait until the established ones that would be cut
+    /// have ended, but no longer than this
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(conflicts_with = "kube_proxy")]
+    pub drain: Option<Duration>,
 }
 
 /// Form of `render`'s output.

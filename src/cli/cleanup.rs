@@ -2,30 +2,69 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::FAILED;
 use super::args::CleanupFlags;
 use crate::kernel::{Kernel, kube_proxy};
-use crate::plan;
+use crate::model::Protocol;
+use crate::plan::{self, Carrier, Leavers, Observed, Operation};
+
+/// Wait between two looks at the connections.
+const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
-    let succeeded = if flags.kube_proxy { remove_kube_proxys()? } else { remove_ours()? };
+    let succeeded = match flags.kube_proxy {
+        true => remove_kube_proxys()?,
+        false => remove_ours(flags.drain)?,
+    };
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn remove_ours() -> anyhow::Result<bool> {
+fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
     let mut kernel = Kernel::open()?;
-    let observed = kernel.observe()?;
-    let claims = kube_proxy::claims()?;
-    let is_removed = plan::is_removed(&observed, &claims);
+    let observed = Observed { claims: kube_proxy::claims()?, ..kernel.observe()? };
+    let is_removed = plan::is_removed(&observed);
     // Without our table nobody would know any more that it is ours.
     if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
         anyhow::bail!("nothing is removed: {}", plan::cannot_be_read(address, why));
     }
-    let operations = plan::removal(&observed, &claims);
+    let mut succeeded = true;
+    if let Some(period) = drain {
+        succeeded &= carry_out(&mut kernel, &plan::release(&observed))?;
+        wait_for_connections(&mut kernel, &observed, period)?;
+    }
+    Ok(carry_out(&mut kernel, &plan::removal(&observed))? && succeeded)
+}
+
+/// Waits until no connection is left that IPVS carries through a virtual server that is going to
+/// be removed, or for that long.
+fn wait_for_connections(
+    kernel: &mut Kernel,
+    observed: &Observed,
+    period: Duration,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + period;
+    let servers = observed.pools.iter().map(|pool| pool.server.address);
+    let servers = servers.filter(|address| address.protocol != Protocol::Udp);
+    let leavers = Leavers {
+        frontends: servers.filter(plan::is_removed(observed)).collect(),
+        ..Leavers::default()
+    };
+    while kernel.connections(&leavers)?.iter().any(|it| it.carrier == Carrier::Ipvs)
+        && Instant::now() < deadline
+    {
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Carries out operations and prints each, or why it failed.
+fn carry_out(kernel: &mut Kernel, operations: &[Operation]) -> anyhow::Result<bool> {
     let mut succeeded = true;
     let mut out = io::stdout().lock();
-    for (operation, outcome) in operations.iter().zip(kernel.apply(&operations)) {
+    for (operation, outcome) in operations.iter().zip(kernel.apply(operations)) {
         match outcome {
             Ok(()) => writeln!(out, "{} {operation}", operation.effect())?,
             Err(failure) => {
@@ -40,8 +79,8 @@ fn remove_ours() -> anyhow::Result<bool> {
 fn remove_kube_proxys() -> anyhow::Result<bool> {
     let removal = kube_proxy::remove(&mut Kernel::open()?)?;
     let mut out = io::stdout().lock();
-    for line in &removal.removed {
-        writeln!(out, "- {line}")?;
+    for line in &removal.done {
+        writeln!(out, "{line}")?;
     }
     let mut err = io::stderr().lock();
     for failure in &removal.failures {

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// # Errors
 ///
 /// Says what a duration looks like.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     let error = || format!("{text:?} is not a duration such as 30s, 5m or 1h30m");
     let trimmed = text.trim();
     if trimmed == "0" {

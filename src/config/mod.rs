@@ -25,6 +25,7 @@ use std::time::Duration;
 use crate::model::Settings;
 
 pub use conntrack::Conntrack;
+pub use duration::parse as duration;
 pub use flags::{LogFormat, ProxyFlags, SharedFlags, truth};
 pub use ignored::IgnoredFlags;
 pub use log::LogConfig;

@@ -10,7 +10,7 @@ use super::ranges::aggregate;
 use super::{Claim, Claims, Surroundings};
 use crate::model::{
     Endpoints, Family, Frontend, FrontendKind, Masquerade, Program, Refusal, RefusalReason, Route,
-    RouteTable, Service, ServicePort, SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress,
+    Service, ServicePort, SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress,
 };
 
 /// Whether a Service is this proxy's to serve, and not another one's.
@@ -58,7 +58,7 @@ pub fn program(
         .map(|pool| {
             let ip = pool.server.address.ip;
             let source = around.primary_ip(Family::of(ip));
-            Route { prefix: ip.into(), table: RouteTable::Local, source }
+            Route { prefix: ip.into(), source }
         })
         .collect();
     routes.sort_unstable();

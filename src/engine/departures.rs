@@ -83,7 +83,7 @@ impl Departures {
     }
 
     /// Takes in what the kernel holds when the agent starts: front ends that were going when it
-    /// ended, and virtual servers of Services that are gone since. Returns as [`Self::depart`] does.
+    /// ended, and those that have gone since. Returns as [`Self::depart`] does.
     pub(super) fn recover(
         &mut self,
         observed: &Observed,
@@ -92,17 +92,11 @@ impl Departures {
     ) -> Vec<Arc<Program>> {
         let held: FxHashSet<_> = observed.elements.iter().copied().collect();
         let is_pool = |address: &VirtualAddress| held.contains(&Element::Pool(address.ip));
-        let is_image = |address: &VirtualAddress| held.contains(&Element::Image(address.ip));
-        let refused = observed.elements.iter().filter_map(|element| match element {
+        let addresses = observed.elements.iter().filter_map(|element| match element {
             Element::Refused(address) => Some(*address),
-            _ => None,
+            element => element.lead().map(|(address, _)| address),
         });
-        let left = observed.pools.iter().map(|pool| pool.server.address);
-        let left = left.filter(|address| is_pool(address) && !is_image(address));
-        let addresses: BTreeSet<_> = refused.chain(left).filter(|it| is_going(it)).collect();
-        if addresses.is_empty() {
-            return Vec::new();
-        }
+        let addresses: BTreeSet<_> = addresses.filter(is_going).collect();
         let frontends = addresses.into_iter().map(|address| {
             let masquerade = if held.contains(&Element::Masqueraded(address)) {
                 Masquerade::Always

@@ -8,6 +8,7 @@
 //! ```
 
 mod departures;
+mod former;
 mod news;
 mod programs;
 mod readings;
@@ -31,6 +32,7 @@ use crate::plan::{
 use crate::state::{State, Trigger};
 
 use departures::Departures;
+use former::Former;
 pub use news::News;
 pub use programs::{Programs, Replacement, Update};
 use readings::Readings;
@@ -82,6 +84,7 @@ pub struct Engine {
     programs: Programs,
     ledger: Ledger,
     departures: Departures,
+    former: Former,
     phase: Phase,
     /// Services that wait for their turn in the first sync, each with the Program that the ledger
     /// has of it.
@@ -102,6 +105,7 @@ impl Engine {
             programs: Programs::new(settings),
             ledger: Ledger::new(settings.drain_period),
             departures: Departures::new(settings.drain_period),
+            former: Former::new(),
             phase: Phase::Starting,
             waiting: BTreeMap::new(),
             retries: Retries::default(),
@@ -163,6 +167,7 @@ impl Engine {
                 self.phase = Phase::Synced;
             }
         }
+        self.look_after_former();
         let plan = self.ledger.plan(false, now);
         self.retries.forget_needless(plan.keys());
         (!plan.is_empty()).then_some(Work::Apply(plan))
@@ -188,24 +193,29 @@ impl Engine {
                 ledger.replace(&Program::default(), &program);
             }
         }
-        let named = plan::is_named(&observed.elements);
-        let ranges = self.programs.node().service_ranges.clone();
-        let pools = self.programs.services().flat_map(|(_, program)| &program.pools);
+        let named = plan::is_named(&observed);
+        let programs = &self.programs;
+        let pools = programs.services().flat_map(|(_, program)| &program.pools);
         let pools: FxHashSet<_> = pools.map(|pool| pool.server.address).collect();
+        let claims = observed.claims.clone();
         let is_ours = |address: &VirtualAddress| {
             named(address)
                 || pools.contains(address)
-                || ranges.iter().any(|range| range.contains(&address.ip))
+                || programs.is_ours(address)
+                || claims.has(address)
         };
-        // Where another proxy has served so far, no Service is to wait: our rules end the other's
-        // masquerading, so ours must come with them.
+        // Where another proxy has served so far, or an earlier version, no Service is to wait: our
+        // rules end the other's masquerading, so ours must come with them.
         let is_anothers = |address: &VirtualAddress| !named(address) && is_ours(address);
-        let read = observed.pools.iter().map(|pool| &pool.server.address);
-        if self.phase == Phase::Syncing && read.chain(observed.unread.keys()).any(is_anothers) {
+        let mut read = observed.pools.iter().map(|pool| &pool.server.address);
+        let takes_over = observed.earlier.is_some()
+            || read.by_ref().chain(observed.unread.keys()).any(is_anothers);
+        let unread = self.ledger.observe(observed, is_ours);
+        if self.phase == Phase::Syncing && takes_over {
             self.phase = Phase::Synced;
             self.take_waiting(usize::MAX);
         }
-        let unread = self.ledger.observe(observed, is_ours);
+        self.find_former(&pools, now);
         self.readings.succeeded(now, self.audit_period);
         let trouble = |(address, why)| self.handle_unobservable_pool(address, why, now);
         unread.into_iter().map(trouble).collect()
@@ -253,7 +263,7 @@ impl Engine {
     pub fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
         self.ledger.counts().done(now);
         let frontends: FxHashSet<_> = running.iter().map(|it| it.frontend).collect();
-        let servers = |it: Running| (it, self.programs.pools_at(it.frontend));
+        let servers = |it: Running| (it, self.programs.pools_of(&it));
         let running: Vec<_> = running.into_iter().map(servers).collect();
         self.ledger.count(&running, now);
         let Self { departures, ledger, .. } = self;
@@ -341,8 +351,8 @@ impl Engine {
         for (setback, _) in retries.iter() {
             match setback.key {
                 Key::Pool(address) => drop(failed.insert(address)),
-                Key::Tables | Key::Device | Key::Rule(_) => return Vec::new(),
-                Key::Element(_) | Key::Route(..) | Key::Flow(_) => {}
+                Key::Tables | Key::Device => return Vec::new(),
+                Key::Earlier | Key::Element(_) | Key::Route(_) | Key::Flow(_) => {}
             }
         }
         let has_failed = |pool: &Shared<Pool>| failed.contains(&pool.server.address);

@@ -8,9 +8,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Surroundings};
 use crate::model::{
-    NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, Shared, SharedPools,
-    Target, VirtualAddress,
+    Frontend, NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, Shared,
+    SharedPools, Target, VirtualAddress,
 };
+use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, Entry, State};
 
 /// What a Service had before a change and has after it.
@@ -133,23 +134,42 @@ impl Programs {
         self.claims.owner(address).map(|claim| &claim.service)
     }
 
-    /// The virtual servers that connections to an address may be scheduled by: those of its front
-    /// ends, or the one that stands there.
-    #[must_use]
-    pub fn pools_at(&self, address: VirtualAddress) -> Vec<VirtualAddress> {
+    /// The front ends that take what clients send to an address: one that stands there, and one of a
+    /// node port.
+    pub fn frontends_at(&self, address: VirtualAddress) -> impl Iterator<Item = &Frontend> {
         let VirtualAddress { ip, port, protocol } = address;
         let takes_node_ports = self.node.node_port_ips.contains(&ip);
         let node_port = VirtualAddress::node_port(address.family(), port, protocol);
-        let mut pools = vec![address];
-        for at in [Some(address), takes_node_ports.then_some(node_port)].into_iter().flatten() {
+        let all = [Some(address), takes_node_ports.then_some(node_port)].into_iter().flatten();
+        all.flat_map(|at| {
             let program = self.owner(&at).and_then(|owner| self.service(owner));
             let frontends = program.into_iter().flat_map(|program| &*program.frontends);
-            for frontend in frontends.filter(|frontend| frontend.address == at) {
-                let targets = [Target::Pool, Target::ImagePool];
-                pools.extend(targets.into_iter().filter_map(|target| frontend.pool_of(target)));
-            }
+            frontends.filter(move |frontend| frontend.address == at)
+        })
+    }
+
+    /// Whether a virtual server at an address is ours, whoever has made it: a Service has a front end
+    /// there, or may have a ClusterIP.
+    #[must_use]
+    pub fn is_ours(&self, address: &VirtualAddress) -> bool {
+        self.node.service_ranges.iter().any(|range| range.contains(&address.ip))
+            || self.frontends_at(*address).next().is_some()
+    }
+
+    /// The virtual servers that have scheduled connections.
+    #[must_use]
+    pub fn pools_of(&self, connections: &Running) -> Vec<VirtualAddress> {
+        let frontend = connections.frontend;
+        match connections.carrier {
+            Carrier::Ipvs => vec![frontend],
+            Carrier::Tracking => self
+                .frontends_at(frontend)
+                .flat_map(|frontend| {
+                    [Target::Pool, Target::ImagePool].map(|target| frontend.pool_of(target))
+                })
+                .flatten()
+                .collect(),
         }
-        pools
     }
 
     /// Returns the node's old Program if it changed.

@@ -19,7 +19,7 @@ pub use netlink::KernelError;
 use netlink::{Protocol, Socket};
 
 use crate::model::{Pool, VirtualAddress};
-use crate::plan::{Leavers, Observed, Operation, Outcome, Running};
+use crate::plan::{Claims, Failure, FailureKind, Leavers, Observed, Operation, Outcome, Running};
 
 /// Everything of the kernel that the agent reads and writes.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Kernel {
         })
     }
 
-    /// The ports that our changes of tables, device, rules and routes are made through.
+    /// The ports that our changes of tables, device and routes are made through.
     #[must_use]
     pub fn ports(&self) -> Vec<u32> {
         vec![self.nft.port(), self.routes.port()]
@@ -75,10 +75,11 @@ impl Kernel {
             tables: filter.tables,
             elements: filter.elements,
             device: routes.device,
-            rules: routes.rules,
             routes: routes.routes,
             pools: ipvs.pools,
             unread: ipvs.unread,
+            claims: Claims::default(),
+            earlier: filter.earlier.or(routes.earlier.then(Vec::new)),
         })
     }
 
@@ -154,8 +155,20 @@ impl Kernel {
                     let run: Vec<_> = run.iter().filter_map(Operation::as_flow).collect();
                     self.conntrack.apply(&run)
                 }
+                [Operation::DeleteEarlier, ..] => {
+                    run.iter().map(|operation| self.delete_earlier(operation)).collect()
+                }
             });
         }
         outcomes
+    }
+
+    /// The table, by which it is known that there is more, goes last.
+    fn delete_earlier(&mut self, operation: &Operation) -> Outcome {
+        let deleted = self.routes.delete_earlier().and_then(|()| self.nft.delete_earlier());
+        deleted.map_err(|error| Failure {
+            kind: FailureKind::Refused,
+            message: format!("{operation}: {error}"),
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! Hears of what others change of our nf_tables tables, device, rules and routes, as it happens.
+//! Hears of what others change of our nf_tables tables, device and routes, as it happens.
 //! IPVS tells nobody of changes: what is done to it is found by the next audit.
 
 use std::ops::ControlFlow;
@@ -9,9 +9,8 @@ use super::{nft, route};
 
 /// `NFNLGRP_NFTABLES`
 const GROUP_NFTABLES: u32 = 7;
-/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`,
-/// `_IPV6_RULE`.
-const ROUTE_GROUPS: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
+const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// Of each socket, what tells whether a notification is about ours.
 const JUDGES: [fn(Header, &[u8]) -> bool; 2] = [nft::is_about_ours, route::may_change_ours];
 

@@ -57,6 +57,8 @@ pub enum Element {
     MasqueradedNode(VirtualAddress),
     /// `hairpin`.
     Hairpin(IpAddr),
+    /// `former`.
+    Former(VirtualAddress),
 }
 
 impl Element {
@@ -85,6 +87,7 @@ impl Element {
             Self::Masqueraded(_) => "masqueraded",
             Self::MasqueradedNode(_) => "masqueraded-node",
             Self::Hairpin(_) => "hairpin",
+            Self::Former(_) => "former",
         }
     }
 
@@ -111,7 +114,8 @@ impl Element {
             | Self::Restricted(address)
             | Self::Allowed(address, _)
             | Self::Masqueraded(address)
-            | Self::MasqueradedNode(address) => address.ip,
+            | Self::MasqueradedNode(address)
+            | Self::Former(address) => address.ip,
         }))
     }
 
@@ -153,7 +157,8 @@ impl fmt::Display for Element {
             | Self::Dropped(address)
             | Self::Restricted(address)
             | Self::Masqueraded(address)
-            | Self::MasqueradedNode(address) => f.write_str(&key(address)),
+            | Self::MasqueradedNode(address)
+            | Self::Former(address) => f.write_str(&key(address)),
             Self::Frontend(address, ip, port)
             | Self::FrontendInside(address, ip, port)
             | Self::FrontendOutside(address, ip, port) => {

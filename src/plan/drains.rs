@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
-use super::FlowOperation;
 use super::allowance::Allowance;
+use super::{Carrier, FlowOperation};
 use crate::model::{Backend, Protocol, Shared, VirtualAddress};
 
 /// Wait before connections are counted for the first time; doubles with each further time.
@@ -38,6 +38,8 @@ pub struct Running {
     pub frontend: VirtualAddress,
     /// The endpoint.
     pub backend: SocketAddr,
+    /// What carries them.
+    pub carrier: Carrier,
     /// How many there are.
     pub count: u64,
 }
@@ -55,8 +57,9 @@ pub(super) enum Leave {
 struct Leaving {
     backend: Backend,
     until: Instant,
-    /// The front ends that it has connections through; `None` before the first count.
-    running: Option<BTreeSet<VirtualAddress>>,
+    /// The front ends that it has connections through, with what carries these; `None` before the
+    /// first count.
+    running: Option<BTreeSet<(VirtualAddress, Carrier)>>,
 }
 
 impl Leaving {
@@ -176,7 +179,11 @@ impl Drains {
             });
             if leaving.ends(now) && self.allowance.take(server, 1, now) {
                 let running = leaving.running.into_iter().flatten();
-                let flow = |frontend| FlowOperation { frontend, backend: Some(socket) };
+                let flow = |(frontend, carrier)| FlowOperation {
+                    frontend,
+                    backend: Some(socket),
+                    carrier: Some(carrier),
+                };
                 self.flows.extend(running.map(flow));
                 return Leave::Now;
             }
@@ -232,7 +239,8 @@ impl Drains {
             for server in servers {
                 let drain = self.by_server.get_mut(server);
                 if let Some(leaving) = drain.and_then(|drain| drain.get_mut(&running.backend)) {
-                    leaving.running.get_or_insert_default().insert(running.frontend);
+                    let through = (running.frontend, running.carrier);
+                    leaving.running.get_or_insert_default().insert(through);
                 }
             }
         }
@@ -303,7 +311,8 @@ mod tests {
         servers: &[VirtualAddress],
     ) -> (Running, Vec<VirtualAddress>) {
         let backend = SocketAddr::new(backend(last).address, 80);
-        (Running { frontend: server(frontend), backend, count: 1 }, servers.to_vec())
+        let carrier = Carrier::Tracking;
+        (Running { frontend: server(frontend), backend, carrier, count: 1 }, servers.to_vec())
     }
 
     #[test]
@@ -324,7 +333,9 @@ mod tests {
         drains.count(&runs, end);
         assert_eq!(drains.take_ended(end), [web].into());
         assert_eq!(drains.leave(web, &both[1..], end), [Leave::Now]);
-        let flow = FlowOperation { frontend: runs[0].0.frontend, backend: Some(runs[0].0.backend) };
+        let Running { frontend, backend, carrier, .. } = runs[0].0;
+        let (backend, carrier) = (Some(backend), Some(carrier));
+        let flow = FlowOperation { frontend, backend, carrier };
         assert_eq!(drains.take_flows(), [flow]);
         assert_eq!(drains.len(), 0);
     }

@@ -82,7 +82,7 @@ impl Flows {
 
     /// Notes that entries of a front end mislead.
     pub(super) fn mislead(&mut self, frontend: VirtualAddress, backend: Option<SocketAddr>) {
-        let flow = |frontend| FlowOperation { frontend, backend };
+        let flow = |frontend| FlowOperation { frontend, backend, carrier: None };
         let addresses = self.addresses(frontend);
         self.due.extend(addresses.into_iter().map(flow));
     }

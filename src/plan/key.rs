@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{FilterOperation, FlowOperation, Operation, RouteOperation};
-use crate::model::{Element, Family, RouteTable, VirtualAddress};
+use crate::model::{Element, VirtualAddress};
 
 /// One thing that the kernel may hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -12,12 +12,12 @@ pub enum Key {
     Tables,
     /// Our device.
     Device,
-    /// The policy rule of a family, of earlier versions.
-    Rule(Family),
+    /// What an earlier version has left.
+    Earlier,
     /// A set element.
     Element(Element),
-    /// A route.
-    Route(IpNet, RouteTable),
+    /// The route of a prefix.
+    Route(IpNet),
     /// A virtual server with its real servers.
     Pool(VirtualAddress),
     /// Entries of connection tracking that are in the way.
@@ -25,8 +25,8 @@ pub enum Key {
 }
 
 impl Key {
-    /// What is to be there whatever the Services.
-    pub(super) const GROUND: [Self; 2] = [Self::Tables, Self::Device];
+    /// What is to be there, or not, whatever the Services.
+    pub(super) const GROUND: [Self; 3] = [Self::Tables, Self::Device, Self::Earlier];
 
     /// What an operation is about.
     #[must_use]
@@ -41,12 +41,12 @@ impl Key {
             Operation::Server(operation) => Self::Pool(operation.address()),
             Operation::Route(operation) => match operation {
                 RouteOperation::CreateDevice | RouteOperation::DeleteDevice => Self::Device,
-                RouteOperation::DeleteRule(family) => Self::Rule(family),
                 RouteOperation::Add(route) | RouteOperation::Delete(route) => {
-                    Self::Route(route.prefix, route.table)
+                    Self::Route(route.prefix)
                 }
             },
             Operation::Flow(flow) => Self::Flow(flow),
+            Operation::DeleteEarlier => Self::Earlier,
         }
     }
 }

@@ -23,8 +23,8 @@ use super::{
     elements,
 };
 use crate::model::{
-    Backend, BackendChange, Element, Family, NodeProgram, Pool, Program, Protocol, Route,
-    RouteTable, Shared, VirtualAddress,
+    Backend, BackendChange, Element, NodeProgram, Pool, Program, Protocol, Route, Shared,
+    VirtualAddress,
 };
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -39,10 +39,10 @@ struct RouteSlot {
 pub struct Ledger {
     tables: bool,
     device: bool,
-    /// Policy rules of earlier versions, none of which is needed.
-    rules: FxHashSet<Family>,
+    /// Whether an earlier version has left something, none of which is needed.
+    earlier: bool,
     elements: Counted<Element>,
-    routes: FxHashMap<(IpNet, RouteTable), RouteSlot>,
+    routes: FxHashMap<IpNet, RouteSlot>,
     pools: Pools,
     flows: Flows,
     touched: FxHashSet<Key>,
@@ -160,10 +160,10 @@ impl Ledger {
         self.pools.hold_nothing_but_at(&observed.unread);
         self.tables = observed.tables;
         self.device = observed.device;
-        self.rules = observed.rules.into_iter().collect();
+        self.earlier = observed.earlier.is_some();
         self.elements.hold_only(observed.elements);
         for route in observed.routes {
-            self.routes.entry((route.prefix, route.table)).or_default().held = Some(route);
+            self.routes.entry(route.prefix).or_default().held = Some(route);
         }
         for pool in observed.pools {
             let address = pool.server.address;
@@ -191,6 +191,27 @@ impl Ledger {
     /// Looks at a key again at the next plan.
     pub fn touch(&mut self, key: Key) {
         self.touched.insert(key);
+    }
+
+    /// Where a virtual server is held that no Program needs.
+    pub fn unwanted(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.pools.unwanted()
+    }
+
+    /// Whether one is held there.
+    #[must_use]
+    pub fn is_unwanted(&self, address: &VirtualAddress) -> bool {
+        self.pools.is_unwanted(address)
+    }
+
+    /// Names a virtual server as ours.
+    pub fn name(&mut self, server: VirtualAddress) {
+        self.need(Element::Former(server));
+    }
+
+    /// Takes that back.
+    pub fn name_no_more(&mut self, server: VirtualAddress) {
+        self.need_no_more(Element::Former(server));
     }
 
     /// Every real server that is no longer wanted and stays for its established connections,
@@ -239,7 +260,8 @@ impl Ledger {
     }
 
     /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
-    /// and stays touched, unless it is in the way of something new.
+    /// and stays touched, unless it is in the way of something new; and what no Service has is not
+    /// yet kept from anybody.
     pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
         let touched = mem::take(&mut self.touched).into_iter();
         let unsettled = touched.filter(|key| !self.is_settled(key));
@@ -329,19 +351,17 @@ impl Ledger {
 
     fn reroute(&mut self, more: &[Route], fewer: &[Route]) {
         for route in more {
-            let key = (route.prefix, route.table);
-            let slot = self.routes.entry(key).or_default();
+            let slot = self.routes.entry(route.prefix).or_default();
             slot.needs += 1;
             slot.wanted = Some(*route);
-            self.touched.insert(Key::Route(key.0, key.1));
+            self.touched.insert(Key::Route(route.prefix));
         }
         for route in fewer {
-            let key = (route.prefix, route.table);
-            let slot = self.routes.entry(key).or_default();
+            let slot = self.routes.entry(route.prefix).or_default();
             slot.needs = slot.needs.saturating_sub(1);
             if slot.needs == 0 {
                 slot.wanted = None;
-                self.touched.insert(Key::Route(key.0, key.1));
+                self.touched.insert(Key::Route(route.prefix));
             }
         }
     }
@@ -368,11 +388,10 @@ impl Ledger {
 
     /// Touches whatever is not known to be settled.
     fn touch_all(&mut self) {
-        let routes = self.routes.keys().map(|(prefix, table)| Key::Route(*prefix, *table));
+        let routes = self.routes.keys().copied().map(Key::Route);
         let known = Key::GROUND.into_iter().chain(routes);
         let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
         self.touched.extend(unsettled);
-        self.touched.extend(self.rules.iter().copied().map(Key::Rule));
         self.touched.extend(self.elements.unsettled().map(Key::Element));
         self.pools.touch_all();
     }
@@ -380,11 +399,9 @@ impl Ledger {
     fn is_needed(&self, key: &Key) -> bool {
         match key {
             Key::Tables | Key::Device | Key::Flow(_) => true,
-            Key::Rule(_) => false,
+            Key::Earlier | Key::Element(Element::ServiceRange(_)) => false,
             Key::Element(element) => self.elements.is_needed(element),
-            Key::Route(prefix, table) => {
-                self.routes.get(&(*prefix, *table)).is_some_and(|slot| slot.needs > 0)
-            }
+            Key::Route(prefix) => self.routes.get(prefix).is_some_and(|slot| slot.needs > 0),
             Key::Pool(address) => self.pools.is_wanted(address),
         }
     }
@@ -395,11 +412,11 @@ impl Ledger {
         match key {
             Key::Tables => self.tables,
             Key::Device => self.device,
-            Key::Rule(family) => !self.rules.contains(family),
+            Key::Earlier => !self.earlier,
             Key::Element(element) => self.elements.is_settled(element),
-            Key::Route(prefix, table) => self
+            Key::Route(prefix) => self
                 .routes
-                .get(&(*prefix, *table))
+                .get(prefix)
                 .is_some_and(|slot| slot.wanted.is_some() && slot.wanted == slot.held),
             Key::Pool(address) => self.pools.is_settled(address),
             Key::Flow(_) => false,
@@ -419,19 +436,19 @@ impl Ledger {
         match key {
             Key::Tables => step(FilterOperation::CreateTables.into()),
             Key::Device => step(RouteOperation::CreateDevice.into()),
-            Key::Rule(family) => step(RouteOperation::DeleteRule(family).into()),
+            Key::Earlier => step(Operation::DeleteEarlier),
             Key::Flow(flow) => self.flows.retry(flow),
             Key::Element(element) => step(match self.elements.is_needed(&element) {
                 true => FilterOperation::Add(element).into(),
                 false => FilterOperation::Delete(element).into(),
             }),
-            Key::Route(prefix, table) => {
-                let Some(slot) = self.routes.get(&(prefix, table)) else { return };
+            Key::Route(prefix) => {
+                let Some(slot) = self.routes.get(&prefix) else { return };
                 match (slot.wanted, slot.held) {
                     (Some(wanted), _) => step(RouteOperation::Add(wanted).into()),
                     (None, Some(held)) => step(RouteOperation::Delete(held).into()),
                     (None, None) => {
-                        self.routes.remove(&(prefix, table));
+                        self.routes.remove(&prefix);
                     }
                 }
             }
@@ -450,20 +467,17 @@ impl Ledger {
             }
             Operation::Route(RouteOperation::CreateDevice) => self.device = true,
             Operation::Route(RouteOperation::DeleteDevice) => self.device = false,
-            Operation::Route(RouteOperation::DeleteRule(family)) => {
-                self.rules.remove(&family);
-            }
             Operation::Route(RouteOperation::Add(route)) => {
-                self.routes.entry((route.prefix, route.table)).or_default().held = Some(route);
+                self.routes.entry(route.prefix).or_default().held = Some(route);
             }
             Operation::Route(RouteOperation::Delete(route)) => {
-                let key = (route.prefix, route.table);
-                let slot = self.routes.entry(key).or_default();
+                let slot = self.routes.entry(route.prefix).or_default();
                 slot.held = None;
                 if slot.needs == 0 {
-                    self.routes.remove(&key);
+                    self.routes.remove(&route.prefix);
                 }
             }
+            Operation::DeleteEarlier => self.earlier = false,
             // A pool counts as a whole; entries of connection tracking are not kept account of.
             Operation::Server(_) | Operation::Flow(_) => {}
         }

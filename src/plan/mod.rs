@@ -16,8 +16,8 @@ pub use drains::{Counts, Leavers, Running};
 pub use key::Key;
 pub use ledger::{Ledger, Plan, Setback};
 pub use operation::{
-    Attempt, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation,
-    Outcome, RouteOperation, ServerOperation, cannot_be_read,
+    Attempt, Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed,
+    Operation, Outcome, RouteOperation, ServerOperation, cannot_be_read,
 };
-pub use removal::{Claims, is_named, is_orphan, is_removed, orphans, removal};
+pub use removal::{Claims, is_named, is_orphan, is_removed, orphans, release, removal};
 pub use stage::Stage;

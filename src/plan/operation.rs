@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::Claims;
 use crate::model::{
-    Backend, Element, Family, NAME, Pool, Protocol, ROUTE_TABLE, RULE_PRIORITY, Route,
-    VirtualAddress, VirtualServer,
+    Backend, Element, Family, NAME, Pool, Protocol, Route, VirtualAddress, VirtualServer,
 };
 
 /// One change to what the kernel holds.
@@ -18,10 +18,13 @@ pub enum Operation {
     Filter(FilterOperation),
     /// To IPVS.
     Server(ServerOperation),
-    /// To our device, rules and routes.
+    /// To our device and routes.
     Route(RouteOperation),
     /// To connection tracking.
     Flow(FlowOperation),
+    /// Removes what an earlier version had and this one has not: its table `inet`, policy rules, their
+    /// routing table and the device's addresses.
+    DeleteEarlier,
 }
 
 /// A change to our nf_tables tables. Consecutive ones go into one transaction.
@@ -69,16 +72,14 @@ impl ServerOperation {
     }
 }
 
-/// A change to our device, policy rules and routes.
+/// A change to our device and routes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteOperation {
     /// Creates our dummy device and takes it up.
     CreateDevice,
     /// Removes the device, and with it all routes on it.
     DeleteDevice,
-    /// Removes the policy rule that earlier versions had for routes in a table of their own.
-    DeleteRule(Family),
-    /// Adds a route, or replaces the one of the same prefix and table.
+    /// Adds a route, or replaces the one of the same prefix.
     Add(Route),
     /// Removes a route.
     Delete(Route),
@@ -92,6 +93,17 @@ pub struct FlowOperation {
     pub frontend: VirtualAddress,
     /// The endpoint that answers; `None` for any.
     pub backend: Option<SocketAddr>,
+    /// What carries the connection; `None` for any.
+    pub carrier: Option<Carrier>,
+}
+
+/// What carries a connection past its first packet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Carrier {
+    /// IPVS takes each packet, at the virtual server's address.
+    Ipvs,
+    /// Connection tracking translates each packet, from the front end's address to the endpoint's.
+    Tracking,
 }
 
 /// Whether an operation adds, changes or removes; the sign before its line in `plan`.
@@ -126,12 +138,9 @@ impl Operation {
             Self::Server(ServerOperation::Set(_) | ServerOperation::SetReal(..)) => Effect::Changes,
             Self::Filter(FilterOperation::DeleteTables | FilterOperation::Delete(_))
             | Self::Server(ServerOperation::Delete(_) | ServerOperation::DeleteReal(..))
-            | Self::Route(
-                RouteOperation::DeleteDevice
-                | RouteOperation::DeleteRule(_)
-                | RouteOperation::Delete(_),
-            )
-            | Self::Flow(_) => Effect::Removes,
+            | Self::Route(RouteOperation::DeleteDevice | RouteOperation::Delete(_))
+            | Self::Flow(_)
+            | Self::DeleteEarlier => Effect::Removes,
         }
     }
 }
@@ -149,7 +158,7 @@ impl Operation {
         if let Self::Server(operation) = self { Some(*operation) } else { None }
     }
 
-    /// The operation on device, rules and routes, if it is one.
+    /// The operation on device and routes, if it is one.
     #[must_use]
     pub fn as_route(&self) -> Option<RouteOperation> {
         if let Self::Route(operation) = self { Some(*operation) } else { None }
@@ -193,6 +202,9 @@ impl fmt::Display for Operation {
             Self::Server(operation) => operation.fmt(f),
             Self::Route(operation) => operation.fmt(f),
             Self::Flow(operation) => operation.fmt(f),
+            Self::DeleteEarlier => {
+                write!(f, "ip rule delete lookup 7575 pref 75; nft delete table inet {NAME}")
+            }
         }
     }
 }
@@ -278,11 +290,6 @@ impl fmt::Display for RouteOperation {
         match self {
             Self::CreateDevice => write!(f, "ip link add {NAME} type dummy"),
             Self::DeleteDevice => write!(f, "ip link delete {NAME}"),
-            Self::DeleteRule(family) => write!(
-                f,
-                "ip {} rule delete not iif lo lookup {ROUTE_TABLE} pref {RULE_PRIORITY}",
-                version(*family)
-            ),
             Self::Add(route) => write!(f, "ip {} route replace {route}", version(route.family())),
             Self::Delete(route) => write!(f, "ip {} route delete {route}", version(route.family())),
         }
@@ -293,11 +300,12 @@ impl fmt::Display for FlowOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let VirtualAddress { ip, port, protocol } = self.frontend;
         write!(f, "conntrack -D -p {protocol} --orig-dst {ip} --orig-port-dst {port}")?;
-        match self.backend {
-            None => Ok(()),
-            Some(backend) => {
-                write!(f, " --reply-src {} --reply-port-src {}", backend.ip(), backend.port())
-            }
+        if let Some(backend) = self.backend {
+            write!(f, " --reply-src {} --reply-port-src {}", backend.ip(), backend.port())?;
+        }
+        match self.carrier {
+            Some(Carrier::Tracking) => f.write_str(" --dst-nat"),
+            Some(Carrier::Ipvs) | None => Ok(()),
         }
     }
 }
@@ -312,14 +320,17 @@ pub struct Observed {
     pub elements: Vec<Element>,
     /// Whether our device is there and up.
     pub device: bool,
-    /// Families whose rule is there.
-    pub rules: Vec<Family>,
     /// Routes on our device.
     pub routes: Vec<Route>,
     /// Virtual servers with masquerading real servers, ours and others'.
     pub pools: Vec<Pool>,
     /// Virtual servers whose real servers could not be read, ours and others', and why.
     pub unread: BTreeMap<VirtualAddress, String>,
+    /// Where an earlier version has left its own: what its table says of its virtual servers, in the
+    /// elements that say so today.
+    pub earlier: Option<Vec<Element>>,
+    /// What kube-proxy claims of the virtual servers, where that matters.
+    pub claims: Claims,
 }
 
 /// Says of a virtual server of [`Observed::unread`] that it is one, and why.

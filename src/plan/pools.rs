@@ -107,6 +107,16 @@ impl Pools {
         self.slots.contains_key(address)
     }
 
+    /// Whether something is held there, known or not, and no Program needs it.
+    pub(super) fn is_unwanted(&self, address: &VirtualAddress) -> bool {
+        self.slots.get(address).is_some_and(Slot::is_unwanted)
+    }
+
+    /// Where that is so.
+    pub(super) fn unwanted(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.slots.iter().filter(|(_, slot)| slot.is_unwanted()).map(|(address, _)| address)
+    }
+
     /// Takes in that nothing is held, but perhaps at these addresses.
     pub(super) fn hold_nothing_but_at(&mut self, unread: &BTreeMap<VirtualAddress, String>) {
         let read = self.slots.iter_mut().filter(|(address, _)| !unread.contains_key(address));
@@ -252,6 +262,11 @@ impl Exchange {
 }
 
 impl Slot {
+    /// Whether something is held, known or not, that no Program needs.
+    fn is_unwanted(&self) -> bool {
+        self.wanted.is_none() && (self.held.is_some() || self.unknown)
+    }
+
     /// Whether it is held just as it is wanted, and was before.
     fn is_settled(&self) -> bool {
         let both = self.wanted.as_ref().zip(self.held.as_ref());

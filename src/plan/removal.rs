@@ -9,24 +9,30 @@ use super::stage::Stage;
 use super::{FilterOperation, Observed, Operation, RouteOperation, ServerOperation};
 use crate::model::{Element, Protocol, VirtualAddress};
 
-/// The virtual servers that the elements of our table name as ours.
+/// The virtual servers that our tables name as ours, or those of an earlier version.
 ///
 /// Ownership is visible in the kernel: our virtual servers are those whose address lies in a
-/// service range or is in set `pools`.
-pub fn is_named(elements: &[Element]) -> impl Fn(&VirtualAddress) -> bool + use<> {
+/// service range or is in set `pools`, and those in set `former`.
+pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<> {
     let mut ranges: Vec<IpNet> = Vec::new();
     let mut ips: FxHashSet<IpAddr> = FxHashSet::default();
-    for element in elements {
+    let mut former: FxHashSet<VirtualAddress> = FxHashSet::default();
+    for element in observed.elements.iter().chain(observed.earlier.iter().flatten()) {
         match element {
             Element::ServiceRange(range) => ranges.push(*range),
             Element::Pool(ip) => {
                 ips.insert(*ip);
             }
+            Element::Former(server) => {
+                former.insert(*server);
+            }
             _ => {}
         }
     }
     move |address| {
-        ips.contains(&address.ip) || ranges.iter().any(|range| range.contains(&address.ip))
+        ips.contains(&address.ip)
+            || former.contains(address)
+            || ranges.iter().any(|range| range.contains(&address.ip))
     }
 }
 
@@ -42,7 +48,9 @@ pub struct Claims {
 }
 
 impl Claims {
-    fn has(&self, address: &VirtualAddress) -> bool {
+    /// Whether it claims the virtual server at an address.
+    #[must_use]
+    pub fn has(&self, address: &VirtualAddress) -> bool {
         let VirtualAddress { ip, port, protocol } = address;
         self.addresses.contains(ip)
             || (self.node_addresses.contains(ip) && self.node_ports.contains(&(*protocol, *port)))
@@ -50,41 +58,52 @@ impl Claims {
 }
 
 /// The virtual servers that kube-proxy has left and that are not ours.
-pub fn is_orphan(observed: &Observed, claims: &Claims) -> impl Fn(&VirtualAddress) -> bool {
-    let is_named = is_named(&observed.elements);
-    move |address| claims.has(address) && !is_named(address)
+pub fn is_orphan(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool {
+    let is_named = is_named(observed);
+    move |address| observed.claims.has(address) && !is_named(address)
 }
 
 /// The virtual servers that go when all that is ours does. One that kube-proxy claims is left to
 /// it, or there would be none until it notices.
-pub fn is_removed(observed: &Observed, claims: &Claims) -> impl Fn(&VirtualAddress) -> bool {
-    let is_named = is_named(&observed.elements);
-    move |address| is_named(address) && !claims.has(address)
+pub fn is_removed(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool {
+    let is_named = is_named(observed);
+    move |address| is_named(address) && !observed.claims.has(address)
 }
 
-/// The operations that remove the virtual servers that kube-proxy has left and that are not ours.
+/// The operations after which no virtual server is kube-proxy's: those that it has left and that are
+/// not ours become so, and the agent drains them. Where there is no agent, they are removed.
 #[must_use]
-pub fn orphans(observed: &Observed, claims: &Claims) -> Vec<Operation> {
+pub fn orphans(observed: &Observed) -> Vec<Operation> {
     let servers = observed.pools.iter().map(|pool| pool.server.address);
-    let orphans = servers.filter(is_orphan(observed, claims));
-    orphans.map(|address| ServerOperation::Delete(address).into()).collect()
+    let operation = |address| match observed.tables {
+        true => FilterOperation::Add(Element::Former(address)).into(),
+        false => ServerOperation::Delete(address).into(),
+    };
+    servers.filter(is_orphan(observed)).map(operation).collect()
+}
+
+/// The operations after which no new connection is led to what is ours. Established ones go on.
+#[must_use]
+pub fn release(observed: &Observed) -> Vec<Operation> {
+    let operations = observed.elements.iter().map(|it| FilterOperation::Delete(*it).into());
+    operations.filter(|operation| Stage::of(operation) == Stage::Lead).collect()
 }
 
 /// The operations that remove all that is ours, in a safe order: what attracts traffic first.
 #[must_use]
-pub fn removal(observed: &Observed, claims: &Claims) -> Vec<Operation> {
+pub fn removal(observed: &Observed) -> Vec<Operation> {
     let mut operations: Vec<Operation> = Vec::new();
     for route in &observed.routes {
         operations.push(RouteOperation::Delete(*route).into());
     }
-    for family in &observed.rules {
-        operations.push(RouteOperation::DeleteRule(*family).into());
+    if observed.earlier.is_some() {
+        operations.push(Operation::DeleteEarlier);
     }
     if observed.device {
         operations.push(RouteOperation::DeleteDevice.into());
     }
     let servers = observed.pools.iter().map(|pool| pool.server.address);
-    for address in servers.filter(is_removed(observed, claims)) {
+    for address in servers.filter(is_removed(observed)) {
         operations.push(ServerOperation::Delete(address).into());
     }
     if observed.tables || !observed.elements.is_empty() {

@@ -9,7 +9,7 @@ use crate::model::{Element, VirtualAddress};
 /// When an operation's turn is. Operations of one stage and table go to the kernel together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
-    /// Rules, and what filters and masquerades.
+    /// Tables, and what filters and masquerades.
     Protect,
     /// Our device, which routes need.
     Ground,
@@ -19,7 +19,8 @@ pub enum Stage {
     Attract,
     /// Front ends: where they lead, and refusals and drops for those that lead nowhere.
     Lead,
-    /// Routes that are no longer wanted, then rules.
+    /// Routes that are no longer wanted, then what an earlier version had: its rules decide on new
+    /// connections as long as they are there, and lead some to virtual servers that are to retire.
     Repel,
     /// Real servers to drain, then real servers and virtual servers that are no longer wanted.
     /// Adding first leaves no pool without a server, and keeps the kernel from searching its trash
@@ -49,11 +50,8 @@ impl Stage {
             Operation::Filter(FilterOperation::Delete(_)) => Self::Expose,
             Operation::Route(RouteOperation::CreateDevice) => Self::Ground,
             Operation::Route(RouteOperation::Add(_)) => Self::Attract,
-            Operation::Route(
-                RouteOperation::Delete(_)
-                | RouteOperation::DeleteRule(_)
-                | RouteOperation::DeleteDevice,
-            ) => Self::Repel,
+            Operation::Route(RouteOperation::Delete(_) | RouteOperation::DeleteDevice)
+            | Operation::DeleteEarlier => Self::Repel,
             Operation::Server(ServerOperation::Delete(_) | ServerOperation::DeleteReal(..)) => {
                 Self::Retire
             }
@@ -86,9 +84,7 @@ impl Stage {
             | Operation::Route(RouteOperation::CreateDevice) => 0,
             Operation::Filter(FilterOperation::Delete(_)) => 1,
             Operation::Filter(FilterOperation::Add(_)) => 2,
-            // After the routes that it leads to.
-            Operation::Route(RouteOperation::DeleteRule(_)) => 2,
-            Operation::Server(ServerOperation::DeleteReal(..)) => 2,
+            Operation::DeleteEarlier | Operation::Server(ServerOperation::DeleteReal(..)) => 2,
             Operation::Server(ServerOperation::Delete(_)) => 3,
             // Virtual servers and their real servers stay together: one failing virtual server
             // is then followed by its own real servers only.
@@ -100,7 +96,8 @@ impl Stage {
 fn leads(element: &Element) -> bool {
     matches!(
         element,
-        Element::ClusterIp(_)
+        Element::ServiceRange(_)
+            | Element::ClusterIp(_)
             | Element::FrontendIp(_)
             | Element::Frontend(..)
             | Element::FrontendInside(..)

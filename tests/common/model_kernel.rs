@@ -7,12 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use kube_ipvs::engine::{self, Programs};
-use kube_ipvs::model::{
-    Backend, Backends, Element, Family, Pool, Route, RouteTable, VirtualAddress, VirtualServer,
-};
+use kube_ipvs::model::{Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer};
 use kube_ipvs::plan::{
-    Failure, FailureKind, FilterOperation, Leavers, Observed, Operation, Outcome, RouteOperation,
-    Running, ServerOperation,
+    Carrier, Claims, Failure, FailureKind, FilterOperation, Leavers, Observed, Operation, Outcome,
+    RouteOperation, Running, ServerOperation,
 };
 
 /// A virtual server with the weights of its real servers.
@@ -28,9 +26,10 @@ pub struct Holdings {
     pub tables: bool,
     pub elements: BTreeSet<Element>,
     pub device: bool,
-    pub rules: BTreeSet<Family>,
-    pub routes: BTreeMap<(IpNet, RouteTable), Route>,
+    pub routes: BTreeMap<IpNet, Route>,
     pub servers: BTreeMap<VirtualAddress, Server>,
+    /// What an earlier version has left.
+    pub earlier: Option<Vec<Element>>,
 }
 
 /// What an operation is answered with instead of being carried out properly.
@@ -53,6 +52,8 @@ pub struct ModelKernel {
     pub unreadable: BTreeMap<VirtualAddress, usize>,
     /// Connections of real servers; those that are not named have none.
     pub connections: BTreeMap<(IpAddr, u16), u64>,
+    /// What kube-proxy claims.
+    pub claims: Claims,
 }
 
 impl Holdings {
@@ -64,9 +65,9 @@ impl Holdings {
             tables: true,
             elements: engine::elements(programs).into_iter().collect(),
             device: true,
-            rules: BTreeSet::new(),
-            routes: routes.map(|route| ((route.prefix, route.table), *route)).collect(),
+            routes: routes.map(|route| (route.prefix, *route)).collect(),
             servers: pools.map(|pool| (pool.server.address, server(pool))).collect(),
+            earlier: None,
         }
     }
 
@@ -95,15 +96,16 @@ impl ModelKernel {
                 Err(why) => drop(unread.insert(address, why.to_owned())),
             }
         }
-        let Holdings { tables, elements, device, rules, routes, servers: _ } = &self.holdings;
+        let Holdings { tables, elements, device, routes, servers: _, earlier } = &self.holdings;
         Observed {
             tables: *tables,
             elements: elements.iter().copied().collect(),
             device: *device,
-            rules: rules.iter().copied().collect(),
             routes: routes.values().copied().collect(),
             pools,
             unread,
+            earlier: earlier.clone(),
+            claims: self.claims.clone(),
         }
     }
 
@@ -127,7 +129,7 @@ impl ModelKernel {
                 let count = *self.connections.get(&real).filter(|count| **count > 0)?;
                 let leaves = leavers.backends.contains(&(frontend.protocol, backend))
                     || leavers.frontends.contains(&frontend);
-                leaves.then_some(Running { frontend, backend, count })
+                leaves.then_some(Running { frontend, backend, carrier: Carrier::Ipvs, count })
             })
             .collect()
     }
@@ -222,6 +224,7 @@ impl Holdings {
             Operation::Route(operation) => self.change_route(*operation),
             // Connection tracking is not modelled.
             Operation::Flow(_) => Ok(()),
+            Operation::DeleteEarlier => expect(self.earlier.take().is_some()),
         }
     }
 
@@ -284,15 +287,12 @@ impl Holdings {
                 self.routes.clear();
                 expect(mem::take(&mut self.device))
             }
-            RouteOperation::DeleteRule(family) => expect(self.rules.remove(&family)),
             RouteOperation::Add(route) => {
                 expect(self.device)?;
-                self.routes.insert((route.prefix, route.table), route);
+                self.routes.insert(route.prefix, route);
                 Ok(())
             }
-            RouteOperation::Delete(route) => {
-                expect(self.routes.remove(&(route.prefix, route.table)).is_some())
-            }
+            RouteOperation::Delete(route) => expect(self.routes.remove(&route.prefix).is_some()),
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use crate::common::model_kernel::{Fault, ModelKernel};
+use crate::common::model_kernel::{Fault, ModelKernel, Server};
 use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
     without_service,
 };
-use kube_ipvs::model::{Event, Family, LocalDetector, Settings};
+use kube_ipvs::engine::Work;
+use kube_ipvs::model::{
+    Element, Event, LocalDetector, Scheduler, Settings, VirtualAddress, VirtualServer,
+};
 use kube_ipvs::plan::{FailureKind, Operation};
 
 /// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
@@ -70,7 +73,6 @@ fn first_sync() {
     let plan = lines(&cluster().settle().unwrap());
     insta::assert_snapshot!(plan, @r"
     + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
-    + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
     + nft add element ip kube-ipvs reachable { 10.244.0.0/16 }
     + nft add element ip kube-ipvs reachable { 192.0.2.1/32 }
     + nft add element ip kube-ipvs pods { 10.244.0.0/16 }
@@ -92,6 +94,7 @@ fn first_sync() {
     + -A -t 10.96.0.20:80 -s rr
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
     + ip -4 route replace local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
     + nft add element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
@@ -286,7 +289,11 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
     assert_eq!(real_servers(&agent, WEB), 0);
 
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - nft delete element ip kube-ipvs front-end-ips { 10.96.0.99 }
+    - nft delete element ip kube-ipvs refused { 10.96.0.99 . tcp . 80 }
+    - ip -4 route delete local 10.96.0.99/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
     - -D -t 10.96.0.99:80
+    - nft delete element ip kube-ipvs pools { 10.96.0.99 }
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
     + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
     ");
@@ -320,25 +327,134 @@ fn service_deleted() {
     ");
 }
 
-/// Of what is done, that which is about our routing table and the rules that lead to it.
-fn done_about_own_table(agent: &mut NodeAgent) -> String {
-    let all = lines(&agent.settle().unwrap());
-    all.lines().filter(|line| line.contains("7575")).map(|line| format!("{line}\n")).collect()
+/// A kernel with virtual servers at these addresses, each with the pod on node `n1`, which has a
+/// connection through each.
+fn with_servers(agent: &mut NodeAgent, addresses: &[&str]) {
+    for address in addresses {
+        let address = address.parse().unwrap();
+        let scheduler = Scheduler::Rr;
+        let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };
+        let reals = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
+        agent.kernel.holdings.servers.insert(address, Server { server, reals });
+    }
+    agent.kernel.connections = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
+}
+
+/// What is done now, and what once the time of drains has passed.
+fn now_and_then(agent: &mut NodeAgent) -> [String; 2] {
+    let mut now = Vec::new();
+    while let Some(work) = agent.step() {
+        if let Work::Apply(plan) = work {
+            now.extend_from_slice(plan.operations());
+        }
+    }
+    [lines(&now), lines(&agent.settle().unwrap())]
 }
 
 #[test]
-fn a_policy_rule_of_an_earlier_version_goes() {
-    let mut agent = cluster();
-    agent.kernel.holdings.rules = Family::BOTH.into();
-    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    - ip -4 rule delete not iif lo lookup 7575 pref 75
-    - ip -6 rule delete not iif lo lookup 7575 pref 75
+fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
+    let mut agent = agent();
+    agent.tell(only_services([web()])).tell(only_slices([pods().ready("10.244.1.5", "n1")]));
+    // One at the load balancer's address, one at the node's, one of a Service that is gone; and a
+    // stranger's.
+    let gone: VirtualAddress = "203.0.113.9:80/tcp".parse().unwrap();
+    let all =
+        ["10.96.0.20:80", "203.0.113.1:80", "192.0.2.1:30080", "203.0.113.9:80", "198.18.0.1:1"];
+    with_servers(&mut agent, &all);
+    agent.kernel.holdings.earlier = Some(vec![Element::Former(gone)]);
+    let [now, then] = now_and_then(&mut agent);
+    insta::assert_snapshot!(now, @r"
+    + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
+    + nft add element ip kube-ipvs reachable { 10.244.0.0/16 }
+    + nft add element ip kube-ipvs reachable { 192.0.2.1/32 }
+    + nft add element ip kube-ipvs pods { 10.244.0.0/16 }
+    + nft add element ip6 kube-ipvs pods { ::/0 }
+    + nft add element ip kube-ipvs insiders { 10.244.1.0/24 }
+    + nft add element ip kube-ipvs insiders { 192.0.2.1/32 }
+    + nft add element ip kube-ipvs pools { 10.96.0.20 }
+    + nft add element ip kube-ipvs pools { 203.0.113.1 }
+    + nft add element ip kube-ipvs pools { 203.0.113.9 }
+    + nft add element ip kube-ipvs images { 203.0.113.1 }
+    + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
+    + nft add element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
+    + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
+    + nft add element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
+    + nft add element ip kube-ipvs former { 203.0.113.1 . tcp . 80 }
+    + ip link add kube-ipvs type dummy
+    + ip -4 route replace local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
+    + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
+    + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
+    + nft add element ip kube-ipvs front-end-ips { 203.0.113.9 }
+    + nft add element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    + nft add element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }
+    - ip rule delete lookup 7575 pref 75; nft delete table inet kube-ipvs
+    ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
+    ~ -e -t 203.0.113.9:80 -r 10.244.1.5:8080 -m -w 0
     ");
-    agent.kernel.holdings.rules = [Family::V6].into();
-    agent.now += Duration::from_secs(60);
-    agent.engine.handle_tampering(agent.now);
-    insta::assert_snapshot!(done_about_own_table(&mut agent), @r"
-    - ip -6 rule delete not iif lo lookup 7575 pref 75
+    insta::assert_snapshot!(then, @r"
+    - conntrack -D -p tcp --orig-dst 203.0.113.9 --orig-port-dst 80
+    - -D -t 192.0.2.1:30080
+    - -D -t 203.0.113.1:80
+    - -D -t 203.0.113.9:80
+    - conntrack -D -p tcp --orig-dst 192.0.2.1 --orig-port-dst 30080 --reply-src 10.244.1.5 --reply-port-src 8080
+    - conntrack -D -p tcp --orig-dst 203.0.113.1 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
+    - conntrack -D -p tcp --orig-dst 203.0.113.9 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
+    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - nft delete element ip kube-ipvs pools { 203.0.113.1 }
+    - nft delete element ip kube-ipvs images { 203.0.113.1 }
+    - nft delete element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
+    - nft delete element ip kube-ipvs former { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs front-end-ips { 203.0.113.9 }
+    - nft delete element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }
+    - ip -4 route delete local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - nft delete element ip kube-ipvs pools { 203.0.113.9 }
+    ");
+}
+
+#[test]
+fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
+    let mut former = cluster();
+    former.settle().unwrap();
+    let mut agent = agent();
+    agent.kernel = former.kernel;
+    agent.kernel.connections = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
+    agent.tell(only_services([])).tell(only_slices([]));
+    let [now, then] = now_and_then(&mut agent);
+    insta::assert_snapshot!(now, @r"
+    + nft add element ip kube-ipvs front-end-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs refused { 0.0.0.0 . tcp . 30080 }
+    + nft add element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
+    + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
+    ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.10 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
+    - ip -4 route delete local 10.96.0.10/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - -D -u 10.96.0.10:53
+    - nft delete element ip kube-ipvs pools { 10.96.0.10 }
+    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
+    ");
+    insta::assert_snapshot!(then, @r"
+    - nft delete element ip kube-ipvs front-end-ips { 203.0.113.1 }
+    - nft delete element ip kube-ipvs refused { 0.0.0.0 . tcp . 30080 }
+    - nft delete element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
+    - nft delete element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
+    - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80
+    - -D -t 10.96.0.20:80
+    - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
+    - nft delete element ip kube-ipvs front-end-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
+    - ip -4 route delete local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - nft delete element ip kube-ipvs pools { 10.96.0.20 }
     ");
 }
 

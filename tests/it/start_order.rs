@@ -11,7 +11,7 @@ use crate::common::objects::{
     net, node, only_services, only_slices, service, service_cidrs, slice,
 };
 use kube_ipvs::engine::Work;
-use kube_ipvs::model::{Family, LocalDetector, Settings};
+use kube_ipvs::model::{LocalDetector, Route, Settings};
 use kube_ipvs::plan::{Effect, Operation, Plan, ServerOperation, Stage};
 
 const API_SERVER: &str = "10.96.0.1";
@@ -129,8 +129,9 @@ fn what_nobody_needs_any_more_goes_when_every_service_has_been_looked_at() {
     // All have lost their virtual servers but those that are gone.
     let first_gone: IpAddr = "10.97.23.241".parse().unwrap();
     agent.kernel.holdings.servers.retain(|address, _| address.ip >= first_gone);
-    // No load balancer is left that needs them.
-    agent.kernel.holdings.rules = Family::BOTH.into();
+    // An earlier version had one route for all.
+    let route = Route { prefix: net("10.96.0.0/12"), source: None };
+    agent.kernel.holdings.routes.insert(route.prefix, route);
     let mut plans: Vec<_> = plans(&mut agent).collect();
     let last = plans.pop().unwrap();
     let removals = |operations: &[Operation]| {
@@ -140,8 +141,7 @@ fn what_nobody_needs_any_more_goes_when_every_service_has_been_looked_at() {
     };
     assert!(plans.len() > 1);
     assert_eq!(plans.iter().map(|plan| removals(plan.operations())).sum::<usize>(), 0);
-    assert!(removals(last.operations()) > 0);
-    assert!(agent.kernel.holdings.rules.is_empty());
+    assert_eq!(removals(last.operations()), 1);
     // What may have connections goes once it is known to have none.
     assert!(removals(&agent.settle().unwrap()) >= 10);
 }

@@ -23,10 +23,10 @@ const KINDS: [&str; 16] = [
     "delete_real_server",
     "create_device",
     "delete_device",
-    "delete_rule",
     "add_route",
     "delete_route",
     "delete_flows",
+    "delete_earlier",
 ];
 
 /// Values of label `result`; [`result`] gives the place in it.
@@ -75,10 +75,10 @@ fn kind(operation: &Operation) -> usize {
         Operation::Server(ServerOperation::DeleteReal(..)) => 9,
         Operation::Route(RouteOperation::CreateDevice) => 10,
         Operation::Route(RouteOperation::DeleteDevice) => 11,
-        Operation::Route(RouteOperation::DeleteRule(_)) => 12,
-        Operation::Route(RouteOperation::Add(_)) => 13,
-        Operation::Route(RouteOperation::Delete(_)) => 14,
-        Operation::Flow(_) => 15,
+        Operation::Route(RouteOperation::Add(_)) => 12,
+        Operation::Route(RouteOperation::Delete(_)) => 13,
+        Operation::Flow(_) => 14,
+        Operation::DeleteEarlier => 15,
     }
 }
 
@@ -101,7 +101,8 @@ pub(super) fn touched(operations: &[Operation]) -> impl Iterator<Item = Family> 
 fn family(operation: &Operation) -> Option<Family> {
     match operation {
         Operation::Filter(FilterOperation::CreateTables | FilterOperation::DeleteTables)
-        | Operation::Route(RouteOperation::CreateDevice | RouteOperation::DeleteDevice) => None,
+        | Operation::Route(RouteOperation::CreateDevice | RouteOperation::DeleteDevice)
+        | Operation::DeleteEarlier => None,
         Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
             element.family()
         }
@@ -114,7 +115,6 @@ fn family(operation: &Operation) -> Option<Family> {
             | ServerOperation::SetReal(address, _)
             | ServerOperation::DeleteReal(address, _),
         ) => Some(address.family()),
-        Operation::Route(RouteOperation::DeleteRule(family)) => Some(*family),
         Operation::Route(RouteOperation::Add(route) | RouteOperation::Delete(route)) => {
             Some(route.family())
         }
@@ -127,9 +127,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::model::{
-        Backend, Element, Route, RouteTable, Scheduler, VirtualAddress, VirtualServer,
-    };
+    use crate::model::{Backend, Element, Route, Scheduler, VirtualAddress, VirtualServer};
 
     #[test]
     fn every_kind_has_its_name() {
@@ -138,7 +136,7 @@ mod tests {
         let backend = Backend { address: address.ip, port: 1, weight: 1, local: false };
         let scheduler = Scheduler::Rr;
         let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };
-        let route = Route { prefix: address.ip.into(), table: RouteTable::Local, source: None };
+        let route = Route { prefix: address.ip.into(), source: None };
         let operations: [Operation; KINDS.len()] = [
             FilterOperation::CreateTables.into(),
             FilterOperation::DeleteTables.into(),
@@ -152,10 +150,10 @@ mod tests {
             ServerOperation::DeleteReal(address, backend).into(),
             RouteOperation::CreateDevice.into(),
             RouteOperation::DeleteDevice.into(),
-            RouteOperation::DeleteRule(Family::V4).into(),
             RouteOperation::Add(route).into(),
             RouteOperation::Delete(route).into(),
-            FlowOperation { frontend: address, backend: None }.into(),
+            FlowOperation { frontend: address, backend: None, carrier: None }.into(),
+            Operation::DeleteEarlier,
         ];
         for (place, operation) in operations.iter().enumerate() {
             assert_eq!(kind(operation), place, "{operation}");

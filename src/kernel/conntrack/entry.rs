@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 
 use crate::kernel::netlink::{Attribute, attributes};
 use crate::model::{Family, Protocol, VirtualAddress};
+use crate::plan::Carrier;
 
 /// `struct nfgenmsg`, which precedes the attributes: family, version, resource.
 pub(super) const HEADER_BYTES: usize = 4;
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_PROTOINFO: u16 = 4;
 pub(super) const CTA_ID: u16 = 12;
 pub(super) const CTA_ZONE: u16 = 18;
@@ -30,6 +32,9 @@ const TCP_CLOSED: [u8; 2] = [7, 8];
 /// `SCTP_CONNTRACK_CLOSED`, `SCTP_CONNTRACK_SHUTDOWN_ACK_SENT`
 const SCTP_CLOSED: [u8; 2] = [1, 7];
 
+/// `IPS_DST_NAT`: the destination is translated. IPVS translates by itself, and leaves no trace of it.
+const STATUS_TRANSLATED: u32 = 1 << 5;
+
 /// One end of a connection in one direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Tuple {
@@ -49,6 +54,8 @@ pub(super) struct Entry {
     pub(super) destination: SocketAddr,
     /// Who answers.
     pub(super) replier: SocketAddr,
+    /// What carries the connection.
+    pub(super) carrier: Carrier,
     /// Whether both sides have closed the connection.
     pub(super) is_closed: bool,
     /// The attributes that name this very entry, as they were received: original tuple, zone and
@@ -68,12 +75,15 @@ impl Entry {
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
         let (mut original, mut reply) = (None, None);
-        let mut is_closed = false;
+        let (mut carrier, mut is_closed) = (Carrier::Ipvs, false);
         let mut identity = Vec::with_capacity(3);
         for attribute in attributes(rest) {
             match attribute.kind {
                 CTA_TUPLE_ORIG => original = Some(tuple(attribute)?),
                 CTA_TUPLE_REPLY => reply = Some(tuple(attribute)?),
+                CTA_STATUS if attribute.u32_be()? & STATUS_TRANSLATED != 0 => {
+                    carrier = Carrier::Tracking;
+                }
                 CTA_PROTOINFO => is_closed = has_closed(attribute),
                 _ => {}
             }
@@ -87,6 +97,7 @@ impl Entry {
             protocol: original.protocol,
             destination: original.destination,
             replier: reply?.source,
+            carrier,
             is_closed,
             identity,
         })
@@ -156,6 +167,7 @@ mod tests {
         };
         tuple(CTA_TUPLE_ORIG, [10, 0, 0, 1], 4000, [10, 96, 0, 10], 53);
         tuple(CTA_TUPLE_REPLY, [10, 244, 1, 5], 5353, [10, 0, 0, 1], 4000);
+        message.u32_be(CTA_STATUS, 0x1ae);
         message.u32_be(CTA_ID, 7);
         bytes
     }
@@ -169,6 +181,7 @@ mod tests {
         });
         let expected = (2, 17, "10.96.0.10:53".into(), "10.244.1.5:5353".into(), vec![1, 12]);
         assert_eq!(summary, Some(expected));
+        assert_eq!(entry.map(|entry| entry.carrier), Some(Carrier::Tracking));
     }
 
     proptest! {

@@ -4,7 +4,6 @@
 mod entry;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -117,13 +116,14 @@ impl Conntrack {
                 let frontend = entry.frontend().filter(|_| !entry.is_closed)?;
                 let leaves = leavers.frontends.contains(&frontend)
                     || leavers.backends.contains(&(frontend.protocol, entry.replier));
-                leaves.then_some((frontend, entry.replier))
+                leaves.then_some((frontend, entry.replier, entry.carrier))
             };
-            for pair in self.find(question, running)? {
-                *counts.entry(pair).or_default() += 1;
+            for of in self.find(question, running)? {
+                *counts.entry(of).or_default() += 1;
             }
         }
-        let running = |((frontend, backend), count)| Running { frontend, backend, count };
+        let running =
+            |((frontend, backend, carrier), count)| Running { frontend, backend, carrier, count };
         Ok(counts.into_iter().map(running).collect())
     }
 
@@ -261,31 +261,33 @@ impl Question {
 
 /// What is to be deleted, by destination.
 struct Wanted {
-    backends: HashMap<VirtualAddress, Vec<Option<SocketAddr>>>,
+    by_frontend: HashMap<VirtualAddress, Vec<FlowOperation>>,
 }
 
 impl Wanted {
     fn new(operations: &[FlowOperation]) -> Self {
-        let mut backends: HashMap<_, Vec<_>> = HashMap::new();
-        for FlowOperation { frontend, backend } in operations {
-            backends.entry(*frontend).or_default().push(*backend);
+        let mut by_frontend: HashMap<_, Vec<_>> = HashMap::new();
+        for operation in operations {
+            by_frontend.entry(operation.frontend).or_default().push(*operation);
         }
-        Self { backends }
+        Self { by_frontend }
     }
 
     fn questions(&self) -> BTreeSet<Question> {
-        let destinations = self.backends.keys().copied();
-        if self.backends.len() <= MOST_QUESTIONS {
+        let destinations = self.by_frontend.keys().copied();
+        if self.by_frontend.len() <= MOST_QUESTIONS {
             return destinations.map(Question::Destination).collect();
         }
         destinations.map(Question::of).collect()
     }
 
     fn has(&self, entry: &Entry) -> bool {
-        let accepts =
-            |backend: &Option<SocketAddr>| backend.is_none_or(|backend| backend == entry.replier);
-        let backends = entry.frontend().and_then(|frontend| self.backends.get(&frontend));
-        backends.is_some_and(|backends| backends.iter().any(accepts))
+        let means = |operation: &FlowOperation| {
+            operation.backend.is_none_or(|backend| backend == entry.replier)
+                && operation.carrier.is_none_or(|carrier| carrier == entry.carrier)
+        };
+        let operations = entry.frontend().and_then(|frontend| self.by_frontend.get(&frontend));
+        operations.is_some_and(|operations| operations.iter().any(means))
     }
 }
 
@@ -325,11 +327,13 @@ fn address_family(family: Family) -> u8 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::plan::Carrier;
 
     fn wanted(frontend: &str, backend: Option<&str>) -> FlowOperation {
         FlowOperation {
             frontend: format!("{frontend}/udp").parse().unwrap(),
             backend: backend.map(|b| b.parse().unwrap()),
+            carrier: None,
         }
     }
 
@@ -339,6 +343,7 @@ mod tests {
             protocol: protocol.number(),
             destination: destination.parse().unwrap(),
             replier: replier.parse().unwrap(),
+            carrier: Carrier::Tracking,
             is_closed: false,
             identity: Vec::new(),
         }
@@ -353,6 +358,12 @@ mod tests {
         assert!(!one.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
         assert!(!one.has(&entry(Udp, "10.96.0.10:54", "10.244.1.5:53")));
         assert!(!one.has(&entry(Tcp, "10.96.0.10:53", "10.244.1.5:53")));
+        let by_ipvs =
+            Entry { carrier: Carrier::Ipvs, ..entry(Udp, "10.96.0.10:53", "10.244.1.5:53") };
+        assert!(one.has(&by_ipvs));
+        let operation = wanted("10.96.0.10:53", Some("10.244.1.5:53"));
+        let translated = FlowOperation { carrier: Some(Carrier::Tracking), ..operation };
+        assert!(!Wanted::new(&[translated]).has(&by_ipvs));
         let any = Wanted::new(&[wanted("10.96.0.10:53", None)]);
         assert!(any.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
     }

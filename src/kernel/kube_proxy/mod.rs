@@ -1,14 +1,15 @@
 //! What kube-proxy has put into the kernel, and the removal of it, over netlink.
 //!
-//! kube-proxy leaves everything when it stops. Its virtual servers at the same addresses are ours
-//! from the agent's first sync on; the rest goes when the operator says so, in an order that leaves
-//! no connection without its way:
+//! kube-proxy leaves everything when it stops. Its virtual servers where a Service has a front end
+//! are ours from the agent's first sync on; the rest goes when the operator says so, in an order that
+//! leaves no connection without its way:
 //!
-//! 1. its device, so that the node's own connections come from the node's address again: its rules
+//! 1. virtual servers of its that are not ours, such as node ports at addresses without any now: they
+//!    become so, and drain;
+//! 2. its device, so that the node's own connections come from the node's address again: its rules
 //!    masquerade them as long as they do not;
-//! 2. its rules, in one transaction;
-//! 3. its sets, which the rules named;
-//! 4. virtual servers of its that are not ours, such as node ports at addresses without any now.
+//! 3. its rules, in one transaction; established connections need none of them;
+//! 4. its sets, which the rules named.
 
 mod legacy;
 mod names;
@@ -22,7 +23,7 @@ use super::chains;
 use super::netlink::{KernelError, Socket};
 use super::route::Links;
 use crate::model::NAME;
-use crate::plan::{self, Claims};
+use crate::plan::{self, Claims, Observed};
 
 pub(super) use legacy::{LegacyTable, tables as legacy_tables};
 pub(super) use names::{DEVICE, is_trace};
@@ -52,8 +53,8 @@ pub enum RemovalError {
 /// What became of kube-proxy's things.
 #[derive(Debug, Default)]
 pub struct Removal {
-    /// What was removed, as the lines of the tools that would do the same.
-    pub removed: Vec<String>,
+    /// What was done, as the lines of the tools that would do the same: each after `+`, `~` or `-`.
+    pub done: Vec<String>,
     /// What could not be.
     pub failures: Vec<RemovalError>,
     /// What cannot be seen over netlink, each with the command that removes it if it is there.
@@ -63,7 +64,7 @@ pub struct Removal {
 impl Removal {
     fn note(&mut self, line: String, outcome: Result<(), impl Into<RemovalError>>) {
         match outcome {
-            Ok(()) => self.removed.push(line),
+            Ok(()) => self.done.push(line),
             Err(error) => self.failures.push(error.into()),
         }
     }
@@ -102,32 +103,30 @@ pub fn claims() -> Result<Claims, KernelError> {
     Ok(claims)
 }
 
-/// Removes what kube-proxy has left. What is ours stays, and so do the virtual servers that our
-/// table names.
+/// Removes what kube-proxy has left. What is ours stays.
 ///
 /// # Errors
 ///
 /// If the kernel cannot be read. What cannot be removed is told in the value.
 pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
-    let claims = claims()?;
+    let observed = Observed { claims: claims()?, ..kernel.observe()? };
     let mut removal = Removal::default();
+    let is_orphan = plan::is_orphan(&observed);
+    for (address, why) in observed.unread.iter().filter(|(address, _)| is_orphan(address)) {
+        removal.failures.push(RemovalError::Server(plan::cannot_be_read(address, why)));
+    }
+    let orphans = plan::orphans(&observed);
+    for (orphan, outcome) in orphans.iter().zip(kernel.apply(&orphans)) {
+        let outcome = outcome.map_err(|failure| RemovalError::Server(failure.message));
+        removal.note(format!("{} {orphan}", orphan.effect()), outcome);
+    }
     if let Some(device) = Links::read()?.index(DEVICE, DUMMY) {
-        removal.note(format!("ip link delete {DEVICE}"), Links::delete(device));
+        removal.note(format!("- ip link delete {DEVICE}"), Links::delete(device));
     }
     let mut socket = rules::open()?;
     remove_rules(&mut socket, &mut removal)?;
     for (name, outcome) in sets::destroy(&mut socket) {
-        removal.note(format!("ipset destroy {name}"), outcome);
-    }
-    let observed = kernel.observe()?;
-    let is_orphan = plan::is_orphan(&observed, &claims);
-    for (address, why) in observed.unread.iter().filter(|(address, _)| is_orphan(address)) {
-        removal.failures.push(RemovalError::Server(plan::cannot_be_read(address, why)));
-    }
-    let orphans = plan::orphans(&observed, &claims);
-    for (orphan, outcome) in orphans.iter().zip(kernel.apply(&orphans)) {
-        let outcome = outcome.map_err(|failure| RemovalError::Server(failure.message));
-        removal.note(orphan.to_string(), outcome);
+        removal.note(format!("- ipset destroy {name}"), outcome);
     }
     removal.by_hand = legacy_tables().iter().map(LegacyTable::advice).collect();
     Ok(removal)
@@ -141,7 +140,7 @@ fn remove_rules(socket: &mut Socket, removal: &mut Removal) -> Result<(), Kernel
         }
         match rules.remove(socket) {
             Ok(()) => {
-                removal.removed.extend(rules.lines());
+                removal.done.extend(rules.lines().map(|line| format!("- {line}")));
                 return Ok(());
             }
             // Somebody has changed the tables meanwhile.

@@ -65,7 +65,8 @@ fn content(element: &Element) -> Content {
         | Element::Dropped(address)
         | Element::Restricted(address)
         | Element::Masqueraded(address)
-        | Element::MasqueradedNode(address) => Content::Key(Key::frontend(address), None),
+        | Element::MasqueradedNode(address)
+        | Element::Former(address) => Content::Key(Key::frontend(address), None),
         Element::Frontend(address, ip, port)
         | Element::FrontendInside(address, ip, port)
         | Element::FrontendOutside(address, ip, port) => {
@@ -226,6 +227,7 @@ fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
         "restricted" => key.frontend(family).map(Element::Restricted),
         "masqueraded" => key.frontend(family).map(Element::Masqueraded),
         "masqueraded-node" => key.frontend(family).map(Element::MasqueradedNode),
+        "former" => key.frontend(family).map(Element::Former),
         "hairpin" => {
             let (from, to) = (key.address(family)?, key.address(family)?);
             (from == to).then_some(Element::Hairpin(from))

@@ -10,6 +10,7 @@
 mod apply;
 mod compile;
 mod constants;
+mod earlier;
 mod element;
 mod encode;
 mod existing;

@@ -22,6 +22,8 @@ pub struct NftObserved {
     /// The elements of their sets and maps, in no particular order. Sets that creating the tables
     /// would replace count as empty.
     pub elements: Vec<Element>,
+    /// As [`Observed`](crate::plan::Observed) has it.
+    pub earlier: Option<Vec<Element>>,
 }
 
 impl Nft {
@@ -31,7 +33,8 @@ impl Nft {
     ///
     /// If the kernel refuses or does not answer.
     pub fn observe(&mut self) -> Result<NftObserved, KernelError> {
-        let mut observed = NftObserved { tables: true, elements: Vec::new() };
+        let earlier = self.earlier()?;
+        let mut observed = NftObserved { tables: true, elements: Vec::new(), earlier };
         let mut entries_of: FxHashMap<Element, usize> = FxHashMap::default();
         for table in &Ruleset::current().tables {
             let existing = self.existing(table.family)?;
@@ -50,7 +53,7 @@ impl Nft {
 
     /// Reads the chains, sets and rules of one of our tables.
     pub(super) fn existing(&mut self, family: TableFamily) -> Result<Existing, KernelError> {
-        let name = encode::table_name;
+        let (family, name) = (family.number(), encode::table_name);
         Ok(Existing {
             chains: self.list(List::Chains, family, name, |chains: &mut Vec<_>, payload| {
                 chains.extend(ExistingChain::decode(payload));
@@ -66,22 +69,23 @@ impl Nft {
 
     fn elements(&mut self, family: TableFamily, set: &Set) -> Result<Vec<Element>, KernelError> {
         let body = |message: &mut Attributes<'_>| encode::elements_of(message, set.name);
-        let reader = self.list(List::Elements, family, body, |reader: &mut Reader, payload| {
-            existing::elements(payload).for_each(|raw| reader.read(family, set.name, &raw));
-        })?;
+        let reader =
+            self.list(List::Elements, family.number(), body, |reader: &mut Reader, payload| {
+                existing::elements(payload).for_each(|raw| reader.read(family, set.name, &raw));
+            })?;
         Ok(reader.finish(family, set.name))
     }
 
     /// Lists something of a table; of what does not exist, nothing.
-    fn list<T: Default>(
+    pub(super) fn list<T: Default>(
         &mut self,
         what: List,
-        family: TableFamily,
+        family: u8,
         body: impl Fn(&mut Attributes<'_>),
         take: impl Fn(&mut T, &[u8]),
     ) -> Result<T, KernelError> {
         let fill = |message: &mut Attributes<'_>| {
-            header(message, family.number(), 0);
+            header(message, family, 0);
             body(message);
         };
         let listed = self.socket.dump("nf_tables list", what.kind(), fill, |found, _, payload| {

@@ -86,6 +86,8 @@ fn samples() -> Vec<Element> {
         MasqueradedNode(frontend("[2001:db8::9]:9/sctp")),
         Hairpin(ip("10.244.1.7")),
         Hairpin(ip("fd00:244:1::7")),
+        Former(frontend("203.0.113.9:80/tcp")),
+        Former(frontend("[2001:db8::9]:80/sctp")),
     ]
 }
 

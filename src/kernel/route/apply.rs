@@ -4,18 +4,14 @@ use rustix::io::Errno;
 
 use super::message::{self, Request};
 use super::outcome::{Problem, outcome, unknown};
-use super::{LASTING, Routes, is_ours, spoken_from};
+use super::{Routes, is_ours};
 use crate::kernel::netlink::KernelError;
-use crate::model::{Family, NAME};
+use crate::model::NAME;
 use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
 
 /// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.
 const CHUNK: usize = 64 << 10;
-
-const NONE: &[Errno] = &[];
-/// What is to be removed is not there.
-const GONE: &[Errno] = &[Errno::SRCH, Errno::ADDRNOTAVAIL, Errno::NODEV];
 
 impl Routes {
     /// Carries out operations in their order, consecutive ones on routes in one send. One that
@@ -35,7 +31,6 @@ impl Routes {
         let done = match operation {
             RouteOperation::CreateDevice => self.create_device(),
             RouteOperation::DeleteDevice => self.delete_device(),
-            RouteOperation::DeleteRule(family) => self.delete_rule(*family),
             RouteOperation::Add(_) | RouteOperation::Delete(_) => {
                 return self.apply(std::slice::from_ref(operation)).pop().unwrap_or(Ok(()));
             }
@@ -62,46 +57,30 @@ impl Routes {
             while self.batch.size() < CHUNK
                 && let Some(operation) = rest.next()
             {
-                let requests = route_requests(operation, device.index);
-                for (request, _) in &requests {
-                    let body = request.body();
-                    self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
-                }
-                let harmless = requests.into_iter().map(|(_, harmless)| harmless);
-                chunk.push((operation, harmless.collect()));
+                let Some(request) = route_request(operation, device.index) else { continue };
+                let body = request.body();
+                self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
+                chunk.push(operation);
             }
-            self.apply_chunk(chunk, outcomes);
+            self.apply_chunk(&chunk, outcomes);
         }
     }
 
-    /// Sends the batch: for each operation some requests, each with the errors that mean that
-    /// there was nothing to do.
-    fn apply_chunk(
-        &mut self,
-        chunk: Vec<(&RouteOperation, Vec<&[Errno]>)>,
-        outcomes: &mut Vec<Outcome>,
-    ) {
+    /// Sends the batch: one request for each operation.
+    fn apply_chunk(&mut self, chunk: &[&RouteOperation], outcomes: &mut Vec<Outcome>) {
         let last = self.batch.len().saturating_sub(1);
         let mut answers = match self.socket.transact(&mut self.batch, last) {
             Ok(answers) => answers.into_iter(),
             Err(error) => {
-                outcomes.extend(chunk.iter().map(|(o, _)| Err(unknown(o, &error))));
+                outcomes.extend(chunk.iter().map(|operation| Err(unknown(operation, &error))));
                 return;
             }
         };
-        for (operation, requests) in chunk {
-            let mut result = Ok(());
-            for harmless in requests {
-                let one = match answers.next().flatten() {
-                    Some(Ok(())) => Ok(()),
-                    Some(Err(error)) if harmless.contains(&error.errno) => Ok(()),
-                    Some(Err(error)) => outcome(operation, &error),
-                    None => Err(unknown(operation, &KernelError::Lost("routes"))),
-                };
-                result = result.and(one);
-            }
-            outcomes.push(result);
-        }
+        outcomes.extend(chunk.iter().map(|operation| match answers.next().flatten() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => outcome(operation, &error),
+            None => Err(unknown(operation, &KernelError::Lost("routes"))),
+        }));
     }
 
     fn create_device(&mut self) -> Result<(), Problem> {
@@ -125,12 +104,6 @@ impl Routes {
             Err(error) => return Err(error.into()),
         }
         self.send("taking the device up", &message::take_up(device.index))?;
-        self.send("the device's address", &message::add_address(LASTING, device.index))?;
-        // A device that was down and is up again has its addresses' own routes back.
-        for address in self.addresses(device.index)? {
-            let route = message::delete_kernels_route(address, device.index);
-            unless(self.send("the address's own route", &route), GONE)?;
-        }
         Ok(())
     }
 
@@ -139,16 +112,17 @@ impl Routes {
         if !is_ours(&device) {
             return Err(Problem::ForeignDevice);
         }
-        let deleted = self.send("deleting the device", &message::delete_device(device.index));
-        unless(deleted, &[Errno::NODEV])
+        match self.send("deleting the device", &message::delete_device(device.index)) {
+            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(()),
+            deleted => Ok(deleted?),
+        }
     }
 
-    fn delete_rule(&mut self, family: Family) -> Result<(), Problem> {
-        let deleted = self.send("deleting the rule", &message::delete_rule(family));
-        unless(deleted, &[Errno::NOENT, Errno::AFNOSUPPORT, Errno::OPNOTSUPP])
-    }
-
-    fn send(&mut self, name: &'static str, request: &Request) -> Result<(), KernelError> {
+    pub(super) fn send(
+        &mut self,
+        name: &'static str,
+        request: &Request,
+    ) -> Result<(), KernelError> {
         self.batch.clear();
         let body = request.body();
         self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
@@ -164,29 +138,14 @@ fn is_on_route(operation: &RouteOperation) -> bool {
     matches!(operation, RouteOperation::Add(_) | RouteOperation::Delete(_))
 }
 
-/// What an operation on a route takes, each request with its harmless errors: the route, and for
-/// an address that needs one the entry that lets the node speak from it (see [`spoken_from`]).
-fn route_requests(operation: &RouteOperation, device: u32) -> Vec<(Request, &'static [Errno])> {
+/// The request that an operation on a route takes.
+fn route_request(operation: &RouteOperation, device: u32) -> Option<Request> {
     match operation {
-        RouteOperation::Add(route) => {
-            let mut requests = Vec::with_capacity(3);
-            if let Some(ip) = spoken_from(route) {
-                requests.push((message::add_address(ip, device), NONE));
-                requests.push((message::delete_kernels_route(ip, device), GONE));
-            }
-            requests.push((message::add_route(route, device), NONE));
-            requests
-        }
+        RouteOperation::Add(route) => Some(message::add_route(route, device)),
         RouteOperation::Delete(route) => {
-            let mut requests = vec![(message::delete_route(route, device), NONE)];
-            if let Some(ip) = spoken_from(route) {
-                requests.push((message::delete_address(ip, device), GONE));
-            }
-            requests
+            Some(message::delete_route(route, message::TABLE_LOCAL, device))
         }
-        RouteOperation::CreateDevice
-        | RouteOperation::DeleteDevice
-        | RouteOperation::DeleteRule(_) => Vec::new(),
+        RouteOperation::CreateDevice | RouteOperation::DeleteDevice => None,
     }
 }
 
@@ -197,12 +156,4 @@ fn without_device(operation: &RouteOperation) -> Outcome {
     }
     let message = format!("{operation}: the device {NAME} is gone; it will be created again");
     Err(Failure { kind: FailureKind::Drift, message })
-}
-
-/// Takes some refusals for success.
-fn unless(done: Result<(), KernelError>, harmless: &[Errno]) -> Result<(), Problem> {
-    match done {
-        Err(KernelError::Refused { error, .. }) if harmless.contains(&error.errno) => Ok(()),
-        done => Ok(done?),
-    }
 }

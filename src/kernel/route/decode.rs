@@ -8,13 +8,10 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
-use netlink_packet_route::rule::{RuleAttribute, RuleFlags, RuleMessage};
 
-use super::message::{LOOPBACK, TABLE_LOCAL};
+use super::message::TABLE_LOCAL;
 use crate::kernel::netlink::attributes;
-use crate::model::{
-    Family, ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY, Route, RouteTable,
-};
+use crate::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 
 /// Bytes of `struct ifinfomsg`, `struct ifaddrmsg` and `struct rtmsg`.
 const LINK_HEADER_BYTES: usize = 16;
@@ -67,47 +64,29 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
     (!link.name.is_empty()).then_some(link)
 }
 
-/// A local route on some device, ours or not.
-struct LocalRoute {
-    protocol: RouteProtocol,
-    prefix: IpNet,
-    table: u32,
-    source: Option<IpAddr>,
-    metric: u32,
-    device: Option<u32>,
-}
-
-/// Reads RTM_NEWROUTE, if it is a local route.
-fn local_route(body: &[u8]) -> Option<LocalRoute> {
+/// Reads RTM_NEWROUTE, if it is one of our routes in a table, on the device with this index.
+pub(super) fn own_route(body: &[u8], table: u32, device: u32) -> Option<Route> {
     let RouteMessage { header, attributes, .. } = RouteMessage::parse(body).ok()?;
-    if header.kind != RouteType::Local {
-        return None;
-    }
     // The default route has no destination.
     let mut destination = unspecified(family(header.address_family)?);
-    let mut table = u32::from(header.table);
-    let (mut source, mut metric, mut device) = (None, 0, None);
+    let mut of = u32::from(header.table);
+    let (mut source, mut metric, mut on) = (None, 0, None);
     for attribute in &attributes {
         match attribute {
-            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Table(number) => of = *number,
             RouteAttribute::Destination(address) => destination = ip(address)?,
             RouteAttribute::PrefSource(address) => source = Some(ip(address)?),
             RouteAttribute::Priority(number) => metric = *number,
-            RouteAttribute::Oif(index) => device = Some(*index),
+            RouteAttribute::Oif(index) => on = Some(*index),
             _ => {}
         }
     }
-    let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
-    Some(LocalRoute { protocol: header.protocol, prefix, table, source, metric, device })
-}
-
-/// Reads RTM_NEWROUTE, if it is one of our routes on the device with this index.
-pub(super) fn own_route(body: &[u8], device: u32) -> Option<Route> {
-    let LocalRoute { protocol, prefix, table, source, metric, device: on } = local_route(body)?;
-    let is_ours = protocol == RouteProtocol::from(ROUTE_PROTOCOL)
+    let is_ours = header.kind == RouteType::Local
+        && header.protocol == RouteProtocol::from(ROUTE_PROTOCOL)
         && metric == ROUTE_METRIC
-        && on == Some(device);
-    if is_ours { Some(Route { prefix, table: own_table(table)?, source }) } else { None }
+        && (of, on) == (table, Some(device));
+    let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
+    is_ours.then_some(Route { prefix, source })
 }
 
 /// An address of a device: the node's end, where the device has two.
@@ -165,44 +144,6 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
     Some((device, IpNet::new(ip?, length).ok()?.trunc()))
 }
 
-/// Reads RTM_NEWROUTE, if it is the kernel's own local route for an IPv4 address of the device with
-/// this index.
-pub(super) fn kernels_route(body: &[u8], device: u32) -> Option<Ipv4Addr> {
-    let route = local_route(body)?;
-    match route.prefix {
-        IpNet::V4(prefix)
-            if prefix.prefix_len() == 32
-                && route.protocol == RouteProtocol::Kernel
-                && route.device == Some(device) =>
-        {
-            Some(prefix.addr())
-        }
-        _ => None,
-    }
-}
-
-/// Reads RTM_NEWRULE: the family, if it is exactly the rule of earlier versions.
-pub(super) fn own_rule(body: &[u8]) -> Option<Family> {
-    let message = RuleMessage::parse(body).ok()?;
-    let ours = [
-        RuleAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL)),
-        RuleAttribute::Priority(RULE_PRIORITY),
-        RuleAttribute::Table(ROUTE_TABLE),
-        RuleAttribute::Iifname(LOOPBACK.to_owned()),
-    ];
-    let is_ours = message.header.flags.contains(RuleFlags::Invert)
-        && ours.iter().all(|attribute| message.attributes.contains(attribute));
-    if is_ours { family(message.header.family) } else { None }
-}
-
-fn own_table(number: u32) -> Option<RouteTable> {
-    match number {
-        TABLE_LOCAL => Some(RouteTable::Local),
-        ROUTE_TABLE => Some(RouteTable::Own),
-        _ => None,
-    }
-}
-
 fn family(family: AddressFamily) -> Option<Family> {
     match family {
         AddressFamily::Inet => Some(Family::V4),
@@ -250,26 +191,22 @@ mod tests {
                     source.map(|s| IpAddr::from(s.to_be_bytes())),
                 )
             });
-        let table = prop_oneof![Just(RouteTable::Local), Just(RouteTable::Own)];
-        (prop_oneof![ipv4, ipv6], table).prop_map(|((prefix, source), table)| Route {
-            prefix: prefix.unwrap().trunc(),
-            table,
-            source,
-        })
+        prop_oneof![ipv4, ipv6]
+            .prop_map(|(prefix, source)| Route { prefix: prefix.unwrap().trunc(), source })
     }
 
     proptest! {
         #[test]
         fn a_route_reads_back_as_it_was_written(route in routes(), device in 1u32..) {
             let body = message::add_route(&route, device).body();
-            prop_assert_eq!(own_route(&body, device), Some(route));
-            prop_assert_eq!(own_route(&body, device - 1), None);
+            prop_assert_eq!(own_route(&body, TABLE_LOCAL, device), Some(route));
+            prop_assert_eq!(own_route(&body, TABLE_LOCAL, device - 1), None);
+            prop_assert_eq!(own_route(&body, 7575, device), None);
         }
 
         #[test]
         fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = own_route(&body, 1);
-            let _ = own_rule(&body);
+            let _ = own_route(&body, TABLE_LOCAL, 1);
             let _ = link(&body);
             let _ = address(&body);
             let _ = destination(&body);
@@ -285,7 +222,7 @@ mod tests {
             let mut body = message::add_route(&route, 7).body();
             body.truncate(at);
             body.extend(tail);
-            let _ = own_route(&body, 7);
+            let _ = own_route(&body, TABLE_LOCAL, 7);
         }
 
         #[test]
@@ -352,13 +289,6 @@ mod tests {
             with(33, 254, 3, 1, 0),
         ] {
             assert_eq!(destination(&other), None, "{other:?}");
-        }
-    }
-
-    #[test]
-    fn a_rule_reads_back_as_ours() {
-        for family in Family::BOTH {
-            assert_eq!(own_rule(&message::delete_rule(family).body()), Some(family));
         }
     }
 

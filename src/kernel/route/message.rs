@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkSerializable};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
@@ -11,15 +11,11 @@ use netlink_packet_route::link::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::model::{
-    Family, NAME, ROUTE_METRIC, ROUTE_PROTOCOL, ROUTE_TABLE, RULE_PRIORITY, Route, RouteTable,
-};
+use crate::model::{Family, NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 
-/// The loopback device: where this node's own packets come in from, as rules see it.
-pub(super) const LOOPBACK: &str = "lo";
 /// `RT_TABLE_LOCAL`.
 pub(super) const TABLE_LOCAL: u32 = 255;
 
@@ -31,7 +27,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    fn new(message: RouteNetlinkMessage, flags: u16) -> Self {
+    pub(super) fn new(message: RouteNetlinkMessage, flags: u16) -> Self {
         Self { message, flags }
     }
 
@@ -95,24 +91,24 @@ pub(super) fn dump_links() -> Request {
     Request::new(RouteNetlinkMessage::GetLink(LinkMessage::default()), 0)
 }
 
-/// Adds a route, or replaces ours of the same prefix and table.
+/// Adds a route, or replaces ours of the same prefix.
 ///
 /// The kernel replaces whatever has the same prefix, table and metric, whosever it is; and an
 /// address of the node itself has a local route of metric 0. So ours have a metric of their own:
 /// they replace only each other, and yield to routes of the kernel.
 pub(super) fn add_route(route: &Route, device: u32) -> Request {
-    let message = RouteNetlinkMessage::NewRoute(route_message(route, device));
+    let message = RouteNetlinkMessage::NewRoute(route_message(route, TABLE_LOCAL, device));
     Request::new(message, NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// Removes a route; of the same prefix, table and metric, only one with our protocol number on our
 /// device matches.
-pub(super) fn delete_route(route: &Route, device: u32) -> Request {
+pub(super) fn delete_route(route: &Route, table: u32, device: u32) -> Request {
     let any_source = Route { source: None, ..*route };
-    Request::new(RouteNetlinkMessage::DelRoute(route_message(&any_source, device)), 0)
+    Request::new(RouteNetlinkMessage::DelRoute(route_message(&any_source, table, device)), 0)
 }
 
-fn route_message(route: &Route, device: u32) -> RouteMessage {
+fn route_message(route: &Route, table: u32, device: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = address_family(route.family());
     message.header.destination_prefix_length = route.prefix.prefix_len();
@@ -120,7 +116,7 @@ fn route_message(route: &Route, device: u32) -> RouteMessage {
     message.header.scope = RouteScope::Host;
     message.header.kind = RouteType::Local;
     message.attributes = vec![
-        RouteAttribute::Table(table_number(route.table)),
+        RouteAttribute::Table(table),
         RouteAttribute::Destination(RouteAddress::from(route.prefix.network())),
         RouteAttribute::Priority(ROUTE_METRIC),
         RouteAttribute::Oif(device),
@@ -134,91 +130,27 @@ fn prefsrc(source: IpAddr) -> RouteAttribute {
 }
 
 /// Asks for the routes of one family in one table that may be ours.
-pub(super) fn dump_routes(family: Family, table: RouteTable, device: u32) -> Request {
+pub(super) fn dump_routes(family: Family, table: u32, device: u32) -> Request {
     let mut message = RouteMessage::default();
     message.header.address_family = address_family(family);
     message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
-    message.attributes =
-        vec![RouteAttribute::Table(table_number(table)), RouteAttribute::Oif(device)];
+    message.attributes = vec![RouteAttribute::Table(table), RouteAttribute::Oif(device)];
     Request::new(RouteNetlinkMessage::GetRoute(message), 0)
-}
-
-/// Gives our device an address that the kernel never picks as a source by itself.
-pub(super) fn add_address(ip: Ipv4Addr, device: u32) -> Request {
-    let message = RouteNetlinkMessage::NewAddress(address_message(ip, device));
-    Request::new(message, NLM_F_CREATE | NLM_F_REPLACE)
 }
 
 /// Takes an address from our device.
 pub(super) fn delete_address(ip: Ipv4Addr, device: u32) -> Request {
-    Request::new(RouteNetlinkMessage::DelAddress(address_message(ip, device)), 0)
-}
-
-fn address_message(ip: Ipv4Addr, device: u32) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.prefix_len = 32;
-    message.header.scope = AddressScope::Host;
     message.header.index = device;
-    message.attributes =
-        vec![AddressAttribute::Local(ip.into()), AddressAttribute::Address(ip.into())];
-    message
-}
-
-/// Asks for the addresses of our device.
-pub(super) fn dump_addresses(device: u32) -> Request {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.index = device;
-    Request::new(RouteNetlinkMessage::GetAddress(message), 0)
+    message.attributes = vec![AddressAttribute::Local(ip.into())];
+    Request::new(RouteNetlinkMessage::DelAddress(message), 0)
 }
 
 /// Asks for the addresses of all devices.
 pub(super) fn dump_all_addresses() -> Request {
     Request::new(RouteNetlinkMessage::GetAddress(AddressMessage::default()), 0)
-}
-
-/// Removes the route that the kernel has made for an address of our device.
-pub(super) fn delete_kernels_route(ip: Ipv4Addr, device: u32) -> Request {
-    let mut message = kernels_route(device);
-    message.header.destination_prefix_length = 32;
-    message.header.scope = RouteScope::Host;
-    message.header.kind = RouteType::Local;
-    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(ip)));
-    Request::new(RouteNetlinkMessage::DelRoute(message), 0)
-}
-
-/// Asks for the routes that the kernel has made for addresses of our device.
-pub(super) fn dump_kernels_routes(device: u32) -> Request {
-    Request::new(RouteNetlinkMessage::GetRoute(kernels_route(device)), 0)
-}
-
-fn kernels_route(device: u32) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
-    message.header.protocol = RouteProtocol::Kernel;
-    message.attributes = vec![RouteAttribute::Table(TABLE_LOCAL), RouteAttribute::Oif(device)];
-    message
-}
-
-/// Removes the rule by which earlier versions led packets that this node did not start to a table
-/// of their own; only one with our protocol number matches.
-pub(super) fn delete_rule(family: Family) -> Request {
-    Request::new(RouteNetlinkMessage::DelRule(rule_message(family)), 0)
-}
-
-fn rule_message(family: Family) -> RuleMessage {
-    let mut message = RuleMessage::default();
-    message.header.family = address_family(family);
-    message.header.action = RuleAction::ToTable;
-    message.header.flags = RuleFlags::Invert;
-    message.attributes = vec![
-        RuleAttribute::Priority(RULE_PRIORITY),
-        RuleAttribute::Table(ROUTE_TABLE),
-        RuleAttribute::Iifname(LOOPBACK.to_owned()),
-        RuleAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL)),
-    ];
-    message
 }
 
 /// Asks for the routes of one family in all tables.
@@ -233,14 +165,6 @@ pub(super) fn dump_rules(family: Family) -> Request {
     let mut message = RuleMessage::default();
     message.header.family = address_family(family);
     Request::new(RouteNetlinkMessage::GetRule(message), 0)
-}
-
-/// The kernel's number of a table.
-pub(super) fn table_number(table: RouteTable) -> u32 {
-    match table {
-        RouteTable::Local => TABLE_LOCAL,
-        RouteTable::Own => ROUTE_TABLE,
-    }
 }
 
 /// rtnetlink's name of a family.

@@ -1,4 +1,4 @@
-//! What the kernel tells of changes to devices, addresses, routes and rules.
+//! What the kernel tells of changes to devices, addresses and routes.
 
 use super::decode;
 use crate::kernel::netlink::{Header, attributes};
@@ -10,30 +10,24 @@ pub(super) const NEWADDR: u16 = 20;
 pub(super) const DELADDR: u16 = 21;
 pub(super) const NEWROUTE: u16 = 24;
 pub(super) const DELROUTE: u16 = 25;
-const NEWRULE: u16 = 32;
-const DELRULE: u16 = 33;
-/// Bytes of `struct ifaddrmsg` and `struct fib_rule_hdr`.
+/// Bytes of `struct ifaddrmsg`.
 const ADDRESS_HEADER: usize = 8;
-const RULE_HEADER: usize = 12;
 const AF_INET6: u8 = 10;
 /// `RT_SCOPE_UNIVERSE`
 const SCOPE_UNIVERSE: u8 = 0;
 const IFA_LABEL: u16 = 3;
-const FRA_PROTOCOL: u16 = 21;
 
-/// Whether a notification is about our device, rules or routes.
+/// Whether a notification is about our device or routes.
 pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
-    let after = |header: usize| attributes(payload.get(header..).unwrap_or_default());
+    let after_header = || attributes(payload.get(ADDRESS_HEADER..).unwrap_or_default());
     let device = || decode::link(payload).filter(|link| link.name == NAME);
     match header.kind {
         DELLINK => device().is_some(),
         NEWLINK => device().is_some_and(|link| !link.up),
         NEWADDR | DELADDR => {
-            after(ADDRESS_HEADER).any(|it| it.kind == IFA_LABEL && it.text() == Some(NAME))
+            after_header().any(|it| it.kind == IFA_LABEL && it.text() == Some(NAME))
         }
         NEWROUTE | DELROUTE => payload.get(5) == Some(&ROUTE_PROTOCOL),
-        NEWRULE | DELRULE => after(RULE_HEADER)
-            .any(|it| it.kind == FRA_PROTOCOL && it.value.first() == Some(&ROUTE_PROTOCOL)),
         _ => false,
     }
 }
@@ -78,8 +72,6 @@ mod tests {
         let route = |protocol| [2, 32, 0, 0, 255, protocol, 0, 2, 0, 0, 0, 0];
         assert!(is_about_ours(header(DELROUTE), &route(ROUTE_PROTOCOL)));
         assert!(!is_about_ours(header(DELROUTE), &route(2)));
-        let rule = message(&[0; RULE_HEADER], FRA_PROTOCOL, &[ROUTE_PROTOCOL]);
-        assert!(is_about_ours(header(DELRULE), &rule));
     }
 
     #[test]

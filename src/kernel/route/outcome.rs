@@ -39,7 +39,7 @@ pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outco
     Err(Failure { kind, message: format!("{operation}: {meaning}: {error}") })
 }
 
-/// Why an operation on the device or a rule failed.
+/// Why an operation on the device failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
     #[error(transparent)]
@@ -67,11 +67,11 @@ pub(super) fn unknown(operation: &RouteOperation, error: &KernelError) -> Failur
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{Route, RouteTable};
+    use crate::model::Route;
 
     fn route(source: Option<&str>) -> Route {
         let source = source.map(|ip| ip.parse().unwrap());
-        Route { prefix: "10.96.0.0/12".parse().unwrap(), table: RouteTable::Local, source }
+        Route { prefix: "10.96.0.0/12".parse().unwrap(), source }
     }
 
     fn of(operation: RouteOperation, errno: Errno) -> Option<FailureKind> {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube_ipvs::engine::Programs;
-use kube_ipvs::model::{Event, Family, Scheduler, Settings, VirtualAddress, VirtualServer};
-use kube_ipvs::plan::{FailureKind, is_named};
+use kube_ipvs::model::{
+    Element, Event, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
+};
+use kube_ipvs::plan::{Claims, FailureKind, Observed, is_named};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -13,7 +15,7 @@ use super::cases;
 use super::settings::settings;
 use crate::common::model_kernel::{Fault, Holdings, ModelKernel, Server};
 use crate::common::node_agent::NodeAgent;
-use crate::common::random::{Objects, events};
+use crate::common::random::{Objects, destinations, events};
 
 type Servers = BTreeMap<VirtualAddress, Server>;
 
@@ -45,17 +47,20 @@ fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
 }
 
 /// The virtual servers that are not this agent's: neither in a range of its own, nor named by its
-/// table, nor where a Service has a pool, even if that has nobody to serve it.
-fn foreign(held: &Holdings, programs: &Programs) -> Servers {
-    let elements: Vec<_> = held.elements.iter().copied().collect();
-    let is_named = is_named(&elements);
+/// table or an earlier version's, nor claimed by kube-proxy, nor where a Service has a front end or a
+/// pool, even if that has nobody to serve it.
+fn foreign(kernel: &ModelKernel, programs: &Programs) -> Servers {
+    let ModelKernel { holdings: held, claims, .. } = kernel;
+    let elements = held.elements.iter().copied().collect();
+    let is_named =
+        is_named(&Observed { elements, earlier: held.earlier.clone(), ..Observed::default() });
     let pools = programs.services().flat_map(|(_, program)| &program.pools);
     let wanted: BTreeSet<_> = pools.map(|pool| pool.server.address).collect();
-    let ranges = &programs.node().service_ranges;
     let is_foreign = |address: &VirtualAddress| {
         !is_named(address)
+            && !claims.has(address)
             && !wanted.contains(address)
-            && !ranges.iter().any(|range| range.contains(&address.ip))
+            && !programs.is_ours(address)
     };
     let servers = held.servers.iter().filter(|(address, _)| is_foreign(address));
     servers.map(|(address, server)| (*address, server.clone())).collect()
@@ -66,8 +71,8 @@ fn foreign(held: &Holdings, programs: &Programs) -> Servers {
 enum Mischief {
     LoseTables,
     LoseDevice,
-    LoseRule(Index),
-    AddRule(Family),
+    LoseEarlier,
+    AddEarlier(VirtualAddress),
     LoseElement(Index),
     LoseRoute(Index),
     LoseServer(Index),
@@ -76,6 +81,14 @@ enum Mischief {
     SetWeight(Index),
     SetScheduler(Index),
     AddForeign(u8),
+    AddServer(VirtualAddress, bool),
+}
+
+/// Where there may be a Service's front end.
+fn front_end() -> impl Strategy<Value = VirtualAddress> {
+    let ports = [(80, Protocol::Tcp), (80, Protocol::Udp), (30080, Protocol::Tcp)];
+    (select(destinations()), select(ports.to_vec()))
+        .prop_map(|(ip, (port, protocol))| VirtualAddress { ip, port, protocol })
 }
 
 fn mischief() -> impl Strategy<Value = Mischief> {
@@ -83,8 +96,9 @@ fn mischief() -> impl Strategy<Value = Mischief> {
     prop_oneof![
         1 => Just(Mischief::LoseTables),
         1 => Just(Mischief::LoseDevice),
-        1 => at().prop_map(Mischief::LoseRule),
-        1 => select(&Family::BOTH[..]).prop_map(Mischief::AddRule),
+        1 => Just(Mischief::LoseEarlier),
+        2 => front_end().prop_map(Mischief::AddEarlier),
+        3 => (front_end(), any::<bool>()).prop_map(|(at, drains)| Mischief::AddServer(at, drains)),
         4 => at().prop_map(Mischief::LoseElement),
         2 => at().prop_map(Mischief::LoseRoute),
         2 => at().prop_map(Mischief::LoseServer),
@@ -109,10 +123,20 @@ impl Mischief {
                 held.device = false;
                 held.routes.clear();
             }
-            Self::LoseRule(at) => {
-                pick(at, held.rules.iter().copied()).map(|rule| held.rules.remove(&rule));
+            Self::LoseEarlier => held.earlier = None,
+            Self::AddEarlier(server) => {
+                held.earlier.get_or_insert_default().push(Element::Former(server));
             }
-            Self::AddRule(family) => drop(held.rules.insert(family)),
+            Self::AddServer(address, drains) => {
+                let server = VirtualServer {
+                    address,
+                    scheduler: Scheduler::Rr,
+                    flags: 0,
+                    affinity_seconds: None,
+                };
+                let reals = [((address.ip, 8080), u16::from(!drains))].into();
+                held.servers.entry(address).or_insert(Server { server, reals });
+            }
             Self::LoseElement(at) => {
                 pick(at, held.elements.iter().copied()).map(|it| held.elements.remove(&it));
             }
@@ -217,6 +241,8 @@ proptest! {
         former in (settings(), events(0..20)),
         mischief in vec(mischief(), 0..12),
         unreadable in vec((any::<Index>(), 1..4_usize), 0..3),
+        connected in vec(select(destinations()), 0..4),
+        claimed in vec(select(destinations()), 0..3),
         settings in settings(),
         now in events(0..20),
     ) {
@@ -231,10 +257,13 @@ proptest! {
             let address = pick(at, kernel.holdings.servers.keys().copied());
             kernel.unreadable.extend(address.map(|address| (address, times)));
         }
-        let held = kernel.holdings.clone();
+        // Connections that do not end keep nothing for good.
+        kernel.connections = connected.into_iter().map(|ip| ((ip, 8080), 1)).collect();
+        kernel.claims = Claims { addresses: claimed.into_iter().collect(), ..Claims::default() };
+        let before = kernel.clone();
         let agent = started(&settings, &Objects::after(&now), kernel)
             .map_err(TestCaseError::fail)?;
-        check(&agent, &foreign(&held, agent.engine.programs()))?;
+        check(&agent, &foreign(&before, agent.engine.programs()))?;
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P2, P3};
 use crate::lab::{Service, endpoints_of_both, service};
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
+use crate::trial::{Failure, Step, Trial};
 
 /// As an earlier version left it, and as somebody else may have it beside ours.
 const OURS: &str = "not iif lo lookup 7575 pref 75 protocol 75";
@@ -39,9 +39,6 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             t.settled()?;
             expect_held(t)?;
-            // While it runs, it hears of one.
-            rule(t, "-6", "add", OURS)?;
-            patiently(LONG_PATIENCE, || expect_held(t))?;
             for family in ["-4", "-6"] {
                 rule(t, family, "delete", ANOTHERS)?;
             }

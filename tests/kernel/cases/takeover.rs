@@ -1,4 +1,5 @@
-//! From kube-proxy in its ipvs mode to the agent, and back, under load.
+//! From kube-proxy, in each of its modes, or from our earlier version to the agent, and back, under
+//! load.
 
 use std::sync::Arc;
 
@@ -7,9 +8,12 @@ use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused, Silent};
-use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Connection, Host, KubeProxy, Load, endpoints, service};
-use crate::trial::{Step, Trial};
+use crate::lab::Host::{C, N1, P1, P2, P3, P4};
+use crate::lab::{
+    Connection, Host, KubeProxy, Load, Mode, Silence, endpoints, leave_earlier_version, product,
+    service,
+};
+use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// What kube-proxy did not live to remove or to change.
 const OUTDATED: &str = "\
@@ -19,26 +23,41 @@ const OUTDATED: &str = "\
 -a -t 10.96.6.2:80 -r 10.244.2.14:8080 -m -w 3
 ";
 
-/// Whoever asks at a front end that both provide.
-const CLIENTS: [(Host, &str); 6] = [
-    (P2, "10.96.6.1:80/tcp"),
-    (N1, "10.96.6.1:80/tcp"),
-    (C, "192.168.50.1:30600/tcp"),
-    (P2, "[fd00:96::601]:80/tcp"),
-    (N1, "[fd00:96::601]:80/tcp"),
-    (C, "203.0.113.6:80/tcp"),
-];
+/// ClusterIPs, a node port and a load balancer IP that all provide.
+const CLUSTER_IPS: [&str; 2] = ["10.96.6.1:80/tcp", "[fd00:96::601]:80/tcp"];
+const NODE_PORT: &str = "192.168.50.1:30600/tcp";
+const BALANCER: &str = "203.0.113.6:80/tcp";
+/// One at an address where the agent, as it is configured here, has no node ports.
+const OTHER_NODE_PORT: &str = "10.244.1.1:30600/tcp";
+/// An external IP, and a load balancer IP of a Service that is gone, of the earlier version.
+const EXTERNAL: &str = "198.51.100.6:80/tcp";
+const GONE: &str = "203.0.113.66:80/tcp";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("taking_over_from_kube_proxy_costs_no_connection", taking_over),
+        case("taking_over_from_kube_proxy_costs_no_connection", taking_over_from_ipvs),
+        case("taking_over_from_kube_proxys_iptables_mode_costs_no_connection", |t| {
+            taking_over_from(t, Mode::Iptables)
+        }),
+        case("taking_over_from_kube_proxys_nftables_mode_costs_no_connection", |t| {
+            taking_over_from(t, Mode::Nftables)
+        }),
+        case("an_upgrade_from_the_earlier_version_costs_no_connection", upgrading),
+        case("what_stood_before_goes_when_its_time_is_up", its_time_is_up),
         case("the_way_back_to_kube_proxy_costs_no_connection", the_way_back),
+        case("the_way_back_to_kube_proxys_iptables_mode_costs_no_connection", |t| {
+            the_way_back_to(t, Mode::Iptables)
+        }),
+        case("the_way_back_to_kube_proxys_nftables_mode_costs_no_connection", |t| {
+            the_way_back_to(t, Mode::Nftables)
+        }),
         case("without_being_told_to_nothing_of_kube_proxys_is_removed", |t| {
-            let proxy = start_of_kube_proxy(t)?;
+            let proxy = start_of_kube_proxy(t, Mode::Ipvs)?;
             t.agent().configure_proxy("nodePortAddresses: [primary]")?;
             services(t)?;
             t.settled()?;
-            t.expect(P2, CLIENTS[0].1, Answers::from_all([P1, P3]))?;
+            t.expect(P2, CLUSTER_IPS[0], Answers::from_all([P1, P3]))?;
+            let mut open = open(t, &[(C, BALANCER), (P3, OTHER_NODE_PORT)])?;
             let kept = t.kernel()?.to_string();
             t.check("kube-proxy's device is there", kept.contains("kube-ipvs0"), &kept)?;
             t.check("its rules are there", kept.contains("KUBE-SERVICES"), &kept)?;
@@ -50,9 +69,14 @@ pub(crate) fn cases() -> Vec<Case> {
                 t.check(line, removed.lines().any(|removed| removed == line), &removed)?;
             }
             nothing_is_left(t)?;
-            let ipvs = t.kernel()?.ipvs;
-            t.check("no node port elsewhere", !ipvs.contains("10.244.1.1:30600"), &ipvs)?;
-            t.expect(P2, CLIENTS[0].1, Answers::from_all([P1, P3]))?;
+            // The agent has heard of it.
+            t.eventually_held("no new connection at a node port elsewhere", |ipvs| {
+                ipvs.lines().filter(|it| it.contains("-t 10.244.1.1:30600 -r")).all(is_drained)
+            })?;
+            t.still_answer(&mut open)?;
+            drop(open);
+            t.eventually_held("no node port elsewhere", |ipvs| !ipvs.contains("10.244.1.1:30600"))?;
+            t.expect(P2, CLUSTER_IPS[0], Answers::from_all([P1, P3]))?;
             let again = t.run_to_end("cleanup", &["--kube-proxy"])?;
             t.same_lines("once more", "", &again)?;
             drop(proxy);
@@ -61,85 +85,226 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn taking_over(t: &mut Trial<'_>) -> Step {
-    let proxy = start_of_kube_proxy(t)?;
+fn taking_over_from_ipvs(t: &mut Trial<'_>) -> Step {
+    let proxy = start_of_kube_proxy(t, Mode::Ipvs)?;
     proxy.also(OUTDATED)?;
-    for (client, to) in CLIENTS {
-        t.expect(client, to, Answers::from_all([P1, P3]))?;
-    }
-    let mut open = open(t, &CLIENTS)?;
-    let loads = loads(t, &CLIENTS);
+    t.host(N1).ip("addr add 10.96.6.9/32 dev kube-ipvs0")?;
+    let mut before = Before::new(t, &clients())?;
+    let mut elsewhere = open(t, &[(P3, OTHER_NODE_PORT), (P2, "10.96.6.9:80/tcp")])?;
     services(t)?;
     t.apply(service("dev/changed").cluster_ip("10.96.6.2").port(80, "http", Tcp))?;
     t.apply(endpoints("dev/changed").port("http", 8080, Tcp).ready(P1))?;
     t.agent().configure("removeKubeProxy: true")?;
     t.settled()?;
     t.agent().wait_for_log("kube-proxy's leftovers are removed")?;
-    // What comes after it is met by connections that were made before, and by new ones.
-    loads.iter().for_each(|load| load.wait_for(5));
-    t.still_answer(&mut open)?;
-    loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
+    before.have_lost_nothing(t)?;
+    t.still_answer(&mut elsewhere)?;
 
     let log = t.agent().log();
-    let node_ports = ["192.168.50.1:30600", "10.244.1.1:30600"];
-    for adopted in ["10.96.6.1:80", "[fd00:96::601]:80", "203.0.113.6:80"].iter().chain(&node_ports)
-    {
+    for adopted in CLUSTER_IPS.map(|to| to.trim_end_matches("/tcp")) {
         for verb in ["-A", "-E", "-a", "-e", "-d", "-D"] {
             let written = log.contains(&format!("{verb} -t {adopted} "));
             t.check(&format!("{adopted} is adopted without a write"), !written, &log)?;
         }
     }
     t.expect(P2, "10.96.6.2:80/tcp", Answers::from(P1))?;
-    t.expect(P2, "10.96.6.9:80/tcp", Silent)?;
-    t.expect(P2, "10.244.1.1:30600/tcp", Answers::from_all([P1, P3]))?;
+    t.expect(P2, "10.96.6.9:80/tcp", Refused)?;
     nothing_is_left(t)?;
     t.expect(C, "10.96.6.1:81/tcp", Refused)?;
+    let ends = [BALANCER, NODE_PORT, OTHER_NODE_PORT, "10.96.6.9:80/tcp"];
+    are_drained(t, &ends)?;
+    drop((before, elsewhere));
+    are_gone(t, &ends)?;
+    t.expect(P2, "10.96.6.9:80/tcp", Silent)?;
     drop(proxy);
     Ok(())
+}
+
+fn taking_over_from(t: &mut Trial<'_>, mode: Mode) -> Step {
+    let proxy = start_of_kube_proxy(t, mode)?;
+    let mut before = Before::new(t, &clients())?;
+    services(t)?;
+    t.agent().configure("removeKubeProxy: true")?;
+    t.settled()?;
+    t.agent().wait_for_log("kube-proxy's leftovers are removed")?;
+    before.have_lost_nothing(t)?;
+    let nft = t.kernel()?.nft;
+    let traces = ["KUBE-SERVICES", "KUBE-SVC", "KUBE-SEP", "table ip kube-proxy"];
+    t.check("no rule is left", !traces.iter().any(|trace| nft.contains(trace)), &nft)?;
+    for (client, to) in clients() {
+        t.expect(client, to, Answers::from_all([P1, P3]))?;
+    }
+    drop(proxy);
+    Ok(())
+}
+
+fn upgrading(t: &mut Trial<'_>) -> Step {
+    let clients = start_of_earlier_version(t)?;
+    let mut before = Before::new(t, &clients)?;
+    let mut gone = open(t, &[(C, GONE)])?;
+    let flow = t.flow(C, &BALANCER.replace("tcp", "udp"))?;
+    let asked = || flow.ask().map(drop).map_err(|it| Failure::new("a socket", "an answer", it));
+    asked()?;
+    services(t)?;
+    t.settled()?;
+    before.have_lost_nothing(t)?;
+    t.still_answer(&mut gone)?;
+    patiently(LONG_PATIENCE, asked)?;
+    for (client, to) in clients {
+        t.expect(client, to, Answers::from_all([P1, P3]))?;
+    }
+    t.expect(C, GONE, Refused)?;
+    t.expect(P2, "203.0.113.6:81/tcp", Refused)?;
+    nothing_of_the_earlier_version_is_left(t)?;
+
+    let ends = [BALANCER, NODE_PORT, EXTERNAL, GONE];
+    are_drained(t, &ends)?;
+    // Nor does the end of the agent change a thing.
+    t.agent().stop()?;
+    t.settled()?;
+    t.still_answer(&mut before.open)?;
+    t.still_answer(&mut gone)?;
+    are_drained(t, &ends)?;
+    drop((before, gone));
+    are_gone(t, &ends)?;
+    let network = t.kernel()?.network;
+    let left = ["203.0.113.", "198.51.100."].iter().any(|ip| network.contains(ip));
+    t.check("no route is left", !left, &network)
+}
+
+fn its_time_is_up(t: &mut Trial<'_>) -> Step {
+    let clients = start_of_earlier_version(t)?;
+    let mut open = open(t, &clients)?;
+    open.extend(self::open(t, &[(C, GONE)])?);
+    services(t)?;
+    // Long enough for a slow machine to see the connections alive.
+    t.agent().configure("drainPeriod: 10s")?;
+    t.settled()?;
+    let new = clients.iter().map(|(client, to)| Ok((to, t.connect(*client, to)?)));
+    let mut new = new.collect::<Step<Vec<_>>>()?;
+    t.still_answer(&mut open)?;
+    are_gone(t, &[BALANCER, NODE_PORT, EXTERNAL, GONE])?;
+    t.settled()?;
+    for (which, open) in &mut open {
+        // Those to ClusterIPs go on, and so do those that went there by a short cut.
+        let goes_on = which.contains("10.96.6.1") || which.contains("fd00:96");
+        match open.ask() {
+            Ok(_) if goes_on || which.starts_with("N1") => {}
+            Err(Silence::Reset) if !goes_on => {}
+            other => return Err(Failure::new(which, "its end", format!("{other:?}"))),
+        }
+    }
+    // Of the new ones not one, though the same clients have them to the same endpoints.
+    new.iter_mut().try_for_each(|(to, open)| t.expect_answer(open, to).map(drop))
 }
 
 fn the_way_back(t: &mut Trial<'_>) -> Step {
     services(t)?;
     t.settled()?;
-    // kube-proxy binds a load balancer's address only when we have let go of it.
-    let (balancer, clients) = CLIENTS.split_last().expect("clients");
-    let mut open = open(t, clients)?;
-    let loads = loads(t, clients);
+    let mut before = Before::new(t, &clients())?;
     t.agent().stop()?;
-    let proxy = start_of_kube_proxy_beside(t)?;
+    let proxy = start_of_kube_proxy_beside(t, Mode::Ipvs)?;
     let removed = t.run_to_end("cleanup", &[])?;
-    for (_, to) in clients {
+    for to in CLUSTER_IPS {
         let server = to.trim_end_matches("/tcp");
         let left = !removed.contains(&format!("-D -t {server}\n"));
         t.check(&format!("{server} is left to kube-proxy"), left, &removed)?;
     }
     proxy.sync()?;
-    loads.iter().for_each(|load| load.wait_for(5));
-    t.still_answer(&mut open)?;
-    loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
-    t.expect(balancer.0, balancer.1, Answers::from_all([P1, P3]))?;
-    let kept = t.kernel()?;
-    let ours = ["table ip kube-ipvs", "dev kube-ipvs ", "7575"];
-    let left = ours.iter().any(|ours| kept.to_string().contains(ours));
-    t.check("nothing of ours is left", !left, &kept)?;
+    before.have_lost_nothing(t)?;
+    nothing_of_ours_is_left(t)?;
     drop(proxy);
     Ok(())
 }
 
-/// A node that the agent has never seen, as kube-proxy left it.
-fn start_of_kube_proxy(t: &mut Trial<'_>) -> Step<KubeProxy> {
+fn the_way_back_to(t: &mut Trial<'_>, mode: Mode) -> Step {
+    services(t)?;
+    t.settled()?;
+    let mut before = Before::new(t, &clients())?;
     t.agent().stop()?;
-    t.run_to_end("cleanup", &[])?;
-    start_of_kube_proxy_beside(t)
+    let proxy = start_of_kube_proxy_beside(t, mode)?;
+    let mut cleanup = t.agent().begin(&["cleanup", "--drain", "10m"])?;
+    is_empty_soon(t, "cluster-ips")?;
+    let new = open(t, &clients())?;
+    before.have_lost_nothing(t)?;
+    t.check("it waits", cleanup.try_wait()?.is_none(), "it has ended")?;
+    // Only connections from before are waited for.
+    drop(before);
+    let status = cleanup.wait()?;
+    t.check("it ends well", status.success(), status)?;
+    nothing_of_ours_is_left(t)?;
+    t.still_answer(&mut { new })?;
+    for (client, to) in clients() {
+        t.expect(client, to, Answers::from_all([P1, P3]))?;
+    }
+    drop(proxy);
+    Ok(())
 }
 
-fn start_of_kube_proxy_beside(t: &Trial<'_>) -> Step<KubeProxy> {
-    Ok(KubeProxy::start(&Arc::clone(t.host(N1)))?)
+fn nothing_of_ours_is_left(t: &Trial<'_>) -> Step {
+    let kept = t.kernel()?;
+    let ours = ["table ip kube-ipvs", "dev kube-ipvs ", "7575", "-A -t 250."];
+    let left = ours.iter().any(|ours| kept.to_string().contains(ours));
+    t.check("nothing of ours is left", !left, &kept)
+}
+
+/// Connections opened before, and clients that ask all the time.
+struct Before {
+    open: Vec<(String, Connection)>,
+    loads: Vec<Load>,
+}
+
+impl Before {
+    /// Each of the clients has one of each.
+    fn new(t: &Trial<'_>, clients: &[(Host, &str)]) -> Step<Self> {
+        for (client, to) in clients {
+            t.expect(*client, to, Answers::from_all([P1, P3]))?;
+        }
+        let open = open(t, clients)?;
+        let loads: Vec<_> = clients.iter().map(|(it, to)| t.steady_load(*it, to)).collect();
+        loads.iter().for_each(|load| load.wait_for(2));
+        Ok(Self { open, loads })
+    }
+
+    /// No connection has been lost, and no request failed, neither before nor from now on.
+    fn have_lost_nothing(&mut self, t: &Trial<'_>) -> Step {
+        // What comes after it is met by connections that were made before, and by new ones.
+        self.loads.iter().for_each(|load| load.wait_for(5));
+        t.still_answer(&mut self.open)?;
+        self.loads.drain(..).try_for_each(|load| t.expect_no_failure(load))
+    }
+}
+
+/// Whoever asks at a front end that all provide.
+fn clients() -> Vec<(Host, &'static str)> {
+    let all = product([P2, N1, C], [CLUSTER_IPS[0], NODE_PORT, BALANCER]);
+    all.chain([(P2, CLUSTER_IPS[1]), (N1, CLUSTER_IPS[1])]).collect()
+}
+
+/// A node that the agent has never seen, as kube-proxy left it.
+fn start_of_kube_proxy(t: &mut Trial<'_>, mode: Mode) -> Step<KubeProxy> {
+    t.agent().stop()?;
+    t.run_to_end("cleanup", &[])?;
+    start_of_kube_proxy_beside(t, mode)
+}
+
+fn start_of_kube_proxy_beside(t: &Trial<'_>, mode: Mode) -> Step<KubeProxy> {
+    Ok(KubeProxy::start(&Arc::clone(t.host(N1)), mode)?)
+}
+
+/// A node as the earlier version left it, and its clients.
+fn start_of_earlier_version(t: &mut Trial<'_>) -> Step<Vec<(Host, &'static str)>> {
+    t.agent().stop()?;
+    t.run_to_end("cleanup", &[])?;
+    leave_earlier_version(t.host(N1))?;
+    t.expect(C, GONE, Answers::from(P4))?;
+    Ok(clients().into_iter().chain(product([P2, N1, C], [EXTERNAL])).collect())
 }
 
 fn services(t: &mut Trial<'_>) -> Step {
     let web = service("dev/web").cluster_ip("10.96.6.1").cluster_ip("fd00:96::601");
     let web = web.port(80, "udp", Udp).port(80, "http", Tcp).node_port(30600);
+    let web = web.with("externalIPs", vec!["198.51.100.6"]);
     t.apply(web.ingress("203.0.113.6"))?;
     let slice = |name: &str| endpoints("dev/web").named(name).port("udp", 8080, Udp);
     t.apply(slice("web-v4").port("http", 8080, Tcp).ready(P1).ready(P3))?;
@@ -150,15 +315,62 @@ fn services(t: &mut Trial<'_>) -> Step {
 fn open(t: &Trial<'_>, clients: &[(Host, &str)]) -> Step<Vec<(String, Connection)>> {
     let open = |(client, to): &(Host, &str)| {
         let which = format!("{client}'s connection to {to}, opened before");
-        Ok((which, t.connect(*client, to)?))
+        let mut open = t.connect(*client, to)?;
+        t.expect_answer(&mut open, &which)?;
+        Ok((which, open))
     };
     clients.iter().map(open).collect()
 }
 
-fn loads(t: &Trial<'_>, clients: &[(Host, &str)]) -> Vec<Load> {
-    let loads: Vec<Load> = clients.iter().map(|(client, to)| t.steady_load(*client, to)).collect();
-    loads.iter().for_each(|load| load.wait_for(2));
-    loads
+/// Virtual servers are there and get no new connection.
+fn are_drained(t: &Trial<'_>, servers: &[&str]) -> Step {
+    let held = t.kernel()?.ipvs;
+    for server in servers.iter().map(|to| to.trim_end_matches("/tcp")) {
+        let mut reals =
+            held.lines().filter(|it| it.contains(&format!("-t {server} -r "))).peekable();
+        let holds = reals.peek().is_some() && reals.all(is_drained);
+        t.check(&format!("{server} is there and gets no new connection"), holds, &held)?;
+    }
+    Ok(())
+}
+
+fn is_drained(real: &str) -> bool {
+    real.trim_end().ends_with("-w 0")
+}
+
+/// Virtual servers go, and what names them.
+fn are_gone(t: &Trial<'_>, servers: &[&str]) -> Step {
+    t.eventually_held("no virtual server from before", |held| {
+        !servers.iter().any(|to| held.contains(&format!("-t {} ", to.trim_end_matches("/tcp"))))
+    })?;
+    is_empty_soon(t, "former")
+}
+
+/// A set of ours loses all elements.
+fn is_empty_soon(t: &Trial<'_>, set: &str) -> Step {
+    patiently(LONG_PATIENCE, || {
+        ["ip", "ip6"].into_iter().try_for_each(|family| {
+            let listed = t.host(N1).read("nft", &["list", "set", family, "kube-ipvs", set])?;
+            t.check(&format!("set {set} is empty"), !listed.contains("elements"), &listed)
+        })
+    })
+}
+
+fn nothing_of_the_earlier_version_is_left(t: &Trial<'_>) -> Step {
+    let kernel = t.kernel()?;
+    let addresses = t.host(N1).read("ip", &["-o", "addr", "show", "dev", "kube-ipvs"])?;
+    for (what, of) in [
+        ("table inet kube-ipvs", &kernel.nft),
+        ("7575", &kernel.network),
+        ("10.96.0.0/12", &kernel.network),
+        ("250.96.0.0/12", &kernel.network),
+        ("fd00:96::/108", &kernel.network),
+        ("203.0.113.", &addresses),
+        ("198.51.100.", &addresses),
+    ] {
+        t.check(&format!("no {what} is left"), !of.contains(what), of)?;
+    }
+    Ok(())
 }
 
 /// Nothing of kube-proxy's is there, and everything of those who have names alike.

@@ -55,7 +55,11 @@ fn modules_are_loaded_on_demand() {
     // Before that, `ipvsadm` would load it.
     until("IPVS is loaded", || Path::new("/sys/module/ip_vs").exists());
     until_held("loaded", &[("10.96.0.1:80", &["10.244.1.5:8080"])]);
-    let udp = FlowOperation { frontend: "10.96.0.1:53/udp".parse().unwrap(), backend: None };
+    let udp = FlowOperation {
+        frontend: "10.96.0.1:53/udp".parse().unwrap(),
+        backend: None,
+        carrier: None,
+    };
     assert_eq!(Conntrack::open().unwrap().delete(&[udp]).unwrap(), 0);
     for module in needed {
         assert_eq!(Modules::read().unwrap().presence(&module), Presence::Running, "{module:?}");

@@ -43,7 +43,7 @@ fn nft_lists_the_tables_as_rendered() {
         assert_eq!(listed, rendered);
     }
     assert_eq!(listed, rendered);
-    assert_eq!(nft.observe().unwrap(), NftObserved { tables: true, elements: Vec::new() });
+    assert_eq!(nft.observe().unwrap(), NftObserved { tables: true, ..NftObserved::default() });
     assert_eq!(nft.apply(&[DeleteTables]), [Ok(())]);
     assert_eq!(output("nft list ruleset"), "");
 }

@@ -12,8 +12,8 @@ use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Protocol as Netlink, Socket};
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
-use kube_ipvs::model::{Event, Family, Protocol, Route, RouteTable, Scheduler, VirtualAddress};
-use kube_ipvs::plan::{FlowOperation, Leavers, RouteOperation};
+use kube_ipvs::model::{Event, Family, Protocol, Route, Scheduler, VirtualAddress};
+use kube_ipvs::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
 use kube_ipvs::source::network;
 
 use super::{Component, component, output, run};
@@ -140,11 +140,8 @@ fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
     // What is ours comes and goes in masses, and nobody hears of it.
     let mut listener = NetworkListener::open().unwrap();
     let many: Vec<Route> = (0..5_000u32)
-        .map(|n| Route {
-            prefix: IpAddr::from((0x0a60_0000 + n).to_be_bytes()).into(),
-            table: if n % 10 == 0 { RouteTable::Own } else { RouteTable::Local },
-            source: None,
-        })
+        .map(|n| IpAddr::from((0x0a60_0000 + n).to_be_bytes()))
+        .map(|ip| Route { prefix: ip.into(), source: None })
         .collect();
     let add: Vec<_> = many.iter().copied().map(RouteOperation::Add).collect();
     let delete: Vec<_> = many.iter().copied().map(RouteOperation::Delete).collect();
@@ -221,9 +218,12 @@ fn exactly_the_matching_udp_entries_are_deleted() {
     let matched = |frontend: &str, backend: Option<&str>| FlowOperation {
         frontend: format!("{frontend}/udp").parse().unwrap(),
         backend: backend.map(|b| b.parse().unwrap()),
+        carrier: None,
     };
     assert_eq!(conntrack.delete(&[]).unwrap(), 0);
     let gone = [matched("10.96.0.10:53", Some("10.244.1.5:5353"))];
+    let translated = FlowOperation { carrier: Some(Carrier::Tracking), ..gone[0] };
+    assert_eq!(conntrack.delete(&[translated]).unwrap(), 0);
     assert_eq!(conntrack.delete(&gone).unwrap(), 1);
     assert_eq!(count(), 6);
     assert_eq!(conntrack.delete(&gone).unwrap(), 0);

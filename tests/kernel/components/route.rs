@@ -1,4 +1,4 @@
-//! Routes, rules and the device through rtnetlink.
+//! Routes and the device through rtnetlink.
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use kube_ipvs::kernel::route::Routes;
 use kube_ipvs::kernel::sysctl::{Change, Sysctls};
-use kube_ipvs::model::{Family, Route, RouteTable};
+use kube_ipvs::model::{Family, Route};
 use kube_ipvs::plan::{FailureKind, RouteOperation};
 
 use super::{Component, component, output, run};
@@ -26,10 +26,9 @@ pub(crate) fn components() -> Vec<Component> {
         component("ipv4_works_where_ipv6_is_disabled", ipv4_works_where_ipv6_is_disabled),
         component("what_is_not_ours_stays", what_is_not_ours_stays),
         component(
-            "the_same_rule_of_another_stays_beside_ours",
-            the_same_rule_of_another_stays_beside_ours,
+            "routes_of_today_outlive_addresses_of_an_earlier_version",
+            routes_of_today_outlive_addresses_of_an_earlier_version,
         ),
-        component("former_rules_are_found_and_removed", former_rules_are_found_and_removed),
         component(
             "ten_thousand_routes_of_each_family_are_all_of_use",
             ten_thousand_routes_of_each_family_are_all_of_use,
@@ -37,9 +36,9 @@ pub(crate) fn components() -> Vec<Component> {
     ]
 }
 
-fn route(prefix: &str, table: RouteTable, source: Option<&str>) -> Route {
+fn route(prefix: &str, source: Option<&str>) -> Route {
     let source = source.map(|s| s.parse::<IpAddr>().unwrap());
-    Route { prefix: prefix.parse().unwrap(), table, source }
+    Route { prefix: prefix.parse().unwrap(), source }
 }
 
 /// A device with addresses that routes may name as their source.
@@ -67,12 +66,12 @@ fn observed(routes: &mut Routes) -> Vec<Route> {
 
 fn sample() -> Vec<Route> {
     let mut sample = vec![
-        route("10.96.0.0/12", RouteTable::Local, Some("192.0.2.1")),
-        route("203.0.113.7/32", RouteTable::Own, None),
-        route("203.0.113.8/32", RouteTable::Own, Some("192.0.2.1")),
-        route("fd00:10:96::/112", RouteTable::Local, Some("fd00:1::1")),
-        route("2001:db8::7/128", RouteTable::Own, None),
-        route("2001:db8::8/128", RouteTable::Own, Some("fd00:1::1")),
+        route("10.96.0.0/12", Some("192.0.2.1")),
+        route("203.0.113.7/32", None),
+        route("203.0.113.8/32", Some("192.0.2.1")),
+        route("fd00:10:96::/112", Some("fd00:1::1")),
+        route("2001:db8::7/128", None),
+        route("2001:db8::8/128", Some("fd00:1::1")),
     ];
     sample.sort();
     sample
@@ -96,16 +95,12 @@ fn the_device_is_a_dummy_that_is_up() {
         assert!(shown.contains(word), "{word}: {shown}");
     }
     let addresses = output("ip address show dev kube-ipvs");
-    assert_eq!(addresses.matches("inet").count(), 1, "{addresses}");
-    assert!(addresses.contains("inet 127.0.0.75/32 scope host"), "{addresses}");
-    assert!(!output("ip route show table local").contains("127.0.0.75"));
+    assert!(!addresses.contains("inet"), "{addresses}");
     applied(&mut routes, &[RouteOperation::CreateDevice]);
-    for loss in ["link set kube-ipvs down", "address flush dev kube-ipvs"] {
-        run(&format!("ip {loss}"));
-        assert!(!routes.observe().unwrap().device, "{loss}");
-        applied(&mut routes, &[RouteOperation::CreateDevice]);
-        assert!(routes.observe().unwrap().device, "{loss}");
-    }
+    run("ip link set kube-ipvs down");
+    assert!(!routes.observe().unwrap().device);
+    applied(&mut routes, &[RouteOperation::CreateDevice]);
+    assert!(routes.observe().unwrap().device);
     applied(&mut routes, &[RouteOperation::DeleteDevice, RouteOperation::DeleteDevice]);
     assert!(!routes.observe().unwrap().device);
 }
@@ -134,20 +129,6 @@ fn routes_round_trip_and_are_replaced_and_deleted() {
     assert!(output(&format!("ip {local}")).contains("src 192.0.2.1"), "{local}");
     assert!(output("ip -6 route get fd00:10:96::5").contains("src fd00:1::1"));
 
-    // The node can speak from an address whose route is in our table, and yet nobody else who owns
-    // it is cut off, as he were if it stood in table local.
-    assert!(output("ip address show dev kube-ipvs").contains("inet 203.0.113.7/32 scope host"));
-    assert!(!output("ip route show table local").contains("203.0.113"));
-    for loss in
-        ["address delete 203.0.113.7/32", "route add local 203.0.113.7 table local proto kernel"]
-    {
-        run(&format!("ip {loss} dev kube-ipvs"));
-        let seven = route("203.0.113.7/32", RouteTable::Own, None);
-        assert!(!observed(&mut routes).contains(&seven), "{loss}");
-        applied(&mut routes, &[RouteOperation::Add(seven)]);
-        assert_eq!(observed(&mut routes), sample(), "{loss}");
-    }
-
     let mut moved = sample();
     for route in &mut moved {
         route.source = Some(match route.family() {
@@ -159,11 +140,10 @@ fn routes_round_trip_and_are_replaced_and_deleted() {
     applied(&mut routes, &additions(&moved));
     assert_eq!(observed(&mut routes), moved);
 
-    // A deletion names the route, not its source; and it leaves the others, the last address's too.
-    let (own, local): (Vec<_>, Vec<_>) =
-        moved.iter().partition(|route| route.table == RouteTable::Own);
-    applied(&mut routes, &deletions(&own));
-    assert_eq!(observed(&mut routes), local);
+    // A deletion names the route, not its source; and it leaves the others.
+    let (some, others) = moved.split_at(3);
+    applied(&mut routes, &deletions(some));
+    assert_eq!(observed(&mut routes), others);
     applied(&mut routes, &deletions(&sample()));
     assert_eq!(observed(&mut routes), []);
     applied(&mut routes, &deletions(&sample()));
@@ -183,10 +163,10 @@ fn a_failing_route_does_not_stop_the_others() {
     let mut routes = Routes::open().unwrap();
     let operations = [
         RouteOperation::CreateDevice,
-        RouteOperation::Add(route("10.0.0.1/32", RouteTable::Own, Some("198.51.100.9"))),
-        RouteOperation::Add(route("10.0.0.2/32", RouteTable::Own, None)),
-        RouteOperation::Add(route("2001:db8::1/128", RouteTable::Local, Some("fd00:9::9"))),
-        RouteOperation::Add(route("2001:db8::2/128", RouteTable::Local, None)),
+        RouteOperation::Add(route("10.0.0.1/32", Some("198.51.100.9"))),
+        RouteOperation::Add(route("10.0.0.2/32", None)),
+        RouteOperation::Add(route("2001:db8::1/128", Some("fd00:9::9"))),
+        RouteOperation::Add(route("2001:db8::2/128", None)),
     ];
     let outcomes = routes.apply(&operations);
     let kinds: Vec<_> = outcomes.iter().map(|o| o.as_ref().err().map(|e| e.kind)).collect();
@@ -203,51 +183,59 @@ fn what_is_not_ours_stays() {
     add_uplink();
     let mut routes = Routes::open().unwrap();
     applied(&mut routes, &[RouteOperation::CreateDevice]);
-    // The kernel's own local routes, another's on our device, and one in our table.
+    // The kernel's own local routes, another's on our device, and what stands where an earlier version
+    // had its own.
     run("ip route add local 10.0.0.9/32 dev kube-ipvs table local proto static");
     run("ip route add unicast 10.0.0.8/32 dev uplink table 7575 proto static");
     run("ip -6 route add local 2001:db8::9/128 dev lo table local proto static");
     run("ip rule add not iif lo lookup 7575 pref 76");
+    run("ip rule add not iif lo lookup 7575 pref 75");
     let everything = || {
         let lists = ["route show table all", "-6 route show table all", "rule", "-6 rule"];
         lists.map(|list| output(&format!("ip {list}")))
     };
     let before = everything();
     let same = [
-        route("192.0.2.1/32", RouteTable::Local, None),
-        route("10.0.0.9/32", RouteTable::Local, None),
-        route("10.0.0.8/32", RouteTable::Own, None),
-        route("fd00:1::1/128", RouteTable::Local, None),
-        route("2001:db8::9/128", RouteTable::Local, None),
+        route("192.0.2.1/32", None),
+        route("10.0.0.9/32", None),
+        route("fd00:1::1/128", None),
+        route("2001:db8::9/128", None),
     ];
     applied(&mut routes, &additions(&same));
-    add_former_rules();
     assert_eq!(routes.observe().unwrap().routes.len(), same.len());
-    applied(&mut routes, &deletions(&same));
-    applied(&mut routes, &Family::BOTH.map(RouteOperation::DeleteRule));
-    applied(&mut routes, &deletions(&same));
+    assert!(!routes.observe().unwrap().earlier);
+    for version in ["-4", "-6"] {
+        run(&format!("ip {version} rule add not iif lo lookup 7575 pref 75 protocol 75"));
+    }
+    for (version, ip) in [("-4", "203.0.113.7"), ("-6", "2001:db8:113::7")] {
+        let route = format!("local {ip} dev kube-ipvs table 7575 proto 75 metric 75");
+        run(&format!("ip {version} route add {route}"));
+    }
+    assert!(routes.observe().unwrap().earlier);
+    for _ in 0..2 {
+        routes.delete_earlier().unwrap();
+        assert!(!routes.observe().unwrap().earlier);
+    }
+    assert_eq!(observed(&mut routes).len(), same.len());
+    for _ in 0..2 {
+        applied(&mut routes, &deletions(&same));
+    }
     assert_eq!(everything(), before);
     assert_eq!(observed(&mut routes), []);
 }
 
-/// The policy rules that earlier versions wrote.
-fn add_former_rules() {
-    for version in ["-4", "-6"] {
-        run(&format!("ip {version} rule add not iif lo lookup 7575 pref 75 protocol 75"));
-    }
-}
-
-fn former_rules_are_found_and_removed() {
+fn routes_of_today_outlive_addresses_of_an_earlier_version() {
+    add_uplink();
     let mut routes = Routes::open().unwrap();
-    add_former_rules();
-    assert_eq!(routes.observe().unwrap().rules, Family::BOTH);
-    for _ in 0..2 {
-        applied(&mut routes, &Family::BOTH.map(RouteOperation::DeleteRule));
-        assert!(routes.observe().unwrap().rules.is_empty());
+    applied(&mut routes, &[RouteOperation::CreateDevice]);
+    for ip in ["127.0.0.75", "203.0.113.7", "203.0.113.8"] {
+        run(&format!("ip address add {ip}/32 dev kube-ipvs scope host"));
+        run(&format!("ip route delete local {ip} dev kube-ipvs table local proto kernel"));
     }
-    for version in ["-4", "-6"] {
-        assert!(!output(&format!("ip {version} rule")).contains("7575"));
-    }
+    applied(&mut routes, &additions(&sample()));
+    routes.delete_earlier().unwrap();
+    assert!(!output("ip address show dev kube-ipvs").contains("203.0.113."));
+    assert_eq!(observed(&mut routes), sample());
 }
 
 /// Prints what they cost, which docs/scale.md tells.
@@ -295,7 +283,7 @@ fn service_address(family: Family, number: u32) -> Route {
     };
     let ip: IpAddr = ip;
     let source = Some(source.parse().unwrap());
-    Route { prefix: ip.into(), table: RouteTable::Local, source }
+    Route { prefix: ip.into(), source }
 }
 
 /// What the kernel has taken for itself, in kB.
@@ -314,26 +302,14 @@ fn ipv4_works_where_ipv6_is_disabled() {
         fs::write(switch, "1").unwrap();
     }
     let mut routes = Routes::open().unwrap();
-    let ipv4 = route("10.96.0.0/12", RouteTable::Local, None);
-    let ipv6 = route("fd00:10:96::/112", RouteTable::Local, None);
+    let ipv4 = route("10.96.0.0/12", None);
+    let ipv6 = route("fd00:10:96::/112", None);
     applied(&mut routes, &[RouteOperation::CreateDevice, RouteOperation::Add(ipv4)]);
     let failure = routes.apply(&[RouteOperation::Add(ipv6)]).remove(0).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Refused);
     let found = routes.observe().unwrap();
-    assert_eq!((found.device, found.rules), (true, vec![]));
+    assert_eq!((found.device, found.earlier), (true, false));
     assert_eq!(found.routes, [ipv4]);
-    let rules = Family::BOTH.map(RouteOperation::DeleteRule);
-    applied(&mut routes, &rules);
+    routes.delete_earlier().unwrap();
     applied(&mut routes, &deletions(&[ipv4, ipv6]));
-}
-
-fn the_same_rule_of_another_stays_beside_ours() {
-    run("ip rule add not iif lo lookup 7575 pref 75");
-    let before = output("ip rule");
-    let mut routes = Routes::open().unwrap();
-    assert!(routes.observe().unwrap().rules.is_empty());
-    run("ip rule add not iif lo lookup 7575 pref 75 protocol 75");
-    assert_eq!(routes.observe().unwrap().rules, [Family::V4]);
-    applied(&mut routes, &[RouteOperation::DeleteRule(Family::V4)]);
-    assert_eq!(output("ip rule"), before);
 }

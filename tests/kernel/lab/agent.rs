@@ -235,6 +235,12 @@ impl Agent {
         self.finish(Command::new(&self.program).arg(name).args(self.options()).args(arguments))
     }
 
+    /// Begins a command that takes no objects.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        self.namespace.spawn(command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()))
+    }
+
     /// Runs a command that takes no objects.
     pub(crate) fn bare_command(&self, arguments: &[&str]) -> io::Result<Finished> {
         self.finish(Command::new(&self.program).args(arguments))

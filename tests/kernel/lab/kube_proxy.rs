@@ -1,4 +1,4 @@
-//! A node as kube-proxy in its ipvs mode leaves it.
+//! A node as kube-proxy leaves it, in each of its modes, and as our earlier version does.
 
 use std::io;
 use std::process::Command;
@@ -9,11 +9,17 @@ use super::namespace::{Namespace, run};
 const IPVS: &str = include_str!("../kube-proxy/ipvs.rules");
 const DEVICE: &str = include_str!("../kube-proxy/device.ip");
 const SETS: &str = include_str!("../kube-proxy/sets.ipset");
-const RULES: [(&str, &str); 2] = [
-    ("iptables-nft-restore", include_str!("../kube-proxy/iptables.rules")),
-    ("ip6tables-nft-restore", include_str!("../kube-proxy/ip6tables.rules")),
+const IPVS_RULES: [&str; 2] =
+    [include_str!("../kube-proxy/iptables.rules"), include_str!("../kube-proxy/ip6tables.rules")];
+const IPTABLES_RULES: [&str; 2] = [
+    include_str!("../kube-proxy/iptables-mode.rules"),
+    include_str!("../kube-proxy/ip6tables-mode.rules"),
 ];
-/// What it sets of the kernel when it starts.
+const NFTABLES: &str = include_str!("../kube-proxy/nftables-mode.nft");
+const EARLIER_TABLES: &str = include_str!("../earlier/tables.nft");
+const EARLIER_NETWORK: &str = include_str!("../earlier/network.ip");
+const EARLIER_IPVS: &str = include_str!("../earlier/ipvs.rules");
+/// What kube-proxy sets of the kernel when it starts, and we do.
 const SETTINGS: [&str; 4] = [
     "net.ipv4.vs.conntrack=1",
     "net.ipv4.vs.expire_nodest_conn=1",
@@ -23,6 +29,17 @@ const SETTINGS: [&str; 4] = [
 /// A load balancer IP. kube-proxy binds it unless another device has it.
 const BOUND_IF_FREE: &str = "203.0.113.6";
 
+/// kube-proxy's modes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// Virtual servers at all addresses of Services.
+    Ipvs,
+    /// Chains of a Service that translate to its endpoints.
+    Iptables,
+    /// Its own table, which does the same.
+    Nftables,
+}
+
 /// kube-proxy's state on a node; all of it is taken away when this is dropped.
 pub(crate) struct KubeProxy {
     node: Arc<Namespace>,
@@ -31,19 +48,30 @@ pub(crate) struct KubeProxy {
 impl KubeProxy {
     /// Does what kube-proxy's first sync does: in its order, and keeping virtual servers that are
     /// as they should be.
-    pub(crate) fn start(node: &Arc<Namespace>) -> io::Result<Self> {
+    pub(crate) fn start(node: &Arc<Namespace>, mode: Mode) -> io::Result<Self> {
         let proxy = Self { node: Arc::clone(node) };
         node.sysctl(&SETTINGS)?;
-        node.ip(DEVICE)?;
-        node.inside(|| run(Command::new("ipset").arg("restore"), SETS))?;
-        proxy.sync()?;
-        for (program, rules) in RULES {
+        let rules = match mode {
+            Mode::Ipvs => {
+                node.ip(DEVICE)?;
+                node.inside(|| run(Command::new("ipset").arg("restore"), SETS))?;
+                proxy.sync()?;
+                IPVS_RULES
+            }
+            Mode::Iptables => IPTABLES_RULES,
+            Mode::Nftables => {
+                node.nft(NFTABLES)?;
+                return Ok(proxy);
+            }
+        };
+        for (program, rules) in ["iptables-nft-restore", "ip6tables-nft-restore"].iter().zip(rules)
+        {
             node.inside(|| run(Command::new(program).arg("--noflush"), rules))?;
         }
         Ok(proxy)
     }
 
-    /// Does what each of its later syncs does.
+    /// Does what each later sync of its ipvs mode does.
     pub(crate) fn sync(&self) -> io::Result<()> {
         let held = self.node.read("ipvsadm", &["-Sn"])?;
         let missing = IPVS.lines().filter(|line| !held.lines().any(|held| held.trim() == *line));
@@ -63,6 +91,14 @@ impl KubeProxy {
     }
 }
 
+/// Makes a node what our earlier version left.
+pub(crate) fn leave_earlier_version(node: &Namespace) -> io::Result<()> {
+    node.sysctl(&SETTINGS)?;
+    node.nft(EARLIER_TABLES)?;
+    node.ipvsadm(EARLIER_IPVS)?;
+    node.ip(EARLIER_NETWORK)
+}
+
 impl Drop for KubeProxy {
     fn drop(&mut self) {
         for program in ["iptables-nft", "ip6tables-nft"] {
@@ -72,8 +108,10 @@ impl Drop for KubeProxy {
                 }
             }
         }
-        for table in ["ip nat", "ip filter", "ip mangle", "ip6 nat", "ip6 filter", "ip6 mangle"] {
-            let _ = self.node.nft(&format!("delete table {table}"));
+        for table in ["nat", "filter", "mangle", "kube-proxy"] {
+            for family in ["ip", "ip6"] {
+                let _ = self.node.nft(&format!("delete table {family} {table}"));
+            }
         }
         let _ = self.node.ip("link delete kube-ipvs0\n");
         // The kernel lets go of sets some time after the rules that named them are gone.

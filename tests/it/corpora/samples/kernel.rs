@@ -3,8 +3,7 @@
 use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Header, Protocol, messages};
 use kube_ipvs::model::{
-    Backend, Element, Family, Interfaces, Route, RouteTable, Scheduler, VirtualAddress,
-    VirtualServer,
+    Backend, Element, Interfaces, Route, Scheduler, VirtualAddress, VirtualServer,
 };
 use kube_ipvs::plan::{FilterOperation, Operation, RouteOperation, ServerOperation};
 
@@ -126,6 +125,7 @@ fn elements() -> Vec<Element> {
         Allowed(lb4, net("198.51.100.0/24")),
         Dropped(address("[2001:db8::9]:9/sctp")),
         Refused(address("192.0.2.9:10/tcp")),
+        Former(address("203.0.113.9:80/tcp")),
     ]
 }
 
@@ -156,22 +156,21 @@ fn picked(said: &[u8], is_meant: impl Fn(Header, &[u8]) -> bool) -> Vec<u8> {
     picked
 }
 
-/// Our device, rules and routes; and an address, which has a header of eight bytes.
+/// Our device and routes, and the rules of an earlier version; and an address, which has a header of
+/// eight bytes.
 fn routes() -> Vec<u8> {
     let mut said = device();
     let (mut kernel, sent) = replay::kernel(Protocol::Route, &device());
-    let route = |prefix: &str, table, source: Option<&str>| {
+    let route = |prefix: &str, source: Option<&str>| {
         let source = source.map(|source| source.parse().unwrap());
-        RouteOperation::Add(Route { prefix: prefix.parse().unwrap(), table, source })
+        RouteOperation::Add(Route { prefix: prefix.parse().unwrap(), source }).into()
     };
-    let operations = [
-        RouteOperation::DeleteRule(Family::V4),
-        RouteOperation::DeleteRule(Family::V6),
-        route("10.96.0.0/12", RouteTable::Local, None),
-        route("192.0.2.1/32", RouteTable::Own, Some("192.0.2.9")),
-        route("fd00:96::/112", RouteTable::Local, None),
-    ];
-    kernel.apply(&operations.map(Operation::Route));
+    kernel.apply(&[
+        Operation::DeleteEarlier,
+        route("10.96.0.0/12", None),
+        route("192.0.2.1/32", Some("192.0.2.9")),
+        route("fd00:96::/112", None),
+    ]);
     // Of requests only those that say what there is.
     said.extend(picked(&sent.lock().unwrap(), |header, _| header.kind % 4 == 0));
     said

@@ -21,7 +21,7 @@ const SEEDS: std::ops::Range<u64> = 0..6;
 /// Changes of a seed.
 const CHANGES: usize = 16;
 
-const KINDS: [Kind; 27] = [
+const KINDS: [Kind; 24] = [
     Kind::Family,
     Kind::NewService,
     Kind::SetService,
@@ -40,9 +40,6 @@ const KINDS: [Kind; 27] = [
     Kind::ListElements,
     Kind::NewLink,
     Kind::GetLink,
-    Kind::NewAddress,
-    Kind::DeleteAddress,
-    Kind::ListAddresses,
     Kind::NewRoute,
     Kind::DeleteRoute,
     Kind::ListRoutes,

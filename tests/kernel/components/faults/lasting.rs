@@ -119,7 +119,6 @@ pub(super) fn the_ground_is_made_again(rig: &mut Rig) {
     let hows = [How::Refused(Errno::PERM), How::Unanswered, How::Cut];
     let destroy = [
         ("ip link delete kube-ipvs", Kind::NewLink),
-        ("ip link delete kube-ipvs", Kind::NewAddress),
         ("ip link delete kube-ipvs", Kind::GetLink),
         ("nft delete table ip kube-ipvs", Kind::Transaction),
         ("nft delete table ip6 kube-ipvs", Kind::Ruleset),

@@ -14,13 +14,12 @@ use super::rig::{AUDIT_PERIOD, LONGEST_WAIT, Rig};
 use super::script::{Fault, How};
 use crate::components::{output, run};
 
-const LISTS: [Kind; 8] = [
+const LISTS: [Kind; 7] = [
     Kind::ListServices,
     Kind::ListDests,
     Kind::ListRuleset,
     Kind::ListElements,
     Kind::GetLink,
-    Kind::ListAddresses,
     Kind::ListRoutes,
     Kind::ListRules,
 ];

@@ -238,7 +238,6 @@ impl Rig {
         let held = self.held();
         let task = &self.task;
         assert!(held.tables && held.device, "{task}: ground is gone");
-        assert!(held.rules.is_superset(&others.rules), "{task}: others lost a rule");
         let lost: Vec<_> = others.elements.difference(&held.elements).collect();
         assert!(lost.is_empty(), "{task}: others lost {lost:?}");
         for (place, route) in &others.routes {
@@ -301,10 +300,10 @@ fn engine() -> Engine {
 /// How what is held differs from what is desired, in short.
 fn difference(held: &Holdings, desired: &Holdings) -> String {
     let mut lines = Vec::new();
-    if (held.tables, held.device) != (desired.tables, desired.device) || held.rules != desired.rules
-    {
-        let Holdings { tables, device, rules, .. } = held;
-        lines.push(format!("tables {tables}, device {device}, rules of {rules:?}"));
+    let ground = |it: &Holdings| (it.tables, it.device, it.earlier.clone());
+    if ground(held) != ground(desired) {
+        let Holdings { tables, device, earlier, .. } = held;
+        lines.push(format!("tables {tables}, device {device}, earlier {earlier:?}"));
     }
     let elements = |sign, one: &Holdings, other: &Holdings| {
         let more = one.elements.difference(&other.elements);
@@ -333,8 +332,8 @@ fn holdings(observed: Observed) -> Holdings {
         tables: observed.tables,
         elements: observed.elements.into_iter().collect(),
         device: observed.device,
-        rules: observed.rules.into_iter().collect(),
-        routes: observed.routes.into_iter().map(|it| ((it.prefix, it.table), it)).collect(),
+        routes: observed.routes.into_iter().map(|it| (it.prefix, it)).collect(),
+        earlier: observed.earlier,
         ..Holdings::default()
     };
     observed.pools.iter().for_each(|pool| holdings.add_pool(pool));

@@ -70,7 +70,11 @@ impl Fault {
                 matches!(errno, Errno::SRCH | Errno::AFNOSUPPORT | Errno::OPNOTSUPP)
             }
             Kind::DeleteRule => {
-                matches!(errno, Errno::NOENT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP)
+                use Errno as E;
+                matches!(
+                    errno,
+                    E::NOENT | E::SRCH | E::NODEV | E::ADDRNOTAVAIL | E::AFNOSUPPORT | E::OPNOTSUPP
+                )
             }
             _ => false,
         }

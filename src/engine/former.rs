@@ -1,0 +1,105 @@
+//! Virtual servers that stand where no Service has a pool: those of kube-proxy, or of an earlier
+//! version, at load balancer IPs, external IPs and node addresses; and those of Services that went
+//! while no agent ran.
+//!
+//! They get no new connection, as front ends lead to pools before IPVS is asked, and their real servers
+//! drain. IPVS carries each packet of the established ones, as long as it comes to the node: an
+//! address that the node holds by nothing else gets a route like a pool's.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use rustc_hash::FxHashSet;
+
+use super::Engine;
+use crate::desired::Surroundings;
+use crate::model::{
+    Backends, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Program, Protocol, Route,
+    Scheduler, Shared, Target, VirtualAddress, VirtualServer,
+};
+
+/// What the kernel holds because of each.
+pub(super) type Former = BTreeMap<VirtualAddress, Program>;
+
+impl Engine {
+    /// Takes in which virtual servers are held. `pools` are those that Services have.
+    pub(super) fn find_former(&mut self, pools: &FxHashSet<VirtualAddress>, now: Instant) {
+        let Self { programs, ledger, departures, former, .. } = self;
+        let is_former = |server: &&VirtualAddress| {
+            // Datagrams move at once.
+            server.protocol != Protocol::Udp
+                && !pools.contains(server)
+                && !former.contains_key(server)
+        };
+        let found: Vec<_> = ledger.unwanted().filter(is_former).copied().collect();
+        for server in found {
+            let program = sheltering(server, programs.surroundings());
+            if program.routes.is_empty() || programs.frontends_at(server).next().is_some() {
+                ledger.name(server);
+                ledger.replace(&Program::default(), &program);
+                former.insert(server, program);
+                continue;
+            }
+            // As if its Service had gone right now.
+            for program in departures.depart(&having(server, program), |_| true, now) {
+                ledger.counts().hasten(now);
+                ledger.replace(&Program::default(), &program);
+            }
+        }
+    }
+
+    /// Lets go of those that have gone, and follows the node's addresses for the others.
+    pub(super) fn look_after_former(&mut self) {
+        let Self { programs, ledger, former, .. } = self;
+        former.retain(|server, program| {
+            let stays = ledger.is_unwanted(server);
+            let new = match stays {
+                true => sheltering(*server, programs.surroundings()),
+                false => Program::default(),
+            };
+            if new != *program {
+                ledger.replace(program, &new);
+                *program = new;
+            }
+            if !stays {
+                ledger.name_no_more(*server);
+            }
+            stays
+        });
+    }
+}
+
+/// What brings packets to a virtual server: nothing where the node holds the address anyway.
+fn sheltering(server: VirtualAddress, around: &Surroundings) -> Program {
+    let ip = server.ip;
+    let is_held = around.is_own(ip) || ip.is_loopback();
+    let source = around.primary_ip(Family::of(ip));
+    let route = (!is_held).then(|| Route { prefix: ip.into(), source });
+    Program { routes: route.into_iter().collect(), ..Program::default() }
+}
+
+/// The same with a front end that leads to the virtual server, as a Service would have it.
+fn having(server: VirtualAddress, sheltering: Program) -> Program {
+    let frontend = Frontend {
+        address: server,
+        kind: FrontendKind::ClusterIp,
+        port_name: Name::default(),
+        pool: server,
+        inside: Target::Pool,
+        outside: Target::Pool,
+        masquerade: Masquerade::UnlessPod,
+        sources: None,
+    };
+    let server = VirtualServer {
+        address: server,
+        scheduler: Scheduler::Rr,
+        flags: 0,
+        affinity_seconds: None,
+    };
+    let pool = Pool { server, backends: Backends::default() };
+    Program {
+        frontends: [frontend].into_iter().collect(),
+        pools: [Shared::from(pool)].into_iter().collect(),
+        ..sheltering
+    }
+}
