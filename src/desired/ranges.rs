@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-
-use crate::model::image;
+use ipnet::IpNet;
 
 /// The same addresses as disjoint ranges, sorted. nf_tables interval sets take no overlaps.
 #[must_use]
@@ -19,21 +17,6 @@ pub fn aggregate(ranges: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
 #[must_use]
 pub fn contain(ranges: &[IpNet], ip: IpAddr) -> bool {
     ranges.iter().any(|range| range.contains(&ip))
-}
-
-/// The range of the images of a range's addresses.
-#[must_use]
-pub(super) fn image_range(range: IpNet) -> IpNet {
-    match (range, image(range.network())) {
-        // A range wider than what the image keeps of an address has the whole image space.
-        (IpNet::V4(net), IpAddr::V4(ip)) => {
-            Ipv4Net::new_assert(ip, net.prefix_len().max(4)).trunc().into()
-        }
-        (IpNet::V6(net), IpAddr::V6(ip)) => {
-            Ipv6Net::new_assert(ip, net.prefix_len().max(8)).trunc().into()
-        }
-        (other, _) => other,
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::ranges::{aggregate, contain, image_range};
-use crate::model::{Family, Node, NodePortAddresses, Settings};
+use super::ranges::{aggregate, contain};
+use crate::model::{Family, Node, NodePortAddresses, Settings, image_range};
 
 /// What Programs depend on beside Services and their endpoints. Only the node's depends on
 /// [`Self::reachable`].

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 /// An address family.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Family {
@@ -175,6 +177,21 @@ pub fn image(ip: IpAddr) -> IpAddr {
             octets[0] = if octets[0] == 0xfc { 0xfd } else { 0xfc };
             Ipv6Addr::from(octets).into()
         }
+    }
+}
+
+/// The range of the images of a range's addresses.
+#[must_use]
+pub fn image_range(range: IpNet) -> IpNet {
+    match (range, image(range.network())) {
+        // A range wider than what the image keeps of an address has the whole image space.
+        (IpNet::V4(net), IpAddr::V4(ip)) => {
+            Ipv4Net::new_assert(ip, net.prefix_len().max(4)).trunc().into()
+        }
+        (IpNet::V6(net), IpAddr::V6(ip)) => {
+            Ipv6Net::new_assert(ip, net.prefix_len().max(8)).trunc().into()
+        }
+        (other, _) => other,
     }
 }
 

@@ -7,19 +7,19 @@ use rustc_hash::FxHashSet;
 
 use super::stage::Stage;
 use super::{FilterOperation, Observed, Operation, RouteOperation, ServerOperation};
-use crate::model::{Element, Protocol, VirtualAddress};
+use crate::model::{Element, Protocol, VirtualAddress, image_range};
 
 /// The virtual servers that our tables name as ours, or those of an earlier version.
 ///
 /// Ownership is visible in the kernel: our virtual servers are those whose address lies in a
-/// service range or is in set `pools`, and those in set `former`.
+/// service range, in the images of one, or in set `pools`, and those in set `former`.
 pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<> {
     let mut ranges: Vec<IpNet> = Vec::new();
     let mut ips: FxHashSet<IpAddr> = FxHashSet::default();
     let mut former: FxHashSet<VirtualAddress> = FxHashSet::default();
     for element in observed.elements.iter().chain(observed.earlier.iter().flatten()) {
         match element {
-            Element::ServiceRange(range) => ranges.push(*range),
+            Element::ServiceRange(range) => ranges.extend([*range, image_range(*range)]),
             Element::Pool(ip) => {
                 ips.insert(*ip);
             }

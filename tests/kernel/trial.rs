@@ -235,7 +235,15 @@ impl<'a> Trial<'a> {
 
     /// The same, from a port of the client's choice, which other connections may have too.
     pub(crate) fn connect_from(&self, from: Host, port: u16, to: &str) -> Step<Connection> {
-        Connection::open(self.lab.host(from), port, parse(to)).map_err(|silence| {
+        let open = || Connection::open(self.lab.host(from), port, parse(to));
+        let deadline = Instant::now() + PATIENCE;
+        // The port is taken for a moment where the client has closed an earlier one first.
+        let mut opened = open();
+        while matches!(&opened, Err(Silence::Other(_))) && Instant::now() < deadline {
+            thread::sleep(PAUSE);
+            opened = open();
+        }
+        opened.map_err(|silence| {
             let step = format!("{from} connects to {to} from port {port}");
             Failure::new(step, "an answer", silence)
         })

@@ -10,7 +10,7 @@ use kube_ipvs::model::Protocol::Tcp;
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, P1, P2, P3, P4};
-use crate::lab::{PATIENCE, Temporary, ask_from_port, endpoints, service};
+use crate::lab::{PATIENCE, ask_from_port, endpoints, service};
 use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 const SCHEDULERS: [&str; 13] =
@@ -21,7 +21,6 @@ pub(crate) fn cases() -> Vec<Case> {
         case("clients_with_few_ports_reach_an_endpoint_that_is_added", |t| {
             let web = service("dev/few").cluster_ip("10.96.9.9").ingress("203.0.113.199");
             t.apply(web.port(80, "http", Tcp))?;
-            let _reused = Temporary::sysctl(t.host(C), &["net.ipv4.tcp_tw_reuse=1"])?;
             let slice = || endpoints("dev/few").port("http", 8080, Tcp).ready(P1).ready(P3);
             t.apply(slice())?;
             t.settled()?;

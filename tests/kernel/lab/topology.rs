@@ -40,8 +40,13 @@ impl Topology {
 
     fn wire(&self) -> io::Result<()> {
         let switch = &self._switch;
-        // No duplicate address detection: addresses are to be usable at once.
-        let quick = ["net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0"];
+        let quick = [
+            // No duplicate address detection: addresses are to be usable at once.
+            "net.ipv6.conf.default.accept_dad=0",
+            "net.ipv6.conf.all.accept_dad=0",
+            // A client may use its port again soon.
+            "net.ipv4.tcp_tw_reuse=1",
+        ];
         switch.sysctl(&["net.ipv6.conf.default.disable_ipv6=1"])?;
         for host in Host::ALL {
             self.host(host).sysctl(&quick)?;
