@@ -120,10 +120,13 @@ pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -
     let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
     let node_port = takes_node_ports.then(|| find(programs, &node_port)).flatten();
     let exact = find(programs, &destination);
-    // A node port comes before a front end of the same number at the same address, if that one
-    // tells clients apart.
-    let is_plain =
-        |it: &Found<'_>| it.frontend.inside == it.frontend.outside && it.frontend.sources.is_none();
+    // A node port comes before a front end of the same number at the same address, unless that one
+    // leads every client to the same pool.
+    let is_plain = |Found { frontend, .. }: &Found<'_>| {
+        frontend.pool_of(frontend.inside).is_some()
+            && frontend.inside == frontend.outside
+            && frontend.sources.is_none()
+    };
     let found = match exact {
         Some(exact) if node_port.is_none() || is_plain(&exact) => Some(exact),
         _ => node_port,
