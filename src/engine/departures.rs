@@ -68,16 +68,17 @@ impl Departures {
     ) -> Vec<Arc<Program>> {
         let mut programs = Vec::new();
         for frontend in &*old.frontends {
-            // Datagrams move at once.
-            if frontend.address.protocol == Protocol::Udp || !is_going(&frontend.address) {
+            // Datagrams move at once, and what is going already goes on to.
+            if frontend.address.protocol == Protocol::Udp
+                || !is_going(&frontend.address)
+                || self.by_frontend.contains_key(&frontend.address)
+            {
                 continue;
             }
             let program = Arc::new(refusing(frontend, old));
             let until = now + self.period;
-            let departure = Departure { program: Arc::clone(&program), until, ended: false };
-            if self.by_frontend.insert(frontend.address, departure).is_none() {
-                programs.push(program);
-            }
+            programs.push(Arc::clone(&program));
+            self.by_frontend.insert(frontend.address, Departure { program, until, ended: false });
         }
         programs
     }
@@ -186,19 +187,17 @@ impl Departures {
     ) -> Departed {
         let mut departed = Departed::default();
         self.by_frontend.retain(|frontend, departure| {
-            let is_running = is_running(frontend);
             let is_up = departure.until <= now;
-            if is_up && is_running {
+            // What runs after its end is not ours.
+            let stays = if departure.ended { !is_up } else { is_running(frontend) };
+            if !stays {
+                departed.gone.push(Arc::clone(&departure.program));
+            } else if is_up {
                 departed.ended.push(*frontend);
                 departure.ended = true;
                 departure.until = now + LINGER;
-            } else if departure.ended && !is_up {
-                return true;
-            } else if !is_running {
-                departed.gone.push(Arc::clone(&departure.program));
-                return false;
             }
-            true
+            stays
         });
         departed
     }
