@@ -10,7 +10,7 @@ use libtest_mimic::{Arguments, Failed, Trial as Test};
 
 use crate::cases::{self, Case};
 use crate::components::{self, Component};
-use crate::lab::{Agent, Host, Lab, Namespace};
+use crate::lab::{Agent, Host, Lab, Namespace, ipvs_rules};
 use crate::stock;
 use crate::trial::{Step, Trial};
 
@@ -106,7 +106,12 @@ fn run_case(case: &Case) -> Step {
     };
     match run() {
         Ok(()) => {
-            IDLE.lock().unwrap().push(bed);
+            // What still drains would be found by the next case.
+            if ipvs_rules(bed.lab.host(Host::N1))?.is_empty() {
+                IDLE.lock().unwrap().push(bed);
+            } else {
+                bed.agent.stop()?;
+            }
             Ok(())
         }
         Err(failure) => Err(failure.with_state(&bed.state())),
