@@ -6,14 +6,14 @@ const TESTS: [&str; 22] = [
     "without_the_module",
     "a_module_that_was_loaded_anew_is_found_again",
     "modules_are_loaded_on_demand",
-    // Every interface: IPVS, nf_tables, devices, routes, policy rules, connection tracking, addresses,
+    // Every interface: IPVS, nf_tables, devices, routes, connection tracking, addresses and
     // sysctls.
     "operations_print_as_ipvsadm_saves_them_and_read_back",
     "servers_are_changed_and_removed",
     "refusals_say_what_they_mean",
     "the_device_is_a_dummy_that_is_up",
     "routes_round_trip_and_are_replaced_and_deleted",
-    "former_rules_are_found_and_removed",
+    "running_connections_are_counted",
     "exactly_the_matching_udp_entries_are_deleted",
     "the_follower_tells_each_change_once",
     "a_bare_namespace_is_healthy_once_its_settings_are_made",
