@@ -99,6 +99,8 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             t.still_answer(&mut open)?;
             t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))?;
+            // Its connections' entries in connection tracking go after it.
+            t.settled()?;
             open.iter_mut().try_for_each(|(which, open)| ended(which, open))
         }),
         case("a_front_end_that_is_deleted_drains", |t| {
