@@ -196,7 +196,7 @@ impl<'a> Knock<'a> {
                 let reason = "the traffic policy is Local and no endpoint is on this node";
                 answer(Verdict::Drop, reason.to_owned())
             }
-            Target::Pool | Target::ImagePool => {
+            Target::Pool | Target::ImagePool | Target::SecondImagePool => {
                 let address = frontend.pool_of(target);
                 let mut pools = program.pools.iter();
                 let Some(pool) = pools.find(|pool| Some(pool.server.address) == address) else {

@@ -7,7 +7,8 @@ impl Config {
     /// This configuration with all of `new` that can be changed while the agent runs, and the
     /// fields that differ otherwise: they keep their value until the agent is started anew.
     ///
-    /// What the node is called, where it listens and whom it asks is decided at the start. What is
+    /// What the node is called, where it listens and whom it asks is decided at the start. So is who
+    /// carries connections: only then are virtual servers looked for that have some. What is
     /// set once for the whole machine (connection tracking, timeouts of IPVS) may need rights that
     /// only an init container has.
     #[must_use]
@@ -18,6 +19,7 @@ impl Config {
                 "serviceProxyName",
                 self.settings.service_proxy_name == new.settings.service_proxy_name,
             ),
+            ("carry", self.settings.carry == new.settings.carry),
             ("clientConnection.kubeconfig", self.source == new.source),
             ("healthzBindAddress", self.health_address == new.health_address),
             ("metricsBindAddress", self.metrics_address == new.metrics_address),
@@ -38,6 +40,7 @@ impl Config {
             settings: Settings {
                 node_name: self.settings.node_name.clone(),
                 service_proxy_name: self.settings.service_proxy_name.clone(),
+                carry: self.settings.carry.clone(),
                 ..new.settings
             },
             min_sync_period: new.min_sync_period,

@@ -24,6 +24,12 @@ pub(super) struct KubeIpvsConfiguration {
     /// How long established connections to an endpoint that has left may go on, `0s` for not at
     /// all. Default: 5m.
     pub(super) drain_period: Option<String>,
+    /// Which connections connection tracking carries: `front-ends`, `all` or `offload`.
+    /// Default: front-ends.
+    pub(super) carry: Option<String>,
+    /// The interfaces between which `offload` carries connections, such as `eth0` or `cali*`.
+    /// Default: none.
+    pub(super) offload_interfaces: Option<Vec<String>>,
     /// Whether what kube-proxy has left in the kernel is removed once everything of ours is there.
     /// Default: false.
     pub(super) remove_kube_proxy: Option<bool>,

@@ -9,7 +9,8 @@ use super::document::Origin;
 use super::duration;
 use super::resolve::Resolver;
 use crate::model::{
-    InterfaceName, Interfaces, LocalDetector, Name, NodePortAddresses, Scheduler, Settings,
+    Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
+    Scheduler, Settings,
 };
 
 impl Resolver<'_> {
@@ -43,6 +44,7 @@ impl Resolver<'_> {
                 .filter(|name| !name.is_empty())
                 .map(Name::from),
             drain_period: self.drain_period()?,
+            carry: self.carry()?,
             node_port_addresses: self.node_port_addresses()?,
             local_detector: self.local_detector()?,
         })
@@ -53,6 +55,38 @@ impl Resolver<'_> {
         let period = text.map(duration::parse).transpose();
         let period = period.map_err(|reason| self.own.origin.wrong("drainPeriod", reason))?;
         Ok(period.unwrap_or(Settings::DRAIN_PERIOD))
+    }
+
+    fn carry(&mut self) -> Result<Carry, ConfigError> {
+        const INTERFACES: &str = "offloadInterfaces";
+        let own = &self.own;
+        let listed = own.content.offload_interfaces.as_deref().unwrap_or_default();
+        let carry = match own.content.carry.as_deref().unwrap_or_default() {
+            "" | "front-ends" => Carry::FrontEnds,
+            "all" => Carry::All,
+            "offload" if listed.is_empty() => {
+                let reason = "needed for carry offload: the links of the node and of its pods, such \
+                              as [eth*, cali*]";
+                return Err(own.origin.wrong(INTERFACES, reason));
+            }
+            "offload" => {
+                let read = |text: &String| {
+                    text.trim().parse().map_err(|error: InterfaceNameError| {
+                        own.origin.wrong(INTERFACES, error.to_string())
+                    })
+                };
+                return listed.iter().map(read).collect::<Result<_, _>>().map(Carry::Offload);
+            }
+            other => {
+                let reason = format!("{other:?} is none: use front-ends, all or offload");
+                return Err(own.origin.wrong("carry", reason));
+            }
+        };
+        if !listed.is_empty() {
+            let name = own.origin.name(INTERFACES);
+            self.warnings.push(format!("{name}: not needed: only carry offload uses it"));
+        }
+        Ok(carry)
     }
 
     /// Flag, file, environment, machine: the first that has one.

@@ -139,6 +139,14 @@ auditPeriod: {audit_period}
 # 0s for not at all. New ones go elsewhere at once. Default: 5m0s.
 drainPeriod: {drain_period}
 
+# Which connections leave IPVS once it has picked an endpoint. front-ends: those through load balancer
+# and external IPs and node ports, which connection tracking carries. all: those through ClusterIPs,
+# too; ipvsadm shows their virtual servers at images of the ClusterIPs. offload: all, and established
+# ones pass the node by a flowtable, between the interfaces below; kernel 5.15. Default: front-ends.
+carry: {carry}
+# The links of the node and of its pods for carry offload, such as eth* and cali*. Default: [].
+offloadInterfaces: {offload_interfaces}
+
 # Whether what kube-proxy has left in the kernel (its device, rules, sets, and virtual servers that
 # are not ours) is removed once everything of ours is there. Stop kube-proxy first.
 # Default: false.
@@ -175,6 +183,8 @@ trafficMetricsServices: {traffic_metrics_services}
         service_proxy_name = settings.service_proxy_name.as_deref().unwrap_or_default(),
         audit_period = time(config.audit_period),
         drain_period = duration::format(settings.drain_period),
+        carry = settings.carry,
+        offload_interfaces = list(settings.carry.offload_interfaces()),
         remove_kube_proxy = config.remove_kube_proxy,
         traffic_metrics_services = config.traffic_metrics_services,
     )

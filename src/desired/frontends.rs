@@ -48,19 +48,16 @@ pub fn program(
             refusals.push(Refusal { address: wish.address, kind: wish.kind, reason });
             continue;
         }
-        let frontend = frontend(wish, service, around);
+        let frontend = frontend(wish, service);
         let targets = pools.lead(&frontend, endpoints);
         frontends.push(frontend.leading_to(targets));
     }
     let pools = pools.finish();
-    let mut routes: Vec<_> = pools
-        .iter()
-        .map(|pool| {
-            let ip = pool.server.address.ip;
-            let source = around.primary_ip(Family::of(ip));
-            Route { prefix: ip.into(), source }
-        })
-        .collect();
+    let cluster_ips = frontends.iter().filter(|it| it.kind == FrontendKind::ClusterIp);
+    let cluster_ips = cluster_ips.map(|frontend| frontend.address.ip);
+    let ips = pools.iter().map(|pool| pool.server.address.ip).chain(cluster_ips);
+    let route = |ip| Route { prefix: IpNet::from(ip), source: around.primary_ip(Family::of(ip)) };
+    let mut routes: Vec<_> = ips.map(route).collect();
     routes.sort_unstable();
     routes.dedup();
     Program {
@@ -157,9 +154,8 @@ fn rival(wish: &Wish<'_>, service: &Service, claims: &Claims) -> Option<RefusalR
 }
 
 /// The front end that a wish makes, before it is known where it leads.
-fn frontend(wish: &Wish<'_>, service: &Service, around: &Surroundings) -> Frontend {
+fn frontend(wish: &Wish<'_>, service: &Service) -> Frontend {
     let masquerade = match (wish.kind, service.external_policy) {
-        (FrontendKind::ClusterIp, _) if around.settings.masquerade_all => Masquerade::Always,
         (FrontendKind::ClusterIp, _) => Masquerade::UnlessPod,
         (_, TrafficPolicy::Cluster) => Masquerade::Always,
         (_, TrafficPolicy::Local) => Masquerade::OwnProcesses,

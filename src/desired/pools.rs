@@ -3,7 +3,7 @@
 use super::Surroundings;
 use super::endpoints::choose;
 use crate::model::{
-    Backends, Endpoints, Frontend, FrontendKind, Name, Pool, Selection, Service, Shared,
+    Backends, Carry, Endpoints, Frontend, FrontendKind, Name, Pool, Selection, Service, Shared,
     SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
 };
 
@@ -42,7 +42,14 @@ impl<'a> Pools<'a> {
             _ => (TrafficPolicy::Cluster, self.service.external_policy),
         };
         [inside, outside].map(|policy| {
-            let at = if policy == internal { Target::Pool } else { Target::ImagePool };
+            let is_of_cluster_ip = policy == internal;
+            let at = match (&self.around.settings.carry, is_of_cluster_ip) {
+                (Carry::FrontEnds, true) => Target::Pool,
+                (Carry::FrontEnds, false) | (Carry::All | Carry::Offload(_), true) => {
+                    Target::ImagePool
+                }
+                (Carry::All | Carry::Offload(_), false) => Target::SecondImagePool,
+            };
             let selection = match policy {
                 TrafficPolicy::Cluster => choice.cluster,
                 TrafficPolicy::Local => choice.local,

@@ -26,7 +26,7 @@ pub struct Surroundings {
     pub api_server: BTreeSet<IpAddr>,
     /// Ranges that ClusterIPs come from; disjoint.
     pub service_ranges: Vec<IpNet>,
-    /// Images of those; disjoint.
+    /// Images of those, and of the images; disjoint.
     pub image_ranges: Vec<IpNet>,
     /// The Node's `podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,
@@ -54,7 +54,10 @@ impl Surroundings {
         let service_ranges =
             aggregate(service_cidrs.into_iter().chain(settings.service_cidrs.iter().copied()));
         Self {
-            image_ranges: aggregate(service_ranges.iter().copied().map(image_range)),
+            image_ranges: aggregate(service_ranges.iter().flat_map(|range| {
+                let images = image_range(*range);
+                [images, image_range(images)]
+            })),
             node_port_ips: node_port_ips(settings, &primary_ips, &own),
             own_ips: own.into_iter().collect(),
             primary_ips,

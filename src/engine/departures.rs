@@ -207,8 +207,7 @@ impl Departures {
 /// virtual server, without real servers but those that drain.
 fn refusing(frontend: &Frontend, old: &Program) -> Program {
     let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
-    let targets = [Target::Pool, Target::ImagePool].into_iter().filter(|_| is_cluster_ip);
-    let addresses: Vec<_> = targets.filter_map(|target| frontend.pool_of(target)).collect();
+    let addresses: Vec<_> = frontend.places().filter(|_| is_cluster_ip).collect();
     let pools = old.pools.iter().filter(|pool| addresses.contains(&pool.server.address));
     let emptied = |pool: &Shared<Pool>| {
         Shared::from(Pool { server: pool.server, backends: Backends::default() })

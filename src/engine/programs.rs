@@ -9,7 +9,7 @@ use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Surroundings};
 use crate::model::{
     Frontend, NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, Shared,
-    SharedPools, Target, VirtualAddress,
+    SharedPools, VirtualAddress,
 };
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, Entry, State};
@@ -162,13 +162,7 @@ impl Programs {
         let frontend = connections.frontend;
         match connections.carrier {
             Carrier::Ipvs => vec![frontend],
-            Carrier::Tracking => self
-                .frontends_at(frontend)
-                .flat_map(|frontend| {
-                    [Target::Pool, Target::ImagePool].map(|target| frontend.pool_of(target))
-                })
-                .flatten()
-                .collect(),
+            Carrier::Tracking => self.frontends_at(frontend).flat_map(Frontend::places).collect(),
         }
     }
 

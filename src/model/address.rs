@@ -161,9 +161,9 @@ impl fmt::Display for VirtualAddress {
     }
 }
 
-/// The image of a ClusterIP: the address of a Service's second pool, where its internal and external
-/// traffic policies differ. Only front ends lead there. 10.96.0.10 → 250.96.0.10; fd00:10:96::a → fc00:10:96::a.
-/// No address is its own image.
+/// The image of a ClusterIP: an address for a pool of its Service that only front ends lead to.
+/// 10.96.0.10 → 250.96.0.10 → 242.96.0.10; fd00:10:96::a → fc00:10:96::a → fc80:10:96::a. No address
+/// is its own image.
 #[must_use]
 pub fn image(ip: IpAddr) -> IpAddr {
     match ip {
@@ -174,7 +174,11 @@ pub fn image(ip: IpAddr) -> IpAddr {
         }
         IpAddr::V6(ip) => {
             let mut octets = ip.octets();
-            octets[0] = if octets[0] == 0xfc { 0xfd } else { 0xfc };
+            if octets[0] == 0xfc {
+                octets[1] ^= 0x80;
+            } else {
+                octets[0] = 0xfc;
+            }
             Ipv6Addr::from(octets).into()
         }
     }
@@ -235,7 +239,7 @@ mod tests {
             ("192.168.3.4", "240.168.3.4"),
             ("250.96.0.10", "242.96.0.10"),
             ("fd00:10:96::a", "fc00:10:96::a"),
-            ("fc00:10:96::a", "fd00:10:96::a"),
+            ("fc00:10:96::a", "fc80:10:96::a"),
         ] {
             assert_eq!(Ok(image(ip.parse().expect("address"))), expected.parse());
         }

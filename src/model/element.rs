@@ -145,7 +145,7 @@ impl fmt::Display for Element {
             | Self::Pods(net)
             | Self::Insiders(net) => net.fmt(f),
             Self::PodInterfaces(interfaces) | Self::InsiderInterfaces(interfaces) => {
-                interfaces.fmt(f)
+                write!(f, "\"{interfaces}\"")
             }
             Self::Pool(ip)
             | Self::Image(ip)

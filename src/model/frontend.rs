@@ -43,8 +43,12 @@ impl fmt::Display for FrontendKind {
 pub enum Target {
     /// The pool at the ClusterIP balances it.
     Pool,
-    /// The pool at the ClusterIP's image balances it: the pool of the other traffic policy.
+    /// The pool at the ClusterIP's image balances it: that of the other traffic policy, or where
+    /// connection tracking carries ClusterIPs ([`Carry`](super::Carry)) that of the ClusterIP's own.
     ImagePool,
+    /// The pool at the image's image balances it: where connection tracking carries ClusterIPs, that
+    /// of the other traffic policy.
+    SecondImagePool,
     /// The client is told at once that there is no endpoint.
     Reject,
     /// It is dropped without an answer.
@@ -97,12 +101,19 @@ impl Frontend {
         Self { inside, outside, ..self }
     }
 
+    /// The addresses at which a pool that balances its connections may stand.
+    pub fn places(&self) -> impl Iterator<Item = VirtualAddress> + use<> {
+        let targets = [Target::Pool, Target::ImagePool, Target::SecondImagePool];
+        targets.map(|target| self.pool_of(target)).into_iter().flatten()
+    }
+
     /// The pool that balances a connection, if any does.
     #[must_use]
     pub fn pool_of(&self, target: Target) -> Option<VirtualAddress> {
         match target {
             Target::Pool => Some(self.pool),
             Target::ImagePool => Some(self.pool.at(image(self.pool.ip))),
+            Target::SecondImagePool => Some(self.pool.at(image(image(self.pool.ip)))),
             Target::Reject | Target::Drop => None,
         }
     }

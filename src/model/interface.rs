@@ -72,12 +72,35 @@ pub enum Interfaces {
     Prefixed(InterfaceName),
 }
 
+impl Interfaces {
+    /// Whether an interface is one of them.
+    #[must_use]
+    pub fn contain(&self, name: &InterfaceName) -> bool {
+        match self {
+            Self::Named(named) => name == named,
+            Self::Prefixed(prefix) => name.as_str().starts_with(prefix.as_str()),
+        }
+    }
+}
+
+impl FromStr for Interfaces {
+    type Err = InterfaceNameError;
+
+    /// Takes a name, or how names begin with an asterisk behind it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_suffix('*') {
+            Some(prefix) => prefix.parse().map(Self::Prefixed),
+            None => text.parse().map(Self::Named),
+        }
+    }
+}
+
 impl fmt::Display for Interfaces {
-    /// As `nft` reads it.
+    /// As [`FromStr`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Named(name) => write!(f, "\"{name}\""),
-            Self::Prefixed(name) => write!(f, "\"{name}*\""),
+            Self::Named(name) => name.fmt(f),
+            Self::Prefixed(name) => write!(f, "{name}*"),
         }
     }
 }

@@ -30,7 +30,7 @@ pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
 pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
 pub use health_check::HealthCheck;
-pub use interface::{InterfaceName, Interfaces};
+pub use interface::{InterfaceName, InterfaceNameError, Interfaces};
 pub use interner::{Interner, Name};
 pub use node::{Node, ServiceCidr};
 pub use pool::{
@@ -40,5 +40,5 @@ pub use program::{NodeProgram, Program, Refusal, RefusalReason, SharedPools};
 pub use route::{NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
-pub use settings::{LocalDetector, NodePortAddresses, Settings};
+pub use settings::{Carry, LocalDetector, NodePortAddresses, Settings};
 pub use shared::Shared;

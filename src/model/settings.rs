@@ -1,5 +1,6 @@
 //! The part of the configuration that decides what the kernel should hold.
 
+use std::fmt;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -40,6 +41,37 @@ pub enum LocalDetector {
     Interfaces(Interfaces),
 }
 
+/// Which connections leave IPVS once it has picked an endpoint (`carry`). IPVS schedules all of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Carry {
+    /// Those through front ends other than ClusterIPs: connection tracking carries them.
+    #[default]
+    FrontEnds,
+    /// All. Pools of ClusterIPs stand at their images.
+    All,
+    /// All, and established ones pass the node by a flowtable, between these interfaces.
+    Offload(Vec<Interfaces>),
+}
+
+impl Carry {
+    /// The interfaces between which a flowtable carries established connections.
+    #[must_use]
+    pub fn offload_interfaces(&self) -> &[Interfaces] {
+        if let Self::Offload(interfaces) = self { interfaces } else { &[] }
+    }
+}
+
+impl fmt::Display for Carry {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FrontEnds => "front-ends",
+            Self::All => "all",
+            Self::Offload(_) => "offload",
+        })
+    }
+}
+
 /// What of the configuration decides the desired state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
@@ -59,6 +91,8 @@ pub struct Settings {
     pub service_proxy_name: Option<Name>,
     /// How long established connections to an endpoint that has left may go on. Zero: not at all.
     pub drain_period: Duration,
+    /// `carry`, and `offloadInterfaces`.
+    pub carry: Carry,
 }
 
 impl Settings {
@@ -77,6 +111,7 @@ impl Settings {
             service_cidrs: Vec::new(),
             service_proxy_name: None,
             drain_period: Self::DRAIN_PERIOD,
+            carry: Carry::default(),
         }
     }
 }

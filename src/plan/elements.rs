@@ -1,8 +1,7 @@
 //! Which set elements a Program needs.
 
 use crate::model::{
-    Element, Frontend, FrontendKind, Masquerade, NodeProgram, Program, Protocol, Target,
-    VirtualAddress,
+    Element, Frontend, Masquerade, NodeProgram, Program, Protocol, Target, VirtualAddress,
 };
 
 /// Elements that the front ends of a Program need. One that several need is named several times.
@@ -16,16 +15,20 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
         let ip = route.prefix.addr();
         let mut frontends = program.frontends.iter().filter(|it| it.address.ip == ip).peekable();
         let is_image = frontends.peek().is_none();
-        let is_closed = |it: &Frontend| match it.outside {
+        // IPVS takes what comes to a ClusterIP, but for ports that are refused, dropped or led on.
+        let is_front_end = |it: &Frontend| match it.outside {
             Target::Reject => it.address.protocol != Protocol::Udp,
-            Target::Drop => true,
-            Target::Pool | Target::ImagePool => false,
+            Target::Drop | Target::ImagePool | Target::SecondImagePool => true,
+            Target::Pool => false,
         };
-        let is_open = !is_image && !frontends.any(is_closed);
-        let led = if is_open { Element::ClusterIp(ip) } else { Element::FrontendIp(ip) };
-        [Some(Element::Pool(ip)), Some(led), is_image.then_some(Element::Image(ip))]
-            .into_iter()
-            .flatten()
+        let takes_front_ends = is_image || frontends.any(is_front_end);
+        [
+            Some(Element::Pool(ip)),
+            Some(if is_image { Element::Image(ip) } else { Element::ClusterIp(ip) }),
+            takes_front_ends.then_some(Element::FrontendIp(ip)),
+        ]
+        .into_iter()
+        .flatten()
     })
 }
 
@@ -71,9 +74,6 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     if frontend.outside == Target::Drop {
         elements.push(Element::Dropped(address));
     }
-    if frontend.kind == FrontendKind::ClusterIp {
-        return elements;
-    }
     if frontend.kind.is_external() {
         elements.push(Element::FrontendIp(address.ip));
     }
@@ -84,6 +84,8 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
         Target::Reject if is_led_nowhere => Some(frontend.pool),
         target => frontend.pool_of(target),
     });
+    // What IPVS takes at the address itself needs no element.
+    let [inside, outside] = [inside, outside].map(|pool| pool.filter(|pool| *pool != address));
     if inside == outside && frontend.sources.is_none() {
         elements.extend(inside.map(lead(Element::Frontend)));
     } else {
@@ -93,7 +95,7 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     match frontend.masquerade {
         Masquerade::Always => elements.push(Element::Masqueraded(address)),
         Masquerade::OwnProcesses => elements.push(Element::MasqueradedNode(address)),
-        // The pods' ranges decide it, for ClusterIPs.
+        // The pods' ranges decide it: it is a ClusterIP.
         Masquerade::UnlessPod => {}
     }
     if let Some(sources) = &frontend.sources {

@@ -183,6 +183,9 @@ impl Holdings {
         if self.has(Element::Pool(ip)) {
             return !self.is_pod(client);
         }
+        if self.has(Element::ClusterIp(ip)) {
+            return !self.is_pod(client);
+        }
         let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
         let at_node_port = self.has(Element::NodePortIp(ip)).then_some(node_port);
         [Some(knocked), at_node_port].into_iter().flatten().any(|frontend| {

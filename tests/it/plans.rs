@@ -125,7 +125,6 @@ fn scale_down_with_a_pod_that_drains() {
 fn last_endpoint_gone() {
     let plan = change([pods().into()]);
     insta::assert_snapshot!(plan, @r"
-    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs front-end-ips { 10.96.0.20 }
@@ -220,7 +219,6 @@ fn flows_that_cannot_be_removed_wait_like_anything_else() {
 fn service_deleted() {
     let plan = change([without_service("default/web")]);
     insta::assert_snapshot!(plan, @r"
-    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs front-end-ips { 10.96.0.20 }
@@ -229,6 +227,7 @@ fn service_deleted() {
     + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
     ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
     - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs front-end-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs front-end-ips { 203.0.113.1 }
     - nft delete element ip kube-ipvs refused { 0.0.0.0 . tcp . 30080 }
@@ -302,6 +301,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     + ip -4 route replace local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
     + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs cluster-ips { 203.0.113.9 }
     + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.9 }
@@ -349,7 +349,6 @@ fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
     + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
     ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
     - nft delete element ip kube-ipvs cluster-ips { 10.96.0.10 }
-    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     - ip -4 route delete local 10.96.0.10/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75

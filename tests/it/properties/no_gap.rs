@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs::engine::Programs;
 use kube_ipvs::explain::{Source, explain};
-use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, Target, VirtualAddress};
+use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, VirtualAddress};
 use kube_ipvs::plan::Operation;
 use proptest::prelude::*;
 
@@ -120,9 +120,7 @@ impl Owners {
     fn note(&mut self, programs: &Programs) {
         for (key, program) in programs.services() {
             for frontend in &*program.frontends {
-                let targets = [Target::Pool, Target::ImagePool];
-                let pools = targets.map(|target| frontend.pool_of(target)).into_iter().flatten();
-                let pools: BTreeSet<_> = pools.collect();
+                let pools: BTreeSet<_> = frontend.places().collect();
                 for address in pools.iter().copied().chain([frontend.address]) {
                     self.services.entry(address).or_default().insert(key.clone());
                 }

@@ -1,6 +1,6 @@
 //! Random configurations.
 
-use kube_ipvs::model::{Interfaces, LocalDetector, NodePortAddresses, Settings};
+use kube_ipvs::model::{Carry, Interfaces, LocalDetector, NodePortAddresses, Settings};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -17,10 +17,12 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         NodePortAddresses::Primary,
         NodePortAddresses::Ranges(vec![net("192.0.2.0/24")]),
     ]);
-    (detector, node_ports, prop::bool::weighted(0.1)).prop_map(
-        |(local_detector, node_port_addresses, masquerade_all)| Settings {
+    let carry = select(vec![Carry::FrontEnds, Carry::All]);
+    (detector, node_ports, carry, prop::bool::weighted(0.1)).prop_map(
+        |(local_detector, node_port_addresses, carry, masquerade_all)| Settings {
             local_detector,
             node_port_addresses,
+            carry,
             masquerade_all,
             ..Settings::for_node("n1")
         },

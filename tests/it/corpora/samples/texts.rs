@@ -188,6 +188,8 @@ kind: KubeIpvsConfiguration
 serviceCIDRs: [10.96.0.0/12, fd00:96::/112]
 auditPeriod: 0s
 drainPeriod: 30s
+carry: offload
+offloadInterfaces: [eth0, cali*]
 removeKubeProxy: true
 serviceProxyName: other
 trafficMetricsServices: 100
