@@ -30,7 +30,7 @@ use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::engine::Engine;
 use crate::kernel::sysctl::{Granted, Sysctls};
 use crate::kernel::{Kernel, tampering};
-use crate::model::{Event, Family, Name};
+use crate::model::{Carry, Event, Family, Name};
 use crate::source::kubernetes::{self, Patience, Reach, Server};
 use crate::source::{manifests, network};
 
@@ -47,7 +47,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
         warn!("{warning}");
     }
     // Asking for IPVS loads its module, which brings its settings.
-    let mut kernel = Kernel::open()?;
+    let mut kernel = Kernel::open()?.carrying(&config.settings.carry)?;
     let sysctls = Sysctls::default();
     let ensured = sysctls.ensure(&Family::BOTH);
     for change in &ensured.changed {
@@ -107,7 +107,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
             drop(running);
         })
         .context("cannot start the engine's thread")?;
-    follow_network(agent.inputs.clone())?;
+    follow_network(&agent.config.settings.carry, agent.inputs.clone())?;
     follow_tampering(ports, agent.inputs.clone())?;
     agent.follow_config(flags, level, shown);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -283,8 +283,9 @@ impl<F: Future<Output = ()> + Send + 'static> Stop for F {}
 
 /// The first lists are there before any source is asked: what stands at the node's addresses would
 /// otherwise go at a restart, and come back.
-fn follow_network(inputs: Sender<Input>) -> anyhow::Result<()> {
-    network::follow(move |event| tell(&inputs, Input::Event(event)))?;
+fn follow_network(carry: &Carry, inputs: Sender<Input>) -> anyhow::Result<()> {
+    let links = !carry.offload_interfaces().is_empty();
+    network::follow(links, move |event| tell(&inputs, Input::Event(event)))?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     let (settings, mut events) = objects::load(shared, "plan")?;
     // Those of this machine, as it is this machine's kernel that is read.
     events.extend(network::list()?);
-    let operations = plan(&settings, events, &mut Kernel::open()?)?;
+    let operations = plan(&settings, events, &mut Kernel::open()?.carrying(&settings.carry)?)?;
     let mut out = io::stdout().lock();
     for operation in &operations {
         writeln!(out, "{} {operation}", operation.effect())?;

@@ -47,7 +47,7 @@ fn ipvsadm(programs: &Programs) -> Vec<String> {
 
 /// Our nf_tables tables as `nft` text.
 fn nft(programs: &Programs) -> String {
-    nft::render(&engine::elements(programs))
+    nft::render(&engine::elements(programs), &programs.surroundings().settings.carry)
 }
 
 /// The device and routes as `ip` lines.

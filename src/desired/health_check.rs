@@ -70,7 +70,7 @@ mod tests {
                 settings.node_port_addresses = NodePortAddresses::Ranges(ranges);
             }
             let around =
-                Surroundings::new(&settings, Some(&node), &[ip("198.51.100.7")], &[], [], []);
+                Surroundings::new(&settings, Some(&node), &[ip("198.51.100.7")], &[], &[], [], []);
             let expected: Vec<_> = expected.iter().map(|text| ip(text)).collect();
             assert_eq!(health_check_addresses(&around), expected, "{ranges:?}");
         }

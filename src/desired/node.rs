@@ -4,7 +4,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Surroundings;
 use super::ranges::aggregate;
-use crate::model::{Family, Interfaces, LocalDetector, NodeProgram};
+use crate::model::{Family, InterfaceName, Interfaces, LocalDetector, NodeProgram};
 
 /// What the kernel should hold because of the node and the cluster's ranges.
 #[must_use]
@@ -19,7 +19,15 @@ pub fn node_program(around: &Surroundings) -> NodeProgram {
         insiders: aggregate(local_pods(around).into_iter().chain(own)),
         insider_interfaces: interfaces,
         node_port_ips: around.node_port_ips.clone(),
+        offload_links: offload_links(around),
     }
+}
+
+/// Those of the node's links that are configured.
+fn offload_links(around: &Surroundings) -> Vec<InterfaceName> {
+    let wanted = around.settings.carry.offload_interfaces();
+    let is_wanted = |link: &&InterfaceName| wanted.iter().any(|some| some.contain(link));
+    around.links.iter().filter(is_wanted).copied().collect()
 }
 
 /// The interfaces that the node's pods are behind, where they are told by that.

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::ranges::{aggregate, contain};
-use crate::model::{Family, Node, NodePortAddresses, Settings, image_range};
+use crate::model::{Family, InterfaceName, Node, NodePortAddresses, Settings, image_range};
 
 /// What Programs depend on beside Services and their endpoints. Only the node's depends on
-/// [`Self::reachable`].
+/// [`Self::reachable`] and [`Self::links`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Surroundings {
     /// The configuration.
@@ -32,16 +32,19 @@ pub struct Surroundings {
     pub pod_cidrs: Vec<IpNet>,
     /// The destinations of the node's routes but for the default ones; disjoint.
     pub reachable: Vec<IpNet>,
+    /// The names of the node's links.
+    pub links: Vec<InterfaceName>,
 }
 
 impl Surroundings {
     /// Gathers them. `interfaces` are the addresses found on the node's interfaces, `routes` the
-    /// destinations of its routes.
+    /// destinations of its routes, `links` their names.
     pub fn new(
         settings: &Settings,
         node: Option<&Node>,
         interfaces: &[IpAddr],
         routes: &[IpNet],
+        links: &[InterfaceName],
         service_cidrs: impl IntoIterator<Item = IpNet>,
         api_server: impl IntoIterator<Item = IpAddr>,
     ) -> Self {
@@ -66,6 +69,7 @@ impl Surroundings {
             service_ranges,
             pod_cidrs: node.map_or_else(Vec::new, |node| node.pod_cidrs.to_vec()),
             reachable: routes.to_vec(),
+            links: links.to_vec(),
             settings: settings.clone(),
         }
     }

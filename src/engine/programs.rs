@@ -59,7 +59,7 @@ impl Programs {
     /// No Services, and a node of which only the settings are known.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let around = Surroundings::new(settings, None, &[], &[], [], []);
+        let around = Surroundings::new(settings, None, &[], &[], &[], [], []);
         Self {
             settings: settings.clone(),
             node: NodeProgram::default(),
@@ -77,14 +77,15 @@ impl Programs {
 
     /// Brings the Programs up to date with what has changed in the state.
     pub fn update(&mut self, state: &mut State) -> Update {
-        let Dirty { mut services, endpoints, surroundings, reachable } = state.take_dirty();
+        let Dirty { mut services, endpoints, surroundings, network } = state.take_dirty();
         let mut update = Update::default();
         if surroundings {
             // A new zone changes no surroundings but which endpoints are hinted here.
             services.extend(state.service_keys().cloned());
             update.old_node = self.update_surroundings(state);
-        } else if reachable {
+        } else if network {
             self.around.reachable = state.reachable().to_vec();
+            self.around.links = state.links().to_vec();
             update.old_node = self.update_node();
         }
         let affected = self.update_claims(state, &services);
@@ -173,6 +174,7 @@ impl Programs {
             state.node(),
             state.addresses(),
             state.reachable(),
+            state.links(),
             state.service_cidrs().flat_map(|object| object.cidrs.iter().copied()),
             state.api_server_addresses(),
         );

@@ -18,8 +18,22 @@ pub use netlink::KernelError;
 
 use netlink::{Protocol, Socket};
 
-use crate::model::{Pool, VirtualAddress};
+use crate::model::{Carry, Pool, VirtualAddress};
 use crate::plan::{Claims, Failure, FailureKind, Leavers, Observed, Operation, Outcome, Running};
+
+/// The first version whose flowtables take bridge ports, and whose idle connections outlive theirs.
+const FLOWTABLE_VERSION: (u32, u32) = (5, 15);
+
+/// The kernel's release, such as `6.1.0-56-amd64`.
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// Major and minor number of a release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
 
 /// Everything of the kernel that the agent reads and writes.
 #[derive(Debug)]
@@ -54,6 +68,22 @@ impl Kernel {
             routes: route::Routes::over(open(Protocol::Route)?),
             conntrack: conntrack::Conntrack::over(open(Protocol::Netfilter)?),
         })
+    }
+
+    /// The same with the rules for what connection tracking carries.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel is too old for a flowtable.
+    pub fn carrying(self, carry: &Carry) -> Result<Self, KernelError> {
+        let release = release();
+        if matches!(carry, Carry::Offload(_))
+            && version(&release).is_some_and(|it| it < FLOWTABLE_VERSION)
+        {
+            let (major, minor) = FLOWTABLE_VERSION;
+            return Err(KernelError::TooOld { option: "carry: offload", major, minor, release });
+        }
+        Ok(Self { nft: self.nft.carrying(carry), ..self })
     }
 
     /// The ports that our changes of tables, device and routes are made through.

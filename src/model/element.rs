@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Family, Interfaces, VirtualAddress};
+use super::{Family, InterfaceName, Interfaces, VirtualAddress};
 
-/// An element of a set or map; the variant names the set.
+/// An element of a set, map or flowtable; the variant names it.
 ///
 /// The front end of a node port has the unspecified address of its family.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -59,10 +59,12 @@ pub enum Element {
     Hairpin(IpAddr),
     /// `former`.
     Former(VirtualAddress),
+    /// The flowtable `carried`: a link that it carries connections from and to.
+    OffloadLink(InterfaceName),
 }
 
 impl Element {
-    /// The set or map.
+    /// The set, map or flowtable.
     #[must_use]
     pub fn set(&self) -> &'static str {
         match self {
@@ -88,14 +90,17 @@ impl Element {
             Self::MasqueradedNode(_) => "masqueraded-node",
             Self::Hairpin(_) => "hairpin",
             Self::Former(_) => "former",
+            Self::OffloadLink(_) => "carried",
         }
     }
 
-    /// The address family, and so the table. Interfaces are in the tables of both.
+    /// The address family, and so the table. Interfaces and links are in the tables of both.
     #[must_use]
     pub fn family(&self) -> Option<Family> {
         Some(Family::of(match self {
-            Self::PodInterfaces(_) | Self::InsiderInterfaces(_) => return None,
+            Self::PodInterfaces(_) | Self::InsiderInterfaces(_) | Self::OffloadLink(_) => {
+                return None;
+            }
             Self::ServiceRange(net)
             | Self::Reachable(net)
             | Self::Pods(net)
@@ -152,6 +157,7 @@ impl fmt::Display for Element {
             | Self::ClusterIp(ip)
             | Self::FrontendIp(ip)
             | Self::NodePortIp(ip) => ip.fmt(f),
+            Self::OffloadLink(name) => name.fmt(f),
             Self::Hairpin(ip) => write!(f, "{ip} . {ip}"),
             Self::Refused(address)
             | Self::Dropped(address)

@@ -213,7 +213,13 @@ impl fmt::Display for FilterOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let element = |f: &mut fmt::Formatter<'_>, verb: &str, element: &Element| {
             let set = element.set();
-            let line = |family| format!("nft {verb} element {family} {NAME} {set} {{ {element} }}");
+            let line = |family| match element {
+                Element::OffloadLink(_) => format!(
+                    "nft {verb} flowtable {family} {NAME} {set} \
+                     {{ hook ingress priority filter; devices = {{ {element} }}; }}"
+                ),
+                _ => format!("nft {verb} element {family} {NAME} {set} {{ {element} }}"),
+            };
             match element.family() {
                 Some(Family::V4) => f.write_str(&line("ip")),
                 Some(Family::V6) => f.write_str(&line("ip6")),

@@ -1,4 +1,4 @@
-//! The node's own addresses and the destinations of its routes, by rtnetlink.
+//! The node's own addresses, the destinations of its routes and its links, by rtnetlink.
 //!
 //! One socket hears of changes, the other asks for the lists. A change is only ever a reason to
 //! list again, so lost notifications, their order and overruns cannot leave a wrong list.
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::kernel::KernelError;
 use crate::kernel::route::{Network, NetworkListener};
-use crate::model::Event;
+use crate::model::{Event, InterfaceName};
 
 /// How long to wait after a failure before listing again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -21,19 +21,24 @@ const ROUTES_SETTLE: Duration = Duration::from_millis(50);
 /// Listing may take one part in so many of the time, however long the list is.
 const SHARE: u32 = 20;
 
-/// What [`follow`] delivers first.
+/// What [`follow`] delivers first, of everything.
 ///
 /// # Errors
 ///
 /// If the kernel refuses or does not answer.
-pub fn list() -> Result<[Event; 2], KernelError> {
+pub fn list() -> Result<[Event; 3], KernelError> {
     let mut network = Network::open()?;
-    Ok([Event::Addresses(network.addresses()?), Event::Routes(network.routes()?)])
+    Ok([
+        Event::Addresses(network.addresses()?),
+        Event::Routes(network.routes()?),
+        Event::Links(network.links()?),
+    ])
 }
 
-/// Delivers the node's addresses and routes ([`Network::addresses`], [`Network::routes`]), before
-/// this returns, and from a thread of its own each time that one of the lists has changed. It ends
-/// at the first change after which `deliver` breaks.
+/// Delivers the node's addresses and routes, and its links if `links` says so
+/// ([`Network::addresses`], [`Network::routes`], [`Network::links`]), before this returns, and from
+/// a thread of its own each time that one of the lists has changed. It ends at the first change after
+/// which `deliver` breaks.
 ///
 /// A failure to list is logged and tried again by the thread. The network namespace is the one that
 /// the calling thread stands in.
@@ -42,6 +47,7 @@ pub fn list() -> Result<[Event; 2], KernelError> {
 ///
 /// If a socket cannot be opened or the thread cannot be started.
 pub fn follow(
+    links: bool,
     deliver: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
     let mut listener = NetworkListener::open()?;
@@ -49,6 +55,7 @@ pub fn follow(
         network: Network::open()?,
         addresses: List::new(Duration::ZERO, Duration::ZERO),
         routes: List::new(ROUTES_SETTLE, ROUTES_PAUSE),
+        links: links.then(|| List::new(Duration::ZERO, Duration::ZERO)),
         deliver,
     };
     let mut told = follower.look();
@@ -60,6 +67,9 @@ pub fn follow(
             }
             if touched.routes {
                 follower.routes.touch();
+            }
+            if let Some(links) = follower.links.as_mut().filter(|_| touched.links) {
+                links.touch();
             }
             told = follower.look();
         }
@@ -73,6 +83,7 @@ struct Follower<D> {
     network: Network,
     addresses: List<Vec<std::net::IpAddr>>,
     routes: List<Vec<ipnet::IpNet>>,
+    links: Option<List<Vec<InterfaceName>>>,
     deliver: D,
 }
 
@@ -80,18 +91,21 @@ impl<D: FnMut(Event) -> ControlFlow<()>> Follower<D> {
     fn look(&mut self) -> ControlFlow<()> {
         let addresses = self.addresses.read(|| self.network.addresses()).map(Event::Addresses);
         let routes = self.routes.read(|| self.network.routes()).map(Event::Routes);
-        addresses.into_iter().chain(routes).try_for_each(&mut self.deliver)
+        let links = self.links.as_mut().and_then(|links| links.read(|| self.network.links()));
+        let links = links.map(Event::Links);
+        addresses.into_iter().chain(routes).chain(links).try_for_each(&mut self.deliver)
     }
 
     /// How long there is nothing to list, unless something changes; without end if `None`.
     fn idle(&self) -> Option<Duration> {
-        let due = [self.addresses.due(), self.routes.due()];
+        let links = self.links.as_ref().and_then(List::due);
+        let due = [self.addresses.due(), self.routes.due(), links];
         let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 }
 
-/// One of the two lists.
+/// One of the lists.
 struct List<T> {
     /// As it was delivered last.
     delivered: Option<T>,
@@ -138,7 +152,7 @@ impl<T: Clone + PartialEq> List<T> {
                 Some(list)
             }
             Err(error) => {
-                tracing::warn!(%error, "will list the node's addresses and routes again");
+                tracing::warn!(%error, "will list the node's addresses, routes and links again");
                 self.rests_until = end + RETRY_DELAY;
                 None
             }

@@ -15,8 +15,8 @@ pub struct Dirty {
     /// The node, its addresses, a service range or the API server's address: any Service may be
     /// touched.
     pub surroundings: bool,
-    /// The node's routes. No Service depends on them.
-    pub reachable: bool,
+    /// The node's routes or links. No Service depends on them.
+    pub network: bool,
 }
 
 impl Dirty {
@@ -40,7 +40,7 @@ impl Dirty {
     /// Whether there is nothing to look at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { services, endpoints, surroundings, reachable } = self;
-        services.is_empty() && endpoints.is_empty() && !surroundings && !reachable
+        let Self { services, endpoints, surroundings, network } = self;
+        services.is_empty() && endpoints.is_empty() && !surroundings && !network
     }
 }

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
 use crate::model::{
-    Change, EndpointSlice, Endpoints, Event, Family, Name, Node, Service, ServiceCidr, ServiceKey,
-    SliceKey, Vantage,
+    Change, EndpointSlice, Endpoints, Event, Family, InterfaceName, Name, Node, Service,
+    ServiceCidr, ServiceKey, SliceKey, Vantage,
 };
 
 pub use dirty::Dirty;
@@ -41,6 +41,7 @@ pub struct State {
     service_cidrs: FxHashMap<Name, ServiceCidr>,
     addresses: Vec<IpAddr>,
     reachable: Vec<IpNet>,
+    links: Vec<InterfaceName>,
     dirty: Dirty,
     triggers: Triggers,
     listed: Listed,
@@ -67,6 +68,7 @@ impl State {
             service_cidrs: FxHashMap::default(),
             addresses: Vec::new(),
             reachable: Vec::new(),
+            links: Vec::new(),
             // The settings alone say something, even if no object ever does.
             dirty: Dirty { surroundings: true, ..Dirty::default() },
             triggers: Triggers::default(),
@@ -103,7 +105,13 @@ impl State {
             Event::Routes(routes) => {
                 if self.reachable != routes {
                     self.reachable = routes;
-                    self.dirty.reachable = true;
+                    self.dirty.network = true;
+                }
+            }
+            Event::Links(links) => {
+                if self.links != links {
+                    self.links = links;
+                    self.dirty.network = true;
                 }
             }
         }
@@ -185,6 +193,12 @@ impl State {
     #[must_use]
     pub fn reachable(&self) -> &[IpNet] {
         &self.reachable
+    }
+
+    /// The node's links, as far as they matter.
+    #[must_use]
+    pub fn links(&self) -> &[InterfaceName] {
+        &self.links
     }
 
     /// The ServiceCIDR objects, in no order.

@@ -326,6 +326,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     - nft delete element ip kube-ipvs images { 203.0.113.1 }
     - nft delete element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
     - nft delete element ip kube-ipvs former { 203.0.113.1 . tcp . 80 }
+    - nft delete element ip kube-ipvs cluster-ips { 203.0.113.9 }
     - nft delete element ip kube-ipvs front-end-ips { 203.0.113.9 }
     - nft delete element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }
     - ip -4 route delete local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
@@ -365,6 +366,7 @@ fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
     - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80
     - -D -t 10.96.0.20:80
     - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs front-end-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
     - ip -4 route delete local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75

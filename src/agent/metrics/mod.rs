@@ -46,6 +46,7 @@ struct Events {
     service_cidrs: IntCounter,
     addresses: IntCounter,
     routes: IntCounter,
+    links: IntCounter,
 }
 
 /// Notices to operators, by what became of them as Events.
@@ -150,6 +151,7 @@ impl Metrics {
             Event::ServiceCidrs(_) => self.events.service_cidrs.inc(),
             Event::Addresses(_) => self.events.addresses.inc(),
             Event::Routes(_) => self.events.routes.inc(),
+            Event::Links(_) => self.events.links.inc(),
         }
     }
 
@@ -272,6 +274,7 @@ impl Events {
             service_cidrs: of("service_cidr"),
             addresses: of("addresses"),
             routes: of("routes"),
+            links: of("links"),
         })
     }
 }

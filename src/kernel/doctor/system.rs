@@ -5,6 +5,7 @@ use std::fs;
 use super::{Finding, Subject};
 use crate::kernel::ipvs::Ipvs;
 use crate::kernel::netlink::KernelError;
+use crate::kernel::{release, version};
 
 /// The first version on which a reused source port neither waits nor goes astray.
 const GOOD_VERSION: (u32, u32) = (5, 9);
@@ -13,7 +14,7 @@ const CAP_NET_ADMIN: u32 = 12;
 
 /// The kernel's version.
 pub(super) fn kernel(_: &Subject) -> Finding {
-    judge_release(&rustix::system::uname().release().to_string_lossy())
+    judge_release(&release())
 }
 
 fn judge_release(release: &str) -> Finding {
@@ -33,12 +34,6 @@ fn judge_release(release: &str) -> Finding {
             [format!("see that it is at least {major}.{minor}")],
         ),
     }
-}
-
-/// Major and minor number of a release such as `6.1.0-56-amd64`.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Whether this process may change the network.
@@ -81,9 +76,10 @@ pub(super) fn ipvs(_: &Subject) -> Finding {
                         "modprobe {module}  # on the node; the kernel may lack the module's package"
                     )
                 }
-                KernelError::Socket { .. } | KernelError::Refused { .. } | KernelError::Lost(_) => {
-                    "see the kernel log: dmesg | grep IPVS".to_owned()
-                }
+                KernelError::Socket { .. }
+                | KernelError::TooOld { .. }
+                | KernelError::Refused { .. }
+                | KernelError::Lost(_) => "see the kernel log: dmesg | grep IPVS".to_owned(),
             };
             Finding::fail(error.to_string(), [mend])
         }

@@ -36,6 +36,18 @@ pub enum KernelError {
         /// The kernel's answer.
         error: NetlinkError,
     },
+    /// The kernel is older than what is configured asks for.
+    #[error("{option} needs Linux {major}.{minor} or newer, and this is {release}: choose another")]
+    TooOld {
+        /// What is configured.
+        option: &'static str,
+        /// Major number of the first version that will do.
+        major: u32,
+        /// Its minor number.
+        minor: u32,
+        /// This kernel's release.
+        release: String,
+    },
     /// The kernel's answer did not fit its queue, so that nobody knows what has happened.
     #[error("{0}: the kernel's answer was lost; what it holds must be read again")]
     Lost(&'static str),
@@ -59,7 +71,10 @@ impl KernelError {
     pub(in crate::kernel) fn is_refusal(&self) -> bool {
         match self {
             Self::Socket { .. } | Self::Lost(_) => false,
-            Self::NotPermitted(_) | Self::NoModule { .. } | Self::Refused { .. } => true,
+            Self::NotPermitted(_)
+            | Self::NoModule { .. }
+            | Self::TooOld { .. }
+            | Self::Refused { .. } => true,
         }
     }
 }

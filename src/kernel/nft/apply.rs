@@ -7,7 +7,6 @@ use super::Nft;
 use super::element::entries;
 use super::failure::failure;
 use super::request::{Change, Step, write};
-use super::ruleset::Ruleset;
 use super::transaction::{Cause, Submit, Verdict, run};
 use super::update::update;
 
@@ -57,7 +56,7 @@ impl Nft {
         let mut push = |table, change| steps.push(Step { operation, table, change });
         match to_do {
             FilterOperation::CreateTables => {
-                for table in &Ruleset::current().tables {
+                for table in &self.ruleset.tables {
                     let existing = self.existing(table.family)?;
                     update(table, &existing)
                         .into_iter()
@@ -65,7 +64,7 @@ impl Nft {
                 }
             }
             FilterOperation::DeleteTables => {
-                for table in &Ruleset::current().tables {
+                for table in &self.ruleset.tables {
                     // To delete what is not there would be an error.
                     push(table.family, Change::NewTable);
                     push(table.family, Change::DeleteTable);

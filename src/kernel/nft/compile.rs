@@ -25,6 +25,8 @@ const TRANSPARENT: Source = Source::Socket(0);
 
 /// `NF_CT_STATE_INVALID_BIT`
 const INVALID: u32 = 1 << 0;
+/// `IPS_ASSURED`
+const ASSURED: u32 = 1 << 2;
 /// `IPS_DST_NAT`
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
 /// `IP_CT_DIR_REPLY`
@@ -68,6 +70,7 @@ impl Rule<'_> {
             ["jump", chain] => self.expressions.verdict(verdict::JUMP, Some(chain)),
             ["goto", chain] => self.expressions.verdict(verdict::GOTO, Some(chain)),
             ["reject", with @ ..] => self.reject(with)?,
+            ["flow", "add", flowtable] => self.expressions.offload(flowtable.strip_prefix('@')?),
             ["masquerade", "fully-random"] => self.expressions.masquerade(None),
             ["masquerade", "to", range, "fully-random"] => {
                 self.expressions.masquerade(Some(ports(range.strip_prefix(':')?)?));
@@ -146,6 +149,10 @@ impl Rule<'_> {
             }
             ["ct", "status", "dnat", rest @ ..] => {
                 self.has(STATUS, DESTINATION_TRANSLATED);
+                rest
+            }
+            ["ct", "status", "assured", rest @ ..] => {
+                self.has(STATUS, ASSURED);
                 rest
             }
             ["ct", "direction", "reply", rest @ ..] => {

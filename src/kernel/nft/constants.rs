@@ -71,6 +71,22 @@ pub(super) mod element {
     pub(in crate::kernel::nft) const FLAG_INTERVAL_END: u32 = 1;
 }
 
+/// `NFTA_FLOWTABLE_*`
+pub(super) mod flowtable {
+    pub(in crate::kernel::nft) const TABLE: u16 = 1;
+    pub(in crate::kernel::nft) const NAME: u16 = 2;
+    pub(in crate::kernel::nft) const HOOK: u16 = 3;
+    /// `NFTA_FLOWTABLE_HOOK_*`
+    pub(in crate::kernel::nft) const HOOK_NUMBER: u16 = 1;
+    pub(in crate::kernel::nft) const HOOK_PRIORITY: u16 = 2;
+    pub(in crate::kernel::nft) const HOOK_LINKS: u16 = 3;
+    /// `NFTA_DEVICE_NAME`
+    pub(in crate::kernel::nft) const LINK_NAME: u16 = 1;
+
+    /// `NF_NETDEV_INGRESS`
+    pub(in crate::kernel::nft) const INGRESS: u32 = 0;
+}
+
 /// Expressions: `NFTA_PAYLOAD_*` and so on.
 pub(super) mod expression {
     pub(in crate::kernel::nft) const PAYLOAD_TO: u16 = 1;
@@ -136,6 +152,8 @@ pub(super) mod expression {
     pub(in crate::kernel::nft) const MASQUERADE_FLAGS: u16 = 1;
     pub(in crate::kernel::nft) const MASQUERADE_FIRST_PORT: u16 = 2;
     pub(in crate::kernel::nft) const MASQUERADE_LAST_PORT: u16 = 3;
+
+    pub(in crate::kernel::nft) const FLOW_TABLE: u16 = 1;
 
     pub(in crate::kernel::nft) const REJECT_TYPE: u16 = 1;
     pub(in crate::kernel::nft) const REJECT_CODE: u16 = 2;

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use crate::model::{Element, Family, Interfaces};
+use crate::model::{Element, Family, InterfaceName, Interfaces};
 
 use super::key::{Fields, Key};
 use super::table::TableFamily;
 
-/// An entry of one set.
+/// An entry of one set, or of the flowtable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Entry {
     /// The table.
@@ -28,6 +28,8 @@ pub(super) enum Content {
     /// A range: its first address, and the one that follows its last unless that is the last
     /// address of all. The kernel holds them as two elements.
     Range(Key, Option<Key>),
+    /// A link of a flowtable.
+    Link(InterfaceName),
     /// A range in the last field of a concatenation, first and last. The kernel holds it as one
     /// element.
     Span(Key, Key),
@@ -60,6 +62,7 @@ fn content(element: &Element) -> Content {
         | Element::ClusterIp(ip)
         | Element::FrontendIp(ip)
         | Element::NodePortIp(ip) => Content::Key(Key::EMPTY.address(*ip), None),
+        Element::OffloadLink(name) => Content::Link(*name),
         Element::Hairpin(ip) => Content::Key(Key::EMPTY.address(*ip).address(*ip), None),
         Element::Refused(address)
         | Element::Dropped(address)

@@ -1,11 +1,11 @@
 //! Attributes of tables, chains, sets, rules and elements.
 
 use crate::kernel::netlink::Attributes;
-use crate::model::NAME;
+use crate::model::{InterfaceName, NAME};
 
 use super::constants::{
-    DATA_VALUE, LIST_ELEMENT, chain as nfta_chain, element as nfta_element, rule as nfta_rule,
-    set as nfta_set, table as nfta_table, verdict,
+    DATA_VALUE, LIST_ELEMENT, chain as nfta_chain, element as nfta_element,
+    flowtable as nfta_flowtable, rule as nfta_rule, set as nfta_set, table as nfta_table, verdict,
 };
 use super::element::{Content, Entry};
 use super::expression::Expressions;
@@ -66,6 +66,26 @@ pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
     }
 }
 
+/// A flowtable that is to be created, or a link that it is to get or to lose.
+pub(super) fn flowtable(to: &mut Attributes<'_>, name: &str, link: Option<InterfaceName>) {
+    flowtable_name(to, name);
+    to.nest(nfta_flowtable::HOOK, |to| {
+        to.u32_be(nfta_flowtable::HOOK_NUMBER, nfta_flowtable::INGRESS);
+        to.u32_be(nfta_flowtable::HOOK_PRIORITY, 0);
+        if let Some(link) = link {
+            to.nest(nfta_flowtable::HOOK_LINKS, |to| {
+                to.text(nfta_flowtable::LINK_NAME, link.as_str());
+            });
+        }
+    });
+}
+
+/// Names a flowtable.
+pub(super) fn flowtable_name(to: &mut Attributes<'_>, name: &str) {
+    to.text(nfta_flowtable::TABLE, NAME);
+    to.text(nfta_flowtable::NAME, name);
+}
+
 /// Names a set.
 pub(super) fn set_name(to: &mut Attributes<'_>, name: &str) {
     to.text(nfta_set::TABLE, NAME);
@@ -87,6 +107,9 @@ pub(super) fn elements_of(to: &mut Attributes<'_>, set: &str) {
 
 /// An entry that is to be added or deleted.
 pub(super) fn entry(to: &mut Attributes<'_>, entry: &Entry) {
+    if let Content::Link(link) = entry.content {
+        return flowtable(to, entry.set, Some(link));
+    }
     elements_of(to, entry.set);
     to.nest(nfta_element::LIST_ELEMENTS, |to| match &entry.content {
         Content::Key(key, None) => element(to, key, |_| {}),
@@ -101,6 +124,7 @@ pub(super) fn entry(to: &mut Attributes<'_>, entry: &Entry) {
                 element(to, after, |to| to.u32_be(nfta_element::FLAGS, flags));
             }
         }
+        Content::Link(_) => {}
         Content::Span(first, last) => {
             element(to, first, |to| data(to, nfta_element::KEY_END, last));
         }

@@ -1,11 +1,11 @@
 //! What the kernel tells of our tables.
 
 use crate::kernel::netlink::{Attribute, attributes};
-use crate::model::NAME;
+use crate::model::{InterfaceName, NAME};
 
 use super::constants::{
-    DATA_VALUE, chain as nfta_chain, element as nfta_element, rule as nfta_rule, set as nfta_set,
-    verdict,
+    DATA_VALUE, chain as nfta_chain, element as nfta_element, flowtable as nfta_flowtable,
+    rule as nfta_rule, set as nfta_set, verdict,
 };
 use super::element::RawElement;
 use super::set::Set;
@@ -18,6 +18,8 @@ pub(super) struct Existing {
     pub(super) chains: Vec<ExistingChain>,
     /// The sets and maps, anonymous ones included.
     pub(super) sets: Vec<ExistingSet>,
+    /// The flowtables.
+    pub(super) flowtables: Vec<ExistingFlowtable>,
     /// For each rule the name of its chain.
     pub(super) rules: Vec<String>,
 }
@@ -32,6 +34,11 @@ impl Existing {
         };
         self.chains.len() == table.chains.len()
             && self.sets.len() == table.sets.len()
+            && self
+                .flowtables
+                .iter()
+                .map(|it| it.name.as_str())
+                .eq(table.flowtables.iter().copied())
             && table.chains.iter().all(has_chain)
             && table.sets.iter().all(|set| self.has_set(set))
     }
@@ -138,6 +145,28 @@ impl ExistingSet {
             }
         }
         is_ours.then_some(set)
+    }
+}
+
+/// A flowtable that exists.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct ExistingFlowtable {
+    /// Its name.
+    pub(super) name: String,
+    /// The links that it carries connections from and to.
+    pub(super) links: Vec<InterfaceName>,
+}
+
+impl ExistingFlowtable {
+    /// Reads a flowtable. `None` where it is not of our tables.
+    pub(super) fn decode(payload: &[u8]) -> Option<Self> {
+        let is_ours = find(payload, nfta_flowtable::TABLE)?.text() == Some(NAME);
+        let name = find(payload, nfta_flowtable::NAME).map(|name| text(&name))?;
+        let hook = find(payload, nfta_flowtable::HOOK)?;
+        let links = find(hook.value, nfta_flowtable::HOOK_LINKS);
+        let links = links.iter().flat_map(Attribute::nested);
+        let links = links.filter_map(|link| link.text()?.parse().ok()).collect();
+        is_ours.then_some(Self { name, links })
     }
 }
 

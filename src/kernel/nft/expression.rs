@@ -135,6 +135,11 @@ impl Expressions {
         });
     }
 
+    /// Hands the connection to a flowtable.
+    pub(super) fn offload(&mut self, flowtable: &str) {
+        self.push("flow_offload", |to| to.text(nfta::FLOW_TABLE, flowtable));
+    }
+
     /// Counts packets and bytes.
     pub(super) fn counter(&mut self) {
         self.push("counter", |_| {});

@@ -34,6 +34,8 @@ mod tests;
 use rustix::io::Errno;
 
 use super::netlink::{KernelError, NetlinkError, Protocol, Socket};
+use crate::model::Carry;
+use ruleset::Ruleset;
 
 pub(super) use notification::is_about_ours;
 pub use observe::NftObserved;
@@ -44,6 +46,7 @@ pub use text::render;
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
+    ruleset: &'static Ruleset,
 }
 
 impl Nft {
@@ -65,13 +68,19 @@ impl Nft {
             |_, _| {},
         );
         match generation {
-            Ok(()) => Ok(Self { socket }),
+            Ok(()) => Ok(Self { socket, ruleset: Ruleset::of(&Carry::default()) }),
             // What netfilter says of a subsystem for which no module can be loaded.
             Err(KernelError::Refused {
                 error: NetlinkError { errno: Errno::INVAL, .. }, ..
             }) => Err(KernelError::NoModule { subsystem: "nf_tables", module: "nf_tables" }),
             Err(error) => Err(error),
         }
+    }
+
+    /// The same with the rules for what connection tracking carries.
+    #[must_use]
+    pub fn carrying(self, carry: &Carry) -> Self {
+        Self { ruleset: Ruleset::of(carry), ..self }
     }
 
     /// The port that changes are made through.

@@ -7,9 +7,8 @@ use crate::kernel::netlink::{Attributes, KernelError, NetlinkError};
 use crate::model::Element;
 
 use super::element::{Reader, entries};
-use super::existing::{self, Existing, ExistingChain, ExistingSet};
+use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};
 use super::request::{List, header};
-use super::ruleset::Ruleset;
 use super::set::Set;
 use super::table::TableFamily;
 use super::{Nft, encode};
@@ -36,9 +35,13 @@ impl Nft {
         let earlier = self.earlier()?;
         let mut observed = NftObserved { tables: true, elements: Vec::new(), earlier };
         let mut entries_of: FxHashMap<Element, usize> = FxHashMap::default();
-        for table in &Ruleset::current().tables {
+        for table in &self.ruleset.tables {
             let existing = self.existing(table.family)?;
             observed.tables &= existing.is(table);
+            let links = existing.flowtables.iter().flat_map(|flowtable| &flowtable.links);
+            for link in links {
+                *entries_of.entry(Element::OffloadLink(*link)).or_default() += 1;
+            }
             for set in table.sets.iter().filter(|set| existing.has_set(set)) {
                 for element in self.elements(table.family, set)? {
                     *entries_of.entry(element).or_default() += 1;
@@ -61,6 +64,14 @@ impl Nft {
             sets: self.list(List::Sets, family, name, |sets: &mut Vec<_>, payload| {
                 sets.extend(ExistingSet::decode(payload));
             })?,
+            flowtables: self.list(
+                List::Flowtables,
+                family,
+                name,
+                |found: &mut Vec<_>, payload| {
+                    found.extend(ExistingFlowtable::decode(payload));
+                },
+            )?,
             rules: self.list(List::Rules, family, name, |rules: &mut Vec<_>, payload| {
                 rules.extend(existing::chain_of_rule(payload));
             })?,

@@ -2,7 +2,7 @@
 
 use crate::kernel::netlink::{Attributes, Batch};
 
-use super::element::Entry;
+use super::element::{Content, Entry};
 use super::encode;
 use super::expression::Expressions;
 use super::set::Set;
@@ -27,6 +27,7 @@ pub(super) enum List {
     Rules = 7,
     Sets = 10,
     Elements = 13,
+    Flowtables = 23,
     /// Not a list: the number of the last transaction.
     Generation = 16,
 }
@@ -55,6 +56,10 @@ pub(super) enum Change<'a> {
     NewSet(&'a Set, u32),
     /// Removes a set with its elements.
     DeleteSet(String),
+    /// Adds a flowtable without links.
+    NewFlowtable(&'static str),
+    /// Removes a flowtable. No rule may use it.
+    DeleteFlowtable(String),
     /// Adds a rule after those that the chain has.
     NewRule(&'a Chain, &'a Expressions),
     /// Adds an entry to its set.
@@ -118,6 +123,10 @@ fn kind(change: &Change<'_>) -> (u16, u16) {
         Change::DeleteRules => (8, 0),
         Change::NewSet(..) => (9, CREATE),
         Change::DeleteSet(_) => (11, 0),
+        Change::NewFlowtable(_) => (22, CREATE),
+        Change::DeleteFlowtable(_) => (24, 0),
+        Change::NewElement(Entry { content: Content::Link(_), .. }) => (22, CREATE),
+        Change::DeleteElement(Entry { content: Content::Link(_), .. }) => (24, 0),
         // One entry to a message, so that a refusal names it. Several would save a third of the
         // bytes, and no time that can be measured.
         Change::NewElement(_) => (12, CREATE),
@@ -133,6 +142,8 @@ fn body(message: &mut Attributes<'_>, change: &Change<'_>) {
         Change::DeleteChain(name) => encode::chain_name(message, name),
         Change::NewSet(set, id) => encode::set(message, set, *id),
         Change::DeleteSet(name) => encode::set_name(message, name),
+        Change::NewFlowtable(name) => encode::flowtable(message, name, None),
+        Change::DeleteFlowtable(name) => encode::flowtable_name(message, name),
         Change::NewRule(chain, rule) => encode::rule(message, chain, rule),
         Change::NewElement(entry) | Change::DeleteElement(entry) => encode::entry(message, entry),
     }

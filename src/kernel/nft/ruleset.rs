@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::model::NAME;
+use crate::model::{Carry, NAME};
 
 use super::set::{Layout, Set};
 use super::table::{Base, Chain, Table, TableFamily};
 use super::{compile, fingerprint};
 
 /// What of our tables does not depend on the Services.
+#[derive(Debug)]
 pub(super) struct Ruleset {
     /// The tables, each with a chain that nothing leads to and whose name is the fingerprint.
     pub(super) tables: Vec<Table>,
@@ -17,6 +18,9 @@ pub(super) struct Ruleset {
 
 /// The rules of this version, in nft's language.
 pub(super) const TEXT: &str = include_str!("ruleset.nft");
+
+/// What a line begins with that is only there where a flowtable carries connections.
+const OFFLOAD: &str = "$offload";
 
 /// The words of the text that mean another one for each family, IPv4's first.
 const WORDS: [(&str, [&str; 2]); 7] = [
@@ -31,25 +35,27 @@ const WORDS: [(&str, [&str; 2]); 7] = [
 
 impl Ruleset {
     /// The one that this version writes.
-    pub(super) fn current() -> &'static Self {
-        static CURRENT: LazyLock<Ruleset> = LazyLock::new(|| {
-            // That the text has no mistake is what a test holds.
-            let mut tables: Vec<_> = TableFamily::ALL
-                .into_iter()
-                .filter_map(|family| table(TEXT, family).ok())
-                .collect();
-            let marker = fingerprint::chain_name(&tables);
-            for table in &mut tables {
-                table.lines.extend([
-                    String::new(),
-                    format!("\tchain {marker} {{"),
-                    "\t}".to_owned(),
-                ]);
-                table.chains.push(Chain::named(marker.as_str()));
-            }
-            Ruleset { tables }
-        });
-        &CURRENT
+    pub(super) fn of(carry: &Carry) -> &'static Self {
+        static PLAIN: LazyLock<Ruleset> = LazyLock::new(|| Ruleset::read(false));
+        static OFFLOADING: LazyLock<Ruleset> = LazyLock::new(|| Ruleset::read(true));
+        match carry {
+            Carry::FrontEnds | Carry::All => &PLAIN,
+            Carry::Offload(_) => &OFFLOADING,
+        }
+    }
+
+    fn read(offloads: bool) -> Self {
+        // That the text has no mistake is what a test holds.
+        let mut tables: Vec<_> = TableFamily::ALL
+            .into_iter()
+            .filter_map(|family| table(TEXT, family, offloads).ok())
+            .collect();
+        let marker = fingerprint::chain_name(&tables);
+        for table in &mut tables {
+            table.lines.extend([String::new(), format!("\tchain {marker} {{"), "\t}".to_owned()]);
+            table.chains.push(Chain::named(marker.as_str()));
+        }
+        Self { tables }
     }
 }
 
@@ -69,15 +75,30 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// The table of a family in a text.
+/// The table of a family in a text, with or without what `offload` needs.
 ///
 /// # Errors
 ///
 /// The first line of no form that is understood.
-pub(super) fn table(text: &'static str, family: TableFamily) -> Result<Table, Mistake> {
-    let mut table = Table { family, sets: Vec::new(), chains: Vec::new(), lines: Vec::new() };
+pub(super) fn table(
+    text: &'static str,
+    family: TableFamily,
+    offloads: bool,
+) -> Result<Table, Mistake> {
+    let mut table = Table {
+        family,
+        sets: Vec::new(),
+        flowtables: Vec::new(),
+        chains: Vec::new(),
+        lines: Vec::new(),
+    };
     let mut of = None;
     for (number, line) in (1..).zip(text.lines()) {
+        let line = match line.strip_prefix(OFFLOAD) {
+            Some(_) if !offloads => continue,
+            Some(line) => line,
+            None => line,
+        };
         let words: Vec<&'static str> =
             line.split_whitespace().flat_map(|word| meaning(word, family).split(' ')).collect();
         match words.as_slice() {
@@ -134,6 +155,8 @@ fn add(table: &mut Table, words: &[&'static str]) -> Option<()> {
                 None => None,
             };
         }
+        ["flowtable", name, "{"] => table.flowtables.push(name),
+        ["hook", "ingress", "priority", "filter"] => {}
         ["flags", "interval"] => table.sets.last_mut()?.interval = true,
         ["chain", name, "{"] => table.chains.push(Chain::named(*name)),
         rule => {

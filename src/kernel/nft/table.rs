@@ -12,6 +12,8 @@ pub(super) struct Table {
     pub(super) family: TableFamily,
     /// Its sets and maps, in the order in which they are created.
     pub(super) sets: Vec<Set>,
+    /// The names of its flowtables.
+    pub(super) flowtables: Vec<&'static str>,
     /// Its chains, in the order in which they are created.
     pub(super) chains: Vec<Chain>,
     /// The lines between its braces, as `nft list table` prints them while its sets are empty.

@@ -7,15 +7,15 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use crate::kernel::netlink::{Batch, messages};
-use crate::model::{Element, Family, Interfaces, Protocol, VirtualAddress};
+use crate::model::{Carry, Element, Family, Interfaces, Protocol, VirtualAddress};
 
 use super::element::{Content, Entry, RawElement, Reader, entries};
-use super::existing::{self, Existing, ExistingChain, ExistingSet};
+use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};
 use super::render;
 use super::request::{Change, Step, write};
 use super::ruleset::{Mistake, Ruleset, TEXT, table};
 use super::set::Layout;
-use super::table::{Chain, TableFamily};
+use super::table::{Chain, Table, TableFamily};
 use super::update::update;
 
 fn ip(text: &str) -> IpAddr {
@@ -88,27 +88,44 @@ fn samples() -> Vec<Element> {
         Hairpin(ip("fd00:244:1::7")),
         Former(frontend("203.0.113.9:80/tcp")),
         Former(frontend("[2001:db8::9]:80/sctp")),
+        OffloadLink("cali1".parse().unwrap()),
     ]
+}
+
+/// The tables of both rulesets.
+fn tables() -> impl Iterator<Item = &'static Table> {
+    [Carry::FrontEnds, offload()]
+        .iter()
+        .flat_map(|carry| &Ruleset::of(carry).tables)
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn offload() -> Carry {
+    Carry::Offload(Vec::new())
 }
 
 /// What a real kernel's tables are compared with shows the rest.
 #[test]
 fn text_of_the_elements() {
-    let text = render(&samples());
-    let sets = text.split("\n\n").filter(|block| block.contains("elements = "));
+    let text = render(&samples(), &offload());
+    let is_filled =
+        |block: &&str| ["elements = ", "devices = "].iter().any(|it| block.contains(it));
+    let sets = text.split("\n\n").filter(is_filled);
     insta::assert_snapshot!(sets.collect::<Vec<_>>().join("\n\n"));
 }
 
 #[test]
 fn every_line_is_understood() {
-    for family in TableFamily::ALL {
-        table(TEXT, family).unwrap_or_else(|mistake| panic!("{family:?}: {mistake}"));
+    for (family, offloads) in TableFamily::ALL.into_iter().flat_map(|it| [(it, false), (it, true)])
+    {
+        table(TEXT, family, offloads).unwrap_or_else(|mistake| panic!("{family:?}: {mistake}"));
     }
 }
 
 #[test]
 fn every_rule_leads_to_a_chain() {
-    for table in &Ruleset::current().tables {
+    for table in tables() {
         for line in &table.lines {
             if let [.., "goto" | "jump", to] = line.split(' ').collect::<Vec<_>>().as_slice() {
                 assert!(table.chains.iter().any(|chain| chain.name == *to), "{line}");
@@ -123,7 +140,7 @@ fn mistake_in(rule: &str) -> Option<Mistake> {
         "# First.\ntable $ip kube-ipvs {{\n\tset pools {{\n\t\ttype $address\n\t}}\n\n\
          \tchain input {{\n\t\t$ip daddr @pools drop\n\t\t{rule}\n\t}}\n}}\n"
     );
-    table(text.leak(), TableFamily::Ip).err()
+    table(text.leak(), TableFamily::Ip, false).err()
 }
 
 #[test]
@@ -148,19 +165,24 @@ fn what_is_not_understood_is_named() {
         assert!(mistake.to_string().starts_with("line 9: "), "{mistake}");
     }
     let outside = Mistake { number: 1, line: "tabel ip kube-ipvs {" };
-    assert_eq!(table("tabel ip kube-ipvs {\n}\n", TableFamily::Ip), Err(outside));
+    assert_eq!(table("tabel ip kube-ipvs {\n}\n", TableFamily::Ip, false), Err(outside));
 }
 
 #[test]
 fn every_element_has_its_set() {
     for element in samples() {
         for entry in entries(&element) {
-            let mut tables = Ruleset::current().tables.iter();
+            let mut tables = Ruleset::of(&offload()).tables.iter();
             let table = tables.find(|table| table.family == entry.table).unwrap();
+            if let Content::Link(_) = entry.content {
+                assert!(table.flowtables.contains(&entry.set), "{element}");
+                continue;
+            }
             let set = table.sets.iter().find(|set| set.name == entry.set).unwrap();
             let (key, value) = match entry.content {
                 Content::Key(key, value) => (key, value),
                 Content::Range(key, _) | Content::Span(key, _) => (key, None),
+                Content::Link(_) => unreachable!("it is of a flowtable"),
             };
             assert_eq!(key.len() as u32, set.key.len(), "{element}");
             assert_eq!(value.map(|value| value.len() as u32), set.value.as_ref().map(Layout::len));
@@ -198,6 +220,7 @@ fn executed(table: TableFamily, changes: Vec<Change<'_>>) -> Existing {
             Change::NewTable | Change::DeleteRules => {}
             Change::NewChain(_) => existing.chains.extend(ExistingChain::decode(&body)),
             Change::NewSet(..) => existing.sets.extend(ExistingSet::decode(&body)),
+            Change::NewFlowtable(_) => existing.flowtables.extend(ExistingFlowtable::decode(&body)),
             Change::NewRule(..) => existing.rules.extend(existing::chain_of_rule(&body)),
             change => panic!("unexpected {change:?}"),
         }
@@ -207,7 +230,7 @@ fn executed(table: TableFamily, changes: Vec<Change<'_>>) -> Existing {
 
 #[test]
 fn what_is_created_is_recognised() {
-    for table in &Ruleset::current().tables {
+    for table in tables() {
         let mut existing = executed(table.family, update(table, &Existing::default()));
         assert!(existing.is(table));
         existing.rules.pop();
@@ -217,8 +240,28 @@ fn what_is_created_is_recognised() {
 }
 
 #[test]
+fn a_flowtable_comes_and_goes_with_the_rules_that_use_it() {
+    let [plain, offloading] =
+        [Carry::FrontEnds, offload()].map(|carry| Ruleset::of(&carry).tables.first().unwrap());
+    let created =
+        |table: &'static Table| executed(table.family, update(table, &Existing::default()));
+    assert!(update(offloading, &created(plain)).contains(&Change::NewFlowtable("carried")));
+    let changes = update(plain, &created(offloading));
+    let at = |change: Change<'_>| changes.iter().position(|other| *other == change).unwrap();
+    assert!(at(Change::DeleteRules) < at(Change::DeleteFlowtable("carried".to_owned())));
+}
+
+#[test]
+fn links_are_read_as_written() {
+    let element = Element::OffloadLink("cali1".parse().unwrap());
+    let read = ExistingFlowtable::decode(&body_of(entries(&element).next().unwrap()));
+    let links = read.unwrap().links.into_iter().map(Element::OffloadLink);
+    assert_eq!(links.collect::<Vec<_>>(), [element]);
+}
+
+#[test]
 fn update_leaves_sets_alone_and_deletes_what_is_not_ours() {
-    let table = Ruleset::current().tables.first().unwrap();
+    let table = Ruleset::of(&Carry::default()).tables.first().unwrap();
     let mut existing = executed(table.family, update(table, &Existing::default()));
     let is_of_sets = |change: &Change<'_>| {
         matches!(change, Change::NewSet(..) | Change::DeleteSet(_) | Change::DeleteChain(_))
@@ -263,7 +306,7 @@ fn written_and_read(elements: &[Element]) -> Vec<Element> {
 
 #[test]
 fn elements_are_read_as_written() {
-    for element in samples() {
+    for element in samples().into_iter().filter(|it| !matches!(it, Element::OffloadLink(_))) {
         assert_eq!(written_and_read(&[element]), [element]);
     }
 }
@@ -386,8 +429,9 @@ proptest! {
 
 fn read_everything(bytes: &[u8]) {
     let _ = (ExistingChain::decode(bytes), ExistingSet::decode(bytes));
+    let _ = ExistingFlowtable::decode(bytes);
     let _ = existing::chain_of_rule(bytes);
-    for table in &Ruleset::current().tables {
+    for table in &Ruleset::of(&Carry::default()).tables {
         for set in &table.sets {
             let mut reader = Reader::default();
             existing::elements(bytes).for_each(|raw| reader.read(table.family, set.name, &raw));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Element, Family, NAME};
+use crate::model::{Carry, Element, Family, NAME};
 
 use super::element::{Content, entries};
 use super::ruleset::Ruleset;
@@ -13,28 +13,35 @@ use super::table::TableFamily;
 /// `nft -s list table` prints of `ip kube-ipvs`, `ip6 kube-ipvs` and `arp kube-ipvs`, with the
 /// elements of each set in the order of their keys.
 #[must_use]
-pub fn render(elements: &[Element]) -> String {
+pub fn render(elements: &[Element], carry: &Carry) -> String {
     let mut contents: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     for element in elements {
         for entry in entries(element) {
             let key = match entry.content {
-                Content::Key(key, _) | Content::Range(key, _) | Content::Span(key, _) => key,
+                Content::Key(key, _) | Content::Range(key, _) | Content::Span(key, _) => {
+                    key.to_vec()
+                }
+                Content::Link(name) => name.bytes().to_vec(),
             };
             let elements = contents.entry((entry.table, entry.set)).or_default();
-            elements.insert(key.to_vec(), value(element, entry.table));
+            elements.insert(key, value(element, entry.table));
         }
     }
     let mut text = String::new();
-    for table in &Ruleset::current().tables {
+    for table in &Ruleset::of(carry).tables {
         text += &format!("table {} {NAME} {{\n", table.family.name());
-        // Sets come first, and elements last in a set.
-        let mut sets = table.sets.iter();
+        // Sets come first, then flowtables; and elements last in each.
+        let two = [Datatype::Address(Family::V4)];
+        let columns = |set: &Set| if set.key.0 == two { 2 } else { 1 };
+        let sets = table.sets.iter().map(|set| (set.name, "elements", columns(set)));
+        let flowtables = table.flowtables.iter().map(|name| (*name, "devices", usize::MAX));
+        let mut holders = sets.chain(flowtables);
         for line in &table.lines {
             if line == "\t}"
-                && let Some(set) = sets.next()
-                && let Some(elements) = contents.get(&(table.family, set.name))
+                && let Some((name, what, columns)) = holders.next()
+                && let Some(elements) = contents.get(&(table.family, name))
             {
-                text += &list(set, elements.values());
+                text += &list(what, columns, elements.values());
             }
             text += line;
             text += "\n";
@@ -51,10 +58,10 @@ fn value(element: &Element, table: TableFamily) -> String {
     text.strip_suffix(&of_one_address).unwrap_or(&text).to_owned()
 }
 
-/// The line, or lines, of a set's elements: two IPv4 addresses in one, of anything else one.
-fn list<'a>(set: &Set, elements: impl Iterator<Item = &'a String>) -> String {
-    let columns = if set.key.0 == [Datatype::Address(Family::V4)] { 2 } else { 1 };
-    let mut text = "\t\telements = { ".to_owned();
+/// The lines of a set's elements, or of a flowtable's links, so many in each: two IPv4 addresses,
+/// of any other element one, and all links.
+fn list<'a>(what: &str, columns: usize, elements: impl Iterator<Item = &'a String>) -> String {
+    let mut text = format!("\t\t{what} = {{ ");
     for (index, element) in elements.enumerate() {
         if index > 0 {
             text += if index % columns == 0 { ",\n\t\t\t     " } else { ", " };

@@ -1,7 +1,7 @@
 //! The changes that create our tables, or take older ones to this version's rules.
 //!
 //! A table is never deleted to make room for another: between the two, connections would escape
-//! its rules. A set that stays keeps its elements.
+//! its rules. A set that stays keeps its elements, and a flowtable its links.
 
 use super::existing::Existing;
 use super::request::Change;
@@ -15,11 +15,15 @@ pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<Change<'a
     changes.push(Change::DeleteRules);
     let sets = existing.sets.iter().filter(|set| !set.is_in(table) && !set.is_anonymous());
     changes.extend(sets.map(|set| Change::DeleteSet(set.name.clone())));
+    let flowtables = existing.flowtables.iter().map(|flowtable| &flowtable.name);
+    let flowtables = flowtables.filter(|name| !table.flowtables.contains(&name.as_str()));
+    changes.extend(flowtables.cloned().map(Change::DeleteFlowtable));
     let chains = existing.chains.iter().filter(|chain| !chain.is_in(table));
     changes.extend(chains.map(|chain| Change::DeleteChain(chain.name.clone())));
 
     let sets = (1..).zip(&table.sets).filter(|(_, set)| !existing.has_set(set));
     changes.extend(sets.map(|(id, set)| Change::NewSet(set, id)));
+    changes.extend(table.flowtables.iter().map(|name| Change::NewFlowtable(name)));
     // Those that exist too: their policy may have been changed.
     changes.extend(table.chains.iter().map(Change::NewChain));
     for chain in &table.chains {

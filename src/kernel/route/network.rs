@@ -1,4 +1,4 @@
-//! The node's own addresses, where its routes lead, and when either may have changed.
+//! The node's own addresses, where its routes lead, its links, and when any of these may have changed.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use socket2::SockFilter;
 
 use super::message::{self, TABLE_LOCAL};
-use super::notification::{DELADDR, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
+use super::notification::{DELADDR, DELLINK, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
 use super::{absent_is_empty, decode, device, dump};
 use crate::kernel::netlink::{Header, KernelError, Listener, Protocol, Socket};
-use crate::model::{Family, NAME, ROUTE_PROTOCOL};
+use crate::model::{Family, InterfaceName, NAME, ROUTE_PROTOCOL};
 
 /// Devices whose addresses and routes are of services: ours and kube-proxy's.
 const SERVICE_DEVICES: [&str; 2] = [NAME, "kube-ipvs0"];
@@ -18,7 +18,7 @@ const SERVICE_DEVICES: [&str; 2] = [NAME, "kube-ipvs0"];
 /// that go with a device, an address or a next hop, IPv4 tells nothing (`fib_flush`).
 const GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 32];
 
-/// Reads the node's addresses and routes in the network namespace that this was opened in.
+/// Reads the node's addresses, routes and links in the network namespace that this was opened in.
 #[derive(Debug)]
 pub struct Network {
     socket: Socket,
@@ -85,6 +85,22 @@ impl Network {
         Ok(disjoint(found.into_iter().map(|(_, range)| range)))
     }
 
+    /// The names of all links but those that hold service addresses, sorted.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn links(&mut self) -> Result<Vec<InterfaceName>, KernelError> {
+        let request = message::dump_links();
+        let mut found = dump(&mut self.socket, "links", &request, |found: &mut Vec<_>, body| {
+            let link = decode::link(body);
+            let link = link.filter(|link| !SERVICE_DEVICES.contains(&link.name.as_str()));
+            found.extend(link.and_then(|link| link.name.parse::<InterfaceName>().ok()));
+        })?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// They are looked up after what is on them, so that nothing shows of one that has just come.
     fn service_devices(&mut self) -> Result<Vec<u32>, KernelError> {
         let mut found = Vec::new();
@@ -123,9 +139,11 @@ pub struct Touched {
     pub addresses: bool,
     /// The routes.
     pub routes: bool,
+    /// The links.
+    pub links: bool,
 }
 
-/// Hears of changes of addresses and routes.
+/// Hears of changes of addresses, routes and links.
 #[derive(Debug)]
 pub struct NetworkListener(Listener);
 
@@ -147,9 +165,14 @@ impl NetworkListener {
             if !is_about_ours(header, payload) {
                 touched.addresses |= matches!(header.kind, NEWADDR | DELADDR);
                 touched.routes |= touches_routes(header, payload);
+                touched.links |= matches!(header.kind, NEWLINK | DELLINK);
             }
         });
-        Touched { addresses: touched.addresses | incomplete, routes: touched.routes | incomplete }
+        Touched {
+            addresses: touched.addresses | incomplete,
+            routes: touched.routes | incomplete,
+            links: touched.links | incomplete,
+        }
     }
 }
 

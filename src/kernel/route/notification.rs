@@ -5,7 +5,7 @@ use crate::kernel::netlink::{Header, attributes};
 use crate::model::{NAME, ROUTE_PROTOCOL};
 
 pub(super) const NEWLINK: u16 = 16;
-const DELLINK: u16 = 17;
+pub(super) const DELLINK: u16 = 17;
 pub(super) const NEWADDR: u16 = 20;
 pub(super) const DELADDR: u16 = 21;
 pub(super) const NEWROUTE: u16 = 24;

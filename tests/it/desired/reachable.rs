@@ -49,7 +49,7 @@ fn routes_touch_no_service() {
     assert_eq!(state.reachable(), [net("10.244.2.0/24")]);
     assert!(state.is_dirty());
     let dirty = state.take_dirty();
-    assert!(dirty.reachable && !dirty.surroundings && dirty.services.is_empty());
+    assert!(dirty.network && !dirty.surroundings && dirty.services.is_empty());
 
     state.apply(Event::Routes(vec![net("10.244.2.0/24")]));
     assert!(!state.is_dirty());

@@ -17,7 +17,11 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         NodePortAddresses::Primary,
         NodePortAddresses::Ranges(vec![net("192.0.2.0/24")]),
     ]);
-    let carry = select(vec![Carry::FrontEnds, Carry::All]);
+    let carry = select(vec![
+        Carry::FrontEnds,
+        Carry::All,
+        Carry::Offload(vec!["eth0".parse().unwrap(), "cali*".parse().unwrap()]),
+    ]);
     (detector, node_ports, carry, prop::bool::weighted(0.1)).prop_map(
         |(local_detector, node_port_addresses, carry, masquerade_all)| Settings {
             local_detector,

@@ -163,7 +163,9 @@ impl Followed {
                 self.node = node;
                 self.node_told = true;
             }
-            Event::Addresses(_) | Event::Routes(_) => panic!("not this source's to tell"),
+            Event::Addresses(_) | Event::Routes(_) | Event::Links(_) => {
+                panic!("not this source's to tell")
+            }
         }
     }
 }

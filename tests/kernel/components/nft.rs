@@ -3,7 +3,8 @@
 use std::fs;
 
 use kube_ipvs::kernel::nft::{Nft, NftObserved, render};
-use kube_ipvs::plan::FilterOperation::{CreateTables, DeleteTables};
+use kube_ipvs::model::{Carry, Element};
+use kube_ipvs::plan::FilterOperation::{Add, CreateTables, Delete, DeleteTables};
 
 use super::{Component, component, output, run};
 
@@ -14,6 +15,7 @@ pub(crate) fn components() -> Vec<Component> {
             "nft_makes_the_same_of_the_rendered_text",
             nft_makes_the_same_of_the_rendered_text,
         ),
+        component("links_come_to_a_flowtable_and_go", links_come_to_a_flowtable_and_go),
         component("a_changed_table_keeps_its_elements", a_changed_table_keeps_its_elements),
     ]
 }
@@ -30,39 +32,84 @@ fn expressions() -> Vec<String> {
     lines.lines().filter(|line| line.starts_with("  [")).map(str::to_owned).collect()
 }
 
-fn created() -> Nft {
-    let mut nft = Nft::open().unwrap();
+fn created(carry: &Carry) -> Nft {
+    let mut nft = Nft::open().unwrap().carrying(carry);
     assert_eq!(nft.apply(&[CreateTables]), [Ok(())]);
     nft
 }
 
+/// Without a flowtable, and with one.
+fn carries() -> [Carry; 2] {
+    [Carry::FrontEnds, Carry::Offload(Vec::new())]
+}
+
 fn nft_lists_the_tables_as_rendered() {
-    let mut nft = created();
-    let (listed, rendered) = (listed("--stateless"), render(&[]));
-    for (listed, rendered) in listed.lines().zip(rendered.lines()) {
+    for carry in carries() {
+        let mut nft = created(&carry);
+        let (listed, rendered) = (listed("--stateless"), render(&[], &carry));
+        for (listed, rendered) in listed.lines().zip(rendered.lines()) {
+            assert_eq!(listed, rendered);
+        }
         assert_eq!(listed, rendered);
+        assert_eq!(nft.observe().unwrap(), NftObserved { tables: true, ..NftObserved::default() });
+        assert_eq!(nft.apply(&[DeleteTables]), [Ok(())]);
+        assert_eq!(output("nft list ruleset"), "");
     }
-    assert_eq!(listed, rendered);
-    assert_eq!(nft.observe().unwrap(), NftObserved { tables: true, ..NftObserved::default() });
-    assert_eq!(nft.apply(&[DeleteTables]), [Ok(())]);
-    assert_eq!(output("nft list ruleset"), "");
 }
 
 fn nft_makes_the_same_of_the_rendered_text() {
-    let mut nft = created();
-    let ours = expressions();
-    assert!(ours.len() > 100, "{ours:?}");
-    assert_eq!(nft.apply(&[DeleteTables]), [Ok(())]);
-    let file = std::env::temp_dir().join(format!("rendered-{}.nft", std::process::id()));
-    fs::write(&file, render(&[])).unwrap();
-    run(&format!("nft -f {}", file.display()));
-    fs::remove_file(file).unwrap();
-    assert_eq!(expressions(), ours);
-    assert!(nft.observe().unwrap().tables);
+    for carry in carries() {
+        let mut nft = created(&carry);
+        let ours = expressions();
+        assert!(ours.len() > 100, "{ours:?}");
+        assert_eq!(nft.apply(&[DeleteTables]), [Ok(())]);
+        let file = std::env::temp_dir().join(format!("rendered-{}.nft", std::process::id()));
+        fs::write(&file, render(&[], &carry)).unwrap();
+        run(&format!("nft -f {}", file.display()));
+        fs::remove_file(file).unwrap();
+        assert_eq!(expressions(), ours);
+        assert!(nft.observe().unwrap().tables);
+        assert_eq!(nft.apply(&[DeleteTables]), [Ok(())]);
+    }
+}
+
+fn links_come_to_a_flowtable_and_go() {
+    let [plain, offload] = carries();
+    run("ip link add one type dummy");
+    run("ip link add two type dummy");
+    let mut nft = created(&offload);
+    let [one, two] = ["one", "two"].map(|name| Element::OffloadLink(name.parse().unwrap()));
+    let sorted = |nft: &mut Nft| {
+        let observed = nft.observe().unwrap();
+        assert!(observed.tables);
+        let mut elements = observed.elements;
+        elements.sort();
+        elements
+    };
+    assert_eq!(nft.apply(&[Add(one), Add(two)]), [Ok(()), Ok(())]);
+    // What is there already is fine.
+    assert_eq!(nft.apply(&[Add(one)]), [Ok(())]);
+    assert_eq!(sorted(&mut nft), [one, two]);
+    assert_eq!(listed("--stateless"), render(&[one, two], &offload));
+    // From 6.16 on, the name of a link that has gone stays.
+    run("ip link delete one");
+    assert_eq!(nft.apply(&[Delete(one), Delete(two)]), [Ok(()), Ok(())]);
+    assert_eq!(sorted(&mut nft), []);
+    // To the other rules and back, with what was in the sets.
+    let pool = Element::Pool("10.96.0.1".parse().unwrap());
+    assert_eq!(nft.apply(&[Add(two), Add(pool)]), [Ok(()), Ok(())]);
+    let mut nft = nft.carrying(&plain);
+    assert!(!nft.observe().unwrap().tables);
+    assert_eq!(nft.apply(&[CreateTables]), [Ok(())]);
+    assert_eq!(sorted(&mut nft), [pool]);
+    let mut nft = nft.carrying(&offload);
+    assert!(!nft.observe().unwrap().tables);
+    assert_eq!(nft.apply(&[CreateTables]), [Ok(())]);
+    assert_eq!(sorted(&mut nft), [pool]);
 }
 
 fn a_changed_table_keeps_its_elements() {
-    let mut nft = created();
+    let mut nft = created(&Carry::default());
     for line in [
         "nft add element ip6 kube-ipvs pools { fd00::1 }",
         "nft add chain ip6 kube-ipvs foreign",
@@ -79,5 +126,5 @@ fn a_changed_table_keeps_its_elements() {
     assert_eq!(nft.apply(&[CreateTables]), [Ok(())]);
     assert!(nft.observe().unwrap().tables);
     run("nft delete element ip6 kube-ipvs pools { fd00::1 }");
-    assert_eq!(listed("--stateless"), render(&[]));
+    assert_eq!(listed("--stateless"), render(&[], &Carry::default()));
 }

@@ -12,7 +12,9 @@ use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Protocol as Netlink, Socket};
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
-use kube_ipvs::model::{Event, Family, Protocol, Route, Scheduler, VirtualAddress};
+use kube_ipvs::model::{
+    Event, Family, InterfaceName, NAME, Protocol, Route, Scheduler, VirtualAddress,
+};
 use kube_ipvs::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
 use kube_ipvs::source::network;
 
@@ -24,6 +26,10 @@ pub(crate) fn components() -> Vec<Component> {
         component(
             "the_follower_tells_where_routes_lead_and_nothing_of_ours",
             the_follower_tells_where_routes_lead_and_nothing_of_ours,
+        ),
+        component(
+            "the_follower_tells_which_links_there_are",
+            the_follower_tells_which_links_there_are,
         ),
         component(
             "exactly_the_matching_udp_entries_are_deleted",
@@ -45,10 +51,10 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Follows until it is told of no address. What [`next`] takes is told one by one.
-fn follow() -> (Receiver<Event>, JoinHandle<()>) {
+/// Follows, `links` too, until it is told of no address. What [`next`] takes is told one by one.
+fn follow(links: bool) -> (Receiver<Event>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel();
-    let follower = network::follow(move |event| {
+    let follower = network::follow(links, move |event| {
         let is_last = event == Event::Addresses(vec![]);
         sender.send(event).unwrap();
         if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -66,7 +72,7 @@ fn the_follower_tells_each_change_once() {
     run("ip link add kube-ipvs type dummy");
     run("ip addr add 10.96.0.1/32 dev kube-ipvs");
     run("ip addr add 192.0.2.1/32 dev uplink");
-    let (told, follower) = follow();
+    let (told, follower) = follow(false);
     // A device's own routes come and go with its addresses: none of these has any.
     let next = || next(&told);
     let addresses = |texts: &[&str]| Event::Addresses(ips(texts));
@@ -94,6 +100,35 @@ fn the_follower_tells_each_change_once() {
     assert_eq!(told.try_recv(), Err(TryRecvError::Disconnected));
 }
 
+fn the_follower_tells_which_links_there_are() {
+    run("ip link add uplink type dummy");
+    run("ip addr add 192.0.2.1/32 dev uplink");
+    let (told, follower) = follow(true);
+    let next = || match next(&told) {
+        Event::Links(links) => {
+            let names = links.iter().map(InterfaceName::as_str);
+            names
+                .filter(|name| name.starts_with("pod") || *name == NAME)
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
+        other => format!("{other:?}"),
+    };
+    assert_eq!([next(), next(), next()], ["Addresses([192.0.2.1])", "Routes([])", ""]);
+    run("ip link add pod2 type dummy");
+    assert_eq!(next(), "pod2");
+    run(&format!("ip link add {NAME} type dummy"));
+    run("ip link add pod1 type dummy");
+    assert_eq!(next(), "pod1 pod2");
+    run("ip link set pod1 name pod3");
+    assert_eq!(next(), "pod2 pod3");
+    run("ip link delete pod2");
+    assert_eq!(next(), "pod3");
+    run("ip link delete uplink");
+    while next() != "Addresses([])" {}
+    follower.join().unwrap();
+}
+
 fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
     run("ip link set lo up");
     run("ip link add uplink type dummy");
@@ -106,7 +141,7 @@ fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
     let done = ours.apply(&[RouteOperation::CreateDevice]);
     assert!(done.iter().all(Result::is_ok), "{done:?}");
 
-    let (told, follower) = follow();
+    let (told, follower) = follow(false);
     let next = || next(&told);
     let routes =
         |texts: &[&str]| Event::Routes(texts.iter().map(|text| text.parse().unwrap()).collect());
