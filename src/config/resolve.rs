@@ -13,10 +13,12 @@ use super::{
     Config, ConfigError, Conntrack, IpvsTimeouts, LogConfig, ProxyFlags, SharedFlags, SourceConfig,
 };
 use super::{address, duration};
-use crate::model::Settings;
+use crate::model::{Carry, Settings};
 
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
 const AUDIT_PERIOD: Duration = Duration::from_secs(300);
+/// The kernel's own default.
+const CARRIED_TCP_TIMEOUT: Duration = Duration::from_secs(900);
 const TCP_FIN_TIMEOUT: Duration = Duration::from_secs(10);
 const OOM_SCORE_ADJ: i32 = -999;
 /// What the kernel can count of a timeout of IPVS, in seconds: `INT_MAX / HZ` where HZ is 1000.
@@ -114,6 +116,14 @@ impl<'a> Resolver<'a> {
         let sync_period = self.time("ipvs.syncPeriod", ipvs.sync_period.as_deref())?;
         let min_sync_period = self.time("ipvs.minSyncPeriod", ipvs.min_sync_period.as_deref())?;
         let conntrack = self.conntrack()?;
+        let tcp_timeout = match settings.carry {
+            // A connection that IPVS forgets while connection tracking still knows it is lost: its
+            // next packet goes nowhere.
+            Carry::FrontEnds => conntrack.tcp_established,
+            // Nothing depends on what IPVS knows. Of connections that clients reset, and from Linux
+            // 6.15 on of all that a flowtable has carried, it does not see the end.
+            Carry::All | Carry::Offload(_) => Some(CARRIED_TCP_TIMEOUT),
+        };
         let (health, metrics) = match self.bind_address_is_v6()? {
             false => ("0.0.0.0:10256", "127.0.0.1:10249"),
             true => ("[::]:10256", "[::1]:10249"),
@@ -138,11 +148,7 @@ impl<'a> Resolver<'a> {
             traffic_metrics_services: self.own.content.traffic_metrics_services.unwrap_or(0),
             remove_kube_proxy: self.own.content.remove_kube_proxy.unwrap_or(false),
             ipvs_timeouts: IpvsTimeouts {
-                // A connection that IPVS forgets while connection tracking still knows it is
-                // lost: its next packet goes nowhere.
-                tcp: self
-                    .timeout("ipvs.tcpTimeout", ipvs.tcp_timeout.as_deref())?
-                    .or(conntrack.tcp_established),
+                tcp: self.timeout("ipvs.tcpTimeout", ipvs.tcp_timeout.as_deref())?.or(tcp_timeout),
                 // Of a connection that connection tracking carries, IPVS sees only the server's
                 // FIN. Until it forgets the connection, another one from the same port of the
                 // client goes to the same endpoint.

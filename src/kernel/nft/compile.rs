@@ -164,6 +164,10 @@ impl Rule<'_> {
                 self.is(Source::AddressType(end), LOCAL.to_ne_bytes());
                 rest
             }
+            ["numgen", "random", "mod", modulus, "0", rest @ ..] => {
+                self.is(Source::Random(modulus.parse().ok()?), [0; 4]);
+                rest
+            }
             ["socket", "transparent", "0", rest @ ..] => {
                 self.is(TRANSPARENT, [0]);
                 rest

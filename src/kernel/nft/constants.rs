@@ -117,6 +117,11 @@ pub(super) mod expression {
     pub(in crate::kernel::nft) const SOCKET_KEY: u16 = 1;
     pub(in crate::kernel::nft) const SOCKET_TO: u16 = 2;
 
+    pub(in crate::kernel::nft) const NUMBER_TO: u16 = 1;
+    pub(in crate::kernel::nft) const NUMBER_MODULUS: u16 = 2;
+    pub(in crate::kernel::nft) const NUMBER_TYPE: u16 = 3;
+    pub(in crate::kernel::nft) const NUMBER_TYPE_RANDOM: u32 = 1;
+
     pub(in crate::kernel::nft) const IMMEDIATE_TO: u16 = 1;
     pub(in crate::kernel::nft) const IMMEDIATE_DATA: u16 = 2;
 

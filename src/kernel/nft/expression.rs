@@ -26,6 +26,8 @@ pub(super) enum Source {
     AddressType(u32),
     /// What is known of the socket that a packet is for (`NFT_SOCKET_*`).
     Socket(u32),
+    /// A random number below this one.
+    Random(u32),
 }
 
 /// The expressions of a rule, as they go to the kernel.
@@ -69,6 +71,11 @@ impl Expressions {
                 to.u32_be(nfta::FIB_TO, register);
                 to.u32_be(nfta::FIB_RESULT, nfta::FIB_RESULT_ADDRESS_TYPE);
                 to.u32_be(nfta::FIB_FLAGS, end);
+            }),
+            Source::Random(modulus) => self.push("numgen", |to| {
+                to.u32_be(nfta::NUMBER_TO, register);
+                to.u32_be(nfta::NUMBER_MODULUS, modulus);
+                to.u32_be(nfta::NUMBER_TYPE, nfta::NUMBER_TYPE_RANDOM);
             }),
             Source::Socket(key) => self.push("socket", |to| {
                 to.u32_be(nfta::SOCKET_KEY, key);

@@ -29,7 +29,7 @@ fn meaning(operation: &FilterOperation, errno: Errno) -> (FailureKind, &'static 
             Refused,
             "the kernel lacks part of nf_tables; on the node run `modprobe -a nft_chain_nat nft_ct \
              nft_fib_ipv4 nft_fib_ipv6 nft_masq nft_nat nft_reject_ipv4 nft_reject_ipv6 nft_socket`, \
-             and for carry offload `modprobe -a nf_flow_table nft_flow_offload`",
+             and for carry offload `modprobe -a nf_flow_table nft_flow_offload nft_numgen`",
         ),
         (_, Errno::NOENT | Errno::EXIST | Errno::BUSY) => (Drift, "the tables were changed"),
         (_, Errno::AGAIN | Errno::INTR | Errno::RESTART) => {

@@ -1,5 +1,7 @@
 //! Endpoints that leave: whom they still serve, and for how long.
 
+use std::time::Duration;
+
 use kube_ipvs::model::Protocol::{Sctp, Tcp, Udp};
 
 use super::{Case, case};
@@ -83,43 +85,8 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(slice().ready(P3))?;
             t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))
         }),
-        case("connections_through_every_front_end_drain_alike", |t| {
-            // Long enough for a slow machine to see the connections alive.
-            t.agent().configure("drainPeriod: 10s")?;
-            t.apply(everywhere())?;
-            t.apply(slice().ready(P1))?;
-            t.settled()?;
-            let mut open = open_everywhere(t)?;
-            t.apply(slice().ready(P3))?;
-            t.eventually_held("P1 has weight 0", |ipvs| {
-                ipvs.contains("-a -t 10.96.3.12:80 -r 10.244.1.11:8080 -m -w 0")
-            })?;
-            for to in FRONT_ENDS {
-                t.expect(C, to, Answers::from(P3))?;
-            }
-            t.still_answer(&mut open)?;
-            t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))?;
-            // Its connections' entries in connection tracking go after it.
-            t.settled()?;
-            open.iter_mut().try_for_each(|(which, open)| ended(which, open))
-        }),
-        case("a_front_end_that_is_deleted_drains", |t| {
-            t.agent().configure("drainPeriod: 10s")?;
-            t.apply(everywhere())?;
-            t.apply(slice().ready(P1))?;
-            t.settled()?;
-            let mut open = open_everywhere(t)?;
-            t.delete(everywhere())?;
-            t.settled()?;
-            // No new connection from this moment on, whatever still runs.
-            for (client, to) in product([P2, N1, C], FRONT_ENDS) {
-                t.expect(client, to, Refused)?;
-            }
-            t.still_answer(&mut open)?;
-            t.eventually_held("its pool is gone", |ipvs| !ipvs.contains("10.96.3.12:80"))?;
-            t.settled()?;
-            open.iter_mut().try_for_each(|(which, open)| ended(which, open))
-        }),
+        case("connections_through_every_front_end_drain_alike", |t| drain_alike(t, &BY_DEFAULT)),
+        case("a_front_end_that_is_deleted_drains", |t| deleted(t, &BY_DEFAULT)),
         case("an_address_that_is_taken_away_drains_and_may_come_back", |t| {
             t.apply(everywhere())?;
             t.apply(slice().ready(P1))?;
@@ -134,7 +101,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.still_answer(&mut open)?;
             t.apply(everywhere())?;
             t.settled()?;
-            for (client, to) in product([P2, N1, C], FRONT_ENDS) {
+            for (client, to) in product(CLIENTS, FRONT_ENDS) {
                 t.expect(client, to, Answers::from(P1))?;
             }
             t.still_answer(&mut open)?;
@@ -160,29 +127,121 @@ pub(crate) fn cases() -> Vec<Case> {
             for to in FRONT_ENDS {
                 t.expect(P2, to, Answers::from(P3))?;
             }
-            open.iter_mut().try_for_each(|(which, open)| ended(which, open))
+            have_ended(&mut open, AT_ONCE)
         }),
-        case("datagrams_move_at_once_at_every_front_end", |t| {
-            t.apply(everywhere())?;
-            t.apply(slice().ready(P1))?;
-            t.settled()?;
-            let mut flows = Vec::new();
-            for (client, to) in product([P2, N1, C], FRONT_ENDS) {
-                let to = to.replace("/tcp", "/udp");
-                let flow = t.flow(client, &to)?;
-                t.eventually_answers(&flow, P1, &format!("{client}'s socket to {to}"))?;
-                flows.push((client, to, flow));
-            }
-            t.apply(slice().ready(P3))?;
-            t.settled()?;
-            for (client, to, flow) in &flows {
-                t.eventually_answers(flow, P3, &format!("{client}'s old socket to {to}"))?;
-            }
-            Ok(())
-        }),
+        case("datagrams_move_at_once_at_every_front_end", |t| datagrams_move(t, &BY_DEFAULT)),
     ]
 }
 
+/// Connections to an endpoint that leaves, through every front end of a pool.
+pub(super) fn drain_alike(t: &mut Trial<'_>, manner: &Manner) -> Step {
+    // Long enough for a slow machine to see the connections alive.
+    t.agent().configure(&format!("drainPeriod: 10s\n{}", manner.options))?;
+    t.apply(everywhere())?;
+    t.apply(slice().ready(P1))?;
+    t.settled()?;
+    let mut open = open_everywhere(t)?;
+    manner.are_carried(t, open.len(), || t.still_answer(&mut open))?;
+    t.apply(slice().ready(P3))?;
+    t.eventually_held("P1 has weight 0", |ipvs| {
+        ipvs.contains(&format!("-a -t {} -r 10.244.1.11:8080 -m -w 0", manner.pool))
+    })?;
+    for to in FRONT_ENDS {
+        t.expect(C, to, Answers::from(P3))?;
+    }
+    t.still_answer(&mut open)?;
+    t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))?;
+    // Its connections' entries in connection tracking go after it.
+    t.settled()?;
+    have_ended(&mut open, manner.lag)
+}
+
+/// The same of front ends that go.
+pub(super) fn deleted(t: &mut Trial<'_>, manner: &Manner) -> Step {
+    t.agent().configure(&format!("drainPeriod: 10s\n{}", manner.options))?;
+    t.apply(everywhere())?;
+    t.apply(slice().ready(P1))?;
+    t.settled()?;
+    let mut open = open_everywhere(t)?;
+    manner.are_carried(t, open.len(), || t.still_answer(&mut open))?;
+    t.delete(everywhere())?;
+    t.settled()?;
+    // No new connection from this moment on, whatever still runs.
+    for (client, to) in product(CLIENTS, FRONT_ENDS) {
+        t.expect(client, to, Refused)?;
+    }
+    t.still_answer(&mut open)?;
+    t.eventually_held("its pool is gone", |ipvs| !ipvs.contains(manner.pool))?;
+    t.settled()?;
+    have_ended(&mut open, manner.lag)
+}
+
+/// UDP sockets of every client at every front end, whose endpoint leaves.
+pub(super) fn datagrams_move(t: &mut Trial<'_>, manner: &Manner) -> Step {
+    t.agent().configure(manner.options)?;
+    t.apply(everywhere())?;
+    t.apply(slice().ready(P1))?;
+    t.settled()?;
+    let mut flows = Vec::new();
+    for (client, to) in product(CLIENTS, FRONT_ENDS) {
+        let to = to.replace("/tcp", "/udp");
+        let flow = t.flow(client, &to)?;
+        t.eventually_answers(&flow, P1, &format!("{client}'s socket to {to}"))?;
+        flows.push((client, to, flow));
+    }
+    let all_answer = || {
+        let mut answers = flows.iter().map(|(client, to, flow)| (client, to, flow.ask()));
+        answers.try_for_each(|(client, to, answer)| {
+            t.check(&format!("{client}'s socket to {to}"), answer.is_ok(), format!("{answer:?}"))
+        })
+    };
+    manner.are_carried(t, flows.len(), all_answer)?;
+    t.apply(slice().ready(P3))?;
+    t.settled()?;
+    for (client, to, flow) in &flows {
+        t.eventually_answers(flow, P3, &format!("{client}'s old socket to {to}"))?;
+    }
+    Ok(())
+}
+
+/// How a node carries the connections of these cases.
+pub(super) struct Manner {
+    /// Options of our own.
+    pub(super) options: &'static str,
+    /// Where the pool of TCP stands.
+    pub(super) pool: &'static str,
+    /// How long after that is gone a connection may go on.
+    pub(super) lag: Duration,
+    /// Whether a flowtable carries what does not begin or end at the node.
+    pub(super) offloads: bool,
+}
+
+const BY_DEFAULT: Manner =
+    Manner { options: "", pool: "10.96.3.12:80", lag: AT_ONCE, offloads: false };
+const AT_ONCE: Duration = Duration::ZERO;
+
+impl Manner {
+    /// Exchanges something over so many connections of [`CLIENTS`] until they are carried like that.
+    fn are_carried(
+        &self,
+        t: &Trial<'_>,
+        connections: usize,
+        mut exchange: impl FnMut() -> Step,
+    ) -> Step {
+        if !self.offloads {
+            return Ok(());
+        }
+        let offloaded = connections * (CLIENTS.len() - 1) / CLIENTS.len();
+        patiently(LONG_PATIENCE, || {
+            exchange()?;
+            let tracked = t.host(N1).read("cat", &["/proc/net/nf_conntrack"])?;
+            t.equal("offloaded connections", offloaded, tracked.matches("[OFFLOAD]").count())
+        })
+    }
+}
+
+/// A pod, a process of the node, and somebody outside.
+const CLIENTS: [Host; 3] = [P2, N1, C];
 /// ClusterIP, load balancer IP, external IP and node port.
 const FRONT_ENDS: [&str; 4] =
     ["10.96.3.12:80/tcp", "203.0.113.39:80/tcp", "198.51.100.39:80/tcp", "192.168.50.1:31961/tcp"];
@@ -197,7 +256,7 @@ fn everywhere() -> Service {
 
 /// A connection of each client through each front end.
 fn open_everywhere(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
-    product([P2, N1, C], FRONT_ENDS).map(|(client, to)| leaving(t, client, to)).collect()
+    product(CLIENTS, FRONT_ENDS).map(|(client, to)| leaving(t, client, to)).collect()
 }
 
 /// A Service with a port of each protocol.
@@ -217,11 +276,13 @@ fn leaving(t: &Trial<'_>, client: Host, to: &str) -> Step<(String, Connection)> 
     Ok((which, t.connect(client, to)?))
 }
 
-/// The client is told by its next segment.
-fn ended(which: &str, open: &mut Connection) -> Step {
-    match open.ask() {
-        Err(Silence::Reset) => Ok(()),
-        Err(other) => Err(Failure::new(which, "a reset", other)),
-        Ok(reply) => Err(Failure::new(which, "a reset", reply)),
-    }
+/// Their clients are told by their next segment, once `lag` has passed.
+fn have_ended(open: &mut [(String, Connection)], lag: Duration) -> Step {
+    open.iter_mut().try_for_each(|(which, open)| {
+        patiently(lag, || match open.ask() {
+            Err(Silence::Reset) => Ok(()),
+            Err(other) => Err(Failure::new(&which, "a reset", other)),
+            Ok(reply) => Err(Failure::new(&which, "a reset", reply)),
+        })
+    })
 }

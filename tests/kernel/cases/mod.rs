@@ -18,6 +18,7 @@
 mod affinity;
 mod announced;
 mod answers;
+mod carry;
 mod change;
 mod clusterip;
 mod commands;
@@ -72,6 +73,7 @@ pub(crate) fn all() -> Vec<Case> {
         refusal::cases(),
         differential::cases(),
         detectors::cases(),
+        carry::cases(),
         change::cases(),
         drain::cases(),
         rollout::cases(),

@@ -25,7 +25,13 @@ use crate::trial::{Failure, Step, Trial};
 const SOURCES: [Host; 5] = [P1, P2, P3, N1, C];
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("packets_do_what_explain_says", packets_do_what_explain_says)]
+    vec![
+        case("packets_do_what_explain_says", packets_do_what_explain_says),
+        case("packets_do_what_explain_says_where_all_is_carried", |t| {
+            t.agent().configure("carry: all")?;
+            packets_do_what_explain_says(t)
+        }),
+    ]
 }
 
 fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {

@@ -1,0 +1,144 @@
+//! ClusterIPs whose connections connection tracking carries (`carry: all`), and those that pass the
+//! node by a flowtable (`carry: offload`).
+
+use kube_ipvs::model::Protocol::{Tcp, Udp};
+
+use super::drain::{self, Manner};
+use super::{Case, case};
+use crate::expectation::Answers;
+use crate::lab::Host::{C, N1, P1, P2, P3};
+use crate::lab::{
+    Connection, Endpoints, PATIENCE, Service, Temporary, endpoints, product, service,
+};
+use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
+
+const ALL: &str = "carry: all";
+/// The links of the node and of its pods, and the bridge that these are ports of.
+const OFFLOAD: &str = "carry: offload\noffloadInterfaces: [eth0, cni0, 'P*']";
+/// As IPVS is not needed any more, a pool goes before its connections are ended.
+const BY_TRACKING: Manner =
+    Manner { options: ALL, pool: "250.96.3.12:80", lag: LONG_PATIENCE, offloads: false };
+const BY_FLOWTABLE: Manner = Manner { options: OFFLOAD, offloads: true, ..BY_TRACKING };
+const COUNTING: &str = "chain forward { type filter hook forward priority 0; counter; }";
+
+const CLUSTER_IP: &str = "10.96.12.1:80/tcp";
+const BALANCER: &str = "203.0.113.121:80/tcp";
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("carried_connections_drain_as_others_do", |t| drain::drain_alike(t, &BY_TRACKING)),
+        case("carried_front_ends_that_are_deleted_drain", |t| drain::deleted(t, &BY_TRACKING)),
+        case("carried_datagrams_move_at_once", |t| drain::datagrams_move(t, &BY_TRACKING)),
+        case("offloaded_connections_drain_as_others_do", |t| drain::drain_alike(t, &BY_FLOWTABLE)),
+        case("offloaded_front_ends_that_are_deleted_drain", |t| drain::deleted(t, &BY_FLOWTABLE)),
+        case("offloaded_datagrams_move_at_once", |t| drain::datagrams_move(t, &BY_FLOWTABLE)),
+        case("a_carried_connection_outlives_its_entry_in_ipvs", |t| {
+            served(t, ALL)?;
+            let mut open = open(t)?;
+            t.still_answer(&mut open)?;
+            t.host(N1).read("ipvsadm", &["--set", "1", "1", "1"])?;
+            // The entries get the new time with their next packet.
+            t.still_answer(&mut open)?;
+            patiently(PATIENCE, || {
+                let known = t.host(N1).read("ipvsadm", &["-Lnc"])?;
+                let left = known.lines().filter(|line| line.starts_with("TCP")).count();
+                t.equal("entries of IPVS", 0, left)
+            })?;
+            t.still_answer(&mut open)
+        }),
+        case("carried_cluster_ips_work_behind_an_input_policy", |t| {
+            served(t, ALL)?;
+            // As firewalld has it. Without neighbour discovery there is no IPv6 at all.
+            let rules = "ct state established,related accept; ct status dnat accept; \
+                         iif lo accept; meta l4proto ipv6-icmp accept;";
+            let chain = format!(
+                "chain input {{ type filter hook input priority 0; policy drop; {rules} }}"
+            );
+            let _strict = Temporary::table(t.host(N1), "inet strict", &chain)?;
+            for (client, to) in product([P2, N1, C], [CLUSTER_IP, BALANCER]) {
+                t.expect(client, to, Answers::from_all([P1, P3]))?;
+                t.expect(client, &to.replace("tcp", "udp"), Answers::from_all([P1, P3]))?;
+            }
+            Ok(())
+        }),
+        case("what_is_offloaded_passes_no_hook", |t| {
+            served(t, OFFLOAD)?;
+            let mut open = open(t)?;
+            // The node's own packets do not pass it.
+            open.retain(|(which, _)| !which.starts_with("N1"));
+            let tracked = || t.host(N1).read("cat", &["/proc/net/nf_conntrack"]);
+            // Each answer may be the one.
+            patiently(LONG_PATIENCE, || {
+                t.still_answer(&mut open)?;
+                let offloaded = tracked()?.matches("[OFFLOAD]").count();
+                t.equal("offloaded connections", open.len(), offloaded)
+            })?;
+            let _table = Temporary::table(t.host(N1), "inet counting", COUNTING)?;
+            for _ in 0..30 {
+                t.still_answer(&mut open)?;
+            }
+            let counted = t.host(N1).read("nft", &["list", "table", "inet", "counting"])?;
+            t.check("no packet was forwarded", counted.contains("packets 0 "), &counted)?;
+            let listed = t.host(N1).read("ipvsadm", &["-Ln"])?;
+            let reals = listed.lines().filter(|line| line.contains(":8080 "));
+            let active = reals.filter_map(|line| line.split_whitespace().nth(4));
+            let active: usize = active.filter_map(|count| count.parse::<usize>().ok()).sum();
+            t.check("IPVS counts them", active >= open.len(), &listed)?;
+            // A flow of datagrams is taken for one that lasts after two seconds.
+            let flow = t.flow(P2, &CLUSTER_IP.replace("tcp", "udp"))?;
+            patiently(LONG_PATIENCE, || {
+                let answer = flow.ask();
+                t.check("an answer", answer.is_ok(), format!("{answer:?}"))?;
+                let tracked = tracked()?;
+                let is_offloaded = |line: &str| line.contains("udp") && line.contains("[OFFLOAD]");
+                t.check("datagrams are offloaded", tracked.lines().any(is_offloaded), &tracked)
+            })
+        }),
+        case("a_change_of_who_carries_costs_no_connection", |t| {
+            served(t, "")?;
+            let mut open = open(t)?;
+            let loads = product([P2, N1, C], [CLUSTER_IP, BALANCER])
+                .map(|(client, to)| t.steady_load(client, to))
+                .collect::<Vec<_>>();
+            for carry in [ALL, OFFLOAD, "carry: front-ends"] {
+                t.agent().configure(carry)?;
+                t.settled()?;
+                t.still_answer(&mut open)?;
+                open.extend(self::open(t)?);
+                for (client, to) in product([P2, N1, C], [CLUSTER_IP, BALANCER]) {
+                    t.expect(client, to, Answers::from_all([P1, P3]))?;
+                }
+            }
+            t.still_answer(&mut open)?;
+            loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
+            drop(open);
+            t.eventually_held("no virtual server at an image", |ipvs| !ipvs.contains(" 250."))?;
+            let nft = t.kernel()?.nft;
+            t.check("no flowtable", !nft.contains("flowtable"), nft)
+        }),
+    ]
+}
+
+/// A Service with an endpoint here and one elsewhere, under these options.
+fn served(t: &mut Trial<'_>, options: &str) -> Step {
+    t.agent().configure(options)?;
+    t.apply(web())?;
+    t.apply(slice().ready(P1).ready(P3))?;
+    t.settled()
+}
+
+fn web() -> Service {
+    let web = service("dev/carried").cluster_ip("10.96.12.1").ingress("203.0.113.121");
+    web.port(80, "tcp", Tcp).port(80, "udp", Udp)
+}
+
+fn slice() -> Endpoints {
+    endpoints("dev/carried").port("tcp", 8080, Tcp).port("udp", 8080, Udp)
+}
+
+/// A connection of each client through each front end.
+fn open(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+    product([P2, N1, C], [CLUSTER_IP, BALANCER])
+        .map(|(client, to)| Ok((format!("{client}'s connection to {to}"), t.connect(client, to)?)))
+        .collect()
+}
