@@ -11,7 +11,7 @@ use super::flags::FLAGS;
 use super::resolve::Resolver;
 use super::surroundings::Surroundings;
 use super::*;
-use crate::model::{LocalDetector, NodePortAddresses, Scheduler};
+use crate::model::{Carry, LocalDetector, NodePortAddresses, Scheduler};
 
 /// What kubeadm writes for a cluster of mode ipvs.
 const KUBEADM: &str = r#"apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -432,6 +432,37 @@ fn our_own_document_is_read() {
 
     let error = with_file(&format!("{own}\nauditPeriod: often\n"), "").unwrap_err().to_string();
     assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");
+}
+
+#[test]
+fn who_carries_connections_is_read() {
+    let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+    let read = |lines: &str| with_file(&format!("{own}\n{lines}\n"), "");
+    let config = read("").unwrap();
+    assert_eq!(config.settings.carry, Carry::FrontEnds);
+    assert_eq!(config.ipvs_timeouts.tcp, config.conntrack.tcp_established);
+    let config = read("carry: all").unwrap();
+    assert_eq!(config.settings.carry, Carry::All);
+    assert_eq!(config.ipvs_timeouts.tcp, Some(Duration::from_secs(900)));
+    let config = read("carry: offload\noffloadInterfaces: [eth0, cali*]").unwrap();
+    let links = ["eth0", "cali*"].map(|link| link.parse().unwrap()).to_vec();
+    assert_eq!(config.settings.carry, Carry::Offload(links));
+    assert_eq!(with_file(&write(&config), "").unwrap(), config);
+
+    let warnings = read("carry: all\noffloadInterfaces: [eth0]").unwrap().warnings;
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.ends_with("offloadInterfaces: not needed: only carry offload uses it"));
+    for (lines, reason) in [
+        ("carry: some", "carry: \"some\" is none"),
+        ("carry: offload", "offloadInterfaces: needed for carry offload"),
+        (
+            "carry: offload\noffloadInterfaces: [a/b]",
+            "offloadInterfaces: \"a/b\" is no interface's name",
+        ),
+    ] {
+        let error = read(lines).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("config.conf: document 1: {reason}")), "{error}");
+    }
 }
 
 #[test]

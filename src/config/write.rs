@@ -78,7 +78,8 @@ ipvs:
   # Shortest time from the end of one sync to the start of the next. Default: 0s.
   minSyncPeriod: {min_sync_period}
   # How long IPVS keeps an idle TCP connection. Default, and at 0s: conntrack's
-  # tcpEstablishedTimeout, lest an idle connection to a ClusterIP be lost while it is still tracked.
+  # tcpEstablishedTimeout, lest an idle connection to a ClusterIP be lost while it is still tracked;
+  # where connection tracking carries those, too (carry), 15m.
   tcpTimeout: {tcp_timeout}
   # How long IPVS keeps a TCP connection after a FIN. Until then, a new one from the same port of a
   # client goes to the same endpoint. Default, and at 0s: 10s.
@@ -142,9 +143,9 @@ drainPeriod: {drain_period}
 # Which connections leave IPVS once it has picked an endpoint. front-ends: those through load balancer
 # and external IPs and node ports, which connection tracking carries. all: those through ClusterIPs,
 # too; ipvsadm shows their virtual servers at images of the ClusterIPs. offload: all, and established
-# ones pass the node by a flowtable, between the interfaces below; kernel 5.15. Default: front-ends.
+# ones pass the node by a flowtable, between the links below; Linux 5.15. Default: front-ends.
 carry: {carry}
-# The links of the node and of its pods for carry offload, such as eth* and cali*. Default: [].
+# The links of the node and of its pods for carry offload, such as eth0 and cali*. Default: [].
 offloadInterfaces: {offload_interfaces}
 
 # Whether what kube-proxy has left in the kernel (its device, rules, sets, and virtual servers that

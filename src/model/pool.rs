@@ -77,6 +77,16 @@ impl Scheduler {
         Self::ALL.into_iter().find(|scheduler| scheduler.name() == name)
     }
 
+    /// Whether it prefers real servers with few connections. Of one that is not ended by a FIN, IPVS
+    /// learns by its timeout.
+    #[must_use]
+    pub fn counts_connections(self) -> bool {
+        matches!(
+            self,
+            Self::Lc | Self::Wlc | Self::Lblc | Self::Lblcr | Self::Sed | Self::Nq | Self::Ovf
+        )
+    }
+
     /// Flags that a virtual server gets with this scheduler: `mh` also hashes the source port, as
     /// kube-proxy has it.
     #[must_use]

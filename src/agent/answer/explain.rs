@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
 use crate::explain::{Candidate, Explanation};
+use crate::model::Scheduler;
 
 /// An [`Explanation`] as `explain -o json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -88,7 +89,9 @@ impl fmt::Display for ExplainView {
             writeln!(f, "  service    {service}")?;
         }
         if let Some(scheduler) = &self.scheduler {
-            writeln!(f, "  scheduler  {scheduler}")?;
+            let counts = scheduler.parse().is_ok_and(Scheduler::counts_connections);
+            let how = if counts { ", with reset connections until ipvs.tcpTimeout" } else { "" };
+            writeln!(f, "  scheduler  {scheduler}{how}")?;
         }
         if let Some(seconds) = self.affinity_seconds {
             writeln!(f, "  affinity   {seconds} s")?;
@@ -116,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::explain::{Source, Verdict};
-    use crate::model::{Backend, FrontendKind, Scheduler, ServiceKey};
+    use crate::model::{Backend, FrontendKind, ServiceKey};
 
     fn explanation() -> Explanation {
         let backend = |address: &str, weight| Backend {
@@ -166,6 +169,13 @@ mod tests {
         let mut json = serde_json::to_value(ExplainView::from(&explanation())).unwrap();
         json["zone"] = "here".into();
         assert!(serde_json::from_value::<ExplainView>(json).is_ok());
+    }
+
+    #[test]
+    fn text_tells_what_a_scheduler_counts() {
+        let explanation = Explanation { scheduler: Some(Scheduler::Wlc), ..explanation() };
+        let text = ExplainView::from(&explanation).to_string();
+        assert!(text.contains("  scheduler  wlc, with reset connections until ipvs.tcpTimeout\n"));
     }
 
     #[test]

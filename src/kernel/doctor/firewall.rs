@@ -2,7 +2,7 @@
 //!
 //! An accept in one table does not overrule a drop in another, so nothing that this program
 //! writes can help: the firewall itself must let the traffic in. Clients' packets pass the input
-//! hook with the service address, before IPVS; replies of endpoints pass the forward hook, or the
+//! hook with the address of a pool, before IPVS; replies of endpoints pass the forward hook, or the
 //! input hook when the client is a process of the node.
 
 use ipnet::IpNet;
@@ -63,8 +63,7 @@ fn rules(chain: &Chain, hook: Hook, ranges: &[IpNet]) -> Vec<String> {
         if ranges.is_empty() {
             rules.push("# and the same for each range of service addresses".to_owned());
         }
-        rules.extend(opening.node_ports());
-        rules.push("# and for each load balancer and external address".to_owned());
+        rules.push(opening.translated());
     }
     rules
 }
@@ -115,13 +114,9 @@ impl Opening<'_> {
         self.rule(&format!("-d {range}"), &format!("{family} daddr {range}"))
     }
 
-    fn node_ports(&self) -> [String; 2] {
-        ["tcp", "udp"].map(|protocol| {
-            self.rule(
-                &format!("-p {protocol} --dport 30000:32767"),
-                &format!("{protocol} dport 30000-32767"),
-            )
-        })
+    /// What came through a front end: it carries the address of a pool by now.
+    fn translated(&self) -> String {
+        self.rule("-m conntrack --ctstate DNAT", "ct status dnat")
     }
 }
 

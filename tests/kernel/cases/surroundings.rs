@@ -120,5 +120,6 @@ fn mended_by_doctor(t: &Trial<'_>, chains: &[String]) -> Step {
         }
     }
     t.expect(C, "192.168.50.1:31945/tcp", Answers::from_all([P1, P3]))?;
-    t.expect(C, "[fd00:50::1]:31945/tcp", Answers::from_all([P1, P3]))
+    t.expect(C, "[fd00:50::1]:31945/tcp", Answers::from_all([P1, P3]))?;
+    t.expect(C, "203.0.113.110:80/tcp", Answers::from_all([P1, P3]))
 }
