@@ -30,9 +30,9 @@ fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
     if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
         anyhow::bail!("nothing is removed: {}", plan::cannot_be_read(address, why));
     }
-    let mut succeeded = true;
+    // A front end that leads to a pool whose route has just gone would lose the connection.
+    let succeeded = carry_out(&mut kernel, &plan::release(&observed))?;
     if let Some(period) = drain {
-        succeeded &= carry_out(&mut kernel, &plan::release(&observed))?;
         wait_for_connections(&mut kernel, &observed, period)?;
     }
     Ok(carry_out(&mut kernel, &plan::removal(&observed))? && succeeded)
