@@ -157,13 +157,27 @@ impl Programs {
             || self.frontends_at(*address).next().is_some()
     }
 
-    /// The virtual servers that have scheduled connections.
+    /// The virtual servers that may have scheduled connections, and that have them drain if the real
+    /// server leaves. There is none where the front end leads to the endpoint still: connection
+    /// tracking carries them, whichever pool they came by.
     #[must_use]
     pub fn pools_of(&self, connections: &Running) -> Vec<VirtualAddress> {
-        let frontend = connections.frontend;
-        match connections.carrier {
-            Carrier::Ipvs => vec![frontend],
-            Carrier::Tracking => self.frontends_at(frontend).flat_map(Frontend::places).collect(),
+        let Running { frontend: at, backend, carrier, .. } = *connections;
+        let leads_there = |frontend: &Frontend| {
+            let program = self.owner(&frontend.address).and_then(|owner| self.service(owner));
+            let pools = frontend.targets().map(|target| frontend.pool_of(target));
+            program.is_some_and(|program| {
+                let mut led =
+                    program.pools.iter().filter(|it| pools.contains(&Some(it.server.address)));
+                led.any(|pool| {
+                    pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
+                })
+            })
+        };
+        match carrier {
+            Carrier::Ipvs => vec![at],
+            Carrier::Tracking if self.frontends_at(at).any(leads_there) => Vec::new(),
+            Carrier::Tracking => self.frontends_at(at).flat_map(Frontend::places).collect(),
         }
     }
 

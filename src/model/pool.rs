@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use smallvec::SmallVec;
@@ -153,6 +153,12 @@ impl Backend {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.weight == 0
+    }
+
+    /// The endpoint's address and port.
+    #[must_use]
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
     }
 
     /// The same without new connections.

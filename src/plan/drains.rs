@@ -170,7 +170,7 @@ impl Drains {
         }
         let mut drain = Drain::new();
         let mut decide = |backend: &Backend| {
-            let socket = SocketAddr::new(backend.address, backend.port);
+            let socket = backend.socket();
             let leaving = former.remove(&socket).unwrap_or_else(|| {
                 let until = now + self.period;
                 self.counts.hasten(now);

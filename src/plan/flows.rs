@@ -66,7 +66,7 @@ impl Flows {
                 self.leave(server, None);
             }
             Operation::Server(ServerOperation::DeleteReal(server, backend)) => {
-                self.leave(server, Some(SocketAddr::new(backend.address, backend.port)));
+                self.leave(server, Some(backend.socket()));
             }
             _ => {}
         }

@@ -267,7 +267,7 @@ impl fmt::Display for ServerOperation {
         };
         let real =
             |f: &mut fmt::Formatter<'_>, verb, address: &VirtualAddress, backend: &Backend| {
-                let socket = SocketAddr::new(backend.address, backend.port);
+                let socket = backend.socket();
                 write!(f, "{verb} {} -r {socket}", ServiceArgument(*address))
             };
         match self {

@@ -78,6 +78,25 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, to, Answers::from(P1))?;
             t.still_answer(&mut open)
         }),
+        case("a_policy_that_changes_ends_no_connection", |t| {
+            t.agent().configure("drainPeriod: 5s")?;
+            let local = || everywhere().with("externalTrafficPolicy", "Local");
+            t.apply(local())?;
+            t.apply(slice().ready(P1).ready(P3))?;
+            t.settled()?;
+            let mut open = Vec::new();
+            for to in &FRONT_ENDS[1..] {
+                open.push(leaving(t, C, to)?);
+            }
+            // The endpoint stays, in another pool than the one that the connections came by.
+            t.apply(everywhere())?;
+            t.settled()?;
+            t.eventually_held("the pool of the other policy is gone", |ipvs| {
+                !ipvs.contains("250.")
+            })?;
+            t.settled()?;
+            t.still_answer(&mut open)
+        }),
         case("one_without_connections_is_removed_soon", |t| {
             t.apply(web("10.96.3.9"))?;
             t.apply(slice().ready(P1).ready(P3))?;
