@@ -25,13 +25,25 @@ const CLUSTER_IP: &str = "10.96.12.1:80/tcp";
 const BALANCER: &str = "203.0.113.121:80/tcp";
 
 pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = cases_of_tracking();
+    if !is_older() {
+        cases.extend(cases_of_a_flowtable());
+    }
+    cases
+}
+
+/// Whether the kernel is too old for a flowtable of ours.
+fn is_older() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) < (Some(5), Some(15))
+}
+
+fn cases_of_tracking() -> Vec<Case> {
     vec![
         case("carried_connections_drain_as_others_do", |t| drain::drain_alike(t, &BY_TRACKING)),
         case("carried_front_ends_that_are_deleted_drain", |t| drain::deleted(t, &BY_TRACKING)),
         case("carried_datagrams_move_at_once", |t| drain::datagrams_move(t, &BY_TRACKING)),
-        case("offloaded_connections_drain_as_others_do", |t| drain::drain_alike(t, &BY_FLOWTABLE)),
-        case("offloaded_front_ends_that_are_deleted_drain", |t| drain::deleted(t, &BY_FLOWTABLE)),
-        case("offloaded_datagrams_move_at_once", |t| drain::datagrams_move(t, &BY_FLOWTABLE)),
         case("a_carried_connection_outlives_its_entry_in_ipvs", |t| {
             served(t, ALL)?;
             let mut open = open(t)?;
@@ -61,6 +73,19 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
+        case("an_older_kernel_refuses_to_offload", |t| {
+            t.agent().configure(OFFLOAD)?;
+            let plan = t.command("plan", &[])?.stderr;
+            t.equal("a refusal", is_older(), plan.contains("carry: offload needs Linux 5.15"))
+        }),
+    ]
+}
+
+fn cases_of_a_flowtable() -> Vec<Case> {
+    vec![
+        case("offloaded_connections_drain_as_others_do", |t| drain::drain_alike(t, &BY_FLOWTABLE)),
+        case("offloaded_front_ends_that_are_deleted_drain", |t| drain::deleted(t, &BY_FLOWTABLE)),
+        case("offloaded_datagrams_move_at_once", |t| drain::datagrams_move(t, &BY_FLOWTABLE)),
         case("what_is_offloaded_passes_no_hook", |t| {
             served(t, OFFLOAD)?;
             let mut open = open(t)?;
