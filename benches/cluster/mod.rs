@@ -89,6 +89,25 @@ pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> End
     }
 }
 
+/// The load balancer's address of a Service, and its node port, in a cluster of [`externally`].
+pub(crate) fn external(index: u32) -> (IpAddr, u16) {
+    (address([198, 18, 0, 1], index), 20_000 + index as u16)
+}
+
+/// The same cluster where each Service has a load balancer's address and a node port as well.
+pub(crate) fn externally(mut events: Vec<Event>) -> Vec<Event> {
+    for event in &mut events {
+        if let Event::Service(Change::Replace(all)) = event {
+            for (service, index) in all.iter_mut().zip(0..) {
+                let (ip, port) = external(index);
+                service.load_balancer_ips = [ip].into();
+                service.ports[0].node_port = Some(port);
+            }
+        }
+    }
+    events
+}
+
 /// The same cluster with a second family beside the first: as many slices again.
 pub(crate) fn dual_stack(size: Size) -> Vec<Event> {
     let twice = |service: Service| {

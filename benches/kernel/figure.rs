@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// A measurement of ours against a baseline of the same run.
 pub(crate) struct Figure {
-    name: &'static str,
+    name: String,
     what: String,
     unit: &'static str,
     ours: f64,
@@ -15,13 +15,13 @@ pub(crate) struct Figure {
 
 impl Figure {
     pub(crate) fn new(
-        name: &'static str,
+        name: impl Into<String>,
         what: impl Into<String>,
         unit: &'static str,
         ours: f64,
         baseline: f64,
     ) -> Self {
-        Self { name, what: what.into(), unit, ours, baseline }
+        Self { name: name.into(), what: what.into(), unit, ours, baseline }
     }
 
     pub(crate) fn ours(&self) -> f64 {

@@ -35,6 +35,12 @@ const ROUNDS: usize = 3;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// The middle one of many.
+fn median(mut figures: Vec<f64>) -> Result<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().ok_or_else(|| "nothing was measured".into())
+}
+
 /// A measurement: its name, and what makes its figures.
 type Measurement = (&'static str, fn() -> Result<Vec<Figure>>);
 
@@ -44,7 +50,7 @@ const MEASUREMENTS: [Measurement; 9] = [
     ("one_change", sync::one_changes),
     ("burst", sync::burst),
     ("restart", sync::restart),
-    ("data_path", data_path::connections),
+    ("data_path", data_path::exchanges),
     ("rss", memory::resident),
     ("churn_cpu", processor::shares),
     ("delete_then_add", sync::delete_then_add),

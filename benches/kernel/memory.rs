@@ -21,8 +21,8 @@ pub(crate) const ARGUMENT: &str = "resident";
 
 /// What is held, by its name in the table; whether of both families; the most MB that it may take.
 const HOLDINGS: [(&str, Size, bool, f64); 2] = [
-    ("rss_10000x10_mb", Size { services: 10_000, slices: 1, endpoints: 10 }, false, 60.0),
-    ("rss_50000x5_mb", Size { services: 50_000, slices: 1, endpoints: 5 }, true, 200.0),
+    ("rss_10000x10_mb", Size { services: 10_000, slices: 1, endpoints: 10 }, false, 35.0),
+    ("rss_50000x5_mb", Size { services: 50_000, slices: 1, endpoints: 5 }, true, 150.0),
 ];
 
 /// Changes a second before that is told.

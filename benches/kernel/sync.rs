@@ -9,13 +9,15 @@ use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs::model::{Change, Event};
 
-use crate::cluster::{Size, events, service_key, slice};
+use crate::cluster::{Size, events, externally, service_key, slice};
 use crate::figure::Figure;
 use crate::namespace::{enter, on_node, on_nodes};
 use crate::work::{Replay, engine, settle, settle_ipvs, strangers, wanted};
-use crate::{ROUNDS, Result};
+use crate::{ROUNDS, Result, median};
 
 const LARGE: Size = Size { services: 10_000, slices: 1, endpoints: 10 };
+const EXTERNAL: &str =
+    "the same with a load balancer's address and a node port each; baseline without";
 /// How many single changes are timed.
 const CHANGES: u32 = 300;
 /// How many slices change at once in a burst.
@@ -36,14 +38,18 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
     Ok(took)
 }
 
-/// The middle one of many times: what else the kernel does meanwhile is in some of them.
-fn median(mut times: Vec<f64>) -> Result<f64> {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().ok_or_else(|| "nothing was timed".into())
+/// A cluster of ClusterIPs alone.
+fn internal() -> Vec<Event> {
+    events(LARGE)
+}
+
+/// The same cluster, and each Service has a load balancer's address and a node port.
+fn external() -> Vec<Event> {
+    externally(events(LARGE))
 }
 
 /// The best of several rounds.
-fn best(measure: fn() -> Result<f64>) -> Result<f64> {
+fn best(measure: impl Fn() -> Result<f64> + Copy + Send + 'static) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..ROUNDS {
         least = least.min(on_node(measure)?);
@@ -65,14 +71,17 @@ pub(crate) fn cold_start() -> Result<Vec<Figure>> {
             Ok(engine)
         })
     })?;
-    let all = best(|| {
-        let (events, mut kernel) = (events(LARGE), Kernel::open()?);
-        timed(|| {
-            let mut engine = engine(events);
-            settle(&mut engine, &mut kernel)?;
-            Ok(engine)
+    let all = |events: fn() -> Vec<Event>| {
+        best(move || {
+            let (events, mut kernel) = (events(), Kernel::open()?);
+            timed(|| {
+                let mut engine = engine(events);
+                settle(&mut engine, &mut kernel)?;
+                Ok(engine)
+            })
         })
-    })?;
+    };
+    let [all, external] = [all(internal)?, all(external)?];
     let what = "10,000 × 10 from memory into an empty kernel";
     Ok(vec![
         Figure::new("cold_start_ipvs", format!("{what}, IPVS"), "ms", ipvs, replay),
@@ -83,13 +92,14 @@ pub(crate) fn cold_start() -> Result<Vec<Figure>> {
             all,
             replay,
         ),
+        Figure::new("cold_start_external", EXTERNAL, "ms", external, all),
     ])
 }
 
 /// A kernel that holds a cluster, and the engine that made it so.
-fn synced(size: Size) -> Result<(Engine, Kernel)> {
+fn synced(events: Vec<Event>) -> Result<(Engine, Kernel)> {
     let mut kernel = Kernel::open()?;
-    let mut engine = engine(events(size));
+    let mut engine = engine(events);
     settle(&mut engine, &mut kernel)?;
     Ok((engine, kernel))
 }
@@ -104,10 +114,10 @@ struct Changing<'a> {
 }
 
 impl<'a> Changing<'a> {
-    fn new(node: &'a str, services: u32) -> Result<Self> {
+    fn new(node: &'a str, services: u32, cluster: fn(Size) -> Vec<Event>) -> Result<Self> {
         enter(node)?;
         let size = Size { services, slices: 1, endpoints: 5 };
-        let (engine, kernel) = synced(size)?;
+        let (engine, kernel) = synced(cluster(size))?;
         let bare = Replay::single(&strangers((0..CHANGES).map(|at| at % services)))?;
         Ok(Self { node, size, engine, kernel, bare })
     }
@@ -129,16 +139,20 @@ impl<'a> Changing<'a> {
 }
 
 /// The sizes of clusters whose changes are compared.
-const COMPARED: [(&str, u32); 3] =
-    [("one_change_100", 100), ("one_change_10000", 10_000), ("one_change_50000", 50_000)];
+const COMPARED: [(&str, u32, fn(Size) -> Vec<Event>); 4] = [
+    ("one_change_100", 100, events),
+    ("one_change_10000", 10_000, events),
+    ("one_change_external", 10_000, |size| externally(events(size))),
+    ("one_change_50000", 50_000, events),
+];
 
 /// Changes of each in turn: what the kernel's allocator has to do for a real server depends on all
 /// that came and went before, in whatever namespace.
 pub(crate) fn one_changes() -> Result<Vec<Figure>> {
     let times = on_nodes(|nodes: [&str; COMPARED.len()]| {
         let mut clusters = Vec::new();
-        for (node, (_, services)) in nodes.into_iter().zip(COMPARED) {
-            clusters.push(Changing::new(node, services)?);
+        for (node, (_, services, cluster)) in nodes.into_iter().zip(COMPARED) {
+            clusters.push(Changing::new(node, services, cluster)?);
         }
         let mut times = vec![[Vec::new(), Vec::new()]; clusters.len()];
         for at in 0..CHANGES {
@@ -151,7 +165,7 @@ pub(crate) fn one_changes() -> Result<Vec<Figure>> {
         Ok(times)
     })?;
     let mut figures = Vec::new();
-    for ((name, services), [ours, bare]) in COMPARED.into_iter().zip(times) {
+    for ((name, services, _), [ours, bare]) in COMPARED.into_iter().zip(times) {
         let what = format!("one endpoint more of {services} services × 5; baseline a bare message");
         figures.push(Figure::new(name, what, "ms", median(ours)?, median(bare)?));
     }
@@ -169,9 +183,9 @@ pub(crate) fn one_changes() -> Result<Vec<Figure>> {
 pub(crate) fn burst() -> Result<Vec<Figure>> {
     let [ours, bare] = on_nodes(|[node, twin]: [&str; 2]| {
         enter(twin)?;
-        let (mut replayed, _) = synced(LARGE)?;
+        let (mut replayed, _) = synced(internal())?;
         enter(node)?;
-        let (mut engine, mut kernel) = synced(LARGE)?;
+        let (mut engine, mut kernel) = synced(internal())?;
         let mut times = [Vec::new(), Vec::new()];
         for round in 0..BURSTS {
             let changes = || -> Vec<_> {
@@ -202,14 +216,17 @@ pub(crate) fn burst() -> Result<Vec<Figure>> {
     Ok(vec![Figure::new("burst_1000", what, "ms", median(ours)?, median(bare)?)])
 }
 
-/// A kernel that holds what it should already, at a start and at an audit.
-pub(crate) fn restart() -> Result<Vec<Figure>> {
-    let [ours, audit, bare] = on_node(|| {
-        let (mut running, mut kernel) = synced(LARGE)?;
+/// A kernel that holds what it should already, at a start and at an audit; what reading it takes; and
+/// how many servers it holds.
+fn held(events: fn() -> Vec<Event>) -> Result<[f64; 4]> {
+    on_node(move || {
+        let (mut running, mut kernel) = synced(events())?;
+        let servers =
+            kernel.observe()?.pools.iter().map(|pool| 1 + pool.backends.len()).sum::<usize>();
         let mut least = [f64::INFINITY; 3];
         for _ in 0..ROUNDS {
             let bare = timed(|| Ok(kernel.observe()?))?;
-            let events = events(LARGE);
+            let events = events();
             let ours = timed(|| {
                 let mut engine = engine(events);
                 unchanged(settle(&mut engine, &mut kernel)?)?;
@@ -222,13 +239,22 @@ pub(crate) fn restart() -> Result<Vec<Figure>> {
                 *least = least.min(time);
             }
         }
-        Ok(least)
-    })?;
+        let [ours, audit, bare] = least;
+        Ok([ours, audit, bare, servers as f64])
+    })
+}
+
+pub(crate) fn restart() -> Result<Vec<Figure>> {
+    let [ours, audit, bare, servers] = held(internal)?;
+    let [external, _, _, more_servers] = held(external)?;
     let what = "10,000 × 10 in memory and in the kernel; baseline reading the kernel";
     let again = "an audit of the same; baseline reading the kernel";
+    let counted = "virtual servers and real servers of such a kernel; baseline without";
     Ok(vec![
         Figure::new("restart", what, "ms", ours, bare),
         Figure::new("audit", again, "ms", audit, bare),
+        Figure::new("restart_external", EXTERNAL, "ms", external, ours),
+        Figure::new("servers_external", counted, "", more_servers, servers),
     ])
 }
 
@@ -242,7 +268,7 @@ pub(crate) fn delete_then_add() -> Result<Vec<Figure>> {
     const LEFT: Size = Size { services: 100, ..LARGE };
     const ADDED: u32 = 1_000;
     let ours = on_node(|| {
-        let (mut engine, mut kernel) = synced(LARGE)?;
+        let (mut engine, mut kernel) = synced(internal())?;
         for index in LEFT.services..LARGE.services {
             engine.handle_event(Event::Service(Change::Delete(service_key(index))));
         }
@@ -251,7 +277,7 @@ pub(crate) fn delete_then_add() -> Result<Vec<Figure>> {
         timed(|| replay.run())
     })?;
     let fresh = on_node(|| {
-        synced(LEFT)?;
+        synced(events(LEFT))?;
         let mut replay = Replay::batched(&strangers((0..ADDED).map(|at| at % LEFT.services)))?;
         timed(|| replay.run())
     })?;

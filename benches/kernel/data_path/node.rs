@@ -1,0 +1,199 @@
+//! Nodes that carry the same traffic: by our tables, and by the kernel's own objects alone.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use kube_ipvs::engine::Engine;
+use kube_ipvs::kernel::Kernel;
+use kube_ipvs::kernel::ipvs::Ipvs;
+use kube_ipvs::kernel::sysctl::Sysctls;
+use kube_ipvs::model::{Change, EndpointPort, Event, Family, LocalDetector, Settings};
+
+use super::traffic::Served;
+use crate::Result;
+use crate::cluster::{Size, events, external, externally, frontend};
+use crate::namespace::{Lab, Place, ip};
+use crate::work::{settle, settle_ipvs};
+
+/// What carries a node's traffic.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Carrier {
+    /// Our tables. Of 100 Services each has a load balancer's address and a node port.
+    Ours,
+    /// The same with 10,000 Services.
+    Many,
+    /// What any path needs that leads front ends to IPVS by translation of addresses: a map, virtual
+    /// servers, and a rule that masquerades.
+    Bare,
+    /// The same map straight to the endpoints, without IPVS.
+    Floor,
+    /// IPVS with connection tracking, and chains that translate nothing.
+    Ipvs,
+    /// The same, and a rule that masquerades the node's own connections.
+    Masquerading,
+    /// IPVS, and an empty chain wherever we have one.
+    Hooked,
+}
+
+const PREROUTING: &str = "type nat hook prerouting priority -110;";
+const OUTPUT: &str = "chain output { type nat hook output priority -110; }";
+const POSTROUTING: &str = "type nat hook postrouting priority 100;";
+/// Nothing leads to it: the kernel tracks connections while some rule asks for one.
+const TRACKING: &str = "chain tracking { ct state invalid; }";
+const FILTER: &str = "chain input { type filter hook input priority 110; }
+    chain forward { type filter hook forward priority 110; }";
+
+impl Carrier {
+    /// Wires a node of its kind, with a pod that serves.
+    pub(super) fn lab(self) -> Result<Lab> {
+        let lab = Lab::wire(&format!("{self:?}"))?;
+        lab.at(Place::Node, || self.fill())?;
+        Served::ALL.into_iter().try_for_each(|served| served.start(&lab))?;
+        Ok(lab)
+    }
+
+    fn fill(self) -> Result<()> {
+        let mut ipvs = Ipvs::open()?;
+        if let Some(failure) = Sysctls::default().ensure(&Family::BOTH).failed.pop() {
+            return Err(failure.into());
+        }
+        match self {
+            Self::Ours => settle(&mut engine(100), &mut Kernel::open()?).map(drop),
+            Self::Many => settle(&mut engine(10_000), &mut Kernel::open()?).map(drop),
+            Self::Floor => nft(&self.table()),
+            Self::Bare | Self::Ipvs | Self::Masquerading | Self::Hooked => {
+                settle_ipvs(&mut engine(Served::ALL.len() as u32), &mut ipvs)?;
+                for served in Served::ALL {
+                    let address = Target::ClusterIp.of(served).ip();
+                    ip(&format!("route add local {address} dev lo src {}", Place::Node.address()))?;
+                }
+                nft(&self.table())
+            }
+        }
+    }
+
+    fn table(self) -> String {
+        let leads_to = match self {
+            Self::Bare => |served| Target::ClusterIp.of(served),
+            _ => |served| Target::Pod.of(served),
+        };
+        let [map, prerouting, postrouting, filter] = match self {
+            Self::Bare | Self::Floor => [
+                &*map(leads_to),
+                "dnat ip to ip daddr . meta l4proto . th dport map @front-ends",
+                "ct status dnat masquerade fully-random",
+                "",
+            ],
+            Self::Masquerading => ["", "", "ip saddr 192.0.2.1 masquerade fully-random", ""],
+            Self::Hooked => ["", "", "", FILTER],
+            Self::Ours | Self::Many | Self::Ipvs => [""; 4],
+        };
+        format!(
+            "table ip bench {{
+                {map}
+                chain prerouting {{ {PREROUTING} {prerouting}; }}
+                {OUTPUT}
+                chain postrouting {{ {POSTROUTING} {postrouting}; }}
+                {TRACKING}
+                {filter}
+            }}"
+        )
+    }
+}
+
+/// A map that leads the front ends of whoever is outside somewhere.
+fn map(leads_to: fn(Served) -> SocketAddr) -> String {
+    let lead = |served: Served, target: Target| {
+        let [at, to] = [target.of(served), leads_to(served)];
+        let protocol = served.protocol();
+        format!("{} . {protocol} . {} : {} . {}", at.ip(), at.port(), to.ip(), to.port())
+    };
+    let leads = Served::ALL.map(|served| {
+        [Target::LoadBalancer, Target::NodePort].map(|target| lead(served, target)).join(", ")
+    });
+    format!(
+        "map front-ends {{
+            type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service;
+            elements = {{ {} }}
+        }}",
+        leads.join(", ")
+    )
+}
+
+/// What clients ask for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Target {
+    ClusterIp,
+    LoadBalancer,
+    NodePort,
+    /// The endpoint itself.
+    Pod,
+}
+
+impl Target {
+    /// The address at which it is served.
+    pub(super) fn of(self, served: Served) -> SocketAddr {
+        let index = served.service();
+        let (balanced, node_port) = external(index);
+        let frontend = frontend(index);
+        match self {
+            Self::ClusterIp => SocketAddr::new(frontend.ip, frontend.port),
+            Self::LoadBalancer => SocketAddr::new(balanced, frontend.port),
+            Self::NodePort => (Place::Node.address(), node_port).into(),
+            Self::Pod => served.endpoint(),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    /// As the name of a row has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClusterIp => "clusterip",
+            Self::LoadBalancer => "lb",
+            Self::NodePort => "nodeport",
+            Self::Pod => "pod",
+        })
+    }
+}
+
+/// An engine that knows a cluster whose first Services have the pod as their only endpoint.
+fn engine(services: u32) -> Engine {
+    let settings = Settings {
+        local_detector: LocalDetector::ClusterCidr(vec!["10.244.0.0/16".parse().expect("range")]),
+        ..Settings::for_node("n1")
+    };
+    let size = Size { services, slices: 1, endpoints: 1 };
+    let mut events = externally(events(size));
+    for served in Served::ALL {
+        let index = served.service();
+        let protocol = served.protocol();
+        for event in &mut events {
+            match event {
+                Event::Service(Change::Replace(all)) => {
+                    all[index as usize].ports[0].protocol = protocol;
+                }
+                Event::Slice(Change::Replace(all)) => {
+                    let slice = &mut all[index as usize];
+                    let port = served.endpoint().port();
+                    slice.ports =
+                        [EndpointPort { port, protocol, ..slice.ports[0].clone() }].into();
+                    slice.endpoints[0].address = served.endpoint().ip();
+                }
+                Event::Node(Some(node)) => {
+                    node.pod_cidrs = ["10.244.1.0/24".parse().expect("range")].into();
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut engine = Engine::new(&settings, None);
+    events.into_iter().for_each(|event| engine.handle_event(event));
+    engine
+}
+
+fn nft(commands: &str) -> Result<()> {
+    let done = Command::new("nft").arg(commands).status()?;
+    if done.success() { Ok(()) } else { Err(format!("nft {commands}: {done}").into()) }
+}
