@@ -76,7 +76,7 @@ impl Carrier {
     fn table(self) -> String {
         let leads_to = match self {
             Self::Bare => |served| Target::ClusterIp.of(served),
-            _ => |served| Target::Pod.of(served),
+            _ => Served::endpoint,
         };
         let [map, prerouting, postrouting, filter] = match self {
             Self::Bare | Self::Floor => [
@@ -127,7 +127,7 @@ pub(super) enum Target {
     ClusterIp,
     LoadBalancer,
     NodePort,
-    /// The endpoint itself.
+    /// The pod itself.
     Pod,
 }
 
@@ -141,7 +141,7 @@ impl Target {
             Self::ClusterIp => SocketAddr::new(frontend.ip, frontend.port),
             Self::LoadBalancer => SocketAddr::new(balanced, frontend.port),
             Self::NodePort => (Place::Node.address(), node_port).into(),
-            Self::Pod => served.endpoint(),
+            Self::Pod => served.apart(),
         }
     }
 }

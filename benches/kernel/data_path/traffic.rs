@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube_ipvs::model::Protocol;
 
@@ -37,14 +37,24 @@ impl Served {
         }
     }
 
-    /// Where the pod serves it.
+    /// Where the pod serves it for the Service.
     pub(super) fn endpoint(self) -> SocketAddr {
         (Place::Pod.address(), 8080 + self as u16).into()
     }
 
-    /// Serves it in the pod, one client after the other.
+    /// Where the pod serves it for those who ask the pod itself. At an endpoint IPVS takes answers
+    /// for those of a Service, from a port that a client has used for it before; only our tables
+    /// mend that.
+    pub(super) fn apart(self) -> SocketAddr {
+        (Place::Pod.address(), 9080 + self as u16).into()
+    }
+
+    /// Serves it in the pod, at each place one client after the other.
     pub(super) fn start(self, lab: &Lab) -> Result<()> {
-        let at = self.endpoint();
+        [self.endpoint(), self.apart()].into_iter().try_for_each(|at| self.start_at(lab, at))
+    }
+
+    fn start_at(self, lab: &Lab, at: SocketAddr) -> Result<()> {
         let (ready, is_ready) = mpsc::channel();
         lab.at(Place::Pod, move || {
             thread::spawn(move || -> Result<()> {
@@ -128,6 +138,7 @@ impl Exchange {
                 Self::RoundTrip => {
                     let mut server = TcpStream::connect(to)?;
                     server.set_nodelay(true)?;
+                    server.set_read_timeout(Some(PATIENCE))?;
                     repeat(&mut times, || {
                         server.write_all(b"?")?;
                         Ok(server.read_exact(&mut [0])?)
@@ -144,8 +155,12 @@ impl Exchange {
     }
 }
 
+/// How long a client waits for an answer: on a node that gives none, the measurement fails.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 fn connected(to: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(to)?;
     Ok(socket)
 }
