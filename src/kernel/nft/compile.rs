@@ -29,8 +29,6 @@ const INVALID: u32 = 1 << 0;
 const ASSURED: u32 = 1 << 2;
 /// `IPS_DST_NAT`
 const DESTINATION_TRANSLATED: u32 = 1 << 5;
-/// `IP_CT_DIR_REPLY`
-const REPLY: u8 = 1;
 /// `RTN_LOCAL`
 const LOCAL: u32 = 2;
 /// `ARPOP_REQUEST`
@@ -155,8 +153,8 @@ impl Rule<'_> {
                 self.has(STATUS, ASSURED);
                 rest
             }
-            ["ct", "direction", "reply", rest @ ..] => {
-                self.is(DIRECTION, [REPLY]);
+            ["ct", "direction", direction @ ("original" | "reply"), rest @ ..] => {
+                self.is(DIRECTION, [direction_number(direction)]);
                 rest
             }
             ["fib", end @ ("saddr" | "daddr"), "type", "local", rest @ ..] => {
@@ -285,7 +283,7 @@ impl Rule<'_> {
             ["meta", "l4proto", rest @ ..] => (TRANSPORT_PROTOCOL, Datatype::Protocol, rest),
             ["iifname", rest @ ..] => (INPUT_INTERFACE, Datatype::Interface, rest),
             ["ct", direction @ ("original" | "reply"), words @ ..] => {
-                let direction = Some(if *direction == "reply" { REPLY } else { 0 });
+                let direction = Some(direction_number(direction));
                 let (key, datatype, rest) = match words {
                     ["proto-src", rest @ ..] => (11, Datatype::Port, rest),
                     ["proto-dst", rest @ ..] => (12, Datatype::Port, rest),
@@ -322,6 +320,11 @@ impl Rule<'_> {
             _ => return None,
         })
     }
+}
+
+/// `IP_CT_DIR_*`
+fn direction_number(direction: &str) -> u8 {
+    u8::from(direction == "reply")
 }
 
 /// The ends of `FIRST-LAST`.
