@@ -2,9 +2,10 @@
 //! to add some.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -16,26 +17,28 @@ const NODE: &str = "kube-ipvs-bench-node";
 
 /// What makes a node, which is 192.0.2.1.
 const NODE_WIRING: &str = "\
-netns add NODE
--n NODE link set lo up
--n NODE link add uplink type dummy
--n NODE address add 192.0.2.1/24 dev uplink
--n NODE link set uplink up";
+link set lo up
+link add uplink type dummy
+address add 192.0.2.1/24 dev uplink
+link set uplink up";
 
-/// What makes somebody whom the node reaches. Each has a link of its own, so that what it sends to
-/// another one is routed, as what it sends to other nodes is.
+/// What a node needs to reach somebody. Each has a link of its own, so that what it sends to another
+/// one is routed, as what it sends to other nodes is.
+const LINK_WIRING: &str = "\
+link add LINK type veth peer name eth0 netns PEER
+address add 10.244.1.1 peer ADDRESS dev LINK
+link set LINK up";
+
+/// What makes somebody whom the node reaches.
 const PEER_WIRING: &str = "\
-netns add PEER
--n PEER link set lo up
--n NODE link add LINK type veth peer name eth0 netns PEER
--n NODE address add 10.244.1.1 peer ADDRESS dev LINK
--n NODE link set LINK up
--n PEER address add ADDRESS peer 10.244.1.1 dev eth0
--n PEER link set eth0 up
--n PEER route add default via 10.244.1.1";
+link set lo up
+address add ADDRESS peer 10.244.1.1 dev eth0
+link set eth0 up
+route add default via 10.244.1.1";
 
 fn wire_node(name: &str) -> Result<()> {
-    NODE_WIRING.replace("NODE", name).lines().try_for_each(ip)
+    ip(&format!("netns add {name}"))?;
+    ip_in(name, NODE_WIRING)
 }
 
 /// Where packets come from or go to.
@@ -76,12 +79,13 @@ impl Lab {
         wire_node(&node)?;
         for place in Place::PEERS {
             let [peer, address] = [lab.namespace(place), place.address().to_string()];
-            let link = format!("{place:?}");
-            let words = [("NODE", &node), ("PEER", &peer), ("LINK", &link), ("ADDRESS", &address)];
-            let wiring = PEER_WIRING.to_owned();
-            let wiring =
-                words.iter().fold(wiring, |wiring, (word, name)| wiring.replace(word, name));
-            wiring.lines().try_for_each(ip)?;
+            let named = |wiring: &str| {
+                let wiring = wiring.replace("PEER", &peer).replace("ADDRESS", &address);
+                wiring.replace("LINK", &format!("{place:?}"))
+            };
+            ip(&format!("netns add {peer}"))?;
+            ip_in(&node, &named(LINK_WIRING))?;
+            ip_in(&peer, &named(PEER_WIRING))?;
         }
         Ok(lab)
     }
@@ -163,4 +167,13 @@ pub(crate) fn sysctl(setting: &str) -> Result<()> {
 pub(crate) fn ip(arguments: &str) -> Result<()> {
     let done = Command::new("ip").args(arguments.split(' ')).status()?;
     if done.success() { Ok(()) } else { Err(format!("ip {arguments}: {done}").into()) }
+}
+
+/// What `ip` does in a namespace with each of these lines.
+fn ip_in(name: &str, lines: &str) -> Result<()> {
+    let mut ip = Command::new("ip");
+    let mut ip = ip.args(["-n", name, "-batch", "-"]).stdin(Stdio::piped()).spawn()?;
+    ip.stdin.take().ok_or("no input")?.write_all(lines.as_bytes())?;
+    let done = ip.wait()?;
+    if done.success() { Ok(()) } else { Err(format!("ip -n {name}: {lines}: {done}").into()) }
 }

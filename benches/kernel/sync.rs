@@ -25,6 +25,9 @@ const BURST: u32 = 1_000;
 /// How many bursts there are, each of other Services.
 const BURSTS: u32 = 9;
 
+/// What a cluster of a size is made of.
+type Cluster = fn(Size) -> Vec<Event>;
+
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
@@ -114,7 +117,7 @@ struct Changing<'a> {
 }
 
 impl<'a> Changing<'a> {
-    fn new(node: &'a str, services: u32, cluster: fn(Size) -> Vec<Event>) -> Result<Self> {
+    fn new(node: &'a str, services: u32, cluster: Cluster) -> Result<Self> {
         enter(node)?;
         let size = Size { services, slices: 1, endpoints: 5 };
         let (engine, kernel) = synced(cluster(size))?;
@@ -139,7 +142,7 @@ impl<'a> Changing<'a> {
 }
 
 /// The sizes of clusters whose changes are compared.
-const COMPARED: [(&str, u32, fn(Size) -> Vec<Event>); 4] = [
+const COMPARED: [(&str, u32, Cluster); 4] = [
     ("one_change_100", 100, events),
     ("one_change_10000", 10_000, events),
     ("one_change_external", 10_000, |size| externally(events(size))),

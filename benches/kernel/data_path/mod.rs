@@ -8,6 +8,7 @@ mod node;
 mod traffic;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::figure::Figure;
 use crate::namespace::{Lab, Place};
@@ -105,8 +106,8 @@ pub(crate) fn exchanges() -> Result<Vec<Figure>> {
         for exchange in Exchange::ALL {
             for side in comparison.sides(exchange) {
                 times.insert(side, Vec::new());
-                if !labs.contains_key(&side.0) {
-                    labs.insert(side.0, side.0.lab()?);
+                if let Entry::Vacant(lab) = labs.entry(side.0) {
+                    lab.insert(side.0.lab()?);
                 }
             }
         }
