@@ -55,7 +55,12 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    const PEERS: [Self; 3] = [Self::Pod, Self::OtherPod, Self::Outside];
+    pub(crate) const PEERS: [Self; 3] = [Self::Pod, Self::OtherPod, Self::Outside];
+
+    /// The name of the node's link to it.
+    pub(crate) fn link(self) -> String {
+        format!("{self:?}")
+    }
 
     pub(crate) fn address(self) -> Ipv4Addr {
         match self {
@@ -81,7 +86,7 @@ impl Lab {
             let [peer, address] = [lab.namespace(place), place.address().to_string()];
             let named = |wiring: &str| {
                 let wiring = wiring.replace("PEER", &peer).replace("ADDRESS", &address);
-                wiring.replace("LINK", &format!("{place:?}"))
+                wiring.replace("LINK", &place.link())
             };
             ip(&format!("netns add {peer}"))?;
             ip_in(&node, &named(LINK_WIRING))?;

@@ -31,8 +31,8 @@ struct Comparison {
     what: &'static str,
 }
 
-const COMPARISONS: [Comparison; 9] = {
-    use Carrier::{Bare, Floor, Hooked, Ipvs, Many, Masquerading, Ours};
+const COMPARISONS: [Comparison; 11] = {
+    use Carrier::{Bare, Carried, Floor, Hooked, Ipvs, Many, Masquerading, Offloaded, Ours};
     use Place::{Node, OtherPod, Outside};
     use Target::{ClusterIp, LoadBalancer, NodePort, Pod};
 
@@ -50,6 +50,8 @@ const COMPARISONS: [Comparison; 9] = {
     [
         row((OtherPod, ClusterIp, ""), (Ours, Ipvs), "baseline IPVS and empty chains of type nat"),
         row((OtherPod, ClusterIp, "_flatness"), (Many, Ours), flat),
+        row((OtherPod, ClusterIp, "_carried"), (Carried, Floor), floor),
+        row((OtherPod, ClusterIp, "_offloaded"), (Offloaded, Floor), floor),
         row(
             (Node, ClusterIp, ""),
             (Ours, Masquerading),
@@ -115,7 +117,9 @@ pub(crate) fn exchanges() -> Result<Vec<Figure>> {
     for _ in 0..TURNS {
         for ((carrier, from, to, exchange), times) in &mut times {
             let to = to.of(exchange.with());
-            times.push(labs[carrier].at(*from, || exchange.measure(to))?);
+            times.push(
+                labs[carrier].at(*from, || exchange.measure(to, *carrier == Carrier::Offloaded))?,
+            );
         }
     }
     let mut figures = Vec::new();

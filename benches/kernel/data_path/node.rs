@@ -8,7 +8,9 @@ use kube_ipvs::engine::Engine;
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs::kernel::sysctl::Sysctls;
-use kube_ipvs::model::{Change, EndpointPort, Event, Family, LocalDetector, Settings};
+use kube_ipvs::model::{
+    Carry, Change, EndpointPort, Event, Family, InterfaceName, Interfaces, LocalDetector, Settings,
+};
 
 use super::traffic::Served;
 use crate::Result;
@@ -23,6 +25,10 @@ pub(super) enum Carrier {
     Ours,
     /// The same with 10,000 Services.
     Many,
+    /// Our tables, with connection tracking to carry ClusterIPs, too.
+    Carried,
+    /// The same, and a flowtable to carry what lasts.
+    Offloaded,
     /// What any path needs that leads front ends to IPVS by translation of addresses: a map, virtual
     /// servers, and a rule that masquerades.
     Bare,
@@ -59,11 +65,14 @@ impl Carrier {
             return Err(failure.into());
         }
         match self {
-            Self::Ours => settle(&mut engine(100), &mut Kernel::open()?).map(drop),
-            Self::Many => settle(&mut engine(10_000), &mut Kernel::open()?).map(drop),
+            Self::Ours => serve(100, Carry::FrontEnds),
+            Self::Many => serve(10_000, Carry::FrontEnds),
+            Self::Carried => serve(100, Carry::All),
+            Self::Offloaded => serve(100, Carry::Offload(links().map(Interfaces::Named).to_vec())),
             Self::Floor => nft(&self.table()),
             Self::Bare | Self::Ipvs | Self::Masquerading | Self::Hooked => {
-                settle_ipvs(&mut engine(Served::ALL.len() as u32), &mut ipvs)?;
+                let services = Served::ALL.len() as u32;
+                settle_ipvs(&mut engine(services, &Carry::FrontEnds), &mut ipvs)?;
                 for served in Served::ALL {
                     let address = Target::ClusterIp.of(served).ip();
                     ip(&format!("route add local {address} dev lo src {}", Place::Node.address()))?;
@@ -82,12 +91,12 @@ impl Carrier {
             Self::Bare | Self::Floor => [
                 &*map(leads_to),
                 "dnat ip to ip daddr . meta l4proto . th dport map @front-ends",
-                "ct status dnat masquerade fully-random",
+                "ct status dnat ct original ip daddr != 10.96.0.0/12 masquerade fully-random",
                 "",
             ],
             Self::Masquerading => ["", "", "ip saddr 192.0.2.1 masquerade fully-random", ""],
             Self::Hooked => ["", "", "", FILTER],
-            Self::Ours | Self::Many | Self::Ipvs => [""; 4],
+            Self::Ours | Self::Many | Self::Carried | Self::Offloaded | Self::Ipvs => [""; 4],
         };
         format!(
             "table ip bench {{
@@ -102,7 +111,18 @@ impl Carrier {
     }
 }
 
-/// A map that leads the front ends of whoever is outside somewhere.
+/// Programs the kernel for so many Services.
+fn serve(services: u32, carry: Carry) -> Result<()> {
+    let mut kernel = Kernel::open()?.carrying(&carry)?;
+    settle(&mut engine(services, &carry), &mut kernel).map(drop)
+}
+
+/// The node's links to whoever sends something through it.
+fn links() -> [InterfaceName; 3] {
+    Place::PEERS.map(|place| place.link().parse().expect("a name"))
+}
+
+/// A map that leads all front ends somewhere.
 fn map(leads_to: fn(Served) -> SocketAddr) -> String {
     let lead = |served: Served, target: Target| {
         let [at, to] = [target.of(served), leads_to(served)];
@@ -110,7 +130,8 @@ fn map(leads_to: fn(Served) -> SocketAddr) -> String {
         format!("{} . {protocol} . {} : {} . {}", at.ip(), at.port(), to.ip(), to.port())
     };
     let leads = Served::ALL.map(|served| {
-        [Target::LoadBalancer, Target::NodePort].map(|target| lead(served, target)).join(", ")
+        let targets = [Target::ClusterIp, Target::LoadBalancer, Target::NodePort];
+        targets.map(|target| lead(served, target)).join(", ")
     });
     format!(
         "map front-ends {{
@@ -159,9 +180,10 @@ impl fmt::Display for Target {
 }
 
 /// An engine that knows a cluster whose first Services have the pod as their only endpoint.
-fn engine(services: u32) -> Engine {
+fn engine(services: u32, carry: &Carry) -> Engine {
     let settings = Settings {
         local_detector: LocalDetector::ClusterCidr(vec!["10.244.0.0/16".parse().expect("range")]),
+        carry: carry.clone(),
         ..Settings::for_node("n1")
     };
     let size = Size { services, slices: 1, endpoints: 1 };
@@ -189,6 +211,7 @@ fn engine(services: u32) -> Engine {
         }
     }
     let mut engine = Engine::new(&settings, None);
+    events.push(Event::Links(links().to_vec()));
     events.into_iter().for_each(|event| engine.handle_event(event));
     engine
 }

@@ -127,8 +127,8 @@ impl Exchange {
     }
 
     /// Microseconds from one to the next, of many: the middle one, as the kernel's clock and its
-    /// timers do their work in some of them.
-    pub(super) fn measure(self, to: SocketAddr) -> Result<f64> {
+    /// timers do their work in some of them. `settles` is whether what lasts gets cheaper.
+    pub(super) fn measure(self, to: SocketAddr, settles: bool) -> Result<f64> {
         let mut times = Vec::new();
         for _ in 0..CLIENTS {
             match self {
@@ -139,14 +139,23 @@ impl Exchange {
                     let mut server = TcpStream::connect(to)?;
                     server.set_nodelay(true)?;
                     server.set_read_timeout(Some(PATIENCE))?;
-                    repeat(&mut times, || {
+                    let mut exchange = || {
                         server.write_all(b"?")?;
                         Ok(server.read_exact(&mut [0])?)
-                    })
+                    };
+                    if settles {
+                        settle(&mut exchange)?;
+                    }
+                    repeat(&mut times, exchange)
                 }
                 Self::UdpFlow => repeat(&mut times, || ask(&connected(to)?)),
                 Self::UdpRoundTrip => {
                     let socket = connected(to)?;
+                    if settles {
+                        ask(&socket)?;
+                        thread::sleep(LASTING);
+                        settle(&mut || ask(&socket))?;
+                    }
                     repeat(&mut times, || ask(&socket))
                 }
             }?;
@@ -175,6 +184,15 @@ fn ask(server: &UdpSocket) -> Result<()> {
 const CLIENTS: usize = 15;
 /// What each of them does, so often.
 const EXCHANGES: usize = 20;
+
+/// How old a flow of datagrams has to be before connection tracking takes it for one that lasts.
+const LASTING: Duration = Duration::from_millis(2_100);
+/// So many exchanges, one in thirty-two of which hands the connection to the flowtable, do it.
+const SETTLING: usize = 250;
+
+fn settle(exchange: &mut impl FnMut() -> Result<()>) -> Result<()> {
+    (0..SETTLING).try_for_each(|_| exchange())
+}
 
 fn repeat(times: &mut Vec<f64>, mut exchange: impl FnMut() -> Result<()>) -> Result<()> {
     let mut last = Instant::now();
