@@ -26,12 +26,14 @@ pub fn encode(traffic: &Traffic) -> prometheus::Result<String> {
     )?;
     let packets = vector(
         "kube_ipvs_service_packets_total",
-        "Packets through a Service: in from clients, out from endpoints",
+        "Packets through a Service that IPVS has seen: in from clients, of carried connections the \
+         first ones only; out from endpoints",
         &DIRECTED,
     )?;
     let bytes = vector(
         "kube_ipvs_service_bytes_total",
-        "Bytes through a Service: in from clients, out from endpoints",
+        "Bytes through a Service that IPVS has seen: in from clients, of carried connections in the \
+         first packets only; out from endpoints",
         &DIRECTED,
     )?;
     let left_out = register(

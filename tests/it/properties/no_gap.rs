@@ -133,8 +133,8 @@ impl Owners {
     }
 
     /// Whether an address may lead to an endpoint for a while: a front end that comes, goes or
-    /// changes hands may lead to others of its Service than it does before and after; so may one
-    /// whose short-circuits change. One that stays may not: its policy is to be kept.
+    /// changes hands may lead to others of its Service than it does before and after. One that stays
+    /// may not: its policy is to be kept.
     fn admit(&self, address: &VirtualAddress, endpoint: SocketAddr, stays: bool) -> bool {
         let node_port = VirtualAddress::node_port(address.family(), address.port, address.protocol);
         let frontends = [*address, node_port];

@@ -25,8 +25,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A process of the node and a pod reach a load balancer's address by a short-circuit, so that
-/// connection tracking leads their flows past IPVS.
+/// Connection tracking carries the flows of a process of the node and of a pod through a load
+/// balancer's address, past IPVS.
 fn a_socket_that_was_led_moves_on(t: &mut Trial<'_>) -> Step {
     t.apply(served("dev/led", "10.96.9.4", "203.0.113.94").with("externalTrafficPolicy", "Local"))?;
     t.apply(served("dev/other", "10.96.9.6", "203.0.113.96"))?;

@@ -186,7 +186,7 @@ fn its_time_is_up(t: &mut Trial<'_>) -> Step {
     are_gone(t, &[BALANCER, NODE_PORT, EXTERNAL, GONE])?;
     t.settled()?;
     for (which, open) in &mut open {
-        // Those to ClusterIPs go on, and so do those that went there by a short cut.
+        // Those to ClusterIPs go on, and so do those that the earlier version led there.
         let goes_on = which.contains("10.96.6.1") || which.contains("fd00:96");
         match open.ask() {
             Ok(_) if goes_on || which.starts_with("N1") => {}
