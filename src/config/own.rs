@@ -37,3 +37,56 @@ pub(super) struct KubeIpvsConfiguration {
     /// Default: 0.
     pub(super) traffic_metrics_services: Option<usize>,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::config::tests::{KUBEADM, with_file};
+    use crate::config::write;
+    use crate::model::Carry;
+
+    #[test]
+    fn our_own_document_is_read() {
+        let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+        let text = format!("{KUBEADM}---\n{own}\nserviceCIDRs: [10.96.0.1/12]\nauditPeriod: 0s\n");
+        let config = with_file(&text, "").unwrap();
+        assert_eq!(config.settings.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
+        assert_eq!(config.audit_period, None);
+
+        let error = with_file(&format!("{own}\nauditPeriod: often\n"), "").unwrap_err().to_string();
+        assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");
+    }
+
+    #[test]
+    fn who_carries_connections_is_read() {
+        let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+        let read = |lines: &str| with_file(&format!("{own}\n{lines}\n"), "");
+        let config = read("").unwrap();
+        assert_eq!(config.settings.carry, Carry::FrontEnds);
+        assert_eq!(config.ipvs_timeouts.tcp, config.conntrack.tcp_established);
+        let config = read("carry: all").unwrap();
+        assert_eq!(config.settings.carry, Carry::All);
+        assert_eq!(config.ipvs_timeouts.tcp, Some(Duration::from_secs(900)));
+        let config = read("carry: offload\noffloadInterfaces: [eth0, cali*]").unwrap();
+        let links = ["eth0", "cali*"].map(|link| link.parse().unwrap()).to_vec();
+        assert_eq!(config.settings.carry, Carry::Offload(links));
+        assert_eq!(with_file(&write(&config), "").unwrap(), config);
+
+        let warnings = read("carry: all\noffloadInterfaces: [eth0]").unwrap().warnings;
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(warning.ends_with("offloadInterfaces: not needed: only carry offload uses it"));
+        for (lines, reason) in [
+            ("carry: some", "carry: \"some\" is none"),
+            ("carry: offload", "offloadInterfaces: needed for carry offload"),
+            (
+                "carry: offload\noffloadInterfaces: [a/b]",
+                "offloadInterfaces: \"a/b\" is no interface's name",
+            ),
+        ] {
+            let error = read(lines).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("config.conf: document 1: {reason}")), "{error}");
+        }
+    }
+}

@@ -11,10 +11,10 @@ use super::flags::FLAGS;
 use super::resolve::Resolver;
 use super::surroundings::Surroundings;
 use super::*;
-use crate::model::{Carry, LocalDetector, NodePortAddresses, Scheduler};
+use crate::model::{LocalDetector, NodePortAddresses, Scheduler};
 
 /// What kubeadm writes for a cluster of mode ipvs.
-const KUBEADM: &str = r#"apiVersion: kubeproxy.config.k8s.io/v1alpha1
+pub(super) const KUBEADM: &str = r#"apiVersion: kubeproxy.config.k8s.io/v1alpha1
 bindAddress: 0.0.0.0
 bindAddressHardFail: false
 clientConnection:
@@ -109,7 +109,7 @@ fn resolve(line: &str) -> Config {
 }
 
 /// A file with a text, and the configuration by it and further flags.
-fn with_file(text: &str, line: &str) -> Result<Config, ConfigError> {
+pub(super) fn with_file(text: &str, line: &str) -> Result<Config, ConfigError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.conf");
     std::fs::write(&path, text).unwrap();
@@ -419,49 +419,6 @@ fn wrong_values_name_flag_or_field() {
         let error = with_file(&format!("{head}\n{document}\n"), "").unwrap_err().to_string();
         let expected = format!("config.conf: document 1: {field}: {reason}");
         assert!(error.starts_with(&expected), "{error}");
-    }
-}
-
-#[test]
-fn our_own_document_is_read() {
-    let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
-    let text = format!("{KUBEADM}---\n{own}\nserviceCIDRs: [10.96.0.1/12]\nauditPeriod: 0s\n");
-    let config = with_file(&text, "").unwrap();
-    assert_eq!(config.settings.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
-    assert_eq!(config.audit_period, None);
-
-    let error = with_file(&format!("{own}\nauditPeriod: often\n"), "").unwrap_err().to_string();
-    assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");
-}
-
-#[test]
-fn who_carries_connections_is_read() {
-    let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
-    let read = |lines: &str| with_file(&format!("{own}\n{lines}\n"), "");
-    let config = read("").unwrap();
-    assert_eq!(config.settings.carry, Carry::FrontEnds);
-    assert_eq!(config.ipvs_timeouts.tcp, config.conntrack.tcp_established);
-    let config = read("carry: all").unwrap();
-    assert_eq!(config.settings.carry, Carry::All);
-    assert_eq!(config.ipvs_timeouts.tcp, Some(Duration::from_secs(900)));
-    let config = read("carry: offload\noffloadInterfaces: [eth0, cali*]").unwrap();
-    let links = ["eth0", "cali*"].map(|link| link.parse().unwrap()).to_vec();
-    assert_eq!(config.settings.carry, Carry::Offload(links));
-    assert_eq!(with_file(&write(&config), "").unwrap(), config);
-
-    let warnings = read("carry: all\noffloadInterfaces: [eth0]").unwrap().warnings;
-    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
-    assert!(warning.ends_with("offloadInterfaces: not needed: only carry offload uses it"));
-    for (lines, reason) in [
-        ("carry: some", "carry: \"some\" is none"),
-        ("carry: offload", "offloadInterfaces: needed for carry offload"),
-        (
-            "carry: offload\noffloadInterfaces: [a/b]",
-            "offloadInterfaces: \"a/b\" is no interface's name",
-        ),
-    ] {
-        let error = read(lines).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("config.conf: document 1: {reason}")), "{error}");
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Element {
     Image(IpAddr),
     /// `cluster-ips`.
     ClusterIp(IpAddr),
+    /// `several-ports`.
+    SeveralPorts(IpAddr),
     /// `front-end-ips`.
     FrontendIp(IpAddr),
     /// `node-port-ips`.
@@ -77,6 +79,7 @@ impl Element {
             Self::Pool(_) => "pools",
             Self::Image(_) => "images",
             Self::ClusterIp(_) => "cluster-ips",
+            Self::SeveralPorts(_) => "several-ports",
             Self::FrontendIp(_) => "front-end-ips",
             Self::NodePortIp(_) => "node-port-ips",
             Self::Frontend(..) => "front-ends",
@@ -108,6 +111,7 @@ impl Element {
             Self::Pool(ip)
             | Self::Image(ip)
             | Self::ClusterIp(ip)
+            | Self::SeveralPorts(ip)
             | Self::FrontendIp(ip)
             | Self::NodePortIp(ip)
             | Self::Hairpin(ip) => *ip,
@@ -154,11 +158,11 @@ impl fmt::Display for Element {
             }
             Self::Pool(ip)
             | Self::Image(ip)
-            | Self::ClusterIp(ip)
+            | Self::SeveralPorts(ip)
             | Self::FrontendIp(ip)
             | Self::NodePortIp(ip) => ip.fmt(f),
             Self::OffloadLink(name) => name.fmt(f),
-            Self::Hairpin(ip) => write!(f, "{ip} . {ip}"),
+            Self::ClusterIp(ip) | Self::Hairpin(ip) => write!(f, "{ip} . {ip}"),
             Self::Refused(address)
             | Self::Dropped(address)
             | Self::Restricted(address)

@@ -22,10 +22,15 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
             Target::Pool => false,
         };
         let takes_front_ends = is_image || frontends.any(is_front_end);
+        let at = program.frontends.iter().filter(|it| it.address.ip == ip);
+        let has_several = Protocol::ALL.into_iter().any(|protocol| {
+            at.clone().filter(|it| it.address.protocol == protocol).nth(1).is_some()
+        });
         [
             Some(Element::Pool(ip)),
             Some(if is_image { Element::Image(ip) } else { Element::ClusterIp(ip) }),
             takes_front_ends.then_some(Element::FrontendIp(ip)),
+            has_several.then_some(Element::SeveralPorts(ip)),
         ]
         .into_iter()
         .flatten()

@@ -87,7 +87,7 @@ fn first_sync() {
     + -A -u 10.96.0.10:53 -s rr
     + -a -u 10.96.0.10:53 -r 10.244.2.2:53 -m -w 1
     + ip -4 route replace local 10.96.0.10/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
-    + nft add element ip kube-ipvs cluster-ips { 10.96.0.10 }
+    + nft add element ip kube-ipvs cluster-ips { 10.96.0.10 . 10.96.0.10 }
     + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
     + nft add element ip kube-ipvs pools { 10.96.0.20 }
     + nft add element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
@@ -97,7 +97,7 @@ fn first_sync() {
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
     + ip -4 route replace local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
     + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
-    + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
     + nft add element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
@@ -181,7 +181,7 @@ fn datagrams_move_at_once_and_take_their_flows_along() {
     ");
     agent.tell(without_service("default/dns"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
-    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.30 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.30 . 10.96.0.30 }
     - nft delete element ip kube-ipvs front-end-ips { 203.0.113.2 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
     - ip -4 route delete local 10.96.0.30/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
@@ -227,7 +227,7 @@ fn service_deleted() {
     + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
     ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
     - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
-    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
     - nft delete element ip kube-ipvs front-end-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs front-end-ips { 203.0.113.1 }
     - nft delete element ip kube-ipvs refused { 0.0.0.0 . tcp . 30080 }
@@ -300,8 +300,8 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
     + ip -4 route replace local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
     + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
-    + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 }
-    + nft add element ip kube-ipvs cluster-ips { 203.0.113.9 }
+    + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
+    + nft add element ip kube-ipvs cluster-ips { 203.0.113.9 . 203.0.113.9 }
     + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.9 }
@@ -326,7 +326,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     - nft delete element ip kube-ipvs images { 203.0.113.1 }
     - nft delete element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
     - nft delete element ip kube-ipvs former { 203.0.113.1 . tcp . 80 }
-    - nft delete element ip kube-ipvs cluster-ips { 203.0.113.9 }
+    - nft delete element ip kube-ipvs cluster-ips { 203.0.113.9 . 203.0.113.9 }
     - nft delete element ip kube-ipvs front-end-ips { 203.0.113.9 }
     - nft delete element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }
     - ip -4 route delete local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
@@ -349,7 +349,7 @@ fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
     + nft add element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
     + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
     ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
-    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.10 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.10 . 10.96.0.10 }
     - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     - ip -4 route delete local 10.96.0.10/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
@@ -366,7 +366,7 @@ fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
     - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80
     - -D -t 10.96.0.20:80
     - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
-    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
     - nft delete element ip kube-ipvs front-end-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
     - ip -4 route delete local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75

@@ -59,11 +59,13 @@ fn content(element: &Element) -> Content {
         }
         Element::Pool(ip)
         | Element::Image(ip)
-        | Element::ClusterIp(ip)
+        | Element::SeveralPorts(ip)
         | Element::FrontendIp(ip)
         | Element::NodePortIp(ip) => Content::Key(Key::EMPTY.address(*ip), None),
         Element::OffloadLink(name) => Content::Link(*name),
-        Element::Hairpin(ip) => Content::Key(Key::EMPTY.address(*ip).address(*ip), None),
+        Element::ClusterIp(ip) | Element::Hairpin(ip) => {
+            Content::Key(Key::EMPTY.address(*ip).address(*ip), None)
+        }
         Element::Refused(address)
         | Element::Dropped(address)
         | Element::Restricted(address)
@@ -219,7 +221,7 @@ fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
     match set {
         "pools" => key.address(family).map(Element::Pool),
         "images" => key.address(family).map(Element::Image),
-        "cluster-ips" => key.address(family).map(Element::ClusterIp),
+        "several-ports" => key.address(family).map(Element::SeveralPorts),
         "front-end-ips" => key.address(family).map(Element::FrontendIp),
         "node-port-ips" => key.address(family).map(Element::NodePortIp),
         "front-ends" => lead(Element::Frontend),
@@ -231,9 +233,10 @@ fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
         "masqueraded" => key.frontend(family).map(Element::Masqueraded),
         "masqueraded-node" => key.frontend(family).map(Element::MasqueradedNode),
         "former" => key.frontend(family).map(Element::Former),
-        "hairpin" => {
-            let (from, to) = (key.address(family)?, key.address(family)?);
-            (from == to).then_some(Element::Hairpin(from))
+        "cluster-ips" | "hairpin" => {
+            let element = if set == "hairpin" { Element::Hairpin } else { Element::ClusterIp };
+            let (one, other) = (key.address(family)?, key.address(family)?);
+            (one == other).then(|| element(one))
         }
         _ => None,
     }

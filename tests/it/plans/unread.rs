@@ -81,6 +81,7 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
     assert_eq!(real_servers(&agent, WEB), 0);
 
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.99 . 10.96.0.99 }
     - nft delete element ip kube-ipvs front-end-ips { 10.96.0.99 }
     - nft delete element ip kube-ipvs refused { 10.96.0.99 . tcp . 80 }
     - ip -4 route delete local 10.96.0.99/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75

@@ -44,6 +44,22 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
+        case("two_ports_of_a_cluster_ip_answer_one_port", |t| {
+            let web = service("dev/ports").cluster_ip("10.96.3.70").cluster_ip("fd00:96::370");
+            let web = web.port(80, "one", Tcp).port(81, "other", Tcp);
+            t.apply(web.port(80, "one-udp", Udp).port(81, "other-udp", Udp))?;
+            for slice in endpoints_of_both("dev/ports") {
+                let slice = slice.port("one", POD_PORTS[0], Tcp).port("other", POD_PORTS[0], Tcp);
+                let slice = slice.port("one-udp", POD_PORTS[0], Udp);
+                t.apply(slice.port("other-udp", POD_PORTS[0], Udp).ready(P3))?;
+            }
+            t.settled()?;
+            for (client, ip) in product([P2, C, N1], ["10.96.3.70", "[fd00:96::370]"]) {
+                let to = [80, 81].map(|port| format!("{ip}:{port}"));
+                serves_both(t, client, to.each_ref().map(String::as_str), P3)?;
+            }
+            Ok(())
+        }),
         case("two_services_of_an_endpoint_answer_one_port", |t| {
             served(t)?;
             for (client, (pod, [one, other])) in product([P2, C, N1], PODS) {
