@@ -1,5 +1,7 @@
 //! What of a changed configuration applies while the agent runs.
 
+use std::mem;
+
 use super::{Config, LogConfig};
 use crate::model::Settings;
 
@@ -13,13 +15,15 @@ impl Config {
     /// only an init container has.
     #[must_use]
     pub fn adopt(&self, new: Self) -> (Self, Vec<&'static str>) {
+        let is_same_carry =
+            mem::discriminant(&self.settings.carry) == mem::discriminant(&new.settings.carry);
         let kept = [
             ("hostnameOverride", self.settings.node_name == new.settings.node_name),
             (
                 "serviceProxyName",
                 self.settings.service_proxy_name == new.settings.service_proxy_name,
             ),
-            ("carry", self.settings.carry == new.settings.carry),
+            ("carry", is_same_carry),
             ("clientConnection.kubeconfig", self.source == new.source),
             ("healthzBindAddress", self.health_address == new.health_address),
             ("metricsBindAddress", self.metrics_address == new.metrics_address),
@@ -40,7 +44,7 @@ impl Config {
             settings: Settings {
                 node_name: self.settings.node_name.clone(),
                 service_proxy_name: self.settings.service_proxy_name.clone(),
-                carry: self.settings.carry.clone(),
+                carry: if is_same_carry { &new.settings } else { &self.settings }.carry.clone(),
                 ..new.settings
             },
             min_sync_period: new.min_sync_period,

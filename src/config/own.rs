@@ -89,4 +89,17 @@ mod tests {
             assert!(error.starts_with(&format!("config.conf: document 1: {reason}")), "{error}");
         }
     }
+
+    #[test]
+    fn who_carries_connections_stays_until_a_restart() {
+        let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+        let read = |lines: &str| with_file(&format!("{own}\n{lines}\n"), "").unwrap();
+        let old = read("carry: offload\noffloadInterfaces: [eth0]");
+        let (adopted, kept) = old.adopt(read("carry: all"));
+        assert_eq!((adopted.settings.carry, kept), (old.settings.carry.clone(), vec!["carry"]));
+        // Between which links a flowtable carries may change at any time.
+        let new = read("carry: offload\noffloadInterfaces: [eth0, cali*]");
+        let (adopted, kept) = old.adopt(new.clone());
+        assert_eq!((adopted, kept), (new, vec![]));
+    }
 }
