@@ -42,13 +42,10 @@ impl<'a> Pools<'a> {
             _ => (TrafficPolicy::Cluster, self.service.external_policy),
         };
         [inside, outside].map(|policy| {
-            let is_of_cluster_ip = policy == internal;
-            let at = match (&self.around.settings.carry, is_of_cluster_ip) {
-                (Carry::FrontEnds, true) => Target::Pool,
-                (Carry::FrontEnds, false) | (Carry::All | Carry::Offload(_), true) => {
-                    Target::ImagePool
-                }
-                (Carry::All | Carry::Offload(_), false) => Target::SecondImagePool,
+            let at = match &self.around.settings.carry {
+                _ if policy != internal => Target::ImagePool,
+                Carry::FrontEnds => Target::Pool,
+                Carry::All | Carry::Offload(_) => Target::SecondImagePool,
             };
             let selection = match policy {
                 TrafficPolicy::Cluster => choice.cluster,

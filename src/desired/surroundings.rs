@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::ranges::{aggregate, contain};
-use crate::model::{Family, InterfaceName, Node, NodePortAddresses, Settings, image_range};
+use crate::model::{Family, InterfaceName, Node, NodePortAddresses, Settings, image_ranges};
 
 /// What Programs depend on beside Services and their endpoints. Only the node's depends on
 /// [`Self::reachable`] and [`Self::links`].
@@ -26,7 +26,7 @@ pub struct Surroundings {
     pub api_server: BTreeSet<IpAddr>,
     /// Ranges that ClusterIPs come from; disjoint.
     pub service_ranges: Vec<IpNet>,
-    /// Images of those, and of the images; disjoint.
+    /// Those of their images; disjoint.
     pub image_ranges: Vec<IpNet>,
     /// The Node's `podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,
@@ -57,10 +57,7 @@ impl Surroundings {
         let service_ranges =
             aggregate(service_cidrs.into_iter().chain(settings.service_cidrs.iter().copied()));
         Self {
-            image_ranges: aggregate(service_ranges.iter().flat_map(|range| {
-                let images = image_range(*range);
-                [images, image_range(images)]
-            })),
+            image_ranges: aggregate(service_ranges.iter().flat_map(|range| image_ranges(*range))),
             node_port_ips: node_port_ips(settings, &primary_ips, &own),
             own_ips: own.into_iter().collect(),
             primary_ips,

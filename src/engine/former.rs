@@ -11,8 +11,7 @@ use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
-use super::Engine;
-use crate::desired::Surroundings;
+use super::{Engine, Programs};
 use crate::model::{
     Backends, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Program, Protocol, Route,
     Scheduler, Shared, Target, VirtualAddress, VirtualServer,
@@ -32,9 +31,18 @@ impl Engine {
                 && !former.contains_key(server)
         };
         let found: Vec<_> = ledger.unwanted().filter(is_former).copied().collect();
+        if found.is_empty() {
+            return;
+        }
+        // Where a pool of a Service may stand, a front end of its may lead until it is looked after.
+        let frontends = programs.services().flat_map(|(_, program)| &*program.frontends);
+        let places: FxHashSet<_> = frontends.flat_map(Frontend::places).collect();
         for server in found {
-            let program = sheltering(server, programs.surroundings());
-            if program.routes.is_empty() || programs.frontends_at(server).next().is_some() {
+            let program = sheltering(server, programs);
+            if program.routes.is_empty()
+                || places.contains(&server)
+                || programs.frontends_at(server).next().is_some()
+            {
                 ledger.name(server);
                 ledger.replace(&Program::default(), &program);
                 former.insert(server, program);
@@ -54,7 +62,7 @@ impl Engine {
         former.retain(|server, program| {
             let stays = ledger.is_unwanted(server);
             let new = match stays {
-                true => sheltering(*server, programs.surroundings()),
+                true => sheltering(*server, programs),
                 false => Program::default(),
             };
             if new != *program {
@@ -69,10 +77,14 @@ impl Engine {
     }
 }
 
-/// What brings packets to a virtual server: nothing where the node holds the address anyway.
-fn sheltering(server: VirtualAddress, around: &Surroundings) -> Program {
+/// What brings packets to a virtual server: nothing where the node holds the address anyway, or a
+/// Service has it for its ClusterIP.
+fn sheltering(server: VirtualAddress, programs: &Programs) -> Program {
+    let around = programs.surroundings();
     let ip = server.ip;
-    let is_held = around.is_own(ip) || ip.is_loopback();
+    let is_cluster_ip = |it: &Frontend| it.kind == FrontendKind::ClusterIp;
+    let is_held =
+        around.is_own(ip) || ip.is_loopback() || programs.frontends_at(server).any(is_cluster_ip);
     let source = around.primary_ip(Family::of(ip));
     let route = (!is_held).then(|| Route { prefix: ip.into(), source });
     Program { routes: route.into_iter().collect(), ..Program::default() }

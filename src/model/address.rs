@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 /// An address family.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -161,42 +161,35 @@ impl fmt::Display for VirtualAddress {
     }
 }
 
-/// The image of a ClusterIP: an address for a pool of its Service that only front ends lead to.
-/// 10.96.0.10 → 250.96.0.10 → 242.96.0.10; fd00:10:96::a → fc00:10:96::a → fc80:10:96::a. No address
-/// is its own image.
+/// The two images of a ClusterIP: addresses for pools of its Service that only front ends lead to.
+/// 10.96.0.10 → 250.96.0.10 and 242.96.0.10; fd00:10:96::a → fc00:10:96::a and fc80:10:96::a. Neither is
+/// the address itself, nor the other.
 #[must_use]
-pub fn image(ip: IpAddr) -> IpAddr {
+pub fn images(ip: IpAddr) -> [IpAddr; 2] {
+    let flips = |is_itself| -> [u8; 2] { if is_itself { [8, 4] } else { [0, 8] } };
     match ip {
         IpAddr::V4(ip) => {
-            let bits = 0xf000_0000 | ip.to_bits();
-            let distinct = if bits == ip.to_bits() { bits ^ 0x0800_0000 } else { bits };
-            Ipv4Addr::from_bits(distinct).into()
+            let image = 0xf000_0000 | ip.to_bits();
+            flips(image == ip.to_bits())
+                .map(|flip| Ipv4Addr::from_bits(image ^ (u32::from(flip) << 24)).into())
         }
         IpAddr::V6(ip) => {
-            let mut octets = ip.octets();
-            if octets[0] == 0xfc {
-                octets[1] ^= 0x80;
-            } else {
-                octets[0] = 0xfc;
-            }
-            Ipv6Addr::from(octets).into()
+            let image = (ip.to_bits() & (u128::MAX >> 8)) | (0xfc << 120);
+            flips(image == ip.to_bits())
+                .map(|flip| Ipv6Addr::from_bits(image ^ (u128::from(flip) << 116)).into())
         }
     }
 }
 
-/// The range of the images of a range's addresses.
+/// The ranges of the images of a range's addresses.
 #[must_use]
-pub fn image_range(range: IpNet) -> IpNet {
-    match (range, image(range.network())) {
-        // A range wider than what the image keeps of an address has the whole image space.
-        (IpNet::V4(net), IpAddr::V4(ip)) => {
-            Ipv4Net::new_assert(ip, net.prefix_len().max(4)).trunc().into()
-        }
-        (IpNet::V6(net), IpAddr::V6(ip)) => {
-            Ipv6Net::new_assert(ip, net.prefix_len().max(8)).trunc().into()
-        }
-        (other, _) => other,
-    }
+pub fn image_ranges(range: IpNet) -> [IpNet; 2] {
+    // A range wider than what an image keeps of an address has the whole image space.
+    let kept = if matches!(range, IpNet::V4(_)) { 4 } else { 8 };
+    images(range.network()).map(|ip| {
+        let net = IpNet::new_assert(ip, range.prefix_len().max(kept));
+        net.trunc()
+    })
 }
 
 /// Why a text is not a [`VirtualAddress`].
@@ -235,14 +228,19 @@ mod tests {
     #[test]
     fn images_keep_the_low_bits() {
         for (ip, expected) in [
-            ("10.96.0.10", "250.96.0.10"),
-            ("192.168.3.4", "240.168.3.4"),
-            ("250.96.0.10", "242.96.0.10"),
-            ("fd00:10:96::a", "fc00:10:96::a"),
-            ("fc00:10:96::a", "fc80:10:96::a"),
+            ("10.96.0.10", ["250.96.0.10", "242.96.0.10"]),
+            ("192.168.3.4", ["240.168.3.4", "248.168.3.4"]),
+            ("250.96.0.10", ["242.96.0.10", "254.96.0.10"]),
+            ("fd00:10:96::a", ["fc00:10:96::a", "fc80:10:96::a"]),
+            ("fc00:10:96::a", ["fc80:10:96::a", "fc40:10:96::a"]),
         ] {
-            assert_eq!(Ok(image(ip.parse().expect("address"))), expected.parse());
+            let expected: [IpAddr; 2] = expected.map(|ip| ip.parse().expect("address"));
+            assert_eq!(images(ip.parse().expect("address")), expected);
         }
+        let ranges = image_ranges("10.96.0.0/12".parse().expect("range"));
+        assert_eq!(ranges.map(|range| range.to_string()), ["250.96.0.0/12", "242.96.0.0/12"]);
+        let ranges = image_ranges("fd00::/7".parse().expect("range"));
+        assert_eq!(ranges.map(|range| range.to_string()), ["fc00::/8"; 2]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::{Name, VirtualAddress, image};
+use super::{Name, VirtualAddress, images};
 
 /// What kind of address a front end stands at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -43,11 +43,10 @@ impl fmt::Display for FrontendKind {
 pub enum Target {
     /// The pool at the ClusterIP balances it.
     Pool,
-    /// The pool at the ClusterIP's image balances it: that of the other traffic policy, or where
-    /// connection tracking carries ClusterIPs ([`Carry`](super::Carry)) that of the ClusterIP's own.
+    /// The pool at the ClusterIP's first image balances it: the pool of the other traffic policy.
     ImagePool,
-    /// The pool at the image's image balances it: where connection tracking carries ClusterIPs, that
-    /// of the other traffic policy.
+    /// The pool at its second image balances it: where connection tracking carries ClusterIPs
+    /// ([`Carry`](super::Carry)), the pool of the ClusterIP's own policy.
     SecondImagePool,
     /// The client is told at once that there is no endpoint.
     Reject,
@@ -110,11 +109,13 @@ impl Frontend {
     /// The pool that balances a connection, if any does.
     #[must_use]
     pub fn pool_of(&self, target: Target) -> Option<VirtualAddress> {
-        match target {
-            Target::Pool => Some(self.pool),
-            Target::ImagePool => Some(self.pool.at(image(self.pool.ip))),
-            Target::SecondImagePool => Some(self.pool.at(image(image(self.pool.ip)))),
-            Target::Reject | Target::Drop => None,
-        }
+        let [first, second] = images(self.pool.ip);
+        let ip = match target {
+            Target::Pool => self.pool.ip,
+            Target::ImagePool => first,
+            Target::SecondImagePool => second,
+            Target::Reject | Target::Drop => return None,
+        };
+        Some(self.pool.at(ip))
     }
 }

@@ -23,7 +23,7 @@ mod service;
 mod settings;
 mod shared;
 
-pub use address::{Family, ParseAddressError, Protocol, VirtualAddress, image, image_range};
+pub use address::{Family, ParseAddressError, Protocol, VirtualAddress, image_ranges, images};
 pub use element::Element;
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
 pub use endpoint_set::{EndpointSet, Endpoints};

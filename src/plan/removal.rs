@@ -7,19 +7,22 @@ use rustc_hash::FxHashSet;
 
 use super::stage::Stage;
 use super::{FilterOperation, Observed, Operation, RouteOperation, ServerOperation};
-use crate::model::{Element, Protocol, VirtualAddress, image_range};
+use crate::model::{Element, Protocol, VirtualAddress, image_ranges};
 
 /// The virtual servers that our tables name as ours, or those of an earlier version.
 ///
 /// Ownership is visible in the kernel: our virtual servers are those whose address lies in a
-/// service range, in the images of one, or in set `pools`, and those in set `former`.
+/// service range, among its images, or in set `pools`, and those in set `former`.
 pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<> {
     let mut ranges: Vec<IpNet> = Vec::new();
     let mut ips: FxHashSet<IpAddr> = FxHashSet::default();
     let mut former: FxHashSet<VirtualAddress> = FxHashSet::default();
     for element in observed.elements.iter().chain(observed.earlier.iter().flatten()) {
         match element {
-            Element::ServiceRange(range) => ranges.extend([*range, image_range(*range)]),
+            Element::ServiceRange(range) => {
+                ranges.push(*range);
+                ranges.extend(image_ranges(*range));
+            }
             Element::Pool(ip) => {
                 ips.insert(*ip);
             }
@@ -111,4 +114,29 @@ pub fn removal(observed: &Observed) -> Vec<Operation> {
     }
     operations.sort_by_key(Stage::of);
     operations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> VirtualAddress {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn service_ranges_and_all_their_images_are_ours() {
+        let ranges = ["10.96.0.0/16", "fd00:96::/108"].map(|net| net.parse().expect("a range"));
+        let elements = ranges.map(Element::ServiceRange).to_vec();
+        let is_named = is_named(&Observed { elements, ..Observed::default() });
+        for ours in ["10.96.0.20:80", "250.96.0.20:80", "242.96.0.20:80"] {
+            assert!(is_named(&at(ours)), "{ours}");
+        }
+        for ours in ["[fd00:96::20]:80", "[fc00:96::20]:80", "[fc80:96::20]:80"] {
+            assert!(is_named(&at(ours)), "{ours}");
+        }
+        for other in ["10.97.0.20:80", "234.96.0.20:80", "[fc40:96::20]:80"] {
+            assert!(!is_named(&at(other)), "{other}");
+        }
+    }
 }

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs::engine::Programs;
 use kube_ipvs::explain::{Source, explain};
-use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, VirtualAddress};
+use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, Settings, VirtualAddress};
 use kube_ipvs::plan::Operation;
 use proptest::prelude::*;
 
 use super::cases;
-use super::settings::settings;
+use super::settings::{carry, settings};
 use crate::common::datapath::{Client, Fate};
 use crate::common::model_kernel::{Holdings, ModelKernel, runs};
 use crate::common::node_agent::NodeAgent;
@@ -173,6 +173,55 @@ fn lines(operations: &[Operation]) -> String {
     operations.iter().map(|operation| format!("\n  {operation}")).collect()
 }
 
+/// An agent that has looked after these objects.
+fn settled(
+    settings: &Settings,
+    objects: &Objects,
+    kernel: ModelKernel,
+) -> Result<(NodeAgent, Vec<Operation>), TestCaseError> {
+    let mut agent = NodeAgent::new(settings, kernel);
+    for event in objects.listed() {
+        agent.tell(event);
+    }
+    let operations = agent.settle().map_err(TestCaseError::fail)?;
+    Ok((agent, operations))
+}
+
+/// Everybody who can knock, at every address.
+fn everybody(programs: &Programs) -> Vec<(VirtualAddress, Client)> {
+    let clients = |address: VirtualAddress| {
+        let clients = SOURCES.iter().filter_map(move |it| client(programs, it, address.family()));
+        clients.map(move |client| (address, client))
+    };
+    knocks().into_iter().flat_map(clients).collect()
+}
+
+/// Checks that the operations lead from one state to the other, and those who knock meanwhile.
+fn replay_for(
+    everybody: Vec<(VirtualAddress, Client)>,
+    [start, end]: [&Holdings; 2],
+    operations: &[Operation],
+    owners: &Owners,
+) -> Result<(), TestCaseError> {
+    // Who is a pod all of a sudden is another client.
+    let knocks: Vec<_> = everybody
+        .into_iter()
+        .filter(|(_, client)| {
+            let class = |held: &Holdings| (held.is_pod(*client), held.is_insider(*client));
+            class(start) == class(end)
+        })
+        .map(|(address, client)| Knock::new(address, client, start, end))
+        .collect();
+    let replayed = replay(start, operations, |held, done| {
+        knocks
+            .iter()
+            .try_for_each(|it| it.check(held, owners))
+            .map_err(|error| format!("{error}\nafter{}\nof{}", lines(done), lines(operations)))
+    });
+    prop_assert_eq!(&replayed.map_err(TestCaseError::fail)?, end);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(cases(400))]
 
@@ -182,21 +231,10 @@ proptest! {
         events_before in events(1..25),
         changes in events(1..5),
     ) {
-        let mut agent = NodeAgent::new(&settings, ModelKernel::default());
-        for event in Objects::after(&events_before).listed() {
-            agent.tell(event);
-        }
-        agent.settle().map_err(TestCaseError::fail)?;
+        let objects = Objects::after(&events_before);
+        let (mut agent, _) = settled(&settings, &objects, ModelKernel::default())?;
         let start = agent.kernel.holdings.clone();
-        let clients = |agent: &NodeAgent, address: VirtualAddress| -> Vec<Client> {
-            let programs = agent.engine.programs();
-            SOURCES.iter().filter_map(|it| client(programs, it, address.family())).collect()
-        };
-        let at_start: Vec<_> = knocks()
-            .into_iter()
-            .flat_map(|address| clients(&agent, address).into_iter().map(move |it| (address, it)))
-            .collect();
-
+        let everybody = everybody(agent.engine.programs());
         let mut owners = Owners::default();
         owners.note(agent.engine.programs());
         for event in changes {
@@ -204,31 +242,30 @@ proptest! {
         }
         let operations = agent.settle().map_err(TestCaseError::fail)?;
         owners.note(agent.engine.programs());
-        let end = agent.kernel.holdings.clone();
-        // Who is a pod all of a sudden is another client.
-        let knocks: Vec<_> = at_start
-            .into_iter()
-            .filter(|(_, client)| {
-                let class = |held: &Holdings| (held.is_pod(*client), held.is_insider(*client));
-                class(&start) == class(&end)
-            })
-            .map(|(address, client)| Knock::new(address, client, &start, &end))
-            .collect();
-        let replayed = replay(&start, &operations, |held, done| {
-            knocks.iter().try_for_each(|it| it.check(held, &owners)).map_err(|error| {
-                format!("{error}\nafter{}\nof{}", lines(done), lines(&operations))
-            })
-        });
-        prop_assert_eq!(replayed.map_err(TestCaseError::fail)?, end);
+        replay_for(everybody, [&start, &agent.kernel.holdings], &operations, &owners)?;
+    }
+
+    #[test]
+    fn nor_is_anybody_when_others_carry_after_a_restart(
+        settings in settings(),
+        carry in carry(),
+        events in events(1..25),
+    ) {
+        let objects = Objects::after(&events);
+        let (before, _) = settled(&settings, &objects, ModelKernel::default())?;
+        let start = before.kernel.holdings.clone();
+        let everybody = everybody(before.engine.programs());
+        let mut owners = Owners::default();
+        owners.note(before.engine.programs());
+        let settings = Settings { carry, ..settings };
+        let (after, operations) = settled(&settings, &objects, before.kernel)?;
+        owners.note(after.engine.programs());
+        replay_for(everybody, [&start, &after.kernel.holdings], &operations, &owners)?;
     }
 
     #[test]
     fn the_kernel_does_what_explain_says(settings in settings(), events in events(1..30)) {
-        let mut agent = NodeAgent::new(&settings, ModelKernel::default());
-        for event in Objects::after(&events).listed() {
-            agent.tell(event);
-        }
-        agent.settle().map_err(TestCaseError::fail)?;
+        let (agent, _) = settled(&settings, &Objects::after(&events), ModelKernel::default())?;
         let programs = agent.engine.programs();
         // The kernel has no address that the agent has not been told of.
         let own = own().into_iter().filter(|ip| programs.surroundings().is_own(*ip));

@@ -17,12 +17,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         NodePortAddresses::Primary,
         NodePortAddresses::Ranges(vec![net("192.0.2.0/24")]),
     ]);
-    let carry = select(vec![
-        Carry::FrontEnds,
-        Carry::All,
-        Carry::Offload(vec!["eth0".parse().unwrap(), "cali*".parse().unwrap()]),
-    ]);
-    (detector, node_ports, carry, prop::bool::weighted(0.1)).prop_map(
+    (detector, node_ports, carry(), prop::bool::weighted(0.1)).prop_map(
         |(local_detector, node_port_addresses, carry, masquerade_all)| Settings {
             local_detector,
             node_port_addresses,
@@ -31,4 +26,13 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             ..Settings::for_node("n1")
         },
     )
+}
+
+/// Who carries connections.
+pub(crate) fn carry() -> impl Strategy<Value = Carry> {
+    select(vec![
+        Carry::FrontEnds,
+        Carry::All,
+        Carry::Offload(vec!["eth0".parse().unwrap(), "cali*".parse().unwrap()]),
+    ])
 }

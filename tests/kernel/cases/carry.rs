@@ -17,7 +17,7 @@ const ALL: &str = "carry: all";
 const OFFLOAD: &str = "carry: offload\noffloadInterfaces: [eth0, cni0, 'P*']";
 /// As IPVS is not needed any more, a pool goes before its connections are ended.
 const BY_TRACKING: Manner =
-    Manner { options: ALL, pool: "250.96.3.12:80", lag: LONG_PATIENCE, offloads: false };
+    Manner { options: ALL, pool: "242.96.3.12:80", lag: LONG_PATIENCE, offloads: false };
 const BY_FLOWTABLE: Manner = Manner { options: OFFLOAD, offloads: true, ..BY_TRACKING };
 const COUNTING: &str = "chain forward { type filter hook forward priority 0; counter; }";
 
@@ -137,7 +137,7 @@ fn cases_of_a_flowtable() -> Vec<Case> {
             t.still_answer(&mut open)?;
             loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
             drop(open);
-            t.eventually_held("no virtual server at an image", |ipvs| !ipvs.contains(" 250."))?;
+            t.eventually_held("no virtual server at an image", |ipvs| !ipvs.contains(" 242."))?;
             let nft = t.kernel()?.nft;
             t.check("no flowtable", !nft.contains("flowtable"), nft)
         }),
