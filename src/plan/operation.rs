@@ -339,6 +339,15 @@ pub struct Observed {
     pub claims: Claims,
 }
 
+impl Observed {
+    /// Whether tables of ours are there, whatever their rules: those of another version, or of an
+    /// agent that is configured otherwise.
+    #[must_use]
+    pub fn has_tables(&self) -> bool {
+        self.tables || !self.elements.is_empty()
+    }
+}
+
 /// Says of a virtual server of [`Observed::unread`] that it is one, and why.
 #[must_use]
 pub fn cannot_be_read(address: &VirtualAddress, why: impl fmt::Display) -> String {

@@ -78,7 +78,7 @@ pub fn is_removed(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool {
 #[must_use]
 pub fn orphans(observed: &Observed) -> Vec<Operation> {
     let servers = observed.pools.iter().map(|pool| pool.server.address);
-    let operation = |address| match observed.tables {
+    let operation = |address| match observed.has_tables() {
         true => FilterOperation::Add(Element::Former(address)).into(),
         false => ServerOperation::Delete(address).into(),
     };
@@ -109,7 +109,7 @@ pub fn removal(observed: &Observed) -> Vec<Operation> {
     for address in servers.filter(is_removed(observed)) {
         operations.push(ServerOperation::Delete(address).into());
     }
-    if observed.tables || !observed.elements.is_empty() {
+    if observed.has_tables() {
         operations.push(FilterOperation::DeleteTables.into());
     }
     operations.sort_by_key(Stage::of);
@@ -119,9 +119,20 @@ pub fn removal(observed: &Observed) -> Vec<Operation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Backends, Pool, Scheduler, VirtualServer};
 
     fn at(text: &str) -> VirtualAddress {
         text.parse().expect("an address")
+    }
+
+    fn pool(address: &str) -> Pool {
+        let server = VirtualServer {
+            address: at(address),
+            scheduler: Scheduler::Rr,
+            flags: 0,
+            affinity_seconds: None,
+        };
+        Pool { server, backends: Backends::default() }
     }
 
     #[test]
@@ -138,5 +149,23 @@ mod tests {
         for other in ["10.97.0.20:80", "234.96.0.20:80", "[fc40:96::20]:80"] {
             assert!(!is_named(&at(other)), "{other}");
         }
+    }
+
+    #[test]
+    fn orphans_are_left_to_the_agent_whatever_rules_its_tables_have() {
+        let claims = Claims {
+            addresses: [at("10.96.0.20:80").ip].into_iter().collect(),
+            ..Claims::default()
+        };
+        let observed =
+            Observed { pools: vec![pool("10.96.0.20:80")], claims, ..Observed::default() };
+        assert_eq!(orphans(&observed), [ServerOperation::Delete(at("10.96.0.20:80")).into()]);
+        // Those of another version, or with a flowtable.
+        let elements = vec![Element::NodePortIp(at("192.0.2.1:80").ip)];
+        let observed = Observed { elements, ..observed };
+        assert_eq!(
+            orphans(&observed),
+            [FilterOperation::Add(Element::Former(at("10.96.0.20:80"))).into()]
+        );
     }
 }
