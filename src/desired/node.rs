@@ -4,7 +4,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Surroundings;
 use super::ranges::aggregate;
-use crate::model::{Family, InterfaceName, Interfaces, LocalDetector, NodeProgram};
+use crate::model::{Family, Interfaces, Link, LocalDetector, NodeProgram};
 
 /// What the kernel should hold because of the node and the cluster's ranges.
 #[must_use]
@@ -24,9 +24,9 @@ pub fn node_program(around: &Surroundings) -> NodeProgram {
 }
 
 /// Those of the node's links that are configured.
-fn offload_links(around: &Surroundings) -> Vec<InterfaceName> {
+fn offload_links(around: &Surroundings) -> Vec<Link> {
     let wanted = around.settings.carry.offload_interfaces();
-    let is_wanted = |link: &&InterfaceName| wanted.iter().any(|some| some.contain(link));
+    let is_wanted = |link: &&Link| wanted.iter().any(|some| some.contain(&link.name));
     around.links.iter().filter(is_wanted).copied().collect()
 }
 

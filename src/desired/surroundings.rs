@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::ranges::{aggregate, contain};
-use crate::model::{Family, InterfaceName, Node, NodePortAddresses, Settings, image_ranges};
+use crate::model::{Family, Link, Node, NodePortAddresses, Settings, image_ranges};
 
 /// What Programs depend on beside Services and their endpoints. Only the node's depends on
 /// [`Self::reachable`] and [`Self::links`].
@@ -32,19 +32,19 @@ pub struct Surroundings {
     pub pod_cidrs: Vec<IpNet>,
     /// The destinations of the node's routes but for the default ones; disjoint.
     pub reachable: Vec<IpNet>,
-    /// The names of the node's links.
-    pub links: Vec<InterfaceName>,
+    /// The node's links.
+    pub links: Vec<Link>,
 }
 
 impl Surroundings {
     /// Gathers them. `interfaces` are the addresses found on the node's interfaces, `routes` the
-    /// destinations of its routes, `links` their names.
+    /// destinations of its routes.
     pub fn new(
         settings: &Settings,
         node: Option<&Node>,
         interfaces: &[IpAddr],
         routes: &[IpNet],
-        links: &[InterfaceName],
+        links: &[Link],
         service_cidrs: impl IntoIterator<Item = IpNet>,
         api_server: impl IntoIterator<Item = IpAddr>,
     ) -> Self {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{EndpointSlice, InterfaceName, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey};
+use super::{EndpointSlice, Link, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey};
 
 /// A change to the objects of one kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +33,6 @@ pub enum Event {
     /// The destinations of this node's routes, sorted and disjoint; without the default routes, those
     /// of table `local` and our own.
     Routes(Vec<IpNet>),
-    /// The names of this node's links, sorted; told only where a flowtable is to follow them.
-    Links(Vec<InterfaceName>),
+    /// This node's links, sorted; told only where a flowtable is to follow them.
+    Links(Vec<Link>),
 }

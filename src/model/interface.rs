@@ -63,6 +63,15 @@ impl fmt::Debug for InterfaceName {
     }
 }
 
+/// A network link. One that comes after another may have its name, and has another index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Link {
+    /// Its name.
+    pub name: InterfaceName,
+    /// Its number in its network namespace.
+    pub index: u32,
+}
+
 /// Some of the node's interfaces.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Interfaces {

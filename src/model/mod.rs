@@ -30,7 +30,7 @@ pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
 pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
 pub use health_check::HealthCheck;
-pub use interface::{InterfaceName, InterfaceNameError, Interfaces};
+pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};
 pub use node::{Node, ServiceCidr};
 pub use pool::{

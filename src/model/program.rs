@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::{
-    Frontend, FrontendKind, HealthCheck, InterfaceName, Interfaces, Pool, Route, ServiceKey,
-    Shared, VirtualAddress,
+    Frontend, FrontendKind, HealthCheck, Interfaces, Link, Pool, Route, ServiceKey, Shared,
+    VirtualAddress,
 };
 
 /// Pools of one Service: mostly one, or one of each family.
@@ -90,5 +90,5 @@ pub struct NodeProgram {
     /// The node's addresses that take node ports, sorted.
     pub node_port_ips: Vec<IpAddr>,
     /// The links between which a flowtable carries established connections, sorted.
-    pub offload_links: Vec<InterfaceName>,
+    pub offload_links: Vec<Link>,
 }

@@ -53,7 +53,7 @@ pub fn of_node(program: &NodeProgram) -> impl Iterator<Item = Element> + '_ {
     .flatten()
     .chain(program.pod_interfaces.map(Element::PodInterfaces))
     .chain(program.insider_interfaces.map(Element::InsiderInterfaces))
-    .chain(program.offload_links.iter().copied().map(Element::OffloadLink))
+    .chain(program.offload_links.iter().map(|link| Element::OffloadLink(link.name)))
     .chain(node_port_ips.flat_map(|ip| [Element::FrontendIp(ip), Element::NodePortIp(ip)]))
 }
 

@@ -146,6 +146,11 @@ impl Ledger {
     /// Replaces one version of the node's Program by another.
     pub fn replace_node(&mut self, old: &NodeProgram, new: &NodeProgram) {
         self.recount(elements::of_node(new), elements::of_node(old));
+        // Before Linux 6.16 a flowtable loses a link that goes, even if one of its name comes at once.
+        for link in new.offload_links.iter().filter(|link| !old.offload_links.contains(link)) {
+            self.elements.hold_no_more(Element::OffloadLink(link.name));
+            self.touched.insert(Key::Element(Element::OffloadLink(link.name)));
+        }
         self.touched.extend(Key::GROUND);
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::kernel::KernelError;
 use crate::kernel::route::{Network, NetworkListener};
-use crate::model::{Event, InterfaceName};
+use crate::model::{Event, Link};
 
 /// How long to wait after a failure before listing again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -83,7 +83,7 @@ struct Follower<D> {
     network: Network,
     addresses: List<Vec<std::net::IpAddr>>,
     routes: List<Vec<ipnet::IpNet>>,
-    links: Option<List<Vec<InterfaceName>>>,
+    links: Option<List<Vec<Link>>>,
     deliver: D,
 }
 

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
 use crate::model::{
-    Change, EndpointSlice, Endpoints, Event, Family, InterfaceName, Name, Node, Service,
-    ServiceCidr, ServiceKey, SliceKey, Vantage,
+    Change, EndpointSlice, Endpoints, Event, Family, Link, Name, Node, Service, ServiceCidr,
+    ServiceKey, SliceKey, Vantage,
 };
 
 pub use dirty::Dirty;
@@ -41,7 +41,7 @@ pub struct State {
     service_cidrs: FxHashMap<Name, ServiceCidr>,
     addresses: Vec<IpAddr>,
     reachable: Vec<IpNet>,
-    links: Vec<InterfaceName>,
+    links: Vec<Link>,
     dirty: Dirty,
     triggers: Triggers,
     listed: Listed,
@@ -197,7 +197,7 @@ impl State {
 
     /// The node's links, as far as they matter.
     #[must_use]
-    pub fn links(&self) -> &[InterfaceName] {
+    pub fn links(&self) -> &[Link] {
         &self.links
     }
 

@@ -326,7 +326,7 @@ fn neighbours<'a>(
 fn collide(one: &Element, other: &Element) -> bool {
     use Element::{
         Allowed, Frontend, FrontendInside, FrontendOutside, InsiderInterfaces, Insiders,
-        PodInterfaces, Pods, Reachable, ServiceRange,
+        OffloadLink, PodInterfaces, Pods, Reachable, ServiceRange,
     };
     let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
     match (one, other) {
@@ -340,6 +340,8 @@ fn collide(one: &Element, other: &Element) -> bool {
         (Frontend(address, ..), Frontend(another, ..))
         | (FrontendInside(address, ..), FrontendInside(another, ..))
         | (FrontendOutside(address, ..), FrontendOutside(another, ..)) => address == another,
+        // It may be another one by now.
+        (OffloadLink(_), OffloadLink(_)) => false,
         _ => one == other,
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use kube_ipvs::model::{
-    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, InterfaceName, Name, Node,
-    Protocol, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology, TrafficPolicy,
+    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Link, Name, Node, Protocol,
+    Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology, TrafficPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -204,7 +204,11 @@ pub fn event() -> impl Strategy<Value = Event> {
         1 => Just(Change::Delete("kubernetes".into())),
         1 => service_cidr().prop_map(|cidr| Change::Replace(vec![cidr])),
     ];
-    let links = ["eth0", "cali1"].map(|name| name.parse().expect("a name")).to_vec();
+    let link =
+        |(name, index): &(&str, u32)| Link { name: name.parse().expect("a name"), index: *index };
+    let links =
+        [&[][..], &[("eth0", 2)], &[("cali1", 7), ("eth0", 2)], &[("cali1", 8), ("eth0", 2)]]
+            .map(|links| Event::Links(links.iter().map(link).collect()));
     let routes = vec![net("10.244.1.0/24"), net("198.51.100.0/24"), net("2001:db8:7::/48")];
     prop_oneof![
         20 => object_event(),
@@ -212,7 +216,7 @@ pub fn event() -> impl Strategy<Value = Event> {
         1 => cidrs.prop_map(Event::ServiceCidrs),
         1 => subsequence(vec![ip("192.0.2.1"), ip("192.0.2.7")], 0..=2).prop_map(Event::Addresses),
         1 => subsequence(routes, 0..=3).prop_map(Event::Routes),
-        1 => subsequence(links, 0..=2).prop_map(Event::Links),
+        1 => select(links.to_vec()),
     ]
 }
 
@@ -239,7 +243,7 @@ pub struct Objects {
     node: Option<Node>,
     addresses: Vec<std::net::IpAddr>,
     routes: Vec<ipnet::IpNet>,
-    links: Vec<InterfaceName>,
+    links: Vec<Link>,
 }
 
 impl Objects {

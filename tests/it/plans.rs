@@ -1,5 +1,6 @@
 //! What a plan says, for changes that tell: each operation as the line that would do the same.
 
+mod links;
 mod unread;
 
 use std::time::Duration;

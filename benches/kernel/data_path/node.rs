@@ -9,7 +9,8 @@ use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs::kernel::sysctl::Sysctls;
 use kube_ipvs::model::{
-    Carry, Change, EndpointPort, Event, Family, InterfaceName, Interfaces, LocalDetector, Settings,
+    Carry, Change, EndpointPort, Event, Family, InterfaceName, Interfaces, Link, LocalDetector,
+    Settings,
 };
 
 use super::traffic::Served;
@@ -211,7 +212,7 @@ fn engine(services: u32, carry: &Carry) -> Engine {
         }
     }
     let mut engine = Engine::new(&settings, None);
-    events.push(Event::Links(links().to_vec()));
+    events.push(Event::Links(links().map(|name| Link { name, index: 0 }).to_vec()));
     events.into_iter().for_each(|event| engine.handle_event(event));
     engine
 }

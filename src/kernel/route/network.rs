@@ -10,7 +10,7 @@ use super::message::{self, TABLE_LOCAL};
 use super::notification::{DELADDR, DELLINK, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
 use super::{absent_is_empty, decode, device, dump};
 use crate::kernel::netlink::{Header, KernelError, Listener, Protocol, Socket};
-use crate::model::{Family, InterfaceName, NAME, ROUTE_PROTOCOL};
+use crate::model::{Family, Link, NAME, ROUTE_PROTOCOL};
 
 /// Devices whose addresses and routes are of services: ours and kube-proxy's.
 const SERVICE_DEVICES: [&str; 2] = [NAME, "kube-ipvs0"];
@@ -85,18 +85,21 @@ impl Network {
         Ok(disjoint(found.into_iter().map(|(_, range)| range)))
     }
 
-    /// The names of all links but those that hold service addresses, sorted.
+    /// All links but those that hold service addresses, sorted.
     ///
     /// # Errors
     ///
     /// If the kernel refuses or does not answer.
-    pub fn links(&mut self) -> Result<Vec<InterfaceName>, KernelError> {
+    pub fn links(&mut self) -> Result<Vec<Link>, KernelError> {
         let request = message::dump_links();
-        let mut found = dump(&mut self.socket, "links", &request, |found: &mut Vec<_>, body| {
-            let link = decode::link(body);
-            let link = link.filter(|link| !SERVICE_DEVICES.contains(&link.name.as_str()));
-            found.extend(link.and_then(|link| link.name.parse::<InterfaceName>().ok()));
-        })?;
+        let mut found =
+            dump(&mut self.socket, "links", &request, |found: &mut Vec<_>, body| {
+                let link = decode::link(body);
+                let link = link.filter(|link| !SERVICE_DEVICES.contains(&link.name.as_str()));
+                found.extend(link.and_then(|link| {
+                    Some(Link { name: link.name.parse().ok()?, index: link.index })
+                }));
+            })?;
         found.sort_unstable();
         Ok(found)
     }
