@@ -12,6 +12,7 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     let config = resolve(shared)?;
     let mut subject = Subject {
         schedulers: vec![config.settings.scheduler],
+        carry: config.settings.carry,
         service_ranges: config.settings.service_cidrs,
         api_servers: Vec::new(),
     };

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
-use crate::model::Scheduler;
+use crate::model::{Carry, Scheduler};
 
 /// A module, and what it is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,15 +51,24 @@ const FIXED: [(&str, &str); 14] = [
     ("dummy", "making service addresses local"),
 ];
 
-/// The modules that are needed to balance with the given schedulers.
+/// Those of `carry: offload`. Before Linux 5.17 two more, which have the families' names.
+const OFFLOADING: [(&str, &str); 3] = [
+    ("nf_flow_table_inet", "carry offload"),
+    ("nft_flow_offload", "carry offload"),
+    ("nft_numgen", "carry offload"),
+];
+
+/// The modules that are needed to balance with the given schedulers, and to carry connections.
 #[must_use]
-pub fn needed(schedulers: &[Scheduler]) -> Vec<Module> {
-    let fixed = FIXED.map(|(name, purpose)| Module { name: name.to_owned(), purpose });
+pub fn needed(schedulers: &[Scheduler], carry: &Carry) -> Vec<Module> {
+    let offloading = matches!(carry, Carry::Offload(_));
+    let fixed = FIXED.iter().chain(OFFLOADING.iter().filter(|_| offloading));
+    let fixed = fixed.map(|(name, purpose)| Module { name: (*name).to_owned(), purpose });
     let schedulers = schedulers.iter().map(|scheduler| Module {
         name: format!("ip_vs_{scheduler}"),
         purpose: "the configured scheduler",
     });
-    fixed.into_iter().chain(schedulers).collect()
+    fixed.chain(schedulers).collect()
 }
 
 /// Has the kernel load a module, if this process has CAP_SYS_MODULE: the kernel takes the name of a
@@ -183,10 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn needed_names_each_scheduler() {
-        let names: Vec<String> =
-            needed(&[Scheduler::Rr, Scheduler::Mh]).into_iter().map(|m| m.name).collect();
-        assert!(names.contains(&"ip_vs_rr".to_owned()) && names.contains(&"ip_vs_mh".to_owned()));
+    fn schedulers_and_a_flowtable_have_modules_of_their_own() {
+        let names = |carry: &Carry| -> Vec<String> {
+            let needed = needed(&[Scheduler::Rr, Scheduler::Mh], carry);
+            needed.into_iter().map(|module| module.name).collect()
+        };
+        let has = |names: &[String], name| names.iter().any(|it| it == name);
+        let plain = names(&Carry::All);
+        assert!(has(&plain, "ip_vs_rr") && has(&plain, "ip_vs_mh"));
+        assert!(!has(&plain, "nft_flow_offload"));
+        assert!(has(&names(&Carry::Offload(Vec::new())), "nft_flow_offload"));
     }
 
     #[test]

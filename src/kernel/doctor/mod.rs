@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{Family, Scheduler};
+use crate::model::{Carry, Family, Scheduler};
 
 use report::Finding;
 pub use report::{Check, Report, Verdict};
@@ -27,6 +27,8 @@ pub use report::{Check, Report, Verdict};
 pub struct Subject {
     /// The configured scheduler and those that Services name.
     pub schedulers: Vec<Scheduler>,
+    /// Who carries connections.
+    pub carry: Carry,
     /// The ranges of service addresses, empty where they are not known.
     pub service_ranges: Vec<IpNet>,
     /// Addresses of the API server as this program is told to reach it, empty where there is none

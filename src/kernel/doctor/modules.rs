@@ -3,11 +3,11 @@
 use super::{Finding, Subject};
 use crate::kernel::modules::{self, Module, Modules, Presence};
 
-/// Looks for every module that the configured schedulers, filter and routes need.
+/// Looks for every module that the configured schedulers, rules and routes need.
 pub(super) fn needed(subject: &Subject) -> Finding {
     match Modules::read() {
         Ok(modules) => {
-            let needed = modules::needed(&subject.schedulers);
+            let needed = modules::needed(&subject.schedulers, &subject.carry);
             judge(needed.into_iter().map(|module| (modules.presence(&module), module)).collect())
         }
         Err(error) => Finding::unknown(format!("/proc/modules: {error}")),

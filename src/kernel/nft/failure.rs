@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use crate::model::Element;
 use crate::plan::{Failure, FailureKind, FilterOperation};
 
 use super::transaction::Cause;
@@ -23,13 +24,16 @@ fn meaning(operation: &FilterOperation, errno: Errno) -> (FailureKind, &'static 
     use FailureKind::{Drift, Refused};
     use FilterOperation::{Add, CreateTables};
     match (operation, errno) {
+        (Add(Element::OffloadLink(_)), Errno::NOENT) => {
+            (Drift, "the link or its flowtable is gone")
+        }
         (Add(_), Errno::EXIST) => (Drift, "something else is in its place"),
         (Add(_), Errno::NOENT) => (Drift, "its table or set is gone"),
         (CreateTables, Errno::NOENT | Errno::OPNOTSUPP) => (
             Refused,
             "the kernel lacks part of nf_tables; on the node run `modprobe -a nft_chain_nat nft_ct \
              nft_fib_ipv4 nft_fib_ipv6 nft_masq nft_nat nft_reject_ipv4 nft_reject_ipv6 nft_socket`, \
-             and for carry offload `modprobe -a nf_flow_table nft_flow_offload nft_numgen`",
+             and for carry offload `modprobe -a nf_flow_table_inet nft_flow_offload nft_numgen`",
         ),
         (_, Errno::NOENT | Errno::EXIST | Errno::BUSY) => (Drift, "the tables were changed"),
         (_, Errno::AGAIN | Errno::INTR | Errno::RESTART) => {

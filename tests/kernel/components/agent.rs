@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::modules::{self, Modules, Presence};
-use kube_ipvs::model::Scheduler;
+use kube_ipvs::model::{Carry, Scheduler};
 use kube_ipvs::plan::FlowOperation;
 
 use super::process::{Agent, PATIENCE, node_and_server, until};
@@ -45,7 +45,7 @@ fn without_the_module() {
 }
 
 fn modules_are_loaded_on_demand() {
-    let needed = modules::needed(&[Scheduler::Rr]);
+    let needed = modules::needed(&[Scheduler::Rr], &Carry::default());
     needed.iter().for_each(|module| unload(&module.name));
     let server = node_and_server();
     server.put(service("web", "10.96.0.1"));

@@ -12,9 +12,7 @@ use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Protocol as Netlink, Socket};
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
-use kube_ipvs::model::{
-    Event, Family, InterfaceName, NAME, Protocol, Route, Scheduler, VirtualAddress,
-};
+use kube_ipvs::model::{Event, Family, NAME, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
 use kube_ipvs::source::network;
 
@@ -106,7 +104,7 @@ fn the_follower_tells_which_links_there_are() {
     let (told, follower) = follow(true);
     let next = || match next(&told) {
         Event::Links(links) => {
-            let names = links.iter().map(InterfaceName::as_str);
+            let names = links.iter().map(|link| link.name.as_str());
             names
                 .filter(|name| name.starts_with("pod") || *name == NAME)
                 .collect::<Vec<_>>()
@@ -362,6 +360,7 @@ fn subject() -> Subject {
         schedulers: vec![Scheduler::Rr],
         service_ranges: vec!["10.96.0.0/12".parse().unwrap(), "fd00:96::/112".parse().unwrap()],
         api_servers: ips(&["192.0.2.10"]),
+        ..Subject::default()
     }
 }
 
