@@ -1,6 +1,8 @@
 //! ClusterIPs whose connections connection tracking carries (`carry: all`), and those that pass the
 //! node by a flowtable (`carry: offload`).
 
+use std::sync::Arc;
+
 use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::drain::{self, Manner};
@@ -119,6 +121,27 @@ fn cases_of_a_flowtable() -> Vec<Case> {
                 t.check("datagrams are offloaded", tracked.lines().any(is_offloaded), &tracked)
             })
         }),
+        case("a_flowtable_gets_its_links_again_and_goes_at_cleanup", |t| {
+            served(t, OFFLOAD)?;
+            let node = Arc::clone(t.host(N1));
+            let _link =
+                Temporary::ip(&node, "link add Padded type dummy\n", "link delete Padded\n")?;
+            let before = patiently(LONG_PATIENCE, || {
+                let held = offloading(t)?;
+                let added = held.matches("Padded").count();
+                t.equal("flowtables with the link that came", 2, added).map(|()| held)
+            })?;
+            for harm in ["delete table ip kube-ipvs", "flush chain ip6 kube-ipvs forward"] {
+                node.nft(harm)?;
+                patiently(LONG_PATIENCE, || t.same_lines(harm, &before, &offloading(t)?))?;
+            }
+            node.ip("link delete Padded\nlink add Padded type dummy\n")?;
+            patiently(LONG_PATIENCE, || t.same_lines("the link again", &before, &offloading(t)?))?;
+            t.agent().stop()?;
+            t.run_to_end("cleanup", &[])?;
+            let nft = t.kernel()?.nft;
+            t.check("no table of ours", !nft.contains("kube-ipvs"), &nft)
+        }),
         case("a_change_of_who_carries_costs_no_connection", |t| {
             served(t, "")?;
             let mut open = open(t)?;
@@ -142,6 +165,15 @@ fn cases_of_a_flowtable() -> Vec<Case> {
             t.check("no flowtable", !nft.contains("flowtable"), nft)
         }),
     ]
+}
+
+/// The lines of the flowtables' links, and of the rules that use them.
+fn offloading(t: &Trial<'_>) -> Step<String> {
+    let nft = t.kernel()?.nft;
+    let is_meant = |line: &&str| ["devices = ", "@carried"].iter().any(|it| line.contains(it));
+    let mut lines: Vec<_> = nft.lines().filter(is_meant).map(str::trim).collect();
+    lines.sort_unstable();
+    Ok(lines.join("\n"))
 }
 
 /// A Service with an endpoint here and one elsewhere, under these options.

@@ -10,13 +10,15 @@ use crate::lab::{Namespace, gateway};
 use crate::trial::Trial;
 
 /// Where service addresses lie.
-const SERVICE_ADDRESSES: [&str; 8] = [
+const SERVICE_ADDRESSES: [&str; 10] = [
     "10.96.0.0/12",
     "250.96.0.0/12",
+    "242.96.0.0/12",
     "198.51.100.0/24",
     "203.0.113.0/24",
     "fd00:96::/108",
     "fc00:96::/108",
+    "fc80:96::/108",
     "2001:db8:51::/64",
     "2001:db8:113::/64",
 ];

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs::model::image;
-use kube_ipvs::model::{Family, Protocol};
+use kube_ipvs::model::{Family, Protocol, images};
 use serde_json::Value;
 
 use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};
@@ -168,7 +167,7 @@ impl Row {
         if !self.exposed || self.fields.iter().all(|(name, _)| *name != INTERNAL_POLICY) {
             return Vec::new();
         }
-        self.families.iter().map(|family| image(self.cluster_ip(*family))).collect()
+        self.families.iter().flat_map(|family| images(self.cluster_ip(*family))).collect()
     }
 
     /// The port at the node's addresses.
