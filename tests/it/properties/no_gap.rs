@@ -246,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn nor_is_anybody_when_others_carry_after_a_restart(
+    fn nobody_is_cut_off_or_misled_when_others_carry_after_a_restart(
         settings in settings(),
         carry in carry(),
         events in events(1..25),
