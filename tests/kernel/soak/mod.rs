@@ -34,6 +34,8 @@ const PAIRS: usize = 16;
 /// Consecutive rounds in which the agent is killed, followed by as many in which its state is harmed.
 /// Requests may fail between a harm and its repair, but none because of a kill.
 const PHASE: usize = 16;
+/// How many times as long a soak may take that has not had both yet.
+const SLOWNESS: u32 = 10;
 /// Most kills, or harms, before the kernel's state must be right again.
 const HARMS: u8 = 3;
 /// Most objects that change at once.
@@ -114,7 +116,9 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
     let mut outages = Vec::new();
     let mut known = BTreeSet::new();
     for round in 0.. {
-        if start.elapsed() >= duration {
+        // However slow the machine is, there is something of both.
+        let has_both = tally.kills > 0 && tally.drifts > 0;
+        if start.elapsed() >= if has_both { duration } else { duration * SLOWNESS } {
             break;
         }
         let changes = rng.usize(1..=CHANGES);
