@@ -154,13 +154,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Connections to an endpoint that leaves, through every front end of a pool.
 pub(super) fn drain_alike(t: &mut Trial<'_>, manner: &Manner) -> Step {
-    // Long enough for a slow machine to see the connections alive.
-    t.agent().configure(&format!("drainPeriod: 10s\n{}", manner.options))?;
-    t.apply(everywhere())?;
-    t.apply(slice().ready(P1))?;
-    t.settled()?;
-    let mut open = open_everywhere(t)?;
-    manner.are_carried(t, open.len(), || t.still_answer(&mut open))?;
+    let mut open = opened(t, manner)?;
     t.apply(slice().ready(P3))?;
     t.eventually_held("P1 has weight 0", |ipvs| {
         ipvs.contains(&format!("-a -t {} -r 10.244.1.11:8080 -m -w 0", manner.pool))
@@ -175,14 +169,21 @@ pub(super) fn drain_alike(t: &mut Trial<'_>, manner: &Manner) -> Step {
     have_ended(&mut open, manner.lag)
 }
 
-/// The same of front ends that go.
-pub(super) fn deleted(t: &mut Trial<'_>, manner: &Manner) -> Step {
+/// A connection of each client through each front end, carried like that.
+fn opened(t: &mut Trial<'_>, manner: &Manner) -> Step<Vec<(String, Connection)>> {
+    // Long enough for a slow machine to see the connections alive.
     t.agent().configure(&format!("drainPeriod: 10s\n{}", manner.options))?;
     t.apply(everywhere())?;
     t.apply(slice().ready(P1))?;
     t.settled()?;
     let mut open = open_everywhere(t)?;
     manner.are_carried(t, open.len(), || t.still_answer(&mut open))?;
+    Ok(open)
+}
+
+/// The same of front ends that go.
+pub(super) fn deleted(t: &mut Trial<'_>, manner: &Manner) -> Step {
+    let mut open = opened(t, manner)?;
     t.delete(everywhere())?;
     t.settled()?;
     // No new connection from this moment on, whatever still runs.
