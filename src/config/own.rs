@@ -45,24 +45,29 @@ mod tests {
 
     use crate::config::tests::{KUBEADM, with_file};
     use crate::config::write;
+    use crate::config::{Config, ConfigError};
     use crate::model::Carry;
+
+    const HEAD: &str = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+
+    /// The configuration by a file of these lines alone.
+    fn read(lines: &str) -> Result<Config, ConfigError> {
+        with_file(&format!("{HEAD}\n{lines}\n"), "")
+    }
 
     #[test]
     fn our_own_document_is_read() {
-        let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
-        let text = format!("{KUBEADM}---\n{own}\nserviceCIDRs: [10.96.0.1/12]\nauditPeriod: 0s\n");
+        let text = format!("{KUBEADM}---\n{HEAD}\nserviceCIDRs: [10.96.0.1/12]\nauditPeriod: 0s\n");
         let config = with_file(&text, "").unwrap();
         assert_eq!(config.settings.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
         assert_eq!(config.audit_period, None);
 
-        let error = with_file(&format!("{own}\nauditPeriod: often\n"), "").unwrap_err().to_string();
+        let error = read("auditPeriod: often").unwrap_err().to_string();
         assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");
     }
 
     #[test]
     fn who_carries_connections_is_read() {
-        let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
-        let read = |lines: &str| with_file(&format!("{own}\n{lines}\n"), "");
         let config = read("").unwrap();
         assert_eq!(config.settings.carry, Carry::FrontEnds);
         assert_eq!(config.ipvs_timeouts.tcp, config.conntrack.tcp_established);
@@ -92,8 +97,7 @@ mod tests {
 
     #[test]
     fn who_carries_connections_stays_until_a_restart() {
-        let own = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
-        let read = |lines: &str| with_file(&format!("{own}\n{lines}\n"), "").unwrap();
+        let read = |lines| read(lines).unwrap();
         let old = read("carry: offload\noffloadInterfaces: [eth0]");
         let (adopted, kept) = old.adopt(read("carry: all"));
         assert_eq!((adopted.settings.carry, kept), (old.settings.carry.clone(), vec!["carry"]));

@@ -138,14 +138,21 @@ impl Programs {
     /// The front ends that take what clients send to an address: one that stands there, and one of a
     /// node port.
     pub fn frontends_at(&self, address: VirtualAddress) -> impl Iterator<Item = &Frontend> {
+        self.found_at(address).map(|(_, frontend)| frontend)
+    }
+
+    /// The same, each with its Service's Program.
+    fn found_at(&self, address: VirtualAddress) -> impl Iterator<Item = (&Program, &Frontend)> {
         let VirtualAddress { ip, port, protocol } = address;
         let takes_node_ports = self.node.node_port_ips.contains(&ip);
         let node_port = VirtualAddress::node_port(address.family(), port, protocol);
         let all = [Some(address), takes_node_ports.then_some(node_port)].into_iter().flatten();
         all.flat_map(|at| {
             let program = self.owner(&at).and_then(|owner| self.service(owner));
-            let frontends = program.into_iter().flat_map(|program| &*program.frontends);
-            frontends.filter(move |frontend| frontend.address == at)
+            let found = program.into_iter().flat_map(|program| {
+                program.frontends.iter().map(move |frontend| (program, frontend))
+            });
+            found.filter(move |(_, frontend)| frontend.address == at)
         })
     }
 
@@ -163,20 +170,16 @@ impl Programs {
     #[must_use]
     pub fn pools_of(&self, connections: &Running) -> Vec<VirtualAddress> {
         let Running { frontend: at, backend, carrier, .. } = *connections;
-        let leads_there = |frontend: &Frontend| {
-            let program = self.owner(&frontend.address).and_then(|owner| self.service(owner));
-            let pools = frontend.targets().map(|target| frontend.pool_of(target));
-            program.is_some_and(|program| {
-                let mut led =
-                    program.pools.iter().filter(|it| pools.contains(&Some(it.server.address)));
-                led.any(|pool| {
-                    pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
-                })
+        let leads_there = |(program, frontend): (&Program, &Frontend)| {
+            let targets = frontend.targets().map(|target| frontend.pool_of(target));
+            program.pools.iter().any(|pool| {
+                targets.contains(&Some(pool.server.address))
+                    && pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
             })
         };
         match carrier {
             Carrier::Ipvs => vec![at],
-            Carrier::Tracking if self.frontends_at(at).any(leads_there) => Vec::new(),
+            Carrier::Tracking if self.found_at(at).any(leads_there) => Vec::new(),
             Carrier::Tracking => self.frontends_at(at).flat_map(Frontend::places).collect(),
         }
     }

@@ -13,19 +13,18 @@ pub fn of_frontends(program: &Program) -> impl Iterator<Item = Element> + '_ {
 fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
     program.routes.iter().flat_map(|route| {
         let ip = route.prefix.addr();
-        let mut frontends = program.frontends.iter().filter(|it| it.address.ip == ip).peekable();
-        let is_image = frontends.peek().is_none();
+        let mut frontends = program.frontends.iter().filter(move |it| it.address.ip == ip);
+        let is_image = frontends.clone().next().is_none();
         // IPVS takes what comes to a ClusterIP, but for ports that are refused, dropped or led on.
         let is_front_end = |it: &Frontend| match it.outside {
             Target::Reject => it.address.protocol != Protocol::Udp,
             Target::Drop | Target::ImagePool | Target::SecondImagePool => true,
             Target::Pool => false,
         };
-        let takes_front_ends = is_image || frontends.any(is_front_end);
-        let at = program.frontends.iter().filter(|it| it.address.ip == ip);
         let has_several = Protocol::ALL.into_iter().any(|protocol| {
-            at.clone().filter(|it| it.address.protocol == protocol).nth(1).is_some()
+            frontends.clone().filter(|it| it.address.protocol == protocol).nth(1).is_some()
         });
+        let takes_front_ends = is_image || frontends.any(is_front_end);
         [
             Some(Element::Pool(ip)),
             Some(if is_image { Element::Image(ip) } else { Element::ClusterIp(ip) }),

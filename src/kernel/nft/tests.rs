@@ -96,11 +96,7 @@ fn samples() -> Vec<Element> {
 
 /// The tables of both rulesets.
 fn tables() -> impl Iterator<Item = &'static Table> {
-    [Carry::FrontEnds, offload()]
-        .iter()
-        .flat_map(|carry| &Ruleset::of(carry).tables)
-        .collect::<Vec<_>>()
-        .into_iter()
+    [Carry::FrontEnds, offload()].into_iter().flat_map(|carry| &Ruleset::of(&carry).tables)
 }
 
 fn offload() -> Carry {

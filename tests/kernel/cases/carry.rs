@@ -91,15 +91,7 @@ fn cases_of_a_flowtable() -> Vec<Case> {
         case("what_is_offloaded_passes_no_hook", |t| {
             served(t, OFFLOAD)?;
             let mut open = open(t)?;
-            // The node's own packets do not pass it.
-            open.retain(|(which, _)| !which.starts_with("N1"));
-            let tracked = || t.host(N1).read("cat", &["/proc/net/nf_conntrack"]);
-            // Each answer may be the one.
-            patiently(LONG_PATIENCE, || {
-                t.still_answer(&mut open)?;
-                let offloaded = tracked()?.matches("[OFFLOAD]").count();
-                t.equal("offloaded connections", open.len(), offloaded)
-            })?;
+            BY_FLOWTABLE.are_carried(t, open.len(), || t.still_answer(&mut open))?;
             let _table = Temporary::table(t.host(N1), "inet counting", COUNTING)?;
             for _ in 0..30 {
                 t.still_answer(&mut open)?;
@@ -116,7 +108,7 @@ fn cases_of_a_flowtable() -> Vec<Case> {
             patiently(LONG_PATIENCE, || {
                 let answer = flow.ask();
                 t.check("an answer", answer.is_ok(), format!("{answer:?}"))?;
-                let tracked = tracked()?;
+                let tracked = t.host(N1).read("cat", &["/proc/net/nf_conntrack"])?;
                 let is_offloaded = |line: &str| line.contains("udp") && line.contains("[OFFLOAD]");
                 t.check("datagrams are offloaded", tracked.lines().any(is_offloaded), &tracked)
             })

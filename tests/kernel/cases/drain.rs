@@ -242,7 +242,7 @@ const AT_ONCE: Duration = Duration::ZERO;
 
 impl Manner {
     /// Exchanges something over so many connections of [`CLIENTS`] until they are carried like that.
-    fn are_carried(
+    pub(super) fn are_carried(
         &self,
         t: &Trial<'_>,
         connections: usize,
