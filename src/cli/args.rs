@@ -165,7 +165,7 @@ pub enum Command {
 /// What `cleanup` removes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Args)]
 pub struct CleanupFlags {
-    /// Instead, remove what kube-proxy has left: device, rules, sets and virtual servers that are
+    /// Instead, remove what kube-proxy has left: addresses, rules, sets and virtual servers that are
     /// not ours
     #[arg(long)]
     pub kube_proxy: bool,

@@ -148,7 +148,7 @@ carry: {carry}
 # The links of the node and of its pods for carry offload, such as eth0 and cali*. Default: [].
 offloadInterfaces: {offload_interfaces}
 
-# Whether what kube-proxy has left in the kernel (its device, rules, sets, and virtual servers that
+# Whether what kube-proxy has left in the kernel (its addresses, rules, sets, and virtual servers that
 # are not ours) is removed once everything of ours is there. Stop kube-proxy first.
 # Default: false.
 removeKubeProxy: {remove_kube_proxy}

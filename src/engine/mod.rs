@@ -351,8 +351,8 @@ impl Engine {
         for (setback, _) in retries.iter() {
             match setback.key {
                 Key::Pool(address) => drop(failed.insert(address)),
-                Key::Tables | Key::Device => return Vec::new(),
-                Key::Earlier | Key::Element(_) | Key::Route(_) | Key::Flow(_) => {}
+                Key::Tables => return Vec::new(),
+                Key::Device | Key::Earlier | Key::Element(_) | Key::Route(_) | Key::Flow(_) => {}
             }
         }
         let has_failed = |pool: &Shared<Pool>| failed.contains(&pool.server.address);

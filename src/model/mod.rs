@@ -37,7 +37,7 @@ pub use pool::{
     Backend, BackendChange, Backends, Pool, Scheduler, UnknownScheduler, VirtualServer,
 };
 pub use program::{NodeProgram, Program, Refusal, RefusalReason, SharedPools};
-pub use route::{NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
+pub use route::{DEVICE, LOOPBACK, NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
 pub use settings::{Carry, LocalDetector, NodePortAddresses, Settings};

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use super::Claims;
 use crate::model::{
-    Backend, Element, Family, NAME, Pool, Protocol, Route, VirtualAddress, VirtualServer,
+    Backend, DEVICE, Element, Family, NAME, Pool, Protocol, Route, VirtualAddress, VirtualServer,
 };
 
 /// One change to what the kernel holds.
@@ -22,8 +22,8 @@ pub enum Operation {
     Route(RouteOperation),
     /// To connection tracking.
     Flow(FlowOperation),
-    /// Removes what an earlier version had and this one has not: its table `inet`, policy rules, their
-    /// routing table and the device's addresses.
+    /// Removes what earlier versions had and this one has not: the device with its routes, policy rules
+    /// and table `inet`.
     DeleteEarlier,
 }
 
@@ -75,9 +75,9 @@ impl ServerOperation {
 /// A change to our device and routes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteOperation {
-    /// Creates our dummy device and takes it up.
+    /// Creates the dummy device that tells of IPVS; one that is there already is kept as it stands.
     CreateDevice,
-    /// Removes the device, and with it all routes on it.
+    /// Removes the device.
     DeleteDevice,
     /// Adds a route, or replaces the one of the same prefix.
     Add(Route),
@@ -203,7 +203,11 @@ impl fmt::Display for Operation {
             Self::Route(operation) => operation.fmt(f),
             Self::Flow(operation) => operation.fmt(f),
             Self::DeleteEarlier => {
-                write!(f, "ip rule delete lookup 7575 pref 75; nft delete table inet {NAME}")
+                write!(
+                    f,
+                    "ip link delete {NAME}; ip rule delete lookup 7575 pref 75; nft delete table \
+                     inet {NAME}"
+                )
             }
         }
     }
@@ -294,8 +298,8 @@ impl fmt::Display for RouteOperation {
             Family::V6 => "-6",
         };
         match self {
-            Self::CreateDevice => write!(f, "ip link add {NAME} type dummy"),
-            Self::DeleteDevice => write!(f, "ip link delete {NAME}"),
+            Self::CreateDevice => write!(f, "ip link add {DEVICE} type dummy"),
+            Self::DeleteDevice => write!(f, "ip link delete {DEVICE}"),
             Self::Add(route) => write!(f, "ip {} route replace {route}", version(route.family())),
             Self::Delete(route) => write!(f, "ip {} route delete {route}", version(route.family())),
         }
@@ -317,16 +321,16 @@ impl fmt::Display for FlowOperation {
 }
 
 /// What the kernel was found to hold. It may name more than is ours in `pools`; everything else
-/// is ours by its table, device or protocol number.
+/// is ours by its table, name or protocol number.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Observed {
     /// Whether our tables are there with exactly the rules that this version writes.
     pub tables: bool,
     /// Elements of their sets and maps.
     pub elements: Vec<Element>,
-    /// Whether our device is there and up.
+    /// Whether the device that tells of IPVS is there.
     pub device: bool,
-    /// Routes on our device.
+    /// Our routes.
     pub routes: Vec<Route>,
     /// Virtual servers with masquerading real servers, ours and others'.
     pub pools: Vec<Pool>,

@@ -102,7 +102,8 @@ pub fn removal(observed: &Observed) -> Vec<Operation> {
     if observed.earlier.is_some() {
         operations.push(Operation::DeleteEarlier);
     }
-    if observed.device {
+    // With addresses it is kube-proxy's.
+    if observed.device && observed.claims.addresses.is_empty() {
         operations.push(RouteOperation::DeleteDevice.into());
     }
     let servers = observed.pools.iter().map(|pool| pool.server.address);

@@ -9,10 +9,8 @@ use crate::model::{Element, VirtualAddress};
 /// When an operation's turn is. Operations of one stage and table go to the kernel together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
-    /// Tables, and what filters and masquerades.
+    /// Tables, what filters and masquerades, and the device by which other software does so, too.
     Protect,
-    /// Our device, which routes need.
-    Ground,
     /// Virtual servers, then real servers.
     Serve,
     /// Routes to pools.
@@ -48,7 +46,7 @@ impl Stage {
             }
             Operation::Filter(FilterOperation::Add(_)) => Self::Protect,
             Operation::Filter(FilterOperation::Delete(_)) => Self::Expose,
-            Operation::Route(RouteOperation::CreateDevice) => Self::Ground,
+            Operation::Route(RouteOperation::CreateDevice) => Self::Protect,
             Operation::Route(RouteOperation::Add(_)) => Self::Attract,
             Operation::Route(RouteOperation::Delete(_) | RouteOperation::DeleteDevice)
             | Operation::DeleteEarlier => Self::Repel,

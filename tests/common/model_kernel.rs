@@ -283,12 +283,8 @@ impl Holdings {
     fn change_route(&mut self, operation: RouteOperation) -> Outcome {
         match operation {
             RouteOperation::CreateDevice => expect(!mem::replace(&mut self.device, true)),
-            RouteOperation::DeleteDevice => {
-                self.routes.clear();
-                expect(mem::take(&mut self.device))
-            }
+            RouteOperation::DeleteDevice => expect(mem::take(&mut self.device)),
             RouteOperation::Add(route) => {
-                expect(self.device)?;
                 self.routes.insert(route.prefix, route);
                 Ok(())
             }

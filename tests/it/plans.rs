@@ -76,6 +76,7 @@ fn first_sync() {
     let plan = lines(&cluster().settle().unwrap());
     insta::assert_snapshot!(plan, @r"
     + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
+    + ip link add kube-ipvs0 type dummy
     + nft add element ip kube-ipvs reachable { 10.244.0.0/16 }
     + nft add element ip kube-ipvs reachable { 192.0.2.1/32 }
     + nft add element ip kube-ipvs pods { 10.244.0.0/16 }
@@ -84,10 +85,9 @@ fn first_sync() {
     + nft add element ip kube-ipvs insiders { 192.0.2.1/32 }
     + nft add element ip kube-ipvs pools { 10.96.0.10 }
     + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
-    + ip link add kube-ipvs type dummy
     + -A -u 10.96.0.10:53 -s rr
     + -a -u 10.96.0.10:53 -r 10.244.2.2:53 -m -w 1
-    + ip -4 route replace local 10.96.0.10/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 10.96.0.10/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.10 . 10.96.0.10 }
     + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
     + nft add element ip kube-ipvs pools { 10.96.0.20 }
@@ -96,7 +96,7 @@ fn first_sync() {
     + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     + -A -t 10.96.0.20:80 -s rr
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
-    + ip -4 route replace local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 10.96.0.20/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
@@ -185,7 +185,7 @@ fn datagrams_move_at_once_and_take_their_flows_along() {
     - nft delete element ip kube-ipvs cluster-ips { 10.96.0.30 . 10.96.0.30 }
     - nft delete element ip kube-ipvs front-end-ips { 203.0.113.2 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
-    - ip -4 route delete local 10.96.0.30/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - ip -4 route delete local 10.96.0.30/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - -D -u 10.96.0.30:53
     - nft delete element ip kube-ipvs pools { 10.96.0.30 }
     - nft delete element ip kube-ipvs masqueraded { 203.0.113.2 . udp . 53 }
@@ -234,7 +234,7 @@ fn service_deleted() {
     - nft delete element ip kube-ipvs refused { 0.0.0.0 . tcp . 30080 }
     - nft delete element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
     - nft delete element ip kube-ipvs refused { 203.0.113.1 . tcp . 80 }
-    - ip -4 route delete local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - ip -4 route delete local 10.96.0.20/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - -D -t 10.96.0.20:80
     - nft delete element ip kube-ipvs pools { 10.96.0.20 }
     - nft delete element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
@@ -280,6 +280,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     let [now, then] = now_and_then(&mut agent);
     insta::assert_snapshot!(now, @r"
     + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
+    + ip link add kube-ipvs0 type dummy
     + nft add element ip kube-ipvs reachable { 10.244.0.0/16 }
     + nft add element ip kube-ipvs reachable { 192.0.2.1/32 }
     + nft add element ip kube-ipvs pods { 10.244.0.0/16 }
@@ -296,10 +297,9 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     + nft add element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
     + nft add element ip kube-ipvs former { 203.0.113.1 . tcp . 80 }
-    + ip link add kube-ipvs type dummy
-    + ip -4 route replace local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
-    + ip -4 route replace local 203.0.113.1/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
-    + ip -4 route replace local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 10.96.0.20/32 dev lo table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 203.0.113.1/32 dev lo table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 203.0.113.9/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     + nft add element ip kube-ipvs service-ranges { 10.96.0.0/16 }
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
     + nft add element ip kube-ipvs cluster-ips { 203.0.113.9 . 203.0.113.9 }
@@ -309,7 +309,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     + nft add element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }
-    - ip rule delete lookup 7575 pref 75; nft delete table inet kube-ipvs
+    - ip link delete kube-ipvs; ip rule delete lookup 7575 pref 75; nft delete table inet kube-ipvs
     ~ -e -t 192.0.2.1:30080 -r 10.244.1.5:8080 -m -w 0
     ~ -e -t 203.0.113.1:80 -r 10.244.1.5:8080 -m -w 0
     ~ -e -t 203.0.113.9:80 -r 10.244.1.5:8080 -m -w 0
@@ -322,7 +322,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     - conntrack -D -p tcp --orig-dst 192.0.2.1 --orig-port-dst 30080 --reply-src 10.244.1.5 --reply-port-src 8080
     - conntrack -D -p tcp --orig-dst 203.0.113.1 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
     - conntrack -D -p tcp --orig-dst 203.0.113.9 --orig-port-dst 80 --reply-src 10.244.1.5 --reply-port-src 8080
-    - ip -4 route delete local 203.0.113.1/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - ip -4 route delete local 203.0.113.1/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - nft delete element ip kube-ipvs pools { 203.0.113.1 }
     - nft delete element ip kube-ipvs images { 203.0.113.1 }
     - nft delete element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
@@ -330,7 +330,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     - nft delete element ip kube-ipvs cluster-ips { 203.0.113.9 . 203.0.113.9 }
     - nft delete element ip kube-ipvs front-end-ips { 203.0.113.9 }
     - nft delete element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }
-    - ip -4 route delete local 203.0.113.9/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - ip -4 route delete local 203.0.113.9/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - nft delete element ip kube-ipvs pools { 203.0.113.9 }
     ");
 }
@@ -353,7 +353,7 @@ fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
     - nft delete element ip kube-ipvs cluster-ips { 10.96.0.10 . 10.96.0.10 }
     - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
-    - ip -4 route delete local 10.96.0.10/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - ip -4 route delete local 10.96.0.10/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - -D -u 10.96.0.10:53
     - nft delete element ip kube-ipvs pools { 10.96.0.10 }
     - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
@@ -370,7 +370,7 @@ fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
     - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
     - nft delete element ip kube-ipvs front-end-ips { 10.96.0.20 }
     - nft delete element ip kube-ipvs refused { 10.96.0.20 . tcp . 80 }
-    - ip -4 route delete local 10.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - ip -4 route delete local 10.96.0.20/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - nft delete element ip kube-ipvs pools { 10.96.0.20 }
     ");
 }
@@ -384,7 +384,7 @@ fn external_policy_becomes_local_without_a_local_endpoint() {
     + nft add element ip kube-ipvs masqueraded-node { 0.0.0.0 . tcp . 30080 }
     + nft add element ip kube-ipvs masqueraded-node { 203.0.113.1 . tcp . 80 }
     + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
-    + ip -4 route replace local 250.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 250.96.0.20/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs front-end-ips { 250.96.0.20 }
@@ -410,7 +410,7 @@ fn both_policies_become_local() {
     + nft add element ip kube-ipvs masqueraded-node { 203.0.113.1 . tcp . 80 }
     + -A -t 250.96.0.20:80 -s rr
     + -a -t 250.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
-    + ip -4 route replace local 250.96.0.20/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    + ip -4 route replace local 250.96.0.20/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - nft delete element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     - nft delete element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs front-end-ips { 250.96.0.20 }

@@ -2,29 +2,29 @@
 
 use super::{Finding, Subject};
 use crate::kernel::chains::{self, Chain};
-use crate::kernel::kube_proxy::{DEVICE, LegacyTable, is_trace, legacy_tables};
-use crate::kernel::route::Links;
+use crate::kernel::kube_proxy::{self, LegacyTable, is_trace, legacy_tables};
+use crate::model::DEVICE;
 
 /// How many chains are named in full.
 const NAMED: usize = 3;
 /// What removes all of it. kube-proxy's own clean-up would take our virtual servers along.
 const MEND: &str = "stop kube-proxy, then: kube-ipvs cleanup --kube-proxy";
 
-/// The device that holds every service address in kube-proxy's ipvs mode.
+/// The device that holds every service address in kube-proxy's ipvs mode. Ours has none.
 pub(super) fn device(_: &Subject) -> Finding {
-    match Links::read() {
-        Ok(links) => judge_device(links.has(DEVICE)),
+    match kube_proxy::claims() {
+        Ok(claims) => judge_device(claims.addresses.len()),
         Err(error) => Finding::unknown(error),
     }
 }
 
-fn judge_device(there: bool) -> Finding {
-    if !there {
-        return Finding::ok(format!("no {DEVICE}"));
+fn judge_device(addresses: usize) -> Finding {
+    if addresses == 0 {
+        return Finding::ok(format!("no address on {DEVICE}"));
     }
     Finding::warn(
         format!(
-            "{DEVICE} is there: its addresses become the source of this node's own connections"
+            "the addresses on {DEVICE} ({addresses}) become the source of this node's own connections"
         ),
         [MEND.to_owned()],
     )
@@ -71,9 +71,9 @@ mod tests {
     }
 
     #[test]
-    fn the_device_alone_changes_what_connections_come_from() {
-        assert_eq!(judge_device(true).verdict, Verdict::Warn);
-        assert_eq!(judge_device(false).verdict, Verdict::Ok);
+    fn addresses_on_the_device_change_what_connections_come_from() {
+        assert_eq!(judge_device(3).verdict, Verdict::Warn);
+        assert_eq!(judge_device(0).verdict, Verdict::Ok);
     }
 
     #[test]

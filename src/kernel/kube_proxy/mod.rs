@@ -6,8 +6,8 @@
 //!
 //! 1. virtual servers of its that are not ours, such as node ports at addresses without any now: they
 //!    become so, and drain;
-//! 2. its device, so that the node's own connections come from the node's address again: its rules
-//!    masquerade them as long as they do not;
+//! 2. the addresses on its device, so that the node's own connections come from the node's address again:
+//!    its rules masquerade them as long as they do not. The device stays, as ours;
 //! 3. its rules, in one transaction; established connections need none of them;
 //! 4. its sets, which the rules named.
 
@@ -21,17 +21,15 @@ use std::net::IpAddr;
 use super::Kernel;
 use super::chains;
 use super::netlink::{KernelError, Socket};
-use super::route::Links;
-use crate::model::NAME;
+use super::route::{DUMMY, Links};
+use crate::model::DEVICE;
 use crate::plan::{self, Claims, Observed};
 
 pub(super) use legacy::{LegacyTable, tables as legacy_tables};
-pub(super) use names::{DEVICE, is_trace};
+pub(super) use names::is_trace;
 
 /// How often the rules are read again that others change at the same time.
 const TRIES: usize = 5;
-/// The kind of kube-proxy's device.
-const DUMMY: &str = "dummy";
 
 /// Why something of kube-proxy's is still there.
 #[derive(Debug, thiserror::Error)]
@@ -88,14 +86,12 @@ pub fn decode(payload: &[u8]) -> usize {
 ///
 /// If the kernel refuses or does not answer.
 pub fn claims() -> Result<Claims, KernelError> {
-    let links = Links::read()?;
-    let device = links.index(DEVICE, DUMMY);
-    let ours = links.index(NAME, DUMMY);
+    let device = Links::read()?.index(DEVICE, DUMMY);
     let mut claims = Claims::default();
     for (on, ip) in Links::addresses()? {
         if Some(on) == device {
             claims.addresses.insert(ip);
-        } else if Some(on) != ours && !IpAddr::is_loopback(&ip) {
+        } else if !IpAddr::is_loopback(&ip) {
             claims.node_addresses.insert(ip);
         }
     }
@@ -121,7 +117,13 @@ pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
         removal.note(format!("{} {orphan}", orphan.effect()), outcome);
     }
     if let Some(device) = Links::read()?.index(DEVICE, DUMMY) {
-        removal.note(format!("- ip link delete {DEVICE}"), Links::delete(device));
+        let addresses: Vec<_> = observed.claims.addresses.iter().copied().collect();
+        if !observed.has_tables() {
+            removal.note(format!("- ip link delete {DEVICE}"), Links::delete(device));
+        } else if !addresses.is_empty() {
+            let line = format!("- ip address flush dev {DEVICE}");
+            removal.note(line, Links::take(device, &addresses));
+        }
     }
     let mut socket = rules::open()?;
     remove_rules(&mut socket, &mut removal)?;

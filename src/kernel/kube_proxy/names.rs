@@ -6,8 +6,6 @@
 
 use crate::kernel::chains::{Chain, ChainFamily};
 
-/// The device of the ipvs mode, which has every service address.
-pub(in crate::kernel) const DEVICE: &str = "kube-ipvs0";
 /// The table of the nftables mode.
 pub(super) const TABLE: &str = "kube-proxy";
 /// The one chain that a kubelet before 1.29 makes, too. It makes it again.

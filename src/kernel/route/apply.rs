@@ -4,10 +4,10 @@ use rustix::io::Errno;
 
 use super::message::{self, Request};
 use super::outcome::{Problem, outcome, unknown};
-use super::{Routes, is_ours};
+use super::{LOOPBACK_INDEX, Routes};
 use crate::kernel::netlink::KernelError;
-use crate::model::NAME;
-use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
+use crate::model::DEVICE;
+use crate::plan::{Outcome, RouteOperation};
 
 /// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.
@@ -39,17 +39,6 @@ impl Routes {
     }
 
     fn apply_routes(&mut self, operations: &[RouteOperation], outcomes: &mut Vec<Outcome>) {
-        let device = match self.device() {
-            Ok(device) => device.filter(is_ours),
-            Err(error) => {
-                outcomes.extend(operations.iter().map(|o| Err(unknown(o, &error))));
-                return;
-            }
-        };
-        let Some(device) = device else {
-            outcomes.extend(operations.iter().map(without_device));
-            return;
-        };
         let mut rest = operations.iter().peekable();
         while rest.peek().is_some() {
             self.batch.clear();
@@ -57,7 +46,7 @@ impl Routes {
             while self.batch.size() < CHUNK
                 && let Some(operation) = rest.next()
             {
-                let Some(request) = route_request(operation, device.index) else { continue };
+                let Some(request) = route_request(operation) else { continue };
                 let body = request.body();
                 self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
                 chunk.push(operation);
@@ -92,26 +81,14 @@ impl Routes {
             }
             created => created?,
         }
-        let Some(device) = self.device()? else {
-            return Err(KernelError::Lost("creating the device").into());
-        };
-        if !is_ours(&device) {
-            return Err(Problem::ForeignDevice);
+        match self.device(DEVICE)? {
+            Some(_) => Ok(()),
+            None => Err(Problem::ForeignDevice),
         }
-        // A kernel without IPv6 refuses this, and needs it not.
-        match self.send("address generation", &message::generate_no_addresses(device.index)) {
-            Ok(()) | Err(KernelError::Refused { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.send("taking the device up", &message::take_up(device.index))?;
-        Ok(())
     }
 
     fn delete_device(&mut self) -> Result<(), Problem> {
-        let Some(device) = self.device()? else { return Ok(()) };
-        if !is_ours(&device) {
-            return Err(Problem::ForeignDevice);
-        }
+        let Some(device) = self.device(DEVICE)? else { return Ok(()) };
         match self.send("deleting the device", &message::delete_device(device.index)) {
             Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(()),
             deleted => Ok(deleted?),
@@ -139,21 +116,12 @@ fn is_on_route(operation: &RouteOperation) -> bool {
 }
 
 /// The request that an operation on a route takes.
-fn route_request(operation: &RouteOperation, device: u32) -> Option<Request> {
+fn route_request(operation: &RouteOperation) -> Option<Request> {
     match operation {
-        RouteOperation::Add(route) => Some(message::add_route(route, device)),
+        RouteOperation::Add(route) => Some(message::add_route(route, LOOPBACK_INDEX)),
         RouteOperation::Delete(route) => {
-            Some(message::delete_route(route, message::TABLE_LOCAL, device))
+            Some(message::delete_route(route, message::TABLE_LOCAL, LOOPBACK_INDEX))
         }
         RouteOperation::CreateDevice | RouteOperation::DeleteDevice => None,
     }
-}
-
-/// Our routes are gone with our device.
-fn without_device(operation: &RouteOperation) -> Outcome {
-    if matches!(operation, RouteOperation::Delete(_)) {
-        return Ok(());
-    }
-    let message = format!("{operation}: the device {NAME} is gone; it will be created again");
-    Err(Failure { kind: FailureKind::Drift, message })
 }

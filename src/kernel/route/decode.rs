@@ -297,7 +297,7 @@ mod tests {
         let link = link(&message::create_device().body()).unwrap();
         assert_eq!(
             (link.name.as_str(), link.kind.as_str(), link.up),
-            ("kube-ipvs", "dummy", false)
+            ("kube-ipvs0", "dummy", false)
         );
     }
 }

@@ -1,8 +1,6 @@
-//! What an earlier version had: a policy rule of each family, by which packets that this node did not
-//! start were led to a routing table of load balancer and external IPs, and these IPv4 addresses on
-//! our device, from which the node spoke.
-
-use std::net::{IpAddr, Ipv4Addr};
+//! What earlier versions had: a device for all routes; a policy rule of each family, by which packets
+//! that this node did not start were led to a routing table of load balancer and external IPs; and these
+//! IPv4 addresses on the device, from which the node spoke.
 
 use netlink_packet_core::Parseable;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -11,7 +9,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use rustix::io::Errno;
 
 use super::message::{self, Request};
-use super::{Routes, absent_is_empty, dump, is_ours};
+use super::{Routes, absent_is_empty, dump};
 use crate::kernel::netlink::KernelError;
 use crate::model::{Family, ROUTE_PROTOCOL};
 
@@ -21,23 +19,16 @@ const TABLE: u32 = 7575;
 const PRIORITY: u32 = 75;
 /// Where this node's own packets come in from, as rules see it.
 const LOOPBACK: &str = "lo";
-/// The address that stays: a device that loses its last IPv4 address loses its IPv4 routes
-/// (`fib_inetaddr_event`), those of this version, too.
-const LASTING: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 75);
+/// The device that all routes were on.
+pub(super) const DEVICE: &str = "kube-ipvs";
 /// What is to be removed is not there.
-const GONE: [Errno; 6] = [
-    Errno::NOENT,
-    Errno::SRCH,
-    Errno::NODEV,
-    Errno::ADDRNOTAVAIL,
-    Errno::AFNOSUPPORT,
-    Errno::OPNOTSUPP,
-];
+const GONE: [Errno; 5] =
+    [Errno::NOENT, Errno::SRCH, Errno::NODEV, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
 
 impl Routes {
-    /// Whether a rule is there. It goes last, so without it there is nothing else.
-    pub(super) fn has_rules(&mut self) -> Result<bool, KernelError> {
-        let mut found = false;
+    /// Whether there is any of it: a rule, or the device.
+    pub(super) fn has_earlier(&mut self) -> Result<bool, KernelError> {
+        let mut found = self.device(DEVICE)?.is_some();
         for family in Family::BOTH {
             let rules = message::dump_rules(family);
             let has = dump(&mut self.socket, "rules", &rules, |found: &mut bool, body| {
@@ -48,35 +39,16 @@ impl Routes {
         Ok(found)
     }
 
-    /// Removes all of it.
+    /// Removes all of it. Routes and addresses go with the device.
     ///
     /// # Errors
     ///
     /// If the kernel refuses or does not answer. What comes first is removed by then.
     pub fn delete_earlier(&mut self) -> Result<(), KernelError> {
-        if let Some(device) = self.device()?.filter(is_ours) {
-            for family in Family::BOTH {
-                for route in self.routes(family, TABLE, device.index)? {
-                    self.remove(&message::delete_route(&route, TABLE, device.index))?;
-                }
-            }
-            for ip in self.addresses(device.index)? {
-                self.remove(&message::delete_address(ip, device.index))?;
-            }
+        if let Some(device) = self.device(DEVICE)? {
+            self.remove(&message::delete_device(device.index))?;
         }
         Family::BOTH.into_iter().try_for_each(|family| self.remove(&delete_rule(family)))
-    }
-
-    /// The IPv4 addresses on our device, but for the one that stays.
-    fn addresses(&mut self, device: u32) -> Result<Vec<Ipv4Addr>, KernelError> {
-        let request = message::dump_all_addresses();
-        dump(&mut self.socket, "addresses", &request, |found: &mut Vec<_>, body| {
-            let address = super::decode::address(body).filter(|it| it.device == device);
-            match address.map(|it| it.ip) {
-                Some(IpAddr::V4(ip)) if ip != LASTING => found.push(ip),
-                _ => {}
-            }
-        })
     }
 
     fn remove(&mut self, request: &Request) -> Result<(), KernelError> {

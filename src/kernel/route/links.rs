@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{decode, dump, message};
+use super::message::{self, Request};
+use super::{decode, dump};
 use crate::kernel::netlink::{KernelError, Protocol, Socket};
 
 /// The network devices of a namespace.
@@ -21,12 +22,6 @@ impl Links {
             Vec::extend(links, decode::link(body));
         })?;
         Ok(Self(links))
-    }
-
-    /// Whether there is a device of this name.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|link| link.name == name)
     }
 
     /// The index of the device of this name and kind.
@@ -54,14 +49,21 @@ impl Links {
     ///
     /// If the kernel refuses or does not answer.
     pub fn delete(index: u32) -> Result<(), KernelError> {
-        let request = message::delete_device(index);
-        let body = request.body();
-        Socket::open(Protocol::Route)?.request(
-            "ip link delete",
-            request.kind(),
-            |message| message.raw(&body),
-            |_, _| {},
-        )
+        let mut socket = Socket::open(Protocol::Route)?;
+        remove(&mut socket, "ip link delete", &message::delete_device(index))
+    }
+
+    /// Takes these addresses from the device with this index. Each stands by itself, with a prefix of
+    /// its whole length.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer. Those that come first are gone by then.
+    pub fn take(index: u32, addresses: &[IpAddr]) -> Result<(), KernelError> {
+        let mut socket = Socket::open(Protocol::Route)?;
+        addresses.iter().try_for_each(|ip| {
+            remove(&mut socket, "ip address delete", &message::delete_address(*ip, index))
+        })
     }
 
     /// The names of all bridges.
@@ -70,4 +72,9 @@ impl Links {
         let bridges = self.0.iter().filter(|link| link.kind == "bridge");
         bridges.map(|link| link.name.clone()).collect()
     }
+}
+
+fn remove(socket: &mut Socket, name: &'static str, request: &Request) -> Result<(), KernelError> {
+    let body = request.body();
+    socket.request(name, request.kind(), |message| message.raw(&body), |_, _| {})
 }

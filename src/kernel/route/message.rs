@@ -1,20 +1,18 @@
 //! Requests to rtnetlink, as values.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkSerializable};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
-};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::model::{Family, NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
+use crate::model::{DEVICE, Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 
 /// `RT_TABLE_LOCAL`.
 pub(super) const TABLE_LOCAL: u32 = 255;
@@ -51,32 +49,14 @@ pub(super) fn get_device(name: &str) -> Request {
     Request::new(RouteNetlinkMessage::GetLink(link), 0)
 }
 
-/// Creates our device, down and without addresses.
+/// Creates [`DEVICE`], down and without addresses, as kube-proxy does.
 pub(super) fn create_device() -> Request {
     let mut link = LinkMessage::default();
     link.attributes = vec![
-        LinkAttribute::IfName(NAME.to_owned()),
+        LinkAttribute::IfName(DEVICE.to_owned()),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
     ];
     Request::new(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
-}
-
-/// Keeps the kernel from giving our device a link-local address when it goes up.
-pub(super) fn generate_no_addresses(device: u32) -> Request {
-    let mut link = LinkMessage::default();
-    link.header.index = device;
-    let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
-    link.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])])];
-    Request::new(RouteNetlinkMessage::SetLink(link), 0)
-}
-
-/// Takes our device up: IPv6 routes need that.
-pub(super) fn take_up(device: u32) -> Request {
-    let mut link = LinkMessage::default();
-    link.header.index = device;
-    link.header.flags = LinkFlags::Up | LinkFlags::Noarp;
-    link.header.change_mask = LinkFlags::Up | LinkFlags::Noarp;
-    Request::new(RouteNetlinkMessage::SetLink(link), 0)
 }
 
 /// Removes a device.
@@ -101,7 +81,7 @@ pub(super) fn add_route(route: &Route, device: u32) -> Request {
     Request::new(message, NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-/// Removes a route; of the same prefix, table and metric, only one with our protocol number on our
+/// Removes a route; of the same prefix, table and metric, only one with our protocol number on that
 /// device matches.
 pub(super) fn delete_route(route: &Route, table: u32, device: u32) -> Request {
     let any_source = Route { source: None, ..*route };
@@ -138,13 +118,13 @@ pub(super) fn dump_routes(family: Family, table: u32, device: u32) -> Request {
     Request::new(RouteNetlinkMessage::GetRoute(message), 0)
 }
 
-/// Takes an address from our device.
-pub(super) fn delete_address(ip: Ipv4Addr, device: u32) -> Request {
+/// Takes an address that stands by itself from a device.
+pub(super) fn delete_address(ip: IpAddr, device: u32) -> Request {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = 32;
+    message.header.family = address_family(Family::of(ip));
+    message.header.prefix_len = IpNet::from(ip).prefix_len();
     message.header.index = device;
-    message.attributes = vec![AddressAttribute::Local(ip.into())];
+    message.attributes = vec![AddressAttribute::Local(ip)];
     Request::new(RouteNetlinkMessage::DelAddress(message), 0)
 }
 

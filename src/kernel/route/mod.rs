@@ -1,7 +1,7 @@
 //! Our device and routes, over rtnetlink.
 //!
-//! Ours is the dummy device of our name, and the routes on it that carry our protocol number. Nothing
-//! else is ever changed.
+//! Ours are the routes on the loopback device that carry our protocol number. The device [`DEVICE`] is
+//! kube-proxy's, too, so it is removed only while it has no address. Nothing else is ever changed.
 
 mod apply;
 mod decode;
@@ -15,7 +15,7 @@ mod outcome;
 use rustix::io::Errno;
 
 use super::netlink::{Batch, KernelError, Protocol, Socket};
-use crate::model::{Family, NAME, Route};
+use crate::model::{DEVICE, Family, Route};
 use decode::Link;
 use message::Request;
 
@@ -23,17 +23,19 @@ pub use links::Links;
 pub use network::{Network, NetworkListener, Touched};
 pub(super) use notification::may_change_ours;
 
-/// The kind of our device.
-const DUMMY: &str = "dummy";
+/// The kind of [`DEVICE`].
+pub(in crate::kernel) const DUMMY: &str = "dummy";
+/// The index of the loopback device (`LOOPBACK_IFINDEX` in the kernel's `net/flow.h`).
+const LOOPBACK_INDEX: u32 = 1;
 
 /// What the kernel holds of ours.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RoutesObserved {
-    /// Whether our device is there, a dummy, and up.
+    /// Whether [`DEVICE`] is there, and a dummy.
     pub device: bool,
-    /// Our routes on our device.
+    /// Our routes.
     pub routes: Vec<Route>,
-    /// Whether a policy rule of an earlier version is there.
+    /// Whether a policy rule or the device of an earlier version is there.
     pub earlier: bool,
 }
 
@@ -70,18 +72,18 @@ impl Routes {
     ///
     /// If the kernel refuses or does not answer.
     pub fn observe(&mut self) -> Result<RoutesObserved, KernelError> {
-        let mut observed = RoutesObserved { earlier: self.has_rules()?, ..Default::default() };
-        let Some(device) = self.device()?.filter(is_ours) else { return Ok(observed) };
-        observed.device = device.up;
+        let device = self.device(DEVICE)?.is_some();
+        let mut observed =
+            RoutesObserved { device, earlier: self.has_earlier()?, ..Default::default() };
         for family in Family::BOTH {
-            observed.routes.extend(self.routes(family, message::TABLE_LOCAL, device.index)?);
+            observed.routes.extend(self.routes(family, message::TABLE_LOCAL, LOOPBACK_INDEX)?);
         }
         Ok(observed)
     }
 
-    /// The device of our name, whatever it is.
-    fn device(&mut self) -> Result<Option<Link>, KernelError> {
-        device(&mut self.socket, NAME)
+    /// The dummy device of a name.
+    fn device(&mut self, name: &str) -> Result<Option<Link>, KernelError> {
+        Ok(device(&mut self.socket, name)?.filter(|device| device.kind == DUMMY))
     }
 
     fn routes(
@@ -130,11 +132,6 @@ fn device(socket: &mut Socket, name: &str) -> Result<Option<Link>, KernelError> 
         Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Whether a device of our name is one that we made.
-fn is_ours(device: &Link) -> bool {
-    device.kind == DUMMY
 }
 
 /// Nothing, where the kernel has no such table yet or is without IPv6.

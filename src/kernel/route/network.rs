@@ -8,12 +8,12 @@ use socket2::SockFilter;
 
 use super::message::{self, TABLE_LOCAL};
 use super::notification::{DELADDR, DELLINK, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
-use super::{absent_is_empty, decode, device, dump};
+use super::{absent_is_empty, decode, device, dump, earlier};
 use crate::kernel::netlink::{Header, KernelError, Listener, Protocol, Socket};
-use crate::model::{Family, Link, NAME, ROUTE_PROTOCOL};
+use crate::model::{DEVICE, Family, Link, ROUTE_PROTOCOL};
 
-/// Devices whose addresses and routes are of services: ours and kube-proxy's.
-const SERVICE_DEVICES: [&str; 2] = [NAME, "kube-ipvs0"];
+/// Devices whose addresses and routes are of services: kube-proxy's, and that of earlier versions.
+const SERVICE_DEVICES: [&str; 2] = [DEVICE, earlier::DEVICE];
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_NEXTHOP`. Of routes
 /// that go with a device, an address or a next hop, IPv4 tells nothing (`fib_flush`).
 const GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 32];

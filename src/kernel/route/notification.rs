@@ -2,7 +2,7 @@
 
 use super::decode;
 use crate::kernel::netlink::{Header, attributes};
-use crate::model::{NAME, ROUTE_PROTOCOL};
+use crate::model::{DEVICE, ROUTE_PROTOCOL};
 
 pub(super) const NEWLINK: u16 = 16;
 pub(super) const DELLINK: u16 = 17;
@@ -20,12 +20,10 @@ const IFA_LABEL: u16 = 3;
 /// Whether a notification is about our device or routes.
 pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
     let after_header = || attributes(payload.get(ADDRESS_HEADER..).unwrap_or_default());
-    let device = || decode::link(payload).filter(|link| link.name == NAME);
     match header.kind {
-        DELLINK => device().is_some(),
-        NEWLINK => device().is_some_and(|link| !link.up),
+        DELLINK => decode::link(payload).is_some_and(|link| link.name == DEVICE),
         NEWADDR | DELADDR => {
-            after_header().any(|it| it.kind == IFA_LABEL && it.text() == Some(NAME))
+            after_header().any(|it| it.kind == IFA_LABEL && it.text() == Some(DEVICE))
         }
         NEWROUTE | DELROUTE => payload.get(5) == Some(&ROUTE_PROTOCOL),
         _ => false,
@@ -62,13 +60,9 @@ mod tests {
 
     #[test]
     fn only_what_is_ours_is_meant() {
-        let link = |up: u8| {
-            let head = [0, 0, 0, 0, 0, 0, 0, 0, up, 0, 0, 0, 0, 0, 0, 0];
-            message(&head, IFLA_IFNAME, b"kube-ipvs\0")
-        };
-        assert!(is_about_ours(header(DELLINK), &link(1)));
-        assert!(is_about_ours(header(NEWLINK), &link(0)));
-        assert!(!is_about_ours(header(NEWLINK), &link(1)));
+        let link = message(&[0; 16], IFLA_IFNAME, b"kube-ipvs0\0");
+        assert!(is_about_ours(header(DELLINK), &link));
+        assert!(!is_about_ours(header(NEWLINK), &link));
         let route = |protocol| [2, 32, 0, 0, 255, protocol, 0, 2, 0, 0, 0, 0];
         assert!(is_about_ours(header(DELROUTE), &route(ROUTE_PROTOCOL)));
         assert!(!is_about_ours(header(DELROUTE), &route(2)));

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use crate::kernel::netlink::{KernelError, NetlinkError};
-use crate::model::NAME;
+use crate::model::DEVICE;
 use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
 
 /// The outcome of an operation on a route that the kernel answered with an error.
@@ -15,7 +15,7 @@ pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outco
             Errno::SRCH | Errno::NODEV | Errno::NXIO | Errno::AFNOSUPPORT | Errno::OPNOTSUPP,
         ) => return Ok(()),
         (_, Errno::NODEV | Errno::NXIO | Errno::NETDOWN) => {
-            (FailureKind::Drift, "our device is gone or down".to_owned())
+            (FailureKind::Drift, "the loopback device is down".to_owned())
         }
         (_, Errno::SRCH | Errno::NOENT | Errno::EXIST) => {
             (FailureKind::Drift, "the kernel holds something else".to_owned())
@@ -44,7 +44,9 @@ pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outco
 pub(super) enum Problem {
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    #[error("a device {NAME} is there that is not a dummy: rename it, or `ip link delete {NAME}`")]
+    #[error(
+        "a device {DEVICE} is there that is not a dummy: rename it, or `ip link delete {DEVICE}`"
+    )]
     ForeignDevice,
 }
 

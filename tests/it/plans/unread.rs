@@ -84,7 +84,7 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
     - nft delete element ip kube-ipvs cluster-ips { 10.96.0.99 . 10.96.0.99 }
     - nft delete element ip kube-ipvs front-end-ips { 10.96.0.99 }
     - nft delete element ip kube-ipvs refused { 10.96.0.99 . tcp . 80 }
-    - ip -4 route delete local 10.96.0.99/32 dev kube-ipvs table local proto 75 src 192.0.2.1 metric 75
+    - ip -4 route delete local 10.96.0.99/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     - -D -t 10.96.0.99:80
     - nft delete element ip kube-ipvs pools { 10.96.0.99 }
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1

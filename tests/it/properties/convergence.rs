@@ -119,10 +119,7 @@ impl Mischief {
     fn apply(self, held: &mut Holdings) {
         match self {
             Self::LoseTables => held.tables = false,
-            Self::LoseDevice => {
-                held.device = false;
-                held.routes.clear();
-            }
+            Self::LoseDevice => held.device = false,
             Self::LoseEarlier => held.earlier = None,
             Self::AddEarlier(server) => {
                 held.earlier.get_or_insert_default().push(Element::Former(server));

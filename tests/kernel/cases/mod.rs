@@ -18,6 +18,7 @@
 mod affinity;
 mod announced;
 mod answers;
+mod calico;
 mod carry;
 mod change;
 mod clusterip;
@@ -73,6 +74,7 @@ pub(crate) fn all() -> Vec<Case> {
         refusal::cases(),
         differential::cases(),
         detectors::cases(),
+        calico::cases(),
         carry::cases(),
         change::cases(),
         drain::cases(),

@@ -65,7 +65,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let mend = "kube-ipvs cleanup --kube-proxy";
             t.check("`doctor` says what to do", doctor.contains(mend), &doctor)?;
             let removed = t.run_to_end("cleanup", &["--kube-proxy"])?;
-            for line in ["- ip link delete kube-ipvs0", "- ipset destroy KUBE-6-IPVS-IPS"] {
+            for line in ["- ip address flush dev kube-ipvs0", "- ipset destroy KUBE-6-IPVS-IPS"] {
                 t.check(line, removed.lines().any(|removed| removed == line), &removed)?;
             }
             nothing_is_left(t)?;
@@ -243,7 +243,7 @@ fn the_way_back_to(t: &mut Trial<'_>, mode: Mode) -> Step {
 
 fn nothing_of_ours_is_left(t: &Trial<'_>) -> Step {
     let kept = t.kernel()?;
-    let ours = ["table ip kube-ipvs", "dev kube-ipvs ", "7575", "-A -t 250."];
+    let ours = ["table ip kube-ipvs", "proto 75", "dev kube-ipvs ", "7575", "-A -t 250."];
     let left = ours.iter().any(|ours| kept.to_string().contains(ours));
     t.check("nothing of ours is left", !left, &kept)
 }
@@ -358,15 +358,13 @@ fn is_empty_soon(t: &Trial<'_>, set: &str) -> Step {
 
 fn nothing_of_the_earlier_version_is_left(t: &Trial<'_>) -> Step {
     let kernel = t.kernel()?;
-    let addresses = t.host(N1).read("ip", &["-o", "addr", "show", "dev", "kube-ipvs"])?;
     for (what, of) in [
         ("table inet kube-ipvs", &kernel.nft),
         ("7575", &kernel.network),
         ("10.96.0.0/12", &kernel.network),
         ("250.96.0.0/12", &kernel.network),
         ("fd00:96::/108", &kernel.network),
-        ("203.0.113.", &addresses),
-        ("198.51.100.", &addresses),
+        ("dev kube-ipvs ", &kernel.network),
     ] {
         t.check(&format!("no {what} is left"), !of.contains(what), of)?;
     }
@@ -379,7 +377,8 @@ fn nothing_is_left(t: &Trial<'_>) -> Step {
     let sets = node.read("ipset", &["list", "-name"])?;
     t.same_lines("sets", "KUBE-SRC-SOMEBODY\n", &sets)?;
     let kernel = t.kernel()?;
-    t.check("no device", !kernel.network.contains("kube-ipvs0"), &kernel.network)?;
+    let addresses = kernel.network.contains("dev kube-ipvs0");
+    t.check("no address on the device", !addresses, &kernel.network)?;
     let mut chains: Vec<&str> = kernel
         .nft
         .lines()

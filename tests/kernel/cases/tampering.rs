@@ -10,15 +10,14 @@ use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// By `ip` (false) or `nft` (true). Without the agent's ears, an audit would find them after
 /// minutes.
-const HARM: [(bool, &str); 8] = [
+const HARM: [(bool, &str); 7] = [
     (true, "delete table ip kube-ipvs"),
     (true, "delete table arp kube-ipvs"),
     (true, "flush set ip kube-ipvs pools"),
     (true, "flush chain ip kube-ipvs input"),
     (true, "add element ip6 kube-ipvs refused { 2001:db8:50::1 . tcp . 8443 }"),
-    (false, "route delete local 10.96.9.30 dev kube-ipvs table local"),
-    (false, "link set kube-ipvs down"),
-    (false, "link delete kube-ipvs"),
+    (false, "route delete local 10.96.9.30 dev lo table local proto 75"),
+    (false, "link delete kube-ipvs0"),
 ];
 
 pub(crate) fn cases() -> Vec<Case> {

@@ -12,7 +12,7 @@ use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Protocol as Netlink, Socket};
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
-use kube_ipvs::model::{Event, Family, NAME, Protocol, Route, Scheduler, VirtualAddress};
+use kube_ipvs::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
 use kube_ipvs::source::network;
 
@@ -67,8 +67,8 @@ fn next(told: &Receiver<Event>) -> Event {
 fn the_follower_tells_each_change_once() {
     run("ip link set lo up");
     run("ip link add uplink type dummy");
-    run("ip link add kube-ipvs type dummy");
-    run("ip addr add 10.96.0.1/32 dev kube-ipvs");
+    run("ip link add kube-ipvs0 type dummy");
+    run("ip addr add 10.96.0.1/32 dev kube-ipvs0");
     run("ip addr add 192.0.2.1/32 dev uplink");
     let (told, follower) = follow(false);
     // A device's own routes come and go with its addresses: none of these has any.
@@ -78,7 +78,7 @@ fn the_follower_tells_each_change_once() {
     assert_eq!(next(), Event::Routes(vec![]));
     run("ip addr add 192.0.2.9/32 dev uplink");
     assert_eq!(next(), addresses(&["192.0.2.1", "192.0.2.9"]));
-    run("ip addr add 10.96.0.2/32 dev kube-ipvs");
+    run("ip addr add 10.96.0.2/32 dev kube-ipvs0");
     run("ip link set uplink up");
     run("ip -6 addr add fd00:1::1/128 dev uplink noprefixroute");
     assert_eq!(next(), addresses(&["192.0.2.1", "192.0.2.9", "fd00:1::1"]));
@@ -106,7 +106,7 @@ fn the_follower_tells_which_links_there_are() {
         Event::Links(links) => {
             let names = links.iter().map(|link| link.name.as_str());
             names
-                .filter(|name| name.starts_with("pod") || *name == NAME)
+                .filter(|name| name.starts_with("pod") || *name == DEVICE)
                 .collect::<Vec<_>>()
                 .join(" ")
         }
@@ -115,7 +115,7 @@ fn the_follower_tells_which_links_there_are() {
     assert_eq!([next(), next(), next()], ["Addresses([192.0.2.1])", "Routes([])", ""]);
     run("ip link add pod2 type dummy");
     assert_eq!(next(), "pod2");
-    run(&format!("ip link add {NAME} type dummy"));
+    run(&format!("ip link add {DEVICE} type dummy"));
     run("ip link add pod1 type dummy");
     assert_eq!(next(), "pod1 pod2");
     run("ip link set pod1 name pod3");
@@ -133,11 +133,11 @@ fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
     run("ip link set uplink up");
     run("ip addr add 192.0.2.1/24 dev uplink");
     run("ip -6 addr add fd00:1::1/64 dev uplink nodad");
-    run("ip link add kube-ipvs0 type dummy");
-    run("ip link set kube-ipvs0 up");
     let mut ours = Routes::open().unwrap();
-    let done = ours.apply(&[RouteOperation::CreateDevice]);
-    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    for device in [DEVICE, "kube-ipvs"] {
+        run(&format!("ip link add {device} type dummy"));
+        run(&format!("ip link set {device} up"));
+    }
 
     let (told, follower) = follow(false);
     let next = || next(&told);
@@ -402,6 +402,7 @@ fn foreign_firewalls_and_leftovers_are_found() {
     run("nft add chain ip nat KUBE-SERVICES");
     run("nft add chain ip nat KUBE-KUBELET-CANARY");
     run("ip link add kube-ipvs0 type dummy");
+    run("ip address add 10.96.0.1/32 dev kube-ipvs0");
     run("ip link add cni0 type bridge");
     let report = doctor::run(&subject());
     println!("{report}");

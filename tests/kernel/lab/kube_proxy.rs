@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::namespace::{Namespace, run};
 
 const IPVS: &str = include_str!("../kube-proxy/ipvs.rules");
-const DEVICE: &str = include_str!("../kube-proxy/device.ip");
+const ADDRESSES: &str = include_str!("../kube-proxy/addresses.ip");
 const SETS: &str = include_str!("../kube-proxy/sets.ipset");
 const IPVS_RULES: [&str; 2] =
     [include_str!("../kube-proxy/iptables.rules"), include_str!("../kube-proxy/ip6tables.rules")];
@@ -53,7 +53,11 @@ impl KubeProxy {
         node.sysctl(&SETTINGS)?;
         let rules = match mode {
             Mode::Ipvs => {
-                node.ip(DEVICE)?;
+                // It adopts the device that is there.
+                if node.read("ip", &["link", "show", "dev", "kube-ipvs0"]).is_err() {
+                    node.ip("link add kube-ipvs0 type dummy\nlink set kube-ipvs0 arp off\n")?;
+                }
+                node.ip(ADDRESSES)?;
                 node.inside(|| run(Command::new("ipset").arg("restore"), SETS))?;
                 proxy.sync()?;
                 IPVS_RULES

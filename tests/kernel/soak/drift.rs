@@ -10,7 +10,7 @@ use crate::trial::{Failure, Step, Trial};
 const DELETE_FLOWS: u16 = 1 << 8 | 2;
 
 /// Harm by command line; `-` before what is not there each time.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 15] = [
     "ipvsadm -C",
     "ipvsadm -D -t 10.96.40.1:80",
     "ipvsadm -d -t 10.96.40.1:80 -r 10.244.1.11:8080",
@@ -23,11 +23,9 @@ const COMMANDS: [&str; 17] = [
     "nft flush set ip kube-ipvs pools",
     "nft flush chain ip kube-ipvs postrouting",
     "nft add element ip kube-ipvs refused { 192.168.50.1 . tcp . 8443 }",
-    "ip route delete local 10.96.40.1 dev kube-ipvs table local",
+    "ip route delete local 10.96.40.1 dev lo table local",
     "ip rule add not iif lo lookup 7575 pref 75 protocol 75",
-    "ip address flush dev kube-ipvs",
-    "ip link set kube-ipvs down",
-    "ip link delete kube-ipvs",
+    "ip link delete kube-ipvs0",
 ];
 
 /// What is not ours, and has to be there in the end.

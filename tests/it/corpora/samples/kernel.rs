@@ -179,7 +179,7 @@ fn routes() -> Vec<u8> {
 /// `RTM_NEWLINK`: `struct ifinfomsg`, `IFLA_IFNAME`, `IFLA_LINKINFO` with its kind.
 fn device() -> Vec<u8> {
     message(16, &[0, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], |link| {
-        link.text(3, "kube-ipvs");
+        link.text(3, "kube-ipvs0");
         link.nest(18, |info| info.text(1, "dummy"));
     })
 }

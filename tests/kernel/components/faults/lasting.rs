@@ -118,8 +118,8 @@ pub(super) fn the_ground_is_made_again(rig: &mut Rig) {
     rig.give_up_others();
     let hows = [How::Refused(Errno::PERM), How::Unanswered, How::Cut];
     let destroy = [
-        ("ip link delete kube-ipvs", Kind::NewLink),
-        ("ip link delete kube-ipvs", Kind::GetLink),
+        ("ip link delete kube-ipvs0", Kind::NewLink),
+        ("ip link delete kube-ipvs0", Kind::GetLink),
         ("nft delete table ip kube-ipvs", Kind::Transaction),
         ("nft delete table ip6 kube-ipvs", Kind::Ruleset),
         ("nft delete table arp kube-ipvs", Kind::NewElement),
