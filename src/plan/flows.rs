@@ -2,7 +2,8 @@
 //!
 //! A front end translates the first datagram of a flow; connection tracking carries the others,
 //! past IPVS. So its entries are removed when a real server goes, or when the front end changes.
-//! So are those that were made before there was a front end.
+//! So are those of datagrams that no virtual server has taken: they were sent before there was one,
+//! and the next ones would neither be translated back nor be masqueraded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -11,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{FilterOperation, FlowOperation, Operation, ServerOperation};
-use crate::model::{Element, Family, Protocol, VirtualAddress};
+use crate::model::{Element, Family, Protocol, VirtualAddress, VirtualServer};
 
 /// Which entries are to be removed, and which front ends lead where.
 #[derive(Debug, Default)]
@@ -61,6 +62,13 @@ impl Flows {
                 if let Some((frontend, _)) = lead(element) {
                     self.mislead(frontend, None);
                 }
+            }
+            Operation::Server(ServerOperation::Add(VirtualServer { address, .. }))
+                if address.protocol == Protocol::Udp =>
+            {
+                let unscheduled = Some(SocketAddr::new(address.ip, address.port));
+                self.leave(address, unscheduled);
+                self.mislead(*address, unscheduled);
             }
             Operation::Server(ServerOperation::Delete(server)) => {
                 self.leave(server, None);

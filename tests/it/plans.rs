@@ -90,6 +90,7 @@ fn first_sync() {
     + ip -4 route replace local 10.96.0.10/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.10 . 10.96.0.10 }
     + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
+    - conntrack -D -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --reply-src 10.96.0.10 --reply-port-src 53
     + nft add element ip kube-ipvs pools { 10.96.0.20 }
     + nft add element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
     + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }

@@ -135,8 +135,10 @@ fn what_nobody_needs_any_more_goes_when_every_service_has_been_looked_at() {
     let mut plans: Vec<_> = plans(&mut agent).collect();
     let last = plans.pop().unwrap();
     let removals = |operations: &[Operation]| {
-        let removes =
-            |it: &&Operation| Stage::of(it) >= Stage::Repel && it.effect() == Effect::Removes;
+        let removes = |it: &&Operation| {
+            let is_in_turn = (Stage::Repel..Stage::Forget).contains(&Stage::of(it));
+            is_in_turn && it.effect() == Effect::Removes
+        };
         operations.iter().filter(removes).count()
     };
     assert!(plans.len() > 1);

@@ -5,7 +5,7 @@ use kube_ipvs::model::Protocol::Udp;
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Endpoints, Service, endpoints, service};
+use crate::lab::{Endpoints, Flow, Service, endpoints, endpoints_of_both, service, service_cidr};
 use crate::trial::{Step, Trial};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -22,7 +22,54 @@ pub(crate) fn cases() -> Vec<Case> {
             t.eventually_answers(&flow, P1, "the same socket after the Service was created")?;
             t.expect(C, to, Answers::from(P1))
         }),
+        case("sockets_older_than_their_service_are_served", sockets_outlive_what_they_talk_to),
+        case("sockets_older_than_their_service_in_an_unknown_range_are_served", |t| {
+            t.agent().delete(&service_cidr("kubernetes", &[]))?;
+            sockets_outlive_what_they_talk_to(t)
+        }),
     ]
+}
+
+/// Before there is a Service, its datagrams go wherever the node's routes lead, or are dropped. While it
+/// has no endpoint they are refused.
+fn sockets_outlive_what_they_talk_to(t: &mut Trial<'_>) -> Step {
+    t.settled()?;
+    let mut flows = Vec::new();
+    for to in ["10.96.9.7:80", "203.0.113.97:80", "192.168.50.1:31944", "[fd00:96::907]:80"] {
+        for from in [N1, P2, C] {
+            let to = format!("{to}/udp");
+            flows.push((format!("{from} to {to}"), t.flow(from, &to)?));
+        }
+    }
+    // Connection tracking remembers what it has seen of each.
+    let send = |flows: &[(String, Flow)]| {
+        flows.iter().for_each(|(_, flow)| drop((flow.send(), flow.send())));
+    };
+    send(&flows);
+    let late = service("dev/late").cluster_ip("10.96.9.7").cluster_ip("fd00:96::907");
+    let late = late.ingress("203.0.113.97").port(80, "udp", Udp).node_port(31_944);
+    let endpoints = || endpoints_of_both("dev/late").map(|it| it.port("udp", 8080, Udp));
+    t.apply(late)?;
+    for slice in endpoints() {
+        t.apply(slice.ready(P1))?;
+    }
+    t.settled()?;
+    for (which, flow) in &flows {
+        t.eventually_answers(flow, P1, &format!("{which}, since the Service is there"))?;
+    }
+    for slice in endpoints() {
+        t.apply(slice)?;
+    }
+    t.settled()?;
+    send(&flows);
+    for slice in endpoints() {
+        t.apply(slice.ready(P3))?;
+    }
+    t.settled()?;
+    for (which, flow) in &flows {
+        t.eventually_answers(flow, P3, &format!("{which}, since it has an endpoint again"))?;
+    }
+    Ok(())
 }
 
 /// Connection tracking carries the flows of a process of the node and of a pod through a load

@@ -177,12 +177,13 @@ fn its_time_is_up(t: &mut Trial<'_>) -> Step {
     let mut open = open(t, &clients)?;
     open.extend(self::open(t, &[(C, GONE)])?);
     services(t)?;
-    // Long enough for a slow machine to see the connections alive.
-    t.agent().configure("drainPeriod: 10s")?;
     t.settled()?;
     let new = clients.iter().map(|(client, to)| Ok((to, t.connect(*client, to)?)));
     let mut new = new.collect::<Step<Vec<_>>>()?;
     t.still_answer(&mut open)?;
+    // An agent that starts counts from its start.
+    t.agent().configure("drainPeriod: 1s")?;
+    t.settled()?;
     are_gone(t, &[BALANCER, NODE_PORT, EXTERNAL, GONE])?;
     t.settled()?;
     for (which, open) in &mut open {
