@@ -29,7 +29,7 @@ use super::reconfigure::Reconfigure;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::engine::Engine;
 use crate::kernel::sysctl::{Granted, Sysctls};
-use crate::kernel::{Kernel, tampering};
+use crate::kernel::{Kernel, modules, tampering};
 use crate::model::{Carry, Event, Family, Name};
 use crate::source::kubernetes::{self, Patience, Reach, Server};
 use crate::source::{manifests, network};
@@ -46,6 +46,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
+    modules::load_needed(&[config.settings.scheduler], &config.settings.carry);
     // Asking for IPVS loads its module, which brings its settings.
     let mut kernel = Kernel::open()?.carrying(&config.settings.carry)?;
     let sysctls = Sysctls::default();

@@ -6,14 +6,16 @@
 //! it, nf_tables with the first nfnetlink message, its expressions with the first rule that has
 //! them, `dummy` with the creation of our device.
 //!
-//! Before Linux 5.16 the look-up does not find IPVS's module, which then has to be asked for by its
-//! name. That takes CAP_SYS_MODULE, which the init container has and the agent has not.
+//! A transaction whose expressions lack a module is begun from its start once that is loaded, and before
+//! Linux 5.16 the look-up does not find IPVS's module. So what is not there is asked for by its name
+//! before. That takes CAP_SYS_MODULE, which the init container has and the agent has not.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::model::{Carry, Scheduler};
 
@@ -48,7 +50,7 @@ const FIXED: [(&str, &str); 14] = [
     ("nft_reject_ipv4", "refusing connections to services without endpoints"),
     ("nft_reject_ipv6", "refusing connections to services without endpoints"),
     ("nft_socket", "keeping stray segments from ending connections"),
-    ("dummy", "making service addresses local"),
+    ("dummy", "telling other software that IPVS serves here"),
 ];
 
 /// Those of `carry: offload`. Before Linux 5.17 two more, which have the families' names.
@@ -69,6 +71,19 @@ pub fn needed(schedulers: &[Scheduler], carry: &Carry) -> Vec<Module> {
         purpose: "the configured scheduler",
     });
     fixed.chain(schedulers).collect()
+}
+
+/// Has the kernel load what is needed and not there yet, if this process has CAP_SYS_MODULE. Modules
+/// with a name longer than a network device's are left to their first use.
+pub fn load_needed(schedulers: &[Scheduler], carry: &Carry) {
+    let sets = capabilities(None);
+    if !sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_MODULE)) {
+        return;
+    }
+    let Ok(modules) = Modules::read() else { return };
+    let absent = |module: &Module| modules.presence(module) != Presence::Running;
+    let absent = needed(schedulers, carry).into_iter().filter(absent);
+    absent.for_each(|module| load(&module.name));
 }
 
 /// Has the kernel load a module, if this process has CAP_SYS_MODULE: the kernel takes the name of a
@@ -202,6 +217,15 @@ mod tests {
         assert!(has(&plain, "ip_vs_rr") && has(&plain, "ip_vs_mh"));
         assert!(!has(&plain, "nft_flow_offload"));
         assert!(has(&names(&Carry::Offload(Vec::new())), "nft_flow_offload"));
+    }
+
+    #[test]
+    fn the_documentation_names_all() {
+        let text = include_str!("../../docs/compatibility.md");
+        for module in needed(&[Scheduler::Rr], &Carry::Offload(Vec::new())) {
+            let names = [format!("\n{}\n", module.name), format!("`{}`", module.name)];
+            assert!(names.iter().any(|name| text.contains(name)), "{module:?}");
+        }
     }
 
     #[test]

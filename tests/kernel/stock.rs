@@ -5,7 +5,7 @@ const TESTS: [&str; 22] = [
     // Loadable modules. The test kernel has most of them built in.
     "without_the_module",
     "a_module_that_was_loaded_anew_is_found_again",
-    "modules_are_loaded_on_demand",
+    "modules_are_loaded_beforehand_and_on_demand",
     // Every interface: IPVS, nf_tables, devices, routes, connection tracking, addresses and
     // sysctls.
     "operations_print_as_ipvsadm_saves_them_and_read_back",

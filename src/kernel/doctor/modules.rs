@@ -1,5 +1,7 @@
 //! Whether the kernel modules are there.
 
+use std::fs;
+
 use super::{Finding, Subject};
 use crate::kernel::modules::{self, Module, Modules, Presence};
 
@@ -8,13 +10,22 @@ pub(super) fn needed(subject: &Subject) -> Finding {
     match Modules::read() {
         Ok(modules) => {
             let needed = modules::needed(&subject.schedulers, &subject.carry);
-            judge(needed.into_iter().map(|module| (modules.presence(&module), module)).collect())
+            let found = needed.into_iter().map(|module| (modules.presence(&module), module));
+            judge(found.collect(), may_load())
         }
         Err(error) => Finding::unknown(format!("/proc/modules: {error}")),
     }
 }
 
-fn judge(modules: Vec<(Presence, Module)>) -> Finding {
+/// Whether the kernel may load modules at their first use: `kernel.modprobe` names what loads them.
+fn may_load() -> bool {
+    let setting = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+    // A kernel without such a setting has all built in, or cannot be told.
+    setting("modprobe").map_or(true, |path| !path.trim().is_empty())
+        && setting("modules_disabled").map_or(true, |disabled| disabled.trim() == "0")
+}
+
+fn judge(modules: Vec<(Presence, Module)>, may_load: bool) -> Finding {
     let total = modules.len();
     let at = |presence: Presence| -> Vec<&Module> {
         modules.iter().filter(|(p, _)| *p == presence).map(|(_, module)| module).collect()
@@ -41,13 +52,24 @@ fn judge(modules: Vec<(Presence, Module)>) -> Finding {
         let found = format!("not loaded, and /lib/modules is not visible: {}", names(&unknown));
         return Finding::warn(found, mend);
     }
-    match at(Presence::Loadable).len() {
-        0 => Finding::ok(format!("all {total} in the kernel")),
-        loadable => Finding::ok(format!(
-            "{} in the kernel, {loadable} more that it loads at first use",
-            total - loadable
-        )),
+    let loadable = at(Presence::Loadable);
+    if loadable.is_empty() {
+        return Finding::ok(format!("all {total} in the kernel"));
     }
+    if !may_load {
+        let mend = vec![
+            "the kernel may load none by itself (kernel.modprobe, kernel.modules_disabled); write these \
+             to /etc/modules-load.d/kube-ipvs.conf, each on a line, and reboot the node:"
+                .to_owned(),
+            names(&loadable),
+        ];
+        return Finding::fail(format!("not loaded: {}", names(&loadable)), mend);
+    }
+    Finding::ok(format!(
+        "{} in the kernel, {} more that it loads at first use",
+        total - loadable.len(),
+        loadable.len()
+    ))
 }
 
 #[cfg(test)]
@@ -59,7 +81,14 @@ mod tests {
         let module = |p: &Presence| {
             (*p, Module { name: format!("{p:?}").to_lowercase(), purpose: "balancing" })
         };
-        judge(presences.iter().map(module).collect())
+        judge(presences.iter().map(module).collect(), true)
+    }
+
+    #[test]
+    fn a_kernel_that_may_load_nothing_needs_all_at_boot() {
+        let dummy = Module { name: "dummy".to_owned(), purpose: "service addresses" };
+        let found = judge(vec![(Presence::Loadable, dummy)], false);
+        assert_eq!((found.verdict, &*found.mend[1]), (Verdict::Fail, "dummy"));
     }
 
     #[test]

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::conntrack::Conntrack;
-use kube_ipvs::kernel::modules::{self, Modules, Presence};
+use kube_ipvs::kernel::modules::{self, Module, Modules, Presence};
 use kube_ipvs::model::{Carry, Scheduler};
 use kube_ipvs::plan::FlowOperation;
+use rustix::thread::CapabilitySet;
 
-use super::process::{Agent, PATIENCE, node_and_server, until};
+use super::process::{Agent, PATIENCE, node_and_server};
 use super::{Component, alone, component, output, run, unload};
 use crate::api::objects::{service, slice};
 use crate::api::{SERVICES, SLICES};
@@ -20,7 +20,10 @@ use crate::api::{SERVICES, SLICES};
 pub(crate) fn components() -> Vec<Component> {
     vec![
         alone("without_the_module", without_the_module),
-        alone("modules_are_loaded_on_demand", modules_are_loaded_on_demand),
+        alone(
+            "modules_are_loaded_beforehand_and_on_demand",
+            modules_are_loaded_beforehand_and_on_demand,
+        ),
         component("the_agent_follows_an_api_server", the_agent_follows_an_api_server),
     ]
 }
@@ -44,16 +47,37 @@ fn without_the_module() {
     assert!(line.contains("ip_vs"), "{told}");
 }
 
-fn modules_are_loaded_on_demand() {
+/// Longest name of a network device, by which a module is asked for.
+const LONGEST_DEVICE: usize = 15;
+
+fn modules_are_loaded_beforehand_and_on_demand() {
     let needed = modules::needed(&[Scheduler::Rr], &Carry::default());
-    needed.iter().for_each(|module| unload(&module.name));
+    let unload_all = || needed.iter().for_each(|module| unload(&module.name));
+    let is_running = |module: &Module| Modules::read().unwrap().presence(module);
+    unload_all();
+    let prepared = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"))
+        .args(["run", "--init-only", "--node-name", "n1"])
+        .output()
+        .unwrap();
+    assert!(prepared.status.success(), "{prepared:?}");
+    for module in needed.iter().filter(|module| module.name.len() <= LONGEST_DEVICE) {
+        assert_eq!(is_running(module), Presence::Running, "{module:?}");
+    }
+    unload_all();
+    // Before Linux 5.16 the kernel does not find it.
+    run("modprobe ip_vs");
     let server = node_and_server();
     server.put(service("web", "10.96.0.1"));
     server.put(slice("web-1", "web", &["10.244.1.5"]));
     let directory = tempfile::tempdir().unwrap();
-    let agent = Agent::follow(&directory, &server);
-    // Before that, `ipvsadm` would load it.
-    until("IPVS is loaded", || Path::new("/sys/module/ip_vs").exists());
+    // As in its container, it may load none by its name.
+    let agent = thread::scope(|scope| {
+        let unprivileged = scope.spawn(|| {
+            rustix::thread::remove_capability_from_bounding_set(CapabilitySet::SYS_MODULE).unwrap();
+            Agent::follow(&directory, &server)
+        });
+        unprivileged.join().unwrap()
+    });
     until_held("loaded", &[("10.96.0.1:80", &["10.244.1.5:8080"])]);
     let udp = FlowOperation {
         frontend: "10.96.0.1:53/udp".parse().unwrap(),
@@ -61,8 +85,8 @@ fn modules_are_loaded_on_demand() {
         carrier: None,
     };
     assert_eq!(Conntrack::open().unwrap().delete(&[udp]).unwrap(), 0);
-    for module in needed {
-        assert_eq!(Modules::read().unwrap().presence(&module), Presence::Running, "{module:?}");
+    for module in &needed {
+        assert_eq!(is_running(module), Presence::Running, "{module:?}");
     }
     // Otherwise the modules stay in use until the kernel has cleaned up this namespace.
     drop(agent);
