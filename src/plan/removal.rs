@@ -11,11 +11,13 @@ use crate::model::{Element, Protocol, VirtualAddress, image_ranges};
 
 /// The virtual servers that our tables name as ours, or those of an earlier version.
 ///
-/// Ownership is visible in the kernel: our virtual servers are those whose address lies in a
-/// service range, among its images, or in set `pools`, and those in set `former`.
+/// Ownership is visible in the kernel: our virtual servers are those whose address has a route of
+/// ours, lies in a service range, among its images, or in set `pools`, and those in set `former`. The
+/// routes are there, too, after somebody has flushed all tables.
 pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<> {
     let mut ranges: Vec<IpNet> = Vec::new();
-    let mut ips: FxHashSet<IpAddr> = FxHashSet::default();
+    let mut ips: FxHashSet<IpAddr> =
+        observed.routes.iter().map(|route| route.prefix.addr()).collect();
     let mut former: FxHashSet<VirtualAddress> = FxHashSet::default();
     for element in observed.elements.iter().chain(observed.earlier.iter().flatten()) {
         match element {

@@ -5,7 +5,7 @@ use kube_ipvs::model::Protocol::{Tcp, Udp};
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{N1, P1, P2, P3};
-use crate::lab::{Endpoints, endpoints, service};
+use crate::lab::{Endpoints, endpoints, service, service_cidr};
 use crate::trial::{Step, Trial};
 
 /// A virtual server, a table, a route and a rule of somebody else.
@@ -56,6 +56,23 @@ pub(crate) fn cases() -> Vec<Case> {
             t.equal("changes of routes, rules, links and addresses", 0, route)?;
             t.same_lines("the kernel", &before.to_string(), &t.kernel()?.to_string())?;
             t.expect(P2, "10.96.4.1:80/tcp", Answers::from_all([P1, P3]))
+        }),
+        case("flushed_tables_are_no_reason_to_forget", |t| {
+            // Nor is the range known that its ClusterIP comes from.
+            t.agent().delete(&service_cidr("kubernetes", &[]))?;
+            let gone = service("dev/gone").cluster_ip("10.96.4.9").port(80, "http", Tcp);
+            t.apply(gone.clone())?;
+            t.apply(endpoints("dev/gone").port("http", 8080, Tcp).ready(P1))?;
+            some_services(t)?;
+            t.settled()?;
+            let mut open = t.connect(P2, "10.96.4.1:80/tcp")?;
+            t.agent().stop()?;
+            t.host(N1).nft("flush ruleset")?;
+            t.delete(gone)?;
+            t.settled()?;
+            t.eventually_held("the Service that went", |ipvs| !ipvs.contains("10.96.4.9"))?;
+            t.expect(P2, "10.96.4.1:80/tcp", Answers::from_all([P1, P3]))?;
+            t.expect_answer(&mut open, "the connection from before").map(drop)
         }),
         case("the_end_of_the_agent_ends_no_traffic", |t| {
             some_services(t)?;
