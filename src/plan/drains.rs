@@ -164,18 +164,21 @@ impl Drains {
         now: Instant,
     ) -> Vec<Leave> {
         let mut former = self.remove(&server).unwrap_or_default();
-        // Datagrams belong to no connection that could be broken: they move at once.
-        if server.protocol == Protocol::Udp || backends.is_empty() {
-            return vec![Leave::Now; backends.len()];
-        }
         let mut drain = Drain::new();
         let mut decide = |backend: &Backend| {
             let socket = backend.socket();
             let leaving = former.remove(&socket).unwrap_or_else(|| {
-                let until = now + self.period;
-                self.counts.hasten(now);
-                self.counts.want(until);
-                Leaving { backend: backend.drained(), until, running: None }
+                // Datagrams belong to no connection that could be broken: they need no time.
+                let (period, running) = match server.protocol {
+                    Protocol::Udp => (Duration::ZERO, Some(BTreeSet::new())),
+                    Protocol::Tcp | Protocol::Sctp => (self.period, None),
+                };
+                let until = now + period;
+                if running.is_none() {
+                    self.counts.hasten(now);
+                    self.counts.want(until);
+                }
+                Leaving { backend: backend.drained(), until, running }
             });
             if leaving.ends(now) && self.allowance.take(server, 1, now) {
                 let running = leaving.running.into_iter().flatten();
@@ -368,6 +371,23 @@ mod tests {
         assert!(drains.counts().take_due(now));
         drains.count(&[], now);
         assert_eq!(drains.leave(web, &[backend(1)], now), [Leave::Now]);
+    }
+
+    #[test]
+    fn a_mass_of_endpoints_for_datagrams_goes_little_by_little() {
+        let mut now = Instant::now();
+        let mut drains = of_period(PERIOD);
+        let dns = |port| VirtualAddress { port, ..server("10.96.0.10:53/udp") };
+        let mut waiting: Vec<_> = (0..1_000).collect();
+        let mut turns = Vec::new();
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            waiting.retain(|port| drains.leave(dns(*port), &[backend(1)], now) == [Leave::Later]);
+            assert_eq!(drains.len(), waiting.len());
+            turns.push(before - waiting.len());
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(turns, [500, 100, 100, 100, 100, 100]);
     }
 
     #[test]

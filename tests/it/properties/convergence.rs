@@ -47,13 +47,14 @@ fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
 }
 
 /// The virtual servers that are not this agent's: neither in a range of its own, nor named by its
-/// table or an earlier version's, nor claimed by kube-proxy, nor where a Service has a front end or a
+/// routes, its table or an earlier version's, nor claimed by kube-proxy, nor where a Service has a front end or a
 /// pool, even if that has nobody to serve it.
 fn foreign(kernel: &ModelKernel, programs: &Programs) -> Servers {
     let ModelKernel { holdings: held, claims, .. } = kernel;
     let elements = held.elements.iter().copied().collect();
-    let is_named =
-        is_named(&Observed { elements, earlier: held.earlier.clone(), ..Observed::default() });
+    let routes = held.routes.values().copied().collect();
+    let earlier = held.earlier.clone();
+    let is_named = is_named(&Observed { elements, routes, earlier, ..Observed::default() });
     let pools = programs.services().flat_map(|(_, program)| &program.pools);
     let wanted: BTreeSet<_> = pools.map(|pool| pool.server.address).collect();
     let is_foreign = |address: &VirtualAddress| {
@@ -118,7 +119,10 @@ fn pick<T: Clone>(index: Index, all: impl Iterator<Item = T>) -> Option<T> {
 impl Mischief {
     fn apply(self, held: &mut Holdings) {
         match self {
-            Self::LoseTables => held.tables = false,
+            Self::LoseTables => {
+                held.tables = false;
+                held.elements.clear();
+            }
             Self::LoseDevice => held.device = false,
             Self::LoseEarlier => held.earlier = None,
             Self::AddEarlier(server) => {
