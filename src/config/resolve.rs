@@ -13,7 +13,7 @@ use super::{
     Config, ConfigError, Conntrack, IpvsTimeouts, LogConfig, ProxyFlags, SharedFlags, SourceConfig,
 };
 use super::{address, duration};
-use crate::model::{Carry, Settings};
+use crate::model::{Carry, Settings, read_ip};
 
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
 const AUDIT_PERIOD: Duration = Duration::from_secs(300);
@@ -190,9 +190,8 @@ impl<'a> Resolver<'a> {
         if text.is_empty() {
             return Ok(false);
         }
-        let address: Result<std::net::IpAddr, _> = text.parse();
         let reason = || format!("{text:?} is not an IP address");
-        address.map(|ip| ip.is_ipv6()).map_err(|_| self.origin.wrong(FIELD, reason()))
+        read_ip(text).map(|ip| ip.is_ipv6()).ok_or_else(|| self.origin.wrong(FIELD, reason()))
     }
 
     fn listen(

@@ -22,6 +22,7 @@ mod selection;
 mod service;
 mod settings;
 mod shared;
+mod written;
 
 pub use address::{Family, ParseAddressError, Protocol, VirtualAddress, image_ranges, images};
 pub use element::Element;
@@ -42,3 +43,4 @@ pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
 pub use settings::{Carry, LocalDetector, NodePortAddresses, Settings};
 pub use shared::Shared;
+pub use written::{read_ip, read_range};

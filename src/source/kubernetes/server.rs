@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::client::{ClientError, Clients, Reach, configure};
 use super::{Effort, Patience, run};
-use crate::model::{Change, Event, ServiceKey, Settings};
+use crate::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
 
 /// How long a name may take to be resolved, and the API server to answer a question of a check.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -179,8 +179,8 @@ pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
     };
     let (cidrs, own) = tokio::join!(timeout(PATIENCE, cidrs), timeout(PATIENCE, own));
     let texts = |found: Result<Option<Vec<String>>, _>| found.ok().flatten().unwrap_or_default();
-    let cidrs = texts(cidrs).into_iter().filter_map(|text| text.parse::<IpNet>().ok());
-    let own = texts(own).into_iter().filter_map(|text| text.parse::<IpAddr>().ok());
+    let cidrs = texts(cidrs).into_iter().filter_map(|text| read_range(&text));
+    let own = texts(own).into_iter().filter_map(|text| read_ip(&text));
     cidrs.chain(own.map(IpNet::from)).collect()
 }
 
