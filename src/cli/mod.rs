@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let Cli { command, shared, run: flags } = cli;
+    let Cli { command, shared, run: flags, .. } = cli;
     match command.unwrap_or(Command::Run(flags)) {
         Command::Run(flags) => run::run(&shared, &flags),
         Command::Render { output } => render::run(&shared, output),

@@ -71,7 +71,8 @@ impl<'a> Resolver<'a> {
         flags: &'a SharedFlags,
         surroundings: Surroundings,
     ) -> Result<Self, ConfigError> {
-        let mut warnings: Vec<_> = flags.ignored.warnings().collect();
+        let mut warnings = flags.warnings.clone();
+        warnings.extend(flags.ignored.warnings());
         let file = match &flags.config {
             None => File {
                 kube_proxy: Document { content: (&flags.proxy).into(), origin: Origin::Flags },
