@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         // Whoever reads our output has had enough of it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "kube-ipvs: {}", describe(&error));
+            let _ = output::tell(describe(&error));
             let is_input = error.is::<ConfigError>() || error.is::<ManifestError>();
             ExitCode::from(if is_input { WRONG } else { FAILED })
         }

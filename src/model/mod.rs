@@ -22,6 +22,7 @@ mod selection;
 mod service;
 mod settings;
 mod shared;
+mod text;
 mod written;
 
 pub use address::{Family, ParseAddressError, Protocol, VirtualAddress, image_ranges, images};
@@ -43,4 +44,5 @@ pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
 pub use settings::{Carry, LocalDetector, NodePortAddresses, Settings};
 pub use shared::Shared;
+pub use text::one_line;
 pub use written::{read_ip, read_range};
