@@ -22,6 +22,16 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
+/// As much of the text as fits into so many bytes.
+#[must_use]
+pub fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
 fn is_obeyed(letter: char) -> bool {
     let turns = matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(letter, '\u{2066}'..='\u{2069}');
@@ -43,6 +53,14 @@ mod tests {
         ] {
             assert_eq!(one_line(text), expected);
         }
+    }
+
+    #[test]
+    fn a_cut_text_is_one() {
+        assert_eq!(
+            [cut("aü", 1), cut("aü", 2), cut("aü", 3), cut("aü", 9)],
+            ["a", "a", "aü", "aü"]
+        );
     }
 
     proptest! {
