@@ -2,6 +2,7 @@
 //! services work.
 
 use std::cell::OnceCell;
+use std::iter;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use kube::{Api, Client};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::client::{ClientError, Clients, Reach, configure};
+use super::client::{ClientError, Clients, Reach, Way, configure};
 use super::{Effort, Patience, run};
 use crate::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
 
@@ -48,14 +49,17 @@ pub struct ThroughService {
 }
 
 impl Server {
-    /// Where the API server is; names are resolved.
+    /// Where the API server is, and the proxies on the way there; names are resolved.
     ///
     /// # Errors
     ///
     /// If what was given is of no use.
     pub async fn find(reach: &Reach) -> Result<Self, ClientError> {
-        let (_, urls) = configure(reach).await?;
-        let mut places = Vec::with_capacity(urls.len());
+        let (_, ways) = configure(reach).await?;
+        let mut places = Vec::with_capacity(ways.len());
+        let urls = ways.into_iter().flat_map(|Way { server, proxy }| {
+            iter::once(server).chain(proxy.map(|proxy| proxy.uri().clone()))
+        });
         for url in urls {
             let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             let addresses = match host.parse::<IpAddr>() {
