@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
 use super::answer;
+use super::applied::{Applied, Sum};
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
@@ -21,7 +22,7 @@ use crate::explain::explain;
 use crate::kernel::conntrack::Sweep;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Event, VirtualAddress};
-use crate::plan::{FailureKind, Key, Outcome, Plan};
+use crate::plan::{FailureKind, Key, Outcome, Plan, Setback};
 use crate::state::Trigger;
 
 /// Inputs that are taken in before the kernel is brought up to date with them.
@@ -60,6 +61,7 @@ pub(super) struct EngineLoop {
     is_synced: bool,
     last_sync: Option<SystemTime>,
     first_sync: FirstSync,
+    applied: Applied,
     takeover: Takeover,
 }
 
@@ -104,6 +106,7 @@ impl EngineLoop {
             is_synced: false,
             last_sync: None,
             first_sync: FirstSync::default(),
+            applied: Applied::default(),
             takeover,
         }
     }
@@ -116,13 +119,16 @@ impl EngineLoop {
             if self.work() {
                 free_at = Instant::now() + self.min_sync_period;
             }
+            self.log();
         }
     }
 
     /// Waits for something to do and takes in all that has come. False at the end.
     fn receive(&mut self, free_at: Instant) -> bool {
-        let timeout = self.engine.poll_timeout();
-        let wait = timeout.map(|at| at.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let due =
+            [self.engine.poll_timeout(), self.applied.due(now), self.told.notices.log_due(now)];
+        let wait = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         let first = match wait {
             Some(wait) => self.inputs.recv_timeout(wait),
             None => self.inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -233,7 +239,7 @@ impl EngineLoop {
         }
         let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();
         if self.is_synced {
-            info!(operations = plan.operations().len(), failures, ?took, "applied");
+            self.applied.add(plan.operations().len(), failures, took);
         } else {
             self.first_sync.operations += plan.operations().len();
             self.first_sync.failures += failures;
@@ -252,11 +258,31 @@ impl EngineLoop {
     fn tell(&self, trouble: &Trouble) {
         let Trouble { setback, attempts } = trouble;
         if trouble.is_news() && is_lasting(trouble) {
-            self.told.notices.tell(refusal_by_kernel(&self.engine, trouble));
+            self.told.notices.tell(refusal_by_kernel(self.about(trouble), trouble));
         } else if trouble.is_news() {
-            let operation = &setback.attempt;
-            warn!(%operation, attempts, "{}; will be tried again", setback.message);
+            let Setback { attempt, message, .. } = setback;
+            let message =
+                format!("`{attempt}`: {message}; attempt {attempts}, will be tried again");
+            self.told.notices.tell_log(self.about(trouble), message);
         }
+    }
+
+    /// Writes what is due of what is not logged as often as it happens.
+    fn log(&mut self) {
+        let now = Instant::now();
+        if let Some(Sum { plans, operations, failures, took }) = self.applied.next(now) {
+            info!(plans, operations, failures, ?took, "applied");
+        }
+        self.told.notices.log(now);
+    }
+
+    /// What a trouble is about.
+    fn about(&self, trouble: &Trouble) -> About {
+        let owner = match &trouble.setback.key {
+            Key::Pool(address) => self.engine.programs().owner(address),
+            _ => None,
+        };
+        owner.map_or(About::Node, |service| About::Service(service.clone()))
     }
 
     /// Reads a virtual server. One that cannot be read holds up no other.
@@ -348,14 +374,10 @@ fn is_lasting(trouble: &Trouble) -> bool {
     trouble.setback.kind == FailureKind::Refused && trouble.attempts >= LASTING
 }
 
-fn refusal_by_kernel(engine: &Engine, trouble: &Trouble) -> Notice {
+fn refusal_by_kernel(about: About, trouble: &Trouble) -> Notice {
     let Trouble { setback, attempts } = trouble;
-    let owner = match &setback.key {
-        Key::Pool(address) => engine.programs().owner(address),
-        _ => None,
-    };
     Notice {
-        about: owner.map_or(About::Node, |service| About::Service(service.clone())),
+        about,
         reason: Reason::KernelRefuses,
         message: format!(
             "the kernel refuses `{}`: {}; tried {attempts} times, will be tried again",

@@ -1,12 +1,13 @@
 //! Logs: on standard error, as text or JSON.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{ConfigError, LogConfig, LogFormat};
+use crate::model::one_line;
 
 /// Starts logging.
 ///
@@ -14,8 +15,9 @@ use crate::config::{ConfigError, LogConfig, LogFormat};
 ///
 /// If the level is none.
 pub fn start(config: &LogConfig) -> Result<Level, ConfigError> {
+    let is_text = config.format == LogFormat::Text;
     let lines = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(move || Lines { out: io::stderr(), is_text })
         .with_ansi(false)
         .with_target(false)
         .with_env_filter(filter(&config.level)?);
@@ -32,6 +34,30 @@ pub fn start(config: &LogConfig) -> Result<Level, ConfigError> {
             lines.init();
             Ok(Level(Box::new(move |filter| handle.reload(filter))))
         }
+    }
+}
+
+/// Takes a line at a time. What is logged of others' texts forges no other line, and no terminal obeys
+/// it; JSON sees to that itself.
+struct Lines<W> {
+    out: W,
+    is_text: bool,
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match str::from_utf8(line) {
+            Ok(text) if self.is_text => {
+                let shown = one_line(text.trim_end_matches('\n'));
+                self.out.write_all(&[shown.as_bytes(), b"\n"].concat())?;
+            }
+            _ => self.out.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -74,6 +100,8 @@ fn wrong(level: &str, error: &dyn Error) -> ConfigError {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -85,6 +113,35 @@ mod tests {
         ];
         for (level, expected) in cases {
             assert_eq!(filter(level).unwrap().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_logged_forges_no_line_and_is_not_obeyed() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let out = Arc::clone(&log);
+        let writer = move || Lines { out: Shared(Arc::clone(&out)), is_text: true };
+        let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+        let name = "web\u{1b}[2J\n2026-01-01T00:00:00Z ERROR forged\u{9b}1m";
+        tracing::subscriber::with_default(lines, || {
+            tracing::warn!(service = %name, field = name, "{name}");
+            tracing::info!("next");
+        });
+        let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 2, "{log}");
+        assert!(log.matches("forged").count() == 3 && log.ends_with("next\n"), "{log}");
+        assert!(!log.contains(|letter: char| letter.is_control() && letter != '\n'), "{log:?}");
+    }
+
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 

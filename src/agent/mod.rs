@@ -1,6 +1,7 @@
 //! The agent: what runs on every node, and what it tells those who ask.
 
 pub mod answer;
+mod applied;
 pub mod client;
 mod config_file;
 mod conntrack;

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{SharedFlags, duration, truth};
+use crate::config::{SharedFlags, duration, path, truth};
 use crate::explain::Source;
 use crate::model::VirtualAddress;
 
@@ -16,7 +16,6 @@ use crate::model::VirtualAddress;
 #[derive(Debug, Parser)]
 #[command(
     name = "kube-ipvs",
-    version,
     about = "A kube-proxy replacement that programs Linux IPVS",
     after_help = "Without a command but with kube-proxy's flags the agent runs: a kube-proxy \
                   manifest needs a new image and command name only. --help lists them all.\n\n\
@@ -35,6 +34,12 @@ pub struct Cli {
     /// What kube-proxy is told to do by a flag.
     #[command(flatten)]
     pub run: RunFlags,
+    /// Print the version
+    #[arg(
+        short = 'V', long, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = asks_for_version, value_name = "true|false|raw", global = true
+    )]
+    version: Option<bool>,
 }
 
 impl Cli {
@@ -44,8 +49,63 @@ impl Cli {
     ///
     /// What is to be printed instead of doing anything.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, Notice> {
-        Self::try_parse_from(line).map_err(|error| Notice::new(&error))
+        let (line, warnings) = respell(line);
+        let mut cli = Self::try_parse_from(line).map_err(|error| Notice::new(&error))?;
+        if cli.version == Some(true) {
+            return Err(Notice::Answer(format!("{VERSION}\n")));
+        }
+        cli.shared.warnings = warnings;
+        cli.unset_empty_paths();
+        Ok(cli)
     }
+
+    /// A path that is empty is none, as with kube-proxy.
+    fn unset_empty_paths(&mut self) {
+        let shared = &mut self.shared;
+        let run = match &mut self.command {
+            Some(Command::Run(flags)) => flags,
+            _ => &mut self.run,
+        };
+        let paths = [
+            &mut shared.config,
+            &mut shared.manifests,
+            &mut shared.proxy.kubeconfig,
+            &mut run.write_config_to,
+        ];
+        for path in paths {
+            path.take_if(|path| path.as_os_str().is_empty());
+        }
+    }
+}
+
+/// What this program is.
+pub(super) const VERSION: &str = concat!("kube-ipvs ", env!("CARGO_PKG_VERSION"));
+
+/// Whether the version is asked for, as kube-proxy's flag says it.
+fn asks_for_version(text: &str) -> Result<bool, String> {
+    if text == "raw" { Ok(true) } else { truth(text) }
+}
+
+/// Writes `-` for `_` in the names of flags, as kube-proxy does (`WordSepNormalizeFunc`), with a warning
+/// for each.
+fn respell(line: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
+    let (mut words, mut warnings, mut is_over) = (Vec::new(), Vec::new(), false);
+    for word in line {
+        is_over |= word == "--";
+        let name = word.to_str().filter(|_| !is_over).and_then(|word| word.strip_prefix("--"));
+        let name = name.map(|flag| flag.split_once('=').map_or(flag, |(name, _)| name));
+        let Some(name) = name.filter(|name| name.contains('_')) else {
+            words.push(word);
+            continue;
+        };
+        let right = name.replace('_', "-");
+        warnings.push(format!("--{name}: taken for --{right}"));
+        let mut word = word.clone().into_encoded_bytes();
+        let respelled = word.iter_mut().skip(2).take(name.len());
+        respelled.filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
+        words.push(String::from_utf8_lossy(&word).into_owned().into());
+    }
+    (words, warnings)
 }
 
 /// What is printed instead of doing anything.
@@ -94,7 +154,7 @@ pub struct RunFlags {
     )]
     pub cleanup: Option<bool>,
     /// Write the configuration as a complete, commented file, then end; `-` is standard output
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub write_config_to: Option<PathBuf>,
 }
 
@@ -307,10 +367,79 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_taken_as_kube_proxy_takes_them() {
+        let line = "kube-ipvs --log_file=/x_y --proxy_mode=ipvs --cluster_cidr=10.244.0.0/16 \
+                    --hostname_override n_1 --boot-id-file=/proc/sys/kernel/random/boot_id \
+                    --skip_headers";
+        let shared = read(line).unwrap().shared;
+        assert_eq!(shared.proxy.proxy_mode.as_deref(), Some("ipvs"));
+        assert_eq!(shared.proxy.cluster_cidr.as_deref(), Some("10.244.0.0/16"));
+        assert_eq!(shared.node_name.as_deref(), Some("n_1"));
+        assert_eq!(shared.warnings.len(), 5, "{:?}", shared.warnings);
+        assert_eq!(shared.warnings[0], "--log_file: taken for --log-file");
+        let what = wrong("kube-ipvs --masquerade_al");
+        assert!(what.contains("'--masquerade-al'"), "{what}");
+    }
+
+    /// Those of which kube-proxy takes an empty text; numbers, times and truth values it does not.
+    #[test]
+    fn an_empty_value_is_none() {
+        let flags = [
+            "config",
+            "kubeconfig",
+            "master",
+            "hostname-override",
+            "cluster-cidr",
+            "detect-local-mode",
+            "pod-bridge-interface",
+            "pod-interface-name-prefix",
+            "nodeport-addresses",
+            "ipvs-scheduler",
+            "ipvs-exclude-cidrs",
+            "bind-address",
+            "healthz-bind-address",
+            "metrics-bind-address",
+            "proxy-mode",
+            "write-config-to",
+            "boot-id-file",
+            "machine-id-file",
+            "feature-gates",
+            "kube-api-content-type",
+            "log-backtrace-at",
+            "log-dir",
+            "log-file",
+            "proxy-port-range",
+            "show-hidden-metrics-for-version",
+            "vmodule",
+        ];
+        for flag in flags {
+            for line in [format!("kube-ipvs --{flag}="), format!("kube-ipvs run --{flag}=")] {
+                let cli = read(&line).unwrap();
+                let run = match cli.command {
+                    Some(Command::Run(flags)) => flags,
+                    _ => cli.run,
+                };
+                assert_eq!((cli.shared.config, run.write_config_to), (None, None), "{line}");
+                assert_eq!(cli.shared.proxy.kubeconfig, None, "{line}");
+            }
+        }
+        let empty = ["kube-ipvs", "--kubeconfig", ""].map(OsString::from);
+        assert_eq!(Cli::read(empty).unwrap().shared.proxy.kubeconfig, None);
+    }
+
+    #[test]
+    fn the_version_is_told_where_it_is_asked_for() {
+        for line in ["--version", "-V", "--version=true", "--version=raw", "run --version=1"] {
+            let answer = read(&format!("kube-ipvs {line}")).unwrap_err();
+            assert_eq!(answer, Notice::Answer(format!("{VERSION}\n")), "{line}");
+        }
+        let cli = read("kube-ipvs --version=false --node-name=n1").unwrap();
+        assert_eq!(cli.shared.node_name.as_deref(), Some("n1"));
+    }
+
+    #[test]
     fn without_anything_the_help_tells() {
         assert!(wrong("kube-ipvs").contains("Usage: kube-ipvs"));
         assert!(matches!(read("kube-ipvs --help"), Err(Notice::Answer(_))));
-        let version = format!("kube-ipvs {}\n", env!("CARGO_PKG_VERSION"));
-        assert_eq!(read("kube-ipvs --version").unwrap_err(), Notice::Answer(version));
     }
 }

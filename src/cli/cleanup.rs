@@ -1,12 +1,12 @@
 //! `cleanup`: removes exactly what this program put into the kernel, or what kube-proxy has left.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::FAILED;
 use super::args::CleanupFlags;
+use super::{FAILED, output};
 use crate::kernel::{Kernel, kube_proxy};
 use crate::model::Protocol;
 use crate::plan::{self, Carrier, Leavers, Observed, Operation};
@@ -66,10 +66,10 @@ fn carry_out(kernel: &mut Kernel, operations: &[Operation]) -> anyhow::Result<bo
     let mut out = io::stdout().lock();
     for (operation, outcome) in operations.iter().zip(kernel.apply(operations)) {
         match outcome {
-            Ok(()) => writeln!(out, "{} {operation}", operation.effect())?,
+            Ok(()) => output::line(&mut out, format_args!("{} {operation}", operation.effect()))?,
             Err(failure) => {
                 succeeded = false;
-                writeln!(io::stderr(), "kube-ipvs: {failure}")?;
+                output::tell(failure)?;
             }
         }
     }
@@ -80,14 +80,9 @@ fn remove_kube_proxys() -> anyhow::Result<bool> {
     let removal = kube_proxy::remove(&mut Kernel::open()?)?;
     let mut out = io::stdout().lock();
     for line in &removal.done {
-        writeln!(out, "{line}")?;
+        output::line(&mut out, line)?;
     }
-    let mut err = io::stderr().lock();
-    for failure in &removal.failures {
-        writeln!(err, "kube-ipvs: {failure}")?;
-    }
-    for advice in &removal.by_hand {
-        writeln!(err, "kube-ipvs: {advice}")?;
-    }
+    removal.failures.iter().try_for_each(output::tell)?;
+    removal.by_hand.iter().try_for_each(output::tell)?;
     Ok(removal.failures.is_empty())
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::FAILED;
+use super::{FAILED, output};
 use crate::config::{SharedFlags, SourceConfig, resolve};
 use crate::kernel::doctor::{self, Subject, Verdict};
 use crate::source::kubernetes::{ClientError, Reach, Server, connect, service_ranges};
@@ -21,7 +21,7 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
         match runtime.block_on(look_up(&Reach { kubeconfig, master }, &mut subject)) {
             // On a node, rather than in a pod, there may be nothing to check.
             Ok(()) | Err(ClientError::InCluster(_)) => {}
-            Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
+            Err(error) => output::tell(error)?,
         }
     }
     let report = doctor::run(&subject);

@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         // Whoever reads our output has had enough of it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "kube-ipvs: {}", describe(&error));
+            let _ = output::tell(describe(&error));
             let is_input = error.is::<ConfigError>() || error.is::<ManifestError>();
             ExitCode::from(if is_input { WRONG } else { FAILED })
         }
@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let Cli { command, shared, run: flags } = cli;
+    let Cli { command, shared, run: flags, .. } = cli;
     match command.unwrap_or(Command::Run(flags)) {
         Command::Run(flags) => run::run(&shared, &flags),
         Command::Render { output } => render::run(&shared, output),

@@ -1,7 +1,6 @@
 //! Objects from `--manifests`, for the commands that need no agent.
 
-use std::io::{self, Write};
-
+use super::output;
 use crate::config::{ConfigError, SharedFlags, resolve_settings};
 use crate::engine::Programs;
 use crate::model::{Event, Settings};
@@ -18,7 +17,7 @@ pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Setti
     };
     let (events, problems) = manifests::load(directory, &settings.node_name)?;
     for line in warnings.iter().chain(&problems) {
-        writeln!(io::stderr(), "kube-ipvs: {line}")?;
+        output::tell(line)?;
     }
     Ok((settings, events))
 }

@@ -1,18 +1,50 @@
-//! Answers as text or as JSON.
+//! What is printed. Nothing that comes from outside is obeyed by a terminal, or forges a line.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::TextFormat;
+use crate::model::one_line;
 
 /// Prints an answer in the form asked for.
-pub(super) fn print(form: TextFormat, answer: &(impl Display + Serialize)) -> anyhow::Result<()> {
+pub(super) fn print(
+    form: TextFormat,
+    answer: &(impl Display + Serialize + DeserializeOwned),
+) -> anyhow::Result<()> {
     let text = match form {
-        TextFormat::Text => answer.to_string(),
+        TextFormat::Text => shown(answer)?.to_string(),
         TextFormat::Json => serde_json::to_string_pretty(answer)?,
     };
     writeln!(io::stdout(), "{}", text.trim_end())?;
     Ok(())
+}
+
+/// Prints one line.
+pub(super) fn line(mut out: impl Write, line: impl Display) -> io::Result<()> {
+    writeln!(out, "{}", one_line(&line.to_string()))
+}
+
+/// Tells something on standard error.
+pub(super) fn tell(what: impl Display) -> io::Result<()> {
+    line(io::stderr(), format_args!("kube-ipvs: {what}"))
+}
+
+/// An answer each text of which fits on a line. Its own lines are made of them later.
+fn shown<T: Serialize + DeserializeOwned>(answer: &T) -> serde_json::Result<T> {
+    let mut value = serde_json::to_value(answer)?;
+    show(&mut value);
+    serde_json::from_value(value)
+}
+
+fn show(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = one_line(text).into_owned(),
+        Value::Array(values) => values.iter_mut().for_each(show),
+        Value::Object(fields) => fields.values_mut().for_each(show),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

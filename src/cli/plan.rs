@@ -1,10 +1,10 @@
 //! `plan`: what would change in this kernel, and nothing changed.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use super::{WOULD_CHANGE, objects};
+use super::{WOULD_CHANGE, objects, output};
 use crate::config::SharedFlags;
 use crate::engine::{Engine, Trouble, Work};
 use crate::kernel::Kernel;
@@ -19,7 +19,7 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     let operations = plan(&settings, events, &mut Kernel::open()?.carrying(&settings.carry)?)?;
     let mut out = io::stdout().lock();
     for operation in &operations {
-        writeln!(out, "{} {operation}", operation.effect())?;
+        output::line(&mut out, format_args!("{} {operation}", operation.effect()))?;
     }
     let would_change = exit_code && !operations.is_empty();
     Ok(if would_change { ExitCode::from(WOULD_CHANGE) } else { ExitCode::SUCCESS })

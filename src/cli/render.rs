@@ -6,17 +6,17 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{RenderFormat, objects};
+use super::{RenderFormat, objects, output};
 use crate::config::SharedFlags;
 use crate::engine::{self, Programs};
 use crate::kernel::nft;
 use crate::model::Route;
 use crate::plan::{Operation, RouteOperation, ServerOperation};
 
-pub(super) fn run(shared: &SharedFlags, output: RenderFormat) -> anyhow::Result<ExitCode> {
+pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<ExitCode> {
     let programs = objects::programs(shared, "render")?;
     let mut out = io::stdout().lock();
-    let lines = match output {
+    let lines = match form {
         RenderFormat::Ipvsadm => ipvsadm(&programs),
         RenderFormat::Route => routes(&programs),
         RenderFormat::Nft => {
@@ -28,7 +28,7 @@ pub(super) fn run(shared: &SharedFlags, output: RenderFormat) -> anyhow::Result<
             vec![String::new()]
         }
     };
-    lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    lines.iter().try_for_each(|line| output::line(&mut out, line))?;
     Ok(ExitCode::SUCCESS)
 }
 

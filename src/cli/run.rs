@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::{CleanupFlags, RunFlags, cleanup};
+use super::{CleanupFlags, RunFlags, cleanup, output};
 use crate::agent;
 use crate::config::{self, Config, SharedFlags, resolve};
 
@@ -31,7 +31,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &RunFlags) -> anyhow::Result<Exit
 
 fn write_config(config: &Config, path: &Path) -> anyhow::Result<()> {
     for warning in &config.warnings {
-        writeln!(io::stderr(), "kube-ipvs: {warning}")?;
+        output::tell(warning)?;
     }
     let text = config::write(config);
     if path == Path::new("-") {

@@ -4,6 +4,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    writeln!(io::stdout(), "kube-ipvs {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(io::stdout(), "{}", super::args::VERSION)?;
     Ok(ExitCode::SUCCESS)
 }

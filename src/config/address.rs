@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::model::read_ip;
+
 /// Reads `ADDR:PORT`, `:PORT`, `[ADDR]:PORT` or an address alone, which gets the default port.
 /// An empty text, or port 0, listens nowhere.
 ///
@@ -13,14 +15,16 @@ pub(super) fn parse(text: &str, default_port: u16) -> Result<Option<SocketAddr>,
     if text.is_empty() {
         return Ok(None);
     }
-    let ip = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    let ip = |text: &str| read_ip(text.trim_matches(['[', ']']));
     let socket = text
         .parse::<SocketAddr>()
         .ok()
         .or_else(|| ip(text).map(|ip| SocketAddr::new(ip, default_port)))
         .or_else(|| {
-            let port = text.strip_prefix(':')?.parse().ok()?;
-            Some(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port))
+            let (host, port) = text.rsplit_once(':')?;
+            let any = || Some(IpAddr::from([0, 0, 0, 0]));
+            let ip = if host.is_empty() { any() } else { ip(host) };
+            Some(SocketAddr::new(ip?, port.parse().ok()?))
         })
         .ok_or_else(|| format!("{text:?} is not ADDRESS:PORT (an IPv6 address in brackets)"))?;
     Ok((socket.port() != 0).then_some(socket))
@@ -38,6 +42,8 @@ mod tests {
             ("::", Some("[::]:1")),
             ("[::]:10249", Some("[::]:10249")),
             (":10249", Some("0.0.0.0:10249")),
+            ("127.000.000.001:10249", Some("127.0.0.1:10249")),
+            ("[::0001]:10249", Some("[::1]:10249")),
             ("", None),
             ("0.0.0.0:0", None),
         ];

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, from_multiple, from_multiple_with_options, options};
 
 use super::ConfigError;
 use super::flags::FLAGS;
@@ -74,8 +75,11 @@ pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
 pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     let wrong =
         |place: String, reason: String| ConfigError::File { path: path.to_owned(), place, reason };
-    let documents = parse_values(text).map_err(|error| wrong("not YAML".to_owned(), error))?;
-    let mut reader = Reader { path, file: File::default() };
+    let (documents, doubts) =
+        parse_values(text).map_err(|error| wrong("not YAML".to_owned(), error))?;
+    let warnings = doubts.map(|doubt| format!("{}: {doubt}", path.display()));
+    let warnings = warnings.into_iter().collect();
+    let mut reader = Reader { path, file: File { warnings, ..File::default() } };
     let mut seen = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         let number = index + 1;
@@ -111,12 +115,20 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     Ok(reader.file)
 }
 
-/// The documents of a text, whatever they say.
-pub(super) fn parse_values(text: &str) -> Result<Vec<Value>, String> {
-    serde_saphyr::from_multiple(text).map_err(|error| {
-        // The message goes on with an excerpt of the file; one line says enough.
-        error.to_string().lines().next().unwrap_or_default().to_owned()
-    })
+/// The documents of a text, whatever they say, and what is odd about it. Of a key that is there twice
+/// the last one counts, as with kube-proxy, which reads anew, and leniently, what it has found fault with.
+pub(super) fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), String> {
+    let error = match from_multiple(text) {
+        Ok(documents) => return Ok((documents, None)),
+        Err(error) => error.to_string(),
+    };
+    // The message goes on with an excerpt of the file; one line says enough.
+    let error = error.lines().next().unwrap_or_default();
+    let lenient = options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    match from_multiple_with_options(text, lenient) {
+        Ok(documents) => Ok((documents, Some(format!("{error}: the last one counts")))),
+        Err(_) => Err(error.to_owned()),
+    }
 }
 
 struct Reader<'a> {
@@ -194,6 +206,20 @@ mod tests {
             assert!(error.starts_with(&format!("config.conf: {expected}")), "{error}");
             assert_eq!(error.lines().count(), 1, "{error}");
         }
+    }
+
+    #[test]
+    fn of_a_key_that_is_there_twice_the_last_one_counts() {
+        let text = format!(
+            "{HEAD}\nmode: iptables\nipvs:\n  scheduler: rr\n  scheduler: lc\nmode: ipvs\n"
+        );
+        let file = read(&text).unwrap();
+        let KubeProxyConfiguration { mode, ipvs, .. } = file.kube_proxy.content;
+        assert_eq!(mode.as_deref(), Some("ipvs"));
+        assert_eq!(ipvs.unwrap().scheduler.as_deref(), Some("lc"));
+        let [warning] = &file.warnings[..] else { panic!("{:?}", file.warnings) };
+        assert!(warning.starts_with("config.conf: ") && warning.contains("duplicate"), "{warning}");
+        assert!(warning.ends_with(": the last one counts"), "{warning}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::IgnoredFlags;
@@ -21,10 +22,22 @@ pub enum LogFormat {
 pub struct SharedFlags {
     /// A KubeProxyConfiguration, as kubeadm writes it; a second document of kind
     /// KubeIpvsConfiguration may follow in the same file
-    #[arg(long, value_name = "FILE", global = true, help_heading = "Inputs")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_parser = path(),
+        global = true,
+        help_heading = "Inputs"
+    )]
     pub config: Option<PathBuf>,
     /// Take objects from the .yaml, .yml and .json files under DIR instead of an API server
-    #[arg(long, value_name = "DIR", global = true, help_heading = "Inputs")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_parser = path(),
+        global = true,
+        help_heading = "Inputs"
+    )]
     pub manifests: Option<PathBuf>,
     /// This node's name [default: $NODE_NAME, then the host name in lower case]
     #[arg(
@@ -64,6 +77,9 @@ pub struct SharedFlags {
     /// kube-proxy's flags without a meaning here.
     #[command(flatten)]
     pub ignored: IgnoredFlags,
+    /// What was amended of the command line: one line each.
+    #[arg(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// kube-proxy's flags, with kube-proxy's meaning. Ignored where `--config` is given, but for
@@ -72,7 +88,13 @@ pub struct SharedFlags {
 #[command(next_help_heading = "kube-proxy's flags")]
 pub struct ProxyFlags {
     /// How to reach the API server
-    #[arg(long, value_name = "FILE", global = true, hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_parser = path(),
+        global = true,
+        hide_short_help = true
+    )]
     pub kubeconfig: Option<PathBuf>,
     /// The API server's URL, instead of the kubeconfig's; or several, separated by commas, of which
     /// one is asked for as long as it answers
@@ -190,6 +212,12 @@ pub struct ProxyFlags {
     /// The proxy mode: ipvs, or empty
     #[arg(long, value_name = "MODE", global = true, hide_short_help = true)]
     pub proxy_mode: Option<String>,
+}
+
+/// Reads a path. It may be empty: kube-proxy takes that for none.
+#[must_use]
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Reads a truth value as Go's flags do.

@@ -16,9 +16,10 @@ enum Takes {
 use Takes::{Truth, Value};
 
 /// Flags of kube-proxy's other modes, of its client and of its log.
-const FLAGS: [(&str, Takes); 33] = [
+const FLAGS: [(&str, Takes); 34] = [
     ("add-dir-header", Truth),
     ("alsologtostderr", Truth),
+    ("boot-id-file", Value),
     ("config-sync-period", Value),
     ("feature-gates", Value),
     ("healthz-port", Value),

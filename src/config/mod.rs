@@ -26,7 +26,7 @@ use crate::model::Settings;
 
 pub use conntrack::Conntrack;
 pub use duration::parse as duration;
-pub use flags::{LogFormat, ProxyFlags, SharedFlags, truth};
+pub use flags::{LogFormat, ProxyFlags, SharedFlags, path, truth};
 pub use ignored::IgnoredFlags;
 pub use log::LogConfig;
 #[doc(hidden)]

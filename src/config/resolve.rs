@@ -13,7 +13,7 @@ use super::{
     Config, ConfigError, Conntrack, IpvsTimeouts, LogConfig, ProxyFlags, SharedFlags, SourceConfig,
 };
 use super::{address, duration};
-use crate::model::{Carry, Settings};
+use crate::model::{Carry, Settings, read_ip};
 
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
 const AUDIT_PERIOD: Duration = Duration::from_secs(300);
@@ -71,7 +71,8 @@ impl<'a> Resolver<'a> {
         flags: &'a SharedFlags,
         surroundings: Surroundings,
     ) -> Result<Self, ConfigError> {
-        let mut warnings: Vec<_> = flags.ignored.warnings().collect();
+        let mut warnings = flags.warnings.clone();
+        warnings.extend(flags.ignored.warnings());
         let file = match &flags.config {
             None => File {
                 kube_proxy: Document { content: (&flags.proxy).into(), origin: Origin::Flags },
@@ -190,9 +191,8 @@ impl<'a> Resolver<'a> {
         if text.is_empty() {
             return Ok(false);
         }
-        let address: Result<std::net::IpAddr, _> = text.parse();
         let reason = || format!("{text:?} is not an IP address");
-        address.map(|ip| ip.is_ipv6()).map_err(|_| self.origin.wrong(FIELD, reason()))
+        read_ip(text).map(|ip| ip.is_ipv6()).ok_or_else(|| self.origin.wrong(FIELD, reason()))
     }
 
     fn listen(

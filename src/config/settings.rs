@@ -10,7 +10,7 @@ use super::duration;
 use super::resolve::Resolver;
 use crate::model::{
     Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
-    Scheduler, Settings,
+    Scheduler, Settings, read_range,
 };
 
 impl Resolver<'_> {
@@ -188,8 +188,7 @@ fn ranges<'a>(
     texts: impl IntoIterator<Item = &'a String>,
 ) -> Result<Vec<IpNet>, ConfigError> {
     let read = |text: &String| {
-        let range: Result<IpNet, _> = text.trim().parse();
-        range.map(|range| range.trunc()).map_err(|_| {
+        read_range(text).ok_or_else(|| {
             origin.wrong(field, format!("{text:?} is not an address range such as 192.0.2.0/24"))
         })
     };

@@ -10,7 +10,7 @@ use super::{Config, document, write};
 #[must_use]
 pub fn show(config: &Config) -> Value {
     let mut groups = Map::new();
-    for mut document in document::parse_values(&write(config)).unwrap_or_default() {
+    for mut document in document::parse_values(&write(config)).unwrap_or_default().0 {
         let version = document.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let group = version.split('/').next().unwrap_or_default().to_owned();
         if let Some(name) = document.get_mut("hostnameOverride") {

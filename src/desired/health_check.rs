@@ -17,12 +17,12 @@ pub(super) fn health_check(
     let port = service.health_check_node_port?;
     let is_checked =
         service.external_policy == TrafficPolicy::Local && service.is_externally_accessible();
-    is_checked.then(|| HealthCheck {
-        port,
-        local_endpoints: Family::BOTH.map(|family| {
+    is_checked.then(|| {
+        let [v4, v6] = Family::BOTH.map(|family| {
             service.cluster_ip(family)?;
             Some(endpoints.of(family).ready_addresses_here(vantage))
-        }),
+        });
+        HealthCheck { port, local_endpoints: [v4.or(v6), v6.or(v4)].map(Option::unwrap_or_default) }
     })
 }
 

@@ -8,7 +8,8 @@ use super::Family;
 pub struct HealthCheck {
     /// The port.
     pub port: u16,
-    /// Distinct addresses of ready endpoints on this node, by `Family as usize`; `None` for a
-    /// family that the Service has no ClusterIP of, in which nobody answers.
-    pub local_endpoints: [Option<usize>; Family::BOTH.len()],
+    /// Distinct addresses of ready endpoints on this node, as is answered in each family, IPv4 first. In
+    /// a family that the Service has no ClusterIP of, that is what the other one has: a load balancer may
+    /// ask at any address of the node.
+    pub local_endpoints: [usize; Family::BOTH.len()],
 }

@@ -8,9 +8,13 @@ use super::{EndpointPort, Shared, Topology};
 /// An immutable string that is cheap to copy.
 pub type Name = Shared<str>;
 
+/// Bytes that may be added before those that nobody has any more are looked for, however few there are.
+const LEAST_ADDED: usize = 64 << 10;
+
 /// Hands out one shared copy per distinct string, topology and list of ports.
 ///
-/// Entries are never dropped: it is meant for what the cluster bounds in number, not its churn.
+/// What nobody has a copy of any more is forgotten in time: never is more of it kept than of what is in
+/// use, but for a small amount. Whoever may write objects could otherwise fill the memory with names.
 #[derive(Default, Debug)]
 pub struct Interner {
     names: FxHashSet<Name>,
@@ -18,6 +22,10 @@ pub struct Interner {
     /// Those of them without hints, by node: most endpoints have none.
     unhinted: FxHashMap<Name, Shared<Topology>>,
     ports: FxHashSet<Shared<[EndpointPort]>>,
+    /// Bytes that have been added since it was swept.
+    added: usize,
+    /// Bytes that were in use then.
+    used: usize,
 }
 
 impl Interner {
@@ -26,6 +34,7 @@ impl Interner {
         if let Some(name) = self.names.get(text) {
             return Name::clone(name);
         }
+        self.make_room(size_of_name(text));
         let name = Name::from(text);
         self.names.insert(Name::clone(&name));
         name
@@ -48,6 +57,7 @@ impl Interner {
         if let Some(shared) = self.topologies.get(&topology) {
             return Shared::clone(shared);
         }
+        self.make_room(size_of_topology(&topology));
         let shared = Shared::from(topology);
         self.topologies.insert(Shared::clone(&shared));
         shared
@@ -58,10 +68,52 @@ impl Interner {
         if let Some(shared) = self.ports.get(ports) {
             return Shared::clone(shared);
         }
+        self.make_room(size_of_ports(ports));
         let shared: Shared<[_]> = ports.into();
         self.ports.insert(Shared::clone(&shared));
         shared
     }
+
+    /// Something of that size is about to be added.
+    fn make_room(&mut self, size: usize) {
+        self.added += size;
+        // Each byte that is added pays for a look at one that is kept.
+        if self.added > self.used.max(LEAST_ADDED) {
+            self.sweep();
+            self.added = size;
+        }
+    }
+
+    /// Forgets what nobody else has a copy of.
+    fn sweep(&mut self) {
+        let Self { names, topologies, unhinted, ports, .. } = self;
+        // Here and among all topologies.
+        unhinted.retain(|_, topology| topology.copies() > 2);
+        // What is left of these holds names.
+        topologies.retain(|topology| topology.copies() > 1);
+        ports.retain(|ports| ports.copies() > 1);
+        names.retain(|name| name.copies() > 1);
+        self.used = names.iter().map(|name| size_of_name(name)).sum::<usize>()
+            + topologies.iter().map(|topology| size_of_topology(topology)).sum::<usize>()
+            + ports.iter().map(|ports| size_of_ports(ports)).sum::<usize>();
+    }
+}
+
+/// What an entry takes beside its value: its counts, its place in a set.
+const OVERHEAD: usize = 48;
+
+fn size_of_name(name: &str) -> usize {
+    OVERHEAD + name.len()
+}
+
+fn size_of_topology(topology: &Topology) -> usize {
+    let hints = topology.for_nodes.len() + topology.for_zones.len();
+    // It may stand in the map of those without hints, too.
+    2 * OVERHEAD + size_of::<Topology>() + hints * size_of::<Name>()
+}
+
+fn size_of_ports(ports: &[EndpointPort]) -> usize {
+    OVERHEAD + size_of_val(ports)
 }
 
 #[cfg(test)]
@@ -91,5 +143,48 @@ mod tests {
         };
         assert!(Shared::is_same(&ports(80), &ports(80)));
         assert_ne!(ports(80), ports(81));
+    }
+
+    /// What a slice has: an endpoint on a node, one with hints, and ports.
+    type Slice = ([Shared<Topology>; 2], Shared<[EndpointPort]>);
+
+    fn slice(names: &mut Interner, text: &str) -> Slice {
+        let on_node = names.on_node(text);
+        let for_zones = (0..3).map(|zone| names.intern(&format!("{text}-{zone}"))).collect();
+        let hinted = names.share(Topology { for_zones, ..Topology::default() });
+        let ports: Vec<_> = (1..200)
+            .map(|port| {
+                let name = names.intern(&format!("{text}-port-{port}"));
+                EndpointPort { name, protocol: Protocol::Tcp, port }
+            })
+            .collect();
+        ([on_node, hinted], names.share_ports(&ports))
+    }
+
+    fn counts(names: &Interner) -> [usize; 4] {
+        let Interner { names, topologies, unhinted, ports, .. } = names;
+        [names.len(), topologies.len(), unhinted.len(), ports.len()]
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten() {
+        let mut names = Interner::default();
+        let stays: Vec<_> = (0..10).map(|n| slice(&mut names, &format!("stays-{n}"))).collect();
+        let mut changes = slice(&mut names, "change");
+        names.sweep();
+        let (before, used) = (counts(&names), names.used);
+        let mut most = 0;
+        for round in 0..1000 {
+            changes = slice(&mut names, &format!("change-{round}"));
+            most = most.max(names.names.len());
+        }
+        assert_eq!(&*changes.1[0].name, "change-999-port-1");
+        // Never more than what is in use again, what may always be added, and what is being made.
+        assert!(most <= 2 * before[0] + LEAST_ADDED / OVERHEAD + before[0], "{most} {before:?}");
+        names.sweep();
+        assert_eq!(counts(&names), before);
+        assert!(names.used.abs_diff(used) < used / 10, "{} {used}", names.used);
+        let [on_node, _] = &stays[3].0;
+        assert!(Shared::is_same(on_node, &names.on_node("stays-3")), "what is in use stays");
     }
 }

@@ -14,6 +14,7 @@ mod frontend;
 mod health_check;
 mod interface;
 mod interner;
+mod limiter;
 mod node;
 mod pool;
 mod program;
@@ -22,6 +23,8 @@ mod selection;
 mod service;
 mod settings;
 mod shared;
+mod text;
+mod written;
 
 pub use address::{Family, ParseAddressError, Protocol, VirtualAddress, image_ranges, images};
 pub use element::Element;
@@ -32,6 +35,7 @@ pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
 pub use health_check::HealthCheck;
 pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};
+pub use limiter::{Limiter, QUIET};
 pub use node::{Node, ServiceCidr};
 pub use pool::{
     Backend, BackendChange, Backends, Pool, Scheduler, UnknownScheduler, VirtualServer,
@@ -42,3 +46,5 @@ pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
 pub use settings::{Carry, LocalDetector, NodePortAddresses, Settings};
 pub use shared::Shared;
+pub use text::{cut, one_line};
+pub use written::{read_ip, read_range};

@@ -18,6 +18,12 @@ impl<T: ?Sized> Shared<T> {
         Arc::ptr_eq(&one.0, &other.0)
     }
 
+    /// How many copies there are, this one included.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// Whether both lists are copies of the same values, in the same order.
     #[must_use]
     pub fn are_same(one: &[Self], other: &[Self]) -> bool {

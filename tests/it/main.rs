@@ -15,6 +15,7 @@ mod notices;
 mod plans;
 mod promises;
 mod properties;
+mod shown;
 mod source_decode;
 mod source_kubernetes;
 mod source_manifests;

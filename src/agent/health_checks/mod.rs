@@ -83,7 +83,7 @@ impl HealthChecks {
 
     fn owner(&self, place: SocketAddr) -> Option<ServiceKey> {
         let wanted = self.wanted.borrow();
-        wanted.answer(place.port(), Family::of(place.ip())).map(|(service, _)| service.clone())
+        wanted.owner(place.port()).cloned()
     }
 
     fn answer(&self, port: u16, family: Family, health: &Health) -> Option<ServiceHealth> {

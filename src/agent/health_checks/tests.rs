@@ -18,7 +18,7 @@ fn free_port() -> u16 {
 }
 
 fn check(name: &str, port: u16, here: usize) -> BTreeMap<ServiceKey, Option<HealthCheck>> {
-    let check = HealthCheck { port, local_endpoints: [Some(here), None] };
+    let check = HealthCheck { port, local_endpoints: [here, here] };
     BTreeMap::from([(ServiceKey::new("default", name), Some(check))])
 }
 

@@ -36,7 +36,7 @@ impl Wanted {
                 Some(check) => self.checks.insert(service.clone(), check),
                 None => self.checks.remove(&service),
             };
-            if old.map(stands) == check.map(stands) {
+            if old.map(|old| old.port) == check.map(|check| check.port) {
                 continue;
             }
             moved = true;
@@ -54,18 +54,15 @@ impl Wanted {
     pub(super) fn places(&self) -> BTreeSet<SocketAddr> {
         let mut places = BTreeSet::new();
         for ip in &self.addresses {
-            let family = Family::of(*ip);
-            let ports = self.services.keys().filter(|port| self.owner(**port, family).is_some());
-            places.extend(ports.map(|port| SocketAddr::new(*ip, *port)));
+            places.extend(self.services.keys().map(|port| SocketAddr::new(*ip, *port)));
         }
         places
     }
 
     /// The Service that is answered for at a port, and its endpoints on this node.
     pub(super) fn answer(&self, port: u16, family: Family) -> Option<(&ServiceKey, usize)> {
-        let service = self.owner(port, family)?;
-        let endpoints = self.endpoints(service, family)?;
-        Some((service, endpoints))
+        let service = self.owner(port)?;
+        Some((service, *family.pick(&self.checks.get(service)?.local_endpoints)))
     }
 
     /// Services that ask for a port that another has.
@@ -81,13 +78,9 @@ impl Wanted {
         losers.collect()
     }
 
-    fn owner(&self, port: u16, family: Family) -> Option<&ServiceKey> {
-        let mut services = self.services.get(&port)?.iter();
-        services.find(|service| self.endpoints(service, family).is_some())
-    }
-
-    fn endpoints(&self, service: &ServiceKey, family: Family) -> Option<usize> {
-        *family.pick(&self.checks.get(service)?.local_endpoints)
+    /// The Service that has a port.
+    pub(super) fn owner(&self, port: u16) -> Option<&ServiceKey> {
+        self.services.get(&port)?.first()
     }
 
     fn take_port(&mut self, port: u16, service: &ServiceKey) {
@@ -100,11 +93,6 @@ impl Wanted {
     }
 }
 
-/// Where a check stands, whatever it answers.
-fn stands(check: HealthCheck) -> (u16, [bool; Family::BOTH.len()]) {
-    (check.port, check.local_endpoints.map(|count| count.is_some()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +102,7 @@ mod tests {
     }
 
     fn check(name: &str, port: u16, v4: usize) -> BTreeMap<ServiceKey, Option<HealthCheck>> {
-        let check = HealthCheck { port, local_endpoints: [Some(v4), None] };
+        let check = HealthCheck { port, local_endpoints: [v4, v4] };
         BTreeMap::from([(service(name), Some(check))])
     }
 
@@ -125,8 +113,9 @@ mod tests {
         assert!(wanted.update(check("web", 32_000, 0), addresses.clone()));
         assert!(!wanted.update(check("web", 32_000, 3), addresses.clone()));
         assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("web"), 3)));
-        assert_eq!(wanted.answer(32_000, Family::V6), None);
-        assert_eq!(wanted.places(), ["192.0.2.1:32000".parse().expect("place")].into());
+        assert_eq!(wanted.answer(32_000, Family::V6), Some((&service("web"), 3)));
+        let places = ["192.0.2.1:32000", "[::]:32000"].map(|place| place.parse().expect("place"));
+        assert_eq!(wanted.places(), places.into());
 
         assert!(wanted.update(check("web", 32_001, 3), addresses.clone()));
         assert_eq!(wanted.answer(32_000, Family::V4), None);

@@ -1,19 +1,19 @@
 //! What an operator must know of Services and of the node: told as log lines and, where there is
 //! an API server, as Events on the objects that it is about.
 
-mod limiter;
 mod publisher;
 mod refusals;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::metrics::Metrics;
-use crate::model::ServiceKey;
+use crate::model::{Limiter, ServiceKey};
 
-pub use limiter::QUIET;
+pub use crate::model::QUIET;
 pub use publisher::Publisher;
 pub use refusals::of_refusals;
 
@@ -133,28 +133,64 @@ pub type NoticeQueue = mpsc::Receiver<Notice>;
 #[derive(Clone)]
 pub struct Notices {
     queue: mpsc::Sender<Notice>,
+    /// Of the lines in the log.
+    limiter: Arc<Mutex<Limiter<Topic, String>>>,
     metrics: Arc<Metrics>,
 }
+
+/// The object, and the kind of notice where it is one.
+type Topic = (About, Option<Reason>);
 
 impl Notices {
     /// Where notices are put, and where they come out.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> (Self, NoticeQueue) {
         let (queue, notices) = mpsc::channel(LONGEST_QUEUE);
-        (Self { queue, metrics }, notices)
+        let limiter = Arc::new(Mutex::new(Limiter::new(QUIET)));
+        (Self { queue, limiter, metrics }, notices)
     }
 
-    /// Tells something. It is in the log in any case; an Event it becomes if anybody writes
-    /// Events, and not too much else is being told.
+    /// Tells something: in the log, and by an Event if anybody writes Events. Both are written at once
+    /// unless the same, or too much else, was told a moment ago.
     pub fn tell(&self, notice: Notice) {
-        let Notice { about, reason, message } = &notice;
-        match about {
-            About::Service(service) => warn!(%service, reason = reason.name(), "{message}"),
-            About::Node => warn!(reason = reason.name(), "{message}"),
-        }
+        self.note((notice.about.clone(), Some(notice.reason)), notice.message.clone());
         if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(notice) {
             self.metrics.notice_dropped();
         }
+    }
+
+    /// Tells something that may pass, in the log alone.
+    pub(super) fn tell_log(&self, about: About, message: String) {
+        self.note((about, None), message);
+    }
+
+    fn note(&self, topic: Topic, message: String) {
+        self.limited(|limiter| limiter.add(topic, message));
+        self.log(Instant::now());
+    }
+
+    /// Writes what waits for its turn in the log.
+    pub(super) fn log(&self, now: Instant) {
+        while let Some(((about, reason), message, count)) =
+            self.limited(|limiter| limiter.next(now))
+        {
+            let reason = reason.map(Reason::name);
+            let service = match about {
+                About::Service(service) => Some(service.to_string()),
+                About::Node => None,
+            };
+            let times = (count > 1).then_some(count);
+            warn!(service, reason, times, "{message}");
+        }
+    }
+
+    /// When [`Notices::log`] has something to write.
+    pub(super) fn log_due(&self, now: Instant) -> Option<Instant> {
+        self.limited(|limiter| limiter.next_due(now))
+    }
+
+    fn limited<T>(&self, act: impl FnOnce(&mut Limiter<Topic, String>) -> T) -> T {
+        act(&mut self.limiter.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

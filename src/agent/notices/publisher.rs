@@ -19,10 +19,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::limiter::Limiter;
 use super::{About, Notice};
 use crate::agent::metrics::Metrics;
-use crate::model::{NAME, Name};
+use crate::model::{Limiter, NAME, Name, cut};
 use crate::source::kubernetes::Clients;
 
 /// How long the API server may take for one request.
@@ -71,7 +70,7 @@ impl Publisher {
     pub async fn run(mut self, mut notices: Receiver<Notice>) {
         let mut limiter = Limiter::new(self.quiet);
         loop {
-            while let Some((notice, count)) = limiter.next(Instant::now()) {
+            while let Some((_, notice, count)) = limiter.next(Instant::now()) {
                 self.publish(&notice, count).await;
             }
             let due = limiter.next_due(Instant::now());
@@ -84,7 +83,7 @@ impl Publisher {
             tokio::select! {
                 notice = notices.recv() => {
                     let Some(notice) = notice else { return };
-                    if !limiter.add(notice) {
+                    if !limiter.add((notice.about.clone(), notice.reason), notice) {
                         self.metrics.notice_dropped();
                     }
                 }
@@ -228,7 +227,7 @@ impl Publisher {
             type_: Some("Warning".to_owned()),
             reason: Some(notice.reason.name().to_owned()),
             action: Some(notice.reason.action().to_owned()),
-            note: Some(cut(&note).to_owned()),
+            note: Some(cut(&note, LONGEST_NOTE).to_owned()),
             regarding: Some(regarding),
             reporting_controller: Some(NAME.to_owned()),
             reporting_instance: Some(self.node.to_string()),
@@ -253,13 +252,4 @@ async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Fai
         Ok(Err(error)) => Err(Failure::Unreachable(error.to_string())),
         Err(_) => Err(Failure::Unreachable(format!("no answer within {PATIENCE:?}"))),
     }
-}
-
-/// As much of a text as the API server takes.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(LONGEST_NOTE);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::model::one_line;
+
 /// How serious a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,8 +44,9 @@ pub struct Check {
 impl Check {
     pub(super) fn new(name: &'static str, finding: Finding) -> Self {
         let Finding { verdict, found, mend } = finding;
+        let mend: Vec<_> = mend.iter().map(|line| one_line(line)).collect();
         let mend = (!mend.is_empty()).then(|| mend.join("\n"));
-        Self { name, verdict, found, mend }
+        Self { name, verdict, found: one_line(&found).into_owned(), mend }
     }
 }
 
@@ -108,6 +111,15 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_others_forge_no_line() {
+        let mend = vec!["nft delete table ip x\nok    forged".to_owned()];
+        let check = Check::new("tables", Finding::fail("table \u{1b}[2J\nfail  forged", mend));
+        let text = Report { checks: vec![check] }.to_string();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
 
     #[test]
     fn prints_in_columns() {

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
+use hyper_util::client::proxy::matcher::Intercept;
 use kube::client::Body;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+
+use super::proxy::{self, Proxies};
 
 /// An API server that does not take a connection within this time is not there.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
@@ -46,6 +49,12 @@ pub enum ClientError {
         url: String,
         /// Why it is none.
         reason: String,
+    },
+    /// The proxy on the way is of no use.
+    #[error("the API server cannot be reached through its proxy: {reason}")]
+    Proxy {
+        /// Why.
+        reason: &'static str,
     },
     /// The credentials or certificates are of no use.
     #[error("the API server's client cannot be set up: {0}")]
@@ -113,48 +122,65 @@ impl Drop for Attempt<'_> {
 ///
 /// If what was given is of no use.
 pub async fn connect(reach: &Reach) -> Result<Clients, ClientError> {
-    let (mut config, urls) = configure(reach).await?;
+    let (mut config, ways) = configure(reach).await?;
     config.connect_timeout = Some(CONNECTS_WITHIN);
     // Failures are ours to count and to wait for; silence is looked after request by request.
     config.default_retry = false;
     config.read_timeout = None;
     let agent = concat!("kube-ipvs/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
-    let client = |url| {
+    let client = |Way { server, proxy }: Way| {
         let mut config = config.clone();
-        config.cluster_url = url;
-        Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error)))
+        config.cluster_url = server;
+        match proxy {
+            Some(proxy) => proxy::client(&config, &proxy),
+            None => Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error))),
+        }
     };
-    let all: Result<_, _> = urls.into_iter().map(client).collect();
+    let all: Result<_, _> = ways.into_iter().map(client).collect();
     Ok(Clients { all: all?, turn: Arc::default() })
 }
 
-/// What was given, and the servers' URLs, at least one. With kube-proxy's precedence: the URL before
-/// the kubeconfig's server, the service account only where there is neither.
-pub(super) async fn configure(reach: &Reach) -> Result<(Config, Vec<http::Uri>), ClientError> {
-    let given = reach.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
-    let given: Option<Vec<_>> = given.transpose()?;
-    let config = match (&reach.kubeconfig, given.as_deref()) {
-        (Some(path), _) => from_file(path).await?,
-        (None, Some([first, ..])) => Config::new(first.clone()),
-        (None, _) => Config::incluster().map_err(ClientError::InCluster)?,
-    };
-    let urls = given.unwrap_or_else(|| vec![config.cluster_url.clone()]);
-    Ok((config, urls))
+/// A way to an API server.
+pub(super) struct Way {
+    /// The server's URL.
+    pub(super) server: Uri,
+    /// The proxy that it is reached through.
+    pub(super) proxy: Option<Intercept>,
 }
 
-async fn from_file(path: &Path) -> Result<Config, ClientError> {
+/// What was given, and the ways to the servers, at least one. With kube-proxy's precedence: the URL
+/// before the kubeconfig's server, the service account only where there is neither; the kubeconfig's
+/// proxy before the environment's.
+pub(super) async fn configure(reach: &Reach) -> Result<(Config, Vec<Way>), ClientError> {
+    let given = reach.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
+    let given: Option<Vec<_>> = given.transpose()?;
+    let (mut config, proxies) = match (&reach.kubeconfig, given.as_deref()) {
+        (Some(path), _) => from_file(path).await?,
+        (None, Some([first, ..])) => (Config::new(first.clone()), None),
+        (None, _) => (Config::incluster().map_err(ClientError::InCluster)?, None),
+    };
+    // As far as `kube` knows, there is none.
+    config.proxy_url = None;
+    let proxies = proxies.unwrap_or_else(Proxies::of_environment);
+    let servers = given.unwrap_or_else(|| vec![config.cluster_url.clone()]);
+    let ways = servers.into_iter().map(|server| Way { proxy: proxies.of(&server), server });
+    Ok((config, ways.collect()))
+}
+
+async fn from_file(path: &Path) -> Result<(Config, Option<Proxies>), ClientError> {
     let wrong =
         |source| ClientError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let file = Kubeconfig::read_from(path).map_err(wrong)?;
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrong)
+    let proxies = Proxies::of_kubeconfig(&file)?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    Ok((config.map_err(wrong)?, proxies))
 }
 
-fn parse(url: &str) -> Result<http::Uri, ClientError> {
+fn parse(url: &str) -> Result<Uri, ClientError> {
     let url = url.trim();
     let wrong = |reason: &str| ClientError::Master { url: url.to_owned(), reason: reason.into() };
-    let uri: http::Uri =
-        url.parse().map_err(|_| wrong("not a URL such as https://10.0.0.1:6443"))?;
+    let uri: Uri = url.parse().map_err(|_| wrong("not a URL such as https://10.0.0.1:6443"))?;
     match (uri.scheme_str(), uri.host()) {
         (Some("http" | "https"), Some(_)) => Ok(uri),
         _ => Err(wrong("not a URL such as https://10.0.0.1:6443")),

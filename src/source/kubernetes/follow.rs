@@ -205,7 +205,10 @@ where
                     }
                     metadata.resource_version
                 }
-                Ok(Some(WatchEvent::Bookmark { version, .. })) => version,
+                Ok(Some(WatchEvent::Bookmark { version, .. })) => {
+                    self.judge.tell();
+                    version
+                }
                 Ok(Some(WatchEvent::Error(failure))) | Err(failure) => {
                     return ControlFlow::Continue(End::of(failure));
                 }

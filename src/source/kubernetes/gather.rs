@@ -1,6 +1,7 @@
 //! From objects as they came to values of the model.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -38,13 +39,19 @@ impl Judge {
             Parsed::Object(found) => R::convert(found, &mut self.names),
             Parsed::Odd(_, rejections) => (None, rejections.clone()),
         };
-        self.complaints.update(object, rejections);
+        self.complaints.update(object, rejections, Instant::now());
+        self.complaints.tell();
         value
     }
 
     /// The object is gone.
     pub(super) fn forget(&mut self, metadata: &Meta) {
         self.complaints.forget(&name(metadata));
+    }
+
+    /// Tells what waits to be told by now.
+    pub(super) fn tell(&mut self) {
+        self.complaints.tell();
     }
 
     /// Begins a complete list.

@@ -22,6 +22,7 @@ mod decode;
 mod follow;
 mod gather;
 mod list;
+mod proxy;
 mod resource;
 mod server;
 

@@ -2,6 +2,7 @@
 //! services work.
 
 use std::cell::OnceCell;
+use std::iter;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use kube::{Api, Client};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::client::{ClientError, Clients, Reach, configure};
+use super::client::{ClientError, Clients, Reach, Way, configure};
 use super::{Effort, Patience, run};
-use crate::model::{Change, Event, ServiceKey, Settings};
+use crate::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
 
 /// How long a name may take to be resolved, and the API server to answer a question of a check.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,14 +49,17 @@ pub struct ThroughService {
 }
 
 impl Server {
-    /// Where the API server is; names are resolved.
+    /// Where the API server is, and the proxies on the way there; names are resolved.
     ///
     /// # Errors
     ///
     /// If what was given is of no use.
     pub async fn find(reach: &Reach) -> Result<Self, ClientError> {
-        let (_, urls) = configure(reach).await?;
-        let mut places = Vec::with_capacity(urls.len());
+        let (_, ways) = configure(reach).await?;
+        let mut places = Vec::with_capacity(ways.len());
+        let urls = ways.into_iter().flat_map(|Way { server, proxy }| {
+            iter::once(server).chain(proxy.map(|proxy| proxy.uri().clone()))
+        });
         for url in urls {
             let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             let addresses = match host.parse::<IpAddr>() {
@@ -179,8 +183,8 @@ pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
     };
     let (cidrs, own) = tokio::join!(timeout(PATIENCE, cidrs), timeout(PATIENCE, own));
     let texts = |found: Result<Option<Vec<String>>, _>| found.ok().flatten().unwrap_or_default();
-    let cidrs = texts(cidrs).into_iter().filter_map(|text| text.parse::<IpNet>().ok());
-    let own = texts(own).into_iter().filter_map(|text| text.parse::<IpAddr>().ok());
+    let cidrs = texts(cidrs).into_iter().filter_map(|text| read_range(&text));
+    let own = texts(own).into_iter().filter_map(|text| read_ip(&text));
     cidrs.chain(own.map(IpNet::from)).collect()
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs::{self, Metadata};
 use std::io;
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ fn stamp(about: &Metadata) -> Stamp {
 #[derive(Debug, Default)]
 struct Layer {
     stamp: Option<Stamp>,
+    /// How it looks since it has changed unheard.
+    seen: Option<Stamp>,
     /// Its last good content.
     objects: Objects,
 }
@@ -37,6 +40,16 @@ pub struct Catalog {
     files: BTreeMap<PathBuf, Layer>,
     /// What counts of all files.
     merged: Objects,
+}
+
+/// Why files are read again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// It was told that they have changed.
+    Told,
+    /// They are looked at from time to time. Who writes one now is not known: what has changed is left
+    /// until it looks the same twice.
+    Look,
 }
 
 impl Catalog {
@@ -67,6 +80,7 @@ impl Catalog {
     /// If the directory itself cannot be read.
     pub fn refresh(
         &mut self,
+        cause: Cause,
         names: &mut Interner,
         unfinished: &BTreeSet<PathBuf>,
     ) -> Result<(Vec<Event>, Vec<String>), ManifestError> {
@@ -86,9 +100,14 @@ impl Catalog {
             }
             let layer = self.files.entry(path.clone()).or_default();
             if layer.stamp == Some(stamp) {
+                layer.seen = None;
                 continue;
             }
-            layer.stamp = Some(stamp);
+            if cause == Cause::Look && layer.seen.replace(stamp) != Some(stamp) {
+                continue;
+            }
+            *layer =
+                Layer { stamp: Some(stamp), seen: None, objects: mem::take(&mut layer.objects) };
             let read = fs::read_to_string(&path)
                 .map_err(|source| ManifestError::Read { path: path.clone(), source })
                 .and_then(|text| parse(&path, &text, names));
@@ -97,13 +116,19 @@ impl Catalog {
                     let told = |rejection| format!("{}: {rejection}", path.display());
                     problems.extend(rejections.into_iter().map(told));
                     touched.overlay(objects.clone());
-                    touched.overlay(std::mem::replace(&mut layer.objects, objects));
+                    touched.overlay(mem::replace(&mut layer.objects, objects));
                 }
                 Err(error) => problems.push(format!("{error}; its last good content stays")),
             }
         }
         let events = self.merge(touched, &mut problems);
         Ok((events, problems))
+    }
+
+    /// Whether some have changed and are left until they are looked at again.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.files.values().any(|layer| layer.seen.is_some())
     }
 
     /// Everything there is, as complete lists.

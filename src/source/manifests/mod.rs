@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{Event, Interner, Name};
 use crate::source::wire::Rejection;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Cause};
 pub use watch::watch;
 
 /// Why a directory or a file of it cannot be used.
@@ -80,6 +80,6 @@ pub fn load(
     node_name: &Name,
 ) -> Result<(Vec<Event>, Vec<String>), ManifestError> {
     let mut catalog = Catalog::new(directory, node_name);
-    let (_, problems) = catalog.refresh(&mut Interner::default(), &BTreeSet::new())?;
+    let (_, problems) = catalog.refresh(Cause::Told, &mut Interner::default(), &BTreeSet::new())?;
     Ok((catalog.everything(), problems))
 }

@@ -12,7 +12,7 @@ use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{info, warn};
 
-use super::{Catalog, ManifestError};
+use super::{Catalog, Cause, ManifestError};
 use crate::model::{Event, Interner, Name};
 
 /// An edit is often several changes to the file system: those that follow one another so closely
@@ -24,6 +24,14 @@ const LONGEST_BURST: Duration = Duration::from_millis(5);
 const WATCHED_WITHIN: Duration = Duration::from_millis(100);
 /// Wait before a directory that is gone is looked for again.
 const LOOKS_AGAIN: Duration = Duration::from_secs(1);
+
+/// A file system may tell nothing: of a network (NFS, 9p, FUSE), or of a link's target. There it is
+/// looked at, as often as this,
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
+/// again so soon if something has changed, whose writer may not be done,
+const SETTLES_UNHEARD: Duration = Duration::from_secs(1);
+/// and for one part of so many of the time at most: it may be large, or slow.
+const LOOKS_FOR: u32 = 200;
 
 type Change = notify::Result<notify::Event>;
 
@@ -55,9 +63,10 @@ pub fn watch(
         names: Interner::default(),
         unfinished: BTreeSet::new(),
         again: None,
+        looks_at: Instant::now() + LOOKS_EVERY,
         is_lost: false,
     };
-    let (_, problems) = edits.catalog.refresh(&mut edits.names, &edits.unfinished)?;
+    let (_, problems) = edits.catalog.refresh(Cause::Told, &mut edits.names, &edits.unfinished)?;
     report(problems);
     let everything = edits.catalog.everything();
     let follow = move || {
@@ -82,6 +91,8 @@ struct Edits {
     unfinished: BTreeSet<PathBuf>,
     /// When to look at everything again, whether or not something is told.
     again: Option<Instant>,
+    /// When to look whether something has changed that is not told.
+    looks_at: Instant,
     /// Whether the directory itself is gone, and the watch with it.
     is_lost: bool,
 }
@@ -90,18 +101,18 @@ impl Edits {
     /// Waits for the next edit and says what it changes. `None` if there can be none any more.
     fn next(&mut self) -> Option<Vec<Event>> {
         loop {
-            let first = match self.again {
-                None => self.changes.recv().ok().map(Some),
-                Some(at) => {
-                    let wait = at.saturating_duration_since(Instant::now());
-                    match self.changes.recv_timeout(wait) {
-                        Ok(change) => Some(Some(change)),
-                        Err(RecvTimeoutError::Timeout) => Some(None),
-                        Err(RecvTimeoutError::Disconnected) => None,
-                    }
-                }
-            }?;
-            let is_due = first.is_none();
+            let at = self.again.unwrap_or(self.looks_at).min(self.looks_at);
+            let wait = at.saturating_duration_since(Instant::now());
+            let first = match self.changes.recv_timeout(wait) {
+                Ok(change) => Some(change),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return None,
+            };
+            let now = Instant::now();
+            let is_due = self.again.take_if(|at| *at <= now).is_some();
+            if is_due {
+                self.find_lost();
+            }
             let mut is_edit = first.is_some_and(|change| self.take(&change));
             let until = Instant::now() + LONGEST_BURST;
             while let Ok(change) = self
@@ -110,12 +121,11 @@ impl Edits {
             {
                 is_edit |= self.take(&change);
             }
-            if is_due {
-                self.again = None;
-                self.find_lost();
-            }
             if is_edit || is_due {
-                return Some(self.refresh());
+                return Some(self.refresh(Cause::Told));
+            }
+            if self.looks_at <= now {
+                return Some(self.look());
             }
         }
     }
@@ -161,8 +171,17 @@ impl Edits {
         }
     }
 
-    fn refresh(&mut self) -> Vec<Event> {
-        match self.catalog.refresh(&mut self.names, &self.unfinished) {
+    /// Looks whether something has changed that is not told.
+    fn look(&mut self) -> Vec<Event> {
+        let start = Instant::now();
+        let events = self.refresh(Cause::Look);
+        let pace = if self.catalog.is_unsettled() { SETTLES_UNHEARD } else { LOOKS_EVERY };
+        self.looks_at = Instant::now() + pace.max(start.elapsed() * LOOKS_FOR);
+        events
+    }
+
+    fn refresh(&mut self, cause: Cause) -> Vec<Event> {
+        match self.catalog.refresh(cause, &mut self.names, &self.unfinished) {
             Ok((events, problems)) => {
                 report(problems);
                 events

@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-/// Reads an address that a Service or an endpoint may have. One that is mapped into IPv6 is the
-/// IPv4 address that it stands for.
+use crate::model::{read_ip, read_range};
+
+/// Reads an address that a Service or an endpoint may have.
 ///
 /// # Errors
 ///
 /// Says why it may not.
 pub(super) fn usable_ip(text: &str) -> Result<IpAddr, String> {
-    let ip: IpAddr = text.trim().parse().map_err(|_| format!("{text:?} is not an IP address"))?;
-    let ip = ip.to_canonical();
+    let ip = read_ip(text).ok_or_else(|| format!("{text:?} is not an IP address"))?;
     let what = if ip.is_unspecified() {
         "unspecified"
     } else if ip.is_loopback() {
@@ -29,11 +29,13 @@ pub(super) fn usable_ip(text: &str) -> Result<IpAddr, String> {
     Err(format!("{ip} is a {what} address, which cannot be balanced"))
 }
 
-/// Reads a range, with or without host bits.
+/// Reads a range.
+///
+/// # Errors
+///
+/// Says what one looks like.
 pub(super) fn range(text: &str) -> Result<IpNet, String> {
-    let text = text.trim();
-    let parsed = text.parse::<IpNet>().map(|range| range.trunc());
-    parsed.map_err(|_| format!("{text:?} is not an address range such as 192.0.2.0/24"))
+    read_range(text).ok_or_else(|| format!("{text:?} is not an address range such as 192.0.2.0/24"))
 }
 
 /// Reads a port number.

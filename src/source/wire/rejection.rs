@@ -2,8 +2,16 @@
 
 use std::fmt;
 
+use crate::model::cut;
+
+/// Rejections of an object that are told of one by one; the others are counted. An object of a megabyte
+/// could have as many as it has bytes.
+const MOST: usize = 5;
+/// Bytes of a text that are told: it may have a value in it, which may be as long as the object.
+const LONGEST: usize = 300;
+
 /// A field, or a whole object, that cannot be used.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Rejection {
     /// `Kind namespace/name`, or the file and document.
     pub object: String,
@@ -31,23 +39,36 @@ pub struct Rejections<'a> {
     namespace: &'a str,
     name: &'a str,
     all: Vec<Rejection>,
+    more: usize,
 }
 
 impl<'a> Rejections<'a> {
     /// None yet of this object.
     #[must_use]
     pub fn of(kind: &'static str, namespace: &'a str, name: &'a str) -> Self {
-        Self { kind, namespace, name, all: Vec::new() }
+        Self { kind, namespace, name, all: Vec::new(), more: 0 }
     }
 
     /// Notes one.
     pub fn add(&mut self, field: impl fmt::Display, reason: impl fmt::Display) {
+        if self.all.len() < MOST {
+            self.push(&field.to_string(), &reason.to_string());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn push(&mut self, field: &str, reason: &str) {
         let Self { kind, namespace, name, .. } = self;
         let object = match *namespace {
             "" => format!("{kind} {name}"),
             namespace => format!("{kind} {namespace}/{name}"),
         };
-        let (field, reason) = (field.to_string(), reason.to_string());
+        let short = |text: &str| match cut(text, LONGEST) {
+            all if all == text => all.to_owned(),
+            start => format!("{start}…"),
+        };
+        let (object, field, reason) = (short(&object), short(field), short(reason));
         self.all.push(Rejection { object, field, reason });
     }
 
@@ -60,9 +81,32 @@ impl<'a> Rejections<'a> {
         value.map_err(|reason| self.add(field, reason)).ok()
     }
 
-    /// Those noted.
+    /// Those noted: the first few, and how many more there are.
     #[must_use]
-    pub fn finish(self) -> Vec<Rejection> {
+    pub fn finish(mut self) -> Vec<Rejection> {
+        if self.more > 0 {
+            let reason = format!("and {} more that cannot be used", self.more);
+            self.push("", &reason);
+        }
         self.all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_an_object_has_an_end() {
+        let megabyte = "x".repeat(1 << 20);
+        let mut rejections = Rejections::of("Service", &megabyte, &megabyte);
+        for index in 0..100_000 {
+            rejections.add(format_args!("spec.externalIPs[{index}]"), &megabyte[..index]);
+        }
+        let all = rejections.finish();
+        assert_eq!(all.len(), MOST + 1);
+        let longest = all.iter().map(|rejection| rejection.to_string().len()).max();
+        assert!(longest < Some(3 * LONGEST + 20), "{longest:?}");
+        assert_eq!(all[MOST].reason, "and 99995 more that cannot be used");
     }
 }

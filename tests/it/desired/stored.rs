@@ -1,7 +1,9 @@
 //! Objects as the API server stores them: which count, and what of them.
 
+use std::net::IpAddr;
+
 use kube_ipvs::model::{Change, Event, Interner, Settings};
-use kube_ipvs::source::wire::{ServiceObject, SliceObject};
+use kube_ipvs::source::wire::{NodeObject, ServiceCidrObject, ServiceObject, SliceObject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -295,6 +297,48 @@ fn source_ranges_are_read_as_they_are_written() {
             ranges(json!(["198.51.100/24"])),
             &[(LB_IP, OUTSIDER, "drop"), (CLUSTER_IP, POD, BOTH)],
         ),
+    ]);
+}
+
+/// As older API servers took and keep them (kubernetes#100895).
+#[test]
+fn leading_zeros_mean_nothing_wherever_an_address_is_written() {
+    let mut names = Interner::default();
+    let node = json!({
+        "metadata": {"name": "n1"},
+        "spec": {"podCIDRs": ["010.244.001.0/24"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.000.002.001"}]},
+    });
+    let (node, rejections) = NodeObject::deserialize(node).unwrap().convert(&mut names);
+    assert_eq!(rejections, []);
+    assert_eq!(*node.internal_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(*node.pod_cidrs, ["10.244.1.0/24".parse().unwrap()]);
+    let cidrs = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["010.96.0.0/016"]}});
+    let (cidrs, rejections) = ServiceCidrObject::deserialize(cidrs).unwrap().convert(&mut names);
+    assert_eq!(rejections, []);
+    assert_eq!(*cidrs.cidrs, ["10.96.0.0/16".parse().unwrap()]);
+
+    let zeros = json!({
+        "spec": {
+            "type": "LoadBalancer",
+            "clusterIP": "10.96.000.010",
+            "clusterIPs": ["10.96.000.010"],
+            "externalIPs": ["203.000.113.002"],
+            "loadBalancerSourceRanges": ["0198.051.100.0/024"],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.000.113.001"}]}},
+    });
+    let endpoints = json!({"endpoints": [
+        {"addresses": ["10.244.001.005"], "nodeName": "n1"},
+        {"addresses": ["10.244.2.05"], "nodeName": "n2"},
+    ]});
+    let service = ServiceObject::deserialize(service(zeros.clone())).unwrap();
+    assert_eq!(service.convert(&mut names).1, []);
+    told(&self::service(zeros), &[slice(endpoints)]).expect(&[
+        (CLUSTER_IP, POD, BOTH),
+        (EXTERNAL_IP, OUTSIDER, BOTH_TRANSLATED),
+        (LB_IP, OUTSIDER, BOTH_TRANSLATED),
+        (LB_IP, "192.0.2.77", "drop"),
     ]);
 }
 

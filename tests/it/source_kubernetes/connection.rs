@@ -12,7 +12,7 @@ use super::followed::{Followed, quick};
 use crate::api::objects::{service, service_cidr};
 use crate::api::{ApiServer, Offer, SERVICES};
 
-fn error_of(reach: &Reach) -> ClientError {
+pub(crate) fn error_of(reach: &Reach) -> ClientError {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(connect(reach)).err().unwrap()
 }

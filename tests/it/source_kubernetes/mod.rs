@@ -5,6 +5,7 @@ mod costs;
 mod encodings;
 mod followed;
 mod large;
+mod proxies;
 
 /// The same against a server of each encoding.
 #[path = "."]

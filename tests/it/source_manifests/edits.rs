@@ -157,6 +157,20 @@ fn links_to_files_count_from_the_start() {
     watched.until_services(&["hard", "soft"]);
 }
 
+/// Written by another name, as on another machine that has the same file system.
+#[test]
+fn what_nobody_tells_is_found_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seen, elsewhere) = (folder.path().join("seen"), folder.path().join("elsewhere"));
+    fs::create_dir(&seen).unwrap();
+    fs::write(&elsewhere, service("a", "10.96.0.1")).unwrap();
+    fs::hard_link(&elsewhere, seen.join("a.yaml")).unwrap();
+    let mut watched = Watched::under(folder, "seen");
+    watched.until_services(&["a"]);
+    fs::write(&elsewhere, service("b", "10.96.0.1")).unwrap();
+    watched.until_services(&["b"]);
+}
+
 #[test]
 fn a_directory_that_vanishes_keeps_its_content_and_is_found_again() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,6 +16,10 @@ use crate::trial::{Step, Trial};
 /// How long the agent may take to open or close a port once the kernel is up to date.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The node's own addresses.
+const V4: &str = "192.168.50.1:32123";
+const V6: &str = "[fd00:50::1]:32123";
+
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("health_checks_are_answered_on_the_node_alone", |t| {
         let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");
@@ -28,11 +32,14 @@ pub(crate) fn cases() -> Vec<Case> {
         t.apply(web.clone())?;
         t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P3))?;
         t.settled()?;
-        until(t, Some(503))?;
+        until(t, V4, Some(503))?;
+        until(t, V6, Some(503))?;
         t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P1).ready(P2).ready(P3))?;
         t.settled()?;
-        let body = until(t, Some(200))?;
+        let body = until(t, V4, Some(200))?;
         t.check("both local endpoints count", body.contains("\"localEndpoints\": 2,"), &body)?;
+        // Of endpoints of its own family it has none.
+        until(t, V6, Some(503))?;
 
         // At the Service's own addresses it is a port like any other.
         for client in [P2, N1, C] {
@@ -41,14 +48,30 @@ pub(crate) fn cases() -> Vec<Case> {
         }
         t.delete(web)?;
         t.settled()?;
-        until(t, None)?;
+        until(t, V4, None)?;
+
+        // A Service of one family is answered for at every address of the node.
+        let web = service("dev/single").cluster_ip("10.96.8.2").port(80, "http", Tcp);
+        let web = web
+            .node_port(31_082)
+            .with("type", "LoadBalancer")
+            .with("externalTrafficPolicy", "Local")
+            .with("healthCheckNodePort", 32_123);
+        t.apply(web.clone())?;
+        t.apply(endpoints("dev/single").port("http", 8080, Tcp).ready(P1))?;
+        t.settled()?;
+        until(t, V4, Some(200))?;
+        until(t, V6, Some(200))?;
+        t.delete(web)?;
+        t.settled()?;
+        until(t, V6, None)?;
         Ok(())
     })]
 }
 
 /// Waits until an outsider is answered so; `None` if nobody listens. Returns the body.
-fn until(t: &Trial<'_>, expected: Option<u16>) -> Step<String> {
-    let address: SocketAddr = "192.168.50.1:32123".parse().expect("address");
+fn until(t: &Trial<'_>, place: &str, expected: Option<u16>) -> Step<String> {
+    let address: SocketAddr = place.parse().expect("address");
     let deadline = Instant::now() + PATIENCE;
     loop {
         let (status, text) = match t.host(C).inside(|| Client::new(address).get("/")) {
@@ -59,7 +82,7 @@ fn until(t: &Trial<'_>, expected: Option<u16>) -> Step<String> {
         if status == expected {
             return Ok(text);
         }
-        let what = format!("health check answered with {expected:?}");
+        let what = format!("health check at {place} answered with {expected:?}");
         t.check(&what, Instant::now() < deadline, format!("{status:?}: {text}"))?;
         thread::sleep(Duration::from_millis(20));
     }

@@ -3,77 +3,90 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{About, Notice, Reason};
-
-/// Time between two notices of the same reason about the same object.
+/// Time between two notices of the same topic.
 pub const QUIET: Duration = Duration::from_secs(300);
 /// Notices that may follow one another at once, whatever they are about,
 const BURST: u32 = 20;
 /// and time that each costs in the long run. A node with a wrong idea of the whole cluster is one
 /// of thousands.
 const COST: Duration = Duration::from_secs(10);
-/// Objects and reasons that are kept in mind.
+/// Topics that are kept in mind.
 const MOST_TOPICS: usize = 1000;
 
-/// Decides when a notice may be told.
+/// Decides when a notice may be told: at once, if its topic is a new one and there are not too many; and
+/// the last of those that follow after a while, with their count.
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub struct Limiter<K, V> {
     quiet: Duration,
-    topics: BTreeMap<(About, Reason), Topic>,
+    topics: BTreeMap<K, Topic<V>>,
+    /// How many topics have something that waits.
+    waiting: usize,
     /// Until when what has been told has its cost.
     paid_until: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
-struct Topic {
+#[derive(Debug)]
+struct Topic<V> {
     told: Option<Instant>,
-    held: Option<Held>,
+    held: Option<Held<V>>,
 }
 
 /// Waits to be told.
 #[derive(Debug)]
-struct Held {
+struct Held<V> {
     /// The latest.
-    notice: Notice,
+    notice: V,
     /// How many there have been since the last that was told.
     count: u32,
 }
 
-impl Limiter {
-    pub(super) fn new(quiet: Duration) -> Self {
-        Self { quiet, topics: BTreeMap::new(), paid_until: None }
+impl<K: Ord + Clone, V> Limiter<K, V> {
+    /// Tells of one topic not more often than once in the time `quiet`: [`QUIET`], but for tests.
+    #[must_use]
+    pub fn new(quiet: Duration) -> Self {
+        Self { quiet, topics: BTreeMap::new(), waiting: 0, paid_until: None }
     }
 
     /// Takes in a notice. Says whether there is room for it.
-    pub(super) fn add(&mut self, notice: Notice) -> bool {
-        let key = (notice.about.clone(), notice.reason);
-        if self.topics.len() >= MOST_TOPICS && !self.topics.contains_key(&key) {
+    pub fn add(&mut self, topic: K, notice: V) -> bool {
+        if self.topics.len() >= MOST_TOPICS && !self.topics.contains_key(&topic) {
             return false;
         }
-        let held = &mut self.topics.entry(key).or_default().held;
-        let count = held.as_ref().map_or(0, |held| held.count) + 1;
-        *held = Some(Held { notice, count });
+        let topic = self.topics.entry(topic).or_insert(Topic { told: None, held: None });
+        let count = match &topic.held {
+            Some(held) => held.count.saturating_add(1),
+            None => {
+                self.waiting += 1;
+                1
+            }
+        };
+        topic.held = Some(Held { notice, count });
         true
     }
 
-    /// A notice that may be told now, and how many it stands for.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(Notice, u32)> {
-        if self.free_at().is_some_and(|at| at > now) {
+    /// A notice that may be told now, with its topic and how many it stands for.
+    pub fn next(&mut self, now: Instant) -> Option<(K, V, u32)> {
+        if self.topics.is_empty() || self.free_at().is_some_and(|at| at > now) {
             return None;
         }
         let quiet = self.quiet;
-        let is_quiet = |topic: &Topic| topic.due(quiet).is_none_or(|at| at <= now);
+        let is_quiet = |topic: &Topic<V>| topic.due(quiet).is_none_or(|at| at <= now);
         self.topics.retain(|_, topic| topic.held.is_some() || !is_quiet(topic));
-        let mut topics = self.topics.values_mut();
-        let topic = topics.find(|topic| topic.held.is_some() && is_quiet(topic))?;
+        let mut topics = self.topics.iter_mut();
+        let (key, topic) = topics.find(|(_, topic)| topic.held.is_some() && is_quiet(topic))?;
         let Held { notice, count } = topic.held.take()?;
         topic.told = Some(now);
+        let key = key.clone();
+        self.waiting -= 1;
         self.paid_until = Some(self.paid_until.map_or(now, |until| until.max(now)) + COST);
-        Some((notice, count))
+        Some((key, notice, count))
     }
 
     /// When [`Limiter::next`] may have something that it does not have now.
-    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        if self.waiting == 0 {
+            return None;
+        }
         let held = self.topics.values().filter(|topic| topic.held.is_some());
         let first = held.map(|topic| topic.due(self.quiet).unwrap_or(now)).min()?;
         Some(self.free_at().map_or(first, |free| free.max(first)))
@@ -85,7 +98,7 @@ impl Limiter {
     }
 }
 
-impl Topic {
+impl<V> Topic<V> {
     /// From when on it may be told again.
     fn due(&self, quiet: Duration) -> Option<Instant> {
         self.told.map(|told| told + quiet)
@@ -95,27 +108,21 @@ impl Topic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ServiceKey;
-
-    fn notice(name: &str, message: &str) -> Notice {
-        let about = About::Service(ServiceKey::new("default", name));
-        Notice { about, reason: Reason::AddressTaken, message: message.to_owned() }
-    }
 
     #[test]
     fn what_repeats_is_told_once_and_then_with_its_count() {
         let (mut limiter, now) = (Limiter::new(QUIET), Instant::now());
         assert_eq!(limiter.next_due(now), None);
-        limiter.add(notice("web", "first"));
+        limiter.add("web", "first");
         assert_eq!(limiter.next_due(now), Some(now));
-        assert_eq!(limiter.next(now), Some((notice("web", "first"), 1)));
-        limiter.add(notice("web", "second"));
-        limiter.add(notice("web", "third"));
-        limiter.add(notice("other", "else"));
-        assert_eq!(limiter.next(now), Some((notice("other", "else"), 1)));
+        assert_eq!(limiter.next(now), Some(("web", "first", 1)));
+        limiter.add("web", "second");
+        limiter.add("web", "third");
+        limiter.add("other", "else");
+        assert_eq!(limiter.next(now), Some(("other", "else", 1)));
         assert_eq!(limiter.next(now), None);
         assert_eq!(limiter.next_due(now), Some(now + QUIET));
-        assert_eq!(limiter.next(now + QUIET), Some((notice("web", "third"), 2)));
+        assert_eq!(limiter.next(now + QUIET), Some(("web", "third", 2)));
         assert_eq!(limiter.next(now + 3 * QUIET), None);
         assert!(limiter.topics.is_empty(), "what has been quiet for long is forgotten");
     }
@@ -124,9 +131,10 @@ mod tests {
     fn a_burst_is_told_and_the_rest_in_time() {
         let (mut limiter, now) = (Limiter::new(QUIET), Instant::now());
         for index in 0..30 {
-            limiter.add(notice(&format!("web-{index:02}"), ""));
+            limiter.add(index, ());
         }
-        let told = |limiter: &mut Limiter, now| std::iter::from_fn(|| limiter.next(now)).count();
+        let told =
+            |limiter: &mut Limiter<_, _>, now| std::iter::from_fn(|| limiter.next(now)).count();
         assert_eq!(told(&mut limiter, now), 20);
         assert_eq!(limiter.next_due(now), Some(now + COST));
         assert_eq!(told(&mut limiter, now + COST), 1);
@@ -137,9 +145,9 @@ mod tests {
     fn there_is_an_end_to_what_is_kept_in_mind() {
         let mut limiter = Limiter::new(QUIET);
         for index in 0..MOST_TOPICS {
-            assert!(limiter.add(notice(&index.to_string(), "")));
+            assert!(limiter.add(index, ""));
         }
-        assert!(!limiter.add(notice("one-more", "")));
-        assert!(limiter.add(notice("0", "again")));
+        assert!(!limiter.add(MOST_TOPICS, "one more"));
+        assert!(limiter.add(0, "again"));
     }
 }

@@ -1,0 +1,74 @@
+//! Texts from outside, as they may be shown.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// The text on one line and without what a terminal or a reader of logs would obey instead of show:
+/// control characters are escaped, and so are those that turn the direction of what follows. Tabs stay.
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_obeyed) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if is_obeyed(letter) {
+            // Writing into a string cannot fail.
+            let _ = write!(shown, "{}", letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown.into()
+}
+
+/// As much of the text as fits into so many bytes.
+#[must_use]
+pub fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+fn is_obeyed(letter: char) -> bool {
+    let turns = matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(letter, '\u{2066}'..='\u{2069}');
+    turns || (letter.is_control() && letter != '\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_would_be_obeyed_is_shown() {
+        for (text, expected) in [
+            ("default/web:http\tü", "default/web:http\tü"),
+            ("a\u{1b}[2Jb\r\nc\0", "a\\u{1b}[2Jb\\r\\nc\\u{0}"),
+            ("\u{9b}31m\u{7f}\u{202e}", "\\u{9b}31m\\u{7f}\\u{202e}"),
+        ] {
+            assert_eq!(one_line(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_cut_text_is_one() {
+        assert_eq!(
+            [cut("aü", 1), cut("aü", 2), cut("aü", 3), cut("aü", 9)],
+            ["a", "a", "aü", "aü"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_obeyed(text in any::<String>()) {
+            let shown = one_line(&text);
+            prop_assert!(!shown.contains(is_obeyed), "{shown:?}");
+            prop_assert_eq!(shown == text, !text.contains(is_obeyed));
+        }
+    }
+}

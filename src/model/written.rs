@@ -1,0 +1,126 @@
+//! Addresses and ranges as people and older API servers wrote them.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+/// Where an IPv4 address stands in an IPv6 address that maps it (RFC 4291, 2.5.5.2).
+const MAPPED_PREFIX: u8 = 96;
+
+/// Reads an address as kube-proxy does (`ParseIPSloppy` of `k8s.io/utils/net`): leading zeros mean
+/// nothing, and an IPv4 address that is mapped into IPv6 is the IPv4 address.
+#[must_use]
+pub fn read_ip(text: &str) -> Option<IpAddr> {
+    read(text).map(|ip: IpAddr| ip.to_canonical())
+}
+
+/// Reads a range alike (`ParseCIDRSloppy`), with or without host bits, which are dropped.
+#[must_use]
+pub fn read_range(text: &str) -> Option<IpNet> {
+    let range: IpNet = read(text)?;
+    let IpAddr::V4(ip) = range.addr().to_canonical() else { return Some(range.trunc()) };
+    match range {
+        IpNet::V4(_) => Some(range.trunc()),
+        IpNet::V6(_) => match range.prefix_len().checked_sub(MAPPED_PREFIX) {
+            Some(length) => Ipv4Net::new(ip, length).ok().map(|range| range.trunc().into()),
+            None => Some(range.trunc()),
+        },
+    }
+}
+
+/// Objects live for years, and older API servers took leading zeros. Few have any: the text is
+/// rewritten only where it cannot be read as it stands.
+fn read<T: FromStr>(text: &str) -> Option<T> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| without_leading_zeros(text).parse().ok())
+}
+
+/// The text without zeros at the head of a number, in whatever base.
+fn without_leading_zeros(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut in_number = false;
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let goes_on = letters.peek().is_some_and(char::is_ascii_hexdigit);
+        if letter == '0' && !in_number && goes_on {
+            continue;
+        }
+        in_number = letter.is_ascii_hexdigit();
+        kept.push(letter);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn zeros() -> impl Strategy<Value = String> {
+        (0..5usize).prop_map(|count| "0".repeat(count))
+    }
+
+    proptest! {
+        #[test]
+        fn leading_zeros_of_ipv4_mean_nothing(
+            octets: [u8; 4],
+            zeros in proptest::array::uniform4(zeros()),
+            length in 0..=32u8,
+            before_length in zeros(),
+        ) {
+            let parts = octets.iter().zip(&zeros).map(|(octet, zeros)| format!("{zeros}{octet}"));
+            let text = parts.collect::<Vec<_>>().join(".");
+            let ip = Ipv4Addr::from(octets);
+            prop_assert_eq!(read_ip(&text), Some(ip.into()));
+            prop_assert_eq!(read_ip(&format!("::ffff:{text}")), Some(ip.into()));
+            let range = Ipv4Net::new(ip, length).expect("a length").trunc();
+            prop_assert_eq!(read_range(&format!("{text}/{before_length}{length}")), Some(range.into()));
+            let mapped = format!("::ffff:{text}/{before_length}{}", length + MAPPED_PREFIX);
+            prop_assert_eq!(read_range(&mapped), Some(range.into()));
+        }
+
+        #[test]
+        fn leading_zeros_of_ipv6_mean_nothing(
+            groups: [u16; 8],
+            zeros in proptest::collection::vec(zeros(), 8),
+        ) {
+            let parts = groups.iter().zip(&zeros).map(|(group, zeros)| format!("{zeros}{group:x}"));
+            let text = parts.collect::<Vec<_>>().join(":");
+            let ip = IpAddr::from(Ipv6Addr::from(groups)).to_canonical();
+            prop_assert_eq!(read_ip(&text), Some(ip));
+        }
+
+        #[test]
+        fn what_is_written_without_them_is_read_as_ever(text in "[0-9a-f:./ ]{0,24}") {
+            let strict: Option<IpAddr> = text.trim().parse().ok();
+            if let Some(ip) = strict {
+                prop_assert_eq!(read_ip(&text), Some(ip.to_canonical()));
+            }
+            // What is read sloppily has an odd zero somewhere.
+            if strict.is_none() && read_ip(&text).is_some() {
+                let rewritten = without_leading_zeros(text.trim());
+                prop_assert_ne!(rewritten.as_str(), text.trim());
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in ".{0,64}") {
+            let _ = (read_ip(&text), read_range(&text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_stays_none() {
+        for text in ["", "0", "00", "10.0.0", "10.0.0.0256", "0x0a.0.0.1", "10.0.0.01.", "1::02::3"]
+        {
+            assert_eq!(read_ip(text), None, "{text}");
+        }
+        for text in ["010.0.0.0", "010.0.0.0/", "010.0.0.0/033", "010.0.0.0/-8", "::01/0129"] {
+            assert_eq!(read_range(text), None, "{text}");
+        }
+    }
+}
