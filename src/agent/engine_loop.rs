@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -45,11 +46,18 @@ pub(super) enum Input {
     Stop,
 }
 
+/// Where inputs come from.
+pub(super) struct Inputs {
+    pub(super) queue: Receiver<Input>,
+    /// Whether [`Input::Stop`] is among them: work that there is by then is left.
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
 /// The loop that feeds the engine and does its work.
 pub(super) struct EngineLoop {
     engine: Engine,
     kernel: Kernel,
-    inputs: Receiver<Input>,
+    inputs: Inputs,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     told: Told,
@@ -83,7 +91,7 @@ impl EngineLoop {
     pub(super) fn new(
         engine: Engine,
         kernel: Kernel,
-        inputs: Receiver<Input>,
+        inputs: Inputs,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
         told: Told,
@@ -124,8 +132,8 @@ impl EngineLoop {
         let timeout = self.engine.poll_timeout();
         let wait = timeout.map(|at| at.saturating_duration_since(Instant::now()));
         let first = match wait {
-            Some(wait) => self.inputs.recv_timeout(wait),
-            None => self.inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => self.inputs.queue.recv_timeout(wait),
+            None => self.inputs.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match first {
             Ok(input) => {
@@ -139,7 +147,7 @@ impl EngineLoop {
         // A burst is taken in as a whole before the kernel is touched.
         for _ in 1..LARGEST_BURST {
             let rest = free_at.saturating_duration_since(Instant::now());
-            let Ok(input) = self.inputs.recv_timeout(rest) else { break };
+            let Ok(input) = self.inputs.queue.recv_timeout(rest) else { break };
             if !self.take(input) {
                 return false;
             }
@@ -183,7 +191,7 @@ impl EngineLoop {
         let mut touched = false;
         // Whether all that there is to do is to put right what others have changed.
         let mut repairs = false;
-        while let Some(work) = self.engine.poll_work(Instant::now()) {
+        while let Some(work) = self.poll_work() {
             match work {
                 Work::Observe => match self.takeover.observe(&mut self.kernel) {
                     Ok(observed) => {
@@ -214,13 +222,21 @@ impl EngineLoop {
                 }
             }
         }
-        if self.engine.is_synced() {
+        if self.engine.is_synced() && !self.is_stopping() {
             self.settled();
             if self.engine.troubles() == 0 {
                 self.takeover.settled(&mut self.kernel);
             }
         }
         touched
+    }
+
+    fn poll_work(&mut self) -> Option<Work> {
+        if self.is_stopping() { None } else { self.engine.poll_work(Instant::now()) }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.inputs.stopping.load(Ordering::Relaxed)
     }
 
     fn apply(&mut self, plan: &Plan) {

@@ -14,7 +14,9 @@ pub mod metrics;
 pub mod notices;
 mod reconfigure;
 mod run;
+mod sole;
 mod takeover;
 mod timestamp;
 
 pub use run::{prepare, run};
+pub use sole::{Holder, running};
