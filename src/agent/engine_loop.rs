@@ -15,11 +15,13 @@ use super::http::Query;
 use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason, of_refusals};
 use super::takeover::Takeover;
+use super::upkeep::Upkeep;
 use crate::config::Config;
 use crate::desired::health_check_addresses;
 use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
 use crate::kernel::conntrack::Sweep;
+use crate::kernel::sysctl::Sysctls;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Event, VirtualAddress};
 use crate::plan::{FailureKind, Key, Outcome, Plan};
@@ -69,6 +71,7 @@ pub(super) struct EngineLoop {
     last_sync: Option<SystemTime>,
     first_sync: FirstSync,
     takeover: Takeover,
+    upkeep: Upkeep,
 }
 
 /// Who is told of what is nothing to the kernel.
@@ -99,6 +102,7 @@ impl EngineLoop {
     ) -> Self {
         let mut takeover = Takeover::default();
         takeover.want(config.remove_kube_proxy);
+        let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), told.notices.clone());
         Self {
             engine,
             kernel,
@@ -113,6 +117,7 @@ impl EngineLoop {
             last_sync: None,
             first_sync: FirstSync::default(),
             takeover,
+            upkeep,
         }
     }
 
@@ -198,6 +203,7 @@ impl EngineLoop {
                         repairs = self.is_synced
                             && self.engine.troubles() == 0
                             && !self.engine.state().is_dirty();
+                        self.upkeep.look();
                         let troubles = self.engine.handle_observed(observed, Instant::now());
                         troubles.iter().for_each(|trouble| self.tell(trouble));
                     }

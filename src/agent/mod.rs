@@ -17,6 +17,7 @@ mod run;
 mod sole;
 mod takeover;
 mod timestamp;
+mod upkeep;
 
 pub use run::{prepare, run};
 pub use sole::{Holder, running};
