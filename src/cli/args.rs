@@ -146,6 +146,11 @@ pub enum Command {
         output: TextFormat,
     },
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
+    #[command(
+        after_help = "Without flags of its own it takes those of the agent that runs in this \
+        container, as it does with `kubectl exec`.\n\n\
+        Example:\n  kubectl -n kube-system exec ds/kube-ipvs -- /kube-ipvs doctor"
+    )]
     Doctor,
     /// Remove exactly what this program put into the kernel
     #[command(
