@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,11 +16,13 @@ use super::http::Query;
 use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason, of_refusals};
 use super::takeover::Takeover;
+use super::upkeep::Upkeep;
 use crate::config::Config;
 use crate::desired::health_check_addresses;
 use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
 use crate::kernel::conntrack::Sweep;
+use crate::kernel::sysctl::Sysctls;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Event, VirtualAddress};
 use crate::plan::{FailureKind, Key, Outcome, Plan, Setback};
@@ -46,11 +49,18 @@ pub(super) enum Input {
     Stop,
 }
 
+/// Where inputs come from.
+pub(super) struct Inputs {
+    pub(super) queue: Receiver<Input>,
+    /// Whether [`Input::Stop`] is among them: work that there is by then is left.
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
 /// The loop that feeds the engine and does its work.
 pub(super) struct EngineLoop {
     engine: Engine,
     kernel: Kernel,
-    inputs: Receiver<Input>,
+    inputs: Inputs,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     told: Told,
@@ -63,6 +73,7 @@ pub(super) struct EngineLoop {
     first_sync: FirstSync,
     applied: Applied,
     takeover: Takeover,
+    upkeep: Upkeep,
 }
 
 /// Who is told of what is nothing to the kernel.
@@ -85,7 +96,7 @@ impl EngineLoop {
     pub(super) fn new(
         engine: Engine,
         kernel: Kernel,
-        inputs: Receiver<Input>,
+        inputs: Inputs,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
         told: Told,
@@ -93,6 +104,7 @@ impl EngineLoop {
     ) -> Self {
         let mut takeover = Takeover::default();
         takeover.want(config.remove_kube_proxy);
+        let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), told.notices.clone());
         Self {
             engine,
             kernel,
@@ -108,6 +120,7 @@ impl EngineLoop {
             first_sync: FirstSync::default(),
             applied: Applied::default(),
             takeover,
+            upkeep,
         }
     }
 
@@ -130,8 +143,8 @@ impl EngineLoop {
             [self.engine.poll_timeout(), self.applied.due(now), self.told.notices.log_due(now)];
         let wait = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         let first = match wait {
-            Some(wait) => self.inputs.recv_timeout(wait),
-            None => self.inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => self.inputs.queue.recv_timeout(wait),
+            None => self.inputs.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match first {
             Ok(input) => {
@@ -145,7 +158,7 @@ impl EngineLoop {
         // A burst is taken in as a whole before the kernel is touched.
         for _ in 1..LARGEST_BURST {
             let rest = free_at.saturating_duration_since(Instant::now());
-            let Ok(input) = self.inputs.recv_timeout(rest) else { break };
+            let Ok(input) = self.inputs.queue.recv_timeout(rest) else { break };
             if !self.take(input) {
                 return false;
             }
@@ -189,13 +202,14 @@ impl EngineLoop {
         let mut touched = false;
         // Whether all that there is to do is to put right what others have changed.
         let mut repairs = false;
-        while let Some(work) = self.engine.poll_work(Instant::now()) {
+        while let Some(work) = self.poll_work() {
             match work {
                 Work::Observe => match self.takeover.observe(&mut self.kernel) {
                     Ok(observed) => {
                         repairs = self.is_synced
                             && self.engine.troubles() == 0
                             && !self.engine.state().is_dirty();
+                        self.upkeep.look();
                         let troubles = self.engine.handle_observed(observed, Instant::now());
                         troubles.iter().for_each(|trouble| self.tell(trouble));
                     }
@@ -220,13 +234,21 @@ impl EngineLoop {
                 }
             }
         }
-        if self.engine.is_synced() {
+        if self.engine.is_synced() && !self.is_stopping() {
             self.settled();
             if self.engine.troubles() == 0 {
                 self.takeover.settled(&mut self.kernel);
             }
         }
         touched
+    }
+
+    fn poll_work(&mut self) -> Option<Work> {
+        if self.is_stopping() { None } else { self.engine.poll_work(Instant::now()) }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.inputs.stopping.load(Ordering::Relaxed)
     }
 
     fn apply(&mut self, plan: &Plan) {

@@ -32,18 +32,24 @@ pub(super) async fn bind(address: SocketAddr, hard_fail: bool) -> anyhow::Result
 }
 
 impl Bound {
-    /// The listener, as soon as there is one.
-    pub(super) async fn listener(self) -> TcpListener {
+    /// The listener, as soon as there is one; `None` if `stop` is ready before.
+    pub(super) async fn listener(self, stop: impl Future<Output = ()>) -> Option<TcpListener> {
         let Self { address, listener } = self;
-        if let Some(listener) = listener {
-            return listener;
-        }
-        loop {
-            sleep(BIND_AGAIN).await;
-            if let Ok(listener) = http::bind(address).await {
-                info!(%address, "listening at last");
-                return listener;
+        let again = async {
+            loop {
+                sleep(BIND_AGAIN).await;
+                if let Ok(listener) = http::bind(address).await {
+                    info!(%address, "listening at last");
+                    return listener;
+                }
             }
+        };
+        match listener {
+            Some(listener) => Some(listener),
+            None => tokio::select! {
+                listener = again => Some(listener),
+                () = stop => None,
+            },
         }
     }
 }

@@ -15,7 +15,10 @@ pub mod metrics;
 pub mod notices;
 mod reconfigure;
 mod run;
+mod sole;
 mod takeover;
 mod timestamp;
+mod upkeep;
 
 pub use run::{prepare, run};
+pub use sole::{Holder, running};

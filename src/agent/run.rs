@@ -2,22 +2,25 @@
 
 use std::fs;
 use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::config_file;
 use super::conntrack::wishes;
-use super::engine_loop::{EngineLoop, Input, Told};
+use super::engine_loop::{EngineLoop, Input, Inputs, Told};
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::{self, MetricsRoutes, Query};
@@ -26,6 +29,7 @@ use super::log::Level;
 use super::metrics::Metrics;
 use super::notices::{NoticeQueue, Notices, Publisher, QUIET};
 use super::reconfigure::Reconfigure;
+use super::sole::become_sole;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::engine::Engine;
 use crate::kernel::sysctl::{Granted, Sysctls};
@@ -82,6 +86,15 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
 /// If something that the agent cannot do without is missing: the kernel's parts, its capability,
 /// a source.
 pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = runtime.block_on(async { Signals::catch() })?;
+    let sole = runtime.block_on(async {
+        tokio::select! {
+            sole = become_sole() => Some(sole),
+            () = signals.told_to_end() => None,
+        }
+    });
+    let Some(_sole) = sole else { return Ok(()) };
     let kernel = prepare(&config)?;
     protect_from_oom(&config);
     let ports = kernel.ports();
@@ -96,6 +109,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
         metrics,
         notices,
         inputs,
+        stopping: Arc::default(),
         config,
     };
     let engine_loop = agent.engine_loop(kernel, received);
@@ -111,10 +125,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     follow_network(&agent.config.settings.carry, agent.inputs.clone())?;
     follow_tampering(ports, agent.inputs.clone())?;
     agent.follow_config(flags, level, shown);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(agent.serve(queue));
-    // The engine's thread may be in the middle of a batch; it ends after that.
-    let _ = agent.inputs.send(Input::Stop);
+    let ended = runtime.block_on(agent.serve(queue, &mut signals));
     // Somebody may still wait for a name server.
     runtime.shutdown_background();
     if thread_end.recv_timeout(LONGEST_END) == Err(RecvTimeoutError::Timeout) {
@@ -126,6 +137,30 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     ended
 }
 
+/// What ends the agent, by whoever started it.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they end nothing by themselves: what caught them has to listen. As the first
+    /// process of a container, the agent would not be ended by them otherwise.
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn told_to_end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// What the agent's parts share.
 struct Agent {
     config: Config,
@@ -134,6 +169,8 @@ struct Agent {
     metrics: Arc<Metrics>,
     health_checks: HealthChecks,
     notices: Notices,
+    /// Whether the agent ends.
+    stopping: Arc<AtomicBool>,
     /// What `/configz` shows.
     config_shown: watch::Receiver<serde_json::Value>,
 }
@@ -145,7 +182,7 @@ impl Agent {
         EngineLoop::new(
             Engine::new(&self.config.settings, self.config.audit_period),
             kernel,
-            inputs,
+            Inputs { queue: inputs, stopping: Arc::clone(&self.stopping) },
             Arc::clone(&self.health),
             Arc::clone(&self.metrics),
             told,
@@ -180,7 +217,7 @@ impl Agent {
     }
 
     /// Everything asynchronous: the source, HTTP, Events and signals.
-    async fn serve(&self, notices: NoticeQueue) -> anyhow::Result<()> {
+    async fn serve(&self, notices: NoticeQueue, signals: &mut Signals) -> anyhow::Result<()> {
         let (running, stopped) = watch::channel(());
         let stop = || {
             let mut stopped = stopped.clone();
@@ -196,14 +233,14 @@ impl Agent {
         if let Some(address) = self.config.metrics_address {
             servers.push(self.answer_questions(self.bind(address).await?, stop()));
         }
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let ended = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
+            () = signals.told_to_end() => Ok(()),
             ended = self.follow_source(notices) => ended,
         };
         info!("stopping; the kernel's state stays as it is");
+        // Before anything is waited for. The engine's thread ends after the plan that it carries out.
+        self.stopping.store(true, Ordering::Relaxed);
+        let _ = self.inputs.send(Input::Stop);
         drop(running);
         // Answers under way are finished.
         for server in servers {
@@ -225,7 +262,10 @@ impl Agent {
     fn answer_probes(&self, bound: Bound, stop: impl Stop) -> JoinHandle<()> {
         let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
         tokio::spawn(async move {
-            http::serve_health(bound.listener().await, health, metrics, stop).await;
+            let mut stop = pin!(stop);
+            if let Some(listener) = bound.listener(stop.as_mut()).await {
+                http::serve_health(listener, health, metrics, stop).await;
+            }
         })
     }
 
@@ -240,7 +280,10 @@ impl Agent {
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         };
         tokio::spawn(async move {
-            http::serve_metrics(bound.listener().await, routes, stop).await;
+            let mut stop = pin!(stop);
+            if let Some(listener) = bound.listener(stop.as_mut()).await {
+                http::serve_metrics(listener, routes, stop).await;
+            }
         })
     }
 

@@ -162,10 +162,12 @@ pub struct RunFlags {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent
-    #[command(after_help = "SIGTERM or SIGINT end it; the kernel's state stays as it is.\n\n\
-        Examples:\n  kube-ipvs run --config /var/lib/kube-proxy/config.conf\n  \
+    #[command(
+        after_help = "SIGTERM or SIGINT end it; the kernel's state stays as it is. While another \
+        agent runs in this network namespace, it waits for that to end.\n\nExamples:\n  kube-ipvs run --config /var/lib/kube-proxy/config.conf\n  \
         kube-ipvs run --manifests ./objects --node-name n1\n  \
-        kube-ipvs run --write-config-to -")]
+        kube-ipvs run --write-config-to -"
+    )]
     Run(RunFlags),
     /// Print the desired state of manifests, without a kernel or a cluster
     #[command(after_help = "Example:\n  kube-ipvs render --manifests ./objects --node-name n1")]
@@ -204,6 +206,11 @@ pub enum Command {
         output: TextFormat,
     },
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
+    #[command(
+        after_help = "Without flags of its own it takes those of the agent that runs in this \
+        container, as it does with `kubectl exec`.\n\n\
+        Example:\n  kubectl -n kube-system exec ds/kube-ipvs -- /kube-ipvs doctor"
+    )]
     Doctor,
     /// Remove exactly what this program put into the kernel
     #[command(

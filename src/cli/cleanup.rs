@@ -1,12 +1,13 @@
 //! `cleanup`: removes exactly what this program put into the kernel, or what kube-proxy has left.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::args::CleanupFlags;
 use super::{FAILED, output};
+use crate::agent;
 use crate::kernel::{Kernel, kube_proxy};
 use crate::model::Protocol;
 use crate::plan::{self, Carrier, Leavers, Observed, Operation};
@@ -23,6 +24,11 @@ pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
 }
 
 fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(agent) = runtime.block_on(agent::running()) {
+        let warning = "will put back what is removed; stop it first, then clean up again";
+        writeln!(io::stderr(), "kube-ipvs: an agent runs here ({agent}) and {warning}")?;
+    }
     let mut kernel = Kernel::open()?;
     let observed = Observed { claims: kube_proxy::claims()?, ..kernel.observe()? };
     let is_removed = plan::is_removed(&observed);

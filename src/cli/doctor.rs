@@ -3,13 +3,24 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::running::{self, Flags};
 use super::{FAILED, output};
 use crate::config::{SharedFlags, SourceConfig, resolve};
 use crate::kernel::doctor::{self, Subject, Verdict};
 use crate::source::kubernetes::{ClientError, Reach, Server, connect, service_ranges};
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
-    let config = resolve(shared)?;
+    let config = match running::flags(shared)? {
+        Flags::Own => resolve(shared),
+        Flags::OfAgent(flags, line) => {
+            writeln!(io::stderr(), "kube-ipvs: as the agent that runs here: {line}")?;
+            resolve(&flags)
+        }
+        Flags::Hidden(why) => {
+            writeln!(io::stderr(), "kube-ipvs: {why}")?;
+            resolve(shared)
+        }
+    }?;
     let mut subject = Subject {
         schedulers: vec![config.settings.scheduler],
         carry: config.settings.carry,

@@ -10,6 +10,7 @@ mod output;
 mod plan;
 mod render;
 mod run;
+mod running;
 mod status;
 mod version;
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::running::{self, Flags};
 use super::{TextFormat, output};
 use crate::agent::client::Client;
 use crate::config::{ConfigError, SharedFlags, resolve};
@@ -11,9 +12,13 @@ pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// The agent that runs with this configuration.
+/// The agent that runs with this configuration, or else here.
 pub(super) fn client(shared: &SharedFlags) -> anyhow::Result<Client> {
-    let address = resolve(shared)?.metrics_address.ok_or_else(|| ConfigError::Value {
+    let config = match running::flags(shared)? {
+        Flags::OfAgent(flags, _) => resolve(&flags),
+        Flags::Own | Flags::Hidden(_) => resolve(shared),
+    }?;
+    let address = config.metrics_address.ok_or_else(|| ConfigError::Value {
         option: "metricsBindAddress".to_owned(),
         reason: "the agent is asked there, so it cannot be off".to_owned(),
     })?;

@@ -205,8 +205,9 @@ fn metrics_are_answered_where_they_are_asked_for() {
 #[test]
 fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     let metrics = Metrics::new().unwrap();
-    // The one that has no samples before something happens.
+    // Those that have no samples before something happens.
     metrics.source("Service", Effort::List);
+    metrics.setting_refused("net.ipv4.ip_forward");
     let services = vec![(ServiceKey::new("default", "web"), Default::default())];
     let traffic = encode_traffic(&Traffic { services, left_out: 0 }).unwrap();
     let text = metrics.encode().unwrap() + &traffic;

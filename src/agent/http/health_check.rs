@@ -9,7 +9,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use tokio::net::TcpListener;
 
 use super::routes::{JSON, not_found, respond, status};
-use super::server::{Answer, serve};
+use super::server::{Answer, LIMITS, serve};
 use crate::model::ServiceKey;
 
 /// How many endpoints a load balancer finds behind this node.
@@ -35,7 +35,7 @@ pub async fn serve_health_check(
 ) {
     let handle =
         move |_: Request<Incoming>| ready(check().map_or_else(not_found, |health| answer(&health)));
-    serve(listener, handle, stop).await;
+    serve(listener, LIMITS, handle, stop).await;
 }
 
 fn answer(health: &ServiceHealth) -> Answer {

@@ -2,9 +2,11 @@
 //! connections go, and whether load balancers had better send traffic here.
 
 mod health_check;
+mod places;
 mod query;
 mod routes;
 mod server;
+mod shared;
 
 pub use health_check::{ServiceHealth, serve_health_check};
 #[doc(hidden)]

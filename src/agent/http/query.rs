@@ -36,7 +36,7 @@ pub enum Query {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AskError {
     /// The engine's thread is busy.
     #[error("the agent is busy with the kernel; ask again")]
@@ -44,6 +44,12 @@ pub enum AskError {
     /// The engine's thread has ended.
     #[error("the agent is stopping")]
     Stopping,
+    /// Answers that have been asked for are still being read.
+    #[error("others are still reading their answers; ask again")]
+    Crowded,
+    /// The answer cannot be written down.
+    #[error("the answer cannot be written: {0}; this is a bug")]
+    Unwritable(String),
 }
 
 /// Asks and waits for the answer, but not longer than `patience`.

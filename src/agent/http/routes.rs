@@ -11,10 +11,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 
 use super::query::{AskError, PATIENCE, Query, ask, parse_explain};
-use super::server::{Answer, serve};
+use super::server::{Answer, LIMITS, serve};
+use super::shared::Shared;
 use crate::agent::answer::{ExplainView, StatusView};
 use crate::agent::health::{Health, Report};
 use crate::agent::metrics::{Metrics, encode_traffic};
@@ -51,7 +51,7 @@ pub async fn serve_health(
             .unwrap_or_else(not_found);
         ready(answer)
     };
-    serve(listener, handle, stop).await;
+    serve(listener, LIMITS, handle, stop).await;
 }
 
 /// Answers everything until `stop` is ready: the probes, `/metrics`, `/proxyMode`, `/configz`,
@@ -63,34 +63,34 @@ pub async fn serve_metrics<A>(
 ) where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let routes = Arc::new(routes);
-    let handle = move |request| answer(Arc::clone(&routes), request);
-    serve(listener, handle, stop).await;
+    let shared = Arc::new((routes, Shared::default()));
+    let handle = move |request| answer(Arc::clone(&shared), request);
+    serve(listener, LIMITS, handle, stop).await;
 }
 
-async fn answer<A>(routes: Arc<MetricsRoutes<A>>, request: Request<Incoming>) -> Answer
+async fn answer<A>(shared: Arc<(MetricsRoutes<A>, Shared)>, request: Request<Incoming>) -> Answer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
+    let (routes, status) = &*shared;
     if let Some(refusal) = refuse_method(request.method()) {
         return refusal;
     }
     match request.uri().path() {
-        "/metrics" => match encode_metrics(&routes).await {
+        "/metrics" => match encode_metrics(routes).await {
             Ok(text) => respond(StatusCode::OK, METRICS, text),
             Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &*routes.config.borrow()),
-        "/status" => match ask(&routes.ask, Query::Status, PATIENCE).await {
-            // At the end of a large cluster this is megabytes; probes are answered meanwhile.
-            Ok(snapshot) => {
-                spawn_blocking(move || json(StatusCode::OK, &StatusView::from(snapshot)))
-                    .await
-                    .unwrap_or_else(|_| unavailable(AskError::Stopping))
+        "/status" => {
+            let snapshot = ask(&routes.ask, Query::Status, PATIENCE);
+            let render = |snapshot| serde_json::to_vec(&StatusView::from(snapshot));
+            match status.get(snapshot, render).await {
+                Ok(body) => respond(StatusCode::OK, JSON, body),
+                Err(error) => unavailable(error),
             }
-            Err(error) => unavailable(error),
-        },
+        }
         "/explain" => explain(&routes.ask, request.uri().query().unwrap_or_default()).await,
         path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
     }

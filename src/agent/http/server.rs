@@ -16,18 +16,27 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// Connections at a time. Further ones wait in the listen queue.
-pub(super) const MOST_CONNECTIONS: usize = 64;
-/// How long a request may take to arrive, and a connection may idle before it.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How long a connection may last.
-const LONGEST_CONNECTION: Duration = Duration::from_secs(300);
-/// How long an answer under way may take to be read once its connection is to end.
-const GRACE: Duration = Duration::from_secs(2);
+use super::places::{Peer, Places};
+
+/// How long what is slow may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// A request, until its head has arrived.
+    pub(super) head: Duration,
+    /// A connection, which is one request and one answer, until the answer has been read.
+    pub(super) connection: Duration,
+}
+
+/// What applies to clients.
+pub(super) const LIMITS: Limits =
+    Limits { head: Duration::from_secs(10), connection: Duration::from_secs(30) };
+
+/// How long an answer under way may take to be read once the server stops.
+const GRACE: Duration = Duration::from_secs(1);
 /// Largest head of a request, in bytes. Bodies are not read.
 const LARGEST_HEAD: usize = 16 * 1024;
 /// Wait after a failed accept, which mostly means that file descriptors have run out.
@@ -81,36 +90,64 @@ pub async fn bind_family(address: SocketAddr) -> Result<TcpListener, BindError> 
 }
 
 /// Answers requests until `stop` is ready, then lets answers under way be finished.
-pub(super) async fn serve<H, F>(listener: TcpListener, handle: H, stop: impl Future<Output = ()>)
-where
+pub(super) async fn serve<H, F>(
+    listener: TcpListener,
+    limits: Limits,
+    handle: H,
+    stop: impl Future<Output = ()>,
+) where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
     let (running, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
+    let mut places = Places::default();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(converse(stream, handle.clone(), stopped.clone()));
+            accepted = accept(&listener) => {
+                let Some((stream, peer)) = accepted else { continue };
+                if places.is_full_for(peer) {
+                    // A request that has arrived meanwhile is answered before its connection is cut.
+                    yield_now().await;
+                    places.make_room_for(peer);
                 }
-                Err(error) => {
-                    warn!("cannot accept an HTTP connection: {error}; will be tried again");
-                    sleep(ACCEPT_AGAIN).await;
-                }
-            },
+                let talk = converse(stream, limits, handle.clone(), stopped.clone());
+                places.take(peer, connections.spawn(talk));
+            }
         }
     }
     drop((listener, running));
     while connections.join_next().await.is_some() {}
 }
 
-/// Answers the requests of one connection until either side has had enough.
-async fn converse<H, F>(stream: TcpStream, handle: H, mut stopped: watch::Receiver<()>)
-where
+/// The next connection. It is taken at once, however many there are: a queue that others fill would
+/// keep the kubelet waiting.
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, Peer)> {
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Fails where the client has gone already.
+            let peer = Peer::between(stream.peer_addr().ok()?.ip(), stream.local_addr().ok()?.ip());
+            Some((stream, peer))
+        }
+        Err(error) => {
+            warn!("cannot accept an HTTP connection: {error}; will be tried again");
+            sleep(ACCEPT_AGAIN).await;
+            None
+        }
+    }
+}
+
+/// Answers the request of a connection until either side has had enough. Each connection ends with
+/// its answer, so that a client cannot keep a place without asking.
+async fn converse<H, F>(
+    stream: TcpStream,
+    limits: Limits,
+    handle: H,
+    mut stopped: watch::Receiver<()>,
+) where
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
@@ -120,16 +157,16 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(LONGEST_WAIT)
+        .header_read_timeout(limits.head)
         .max_buf_size(LARGEST_HEAD)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // How a client fails is its own affair.
-        _ = connection.as_mut() => return,
+        _ = timeout(limits.connection, connection.as_mut()) => return,
         // The sender is dropped on stopping.
         _ = stopped.changed() => {}
-        () = sleep(LONGEST_CONNECTION) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(GRACE, connection).await;

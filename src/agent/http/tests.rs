@@ -1,28 +1,40 @@
 #![allow(clippy::unwrap_used)]
 
+use std::future::ready;
 use std::io::{ErrorKind, Read, Write};
-use std::iter::repeat_n;
+use std::iter::{self, repeat_n};
+use std::mem::replace;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use super::server::MOST_CONNECTIONS;
+use super::places::{MOST_OF_A_PEER, MOST_OF_OTHERS};
+use super::routes::respond;
+use super::server::{Limits, serve};
+use super::shared::MOST_ANSWERS;
 use super::*;
 use crate::agent::answer;
 use crate::agent::client::{Client, ClientError};
 use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
-use crate::engine::Engine;
+use crate::engine::{Engine, Work};
 use crate::explain::{Source, explain};
-use crate::model::Settings;
+use crate::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
+use crate::plan::Observed;
 
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// A server that is silent for so long does not mean to do anything any more.
 const NEVER: Duration = Duration::from_secs(120);
+/// A time that nothing takes here, and long enough for what is asked to arrive.
+const SHORT: Duration = Duration::from_millis(500);
 /// Bytes of a head that would take far longer than it may, though it is not too large.
 const TRICKLE: usize = 1200;
 
@@ -232,35 +244,180 @@ fn bodies_are_not_read() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
+/// A connection to a server from an address of this machine: from another one than the server's it
+/// is somebody else's than the node's own.
+fn connect_from(last: u8, server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+    socket.connect(&server.into()).unwrap();
+    socket.into()
+}
+
+fn is_over(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let read = stream.read(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
 #[test]
-fn slow_heads_and_idle_connections_take_nobodys_place_for_long() {
+fn who_holds_on_to_connections_keeps_nobody_from_an_answer() {
     let server = metrics_server(&health(), answer_of_empty_engine);
-    // As many as are served at a time: one sends its head byte by byte, the others nothing.
-    let connect = || TcpStream::connect(server.address).unwrap();
-    let idle: Vec<_> = (1..MOST_CONNECTIONS).map(|_| connect()).collect();
-    let mut slow = connect();
-    let trickle = thread::spawn(move || {
-        let head = b"GET /livez HTTP/1.1\r\nX: ".iter().chain(repeat_n(&b'a', TRICKLE));
-        head.into_iter().any(|byte| {
-            thread::sleep(Duration::from_millis(100));
-            slow.write_all(&[*byte]).is_err()
-        })
-    });
-    let next = "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    let next = until_hung_up(connect(), next.as_bytes());
-    assert!(next.starts_with("HTTP/1.1 200 "), "{next}");
-    // It has waited for its place, and got one of those before it.
-    let is_over = |mut stream: &TcpStream| {
-        stream.set_nonblocking(true).unwrap();
-        let read = stream.read(&mut [0]);
-        stream.set_nonblocking(false).unwrap();
-        !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    };
-    assert!(idle.iter().any(is_over), "more than {MOST_CONNECTIONS} connections at a time");
-    for stream in idle {
-        assert_eq!(until_hung_up(stream, b""), "");
+    let from = |last| connect_from(last, server.address);
+    let small = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    let asked = |stream| assert!(until_hung_up(stream, small).starts_with("HTTP/1.1 200 "));
+    for begun in ["", "GET /livez HT"] {
+        // 264 connections: of others, of one that has most of them, and of the node itself.
+        let peers = (2..42).cycle().take(200).chain([50; 64]).chain([1; 64]);
+        let mut held: Vec<_> = peers.map(from).collect();
+        for stream in &mut held {
+            // It may have been cut off already.
+            let _ = stream.write_all(begun.as_bytes());
+        }
+        // The kubelet, a load balancer, and one that has most connections already.
+        [1, 99, 50].into_iter().for_each(|last| asked(from(last)));
+        // None of them had to wait for others to be given up.
+        let open = held.iter().filter(|stream| !is_over(stream)).count();
+        assert!(open > MOST_OF_OTHERS / 2, "{open} of {} are open", held.len());
+        assert!(open <= MOST_OF_OTHERS + MOST_OF_A_PEER, "{open} are open");
+        // Of one peer no more than it may have, of the others none because of it.
+        let open = |held: &[TcpStream]| held.iter().filter(|stream| !is_over(stream)).count();
+        assert!(open(&held[200..264]) <= MOST_OF_A_PEER);
+        assert!(open(&held[264..]) <= MOST_OF_A_PEER);
     }
-    assert!(trickle.join().unwrap(), "the slow one was let finish {TRICKLE} bytes");
+}
+
+#[test]
+fn small_requests_on_many_connections_keep_nobody_from_an_answer() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let small = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    let peers = || (2..42).cycle().take(264);
+    let mut held: Vec<_> = peers().map(|last| connect_from(last, server.address)).collect();
+    for _ in 0..3 {
+        for stream in &mut held {
+            let _ = stream.write_all(small);
+        }
+        assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+        // A connection ends with its answer: to go on, all of them have to come again.
+        for (stream, last) in held.iter_mut().zip(peers()) {
+            let ended = replace(stream, connect_from(last, server.address));
+            let _ = until_hung_up(ended, b"");
+        }
+    }
+}
+
+#[test]
+fn slow_heads_and_slow_readers_are_cut_off() {
+    let large = Bytes::from(vec![b'a'; 64 << 20]);
+    let limits = Limits { head: SHORT, connection: 2 * SHORT };
+    let server = Server::start(move |listener, stopped| async move {
+        let answer = move |_| ready(respond(StatusCode::OK, "text/plain", large.clone()));
+        serve(listener, limits, answer, async {
+            let _ = stopped.await;
+        })
+        .await;
+    });
+    let connect = || TcpStream::connect(server.address).unwrap();
+    let drips = |mut stream: TcpStream, head: Vec<u8>| {
+        head.into_iter().any(|byte| {
+            thread::sleep(SHORT / 20);
+            stream.write_all(&[byte]).is_err()
+        })
+    };
+    let head = b"GET / HTTP/1.1\r\nX: ".iter().chain(repeat_n(&b'a', TRICKLE)).copied();
+    assert!(drips(connect(), head.collect()), "the slow one was let finish {TRICKLE} bytes");
+    assert_eq!(until_hung_up(connect(), b""), "");
+
+    // It reads on, but slowly.
+    let mut slow = connect();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let read = iter::from_fn(|| {
+        thread::sleep(SHORT / 10);
+        slow.read(&mut [0; 1024]).ok().filter(|read| *read > 0)
+    });
+    let read: usize = read.take(40).sum();
+    let rest = slow.read_to_end(&mut Vec::new()).unwrap_or_default();
+    assert!(read + rest < 64 << 20, "the slow one was let read all of it");
+}
+
+#[test]
+fn a_large_answer_is_made_once_for_all_who_ask_for_it() {
+    const CLIENTS: usize = 12;
+    let (asked, questions) = mpsc::channel();
+    let server = metrics_server(&health(), move |query| asked.send(query).unwrap());
+    let client = server.client();
+    let statuses: Vec<_> =
+        (0..CLIENTS).map(|_| thread::spawn(move || client.status().map(drop))).collect();
+    // The engine's thread is busy until all have come.
+    let first = questions.recv().unwrap();
+    thread::sleep(SHORT);
+    answer_of_empty_engine(first);
+    let more = iter::from_fn(|| questions.recv_timeout(2 * SHORT).ok());
+    let more = more.map(answer_of_empty_engine).count();
+    statuses.into_iter().for_each(|status| status.join().unwrap().unwrap());
+    // Those who came while as many as there may be were being made share the next.
+    assert!(more <= MOST_ANSWERS, "made {more} times more");
+}
+
+#[test]
+fn answers_under_way_are_bounded() {
+    let engine = Arc::new(Mutex::new(large_engine()));
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&made);
+    let server = metrics_server(&health(), move |query| {
+        let Query::Status(reply) = query else { return };
+        counted.fetch_add(1, Ordering::Relaxed);
+        drop(reply.send(answer::status(&engine.lock().unwrap(), None)));
+    });
+    // They read only so much that they know that it has begun.
+    let begin = |_| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 64]).unwrap();
+        stream
+    };
+    let mut reading: Vec<_> = (0..MOST_ANSWERS).map(begin).collect();
+    let crowded = server.get("/status");
+    assert!(crowded.starts_with("HTTP/1.1 503 ") && crowded.contains("ask again"), "{crowded}");
+    assert_eq!(made.load(Ordering::Relaxed), MOST_ANSWERS);
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+    // Once one has ended, there is room.
+    drop(reading.pop());
+    server.client().status().unwrap();
+}
+
+/// An engine of which the status is larger than what sockets hold.
+fn large_engine() -> Engine {
+    let mut engine = Engine::new(&Settings::for_node("n1"), None);
+    let service = |index: u16| {
+        let [high, low] = index.to_be_bytes();
+        let ports = (1..=10).map(|port| ServicePort {
+            name: format!("port-{port}").into(),
+            protocol: Protocol::Tcp,
+            port,
+            node_port: None,
+        });
+        Service {
+            cluster_ips: [[10, 96, high, low].into()].into(),
+            ports: ports.collect(),
+            ..Service::named(ServiceKey::new("default", &format!("web-{index}")))
+        }
+    };
+    engine.handle_event(Event::Service(Change::Replace((0..8000).map(service).collect())));
+    engine.handle_event(Event::Slice(Change::Replace(Vec::new())));
+    engine.handle_event(Event::ServiceCidrs(Change::Replace(Vec::new())));
+    engine.handle_event(Event::Node(None));
+    while let Some(work) = engine.poll_work(Instant::now()) {
+        match work {
+            Work::Observe => drop(engine.handle_observed(Observed::default(), Instant::now())),
+            Work::Apply(plan) => {
+                let outcomes = plan.operations().iter().map(|_| Ok(())).collect();
+                engine.handle_outcomes(&plan, outcomes, Instant::now());
+            }
+            Work::ObservePools(_) | Work::Count(_) => {}
+        }
+    }
+    engine
 }
 
 #[test]
@@ -273,13 +430,12 @@ fn engine_that_has_ended_is_unavailable() {
 }
 
 #[test]
-fn idle_connections_end_on_stopping() {
+fn connections_end_with_their_answer_and_idle_ones_on_stopping() {
     let server = metrics_server(&health(), answer_of_empty_engine);
     let mut idle = TcpStream::connect(server.address).unwrap();
-    idle.write_all(b"GET /proxyMode HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    let mut answer = [0; 15];
-    idle.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    let answer = server.send("GET /proxyMode HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 
     let client = server.client();
     server.stop.send(()).unwrap();

@@ -36,6 +36,7 @@ pub struct Metrics {
     efforts: IntCounterVec,
     updates: IntCounter,
     repairs: IntCounter,
+    settings: IntCounterVec,
     unobservable: IntCounter,
 }
 
@@ -125,6 +126,16 @@ impl Metrics {
                 &registry,
                 "kube_ipvs_repairs_total",
                 "Operations that put right what others had changed in the kernel",
+            )?,
+            settings: register(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "kube_ipvs_settings_found_wrong_total",
+                        "How often others had changed a kernel setting, and what became of it",
+                    ),
+                    &["setting", "result"],
+                )?,
             )?,
             unobservable: counter(
                 &registry,
@@ -220,6 +231,16 @@ impl Metrics {
     /// That many operations put right what others had changed.
     pub fn repaired(&self, operations: usize) {
         self.repairs.inc_by(operations as u64);
+    }
+
+    /// A kernel setting was found wrong and put right.
+    pub fn setting_put_right(&self, setting: &str) {
+        self.settings.with_label_values(&[setting, "put_right"]).inc();
+    }
+
+    /// A kernel setting was found wrong and could not be put right.
+    pub fn setting_refused(&self, setting: &str) {
+        self.settings.with_label_values(&[setting, "refused"]).inc();
     }
 
     /// The kernel's state could not be read.

@@ -46,6 +46,8 @@ pub enum Reason {
     HealthCheckNotStarted,
     /// The kernel keeps refusing an operation.
     KernelRefuses,
+    /// A kernel setting that services need is changed again and again, or cannot be put right.
+    SettingChanged,
     /// The configuration file has changed into something that is of no use.
     ConfigurationRefused,
     /// The configuration file has changed in what only a restart applies.
@@ -54,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AddressOfNode,
         Self::AddressOfApiServer,
         Self::AddressInServiceRange,
@@ -62,6 +64,7 @@ impl Reason {
         Self::AddressTaken,
         Self::HealthCheckNotStarted,
         Self::KernelRefuses,
+        Self::SettingChanged,
         Self::ConfigurationRefused,
         Self::RestartNeeded,
     ];
@@ -77,6 +80,7 @@ impl Reason {
             Self::AddressTaken => "AddressTaken",
             Self::HealthCheckNotStarted => "FailedToStartServiceHealthcheck",
             Self::KernelRefuses => "KernelRefuses",
+            Self::SettingChanged => "SettingChanged",
             Self::ConfigurationRefused => "ConfigurationRefused",
             Self::RestartNeeded => "RestartNeeded",
         }
@@ -92,7 +96,7 @@ impl Reason {
             | Self::AddressInImageRange
             | Self::AddressTaken => "Serve",
             Self::HealthCheckNotStarted => "Listen",
-            Self::KernelRefuses => "Program",
+            Self::KernelRefuses | Self::SettingChanged => "Program",
             Self::ConfigurationRefused | Self::RestartNeeded => "Configure",
         }
     }
@@ -105,6 +109,7 @@ impl Reason {
             Self::AddressOfNode
             | Self::HealthCheckNotStarted
             | Self::KernelRefuses
+            | Self::SettingChanged
             | Self::ConfigurationRefused
             | Self::RestartNeeded => true,
             Self::AddressOfApiServer

@@ -23,6 +23,7 @@ mod carry;
 mod change;
 mod clusterip;
 mod commands;
+mod company;
 mod detectors;
 mod differential;
 mod drain;
@@ -98,6 +99,7 @@ pub(crate) fn all() -> Vec<Case> {
         killed::cases(),
         tampering::cases(),
         commands::cases(),
+        company::cases(),
         metrics::cases(),
         takeover::cases(),
         privilege::cases(),

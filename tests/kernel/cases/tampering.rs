@@ -37,6 +37,23 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, "10.96.9.30:80/tcp", Answers::from_all([P1, P3]))?;
             t.expect(C, "203.0.113.130:80/udp", Answers::from_all([P1, P3]))
         }),
+        case("settings_that_others_switch_off_are_put_right", |t| {
+            t.agent().configure("auditPeriod: 1s")?;
+            served(t)?;
+            t.settled()?;
+            for (setting, times) in [("net.ipv4.ip_forward", 4), ("net.ipv4.vs.conntrack", 1)] {
+                for _ in 0..times {
+                    t.host(N1).sysctl(&[&format!("{setting}=0")])?;
+                    let path = format!("/proc/sys/{}", setting.replace('.', "/"));
+                    patiently(LONG_PATIENCE, || {
+                        t.equal(setting, "1", t.host(N1).read("cat", &[&path])?.trim())
+                    })?;
+                }
+                t.agent().wait_for_log(&format!("{setting} 0 -> 1"))?;
+            }
+            t.agent().wait_for_log("SettingChanged")?;
+            t.expect(C, "203.0.113.130:80/tcp", Answers::from_all([P1, P3]))
+        }),
         case("an_audit_puts_ipvs_right", |t| {
             t.agent().configure("auditPeriod: 1s")?;
             served(t)?;

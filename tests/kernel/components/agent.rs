@@ -25,6 +25,7 @@ pub(crate) fn components() -> Vec<Component> {
             modules_are_loaded_beforehand_and_on_demand,
         ),
         component("the_agent_follows_an_api_server", the_agent_follows_an_api_server),
+        component("doctor_goes_by_the_agents_flags", doctor_goes_by_the_agents_flags),
     ]
 }
 
@@ -111,6 +112,42 @@ fn until_held(what: &str, services: &[(&str, &[&str])]) {
         assert!(start.elapsed() < PATIENCE, "{what}: {held:#?} is not {expected:#?}");
         sleep(Duration::from_millis(20));
     }
+}
+
+/// As `kubectl exec` does in the agent's pod: its environment names the `kubernetes` Service.
+fn doctor_goes_by_the_agents_flags() {
+    let server = node_and_server();
+    server.put(service("web", "10.96.0.1"));
+    server.put(slice("web-1", "web", &["10.244.1.5"]));
+    let directory = tempfile::tempdir().unwrap();
+    let mut agent = Agent::follow(&directory, &server);
+    until_held("synced", &[("10.96.0.1:80", &["10.244.1.5:8080"])]);
+    let asked = |arguments: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_kube-ipvs");
+        let environment =
+            [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "443")];
+        let done = Command::new(program).args(arguments).envs(environment).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        (told, String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let judged = |report: &str| {
+        let line = report.lines().find(|line| line.contains("API server"));
+        line.unwrap_or_default().to_owned()
+    };
+    let (report, notes) = asked(&["doctor"]);
+    let of_agent = judged(&report);
+    assert!(
+        of_agent.starts_with("ok ") && of_agent.contains("no service range"),
+        "{report}{notes}"
+    );
+    assert!(notes.contains("--kubeconfig"), "{notes}");
+    // An agent that other options lead elsewhere is another matter.
+    let (report, notes) = asked(&["doctor", "--node-name", "n1"]);
+    assert!(!judged(&report).contains("no service range"), "{report}{notes}");
+    assert!(!notes.contains("--kubeconfig"), "{notes}");
+    let (status, notes) = asked(&["status", "-o", "json"]);
+    assert!(status.contains("default/web"), "{notes}");
+    assert_eq!(agent.ended(), None);
 }
 
 fn the_agent_follows_an_api_server() {

@@ -58,6 +58,18 @@ impl Agent {
         })
     }
 
+    /// Another one, not started, on the same node with the same manifests and configuration.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            namespace: std::sync::Arc::clone(&self.namespace),
+            program: self.program.clone(),
+            manifests: self.manifests.clone(),
+            log: self.log.with_file_name("log-of-another"),
+            config: self.config.clone(),
+            process: None,
+        }
+    }
+
     /// Where the manifests lie.
     pub(crate) fn manifests(&self) -> &Path {
         &self.manifests
@@ -156,8 +168,13 @@ impl Agent {
 
     /// What the kernel tells of the process (`/proc/PID/status`).
     pub(crate) fn process_status(&self) -> io::Result<String> {
+        fs::read_to_string(format!("/proc/{}/status", self.pid()?))
+    }
+
+    /// The process that it is.
+    pub(crate) fn pid(&self) -> io::Result<u32> {
         let process = self.process.as_ref().ok_or_else(|| self.complaint("is not running"))?;
-        fs::read_to_string(format!("/proc/{}/status", process.id()))
+        Ok(process.id())
     }
 
     /// Whether it has been started and not stopped.

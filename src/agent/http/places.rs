@@ -1,0 +1,103 @@
+//! Who may have how many connections, and who gives way.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tokio::task::AbortHandle;
+
+/// Connections of a peer at a time.
+pub(super) const MOST_OF_A_PEER: usize = 16;
+/// Connections of all peers together at a time, but for the node itself.
+pub(super) const MOST_OF_OTHERS: usize = 64;
+/// The bits of an IPv6 address that are a network's: a host may have all addresses of one.
+const NETWORK_V6: u32 = 64;
+
+/// Who has a connection, as far as addresses tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Peer {
+    /// The node: it talks to itself, as the kubelet does, whatever address it probes.
+    Node,
+    /// A host.
+    V4(Ipv4Addr),
+    /// A network.
+    V6(Ipv6Addr),
+}
+
+impl Peer {
+    /// The peer of a connection, of which these are the two ends.
+    pub(super) fn between(peer: IpAddr, here: IpAddr) -> Self {
+        match peer.to_canonical() {
+            peer if peer == here.to_canonical() => Self::Node,
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & (u128::MAX << (u128::BITS - NETWORK_V6));
+                Self::V6(Ipv6Addr::from_bits(network))
+            }
+        }
+    }
+}
+
+/// The connections that there are.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// The oldest first. Some may have ended.
+    taken: VecDeque<(Peer, AbortHandle)>,
+}
+
+impl Places {
+    /// Whether a connection of this peer has to give way to another one of it.
+    pub(super) fn is_full_for(&mut self, peer: Peer) -> bool {
+        self.in_the_way_of(peer).is_some()
+    }
+
+    /// Cuts the oldest of the connections that have to give way. An honest client has its answer
+    /// within moments; who holds on to a connection loses it first.
+    pub(super) fn make_room_for(&mut self, peer: Peer) {
+        if let Some(oldest) = self.in_the_way_of(peer)
+            && let Some((_, connection)) = self.taken.remove(oldest)
+        {
+            connection.abort();
+        }
+    }
+
+    /// Takes in a connection.
+    pub(super) fn take(&mut self, peer: Peer, connection: AbortHandle) {
+        self.taken.push_back((peer, connection));
+    }
+
+    fn in_the_way_of(&mut self, newcomer: Peer) -> Option<usize> {
+        self.taken.retain(|(_, connection)| !connection.is_finished());
+        self.oldest(MOST_OF_A_PEER, |peer| peer == newcomer).or_else(|| match newcomer {
+            Peer::Node => None,
+            _ => self.oldest(MOST_OF_OTHERS, |peer| peer != Peer::Node),
+        })
+    }
+
+    /// The oldest of these connections, if there are that many of them.
+    fn oldest(&self, most: usize, is_meant: impl Fn(Peer) -> bool) -> Option<usize> {
+        let all = self.taken.iter().enumerate();
+        let mut meant = all.filter(|(_, (peer, _))| is_meant(*peer)).map(|(index, _)| index);
+        let first = meant.next();
+        first.filter(|_| 1 + meant.count() >= most)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_told_apart_by_what_they_cannot_choose() {
+        let between =
+            |peer: &str, here: &str| Peer::between(peer.parse().unwrap(), here.parse().unwrap());
+        assert_eq!(between("127.0.0.1", "127.0.0.1"), Peer::Node);
+        assert_eq!(between("::ffff:10.0.0.1", "10.0.0.1"), Peer::Node);
+        assert_eq!(between("fd00::1", "fd00::1"), Peer::Node);
+        let host = Peer::V4(Ipv4Addr::new(10, 0, 0, 2));
+        assert_eq!(between("10.0.0.2", "10.0.0.1"), host);
+        assert_eq!(between("::ffff:10.0.0.2", "::ffff:10.0.0.1"), host);
+        assert_eq!(between("fd00::2", "fd00:1::1"), between("fd00::3:4:5:6", "fd00:1::1"));
+        assert_ne!(between("fd00::2", "fd00:1::1"), between("fd00:0:0:1::2", "fd00:1::1"));
+    }
+}

@@ -1,0 +1,71 @@
+//! An agent that others keep from something: its ports are taken, or another agent is there.
+
+use std::net::TcpListener;
+
+use kube_ipvs::model::Protocol::Tcp;
+
+use super::{Case, case};
+use crate::expectation::Answers;
+use crate::lab::Host::{N1, P1, P2, P3};
+use crate::lab::{Endpoints, Service, endpoints, service};
+
+/// Health, metrics, and the health checks of a Service.
+const TAKEN: [&str; 3] = ["0.0.0.0:10256", "127.0.0.1:10249", "0.0.0.0:32124"];
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("taken_ports_keep_no_agent_from_its_end", |t| {
+            t.agent().stop()?;
+            let bind = || TAKEN.map(|address| TcpListener::bind(address).expect("free"));
+            let _taken = t.host(N1).inside(bind);
+            let local = web().with("type", "LoadBalancer").with("externalTrafficPolicy", "Local");
+            t.apply(local.node_port(31_082).with("healthCheckNodePort", 32_124))?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            t.expect(P2, "10.96.9.70:80/tcp", Answers::from_all([P1]))?;
+            for address in TAKEN {
+                t.agent().wait_for_log(&format!("cannot listen on {address}"))?;
+            }
+            Ok(t.agent().stop()?)
+        }),
+        case("a_second_agent_waits_for_the_first_to_end", |t| {
+            t.apply(web())?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            let first = format!("process {}", t.agent().pid()?);
+            let mut second = t.agent().another();
+            second.launch()?;
+            second
+                .wait_for_log(&format!("another agent runs in this network namespace: {first}"))?;
+            // It has done nothing so far, and ends when it is told to.
+            second.stop()?;
+
+            second.launch()?;
+            second.wait_for_log("waiting for its end")?;
+            t.apply(slice().ready(P3))?;
+            t.settled()?;
+            t.expect(P2, "10.96.9.70:80/tcp", Answers::from_all([P3]))?;
+            let removed = t.command("cleanup", &[])?;
+            let told = removed.stderr.contains(&format!("an agent runs here ({first})"));
+            t.check("cleanup tells of the agent", told, &removed.stderr)?;
+            t.settled()?;
+
+            // However the first ends, the second goes on from there.
+            t.agent().kill()?;
+            second.wait_for_log("the other agent has ended")?;
+            second.wait_for_log("synced")?;
+            t.apply(slice().ready(P1))?;
+            second.settled()?;
+            t.expect(P2, "10.96.9.70:80/tcp", Answers::from_all([P1]))?;
+            Ok(second.stop()?)
+        }),
+    ]
+}
+
+fn web() -> Service {
+    service("dev/company").cluster_ip("10.96.9.70").port(80, "http", Tcp)
+}
+
+fn slice() -> Endpoints {
+    endpoints("dev/company").port("http", 8080, Tcp)
+}
