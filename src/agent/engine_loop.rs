@@ -185,6 +185,13 @@ impl EngineLoop {
         let mut repairs = false;
         while let Some(work) = self.engine.poll_work(Instant::now()) {
             match work {
+                Work::Listen => match self.kernel.listening() {
+                    Ok(listening) => self.engine.handle_event(Event::Listening(listening)),
+                    Err(error) => warn!(
+                        "what listens on the node cannot be read: {error}; only protectedNodePorts \
+                         keep ports for it that nothing was known to listen at"
+                    ),
+                },
                 Work::Observe => match self.takeover.observe(&mut self.kernel) {
                     Ok(observed) => {
                         repairs = self.is_synced
@@ -305,7 +312,8 @@ impl EngineLoop {
         let addresses = health_check_addresses(self.engine.programs().surroundings());
         self.metrics.updated(updates);
         self.told.health_checks.update(health_checks, addresses);
-        let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all));
+        let owner = |address: &VirtualAddress| self.engine.programs().owner(address);
+        let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
         refused.for_each(|notice| self.told.notices.tell(notice));
     }
 

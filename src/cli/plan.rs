@@ -38,6 +38,7 @@ fn plan(
     let mut operations = Vec::new();
     while let Some(work) = engine.poll_work(now) {
         match work {
+            Work::Listen => engine.handle_event(Event::Listening(kernel.listening()?)),
             Work::Observe => {
                 let troubles = engine.handle_observed(kernel.observe()?, now);
                 if let Some(Trouble { setback, .. }) = troubles.first() {

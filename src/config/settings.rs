@@ -10,7 +10,7 @@ use super::duration;
 use super::resolve::Resolver;
 use crate::model::{
     Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
-    Scheduler, Settings,
+    ParsePortsError, Ports, Scheduler, Settings, protected_node_ports,
 };
 
 impl Resolver<'_> {
@@ -45,6 +45,7 @@ impl Resolver<'_> {
                 .map(Name::from),
             drain_period: self.drain_period()?,
             carry: self.carry()?,
+            protected_node_ports: self.protected_node_ports()?,
             node_port_addresses: self.node_port_addresses()?,
             local_detector: self.local_detector()?,
         })
@@ -55,6 +56,15 @@ impl Resolver<'_> {
         let period = text.map(duration::parse).transpose();
         let period = period.map_err(|reason| self.own.origin.wrong("drainPeriod", reason))?;
         Ok(period.unwrap_or(Settings::DRAIN_PERIOD))
+    }
+
+    fn protected_node_ports(&self) -> Result<Vec<Ports>, ConfigError> {
+        let Some(listed) = &self.own.content.protected_node_ports else {
+            return Ok(protected_node_ports());
+        };
+        let wrong =
+            |error: ParsePortsError| self.own.origin.wrong("protectedNodePorts", error.to_string());
+        listed.iter().map(|text| text.trim().parse().map_err(wrong)).collect()
     }
 
     fn carry(&mut self) -> Result<Carry, ConfigError> {

@@ -13,8 +13,8 @@ mod surroundings;
 
 pub use claims::{Claim, Claims};
 pub use endpoints::{Choice, choose};
-pub use frontends::{claims, is_served, pools, program};
+pub use frontends::{Having, asked_of_node, claims, is_served, pools, program, same_packets};
 pub use health_check::health_check_addresses;
 pub use node::node_program;
 pub use ranges::{aggregate, contain};
-pub use surroundings::Surroundings;
+pub use surroundings::{Ground, Surroundings};

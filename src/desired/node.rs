@@ -1,5 +1,7 @@
 //! What the kernel should hold whatever the Services.
 
+use std::net::SocketAddr;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Surroundings;
@@ -72,7 +74,8 @@ fn reachable(around: &Surroundings) -> Vec<IpNet> {
     };
     let pods = around.pod_cidrs.iter().chain(cluster);
     let ranges = around.reachable.iter().chain(pods).copied();
-    let ips = around.own_ips.iter().chain(&around.api_server).copied();
+    let api_servers = around.api_servers.iter().map(SocketAddr::ip);
+    let ips = around.own_ips.iter().copied().chain(api_servers);
     aggregate(ranges.chain(ips.map(IpNet::from)))
 }
 

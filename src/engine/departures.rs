@@ -93,10 +93,7 @@ impl Departures {
     ) -> Vec<Arc<Program>> {
         let held: FxHashSet<_> = observed.elements.iter().copied().collect();
         let is_pool = |address: &VirtualAddress| held.contains(&Element::Pool(address.ip));
-        let addresses = observed.elements.iter().filter_map(|element| match element {
-            Element::Refused(address) => Some(*address),
-            element => element.lead().map(|(address, _)| address),
-        });
+        let addresses = observed.elements.iter().filter_map(Element::frontend);
         let addresses: BTreeSet<_> = addresses.filter(is_going).collect();
         let frontends = addresses.into_iter().map(|address| {
             let masquerade = if held.contains(&Element::Masqueraded(address)) {
@@ -134,15 +131,15 @@ impl Departures {
         self.depart(&old, |_| true, now)
     }
 
-    /// Takes in that the node has another address of a family. Returns what the kernel holds so far
+    /// Takes in that the node's own packets carry another address of a family. Returns what the kernel holds so far
     /// and is to hold instead.
     pub(super) fn readdress(
         &mut self,
-        primary_ip: impl Fn(Family) -> Option<IpAddr>,
+        source_ip: impl Fn(Family) -> Option<IpAddr>,
     ) -> Vec<[Arc<Program>; 2]> {
         let mut replaced = Vec::new();
         for departure in self.by_frontend.values_mut() {
-            let source = |route: &Route| primary_ip(route.family());
+            let source = |route: &Route| source_ip(route.family());
             if departure.program.routes.iter().all(|route| route.source == source(route)) {
                 continue;
             }
@@ -208,7 +205,12 @@ impl Departures {
 fn refusing(frontend: &Frontend, old: &Program) -> Program {
     let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
     let addresses: Vec<_> = frontend.places().filter(|_| is_cluster_ip).collect();
-    let pools = old.pools.iter().filter(|pool| addresses.contains(&pool.server.address));
+    let find = |at: &VirtualAddress| {
+        let place = old.pools.binary_search_by_key(at, |pool| pool.server.address);
+        place.ok().and_then(|place| old.pools.get(place))
+    };
+    let mut pools: Vec<_> = addresses.iter().filter_map(find).collect();
+    pools.sort_unstable_by_key(|pool| pool.server.address);
     let emptied = |pool: &Shared<Pool>| {
         Shared::from(Pool { server: pool.server, backends: Backends::default() })
     };
@@ -217,7 +219,7 @@ fn refusing(frontend: &Frontend, old: &Program) -> Program {
     Program {
         frontends: [refusing.leading_to([Target::Reject; 2])].into_iter().collect(),
         routes: old.routes.iter().filter(is_its).copied().collect(),
-        pools: pools.map(emptied).collect(),
+        pools: pools.into_iter().map(emptied).collect(),
         ..Program::default()
     }
 }

@@ -28,7 +28,7 @@ pub use element::Element;
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
 pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
-pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
+pub use frontend::{Frontend, FrontendKind, Masquerade, Right, Target};
 pub use health_check::HealthCheck;
 pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};
@@ -40,5 +40,7 @@ pub use program::{NodeProgram, Program, Refusal, RefusalReason, SharedPools};
 pub use route::{NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
-pub use settings::{Carry, LocalDetector, NodePortAddresses, Settings};
+pub use settings::{
+    Carry, LocalDetector, NodePortAddresses, ParsePortsError, Ports, Settings, protected_node_ports,
+};
 pub use shared::Shared;

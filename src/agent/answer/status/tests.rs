@@ -66,7 +66,7 @@ fn engine() -> Engine {
         match work {
             Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
             Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
-            Work::Count(_) => {}
+            Work::Listen | Work::Count(_) => {}
             Work::Apply(plan) => {
                 let outcome = |operation: &Operation| match operation {
                     Operation::Server(ServerOperation::Add(_)) => {
