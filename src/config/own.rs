@@ -32,7 +32,7 @@ pub(super) struct KubeIpvsConfiguration {
     pub(super) offload_interfaces: Option<Vec<String>>,
     /// Ports of the node's own addresses that no external or load balancer IP takes, such as
     /// `22/tcp`. Default: those of [`crate::model::protected_node_ports`].
-    pub(super) protected_node_ports: Option<Vec<String>>,
+    pub(super) protected_node_ports: Option<Vec<Value>>,
     /// Whether what kube-proxy has left in the kernel is removed once everything of ours is there.
     /// Default: false.
     pub(super) remove_kube_proxy: Option<bool>,

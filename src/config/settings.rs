@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde_json::Value;
 
 use super::ConfigError;
 use super::document::Origin;
@@ -64,7 +65,9 @@ impl Resolver<'_> {
         };
         let wrong =
             |error: ParsePortsError| self.own.origin.wrong("protectedNodePorts", error.to_string());
-        listed.iter().map(|text| text.trim().parse().map_err(wrong)).collect()
+        // A port alone is a number to YAML.
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        listed.iter().map(|value| text(value).trim().parse().map_err(wrong)).collect()
     }
 
     fn carry(&mut self) -> Result<Carry, ConfigError> {

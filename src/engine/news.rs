@@ -111,7 +111,10 @@ mod tests {
         };
         while let Some(work) = engine.poll_work(now) {
             match work {
-                Work::Listen => {}
+                Work::Listen => {
+                    let listening = vec!["0.0.0.0:80".parse().expect("address")];
+                    engine.handle_event(Event::Listening(listening));
+                }
                 Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
                 Work::ObservePools(addresses) => {
                     engine.handle_observed_pools(&addresses, Vec::new())

@@ -1,7 +1,7 @@
 //! External and load balancer IPs that are the node's own addresses, and own packets' source.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use kube_ipvs::model::Protocol::{self, Tcp, Udp};
 use kube_ipvs::model::VirtualAddress;
@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
 fn served_at_the_node(t: &mut Trial<'_>, is_written: bool) -> Step {
     let busy = servers(t, BUSY, &[Tcp, Udp])?;
     let web = service("dev/own").cluster_ip("10.96.9.30").cluster_ip("fd00:96::930");
-    let web = web.port(80, "http", Tcp).port(22, "ssh", Tcp);
+    let web = web.port(80, "http", Tcp).port(6443, "api", Tcp);
     let web = web.port(BUSY, "busy", Tcp).port(BUSY, "busy-udp", Udp);
     let web = web.port(BOTH, "both", Tcp).node_port(BOTH);
     let web = match is_written {
@@ -44,12 +44,12 @@ fn served_at_the_node(t: &mut Trial<'_>, is_written: bool) -> Step {
     };
     t.apply(web.clone())?;
     for slice in endpoints_of_both("dev/own") {
-        let slice = slice.port("http", 8080, Tcp).port("ssh", 8080, Tcp).port("both", 8080, Tcp);
+        let slice = slice.port("http", 8080, Tcp).port("api", 8080, Tcp).port("both", 8080, Tcp);
         t.apply(slice.port("busy", 8080, Tcp).port("busy-udp", 8080, Udp).ready(P1))?;
     }
     t.settled()?;
-    // Comes later than the Service, and so gets nothing; SSH may come later.
-    let _late = (servers(t, 80, &[Tcp])?, servers(t, 22, &[Tcp])?);
+    // Comes later than the Service, and so gets nothing; an API server may come later.
+    let _late = (listeners(t, 80)?, servers(t, 6443, &[Tcp])?);
     for is_new in [false, true] {
         if is_new {
             t.agent().stop()?;
@@ -58,15 +58,14 @@ fn served_at_the_node(t: &mut Trial<'_>, is_written: bool) -> Step {
         for (ip, client) in product(OWN, [C, P2, N1]) {
             t.expect(client, &at(ip, 80, Tcp), Answers::from(P1))?;
             t.expect(client, &at(ip, BOTH, Tcp), Answers::from(P1))?;
-            t.expect(client, &at(ip, 22, Tcp), Answers::from(N1))?;
-            for protocol in [Tcp, Udp] {
-                t.expect(client, &at(ip, BUSY, protocol), Answers::from(N1))?;
-                t.expect(client, &at(ip, NODE_PORT_OF_DAEMON, protocol), Answers::from(N1))?;
+            t.expect(client, &at(ip, 6443, Tcp), Answers::from(N1))?;
+            for port in [(BUSY, Tcp), (BUSY, Udp), (NODE_PORT_OF_DAEMON, Tcp)] {
+                t.expect(client, &at(ip, port.0, port.1), Answers::from(N1))?;
             }
             t.expect(client, &at(ip, 81, Tcp), Refused)?;
             t.expect_ping_answered(client, ip)?;
         }
-        for (port, reason) in [(BUSY, "listened there first"), (22, "protectedNodePorts")] {
+        for (port, reason) in [(BUSY, "listened there first"), (6443, "protectedNodePorts")] {
             let to = at(OWN[0], port, Tcp);
             let explained = t.agent().bare_command(&["explain", &to, "--from", "node"])?.stdout;
             let is_named =
@@ -126,6 +125,15 @@ fn servers(t: &Trial<'_>, port: u16, protocols: &[Protocol]) -> io::Result<Vec<S
         .flat_map(|ip| protocols.iter().map(move |protocol| (ip, *protocol)))
         .map(start)
         .collect()
+}
+
+/// Sockets that listen there and answer nothing.
+fn listeners(t: &Trial<'_>, port: u16) -> io::Result<Vec<TcpListener>> {
+    let bind = |ip: &str| {
+        let ip: IpAddr = ip.parse().expect("an address");
+        t.host(N1).inside(|| TcpListener::bind((ip, port)))
+    };
+    OWN.into_iter().map(bind).collect()
 }
 
 fn at(ip: &str, port: u16, protocol: Protocol) -> String {
