@@ -202,8 +202,7 @@ impl<'a> Knock<'a> {
             }
             Target::Pool | Target::ImagePool | Target::SecondImagePool => {
                 let address = frontend.pool_of(target);
-                let mut pools = program.pools.iter();
-                let Some(pool) = pools.find(|pool| Some(pool.server.address) == address) else {
+                let Some(pool) = address.and_then(|address| program.pool(&address)) else {
                     return answer(Verdict::Reject, "the Service has no endpoints".to_owned());
                 };
                 let way = way(frontend, pool.server.address);

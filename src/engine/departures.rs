@@ -6,6 +6,7 @@
 //! not silence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ struct Departure {
 pub(super) struct Departures {
     period: Duration,
     by_frontend: BTreeMap<VirtualAddress, Departure>,
+    /// The source addresses that all of their routes have; `None` if some may have others.
+    source_ips: Option<[Option<IpAddr>; 2]>,
 }
 
 /// What has become of the front ends that were going.
@@ -50,7 +53,7 @@ pub(super) struct Departed {
 impl Departures {
     /// None yet.
     pub(super) fn new(period: Duration) -> Self {
-        Self { period, by_frontend: BTreeMap::new() }
+        Self { period, ..Self::default() }
     }
 
     /// Those to come may take that long.
@@ -128,6 +131,7 @@ impl Departures {
             routes: observed.routes.iter().copied().collect(),
             ..Program::default()
         };
+        self.source_ips = None;
         self.depart(&old, |_| true, now)
     }
 
@@ -138,6 +142,10 @@ impl Departures {
         source_ip: impl Fn(Family) -> Option<IpAddr>,
     ) -> Vec<[Arc<Program>; 2]> {
         let mut replaced = Vec::new();
+        let source_ips = Some(Family::BOTH.map(&source_ip));
+        if mem::replace(&mut self.source_ips, source_ips) == source_ips {
+            return replaced;
+        }
         for departure in self.by_frontend.values_mut() {
             let source = |route: &Route| source_ip(route.family());
             if departure.program.routes.iter().all(|route| route.source == source(route)) {
@@ -205,11 +213,7 @@ impl Departures {
 fn refusing(frontend: &Frontend, old: &Program) -> Program {
     let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
     let addresses: Vec<_> = frontend.places().filter(|_| is_cluster_ip).collect();
-    let find = |at: &VirtualAddress| {
-        let place = old.pools.binary_search_by_key(at, |pool| pool.server.address);
-        place.ok().and_then(|place| old.pools.get(place))
-    };
-    let mut pools: Vec<_> = addresses.iter().filter_map(find).collect();
+    let mut pools: Vec<_> = addresses.iter().filter_map(|at| old.pool(at)).collect();
     pools.sort_unstable_by_key(|pool| pool.server.address);
     let emptied = |pool: &Shared<Pool>| {
         Shared::from(Pool { server: pool.server, backends: Backends::default() })

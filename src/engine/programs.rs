@@ -207,9 +207,8 @@ impl Programs {
         let Running { frontend: at, backend, carrier, .. } = *connections;
         let leads_there = |(program, frontend): (&Program, &Frontend)| {
             let targets = frontend.targets().map(|target| frontend.pool_of(target));
-            program.pools.iter().any(|pool| {
-                targets.contains(&Some(pool.server.address))
-                    && pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
+            targets.iter().flatten().filter_map(|at| program.pool(at)).any(|pool| {
+                pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
             })
         };
         match carrier {

@@ -40,6 +40,13 @@ impl Program {
         self.frontends.get(at.ok()?)
     }
 
+    /// The pool at an address.
+    #[must_use]
+    pub fn pool(&self, address: &VirtualAddress) -> Option<&Shared<Pool>> {
+        let at = self.pools.binary_search_by_key(address, |pool| pool.server.address);
+        self.pools.get(at.ok()?)
+    }
+
     /// Why there is no front end at an address that the Service asks for.
     #[must_use]
     pub fn refusal(&self, address: &VirtualAddress) -> Option<&Refusal> {
