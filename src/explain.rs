@@ -266,7 +266,9 @@ impl<'a> Knock<'a> {
             let reason = "no Service has this address of a service range".to_owned();
             return self.answer(Verdict::Drop, reason);
         }
-        let what = if programs.surroundings().is_own(ip) {
+        let what = if programs.surroundings().is_in_service_range(ip) && !is_known {
+            "no Service has this address of a service range, in which other things lie, too"
+        } else if programs.surroundings().is_own(ip) {
             "the address is this node's own, and no Service has this port of it"
         } else {
             "not a service address"

@@ -1,6 +1,7 @@
 //! The loop that feeds the engine and does its work, on a thread of its own.
 
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
@@ -15,7 +16,7 @@ use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason, of_refusals};
 use super::takeover::Takeover;
 use crate::config::Config;
-use crate::desired::health_check_addresses;
+use crate::desired::{Overlap, health_check_addresses, overlaps};
 use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
 use crate::kernel::conntrack::Sweep;
@@ -61,6 +62,15 @@ pub(super) struct EngineLoop {
     last_sync: Option<SystemTime>,
     first_sync: FirstSync,
     takeover: Takeover,
+    surroundings: Known,
+}
+
+/// What of the node has been told so far.
+#[derive(Default)]
+struct Known {
+    changes: u64,
+    overlaps: Vec<Overlap>,
+    node_port_ips: Vec<IpAddr>,
 }
 
 /// Who is told of what is nothing to the kernel.
@@ -105,6 +115,7 @@ impl EngineLoop {
             last_sync: None,
             first_sync: FirstSync::default(),
             takeover,
+            surroundings: Known::default(),
         }
     }
 
@@ -230,7 +241,39 @@ impl EngineLoop {
         touched
     }
 
+    /// Tells which addresses take node ports, and what lies in the ranges of ClusterIPs that is no
+    /// Service's, before anything is written.
+    fn tell_surroundings(&mut self) {
+        let Self { engine, surroundings: known, told, .. } = self;
+        let programs = engine.programs();
+        let changes = programs.surroundings_changes();
+        if mem::replace(&mut known.changes, changes) == changes {
+            return;
+        }
+        let around = programs.surroundings();
+        if known.node_port_ips != around.node_port_ips {
+            known.node_port_ips.clone_from(&around.node_port_ips);
+            info!(addresses = ?known.node_port_ips, "where node ports are served");
+        }
+        let overlaps = overlaps(around);
+        for overlap in &overlaps {
+            if !known.overlaps.iter().any(|other| other.is_alike(overlap)) {
+                let message = format!(
+                    "{overlap}; addresses there that no Service has are left alone: give the cluster \
+                     a range of its own"
+                );
+                told.notices.tell(Notice {
+                    about: About::Node,
+                    reason: Reason::RangeOverlaps,
+                    message,
+                });
+            }
+        }
+        known.overlaps = overlaps;
+    }
+
     fn apply(&mut self, plan: &Plan) {
+        self.tell_surroundings();
         let start = Instant::now();
         let outcomes = self.kernel.apply(plan.operations());
         let took = start.elapsed();

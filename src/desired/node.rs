@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Surroundings;
+use super::overlaps::unshared;
 use super::ranges::aggregate;
 use crate::model::{Family, Interfaces, Link, LocalDetector, NodeProgram};
 
@@ -14,7 +15,7 @@ pub fn node_program(around: &Surroundings) -> NodeProgram {
     let interfaces = interfaces(around);
     let own = around.own_ips.iter().copied().map(IpNet::from);
     NodeProgram {
-        service_ranges: around.service_ranges.clone(),
+        service_ranges: unshared(around),
         reachable: reachable(around),
         pods: pods(around),
         pod_interfaces: interfaces.filter(|_| !around.settings.masquerade_all),

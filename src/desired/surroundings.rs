@@ -43,6 +43,8 @@ pub struct Surroundings {
     pub source_ips: Vec<IpAddr>,
     /// The node's addresses that take node ports, sorted.
     pub node_port_ips: Vec<IpAddr>,
+    /// Those of its Node object, and those that it sends from.
+    pub node_ips: Vec<IpAddr>,
     /// Every address known to be the node's own, sorted.
     pub own_ips: Vec<IpAddr>,
     /// Where the API server answers, over TCP: no Service may have that.
@@ -92,6 +94,7 @@ impl Surroundings {
             image_ranges: aggregate(service_ranges.iter().flat_map(|range| image_ranges(*range))),
             node_port_ips: node_port_ips(settings, &primary_ips, &own),
             own_ips: own.into_iter().collect(),
+            node_ips: internal.iter().chain(ground.source_ips).copied().collect(),
             source_ips: Family::BOTH.into_iter().filter_map(source_ip).collect(),
             api_servers: ground.api_servers,
             listening: ground.listening,

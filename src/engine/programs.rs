@@ -59,6 +59,8 @@ pub struct Programs {
     waiting: FxHashMap<(Protocol, u16), BTreeSet<ServiceKey>>,
     /// Front ends that the kernel had when the agent started, until the first update.
     found: FxHashSet<VirtualAddress>,
+    /// How often the surroundings have changed.
+    changes: u64,
     /// Addresses that the node has since this update, and not since the first one.
     arrived: Vec<IpAddr>,
 }
@@ -77,6 +79,7 @@ impl Programs {
             totals: Totals::default(),
             waiting: FxHashMap::default(),
             found: FxHashSet::default(),
+            changes: 0,
             arrived: Vec::new(),
         }
     }
@@ -120,6 +123,7 @@ impl Programs {
             services.extend(state.service_keys().cloned());
             update.old_node = self.update_surroundings(state);
         } else if network {
+            self.changes += 1;
             self.around.reachable = state.reachable().to_vec();
             self.around.links = state.links().to_vec();
             update.old_node = self.update_node();
@@ -148,6 +152,12 @@ impl Programs {
     #[must_use]
     pub fn surroundings(&self) -> &Surroundings {
         &self.around
+    }
+
+    /// How often the surroundings have changed: if it is another number, so are they.
+    #[must_use]
+    pub fn surroundings_changes(&self) -> u64 {
+        self.changes
     }
 
     /// The Program of a Service.
@@ -195,8 +205,7 @@ impl Programs {
     /// there, or may have a ClusterIP.
     #[must_use]
     pub fn is_ours(&self, address: &VirtualAddress) -> bool {
-        self.node.service_ranges.iter().any(|range| range.contains(&address.ip))
-            || self.frontends_at(*address).next().is_some()
+        self.around.is_in_service_range(address.ip) || self.frontends_at(*address).next().is_some()
     }
 
     /// The virtual servers that may have scheduled connections, and that have them drain if the real
@@ -236,6 +245,7 @@ impl Programs {
         if around == self.around && !is_first {
             return None;
         }
+        self.changes += 1;
         let before = mem::replace(&mut self.around, around);
         let has_come = |ip: &IpAddr| !is_first && !before.is_own(*ip);
         self.arrived = self.around.own_ips.iter().copied().filter(has_come).collect();

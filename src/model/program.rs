@@ -119,7 +119,7 @@ pub enum RefusalReason {
 /// Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeProgram {
-    /// Ranges that ClusterIPs come from; disjoint.
+    /// Ranges that ClusterIPs come from and nothing else lies in; disjoint.
     pub service_ranges: Vec<IpNet>,
     /// Destinations that are known to be somewhere, more closely than by a default route, within a
     /// service range too: those of the node's routes, pods, and its own addresses; disjoint.
