@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use crate::desired::contain;
 use crate::engine::Programs;
 use crate::model::{
-    Backend, Frontend, FrontendKind, Masquerade, Pool, Program, Scheduler, ServiceKey, Target,
-    VirtualAddress,
+    Backend, Family, Frontend, FrontendKind, Masquerade, Pool, Program, Scheduler, ServiceKey,
+    Target, VirtualAddress,
 };
 
 /// Who opens the connection.
@@ -115,10 +115,8 @@ enum Client {
 #[must_use]
 pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -> Explanation {
     let knock = Knock::new(programs, destination, from);
-    let VirtualAddress { ip, port, protocol } = destination;
-    let takes_node_ports = programs.node().node_port_ips.contains(&ip);
-    let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
-    let node_port = takes_node_ports.then(|| find(programs, &node_port)).flatten();
+    let takes_node_ports = programs.node().node_port_ips.contains(&destination.ip);
+    let node_port = takes_node_ports.then(|| find(programs, &node_port_at(destination))).flatten();
     let exact = find(programs, &destination);
     // A node port comes before a front end of the same number at the same address, unless that one
     // leads every client to the same pool.
@@ -131,7 +129,14 @@ pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -
         Some(exact) if node_port.is_none() || is_plain(&exact) => Some(exact),
         _ => node_port,
     };
-    found.map_or_else(|| knock.elsewhere(), |found| knock.at_frontend(&found))
+    found.map_or_else(
+        || knock.with_refusal(knock.elsewhere(), [destination, node_port_at(destination)]),
+        |found| knock.at_frontend(&found),
+    )
+}
+
+fn node_port_at(VirtualAddress { ip, port, protocol }: VirtualAddress) -> VirtualAddress {
+    VirtualAddress::node_port(Family::of(ip), port, protocol)
 }
 
 /// A front end with its Service.
@@ -144,8 +149,7 @@ struct Found<'a> {
 fn find<'a>(programs: &'a Programs, address: &VirtualAddress) -> Option<Found<'a>> {
     let key = programs.owner(address)?;
     let program = programs.service(key)?;
-    let at = program.frontends.binary_search_by_key(address, |front| front.address);
-    Some(Found { key, program, frontend: program.frontends.get(at.ok()?)? })
+    Some(Found { key, program, frontend: program.frontend(address)? })
 }
 
 struct Knock<'a> {
@@ -160,7 +164,7 @@ struct Knock<'a> {
 impl<'a> Knock<'a> {
     fn new(programs: &'a Programs, destination: VirtualAddress, from: Source) -> Self {
         let around = programs.surroundings();
-        let own = around.primary_ip(destination.family());
+        let own = around.source_ip(destination.family());
         let (client, source_ip) = match from {
             Source::Node => (Client::Node, own),
             Source::Address(ip) if around.is_own(ip) || ip.is_loopback() => {
@@ -198,8 +202,7 @@ impl<'a> Knock<'a> {
             }
             Target::Pool | Target::ImagePool | Target::SecondImagePool => {
                 let address = frontend.pool_of(target);
-                let mut pools = program.pools.iter();
-                let Some(pool) = pools.find(|pool| Some(pool.server.address) == address) else {
+                let Some(pool) = address.and_then(|address| program.pool(&address)) else {
                     return answer(Verdict::Reject, "the Service has no endpoints".to_owned());
                 };
                 let way = way(frontend, pool.server.address);
@@ -263,7 +266,28 @@ impl<'a> Knock<'a> {
             let reason = "no Service has this address of a service range".to_owned();
             return self.answer(Verdict::Drop, reason);
         }
-        self.answer(Verdict::Pass, "not a service address".to_owned())
+        let what = if programs.surroundings().is_in_service_range(ip) && !is_known {
+            "no Service has this address of a service range, in which other things lie, too"
+        } else if programs.surroundings().is_own(ip) {
+            "the address is this node's own, and no Service has this port of it"
+        } else {
+            "not a service address"
+        };
+        self.answer(Verdict::Pass, what.to_owned())
+    }
+
+    /// The same, naming a Service that asks for a front end there and does not get it.
+    fn with_refusal(&self, answer: Explanation, at: [VirtualAddress; 2]) -> Explanation {
+        let takes_node_ports = self.programs.node().node_port_ips.contains(&self.destination.ip);
+        let at = if takes_node_ports { &at[..] } else { &at[..1] };
+        let refused = self.programs.services().filter_map(|(key, program)| {
+            Some((key, at.iter().find_map(|at| program.refusal(at))?))
+        });
+        let Some((key, refusal)) = refused.min_by_key(|(key, _)| *key) else { return answer };
+        let why = refusal.because(|at| self.programs.owner(at));
+        let kind = refusal.kind;
+        let reason = format!("{}; Service {key} does not get this {kind}: {why}", answer.reason);
+        Explanation { reason, ..answer }
     }
 
     fn answer(&self, verdict: Verdict, reason: String) -> Explanation {

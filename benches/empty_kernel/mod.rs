@@ -16,7 +16,7 @@ pub(crate) fn each_plan<E>(
         match work {
             Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
             Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
-            Work::Count(_) => {}
+            Work::Listen | Work::Count(_) => {}
             Work::Apply(plan) => {
                 take(plan.operations())?;
                 let done = plan.operations().iter().map(|_| Ok(())).collect();

@@ -105,6 +105,7 @@ impl Replay {
         };
         match self.protocol {
             Protocol::Generic => header.kind == IPVS_FAMILY,
+            Protocol::Sockets => header.kind == request.kind,
             Protocol::Route => Some(header.kind) == request.kind.checked_sub(2),
             Protocol::Netfilter => {
                 Some(header.kind) == request.kind.checked_sub(1)

@@ -1,6 +1,7 @@
 //! The loop that feeds the engine and does its work, on a thread of its own.
 
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,7 +19,7 @@ use super::notices::{About, Notice, Notices, Reason, of_refusals};
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
-use crate::desired::health_check_addresses;
+use crate::desired::{Overlap, health_check_addresses, overlaps};
 use crate::engine::{Engine, News, Totals, Trouble, Work};
 use crate::explain::explain;
 use crate::kernel::conntrack::Sweep;
@@ -74,6 +75,15 @@ pub(super) struct EngineLoop {
     applied: Applied,
     takeover: Takeover,
     upkeep: Upkeep,
+    surroundings: Known,
+}
+
+/// What of the node has been told so far.
+#[derive(Default)]
+struct Known {
+    changes: u64,
+    overlaps: Vec<Overlap>,
+    node_port_ips: Vec<IpAddr>,
 }
 
 /// Who is told of what is nothing to the kernel.
@@ -121,6 +131,7 @@ impl EngineLoop {
             applied: Applied::default(),
             takeover,
             upkeep,
+            surroundings: Known::default(),
         }
     }
 
@@ -204,6 +215,13 @@ impl EngineLoop {
         let mut repairs = false;
         while let Some(work) = self.poll_work() {
             match work {
+                Work::Listen => match self.kernel.listening() {
+                    Ok(listening) => self.engine.handle_event(Event::Listening(listening)),
+                    Err(error) => warn!(
+                        "what listens on the node cannot be read: {error}; only protectedNodePorts \
+                         keep ports for it that nothing was known to listen at"
+                    ),
+                },
                 Work::Observe => match self.takeover.observe(&mut self.kernel) {
                     Ok(observed) => {
                         repairs = self.is_synced
@@ -251,7 +269,39 @@ impl EngineLoop {
         self.inputs.stopping.load(Ordering::Relaxed)
     }
 
+    /// Tells which addresses take node ports, and what lies in the ranges of ClusterIPs that is no
+    /// Service's, before anything is written.
+    fn tell_surroundings(&mut self) {
+        let Self { engine, surroundings: known, told, .. } = self;
+        let programs = engine.programs();
+        let changes = programs.surroundings_changes();
+        if mem::replace(&mut known.changes, changes) == changes {
+            return;
+        }
+        let around = programs.surroundings();
+        if known.node_port_ips != around.node_port_ips {
+            known.node_port_ips.clone_from(&around.node_port_ips);
+            info!(addresses = ?known.node_port_ips, "where node ports are served");
+        }
+        let overlaps = overlaps(around);
+        for overlap in &overlaps {
+            if !known.overlaps.iter().any(|other| other.is_alike(overlap)) {
+                let message = format!(
+                    "{overlap}; addresses there that no Service has are left alone: give the cluster \
+                     a range of its own"
+                );
+                told.notices.tell(Notice {
+                    about: About::Node,
+                    reason: Reason::RangeOverlaps,
+                    message,
+                });
+            }
+        }
+        known.overlaps = overlaps;
+    }
+
     fn apply(&mut self, plan: &Plan) {
+        self.tell_surroundings();
         let start = Instant::now();
         let outcomes = self.kernel.apply(plan.operations());
         let took = start.elapsed();
@@ -353,7 +403,8 @@ impl EngineLoop {
         let addresses = health_check_addresses(self.engine.programs().surroundings());
         self.metrics.updated(updates);
         self.told.health_checks.update(health_checks, addresses);
-        let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all));
+        let owner = |address: &VirtualAddress| self.engine.programs().owner(address);
+        let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
         refused.for_each(|notice| self.told.notices.tell(notice));
     }
 

@@ -303,6 +303,7 @@ impl Agent {
                 let reach = Reach { kubeconfig: kubeconfig.clone(), master: master.clone() };
                 let server = Server::find(&reach).await?;
                 server.check(&self.config.settings.service_cidrs)?;
+                deliver(Event::ApiServers(server.sockets().collect()));
                 let clients = kubernetes::connect(&reach).await?;
                 let metrics = Arc::clone(&self.metrics);
                 let counted = Arc::clone(&metrics);

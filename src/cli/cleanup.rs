@@ -1,6 +1,6 @@
 //! `cleanup`: removes exactly what this program put into the kernel, or what kube-proxy has left.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(agent) = runtime.block_on(agent::running()) {
         let warning = "will put back what is removed; stop it first, then clean up again";
-        writeln!(io::stderr(), "kube-ipvs: an agent runs here ({agent}) and {warning}")?;
+        output::tell(format_args!("an agent runs here ({agent}) and {warning}"))?;
     }
     let mut kernel = Kernel::open()?;
     let observed = Observed { claims: kube_proxy::claims()?, ..kernel.observe()? };

@@ -6,26 +6,30 @@ use std::process::ExitCode;
 use super::running::{self, Flags};
 use super::{FAILED, output};
 use crate::config::{SharedFlags, SourceConfig, resolve};
+use crate::desired::{self, Ground, Surroundings};
+use crate::kernel::KernelError;
 use crate::kernel::doctor::{self, Subject, Verdict};
+use crate::kernel::route::Network;
+use crate::model::Settings;
 use crate::source::kubernetes::{ClientError, Reach, Server, connect, service_ranges};
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     let config = match running::flags(shared)? {
         Flags::Own => resolve(shared),
         Flags::OfAgent(flags, line) => {
-            writeln!(io::stderr(), "kube-ipvs: as the agent that runs here: {line}")?;
+            output::tell(format_args!("as the agent that runs here: {line}"))?;
             resolve(&flags)
         }
         Flags::Hidden(why) => {
-            writeln!(io::stderr(), "kube-ipvs: {why}")?;
+            output::tell(why)?;
             resolve(shared)
         }
     }?;
     let mut subject = Subject {
         schedulers: vec![config.settings.scheduler],
-        carry: config.settings.carry,
-        service_ranges: config.settings.service_cidrs,
-        api_servers: Vec::new(),
+        carry: config.settings.carry.clone(),
+        service_ranges: config.settings.service_cidrs.clone(),
+        ..Subject::default()
     };
     if let SourceConfig::Kubernetes { kubeconfig, master } = config.source {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -35,10 +39,31 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
             Err(error) => output::tell(error)?,
         }
     }
+    match look_around(&config.settings, &subject) {
+        Ok(around) => {
+            let overlaps = desired::overlaps(&around);
+            subject.overlaps = overlaps.iter().map(ToString::to_string).collect();
+            subject.node_port_ips = around.node_port_ips;
+        }
+        Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
+    }
     let report = doctor::run(&subject);
     write!(io::stdout(), "{report}")?;
     let fails = report.checks.iter().any(|check| check.verdict == Verdict::Fail);
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// What the node's network tells.
+fn look_around(settings: &Settings, subject: &Subject) -> Result<Surroundings, KernelError> {
+    let mut network = Network::open()?;
+    let ground = Ground {
+        interfaces: &network.addresses()?,
+        source_ips: &network.source_ips()?,
+        routes: &network.routes()?,
+        service_cidrs: subject.service_ranges.clone(),
+        ..Ground::default()
+    };
+    Ok(Surroundings::new(settings, ground))
 }
 
 /// Looks up where the API server is, and which ranges it knows if it can be asked.

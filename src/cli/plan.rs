@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use super::{WOULD_CHANGE, objects, output};
 use crate::config::SharedFlags;
+use crate::desired::overlaps;
 use crate::engine::{Engine, Trouble, Work};
 use crate::kernel::Kernel;
-use crate::model::{Event, Settings};
+use crate::model::Event;
 use crate::plan::Operation;
 use crate::source::network;
 
@@ -16,7 +17,17 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     let (settings, mut events) = objects::load(shared, "plan")?;
     // Those of this machine, as it is this machine's kernel that is read.
     events.extend(network::list()?);
-    let operations = plan(&settings, events, &mut Kernel::open()?.carrying(&settings.carry)?)?;
+    let mut engine = Engine::new(&settings, None);
+    events.into_iter().for_each(|event| engine.handle_event(event));
+    let operations = plan(&mut engine, &mut Kernel::open()?.carrying(&settings.carry)?)?;
+    let around = engine.programs().surroundings();
+    for overlap in overlaps(around) {
+        output::tell(format_args!(
+            "{overlap}; addresses there that no Service has are left alone"
+        ))?;
+    }
+    let ips: Vec<_> = around.node_port_ips.iter().map(ToString::to_string).collect();
+    output::tell(format_args!("node ports are served at {}", ips.join(", ")))?;
     let mut out = io::stdout().lock();
     for operation in &operations {
         output::line(&mut out, format_args!("{} {operation}", operation.effect()))?;
@@ -27,17 +38,12 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
 
 /// The ordered operations from what the kernel holds to the desired state. The kernel is only
 /// read.
-fn plan(
-    settings: &Settings,
-    events: impl IntoIterator<Item = Event>,
-    kernel: &mut Kernel,
-) -> anyhow::Result<Vec<Operation>> {
+fn plan(engine: &mut Engine, kernel: &mut Kernel) -> anyhow::Result<Vec<Operation>> {
     let now = Instant::now();
-    let mut engine = Engine::new(settings, None);
-    events.into_iter().for_each(|event| engine.handle_event(event));
     let mut operations = Vec::new();
     while let Some(work) = engine.poll_work(now) {
         match work {
+            Work::Listen => engine.handle_event(Event::Listening(kernel.listening()?)),
             Work::Observe => {
                 let troubles = engine.handle_observed(kernel.observe()?, now);
                 if let Some(Trouble { setback, .. }) = troubles.first() {

@@ -10,11 +10,17 @@ use super::{RenderFormat, objects, output};
 use crate::config::SharedFlags;
 use crate::engine::{self, Programs};
 use crate::kernel::nft;
-use crate::model::Route;
+use crate::model::{Refusal, Route, ServiceKey};
 use crate::plan::{Operation, RouteOperation, ServerOperation};
 
 pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<ExitCode> {
     let programs = objects::programs(shared, "render")?;
+    if form != RenderFormat::Json {
+        for (key, refusal, reason) in refusals(&programs) {
+            let Refusal { kind, address, .. } = refusal;
+            output::tell(format_args!("{key}: {kind} {address} is not served: {reason}"))?;
+        }
+    }
     let mut out = io::stdout().lock();
     let lines = match form {
         RenderFormat::Ipvsadm => ipvsadm(&programs),
@@ -30,6 +36,17 @@ pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<Ex
     };
     lines.iter().try_for_each(|line| output::line(&mut out, line))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Front ends that Services ask for and do not get, and why; sorted.
+fn refusals(programs: &Programs) -> Vec<(&ServiceKey, &Refusal, String)> {
+    let all = programs.services().flat_map(|(key, program)| {
+        let why = |refusal: &Refusal| refusal.because(|at| programs.owner(at));
+        program.refusals.iter().map(move |refusal| (key, refusal, why(refusal)))
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable_by_key(|(key, refusal, _)| (*key, refusal.address));
+    all
 }
 
 /// The lines that `ipvsadm -Sn` prints once the desired state is programmed, sorted.
@@ -63,9 +80,14 @@ fn routes(programs: &Programs) -> Vec<String> {
 
 /// All of it.
 fn json(programs: &Programs) -> Value {
+    let refusal = |(key, refusal, reason): (&ServiceKey, &Refusal, String)| {
+        let (address, kind) = (refusal.address.to_string(), refusal.kind.to_string());
+        json!({ "service": key.to_string(), "address": address, "kind": kind, "reason": reason })
+    };
     json!({
         "ipvsadm": ipvsadm(programs),
         "nft": nft(programs),
+        "refusals": refusals(programs).into_iter().map(refusal).collect::<Vec<_>>(),
         "routes": routes(programs),
     })
 }

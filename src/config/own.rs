@@ -30,6 +30,9 @@ pub(super) struct KubeIpvsConfiguration {
     /// The interfaces between which `offload` carries connections, such as `eth0` or `cali*`.
     /// Default: none.
     pub(super) offload_interfaces: Option<Vec<String>>,
+    /// Ports of the node's own addresses that no external or load balancer IP takes, such as
+    /// `22/tcp`. Default: those of [`crate::model::protected_node_ports`].
+    pub(super) protected_node_ports: Option<Vec<Value>>,
     /// Whether what kube-proxy has left in the kernel is removed once everything of ours is there.
     /// Default: false.
     pub(super) remove_kube_proxy: Option<bool>,
@@ -46,7 +49,7 @@ mod tests {
     use crate::config::tests::{KUBEADM, with_file};
     use crate::config::write;
     use crate::config::{Config, ConfigError};
-    use crate::model::Carry;
+    use crate::model::{Carry, protected_node_ports};
 
     const HEAD: &str = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
 
@@ -64,6 +67,19 @@ mod tests {
 
         let error = read("auditPeriod: often").unwrap_err().to_string();
         assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");
+    }
+
+    #[test]
+    fn protected_ports_are_read() {
+        assert_eq!(read("").unwrap().settings.protected_node_ports, protected_node_ports());
+        let config = read("protectedNodePorts: [22, 2379-2380/tcp, 8472/udp]").unwrap();
+        let ports = ["22/tcp", "2379-2380/tcp", "8472/udp"].map(|it| it.parse().unwrap());
+        assert_eq!(config.settings.protected_node_ports, ports);
+        assert_eq!(with_file(&write(&config), "").unwrap(), config);
+        assert_eq!(read("protectedNodePorts: []").unwrap().settings.protected_node_ports, []);
+        let error = read("protectedNodePorts: [ssh]").unwrap_err().to_string();
+        let expected = "config.conf: document 1: protectedNodePorts: \"ssh\" is neither";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde_json::Value;
 
 use super::ConfigError;
 use super::document::Origin;
@@ -10,7 +11,7 @@ use super::duration;
 use super::resolve::Resolver;
 use crate::model::{
     Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
-    Scheduler, Settings, read_range,
+    ParsePortsError, Ports, Scheduler, Settings, protected_node_ports, read_range,
 };
 
 impl Resolver<'_> {
@@ -45,6 +46,7 @@ impl Resolver<'_> {
                 .map(Name::from),
             drain_period: self.drain_period()?,
             carry: self.carry()?,
+            protected_node_ports: self.protected_node_ports()?,
             node_port_addresses: self.node_port_addresses()?,
             local_detector: self.local_detector()?,
         })
@@ -55,6 +57,17 @@ impl Resolver<'_> {
         let period = text.map(duration::parse).transpose();
         let period = period.map_err(|reason| self.own.origin.wrong("drainPeriod", reason))?;
         Ok(period.unwrap_or(Settings::DRAIN_PERIOD))
+    }
+
+    fn protected_node_ports(&self) -> Result<Vec<Ports>, ConfigError> {
+        let Some(listed) = &self.own.content.protected_node_ports else {
+            return Ok(protected_node_ports());
+        };
+        let wrong =
+            |error: ParsePortsError| self.own.origin.wrong("protectedNodePorts", error.to_string());
+        // A port alone is a number to YAML.
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        listed.iter().map(|value| text(value).trim().parse().map_err(wrong)).collect()
     }
 
     fn carry(&mut self) -> Result<Carry, ConfigError> {

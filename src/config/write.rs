@@ -148,6 +148,11 @@ carry: {carry}
 # The links of the node and of its pods for carry offload, such as eth0 and cali*. Default: [].
 offloadInterfaces: {offload_interfaces}
 
+# Ports of this node's own addresses that no external or load balancer IP takes, beside those where
+# something listens. Default: SSH, BGP, etcd, the API server, MetalLB, the kubelet, kube-proxy,
+# controllers; VXLAN, Geneve, WireGuard.
+protectedNodePorts: {protected_node_ports}
+
 # Whether what kube-proxy has left in the kernel (its addresses, rules, sets, and virtual servers that
 # are not ours) is removed once everything of ours is there. Stop kube-proxy first.
 # Default: false.
@@ -186,6 +191,7 @@ trafficMetricsServices: {traffic_metrics_services}
         drain_period = duration::format(settings.drain_period),
         carry = settings.carry,
         offload_interfaces = list(settings.carry.offload_interfaces()),
+        protected_node_ports = list(&settings.protected_node_ports),
         remove_kube_proxy = config.remove_kube_proxy,
         traffic_metrics_services = config.traffic_metrics_services,
     )

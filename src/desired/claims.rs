@@ -1,24 +1,25 @@
 //! Who has a front end that several Services ask for.
 
 use std::collections::BTreeSet;
+use std::mem;
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{FrontendKind, ServiceKey, VirtualAddress};
+use crate::model::{Right, ServiceKey, VirtualAddress};
 
-/// A Service's wish for a front end. The least claim wins: a ClusterIP before anything else, then
-/// the older Service, then the name.
+/// A Service's wish for a front end. The least claim wins: by right before anything else, then the
+/// Service that was created first, then the name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Claim {
-    /// What kind of address the Service asks for.
-    pub kind: FrontendKind,
+    /// By what right.
+    pub right: Right,
     /// The Service's creation, in Unix seconds.
     pub created: i64,
     /// The Service.
     pub service: ServiceKey,
 }
 
-/// Who has which front end.
+/// Who has which front end. Each change costs the same, however many ask for it.
 #[derive(Debug, Default)]
 pub struct Claims {
     owners: FxHashMap<VirtualAddress, Claim>,
@@ -27,40 +28,38 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Adds a claim. Returns the Services that another than before keeps from the front end.
-    pub fn add(&mut self, address: VirtualAddress, claim: Claim) -> Vec<ServiceKey> {
+    /// Adds a claim. Returns the Service that loses the front end by it.
+    pub fn add(&mut self, address: VirtualAddress, claim: Claim) -> Option<ServiceKey> {
         let Some(owner) = self.owners.get_mut(&address) else {
             self.owners.insert(address, claim);
-            return Vec::new();
+            return None;
         };
-        let others = self.others.entry(address).or_default();
-        if claim < *owner {
-            others.insert(std::mem::replace(owner, claim));
-            others.iter().map(|other| other.service.clone()).collect()
-        } else {
-            others.insert(claim);
-            Vec::new()
-        }
+        let wins = claim < *owner;
+        let loser = if wins { mem::replace(owner, claim) } else { claim };
+        let lost = wins.then(|| loser.service.clone());
+        self.others.entry(address).or_default().insert(loser);
+        lost
     }
 
-    /// Takes a claim back. Returns the Services that gain the front end or that another than
-    /// before keeps from it.
-    pub fn remove(&mut self, address: VirtualAddress, claim: &Claim) -> Vec<ServiceKey> {
+    /// Takes a claim back. Returns the Service that gains the front end by it.
+    pub fn remove(&mut self, address: VirtualAddress, claim: &Claim) -> Option<ServiceKey> {
         let others = self.others.get_mut(&address);
-        let mut affected = Vec::new();
+        let mut gained = None;
         if self.owners.get(&address) == Some(claim) {
-            affected.extend(others.iter().flat_map(|all| all.iter()).map(|it| it.service.clone()));
             match others.and_then(BTreeSet::pop_first) {
-                Some(heir) => self.owners.insert(address, heir),
-                None => self.owners.remove(&address),
-            };
+                Some(heir) => {
+                    gained = Some(heir.service.clone());
+                    self.owners.insert(address, heir);
+                }
+                None => drop(self.owners.remove(&address)),
+            }
         } else if let Some(others) = others {
             others.remove(claim);
         }
         if self.others.get(&address).is_some_and(BTreeSet::is_empty) {
             self.others.remove(&address);
         }
-        affected
+        gained
     }
 
     /// The Service that has a front end.
@@ -74,32 +73,37 @@ impl Claims {
 mod tests {
     use super::*;
 
-    fn claim(kind: FrontendKind, created: i64, name: &str) -> Claim {
-        Claim { kind, created, service: ServiceKey::new("ns", name) }
+    fn claim(right: Right, created: i64, name: &str) -> Claim {
+        Claim { right, created, service: ServiceKey::new("ns", name) }
     }
 
     #[test]
     fn the_winner_does_not_depend_on_the_order() {
         let address: VirtualAddress = "192.0.2.1:80".parse().expect("address");
+        let key = |name| Some(ServiceKey::new("ns", name));
         let claims = [
-            claim(FrontendKind::ExternalIp, 5, "younger"),
-            claim(FrontendKind::ExternalIp, 3, "older"),
-            claim(FrontendKind::ClusterIp, 9, "cluster"),
+            claim(Right::Written, 1, "oldest"),
+            claim(Right::Granted, 5, "younger"),
+            claim(Right::Granted, 3, "older"),
+            claim(Right::Cluster, 9, "cluster"),
         ];
-        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]] {
             let mut book = Claims::default();
             for index in order {
                 book.add(address, claims[index].clone());
             }
-            let owner = |book: &Claims| book.owner(&address).map(|c| c.service.name().to_owned());
-            assert_eq!(owner(&book).as_deref(), Some("cluster"));
-            let affected = book.remove(address, &claims[2]);
-            assert_eq!(affected, ["older", "younger"].map(|name| ServiceKey::new("ns", name)));
-            assert_eq!(book.remove(address, &claims[0]), []);
-            assert_eq!(owner(&book).as_deref(), Some("older"));
-            assert_eq!(book.add(address, claims[2].clone()), [ServiceKey::new("ns", "older")]);
-            book.remove(address, &claims[2]);
-            book.remove(address, &claims[1]);
+            let owner = |book: &Claims| book.owner(&address).map(|c| c.service.clone());
+            assert_eq!(owner(&book), key("cluster"));
+            assert_eq!(book.remove(address, &claims[3]), key("older"));
+            assert_eq!(book.remove(address, &claims[1]), None);
+            assert_eq!(book.remove(address, &claims[2]), key("oldest"));
+            assert_eq!(book.add(address, claims[1].clone()), key("oldest"));
+            assert_eq!(book.add(address, claims[2].clone()), key("younger"));
+            for index in [0, 2] {
+                book.remove(address, &claims[index]);
+            }
+            assert_eq!(owner(&book), key("younger"));
+            assert_eq!(book.remove(address, &claims[1]), None);
             assert_eq!(book.owner(&address), None);
         }
     }

@@ -1,6 +1,6 @@
 //! Front ends of one Service: who gets them, masquerade, source ranges, routes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -9,8 +9,9 @@ use super::pools::Pools;
 use super::ranges::aggregate;
 use super::{Claim, Claims, Surroundings};
 use crate::model::{
-    Endpoints, Family, Frontend, FrontendKind, Masquerade, Program, Refusal, RefusalReason, Route,
-    Service, ServicePort, SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress,
+    Endpoints, Family, Frontend, FrontendKind, Masquerade, Program, Protocol, Refusal,
+    RefusalReason, Right, Route, Service, ServicePort, SharedPools, Target, TrafficPolicy, Vantage,
+    VirtualAddress,
 };
 
 /// Whether a Service is this proxy's to serve, and not another one's.
@@ -19,15 +20,39 @@ pub fn is_served(service: &Service, around: &Surroundings) -> bool {
     service.proxy_name == around.settings.service_proxy_name
 }
 
-/// The front ends that a Service asks for and may have if no other Service has them already.
+/// Which front ends a Service has already, at addresses of the node: what has come to listen there
+/// since does not take them away.
+pub type Having<'a> = &'a dyn Fn(&VirtualAddress, Right) -> bool;
+
+/// The front ends that a Service asks for and may have if no other Service has them already, sorted
+/// by address.
 #[must_use]
-pub fn claims(service: &Service, around: &Surroundings) -> Vec<(VirtualAddress, Claim)> {
-    let claim = |kind| Claim { kind, created: service.created, service: service.key.clone() };
+pub fn claims(
+    service: &Service,
+    around: &Surroundings,
+    having: Having<'_>,
+) -> Vec<(VirtualAddress, Claim)> {
     wishes(service)
         .into_iter()
-        .filter(|wish| refusal(wish, around).is_none())
-        .map(|wish| (wish.address, claim(wish.kind)))
+        .filter(|wish| refusal(wish, around, having).is_none())
+        .map(|wish| (wish.address, claim(&wish, service)))
         .collect()
+}
+
+/// The front ends that a Service asks for at addresses of the node.
+pub fn asked_of_node<'a>(
+    service: &'a Service,
+    around: &'a Surroundings,
+) -> impl Iterator<Item = VirtualAddress> + 'a {
+    let ips = service.external_ips.iter().chain(&service.load_balancer_ips).copied();
+    ips.filter(|ip| around.is_own(*ip)).flat_map(|ip| {
+        let at = move |port: &ServicePort| VirtualAddress {
+            ip,
+            port: port.port,
+            protocol: port.protocol,
+        };
+        service.ports.iter().map(at)
+    })
 }
 
 /// Everything that the kernel should hold because of a Service. `claims` must have the Service's
@@ -37,14 +62,15 @@ pub fn program(
     endpoints: &mut Endpoints,
     around: &Surroundings,
     vantage: &Vantage,
-    claims: &Claims,
+    (claims, having): (&Claims, Having<'_>),
 ) -> Program {
     let wishes = wishes(service);
     let mut frontends = Vec::with_capacity(wishes.len());
     let mut refusals = Vec::new();
     let mut pools = Pools::new(service, around, vantage, &[]);
     for wish in &wishes {
-        if let Some(reason) = refusal(wish, around).or_else(|| rival(wish, service, claims)) {
+        let refusal = refusal(wish, around, having);
+        if let Some(reason) = refusal.or_else(|| rival(wish, service, around, claims)) {
             refusals.push(Refusal { address: wish.address, kind: wish.kind, reason });
             continue;
         }
@@ -56,7 +82,7 @@ pub fn program(
     let cluster_ips = frontends.iter().filter(|it| it.kind == FrontendKind::ClusterIp);
     let cluster_ips = cluster_ips.map(|frontend| frontend.address.ip);
     let ips = pools.iter().map(|pool| pool.server.address.ip).chain(cluster_ips);
-    let route = |ip| Route { prefix: IpNet::from(ip), source: around.primary_ip(Family::of(ip)) };
+    let route = |ip| Route { prefix: IpNet::from(ip), source: around.source_ip(Family::of(ip)) };
     let mut routes: Vec<_> = ips.map(route).collect();
     routes.sort_unstable();
     routes.dedup();
@@ -97,8 +123,8 @@ struct Wish<'a> {
     cluster: VirtualAddress,
 }
 
-/// All front ends that a Service asks for, sorted by address, each once. A family without a
-/// ClusterIP has none.
+/// All front ends that a Service asks for, sorted by address, each once and by the best right. A
+/// family without a ClusterIP has none.
 fn wishes(service: &Service) -> Vec<Wish<'_>> {
     let mut wishes = Vec::new();
     for cluster_ip in Family::BOTH.into_iter().filter_map(|family| service.cluster_ip(family)) {
@@ -125,17 +151,24 @@ fn wishes(service: &Service) -> Vec<Wish<'_>> {
     wishes
 }
 
-/// Why nobody may have this front end, if so. Whoever may create Services could otherwise take
+fn claim(wish: &Wish<'_>, service: &Service) -> Claim {
+    Claim { right: wish.kind.right(), created: service.created, service: service.key.clone() }
+}
+
+/// Why no Service may have this front end, if so. Those who may create Services could otherwise take
 /// over the node's own traffic.
-fn refusal(wish: &Wish<'_>, around: &Surroundings) -> Option<RefusalReason> {
-    if matches!(wish.kind, FrontendKind::ClusterIp | FrontendKind::NodePort) {
+fn refusal(wish: &Wish<'_>, around: &Surroundings, having: Having<'_>) -> Option<RefusalReason> {
+    let Wish { address, kind, .. } = wish;
+    if !kind.is_external() {
         return None;
     }
-    let ip = wish.address.ip;
-    if around.internal_ips.contains(&ip) {
-        Some(RefusalReason::NodeAddress)
-    } else if around.api_server.contains(&ip) {
+    let VirtualAddress { ip, port, protocol } = *address;
+    if protocol == Protocol::Tcp && around.api_servers.contains(&SocketAddr::new(ip, port)) {
         Some(RefusalReason::ApiServer)
+    } else if around.is_own(ip) {
+        around
+            .need(address)
+            .filter(|need| *need != RefusalReason::Listened || !having(address, kind.right()))
     } else if around.is_in_service_range(ip) {
         Some(RefusalReason::ServiceRange)
     } else if around.is_in_image_range(ip) {
@@ -145,12 +178,36 @@ fn refusal(wish: &Wish<'_>, around: &Surroundings) -> Option<RefusalReason> {
     }
 }
 
-/// Which other Service keeps this one from a front end, if any. Whose ClusterIP another one has
-/// would lead insiders to that one's endpoints.
-fn rival(wish: &Wish<'_>, service: &Service, claims: &Claims) -> Option<RefusalReason> {
-    let owners = [&wish.address, &wish.cluster].into_iter().filter_map(|it| claims.owner(it));
-    let rival = owners.map(|owner| &owner.service).find(|owner| **owner != service.key)?;
-    Some(RefusalReason::Taken(rival.clone()))
+/// Which front end of another Service keeps this one from a front end, if any. Where another one has
+/// the ClusterIP, insiders would be led to that one's endpoints.
+fn rival(
+    wish: &Wish<'_>,
+    service: &Service,
+    around: &Surroundings,
+    claims: &Claims,
+) -> Option<RefusalReason> {
+    let other = |at: &VirtualAddress| claims.owner(at).filter(|owner| owner.service != service.key);
+    let taken = [wish.address, wish.cluster].into_iter().find(|at| other(at).is_some());
+    let taken = taken.or_else(|| {
+        let mut contested = same_packets(wish.address, around);
+        let claim = claim(wish, service);
+        contested.find(|at| other(at).is_some_and(|owner| *owner < claim))
+    });
+    taken.map(RefusalReason::Taken)
+}
+
+/// The other front ends that the packets to a front end may be for: a node port's at the node's
+/// addresses, and the node port at one of these.
+pub fn same_packets(
+    address: VirtualAddress,
+    around: &Surroundings,
+) -> impl Iterator<Item = VirtualAddress> {
+    let family = address.family();
+    let anywhere = address.at(family.unspecified());
+    let is_node_port = address == anywhere;
+    let ips = around.node_port_ips.iter().copied().filter(move |ip| Family::of(*ip) == family);
+    ips.filter(move |ip| is_node_port || *ip == address.ip)
+        .map(move |ip| if is_node_port { address.at(ip) } else { anywhere })
 }
 
 /// The front end that a wish makes, before it is known where it leads.

@@ -44,6 +44,7 @@ pub fn health_check_addresses(around: &Surroundings) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Ground;
     use super::*;
     use crate::model::{Node, Settings};
 
@@ -57,6 +58,7 @@ mod tests {
             zone: None,
             eligible: true,
         };
+        let ground = Ground { interfaces: &[ip("198.51.100.7")], ..Ground::default() };
         let cases: [(&[&str], &[&str]); 4] = [
             (&[], &["192.0.2.1", "2001:db8::1"]),
             (&["198.51.100.0/24"], &["198.51.100.7", "2001:db8::1"]),
@@ -70,7 +72,7 @@ mod tests {
                 settings.node_port_addresses = NodePortAddresses::Ranges(ranges);
             }
             let around =
-                Surroundings::new(&settings, Some(&node), &[ip("198.51.100.7")], &[], &[], [], []);
+                Surroundings::new(&settings, Ground { node: Some(&node), ..ground.clone() });
             let expected: Vec<_> = expected.iter().map(|text| ip(text)).collect();
             assert_eq!(health_check_addresses(&around), expected, "{ranges:?}");
         }

@@ -7,14 +7,16 @@ mod endpoints;
 mod frontends;
 mod health_check;
 mod node;
+mod overlaps;
 mod pools;
 mod ranges;
 mod surroundings;
 
 pub use claims::{Claim, Claims};
 pub use endpoints::{Choice, choose};
-pub use frontends::{claims, is_served, pools, program};
+pub use frontends::{Having, asked_of_node, claims, is_served, pools, program, same_packets};
 pub use health_check::health_check_addresses;
 pub use node::node_program;
+pub use overlaps::{Overlap, Use, overlaps};
 pub use ranges::{aggregate, contain};
-pub use surroundings::Surroundings;
+pub use surroundings::{Ground, Surroundings};

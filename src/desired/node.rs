@@ -1,8 +1,11 @@
 //! What the kernel should hold whatever the Services.
 
+use std::net::SocketAddr;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Surroundings;
+use super::overlaps::unshared;
 use super::ranges::aggregate;
 use crate::model::{Family, Interfaces, Link, LocalDetector, NodeProgram};
 
@@ -12,7 +15,7 @@ pub fn node_program(around: &Surroundings) -> NodeProgram {
     let interfaces = interfaces(around);
     let own = around.own_ips.iter().copied().map(IpNet::from);
     NodeProgram {
-        service_ranges: around.service_ranges.clone(),
+        service_ranges: unshared(around),
         reachable: reachable(around),
         pods: pods(around),
         pod_interfaces: interfaces.filter(|_| !around.settings.masquerade_all),
@@ -72,7 +75,8 @@ fn reachable(around: &Surroundings) -> Vec<IpNet> {
     };
     let pods = around.pod_cidrs.iter().chain(cluster);
     let ranges = around.reachable.iter().chain(pods).copied();
-    let ips = around.own_ips.iter().chain(&around.api_server).copied();
+    let api_servers = around.api_servers.iter().map(SocketAddr::ip);
+    let ips = around.own_ips.iter().copied().chain(api_servers);
     aggregate(ranges.chain(ips.map(IpNet::from)))
 }
 

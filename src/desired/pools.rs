@@ -1,5 +1,7 @@
 //! Pools of one Service: where clients of its front ends go, by the policies and the endpoints.
 
+use rustc_hash::FxHashMap;
+
 use super::Surroundings;
 use super::endpoints::choose;
 use crate::model::{
@@ -16,6 +18,9 @@ pub(super) struct Pools<'a> {
     old: &'a [Shared<Pool>],
     /// Sorted by address.
     pools: SharedPools,
+    /// Where the front ends that lead to a Service port lead: its own at the ClusterIP, and all others
+    /// alike. There may be thousands of these.
+    targets: FxHashMap<(VirtualAddress, bool), [Target; 2]>,
 }
 
 impl<'a> Pools<'a> {
@@ -26,12 +31,23 @@ impl<'a> Pools<'a> {
         vantage: &'a Vantage,
         old: &'a [Shared<Pool>],
     ) -> Self {
-        Self { service, around, vantage, old, pools: SharedPools::with_capacity(old.len()) }
+        let pools = SharedPools::with_capacity(old.len());
+        Self { service, around, vantage, old, pools, targets: FxHashMap::default() }
     }
 
     /// Adds the pools that a front end leads to, or would if there were endpoints. Returns where it
     /// leads insiders and outsiders.
     pub(super) fn lead(&mut self, frontend: &Frontend, endpoints: &mut Endpoints) -> [Target; 2] {
+        let kind = (frontend.pool, frontend.kind == FrontendKind::ClusterIp);
+        if let Some(targets) = self.targets.get(&kind) {
+            return *targets;
+        }
+        let targets = self.look(frontend, endpoints);
+        self.targets.insert(kind, targets);
+        targets
+    }
+
+    fn look(&mut self, frontend: &Frontend, endpoints: &mut Endpoints) -> [Target; 2] {
         let tally =
             endpoints.of(frontend.pool.family()).tally(&frontend.port_name, frontend.pool.protocol);
         let choice = choose(&tally);

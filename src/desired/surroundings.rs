@@ -1,12 +1,37 @@
 //! What Programs depend on beside Services and their endpoints.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use rustc_hash::FxHashSet;
 
 use super::ranges::{aggregate, contain};
-use crate::model::{Family, Link, Node, NodePortAddresses, Settings, image_ranges};
+use crate::model::{
+    Family, Link, Node, NodePortAddresses, RefusalReason, Settings, VirtualAddress, image_ranges,
+};
+
+/// What was found of the node and the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Ground<'a> {
+    /// The Node object.
+    pub node: Option<&'a Node>,
+    /// The addresses of the node's interfaces.
+    pub interfaces: &'a [IpAddr],
+    /// The address that the node's packets to elsewhere carry, of each family that has one.
+    pub source_ips: &'a [IpAddr],
+    /// The destinations of the node's routes.
+    pub routes: &'a [IpNet],
+    /// The node's links.
+    pub links: &'a [Link],
+    /// Ranges that ClusterIPs come from, by the API server.
+    pub service_cidrs: Vec<IpNet>,
+    /// Where the API server answers.
+    pub api_servers: BTreeSet<SocketAddr>,
+    /// Where sockets of the node listen.
+    pub listening: Arc<FxHashSet<VirtualAddress>>,
+}
 
 /// What Programs depend on beside Services and their endpoints. Only the node's depends on
 /// [`Self::reachable`] and [`Self::links`].
@@ -14,16 +39,18 @@ use crate::model::{Family, Link, Node, NodePortAddresses, Settings, image_ranges
 pub struct Surroundings {
     /// The configuration.
     pub settings: Settings,
-    /// The node's first InternalIP of each family.
-    pub primary_ips: Vec<IpAddr>,
+    /// The source addresses of the node's own packets to ClusterIPs, at most one of each family.
+    pub source_ips: Vec<IpAddr>,
     /// The node's addresses that take node ports, sorted.
     pub node_port_ips: Vec<IpAddr>,
+    /// Those of its Node object, and those that it sends from.
+    pub node_ips: Vec<IpAddr>,
     /// Every address known to be the node's own, sorted.
     pub own_ips: Vec<IpAddr>,
-    /// The Node's InternalIPs: no Service may have one.
-    pub internal_ips: Vec<IpAddr>,
-    /// Where the API server answers: no Service may have one.
-    pub api_server: BTreeSet<IpAddr>,
+    /// Where the API server answers, over TCP: no Service may have that.
+    pub api_servers: BTreeSet<SocketAddr>,
+    /// Where sockets of the node listen. Those at all addresses have the unspecified one.
+    pub listening: Arc<FxHashSet<VirtualAddress>>,
     /// Ranges that ClusterIPs come from; disjoint.
     pub service_ranges: Vec<IpNet>,
     /// Those of their images; disjoint.
@@ -37,32 +64,40 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Gathers them. `interfaces` are the addresses found on the node's interfaces, `routes` the
-    /// destinations of its routes.
-    pub fn new(
-        settings: &Settings,
-        node: Option<&Node>,
-        interfaces: &[IpAddr],
-        routes: &[IpNet],
-        links: &[Link],
-        service_cidrs: impl IntoIterator<Item = IpNet>,
-        api_server: impl IntoIterator<Item = IpAddr>,
-    ) -> Self {
+    /// Gathers them.
+    #[must_use]
+    pub fn new(settings: &Settings, ground: Ground<'_>) -> Self {
+        let Ground { node, interfaces, routes, links, service_cidrs, .. } = ground;
         let internal = node.map_or(&[][..], |node| &node.internal_ips);
-        let own: BTreeSet<_> = internal.iter().chain(interfaces).copied().collect();
-        let primary_ips: Vec<_> = Family::BOTH
-            .into_iter()
-            .filter_map(|family| node.and_then(|node| node.primary_ip(family)))
-            .collect();
+        let own = internal.iter().chain(interfaces).chain(ground.source_ips);
+        let own: BTreeSet<_> = own.copied().collect();
+        let of_family =
+            |ips: &[IpAddr], family| ips.iter().copied().find(|ip| Family::of(*ip) == family);
+        // A Node object without addresses says nothing of where node ports are to be.
+        let primary = if internal.is_empty() { ground.source_ips } else { internal };
+        let primary_ips: Vec<_> =
+            Family::BOTH.into_iter().filter_map(|family| of_family(primary, family)).collect();
+        // The kernel takes no source address that the node does not have.
+        let is_there = |ip: &IpAddr| interfaces.is_empty() || interfaces.contains(ip);
+        let source_ip = |family| {
+            let internal = of_family(internal, family).filter(is_there);
+            let known = internal.or_else(|| of_family(ground.source_ips, family));
+            known.or_else(|| {
+                let is_pods = |ip| node.is_some_and(|node| contain(&node.pod_cidrs, ip));
+                let mut ips = interfaces.iter().copied();
+                ips.find(|ip| Family::of(*ip) == family && !is_pods(*ip))
+            })
+        };
         let service_ranges =
             aggregate(service_cidrs.into_iter().chain(settings.service_cidrs.iter().copied()));
         Self {
             image_ranges: aggregate(service_ranges.iter().flat_map(|range| image_ranges(*range))),
             node_port_ips: node_port_ips(settings, &primary_ips, &own),
             own_ips: own.into_iter().collect(),
-            primary_ips,
-            internal_ips: internal.to_vec(),
-            api_server: api_server.into_iter().collect(),
+            node_ips: internal.iter().chain(ground.source_ips).copied().collect(),
+            source_ips: Family::BOTH.into_iter().filter_map(source_ip).collect(),
+            api_servers: ground.api_servers,
+            listening: ground.listening,
             service_ranges,
             pod_cidrs: node.map_or_else(Vec::new, |node| node.pod_cidrs.to_vec()),
             reachable: routes.to_vec(),
@@ -71,16 +106,35 @@ impl Surroundings {
         }
     }
 
-    /// The node's first InternalIP of a family.
+    /// The source address of the node's own packets to ClusterIPs: its first InternalIP, if an
+    /// interface has it, else the one that the kernel takes to elsewhere, else any that is no pod's.
     #[must_use]
-    pub fn primary_ip(&self, family: Family) -> Option<IpAddr> {
-        self.primary_ips.iter().copied().find(|ip| Family::of(*ip) == family)
+    pub fn source_ip(&self, family: Family) -> Option<IpAddr> {
+        self.source_ips.iter().copied().find(|ip| Family::of(*ip) == family)
+    }
+
+    /// Whether a socket of the node listens there, or at all of its addresses.
+    #[must_use]
+    pub fn is_listened_at(&self, address: &VirtualAddress) -> bool {
+        let anywhere = address.at(address.family().unspecified());
+        self.listening.contains(address) || self.listening.contains(&anywhere)
     }
 
     /// Whether an address is known to be the node's own.
     #[must_use]
     pub fn is_own(&self, ip: IpAddr) -> bool {
         self.own_ips.binary_search(&ip).is_ok()
+    }
+
+    /// Why the node needs a port of one of its own addresses itself, if it does. What is
+    /// listed is so whoever was first.
+    #[must_use]
+    pub fn need(&self, address: &VirtualAddress) -> Option<RefusalReason> {
+        if self.settings.protected_node_ports.iter().any(|ports| ports.contain(address)) {
+            Some(RefusalReason::Protected)
+        } else {
+            self.is_listened_at(address).then_some(RefusalReason::Listened)
+        }
     }
 
     /// Whether an address lies in a range that ClusterIPs come from.

@@ -6,6 +6,7 @@
 //! not silence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ struct Departure {
 pub(super) struct Departures {
     period: Duration,
     by_frontend: BTreeMap<VirtualAddress, Departure>,
+    /// The source addresses that all of their routes have; `None` if some may have others.
+    source_ips: Option<[Option<IpAddr>; 2]>,
 }
 
 /// What has become of the front ends that were going.
@@ -50,7 +53,7 @@ pub(super) struct Departed {
 impl Departures {
     /// None yet.
     pub(super) fn new(period: Duration) -> Self {
-        Self { period, by_frontend: BTreeMap::new() }
+        Self { period, ..Self::default() }
     }
 
     /// Those to come may take that long.
@@ -93,10 +96,7 @@ impl Departures {
     ) -> Vec<Arc<Program>> {
         let held: FxHashSet<_> = observed.elements.iter().copied().collect();
         let is_pool = |address: &VirtualAddress| held.contains(&Element::Pool(address.ip));
-        let addresses = observed.elements.iter().filter_map(|element| match element {
-            Element::Refused(address) => Some(*address),
-            element => element.lead().map(|(address, _)| address),
-        });
+        let addresses = observed.elements.iter().filter_map(Element::frontend);
         let addresses: BTreeSet<_> = addresses.filter(is_going).collect();
         let frontends = addresses.into_iter().map(|address| {
             let masquerade = if held.contains(&Element::Masqueraded(address)) {
@@ -131,18 +131,23 @@ impl Departures {
             routes: observed.routes.iter().copied().collect(),
             ..Program::default()
         };
+        self.source_ips = None;
         self.depart(&old, |_| true, now)
     }
 
-    /// Takes in that the node has another address of a family. Returns what the kernel holds so far
+    /// Takes in that the node's own packets carry another address of a family. Returns what the kernel holds so far
     /// and is to hold instead.
     pub(super) fn readdress(
         &mut self,
-        primary_ip: impl Fn(Family) -> Option<IpAddr>,
+        source_ip: impl Fn(Family) -> Option<IpAddr>,
     ) -> Vec<[Arc<Program>; 2]> {
         let mut replaced = Vec::new();
+        let source_ips = Some(Family::BOTH.map(&source_ip));
+        if mem::replace(&mut self.source_ips, source_ips) == source_ips {
+            return replaced;
+        }
         for departure in self.by_frontend.values_mut() {
-            let source = |route: &Route| primary_ip(route.family());
+            let source = |route: &Route| source_ip(route.family());
             if departure.program.routes.iter().all(|route| route.source == source(route)) {
                 continue;
             }
@@ -208,7 +213,8 @@ impl Departures {
 fn refusing(frontend: &Frontend, old: &Program) -> Program {
     let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
     let addresses: Vec<_> = frontend.places().filter(|_| is_cluster_ip).collect();
-    let pools = old.pools.iter().filter(|pool| addresses.contains(&pool.server.address));
+    let mut pools: Vec<_> = addresses.iter().filter_map(|at| old.pool(at)).collect();
+    pools.sort_unstable_by_key(|pool| pool.server.address);
     let emptied = |pool: &Shared<Pool>| {
         Shared::from(Pool { server: pool.server, backends: Backends::default() })
     };
@@ -217,7 +223,7 @@ fn refusing(frontend: &Frontend, old: &Program) -> Program {
     Program {
         frontends: [refusing.leading_to([Target::Reject; 2])].into_iter().collect(),
         routes: old.routes.iter().filter(is_its).copied().collect(),
-        pools: pools.map(emptied).collect(),
+        pools: pools.into_iter().map(emptied).collect(),
         ..Program::default()
     }
 }

@@ -85,7 +85,7 @@ fn sheltering(server: VirtualAddress, programs: &Programs) -> Program {
     let is_cluster_ip = |it: &Frontend| it.kind == FrontendKind::ClusterIp;
     let is_held =
         around.is_own(ip) || ip.is_loopback() || programs.frontends_at(server).any(is_cluster_ip);
-    let source = around.primary_ip(Family::of(ip));
+    let source = around.source_ip(Family::of(ip));
     let route = (!is_held).then(|| Route { prefix: ip.into(), source });
     Program { routes: route.into_iter().collect(), ..Program::default() }
 }

@@ -14,6 +14,7 @@ mod programs;
 mod readings;
 mod retries;
 mod totals;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -38,6 +39,8 @@ pub use programs::{Programs, Replacement, Update};
 use readings::Readings;
 use retries::Retries;
 pub use totals::{PerFamily, Totals};
+pub use trouble::Trouble;
+use trouble::is_news;
 
 /// How many Services the first sync takes into one plan, so that what a plan needs of memory does
 /// not grow with the cluster. Each plan waits for transactions of nf_tables, so not fewer.
@@ -46,6 +49,8 @@ const SERVICES_AT_ONCE: usize = 5_000;
 /// What the shell is to do next.
 #[derive(Debug)]
 pub enum Work {
+    /// Read where sockets of the node listen; answer with [`Event::Listening`].
+    Listen,
     /// Read back everything of ours; answer with [`Engine::handle_observed`].
     Observe,
     /// Read back the virtual servers at these addresses; answer with
@@ -55,15 +60,6 @@ pub enum Work {
     Count(Leavers),
     /// Carry out operations in their order; answer with [`Engine::handle_outcomes`].
     Apply(Plan),
-}
-
-/// A failure, and for the how manieth time in a row.
-#[derive(Debug)]
-pub struct Trouble {
-    /// The failure.
-    pub setback: Setback,
-    /// 1 for the first time.
-    pub attempts: u32,
 }
 
 /// How far the first sync has come.
@@ -143,16 +139,20 @@ impl Engine {
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {
         if self.phase == Phase::Starting {
             let due = self.readings.due().is_none_or(|at| at <= now);
-            return (self.state.is_synced() && due).then_some(Work::Observe);
+            return (self.state.is_synced() && due).then(|| self.listen_or(Work::Observe));
         }
         if self.readings.is_due(now) {
-            return Some(Work::Observe);
+            return Some(self.listen_or(Work::Observe));
         }
         if let Some(work) = self.poll_retries(now) {
             return Some(work);
         }
         if let Some(leavers) = self.poll_count(now) {
             return Some(Work::Count(leavers));
+        }
+        if !self.state.has_listened() && self.programs.need_listening(&self.state) {
+            self.state.listen();
+            return Some(Work::Listen);
         }
         self.update(now);
         while self.phase == Phase::Syncing {
@@ -173,6 +173,15 @@ impl Engine {
         (!plan.is_empty()).then_some(Work::Apply(plan))
     }
 
+    /// What listens is read along with the kernel's state.
+    fn listen_or(&mut self, work: Work) -> Work {
+        if self.state.has_listened() {
+            return work;
+        }
+        self.state.listen();
+        Work::Listen
+    }
+
     /// When [`Engine::poll_work`] may have something to do without a further event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -185,6 +194,7 @@ impl Engine {
     pub fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<Trouble> {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
+            self.programs.find(observed.elements.iter().filter_map(Element::frontend));
             self.update(now);
             let Self { programs, ledger, departures, .. } = self;
             let is_going = |address: &VirtualAddress| programs.owner(address).is_none();
@@ -430,7 +440,7 @@ impl Engine {
             }
         }
         let around = programs.surroundings();
-        for [old, new] in departures.readdress(|family| around.primary_ip(family)) {
+        for [old, new] in departures.readdress(|family| around.source_ip(family)) {
             ledger.replace(&old, &new);
         }
     }
@@ -461,28 +471,10 @@ impl Engine {
     }
 }
 
-/// Whether what has failed so often in a row is worth a line: the first time, and then ever more
-/// rarely.
-fn is_news(attempts: u32) -> bool {
-    attempts.is_power_of_two()
-}
-
 /// Without the API server and DNS nothing else on a node comes up.
 fn is_urgent(service: &ServiceKey) -> bool {
     service.is("default", "kubernetes")
         || (service.namespace() == "kube-system" && service.name().contains("dns"))
-}
-
-impl Trouble {
-    /// Whether it is worth a line: the first time, and then ever more rarely.
-    #[must_use]
-    pub fn is_news(&self) -> bool {
-        is_news(self.attempts) && (self.attempts > 1 || !self.is_drift())
-    }
-
-    fn is_drift(&self) -> bool {
-        self.setback.kind == FailureKind::Drift
-    }
 }
 
 /// Every set element that the desired state needs, sorted.

@@ -33,7 +33,7 @@ impl News {
             self.health_checks.insert(service.clone(), new.health_check);
         }
         if old.refusals != new.refusals {
-            let is_new = |refusal: &&Refusal| !old.refusals.contains(refusal);
+            let is_new = |refusal: &&Refusal| old.refusal(&refusal.address) != Some(*refusal);
             let refusals: Vec<_> = new.refusals.iter().filter(is_new).cloned().collect();
             if !refusals.is_empty() {
                 self.refusals.insert(service.clone(), refusals);
@@ -111,6 +111,10 @@ mod tests {
         };
         while let Some(work) = engine.poll_work(now) {
             match work {
+                Work::Listen => {
+                    let listening = vec!["0.0.0.0:80".parse().expect("address")];
+                    engine.handle_event(Event::Listening(listening));
+                }
                 Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
                 Work::ObservePools(addresses) => {
                     engine.handle_observed_pools(&addresses, Vec::new())

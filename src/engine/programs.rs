@@ -1,15 +1,17 @@
 //! The Programs of all Services and of the node, kept up to date with the state.
 
+use std::collections::BTreeSet;
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::totals::Totals;
-use crate::desired::{self, Claim, Claims, Surroundings};
+use crate::desired::{self, Claim, Claims, Ground, Surroundings};
 use crate::model::{
-    Frontend, NodeProgram, Program, RefusalReason, Service, ServiceKey, Settings, Shared,
-    SharedPools, VirtualAddress,
+    Frontend, FrontendKind, NodeProgram, Program, Protocol, Refusal, RefusalReason, Right, Service,
+    ServiceKey, Settings, Shared, SharedPools, VirtualAddress,
 };
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, Entry, State};
@@ -53,13 +55,21 @@ pub struct Programs {
     services: FxHashMap<ServiceKey, Served>,
     claims: Claims,
     totals: Totals,
+    /// Services without a front end because something listens at such a port.
+    waiting: FxHashMap<(Protocol, u16), BTreeSet<ServiceKey>>,
+    /// Front ends that the kernel had when the agent started, until the first update.
+    found: FxHashSet<VirtualAddress>,
+    /// How often the surroundings have changed.
+    changes: u64,
+    /// Addresses that the node has since this update, and not since the first one.
+    arrived: Vec<IpAddr>,
 }
 
 impl Programs {
     /// No Services, and a node of which only the settings are known.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let around = Surroundings::new(settings, None, &[], &[], &[], [], []);
+        let around = Surroundings::new(settings, Ground::default());
         Self {
             settings: settings.clone(),
             node: NodeProgram::default(),
@@ -67,7 +77,32 @@ impl Programs {
             services: FxHashMap::default(),
             claims: Claims::default(),
             totals: Totals::default(),
+            waiting: FxHashMap::default(),
+            found: FxHashSet::default(),
+            changes: 0,
+            arrived: Vec::new(),
         }
+    }
+
+    /// Takes in which front ends the kernel has as the agent starts: they were there before
+    /// whatever listens now.
+    pub(super) fn find(&mut self, frontends: impl IntoIterator<Item = VirtualAddress>) {
+        self.found = frontends.into_iter().collect();
+    }
+
+    /// Whether a change has a Service ask for a front end at an address of the node that it does not
+    /// have yet, so that it matters what listens there now.
+    pub(super) fn need_listening(&self, state: &State) -> bool {
+        let dirty = state.dirty();
+        let is_new = |key: &ServiceKey| {
+            let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
+            let known = self.service(key);
+            service.is_some_and(|service| {
+                desired::asked_of_node(service, &self.around)
+                    .any(|address| !known.is_some_and(|program| program.tells_of(&address)))
+            })
+        };
+        dirty.surroundings || dirty.services.iter().any(is_new)
     }
 
     /// Takes another configuration, for the next update of a state that is dirty all over.
@@ -77,13 +112,18 @@ impl Programs {
 
     /// Brings the Programs up to date with what has changed in the state.
     pub fn update(&mut self, state: &mut State) -> Update {
-        let Dirty { mut services, endpoints, surroundings, network } = state.take_dirty();
+        let Dirty { mut services, endpoints, surroundings, network, freed } = state.take_dirty();
+        self.around.listening = Arc::clone(state.listening());
+        for VirtualAddress { port, protocol, .. } in freed {
+            services.extend(self.waiting.get(&(protocol, port)).into_iter().flatten().cloned());
+        }
         let mut update = Update::default();
         if surroundings {
             // A new zone changes no surroundings but which endpoints are hinted here.
             services.extend(state.service_keys().cloned());
             update.old_node = self.update_surroundings(state);
         } else if network {
+            self.changes += 1;
             self.around.reachable = state.reachable().to_vec();
             self.around.links = state.links().to_vec();
             update.old_node = self.update_node();
@@ -97,6 +137,8 @@ impl Programs {
         for key in services {
             update.services.extend(self.update_service(state, key));
         }
+        self.found.clear();
+        self.arrived.clear();
         update
     }
 
@@ -110,6 +152,12 @@ impl Programs {
     #[must_use]
     pub fn surroundings(&self) -> &Surroundings {
         &self.around
+    }
+
+    /// How often the surroundings have changed: if it is another number, so are they.
+    #[must_use]
+    pub fn surroundings_changes(&self) -> u64 {
+        self.changes
     }
 
     /// The Program of a Service.
@@ -147,12 +195,9 @@ impl Programs {
         let takes_node_ports = self.node.node_port_ips.contains(&ip);
         let node_port = VirtualAddress::node_port(address.family(), port, protocol);
         let all = [Some(address), takes_node_ports.then_some(node_port)].into_iter().flatten();
-        all.flat_map(|at| {
+        all.filter_map(|at| {
             let program = self.owner(&at).and_then(|owner| self.service(owner));
-            let found = program.into_iter().flat_map(|program| {
-                program.frontends.iter().map(move |frontend| (program, frontend))
-            });
-            found.filter(move |(_, frontend)| frontend.address == at)
+            program.and_then(|program| Some((program, program.frontend(&at)?)))
         })
     }
 
@@ -160,8 +205,7 @@ impl Programs {
     /// there, or may have a ClusterIP.
     #[must_use]
     pub fn is_ours(&self, address: &VirtualAddress) -> bool {
-        self.node.service_ranges.iter().any(|range| range.contains(&address.ip))
-            || self.frontends_at(*address).next().is_some()
+        self.around.is_in_service_range(address.ip) || self.frontends_at(*address).next().is_some()
     }
 
     /// The virtual servers that may have scheduled connections, and that have them drain if the real
@@ -172,9 +216,8 @@ impl Programs {
         let Running { frontend: at, backend, carrier, .. } = *connections;
         let leads_there = |(program, frontend): (&Program, &Frontend)| {
             let targets = frontend.targets().map(|target| frontend.pool_of(target));
-            program.pools.iter().any(|pool| {
-                targets.contains(&Some(pool.server.address))
-                    && pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
+            targets.iter().flatten().filter_map(|at| program.pool(at)).any(|pool| {
+                pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
             })
         };
         match carrier {
@@ -186,19 +229,26 @@ impl Programs {
 
     /// Returns the node's old Program if it changed.
     fn update_surroundings(&mut self, state: &State) -> Option<NodeProgram> {
-        let around = Surroundings::new(
-            &self.settings,
-            state.node(),
-            state.addresses(),
-            state.reachable(),
-            state.links(),
-            state.service_cidrs().flat_map(|object| object.cidrs.iter().copied()),
-            state.api_server_addresses(),
-        );
-        if around == self.around && self.node != NodeProgram::default() {
+        let service_cidrs = state.service_cidrs().flat_map(|object| object.cidrs.iter().copied());
+        let ground = Ground {
+            node: state.node(),
+            interfaces: state.addresses(),
+            source_ips: state.source_ips(),
+            routes: state.reachable(),
+            links: state.links(),
+            service_cidrs: service_cidrs.collect(),
+            api_servers: state.api_servers().collect(),
+            listening: Arc::clone(state.listening()),
+        };
+        let around = Surroundings::new(&self.settings, ground);
+        let is_first = self.node == NodeProgram::default();
+        if around == self.around && !is_first {
             return None;
         }
-        self.around = around;
+        self.changes += 1;
+        let before = mem::replace(&mut self.around, around);
+        let has_come = |ip: &IpAddr| !is_first && !before.is_own(*ip);
+        self.arrived = self.around.own_ips.iter().copied().filter(has_come).collect();
         self.update_node()
     }
 
@@ -214,19 +264,31 @@ impl Programs {
         for key in changed {
             let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
-            let new =
-                service.map_or_else(Vec::new, |service| desired::claims(service, &self.around));
+            let new = service.map_or_else(Vec::new, |service| {
+                desired::claims(service, &self.around, &|at, right| self.has(key, at, right))
+            });
             if old == new {
                 continue;
             }
-            for (address, claim) in old.iter().filter(|claim| !new.contains(claim)) {
-                affected.extend(self.claims.remove(*address, claim));
-            }
-            for (address, claim) in new.into_iter().filter(|claim| !old.contains(claim)) {
-                affected.extend(self.claims.add(address, claim));
+            for (address, before, now) in differing(old, new) {
+                let gains = before.and_then(|claim| self.claims.remove(address, &claim));
+                let loses = now.and_then(|claim| self.claims.add(address, claim));
+                affected.extend(gains.into_iter().chain(loses));
+                let others = desired::same_packets(address, &self.around);
+                let owners = others.filter_map(|other| self.claims.owner(&other));
+                affected.extend(owners.map(|owner| owner.service.clone()));
             }
         }
         affected
+    }
+
+    /// Whether a Service has a front end already, by its Program or by what the kernel had when the
+    /// agent started. What its author alone has written does not count at an address that has just
+    /// become the node's.
+    fn has(&self, key: &ServiceKey, address: &VirtualAddress, right: Right) -> bool {
+        let is_known = right != Right::Written || !self.arrived.contains(&address.ip);
+        let has = |program: &Program| program.frontend(address).is_some();
+        is_known && (self.found.contains(address) || self.service(key).is_some_and(has))
     }
 
     /// Brings the Program of a Service up to date of which only endpoints have changed.
@@ -245,6 +307,28 @@ impl Programs {
         }
     }
 
+    fn note_waiting(&mut self, key: &ServiceKey, old: &[Refusal], new: &[Refusal]) {
+        if old == new {
+            return;
+        }
+        let ports = |refusals: &[Refusal]| {
+            let waits = refusals.iter().filter(|it| it.reason == RefusalReason::Listened);
+            waits.map(|it| (it.address.protocol, it.address.port)).collect::<BTreeSet<_>>()
+        };
+        let (old, new) = (ports(old), ports(new));
+        for port in old.difference(&new) {
+            if let Some(waiting) = self.waiting.get_mut(port) {
+                waiting.remove(key);
+                if waiting.is_empty() {
+                    self.waiting.remove(port);
+                }
+            }
+        }
+        for port in new.difference(&old) {
+            self.waiting.entry(*port).or_default().insert(key.clone());
+        }
+    }
+
     fn update_service(
         &mut self,
         state: &mut State,
@@ -253,7 +337,9 @@ impl Programs {
         let (entry, vantage) = state.look_at(&key);
         let new = entry.and_then(|Entry { service, endpoints, .. }| {
             let service = served(service, &self.around)?;
-            let program = desired::program(service, endpoints, &self.around, vantage, &self.claims);
+            let having: desired::Having<'_> = &|at, right| self.has(&key, at, right);
+            let book = (&self.claims, having);
+            let program = desired::program(service, endpoints, &self.around, vantage, book);
             Some(Served { created: service.created, program: Arc::new(program) })
         });
         let program_of = |served: Option<&Served>| {
@@ -268,6 +354,7 @@ impl Programs {
             None => self.services.remove(&key),
         };
         let before = program_of(old.as_ref());
+        self.note_waiting(&key, &before.refusals, &program.refusals);
         if old.is_some() {
             self.totals -= Totals::of(&before);
         }
@@ -280,9 +367,33 @@ fn served<'a>(service: &'a Option<Arc<Service>>, around: &Surroundings) -> Optio
     service.as_deref().filter(|service| desired::is_served(service, around))
 }
 
-/// The claims that a Service made for its Program.
+/// Where two lists differ that are sorted by address: what stands there in either.
+fn differing<T: PartialEq>(
+    old: Vec<(VirtualAddress, T)>,
+    new: Vec<(VirtualAddress, T)>,
+) -> Vec<(VirtualAddress, Option<T>, Option<T>)> {
+    let mut differing = Vec::new();
+    let mut old = old.into_iter().peekable();
+    for (address, now) in new {
+        while let Some((gone, before)) = old.next_if(|(before, _)| *before < address) {
+            differing.push((gone, Some(before), None));
+        }
+        let before = old.next_if(|(before, _)| *before == address).map(|(_, before)| before);
+        if before.as_ref() != Some(&now) {
+            differing.push((address, before, Some(now)));
+        }
+    }
+    differing.extend(old.map(|(gone, before)| (gone, Some(before), None)));
+    differing
+}
+
+/// The claims that a Service made for its Program, sorted by address.
 fn claimed(key: &ServiceKey, served: &Served) -> Vec<(VirtualAddress, Claim)> {
-    let claim = |kind| Claim { kind, created: served.created, service: key.clone() };
+    let claim = |kind: FrontendKind| Claim {
+        right: kind.right(),
+        created: served.created,
+        service: key.clone(),
+    };
     let had = served.program.frontends.iter().map(|front| (front.address, claim(front.kind)));
     let taken = served
         .program

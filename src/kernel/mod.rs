@@ -5,6 +5,7 @@ pub mod conntrack;
 pub mod doctor;
 pub mod ipvs;
 pub mod kube_proxy;
+pub mod listening;
 pub mod modules;
 pub mod netlink;
 pub mod nft;
@@ -42,6 +43,7 @@ pub struct Kernel {
     nft: nft::Nft,
     routes: route::Routes,
     conntrack: conntrack::Conntrack,
+    sockets: listening::Sockets,
 }
 
 impl Kernel {
@@ -67,6 +69,7 @@ impl Kernel {
             nft: nft::Nft::over(open(Protocol::Netfilter)?)?,
             routes: route::Routes::over(open(Protocol::Route)?),
             conntrack: conntrack::Conntrack::over(open(Protocol::Netfilter)?),
+            sockets: listening::Sockets::over(open(Protocol::Sockets).ok()),
         })
     }
 
@@ -132,6 +135,15 @@ impl Kernel {
     /// If connection tracking cannot be read.
     pub fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
         self.conntrack.count(leavers)
+    }
+
+    /// Where sockets of the node listen ([`listening::Sockets::listening`]).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked, or does not answer.
+    pub fn listening(&mut self) -> Result<Vec<VirtualAddress>, KernelError> {
+        self.sockets.listening()
     }
 
     /// What has been deleted from connection tracking since this was last asked.

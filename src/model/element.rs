@@ -128,6 +128,15 @@ impl Element {
         }))
     }
 
+    /// The front end that it leads to a pool or refuses; whether one drops is told by others.
+    #[must_use]
+    pub fn frontend(&self) -> Option<VirtualAddress> {
+        match self {
+            Self::Refused(address) => Some(*address),
+            element => element.lead().map(|(frontend, _)| frontend),
+        }
+    }
+
     /// The front end that it leads to a pool, and that pool's address.
     #[must_use]
     pub fn lead(&self) -> Option<(VirtualAddress, VirtualAddress)> {

@@ -1,10 +1,12 @@
 //! What sources tell: objects as they are now.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{EndpointSlice, Link, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey};
+use super::{
+    EndpointSlice, Link, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey, VirtualAddress,
+};
 
 /// A change to the objects of one kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,4 +37,11 @@ pub enum Event {
     Routes(Vec<IpNet>),
     /// This node's links, sorted; told only where a flowtable is to follow them.
     Links(Vec<Link>),
+    /// Where sockets of this node's network namespace listen, with the unspecified address for all
+    /// addresses of a family.
+    Listening(Vec<VirtualAddress>),
+    /// The address of this node that its packets to elsewhere carry, of each family that has one.
+    SourceIps(Vec<IpAddr>),
+    /// Where the agent itself reaches the API server.
+    ApiServers(Vec<SocketAddr>),
 }

@@ -11,16 +11,38 @@ use super::{Name, VirtualAddress, images};
 pub enum FrontendKind {
     /// `spec.clusterIPs`.
     ClusterIp,
-    /// `spec.externalIPs`.
-    ExternalIp,
-    /// `status.loadBalancer.ingress[].ip`.
-    LoadBalancer,
     /// `spec.ports[].nodePort` at one of the node's addresses.
     NodePort,
+    /// `status.loadBalancer.ingress[].ip`.
+    LoadBalancer,
+    /// `spec.externalIPs`.
+    ExternalIp,
+}
+
+/// By what right a Service has a front end. The least wins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Right {
+    /// The API server has allocated the address from a range of the cluster's own.
+    Cluster,
+    /// The API server or a controller has granted it: a node port, an address in the status.
+    Granted,
+    /// The Service's author has written it.
+    Written,
 }
 
 impl FrontendKind {
-    /// Whether the address is neither of a service range nor the node's own.
+    /// By what right a Service has such a front end.
+    #[must_use]
+    pub fn right(self) -> Right {
+        match self {
+            Self::ClusterIp => Right::Cluster,
+            Self::NodePort | Self::LoadBalancer => Right::Granted,
+            Self::ExternalIp => Right::Written,
+        }
+    }
+
+    /// Whether the address is written in the Service, by its author or a controller, and may be
+    /// anybody's.
     #[must_use]
     pub fn is_external(self) -> bool {
         matches!(self, Self::ExternalIp | Self::LoadBalancer)

@@ -31,7 +31,7 @@ pub use element::Element;
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
 pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
-pub use frontend::{Frontend, FrontendKind, Masquerade, Target};
+pub use frontend::{Frontend, FrontendKind, Masquerade, Right, Target};
 pub use health_check::HealthCheck;
 pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};
@@ -44,7 +44,9 @@ pub use program::{NodeProgram, Program, Refusal, RefusalReason, SharedPools};
 pub use route::{DEVICE, LOOPBACK, NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
-pub use settings::{Carry, LocalDetector, NodePortAddresses, Settings};
+pub use settings::{
+    Carry, LocalDetector, NodePortAddresses, ParsePortsError, Ports, Settings, protected_node_ports,
+};
 pub use shared::Shared;
 pub use text::{cut, one_line};
 pub use written::{read_ip, read_range};

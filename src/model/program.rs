@@ -26,13 +26,40 @@ pub struct Program {
     pub pools: SharedPools,
     /// Routes that make its ClusterIPs and their images local.
     pub routes: Shared<[Route]>,
-    /// Front ends that the Service asks for and does not get.
+    /// Front ends that the Service asks for and does not get, sorted by address.
     pub refusals: Shared<[Refusal]>,
     /// What its health check answers, where it has one. The agent answers it, not the kernel.
     pub health_check: Option<HealthCheck>,
 }
 
 impl Program {
+    /// The front end at an address.
+    #[must_use]
+    pub fn frontend(&self, address: &VirtualAddress) -> Option<&Frontend> {
+        let at = self.frontends.binary_search_by_key(address, |frontend| frontend.address);
+        self.frontends.get(at.ok()?)
+    }
+
+    /// The pool at an address.
+    #[must_use]
+    pub fn pool(&self, address: &VirtualAddress) -> Option<&Shared<Pool>> {
+        let at = self.pools.binary_search_by_key(address, |pool| pool.server.address);
+        self.pools.get(at.ok()?)
+    }
+
+    /// Why there is no front end at an address that the Service asks for.
+    #[must_use]
+    pub fn refusal(&self, address: &VirtualAddress) -> Option<&Refusal> {
+        let at = self.refusals.binary_search_by_key(address, |refusal| refusal.address);
+        self.refusals.get(at.ok()?)
+    }
+
+    /// Whether the Service asks for a front end at an address.
+    #[must_use]
+    pub fn tells_of(&self, address: &VirtualAddress) -> bool {
+        self.frontend(address).is_some() || self.refusal(address).is_some()
+    }
+
     /// The pools with backends: those that take new connections.
     pub fn serving_pools(&self) -> impl Iterator<Item = &Pool> {
         self.pools.iter().map(|pool| &**pool).filter(|pool| !pool.backends.is_empty())
@@ -50,14 +77,31 @@ pub struct Refusal {
     pub reason: RefusalReason,
 }
 
+impl Refusal {
+    /// Why, in words. `owner` says which Service has a front end.
+    #[must_use]
+    pub fn because<'a>(&self, owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>) -> String {
+        let RefusalReason::Taken(at) = self.reason else { return self.reason.to_string() };
+        owner(&at).map_or_else(
+            || self.reason.to_string(),
+            |owner| format!("Service {owner} has it already"),
+        )
+    }
+}
+
 /// Why a Service does not get a front end.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RefusalReason {
-    /// The address is the node's own.
-    #[error("the address is this node's own")]
-    NodeAddress,
-    /// The address is the API server's.
-    #[error("the address is the API server's")]
+    /// The address is the node's own, and a socket of the node listens at the port.
+    #[error(
+        "the address is this node's own, and a process or tunnel of the node listened there first"
+    )]
+    Listened,
+    /// The address is the node's own, and the port is one of `protectedNodePorts`.
+    #[error("the address is this node's own, and protectedNodePorts keeps the port for the node")]
+    Protected,
+    /// The API server answers there.
+    #[error("the API server answers there")]
     ApiServer,
     /// The address lies in a service range.
     #[error("the address lies in a range that ClusterIPs are allocated from")]
@@ -65,16 +109,17 @@ pub enum RefusalReason {
     /// The address lies in the image of a service range.
     #[error("the address lies in a range that stands for ClusterIPs within this node")]
     ImageRange,
-    /// Another Service has the front end.
-    #[error("Service {0} has it already")]
-    Taken(ServiceKey),
+    /// Another Service has this front end: the one asked for, one that stands for the same packets,
+    /// or the one whose pool it would lead to.
+    #[error("another Service has {0}")]
+    Taken(VirtualAddress),
 }
 
 /// Everything that the kernel must hold because of the node and the cluster's ranges, whatever the
 /// Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeProgram {
-    /// Ranges that ClusterIPs come from; disjoint.
+    /// Ranges that ClusterIPs come from and nothing else lies in; disjoint.
     pub service_ranges: Vec<IpNet>,
     /// Destinations that are known to be somewhere, more closely than by a default route, within a
     /// service range too: those of the node's routes, pods, and its own addresses; disjoint.

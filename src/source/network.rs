@@ -3,6 +3,7 @@
 //! One socket hears of changes, the other asks for the lists. A change is only ever a reason to
 //! list again, so lost notifications, their order and overruns cannot leave a wrong list.
 
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -26,17 +27,18 @@ const SHARE: u32 = 20;
 /// # Errors
 ///
 /// If the kernel refuses or does not answer.
-pub fn list() -> Result<[Event; 3], KernelError> {
+pub fn list() -> Result<[Event; 4], KernelError> {
     let mut network = Network::open()?;
     Ok([
         Event::Addresses(network.addresses()?),
+        Event::SourceIps(network.source_ips()?),
         Event::Routes(network.routes()?),
         Event::Links(network.links()?),
     ])
 }
 
-/// Delivers the node's addresses and routes, and its links if `links` says so
-/// ([`Network::addresses`], [`Network::routes`], [`Network::links`]), before this returns, and from
+/// Delivers the node's addresses, which of them it sends from, and its routes, and its links if `links` says so
+/// ([`Network::addresses`], [`Network::source_ips`], [`Network::routes`], [`Network::links`]), before this returns, and from
 /// a thread of its own each time that one of the lists has changed. It ends at the first change after
 /// which `deliver` breaks.
 ///
@@ -54,6 +56,7 @@ pub fn follow(
     let mut follower = Follower {
         network: Network::open()?,
         addresses: List::new(Duration::ZERO, Duration::ZERO),
+        source_ips: List::new(ROUTES_SETTLE, Duration::ZERO),
         routes: List::new(ROUTES_SETTLE, ROUTES_PAUSE),
         links: links.then(|| List::new(Duration::ZERO, Duration::ZERO)),
         deliver,
@@ -64,6 +67,9 @@ pub fn follow(
             let touched = listener.wait(follower.idle());
             if touched.addresses {
                 follower.addresses.touch();
+            }
+            if touched.addresses || touched.routes {
+                follower.source_ips.touch();
             }
             if touched.routes {
                 follower.routes.touch();
@@ -81,7 +87,8 @@ pub fn follow(
 /// Lists what is due, and delivers what is new.
 struct Follower<D> {
     network: Network,
-    addresses: List<Vec<std::net::IpAddr>>,
+    addresses: List<Vec<IpAddr>>,
+    source_ips: List<Vec<IpAddr>>,
     routes: List<Vec<ipnet::IpNet>>,
     links: Option<List<Vec<Link>>>,
     deliver: D,
@@ -90,16 +97,22 @@ struct Follower<D> {
 impl<D: FnMut(Event) -> ControlFlow<()>> Follower<D> {
     fn look(&mut self) -> ControlFlow<()> {
         let addresses = self.addresses.read(|| self.network.addresses()).map(Event::Addresses);
+        let source_ips = self.source_ips.read(|| self.network.source_ips()).map(Event::SourceIps);
         let routes = self.routes.read(|| self.network.routes()).map(Event::Routes);
         let links = self.links.as_mut().and_then(|links| links.read(|| self.network.links()));
         let links = links.map(Event::Links);
-        addresses.into_iter().chain(routes).chain(links).try_for_each(&mut self.deliver)
+        addresses
+            .into_iter()
+            .chain(source_ips)
+            .chain(routes)
+            .chain(links)
+            .try_for_each(&mut self.deliver)
     }
 
     /// How long there is nothing to list, unless something changes; without end if `None`.
     fn idle(&self) -> Option<Duration> {
         let links = self.links.as_ref().and_then(List::due);
-        let due = [self.addresses.due(), self.routes.due(), links];
+        let due = [self.addresses.due(), self.source_ips.due(), self.routes.due(), links];
         let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::Entry;
-use crate::model::ServiceKey;
+use crate::model::{ServiceKey, VirtualAddress};
 
 /// What has changed and is still to be looked at.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Dirty {
     pub surroundings: bool,
     /// The node's routes or links. No Service depends on them.
     pub network: bool,
+    /// Where something of the node has listened and does not any more.
+    pub freed: Vec<VirtualAddress>,
 }
 
 impl Dirty {
@@ -40,7 +42,8 @@ impl Dirty {
     /// Whether there is nothing to look at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { services, endpoints, surroundings, network } = self;
-        services.is_empty() && endpoints.is_empty() && !surroundings && !network
+        let Self { services, endpoints, surroundings, network, freed } = self;
+        let is_quiet = !surroundings && !network && freed.is_empty();
+        services.is_empty() && endpoints.is_empty() && is_quiet
     }
 }

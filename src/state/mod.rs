@@ -4,15 +4,15 @@ mod dirty;
 mod relist;
 mod triggers;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
     Change, EndpointSlice, Endpoints, Event, Family, Link, Name, Node, Service, ServiceCidr,
-    ServiceKey, SliceKey, Vantage,
+    ServiceKey, SliceKey, Vantage, VirtualAddress,
 };
 
 pub use dirty::Dirty;
@@ -40,6 +40,11 @@ pub struct State {
     node: Option<Node>,
     service_cidrs: FxHashMap<Name, ServiceCidr>,
     addresses: Vec<IpAddr>,
+    source_ips: Vec<IpAddr>,
+    api_servers: Vec<SocketAddr>,
+    listening: Arc<FxHashSet<VirtualAddress>>,
+    /// Whether what listens was asked for since the last look at what has changed.
+    has_listened: bool,
     reachable: Vec<IpNet>,
     links: Vec<Link>,
     dirty: Dirty,
@@ -67,6 +72,10 @@ impl State {
             node: None,
             service_cidrs: FxHashMap::default(),
             addresses: Vec::new(),
+            source_ips: Vec::new(),
+            api_servers: Vec::new(),
+            listening: Arc::default(),
+            has_listened: false,
             reachable: Vec::new(),
             links: Vec::new(),
             // The settings alone say something, even if no object ever does.
@@ -102,6 +111,15 @@ impl State {
                     self.dirty.surroundings = true;
                 }
             }
+            Event::SourceIps(ips) => {
+                self.dirty.surroundings |= self.source_ips != ips;
+                self.source_ips = ips;
+            }
+            Event::ApiServers(servers) => {
+                self.dirty.surroundings |= self.api_servers != servers;
+                self.api_servers = servers;
+            }
+            Event::Listening(addresses) => self.set_listening(addresses),
             Event::Routes(routes) => {
                 if self.reachable != routes {
                     self.reachable = routes;
@@ -131,7 +149,25 @@ impl State {
 
     /// What has changed since this was last asked.
     pub fn take_dirty(&mut self) -> Dirty {
+        self.has_listened = false;
         std::mem::take(&mut self.dirty)
+    }
+
+    /// What has changed and is still to be looked at.
+    #[must_use]
+    pub fn dirty(&self) -> &Dirty {
+        &self.dirty
+    }
+
+    /// Whether what listens on the node was asked for since [`Self::take_dirty`].
+    #[must_use]
+    pub fn has_listened(&self) -> bool {
+        self.has_listened
+    }
+
+    /// What listens on the node is being asked for. Without an answer, what is known stays.
+    pub fn listen(&mut self) {
+        self.has_listened = true;
     }
 
     /// How many Services have changed since it was last taken.
@@ -187,6 +223,18 @@ impl State {
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+
+    /// The address of this node that its packets to elsewhere carry, of each family that has one.
+    #[must_use]
+    pub fn source_ips(&self) -> &[IpAddr] {
+        &self.source_ips
+    }
+
+    /// Where sockets of this node listen.
+    #[must_use]
+    pub fn listening(&self) -> &Arc<FxHashSet<VirtualAddress>> {
+        &self.listening
     }
 
     /// The destinations of this node's routes but for the default ones; sorted and disjoint.
@@ -291,12 +339,23 @@ impl State {
         self.dirty.surroundings |= changed;
     }
 
+    /// What the Node object told of the node is so as long as nothing else is told: one that is
+    /// deleted or made again, and has no addresses yet, takes nothing away.
     fn set_node(&mut self, node: Option<Node>) {
-        if self.node == node {
+        let Some(mut node) = node else { return };
+        if let Some(known) = &self.node {
+            if node.internal_ips.is_empty() {
+                node.internal_ips.clone_from(&known.internal_ips);
+            }
+            if node.pod_cidrs.is_empty() {
+                node.pod_cidrs.clone_from(&known.pod_cidrs);
+            }
+        }
+        if self.node.as_ref() == Some(&node) {
             return;
         }
-        let zone = node.as_ref().and_then(|node| node.zone.clone());
-        self.node = node;
+        let zone = node.zone.clone();
+        self.node = Some(node);
         self.dirty.surroundings = true;
         if self.vantage.zone != zone {
             self.vantage.zone = zone;
@@ -305,12 +364,24 @@ impl State {
         }
     }
 
-    /// The addresses that the API server answers at, by the endpoints of its Service.
-    pub fn api_server_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.entries
-            .get(&ServiceKey::new("default", "kubernetes"))
-            .into_iter()
-            .flat_map(|entry| entry.endpoints.slices())
-            .flat_map(|slice| slice.endpoints.iter().map(|endpoint| endpoint.address))
+    fn set_listening(&mut self, addresses: Vec<VirtualAddress>) {
+        self.has_listened = true;
+        let listening: FxHashSet<_> = addresses.into_iter().collect();
+        if *self.listening != listening {
+            self.dirty.freed.extend(self.listening.difference(&listening));
+            self.listening = listening.into();
+        }
+    }
+
+    /// Where the API server answers: to the agent itself, and by the endpoints of its Service.
+    pub fn api_servers(&self) -> impl Iterator<Item = SocketAddr> {
+        let entry = self.entries.get(&ServiceKey::new("default", "kubernetes"));
+        let slices = entry.into_iter().flat_map(|entry| entry.endpoints.slices());
+        let told = slices.flat_map(|slice| {
+            slice.endpoints.iter().flat_map(|endpoint| {
+                slice.ports.iter().map(|port| SocketAddr::new(endpoint.address, port.port))
+            })
+        });
+        self.api_servers.iter().copied().chain(told)
     }
 }

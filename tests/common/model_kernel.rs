@@ -54,6 +54,8 @@ pub struct ModelKernel {
     pub connections: BTreeMap<(IpAddr, u16), u64>,
     /// What kube-proxy claims.
     pub claims: Claims,
+    /// Where sockets of the node listen.
+    pub listening: Vec<VirtualAddress>,
 }
 
 impl Holdings {

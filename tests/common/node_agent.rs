@@ -65,6 +65,10 @@ impl NodeAgent {
                     }
                 }
             }
+            Work::Listen => {
+                let listening = self.kernel.listening.clone();
+                self.engine.handle_event(Event::Listening(listening));
+            }
             Work::Count(leavers) => {
                 let running = self.kernel.connections(leavers);
                 self.engine.handle_connections(running, self.now);

@@ -276,6 +276,16 @@ pub fn service_cidrs(ranges: &[&str]) -> Event {
     Event::ServiceCidrs(Change::Replace(vec![ServiceCidr { name: "kubernetes".into(), cidrs }]))
 }
 
+/// Where sockets of the node listen.
+pub fn listening(at: &[&str]) -> Event {
+    Event::Listening(at.iter().map(|text| text.parse().expect("ADDR:PORT")).collect())
+}
+
+/// The addresses of the node's interfaces.
+pub fn addresses(ips: &[&str]) -> Event {
+    Event::Addresses(ips.iter().map(|text| ip(text)).collect())
+}
+
 pub fn without_service(key: &str) -> Event {
     Event::Service(Change::Delete(service_key(key)))
 }

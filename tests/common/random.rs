@@ -215,6 +215,8 @@ pub fn event() -> impl Strategy<Value = Event> {
         1 => option::weighted(0.9, node()).prop_map(Event::Node),
         1 => cidrs.prop_map(Event::ServiceCidrs),
         1 => subsequence(vec![ip("192.0.2.1"), ip("192.0.2.7")], 0..=2).prop_map(Event::Addresses),
+        1 => subsequence(vec![ip("192.0.2.7"), ip("2001:db8::9")], 0..=2)
+            .prop_map(Event::SourceIps),
         1 => subsequence(routes, 0..=3).prop_map(Event::Routes),
         1 => select(links.to_vec()),
     ]
@@ -242,6 +244,7 @@ pub struct Objects {
     service_cidrs: BTreeMap<Name, ServiceCidr>,
     node: Option<Node>,
     addresses: Vec<std::net::IpAddr>,
+    source_ips: Vec<std::net::IpAddr>,
     routes: Vec<ipnet::IpNet>,
     links: Vec<Link>,
 }
@@ -260,7 +263,22 @@ impl Objects {
             Event::ServiceCidrs(change) => {
                 take(&mut self.service_cidrs, change, |it| Name::clone(&it.name));
             }
-            Event::Node(node) => self.node = node,
+            // What was known of the node stays until something else is told.
+            Event::Node(None) => {}
+            Event::Node(Some(mut node)) => {
+                if let Some(known) = &self.node {
+                    if node.internal_ips.is_empty() {
+                        node.internal_ips.clone_from(&known.internal_ips);
+                    }
+                    if node.pod_cidrs.is_empty() {
+                        node.pod_cidrs.clone_from(&known.pod_cidrs);
+                    }
+                }
+                self.node = Some(node);
+            }
+            Event::SourceIps(ips) => self.source_ips = ips,
+            // Who was first counts, which objects do not tell.
+            Event::Listening(_) | Event::ApiServers(_) => panic!("not among the random events"),
             Event::Addresses(addresses) => self.addresses = addresses,
             Event::Routes(routes) => self.routes = routes,
             Event::Links(links) => self.links = links,
@@ -271,6 +289,7 @@ impl Objects {
     pub fn listed(&self) -> Vec<Event> {
         vec![
             Event::Addresses(self.addresses.clone()),
+            Event::SourceIps(self.source_ips.clone()),
             Event::Routes(self.routes.clone()),
             Event::Links(self.links.clone()),
             Event::ServiceCidrs(Change::Replace(self.service_cidrs.values().cloned().collect())),

@@ -10,7 +10,8 @@ use super::EndpointView;
 use crate::agent::timestamp::rfc3339;
 use crate::engine::Engine;
 use crate::model::{
-    Backend, Frontend, Masquerade, Pool, Program, Refusal, ServiceKey, Target, VirtualAddress,
+    Backend, Frontend, Masquerade, Pool, Program, Refusal, RefusalReason, ServiceKey, Target,
+    VirtualAddress,
 };
 use crate::plan::Setback;
 
@@ -22,6 +23,8 @@ pub struct Snapshot {
     synced: bool,
     last_sync: Option<SystemTime>,
     services: Vec<(ServiceKey, Program)>,
+    /// Of the front ends that others are refused for.
+    owners: BTreeMap<VirtualAddress, ServiceKey>,
     leaving: BTreeMap<VirtualAddress, Vec<Backend>>,
     setbacks: Vec<(Setback, u32)>,
 }
@@ -35,12 +38,18 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
     for (server, backend) in engine.draining() {
         leaving.entry(*server).or_default().push(*backend);
     }
+    let refusals = programs.services().flat_map(|(_, program)| &*program.refusals);
+    let owners = refusals.filter_map(|refusal| match refusal.reason {
+        RefusalReason::Taken(at) => Some((at, programs.owner(&at)?.clone())),
+        _ => None,
+    });
     let setbacks = engine.setbacks().map(|(setback, attempts)| (setback.clone(), attempts));
     Snapshot {
         node: programs.surroundings().settings.node_name.to_string(),
         synced: engine.is_synced(),
         last_sync,
         services: services.collect(),
+        owners: owners.collect(),
         leaving,
         setbacks: setbacks.collect(),
     }
@@ -171,12 +180,13 @@ pub struct TroubleView {
 
 impl From<Snapshot> for StatusView {
     fn from(snapshot: Snapshot) -> Self {
-        let Snapshot { node, synced, last_sync, mut services, leaving, mut setbacks } = snapshot;
+        let Snapshot { node, synced, last_sync, mut services, owners, leaving, mut setbacks } =
+            snapshot;
         services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         setbacks.sort_unstable_by_key(|(setback, _)| setback.key);
         let services: Vec<_> = services
             .iter()
-            .map(|(key, program)| ServiceView::new(key, program, &leaving))
+            .map(|(key, program)| ServiceView::new(key, program, &leaving, &owners))
             .collect();
         let troubles: Vec<_> = setbacks.iter().map(TroubleView::from).collect();
         let totals = StatusTotals { troubles: troubles.len(), ..StatusTotals::of(&services) };
@@ -206,6 +216,7 @@ impl ServiceView {
         key: &ServiceKey,
         program: &Program,
         leaving: &BTreeMap<VirtualAddress, Vec<Backend>>,
+        owners: &BTreeMap<VirtualAddress, ServiceKey>,
     ) -> Self {
         let pools = program.pools.iter().map(|pool| {
             let leaving = leaving.get(&pool.server.address).into_iter().flatten().copied();
@@ -219,7 +230,11 @@ impl ServiceView {
                 .filter(|pool| !pool.backends.is_empty())
                 .map(|pool| PoolView::from(&pool))
                 .collect(),
-            refusals: program.refusals.iter().map(RefusalView::from).collect(),
+            refusals: program
+                .refusals
+                .iter()
+                .map(|refusal| RefusalView::new(refusal, |at| owners.get(at)))
+                .collect(),
         }
     }
 }
@@ -272,10 +287,18 @@ impl From<&Backend> for BackendView {
     }
 }
 
-impl From<&Refusal> for RefusalView {
-    fn from(Refusal { address, kind, reason }: &Refusal) -> Self {
-        let (address, kind) = (address.to_string(), kind.to_string());
-        Self { address, kind, reason: reason.to_string() }
+impl RefusalView {
+    /// `owner` says which Service has a front end.
+    pub(crate) fn new<'a>(
+        refusal: &Refusal,
+        owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>,
+    ) -> Self {
+        let Refusal { address, kind, .. } = refusal;
+        Self {
+            address: address.to_string(),
+            kind: kind.to_string(),
+            reason: refusal.because(owner),
+        }
     }
 }
 

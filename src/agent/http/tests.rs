@@ -414,7 +414,7 @@ fn large_engine() -> Engine {
                 let outcomes = plan.operations().iter().map(|_| Ok(())).collect();
                 engine.handle_outcomes(&plan, outcomes, Instant::now());
             }
-            Work::ObservePools(_) | Work::Count(_) => {}
+            Work::ObservePools(_) | Work::Count(_) | Work::Listen => {}
         }
     }
     engine

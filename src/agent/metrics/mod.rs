@@ -163,6 +163,8 @@ impl Metrics {
             Event::Addresses(_) => self.events.addresses.inc(),
             Event::Routes(_) => self.events.routes.inc(),
             Event::Links(_) => self.events.links.inc(),
+            // What the agent has found by itself.
+            Event::Listening(_) | Event::SourceIps(_) | Event::ApiServers(_) => {}
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Reason {
     AddressInImageRange,
     /// A Service asks for an address and port that another Service has.
     AddressTaken,
+    /// A range of ClusterIPs, or of their images, holds what is no Service's.
+    RangeOverlaps,
     /// A health check's port cannot be listened at; kube-proxy's name for it.
     HealthCheckNotStarted,
     /// The kernel keeps refusing an operation.
@@ -56,12 +58,13 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AddressOfNode,
         Self::AddressOfApiServer,
         Self::AddressInServiceRange,
         Self::AddressInImageRange,
         Self::AddressTaken,
+        Self::RangeOverlaps,
         Self::HealthCheckNotStarted,
         Self::KernelRefuses,
         Self::SettingChanged,
@@ -78,6 +81,7 @@ impl Reason {
             Self::AddressInServiceRange => "AddressInServiceRange",
             Self::AddressInImageRange => "AddressInImageRange",
             Self::AddressTaken => "AddressTaken",
+            Self::RangeOverlaps => "RangeOverlaps",
             Self::HealthCheckNotStarted => "FailedToStartServiceHealthcheck",
             Self::KernelRefuses => "KernelRefuses",
             Self::SettingChanged => "SettingChanged",
@@ -96,7 +100,7 @@ impl Reason {
             | Self::AddressInImageRange
             | Self::AddressTaken => "Serve",
             Self::HealthCheckNotStarted => "Listen",
-            Self::KernelRefuses | Self::SettingChanged => "Program",
+            Self::KernelRefuses | Self::RangeOverlaps | Self::SettingChanged => "Program",
             Self::ConfigurationRefused | Self::RestartNeeded => "Configure",
         }
     }
@@ -107,6 +111,7 @@ impl Reason {
     pub fn is_of_node(self) -> bool {
         match self {
             Self::AddressOfNode
+            | Self::RangeOverlaps
             | Self::HealthCheckNotStarted
             | Self::KernelRefuses
             | Self::SettingChanged

@@ -1,27 +1,27 @@
 //! Front ends that a Service asks for and does not get.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{About, Notice, Reason};
-use crate::model::{FrontendKind, Refusal, RefusalReason, ServiceKey};
+use crate::model::{Family, FrontendKind, Refusal, RefusalReason, ServiceKey, VirtualAddress};
 
 /// Front ends that are named in a notice. More of them have the same reason.
 const MOST_NAMED: usize = 5;
 
 /// One notice for each reason: a load balancer with ten ports and an address that it cannot have
-/// is one mistake, not ten.
+/// is one mistake, not ten. `owner` says which Service has a front end.
 #[must_use]
-pub fn of_refusals(service: &ServiceKey, refusals: &[Refusal]) -> Vec<Notice> {
-    let mut by_cause: BTreeMap<(Reason, String), Vec<String>> = BTreeMap::new();
+pub fn of_refusals<'a>(
+    service: &ServiceKey,
+    refusals: &[Refusal],
+    owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>,
+) -> Vec<Notice> {
+    let mut by_cause: BTreeMap<(Reason, String), BTreeSet<Place>> = BTreeMap::new();
     for refusal in refusals {
-        let cause = (reason(&refusal.reason), refusal.reason.to_string());
-        let places = by_cause.entry(cause).or_default();
-        let place = place(refusal);
-        if !places.contains(&place) {
-            places.push(place);
-        }
+        let cause = (reason(&refusal.reason), refusal.because(&owner));
+        by_cause.entry(cause).or_default().insert(place(refusal));
     }
-    let notice = |((reason, cause), places): ((Reason, String), Vec<String>)| Notice {
+    let notice = |((reason, cause), places): ((Reason, String), BTreeSet<Place>)| Notice {
         about: About::Service(service.clone()),
         reason,
         message: format!("not served at {}: {cause}; {}", list(&places), mend(reason)),
@@ -31,7 +31,7 @@ pub fn of_refusals(service: &ServiceKey, refusals: &[Refusal]) -> Vec<Notice> {
 
 fn reason(reason: &RefusalReason) -> Reason {
     match reason {
-        RefusalReason::NodeAddress => Reason::AddressOfNode,
+        RefusalReason::Listened | RefusalReason::Protected => Reason::AddressOfNode,
         RefusalReason::ApiServer => Reason::AddressOfApiServer,
         RefusalReason::ServiceRange => Reason::AddressInServiceRange,
         RefusalReason::ImageRange => Reason::AddressInImageRange,
@@ -42,21 +42,32 @@ fn reason(reason: &RefusalReason) -> Reason {
 fn mend(reason: Reason) -> &'static str {
     match reason {
         Reason::AddressTaken => "give one of the two another address or port",
+        Reason::AddressOfNode | Reason::AddressOfApiServer => {
+            "give the Service another address or port"
+        }
         _ => "give the Service another address",
     }
 }
 
-/// A node port is refused at every address of every node alike.
-fn place(refusal: &Refusal) -> String {
-    let address = refusal.address;
-    match refusal.kind {
-        FrontendKind::NodePort => format!("node port {}/{}", address.port, address.protocol),
-        kind => format!("{kind} {address}"),
+/// Where a front end is refused. A node port is so at every address of every node alike.
+type Place = (FrontendKind, VirtualAddress);
+
+fn place(refusal: &Refusal) -> Place {
+    let Refusal { address, kind, .. } = *refusal;
+    match kind {
+        FrontendKind::NodePort => {
+            (kind, VirtualAddress::node_port(Family::V4, address.port, address.protocol))
+        }
+        kind => (kind, address),
     }
 }
 
-fn list(places: &[String]) -> String {
-    let named = places.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+fn list(places: &BTreeSet<Place>) -> String {
+    let name = |(kind, address): &Place| match kind {
+        FrontendKind::NodePort => format!("node port {}/{}", address.port, address.protocol),
+        kind => format!("{kind} {address}"),
+    };
+    let named = places.iter().take(MOST_NAMED).map(name).collect::<Vec<_>>().join(", ");
     match places.len().saturating_sub(MOST_NAMED) {
         0 => named,
         more => format!("{named} and {more} more"),
@@ -74,13 +85,14 @@ mod tests {
     #[test]
     fn one_mistake_is_one_notice() {
         let web = ServiceKey::new("default", "web");
-        let taken = || RefusalReason::Taken(ServiceKey::new("default", "older"));
+        let older = ServiceKey::new("default", "older");
+        let taken = RefusalReason::Taken("0.0.0.0:30080".parse().expect("address"));
         let (external, node_port) = (FrontendKind::ExternalIp, FrontendKind::NodePort);
         let refusals: Vec<_> = (80..87)
-            .map(|port| refusal(&format!("192.0.2.1:{port}"), external, RefusalReason::NodeAddress))
-            .chain(["192.0.2.1:30080", "192.0.2.7:30080"].map(|it| refusal(it, node_port, taken())))
+            .map(|port| refusal(&format!("192.0.2.1:{port}"), external, RefusalReason::Listened))
+            .chain(["0.0.0.0:30080", "[::]:30080"].map(|it| refusal(it, node_port, taken)))
             .collect();
-        let notices = of_refusals(&web, &refusals);
+        let notices = of_refusals(&web, &refusals, |_| Some(&older));
         let told: Vec<_> = notices.iter().map(|it| (it.reason.name(), &*it.message)).collect();
         assert_eq!(
             told,
@@ -89,8 +101,9 @@ mod tests {
                     "AddressOfNode",
                     "not served at ExternalIP 192.0.2.1:80/tcp, ExternalIP 192.0.2.1:81/tcp, \
                      ExternalIP 192.0.2.1:82/tcp, ExternalIP 192.0.2.1:83/tcp, ExternalIP \
-                     192.0.2.1:84/tcp and 2 more: the address is this node's own; give the \
-                     Service another address"
+                     192.0.2.1:84/tcp and 2 more: the address is this node's own, and a \
+                     process or tunnel of the node listened there first; give the Service another \
+                     address or port"
                 ),
                 (
                     "AddressTaken",

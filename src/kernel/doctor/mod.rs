@@ -4,6 +4,7 @@
 //! table [`CHECKS`], one file per group; reading the kernel and judging what was read are apart,
 //! so that the judgement is tested without a kernel.
 
+mod addresses;
 mod api_server;
 mod conntrack;
 mod firewall;
@@ -34,6 +35,10 @@ pub struct Subject {
     /// Addresses of the API server as this program is told to reach it, empty where there is none
     /// or its name is not resolved.
     pub api_servers: Vec<IpAddr>,
+    /// The node's addresses that take node ports, as far as its interfaces tell.
+    pub node_port_ips: Vec<IpAddr>,
+    /// What else lies in the ranges of service addresses or in those of their images, in words.
+    pub overlaps: Vec<String>,
 }
 
 impl Subject {
@@ -57,7 +62,7 @@ struct Probe {
 
 /// Every check, in the order of the report. The look-up of IPVS comes before the modules and
 /// settings: it makes the kernel load the module that they are about, as the agent would.
-const CHECKS: [Probe; 12] = [
+const CHECKS: [Probe; 14] = [
     Probe { name: "kernel", examine: system::kernel },
     Probe { name: "capabilities", examine: system::capabilities },
     Probe { name: "ipvs", examine: system::ipvs },
@@ -70,6 +75,8 @@ const CHECKS: [Probe; 12] = [
     Probe { name: "kube-proxy rules", examine: leftovers::rules },
     Probe { name: "firewall", examine: firewall::policies },
     Probe { name: "API server", examine: api_server::reachable },
+    Probe { name: "node ports", examine: addresses::node_ports },
+    Probe { name: "service ranges", examine: addresses::ranges },
 ];
 
 /// Runs every check.

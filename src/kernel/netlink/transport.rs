@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{
+    NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG,
+};
 use netlink_sys::{Socket as RawSocket, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
@@ -21,6 +23,8 @@ pub enum Protocol {
     Netfilter,
     /// Routing: links, addresses, rules, routes.
     Route,
+    /// Monitoring of sockets.
+    Sockets,
 }
 
 impl Protocol {
@@ -29,6 +33,7 @@ impl Protocol {
             Self::Generic => NETLINK_GENERIC,
             Self::Netfilter => NETLINK_NETFILTER,
             Self::Route => NETLINK_ROUTE,
+            Self::Sockets => NETLINK_SOCK_DIAG,
         }
     }
 
@@ -36,7 +41,7 @@ impl Protocol {
     fn send_buffer(self) -> usize {
         match self {
             Self::Netfilter => 32 << 20,
-            Self::Generic | Self::Route => 1 << 20,
+            Self::Generic | Self::Route | Self::Sockets => 1 << 20,
         }
     }
 }

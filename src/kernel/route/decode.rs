@@ -28,6 +28,7 @@ const IFA_FLAGS: u16 = 8;
 const UNUSABLE: u32 = 0x40 | 0x08;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
+const RTA_PREFSRC: u16 = 7;
 /// `RTN_UNICAST`, `_BLACKHOLE`, `_UNREACHABLE`, `_PROHIBIT`, `_THROW`.
 const OUTWARD: [u8; 5] = [1, 6, 7, 8, 9];
 /// `RTM_F_CLONED`: what the kernel has learned of one destination.
@@ -142,6 +143,13 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
         }
     }
     Some((device, IpNet::new(ip?, length).ok()?.trunc()))
+}
+
+/// Reads RTM_NEWROUTE: the source address of packets that take the route.
+pub(super) fn preferred_source(body: &[u8]) -> Option<IpAddr> {
+    let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
+    let family = family(AddressFamily::from(*header.first()?))?;
+    attributes(rest).find(|attribute| attribute.kind == RTA_PREFSRC)?.ip(family)
 }
 
 fn family(family: AddressFamily) -> Option<Family> {

@@ -140,6 +140,15 @@ pub(super) fn dump_all_routes(family: Family) -> Request {
     Request::new(RouteNetlinkMessage::GetRoute(message), 0)
 }
 
+/// Asks for the route of a packet of the node to an address.
+pub(super) fn get_route(to: IpAddr) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(Family::of(to));
+    message.header.destination_prefix_length = Family::of(to).host_prefix();
+    message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(to))];
+    Request::new(RouteNetlinkMessage::GetRoute(message), 0)
+}
+
 /// Asks for the rules of one family.
 pub(super) fn dump_rules(family: Family) -> Request {
     let mut message = RuleMessage::default();

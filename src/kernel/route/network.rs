@@ -1,6 +1,6 @@
 //! The node's own addresses, where its routes lead, its links, and when any of these may have changed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -17,6 +17,13 @@ const SERVICE_DEVICES: [&str; 2] = [DEVICE, earlier::DEVICE];
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_NEXTHOP`. Of routes
 /// that go with a device, an address or a next hop, IPv4 tells nothing (`fib_flush`).
 const GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 32];
+
+/// An address of each family that is nowhere near (192.88.99.0/24, RFC 7526, and 2001::/32). Nothing is
+/// sent there.
+const FAR: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 88, 99, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 1)),
+];
 
 /// Reads the node's addresses, routes and links in the network namespace that this was opened in.
 #[derive(Debug)]
@@ -83,6 +90,31 @@ impl Network {
         let hidden = self.service_devices()?;
         found.retain(|(device, _)| device.is_none_or(|device| !hidden.contains(&device)));
         Ok(disjoint(found.into_iter().map(|(_, range)| range)))
+    }
+
+    /// The source address of the node's packets to far away, of each family in which it reaches that.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not answer.
+    pub fn source_ips(&mut self) -> Result<Vec<IpAddr>, KernelError> {
+        let mut found = Vec::new();
+        for to in FAR {
+            let request = message::get_route(to);
+            let asked = self.socket.request(
+                "route",
+                request.kind(),
+                |message| message.raw(&request.body()),
+                |_, body| found.extend(decode::preferred_source(body)),
+            );
+            match asked {
+                // There is no way there.
+                Ok(()) | Err(KernelError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        found.retain(|ip| is_public(*ip));
+        Ok(found)
     }
 
     /// All links but those that hold service addresses, sorted.
@@ -215,7 +247,9 @@ mod tests {
     #[test]
     fn the_kernel_can_be_asked() {
         let mut network = Network::open().unwrap();
-        network.addresses().unwrap();
+        let addresses = network.addresses().unwrap();
+        let sources = network.source_ips().unwrap();
+        assert!(sources.iter().all(|ip| addresses.contains(ip)), "{sources:?} in {addresses:?}");
         network.routes().unwrap();
     }
 

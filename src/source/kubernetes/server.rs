@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 use std::iter;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -31,6 +31,7 @@ pub struct Server {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Place {
     host: String,
+    port: u16,
     addresses: Vec<IpAddr>,
 }
 
@@ -66,7 +67,8 @@ impl Server {
                 Ok(ip) => vec![ip.to_canonical()],
                 Err(_) => resolve(&host).await,
             };
-            places.push(Place { host, addresses });
+            let default = if url.scheme_str() == Some("http") { 80 } else { 443 };
+            places.push(Place { host, port: url.port_u16().unwrap_or(default), addresses });
         }
         Ok(Self { places })
     }
@@ -74,6 +76,13 @@ impl Server {
     /// Its addresses; none if its name is not known.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.places.iter().flat_map(|place| place.addresses.iter().copied())
+    }
+
+    /// The same with its port.
+    pub fn sockets(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.places
+            .iter()
+            .flat_map(|place| place.addresses.iter().map(|ip| SocketAddr::new(*ip, place.port)))
     }
 
     /// Checks its name, and its addresses against ranges that ClusterIPs come from.
@@ -202,6 +211,7 @@ mod tests {
     fn server(host: &str) -> Server {
         let place = |host: &str| Place {
             host: host.to_owned(),
+            port: 6443,
             addresses: host.parse().into_iter().collect(),
         };
         Server { places: vec![place("198.51.100.1"), place(host)] }

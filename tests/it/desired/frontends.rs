@@ -3,7 +3,7 @@
 use kube_ipvs::model::{Event, NodePortAddresses, RefusalReason, Settings};
 
 use crate::common::objects::{
-    ServiceBuilder, ip, net, node, service, service_key, slice, without_service,
+    ServiceBuilder, ip, listening, net, node, service, slice, without_service,
 };
 use crate::common::world::{OUTSIDER, POD, World};
 
@@ -127,9 +127,9 @@ fn a_cluster_ip_port_equal_to_another_s_node_port_is_just_a_port() {
 }
 
 #[test]
-fn addresses_of_the_node_and_of_the_api_server_are_refused_and_cost_nobody_else_anything() {
+fn what_others_need_is_refused_and_costs_no_other_front_end() {
     for (address, reason) in [
-        ("192.0.2.1", RefusalReason::NodeAddress),
+        ("192.0.2.1", RefusalReason::Listened),
         ("192.0.2.100", RefusalReason::ApiServer),
         ("10.96.0.77", RefusalReason::ServiceRange),
         ("250.96.0.77", RefusalReason::ImageRange),
@@ -143,15 +143,16 @@ fn addresses_of_the_node_and_of_the_api_server_are_refused_and_cost_nobody_else_
                 .apply(
                     slice("default/kubernetes")
                         .of("default/kubernetes")
-                        .port("https", 6443)
+                        .port("https", 80)
                         .ready("192.0.2.100", ""),
                 )
+                .apply(listening(&["0.0.0.0:80"]))
                 .apply(web)
                 .apply(endpoint());
             let program = world.program("default/web");
             let refusals: Vec<_> =
-                program.refusals.iter().map(|it| (it.address.ip, it.reason.clone())).collect();
-            assert_eq!(refusals, [(ip(address), reason.clone())]);
+                program.refusals.iter().map(|it| (it.address.ip, it.reason)).collect();
+            assert_eq!(refusals, [(ip(address), reason)]);
             world.expect(&[
                 ("203.0.113.1:80", OUTSIDER, OPEN),
                 ("10.96.0.10:80", POD, "10.244.2.5:8080"),
@@ -159,17 +160,6 @@ fn addresses_of_the_node_and_of_the_api_server_are_refused_and_cost_nobody_else_
             assert_ne!(world.answer(&format!("{address}:80"), OUTSIDER), OPEN, "{address}");
         }
     }
-}
-
-#[test]
-fn an_address_is_refused_as_soon_as_it_becomes_the_node_s_and_given_back_after() {
-    let mut world = World::new();
-    world.apply(web().load_balancer_ip("192.0.2.50")).apply(endpoint());
-    world.expect(&[("192.0.2.50:80", OUTSIDER, OPEN)]);
-    world.apply(node("n1").internal_ip("192.0.2.50"));
-    world.expect(&[("192.0.2.50:80", OUTSIDER, "pass")]);
-    world.apply(node("n1").internal_ip("192.0.2.1"));
-    world.expect(&[("192.0.2.50:80", OUTSIDER, OPEN)]);
 }
 
 #[test]
@@ -210,7 +200,7 @@ fn of_two_services_the_older_has_the_front_end_in_whatever_order_they_come() {
             ("10.96.0.20:80", POD, "10.244.2.6:80"),
         ]);
         let refusals = world.program("default/younger").refusals;
-        let older = RefusalReason::Taken(service_key("default/older"));
+        let older = RefusalReason::Taken("203.0.113.1:80".parse().unwrap());
         assert_eq!(refusals.iter().map(|it| &it.reason).collect::<Vec<_>>(), [&older]);
         world.apply(without_service("default/older"));
         world.expect(&[("203.0.113.1:80", OUTSIDER, "~10.244.2.6:80")]);

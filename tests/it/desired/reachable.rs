@@ -23,15 +23,62 @@ fn routes_pods_and_the_node_itself_are_reachable() {
     assert_eq!(world.programs().node().reachable, pods);
 }
 
+/// What else lies in the ranges of ClusterIPs and of their images, in words.
+fn overlaps(world: &World) -> Vec<String> {
+    let overlaps = kube_ipvs::desired::overlaps(world.programs().surroundings());
+    overlaps.iter().map(ToString::to_string).collect()
+}
+
 #[test]
-fn the_api_server_is_reachable_in_a_service_range() {
+fn a_service_range_takes_nothing_from_others_that_lie_in_it() {
+    let api_server = slice("default/kubernetes").of("default/kubernetes").port("https", 6443);
+    let routes = |to: &str| Event::Routes(vec![net(to)]);
+    // The range, what is told, and what is said of it.
+    let cases: [(&str, Event, &str); 6] = [
+        ("10.240.0.0/12", routes("0.0.0.0/0"), "10.240.0.0/12: 10.244.1.0/24 is pods"),
+        ("192.0.2.0/24", routes("0.0.0.0/0"), "192.0.2.0/24: 192.0.2.1/32 is this node's own"),
+        (
+            "198.18.0.0/15",
+            api_server.ready("198.18.0.100", "").into(),
+            "198.18.0.100/32 is the API",
+        ),
+        ("198.18.0.0/15", Event::ApiServers(vec!["198.18.0.1:6443".parse().unwrap()]), "the API"),
+        ("198.18.0.0/15", routes("198.18.7.0/24"), "198.18.7.0/24 is a route of this node"),
+        ("198.18.0.0/15", routes("198.16.0.0/12"), "198.16.0.0/12 is a route of this node"),
+    ];
+    for (range, told, expected) in cases {
+        let mut world = World::new();
+        world.apply(service_cidrs(&[range])).apply(told);
+        let (first, last) = (net(range).network(), net(range).broadcast());
+        world.apply(service("default/web").cluster_ip(&last.to_string()).port("", 80));
+        let overlaps = overlaps(&world);
+        assert!(matches!(&overlaps[..], [it] if it.contains(expected)), "{overlaps:?}");
+        // Somebody may be there, and beyond the default route, too.
+        world.expect(&[
+            (&format!("{first}:80"), POD, "pass"),
+            (&format!("{last}:80"), POD, "reject"),
+            (&format!("{last}:81"), POD, "reject"),
+        ]);
+        assert_eq!(world.programs().node().service_ranges, []);
+    }
+}
+
+#[test]
+fn images_that_lie_among_others_are_named() {
     let mut world = World::new();
-    world.apply(service_cidrs(&["192.0.2.0/24"]));
-    let to = "192.0.2.100:6443";
-    world.expect(&[(to, POD, "drop")]);
-    let server = slice("default/kubernetes").of("default/kubernetes").port("https", 6443);
-    world.apply(server.ready("192.0.2.100", ""));
-    world.expect(&[(to, POD, "pass"), ("192.0.2.101:6443", POD, "drop")]);
+    assert_eq!(overlaps(&world), [""; 0]);
+    world.apply(node("n1").internal_ip("192.0.2.1").pod_cidr("250.96.4.0/24"));
+    let expected = "images of ClusterIPs in 250.96.0.0/16: 250.96.4.0/24 is pods";
+    assert_eq!(overlaps(&world), [expected]);
+}
+
+#[test]
+fn a_cache_of_dns_at_a_cluster_ip_leaves_its_range_guarded() {
+    let mut world = World::new();
+    world.apply(Event::Addresses(vec![ip("10.96.0.10"), ip("192.0.2.1")]));
+    world.apply(service("kube-system/dns").cluster_ip("10.96.0.10").port("", 53));
+    assert_eq!(overlaps(&world), [""; 0]);
+    world.expect(&[("10.96.0.11:80", POD, "drop")]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn own() -> [IpAddr; 3] {
 fn client(programs: &Programs, source: &str, family: Family) -> Option<Client> {
     let around = programs.surroundings();
     match source.parse::<Source>().unwrap() {
-        Source::Node => around.primary_ip(family).map(Client::Node),
+        Source::Node => around.source_ip(family).map(Client::Node),
         Source::Address(ip) if Family::of(ip) != family => None,
         Source::Address(ip) if around.is_own(ip) => Some(Client::Node(ip)),
         Source::Address(ip) if around.pod_cidrs.iter().any(|range| range.contains(&ip)) => {

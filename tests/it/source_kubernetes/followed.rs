@@ -163,9 +163,7 @@ impl Followed {
                 self.node = node;
                 self.node_told = true;
             }
-            Event::Addresses(_) | Event::Routes(_) | Event::Links(_) => {
-                panic!("not this source's to tell")
-            }
+            _ => panic!("not this source's to tell"),
         }
     }
 }

@@ -37,6 +37,7 @@ mod lab_itself;
 mod metrics;
 mod node_ports;
 mod other_ports;
+mod own_addresses;
 mod ownership;
 mod path_mtu;
 mod policy_rules;
@@ -83,6 +84,7 @@ pub(crate) fn all() -> Vec<Case> {
         invalid::cases(),
         health_check::cases(),
         other_ports::cases(),
+        own_addresses::cases(),
         ranges::cases(),
         host_ports::cases(),
         node_ports::cases(),

@@ -6,11 +6,11 @@ use kube_ipvs::model::Family;
 use kube_ipvs::model::Protocol::Tcp;
 
 use super::{Case, case};
-use crate::expectation::{Answers, Silent};
+use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, N2, P1, P2, P3};
 use crate::lab::{
-    NODE_PORT_OF_DAEMON, Service, Temporary, endpoints_of_both, gateway, node_at, product, service,
-    service_cidr,
+    NODE_PORT_OF_DAEMON, Server, Service, Temporary, endpoints_of_both, gateway, node_at, product,
+    service, service_cidr,
 };
 use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
@@ -36,11 +36,15 @@ pub(crate) fn cases() -> Vec<Case> {
                 t.expect(C, to, Answers::from(P3))?;
             }
 
-            for (ip, client) in product(UNALLOCATED, [P2, N1, C]) {
-                t.expect(client, &format!("{ip}:80/tcp"), Silent)?;
-                t.expect(client, &format!("{ip}:{NODE_PORT_OF_DAEMON}/udp"), Silent)?;
+            let plan = t.command("plan", &[])?.stderr;
+            for range in ["10.0.0.0/8: 10.244.", "192.168.0.0/16: 192.168.50.1", "fd00::/16: fd00:"]
+            {
+                let is_named = plan.contains(&format!("service range {range}"));
+                t.check(&format!("`plan` names what lies in {range}"), is_named, &plan)?;
             }
-            // Until the node learns the way to somebody there.
+            // Somebody beyond the default route.
+            beyond(t)?;
+            // And where the node has a way of its own to.
             let _held = Temporary::ip(t.host(N2), &held("add"), &held("delete"))?;
             let _route = Temporary::ip(t.host(N1), &ways("add"), &ways("delete"))?;
             for (ip, client) in product(UNALLOCATED, [P2, N1, C]) {
@@ -82,6 +86,20 @@ fn nobody_is_cut_off(t: &Trial<'_>) -> Step {
     for client in [P2, N1, C] {
         t.expect(client, "10.96.4.1:80/tcp", Answers::from(P3))?;
         t.expect(client, "[fd00:96::401]:80/tcp", Answers::from(P3))?;
+    }
+    Ok(())
+}
+
+/// The outsider has addresses of the ranges.
+fn beyond(t: &Trial<'_>) -> Step {
+    const PORT: u16 = 7171;
+    let _held = Temporary::ip(t.host(C), &held("add"), &held("delete"))?;
+    for to in UNALLOCATED.map(|ip| format!("{ip}:{PORT}")) {
+        let at = to.parse().expect("an address");
+        let _server = Server::start_at(t.host(C), C, at, Tcp)?;
+        for client in [P2, N1] {
+            t.expect(client, &format!("{to}/tcp"), Answers::from(C))?;
+        }
     }
     Ok(())
 }

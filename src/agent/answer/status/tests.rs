@@ -66,6 +66,10 @@ fn engine() -> Engine {
         match work {
             Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
             Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
+            Work::Listen => {
+                let listening = vec!["0.0.0.0:80".parse().unwrap()];
+                engine.handle_event(Event::Listening(listening));
+            }
             Work::Count(_) => {}
             Work::Apply(plan) => {
                 let outcome = |operation: &Operation| match operation {

@@ -69,6 +69,7 @@ impl Kind {
                 (10, 0..12) => Self::Ruleset,
                 _ => Self::Other,
             },
+            (Protocol::Sockets, _) => Self::Other,
             (Protocol::Route, kind) => match kind {
                 16 => Self::NewLink,
                 18 => Self::GetLink,

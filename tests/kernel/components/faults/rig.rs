@@ -147,6 +147,7 @@ impl Rig {
                         }
                     }
                 }
+                Work::Listen => {}
                 Work::Count(leavers) => {
                     if let Ok(running) = self.kernel.connections(&leavers) {
                         self.engine.handle_connections(running, self.now);

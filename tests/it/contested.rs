@@ -1,0 +1,102 @@
+//! Many front ends of one Service, and many Services that ask for the same: a change costs what it
+//! changes. What is counted is how many Services are looked at again, not time; a change whose work
+//! grew with the square of these sizes would not end here.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use kube_ipvs::engine::Programs;
+use kube_ipvs::model::{Change, Event, Program, RefusalReason, Service, Settings};
+use kube_ipvs::state::State;
+
+use crate::common::objects::{ServiceBuilder, service, slice, without_service};
+
+/// As many front ends as a Service may have.
+const FRONT_ENDS: u32 = 16_384;
+
+struct Cluster {
+    state: State,
+    programs: Programs,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let settings = Settings::for_node("n1");
+        Self { state: State::new(settings.node_name.clone()), programs: Programs::new(&settings) }
+    }
+
+    /// Tells something. Returns how many Services were looked at and changed.
+    fn tell(&mut self, event: impl Into<Event>) -> usize {
+        self.state.apply(event.into());
+        let update = self.programs.update(&mut self.state);
+        update.services.len() + update.pools.len()
+    }
+
+    fn program(&self, name: &str) -> &Program {
+        let key = crate::common::objects::service_key(name);
+        self.programs.service(&key).expect("a Program")
+    }
+}
+
+fn rival(index: u32, created: u32) -> ServiceBuilder {
+    let cluster_ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 0, 1).to_bits() + index);
+    service(&format!("default/rival-{index:04}"))
+        .cluster_ip(&cluster_ip.to_string())
+        .port("", 80)
+        .created(created.into())
+}
+
+fn with_external_ips(builder: ServiceBuilder, count: u32) -> Event {
+    let first = Ipv4Addr::new(198, 18, 0, 0).to_bits();
+    let ips = (0..count).map(|index| IpAddr::from(Ipv4Addr::from_bits(first + index)));
+    Event::Service(Change::Apply(Service { external_ips: ips.collect(), ..builder.0 }))
+}
+
+fn taken(program: &Program) -> usize {
+    let is_taken = |reason| matches!(reason, RefusalReason::Taken(_));
+    program.refusals.iter().filter(|refusal| is_taken(refusal.reason)).count()
+}
+
+#[test]
+fn of_many_services_that_ask_for_one_address_a_change_touches_two() {
+    const RIVALS: u32 = 2_000;
+    let mut cluster = Cluster::new();
+    // Each is older than those before it, and has the address when it comes.
+    for index in 0..RIVALS {
+        let asks = rival(index, RIVALS - index).external_ip("198.18.0.1");
+        assert!(cluster.tell(asks) <= 2);
+    }
+    // The owner goes, and the next one has it.
+    for index in (1..RIVALS).rev() {
+        assert_eq!(taken(cluster.program(&format!("default/rival-{:04}", index - 1))), 1);
+        assert!(cluster.tell(without_service(&format!("default/rival-{index:04}"))) <= 2);
+        assert_eq!(taken(cluster.program(&format!("default/rival-{:04}", index - 1))), 0);
+    }
+}
+
+#[test]
+fn of_services_that_contest_many_front_ends_a_change_touches_two() {
+    const RIVALS: u32 = 30;
+    let mut cluster = Cluster::new();
+    for index in 0..RIVALS {
+        assert!(cluster.tell(with_external_ips(rival(index, RIVALS - index), FRONT_ENDS)) <= 2);
+    }
+    let name = |index: u32| format!("default/rival-{index:04}");
+    for index in (1..RIVALS).rev() {
+        assert_eq!(taken(cluster.program(&name(index - 1))), FRONT_ENDS as usize);
+        assert!(cluster.tell(without_service(&name(index))) <= 2);
+        assert_eq!(taken(cluster.program(&name(index - 1))), 0);
+    }
+}
+
+#[test]
+fn a_service_of_many_front_ends_is_changed_like_any_other() {
+    let mut cluster = Cluster::new();
+    for count in [FRONT_ENDS, FRONT_ENDS / 2, FRONT_ENDS] {
+        assert_eq!(cluster.tell(with_external_ips(rival(0, 0), count)), 1);
+        assert_eq!(cluster.program("default/rival-0000").frontends.len(), count as usize + 1);
+    }
+    for number in 1..=100 {
+        let endpoints = slice("default/rival-0000-a").of("default/rival-0000").port("", 8080);
+        assert_eq!(cluster.tell(endpoints.ready(&format!("10.244.2.{number}"), "n2")), 1);
+    }
+}

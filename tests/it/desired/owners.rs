@@ -1,0 +1,238 @@
+//! Who has an address and port that several want: Services among each other, and the node itself.
+
+use kube_ipvs::model::{Event, RefusalReason, Settings};
+
+use crate::common::objects::{
+    ServiceBuilder, SliceBuilder, addresses, ip, listening, node, service, slice, without_service,
+};
+use crate::common::world::{OUTSIDER, World};
+
+/// A Service, and where its endpoint is.
+fn web(name: &str, created: i64) -> ServiceBuilder {
+    let number = name.bytes().next().unwrap_or_default();
+    service(&format!("default/{name}")).cluster_ip(&format!("10.96.0.{number}")).created(created)
+}
+
+fn endpoint_of(name: &str) -> SliceBuilder {
+    let number = name.bytes().next().unwrap_or_default();
+    let endpoint = format!("10.244.2.{number}");
+    slice(&format!("default/{name}-a")).port("", 8080).ready(&endpoint, "n2")
+}
+
+/// What clients get who are led to the endpoint of a Service.
+fn led_to(name: &str) -> String {
+    let number = name.bytes().next().unwrap_or_default();
+    format!("~10.244.2.{number}:8080")
+}
+
+/// A world with one Service, which asks for an address in the status and in its specification, and
+/// an endpoint of it.
+fn world_with(asks: ServiceBuilder) -> World {
+    let mut world = World::new();
+    world.apply(asks).apply(endpoint_of("a"));
+    world
+}
+
+#[test]
+fn right_comes_before_age_and_age_before_the_name() {
+    let wants = |name: &str, created| web(name, created).port("", 31000);
+    let shared = "203.0.113.1";
+    let own = "192.0.2.1";
+    // The one that wins, and the other.
+    let rivals = [
+        // Granted before written.
+        (wants("a", 9).load_balancer_ip(shared), wants("b", 1).external_ip(shared), shared),
+        (wants("a", 9).load_balancer_ip(own), wants("b", 1).external_ip(own), own),
+        (web("a", 9).port("", 80).node_port(31000), wants("b", 1).external_ip(own), own),
+        // The older of two that were granted, or of two that were written.
+        (wants("a", 1).load_balancer_ip(shared), wants("b", 9).load_balancer_ip(shared), shared),
+        (wants("a", 1).external_ip(shared), wants("b", 9).external_ip(shared), shared),
+        (web("a", 1).port("", 80).node_port(31000), wants("b", 9).load_balancer_ip(own), own),
+        (wants("a", 1).load_balancer_ip(own), web("b", 9).port("", 80).node_port(31000), own),
+        // Of two that are as old, the first by name.
+        (wants("a", 5).external_ip(shared), wants("b", 5).external_ip(shared), shared),
+    ];
+    for (winner, loser, address) in rivals {
+        let at = format!("{address}:31000");
+        for is_first in [true, false] {
+            let mut world = World::new();
+            let (one, other) = if is_first { (&winner, &loser) } else { (&loser, &winner) };
+            world.apply(one.clone()).apply(other.clone());
+            world.apply(endpoint_of("a")).apply(endpoint_of("b"));
+            world.expect(&[(&at, OUTSIDER, &led_to("a"))]);
+            assert!(world.program("default/a").refusals.is_empty());
+            let refusals = world.program("default/b").refusals;
+            let reasons: Vec<_> = refusals.iter().map(|it| it.reason).collect();
+            assert!(matches!(reasons[..], [RefusalReason::Taken(_)]), "{reasons:?}");
+            world.apply(without_service("default/a"));
+            world.expect(&[(&at, OUTSIDER, &led_to("b"))]);
+            world.apply(winner.clone());
+            world.expect(&[(&at, OUTSIDER, &led_to("a"))]);
+        }
+    }
+}
+
+/// What becomes of a front end of `default/a` at this node's address.
+fn fate(world: &World, at: &str) -> Result<String, Option<RefusalReason>> {
+    match world.answer(at, OUTSIDER) {
+        answer if answer == "pass" => Err(world
+            .program("default/a")
+            .refusal(&at.parse().expect("address"))
+            .map(|it| it.reason)),
+        answer => Ok(answer),
+    }
+}
+
+#[test]
+fn an_address_of_the_node_is_served_at_ports_that_it_does_not_need() {
+    for written in [true, false] {
+        let ports = [443, 22, 10250, 9100].map(|port| ("", port));
+        for (name, port) in ports {
+            let asks = web("a", 1).port(name, port);
+            let asks = match written {
+                true => asks.external_ip("192.0.2.1"),
+                false => asks.load_balancer_ip("192.0.2.1"),
+            };
+            let mut world = World::new();
+            world.apply(listening(&["0.0.0.0:9100", "127.0.0.1:443"]));
+            world.apply(asks).apply(endpoint_of("a"));
+            let expected = match port {
+                443 => Ok(led_to("a")),
+                9100 => Err(Some(RefusalReason::Listened)),
+                _ => Err(Some(RefusalReason::Protected)),
+            };
+            assert_eq!(fate(&world, &format!("192.0.2.1:{port}")), expected, "{port}");
+            // Ports that it does not ask for are the node's.
+            assert_eq!(fate(&world, "192.0.2.1:8443"), Err(None));
+        }
+    }
+}
+
+#[test]
+fn which_ports_are_protected_is_configured() {
+    let settings = Settings {
+        protected_node_ports: vec!["80-90/tcp".parse().expect("ports")],
+        ..Settings::for_node("n1")
+    };
+    for (port, is_protected) in [(22, false), (80, true), (90, true), (91, false)] {
+        let mut world = World::with(&settings);
+        world.apply(web("a", 1).port("", port).external_ip("192.0.2.1")).apply(endpoint_of("a"));
+        let expected = match is_protected {
+            true => Err(Some(RefusalReason::Protected)),
+            false => Ok(led_to("a")),
+        };
+        assert_eq!(fate(&world, &format!("192.0.2.1:{port}")), expected);
+    }
+}
+
+#[test]
+fn who_was_first_keeps_a_port_of_the_node() {
+    let asks = || web("a", 1).port("", 80).external_ip("192.0.2.1");
+    let at = "192.0.2.1:80";
+    let served = Ok(led_to("a"));
+    let mut world = world_with(asks());
+    assert_eq!(fate(&world, at), served);
+    // A process that comes later takes nothing away, whatever else changes.
+    world.apply(listening(&[at, "0.0.0.0:9000/udp"])).apply(asks().created(5));
+    world.apply(node("n1").internal_ip("192.0.2.1").zone("z2"));
+    assert_eq!(fate(&world, at), served);
+    // To ask again is to come later.
+    world.apply(web("a", 1).port("", 80)).apply(asks());
+    assert_eq!(fate(&world, at), Err(Some(RefusalReason::Listened)));
+    let expected = "the address is this node's own, and no Service has this port of it; Service \
+                    default/a does not get this ExternalIP: the address is this node's own, and a \
+                    process or tunnel of the node listened there first";
+    assert_eq!(world.explain(at, OUTSIDER).reason, expected);
+    // Somewhere else, or over another protocol, is no hindrance.
+    world.apply(listening(&["192.0.2.7:80", "0.0.0.0:80/udp", "[::]:80"]));
+    assert_eq!(fate(&world, at), served);
+}
+
+#[test]
+fn a_written_address_that_becomes_the_node_s_is_asked_for_again() {
+    // The port, and whether a Service keeps it that has written the address, or was granted it.
+    for (port, written, granted) in [(8000, true, true), (22, false, false), (81, false, true)] {
+        let at = format!("192.0.2.50:{port}");
+        for (asks, keeps) in [
+            (web("a", 1).external_ip("192.0.2.50"), written),
+            (web("a", 1).load_balancer_ip("192.0.2.50"), granted),
+        ] {
+            // By the Node object, or by an interface alone.
+            for own in [node("n1").internal_ip("192.0.2.50").into(), addresses(&["192.0.2.50"])] {
+                let mut world = world_with(asks.clone().port("", port));
+                world.apply(listening(&["0.0.0.0:81"]));
+                world.expect(&[(&at, OUTSIDER, &led_to("a"))]);
+                world.apply(own);
+                assert_eq!(fate(&world, &at).is_ok(), keeps, "{at}");
+                world.apply(node("n1").internal_ip("192.0.2.1")).apply(addresses(&[]));
+                world.expect(&[(&at, OUTSIDER, &led_to("a"))]);
+            }
+        }
+    }
+}
+
+#[test]
+fn where_the_api_server_answers_is_nobody_else_s_and_its_other_ports_are_free() {
+    let api_server = |address: &str| Event::ApiServers(vec![address.parse().expect("address")]);
+    let slice = || slice("default/kubernetes").of("default/kubernetes").port("https", 6443);
+    for told in [slice().ready("192.0.2.2", "").into(), api_server("192.0.2.2:6443")] {
+        for (port, expected) in
+            [(6443, Err(Some(RefusalReason::ApiServer))), (443, Ok(led_to("a")))]
+        {
+            let asks = web("a", 1).port("", port).load_balancer_ip("192.0.2.2");
+            let mut world = world_with(asks);
+            world.apply(told.clone());
+            assert_eq!(fate(&world, &format!("192.0.2.2:{port}")), expected);
+        }
+    }
+}
+
+#[test]
+fn a_node_object_that_is_gone_or_empty_takes_nothing_away() {
+    let mut world = World::new();
+    world.apply(addresses(&["192.0.2.1", "198.51.100.7"]));
+    world.apply(web("a", 1).port("", 80).node_port(31000).external_ip("192.0.2.1"));
+    world.apply(web("b", 1).port("", 22).external_ip("192.0.2.1").external_ip("198.51.100.7"));
+    world.apply(endpoint_of("a")).apply(endpoint_of("b"));
+    let before = (world.program("default/a"), world.programs().node().clone());
+    assert_eq!(before.0.routes[0].source, Some(ip("192.0.2.1")));
+    for event in [Event::Node(None), node("n1").zone("z1").into(), Event::Node(None)] {
+        world.apply(event);
+        assert_eq!((&world.program("default/a"), world.programs().node()), (&before.0, &before.1));
+        world.expect(&[
+            ("192.0.2.1:31000", OUTSIDER, &led_to("a")),
+            ("192.0.2.1:80", OUTSIDER, &led_to("a")),
+            ("192.0.2.1:22", OUTSIDER, "pass"),
+            ("198.51.100.7:22", OUTSIDER, "pass"),
+        ]);
+    }
+}
+
+#[test]
+fn an_agent_that_has_seen_no_node_object_knows_the_node_by_its_interfaces() {
+    let mut world = World::empty(&Settings::for_node("n1"));
+    world.apply(addresses(&["192.0.2.1", "198.51.100.7"]));
+    world.apply(Event::SourceIps(vec![ip("198.51.100.7")])).apply(Event::Node(None));
+    world.apply(web("a", 1).port("", 22).node_port(31000).external_ip("192.0.2.1"));
+    world.apply(endpoint_of("a"));
+    world.expect(&[
+        ("192.0.2.1:22", OUTSIDER, "pass"),
+        ("198.51.100.7:31000", OUTSIDER, &led_to("a")),
+    ]);
+}
+
+#[test]
+fn own_packets_carry_an_address_that_the_node_has() {
+    let source = |world: &World| world.program("default/a").routes[0].source;
+    let mut world = world_with(web("a", 1).port("", 80));
+    world.apply(addresses(&["192.0.2.1", "198.51.100.7"]));
+    world.apply(Event::SourceIps(vec![ip("198.51.100.7")]));
+    assert_eq!(source(&world), Some(ip("192.0.2.1")));
+    // The address has moved, and the Node object says so later.
+    world.apply(addresses(&["10.244.1.1", "192.0.2.9", "198.51.100.7"]));
+    assert_eq!(source(&world), Some(ip("198.51.100.7")));
+    world.apply(Event::SourceIps(vec![]));
+    assert_eq!(source(&world), Some(ip("192.0.2.9")), "a pod's gateway is no address for that");
+    world.apply(node("n1").internal_ip("198.51.100.7"));
+    assert_eq!(source(&world), Some(ip("198.51.100.7")));
+}
