@@ -17,6 +17,8 @@ use tracing::{info, warn};
 /// An edit is often several changes to the file system: those that follow one another so closely
 /// are taken together.
 const SETTLES_WITHIN: Duration = Duration::from_millis(50);
+/// A file system may tell nothing, of a network or of a link's target: it is looked at, too.
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
 /// Wait before a directory that is gone is looked for again.
 const LOOKS_AGAIN: Duration = Duration::from_secs(1);
 /// The link that a volume's new content is put in place by.
@@ -47,12 +49,13 @@ pub(super) fn follow(
         directory,
         watcher,
         changes,
+        seen: None,
         is_unfinished: false,
         is_lost: false,
     };
     let follow = move || {
-        while file.wait().is_some() {
-            match file.read() {
+        while let Some(cause) = file.wait() {
+            match file.read(cause) {
                 Ok(Some(text)) => changed(text),
                 Ok(None) => {}
                 Err(error) => {
@@ -74,36 +77,47 @@ struct File {
     changes: Receiver<Change>,
     /// What was read last.
     text: String,
+    /// Another one that nothing was told of.
+    seen: Option<String>,
     /// Whether somebody is writing it: half of a file may well be a good file.
     is_unfinished: bool,
     /// Whether the directory is gone, and the watch with it.
     is_lost: bool,
 }
 
+/// Why the file is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Something was told.
+    Told,
+    /// It is looked at from time to time.
+    Look,
+}
+
 impl File {
     /// Waits until the file may be another one. `None` if that can never be.
-    fn wait(&mut self) -> Option<()> {
+    fn wait(&mut self) -> Option<Cause> {
         let mut settles = None;
         loop {
             let wait = match settles {
-                Some(at) => Some(Instant::saturating_duration_since(&at, Instant::now())),
-                None => self.is_lost.then_some(LOOKS_AGAIN),
+                Some(at) => Instant::saturating_duration_since(&at, Instant::now()),
+                None if self.is_lost => LOOKS_AGAIN,
+                None => LOOKS_EVERY,
             };
-            let change = match wait {
-                None => self.changes.recv().ok()?,
-                Some(wait) => match self.changes.recv_timeout(wait) {
-                    Ok(change) => change,
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                    Err(RecvTimeoutError::Timeout) if self.is_lost && !self.find() => {
-                        settles = None;
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Timeout) if self.is_unfinished => {
-                        settles = None;
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Timeout) => return Some(()),
-                },
+            let is_told = settles.is_some() || self.is_lost;
+            let change = match self.changes.recv_timeout(wait) {
+                Ok(change) => change,
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.is_lost && !self.find() => {
+                    settles = None;
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) if self.is_unfinished => {
+                    settles = None;
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) if is_told => return Some(Cause::Told),
+                Err(RecvTimeoutError::Timeout) => return Some(Cause::Look),
             };
             if self.take(&change) {
                 settles = Some(Instant::now() + SETTLES_WITHIN);
@@ -162,13 +176,20 @@ impl File {
     }
 
     /// The text, if it is another one than before. A file that is gone for a moment is being
-    /// replaced.
-    fn read(&mut self) -> io::Result<Option<&str>> {
+    /// replaced. One that has changed unheard may be half of one: it has to be the same twice.
+    fn read(&mut self, cause: Cause) -> io::Result<Option<&str>> {
         let text = match fs::read_to_string(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // What cannot be read was told once.
+            Err(_) if cause == Cause::Look => return Ok(None),
             text => text?,
         };
+        let seen = self.seen.take();
         if text == self.text {
+            return Ok(None);
+        }
+        if cause == Cause::Look && seen.as_ref() != Some(&text) {
+            self.seen = Some(text);
             return Ok(None);
         }
         self.text = text;
@@ -212,6 +233,20 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::write(&path, "four").unwrap();
         assert_eq!(texts.recv_timeout(PATIENT).unwrap(), "four");
+    }
+
+    #[test]
+    fn what_nobody_tells_is_found_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (seen, elsewhere) = (folder.path().join("seen"), folder.path().join("elsewhere"));
+        fs::create_dir(&seen).unwrap();
+        fs::write(&elsewhere, "one").unwrap();
+        let path = seen.join("config.conf");
+        fs::hard_link(&elsewhere, &path).unwrap();
+        let texts = followed(&path);
+        // By another name, as on another machine that has the same file system.
+        fs::write(&elsewhere, "two").unwrap();
+        assert_eq!(texts.recv_timeout(PATIENT).unwrap(), "two");
     }
 
     #[test]

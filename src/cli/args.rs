@@ -92,18 +92,16 @@ fn respell(line: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<Stri
     let (mut words, mut warnings, mut is_over) = (Vec::new(), Vec::new(), false);
     for word in line {
         is_over |= word == "--";
-        let name = word.to_str().filter(|_| !is_over).and_then(|word| word.strip_prefix("--"));
-        let name = name.map(|flag| flag.split_once('=').map_or(flag, |(name, _)| name));
-        let Some(name) = name.filter(|name| name.contains('_')) else {
-            words.push(word);
-            continue;
-        };
-        let right = name.replace('_', "-");
-        warnings.push(format!("--{name}: taken for --{right}"));
-        let mut word = word.clone().into_encoded_bytes();
-        let respelled = word.iter_mut().skip(2).take(name.len());
-        respelled.filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
-        words.push(String::from_utf8_lossy(&word).into_owned().into());
+        let flag = word.to_str().filter(|_| !is_over).and_then(|word| word.strip_prefix("--"));
+        let flag = flag.map(|flag| flag.split_at(flag.find('=').unwrap_or(flag.len())));
+        match flag {
+            Some((name, value)) if name.contains('_') => {
+                let right = name.replace('_', "-");
+                warnings.push(format!("--{name}: taken for --{right}"));
+                words.push(format!("--{right}{value}").into());
+            }
+            _ => words.push(word),
+        }
     }
     (words, warnings)
 }

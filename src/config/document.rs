@@ -116,7 +116,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
 }
 
 /// The documents of a text, whatever they say, and what is odd about it. Of a key that is there twice
-/// the last one counts, as with kube-proxy, which reads anew, and leniently, what it has found fault with.
+/// the last value counts: kube-proxy reads a file leniently after strict decoding has failed.
 pub(super) fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), String> {
     let error = match from_multiple(text) {
         Ok(documents) => return Ok((documents, None)),

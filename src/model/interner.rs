@@ -8,13 +8,13 @@ use super::{EndpointPort, Shared, Topology};
 /// An immutable string that is cheap to copy.
 pub type Name = Shared<str>;
 
-/// Bytes that may be added before those that nobody has any more are looked for, however few there are.
+/// Bytes that are added at least before entries out of use are looked for.
 const LEAST_ADDED: usize = 64 << 10;
 
 /// Hands out one shared copy per distinct string, topology and list of ports.
 ///
-/// What nobody has a copy of any more is forgotten in time: never is more of it kept than of what is in
-/// use, but for a small amount. Whoever may write objects could otherwise fill the memory with names.
+/// Entries without a copy elsewhere are forgotten in time: they take no more than those in use, and a
+/// small amount. Users who may write objects could otherwise fill the memory with names.
 #[derive(Default, Debug)]
 pub struct Interner {
     names: FxHashSet<Name>,
@@ -84,7 +84,7 @@ impl Interner {
         }
     }
 
-    /// Forgets what nobody else has a copy of.
+    /// Forgets entries without a copy elsewhere.
     fn sweep(&mut self) {
         let Self { names, topologies, unhinted, ports, .. } = self;
         // Here and among all topologies.

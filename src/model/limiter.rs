@@ -41,7 +41,7 @@ struct Held<V> {
 }
 
 impl<K: Ord + Clone, V> Limiter<K, V> {
-    /// Tells of one topic not more often than once in the time `quiet`: [`QUIET`], but for tests.
+    /// Tells of a topic at most once in the time `quiet`; the agent's is [`QUIET`].
     #[must_use]
     pub fn new(quiet: Duration) -> Self {
         Self { quiet, topics: BTreeMap::new(), waiting: 0, paid_until: None }

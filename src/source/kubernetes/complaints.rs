@@ -114,7 +114,7 @@ mod tests {
     use crate::model::Interner;
     use crate::source::wire::ServiceObject;
 
-    /// A Service none of whose many external IPs is one, with other ones each time.
+    /// A Service with many external IPs that are no addresses, and different in each round.
     fn rejections(round: u64) -> Vec<Rejection> {
         let ips: Vec<_> = (0..100).map(|index| format!("{round}-{index:01000}")).collect();
         let spec = json!({"clusterIP": "10.96.0.10", "ports": [{"port": 80}], "externalIPs": ips});

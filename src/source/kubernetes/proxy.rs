@@ -1,7 +1,7 @@
 //! Proxies on the way to the API server.
 //!
-//! `kube` has this, too, but for a service account, and it holds `NO_PROXY` against the proxy instead
-//! of the server.
+//! `kube` compares `NO_PROXY` with the proxy instead of the server, fails if that list has an empty
+//! entry, and gives a service account no proxy. Therefore the proxy is chosen here.
 
 use std::env;
 use std::error::Error;
@@ -146,7 +146,9 @@ mod tests {
 
     use super::*;
 
-    fn of(variables: &[(&str, &str)], server: &str) -> Option<String> {
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+
+    fn of(variables: Variables<'_>, server: &str) -> Option<String> {
         let variables: BTreeMap<_, _> = variables.iter().copied().collect();
         let proxies = Proxies::of_variables(|name| variables.get(name).map(ToString::to_string));
         let proxy = proxies.of(&server.parse().unwrap())?;
@@ -157,7 +159,7 @@ mod tests {
     fn the_environment_says_what_is_reached_through_a_proxy() {
         let server = "https://192.0.2.1:6443";
         let https = ("HTTPS_PROXY", "http://proxy.example:3128");
-        let cases: [(&[(&str, &str)], &str, Option<&str>); 15] = [
+        let cases: [(Variables<'_>, &str, Option<&str>); 15] = [
             (&[], server, None),
             (&[https], server, Some("http://proxy.example:3128/")),
             (&[("https_proxy", "proxy.example:3128")], server, Some("http://proxy.example:3128/")),

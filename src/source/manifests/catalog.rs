@@ -47,7 +47,7 @@ pub struct Catalog {
 pub enum Cause {
     /// It was told that they have changed.
     Told,
-    /// They are looked at from time to time. Who writes one now is not known: what has changed is left
+    /// They are looked at from time to time. A file may still be being written: a changed one is left
     /// until it looks the same twice.
     Look,
 }

@@ -28,7 +28,7 @@ const LOOKS_AGAIN: Duration = Duration::from_secs(1);
 /// A file system may tell nothing: of a network (NFS, 9p, FUSE), or of a link's target. There it is
 /// looked at, as often as this,
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
-/// again so soon if something has changed, whose writer may not be done,
+/// again so soon if a file has changed, as it may still be being written,
 const SETTLES_UNHEARD: Duration = Duration::from_secs(1);
 /// and for one part of so many of the time at most: it may be large, or slow.
 const LOOKS_FOR: u32 = 200;
