@@ -13,7 +13,9 @@ mod news;
 mod programs;
 mod readings;
 mod retries;
+mod rounds;
 mod totals;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -37,7 +39,10 @@ pub use news::News;
 pub use programs::{Programs, Replacement, Update};
 use readings::Readings;
 use retries::Retries;
+use rounds::Rounds;
 pub use totals::{PerFamily, Totals};
+pub use trouble::Trouble;
+use trouble::is_news;
 
 /// How many Services the first sync takes into one plan, so that what a plan needs of memory does
 /// not grow with the cluster. Each plan waits for transactions of nf_tables, so not fewer.
@@ -49,21 +54,12 @@ pub enum Work {
     /// Read back everything of ours; answer with [`Engine::handle_observed`].
     Observe,
     /// Read back the virtual servers at these addresses; answer with
-    /// [`Engine::handle_observed_pools`].
+    /// [`Engine::handle_observed_pools`], and [`Engine::handle_part_read`] once all are read.
     ObservePools(Vec<VirtualAddress>),
     /// Count the connections of what is leaving; answer with [`Engine::handle_connections`].
     Count(Leavers),
     /// Carry out operations in their order; answer with [`Engine::handle_outcomes`].
     Apply(Plan),
-}
-
-/// A failure, and for the how manieth time in a row.
-#[derive(Debug)]
-pub struct Trouble {
-    /// The failure.
-    pub setback: Setback,
-    /// 1 for the first time.
-    pub attempts: u32,
 }
 
 /// How far the first sync has come.
@@ -91,13 +87,14 @@ pub struct Engine {
     waiting: BTreeMap<ServiceKey, Arc<Program>>,
     retries: Retries,
     readings: Readings,
+    rounds: Rounds,
     audit_period: Option<Duration>,
     news: News,
 }
 
 impl Engine {
     /// An engine that knows nothing yet. With an audit period, everything is read back from the
-    /// kernel that often and put right.
+    /// kernel at least that often and put right, and virtual servers more often.
     #[must_use]
     pub fn new(settings: &Settings, audit_period: Option<Duration>) -> Self {
         Self {
@@ -110,6 +107,7 @@ impl Engine {
             waiting: BTreeMap::new(),
             retries: Retries::default(),
             readings: Readings::default(),
+            rounds: Rounds::default(),
             audit_period,
             news: News::default(),
         }
@@ -134,6 +132,7 @@ impl Engine {
         self.departures.set_period(settings.drain_period);
         if self.phase != Phase::Starting && self.audit_period != audit_period {
             audit_period.into_iter().for_each(|period| self.readings.want(now + period));
+            self.rounds.begin(audit_period, self.ledger.held_pools().count(), now);
         }
         self.audit_period = audit_period;
     }
@@ -170,14 +169,15 @@ impl Engine {
         self.look_after_former();
         let plan = self.ledger.plan(false, now);
         self.retries.forget_needless(plan.keys());
-        (!plan.is_empty()).then_some(Work::Apply(plan))
+        if plan.is_empty() { self.poll_part(now) } else { Some(Work::Apply(plan)) }
     }
 
     /// When [`Engine::poll_work`] may have something to do without a further event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drains = self.ledger.next_due();
-        self.readings.due().into_iter().chain(self.retries.next_due()).chain(drains).min()
+        let readings = self.readings.due().into_iter().chain(self.rounds.due());
+        readings.chain(self.retries.next_due()).chain(drains).min()
     }
 
     /// Takes in what the kernel holds. Virtual servers that could not be read are tried again by
@@ -217,6 +217,7 @@ impl Engine {
         }
         self.find_former(&pools, now);
         self.readings.succeeded(now, self.audit_period);
+        self.rounds.begin(self.audit_period, self.ledger.held_pools().count(), now);
         let trouble = |(address, why)| self.handle_unobservable_pool(address, why, now);
         unread.into_iter().map(trouble).collect()
     }
@@ -461,28 +462,10 @@ impl Engine {
     }
 }
 
-/// Whether what has failed so often in a row is worth a line: the first time, and then ever more
-/// rarely.
-fn is_news(attempts: u32) -> bool {
-    attempts.is_power_of_two()
-}
-
 /// Without the API server and DNS nothing else on a node comes up.
 fn is_urgent(service: &ServiceKey) -> bool {
     service.is("default", "kubernetes")
         || (service.namespace() == "kube-system" && service.name().contains("dns"))
-}
-
-impl Trouble {
-    /// Whether it is worth a line: the first time, and then ever more rarely.
-    #[must_use]
-    pub fn is_news(&self) -> bool {
-        is_news(self.attempts) && (self.attempts > 1 || !self.is_drift())
-    }
-
-    fn is_drift(&self) -> bool {
-        self.setback.kind == FailureKind::Drift
-    }
 }
 
 /// Every set element that the desired state needs, sorted.

@@ -1,0 +1,30 @@
+//! What failed, and whether that is worth telling.
+
+use crate::plan::{FailureKind, Setback};
+
+/// A failure, and for the how manieth time in a row.
+#[derive(Debug)]
+pub struct Trouble {
+    /// The failure.
+    pub setback: Setback,
+    /// 1 for the first time.
+    pub attempts: u32,
+}
+
+impl Trouble {
+    /// Whether it is worth a line: the first time, and then ever more rarely.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        is_news(self.attempts) && (self.attempts > 1 || !self.is_drift())
+    }
+
+    fn is_drift(&self) -> bool {
+        self.setback.kind == FailureKind::Drift
+    }
+}
+
+/// Whether what has failed so often in a row is worth a line: the first time, and then ever more
+/// rarely.
+pub(super) fn is_news(attempts: u32) -> bool {
+    attempts.is_power_of_two()
+}
