@@ -1,5 +1,6 @@
 //! The loop that feeds the engine and does its work, on a thread of its own.
 
+use std::fs;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -235,7 +236,8 @@ impl EngineLoop {
                     Err(error) => self.unobservable(&error),
                 },
                 Work::ObservePools(addresses) => {
-                    addresses.into_iter().for_each(|address| self.observe_pool(address));
+                    repairs = self.engine.is_auditing() && self.engine.troubles() == 0;
+                    self.observe_pools(addresses);
                 }
                 Work::Count(leavers) => match self.kernel.connections(&leavers) {
                     Ok(running) => self.engine.handle_connections(running, Instant::now()),
@@ -357,16 +359,32 @@ impl EngineLoop {
         owner.map_or(About::Node, |service| About::Service(service.clone()))
     }
 
-    /// Reads a virtual server. One that cannot be read holds up no other.
-    fn observe_pool(&mut self, address: VirtualAddress) {
-        match self.kernel.observe_pools(&[address]) {
-            Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
-            Err(error) => {
-                let now = Instant::now();
-                let trouble = self.engine.handle_unobservable_pool(address, error, now);
-                self.tell(&trouble);
+    /// Reads virtual servers. One that cannot be read holds up no other.
+    fn observe_pools(&mut self, addresses: Vec<VirtualAddress>) {
+        let (begun, before) = (Instant::now(), processor_time());
+        let audits = self.engine.is_auditing();
+        if audits {
+            self.upkeep.look_again();
+        }
+        for address in addresses {
+            match self.kernel.observe_pools(&[address]) {
+                Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
+                // Those that are not in doubt can wait until the kernel can be read.
+                Err(error) if audits && !error.is_of_one_object() => {
+                    self.unobservable(&error);
+                    break;
+                }
+                Err(error) => {
+                    let now = Instant::now();
+                    let trouble = self.engine.handle_unobservable_pool(address, error, now);
+                    self.tell(&trouble);
+                }
             }
         }
+        // A kernel that does not count that is asked for less.
+        let took = before.zip(processor_time()).map(|(before, after)| after.saturating_sub(before));
+        let took = took.unwrap_or_else(|| begun.elapsed());
+        self.engine.handle_part_read(took, Instant::now());
     }
 
     fn unobservable(&mut self, error: &KernelError) {
@@ -440,6 +458,13 @@ impl EngineLoop {
             }
         }
     }
+}
+
+/// How much of a processor's time this thread has taken, in the kernel too: the first number of
+/// `schedstat`, in nanoseconds.
+fn processor_time() -> Option<Duration> {
+    let counts = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    counts.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Whether the kernel keeps refusing: others than those who read logs had better know.

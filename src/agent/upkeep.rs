@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
@@ -10,6 +11,8 @@ use super::notices::{About, Notice, Notices, Reason};
 use crate::kernel::sysctl::{Ensured, Setting, Sysctls};
 use crate::model::Family;
 
+/// Time from one look to the next.
+const AGAIN: Duration = Duration::from_secs(25);
 /// How often a setting has to be found wrong until it is told by an Event: somebody goes on.
 const LASTING: u32 = 4;
 
@@ -18,17 +21,26 @@ pub(super) struct Upkeep {
     sysctls: Sysctls,
     metrics: Arc<Metrics>,
     notices: Notices,
+    looked: Option<Instant>,
     /// How often each setting, by its path, was found wrong.
     found_wrong: BTreeMap<&'static str, u32>,
 }
 
 impl Upkeep {
     pub(super) fn new(sysctls: Sysctls, metrics: Arc<Metrics>, notices: Notices) -> Self {
-        Self { sysctls, metrics, notices, found_wrong: BTreeMap::new() }
+        Self { sysctls, metrics, notices, looked: None, found_wrong: BTreeMap::new() }
+    }
+
+    /// To be called with each part of an audit: looks once a while.
+    pub(super) fn look_again(&mut self) {
+        if self.looked.is_none_or(|at| at.elapsed() > AGAIN) {
+            self.look();
+        }
     }
 
     /// To be called with each audit.
     pub(super) fn look(&mut self) {
+        self.looked = Some(Instant::now());
         let Ensured { changed, failed } = self.sysctls.ensure(&Family::BOTH);
         for change in changed {
             self.metrics.setting_put_right(&change.setting.name());

@@ -108,7 +108,7 @@ pub struct Config {
     pub min_sync_period: Duration,
     /// An update that waits for twice this long makes the node unhealthy.
     pub sync_period: Duration,
-    /// How often everything is read back from the kernel; `None` for never.
+    /// How often at least everything is read back from the kernel; `None` for never.
     pub audit_period: Option<Duration>,
     /// Of how many Services at most connections, packets and bytes are among the metrics.
     pub traffic_metrics_services: usize,

@@ -15,7 +15,7 @@ pub(super) struct KubeIpvsConfiguration {
     /// Ranges that ClusterIPs come from, beside those of ServiceCIDR objects. Default: none.
     #[serde(rename = "serviceCIDRs")]
     pub(super) service_cidrs: Option<Vec<String>>,
-    /// How often everything is read back from the kernel and put right, `0s` for never.
+    /// How often at least everything is read back from the kernel and put right, `0s` for never.
     /// Default: 5m.
     pub(super) audit_period: Option<String>,
     /// Serves the Services whose label `service.kubernetes.io/service-proxy-name` has this value,

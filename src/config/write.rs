@@ -133,7 +133,9 @@ serviceCIDRs: {service_cidrs}
 # those without the label. Default: \"\".
 serviceProxyName: {service_proxy_name:?}
 
-# How often everything is read back from the kernel and put right, 0s for never. Default: 5m0s.
+# How often at least everything is read back from the kernel and put right, 0s for never. Where it is
+# more than 30s, virtual servers are read every 30s beside it, or as often as takes a hundredth of a
+# processor. Default: 5m0s.
 auditPeriod: {audit_period}
 
 # How long established connections to an endpoint, or through a front end, that has left may go on,

@@ -13,6 +13,7 @@ mod news;
 mod programs;
 mod readings;
 mod retries;
+mod rounds;
 mod totals;
 mod trouble;
 
@@ -38,6 +39,7 @@ pub use news::News;
 pub use programs::{Programs, Replacement, Update};
 use readings::Readings;
 use retries::Retries;
+use rounds::Rounds;
 pub use totals::{PerFamily, Totals};
 pub use trouble::Trouble;
 use trouble::is_news;
@@ -54,7 +56,7 @@ pub enum Work {
     /// Read back everything of ours; answer with [`Engine::handle_observed`].
     Observe,
     /// Read back the virtual servers at these addresses; answer with
-    /// [`Engine::handle_observed_pools`].
+    /// [`Engine::handle_observed_pools`], and [`Engine::handle_part_read`] once all are read.
     ObservePools(Vec<VirtualAddress>),
     /// Count the connections of what is leaving; answer with [`Engine::handle_connections`].
     Count(Leavers),
@@ -87,13 +89,14 @@ pub struct Engine {
     waiting: BTreeMap<ServiceKey, Arc<Program>>,
     retries: Retries,
     readings: Readings,
+    rounds: Rounds,
     audit_period: Option<Duration>,
     news: News,
 }
 
 impl Engine {
     /// An engine that knows nothing yet. With an audit period, everything is read back from the
-    /// kernel that often and put right.
+    /// kernel at least that often and put right, and virtual servers more often.
     #[must_use]
     pub fn new(settings: &Settings, audit_period: Option<Duration>) -> Self {
         Self {
@@ -106,6 +109,7 @@ impl Engine {
             waiting: BTreeMap::new(),
             retries: Retries::default(),
             readings: Readings::default(),
+            rounds: Rounds::default(),
             audit_period,
             news: News::default(),
         }
@@ -130,6 +134,7 @@ impl Engine {
         self.departures.set_period(settings.drain_period);
         if self.phase != Phase::Starting && self.audit_period != audit_period {
             audit_period.into_iter().for_each(|period| self.readings.want(now + period));
+            self.rounds.begin(audit_period, self.ledger.held_pools().count(), now);
         }
         self.audit_period = audit_period;
     }
@@ -170,7 +175,7 @@ impl Engine {
         self.look_after_former();
         let plan = self.ledger.plan(false, now);
         self.retries.forget_needless(plan.keys());
-        (!plan.is_empty()).then_some(Work::Apply(plan))
+        if plan.is_empty() { self.poll_part(now) } else { Some(Work::Apply(plan)) }
     }
 
     /// What listens is read along with the kernel's state.
@@ -186,7 +191,8 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drains = self.ledger.next_due();
-        self.readings.due().into_iter().chain(self.retries.next_due()).chain(drains).min()
+        let readings = self.readings.due().into_iter().chain(self.rounds.due());
+        readings.chain(self.retries.next_due()).chain(drains).min()
     }
 
     /// Takes in what the kernel holds. Virtual servers that could not be read are tried again by
@@ -227,6 +233,7 @@ impl Engine {
         }
         self.find_former(&pools, now);
         self.readings.succeeded(now, self.audit_period);
+        self.rounds.begin(self.audit_period, self.ledger.held_pools().count(), now);
         let trouble = |(address, why)| self.handle_unobservable_pool(address, why, now);
         unread.into_iter().map(trouble).collect()
     }

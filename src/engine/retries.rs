@@ -86,6 +86,11 @@ impl Retries {
         self.by_key.is_empty()
     }
 
+    /// Whether a key has failed.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// The last failure of each key, and how many there have been in a row.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Setback, u32)> {
         self.by_key.values().map(|retry| (&retry.setback, retry.attempts))

@@ -1,5 +1,5 @@
 //! Hears of what others change of our nf_tables tables, device and routes, as it happens.
-//! IPVS tells nobody of changes: what is done to it is found by the next audit.
+//! IPVS tells nobody of changes: what is done to it is found by audits.
 
 use std::ops::ControlFlow;
 use std::thread::{self, JoinHandle};

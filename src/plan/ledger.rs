@@ -20,7 +20,7 @@ use super::pools::{BackendChanges, Pools};
 use super::stage::{Place, Stage};
 use super::{
     Attempt, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
-    elements,
+    Setback, elements,
 };
 use crate::model::{
     Backend, BackendChange, Element, NodeProgram, Pool, Program, Protocol, Route, Shared,
@@ -69,19 +69,6 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
-
-/// A key whose operations did not all succeed, or which could not be read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Setback {
-    /// What it is about.
-    pub key: Key,
-    /// What failed first.
-    pub attempt: Attempt,
-    /// What that means.
-    pub kind: FailureKind,
-    /// What went wrong.
-    pub message: String,
 }
 
 impl Ledger {
@@ -191,6 +178,17 @@ impl Ledger {
             self.pools.hold(*address, found.remove(address));
             self.pools.touch(*address);
         }
+    }
+
+    /// Where virtual servers are known to be held.
+    pub fn held_pools(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.pools.held()
+    }
+
+    /// Whether one is known to be held there.
+    #[must_use]
+    pub fn is_held(&self, address: &VirtualAddress) -> bool {
+        self.pools.is_held(address)
     }
 
     /// Looks at a key again at the next plan.

@@ -14,10 +14,10 @@ mod stage;
 
 pub use drains::{Counts, Leavers, Running};
 pub use key::Key;
-pub use ledger::{Ledger, Plan, Setback};
+pub use ledger::{Ledger, Plan};
 pub use operation::{
     Attempt, Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed,
-    Operation, Outcome, RouteOperation, ServerOperation, cannot_be_read,
+    Operation, Outcome, RouteOperation, ServerOperation, Setback, cannot_be_read,
 };
 pub use removal::{Claims, is_named, is_orphan, is_removed, orphans, release, removal};
 pub use stage::Stage;

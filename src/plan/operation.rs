@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::Claims;
+use super::{Claims, Key};
 use crate::model::{
     Backend, DEVICE, Element, Family, NAME, Pool, Protocol, Route, VirtualAddress, VirtualServer,
 };
@@ -404,3 +404,16 @@ impl fmt::Display for Failure {
 
 /// The outcome of one operation.
 pub type Outcome = Result<(), Failure>;
+
+/// A key whose operations did not all succeed, or which could not be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setback {
+    /// What it is about.
+    pub key: Key,
+    /// What failed first.
+    pub attempt: Attempt,
+    /// What that means.
+    pub kind: FailureKind,
+    /// What went wrong.
+    pub message: String,
+}

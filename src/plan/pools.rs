@@ -107,6 +107,17 @@ impl Pools {
         self.slots.contains_key(address)
     }
 
+    /// Where it is known what is held.
+    pub(super) fn held(&self) -> impl Iterator<Item = &VirtualAddress> {
+        let held = self.slots.iter().filter(|(_, slot)| slot.held.is_some());
+        held.map(|(address, _)| address)
+    }
+
+    /// Whether it is known there.
+    pub(super) fn is_held(&self, address: &VirtualAddress) -> bool {
+        self.slots.get(address).is_some_and(|slot| slot.held.is_some())
+    }
+
     /// Whether something is held there, known or not, and no Program needs it.
     pub(super) fn is_unwanted(&self, address: &VirtualAddress) -> bool {
         self.slots.get(address).is_some_and(Slot::is_unwanted)

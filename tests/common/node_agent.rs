@@ -16,12 +16,20 @@ pub struct NodeAgent {
     pub engine: Engine,
     pub kernel: ModelKernel,
     pub now: Instant,
+    /// What reading a virtual server takes of a processor's time.
+    pub reading: Duration,
 }
 
 impl NodeAgent {
     /// An agent that starts on a kernel as it is.
     pub fn new(settings: &Settings, kernel: ModelKernel) -> Self {
-        Self { engine: Engine::new(settings, None), kernel, now: Instant::now() }
+        Self::auditing(settings, kernel, None)
+    }
+
+    /// The same, with audits.
+    pub fn auditing(settings: &Settings, kernel: ModelKernel, period: Option<Duration>) -> Self {
+        let reading = Duration::from_micros(70);
+        Self { engine: Engine::new(settings, period), kernel, now: Instant::now(), reading }
     }
 
     pub fn tell(&mut self, event: impl Into<Event>) -> &mut Self {
@@ -44,6 +52,23 @@ impl NodeAgent {
         Err(format!("no end of work: {:?}", applied.iter().rev().take(8).collect::<Vec<_>>()))
     }
 
+    /// Works for so long. Returns the work, each with when it was begun.
+    pub fn run_for(&mut self, time: Duration) -> Vec<(Instant, Work)> {
+        let (mut done, end) = (Vec::new(), self.now + time);
+        while self.now < end {
+            let begun = self.now;
+            match self.step() {
+                Some(work) => done.push((begun, work)),
+                None => {
+                    let due = self.engine.poll_timeout().unwrap_or(end);
+                    // Time goes on, whatever is due.
+                    self.now = due.max(begun + Duration::from_micros(1)).min(end);
+                }
+            }
+        }
+        done
+    }
+
     /// Does one piece of work, if there is any for now. Returns which.
     pub fn step(&mut self) -> Option<Work> {
         let work = self.engine.poll_work(self.now)?;
@@ -64,6 +89,9 @@ impl NodeAgent {
                         }
                     }
                 }
+                let took = self.reading * u32::try_from(addresses.len()).unwrap();
+                self.now += took;
+                self.engine.handle_part_read(took, self.now);
             }
             Work::Listen => {
                 let listening = self.kernel.listening.clone();

@@ -36,7 +36,7 @@ impl Ipvs {
         for server in self.servers()? {
             match self.pool(server) {
                 Ok(pool) => observed.pools.extend(pool),
-                Err(error @ (KernelError::Refused { .. } | KernelError::Lost(_))) => {
+                Err(error) if error.is_of_one_object() => {
                     observed.unread.insert(server.address, error.to_string());
                 }
                 // It is not about this one.

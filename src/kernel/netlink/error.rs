@@ -67,6 +67,12 @@ impl KernelError {
         }
     }
 
+    /// Whether it is about what was asked for, so that others may still be had.
+    #[must_use]
+    pub fn is_of_one_object(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Lost(_))
+    }
+
     /// Whether nothing has been done, for certain.
     pub(in crate::kernel) fn is_refusal(&self) -> bool {
         match self {

@@ -17,7 +17,7 @@ use crate::common::model_kernel::{Fault, Holdings, ModelKernel, Server};
 use crate::common::node_agent::NodeAgent;
 use crate::common::random::{Objects, destinations, events};
 
-type Servers = BTreeMap<VirtualAddress, Server>;
+pub(super) type Servers = BTreeMap<VirtualAddress, Server>;
 
 /// An agent that has been told all objects there are and has done its work on a kernel.
 fn started(
@@ -33,7 +33,7 @@ fn started(
     Ok(agent)
 }
 
-fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
+pub(super) fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
     let mut desired = Holdings::desired(agent.engine.programs());
     desired.servers.extend(foreign.clone());
     let held = &agent.kernel.holdings;
@@ -69,7 +69,7 @@ fn foreign(kernel: &ModelKernel, programs: &Programs) -> Servers {
 
 /// Something that somebody else does to the kernel.
 #[derive(Clone, Debug)]
-enum Mischief {
+pub(super) enum Mischief {
     LoseTables,
     LoseDevice,
     LoseEarlier,
@@ -92,6 +92,18 @@ fn front_end() -> impl Strategy<Value = VirtualAddress> {
         .prop_map(|(ip, (port, protocol))| VirtualAddress { ip, port, protocol })
 }
 
+/// What may be done to virtual servers that are ours.
+pub(super) fn ipvs_mischief() -> impl Strategy<Value = Mischief> {
+    let at = any::<Index>;
+    prop_oneof![
+        2 => at().prop_map(Mischief::LoseServer),
+        3 => at().prop_map(Mischief::LoseReal),
+        2 => at().prop_map(Mischief::AddReal),
+        2 => at().prop_map(Mischief::SetWeight),
+        2 => at().prop_map(Mischief::SetScheduler),
+    ]
+}
+
 fn mischief() -> impl Strategy<Value = Mischief> {
     let at = any::<Index>;
     prop_oneof![
@@ -102,22 +114,18 @@ fn mischief() -> impl Strategy<Value = Mischief> {
         3 => (front_end(), any::<bool>()).prop_map(|(at, drains)| Mischief::AddServer(at, drains)),
         4 => at().prop_map(Mischief::LoseElement),
         2 => at().prop_map(Mischief::LoseRoute),
-        2 => at().prop_map(Mischief::LoseServer),
-        3 => at().prop_map(Mischief::LoseReal),
-        2 => at().prop_map(Mischief::AddReal),
-        2 => at().prop_map(Mischief::SetWeight),
-        2 => at().prop_map(Mischief::SetScheduler),
+        11 => ipvs_mischief(),
         3 => (1..9_u8).prop_map(Mischief::AddForeign),
     ]
 }
 
-fn pick<T: Clone>(index: Index, all: impl Iterator<Item = T>) -> Option<T> {
+pub(super) fn pick<T: Clone>(index: Index, all: impl Iterator<Item = T>) -> Option<T> {
     let all: Vec<_> = all.collect();
     (!all.is_empty()).then(|| index.get(&all).clone())
 }
 
 impl Mischief {
-    fn apply(self, held: &mut Holdings) {
+    pub(super) fn apply(self, held: &mut Holdings) {
         match self {
             Self::LoseTables => {
                 held.tables = false;

@@ -1,5 +1,6 @@
 //! What holds for any objects, in any order, on any kernel.
 
+mod audits;
 mod convergence;
 mod endpoint_set;
 mod incremental;

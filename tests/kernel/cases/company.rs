@@ -1,12 +1,14 @@
 //! An agent that others keep from something: its ports are taken, or another agent is there.
 
-use std::net::TcpListener;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use kube_ipvs::agent::client::Client;
 use kube_ipvs::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::Answers;
-use crate::lab::Host::{N1, P1, P2, P3};
+use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{Endpoints, Service, endpoints, service};
 
 /// Health, metrics, and the health checks of a Service.
@@ -27,6 +29,28 @@ pub(crate) fn cases() -> Vec<Case> {
                 t.agent().wait_for_log(&format!("cannot listen on {address}"))?;
             }
             Ok(t.agent().stop()?)
+        }),
+        case("a_flood_of_the_probes_port_keeps_the_kubelet_from_nothing", |t| {
+            t.settled()?;
+            let outside: SocketAddr = "192.168.50.1:10256".parse().expect("an address");
+            let inside: SocketAddr = "127.0.0.1:10256".parse().expect("an address");
+            let connect = || -> io::Result<Vec<_>> {
+                (0..264).map(|_| TcpStream::connect(outside)).collect()
+            };
+            for _ in 0..3 {
+                let mut held = t.host(C).inside(connect)?;
+                for address in [inside, outside] {
+                    let probe = || Client::new(address).get("/livez").map_err(io::Error::other);
+                    t.host(N1).inside(probe)?;
+                }
+                for stream in &mut held {
+                    // Most have been cut off.
+                    let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
+                }
+                let client = || Client::new(outside).get("/livez").map_err(io::Error::other);
+                t.host(C).inside(client)?;
+            }
+            Ok(())
         }),
         case("a_second_agent_waits_for_the_first_to_end", |t| {
             t.apply(web())?;

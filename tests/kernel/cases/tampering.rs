@@ -54,6 +54,23 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().wait_for_log("SettingChanged")?;
             t.expect(C, "203.0.113.130:80/tcp", Answers::from_all([P1, P3]))
         }),
+        case("what_others_change_in_ipvs_is_put_right_within_a_minute", |t| {
+            // By default, when the next audit of everything is minutes away.
+            served(t)?;
+            t.settled()?;
+            let before = words(t)?;
+            let harms = [
+                "-e -t 10.96.9.30:80 -r 10.244.1.11:8080 -m -w 7",
+                "-E -t 10.96.9.30:80 -s lc",
+                "-d -u 10.96.9.30:80 -r 10.244.1.11:8080",
+            ];
+            for command in harms {
+                t.host(N1).read("ipvsadm", &command.split(' ').collect::<Vec<_>>())?;
+            }
+            until(t, "all of them", &before)?;
+            t.agent().wait_for_log("somebody else has changed the kernel: put right")?;
+            t.expect(P2, "10.96.9.30:80/tcp", Answers::from_all([P1, P3]))
+        }),
         case("an_audit_puts_ipvs_right", |t| {
             t.agent().configure("auditPeriod: 1s")?;
             served(t)?;

@@ -32,11 +32,12 @@ pub(super) fn what_lasts_is_retried_ever_more_rarely(rig: &mut Rig) {
             rounds += 1;
             rig.work();
         }
-        // After 1, 2, 4 … 32 seconds, and then once a minute; an audit may come in between.
+        // After 1, 2, 4 … 32 seconds, and then once a minute; an audit may come in between. Beside
+        // that, IPVS is read every half a minute.
         let most = rig.engine.setbacks().map(|(_, attempts)| attempts).max();
         assert!(matches!(most, Some(9..=13)), "{}: {most:?} tries", rig.task);
         let works = rig.works - works;
-        assert!(works <= 3 * rounds && rounds < 20, "{}: {works} in {rounds} rounds", rig.task);
+        assert!(works <= 3 * rounds && rounds < 45, "{}: {works} in {rounds} rounds", rig.task);
         let messages = rig.messages();
         let is_told = |message: &String| victim.is_named(message) && message.contains(remedy);
         assert!(messages.iter().any(is_told), "{}: {messages:#?}", rig.task);

@@ -146,6 +146,7 @@ impl Rig {
                             ),
                         }
                     }
+                    self.engine.handle_part_read(Duration::ZERO, self.now);
                 }
                 Work::Listen => {}
                 Work::Count(leavers) => {

@@ -1,0 +1,192 @@
+//! When virtual servers are read again: IPVS tells nobody of what others do to them. They are read a
+//! part at a time, round by round.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::{Engine, Work};
+use crate::model::VirtualAddress;
+use crate::plan::Key;
+
+/// How long a round takes, if reading costs little enough.
+pub(super) const ROUND: Duration = Duration::from_secs(30);
+/// Virtual servers that are read together at most: milliseconds, so that no change waits for longer.
+const LARGEST_PART: usize = 128;
+/// Of a processor's time, reading takes one part of so many.
+const SHARE: u32 = 100;
+
+/// When which virtual servers are read again.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// When the next part is due; `None` where none is ever.
+    due: Option<Instant>,
+    /// What is left of the round, the last first.
+    left: Vec<VirtualAddress>,
+    /// How many of them a part has: as many as any other.
+    part: usize,
+    /// Time from one part of the round to the next.
+    pace: Duration,
+    /// Whether a part is being read.
+    under_way: bool,
+}
+
+impl Rounds {
+    /// All of so many virtual servers have just been read: a round begins. None ever does where
+    /// everything is read as often as that by itself, or where nothing is to be.
+    pub(super) fn begin(&mut self, audit_period: Option<Duration>, count: usize, now: Instant) {
+        let paced = Self { pace: ROUND / parts(count), ..Self::default() };
+        let due = audit_period.filter(|period| *period > ROUND).map(|_| now + paced.pace);
+        *self = Self { due, ..paced };
+    }
+
+    /// When something is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Puts off what is due: the kernel cannot be read.
+    fn put_off(&mut self, until: Instant) {
+        self.due = self.due.map(|due| due.max(until));
+    }
+
+    /// The next part, if it is due. A new round begins with all virtual servers that `all` gives.
+    fn take(
+        &mut self,
+        all: impl FnOnce() -> Vec<VirtualAddress>,
+        now: Instant,
+    ) -> Option<Vec<VirtualAddress>> {
+        self.due.filter(|due| *due <= now)?;
+        if self.left.is_empty() {
+            self.left = all();
+            // In one order, so that each is read as long after the last time as any other.
+            self.left.sort_unstable_by(|one, other| other.cmp(one));
+            let parts = parts(self.left.len());
+            self.pace = ROUND / parts;
+            self.part = self.left.len().div_ceil(parts as usize);
+        }
+        let rest = self.left.len().saturating_sub(self.part);
+        Some(self.left.split_off(rest))
+    }
+
+    /// A part has been read, which took so much of a processor's time.
+    fn done(&mut self, took: Duration, now: Instant) {
+        let free = now + took.saturating_mul(SHARE);
+        self.due = self.due.map(|due| (due + self.pace).max(free));
+    }
+}
+
+/// In how many parts so many virtual servers are read.
+fn parts(count: usize) -> u32 {
+    u32::try_from(count.div_ceil(LARGEST_PART)).unwrap_or(u32::MAX).max(1)
+}
+
+impl Engine {
+    /// Whether the virtual servers that were last to be read are a part of an audit, and not in doubt.
+    #[must_use]
+    pub fn is_auditing(&self) -> bool {
+        self.rounds.under_way
+    }
+
+    /// Takes in that the part of an audit has been read, and how much of a processor's time that
+    /// took: so much that an audit takes a hundredth, the next part is put off.
+    pub fn handle_part_read(&mut self, took: Duration, now: Instant) {
+        if mem::take(&mut self.rounds.under_way) {
+            self.rounds.done(took, now);
+        }
+    }
+
+    /// The part of an audit that is due, while there is nothing else to do.
+    pub(super) fn poll_part(&mut self, now: Instant) -> Option<Work> {
+        let Self { rounds, readings, ledger, retries, .. } = self;
+        if let Some(until) = readings.held_up() {
+            rounds.put_off(until);
+        }
+        let mut part = rounds.take(|| ledger.held_pools().copied().collect(), now)?;
+        // One that has gone meanwhile may be another program's by now. One that has failed is read by
+        // itself.
+        part.retain(|address| ledger.is_held(address) && !retries.has(&Key::Pool(*address)));
+        if part.is_empty() {
+            rounds.done(Duration::ZERO, now);
+            return None;
+        }
+        rounds.under_way = true;
+        Some(Work::ObservePools(part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Option<Duration> = Some(Duration::from_secs(300));
+
+    fn servers(count: u16) -> Vec<VirtualAddress> {
+        let address = |port| VirtualAddress {
+            ip: [10, 96, 0, 1].into(),
+            port,
+            protocol: crate::model::Protocol::Tcp,
+        };
+        (1..=count).map(address).collect()
+    }
+
+    /// Reads for so long, each part for so much of a processor's time. Returns when each part was
+    /// begun, after the start, with how many were read.
+    fn read_for(seconds: u64, count: u16, each: Duration) -> Vec<(Duration, usize)> {
+        let start = Instant::now();
+        let mut rounds = Rounds::default();
+        rounds.begin(LONG, usize::from(count), start);
+        let (mut now, mut parts) = (start, Vec::new());
+        while let Some(due) = rounds.due().filter(|due| *due < start + Duration::from_secs(seconds))
+        {
+            now = now.max(due);
+            if let Some(part) = rounds.take(|| servers(count), now) {
+                parts.push((now - start, part.len()));
+                let took = each * u32::try_from(part.len()).unwrap_or(u32::MAX);
+                now += took;
+                rounds.done(took, now);
+            }
+        }
+        parts
+    }
+
+    #[test]
+    fn a_round_takes_thirty_seconds_and_is_spread_over_them() {
+        let few = read_for(95, 5, Duration::from_micros(60));
+        let seconds = |parts: &[(Duration, usize)]| -> Vec<_> {
+            parts.iter().map(|(at, read)| (at.as_secs(), *read)).collect()
+        };
+        assert_eq!(seconds(&few), [(30, 5), (60, 5), (90, 5)]);
+        // 4,000 virtual servers of 10 real servers.
+        let mut many = read_for(31, 4000, Duration::from_micros(60));
+        many.retain(|(at, _)| *at <= ROUND);
+        assert_eq!(many.iter().map(|(_, read)| read).sum::<usize>(), 4000);
+        assert!(many.iter().all(|(_, read)| *read <= LARGEST_PART));
+        assert_eq!(many.len(), 4000_usize.div_ceil(LARGEST_PART));
+    }
+
+    #[test]
+    fn what_costs_more_than_a_hundredth_takes_longer() {
+        // 10,000 of 10 real servers, where they take 0.7 seconds.
+        let each = Duration::from_micros(70);
+        let parts = read_for(90, 10_000, each);
+        let read: usize = parts.iter().map(|(_, read)| read).sum();
+        assert!((10_000..13_500).contains(&read), "{read}");
+        // From one part to the next goes by a hundred times what the one took.
+        for pair in parts.windows(2) {
+            if let [(at, read), (next, _)] = pair {
+                let took = each * u32::try_from(*read).unwrap_or(u32::MAX);
+                assert!(*next >= *at + took * SHARE, "{at:?} {next:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn there_are_no_rounds_where_everything_is_read_as_often_or_nothing_is_to_be() {
+        let now = Instant::now();
+        for (period, due) in [(None, None), (Some(ROUND), None), (LONG, Some(now + ROUND))] {
+            let mut rounds = Rounds::default();
+            rounds.begin(period, 1, now);
+            assert_eq!(rounds.due(), due, "{period:?}");
+        }
+    }
+}
