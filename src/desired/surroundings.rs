@@ -127,7 +127,7 @@ impl Surroundings {
     }
 
     /// Why the node needs a port of one of its own addresses itself, if it does. What is
-    /// listed is so whoever was first.
+    /// listed is so whatever was first.
     #[must_use]
     pub fn need(&self, address: &VirtualAddress) -> Option<RefusalReason> {
         if self.settings.protected_node_ports.iter().any(|ports| ports.contain(address)) {

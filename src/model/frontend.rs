@@ -41,8 +41,8 @@ impl FrontendKind {
         }
     }
 
-    /// Whether the address is written in the Service, by its author or a controller, and may be
-    /// anybody's.
+    /// Whether the address is written in the Service, by its author or a controller, and may be that of
+    /// anything.
     #[must_use]
     pub fn is_external(self) -> bool {
         matches!(self, Self::ExternalIp | Self::LoadBalancer)

@@ -185,7 +185,7 @@ fn a_written_address_that_becomes_the_node_s_is_asked_for_again() {
 }
 
 #[test]
-fn where_the_api_server_answers_is_nobody_else_s_and_its_other_ports_are_free() {
+fn where_the_api_server_answers_no_service_is_and_its_other_ports_are_free() {
     let api_server = |address: &str| Event::ApiServers(vec![address.parse().expect("address")]);
     let slice = || slice("default/kubernetes").of("default/kubernetes").port("https", 6443);
     for told in [slice().ready("192.0.2.2", "").into(), api_server("192.0.2.2:6443")] {

@@ -53,7 +53,7 @@ fn a_service_range_takes_nothing_from_others_that_lie_in_it() {
         world.apply(service("default/web").cluster_ip(&last.to_string()).port("", 80));
         let overlaps = overlaps(&world);
         assert!(matches!(&overlaps[..], [it] if it.contains(expected)), "{overlaps:?}");
-        // Somebody may be there, and beyond the default route, too.
+        // Others may be there, and beyond the default route, too.
         world.expect(&[
             (&format!("{first}:80"), POD, "pass"),
             (&format!("{last}:80"), POD, "reject"),
@@ -70,6 +70,13 @@ fn images_that_lie_among_others_are_named() {
     world.apply(node("n1").internal_ip("192.0.2.1").pod_cidr("250.96.4.0/24"));
     let expected = "images of ClusterIPs in 250.96.0.0/16: 250.96.4.0/24 is pods";
     assert_eq!(overlaps(&world), [expected]);
+}
+
+#[test]
+fn a_route_for_a_service_range_itself_is_no_overlap() {
+    let mut world = World::new();
+    world.apply(Event::Routes(vec![net("10.96.0.0/16")]));
+    assert_eq!(overlaps(&world), [""; 0]);
 }
 
 #[test]
