@@ -8,6 +8,16 @@ use crate::config::SharedFlags;
 use crate::explain::{Source, explain};
 use crate::model::VirtualAddress;
 
+/// Where no front end decides, the node's own network does, which manifests do not tell.
+fn told_by_manifests(answer: ExplainView) -> ExplainView {
+    if answer.service.is_some() {
+        return answer;
+    }
+    let unknown = "manifests tell neither the node's routes and interfaces nor what listens there: \
+                   ask the running agent for these";
+    ExplainView { reason: format!("{}; {unknown}", answer.reason), ..answer }
+}
+
 /// Answers from the manifests' desired state alone, or asks the running agent.
 pub(super) fn run(
     shared: &SharedFlags,
@@ -17,10 +27,31 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let answer = if shared.manifests.is_some() {
         let programs = objects::programs(shared, "explain")?;
-        ExplainView::from(&explain(&programs, destination, from))
+        told_by_manifests(ExplainView::from(&explain(&programs, destination, from)))
     } else {
         status::client(shared)?.explain(destination, from)?
     };
     output::print(form, &answer)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Programs;
+    use crate::model::{Event, Node, Settings};
+    use crate::state::State;
+
+    #[test]
+    fn what_manifests_do_not_tell_is_said() {
+        let settings = Settings::for_node("n1");
+        let (mut state, mut programs) = (State::new("n1".into()), Programs::new(&settings));
+        state.apply(Event::Node(None::<Node>));
+        programs.update(&mut state);
+        let to = "192.0.2.2:10250".parse().expect("address");
+        let answer = told_by_manifests(ExplainView::from(&explain(&programs, to, Source::Node)));
+        assert!(answer.reason.starts_with("not a service address; manifests"), "{}", answer.reason);
+        let known = ExplainView { service: Some("default/web".to_owned()), ..answer };
+        assert_eq!(told_by_manifests(known.clone()), known);
+    }
 }

@@ -91,7 +91,7 @@ pub fn overlaps(around: &Surroundings) -> Vec<Overlap> {
     overlaps
 }
 
-/// The service ranges whose addresses are Services' or no one's, so that those that no Service has
+/// The service ranges with addresses of Services or unused ones only, so that those that no Service has
 /// may be dropped. Disjoint.
 pub(super) fn unshared(around: &Surroundings) -> Vec<IpNet> {
     let overlaps = overlaps(around);
@@ -99,9 +99,11 @@ pub(super) fn unshared(around: &Surroundings) -> Vec<IpNet> {
     around.service_ranges.iter().copied().filter(|range| !is_shared(range)).collect()
 }
 
-/// Whether two ranges have an address in common. A default route overlaps with nothing.
+/// Whether two ranges have an address in common. A default route overlaps with nothing, and a route for
+/// just the range, such as that of a node which announces it, leads to Services.
 fn do_overlap(one: &IpNet, other: &IpNet) -> bool {
     Family::of(one.addr()) == Family::of(other.addr())
         && other.prefix_len() > 0
+        && one != other
         && (one.contains(other) || other.contains(one))
 }

@@ -59,9 +59,11 @@ impl<'a> Pools<'a> {
         };
         [inside, outside].map(|policy| {
             let at = match &self.around.settings.carry {
-                _ if policy != internal => Target::ImagePool,
-                Carry::FrontEnds => Target::Pool,
-                Carry::All | Carry::Offload(_) => Target::SecondImagePool,
+                Carry::FrontEnds if policy == internal => Target::Pool,
+                // Something else lies among the first images, and the second ones are unused.
+                Carry::FrontEnds if self.is_taken(frontend) => Target::SecondImagePool,
+                Carry::All | Carry::Offload(_) if policy == internal => Target::SecondImagePool,
+                _ => Target::ImagePool,
             };
             let selection = match policy {
                 TrafficPolicy::Cluster => choice.cluster,
@@ -77,6 +79,11 @@ impl<'a> Pools<'a> {
                 None => Target::Reject,
             }
         })
+    }
+
+    fn is_taken(&self, frontend: &Frontend) -> bool {
+        let first = frontend.pool_of(Target::ImagePool);
+        first.is_some_and(|image| self.around.is_taken_image(image.ip))
     }
 
     /// The pools, sorted by address.

@@ -41,8 +41,8 @@ impl FrontendKind {
         }
     }
 
-    /// Whether the address is written in the Service, by its author or a controller, and may be
-    /// anybody's.
+    /// Whether the address is written in the Service, by its author or a controller, and may be that of
+    /// anything.
     #[must_use]
     pub fn is_external(self) -> bool {
         matches!(self, Self::ExternalIp | Self::LoadBalancer)
@@ -68,7 +68,8 @@ pub enum Target {
     /// The pool at the ClusterIP's first image balances it: the pool of the other traffic policy.
     ImagePool,
     /// The pool at its second image balances it: where connection tracking carries ClusterIPs
-    /// ([`Carry`](super::Carry)), the pool of the ClusterIP's own policy.
+    /// ([`Carry`](super::Carry)), the pool of the ClusterIP's own policy; else that of the other policy,
+    /// where something else lies among the first images.
     SecondImagePool,
     /// The client is told at once that there is no endpoint.
     Reject,

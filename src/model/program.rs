@@ -110,7 +110,7 @@ pub enum RefusalReason {
     #[error("the address lies in a range that stands for ClusterIPs within this node")]
     ImageRange,
     /// Another Service has this front end: the one asked for, one that stands for the same packets,
-    /// or the one whose pool it would lead to.
+    /// or the ClusterIP's that it would lead to.
     #[error("another Service has {0}")]
     Taken(VirtualAddress),
 }

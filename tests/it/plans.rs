@@ -1,6 +1,7 @@
 //! What a plan says, for changes that tell: each operation as the line that would do the same.
 
 mod links;
+mod listening;
 mod unread;
 
 use std::time::Duration;

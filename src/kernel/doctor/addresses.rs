@@ -13,14 +13,14 @@ pub(super) fn node_ports(subject: &Subject) -> Finding {
     }
 }
 
-/// A range that others use is not guarded, and a ClusterIP of it may be somebody's.
+/// A range that others use is not guarded, and a ClusterIP of it may be in use.
 pub(super) fn ranges(subject: &Subject) -> Finding {
     match subject.overlaps.as_slice() {
         [] => Finding::ok("nothing else is known to lie in them"),
         overlaps => Finding::warn(
             overlaps.join("; "),
             [
-                "a ClusterIP that the API server allocates there may be somebody's, and addresses that \
+                "a ClusterIP that the API server allocates there may be in use elsewhere, and addresses that \
                  no Service has are not dropped: give the cluster a range of its own"
                     .to_owned(),
             ],

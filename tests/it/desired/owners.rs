@@ -109,6 +109,19 @@ fn an_address_of_the_node_is_served_at_ports_that_it_does_not_need() {
 }
 
 #[test]
+fn a_node_port_is_not_lost_with_an_external_ip_that_is_refused() {
+    for asks in [web("a", 1).external_ip("192.0.2.1"), web("a", 1).load_balancer_ip("192.0.2.1")] {
+        let mut world = World::new();
+        world.apply(listening(&["0.0.0.0:31000"]));
+        world.apply(asks.port("", 31000).node_port(31000)).apply(endpoint_of("a"));
+        let refusals = world.program("default/a").refusals;
+        let reasons: Vec<_> = refusals.iter().map(|it| it.reason).collect();
+        assert_eq!(reasons, [RefusalReason::Listened]);
+        world.expect(&[("192.0.2.1:31000", OUTSIDER, &led_to("a"))]);
+    }
+}
+
+#[test]
 fn which_ports_are_protected_is_configured() {
     let settings = Settings {
         protected_node_ports: vec!["80-90/tcp".parse().expect("ports")],
@@ -172,7 +185,7 @@ fn a_written_address_that_becomes_the_node_s_is_asked_for_again() {
 }
 
 #[test]
-fn where_the_api_server_answers_is_nobody_else_s_and_its_other_ports_are_free() {
+fn where_the_api_server_answers_no_service_is_and_its_other_ports_are_free() {
     let api_server = |address: &str| Event::ApiServers(vec![address.parse().expect("address")]);
     let slice = || slice("default/kubernetes").of("default/kubernetes").port("https", 6443);
     for told in [slice().ready("192.0.2.2", "").into(), api_server("192.0.2.2:6443")] {

@@ -9,7 +9,9 @@ use kube_ipvs::model::VirtualAddress;
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, P1, P2};
-use crate::lab::{NODE_PORT_OF_DAEMON, Server, Temporary, endpoints_of_both, product, service};
+use crate::lab::{
+    NODE_PORT_OF_DAEMON, Server, Temporary, endpoints_of_both, node_at, product, service,
+};
 use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// This node's InternalIPs.
@@ -91,13 +93,19 @@ fn own_packets(t: &mut Trial<'_>) -> Step {
         t.apply(slice.port("http", 8080, Tcp).ready(P1))?;
     }
     t.settled()?;
+    t.apply(node_at(N1, &OWN.map(|ip| ip.parse().expect("address"))))?;
+    t.settled()?;
     let front_ends = ["10.96.9.31:80/tcp", "[fd00:96::931]:80/tcp"];
     let _promote = Temporary::sysctl(t.host(N1), &["net.ipv4.conf.eth0.promote_secondaries=1"])?;
     let other = "addr add 192.168.50.9/24 dev eth0\naddr add fd00:50::9/64 dev eth0 nodad\n";
-    let _other =
-        Temporary::ip(t.host(N1), other, &other.replace("add", "delete").replace(" nodad", ""))?;
+    let _other = Temporary::ip(
+        t.host(N1),
+        other,
+        &other.replace("addr add", "addr delete").replace(" nodad", ""),
+    )?;
     let own = "addr delete 192.168.50.1/24 dev eth0\naddr delete fd00:50::1/64 dev eth0\n";
-    let again = own.replace("delete", "add").replace("::1/64 dev eth0", "::1/64 dev eth0 nodad");
+    let again =
+        own.replace("addr delete", "addr add").replace("::1/64 dev eth0", "::1/64 dev eth0 nodad");
     let moved = Temporary::ip(t.host(N1), own, &again)?;
     for is_new in [false, true] {
         if is_new {
@@ -112,7 +120,9 @@ fn own_packets(t: &mut Trial<'_>) -> Step {
     for front_end in front_ends {
         patiently(LONG_PATIENCE, || t.expect(N1, front_end, Answers::from(P1)))?;
     }
-    t.settled()
+    t.settled()?;
+    // What is known of the node goes with the agent, not with the Node object.
+    Ok(t.agent().stop()?)
 }
 
 /// Servers at a port of the node's own addresses.

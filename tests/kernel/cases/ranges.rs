@@ -137,12 +137,16 @@ fn follow_the_nodes_address(t: &mut Trial<'_>) -> Step {
     let _second = Temporary::ip(t.host(N1), &lines("add"), &lines("delete"))?;
     t.apply(node_at(N1, &new))?;
     patiently(LONG_PATIENCE, || speaks_from(t, new))?;
+    // Without a Node object, what it told is so still.
+    t.delete(node_at(N1, &new))?;
+    speaks_from(t, new)?;
 
     // As where the network is configured anew: the kernel takes the routes away with the address.
     t.host(N1).ip(&lines("delete"))?;
     t.host(N1).ip(&lines("add"))?;
     patiently(LONG_PATIENCE, || speaks_from(t, new))?;
-    t.settled()
+    // It goes with the agent.
+    Ok(t.agent().stop()?)
 }
 
 /// Every service address is served, and the node speaks to it from these of its own.

@@ -1,7 +1,7 @@
 //! The node's addresses, connection tracking and the doctor.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::JoinHandle;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
+use kube_ipvs::kernel::listening::Sockets;
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Protocol as Netlink, Socket};
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
@@ -25,6 +26,11 @@ pub(crate) fn components() -> Vec<Component> {
             "the_follower_tells_where_routes_lead_and_nothing_of_ours",
             the_follower_tells_where_routes_lead_and_nothing_of_ours,
         ),
+        component(
+            "the_follower_tells_where_the_node_sends_from",
+            the_follower_tells_where_the_node_sends_from,
+        ),
+        component("what_listens_is_known", what_listens_is_known),
         component(
             "the_follower_tells_which_links_there_are",
             the_follower_tells_which_links_there_are,
@@ -49,12 +55,22 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Follows, `links` too, until it is told of no address. What [`next`] takes is told one by one.
+/// Follows, `links` too, until it is told of no address. What [`next`] takes is told one by one, but
+/// for source addresses.
 fn follow(links: bool) -> (Receiver<Event>, JoinHandle<()>) {
+    follow_where(links, |event| !matches!(event, Event::SourceIps(_)))
+}
+
+fn follow_where(
+    links: bool,
+    is_wanted: impl Fn(&Event) -> bool + Send + 'static,
+) -> (Receiver<Event>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel();
     let follower = network::follow(links, move |event| {
         let is_last = event == Event::Addresses(vec![]);
-        sender.send(event).unwrap();
+        if is_wanted(&event) || is_last {
+            sender.send(event).unwrap();
+        }
         if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     (receiver, follower.unwrap())
@@ -96,6 +112,50 @@ fn the_follower_tells_each_change_once() {
     while count(next()) > 0 {}
     follower.join().unwrap();
     assert_eq!(told.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+fn the_follower_tells_where_the_node_sends_from() {
+    run("ip link set lo up");
+    run("ip link add uplink type dummy");
+    run("ip link set uplink up");
+    run("ip addr add 192.0.2.1/24 dev uplink");
+    run("ip -6 addr add fd00:1::1/64 dev uplink nodad");
+    let (told, follower) = follow_where(false, |event| matches!(event, Event::SourceIps(_)));
+    let sources = |texts: &[&str]| Event::SourceIps(ips(texts));
+    assert_eq!(next(&told), sources(&[]), "there is no way to anywhere");
+    run("ip route add default via 192.0.2.254");
+    assert_eq!(next(&told), sources(&["192.0.2.1"]));
+    run("ip -6 route add default via fd00:1::254");
+    assert_eq!(next(&told), sources(&["192.0.2.1", "fd00:1::1"]));
+    run("ip addr add 192.0.2.9/24 dev uplink");
+    run("ip route change default via 192.0.2.254 src 192.0.2.9");
+    assert_eq!(next(&told), sources(&["192.0.2.9", "fd00:1::1"]));
+    run("ip addr flush dev uplink");
+    while next(&told) != Event::Addresses(vec![]) {}
+    follower.join().unwrap();
+}
+
+/// Processes', and the kernel's own of a tunnel, in this namespace alone.
+fn what_listens_is_known() {
+    run("ip link set lo up");
+    run("ip link add tunnel type vxlan id 7 dstport 4790 dev lo");
+    run("ip link set tunnel up");
+    let _tcp = TcpListener::bind("127.0.0.1:8080").unwrap();
+    let _both = TcpListener::bind("[::]:8081").unwrap();
+    let _udp = UdpSocket::bind("0.0.0.0:8080").unwrap();
+    let found = Sockets::open().listening().unwrap();
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    let expected = [
+        "0.0.0.0:4790/udp",
+        "0.0.0.0:8080/udp",
+        "0.0.0.0:8081/tcp",
+        "127.0.0.1:8080/tcp",
+        "[::]:8081/tcp",
+    ];
+    for address in expected {
+        assert!(found.iter().any(|it| it == address), "{address} in {found:?}");
+    }
+    assert!(!found.iter().any(|it| it == "0.0.0.0:8080/tcp"), "{found:?}");
 }
 
 fn the_follower_tells_which_links_there_are() {

@@ -1,6 +1,7 @@
 //! What an operator sees of the agent: Events, and a configuration file that is changed under it.
 
 use std::fs;
+use std::net::TcpListener;
 
 use kube_ipvs::agent::client::Client;
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ fn told(server: &ApiServer, reason: &str) -> Option<Value> {
 
 fn operators_are_told_and_obeyed() {
     let server = node_and_server();
+    let _first = TcpListener::bind("0.0.0.0:80").unwrap();
     let mut web = service("web", "10.96.0.1");
     web["spec"]["externalIPs"] = json!(["192.0.2.1"]);
     server.put(web);

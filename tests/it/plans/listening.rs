@@ -1,0 +1,82 @@
+//! When it is asked what listens on the node, and that what was first keeps a port.
+
+use kube_ipvs::engine::Work;
+use kube_ipvs::model::{Element, RefusalReason, Settings, VirtualAddress};
+
+use crate::common::model_kernel::ModelKernel;
+use crate::common::node_agent::NodeAgent;
+use crate::common::objects::{
+    ServiceBuilder, node, only_services, only_slices, service, service_cidrs, service_key, slice,
+};
+
+const AT: &str = "192.0.2.1:80";
+
+fn web() -> ServiceBuilder {
+    service("default/web").cluster_ip("10.96.0.10").port("", 80).external_ip("192.0.2.1")
+}
+
+/// An agent that starts on a kernel, in a cluster with one Service.
+fn started(kernel: ModelKernel) -> NodeAgent {
+    let mut agent = NodeAgent::new(&Settings::for_node("n1"), kernel);
+    agent
+        .tell(node("n1").internal_ip("192.0.2.1"))
+        .tell(service_cidrs(&["10.96.0.0/16"]))
+        .tell(only_services([web()]))
+        .tell(only_slices([slice("default/web-a").port("", 8080).ready("10.244.2.5", "n2")]));
+    agent.settle().unwrap();
+    agent
+}
+
+fn listening(at: &str) -> ModelKernel {
+    ModelKernel { listening: vec![at.parse().unwrap()], ..ModelKernel::default() }
+}
+
+fn is_served(agent: &NodeAgent) -> bool {
+    let at: VirtualAddress = AT.parse().unwrap();
+    let program = agent.engine.programs().service(&service_key("default/web")).unwrap();
+    let leads = |element: &Element| element.lead().is_some_and(|(frontend, _)| frontend == at);
+    let is_held = agent.kernel.holdings.elements.iter().any(leads);
+    let refusal = program.refusal(&at).map(|refusal| refusal.reason);
+    assert_eq!(refusal, (!is_held).then_some(RefusalReason::Listened));
+    is_held
+}
+
+/// How often it is asked what listens, until there is nothing to do.
+fn questions(agent: &mut NodeAgent) -> usize {
+    let works = std::iter::from_fn(|| agent.step());
+    works.filter(|work| matches!(work, Work::Listen)).count()
+}
+
+#[test]
+fn what_was_first_keeps_the_port_over_a_restart() {
+    assert!(!is_served(&started(listening("0.0.0.0:80"))));
+    let mut agent = started(ModelKernel::default());
+    assert!(is_served(&agent));
+    agent.kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
+    assert!(is_served(&started(agent.kernel.clone())));
+    // The Service gives it up while the agent is away, and asks again.
+    agent.tell(only_services([service("default/web").cluster_ip("10.96.0.10").port("", 80)]));
+    agent.settle().unwrap();
+    agent.tell(web()).settle().unwrap();
+    assert!(!is_served(&agent));
+}
+
+#[test]
+fn it_is_asked_where_a_front_end_of_the_node_is_new_and_not_else() {
+    let mut agent = started(listening("0.0.0.0:80"));
+    let mut asks = |event: kube_ipvs::model::Event| questions(agent.tell(event));
+    let endpoints = slice("default/web-a").port("", 8080);
+    assert_eq!(asks(endpoints.ready("10.244.2.6", "n2").into()), 0);
+    assert_eq!(asks(web().created(7).into()), 0);
+    let other = service("default/other").cluster_ip("10.96.0.11").port("", 81);
+    assert_eq!(asks(other.clone().into()), 0);
+    assert_eq!(asks(other.clone().external_ip("203.0.113.1").into()), 0);
+    assert_eq!(asks(other.clone().external_ip("192.0.2.1").into()), 1);
+    assert_eq!(asks(other.external_ip("192.0.2.1").created(9).into()), 0);
+    assert!(!is_served(&agent));
+    // What was asked for one is known for the others.
+    agent.kernel.listening.clear();
+    let third = service("default/third").cluster_ip("10.96.0.12").port("", 82);
+    assert_eq!(questions(agent.tell(third.external_ip("192.0.2.1"))), 1);
+    assert!(is_served(&agent));
+}
