@@ -7,6 +7,7 @@
 //!                                                handle_observed
 //! ```
 
+mod connections;
 mod departures;
 mod former;
 mod news;
@@ -29,7 +30,7 @@ use crate::model::{
     Backend, Element, Event, Pool, Program, ServiceKey, Settings, Shared, VirtualAddress,
 };
 use crate::plan::{
-    self, Attempt, FailureKind, Key, Leavers, Ledger, Observed, Outcome, Plan, Running, Setback,
+    self, Attempt, FailureKind, Key, Leavers, Ledger, Observed, Outcome, Plan, Setback,
 };
 use crate::state::{State, Trigger};
 
@@ -58,7 +59,7 @@ pub enum Work {
     /// Read back the virtual servers at these addresses; answer with
     /// [`Engine::handle_observed_pools`], and [`Engine::handle_part_read`] once all are read.
     ObservePools(Vec<VirtualAddress>),
-    /// Count the connections of what is leaving; answer with [`Engine::handle_connections`].
+    /// Count the connections of these; answer with [`Engine::handle_connections`].
     Count(Leavers),
     /// Carry out operations in their order; answer with [`Engine::handle_outcomes`].
     Apply(Plan),
@@ -83,6 +84,8 @@ pub struct Engine {
     ledger: Ledger,
     departures: Departures,
     former: Former,
+    /// Whether flows may be held where no agent has moved them: not looked for since the start.
+    may_hold_flows: bool,
     phase: Phase,
     /// Services that wait for their turn in the first sync, each with the Program that the ledger
     /// has of it.
@@ -105,6 +108,7 @@ impl Engine {
             ledger: Ledger::new(settings.drain_period),
             departures: Departures::new(settings.drain_period),
             former: Former::new(),
+            may_hold_flows: true,
             phase: Phase::Starting,
             waiting: BTreeMap::new(),
             retries: Retries::default(),
@@ -202,10 +206,10 @@ impl Engine {
             self.phase = Phase::Syncing;
             self.programs.find(observed.elements.iter().filter_map(Element::frontend));
             self.update(now);
+            self.ledger.counts().hasten(now);
             let Self { programs, ledger, departures, .. } = self;
             let is_going = |address: &VirtualAddress| programs.owner(address).is_none();
             for program in departures.recover(&observed, is_going, now) {
-                ledger.counts().hasten(now);
                 ledger.replace(&Program::default(), &program);
             }
         }
@@ -273,30 +277,6 @@ impl Engine {
             message: plan::cannot_be_read(&address, why),
         };
         Trouble { attempts: self.retries.note(&setback, now), setback }
-    }
-
-    /// Takes in all connections of what is leaving. If they cannot be read, they are asked for
-    /// again by themselves.
-    pub fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
-        self.ledger.counts().done(now);
-        let frontends: FxHashSet<_> = running.iter().map(|it| it.frontend).collect();
-        let servers = |it: Running| (it, self.programs.pools_of(&it));
-        let running: Vec<_> = running.into_iter().map(servers).collect();
-        self.ledger.count(&running, now);
-        let Self { departures, ledger, .. } = self;
-        let is_running = |frontend: &VirtualAddress| {
-            ledger.addresses(*frontend).iter().any(|address| frontends.contains(address))
-        };
-        let departed = departures.count(is_running, now);
-        for frontend in departed.ended {
-            ledger.end_connections(frontend);
-        }
-        for program in departed.gone {
-            ledger.replace(&program, &Program::default());
-        }
-        if let Some(deadline) = departures.next_deadline(now) {
-            ledger.counts().want(deadline);
-        }
     }
 
     /// Takes in the outcomes of a plan's operations, in their order.
@@ -389,21 +369,6 @@ impl Engine {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
-    }
-
-    /// What is leaving, if its connections are to be counted now.
-    fn poll_count(&mut self, now: Instant) -> Option<Leavers> {
-        if !self.ledger.counts().take_due(now) {
-            return None;
-        }
-        let addresses = |frontend: &VirtualAddress| self.ledger.addresses(*frontend);
-        let frontends = self.departures.frontends().flat_map(addresses).collect();
-        let leavers = Leavers { backends: self.ledger.leavers(), frontends };
-        if leavers.backends.is_empty() && self.departures.is_empty() {
-            self.ledger.counts().stop();
-            return None;
-        }
-        Some(leavers)
     }
 
     fn update(&mut self, now: Instant) {

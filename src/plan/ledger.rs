@@ -251,9 +251,10 @@ impl Ledger {
         self.pools.drains.count(running, now);
     }
 
-    /// Removes the entries of connection tracking of a front end: connections whose time is up.
-    pub fn end_connections(&mut self, frontend: VirtualAddress) {
-        self.flows.mislead(frontend, None);
+    /// Removes the entries of connection tracking of a front end, of all endpoints or of one:
+    /// connections whose time is up, and flows that are to move.
+    pub fn end_connections(&mut self, frontend: VirtualAddress, backend: Option<SocketAddr>) {
+        self.flows.mislead(frontend, backend);
     }
 
     /// The addresses that clients of a front end send to: of a node port, each that takes them.

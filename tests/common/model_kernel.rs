@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use kube_ipvs::engine::{self, Programs};
 use kube_ipvs::model::{Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer};
 use kube_ipvs::plan::{
-    Carrier, Claims, Failure, FailureKind, FilterOperation, Leavers, Observed, Operation, Outcome,
-    RouteOperation, Running, ServerOperation,
+    Carrier, Claims, Failure, FailureKind, FilterOperation, FlowOperation, Leavers, Observed,
+    Operation, Outcome, RouteOperation, Running, ServerOperation,
 };
 
 /// A virtual server with the weights of its real servers.
@@ -52,6 +52,9 @@ pub struct ModelKernel {
     pub unreadable: BTreeMap<VirtualAddress, usize>,
     /// Connections of real servers; those that are not named have none.
     pub connections: BTreeMap<(IpAddr, u16), u64>,
+    /// Flows of datagrams that connection tracking carries: where the client sends to, and the
+    /// endpoint that they were led to.
+    pub flows: BTreeSet<(VirtualAddress, SocketAddr)>,
     /// What kube-proxy claims.
     pub claims: Claims,
     /// Where sockets of the node listen.
@@ -120,8 +123,12 @@ impl ModelKernel {
         Ok(self.holdings.servers.get(address).map(pool))
     }
 
-    /// The connections of what is leaving, each to the virtual server itself.
+    /// The connections of what is leaving, each to the virtual server itself, and flows.
     pub fn connections(&self, leavers: &Leavers) -> Vec<Running> {
+        let leaves = |frontend: &VirtualAddress, backend: SocketAddr| {
+            leavers.backends.contains(&(frontend.protocol, backend))
+                || leavers.frontends.contains(frontend)
+        };
         let servers = self.holdings.servers.iter();
         let reals =
             servers.flat_map(|(address, it)| it.reals.keys().map(move |it| (*address, *it)));
@@ -129,10 +136,18 @@ impl ModelKernel {
             .filter_map(|(frontend, real)| {
                 let backend = SocketAddr::from(real);
                 let count = *self.connections.get(&real).filter(|count| **count > 0)?;
-                let leaves = leavers.backends.contains(&(frontend.protocol, backend))
-                    || leavers.frontends.contains(&frontend);
-                leaves.then_some(Running { frontend, backend, carrier: Carrier::Ipvs, count })
+                let carrier = Carrier::Ipvs;
+                let running = Running { frontend, backend, carrier, count };
+                leaves(&frontend, backend).then_some(running)
             })
+            .chain(self.flows.iter().filter(|(frontend, backend)| leaves(frontend, *backend)).map(
+                |(frontend, backend)| Running {
+                    frontend: *frontend,
+                    backend: *backend,
+                    carrier: Carrier::Tracking,
+                    count: 1,
+                },
+            ))
             .collect()
     }
 
@@ -149,12 +164,23 @@ impl ModelKernel {
         }
     }
 
+    fn change(&mut self, operation: &Operation) -> Outcome {
+        if let Operation::Flow(FlowOperation { frontend, backend, carrier }) = operation {
+            self.flows.retain(|(to, endpoint)| {
+                to != frontend
+                    || backend.is_some_and(|backend| backend != *endpoint)
+                    || *carrier == Some(Carrier::Ipvs)
+            });
+        }
+        self.holdings.change(operation)
+    }
+
     fn apply_one(&mut self, operation: &Operation) -> Outcome {
         match self.faults.pop_front().flatten() {
-            None => self.holdings.change(operation),
+            None => self.change(operation),
             Some(fault) => {
                 if fault.applied {
-                    let _ = self.holdings.change(operation);
+                    let _ = self.change(operation);
                 }
                 failure(fault.kind)
             }

@@ -1,12 +1,13 @@
 //! Plans take any kernel to the desired state, whatever fails on the way, and then stop.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use kube_ipvs::engine::Programs;
 use kube_ipvs::model::{
     Element, Event, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
-use kube_ipvs::plan::{Claims, FailureKind, Observed, is_named};
+use kube_ipvs::plan::{Carrier, Claims, FailureKind, Observed, Running, is_named};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -251,6 +252,7 @@ proptest! {
         mischief in vec(mischief(), 0..12),
         unreadable in vec((any::<Index>(), 1..4_usize), 0..3),
         connected in vec(select(destinations()), 0..4),
+        flows in vec((front_end(), select(destinations())), 0..6),
         claimed in vec(select(destinations()), 0..3),
         settings in settings(),
         now in events(0..20),
@@ -268,11 +270,21 @@ proptest! {
         }
         // Connections that do not end keep nothing for good.
         kernel.connections = connected.into_iter().map(|ip| ((ip, 8080), 1)).collect();
+        let flows = flows.into_iter().filter(|(frontend, _)| frontend.protocol == Protocol::Udp);
+        kernel.flows = flows.map(|(frontend, ip)| (frontend, SocketAddr::new(ip, 8080))).collect();
         kernel.claims = Claims { addresses: claimed.into_iter().collect(), ..Claims::default() };
         let before = kernel.clone();
         let agent = started(&settings, &Objects::after(&now), kernel)
             .map_err(TestCaseError::fail)?;
         check(&agent, &foreign(&before, agent.engine.programs()))?;
+        // An agent that was stopped before it could move flows has left them.
+        let leads_elsewhere = |(frontend, backend): &&(VirtualAddress, SocketAddr)| {
+            let (frontend, backend, carrier) = (*frontend, *backend, Carrier::Tracking);
+            let flow = Running { frontend, backend, carrier, count: 1 };
+            !agent.engine.programs().pools_of(&flow).is_empty()
+        };
+        let held: Vec<_> = agent.kernel.flows.iter().filter(leads_elsewhere).collect();
+        prop_assert_eq!(held, Vec::<&_>::new());
     }
 
     #[test]
