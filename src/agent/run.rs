@@ -137,15 +137,15 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     ended
 }
 
-/// What ends the agent, by whoever started it.
+/// The signals that end the agent.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// From now on they end nothing by themselves: what caught them has to listen. As the first
-    /// process of a container, the agent would not be ended by them otherwise.
+    /// From now on they end nothing by themselves, and have to be listened for. The first process of
+    /// a container, as the agent mostly is, they would not end otherwise.
     fn catch() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

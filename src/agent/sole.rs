@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// Being the only agent, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Sole {
-    /// Nothing is ever accepted: who connects only wants to know whose it is.
+    /// Nothing is ever accepted: a process that connects only asks the kernel which one listens.
     _name: Option<UnixListener>,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
-    /// Anybody may take the name. Whoever may write to the kernel runs as root, or as we do.
+    /// Any process may take the name. One that may write to the kernel runs as root, or as we do.
     fn is_credible(&self) -> bool {
         [0, geteuid().as_raw()].contains(&self.user)
     }

@@ -51,7 +51,7 @@ impl Places {
     }
 
     /// Cuts the oldest of the connections that have to give way. An honest client has its answer
-    /// within moments; who holds on to a connection loses it first.
+    /// within moments; a client that holds on to a connection loses it first.
     pub(super) fn make_room_for(&mut self, peer: Peer) {
         if let Some(oldest) = self.in_the_way_of(peer)
             && let Some((_, connection)) = self.taken.remove(oldest)

@@ -67,7 +67,7 @@ impl Shared {
         round.get_or_init(|| make).await.clone()
     }
 
-    /// Who asks from now on waits for the answer after this one.
+    /// Clients that ask from now on wait for the answer after this one.
     fn begin(&self, round: &Arc<Round>) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&next, round) {
