@@ -36,7 +36,7 @@ impl Module {
     }
 }
 
-const FIXED: [(&str, &str); 14] = [
+const FIXED: [(&str, &str); 16] = [
     ("ip_vs", "balancing"),
     ("nf_conntrack", "connection tracking"),
     ("nf_conntrack_netlink", "moving UDP clients off a deleted endpoint"),
@@ -50,6 +50,8 @@ const FIXED: [(&str, &str); 14] = [
     ("nft_reject_ipv4", "refusing connections to services without endpoints"),
     ("nft_reject_ipv6", "refusing connections to services without endpoints"),
     ("nft_socket", "keeping stray segments from ending connections"),
+    ("tcp_diag", "knowing which ports the node itself listens at"),
+    ("udp_diag", "knowing which ports the node itself listens at"),
     ("dummy", "telling other software that IPVS serves here"),
 ];
 
