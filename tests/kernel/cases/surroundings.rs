@@ -66,6 +66,18 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
+        case("a_last_rule_of_iptables_is_mended_as_doctor_says", |t| {
+            t.agent().configure(RANGES)?;
+            served(t, true)?;
+            t.settled()?;
+            let (v4, v6) = ["icmp-host-prohibited", "icmp6-adm-prohibited"]
+                .map(|why| format!("*filter\n-A FORWARD -j REJECT --reject-with {why}\nCOMMIT\n"))
+                .into();
+            let _strict = Temporary::iptables(t.host(N1), &v4, &v6)?;
+            let answer = t.ask(C, "203.0.113.110:80/tcp");
+            t.check("no answer", answer.is_err(), "an answer")?;
+            mended_by_doctor(t, &["ip filter FORWARD".to_owned(), "ip6 filter FORWARD".to_owned()])
+        }),
         case("a_forward_policy_is_told_at_start_and_with_an_audit", |t| {
             t.agent().configure(RANGES)?;
             served(t, true)?;
