@@ -52,12 +52,10 @@ enum Need {
 ///
 /// If nf_tables is not there or the process lacks CAP_NET_ADMIN.
 pub fn obstacles(ranges: &[IpNet], carry: &Carry) -> Result<Vec<Obstacle>, KernelError> {
-    let chains = chains::read()?;
-    let mut chains = chains.into_iter().filter_map(|chain| Some((base_of_others(&chain)?, chain)));
-    let Some(first) = chains.next() else { return Ok(Vec::new()) };
     let mut socket = Socket::open(Protocol::Netfilter)?;
     let mut found = Vec::new();
-    for (base, chain) in std::iter::once(first).chain(chains) {
+    for chain in chains::read()? {
+        let Some(base) = base_of_others(&chain) else { continue };
         let rules = rule::read(&mut socket, &chain)?;
         found.extend(judge(chain, base, &rules, ranges, carry));
     }
