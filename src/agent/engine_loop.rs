@@ -254,6 +254,7 @@ impl EngineLoop {
                 }
             }
         }
+        self.upkeep.look_at_firewall(self.engine.programs().surroundings());
         if self.engine.is_synced() && !self.is_stopping() {
             self.settled();
             if self.engine.troubles() == 0 {

@@ -1,13 +1,17 @@
-//! Keeps kernel settings as services need them, while others change them.
+//! Keeps kernel settings as services need them, while others change them, and tells of firewalls that
+//! stand in the way.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason};
+use crate::desired::Surroundings;
+use crate::kernel::firewall::{Obstacle, obstacles};
 use crate::kernel::sysctl::{Ensured, Setting, Sysctls};
 use crate::model::Family;
 
@@ -24,11 +28,23 @@ pub(super) struct Upkeep {
     looked: Option<Instant>,
     /// How often each setting, by its path, was found wrong.
     found_wrong: BTreeMap<&'static str, u32>,
+    /// Whether others' chains are to be read.
+    is_firewall_due: bool,
+    /// What was last told of them.
+    told_of_firewall: Option<String>,
 }
 
 impl Upkeep {
     pub(super) fn new(sysctls: Sysctls, metrics: Arc<Metrics>, notices: Notices) -> Self {
-        Self { sysctls, metrics, notices, looked: None, found_wrong: BTreeMap::new() }
+        Self {
+            sysctls,
+            metrics,
+            notices,
+            looked: None,
+            found_wrong: BTreeMap::new(),
+            is_firewall_due: false,
+            told_of_firewall: None,
+        }
     }
 
     /// To be called with each part of an audit: looks once a while.
@@ -41,6 +57,7 @@ impl Upkeep {
     /// To be called with each audit.
     pub(super) fn look(&mut self) {
         self.looked = Some(Instant::now());
+        self.is_firewall_due = true;
         let Ensured { changed, failed } = self.sysctls.ensure(&Family::BOTH);
         for change in changed {
             self.metrics.setting_put_right(&change.setting.name());
@@ -53,6 +70,33 @@ impl Upkeep {
         for error in failed {
             self.metrics.setting_refused(&error.setting().name());
             self.found(error.setting(), &error.to_string());
+        }
+    }
+
+    /// To be called once the surroundings are up to date: reads others' chains if settings have been
+    /// read since.
+    pub(super) fn look_at_firewall(&mut self, around: &Surroundings) {
+        if !mem::take(&mut self.is_firewall_due) {
+            return;
+        }
+        match obstacles(&around.service_ranges, &around.settings.carry) {
+            Ok(obstacles) => self.tell_of_firewall(in_the_way(&obstacles)),
+            Err(error) => debug!("the chains of others cannot be read: {error}"),
+        }
+    }
+
+    /// Tells it if it is news.
+    fn tell_of_firewall(&mut self, message: Option<String>) {
+        if self.told_of_firewall == message {
+            return;
+        }
+        self.told_of_firewall.clone_from(&message);
+        match message {
+            Some(message) => {
+                let reason = Reason::FirewallDrops;
+                self.notices.tell(Notice { about: About::Node, reason, message });
+            }
+            None => info!("no firewall is in the way of Services any more"),
         }
     }
 
@@ -69,6 +113,20 @@ impl Upkeep {
             warn!("{what}");
         }
     }
+}
+
+/// What is in the way of Services, and what to do.
+fn in_the_way(obstacles: &[Obstacle]) -> Option<String> {
+    (!obstacles.is_empty()).then(|| {
+        let found: Vec<_> = obstacles.iter().map(ToString::to_string).collect();
+        let mend: Vec<_> = obstacles.iter().flat_map(Obstacle::mend).collect();
+        format!(
+            "a firewall is in the way of Services: {}; unless another rule of it lets them in, add what \
+             `kube-ipvs doctor` says: {}",
+            found.join("; "),
+            mend.join("; ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -110,5 +168,19 @@ mod tests {
         upkeep.look();
         let refused = "result=\"refused\",setting=\"net.ipv4.vs.conntrack\"} 1";
         assert!(metrics.encode().unwrap().contains(refused));
+    }
+
+    #[test]
+    fn a_firewall_is_told_when_it_changes() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (notices, mut told) = Notices::new(Arc::clone(&metrics));
+        let mut upkeep = Upkeep::new(Sysctls::at("/nowhere"), metrics, notices);
+        for found in [None, Some("a"), Some("a"), Some("b"), None, None, Some("b")] {
+            upkeep.tell_of_firewall(found.map(str::to_owned));
+        }
+        let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        assert!(told.iter().all(|notice| notice.reason == Reason::FirewallDrops), "{told:?}");
+        let messages: Vec<_> = told.iter().map(|notice| notice.message.as_str()).collect();
+        assert_eq!(messages, ["a", "b", "b"]);
     }
 }

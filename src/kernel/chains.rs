@@ -19,7 +19,6 @@ const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
 const NFTA_CHAIN_POLICY: u16 = 5;
-const NFTA_CHAIN_USE: u16 = 6;
 const NFTA_CHAIN_TYPE: u16 = 7;
 const NFTA_HOOK_HOOKNUM: u16 = 1;
 const NF_DROP: u32 = 0;
@@ -87,7 +86,9 @@ pub(super) enum Hook {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Base {
     pub(super) hook: Hook,
-    /// Whether its policy is to drop, and it is one that filters.
+    /// Whether it is one that filters.
+    pub(super) filters: bool,
+    /// Whether its policy is to drop.
     pub(super) drops: bool,
 }
 
@@ -98,8 +99,6 @@ pub(super) struct Chain {
     pub(super) table: String,
     pub(super) name: String,
     pub(super) base: Option<Base>,
-    /// How many rules it has, with the jumps that lead to it.
-    pub(super) rules: u32,
 }
 
 impl fmt::Display for Chain {
@@ -128,20 +127,19 @@ pub(super) fn decode(body: &[u8]) -> Option<Chain> {
     let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
     let family = ChainFamily::of_number(*header.first()?);
     let (mut table, mut name) = (None, None);
-    let (mut hook, mut policy, mut filters, mut rules) = (None, None, false, 0);
+    let (mut hook, mut policy, mut filters) = (None, None, false);
     for attribute in attributes(rest) {
         match attribute.kind {
             NFTA_CHAIN_TABLE => table = attribute.text(),
             NFTA_CHAIN_NAME => name = attribute.text(),
             NFTA_CHAIN_HOOK => hook = Some(decode_hook(attribute)),
             NFTA_CHAIN_POLICY => policy = attribute.u32_be(),
-            NFTA_CHAIN_USE => rules = attribute.u32_be().unwrap_or(0),
             NFTA_CHAIN_TYPE => filters = attribute.text() == Some("filter"),
             _ => {}
         }
     }
-    let base = hook.map(|hook| Base { hook, drops: filters && policy == Some(NF_DROP) });
-    Some(Chain { family, table: table?.to_owned(), name: name?.to_owned(), base, rules })
+    let base = hook.map(|hook| Base { hook, filters, drops: policy == Some(NF_DROP) });
+    Some(Chain { family, table: table?.to_owned(), name: name?.to_owned(), base })
 }
 
 fn decode_hook(hook: Attribute<'_>) -> Hook {
@@ -178,15 +176,13 @@ mod tests {
             attribute(NFTA_CHAIN_HOOK, &hook),
             attribute(NFTA_CHAIN_POLICY, &NF_DROP.to_be_bytes()),
             attribute(NFTA_CHAIN_TYPE, b"filter\0"),
-            attribute(NFTA_CHAIN_USE, &3u32.to_be_bytes()),
         ]
         .concat();
         let expected = Chain {
             family: ChainFamily::Ip,
             table: "filter".to_owned(),
             name: "FORWARD".to_owned(),
-            base: Some(Base { hook: Hook::Forward, drops: true }),
-            rules: 3,
+            base: Some(Base { hook: Hook::Forward, filters: true, drops: true }),
         };
         assert_eq!(decode(&body), Some(expected));
     }

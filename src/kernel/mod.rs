@@ -3,6 +3,7 @@
 mod chains;
 pub mod conntrack;
 pub mod doctor;
+pub mod firewall;
 pub mod ipvs;
 pub mod kube_proxy;
 pub mod listening;

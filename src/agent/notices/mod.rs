@@ -50,6 +50,8 @@ pub enum Reason {
     KernelRefuses,
     /// A kernel setting that services need is changed again and again, or cannot be put right.
     SettingChanged,
+    /// A firewall of others drops what services need.
+    FirewallDrops,
     /// The configuration file has changed into something that is of no use.
     ConfigurationRefused,
     /// The configuration file has changed in what only a restart applies.
@@ -58,7 +60,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AddressOfNode,
         Self::AddressOfApiServer,
         Self::AddressInServiceRange,
@@ -68,6 +70,7 @@ impl Reason {
         Self::HealthCheckNotStarted,
         Self::KernelRefuses,
         Self::SettingChanged,
+        Self::FirewallDrops,
         Self::ConfigurationRefused,
         Self::RestartNeeded,
     ];
@@ -85,6 +88,7 @@ impl Reason {
             Self::HealthCheckNotStarted => "FailedToStartServiceHealthcheck",
             Self::KernelRefuses => "KernelRefuses",
             Self::SettingChanged => "SettingChanged",
+            Self::FirewallDrops => "FirewallDrops",
             Self::ConfigurationRefused => "ConfigurationRefused",
             Self::RestartNeeded => "RestartNeeded",
         }
@@ -98,7 +102,8 @@ impl Reason {
             | Self::AddressOfApiServer
             | Self::AddressInServiceRange
             | Self::AddressInImageRange
-            | Self::AddressTaken => "Serve",
+            | Self::AddressTaken
+            | Self::FirewallDrops => "Serve",
             Self::HealthCheckNotStarted => "Listen",
             Self::KernelRefuses | Self::RangeOverlaps | Self::SettingChanged => "Program",
             Self::ConfigurationRefused | Self::RestartNeeded => "Configure",
@@ -115,6 +120,7 @@ impl Reason {
             | Self::HealthCheckNotStarted
             | Self::KernelRefuses
             | Self::SettingChanged
+            | Self::FirewallDrops
             | Self::ConfigurationRefused
             | Self::RestartNeeded => true,
             Self::AddressOfApiServer

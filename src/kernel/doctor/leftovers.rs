@@ -67,7 +67,7 @@ mod tests {
 
     fn chain(name: &str) -> Chain {
         let (family, table) = (ChainFamily::Ip, "nat".to_owned());
-        Chain { family, table, name: name.to_owned(), base: None, rules: 1 }
+        Chain { family, table, name: name.to_owned(), base: None }
     }
 
     #[test]

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn chain(family: ChainFamily, table: &str, name: &str) -> Chain {
-        Chain { family, table: table.to_owned(), name: name.to_owned(), base: None, rules: 1 }
+        Chain { family, table: table.to_owned(), name: name.to_owned(), base: None }
     }
 
     #[test]

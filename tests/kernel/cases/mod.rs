@@ -34,6 +34,7 @@ mod idle;
 mod invalid;
 mod killed;
 mod lab_itself;
+mod large_datagrams;
 mod metrics;
 mod node_ports;
 mod other_ports;
@@ -91,6 +92,7 @@ pub(crate) fn all() -> Vec<Case> {
         affinity::cases(),
         flows::cases(),
         path_mtu::cases(),
+        large_datagrams::cases(),
         schedulers::cases(),
         surroundings::cases(),
         announced::cases(),

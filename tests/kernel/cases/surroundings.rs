@@ -1,15 +1,39 @@
 //! What other programs have made of the node.
 
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Temporary, endpoints_of_both, service};
-use crate::trial::{Step, Trial};
+use crate::lab::{PATIENCE, Temporary, endpoints, endpoints_of_both, product, service};
+use crate::trial::{Step, Trial, patiently};
 
 /// `doctor` knows the ranges that it is told of.
 const RANGES: &str = "serviceCIDRs: [10.96.0.0/12, 'fd00:96::/108']";
+
+/// What matters of firewalld's own table, as `nft` lists it where no zone opens anything.
+const FIREWALLD: &str = "
+chain filter_INPUT {
+    type filter hook input priority 10; policy accept;
+    ct state { established, related } accept
+    ct status dnat accept
+    iifname lo accept
+    jump filter_INPUT_ZONES
+    ct state invalid drop
+    reject with icmpx type admin-prohibited
+}
+chain filter_FORWARD {
+    type filter hook forward priority 10; policy accept;
+    ct state { established, related } accept
+    ct status dnat accept
+    iifname lo accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    ct state invalid drop
+    reject with icmpx type admin-prohibited
+}
+chain filter_INPUT_ZONES {
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+}";
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -41,6 +65,74 @@ pub(crate) fn cases() -> Vec<Case> {
                 mended_by_doctor(t, &[format!("ip filter {hook}"), format!("ip6 filter {hook}")])?;
             }
             Ok(())
+        }),
+        case("a_last_rule_of_iptables_is_mended_as_doctor_says", |t| {
+            t.agent().configure(RANGES)?;
+            served(t, true)?;
+            t.settled()?;
+            let (v4, v6) = ["icmp-host-prohibited", "icmp6-adm-prohibited"]
+                .map(|why| format!("*filter\n-A FORWARD -j REJECT --reject-with {why}\nCOMMIT\n"))
+                .into();
+            let _strict = Temporary::iptables(t.host(N1), &v4, &v6)?;
+            let answer = t.ask(C, "203.0.113.110:80/tcp");
+            t.check("no answer", answer.is_err(), "an answer")?;
+            mended_by_doctor(t, &["ip filter FORWARD".to_owned(), "ip6 filter FORWARD".to_owned()])
+        }),
+        case("a_forward_policy_is_told_at_start_and_with_an_audit", |t| {
+            t.agent().configure(RANGES)?;
+            served(t, true)?;
+            t.settled()?;
+            let policy = "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n";
+            let _docker = Temporary::iptables(t.host(N1), policy, policy)?;
+            t.expect(N1, "10.96.9.10:80/tcp", Answers::from_all([P1, P3]))?;
+            t.expect(C, "203.0.113.110:80/tcp", Silent)?;
+            t.expect(P2, "10.96.9.10:80/tcp", Silent)?;
+            // An audit.
+            t.host(N1).nft("flush chain ip kube-ipvs forward")?;
+            told(t, "ip filter FORWARD drops")?;
+            // A start.
+            t.agent().stop()?;
+            t.settled()?;
+            told(t, "iptables -I FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT")?;
+            mended_by_doctor(
+                t,
+                &["ip filter FORWARD".to_owned(), "ip6 filter FORWARD".to_owned()],
+            )?;
+            datagrams_without_an_answer_arrive(t)?;
+            t.host(N1).nft("flush chain ip kube-ipvs forward")?;
+            t.agent().wait_for_log("no firewall is in the way of Services any more")?;
+            Ok(())
+        }),
+        case("what_firewalld_lets_in_is_served_and_the_rest_told", |t| {
+            t.agent().configure(RANGES)?;
+            served(t, true)?;
+            t.settled()?;
+            let _zones = Temporary::table(t.host(N1), "inet firewalld", FIREWALLD)?;
+            let front_ends = ["203.0.113.110:80/tcp", "192.168.50.1:31945/tcp"];
+            for (client, to) in product([C, P2, N1], front_ends) {
+                t.expect(client, to, Answers::from_all([P1, P3]))?;
+            }
+            for cluster_ip in ["10.96.9.10:80/tcp", "[fd00:96::90a]:80/tcp"] {
+                t.expect(N1, cluster_ip, Answers::from_all([P1, P3]))?;
+            }
+            let answer = t.ask(P2, "10.96.9.10:80/tcp");
+            t.check("a ClusterIP is refused to pods", answer.is_err(), "an answer")?;
+            t.agent().stop()?;
+            t.settled()?;
+            told(
+                t,
+                "inet firewalld filter_INPUT drops what it does not know, and has no rule for ClusterIPs",
+            )?;
+            let log = t.agent().log();
+            t.check("and no other chain", !log.contains("filter_FORWARD"), &log)?;
+
+            t.agent().configure(&format!("{RANGES}\ncarry: all"))?;
+            t.settled()?;
+            for (client, to) in product([C, P2, N1], ["10.96.9.10", "[fd00:96::90a]"]) {
+                t.expect(client, &format!("{to}:80/tcp"), Answers::from_all([P1, P3]))?;
+            }
+            let log = t.agent().log();
+            t.check("nothing is told", !log.contains("FirewallDrops"), &log)
         }),
         case("reverse_path_filters", |t| {
             served(t, true)?;
@@ -76,6 +168,33 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, "[fd00:96::90a]:80/tcp", Answers::from(P1))
         }),
     ]
+}
+
+/// From their second datagram on they are forwarded, and still new to connection tracking.
+fn datagrams_without_an_answer_arrive(t: &mut Trial<'_>) -> Step {
+    let log = service("dev/oneway").cluster_ip("10.96.9.11").ingress("203.0.113.111");
+    t.apply(log.port(80, "udp", Udp))?;
+    t.apply(endpoints("dev/oneway").port("udp", 8080, Udp).ready(P1))?;
+    t.settled()?;
+    let rules = "chain heard { type filter hook input priority 0; udp dport 8080 counter; }
+                 chain silent { type filter hook output priority 0; udp sport 8080 drop; }";
+    let _silent = Temporary::table(t.host(P1), "ip silent", rules)?;
+    let flow = t.flow(C, "203.0.113.111:80/udp")?;
+    for _ in 0..3 {
+        flow.send()?;
+    }
+    patiently(PATIENCE, || {
+        let heard = t.host(P1).read("nft", &["list", "table", "ip", "silent"])?;
+        t.check("three datagrams", heard.contains("counter packets 3 "), &heard)
+    })
+}
+
+/// The agent has said so, as a notice.
+fn told(t: &mut Trial<'_>, text: &str) -> Step {
+    t.agent().wait_for_log("FirewallDrops")?;
+    let log = t.agent().log();
+    let is_told = log.lines().any(|line| line.contains("FirewallDrops") && line.contains(text));
+    t.check("a notice says it", is_told, log)
 }
 
 /// A Service with an endpoint on this node, and one on the other if there are to be `both`.
@@ -121,5 +240,9 @@ fn mended_by_doctor(t: &Trial<'_>, chains: &[String]) -> Step {
     }
     t.expect(C, "192.168.50.1:31945/tcp", Answers::from_all([P1, P3]))?;
     t.expect(C, "[fd00:50::1]:31945/tcp", Answers::from_all([P1, P3]))?;
-    t.expect(C, "203.0.113.110:80/tcp", Answers::from_all([P1, P3]))
+    t.expect(C, "203.0.113.110:80/tcp", Answers::from_all([P1, P3]))?;
+    // Others that are in the way are read all the same.
+    let doctor = t.command("doctor", &[])?.stdout;
+    let is_mended = chains.iter().all(|chain| !doctor.contains(&format!("{chain} drops")));
+    t.check("`doctor` sees that they are let in", is_mended, doctor)
 }

@@ -19,6 +19,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client waits where no answer is expected.
 pub(crate) const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 
+/// How many bytes a datagram may have.
+pub(crate) const LARGEST_DATAGRAM: usize = 8192;
+
 /// What a server answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Reply {
@@ -142,9 +145,18 @@ impl Flow {
 
     /// Makes a request.
     pub(crate) fn ask(&self) -> Result<Reply, Silence> {
-        let mut buffer = [0; 2048];
+        self.request(&self.query)
+    }
+
+    /// Makes a request of that many bytes, which has an answer of as many.
+    pub(crate) fn ask_at_length(&self, bytes: usize) -> Result<Reply, Silence> {
+        self.request(&vec![b'x'; bytes])
+    }
+
+    fn request(&self, query: &[u8]) -> Result<Reply, Silence> {
+        let mut buffer = vec![0; LARGEST_DATAGRAM];
         let mut ask = || {
-            self.socket.send(&self.query)?;
+            self.socket.send(query)?;
             retried(|| self.socket.recv(&mut buffer))
         };
         let length = match ask() {

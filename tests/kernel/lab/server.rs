@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use kube_ipvs::model::{Family, Protocol};
 
+use super::client::LARGEST_DATAGRAM;
 use super::dns;
 use super::host::Host;
 use super::namespace::Namespace;
@@ -136,14 +137,15 @@ impl State {
     }
 
     fn answer_datagrams(&self, socket: &UdpSocket) {
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; LARGEST_DATAGRAM];
         while let Ok((length, client)) = socket.recv_from(&mut buffer) {
             if self.is_stopping() {
                 return;
             }
             let answer = self.answer(client);
-            let reply = dns::reply(&buffer[..length], answer.trim_end())
+            let mut reply = dns::reply(&buffer[..length], answer.trim_end())
                 .unwrap_or_else(|| answer.into_bytes());
+            reply.resize(reply.len().max(length), b' ');
             let _ = socket.send_to(&reply, client);
         }
     }

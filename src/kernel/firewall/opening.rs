@@ -1,0 +1,79 @@
+//! The commands that open a chain.
+
+use super::Need;
+use crate::kernel::chains::{Chain, ChainFamily};
+use crate::model::Family;
+
+/// Whether iptables wrote the chain. Its `nft` flavour refuses to read a table with rules that it
+/// would not have written.
+fn is_iptables(chain: &Chain) -> bool {
+    matches!(chain.family, ChainFamily::Ip | ChainFamily::Ip6)
+        && chain.table == "filter"
+        && matches!(chain.name.as_str(), "INPUT" | "FORWARD")
+}
+
+/// How rules are added to a chain.
+pub(super) enum Opening<'a> {
+    Iptables(&'a Chain),
+    Nft(&'a Chain),
+    /// Its table takes no rules from others, and is written anew with each reload.
+    Firewalld,
+}
+
+impl<'a> Opening<'a> {
+    pub(super) fn of(chain: &'a Chain) -> Self {
+        if is_iptables(chain) {
+            Self::Iptables(chain)
+        } else if chain.table == "firewalld" {
+            Self::Firewalld
+        } else {
+            Self::Nft(chain)
+        }
+    }
+
+    pub(super) fn open(&self, need: &Need) -> String {
+        match (self, need) {
+            (_, Need::ClusterIps) => {
+                "# each range of service addresses, as destination; or set `carry: all`".to_owned()
+            }
+            (Self::Firewalld, Need::Destination(range)) => {
+                let family = if Family::of(range.addr()) == Family::V4 { "ipv4" } else { "ipv6" };
+                format!(
+                    "firewall-cmd --permanent --add-rich-rule='rule family={family} destination \
+                     address={range} accept'; firewall-cmd --reload; or set `carry: all`"
+                )
+            }
+            (Self::Firewalld, _) => "# StrictForwardPorts=no in firewalld.conf".to_owned(),
+            (_, Need::Answers) => self
+                .rule("-m conntrack --ctstate ESTABLISHED,RELATED", "ct state established,related"),
+            (_, Need::Translated) => self.rule("-m conntrack --ctstate DNAT", "ct status dnat"),
+            (_, Need::Destination(range)) => {
+                let family = if Family::of(range.addr()) == Family::V4 { "ip" } else { "ip6" };
+                self.rule(&format!("-d {range}"), &format!("{family} daddr {range}"))
+            }
+        }
+    }
+
+    fn rule(&self, iptables: &str, nft: &str) -> String {
+        match self {
+            Self::Iptables(chain) => {
+                let command =
+                    if chain.family == ChainFamily::Ip6 { "ip6tables" } else { "iptables" };
+                format!("{command} -I {} {iptables} -j ACCEPT", chain.name)
+            }
+            Self::Nft(chain) => format!("nft insert rule {chain} {nft} accept"),
+            Self::Firewalld => String::new(),
+        }
+    }
+
+    /// Where bridged packets pass the forward hook, which IPVS needs, so do pods' questions for
+    /// each other's hardware addresses.
+    pub(super) fn neighbour_discovery(&self) -> [String; 2] {
+        [("solicitation", "solicit"), ("advertisement", "advert")].map(|(iptables, nft)| {
+            self.rule(
+                &format!("-p ipv6-icmp --icmpv6-type neighbour-{iptables}"),
+                &format!("icmpv6 type nd-neighbor-{nft}"),
+            )
+        })
+    }
+}

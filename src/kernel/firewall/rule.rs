@@ -1,0 +1,314 @@
+//! Rules of other programs' base chains, as far as they matter.
+
+use ipnet::IpNet;
+
+use super::Need;
+use crate::kernel::chains::Chain;
+use crate::kernel::netlink::{Attribute, KernelError, Socket, attributes};
+use crate::kernel::nft::{header, message_type};
+use crate::model::Family;
+
+/// `NFT_MSG_GETRULE`
+const GET_RULE: u16 = message_type(7);
+
+/// `struct nfgenmsg`, which precedes the attributes.
+const HEADER_BYTES: usize = 4;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+const NFTA_CT_KEY: u16 = 2;
+const NFTA_CT_DIRECTION: u16 = 3;
+const NFTA_META_KEY: u16 = 2;
+const NFTA_PAYLOAD_BASE: u16 = 2;
+const NFTA_PAYLOAD_OFFSET: u16 = 3;
+const NFTA_BITWISE_MASK: u16 = 4;
+const NFTA_CMP_OP: u16 = 2;
+const NFTA_CMP_DATA: u16 = 3;
+const NFTA_LOOKUP_FLAGS: u16 = 5;
+const NFTA_IMMEDIATE_DATA: u16 = 2;
+const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+/// `NFTA_MATCH_NAME` and `NFTA_TARGET_NAME`.
+const NFTA_XT_NAME: u16 = 1;
+/// `NFTA_MATCH_INFO`
+const NFTA_XT_INFO: u16 = 3;
+
+/// `NFT_CT_*`
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+/// `NFT_META_NFPROTO`
+const META_NFPROTO: u32 = 15;
+/// `NFT_PAYLOAD_NETWORK_HEADER`
+const NETWORK_HEADER: u32 = 1;
+/// Where the destination is in the headers of IPv4 and IPv6.
+const DESTINATIONS: [(u32, Family); 2] = [(16, Family::V4), (24, Family::V6)];
+/// `NFT_CMP_EQ`
+const EQUAL: u32 = 0;
+/// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`, and the same of `xt_conntrack`.
+const ESTABLISHED: u32 = 1 << 1;
+/// `IPS_DST_NAT`
+const STATUS_TRANSLATED: u32 = 1 << 5;
+/// `XT_CONNTRACK_STATE_DNAT`
+const XT_TRANSLATED: u16 = 1 << 7;
+/// `XT_CONNTRACK_STATE`: what the match goes by.
+const XT_BY_STATE: u16 = 1;
+/// `struct xt_conntrack_mtinfo3`: where `match_flags`, `invert_flags` and `state_mask` are.
+const XT_STATES: std::ops::Range<usize> = 146..152;
+const NF_DROP: u32 = 0;
+const NF_ACCEPT: u32 = 1;
+
+/// A rule of a base chain, as far as it matters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Rule {
+    AcceptsAll,
+    DropsAll,
+    /// Lets in packets of these states of connections.
+    Accepts {
+        established: bool,
+        translated: bool,
+    },
+    /// Lets in packets to addresses that begin so.
+    AcceptsTo(Family, Masked),
+    /// May let in what services need: it leads to another chain, or has conditions that are not read.
+    InDoubt,
+    /// Lets in nothing.
+    Other,
+}
+
+/// The first bytes of an address, and which of their bits count.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Masked {
+    value: Vec<u8>,
+    mask: Vec<u8>,
+}
+
+impl Rule {
+    pub(super) fn lets_in(&self, need: &Need) -> bool {
+        match (self, need) {
+            (Self::Accepts { established, .. }, Need::Answers) => *established,
+            (Self::Accepts { translated, .. }, Need::Translated) => *translated,
+            (Self::AcceptsTo(family, masked), Need::Destination(range)) => {
+                *family == Family::of(range.addr()) && masked.holds(range)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Masked {
+    fn holds(&self, range: &IpNet) -> bool {
+        let bits: u32 = self.mask.iter().map(|byte| byte.count_ones()).sum();
+        let begins = |octets: &[u8]| {
+            let masked = octets.iter().zip(&self.mask).map(|(octet, mask)| octet & mask);
+            masked.eq(self.value.iter().copied())
+        };
+        bits <= u32::from(range.prefix_len())
+            && match range {
+                IpNet::V4(range) => begins(&range.network().octets()),
+                IpNet::V6(range) => begins(&range.network().octets()),
+            }
+    }
+}
+
+/// The rules of a chain, in their order.
+pub(super) fn read(socket: &mut Socket, chain: &Chain) -> Result<Vec<Rule>, KernelError> {
+    socket.dump(
+        "nf_tables rules",
+        GET_RULE,
+        |message| {
+            header(message, chain.family.number().unwrap_or(0), 0);
+            message.text(NFTA_RULE_TABLE, &chain.table);
+            message.text(NFTA_RULE_CHAIN, &chain.name);
+        },
+        |rules: &mut Vec<Rule>, _, body| rules.push(decode(body)),
+    )
+}
+
+/// Reads NFT_MSG_NEWRULE: `struct nfgenmsg` and attributes.
+fn decode(body: &[u8]) -> Rule {
+    let rest = body.get(HEADER_BYTES..).unwrap_or_default();
+    let mut reader = Reader::default();
+    let list = attributes(rest).find(|attribute| attribute.kind == NFTA_RULE_EXPRESSIONS);
+    for expression in list.iter().flat_map(Attribute::nested) {
+        let name = find(expression, NFTA_EXPR_NAME).and_then(|name| name.text());
+        let data = find(expression, NFTA_EXPR_DATA);
+        if let Some(rule) = reader.read(name.unwrap_or_default(), data) {
+            return rule;
+        }
+    }
+    Rule::Other
+}
+
+/// Reads the expressions of a rule one after the other, up to its verdict.
+#[derive(Default)]
+struct Reader {
+    condition: Condition,
+    mask: Option<Vec<u8>>,
+}
+
+#[derive(Default)]
+enum Condition {
+    /// None so far.
+    #[default]
+    Always,
+    /// What is loaded, and compared next.
+    Family,
+    State,
+    Status,
+    Destination(Family),
+    /// All that there is to it.
+    Whole(Rule),
+    Unread,
+}
+
+impl Reader {
+    fn read(&mut self, name: &str, data: Option<Attribute<'_>>) -> Option<Rule> {
+        let number = |kind| find(data?, kind)?.u32_be();
+        match name {
+            "counter" | "log" => {}
+            "ct" if number(NFTA_CT_DIRECTION).is_none() => self.load(match number(NFTA_CT_KEY) {
+                Some(CT_STATE) => Condition::State,
+                Some(CT_STATUS) => Condition::Status,
+                _ => Condition::Unread,
+            }),
+            "meta" if number(NFTA_META_KEY) == Some(META_NFPROTO) => self.load(Condition::Family),
+            "payload" if number(NFTA_PAYLOAD_BASE) == Some(NETWORK_HEADER) => {
+                let offset = number(NFTA_PAYLOAD_OFFSET);
+                let family = DESTINATIONS.into_iter().find(|(at, _)| Some(*at) == offset);
+                self.load(family.map_or(Condition::Unread, |(_, it)| Condition::Destination(it)));
+            }
+            "bitwise" => self.mask = value(data, NFTA_BITWISE_MASK).map(<[u8]>::to_vec),
+            "cmp" => self.compare(
+                number(NFTA_CMP_OP) == Some(EQUAL),
+                value(data, NFTA_CMP_DATA).unwrap_or_default(),
+            ),
+            // The set is not read. Whoever accepts some states accepts established connections.
+            "lookup" if matches!(self.condition, Condition::State) => {
+                let is_in = number(NFTA_LOOKUP_FLAGS).unwrap_or(0) == 0;
+                let rule = Rule::Accepts { established: is_in, translated: false };
+                self.condition = Condition::Whole(rule);
+            }
+            "match" => {
+                let states = data.and_then(states_of_iptables);
+                self.load(states.map_or(Condition::Unread, Condition::Whole));
+            }
+            "immediate" => {
+                let verdict = data.and_then(|data| find(data, NFTA_IMMEDIATE_DATA));
+                let verdict = verdict.and_then(|data| find(data, NFTA_DATA_VERDICT))?;
+                return Some(match find(verdict, NFTA_VERDICT_CODE)?.u32_be()? {
+                    NF_ACCEPT => self.accept(),
+                    NF_DROP => self.drop(),
+                    _ => Rule::InDoubt,
+                });
+            }
+            "reject" => return Some(self.drop()),
+            "target" => {
+                let target = data.and_then(|data| find(data, NFTA_XT_NAME)?.text());
+                return Some(match target {
+                    Some("REJECT") => self.drop(),
+                    Some("LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS") => Rule::Other,
+                    _ => Rule::InDoubt,
+                });
+            }
+            _ => self.condition = Condition::Unread,
+        }
+        None
+    }
+
+    /// A second condition makes the first one narrower than what is read of it.
+    fn load(&mut self, condition: Condition) {
+        self.mask = None;
+        self.condition = match self.condition {
+            Condition::Always => condition,
+            _ => Condition::Unread,
+        };
+    }
+
+    fn compare(&mut self, is_equal: bool, data: &[u8]) {
+        let mask = self.mask.take();
+        // `bits & mask != 0`, or the bits themselves.
+        let bits = || {
+            let bytes =
+                if is_equal == mask.is_none() { mask.as_deref().unwrap_or(data) } else { &[] };
+            bytes.first_chunk().copied().map_or(0, u32::from_ne_bytes)
+        };
+        self.condition = match self.condition {
+            Condition::Family if is_equal => Condition::Always,
+            Condition::State => {
+                let established = bits() & ESTABLISHED != 0;
+                Condition::Whole(Rule::Accepts { established, translated: false })
+            }
+            Condition::Status => {
+                let translated = bits() & STATUS_TRANSLATED != 0;
+                Condition::Whole(Rule::Accepts { established: false, translated })
+            }
+            Condition::Destination(family) if is_equal => {
+                let mask = mask.unwrap_or_else(|| vec![u8::MAX; data.len()]);
+                Condition::Whole(Rule::AcceptsTo(family, Masked { value: data.to_vec(), mask }))
+            }
+            _ => Condition::Unread,
+        };
+    }
+
+    fn accept(&mut self) -> Rule {
+        match std::mem::take(&mut self.condition) {
+            Condition::Always => Rule::AcceptsAll,
+            Condition::Whole(rule) => rule,
+            _ => Rule::InDoubt,
+        }
+    }
+
+    fn drop(&self) -> Rule {
+        if matches!(self.condition, Condition::Always) { Rule::DropsAll } else { Rule::Other }
+    }
+}
+
+/// What `-m conntrack --ctstate` of iptables lets in.
+fn states_of_iptables(data: Attribute<'_>) -> Option<Rule> {
+    let is_conntrack = find(data, NFTA_XT_NAME)?.text() == Some("conntrack");
+    let states = find(data, NFTA_XT_INFO)?.value.get(XT_STATES)?;
+    let (numbers, _) = states.as_chunks();
+    let [by, inverted, states] = *numbers.first_chunk()?;
+    let [by, inverted, states] = [by, inverted, states].map(u16::from_ne_bytes);
+    let rule = Rule::Accepts {
+        established: u32::from(states) & ESTABLISHED != 0,
+        translated: states & XT_TRANSLATED != 0,
+    };
+    (is_conntrack && by == XT_BY_STATE && inverted == 0).then_some(rule)
+}
+
+fn value(data: Option<Attribute<'_>>, kind: u16) -> Option<&[u8]> {
+    Some(find(find(data?, kind)?, NFTA_DATA_VALUE)?.value)
+}
+
+fn find(outer: Attribute<'_>, kind: u16) -> Option<Attribute<'_>> {
+    outer.nested().find(|inner| inner.kind == kind)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_range_is_let_in_by_one_that_holds_it() {
+        let masked = |value: &[u8], mask: &[u8]| Masked { value: value.into(), mask: mask.into() };
+        let range = "10.96.0.0/12".parse().unwrap();
+        assert!(masked(&[10, 96], &[255, 240]).holds(&range));
+        assert!(masked(&[10], &[255]).holds(&range));
+        assert!(!masked(&[10, 96], &[255, 255]).holds(&range), "a part of it");
+        assert!(!masked(&[10, 112], &[255, 240]).holds(&range));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&body);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Datagrams that are larger than a packet, as far as IPVS lets them pass.
+
+use kube_ipvs::model::Protocol::Udp;
+
+use super::{Case, case};
+use crate::lab::Host::{self, C, N1, P1, P2, P3};
+use crate::lab::{Flow, endpoints_of_both, product, service};
+use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
+
+/// More than three packets.
+const LARGE: usize = 5000;
+
+const CLUSTER_IPS: [&str; 2] = ["10.96.9.8:80", "[fd00:96::908]:80"];
+const OTHERS: [&str; 4] =
+    ["203.0.113.98:80", "192.168.50.1:31947", "[2001:db8:113::98]:80", "[fd00:50::1]:31947"];
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("large_datagrams_arrive", |t| {
+            served(t, "")?;
+            for to in CLUSTER_IPS.into_iter().chain(OTHERS) {
+                arrives(t, C, to, &open(t, C, to)?)?;
+                if !to.starts_with('[') {
+                    arrives(t, P2, to, &open(t, P2, to)?)?;
+                }
+            }
+            arrives(t, N1, OTHERS[0], &open(t, N1, OTHERS[0])?)?;
+            // The kernel has to learn first how large a packet may be.
+            let flow = open(t, N1, CLUSTER_IPS[0])?;
+            patiently(LONG_PATIENCE, || arrives(t, N1, CLUSTER_IPS[0], &flow))?;
+            in_flows_that_are_carried(t, &OTHERS)
+        }),
+        case("large_datagrams_arrive_where_all_is_carried", |t| {
+            served(t, "carry: all")?;
+            in_flows_that_are_carried(t, &OTHERS)?;
+            in_flows_that_are_carried(t, &CLUSTER_IPS)
+        }),
+    ]
+}
+
+/// One endpoint on each node.
+fn served(t: &mut Trial<'_>, options: &str) -> Step {
+    t.agent().configure(options)?;
+    let web = service("dev/large").cluster_ip("10.96.9.8").cluster_ip("fd00:96::908");
+    let web = web.ingress("203.0.113.98").ingress("2001:db8:113::98");
+    t.apply(web.port(80, "udp", Udp).node_port(31_947))?;
+    for slice in endpoints_of_both("dev/large") {
+        t.apply(slice.port("udp", 8080, Udp).ready(P1).ready(P3))?;
+    }
+    t.settled()
+}
+
+/// IPVS sees their first datagram alone.
+fn in_flows_that_are_carried(t: &Trial<'_>, front_ends: &[&str]) -> Step {
+    for (to, client) in product(front_ends.to_vec(), [P2, N1, C]) {
+        let flow = open(t, client, to)?;
+        let answer = flow.ask();
+        t.check(&format!("{client} asks {to}"), answer.is_ok(), format!("{answer:?}"))?;
+        arrives(t, client, to, &flow)?;
+    }
+    Ok(())
+}
+
+fn open(t: &Trial<'_>, client: Host, to: &str) -> Step<Flow> {
+    t.flow(client, &format!("{to}/udp"))
+}
+
+fn arrives(t: &Trial<'_>, client: Host, to: &str, flow: &Flow) -> Step {
+    let answer = flow.ask_at_length(LARGE);
+    t.check(
+        &format!("{client} sends a large datagram to {to}"),
+        answer.is_ok(),
+        format!("{answer:?}"),
+    )
+}
