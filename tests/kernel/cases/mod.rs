@@ -35,6 +35,7 @@ mod invalid;
 mod killed;
 mod lab_itself;
 mod metrics;
+mod neighbours;
 mod node_ports;
 mod other_ports;
 mod own_addresses;
@@ -103,6 +104,7 @@ pub(crate) fn all() -> Vec<Case> {
         commands::cases(),
         company::cases(),
         metrics::cases(),
+        neighbours::cases(),
         takeover::cases(),
         privilege::cases(),
         shortage::cases(),
