@@ -50,9 +50,11 @@ const POLICY_DROP: &str = "table inet firewalld_policy_drop {
 }\n";
 const FIREWALLD: &str = "table inet firewalld {
     chain filter_INPUT { type filter hook input priority 10; policy accept;
-        ct state { established, related } accept; ct status dnat accept; iifname lo accept; }
+        ct state { established, related } accept; ct status dnat accept; iifname lo accept;
+        meta l4proto ipv6-icmp accept; ct state invalid drop; reject with icmpx admin-prohibited; }
     chain filter_FORWARD { type filter hook forward priority 10; policy accept;
-        ct state { established, related } accept; ct status dnat accept; }
+        ct state { established, related } accept; ct status dnat accept; iifname lo accept;
+        meta l4proto ipv6-icmp accept; ct state invalid drop; reject with icmpx admin-prohibited; }
     chain nat_PREROUTING { type nat hook prerouting priority -90; policy accept; }
     chain nat_POSTROUTING { type nat hook postrouting priority 110; policy accept; }
 }\n";
