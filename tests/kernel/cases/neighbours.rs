@@ -209,12 +209,21 @@ fn keepalived(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-/// kube-vip puts a load balancer IP on a device of the node that leads, and takes it away again.
+/// kube-vip puts a load balancer IP on a device of the node that leads, and takes it away again. A process
+/// of the node that connects meanwhile does so from that very address, and loses it.
 fn comes_and_goes(t: &mut Trial<'_>) -> Step {
     served(t)?;
     let mut open = open(t)?;
-    let loads = product(["203.0.113.180:80/tcp", "[2001:db8:113::180]:80/tcp"], [P2, N1, C]);
+    let balancers = ["203.0.113.180:80/tcp", "[2001:db8:113::180]:80/tcp"];
+    let loads = product(balancers, [P2, C]);
     let loads: Vec<_> = loads.map(|(to, client)| t.steady_load(client, to)).collect();
+    let served_meanwhile = |open: &mut Vec<_>| -> Step {
+        loads.iter().for_each(|load| load.wait_for(MEANWHILE));
+        for balancer in balancers {
+            t.expect(N1, balancer, Answers::from_all([P1, P3]))?;
+        }
+        t.still_answer(open)
+    };
     for device in ["lo", "eth0"] {
         let lines = |verb: &str, more: &str| {
             format!(
@@ -223,11 +232,12 @@ fn comes_and_goes(t: &mut Trial<'_>) -> Step {
             )
         };
         let held = Temporary::ip(t.host(N1), &lines("add", " nodad"), &lines("delete", ""))?;
-        loads.iter().for_each(|load| load.wait_for(MEANWHILE));
-        t.still_answer(&mut open)?;
+        served_meanwhile(&mut open)?;
+        let own = t.connect(N1, balancers[0])?;
+        let source = own.local_addr()?.ip().to_string();
+        t.equal("the source of the node's own connection", "203.0.113.180", &source)?;
         drop(held);
-        loads.iter().for_each(|load| load.wait_for(MEANWHILE));
-        t.still_answer(&mut open)?;
+        served_meanwhile(&mut open)?;
     }
     loads.into_iter().try_for_each(|load| t.expect_no_failure(load))
 }
