@@ -36,6 +36,7 @@ mod killed;
 mod lab_itself;
 mod large_datagrams;
 mod metrics;
+mod neighbours;
 mod node_ports;
 mod other_ports;
 mod own_addresses;
@@ -105,6 +106,7 @@ pub(crate) fn all() -> Vec<Case> {
         commands::cases(),
         company::cases(),
         metrics::cases(),
+        neighbours::cases(),
         takeover::cases(),
         privilege::cases(),
         shortage::cases(),

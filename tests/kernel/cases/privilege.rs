@@ -27,7 +27,7 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     t.check("the init container is privileged", privileged, &init)?;
     let rights = wrapper(&agent["securityContext"]);
     let rights: Vec<&str> = rights.iter().map(String::as_str).collect();
-    t.agent().stop()?;
+    t.agent().configure("auditPeriod: 1s")?;
     t.run_to_end("cleanup", &[])?;
 
     // Unprepared, a node is none of the agent's business, and it says what to do.
@@ -66,6 +66,11 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     t.apply(slice())?;
     t.settled()?;
     t.expect(P2, "10.96.7.1:80/tcp", Refused)?;
+    // A setting that is switched off meanwhile cannot be put right from there.
+    let switched = "net.ipv4.vs.expire_nodest_conn";
+    node.sysctl(&[&format!("{switched}=0")])?;
+    t.agent().wait_for_log(&format!("run `sysctl -w {switched}=1`"))?;
+    node.sysctl(&[&format!("{switched}=1")])?;
     let log = t.agent().log();
     // The sizes of the machine's table can be set from its first network namespace only, where the
     // init container is and this lab is not; what the kernel kills first, the kubelet says.

@@ -219,6 +219,12 @@ impl Endpoints {
         self.endpoint(host, json!({}))
     }
 
+    /// Adds an endpoint that is ready and that no node has.
+    pub(crate) fn elsewhere(mut self, ip: &str) -> Self {
+        push(&mut self.0["endpoints"], json!({"addresses": [ip], "conditions": {"ready": true}}));
+        self
+    }
+
     /// Means the endpoint added last for its own zone.
     pub(crate) fn for_its_zone(self) -> Self {
         self.hint(|host| json!({"forZones": [{"name": zone(host)}]}))
