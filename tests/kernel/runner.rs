@@ -35,11 +35,9 @@ static TIMES: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
 pub(crate) fn run(mut arguments: Arguments, only_stock: bool, required: bool) -> ExitCode {
     arguments.test_threads.get_or_insert(AT_A_TIME);
     let (components, cases) = (components::all(), cases::all());
-    if only_stock {
-        let names = components.iter().map(|it| it.name).chain(cases.iter().map(|it| it.name));
-        let unknown = stock::unknown(&names.collect::<Vec<_>>());
-        assert!(unknown.is_empty(), "no such test: {unknown:?}");
-    }
+    let names = components.iter().map(|it| it.name).chain(cases.iter().map(|it| it.name));
+    let unknown = stock::unknown(&names.collect::<Vec<_>>());
+    assert!(unknown.is_empty(), "no such test: {unknown:?}");
     let chosen = |name: &str| !only_stock || stock::has(name);
     // A developer's own machine is left alone.
     let is_virtual = std::env::var_os("KUBE_IPVS_IN_VM").is_some();

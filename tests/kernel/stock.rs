@@ -11,7 +11,7 @@ const TESTS: [&str; 22] = [
     "operations_print_as_ipvsadm_saves_them_and_read_back",
     "servers_are_changed_and_removed",
     "refusals_say_what_they_mean",
-    "the_device_is_a_dummy_that_is_up",
+    "the_device_is_as_kube_proxy_makes_it",
     "routes_round_trip_and_are_replaced_and_deleted",
     "running_connections_are_counted",
     "exactly_the_matching_udp_entries_are_deleted",
