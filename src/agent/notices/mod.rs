@@ -34,6 +34,8 @@ pub enum About {
 pub enum Reason {
     /// A Service asks for an address of this node.
     AddressOfNode,
+    /// A device of this node has a Service's ClusterIP, and a process answers there.
+    AddressOnDevice,
     /// A Service asks for an address of the API server.
     AddressOfApiServer,
     /// A Service asks for an address that ClusterIPs are allocated from.
@@ -58,8 +60,9 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AddressOfNode,
+        Self::AddressOnDevice,
         Self::AddressOfApiServer,
         Self::AddressInServiceRange,
         Self::AddressInImageRange,
@@ -77,6 +80,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::AddressOfNode => "AddressOfNode",
+            Self::AddressOnDevice => "AddressOnDevice",
             Self::AddressOfApiServer => "AddressOfAPIServer",
             Self::AddressInServiceRange => "AddressInServiceRange",
             Self::AddressInImageRange => "AddressInImageRange",
@@ -95,6 +99,7 @@ impl Reason {
     pub fn action(self) -> &'static str {
         match self {
             Self::AddressOfNode
+            | Self::AddressOnDevice
             | Self::AddressOfApiServer
             | Self::AddressInServiceRange
             | Self::AddressInImageRange
@@ -111,6 +116,7 @@ impl Reason {
     pub fn is_of_node(self) -> bool {
         match self {
             Self::AddressOfNode
+            | Self::AddressOnDevice
             | Self::RangeOverlaps
             | Self::HealthCheckNotStarted
             | Self::KernelRefuses
