@@ -9,7 +9,9 @@ use kube_ipvs::model::{Family, VirtualAddress};
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{NODE_PORT_OF_DAEMON, Server, Temporary, endpoints_of_both, product, service};
+use crate::lab::{
+    NODE_PORT_OF_DAEMON, Server, Silence, Temporary, endpoints_of_both, product, service,
+};
 use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIPs of the cluster's DNS.
@@ -51,10 +53,16 @@ fn cached(t: &mut Trial<'_>, is_untracked: bool) -> Step {
     dns(t)?;
     t.settled()?;
     expect_endpoints(t)?;
+    let open = DNS.map(|ip| t.connect(P2, &at(ip, 53, Tcp)));
     let addresses = device(t, &DNS)?;
     let rules = if is_untracked { Some(untracked(t, &DNS)?) } else { None };
     let sockets = cache(t, &DNS)?;
     patiently(LONG_PATIENCE, || expect_cache(t))?;
+    for open in open {
+        let asked = open?.ask();
+        let is_reset = matches!(asked, Err(Silence::Reset));
+        t.check("a connection from before is reset", is_reset, format!("{asked:?}"))?;
+    }
     t.settled()?;
     expect_others(t)?;
     expect_told(t)?;
