@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use crate::desired::contain;
 use crate::engine::Programs;
 use crate::model::{
-    Backend, Family, Frontend, FrontendKind, Masquerade, Pool, Program, Scheduler, ServiceKey,
-    Target, VirtualAddress,
+    Backend, Family, Frontend, FrontendKind, Masquerade, Pool, Program, Refusal, RefusalReason,
+    Scheduler, ServiceKey, Target, VirtualAddress,
 };
 
 /// Who opens the connection.
@@ -240,6 +240,12 @@ impl<'a> Knock<'a> {
         };
         let is_image =
             |program: &Program, ip| program.pools.iter().any(|pool| pool.server.address.ip == ip);
+        let is_local = |refusal: &Refusal| refusal.reason == RefusalReason::LocalSocket;
+        let owner = programs.owner(&self.destination).and_then(|key| programs.service(key));
+        if owner.and_then(|it| it.refusal(&self.destination)).is_some_and(is_local) {
+            let reason = "the address is this node's own, too".to_owned();
+            return self.answer(Verdict::Pass, reason);
+        }
         if let Some(key) = owner_of(is_cluster_ip) {
             let reason = format!("Service {key} has this ClusterIP, but no such port");
             return self.answer(Verdict::Reject, reason);

@@ -71,6 +71,8 @@ pub(super) struct EngineLoop {
     started: Instant,
     started_at: SystemTime,
     is_synced: bool,
+    /// Whether what listens on the node could not be read the last time.
+    cannot_listen: bool,
     last_sync: Option<SystemTime>,
     first_sync: FirstSync,
     applied: Applied,
@@ -127,6 +129,7 @@ impl EngineLoop {
             started: Instant::now(),
             started_at: SystemTime::now(),
             is_synced: false,
+            cannot_listen: false,
             last_sync: None,
             first_sync: FirstSync::default(),
             applied: Applied::default(),
@@ -216,13 +219,7 @@ impl EngineLoop {
         let mut repairs = false;
         while let Some(work) = self.poll_work() {
             match work {
-                Work::Listen => match self.kernel.listening() {
-                    Ok(listening) => self.engine.handle_event(Event::Listening(listening)),
-                    Err(error) => warn!(
-                        "what listens on the node cannot be read: {error}; only protectedNodePorts \
-                         keep ports for it that nothing was known to listen at"
-                    ),
-                },
+                Work::Listen => self.listen(),
                 Work::Observe => match self.takeover.observe(&mut self.kernel) {
                     Ok(observed) => {
                         repairs = self.is_synced
@@ -262,6 +259,21 @@ impl EngineLoop {
             }
         }
         touched
+    }
+
+    /// Reads what listens on the node. What cannot be read is told once.
+    fn listen(&mut self) {
+        let listening = self.kernel.listening();
+        let has_failed = listening.is_err();
+        match listening {
+            Ok(listening) => self.engine.handle_event(Event::Listening(listening)),
+            Err(error) if !self.cannot_listen => warn!(
+                "what listens on the node cannot be read: {error}; only protectedNodePorts keep \
+                 ports for it that nothing was known to listen at"
+            ),
+            Err(_) => {}
+        }
+        self.cannot_listen = has_failed;
     }
 
     fn poll_work(&mut self) -> Option<Work> {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::running::{self, Flags};
 use super::{FAILED, output};
@@ -9,6 +10,7 @@ use crate::config::{SharedFlags, SourceConfig, resolve};
 use crate::desired::{self, Ground, Surroundings};
 use crate::kernel::KernelError;
 use crate::kernel::doctor::{self, Subject, Verdict};
+use crate::kernel::listening::Sockets;
 use crate::kernel::route::Network;
 use crate::model::Settings;
 use crate::source::kubernetes::{ClientError, Reach, Server, connect, service_ranges};
@@ -43,6 +45,7 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
         Ok(around) => {
             let overlaps = desired::overlaps(&around);
             subject.overlaps = overlaps.iter().map(ToString::to_string).collect();
+            subject.on_devices = around.on_devices();
             subject.node_port_ips = around.node_port_ips;
         }
         Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
@@ -56,7 +59,9 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
 /// What the node's network tells.
 fn look_around(settings: &Settings, subject: &Subject) -> Result<Surroundings, KernelError> {
     let mut network = Network::open()?;
+    let listening = Sockets::open().listening().unwrap_or_default();
     let ground = Ground {
+        listening: Arc::new(listening.into_iter().collect()),
         interfaces: &network.addresses()?,
         source_ips: &network.source_ips()?,
         routes: &network.routes()?,

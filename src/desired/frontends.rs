@@ -34,18 +34,22 @@ pub fn claims(
 ) -> Vec<(VirtualAddress, Claim)> {
     wishes(service)
         .into_iter()
-        .filter(|wish| refusal(wish, around, having).is_none())
+        .filter(|wish| {
+            // What a process of the node answers is no other Service's for that.
+            matches!(refusal(wish, around, having), None | Some(RefusalReason::LocalSocket))
+        })
         .map(|wish| (wish.address, claim(&wish, service)))
         .collect()
 }
 
-/// The front ends that a Service asks for at addresses of the node.
+/// The front ends that a Service asks for at addresses of the node, but for node ports.
 pub fn asked_of_node<'a>(
     service: &'a Service,
     around: &'a Surroundings,
 ) -> impl Iterator<Item = VirtualAddress> + 'a {
+    let cluster_ips = Family::BOTH.into_iter().filter_map(|family| service.cluster_ip(family));
     let ips = service.external_ips.iter().chain(&service.load_balancer_ips).copied();
-    ips.filter(|ip| around.is_own(*ip)).flat_map(|ip| {
+    ips.chain(cluster_ips).filter(|ip| around.is_own(*ip)).flat_map(|ip| {
         let at = move |port: &ServicePort| VirtualAddress {
             ip,
             port: port.port,
@@ -156,9 +160,12 @@ fn claim(wish: &Wish<'_>, service: &Service) -> Claim {
 }
 
 /// Why no Service may have this front end, if so. Those who may create Services could otherwise take
-/// over the node's own traffic.
+/// over the node's own traffic. Of a ClusterIP, only who can give the node an address has a port.
 fn refusal(wish: &Wish<'_>, around: &Surroundings, having: Having<'_>) -> Option<RefusalReason> {
     let Wish { address, kind, .. } = wish;
+    if *kind == FrontendKind::ClusterIp && around.is_local_socket(address) {
+        return Some(RefusalReason::LocalSocket);
+    }
     if !kind.is_external() {
         return None;
     }

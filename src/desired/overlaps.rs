@@ -66,11 +66,16 @@ pub fn overlaps(around: &Surroundings) -> Vec<Overlap> {
         LocalDetector::None | LocalDetector::NodeCidr | LocalDetector::Interfaces(_) => &[],
     };
     let pods = aggregate(around.pod_cidrs.iter().chain(cluster).copied());
+    // IPv6 has a route for each.
+    let is_own = |route: &IpNet| {
+        let is_single = route.prefix_len() == route.max_prefix_len();
+        is_single && around.is_own(route.addr())
+    };
     let all = [
         (Use::Node, around.node_ips.iter().copied().map(IpNet::from).collect()),
         (Use::ApiServer, around.api_servers.iter().map(|it| IpNet::from(it.ip())).collect()),
         (Use::Pods, pods),
-        (Use::Route, around.reachable.clone()),
+        (Use::Route, around.reachable.iter().copied().filter(|it| !is_own(it)).collect()),
     ];
     let ranges = around.service_ranges.iter().map(|range| (range, false));
     let ranges = ranges.chain(around.image_ranges.iter().map(|range| (range, true)));

@@ -58,11 +58,15 @@ impl<'a> Pools<'a> {
             _ => (TrafficPolicy::Cluster, self.service.external_policy),
         };
         [inside, outside].map(|policy| {
+            let is_led_on = !matches!(self.around.settings.carry, Carry::FrontEnds)
+                || self.around.is_local_socket(&frontend.pool);
             let at = match &self.around.settings.carry {
+                _ if is_led_on && policy == internal => Target::SecondImagePool,
                 Carry::FrontEnds if policy == internal => Target::Pool,
                 // Something else lies among the first images, and the second ones are unused.
-                Carry::FrontEnds if self.is_taken(frontend) => Target::SecondImagePool,
-                Carry::All | Carry::Offload(_) if policy == internal => Target::SecondImagePool,
+                Carry::FrontEnds if !is_led_on && self.is_taken(frontend) => {
+                    Target::SecondImagePool
+                }
                 _ => Target::ImagePool,
             };
             let selection = match policy {

@@ -150,6 +150,25 @@ impl Surroundings {
         self.listening.contains(address) || self.listening.contains(&anywhere)
     }
 
+    /// Whether a ClusterIP's port is answered by a process of the node: a device of the node has the
+    /// address, and a socket listens at this very one.
+    #[must_use]
+    pub fn is_local_socket(&self, address: &VirtualAddress) -> bool {
+        self.is_own(address.ip) && self.listening.contains(address)
+    }
+
+    /// The addresses of service ranges that devices of the node have, each with where a socket listens
+    /// at it; sorted.
+    #[must_use]
+    pub fn on_devices(&self) -> Vec<(IpAddr, Vec<VirtualAddress>)> {
+        let on_device = |ip: &IpAddr| self.is_in_service_range(*ip).then_some(*ip);
+        let with_sockets = |ip| {
+            let sockets = self.listening.iter().copied().filter(|socket| socket.ip == ip);
+            (ip, sockets.collect::<BTreeSet<_>>().into_iter().collect())
+        };
+        self.own_ips.iter().filter_map(on_device).map(with_sockets).collect()
+    }
+
     /// Whether an address is known to be the node's own.
     #[must_use]
     pub fn is_own(&self, ip: IpAddr) -> bool {

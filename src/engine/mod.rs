@@ -49,6 +49,10 @@ use trouble::is_news;
 /// not grow with the cluster. Each plan waits for transactions of nf_tables, so not fewer.
 const SERVICES_AT_ONCE: usize = 5_000;
 
+/// How often it is asked what listens on the node while a device of the node has a ClusterIP. The
+/// kernel tells nobody.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+
 /// What the shell is to do next.
 #[derive(Debug)]
 pub enum Work {
@@ -94,6 +98,8 @@ pub struct Engine {
     readings: Readings,
     rounds: Rounds,
     audit_period: Option<Duration>,
+    /// When it was last asked what listens on the node.
+    listened: Option<Instant>,
     news: News,
 }
 
@@ -115,6 +121,7 @@ impl Engine {
             readings: Readings::default(),
             rounds: Rounds::default(),
             audit_period,
+            listened: None,
             news: News::default(),
         }
     }
@@ -148,10 +155,10 @@ impl Engine {
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {
         if self.phase == Phase::Starting {
             let due = self.readings.due().is_none_or(|at| at <= now);
-            return (self.state.is_synced() && due).then(|| self.listen_or(Work::Observe));
+            return (self.state.is_synced() && due).then(|| self.listen_or(Work::Observe, now));
         }
         if self.readings.is_due(now) {
-            return Some(self.listen_or(Work::Observe));
+            return Some(self.listen_or(Work::Observe, now));
         }
         if let Some(work) = self.poll_retries(now) {
             return Some(work);
@@ -159,9 +166,10 @@ impl Engine {
         if let Some(leavers) = self.poll_count(now) {
             return Some(Work::Count(leavers));
         }
-        if !self.state.has_listened() && self.programs.need_listening(&self.state) {
-            self.state.listen();
-            return Some(Work::Listen);
+        let must_listen = self.next_listening().is_some_and(|at| at <= now);
+        if !self.state.has_listened() && (must_listen || self.programs.need_listening(&self.state))
+        {
+            return Some(self.listen_or(Work::Listen, now));
         }
         self.update(now);
         while self.phase == Phase::Syncing {
@@ -183,12 +191,19 @@ impl Engine {
     }
 
     /// What listens is read along with the kernel's state.
-    fn listen_or(&mut self, work: Work) -> Work {
+    fn listen_or(&mut self, work: Work, now: Instant) -> Work {
         if self.state.has_listened() {
             return work;
         }
         self.state.listen();
+        self.listened = Some(now);
         Work::Listen
+    }
+
+    /// When it is asked again what listens, as long as a device of the node has a ClusterIP.
+    fn next_listening(&self) -> Option<Instant> {
+        let last = self.listened.filter(|_| self.programs.must_listen());
+        last.map(|at| at + LISTEN_AGAIN)
     }
 
     /// When [`Engine::poll_work`] may have something to do without a further event.
@@ -196,6 +211,8 @@ impl Engine {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drains = self.ledger.next_due();
         let readings = self.readings.due().into_iter().chain(self.rounds.due());
+        let readings =
+            readings.chain(self.next_listening().filter(|_| self.phase != Phase::Starting));
         readings.chain(self.retries.next_due()).chain(drains).min()
     }
 

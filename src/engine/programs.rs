@@ -10,8 +10,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Ground, Surroundings};
 use crate::model::{
-    Frontend, FrontendKind, NodeProgram, Program, Protocol, Refusal, RefusalReason, Right, Service,
-    ServiceKey, Settings, Shared, SharedPools, VirtualAddress,
+    Family, Frontend, FrontendKind, NodeProgram, Program, Protocol, Refusal, RefusalReason, Right,
+    Service, ServiceKey, Settings, Shared, SharedPools, VirtualAddress,
 };
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, Entry, State};
@@ -57,6 +57,8 @@ pub struct Programs {
     totals: Totals,
     /// Services without a front end because something listens at such a port.
     waiting: FxHashMap<(Protocol, u16), BTreeSet<ServiceKey>>,
+    /// Services with a ClusterIP that a device of the node has.
+    on_devices: FxHashSet<ServiceKey>,
     /// Front ends that the kernel had when the agent started, until the first update.
     found: FxHashSet<VirtualAddress>,
     /// How often the surroundings have changed.
@@ -78,6 +80,7 @@ impl Programs {
             claims: Claims::default(),
             totals: Totals::default(),
             waiting: FxHashMap::default(),
+            on_devices: FxHashSet::default(),
             found: FxHashSet::default(),
             changes: 0,
             arrived: Vec::new(),
@@ -105,6 +108,12 @@ impl Programs {
         dirty.surroundings || dirty.services.iter().any(is_new)
     }
 
+    /// Whether a device of the node has the ClusterIP of a Service: it matters at any time what listens
+    /// there.
+    pub(super) fn must_listen(&self) -> bool {
+        !self.on_devices.is_empty()
+    }
+
     /// Takes another configuration, for the next update of a state that is dirty all over.
     pub(super) fn configure(&mut self, settings: &Settings) {
         self.settings = settings.clone();
@@ -112,10 +121,13 @@ impl Programs {
 
     /// Brings the Programs up to date with what has changed in the state.
     pub fn update(&mut self, state: &mut State) -> Update {
-        let Dirty { mut services, endpoints, surroundings, network, freed } = state.take_dirty();
+        let Dirty { mut services, endpoints, surroundings, network, sockets } = state.take_dirty();
         self.around.listening = Arc::clone(state.listening());
-        for VirtualAddress { port, protocol, .. } in freed {
-            services.extend(self.waiting.get(&(protocol, port)).into_iter().flatten().cloned());
+        for socket in sockets {
+            let waiting = self.waiting.get(&(socket.protocol, socket.port));
+            services.extend(waiting.into_iter().flatten().cloned());
+            let owner = self.owner(&socket).filter(|owner| self.on_devices.contains(*owner));
+            services.extend(owner.cloned());
         }
         let mut update = Update::default();
         if surroundings {
@@ -336,13 +348,21 @@ impl Programs {
         key: ServiceKey,
     ) -> Option<Replacement<Arc<Program>>> {
         let (entry, vantage) = state.look_at(&key);
+        let mut is_on_device = false;
         let new = entry.and_then(|Entry { service, endpoints, .. }| {
             let service = served(service, &self.around)?;
             let having: desired::Having<'_> = &|at, right| self.has(&key, at, right);
             let book = (&self.claims, having);
             let program = desired::program(service, endpoints, &self.around, vantage, book);
+            let mut cluster_ips = Family::BOTH.into_iter().filter_map(|it| service.cluster_ip(it));
+            is_on_device = cluster_ips.any(|ip| self.around.is_own(ip));
             Some(Served { created: service.created, program: Arc::new(program) })
         });
+        if is_on_device {
+            self.on_devices.insert(key.clone());
+        } else {
+            self.on_devices.remove(&key);
+        }
         let program_of = |served: Option<&Served>| {
             served.map_or_else(Arc::default, |served| Arc::clone(&served.program))
         };
@@ -400,7 +420,9 @@ fn claimed(key: &ServiceKey, served: &Served) -> Vec<(VirtualAddress, Claim)> {
         .program
         .refusals
         .iter()
-        .filter(|refusal| matches!(refusal.reason, RefusalReason::Taken(_)))
+        .filter(|refusal| {
+            matches!(refusal.reason, RefusalReason::Taken(_) | RefusalReason::LocalSocket)
+        })
         .map(|refusal| (refusal.address, claim(refusal.kind)));
     let mut claims: Vec<_> = had.chain(taken).collect();
     claims.sort_unstable_by_key(|(address, _)| *address);

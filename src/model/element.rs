@@ -59,6 +59,8 @@ pub enum Element {
     MasqueradedNode(VirtualAddress),
     /// `hairpin`.
     Hairpin(IpAddr),
+    /// `local-sockets`.
+    LocalSocket(VirtualAddress),
     /// `former`.
     Former(VirtualAddress),
     /// The flowtable `carried`: a link that it carries connections from and to.
@@ -92,6 +94,7 @@ impl Element {
             Self::Masqueraded(_) => "masqueraded",
             Self::MasqueradedNode(_) => "masqueraded-node",
             Self::Hairpin(_) => "hairpin",
+            Self::LocalSocket(_) => "local-sockets",
             Self::Former(_) => "former",
             Self::OffloadLink(_) => "carried",
         }
@@ -124,6 +127,7 @@ impl Element {
             | Self::Allowed(address, _)
             | Self::Masqueraded(address)
             | Self::MasqueradedNode(address)
+            | Self::LocalSocket(address)
             | Self::Former(address) => address.ip,
         }))
     }
@@ -177,6 +181,7 @@ impl fmt::Display for Element {
             | Self::Restricted(address)
             | Self::Masqueraded(address)
             | Self::MasqueradedNode(address)
+            | Self::LocalSocket(address)
             | Self::Former(address) => f.write_str(&key(address)),
             Self::Frontend(address, ip, port)
             | Self::FrontendInside(address, ip, port)

@@ -68,8 +68,8 @@ pub enum Target {
     /// The pool at the ClusterIP's first image balances it: the pool of the other traffic policy.
     ImagePool,
     /// The pool at its second image balances it: where connection tracking carries ClusterIPs
-    /// ([`Carry`](super::Carry)), the pool of the ClusterIP's own policy; else that of the other policy,
-    /// where something else lies among the first images.
+    /// ([`Carry`](super::Carry)), or a process of the node answers at the ClusterIP, the pool of the
+    /// ClusterIP's own policy; else that of the other policy, where something else lies among the first images.
     SecondImagePool,
     /// The client is told at once that there is no endpoint.
     Reject,

@@ -97,6 +97,11 @@ pub enum RefusalReason {
         "the address is this node's own, and a process or tunnel of the node listened there first"
     )]
     Listened,
+    /// The ClusterIP is on a device of the node, and a socket of the node listens at it.
+    #[error(
+        "a device of this node has the address, and a process of the node listens at it: it answers here"
+    )]
+    LocalSocket,
     /// The address is the node's own, and the port is one of `protectedNodePorts`.
     #[error("the address is this node's own, and protectedNodePorts keeps the port for the node")]
     Protected,

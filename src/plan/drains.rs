@@ -156,18 +156,19 @@ impl Drains {
     }
 
     /// Takes in which real servers of a virtual server are held and not wanted. Says of each how
-    /// it goes.
+    /// it goes. None waits for its connections where `yields` says that somebody else has the address.
     pub(super) fn leave(
         &mut self,
         server: VirtualAddress,
         backends: &[Backend],
+        yields: bool,
         now: Instant,
     ) -> Vec<Leave> {
         let mut former = self.remove(&server).unwrap_or_default();
         let mut drain = Drain::new();
         let mut decide = |backend: &Backend| {
             let socket = backend.socket();
-            let leaving = former.remove(&socket).unwrap_or_else(|| {
+            let mut leaving = former.remove(&socket).unwrap_or_else(|| {
                 // Datagrams belong to no connection that could be broken: they need no time.
                 let (period, running) = match server.protocol {
                     Protocol::Udp => (Duration::ZERO, Some(BTreeSet::new())),
@@ -180,6 +181,10 @@ impl Drains {
                 }
                 Leaving { backend: backend.drained(), until, running }
             });
+            if yields {
+                leaving.running.get_or_insert_default();
+                leaving.until = now;
+            }
             if leaving.ends(now) && self.allowance.take(server, 1, now) {
                 let running = leaving.running.into_iter().flatten();
                 let flow = |(frontend, carrier)| FlowOperation {
@@ -324,18 +329,18 @@ mod tests {
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
         let both = [backend(1), backend(2)];
-        assert_eq!(drains.leave(web, &both, start), [Leave::Later; 2]);
+        assert_eq!(drains.leave(web, &both, false, start), [Leave::Later; 2]);
         assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u16>(), 0);
 
         let runs = [running("203.0.113.7:80", 2, &[web])];
         drains.count(&runs, start);
         assert_eq!(drains.take_ended(start), [web].into());
-        assert_eq!(drains.leave(web, &both, start), [Leave::Now, Leave::Later]);
+        assert_eq!(drains.leave(web, &both, false, start), [Leave::Now, Leave::Later]);
         assert_eq!(drains.take_flows(), []);
         let end = start + PERIOD;
         drains.count(&runs, end);
         assert_eq!(drains.take_ended(end), [web].into());
-        assert_eq!(drains.leave(web, &both[1..], end), [Leave::Now]);
+        assert_eq!(drains.leave(web, &both[1..], false, end), [Leave::Now]);
         let Running { frontend, backend, carrier, .. } = runs[0].0;
         let (backend, carrier) = (Some(backend), Some(carrier));
         let flow = FlowOperation { frontend, backend, carrier };
@@ -349,14 +354,27 @@ mod tests {
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
         let runs = [running("10.96.0.1:80", 1, &[web])];
-        drains.leave(web, &[backend(1)], start);
-        drains.leave(web, &[], start);
+        drains.leave(web, &[backend(1)], false, start);
+        drains.leave(web, &[], false, start);
         let later = start + PERIOD / 2;
-        drains.leave(web, &[backend(1)], later);
+        drains.leave(web, &[backend(1)], false, later);
         drains.count(&runs, start + PERIOD);
-        assert_eq!(drains.leave(web, &[backend(1)], start + PERIOD), [Leave::Later]);
+        assert_eq!(drains.leave(web, &[backend(1)], false, start + PERIOD), [Leave::Later]);
         drains.count(&runs, later + PERIOD);
-        assert_eq!(drains.leave(web, &[backend(1)], later + PERIOD), [Leave::Now]);
+        assert_eq!(drains.leave(web, &[backend(1)], false, later + PERIOD), [Leave::Now]);
+    }
+
+    #[test]
+    fn none_waits_where_somebody_else_has_the_address() {
+        let dns = server("10.96.0.10:53/tcp");
+        let now = Instant::now();
+        let mut drains = of_period(PERIOD);
+        assert_eq!(drains.leave(dns, &[backend(1)], false, now), [Leave::Later]);
+        drains.count(&[running("10.96.0.10:53", 1, &[dns])], now);
+        assert_eq!(drains.leave(dns, &[backend(1), backend(2)], true, now), [Leave::Now; 2]);
+        // Those that run are ended, not left to a stranger.
+        assert_eq!(drains.take_flows().len(), 1);
+        assert_eq!(drains.len(), 0);
     }
 
     #[test]
@@ -364,13 +382,13 @@ mod tests {
         let now = Instant::now();
         let mut drains = of_period(PERIOD);
         let dns = server("10.96.0.10:53/udp");
-        assert_eq!(drains.leave(dns, &[backend(1)], now), [Leave::Now]);
+        assert_eq!(drains.leave(dns, &[backend(1)], false, now), [Leave::Now]);
         let mut drains = of_period(Duration::ZERO);
         let web = server("10.96.0.1:80/tcp");
-        assert_eq!(drains.leave(web, &[backend(1)], now), [Leave::Later]);
+        assert_eq!(drains.leave(web, &[backend(1)], false, now), [Leave::Later]);
         assert!(drains.counts().take_due(now));
         drains.count(&[], now);
-        assert_eq!(drains.leave(web, &[backend(1)], now), [Leave::Now]);
+        assert_eq!(drains.leave(web, &[backend(1)], false, now), [Leave::Now]);
     }
 
     #[test]
@@ -382,7 +400,9 @@ mod tests {
         let mut turns = Vec::new();
         while !waiting.is_empty() {
             let before = waiting.len();
-            waiting.retain(|port| drains.leave(dns(*port), &[backend(1)], now) == [Leave::Later]);
+            waiting.retain(|port| {
+                drains.leave(dns(*port), &[backend(1)], false, now) == [Leave::Later]
+            });
             assert_eq!(drains.len(), waiting.len());
             turns.push(before - waiting.len());
             now += Duration::from_secs(1);
@@ -395,7 +415,7 @@ mod tests {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
-        drains.leave(web, &[backend(1)], start);
+        drains.leave(web, &[backend(1)], false, start);
         let mut seconds = Vec::new();
         let mut now = start;
         while now < start + PERIOD {

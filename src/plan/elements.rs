@@ -1,12 +1,15 @@
 //! Which set elements a Program needs.
 
 use crate::model::{
-    Element, Frontend, Masquerade, NodeProgram, Program, Protocol, Target, VirtualAddress,
+    Element, Frontend, Masquerade, NodeProgram, Program, Protocol, RefusalReason, Target,
+    VirtualAddress,
 };
 
 /// Elements that the front ends of a Program need. One that several need is named several times.
 pub fn of_frontends(program: &Program) -> impl Iterator<Item = Element> + '_ {
-    program.frontends.iter().flat_map(of_frontend).chain(of_addresses(program))
+    let left = program.refusals.iter().filter(|it| it.reason == RefusalReason::LocalSocket);
+    let left = left.map(|refusal| Element::LocalSocket(refusal.address));
+    program.frontends.iter().flat_map(of_frontend).chain(of_addresses(program)).chain(left)
 }
 
 /// Elements of the addresses that its pools stand at, each of which has a route.

@@ -23,8 +23,8 @@ use super::{
     Setback, elements,
 };
 use crate::model::{
-    Backend, BackendChange, Element, NodeProgram, Pool, Program, Protocol, Route, Shared,
-    VirtualAddress,
+    Backend, BackendChange, Element, NodeProgram, Pool, Program, Protocol, Refusal, RefusalReason,
+    Route, Shared, VirtualAddress,
 };
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -88,13 +88,21 @@ impl Ledger {
 
     /// Replaces one version of a Service's Program by another. Costs what differs.
     pub fn replace(&mut self, old: &Program, new: &Program) {
-        if old.frontends != new.frontends || old.routes != new.routes {
+        let has_other_refusals = old.refusals != new.refusals;
+        if old.frontends != new.frontends || old.routes != new.routes || has_other_refusals {
             self.recount(elements::of_frontends(new), elements::of_frontends(old));
         }
         if old.routes != new.routes {
             self.reroute(&new.routes, &old.routes);
         }
         self.replace_pools(&old.pools, &new.pools);
+        let left = new.refusals.iter().filter(|it| it.reason == RefusalReason::LocalSocket);
+        for Refusal { address, .. } in left.filter(|_| has_other_refusals) {
+            self.pools.give_up(*address);
+            if address.protocol == Protocol::Udp && old.frontend(address).is_some() {
+                self.flows.mislead(*address, None);
+            }
+        }
     }
 
     /// Makes room for so many pools to be replaced.

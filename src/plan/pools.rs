@@ -19,6 +19,8 @@ struct Slot {
     held: Option<Shared<Pool>>,
     /// Something is held, and not known what: nothing is done until it can be read.
     unknown: bool,
+    /// Somebody else has the address: what is held goes at once.
+    yields: bool,
 }
 
 /// What must change from one version of a pool to the next. Mostly the kernel holds the one when a
@@ -50,6 +52,13 @@ impl Pools {
         let slot = self.slots.entry(address).or_default();
         slot.needs += 1;
         slot.wanted = Some(Shared::clone(pool));
+        slot.yields = false;
+        self.touch(address);
+    }
+
+    /// Says that somebody else has an address: nothing of ours is to stay there for its connections.
+    pub(super) fn give_up(&mut self, address: VirtualAddress) {
+        self.slots.entry(address).or_default().yields = true;
         self.touch(address);
     }
 
@@ -225,7 +234,7 @@ impl Pools {
             Some(exchange) => exchange.changes.into_iter().for_each(take),
             None => wanted.backends.changes_from(held, take),
         }
-        let leaves = self.drains.leave(address, &removed, now);
+        let leaves = self.drains.leave(address, &removed, slot.yields, now);
         if wanted.backends.is_empty() {
             if leaves.iter().all(|leave| *leave == Leave::Now) {
                 if slot.held.is_some() {

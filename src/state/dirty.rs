@@ -17,8 +17,8 @@ pub struct Dirty {
     pub surroundings: bool,
     /// The node's routes or links. No Service depends on them.
     pub network: bool,
-    /// Where something of the node has listened and does not any more.
-    pub freed: Vec<VirtualAddress>,
+    /// Where something of the node has begun or ceased to listen.
+    pub sockets: Vec<VirtualAddress>,
 }
 
 impl Dirty {
@@ -42,8 +42,8 @@ impl Dirty {
     /// Whether there is nothing to look at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { services, endpoints, surroundings, network, freed } = self;
-        let is_quiet = !surroundings && !network && freed.is_empty();
+        let Self { services, endpoints, surroundings, network, sockets } = self;
+        let is_quiet = !surroundings && !network && sockets.is_empty();
         services.is_empty() && endpoints.is_empty() && is_quiet
     }
 }

@@ -368,7 +368,7 @@ impl State {
         self.has_listened = true;
         let listening: FxHashSet<_> = addresses.into_iter().collect();
         if *self.listening != listening {
-            self.dirty.freed.extend(self.listening.difference(&listening));
+            self.dirty.sockets.extend(self.listening.symmetric_difference(&listening));
             self.listening = listening.into();
         }
     }

@@ -103,7 +103,11 @@ impl Holdings {
             return self.serve(server, knocked, client, own);
         }
         // Chain `input`: what IPVS did not take.
-        if self.has(Element::Pool(to.ip)) { Fate::Reject } else { Fate::Pass }
+        if self.has(Element::Pool(to.ip)) && !self.has(Element::LocalSocket(to)) {
+            Fate::Reject
+        } else {
+            Fate::Pass
+        }
     }
 
     /// Chains `prerouting` and `output`.

@@ -34,6 +34,8 @@ pub enum About {
 pub enum Reason {
     /// A Service asks for an address of this node.
     AddressOfNode,
+    /// A device of this node has a Service's ClusterIP, and a process answers there.
+    AddressOnDevice,
     /// A Service asks for an address of the API server.
     AddressOfApiServer,
     /// A Service asks for an address that ClusterIPs are allocated from.
@@ -62,6 +64,7 @@ impl Reason {
     /// All of them.
     pub const ALL: [Self; 12] = [
         Self::AddressOfNode,
+        Self::AddressOnDevice,
         Self::AddressOfApiServer,
         Self::AddressInServiceRange,
         Self::AddressInImageRange,
@@ -80,6 +83,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::AddressOfNode => "AddressOfNode",
+            Self::AddressOnDevice => "AddressOnDevice",
             Self::AddressOfApiServer => "AddressOfAPIServer",
             Self::AddressInServiceRange => "AddressInServiceRange",
             Self::AddressInImageRange => "AddressInImageRange",
@@ -99,6 +103,7 @@ impl Reason {
     pub fn action(self) -> &'static str {
         match self {
             Self::AddressOfNode
+            | Self::AddressOnDevice
             | Self::AddressOfApiServer
             | Self::AddressInServiceRange
             | Self::AddressInImageRange
@@ -116,6 +121,7 @@ impl Reason {
     pub fn is_of_node(self) -> bool {
         match self {
             Self::AddressOfNode
+            | Self::AddressOnDevice
             | Self::RangeOverlaps
             | Self::HealthCheckNotStarted
             | Self::KernelRefuses

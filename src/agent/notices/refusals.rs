@@ -32,6 +32,7 @@ pub fn of_refusals<'a>(
 fn reason(reason: &RefusalReason) -> Reason {
     match reason {
         RefusalReason::Listened | RefusalReason::Protected => Reason::AddressOfNode,
+        RefusalReason::LocalSocket => Reason::AddressOnDevice,
         RefusalReason::ApiServer => Reason::AddressOfApiServer,
         RefusalReason::ServiceRange => Reason::AddressInServiceRange,
         RefusalReason::ImageRange => Reason::AddressInImageRange,
@@ -42,6 +43,9 @@ fn reason(reason: &RefusalReason) -> Reason {
 fn mend(reason: Reason) -> &'static str {
     match reason {
         Reason::AddressTaken => "give one of the two another address or port",
+        Reason::AddressOnDevice => {
+            "right for a cache of DNS on the node; else take the address from the device"
+        }
         Reason::AddressOfNode | Reason::AddressOfApiServer => {
             "give the Service another address or port"
         }

@@ -28,10 +28,42 @@ pub(super) fn ranges(subject: &Subject) -> Finding {
     }
 }
 
+/// A ClusterIP is left to a process of the node where the node has the address and the process listens
+/// at it.
+pub(super) fn on_devices(subject: &Subject) -> Finding {
+    if subject.on_devices.is_empty() {
+        return Finding::ok("none");
+    }
+    let told = subject.on_devices.iter().map(|(ip, sockets)| {
+        if sockets.is_empty() {
+            return format!("{ip}: nothing listens at it, so endpoints answer");
+        }
+        let sockets: Vec<_> =
+            sockets.iter().map(|it| format!("{}/{}", it.port, it.protocol)).collect();
+        format!("{ip}: left to what listens at {}", sockets.join(", "))
+    });
+    Finding::ok(told.collect::<Vec<_>>().join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Verdict;
     use super::*;
+    use crate::model::VirtualAddress;
+
+    #[test]
+    fn addresses_on_devices_are_named_with_what_listens_there() {
+        let sockets: [VirtualAddress; 2] =
+            ["10.96.0.10:53/tcp", "10.96.0.10:53/udp"].map(|it| it.parse().expect("address"));
+        let dns = (sockets[0].ip, sockets.to_vec());
+        let quiet = ("10.96.0.11".parse().expect("address"), Vec::new());
+        let found = on_devices(&Subject { on_devices: vec![dns, quiet], ..Subject::default() });
+        assert_eq!(
+            found.found,
+            "10.96.0.10: left to what listens at 53/tcp, 53/udp; 10.96.0.11: nothing listens at it, \
+             so endpoints answer"
+        );
+    }
 
     #[test]
     fn overlaps_are_named() {

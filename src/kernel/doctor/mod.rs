@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{Carry, Family, Scheduler};
+use crate::model::{Carry, Family, Scheduler, VirtualAddress};
 
 use report::Finding;
 pub use report::{Check, Report, Verdict};
@@ -37,6 +37,8 @@ pub struct Subject {
     pub api_servers: Vec<IpAddr>,
     /// The node's addresses that take node ports, as far as its interfaces tell.
     pub node_port_ips: Vec<IpAddr>,
+    /// Addresses of those ranges that devices of the node have, each with where a socket listens at it.
+    pub on_devices: Vec<(IpAddr, Vec<VirtualAddress>)>,
     /// What else lies in the ranges of service addresses or in those of their images, in words.
     pub overlaps: Vec<String>,
 }
@@ -62,7 +64,7 @@ struct Probe {
 
 /// Every check, in the order of the report. The look-up of IPVS comes before the modules and
 /// settings: it makes the kernel load the module that they are about, as the agent would.
-const CHECKS: [Probe; 14] = [
+const CHECKS: [Probe; 15] = [
     Probe { name: "kernel", examine: system::kernel },
     Probe { name: "capabilities", examine: system::capabilities },
     Probe { name: "ipvs", examine: system::ipvs },
@@ -77,6 +79,7 @@ const CHECKS: [Probe; 14] = [
     Probe { name: "API server", examine: api_server::reachable },
     Probe { name: "node ports", examine: addresses::node_ports },
     Probe { name: "service ranges", examine: addresses::ranges },
+    Probe { name: "ClusterIPs on devices", examine: addresses::on_devices },
 ];
 
 /// Runs every check.

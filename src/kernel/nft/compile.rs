@@ -278,7 +278,8 @@ impl Rule<'_> {
     fn field<'w>(&self, words: &'w [&'w str]) -> Option<(Source, Datatype, &'w [&'w str])> {
         let address = Datatype::Address(self.family.addresses());
         Some(match words {
-            // At the same place in TCP, UDP and SCTP.
+            // At the same places in TCP, UDP and SCTP.
+            ["th", "sport", rest @ ..] => (Source::Payload(TRANSPORT, 0), Datatype::Port, rest),
             ["th", "dport", rest @ ..] => (Source::Payload(TRANSPORT, 2), Datatype::Port, rest),
             ["meta", "l4proto", rest @ ..] => (TRANSPORT_PROTOCOL, Datatype::Protocol, rest),
             ["iifname", rest @ ..] => (INPUT_INTERFACE, Datatype::Interface, rest),

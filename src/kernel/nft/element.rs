@@ -71,6 +71,7 @@ fn content(element: &Element) -> Content {
         | Element::Restricted(address)
         | Element::Masqueraded(address)
         | Element::MasqueradedNode(address)
+        | Element::LocalSocket(address)
         | Element::Former(address) => Content::Key(Key::frontend(address), None),
         Element::Frontend(address, ip, port)
         | Element::FrontendInside(address, ip, port)
@@ -232,6 +233,7 @@ fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
         "restricted" => key.frontend(family).map(Element::Restricted),
         "masqueraded" => key.frontend(family).map(Element::Masqueraded),
         "masqueraded-node" => key.frontend(family).map(Element::MasqueradedNode),
+        "local-sockets" => key.frontend(family).map(Element::LocalSocket),
         "former" => key.frontend(family).map(Element::Former),
         "cluster-ips" | "hairpin" => {
             let element = if set == "hairpin" { Element::Hairpin } else { Element::ClusterIp };

@@ -162,6 +162,54 @@ fn who_was_first_keeps_a_port_of_the_node() {
 }
 
 #[test]
+fn a_process_of_the_node_has_a_cluster_ip_that_a_device_has_where_it_listens_at_it() {
+    let dns = || web("a", 1).port("", 53).port("", 9153).load_balancer_ip("203.0.113.1");
+    let [at, other, image] = ["10.96.0.97:53", "10.96.0.97:9153", "242.96.0.97:53"];
+    let mut world = World::new();
+    world.apply(dns()).apply(endpoint_of("a"));
+    let served = "10.244.2.97:8080";
+    let pools = |world: &World| -> Vec<_> {
+        let program = world.program("default/a");
+        program.pools.iter().map(|pool| pool.server.address.to_string()).collect()
+    };
+    let at_cluster_ip = vec![format!("{at}/tcp"), format!("{other}/tcp")];
+    // Neither an address without a socket, nor a socket without an address, nor one at all addresses.
+    for (ips, sockets) in
+        [(&["10.96.0.97"][..], &[][..]), (&[], &[at]), (&["10.96.0.97"], &["0.0.0.0:53"])]
+    {
+        world.apply(addresses(ips)).apply(listening(sockets));
+        world.expect(&[(at, OUTSIDER, served), (other, OUTSIDER, served)]);
+        assert_eq!(pools(&world), at_cluster_ip);
+    }
+    for ends_by_socket in [true, false] {
+        // In either order.
+        let mut both = [addresses(&["10.96.0.97"]), listening(&[at])];
+        if ends_by_socket {
+            both.reverse();
+        }
+        for event in both {
+            world.apply(event);
+        }
+        world.expect(&[
+            (at, OUTSIDER, "pass"),
+            (other, OUTSIDER, served),
+            ("203.0.113.1:53", OUTSIDER, &led_to("a")),
+        ]);
+        assert_eq!(pools(&world), [format!("{other}/tcp"), format!("{image}/tcp")]);
+        let program = world.program("default/a");
+        let reasons: Vec<_> = program.refusals.iter().map(|it| it.reason).collect();
+        assert_eq!(reasons, [RefusalReason::LocalSocket]);
+        // It stays the Service's: nobody else gets it meanwhile.
+        world.apply(web("b", 0).port("", 53).external_ip("10.96.0.97"));
+        world.expect(&[(at, OUTSIDER, "pass")]);
+        world.apply(if ends_by_socket { listening(&[]) } else { addresses(&[]) });
+        world.expect(&[(at, OUTSIDER, served)]);
+        assert_eq!(pools(&world), at_cluster_ip);
+        world.apply(without_service("default/b"));
+    }
+}
+
+#[test]
 fn a_written_address_that_becomes_the_node_s_is_asked_for_again() {
     // The port, and whether a Service keeps it that has written the address, or was granted it.
     for (port, written, granted) in [(8000, true, true), (22, false, false), (81, false, true)] {

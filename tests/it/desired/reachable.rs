@@ -109,7 +109,9 @@ fn a_route_for_a_service_range_itself_is_no_overlap() {
 #[test]
 fn a_cache_of_dns_at_a_cluster_ip_leaves_its_range_guarded() {
     let mut world = World::new();
-    world.apply(Event::Addresses(vec![ip("10.96.0.10"), ip("192.0.2.1")]));
+    let ips = ["10.96.0.10", "192.0.2.1", "fd00:10:96::a"].map(ip);
+    world.apply(Event::Addresses(ips.to_vec()));
+    world.apply(Event::Routes(vec![net("fd00:10:96::a/128")]));
     world.apply(service("kube-system/dns").cluster_ip("10.96.0.10").port("", 53));
     assert_eq!(overlaps(&world), [""; 0]);
     world.expect(&[("10.96.0.11:80", POD, "drop")]);

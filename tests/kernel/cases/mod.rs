@@ -26,6 +26,7 @@ mod commands;
 mod company;
 mod detectors;
 mod differential;
+mod dns_cache;
 mod drain;
 mod flows;
 mod health_check;
@@ -88,6 +89,7 @@ pub(crate) fn all() -> Vec<Case> {
         other_ports::cases(),
         own_addresses::cases(),
         ranges::cases(),
+        dns_cache::cases(),
         host_ports::cases(),
         node_ports::cases(),
         affinity::cases(),

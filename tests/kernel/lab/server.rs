@@ -8,7 +8,7 @@ use std::net::{
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube_ipvs::model::{Family, Protocol};
 
@@ -91,11 +91,12 @@ impl Server {
     /// Takes no new client any more; those that it has are answered on.
     pub(crate) fn close(&mut self) {
         self.state.stopping.store(true, Ordering::SeqCst);
-        // A server that cannot be woken is left to the end of the process.
-        if self.knock().is_ok()
-            && let Some(thread) = self.thread.take()
-        {
-            let _ = thread.join();
+        // A server that cannot be woken is left to the end of the process: its address may be
+        // another's by now.
+        let Some(thread) = self.thread.take().filter(|_| self.knock().is_ok()) else { return };
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
