@@ -62,7 +62,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AddressOfNode,
         Self::AddressOnDevice,
         Self::AddressOfApiServer,
