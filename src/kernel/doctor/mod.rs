@@ -9,6 +9,7 @@ mod api_server;
 mod conntrack;
 mod firewall;
 mod leftovers;
+mod local_ports;
 mod modules;
 mod report;
 mod settings;
@@ -64,7 +65,7 @@ struct Probe {
 
 /// Every check, in the order of the report. The look-up of IPVS comes before the modules and
 /// settings: it makes the kernel load the module that they are about, as the agent would.
-const CHECKS: [Probe; 15] = [
+const CHECKS: [Probe; 16] = [
     Probe { name: "kernel", examine: system::kernel },
     Probe { name: "capabilities", examine: system::capabilities },
     Probe { name: "ipvs", examine: system::ipvs },
@@ -78,6 +79,7 @@ const CHECKS: [Probe; 15] = [
     Probe { name: "firewall", examine: firewall::policies },
     Probe { name: "API server", examine: api_server::reachable },
     Probe { name: "node ports", examine: addresses::node_ports },
+    Probe { name: "local ports", examine: local_ports::apart_from_node_ports },
     Probe { name: "service ranges", examine: addresses::ranges },
     Probe { name: "ClusterIPs on devices", examine: addresses::on_devices },
 ];

@@ -5,7 +5,7 @@ use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};
-use crate::lab::Host::{C, N1, P1, P3};
+use crate::lab::Host::{C, N1, N2, P1, P3};
 use crate::lab::{Temporary, endpoints, endpoints_of_both, service};
 use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
@@ -20,6 +20,29 @@ const MANY: usize = 10;
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("node_ports_on_all_addresses_cost_the_addresses_alone", on_all_addresses),
+        case("the_node_may_connect_from_a_node_ports_number", |t| {
+            let web = service("dev/own").cluster_ip("10.96.9.8").cluster_ip("fd00:96::908");
+            let web = web.port(80, "tcp", Tcp).node_port(31_980);
+            t.apply(web.port(80, "udp", Udp).node_port(31_980))?;
+            for slice in endpoints_of_both("dev/own") {
+                t.apply(slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp).ready(P1))?;
+            }
+            t.settled()?;
+            for server in ["192.168.50.2:22", "[fd00:50::2]:22"] {
+                let (tcp, udp) = (format!("{server}/tcp"), format!("{server}/udp"));
+                let mut open = t.connect_from(N1, 31_980, &tcp)?;
+                t.expect_answer(&mut open, &tcp)?;
+                t.eventually_answers(&t.flow_from(N1, 31_980, &udp)?, N2, &udp)?;
+            }
+            for to in ["192.168.50.1:31980/tcp", "[fd00:50::1]:31980/udp"] {
+                t.expect(C, to, Answers::from(P1))?;
+            }
+            let _wide =
+                Temporary::sysctl(t.host(N1), &["net.ipv4.ip_local_port_range=1024 65535"])?;
+            let doctor = t.command("doctor", &[])?.stdout;
+            let told = doctor.contains("node ports (1), such as 31980");
+            t.check("`doctor` tells of the wide range", told, &doctor)
+        }),
         case("node_ports_follow_the_nodes_addresses", |t| {
             t.agent().configure_proxy("nodePortAddresses: [192.168.60.0/24, 'fd00:60::/64']")?;
             let web = service("dev/nodeports").cluster_ip("10.96.9.2").cluster_ip("fd00:96::902");
