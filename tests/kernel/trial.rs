@@ -10,8 +10,9 @@ use kube_ipvs::model::VirtualAddress;
 
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{
-    Agent, Connection, Finished, Flow, Host, KernelState, Lab, Load, Namespace, Notifications,
-    Object, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ipvs_rules, node, ping, service_cidr,
+    Agent, Connection, Finished, Flow, Host, KernelState, Lab, Load, LoadReport, Namespace,
+    Notifications, Object, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ipvs_rules, node, ping,
+    service_cidr,
 };
 
 /// How long something may take that the agent does by itself after a while.
@@ -293,9 +294,19 @@ impl<'a> Trial<'a> {
         self.expect_lost_at_most(load, 0)
     }
 
+    /// Ends such a client; none of its requests may have failed since then, or at all.
+    pub(crate) fn expect_no_failure_since(&self, load: Load, since: Option<Instant>) -> Step {
+        let mut report = load.stop();
+        report.failures.retain(|failed| since.is_none_or(|since| failed.during.end > since));
+        self.lost_at_most(report, 0)
+    }
+
     /// Ends a load; at most so many of its requests may have failed.
     pub(crate) fn expect_lost_at_most(&self, load: Load, most: usize) -> Step {
-        let report = load.stop();
+        self.lost_at_most(load.stop(), most)
+    }
+
+    fn lost_at_most(&self, report: LoadReport, most: usize) -> Step {
         if report.failures.len() <= most && report.requests() > 0 {
             return Ok(());
         }

@@ -31,7 +31,7 @@ pub(crate) use client::{
 pub(crate) use host::{Host, gateway};
 pub(crate) use icmp::ping;
 pub(crate) use kube_proxy::{KubeProxy, Mode, leave_earlier_version};
-pub(crate) use load::{FailedRequest, Load};
+pub(crate) use load::{FailedRequest, Load, LoadReport};
 pub(crate) use manifest::{
     Endpoints, Object, Service, endpoints, endpoints_of_both, node, node_at, service, service_cidr,
 };
