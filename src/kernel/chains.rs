@@ -143,7 +143,7 @@ pub(super) fn decode(body: &[u8]) -> Option<Chain> {
 }
 
 fn decode_hook(hook: Attribute<'_>) -> Hook {
-    let number = hook.nested().find(|inner| inner.kind == NFTA_HOOK_HOOKNUM);
+    let number = hook.find(NFTA_HOOK_HOOKNUM);
     match number.and_then(|number| number.u32_be()) {
         Some(1) => Hook::Input,
         Some(2) => Hook::Forward,

@@ -133,8 +133,8 @@ fn decode(body: &[u8]) -> Rule {
     let mut reader = Reader::default();
     let list = attributes(rest).find(|attribute| attribute.kind == NFTA_RULE_EXPRESSIONS);
     for expression in list.iter().flat_map(Attribute::nested) {
-        let name = find(expression, NFTA_EXPR_NAME).and_then(|name| name.text());
-        let data = find(expression, NFTA_EXPR_DATA);
+        let name = expression.find(NFTA_EXPR_NAME).and_then(|name| name.text());
+        let data = expression.find(NFTA_EXPR_DATA);
         if let Some(rule) = reader.read(name.unwrap_or_default(), data) {
             return rule;
         }
@@ -166,7 +166,7 @@ enum Condition {
 
 impl Reader {
     fn read(&mut self, name: &str, data: Option<Attribute<'_>>) -> Option<Rule> {
-        let number = |kind| find(data?, kind)?.u32_be();
+        let number = |kind| data?.find(kind)?.u32_be();
         match name {
             "counter" | "log" => {}
             "ct" if number(NFTA_CT_DIRECTION).is_none() => self.load(match number(NFTA_CT_KEY) {
@@ -196,9 +196,9 @@ impl Reader {
                 self.load(states.map_or(Condition::Unread, Condition::Whole));
             }
             "immediate" => {
-                let verdict = data.and_then(|data| find(data, NFTA_IMMEDIATE_DATA));
-                let verdict = verdict.and_then(|data| find(data, NFTA_DATA_VERDICT))?;
-                return Some(match find(verdict, NFTA_VERDICT_CODE)?.u32_be()? {
+                let verdict = data.and_then(|data| data.find(NFTA_IMMEDIATE_DATA));
+                let verdict = verdict.and_then(|data| data.find(NFTA_DATA_VERDICT))?;
+                return Some(match verdict.find(NFTA_VERDICT_CODE)?.u32_be()? {
                     NF_ACCEPT => self.accept(),
                     NF_DROP => self.drop(),
                     _ => Rule::InDoubt,
@@ -206,7 +206,7 @@ impl Reader {
             }
             "reject" => return Some(self.drop()),
             "target" => {
-                let target = data.and_then(|data| find(data, NFTA_XT_NAME)?.text());
+                let target = data.and_then(|data| data.find(NFTA_XT_NAME)?.text());
                 return Some(match target {
                     Some("REJECT") => self.drop(),
                     Some("LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS") => Rule::Other,
@@ -268,8 +268,8 @@ impl Reader {
 
 /// What `-m conntrack --ctstate` of iptables lets in.
 fn states_of_iptables(data: Attribute<'_>) -> Option<Rule> {
-    let is_conntrack = find(data, NFTA_XT_NAME)?.text() == Some("conntrack");
-    let states = find(data, NFTA_XT_INFO)?.value.get(XT_STATES)?;
+    let is_conntrack = data.find(NFTA_XT_NAME)?.text() == Some("conntrack");
+    let states = data.find(NFTA_XT_INFO)?.value.get(XT_STATES)?;
     let (numbers, _) = states.as_chunks();
     let [by, inverted, states] = *numbers.first_chunk()?;
     let [by, inverted, states] = [by, inverted, states].map(u16::from_ne_bytes);
@@ -281,11 +281,7 @@ fn states_of_iptables(data: Attribute<'_>) -> Option<Rule> {
 }
 
 fn value(data: Option<Attribute<'_>>, kind: u16) -> Option<&[u8]> {
-    Some(find(find(data?, kind)?, NFTA_DATA_VALUE)?.value)
-}
-
-fn find(outer: Attribute<'_>, kind: u16) -> Option<Attribute<'_>> {
-    outer.nested().find(|inner| inner.kind == kind)
+    Some(data?.find(kind)?.find(NFTA_DATA_VALUE)?.value)
 }
 
 #[cfg(test)]

@@ -201,14 +201,10 @@ pub(super) fn decode(body: &[u8]) -> Option<Rule> {
 
 /// The chain that an expression leads to, if it is a verdict that does.
 fn jump(expression: Attribute<'_>) -> Option<String> {
-    let is_immediate = find(expression, NFTA_EXPR_NAME)?.text() == Some("immediate");
-    let data = find(find(expression, NFTA_EXPR_DATA)?, NFTA_IMMEDIATE_DATA)?;
-    let chain = find(find(data, NFTA_DATA_VERDICT)?, NFTA_VERDICT_CHAIN)?;
+    let is_immediate = expression.find(NFTA_EXPR_NAME)?.text() == Some("immediate");
+    let data = expression.find(NFTA_EXPR_DATA)?.find(NFTA_IMMEDIATE_DATA)?;
+    let chain = data.find(NFTA_DATA_VERDICT)?.find(NFTA_VERDICT_CHAIN)?;
     chain.text().filter(|_| is_immediate).map(str::to_owned)
-}
-
-fn find(outer: Attribute<'_>, kind: u16) -> Option<Attribute<'_>> {
-    outer.nested().find(|inner| inner.kind == kind)
 }
 
 #[cfg(test)]

@@ -152,6 +152,12 @@ impl<'a> Attribute<'a> {
         attributes(self.value)
     }
 
+    /// The first attribute of a kind within.
+    #[must_use]
+    pub fn find(&self, kind: u16) -> Option<Self> {
+        self.nested().find(|inner| inner.kind == kind)
+    }
+
     /// A number in host byte order.
     #[must_use]
     pub fn u16(&self) -> Option<u16> {

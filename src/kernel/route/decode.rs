@@ -56,7 +56,7 @@ pub(super) fn link(body: &[u8]) -> Option<Link> {
         match attribute.kind {
             IFLA_IFNAME => link.name = attribute.text()?.to_owned(),
             IFLA_LINKINFO => {
-                let kind = attribute.nested().find(|inner| inner.kind == IFLA_INFO_KIND);
+                let kind = attribute.find(IFLA_INFO_KIND);
                 link.kind = kind.and_then(|kind| kind.text()).unwrap_or_default().to_owned();
             }
             _ => {}
