@@ -63,6 +63,10 @@ impl<'a> Pools<'a> {
             let at = match &self.around.settings.carry {
                 _ if is_led_on && policy == internal => Target::SecondImagePool,
                 Carry::FrontEnds if policy == internal => Target::Pool,
+                // Something else lies among the first images, and the second ones are unused.
+                Carry::FrontEnds if !is_led_on && self.is_taken(frontend) => {
+                    Target::SecondImagePool
+                }
                 _ => Target::ImagePool,
             };
             let selection = match policy {
@@ -79,6 +83,11 @@ impl<'a> Pools<'a> {
                 None => Target::Reject,
             }
         })
+    }
+
+    fn is_taken(&self, frontend: &Frontend) -> bool {
+        let first = frontend.pool_of(Target::ImagePool);
+        first.is_some_and(|image| self.around.is_taken_image(image.ip))
     }
 
     /// The pools, sorted by address.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 
+use super::overlaps::overlaps;
 use super::ranges::{aggregate, contain};
 use crate::model::{
     Family, Link, Node, NodePortAddresses, RefusalReason, Settings, VirtualAddress, image_ranges,
@@ -34,7 +35,7 @@ pub struct Ground<'a> {
 }
 
 /// What Programs depend on beside Services and their endpoints. Only the node's depends on
-/// [`Self::reachable`] and [`Self::links`].
+/// [`Self::reachable`] and [`Self::links`], but by [`Self::taken_images`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Surroundings {
     /// The configuration.
@@ -55,6 +56,8 @@ pub struct Surroundings {
     pub service_ranges: Vec<IpNet>,
     /// Those of their images; disjoint.
     pub image_ranges: Vec<IpNet>,
+    /// Those of them in which something else lies.
+    pub taken_images: Vec<IpNet>,
     /// The Node's `podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,
     /// The destinations of the node's routes but for the default ones; disjoint.
@@ -90,7 +93,8 @@ impl Surroundings {
         };
         let service_ranges =
             aggregate(service_cidrs.into_iter().chain(settings.service_cidrs.iter().copied()));
-        Self {
+        let mut around = Self {
+            taken_images: Vec::new(),
             image_ranges: aggregate(service_ranges.iter().flat_map(|range| image_ranges(*range))),
             node_port_ips: node_port_ips(settings, &primary_ips, &own),
             own_ips: own.into_iter().collect(),
@@ -103,7 +107,33 @@ impl Surroundings {
             reachable: routes.to_vec(),
             links: links.to_vec(),
             settings: settings.clone(),
-        }
+        };
+        around.find_taken_images();
+        around
+    }
+
+    /// Takes in where the node's routes lead and its links. Says whether more than the node's Program
+    /// depends on what has changed.
+    pub fn follow(&mut self, routes: &[IpNet], links: &[Link]) -> bool {
+        self.reachable = routes.to_vec();
+        self.links = links.to_vec();
+        self.find_taken_images()
+    }
+
+    /// Says whether there are others than before.
+    fn find_taken_images(&mut self) -> bool {
+        let overlaps = overlaps(self).into_iter().filter(|overlap| overlap.is_of_images);
+        let mut taken: Vec<_> = overlaps.map(|overlap| overlap.range).collect();
+        taken.dedup();
+        let has_changed = taken != self.taken_images;
+        self.taken_images = taken;
+        has_changed
+    }
+
+    /// Whether an image lies in a range in which something else lies.
+    #[must_use]
+    pub fn is_taken_image(&self, ip: IpAddr) -> bool {
+        contain(&self.taken_images, ip)
     }
 
     /// The source address of the node's own packets to ClusterIPs: its first InternalIP, if an

@@ -136,8 +136,9 @@ impl Programs {
             update.old_node = self.update_surroundings(state);
         } else if network {
             self.changes += 1;
-            self.around.reachable = state.reachable().to_vec();
-            self.around.links = state.links().to_vec();
+            if self.around.follow(state.reachable(), state.links()) {
+                services.extend(state.service_keys().cloned());
+            }
             update.old_node = self.update_node();
         }
         let affected = self.update_claims(state, &services);

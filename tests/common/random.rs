@@ -209,7 +209,12 @@ pub fn event() -> impl Strategy<Value = Event> {
     let links =
         [&[][..], &[("eth0", 2)], &[("cali1", 7), ("eth0", 2)], &[("cali1", 8), ("eth0", 2)]]
             .map(|links| Event::Links(links.iter().map(link).collect()));
-    let routes = vec![net("10.244.1.0/24"), net("198.51.100.0/24"), net("2001:db8:7::/48")];
+    let routes = vec![
+        net("10.244.1.0/24"),
+        net("250.96.4.0/24"),
+        net("198.51.100.0/24"),
+        net("2001:db8:7::/48"),
+    ];
     prop_oneof![
         20 => object_event(),
         1 => option::weighted(0.9, node()).prop_map(Event::Node),
@@ -217,7 +222,7 @@ pub fn event() -> impl Strategy<Value = Event> {
         1 => subsequence(vec![ip("192.0.2.1"), ip("192.0.2.7")], 0..=2).prop_map(Event::Addresses),
         1 => subsequence(vec![ip("192.0.2.7"), ip("2001:db8::9")], 0..=2)
             .prop_map(Event::SourceIps),
-        1 => subsequence(routes, 0..=3).prop_map(Event::Routes),
+        1 => subsequence(routes, 0..=4).prop_map(Event::Routes),
         1 => select(links.to_vec()),
     ]
 }

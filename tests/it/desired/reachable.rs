@@ -4,7 +4,7 @@ use kube_ipvs::model::{Event, LocalDetector, Settings};
 use kube_ipvs::state::State;
 
 use crate::common::objects::{ip, net, node, service, service_cidrs, slice};
-use crate::common::world::{POD, World};
+use crate::common::world::{OUTSIDER, POD, World};
 
 #[test]
 fn routes_pods_and_the_node_itself_are_reachable() {
@@ -70,6 +70,33 @@ fn images_that_lie_among_others_are_named() {
     world.apply(node("n1").internal_ip("192.0.2.1").pod_cidr("250.96.4.0/24"));
     let expected = "images of ClusterIPs in 250.96.0.0/16: 250.96.4.0/24 is pods";
     assert_eq!(overlaps(&world), [expected]);
+}
+
+#[test]
+fn images_move_out_of_the_way() {
+    let pool = |world: &World| {
+        let program = world.program("default/web");
+        assert_eq!(program.pools.len(), 2);
+        program.pools[1].server.address.ip
+    };
+    let mut world = World::new();
+    let web = service("default/web").cluster_ip("10.96.0.10").port("", 80);
+    world.apply(web.load_balancer_ip("203.0.113.1").local_external());
+    world.apply(slice("default/web-a").port("", 8080).ready("10.244.1.5", "n1"));
+    assert_eq!(pool(&world), ip("250.96.0.10"));
+    let moves = [
+        Event::Routes(vec![net("250.96.4.0/24")]),
+        node("n1").internal_ip("192.0.2.1").pod_cidr("250.96.4.0/24").into(),
+        node("n1").internal_ip("250.96.4.1").pod_cidr("10.244.1.0/24").into(),
+    ];
+    for event in moves {
+        world.apply(event);
+        assert_eq!(pool(&world), ip("242.96.0.10"));
+        world.expect(&[("203.0.113.1:80", OUTSIDER, "10.244.1.5:8080")]);
+        world.apply(Event::Routes(vec![]));
+        world.apply(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"));
+        assert_eq!(pool(&world), ip("250.96.0.10"));
+    }
 }
 
 #[test]
