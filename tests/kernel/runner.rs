@@ -29,6 +29,8 @@ struct TestBed {
 static IDLE: Mutex<Vec<TestBed>> = Mutex::new(Vec::new());
 /// How long each test took.
 static TIMES: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
+/// What failed, a line each. The last lines of a run tell it again: they are what is kept of a long log.
+static FAILURES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Runs the selected tests, of all or of those for stock kernels. If some are `required`, it is a failure
 /// to select none.
@@ -65,6 +67,7 @@ pub(crate) fn run(mut arguments: Arguments, only_stock: bool, required: bool) ->
     }
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     println!("tests on Linux {kernel}: {ran}; the slowest: {}", slowest());
+    FAILURES.lock().unwrap().iter().for_each(|failure| println!("FAILED: {failure}"));
     if let Err(error) = end_agents() {
         println!("FAILED: an agent at its end: {error}");
         return ExitCode::FAILURE;
@@ -81,7 +84,10 @@ fn test(kind: &str, name: &'static str, run: impl FnOnce() -> Step + Send + 'sta
         let start = Instant::now();
         let result = run();
         TIMES.lock().unwrap().push((start.elapsed(), name));
-        result.map_err(Failed::from)
+        result.map_err(|failure| {
+            FAILURES.lock().unwrap().push(format!("{name}: {}", failure.in_short()));
+            Failed::from(failure)
+        })
     };
     Test::test(name, timed).with_kind(kind)
 }
@@ -147,8 +153,8 @@ impl TestBed {
         for line in [
             "ipvsadm -Ln",
             "nft list table ip kube-ipvs",
-            "ip route show table all dev kube-ipvs",
-            "ip -6 route show table all dev kube-ipvs",
+            "ip route show table all proto 75",
+            "ip -6 route show table all proto 75",
         ] {
             let mut words = line.split(' ');
             let mut command = Command::new(words.next().unwrap_or_default());

@@ -57,6 +57,12 @@ impl Failure {
         Self { step: step.to_string(), expected: expected.to_string(), got: got.to_string(), state }
     }
 
+    /// The failure in one line.
+    pub(crate) fn in_short(&self) -> String {
+        let got = self.got.lines().next().unwrap_or_default();
+        format!("{}: expected {}, got {got}", self.step, self.expected)
+    }
+
     /// The failure, with what the node's state was then, in lines.
     pub(crate) fn with_state(self, state: &str) -> Self {
         Self { state: state.to_owned(), ..self }
