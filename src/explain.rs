@@ -200,7 +200,7 @@ impl<'a> Knock<'a> {
                 let reason = "the traffic policy is Local and no endpoint is on this node";
                 answer(Verdict::Drop, reason.to_owned())
             }
-            Target::Pool | Target::ImagePool | Target::SecondImagePool => {
+            Target::Pool | Target::Image(_) => {
                 let address = frontend.pool_of(target);
                 let Some(pool) = address.and_then(|address| program.pool(&address)) else {
                     return answer(Verdict::Reject, "the Service has no endpoints".to_owned());

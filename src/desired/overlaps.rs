@@ -19,6 +19,8 @@ pub enum Use {
     Pods,
     /// What the node has a route to.
     Route,
+    /// Services, among the images of others.
+    Services,
 }
 
 /// A range of ClusterIPs or their images, and what else lies in it.
@@ -42,6 +44,7 @@ impl fmt::Display for Overlap {
             Use::ApiServer => "the API server's address",
             Use::Pods => "pods",
             Use::Route => "a route of this node",
+            Use::Services => "a service range",
         };
         write!(f, "{what} {}: {} is {used_for}", self.range, self.other)
     }
@@ -76,6 +79,7 @@ pub fn overlaps(around: &Surroundings) -> Vec<Overlap> {
         (Use::ApiServer, around.api_servers.iter().map(|it| IpNet::from(it.ip())).collect()),
         (Use::Pods, pods),
         (Use::Route, around.reachable.iter().copied().filter(|it| !is_own(it)).collect()),
+        (Use::Services, around.service_ranges.clone()),
     ];
     let ranges = around.service_ranges.iter().map(|range| (range, false));
     let ranges = ranges.chain(around.image_ranges.iter().map(|range| (range, true)));

@@ -1,12 +1,14 @@
 //! Pools of one Service: where clients of its front ends go, by the policies and the endpoints.
 
+use std::net::IpAddr;
+
 use rustc_hash::FxHashMap;
 
 use super::Surroundings;
 use super::endpoints::choose;
 use crate::model::{
-    Backends, Carry, Endpoints, Frontend, FrontendKind, Name, Pool, Selection, Service, Shared,
-    SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
+    Backends, Carry, Endpoints, Frontend, FrontendKind, Image, Name, Pool, Selection, Service,
+    Shared, SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
 };
 
 /// The pools of a Service, in the making.
@@ -58,16 +60,12 @@ impl<'a> Pools<'a> {
             _ => (TrafficPolicy::Cluster, self.service.external_policy),
         };
         [inside, outside].map(|policy| {
+            let is_own = policy == internal;
             let is_led_on = !matches!(self.around.settings.carry, Carry::FrontEnds)
                 || self.around.is_local_socket(&frontend.pool);
-            let at = match &self.around.settings.carry {
-                _ if is_led_on && policy == internal => Target::SecondImagePool,
-                Carry::FrontEnds if policy == internal => Target::Pool,
-                // Something else lies among the first images, and the second ones are unused.
-                Carry::FrontEnds if !is_led_on && self.is_taken(frontend) => {
-                    Target::SecondImagePool
-                }
-                _ => Target::ImagePool,
+            let at = match is_own && !is_led_on {
+                true => Target::Pool,
+                false => Target::Image(self.image(frontend.pool.ip, is_own)),
             };
             let selection = match policy {
                 TrafficPolicy::Cluster => choice.cluster,
@@ -85,9 +83,14 @@ impl<'a> Pools<'a> {
         })
     }
 
-    fn is_taken(&self, frontend: &Frontend) -> bool {
-        let first = frontend.pool_of(Target::ImagePool);
-        first.is_some_and(|image| self.around.is_taken_image(image.ip))
+    /// Where a pool stands that is not at the ClusterIP: that of the ClusterIP's own policy, or the other.
+    fn image(&self, cluster_ip: IpAddr, is_own: bool) -> Image {
+        let (usual, spare) = match is_own {
+            true => (Image::Second, Image::Fourth),
+            false => (Image::First, Image::Third),
+        };
+        let is_taken = |image: Image| self.around.is_taken_image(image.of(cluster_ip));
+        if is_taken(usual) && !is_taken(spare) { spare } else { usual }
     }
 
     /// The pools, sorted by address.

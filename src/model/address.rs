@@ -161,12 +161,13 @@ impl fmt::Display for VirtualAddress {
     }
 }
 
-/// The two images of a ClusterIP: addresses for pools of its Service that only front ends lead to.
-/// 10.96.0.10 → 250.96.0.10 and 242.96.0.10; fd00:10:96::a → fc00:10:96::a and fc80:10:96::a. Neither is
-/// the address itself, nor the other.
+/// The images of a ClusterIP, in the order of [`Image`](super::Image): addresses for pools of its Service
+/// that only front ends lead to. 10.96.0.10 → 250.96.0.10, 242.96.0.10, 254.96.0.10 and 246.96.0.10;
+/// fd00:10:96::a → fc00:10:96::a, fc80:10:96::a, fc40:10:96::a and fcc0:10:96::a. None is the address
+/// itself, nor another.
 #[must_use]
-pub fn images(ip: IpAddr) -> [IpAddr; 2] {
-    let flips = |is_itself| -> [u8; 2] { if is_itself { [8, 4] } else { [0, 8] } };
+pub fn images(ip: IpAddr) -> [IpAddr; 4] {
+    let flips = |is_itself| -> [u8; 4] { if is_itself { [8, 4, 12, 2] } else { [0, 8, 4, 12] } };
     match ip {
         IpAddr::V4(ip) => {
             let image = 0xf000_0000 | ip.to_bits();
@@ -183,7 +184,7 @@ pub fn images(ip: IpAddr) -> [IpAddr; 2] {
 
 /// The ranges of the images of a range's addresses.
 #[must_use]
-pub fn image_ranges(range: IpNet) -> [IpNet; 2] {
+pub fn image_ranges(range: IpNet) -> [IpNet; 4] {
     // A range wider than what an image keeps of an address has the whole image space.
     let kept = if matches!(range, IpNet::V4(_)) { 4 } else { 8 };
     images(range.network()).map(|ip| {
@@ -228,19 +229,20 @@ mod tests {
     #[test]
     fn images_keep_the_low_bits() {
         for (ip, expected) in [
-            ("10.96.0.10", ["250.96.0.10", "242.96.0.10"]),
-            ("192.168.3.4", ["240.168.3.4", "248.168.3.4"]),
-            ("250.96.0.10", ["242.96.0.10", "254.96.0.10"]),
-            ("fd00:10:96::a", ["fc00:10:96::a", "fc80:10:96::a"]),
-            ("fc00:10:96::a", ["fc80:10:96::a", "fc40:10:96::a"]),
+            ("10.96.0.10", ["250.96.0.10", "242.96.0.10", "254.96.0.10", "246.96.0.10"]),
+            ("192.168.3.4", ["240.168.3.4", "248.168.3.4", "244.168.3.4", "252.168.3.4"]),
+            ("250.96.0.10", ["242.96.0.10", "254.96.0.10", "246.96.0.10", "248.96.0.10"]),
+            ("fd00:96::a", ["fc00:96::a", "fc80:96::a", "fc40:96::a", "fcc0:96::a"]),
+            ("fc00:96::a", ["fc80:96::a", "fc40:96::a", "fcc0:96::a", "fc20:96::a"]),
         ] {
-            let expected: [IpAddr; 2] = expected.map(|ip| ip.parse().expect("address"));
+            let expected: [IpAddr; 4] = expected.map(|ip| ip.parse().expect("address"));
             assert_eq!(images(ip.parse().expect("address")), expected);
         }
         let ranges = image_ranges("10.96.0.0/12".parse().expect("range"));
-        assert_eq!(ranges.map(|range| range.to_string()), ["250.96.0.0/12", "242.96.0.0/12"]);
+        let expected = ["250.96.0.0/12", "242.96.0.0/12", "254.96.0.0/12", "246.96.0.0/12"];
+        assert_eq!(ranges.map(|range| range.to_string()), expected);
         let ranges = image_ranges("fd00::/7".parse().expect("range"));
-        assert_eq!(ranges.map(|range| range.to_string()), ["fc00::/8"; 2]);
+        assert_eq!(ranges.map(|range| range.to_string()), ["fc00::/8"; 4]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Front ends: where clients knock and what becomes of them.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -60,17 +61,44 @@ impl fmt::Display for FrontendKind {
     }
 }
 
+/// Which of the [`images`] of a ClusterIP. Each is for the pool of one traffic policy, so that no change
+/// of place leads a client to endpoints of the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Image {
+    /// For the pool of the policy that the ClusterIP has not.
+    First,
+    /// For that of the ClusterIP's own policy, where connection tracking carries ClusterIPs
+    /// ([`Carry`](super::Carry)) or a process of the node answers at the ClusterIP.
+    Second,
+    /// Instead of the first, where something else lies among these.
+    Third,
+    /// Instead of the second, likewise.
+    Fourth,
+}
+
+impl Image {
+    const ALL: [Self; 4] = [Self::First, Self::Second, Self::Third, Self::Fourth];
+
+    /// That of a ClusterIP.
+    #[must_use]
+    pub fn of(self, cluster_ip: IpAddr) -> IpAddr {
+        let [first, second, third, fourth] = images(cluster_ip);
+        match self {
+            Self::First => first,
+            Self::Second => second,
+            Self::Third => third,
+            Self::Fourth => fourth,
+        }
+    }
+}
+
 /// What becomes of a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// The pool at the ClusterIP balances it.
     Pool,
-    /// The pool at the ClusterIP's first image balances it: the pool of the other traffic policy.
-    ImagePool,
-    /// The pool at its second image balances it: where connection tracking carries ClusterIPs
-    /// ([`Carry`](super::Carry)), or a process of the node answers at the ClusterIP, the pool of the
-    /// ClusterIP's own policy; else that of the other policy, where something else lies among the first images.
-    SecondImagePool,
+    /// The pool at an image of the ClusterIP balances it.
+    Image(Image),
     /// The client is told at once that there is no endpoint.
     Reject,
     /// It is dropped without an answer.
@@ -124,19 +152,18 @@ impl Frontend {
     }
 
     /// The addresses at which a pool that balances its connections may stand.
-    pub fn places(&self) -> impl Iterator<Item = VirtualAddress> + use<> {
-        let targets = [Target::Pool, Target::ImagePool, Target::SecondImagePool];
-        targets.map(|target| self.pool_of(target)).into_iter().flatten()
+    pub fn places(&self) -> impl Iterator<Item = VirtualAddress> + '_ {
+        let images = Image::ALL.into_iter().map(Target::Image);
+        let targets = std::iter::once(Target::Pool).chain(images);
+        targets.filter_map(|target| self.pool_of(target))
     }
 
     /// The pool that balances a connection, if any does.
     #[must_use]
     pub fn pool_of(&self, target: Target) -> Option<VirtualAddress> {
-        let [first, second] = images(self.pool.ip);
         let ip = match target {
             Target::Pool => self.pool.ip,
-            Target::ImagePool => first,
-            Target::SecondImagePool => second,
+            Target::Image(image) => image.of(self.pool.ip),
             Target::Reject | Target::Drop => return None,
         };
         Some(self.pool.at(ip))

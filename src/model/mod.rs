@@ -31,7 +31,7 @@ pub use element::Element;
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
 pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
-pub use frontend::{Frontend, FrontendKind, Masquerade, Right, Target};
+pub use frontend::{Frontend, FrontendKind, Image, Masquerade, Right, Target};
 pub use health_check::HealthCheck;
 pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};

@@ -21,7 +21,7 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
         // IPVS takes what comes to a ClusterIP, but for ports that are refused, dropped or led on.
         let is_front_end = |it: &Frontend| match it.outside {
             Target::Reject => it.address.protocol != Protocol::Udp,
-            Target::Drop | Target::ImagePool | Target::SecondImagePool => true,
+            Target::Drop | Target::Image(_) => true,
             Target::Pool => false,
         };
         let has_several = Protocol::ALL.into_iter().any(|protocol| {

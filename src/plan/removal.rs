@@ -143,13 +143,13 @@ mod tests {
         let ranges = ["10.96.0.0/16", "fd00:96::/108"].map(|net| net.parse().expect("a range"));
         let elements = ranges.map(Element::ServiceRange).to_vec();
         let is_named = is_named(&Observed { elements, ..Observed::default() });
-        for ours in ["10.96.0.20:80", "250.96.0.20:80", "242.96.0.20:80"] {
+        for ours in ["10.96.0.20:80", "250.96.0.20:80", "242.96.0.20:80", "246.96.0.20:80"] {
             assert!(is_named(&at(ours)), "{ours}");
         }
-        for ours in ["[fd00:96::20]:80", "[fc00:96::20]:80", "[fc80:96::20]:80"] {
+        for ours in ["[fd00:96::20]:80", "[fc00:96::20]:80", "[fcc0:96::20]:80"] {
             assert!(is_named(&at(ours)), "{ours}");
         }
-        for other in ["10.97.0.20:80", "234.96.0.20:80", "[fc40:96::20]:80"] {
+        for other in ["10.97.0.20:80", "234.96.0.20:80", "[fc20:96::20]:80"] {
             assert!(!is_named(&at(other)), "{other}");
         }
     }

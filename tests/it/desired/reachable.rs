@@ -91,12 +91,18 @@ fn images_move_out_of_the_way() {
     ];
     for event in moves {
         world.apply(event);
-        assert_eq!(pool(&world), ip("242.96.0.10"));
+        assert_eq!(pool(&world), ip("254.96.0.10"));
         world.expect(&[("203.0.113.1:80", OUTSIDER, "10.244.1.5:8080")]);
         world.apply(Event::Routes(vec![]));
         world.apply(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"));
         assert_eq!(pool(&world), ip("250.96.0.10"));
     }
+    // Where ClusterIPs of another range are.
+    world.apply(service_cidrs(&["10.96.0.0/12", "250.96.0.0/16"]));
+    assert_eq!(pool(&world), ip("254.96.0.10"));
+    // Nothing is better than the usual ones where all lie among others.
+    world.apply(Event::Routes(vec![net("254.96.0.0/24")]));
+    assert_eq!(pool(&world), ip("250.96.0.10"));
 }
 
 #[test]
