@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use crate::model::{
-    Backends, Element, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Program, Protocol,
-    Route, Shared, Target, VirtualAddress,
+    AddressSet, Backends, Element, Family, Frontend, FrontendKind, Masquerade, Name, Pool, PortSet,
+    Program, Protocol, Route, Shared, Target, VirtualAddress,
 };
 use crate::plan::Observed;
 
@@ -95,13 +95,15 @@ impl Departures {
         now: Instant,
     ) -> Vec<Arc<Program>> {
         let held: FxHashSet<_> = observed.elements.iter().copied().collect();
-        let is_pool = |address: &VirtualAddress| held.contains(&Element::Pool(address.ip));
+        let is_pool = |address: &VirtualAddress| {
+            held.contains(&Element::Address(AddressSet::Pools, address.ip))
+        };
         let addresses = observed.elements.iter().filter_map(Element::frontend);
         let addresses: BTreeSet<_> = addresses.filter(is_going).collect();
         let frontends = addresses.into_iter().map(|address| {
-            let masquerade = if held.contains(&Element::Masqueraded(address)) {
+            let masquerade = if held.contains(&Element::Port(PortSet::Masqueraded, address)) {
                 Masquerade::Always
-            } else if held.contains(&Element::MasqueradedNode(address)) {
+            } else if held.contains(&Element::Port(PortSet::MasqueradedNode, address)) {
                 Masquerade::OwnProcesses
             } else {
                 Masquerade::UnlessPod

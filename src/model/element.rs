@@ -10,59 +10,116 @@ use ipnet::IpNet;
 
 use super::{Family, InterfaceName, Interfaces, VirtualAddress};
 
-/// An element of a set, map or flowtable; the variant names it.
+/// Sets of one kind of elements, by the names that they have in the tables.
+macro_rules! sets {
+    ($(#[$doc:meta])* $kind:ident { $($set:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[allow(missing_docs)]
+        pub enum $kind {
+            $($set,)*
+        }
+
+        impl $kind {
+            /// The name in the tables.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$set => $name,)*
+                }
+            }
+
+            /// The one of that name.
+            #[must_use]
+            pub fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$set),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+sets! {
+    /// Sets of disjoint ranges.
+    RangeSet {
+        ServiceRanges = "service-ranges",
+        Reachable = "reachable",
+        Pods = "pods",
+        Insiders = "insiders",
+    }
+}
+
+sets! {
+    /// Sets of interfaces.
+    InterfaceSet {
+        Pods = "pod-interfaces",
+        Insiders = "insider-interfaces",
+    }
+}
+
+sets! {
+    /// Sets of addresses.
+    AddressSet {
+        Pools = "pools",
+        Images = "images",
+        ClusterIps = "cluster-ips",
+        SeveralPorts = "several-ports",
+        FrontendIps = "front-end-ips",
+        NodePortIps = "node-port-ips",
+        Hairpin = "hairpin",
+    }
+}
+
+impl AddressSet {
+    /// Whether each address stands beside itself.
+    #[must_use]
+    pub fn is_of_pairs(self) -> bool {
+        matches!(self, Self::ClusterIps | Self::Hairpin)
+    }
+}
+
+sets! {
+    /// Sets of front ends and of other sockets.
+    PortSet {
+        Refused = "refused",
+        Dropped = "dropped",
+        Restricted = "restricted",
+        Masqueraded = "masqueraded",
+        MasqueradedNode = "masqueraded-node",
+        LocalSockets = "local-sockets",
+        Former = "former",
+    }
+}
+
+sets! {
+    /// Maps from front ends to pools, by who is led there.
+    Leads {
+        Everybody = "front-ends",
+        Insiders = "front-ends-inside",
+        Outsiders = "front-ends-outside",
+    }
+}
+
+/// An element of a set, map or flowtable.
 ///
-/// The front end of a node port has the unspecified address of its family.
+/// The front end of a node port has the unspecified address of its family. Elements are added in this
+/// order, so that a front end leads insiders to its pool before it drops them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Element {
-    /// `service-ranges`. Ranges are disjoint.
-    ServiceRange(IpNet),
-    /// `reachable`. Ranges are disjoint.
-    Reachable(IpNet),
-    /// `pods`. Ranges are disjoint.
-    Pods(IpNet),
-    /// `pod-interfaces`.
-    PodInterfaces(Interfaces),
-    /// `insiders`. Ranges are disjoint.
-    Insiders(IpNet),
-    /// `insider-interfaces`.
-    InsiderInterfaces(Interfaces),
-    /// `pools`.
-    Pool(IpAddr),
-    /// `images`.
-    Image(IpAddr),
-    /// `cluster-ips`.
-    ClusterIp(IpAddr),
-    /// `several-ports`.
-    SeveralPorts(IpAddr),
-    /// `front-end-ips`.
-    FrontendIp(IpAddr),
-    /// `node-port-ips`.
-    NodePortIp(IpAddr),
-    /// `front-ends`: a front end, and address and port of the pool that it leads to.
-    Frontend(VirtualAddress, IpAddr, u16),
-    /// `front-ends-inside`.
-    FrontendInside(VirtualAddress, IpAddr, u16),
-    /// `front-ends-outside`.
-    FrontendOutside(VirtualAddress, IpAddr, u16),
-    /// `refused`.
-    Refused(VirtualAddress),
-    /// `dropped`.
-    Dropped(VirtualAddress),
-    /// `restricted`.
-    Restricted(VirtualAddress),
+    /// A range of addresses.
+    Range(RangeSet, IpNet),
+    /// Interfaces by name.
+    Interfaces(InterfaceSet, Interfaces),
+    /// An address.
+    Address(AddressSet, IpAddr),
+    /// A front end, and address and port of the pool that it leads to.
+    Lead(Leads, VirtualAddress, IpAddr, u16),
+    /// An address with port and protocol.
+    Port(PortSet, VirtualAddress),
     /// `allowed`. Sources of a front end are disjoint.
     Allowed(VirtualAddress, IpNet),
-    /// `masqueraded`.
-    Masqueraded(VirtualAddress),
-    /// `masqueraded-node`.
-    MasqueradedNode(VirtualAddress),
-    /// `hairpin`.
-    Hairpin(IpAddr),
-    /// `local-sockets`.
-    LocalSocket(VirtualAddress),
-    /// `former`.
-    Former(VirtualAddress),
     /// The flowtable `carried`: a link that it carries connections from and to.
     OffloadLink(InterfaceName),
 }
@@ -72,30 +129,12 @@ impl Element {
     #[must_use]
     pub fn set(&self) -> &'static str {
         match self {
-            Self::ServiceRange(_) => "service-ranges",
-            Self::Reachable(_) => "reachable",
-            Self::Pods(_) => "pods",
-            Self::PodInterfaces(_) => "pod-interfaces",
-            Self::Insiders(_) => "insiders",
-            Self::InsiderInterfaces(_) => "insider-interfaces",
-            Self::Pool(_) => "pools",
-            Self::Image(_) => "images",
-            Self::ClusterIp(_) => "cluster-ips",
-            Self::SeveralPorts(_) => "several-ports",
-            Self::FrontendIp(_) => "front-end-ips",
-            Self::NodePortIp(_) => "node-port-ips",
-            Self::Frontend(..) => "front-ends",
-            Self::FrontendInside(..) => "front-ends-inside",
-            Self::FrontendOutside(..) => "front-ends-outside",
-            Self::Refused(_) => "refused",
-            Self::Dropped(_) => "dropped",
-            Self::Restricted(_) => "restricted",
+            Self::Range(set, _) => set.name(),
+            Self::Interfaces(set, _) => set.name(),
+            Self::Address(set, _) => set.name(),
+            Self::Port(set, _) => set.name(),
+            Self::Lead(map, ..) => map.name(),
             Self::Allowed(..) => "allowed",
-            Self::Masqueraded(_) => "masqueraded",
-            Self::MasqueradedNode(_) => "masqueraded-node",
-            Self::Hairpin(_) => "hairpin",
-            Self::LocalSocket(_) => "local-sockets",
-            Self::Former(_) => "former",
             Self::OffloadLink(_) => "carried",
         }
     }
@@ -104,31 +143,12 @@ impl Element {
     #[must_use]
     pub fn family(&self) -> Option<Family> {
         Some(Family::of(match self {
-            Self::PodInterfaces(_) | Self::InsiderInterfaces(_) | Self::OffloadLink(_) => {
-                return None;
+            Self::Range(_, net) => net.addr(),
+            Self::Address(_, ip) => *ip,
+            Self::Port(_, address) | Self::Lead(_, address, ..) | Self::Allowed(address, _) => {
+                address.ip
             }
-            Self::ServiceRange(net)
-            | Self::Reachable(net)
-            | Self::Pods(net)
-            | Self::Insiders(net) => net.addr(),
-            Self::Pool(ip)
-            | Self::Image(ip)
-            | Self::ClusterIp(ip)
-            | Self::SeveralPorts(ip)
-            | Self::FrontendIp(ip)
-            | Self::NodePortIp(ip)
-            | Self::Hairpin(ip) => *ip,
-            Self::Frontend(address, ..)
-            | Self::FrontendInside(address, ..)
-            | Self::FrontendOutside(address, ..)
-            | Self::Refused(address)
-            | Self::Dropped(address)
-            | Self::Restricted(address)
-            | Self::Allowed(address, _)
-            | Self::Masqueraded(address)
-            | Self::MasqueradedNode(address)
-            | Self::LocalSocket(address)
-            | Self::Former(address) => address.ip,
+            Self::Interfaces(..) | Self::OffloadLink(_) => return None,
         }))
     }
 
@@ -136,7 +156,7 @@ impl Element {
     #[must_use]
     pub fn frontend(&self) -> Option<VirtualAddress> {
         match self {
-            Self::Refused(address) => Some(*address),
+            Self::Port(PortSet::Refused, address) => Some(*address),
             element => element.lead().map(|(frontend, _)| frontend),
         }
     }
@@ -145,9 +165,7 @@ impl Element {
     #[must_use]
     pub fn lead(&self) -> Option<(VirtualAddress, VirtualAddress)> {
         match *self {
-            Self::Frontend(frontend, ip, port)
-            | Self::FrontendInside(frontend, ip, port)
-            | Self::FrontendOutside(frontend, ip, port) => {
+            Self::Lead(_, frontend, ip, port) => {
                 Some((frontend, VirtualAddress { ip, port, ..frontend }))
             }
             _ => None,
@@ -162,33 +180,14 @@ impl fmt::Display for Element {
             format!("{} . {} . {}", address.ip, address.protocol, address.port)
         };
         match self {
-            Self::ServiceRange(net)
-            | Self::Reachable(net)
-            | Self::Pods(net)
-            | Self::Insiders(net) => net.fmt(f),
-            Self::PodInterfaces(interfaces) | Self::InsiderInterfaces(interfaces) => {
-                write!(f, "\"{interfaces}\"")
-            }
-            Self::Pool(ip)
-            | Self::Image(ip)
-            | Self::SeveralPorts(ip)
-            | Self::FrontendIp(ip)
-            | Self::NodePortIp(ip) => ip.fmt(f),
-            Self::OffloadLink(name) => name.fmt(f),
-            Self::ClusterIp(ip) | Self::Hairpin(ip) => write!(f, "{ip} . {ip}"),
-            Self::Refused(address)
-            | Self::Dropped(address)
-            | Self::Restricted(address)
-            | Self::Masqueraded(address)
-            | Self::MasqueradedNode(address)
-            | Self::LocalSocket(address)
-            | Self::Former(address) => f.write_str(&key(address)),
-            Self::Frontend(address, ip, port)
-            | Self::FrontendInside(address, ip, port)
-            | Self::FrontendOutside(address, ip, port) => {
-                write!(f, "{} : {ip} . {port}", key(address))
-            }
+            Self::Range(_, net) => net.fmt(f),
+            Self::Interfaces(_, interfaces) => write!(f, "\"{interfaces}\""),
+            Self::Address(set, ip) if set.is_of_pairs() => write!(f, "{ip} . {ip}"),
+            Self::Address(_, ip) => ip.fmt(f),
+            Self::Port(_, address) => f.write_str(&key(address)),
+            Self::Lead(_, address, ip, port) => write!(f, "{} : {ip} . {port}", key(address)),
             Self::Allowed(address, net) => write!(f, "{} . {net}", key(address)),
+            Self::OffloadLink(name) => name.fmt(f),
         }
     }
 }

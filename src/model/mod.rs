@@ -27,7 +27,7 @@ mod text;
 mod written;
 
 pub use address::{Family, ParseAddressError, Protocol, VirtualAddress, image_ranges, images};
-pub use element::Element;
+pub use element::{AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
 pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};

@@ -1,14 +1,14 @@
 //! Which set elements a Program needs.
 
 use crate::model::{
-    Element, Frontend, Masquerade, NodeProgram, Program, Protocol, RefusalReason, Target,
-    VirtualAddress,
+    AddressSet, Element, Frontend, InterfaceSet, Leads, Masquerade, NodeProgram, PortSet, Program,
+    Protocol, RangeSet, RefusalReason, Target, VirtualAddress,
 };
 
 /// Elements that the front ends of a Program need. One that several need is named several times.
 pub fn of_frontends(program: &Program) -> impl Iterator<Item = Element> + '_ {
     let left = program.refusals.iter().filter(|it| it.reason == RefusalReason::LocalSocket);
-    let left = left.map(|refusal| Element::LocalSocket(refusal.address));
+    let left = left.map(|refusal| Element::Port(PortSet::LocalSockets, refusal.address));
     program.frontends.iter().flat_map(of_frontend).chain(of_addresses(program)).chain(left)
 }
 
@@ -29,10 +29,14 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
         });
         let takes_front_ends = is_image || frontends.any(is_front_end);
         [
-            Some(Element::Pool(ip)),
-            Some(if is_image { Element::Image(ip) } else { Element::ClusterIp(ip) }),
-            takes_front_ends.then_some(Element::FrontendIp(ip)),
-            has_several.then_some(Element::SeveralPorts(ip)),
+            Some(Element::Address(AddressSet::Pools, ip)),
+            Some(if is_image {
+                Element::Address(AddressSet::Images, ip)
+            } else {
+                Element::Address(AddressSet::ClusterIps, ip)
+            }),
+            takes_front_ends.then_some(Element::Address(AddressSet::FrontendIps, ip)),
+            has_several.then_some(Element::Address(AddressSet::SeveralPorts, ip)),
         ]
         .into_iter()
         .flatten()
@@ -41,22 +45,27 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
 
 /// Elements that the node and its ranges need.
 pub fn of_node(program: &NodeProgram) -> impl Iterator<Item = Element> + '_ {
-    let ranges = |ranges: &'_ [_], element: fn(_) -> Element| {
-        ranges.iter().copied().map(element).collect::<Vec<_>>()
-    };
-    let node_port_ips = program.node_port_ips.iter().copied();
-    [
-        ranges(&program.service_ranges, Element::ServiceRange),
-        ranges(&program.reachable, Element::Reachable),
-        ranges(&program.pods, Element::Pods),
-        ranges(&program.insiders, Element::Insiders),
-    ]
-    .into_iter()
-    .flatten()
-    .chain(program.pod_interfaces.map(Element::PodInterfaces))
-    .chain(program.insider_interfaces.map(Element::InsiderInterfaces))
-    .chain(program.offload_links.iter().map(|link| Element::OffloadLink(link.name)))
-    .chain(node_port_ips.flat_map(|ip| [Element::FrontendIp(ip), Element::NodePortIp(ip)]))
+    let ranges = [
+        (RangeSet::ServiceRanges, &program.service_ranges),
+        (RangeSet::Reachable, &program.reachable),
+        (RangeSet::Pods, &program.pods),
+        (RangeSet::Insiders, &program.insiders),
+    ];
+    let ranges = ranges
+        .into_iter()
+        .flat_map(|(set, ranges)| ranges.iter().map(move |range| Element::Range(set, *range)));
+    let interfaces = [
+        (InterfaceSet::Pods, program.pod_interfaces),
+        (InterfaceSet::Insiders, program.insider_interfaces),
+    ];
+    let interfaces = interfaces
+        .into_iter()
+        .filter_map(|(set, interfaces)| Some(Element::Interfaces(set, interfaces?)));
+    let node_port_ips = program.node_port_ips.iter().flat_map(|ip| {
+        [AddressSet::FrontendIps, AddressSet::NodePortIps].map(|set| Element::Address(set, *ip))
+    });
+    let links = program.offload_links.iter().map(|link| Element::OffloadLink(link.name));
+    ranges.chain(interfaces).chain(links).chain(node_port_ips)
 }
 
 /// Elements that the backends of a Program need: those for endpoints that may be sent to
@@ -67,7 +76,7 @@ pub fn of_backends(program: &Program) -> impl Iterator<Item = Element> + '_ {
         .iter()
         .flat_map(|pool| pool.backends.iter())
         .filter(|backend| backend.local)
-        .map(|backend| Element::Hairpin(backend.address))
+        .map(|backend| Element::Address(AddressSet::Hairpin, backend.address))
 }
 
 fn of_frontend(frontend: &Frontend) -> Vec<Element> {
@@ -77,17 +86,15 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     // that would take them, and a process of the node is told as others are.
     let is_led_nowhere = address.protocol == Protocol::Udp;
     if frontend.targets().contains(&Target::Reject) && !is_led_nowhere {
-        elements.push(Element::Refused(address));
+        elements.push(Element::Port(PortSet::Refused, address));
     }
     if frontend.outside == Target::Drop {
-        elements.push(Element::Dropped(address));
+        elements.push(Element::Port(PortSet::Dropped, address));
     }
     if frontend.kind.is_external() {
-        elements.push(Element::FrontendIp(address.ip));
+        elements.push(Element::Address(AddressSet::FrontendIps, address.ip));
     }
-    let lead = |element: fn(_, _, _) -> Element| {
-        move |pool: VirtualAddress| element(address, pool.ip, pool.port)
-    };
+    let lead = |map| move |pool: VirtualAddress| Element::Lead(map, address, pool.ip, pool.port);
     let [inside, outside] = frontend.targets().map(|target| match target {
         Target::Reject if is_led_nowhere => Some(frontend.pool),
         target => frontend.pool_of(target),
@@ -95,19 +102,19 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     // What IPVS takes at the address itself needs no element.
     let [inside, outside] = [inside, outside].map(|pool| pool.filter(|pool| *pool != address));
     if inside == outside && frontend.sources.is_none() {
-        elements.extend(inside.map(lead(Element::Frontend)));
+        elements.extend(inside.map(lead(Leads::Everybody)));
     } else {
-        elements.extend(inside.map(lead(Element::FrontendInside)));
-        elements.extend(outside.map(lead(Element::FrontendOutside)));
+        elements.extend(inside.map(lead(Leads::Insiders)));
+        elements.extend(outside.map(lead(Leads::Outsiders)));
     }
     match frontend.masquerade {
-        Masquerade::Always => elements.push(Element::Masqueraded(address)),
-        Masquerade::OwnProcesses => elements.push(Element::MasqueradedNode(address)),
+        Masquerade::Always => elements.push(Element::Port(PortSet::Masqueraded, address)),
+        Masquerade::OwnProcesses => elements.push(Element::Port(PortSet::MasqueradedNode, address)),
         // The pods' ranges decide it: it is a ClusterIP.
         Masquerade::UnlessPod => {}
     }
     if let Some(sources) = &frontend.sources {
-        elements.push(Element::Restricted(address));
+        elements.push(Element::Port(PortSet::Restricted, address));
         elements.extend(sources.iter().map(|source| Element::Allowed(address, *source)));
     }
     elements

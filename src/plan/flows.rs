@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{FilterOperation, FlowOperation, Operation, ServerOperation};
-use crate::model::{Element, Family, Protocol, VirtualAddress, VirtualServer};
+use crate::model::{AddressSet, Element, Family, Protocol, VirtualAddress, VirtualServer};
 
 /// Which entries are to be removed, and which front ends lead where.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Flows {
 impl Flows {
     /// Notes that an element is needed from now on.
     pub(super) fn need(&mut self, element: &Element) {
-        if let Element::NodePortIp(ip) = element {
+        if let Element::Address(AddressSet::NodePortIps, ip) = element {
             self.node_port_ips.insert(*ip);
         }
         if let Some((frontend, pool)) = lead(element) {
@@ -39,7 +39,7 @@ impl Flows {
 
     /// Notes that an element is needed no more.
     pub(super) fn need_no_more(&mut self, element: &Element) {
-        if let Element::NodePortIp(ip) = element {
+        if let Element::Address(AddressSet::NodePortIps, ip) = element {
             self.node_port_ips.remove(ip);
         }
         let Some((frontend, pool)) = lead(element) else { return };

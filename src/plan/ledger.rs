@@ -9,30 +9,23 @@ use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::counted::Counted;
+use super::counted::Elements;
 use super::drains::{Counts, Running};
 use super::flows::Flows;
 use super::key::Key;
 use super::pools::{BackendChanges, Pools};
+use super::routes::Routes;
 use super::stage::{Place, Stage};
 use super::{
     Attempt, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
     Setback, elements,
 };
 use crate::model::{
-    Backend, BackendChange, Element, NodeProgram, Pool, Program, Protocol, Refusal, RefusalReason,
-    Route, Shared, VirtualAddress,
+    AddressSet, Backend, BackendChange, Element, NodeProgram, Pool, PortSet, Program, Protocol,
+    RangeSet, Refusal, RefusalReason, Route, Shared, VirtualAddress,
 };
-
-#[derive(Clone, Copy, Default, Debug)]
-struct RouteSlot {
-    needs: u32,
-    wanted: Option<Route>,
-    held: Option<Route>,
-}
 
 /// What the kernel is known to hold, and what it is to hold.
 #[derive(Debug, Default)]
@@ -41,8 +34,8 @@ pub struct Ledger {
     device: bool,
     /// Whether an earlier version has left something, none of which is needed.
     earlier: bool,
-    elements: Counted<Element>,
-    routes: FxHashMap<IpNet, RouteSlot>,
+    elements: Elements,
+    routes: Routes,
     pools: Pools,
     flows: Flows,
     touched: FxHashSet<Key>,
@@ -156,15 +149,12 @@ impl Ledger {
         observed: Observed,
         is_ours: impl Fn(&VirtualAddress) -> bool,
     ) -> BTreeMap<VirtualAddress, String> {
-        self.routes.values_mut().for_each(|slot| slot.held = None);
         self.pools.hold_nothing_but_at(&observed.unread);
         self.tables = observed.tables;
         self.device = observed.device;
         self.earlier = observed.earlier.is_some();
         self.elements.hold_only(observed.elements);
-        for route in observed.routes {
-            self.routes.entry(route.prefix).or_default().held = Some(route);
-        }
+        self.routes.hold_only(observed.routes);
         for pool in observed.pools {
             let address = pool.server.address;
             if self.pools.is_known(&address) || is_ours(&address) {
@@ -217,12 +207,12 @@ impl Ledger {
 
     /// Names a virtual server as ours.
     pub fn name(&mut self, server: VirtualAddress) {
-        self.need(Element::Former(server));
+        self.need(Element::Port(PortSet::Former, server));
     }
 
     /// Takes that back.
     pub fn name_no_more(&mut self, server: VirtualAddress) {
-        self.need_no_more(Element::Former(server));
+        self.need_no_more(Element::Port(PortSet::Former, server));
     }
 
     /// Every real server that is no longer wanted and stays for its established connections,
@@ -363,16 +353,11 @@ impl Ledger {
 
     fn reroute(&mut self, more: &[Route], fewer: &[Route]) {
         for route in more {
-            let slot = self.routes.entry(route.prefix).or_default();
-            slot.needs += 1;
-            slot.wanted = Some(*route);
+            self.routes.need(route);
             self.touched.insert(Key::Route(route.prefix));
         }
         for route in fewer {
-            let slot = self.routes.entry(route.prefix).or_default();
-            slot.needs = slot.needs.saturating_sub(1);
-            if slot.needs == 0 {
-                slot.wanted = None;
+            if self.routes.need_no_more(route.prefix) {
                 self.touched.insert(Key::Route(route.prefix));
             }
         }
@@ -391,16 +376,16 @@ impl Ledger {
             BackendChange::Removed(old) => (Some(old), None),
         };
         if let Some(new) = new.filter(|backend| backend.local) {
-            self.need(Element::Hairpin(new.address));
+            self.need(Element::Address(AddressSet::Hairpin, new.address));
         }
         if let Some(old) = old.filter(|backend| backend.local) {
-            self.need_no_more(Element::Hairpin(old.address));
+            self.need_no_more(Element::Address(AddressSet::Hairpin, old.address));
         }
     }
 
     /// Touches whatever is not known to be settled.
     fn touch_all(&mut self) {
-        let routes = self.routes.keys().copied().map(Key::Route);
+        let routes = self.routes.unsettled().map(Key::Route);
         let known = Key::GROUND.into_iter().chain(routes);
         let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
         self.touched.extend(unsettled);
@@ -411,9 +396,9 @@ impl Ledger {
     fn is_needed(&self, key: &Key) -> bool {
         match key {
             Key::Tables | Key::Device | Key::Flow(_) => true,
-            Key::Earlier | Key::Element(Element::ServiceRange(_)) => false,
+            Key::Earlier | Key::Element(Element::Range(RangeSet::ServiceRanges, _)) => false,
             Key::Element(element) => self.elements.is_needed(element),
-            Key::Route(prefix) => self.routes.get(prefix).is_some_and(|slot| slot.needs > 0),
+            Key::Route(prefix) => self.routes.is_needed(prefix),
             Key::Pool(address) => self.pools.is_wanted(address),
         }
     }
@@ -426,10 +411,7 @@ impl Ledger {
             Key::Device => self.device,
             Key::Earlier => !self.earlier,
             Key::Element(element) => self.elements.is_settled(element),
-            Key::Route(prefix) => self
-                .routes
-                .get(prefix)
-                .is_some_and(|slot| slot.wanted.is_some() && slot.wanted == slot.held),
+            Key::Route(prefix) => self.routes.is_settled(prefix),
             Key::Pool(address) => self.pools.is_settled(address),
             Key::Flow(_) => false,
         }
@@ -441,8 +423,7 @@ impl Ledger {
         keys.into_iter().for_each(|key| self.steps(key, steps));
     }
 
-    /// Appends the operations that a key needs that is not settled; forgets a route that is
-    /// neither needed nor held.
+    /// Appends the operations that a key needs that is not settled.
     fn steps(&mut self, key: Key, steps: &mut Vec<Operation>) {
         let mut step = |operation: Operation| steps.push(operation);
         match key {
@@ -455,14 +436,7 @@ impl Ledger {
                 false => FilterOperation::Delete(element).into(),
             }),
             Key::Route(prefix) => {
-                let Some(slot) = self.routes.get(&prefix) else { return };
-                match (slot.wanted, slot.held) {
-                    (Some(wanted), _) => step(RouteOperation::Add(wanted).into()),
-                    (None, Some(held)) => step(RouteOperation::Delete(held).into()),
-                    (None, None) => {
-                        self.routes.remove(&prefix);
-                    }
-                }
+                self.routes.step(prefix).into_iter().for_each(|it| step(it.into()));
             }
             Key::Pool(address) => self.pools.touch(address),
         }
@@ -479,15 +453,9 @@ impl Ledger {
             }
             Operation::Route(RouteOperation::CreateDevice) => self.device = true,
             Operation::Route(RouteOperation::DeleteDevice) => self.device = false,
-            Operation::Route(RouteOperation::Add(route)) => {
-                self.routes.entry(route.prefix).or_default().held = Some(route);
-            }
+            Operation::Route(RouteOperation::Add(route)) => self.routes.hold(&route),
             Operation::Route(RouteOperation::Delete(route)) => {
-                let slot = self.routes.entry(route.prefix).or_default();
-                slot.held = None;
-                if slot.needs == 0 {
-                    self.routes.remove(&route.prefix);
-                }
+                self.routes.hold_no_more(route.prefix);
             }
             Operation::DeleteEarlier => self.earlier = false,
             // A pool counts as a whole; entries of connection tracking are not kept account of.

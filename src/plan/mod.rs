@@ -10,6 +10,7 @@ mod ledger;
 mod operation;
 mod pools;
 mod removal;
+mod routes;
 mod stage;
 
 pub use drains::{Counts, Leavers, Running};

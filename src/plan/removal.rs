@@ -7,7 +7,9 @@ use rustc_hash::FxHashSet;
 
 use super::stage::Stage;
 use super::{FilterOperation, Observed, Operation, RouteOperation, ServerOperation};
-use crate::model::{Element, Protocol, VirtualAddress, image_ranges};
+use crate::model::{
+    AddressSet, Element, PortSet, Protocol, RangeSet, VirtualAddress, image_ranges,
+};
 
 /// The virtual servers that our tables name as ours, or those of an earlier version.
 ///
@@ -21,14 +23,14 @@ pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<>
     let mut former: FxHashSet<VirtualAddress> = FxHashSet::default();
     for element in observed.elements.iter().chain(observed.earlier.iter().flatten()) {
         match element {
-            Element::ServiceRange(range) => {
+            Element::Range(RangeSet::ServiceRanges, range) => {
                 ranges.push(*range);
                 ranges.extend(image_ranges(*range));
             }
-            Element::Pool(ip) => {
+            Element::Address(AddressSet::Pools, ip) => {
                 ips.insert(*ip);
             }
-            Element::Former(server) => {
+            Element::Port(PortSet::Former, server) => {
                 former.insert(*server);
             }
             _ => {}
@@ -81,7 +83,7 @@ pub fn is_removed(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool {
 pub fn orphans(observed: &Observed) -> Vec<Operation> {
     let servers = observed.pools.iter().map(|pool| pool.server.address);
     let operation = |address| match observed.has_tables() {
-        true => FilterOperation::Add(Element::Former(address)).into(),
+        true => FilterOperation::Add(Element::Port(PortSet::Former, address)).into(),
         false => ServerOperation::Delete(address).into(),
     };
     servers.filter(is_orphan(observed)).map(operation).collect()
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn service_ranges_and_all_their_images_are_ours() {
         let ranges = ["10.96.0.0/16", "fd00:96::/108"].map(|net| net.parse().expect("a range"));
-        let elements = ranges.map(Element::ServiceRange).to_vec();
+        let elements = ranges.map(|net| Element::Range(RangeSet::ServiceRanges, net)).to_vec();
         let is_named = is_named(&Observed { elements, ..Observed::default() });
         for ours in ["10.96.0.20:80", "250.96.0.20:80", "242.96.0.20:80", "246.96.0.20:80"] {
             assert!(is_named(&at(ours)), "{ours}");
@@ -164,11 +166,11 @@ mod tests {
             Observed { pools: vec![pool("10.96.0.20:80")], claims, ..Observed::default() };
         assert_eq!(orphans(&observed), [ServerOperation::Delete(at("10.96.0.20:80")).into()]);
         // Those of another version, or with a flowtable.
-        let elements = vec![Element::NodePortIp(at("192.0.2.1:80").ip)];
+        let elements = vec![Element::Address(AddressSet::NodePortIps, at("192.0.2.1:80").ip)];
         let observed = Observed { elements, ..observed };
         assert_eq!(
             orphans(&observed),
-            [FilterOperation::Add(Element::Former(at("10.96.0.20:80"))).into()]
+            [FilterOperation::Add(Element::Port(PortSet::Former, at("10.96.0.20:80"))).into()]
         );
     }
 }

@@ -4,7 +4,7 @@
 use rustc_hash::FxHashSet;
 
 use super::{FilterOperation, Operation, RouteOperation, ServerOperation};
-use crate::model::{Element, VirtualAddress};
+use crate::model::{AddressSet, Element, PortSet, RangeSet, VirtualAddress};
 
 /// When an operation's turn is. Operations of one stage and table go to the kernel together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -94,14 +94,10 @@ impl Stage {
 fn leads(element: &Element) -> bool {
     matches!(
         element,
-        Element::ServiceRange(_)
-            | Element::ClusterIp(_)
-            | Element::FrontendIp(_)
-            | Element::Frontend(..)
-            | Element::FrontendInside(..)
-            | Element::FrontendOutside(..)
-            | Element::Dropped(_)
-            | Element::Refused(_)
+        Element::Range(RangeSet::ServiceRanges, _)
+            | Element::Address(AddressSet::ClusterIps | AddressSet::FrontendIps, _)
+            | Element::Lead(..)
+            | Element::Port(PortSet::Dropped | PortSet::Refused, _)
     )
 }
 
@@ -117,16 +113,8 @@ impl Place {
     /// The place of an element, if it does not go with all others.
     pub(super) fn of(element: &Element) -> Option<Self> {
         let frontend = match element {
-            Element::Allowed(address, _)
-            | Element::Frontend(address, ..)
-            | Element::FrontendInside(address, ..)
-            | Element::FrontendOutside(address, ..) => Some(*address),
-            Element::ServiceRange(_)
-            | Element::Reachable(_)
-            | Element::Pods(_)
-            | Element::PodInterfaces(_)
-            | Element::Insiders(_)
-            | Element::InsiderInterfaces(_) => None,
+            Element::Allowed(address, _) | Element::Lead(_, address, ..) => Some(*address),
+            Element::Range(..) | Element::Interfaces(..) => None,
             _ => return None,
         };
         Some(Self { set: element.set(), frontend })

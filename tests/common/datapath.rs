@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use kube_ipvs::explain::{Explanation, Verdict};
-use kube_ipvs::model::{Element, VirtualAddress};
+use kube_ipvs::model::{
+    AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet, VirtualAddress,
+};
 
 use super::model_kernel::{Holdings, Server};
 
@@ -103,7 +105,9 @@ impl Holdings {
             return self.serve(server, knocked, client, own);
         }
         // Chain `input`: what IPVS did not take.
-        if self.has(Element::Pool(to.ip)) && !self.has(Element::LocalSocket(to)) {
+        if self.has(Element::Address(AddressSet::Pools, to.ip))
+            && !self.has(Element::Port(PortSet::LocalSockets, to))
+        {
             Fate::Reject
         } else {
             Fate::Pass
@@ -113,8 +117,8 @@ impl Holdings {
     /// Chains `prerouting` and `output`.
     fn lead(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Lead {
         let VirtualAddress { ip, port, protocol } = knocked;
-        if !self.has(Element::FrontendIp(ip)) {
-            let is_unallocated = !self.has(Element::ClusterIp(ip))
+        if !self.has(Element::Address(AddressSet::FrontendIps, ip)) {
+            let is_unallocated = !self.has(Element::Address(AddressSet::ClusterIps, ip))
                 && self.in_range(ip, service_range)
                 && !self.in_range(ip, reachable);
             return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(knocked) };
@@ -126,16 +130,18 @@ impl Holdings {
             })
         };
         let insider = self.is_insider(client);
-        let both = |element: &Element| matches!(element, Element::Frontend(..));
+        let both = |element: &Element| matches!(element, Element::Lead(Leads::Everybody, ..));
         let side: fn(&Element) -> bool = if insider {
-            |element| matches!(element, Element::FrontendInside(..))
+            |element| matches!(element, Element::Lead(Leads::Insiders, ..))
         } else {
-            |element| matches!(element, Element::FrontendOutside(..))
+            |element| matches!(element, Element::Lead(Leads::Outsiders, ..))
         };
-        let refused =
-            |frontend| self.has(Element::Refused(frontend)).then_some(Lead::Done(Fate::Reject));
-        let dropped =
-            |frontend| self.has(Element::Dropped(frontend)).then_some(Lead::Done(Fate::Drop));
+        let refused = |frontend| {
+            self.has(Element::Port(PortSet::Refused, frontend)).then_some(Lead::Done(Fate::Reject))
+        };
+        let dropped = |frontend| {
+            self.has(Element::Port(PortSet::Dropped, frontend)).then_some(Lead::Done(Fate::Drop))
+        };
         let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
         let at_node_port = || {
             led(node_port, both)
@@ -144,15 +150,20 @@ impl Holdings {
                 .or_else(|| dropped(node_port))
         };
         led(knocked, both)
-            .or_else(|| self.has(Element::NodePortIp(ip)).then(at_node_port).flatten())
+            .or_else(|| {
+                self.has(Element::Address(AddressSet::NodePortIps, ip)).then(at_node_port).flatten()
+            })
             .or_else(|| self.is_barred(knocked, client.source()).then_some(Lead::Done(Fate::Drop)))
             .or_else(|| refused(knocked))
             .or_else(|| led(knocked, side))
             .or_else(|| dropped(knocked))
-            .or_else(|| self.has(Element::Image(ip)).then_some(Lead::Done(Fate::Reject)))
+            .or_else(|| {
+                self.has(Element::Address(AddressSet::Images, ip))
+                    .then_some(Lead::Done(Fate::Reject))
+            })
             .or_else(|| {
                 let passes = insider
-                    || self.has(Element::Pool(ip))
+                    || self.has(Element::Address(AddressSet::Pools, ip))
                     || own.contains(&ip)
                     || self.in_range(ip, reachable);
                 (!passes).then_some(Lead::Done(Fate::Reject))
@@ -172,7 +183,7 @@ impl Holdings {
         let usable = server.reals.iter().filter(|(_, weight)| **weight > 0);
         let backends: BTreeSet<_> = usable
             .map(|(&(ip, port), _)| {
-                let hairpin = ip == source && self.has(Element::Hairpin(ip));
+                let hairpin = ip == source && self.has(Element::Address(AddressSet::Hairpin, ip));
                 // What comes from elsewhere and stays here never gets to chain `postrouting`.
                 let sent_on = is_node || !own.contains(&ip);
                 (SocketAddr::new(ip, port), sent_on && (translated || hairpin))
@@ -184,17 +195,18 @@ impl Holdings {
     /// Chain `postrouting`.
     fn is_masqueraded(&self, knocked: VirtualAddress, client: Client) -> bool {
         let VirtualAddress { ip, port, protocol } = knocked;
-        if self.has(Element::Pool(ip)) {
+        if self.has(Element::Address(AddressSet::Pools, ip)) {
             return !self.is_pod(client);
         }
-        if self.has(Element::ClusterIp(ip)) {
+        if self.has(Element::Address(AddressSet::ClusterIps, ip)) {
             return !self.is_pod(client);
         }
         let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
-        let at_node_port = self.has(Element::NodePortIp(ip)).then_some(node_port);
+        let at_node_port =
+            self.has(Element::Address(AddressSet::NodePortIps, ip)).then_some(node_port);
         [Some(knocked), at_node_port].into_iter().flatten().any(|frontend| {
-            self.has(Element::Masqueraded(frontend))
-                || client.is_node() && self.has(Element::MasqueradedNode(frontend))
+            self.has(Element::Port(PortSet::Masqueraded, frontend))
+                || client.is_node() && self.has(Element::Port(PortSet::MasqueradedNode, frontend))
         })
     }
 
@@ -204,14 +216,16 @@ impl Holdings {
 
     /// Whether a client counts as a pod, whose ClusterIP connections keep their source.
     pub fn is_pod(&self, client: Client) -> bool {
-        let behind = |element: &Element| matches!(element, Element::PodInterfaces(_));
+        let behind =
+            |element: &Element| matches!(element, Element::Interfaces(InterfaceSet::Pods, _));
         self.in_range(client.source(), pods)
             || matches!(client, Client::Pod(_)) && self.elements.iter().any(behind)
     }
 
     /// Whether a client counts as this node or one of its pods.
     pub fn is_insider(&self, client: Client) -> bool {
-        let behind = |element: &Element| matches!(element, Element::InsiderInterfaces(_));
+        let behind =
+            |element: &Element| matches!(element, Element::Interfaces(InterfaceSet::Insiders, _));
         self.in_range(client.source(), insiders)
             || matches!(client, Client::Pod(_)) && self.elements.iter().any(behind)
     }
@@ -221,7 +235,7 @@ impl Holdings {
             Element::Allowed(allowed, range) => *allowed == address && range.contains(&source),
             _ => false,
         };
-        self.has(Element::Restricted(address)) && !self.elements.iter().any(allows)
+        self.has(Element::Port(PortSet::Restricted, address)) && !self.elements.iter().any(allows)
     }
 
     fn in_range(&self, ip: IpAddr, of: fn(&Element) -> Option<&IpNet>) -> bool {
@@ -230,17 +244,17 @@ impl Holdings {
 }
 
 fn service_range(element: &Element) -> Option<&IpNet> {
-    if let Element::ServiceRange(range) = element { Some(range) } else { None }
+    if let Element::Range(RangeSet::ServiceRanges, range) = element { Some(range) } else { None }
 }
 
 fn reachable(element: &Element) -> Option<&IpNet> {
-    if let Element::Reachable(range) = element { Some(range) } else { None }
+    if let Element::Range(RangeSet::Reachable, range) = element { Some(range) } else { None }
 }
 
 fn pods(element: &Element) -> Option<&IpNet> {
-    if let Element::Pods(range) = element { Some(range) } else { None }
+    if let Element::Range(RangeSet::Pods, range) = element { Some(range) } else { None }
 }
 
 fn insiders(element: &Element) -> Option<&IpNet> {
-    if let Element::Insiders(range) = element { Some(range) } else { None }
+    if let Element::Range(RangeSet::Insiders, range) = element { Some(range) } else { None }
 }

@@ -327,18 +327,13 @@ fn neighbours<'a>(
     elements: &'a BTreeSet<Element>,
     element: &Element,
 ) -> Box<dyn Iterator<Item = &'a Element> + 'a> {
-    use Element::{Frontend, FrontendInside, FrontendOutside};
     let least = match *element {
-        Frontend(address, ..) => Frontend(address, Ipv4Addr::UNSPECIFIED.into(), 0),
-        FrontendInside(address, ..) => FrontendInside(address, Ipv4Addr::UNSPECIFIED.into(), 0),
-        FrontendOutside(address, ..) => FrontendOutside(address, Ipv4Addr::UNSPECIFIED.into(), 0),
-        Element::ServiceRange(_)
-        | Element::Reachable(_)
-        | Element::Pods(_)
-        | Element::PodInterfaces(_)
-        | Element::Insiders(_)
-        | Element::InsiderInterfaces(_)
-        | Element::Allowed(..) => return Box::new(elements.iter()),
+        Element::Lead(map, address, ..) => {
+            Element::Lead(map, address, Ipv4Addr::UNSPECIFIED.into(), 0)
+        }
+        Element::Range(..) | Element::Interfaces(..) | Element::Allowed(..) => {
+            return Box::new(elements.iter());
+        }
         other => return Box::new(elements.get(&other).into_iter()),
     };
     let key = least.lead().map(|(frontend, _)| frontend);
@@ -348,24 +343,19 @@ fn neighbours<'a>(
 
 /// Whether two elements cannot be held at once: the same key of a map, or ranges that overlap.
 fn collide(one: &Element, other: &Element) -> bool {
-    use Element::{
-        Allowed, Frontend, FrontendInside, FrontendOutside, InsiderInterfaces, Insiders,
-        OffloadLink, PodInterfaces, Pods, Reachable, ServiceRange,
-    };
     let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
     match (one, other) {
-        (ServiceRange(a), ServiceRange(b))
-        | (Reachable(a), Reachable(b))
-        | (Pods(a), Pods(b))
-        | (Insiders(a), Insiders(b)) => overlap(a, b),
+        (Element::Range(set, a), Element::Range(another, b)) => set == another && overlap(a, b),
         // One at a time is all that is ever needed.
-        (PodInterfaces(_), PodInterfaces(_)) | (InsiderInterfaces(_), InsiderInterfaces(_)) => true,
-        (Allowed(address, a), Allowed(another, b)) => address == another && overlap(a, b),
-        (Frontend(address, ..), Frontend(another, ..))
-        | (FrontendInside(address, ..), FrontendInside(another, ..))
-        | (FrontendOutside(address, ..), FrontendOutside(another, ..)) => address == another,
+        (Element::Interfaces(set, _), Element::Interfaces(another, _)) => set == another,
+        (Element::Allowed(address, a), Element::Allowed(another, b)) => {
+            address == another && overlap(a, b)
+        }
+        (Element::Lead(map, address, ..), Element::Lead(other, another, ..)) => {
+            (map, address) == (other, another)
+        }
         // It may be another one by now.
-        (OffloadLink(_), OffloadLink(_)) => false,
+        (Element::OffloadLink(_), Element::OffloadLink(_)) => false,
         _ => one == other,
     }
 }

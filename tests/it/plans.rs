@@ -14,7 +14,7 @@ use crate::common::objects::{
 };
 use kube_ipvs::engine::Work;
 use kube_ipvs::model::{
-    Element, Event, LocalDetector, Scheduler, Settings, VirtualAddress, VirtualServer,
+    Element, Event, LocalDetector, PortSet, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
 use kube_ipvs::plan::{FailureKind, Operation};
 
@@ -93,9 +93,9 @@ fn first_sync() {
     + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
     - conntrack -D -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --reply-src 10.96.0.10 --reply-port-src 53
     + nft add element ip kube-ipvs pools { 10.96.0.20 }
+    + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     + nft add element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
     + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
-    + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     + -A -t 10.96.0.20:80 -s rr
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
     + ip -4 route replace local 10.96.0.20/32 dev lo table local proto 75 src 192.0.2.1 metric 75
@@ -278,7 +278,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     let all =
         ["10.96.0.20:80", "203.0.113.1:80", "192.0.2.1:30080", "203.0.113.9:80", "198.18.0.1:1"];
     with_servers(&mut agent, &all);
-    agent.kernel.holdings.earlier = Some(vec![Element::Former(gone)]);
+    agent.kernel.holdings.earlier = Some(vec![Element::Port(PortSet::Former, gone)]);
     let [now, then] = now_and_then(&mut agent);
     insta::assert_snapshot!(now, @r"
     + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
@@ -294,9 +294,9 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     + nft add element ip kube-ipvs pools { 203.0.113.9 }
     + nft add element ip kube-ipvs images { 203.0.113.1 }
     + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
+    + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     + nft add element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
     + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
-    + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     + nft add element ip kube-ipvs former { 192.0.2.1 . tcp . 30080 }
     + nft add element ip kube-ipvs former { 203.0.113.1 . tcp . 80 }
     + ip -4 route replace local 10.96.0.20/32 dev lo table local proto 75 src 192.0.2.1 metric 75
@@ -395,9 +395,9 @@ fn external_policy_becomes_local_without_a_local_endpoint() {
     + nft add element ip kube-ipvs dropped { 0.0.0.0 . tcp . 30080 }
     + nft add element ip kube-ipvs dropped { 203.0.113.1 . tcp . 80 }
     ~ -e -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 0
+    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     - nft delete element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
     - nft delete element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
-    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     - -d -t 10.96.0.20:80 -r 10.244.1.5:8080
     ");
 }

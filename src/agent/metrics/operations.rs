@@ -127,12 +127,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::model::{Backend, Element, Route, Scheduler, VirtualAddress, VirtualServer};
+    use crate::model::{
+        AddressSet, Backend, Element, Route, Scheduler, VirtualAddress, VirtualServer,
+    };
 
     #[test]
     fn every_kind_has_its_name() {
         let address: VirtualAddress = "10.96.0.1:443/tcp".parse().unwrap();
-        let element = Element::ClusterIp(address.ip);
+        let element = Element::Address(AddressSet::ClusterIps, address.ip);
         let backend = Backend { address: address.ip, port: 1, weight: 1, local: false };
         let scheduler = Scheduler::Rr;
         let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::model::{Element, VirtualAddress};
+use crate::model::{AddressSet, Element, VirtualAddress};
 use crate::plan::{Failure, FailureKind, FilterOperation, RouteOperation, ServerOperation};
 
 fn has(text: &str, line: &str) -> bool {
@@ -43,7 +43,7 @@ fn operations_count_by_kind_result_and_family() {
     let metrics = Metrics::new().unwrap();
     let address: VirtualAddress = "10.96.0.1:443/tcp".parse().unwrap();
     let delete = Operation::from(ServerOperation::Delete(address));
-    let element = FilterOperation::Add(Element::ClusterIp(address.ip)).into();
+    let element = FilterOperation::Add(Element::Address(AddressSet::ClusterIps, address.ip)).into();
     let failure = |kind| Err(Failure { kind, message: String::new() });
     let outcomes = [Ok(()), failure(FailureKind::Drift), failure(FailureKind::Refused)];
     metrics.applied(&[element, delete, delete, delete], &outcomes, Duration::from_millis(3));

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use crate::model::{Element, Family, InterfaceName, Interfaces};
+use crate::model::{
+    AddressSet, Element, Family, InterfaceName, InterfaceSet, Interfaces, Leads, PortSet, RangeSet,
+};
 
 use super::key::{Fields, Key};
 use super::table::TableFamily;
@@ -41,7 +43,8 @@ pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
     let (set, content) = (element.set(), content(element));
     let family = element.family();
     let tables = Family::BOTH.into_iter().filter(move |other| family.is_none_or(|it| it == *other));
-    let is_claimed_by_arp = family == Some(Family::V4) && matches!(element, Element::Pool(_));
+    let is_claimed_by_arp =
+        family == Some(Family::V4) && matches!(element, Element::Address(AddressSet::Pools, _));
     tables
         .map(TableFamily::from)
         .chain(is_claimed_by_arp.then_some(TableFamily::Arp))
@@ -50,34 +53,17 @@ pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
 
 fn content(element: &Element) -> Content {
     match element {
-        Element::ServiceRange(net)
-        | Element::Reachable(net)
-        | Element::Pods(net)
-        | Element::Insiders(net) => range(*net),
-        Element::PodInterfaces(interfaces) | Element::InsiderInterfaces(interfaces) => {
-            range(names(*interfaces))
+        Element::Range(_, net) => range(*net),
+        Element::Interfaces(_, interfaces) => range(names(*interfaces)),
+        Element::Address(set, ip) => {
+            let key = Key::EMPTY.address(*ip);
+            Content::Key(if set.is_of_pairs() { key.address(*ip) } else { key }, None)
         }
-        Element::Pool(ip)
-        | Element::Image(ip)
-        | Element::SeveralPorts(ip)
-        | Element::FrontendIp(ip)
-        | Element::NodePortIp(ip) => Content::Key(Key::EMPTY.address(*ip), None),
-        Element::OffloadLink(name) => Content::Link(*name),
-        Element::ClusterIp(ip) | Element::Hairpin(ip) => {
-            Content::Key(Key::EMPTY.address(*ip).address(*ip), None)
-        }
-        Element::Refused(address)
-        | Element::Dropped(address)
-        | Element::Restricted(address)
-        | Element::Masqueraded(address)
-        | Element::MasqueradedNode(address)
-        | Element::LocalSocket(address)
-        | Element::Former(address) => Content::Key(Key::frontend(address), None),
-        Element::Frontend(address, ip, port)
-        | Element::FrontendInside(address, ip, port)
-        | Element::FrontendOutside(address, ip, port) => {
+        Element::Port(_, address) => Content::Key(Key::frontend(address), None),
+        Element::Lead(_, address, ip, port) => {
             Content::Key(Key::frontend(address), Some(Key::EMPTY.address(*ip).port(*port)))
         }
+        Element::OffloadLink(name) => Content::Link(*name),
         Element::Allowed(address, net) => {
             let key = Key::frontend(address);
             Content::Span(key.address(net.network()), key.address(net.broadcast()))
@@ -174,7 +160,7 @@ impl Reader {
     pub(super) fn read(&mut self, table: TableFamily, set: &str, raw: &RawElement<'_>) {
         let family = key_family(table, set);
         match set {
-            set if of_range(set).is_some() => {
+            set if Ranges::named(set).is_some() => {
                 let ip = Fields(raw.key).address(family);
                 self.ends.extend(ip.map(|ip| (ip, !raw.ends_range)));
             }
@@ -185,63 +171,52 @@ impl Reader {
 
     /// All elements of the set, each range as the prefixes that make it up.
     pub(super) fn finish(self, table: TableFamily, set: &str) -> Vec<Element> {
-        let Some(element) = of_range(set) else { return self.elements };
-        ranges(key_family(table, set), self.ends).into_iter().filter_map(element).collect()
+        let Some(kind) = Ranges::named(set) else { return self.elements };
+        let ranges = ranges(key_family(table, set), self.ends).into_iter();
+        ranges.filter_map(|net| kind.element(net)).collect()
     }
 }
 
-/// What makes an element of a range, in the sets that hold plain ranges.
-fn of_range(set: &str) -> Option<fn(IpNet) -> Option<Element>> {
-    Some(match set {
-        "service-ranges" => |net| Some(Element::ServiceRange(net)),
-        "reachable" => |net| Some(Element::Reachable(net)),
-        "pods" => |net| Some(Element::Pods(net)),
-        "pod-interfaces" => |net| interfaces(net).map(Element::PodInterfaces),
-        "insiders" => |net| Some(Element::Insiders(net)),
-        "insider-interfaces" => |net| interfaces(net).map(Element::InsiderInterfaces),
-        _ => return None,
-    })
+/// The kind of a set that holds plain ranges.
+#[derive(Clone, Copy)]
+enum Ranges {
+    Addresses(RangeSet),
+    Interfaces(InterfaceSet),
+}
+
+impl Ranges {
+    fn named(set: &str) -> Option<Self> {
+        let addresses = RangeSet::named(set).map(Self::Addresses);
+        addresses.or_else(|| InterfaceSet::named(set).map(Self::Interfaces))
+    }
+
+    fn element(self, net: IpNet) -> Option<Element> {
+        match self {
+            Self::Addresses(set) => Some(Element::Range(set, net)),
+            Self::Interfaces(set) => interfaces(net).map(|it| Element::Interfaces(set, it)),
+        }
+    }
 }
 
 /// The family of a set's addresses, or of what its keys are read as.
 fn key_family(table: TableFamily, set: &str) -> Family {
-    match set {
-        "pod-interfaces" | "insider-interfaces" => Family::V6,
-        _ => table.addresses(),
-    }
+    InterfaceSet::named(set).map_or(table.addresses(), |_| Family::V6)
 }
 
 /// An element that is a key, with its value in a map.
 fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
     let mut key = Fields(raw.key);
-    let mut lead = |element: fn(_, _, _) -> Element| {
-        let address = key.frontend(family)?;
-        let mut value = Fields(raw.value?);
-        Some(element(address, value.address(family)?, value.port()?))
-    };
-    match set {
-        "pools" => key.address(family).map(Element::Pool),
-        "images" => key.address(family).map(Element::Image),
-        "several-ports" => key.address(family).map(Element::SeveralPorts),
-        "front-end-ips" => key.address(family).map(Element::FrontendIp),
-        "node-port-ips" => key.address(family).map(Element::NodePortIp),
-        "front-ends" => lead(Element::Frontend),
-        "front-ends-inside" => lead(Element::FrontendInside),
-        "front-ends-outside" => lead(Element::FrontendOutside),
-        "refused" => key.frontend(family).map(Element::Refused),
-        "dropped" => key.frontend(family).map(Element::Dropped),
-        "restricted" => key.frontend(family).map(Element::Restricted),
-        "masqueraded" => key.frontend(family).map(Element::Masqueraded),
-        "masqueraded-node" => key.frontend(family).map(Element::MasqueradedNode),
-        "local-sockets" => key.frontend(family).map(Element::LocalSocket),
-        "former" => key.frontend(family).map(Element::Former),
-        "cluster-ips" | "hairpin" => {
-            let element = if set == "hairpin" { Element::Hairpin } else { Element::ClusterIp };
-            let (one, other) = (key.address(family)?, key.address(family)?);
-            (one == other).then(|| element(one))
-        }
-        _ => None,
+    if let Some(set) = AddressSet::named(set) {
+        let ip = key.address(family)?;
+        let is_meant = !set.is_of_pairs() || key.address(family)? == ip;
+        return is_meant.then_some(Element::Address(set, ip));
     }
+    let address = key.frontend(family)?;
+    if let Some(set) = PortSet::named(set) {
+        return Some(Element::Port(set, address));
+    }
+    let (map, mut value) = (Leads::named(set)?, Fields(raw.value?));
+    Some(Element::Lead(map, address, value.address(family)?, value.port()?))
 }
 
 /// A span of sources.

@@ -7,7 +7,10 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use crate::kernel::netlink::{Batch, messages};
-use crate::model::{Carry, Element, Family, Interfaces, Protocol, VirtualAddress};
+use crate::model::{
+    AddressSet, Carry, Element, Family, InterfaceSet, Interfaces, Leads, PortSet, Protocol,
+    RangeSet, VirtualAddress,
+};
 
 use super::element::{Content, Entry, RawElement, Reader, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};
@@ -32,67 +35,69 @@ fn frontend(text: &str) -> VirtualAddress {
 
 /// One of each kind and family at least.
 fn samples() -> Vec<Element> {
-    use Element::*;
     let (lb4, lb6) = (frontend("192.0.2.1:80"), frontend("[2001:db8::1]:80"));
     vec![
-        ServiceRange(net("10.112.0.0/12")),
-        ServiceRange(net("10.96.0.0/12")),
-        ServiceRange(net("fd00:96::/112")),
-        Reachable(net("192.168.0.0/16")),
-        Reachable(net("255.255.255.0/24")),
-        Reachable(net("fc00:96::/112")),
-        Reachable(net("ffff::/16")),
-        Pods(net("0.0.0.0/0")),
-        Pods(net("::/0")),
-        Insiders(net("10.244.1.0/25")),
-        Insiders(net("10.244.1.128/25")),
-        Insiders(net("10.244.7.7/32")),
-        Insiders(net("fd00:244:1::/64")),
-        PodInterfaces(Interfaces::Prefixed("cali".parse().unwrap())),
-        InsiderInterfaces(Interfaces::Named("fifteen-letters".parse().unwrap())),
-        Pool(ip("10.96.0.1")),
-        Pool(ip("250.96.0.1")),
-        Pool(ip("fd00:96::a")),
-        Image(ip("250.96.0.1")),
-        Image(ip("fc00:96::a")),
-        ClusterIp(ip("10.96.0.1")),
-        ClusterIp(ip("10.96.0.10")),
-        ClusterIp(ip("10.96.0.11")),
-        ClusterIp(ip("fd00:96::a")),
-        ClusterIp(ip("fd00:96::1")),
-        SeveralPorts(ip("10.96.0.10")),
-        SeveralPorts(ip("fd00:96::a")),
-        FrontendIp(ip("192.0.2.1")),
-        FrontendIp(ip("2001:db8::1")),
-        NodePortIp(ip("192.0.2.9")),
-        NodePortIp(ip("2001:db8::9")),
-        Frontend(frontend("0.0.0.0:30053/udp"), ip("10.96.0.1"), 53),
-        Frontend(lb4, ip("10.96.0.1"), 8080),
-        Frontend(lb6, ip("fd00:96::a"), 8080),
-        FrontendInside(lb4, ip("10.96.0.1"), 8080),
-        FrontendInside(lb6, ip("fd00:96::a"), 8080),
-        FrontendOutside(lb4, ip("250.96.0.1"), 8080),
-        FrontendOutside(lb6, ip("fc00:96::a"), 8080),
-        Refused(frontend("192.0.2.9:10/tcp")),
-        Refused(frontend("[2001:db8::9]:10/tcp")),
-        Dropped(frontend("192.0.2.9:9/sctp")),
-        Dropped(frontend("[::]:9/sctp")),
-        Restricted(lb4),
-        Restricted(lb6),
-        Allowed(lb4, net("198.51.100.0/24")),
-        Allowed(lb4, net("203.0.113.7/32")),
-        Allowed(lb6, net("2001:db8:1::/48")),
-        Masqueraded(lb4),
-        Masqueraded(lb6),
-        MasqueradedNode(frontend("192.0.2.9:9/sctp")),
-        MasqueradedNode(frontend("[2001:db8::9]:9/sctp")),
-        Hairpin(ip("10.244.1.7")),
-        Hairpin(ip("fd00:244:1::7")),
-        LocalSocket(frontend("10.96.0.10:53/udp")),
-        LocalSocket(frontend("[fd00:96::a]:53/tcp")),
-        Former(frontend("203.0.113.9:80/tcp")),
-        Former(frontend("[2001:db8::9]:80/sctp")),
-        OffloadLink("cali1".parse().unwrap()),
+        Element::Range(RangeSet::ServiceRanges, net("10.112.0.0/12")),
+        Element::Range(RangeSet::ServiceRanges, net("10.96.0.0/12")),
+        Element::Range(RangeSet::ServiceRanges, net("fd00:96::/112")),
+        Element::Range(RangeSet::Reachable, net("192.168.0.0/16")),
+        Element::Range(RangeSet::Reachable, net("255.255.255.0/24")),
+        Element::Range(RangeSet::Reachable, net("fc00:96::/112")),
+        Element::Range(RangeSet::Reachable, net("ffff::/16")),
+        Element::Range(RangeSet::Pods, net("0.0.0.0/0")),
+        Element::Range(RangeSet::Pods, net("::/0")),
+        Element::Range(RangeSet::Insiders, net("10.244.1.0/25")),
+        Element::Range(RangeSet::Insiders, net("10.244.1.128/25")),
+        Element::Range(RangeSet::Insiders, net("10.244.7.7/32")),
+        Element::Range(RangeSet::Insiders, net("fd00:244:1::/64")),
+        Element::Interfaces(InterfaceSet::Pods, Interfaces::Prefixed("cali".parse().unwrap())),
+        Element::Interfaces(
+            InterfaceSet::Insiders,
+            Interfaces::Named("fifteen-letters".parse().unwrap()),
+        ),
+        Element::Address(AddressSet::Pools, ip("10.96.0.1")),
+        Element::Address(AddressSet::Pools, ip("250.96.0.1")),
+        Element::Address(AddressSet::Pools, ip("fd00:96::a")),
+        Element::Address(AddressSet::Images, ip("250.96.0.1")),
+        Element::Address(AddressSet::Images, ip("fc00:96::a")),
+        Element::Address(AddressSet::ClusterIps, ip("10.96.0.1")),
+        Element::Address(AddressSet::ClusterIps, ip("10.96.0.10")),
+        Element::Address(AddressSet::ClusterIps, ip("10.96.0.11")),
+        Element::Address(AddressSet::ClusterIps, ip("fd00:96::a")),
+        Element::Address(AddressSet::ClusterIps, ip("fd00:96::1")),
+        Element::Address(AddressSet::SeveralPorts, ip("10.96.0.10")),
+        Element::Address(AddressSet::SeveralPorts, ip("fd00:96::a")),
+        Element::Address(AddressSet::FrontendIps, ip("192.0.2.1")),
+        Element::Address(AddressSet::FrontendIps, ip("2001:db8::1")),
+        Element::Address(AddressSet::NodePortIps, ip("192.0.2.9")),
+        Element::Address(AddressSet::NodePortIps, ip("2001:db8::9")),
+        Element::Lead(Leads::Everybody, frontend("0.0.0.0:30053/udp"), ip("10.96.0.1"), 53),
+        Element::Lead(Leads::Everybody, lb4, ip("10.96.0.1"), 8080),
+        Element::Lead(Leads::Everybody, lb6, ip("fd00:96::a"), 8080),
+        Element::Lead(Leads::Insiders, lb4, ip("10.96.0.1"), 8080),
+        Element::Lead(Leads::Insiders, lb6, ip("fd00:96::a"), 8080),
+        Element::Lead(Leads::Outsiders, lb4, ip("250.96.0.1"), 8080),
+        Element::Lead(Leads::Outsiders, lb6, ip("fc00:96::a"), 8080),
+        Element::Port(PortSet::Refused, frontend("192.0.2.9:10/tcp")),
+        Element::Port(PortSet::Refused, frontend("[2001:db8::9]:10/tcp")),
+        Element::Port(PortSet::Dropped, frontend("192.0.2.9:9/sctp")),
+        Element::Port(PortSet::Dropped, frontend("[::]:9/sctp")),
+        Element::Port(PortSet::Restricted, lb4),
+        Element::Port(PortSet::Restricted, lb6),
+        Element::Allowed(lb4, net("198.51.100.0/24")),
+        Element::Allowed(lb4, net("203.0.113.7/32")),
+        Element::Allowed(lb6, net("2001:db8:1::/48")),
+        Element::Port(PortSet::Masqueraded, lb4),
+        Element::Port(PortSet::Masqueraded, lb6),
+        Element::Port(PortSet::MasqueradedNode, frontend("192.0.2.9:9/sctp")),
+        Element::Port(PortSet::MasqueradedNode, frontend("[2001:db8::9]:9/sctp")),
+        Element::Address(AddressSet::Hairpin, ip("10.244.1.7")),
+        Element::Address(AddressSet::Hairpin, ip("fd00:244:1::7")),
+        Element::Port(PortSet::LocalSockets, frontend("10.96.0.10:53/udp")),
+        Element::Port(PortSet::LocalSockets, frontend("[fd00:96::a]:53/tcp")),
+        Element::Port(PortSet::Former, frontend("203.0.113.9:80/tcp")),
+        Element::Port(PortSet::Former, frontend("[2001:db8::9]:80/sctp")),
+        Element::OffloadLink("cali1".parse().unwrap()),
     ]
 }
 
@@ -195,12 +200,12 @@ fn every_element_has_its_set() {
 fn elements_go_to_the_tables_of_their_families() {
     use TableFamily::{Arp, Ip, Ip6};
     let tables = |element| entries(&element).map(|entry| entry.table).collect::<Vec<_>>();
-    assert_eq!(tables(Element::Pool(ip("10.96.0.1"))), [Ip, Arp]);
-    assert_eq!(tables(Element::Pool(ip("fd00::1"))), [Ip6]);
-    assert_eq!(tables(Element::ClusterIp(ip("10.96.0.1"))), [Ip]);
-    assert_eq!(tables(Element::Pods(net("10.0.0.0/8"))), [Ip]);
+    assert_eq!(tables(Element::Address(AddressSet::Pools, ip("10.96.0.1"))), [Ip, Arp]);
+    assert_eq!(tables(Element::Address(AddressSet::Pools, ip("fd00::1"))), [Ip6]);
+    assert_eq!(tables(Element::Address(AddressSet::ClusterIps, ip("10.96.0.1"))), [Ip]);
+    assert_eq!(tables(Element::Range(RangeSet::Pods, net("10.0.0.0/8"))), [Ip]);
     let cali = Interfaces::Prefixed("cali".parse().unwrap());
-    assert_eq!(tables(Element::PodInterfaces(cali)), [Ip, Ip6]);
+    assert_eq!(tables(Element::Interfaces(InterfaceSet::Pods, cali)), [Ip, Ip6]);
 }
 
 /// The attributes of a change's message.
@@ -314,7 +319,7 @@ fn elements_are_read_as_written() {
 #[test]
 fn adjacent_ranges_stay_apart() {
     let ranges = ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/32", "255.0.0.0/8"];
-    let ranges = ranges.map(|text| Element::Pods(net(text)));
+    let ranges = ranges.map(|text| Element::Range(RangeSet::Pods, net(text)));
     assert_eq!(written_and_read(&ranges), ranges);
 }
 
@@ -326,7 +331,8 @@ fn foreign_ranges_are_read_as_prefixes() {
         let raw = RawElement { key: &key, ends_range, ..RawElement::default() };
         reader.read(table, set, &raw);
     }
-    let ranges = ["10.0.0.0/23", "10.0.2.0/24"].map(|text| Element::Pods(net(text)));
+    let ranges =
+        ["10.0.0.0/23", "10.0.2.0/24"].map(|text| Element::Range(RangeSet::Pods, net(text)));
     assert_eq!(reader.finish(table, set), ranges);
 }
 
@@ -368,28 +374,28 @@ fn interfaces() -> impl Strategy<Value = Interfaces> {
 
 fn element() -> impl Strategy<Value = Element> {
     prop_oneof![
-        interfaces().prop_map(Element::PodInterfaces),
-        interfaces().prop_map(Element::InsiderInterfaces),
-        range().prop_map(Element::ServiceRange),
-        range().prop_map(Element::Reachable),
-        range().prop_map(Element::Pods),
-        range().prop_map(Element::Insiders),
-        address().prop_map(Element::Pool),
-        address().prop_map(Element::Image),
-        address().prop_map(Element::ClusterIp),
-        address().prop_map(Element::SeveralPorts),
-        address().prop_map(Element::FrontendIp),
-        address().prop_map(Element::NodePortIp),
-        address().prop_map(Element::Hairpin),
-        virtual_address().prop_map(Element::Refused),
-        virtual_address().prop_map(Element::Dropped),
-        virtual_address().prop_map(Element::Restricted),
-        virtual_address().prop_map(Element::LocalSocket),
-        virtual_address().prop_map(Element::Masqueraded),
-        virtual_address().prop_map(Element::MasqueradedNode),
-        lead().prop_map(|(at, ip, port)| Element::Frontend(at, ip, port)),
-        lead().prop_map(|(at, ip, port)| Element::FrontendInside(at, ip, port)),
-        lead().prop_map(|(at, ip, port)| Element::FrontendOutside(at, ip, port)),
+        interfaces().prop_map(|it| Element::Interfaces(InterfaceSet::Pods, it)),
+        interfaces().prop_map(|it| Element::Interfaces(InterfaceSet::Insiders, it)),
+        range().prop_map(|it| Element::Range(RangeSet::ServiceRanges, it)),
+        range().prop_map(|it| Element::Range(RangeSet::Reachable, it)),
+        range().prop_map(|it| Element::Range(RangeSet::Pods, it)),
+        range().prop_map(|it| Element::Range(RangeSet::Insiders, it)),
+        address().prop_map(|it| Element::Address(AddressSet::Pools, it)),
+        address().prop_map(|it| Element::Address(AddressSet::Images, it)),
+        address().prop_map(|it| Element::Address(AddressSet::ClusterIps, it)),
+        address().prop_map(|it| Element::Address(AddressSet::SeveralPorts, it)),
+        address().prop_map(|it| Element::Address(AddressSet::FrontendIps, it)),
+        address().prop_map(|it| Element::Address(AddressSet::NodePortIps, it)),
+        address().prop_map(|it| Element::Address(AddressSet::Hairpin, it)),
+        virtual_address().prop_map(|it| Element::Port(PortSet::Refused, it)),
+        virtual_address().prop_map(|it| Element::Port(PortSet::Dropped, it)),
+        virtual_address().prop_map(|it| Element::Port(PortSet::Restricted, it)),
+        virtual_address().prop_map(|it| Element::Port(PortSet::LocalSockets, it)),
+        virtual_address().prop_map(|it| Element::Port(PortSet::Masqueraded, it)),
+        virtual_address().prop_map(|it| Element::Port(PortSet::MasqueradedNode, it)),
+        lead().prop_map(|(at, ip, port)| Element::Lead(Leads::Everybody, at, ip, port)),
+        lead().prop_map(|(at, ip, port)| Element::Lead(Leads::Insiders, at, ip, port)),
+        lead().prop_map(|(at, ip, port)| Element::Lead(Leads::Outsiders, at, ip, port)),
         (lead(), 0..=128_u8).prop_map(|((at, ip, _), len)| {
             let len = len.min(at.family().host_prefix());
             Element::Allowed(at, IpNet::new(ip, len).unwrap().trunc())
@@ -407,7 +413,7 @@ proptest! {
     fn disjoint_ranges_are_read_as_written(blocks in proptest::collection::btree_set(any::<u8>(), 1..40)) {
         let ranges: Vec<_> = blocks
             .into_iter()
-            .map(|block| Element::Insiders(IpNet::new(Ipv4Addr::new(block, 0, 0, 0).into(), 8).unwrap()))
+            .map(|block| Element::Range(RangeSet::Insiders, IpNet::new(Ipv4Addr::new(block, 0, 0, 0).into(), 8).unwrap()))
             .collect();
         prop_assert_eq!(written_and_read(&ranges), ranges);
     }

@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::nft::element::entries;
-    use crate::model::Element;
+    use crate::model::{AddressSet, Element};
 
     fn error(errno: Errno) -> NetlinkError {
         NetlinkError { errno, text: None }
@@ -191,7 +191,7 @@ mod tests {
     /// Operations that add a ClusterIP each, which takes two steps.
     fn adding(count: usize) -> Vec<Step<'static>> {
         let steps = |operation| {
-            entries(&Element::Pool(Ipv4Addr::LOCALHOST.into()))
+            entries(&Element::Address(AddressSet::Pools, Ipv4Addr::LOCALHOST.into()))
                 .map(|entry| Step {
                     operation,
                     table: entry.table,

@@ -1,6 +1,6 @@
 //! Traffic policies: who is bound by them, what is dropped and what is refused.
 
-use kube_ipvs::model::Element;
+use kube_ipvs::model::{AddressSet, Element};
 use kube_ipvs::plan::elements;
 
 use super::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
@@ -135,6 +135,6 @@ fn a_cluster_ip_outside_the_service_ranges_has_an_image_that_is_routed_and_guard
     let program = world.program("default/web");
     let routed = |address| program.routes.iter().any(|route| route.prefix == ip(address).into());
     assert!(routed("10.97.0.10") && routed("250.97.0.10"), "{:?}", program.routes);
-    let guard = Element::Image(ip("250.97.0.10"));
+    let guard = Element::Address(AddressSet::Images, ip("250.97.0.10"));
     assert!(elements::of_frontends(&program).any(|element| element == guard));
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use kube_ipvs::engine::Programs;
 use kube_ipvs::model::{
-    Element, Event, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
+    Element, Event, PortSet, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
 use kube_ipvs::plan::{Carrier, Claims, FailureKind, Observed, Running, is_named};
 use proptest::collection::vec;
@@ -135,7 +135,7 @@ impl Mischief {
             Self::LoseDevice => held.device = false,
             Self::LoseEarlier => held.earlier = None,
             Self::AddEarlier(server) => {
-                held.earlier.get_or_insert_default().push(Element::Former(server));
+                held.earlier.get_or_insert_default().push(Element::Port(PortSet::Former, server));
             }
             Self::AddServer(address, drains) => {
                 let server = VirtualServer {

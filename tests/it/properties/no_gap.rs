@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs::engine::Programs;
 use kube_ipvs::explain::{Source, explain};
-use kube_ipvs::model::{Element, Family, Protocol, ServiceKey, Settings, VirtualAddress};
+use kube_ipvs::model::{Element, Family, PortSet, Protocol, ServiceKey, Settings, VirtualAddress};
 use kube_ipvs::plan::Operation;
 use proptest::prelude::*;
 
@@ -66,7 +66,10 @@ impl Knock {
     fn new(address: VirtualAddress, client: Client, start: &Holdings, end: &Holdings) -> Self {
         let fate = |held: &Holdings| held.fate(address, client, &own());
         let filters = |held: &Holdings| {
-            let filters = [Element::Restricted(address), Element::Dropped(address)];
+            let filters = [
+                Element::Port(PortSet::Restricted, address),
+                Element::Port(PortSet::Dropped, address),
+            ];
             fate(held) == Fate::Drop && filters.iter().any(|it| held.elements.contains(it))
         };
         Self {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use kube_ipvs::kernel::nft::{Nft, NftObserved, render};
-use kube_ipvs::model::{Carry, Element};
+use kube_ipvs::model::{AddressSet, Carry, Element};
 use kube_ipvs::plan::FilterOperation::{Add, CreateTables, Delete, DeleteTables};
 
 use super::{Component, component, output, run};
@@ -96,7 +96,7 @@ fn links_come_to_a_flowtable_and_go() {
     assert_eq!(nft.apply(&[Delete(one), Delete(two)]), [Ok(()), Ok(())]);
     assert_eq!(sorted(&mut nft), []);
     // To the other rules and back, with what was in the sets.
-    let pool = Element::Pool("10.96.0.1".parse().unwrap());
+    let pool = Element::Address(AddressSet::Pools, "10.96.0.1".parse().unwrap());
     assert_eq!(nft.apply(&[Add(two), Add(pool)]), [Ok(()), Ok(())]);
     let mut nft = nft.carrying(&plain);
     assert!(!nft.observe().unwrap().tables);

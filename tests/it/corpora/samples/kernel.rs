@@ -3,7 +3,8 @@
 use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Header, Protocol, messages};
 use kube_ipvs::model::{
-    Backend, Element, Interfaces, Route, Scheduler, VirtualAddress, VirtualServer,
+    AddressSet, Backend, Element, InterfaceSet, Interfaces, Leads, PortSet, RangeSet, Route,
+    Scheduler, VirtualAddress, VirtualServer,
 };
 use kube_ipvs::plan::{FilterOperation, Operation, RouteOperation, ServerOperation};
 
@@ -99,33 +100,35 @@ fn counts() -> Vec<u8> {
 }
 
 fn elements() -> Vec<Element> {
-    use Element::*;
     let (lb4, lb6) = (address("192.0.2.1:80"), address("[2001:db8::1]:80"));
     let ip = |text: &str| text.parse().unwrap();
     let net = |text: &str| text.parse().unwrap();
     vec![
-        ServiceRange(net("10.96.0.0/12")),
-        Reachable(net("ffff::/16")),
-        Pods(net("0.0.0.0/0")),
-        Insiders(net("10.244.1.0/25")),
-        PodInterfaces(Interfaces::Prefixed("cali".parse().unwrap())),
-        InsiderInterfaces(Interfaces::Named("fifteen-letters".parse().unwrap())),
-        ClusterIp(ip("10.96.0.1")),
-        Pool(ip("10.96.0.1")),
-        Image(ip("fc00:96::a")),
-        FrontendIp(ip("2001:db8::1")),
-        NodePortIp(ip("192.0.2.9")),
-        Frontend(address("0.0.0.0:30053/udp"), ip("10.96.0.1"), 53),
-        Hairpin(ip("fd00:244:1::7")),
-        FrontendOutside(lb4, ip("10.96.0.1"), 8080),
-        FrontendInside(lb6, ip("fc00:96::a"), 8080),
-        Masqueraded(lb6),
-        MasqueradedNode(address("192.0.2.9:9/sctp")),
-        Restricted(lb4),
-        Allowed(lb4, net("198.51.100.0/24")),
-        Dropped(address("[2001:db8::9]:9/sctp")),
-        Refused(address("192.0.2.9:10/tcp")),
-        Former(address("203.0.113.9:80/tcp")),
+        Element::Range(RangeSet::ServiceRanges, net("10.96.0.0/12")),
+        Element::Range(RangeSet::Reachable, net("ffff::/16")),
+        Element::Range(RangeSet::Pods, net("0.0.0.0/0")),
+        Element::Range(RangeSet::Insiders, net("10.244.1.0/25")),
+        Element::Interfaces(InterfaceSet::Pods, Interfaces::Prefixed("cali".parse().unwrap())),
+        Element::Interfaces(
+            InterfaceSet::Insiders,
+            Interfaces::Named("fifteen-letters".parse().unwrap()),
+        ),
+        Element::Address(AddressSet::ClusterIps, ip("10.96.0.1")),
+        Element::Address(AddressSet::Pools, ip("10.96.0.1")),
+        Element::Address(AddressSet::Images, ip("fc00:96::a")),
+        Element::Address(AddressSet::FrontendIps, ip("2001:db8::1")),
+        Element::Address(AddressSet::NodePortIps, ip("192.0.2.9")),
+        Element::Lead(Leads::Everybody, address("0.0.0.0:30053/udp"), ip("10.96.0.1"), 53),
+        Element::Address(AddressSet::Hairpin, ip("fd00:244:1::7")),
+        Element::Lead(Leads::Outsiders, lb4, ip("10.96.0.1"), 8080),
+        Element::Lead(Leads::Insiders, lb6, ip("fc00:96::a"), 8080),
+        Element::Port(PortSet::Masqueraded, lb6),
+        Element::Port(PortSet::MasqueradedNode, address("192.0.2.9:9/sctp")),
+        Element::Port(PortSet::Restricted, lb4),
+        Element::Allowed(lb4, net("198.51.100.0/24")),
+        Element::Port(PortSet::Dropped, address("[2001:db8::9]:9/sctp")),
+        Element::Port(PortSet::Refused, address("192.0.2.9:10/tcp")),
+        Element::Port(PortSet::Former, address("203.0.113.9:80/tcp")),
     ]
 }
 
