@@ -172,12 +172,13 @@ fn refusal(wish: &Wish<'_>, around: &Surroundings, having: Having<'_>) -> Option
     let VirtualAddress { ip, port, protocol } = *address;
     if protocol == Protocol::Tcp && around.api_servers.contains(&SocketAddr::new(ip, port)) {
         Some(RefusalReason::ApiServer)
+    } else if around.is_in_service_range(ip) && !around.node_ips.contains(&ip) {
+        // A device may have it for a cache of DNS.
+        Some(RefusalReason::ServiceRange)
     } else if around.is_own(ip) {
         around
             .need(address)
             .filter(|need| *need != RefusalReason::Listened || !having(address, kind.right()))
-    } else if around.is_in_service_range(ip) {
-        Some(RefusalReason::ServiceRange)
     } else if around.is_in_image_range(ip) {
         Some(RefusalReason::ImageRange)
     } else {

@@ -1,6 +1,6 @@
 //! Addresses as they are written.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -29,6 +29,30 @@ pub(super) fn usable_ip(text: &str) -> Result<IpAddr, String> {
     Err(format!("{ip} is a {what} address, which cannot be balanced"))
 }
 
+/// Where clouds answer a node's processes and pods for its credentials, beside link-local addresses:
+/// Azure, Oracle, Alibaba and AWS.
+const METADATA: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Reads an address at which a Service may be reached from elsewhere. An endpoint may well have one
+/// of [`METADATA`]: those of Alibaba and AWS lie in ranges that pods come from.
+///
+/// # Errors
+///
+/// Says why it may not.
+pub(super) fn external_ip(text: &str) -> Result<IpAddr, String> {
+    match usable_ip(text)? {
+        ip if METADATA.contains(&ip) => Err(format!(
+            "{ip} is an address at which a cloud answers for metadata, which cannot be balanced"
+        )),
+        ip => Ok(ip),
+    }
+}
+
 /// Reads a range.
 ///
 /// # Errors
@@ -50,5 +74,23 @@ fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_metadata_may_be_an_endpoints_and_no_front_ends() {
+        for text in ["168.63.129.16", "192.0.0.192", "100.100.100.200", "fd00:ec2::254"] {
+            assert!(usable_ip(text).is_ok(), "{text}");
+            assert!(external_ip(text).is_err(), "{text}");
+        }
+        for text in ["169.254.169.254", "fe80::a9fe:a9fe", "::ffff:169.254.169.254"] {
+            assert!(usable_ip(text).is_err(), "{text}");
+            assert!(external_ip(text).is_err(), "{text}");
+        }
+        assert!(external_ip("100.100.100.201").is_ok());
     }
 }

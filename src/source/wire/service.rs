@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use prost::Message;
 use serde::Deserialize;
 
-use super::address::{port, range, usable_ip};
+use super::address::{external_ip, port, range, usable_ip};
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
 use crate::model::{
@@ -188,8 +188,8 @@ impl ServiceObject {
             created: self.metadata.created(),
             cluster_ips: cluster_ips.into(),
             ports,
-            external_ips: usable_ips("spec.externalIPs", external_ips, most, rejections),
-            load_balancer_ips: usable_ips(
+            external_ips: external("spec.externalIPs", external_ips, most, rejections),
+            load_balancer_ips: external(
                 "status.loadBalancer.ingress",
                 &load_balancer_ips,
                 most,
@@ -331,14 +331,14 @@ pub(super) fn protocol(name: &str) -> Result<Protocol, String> {
 }
 
 /// The first so many in their order, each once.
-fn usable_ips(
+fn external(
     field: &str,
     texts: &[String],
     most: usize,
     rejections: &mut Rejections,
 ) -> Box<[IpAddr]> {
     let read = |(index, text): (usize, &String)| {
-        rejections.accept(format_args!("{field}[{index}]"), usable_ip(text))
+        rejections.accept(format_args!("{field}[{index}]"), external_ip(text))
     };
     let mut ips: Vec<_> = texts.iter().enumerate().filter_map(read).collect();
     ips.sort_unstable();

@@ -202,6 +202,14 @@ fn a_process_of_the_node_has_a_cluster_ip_that_a_device_has_where_it_listens_at_
         // It stays the Service's: nobody else gets it meanwhile.
         world.apply(web("b", 0).port("", 53).external_ip("10.96.0.97"));
         world.expect(&[(at, OUTSIDER, "pass")]);
+        // Nor its other ports.
+        let asks = web("b", 0).port("", 443);
+        for asks in [asks.clone().external_ip("10.96.0.97"), asks.load_balancer_ip("10.96.0.97")] {
+            world.apply(asks);
+            let program = world.program("default/b");
+            let refusal = program.refusal(&"10.96.0.97:443".parse().expect("address"));
+            assert_eq!(refusal.map(|it| it.reason), Some(RefusalReason::ServiceRange));
+        }
         world.apply(if ends_by_socket { listening(&[]) } else { addresses(&[]) });
         world.expect(&[(at, OUTSIDER, served)]);
         assert_eq!(pools(&world), at_cluster_ip);

@@ -7,9 +7,9 @@ use kube_ipvs::model::Family;
 use kube_ipvs::model::Protocol::Tcp;
 
 use super::{Case, case};
-use crate::lab::Host::{self, C, N1, P1, P2, P3};
-use crate::lab::{POD_PORTS, Segments, endpoints, product, service};
-use crate::trial::{Failure, Step, Trial};
+use crate::lab::Host::{self, C, N1, N2, P1, P2, P3};
+use crate::lab::{NODE_PORT_OF_DAEMON, POD_PORTS, Segments, endpoints, product, service};
+use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIP, load balancer IP and node port of a Service, and the load balancer IP of one with
 /// policy Local; who serves there.
@@ -32,31 +32,53 @@ enum Sender {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("a_segment_beyond_the_window_ends_no_connection", |t| {
-        let web = service("dev/stray").cluster_ip("10.96.3.41").cluster_ip("fd00:96::341");
-        let web = web.ingress("203.0.113.41").ingress("2001:db8:113::41");
-        t.apply(web.port(80, "http", Tcp).node_port(31_951))?;
-        let local = service("dev/astray").cluster_ip("10.96.3.42").cluster_ip("fd00:96::342");
-        let local = local.ingress("203.0.113.42").ingress("2001:db8:113::42");
-        t.apply(local.with("externalTrafficPolicy", "Local").port(80, "http", Tcp))?;
-        for (name, family, pod) in [
-            ("stray-v4", Family::V4, P1),
-            ("stray-v6", Family::V6, P3),
-            ("astray-v4", Family::V4, P1),
-            ("astray-v6", Family::V6, P1),
-        ] {
-            let (key, _) = name.split_once('-').expect("NAME-FAMILY");
-            let slice = endpoints(&format!("dev/{key}")).named(name).of_family(family);
-            t.apply(slice.port("http", POD_PORTS[0], Tcp).ready(pod))?;
-        }
-        t.settled()?;
-        for (client, (to, pod)) in product([C, P2, N1], FRONT_ENDS) {
-            for sender in [Sender::Client, Sender::Server] {
-                outlives_a_segment_of(t, sender, client, to, pod)?;
+    vec![
+        case("a_segment_beyond_the_window_ends_no_connection", |t| {
+            let web = service("dev/stray").cluster_ip("10.96.3.41").cluster_ip("fd00:96::341");
+            let web = web.ingress("203.0.113.41").ingress("2001:db8:113::41");
+            t.apply(web.port(80, "http", Tcp).node_port(31_951))?;
+            let local = service("dev/astray").cluster_ip("10.96.3.42").cluster_ip("fd00:96::342");
+            let local = local.ingress("203.0.113.42").ingress("2001:db8:113::42");
+            t.apply(local.with("externalTrafficPolicy", "Local").port(80, "http", Tcp))?;
+            for (name, family, pod) in [
+                ("stray-v4", Family::V4, P1),
+                ("stray-v6", Family::V6, P3),
+                ("astray-v4", Family::V4, P1),
+                ("astray-v6", Family::V6, P1),
+            ] {
+                let (key, _) = name.split_once('-').expect("NAME-FAMILY");
+                let slice = endpoints(&format!("dev/{key}")).named(name).of_family(family);
+                t.apply(slice.port("http", POD_PORTS[0], Tcp).ready(pod))?;
             }
-        }
-        Ok(())
-    })]
+            t.settled()?;
+            for (client, (to, pod)) in product([C, P2, N1], FRONT_ENDS) {
+                for sender in [Sender::Client, Sender::Server] {
+                    outlives_a_segment_of(t, sender, client, to, pod)?;
+                }
+            }
+            Ok(())
+        }),
+        case("a_segment_beyond_the_window_passes_where_no_service_is", |t| {
+            let shared = service("dev/stray").cluster_ip("10.96.3.41").cluster_ip("fd00:96::341");
+            let [v4, v6] = Family::BOTH.map(|family| N2.ip(family).to_string());
+            t.apply(shared.ingress(&v4).ingress(&v6).port(80, "http", Tcp))?;
+            t.apply(endpoints("dev/stray").port("http", POD_PORTS[0], Tcp).ready(P3))?;
+            t.settled()?;
+            for family in Family::BOTH {
+                let at_client = Segments::listen(t.host(P2), family)?;
+                let at_server = Segments::listen(t.host(N2), family)?;
+                let to = SocketAddr::new(N2.ip(family), NODE_PORT_OF_DAEMON);
+                let mut connection = t.connect(P2, &format!("{to}/tcp"))?;
+                t.expect_answer(&mut connection, "a pod's connection to another node")?;
+                at_client.send_beyond_the_window(connection.local_addr()?, to)?;
+                patiently(LONG_PATIENCE, || {
+                    let has_arrived = at_server.has_single_byte(to.port());
+                    t.check("the segment arrives", has_arrived, to)
+                })?;
+            }
+            Ok(())
+        }),
+    ]
 }
 
 /// One end of a connection sends a segment beyond the other end's window. Neither end may be told

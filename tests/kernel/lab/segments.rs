@@ -93,6 +93,12 @@ impl Segments {
         }
     }
 
+    /// Whether what [`Self::send_beyond_the_window`] sends, a single byte, has arrived at this port.
+    pub(crate) fn has_single_byte(&self, to_port: u16) -> bool {
+        let mut arrived = std::iter::from_fn(|| self.next());
+        arrived.any(|it| it.to_port == to_port && it.payload == 1)
+    }
+
     fn end(&self, own: SocketAddr, other: SocketAddr) -> Option<End> {
         let arrived = std::iter::from_fn(|| self.next());
         let last = arrived.filter(|it| it.to_port == own.port() && it.from == other).last()?;
