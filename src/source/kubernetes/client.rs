@@ -11,9 +11,10 @@ use http::header::USER_AGENT;
 use http::{Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::Intercept;
 use kube::client::Body;
-use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
 
+use super::kubeconfig;
 use super::proxy::{self, Proxies};
 
 /// An API server that does not take a connection within this time is not there.
@@ -171,7 +172,7 @@ pub(super) async fn configure(reach: &Reach) -> Result<(Config, Vec<Way>), Clien
 async fn from_file(path: &Path) -> Result<(Config, Option<Proxies>), ClientError> {
     let wrong =
         |source| ClientError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
-    let file = Kubeconfig::read_from(path).map_err(wrong)?;
+    let file = kubeconfig::read(path).map_err(wrong)?;
     let proxies = Proxies::of_kubeconfig(&file)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
     Ok((config.map_err(wrong)?, proxies))

@@ -21,6 +21,7 @@ mod complaints;
 mod decode;
 mod follow;
 mod gather;
+mod kubeconfig;
 mod list;
 mod proxy;
 mod resource;

@@ -1,0 +1,83 @@
+//! A kubeconfig, read as kube-proxy reads it.
+
+use std::fs;
+use std::path::Path;
+
+use kube::config::{Kubeconfig, KubeconfigError};
+use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, from_str_with_options, options};
+use tracing::warn;
+
+/// Reads a file. Of a key that is there twice, which the client library refuses, the last value counts.
+///
+/// # Errors
+///
+/// What the library says of the file.
+pub(super) fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {
+    Kubeconfig::read_from(path).or_else(|error| {
+        let KubeconfigError::Parse(reason) = &error else { return Err(error) };
+        let reason = reason.to_string();
+        let kubeconfig = read_leniently(path).ok_or(error)?;
+        // The message goes on with an excerpt of the file, which may hold secrets.
+        let reason = reason.lines().next().unwrap_or_default();
+        warn!("{}: {reason}: the last one counts", path.display());
+        Ok(kubeconfig)
+    })
+}
+
+fn read_leniently(path: &Path) -> Option<Kubeconfig> {
+    let text = fs::read_to_string(path).ok()?;
+    let options = options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+    let document: Value = from_str_with_options(&text, options).ok()?;
+    let mut kubeconfig: Kubeconfig = serde_json::from_value(document).ok()?;
+    // A relative path is meant from the file's directory (`clientcmd.ResolveLocalPaths`).
+    let directory = path.parent()?;
+    let resolve = |file: &mut Option<String>| {
+        if let Some(file) = file {
+            *file = directory.join(&*file).to_string_lossy().into_owned();
+        }
+    };
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|it| it.cluster.as_mut()) {
+        resolve(&mut cluster.certificate_authority);
+    }
+    for user in kubeconfig.auth_infos.iter_mut().filter_map(|it| it.auth_info.as_mut()) {
+        [&mut user.client_certificate, &mut user.client_key, &mut user.token_file]
+            .into_iter()
+            .for_each(resolve);
+        if let Some(exec) = &mut user.exec
+            && exec.command.as_ref().is_some_and(|command| command.contains('/'))
+        {
+            resolve(&mut exec.command);
+        }
+    }
+    Some(kubeconfig)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const TWICE: &str = "
+kind: Config
+current-context: node
+current-context: node
+clusters: [{name: c, cluster: {server: 'https://192.0.2.1:6443', certificate-authority: ca.crt}}]
+contexts: [{name: node, context: {cluster: c, user: u}}]
+users: [{name: u, user: {client-key: /etc/key, tokenFile: token, exec: {command: plugin}}}]
+";
+
+    #[test]
+    fn a_key_that_is_there_twice_costs_the_file_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        let reads = [TWICE.to_owned(), TWICE.replacen("current-context: node\n", "", 1)];
+        let [twice, once] = reads.map(|text| -> Value {
+            fs::write(&path, text).unwrap();
+            serde_json::to_value(read(&path).unwrap()).unwrap()
+        });
+        assert_eq!(twice, once);
+        fs::write(&path, TWICE.replace("clusters: [", "clusters: [[")).unwrap();
+        assert!(matches!(read(&path), Err(KubeconfigError::Parse(_))));
+    }
+}
