@@ -18,6 +18,7 @@ mod memory;
 mod namespace;
 mod processor;
 mod sync;
+mod tracking;
 mod work;
 
 use kube_ipvs::kernel::ipvs::Ipvs;
@@ -44,7 +45,7 @@ fn median(mut figures: Vec<f64>) -> Result<f64> {
 /// A measurement: its name, and what makes its figures.
 type Measurement = (&'static str, fn() -> Result<Vec<Figure>>);
 
-const MEASUREMENTS: [Measurement; 9] = [
+const MEASUREMENTS: [Measurement; 10] = [
     ("decode", decode::slices),
     ("cold_start", sync::cold_start),
     ("one_change", sync::one_changes),
@@ -54,6 +55,7 @@ const MEASUREMENTS: [Measurement; 9] = [
     ("rss", memory::resident),
     ("churn_cpu", processor::shares),
     ("delete_then_add", sync::delete_then_add),
+    ("count", tracking::counts),
 ];
 
 #[allow(clippy::print_stdout)]
