@@ -141,8 +141,14 @@ impl Programs {
             }
             update.old_node = self.update_node();
         }
-        let affected = self.update_claims(state, &services);
-        services.extend(affected);
+        let mut affected = self.update_claims(state, &services);
+        while !affected.is_empty() {
+            // What it claimed so far may be refused by now: what listens is looked at only here.
+            affected.retain(|key| !services.contains(key));
+            let more = affected.into_iter().collect();
+            affected = self.update_claims(state, &more);
+            services.extend(more);
+        }
         update.pools.reserve(endpoints.len());
         for key in endpoints.into_iter().filter(|key| !services.contains(key)) {
             self.update_endpoints(state, key, &mut update);

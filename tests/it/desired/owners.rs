@@ -297,3 +297,40 @@ fn own_packets_carry_an_address_that_the_node_has() {
     world.apply(node("n1").internal_ip("198.51.100.7"));
     assert_eq!(source(&world), Some(ip("198.51.100.7")));
 }
+
+#[test]
+fn who_is_refused_a_port_keeps_nobody_from_it_later() {
+    let asks = |name, created| web(name, created).port("", 8080).external_ip("192.0.2.1");
+    let at = "192.0.2.1:8080";
+    let mut world = World::new();
+    world.apply(asks("b", 1)).apply(asks("a", 2)).apply(endpoint_of("a")).apply(endpoint_of("b"));
+    world.expect(&[(at, OUTSIDER, &led_to("b"))]);
+    // The one that has it goes after a process has come to listen.
+    world.apply(listening(&["0.0.0.0:8080"])).apply(without_service("default/b"));
+    assert_eq!(fate(&world, at), Err(Some(RefusalReason::Listened)));
+    world.apply(listening(&[]));
+    assert_eq!(fate(&world, at), Ok(led_to("a")));
+    world.apply(without_service("default/a"));
+    let address = at.parse().expect("address");
+    assert_eq!(world.programs().owner(&address), None);
+    world.apply(asks("a", 9));
+    assert_eq!(fate(&world, at), Ok(led_to("a")));
+}
+
+#[test]
+fn of_many_who_wait_for_a_port_none_claims_what_it_is_refused() {
+    let name = |index: u8| char::from(b'a' + index).to_string();
+    let asks = |index: u8| web(&name(index), index.into()).port("", 8080).external_ip("192.0.2.1");
+    let address = "192.0.2.1:8080".parse().expect("address");
+    let mut world = World::new();
+    for index in 0..20 {
+        world.apply(asks(index));
+    }
+    world.apply(listening(&["0.0.0.0:8080"])).apply(without_service("default/a"));
+    assert_eq!(world.programs().owner(&address), None);
+    for index in 1..20 {
+        let program = world.program(&format!("default/{}", name(index)));
+        let reason = program.refusal(&address).map(|refusal| refusal.reason);
+        assert_eq!(reason, Some(RefusalReason::Listened), "{index}");
+    }
+}
