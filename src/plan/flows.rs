@@ -58,6 +58,10 @@ impl Flows {
     /// Notes which entries will mislead clients once an operation has taken place.
     pub(super) fn follow(&mut self, operation: &Operation) {
         match operation {
+            Operation::Filter(
+                FilterOperation::Add(Element::NodePortIp(ip))
+                | FilterOperation::Delete(Element::NodePortIp(ip)),
+            ) => self.mislead_at(*ip),
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
                 if let Some((frontend, _)) = lead(element) {
                     self.mislead(frontend, None);
@@ -93,6 +97,20 @@ impl Flows {
         let flow = |frontend| FlowOperation { frontend, backend, carrier: None };
         let addresses = self.addresses(frontend);
         self.due.extend(addresses.into_iter().map(flow));
+    }
+
+    /// Notes that entries of all node ports mislead at an address that takes them from now on, or no
+    /// more.
+    fn mislead_at(&mut self, ip: IpAddr) {
+        let anywhere = Family::of(ip).unspecified();
+        let frontends = self.to.values().flat_map(BTreeMap::keys);
+        let node_ports = frontends.filter(|frontend| frontend.ip == anywhere);
+        let flow = |it: &VirtualAddress| FlowOperation {
+            frontend: it.at(ip),
+            backend: None,
+            carrier: None,
+        };
+        self.due.extend(node_ports.map(flow));
     }
 
     /// The addresses that clients of a front end send to.
