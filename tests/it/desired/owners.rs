@@ -3,7 +3,8 @@
 use kube_ipvs::model::{Event, RefusalReason, Settings};
 
 use crate::common::objects::{
-    ServiceBuilder, SliceBuilder, addresses, ip, listening, node, service, slice, without_service,
+    ServiceBuilder, SliceBuilder, addresses, ip, listening, node, service, service_cidrs, slice,
+    without_service,
 };
 use crate::common::world::{OUTSIDER, World};
 
@@ -333,6 +334,20 @@ fn of_many_who_wait_for_a_port_none_claims_what_it_is_refused() {
         let reason = program.refusal(&address).map(|refusal| refusal.reason);
         assert_eq!(reason, Some(RefusalReason::Listened), "{index}");
     }
+}
+
+#[test]
+fn a_cluster_ip_that_is_the_node_s_own_address_leaves_it_to_the_node() {
+    let mut world = World::new();
+    world.apply(service_cidrs(&["192.0.2.0/24"])).apply(addresses(&["192.0.2.1"]));
+    let asks = service("default/a").cluster_ip("192.0.2.1").port("", 80);
+    world.apply(asks.load_balancer_ip("203.0.113.1")).apply(endpoint_of("a"));
+    world.expect(&[
+        ("192.0.2.1:22", OUTSIDER, "pass"),
+        ("192.0.2.1:10250", OUTSIDER, "pass"),
+        ("192.0.2.1:80", OUTSIDER, "pass"),
+        ("203.0.113.1:80", OUTSIDER, &led_to("a")),
+    ]);
 }
 
 #[test]
