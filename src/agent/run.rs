@@ -35,7 +35,7 @@ use crate::engine::Engine;
 use crate::kernel::sysctl::{Granted, Sysctls};
 use crate::kernel::{Kernel, modules, tampering};
 use crate::model::{Carry, Event, Family, Name};
-use crate::source::kubernetes::{self, Patience, Reach, Server};
+use crate::source::kubernetes::{self, FIND_AGAIN, Patience, Reach, Server};
 use crate::source::{manifests, network};
 
 /// How long the engine's thread may take for the batch that it is in the middle of.
@@ -309,10 +309,12 @@ impl Agent {
                 let counted = Arc::clone(&metrics);
                 let note = move |kind, effort| counted.source(kind, effort);
                 let events = Publisher::new(clients.clone(), Name::clone(node), metrics, QUIET);
+                let tell = deliver.clone();
                 tokio::select! {
                     ended = kubernetes::run_from(
                         &server, clients, &self.config.settings, Patience::default(), deliver, note,
                     ) => ended?,
+                    () = kubernetes::watch(&reach, &server, FIND_AGAIN, tell) => {}
                     () = events.run(notices) => {}
                 }
                 bail!("the engine's thread has ended")
