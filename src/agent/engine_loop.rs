@@ -33,6 +33,9 @@ use crate::state::Trigger;
 /// Inputs that are taken in before the kernel is brought up to date with them.
 const LARGEST_BURST: usize = 10_000;
 
+/// How long inputs are taken in before that, where they come without an end.
+const LONGEST_BURST: Duration = Duration::from_millis(500);
+
 /// Failures in a row from which on an operation does not merely fail for a moment.
 const LASTING: u32 = 4;
 
@@ -170,9 +173,15 @@ impl EngineLoop {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-        // A burst is taken in as a whole before the kernel is touched.
+        // A burst is taken in as a whole before the kernel is touched, but not for as long as somebody
+        // goes on to ask.
+        let end = free_at.max(Instant::now() + LONGEST_BURST);
         for _ in 1..LARGEST_BURST {
-            let rest = free_at.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            if now > end {
+                break;
+            }
+            let rest = free_at.saturating_duration_since(now);
             let Ok(input) = self.inputs.queue.recv_timeout(rest) else { break };
             if !self.take(input) {
                 return false;
@@ -454,6 +463,9 @@ impl EngineLoop {
 
     fn answer(&mut self, query: Query) {
         // Whoever asked may have gone away meanwhile.
+        if query.is_abandoned() {
+            return;
+        }
         match query {
             Query::Status(reply) => {
                 let _ = reply.send(answer::status(&self.engine, self.last_sync));
