@@ -344,15 +344,9 @@ impl State {
     fn set_node(&mut self, node: Option<Node>) {
         let Some(mut node) = node else { return };
         if let Some(known) = &self.node {
-            // One that is made again may have the addresses of a family before those of the other.
-            let lacks = |ip: &&IpAddr| {
-                let mut told = node.internal_ips.iter();
-                !told.any(|it| Family::of(*it) == Family::of(**ip))
-            };
-            let is_there =
-                |ip: &&IpAddr| node.internal_ips.is_empty() || self.addresses.contains(*ip);
-            let kept = known.internal_ips.iter().filter(lacks).filter(is_there).copied();
-            node.internal_ips = node.internal_ips.iter().copied().chain(kept).collect();
+            if node.internal_ips.is_empty() {
+                node.internal_ips.clone_from(&known.internal_ips);
+            }
             if node.pod_cidrs.is_empty() {
                 node.pod_cidrs.clone_from(&known.pod_cidrs);
             }

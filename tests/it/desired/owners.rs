@@ -349,16 +349,3 @@ fn a_cluster_ip_that_is_the_node_s_own_address_leaves_it_to_the_node() {
         ("203.0.113.1:80", OUTSIDER, &led_to("a")),
     ]);
 }
-
-#[test]
-fn a_node_object_that_lacks_a_family_takes_nothing_of_it_away() {
-    let mut world = World::new();
-    world.apply(addresses(&["192.0.2.1", "2001:db8::1"]));
-    let before = world.programs().node().clone();
-    assert_eq!(before.node_port_ips, ["192.0.2.1", "2001:db8::1"].map(ip));
-    world.apply(Event::Node(None)).apply(node("n1").internal_ip("192.0.2.1").zone("z1"));
-    assert_eq!(world.programs().node(), &before);
-    // Where no interface has it any more, it is as the object says.
-    world.apply(addresses(&["192.0.2.1"])).apply(node("n1").internal_ip("192.0.2.1"));
-    assert_eq!(world.programs().node().node_port_ips, ["192.0.2.1"].map(ip));
-}
