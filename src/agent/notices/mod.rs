@@ -3,6 +3,7 @@
 
 mod publisher;
 mod refusals;
+mod troubles;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -16,6 +17,7 @@ use crate::model::{Limiter, ServiceKey};
 pub use crate::model::QUIET;
 pub use publisher::Publisher;
 pub use refusals::of_refusals;
+pub use troubles::of_trouble;
 
 /// Notices that wait for the API server. Whoever has more to tell at once has told enough.
 const LONGEST_QUEUE: usize = 256;
