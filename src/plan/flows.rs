@@ -62,6 +62,10 @@ impl Flows {
                 FilterOperation::Add(Element::NodePortIp(ip))
                 | FilterOperation::Delete(Element::NodePortIp(ip)),
             ) => self.mislead_at(*ip),
+            // The last of a front end that goes. An agent may have been stopped before its flows went.
+            Operation::Filter(FilterOperation::Delete(
+                Element::Masqueraded(frontend) | Element::MasqueradedNode(frontend),
+            )) if frontend.protocol == Protocol::Udp => self.mislead(*frontend, None),
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
                 if let Some((frontend, _)) = lead(element) {
                     self.mislead(frontend, None);

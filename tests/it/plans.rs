@@ -30,12 +30,16 @@ fn cluster() -> NodeAgent {
 }
 
 fn agent() -> NodeAgent {
+    agent_on(ModelKernel::default())
+}
+
+fn agent_on(kernel: ModelKernel) -> NodeAgent {
     let pods = crate::common::objects::net("10.244.0.0/16");
     let settings = Settings {
         local_detector: LocalDetector::ClusterCidr(vec![pods]),
         ..Settings::for_node("n1")
     };
-    let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+    let mut agent = NodeAgent::new(&settings, kernel);
     agent
         .tell(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
         .tell(service_cidrs(&["10.96.0.0/16"]));
