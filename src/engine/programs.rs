@@ -134,18 +134,23 @@ impl Programs {
     }
 
     /// Whether a change has a Service ask for a front end at an address of the node that it does not
-    /// have yet, so that it matters what listens there now.
+    /// have yet, or give one up that another may get, so that it matters what listens there now.
     pub(super) fn need_listening(&self, state: &State) -> bool {
         let dirty = state.dirty();
-        let is_new = |key: &ServiceKey| {
+        let is_changed = |key: &ServiceKey| {
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
+            let asked = service.map(|service| desired::asked_of_node(service, &self.around));
+            let asked: FxHashSet<_> = asked.into_iter().flatten().collect();
             let known = self.service(key);
-            service.is_some_and(|service| {
-                desired::asked_of_node(service, &self.around)
-                    .any(|address| !known.is_some_and(|program| program.tells_of(&address)))
-            })
+            let is_told = |address| known.is_some_and(|program| program.tells_of(address));
+            let mut had = known.into_iter().flat_map(|program| &*program.frontends);
+            !asked.iter().all(is_told)
+                || had.any(|it| {
+                    let is_of_node = it.kind.is_external() && self.around.is_own(it.address.ip);
+                    is_of_node && !asked.contains(&it.address)
+                })
         };
-        dirty.surroundings || dirty.services.iter().any(is_new)
+        dirty.surroundings || dirty.services.iter().any(is_changed)
     }
 
     /// Whether a device of the node has the ClusterIP of a Service: it matters at any time what listens

@@ -7,7 +7,7 @@ use crate::common::model_kernel::ModelKernel;
 use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     ServiceBuilder, addresses, node, only_services, only_slices, service, service_cidrs,
-    service_key, slice,
+    service_key, slice, without_service,
 };
 
 const AT: &str = "192.0.2.1:80";
@@ -126,4 +126,20 @@ fn a_written_address_that_became_the_nodes_while_no_agent_ran_is_asked_for_again
     let program = again.engine.programs().service(&service_key("default/web")).unwrap();
     let refusal = program.refusal(&"192.0.2.7:80".parse().unwrap()).map(|refusal| refusal.reason);
     assert_eq!(refusal, Some(RefusalReason::Listened));
+}
+
+#[test]
+fn who_inherits_a_front_end_gets_it_unless_a_process_was_first() {
+    for (listens, expected) in [(true, Some(RefusalReason::Listened)), (false, None)] {
+        let heir = service("default/heir").cluster_ip("10.96.0.11").port("", 80).created(9);
+        let services = vec![web(), heir.external_ip("192.0.2.1")];
+        let mut agent = started_with(ModelKernel::default(), services);
+        if listens {
+            agent.kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
+        }
+        agent.tell(without_service("default/web")).settle().unwrap();
+        let heir = agent.engine.programs().service(&service_key("default/heir")).unwrap();
+        let refusal = heir.refusal(&AT.parse().unwrap()).map(|refusal| refusal.reason);
+        assert_eq!(refusal, expected);
+    }
 }
