@@ -16,7 +16,7 @@ use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::Metrics;
-use super::notices::{About, Notice, Notices, Reason, of_refusals};
+use super::notices::{About, Notice, Notices, Reason, of_refusals, of_trouble};
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
@@ -27,14 +27,14 @@ use crate::kernel::conntrack::Sweep;
 use crate::kernel::sysctl::Sysctls;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::{Event, VirtualAddress};
-use crate::plan::{FailureKind, Key, Outcome, Plan, Setback};
+use crate::plan::{Key, Outcome, Plan, Setback};
 use crate::state::Trigger;
 
 /// Inputs that are taken in before the kernel is brought up to date with them.
 const LARGEST_BURST: usize = 10_000;
 
-/// Failures in a row from which on an operation does not merely fail for a moment.
-const LASTING: u32 = 4;
+/// How long inputs are taken in before that, where they come without an end.
+const LONGEST_BURST: Duration = Duration::from_millis(500);
 
 /// What reaches the loop.
 #[derive(Debug)]
@@ -170,9 +170,15 @@ impl EngineLoop {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-        // A burst is taken in as a whole before the kernel is touched.
+        // A burst is taken in as a whole before the kernel is touched, but not for as long as somebody
+        // goes on to ask.
+        let end = free_at.max(Instant::now() + LONGEST_BURST);
         for _ in 1..LARGEST_BURST {
-            let rest = free_at.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            if now > end {
+                break;
+            }
+            let rest = free_at.saturating_duration_since(now);
             let Ok(input) = self.inputs.queue.recv_timeout(rest) else { break };
             if !self.take(input) {
                 return false;
@@ -343,15 +349,16 @@ impl EngineLoop {
     }
 
     fn tell(&self, trouble: &Trouble) {
-        let Trouble { setback, attempts } = trouble;
-        if trouble.is_news() && is_lasting(trouble) {
-            self.told.notices.tell(refusal_by_kernel(self.about(trouble), trouble));
-        } else if trouble.is_news() {
-            let Setback { attempt, message, .. } = setback;
-            let message =
-                format!("`{attempt}`: {message}; attempt {attempts}, will be tried again");
-            self.told.notices.tell_log(self.about(trouble), message);
+        if !trouble.is_news() {
+            return;
         }
+        let about = self.about(trouble);
+        if let Some(notice) = of_trouble(about.clone(), trouble) {
+            return self.told.notices.tell(notice);
+        }
+        let Trouble { setback: Setback { attempt, message, .. }, attempts } = trouble;
+        let message = format!("`{attempt}`: {message}; attempt {attempts}, will be tried again");
+        self.told.notices.tell_log(about, message);
     }
 
     /// Writes what is due of what is not logged as often as it happens.
@@ -454,6 +461,9 @@ impl EngineLoop {
 
     fn answer(&mut self, query: Query) {
         // Whoever asked may have gone away meanwhile.
+        if query.is_abandoned() {
+            return;
+        }
         match query {
             Query::Status(reply) => {
                 let _ = reply.send(answer::status(&self.engine, self.last_sync));
@@ -478,21 +488,4 @@ impl EngineLoop {
 fn processor_time() -> Option<Duration> {
     let counts = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     counts.split(' ').next()?.parse().ok().map(Duration::from_nanos)
-}
-
-/// Whether the kernel keeps refusing: others than those who read logs had better know.
-fn is_lasting(trouble: &Trouble) -> bool {
-    trouble.setback.kind == FailureKind::Refused && trouble.attempts >= LASTING
-}
-
-fn refusal_by_kernel(about: About, trouble: &Trouble) -> Notice {
-    let Trouble { setback, attempts } = trouble;
-    Notice {
-        about,
-        reason: Reason::KernelRefuses,
-        message: format!(
-            "the kernel refuses `{}`: {}; tried {attempts} times, will be tried again",
-            setback.attempt, setback.message
-        ),
-    }
 }

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -35,7 +36,7 @@ use crate::engine::Engine;
 use crate::kernel::sysctl::{Granted, Sysctls};
 use crate::kernel::{Kernel, modules, tampering};
 use crate::model::{Carry, Event, Family, Name};
-use crate::source::kubernetes::{self, Patience, Reach, Server};
+use crate::source::kubernetes::{self, FIND_AGAIN, Patience, Reach, Server};
 use crate::source::{manifests, network};
 
 /// How long the engine's thread may take for the batch that it is in the middle of.
@@ -97,6 +98,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     let Some(_sole) = sole else { return Ok(()) };
     let kernel = prepare(&config)?;
     protect_from_oom(&config);
+    allow_files();
     let ports = kernel.ports();
     let (inputs, received) = mpsc::channel();
     let metrics = Arc::new(Metrics::new()?);
@@ -309,10 +311,12 @@ impl Agent {
                 let counted = Arc::clone(&metrics);
                 let note = move |kind, effort| counted.source(kind, effort);
                 let events = Publisher::new(clients.clone(), Name::clone(node), metrics, QUIET);
+                let tell = deliver.clone();
                 tokio::select! {
                     ended = kubernetes::run_from(
                         &server, clients, &self.config.settings, Patience::default(), deliver, note,
                     ) => ended?,
+                    () = kubernetes::watch(&reach, &server, FIND_AGAIN, tell) => {}
                     () = events.run(notices) => {}
                 }
                 bail!("the engine's thread has ended")
@@ -344,6 +348,16 @@ fn tell(inputs: &Sender<Input>, input: Input) -> ControlFlow<()> {
     match inputs.send(input) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
+    }
+}
+
+/// Each `healthCheckNodePort` takes files, and without any left nobody answers the kubelet. The limit that a
+/// process starts with is low for the sake of `select`, which nothing here uses; Go programs raise it, too.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        info!("the limit of open files cannot be raised: {error}");
     }
 }
 

@@ -21,8 +21,9 @@ pub fn is_served(service: &Service, around: &Surroundings) -> bool {
 }
 
 /// Which front ends a Service has already, at addresses of the node: what has come to listen there
-/// since does not take them away.
-pub type Having<'a> = &'a dyn Fn(&VirtualAddress, Right) -> bool;
+/// since does not take them away. With the front end that a Service port has at the ClusterIP, and the
+/// right to the one asked of.
+pub type Having<'a> = &'a dyn Fn(&VirtualAddress, &VirtualAddress, Right) -> bool;
 
 /// The front ends that a Service asks for and may have if no other Service has them already, sorted
 /// by address.
@@ -162,7 +163,7 @@ fn claim(wish: &Wish<'_>, service: &Service) -> Claim {
 /// Why no Service may have this front end, if so. Those who may create Services could otherwise take
 /// over the node's own traffic. Of a ClusterIP, only who can give the node an address has a port.
 fn refusal(wish: &Wish<'_>, around: &Surroundings, having: Having<'_>) -> Option<RefusalReason> {
-    let Wish { address, kind, .. } = wish;
+    let Wish { address, kind, cluster, .. } = wish;
     if *kind == FrontendKind::ClusterIp && around.is_local_socket(address) {
         return Some(RefusalReason::LocalSocket);
     }
@@ -176,9 +177,9 @@ fn refusal(wish: &Wish<'_>, around: &Surroundings, having: Having<'_>) -> Option
         // A device may have it for a cache of DNS.
         Some(RefusalReason::ServiceRange)
     } else if around.is_own(ip) {
-        around
-            .need(address)
-            .filter(|need| *need != RefusalReason::Listened || !having(address, kind.right()))
+        around.need(address).filter(|need| {
+            *need != RefusalReason::Listened || !having(address, cluster, kind.right())
+        })
     } else if around.is_in_image_range(ip) {
         Some(RefusalReason::ImageRange)
     } else {

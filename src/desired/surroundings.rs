@@ -150,11 +150,13 @@ impl Surroundings {
         self.listening.contains(address) || self.listening.contains(&anywhere)
     }
 
-    /// Whether a ClusterIP's port is answered by a process of the node: a device of the node has the
-    /// address, and a socket listens at this very one.
+    /// Whether a ClusterIP's port is answered by the node itself: a device of the node has the address,
+    /// and a socket listens at this very one; or others know the node by it, as may be where a service
+    /// range holds nodes.
     #[must_use]
     pub fn is_local_socket(&self, address: &VirtualAddress) -> bool {
-        self.is_own(address.ip) && self.listening.contains(address)
+        let is_of_socket = || self.listening.contains(address);
+        self.is_own(address.ip) && (self.node_ips.contains(&address.ip) || is_of_socket())
     }
 
     /// The addresses of service ranges that devices of the node have, each with where a socket listens

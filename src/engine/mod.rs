@@ -221,7 +221,7 @@ impl Engine {
     pub fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<Trouble> {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
-            self.programs.find(observed.elements.iter().filter_map(Element::frontend));
+            self.programs.find(&observed.elements);
             self.update(now);
             self.ledger.counts().hasten(now);
             let Self { programs, ledger, departures, .. } = self;

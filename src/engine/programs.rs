@@ -5,13 +5,15 @@ use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, Ground, Surroundings};
 use crate::model::{
-    Family, Frontend, FrontendKind, NodeProgram, Program, Protocol, Refusal, RefusalReason, Right,
-    Service, ServiceKey, Settings, Shared, SharedPools, VirtualAddress,
+    Element, Family, Frontend, FrontendKind, NodeProgram, Program, Protocol, RangeSet, Refusal,
+    RefusalReason, Right, Service, ServiceKey, Settings, Shared, SharedPools, VirtualAddress,
+    images,
 };
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, Entry, State};
@@ -59,12 +61,49 @@ pub struct Programs {
     waiting: FxHashMap<(Protocol, u16), BTreeSet<ServiceKey>>,
     /// Services with a ClusterIP that a device of the node has.
     on_devices: FxHashSet<ServiceKey>,
-    /// Front ends that the kernel had when the agent started, until the first update.
-    found: FxHashSet<VirtualAddress>,
+    /// What the kernel had when the agent started, until the first update.
+    found: Found,
     /// How often the surroundings have changed.
     changes: u64,
     /// Addresses that the node has since this update, and not since the first one.
     arrived: Vec<IpAddr>,
+}
+
+/// What the kernel had when the agent started.
+#[derive(Debug, Default)]
+struct Found {
+    /// Front ends, each with the pool that it led to, if it led to any.
+    frontends: FxHashMap<VirtualAddress, Option<VirtualAddress>>,
+    /// Ranges that the node's own addresses lay in.
+    insiders: Vec<IpNet>,
+}
+
+impl Found {
+    fn add(&mut self, element: &Element) {
+        if let Element::Range(RangeSet::Insiders, range) = element {
+            self.insiders.push(*range);
+        }
+        if let Some(frontend) = element.frontend() {
+            let pool = self.frontends.entry(frontend).or_default();
+            *pool = pool.or(element.lead().map(|(_, pool)| pool));
+        }
+    }
+
+    /// Whether there was a front end that led to where a Service port has its pools. One that refused
+    /// may have been anybody's.
+    fn has(&self, address: &VirtualAddress, cluster: &VirtualAddress) -> bool {
+        self.frontends.get(address).is_some_and(|pool| {
+            pool.is_none_or(|pool| {
+                let is_its = pool.ip == cluster.ip || images(cluster.ip).contains(&pool.ip);
+                is_its && pool.port == cluster.port
+            })
+        })
+    }
+
+    /// Whether an address was the node's own.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        desired::contain(&self.insiders, ip)
+    }
 }
 
 impl Programs {
@@ -81,31 +120,37 @@ impl Programs {
             totals: Totals::default(),
             waiting: FxHashMap::default(),
             on_devices: FxHashSet::default(),
-            found: FxHashSet::default(),
+            found: Found::default(),
             changes: 0,
             arrived: Vec::new(),
         }
     }
 
-    /// Takes in which front ends the kernel has as the agent starts: they were there before
-    /// whatever listens now.
-    pub(super) fn find(&mut self, frontends: impl IntoIterator<Item = VirtualAddress>) {
-        self.found = frontends.into_iter().collect();
+    /// Takes in what the kernel has as the agent starts: front ends were there before whatever
+    /// listens now.
+    pub(super) fn find(&mut self, elements: &[Element]) {
+        self.found = Found::default();
+        elements.iter().for_each(|element| self.found.add(element));
     }
 
     /// Whether a change has a Service ask for a front end at an address of the node that it does not
-    /// have yet, so that it matters what listens there now.
+    /// have yet, or give one up that another may get, so that it matters what listens there now.
     pub(super) fn need_listening(&self, state: &State) -> bool {
         let dirty = state.dirty();
-        let is_new = |key: &ServiceKey| {
+        let is_changed = |key: &ServiceKey| {
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
+            let asked = service.map(|service| desired::asked_of_node(service, &self.around));
+            let asked: FxHashSet<_> = asked.into_iter().flatten().collect();
             let known = self.service(key);
-            service.is_some_and(|service| {
-                desired::asked_of_node(service, &self.around)
-                    .any(|address| !known.is_some_and(|program| program.tells_of(&address)))
-            })
+            let is_told = |address| known.is_some_and(|program| program.tells_of(address));
+            let mut had = known.into_iter().flat_map(|program| &*program.frontends);
+            !asked.iter().all(is_told)
+                || had.any(|it| {
+                    let is_of_node = it.kind.is_external() && self.around.is_own(it.address.ip);
+                    is_of_node && !asked.contains(&it.address)
+                })
         };
-        dirty.surroundings || dirty.services.iter().any(is_new)
+        dirty.surroundings || dirty.services.iter().any(is_changed)
     }
 
     /// Whether a device of the node has the ClusterIP of a Service: it matters at any time what listens
@@ -141,8 +186,14 @@ impl Programs {
             }
             update.old_node = self.update_node();
         }
-        let affected = self.update_claims(state, &services);
-        services.extend(affected);
+        let mut affected = self.update_claims(state, &services);
+        while !affected.is_empty() {
+            // What it claimed so far may be refused by now: what listens is looked at only here.
+            affected.retain(|key| !services.contains(key));
+            let more = affected.into_iter().collect();
+            affected = self.update_claims(state, &more);
+            services.extend(more);
+        }
         update.pools.reserve(endpoints.len());
         for key in endpoints.into_iter().filter(|key| !services.contains(key)) {
             self.update_endpoints(state, key, &mut update);
@@ -150,7 +201,7 @@ impl Programs {
         for key in services {
             update.services.extend(self.update_service(state, key));
         }
-        self.found.clear();
+        self.found = Found::default();
         self.arrived.clear();
         update
     }
@@ -278,7 +329,9 @@ impl Programs {
             let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
             let new = service.map_or_else(Vec::new, |service| {
-                desired::claims(service, &self.around, &|at, right| self.has(key, at, right))
+                let having: desired::Having<'_> =
+                    &|at, cluster, right| self.has(key, at, cluster, right);
+                desired::claims(service, &self.around, having)
             });
             if old == new {
                 continue;
@@ -296,12 +349,21 @@ impl Programs {
     }
 
     /// Whether a Service has a front end already, by its Program or by what the kernel had when the
-    /// agent started. What its author alone has written does not count at an address that has just
-    /// become the node's.
-    fn has(&self, key: &ServiceKey, address: &VirtualAddress, right: Right) -> bool {
-        let is_known = right != Right::Written || !self.arrived.contains(&address.ip);
+    /// agent started. What its author alone has written does not count at an address that has become
+    /// the node's since.
+    fn has(
+        &self,
+        key: &ServiceKey,
+        address: &VirtualAddress,
+        cluster: &VirtualAddress,
+        right: Right,
+    ) -> bool {
+        let is_granted = right != Right::Written;
         let has = |program: &Program| program.frontend(address).is_some();
-        is_known && (self.found.contains(address) || self.service(key).is_some_and(has))
+        let had = self.found.has(address, cluster);
+        had && (is_granted || self.found.is_own(address.ip))
+            || self.service(key).is_some_and(has)
+                && (is_granted || !self.arrived.contains(&address.ip))
     }
 
     /// Brings the Program of a Service up to date of which only endpoints have changed.
@@ -351,7 +413,8 @@ impl Programs {
         let mut is_on_device = false;
         let new = entry.and_then(|Entry { service, endpoints, .. }| {
             let service = served(service, &self.around)?;
-            let having: desired::Having<'_> = &|at, right| self.has(&key, at, right);
+            let having: desired::Having<'_> =
+                &|at, cluster, right| self.has(&key, at, cluster, right);
             let book = (&self.claims, having);
             let program = desired::program(service, endpoints, &self.around, vantage, book);
             let mut cluster_ips = Family::BOTH.into_iter().filter_map(|it| service.cluster_ip(it));

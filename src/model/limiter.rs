@@ -14,13 +14,16 @@ const COST: Duration = Duration::from_secs(10);
 const MOST_TOPICS: usize = 1000;
 
 /// Decides when a notice may be told: at once, if its topic is a new one and there are not too many; and
-/// the last of those that follow after a while, with their count.
+/// the last of those that follow after a while, with their count. Those that wait are told in the order
+/// in which they came, lest whoever has many topics with well-chosen names goes before all others.
 #[derive(Debug)]
 pub struct Limiter<K, V> {
     quiet: Duration,
     topics: BTreeMap<K, Topic<V>>,
     /// How many topics have something that waits.
     waiting: usize,
+    /// How many have waited so far.
+    turns: u64,
     /// Until when what has been told has its cost.
     paid_until: Option<Instant>,
 }
@@ -38,13 +41,15 @@ struct Held<V> {
     notice: V,
     /// How many there have been since the last that was told.
     count: u32,
+    /// The least is told first.
+    turn: u64,
 }
 
 impl<K: Ord + Clone, V> Limiter<K, V> {
     /// Tells of a topic at most once in the time `quiet`; the agent's is [`QUIET`].
     #[must_use]
     pub fn new(quiet: Duration) -> Self {
-        Self { quiet, topics: BTreeMap::new(), waiting: 0, paid_until: None }
+        Self { quiet, topics: BTreeMap::new(), waiting: 0, turns: 0, paid_until: None }
     }
 
     /// Takes in a notice. Says whether there is room for it.
@@ -52,16 +57,27 @@ impl<K: Ord + Clone, V> Limiter<K, V> {
         if self.topics.len() >= MOST_TOPICS && !self.topics.contains_key(&topic) {
             return false;
         }
+        self.turns += 1;
+        self.hold(topic, notice, self.turns);
+        true
+    }
+
+    /// Takes in a notice of one of a few topics that nobody else can add to: there is room for it, and it
+    /// goes before others.
+    pub fn add_first(&mut self, topic: K, notice: V) {
+        self.hold(topic, notice, 0);
+    }
+
+    fn hold(&mut self, topic: K, notice: V, turn: u64) {
         let topic = self.topics.entry(topic).or_insert(Topic { told: None, held: None });
-        let count = match &topic.held {
-            Some(held) => held.count.saturating_add(1),
+        let (count, turn) = match &topic.held {
+            Some(held) => (held.count.saturating_add(1), held.turn),
             None => {
                 self.waiting += 1;
-                1
+                (1, turn)
             }
         };
-        topic.held = Some(Held { notice, count });
-        true
+        topic.held = Some(Held { notice, count, turn });
     }
 
     /// A notice that may be told now, with its topic and how many it stands for.
@@ -72,9 +88,11 @@ impl<K: Ord + Clone, V> Limiter<K, V> {
         let quiet = self.quiet;
         let is_quiet = |topic: &Topic<V>| topic.due(quiet).is_none_or(|at| at <= now);
         self.topics.retain(|_, topic| topic.held.is_some() || !is_quiet(topic));
-        let mut topics = self.topics.iter_mut();
-        let (key, topic) = topics.find(|(_, topic)| topic.held.is_some() && is_quiet(topic))?;
-        let Held { notice, count } = topic.held.take()?;
+        let waiting = self.topics.iter_mut().filter(|(_, topic)| is_quiet(topic));
+        let turns =
+            waiting.filter_map(|(key, topic)| Some((topic.held.as_ref()?.turn, key, topic)));
+        let (_, key, topic) = turns.min_by_key(|(turn, ..)| *turn)?;
+        let Held { notice, count, .. } = topic.held.take()?;
         topic.told = Some(now);
         let key = key.clone();
         self.waiting -= 1;
@@ -142,6 +160,24 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_longer_goes_before_others() {
+        let (mut limiter, now) = (Limiter::new(QUIET), Instant::now());
+        for index in 100..100 + BURST {
+            limiter.add(index, ());
+        }
+        while limiter.next(now).is_some() {}
+        for index in (0..50).rev() {
+            limiter.add(index, ());
+        }
+        limiter.add_first(1000, ());
+        let told: Vec<_> = (1..4)
+            .filter_map(|turn| limiter.next(now + turn * COST))
+            .map(|(topic, ..)| topic)
+            .collect();
+        assert_eq!(told, [1000, 49, 48]);
+    }
+
+    #[test]
     fn there_is_an_end_to_what_is_kept_in_mind() {
         let mut limiter = Limiter::new(QUIET);
         for index in 0..MOST_TOPICS {
@@ -149,5 +185,7 @@ mod tests {
         }
         assert!(!limiter.add(MOST_TOPICS, "one more"));
         assert!(limiter.add(0, "again"));
+        limiter.add_first(MOST_TOPICS, "first");
+        assert!(limiter.next(Instant::now()).is_some_and(|(topic, ..)| topic == MOST_TOPICS));
     }
 }

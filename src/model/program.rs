@@ -97,9 +97,11 @@ pub enum RefusalReason {
         "the address is this node's own, and a process or tunnel of the node listened there first"
     )]
     Listened,
-    /// The ClusterIP is on a device of the node, and a socket of the node listens at it.
+    /// The ClusterIP is on a device of the node, and a socket of the node listens at it; or it is the
+    /// node's own address.
     #[error(
-        "a device of this node has the address, and a process of the node listens at it: it answers here"
+        "a device of this node has the address, and a process of the node listens at it, or others know \
+         the node by it: the node itself answers here"
     )]
     LocalSocket,
     /// The address is the node's own, and the port is one of `protectedNodePorts`.

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{FilterOperation, FlowOperation, Operation, ServerOperation};
-use crate::model::{AddressSet, Element, Family, Protocol, VirtualAddress, VirtualServer};
+use crate::model::{AddressSet, Element, Family, PortSet, Protocol, VirtualAddress, VirtualServer};
 
 /// Which entries are to be removed, and which front ends lead where.
 #[derive(Debug, Default)]
@@ -58,6 +58,15 @@ impl Flows {
     /// Notes which entries will mislead clients once an operation has taken place.
     pub(super) fn follow(&mut self, operation: &Operation) {
         match operation {
+            Operation::Filter(
+                FilterOperation::Add(Element::Address(AddressSet::NodePortIps, ip))
+                | FilterOperation::Delete(Element::Address(AddressSet::NodePortIps, ip)),
+            ) => self.mislead_at(*ip),
+            // The last of a front end that goes. An agent may have been stopped before its flows went.
+            Operation::Filter(FilterOperation::Delete(Element::Port(
+                PortSet::Masqueraded | PortSet::MasqueradedNode,
+                frontend,
+            ))) if frontend.protocol == Protocol::Udp => self.mislead(*frontend, None),
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
                 if let Some((frontend, _)) = lead(element) {
                     self.mislead(frontend, None);
@@ -93,6 +102,20 @@ impl Flows {
         let flow = |frontend| FlowOperation { frontend, backend, carrier: None };
         let addresses = self.addresses(frontend);
         self.due.extend(addresses.into_iter().map(flow));
+    }
+
+    /// Notes that entries of all node ports mislead at an address that takes them from now on, or no
+    /// more.
+    fn mislead_at(&mut self, ip: IpAddr) {
+        let anywhere = Family::of(ip).unspecified();
+        let frontends = self.to.values().flat_map(BTreeMap::keys);
+        let node_ports = frontends.filter(|frontend| frontend.ip == anywhere);
+        let flow = |it: &VirtualAddress| FlowOperation {
+            frontend: it.at(ip),
+            backend: None,
+            carrier: None,
+        };
+        self.due.extend(node_ports.map(flow));
     }
 
     /// The addresses that clients of a front end send to.

@@ -24,10 +24,11 @@ pub enum Stage {
     /// Adding first leaves no pool without a server, and keeps the kernel from searching its trash
     /// of removed real servers for each one added.
     Retire,
-    /// What filtered and masqueraded for them.
-    Expose,
     /// What connection tracking remembers of where they went.
     Forget,
+    /// What filtered and masqueraded for them. It stays until then, so that an agent that starts anew
+    /// knows of front ends that have gone, and forgets the rest.
+    Expose,
 }
 
 impl Stage {

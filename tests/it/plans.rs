@@ -1,12 +1,13 @@
 //! What a plan says, for changes that tell: each operation as the line that would do the same.
 
+mod flows;
 mod links;
 mod listening;
 mod unread;
 
 use std::time::Duration;
 
-use crate::common::model_kernel::{Fault, ModelKernel, Server};
+use crate::common::model_kernel::{ModelKernel, Server};
 use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
@@ -16,7 +17,7 @@ use kube_ipvs::engine::Work;
 use kube_ipvs::model::{
     Element, Event, LocalDetector, PortSet, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
-use kube_ipvs::plan::{FailureKind, Operation};
+use kube_ipvs::plan::Operation;
 
 /// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
 fn cluster() -> NodeAgent {
@@ -29,12 +30,16 @@ fn cluster() -> NodeAgent {
 }
 
 fn agent() -> NodeAgent {
+    agent_on(ModelKernel::default())
+}
+
+fn agent_on(kernel: ModelKernel) -> NodeAgent {
     let pods = crate::common::objects::net("10.244.0.0/16");
     let settings = Settings {
         local_detector: LocalDetector::ClusterCidr(vec![pods]),
         ..Settings::for_node("n1")
     };
-    let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+    let mut agent = NodeAgent::new(&settings, kernel);
     agent
         .tell(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
         .tell(service_cidrs(&["10.96.0.0/16"]));
@@ -165,57 +170,6 @@ fn connections_of_an_endpoint_that_is_gone_go_on_for_a_while() {
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
     ");
-}
-
-#[test]
-fn datagrams_move_at_once_and_take_their_flows_along() {
-    let dns = || service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53);
-    let dns = || dns().load_balancer_ip("203.0.113.2");
-    let slice = || slice("default/dns-a").udp("dns", 53);
-    let mut agent = agent();
-    let both = slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2");
-    agent.tell(only_services([dns()])).tell(only_slices([both]));
-    agent.settle().unwrap();
-    agent.tell(slice().ready("10.244.2.6", "n2"));
-    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
-    - -d -u 10.96.0.30:53 -r 10.244.1.5:53
-    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
-    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 --reply-port-src 53
-    ");
-    agent.tell(without_service("default/dns"));
-    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
-    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.30 . 10.96.0.30 }
-    - nft delete element ip kube-ipvs front-end-ips { 203.0.113.2 }
-    - nft delete element ip kube-ipvs front-ends { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
-    - ip -4 route delete local 10.96.0.30/32 dev lo table local proto 75 src 192.0.2.1 metric 75
-    - -D -u 10.96.0.30:53
-    - nft delete element ip kube-ipvs pools { 10.96.0.30 }
-    - nft delete element ip kube-ipvs masqueraded { 203.0.113.2 . udp . 53 }
-    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53
-    ");
-}
-
-#[test]
-fn flows_that_cannot_be_removed_wait_like_anything_else() {
-    let mut agent = agent();
-    let slice = || slice("default/dns-a").udp("dns", 53);
-    let dns = service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53);
-    agent.tell(only_services([dns.load_balancer_ip("203.0.113.2")]));
-    agent.tell(only_slices([slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2")]));
-    agent.settle().unwrap();
-    agent.tell(slice().ready("10.244.2.6", "n2"));
-    // A real server, an element, and then the flow, again and again.
-    let refused = Some(Fault { kind: FailureKind::Refused, applied: false });
-    agent.kernel.faults.extend([None, None].into_iter().chain([refused; 100]));
-    let pieces = (0..100).take_while(|_| agent.step().is_some()).count();
-    assert_eq!((pieces, agent.engine.troubles()), (1, 1));
-    agent.kernel.faults.clear();
-    assert_eq!(
-        lines(&agent.settle().unwrap()),
-        "- conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 \
-         --reply-port-src 53\n"
-    );
-    assert_eq!(agent.engine.troubles(), 0);
 }
 
 #[test]

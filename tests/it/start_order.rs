@@ -136,7 +136,8 @@ fn what_nobody_needs_any_more_goes_when_every_service_has_been_looked_at() {
     let last = plans.pop().unwrap();
     let removals = |operations: &[Operation]| {
         let removes = |it: &&Operation| {
-            let is_in_turn = (Stage::Repel..Stage::Forget).contains(&Stage::of(it));
+            let stage = Stage::of(it);
+            let is_in_turn = stage >= Stage::Repel && stage != Stage::Forget;
             is_in_turn && it.effect() == Effect::Removes
         };
         operations.iter().filter(removes).count()

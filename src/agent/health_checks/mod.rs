@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::health::Health;
-use super::http::{self, ServiceHealth};
+use super::http::{self, ServiceHealth, SharedPlaces};
 use super::listen::BIND_AGAIN;
 use super::notices::{About, Notice, Notices, Reason};
 use crate::model::{Family, HealthCheck, ServiceKey};
@@ -50,6 +50,7 @@ impl HealthChecks {
         let mut changes = self.wanted.subscribe();
         let mut servers = Servers {
             checks: self,
+            places: SharedPlaces::default(),
             health,
             notices,
             open: BTreeMap::new(),
@@ -100,6 +101,8 @@ impl HealthChecks {
 /// The listeners.
 struct Servers<'a> {
     checks: &'a HealthChecks,
+    /// Of all ports together.
+    places: SharedPlaces,
     health: &'a Arc<Health>,
     notices: &'a Notices,
     open: BTreeMap<SocketAddr, AbortHandle>,
@@ -154,7 +157,8 @@ impl Servers<'_> {
                 let (checks, health) = (self.checks.clone(), Arc::clone(self.health));
                 let family = Family::of(place.ip());
                 let check = move || checks.answer(place.port(), family, &health);
-                let server = http::serve_health_check(listener, check, pending());
+                let server =
+                    http::serve_health_check(listener, self.places.clone(), check, pending());
                 self.open.insert(place, self.tasks.spawn(server));
             }
             Err(error) => {

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::net::TcpListener;
 
+use super::places::SharedPlaces;
 use super::routes::{JSON, not_found, respond, status};
 use super::server::{Answer, LIMITS, serve};
 use crate::model::ServiceKey;
@@ -26,16 +27,18 @@ pub struct ServiceHealth {
     pub is_agent_healthy: bool,
 }
 
-/// Answers health checks until `stop` is ready, whatever their method and path. `check` says what
+/// Answers health checks until `stop` is ready, whatever their method and path. Those of all ports share
+/// `places`. `check` says what
 /// is so at the moment; nothing where the port is about to be closed.
 pub async fn serve_health_check(
     listener: TcpListener,
+    places: SharedPlaces,
     check: impl Fn() -> Option<ServiceHealth> + Clone + Send + 'static,
     stop: impl Future<Output = ()>,
 ) {
     let handle =
         move |_: Request<Incoming>| ready(check().map_or_else(not_found, |health| answer(&health)));
-    serve(listener, LIMITS, handle, stop).await;
+    serve(listener, places, LIMITS, handle, stop).await;
 }
 
 fn answer(health: &ServiceHealth) -> Answer {

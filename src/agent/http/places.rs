@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
 
@@ -37,22 +38,48 @@ impl Peer {
     }
 }
 
+/// The connections of one server, or of several that share what there is: whoever may write Services may
+/// have as many ports listened at as there are node ports.
+#[derive(Clone, Debug, Default)]
+pub struct SharedPlaces(Arc<Mutex<Places>>);
+
+impl SharedPlaces {
+    /// As [`Places::is_full_for`].
+    pub(super) fn is_full_for(&self, peer: Peer) -> bool {
+        self.with(|places| places.is_full_for(peer))
+    }
+
+    /// As [`Places::make_room_for`].
+    pub(super) fn make_room_for(&self, peer: Peer) {
+        self.with(|places| places.make_room_for(peer));
+    }
+
+    /// As [`Places::take`].
+    pub(super) fn take(&self, peer: Peer, connection: AbortHandle) {
+        self.with(|places| places.take(peer, connection));
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Places) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// The connections that there are.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+struct Places {
     /// The oldest first. Some may have ended.
     taken: VecDeque<(Peer, AbortHandle)>,
 }
 
 impl Places {
     /// Whether a connection of this peer has to give way to another one of it.
-    pub(super) fn is_full_for(&mut self, peer: Peer) -> bool {
+    fn is_full_for(&mut self, peer: Peer) -> bool {
         self.in_the_way_of(peer).is_some()
     }
 
     /// Cuts the oldest of the connections that have to give way. An honest client has its answer
     /// within moments; a client that holds on to a connection loses it first.
-    pub(super) fn make_room_for(&mut self, peer: Peer) {
+    fn make_room_for(&mut self, peer: Peer) {
         if let Some(oldest) = self.in_the_way_of(peer)
             && let Some((_, connection)) = self.taken.remove(oldest)
         {
@@ -61,7 +88,7 @@ impl Places {
     }
 
     /// Takes in a connection.
-    pub(super) fn take(&mut self, peer: Peer, connection: AbortHandle) {
+    fn take(&mut self, peer: Peer, connection: AbortHandle) {
         self.taken.push_back((peer, connection));
     }
 

@@ -35,6 +35,18 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// Whether whoever asked has gone, and no answer is worth its work.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Status(reply) => reply.is_closed(),
+            Self::Traffic { reply, .. } => reply.is_closed(),
+            Self::Explain { reply, .. } => reply.is_closed(),
+        }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AskError {

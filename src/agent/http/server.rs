@@ -20,7 +20,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use super::places::{Peer, Places};
+use super::places::{Peer, SharedPlaces};
 
 /// How long what is slow may take.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +92,7 @@ pub async fn bind_family(address: SocketAddr) -> Result<TcpListener, BindError> 
 /// Answers requests until `stop` is ready, then lets answers under way be finished.
 pub(super) async fn serve<H, F>(
     listener: TcpListener,
+    places: SharedPlaces,
     limits: Limits,
     handle: H,
     stop: impl Future<Output = ()>,
@@ -101,7 +102,6 @@ pub(super) async fn serve<H, F>(
 {
     let (running, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
-    let mut places = Places::default();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {

@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use super::places::{MOST_OF_A_PEER, MOST_OF_OTHERS};
+use super::places::{MOST_OF_A_PEER, MOST_OF_OTHERS, SharedPlaces};
 use super::routes::respond;
 use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;
@@ -288,6 +288,45 @@ fn who_holds_on_to_connections_keeps_nobody_from_an_answer() {
 }
 
 #[test]
+fn many_ports_have_no_more_connections_than_one() {
+    let places = SharedPlaces::default();
+    let start = || {
+        let places = places.clone();
+        Server::start(|listener, stopped| {
+            serve_health_check(listener, places, || None, async {
+                let _ = stopped.await;
+            })
+        })
+    };
+    let servers: Vec<_> = (0..8).map(|_| start()).collect();
+    let connect = |server: &Server| -> Vec<_> {
+        (2..42).chain([1; 20]).map(|last| connect_from(last, server.address)).collect()
+    };
+    let held: Vec<_> = servers.iter().flat_map(connect).collect();
+    for server in &servers {
+        assert!(server.get("/").starts_with("HTTP/1.1 404 "));
+    }
+    let open = held.iter().filter(|stream| !is_over(stream)).count();
+    assert!(open <= MOST_OF_OTHERS + MOST_OF_A_PEER, "{open} are open");
+}
+
+#[test]
+fn a_question_of_a_client_that_has_gone_is_known_as_such() {
+    let (questions, asked) = mpsc::channel();
+    let server = metrics_server(&health(), move |query| questions.send(query).unwrap());
+    for path in ["/explain?destination=10.96.0.1:80&from=node", "/status", "/metrics"] {
+        let mut client = connect_from(1, server.address);
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        let query: Query = asked.recv().unwrap();
+        assert!(!query.is_abandoned(), "{path}");
+        drop(client);
+        while !query.is_abandoned() {
+            thread::sleep(SHORT / 100);
+        }
+    }
+}
+
+#[test]
 fn small_requests_on_many_connections_keep_nobody_from_an_answer() {
     let server = metrics_server(&health(), answer_of_empty_engine);
     let small = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -312,7 +351,7 @@ fn slow_heads_and_slow_readers_are_cut_off() {
     let limits = Limits { head: SHORT, connection: 2 * SHORT };
     let server = Server::start(move |listener, stopped| async move {
         let answer = move |_| ready(respond(StatusCode::OK, "text/plain", large.clone()));
-        serve(listener, limits, answer, async {
+        serve(listener, SharedPlaces::default(), limits, answer, async {
             let _ = stopped.await;
         })
         .await;

@@ -3,6 +3,7 @@
 
 mod publisher;
 mod refusals;
+mod troubles;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -16,9 +17,12 @@ use crate::model::{Limiter, ServiceKey};
 pub use crate::model::QUIET;
 pub use publisher::Publisher;
 pub use refusals::of_refusals;
+pub use troubles::of_trouble;
 
 /// Notices that wait for the API server. Whoever has more to tell at once has told enough.
 const LONGEST_QUEUE: usize = 256;
+/// Places in the queue that are for those of the node, whatever there is to tell of Services.
+const OF_NODE: usize = Reason::ALL.len();
 
 /// What a notice is about.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -176,7 +180,10 @@ impl Notices {
     /// unless the same, or too much else, was told a moment ago.
     pub fn tell(&self, notice: Notice) {
         self.note((notice.about.clone(), Some(notice.reason)), notice.message.clone());
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(notice) {
+        let has_room = notice.about == About::Node || self.queue.capacity() > OF_NODE;
+        let has_no_room =
+            |notice| matches!(self.queue.try_send(notice), Err(mpsc::error::TrySendError::Full(_)));
+        if !has_room || has_no_room(notice) {
             self.metrics.notice_dropped();
         }
     }
@@ -187,7 +194,7 @@ impl Notices {
     }
 
     fn note(&self, topic: Topic, message: String) {
-        self.limited(|limiter| limiter.add(topic, message));
+        self.limited(|limiter| add(limiter, topic, message));
         self.log(Instant::now());
     }
 
@@ -216,6 +223,22 @@ impl Notices {
     }
 }
 
+/// Takes in a notice. What is about the node is told first: whoever may write Services has as many topics
+/// as they like. Says whether there is room for it.
+fn add<R: Ord + Clone, V>(
+    limiter: &mut Limiter<(About, R), V>,
+    topic: (About, R),
+    notice: V,
+) -> bool {
+    match topic.0 {
+        About::Node => {
+            limiter.add_first(topic, notice);
+            true
+        }
+        About::Service(_) => limiter.add(topic, notice),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,11 +263,20 @@ mod tests {
     fn a_full_queue_keeps_nobody_waiting() {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let (notices, _queue) = Notices::new(Arc::clone(&metrics));
-        let (about, reason) = (About::Node, Reason::KernelRefuses);
-        for _ in 0..=LONGEST_QUEUE {
-            notices.tell(Notice { about: about.clone(), reason, message: String::new() });
+        let tell = |about: About, reason| {
+            notices.tell(Notice { about, reason, message: String::new() });
+            metrics.encode().expect("text")
+        };
+        let dropped =
+            |count: usize| format!("kube_ipvs_notices_total{{result=\"dropped\"}} {count}");
+        for index in 0..LONGEST_QUEUE {
+            let service = ServiceKey::new("default", &index.to_string());
+            tell(About::Service(service), Reason::AddressTaken);
         }
-        let text = metrics.encode().expect("text");
-        assert!(text.contains("kube_ipvs_notices_total{result=\"dropped\"} 1"), "{text}");
+        for reason in Reason::ALL {
+            let text = tell(About::Node, reason);
+            assert!(text.contains(&dropped(OF_NODE)), "{text}");
+        }
+        assert!(tell(About::Node, Reason::FirewallDrops).contains(&dropped(OF_NODE + 1)));
     }
 }

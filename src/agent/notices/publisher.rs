@@ -19,7 +19,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::{About, Notice};
+use super::{About, Notice, add};
 use crate::agent::metrics::Metrics;
 use crate::model::{Limiter, NAME, Name, cut};
 use crate::source::kubernetes::Clients;
@@ -83,7 +83,7 @@ impl Publisher {
             tokio::select! {
                 notice = notices.recv() => {
                     let Some(notice) = notice else { return };
-                    if !limiter.add((notice.about.clone(), notice.reason), notice) {
+                    if !add(&mut limiter, (notice.about.clone(), notice.reason), notice) {
                         self.metrics.notice_dropped();
                     }
                 }

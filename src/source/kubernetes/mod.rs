@@ -36,7 +36,7 @@ use crate::model::{Event, Name, Settings};
 pub use client::{ClientError, Clients, Reach, connect};
 pub use decode::Encoding;
 use follow::Follower;
-pub use server::{Server, ThroughService, run_from, service_ranges};
+pub use server::{FIND_AGAIN, Server, ThroughService, run_from, service_ranges, watch};
 
 use resource::{OwnNode, ServiceCidrs, Services, Slices};
 

@@ -2,7 +2,9 @@
 //! services work.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::iter;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -12,12 +14,14 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use tokio::net::lookup_host;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::client::{ClientError, Clients, Reach, Way, configure};
 use super::{Effort, Patience, run};
 use crate::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
 
+/// Time after which it is asked again where the API server is.
+pub const FIND_AGAIN: Duration = Duration::from_secs(30);
 /// How long a name may take to be resolved, and the API server to answer a question of a check.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -71,6 +75,11 @@ impl Server {
             places.push(Place { host, port: url.port_u16().unwrap_or(default), addresses });
         }
         Ok(Self { places })
+    }
+
+    /// Whether each name is known.
+    fn is_resolved(&self) -> bool {
+        self.places.iter().all(|place| !place.addresses.is_empty())
     }
 
     /// Its addresses; none if its name is not known.
@@ -145,6 +154,33 @@ impl Place {
 
     fn through(&self, what: String) -> ThroughService {
         ThroughService { server: self.host.clone(), what }
+    }
+}
+
+/// Says where the API server is from now on, again and again: its name may come to mean other addresses,
+/// and the kubeconfig may come to name another server. Where it was at first and until then is told along,
+/// as connections there may still be in use. Ends once `deliver` says that nobody listens.
+pub async fn watch(
+    reach: &Reach,
+    first: &Server,
+    again: Duration,
+    deliver: impl Fn(Event) -> bool,
+) {
+    let first: BTreeSet<_> = first.sockets().collect();
+    let mut known = first.clone();
+    loop {
+        sleep(again).await;
+        // What cannot be resolved for a moment has not gone for that.
+        let Ok(server) = Server::find(reach).await else { continue };
+        let found: BTreeSet<_> = server.sockets().collect();
+        if found == known || !server.is_resolved() {
+            continue;
+        }
+        let before = mem::replace(&mut known, found);
+        let all = &(&known | &before) | &first;
+        if !deliver(Event::ApiServers(all.into_iter().collect())) {
+            return;
+        }
     }
 }
 

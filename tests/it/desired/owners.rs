@@ -3,7 +3,8 @@
 use kube_ipvs::model::{Event, RefusalReason, Settings};
 
 use crate::common::objects::{
-    ServiceBuilder, SliceBuilder, addresses, ip, listening, node, service, slice, without_service,
+    ServiceBuilder, SliceBuilder, addresses, ip, listening, node, service, service_cidrs, slice,
+    without_service,
 };
 use crate::common::world::{OUTSIDER, World};
 
@@ -304,4 +305,55 @@ fn own_packets_carry_an_address_that_the_node_has() {
     assert_eq!(source(&world), Some(ip("192.0.2.9")), "a pod's gateway is no address for that");
     world.apply(node("n1").internal_ip("198.51.100.7"));
     assert_eq!(source(&world), Some(ip("198.51.100.7")));
+}
+
+#[test]
+fn who_is_refused_a_port_keeps_nobody_from_it_later() {
+    let asks = |name, created| web(name, created).port("", 8080).external_ip("192.0.2.1");
+    let at = "192.0.2.1:8080";
+    let mut world = World::new();
+    world.apply(asks("b", 1)).apply(asks("a", 2)).apply(endpoint_of("a")).apply(endpoint_of("b"));
+    world.expect(&[(at, OUTSIDER, &led_to("b"))]);
+    // The one that has it goes after a process has come to listen.
+    world.apply(listening(&["0.0.0.0:8080"])).apply(without_service("default/b"));
+    assert_eq!(fate(&world, at), Err(Some(RefusalReason::Listened)));
+    world.apply(listening(&[]));
+    assert_eq!(fate(&world, at), Ok(led_to("a")));
+    world.apply(without_service("default/a"));
+    let address = at.parse().expect("address");
+    assert_eq!(world.programs().owner(&address), None);
+    world.apply(asks("a", 9));
+    assert_eq!(fate(&world, at), Ok(led_to("a")));
+}
+
+#[test]
+fn of_many_who_wait_for_a_port_none_claims_what_it_is_refused() {
+    let name = |index: u8| char::from(b'a' + index).to_string();
+    let asks = |index: u8| web(&name(index), index.into()).port("", 8080).external_ip("192.0.2.1");
+    let address = "192.0.2.1:8080".parse().expect("address");
+    let mut world = World::new();
+    for index in 0..20 {
+        world.apply(asks(index));
+    }
+    world.apply(listening(&["0.0.0.0:8080"])).apply(without_service("default/a"));
+    assert_eq!(world.programs().owner(&address), None);
+    for index in 1..20 {
+        let program = world.program(&format!("default/{}", name(index)));
+        let reason = program.refusal(&address).map(|refusal| refusal.reason);
+        assert_eq!(reason, Some(RefusalReason::Listened), "{index}");
+    }
+}
+
+#[test]
+fn a_cluster_ip_that_is_the_node_s_own_address_leaves_it_to_the_node() {
+    let mut world = World::new();
+    world.apply(service_cidrs(&["192.0.2.0/24"])).apply(addresses(&["192.0.2.1"]));
+    let asks = service("default/a").cluster_ip("192.0.2.1").port("", 80);
+    world.apply(asks.load_balancer_ip("203.0.113.1")).apply(endpoint_of("a"));
+    world.expect(&[
+        ("192.0.2.1:22", OUTSIDER, "pass"),
+        ("192.0.2.1:10250", OUTSIDER, "pass"),
+        ("192.0.2.1:80", OUTSIDER, "pass"),
+        ("203.0.113.1:80", OUTSIDER, &led_to("a")),
+    ]);
 }

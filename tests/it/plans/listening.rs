@@ -6,7 +6,8 @@ use kube_ipvs::model::{Element, RefusalReason, Settings, VirtualAddress};
 use crate::common::model_kernel::ModelKernel;
 use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
-    ServiceBuilder, node, only_services, only_slices, service, service_cidrs, service_key, slice,
+    ServiceBuilder, addresses, node, only_services, only_slices, service, service_cidrs,
+    service_key, slice, without_service,
 };
 
 const AT: &str = "192.0.2.1:80";
@@ -17,14 +18,22 @@ fn web() -> ServiceBuilder {
 
 /// An agent that starts on a kernel, in a cluster with one Service.
 fn started(kernel: ModelKernel) -> NodeAgent {
+    started_with(kernel, vec![web()])
+}
+
+fn started_with(kernel: ModelKernel, services: Vec<ServiceBuilder>) -> NodeAgent {
     let mut agent = NodeAgent::new(&Settings::for_node("n1"), kernel);
+    tell_all(&mut agent, services);
+    agent.settle().unwrap();
+    agent
+}
+
+fn tell_all(agent: &mut NodeAgent, services: Vec<ServiceBuilder>) {
     agent
         .tell(node("n1").internal_ip("192.0.2.1"))
         .tell(service_cidrs(&["10.96.0.0/16"]))
-        .tell(only_services([web()]))
+        .tell(only_services(services))
         .tell(only_slices([slice("default/web-a").port("", 8080).ready("10.244.2.5", "n2")]));
-    agent.settle().unwrap();
-    agent
 }
 
 fn listening(at: &str) -> ModelKernel {
@@ -79,4 +88,58 @@ fn it_is_asked_where_a_front_end_of_the_node_is_new_and_not_else() {
     let third = service("default/third").cluster_ip("10.96.0.12").port("", 82);
     assert_eq!(questions(agent.tell(third.external_ip("192.0.2.1"))), 1);
     assert!(is_served(&agent));
+}
+
+#[test]
+fn after_a_restart_a_port_is_kept_by_the_service_that_had_it() {
+    let mut agent = started(ModelKernel::default());
+    assert!(is_served(&agent));
+    agent.kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
+    // An older one asks for it as well, and does not get it.
+    let older = || {
+        let asks = service("default/older").cluster_ip("10.96.0.11").port("", 80).created(-1);
+        asks.external_ip("192.0.2.1")
+    };
+    agent.tell(older()).settle().unwrap();
+    assert!(is_served(&agent));
+    // Neither does it after a restart, whether or not the other one is still there.
+    for services in [vec![web(), older()], vec![older()]] {
+        let is_there = services.len() == 2;
+        let again = started_with(agent.kernel.clone(), services);
+        let at = AT.parse().unwrap();
+        let owner = again.engine.programs().owner(&at).map(ToString::to_string);
+        assert_eq!(owner.as_deref(), is_there.then_some("default/web"));
+    }
+}
+
+#[test]
+fn a_written_address_that_became_the_nodes_while_no_agent_ran_is_asked_for_again() {
+    let asks =
+        |ip: &str| service("default/web").cluster_ip("10.96.0.10").port("", 80).external_ip(ip);
+    let agent = started_with(ModelKernel::default(), vec![asks("192.0.2.7")]);
+    let mut kernel = agent.kernel;
+    kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
+    let mut again = NodeAgent::new(&Settings::for_node("n1"), kernel);
+    again.tell(addresses(&["192.0.2.1", "192.0.2.7"]));
+    tell_all(&mut again, vec![asks("192.0.2.7")]);
+    again.settle().unwrap();
+    let program = again.engine.programs().service(&service_key("default/web")).unwrap();
+    let refusal = program.refusal(&"192.0.2.7:80".parse().unwrap()).map(|refusal| refusal.reason);
+    assert_eq!(refusal, Some(RefusalReason::Listened));
+}
+
+#[test]
+fn who_inherits_a_front_end_gets_it_unless_a_process_was_first() {
+    for (listens, expected) in [(true, Some(RefusalReason::Listened)), (false, None)] {
+        let heir = service("default/heir").cluster_ip("10.96.0.11").port("", 80).created(9);
+        let services = vec![web(), heir.external_ip("192.0.2.1")];
+        let mut agent = started_with(ModelKernel::default(), services);
+        if listens {
+            agent.kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
+        }
+        agent.tell(without_service("default/web")).settle().unwrap();
+        let heir = agent.engine.programs().service(&service_key("default/heir")).unwrap();
+        let refusal = heir.refusal(&AT.parse().unwrap()).map(|refusal| refusal.reason);
+        assert_eq!(refusal, expected);
+    }
 }

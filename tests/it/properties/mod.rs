@@ -5,6 +5,7 @@ mod convergence;
 mod endpoint_set;
 mod incremental;
 mod no_gap;
+mod owners;
 mod settings;
 
 /// So many cases, or as many as `PROPTEST_CASES` says. No file keeps those that failed: a failure

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube_ipvs::model::{Event, Settings};
 use kube_ipvs::source::kubernetes::{
-    ClientError, Reach, Server, connect, run_from, service_ranges,
+    ClientError, Reach, Server, connect, run_from, service_ranges, watch,
 };
 
 use super::followed::{Followed, quick};
@@ -91,6 +91,38 @@ fn who_is_reached_through_a_service_is_not_followed() {
     let expected = "at 127.0.0.1, which lies in the service range 127.0.0.0/8";
     assert!(refusal.contains(expected), "{refusal}");
     assert!(!told.borrow().iter().any(|event| matches!(event, Event::ServiceCidrs(_))));
+}
+
+#[test]
+fn where_the_server_is_from_now_on_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    let server = ApiServer::start();
+    let move_to = |ip: &str| {
+        let text = server.kubeconfig().replace(&server.url(), &format!("https://{ip}:6443"));
+        assert!(text.contains(ip), "{text}");
+        fs::write(&path, text).unwrap();
+    };
+    move_to("192.0.2.1");
+    let reach = Reach { kubeconfig: Some(path.clone()), master: None };
+    let moves = std::cell::RefCell::new(vec!["192.0.2.3", "192.0.2.2"]);
+    let told = std::cell::RefCell::new(Vec::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let first = Server::find(&reach).await.unwrap();
+        move_to(moves.borrow_mut().pop().unwrap());
+        let deliver = |event| {
+            let Event::ApiServers(servers) = event else { panic!("{event:?}") };
+            let ips: Vec<_> = servers.iter().map(|server| server.ip().to_string()).collect();
+            told.borrow_mut().push(ips.join(" "));
+            moves.borrow_mut().pop().is_some_and(|ip| {
+                move_to(ip);
+                true
+            })
+        };
+        watch(&reach, &first, Duration::from_millis(1), deliver).await;
+    });
+    assert_eq!(told.into_inner(), ["192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2 192.0.2.3"]);
 }
 
 #[test]

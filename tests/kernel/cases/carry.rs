@@ -75,6 +75,12 @@ fn cases_of_tracking() -> Vec<Case> {
             }
             Ok(())
         }),
+        case("pools_at_images_move_and_cost_no_connection", |t| {
+            images_move(t, "", ["250.96.12.1", "254.96.12.1"])
+        }),
+        case("carried_pools_at_images_move_and_cost_no_connection", |t| {
+            images_move(t, ALL, ["242.96.12.1", "246.96.12.1"])
+        }),
         case("an_older_kernel_refuses_to_offload", |t| {
             t.agent().configure(OFFLOAD)?;
             let plan = t.command("plan", &[])?.stderr;
@@ -88,6 +94,9 @@ fn cases_of_a_flowtable() -> Vec<Case> {
         case("offloaded_connections_drain_as_others_do", |t| drain::drain_alike(t, &BY_FLOWTABLE)),
         case("offloaded_front_ends_that_are_deleted_drain", |t| drain::deleted(t, &BY_FLOWTABLE)),
         case("offloaded_datagrams_move_at_once", |t| drain::datagrams_move(t, &BY_FLOWTABLE)),
+        case("offloaded_pools_at_images_move_and_cost_no_connection", |t| {
+            images_move(t, OFFLOAD, ["242.96.12.1", "246.96.12.1"])
+        }),
         case("what_is_offloaded_passes_no_hook", |t| {
             served(t, OFFLOAD)?;
             let mut open = open(t)?;
@@ -158,6 +167,55 @@ fn cases_of_a_flowtable() -> Vec<Case> {
             t.check("no flowtable", !nft.contains("flowtable"), nft)
         }),
     ]
+}
+
+/// A route comes that leads among the images of pools, and goes again, while endpoints leave.
+fn images_move(t: &mut Trial<'_>, options: &str, [usual, spare]: [&'static str; 2]) -> Step {
+    t.agent().configure(&format!("{options}\ndrainPeriod: 15s"))?;
+    // One policy is of the ClusterIP, the other of its image.
+    t.apply(web().with("externalTrafficPolicy", "Local"))?;
+    t.apply(slice().ready(P1).ready(P3))?;
+    t.settled()?;
+    let mut open = open(t)?;
+    let flow = t.flow(C, &BALANCER.replace("tcp", "udp"))?;
+    t.eventually_answers(&flow, P1, "a flow")?;
+    let loads = product([P2, N1, C], [CLUSTER_IP, BALANCER])
+        .map(|(client, to)| t.steady_load(client, to))
+        .collect::<Vec<_>>();
+    let at = |ip: &'static str| move |ipvs: &str| ipvs.contains(&format!(" {ip}:80 "));
+    t.eventually_held("a pool at its usual image", at(usual))?;
+    let routes = |verb: &str| {
+        ["250.96.12.0/24", "242.96.12.0/24"]
+            .map(|range| format!("route {verb} blackhole {range}\n"))
+            .concat()
+    };
+    let among = Temporary::ip(t.host(N1), &routes("add"), &routes("delete"))?;
+    t.eventually_held("a pool at its spare image", at(spare))?;
+    t.settled()?;
+    t.still_answer(&mut open)?;
+    t.eventually_answers(&flow, P1, "the flow")?;
+    t.eventually_held("none at the usual one", |ipvs| !at(usual)(ipvs))?;
+    t.still_answer(&mut open)?;
+    // One leaves while the pool is on its way back.
+    t.apply(slice().ready(P1))?;
+    t.settled()?;
+    drop(among);
+    t.eventually_held("a pool at its usual image again", at(usual))?;
+    t.still_answer(&mut open)?;
+    for (client, to) in product([P2, N1, C], [CLUSTER_IP, BALANCER]) {
+        t.expect(client, to, Answers::from(P1))?;
+        t.expect(client, &to.replace("tcp", "udp"), Answers::from(P1))?;
+    }
+    loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
+    // Those to the endpoint that has left are ended when its time is up, and no others.
+    patiently(3 * LONG_PATIENCE, || {
+        let tracked = t.host(N1).read("cat", &["/proc/net/nf_conntrack"])?;
+        let left = tracked
+            .lines()
+            .filter(|line| line.contains("ESTABLISHED") && line.contains("src=10.244.2.13 "));
+        t.equal("connections to what has left", 0, left.count())
+    })?;
+    t.eventually_held("nothing of what has left", |ipvs| !ipvs.contains("10.244.2.13:"))
 }
 
 /// The lines of the flowtables' links, and of the rules that use them.

@@ -1,0 +1,114 @@
+//! Entries of connection tracking that go with what has changed.
+
+use super::{agent, agent_on, lines};
+use crate::common::model_kernel::Fault;
+use crate::common::objects::{node, only_services, only_slices, service, slice, without_service};
+use kube_ipvs::engine::Work;
+use kube_ipvs::plan::FailureKind;
+
+#[test]
+fn datagrams_move_at_once_and_take_their_flows_along() {
+    let dns = || service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53);
+    let dns = || dns().load_balancer_ip("203.0.113.2");
+    let slice = || slice("default/dns-a").udp("dns", 53);
+    let mut agent = agent();
+    let both = slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2");
+    agent.tell(only_services([dns()])).tell(only_slices([both]));
+    agent.settle().unwrap();
+    agent.tell(slice().ready("10.244.2.6", "n2"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - -d -u 10.96.0.30:53 -r 10.244.1.5:53
+    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 --reply-port-src 53
+    - nft delete element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
+    ");
+    agent.tell(without_service("default/dns"));
+    insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.30 . 10.96.0.30 }
+    - nft delete element ip kube-ipvs front-end-ips { 203.0.113.2 }
+    - nft delete element ip kube-ipvs front-ends { 203.0.113.2 . udp . 53 : 10.96.0.30 . 53 }
+    - ip -4 route delete local 10.96.0.30/32 dev lo table local proto 75 src 192.0.2.1 metric 75
+    - -D -u 10.96.0.30:53
+    - conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53
+    - nft delete element ip kube-ipvs pools { 10.96.0.30 }
+    - nft delete element ip kube-ipvs masqueraded { 203.0.113.2 . udp . 53 }
+    ");
+}
+
+/// Datagrams that came there before were not translated, nor would the next ones of their flows be.
+#[test]
+fn an_address_that_takes_node_ports_from_now_on_takes_flows_that_were_there() {
+    let dns = service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53).node_port(30053);
+    let mut agent = agent();
+    agent.tell(only_services([dns]));
+    agent.tell(only_slices([slice("default/dns-a").udp("dns", 53).ready("10.244.1.5", "n1")]));
+    agent.settle().unwrap();
+    agent.tell(node("n1").internal_ip("192.0.2.9").pod_cidr("10.244.1.0/24"));
+    let plan = lines(&agent.settle().unwrap());
+    let mut flows: Vec<_> = plan.lines().filter(|line| line.contains("conntrack")).collect();
+    flows.sort_unstable();
+    assert_eq!(
+        flows,
+        ["192.0.2.1", "192.0.2.9"]
+            .map(|ip| format!("- conntrack -D -p udp --orig-dst {ip} --orig-port-dst 30053")),
+        "{plan}"
+    );
+}
+
+#[test]
+fn flows_that_cannot_be_removed_wait_like_anything_else() {
+    let mut agent = agent();
+    let slice = || slice("default/dns-a").udp("dns", 53);
+    let dns = service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53);
+    agent.tell(only_services([dns.load_balancer_ip("203.0.113.2")]));
+    agent.tell(only_slices([slice().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2")]));
+    agent.settle().unwrap();
+    agent.tell(slice().ready("10.244.2.6", "n2"));
+    // A real server, the flow and an element, and then the flow again and again.
+    let refused = Some(Fault { kind: FailureKind::Refused, applied: false });
+    agent.kernel.faults.extend([None, refused, None].into_iter().chain([refused; 100]));
+    let pieces = (0..100).take_while(|_| agent.step().is_some()).count();
+    assert_eq!((pieces, agent.engine.troubles()), (1, 1));
+    agent.kernel.faults.clear();
+    assert_eq!(
+        lines(&agent.settle().unwrap()),
+        "- conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 \
+         --reply-port-src 53\n"
+    );
+    assert_eq!(agent.engine.troubles(), 0);
+}
+
+/// Wherever an agent is stopped, the next one finds what the Service that has gone had.
+#[test]
+fn flows_of_a_front_end_that_has_gone_are_not_left_by_an_agent_that_is_stopped() {
+    let dns = service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53).node_port(30053);
+    let dns = dns.load_balancer_ip("203.0.113.2");
+    let endpoints = || slice("default/dns-a").udp("dns", 53).ready("10.244.1.5", "n1");
+    for is_local in [false, true] {
+        let dns = if is_local { dns.clone().local_external() } else { dns.clone() };
+        let mut before = agent();
+        before.tell(only_services([dns])).tell(only_slices([endpoints()]));
+        before.settle().unwrap();
+        before.kernel.flows = ["192.0.2.1:30053/udp", "203.0.113.2:53/udp"]
+            .map(|at| (at.parse().unwrap(), "10.244.1.5:53".parse().unwrap()))
+            .into();
+        let kernel = before.kernel.clone();
+        before.tell(only_services([])).tell(only_slices([]));
+        let Some(Work::Apply(plan)) = before.engine.poll_work(before.now) else {
+            panic!("nothing to do")
+        };
+        for count in 0..=plan.operations().len() {
+            let mut stopped = kernel.clone();
+            stopped.apply(&plan.operations()[..count]);
+            let mut after = agent_on(stopped);
+            after.tell(only_services([])).tell(only_slices([]));
+            after.settle().unwrap();
+            let left = &after.kernel.flows;
+            let made = lines(&plan.operations()[..count]);
+            assert!(
+                left.is_empty(),
+                "{left:?} after {count} of {}:\n{made}",
+                lines(plan.operations())
+            );
+        }
+    }
+}
