@@ -150,9 +150,9 @@ carry: {carry}
 # The links of the node and of its pods for carry offload, such as eth0 and cali*. Default: [].
 offloadInterfaces: {offload_interfaces}
 
-# Ports of this node's own addresses that no external or load balancer IP takes, beside those where
-# something listens. Default: SSH, BGP, etcd, the API server, MetalLB, the kubelet, kube-proxy,
-# controllers; VXLAN, Geneve, WireGuard.
+# Ports of this node's own addresses that no external IP, load balancer IP or node port takes, besides
+# those where something listens. Default: SSH, BGP, etcd, the API server, MetalLB, the kubelet,
+# kube-proxy, controllers; VXLAN, Geneve, WireGuard.
 protectedNodePorts: {protected_node_ports}
 
 # Whether what kube-proxy has left in the kernel (its addresses, rules, sets, and virtual servers that

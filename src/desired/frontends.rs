@@ -164,11 +164,15 @@ fn claim(wish: &Wish<'_>, service: &Service) -> Claim {
 /// over the node's own traffic. Of a ClusterIP, only who can give the node an address has a port.
 fn refusal(wish: &Wish<'_>, around: &Surroundings, having: Having<'_>) -> Option<RefusalReason> {
     let Wish { address, kind, cluster, .. } = wish;
-    if *kind == FrontendKind::ClusterIp && around.is_local_socket(address) {
-        return Some(RefusalReason::LocalSocket);
-    }
-    if !kind.is_external() {
-        return None;
+    match kind {
+        FrontendKind::ClusterIp => {
+            return around.is_local_socket(address).then_some(RefusalReason::LocalSocket);
+        }
+        // The API server may hand out any port.
+        FrontendKind::NodePort => {
+            return around.is_protected(address).then_some(RefusalReason::Protected);
+        }
+        FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {}
     }
     let VirtualAddress { ip, port, protocol } = *address;
     if protocol == Protocol::Tcp && around.api_servers.contains(&SocketAddr::new(ip, port)) {

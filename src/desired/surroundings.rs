@@ -181,11 +181,17 @@ impl Surroundings {
     /// listed is so whatever was first.
     #[must_use]
     pub fn need(&self, address: &VirtualAddress) -> Option<RefusalReason> {
-        if self.settings.protected_node_ports.iter().any(|ports| ports.contain(address)) {
+        if self.is_protected(address) {
             Some(RefusalReason::Protected)
         } else {
             self.is_listened_at(address).then_some(RefusalReason::Listened)
         }
+    }
+
+    /// Whether a port is kept for the node at its own addresses.
+    #[must_use]
+    pub fn is_protected(&self, address: &VirtualAddress) -> bool {
+        self.settings.protected_node_ports.iter().any(|ports| ports.contain(address))
     }
 
     /// Whether an address lies in a range that ClusterIPs come from.

@@ -85,6 +85,19 @@ fn fate(world: &World, at: &str) -> Result<String, Option<RefusalReason>> {
 }
 
 #[test]
+fn a_protected_port_is_no_node_port() {
+    let mut world = World::new();
+    world.apply(web("a", 1).port("ssh", 80).node_port(22).port("http", 81).node_port(30080));
+    world
+        .apply(slice("default/a-1").port("ssh", 8080).port("http", 8080).ready("10.244.2.1", "n2"));
+    assert_eq!(fate(&world, "192.0.2.1:22"), Err(None));
+    let refusals = world.program("default/a").refusals;
+    let [refusal] = &refusals[..] else { panic!("{refusals:?}") };
+    assert_eq!(refusal.reason, RefusalReason::Protected);
+    assert_eq!(fate(&world, "192.0.2.1:30080"), Ok("~10.244.2.1:8080".to_owned()));
+}
+
+#[test]
 fn an_address_of_the_node_is_served_at_ports_that_it_does_not_need() {
     for written in [true, false] {
         let ports = [443, 22, 10250, 9100].map(|port| ("", port));

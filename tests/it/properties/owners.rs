@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kube_ipvs::desired::Surroundings;
 use kube_ipvs::engine::Programs;
 use kube_ipvs::model::{Event, RefusalReason, Settings, VirtualAddress};
 use kube_ipvs::state::State;
@@ -72,6 +73,11 @@ fn addresses_of(programs: &Programs) -> BTreeSet<VirtualAddress> {
     asked.chain(all).collect()
 }
 
+/// Whether an address is one that ClusterIPs have, though a device may have it too.
+fn is_clusters(around: &Surroundings, at: &VirtualAddress) -> bool {
+    around.is_in_service_range(at.ip) && !around.node_ips.contains(&at.ip)
+}
+
 proptest! {
     #![proptest_config(cases(1_000))]
 
@@ -115,11 +121,9 @@ proptest! {
             for (key, program) in programs.services() {
                 for frontend in program.frontends.iter().filter(|it| it.kind.is_external()) {
                     let at = &frontend.address;
-                    let is_fit = match around.is_own(at.ip) {
-                        true => around.need(at) != Some(RefusalReason::Protected),
-                        false => !around.is_in_service_range(at.ip),
-                    };
-                    prop_assert!(is_fit, "{key} has {at}");
+                    let is_protected = around.is_own(at.ip)
+                        && around.need(at) == Some(RefusalReason::Protected);
+                    prop_assert!(!is_protected && !is_clusters(around, at), "{key} has {at}");
                     let anywhere = at.at(at.family().unspecified());
                     let takes_node_ports = around.node_port_ips.contains(&at.ip);
                     let other = programs.owner(&anywhere).filter(|it| takes_node_ports && *it != key);
@@ -131,9 +135,12 @@ proptest! {
                     let at = &refusal.address;
                     let is_so = match refusal.reason {
                         RefusalReason::Listened => around.is_own(at.ip) && around.is_listened_at(at),
-                        RefusalReason::Protected => around.is_own(at.ip),
+                        RefusalReason::Protected => {
+                            around.is_protected(at)
+                                && (at.ip.is_unspecified() || around.is_own(at.ip))
+                        }
                         RefusalReason::LocalSocket => around.is_local_socket(at),
-                        RefusalReason::ServiceRange => !around.is_own(at.ip),
+                        RefusalReason::ServiceRange => is_clusters(around, at),
                         _ => true,
                     };
                     prop_assert!(is_so, "{refusal:?} of {key}");
