@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 
 use kube_ipvs::model::{Protocol, ServiceKey};
@@ -152,6 +153,55 @@ fn a_field_that_cannot_be_used_costs_itself_alone() {
     assert_eq!(service.external_ips.len(), 1);
     assert_eq!(problems.len(), 4, "{problems:#?}");
     assert!(problems.iter().all(|line| line.contains("Service default/web: spec.")));
+}
+
+#[test]
+fn addresses_that_mean_another_thing_on_each_host_are_taken_by_nothing() {
+    const MEANT_ELSEWHERE: [&str; 13] = [
+        "0.0.0.0",
+        "::",
+        "127.0.0.1",
+        "::1",
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "169.254.020.010",
+        "fe80::1",
+        "febf::1",
+        "224.0.0.1",
+        "239.255.255.255",
+        "ff02::1",
+        "255.255.255.255",
+    ];
+    let (ours, theirs) = ("198.51.100.1", "2001:db8::1");
+    for ip in MEANT_ELSEWHERE {
+        let of_slice = |name: &str, kind: &str, good: &str| {
+            format!(
+                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+                 metadata: {{ name: {name}, labels: {{ kubernetes.io/service-name: web }} }}\n\
+                 addressType: {kind}\nports: [{{ name: http, port: 8080 }}]\n\
+                 endpoints: [{{ addresses: ['{ip}'] }}, {{ addresses: ['{good}'] }}]\n"
+            )
+        };
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\nspec:\n  \
+             clusterIP: '{ip}'\n  clusterIPs: ['{ip}', '{ours}']\n  \
+             externalIPs: ['{ip}', '{ours}', '{theirs}']\n  \
+             ports: [{{ name: http, port: 80 }}]\n\
+             status: {{ loadBalancer: {{ ingress: [{{ ip: '{ip}' }}, {{ ip: '{theirs}' }}] }} }}\n"
+        ) + &of_slice("web-4", "IPv4", ours)
+            + &of_slice("web-6", "IPv6", theirs);
+        let (objects, problems) = load(&[("web.yaml", &text)]);
+        let service = objects.service("web");
+        let texts = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&service.cluster_ips), [ours], "{ip}");
+        assert_eq!(texts(&service.external_ips), [ours, theirs], "{ip}");
+        assert_eq!(texts(&service.load_balancer_ips), [theirs], "{ip}");
+        let endpoints: Vec<_> =
+            objects.slices.values().flat_map(|slice| &slice.endpoints).collect();
+        let endpoints: Vec<_> = endpoints.iter().map(|it| it.address.to_string()).collect();
+        assert_eq!(endpoints, [ours, theirs], "{ip}");
+        assert!(problems.iter().any(|line| line.contains("which cannot be balanced")), "{ip}");
+    }
 }
 
 #[test]
