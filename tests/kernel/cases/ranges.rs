@@ -1,21 +1,35 @@
 //! Ranges that ClusterIPs are allocated from, over networks that are somebody's.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, N2, P1, P2, P3};
 use crate::lab::{
-    NODE_PORT_OF_DAEMON, Server, Service, Temporary, endpoints_of_both, gateway, node_at, product,
-    service, service_cidr,
+    Connection, NODE_PORT_OF_DAEMON, Server, Service, Temporary, endpoints_of_both, gateway,
+    node_at, product, service, service_cidr,
 };
 use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// Addresses of the wide ranges that nobody has.
 const UNALLOCATED: [&str; 3] = ["10.77.7.7", "192.168.77.7", "[fd00:77::7]"];
+/// Where the front ends of the Service with images lead outsiders, and where all others are led.
+const BY_DEFAULT: Images = Images {
+    options: "",
+    usual: &["250.96.4.3", "[fc00:96::403]"],
+    spare: &["254.96.4.3", "[fc40:96::403]"],
+    networks: &["250.96.4.0/24", "fc00:96::/120"],
+};
+const BY_TRACKING: Images = Images {
+    options: "carry: all",
+    usual: &["250.96.4.3", "242.96.4.3", "[fc00:96::403]", "[fc80:96::403]"],
+    spare: &["254.96.4.3", "246.96.4.3", "[fc40:96::403]", "[fcc0:96::403]"],
+    networks: &["250.96.4.0/24", "242.96.4.0/24", "fc00:96::/120", "fc80:96::/120"],
+};
 /// How many Services follow the node's address.
 const SERVICES: usize = 200;
 
@@ -53,6 +67,8 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
+        case("images_that_move_cost_no_connection", |t| images_move(t, &BY_DEFAULT)),
+        case("carried_images_that_move_cost_no_connection", |t| images_move(t, &BY_TRACKING)),
         case("service_addresses_follow_the_nodes_address", follow_the_nodes_address),
     ]
 }
@@ -116,6 +132,90 @@ fn ways(verb: &str) -> String {
     let ways = [("10.77.0.0/16", Family::V4), ("192.168.77.0/24", Family::V4)];
     let ways = [&ways[..], &[("fd00:77::/32", Family::V6)]].concat();
     ways.iter().map(|(to, family)| format!("route {verb} {to} via {}\n", N2.ip(*family))).collect()
+}
+
+/// Images of one ClusterIP of each family.
+struct Images {
+    /// Options of our own.
+    options: &'static str,
+    /// Where they stand by themselves.
+    usual: &'static [&'static str],
+    /// Where they stand while something else lies among those.
+    spare: &'static [&'static str],
+    /// What that is: somebody's networks, one of each kind.
+    networks: &'static [&'static str],
+}
+
+/// Networks come and go among images, while the agent runs and while it does not: no connection and no
+/// request notices.
+fn images_move(t: &mut Trial<'_>, images: &Images) -> Step {
+    t.agent().configure(images.options)?;
+    let web = service("dev/moved").cluster_ip("10.96.4.3").cluster_ip("fd00:96::403");
+    let web = web.ingress("203.0.113.65").ingress("2001:db8:113::65").port(80, "http", Tcp);
+    let web = web.node_port(31_965).port(80, "udp", Udp).node_port(31_965);
+    t.apply(web.with("externalTrafficPolicy", "Local"))?;
+    for slice in endpoints_of_both("dev/moved") {
+        let slice = slice.port("http", 8080, Tcp).port("udp", 8080, Udp);
+        t.apply(slice.ready(P1).ready(P3))?;
+    }
+    t.settled()?;
+    t.eventually_held("pools at the usual images", |ipvs| are_led(ipvs, images.usual))?;
+
+    let mut open = open_to_all(t)?;
+    let loads = product([P2, N1, C], ["203.0.113.65:80/tcp", "[fd00:96::403]:80/tcp"])
+        .map(|(client, to)| t.steady_load(client, to))
+        .collect::<Vec<_>>();
+    let datagrams = t.steady_load(C, "203.0.113.65:80/udp");
+    let node = Arc::clone(t.host(N1));
+    let lines = |verb: &str| {
+        images.networks.iter().map(|it| format!("route {verb} {it} dev eth0\n")).collect::<String>()
+    };
+    for is_running in [true, false] {
+        for (verb, places) in [("add", images.spare), ("delete", images.usual)] {
+            if !is_running {
+                t.agent().stop()?;
+            }
+            node.ip(&lines(verb))?;
+            t.settled()?;
+            t.eventually_held(&format!("pools after route {verb}"), |it| are_led(it, places))?;
+            t.settled()?;
+            t.still_answer(&mut open)?;
+            loads.iter().for_each(|load| load.wait_for(2));
+            for to in TO_IMAGES {
+                t.expect(C, to, Answers::from(P1))?;
+                t.expect(P2, to, Answers::from_all([P1, P3]))?;
+            }
+            open.extend(open_to_all(t)?);
+        }
+    }
+    t.still_answer(&mut open)?;
+    loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
+    t.expect_no_failure(datagrams)
+}
+
+/// Whether there is a pool at each of these addresses that gets new connections.
+fn are_led(ipvs: &str, places: &[&str]) -> bool {
+    let gets = |place: &&str| {
+        let real = format!("-a -t {place}:80 -r ");
+        ipvs.lines().any(|line| line.starts_with(&real) && !line.ends_with("-w 0"))
+    };
+    places.iter().all(gets)
+}
+
+/// Front ends that lead to images.
+const TO_IMAGES: [&str; 4] = [
+    "203.0.113.65:80/tcp",
+    "192.168.50.1:31965/tcp",
+    "[2001:db8:113::65]:80/tcp",
+    "[fd00:50::1]:31965/tcp",
+];
+
+/// A connection of each client through each of them, and to the ClusterIPs.
+fn open_to_all(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+    let to = TO_IMAGES.into_iter().chain(["10.96.4.3:80/tcp", "[fd00:96::403]:80/tcp"]);
+    product([P2, N1, C], to)
+        .map(|(client, to)| Ok((format!("{client}'s connection to {to}"), t.connect(client, to)?)))
+        .collect()
 }
 
 fn follow_the_nodes_address(t: &mut Trial<'_>) -> Step {
