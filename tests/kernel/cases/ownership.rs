@@ -1,11 +1,12 @@
 //! Only what is ours is touched, and nothing that is already right is written.
 
 use kube_ipvs::model::Protocol::{Tcp, Udp};
+use rustix::process::Signal;
 
 use super::{Case, case};
 use crate::expectation::Answers;
-use crate::lab::Host::{N1, P1, P2, P3};
-use crate::lab::{Endpoints, endpoints, service, service_cidr};
+use crate::lab::Host::{C, N1, P1, P2, P3};
+use crate::lab::{Endpoints, endpoints, endpoints_of_both, product, service, service_cidr};
 use crate::trial::{Step, Trial};
 
 /// A virtual server, a table, a route and a rule of somebody else.
@@ -74,23 +75,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, "10.96.4.1:80/tcp", Answers::from_all([P1, P3]))?;
             t.expect_answer(&mut open, "the connection from before").map(drop)
         }),
-        case("the_end_of_the_agent_ends_no_traffic", |t| {
-            some_services(t)?;
-            t.settled()?;
-            let mut open = t.connect(P2, "10.96.4.1:80/tcp")?;
-            // Another virtual server than the one that is asked below, where it would take turns.
-            let load = t.load(N1, "10.96.4.1:80/udp");
-            t.agent().stop()?;
-            t.expect(P2, "10.96.4.1:80/tcp", Answers::from_all([P1, P3]))?;
-            // What changed while nobody looked is put right at the start.
-            t.apply(slice().draining(P1).ready(P3))?;
-            t.delete(service("dev/second"))?;
-            t.settled()?;
-            t.expect(P2, "10.96.4.1:80/tcp", Answers::from(P3))?;
-            t.expect_no_failure(load)?;
-            let _ = open.ask();
-            Ok(())
-        }),
+        case("the_end_of_the_agent_ends_no_traffic", the_end_of_the_agent_ends_no_traffic),
     ]
 }
 
@@ -105,6 +90,53 @@ fn some_services(t: &mut Trial<'_>) -> Step {
     let second = service("dev/second").cluster_ip("10.96.4.2").cluster_ip("fd00:96::402");
     let second = second.ingress("203.0.113.104").ingress("2001:db8:113::104");
     t.apply(second.port(80, "http", Tcp))
+}
+
+fn the_end_of_the_agent_ends_no_traffic(t: &mut Trial<'_>) -> Step {
+    /// What a client may have asked for: a ClusterIP, a load balancer IP and a node port.
+    const FRONT_ENDS: [&str; 5] = [
+        "10.96.4.3:80/tcp",
+        "203.0.113.105:80/tcp",
+        "192.168.50.1:30403/tcp",
+        "[fd00:96::403]:80/tcp",
+        "[2001:db8:113::105]:80/tcp",
+    ];
+    some_services(t)?;
+    let third = service("dev/third").cluster_ip("10.96.4.3").cluster_ip("fd00:96::403");
+    let third = third.ingress("203.0.113.105").ingress("2001:db8:113::105");
+    t.apply(third.port(80, "http", Tcp).node_port(30_403))?;
+    for slice in endpoints_of_both("dev/third") {
+        t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
+    }
+    t.settled()?;
+    let mut open = product([P2, N1, C], FRONT_ENDS)
+        .map(|(client, to)| Ok((format!("{client}'s connection to {to}"), t.connect(client, to)?)))
+        .collect::<Step<Vec<_>>>()?;
+    // Another virtual server than those that are asked below, where it would take turns.
+    let load = t.load(N1, "10.96.4.1:80/udp");
+    for signal in [Signal::INT, Signal::HUP, Signal::KILL, Signal::TERM] {
+        let before = t.kernel()?;
+        let status = t.agent().end_by(signal)?;
+        let is_asked = [Signal::INT, Signal::TERM].contains(&signal);
+        let is_at_will = status.is_some_and(|status| status.success());
+        t.equal(&format!("the agent ends by itself at {signal:?}"), is_asked, is_at_will)?;
+        t.same_lines("what it leaves", &before.to_string(), &t.kernel()?.to_string())?;
+        t.expect(P2, "10.96.4.1:80/tcp", Answers::from_all([P1, P3]))?;
+        for (client, to) in product([P2, N1, C], FRONT_ENDS) {
+            t.expect(client, to, Answers::from(P3))?;
+        }
+        t.still_answer(&mut open)?;
+        if signal != Signal::TERM {
+            t.settled()?;
+        }
+    }
+    // What changed while nobody looked is put right at the start.
+    t.apply(slice().draining(P1).ready(P3))?;
+    t.delete(service("dev/second"))?;
+    t.settled()?;
+    t.expect(P2, "10.96.4.1:80/tcp", Answers::from(P3))?;
+    t.expect_no_failure(load)?;
+    t.still_answer(&mut open)
 }
 
 fn foreign_objects_are_untouched(t: &mut Trial<'_>) -> Step {

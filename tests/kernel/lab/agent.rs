@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -184,28 +184,35 @@ impl Agent {
 
     /// Ends the agent as a kubelet does. It has to exit with status 0.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
-        let Some(mut child) = self.process.take() else { return Ok(()) };
-        kill_process(Pid::from_child(&child), Signal::TERM)?;
-        let deadline = Instant::now() + START_PATIENCE;
-        loop {
-            match child.try_wait()? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(self.complaint(&format!("ended with {status}"))),
-                None if Instant::now() > deadline => {
-                    child.kill()?;
-                    child.wait()?;
-                    return Err(self.complaint("did not end on SIGTERM"));
-                }
-                None => thread::sleep(Duration::from_millis(10)),
+        match self.end_by(Signal::TERM)? {
+            Some(status) if !status.success() => {
+                Err(self.complaint(&format!("ended with {status}")))
             }
+            _ => Ok(()),
         }
     }
 
     /// Kills the agent.
     pub(crate) fn kill(&mut self) -> io::Result<()> {
-        let Some(mut child) = self.process.take() else { return Ok(()) };
-        child.kill()?;
-        child.wait().map(drop)
+        self.end_by(Signal::KILL).map(drop)
+    }
+
+    /// Ends the agent by a signal, if it runs, and says how it has ended.
+    pub(crate) fn end_by(&mut self, signal: Signal) -> io::Result<Option<ExitStatus>> {
+        let Some(mut child) = self.process.take() else { return Ok(None) };
+        kill_process(Pid::from_child(&child), signal)?;
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                return Err(self.complaint(&format!("did not end on {signal:?}")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The log line that says that the first sync is done.
@@ -287,7 +294,7 @@ impl Agent {
         [&["--manifests", manifests], OPTIONS.as_slice(), &config].concat()
     }
 
-    fn exited(&mut self) -> io::Result<Option<std::process::ExitStatus>> {
+    fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
         self.process.as_mut().map_or(Ok(None), Child::try_wait)
     }
 
