@@ -2,9 +2,13 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as Name, UnixListener};
 
 use kube_ipvs::agent::client::Client;
 use kube_ipvs::model::Protocol::Tcp;
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 
 use super::{Case, case};
 use crate::expectation::Answers;
@@ -83,7 +87,43 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, "10.96.9.70:80/tcp", Answers::from_all([P1]))?;
             Ok(second.stop()?)
         }),
+        case("only_root_keeps_an_agent_waiting", |t| {
+            t.apply(web())?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            t.agent().stop()?;
+            let pretender = t.host(N1).inside(|| take_the_name(NOBODY))?;
+            t.settled()?;
+            t.agent().wait_for_log("of user 65534 pretends to be the agent of this node")?;
+            t.apply(slice().ready(P3))?;
+            t.settled()?;
+            t.expect(P2, "10.96.9.70:80/tcp", Answers::from(P3))?;
+            t.agent().stop()?;
+            drop(pretender);
+
+            let root = t.host(N1).inside(|| take_the_name(0))?;
+            t.apply(slice().ready(P1))?;
+            let before = t.kernel()?.to_string();
+            t.agent().launch()?;
+            t.agent().wait_for_log("another agent runs in this network namespace: process ")?;
+            t.same_lines("the kernel meanwhile", &before, &t.kernel()?.to_string())?;
+            t.expect(P2, "10.96.9.70:80/tcp", Answers::from(P3))?;
+            drop(root);
+            t.agent().wait_for_log("the other agent has ended")?;
+            t.settled()?;
+            t.expect(P2, "10.96.9.70:80/tcp", Answers::from(P1))
+        }),
     ]
+}
+
+/// The user that processes without rights have.
+const NOBODY: u32 = 65_534;
+
+/// Takes the name by which agents know of each other, as that user. For a thread that ends after it.
+fn take_the_name(user: u32) -> io::Result<UnixListener> {
+    let user = Uid::from_raw(user);
+    set_thread_res_uid(user, user, user)?;
+    UnixListener::bind_addr(&Name::from_abstract_name("kube-ipvs/agent")?)
 }
 
 fn web() -> Service {
