@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube_ipvs::model::Protocol::{Sctp, Tcp, Udp};
 
 use super::{Case, case};
-use crate::expectation::{Answers, Refused};
+use crate::expectation::{Answers, Refused, Silent};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{Connection, Endpoints, Service, Silence, endpoints, product, service};
 use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
@@ -96,6 +96,39 @@ pub(crate) fn cases() -> Vec<Case> {
             })?;
             t.settled()?;
             t.still_answer(&mut open)
+        }),
+        case("source_ranges_that_narrow_end_no_connection", |t| {
+            let open_to = |ranges: &[&str]| everywhere().with("loadBalancerSourceRanges", ranges);
+            t.apply(open_to(&["192.168.50.0/24", "10.244.0.0/16"]))?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            let to = FRONT_ENDS[1];
+            let mut open = Vec::new();
+            for client in CLIENTS {
+                open.push((
+                    format!("{client}'s, who may not ask any more"),
+                    t.connect(client, to)?,
+                ));
+            }
+            t.apply(open_to(&["192.0.2.0/24"]))?;
+            t.settled()?;
+            for client in CLIENTS {
+                t.expect(client, to, Silent)?;
+                t.expect(client, FRONT_ENDS[2], Answers::from(P1))?;
+            }
+            t.still_answer(&mut open)
+        }),
+        case("a_flush_of_connection_tracking_resets_what_it_translated", |t| {
+            t.apply(everywhere())?;
+            t.apply(slice().ready(P1))?;
+            t.settled()?;
+            let mut ended = open_everywhere(t)?;
+            // The first one is neither carried nor masqueraded: it depends on IPVS alone.
+            let (_, mut kept) = ended.remove(0);
+            t.host(N1).read("conntrack", &["-F"])?;
+            have_ended(&mut ended, AT_ONCE)?;
+            t.expect_answer(&mut kept, "a pod's connection to the ClusterIP")?;
+            t.expect(C, FRONT_ENDS[1], Answers::from(P1))
         }),
         case("one_without_connections_is_removed_soon", |t| {
             t.apply(web("10.96.3.9"))?;
