@@ -4,7 +4,7 @@ use kube_ipvs::model::Protocol::Udp;
 
 use super::{Case, case};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
-use crate::lab::{Flow, endpoints_of_both, product, service};
+use crate::lab::{Flow, Silence, endpoints_of_both, product, service};
 use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// More than three packets.
@@ -30,6 +30,32 @@ pub(crate) fn cases() -> Vec<Case> {
             patiently(LONG_PATIENCE, || arrives(t, N1, CLUSTER_IPS[0], &flow))?;
             in_flows_that_are_carried(t, &OTHERS)
         }),
+        case("large_datagrams_that_ipvs_refuses", |t| {
+            served(t, "")?;
+            // What the node has learnt of how large a packet may be.
+            t.host(N1).ip("route flush cache\n")?;
+            // A flow that begins with a small one is refused as well.
+            for client in [P2, N1] {
+                let flow = open(t, client, CLUSTER_IPS[1])?;
+                for _ in 0..2 {
+                    arrives_small(t, client, CLUSTER_IPS[1], &flow)?;
+                    is_refused(t, client, CLUSTER_IPS[1], &flow)?;
+                }
+            }
+            // The first datagrams of others alone.
+            let first = [
+                (P2, OTHERS[2]),
+                (P2, OTHERS[3]),
+                (N1, CLUSTER_IPS[0]),
+                (N1, OTHERS[1]),
+                (N1, OTHERS[2]),
+                (N1, OTHERS[3]),
+            ];
+            for (client, to) in first {
+                is_refused(t, client, to, &open(t, client, to)?)?;
+            }
+            Ok(())
+        }),
         case("large_datagrams_arrive_where_all_is_carried", |t| {
             served(t, "carry: all")?;
             in_flows_that_are_carried(t, &OTHERS)?;
@@ -54,8 +80,7 @@ fn served(t: &mut Trial<'_>, options: &str) -> Step {
 fn in_flows_that_are_carried(t: &Trial<'_>, front_ends: &[&str]) -> Step {
     for (to, client) in product(front_ends.to_vec(), [P2, N1, C]) {
         let flow = open(t, client, to)?;
-        let answer = flow.ask();
-        t.check(&format!("{client} asks {to}"), answer.is_ok(), format!("{answer:?}"))?;
+        arrives_small(t, client, to, &flow)?;
         arrives(t, client, to, &flow)?;
     }
     Ok(())
@@ -63,6 +88,22 @@ fn in_flows_that_are_carried(t: &Trial<'_>, front_ends: &[&str]) -> Step {
 
 fn open(t: &Trial<'_>, client: Host, to: &str) -> Step<Flow> {
     t.flow(client, &format!("{to}/udp"))
+}
+
+fn arrives_small(t: &Trial<'_>, client: Host, to: &str, flow: &Flow) -> Step {
+    let answer = flow.ask();
+    t.check(&format!("{client} asks {to}"), answer.is_ok(), format!("{answer:?}"))
+}
+
+/// IPVS does not take it, and the sender is told (`EMSGSIZE`).
+fn is_refused(t: &Trial<'_>, client: Host, to: &str, flow: &Flow) -> Step {
+    let answer = flow.ask_at_length(LARGE);
+    let is_told = matches!(&answer, Err(Silence::Other(why)) if why.contains("Message too long"));
+    t.check(
+        &format!("{client}'s large datagram to {to} is refused"),
+        is_told,
+        format!("{answer:?}"),
+    )
 }
 
 fn arrives(t: &Trial<'_>, client: Host, to: &str, flow: &Flow) -> Step {
