@@ -11,35 +11,83 @@ use crate::lab::{endpoints, service};
 use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("traffic_of_services_is_counted_as_ipvs_counts_it", |t| {
-        t.agent().configure("trafficMetricsServices: 1")?;
-        let counted = service("dev/counted").cluster_ip("10.96.9.40").cluster_ip("fd00:96::928");
-        let counted = counted.port(80, "tcp", Tcp).port(80, "udp", Udp).ingress("203.0.113.140");
-        t.apply(counted)?;
-        let slice = endpoints("dev/counted").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-        t.apply(slice.ready(P1))?;
-        t.apply(service("dev/left-out").cluster_ip("10.96.9.41").port(80, "tcp", Tcp))?;
-        t.settled()?;
-        for _ in 0..3 {
-            t.ask(P2, "10.96.9.40:80/tcp")?;
-            t.ask(P2, "10.96.9.40:80/udp")?;
-            t.ask(C, "203.0.113.140:80/tcp")?;
-        }
-        // IPVS adds up what its processors have counted every two seconds.
-        let told = patiently(LONG_PATIENCE, || {
-            let told = metrics(t)?;
-            t.equal("connections", 9, of_service(&told, "connections", ""))?;
-            Ok(told)
-        })?;
-        for direction in ["in", "out"] {
-            let labels = format!("direction=\"{direction}\",");
-            let packets = of_service(&told, "packets", &labels);
-            let bytes = of_service(&told, "bytes", &labels);
-            t.check(&format!("packets {direction}"), packets >= 9, packets)?;
-            t.check(&format!("bytes {direction}"), bytes >= 20 * packets, bytes)?;
-        }
-        t.check("one is left out", told.contains("kube_ipvs_services_without_traffic 1\n"), &told)
-    })]
+    vec![
+        case("traffic_of_services_is_counted_as_ipvs_counts_it", |t| {
+            t.agent().configure("trafficMetricsServices: 1")?;
+            let counted =
+                service("dev/counted").cluster_ip("10.96.9.40").cluster_ip("fd00:96::928");
+            let counted =
+                counted.port(80, "tcp", Tcp).port(80, "udp", Udp).ingress("203.0.113.140");
+            t.apply(counted)?;
+            let slice = endpoints("dev/counted").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
+            t.apply(slice.ready(P1))?;
+            t.apply(service("dev/left-out").cluster_ip("10.96.9.41").port(80, "tcp", Tcp))?;
+            t.settled()?;
+            for _ in 0..3 {
+                t.ask(P2, "10.96.9.40:80/tcp")?;
+                t.ask(P2, "10.96.9.40:80/udp")?;
+                t.ask(C, "203.0.113.140:80/tcp")?;
+            }
+            // IPVS adds up what its processors have counted every two seconds.
+            let told = patiently(LONG_PATIENCE, || {
+                let told = metrics(t)?;
+                t.equal("connections", 9, of_service(&told, "connections", ""))?;
+                Ok(told)
+            })?;
+            for direction in ["in", "out"] {
+                let labels = format!("direction=\"{direction}\",");
+                let packets = of_service(&told, "packets", &labels);
+                let bytes = of_service(&told, "bytes", &labels);
+                t.check(&format!("packets {direction}"), packets >= 9, packets)?;
+                t.check(&format!("bytes {direction}"), bytes >= 20 * packets, bytes)?;
+            }
+            t.check(
+                "one is left out",
+                told.contains("kube_ipvs_services_without_traffic 1\n"),
+                &told,
+            )
+        }),
+        case("ipvs_counts_the_first_packet_of_carried_connections", |t| {
+            let followed =
+                service("dev/followed").cluster_ip("10.96.9.42").ingress("203.0.113.142");
+            t.apply(followed.port(80, "tcp", Tcp))?;
+            t.apply(endpoints("dev/followed").port("tcp", 8080, Tcp).ready(P1))?;
+            t.settled()?;
+            // One that its client resets is active on, those with a FIN are not.
+            let mut carried = t.connect(C, "203.0.113.142:80/tcp")?;
+            t.expect_answer(&mut carried, "a connection to the load balancer IP")?;
+            carried.reset()?;
+            for _ in 0..3 {
+                t.ask(C, "203.0.113.142:80/tcp")?;
+            }
+            eventually_listed(t, &["--stats"], [2, 3], "4 4")?;
+            eventually_listed(t, &[], [4], "1")?;
+
+            let mut whole = t.connect(P2, "10.96.9.42:80/tcp")?;
+            t.expect_answer(&mut whole, "a connection to the ClusterIP")?;
+            eventually_listed(t, &[], [4], "2")?;
+            whole.reset()?;
+            eventually_listed(t, &[], [4], "1")
+        }),
+    ]
+}
+
+/// Waits until `ipvsadm` lists this in some columns of the endpoint's row. IPVS adds up what its
+/// processors have counted every two seconds.
+fn eventually_listed<const N: usize>(
+    t: &Trial<'_>,
+    options: &[&str],
+    columns: [usize; N],
+    expected: &str,
+) -> Step {
+    let arguments = [&["-Ln", "-t", "10.96.9.42:80"], options].concat();
+    patiently(LONG_PATIENCE, || {
+        let listed = t.host(N1).read("ipvsadm", &arguments)?;
+        let row = listed.lines().find(|line| line.contains("-> 10.244.1.11:8080"));
+        let row: Vec<&str> = row.unwrap_or_default().split_whitespace().collect();
+        let found = columns.map(|column| row.get(column).copied().unwrap_or("nothing")).join(" ");
+        t.check(&format!("`ipvsadm` lists {expected}"), found == expected, &listed)
+    })
 }
 
 /// The number of the Service in the line of a metric.
