@@ -1,5 +1,6 @@
 //! Load balancers ask whether this node has endpoints, and get no further than that.
 
+use std::io;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use kube_ipvs::model::Protocol::Tcp;
 use super::{Case, case};
 use crate::expectation::Refused;
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{endpoints, service};
+use crate::lab::{endpoints, product, service};
 use crate::trial::{Step, Trial};
 
 /// How long the agent may take to open or close a port once the kernel is up to date.
@@ -21,52 +22,72 @@ const V4: &str = "192.168.50.1:32123";
 const V6: &str = "[fd00:50::1]:32123";
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case("health_checks_are_answered_on_the_node_alone", |t| {
-        let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");
-        let web = web
-            .port(80, "http", Tcp)
-            .node_port(31_081)
-            .with("type", "LoadBalancer")
-            .with("externalTrafficPolicy", "Local")
-            .with("healthCheckNodePort", 32_123);
-        t.apply(web.clone())?;
-        t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P3))?;
-        t.settled()?;
-        until(t, V4, Some(503))?;
-        until(t, V6, Some(503))?;
-        t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P1).ready(P2).ready(P3))?;
-        t.settled()?;
-        let body = until(t, V4, Some(200))?;
-        t.check("both local endpoints count", body.contains("\"localEndpoints\": 2,"), &body)?;
-        // Of endpoints of its own family it has none.
-        until(t, V6, Some(503))?;
+    vec![
+        case("only_the_node_may_ask_for_metrics_and_status", |t| {
+            t.settled()?;
+            let asked = |host, address: &str, path| {
+                let address: SocketAddr = address.parse().expect("address");
+                t.host(host).inside(|| Client::new(address).get(path)).map_err(io::Error::other)
+            };
+            for path in ["/metrics", "/status", "/configz"] {
+                asked(N1, "127.0.0.1:10249", path)?;
+            }
+            for (client, node) in product([P2, P3, C, N1], ["192.168.50.1", "10.244.1.1"]) {
+                t.expect(client, &format!("{node}:10249/tcp"), Refused)?;
+                // The probes are everybody's.
+                asked(client, &format!("{node}:10256"), "/livez")?;
+            }
+            t.expect(P2, "[fd00:50::1]:10249/tcp", Refused)
+        }),
+        case("health_checks_are_answered_on_the_node_alone", |t| {
+            let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");
+            let web = web
+                .port(80, "http", Tcp)
+                .node_port(31_081)
+                .with("type", "LoadBalancer")
+                .with("externalTrafficPolicy", "Local")
+                .with("healthCheckNodePort", 32_123);
+            t.apply(web.clone())?;
+            t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P3))?;
+            t.settled()?;
+            until(t, V4, Some(503))?;
+            until(t, V6, Some(503))?;
+            t.apply(
+                endpoints("dev/checked").port("http", 8080, Tcp).ready(P1).ready(P2).ready(P3),
+            )?;
+            t.settled()?;
+            let body = until(t, V4, Some(200))?;
+            t.check("both local endpoints count", body.contains("\"localEndpoints\": 2,"), &body)?;
+            // Of endpoints of its own family it has none.
+            until(t, V6, Some(503))?;
 
-        // At the Service's own addresses it is a port like any other.
-        for client in [P2, N1, C] {
-            t.expect(client, "10.96.8.1:32123/tcp", Refused)?;
-            t.expect(client, "[fd00:96::801]:32123/tcp", Refused)?;
-        }
-        t.delete(web)?;
-        t.settled()?;
-        until(t, V4, None)?;
+            // At the Service's own addresses it is a port like any other.
+            for client in [P2, N1, C] {
+                t.expect(client, "10.96.8.1:32123/tcp", Refused)?;
+                t.expect(client, "[fd00:96::801]:32123/tcp", Refused)?;
+            }
+            t.delete(web)?;
+            t.settled()?;
+            until(t, V4, None)?;
 
-        // A Service of one family is answered for at every address of the node.
-        let web = service("dev/single").cluster_ip("10.96.8.2").port(80, "http", Tcp);
-        let web = web
-            .node_port(31_082)
-            .with("type", "LoadBalancer")
-            .with("externalTrafficPolicy", "Local")
-            .with("healthCheckNodePort", 32_123);
-        t.apply(web.clone())?;
-        t.apply(endpoints("dev/single").port("http", 8080, Tcp).ready(P1))?;
-        t.settled()?;
-        until(t, V4, Some(200))?;
-        until(t, V6, Some(200))?;
-        t.delete(web)?;
-        t.settled()?;
-        until(t, V6, None)?;
-        Ok(())
-    })]
+            // A Service of one family is answered for at every address of the node.
+            let web = service("dev/single").cluster_ip("10.96.8.2").port(80, "http", Tcp);
+            let web = web
+                .node_port(31_082)
+                .with("type", "LoadBalancer")
+                .with("externalTrafficPolicy", "Local")
+                .with("healthCheckNodePort", 32_123);
+            t.apply(web.clone())?;
+            t.apply(endpoints("dev/single").port("http", 8080, Tcp).ready(P1))?;
+            t.settled()?;
+            until(t, V4, Some(200))?;
+            until(t, V6, Some(200))?;
+            t.delete(web)?;
+            t.settled()?;
+            until(t, V6, None)?;
+            Ok(())
+        }),
+    ]
 }
 
 /// Waits until an outsider is answered so; `None` if nobody listens. Returns the body.
