@@ -120,6 +120,15 @@ impl Source {
         self.code.match_indices(path).map(|(offset, _)| offset).filter(is_named).collect()
     }
 
+    /// Where it names what starts another program.
+    fn programs(&self) -> Vec<usize> {
+        const STARTS: [&str; 2] = ["process::Command", "runtime::execve"];
+        let grouped = self.grouped_uses().into_iter();
+        let grouped = grouped.filter(|(path, _)| STARTS.iter().any(|it| path.ends_with(it)));
+        let named = STARTS.iter().flat_map(|path| self.names(path));
+        named.chain(grouped.map(|(_, offset)| offset)).collect()
+    }
+
     /// The paths of a `use` with braces, each written out.
     fn grouped_uses(&self) -> Vec<(String, usize)> {
         let mut paths = Vec::new();
@@ -248,6 +257,15 @@ fn the_core_has_no_io_no_clock_and_no_async() {
 }
 
 #[test]
+fn no_other_program_is_run() {
+    let starts = |source: &Source| -> Vec<_> {
+        source.programs().into_iter().map(|offset| source.place(offset)).collect()
+    };
+    let complaints: Vec<_> = sources().iter().flat_map(starts).collect();
+    assert_none(&complaints);
+}
+
+#[test]
 fn files_stay_small() {
     let mut complaints = Vec::new();
     for path in
@@ -283,5 +301,9 @@ fn a_wrong_import_is_found() {
         source("use std::net::{IpAddr, TcpStream};").grouped_uses()[1].0,
         "std::net::TcpStream"
     );
+    for code in ["use std::process::{ExitCode, Command};", "tokio::process::Command::new(it)"] {
+        assert_eq!(source(code).programs().len(), 1, "{code}");
+    }
+    assert_eq!(source("use std::process::ExitCode;").programs().len(), 0);
     assert_eq!(source("\n\nlet x;").place(2), "src/plan/wrong.rs:3");
 }
