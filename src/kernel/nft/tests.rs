@@ -447,3 +447,11 @@ fn read_everything(bytes: &[u8]) {
         }
     }
 }
+
+/// Marks are others' (docs/datapath.md, *Whose source is translated*): of packets and of connections.
+#[test]
+fn no_packet_is_marked() {
+    let rules = TEXT.lines().filter_map(|line| line.split('#').next());
+    let mut words = rules.flat_map(|line| line.split(|it: char| !it.is_alphanumeric()));
+    assert_eq!(words.find(|word| word.ends_with("mark")), None);
+}
