@@ -326,26 +326,3 @@ fn rights_are_to_read_four_kinds_and_to_write_events() {
     assert_eq!(&binding["subjects"][0]["name"], account);
     assert_eq!(&pod(&only("DaemonSet"))["serviceAccountName"], account);
 }
-
-#[test]
-fn every_flag_that_the_documentation_names_exists() {
-    let known: Vec<String> = {
-        let command = <Cli as clap::CommandFactory>::command();
-        let of = |command: &clap::Command| -> Vec<String> {
-            let longs = command.get_arguments().flat_map(|flag| {
-                let aliases = flag.get_all_aliases().unwrap_or_default();
-                flag.get_long().into_iter().chain(aliases).map(str::to_owned).collect::<Vec<_>>()
-            });
-            longs.collect()
-        };
-        let mut known = of(&command);
-        known.extend(command.get_subcommands().flat_map(of));
-        known
-    };
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let text = fs::read_to_string(docs.join("configuration.md")).unwrap();
-    let flags = text.split('`').filter_map(|word| word.strip_prefix("--"));
-    for flag in flags.map(|flag| flag.split([' ', '=']).next().unwrap()) {
-        assert!(known.iter().any(|name| name == flag), "--{flag}");
-    }
-}

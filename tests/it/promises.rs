@@ -1,7 +1,55 @@
-//! The documents name tests that are there.
+//! What the documents name is there: tests, files, headings, commands and flags.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use kube_ipvs::cli::Cli;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A document that people read.
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+impl Document {
+    fn read(path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path).unwrap();
+        Self { path, text }
+    }
+
+    /// What may be code within a sentence.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.text.split('`')
+    }
+
+    /// The lines of its blocks of code.
+    fn lines_of_code(&self) -> impl Iterator<Item = &str> {
+        self.text.split("```").skip(1).step_by(2).flat_map(str::lines)
+    }
+
+    /// Where its headings are found, as GitHub makes it of their text.
+    fn anchors(&self) -> Vec<String> {
+        let headings = self.text.lines().filter_map(|line| line.strip_prefix('#'));
+        let anchor = |heading: &str| {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
+            kept.collect::<String>().replace(' ', "-")
+        };
+        headings.map(anchor).collect()
+    }
+}
+
+/// All of them.
+fn documents() -> Vec<Document> {
+    let root = Path::new(ROOT);
+    let top = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"];
+    let below = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    top.into_iter().map(|name| root.join(name)).chain(below).map(Document::read).collect()
+}
 
 /// The text of all Rust files below a directory.
 fn text_below(directory: &Path, text: &mut String) {
@@ -17,7 +65,7 @@ fn text_below(directory: &Path, text: &mut String) {
 
 /// All code in which a test may be.
 fn code() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(ROOT);
     let mut code = String::new();
     for directory in ["src", "tests", "benches"] {
         text_below(&root.join(directory), &mut code);
@@ -34,12 +82,9 @@ fn is_test(code: &str, name: &str) -> bool {
 fn no_document_names_a_test_that_is_not_there() {
     /// What else is written like the name of a test: metrics, settings and modules, benchmarks.
     const OTHERS: [&str; 3] = ["kube_ipvs_", "nf_", "data_path_"];
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let code = code();
     let mut count = 0;
-    for entry in fs::read_dir(docs).unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
+    for document in documents() {
         let is_name = |word: &&str| {
             word.matches('_').count() > 2
                 && word
@@ -47,8 +92,8 @@ fn no_document_names_a_test_that_is_not_there() {
                     .all(|it| it == '_' || it.is_ascii_lowercase() || it.is_ascii_digit())
                 && !OTHERS.iter().any(|other| word.starts_with(other))
         };
-        for name in text.split('`').filter(is_name) {
-            assert!(is_test(&code, name), "{}: no such test: {name}", path.display());
+        for name in document.words().filter(is_name) {
+            assert!(is_test(&code, name), "{}: no such test: {name}", document.path.display());
             count += 1;
         }
     }
@@ -56,8 +101,86 @@ fn no_document_names_a_test_that_is_not_there() {
 }
 
 #[test]
+fn no_document_names_a_file_or_heading_that_is_not_there() {
+    const FOLDERS: [&str; 7] =
+        ["src/", "tests/", "docs/", "fuzz/", "hack/", "manifests/", "benches/"];
+    let (mut files, mut links) = (0, 0);
+    for document in documents() {
+        let path = document.path.display();
+        let is_file = |word: &&str| FOLDERS.iter().any(|folder| word.starts_with(folder));
+        for word in document.words().filter(is_file) {
+            let file = word.split_whitespace().next().unwrap();
+            assert!(Path::new(ROOT).join(file).exists(), "{path}: no such file: {file}");
+            files += 1;
+        }
+        let targets = document.text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => document.path.clone(),
+                file => document.path.parent().unwrap().join(file),
+            };
+            assert!(file.exists(), "{path}: no such file: {target}");
+            let is_there = anchor.is_empty()
+                || Document::read(file).anchors().iter().any(|heading| heading == anchor);
+            assert!(is_there, "{path}: no such heading: {target}");
+            links += 1;
+        }
+    }
+    assert!(files > 30 && links > 30, "{files} files and {links} links are named");
+}
+
+#[test]
+fn every_command_that_a_document_names_is_understood() {
+    let mut count = 0;
+    for document in documents() {
+        // README.md has an alias.
+        let lines = document.lines_of_code().map(|line| {
+            line.replace("$ demo ", "$ kube-ipvs --manifests manifests/demo --node-name n1 ")
+        });
+        let lines: Vec<_> = lines.chain(document.words().map(str::to_owned)).collect();
+        for line in &lines {
+            // What comes after `kubectl exec POD --` is a command, too.
+            let command = line.rsplit_once(" -- /").map_or(&**line, |(_, command)| command);
+            let command = command.trim_start_matches("$ ").split('#').next().unwrap();
+            let words: Vec<_> = command.split_whitespace().collect();
+            let is_ours = words.first() == Some(&"kube-ipvs") && words.len() > 1;
+            // A placeholder such as ADDR:PORT is no value, and a sentence may name the command alone.
+            let complaint = is_ours.then(|| Cli::try_parse_from(&words).err()).flatten();
+            let complaint = complaint.filter(|it| {
+                use ErrorKind::{MissingRequiredArgument, ValueValidation};
+                ![MissingRequiredArgument, ValueValidation].contains(&it.kind())
+            });
+            let path = document.path.display();
+            assert!(complaint.is_none(), "{path}: {command}: {}", complaint.unwrap());
+            count += usize::from(is_ours);
+        }
+    }
+    assert!(count > 15, "{count} commands are named");
+}
+
+#[test]
+fn every_flag_that_the_documentation_names_exists() {
+    let command = Cli::command();
+    let flags = |command: &clap::Command| -> Vec<String> {
+        let of = |flag: &clap::Arg| {
+            let aliases = flag.get_all_aliases().unwrap_or_default();
+            flag.get_long().into_iter().chain(aliases).map(str::to_owned).collect::<Vec<_>>()
+        };
+        command.get_arguments().flat_map(of).collect()
+    };
+    let mut known = flags(&command);
+    known.extend(command.get_subcommands().flat_map(flags));
+    let page = Document::read(Path::new(ROOT).join("docs/configuration.md"));
+    for word in page.words().filter_map(|word| word.strip_prefix("--")) {
+        let flag = word.split([' ', '=']).next().unwrap();
+        assert!(known.iter().any(|name| name == flag), "--{flag}");
+    }
+}
+
+#[test]
 fn each_promise_is_held_by_tests_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(ROOT);
     let code = code();
     let promises = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
     let rows = promises.lines().filter(|line| line.starts_with("| ") && !line.contains("held by"));
