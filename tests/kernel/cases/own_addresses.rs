@@ -75,6 +75,22 @@ fn served_at_the_node(t: &mut Trial<'_>, is_written: bool) -> Step {
             t.check(&format!("`explain {to}`"), is_named, explained)?;
         }
     }
+    // `render` asks no node: what listens there is nothing to it.
+    let rendered = t.command("render", &["-o", "ipvsadm"])?.stderr;
+    let status = t.run_to_end("status", &[])?;
+    for ip in OWN {
+        for (port, reason) in [(BUSY, "listened there first"), (6443, "protectedNodePorts")] {
+            let to = at(ip, port, Tcp);
+            let is_named = |text: &str, how: &str| {
+                let mut lines =
+                    text.lines().filter(|line| line.contains(&format!(" {to} {how}: ")));
+                lines.any(|line| line.contains(reason))
+            };
+            t.check(&format!("`status` names {to}"), is_named(&status, "refused"), &status)?;
+            let is_rendered = is_named(&rendered, "is not served");
+            t.equal(&format!("`render` names {to}"), port == 6443, is_rendered)?;
+        }
+    }
     // The port is free again.
     drop(busy);
     for (ip, client) in product(OWN, [C, P2, N1]) {
