@@ -1,5 +1,7 @@
 //! When it is asked what listens on the node, and that what was first keeps a port.
 
+use std::time::Duration;
+
 use kube_ipvs::engine::Work;
 use kube_ipvs::model::{Element, RefusalReason, Settings, VirtualAddress};
 
@@ -142,4 +144,20 @@ fn who_inherits_a_front_end_gets_it_unless_a_process_was_first() {
         let refusal = heir.refusal(&AT.parse().unwrap()).map(|refusal| refusal.reason);
         assert_eq!(refusal, expected);
     }
+}
+
+#[test]
+fn it_is_asked_every_two_seconds_while_a_device_has_a_cluster_ip() {
+    let mut agent = started(ModelKernel::default());
+    let mut asked = |own: &[&str]| {
+        questions(agent.tell(addresses(own)));
+        let work = agent.run_for(Duration::from_secs(10));
+        work.iter().filter(|(_, work)| matches!(work, Work::Listen)).count()
+    };
+    assert_eq!(asked(&["192.0.2.1"]), 0);
+    // Of a range of ClusterIPs, and no Service's.
+    assert_eq!(asked(&["192.0.2.1", "10.96.0.77"]), 0);
+    let often = asked(&["192.0.2.1", "10.96.0.10"]);
+    assert!((4..=5).contains(&often), "{often} times");
+    assert_eq!(asked(&["192.0.2.1"]), 0);
 }
