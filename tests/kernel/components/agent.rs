@@ -1,7 +1,8 @@
 //! The agent with an API server: `run --kubeconfig`, over TLS, on a real kernel.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -11,8 +12,9 @@ use kube_ipvs::kernel::modules::{self, Module, Modules, Presence};
 use kube_ipvs::model::{Carry, Scheduler};
 use kube_ipvs::plan::FlowOperation;
 use rustix::thread::CapabilitySet;
+use serde_json::{Value, json};
 
-use super::process::{Agent, PATIENCE, node_and_server};
+use super::process::{Agent, PATIENCE, node_and_server, until};
 use super::{Component, alone, component, output, run, unload};
 use crate::api::objects::{service, slice};
 use crate::api::{SERVICES, SLICES};
@@ -26,6 +28,7 @@ pub(crate) fn components() -> Vec<Component> {
         ),
         component("the_agent_follows_an_api_server", the_agent_follows_an_api_server),
         component("doctor_goes_by_the_agents_flags", doctor_goes_by_the_agents_flags),
+        component("a_plugin_that_hangs_takes_nothing_away", a_plugin_that_hangs_takes_nothing_away),
     ]
 }
 
@@ -148,6 +151,54 @@ fn doctor_goes_by_the_agents_flags() {
     let (status, notes) = asked(&["status", "-o", "json"]);
     assert!(status.contains("default/web"), "{notes}");
     assert_eq!(agent.ended(), None);
+}
+
+/// An `exec` plugin of a kubeconfig, which is asked for each request: its token has expired already.
+const PLUGIN: &str = r#"#!/bin/sh
+if [ -e "$0.hangs" ]; then echo $$ >"$0.pid" && exec sleep 300; fi
+echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+"status": {"token": "TOKEN", "expirationTimestamp": "2020-01-01T00:00:00Z"}}'
+"#;
+
+fn a_plugin_that_hangs_takes_nothing_away() {
+    let server = node_and_server();
+    server.put(service("web", "10.96.0.1"));
+    server.put(slice("web-1", "web", &["10.244.1.5"]));
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    let mut kubeconfig: Value = serde_json::from_str(&server.kubeconfig()).unwrap();
+    let user = &mut kubeconfig["users"][0]["user"];
+    let text = PLUGIN.replace("TOKEN", user["token"].as_str().unwrap());
+    fs::write(place("plugin"), text).unwrap();
+    fs::set_permissions(place("plugin"), Permissions::from_mode(0o755)).unwrap();
+    *user = json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": place("plugin"),
+        "interactiveMode": "Never",
+    }});
+    fs::write(place("kubeconfig"), kubeconfig.to_string()).unwrap();
+    let mut agent =
+        Agent::start(&directory, &["--kubeconfig", place("kubeconfig").to_str().unwrap()]);
+    let one: &[&str] = &["10.244.1.5:8080"];
+    until_held("what there was", &[("10.96.0.1:80", one)]);
+
+    fs::write(place("plugin.hangs"), "").unwrap();
+    server.disconnect();
+    server.put(service("late", "10.96.0.2"));
+    server.put(slice("late-1", "late", &["10.244.1.5"]));
+    let hanging = || fs::read_to_string(place("plugin.pid")).ok();
+    until("the plugin hangs", || hanging().is_some_and(|pid| pid.ends_with('\n')));
+    let route = "local 10.96.0.1 dev lo";
+    let is_there = || output("ip route show table local proto 75").contains(route);
+    assert!(is_there());
+    run(&format!("ip route delete table local {route}"));
+    until("the route is back", is_there);
+    until_held("nothing is taken away", &[("10.96.0.1:80", one)]);
+    assert_eq!(agent.ended(), None);
+
+    fs::remove_file(place("plugin.hangs")).unwrap();
+    run(&format!("kill {}", hanging().unwrap().trim()));
+    until_held("what came meanwhile", &[("10.96.0.1:80", one), ("10.96.0.2:80", one)]);
 }
 
 fn the_agent_follows_an_api_server() {
