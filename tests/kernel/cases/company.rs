@@ -67,6 +67,12 @@ pub(crate) fn cases() -> Vec<Case> {
                 .wait_for_log(&format!("another agent runs in this network namespace: {first}"))?;
             // It has done nothing so far, and ends when it is told to.
             second.stop()?;
+            // From another container the first has no number.
+            second.spawn(&["unshare", "--pid", "--fork", "--kill-child"])?;
+            second.wait_for_log("in this network namespace: a process of another container")?;
+            second.kill()?;
+            // What works on the kernel for a moment waits for nobody.
+            t.run_to_end("run", &["--init-only"])?;
 
             second.launch()?;
             second.wait_for_log("waiting for its end")?;

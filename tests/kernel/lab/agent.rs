@@ -149,7 +149,8 @@ impl Agent {
         if self.is_running() { Ok(()) } else { self.spawn(&[]) }
     }
 
-    fn spawn(&mut self, wrapper: &[&str]) -> io::Result<()> {
+    /// Starts the agent by way of `wrapper`, and waits for nothing.
+    pub(crate) fn spawn(&mut self, wrapper: &[&str]) -> io::Result<()> {
         let log = File::create(&self.log)?;
         let program = self.program.as_os_str();
         let mut words = wrapper.iter().map(OsStr::new).chain([program]);
