@@ -1,14 +1,21 @@
 //! Virtual and real servers through generic netlink.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs::kernel::netlink::KernelError;
 use kube_ipvs::model::{Backend, Backends, Pool, Scheduler, VirtualAddress, VirtualServer};
 use kube_ipvs::plan::{FailureKind, ServerOperation};
+use netlink_sys::constants::{
+    NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG,
+};
+use netlink_sys::{Socket, SocketAddr};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::{Component, alone, component, output, run, unload};
@@ -34,6 +41,7 @@ pub(crate) fn components() -> Vec<Component> {
         component("what_others_made_is_left_out", what_others_made_is_left_out),
         component("connections_are_counted", connections_are_counted),
         component("timeouts_are_set_and_others_kept", timeouts_are_set_and_others_kept),
+        component("nobody_else_speaks_as_the_kernel", nobody_else_speaks_as_the_kernel),
         component(
             "without_the_capability_the_remedy_is_named",
             without_the_capability_the_remedy_is_named,
@@ -285,4 +293,29 @@ fn a_module_that_was_loaded_anew_is_found_again() {
     assert_eq!(ipvs.observe().unwrap().pools, []);
     without_module();
     assert_eq!(ipvs.observe_servers(&[address("10.96.0.1:80")]).unwrap(), []);
+}
+
+/// Of any process, also one of root: what it sends to our sockets does not come to them.
+fn nobody_else_speaks_as_the_kernel() {
+    run("ip link set lo up");
+    let _kernel = Kernel::open().unwrap();
+    let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+    let mut refused = BTreeSet::new();
+    // The columns are an address, the protocol and the port.
+    for line in sockets.lines().skip(1) {
+        let mut numbers = line.split_whitespace().skip(1).map(|it| it.parse::<u32>().unwrap());
+        let (protocol, port) = (numbers.next().unwrap(), numbers.next().unwrap());
+        // The kernel's own.
+        if port == 0 {
+            continue;
+        }
+        let protocol = protocol as isize;
+        let mut stranger = Socket::new(protocol).unwrap();
+        stranger.bind_auto().unwrap();
+        let sent = stranger.send_to(&[0; 64], &SocketAddr::new(port, 0), 0);
+        assert_eq!(sent.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{line}");
+        refused.insert(protocol);
+    }
+    let all = [NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER, NETLINK_GENERIC];
+    assert_eq!(refused, all.into());
 }
