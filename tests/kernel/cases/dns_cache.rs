@@ -7,7 +7,7 @@ use kube_ipvs::model::Protocol::{Tcp, Udp};
 use kube_ipvs::model::{Family, VirtualAddress};
 
 use super::{Case, case};
-use crate::expectation::{Answers, Refused};
+use crate::expectation::{Answers, Refused, Silent};
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{
     NODE_PORT_OF_DAEMON, Server, Silence, Temporary, endpoints_of_both, product, service,
@@ -70,9 +70,18 @@ fn cached(t: &mut Trial<'_>, is_untracked: bool) -> Step {
     t.settled()?;
     expect_cache(t)?;
     expect_others(t)?;
-    // Packets that nobody tracks are not masqueraded.
-    drop(rules);
     drop(sockets);
+    if rules.is_some() {
+        // What nobody tracks is not masqueraded, and answers over TCP are of no connection.
+        for ip in DNS {
+            let both = Answers::from_all([P1, P3]);
+            patiently(LONG_PATIENCE, || t.expect(P2, &at(ip, 53, Udp), both.clone()))?;
+            for (client, protocol) in [(P2, Tcp), (N1, Tcp), (N1, Udp)] {
+                t.expect(client, &at(ip, 53, protocol), Silent)?;
+            }
+        }
+    }
+    drop(rules);
     patiently(LONG_PATIENCE, || expect_endpoints(t))?;
     let sockets = cache(t, &DNS)?;
     patiently(LONG_PATIENCE, || expect_cache(t))?;
