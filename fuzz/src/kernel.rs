@@ -2,12 +2,15 @@
 //! everything back.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{LazyLock, PoisonError};
 
+use ipnet::IpNet;
+use kube_ipvs::kernel::firewall::obstacles_over;
 use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Batch, Protocol, messages};
 use kube_ipvs::kernel::route::Network;
-use kube_ipvs::model::{Element, Pool, Protocol as Transport, VirtualAddress};
+use kube_ipvs::model::{Carry, Element, Pool, Protocol as Transport, VirtualAddress};
 use kube_ipvs::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
 
 use super::replay::{IPVS_FAMILY, kernel, socket};
@@ -90,6 +93,30 @@ pub(crate) fn route(data: &[u8]) {
         assert!(found.len() <= messages(data).count());
         assert!(found.is_sorted_by(|one, next| one < next && !one.contains(next)));
     }
+}
+
+/// Chains of other programs and their rules. Each obstacle has a remedy, and what stands in the way where
+/// all is carried does so otherwise, too.
+pub(crate) fn firewall(data: &[u8]) {
+    let ranges: Vec<IpNet> = [([10, 96, 0, 0].into(), 12), ([0xfd00; 8].into(), 16)]
+        .into_iter()
+        .filter_map(|(ip, length): (IpAddr, u8)| IpNet::new(ip, length).ok())
+        .collect();
+    let found = |carry: &Carry| {
+        obstacles_over(&mut socket(Protocol::Netfilter, data), &ranges, carry).unwrap_or_default()
+    };
+    let (by_default, carried) = (found(&Carry::FrontEnds), found(&Carry::All));
+    assert!(carried.len() <= by_default.len() && by_default.len() <= messages(data).count());
+    assert!(by_default.iter().chain(&carried).all(|obstacle| !obstacle.mend().is_empty()));
+}
+
+/// Where sockets of the node listen: one of IPv6 perhaps for both families, asked for by protocol.
+pub(crate) fn listening(data: &[u8]) {
+    let (mut kernel, _) = kernel(Protocol::Sockets, data);
+    let Ok(found) = kernel.listening() else { return };
+    assert!(found.len() <= 2 * Transport::ALL.len() * messages(data).count());
+    assert!(found.is_sorted_by(|one, next| one < next));
+    assert!(found.iter().all(|at| at.port != 0 && at.ip == at.ip.to_canonical()));
 }
 
 /// Entries of connection tracking that are in the way.

@@ -14,13 +14,15 @@ mod texts;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     ("api", objects::api),
     ("api_protobuf", objects::api_protobuf),
     ("config", texts::config),
     ("conntrack", kernel::conntrack),
+    ("firewall", kernel::firewall),
     ("ipvs", kernel::ipvs),
     ("leftovers", netlink::leftovers),
+    ("listening", kernel::listening),
     ("manifests", objects::manifests),
     ("netlink", netlink::netlink),
     ("nft", kernel::nft),

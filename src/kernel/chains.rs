@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::kernel::netlink::{Attribute, KernelError, Protocol, Socket, attributes};
+use crate::kernel::netlink::{Attribute, KernelError, Socket, attributes};
 use crate::kernel::nft::message_type;
 use crate::model::Family;
 
@@ -113,8 +113,8 @@ impl fmt::Display for Chain {
 /// # Errors
 ///
 /// If nf_tables is not there or the process lacks CAP_NET_ADMIN.
-pub(super) fn read() -> Result<Vec<Chain>, KernelError> {
-    Socket::open(Protocol::Netfilter)?.dump(
+pub(super) fn read(socket: &mut Socket) -> Result<Vec<Chain>, KernelError> {
+    socket.dump(
         "nf_tables chains",
         GET_CHAIN,
         |message| message.raw(&[0; HEADER_BYTES]),

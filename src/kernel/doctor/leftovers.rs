@@ -3,6 +3,7 @@
 use super::{Finding, Subject};
 use crate::kernel::chains::{self, Chain};
 use crate::kernel::kube_proxy::{self, LegacyTable, is_trace, legacy_tables};
+use crate::kernel::netlink::{Protocol, Socket};
 use crate::model::DEVICE;
 
 /// How many chains are named in full.
@@ -32,7 +33,7 @@ fn judge_device(addresses: usize) -> Finding {
 
 /// kube-proxy's rules in its iptables, ipvs and nftables modes.
 pub(super) fn rules(_: &Subject) -> Finding {
-    match chains::read() {
+    match Socket::open(Protocol::Netfilter).and_then(|mut socket| chains::read(&mut socket)) {
         Ok(chains) => judge_rules(&chains, &legacy_tables()),
         Err(error) => Finding::unknown(error),
     }

@@ -52,11 +52,23 @@ enum Need {
 ///
 /// If nf_tables is not there or the process lacks CAP_NET_ADMIN.
 pub fn obstacles(ranges: &[IpNet], carry: &Carry) -> Result<Vec<Obstacle>, KernelError> {
-    let mut socket = Socket::open(Protocol::Netfilter)?;
+    obstacles_over(&mut Socket::open(Protocol::Netfilter)?, ranges, carry)
+}
+
+/// The same over a socket for nf_tables.
+///
+/// # Errors
+///
+/// See [`obstacles`].
+pub fn obstacles_over(
+    socket: &mut Socket,
+    ranges: &[IpNet],
+    carry: &Carry,
+) -> Result<Vec<Obstacle>, KernelError> {
     let mut found = Vec::new();
-    for chain in chains::read()? {
+    for chain in chains::read(socket)? {
         let Some(base) = base_of_others(&chain) else { continue };
-        let rules = rule::read(&mut socket, &chain)?;
+        let rules = rule::read(socket, &chain)?;
         found.extend(judge(chain, base, &rules, ranges, carry));
     }
     Ok(found)

@@ -58,7 +58,7 @@ impl Rule {
 impl Rules {
     /// Reads everybody's chains, and the rules of `iptables-nft` if there is anything to remove.
     pub(super) fn read(socket: &mut Socket) -> Result<Self, KernelError> {
-        let all = chains::read()?;
+        let all = chains::read(socket)?;
         let mut tables: Vec<_> = all
             .iter()
             .filter(|chain| names::is_of_table(chain))

@@ -1,5 +1,7 @@
 //! Messages of the kernel that nothing of ours writes.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use kube_ipvs::kernel::netlink::{Attributes, Header};
 
 use super::Sample;
@@ -21,6 +23,11 @@ pub fn all() -> Vec<Sample> {
         sample("leftovers", "chain", chain()),
         sample("leftovers", "rule", rule()),
         sample("leftovers", "set", set()),
+        sample("firewall", "docker", [base_chain("FORWARD", 2), rules("FORWARD", docker)].concat()),
+        sample("firewall", "strict", [base_chain("INPUT", 1), rules("INPUT", strict)].concat()),
+        sample("firewall", "other", [chain(), rule()].concat()),
+        sample("firewall", "error", error(10 << 8 | 4, -1, "not permitted")),
+        sample("listening", "sockets", sockets()),
         sample("route", "error", error(22, -1, "not permitted")),
     ]
 }
@@ -87,4 +94,125 @@ fn set() -> Vec<u8> {
             }
         });
     })
+}
+
+/// A base chain of `filter` that drops by policy.
+fn base_chain(name: &str, hook: u32) -> Vec<u8> {
+    message(10 << 8 | 3, &[2, 0, 0, 0], |chain| {
+        chain.text(1, "filter");
+        chain.text(3, name);
+        chain.nest(4, |it| it.u32_be(1, hook));
+        chain.u32_be(5, 0);
+        chain.text(7, "filter");
+    })
+}
+
+/// An expression: its name and its data.
+type Expression = (&'static str, fn(&mut Attributes<'_>));
+
+/// A rule of a chain for each of these lists of expressions.
+fn rules<const N: usize>(chain: &str, all: fn() -> [Vec<Expression>; N]) -> Vec<u8> {
+    let rule = |expressions: Vec<Expression>| {
+        message(10 << 8 | 6, &[2, 0, 0, 0], |rule| {
+            rule.text(1, "filter");
+            rule.text(2, chain);
+            rule.nest(4, |list| {
+                for (name, data) in expressions {
+                    list.nest(1, |expression| {
+                        expression.text(1, name);
+                        expression.nest(2, data);
+                    });
+                }
+            });
+        })
+    };
+    all().into_iter().flat_map(rule).collect()
+}
+
+const ACCEPT: Expression = ("immediate", |data| verdict(data, 1));
+const DROP: Expression = ("immediate", |data| verdict(data, 0));
+
+fn verdict(data: &mut Attributes<'_>, code: u32) {
+    data.u32_be(1, 0);
+    data.nest(2, |value| value.nest(2, |verdict| verdict.u32_be(1, code)));
+}
+
+/// `-m conntrack --ctstate`, and a jump to another chain by `xt`.
+fn docker() -> [Vec<Expression>; 2] {
+    let states: Expression = ("match", |data| {
+        let mut info = [0; 160];
+        // `XT_CONNTRACK_STATE`; established and translated.
+        info[146..152]
+            .copy_from_slice([1_u16, 0, 1 << 1 | 1 << 7].map(u16::to_ne_bytes).as_flattened());
+        data.text(1, "conntrack");
+        data.u32_be(2, 3);
+        data.bytes(3, &info);
+    });
+    [vec![states, ("counter", |_| {}), ACCEPT], vec![("target", |data| data.text(1, "REJECT"))]]
+}
+
+/// `ct state established accept`, `ct status dnat accept`, `ip daddr 10.96.0.0/12 accept`, and a drop.
+fn strict() -> [Vec<Expression>; 4] {
+    fn value(data: &mut Attributes<'_>, kind: u16, value: &[u8]) {
+        data.nest(kind, |it| it.bytes(1, value));
+    }
+    fn masked(data: &mut Attributes<'_>, mask: &[u8]) {
+        value(data, 4, mask);
+        value(data, 5, &vec![0; mask.len()]);
+    }
+    const IS_ANY: Expression = ("cmp", |data| {
+        data.u32_be(2, 1);
+        value(data, 3, &[0; 4]);
+    });
+    [
+        vec![
+            ("ct", |data| data.u32_be(2, 0)),
+            ("bitwise", |data| masked(data, &2_u32.to_ne_bytes())),
+            IS_ANY,
+            ACCEPT,
+        ],
+        vec![
+            ("ct", |data| data.u32_be(2, 2)),
+            ("bitwise", |data| masked(data, &32_u32.to_ne_bytes())),
+            IS_ANY,
+            ACCEPT,
+        ],
+        vec![
+            ("payload", |data| {
+                data.u32_be(2, 1);
+                data.u32_be(3, 16);
+                data.u32_be(4, 4);
+            }),
+            ("bitwise", |data| masked(data, &[255, 240, 0, 0])),
+            ("cmp", |data| {
+                data.u32_be(2, 0);
+                value(data, 3, &[10, 96, 0, 0]);
+            }),
+            ACCEPT,
+        ],
+        vec![DROP],
+    ]
+}
+
+/// What sock_diag tells (`struct inet_diag_msg`): a socket of each family, one for both, a mapped one.
+fn sockets() -> Vec<u8> {
+    let socket = |ip: IpAddr, only_v6: Option<u8>| {
+        let mut fixed = [0; 72];
+        fixed[0] = if ip.is_ipv4() { 2 } else { 10 };
+        fixed[1] = 10;
+        fixed[4..6].copy_from_slice(&6443_u16.to_be_bytes());
+        match ip {
+            IpAddr::V4(ip) => fixed[8..12].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => fixed[8..24].copy_from_slice(&ip.octets()),
+        }
+        message(20, &fixed, |it| only_v6.iter().for_each(|only| it.bytes(11, &[*only])))
+    };
+    [
+        socket([192, 0, 2, 1].into(), None),
+        socket([0_u16; 8].into(), Some(0)),
+        socket([0xfd00, 0, 0, 0, 0, 0, 0, 1].into(), Some(1)),
+        socket(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), Some(0)),
+        message(Header::DONE, &[0; 4], |_| {}),
+    ]
+    .concat()
 }
