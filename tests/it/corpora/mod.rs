@@ -77,7 +77,15 @@ fn every_target_is_built_and_has_a_corpus() {
     assert!(size < LARGEST_CORPORA, "{size} bytes");
 }
 
-/// Run it where an encoder or a sample has changed: `cargo test --test corpora -- --ignored`.
+#[test]
+fn every_sample_is_in_a_corpus() {
+    for (target, name, _) in samples::all() {
+        let path = folder(target).join(name);
+        assert!(path.exists(), "{}: run `samples_are_written`", path.display());
+    }
+}
+
+/// Run it where an encoder or a sample has changed: `cargo test --test it -- --ignored samples`.
 #[test]
 #[ignore = "writes into fuzz/corpus"]
 fn samples_are_written() {
