@@ -2,6 +2,7 @@
 //! node by a flowtable (`carry: offload`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube_ipvs::model::Protocol::{Tcp, Udp};
 
@@ -80,6 +81,25 @@ fn cases_of_tracking() -> Vec<Case> {
         }),
         case("carried_pools_at_images_move_and_cost_no_connection", |t| {
             images_move(t, ALL, ["242.96.12.1", "246.96.12.1"])
+        }),
+        case("what_ipvs_carried_ends_after_the_drain_period", |t| {
+            served(t, "")?;
+            let (mut carried, mut others) = (Vec::new(), Vec::new());
+            for client in [P2, N1, C] {
+                let open = |to| t.connect(client, to).map(|it| (format!("{client} to {to}"), it));
+                others.push(open(CLUSTER_IP)?);
+                carried.push(open(BALANCER)?);
+            }
+            // Long enough for a slow machine to see the connections alive.
+            t.agent().configure("carry: all\ndrainPeriod: 10s")?;
+            t.settled()?;
+            t.still_answer(&mut others)?;
+            t.eventually_held("the former virtual server goes", |ipvs| {
+                !ipvs.contains(" 10.96.12.1:80")
+            })?;
+            t.settled()?;
+            drain::have_ended(&mut others, Duration::ZERO)?;
+            t.still_answer(&mut carried)
         }),
         case("an_older_kernel_refuses_to_offload", |t| {
             t.agent().configure(OFFLOAD)?;

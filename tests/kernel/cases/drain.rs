@@ -330,7 +330,7 @@ fn leaving(t: &Trial<'_>, client: Host, to: &str) -> Step<(String, Connection)> 
 }
 
 /// Their clients are told by their next segment, once `lag` has passed.
-fn have_ended(open: &mut [(String, Connection)], lag: Duration) -> Step {
+pub(super) fn have_ended(open: &mut [(String, Connection)], lag: Duration) -> Step {
     open.iter_mut().try_for_each(|(which, open)| {
         patiently(lag, || match open.ask() {
             Err(Silence::Reset) => Ok(()),
