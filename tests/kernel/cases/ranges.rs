@@ -17,19 +17,11 @@ use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// Addresses of the wide ranges that nobody has.
 const UNALLOCATED: [&str; 3] = ["10.77.7.7", "192.168.77.7", "[fd00:77::7]"];
-/// Where the front ends of the Service with images lead outsiders, and where all others are led.
-const BY_DEFAULT: Images = Images {
-    options: "",
-    usual: &["250.96.4.3", "[fc00:96::403]"],
-    spare: &["254.96.4.3", "[fc40:96::403]"],
-    networks: &["250.96.4.0/24", "fc00:96::/120"],
-};
-const BY_TRACKING: Images = Images {
-    options: "carry: all",
-    usual: &["250.96.4.3", "242.96.4.3", "[fc00:96::403]", "[fc80:96::403]"],
-    spare: &["254.96.4.3", "246.96.4.3", "[fc40:96::403]", "[fcc0:96::403]"],
-    networks: &["250.96.4.0/24", "242.96.4.0/24", "fc00:96::/120", "fc80:96::/120"],
-};
+/// Where pools stand where all is carried, and where they stand while something else lies there.
+const USUAL: [&str; 4] = ["250.96.4.3", "242.96.4.3", "[fc00:96::403]", "[fc80:96::403]"];
+const SPARE: [&str; 4] = ["254.96.4.3", "246.96.4.3", "[fc40:96::403]", "[fcc0:96::403]"];
+/// What that is.
+const AMONG: [&str; 4] = ["250.96.4.0/24", "242.96.4.0/24", "fc00:96::/120", "fc80:96::/120"];
 /// How many Services follow the node's address.
 const SERVICES: usize = 200;
 
@@ -67,8 +59,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
-        case("images_that_move_cost_no_connection", |t| images_move(t, &BY_DEFAULT)),
-        case("carried_images_that_move_cost_no_connection", |t| images_move(t, &BY_TRACKING)),
+        case("images_move_while_no_agent_runs", images_move_while_no_agent_runs),
         case("service_addresses_follow_the_nodes_address", follow_the_nodes_address),
     ]
 }
@@ -134,22 +125,9 @@ fn ways(verb: &str) -> String {
     ways.iter().map(|(to, family)| format!("route {verb} {to} via {}\n", N2.ip(*family))).collect()
 }
 
-/// Images of one ClusterIP of each family.
-struct Images {
-    /// Options of our own.
-    options: &'static str,
-    /// Where they stand by themselves.
-    usual: &'static [&'static str],
-    /// Where they stand while something else lies among those.
-    spare: &'static [&'static str],
-    /// What that is: somebody's networks, one of each kind.
-    networks: &'static [&'static str],
-}
-
-/// Networks come and go among images, while the agent runs and while it does not: no connection and no
-/// request notices.
-fn images_move(t: &mut Trial<'_>, images: &Images) -> Step {
-    t.agent().configure(images.options)?;
+/// Networks come among the images of both families, and go: each time the next agent finds it so.
+fn images_move_while_no_agent_runs(t: &mut Trial<'_>) -> Step {
+    t.agent().configure("carry: all")?;
     let web = service("dev/moved").cluster_ip("10.96.4.3").cluster_ip("fd00:96::403");
     let web = web.ingress("203.0.113.65").ingress("2001:db8:113::65").port(80, "http", Tcp);
     let web = web.node_port(31_965).port(80, "udp", Udp).node_port(31_965);
@@ -159,39 +137,35 @@ fn images_move(t: &mut Trial<'_>, images: &Images) -> Step {
         t.apply(slice.ready(P1).ready(P3))?;
     }
     t.settled()?;
-    t.eventually_held("pools at the usual images", |ipvs| are_led(ipvs, images.usual))?;
-
+    t.eventually_held("pools at the usual images", |ipvs| are_led(ipvs, &USUAL))?;
     let mut open = open_to_all(t)?;
     let asked = [(C, TO_IMAGES[0]), (N1, TO_IMAGES[2]), (P2, "10.96.4.3:80/tcp")];
     let loads = asked.map(|(client, to)| t.steady_load(client, to));
     let datagrams = t.steady_load(C, "203.0.113.65:80/udp");
     let node = Arc::clone(t.host(N1));
-    let lines = |verb: &str| {
-        images.networks.iter().map(|it| format!("route {verb} {it} dev eth0\n")).collect::<String>()
-    };
-    for is_running in [true, false] {
-        for (verb, places) in [("add", images.spare), ("delete", images.usual)] {
-            if !is_running {
-                t.agent().stop()?;
-            }
-            node.ip(&lines(verb))?;
-            t.settled()?;
-            t.eventually_held(&format!("pools after route {verb}"), |it| are_led(it, places))?;
-            t.settled()?;
-            t.still_answer(&mut open)?;
-            loads.iter().for_each(|load| load.wait_for(2));
-            for to in TO_IMAGES {
-                t.expect(C, to, Answers::from(P1))?;
-                t.expect(P2, to, Answers::from_all([P1, P3]))?;
-            }
-            if is_running && places == images.spare {
-                open.extend(open_to_all(t)?);
-            }
-        }
-    }
-    t.still_answer(&mut open)?;
+    let lines = |verb: &str| AMONG.map(|it| format!("route {verb} {it} dev eth0\n")).concat();
+    t.agent().stop()?;
+    let among = Temporary::ip(&node, &lines("add"), &lines("delete"))?;
+    expect_moved(t, &SPARE, &mut open)?;
+    open.extend(open_to_all(t)?);
+    t.agent().stop()?;
+    drop(among);
+    expect_moved(t, &USUAL, &mut open)?;
     loads.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
     t.expect_no_failure(datagrams)
+}
+
+/// An agent that starts leads everybody to these images, and ends no connection.
+fn expect_moved(t: &mut Trial<'_>, to: &[&str], open: &mut [(String, Connection)]) -> Step {
+    t.settled()?;
+    t.eventually_held("pools at the other images", |ipvs| are_led(ipvs, to))?;
+    t.settled()?;
+    t.still_answer(open)?;
+    for to in TO_IMAGES {
+        t.expect(C, to, Answers::from(P1))?;
+        t.expect(P2, to, Answers::from_all([P1, P3]))?;
+    }
+    Ok(())
 }
 
 /// Whether there is a pool at each of these addresses that gets new connections.
