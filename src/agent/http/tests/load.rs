@@ -1,0 +1,218 @@
+//! Clients that hold on to connections, ask too much, or do not read.
+
+use super::*;
+
+/// A connection to a server from an address of this machine: from another one than the server's it
+/// is somebody else's than the node's own.
+fn connect_from(last: u8, server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+    socket.connect(&server.into()).unwrap();
+    socket.into()
+}
+
+fn is_over(mut stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let read = stream.read(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+#[test]
+fn who_holds_on_to_connections_keeps_nobody_from_an_answer() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let from = |last| connect_from(last, server.address);
+    let small = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    let asked = |stream| assert!(until_hung_up(stream, small).starts_with("HTTP/1.1 200 "));
+    for begun in ["", "GET /livez HT"] {
+        // 264 connections: of others, of one that has most of them, and of the node itself.
+        let peers = (2..42).cycle().take(200).chain([50; 64]).chain([1; 64]);
+        let mut held: Vec<_> = peers.map(from).collect();
+        for stream in &mut held {
+            // It may have been cut off already.
+            let _ = stream.write_all(begun.as_bytes());
+        }
+        // The kubelet, a load balancer, and one that has most connections already.
+        [1, 99, 50].into_iter().for_each(|last| asked(from(last)));
+        // None of them had to wait for others to be given up.
+        let open = held.iter().filter(|stream| !is_over(stream)).count();
+        assert!(open > MOST_OF_OTHERS / 2, "{open} of {} are open", held.len());
+        assert!(open <= MOST_OF_OTHERS + MOST_OF_A_PEER, "{open} are open");
+        // Of one peer no more than it may have, of the others none because of it.
+        let open = |held: &[TcpStream]| held.iter().filter(|stream| !is_over(stream)).count();
+        assert!(open(&held[200..264]) <= MOST_OF_A_PEER);
+        assert!(open(&held[264..]) <= MOST_OF_A_PEER);
+    }
+}
+
+#[test]
+fn many_ports_have_no_more_connections_than_one() {
+    let places = SharedPlaces::default();
+    let start = || {
+        let places = places.clone();
+        Server::start(|listener, stopped| {
+            serve_health_check(listener, places, || None, async {
+                let _ = stopped.await;
+            })
+        })
+    };
+    let servers: Vec<_> = (0..8).map(|_| start()).collect();
+    let connect = |server: &Server| -> Vec<_> {
+        (2..42).chain([1; 20]).map(|last| connect_from(last, server.address)).collect()
+    };
+    let held: Vec<_> = servers.iter().flat_map(connect).collect();
+    for server in &servers {
+        assert!(server.get("/").starts_with("HTTP/1.1 404 "));
+    }
+    let open = held.iter().filter(|stream| !is_over(stream)).count();
+    assert!(open <= MOST_OF_OTHERS + MOST_OF_A_PEER, "{open} are open");
+}
+
+#[test]
+fn a_question_of_a_client_that_has_gone_is_known_as_such() {
+    let (questions, asked) = mpsc::channel();
+    let server = metrics_server(&health(), move |query| questions.send(query).unwrap());
+    for path in ["/explain?destination=10.96.0.1:80&from=node", "/status", "/metrics"] {
+        let mut client = connect_from(1, server.address);
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        let query: Query = asked.recv().unwrap();
+        assert!(!query.is_abandoned(), "{path}");
+        drop(client);
+        while !query.is_abandoned() {
+            thread::sleep(SHORT / 100);
+        }
+    }
+}
+
+#[test]
+fn small_requests_on_many_connections_keep_nobody_from_an_answer() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let small = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    let peers = || (2..42).cycle().take(264);
+    let mut held: Vec<_> = peers().map(|last| connect_from(last, server.address)).collect();
+    for _ in 0..3 {
+        for stream in &mut held {
+            let _ = stream.write_all(small);
+        }
+        assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+        // A connection ends with its answer: to go on, all of them have to come again.
+        for (stream, last) in held.iter_mut().zip(peers()) {
+            let ended = replace(stream, connect_from(last, server.address));
+            let _ = until_hung_up(ended, b"");
+        }
+    }
+}
+
+#[test]
+fn slow_heads_and_slow_readers_are_cut_off() {
+    let large = Bytes::from(vec![b'a'; 64 << 20]);
+    let limits = Limits { head: SHORT, connection: 2 * SHORT };
+    let server = Server::start(move |listener, stopped| async move {
+        let answer = move |_| ready(respond(StatusCode::OK, "text/plain", large.clone()));
+        serve(listener, SharedPlaces::default(), limits, answer, async {
+            let _ = stopped.await;
+        })
+        .await;
+    });
+    let connect = || TcpStream::connect(server.address).unwrap();
+    let drips = |mut stream: TcpStream, head: Vec<u8>| {
+        head.into_iter().any(|byte| {
+            thread::sleep(SHORT / 20);
+            stream.write_all(&[byte]).is_err()
+        })
+    };
+    let head = b"GET / HTTP/1.1\r\nX: ".iter().chain(repeat_n(&b'a', TRICKLE)).copied();
+    assert!(drips(connect(), head.collect()), "the slow one was let finish {TRICKLE} bytes");
+    assert_eq!(until_hung_up(connect(), b""), "");
+
+    // It reads on, but slowly.
+    let mut slow = connect();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let read = iter::from_fn(|| {
+        thread::sleep(SHORT / 10);
+        slow.read(&mut [0; 1024]).ok().filter(|read| *read > 0)
+    });
+    let read: usize = read.take(40).sum();
+    let rest = slow.read_to_end(&mut Vec::new()).unwrap_or_default();
+    assert!(read + rest < 64 << 20, "the slow one was let read all of it");
+}
+
+#[test]
+fn a_large_answer_is_made_once_for_all_who_ask_for_it() {
+    const CLIENTS: usize = 12;
+    let (asked, questions) = mpsc::channel();
+    let server = metrics_server(&health(), move |query| asked.send(query).unwrap());
+    let client = server.client();
+    let statuses: Vec<_> =
+        (0..CLIENTS).map(|_| thread::spawn(move || client.status().map(drop))).collect();
+    // The engine's thread is busy until all have come.
+    let first = questions.recv().unwrap();
+    thread::sleep(SHORT);
+    answer_of_empty_engine(first);
+    let more = iter::from_fn(|| questions.recv_timeout(2 * SHORT).ok());
+    let more = more.map(answer_of_empty_engine).count();
+    statuses.into_iter().for_each(|status| status.join().unwrap().unwrap());
+    // Those who came while as many as there may be were being made share the next.
+    assert!(more <= MOST_ANSWERS, "made {more} times more");
+}
+
+#[test]
+fn answers_under_way_are_bounded() {
+    let engine = Arc::new(Mutex::new(large_engine()));
+    let made = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&made);
+    let server = metrics_server(&health(), move |query| {
+        let Query::Status(reply) = query else { return };
+        counted.fetch_add(1, Ordering::Relaxed);
+        drop(reply.send(answer::status(&engine.lock().unwrap(), None)));
+    });
+    // They read only so much that they know that it has begun.
+    let begin = |_| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 64]).unwrap();
+        stream
+    };
+    let mut reading: Vec<_> = (0..MOST_ANSWERS).map(begin).collect();
+    let crowded = server.get("/status");
+    assert!(crowded.starts_with("HTTP/1.1 503 ") && crowded.contains("ask again"), "{crowded}");
+    assert_eq!(made.load(Ordering::Relaxed), MOST_ANSWERS);
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+    // Once one has ended, there is room.
+    drop(reading.pop());
+    server.client().status().unwrap();
+}
+
+/// An engine of which the status is larger than what sockets hold.
+fn large_engine() -> Engine {
+    let mut engine = Engine::new(&Settings::for_node("n1"), None);
+    let service = |index: u16| {
+        let [high, low] = index.to_be_bytes();
+        let ports = (1..=10).map(|port| ServicePort {
+            name: format!("port-{port}").into(),
+            protocol: Protocol::Tcp,
+            port,
+            node_port: None,
+        });
+        Service {
+            cluster_ips: [[10, 96, high, low].into()].into(),
+            ports: ports.collect(),
+            ..Service::named(ServiceKey::new("default", &format!("web-{index}")))
+        }
+    };
+    engine.handle_event(Event::Service(Change::Replace((0..8000).map(service).collect())));
+    engine.handle_event(Event::Slice(Change::Replace(Vec::new())));
+    engine.handle_event(Event::ServiceCidrs(Change::Replace(Vec::new())));
+    engine.handle_event(Event::Node(None));
+    while let Some(work) = engine.poll_work(Instant::now()) {
+        match work {
+            Work::Observe => drop(engine.handle_observed(Observed::default(), Instant::now())),
+            Work::Apply(plan) => {
+                let outcomes = plan.operations().iter().map(|_| Ok(())).collect();
+                engine.handle_outcomes(&plan, outcomes, Instant::now());
+            }
+            Work::ObservePools(_) | Work::Count(_) | Work::Listen => {}
+        }
+    }
+    engine
+}
