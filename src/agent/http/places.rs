@@ -44,19 +44,22 @@ impl Peer {
 pub struct SharedPlaces(Arc<Mutex<Places>>);
 
 impl SharedPlaces {
-    /// As [`Places::is_full_for`].
+    /// Whether a connection has to give way to another one of this peer.
     pub(super) fn is_full_for(&self, peer: Peer) -> bool {
-        self.with(|places| places.is_full_for(peer))
+        self.with(|places| places.in_the_way_of(peer).is_some())
     }
 
-    /// As [`Places::make_room_for`].
-    pub(super) fn make_room_for(&self, peer: Peer) {
-        self.with(|places| places.make_room_for(peer));
-    }
-
-    /// As [`Places::take`].
+    /// Takes in a connection, and cuts the oldest of those that have to give way to it. An honest client
+    /// has its answer within moments; a client that holds on to a connection loses it first.
     pub(super) fn take(&self, peer: Peer, connection: AbortHandle) {
-        self.with(|places| places.take(peer, connection));
+        self.with(|places| {
+            while let Some(oldest) = places.in_the_way_of(peer)
+                && let Some((_, connection)) = places.taken.remove(oldest)
+            {
+                connection.abort();
+            }
+            places.taken.push_back((peer, connection));
+        });
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Places) -> T) -> T {
@@ -72,26 +75,7 @@ struct Places {
 }
 
 impl Places {
-    /// Whether a connection of this peer has to give way to another one of it.
-    fn is_full_for(&mut self, peer: Peer) -> bool {
-        self.in_the_way_of(peer).is_some()
-    }
-
-    /// Cuts the oldest of the connections that have to give way. An honest client has its answer
-    /// within moments; a client that holds on to a connection loses it first.
-    fn make_room_for(&mut self, peer: Peer) {
-        if let Some(oldest) = self.in_the_way_of(peer)
-            && let Some((_, connection)) = self.taken.remove(oldest)
-        {
-            connection.abort();
-        }
-    }
-
-    /// Takes in a connection.
-    fn take(&mut self, peer: Peer, connection: AbortHandle) {
-        self.taken.push_back((peer, connection));
-    }
-
+    /// The connection that has to give way to another one of this peer, if any has to.
     fn in_the_way_of(&mut self, newcomer: Peer) -> Option<usize> {
         self.taken.retain(|(_, connection)| !connection.is_finished());
         self.oldest(MOST_OF_A_PEER, |peer| peer == newcomer).or_else(|| match newcomer {

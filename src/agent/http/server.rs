@@ -112,7 +112,6 @@ pub(super) async fn serve<H, F>(
                 if places.is_full_for(peer) {
                     // A request that has arrived meanwhile is answered before its connection is cut.
                     yield_now().await;
-                    places.make_room_for(peer);
                 }
                 let talk = converse(stream, limits, handle.clone(), stopped.clone());
                 places.take(peer, connections.spawn(talk));
