@@ -16,7 +16,8 @@ pub(crate) fn each_plan<E>(
         match work {
             Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
             Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
-            Work::Listen | Work::Count(_) => {}
+            Work::Listen => {}
+            Work::Count(_) => engine.handle_connections(Vec::new(), now),
             Work::Apply(plan) => {
                 take(plan.operations())?;
                 let done = plan.operations().iter().map(|_| Ok(())).collect();

@@ -39,7 +39,8 @@ pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> 
                 let pools = kernel.observe_pools(&addresses)?;
                 engine.handle_observed_pools(&addresses, pools);
             }
-            Work::Listen | Work::Count(_) => {}
+            Work::Listen => {}
+            Work::Count(_) => engine.handle_connections(Vec::new(), Instant::now()),
             Work::Apply(plan) => {
                 let outcomes = kernel.apply(plan.operations());
                 if let Some(failure) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {

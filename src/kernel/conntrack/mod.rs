@@ -4,6 +4,7 @@
 mod entry;
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -12,8 +13,8 @@ use super::netlink::{Attributes, Batch, KernelError, NetlinkError, Protocol, Soc
 use crate::model::{Family, Protocol as Transport, VirtualAddress};
 use crate::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
 use entry::{
-    CTA_IP_V4_DST, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
-    CTA_TUPLE_PROTO, Entry,
+    CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT,
+    CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, Entry,
 };
 
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
@@ -22,14 +23,19 @@ const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
 const CTA_FILTER: u16 = 25;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
-/// The original destination address is compared.
+const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+/// The source address is compared.
+const FILTER_SOURCE: u32 = 1 << 0;
+/// The destination address is compared.
 const FILTER_DESTINATION: u32 = 1 << 1;
 /// The protocol is compared.
 const FILTER_PROTOCOL: u32 = 1 << 3;
-/// The original destination port is compared.
+/// The source port is compared.
+const FILTER_SOURCE_PORT: u32 = 1 << 4;
+/// The destination port is compared.
 const FILTER_DESTINATION_PORT: u32 = 1 << 5;
-/// The kernel walks its whole table for each question, so beyond this many destinations all
-/// entries of a protocol are asked for at once.
+/// The kernel walks its whole table for each question, at a thirtieth of what it costs to be sent all
+/// of it. Beyond this many, all entries of a protocol are asked for at once.
 const MOST_QUESTIONS: usize = 8;
 /// Bytes per send.
 const CHUNK: usize = 64 << 10;
@@ -106,19 +112,20 @@ impl Conntrack {
     /// If the table cannot be read.
     pub fn count(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
         let backends = leavers.backends.iter();
-        let backends =
-            backends.map(|(protocol, socket)| Question::All(Family::of(socket.ip()), *protocol));
-        let frontends = leavers.frontends.iter().copied().map(Question::of);
-        let questions: BTreeSet<_> = backends.chain(frontends).collect();
+        let backends = backends.map(|(protocol, socket)| Question::Backend(*protocol, *socket));
+        let frontends = leavers.frontends.iter().copied().map(Question::Destination);
+        let questions = few(backends.chain(frontends).collect());
         let mut counts: HashMap<_, u64> = HashMap::new();
-        for question in questions {
+        for question in &questions {
             let running = |entry: Entry| {
                 let frontend = entry.frontend().filter(|_| !entry.is_closed)?;
                 let leaves = leavers.frontends.contains(&frontend)
                     || leavers.backends.contains(&(frontend.protocol, entry.replier));
-                leaves.then_some((frontend, entry.replier, entry.carrier))
+                // An answer to several questions counts once.
+                let counts = questions.iter().find(|it| it.has(&entry)) == Some(question);
+                (leaves && counts).then_some((frontend, entry.replier, entry.carrier))
             };
-            for of in self.find(question, running)? {
+            for of in self.find(*question, running)? {
                 *counts.entry(of).or_default() += 1;
             }
         }
@@ -235,18 +242,17 @@ fn tally(
 enum Question {
     /// The entries of one destination.
     Destination(VirtualAddress),
+    /// Those that an endpoint answers.
+    Backend(Transport, SocketAddr),
     /// All entries of a family and protocol.
     All(Family, Transport),
 }
 
 impl Question {
-    fn of(destination: VirtualAddress) -> Self {
-        Self::All(destination.family(), destination.protocol)
-    }
-
     fn family(self) -> Family {
         match self {
             Self::Destination(destination) => destination.family(),
+            Self::Backend(_, socket) => Family::of(socket.ip()),
             Self::All(family, _) => family,
         }
     }
@@ -254,9 +260,30 @@ impl Question {
     fn protocol(self) -> Transport {
         match self {
             Self::Destination(destination) => destination.protocol,
-            Self::All(_, protocol) => protocol,
+            Self::Backend(protocol, _) | Self::All(_, protocol) => protocol,
         }
     }
+
+    /// Whether an entry is an answer.
+    fn has(self, entry: &Entry) -> bool {
+        entry.frontend().is_some_and(|frontend| match self {
+            Self::Destination(destination) => frontend == destination,
+            Self::Backend(protocol, socket) => {
+                frontend.protocol == protocol && entry.replier == socket
+            }
+            Self::All(family, protocol) => {
+                frontend.family() == family && frontend.protocol == protocol
+            }
+        })
+    }
+}
+
+/// The same questions, or instead of many such that have all of their answers.
+fn few(questions: BTreeSet<Question>) -> BTreeSet<Question> {
+    if questions.len() <= MOST_QUESTIONS {
+        return questions;
+    }
+    questions.into_iter().map(|it| Question::All(it.family(), it.protocol())).collect()
 }
 
 /// What is to be deleted, by destination.
@@ -274,11 +301,7 @@ impl Wanted {
     }
 
     fn questions(&self) -> BTreeSet<Question> {
-        let destinations = self.by_frontend.keys().copied();
-        if self.by_frontend.len() <= MOST_QUESTIONS {
-            return destinations.map(Question::Destination).collect();
-        }
-        destinations.map(Question::of).collect()
+        few(self.by_frontend.keys().copied().map(Question::Destination).collect())
     }
 
     fn has(&self, entry: &Entry) -> bool {
@@ -296,23 +319,35 @@ impl Wanted {
 /// IPv6 addresses are not compared by the kernel: up to 6.1 at least it leaves out just the ones
 /// that are equal (`ctnetlink_filter_match_tuple`).
 fn filter(message: &mut Attributes<'_>, question: Question) {
+    let (tuple, flags, side) = match question {
+        Question::Backend(_, socket) => {
+            let at = (CTA_IP_V4_SRC, FILTER_SOURCE, CTA_PROTO_SRC_PORT, FILTER_SOURCE_PORT);
+            (CTA_TUPLE_REPLY, CTA_FILTER_REPLY_FLAGS, Some((socket, at)))
+        }
+        Question::Destination(it) => {
+            let at =
+                (CTA_IP_V4_DST, FILTER_DESTINATION, CTA_PROTO_DST_PORT, FILTER_DESTINATION_PORT);
+            (CTA_TUPLE_ORIG, CTA_FILTER_ORIG_FLAGS, Some((SocketAddr::new(it.ip, it.port), at)))
+        }
+        Question::All(..) => (CTA_TUPLE_ORIG, CTA_FILTER_ORIG_FLAGS, None),
+    };
     let mut compared = FILTER_PROTOCOL;
-    message.nest(CTA_TUPLE_ORIG, |tuple| {
-        if let Question::Destination(destination) = question
-            && destination.family() == Family::V4
+    message.nest(tuple, |tuple| {
+        if let Some((socket, (kind, compares, ..))) = side
+            && socket.is_ipv4()
         {
-            compared |= FILTER_DESTINATION;
-            tuple.nest(CTA_TUPLE_IP, |ip| ip.ip(CTA_IP_V4_DST, destination.ip));
+            compared |= compares;
+            tuple.nest(CTA_TUPLE_IP, |ip| ip.ip(kind, socket.ip()));
         }
         tuple.nest(CTA_TUPLE_PROTO, |protocol| {
             protocol.bytes(CTA_PROTO_NUM, &[question.protocol().number()]);
-            if let Question::Destination(destination) = question {
-                compared |= FILTER_DESTINATION_PORT;
-                protocol.u16_be(CTA_PROTO_DST_PORT, destination.port);
+            if let Some((socket, (.., kind, compares))) = side {
+                compared |= compares;
+                protocol.u16_be(kind, socket.port());
             }
         });
     });
-    message.nest(CTA_FILTER, |filter| filter.u32(CTA_FILTER_ORIG_FLAGS, compared));
+    message.nest(CTA_FILTER, |filter| filter.u32(flags, compared));
 }
 
 /// `AF_INET` or `AF_INET6`.
@@ -366,6 +401,24 @@ mod tests {
         assert!(!Wanted::new(&[translated]).has(&by_ipvs));
         let any = Wanted::new(&[wanted("10.96.0.10:53", None)]);
         assert!(any.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
+    }
+
+    #[test]
+    fn an_entry_answers_what_it_was_asked_for() {
+        let entry = entry(Transport::Tcp, "10.96.0.10:80", "10.244.1.5:8080");
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let destination = |text: &str| Question::Destination(text.parse().unwrap());
+        for (question, expected) in [
+            (destination("10.96.0.10:80"), true),
+            (destination("10.96.0.10:81"), false),
+            (Question::Backend(Transport::Tcp, at("10.244.1.5:8080")), true),
+            (Question::Backend(Transport::Tcp, at("10.244.1.6:8080")), false),
+            (Question::Backend(Transport::Udp, at("10.244.1.5:8080")), false),
+            (Question::All(Family::V4, Transport::Tcp), true),
+            (Question::All(Family::V6, Transport::Tcp), false),
+        ] {
+            assert_eq!(question.has(&entry), expected, "{question:?}");
+        }
     }
 
     #[test]
