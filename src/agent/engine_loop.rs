@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::time::{ClockId, clock_gettime};
 use tracing::{debug, error, info, warn};
 
 use super::answer;
@@ -17,6 +16,7 @@ use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason, of_refusals, of_trouble};
+use super::processor_time::processor_time;
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
@@ -79,6 +79,9 @@ pub(super) struct EngineLoop {
     takeover: Takeover,
     upkeep: Upkeep,
     surroundings: Known,
+    /// When the part of an audit had been read, in [`processor_time`]; what its comparison took.
+    part_read: Option<Duration>,
+    comparing: Duration,
 }
 
 /// What of the node has been told so far.
@@ -136,6 +139,8 @@ impl EngineLoop {
             takeover,
             upkeep,
             surroundings: Known::default(),
+            part_read: None,
+            comparing: Duration::ZERO,
         }
     }
 
@@ -256,6 +261,9 @@ impl EngineLoop {
                     self.apply(&plan);
                 }
             }
+        }
+        if let Some(read) = self.part_read.take() {
+            self.comparing = processor_time().saturating_sub(read);
         }
         self.upkeep.look_at_firewall(self.engine.programs().surroundings());
         if self.engine.is_synced() && !self.is_stopping() {
@@ -401,8 +409,10 @@ impl EngineLoop {
                 }
             }
         }
-        let took = processor_time().saturating_sub(before);
+        let now = processor_time();
+        let took = now.saturating_sub(before) + mem::take(&mut self.comparing);
         self.engine.handle_part_read(took, Instant::now());
+        self.part_read = audits.then_some(now);
     }
 
     fn unobservable(&mut self, error: &KernelError) {
@@ -479,10 +489,4 @@ impl EngineLoop {
             }
         }
     }
-}
-
-/// How much of a processor's time this thread has taken, in the kernel too. `schedstat` would lag by a
-/// tick, a quarter of what reading a part takes.
-fn processor_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }

@@ -13,6 +13,7 @@ mod listen;
 pub mod log;
 pub mod metrics;
 pub mod notices;
+mod processor_time;
 mod reconfigure;
 mod run;
 mod sole;
