@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::kernel::netlink::{Attribute, KernelError, Socket, attributes};
+use crate::kernel::nft::constants::{HEADER_BYTES, chain, verdict};
 use crate::kernel::nft::message_type;
 use crate::model::Family;
 
@@ -13,15 +14,6 @@ const GET_CHAIN: u16 = message_type(4);
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
-/// `struct nfgenmsg`, which precedes the attributes.
-const HEADER_BYTES: usize = 4;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_CHAIN_HOOK: u16 = 4;
-const NFTA_CHAIN_POLICY: u16 = 5;
-const NFTA_CHAIN_TYPE: u16 = 7;
-const NFTA_HOOK_HOOKNUM: u16 = 1;
-const NF_DROP: u32 = 0;
 
 /// The family of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,20 +122,20 @@ pub(super) fn decode(body: &[u8]) -> Option<Chain> {
     let (mut hook, mut policy, mut filters) = (None, None, false);
     for attribute in attributes(rest) {
         match attribute.kind {
-            NFTA_CHAIN_TABLE => table = attribute.text(),
-            NFTA_CHAIN_NAME => name = attribute.text(),
-            NFTA_CHAIN_HOOK => hook = Some(decode_hook(attribute)),
-            NFTA_CHAIN_POLICY => policy = attribute.u32_be(),
-            NFTA_CHAIN_TYPE => filters = attribute.text() == Some("filter"),
+            chain::TABLE => table = attribute.text(),
+            chain::NAME => name = attribute.text(),
+            chain::HOOK => hook = Some(decode_hook(attribute)),
+            chain::POLICY => policy = attribute.u32_be(),
+            chain::TYPE => filters = attribute.text() == Some("filter"),
             _ => {}
         }
     }
-    let base = hook.map(|hook| Base { hook, filters, drops: policy == Some(NF_DROP) });
+    let base = hook.map(|hook| Base { hook, filters, drops: policy == Some(verdict::DROP) });
     Some(Chain { family, table: table?.to_owned(), name: name?.to_owned(), base })
 }
 
 fn decode_hook(hook: Attribute<'_>) -> Hook {
-    let number = hook.find(NFTA_HOOK_HOOKNUM);
+    let number = hook.find(chain::HOOK_NUMBER);
     match number.and_then(|number| number.u32_be()) {
         Some(1) => Hook::Input,
         Some(2) => Hook::Forward,
@@ -168,14 +160,14 @@ mod tests {
 
     #[test]
     fn a_base_chain_is_read() {
-        let hook = attribute(NFTA_HOOK_HOOKNUM, &2u32.to_be_bytes());
+        let hook = attribute(chain::HOOK_NUMBER, &2u32.to_be_bytes());
         let body = [
             vec![NFPROTO_IPV4, 0, 0, 0],
-            attribute(NFTA_CHAIN_TABLE, b"filter\0"),
-            attribute(NFTA_CHAIN_NAME, b"FORWARD\0"),
-            attribute(NFTA_CHAIN_HOOK, &hook),
-            attribute(NFTA_CHAIN_POLICY, &NF_DROP.to_be_bytes()),
-            attribute(NFTA_CHAIN_TYPE, b"filter\0"),
+            attribute(chain::TABLE, b"filter\0"),
+            attribute(chain::NAME, b"FORWARD\0"),
+            attribute(chain::HOOK, &hook),
+            attribute(chain::POLICY, &verdict::DROP.to_be_bytes()),
+            attribute(chain::TYPE, b"filter\0"),
         ]
         .concat();
         let expected = Chain {

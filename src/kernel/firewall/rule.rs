@@ -5,32 +5,12 @@ use ipnet::IpNet;
 use super::Need;
 use crate::kernel::chains::Chain;
 use crate::kernel::netlink::{Attribute, KernelError, Socket, attributes};
+use crate::kernel::nft::constants::{
+    DATA_VALUE, DATA_VERDICT, HEADER_BYTES, expression, rule, verdict,
+};
 use crate::kernel::nft::{header, message_type};
 use crate::model::Family;
 
-/// `NFT_MSG_GETRULE`
-const GET_RULE: u16 = message_type(7);
-
-/// `struct nfgenmsg`, which precedes the attributes.
-const HEADER_BYTES: usize = 4;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_CT_KEY: u16 = 2;
-const NFTA_CT_DIRECTION: u16 = 3;
-const NFTA_META_KEY: u16 = 2;
-const NFTA_PAYLOAD_BASE: u16 = 2;
-const NFTA_PAYLOAD_OFFSET: u16 = 3;
-const NFTA_BITWISE_MASK: u16 = 4;
-const NFTA_CMP_OP: u16 = 2;
-const NFTA_CMP_DATA: u16 = 3;
-const NFTA_LOOKUP_FLAGS: u16 = 5;
-const NFTA_IMMEDIATE_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
-const NFTA_DATA_VERDICT: u16 = 2;
-const NFTA_VERDICT_CODE: u16 = 1;
 /// `NFTA_MATCH_NAME` and `NFTA_TARGET_NAME`.
 const NFTA_XT_NAME: u16 = 1;
 /// `NFTA_MATCH_INFO`
@@ -45,8 +25,6 @@ const META_NFPROTO: u32 = 15;
 const NETWORK_HEADER: u32 = 1;
 /// Where the destination is in the headers of IPv4 and IPv6.
 const DESTINATIONS: [(u32, Family); 2] = [(16, Family::V4), (24, Family::V6)];
-/// `NFT_CMP_EQ`
-const EQUAL: u32 = 0;
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`, and the same of `xt_conntrack`.
 const ESTABLISHED: u32 = 1 << 1;
 /// `IPS_DST_NAT`
@@ -57,8 +35,6 @@ const XT_TRANSLATED: u16 = 1 << 7;
 const XT_BY_STATE: u16 = 1;
 /// `struct xt_conntrack_mtinfo3`: where `match_flags`, `invert_flags` and `state_mask` are.
 const XT_STATES: std::ops::Range<usize> = 146..152;
-const NF_DROP: u32 = 0;
-const NF_ACCEPT: u32 = 1;
 
 /// A rule of a base chain, as far as it matters.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -117,11 +93,11 @@ impl Masked {
 pub(super) fn read(socket: &mut Socket, chain: &Chain) -> Result<Vec<Rule>, KernelError> {
     socket.dump(
         "nf_tables rules",
-        GET_RULE,
+        message_type(rule::GET),
         |message| {
             header(message, chain.family.number().unwrap_or(0), 0);
-            message.text(NFTA_RULE_TABLE, &chain.table);
-            message.text(NFTA_RULE_CHAIN, &chain.name);
+            message.text(rule::TABLE, &chain.table);
+            message.text(rule::CHAIN, &chain.name);
         },
         |rules: &mut Vec<Rule>, _, body| rules.push(decode(body)),
     )
@@ -131,10 +107,10 @@ pub(super) fn read(socket: &mut Socket, chain: &Chain) -> Result<Vec<Rule>, Kern
 fn decode(body: &[u8]) -> Rule {
     let rest = body.get(HEADER_BYTES..).unwrap_or_default();
     let mut reader = Reader::default();
-    let list = attributes(rest).find(|attribute| attribute.kind == NFTA_RULE_EXPRESSIONS);
-    for expression in list.iter().flat_map(Attribute::nested) {
-        let name = expression.find(NFTA_EXPR_NAME).and_then(|name| name.text());
-        let data = expression.find(NFTA_EXPR_DATA);
+    let list = attributes(rest).find(|attribute| attribute.kind == rule::EXPRESSIONS);
+    for item in list.iter().flat_map(Attribute::nested) {
+        let name = item.find(rule::EXPRESSION_NAME).and_then(|name| name.text());
+        let data = item.find(rule::EXPRESSION_DATA);
         if let Some(rule) = reader.read(name.unwrap_or_default(), data) {
             return rule;
         }
@@ -169,25 +145,29 @@ impl Reader {
         let number = |kind| data?.find(kind)?.u32_be();
         match name {
             "counter" | "log" => {}
-            "ct" if number(NFTA_CT_DIRECTION).is_none() => self.load(match number(NFTA_CT_KEY) {
-                Some(CT_STATE) => Condition::State,
-                Some(CT_STATUS) => Condition::Status,
-                _ => Condition::Unread,
-            }),
-            "meta" if number(NFTA_META_KEY) == Some(META_NFPROTO) => self.load(Condition::Family),
-            "payload" if number(NFTA_PAYLOAD_BASE) == Some(NETWORK_HEADER) => {
-                let offset = number(NFTA_PAYLOAD_OFFSET);
+            "ct" if number(expression::CT_DIRECTION).is_none() => {
+                self.load(match number(expression::CT_KEY) {
+                    Some(CT_STATE) => Condition::State,
+                    Some(CT_STATUS) => Condition::Status,
+                    _ => Condition::Unread,
+                })
+            }
+            "meta" if number(expression::META_KEY) == Some(META_NFPROTO) => {
+                self.load(Condition::Family)
+            }
+            "payload" if number(expression::PAYLOAD_BASE) == Some(NETWORK_HEADER) => {
+                let offset = number(expression::PAYLOAD_OFFSET);
                 let family = DESTINATIONS.into_iter().find(|(at, _)| Some(*at) == offset);
                 self.load(family.map_or(Condition::Unread, |(_, it)| Condition::Destination(it)));
             }
-            "bitwise" => self.mask = value(data, NFTA_BITWISE_MASK).map(<[u8]>::to_vec),
+            "bitwise" => self.mask = value(data, expression::BITWISE_MASK).map(<[u8]>::to_vec),
             "cmp" => self.compare(
-                number(NFTA_CMP_OP) == Some(EQUAL),
-                value(data, NFTA_CMP_DATA).unwrap_or_default(),
+                number(expression::COMPARE_HOW) == Some(expression::COMPARE_EQUAL),
+                value(data, expression::COMPARE_DATA).unwrap_or_default(),
             ),
             // The set is not read. Whoever accepts some states accepts established connections.
             "lookup" if matches!(self.condition, Condition::State) => {
-                let is_in = number(NFTA_LOOKUP_FLAGS).unwrap_or(0) == 0;
+                let is_in = number(expression::LOOKUP_FLAGS).unwrap_or(0) == 0;
                 let rule = Rule::Accepts { established: is_in, translated: false };
                 self.condition = Condition::Whole(rule);
             }
@@ -196,11 +176,11 @@ impl Reader {
                 self.load(states.map_or(Condition::Unread, Condition::Whole));
             }
             "immediate" => {
-                let verdict = data.and_then(|data| data.find(NFTA_IMMEDIATE_DATA));
-                let verdict = verdict.and_then(|data| data.find(NFTA_DATA_VERDICT))?;
-                return Some(match verdict.find(NFTA_VERDICT_CODE)?.u32_be()? {
-                    NF_ACCEPT => self.accept(),
-                    NF_DROP => self.drop(),
+                let verdict = data.and_then(|data| data.find(expression::IMMEDIATE_DATA));
+                let verdict = verdict.and_then(|data| data.find(DATA_VERDICT))?;
+                return Some(match verdict.find(verdict::CODE)?.u32_be()? {
+                    verdict::ACCEPT => self.accept(),
+                    verdict::DROP => self.drop(),
                     _ => Rule::InDoubt,
                 });
             }
@@ -281,7 +261,7 @@ fn states_of_iptables(data: Attribute<'_>) -> Option<Rule> {
 }
 
 fn value(data: Option<Attribute<'_>>, kind: u16) -> Option<&[u8]> {
-    Some(data?.find(kind)?.find(NFTA_DATA_VALUE)?.value)
+    Some(data?.find(kind)?.find(DATA_VALUE)?.value)
 }
 
 #[cfg(test)]

@@ -6,27 +6,14 @@ use crate::kernel::netlink::{
     Attribute, Attributes, Batch, KernelError, Protocol, Socket, attributes,
 };
 use crate::kernel::nft;
+use crate::kernel::nft::constants::{
+    DATA_VERDICT, HEADER_BYTES, chain, expression, rule, table, verdict,
+};
 
 /// `NFT_MSG_*`
 const DELETE_TABLE: u16 = 2;
 const DELETE_CHAIN: u16 = 5;
-const GET_RULE: u16 = 7;
 const DELETE_RULE: u16 = 8;
-
-/// `struct nfgenmsg`, which precedes the attributes.
-const HEADER_BYTES: usize = 4;
-const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_CHAIN_NAME: u16 = 3;
-const NFTA_RULE_TABLE: u16 = 1;
-const NFTA_RULE_CHAIN: u16 = 2;
-const NFTA_RULE_HANDLE: u16 = 3;
-const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_IMMEDIATE_DATA: u16 = 2;
-const NFTA_DATA_VERDICT: u16 = 2;
-const NFTA_VERDICT_CHAIN: u16 = 2;
 
 /// What there is of kube-proxy in nf_tables.
 #[derive(Debug, Default)]
@@ -128,26 +115,26 @@ impl Rules {
             });
         };
         for family in &self.tables {
-            push(DELETE_TABLE, *family, &|message| message.text(NFTA_TABLE_NAME, names::TABLE));
+            push(DELETE_TABLE, *family, &|message| message.text(table::NAME, names::TABLE));
         }
         for Rule { family, table, chain, handle, .. } in &self.jumps {
             push(DELETE_RULE, *family, &|message| {
-                message.text(NFTA_RULE_TABLE, table);
-                message.text(NFTA_RULE_CHAIN, chain);
-                message.bytes(NFTA_RULE_HANDLE, &handle.to_be_bytes());
+                message.text(rule::TABLE, table);
+                message.text(rule::CHAIN, chain);
+                message.bytes(rule::HANDLE, &handle.to_be_bytes());
             });
         }
         // The chains lead to each other: all of them are emptied before the first is removed.
         for Chain { family, table, name, .. } in &self.chains {
             push(DELETE_RULE, *family, &|message| {
-                message.text(NFTA_RULE_TABLE, table);
-                message.text(NFTA_RULE_CHAIN, name);
+                message.text(rule::TABLE, table);
+                message.text(rule::CHAIN, name);
             });
         }
         for Chain { family, table, name, .. } in &self.chains {
             push(DELETE_CHAIN, *family, &|message| {
-                message.text(NFTA_CHAIN_TABLE, table);
-                message.text(NFTA_CHAIN_NAME, name);
+                message.text(chain::TABLE, table);
+                message.text(chain::NAME, name);
             });
         }
     }
@@ -166,7 +153,7 @@ fn header(message: &mut Attributes<'_>, family: ChainFamily) {
 fn rules(socket: &mut Socket, family: ChainFamily) -> Result<Vec<Rule>, KernelError> {
     socket.dump(
         "nf_tables rules",
-        nft::message_type(GET_RULE),
+        nft::message_type(rule::GET),
         |message| header(message, family),
         |rules: &mut Vec<Rule>, _, body| rules.extend(decode(body)),
     )
@@ -180,12 +167,12 @@ pub(super) fn decode(body: &[u8]) -> Option<Rule> {
     let mut leads_to = Vec::new();
     for attribute in attributes(rest) {
         match attribute.kind {
-            NFTA_RULE_TABLE => table = attribute.text(),
-            NFTA_RULE_CHAIN => chain = attribute.text(),
-            NFTA_RULE_HANDLE => {
+            rule::TABLE => table = attribute.text(),
+            rule::CHAIN => chain = attribute.text(),
+            rule::HANDLE => {
                 handle = attribute.value.first_chunk().copied().map(u64::from_be_bytes);
             }
-            NFTA_RULE_EXPRESSIONS => leads_to = attribute.nested().filter_map(jump).collect(),
+            rule::EXPRESSIONS => leads_to = attribute.nested().filter_map(jump).collect(),
             _ => {}
         }
     }
@@ -201,9 +188,9 @@ pub(super) fn decode(body: &[u8]) -> Option<Rule> {
 
 /// The chain that an expression leads to, if it is a verdict that does.
 fn jump(expression: Attribute<'_>) -> Option<String> {
-    let is_immediate = expression.find(NFTA_EXPR_NAME)?.text() == Some("immediate");
-    let data = expression.find(NFTA_EXPR_DATA)?.find(NFTA_IMMEDIATE_DATA)?;
-    let chain = data.find(NFTA_DATA_VERDICT)?.find(NFTA_VERDICT_CHAIN)?;
+    let is_immediate = expression.find(rule::EXPRESSION_NAME)?.text() == Some("immediate");
+    let data = expression.find(rule::EXPRESSION_DATA)?.find(expression::IMMEDIATE_DATA)?;
+    let chain = data.find(DATA_VERDICT)?.find(verdict::CHAIN)?;
     chain.text().filter(|_| is_immediate).map(str::to_owned)
 }
 
@@ -217,16 +204,16 @@ mod tests {
         let mut body = Vec::new();
         let mut message = Attributes::new(&mut body);
         header(&mut message, ChainFamily::Ip);
-        message.text(NFTA_RULE_TABLE, "nat");
-        message.text(NFTA_RULE_CHAIN, "PREROUTING");
-        message.bytes(NFTA_RULE_HANDLE, &7u64.to_be_bytes());
-        message.nest(NFTA_RULE_EXPRESSIONS, |list| {
+        message.text(rule::TABLE, "nat");
+        message.text(rule::CHAIN, "PREROUTING");
+        message.bytes(rule::HANDLE, &7u64.to_be_bytes());
+        message.nest(rule::EXPRESSIONS, |list| {
             list.nest(1, |element| {
-                element.text(NFTA_EXPR_NAME, expression);
-                element.nest(NFTA_EXPR_DATA, |data| {
-                    data.nest(NFTA_IMMEDIATE_DATA, |value| {
-                        value.nest(NFTA_DATA_VERDICT, |verdict| {
-                            verdict.text(NFTA_VERDICT_CHAIN, "KUBE-SERVICES");
+                element.text(rule::EXPRESSION_NAME, expression);
+                element.nest(rule::EXPRESSION_DATA, |data| {
+                    data.nest(expression::IMMEDIATE_DATA, |value| {
+                        value.nest(DATA_VERDICT, |verdict| {
+                            verdict.text(verdict::CHAIN, "KUBE-SERVICES");
                         });
                     });
                 });

@@ -9,7 +9,7 @@
 
 mod apply;
 mod compile;
-mod constants;
+pub(super) mod constants;
 mod earlier;
 mod element;
 mod encode;
