@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::health::Health;
-use super::http::{self, ServiceHealth, SharedPlaces};
+use super::http::{self, Places, ServiceHealth};
 use super::listen::BIND_AGAIN;
 use super::notices::{About, Notice, Notices, Reason};
 use crate::model::{Family, HealthCheck, ServiceKey};
@@ -50,7 +50,7 @@ impl HealthChecks {
         let mut changes = self.wanted.subscribe();
         let mut servers = Servers {
             checks: self,
-            places: SharedPlaces::default(),
+            places: Places::default(),
             health,
             notices,
             open: BTreeMap::new(),
@@ -102,7 +102,7 @@ impl HealthChecks {
 struct Servers<'a> {
     checks: &'a HealthChecks,
     /// Of all ports together.
-    places: SharedPlaces,
+    places: Places,
     health: &'a Arc<Health>,
     notices: &'a Notices,
     open: BTreeMap<SocketAddr, AbortHandle>,

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::net::TcpListener;
 
-use super::places::SharedPlaces;
+use super::places::Places;
 use super::routes::{JSON, not_found, respond, status};
 use super::server::{Answer, LIMITS, serve};
 use crate::model::ServiceKey;
@@ -32,7 +32,7 @@ pub struct ServiceHealth {
 /// is so at the moment; nothing where the port is about to be closed.
 pub async fn serve_health_check(
     listener: TcpListener,
-    places: SharedPlaces,
+    places: Places,
     check: impl Fn() -> Option<ServiceHealth> + Clone + Send + 'static,
     stop: impl Future<Output = ()>,
 ) {

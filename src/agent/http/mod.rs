@@ -9,7 +9,7 @@ mod server;
 mod shared;
 
 pub use health_check::{ServiceHealth, serve_health_check};
-pub use places::SharedPlaces;
+pub use places::Places;
 #[doc(hidden)]
 pub use query::parse_explain;
 pub use query::{AskError, Query};

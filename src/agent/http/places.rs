@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
@@ -41,56 +41,48 @@ impl Peer {
 /// The connections of one server, or of several that share what there is: whoever may write Services may
 /// have as many ports listened at as there are node ports.
 #[derive(Clone, Debug, Default)]
-pub struct SharedPlaces(Arc<Mutex<Places>>);
+pub struct Places {
+    /// The oldest first. Some may have ended.
+    taken: Arc<Mutex<VecDeque<(Peer, AbortHandle)>>>,
+}
 
-impl SharedPlaces {
+impl Places {
     /// Whether a connection has to give way to another one of this peer.
     pub(super) fn is_full_for(&self, peer: Peer) -> bool {
-        self.with(|places| places.in_the_way_of(peer).is_some())
+        in_the_way_of(peer, &mut self.taken()).is_some()
     }
 
     /// Takes in a connection, and cuts the oldest of those that have to give way to it. An honest client
     /// has its answer within moments; a client that holds on to a connection loses it first.
     pub(super) fn take(&self, peer: Peer, connection: AbortHandle) {
-        self.with(|places| {
-            while let Some(oldest) = places.in_the_way_of(peer)
-                && let Some((_, connection)) = places.taken.remove(oldest)
-            {
-                connection.abort();
-            }
-            places.taken.push_back((peer, connection));
-        });
+        let mut taken = self.taken();
+        while let Some(oldest) = in_the_way_of(peer, &mut taken)
+            && let Some((_, connection)) = taken.remove(oldest)
+        {
+            connection.abort();
+        }
+        taken.push_back((peer, connection));
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Places) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn taken(&self) -> MutexGuard<'_, VecDeque<(Peer, AbortHandle)>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The connections that there are.
-#[derive(Debug, Default)]
-struct Places {
-    /// The oldest first. Some may have ended.
-    taken: VecDeque<(Peer, AbortHandle)>,
-}
-
-impl Places {
-    /// The connection that has to give way to another one of this peer, if any has to.
-    fn in_the_way_of(&mut self, newcomer: Peer) -> Option<usize> {
-        self.taken.retain(|(_, connection)| !connection.is_finished());
-        self.oldest(MOST_OF_A_PEER, |peer| peer == newcomer).or_else(|| match newcomer {
-            Peer::Node => None,
-            _ => self.oldest(MOST_OF_OTHERS, |peer| peer != Peer::Node),
-        })
-    }
-
-    /// The oldest of these connections, if there are that many of them.
-    fn oldest(&self, most: usize, is_meant: impl Fn(Peer) -> bool) -> Option<usize> {
-        let all = self.taken.iter().enumerate();
+/// The connection that has to give way to another one of a peer, if any has to.
+fn in_the_way_of(newcomer: Peer, taken: &mut VecDeque<(Peer, AbortHandle)>) -> Option<usize> {
+    taken.retain(|(_, connection)| !connection.is_finished());
+    // The oldest of these connections, if there are that many of them.
+    let oldest = |most: usize, is_meant: &dyn Fn(Peer) -> bool| {
+        let all = taken.iter().enumerate();
         let mut meant = all.filter(|(_, (peer, _))| is_meant(*peer)).map(|(index, _)| index);
         let first = meant.next();
         first.filter(|_| 1 + meant.count() >= most)
-    }
+    };
+    oldest(MOST_OF_A_PEER, &|peer| peer == newcomer).or_else(|| match newcomer {
+        Peer::Node => None,
+        _ => oldest(MOST_OF_OTHERS, &|peer| peer != Peer::Node),
+    })
 }
 
 #[cfg(test)]

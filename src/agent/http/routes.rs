@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::places::SharedPlaces;
+use super::places::Places;
 use super::query::{AskError, PATIENCE, Query, ask, parse_explain};
 use super::server::{Answer, LIMITS, serve};
 use super::shared::Shared;
@@ -52,7 +52,7 @@ pub async fn serve_health(
             .unwrap_or_else(not_found);
         ready(answer)
     };
-    serve(listener, SharedPlaces::default(), LIMITS, handle, stop).await;
+    serve(listener, Places::default(), LIMITS, handle, stop).await;
 }
 
 /// Answers everything until `stop` is ready: the probes, `/metrics`, `/proxyMode`, `/configz`,
@@ -66,7 +66,7 @@ pub async fn serve_metrics<A>(
 {
     let shared = Arc::new((routes, Shared::default()));
     let handle = move |request| answer(Arc::clone(&shared), request);
-    serve(listener, SharedPlaces::default(), LIMITS, handle, stop).await;
+    serve(listener, Places::default(), LIMITS, handle, stop).await;
 }
 
 async fn answer<A>(shared: Arc<(MetricsRoutes<A>, Shared)>, request: Request<Incoming>) -> Answer

@@ -20,7 +20,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use super::places::{Peer, SharedPlaces};
+use super::places::{Peer, Places};
 
 /// How long what is slow may take.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ pub async fn bind_family(address: SocketAddr) -> Result<TcpListener, BindError> 
 /// Answers requests until `stop` is ready, then lets answers under way be finished.
 pub(super) async fn serve<H, F>(
     listener: TcpListener,
-    places: SharedPlaces,
+    places: Places,
     limits: Limits,
     handle: H,
     stop: impl Future<Output = ()>,

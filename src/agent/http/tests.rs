@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use super::places::{MOST_OF_A_PEER, MOST_OF_OTHERS, SharedPlaces};
+use super::places::{MOST_OF_A_PEER, MOST_OF_OTHERS, Places};
 use super::routes::respond;
 use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;

@@ -47,7 +47,7 @@ fn who_holds_on_to_connections_keeps_nobody_from_an_answer() {
 
 #[test]
 fn many_ports_have_no_more_connections_than_one() {
-    let places = SharedPlaces::default();
+    let places = Places::default();
     let start = || {
         let places = places.clone();
         let patient = Limits { head: NEVER, connection: NEVER };
@@ -114,7 +114,7 @@ fn slow_heads_and_slow_readers_are_cut_off() {
     let limits = Limits { head: SHORT, connection: 2 * SHORT };
     let server = Server::start(move |listener, stopped| async move {
         let answer = move |_| ready(respond(StatusCode::OK, "text/plain", large.clone()));
-        serve(listener, SharedPlaces::default(), limits, answer, async {
+        serve(listener, Places::default(), limits, answer, async {
             let _ = stopped.await;
         })
         .await;
