@@ -13,7 +13,6 @@ use crate::desired::{self, Claim, Claims, Ground, Surroundings};
 use crate::model::{
     Element, Family, Frontend, FrontendKind, NodeProgram, Program, Protocol, RangeSet, Refusal,
     RefusalReason, Right, Service, ServiceKey, Settings, Shared, SharedPools, VirtualAddress,
-    images,
 };
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, Entry, State};
@@ -93,10 +92,7 @@ impl Found {
     /// may have been anybody's.
     fn has(&self, address: &VirtualAddress, cluster: &VirtualAddress) -> bool {
         self.frontends.get(address).is_some_and(|pool| {
-            pool.is_none_or(|pool| {
-                let is_its = pool.ip == cluster.ip || images(cluster.ip).contains(&pool.ip);
-                is_its && pool.port == cluster.port
-            })
+            pool.is_none_or(|pool| cluster.pool_places().any(|place| place == pool))
         })
     }
 

@@ -1,6 +1,7 @@
 //! Addresses that clients knock at.
 
 use std::fmt;
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -152,6 +153,12 @@ impl VirtualAddress {
     #[must_use]
     pub fn at(self, ip: IpAddr) -> Self {
         Self { ip, ..self }
+    }
+
+    /// Where pools of a Service port may stand, of which this is the address at the ClusterIP: there and
+    /// at the [`images`].
+    pub fn pool_places(self) -> impl Iterator<Item = Self> {
+        iter::once(self.ip).chain(images(self.ip)).map(move |ip| self.at(ip))
     }
 }
 

@@ -77,8 +77,6 @@ pub enum Image {
 }
 
 impl Image {
-    const ALL: [Self; 4] = [Self::First, Self::Second, Self::Third, Self::Fourth];
-
     /// That of a ClusterIP.
     #[must_use]
     pub fn of(self, cluster_ip: IpAddr) -> IpAddr {
@@ -152,10 +150,8 @@ impl Frontend {
     }
 
     /// The addresses at which a pool that balances its connections may stand.
-    pub fn places(&self) -> impl Iterator<Item = VirtualAddress> + '_ {
-        let images = Image::ALL.into_iter().map(Target::Image);
-        let targets = std::iter::once(Target::Pool).chain(images);
-        targets.filter_map(|target| self.pool_of(target))
+    pub fn places(&self) -> impl Iterator<Item = VirtualAddress> + use<> {
+        self.pool.pool_places()
     }
 
     /// The pool that balances a connection, if any does.
