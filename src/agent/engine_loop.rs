@@ -277,17 +277,20 @@ impl EngineLoop {
 
     /// Reads what listens on the node. What cannot be read is told once.
     fn listen(&mut self) {
-        let listening = self.kernel.listening();
-        let has_failed = listening.is_err();
-        match listening {
-            Ok(listening) => self.engine.handle_event(Event::Listening(listening)),
-            Err(error) if !self.cannot_listen => warn!(
-                "what listens on the node cannot be read: {error}; only protectedNodePorts keep \
-                 ports for it that nothing was known to listen at"
-            ),
-            Err(_) => {}
+        match self.kernel.listening() {
+            Ok(listening) => {
+                self.cannot_listen = false;
+                self.engine.handle_event(Event::Listening(listening));
+            }
+            Err(error) => {
+                if !mem::replace(&mut self.cannot_listen, true) {
+                    warn!(
+                        "what listens on the node cannot be read: {error}; only protectedNodePorts \
+                         keep ports for it that nothing was known to listen at"
+                    );
+                }
+            }
         }
-        self.cannot_listen = has_failed;
     }
 
     fn poll_work(&mut self) -> Option<Work> {

@@ -11,7 +11,7 @@ use kube_ipvs::model::Protocol::Tcp;
 use super::{Case, case};
 use crate::expectation::Refused;
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{endpoints, product, service};
+use crate::lab::{Service, endpoints, product, service};
 use crate::trial::{Step, Trial};
 
 /// How long the agent may take to open or close a port once the kernel is up to date.
@@ -41,12 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("health_checks_are_answered_on_the_node_alone", |t| {
             let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");
-            let web = web
-                .port(80, "http", Tcp)
-                .node_port(31_081)
-                .with("type", "LoadBalancer")
-                .with("externalTrafficPolicy", "Local")
-                .with("healthCheckNodePort", 32_123);
+            let web = checked(web, 31_081);
             t.apply(web.clone())?;
             t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P3))?;
             t.settled()?;
@@ -71,12 +66,7 @@ pub(crate) fn cases() -> Vec<Case> {
             until(t, V4, None)?;
 
             // A Service of one family is answered for at every address of the node.
-            let web = service("dev/single").cluster_ip("10.96.8.2").port(80, "http", Tcp);
-            let web = web
-                .node_port(31_082)
-                .with("type", "LoadBalancer")
-                .with("externalTrafficPolicy", "Local")
-                .with("healthCheckNodePort", 32_123);
+            let web = checked(service("dev/single").cluster_ip("10.96.8.2"), 31_082);
             t.apply(web.clone())?;
             t.apply(endpoints("dev/single").port("http", 8080, Tcp).ready(P1))?;
             t.settled()?;
@@ -88,6 +78,12 @@ pub(crate) fn cases() -> Vec<Case> {
             Ok(())
         }),
     ]
+}
+
+/// The Service with a port, behind a load balancer that asks for its health.
+fn checked(service: Service, node_port: u16) -> Service {
+    let service = service.port(80, "http", Tcp).node_port(node_port).with("type", "LoadBalancer");
+    service.with("externalTrafficPolicy", "Local").with("healthCheckNodePort", 32_123)
 }
 
 /// Waits until an outsider is answered so; `None` if nobody listens. Returns the body.
