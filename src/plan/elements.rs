@@ -28,18 +28,14 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
             frontends.clone().filter(|it| it.address.protocol == protocol).nth(1).is_some()
         });
         let takes_front_ends = is_image || frontends.any(is_front_end);
-        [
-            Some(Element::Address(AddressSet::Pools, ip)),
-            Some(if is_image {
-                Element::Address(AddressSet::Images, ip)
-            } else {
-                Element::Address(AddressSet::ClusterIps, ip)
-            }),
-            takes_front_ends.then_some(Element::Address(AddressSet::FrontendIps, ip)),
-            has_several.then_some(Element::Address(AddressSet::SeveralPorts, ip)),
-        ]
-        .into_iter()
-        .flatten()
+        let kind = match (is_image, has_several) {
+            (true, _) => AddressSet::Images,
+            (false, true) => AddressSet::SeveralPorts,
+            (false, false) => AddressSet::ClusterIps,
+        };
+        let sets = [Some(AddressSet::Pools), Some(kind)];
+        let sets = sets.into_iter().chain([takes_front_ends.then_some(AddressSet::FrontendIps)]);
+        sets.flatten().map(move |set| Element::Address(set, ip))
     })
 }
 

@@ -271,11 +271,12 @@ impl Ledger {
             unsettled.partition(|key| !leave_unneeded || self.is_needed(key));
         let mut steps = Vec::new();
         self.all_steps(due, &mut steps);
-        let taken: FxHashSet<_> = steps.iter().filter_map(Place::taken_by).collect();
-        let is_in_the_way = |key: &Key| match key {
-            Key::Element(element) => Place::of(element).is_some_and(|place| taken.contains(&place)),
-            _ => false,
-        };
+        let given_up = steps.iter().filter_map(Place::given_up_by);
+        let given_up: FxHashSet<_> =
+            given_up.chain(left.iter().filter_map(Place::of_key)).collect();
+        let taken = steps.iter().filter_map(Place::taken_by);
+        let taken: FxHashSet<_> = taken.filter(|place| given_up.contains(place)).collect();
+        let is_in_the_way = |key: &Key| Place::of_key(key).is_some_and(|it| taken.contains(&it));
         let (in_the_way, left): (Vec<_>, Vec<_>) = left.into_iter().partition(is_in_the_way);
         self.all_steps(in_the_way, &mut steps);
         self.touched.extend(left);

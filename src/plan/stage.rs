@@ -1,8 +1,11 @@
 //! The order across tables, which makes every prefix of a plan safe: what protects and
 //! masquerades comes before what attracts traffic, and what attracts goes before what serves.
 
+use std::net::IpAddr;
+
 use rustc_hash::FxHashSet;
 
+use super::key::Key;
 use super::{FilterOperation, Operation, RouteOperation, ServerOperation};
 use crate::model::{AddressSet, Element, PortSet, RangeSet, VirtualAddress};
 
@@ -96,35 +99,59 @@ fn leads(element: &Element) -> bool {
     matches!(
         element,
         Element::Range(RangeSet::ServiceRanges, _)
-            | Element::Address(AddressSet::ClusterIps | AddressSet::FrontendIps, _)
+            | Element::Address(
+                AddressSet::ClusterIps | AddressSet::SeveralPorts | AddressSet::FrontendIps,
+                _,
+            )
             | Element::Lead(..)
             | Element::Port(PortSet::Dropped | PortSet::Refused, _)
     )
 }
 
 /// Where elements cannot stand beside each other: the ranges of a set, or of one front end in it,
-/// must not overlap, and a map key has one value.
+/// must not overlap, a map key has one value, and a ClusterIP is in one set, at any moment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Place {
-    set: &'static str,
-    frontend: Option<VirtualAddress>,
+pub(super) enum Place {
+    Set(&'static str),
+    Frontend(&'static str, VirtualAddress),
+    ClusterIp(IpAddr),
 }
 
 impl Place {
     /// The place of an element, if it does not go with all others.
     pub(super) fn of(element: &Element) -> Option<Self> {
-        let frontend = match element {
-            Element::Allowed(address, _) | Element::Lead(_, address, ..) => Some(*address),
-            Element::Range(..) | Element::Interfaces(..) => None,
-            _ => return None,
-        };
-        Some(Self { set: element.set(), frontend })
+        match element {
+            Element::Allowed(address, _) | Element::Lead(_, address, ..) => {
+                Some(Self::Frontend(element.set(), *address))
+            }
+            Element::Range(..) | Element::Interfaces(..) => Some(Self::Set(element.set())),
+            Element::Address(AddressSet::ClusterIps | AddressSet::SeveralPorts, ip) => {
+                Some(Self::ClusterIp(*ip))
+            }
+            _ => None,
+        }
+    }
+
+    /// The place of a key's element.
+    pub(super) fn of_key(key: &Key) -> Option<Self> {
+        match key {
+            Key::Element(element) => Self::of(element),
+            _ => None,
+        }
     }
 
     /// The place that an operation adds to, if any.
     pub(super) fn taken_by(operation: &Operation) -> Option<Self> {
         match operation {
             Operation::Filter(FilterOperation::Add(element)) => Self::of(element),
+            _ => None,
+        }
+    }
+
+    /// The place that an operation deletes from, if any.
+    pub(super) fn given_up_by(operation: &Operation) -> Option<Self> {
+        match operation {
+            Operation::Filter(FilterOperation::Delete(element)) => Self::of(element),
             _ => None,
         }
     }

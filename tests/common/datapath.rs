@@ -118,7 +118,7 @@ impl Holdings {
     fn lead(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Lead {
         let VirtualAddress { ip, port, protocol } = knocked;
         if !self.has(Element::Address(AddressSet::FrontendIps, ip)) {
-            let is_unallocated = !self.has(Element::Address(AddressSet::ClusterIps, ip))
+            let is_unallocated = !self.is_cluster_ip(ip)
                 && self.in_range(ip, service_range)
                 && !self.in_range(ip, reachable);
             return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(knocked) };
@@ -195,10 +195,7 @@ impl Holdings {
     /// Chain `postrouting`.
     fn is_masqueraded(&self, knocked: VirtualAddress, client: Client) -> bool {
         let VirtualAddress { ip, port, protocol } = knocked;
-        if self.has(Element::Address(AddressSet::Pools, ip)) {
-            return !self.is_pod(client);
-        }
-        if self.has(Element::Address(AddressSet::ClusterIps, ip)) {
+        if self.has(Element::Address(AddressSet::Pools, ip)) || self.is_cluster_ip(ip) {
             return !self.is_pod(client);
         }
         let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
@@ -212,6 +209,11 @@ impl Holdings {
 
     fn has(&self, element: Element) -> bool {
         self.elements.contains(&element)
+    }
+
+    fn is_cluster_ip(&self, ip: IpAddr) -> bool {
+        let sets = [AddressSet::ClusterIps, AddressSet::SeveralPorts];
+        sets.into_iter().any(|set| self.has(Element::Address(set, ip)))
     }
 
     /// Whether a client counts as a pod, whose ClusterIP connections keep their source.

@@ -129,6 +129,31 @@ fn scale_down_with_a_pod_that_drains() {
     ");
 }
 
+/// The two elements of the ClusterIP change in one transaction: it is never in neither set.
+#[test]
+fn a_second_port_and_back() {
+    let mut agent = cluster();
+    agent.settle().unwrap();
+    let second = lines(&agent.tell(web().port("metrics", 9090)).settle().unwrap());
+    insta::assert_snapshot!(second, @r"
+    + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 9090 }
+    - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
+    + nft add element ip kube-ipvs several-ports { 10.96.0.20 }
+    + nft add element ip kube-ipvs front-end-ips { 10.96.0.20 }
+    + nft add element ip kube-ipvs refused { 10.96.0.20 . tcp . 9090 }
+    + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 9090 }
+    ");
+    let back = lines(&agent.tell(web()).settle().unwrap());
+    insta::assert_snapshot!(back, @r"
+    - nft delete element ip kube-ipvs several-ports { 10.96.0.20 }
+    + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
+    - nft delete element ip kube-ipvs front-end-ips { 10.96.0.20 }
+    - nft delete element ip kube-ipvs refused { 10.96.0.20 . tcp . 9090 }
+    - nft delete element ip kube-ipvs refused { 203.0.113.1 . tcp . 9090 }
+    - nft delete element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 9090 }
+    ");
+}
+
 #[test]
 fn last_endpoint_gone() {
     let plan = change([pods().into()]);
