@@ -69,7 +69,7 @@ impl Reconfigure {
             "the changed configuration is of no use: {why}; the old one stays. `kube-ipvs run \
              --write-config-to -` prints what may stand there"
         );
-        self.tell(Reason::ConfigurationRefused, message);
+        self.tell(Reason::ConfigurationInvalid, message);
     }
 
     fn tell(&self, reason: Reason, message: String) {

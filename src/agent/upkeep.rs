@@ -107,7 +107,7 @@ impl Upkeep {
         let times = *times;
         if times >= LASTING && times.is_power_of_two() {
             let message = format!("{what}; found wrong {times} times");
-            let reason = Reason::SettingChanged;
+            let reason = Reason::SettingDrift;
             self.notices.tell(Notice { about: About::Node, reason, message });
         } else if times.is_power_of_two() {
             warn!("{what}");
@@ -156,11 +156,11 @@ mod tests {
             upkeep.look();
         }
         let text = metrics.encode().unwrap();
-        let line = "kube_ipvs_settings_found_wrong_total{result=\"put_right\",setting=\"net.ipv4.ip_forward\"} 9";
+        let line = "kube_ipvs_setting_drift_total{result=\"put_right\",setting=\"net.ipv4.ip_forward\"} 9";
         assert!(text.lines().any(|it| it == line), "{text}");
         let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         assert_eq!(told.len(), 2, "at the fourth time and the eighth: {told:?}");
-        assert_eq!((&told[0].about, told[0].reason), (&About::Node, Reason::SettingChanged));
+        assert_eq!((&told[0].about, told[0].reason), (&About::Node, Reason::SettingDrift));
         assert!(told[0].message.contains("net.ipv4.ip_forward 0 -> 1"), "{told:?}");
 
         // What is not there any more cannot be put right.

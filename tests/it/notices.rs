@@ -53,7 +53,7 @@ impl Node {
     /// Waits until that many notices have come to that end.
     #[track_caller]
     fn until(&self, result: &str, count: usize) {
-        let line = format!("kube_ipvs_notices_total{{result=\"{result}\"}} {count}");
+        let line = format!("kube_ipvs_event_writes_total{{result=\"{result}\"}} {count}");
         let deadline = Instant::now() + PATIENT;
         while !self.metrics.encode().unwrap().lines().any(|it| it == line) {
             assert!(Instant::now() < deadline, "never: {line}");
@@ -82,7 +82,7 @@ fn a_notice_is_an_event_that_describe_finds() {
     server.put(service("web", "10.96.0.10"));
     let node = Node::new("n1", &server);
     node.tell(web(), Reason::AddressOfNode, "not served at 192.0.2.1");
-    node.tell(About::Node, Reason::KernelRefuses, "the kernel refuses");
+    node.tell(About::Node, Reason::KernelRejected, "the kernel refuses");
     node.until("published", 2);
     let events = server.objects(EVENTS);
     let event = events.iter().find(|it| text(it, "/regarding/kind") == "Service").unwrap();

@@ -76,13 +76,13 @@ impl Metrics {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let build = IntGaugeVec::new(
-            Opts::new("kube_ipvs_build_info", "Always 1; which version runs"),
+            Opts::new("kube_ipvs_build_info", "Always 1; the label names the version"),
             &["version"],
         )?;
         register(&registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let batch = HistogramOpts::new(
             "kube_ipvs_batch_operations",
-            "Operations that went to the kernel together",
+            "Operations in one batch to the kernel",
         )
         .buckets(exponential_buckets(1.0, 4.0, 9)?);
         Ok(Self {
@@ -93,13 +93,13 @@ impl Metrics {
             totals: TotalGauges::new(&registry)?,
             troubles: gauge(
                 &registry,
-                "kube_ipvs_troubles",
-                "Things in the kernel that are not as they should be and are tried again",
+                "kube_ipvs_failed_operations",
+                "Operations that failed and are retried",
             )?,
             dirty: gauge(
                 &registry,
                 "kube_ipvs_dirty_services",
-                "Services that have changed and are still to be looked at",
+                "Services whose change is not programmed yet",
             )?,
             synced: gauge(
                 &registry,
@@ -111,10 +111,10 @@ impl Metrics {
                 &registry,
                 IntCounterVec::new(
                     Opts::new(
-                        "kube_ipvs_source_efforts_total",
-                        "Lists, watches that went on from them, and failures of the API server",
+                        "kube_ipvs_watch_requests_total",
+                        "Lists, watches that continued from them, and failed requests to the API server",
                     ),
-                    &["kind", "effort"],
+                    &["kind", "request"],
                 )?,
             )?,
             updates: counter(
@@ -124,15 +124,15 @@ impl Metrics {
             )?,
             repairs: counter(
                 &registry,
-                "kube_ipvs_repairs_total",
-                "Operations that put right what others had changed in the kernel",
+                "kube_ipvs_drift_repairs_total",
+                "Operations that repaired what other programs had changed in the kernel",
             )?,
             settings: register(
                 &registry,
                 IntCounterVec::new(
                     Opts::new(
-                        "kube_ipvs_settings_found_wrong_total",
-                        "How often others had changed a kernel setting, and what became of it",
+                        "kube_ipvs_setting_drift_total",
+                        "Kernel settings that other programs had changed, by setting and result of the repair",
                     ),
                     &["setting", "result"],
                 )?,
@@ -140,7 +140,7 @@ impl Metrics {
             unobservable: counter(
                 &registry,
                 "kube_ipvs_kernel_read_failures_total",
-                "How often the kernel's state could not be read",
+                "Failed attempts to read the state of the kernel",
             )?,
             registry,
         })
@@ -305,7 +305,7 @@ impl Events {
 impl Notices {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
         let opts = Opts::new(
-            "kube_ipvs_notices_total",
+            "kube_ipvs_event_writes_total",
             "Notices to operators, by what became of them as Kubernetes Events",
         );
         let all = register(registry, IntCounterVec::new(opts, &["result"])?)?;
@@ -329,7 +329,7 @@ impl TotalGauges {
                 "IPVS real servers of all virtual servers, draining ones too",
             )?,
             leaving: gauge(
-                "kube_ipvs_leaving_real_servers",
+                "kube_ipvs_draining_real_servers",
                 "IPVS real servers that are not wanted any more and keep established connections",
             )?,
             refused_frontends: gauge(

@@ -31,7 +31,7 @@ fn everything_is_there_from_the_start() {
             "kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv6\"} 0",
             "kube_ipvs_dirty_services 0",
             "kube_ipvs_synced 0",
-            "kube_ipvs_troubles 0",
+            "kube_ipvs_failed_operations 0",
             concat!("kube_ipvs_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ],
     );
@@ -81,14 +81,14 @@ fn what_it_takes_is_counted() {
     assert_lines(
         &metrics,
         &[
-            "kube_ipvs_source_efforts_total{effort=\"list\",kind=\"Service\"} 1",
-            "kube_ipvs_source_efforts_total{effort=\"watch\",kind=\"Service\"} 2",
+            "kube_ipvs_watch_requests_total{request=\"list\",kind=\"Service\"} 1",
+            "kube_ipvs_watch_requests_total{request=\"watch\",kind=\"Service\"} 2",
             "kube_ipvs_service_updates_total 4",
-            "kube_ipvs_repairs_total 3",
+            "kube_ipvs_drift_repairs_total 3",
             "kube_ipvs_dirty_services 2",
             "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv6\"} 5",
             "kube_ipvs_kernel_read_failures_total 1",
-            "kube_ipvs_notices_total{result=\"published\"} 1",
+            "kube_ipvs_event_writes_total{result=\"published\"} 1",
         ],
     );
 }

@@ -45,7 +45,7 @@ pub enum Reason {
     /// A Service asks for an address that ClusterIPs are allocated from.
     AddressInServiceRange,
     /// A Service asks for an address that stands for ClusterIPs within the node.
-    AddressInImageRange,
+    AddressInShadowRange,
     /// A Service asks for an address and port that another Service has.
     AddressTaken,
     /// A range of ClusterIPs, or of their images, holds what is no Service's.
@@ -53,13 +53,13 @@ pub enum Reason {
     /// A health check's port cannot be listened at; kube-proxy's name for it.
     HealthCheckNotStarted,
     /// The kernel keeps refusing an operation.
-    KernelRefuses,
+    KernelRejected,
     /// A kernel setting that services need is changed again and again, or cannot be put right.
-    SettingChanged,
+    SettingDrift,
     /// A firewall of others drops what services need.
     FirewallDrops,
     /// The configuration file has changed into something that is of no use.
-    ConfigurationRefused,
+    ConfigurationInvalid,
     /// The configuration file has changed in what only a restart applies.
     RestartNeeded,
 }
@@ -71,14 +71,14 @@ impl Reason {
         Self::AddressOnDevice,
         Self::AddressOfApiServer,
         Self::AddressInServiceRange,
-        Self::AddressInImageRange,
+        Self::AddressInShadowRange,
         Self::AddressTaken,
         Self::RangeOverlaps,
         Self::HealthCheckNotStarted,
-        Self::KernelRefuses,
-        Self::SettingChanged,
+        Self::KernelRejected,
+        Self::SettingDrift,
         Self::FirewallDrops,
-        Self::ConfigurationRefused,
+        Self::ConfigurationInvalid,
         Self::RestartNeeded,
     ];
 
@@ -90,14 +90,14 @@ impl Reason {
             Self::AddressOnDevice => "AddressOnDevice",
             Self::AddressOfApiServer => "AddressOfAPIServer",
             Self::AddressInServiceRange => "AddressInServiceRange",
-            Self::AddressInImageRange => "AddressInImageRange",
+            Self::AddressInShadowRange => "AddressInShadowRange",
             Self::AddressTaken => "AddressTaken",
             Self::RangeOverlaps => "RangeOverlaps",
             Self::HealthCheckNotStarted => "FailedToStartServiceHealthcheck",
-            Self::KernelRefuses => "KernelRefuses",
-            Self::SettingChanged => "SettingChanged",
+            Self::KernelRejected => "KernelRejected",
+            Self::SettingDrift => "SettingDrift",
             Self::FirewallDrops => "FirewallDrops",
-            Self::ConfigurationRefused => "ConfigurationRefused",
+            Self::ConfigurationInvalid => "ConfigurationInvalid",
             Self::RestartNeeded => "RestartNeeded",
         }
     }
@@ -110,12 +110,12 @@ impl Reason {
             | Self::AddressOnDevice
             | Self::AddressOfApiServer
             | Self::AddressInServiceRange
-            | Self::AddressInImageRange
+            | Self::AddressInShadowRange
             | Self::AddressTaken
             | Self::FirewallDrops => "Serve",
             Self::HealthCheckNotStarted => "Listen",
-            Self::KernelRefuses | Self::RangeOverlaps | Self::SettingChanged => "Program",
-            Self::ConfigurationRefused | Self::RestartNeeded => "Configure",
+            Self::KernelRejected | Self::RangeOverlaps | Self::SettingDrift => "Program",
+            Self::ConfigurationInvalid | Self::RestartNeeded => "Configure",
         }
     }
 
@@ -128,14 +128,14 @@ impl Reason {
             | Self::AddressOnDevice
             | Self::RangeOverlaps
             | Self::HealthCheckNotStarted
-            | Self::KernelRefuses
-            | Self::SettingChanged
+            | Self::KernelRejected
+            | Self::SettingDrift
             | Self::FirewallDrops
-            | Self::ConfigurationRefused
+            | Self::ConfigurationInvalid
             | Self::RestartNeeded => true,
             Self::AddressOfApiServer
             | Self::AddressInServiceRange
-            | Self::AddressInImageRange
+            | Self::AddressInShadowRange
             | Self::AddressTaken => false,
         }
     }
@@ -268,7 +268,7 @@ mod tests {
             metrics.encode().expect("text")
         };
         let dropped =
-            |count: usize| format!("kube_ipvs_notices_total{{result=\"dropped\"}} {count}");
+            |count: usize| format!("kube_ipvs_event_writes_total{{result=\"dropped\"}} {count}");
         for index in 0..LONGEST_QUEUE {
             let service = ServiceKey::new("default", &index.to_string());
             tell(About::Service(service), Reason::AddressTaken);

@@ -35,7 +35,7 @@ fn reason(reason: &RefusalReason) -> Reason {
         RefusalReason::LocalSocket => Reason::AddressOnDevice,
         RefusalReason::ApiServer => Reason::AddressOfApiServer,
         RefusalReason::ServiceRange => Reason::AddressInServiceRange,
-        RefusalReason::ImageRange => Reason::AddressInImageRange,
+        RefusalReason::ImageRange => Reason::AddressInShadowRange,
         RefusalReason::Taken(_) => Reason::AddressTaken,
     }
 }

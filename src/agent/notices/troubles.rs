@@ -14,7 +14,7 @@ pub fn of_trouble(about: About, trouble: &Trouble) -> Option<Notice> {
     let is_lasting = setback.kind == FailureKind::Refused && *attempts >= LASTING;
     is_lasting.then(|| Notice {
         about,
-        reason: Reason::KernelRefuses,
+        reason: Reason::KernelRejected,
         message: format!(
             "the kernel refuses `{}`: {}; tried {attempts} times, will be tried again",
             setback.attempt, setback.message

@@ -446,7 +446,7 @@ fn read_everything(bytes: &[u8]) {
     }
 }
 
-/// Marks are others' (docs/datapath.md, *Whose source is translated*): of packets and of connections.
+/// Marks are others' (docs/datapath.md, *Masquerading*): of packets and of connections.
 #[test]
 fn no_packet_is_marked() {
     let rules = TEXT.lines().filter_map(|line| line.split('#').next());

@@ -51,7 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 }
                 t.agent().wait_for_log(&format!("{setting} 0 -> 1"))?;
             }
-            t.agent().wait_for_log("SettingChanged")?;
+            t.agent().wait_for_log("SettingDrift")?;
             t.expect(C, "203.0.113.130:80/tcp", Answers::from_all([P1, P3]))
         }),
         case("what_others_change_in_ipvs_is_put_right_within_a_minute", |t| {

@@ -55,7 +55,7 @@ fn operators_are_told_and_obeyed() {
     assert_eq!(shown["kubeproxy.config.k8s.io"]["ipvs"]["scheduler"], "lc", "{shown}");
 
     configure("ipvs: {scheduler: fast}");
-    until("an Event of the wrong file", || told(&server, "ConfigurationRefused").is_some());
+    until("an Event of the wrong file", || told(&server, "ConfigurationInvalid").is_some());
     assert!(scheduler("lc"));
     configure("ipvs: {scheduler: rr}\nhealthzBindAddress: 127.0.0.1:1");
     until("rr again", || scheduler("rr"));
