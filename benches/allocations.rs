@@ -13,8 +13,8 @@ use std::time::Instant;
 use cluster::{Size, events, slice};
 use empty_kernel::settle;
 use figure::Figure;
-use kube_ipvs::engine::Engine;
-use kube_ipvs::model::{Change, Event, Settings};
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{Change, Event, Settings};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
 #[global_allocator]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use empty_kernel::settle;
-use kube_ipvs::engine::Engine;
-use kube_ipvs::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
 
 /// So many Services ask for the same front ends, each for so many.
 #[derive(Clone, Copy)]

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Batch, attributes, messages};
-use kube_ipvs::model::{Backend, Protocol, Scheduler, VirtualAddress, VirtualServer};
-use kube_ipvs::plan::ServerOperation;
+use kube_ipvs_core::model::{Backend, Protocol, Scheduler, VirtualAddress, VirtualServer};
+use kube_ipvs_core::plan::ServerOperation;
 
 /// About as many operations as go into one send.
 const OPERATIONS: u16 = 512;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use cluster::{Size, events, slice};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use empty_kernel::settle;
-use kube_ipvs::engine::Engine;
-use kube_ipvs::model::{Change, Event, Settings};
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{Change, Event, Settings};
 
 fn built(events: Vec<Event>, now: Instant) -> (Engine, usize) {
     let mut engine = Engine::new(&Settings::for_node("n1"), None);

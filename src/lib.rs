@@ -8,7 +8,8 @@
 //!                                                              ▲── one outcome each ┘
 //! ```
 //!
-//! `model`, `state`, `desired`, `plan` and `engine` are pure: no IO, no clock, no async.
+//! The crate `kube-ipvs-core` has what stands between sources and kernel: state, desired, plan. It is
+//! pure: no IO, no clock, no async.
 
 // Of all that comes from outside nothing may end the agent. Tests may panic.
 #![cfg_attr(
@@ -28,11 +29,5 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
-pub mod desired;
-pub mod engine;
-pub mod explain;
 pub mod kernel;
-pub mod model;
-pub mod plan;
 pub mod source;
-pub mod state;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
-use kube_ipvs::model::{
+use kube_ipvs_core::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
     ServiceCidr, ServiceKey, ServicePort, Shared, SliceKey, Topology, VirtualAddress,
 };

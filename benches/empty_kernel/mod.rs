@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use kube_ipvs::engine::{Engine, Work};
-use kube_ipvs::plan::{Observed, Operation};
+use kube_ipvs_core::engine::{Engine, Work};
+use kube_ipvs_core::plan::{Observed, Operation};
 
 /// Hands out every plan that an engine makes for it, until there is nothing to do or `take` fails.
 pub(crate) fn each_plan<E>(

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use kube_ipvs::model::{EndpointSlice, Interner};
 use kube_ipvs::source::wire::{SliceObject, parse};
+use kube_ipvs_core::model::{EndpointSlice, Interner};
 use prost::Message;
 
 use crate::api::protobuf::fields::SLICE;

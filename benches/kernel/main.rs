@@ -4,6 +4,8 @@
 //! Prints a table; a name or a part of one as argument chooses among the measurements. What stands
 //! between the lines `BEGIN json` and `END json` is for `target/bench.json`.
 
+#![allow(clippy::disallowed_types, reason = "it runs the agent, `ip`, `nft` and others")]
+
 mod agent;
 #[path = "../../tests/api/mod.rs"]
 mod api;

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::engine::Engine;
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs::model::{Change, Event};
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{Change, Event};
 
 use crate::cluster::{Size, dual_stack, events, slice};
 use crate::figure::Figure;

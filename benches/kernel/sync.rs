@@ -4,10 +4,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::engine::Engine;
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
-use kube_ipvs::model::{Change, Event};
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{Change, Event};
 
 use crate::cluster::{Size, events, externally, service_key, slice};
 use crate::figure::Figure;

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs::model::Protocol;
-use kube_ipvs::plan::Leavers;
+use kube_ipvs_core::model::Protocol;
+use kube_ipvs_core::plan::Leavers;
 
 use crate::cluster::{Size, events};
 use crate::figure::Figure;

@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use kube_ipvs::engine::{Engine, Work};
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::{Ipvs, encode};
 use kube_ipvs::kernel::netlink::{Batch, Protocol, Socket};
-use kube_ipvs::model::{Backend, Event, Settings};
-use kube_ipvs::plan::{Operation, ServerOperation};
+use kube_ipvs_core::engine::{Engine, Work};
+use kube_ipvs_core::model::{Backend, Event, Settings};
+use kube_ipvs_core::plan::{Operation, ServerOperation};
 
 use crate::Result;
 use crate::cluster::frontend;

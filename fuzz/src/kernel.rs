@@ -10,8 +10,8 @@ use kube_ipvs::kernel::firewall::obstacles_over;
 use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Batch, Protocol, messages};
 use kube_ipvs::kernel::route::Network;
-use kube_ipvs::model::{Carry, Element, Pool, Protocol as Transport, VirtualAddress};
-use kube_ipvs::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
+use kube_ipvs_core::model::{Carry, Element, Pool, Protocol as Transport, VirtualAddress};
+use kube_ipvs_core::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
 
 use super::replay::{IPVS_FAMILY, kernel, socket};
 

@@ -2,7 +2,7 @@
 
 use kube_ipvs::kernel::netlink::{Attribute, Attributes, Header, attributes, messages};
 use kube_ipvs::kernel::{kube_proxy, tampering};
-use kube_ipvs::model::Family;
+use kube_ipvs_core::model::Family;
 
 use super::replay::push;
 

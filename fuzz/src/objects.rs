@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use kube_ipvs::model::Interner;
 use kube_ipvs::source::kubernetes::{self, Encoding};
 use kube_ipvs::source::manifests as files;
 use kube_ipvs::source::wire::{
     Meta, NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject,
 };
+use kube_ipvs_core::model::Interner;
 use serde_json::json;
 
 /// A single object, read as each kind.

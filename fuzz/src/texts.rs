@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use kube_ipvs::agent::http::parse_explain;
 use kube_ipvs::config::{resolve_text, show, write};
-use kube_ipvs::explain::Source;
-use kube_ipvs::model::{InterfaceName, Scheduler, VirtualAddress};
+use kube_ipvs_core::explain::Source;
+use kube_ipvs_core::model::{InterfaceName, Scheduler, VirtualAddress};
 
 /// The configuration file. What was read is read again as it is written.
 pub(crate) fn config(data: &[u8]) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use super::answer::{ExplainView, StatusView};
-use crate::explain::Source;
-use crate::model::VirtualAddress;
+use kube_ipvs_core::explain::Source;
+use kube_ipvs_core::model::VirtualAddress;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.

@@ -20,15 +20,15 @@ use super::processor_time::processor_time;
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
-use crate::desired::{Overlap, health_check_addresses, overlaps};
-use crate::engine::{Engine, News, Totals, Trouble, Work};
-use crate::explain::explain;
 use crate::kernel::conntrack::Sweep;
 use crate::kernel::sysctl::Sysctls;
 use crate::kernel::{Kernel, KernelError};
-use crate::model::{Event, VirtualAddress};
-use crate::plan::{Key, Outcome, Plan, Setback};
-use crate::state::Trigger;
+use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
+use kube_ipvs_core::engine::{Engine, News, Totals, Trouble, Work};
+use kube_ipvs_core::explain::explain;
+use kube_ipvs_core::model::{Event, VirtualAddress};
+use kube_ipvs_core::plan::{Key, Outcome, Plan, Setback};
+use kube_ipvs_core::state::Trigger;
 
 /// Inputs that are taken in before the kernel is brought up to date with them.
 const LARGEST_BURST: usize = 10_000;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use super::timestamp::rfc3339;
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 /// What the engine's thread has told, for whoever probes. One engine does both families, so both
 /// are always as healthy as each other.

@@ -7,7 +7,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{ConfigError, LogConfig, LogFormat};
-use crate::model::one_line;
+use kube_ipvs_core::model::one_line;
 
 /// Starts logging.
 ///

@@ -32,12 +32,12 @@ use super::notices::{NoticeQueue, Notices, Publisher, QUIET};
 use super::reconfigure::Reconfigure;
 use super::sole::become_sole;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
-use crate::engine::Engine;
 use crate::kernel::sysctl::{Granted, Sysctls};
 use crate::kernel::{Kernel, modules, tampering};
-use crate::model::{Carry, Event, Family, Name};
 use crate::source::kubernetes::{self, FIND_AGAIN, Patience, Reach, Server};
 use crate::source::{manifests, network};
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{Carry, Event, Family, Name};
 
 /// How long the engine's thread may take for the batch that it is in the middle of.
 const LONGEST_END: Duration = Duration::from_secs(20);

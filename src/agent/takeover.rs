@@ -3,7 +3,7 @@
 use tracing::{error, info, warn};
 
 use crate::kernel::{Kernel, KernelError, kube_proxy};
-use crate::plan::Observed;
+use kube_ipvs_core::plan::Observed;
 
 /// Removes what kube-proxy has left, if that is wanted, and once: one that runs beside the agent
 /// would make everything again.

@@ -10,10 +10,10 @@ use tracing::{debug, info, warn};
 
 use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason};
-use crate::desired::Surroundings;
 use crate::kernel::firewall::{Obstacle, obstacles};
 use crate::kernel::sysctl::{Ensured, Setting, Sysctls};
-use crate::model::Family;
+use kube_ipvs_core::desired::Surroundings;
+use kube_ipvs_core::model::Family;
 
 /// Time from one look to the next.
 const AGAIN: Duration = Duration::from_secs(25);
@@ -156,7 +156,8 @@ mod tests {
             upkeep.look();
         }
         let text = metrics.encode().unwrap();
-        let line = "kube_ipvs_setting_drift_total{result=\"put_right\",setting=\"net.ipv4.ip_forward\"} 9";
+        let line =
+            "kube_ipvs_setting_drift_total{result=\"put_right\",setting=\"net.ipv4.ip_forward\"} 9";
         assert!(text.lines().any(|it| it == line), "{text}");
         let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         assert_eq!(told.len(), 2, "at the fourth time and the eighth: {told:?}");

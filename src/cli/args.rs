@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{SharedFlags, duration, path, truth};
-use crate::explain::Source;
-use crate::model::VirtualAddress;
+use kube_ipvs_core::explain::Source;
+use kube_ipvs_core::model::VirtualAddress;
 
 /// The command line.
 #[derive(Debug, Parser)]

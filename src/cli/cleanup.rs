@@ -9,8 +9,8 @@ use super::args::CleanupFlags;
 use super::{FAILED, output};
 use crate::agent;
 use crate::kernel::{Kernel, kube_proxy};
-use crate::model::Protocol;
-use crate::plan::{self, Carrier, Leavers, Observed, Operation};
+use kube_ipvs_core::model::Protocol;
+use kube_ipvs_core::plan::{self, Carrier, Leavers, Observed, Operation};
 
 /// Wait between two looks at the connections.
 const PAUSE: Duration = Duration::from_secs(1);

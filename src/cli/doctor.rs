@@ -7,13 +7,13 @@ use std::sync::Arc;
 use super::running::{self, Flags};
 use super::{FAILED, output};
 use crate::config::{SharedFlags, SourceConfig, resolve};
-use crate::desired::{self, Ground, Surroundings};
 use crate::kernel::KernelError;
 use crate::kernel::doctor::{self, Subject, Verdict};
 use crate::kernel::listening::Sockets;
 use crate::kernel::route::Network;
-use crate::model::Settings;
 use crate::source::kubernetes::{ClientError, Reach, Server, connect, service_ranges};
+use kube_ipvs_core::desired::{self, Ground, Surroundings};
+use kube_ipvs_core::model::Settings;
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     let config = match running::flags(shared)? {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use super::{TextFormat, objects, output, status};
 use crate::agent::answer::ExplainView;
 use crate::config::SharedFlags;
-use crate::explain::{Source, explain};
-use crate::model::VirtualAddress;
+use kube_ipvs_core::explain::{Source, explain};
+use kube_ipvs_core::model::VirtualAddress;
 
 /// Where no front end decides, the node's own network does, which manifests do not tell.
 fn told_by_manifests(answer: ExplainView) -> ExplainView {
@@ -38,9 +38,9 @@ pub(super) fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Programs;
-    use crate::model::{Event, Node, Settings};
-    use crate::state::State;
+    use kube_ipvs_core::engine::Programs;
+    use kube_ipvs_core::model::{Event, Node, Settings};
+    use kube_ipvs_core::state::State;
 
     #[test]
     fn what_manifests_do_not_tell_is_said() {

@@ -2,10 +2,10 @@
 
 use super::output;
 use crate::config::{ConfigError, SharedFlags, resolve_settings};
-use crate::engine::Programs;
-use crate::model::{Event, Settings};
 use crate::source::manifests;
-use crate::state::State;
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::model::{Event, Settings};
+use kube_ipvs_core::state::State;
 
 /// The settings and everything that the manifests hold. What of them cannot be used is told on
 /// standard error.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::TextFormat;
-use crate::model::one_line;
+use kube_ipvs_core::model::one_line;
 
 /// Prints an answer in the form asked for.
 pub(super) fn print(

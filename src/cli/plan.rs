@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::{WOULD_CHANGE, objects, output};
 use crate::config::SharedFlags;
-use crate::desired::overlaps;
-use crate::engine::{Engine, Trouble, Work};
 use crate::kernel::Kernel;
-use crate::model::Event;
-use crate::plan::Operation;
 use crate::source::network;
+use kube_ipvs_core::desired::overlaps;
+use kube_ipvs_core::engine::{Engine, Trouble, Work};
+use kube_ipvs_core::model::Event;
+use kube_ipvs_core::plan::Operation;
 
 pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitCode> {
     let (settings, mut events) = objects::load(shared, "plan")?;

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{RenderFormat, objects, output};
 use crate::config::SharedFlags;
-use crate::engine::{self, Programs};
 use crate::kernel::nft;
-use crate::model::{Refusal, Route, ServiceKey};
-use crate::plan::{Operation, RouteOperation, ServerOperation};
+use kube_ipvs_core::engine::{self, Programs};
+use kube_ipvs_core::model::{Refusal, Route, ServiceKey};
+use kube_ipvs_core::plan::{Operation, RouteOperation, ServerOperation};
 
 pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<ExitCode> {
     let programs = objects::programs(shared, "render")?;

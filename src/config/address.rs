@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::read_ip;
+use kube_ipvs_core::model::read_ip;
 
 /// Reads `ADDR:PORT`, `:PORT`, `[ADDR]:PORT` or an address alone, which gets the default port.
 /// An empty text, or port 0, listens nowhere.

@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::{Config, LogConfig};
-use crate::model::Settings;
+use kube_ipvs_core::model::Settings;
 
 impl Config {
     /// This configuration with all of `new` that can be changed while the agent runs, and the

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::Settings;
+use kube_ipvs_core::model::Settings;
 
 pub use conntrack::Conntrack;
 pub use duration::parse as duration;

@@ -31,7 +31,7 @@ pub(super) struct KubeIpvsConfiguration {
     /// Default: none.
     pub(super) offload_interfaces: Option<Vec<String>>,
     /// Ports of the node's own addresses that no external or load balancer IP takes, such as
-    /// `22/tcp`. Default: those of [`crate::model::protected_node_ports`].
+    /// `22/tcp`. Default: those of [`kube_ipvs_core::model::protected_node_ports`].
     pub(super) protected_node_ports: Option<Vec<Value>>,
     /// Whether what kube-proxy has left in the kernel is removed once everything of ours is there.
     /// Default: false.
@@ -49,7 +49,7 @@ mod tests {
     use crate::config::tests::{KUBEADM, with_file};
     use crate::config::write;
     use crate::config::{Config, ConfigError};
-    use crate::model::{Carry, protected_node_ports};
+    use kube_ipvs_core::model::{Carry, protected_node_ports};
 
     const HEAD: &str = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
 

@@ -13,7 +13,7 @@ use super::{
     Config, ConfigError, Conntrack, IpvsTimeouts, LogConfig, ProxyFlags, SharedFlags, SourceConfig,
 };
 use super::{address, duration};
-use crate::model::{Carry, Settings, read_ip};
+use kube_ipvs_core::model::{Carry, Settings, read_ip};
 
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
 const AUDIT_PERIOD: Duration = Duration::from_secs(300);

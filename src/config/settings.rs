@@ -9,7 +9,7 @@ use super::ConfigError;
 use super::document::Origin;
 use super::duration;
 use super::resolve::Resolver;
-use crate::model::{
+use kube_ipvs_core::model::{
     Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
     ParsePortsError, Ports, Scheduler, Settings, protected_node_ports, read_range,
 };

@@ -11,7 +11,7 @@ use super::flags::FLAGS;
 use super::resolve::Resolver;
 use super::surroundings::Surroundings;
 use super::*;
-use crate::model::{LocalDetector, NodePortAddresses, Scheduler};
+use kube_ipvs_core::model::{LocalDetector, NodePortAddresses, Scheduler};
 
 /// What kubeadm writes for a cluster of mode ipvs.
 pub(super) const KUBEADM: &str = r#"apiVersion: kubeproxy.config.k8s.io/v1alpha1

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::kernel::netlink::{Attribute, KernelError, Socket, attributes};
 use crate::kernel::nft::constants::{HEADER_BYTES, chain, verdict};
 use crate::kernel::nft::message_type;
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 /// `NFT_MSG_GETCHAIN`
 const GET_CHAIN: u16 = message_type(4);

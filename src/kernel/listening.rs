@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::netlink::{KernelError, Protocol as Netlink, Socket, attributes};
-use crate::model::{Family, Protocol, VirtualAddress};
+use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;

@@ -20,8 +20,10 @@ pub use netlink::KernelError;
 
 use netlink::{Protocol, Socket};
 
-use crate::model::{Carry, Pool, VirtualAddress};
-use crate::plan::{Claims, Failure, FailureKind, Leavers, Observed, Operation, Outcome, Running};
+use kube_ipvs_core::model::{Carry, Pool, VirtualAddress};
+use kube_ipvs_core::plan::{
+    Claims, Failure, FailureKind, Leavers, Observed, Operation, Outcome, Running,
+};
 
 /// The first version whose flowtables take bridge ports, and whose idle connections outlive theirs.
 const FLOWTABLE_VERSION: (u32, u32) = (5, 15);

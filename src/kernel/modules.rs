@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::model::{Carry, Scheduler};
+use kube_ipvs_core::model::{Carry, Scheduler};
 
 /// A module, and what it is for.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::kernel::KernelError;
 use crate::kernel::route::{Network, NetworkListener};
-use crate::model::{Event, Link};
+use kube_ipvs_core::model::{Event, Link};
 
 /// How long to wait after a failure before listing again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use kube_ipvs::explain::{Explanation, Verdict};
-use kube_ipvs::model::{
+use kube_ipvs_core::explain::{Explanation, Verdict};
+use kube_ipvs_core::model::{
     AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet, VirtualAddress,
 };
 

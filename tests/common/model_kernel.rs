@@ -6,9 +6,11 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
-use kube_ipvs::engine::{self, Programs};
-use kube_ipvs::model::{Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer};
-use kube_ipvs::plan::{
+use kube_ipvs_core::engine::{self, Programs};
+use kube_ipvs_core::model::{
+    Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer,
+};
+use kube_ipvs_core::plan::{
     Carrier, Claims, Failure, FailureKind, FilterOperation, FlowOperation, Leavers, Observed,
     Operation, Outcome, RouteOperation, Running, ServerOperation,
 };

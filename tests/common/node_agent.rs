@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use kube_ipvs::engine::{Engine, Work};
-use kube_ipvs::model::{Event, Settings};
-use kube_ipvs::plan::Operation;
+use kube_ipvs_core::engine::{Engine, Work};
+use kube_ipvs_core::model::{Event, Settings};
+use kube_ipvs_core::plan::Operation;
 
 use super::model_kernel::ModelKernel;
 

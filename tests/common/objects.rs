@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use kube_ipvs::model::{
+use kube_ipvs_core::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
     ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology, TrafficPolicy,
 };

@@ -1,9 +1,9 @@
 //! A node's view of a cluster, to be asked where connections go.
 
-use kube_ipvs::engine::Programs;
-use kube_ipvs::explain::{Explanation, Verdict, explain};
-use kube_ipvs::model::{Event, Program, Settings};
-use kube_ipvs::state::State;
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::explain::{Explanation, Verdict, explain};
+use kube_ipvs_core::model::{Event, Program, Settings};
+use kube_ipvs_core::state::State;
 
 use super::objects::{node, service_cidrs, service_key};
 
@@ -95,6 +95,6 @@ impl World {
     }
 }
 
-fn socket(backend: &kube_ipvs::model::Backend) -> String {
+fn socket(backend: &kube_ipvs_core::model::Backend) -> String {
     std::net::SocketAddr::new(backend.address, backend.port).to_string()
 }

@@ -4,9 +4,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use kube_ipvs::engine::Programs;
-use kube_ipvs::model::{Change, Event, Program, RefusalReason, Service, Settings};
-use kube_ipvs::state::State;
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::model::{Change, Event, Program, RefusalReason, Service, Settings};
+use kube_ipvs_core::state::State;
 
 use crate::common::objects::{ServiceBuilder, service, slice, without_service};
 

@@ -8,9 +8,9 @@ use kube_ipvs::agent::answer::Traffic;
 use kube_ipvs::agent::metrics::{Metrics, encode_traffic};
 use kube_ipvs::cli::{Cli, Command};
 use kube_ipvs::config::{Config, SharedFlags, SourceConfig, resolve};
-use kube_ipvs::model::ServiceKey;
 use kube_ipvs::source::kubernetes::Effort;
 use kube_ipvs::source::manifests;
+use kube_ipvs_core::model::ServiceKey;
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::agent::metrics::Metrics;
 use kube_ipvs::agent::notices::{About, Notice, Notices, Publisher, QUIET, Reason};
-use kube_ipvs::model::ServiceKey;
 use kube_ipvs::source::kubernetes::{Reach, connect};
+use kube_ipvs_core::model::ServiceKey;
 use serde_json::Value;
 
 use crate::api::objects::service;

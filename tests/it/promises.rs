@@ -67,7 +67,7 @@ fn text_below(directory: &Path, text: &mut String) {
 fn code() -> String {
     let root = Path::new(ROOT);
     let mut code = String::new();
-    for directory in ["src", "tests", "benches"] {
+    for directory in ["src", "crates", "tests", "benches"] {
         text_below(&root.join(directory), &mut code);
     }
     code
@@ -102,8 +102,8 @@ fn no_document_names_a_test_that_is_not_there() {
 
 #[test]
 fn no_document_names_a_file_or_heading_that_is_not_there() {
-    const FOLDERS: [&str; 7] =
-        ["src/", "tests/", "docs/", "fuzz/", "hack/", "manifests/", "benches/"];
+    const FOLDERS: [&str; 8] =
+        ["src/", "crates/", "tests/", "docs/", "fuzz/", "hack/", "manifests/", "benches/"];
     let (mut files, mut links) = (0, 0);
     for document in documents() {
         let path = document.path.display();

@@ -10,9 +10,9 @@ use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     net, node, only_services, only_slices, service, service_cidrs, slice,
 };
-use kube_ipvs::engine::Work;
-use kube_ipvs::model::{LocalDetector, Route, Settings};
-use kube_ipvs::plan::{Effect, Operation, Plan, ServerOperation, Stage};
+use kube_ipvs_core::engine::Work;
+use kube_ipvs_core::model::{LocalDetector, Route, Settings};
+use kube_ipvs_core::plan::{Effect, Operation, Plan, ServerOperation, Stage};
 
 const API_SERVER: &str = "10.96.0.1";
 const DNS: &str = "10.96.0.10";

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::{Family, Protocol, VirtualAddress};
+use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
 use crate::lab::Host::{C, N1, P1, P2, P3, P4};
 use crate::lab::{Agent, Host, Lab, Load, PATIENCE, Reply, Server, Silence, ask, ping};

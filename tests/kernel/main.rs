@@ -5,6 +5,7 @@
 //! these two modules says how one reads and how to add one.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program that reports by text")]
+#![allow(clippy::disallowed_types, reason = "it runs the agent, `ip`, `nft` and others")]
 
 #[path = "../api/mod.rs"]
 mod api;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::VirtualAddress;
+use kube_ipvs_core::model::VirtualAddress;
 
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{

@@ -4,11 +4,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use kube_ipvs::engine::Engine;
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs::kernel::sysctl::Sysctls;
-use kube_ipvs::model::{
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{
     Carry, Change, EndpointPort, Event, Family, InterfaceName, Interfaces, Link, LocalDetector,
     Settings,
 };

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::Protocol;
+use kube_ipvs_core::model::Protocol;
 
 use crate::namespace::{Lab, Place};
 use crate::{Result, median};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Backend;
+use kube_ipvs_core::model::Backend;
 
 /// An endpoint that keeps established connections only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

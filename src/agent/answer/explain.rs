@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
-use crate::explain::{Candidate, Explanation};
-use crate::model::Scheduler;
+use kube_ipvs_core::explain::{Candidate, Explanation};
+use kube_ipvs_core::model::Scheduler;
 
 /// An [`Explanation`] as `explain -o json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -118,8 +118,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::explain::{Source, Verdict};
-    use crate::model::{Backend, FrontendKind, ServiceKey};
+    use kube_ipvs_core::explain::{Source, Verdict};
+    use kube_ipvs_core::model::{Backend, FrontendKind, ServiceKey};
 
     fn explanation() -> Explanation {
         let backend = |address: &str, weight| Backend {

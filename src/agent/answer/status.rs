@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
 use crate::agent::timestamp::rfc3339;
-use crate::engine::Engine;
-use crate::model::{
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{
     Backend, Frontend, Masquerade, Pool, Program, Refusal, RefusalReason, ServiceKey, Target,
     VirtualAddress,
 };
-use crate::plan::Setback;
+use kube_ipvs_core::plan::Setback;
 
 /// What the engine holds at one moment. Cheap to take: backends are shared, not copied, so that
 /// a question does not keep the engine from its work.

@@ -2,9 +2,9 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::engine::Programs;
 use crate::kernel::ipvs::Traffic as ServerTraffic;
-use crate::model::{ServiceKey, VirtualAddress};
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::model::{ServiceKey, VirtualAddress};
 
 /// What has gone through Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -20,7 +20,7 @@ use super::health::Health;
 use super::http::{self, Places, ServiceHealth};
 use super::listen::BIND_AGAIN;
 use super::notices::{About, Notice, Notices, Reason};
-use crate::model::{Family, HealthCheck, ServiceKey};
+use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
 use wanted::{Loser, Wanted};
 
 /// The health checks, for whoever changes them and for whoever answers.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{Family, HealthCheck, ServiceKey};
+use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
 
 /// A Service that asks for a port that another has.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

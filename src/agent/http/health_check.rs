@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use super::places::Places;
 use super::routes::{JSON, not_found, respond, status};
 use super::server::{Answer, LIMITS, serve};
-use crate::model::ServiceKey;
+use kube_ipvs_core::model::ServiceKey;
 
 /// How many endpoints a load balancer finds behind this node.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::agent::answer::{Snapshot, Traffic};
-use crate::explain::{Explanation, Source};
-use crate::model::VirtualAddress;
+use kube_ipvs_core::explain::{Explanation, Source};
+use kube_ipvs_core::model::VirtualAddress;
 
 /// How long the engine's thread may be busy with the kernel before whoever asks is sent away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use prometheus::{
 };
 
 use super::{gauge, register, set, set_time};
-use crate::engine::Totals;
-use crate::model::Family;
+use kube_ipvs_core::engine::Totals;
+use kube_ipvs_core::model::Family;
 
 const FAMILY: &str = "ip_family";
 

@@ -12,10 +12,10 @@ use prometheus::{
     Registry, TextEncoder, core::Collector, exponential_buckets,
 };
 
-use crate::engine::Totals;
-use crate::model::{Change, Event, Family};
-use crate::plan::{Operation, Outcome};
 use crate::source::kubernetes::Effort;
+use kube_ipvs_core::engine::Totals;
+use kube_ipvs_core::model::{Change, Event, Family};
+use kube_ipvs_core::plan::{Operation, Outcome};
 use kube_proxy::KubeProxy;
 use operations::Operations;
 

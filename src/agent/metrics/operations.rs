@@ -3,8 +3,8 @@
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::register;
-use crate::model::Family;
-use crate::plan::{
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::plan::{
     Failure, FailureKind, FilterOperation, FlowOperation, Operation, Outcome, RouteOperation,
     ServerOperation,
 };
@@ -127,7 +127,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::model::{
+    use kube_ipvs_core::model::{
         AddressSet, Backend, Element, Route, Scheduler, VirtualAddress, VirtualServer,
     };
 
@@ -160,9 +160,9 @@ mod tests {
         for (place, operation) in operations.iter().enumerate() {
             assert_eq!(kind(operation), place, "{operation}");
             let verb = match operation.effect() {
-                crate::plan::Effect::Adds => ["add_", "create_"],
-                crate::plan::Effect::Changes => ["set_"; 2],
-                crate::plan::Effect::Removes => ["delete_"; 2],
+                kube_ipvs_core::plan::Effect::Adds => ["add_", "create_"],
+                kube_ipvs_core::plan::Effect::Changes => ["set_"; 2],
+                kube_ipvs_core::plan::Effect::Removes => ["delete_"; 2],
             };
             let name = KINDS[kind(operation)];
             assert!(verb.iter().any(|verb| name.starts_with(verb)), "{operation} is no {name}");

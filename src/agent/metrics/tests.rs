@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::model::{AddressSet, Element, VirtualAddress};
-use crate::plan::{Failure, FailureKind, FilterOperation, RouteOperation, ServerOperation};
+use kube_ipvs_core::model::{AddressSet, Element, VirtualAddress};
+use kube_ipvs_core::plan::{
+    Failure, FailureKind, FilterOperation, RouteOperation, ServerOperation,
+};
 
 fn has(text: &str, line: &str) -> bool {
     text.lines().any(|candidate| candidate == line)
@@ -97,7 +99,7 @@ fn what_it_takes_is_counted() {
 fn changes_are_pending_until_settled() {
     let metrics = Metrics::new().unwrap();
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    let gone = |name| Change::Delete(crate::model::ServiceKey::new("default", name));
+    let gone = |name| Change::Delete(kube_ipvs_core::model::ServiceKey::new("default", name));
     metrics.event(&Event::Service(gone("a")), at(7));
     metrics.event(&Event::Service(gone("b")), at(8));
     metrics.event(&Event::Slice(Change::Replace(Vec::new())), at(9));
@@ -152,8 +154,8 @@ fn traffic_is_told_by_service() {
     let of =
         |bytes_in| crate::kernel::ipvs::Traffic { connections: 2, bytes_in, ..Default::default() };
     let services = vec![
-        (crate::model::ServiceKey::new("default", "a"), of(7)),
-        (crate::model::ServiceKey::new("default", "b"), of(8)),
+        (kube_ipvs_core::model::ServiceKey::new("default", "a"), of(7)),
+        (kube_ipvs_core::model::ServiceKey::new("default", "b"), of(8)),
     ];
     let text = encode_traffic(&crate::agent::answer::Traffic { services, left_out: 3 }).unwrap();
     for line in [

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::metrics::Metrics;
-use crate::model::{Limiter, ServiceKey};
+use kube_ipvs_core::model::{Limiter, ServiceKey};
 
-pub use crate::model::QUIET;
+pub use kube_ipvs_core::model::QUIET;
 pub use publisher::Publisher;
 pub use refusals::of_refusals;
 pub use troubles::of_trouble;

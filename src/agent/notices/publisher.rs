@@ -21,8 +21,8 @@ use tracing::{debug, warn};
 
 use super::{About, Notice, add};
 use crate::agent::metrics::Metrics;
-use crate::model::{Limiter, NAME, Name, cut};
 use crate::source::kubernetes::Clients;
+use kube_ipvs_core::model::{Limiter, NAME, Name, cut};
 
 /// How long the API server may take for one request.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{About, Notice, Reason};
-use crate::model::{Family, FrontendKind, Refusal, RefusalReason, ServiceKey, VirtualAddress};
+use kube_ipvs_core::model::{
+    Family, FrontendKind, Refusal, RefusalReason, ServiceKey, VirtualAddress,
+};
 
 /// Front ends that are named in a notice. More of them have the same reason.
 const MOST_NAMED: usize = 5;

@@ -1,8 +1,8 @@
 //! Notices of operations that the kernel keeps refusing.
 
 use super::{About, Notice, Reason};
-use crate::engine::Trouble;
-use crate::plan::FailureKind;
+use kube_ipvs_core::engine::Trouble;
+use kube_ipvs_core::plan::FailureKind;
 
 /// Failures in a row from which on an operation does not merely fail for a moment.
 const LASTING: u32 = 4;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::kernel::netlink::{Attribute, attributes};
-use crate::model::{Family, Protocol, VirtualAddress};
-use crate::plan::Carrier;
+use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
+use kube_ipvs_core::plan::Carrier;
 
 /// `struct nfgenmsg`, which precedes the attributes: family, version, resource.
 pub(super) const HEADER_BYTES: usize = 4;

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::netlink::{Attributes, Batch, KernelError, NetlinkError, Protocol, Socket};
-use crate::model::{Family, Protocol as Transport, VirtualAddress};
-use crate::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
 use entry::{
     CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT,
     CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, Entry,
 };
+use kube_ipvs_core::model::{Family, Protocol as Transport, VirtualAddress};
+use kube_ipvs_core::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
 
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
 const GET: u16 = 1 << 8 | 1;
@@ -362,7 +362,7 @@ fn address_family(family: Family) -> u8 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::plan::Carrier;
+    use kube_ipvs_core::plan::Carrier;
 
     fn wanted(frontend: &str, backend: Option<&str>) -> FlowOperation {
         FlowOperation {

@@ -49,7 +49,7 @@ pub(super) fn on_devices(subject: &Subject) -> Finding {
 mod tests {
     use super::super::Verdict;
     use super::*;
-    use crate::model::VirtualAddress;
+    use kube_ipvs_core::model::VirtualAddress;
 
     #[test]
     fn addresses_on_devices_are_named_with_what_listens_there() {

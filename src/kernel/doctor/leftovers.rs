@@ -4,7 +4,7 @@ use super::{Finding, Subject};
 use crate::kernel::chains::{self, Chain};
 use crate::kernel::kube_proxy::{self, LegacyTable, is_trace, legacy_tables};
 use crate::kernel::netlink::{Protocol, Socket};
-use crate::model::DEVICE;
+use kube_ipvs_core::model::DEVICE;
 
 /// How many chains are named in full.
 const NAMED: usize = 3;

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::model::{Carry, Family, Scheduler, VirtualAddress};
+use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
 
 use report::Finding;
 pub use report::{Check, Report, Verdict};

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use super::chains::{self, Base, Chain, Hook};
 use super::netlink::{KernelError, Protocol, Socket};
-use crate::model::{Carry, Family, NAME};
+use kube_ipvs_core::model::{Carry, Family, NAME};
 use opening::Opening;
 use rule::Rule;
 

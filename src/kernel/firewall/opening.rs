@@ -2,7 +2,7 @@
 
 use super::Need;
 use crate::kernel::chains::{Chain, ChainFamily};
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 /// Whether iptables wrote the chain. Its `nft` flavour refuses to read a table with rules that it
 /// would not have written.

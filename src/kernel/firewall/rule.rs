@@ -9,7 +9,7 @@ use crate::kernel::nft::constants::{
     DATA_VALUE, DATA_VERDICT, HEADER_BYTES, expression, rule, verdict,
 };
 use crate::kernel::nft::{header, message_type};
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 /// `NFTA_MATCH_NAME` and `NFTA_TARGET_NAME`.
 const NFTA_XT_NAME: u16 = 1;

@@ -2,7 +2,7 @@
 
 use super::{Ipvs, encode, failure};
 use crate::kernel::netlink::{Answers, KernelError};
-use crate::plan::{Outcome, ServerOperation};
+use kube_ipvs_core::plan::{Outcome, ServerOperation};
 
 /// Bytes per send. Between 16 and 256 KiB the cost per operation is flat; even if every
 /// operation fails, the answers fit the receive buffer.

@@ -2,7 +2,7 @@
 
 use super::constants as c;
 use crate::kernel::netlink::{Attribute, attributes};
-use crate::model::{Backend, Family, Protocol, Scheduler, VirtualAddress, VirtualServer};
+use kube_ipvs_core::model::{Backend, Family, Protocol, Scheduler, VirtualAddress, VirtualServer};
 
 /// Length of `struct genlmsghdr`.
 const GENERIC_HEADER: usize = 4;
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::kernel::ipvs::encode;
     use crate::kernel::netlink::{Batch, messages};
-    use crate::plan::ServerOperation;
+    use kube_ipvs_core::plan::ServerOperation;
 
     fn payload(operation: &ServerOperation) -> Vec<u8> {
         let mut batch = Batch::default();

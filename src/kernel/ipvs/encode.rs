@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::constants as c;
 use crate::kernel::netlink::{Attributes, Batch, Number};
-use crate::model::{Backend, Family, VirtualAddress, VirtualServer};
-use crate::plan::ServerOperation;
+use kube_ipvs_core::model::{Backend, Family, VirtualAddress, VirtualServer};
+use kube_ipvs_core::plan::ServerOperation;
 
 /// Appends the message of an operation; `family` is the number of the IPVS family.
 pub fn encode(batch: &mut Batch, family: u16, operation: &ServerOperation) {
@@ -135,7 +135,7 @@ fn backend(nest: &mut Attributes<'_>, backend: &Backend) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::Scheduler;
+    use kube_ipvs_core::model::Scheduler;
 
     /// The message of an operation, in hexadecimal, words apart.
     fn message(operation: &ServerOperation) -> String {

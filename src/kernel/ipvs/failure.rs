@@ -3,8 +3,8 @@
 use rustix::io::Errno;
 
 use crate::kernel::netlink::{KernelError, NetlinkError};
-use crate::model::Scheduler;
-use crate::plan::{Failure, FailureKind, Outcome, ServerOperation};
+use kube_ipvs_core::model::Scheduler;
+use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, ServerOperation};
 
 /// The outcome of an operation with the kernel's answer, if there was one.
 pub(super) fn outcome(
@@ -74,7 +74,7 @@ fn no_scheduler(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{Backend, VirtualServer};
+    use kube_ipvs_core::model::{Backend, VirtualServer};
 
     fn operations() -> [ServerOperation; 6] {
         let address = "10.96.0.10:53/udp".parse().unwrap();

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::decode::{Connections, RealServer};
 use super::{Ipvs, constants, decode, encode};
 use crate::kernel::netlink::KernelError;
-use crate::model::{Backends, Pool, VirtualAddress, VirtualServer};
+use kube_ipvs_core::model::{Backends, Pool, VirtualAddress, VirtualServer};
 
 /// What IPVS was found to hold.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use super::{Ipvs, constants as c, decode, encode};
 use crate::kernel::netlink::KernelError;
-use crate::model::VirtualAddress;
+use kube_ipvs_core::model::VirtualAddress;
 
 /// What has gone through a virtual server since it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -22,8 +22,8 @@ use super::Kernel;
 use super::chains;
 use super::netlink::{KernelError, Socket};
 use super::route::{DUMMY, Links};
-use crate::model::DEVICE;
-use crate::plan::{self, Claims, Observed};
+use kube_ipvs_core::model::DEVICE;
+use kube_ipvs_core::plan::{self, Claims, Observed};
 
 pub(super) use legacy::{LegacyTable, tables as legacy_tables};
 pub(super) use names::is_trace;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::{RemovalError, names};
 use crate::kernel::netlink::{Attribute, Attributes, Batch, KernelError, Socket, attributes};
-use crate::model::Protocol;
+use kube_ipvs_core::model::Protocol;
 
 /// `NFNL_SUBSYS_IPSET`
 const SUBSYSTEM: u16 = 6;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLA_F_NESTED, NLA_TYPE_MASK};
 
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 /// Length and type: `struct nlattr`.
 const HEADER: usize = 4;

@@ -1,7 +1,7 @@
 //! Operations to the kernel, in transactions.
 
 use crate::kernel::netlink::{Answers, Batch, KernelError};
-use crate::plan::{FilterOperation, Outcome};
+use kube_ipvs_core::plan::{FilterOperation, Outcome};
 
 use super::Nft;
 use super::element::entries;
@@ -20,7 +20,7 @@ impl Nft {
     /// others.
     ///
     /// Adding what is there and deleting what is not are fine. A front end that is there with
-    /// another target is [`Drift`](crate::plan::FailureKind::Drift); to change a target, delete
+    /// another target is [`Drift`](kube_ipvs_core::plan::FailureKind::Drift); to change a target, delete
     /// the old one and add the new one in one call.
     pub fn apply(&mut self, operations: &[FilterOperation]) -> Vec<Outcome> {
         let mut outcomes = vec![Ok(()); operations.len()];

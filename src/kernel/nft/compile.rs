@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 use super::constants::{expression as nfta, verdict};
 use super::expression::{Expressions, FIRST, Source};

@@ -2,7 +2,7 @@
 //! servers at load balancer IPs, external IPs and node addresses.
 
 use crate::kernel::netlink::{Attributes, Batch, KernelError};
-use crate::model::{Element, Family};
+use kube_ipvs_core::model::{Element, Family};
 
 use super::element::Reader;
 use super::existing::{self, ExistingSet};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
-use crate::model::{
+use kube_ipvs_core::model::{
     AddressSet, Element, Family, InterfaceName, InterfaceSet, Interfaces, Leads, PortSet, RangeSet,
 };
 

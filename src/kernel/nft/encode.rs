@@ -1,7 +1,7 @@
 //! Attributes of tables, chains, sets, rules and elements.
 
 use crate::kernel::netlink::Attributes;
-use crate::model::{InterfaceName, NAME};
+use kube_ipvs_core::model::{InterfaceName, NAME};
 
 use super::constants::{
     DATA_VALUE, LIST_ELEMENT, chain as nfta_chain, element as nfta_element,

@@ -2,8 +2,8 @@
 
 use rustix::io::Errno;
 
-use crate::model::Element;
-use crate::plan::{Failure, FailureKind, FilterOperation};
+use kube_ipvs_core::model::Element;
+use kube_ipvs_core::plan::{Failure, FailureKind, FilterOperation};
 
 use super::transaction::Cause;
 

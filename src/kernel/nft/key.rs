@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 
-use crate::model::{Family, Protocol, VirtualAddress};
+use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
 /// The longest key of ours: two IPv6 addresses, protocol and port.
 const CAPACITY: usize = 40;

@@ -34,7 +34,7 @@ mod tests;
 use rustix::io::Errno;
 
 use super::netlink::{KernelError, NetlinkError, Protocol, Socket};
-use crate::model::Carry;
+use kube_ipvs_core::model::Carry;
 use ruleset::Ruleset;
 
 pub(super) use notification::is_about_ours;

@@ -2,7 +2,7 @@
 
 use super::request::SUBSYSTEM;
 use crate::kernel::netlink::{Header, attributes};
-use crate::model::NAME;
+use kube_ipvs_core::model::NAME;
 
 /// `NFTA_*_TABLE`: the same number in what is told of tables, chains, rules, sets and elements.
 const TABLE_NAME: u16 = 1;

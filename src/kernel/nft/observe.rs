@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 use rustix::io::Errno;
 
 use crate::kernel::netlink::{Attributes, KernelError, NetlinkError};
-use crate::model::Element;
+use kube_ipvs_core::model::Element;
 
 use super::element::{Reader, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};
@@ -21,7 +21,7 @@ pub struct NftObserved {
     /// The elements of their sets and maps, in no particular order. Sets that creating the tables
     /// would replace count as empty.
     pub elements: Vec<Element>,
-    /// As [`Observed`](crate::plan::Observed) has it.
+    /// As [`Observed`](kube_ipvs_core::plan::Observed) has it.
     pub earlier: Option<Vec<Element>>,
 }
 

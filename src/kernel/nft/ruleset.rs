@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::LazyLock;
 
-use crate::model::{Carry, NAME};
+use kube_ipvs_core::model::{Carry, NAME};
 
 use super::set::{Layout, Set};
 use super::table::{Base, Chain, Table, TableFamily};

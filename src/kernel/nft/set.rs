@@ -1,6 +1,6 @@
 //! Sets and maps: what their keys and values are made of.
 
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 use super::constants::set as nfta;
 

@@ -1,6 +1,6 @@
 //! Tables and chains: what holds the sets and rules.
 
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 use super::expression::Expressions;
 use super::set::Set;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use crate::kernel::netlink::{Batch, messages};
-use crate::model::{
+use kube_ipvs_core::model::{
     AddressSet, Carry, Element, Family, InterfaceSet, Interfaces, Leads, PortSet, Protocol,
     RangeSet, VirtualAddress,
 };

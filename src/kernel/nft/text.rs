@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Carry, Element, Family, NAME};
+use kube_ipvs_core::model::{Carry, Element, Family, NAME};
 
 use super::element::{Content, entries};
 use super::ruleset::Ruleset;

@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::nft::element::entries;
-    use crate::model::{AddressSet, Element};
+    use kube_ipvs_core::model::{AddressSet, Element};
 
     fn error(errno: Errno) -> NetlinkError {
         NetlinkError { errno, text: None }

@@ -6,8 +6,8 @@ use super::message::{self, Request};
 use super::outcome::{Problem, outcome, unknown};
 use super::{LOOPBACK_INDEX, Routes};
 use crate::kernel::netlink::KernelError;
-use crate::model::DEVICE;
-use crate::plan::{Outcome, RouteOperation};
+use kube_ipvs_core::model::DEVICE;
+use kube_ipvs_core::plan::{Outcome, RouteOperation};
 
 /// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.

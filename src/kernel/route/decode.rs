@@ -11,7 +11,7 @@ use netlink_packet_route::route::{
 
 use super::message::TABLE_LOCAL;
 use crate::kernel::netlink::attributes;
-use crate::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
+use kube_ipvs_core::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 
 /// Bytes of `struct ifinfomsg`, `struct ifaddrmsg` and `struct rtmsg`.
 const LINK_HEADER_BYTES: usize = 16;

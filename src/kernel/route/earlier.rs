@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::message::{self, Request};
 use super::{Routes, absent_is_empty, dump};
 use crate::kernel::netlink::KernelError;
-use crate::model::{Family, ROUTE_PROTOCOL};
+use kube_ipvs_core::model::{Family, ROUTE_PROTOCOL};
 
 /// The routing table.
 const TABLE: u32 = 7575;

@@ -12,7 +12,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::model::{DEVICE, Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
+use kube_ipvs_core::model::{DEVICE, Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 
 /// `RT_TABLE_LOCAL`.
 pub(super) const TABLE_LOCAL: u32 = 255;

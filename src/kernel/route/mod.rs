@@ -15,8 +15,8 @@ mod outcome;
 use rustix::io::Errno;
 
 use super::netlink::{Batch, KernelError, Protocol, Socket};
-use crate::model::{DEVICE, Family, Route};
 use decode::Link;
+use kube_ipvs_core::model::{DEVICE, Family, Route};
 use message::Request;
 
 pub use links::Links;

@@ -2,7 +2,7 @@
 
 use super::decode;
 use crate::kernel::netlink::{Header, attributes};
-use crate::model::{DEVICE, ROUTE_PROTOCOL};
+use kube_ipvs_core::model::{DEVICE, ROUTE_PROTOCOL};
 
 pub(super) const NEWLINK: u16 = 16;
 pub(super) const DELLINK: u16 = 17;

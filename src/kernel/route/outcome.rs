@@ -3,8 +3,8 @@
 use rustix::io::Errno;
 
 use crate::kernel::netlink::{KernelError, NetlinkError};
-use crate::model::DEVICE;
-use crate::plan::{Failure, FailureKind, Outcome, RouteOperation};
+use kube_ipvs_core::model::DEVICE;
+use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, RouteOperation};
 
 /// The outcome of an operation on a route that the kernel answered with an error.
 pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outcome {
@@ -69,7 +69,7 @@ pub(super) fn unknown(operation: &RouteOperation, error: &KernelError) -> Failur
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::Route;
+    use kube_ipvs_core::model::Route;
 
     fn route(source: Option<&str>) -> Route {
         let source = source.map(|ip| ip.parse().unwrap());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 pub use setting::{Need, SETTINGS, Setting};
 pub use wish::{Granted, Wish};

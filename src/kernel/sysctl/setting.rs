@@ -1,6 +1,6 @@
 //! The settings, as data.
 
-use crate::model::Family;
+use kube_ipvs_core::model::Family;
 
 /// What it means when a setting has another value and cannot be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use crate::model::{Limiter, QUIET};
 use crate::source::wire::Rejection;
+use kube_ipvs_core::model::{Limiter, QUIET};
 
 /// What has been found, and when it is told.
 #[derive(Debug)]
@@ -111,8 +111,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Interner;
     use crate::source::wire::ServiceObject;
+    use kube_ipvs_core::model::Interner;
 
     /// A Service with many external IPs that are no addresses, and different in each round.
     fn rejections(round: u64) -> Vec<Rejection> {

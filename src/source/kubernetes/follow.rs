@@ -14,7 +14,7 @@ use super::gather::Judge;
 use super::list::{Collection, Freshness, Listed};
 use super::resource::Resource;
 use super::{Effort, Patience};
-use crate::model::Event;
+use kube_ipvs_core::model::Event;
 
 /// Nobody listens any more.
 pub(super) struct Unheard;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::complaints::Complaints;
 use super::decode::{Encoding, Parsed, WatchEvent};
 use super::resource::Resource;
-use crate::model::Interner;
 use crate::source::wire::{Meta, Rejection};
+use kube_ipvs_core::model::Interner;
 
 /// Turns objects into values, and tells what of them cannot be used.
 #[derive(Debug, Default)]

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::model::{Event, Name, Settings};
+use kube_ipvs_core::model::{Event, Name, Settings};
 
 pub use client::{ClientError, Clients, Reach, connect};
 pub use decode::Encoding;

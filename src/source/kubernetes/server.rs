@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::client::{ClientError, Clients, Reach, Way, configure};
 use super::{Effort, Patience, run};
-use crate::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
+use kube_ipvs_core::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
 
 /// Time after which it is asked again where the API server is.
 pub const FIND_AGAIN: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::ManifestError;
 use super::file::{Objects, parse};
-use crate::model::{Change, Event, Interner, Name};
+use kube_ipvs_core::model::{Change, Event, Interner, Name};
 
 /// How a file is told to have changed without being read: its inode, size and times.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));

@@ -9,10 +9,10 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::ManifestError;
-use crate::model::{
+use crate::source::wire::{NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject};
+use kube_ipvs_core::model::{
     EndpointSlice, Interner, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
 };
-use crate::source::wire::{NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject};
 
 /// The objects of a file, or of all files.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

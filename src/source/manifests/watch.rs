@@ -13,7 +13,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{info, warn};
 
 use super::{Catalog, Cause, ManifestError};
-use crate::model::{Event, Interner, Name};
+use kube_ipvs_core::model::{Event, Interner, Name};
 
 /// An edit is often several changes to the file system: those that follow one another so closely
 /// are taken together,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::model::{read_ip, read_range};
+use kube_ipvs_core::model::{read_ip, read_range};
 
 /// Reads an address that a Service or an endpoint may have.
 ///

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::cut;
+use kube_ipvs_core::model::cut;
 
 /// Rejections of an object that are told of one by one; the others are counted. An object of a megabyte
 /// could have as many as it has bytes.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::address::{external_ip, port, range, usable_ip};
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
-use crate::model::{
+use kube_ipvs_core::model::{
     Family, Interner, Name, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy,
 };
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::address::range;
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections};
-use crate::model::{Interner, ServiceCidr};
+use kube_ipvs_core::model::{Interner, ServiceCidr};
 
 /// A ServiceCIDR.
 #[derive(Clone, PartialEq, Deserialize, Message)]

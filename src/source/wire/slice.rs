@@ -10,7 +10,7 @@ use super::address::{port, usable_ip};
 use super::meta::or_default;
 use super::service::protocol;
 use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
-use crate::model::{
+use kube_ipvs_core::model::{
     Endpoint, EndpointPort, EndpointSlice, Family, Interner, Name, ServiceKey, Shared, SliceKey,
     Topology,
 };

@@ -1,6 +1,6 @@
 //! Session affinity and schedulers: how a pool picks.
 
-use kube_ipvs::model::{Scheduler, Settings, VirtualServer};
+use kube_ipvs_core::model::{Scheduler, Settings, VirtualServer};
 
 use crate::common::objects::{service, slice};
 use crate::common::world::{OUTSIDER, POD, World};

@@ -1,6 +1,6 @@
 //! Objects change on a live Service, and the watches tell of them in any order.
 
-use kube_ipvs::model::{Event, Settings};
+use kube_ipvs_core::model::{Event, Settings};
 
 use super::web::{elsewhere, here_and_elsewhere, web as exposed};
 use crate::common::objects::{

@@ -1,6 +1,6 @@
 //! Where clients may knock, which addresses are refused, and who has one that several ask for.
 
-use kube_ipvs::model::{Event, NodePortAddresses, RefusalReason, Settings};
+use kube_ipvs_core::model::{Event, NodePortAddresses, RefusalReason, Settings};
 
 use crate::common::objects::{
     ServiceBuilder, ip, listening, net, node, service, slice, without_service,

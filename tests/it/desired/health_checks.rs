@@ -1,6 +1,6 @@
 //! What the health check of a load balancer Service answers.
 
-use kube_ipvs::model::HealthCheck;
+use kube_ipvs_core::model::HealthCheck;
 
 use crate::common::objects::{ServiceBuilder, service, slice};
 use crate::common::world::World;

@@ -1,6 +1,6 @@
 //! Whose source address is translated: the table of flows, row by row, and every detector.
 
-use kube_ipvs::model::{Interfaces, LocalDetector, Settings};
+use kube_ipvs_core::model::{Interfaces, LocalDetector, Settings};
 
 use super::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
 use crate::common::objects::{ServiceBuilder, net, node, service, slice};

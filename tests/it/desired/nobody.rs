@@ -1,6 +1,6 @@
 //! Addresses and ports that no front end has.
 
-use kube_ipvs::model::Settings;
+use kube_ipvs_core::model::Settings;
 
 use crate::common::objects::{net, service, slice};
 use crate::common::world::{OUTSIDER, POD, World};

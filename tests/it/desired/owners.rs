@@ -1,6 +1,6 @@
 //! Who has an address and port that several want: Services among each other, and the node itself.
 
-use kube_ipvs::model::{Event, RefusalReason, Settings};
+use kube_ipvs_core::model::{Event, RefusalReason, Settings};
 
 use crate::common::objects::{
     ServiceBuilder, SliceBuilder, addresses, ip, listening, node, service, service_cidrs, slice,

@@ -1,7 +1,7 @@
 //! Traffic policies: who is bound by them, what is dropped and what is refused.
 
-use kube_ipvs::model::{AddressSet, Element};
-use kube_ipvs::plan::elements;
+use kube_ipvs_core::model::{AddressSet, Element};
+use kube_ipvs_core::plan::elements;
 
 use super::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
 use crate::common::objects::{ip, service, slice};

@@ -1,7 +1,7 @@
 //! What the node can reach by a route of its own.
 
-use kube_ipvs::model::{Event, LocalDetector, Settings};
-use kube_ipvs::state::State;
+use kube_ipvs_core::model::{Event, LocalDetector, Settings};
+use kube_ipvs_core::state::State;
 
 use crate::common::objects::{ip, net, node, service, service_cidrs, slice};
 use crate::common::world::{OUTSIDER, POD, World};
@@ -25,7 +25,7 @@ fn routes_pods_and_the_node_itself_are_reachable() {
 
 /// What else lies in the ranges of ClusterIPs and of their images, in words.
 fn overlaps(world: &World) -> Vec<String> {
-    let overlaps = kube_ipvs::desired::overlaps(world.programs().surroundings());
+    let overlaps = kube_ipvs_core::desired::overlaps(world.programs().surroundings());
     overlaps.iter().map(ToString::to_string).collect()
 }
 

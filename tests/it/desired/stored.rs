@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs::model::{Change, Event, Interner, Settings};
 use kube_ipvs::source::wire::{NodeObject, ServiceCidrObject, ServiceObject, SliceObject};
+use kube_ipvs_core::model::{Change, Event, Interner, Settings};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

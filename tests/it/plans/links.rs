@@ -1,6 +1,6 @@
 //! Links that a flowtable carries connections from and to.
 
-use kube_ipvs::model::{Carry, Event, Link, Settings};
+use kube_ipvs_core::model::{Carry, Event, Link, Settings};
 
 use super::lines;
 use crate::common::model_kernel::ModelKernel;

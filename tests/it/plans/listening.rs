@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kube_ipvs::engine::Work;
-use kube_ipvs::model::{Element, RefusalReason, Settings, VirtualAddress};
+use kube_ipvs_core::engine::Work;
+use kube_ipvs_core::model::{Element, RefusalReason, Settings, VirtualAddress};
 
 use crate::common::model_kernel::ModelKernel;
 use crate::common::node_agent::NodeAgent;
@@ -75,7 +75,7 @@ fn what_was_first_keeps_the_port_over_a_restart() {
 #[test]
 fn it_is_asked_where_a_front_end_of_the_node_is_new_and_not_else() {
     let mut agent = started(listening("0.0.0.0:80"));
-    let mut asks = |event: kube_ipvs::model::Event| questions(agent.tell(event));
+    let mut asks = |event: kube_ipvs_core::model::Event| questions(agent.tell(event));
     let endpoints = slice("default/web-a").port("", 8080);
     assert_eq!(asks(endpoints.ready("10.244.2.6", "n2").into()), 0);
     assert_eq!(asks(web().created(7).into()), 0);

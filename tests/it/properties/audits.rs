@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::engine::Work;
-use kube_ipvs::model::{Settings, VirtualAddress};
+use kube_ipvs_core::engine::Work;
+use kube_ipvs_core::model::{Settings, VirtualAddress};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use kube_ipvs::engine::Programs;
-use kube_ipvs::model::{
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::model::{
     Element, Event, PortSet, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
-use kube_ipvs::plan::{Carrier, Claims, FailureKind, Observed, Running, is_named};
+use kube_ipvs_core::plan::{Carrier, Claims, FailureKind, Observed, Running, is_named};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use kube_ipvs::model::{
+use kube_ipvs_core::model::{
     Backend, Endpoint, EndpointSet, EndpointSlice, Family, Name, Protocol, Selection, Tally,
     Topology, Vantage,
 };
@@ -63,7 +63,7 @@ fn counted(
 ) -> Vec<(u16, Endpoint)> {
     let mut best: BTreeMap<(IpAddr, u16), Endpoint> = BTreeMap::new();
     for slice in slices.values() {
-        let is_ours = |port: &&kube_ipvs::model::EndpointPort| {
+        let is_ours = |port: &&kube_ipvs_core::model::EndpointPort| {
             &*port.name == name && port.protocol == protocol
         };
         for port in slice.ports.iter().filter(is_ours) {

@@ -1,9 +1,9 @@
 //! Programs kept up to date equal Programs made from the final objects.
 
-use kube_ipvs::engine::{Programs, elements};
-use kube_ipvs::explain::{Source, explain};
-use kube_ipvs::model::{Event, Protocol, Settings, VirtualAddress};
-use kube_ipvs::state::State;
+use kube_ipvs_core::engine::{Programs, elements};
+use kube_ipvs_core::explain::{Source, explain};
+use kube_ipvs_core::model::{Event, Protocol, Settings, VirtualAddress};
+use kube_ipvs_core::state::State;
 use proptest::prelude::*;
 
 use super::cases;

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use kube_ipvs::engine::Programs;
-use kube_ipvs::explain::{Source, explain};
-use kube_ipvs::model::{Element, Family, PortSet, Protocol, ServiceKey, Settings, VirtualAddress};
-use kube_ipvs::plan::Operation;
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::explain::{Source, explain};
+use kube_ipvs_core::model::{
+    Element, Family, PortSet, Protocol, ServiceKey, Settings, VirtualAddress,
+};
+use kube_ipvs_core::plan::Operation;
 use proptest::prelude::*;
 
 use super::cases;

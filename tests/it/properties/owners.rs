@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use kube_ipvs::desired::Surroundings;
-use kube_ipvs::engine::Programs;
-use kube_ipvs::model::{Event, RefusalReason, Settings, VirtualAddress};
-use kube_ipvs::state::State;
+use kube_ipvs_core::desired::Surroundings;
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::model::{Event, RefusalReason, Settings, VirtualAddress};
+use kube_ipvs_core::state::State;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

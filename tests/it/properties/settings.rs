@@ -1,6 +1,6 @@
 //! Random configurations.
 
-use kube_ipvs::model::{Carry, Interfaces, LocalDetector, NodePortAddresses, Settings};
+use kube_ipvs_core::model::{Carry, Interfaces, LocalDetector, NodePortAddresses, Settings};
 use proptest::prelude::*;
 use proptest::sample::select;
 

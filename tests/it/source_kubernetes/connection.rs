@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use kube_ipvs::model::{Event, Settings};
 use kube_ipvs::source::kubernetes::{
     ClientError, Reach, Server, connect, run_from, service_ranges, watch,
 };
+use kube_ipvs_core::model::{Event, Settings};
 
 use super::followed::{Followed, quick};
 use crate::api::objects::{service, service_cidr};

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use kube_ipvs::model::Interner;
 use kube_ipvs::source::kubernetes::Encoding;
 use kube_ipvs::source::wire::{
     NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject, Status,
 };
+use kube_ipvs_core::model::Interner;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

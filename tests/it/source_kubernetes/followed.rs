@@ -7,10 +7,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::{
+use kube_ipvs::source::kubernetes::{self, Patience, Reach};
+use kube_ipvs_core::model::{
     Change, EndpointSlice, Event, Name, Node, Service, ServiceCidr, ServiceKey, Settings, SliceKey,
 };
-use kube_ipvs::source::kubernetes::{self, Patience, Reach};
 
 use crate::api::ApiServer;
 

@@ -1,8 +1,8 @@
 //! Objects and lists of as many parts as they come with.
 
-use kube_ipvs::engine::Programs;
-use kube_ipvs::model::{Change, Event, Settings};
-use kube_ipvs::state::State;
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::model::{Change, Event, Settings};
+use kube_ipvs_core::state::State;
 use serde_json::json;
 
 use super::followed::Followed;

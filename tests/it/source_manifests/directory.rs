@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::{
+use kube_ipvs::source::manifests::{load, watch};
+use kube_ipvs_core::model::{
     Change, EndpointSlice, Event, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
 };
-use kube_ipvs::source::manifests::{load, watch};
 use tempfile::TempDir;
 
 /// A machine that is busy with other things may be slow.

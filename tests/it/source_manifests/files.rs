@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 
-use kube_ipvs::model::{Protocol, ServiceKey};
+use kube_ipvs_core::model::{Protocol, ServiceKey};
 
 use super::directory::{Objects, service};
 

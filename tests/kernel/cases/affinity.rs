@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use serde_json::json;
 
 use super::{Case, case};

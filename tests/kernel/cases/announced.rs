@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};

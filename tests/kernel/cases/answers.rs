@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use self::State::{Ended, Open, Reset};
 use super::{Case, case};

@@ -1,7 +1,7 @@
 //! Calico's policies. Felix polices packets to Services, which pass input and output and not forward, by
 //! rules that it writes only while a device `kube-ipvs0` exists.
 
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::drain::{self, Manner};
 use super::{Case, case};

@@ -1,7 +1,7 @@
 //! ClusterIP Services: who answers, on which port, and whom they see.
 
-use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::{self, Sctp, Tcp, Udp};
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::Protocol::{self, Sctp, Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};

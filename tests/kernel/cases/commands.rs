@@ -1,6 +1,6 @@
 //! `render`, `plan` and manifests that are wrong.
 
-use kube_ipvs::model::Protocol::{self, Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{self, Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::Answers;
@@ -19,7 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 let mut slice = endpoints(&key);
                 let mut slice6 = endpoints(&key)
                     .named(&format!("{name}-v6"))
-                    .of_family(kube_ipvs::model::Family::V6);
+                    .of_family(kube_ipvs_core::model::Family::V6);
                 for (port, protocol) in (80..).zip(Protocol::ALL) {
                     web = web.port(port, protocol.name(), protocol);
                     slice = slice.port(protocol.name(), 8080, protocol);

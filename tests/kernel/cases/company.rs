@@ -6,7 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 
 use kube_ipvs::agent::client::Client;
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Protocol::Tcp;
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 

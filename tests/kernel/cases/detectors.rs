@@ -1,6 +1,6 @@
 //! How pods are told from others: by the interface that their packets come in through.
 
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};

@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use kube_ipvs::model::Protocol::{Tcp, Udp};
-use kube_ipvs::model::{Family, VirtualAddress};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::{Family, VirtualAddress};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused, Silent};
@@ -198,6 +198,6 @@ fn cache(t: &Trial<'_>, ips: &[&str]) -> Step<Vec<Server>> {
     Ok(product(ips.iter().copied(), [Tcp, Udp]).map(start).collect::<io::Result<_>>()?)
 }
 
-fn at(ip: &str, port: u16, protocol: kube_ipvs::model::Protocol) -> String {
+fn at(ip: &str, port: u16, protocol: kube_ipvs_core::model::Protocol) -> String {
     VirtualAddress { ip: ip.parse().expect("an address"), port, protocol }.to_string()
 }

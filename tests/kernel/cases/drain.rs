@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube_ipvs::model::Protocol::{Sctp, Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Sctp, Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused, Silent};

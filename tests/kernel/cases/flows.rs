@@ -1,6 +1,6 @@
 //! UDP sockets that outlive what they talk to.
 
-use kube_ipvs::model::Protocol::Udp;
+use kube_ipvs_core::model::Protocol::Udp;
 
 use super::{Case, case};
 use crate::expectation::Answers;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::agent::client::{Client, ClientError};
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::Refused;

@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};

@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 
-use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::lab::Host::{self, C, N1, N2, P1, P2, P3};

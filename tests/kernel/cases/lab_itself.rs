@@ -1,6 +1,6 @@
 //! The lab without an agent: what other cases take for granted.
 
-use kube_ipvs::model::{Family, Protocol, VirtualAddress};
+use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused, Silent};

@@ -1,6 +1,6 @@
 //! Datagrams that are larger than a packet, as far as IPVS lets them pass.
 
-use kube_ipvs::model::Protocol::Udp;
+use kube_ipvs_core::model::Protocol::Udp;
 
 use super::{Case, case};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};

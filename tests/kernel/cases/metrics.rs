@@ -3,7 +3,7 @@
 use std::io;
 
 use kube_ipvs::agent::client::Client;
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::lab::Host::{C, N1, P1, P2};

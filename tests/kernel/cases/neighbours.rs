@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::Answers;

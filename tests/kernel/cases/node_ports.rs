@@ -1,7 +1,7 @@
 //! Which of the node's addresses take node ports.
 
-use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};

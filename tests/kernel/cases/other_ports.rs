@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use kube_ipvs::model::Protocol::{self, Tcp, Udp};
-use kube_ipvs::model::{Family, VirtualAddress};
+use kube_ipvs_core::model::Protocol::{self, Tcp, Udp};
+use kube_ipvs_core::model::{Family, VirtualAddress};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};

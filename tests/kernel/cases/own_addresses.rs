@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
-use kube_ipvs::model::Protocol::{self, Tcp, Udp};
-use kube_ipvs::model::VirtualAddress;
+use kube_ipvs_core::model::Protocol::{self, Tcp, Udp};
+use kube_ipvs_core::model::VirtualAddress;
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};

@@ -1,6 +1,6 @@
 //! Only what is ours is touched, and nothing that is already right is written.
 
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use rustix::process::Signal;
 
 use super::{Case, case};

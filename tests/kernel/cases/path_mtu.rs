@@ -1,7 +1,7 @@
 //! Clients whose packets are too large for the way to the endpoint are told so.
 
-use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::lab::Host::{C, N1, P2, P3};

@@ -1,7 +1,7 @@
 //! What earlier versions had and this one has not: policy rules, routes and virtual servers of load
 //! balancer and external IPs.
 
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::Answers;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use serde_json::Value;
 
 use super::{Case, case};

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::Answers;

@@ -1,6 +1,6 @@
 //! What nobody serves is refused at once, and no process on the node answers for a Service.
 
-use kube_ipvs::model::Protocol::{self, Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{self, Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused, Silent};

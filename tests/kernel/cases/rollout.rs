@@ -1,8 +1,8 @@
 //! A rolling replacement of all endpoints, while clients make thousands of connections: none fails,
 //! and none that was there before ends.
 
-use kube_ipvs::model::Family;
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::Answers;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::thread;
 use std::time::Duration;
 
-use kube_ipvs::model::Protocol::Tcp;
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::Answers;

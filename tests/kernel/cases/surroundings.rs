@@ -1,6 +1,6 @@
 //! What other programs have made of the node.
 
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};

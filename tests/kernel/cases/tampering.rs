@@ -1,6 +1,6 @@
 //! What others do to the kernel's state that is ours is put right.
 
-use kube_ipvs::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::Answers;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::modules::{self, Module, Modules, Presence};
-use kube_ipvs::model::{Carry, Scheduler};
-use kube_ipvs::plan::FlowOperation;
+use kube_ipvs_core::model::{Carry, Scheduler};
+use kube_ipvs_core::plan::FlowOperation;
 use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
 

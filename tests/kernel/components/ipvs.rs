@@ -10,8 +10,8 @@ use std::time::Duration;
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs::kernel::netlink::KernelError;
-use kube_ipvs::model::{Backend, Backends, Pool, Scheduler, VirtualAddress, VirtualServer};
-use kube_ipvs::plan::{FailureKind, ServerOperation};
+use kube_ipvs_core::model::{Backend, Backends, Pool, Scheduler, VirtualAddress, VirtualServer};
+use kube_ipvs_core::plan::{FailureKind, ServerOperation};
 use netlink_sys::constants::{
     NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG,
 };

@@ -3,8 +3,8 @@
 use std::fs;
 
 use kube_ipvs::kernel::nft::{Nft, NftObserved, render};
-use kube_ipvs::model::{AddressSet, Carry, Element};
-use kube_ipvs::plan::FilterOperation::{Add, CreateTables, Delete, DeleteTables};
+use kube_ipvs_core::model::{AddressSet, Carry, Element};
+use kube_ipvs_core::plan::FilterOperation::{Add, CreateTables, Delete, DeleteTables};
 
 use super::{Component, component, output, run};
 

@@ -13,9 +13,9 @@ use kube_ipvs::kernel::listening::Sockets;
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Protocol as Netlink, Socket};
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
-use kube_ipvs::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
-use kube_ipvs::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
 use kube_ipvs::source::network;
+use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
+use kube_ipvs_core::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
 
 use super::{Component, component, output, run};
 

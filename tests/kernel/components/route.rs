@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use kube_ipvs::kernel::route::Routes;
 use kube_ipvs::kernel::sysctl::{Change, Sysctls};
-use kube_ipvs::model::{DEVICE, Family, Route};
-use kube_ipvs::plan::{FailureKind, RouteOperation};
+use kube_ipvs_core::model::{DEVICE, Family, Route};
+use kube_ipvs_core::plan::{FailureKind, RouteOperation};
 
 use super::{Component, component, output, run};
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use kube_ipvs::engine::Programs;
-use kube_ipvs::explain::{Candidate, Explanation, Source, Verdict, explain};
-use kube_ipvs::model::{Family, Protocol, VirtualAddress};
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::explain::{Candidate, Explanation, Source, Verdict, explain};
+use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
 use crate::lab::{Host, NODE_PORT_OF_DAEMON, Namespace, Reply, Silence};
 

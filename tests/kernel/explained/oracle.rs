@@ -2,9 +2,9 @@
 
 use clap::Parser;
 use kube_ipvs::config::{SharedFlags, resolve_settings};
-use kube_ipvs::engine::Programs;
 use kube_ipvs::source::manifests;
-use kube_ipvs::state::State;
+use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::state::State;
 
 use crate::trial::{Failure, Step, Trial};
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::{Protocol, VirtualAddress};
+use kube_ipvs_core::model::{Protocol, VirtualAddress};
 use rustix::io::Errno;
 
 use super::dns;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use kube_ipvs::model::Family;
+use kube_ipvs_core::model::Family;
 
 /// A host of the lab: two nodes with two pods each, and one host that knows no pod.
 ///

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::VirtualAddress;
+use kube_ipvs_core::model::VirtualAddress;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, sendto};
 

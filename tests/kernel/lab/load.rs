@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::VirtualAddress;
+use kube_ipvs_core::model::VirtualAddress;
 
 use super::client::{PATIENCE, Silence, ask_from_port};
 use super::host::Host;

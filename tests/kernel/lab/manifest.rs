@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs::model::{Family, Protocol};
+use kube_ipvs_core::model::{Family, Protocol};
 use serde_json::{Value, json};
 
 use super::host::Host;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::model::{Family, Protocol};
+use kube_ipvs_core::model::{Family, Protocol};
 
 use super::client::LARGEST_DATAGRAM;
 use super::dns;

@@ -5,7 +5,7 @@ use std::io;
 use std::process::Command;
 use std::sync::Arc;
 
-use kube_ipvs::model::Family;
+use kube_ipvs_core::model::Family;
 
 use super::host::{Host, gateway};
 use super::namespace::Namespace;

@@ -1,7 +1,7 @@
 //! Services, endpoints and the node's addresses that change at random. A seed says how.
 
 use fastrand::Rng;
-use kube_ipvs::model::{Family, Protocol};
+use kube_ipvs_core::model::{Family, Protocol};
 
 use crate::lab::Host::{N1, P1, P2, P3, P4};
 use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};

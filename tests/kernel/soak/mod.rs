@@ -16,8 +16,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use kube_ipvs::model::Protocol::{Tcp, Udp};
-use kube_ipvs::model::{Family, VirtualAddress};
+use kube_ipvs_core::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::{Family, VirtualAddress};
 
 use self::churn::Churn;
 use self::drift::Foreign;

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::engine::{Totals, Work};
-use crate::model::{
+use kube_ipvs_core::engine::{Totals, Work};
+use kube_ipvs_core::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
     ServiceCidr, ServicePort, Settings, SliceKey, Topology, TrafficPolicy,
 };
-use crate::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
+use kube_ipvs_core::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
 
 fn service() -> Service {
     Service {

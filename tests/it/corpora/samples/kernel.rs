@@ -2,11 +2,11 @@
 
 use kube_ipvs::kernel::ipvs::encode;
 use kube_ipvs::kernel::netlink::{Attributes, Batch, Header, Protocol, messages};
-use kube_ipvs::model::{
+use kube_ipvs_core::model::{
     AddressSet, Backend, Element, InterfaceSet, Interfaces, Leads, PortSet, RangeSet, Route,
     Scheduler, VirtualAddress, VirtualServer,
 };
-use kube_ipvs::plan::{FilterOperation, Operation, RouteOperation, ServerOperation};
+use kube_ipvs_core::plan::{FilterOperation, Operation, RouteOperation, ServerOperation};
 
 use super::Sample;
 use super::netlink::{error, message};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs::model::{Family, Protocol, VirtualAddress};
+use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
 use super::row::Row;
 use crate::lab::{Host, NODE_PORT_OF_DAEMON, product};

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use kube_ipvs::model::Family;
+use kube_ipvs_core::model::Family;
 
 use crate::lab::Host::{N1, N2, P3, P4};
 use crate::lab::{Namespace, gateway};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs::model::{Family, Protocol, images};
+use kube_ipvs_core::model::{Family, Protocol, images};
 use serde_json::Value;
 
 use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use kube_ipvs::model::{Family, Protocol};
+use kube_ipvs_core::model::{Family, Protocol};
 
 use super::row::{Row, exposed, inside};
 use crate::lab::Host::{N1, N2, P1, P2, P4};

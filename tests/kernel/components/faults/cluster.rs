@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kube_ipvs::model::{Change, EndpointSlice, Event, Family};
+use kube_ipvs_core::model::{Change, EndpointSlice, Event, Family};
 
 use crate::common::objects::{node, service, service_cidrs, slice, without_service, without_slice};
 

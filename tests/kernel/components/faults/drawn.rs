@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kube_ipvs::model::Event;
+use kube_ipvs_core::model::Event;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;

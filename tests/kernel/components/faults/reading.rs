@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use kube_ipvs::kernel::ipvs::Ipvs;
-use kube_ipvs::model::{Backend, Scheduler, VirtualAddress, VirtualServer};
-use kube_ipvs::plan::ServerOperation;
+use kube_ipvs_core::model::{Backend, Scheduler, VirtualAddress, VirtualServer};
+use kube_ipvs_core::plan::ServerOperation;
 use rustix::io::Errno;
 
 use super::cluster::{Step, Victim};

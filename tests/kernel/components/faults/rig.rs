@@ -3,10 +3,10 @@
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::engine::{Engine, Trouble, Work};
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs::model::{Backend, Event, Settings};
-use kube_ipvs::plan::{Observed, ServerOperation};
+use kube_ipvs_core::engine::{Engine, Trouble, Work};
+use kube_ipvs_core::model::{Backend, Event, Settings};
+use kube_ipvs_core::plan::{Observed, ServerOperation};
 
 use super::cluster::{self, Victim};
 use super::script::{Fault, Interloper, Script, Shared};

@@ -1,0 +1,35 @@
+//! The core of kube-ipvs: from Services and endpoints to operations on the kernel.
+//!
+//! ```text
+//!  state/            desired/            plan/
+//!  objects by key;   one Service +       desired state against
+//!  what changed ───► its endpoints ────► actual state → operations in order
+//! ```
+//!
+//! [`engine`] joins the three. The core does no IO, reads no clock and is not async: callers pass
+//! observations and the time in, and carry operations out. [`explain`] says what becomes of a
+//! connection.
+
+// Input from outside must never end the agent. Tests may panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::expect_used,
+        clippy::get_unwrap,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+    )
+)]
+// Tests begin at some moment.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+pub mod desired;
+pub mod engine;
+pub mod explain;
+pub mod model;
+pub mod plan;
+pub mod state;
