@@ -19,17 +19,21 @@ ENV CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc \
 WORKDIR /src
 # The dependencies are compiled once and stay in the layer until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches \
- && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+COPY crates/core/Cargo.toml crates/core/
+COPY crates/netlink/Cargo.toml crates/netlink/
+RUN mkdir -p src benches crates/core/src crates/netlink/src \
+ && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs crates/core/src/lib.rs crates/netlink/src/lib.rs \
  && sed -i '/^\[\[bench\]\]/,/^$/d; /^\[\[test\]\]/,/^$/d' Cargo.toml \
  && read -r target _ < /target \
  && cargo build --locked --release --target "$target"
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
 COPY src src
 COPY benches benches
 COPY tests tests
 RUN read -r target _ < /target \
- && touch src/main.rs src/lib.rs \
+ && touch src/main.rs src/lib.rs crates/*/src/lib.rs \
  && cargo build --locked --release --target "$target" \
  && cp "target/$target/release/kube-ipvs" /kube-ipvs
 

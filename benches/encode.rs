@@ -6,10 +6,11 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use kube_ipvs::kernel::ipvs::encode;
-use kube_ipvs::kernel::netlink::{Batch, attributes, messages};
+use kube_ipvs::kernel::ipvs::command;
 use kube_ipvs_core::model::{Backend, Protocol, Scheduler, VirtualAddress, VirtualServer};
 use kube_ipvs_core::plan::ServerOperation;
+use netlink_ipvs::ipvs::encode;
+use netlink_ipvs::{Batch, attributes, messages};
 
 /// About as many operations as go into one send.
 const OPERATIONS: u16 = 512;
@@ -53,7 +54,7 @@ fn encoding(criterion: &mut Criterion) {
             bencher.iter(|| {
                 batch.clear();
                 for operation in black_box(&operations) {
-                    encode(&mut batch, 30, operation);
+                    encode(&mut batch, 30, &command(operation));
                 }
                 black_box(batch.bytes());
             });
@@ -67,7 +68,7 @@ fn walking(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(OPERATIONS.into()));
     let mut batch = Batch::default();
     for operation in &additions(v4) {
-        encode(&mut batch, 30, operation);
+        encode(&mut batch, 30, &command(operation));
     }
     group.bench_function("attributes", |bencher| {
         bencher.iter_batched(

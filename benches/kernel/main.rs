@@ -23,11 +23,10 @@ mod sync;
 mod tracking;
 mod work;
 
+use figure::Figure;
 use kube_ipvs::kernel::ipvs::Ipvs;
 use mimalloc::MiMalloc;
 use serde_json::Value;
-
-use figure::Figure;
 
 /// As the agent has it.
 #[global_allocator]

@@ -4,11 +4,12 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs::kernel::ipvs::{Ipvs, encode};
-use kube_ipvs::kernel::netlink::{Batch, Protocol, Socket};
+use kube_ipvs::kernel::ipvs::{Ipvs, command};
 use kube_ipvs_core::engine::{Engine, Work};
 use kube_ipvs_core::model::{Backend, Event, Settings};
 use kube_ipvs_core::plan::{Operation, ServerOperation};
+use netlink_ipvs::ipvs::encode;
+use netlink_ipvs::{Batch, Protocol, Socket};
 
 use crate::Result;
 use crate::cluster::frontend;
@@ -112,7 +113,7 @@ impl Replay {
                 batches.push(Batch::default());
             }
             if let Some(batch) = batches.last_mut() {
-                encode(batch, family, operation);
+                encode(batch, family, &command(operation));
             }
         }
         ipvs.info()?;

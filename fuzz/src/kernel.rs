@@ -7,11 +7,12 @@ use std::sync::{LazyLock, PoisonError};
 
 use ipnet::IpNet;
 use kube_ipvs::kernel::firewall::obstacles_over;
-use kube_ipvs::kernel::ipvs::encode;
-use kube_ipvs::kernel::netlink::{Batch, Protocol, messages};
+use kube_ipvs::kernel::ipvs::command;
 use kube_ipvs::kernel::route::Network;
 use kube_ipvs_core::model::{Carry, Element, Pool, Protocol as Transport, VirtualAddress};
 use kube_ipvs_core::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
+use netlink_ipvs::ipvs::encode;
+use netlink_ipvs::{Batch, Protocol, messages};
 
 use super::replay::{IPVS_FAMILY, kernel, socket};
 
@@ -36,9 +37,13 @@ pub(crate) fn ipvs(data: &[u8]) {
 
 fn written(pool: &Pool) -> Vec<u8> {
     let mut batch = Batch::default();
-    encode(&mut batch, IPVS_FAMILY, &ServerOperation::Add(pool.server));
+    encode(&mut batch, IPVS_FAMILY, &command(&ServerOperation::Add(pool.server)));
     for backend in pool.backends.iter() {
-        encode(&mut batch, IPVS_FAMILY, &ServerOperation::AddReal(pool.server.address, *backend));
+        encode(
+            &mut batch,
+            IPVS_FAMILY,
+            &command(&ServerOperation::AddReal(pool.server.address, *backend)),
+        );
     }
     batch.bytes().to_vec()
 }

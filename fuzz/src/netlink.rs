@@ -1,8 +1,7 @@
 //! Messages of the kernel that need no conversation.
 
-use kube_ipvs::kernel::netlink::{Attribute, Attributes, Header, attributes, messages};
 use kube_ipvs::kernel::{kube_proxy, tampering};
-use kube_ipvs_core::model::Family;
+use netlink_ipvs::{Attribute, Attributes, Header, attributes, messages};
 
 use super::replay::push;
 
@@ -28,7 +27,7 @@ fn attributes_of(data: &[u8]) {
     for attribute in &read {
         Attributes::new(&mut written).bytes(attribute.kind, attribute.value);
         let numbers = (attribute.u16(), attribute.u16_be(), attribute.u32(), attribute.u32_be());
-        let _ = (numbers, attribute.u64(), attribute.ip(Family::V4), attribute.ip(Family::V6));
+        let _ = (numbers, attribute.u64(), attribute.ipv4(), attribute.ipv6());
         assert!(attribute.text().is_none_or(|text| text.len() <= attribute.value.len()));
         assert!(attribute.nested().count() <= attribute.value.len() / 4);
     }

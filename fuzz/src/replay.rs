@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs::kernel::netlink::{
-    Attributes, Header, Protocol, Socket, Transport, attributes, messages,
-};
+use netlink_ipvs::{Attributes, Header, Protocol, Socket, Transport, attributes, messages};
 use rustix::io::Errno;
 
 /// `NLM_F_ACK`

@@ -4,11 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use kube_ipvs_core::explain::Source;
+use kube_ipvs_core::model::VirtualAddress;
 use serde::de::DeserializeOwned;
 
 use super::answer::{ExplainView, StatusView};
-use kube_ipvs_core::explain::Source;
-use kube_ipvs_core::model::VirtualAddress;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.

@@ -7,6 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
+use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
+use kube_ipvs_core::engine::{Engine, News, Totals, Trouble, Work};
+use kube_ipvs_core::explain::explain;
+use kube_ipvs_core::model::{Event, VirtualAddress};
+use kube_ipvs_core::plan::{Key, Outcome, Plan, Setback};
+use kube_ipvs_core::state::Trigger;
+use netlink_ipvs::KernelError;
 use tracing::{debug, error, info, warn};
 
 use super::answer;
@@ -20,15 +27,9 @@ use super::processor_time::processor_time;
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
+use crate::kernel::Kernel;
 use crate::kernel::conntrack::Sweep;
 use crate::kernel::sysctl::Sysctls;
-use crate::kernel::{Kernel, KernelError};
-use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
-use kube_ipvs_core::engine::{Engine, News, Totals, Trouble, Work};
-use kube_ipvs_core::explain::explain;
-use kube_ipvs_core::model::{Event, VirtualAddress};
-use kube_ipvs_core::plan::{Key, Outcome, Plan, Setback};
-use kube_ipvs_core::state::Trigger;
 
 /// Inputs that are taken in before the kernel is brought up to date with them.
 const LARGEST_BURST: usize = 10_000;

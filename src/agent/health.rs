@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use kube_ipvs_core::model::Family;
 use serde::Serialize;
 
 use super::timestamp::rfc3339;
-use kube_ipvs_core::model::Family;
 
 /// What the engine's thread has told, for whoever probes. One engine does both families, so both
 /// are always as healthy as each other.

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::io::{self, Write};
 
+use kube_ipvs_core::model::one_line;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{ConfigError, LogConfig, LogFormat};
-use kube_ipvs_core::model::one_line;
 
 /// Starts logging.
 ///

@@ -13,6 +13,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{Carry, Event, Family, Name};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -36,8 +38,6 @@ use crate::kernel::sysctl::{Granted, Sysctls};
 use crate::kernel::{Kernel, modules, tampering};
 use crate::source::kubernetes::{self, FIND_AGAIN, Patience, Reach, Server};
 use crate::source::{manifests, network};
-use kube_ipvs_core::engine::Engine;
-use kube_ipvs_core::model::{Carry, Event, Family, Name};
 
 /// How long the engine's thread may take for the batch that it is in the middle of.
 const LONGEST_END: Duration = Duration::from_secs(20);

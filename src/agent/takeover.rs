@@ -1,9 +1,10 @@
 //! Removes what kube-proxy has left, once everything of ours is in the kernel.
 
+use kube_ipvs_core::plan::Observed;
+use netlink_ipvs::KernelError;
 use tracing::{error, info, warn};
 
-use crate::kernel::{Kernel, KernelError, kube_proxy};
-use kube_ipvs_core::plan::Observed;
+use crate::kernel::{Kernel, kube_proxy};
 
 /// Removes what kube-proxy has left, if that is wanted, and once: one that runs beside the agent
 /// would make everything again.

@@ -6,14 +6,14 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kube_ipvs_core::desired::Surroundings;
+use kube_ipvs_core::model::Family;
 use tracing::{debug, info, warn};
 
 use super::metrics::Metrics;
 use super::notices::{About, Notice, Notices, Reason};
 use crate::kernel::firewall::{Obstacle, obstacles};
 use crate::kernel::sysctl::{Ensured, Setting, Sysctls};
-use kube_ipvs_core::desired::Surroundings;
-use kube_ipvs_core::model::Family;
 
 /// Time from one look to the next.
 const AGAIN: Duration = Duration::from_secs(25);

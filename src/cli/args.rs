@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-
-use crate::config::{SharedFlags, duration, path, truth};
 use kube_ipvs_core::explain::Source;
 use kube_ipvs_core::model::VirtualAddress;
+
+use crate::config::{SharedFlags, duration, path, truth};
 
 /// The command line.
 #[derive(Debug, Parser)]

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kube_ipvs_core::model::Protocol;
+use kube_ipvs_core::plan::{self, Carrier, Leavers, Observed, Operation};
+
 use super::args::CleanupFlags;
 use super::{FAILED, output};
 use crate::agent;
 use crate::kernel::{Kernel, kube_proxy};
-use kube_ipvs_core::model::Protocol;
-use kube_ipvs_core::plan::{self, Carrier, Leavers, Observed, Operation};
 
 /// Wait between two looks at the connections.
 const PAUSE: Duration = Duration::from_secs(1);

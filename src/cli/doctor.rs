@@ -4,16 +4,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use kube_ipvs_core::desired::{self, Ground, Surroundings};
+use kube_ipvs_core::model::Settings;
+use netlink_ipvs::KernelError;
+
 use super::running::{self, Flags};
 use super::{FAILED, output};
 use crate::config::{SharedFlags, SourceConfig, resolve};
-use crate::kernel::KernelError;
 use crate::kernel::doctor::{self, Subject, Verdict};
 use crate::kernel::listening::Sockets;
 use crate::kernel::route::Network;
 use crate::source::kubernetes::{ClientError, Reach, Server, connect, service_ranges};
-use kube_ipvs_core::desired::{self, Ground, Surroundings};
-use kube_ipvs_core::model::Settings;
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     let config = match running::flags(shared)? {

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use kube_ipvs_core::explain::{Source, explain};
+use kube_ipvs_core::model::VirtualAddress;
+
 use super::{TextFormat, objects, output, status};
 use crate::agent::answer::ExplainView;
 use crate::config::SharedFlags;
-use kube_ipvs_core::explain::{Source, explain};
-use kube_ipvs_core::model::VirtualAddress;
 
 /// Where no front end decides, the node's own network does, which manifests do not tell.
 fn told_by_manifests(answer: ExplainView) -> ExplainView {
@@ -37,10 +38,11 @@ pub(super) fn run(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use kube_ipvs_core::engine::Programs;
     use kube_ipvs_core::model::{Event, Node, Settings};
     use kube_ipvs_core::state::State;
+
+    use super::*;
 
     #[test]
     fn what_manifests_do_not_tell_is_said() {

@@ -1,11 +1,12 @@
 //! Objects from `--manifests`, for the commands that need no agent.
 
-use super::output;
-use crate::config::{ConfigError, SharedFlags, resolve_settings};
-use crate::source::manifests;
 use kube_ipvs_core::engine::Programs;
 use kube_ipvs_core::model::{Event, Settings};
 use kube_ipvs_core::state::State;
+
+use super::output;
+use crate::config::{ConfigError, SharedFlags, resolve_settings};
+use crate::source::manifests;
 
 /// The settings and everything that the manifests hold. What of them cannot be used is told on
 /// standard error.

@@ -3,12 +3,12 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use kube_ipvs_core::model::one_line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::TextFormat;
-use kube_ipvs_core::model::one_line;
 
 /// Prints an answer in the form asked for.
 pub(super) fn print(

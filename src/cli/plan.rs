@@ -4,14 +4,15 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use super::{WOULD_CHANGE, objects, output};
-use crate::config::SharedFlags;
-use crate::kernel::Kernel;
-use crate::source::network;
 use kube_ipvs_core::desired::overlaps;
 use kube_ipvs_core::engine::{Engine, Trouble, Work};
 use kube_ipvs_core::model::Event;
 use kube_ipvs_core::plan::Operation;
+
+use super::{WOULD_CHANGE, objects, output};
+use crate::config::SharedFlags;
+use crate::kernel::Kernel;
+use crate::source::network;
 
 pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitCode> {
     let (settings, mut events) = objects::load(shared, "plan")?;

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use kube_ipvs_core::engine::{self, Programs};
+use kube_ipvs_core::model::{Refusal, Route, ServiceKey};
+use kube_ipvs_core::plan::{Operation, RouteOperation, ServerOperation};
 use serde_json::{Value, json};
 
 use super::{RenderFormat, objects, output};
 use crate::config::SharedFlags;
 use crate::kernel::nft;
-use kube_ipvs_core::engine::{self, Programs};
-use kube_ipvs_core::model::{Refusal, Route, ServiceKey};
-use kube_ipvs_core::plan::{Operation, RouteOperation, ServerOperation};
 
 pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<ExitCode> {
     let programs = objects::programs(shared, "render")?;

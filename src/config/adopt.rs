@@ -2,8 +2,9 @@
 
 use std::mem;
 
-use super::{Config, LogConfig};
 use kube_ipvs_core::model::Settings;
+
+use super::{Config, LogConfig};
 
 impl Config {
     /// This configuration with all of `new` that can be changed while the agent runs, and the

@@ -46,10 +46,11 @@ pub(super) struct KubeIpvsConfiguration {
 mod tests {
     use std::time::Duration;
 
+    use kube_ipvs_core::model::{Carry, protected_node_ports};
+
     use crate::config::tests::{KUBEADM, with_file};
     use crate::config::write;
     use crate::config::{Config, ConfigError};
-    use kube_ipvs_core::model::{Carry, protected_node_ports};
 
     const HEAD: &str = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
 

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kube_ipvs_core::model::{Carry, Settings, read_ip};
+
 use super::document::{self, Document, File, Origin};
 use super::kube_proxy::KubeProxyConfiguration;
 use super::own::KubeIpvsConfiguration;
@@ -13,7 +15,6 @@ use super::{
     Config, ConfigError, Conntrack, IpvsTimeouts, LogConfig, ProxyFlags, SharedFlags, SourceConfig,
 };
 use super::{address, duration};
-use kube_ipvs_core::model::{Carry, Settings, read_ip};
 
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
 const AUDIT_PERIOD: Duration = Duration::from_secs(300);

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use kube_ipvs_core::model::{
+    Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
+    ParsePortsError, Ports, Scheduler, Settings, protected_node_ports, read_range,
+};
 use serde_json::Value;
 
 use super::ConfigError;
 use super::document::Origin;
 use super::duration;
 use super::resolve::Resolver;
-use kube_ipvs_core::model::{
-    Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
-    ParsePortsError, Ports, Scheduler, Settings, protected_node_ports, read_range,
-};
 
 impl Resolver<'_> {
     pub(super) fn settings(&mut self) -> Result<Settings, ConfigError> {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+use kube_ipvs_core::model::{LocalDetector, NodePortAddresses, Scheduler};
 
 use super::flags::FLAGS;
 use super::resolve::Resolver;
 use super::surroundings::Surroundings;
 use super::*;
-use kube_ipvs_core::model::{LocalDetector, NodePortAddresses, Scheduler};
 
 /// What kubeadm writes for a cluster of mode ipvs.
 pub(super) const KUBEADM: &str = r#"apiVersion: kubeproxy.config.k8s.io/v1alpha1

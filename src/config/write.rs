@@ -4,8 +4,9 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Config, LogFormat, SourceConfig, duration, kube_proxy, own};
 use kube_ipvs_core::model::{Interfaces, LocalDetector, NodePortAddresses, Scheduler};
+
+use super::{Config, LogFormat, SourceConfig, duration, kube_proxy, own};
 
 /// Writes everything that may be configured, with what it means and its default. Read back, the
 /// text gives the same configuration, but for the node's name and what only flags can say.

@@ -3,10 +3,11 @@
 
 use std::fmt;
 
-use crate::kernel::netlink::{Attribute, KernelError, Socket, attributes};
+use kube_ipvs_core::model::Family;
+use netlink_ipvs::{Attribute, KernelError, Socket, attributes};
+
 use crate::kernel::nft::constants::{HEADER_BYTES, chain, verdict};
 use crate::kernel::nft::message_type;
-use kube_ipvs_core::model::Family;
 
 /// `NFT_MSG_GETCHAIN`
 const GET_CHAIN: u16 = message_type(4);

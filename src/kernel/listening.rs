@@ -4,10 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use rustix::io::Errno;
-
-use super::netlink::{KernelError, Protocol as Netlink, Socket, attributes};
 use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
+use netlink_ipvs::{KernelError, Protocol as Netlink, Socket, attributes};
+use rustix::io::Errno;
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;

@@ -8,7 +8,6 @@ pub mod ipvs;
 pub mod kube_proxy;
 pub mod listening;
 pub mod modules;
-pub mod netlink;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
@@ -16,14 +15,12 @@ pub mod tampering;
 
 use std::time::Duration;
 
-pub use netlink::KernelError;
-
-use netlink::{Protocol, Socket};
-
 use kube_ipvs_core::model::{Carry, Pool, VirtualAddress};
 use kube_ipvs_core::plan::{
     Claims, Failure, FailureKind, Leavers, Observed, Operation, Outcome, Running,
 };
+use netlink_ipvs::ipvs::Traffic;
+use netlink_ipvs::{KernelError, Protocol, Socket};
 
 /// The first version whose flowtables take bridge ports, and whose idle connections outlive theirs.
 const FLOWTABLE_VERSION: (u32, u32) = (5, 15);
@@ -87,7 +84,7 @@ impl Kernel {
             && version(&release).is_some_and(|it| it < FLOWTABLE_VERSION)
         {
             let (major, minor) = FLOWTABLE_VERSION;
-            return Err(KernelError::TooOld { option: "carry: offload", major, minor, release });
+            return Err(KernelError::TooOld { feature: "carry: offload", major, minor, release });
         }
         Ok(Self { nft: self.nft.carrying(carry), ..self })
     }
@@ -159,7 +156,7 @@ impl Kernel {
     /// # Errors
     ///
     /// If the kernel refuses or does not answer.
-    pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, ipvs::Traffic)>, KernelError> {
+    pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, Traffic)>, KernelError> {
         self.ipvs.traffic()
     }
 

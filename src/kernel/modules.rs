@@ -14,10 +14,9 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use kube_ipvs_core::model::{Carry, Scheduler};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use rustix::thread::{CapabilitySet, capabilities};
-
-use kube_ipvs_core::model::{Carry, Scheduler};
 
 /// A module, and what it is for.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,7 +4,8 @@
 use std::ops::ControlFlow;
 use std::thread::{self, JoinHandle};
 
-use super::netlink::{Header, KernelError, Listener, Protocol, messages};
+use netlink_ipvs::{Header, KernelError, Listener, Protocol, messages};
+
 use super::{nft, route};
 
 /// `NFNLGRP_NFTABLES`

@@ -8,9 +8,10 @@ use std::ops::ControlFlow;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::kernel::KernelError;
-use crate::kernel::route::{Network, NetworkListener};
 use kube_ipvs_core::model::{Event, Link};
+use netlink_ipvs::KernelError;
+
+use crate::kernel::route::{Network, NetworkListener};
 
 /// How long to wait after a failure before listing again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);

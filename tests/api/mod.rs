@@ -36,11 +36,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
-
 use state::Shared;
 pub use state::{Gone, Offer, StreamingLists};
 use tls::Identity;
+use tokio::sync::oneshot;
 
 pub const SERVICES: &str = "/api/v1/services";
 pub const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";

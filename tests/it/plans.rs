@@ -7,17 +7,18 @@ mod unread;
 
 use std::time::Duration;
 
+use kube_ipvs_core::engine::Work;
+use kube_ipvs_core::model::{
+    Element, Event, LocalDetector, PortSet, Scheduler, Settings, VirtualAddress, VirtualServer,
+};
+use kube_ipvs_core::plan::Operation;
+
 use crate::common::model_kernel::{ModelKernel, Server};
 use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
     without_service,
 };
-use kube_ipvs_core::engine::Work;
-use kube_ipvs_core::model::{
-    Element, Event, LocalDetector, PortSet, Scheduler, Settings, VirtualAddress, VirtualServer,
-};
-use kube_ipvs_core::plan::Operation;
 
 /// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
 fn cluster() -> NodeAgent {

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use std::iter;
 use std::net::IpAddr;
 
+use kube_ipvs_core::engine::Work;
+use kube_ipvs_core::model::{LocalDetector, Route, Settings};
+use kube_ipvs_core::plan::{Effect, Operation, Plan, ServerOperation, Stage};
+
 use crate::common::model_kernel::ModelKernel;
 use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     net, node, only_services, only_slices, service, service_cidrs, slice,
 };
-use kube_ipvs_core::engine::Work;
-use kube_ipvs_core::model::{LocalDetector, Route, Settings};
-use kube_ipvs_core::plan::{Effect, Operation, Plan, ServerOperation, Stage};
 
 const API_SERVER: &str = "10.96.0.1";
 const DNS: &str = "10.96.0.10";

@@ -10,11 +10,12 @@ mod traffic;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use node::{Carrier, Target};
+use traffic::Exchange;
+
 use crate::figure::Figure;
 use crate::namespace::{Lab, Place};
 use crate::{Result, median};
-use node::{Carrier, Target};
-use traffic::Exchange;
 
 /// How many times each is measured.
 const TURNS: usize = 5;

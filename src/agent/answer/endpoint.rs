@@ -3,9 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
-
 use kube_ipvs_core::model::Backend;
+use serde::{Deserialize, Serialize};
 
 /// An endpoint that keeps established connections only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

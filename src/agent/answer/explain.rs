@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use kube_ipvs_core::explain::{Candidate, Explanation};
+use kube_ipvs_core::model::Scheduler;
 use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
-use kube_ipvs_core::explain::{Candidate, Explanation};
-use kube_ipvs_core::model::Scheduler;
 
 /// An [`Explanation`] as `explain -o json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -117,9 +117,10 @@ impl fmt::Display for CandidateView {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
     use kube_ipvs_core::explain::{Source, Verdict};
     use kube_ipvs_core::model::{Backend, FrontendKind, ServiceKey};
+
+    use super::*;
 
     fn explanation() -> Explanation {
         let backend = |address: &str, weight| Backend {

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-
-use super::EndpointView;
-use crate::agent::timestamp::rfc3339;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{
     Backend, Frontend, Masquerade, Pool, Program, Refusal, RefusalReason, ServiceKey, Target,
     VirtualAddress,
 };
 use kube_ipvs_core::plan::Setback;
+use serde::{Deserialize, Serialize};
+
+use super::EndpointView;
+use crate::agent::timestamp::rfc3339;
 
 /// What the engine holds at one moment. Cheap to take: backends are shared, not copied, so that
 /// a question does not keep the engine from its work.

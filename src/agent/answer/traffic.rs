@@ -1,10 +1,9 @@
 //! What has gone through Services.
 
-use rustc_hash::FxHashMap;
-
-use crate::kernel::ipvs::Traffic as ServerTraffic;
 use kube_ipvs_core::engine::Programs;
 use kube_ipvs_core::model::{ServiceKey, VirtualAddress};
+use netlink_ipvs::ipvs::Traffic as ServerTraffic;
+use rustc_hash::FxHashMap;
 
 /// What has gone through Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

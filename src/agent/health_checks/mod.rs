@@ -10,18 +10,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::info;
+use wanted::{Loser, Wanted};
 
 use super::health::Health;
 use super::http::{self, Places, ServiceHealth};
 use super::listen::BIND_AGAIN;
 use super::notices::{About, Notice, Notices, Reason};
-use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
-use wanted::{Loser, Wanted};
 
 /// The health checks, for whoever changes them and for whoever answers.
 #[derive(Clone, Debug, Default)]

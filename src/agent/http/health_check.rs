@@ -6,12 +6,12 @@ use std::future::{Future, ready};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
+use kube_ipvs_core::model::ServiceKey;
 use tokio::net::TcpListener;
 
 use super::places::Places;
 use super::routes::{JSON, not_found, respond, status};
 use super::server::{Answer, LIMITS, serve};
-use kube_ipvs_core::model::ServiceKey;
 
 /// How many endpoints a load balancer finds behind this node.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use kube_ipvs_core::explain::{Explanation, Source};
+use kube_ipvs_core::model::VirtualAddress;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::agent::answer::{Snapshot, Traffic};
-use kube_ipvs_core::explain::{Explanation, Source};
-use kube_ipvs_core::model::VirtualAddress;
 
 /// How long the engine's thread may be busy with the kernel before whoever asks is sent away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

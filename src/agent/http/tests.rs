@@ -14,6 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
+use kube_ipvs_core::engine::{Engine, Work};
+use kube_ipvs_core::explain::{Source, explain};
+use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
+use kube_ipvs_core::plan::Observed;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -27,10 +31,6 @@ use crate::agent::answer;
 use crate::agent::client::{Client, ClientError};
 use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
-use kube_ipvs_core::engine::{Engine, Work};
-use kube_ipvs_core::explain::{Source, explain};
-use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
-use kube_ipvs_core::plan::Observed;
 
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// A server that is silent for so long does not mean to do anything any more.

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use kube_ipvs_core::engine::Totals;
+use kube_ipvs_core::model::Family;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, exponential_buckets,
 };
 
 use super::{gauge, register, set, set_time};
-use kube_ipvs_core::engine::Totals;
-use kube_ipvs_core::model::Family;
 
 const FAMILY: &str = "ip_family";
 

@@ -6,6 +6,11 @@ mod traffic;
 
 use std::time::{Duration, SystemTime};
 
+use kube_ipvs_core::engine::Totals;
+use kube_ipvs_core::model::{Change, Event, Family};
+use kube_ipvs_core::plan::{Operation, Outcome};
+use kube_proxy::KubeProxy;
+use operations::Operations;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -13,11 +18,6 @@ use prometheus::{
 };
 
 use crate::source::kubernetes::Effort;
-use kube_ipvs_core::engine::Totals;
-use kube_ipvs_core::model::{Change, Event, Family};
-use kube_ipvs_core::plan::{Operation, Outcome};
-use kube_proxy::KubeProxy;
-use operations::Operations;
 
 pub use traffic::encode as encode_traffic;
 

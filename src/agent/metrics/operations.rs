@@ -1,13 +1,13 @@
 //! Operations by kind and result.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
-
-use super::register;
 use kube_ipvs_core::model::Family;
 use kube_ipvs_core::plan::{
     Failure, FailureKind, FilterOperation, FlowOperation, Operation, Outcome, RouteOperation,
     ServerOperation,
 };
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use super::register;
 
 /// Values of label `kind`; [`kind`] gives the place in it.
 const KINDS: [&str; 16] = [
@@ -126,10 +126,11 @@ fn family(operation: &Operation) -> Option<Family> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
     use kube_ipvs_core::model::{
         AddressSet, Backend, Element, Route, Scheduler, VirtualAddress, VirtualServer,
     };
+
+    use super::*;
 
     #[test]
     fn every_kind_has_its_name() {

@@ -1,10 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
-use super::*;
 use kube_ipvs_core::model::{AddressSet, Element, VirtualAddress};
 use kube_ipvs_core::plan::{
     Failure, FailureKind, FilterOperation, RouteOperation, ServerOperation,
 };
+
+use super::*;
 
 fn has(text: &str, line: &str) -> bool {
     text.lines().any(|candidate| candidate == line)
@@ -83,8 +84,8 @@ fn what_it_takes_is_counted() {
     assert_lines(
         &metrics,
         &[
-            "kube_ipvs_watch_requests_total{request=\"list\",kind=\"Service\"} 1",
-            "kube_ipvs_watch_requests_total{request=\"watch\",kind=\"Service\"} 2",
+            "kube_ipvs_watch_requests_total{kind=\"Service\",request=\"list\"} 1",
+            "kube_ipvs_watch_requests_total{kind=\"Service\",request=\"watch\"} 2",
             "kube_ipvs_service_updates_total 4",
             "kube_ipvs_drift_repairs_total 3",
             "kube_ipvs_dirty_services 2",
@@ -152,7 +153,7 @@ fn programming_takes_kube_proxys_buckets() {
 #[test]
 fn traffic_is_told_by_service() {
     let of =
-        |bytes_in| crate::kernel::ipvs::Traffic { connections: 2, bytes_in, ..Default::default() };
+        |bytes_in| netlink_ipvs::ipvs::Traffic { connections: 2, bytes_in, ..Default::default() };
     let services = vec![
         (kube_ipvs_core::model::ServiceKey::new("default", "a"), of(7)),
         (kube_ipvs_core::model::ServiceKey::new("default", "b"), of(8)),

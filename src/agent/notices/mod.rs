@@ -8,11 +8,11 @@ mod troubles;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use kube_ipvs_core::model::{Limiter, ServiceKey};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::metrics::Metrics;
-use kube_ipvs_core::model::{Limiter, ServiceKey};
 
 pub use kube_ipvs_core::model::QUIET;
 pub use publisher::Publisher;

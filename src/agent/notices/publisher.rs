@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube_ipvs_core::model::{Limiter, NAME, Name, cut};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, warn};
@@ -22,7 +23,6 @@ use tracing::{debug, warn};
 use super::{About, Notice, add};
 use crate::agent::metrics::Metrics;
 use crate::source::kubernetes::Clients;
-use kube_ipvs_core::model::{Limiter, NAME, Name, cut};
 
 /// How long the API server may take for one request.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{About, Notice, Reason};
 use kube_ipvs_core::model::{
     Family, FrontendKind, Refusal, RefusalReason, ServiceKey, VirtualAddress,
 };
+
+use super::{About, Notice, Reason};
 
 /// Front ends that are named in a notice. More of them have the same reason.
 const MOST_NAMED: usize = 5;

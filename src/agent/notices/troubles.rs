@@ -1,8 +1,9 @@
 //! Notices of operations that the kernel keeps refusing.
 
-use super::{About, Notice, Reason};
 use kube_ipvs_core::engine::Trouble;
 use kube_ipvs_core::plan::FailureKind;
+
+use super::{About, Notice, Reason};
 
 /// Failures in a row from which on an operation does not merely fail for a moment.
 const LASTING: u32 = 4;

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::kernel::netlink::{Attribute, attributes};
-use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
+use kube_ipvs_core::model::{Protocol, VirtualAddress};
 use kube_ipvs_core::plan::Carrier;
+use netlink_ipvs::{Attribute, attributes};
 
 /// `struct nfgenmsg`, which precedes the attributes: family, version, resource.
 pub(super) const HEADER_BYTES: usize = 4;
@@ -122,10 +122,10 @@ fn tuple(tuple: Attribute<'_>) -> Option<Tuple> {
     for attribute in tuple.nested() {
         for part in attribute.nested() {
             match (attribute.kind, part.kind) {
-                (CTA_TUPLE_IP, CTA_IP_V4_SRC) => source = part.ip(Family::V4),
-                (CTA_TUPLE_IP, CTA_IP_V4_DST) => destination = part.ip(Family::V4),
-                (CTA_TUPLE_IP, CTA_IP_V6_SRC) => source = part.ip(Family::V6),
-                (CTA_TUPLE_IP, CTA_IP_V6_DST) => destination = part.ip(Family::V6),
+                (CTA_TUPLE_IP, CTA_IP_V4_SRC) => source = part.ipv4(),
+                (CTA_TUPLE_IP, CTA_IP_V4_DST) => destination = part.ipv4(),
+                (CTA_TUPLE_IP, CTA_IP_V6_SRC) => source = part.ipv6(),
+                (CTA_TUPLE_IP, CTA_IP_V6_DST) => destination = part.ipv6(),
                 (CTA_TUPLE_PROTO, CTA_PROTO_NUM) => protocol = part.value.first().copied(),
                 (CTA_TUPLE_PROTO, CTA_PROTO_SRC_PORT) => source_port = part.u16_be(),
                 (CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT) => destination_port = part.u16_be(),
@@ -142,10 +142,10 @@ fn tuple(tuple: Attribute<'_>) -> Option<Tuple> {
 
 #[cfg(test)]
 mod tests {
+    use netlink_ipvs::Attributes;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::netlink::Attributes;
 
     /// An entry from `10.0.0.1:4000` to `10.96.0.10:53`, answered by `10.244.1.5:5353`.
     fn body() -> Vec<u8> {

@@ -7,15 +7,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
-use super::netlink::{Attributes, Batch, KernelError, NetlinkError, Protocol, Socket};
 use entry::{
     CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT,
     CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, Entry,
 };
 use kube_ipvs_core::model::{Family, Protocol as Transport, VirtualAddress};
 use kube_ipvs_core::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
+use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Protocol, Socket};
+use rustix::io::Errno;
 
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
 const GET: u16 = 1 << 8 | 1;
@@ -361,8 +360,9 @@ fn address_family(family: Family) -> u8 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
     use kube_ipvs_core::plan::Carrier;
+
+    use super::*;
 
     fn wanted(frontend: &str, backend: Option<&str>) -> FlowOperation {
         FlowOperation {

@@ -47,9 +47,10 @@ pub(super) fn on_devices(subject: &Subject) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use kube_ipvs_core::model::VirtualAddress;
+
     use super::super::Verdict;
     use super::*;
-    use kube_ipvs_core::model::VirtualAddress;
 
     #[test]
     fn addresses_on_devices_are_named_with_what_listens_there() {

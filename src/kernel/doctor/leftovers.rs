@@ -1,10 +1,11 @@
 //! What kube-proxy left in the kernel.
 
+use kube_ipvs_core::model::DEVICE;
+use netlink_ipvs::{Protocol, Socket};
+
 use super::{Finding, Subject};
 use crate::kernel::chains::{self, Chain};
 use crate::kernel::kube_proxy::{self, LegacyTable, is_trace, legacy_tables};
-use crate::kernel::netlink::{Protocol, Socket};
-use kube_ipvs_core::model::DEVICE;
 
 /// How many chains are named in full.
 const NAMED: usize = 3;

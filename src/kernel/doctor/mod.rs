@@ -18,9 +18,7 @@ mod system;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
-
 use report::Finding;
 pub use report::{Check, Report, Verdict};
 

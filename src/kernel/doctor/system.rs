@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use netlink_ipvs::KernelError;
+
 use super::{Finding, Subject};
 use crate::kernel::ipvs::Ipvs;
-use crate::kernel::netlink::KernelError;
 use crate::kernel::{release, version};
 
 /// The first version on which a reused source port neither waits nor goes astray.

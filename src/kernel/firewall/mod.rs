@@ -14,12 +14,12 @@ mod rule;
 use std::fmt;
 
 use ipnet::IpNet;
-
-use super::chains::{self, Base, Chain, Hook};
-use super::netlink::{KernelError, Protocol, Socket};
 use kube_ipvs_core::model::{Carry, Family, NAME};
+use netlink_ipvs::{KernelError, Protocol, Socket};
 use opening::Opening;
 use rule::Rule;
+
+use super::chains::{self, Base, Chain, Hook};
 
 /// A chain of somebody else that drops what services need.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,8 +1,9 @@
 //! The commands that open a chain.
 
+use kube_ipvs_core::model::Family;
+
 use super::Need;
 use crate::kernel::chains::{Chain, ChainFamily};
-use kube_ipvs_core::model::Family;
 
 /// Whether iptables wrote the chain. Its `nft` flavour refuses to read a table with rules that it
 /// would not have written.

@@ -1,15 +1,15 @@
 //! Rules of other programs' base chains, as far as they matter.
 
 use ipnet::IpNet;
+use kube_ipvs_core::model::Family;
+use netlink_ipvs::{Attribute, KernelError, Socket, attributes};
 
 use super::Need;
 use crate::kernel::chains::Chain;
-use crate::kernel::netlink::{Attribute, KernelError, Socket, attributes};
 use crate::kernel::nft::constants::{
     DATA_VALUE, DATA_VERDICT, HEADER_BYTES, expression, rule, verdict,
 };
 use crate::kernel::nft::{header, message_type};
-use kube_ipvs_core::model::Family;
 
 /// `NFTA_MATCH_NAME` and `NFTA_TARGET_NAME`.
 const NFTA_XT_NAME: u16 = 1;

@@ -1,10 +1,9 @@
 //! What the kernel's answers mean for operations.
 
-use rustix::io::Errno;
-
-use crate::kernel::netlink::{KernelError, NetlinkError};
 use kube_ipvs_core::model::Scheduler;
 use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, ServerOperation};
+use netlink_ipvs::{KernelError, NetlinkError};
+use rustix::io::Errno;
 
 /// The outcome of an operation with the kernel's answer, if there was one.
 pub(super) fn outcome(
@@ -73,8 +72,9 @@ fn no_scheduler(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
     use kube_ipvs_core::model::{Backend, VirtualServer};
+
+    use super::*;
 
     fn operations() -> [ServerOperation; 6] {
         let address = "10.96.0.10:53/udp".parse().unwrap();

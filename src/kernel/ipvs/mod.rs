@@ -1,31 +1,25 @@
-//! IPVS over generic netlink (`include/uapi/linux/ip_vs.h`, `net/netfilter/ipvs/ip_vs_ctl.c`).
+//! Pools as IPVS's virtual services and destinations.
 
 mod apply;
-mod constants;
-mod decode;
-mod encode;
+mod convert;
 mod failure;
-mod family;
 mod observe;
-mod traffic;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::netlink::{Batch, KernelError, Protocol, Socket};
+use kube_ipvs_core::model::VirtualAddress;
+use netlink_ipvs::ipvs::{Connections, Info, IpvsSocket, Traffic};
+use netlink_ipvs::{KernelError, Protocol, Socket};
 
-pub use decode::{Connections, Info};
-pub use encode::encode;
+use super::modules;
+
+pub use convert::command;
 pub use observe::IpvsObserved;
-pub use traffic::Traffic;
 
-/// IPVS of this process's network namespace.
+/// The pools of this process's network namespace.
 #[derive(Debug)]
-pub struct Ipvs {
-    socket: Socket,
-    /// The kind of IPVS's messages, until the module is loaded anew.
-    family: u16,
-    batch: Batch,
-}
+pub struct Ipvs(IpvsSocket);
 
 impl Ipvs {
     /// Opens IPVS. Asking for its family makes the kernel load the module where it may.
@@ -38,17 +32,15 @@ impl Ipvs {
     }
 
     /// The same over a socket that is open.
-    pub(super) fn over(mut socket: Socket) -> Result<Self, KernelError> {
-        let family = family::resolve(&mut socket)?;
-        let mut ipvs = Self { socket, family, batch: Batch::default() };
-        ipvs.info()?;
-        Ok(ipvs)
+    pub(super) fn over(socket: Socket) -> Result<Self, KernelError> {
+        // Before Linux 5.16 the module has no alias by which the kernel finds it for the family.
+        IpvsSocket::over(socket, modules::load).map(Self)
     }
 
-    /// The kind of IPVS's messages: what [`encode()`] needs.
+    /// The type of IPVS's messages.
     #[must_use]
     pub fn family(&self) -> u16 {
-        self.family
+        self.0.family()
     }
 
     /// Version and size of the connection table.
@@ -57,20 +49,10 @@ impl Ipvs {
     ///
     /// If the kernel refuses or does not answer.
     pub fn info(&mut self) -> Result<Info, KernelError> {
-        self.with_family(|socket, family| {
-            let mut info = Info::default();
-            socket.request(
-                "IPVS information",
-                family,
-                |message| encode::command(message, constants::CMD_GET_INFO),
-                |_, payload| info = decode::info(payload),
-            )?;
-            Ok(info)
-        })
+        self.0.info()
     }
 
-    /// Sets how long idle connections are kept (`ipvsadm --set`), in whole seconds; what is `None`
-    /// or below a second stays as it is.
+    /// Sets the timeouts of idle connections ([`IpvsSocket::set_timeouts`]).
     ///
     /// # Errors
     ///
@@ -81,34 +63,29 @@ impl Ipvs {
         tcp_fin: Option<Duration>,
         udp: Option<Duration>,
     ) -> Result<(), KernelError> {
-        self.with_family(|socket, family| {
-            socket.request(
-                "IPVS timeouts",
-                family,
-                |message| encode::timeouts(message, tcp, tcp_fin, udp),
-                |_, _| {},
-            )
-        })
+        self.0.set_timeouts(tcp, tcp_fin, udp)
     }
 
-    /// Asks something of the family, and once more if the kernel did not know it.
-    fn with_family<T>(
+    /// The traffic of every virtual server that can be a pool's.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, Traffic)>, KernelError> {
+        let all = self.0.traffic()?.into_iter();
+        Ok(all.filter_map(|(id, traffic)| Some((convert::address(id)?, traffic))).collect())
+    }
+
+    /// The connections of each real server of a virtual server; none if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn connections(
         &mut self,
-        mut ask: impl FnMut(&mut Socket, u16) -> Result<T, KernelError>,
-    ) -> Result<T, KernelError> {
-        match ask(&mut self.socket, self.family) {
-            Err(KernelError::Refused { error, .. })
-                if family::may_be_renewed(error.errno) && self.renew_family()? =>
-            {
-                ask(&mut self.socket, self.family)
-            }
-            answer => answer,
-        }
-    }
-
-    /// Asks for the family's number again. Tells whether it is another one.
-    fn renew_family(&mut self) -> Result<bool, KernelError> {
-        let old = std::mem::replace(&mut self.family, family::resolve(&mut self.socket)?);
-        Ok(old != self.family)
+        server: &VirtualAddress,
+    ) -> Result<Vec<(IpAddr, u16, Connections)>, KernelError> {
+        let all = self.0.destinations(&convert::id(server))?.into_iter();
+        Ok(all.map(|(it, connections)| (it.ip, it.port, connections)).collect())
     }
 }

@@ -18,12 +18,13 @@ mod sets;
 
 use std::net::IpAddr;
 
-use super::Kernel;
-use super::chains;
-use super::netlink::{KernelError, Socket};
-use super::route::{DUMMY, Links};
 use kube_ipvs_core::model::DEVICE;
 use kube_ipvs_core::plan::{self, Claims, Observed};
+use netlink_ipvs::{KernelError, Socket};
+
+use super::Kernel;
+use super::chains;
+use super::route::{DUMMY, Links};
 
 pub(super) use legacy::{LegacyTable, tables as legacy_tables};
 pub(super) use names::is_trace;

@@ -1,10 +1,9 @@
 //! kube-proxy's chains in the tables of `iptables-nft`, and the table of its nftables mode.
 
+use netlink_ipvs::{Attribute, Attributes, Batch, KernelError, Protocol, Socket, attributes};
+
 use super::names;
 use crate::kernel::chains::{self, Chain, ChainFamily};
-use crate::kernel::netlink::{
-    Attribute, Attributes, Batch, KernelError, Protocol, Socket, attributes,
-};
 use crate::kernel::nft;
 use crate::kernel::nft::constants::{
     DATA_VERDICT, HEADER_BYTES, chain, expression, rule, table, verdict,

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use kube_ipvs_core::model::Protocol;
+use netlink_ipvs::{Attribute, Attributes, Batch, KernelError, Socket, attributes};
 use rustix::io::Errno;
 
 use super::{RemovalError, names};
-use crate::kernel::netlink::{Attribute, Attributes, Batch, KernelError, Socket, attributes};
-use kube_ipvs_core::model::Protocol;
 
 /// `NFNL_SUBSYS_IPSET`
 const SUBSYSTEM: u16 = 6;

@@ -1,7 +1,7 @@
 //! Operations to the kernel, in transactions.
 
-use crate::kernel::netlink::{Answers, Batch, KernelError};
 use kube_ipvs_core::plan::{FilterOperation, Outcome};
+use netlink_ipvs::{Answers, Batch, KernelError};
 
 use super::Nft;
 use super::element::entries;

@@ -1,8 +1,8 @@
 //! What an earlier version had: a table `inet kube-ipvs`, whose rules led new connections to virtual
 //! servers at load balancer IPs, external IPs and node addresses.
 
-use crate::kernel::netlink::{Attributes, Batch, KernelError};
 use kube_ipvs_core::model::{Element, Family};
+use netlink_ipvs::{Attributes, Batch, KernelError};
 
 use super::element::Reader;
 use super::existing::{self, ExistingSet};

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
-
 use kube_ipvs_core::model::{
     AddressSet, Element, Family, InterfaceName, InterfaceSet, Interfaces, Leads, PortSet, RangeSet,
 };

@@ -1,7 +1,7 @@
 //! Attributes of tables, chains, sets, rules and elements.
 
-use crate::kernel::netlink::Attributes;
 use kube_ipvs_core::model::{InterfaceName, NAME};
+use netlink_ipvs::Attributes;
 
 use super::constants::{
     DATA_VALUE, LIST_ELEMENT, chain as nfta_chain, element as nfta_element,

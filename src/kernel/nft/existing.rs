@@ -1,7 +1,7 @@
 //! What the kernel tells of our tables.
 
-use crate::kernel::netlink::{Attribute, attributes};
 use kube_ipvs_core::model::{InterfaceName, NAME};
+use netlink_ipvs::{Attribute, attributes};
 
 use super::constants::{
     DATA_VALUE, chain as nfta_chain, element as nfta_element, flowtable as nfta_flowtable,

@@ -1,7 +1,7 @@
 //! Expressions, as the kernel calls the parts of a rule. It runs them over registers, and the first
 //! one that does not match ends the rule.
 
-use crate::kernel::netlink::Attributes;
+use netlink_ipvs::Attributes;
 
 use super::constants::{DATA_VERDICT, LIST_ELEMENT, expression as nfta, rule, verdict};
 use super::encode::data;

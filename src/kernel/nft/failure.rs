@@ -1,9 +1,8 @@
 //! What a failed operation on our tables means, and what to do about it.
 
-use rustix::io::Errno;
-
 use kube_ipvs_core::model::Element;
 use kube_ipvs_core::plan::{Failure, FailureKind, FilterOperation};
+use rustix::io::Errno;
 
 use super::transaction::Cause;
 

@@ -1,6 +1,6 @@
 //! How one ruleset is told from another.
 
-use crate::kernel::netlink::Batch;
+use netlink_ipvs::Batch;
 
 use super::existing::Existing;
 use super::request::{Step, write};

@@ -31,11 +31,10 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-use rustix::io::Errno;
-
-use super::netlink::{KernelError, NetlinkError, Protocol, Socket};
 use kube_ipvs_core::model::Carry;
+use netlink_ipvs::{KernelError, NetlinkError, Protocol, Socket};
 use ruleset::Ruleset;
+use rustix::io::Errno;
 
 pub(super) use notification::is_about_ours;
 pub use observe::NftObserved;

@@ -1,8 +1,9 @@
 //! What the kernel tells of changes to tables (group `NFNLGRP_NFTABLES`).
 
-use super::request::SUBSYSTEM;
-use crate::kernel::netlink::{Header, attributes};
 use kube_ipvs_core::model::NAME;
+use netlink_ipvs::{Header, attributes};
+
+use super::request::SUBSYSTEM;
 
 /// `NFTA_*_TABLE`: the same number in what is told of tables, chains, rules, sets and elements.
 const TABLE_NAME: u16 = 1;
@@ -17,10 +18,10 @@ pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use netlink_ipvs::Attributes;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::netlink::Attributes;
     use crate::kernel::nft::request::message_type;
 
     fn header(kind: u16) -> Header {

@@ -1,10 +1,9 @@
 //! What our tables hold, read back.
 
+use kube_ipvs_core::model::Element;
+use netlink_ipvs::{Attributes, KernelError, NetlinkError};
 use rustc_hash::FxHashMap;
 use rustix::io::Errno;
-
-use crate::kernel::netlink::{Attributes, KernelError, NetlinkError};
-use kube_ipvs_core::model::Element;
 
 use super::element::{Reader, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};

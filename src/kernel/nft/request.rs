@@ -1,6 +1,6 @@
 //! Requests to change our tables, each on behalf of an operation.
 
-use crate::kernel::netlink::{Attributes, Batch};
+use netlink_ipvs::{Attributes, Batch};
 
 use super::element::{Content, Entry};
 use super::encode;

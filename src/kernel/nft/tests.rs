@@ -4,13 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use proptest::prelude::*;
-
-use crate::kernel::netlink::{Batch, messages};
 use kube_ipvs_core::model::{
     AddressSet, Carry, Element, Family, InterfaceSet, Interfaces, Leads, PortSet, Protocol,
     RangeSet, VirtualAddress,
 };
+use netlink_ipvs::{Batch, messages};
+use proptest::prelude::*;
 
 use super::element::{Content, Entry, RawElement, Reader, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};

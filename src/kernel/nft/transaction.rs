@@ -1,9 +1,8 @@
 //! Runs changes so that what fails does not cost the rest.
 
+use netlink_ipvs::NetlinkError;
 use rustc_hash::FxHashSet;
 use rustix::io::Errno;
-
-use crate::kernel::netlink::NetlinkError;
 
 use super::request::{Change, Step};
 
@@ -142,11 +141,11 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::net::Ipv4Addr;
 
+    use kube_ipvs_core::model::{AddressSet, Element};
     use proptest::prelude::*;
 
     use super::*;
     use crate::kernel::nft::element::entries;
-    use kube_ipvs_core::model::{AddressSet, Element};
 
     fn error(errno: Errno) -> NetlinkError {
         NetlinkError { errno, text: None }

@@ -1,13 +1,13 @@
 //! Operations to the kernel; routes in batches.
 
+use kube_ipvs_core::model::DEVICE;
+use kube_ipvs_core::plan::{Outcome, RouteOperation};
+use netlink_ipvs::KernelError;
 use rustix::io::Errno;
 
 use super::message::{self, Request};
 use super::outcome::{Problem, outcome, unknown};
 use super::{LOOPBACK_INDEX, Routes};
-use crate::kernel::netlink::KernelError;
-use kube_ipvs_core::model::DEVICE;
-use kube_ipvs_core::plan::{Outcome, RouteOperation};
 
 /// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.

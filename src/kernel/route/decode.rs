@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
+use kube_ipvs_core::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
+use netlink_ipvs::{Attribute, attributes};
 use netlink_packet_core::Parseable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
@@ -10,8 +12,6 @@ use netlink_packet_route::route::{
 };
 
 use super::message::TABLE_LOCAL;
-use crate::kernel::netlink::attributes;
-use kube_ipvs_core::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 
 /// Bytes of `struct ifinfomsg`, `struct ifaddrmsg` and `struct rtmsg`.
 const LINK_HEADER_BYTES: usize = 16;
@@ -107,8 +107,8 @@ pub(super) fn address(body: &[u8]) -> Option<Address> {
     let (mut local, mut peer) = (None, None);
     for attribute in attributes(rest) {
         match attribute.kind {
-            IFA_LOCAL => local = attribute.ip(family),
-            IFA_ADDRESS => peer = attribute.ip(family),
+            IFA_LOCAL => local = ip_of(&attribute, family),
+            IFA_ADDRESS => peer = ip_of(&attribute, family),
             IFA_FLAGS => flags |= attribute.u32()?,
             _ => {}
         }
@@ -137,7 +137,7 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
     let (mut device, mut ip) = (None, None);
     for attribute in attributes(rest) {
         match attribute.kind {
-            RTA_DST => ip = attribute.ip(family),
+            RTA_DST => ip = ip_of(&attribute, family),
             RTA_OIF => device = attribute.u32(),
             _ => {}
         }
@@ -149,7 +149,14 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
 pub(super) fn preferred_source(body: &[u8]) -> Option<IpAddr> {
     let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
     let family = family(AddressFamily::from(*header.first()?))?;
-    attributes(rest).find(|attribute| attribute.kind == RTA_PREFSRC)?.ip(family)
+    ip_of(&attributes(rest).find(|attribute| attribute.kind == RTA_PREFSRC)?, family)
+}
+
+fn ip_of(attribute: &Attribute<'_>, family: Family) -> Option<IpAddr> {
+    match family {
+        Family::V4 => attribute.ipv4(),
+        Family::V6 => attribute.ipv6(),
+    }
 }
 
 fn family(family: AddressFamily) -> Option<Family> {
@@ -178,11 +185,11 @@ fn unspecified(family: Family) -> IpAddr {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use netlink_ipvs::{Attributes, Number};
     use proptest::prelude::*;
 
     use super::super::message;
     use super::*;
-    use crate::kernel::netlink::{Attributes, Number};
 
     fn routes() -> impl Strategy<Value = Route> {
         let ipv4 =

@@ -2,6 +2,8 @@
 //! that this node did not start were led to a routing table of load balancer and external IPs; and these
 //! IPv4 addresses on the device, from which the node spoke.
 
+use kube_ipvs_core::model::{Family, ROUTE_PROTOCOL};
+use netlink_ipvs::KernelError;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteProtocol;
@@ -10,8 +12,6 @@ use rustix::io::Errno;
 
 use super::message::{self, Request};
 use super::{Routes, absent_is_empty, dump};
-use crate::kernel::netlink::KernelError;
-use kube_ipvs_core::model::{Family, ROUTE_PROTOCOL};
 
 /// The routing table.
 const TABLE: u32 = 7575;

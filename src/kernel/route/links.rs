@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use netlink_ipvs::{KernelError, Protocol, Socket};
+
 use super::message::{self, Request};
 use super::{decode, dump};
-use crate::kernel::netlink::{KernelError, Protocol, Socket};
 
 /// The network devices of a namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]

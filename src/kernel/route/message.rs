@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use kube_ipvs_core::model::{DEVICE, Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkSerializable};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
@@ -11,8 +12,6 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-
-use kube_ipvs_core::model::{DEVICE, Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 
 /// `RT_TABLE_LOCAL`.
 pub(super) const TABLE_LOCAL: u32 = 255;

@@ -12,12 +12,11 @@ mod network;
 mod notification;
 mod outcome;
 
-use rustix::io::Errno;
-
-use super::netlink::{Batch, KernelError, Protocol, Socket};
 use decode::Link;
 use kube_ipvs_core::model::{DEVICE, Family, Route};
 use message::Request;
+use netlink_ipvs::{Batch, KernelError, Protocol, Socket};
+use rustix::io::Errno;
 
 pub use links::Links;
 pub use network::{Network, NetworkListener, Touched};

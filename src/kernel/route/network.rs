@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kube_ipvs_core::model::{DEVICE, Family, Link, ROUTE_PROTOCOL};
+use netlink_ipvs::{Header, KernelError, Listener, Protocol, Socket};
 use socket2::SockFilter;
 
 use super::message::{self, TABLE_LOCAL};
 use super::notification::{DELADDR, DELLINK, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
 use super::{absent_is_empty, decode, device, dump, earlier};
-use crate::kernel::netlink::{Header, KernelError, Listener, Protocol, Socket};
-use kube_ipvs_core::model::{DEVICE, Family, Link, ROUTE_PROTOCOL};
 
 /// Devices whose addresses and routes are of services: kube-proxy's, and that of earlier versions.
 const SERVICE_DEVICES: [&str; 2] = [DEVICE, earlier::DEVICE];

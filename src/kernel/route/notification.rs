@@ -1,8 +1,9 @@
 //! What the kernel tells of changes to devices, addresses and routes.
 
-use super::decode;
-use crate::kernel::netlink::{Header, attributes};
 use kube_ipvs_core::model::{DEVICE, ROUTE_PROTOCOL};
+use netlink_ipvs::{Header, attributes};
+
+use super::decode;
 
 pub(super) const NEWLINK: u16 = 16;
 pub(super) const DELLINK: u16 = 17;
@@ -41,10 +42,10 @@ pub(in crate::kernel) fn may_change_ours(header: Header, payload: &[u8]) -> bool
 
 #[cfg(test)]
 mod tests {
+    use netlink_ipvs::Attributes;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::netlink::Attributes;
 
     const IFLA_IFNAME: u16 = 3;
 

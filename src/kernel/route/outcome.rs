@@ -1,10 +1,9 @@
 //! What the kernel's errors mean for an operation.
 
-use rustix::io::Errno;
-
-use crate::kernel::netlink::{KernelError, NetlinkError};
 use kube_ipvs_core::model::DEVICE;
 use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, RouteOperation};
+use netlink_ipvs::{KernelError, NetlinkError};
+use rustix::io::Errno;
 
 /// The outcome of an operation on a route that the kernel answered with an error.
 pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outcome {
@@ -68,8 +67,9 @@ pub(super) fn unknown(operation: &RouteOperation, error: &KernelError) -> Failur
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
     use kube_ipvs_core::model::Route;
+
+    use super::*;
 
     fn route(source: Option<&str>) -> Route {
         let source = source.map(|ip| ip.parse().unwrap());

@@ -10,9 +10,8 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
-
 use kube_ipvs_core::model::Family;
+use rustix::fs::{Access, access};
 
 pub use setting::{Need, SETTINGS, Setting};
 pub use wish::{Granted, Wish};

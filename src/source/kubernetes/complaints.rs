@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
+use kube_ipvs_core::model::{Limiter, QUIET};
 use tracing::{info, warn};
 
 use crate::source::wire::Rejection;
-use kube_ipvs_core::model::{Limiter, QUIET};
 
 /// What has been found, and when it is told.
 #[derive(Debug)]
@@ -108,11 +108,11 @@ fn digest(rejections: &[Rejection]) -> u64 {
 mod tests {
     use std::time::Duration;
 
+    use kube_ipvs_core::model::Interner;
     use serde_json::json;
 
     use super::*;
     use crate::source::wire::ServiceObject;
-    use kube_ipvs_core::model::Interner;
 
     /// A Service with many external IPs that are no addresses, and different in each round.
     fn rejections(round: u64) -> Vec<Rejection> {

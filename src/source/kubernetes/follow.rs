@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use kube_ipvs_core::model::Event;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -14,7 +15,6 @@ use super::gather::Judge;
 use super::list::{Collection, Freshness, Listed};
 use super::resource::Resource;
 use super::{Effort, Patience};
-use kube_ipvs_core::model::Event;
 
 /// Nobody listens any more.
 pub(super) struct Unheard;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
+use kube_ipvs_core::model::Interner;
 
 use super::complaints::Complaints;
 use super::decode::{Encoding, Parsed, WatchEvent};
 use super::resource::Resource;
 use crate::source::wire::{Meta, Rejection};
-use kube_ipvs_core::model::Interner;
 
 /// Turns objects into values, and tells what of them cannot be used.
 #[derive(Debug, Default)]

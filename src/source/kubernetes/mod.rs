@@ -30,7 +30,6 @@ mod server;
 use std::time::Duration;
 
 use bytes::Bytes;
-
 use kube_ipvs_core::model::{Event, Name, Settings};
 
 pub use client::{ClientError, Clients, Reach, connect};

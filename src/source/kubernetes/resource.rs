@@ -1,14 +1,14 @@
 //! The kinds of objects that are followed.
 
+use kube_ipvs_core::model::{
+    Change, EndpointSlice, Event, Interner, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
+};
 use prost::Message;
 use serde::de::DeserializeOwned;
 
 use crate::source::wire::{
     HEADLESS, Meta, NodeObject, Rejection, SERVICE_PROXY_NAME, ServiceCidrObject, ServiceObject,
     SliceObject,
-};
-use kube_ipvs_core::model::{
-    Change, EndpointSlice, Event, Interner, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
 };
 
 /// Objects of one kind: where the API server has them, which of them are asked for, and what they

@@ -13,12 +13,12 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
 use kube::{Api, Client};
+use kube_ipvs_core::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use super::client::{ClientError, Clients, Reach, Way, configure};
 use super::{Effort, Patience, run};
-use kube_ipvs_core::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
 
 /// Time after which it is asked again where the API server is.
 pub const FIND_AGAIN: Duration = Duration::from_secs(30);

@@ -8,9 +8,10 @@ use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use kube_ipvs_core::model::{Change, Event, Interner, Name};
+
 use super::ManifestError;
 use super::file::{Objects, parse};
-use kube_ipvs_core::model::{Change, Event, Interner, Name};
 
 /// How a file is told to have changed without being read: its inode, size and times.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));

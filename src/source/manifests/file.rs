@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use kube_ipvs_core::model::{
+    EndpointSlice, Interner, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::ManifestError;
 use crate::source::wire::{NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject};
-use kube_ipvs_core::model::{
-    EndpointSlice, Interner, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
-};
 
 /// The objects of a file, or of all files.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

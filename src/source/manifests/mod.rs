@@ -7,8 +7,9 @@ mod watch;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::source::wire::Rejection;
 use kube_ipvs_core::model::{Event, Interner, Name};
+
+use crate::source::wire::Rejection;
 
 pub use catalog::{Catalog, Cause};
 pub use watch::watch;

@@ -8,12 +8,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use kube_ipvs_core::model::{Event, Interner, Name};
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{info, warn};
 
 use super::{Catalog, Cause, ManifestError};
-use kube_ipvs_core::model::{Event, Interner, Name};
 
 /// An edit is often several changes to the file system: those that follow one another so closely
 /// are taken together,

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-
 use kube_ipvs_core::model::{read_ip, read_range};
 
 /// Reads an address that a Service or an endpoint may have.

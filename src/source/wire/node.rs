@@ -2,13 +2,13 @@
 
 use std::slice;
 
+use kube_ipvs_core::model::{Interner, Node};
 use prost::Message;
 use serde::Deserialize;
 
 use super::address::{range, usable_ip};
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections};
-use kube_ipvs_core::model::{Interner, Node};
 
 /// Taint of a node that the cluster autoscaler is about to remove (KEP-3836).
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";

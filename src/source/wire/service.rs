@@ -5,15 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::{iter, slice};
 
 use ipnet::IpNet;
+use kube_ipvs_core::model::{
+    Family, Interner, Name, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy,
+};
 use prost::Message;
 use serde::Deserialize;
 
 use super::address::{external_ip, port, range, usable_ip};
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
-use kube_ipvs_core::model::{
-    Family, Interner, Name, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy,
-};
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` where it is not given.
 const DEFAULT_AFFINITY_SECONDS: i64 = 10_800;

@@ -1,12 +1,12 @@
 //! ServiceCIDR objects.
 
+use kube_ipvs_core::model::{Interner, ServiceCidr};
 use prost::Message;
 use serde::Deserialize;
 
 use super::address::range;
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections};
-use kube_ipvs_core::model::{Interner, ServiceCidr};
 
 /// A ServiceCIDR.
 #[derive(Clone, PartialEq, Deserialize, Message)]

@@ -2,6 +2,10 @@
 
 use std::collections::HashSet;
 
+use kube_ipvs_core::model::{
+    Endpoint, EndpointPort, EndpointSlice, Family, Interner, Name, ServiceKey, Shared, SliceKey,
+    Topology,
+};
 use prost::Message;
 use serde::Deserialize;
 use smallvec::SmallVec;
@@ -10,10 +14,6 @@ use super::address::{port, usable_ip};
 use super::meta::or_default;
 use super::service::protocol;
 use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
-use kube_ipvs_core::model::{
-    Endpoint, EndpointPort, EndpointSlice, Family, Interner, Name, ServiceKey, Shared, SliceKey,
-    Topology,
-};
 
 /// An EndpointSlice, as far as it matters.
 #[derive(Clone, PartialEq, Deserialize, Message)]

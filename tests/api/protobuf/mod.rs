@@ -7,10 +7,9 @@
 
 pub mod fields;
 
+use fields::{Field, Kind, LIST, Message, STATUS};
 use kube_ipvs::source::kubernetes::Encoding;
 use serde_json::{Map, Value};
-
-use fields::{Field, Kind, LIST, Message, STATUS};
 
 /// How objects of a kind are written in an answer.
 #[derive(Clone, Copy)]

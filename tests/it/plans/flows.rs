@@ -1,10 +1,11 @@
 //! Entries of connection tracking that go with what has changed.
 
+use kube_ipvs_core::engine::Work;
+use kube_ipvs_core::plan::FailureKind;
+
 use super::{agent, agent_on, lines};
 use crate::common::model_kernel::Fault;
 use crate::common::objects::{node, only_services, only_slices, service, slice, without_service};
-use kube_ipvs_core::engine::Work;
-use kube_ipvs_core::plan::FailureKind;
 
 #[test]
 fn datagrams_move_at_once_and_take_their_flows_along() {

@@ -2,7 +2,6 @@
 //! load.
 
 use std::sync::Arc;
-
 use std::time::Instant;
 
 use kube_ipvs_core::model::Family;

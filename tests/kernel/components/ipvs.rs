@@ -7,11 +7,12 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use ServerOperation::{Add, AddReal, Delete, DeleteReal, Set, SetReal};
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
-use kube_ipvs::kernel::netlink::KernelError;
 use kube_ipvs_core::model::{Backend, Backends, Pool, Scheduler, VirtualAddress, VirtualServer};
 use kube_ipvs_core::plan::{FailureKind, ServerOperation};
+use netlink_ipvs::KernelError;
 use netlink_sys::constants::{
     NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG,
 };
@@ -19,7 +20,6 @@ use netlink_sys::{Socket, SocketAddr};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::{Component, alone, component, output, run, unload};
-use ServerOperation::{Add, AddReal, Delete, DeleteReal, Set, SetReal};
 
 pub(crate) fn components() -> Vec<Component> {
     vec![

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
 use kube_ipvs::kernel::listening::Sockets;
-use kube_ipvs::kernel::netlink::{Attributes, Batch, Protocol as Netlink, Socket};
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{State, Sysctls};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs_core::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
+use netlink_ipvs::{Attributes, Batch, Protocol as Netlink, Socket};
 
 use super::{Component, component, output, run};
 

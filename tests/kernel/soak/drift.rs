@@ -1,7 +1,7 @@
 //! What somebody else does to the kernel's state that is ours.
 
 use fastrand::Rng;
-use kube_ipvs::kernel::netlink::{Protocol, Socket};
+use netlink_ipvs::{Protocol, Socket};
 
 use crate::lab::Host::N1;
 use crate::trial::{Failure, Step, Trial};
@@ -80,7 +80,7 @@ pub(super) fn strike(t: &Trial<'_>, rng: &mut Rng) -> Step<&'static str> {
 
 fn forget_flows() -> Result<(), String> {
     let forget = |socket: &mut Socket| {
-        let all = |message: &mut kube_ipvs::kernel::netlink::Attributes<'_>| message.raw(&[0; 4]);
+        let all = |message: &mut netlink_ipvs::Attributes<'_>| message.raw(&[0; 4]);
         socket.request("connection tracking", DELETE_FLOWS, all, |_, _| ())
     };
     let mut socket = Socket::open(Protocol::Netfilter).map_err(|error| error.to_string())?;

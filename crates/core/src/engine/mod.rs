@@ -24,6 +24,8 @@ use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use departures::Departures;
+use former::Former;
 use rustc_hash::FxHashSet;
 
 use crate::model::{
@@ -33,9 +35,6 @@ use crate::plan::{
     self, Attempt, FailureKind, Key, Leavers, Ledger, Observed, Outcome, Plan, Setback,
 };
 use crate::state::{State, Trigger};
-
-use departures::Departures;
-use former::Former;
 pub use news::News;
 pub use programs::{Programs, Replacement, Update};
 use readings::Readings;

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::*;
 use kube_ipvs_core::engine::{Totals, Work};
 use kube_ipvs_core::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
     ServiceCidr, ServicePort, Settings, SliceKey, Topology, TrafficPolicy,
 };
 use kube_ipvs_core::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
+
+use super::*;
 
 fn service() -> Service {
     Service {

@@ -1,12 +1,13 @@
 //! What the agent writes to the kernel, as the kernel tells of it.
 
-use kube_ipvs::kernel::ipvs::encode;
-use kube_ipvs::kernel::netlink::{Attributes, Batch, Header, Protocol, messages};
+use kube_ipvs::kernel::ipvs::command;
 use kube_ipvs_core::model::{
     AddressSet, Backend, Element, InterfaceSet, Interfaces, Leads, PortSet, RangeSet, Route,
     Scheduler, VirtualAddress, VirtualServer,
 };
 use kube_ipvs_core::plan::{FilterOperation, Operation, RouteOperation, ServerOperation};
+use netlink_ipvs::ipvs::encode;
+use netlink_ipvs::{Attributes, Batch, Header, Protocol, messages};
 
 use super::Sample;
 use super::netlink::{error, message};
@@ -65,7 +66,7 @@ fn servers() -> Vec<u8> {
         server(v6, Scheduler::Mh, Some(10_800)),
         ServerOperation::AddReal(v6, backend("fd00:244::7", 8443)),
     ] {
-        encode(&mut batch, IPVS_FAMILY, &operation);
+        encode(&mut batch, IPVS_FAMILY, &command(&operation));
     }
     batch.bytes().to_vec()
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use kube_ipvs::kernel::netlink::{Attributes, Header};
+use netlink_ipvs::{Attributes, Header};
 
 use super::Sample;
 use crate::corpora::targets::replay;

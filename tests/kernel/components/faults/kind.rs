@@ -1,6 +1,6 @@
 //! Which requests there are.
 
-use kube_ipvs::kernel::netlink::{Header, Protocol};
+use netlink_ipvs::{Header, Protocol};
 
 /// `NLM_F_DUMP`
 const DUMP: u16 = 0x300;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use kube_ipvs::kernel::netlink::NetlinkError;
+use netlink_ipvs::NetlinkError;
 use rustix::io::Errno;
 
 use super::cluster::Victim;

@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use kube_ipvs::kernel::netlink::{
-    Header, KernelError, KernelTransport, Protocol, Socket, Transport, messages,
-};
+use netlink_ipvs::{Header, KernelError, KernelTransport, Protocol, Socket, Transport, messages};
 use rustix::io::Errno;
 
 use super::kind::Kind;

@@ -36,11 +36,13 @@ pub enum KernelError {
         /// The kernel's answer.
         error: NetlinkError,
     },
-    /// The kernel is older than what is configured asks for.
-    #[error("{option} needs Linux {major}.{minor} or newer, and this is {release}: choose another")]
+    /// The kernel is too old for a feature.
+    #[error(
+        "{feature} needs Linux {major}.{minor} or newer, and this is {release}: choose another"
+    )]
     TooOld {
-        /// What is configured.
-        option: &'static str,
+        /// The feature.
+        feature: &'static str,
         /// Major number of the first version that will do.
         major: u32,
         /// Its minor number.
@@ -54,7 +56,8 @@ pub enum KernelError {
 }
 
 impl KernelError {
-    pub(crate) fn socket(call: &'static str) -> impl FnOnce(io::Error) -> Self {
+    /// The error of a failed system call.
+    pub fn socket(call: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Socket { call, source }
     }
 
@@ -67,14 +70,15 @@ impl KernelError {
         }
     }
 
-    /// Whether it is about what was asked for, so that others may still be had.
+    /// Whether the error concerns only the requested object, so that other requests may succeed.
     #[must_use]
     pub fn is_of_one_object(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Lost(_))
     }
 
-    /// Whether nothing has been done, for certain.
-    pub(in crate::kernel) fn is_refusal(&self) -> bool {
+    /// Whether the kernel has certainly done nothing.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
         match self {
             Self::Socket { .. } | Self::Lost(_) => false,
             Self::NotPermitted(_)
@@ -91,7 +95,7 @@ pub(super) fn meaning(errno: Errno) -> String {
     text.split_once(" (os error").map_or(text.clone(), |(meaning, _)| meaning.to_owned())
 }
 
-/// The symbol of an error number, as far as the kernel's tables of ours use it.
+/// The symbol of an error number that netlink families return.
 pub(super) fn errno_name(errno: Errno) -> Option<&'static str> {
     Some(match errno {
         Errno::PERM => "EPERM",

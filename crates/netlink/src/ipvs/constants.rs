@@ -1,6 +1,7 @@
 //! Numbers of `include/uapi/linux/ip_vs.h`.
 
-pub(super) const NAME: &str = "IPVS";
+pub(super) const FAMILY: &str = "IPVS";
+pub(super) const MODULE: &str = "ip_vs";
 pub(super) const VERSION: u8 = 1;
 
 pub(super) const CMD_NEW_SERVICE: u8 = 1;
@@ -53,9 +54,9 @@ pub(super) const INFO_CONN_TAB_SIZE: u16 = 2;
 
 /// `IP_VS_SVC_F_PERSISTENT`.
 pub(super) const FLAG_PERSISTENT: u32 = 0x1;
-/// `IP_VS_SVC_F_HASHED`: the kernel's own, never asked for.
+/// `IP_VS_SVC_F_HASHED`: set by the kernel alone.
 pub(super) const FLAG_HASHED: u32 = 0x2;
-/// `IP_VS_CONN_F_FWD_MASK`; masquerading is 0.
+/// `IP_VS_CONN_F_FWD_MASK`.
 pub(super) const FORWARD_MASK: u32 = 0x7;
 
 /// `AF_INET`.

@@ -69,7 +69,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::netlink::Attributes;
+    use crate::Attributes;
 
     fn error(number: i32, flags: u16, echoed: &[u8], text: &str) -> Result<(), NetlinkError> {
         let mut payload = number.to_ne_bytes().to_vec();

@@ -80,7 +80,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::netlink::messages;
+    use crate::messages;
 
     #[test]
     fn requests_are_numbered_and_one_is_acknowledged() {

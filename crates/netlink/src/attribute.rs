@@ -4,8 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLA_F_NESTED, NLA_TYPE_MASK};
 
-use kube_ipvs_core::model::Family;
-
 /// Length and type: `struct nlattr`.
 const HEADER: usize = 4;
 
@@ -23,7 +21,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// Whether some attribute holds more than the 65,531 bytes that its length can tell. The
-    /// kernel would misread it; [`super::Socket::transact`] does not send it.
+    /// kernel would misread it; [`crate::Socket::transact`] does not send it.
     #[must_use]
     pub fn is_overlong(&self) -> bool {
         self.overlong
@@ -195,17 +193,16 @@ impl<'a> Attribute<'a> {
         std::str::from_utf8(self.value.get(..end)?).ok()
     }
 
-    /// An address of a family; for IPv4 the first 4 bytes.
+    /// An IPv4 address: the first 4 bytes, since IPVS sends both families in 16.
     #[must_use]
-    pub fn ip(&self, family: Family) -> Option<IpAddr> {
-        match family {
-            Family::V4 => {
-                self.value.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets).into())
-            }
-            Family::V6 => {
-                self.value.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into())
-            }
-        }
+    pub fn ipv4(&self) -> Option<IpAddr> {
+        self.value.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets).into())
+    }
+
+    /// An IPv6 address.
+    #[must_use]
+    pub fn ipv6(&self) -> Option<IpAddr> {
+        self.value.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into())
     }
 }
 
@@ -239,8 +236,8 @@ mod tests {
         assert_eq!(read[0].text(), Some("rr"));
         let nested: Vec<_> = read[1].nested().collect();
         assert_eq!((read[1].kind, nested[0].u16_be()), (2, Some(443)));
-        assert_eq!(nested[1].ip(Family::V4), Some(Ipv4Addr::new(10, 96, 0, 10).into()));
-        assert_eq!(nested[1].ip(Family::V6), None);
+        assert_eq!(nested[1].ipv4(), Some(Ipv4Addr::new(10, 96, 0, 10).into()));
+        assert_eq!(nested[1].ipv6(), None);
     }
 
     proptest! {
@@ -250,9 +247,9 @@ mod tests {
         ) {
             for attribute in attributes(&bytes) {
                 let numbers = (attribute.u16(), attribute.u32_be(), attribute.text());
-                let _ = (numbers, attribute.ip(Family::V6), attribute.nested().count());
+                let _ = (numbers, attribute.ipv6(), attribute.nested().count());
             }
-            let _ = crate::kernel::netlink::messages(&bytes).count();
+            let _ = crate::messages(&bytes).count();
         }
     }
 }

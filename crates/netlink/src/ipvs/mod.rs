@@ -1,0 +1,262 @@
+//! IPVS (`include/uapi/linux/ip_vs.h`, `net/netfilter/ipvs/ip_vs_ctl.c`).
+//!
+//! A service that a firewall mark selects is left out of every list.
+
+mod constants;
+mod decode;
+mod encode;
+mod values;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::{Answers, Batch, KernelError, Protocol, Socket, generic};
+
+pub use encode::encode;
+pub use values::{
+    Connections, Destination, Forwarding, Info, IpvsCommand, Persistence, ServiceId, Traffic,
+    VirtualService,
+};
+
+/// Upper bound of the lists that are compared, while other programs change services.
+const LISTS: usize = 6;
+
+/// IPVS of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct IpvsSocket {
+    socket: Socket,
+    /// The type of IPVS's messages, until the module is loaded again.
+    family: u16,
+    load: fn(&str),
+    batch: Batch,
+}
+
+impl IpvsSocket {
+    /// Opens IPVS. From Linux 5.16 on, the kernel loads its module on demand.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no IPVS, or the process lacks CAP_NET_ADMIN.
+    pub fn open() -> Result<Self, KernelError> {
+        Self::over(Socket::open(Protocol::Generic)?, |_| {})
+    }
+
+    /// The same over an open socket. `load` is called with the name of the module if the kernel
+    /// does not know IPVS.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`IpvsSocket::open`].
+    pub fn over(mut socket: Socket, load: fn(&str)) -> Result<Self, KernelError> {
+        let family = resolve(&mut socket, load)?;
+        let mut ipvs = Self { socket, family, load, batch: Batch::default() };
+        ipvs.info()?;
+        Ok(ipvs)
+    }
+
+    /// The type of IPVS's messages, as [`encode()`] needs it.
+    #[must_use]
+    pub fn family(&self) -> u16 {
+        self.family
+    }
+
+    /// Version and size of the connection table.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn info(&mut self) -> Result<Info, KernelError> {
+        self.with_family(|socket, family| {
+            let mut info = Info::default();
+            socket.request(
+                "IPVS information",
+                family,
+                |message| encode::command(message, constants::CMD_GET_INFO),
+                |_, payload| info = decode::info(payload),
+            )?;
+            Ok(info)
+        })
+    }
+
+    /// Sets the timeouts of idle connections (`ipvsadm --set`), in whole seconds. A timeout that is
+    /// `None` or less than a second stays.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn set_timeouts(
+        &mut self,
+        tcp: Option<Duration>,
+        tcp_fin: Option<Duration>,
+        udp: Option<Duration>,
+    ) -> Result<(), KernelError> {
+        self.with_family(|socket, family| {
+            socket.request(
+                "IPVS timeouts",
+                family,
+                |message| encode::timeouts(message, tcp, tcp_fin, udp),
+                |_, _| {},
+            )
+        })
+    }
+
+    /// Every virtual service. IPVS does not report that its table changed during a dump, which then
+    /// lacks services or has them twice. Therefore the table is dumped until two consecutive dumps
+    /// are equal.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn services(&mut self) -> Result<Vec<VirtualService>, KernelError> {
+        let mut last = self.list_services()?;
+        let mut all = BTreeMap::new();
+        for _ in 1..LISTS {
+            let next = self.list_services()?;
+            if next == last {
+                return Ok(next);
+            }
+            all.extend(last.into_iter().chain(next.iter().cloned()).map(|it| (it.id, it)));
+            last = next;
+        }
+        Ok(all.into_values().collect())
+    }
+
+    fn list_services(&mut self) -> Result<Vec<VirtualService>, KernelError> {
+        self.with_family(|socket, family| {
+            socket.dump(
+                "IPVS virtual servers",
+                family,
+                |message| encode::command(message, constants::CMD_GET_SERVICE),
+                |found: &mut Vec<_>, _, payload| found.extend(decode::service(payload)),
+            )
+        })
+    }
+
+    /// A virtual service, if it exists.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn service(&mut self, id: &ServiceId) -> Result<Option<VirtualService>, KernelError> {
+        let asked = self.with_family(|socket, family| {
+            let mut found = None;
+            socket.request(
+                "IPVS virtual server",
+                family,
+                |message| encode::of_service(message, constants::CMD_GET_SERVICE, id),
+                |_, payload| found = decode::service(payload),
+            )?;
+            Ok(found)
+        });
+        match asked {
+            Err(KernelError::Refused { error, .. }) if error.errno == Errno::SRCH => Ok(None),
+            asked => asked,
+        }
+    }
+
+    /// The destinations of a virtual service, with their connections; none if the service does not
+    /// exist.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn destinations(
+        &mut self,
+        id: &ServiceId,
+    ) -> Result<Vec<(Destination, Connections)>, KernelError> {
+        self.with_family(|socket, family| {
+            socket.dump(
+                "IPVS real servers",
+                family,
+                |message| encode::of_service(message, constants::CMD_GET_DEST, id),
+                |found: &mut Vec<_>, _, payload| found.extend(decode::destination(payload, id.ip)),
+            )
+        })
+    }
+
+    /// The traffic of every virtual service.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn traffic(&mut self) -> Result<Vec<(ServiceId, Traffic)>, KernelError> {
+        self.with_family(|socket, family| {
+            socket.dump(
+                "IPVS statistics",
+                family,
+                |message| encode::command(message, constants::CMD_GET_SERVICE),
+                |found: &mut Vec<_>, _, payload| {
+                    let service = decode::service(payload);
+                    found.extend(service.map(|service| (service.id, decode::traffic(payload))));
+                },
+            )
+        })
+    }
+
+    /// Carries commands out in their order, in one system call, and returns an answer for each. A
+    /// command that fails does not stop the others. From 150 to 2,000 commands, the cost of each is
+    /// the same; more may not fit the socket's buffers.
+    ///
+    /// # Errors
+    ///
+    /// If the commands cannot be sent or their answers cannot be received.
+    pub fn apply(&mut self, commands: &[IpvsCommand]) -> Result<Answers, KernelError> {
+        let answers = self.send(commands)?;
+        let mut errors = answers.iter().flatten().filter_map(|answer| answer.as_ref().err());
+        if !errors.any(|error| may_be_stale(error.errno)) {
+            return Ok(answers);
+        }
+        match self.renew_family() {
+            Ok(true) => self.send(commands),
+            Err(error @ KernelError::NoModule { .. }) => Err(error),
+            // The answers are about the commands, not about the family.
+            Ok(false) | Err(_) => Ok(answers),
+        }
+    }
+
+    fn send(&mut self, commands: &[IpvsCommand]) -> Result<Answers, KernelError> {
+        self.batch.clear();
+        commands.iter().for_each(|command| encode(&mut self.batch, self.family, command));
+        self.socket.transact(&mut self.batch, commands.len().saturating_sub(1))
+    }
+
+    /// Asks something of the family, and once more if the kernel did not know it.
+    fn with_family<T>(
+        &mut self,
+        mut ask: impl FnMut(&mut Socket, u16) -> Result<T, KernelError>,
+    ) -> Result<T, KernelError> {
+        match ask(&mut self.socket, self.family) {
+            Err(KernelError::Refused { error, .. })
+                if may_be_stale(error.errno) && self.renew_family()? =>
+            {
+                ask(&mut self.socket, self.family)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Asks for the family's number again. Returns whether it has changed.
+    fn renew_family(&mut self) -> Result<bool, KernelError> {
+        let new = resolve(&mut self.socket, self.load)?;
+        Ok(std::mem::replace(&mut self.family, new) != new)
+    }
+}
+
+/// Whether an error may mean that the kernel does not know the family's number: the module was
+/// unloaded, and loaded again under another number.
+fn may_be_stale(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::OPNOTSUPP)
+}
+
+fn resolve(socket: &mut Socket, load: fn(&str)) -> Result<u16, KernelError> {
+    let mut family = || generic::family(socket, constants::FAMILY, constants::MODULE);
+    match family() {
+        Err(KernelError::NoModule { module, .. }) => {
+            load(module);
+            family()
+        }
+        answer => answer,
+    }
+}
