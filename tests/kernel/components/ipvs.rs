@@ -13,10 +13,15 @@ use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs_core::model::{Backend, Backends, Pool, Scheduler, VirtualAddress, VirtualServer};
 use kube_ipvs_core::plan::{FailureKind, ServerOperation};
 use netlink_ipvs::KernelError;
+use netlink_ipvs::ipvs::{
+    Connections, Destination, Forwarding, IpvsCommand, IpvsSocket, Persistence, ServiceId,
+    VirtualService,
+};
 use netlink_sys::constants::{
     NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG,
 };
 use netlink_sys::{Socket, SocketAddr};
+use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::{Component, alone, component, output, run, unload};
@@ -39,6 +44,7 @@ pub(crate) fn components() -> Vec<Component> {
             one_failure_among_thousands_stops_no_other,
         ),
         component("what_others_made_is_left_out", what_others_made_is_left_out),
+        component("what_the_crate_writes_ipvsadm_shows", what_the_crate_writes_ipvsadm_shows),
         component("connections_are_counted", connections_are_counted),
         component("timeouts_are_set_and_others_kept", timeouts_are_set_and_others_kept),
         component("nobody_else_speaks_as_the_kernel", nobody_else_speaks_as_the_kernel),
@@ -238,6 +244,59 @@ fn what_others_made_is_left_out() {
     );
     let both = [address("10.96.0.1:80"), address("10.96.0.2:80"), address("10.96.0.3:80")];
     assert_eq!(ipvs.observe_servers(&both).unwrap(), observed);
+}
+
+/// `netlink-ipvs` by itself, with what the agent does not use.
+fn what_the_crate_writes_ipvsadm_shows() {
+    run("ip link set lo up");
+    let mut ipvs = IpvsSocket::open().unwrap();
+    let id = |ip: &str| ServiceId { ip: ip.parse().unwrap(), port: 80, protocol: ServiceId::TCP };
+    let persistence = |prefix| Some(Persistence { seconds: 60, prefix });
+    let v4 = VirtualService {
+        persistence: persistence(24),
+        ..VirtualService::new(id("10.96.0.1"), "wlc")
+    };
+    let v6 = VirtualService {
+        persistence: persistence(64),
+        flags: VirtualService::SCHED_1 | VirtualService::SCHED_2,
+        ..VirtualService::new(id("fd00::1"), "mh")
+    };
+    let routed = Destination {
+        forwarding: Forwarding::Route,
+        weight: 70_000,
+        upper_threshold: 9,
+        lower_threshold: 3,
+        ..Destination::new([10, 244, 1, 7].into(), 80)
+    };
+    let masqueraded = Destination::new("fd00::7".parse().unwrap(), 8080);
+    let commands = [
+        IpvsCommand::AddService(v4.clone()),
+        IpvsCommand::AddDestination(v4.id, routed),
+        IpvsCommand::AddService(v6.clone()),
+        IpvsCommand::AddDestination(v6.id, masqueraded),
+    ];
+    assert_eq!(ipvs.apply(&commands).unwrap(), vec![Some(Ok(())); 4]);
+    assert_eq!(
+        saved(),
+        [
+            "-A -t 10.96.0.1:80 -s wlc -p 60 -M 255.255.255.0",
+            "-a -t 10.96.0.1:80 -r 10.244.1.7:80 -g -w 70000",
+            "-A -t [fd00::1]:80 -s mh -p 60 -M 64 -b mh-fallback,mh-port",
+            "-a -t [fd00::1]:80 -r [fd00::7]:8080 -m -w 1",
+        ]
+        .map(str::to_owned)
+        .into()
+    );
+    let mut services = ipvs.services().unwrap();
+    services.sort_by_key(|service| service.id);
+    assert_eq!(services, [v4.clone(), v6.clone()]);
+    let none = Connections::default();
+    assert_eq!(ipvs.destinations(&v4.id).unwrap(), [(routed, none)]);
+    assert_eq!(ipvs.destinations(&v6.id).unwrap(), [(masqueraded, none)]);
+    let gone = [IpvsCommand::DeleteService(v4.id), IpvsCommand::DeleteService(v4.id)];
+    let [Some(Ok(())), Some(Err(error))] = &ipvs.apply(&gone).unwrap()[..] else { panic!() };
+    assert_eq!(error.errno, Errno::SRCH);
+    assert_eq!(ipvs.service(&v4.id).unwrap(), None);
 }
 
 fn connections_are_counted() {
