@@ -159,7 +159,7 @@ mod tests {
         let line =
             "kube_ipvs_setting_drift_total{result=\"put_right\",setting=\"net.ipv4.ip_forward\"} 9";
         assert!(text.lines().any(|it| it == line), "{text}");
-        let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        let told: Vec<_> = std::iter::from_fn(|| told.try_recv()).collect();
         assert_eq!(told.len(), 2, "at the fourth time and the eighth: {told:?}");
         assert_eq!((&told[0].about, told[0].reason), (&About::Node, Reason::SettingDrift));
         assert!(told[0].message.contains("net.ipv4.ip_forward 0 -> 1"), "{told:?}");
@@ -179,7 +179,7 @@ mod tests {
         for found in [None, Some("a"), Some("a"), Some("b"), None, None, Some("b")] {
             upkeep.tell_of_firewall(found.map(str::to_owned));
         }
-        let told: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        let told: Vec<_> = std::iter::from_fn(|| told.try_recv()).collect();
         assert!(told.iter().all(|notice| notice.reason == Reason::FirewallDrops), "{told:?}");
         let messages: Vec<_> = told.iter().map(|notice| notice.message.as_str()).collect();
         assert_eq!(messages, ["a", "b", "b"]);

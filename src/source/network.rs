@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kube_ipvs_core::model::{Event, Link};
 use netlink_ipvs::KernelError;
 
-use crate::kernel::route::{Network, NetworkListener};
+use crate::kernel::route::{Network, NetworkListener, WITHOUT_IPV6, has_ipv6};
 
 /// How long to wait after a failure before listing again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -28,9 +28,10 @@ const SHARE: u32 = 20;
 /// # Errors
 ///
 /// If the kernel refuses or does not answer.
-pub fn list() -> Result<[Event; 4], KernelError> {
+pub fn list() -> Result<[Event; 5], KernelError> {
     let mut network = Network::open()?;
     Ok([
+        Event::Ipv6(has_ipv6()),
         Event::Addresses(network.addresses()?),
         Event::SourceIps(network.source_ips()?),
         Event::Routes(network.routes()?),
@@ -38,7 +39,7 @@ pub fn list() -> Result<[Event; 4], KernelError> {
     ])
 }
 
-/// Delivers the node's addresses, which of them it sends from, and its routes, and its links if `links` says so
+/// Delivers whether the node's kernel has IPv6, once, and the node's addresses, which of them it sends from, and its routes, and its links if `links` says so
 /// ([`Network::addresses`], [`Network::source_ips`], [`Network::routes`], [`Network::links`]), before this returns, and from
 /// a thread of its own each time that one of the lists has changed. It ends at the first change after
 /// which `deliver` breaks.
@@ -62,7 +63,14 @@ pub fn follow(
         links: links.then(|| List::new(Duration::ZERO, Duration::ZERO)),
         deliver,
     };
-    let mut told = follower.look();
+    let has_ipv6 = has_ipv6();
+    if !has_ipv6 {
+        tracing::warn!("{WITHOUT_IPV6}");
+    }
+    let mut told = (follower.deliver)(Event::Ipv6(has_ipv6));
+    if told.is_continue() {
+        told = follower.look();
+    }
     let run = move || {
         while told.is_continue() {
             let touched = listener.wait(follower.idle());

@@ -272,18 +272,30 @@ impl Objects {
             Event::Node(None) => {}
             Event::Node(Some(mut node)) => {
                 if let Some(known) = &self.node {
-                    if node.internal_ips.is_empty() {
-                        node.internal_ips.clone_from(&known.internal_ips);
-                    }
-                    if node.pod_cidrs.is_empty() {
-                        node.pod_cidrs.clone_from(&known.pod_cidrs);
+                    for is_v4 in [true, false] {
+                        let ips = |node: &Node| -> Vec<_> {
+                            let ips = node.internal_ips.iter().copied();
+                            ips.filter(|ip| ip.is_ipv4() == is_v4).collect()
+                        };
+                        if ips(&node).is_empty() {
+                            node.internal_ips = [&*node.internal_ips, &ips(known)].concat().into();
+                        }
+                        let ranges = |node: &Node| -> Vec<_> {
+                            let ranges = node.pod_cidrs.iter().copied();
+                            ranges.filter(|it| it.addr().is_ipv4() == is_v4).collect()
+                        };
+                        if ranges(&node).is_empty() {
+                            node.pod_cidrs = [&*node.pod_cidrs, &ranges(known)].concat().into();
+                        }
                     }
                 }
                 self.node = Some(node);
             }
             Event::SourceIps(ips) => self.source_ips = ips,
             // Who was first counts, which objects do not tell.
-            Event::Listening(_) | Event::ApiServers(_) => panic!("not among the random events"),
+            Event::Listening(_) | Event::Ipv6(_) | Event::ApiServers(_) => {
+                panic!("not among the random events")
+            }
             Event::Addresses(addresses) => self.addresses = addresses,
             Event::Routes(routes) => self.routes = routes,
             Event::Links(links) => self.links = links,

@@ -35,12 +35,16 @@ fn agent() -> NodeAgent {
 }
 
 fn agent_on(kernel: ModelKernel) -> NodeAgent {
+    agent_with(&settings(), kernel)
+}
+
+fn settings() -> Settings {
     let pods = crate::common::objects::net("10.244.0.0/16");
-    let settings = Settings {
-        local_detector: LocalDetector::ClusterCidr(vec![pods]),
-        ..Settings::for_node("n1")
-    };
-    let mut agent = NodeAgent::new(&settings, kernel);
+    Settings { local_detector: LocalDetector::ClusterCidr(vec![pods]), ..Settings::for_node("n1") }
+}
+
+fn agent_with(settings: &Settings, kernel: ModelKernel) -> NodeAgent {
+    let mut agent = NodeAgent::new(settings, kernel);
     agent
         .tell(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
         .tell(service_cidrs(&["10.96.0.0/16"]));

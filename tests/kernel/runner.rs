@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use kube_ipvs::kernel::route::has_ipv6;
 use libtest_mimic::{Arguments, Failed, Trial as Test};
 
 use crate::cases::{self, Case};
@@ -18,6 +19,9 @@ use crate::trial::{Step, Trial};
 const AT_A_TIME: usize = 4;
 /// How many of the slowest tests the summary names.
 const SLOWEST: usize = 5;
+
+/// The tests of such names, and no others, are for a kernel that was booted with `ipv6.disable=1`.
+const WITHOUT_IPV6: &str = "without_ipv6_";
 
 /// A lab and its agent.
 struct TestBed {
@@ -40,7 +44,8 @@ pub(crate) fn run(mut arguments: Arguments, only_stock: bool, required: bool) ->
     let names = components.iter().map(|it| it.name).chain(cases.iter().map(|it| it.name));
     let unknown = stock::unknown(&names.collect::<Vec<_>>());
     assert!(unknown.is_empty(), "no such test: {unknown:?}");
-    let chosen = |name: &str| !only_stock || stock::has(name);
+    let fits = |name: &str| name.starts_with(WITHOUT_IPV6) != has_ipv6();
+    let chosen = |name: &str| fits(name) && (!only_stock || stock::has(name));
     // A developer's own machine is left alone.
     let is_virtual = std::env::var_os("KUBE_IPVS_IN_VM").is_some();
     let (alone, together): (Vec<_>, Vec<_>) = components

@@ -164,7 +164,7 @@ impl Metrics {
             Event::Routes(_) => self.events.routes.inc(),
             Event::Links(_) => self.events.links.inc(),
             // What the agent has found by itself.
-            Event::Listening(_) | Event::SourceIps(_) | Event::ApiServers(_) => {}
+            Event::Listening(_) | Event::SourceIps(_) | Event::Ipv6(_) | Event::ApiServers(_) => {}
         }
     }
 

@@ -5,10 +5,11 @@ mod publisher;
 mod refusals;
 mod troubles;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, btree_map};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use kube_ipvs_core::model::{Limiter, ServiceKey};
+use kube_ipvs_core::model::{Limiter, ServiceKey, Topic};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -21,8 +22,10 @@ pub use troubles::of_trouble;
 
 /// Notices that wait for the API server. Whoever has more to tell at once has told enough.
 const LONGEST_QUEUE: usize = 256;
-/// Places in the queue that are for those of the node, whatever there is to tell of Services.
+/// Places in the queue that are for those of the node, whatever there is to tell of Services,
 const OF_NODE: usize = Reason::ALL.len();
+/// and those that Services of one namespace may have.
+const OF_NAMESPACE: usize = 64;
 
 /// What a notice is about.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,6 +34,16 @@ pub enum About {
     Service(ServiceKey),
     /// This node.
     Node,
+}
+
+impl About {
+    /// The namespace of the object; empty if it has none.
+    fn namespace(&self) -> &str {
+        match self {
+            Self::Service(service) => service.namespace(),
+            Self::Node => "",
+        }
+    }
 }
 
 /// Why there is a notice: what scripts and alerts look for.
@@ -153,39 +166,89 @@ pub struct Notice {
 }
 
 /// Where notices come out.
-pub type NoticeQueue = mpsc::Receiver<Notice>;
+pub struct NoticeQueue {
+    queue: mpsc::Receiver<Notice>,
+    places: Places,
+}
+
+/// How many notices are in the queue, by namespace.
+type Places = Arc<Mutex<BTreeMap<String, usize>>>;
+
+impl NoticeQueue {
+    /// The next notice, once there is one; `None` if nobody can tell any more.
+    pub async fn recv(&mut self) -> Option<Notice> {
+        let notice = self.queue.recv().await?;
+        Some(self.out(notice))
+    }
+
+    /// The next notice, if there is one now.
+    #[cfg(test)]
+    pub(super) fn try_recv(&mut self) -> Option<Notice> {
+        let notice = self.queue.try_recv().ok()?;
+        Some(self.out(notice))
+    }
+
+    fn out(&self, notice: Notice) -> Notice {
+        let mut places = locked(&self.places);
+        if let btree_map::Entry::Occupied(mut taken) =
+            places.entry(notice.about.namespace().to_owned())
+        {
+            *taken.get_mut() -= 1;
+            if *taken.get() == 0 {
+                taken.remove();
+            }
+        }
+        notice
+    }
+}
 
 /// Takes notices from whoever has one, without ever keeping it waiting.
 #[derive(Clone)]
 pub struct Notices {
     queue: mpsc::Sender<Notice>,
+    places: Places,
     /// Of the lines in the log.
-    limiter: Arc<Mutex<Limiter<Topic, String>>>,
+    limiter: Arc<Mutex<Limiter<LogTopic, String>>>,
     metrics: Arc<Metrics>,
 }
 
 /// The object, and the kind of notice where it is one.
-type Topic = (About, Option<Reason>);
+type LogTopic = (About, Option<Reason>);
+
+impl Topic for About {
+    fn group(&self) -> &str {
+        self.namespace()
+    }
+}
 
 impl Notices {
     /// Where notices are put, and where they come out.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> (Self, NoticeQueue) {
-        let (queue, notices) = mpsc::channel(LONGEST_QUEUE);
+        let (sender, queue) = mpsc::channel(LONGEST_QUEUE);
         let limiter = Arc::new(Mutex::new(Limiter::new(QUIET)));
-        (Self { queue, limiter, metrics }, notices)
+        let places = Places::default();
+        let notices = NoticeQueue { queue, places: Arc::clone(&places) };
+        (Self { queue: sender, places, limiter, metrics }, notices)
     }
 
     /// Tells something: in the log, and by an Event if anybody writes Events. Both are written at once
     /// unless the same, or too much else, was told a moment ago.
     pub fn tell(&self, notice: Notice) {
         self.note((notice.about.clone(), Some(notice.reason)), notice.message.clone());
-        let has_room = notice.about == About::Node || self.queue.capacity() > OF_NODE;
-        let has_no_room =
-            |notice| matches!(self.queue.try_send(notice), Err(mpsc::error::TrySendError::Full(_)));
-        if !has_room || has_no_room(notice) {
-            self.metrics.notice_dropped();
+        // What is told of the node has no group of its own.
+        let mut places = locked(&self.places);
+        let taken = places.entry(notice.about.namespace().to_owned()).or_default();
+        let has_room = notice.about == About::Node
+            || (*taken < OF_NAMESPACE && self.queue.capacity() > OF_NODE);
+        let sent = has_room.then(|| self.queue.try_send(notice));
+        match sent {
+            Some(Ok(())) => *taken += 1,
+            None | Some(Err(mpsc::error::TrySendError::Full(_))) => self.metrics.notice_dropped(),
+            // There is nobody who writes Events.
+            Some(Err(mpsc::error::TrySendError::Closed(_))) => {}
         }
+        places.retain(|_, taken| *taken > 0);
     }
 
     /// Tells something that may pass, in the log alone.
@@ -193,7 +256,7 @@ impl Notices {
         self.note((about, None), message);
     }
 
-    fn note(&self, topic: Topic, message: String) {
+    fn note(&self, topic: LogTopic, message: String) {
         self.limited(|limiter| add(limiter, topic, message));
         self.log(Instant::now());
     }
@@ -218,9 +281,13 @@ impl Notices {
         self.limited(|limiter| limiter.next_due(now))
     }
 
-    fn limited<T>(&self, act: impl FnOnce(&mut Limiter<Topic, String>) -> T) -> T {
-        act(&mut self.limiter.lock().unwrap_or_else(PoisonError::into_inner))
+    fn limited<T>(&self, act: impl FnOnce(&mut Limiter<LogTopic, String>) -> T) -> T {
+        act(&mut locked(&self.limiter))
     }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes in a notice. What is about the node is told first: whoever may write Services has as many topics
@@ -270,7 +337,7 @@ mod tests {
         let dropped =
             |count: usize| format!("kube_ipvs_event_writes_total{{result=\"dropped\"}} {count}");
         for index in 0..LONGEST_QUEUE {
-            let service = ServiceKey::new("default", &index.to_string());
+            let service = ServiceKey::new(&index.to_string(), "web");
             tell(About::Service(service), Reason::AddressTaken);
         }
         for reason in Reason::ALL {
@@ -278,5 +345,33 @@ mod tests {
             assert!(text.contains(&dropped(OF_NODE)), "{text}");
         }
         assert!(tell(About::Node, Reason::FirewallDrops).contains(&dropped(OF_NODE + 1)));
+    }
+
+    #[test]
+    fn a_namespace_leaves_room_in_the_queue() {
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let (notices, mut queue) = Notices::new(metrics);
+        let tell = |namespace: &str, name: &str| {
+            let about = About::Service(ServiceKey::new(namespace, name));
+            let reason = Reason::AddressTaken;
+            notices.tell(Notice { about, reason, message: String::new() });
+        };
+        for index in 0..LONGEST_QUEUE {
+            tell("many", &index.to_string());
+        }
+        tell("few", "web");
+        let told = |queue: &mut NoticeQueue| -> Vec<_> {
+            let notices = std::iter::from_fn(|| queue.try_recv());
+            notices.map(|notice| notice.about.namespace().to_owned()).collect()
+        };
+        let first = told(&mut queue);
+        assert_eq!(
+            (first.len(), first.last().map(String::as_str)),
+            (OF_NAMESPACE + 1, Some("few"))
+        );
+        // Those that are out take no place any more.
+        tell("many", "web");
+        assert_eq!(told(&mut queue), ["many"]);
+        assert!(locked(&notices.places).is_empty());
     }
 }

@@ -16,11 +16,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube_ipvs_core::model::{Limiter, NAME, Name, cut};
-use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::{About, Notice, add};
+use super::{About, Notice, NoticeQueue, add};
 use crate::agent::metrics::Metrics;
 use crate::source::kubernetes::Clients;
 
@@ -67,7 +66,7 @@ impl Publisher {
     }
 
     /// Writes what comes, for as long as something may come.
-    pub async fn run(mut self, mut notices: Receiver<Notice>) {
+    pub async fn run(mut self, mut notices: NoticeQueue) {
         let mut limiter = Limiter::new(self.quiet);
         loop {
             while let Some((_, notice, count)) = limiter.next(Instant::now()) {

@@ -38,7 +38,7 @@ fn reason(reason: &RefusalReason) -> Reason {
         RefusalReason::LocalSocket => Reason::AddressOnDevice,
         RefusalReason::ApiServer => Reason::AddressOfApiServer,
         RefusalReason::ServiceRange => Reason::AddressInServiceRange,
-        RefusalReason::ImageRange => Reason::AddressInShadowRange,
+        RefusalReason::ImageRange | RefusalReason::NoImage => Reason::AddressInShadowRange,
         RefusalReason::Taken(_) => Reason::AddressTaken,
     }
 }

@@ -63,8 +63,9 @@ struct Probe {
 
 /// Every check, in the order of the report. The look-up of IPVS comes before the modules and
 /// settings: it makes the kernel load the module that they are about, as the agent would.
-const CHECKS: [Probe; 16] = [
+const CHECKS: [Probe; 17] = [
     Probe { name: "kernel", examine: system::kernel },
+    Probe { name: "IPv6", examine: system::ipv6 },
     Probe { name: "capabilities", examine: system::capabilities },
     Probe { name: "ipvs", examine: system::ipvs },
     Probe { name: "modules", examine: modules::needed },

@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use kube_ipvs_core::model::Family;
 use netlink_ipvs::KernelError;
 
 use super::{Finding, Subject};
 use crate::kernel::ipvs::Ipvs;
+use crate::kernel::route::{WITHOUT_IPV6, has_ipv6};
 use crate::kernel::{release, version};
 
 /// The first version on which a reused source port neither waits nor goes astray.
@@ -34,6 +36,26 @@ fn judge_release(release: &str) -> Finding {
             format!("{release}: not a version that is understood"),
             [format!("see that it is at least {major}.{minor}")],
         ),
+    }
+}
+
+/// Whether the kernel has IPv6, where Services may have addresses of it.
+pub(super) fn ipv6(subject: &Subject) -> Finding {
+    judge_ipv6(has_ipv6(), subject)
+}
+
+fn judge_ipv6(has_ipv6: bool, subject: &Subject) -> Finding {
+    if has_ipv6 {
+        Finding::ok("in the kernel")
+    } else if subject.families().contains(&Family::V6) {
+        Finding::warn(
+            WITHOUT_IPV6,
+            ["boot without ipv6.disable=1 where Services have IPv6 addresses; \
+              net.ipv6.conf.all.disable_ipv6=1 keeps the node's interfaces without"
+                .to_owned()],
+        )
+    } else {
+        Finding::ok("not in the kernel, and no Service has an IPv6 address")
     }
 }
 
@@ -104,6 +126,19 @@ mod tests {
         ] {
             assert_eq!(judge_release(release).verdict, verdict, "{release}");
         }
+    }
+
+    #[test]
+    fn a_kernel_without_ipv6_is_told_where_services_may_have_it() {
+        let ranges = |ranges: &[&str]| Subject {
+            service_ranges: ranges.iter().map(|it| it.parse().expect("a range")).collect(),
+            ..Subject::default()
+        };
+        let dual = ranges(&["10.96.0.0/12", "fd00:96::/108"]);
+        assert_eq!(judge_ipv6(true, &dual).verdict, Verdict::Ok);
+        assert_eq!(judge_ipv6(false, &dual).verdict, Verdict::Warn);
+        assert_eq!(judge_ipv6(false, &ranges(&[])).verdict, Verdict::Warn);
+        assert_eq!(judge_ipv6(false, &ranges(&["10.96.0.0/12"])).verdict, Verdict::Ok);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use netlink_ipvs::{Batch, KernelError, Protocol, Socket};
 use rustix::io::Errno;
 
 pub use links::Links;
-pub use network::{Network, NetworkListener, Touched};
+pub use network::{Network, NetworkListener, Touched, WITHOUT_IPV6, has_ipv6};
 pub(super) use notification::may_change_ours;
 
 /// The kind of [`DEVICE`].

@@ -1,11 +1,14 @@
 //! The node's own addresses, where its routes lead, its links, and when any of these may have changed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kube_ipvs_core::model::{DEVICE, Family, Link, ROUTE_PROTOCOL};
 use netlink_ipvs::{Header, KernelError, Listener, Protocol, Socket};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, socket};
 use socket2::SockFilter;
 
 use super::message::{self, TABLE_LOCAL};
@@ -24,6 +27,16 @@ const FAR: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 88, 99, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 1)),
 ];
+
+/// What it means that the kernel is without IPv6.
+pub const WITHOUT_IPV6: &str = "the kernel is without IPv6 (ipv6.disable=1 on its command line): no IPv6 address of a Service is served";
+
+/// Whether the kernel has IPv6. A filter of system calls may refuse the socket all the same.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    let socket = socket(AddressFamily::INET6, SocketType::DGRAM, None);
+    !matches!(socket, Err(Errno::AFNOSUPPORT)) || Path::new("/proc/self/net/if_inet6").exists()
+}
 
 /// Reads the node's addresses, routes and links in the network namespace that this was opened in.
 #[derive(Debug)]

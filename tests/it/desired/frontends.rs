@@ -257,3 +257,31 @@ fn a_service_whose_cluster_ip_another_has_takes_nobody_to_the_other_s_endpoints(
         ("192.0.2.1:30080", POD, "10.244.1.6:80"),
     ]);
 }
+
+#[test]
+fn a_kernel_without_ipv6_has_no_front_end_of_it() {
+    let mut world = World::new();
+    world
+        .apply(node("n1").internal_ip("192.0.2.1").internal_ip("2001:db8::1"))
+        .apply(
+            web()
+                .cluster_ip("fd00:10:96::a")
+                .external_ip("2001:db8::99")
+                .load_balancer_ip("203.0.113.1")
+                .node_port(30080),
+        )
+        .apply(endpoint());
+    let addresses = |world: &World| -> Vec<String> {
+        let program = world.program("default/web");
+        program.frontends.iter().map(|it| it.address.to_string()).collect()
+    };
+    let of_ipv4 = ["0.0.0.0:30080/tcp", "10.96.0.10:80/tcp", "203.0.113.1:80/tcp"];
+    let all = addresses(&world);
+    assert_eq!(all.len(), 6, "{all:?}");
+    world.apply(Event::Ipv6(false));
+    assert_eq!(addresses(&world), of_ipv4);
+    assert_eq!(world.program("default/web").routes.len(), 1);
+    assert_eq!(world.programs().surroundings().node_port_ips, [ip("192.0.2.1")]);
+    world.apply(Event::Ipv6(true));
+    assert_eq!(addresses(&world), all);
+}

@@ -3,7 +3,7 @@
 use kube_ipvs_core::model::{Interfaces, LocalDetector, Settings};
 
 use super::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
-use crate::common::objects::{ServiceBuilder, net, node, service, slice};
+use crate::common::objects::{ServiceBuilder, net, node, service, service_cidrs, slice};
 use crate::common::world::{OUTSIDER, POD, REMOTE_POD, World};
 
 fn settings(local_detector: LocalDetector) -> Settings {
@@ -127,8 +127,9 @@ fn interface_detectors_take_the_pods_of_this_node_for_pods() {
 fn a_family_of_which_no_range_is_known_has_no_detector() {
     let v4_only = LocalDetector::ClusterCidr(vec![net("10.244.0.0/16")]);
     for detector in [v4_only, LocalDetector::NodeCidr] {
-        let mut world = World::with(&settings(detector));
+        let mut world = World::empty(&settings(detector));
         world
+            .apply(service_cidrs(&["10.96.0.0/16", "fd00:10:96::/112"]))
             .apply(
                 node("n1")
                     .internal_ip("192.0.2.1")

@@ -1,10 +1,10 @@
 //! Who has an address and port that several want: Services among each other, and the node itself.
 
-use kube_ipvs_core::model::{Event, RefusalReason, Settings};
+use kube_ipvs_core::model::{Event, LocalDetector, RefusalReason, Settings};
 
 use crate::common::objects::{
-    ServiceBuilder, SliceBuilder, addresses, ip, listening, node, service, service_cidrs, slice,
-    without_service,
+    NodeBuilder, ServiceBuilder, SliceBuilder, addresses, ip, listening, node, service,
+    service_cidrs, slice, without_service,
 };
 use crate::common::world::{OUTSIDER, World};
 
@@ -289,6 +289,36 @@ fn a_node_object_that_is_gone_or_empty_takes_nothing_away() {
             ("198.51.100.7:22", OUTSIDER, "pass"),
         ]);
     }
+}
+
+/// A Node object that is made again gets its addresses and ranges one after the other.
+#[test]
+fn a_node_object_of_one_family_takes_nothing_of_the_other_away() {
+    let mut world = World::empty(&Settings {
+        local_detector: LocalDetector::NodeCidr,
+        ..Settings::for_node("n1")
+    });
+    let v4 = |node: NodeBuilder| node.internal_ip("192.0.2.1");
+    let v6 = |node: NodeBuilder| node.internal_ip("2001:db8::1");
+    let whole = || v6(v4(node("n1"))).pod_cidr("10.244.1.0/24").pod_cidr("fd00:10:244:1::/64");
+    world.apply(whole());
+    world.apply(web("a", 1).cluster_ip("fd00:96::1").port("", 80).node_port(31000));
+    let before = (world.program("default/a"), world.programs().node().clone());
+    assert_eq!(before.1.node_port_ips.len(), 2);
+    assert_eq!(before.1.pods.len(), 2);
+    for event in [
+        v4(node("n1")),
+        v6(node("n1")),
+        v4(node("n1")).pod_cidr("fd00:10:244:1::/64"),
+        v6(node("n1")).pod_cidr("10.244.1.0/24"),
+        whole(),
+    ] {
+        world.apply(event);
+        assert_eq!((&world.program("default/a"), world.programs().node()), (&before.0, &before.1));
+    }
+    // What is told of a family counts for it.
+    world.apply(node("n1").internal_ip("192.0.2.9"));
+    assert_eq!(world.programs().node().node_port_ips, [ip("192.0.2.9"), ip("2001:db8::1")]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What the node can reach by a route of its own.
 
-use kube_ipvs_core::model::{Event, LocalDetector, Settings};
+use std::collections::BTreeSet;
+
+use kube_ipvs_core::model::{Carry, Event, FrontendKind, LocalDetector, RefusalReason, Settings};
 use kube_ipvs_core::state::State;
 
 use crate::common::objects::{ip, net, node, service, service_cidrs, slice};
@@ -100,9 +102,60 @@ fn images_move_out_of_the_way() {
     // Where ClusterIPs of another range are.
     world.apply(service_cidrs(&["10.96.0.0/12", "250.96.0.0/16"]));
     assert_eq!(pool(&world), ip("254.96.0.10"));
-    // Nothing is better than the usual ones where all lie among others.
+    // Better where something else lies than at a Service's address.
     world.apply(Event::Routes(vec![net("254.96.0.0/24")]));
+    assert_eq!(pool(&world), ip("254.96.0.10"));
+    // Nothing is better than the usual ones where all lie among others.
+    world.apply(service_cidrs(&["10.96.0.0/12"]));
+    world.apply(Event::Routes(vec![net("250.96.0.0/24"), net("254.96.0.0/24")]));
     assert_eq!(pool(&world), ip("250.96.0.10"));
+}
+
+/// An image does not keep all of an address.
+#[test]
+fn pools_of_service_ranges_with_the_same_images_stand_apart() {
+    // The ranges, and how many front ends at load balancer IPs have to do without a pool.
+    let cases: [(&[&str], usize); 3] = [
+        (&["fd00::/108", "fd80::/108"], 0),
+        (&["10.96.0.0/16", "26.96.0.0/16"], 0),
+        (&["fd00::/108", "fd40::/108", "fd80::/108", "fdc0::/108"], 4),
+    ];
+    let carry = [Carry::FrontEnds, Carry::All, Carry::Offload(Vec::new())];
+    for ((ranges, missing), carry) in
+        cases.into_iter().flat_map(|it| carry.clone().map(|c| (it, c)))
+    {
+        let missing = if carry == Carry::FrontEnds { 0 } else { missing };
+        let mut world = World::with(&Settings { carry, ..Settings::for_node("n1") });
+        world.apply(service_cidrs(ranges));
+        for (index, range) in ranges.iter().enumerate() {
+            let is_v4 = range.contains('.');
+            let (number, name) = (index + 1, format!("default/web-{index}"));
+            let cluster_ip = match is_v4 {
+                true => range.replace(".0.0/16", ".0.10"),
+                false => range.replace("::/108", "::10"),
+            };
+            let balancer = match is_v4 {
+                true => format!("203.0.113.{number}"),
+                false => format!("2001:db8:113::{number}"),
+            };
+            let web = service(&name).cluster_ip(&cluster_ip).port("", 80);
+            world.apply(web.load_balancer_ip(&balancer).local_external());
+            let slice = slice(&format!("{name}-a")).of(&name).port("", 8080);
+            world.apply(match is_v4 {
+                true => slice.ready(&format!("10.244.1.{number}"), "n1"),
+                false => slice.v6().ready(&format!("fd00:10:244:1::{number}"), "n1"),
+            });
+        }
+        let programs: Vec<_> = world.programs().services().map(|(_, program)| program).collect();
+        let pools = programs.iter().flat_map(|it| &it.pools).map(|pool| pool.server.address);
+        let pools: Vec<_> = pools.collect();
+        let apart: BTreeSet<_> = pools.iter().collect();
+        assert_eq!(apart.len(), pools.len(), "{pools:?}");
+        let refusals = programs.iter().flat_map(|it| &*it.refusals);
+        let refusals: Vec<_> = refusals.map(|refusal| (refusal.kind, &refusal.reason)).collect();
+        assert_eq!(refusals, vec![(FrontendKind::LoadBalancer, &RefusalReason::NoImage); missing]);
+        assert_eq!(pools.len(), 2 * ranges.len() - missing);
+    }
 }
 
 #[test]

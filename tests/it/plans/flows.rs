@@ -1,10 +1,11 @@
 //! Entries of connection tracking that go with what has changed.
 
 use kube_ipvs_core::engine::Work;
+use kube_ipvs_core::model::{Carry, Settings};
 use kube_ipvs_core::plan::FailureKind;
 
-use super::{agent, agent_on, lines};
-use crate::common::model_kernel::Fault;
+use super::{agent, agent_with, lines, settings};
+use crate::common::model_kernel::{Fault, ModelKernel};
 use crate::common::objects::{node, only_services, only_slices, service, slice, without_service};
 
 #[test]
@@ -84,14 +85,19 @@ fn flows_of_a_front_end_that_has_gone_are_not_left_by_an_agent_that_is_stopped()
     let dns = service("default/dns").cluster_ip("10.96.0.30").udp("dns", 53).node_port(30053);
     let dns = dns.load_balancer_ip("203.0.113.2");
     let endpoints = || slice("default/dns-a").udp("dns", 53).ready("10.244.1.5", "n1");
-    for is_local in [false, true] {
+    let carry = [Carry::FrontEnds, Carry::All, Carry::Offload(Vec::new())];
+    for (is_local, carry) in carry.into_iter().flat_map(|it| [(false, it.clone()), (true, it)]) {
         let dns = if is_local { dns.clone().local_external() } else { dns.clone() };
-        let mut before = agent();
+        let settings = Settings { carry, ..settings() };
+        let mut before = agent_with(&settings, ModelKernel::default());
         before.tell(only_services([dns])).tell(only_slices([endpoints()]));
         before.settle().unwrap();
+        let at_cluster_ip = (settings.carry != Carry::FrontEnds).then_some("10.96.0.30:53/udp");
         before.kernel.flows = ["192.0.2.1:30053/udp", "203.0.113.2:53/udp"]
+            .into_iter()
+            .chain(at_cluster_ip)
             .map(|at| (at.parse().unwrap(), "10.244.1.5:53".parse().unwrap()))
-            .into();
+            .collect();
         let kernel = before.kernel.clone();
         before.tell(only_services([])).tell(only_slices([]));
         let Some(Work::Apply(plan)) = before.engine.poll_work(before.now) else {
@@ -100,7 +106,7 @@ fn flows_of_a_front_end_that_has_gone_are_not_left_by_an_agent_that_is_stopped()
         for count in 0..=plan.operations().len() {
             let mut stopped = kernel.clone();
             stopped.apply(&plan.operations()[..count]);
-            let mut after = agent_on(stopped);
+            let mut after = agent_with(&settings, stopped);
             after.tell(only_services([])).tell(only_slices([]));
             after.settle().unwrap();
             let left = &after.kernel.flows;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::engine::{Programs, Work};
 use kube_ipvs_core::model::{
-    Element, Event, PortSet, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
+    Backend, Element, Event, PortSet, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
 use kube_ipvs_core::plan::{Carrier, Claims, FailureKind, Observed, Running, is_named};
 use proptest::collection::vec;
@@ -288,6 +288,41 @@ proptest! {
     }
 
     #[test]
+    fn no_flow_is_left_where_nothing_leads_wherever_an_agent_is_stopped(
+        settings in settings(),
+        before in events(0..30),
+        after in events(1..6),
+        (plans, cut) in (0..2_usize, any::<Index>()),
+    ) {
+        let objects = Objects::after(&before);
+        let mut agent = started(&settings, &objects, ModelKernel::default())
+            .map_err(TestCaseError::fail)?;
+        agent.kernel.flows = carried(agent.engine.programs());
+        for event in &after {
+            agent.tell(event.clone());
+        }
+        let mut plans_left = plans;
+        let stopped = loop {
+            let mut kernel = agent.kernel.clone();
+            match agent.step() {
+                Some(Work::Apply(plan)) if plans_left == 0 => {
+                    let operations = plan.operations();
+                    kernel.apply(&operations[..cut.index(operations.len() + 1)]);
+                    break kernel;
+                }
+                Some(Work::Apply(_)) => plans_left -= 1,
+                Some(_) => {}
+                None => break kernel,
+            }
+        };
+        let objects = Objects::after(before.iter().chain(&after));
+        let agent = started(&settings, &objects, stopped).map_err(TestCaseError::fail)?;
+        let led = carried(agent.engine.programs());
+        let left: Vec<_> = agent.kernel.flows.difference(&led).collect();
+        prop_assert_eq!(left, Vec::<&_>::new());
+    }
+
+    #[test]
     fn whatever_fails_it_gets_there(
         settings in settings(),
         before in events(0..20),
@@ -312,6 +347,32 @@ proptest! {
             check(&agent, &Servers::new())?;
         }
     }
+}
+
+/// A flow of datagrams to each address of each front end that leads elsewhere, and each endpoint.
+fn carried(programs: &Programs) -> BTreeSet<(VirtualAddress, SocketAddr)> {
+    let mut flows = BTreeSet::new();
+    for (_, program) in programs.services() {
+        let datagrams = program.frontends.iter().filter(|it| it.address.protocol == Protocol::Udp);
+        for frontend in datagrams {
+            let node_port_ips = &programs.node().node_port_ips;
+            let ips =
+                node_port_ips.iter().filter(|ip| ip.is_ipv4() == frontend.address.ip.is_ipv4());
+            let at: Vec<_> = match frontend.address.ip.is_unspecified() {
+                true => ips.map(|ip| frontend.address.at(*ip)).collect(),
+                false => vec![frontend.address],
+            };
+            let led = frontend.targets().map(|target| frontend.pool_of(target));
+            let led = led.into_iter().flatten().filter(|pool| *pool != frontend.address);
+            let backends = led.filter_map(|pool| program.pool(&pool)).flat_map(|pool| {
+                pool.backends.iter().filter(|it| !it.is_draining()).map(Backend::socket)
+            });
+            for backend in backends {
+                flows.extend(at.iter().map(|at| (*at, backend)));
+            }
+        }
+    }
+    flows
 }
 
 #[test]

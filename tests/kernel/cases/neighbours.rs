@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use kube_ipvs_core::model::Protocol::Tcp;
@@ -119,6 +120,33 @@ addr add fd00:244:1::1/64 dev cni0 nodad
 route add fd00:244:2::/64 via fd00:50::2
 route add default via fd00:50::100\n";
 
+/// A link with what networkd has not configured, and what it does not take away from there.
+const FOREIGN: &str = "\
+link add networkd0 type dummy
+link set networkd0 up
+route add local 10.96.9.200 dev networkd0 table local proto 99
+route add local fd00:96::9c8 dev networkd0 table local proto 99
+";
+const NO_FOREIGN: &str = "link delete networkd0\n";
+/// Runs systemd-networkd, which manages the loopback device, ours, and the one above. It takes links for
+/// ready that udev has seen.
+const NETWORKD: &str = "
+mount -t tmpfs tmpfs /run
+mount -t sysfs sysfs /sys
+mkdir -p /run/udev/data /run/systemd/network
+for link in lo kube-ipvs0 networkd0; do
+    echo I:1 >/run/udev/data/n$(cat /sys/class/net/$link/ifindex)
+done
+cat >/run/systemd/network/10-all.network <<'END'
+[Match]
+Name=lo kube-ipvs0 networkd0
+[Network]
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+END
+exec /lib/systemd/systemd-networkd
+";
+
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("virtual_servers_of_keepalived_stay_wherever_their_address_is", keepalived),
@@ -128,6 +156,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("policy_rules_of_others_take_no_service_traffic", policy_rules),
         case("ipv4_is_served_whenever_ipv6_is_disabled", ipv6_disabled),
         case("endpoints_outside_the_cluster", outside_the_cluster),
+        case("systemd_networkd_takes_nothing_of_ours", networkd),
     ]
 }
 
@@ -363,6 +392,49 @@ fn ipv6_disabled(t: &mut Trial<'_>) -> Step {
         patiently(LONG_PATIENCE, || all_served(t, &FRONT_ENDS))?;
     }
     Ok(())
+}
+
+/// A process that ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// It removes foreign routes from links that it manages, the loopback device excepted.
+fn networkd(t: &mut Trial<'_>) -> Step {
+    served(t)?;
+    let node = t.host(N1).clone();
+    let routes = || -> Step<[String; 2]> {
+        let of =
+            |family| node.read("ip", &[family, "route", "show", "table", "local", "proto", "75"]);
+        Ok([of("-4")?, of("-6")?])
+    };
+    let before = routes()?;
+    let load = [P2, N1, C].map(|client| t.load_in_turn(client, &FRONT_ENDS));
+    for is_with_agent in [true, false] {
+        if !is_with_agent {
+            t.agent().stop()?;
+        }
+        let _foreign = Temporary::ip(&node, FOREIGN, NO_FOREIGN)?;
+        let mut run = Command::new("unshare");
+        run.args(["--mount", "sh", "-ec", NETWORKD]).stdin(Stdio::null());
+        let _networkd = Running(node.spawn(run.stdout(Stdio::null()).stderr(Stdio::null()))?);
+        patiently(LONG_PATIENCE, || {
+            let left = node.read("ip", &["route", "show", "table", "local", "proto", "99"])?;
+            t.check("networkd removes what it does not know", left.is_empty(), left)
+        })?;
+        load.iter().for_each(|load| load.wait_for(FRONT_ENDS.len()));
+        let [v4, v6] = routes()?;
+        t.same_lines("routes of IPv4", &before[0], &v4)?;
+        t.same_lines("routes of IPv6", &before[1], &v6)?;
+    }
+    load.into_iter().try_for_each(|load| t.expect_no_failure(load))?;
+    t.agent().start()?;
+    t.settled()
 }
 
 /// An endpoint on the nodes' network and one beyond the default route, as a database outside has them.

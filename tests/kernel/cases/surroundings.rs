@@ -1,5 +1,6 @@
 //! What other programs have made of the node.
 
+use kube_ipvs::kernel::route::WITHOUT_IPV6;
 use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
@@ -37,6 +38,7 @@ chain filter_INPUT_ZONES {
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        case("without_ipv6_in_the_kernel_ipv4_is_served_as_ever", without_ipv6),
         case("a_forward_policy_is_mended_as_doctor_says", |t| {
             mended(
                 t,
@@ -245,4 +247,39 @@ fn mended_by_doctor(t: &Trial<'_>, chains: &[String]) -> Step {
     let doctor = t.command("doctor", &[])?.stdout;
     let is_mended = chains.iter().all(|chain| !doctor.contains(&format!("{chain} drops")));
     t.check("`doctor` sees that they are let in", is_mended, doctor)
+}
+
+/// Services of both families, on a kernel that has been booted with `ipv6.disable=1`.
+fn without_ipv6(t: &mut Trial<'_>) -> Step {
+    let web = service("dev/web").cluster_ip("10.96.9.14").cluster_ip("fd00:96::90e");
+    let web = web.port(80, "http", Tcp).node_port(30914).ingress("203.0.113.114");
+    t.apply(web.ingress("2001:db8:113::114"))?;
+    let local = service("dev/local").cluster_ip("10.96.9.15").cluster_ip("fd00:96::90f");
+    let local = local.port(80, "http", Tcp).node_port(30916).with("type", "LoadBalancer");
+    t.apply(local.with("externalTrafficPolicy", "Local").with("healthCheckNodePort", 30915))?;
+    let [slice, of_ipv6] = endpoints_of_both("dev/web");
+    t.apply(slice.port("http", 8080, Tcp).ready(P1).ready(P3))?;
+    t.apply(of_ipv6.port("http", 8080, Tcp).ready(P1).ready(P3))?;
+    for _ in 0..2 {
+        t.agent().start()?;
+        // No operation is left over.
+        t.settled()?;
+        for (client, to) in
+            product([P2, N1, C], ["10.96.9.14:80", "203.0.113.114:80", "192.168.50.1:30914"])
+        {
+            t.expect(client, &format!("{to}/tcp"), Answers::from_all([P1, P3]))?;
+        }
+        let log = t.agent().log();
+        // The table's size is the machine's, and not to be set from a namespace.
+        let is_known = |it: &&str| it.contains("nf_conntrack_max");
+        let warnings = log.lines().filter(|it| it.contains(" WARN ") && !is_known(it));
+        let is_once = matches!(&*warnings.collect::<Vec<_>>(), [it] if it.contains(WITHOUT_IPV6));
+        t.check("the log names it once, and nothing else", is_once, &log)?;
+        t.agent().stop()?;
+    }
+    let doctor = t.command("doctor", &[])?;
+    t.exits_with("`doctor`", 0, &doctor)?;
+    let told = doctor.stdout.matches(WITHOUT_IPV6).count();
+    t.check("`doctor` names it once", told == 1, &doctor.stdout)?;
+    t.run_to_end("cleanup", &[]).map(drop)
 }

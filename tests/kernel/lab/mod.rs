@@ -22,6 +22,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kube_ipvs::kernel::route::has_ipv6;
 use kube_ipvs_core::model::{Family, Protocol};
 
 pub(crate) use agent::{Agent, Finished};
@@ -48,6 +49,11 @@ pub(crate) const POD_PORTS: [u16; 2] = [8080, 9090];
 /// Every node serves this TCP and UDP port at all of its addresses, as a careless daemon does.
 pub(crate) const NODE_PORT_OF_DAEMON: u16 = 22;
 
+/// The address families of the kernel.
+pub(crate) fn families() -> impl Iterator<Item = Family> {
+    Family::BOTH.into_iter().filter(|family| *family == Family::V4 || has_ipv6())
+}
+
 /// Everything that outlives a case.
 pub(crate) struct Lab {
     topology: Topology,
@@ -71,7 +77,7 @@ impl Lab {
         let mut servers = Vec::new();
         for pod in Host::PODS {
             for (port, protocol) in product(POD_PORTS, Protocol::ALL) {
-                for family in Family::BOTH {
+                for family in families() {
                     servers.push(Server::start(topology.host(pod), pod, family, port, protocol)?);
                 }
             }

@@ -2,9 +2,7 @@
 //! as the server sees it.
 
 use std::io::{self, Read, Write};
-use std::net::{
-    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
-};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -14,6 +12,7 @@ use kube_ipvs_core::model::{Family, Protocol};
 
 use super::client::LARGEST_DATAGRAM;
 use super::dns;
+use super::families;
 use super::host::Host;
 use super::namespace::Namespace;
 use super::socket;
@@ -53,7 +52,8 @@ impl Server {
         port: u16,
         protocol: Protocol,
     ) -> io::Result<Self> {
-        let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+        let any = families().last().unwrap_or(Family::V4).unspecified();
+        let any = SocketAddr::new(any, port);
         Self::start_at(namespace, host, any, protocol)
     }
 

@@ -5,8 +5,10 @@ use std::io;
 use std::process::Command;
 use std::sync::Arc;
 
+use kube_ipvs::kernel::route::has_ipv6;
 use kube_ipvs_core::model::Family;
 
+use super::families;
 use super::host::{Host, gateway};
 use super::namespace::Namespace;
 
@@ -47,9 +49,9 @@ impl Topology {
             // A client may use its port again soon.
             "net.ipv4.tcp_tw_reuse=1",
         ];
-        switch.sysctl(&["net.ipv6.conf.default.disable_ipv6=1"])?;
+        switch.sysctl(&of_kernel(&["net.ipv6.conf.default.disable_ipv6=1"]))?;
         for host in Host::ALL {
-            self.host(host).sysctl(&quick)?;
+            self.host(host).sysctl(&of_kernel(&quick))?;
         }
 
         let mut lines = "link set lo up\nlink add br0 type bridge\nlink set br0 up\n".to_owned();
@@ -80,7 +82,7 @@ impl Topology {
             let _ = writeln!(lines, "link set {port} type bridge_slave hairpin on");
         }
         lines.push_str("link set cni0 up\nlink set eth0 up\n");
-        for family in Family::BOTH {
+        for family in families() {
             let (net_length, pod_length) = lengths(family);
             let _ = writeln!(lines, "addr add {}/{net_length} dev eth0", node.ip(family));
             let _ = writeln!(lines, "addr add {}/{pod_length} dev cni0", gateway(number, family));
@@ -96,7 +98,7 @@ impl Topology {
         }
         let namespace = self.host(node);
         namespace.ip(&lines)?;
-        namespace.sysctl(&[
+        namespace.sysctl(&of_kernel(&[
             "net.ipv4.ip_forward=1",
             "net.ipv6.conf.all.forwarding=1",
             "net.bridge.bridge-nf-call-iptables=1",
@@ -104,10 +106,10 @@ impl Topology {
             // The kernel sends one refusal per second and peer by default; a case asks more often.
             "net.ipv4.icmp_ratelimit=0",
             "net.ipv6.icmp.ratelimit=0",
-        ])?;
+        ]))?;
         for pod in pods {
             let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
-            for family in Family::BOTH {
+            for family in families() {
                 let (_, length) = lengths(family);
                 let _ = writeln!(lines, "addr add {}/{length} dev eth0", pod.ip(family));
                 let _ = writeln!(lines, "route add default via {}", gateway(number, family));
@@ -120,13 +122,19 @@ impl Topology {
     /// The outsider knows service addresses (behind `n1`) and no pods.
     fn wire_outsider(&self) -> io::Result<()> {
         let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
-        for family in Family::BOTH {
+        for family in families() {
             let (length, _) = lengths(family);
             let _ = writeln!(lines, "addr add {}/{length} dev eth0", Host::C.ip(family));
             let _ = writeln!(lines, "route add default via {}", Host::N1.ip(family));
         }
         self.host(Host::C).ip(&lines)
     }
+}
+
+/// The settings that the kernel has.
+fn of_kernel(settings: &[&'static str]) -> Vec<&'static str> {
+    let is_there = |setting: &&str| has_ipv6() || !setting.starts_with("net.ipv6.");
+    settings.iter().copied().filter(is_there).collect()
 }
 
 /// Prefix lengths of the nodes' network and of a node's pods.

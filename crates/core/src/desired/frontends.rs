@@ -33,7 +33,7 @@ pub fn claims(
     around: &Surroundings,
     having: Having<'_>,
 ) -> Vec<(VirtualAddress, Claim)> {
-    wishes(service)
+    wishes(service, around)
         .into_iter()
         .filter(|wish| {
             // What a process of the node answers is no other Service's for that.
@@ -69,7 +69,7 @@ pub fn program(
     vantage: &Vantage,
     (claims, having): (&Claims, Having<'_>),
 ) -> Program {
-    let wishes = wishes(service);
+    let wishes = wishes(service, around);
     let mut frontends = Vec::with_capacity(wishes.len());
     let mut refusals = Vec::new();
     let mut pools = Pools::new(service, around, vantage, &[]);
@@ -80,8 +80,14 @@ pub fn program(
             continue;
         }
         let frontend = frontend(wish, service);
-        let targets = pools.lead(&frontend, endpoints);
-        frontends.push(frontend.leading_to(targets));
+        match pools.lead(&frontend, endpoints) {
+            Some(targets) => frontends.push(frontend.leading_to(targets)),
+            None => refusals.push(Refusal {
+                address: wish.address,
+                kind: wish.kind,
+                reason: RefusalReason::NoImage,
+            }),
+        }
     }
     let pools = pools.finish();
     let cluster_ips = frontends.iter().filter(|it| it.kind == FrontendKind::ClusterIp);
@@ -111,7 +117,7 @@ pub fn pools(
 ) -> Option<SharedPools> {
     let mut pools = Pools::new(service, around, vantage, &old.pools);
     for frontend in &*old.frontends {
-        if pools.lead(frontend, endpoints) != frontend.targets() {
+        if pools.lead(frontend, endpoints) != Some(frontend.targets()) {
             return None;
         }
     }
@@ -130,9 +136,9 @@ struct Wish<'a> {
 
 /// All front ends that a Service asks for, sorted by address, each once and by the best right. A
 /// family without a ClusterIP has none.
-fn wishes(service: &Service) -> Vec<Wish<'_>> {
+fn wishes<'a>(service: &'a Service, around: &Surroundings) -> Vec<Wish<'a>> {
     let mut wishes = Vec::new();
-    for cluster_ip in Family::BOTH.into_iter().filter_map(|family| service.cluster_ip(family)) {
+    for cluster_ip in around.families.iter().filter_map(|family| service.cluster_ip(*family)) {
         let of_family = |ip: &&IpAddr| Family::of(**ip) == Family::of(cluster_ip);
         for port in &service.ports {
             let cluster =

@@ -37,8 +37,8 @@ pub fn health_check_addresses(around: &Surroundings) -> Vec<IpAddr> {
         }
     };
     let single = around.node_port_ips.iter().copied().filter(|ip| !is_whole(Family::of(*ip)));
-    let whole =
-        Family::BOTH.into_iter().filter(|family| is_whole(*family)).map(Family::unspecified);
+    let families = around.families.iter().copied();
+    let whole = families.filter(|family| is_whole(*family)).map(Family::unspecified);
     whole.chain(single).collect()
 }
 

@@ -1,14 +1,12 @@
 //! Pools of one Service: where clients of its front ends go, by the policies and the endpoints.
 
-use std::net::IpAddr;
-
 use rustc_hash::FxHashMap;
 
 use super::Surroundings;
 use super::endpoints::choose;
 use crate::model::{
-    Backends, Carry, Endpoints, Frontend, FrontendKind, Image, Name, Pool, Selection, Service,
-    Shared, SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
+    Backends, Carry, Endpoints, Frontend, FrontendKind, Name, Pool, Selection, Service, Shared,
+    SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
 };
 
 /// The pools of a Service, in the making.
@@ -22,7 +20,7 @@ pub(super) struct Pools<'a> {
     pools: SharedPools,
     /// Where the front ends that lead to a Service port lead: its own at the ClusterIP, and all others
     /// alike. There may be thousands of these.
-    targets: FxHashMap<(VirtualAddress, bool), [Target; 2]>,
+    targets: FxHashMap<(VirtualAddress, bool), Option<[Target; 2]>>,
 }
 
 impl<'a> Pools<'a> {
@@ -39,7 +37,12 @@ impl<'a> Pools<'a> {
 
     /// Adds the pools that a front end leads to, or would if there were endpoints. Returns where it
     /// leads insiders and outsiders.
-    pub(super) fn lead(&mut self, frontend: &Frontend, endpoints: &mut Endpoints) -> [Target; 2] {
+    /// `None` if there is no place for one of them.
+    pub(super) fn lead(
+        &mut self,
+        frontend: &Frontend,
+        endpoints: &mut Endpoints,
+    ) -> Option<[Target; 2]> {
         let kind = (frontend.pool, frontend.kind == FrontendKind::ClusterIp);
         if let Some(targets) = self.targets.get(&kind) {
             return *targets;
@@ -49,7 +52,7 @@ impl<'a> Pools<'a> {
         targets
     }
 
-    fn look(&mut self, frontend: &Frontend, endpoints: &mut Endpoints) -> [Target; 2] {
+    fn look(&mut self, frontend: &Frontend, endpoints: &mut Endpoints) -> Option<[Target; 2]> {
         let tally =
             endpoints.of(frontend.pool.family()).tally(&frontend.port_name, frontend.pool.protocol);
         let choice = choose(&tally);
@@ -59,14 +62,17 @@ impl<'a> Pools<'a> {
             // The policy binds outsiders; pods and the node reach every endpoint.
             _ => (TrafficPolicy::Cluster, self.service.external_policy),
         };
-        [inside, outside].map(|policy| {
+        let place = |policy| {
             let is_own = policy == internal;
             let is_led_on = !matches!(self.around.settings.carry, Carry::FrontEnds)
                 || self.around.is_local_socket(&frontend.pool);
-            let at = match is_own && !is_led_on {
-                true => Target::Pool,
-                false => Target::Image(self.image(frontend.pool.ip, is_own)),
-            };
+            match is_own && !is_led_on {
+                true => Some(Target::Pool),
+                false => self.around.image(frontend.pool.ip, is_own).map(Target::Image),
+            }
+        };
+        let places = [(inside, place(inside)?), (outside, place(outside)?)];
+        let targets = places.map(|(policy, at)| {
             let selection = match policy {
                 TrafficPolicy::Cluster => choice.cluster,
                 TrafficPolicy::Local => choice.local,
@@ -80,17 +86,8 @@ impl<'a> Pools<'a> {
                 None if choice.has_any() => Target::Drop,
                 None => Target::Reject,
             }
-        })
-    }
-
-    /// Where a pool stands that is not at the ClusterIP: that of the ClusterIP's own policy, or the other.
-    fn image(&self, cluster_ip: IpAddr, is_own: bool) -> Image {
-        let (usual, spare) = match is_own {
-            true => (Image::Second, Image::Fourth),
-            false => (Image::First, Image::Third),
-        };
-        let is_taken = |image: Image| self.around.is_taken_image(image.of(cluster_ip));
-        if is_taken(usual) && !is_taken(spare) { spare } else { usual }
+        });
+        Some(targets)
     }
 
     /// The pools, sorted by address.

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 
+use super::images::{self, ImagesOf};
 use super::overlaps::overlaps;
 use super::ranges::{aggregate, contain};
 use crate::model::{
-    Family, Link, Node, NodePortAddresses, RefusalReason, Settings, VirtualAddress, image_ranges,
+    Carry, Family, Image, Link, Node, NodePortAddresses, RefusalReason, Settings, VirtualAddress,
+    image_ranges,
 };
 
 /// What was found of the node and the cluster.
@@ -22,6 +24,8 @@ pub struct Ground<'a> {
     pub interfaces: &'a [IpAddr],
     /// The address that the node's packets to elsewhere carry, of each family that has one.
     pub source_ips: &'a [IpAddr],
+    /// Whether the node's kernel is without IPv6.
+    pub lacks_ipv6: bool,
     /// The destinations of the node's routes.
     pub routes: &'a [IpNet],
     /// The node's links.
@@ -35,11 +39,13 @@ pub struct Ground<'a> {
 }
 
 /// What Programs depend on beside Services and their endpoints. Only the node's depends on
-/// [`Self::reachable`] and [`Self::links`], but by [`Self::taken_images`].
+/// [`Self::reachable`] and [`Self::links`], but by [`Self::images`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Surroundings {
     /// The configuration.
     pub settings: Settings,
+    /// The address families of the node's kernel; Services have no front ends of another one.
+    pub families: &'static [Family],
     /// The source addresses of the node's own packets to ClusterIPs, at most one of each family.
     pub source_ips: Vec<IpAddr>,
     /// The node's addresses that take node ports, sorted.
@@ -58,6 +64,8 @@ pub struct Surroundings {
     pub image_ranges: Vec<IpNet>,
     /// Those of them in which something else lies.
     pub taken_images: Vec<IpNet>,
+    /// At which images the pools of each service range stand.
+    pub images: Vec<ImagesOf>,
     /// The Node's `podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,
     /// The destinations of the node's routes but for the default ones; disjoint.
@@ -71,15 +79,17 @@ impl Surroundings {
     #[must_use]
     pub fn new(settings: &Settings, ground: Ground<'_>) -> Self {
         let Ground { node, interfaces, routes, links, service_cidrs, .. } = ground;
+        let families: &[_] = if ground.lacks_ipv6 { &[Family::V4] } else { &Family::BOTH };
         let internal = node.map_or(&[][..], |node| &node.internal_ips);
         let own = internal.iter().chain(interfaces).chain(ground.source_ips);
-        let own: BTreeSet<_> = own.copied().collect();
+        let own: BTreeSet<_> =
+            own.copied().filter(|ip| families.contains(&Family::of(*ip))).collect();
         let of_family =
             |ips: &[IpAddr], family| ips.iter().copied().find(|ip| Family::of(*ip) == family);
         // A Node object without addresses says nothing of where node ports are to be.
         let primary = if internal.is_empty() { ground.source_ips } else { internal };
         let primary_ips: Vec<_> =
-            Family::BOTH.into_iter().filter_map(|family| of_family(primary, family)).collect();
+            families.iter().filter_map(|family| of_family(primary, *family)).collect();
         // The kernel takes no source address that the node does not have.
         let is_there = |ip: &IpAddr| interfaces.is_empty() || interfaces.contains(ip);
         let source_ip = |family| {
@@ -94,7 +104,9 @@ impl Surroundings {
         let service_ranges =
             aggregate(service_cidrs.into_iter().chain(settings.service_cidrs.iter().copied()));
         let mut around = Self {
+            families,
             taken_images: Vec::new(),
+            images: Vec::new(),
             image_ranges: aggregate(service_ranges.iter().flat_map(|range| image_ranges(*range))),
             node_port_ips: node_port_ips(settings, &primary_ips, &own),
             own_ips: own.into_iter().collect(),
@@ -108,7 +120,7 @@ impl Surroundings {
             links: links.to_vec(),
             settings: settings.clone(),
         };
-        around.find_taken_images();
+        around.place_images();
         around
     }
 
@@ -117,23 +129,31 @@ impl Surroundings {
     pub fn follow(&mut self, routes: &[IpNet], links: &[Link]) -> bool {
         self.reachable = routes.to_vec();
         self.links = links.to_vec();
-        self.find_taken_images()
+        self.place_images()
     }
 
-    /// Says whether there are others than before.
-    fn find_taken_images(&mut self) -> bool {
+    /// Says whether anything is another than before.
+    fn place_images(&mut self) -> bool {
         let overlaps = overlaps(self).into_iter().filter(|overlap| overlap.is_of_images);
         let mut taken: Vec<_> = overlaps.map(|overlap| overlap.range).collect();
         taken.dedup();
-        let has_changed = taken != self.taken_images;
+        let are_carried = !matches!(self.settings.carry, Carry::FrontEnds);
+        let images = images::place(&self.service_ranges, &taken, are_carried);
+        let has_changed = (&taken, &images) != (&self.taken_images, &self.images);
         self.taken_images = taken;
+        self.images = images;
         has_changed
     }
 
-    /// Whether an image lies in a range in which something else lies.
+    /// Where a pool stands that is not at the ClusterIP: that of the ClusterIP's own policy, or the
+    /// other. `None` if another service range has all places there.
     #[must_use]
-    pub fn is_taken_image(&self, ip: IpAddr) -> bool {
-        contain(&self.taken_images, ip)
+    pub fn image(&self, cluster_ip: IpAddr, is_own: bool) -> Option<Image> {
+        match self.images.iter().find(|images| images.range.contains(&cluster_ip)) {
+            Some(images) if is_own => images.own,
+            Some(images) => images.other,
+            None => Some(if is_own { Image::Second } else { Image::First }),
+        }
     }
 
     /// The source address of the node's own packets to ClusterIPs: its first InternalIP, if an

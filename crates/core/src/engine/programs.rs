@@ -294,6 +294,7 @@ impl Programs {
             node: state.node(),
             interfaces: state.addresses(),
             source_ips: state.source_ips(),
+            lacks_ipv6: !state.has_ipv6(),
             routes: state.reachable(),
             links: state.links(),
             service_cidrs: service_cidrs.collect(),

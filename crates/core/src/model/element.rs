@@ -89,6 +89,7 @@ sets! {
         Masqueraded = "masqueraded",
         MasqueradedNode = "masqueraded-node",
         LocalSockets = "local-sockets",
+        Datagrams = "datagrams",
         Former = "former",
     }
 }

@@ -42,6 +42,8 @@ pub enum Event {
     Listening(Vec<VirtualAddress>),
     /// The address of this node that its packets to elsewhere carry, of each family that has one.
     SourceIps(Vec<IpAddr>),
+    /// Whether the node's kernel has IPv6. It is taken to have it until this is told.
+    Ipv6(bool),
     /// Where the agent itself reaches the API server.
     ApiServers(Vec<SocketAddr>),
 }

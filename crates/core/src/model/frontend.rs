@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Name, VirtualAddress, images};
+use super::{Name, VirtualAddress, image_ranges, images};
 
 /// What kind of address a front end stands at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -80,7 +80,16 @@ impl Image {
     /// That of a ClusterIP.
     #[must_use]
     pub fn of(self, cluster_ip: IpAddr) -> IpAddr {
-        let [first, second, third, fourth] = images(cluster_ip);
+        self.among(images(cluster_ip))
+    }
+
+    /// That of a range of ClusterIPs.
+    #[must_use]
+    pub fn of_range(self, range: IpNet) -> IpNet {
+        self.among(image_ranges(range))
+    }
+
+    fn among<T>(self, [first, second, third, fourth]: [T; 4]) -> T {
         match self {
             Self::First => first,
             Self::Second => second,

@@ -35,7 +35,7 @@ pub use frontend::{Frontend, FrontendKind, Image, Masquerade, Right, Target};
 pub use health_check::HealthCheck;
 pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};
-pub use limiter::{Limiter, QUIET};
+pub use limiter::{Limiter, QUIET, Topic};
 pub use node::{Node, ServiceCidr};
 pub use pool::{
     Backend, BackendChange, Backends, Pool, Scheduler, UnknownScheduler, VirtualServer,

@@ -28,6 +28,19 @@ impl Node {
     pub fn primary_ip(&self, family: Family) -> Option<IpAddr> {
         self.internal_ips.iter().copied().find(|ip| Family::of(*ip) == family)
     }
+
+    /// Takes over what an earlier object told of a family of which this one tells nothing, addresses and
+    /// ranges each for themselves.
+    pub fn keep(&mut self, earlier: &Self) {
+        keep(&mut self.internal_ips, &earlier.internal_ips, |ip| *ip);
+        keep(&mut self.pod_cidrs, &earlier.pod_cidrs, IpNet::addr);
+    }
+}
+
+fn keep<T: Copy>(told: &mut Box<[T]>, earlier: &[T], ip: impl Fn(&T) -> IpAddr) {
+    let has = |family| told.iter().any(|it| Family::of(ip(it)) == family);
+    let kept = earlier.iter().filter(|it| !has(Family::of(ip(it))));
+    *told = told.iter().chain(kept).copied().collect();
 }
 
 /// A ServiceCIDR object: ranges that ClusterIPs are allocated from.

@@ -116,6 +116,11 @@ pub enum RefusalReason {
     /// The address lies in the image of a service range.
     #[error("the address lies in a range that stands for ClusterIPs within this node")]
     ImageRange,
+    /// The ClusterIP's pool has to stand at an image, and another service range has all of them.
+    #[error(
+        "another service range has the addresses that stand for this one's ClusterIPs within this node"
+    )]
+    NoImage,
     /// Another Service has this front end: the one asked for, one that stands for the same packets,
     /// or the ClusterIP's that it would lead to.
     #[error("another Service has {0}")]

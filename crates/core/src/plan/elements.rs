@@ -107,7 +107,10 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
         Masquerade::Always => elements.push(Element::Port(PortSet::Masqueraded, address)),
         Masquerade::OwnProcesses => elements.push(Element::Port(PortSet::MasqueradedNode, address)),
         // The pods' ranges decide it: it is a ClusterIP.
-        Masquerade::UnlessPod => {}
+        Masquerade::UnlessPod => {
+            let is_carried = address.protocol == Protocol::Udp && (inside, outside) != (None, None);
+            elements.extend(is_carried.then_some(Element::Port(PortSet::Datagrams, address)));
+        }
     }
     if let Some(sources) = &frontend.sources {
         elements.push(Element::Port(PortSet::Restricted, address));

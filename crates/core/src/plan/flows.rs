@@ -22,6 +22,8 @@ pub(super) struct Flows {
     to: FxHashMap<VirtualAddress, BTreeMap<VirtualAddress, u32>>,
     /// The addresses that take node ports.
     node_port_ips: BTreeSet<IpAddr>,
+    /// Those that took them and do no more once the plan has been carried out.
+    former_ips: BTreeSet<IpAddr>,
     /// To be removed with the next plan.
     due: FxHashSet<FlowOperation>,
 }
@@ -55,8 +57,21 @@ impl Flows {
         }
     }
 
-    /// Notes which entries will mislead clients once an operation has taken place.
-    pub(super) fn follow(&mut self, operation: &Operation) {
+    /// Notes which entries will mislead clients once the operations of a plan have taken place.
+    pub(super) fn follow(&mut self, operations: &[Operation]) {
+        let former_ip = |operation: &Operation| match operation {
+            Operation::Filter(FilterOperation::Delete(Element::Address(
+                AddressSet::NodePortIps,
+                ip,
+            ))) => Some(*ip),
+            _ => None,
+        };
+        self.former_ips = operations.iter().filter_map(former_ip).collect();
+        operations.iter().for_each(|operation| self.follow_one(operation));
+        self.former_ips.clear();
+    }
+
+    fn follow_one(&mut self, operation: &Operation) {
         match operation {
             Operation::Filter(
                 FilterOperation::Add(Element::Address(AddressSet::NodePortIps, ip))
@@ -64,7 +79,7 @@ impl Flows {
             ) => self.mislead_at(*ip),
             // The last of a front end that goes. An agent may have been stopped before its flows went.
             Operation::Filter(FilterOperation::Delete(Element::Port(
-                PortSet::Masqueraded | PortSet::MasqueradedNode,
+                PortSet::Masqueraded | PortSet::MasqueradedNode | PortSet::Datagrams,
                 frontend,
             ))) if frontend.protocol == Protocol::Udp => self.mislead(*frontend, None),
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
@@ -124,7 +139,8 @@ impl Flows {
             return vec![frontend];
         }
         let of_family = |ip: &&IpAddr| Family::of(**ip) == frontend.family();
-        self.node_port_ips.iter().filter(of_family).map(|ip| frontend.at(*ip)).collect()
+        let ips = self.node_port_ips.iter().chain(&self.former_ips);
+        ips.filter(of_family).map(|ip| frontend.at(*ip)).collect()
     }
 
     /// Notes that entries that were not removed are to be removed with the next plan.

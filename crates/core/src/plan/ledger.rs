@@ -282,7 +282,7 @@ impl Ledger {
         self.touched.extend(left);
         steps.reserve(self.pools.touched());
         self.pools.plan(leave_unneeded, now, |step| steps.push(step.into()));
-        steps.iter().for_each(|operation| self.flows.follow(operation));
+        self.flows.follow(&steps);
         let flows = self.pools.drains.take_flows();
         steps.extend(self.flows.take_due().into_iter().chain(flows).map(Operation::from));
         steps.sort_by_cached_key(|it| (Stage::among(it, &taken), Stage::rank(it)));

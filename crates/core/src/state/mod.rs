@@ -41,6 +41,7 @@ pub struct State {
     service_cidrs: FxHashMap<Name, ServiceCidr>,
     addresses: Vec<IpAddr>,
     source_ips: Vec<IpAddr>,
+    has_ipv6: bool,
     api_servers: Vec<SocketAddr>,
     listening: Arc<FxHashSet<VirtualAddress>>,
     /// Whether what listens was asked for since the last look at what has changed.
@@ -73,6 +74,7 @@ impl State {
             service_cidrs: FxHashMap::default(),
             addresses: Vec::new(),
             source_ips: Vec::new(),
+            has_ipv6: true,
             api_servers: Vec::new(),
             listening: Arc::default(),
             has_listened: false,
@@ -114,6 +116,10 @@ impl State {
             Event::SourceIps(ips) => {
                 self.dirty.surroundings |= self.source_ips != ips;
                 self.source_ips = ips;
+            }
+            Event::Ipv6(has_ipv6) => {
+                self.dirty.surroundings |= self.has_ipv6 != has_ipv6;
+                self.has_ipv6 = has_ipv6;
             }
             Event::ApiServers(servers) => {
                 self.dirty.surroundings |= self.api_servers != servers;
@@ -231,6 +237,12 @@ impl State {
         &self.source_ips
     }
 
+    /// Whether the node's kernel has IPv6.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.has_ipv6
+    }
+
     /// Where sockets of this node listen.
     #[must_use]
     pub fn listening(&self) -> &Arc<FxHashSet<VirtualAddress>> {
@@ -340,16 +352,11 @@ impl State {
     }
 
     /// What the Node object told of the node is so as long as nothing else is told: one that is
-    /// deleted or made again, and has no addresses yet, takes nothing away.
+    /// deleted or made again, and has no addresses of a family yet, takes nothing away.
     fn set_node(&mut self, node: Option<Node>) {
         let Some(mut node) = node else { return };
         if let Some(known) = &self.node {
-            if node.internal_ips.is_empty() {
-                node.internal_ips.clone_from(&known.internal_ips);
-            }
-            if node.pod_cidrs.is_empty() {
-                node.pod_cidrs.clone_from(&known.pod_cidrs);
-            }
+            node.keep(known);
         }
         if self.node.as_ref() == Some(&node) {
             return;
