@@ -12,7 +12,7 @@ use kube_ipvs_core::plan::ServerOperation;
 use netlink_ipvs::ipvs::encode;
 use netlink_ipvs::{Batch, attributes, messages};
 
-/// About as many operations as go into one send.
+/// InvolvedObject as many operations as go into one send.
 const OPERATIONS: u16 = 512;
 
 fn additions(ip: fn(u16) -> IpAddr) -> Vec<ServerOperation> {

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  source/            state/            desired/           plan/               kernel/
-//!  Kubernetes API ─┐  objects by key;   one Service +      old × new Program   ipvs, nft,
+//!  Kubernetes API ─┐  objects by key;   one Service +      old × new DesiredService   ipvs, nft,
 //!  manifests dir  ─┼► what changed  ──► its endpoints  ──► → ordered        ──► route, sysctl
-//!  node addresses ─┘  → dirty keys      → Program          operations              │
+//!  node addresses ─┘  → dirty keys      → DesiredService          operations              │
 //!                                                              ▲── one outcome each ┘
 //! ```
 //!

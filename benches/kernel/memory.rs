@@ -1,4 +1,4 @@
-//! How much memory state, Programs and ledger take, once everything is in the kernel, and after a
+//! How much memory state, DesiredState and reconciler take, once everything is in the kernel, and after a
 //! day's changes: each in a process of its own that keeps nothing else.
 
 use std::fs;

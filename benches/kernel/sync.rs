@@ -236,7 +236,7 @@ fn held(events: fn() -> Vec<Event>) -> Result<[f64; 5]> {
                 unchanged(settle(&mut engine, &mut kernel)?)?;
                 Ok(engine)
             })?;
-            running.handle_tampering(Instant::now() + Duration::from_secs(1));
+            running.handle_drift(Instant::now() + Duration::from_secs(1));
             sleep(Duration::from_secs(2));
             let audit = timed(|| unchanged(settle(&mut running, &mut kernel)?))?;
             let round = timed(|| {

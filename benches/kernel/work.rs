@@ -9,7 +9,7 @@ use kube_ipvs_core::engine::{Engine, Work};
 use kube_ipvs_core::model::{Backend, Event, Settings};
 use kube_ipvs_core::plan::{Operation, ServerOperation};
 use netlink_ipvs::ipvs::encode;
-use netlink_ipvs::{Batch, Protocol, Socket};
+use netlink_ipvs::{Batch, Socket, Subsystem};
 
 use crate::Result;
 use crate::cluster::frontend;
@@ -31,9 +31,9 @@ pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> 
     while let Some(work) = engine.poll_work(Instant::now()) {
         match work {
             Work::Observe => {
-                let troubles = engine.handle_observed(kernel.observe()?, Instant::now());
-                if let Some(trouble) = troubles.first() {
-                    return Err(trouble.setback.message.clone().into());
+                let failures = engine.handle_observed(kernel.observe()?, Instant::now());
+                if let Some(trouble) = failures.first() {
+                    return Err(trouble.error.message.clone().into());
                 }
             }
             Work::ObservePools(addresses) => {
@@ -117,7 +117,7 @@ impl Replay {
             }
         }
         ipvs.info()?;
-        Ok(Self { socket: Socket::open(Protocol::Generic)?, batches })
+        Ok(Self { socket: Socket::open(Subsystem::Generic)?, batches })
     }
 
     /// Sends everything.

@@ -12,7 +12,7 @@ use kube_ipvs::kernel::route::Network;
 use kube_ipvs_core::model::{Carry, Element, Pool, Protocol as Transport, VirtualAddress};
 use kube_ipvs_core::plan::{FilterOperation, FlowOperation, Operation, ServerOperation};
 use netlink_ipvs::ipvs::encode;
-use netlink_ipvs::{Batch, Protocol, messages};
+use netlink_ipvs::{Batch, Subsystem, messages};
 
 use super::replay::{IPVS_FAMILY, kernel, socket};
 
@@ -23,7 +23,7 @@ const MOST_PREFIXES: usize = 254;
 
 /// Virtual servers, real servers and their counts. What was read is read again as it is written.
 pub(crate) fn ipvs(data: &[u8]) {
-    let (mut reader, _) = kernel(Protocol::Generic, data);
+    let (mut reader, _) = kernel(Subsystem::Generic, data);
     let count = messages(data).count();
     if let Ok(traffic) = reader.traffic() {
         assert!(traffic.len() <= count);
@@ -49,7 +49,7 @@ fn written(pool: &Pool) -> Vec<u8> {
 }
 
 fn read_pools(said: &[u8]) -> Vec<Pool> {
-    let observed = kernel(Protocol::Generic, said).0.observe();
+    let observed = kernel(Subsystem::Generic, said).0.observe();
     observed.map(|observed| observed.pools).unwrap_or_default()
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn nft(data: &[u8]) {
 }
 
 fn read_elements(said: &[u8]) -> Vec<Element> {
-    let observed = kernel(Protocol::Netfilter, said).0.observe();
+    let observed = kernel(Subsystem::Netfilter, said).0.observe();
     observed.map(|observed| observed.elements).unwrap_or_default()
 }
 
@@ -75,7 +75,7 @@ fn read_elements(said: &[u8]) -> Vec<Element> {
 static TABLES: LazyLock<Vec<u8>> = LazyLock::new(|| sent([FilterOperation::CreateTables]));
 
 fn sent(operations: impl IntoIterator<Item = FilterOperation>) -> Vec<u8> {
-    let (mut kernel, sent) = kernel(Protocol::Netfilter, &[]);
+    let (mut kernel, sent) = kernel(Subsystem::Netfilter, &[]);
     let operations: Vec<Operation> = operations.into_iter().map(Operation::Filter).collect();
     let outcomes = kernel.apply(&operations);
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
@@ -84,12 +84,12 @@ fn sent(operations: impl IntoIterator<Item = FilterOperation>) -> Vec<u8> {
 
 /// Our device and routes, and the rules of an earlier version; the node's addresses, and where its routes lead.
 pub(crate) fn route(data: &[u8]) {
-    let (mut kernel, _) = kernel(Protocol::Route, data);
+    let (mut kernel, _) = kernel(Subsystem::Route, data);
     if let Ok(observed) = kernel.observe() {
         // Two families.
         assert!(observed.routes.len() <= 2 * messages(data).count());
     }
-    let mut network = Network::over(socket(Protocol::Route, data));
+    let mut network = Network::over(socket(Subsystem::Route, data));
     if let Ok(found) = network.addresses() {
         assert!(found.len() <= messages(data).count());
         assert!(found.is_sorted() && !found.iter().any(|ip| ip.is_loopback()));
@@ -108,7 +108,7 @@ pub(crate) fn firewall(data: &[u8]) {
         .filter_map(|(ip, length): (IpAddr, u8)| IpNet::new(ip, length).ok())
         .collect();
     let found = |carry: &Carry| {
-        obstacles_over(&mut socket(Protocol::Netfilter, data), &ranges, carry).unwrap_or_default()
+        obstacles_over(&mut socket(Subsystem::Netfilter, data), &ranges, carry).unwrap_or_default()
     };
     let (by_default, carried) = (found(&Carry::FrontEnds), found(&Carry::All));
     assert!(carried.len() <= by_default.len() && by_default.len() <= messages(data).count());
@@ -117,7 +117,7 @@ pub(crate) fn firewall(data: &[u8]) {
 
 /// Where sockets of the node listen: one of IPv6 perhaps for both families, asked for by protocol.
 pub(crate) fn listening(data: &[u8]) {
-    let (mut kernel, _) = kernel(Protocol::Sockets, data);
+    let (mut kernel, _) = kernel(Subsystem::Sockets, data);
     let Ok(found) = kernel.listening() else { return };
     assert!(found.len() <= 2 * Transport::ALL.len() * messages(data).count());
     assert!(found.is_sorted_by(|one, next| one < next));
@@ -126,7 +126,7 @@ pub(crate) fn listening(data: &[u8]) {
 
 /// Entries of connection tracking that are in the way.
 pub(crate) fn conntrack(data: &[u8]) {
-    let (mut kernel, _) = kernel(Protocol::Netfilter, data);
+    let (mut kernel, _) = kernel(Subsystem::Netfilter, data);
     let flow = |ip, backend| {
         let frontend = VirtualAddress { ip, port: 53, protocol: Transport::Udp };
         Operation::Flow(FlowOperation { frontend, backend, carrier: None })

@@ -1,6 +1,6 @@
 //! Messages of the kernel that need no conversation.
 
-use kube_ipvs::kernel::{kube_proxy, tampering};
+use kube_ipvs::kernel::{drift, kube_proxy};
 use netlink_ipvs::{Attribute, Attributes, Header, attributes, messages};
 
 use super::replay::push;
@@ -36,7 +36,7 @@ fn attributes_of(data: &[u8]) {
 
 /// Changes that the kernel tells of.
 pub(crate) fn notifications(data: &[u8]) {
-    let told = tampering::is_about_ours(data);
+    let told = drift::is_about_ours(data);
     assert!(messages(data).next().is_some() || told == [false, false]);
 }
 

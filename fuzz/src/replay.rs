@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kube_ipvs::kernel::Kernel;
-use netlink_ipvs::{Attributes, Header, Protocol, Socket, Transport, attributes, messages};
+use netlink_ipvs::{Attributes, Header, Socket, Subsystem, Transport, attributes, messages};
 use rustix::io::Errno;
 
 /// `NLM_F_ACK`
@@ -27,7 +27,7 @@ pub(crate) type Sent = Arc<Mutex<Vec<u8>>>;
 
 /// A kernel whose part `protocol` answers each request with those of `said`, netlink messages, that
 /// can be an answer to it. Other requests, and other parts, find nothing and agree to everything.
-pub(crate) fn kernel(protocol: Protocol, said: &[u8]) -> (Kernel, Sent) {
+pub(crate) fn kernel(protocol: Subsystem, said: &[u8]) -> (Kernel, Sent) {
     let (script, sent) = (Arc::new(OnceLock::new()), Sent::default());
     let open = |of| {
         let script = (of == protocol).then(|| Arc::clone(&script));
@@ -41,7 +41,7 @@ pub(crate) fn kernel(protocol: Protocol, said: &[u8]) -> (Kernel, Sent) {
 }
 
 /// A socket to such a part.
-pub(crate) fn socket(protocol: Protocol, said: &[u8]) -> Socket {
+pub(crate) fn socket(protocol: Subsystem, said: &[u8]) -> Socket {
     let script = Some(Arc::new(OnceLock::from(said.to_vec())));
     Socket::over(Replay { protocol, script, sent: Sent::default(), queue: VecDeque::new() })
 }
@@ -60,7 +60,7 @@ pub(crate) fn push(to: &mut Vec<u8>, header: Header, payload: &[u8]) {
 
 #[derive(Debug)]
 struct Replay {
-    protocol: Protocol,
+    protocol: Subsystem,
     /// What is said once the kernel is open.
     script: Option<Arc<OnceLock<Vec<u8>>>>,
     sent: Sent,
@@ -72,7 +72,7 @@ impl Replay {
         let mut answer = Vec::new();
         let is_dump = request.flags & DUMP == DUMP;
         let numbered = |header: Header| Header { sequence: request.sequence, ..header };
-        if self.protocol == Protocol::Generic && request.kind == CONTROLLER {
+        if self.protocol == Subsystem::Generic && request.kind == CONTROLLER {
             let mut payload = vec![1, 2, 0, 0];
             Attributes::new(&mut payload).u16(FAMILY_ID, IPVS_FAMILY);
             push(&mut answer, Header { flags: 0, ..request }, &payload);
@@ -102,10 +102,10 @@ impl Replay {
             all.find(|it| it.kind == SET_NAME).map(|it| it.value.to_vec())
         };
         match self.protocol {
-            Protocol::Generic => header.kind == IPVS_FAMILY,
-            Protocol::Sockets => header.kind == request.kind,
-            Protocol::Route => Some(header.kind) == request.kind.checked_sub(2),
-            Protocol::Netfilter => {
+            Subsystem::Generic => header.kind == IPVS_FAMILY,
+            Subsystem::Sockets => header.kind == request.kind,
+            Subsystem::Route => Some(header.kind) == request.kind.checked_sub(2),
+            Subsystem::Netfilter => {
                 Some(header.kind) == request.kind.checked_sub(1)
                     && payload.first() == asked.first()
                     && (request.kind != GET_ELEMENTS

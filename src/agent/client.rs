@@ -8,7 +8,7 @@ use kube_ipvs_core::explain::Source;
 use kube_ipvs_core::model::VirtualAddress;
 use serde::de::DeserializeOwned;
 
-use super::answer::{ExplainView, StatusView};
+use super::api::{ExplainView, StatusView};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
@@ -20,7 +20,7 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(120);
 
 /// Why the agent's answer is not to be had.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum AgentError {
     /// Nobody listens there.
     #[error(
         "no agent answers at {address}: {source}; is it running, and is this its \
@@ -64,11 +64,11 @@ pub enum ClientError {
 
 /// The running agent, as found at its metrics address.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub struct AgentClient {
     address: SocketAddr,
 }
 
-impl Client {
+impl AgentClient {
     /// The agent that binds its metrics to `address`; one that binds to all addresses is asked at
     /// the loopback address.
     #[must_use]
@@ -86,7 +86,7 @@ impl Client {
     /// # Errors
     ///
     /// If the agent does not run there or cannot answer.
-    pub fn status(&self) -> Result<StatusView, ClientError> {
+    pub fn status(&self) -> Result<StatusView, AgentError> {
         self.get_json("/status")
     }
 
@@ -99,7 +99,7 @@ impl Client {
         &self,
         destination: VirtualAddress,
         from: Source,
-    ) -> Result<ExplainView, ClientError> {
+    ) -> Result<ExplainView, AgentError> {
         let query = form_urlencoded::Serializer::new(String::new())
             .append_pair("destination", &destination.to_string())
             .append_pair("from", &from.to_string())
@@ -112,26 +112,26 @@ impl Client {
     /// # Errors
     ///
     /// If the agent does not run there, or answers with another status than 200.
-    pub fn get(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+    pub fn get(&self, path: &str) -> Result<Vec<u8>, AgentError> {
         let address = self.address;
         let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
-            .map_err(|source| ClientError::Connect { address, source })?;
+            .map_err(|source| AgentError::Connect { address, source })?;
         let answer = exchange(stream, address, path)
-            .map_err(|source| ClientError::Read { address, source })?;
-        let not_ours = || ClientError::NotOurs { address, reason: "not an HTTP answer".to_owned() };
+            .map_err(|source| AgentError::Read { address, source })?;
+        let not_ours = || AgentError::NotOurs { address, reason: "not an HTTP answer".to_owned() };
         let (status, body) = split(&answer).ok_or_else(not_ours)?;
         match status {
             200 => Ok(body.to_vec()),
             _ => {
                 let message = String::from_utf8_lossy(body).trim().to_owned();
-                Err(ClientError::Refused { address, status, message })
+                Err(AgentError::Refused { address, status, message })
             }
         }
     }
 
-    fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, AgentError> {
         let body = self.get(path)?;
-        serde_json::from_slice(&body).map_err(|error| ClientError::NotOurs {
+        serde_json::from_slice(&body).map_err(|error| AgentError::NotOurs {
             address: self.address,
             reason: error.to_string(),
         })
@@ -222,8 +222,9 @@ mod tests {
 
     #[test]
     fn all_addresses_are_asked_at_loopback() {
-        let asked =
-            |address: &str| address.parse().map(|address| Client::new(address).address.to_string());
+        let asked = |address: &str| {
+            address.parse().map(|address| AgentClient::new(address).address.to_string())
+        };
         assert_eq!(asked("0.0.0.0:10249").as_deref(), Ok("127.0.0.1:10249"));
         assert_eq!(asked("[::]:10249").as_deref(), Ok("[::1]:10249"));
         assert_eq!(asked("10.0.0.1:9").as_deref(), Ok("10.0.0.1:9"));

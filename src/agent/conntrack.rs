@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Conntrack;
+use crate::config::ConntrackConfig;
 use crate::kernel::sysctl::Wish;
 
 /// The most entries that are asked for, however many processors there are.
@@ -13,7 +13,7 @@ const ENTRIES_PER_BUCKET: u32 = 4;
 /// The kernel settings on a machine with that many processors. The table grows before the
 /// limit of its entries does. Sizes are minima: whoever made the table larger had a reason,
 /// and a full one stalls every new connection.
-pub(super) fn wishes(conntrack: &Conntrack, processors: usize) -> Vec<Wish> {
+pub(super) fn wishes(conntrack: &ConntrackConfig, processors: usize) -> Vec<Wish> {
     let size = |path, value: u32| Wish { path, value: value.into(), is_minimum: true };
     let exact = |path, value| Wish { path, value, is_minimum: false };
     let time = |path, value: Option<Duration>| value.map(|value| exact(path, value.as_secs()));
@@ -33,7 +33,7 @@ pub(super) fn wishes(conntrack: &Conntrack, processors: usize) -> Vec<Wish> {
 }
 
 /// The number of entries on a machine with that many processors.
-fn entries(conntrack: &Conntrack, processors: usize) -> Option<u32> {
+fn entries(conntrack: &ConntrackConfig, processors: usize) -> Option<u32> {
     if conntrack.max_per_core == 0 {
         return None;
     }
@@ -49,21 +49,25 @@ mod tests {
     fn the_table_has_room_as_with_kube_proxy() {
         let cases = [(1, 131_072), (8, 262_144), (256, 1_048_576)];
         for (processors, max) in cases {
-            assert_eq!(entries(&Conntrack::default(), processors), Some(max), "{processors}");
+            assert_eq!(entries(&ConntrackConfig::default(), processors), Some(max), "{processors}");
         }
-        assert_eq!(entries(&Conntrack { max_per_core: 0, ..Conntrack::default() }, 8), None);
+        assert_eq!(
+            entries(&ConntrackConfig { max_per_core: 0, ..ConntrackConfig::default() }, 8),
+            None
+        );
     }
 
     #[test]
     fn what_is_not_asked_for_is_left_alone() {
-        let nothing = Conntrack {
+        let nothing = ConntrackConfig {
             max_per_core: 0,
             tcp_established: None,
             tcp_close_wait: None,
-            ..Conntrack::default()
+            ..ConntrackConfig::default()
         };
         assert_eq!(wishes(&nothing, 4), []);
-        let paths: Vec<_> = wishes(&Conntrack::default(), 4).iter().map(|wish| wish.path).collect();
+        let paths: Vec<_> =
+            wishes(&ConntrackConfig::default(), 4).iter().map(|wish| wish.path).collect();
         assert_eq!(
             paths,
             [

@@ -8,21 +8,23 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
-use kube_ipvs_core::engine::{Engine, News, Totals, Trouble, Work};
+use kube_ipvs_core::engine::{Engine, RepeatedError, ServiceUpdates, Totals, Work};
 use kube_ipvs_core::explain::explain;
 use kube_ipvs_core::model::{Event, VirtualAddress};
-use kube_ipvs_core::plan::{Key, Outcome, Plan, Setback};
+use kube_ipvs_core::plan::{ObjectKey, Outcome, Plan, SyncError};
 use kube_ipvs_core::state::Trigger;
 use netlink_ipvs::KernelError;
 use tracing::{debug, error, info, warn};
 
-use super::answer;
+use super::api;
 use super::applied::{Applied, Sum};
+use super::events::{
+    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_refusals, of_trouble,
+};
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::Metrics;
-use super::notices::{About, Notice, Notices, Reason, of_refusals, of_trouble};
 use super::processor_time::processor_time;
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
@@ -98,7 +100,7 @@ pub(super) struct Told {
     /// Answer load balancers.
     pub(super) health_checks: HealthChecks,
     /// Tell operators.
-    pub(super) notices: Notices,
+    pub(super) notices: EventRecorder,
 }
 
 /// What the first sync has done so far.
@@ -212,12 +214,12 @@ impl EngineLoop {
                 self.min_sync_period = min_sync_period;
                 self.engine.handle_settings(&settings, audit_period, Instant::now());
                 if self.takeover.want(config.remove_kube_proxy) {
-                    self.engine.handle_tampering(Instant::now());
+                    self.engine.handle_drift(Instant::now());
                 }
             }
             Input::Tampering => {
                 debug!("somebody else has changed what is ours in the kernel");
-                self.engine.handle_tampering(Instant::now());
+                self.engine.handle_drift(Instant::now());
             }
             Input::Stop => return false,
         }
@@ -235,17 +237,17 @@ impl EngineLoop {
                 Work::Observe => match self.takeover.observe(&mut self.kernel) {
                     Ok(observed) => {
                         repairs = self.is_synced
-                            && self.engine.troubles() == 0
+                            && self.engine.failures() == 0
                             && !self.engine.state().is_dirty();
                         self.upkeep.look();
-                        let troubles = self.engine.handle_observed(observed, Instant::now());
-                        troubles.iter().for_each(|trouble| self.tell(trouble));
+                        let failures = self.engine.handle_observed(observed, Instant::now());
+                        failures.iter().for_each(|trouble| self.tell(trouble));
                     }
                     // Changes are made all the same, of what is known.
                     Err(error) => self.unobservable(&error),
                 },
                 Work::ObservePools(addresses) => {
-                    repairs = self.engine.is_auditing() && self.engine.troubles() == 0;
+                    repairs = self.engine.is_auditing() && self.engine.failures() == 0;
                     self.observe_pools(addresses);
                 }
                 Work::Count(leavers) => match self.kernel.connections(&leavers) {
@@ -266,10 +268,10 @@ impl EngineLoop {
         if let Some(read) = self.part_read.take() {
             self.comparing = processor_time().saturating_sub(read);
         }
-        self.upkeep.look_at_firewall(self.engine.programs().surroundings());
+        self.upkeep.look_at_firewall(self.engine.desired().context());
         if self.engine.is_synced() && !self.is_stopping() {
             self.settled();
-            if self.engine.troubles() == 0 {
+            if self.engine.failures() == 0 {
                 self.takeover.settled(&mut self.kernel);
             }
         }
@@ -306,12 +308,12 @@ impl EngineLoop {
     /// Service's, before anything is written.
     fn tell_surroundings(&mut self) {
         let Self { engine, surroundings: known, told, .. } = self;
-        let programs = engine.programs();
+        let programs = engine.desired();
         let changes = programs.surroundings_changes();
         if mem::replace(&mut known.changes, changes) == changes {
             return;
         }
-        let around = programs.surroundings();
+        let around = programs.context();
         if known.node_port_ips != around.node_port_ips {
             known.node_port_ips.clone_from(&around.node_port_ips);
             info!(addresses = ?known.node_port_ips, "where node ports are served");
@@ -323,9 +325,9 @@ impl EngineLoop {
                     "{overlap}; addresses there that no Service has are left alone: give the cluster \
                      a range of its own"
                 );
-                told.notices.tell(Notice {
-                    about: About::Node,
-                    reason: Reason::RangeOverlaps,
+                told.notices.tell(ReportedEvent {
+                    about: InvolvedObject::Node,
+                    reason: EventReason::RangeOverlaps,
                     message,
                 });
             }
@@ -356,11 +358,11 @@ impl EngineLoop {
     }
 
     fn handle_outcomes(&mut self, plan: &Plan, outcomes: Vec<Outcome>) {
-        let troubles = self.engine.handle_outcomes(plan, outcomes, Instant::now());
-        troubles.iter().for_each(|trouble| self.tell(trouble));
+        let failures = self.engine.handle_outcomes(plan, outcomes, Instant::now());
+        failures.iter().for_each(|trouble| self.tell(trouble));
     }
 
-    fn tell(&self, trouble: &Trouble) {
+    fn tell(&self, trouble: &RepeatedError) {
         if !trouble.is_news() {
             return;
         }
@@ -368,7 +370,7 @@ impl EngineLoop {
         if let Some(notice) = of_trouble(about.clone(), trouble) {
             return self.told.notices.tell(notice);
         }
-        let Trouble { setback: Setback { attempt, message, .. }, attempts } = trouble;
+        let RepeatedError { error: SyncError { attempt, message, .. }, attempts } = trouble;
         let message = format!("`{attempt}`: {message}; attempt {attempts}, will be tried again");
         self.told.notices.tell_log(about, message);
     }
@@ -383,12 +385,12 @@ impl EngineLoop {
     }
 
     /// What a trouble is about.
-    fn about(&self, trouble: &Trouble) -> About {
-        let owner = match &trouble.setback.key {
-            Key::Pool(address) => self.engine.programs().owner(address),
+    fn about(&self, trouble: &RepeatedError) -> InvolvedObject {
+        let owner = match &trouble.error.key {
+            ObjectKey::Pool(address) => self.engine.desired().owner(address),
             _ => None,
         };
-        owner.map_or(About::Node, |service| About::Service(service.clone()))
+        owner.map_or(InvolvedObject::Node, |service| InvolvedObject::Service(service.clone()))
     }
 
     /// Reads virtual servers. One that cannot be read holds up no other.
@@ -431,9 +433,9 @@ impl EngineLoop {
         self.last_sync = Some(SystemTime::now());
         self.health.updated(SystemTime::now());
         self.metrics.dirty(self.engine.dirty_services());
-        self.metrics.troubles(self.engine.troubles());
+        self.metrics.failures(self.engine.failures());
         self.metrics.leaving(self.engine.draining_count());
-        self.metrics.settled(&self.engine.programs().totals(), SystemTime::now());
+        self.metrics.settled(&self.engine.desired().totals(), SystemTime::now());
         self.tell_news();
         self.measure_changes();
         if self.is_synced {
@@ -442,18 +444,18 @@ impl EngineLoop {
         self.is_synced = true;
         self.health.synced();
         let FirstSync { operations, failures } = self.first_sync;
-        let Totals { services, backends: real_servers, .. } = self.engine.programs().totals();
+        let Totals { services, backends: real_servers, .. } = self.engine.desired().totals();
         let took = self.started.elapsed();
         info!(services, real_servers, operations, failures, ?took, "synced");
     }
 
     /// Tells what is nothing to the kernel, but true only once the kernel is up to date.
     fn tell_news(&mut self) {
-        let News { updates, health_checks, refusals } = self.engine.take_news();
-        let addresses = health_check_addresses(self.engine.programs().surroundings());
+        let ServiceUpdates { updates, health_checks, refusals } = self.engine.take_updates();
+        let addresses = health_check_addresses(self.engine.desired().context());
         self.metrics.updated(updates);
         self.told.health_checks.update(health_checks, addresses);
-        let owner = |address: &VirtualAddress| self.engine.programs().owner(address);
+        let owner = |address: &VirtualAddress| self.engine.desired().owner(address);
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
         refused.for_each(|notice| self.told.notices.tell(notice));
     }
@@ -478,18 +480,18 @@ impl EngineLoop {
         }
         match query {
             Query::Status(reply) => {
-                let _ = reply.send(answer::status(&self.engine, self.last_sync));
+                let _ = reply.send(api::status(&self.engine, self.last_sync));
             }
             // A question that is dropped is answered with "ask again".
             Query::Traffic { services, reply } => match self.kernel.traffic() {
                 Ok(all) => {
-                    let programs = self.engine.programs();
-                    let _ = reply.send(answer::traffic(programs, &all, services));
+                    let programs = self.engine.desired();
+                    let _ = reply.send(api::traffic(programs, &all, services));
                 }
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },
             Query::Explain { destination, from, reply } => {
-                let _ = reply.send(explain(self.engine.programs(), destination, from));
+                let _ = reply.send(explain(self.engine.desired(), destination, from));
             }
         }
     }

@@ -13,11 +13,11 @@ use super::timestamp::rfc3339;
 /// are always as healthy as each other.
 #[derive(Debug)]
 pub struct Health {
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct HealthState {
     /// How long an update may wait.
     patience: Duration,
     last_updated: SystemTime,
@@ -30,7 +30,7 @@ struct State {
 /// What a probe is told: the body of the answer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct HealthReport {
     last_updated: String,
     current_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +46,7 @@ struct FamilyReport {
     healthy: bool,
 }
 
-impl Report {
+impl HealthReport {
     /// Whether the probe succeeds: status 200 rather than 503.
     #[must_use]
     pub fn is_success(&self) -> bool {
@@ -60,7 +60,7 @@ impl Health {
     #[must_use]
     pub fn new(started: SystemTime, sync_period: Duration) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(HealthState {
                 patience: patience(sync_period),
                 last_updated: started,
                 queued: None,
@@ -112,19 +112,19 @@ impl Health {
 
     /// What `/livez` says.
     #[must_use]
-    pub fn livez(&self, now: Instant, time: SystemTime) -> Report {
+    pub fn livez(&self, now: Instant, time: SystemTime) -> HealthReport {
         self.report(now, time, None)
     }
 
     /// What `/healthz` says: a load balancer's traffic stays away from a node that is on its way
     /// out.
     #[must_use]
-    pub fn healthz(&self, now: Instant, time: SystemTime) -> Report {
+    pub fn healthz(&self, now: Instant, time: SystemTime) -> HealthReport {
         let eligible = self.state().eligible.unwrap_or(false);
         self.report(now, time, Some(eligible))
     }
 
-    fn report(&self, now: Instant, time: SystemTime, node_eligible: Option<bool>) -> Report {
+    fn report(&self, now: Instant, time: SystemTime, node_eligible: Option<bool>) -> HealthReport {
         let (healthy, last_updated) = {
             let state = self.state();
             (state.is_healthy(now), rfc3339(state.last_updated))
@@ -132,7 +132,7 @@ impl Health {
         let current_time = rfc3339(time);
         let of_family = FamilyReport { last_updated: last_updated.clone(), healthy };
         let status = Family::BOTH.map(|family| (family.to_string(), of_family.clone()));
-        let mut report = Report {
+        let mut report = HealthReport {
             last_updated,
             current_time,
             node_eligible,
@@ -146,12 +146,12 @@ impl Health {
         report
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HealthState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl HealthState {
     fn is_healthy(&self, now: Instant) -> bool {
         self.queued.is_none_or(|since| now.saturating_duration_since(since) < self.patience)
     }
@@ -168,7 +168,7 @@ mod tests {
     const STARTED: SystemTime = SystemTime::UNIX_EPOCH;
     const SYNC_PERIOD: Duration = Duration::from_secs(30);
 
-    fn json(report: &Report) -> String {
+    fn json(report: &HealthReport) -> String {
         serde_json::to_string(report).unwrap_or_default()
     }
 

@@ -1,18 +1,18 @@
 //! The agent: what runs on every node, and what it tells those who ask.
 
-pub mod answer;
+pub mod api;
 mod applied;
 pub mod client;
 mod config_file;
 mod conntrack;
 mod engine_loop;
+pub mod events;
 pub mod health;
 mod health_checks;
 pub mod http;
 mod listen;
 pub mod log;
 pub mod metrics;
-pub mod notices;
 mod processor_time;
 mod reconfigure;
 mod run;

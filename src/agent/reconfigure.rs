@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::engine_loop::Input;
+use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::health::Health;
 use super::log::Level;
-use super::notices::{About, Notice, Notices, Reason};
 use crate::config::{self, Config, SharedFlags};
 
 /// Applies a changed configuration to the running agent.
@@ -23,7 +23,7 @@ pub(super) struct Reconfigure {
     /// Knows how long an update may wait.
     pub(super) health: Arc<Health>,
     /// Who is told of what cannot be applied.
-    pub(super) notices: Notices,
+    pub(super) notices: EventRecorder,
     /// What is logged.
     pub(super) level: Level,
     /// What `/configz` shows.
@@ -60,7 +60,7 @@ impl Reconfigure {
                  the old value stays",
                 kept.join(", ")
             );
-            self.tell(Reason::RestartNeeded, message);
+            self.tell(EventReason::RestartNeeded, message);
         }
     }
 
@@ -69,10 +69,10 @@ impl Reconfigure {
             "the changed configuration is of no use: {why}; the old one stays. `kube-ipvs run \
              --write-config-to -` prints what may stand there"
         );
-        self.tell(Reason::ConfigurationInvalid, message);
+        self.tell(EventReason::ConfigurationInvalid, message);
     }
 
-    fn tell(&self, reason: Reason, message: String) {
-        self.notices.tell(Notice { about: About::Node, reason, message });
+    fn tell(&self, reason: EventReason, message: String) {
+        self.notices.tell(ReportedEvent { about: InvolvedObject::Node, reason, message });
     }
 }

@@ -24,19 +24,19 @@ use tracing::{info, warn};
 use super::config_file;
 use super::conntrack::wishes;
 use super::engine_loop::{EngineLoop, Input, Inputs, Told};
+use super::events::{EventQueue, EventRecorder, EventWriter, QUIET};
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::{self, MetricsRoutes, Query};
 use super::listen::{Bound, bind};
 use super::log::Level;
 use super::metrics::Metrics;
-use super::notices::{NoticeQueue, Notices, Publisher, QUIET};
 use super::reconfigure::Reconfigure;
 use super::sole::become_sole;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::kernel::sysctl::{Granted, Sysctls};
-use crate::kernel::{Kernel, modules, tampering};
-use crate::source::kubernetes::{self, FIND_AGAIN, Patience, Reach, Server};
+use crate::kernel::{Kernel, drift, modules};
+use crate::source::kubernetes::{self, ApiAccess, FIND_AGAIN, Server, Timeouts};
 use crate::source::{manifests, network};
 
 /// How long the engine's thread may take for the batch that it is in the middle of.
@@ -102,7 +102,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     let ports = kernel.ports();
     let (inputs, received) = mpsc::channel();
     let metrics = Arc::new(Metrics::new()?);
-    let (notices, queue) = Notices::new(Arc::clone(&metrics));
+    let (notices, queue) = EventRecorder::new(Arc::clone(&metrics));
     let (shown, config_shown) = watch::channel(config::show(&config));
     let agent = Agent {
         config_shown,
@@ -170,7 +170,7 @@ struct Agent {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     health_checks: HealthChecks,
-    notices: Notices,
+    notices: EventRecorder,
     /// Whether the agent ends.
     stopping: Arc<AtomicBool>,
     /// What `/configz` shows.
@@ -219,7 +219,7 @@ impl Agent {
     }
 
     /// Everything asynchronous: the source, HTTP, Events and signals.
-    async fn serve(&self, notices: NoticeQueue, signals: &mut Signals) -> anyhow::Result<()> {
+    async fn serve(&self, notices: EventQueue, signals: &mut Signals) -> anyhow::Result<()> {
         let (running, stopped) = watch::channel(());
         let stop = || {
             let mut stopped = stopped.clone();
@@ -290,7 +290,7 @@ impl Agent {
     }
 
     /// Follows the source; ends only with an error.
-    async fn follow_source(&self, notices: NoticeQueue) -> anyhow::Result<()> {
+    async fn follow_source(&self, notices: EventQueue) -> anyhow::Result<()> {
         let inputs = self.inputs.clone();
         let deliver = move |event: Event| inputs.send(Input::Event(event)).is_ok();
         let node = &self.config.settings.node_name;
@@ -302,7 +302,7 @@ impl Agent {
                 pending().await
             }
             SourceConfig::Kubernetes { kubeconfig, master } => {
-                let reach = Reach { kubeconfig: kubeconfig.clone(), master: master.clone() };
+                let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
                 let server = Server::find(&reach).await?;
                 server.check(&self.config.settings.service_cidrs)?;
                 deliver(Event::ApiServers(server.sockets().collect()));
@@ -310,11 +310,11 @@ impl Agent {
                 let metrics = Arc::clone(&self.metrics);
                 let counted = Arc::clone(&metrics);
                 let note = move |kind, effort| counted.source(kind, effort);
-                let events = Publisher::new(clients.clone(), Name::clone(node), metrics, QUIET);
+                let events = EventWriter::new(clients.clone(), Name::clone(node), metrics, QUIET);
                 let tell = deliver.clone();
                 tokio::select! {
                     ended = kubernetes::run_from(
-                        &server, clients, &self.config.settings, Patience::default(), deliver, note,
+                        &server, clients, &self.config.settings, Timeouts::default(), deliver, note,
                     ) => ended?,
                     () = kubernetes::watch(&reach, &server, FIND_AGAIN, tell) => {}
                     () = events.run(notices) => {}
@@ -339,7 +339,7 @@ fn follow_network(carry: &Carry, inputs: Sender<Input>) -> anyhow::Result<()> {
 }
 
 fn follow_tampering(own: Vec<u32>, inputs: Sender<Input>) -> anyhow::Result<()> {
-    tampering::follow(own, move || tell(&inputs, Input::Tampering))?;
+    drift::follow(own, move || tell(&inputs, Input::Tampering))?;
     Ok(())
 }
 

@@ -6,12 +6,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube_ipvs_core::desired::Surroundings;
+use kube_ipvs_core::desired::NodeContext;
 use kube_ipvs_core::model::Family;
 use tracing::{debug, info, warn};
 
+use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::metrics::Metrics;
-use super::notices::{About, Notice, Notices, Reason};
 use crate::kernel::firewall::{Obstacle, obstacles};
 use crate::kernel::sysctl::{Ensured, Setting, Sysctls};
 
@@ -24,7 +24,7 @@ const LASTING: u32 = 4;
 pub(super) struct Upkeep {
     sysctls: Sysctls,
     metrics: Arc<Metrics>,
-    notices: Notices,
+    notices: EventRecorder,
     looked: Option<Instant>,
     /// How often each setting, by its path, was found wrong.
     found_wrong: BTreeMap<&'static str, u32>,
@@ -35,7 +35,7 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(super) fn new(sysctls: Sysctls, metrics: Arc<Metrics>, notices: Notices) -> Self {
+    pub(super) fn new(sysctls: Sysctls, metrics: Arc<Metrics>, notices: EventRecorder) -> Self {
         Self {
             sysctls,
             metrics,
@@ -75,7 +75,7 @@ impl Upkeep {
 
     /// To be called once the surroundings are up to date: reads others' chains if settings have been
     /// read since.
-    pub(super) fn look_at_firewall(&mut self, around: &Surroundings) {
+    pub(super) fn look_at_firewall(&mut self, around: &NodeContext) {
         if !mem::take(&mut self.is_firewall_due) {
             return;
         }
@@ -93,8 +93,8 @@ impl Upkeep {
         self.told_of_firewall.clone_from(&message);
         match message {
             Some(message) => {
-                let reason = Reason::FirewallDrops;
-                self.notices.tell(Notice { about: About::Node, reason, message });
+                let reason = EventReason::FirewallDrops;
+                self.notices.tell(ReportedEvent { about: InvolvedObject::Node, reason, message });
             }
             None => info!("no firewall is in the way of Services any more"),
         }
@@ -107,8 +107,8 @@ impl Upkeep {
         let times = *times;
         if times >= LASTING && times.is_power_of_two() {
             let message = format!("{what}; found wrong {times} times");
-            let reason = Reason::SettingDrift;
-            self.notices.tell(Notice { about: About::Node, reason, message });
+            let reason = EventReason::SettingDrift;
+            self.notices.tell(ReportedEvent { about: InvolvedObject::Node, reason, message });
         } else if times.is_power_of_two() {
             warn!("{what}");
         }
@@ -146,7 +146,7 @@ mod tests {
             fs::write(path, setting.wanted).unwrap();
         }
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (notices, mut told) = Notices::new(Arc::clone(&metrics));
+        let (notices, mut told) = EventRecorder::new(Arc::clone(&metrics));
         let sysctls = Sysctls::at(directory.path());
         let mut upkeep = Upkeep::new(sysctls.clone(), Arc::clone(&metrics), notices);
         for _ in 0..9 {
@@ -161,7 +161,10 @@ mod tests {
         assert!(text.lines().any(|it| it == line), "{text}");
         let told: Vec<_> = std::iter::from_fn(|| told.try_recv()).collect();
         assert_eq!(told.len(), 2, "at the fourth time and the eighth: {told:?}");
-        assert_eq!((&told[0].about, told[0].reason), (&About::Node, Reason::SettingDrift));
+        assert_eq!(
+            (&told[0].about, told[0].reason),
+            (&InvolvedObject::Node, EventReason::SettingDrift)
+        );
         assert!(told[0].message.contains("net.ipv4.ip_forward 0 -> 1"), "{told:?}");
 
         // What is not there any more cannot be put right.
@@ -174,13 +177,13 @@ mod tests {
     #[test]
     fn a_firewall_is_told_when_it_changes() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (notices, mut told) = Notices::new(Arc::clone(&metrics));
+        let (notices, mut told) = EventRecorder::new(Arc::clone(&metrics));
         let mut upkeep = Upkeep::new(Sysctls::at("/nowhere"), metrics, notices);
         for found in [None, Some("a"), Some("a"), Some("b"), None, None, Some("b")] {
             upkeep.tell_of_firewall(found.map(str::to_owned));
         }
         let told: Vec<_> = std::iter::from_fn(|| told.try_recv()).collect();
-        assert!(told.iter().all(|notice| notice.reason == Reason::FirewallDrops), "{told:?}");
+        assert!(told.iter().all(|notice| notice.reason == EventReason::FirewallDrops), "{told:?}");
         let messages: Vec<_> = told.iter().map(|notice| notice.message.as_str()).collect();
         assert_eq!(messages, ["a", "b", "b"]);
     }

@@ -48,11 +48,11 @@ impl Cli {
     /// # Errors
     ///
     /// What is to be printed instead of doing anything.
-    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, Notice> {
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, FlagWarning> {
         let (line, warnings) = respell(line);
-        let mut cli = Self::try_parse_from(line).map_err(|error| Notice::new(&error))?;
+        let mut cli = Self::try_parse_from(line).map_err(|error| FlagWarning::new(&error))?;
         if cli.version == Some(true) {
-            return Err(Notice::Answer(format!("{VERSION}\n")));
+            return Err(FlagWarning::Answer(format!("{VERSION}\n")));
         }
         cli.shared.warnings = warnings;
         cli.unset_empty_paths();
@@ -108,14 +108,14 @@ fn respell(line: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<Stri
 
 /// What is printed instead of doing anything.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Notice {
+pub enum FlagWarning {
     /// What was asked for: help, or the version.
     Answer(String),
     /// What is wrong with the command line.
     Wrong(String),
 }
 
-impl Notice {
+impl FlagWarning {
     fn new(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         match error.kind() {
@@ -273,13 +273,13 @@ mod tests {
 
     use super::*;
 
-    fn read(line: &str) -> Result<Cli, Notice> {
+    fn read(line: &str) -> Result<Cli, FlagWarning> {
         Cli::read(line.split_whitespace().map(OsString::from))
     }
 
     fn wrong(line: &str) -> String {
         match read(line) {
-            Err(Notice::Wrong(text)) => text,
+            Err(FlagWarning::Wrong(text)) => text,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -436,7 +436,7 @@ mod tests {
     fn the_version_is_told_where_it_is_asked_for() {
         for line in ["--version", "-V", "--version=true", "--version=raw", "run --version=1"] {
             let answer = read(&format!("kube-ipvs {line}")).unwrap_err();
-            assert_eq!(answer, Notice::Answer(format!("{VERSION}\n")), "{line}");
+            assert_eq!(answer, FlagWarning::Answer(format!("{VERSION}\n")), "{line}");
         }
         let cli = read("kube-ipvs --version=false --node-name=n1").unwrap();
         assert_eq!(cli.shared.node_name.as_deref(), Some("n1"));
@@ -445,6 +445,6 @@ mod tests {
     #[test]
     fn without_anything_the_help_tells() {
         assert!(wrong("kube-ipvs").contains("Usage: kube-ipvs"));
-        assert!(matches!(read("kube-ipvs --help"), Err(Notice::Answer(_))));
+        assert!(matches!(read("kube-ipvs --help"), Err(FlagWarning::Answer(_))));
     }
 }

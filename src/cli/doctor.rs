@@ -4,17 +4,17 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kube_ipvs_core::desired::{self, Ground, Surroundings};
+use kube_ipvs_core::desired::{self, NodeContext, Surveyed};
 use kube_ipvs_core::model::Settings;
 use netlink_ipvs::KernelError;
 
 use super::running::{self, Flags};
 use super::{FAILED, output};
 use crate::config::{SharedFlags, SourceConfig, resolve};
-use crate::kernel::doctor::{self, Subject, Verdict};
+use crate::kernel::doctor::{self, CheckVerdict, Subject};
 use crate::kernel::listening::Sockets;
 use crate::kernel::route::Network;
-use crate::source::kubernetes::{ClientError, Reach, Server, connect, service_ranges};
+use crate::source::kubernetes::{ApiAccess, ConnectError, Server, connect, service_ranges};
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     let config = match running::flags(shared)? {
@@ -36,9 +36,9 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     };
     if let SourceConfig::Kubernetes { kubeconfig, master } = config.source {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        match runtime.block_on(look_up(&Reach { kubeconfig, master }, &mut subject)) {
+        match runtime.block_on(look_up(&ApiAccess { kubeconfig, master }, &mut subject)) {
             // On a node, rather than in a pod, there may be nothing to check.
-            Ok(()) | Err(ClientError::InCluster(_)) => {}
+            Ok(()) | Err(ConnectError::InCluster(_)) => {}
             Err(error) => output::tell(error)?,
         }
     }
@@ -53,27 +53,27 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     }
     let report = doctor::run(&subject);
     write!(io::stdout(), "{report}")?;
-    let fails = report.checks.iter().any(|check| check.verdict == Verdict::Fail);
+    let fails = report.checks.iter().any(|check| check.verdict == CheckVerdict::Fail);
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
 /// What the node's network tells.
-fn look_around(settings: &Settings, subject: &Subject) -> Result<Surroundings, KernelError> {
+fn look_around(settings: &Settings, subject: &Subject) -> Result<NodeContext, KernelError> {
     let mut network = Network::open()?;
     let listening = Sockets::open().listening().unwrap_or_default();
-    let ground = Ground {
+    let ground = Surveyed {
         listening: Arc::new(listening.into_iter().collect()),
         interfaces: &network.addresses()?,
         source_ips: &network.source_ips()?,
         routes: &network.routes()?,
         service_cidrs: subject.service_ranges.clone(),
-        ..Ground::default()
+        ..Surveyed::default()
     };
-    Ok(Surroundings::new(settings, ground))
+    Ok(NodeContext::new(settings, ground))
 }
 
 /// Looks up where the API server is, and which ranges it knows if it can be asked.
-async fn look_up(reach: &Reach, subject: &mut Subject) -> Result<(), ClientError> {
+async fn look_up(reach: &ApiAccess, subject: &mut Subject) -> Result<(), ConnectError> {
     let server = Server::find(reach).await?;
     subject.api_servers = server.addresses().collect();
     let clients = connect(reach).await?;

@@ -6,7 +6,7 @@ use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::VirtualAddress;
 
 use super::{TextFormat, objects, output, status};
-use crate::agent::answer::ExplainView;
+use crate::agent::api::ExplainView;
 use crate::config::SharedFlags;
 
 /// Where no front end decides, the node's own network does, which manifests do not tell.
@@ -38,7 +38,7 @@ pub(super) fn run(
 
 #[cfg(test)]
 mod tests {
-    use kube_ipvs_core::engine::Programs;
+    use kube_ipvs_core::engine::DesiredState;
     use kube_ipvs_core::model::{Event, Node, Settings};
     use kube_ipvs_core::state::State;
 
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn what_manifests_do_not_tell_is_said() {
         let settings = Settings::for_node("n1");
-        let (mut state, mut programs) = (State::new("n1".into()), Programs::new(&settings));
+        let (mut state, mut programs) = (State::new("n1".into()), DesiredState::new(&settings));
         state.apply(Event::Node(None::<Node>));
         programs.update(&mut state);
         let to = "192.0.2.2:10250".parse().expect("address");

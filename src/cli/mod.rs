@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::source::manifests::ManifestError;
 
-pub use args::{CleanupFlags, Cli, Command, Notice, RenderFormat, RunFlags, TextFormat};
+pub use args::{CleanupFlags, Cli, Command, FlagWarning, RenderFormat, RunFlags, TextFormat};
 
 /// The work failed.
 const FAILED: u8 = 1;
@@ -35,11 +35,11 @@ const WOULD_CHANGE: u8 = 3;
 pub fn main() -> ExitCode {
     let cli = match Cli::read(env::args_os()) {
         Ok(cli) => cli,
-        Err(Notice::Answer(text)) => {
+        Err(FlagWarning::Answer(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
-        Err(Notice::Wrong(text)) => {
+        Err(FlagWarning::Wrong(text)) => {
             let _ = io::stderr().write_all(text.as_bytes());
             return ExitCode::from(WRONG);
         }

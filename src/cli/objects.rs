@@ -1,6 +1,6 @@
 //! Objects from `--manifests`, for the commands that need no agent.
 
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::model::{Event, Settings};
 use kube_ipvs_core::state::State;
 
@@ -24,11 +24,11 @@ pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Setti
 }
 
 /// The desired state of the manifests.
-pub(super) fn programs(shared: &SharedFlags, command: &str) -> anyhow::Result<Programs> {
+pub(super) fn programs(shared: &SharedFlags, command: &str) -> anyhow::Result<DesiredState> {
     let (settings, events) = load(shared, command)?;
     let mut state = State::new(settings.node_name.clone());
     events.into_iter().for_each(|event| state.apply(event));
-    let mut programs = Programs::new(&settings);
+    let mut programs = DesiredState::new(&settings);
     programs.update(&mut state);
     Ok(programs)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kube_ipvs_core::desired::overlaps;
-use kube_ipvs_core::engine::{Engine, Trouble, Work};
+use kube_ipvs_core::engine::{Engine, RepeatedError, Work};
 use kube_ipvs_core::model::Event;
 use kube_ipvs_core::plan::Operation;
 
@@ -21,7 +21,7 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     let mut engine = Engine::new(&settings, None);
     events.into_iter().for_each(|event| engine.handle_event(event));
     let operations = plan(&mut engine, &mut Kernel::open()?.carrying(&settings.carry)?)?;
-    let around = engine.programs().surroundings();
+    let around = engine.desired().context();
     for overlap in overlaps(around) {
         output::tell(format_args!(
             "{overlap}; addresses there that no Service has are left alone"
@@ -46,9 +46,9 @@ fn plan(engine: &mut Engine, kernel: &mut Kernel) -> anyhow::Result<Vec<Operatio
         match work {
             Work::Listen => engine.handle_event(Event::Listening(kernel.listening()?)),
             Work::Observe => {
-                let troubles = engine.handle_observed(kernel.observe()?, now);
-                if let Some(Trouble { setback, .. }) = troubles.first() {
-                    anyhow::bail!("{}", setback.message);
+                let failures = engine.handle_observed(kernel.observe()?, now);
+                if let Some(RepeatedError { error, .. }) = failures.first() {
+                    anyhow::bail!("{}", error.message);
                 }
             }
             Work::ObservePools(addresses) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use kube_ipvs_core::engine::{self, Programs};
+use kube_ipvs_core::engine::{self, DesiredState};
 use kube_ipvs_core::model::{Refusal, Route, ServiceKey};
 use kube_ipvs_core::plan::{Operation, RouteOperation, ServerOperation};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<Ex
 }
 
 /// Front ends that Services ask for and do not get, and why; sorted.
-fn refusals(programs: &Programs) -> Vec<(&ServiceKey, &Refusal, String)> {
+fn refusals(programs: &DesiredState) -> Vec<(&ServiceKey, &Refusal, String)> {
     let all = programs.services().flat_map(|(key, program)| {
         let why = |refusal: &Refusal| refusal.because(|at| programs.owner(at));
         program.refusals.iter().map(move |refusal| (key, refusal, why(refusal)))
@@ -50,7 +50,7 @@ fn refusals(programs: &Programs) -> Vec<(&ServiceKey, &Refusal, String)> {
 }
 
 /// The lines that `ipvsadm -Sn` prints once the desired state is programmed, sorted.
-fn ipvsadm(programs: &Programs) -> Vec<String> {
+fn ipvsadm(programs: &DesiredState) -> Vec<String> {
     let mut lines = Vec::new();
     for pool in programs.services().flat_map(|(_, program)| program.serving_pools()) {
         lines.push(ServerOperation::Add(pool.server).to_string());
@@ -63,12 +63,12 @@ fn ipvsadm(programs: &Programs) -> Vec<String> {
 }
 
 /// Our nf_tables tables as `nft` text.
-fn nft(programs: &Programs) -> String {
-    nft::render(&engine::elements(programs), &programs.surroundings().settings.carry)
+fn nft(programs: &DesiredState) -> String {
+    nft::render(&engine::elements(programs), &programs.context().settings.carry)
 }
 
 /// The device and routes as `ip` lines.
-fn routes(programs: &Programs) -> Vec<String> {
+fn routes(programs: &DesiredState) -> Vec<String> {
     let routes = programs.services().flat_map(|(_, program)| &*program.routes);
     let routes: BTreeSet<Route> = routes.copied().collect();
     [RouteOperation::CreateDevice]
@@ -79,7 +79,7 @@ fn routes(programs: &Programs) -> Vec<String> {
 }
 
 /// All of it.
-fn json(programs: &Programs) -> Value {
+fn json(programs: &DesiredState) -> Value {
     let refusal = |(key, refusal, reason): (&ServiceKey, &Refusal, String)| {
         let (address, kind) = (refusal.address.to_string(), refusal.kind.to_string());
         json!({ "service": key.to_string(), "address": address, "kind": kind, "reason": reason })

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
-use super::{Cli, Notice};
+use super::{Cli, FlagWarning};
 use crate::agent;
 use crate::config::{ProxyFlags, SharedFlags};
 
@@ -57,7 +57,7 @@ fn read(pid: u32) -> Result<(SharedFlags, String), String> {
     let text: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     let text = text.join(" ");
     let Cli { shared, .. } = Cli::read(words).map_err(|notice| match notice {
-        Notice::Answer(text) | Notice::Wrong(text) => text,
+        FlagWarning::Answer(text) | FlagWarning::Wrong(text) => text,
     })?;
     env::set_current_dir(of("cwd")).map_err(told)?;
     Ok((shared, text))

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::running::{self, Flags};
 use super::{TextFormat, output};
-use crate::agent::client::Client;
+use crate::agent::client::AgentClient;
 use crate::config::{ConfigError, SharedFlags, resolve};
 
 pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<ExitCode> {
@@ -13,7 +13,7 @@ pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<Exit
 }
 
 /// The agent that runs with this configuration, or else here.
-pub(super) fn client(shared: &SharedFlags) -> anyhow::Result<Client> {
+pub(super) fn client(shared: &SharedFlags) -> anyhow::Result<AgentClient> {
     let config = match running::flags(shared)? {
         Flags::OfAgent(flags, _) => resolve(&flags),
         Flags::Own | Flags::Hidden(_) => resolve(shared),
@@ -22,5 +22,5 @@ pub(super) fn client(shared: &SharedFlags) -> anyhow::Result<Client> {
         option: "metricsBindAddress".to_owned(),
         reason: "the agent is asked there, so it cannot be off".to_owned(),
     })?;
-    Ok(Client::new(address))
+    Ok(AgentClient::new(address))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What connection tracking should be set to (`conntrack`). `None` leaves the kernel's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Conntrack {
+pub struct ConntrackConfig {
     /// Entries per processor; 0 leaves the table's size alone.
     pub max_per_core: u32,
     /// Entries at least, unless `max_per_core` is 0.
@@ -21,7 +21,7 @@ pub struct Conntrack {
     pub udp_stream: Option<Duration>,
 }
 
-impl Default for Conntrack {
+impl Default for ConntrackConfig {
     /// kube-proxy's.
     fn default() -> Self {
         Self {

@@ -59,27 +59,28 @@ pub(super) struct Document<T> {
 
 /// What a file says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct File {
+pub(super) struct ConfigFile {
     pub(super) kube_proxy: Document<KubeProxyConfiguration>,
     pub(super) own: Document<KubeIpvsConfiguration>,
     pub(super) warnings: Vec<String>,
 }
 
 /// Reads a file. Unknown fields are warned of, as newer versions of kube-proxy may have them.
-pub(super) fn read(path: &Path) -> Result<File, ConfigError> {
+pub(super) fn read(path: &Path) -> Result<ConfigFile, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
     parse(path, &text)
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
     let wrong =
         |place: String, reason: String| ConfigError::File { path: path.to_owned(), place, reason };
     let (documents, doubts) =
         parse_values(text).map_err(|error| wrong("not YAML".to_owned(), error))?;
     let warnings = doubts.map(|doubt| format!("{}: {doubt}", path.display()));
     let warnings = warnings.into_iter().collect();
-    let mut reader = Reader { path, file: File { warnings, ..File::default() } };
+    let mut reader =
+        DocumentReader { path, file: ConfigFile { warnings, ..ConfigFile::default() } };
     let mut seen = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         let number = index + 1;
@@ -131,12 +132,12 @@ pub(super) fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), S
     }
 }
 
-struct Reader<'a> {
+struct DocumentReader<'a> {
     path: &'a Path,
-    file: File,
+    file: ConfigFile,
 }
 
-impl Reader<'_> {
+impl DocumentReader<'_> {
     fn take<T: DeserializeOwned>(
         &mut self,
         number: usize,
@@ -166,7 +167,7 @@ mod tests {
 
     const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
 
-    fn read(text: &str) -> Result<File, ConfigError> {
+    fn read(text: &str) -> Result<ConfigFile, ConfigError> {
         parse(Path::new("config.conf"), text)
     }
 

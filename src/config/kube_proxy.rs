@@ -36,13 +36,13 @@ pub(super) struct KubeProxyConfiguration {
     pub(super) client_connection: Option<ClientConnection>,
     #[serde(rename = "clusterCIDR")]
     pub(super) cluster_cidr: Option<String>,
-    pub(super) conntrack: Option<Conntrack>,
+    pub(super) conntrack: Option<ConntrackFields>,
     pub(super) detect_local: Option<DetectLocal>,
     pub(super) detect_local_mode: Option<String>,
     pub(super) healthz_bind_address: Option<String>,
     pub(super) hostname_override: Option<String>,
     pub(super) iptables: Option<Iptables>,
-    pub(super) ipvs: Option<Ipvs>,
+    pub(super) ipvs: Option<IpvsFields>,
     pub(super) logging: Option<Logging>,
     pub(super) metrics_bind_address: Option<String>,
     pub(super) mode: Option<String>,
@@ -63,7 +63,7 @@ pub(super) struct ClientConnection {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Conntrack {
+pub(super) struct ConntrackFields {
     pub(super) max_per_core: Option<u32>,
     pub(super) min: Option<u32>,
     pub(super) tcp_be_liberal: Option<bool>,
@@ -97,7 +97,7 @@ pub(super) struct Iptables {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[allow(dead_code, reason = "as above")]
-pub(super) struct Ipvs {
+pub(super) struct IpvsFields {
     /// Our tables always answer ARP as if this were set.
     #[serde(rename = "strictARP")]
     strict_arp: Option<bool>,
@@ -132,7 +132,7 @@ impl From<&ProxyFlags> for KubeProxyConfiguration {
             bind_address_hard_fail: flags.bind_address_hard_fail,
             client_connection: Some(ClientConnection { kubeconfig, ..Default::default() }),
             cluster_cidr: flags.cluster_cidr,
-            conntrack: Some(Conntrack {
+            conntrack: Some(ConntrackFields {
                 max_per_core: flags.conntrack_max_per_core,
                 min: flags.conntrack_min,
                 tcp_be_liberal: flags.conntrack_tcp_be_liberal,
@@ -148,7 +148,7 @@ impl From<&ProxyFlags> for KubeProxyConfiguration {
             detect_local_mode: flags.detect_local_mode,
             healthz_bind_address: flags.healthz_bind_address,
             iptables: Some(Iptables { masquerade_all: flags.masquerade_all, ..Default::default() }),
-            ipvs: Some(Ipvs {
+            ipvs: Some(IpvsFields {
                 exclude_cidrs: flags.ipvs_exclude_cidrs,
                 min_sync_period: flags.ipvs_min_sync_period,
                 scheduler: flags.ipvs_scheduler,

@@ -5,6 +5,7 @@ mod adopt;
 mod conntrack;
 mod document;
 mod duration;
+mod environment;
 mod flags;
 mod ignored;
 mod kube_proxy;
@@ -13,7 +14,6 @@ mod own;
 mod resolve;
 mod settings;
 mod show;
-mod surroundings;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::Settings;
 
-pub use conntrack::Conntrack;
+pub use conntrack::ConntrackConfig;
 pub use duration::parse as duration;
 pub use flags::{LogFormat, ProxyFlags, SharedFlags, path, truth};
 pub use ignored::IgnoredFlags;
@@ -117,7 +117,7 @@ pub struct Config {
     /// How long IPVS keeps idle connections.
     pub ipvs_timeouts: IpvsTimeouts,
     /// Size and timeouts of connection tracking.
-    pub conntrack: Conntrack,
+    pub conntrack: ConntrackConfig,
     /// The agent's `oom_score_adj`, from -1000 to 1000.
     pub oom_score_adj: i32,
     /// What is logged, and in which form.

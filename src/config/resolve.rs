@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::{Carry, Settings, read_ip};
 
-use super::document::{self, Document, File, Origin};
+use super::document::{self, ConfigFile, Document, Origin};
+use super::environment::Environment;
 use super::kube_proxy::KubeProxyConfiguration;
 use super::own::KubeIpvsConfiguration;
-use super::surroundings::Surroundings;
 use super::{
-    Config, ConfigError, Conntrack, IpvsTimeouts, LogConfig, ProxyFlags, SharedFlags, SourceConfig,
+    Config, ConfigError, ConntrackConfig, IpvsTimeouts, LogConfig, ProxyFlags, SharedFlags,
+    SourceConfig,
 };
 use super::{address, duration};
 
@@ -31,7 +32,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(i32::MAX as u64 / 1000);
 ///
 /// Names the flag, or file and field, that is wrong.
 pub fn resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
-    Resolver::new(flags, Surroundings::read())?.config()
+    Resolver::new(flags, Environment::read())?.config()
 }
 
 /// Resolves only what decides the desired state, with the warnings.
@@ -40,7 +41,7 @@ pub fn resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
 ///
 /// Names the flag, or file and field, that is wrong.
 pub fn resolve_settings(flags: &SharedFlags) -> Result<(Settings, Vec<String>), ConfigError> {
-    let mut resolver = Resolver::new(flags, Surroundings::read())?;
+    let mut resolver = Resolver::new(flags, Environment::read())?;
     Ok((resolver.settings()?, resolver.warnings))
 }
 
@@ -51,7 +52,7 @@ pub fn resolve_settings(flags: &SharedFlags) -> Result<(Settings, Vec<String>), 
 /// As [`resolve`].
 #[doc(hidden)]
 pub fn resolve_text(text: &str) -> Result<Config, ConfigError> {
-    let surroundings = Surroundings { node_name: Some("node".to_owned()), host_name: None };
+    let surroundings = Environment { node_name: Some("node".to_owned()), host_name: None };
     let file = document::parse(Path::new("config"), text)?;
     Resolver::of_file(&SharedFlags::default(), surroundings, file, Vec::new()).config()
 }
@@ -59,7 +60,7 @@ pub fn resolve_text(text: &str) -> Result<Config, ConfigError> {
 /// What was given: the file, or the flags in the form of one.
 pub(super) struct Resolver<'a> {
     pub(super) flags: &'a SharedFlags,
-    pub(super) surroundings: Surroundings,
+    pub(super) surroundings: Environment,
     pub(super) kube_proxy: KubeProxyConfiguration,
     /// Where `kube_proxy` comes from.
     pub(super) origin: Origin,
@@ -70,14 +71,14 @@ pub(super) struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     pub(super) fn new(
         flags: &'a SharedFlags,
-        surroundings: Surroundings,
+        surroundings: Environment,
     ) -> Result<Self, ConfigError> {
         let mut warnings = flags.warnings.clone();
         warnings.extend(flags.ignored.warnings());
         let file = match &flags.config {
-            None => File {
+            None => ConfigFile {
                 kube_proxy: Document { content: (&flags.proxy).into(), origin: Origin::Flags },
-                ..File::default()
+                ..ConfigFile::default()
             },
             Some(path) => {
                 let given = ProxyFlags { master: None, ..flags.proxy.clone() }.given();
@@ -96,11 +97,11 @@ impl<'a> Resolver<'a> {
 
     fn of_file(
         flags: &'a SharedFlags,
-        surroundings: Surroundings,
-        file: File,
+        surroundings: Environment,
+        file: ConfigFile,
         mut warnings: Vec<String>,
     ) -> Self {
-        let File { kube_proxy, own, warnings: of_file } = file;
+        let ConfigFile { kube_proxy, own, warnings: of_file } = file;
         warnings.extend(of_file);
         let Document { content: kube_proxy, origin } = kube_proxy;
         Self { flags, surroundings, kube_proxy, origin, own, warnings }
@@ -231,14 +232,14 @@ impl<'a> Resolver<'a> {
         Ok(Some(period.unwrap_or(AUDIT_PERIOD)).filter(|period| !period.is_zero()))
     }
 
-    fn conntrack(&self) -> Result<Conntrack, ConfigError> {
+    fn conntrack(&self) -> Result<ConntrackConfig, ConfigError> {
         let given = self.kube_proxy.conntrack.clone().unwrap_or_default();
-        let default = Conntrack::default();
+        let default = ConntrackConfig::default();
         let timeout = |field: &str, value: &Option<String>, default| match value {
             None => Ok(default),
             Some(text) => self.timeout(field, Some(text)),
         };
-        Ok(Conntrack {
+        Ok(ConntrackConfig {
             max_per_core: given.max_per_core.unwrap_or(default.max_per_core),
             min: given.min.unwrap_or(default.min),
             tcp_established: timeout(

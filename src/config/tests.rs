@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use kube_ipvs_core::model::{LocalDetector, NodePortAddresses, Scheduler};
 
+use super::environment::Environment;
 use super::flags::FLAGS;
 use super::resolve::Resolver;
-use super::surroundings::Surroundings;
 use super::*;
 
 /// What kubeadm writes for a cluster of mode ipvs.
@@ -100,7 +100,7 @@ fn flags(line: &str) -> SharedFlags {
 }
 
 fn try_resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
-    let surroundings = Surroundings { node_name: None, host_name: Some("Machine\n".to_owned()) };
+    let surroundings = Environment { node_name: None, host_name: Some("Machine\n".to_owned()) };
     Resolver::new(flags, surroundings)?.config()
 }
 
@@ -139,7 +139,7 @@ fn defaults_are_kube_proxys() {
         config.ipvs_timeouts,
         IpvsTimeouts { tcp: day, tcp_fin: Some(Duration::from_secs(10)), udp: None }
     );
-    assert_eq!(config.conntrack, Conntrack::default());
+    assert_eq!(config.conntrack, ConntrackConfig::default());
     assert_eq!(config.oom_score_adj, -999);
     assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: "info".to_owned() });
     assert_eq!(config.warnings, Vec::<String>::new());
@@ -162,7 +162,7 @@ fn kubeadms_file_is_taken_as_it_is() {
 
 #[test]
 fn the_nodes_name_is_the_first_given() {
-    let surroundings = |node: &str| Surroundings {
+    let surroundings = |node: &str| Environment {
         node_name: Some(node.to_owned()),
         host_name: Some("host".to_owned()),
     };
@@ -179,7 +179,7 @@ fn the_nodes_name_is_the_first_given() {
     assert_eq!(&*name("", " ", None), "host");
 
     let nobody = flags("");
-    let nameless = Resolver::new(&nobody, Surroundings::default()).unwrap().config();
+    let nameless = Resolver::new(&nobody, Environment::default()).unwrap().config();
     assert_eq!(
         nameless.unwrap_err().to_string(),
         "--node-name: the node has no name: give it, or set NODE_NAME"

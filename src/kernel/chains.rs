@@ -77,7 +77,7 @@ pub(super) enum Hook {
 
 /// What a base chain has and others have not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Base {
+pub(super) struct HookPoint {
     pub(super) hook: Hook,
     /// Whether it is one that filters.
     pub(super) filters: bool,
@@ -87,14 +87,14 @@ pub(super) struct Base {
 
 /// An nf_tables chain.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Chain {
+pub(super) struct ForeignChain {
     pub(super) family: ChainFamily,
     pub(super) table: String,
     pub(super) name: String,
-    pub(super) base: Option<Base>,
+    pub(super) base: Option<HookPoint>,
 }
 
-impl fmt::Display for Chain {
+impl fmt::Display for ForeignChain {
     /// As the arguments of `nft`: family, table, chain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.family.name(), self.table, self.name)
@@ -106,17 +106,17 @@ impl fmt::Display for Chain {
 /// # Errors
 ///
 /// If nf_tables is not there or the process lacks CAP_NET_ADMIN.
-pub(super) fn read(socket: &mut Socket) -> Result<Vec<Chain>, KernelError> {
+pub(super) fn read(socket: &mut Socket) -> Result<Vec<ForeignChain>, KernelError> {
     socket.dump(
         "nf_tables chains",
         GET_CHAIN,
         |message| message.raw(&[0; HEADER_BYTES]),
-        |chains: &mut Vec<Chain>, _, body| chains.extend(decode(body)),
+        |chains: &mut Vec<ForeignChain>, _, body| chains.extend(decode(body)),
     )
 }
 
 /// Reads NFT_MSG_NEWCHAIN: `struct nfgenmsg` and attributes, numbers in network byte order.
-pub(super) fn decode(body: &[u8]) -> Option<Chain> {
+pub(super) fn decode(body: &[u8]) -> Option<ForeignChain> {
     let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
     let family = ChainFamily::of_number(*header.first()?);
     let (mut table, mut name) = (None, None);
@@ -131,8 +131,8 @@ pub(super) fn decode(body: &[u8]) -> Option<Chain> {
             _ => {}
         }
     }
-    let base = hook.map(|hook| Base { hook, filters, drops: policy == Some(verdict::DROP) });
-    Some(Chain { family, table: table?.to_owned(), name: name?.to_owned(), base })
+    let base = hook.map(|hook| HookPoint { hook, filters, drops: policy == Some(verdict::DROP) });
+    Some(ForeignChain { family, table: table?.to_owned(), name: name?.to_owned(), base })
 }
 
 fn decode_hook(hook: Attribute<'_>) -> Hook {
@@ -171,11 +171,11 @@ mod tests {
             attribute(chain::TYPE, b"filter\0"),
         ]
         .concat();
-        let expected = Chain {
+        let expected = ForeignChain {
             family: ChainFamily::Ip,
             table: "filter".to_owned(),
             name: "FORWARD".to_owned(),
-            base: Some(Base { hook: Hook::Forward, filters: true, drops: true }),
+            base: Some(HookPoint { hook: Hook::Forward, filters: true, drops: true }),
         };
         assert_eq!(decode(&body), Some(expected));
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
-use netlink_ipvs::{KernelError, Protocol as Netlink, Socket, attributes};
+use netlink_ipvs::{KernelError, Socket, Subsystem as Netlink, attributes};
 use rustix::io::Errno;
 
 /// `SOCK_DIAG_BY_FAMILY`.

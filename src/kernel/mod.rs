@@ -3,6 +3,7 @@
 mod chains;
 pub mod conntrack;
 pub mod doctor;
+pub mod drift;
 pub mod firewall;
 pub mod ipvs;
 pub mod kube_proxy;
@@ -11,16 +12,15 @@ pub mod modules;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
-pub mod tampering;
 
 use std::time::Duration;
 
 use kube_ipvs_core::model::{Carry, Pool, VirtualAddress};
 use kube_ipvs_core::plan::{
-    Claims, Failure, FailureKind, Leavers, Observed, Operation, Outcome, Running,
+    Failure, FailureKind, ForeignClaims, Leavers, Observed, Operation, Outcome, Running,
 };
 use netlink_ipvs::ipvs::Traffic;
-use netlink_ipvs::{KernelError, Protocol, Socket};
+use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 /// The first version whose flowtables take bridge ports, and whose idle connections outlive theirs.
 const FLOWTABLE_VERSION: (u32, u32) = (5, 15);
@@ -62,14 +62,14 @@ impl Kernel {
     ///
     /// Those of `open`, and those of [`Kernel::open`].
     pub fn over(
-        mut open: impl FnMut(Protocol) -> Result<Socket, KernelError>,
+        mut open: impl FnMut(Subsystem) -> Result<Socket, KernelError>,
     ) -> Result<Self, KernelError> {
         Ok(Self {
-            ipvs: ipvs::Ipvs::over(open(Protocol::Generic)?)?,
-            nft: nft::Nft::over(open(Protocol::Netfilter)?)?,
-            routes: route::Routes::over(open(Protocol::Route)?),
-            conntrack: conntrack::Conntrack::over(open(Protocol::Netfilter)?),
-            sockets: listening::Sockets::over(open(Protocol::Sockets).ok()),
+            ipvs: ipvs::Ipvs::over(open(Subsystem::Generic)?)?,
+            nft: nft::Nft::over(open(Subsystem::Netfilter)?)?,
+            routes: route::Routes::over(open(Subsystem::Route)?),
+            conntrack: conntrack::Conntrack::over(open(Subsystem::Netfilter)?),
+            sockets: listening::Sockets::over(open(Subsystem::Sockets).ok()),
         })
     }
 
@@ -111,7 +111,7 @@ impl Kernel {
             routes: routes.routes,
             pools: ipvs.pools,
             unread: ipvs.unread,
-            claims: Claims::default(),
+            claims: ForeignClaims::default(),
             earlier: filter.earlier.or(routes.earlier.then(Vec::new)),
         })
     }

@@ -55,7 +55,7 @@ pub fn follow(
     deliver: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
     let mut listener = NetworkListener::open()?;
-    let mut follower = Follower {
+    let mut follower = NetworkMonitor {
         network: Network::open()?,
         addresses: List::new(Duration::ZERO, Duration::ZERO),
         source_ips: List::new(ROUTES_SETTLE, Duration::ZERO),
@@ -94,7 +94,7 @@ pub fn follow(
 }
 
 /// Lists what is due, and delivers what is new.
-struct Follower<D> {
+struct NetworkMonitor<D> {
     network: Network,
     addresses: List<Vec<IpAddr>>,
     source_ips: List<Vec<IpAddr>>,
@@ -103,7 +103,7 @@ struct Follower<D> {
     deliver: D,
 }
 
-impl<D: FnMut(Event) -> ControlFlow<()>> Follower<D> {
+impl<D: FnMut(Event) -> ControlFlow<()>> NetworkMonitor<D> {
     fn look(&mut self) -> ControlFlow<()> {
         let addresses = self.addresses.read(|| self.network.addresses()).map(Event::Addresses);
         let source_ips = self.source_ips.read(|| self.network.source_ips()).map(Event::SourceIps);

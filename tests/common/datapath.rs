@@ -91,8 +91,8 @@ enum Lead {
 
 impl Holdings {
     /// What becomes of a new connection. `own` are the node's addresses.
-    pub fn fate(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Fate {
-        let to = match self.lead(knocked, client, own) {
+    pub fn fate(&self, destination: VirtualAddress, client: Client, own: &[IpAddr]) -> Fate {
+        let to = match self.lead(destination, client, own) {
             Lead::To(address) => address,
             Lead::Done(fate) => return fate,
         };
@@ -102,7 +102,7 @@ impl Holdings {
             return Fate::Pass;
         }
         if let Some(server) = self.servers.get(&to) {
-            return self.serve(server, knocked, client, own);
+            return self.serve(server, destination, client, own);
         }
         // Chain `input`: what IPVS did not take.
         if self.has(Element::Address(AddressSet::Pools, to.ip))
@@ -115,13 +115,13 @@ impl Holdings {
     }
 
     /// Chains `prerouting` and `output`.
-    fn lead(&self, knocked: VirtualAddress, client: Client, own: &[IpAddr]) -> Lead {
-        let VirtualAddress { ip, port, protocol } = knocked;
+    fn lead(&self, destination: VirtualAddress, client: Client, own: &[IpAddr]) -> Lead {
+        let VirtualAddress { ip, port, protocol } = destination;
         if !self.has(Element::Address(AddressSet::FrontendIps, ip)) {
             let is_unallocated = !self.is_cluster_ip(ip)
                 && self.in_range(ip, service_range)
                 && !self.in_range(ip, reachable);
-            return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(knocked) };
+            return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(destination) };
         }
         let led = |frontend, wanted: fn(&Element) -> bool| {
             let mut leads = self.elements.iter().filter(|element| wanted(element));
@@ -142,21 +142,23 @@ impl Holdings {
         let dropped = |frontend| {
             self.has(Element::Port(PortSet::Dropped, frontend)).then_some(Lead::Done(Fate::Drop))
         };
-        let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
+        let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
         let at_node_port = || {
             led(node_port, both)
                 .or_else(|| refused(node_port))
                 .or_else(|| led(node_port, side))
                 .or_else(|| dropped(node_port))
         };
-        led(knocked, both)
+        led(destination, both)
             .or_else(|| {
                 self.has(Element::Address(AddressSet::NodePortIps, ip)).then(at_node_port).flatten()
             })
-            .or_else(|| self.is_barred(knocked, client.source()).then_some(Lead::Done(Fate::Drop)))
-            .or_else(|| refused(knocked))
-            .or_else(|| led(knocked, side))
-            .or_else(|| dropped(knocked))
+            .or_else(|| {
+                self.is_barred(destination, client.source()).then_some(Lead::Done(Fate::Drop))
+            })
+            .or_else(|| refused(destination))
+            .or_else(|| led(destination, side))
+            .or_else(|| dropped(destination))
             .or_else(|| {
                 self.has(Element::Address(AddressSet::Images, ip))
                     .then_some(Lead::Done(Fate::Reject))
@@ -168,18 +170,18 @@ impl Holdings {
                     || self.in_range(ip, reachable);
                 (!passes).then_some(Lead::Done(Fate::Reject))
             })
-            .unwrap_or(Lead::To(knocked))
+            .unwrap_or(Lead::To(destination))
     }
 
     fn serve(
         &self,
         server: &Server,
-        knocked: VirtualAddress,
+        destination: VirtualAddress,
         client: Client,
         own: &[IpAddr],
     ) -> Fate {
         let (source, is_node) = (client.source(), client.is_node());
-        let translated = self.is_masqueraded(knocked, client);
+        let translated = self.is_masqueraded(destination, client);
         let usable = server.reals.iter().filter(|(_, weight)| **weight > 0);
         let backends: BTreeSet<_> = usable
             .map(|(&(ip, port), _)| {
@@ -193,15 +195,15 @@ impl Holdings {
     }
 
     /// Chain `postrouting`.
-    fn is_masqueraded(&self, knocked: VirtualAddress, client: Client) -> bool {
-        let VirtualAddress { ip, port, protocol } = knocked;
+    fn is_masqueraded(&self, destination: VirtualAddress, client: Client) -> bool {
+        let VirtualAddress { ip, port, protocol } = destination;
         if self.has(Element::Address(AddressSet::Pools, ip)) || self.is_cluster_ip(ip) {
             return !self.is_pod(client);
         }
-        let node_port = VirtualAddress::node_port(knocked.family(), port, protocol);
+        let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
         let at_node_port =
             self.has(Element::Address(AddressSet::NodePortIps, ip)).then_some(node_port);
-        [Some(knocked), at_node_port].into_iter().flatten().any(|frontend| {
+        [Some(destination), at_node_port].into_iter().flatten().any(|frontend| {
             self.has(Element::Port(PortSet::Masqueraded, frontend))
                 || client.is_node() && self.has(Element::Port(PortSet::MasqueradedNode, frontend))
         })

@@ -6,13 +6,13 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
-use kube_ipvs_core::engine::{self, Programs};
+use kube_ipvs_core::engine::{self, DesiredState};
 use kube_ipvs_core::model::{
     Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer,
 };
 use kube_ipvs_core::plan::{
-    Carrier, Claims, Failure, FailureKind, FilterOperation, FlowOperation, Leavers, Observed,
-    Operation, Outcome, RouteOperation, Running, ServerOperation,
+    Carrier, Failure, FailureKind, FilterOperation, FlowOperation, ForeignClaims, Leavers,
+    Observed, Operation, Outcome, RouteOperation, Running, ServerOperation,
 };
 
 /// A virtual server with the weights of its real servers.
@@ -58,14 +58,14 @@ pub struct ModelKernel {
     /// endpoint that they were led to.
     pub flows: BTreeSet<(VirtualAddress, SocketAddr)>,
     /// What kube-proxy claims.
-    pub claims: Claims,
+    pub claims: ForeignClaims,
     /// Where sockets of the node listen.
     pub listening: Vec<VirtualAddress>,
 }
 
 impl Holdings {
-    /// What the kernel should hold for these Programs.
-    pub fn desired(programs: &Programs) -> Self {
+    /// What the kernel should hold for these DesiredState.
+    pub fn desired(programs: &DesiredState) -> Self {
         let routes = programs.services().flat_map(|(_, program)| &*program.routes);
         let pools = programs.services().flat_map(|(_, program)| program.serving_pools());
         Self {

@@ -1,8 +1,8 @@
 //! A node's view of a cluster, to be asked where connections go.
 
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::explain::{Explanation, Verdict, explain};
-use kube_ipvs_core::model::{Event, Program, Settings};
+use kube_ipvs_core::model::{DesiredService, Event, Settings};
 use kube_ipvs_core::state::State;
 
 use super::objects::{node, service_cidrs, service_key};
@@ -15,7 +15,7 @@ pub const OUTSIDER: &str = "198.51.100.9";
 #[derive(Debug)]
 pub struct World {
     state: State,
-    programs: Programs,
+    programs: DesiredState,
 }
 
 impl World {
@@ -43,7 +43,10 @@ impl World {
 
     /// Nothing told yet.
     pub fn empty(settings: &Settings) -> Self {
-        Self { state: State::new(settings.node_name.clone()), programs: Programs::new(settings) }
+        Self {
+            state: State::new(settings.node_name.clone()),
+            programs: DesiredState::new(settings),
+        }
     }
 
     pub fn apply(&mut self, event: impl Into<Event>) -> &mut Self {
@@ -52,12 +55,12 @@ impl World {
         self
     }
 
-    pub fn programs(&self) -> &Programs {
+    pub fn desired(&self) -> &DesiredState {
         &self.programs
     }
 
-    /// The Program of a Service; an empty one if there is none.
-    pub fn program(&self, key: &str) -> Program {
+    /// The DesiredService of a Service; an empty one if there is none.
+    pub fn program(&self, key: &str) -> DesiredService {
         self.programs.service(&service_key(key)).cloned().unwrap_or_default()
     }
 

@@ -4,8 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use kube_ipvs_core::engine::Programs;
-use kube_ipvs_core::model::{Change, Event, Program, RefusalReason, Service, Settings};
+use kube_ipvs_core::engine::DesiredState;
+use kube_ipvs_core::model::{Change, DesiredService, Event, RefusalReason, Service, Settings};
 use kube_ipvs_core::state::State;
 
 use crate::common::objects::{ServiceBuilder, service, slice, without_service};
@@ -15,13 +15,16 @@ const FRONT_ENDS: u32 = 16_384;
 
 struct Cluster {
     state: State,
-    programs: Programs,
+    programs: DesiredState,
 }
 
 impl Cluster {
     fn new() -> Self {
         let settings = Settings::for_node("n1");
-        Self { state: State::new(settings.node_name.clone()), programs: Programs::new(&settings) }
+        Self {
+            state: State::new(settings.node_name.clone()),
+            programs: DesiredState::new(&settings),
+        }
     }
 
     /// Tells something. Returns how many Services were looked at and changed.
@@ -31,9 +34,9 @@ impl Cluster {
         update.services.len() + update.pools.len()
     }
 
-    fn program(&self, name: &str) -> &Program {
+    fn program(&self, name: &str) -> &DesiredService {
         let key = crate::common::objects::service_key(name);
-        self.programs.service(&key).expect("a Program")
+        self.programs.service(&key).expect("a DesiredService")
     }
 }
 
@@ -51,7 +54,7 @@ fn with_external_ips(builder: ServiceBuilder, count: u32) -> Event {
     Event::Service(Change::Apply(Service { external_ips: ips.collect(), ..builder.0 }))
 }
 
-fn taken(program: &Program) -> usize {
+fn taken(program: &DesiredService) -> usize {
     let is_taken = |reason| matches!(reason, RefusalReason::Taken(_));
     program.refusals.iter().filter(|refusal| is_taken(refusal.reason)).count()
 }

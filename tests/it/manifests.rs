@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kube_ipvs::agent::answer::Traffic;
+use kube_ipvs::agent::api::ServiceTraffic;
 use kube_ipvs::agent::metrics::{Metrics, encode_traffic};
 use kube_ipvs::cli::{Cli, Command};
 use kube_ipvs::config::{Config, SharedFlags, SourceConfig, resolve};
-use kube_ipvs::source::kubernetes::Effort;
+use kube_ipvs::source::kubernetes::WatchRequest;
 use kube_ipvs::source::manifests;
 use kube_ipvs_core::model::ServiceKey;
 use serde_json::{Value, json};
@@ -206,10 +206,10 @@ fn metrics_are_answered_where_they_are_asked_for() {
 fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     let metrics = Metrics::new().unwrap();
     // Those that have no samples before something happens.
-    metrics.source("Service", Effort::List);
+    metrics.source("Service", WatchRequest::List);
     metrics.setting_refused("net.ipv4.ip_forward");
     let services = vec![(ServiceKey::new("default", "web"), Default::default())];
-    let traffic = encode_traffic(&Traffic { services, left_out: 0 }).unwrap();
+    let traffic = encode_traffic(&ServiceTraffic { services, left_out: 0 }).unwrap();
     let text = metrics.encode().unwrap() + &traffic;
     let exists = |name: &str| {
         let stem = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));

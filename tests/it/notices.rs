@@ -1,12 +1,14 @@
-//! Notices become Events of the API server.
+//! EventRecorder become Events of the API server.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use kube_ipvs::agent::events::{
+    EventReason, EventRecorder, EventWriter, InvolvedObject, QUIET, ReportedEvent,
+};
 use kube_ipvs::agent::metrics::Metrics;
-use kube_ipvs::agent::notices::{About, Notice, Notices, Publisher, QUIET, Reason};
-use kube_ipvs::source::kubernetes::{Reach, connect};
+use kube_ipvs::source::kubernetes::{ApiAccess, connect};
 use kube_ipvs_core::model::ServiceKey;
 use serde_json::Value;
 
@@ -18,7 +20,7 @@ const PATIENT: Duration = Duration::from_secs(20);
 
 /// What writes Events for one node.
 struct Node {
-    notices: Notices,
+    notices: EventRecorder,
     metrics: Arc<Metrics>,
     thread: JoinHandle<()>,
 }
@@ -31,22 +33,22 @@ impl Node {
     /// That tells the same again after so long.
     fn telling(name: &'static str, server: &ApiServer, quiet: Duration) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (notices, queue) = Notices::new(Arc::clone(&metrics));
-        let reach = Reach { kubeconfig: None, master: Some(server.url()) };
+        let (notices, queue) = EventRecorder::new(Arc::clone(&metrics));
+        let reach = ApiAccess { kubeconfig: None, master: Some(server.url()) };
         let counted = Arc::clone(&metrics);
         let thread = thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let clients = connect(&reach).await.unwrap();
-                Publisher::new(clients, name.into(), counted, quiet).run(queue).await;
+                EventWriter::new(clients, name.into(), counted, quiet).run(queue).await;
             });
         });
         Self { notices, metrics, thread }
     }
 
-    fn tell(&self, about: About, reason: Reason, message: &str) -> &Self {
-        self.notices.tell(Notice { about, reason, message: message.to_owned() });
+    fn tell(&self, about: InvolvedObject, reason: EventReason, message: &str) -> &Self {
+        self.notices.tell(ReportedEvent { about, reason, message: message.to_owned() });
         self
     }
 
@@ -68,8 +70,8 @@ impl Node {
     }
 }
 
-fn web() -> About {
-    About::Service(ServiceKey::new("default", "web"))
+fn web() -> InvolvedObject {
+    InvolvedObject::Service(ServiceKey::new("default", "web"))
 }
 
 fn text<'a>(event: &'a Value, field: &str) -> &'a str {
@@ -81,8 +83,8 @@ fn a_notice_is_an_event_that_describe_finds() {
     let server = ApiServer::start();
     server.put(service("web", "10.96.0.10"));
     let node = Node::new("n1", &server);
-    node.tell(web(), Reason::AddressOfNode, "not served at 192.0.2.1");
-    node.tell(About::Node, Reason::KernelRejected, "the kernel refuses");
+    node.tell(web(), EventReason::AddressOfNode, "not served at 192.0.2.1");
+    node.tell(InvolvedObject::Node, EventReason::KernelRejected, "the kernel refuses");
     node.until("published", 2);
     let events = server.objects(EVENTS);
     let event = events.iter().find(|it| text(it, "/regarding/kind") == "Service").unwrap();
@@ -113,8 +115,8 @@ fn what_is_so_everywhere_is_told_once() {
     server.put(service("web", "10.96.0.10"));
     for name in ["n1", "n2", "n1"] {
         let node = Node::new(name, &server);
-        node.tell(web(), Reason::AddressTaken, "has it already");
-        node.tell(web(), Reason::AddressOfNode, "is a node's");
+        node.tell(web(), EventReason::AddressTaken, "has it already");
+        node.tell(web(), EventReason::AddressOfNode, "is a node's");
         node.until("published", 2);
         node.end();
     }
@@ -129,10 +131,10 @@ fn who_may_not_write_events_goes_on() {
     server.put(service("web", "10.96.0.10"));
     server.refuse("/apis/events.k8s.io/v1/namespaces/default/events", 403);
     let node = Node::new("n1", &server);
-    node.tell(web(), Reason::AddressTaken, "has it already");
+    node.tell(web(), EventReason::AddressTaken, "has it already");
     node.until("refused", 1);
     server.refuse("/apis/events.k8s.io/v1/namespaces/default/events", 200);
-    node.tell(web(), Reason::AddressOfNode, "is a node's");
+    node.tell(web(), EventReason::AddressOfNode, "is a node's");
     node.until("published", 1);
     node.end();
 }
@@ -143,7 +145,7 @@ fn what_repeats_is_counted_in_its_event() {
     server.put(service("web", "10.96.0.10"));
     let node = Node::telling("n1", &server, Duration::ZERO);
     for told in 1..=3 {
-        node.tell(web(), Reason::AddressTaken, "has it already");
+        node.tell(web(), EventReason::AddressTaken, "has it already");
         node.until("published", told);
     }
     let [event] = &server.objects(EVENTS)[..] else { panic!("one Event") };
@@ -152,7 +154,7 @@ fn what_repeats_is_counted_in_its_event() {
 
     // The server forgets Events.
     server.delete(EVENTS, &format!("default/{}", text(event, "/metadata/name")));
-    node.tell(web(), Reason::AddressTaken, "has it already");
+    node.tell(web(), EventReason::AddressTaken, "has it already");
     node.until("published", 4);
     let [event] = &server.objects(EVENTS)[..] else { panic!("one Event") };
     assert_eq!(event["series"]["count"], 4);
@@ -164,9 +166,9 @@ fn a_service_that_is_gone_gets_no_event() {
     let server = ApiServer::start();
     server.put(service("web", "10.96.0.10"));
     let node = Node::new("n1", &server);
-    let gone = About::Service(ServiceKey::new("default", "gone"));
-    node.tell(gone, Reason::AddressTaken, "has it already");
-    node.tell(web(), Reason::AddressTaken, "has it already");
+    let gone = InvolvedObject::Service(ServiceKey::new("default", "gone"));
+    node.tell(gone, EventReason::AddressTaken, "has it already");
+    node.tell(web(), EventReason::AddressTaken, "has it already");
     node.until("published", 1);
     assert_eq!(server.objects(EVENTS).len(), 1);
     node.end();

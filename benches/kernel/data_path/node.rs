@@ -112,7 +112,7 @@ impl Carrier {
     }
 }
 
-/// Programs the kernel for so many Services.
+/// DesiredState the kernel for so many Services.
 fn serve(services: u32, carry: Carry) -> Result<()> {
     let mut kernel = Kernel::open()?.carrying(&carry)?;
     settle(&mut engine(services, &carry), &mut kernel).map(drop)

@@ -1,14 +1,14 @@
-//! Where a new connection would go, and why: a look-up in the very Programs that are written to
+//! Where a new connection would go, and why: a look-up in the very DesiredState that are written to
 //! the kernel.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::desired::contain;
-use crate::engine::Programs;
+use crate::engine::DesiredState;
 use crate::model::{
-    Backend, Family, Frontend, FrontendKind, Masquerade, Pool, Program, Refusal, RefusalReason,
-    Scheduler, ServiceKey, Target, VirtualAddress,
+    Backend, DesiredService, Family, Frontend, FrontendKind, Masquerade, Pool, Refusal,
+    RefusalReason, Scheduler, ServiceKey, Target, VirtualAddress,
 };
 
 /// Who opens the connection.
@@ -113,14 +113,14 @@ enum Client {
 /// Where pods are told by the interface that their packets come in through, an address of the
 /// node's `podCIDRs` is taken to come in through one.
 #[must_use]
-pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -> Explanation {
-    let knock = Knock::new(programs, destination, from);
-    let takes_node_ports = programs.node().node_port_ips.contains(&destination.ip);
-    let node_port = takes_node_ports.then(|| find(programs, &node_port_at(destination))).flatten();
-    let exact = find(programs, &destination);
+pub fn explain(desired: &DesiredState, destination: VirtualAddress, from: Source) -> Explanation {
+    let lookup = Lookup::new(desired, destination, from);
+    let takes_node_ports = desired.node().node_port_ips.contains(&destination.ip);
+    let node_port = takes_node_ports.then(|| find(desired, &node_port_at(destination))).flatten();
+    let exact = find(desired, &destination);
     // A node port comes before a front end of the same number at the same address, unless that one
     // leads every client to the same pool.
-    let is_plain = |Found { frontend, .. }: &Found<'_>| {
+    let is_plain = |FrontendMatch { frontend, .. }: &FrontendMatch<'_>| {
         frontend.pool_of(frontend.inside).is_some()
             && frontend.inside == frontend.outside
             && frontend.sources.is_none()
@@ -130,8 +130,8 @@ pub fn explain(programs: &Programs, destination: VirtualAddress, from: Source) -
         _ => node_port,
     };
     found.map_or_else(
-        || knock.with_refusal(knock.elsewhere(), [destination, node_port_at(destination)]),
-        |found| knock.at_frontend(&found),
+        || lookup.with_refusal(lookup.elsewhere(), [destination, node_port_at(destination)]),
+        |found| lookup.at_frontend(&found),
     )
 }
 
@@ -140,20 +140,20 @@ fn node_port_at(VirtualAddress { ip, port, protocol }: VirtualAddress) -> Virtua
 }
 
 /// A front end with its Service.
-struct Found<'a> {
+struct FrontendMatch<'a> {
     key: &'a ServiceKey,
-    program: &'a Program,
+    program: &'a DesiredService,
     frontend: &'a Frontend,
 }
 
-fn find<'a>(programs: &'a Programs, address: &VirtualAddress) -> Option<Found<'a>> {
-    let key = programs.owner(address)?;
-    let program = programs.service(key)?;
-    Some(Found { key, program, frontend: program.frontend(address)? })
+fn find<'a>(desired: &'a DesiredState, address: &VirtualAddress) -> Option<FrontendMatch<'a>> {
+    let key = desired.owner(address)?;
+    let program = desired.service(key)?;
+    Some(FrontendMatch { key, program, frontend: program.frontend(address)? })
 }
 
-struct Knock<'a> {
-    programs: &'a Programs,
+struct Lookup<'a> {
+    desired: &'a DesiredState,
     destination: VirtualAddress,
     from: Source,
     client: Client,
@@ -161,26 +161,29 @@ struct Knock<'a> {
     source_ip: Option<IpAddr>,
 }
 
-impl<'a> Knock<'a> {
-    fn new(programs: &'a Programs, destination: VirtualAddress, from: Source) -> Self {
-        let around = programs.surroundings();
-        let own = around.source_ip(destination.family());
+impl<'a> Lookup<'a> {
+    fn new(desired: &'a DesiredState, destination: VirtualAddress, from: Source) -> Self {
+        let context = desired.context();
+        let own = context.source_ip(destination.family());
         let (client, source_ip) = match from {
             Source::Node => (Client::Node, own),
-            Source::Address(ip) if around.is_own(ip) || ip.is_loopback() => {
+            Source::Address(ip) if context.is_own(ip) || ip.is_loopback() => {
                 (Client::Node, Some(ip))
             }
             Source::Address(ip) => {
-                let node = programs.node();
+                let node = desired.node();
                 let is_pod = contain(&node.insiders, ip)
-                    || node.insider_interfaces.is_some() && contain(&around.pod_cidrs, ip);
+                    || node.insider_interfaces.is_some() && contain(&context.pod_cidrs, ip);
                 (if is_pod { Client::LocalPod } else { Client::Outside }, Some(ip))
             }
         };
-        Self { programs, destination, from, client, source_ip }
+        Self { desired, destination, from, client, source_ip }
     }
 
-    fn at_frontend(&self, Found { key, program, frontend }: &Found<'_>) -> Explanation {
+    fn at_frontend(
+        &self,
+        FrontendMatch { key, program, frontend }: &FrontendMatch<'_>,
+    ) -> Explanation {
         let target = match self.client {
             Client::LocalPod | Client::Node => frontend.inside,
             Client::Outside => frontend.outside,
@@ -200,7 +203,7 @@ impl<'a> Knock<'a> {
                 let reason = "the traffic policy is Local and no endpoint is on this node";
                 answer(Verdict::Drop, reason.to_owned())
             }
-            Target::Pool | Target::Image(_) => {
+            Target::Pool | Target::Shadow(_) => {
                 let address = frontend.pool_of(target);
                 let Some(pool) = address.and_then(|address| program.pool(&address)) else {
                     return answer(Verdict::Reject, "the Service has no endpoints".to_owned());
@@ -229,19 +232,20 @@ impl<'a> Knock<'a> {
     }
 
     fn elsewhere(&self) -> Explanation {
-        let Self { programs, destination: VirtualAddress { ip, .. }, .. } = *self;
-        let owner_of = |mine: fn(&Program, IpAddr) -> bool| {
+        let Self { desired, destination: VirtualAddress { ip, .. }, .. } = *self;
+        let owner_of = |mine: fn(&DesiredService, IpAddr) -> bool| {
             // Several may have it, if by mistake: name the same one each time.
-            programs.services().filter(|(_, program)| mine(program, ip)).map(|(key, _)| key).min()
+            desired.services().filter(|(_, program)| mine(program, ip)).map(|(key, _)| key).min()
         };
-        let is_cluster_ip = |program: &Program, ip| {
+        let is_cluster_ip = |program: &DesiredService, ip| {
             let mut frontends = program.frontends.iter();
             frontends.any(|it| it.kind == FrontendKind::ClusterIp && it.address.ip == ip)
         };
-        let is_image =
-            |program: &Program, ip| program.pools.iter().any(|pool| pool.server.address.ip == ip);
+        let is_image = |program: &DesiredService, ip| {
+            program.pools.iter().any(|pool| pool.server.address.ip == ip)
+        };
         let is_local = |refusal: &Refusal| refusal.reason == RefusalReason::LocalSocket;
-        let owner = programs.owner(&self.destination).and_then(|key| programs.service(key));
+        let owner = desired.owner(&self.destination).and_then(|key| desired.service(key));
         if owner.and_then(|it| it.refusal(&self.destination)).is_some_and(is_local) {
             let reason = "the address is this node's own, too".to_owned();
             return self.answer(Verdict::Pass, reason);
@@ -254,9 +258,9 @@ impl<'a> Knock<'a> {
             let reason = "the address is for this node's own use".to_owned();
             return self.answer(Verdict::Reject, reason);
         }
-        let node = programs.node();
-        let is_known = contain(&node.reachable, ip) || programs.surroundings().is_own(ip);
-        let is_external = |program: &Program, ip| {
+        let node = desired.node();
+        let is_known = contain(&node.reachable, ip) || desired.context().is_own(ip);
+        let is_external = |program: &DesiredService, ip| {
             program.frontends.iter().any(|it| it.kind.is_external() && it.address.ip == ip)
         };
         if let Some(key) = owner_of(is_external) {
@@ -272,9 +276,9 @@ impl<'a> Knock<'a> {
             let reason = "no Service has this address of a service range".to_owned();
             return self.answer(Verdict::Drop, reason);
         }
-        let what = if programs.surroundings().is_in_service_range(ip) && !is_known {
+        let what = if desired.context().is_in_service_range(ip) && !is_known {
             "no Service has this address of a service range, in which other things lie, too"
-        } else if programs.surroundings().is_own(ip) {
+        } else if desired.context().is_own(ip) {
             "the address is this node's own, and no Service has this port of it"
         } else {
             "not a service address"
@@ -284,13 +288,13 @@ impl<'a> Knock<'a> {
 
     /// The same, naming a Service that asks for a front end there and does not get it.
     fn with_refusal(&self, answer: Explanation, at: [VirtualAddress; 2]) -> Explanation {
-        let takes_node_ports = self.programs.node().node_port_ips.contains(&self.destination.ip);
+        let takes_node_ports = self.desired.node().node_port_ips.contains(&self.destination.ip);
         let at = if takes_node_ports { &at[..] } else { &at[..1] };
-        let refused = self.programs.services().filter_map(|(key, program)| {
+        let refused = self.desired.services().filter_map(|(key, program)| {
             Some((key, at.iter().find_map(|at| program.refusal(at))?))
         });
         let Some((key, refusal)) = refused.min_by_key(|(key, _)| *key) else { return answer };
-        let why = refusal.because(|at| self.programs.owner(at));
+        let why = refusal.because(|at| self.desired.owner(at));
         let kind = refusal.kind;
         let reason = format!("{}; Service {key} does not get this {kind}: {why}", answer.reason);
         Explanation { reason, ..answer }
@@ -321,7 +325,7 @@ impl<'a> Knock<'a> {
             Masquerade::Always => true,
             Masquerade::OwnProcesses => self.client == Client::Node,
             Masquerade::UnlessPod => {
-                let node = self.programs.node();
+                let node = self.desired.node();
                 let behind = node.pod_interfaces.is_some() && self.client == Client::LocalPod;
                 !behind && self.source_ip.is_none_or(|ip| !contain(&node.pods, ip))
             }
@@ -331,7 +335,7 @@ impl<'a> Knock<'a> {
     /// Whether a packet leaves by way of chain `postrouting`: one from elsewhere to an endpoint in the
     /// node's own network is delivered here and never translated, in iptables mode neither.
     fn is_sent_on(&self, backend: &Backend) -> bool {
-        self.client == Client::Node || !self.programs.surroundings().is_own(backend.address)
+        self.client == Client::Node || !self.desired.context().is_own(backend.address)
     }
 
     fn is_hairpin(&self, backend: &Backend) -> bool {

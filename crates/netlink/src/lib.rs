@@ -62,4 +62,4 @@ pub use error::KernelError;
 pub use header::{Header, messages};
 pub use listener::Listener;
 pub use socket::Socket;
-pub use transport::{KernelTransport, Protocol, Transport};
+pub use transport::{KernelTransport, Subsystem, Transport};

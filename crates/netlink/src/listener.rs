@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, recv, sockopt};
 use socket2::{SockFilter, SockRef};
 
 use super::transport::RECEIVE_BUFFER;
-use super::{Header, KernelError, Protocol, messages};
+use super::{Header, KernelError, Subsystem, messages};
 
 /// Larger than any notification.
 const BUFFER: usize = 64 << 10;
@@ -33,7 +33,7 @@ impl Listener {
     ///
     /// If the kernel has no netlink of this kind or does not know a group.
     pub fn open(
-        protocol: Protocol,
+        protocol: Subsystem,
         groups: &[u32],
         filter: &[SockFilter],
     ) -> Result<Self, KernelError> {

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::answer::outcome;
 use super::{
-    Answers, Attributes, Batch, Header, KernelError, KernelTransport, NetlinkError, Protocol,
+    Answers, Attributes, Batch, Header, KernelError, KernelTransport, NetlinkError, Subsystem,
     Transport, messages,
 };
 
@@ -35,7 +35,7 @@ impl Socket {
     /// # Errors
     ///
     /// If the kernel has no netlink of this kind.
-    pub fn open(protocol: Protocol) -> Result<Self, KernelError> {
+    pub fn open(protocol: Subsystem) -> Result<Self, KernelError> {
         Ok(Self::over(KernelTransport::open(protocol)?))
     }
 

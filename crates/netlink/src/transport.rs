@@ -16,7 +16,7 @@ pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// Which part of the kernel is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Protocol {
+pub enum Subsystem {
     /// Generic netlink: IPVS.
     Generic,
     /// Netfilter: nf_tables, conntrack.
@@ -27,7 +27,7 @@ pub enum Protocol {
     Sockets,
 }
 
-impl Protocol {
+impl Subsystem {
     pub(super) fn number(self) -> isize {
         match self {
             Self::Generic => NETLINK_GENERIC,
@@ -80,7 +80,7 @@ impl KernelTransport {
     /// # Errors
     ///
     /// If the kernel has no netlink of this kind.
-    pub fn open(protocol: Protocol) -> Result<Self, KernelError> {
+    pub fn open(protocol: Subsystem) -> Result<Self, KernelError> {
         let mut socket =
             RawSocket::new(protocol.number()).map_err(KernelError::socket("socket"))?;
         let port = socket.bind_auto().map_err(KernelError::socket("bind"))?.port_number();
@@ -89,7 +89,7 @@ impl KernelTransport {
         socket.connect(&SocketAddr::new(0, 0)).map_err(KernelError::socket("connect"))?;
         socket.set_cap_ack(true).map_err(KernelError::socket("setsockopt NETLINK_CAP_ACK"))?;
         socket.set_ext_ack(true).map_err(KernelError::socket("setsockopt NETLINK_EXT_ACK"))?;
-        if protocol == Protocol::Route {
+        if protocol == Subsystem::Route {
             // With strict checking the kernel leaves out of a dump what was not asked for.
             // Without it (before 4.20) the dump is longer, and the same is picked from it.
             let _ = socket.set_netlink_get_strict_chk(true);

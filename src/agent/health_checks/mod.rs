@@ -16,17 +16,17 @@ use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::info;
-use wanted::{Loser, Wanted};
+use wanted::{DesiredChecks, Loser};
 
+use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::health::Health;
 use super::http::{self, Places, ServiceHealth};
 use super::listen::BIND_AGAIN;
-use super::notices::{About, Notice, Notices, Reason};
 
 /// The health checks, for whoever changes them and for whoever answers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HealthChecks {
-    wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<DesiredChecks>,
 }
 
 impl HealthChecks {
@@ -44,7 +44,7 @@ impl HealthChecks {
     pub(super) async fn serve(
         &self,
         health: &Arc<Health>,
-        notices: &Notices,
+        notices: &EventRecorder,
         stop: impl Future<Output = ()>,
     ) {
         let mut changes = self.wanted.subscribe();
@@ -104,7 +104,7 @@ struct Servers<'a> {
     /// Of all ports together.
     places: Places,
     health: &'a Arc<Health>,
-    notices: &'a Notices,
+    notices: &'a EventRecorder,
     open: BTreeMap<SocketAddr, AbortHandle>,
     tasks: JoinSet<()>,
     failed: BTreeSet<SocketAddr>,
@@ -144,8 +144,9 @@ impl Servers<'_> {
     }
 
     fn tell(&self, service: &ServiceKey, message: String) {
-        let (about, reason) = (About::Service(service.clone()), Reason::HealthCheckNotStarted);
-        self.notices.tell(Notice { about, reason, message });
+        let (about, reason) =
+            (InvolvedObject::Service(service.clone()), EventReason::HealthCheckNotStarted);
+        self.notices.tell(ReportedEvent { about, reason, message });
     }
 
     async fn open(&mut self, place: SocketAddr) {

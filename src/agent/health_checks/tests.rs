@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::agent::client::{Client, ClientError};
+use crate::agent::client::{AgentClient, AgentError};
 use crate::agent::metrics::Metrics;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -23,9 +23,9 @@ fn check(name: &str, port: u16, here: usize) -> BTreeMap<ServiceKey, Option<Heal
 }
 
 fn status(port: u16) -> Option<u16> {
-    match Client::new(SocketAddr::new(HERE, port)).get("/") {
+    match AgentClient::new(SocketAddr::new(HERE, port)).get("/") {
         Ok(_) => Some(200),
-        Err(ClientError::Refused { status, .. }) => Some(status),
+        Err(AgentError::Refused { status, .. }) => Some(status),
         Err(_) => None,
     }
 }
@@ -40,11 +40,11 @@ fn until(port: u16, expected: Option<u16>) {
 }
 
 /// Answers health checks while a test runs; returns the reasons of what was told.
-fn serving(test: impl FnOnce(&HealthChecks, &Health)) -> Vec<Reason> {
+fn serving(test: impl FnOnce(&HealthChecks, &Health)) -> Vec<EventReason> {
     let checks = HealthChecks::default();
     let health = Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30)));
     let (stop, stopped) = oneshot::channel::<()>();
-    let (notices, mut told) = Notices::new(Arc::new(Metrics::new().unwrap()));
+    let (notices, mut told) = EventRecorder::new(Arc::new(Metrics::new().unwrap()));
     let (served, of) = (checks.clone(), Arc::clone(&health));
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -91,7 +91,7 @@ fn a_port_that_is_taken_harms_no_other() {
         checks.update(check("free", free_port(), 1), vec![HERE]);
         until(taken, Some(200));
     });
-    assert_eq!(told, [Reason::HealthCheckNotStarted], "once, however often it is tried");
+    assert_eq!(told, [EventReason::HealthCheckNotStarted], "once, however often it is tried");
 }
 
 #[test]

@@ -15,14 +15,14 @@ pub(super) struct Loser {
 
 /// Which health checks are to be answered where.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct DesiredChecks {
     addresses: Vec<IpAddr>,
     checks: BTreeMap<ServiceKey, HealthCheck>,
     /// The API server gives a port to one Service only; manifests on disk may give it to more.
     services: BTreeMap<u16, BTreeSet<ServiceKey>>,
 }
 
-impl Wanted {
+impl DesiredChecks {
     /// Takes in what has changed. Says whether something is to be opened or closed for it.
     pub(super) fn update(
         &mut self,
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_count_alone_moves_nothing() {
         let addresses: Vec<IpAddr> = ["192.0.2.1", "::"].map(|ip| ip.parse().expect("ip")).into();
-        let mut wanted = Wanted::default();
+        let mut wanted = DesiredChecks::default();
         assert!(wanted.update(check("web", 32_000, 0), addresses.clone()));
         assert!(!wanted.update(check("web", 32_000, 3), addresses.clone()));
         assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("web"), 3)));
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn of_two_services_with_one_port_the_first_has_it() {
-        let mut wanted = Wanted::default();
+        let mut wanted = DesiredChecks::default();
         wanted.update(check("b", 32_000, 1), Vec::new());
         wanted.update(check("a", 32_000, 2), Vec::new());
         assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("a"), 2)));

@@ -7,7 +7,7 @@ use kube_ipvs_core::model::VirtualAddress;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::agent::answer::{Snapshot, Traffic};
+use crate::agent::api::{ServiceTraffic, Snapshot};
 
 /// How long the engine's thread may be busy with the kernel before whoever asks is sent away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ pub enum Query {
         /// Through that many at most.
         services: usize,
         /// Where the answer goes.
-        reply: oneshot::Sender<Traffic>,
+        reply: oneshot::Sender<ServiceTraffic>,
     },
     /// Where would a new connection go?
     Explain {

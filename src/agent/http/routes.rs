@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use super::places::Places;
 use super::query::{AskError, PATIENCE, Query, ask, parse_explain};
 use super::server::{Answer, LIMITS, serve};
-use super::shared::Shared;
-use crate::agent::answer::{ExplainView, StatusView};
-use crate::agent::health::{Health, Report};
+use super::shared::SharedAnswer;
+use crate::agent::api::{ExplainView, StatusView};
+use crate::agent::health::{Health, HealthReport};
 use crate::agent::metrics::{Metrics, encode_traffic};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -64,12 +64,15 @@ pub async fn serve_metrics<A>(
 ) where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let shared = Arc::new((routes, Shared::default()));
+    let shared = Arc::new((routes, SharedAnswer::default()));
     let handle = move |request| answer(Arc::clone(&shared), request);
     serve(listener, Places::default(), LIMITS, handle, stop).await;
 }
 
-async fn answer<A>(shared: Arc<(MetricsRoutes<A>, Shared)>, request: Request<Incoming>) -> Answer
+async fn answer<A>(
+    shared: Arc<(MetricsRoutes<A>, SharedAnswer)>,
+    request: Request<Incoming>,
+) -> Answer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
@@ -126,7 +129,7 @@ async fn explain(put: impl Fn(Query), query: &str) -> Answer {
 
 fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {
     let (now, time) = (Instant::now(), SystemTime::now());
-    let reported = |report: &Report| json(status(report.is_success()), report);
+    let reported = |report: &HealthReport| json(status(report.is_success()), report);
     match path {
         "/healthz" => {
             let report = health.healthz(now, time);

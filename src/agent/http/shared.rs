@@ -16,7 +16,7 @@ pub(super) const MOST_ANSWERS: usize = 2;
 
 /// Gives answers to clients: those who ask before an answer is begun share it.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedAnswer {
     next: Mutex<Arc<Round>>,
     places: Arc<Semaphore>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Shared {
 /// An answer and all who wait for it.
 type Round = OnceCell<Result<Bytes, AskError>>;
 
-impl Default for Shared {
+impl Default for SharedAnswer {
     fn default() -> Self {
         Self { next: Mutex::default(), places: Arc::new(Semaphore::new(MOST_ANSWERS)) }
     }
@@ -42,7 +42,7 @@ impl AsRef<[u8]> for Rendered {
     }
 }
 
-impl Shared {
+impl SharedAnswer {
     /// An answer that was begun after it was asked for: `ask` and `render` make it, unless those of
     /// another client do.
     pub(super) async fn get<T: Send + 'static>(

@@ -27,8 +27,8 @@ use super::routes::respond;
 use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;
 use super::*;
-use crate::agent::answer;
-use crate::agent::client::{Client, ClientError};
+use crate::agent::api;
+use crate::agent::client::{AgentClient, AgentError};
 use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
 
@@ -63,8 +63,8 @@ impl Server {
         Self { address: address.recv().unwrap(), stop, thread }
     }
 
-    fn client(&self) -> Client {
-        Client::new(self.address)
+    fn client(&self) -> AgentClient {
+        AgentClient::new(self.address)
     }
 
     fn send(&self, request: &str) -> String {
@@ -107,12 +107,12 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
 fn answer_of_empty_engine(query: Query) {
     let engine = Engine::new(&Settings::for_node("n1"), None);
     match query {
-        Query::Status(reply) => drop(reply.send(answer::status(&engine, None))),
+        Query::Status(reply) => drop(reply.send(api::status(&engine, None))),
         Query::Traffic { services, reply } => {
-            drop(reply.send(answer::Traffic { services: Vec::new(), left_out: services }));
+            drop(reply.send(api::ServiceTraffic { services: Vec::new(), left_out: services }));
         }
         Query::Explain { destination, from, reply } => {
-            drop(reply.send(explain(engine.programs(), destination, from)));
+            drop(reply.send(explain(engine.desired(), destination, from)));
         }
     }
 }
@@ -153,7 +153,7 @@ fn health_address_answers_probes_only() {
     });
     let status = |path| match server.client().get(path) {
         Ok(_) => 200,
-        Err(ClientError::Refused { status, .. }) => status,
+        Err(AgentError::Refused { status, .. }) => status,
         Err(error) => panic!("{error}"),
     };
     assert_eq!(status("/livez"), 200);
@@ -273,7 +273,7 @@ fn connections_end_with_their_answer_and_idle_ones_on_stopping() {
     server.thread.join().unwrap();
     idle.read_to_end(&mut Vec::new()).unwrap();
     let error = client.status();
-    assert!(matches!(error, Err(ClientError::Connect { .. })), "{error:?}");
+    assert!(matches!(error, Err(AgentError::Connect { .. })), "{error:?}");
 }
 
 #[test]

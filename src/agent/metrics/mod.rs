@@ -17,7 +17,7 @@ use prometheus::{
     Registry, TextEncoder, core::Collector, exponential_buckets,
 };
 
-use crate::source::kubernetes::Effort;
+use crate::source::kubernetes::WatchRequest;
 
 pub use traffic::encode as encode_traffic;
 
@@ -29,10 +29,10 @@ pub struct Metrics {
     batch_operations: Histogram,
     events: Events,
     totals: TotalGauges,
-    troubles: IntGauge,
+    failures: IntGauge,
     dirty: IntGauge,
     synced: IntGauge,
-    notices: Notices,
+    notices: EventWrites,
     efforts: IntCounterVec,
     updates: IntCounter,
     repairs: IntCounter,
@@ -50,8 +50,8 @@ struct Events {
     links: IntCounter,
 }
 
-/// Notices to operators, by what became of them as Events.
-struct Notices {
+/// EventWrites to operators, by what became of them as Events.
+struct EventWrites {
     published: IntCounter,
     dropped: IntCounter,
     refused: IntCounter,
@@ -91,7 +91,7 @@ impl Metrics {
             batch_operations: register(&registry, Histogram::with_opts(batch)?)?,
             events: Events::new(&registry)?,
             totals: TotalGauges::new(&registry)?,
-            troubles: gauge(
+            failures: gauge(
                 &registry,
                 "kube_ipvs_failed_operations",
                 "Operations that failed and are retried",
@@ -106,7 +106,7 @@ impl Metrics {
                 "kube_ipvs_synced",
                 "1 once the first full sync is in the kernel",
             )?,
-            notices: Notices::new(&registry)?,
+            notices: EventWrites::new(&registry)?,
             efforts: register(
                 &registry,
                 IntCounterVec::new(
@@ -190,8 +190,8 @@ impl Metrics {
     }
 
     /// That many things in the kernel are not as they should be.
-    pub fn troubles(&self, count: usize) {
-        set(&self.troubles, count);
+    pub fn failures(&self, count: usize) {
+        set(&self.failures, count);
     }
 
     /// That many real servers are no longer wanted and stay for their established connections.
@@ -216,11 +216,11 @@ impl Metrics {
     }
 
     /// The API server was asked for objects of a kind, or did not answer.
-    pub fn source(&self, kind: &str, effort: Effort) {
+    pub fn source(&self, kind: &str, effort: WatchRequest) {
         let effort = match effort {
-            Effort::List => "list",
-            Effort::Watch => "watch",
-            Effort::Failure => "failure",
+            WatchRequest::List => "list",
+            WatchRequest::Watch => "watch",
+            WatchRequest::Failure => "failure",
         };
         self.efforts.with_label_values(&[kind, effort]).inc();
     }
@@ -302,7 +302,7 @@ impl Events {
     }
 }
 
-impl Notices {
+impl EventWrites {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
         let opts = Opts::new(
             "kube_ipvs_event_writes_total",
@@ -321,7 +321,7 @@ impl TotalGauges {
             services: gauge("kube_ipvs_services", "Services that are served")?,
             frontends: gauge(
                 "kube_ipvs_frontends",
-                "Addresses and ports that clients may knock at",
+                "Addresses and ports that clients may lookup at",
             )?,
             virtual_servers: gauge("kube_ipvs_virtual_servers", "IPVS virtual servers")?,
             real_servers: gauge(

@@ -72,9 +72,9 @@ fn operations_count_by_kind_result_and_family() {
 #[test]
 fn what_it_takes_is_counted() {
     let metrics = Metrics::new().unwrap();
-    metrics.source("Service", Effort::List);
-    metrics.source("Service", Effort::Watch);
-    metrics.source("Service", Effort::Watch);
+    metrics.source("Service", WatchRequest::List);
+    metrics.source("Service", WatchRequest::Watch);
+    metrics.source("Service", WatchRequest::Watch);
     metrics.updated(4);
     metrics.repaired(3);
     metrics.unobservable();
@@ -158,7 +158,8 @@ fn traffic_is_told_by_service() {
         (kube_ipvs_core::model::ServiceKey::new("default", "a"), of(7)),
         (kube_ipvs_core::model::ServiceKey::new("default", "b"), of(8)),
     ];
-    let text = encode_traffic(&crate::agent::answer::Traffic { services, left_out: 3 }).unwrap();
+    let text =
+        encode_traffic(&crate::agent::api::ServiceTraffic { services, left_out: 3 }).unwrap();
     for line in [
         "kube_ipvs_service_connections_total{namespace=\"default\",service=\"a\"} 2",
         "kube_ipvs_service_bytes_total{direction=\"in\",namespace=\"default\",service=\"b\"} 8",

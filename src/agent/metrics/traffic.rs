@@ -4,7 +4,7 @@
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::{register, set};
-use crate::agent::answer::Traffic;
+use crate::agent::api::ServiceTraffic;
 
 const SERVICE: [&str; 2] = ["namespace", "service"];
 const DIRECTED: [&str; 3] = ["namespace", "service", "direction"];
@@ -14,7 +14,7 @@ const DIRECTED: [&str; 3] = ["namespace", "service", "direction"];
 /// # Errors
 ///
 /// Only if two metrics had the same name.
-pub fn encode(traffic: &Traffic) -> prometheus::Result<String> {
+pub fn encode(traffic: &ServiceTraffic) -> prometheus::Result<String> {
     let registry = Registry::new();
     let vector = |name: &str, help: &str, labels: &[&str]| {
         register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)

@@ -45,7 +45,7 @@ struct Tuple {
 
 /// What of an entry decides whether it is to be deleted, and what names it to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
+pub(super) struct ConntrackEntry {
     /// `AF_INET` or `AF_INET6`.
     pub(super) family: u8,
     /// IANA protocol number.
@@ -63,7 +63,7 @@ pub(super) struct Entry {
     pub(super) identity: Vec<(u16, Vec<u8>)>,
 }
 
-impl Entry {
+impl ConntrackEntry {
     /// Where the client sent to, if that may be a front end.
     pub(super) fn frontend(&self) -> Option<VirtualAddress> {
         let protocol = Protocol::from_number(self.protocol)?;
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_read() {
-        let entry = Entry::decode(&body());
+        let entry = ConntrackEntry::decode(&body());
         let summary = entry.as_ref().map(|e| {
             let kinds: Vec<u16> = e.identity.iter().map(|(kind, _)| *kind).collect();
             (e.family, e.protocol, e.destination.to_string(), e.replier.to_string(), kinds)
@@ -187,7 +187,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Entry::decode(&body);
+            let _ = ConntrackEntry::decode(&body);
         }
 
         #[test]
@@ -198,7 +198,7 @@ mod tests {
             let mut body = body();
             body.truncate(at);
             body.extend(tail);
-            let _ = Entry::decode(&body);
+            let _ = ConntrackEntry::decode(&body);
         }
     }
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use entry::{
     CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT,
-    CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, Entry,
+    CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, ConntrackEntry,
 };
 use kube_ipvs_core::model::{Family, Protocol as Transport, VirtualAddress};
 use kube_ipvs_core::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
-use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Protocol, Socket};
+use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Socket, Subsystem};
 use rustix::io::Errno;
 
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
@@ -65,7 +65,7 @@ impl Conntrack {
     ///
     /// If the kernel has no netfilter netlink.
     pub fn open() -> Result<Self, KernelError> {
-        Ok(Self::over(Socket::open(Protocol::Netfilter)?))
+        Ok(Self::over(Socket::open(Subsystem::Netfilter)?))
     }
 
     /// The same over a socket that is open.
@@ -116,7 +116,7 @@ impl Conntrack {
         let questions = few(backends.chain(frontends).collect());
         let mut counts: HashMap<_, u64> = HashMap::new();
         for question in &questions {
-            let running = |entry: Entry| {
+            let running = |entry: ConntrackEntry| {
                 let frontend = entry.frontend().filter(|_| !entry.is_closed)?;
                 let leaves = leavers.frontends.contains(&frontend)
                     || leavers.backends.contains(&(frontend.protocol, entry.replier));
@@ -139,7 +139,7 @@ impl Conntrack {
     ///
     /// If the table cannot be read, or an entry cannot be deleted. All others are deleted by then.
     pub fn delete(&mut self, operations: &[FlowOperation]) -> Result<usize, KernelError> {
-        let wanted = Wanted::new(operations);
+        let wanted = CountQuery::new(operations);
         let mut entries = Vec::new();
         let mut read = Ok(());
         for question in wanted.questions() {
@@ -156,7 +156,7 @@ impl Conntrack {
     fn find<T>(
         &mut self,
         question: Question,
-        pick: impl Fn(Entry) -> Option<T>,
+        pick: impl Fn(ConntrackEntry) -> Option<T>,
     ) -> Result<Vec<T>, KernelError> {
         match self.dump(question, true, &pick) {
             // A kernel that knows filters, but not this one.
@@ -175,7 +175,7 @@ impl Conntrack {
         &mut self,
         question: Question,
         filtered: bool,
-        pick: impl Fn(Entry) -> Option<T>,
+        pick: impl Fn(ConntrackEntry) -> Option<T>,
     ) -> Result<Vec<T>, KernelError> {
         self.socket.dump(
             "connection tracking entries",
@@ -186,12 +186,14 @@ impl Conntrack {
                     filter(message, question);
                 }
             },
-            |found: &mut Vec<T>, _, body| found.extend(Entry::decode(body).and_then(&pick)),
+            |found: &mut Vec<T>, _, body| {
+                found.extend(ConntrackEntry::decode(body).and_then(&pick))
+            },
         )
     }
 
     /// Deletes entries. One that cannot be deleted stops no other.
-    fn delete_entries(&mut self, entries: &[Entry]) -> Result<usize, KernelError> {
+    fn delete_entries(&mut self, entries: &[ConntrackEntry]) -> Result<usize, KernelError> {
         let mut outcome = Ok(0);
         let mut rest = entries;
         while !rest.is_empty() {
@@ -264,7 +266,7 @@ impl Question {
     }
 
     /// Whether an entry is an answer.
-    fn has(self, entry: &Entry) -> bool {
+    fn has(self, entry: &ConntrackEntry) -> bool {
         entry.frontend().is_some_and(|frontend| match self {
             Self::Destination(destination) => frontend == destination,
             Self::Backend(protocol, socket) => {
@@ -286,11 +288,11 @@ fn few(questions: BTreeSet<Question>) -> BTreeSet<Question> {
 }
 
 /// What is to be deleted, by destination.
-struct Wanted {
+struct CountQuery {
     by_frontend: HashMap<VirtualAddress, Vec<FlowOperation>>,
 }
 
-impl Wanted {
+impl CountQuery {
     fn new(operations: &[FlowOperation]) -> Self {
         let mut by_frontend: HashMap<_, Vec<_>> = HashMap::new();
         for operation in operations {
@@ -303,7 +305,7 @@ impl Wanted {
         few(self.by_frontend.keys().copied().map(Question::Destination).collect())
     }
 
-    fn has(&self, entry: &Entry) -> bool {
+    fn has(&self, entry: &ConntrackEntry) -> bool {
         let means = |operation: &FlowOperation| {
             operation.backend.is_none_or(|backend| backend == entry.replier)
                 && operation.carrier.is_none_or(|carrier| carrier == entry.carrier)
@@ -372,8 +374,8 @@ mod tests {
         }
     }
 
-    fn entry(protocol: Transport, destination: &str, replier: &str) -> Entry {
-        Entry {
+    fn entry(protocol: Transport, destination: &str, replier: &str) -> ConntrackEntry {
+        ConntrackEntry {
             family: 2,
             protocol: protocol.number(),
             destination: destination.parse().unwrap(),
@@ -388,18 +390,20 @@ mod tests {
     fn only_what_the_named_endpoint_answers_matches() {
         use Transport::{Tcp, Udp};
 
-        let one = Wanted::new(&[wanted("10.96.0.10:53", Some("10.244.1.5:53"))]);
+        let one = CountQuery::new(&[wanted("10.96.0.10:53", Some("10.244.1.5:53"))]);
         assert!(one.has(&entry(Udp, "10.96.0.10:53", "10.244.1.5:53")));
         assert!(!one.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
         assert!(!one.has(&entry(Udp, "10.96.0.10:54", "10.244.1.5:53")));
         assert!(!one.has(&entry(Tcp, "10.96.0.10:53", "10.244.1.5:53")));
-        let by_ipvs =
-            Entry { carrier: Carrier::Ipvs, ..entry(Udp, "10.96.0.10:53", "10.244.1.5:53") };
+        let by_ipvs = ConntrackEntry {
+            carrier: Carrier::Ipvs,
+            ..entry(Udp, "10.96.0.10:53", "10.244.1.5:53")
+        };
         assert!(one.has(&by_ipvs));
         let operation = wanted("10.96.0.10:53", Some("10.244.1.5:53"));
         let translated = FlowOperation { carrier: Some(Carrier::Tracking), ..operation };
-        assert!(!Wanted::new(&[translated]).has(&by_ipvs));
-        let any = Wanted::new(&[wanted("10.96.0.10:53", None)]);
+        assert!(!CountQuery::new(&[translated]).has(&by_ipvs));
+        let any = CountQuery::new(&[wanted("10.96.0.10:53", None)]);
         assert!(any.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
     }
 
@@ -425,10 +429,10 @@ mod tests {
     fn many_destinations_become_one_question_per_family_and_protocol() {
         let mut matches: Vec<_> =
             (1..=20).map(|n| wanted(&format!("10.96.0.{n}:53"), None)).collect();
-        assert_eq!(Wanted::new(&matches[..3]).questions().len(), 3);
-        assert_eq!(Wanted::new(&matches).questions().len(), 1);
+        assert_eq!(CountQuery::new(&matches[..3]).questions().len(), 3);
+        assert_eq!(CountQuery::new(&matches).questions().len(), 1);
         matches.push(wanted("[fd00::1]:53", None));
         let both = Family::BOTH.map(|family| Question::All(family, Transport::Udp)).into();
-        assert_eq!(Wanted::new(&matches).questions(), both);
+        assert_eq!(CountQuery::new(&matches).questions(), both);
     }
 }

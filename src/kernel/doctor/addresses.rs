@@ -49,7 +49,7 @@ pub(super) fn on_devices(subject: &Subject) -> Finding {
 mod tests {
     use kube_ipvs_core::model::VirtualAddress;
 
-    use super::super::Verdict;
+    use super::super::CheckVerdict;
     use super::*;
 
     #[test]
@@ -68,10 +68,10 @@ mod tests {
 
     #[test]
     fn overlaps_are_named() {
-        assert_eq!(ranges(&Subject::default()).verdict, Verdict::Ok);
+        assert_eq!(ranges(&Subject::default()).verdict, CheckVerdict::Ok);
         let overlaps = vec!["service range 10.96.0.0/12: 10.100.1.0/24 is pods".to_owned()];
         let found = ranges(&Subject { overlaps, ..Subject::default() });
-        assert_eq!(found.verdict, Verdict::Warn);
+        assert_eq!(found.verdict, CheckVerdict::Warn);
         assert!(found.found.contains("10.100.1.0/24"), "{}", found.found);
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn reachable(subject: &Subject) -> Finding {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::CheckVerdict;
     use super::*;
 
     fn judged(server: &str, ranges: &[&str]) -> Finding {
@@ -45,10 +45,13 @@ mod tests {
 
     #[test]
     fn an_address_in_a_range_fails() {
-        assert_eq!(judged("10.96.0.1", &["10.96.0.0/12", "fd00::/112"]).verdict, Verdict::Fail);
-        assert_eq!(judged("fd00::1", &["10.96.0.0/12", "fd00::/112"]).verdict, Verdict::Fail);
-        assert_eq!(judged("192.0.2.1", &["10.96.0.0/12"]).verdict, Verdict::Ok);
-        assert_eq!(judged("192.0.2.1", &[]).verdict, Verdict::Ok);
-        assert_eq!(reachable(&Subject::default()).verdict, Verdict::Ok);
+        assert_eq!(
+            judged("10.96.0.1", &["10.96.0.0/12", "fd00::/112"]).verdict,
+            CheckVerdict::Fail
+        );
+        assert_eq!(judged("fd00::1", &["10.96.0.0/12", "fd00::/112"]).verdict, CheckVerdict::Fail);
+        assert_eq!(judged("192.0.2.1", &["10.96.0.0/12"]).verdict, CheckVerdict::Ok);
+        assert_eq!(judged("192.0.2.1", &[]).verdict, CheckVerdict::Ok);
+        assert_eq!(reachable(&Subject::default()).verdict, CheckVerdict::Ok);
     }
 }

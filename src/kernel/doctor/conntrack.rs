@@ -44,17 +44,17 @@ fn judge(count: u64, max: u64) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::CheckVerdict;
     use super::*;
 
     #[test]
     fn a_filling_table_is_told() {
-        assert_eq!(judge(10, 262_144).verdict, Verdict::Ok);
-        assert_eq!(judge(10, 65_536).verdict, Verdict::Warn);
-        assert_eq!(judge(200_000, 262_144).verdict, Verdict::Warn);
-        assert_eq!(judge(262_000, 262_144).verdict, Verdict::Fail);
-        assert_eq!(judge(u64::MAX, u64::MAX).verdict, Verdict::Fail);
-        assert_eq!(judge(10, 0).verdict, Verdict::Ok);
+        assert_eq!(judge(10, 262_144).verdict, CheckVerdict::Ok);
+        assert_eq!(judge(10, 65_536).verdict, CheckVerdict::Warn);
+        assert_eq!(judge(200_000, 262_144).verdict, CheckVerdict::Warn);
+        assert_eq!(judge(262_000, 262_144).verdict, CheckVerdict::Fail);
+        assert_eq!(judge(u64::MAX, u64::MAX).verdict, CheckVerdict::Fail);
+        assert_eq!(judge(10, 0).verdict, CheckVerdict::Ok);
         assert!(judge(65_000, 65_536).mend[0].contains("nf_conntrack_max=131072"));
     }
 }

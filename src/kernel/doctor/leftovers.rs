@@ -1,10 +1,10 @@
 //! What kube-proxy left in the kernel.
 
 use kube_ipvs_core::model::DEVICE;
-use netlink_ipvs::{Protocol, Socket};
+use netlink_ipvs::{Socket, Subsystem};
 
 use super::{Finding, Subject};
-use crate::kernel::chains::{self, Chain};
+use crate::kernel::chains::{self, ForeignChain};
 use crate::kernel::kube_proxy::{self, LegacyTable, is_trace, legacy_tables};
 
 /// How many chains are named in full.
@@ -34,14 +34,14 @@ fn judge_device(addresses: usize) -> Finding {
 
 /// kube-proxy's rules in its iptables, ipvs and nftables modes.
 pub(super) fn rules(_: &Subject) -> Finding {
-    match Socket::open(Protocol::Netfilter).and_then(|mut socket| chains::read(&mut socket)) {
+    match Socket::open(Subsystem::Netfilter).and_then(|mut socket| chains::read(&mut socket)) {
         Ok(chains) => judge_rules(&chains, &legacy_tables()),
         Err(error) => Finding::unknown(error),
     }
 }
 
-fn judge_rules(chains: &[Chain], legacy: &[LegacyTable]) -> Finding {
-    let leftovers: Vec<&Chain> = chains.iter().filter(|chain| is_trace(chain)).collect();
+fn judge_rules(chains: &[ForeignChain], legacy: &[LegacyTable]) -> Finding {
+    let leftovers: Vec<&ForeignChain> = chains.iter().filter(|chain| is_trace(chain)).collect();
     if !leftovers.is_empty() {
         let mut found: Vec<String> =
             leftovers.iter().take(NAMED).map(ToString::to_string).collect();
@@ -63,24 +63,24 @@ fn judge_rules(chains: &[Chain], legacy: &[LegacyTable]) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::CheckVerdict;
     use super::*;
     use crate::kernel::chains::ChainFamily;
 
-    fn chain(name: &str) -> Chain {
+    fn chain(name: &str) -> ForeignChain {
         let (family, table) = (ChainFamily::Ip, "nat".to_owned());
-        Chain { family, table, name: name.to_owned(), base: None }
+        ForeignChain { family, table, name: name.to_owned(), base: None }
     }
 
     #[test]
     fn addresses_on_the_device_change_what_connections_come_from() {
-        assert_eq!(judge_device(3).verdict, Verdict::Warn);
-        assert_eq!(judge_device(0).verdict, Verdict::Ok);
+        assert_eq!(judge_device(3).verdict, CheckVerdict::Warn);
+        assert_eq!(judge_device(0).verdict, CheckVerdict::Ok);
     }
 
     #[test]
     fn many_chains_stay_on_one_line() {
-        let chains: Vec<Chain> = (0..500).map(|n| chain(&format!("KUBE-SVC-{n}"))).collect();
+        let chains: Vec<ForeignChain> = (0..500).map(|n| chain(&format!("KUBE-SVC-{n}"))).collect();
         assert!(judge_rules(&chains, &[]).found.ends_with("and 497 more chains"));
     }
 }

@@ -58,20 +58,20 @@ fn ports(text: &str) -> Option<RangeInclusive<u16>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::CheckVerdict;
     use super::*;
 
     #[test]
     fn node_ports_that_processes_may_get_are_told() {
         let node_ports = [30_080, 31_000].into();
         let usual = ports("32768\t60999\n").expect("a range");
-        assert_eq!(judge(&usual, "", &node_ports).verdict, Verdict::Ok);
+        assert_eq!(judge(&usual, "", &node_ports).verdict, CheckVerdict::Ok);
         let wide = ports("1024\t65535").expect("a range");
         let found = judge(&wide, "8080\n", &node_ports);
-        assert_eq!(found.verdict, Verdict::Warn);
+        assert_eq!(found.verdict, CheckVerdict::Warn);
         assert!(found.found.starts_with("node ports (2), such as 30080,"), "{}", found.found);
         assert!(found.mend[0].ends_with("=8080,30080,31000"), "{}", found.mend[0]);
-        assert_eq!(judge(&wide, "30000-32767", &node_ports).verdict, Verdict::Ok);
-        assert_eq!(judge(&wide, "30080", &node_ports).verdict, Verdict::Warn);
+        assert_eq!(judge(&wide, "30000-32767", &node_ports).verdict, CheckVerdict::Ok);
+        assert_eq!(judge(&wide, "30080", &node_ports).verdict, CheckVerdict::Warn);
     }
 }

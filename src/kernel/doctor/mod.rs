@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
 use report::Finding;
-pub use report::{Check, Report, Verdict};
+pub use report::{Check, CheckVerdict, Report};
 
 /// What the checks need to know of the configuration.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(report.checks.len(), CHECKS.len());
         for check in &report.checks {
             assert!(!check.found.is_empty(), "{}", check.name);
-            assert_eq!(check.mend.is_none(), check.verdict == Verdict::Ok, "{}", check.name);
+            assert_eq!(check.mend.is_none(), check.verdict == CheckVerdict::Ok, "{}", check.name);
         }
     }
 }

@@ -74,7 +74,7 @@ fn judge(modules: Vec<(Presence, Module)>, may_load: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::CheckVerdict;
     use super::*;
 
     fn found(presences: &[Presence]) -> Finding {
@@ -88,16 +88,16 @@ mod tests {
     fn a_kernel_that_may_load_nothing_needs_all_at_boot() {
         let dummy = Module { name: "dummy".to_owned(), purpose: "service addresses" };
         let found = judge(vec![(Presence::Loadable, dummy)], false);
-        assert_eq!((found.verdict, &*found.mend[1]), (Verdict::Fail, "dummy"));
+        assert_eq!((found.verdict, &*found.mend[1]), (CheckVerdict::Fail, "dummy"));
     }
 
     #[test]
     fn missing_outweighs_unknown_outweighs_loadable() {
         use Presence::{Loadable, Missing, Running, Unknown};
-        assert_eq!(found(&[Running, Loadable]).verdict, Verdict::Ok);
-        assert_eq!(found(&[Running, Loadable, Unknown]).verdict, Verdict::Warn);
+        assert_eq!(found(&[Running, Loadable]).verdict, CheckVerdict::Ok);
+        assert_eq!(found(&[Running, Loadable, Unknown]).verdict, CheckVerdict::Warn);
         let failed = found(&[Running, Unknown, Missing]);
-        assert_eq!(failed.verdict, Verdict::Fail);
+        assert_eq!(failed.verdict, CheckVerdict::Fail);
         assert_eq!(failed.mend[1], "modprobe missing  # for balancing");
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// How serious a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// Nothing to do.
     Ok,
     /// Some traffic may not work, or it could not be told.
@@ -17,7 +17,7 @@ pub enum Verdict {
     Fail,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for CheckVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ok => "ok",
@@ -33,7 +33,7 @@ pub struct Check {
     /// What was looked at.
     pub name: &'static str,
     /// How serious it is.
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// What was found, on one line.
     pub found: String,
     /// What to do, one command or sentence per line; `None` where nothing is to be done.
@@ -52,22 +52,22 @@ impl Check {
 /// What one check found: a [`Check`] without its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Finding {
-    pub(super) verdict: Verdict,
+    pub(super) verdict: CheckVerdict,
     pub(super) found: String,
     pub(super) mend: Vec<String>,
 }
 
 impl Finding {
     pub(super) fn ok(found: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Ok, found: found.into(), mend: Vec::new() }
+        Self { verdict: CheckVerdict::Ok, found: found.into(), mend: Vec::new() }
     }
 
     pub(super) fn warn(found: impl Into<String>, mend: impl IntoIterator<Item = String>) -> Self {
-        Self { verdict: Verdict::Warn, found: found.into(), mend: mend.into_iter().collect() }
+        Self { verdict: CheckVerdict::Warn, found: found.into(), mend: mend.into_iter().collect() }
     }
 
     pub(super) fn fail(found: impl Into<String>, mend: impl IntoIterator<Item = String>) -> Self {
-        Self { verdict: Verdict::Fail, found: found.into(), mend: mend.into_iter().collect() }
+        Self { verdict: CheckVerdict::Fail, found: found.into(), mend: mend.into_iter().collect() }
     }
 
     /// The finding of a check that could not look.
@@ -88,8 +88,8 @@ pub struct Report {
 impl Report {
     /// The most serious verdict.
     #[must_use]
-    pub fn worst(&self) -> Verdict {
-        self.checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok)
+    pub fn worst(&self) -> CheckVerdict {
+        self.checks.iter().map(|check| check.verdict).max().unwrap_or(CheckVerdict::Ok)
     }
 }
 
@@ -135,6 +135,6 @@ fail  forwarding  ip_forward is 0
       sysctl -w a=1
 ";
         assert_eq!(report.to_string(), text);
-        assert_eq!(report.worst(), Verdict::Fail);
+        assert_eq!(report.worst(), CheckVerdict::Fail);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Finding, Subject};
 use crate::kernel::route::Links;
-use crate::kernel::sysctl::{Need, Setting, State, Sysctls};
+use crate::kernel::sysctl::{Necessity, Setting, SysctlState, Sysctls};
 
 /// The settings of IPVS.
 pub(super) fn ipvs(subject: &Subject) -> Finding {
@@ -26,13 +26,13 @@ pub(super) fn bridges(subject: &Subject) -> Finding {
     }
 }
 
-fn states(subject: &Subject, chosen: impl Fn(&Setting) -> bool) -> Vec<(Setting, State)> {
+fn states(subject: &Subject, chosen: impl Fn(&Setting) -> bool) -> Vec<(Setting, SysctlState)> {
     let mut states = Sysctls::default().check(&subject.families());
     states.retain(|(setting, _)| chosen(setting));
     states
 }
 
-fn judge(states: &[(Setting, State)]) -> Finding {
+fn judge(states: &[(Setting, SysctlState)]) -> Finding {
     let mut problems = Vec::new();
     let mut mend = Vec::new();
     let mut by_agent = Vec::new();
@@ -40,23 +40,23 @@ fn judge(states: &[(Setting, State)]) -> Finding {
     for (setting, state) in states {
         let name = short_name(setting);
         match state {
-            State::Right => {}
-            State::Wrong { found, writable: true } => {
+            SysctlState::Right => {}
+            SysctlState::Wrong { found, writable: true } => {
                 problems.push(format!("{name} is {found}"));
                 by_agent.push(setting.assignment());
             }
-            State::Wrong { found, writable: false } => {
-                fatal |= setting.need == Need::Required;
+            SysctlState::Wrong { found, writable: false } => {
+                fatal |= setting.need == Necessity::Required;
                 problems.push(format!("{name} is {found} and read-only here"));
                 mend.push(format!("{}  # on the node: {}", setting.command(), setting.why));
             }
-            State::Missing if setting.need == Need::Advised => {}
-            State::Missing => {
+            SysctlState::Missing if setting.need == Necessity::Advised => {}
+            SysctlState::Missing => {
                 fatal = true;
                 problems.push(format!("{name} does not exist"));
                 mend.push("modprobe ip_vs".to_owned());
             }
-            State::Unreadable(cause) => {
+            SysctlState::Unreadable(cause) => {
                 problems.push(format!("{name} cannot be read: {cause}"));
                 mend.push(setting.command());
             }
@@ -67,7 +67,7 @@ fn judge(states: &[(Setting, State)]) -> Finding {
         mend.push(format!("start the agent, or: sysctl -w {}", by_agent.join(" ")));
     }
     if problems.is_empty() {
-        let right = states.iter().filter(|(_, state)| *state == State::Right);
+        let right = states.iter().filter(|(_, state)| *state == SysctlState::Right);
         let names: Vec<String> =
             right.map(|(s, _)| format!("{}={}", short_name(s), s.wanted)).collect();
         return Finding::ok(names.join(" "));
@@ -83,12 +83,12 @@ fn short_name(setting: &Setting) -> String {
     short.unwrap_or(setting.path).replace('/', ".")
 }
 
-fn judge_bridges(bridges: &[String], states: &[(Setting, State)]) -> Finding {
+fn judge_bridges(bridges: &[String], states: &[(Setting, SysctlState)]) -> Finding {
     if bridges.is_empty() {
         return Finding::ok("no bridge");
     }
     let bridges = bridges.join(" ");
-    if states.iter().all(|(_, state)| *state == State::Missing) {
+    if states.iter().all(|(_, state)| *state == SysctlState::Missing) {
         return Finding::warn(
             format!("br_netfilter is not loaded, and there is a bridge: {bridges}"),
             [
@@ -105,7 +105,7 @@ fn judge_bridges(bridges: &[String], states: &[(Setting, State)]) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::CheckVerdict;
     use super::*;
     use crate::kernel::sysctl::SETTINGS;
 
@@ -113,19 +113,19 @@ mod tests {
         SETTINGS.into_iter().find(|s| s.path == path).unwrap_or(SETTINGS[0])
     }
 
-    fn wrong(writable: bool) -> State {
-        State::Wrong { found: "0".to_owned(), writable }
+    fn wrong(writable: bool) -> SysctlState {
+        SysctlState::Wrong { found: "0".to_owned(), writable }
     }
 
     #[test]
     fn what_the_agent_will_set_is_a_warning() {
         let forward = setting("net/ipv4/ip_forward");
         let forward6 = setting("net/ipv6/conf/all/forwarding");
-        assert_eq!(judge(&[(forward, State::Right)]), Finding::ok("ipv4.ip_forward=1"));
-        assert_eq!(judge(&[(forward, wrong(true))]).verdict, Verdict::Warn);
-        assert_eq!(judge(&[(forward6, wrong(false))]).verdict, Verdict::Warn);
-        let failed = judge(&[(forward6, State::Right), (forward, wrong(false))]);
-        assert_eq!(failed.verdict, Verdict::Fail);
+        assert_eq!(judge(&[(forward, SysctlState::Right)]), Finding::ok("ipv4.ip_forward=1"));
+        assert_eq!(judge(&[(forward, wrong(true))]).verdict, CheckVerdict::Warn);
+        assert_eq!(judge(&[(forward6, wrong(false))]).verdict, CheckVerdict::Warn);
+        let failed = judge(&[(forward6, SysctlState::Right), (forward, wrong(false))]);
+        assert_eq!(failed.verdict, CheckVerdict::Fail);
         assert!(failed.mend[0].starts_with("sysctl -w net.ipv4.ip_forward=1"));
     }
 
@@ -133,10 +133,13 @@ mod tests {
     fn a_bridge_needs_br_netfilter() {
         let call = setting("net/bridge/bridge-nf-call-iptables");
         let cni = ["cni0".to_owned()];
-        assert_eq!(judge_bridges(&[], &[(call, State::Missing)]).verdict, Verdict::Ok);
-        assert_eq!(judge_bridges(&cni, &[(call, State::Missing)]).verdict, Verdict::Warn);
-        assert_eq!(judge_bridges(&cni, &[(call, wrong(true))]).verdict, Verdict::Warn);
-        let good = judge_bridges(&cni, &[(call, State::Right)]);
+        assert_eq!(judge_bridges(&[], &[(call, SysctlState::Missing)]).verdict, CheckVerdict::Ok);
+        assert_eq!(
+            judge_bridges(&cni, &[(call, SysctlState::Missing)]).verdict,
+            CheckVerdict::Warn
+        );
+        assert_eq!(judge_bridges(&cni, &[(call, wrong(true))]).verdict, CheckVerdict::Warn);
+        let good = judge_bridges(&cni, &[(call, SysctlState::Right)]);
         assert_eq!(good, Finding::ok("cni0: bridge-nf-call-iptables=1"));
     }
 }

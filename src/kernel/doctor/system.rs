@@ -111,18 +111,18 @@ pub(super) fn ipvs(_: &Subject) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
+    use super::super::CheckVerdict;
     use super::*;
 
     #[test]
     fn versions_compare_as_numbers() {
         for (release, verdict) in [
-            ("6.1.0-56-amd64", Verdict::Ok),
-            ("5.10.0", Verdict::Ok),
-            ("5.9-rc1", Verdict::Ok),
-            ("5.4.0-1-generic", Verdict::Warn),
-            ("4.19.0", Verdict::Warn),
-            ("unknown", Verdict::Warn),
+            ("6.1.0-56-amd64", CheckVerdict::Ok),
+            ("5.10.0", CheckVerdict::Ok),
+            ("5.9-rc1", CheckVerdict::Ok),
+            ("5.4.0-1-generic", CheckVerdict::Warn),
+            ("4.19.0", CheckVerdict::Warn),
+            ("unknown", CheckVerdict::Warn),
         ] {
             assert_eq!(judge_release(release).verdict, verdict, "{release}");
         }
@@ -135,16 +135,16 @@ mod tests {
             ..Subject::default()
         };
         let dual = ranges(&["10.96.0.0/12", "fd00:96::/108"]);
-        assert_eq!(judge_ipv6(true, &dual).verdict, Verdict::Ok);
-        assert_eq!(judge_ipv6(false, &dual).verdict, Verdict::Warn);
-        assert_eq!(judge_ipv6(false, &ranges(&[])).verdict, Verdict::Warn);
-        assert_eq!(judge_ipv6(false, &ranges(&["10.96.0.0/12"])).verdict, Verdict::Ok);
+        assert_eq!(judge_ipv6(true, &dual).verdict, CheckVerdict::Ok);
+        assert_eq!(judge_ipv6(false, &dual).verdict, CheckVerdict::Warn);
+        assert_eq!(judge_ipv6(false, &ranges(&[])).verdict, CheckVerdict::Warn);
+        assert_eq!(judge_ipv6(false, &ranges(&["10.96.0.0/12"])).verdict, CheckVerdict::Ok);
     }
 
     #[test]
     fn the_capability_is_bit_12() {
-        assert_eq!(judge_capabilities("CapEff:\t0000000000001000\n").verdict, Verdict::Ok);
-        assert_eq!(judge_capabilities("CapEff:\t0000000000000fff\n").verdict, Verdict::Fail);
-        assert_eq!(judge_capabilities("Name:\tx\n").verdict, Verdict::Warn);
+        assert_eq!(judge_capabilities("CapEff:\t0000000000001000\n").verdict, CheckVerdict::Ok);
+        assert_eq!(judge_capabilities("CapEff:\t0000000000000fff\n").verdict, CheckVerdict::Fail);
+        assert_eq!(judge_capabilities("Name:\tx\n").verdict, CheckVerdict::Warn);
     }
 }

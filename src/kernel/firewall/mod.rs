@@ -6,7 +6,7 @@
 //! and answers of endpoints, pass the forward hook; an answer passes the input hook when the client is a
 //! process of the node.
 //!
-//! Base chains are read rule by rule. Chains that they lead to are not: what these let in is in doubt.
+//! HookPoint chains are read rule by rule. Chains that they lead to are not: what these let in is in doubt.
 
 mod opening;
 mod rule;
@@ -15,25 +15,25 @@ use std::fmt;
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::{Carry, Family, NAME};
-use netlink_ipvs::{KernelError, Protocol, Socket};
+use netlink_ipvs::{KernelError, Socket, Subsystem};
 use opening::Opening;
-use rule::Rule;
+use rule::ForeignRule;
 
-use super::chains::{self, Base, Chain, Hook};
+use super::chains::{self, ForeignChain, Hook, HookPoint};
 
 /// A chain of somebody else that drops what services need.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Obstacle {
-    chain: Chain,
+    chain: ForeignChain,
     hook: Hook,
-    missing: Vec<Need>,
+    missing: Vec<ServiceNeed>,
     /// Whether nothing else that the chain has could let it in.
     pub is_certain: bool,
 }
 
 /// What a chain has to let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Need {
+enum ServiceNeed {
     /// Answers, and what else belongs to connections that are established.
     Answers,
     /// What came through a front end. In an input chain it carries the address of a pool by now; in a
@@ -52,7 +52,7 @@ enum Need {
 ///
 /// If nf_tables is not there or the process lacks CAP_NET_ADMIN.
 pub fn obstacles(ranges: &[IpNet], carry: &Carry) -> Result<Vec<Obstacle>, KernelError> {
-    obstacles_over(&mut Socket::open(Protocol::Netfilter)?, ranges, carry)
+    obstacles_over(&mut Socket::open(Subsystem::Netfilter)?, ranges, carry)
 }
 
 /// The same over a socket for nf_tables.
@@ -75,39 +75,41 @@ pub fn obstacles_over(
 }
 
 /// What a base chain is, if it is somebody else's and filters what services need.
-fn base_of_others(chain: &Chain) -> Option<Base> {
+fn base_of_others(chain: &ForeignChain) -> Option<HookPoint> {
     let base = chain.base.filter(|base| base.filters && base.hook != Hook::Other)?;
     (!chain.family.families().is_empty() && chain.table != NAME).then_some(base)
 }
 
 fn judge(
-    chain: Chain,
-    base: Base,
-    rules: &[Rule],
+    chain: ForeignChain,
+    base: HookPoint,
+    rules: &[ForeignRule],
     ranges: &[IpNet],
     carry: &Carry,
 ) -> Option<Obstacle> {
-    let Base { hook, drops, .. } = base;
-    let end = rules.iter().position(|rule| matches!(rule, Rule::AcceptsAll | Rule::DropsAll));
+    let HookPoint { hook, drops, .. } = base;
+    let end = rules
+        .iter()
+        .position(|rule| matches!(rule, ForeignRule::AcceptsAll | ForeignRule::DropsAll));
     let (before, drops) = match end.and_then(|at| Some((rules.get(..at)?, rules.get(at)?))) {
-        Some((before, end)) => (before, *end == Rule::DropsAll),
+        Some((before, end)) => (before, *end == ForeignRule::DropsAll),
         None => (rules, drops),
     };
-    let is_let_in = |need: &Need| before.iter().any(|rule| rule.lets_in(need));
+    let is_let_in = |need: &ServiceNeed| before.iter().any(|rule| rule.lets_in(need));
     let mut missing = needs(&chain, hook, ranges, carry);
     missing.retain(|need| !is_let_in(need));
-    let is_certain = !before.contains(&Rule::InDoubt);
+    let is_certain = !before.contains(&ForeignRule::InDoubt);
     (drops && !missing.is_empty()).then_some(Obstacle { chain, hook, missing, is_certain })
 }
 
-fn needs(chain: &Chain, hook: Hook, ranges: &[IpNet], carry: &Carry) -> Vec<Need> {
-    let mut needs = vec![Need::Answers, Need::Translated];
+fn needs(chain: &ForeignChain, hook: Hook, ranges: &[IpNet], carry: &Carry) -> Vec<ServiceNeed> {
+    let mut needs = vec![ServiceNeed::Answers, ServiceNeed::Translated];
     if hook == Hook::Input && *carry == Carry::FrontEnds {
         let families = chain.family.families();
         let fitting = ranges.iter().filter(|range| families.contains(&Family::of(range.addr())));
-        needs.extend(fitting.map(|range| Need::Destination(*range)));
+        needs.extend(fitting.map(|range| ServiceNeed::Destination(*range)));
         if ranges.is_empty() {
-            needs.push(Need::ClusterIps);
+            needs.push(ServiceNeed::ClusterIps);
         }
     }
     needs
@@ -116,13 +118,13 @@ fn needs(chain: &Chain, hook: Hook, ranges: &[IpNet], carry: &Carry) -> Vec<Need
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} drops what it does not know, and has no rule for ", self.chain)?;
-        let mut words: Vec<_> = self.missing.iter().map(Need::words).collect();
+        let mut words: Vec<_> = self.missing.iter().map(ServiceNeed::words).collect();
         words.dedup();
         f.write_str(&words.join(", "))
     }
 }
 
-impl Need {
+impl ServiceNeed {
     fn words(&self) -> &'static str {
         match self {
             Self::Answers => "answers",
@@ -141,7 +143,7 @@ impl Obstacle {
         let mut rules: Vec<_> = self.missing.iter().map(|need| opening.open(need)).collect();
         let sees_bridge =
             self.hook == Hook::Forward && chain.family.families().contains(&Family::V6);
-        if sees_bridge && self.missing.contains(&Need::Answers) {
+        if sees_bridge && self.missing.contains(&ServiceNeed::Answers) {
             rules.extend(opening.neighbour_discovery());
         }
         rules.dedup();
@@ -158,12 +160,12 @@ mod tests {
     fn obstacle(
         (family, table, name): (ChainFamily, &str, &str),
         hook: Hook,
-        rules: &[Rule],
+        rules: &[ForeignRule],
         carry: &Carry,
     ) -> Option<Obstacle> {
-        let base = Base { hook, filters: true, drops: true };
+        let base = HookPoint { hook, filters: true, drops: true };
         let (table, name) = (table.to_owned(), name.to_owned());
-        let chain = Chain { family, table, name, base: Some(base) };
+        let chain = ForeignChain { family, table, name, base: Some(base) };
         let ranges = ["10.96.0.0/12".parse().unwrap(), "fd00::/112".parse().unwrap()];
         judge(chain, base, rules, &ranges, carry)
     }
@@ -173,7 +175,8 @@ mod tests {
 
     #[test]
     fn dockers_forward_policy_is_opened_for_carried_packets() {
-        let found = obstacle(DOCKER, Hook::Forward, &[Rule::InDoubt], &Carry::FrontEnds).unwrap();
+        let found =
+            obstacle(DOCKER, Hook::Forward, &[ForeignRule::InDoubt], &Carry::FrontEnds).unwrap();
         assert!(!found.is_certain);
         let mend = [
             "iptables -I FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
@@ -209,9 +212,9 @@ mod tests {
 
     #[test]
     fn firewalld_stands_in_the_way_of_cluster_ips_that_are_not_carried() {
-        let accepts = |established, translated| Rule::Accepts { established, translated };
-        let mut rules = vec![accepts(true, false), accepts(false, true), Rule::InDoubt];
-        rules.push(Rule::DropsAll);
+        let accepts = |established, translated| ForeignRule::Accepts { established, translated };
+        let mut rules = vec![accepts(true, false), accepts(false, true), ForeignRule::InDoubt];
+        rules.push(ForeignRule::DropsAll);
         let found = obstacle(FIREWALLD, Hook::Input, &rules, &Carry::FrontEnds).unwrap();
         assert_eq!(
             found.to_string(),
@@ -223,15 +226,18 @@ mod tests {
         // What comes after the end of a chain is never reached.
         rules.rotate_right(1);
         assert!(obstacle(FIREWALLD, Hook::Input, &rules, &Carry::All).is_some());
-        assert_eq!(obstacle(FIREWALLD, Hook::Input, &[Rule::AcceptsAll], &Carry::FrontEnds), None);
+        assert_eq!(
+            obstacle(FIREWALLD, Hook::Input, &[ForeignRule::AcceptsAll], &Carry::FrontEnds),
+            None
+        );
     }
 
     #[test]
     fn our_own_table_and_other_hooks_do_not_count() {
         let is_asked = |family, table: &str, hook, filters| {
             let (table, name) = (table.to_owned(), "chain".to_owned());
-            let base = Some(Base { hook, filters, drops: true });
-            base_of_others(&Chain { family, table, name, base }).is_some()
+            let base = Some(HookPoint { hook, filters, drops: true });
+            base_of_others(&ForeignChain { family, table, name, base }).is_some()
         };
         assert!(is_asked(ChainFamily::Ip, "filter", Hook::Input, true));
         assert!(!is_asked(ChainFamily::Ip, NAME, Hook::Input, true));

@@ -2,12 +2,12 @@
 
 use kube_ipvs_core::model::Family;
 
-use super::Need;
-use crate::kernel::chains::{Chain, ChainFamily};
+use super::ServiceNeed;
+use crate::kernel::chains::{ChainFamily, ForeignChain};
 
 /// Whether iptables wrote the chain. Its `nft` flavour refuses to read a table with rules that it
 /// would not have written.
-fn is_iptables(chain: &Chain) -> bool {
+fn is_iptables(chain: &ForeignChain) -> bool {
     matches!(chain.family, ChainFamily::Ip | ChainFamily::Ip6)
         && chain.table == "filter"
         && matches!(chain.name.as_str(), "INPUT" | "FORWARD")
@@ -15,14 +15,14 @@ fn is_iptables(chain: &Chain) -> bool {
 
 /// How rules are added to a chain.
 pub(super) enum Opening<'a> {
-    Iptables(&'a Chain),
-    Nft(&'a Chain),
+    Iptables(&'a ForeignChain),
+    Nft(&'a ForeignChain),
     /// Its table takes no rules from others, and is written anew with each reload.
     Firewalld,
 }
 
 impl<'a> Opening<'a> {
-    pub(super) fn of(chain: &'a Chain) -> Self {
+    pub(super) fn of(chain: &'a ForeignChain) -> Self {
         if is_iptables(chain) {
             Self::Iptables(chain)
         } else if chain.table == "firewalld" {
@@ -32,12 +32,12 @@ impl<'a> Opening<'a> {
         }
     }
 
-    pub(super) fn open(&self, need: &Need) -> String {
+    pub(super) fn open(&self, need: &ServiceNeed) -> String {
         match (self, need) {
-            (_, Need::ClusterIps) => {
+            (_, ServiceNeed::ClusterIps) => {
                 "# each range of service addresses, as destination; or set `carry: all`".to_owned()
             }
-            (Self::Firewalld, Need::Destination(range)) => {
+            (Self::Firewalld, ServiceNeed::Destination(range)) => {
                 let family = if Family::of(range.addr()) == Family::V4 { "ipv4" } else { "ipv6" };
                 format!(
                     "firewall-cmd --permanent --add-rich-rule='rule family={family} destination \
@@ -45,10 +45,12 @@ impl<'a> Opening<'a> {
                 )
             }
             (Self::Firewalld, _) => "# StrictForwardPorts=no in firewalld.conf".to_owned(),
-            (_, Need::Answers) => self
+            (_, ServiceNeed::Answers) => self
                 .rule("-m conntrack --ctstate ESTABLISHED,RELATED", "ct state established,related"),
-            (_, Need::Translated) => self.rule("-m conntrack --ctstate DNAT", "ct status dnat"),
-            (_, Need::Destination(range)) => {
+            (_, ServiceNeed::Translated) => {
+                self.rule("-m conntrack --ctstate DNAT", "ct status dnat")
+            }
+            (_, ServiceNeed::Destination(range)) => {
                 let family = if Family::of(range.addr()) == Family::V4 { "ip" } else { "ip6" };
                 self.rule(&format!("-d {range}"), &format!("{family} daddr {range}"))
             }

@@ -4,8 +4,8 @@ use ipnet::IpNet;
 use kube_ipvs_core::model::Family;
 use netlink_ipvs::{Attribute, KernelError, Socket, attributes};
 
-use super::Need;
-use crate::kernel::chains::Chain;
+use super::ServiceNeed;
+use crate::kernel::chains::ForeignChain;
 use crate::kernel::nft::constants::{
     DATA_VALUE, DATA_VERDICT, HEADER_BYTES, expression, rule, verdict,
 };
@@ -38,7 +38,7 @@ const XT_STATES: std::ops::Range<usize> = 146..152;
 
 /// A rule of a base chain, as far as it matters.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Rule {
+pub(super) enum ForeignRule {
     AcceptsAll,
     DropsAll,
     /// Lets in packets of these states of connections.
@@ -61,12 +61,12 @@ pub(super) struct Masked {
     mask: Vec<u8>,
 }
 
-impl Rule {
-    pub(super) fn lets_in(&self, need: &Need) -> bool {
+impl ForeignRule {
+    pub(super) fn lets_in(&self, need: &ServiceNeed) -> bool {
         match (self, need) {
-            (Self::Accepts { established, .. }, Need::Answers) => *established,
-            (Self::Accepts { translated, .. }, Need::Translated) => *translated,
-            (Self::AcceptsTo(family, masked), Need::Destination(range)) => {
+            (Self::Accepts { established, .. }, ServiceNeed::Answers) => *established,
+            (Self::Accepts { translated, .. }, ServiceNeed::Translated) => *translated,
+            (Self::AcceptsTo(family, masked), ServiceNeed::Destination(range)) => {
                 *family == Family::of(range.addr()) && masked.holds(range)
             }
             _ => false,
@@ -90,7 +90,10 @@ impl Masked {
 }
 
 /// The rules of a chain, in their order.
-pub(super) fn read(socket: &mut Socket, chain: &Chain) -> Result<Vec<Rule>, KernelError> {
+pub(super) fn read(
+    socket: &mut Socket,
+    chain: &ForeignChain,
+) -> Result<Vec<ForeignRule>, KernelError> {
     socket.dump(
         "nf_tables rules",
         message_type(rule::GET),
@@ -99,14 +102,14 @@ pub(super) fn read(socket: &mut Socket, chain: &Chain) -> Result<Vec<Rule>, Kern
             message.text(rule::TABLE, &chain.table);
             message.text(rule::CHAIN, &chain.name);
         },
-        |rules: &mut Vec<Rule>, _, body| rules.push(decode(body)),
+        |rules: &mut Vec<ForeignRule>, _, body| rules.push(decode(body)),
     )
 }
 
 /// Reads NFT_MSG_NEWRULE: `struct nfgenmsg` and attributes.
-fn decode(body: &[u8]) -> Rule {
+fn decode(body: &[u8]) -> ForeignRule {
     let rest = body.get(HEADER_BYTES..).unwrap_or_default();
-    let mut reader = Reader::default();
+    let mut reader = RuleReader::default();
     let list = attributes(rest).find(|attribute| attribute.kind == rule::EXPRESSIONS);
     for item in list.iter().flat_map(Attribute::nested) {
         let name = item.find(rule::EXPRESSION_NAME).and_then(|name| name.text());
@@ -115,12 +118,12 @@ fn decode(body: &[u8]) -> Rule {
             return rule;
         }
     }
-    Rule::Other
+    ForeignRule::Other
 }
 
 /// Reads the expressions of a rule one after the other, up to its verdict.
 #[derive(Default)]
-struct Reader {
+struct RuleReader {
     condition: Condition,
     mask: Option<Vec<u8>>,
 }
@@ -136,12 +139,12 @@ enum Condition {
     Status,
     Destination(Family),
     /// All that there is to it.
-    Whole(Rule),
+    Whole(ForeignRule),
     Unread,
 }
 
-impl Reader {
-    fn read(&mut self, name: &str, data: Option<Attribute<'_>>) -> Option<Rule> {
+impl RuleReader {
+    fn read(&mut self, name: &str, data: Option<Attribute<'_>>) -> Option<ForeignRule> {
         let number = |kind| data?.find(kind)?.u32_be();
         match name {
             "counter" | "log" => {}
@@ -168,7 +171,7 @@ impl Reader {
             // The set is not read. Whoever accepts some states accepts established connections.
             "lookup" if matches!(self.condition, Condition::State) => {
                 let is_in = number(expression::LOOKUP_FLAGS).unwrap_or(0) == 0;
-                let rule = Rule::Accepts { established: is_in, translated: false };
+                let rule = ForeignRule::Accepts { established: is_in, translated: false };
                 self.condition = Condition::Whole(rule);
             }
             "match" => {
@@ -181,7 +184,7 @@ impl Reader {
                 return Some(match verdict.find(verdict::CODE)?.u32_be()? {
                     verdict::ACCEPT => self.accept(),
                     verdict::DROP => self.drop(),
-                    _ => Rule::InDoubt,
+                    _ => ForeignRule::InDoubt,
                 });
             }
             "reject" => return Some(self.drop()),
@@ -189,8 +192,8 @@ impl Reader {
                 let target = data.and_then(|data| data.find(NFTA_XT_NAME)?.text());
                 return Some(match target {
                     Some("REJECT") => self.drop(),
-                    Some("LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS") => Rule::Other,
-                    _ => Rule::InDoubt,
+                    Some("LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS") => ForeignRule::Other,
+                    _ => ForeignRule::InDoubt,
                 });
             }
             _ => self.condition = Condition::Unread,
@@ -219,41 +222,48 @@ impl Reader {
             Condition::Family if is_equal => Condition::Always,
             Condition::State => {
                 let established = bits() & ESTABLISHED != 0;
-                Condition::Whole(Rule::Accepts { established, translated: false })
+                Condition::Whole(ForeignRule::Accepts { established, translated: false })
             }
             Condition::Status => {
                 let translated = bits() & STATUS_TRANSLATED != 0;
-                Condition::Whole(Rule::Accepts { established: false, translated })
+                Condition::Whole(ForeignRule::Accepts { established: false, translated })
             }
             Condition::Destination(family) if is_equal => {
                 let mask = mask.unwrap_or_else(|| vec![u8::MAX; data.len()]);
-                Condition::Whole(Rule::AcceptsTo(family, Masked { value: data.to_vec(), mask }))
+                Condition::Whole(ForeignRule::AcceptsTo(
+                    family,
+                    Masked { value: data.to_vec(), mask },
+                ))
             }
             _ => Condition::Unread,
         };
     }
 
-    fn accept(&mut self) -> Rule {
+    fn accept(&mut self) -> ForeignRule {
         match std::mem::take(&mut self.condition) {
-            Condition::Always => Rule::AcceptsAll,
+            Condition::Always => ForeignRule::AcceptsAll,
             Condition::Whole(rule) => rule,
-            _ => Rule::InDoubt,
+            _ => ForeignRule::InDoubt,
         }
     }
 
-    fn drop(&self) -> Rule {
-        if matches!(self.condition, Condition::Always) { Rule::DropsAll } else { Rule::Other }
+    fn drop(&self) -> ForeignRule {
+        if matches!(self.condition, Condition::Always) {
+            ForeignRule::DropsAll
+        } else {
+            ForeignRule::Other
+        }
     }
 }
 
 /// What `-m conntrack --ctstate` of iptables lets in.
-fn states_of_iptables(data: Attribute<'_>) -> Option<Rule> {
+fn states_of_iptables(data: Attribute<'_>) -> Option<ForeignRule> {
     let is_conntrack = data.find(NFTA_XT_NAME)?.text() == Some("conntrack");
     let states = data.find(NFTA_XT_INFO)?.value.get(XT_STATES)?;
     let (numbers, _) = states.as_chunks();
     let [by, inverted, states] = *numbers.first_chunk()?;
     let [by, inverted, states] = [by, inverted, states].map(u16::from_ne_bytes);
-    let rule = Rule::Accepts {
+    let rule = ForeignRule::Accepts {
         established: u32::from(states) & ESTABLISHED != 0,
         translated: states & XT_TRANSLATED != 0,
     };

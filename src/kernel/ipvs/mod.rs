@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::VirtualAddress;
 use netlink_ipvs::ipvs::{Connections, Info, IpvsSocket, Traffic};
-use netlink_ipvs::{KernelError, Protocol, Socket};
+use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 use super::modules;
 
@@ -28,7 +28,7 @@ impl Ipvs {
     ///
     /// If the kernel has no IPVS, or the process lacks CAP_NET_ADMIN.
     pub fn open() -> Result<Self, KernelError> {
-        Self::over(Socket::open(Protocol::Generic)?)
+        Self::over(Socket::open(Subsystem::Generic)?)
     }
 
     /// The same over a socket that is open.

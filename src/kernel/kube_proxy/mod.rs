@@ -19,7 +19,7 @@ mod sets;
 use std::net::IpAddr;
 
 use kube_ipvs_core::model::DEVICE;
-use kube_ipvs_core::plan::{self, Claims, Observed};
+use kube_ipvs_core::plan::{self, ForeignClaims, Observed};
 use netlink_ipvs::{KernelError, Socket};
 
 use super::Kernel;
@@ -86,9 +86,9 @@ pub fn decode(payload: &[u8]) -> usize {
 /// # Errors
 ///
 /// If the kernel refuses or does not answer.
-pub fn claims() -> Result<Claims, KernelError> {
+pub fn claims() -> Result<ForeignClaims, KernelError> {
     let device = Links::read()?.index(DEVICE, DUMMY);
-    let mut claims = Claims::default();
+    let mut claims = ForeignClaims::default();
     for (on, ip) in Links::addresses()? {
         if Some(on) == device {
             claims.addresses.insert(ip);

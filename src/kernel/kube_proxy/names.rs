@@ -4,7 +4,7 @@
 //! kube-router chains `KUBE-ROUTER-…` and `KUBE-POD-FW-…`, and sets `KUBE-SRC-…`. So kube-proxy's
 //! are told by their whole names, or by a beginning that is nobody else's.
 
-use crate::kernel::chains::{Chain, ChainFamily};
+use crate::kernel::chains::{ChainFamily, ForeignChain};
 
 /// The table of the nftables mode.
 pub(super) const TABLE: &str = "kube-proxy";
@@ -59,19 +59,19 @@ const SET_BEGINNINGS: [&str; 2] = ["KUBE-", "KUBE-6-"];
 const LONGEST_SET_NAME: usize = 31;
 
 /// Whether `iptables` shows the chain as one of kube-proxy's.
-pub(super) fn is_chain(chain: &Chain) -> bool {
+pub(super) fn is_chain(chain: &ForeignChain) -> bool {
     is_in_iptables(chain.family, &chain.table)
         && (CHAINS.contains(&chain.name.as_str())
             || CHAIN_BEGINNINGS.iter().any(|beginning| chain.name.starts_with(beginning)))
 }
 
 /// Whether the chain shows that kube-proxy was here.
-pub(in crate::kernel) fn is_trace(chain: &Chain) -> bool {
+pub(in crate::kernel) fn is_trace(chain: &ForeignChain) -> bool {
     (is_chain(chain) && chain.name != SHARED_CHAIN) || is_of_table(chain)
 }
 
 /// Whether the chain stands in the table of the nftables mode.
-pub(super) fn is_of_table(chain: &Chain) -> bool {
+pub(super) fn is_of_table(chain: &ForeignChain) -> bool {
     matches!(chain.family, ChainFamily::Ip | ChainFamily::Ip6) && chain.table == TABLE
 }
 
@@ -103,8 +103,8 @@ pub(super) fn node_port_sets() -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
 
-    fn chain(family: ChainFamily, table: &str, name: &str) -> Chain {
-        Chain { family, table: table.to_owned(), name: name.to_owned(), base: None }
+    fn chain(family: ChainFamily, table: &str, name: &str) -> ForeignChain {
+        ForeignChain { family, table: table.to_owned(), name: name.to_owned(), base: None }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! kube-proxy's chains in the tables of `iptables-nft`, and the table of its nftables mode.
 
-use netlink_ipvs::{Attribute, Attributes, Batch, KernelError, Protocol, Socket, attributes};
+use netlink_ipvs::{Attribute, Attributes, Batch, KernelError, Socket, Subsystem, attributes};
 
 use super::names;
-use crate::kernel::chains::{self, Chain, ChainFamily};
+use crate::kernel::chains::{self, ChainFamily, ForeignChain};
 use crate::kernel::nft;
 use crate::kernel::nft::constants::{
     DATA_VERDICT, HEADER_BYTES, chain, expression, rule, table, verdict,
@@ -17,16 +17,16 @@ const DELETE_RULE: u16 = 8;
 /// What there is of kube-proxy in nf_tables.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    chains: Vec<Chain>,
+    chains: Vec<ForeignChain>,
     /// Rules elsewhere that lead to one of the chains.
-    jumps: Vec<Rule>,
+    jumps: Vec<KubeProxyRule>,
     /// Families that have the nftables mode's table.
     tables: Vec<ChainFamily>,
 }
 
 /// A rule that leads to a chain.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Rule {
+pub(super) struct KubeProxyRule {
     family: ChainFamily,
     table: String,
     chain: String,
@@ -34,7 +34,7 @@ pub(super) struct Rule {
     leads_to: Vec<String>,
 }
 
-impl Rule {
+impl KubeProxyRule {
     /// To how many chains it leads.
     pub(super) fn jumps(&self) -> usize {
         self.leads_to.len()
@@ -51,14 +51,14 @@ impl Rules {
             .map(|chain| chain.family)
             .collect();
         tables.dedup();
-        let chains: Vec<Chain> = all.into_iter().filter(names::is_chain).collect();
+        let chains: Vec<ForeignChain> = all.into_iter().filter(names::is_chain).collect();
         let mut jumps = Vec::new();
         for family in [ChainFamily::Ip, ChainFamily::Ip6] {
             if chains.iter().any(|chain| chain.family == family) {
                 jumps.extend(rules(socket, family)?);
             }
         }
-        let has = |rule: &Rule, name: &str| {
+        let has = |rule: &KubeProxyRule, name: &str| {
             chains.iter().any(|chain| {
                 chain.family == rule.family && chain.table == rule.table && chain.name == name
             })
@@ -116,7 +116,7 @@ impl Rules {
         for family in &self.tables {
             push(DELETE_TABLE, *family, &|message| message.text(table::NAME, names::TABLE));
         }
-        for Rule { family, table, chain, handle, .. } in &self.jumps {
+        for KubeProxyRule { family, table, chain, handle, .. } in &self.jumps {
             push(DELETE_RULE, *family, &|message| {
                 message.text(rule::TABLE, table);
                 message.text(rule::CHAIN, chain);
@@ -124,13 +124,13 @@ impl Rules {
             });
         }
         // The chains lead to each other: all of them are emptied before the first is removed.
-        for Chain { family, table, name, .. } in &self.chains {
+        for ForeignChain { family, table, name, .. } in &self.chains {
             push(DELETE_RULE, *family, &|message| {
                 message.text(rule::TABLE, table);
                 message.text(rule::CHAIN, name);
             });
         }
-        for Chain { family, table, name, .. } in &self.chains {
+        for ForeignChain { family, table, name, .. } in &self.chains {
             push(DELETE_CHAIN, *family, &|message| {
                 message.text(chain::TABLE, table);
                 message.text(chain::NAME, name);
@@ -141,7 +141,7 @@ impl Rules {
 
 /// Opens what the above is given.
 pub(super) fn open() -> Result<Socket, KernelError> {
-    Socket::open(Protocol::Netfilter)
+    Socket::open(Subsystem::Netfilter)
 }
 
 fn header(message: &mut Attributes<'_>, family: ChainFamily) {
@@ -149,17 +149,17 @@ fn header(message: &mut Attributes<'_>, family: ChainFamily) {
 }
 
 /// The rules of `iptables-nft`'s tables that lead to a chain.
-fn rules(socket: &mut Socket, family: ChainFamily) -> Result<Vec<Rule>, KernelError> {
+fn rules(socket: &mut Socket, family: ChainFamily) -> Result<Vec<KubeProxyRule>, KernelError> {
     socket.dump(
         "nf_tables rules",
         nft::message_type(rule::GET),
         |message| header(message, family),
-        |rules: &mut Vec<Rule>, _, body| rules.extend(decode(body)),
+        |rules: &mut Vec<KubeProxyRule>, _, body| rules.extend(decode(body)),
     )
 }
 
 /// Reads NFT_MSG_NEWRULE: `struct nfgenmsg` and attributes.
-pub(super) fn decode(body: &[u8]) -> Option<Rule> {
+pub(super) fn decode(body: &[u8]) -> Option<KubeProxyRule> {
     let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
     let family = ChainFamily::of_number(*header.first()?);
     let (mut table, mut chain, mut handle) = (None, None, None);
@@ -175,7 +175,7 @@ pub(super) fn decode(body: &[u8]) -> Option<Rule> {
             _ => {}
         }
     }
-    let rule = Rule {
+    let rule = KubeProxyRule {
         family,
         table: table?.to_owned(),
         chain: chain?.to_owned(),
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_leads_to_a_chain_is_read() {
-        let expected = Rule {
+        let expected = KubeProxyRule {
             family: ChainFamily::Ip,
             table: "nat".to_owned(),
             chain: "PREROUTING".to_owned(),

@@ -6,8 +6,8 @@ use netlink_ipvs::{Answers, Batch, KernelError};
 use super::Nft;
 use super::element::entries;
 use super::failure::failure;
-use super::request::{Change, Step, write};
-use super::transaction::{Cause, Submit, Verdict, run};
+use super::request::{SetChange, Step, write};
+use super::transaction::{FailureCause, RuleAnswer, Submit, run};
 use super::update::update;
 
 /// How many steps make a transaction; more are spread over several. One is sent in one piece, at
@@ -24,7 +24,7 @@ impl Nft {
     /// the old one and add the new one in one call.
     pub fn apply(&mut self, operations: &[FilterOperation]) -> Vec<Outcome> {
         let mut outcomes = vec![Ok(()); operations.len()];
-        let mut fail = |index: usize, cause: Cause| {
+        let mut fail = |index: usize, cause: FailureCause| {
             if let (Some(operation), Some(outcome)) =
                 (operations.get(index), outcomes.get_mut(index))
             {
@@ -39,7 +39,7 @@ impl Nft {
                 run(self, std::mem::take(&mut steps), &mut fail);
             }
             if let Err(error) = self.write_steps(&mut steps, index, operation) {
-                fail(index, Cause::Undelivered(error.to_string()));
+                fail(index, FailureCause::Undelivered(error.to_string()));
             }
         }
         run(self, steps, &mut fail);
@@ -66,15 +66,16 @@ impl Nft {
             FilterOperation::DeleteTables => {
                 for table in &self.ruleset.tables {
                     // To delete what is not there would be an error.
-                    push(table.family, Change::NewTable);
-                    push(table.family, Change::DeleteTable);
+                    push(table.family, SetChange::NewTable);
+                    push(table.family, SetChange::DeleteTable);
                 }
             }
             FilterOperation::Add(element) => {
-                entries(element).for_each(|entry| push(entry.table, Change::NewElement(entry)));
+                entries(element).for_each(|entry| push(entry.table, SetChange::NewElement(entry)));
             }
             FilterOperation::Delete(element) => {
-                entries(element).for_each(|entry| push(entry.table, Change::DeleteElement(entry)));
+                entries(element)
+                    .for_each(|entry| push(entry.table, SetChange::DeleteElement(entry)));
             }
         }
         Ok(())
@@ -82,26 +83,26 @@ impl Nft {
 }
 
 impl Submit for Nft {
-    fn submit(&mut self, steps: &[Step<'_>]) -> Verdict {
+    fn submit(&mut self, steps: &[Step<'_>]) -> RuleAnswer {
         // Not kept: that of a first sync is of megabytes, and later ones are few.
         let mut batch = Batch::default();
         write(&mut batch, steps);
         // The request that begins the transaction is numbered 0.
         match self.socket.transact(&mut batch, steps.len()) {
             Ok(answers) => verdict(answers),
-            Err(error) => Verdict::Undelivered(error.to_string()),
+            Err(error) => RuleAnswer::Undelivered(error.to_string()),
         }
     }
 }
 
 /// What the answers mean: to the request that begins the transaction, to each step, and to the
 /// request that ends it.
-fn verdict(answers: Answers) -> Verdict {
+fn verdict(answers: Answers) -> RuleAnswer {
     let mut answers = answers.into_iter();
     if let (Some(Some(Err(error))), _) | (_, Some(Some(Err(error)))) =
         (answers.next(), answers.next_back())
     {
-        return Verdict::Aborted(error);
+        return RuleAnswer::Aborted(error);
     }
     let mut errors = Vec::new();
     let mut is_lost = false;
@@ -113,8 +114,8 @@ fn verdict(answers: Answers) -> Verdict {
         }
     }
     match (errors.is_empty(), is_lost) {
-        (false, _) => Verdict::Rejected(errors),
-        (true, true) => Verdict::Lost,
-        (true, false) => Verdict::Committed,
+        (false, _) => RuleAnswer::Rejected(errors),
+        (true, true) => RuleAnswer::Lost,
+        (true, false) => RuleAnswer::Committed,
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use kube_ipvs_core::model::Family;
 
 use super::constants::{expression as nfta, verdict};
-use super::expression::{Expressions, FIRST, Source};
+use super::expression::{Expressions, FIRST, Operand};
 use super::set::{Datatype, Layout, Set};
 use super::table::TableFamily;
 
@@ -14,14 +14,14 @@ use super::table::TableFamily;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
 /// `NFT_META_*`
-const INPUT_INTERFACE: Source = Source::Meta(6);
-const TRANSPORT_PROTOCOL: Source = Source::Meta(16);
+const INPUT_INTERFACE: Operand = Operand::Meta(6);
+const TRANSPORT_PROTOCOL: Operand = Operand::Meta(16);
 /// `NFT_CT_*`
-const STATE: Source = Source::Conntrack(0, None);
-const DIRECTION: Source = Source::Conntrack(1, None);
-const STATUS: Source = Source::Conntrack(2, None);
+const STATE: Operand = Operand::Conntrack(0, None);
+const DIRECTION: Operand = Operand::Conntrack(1, None);
+const STATUS: Operand = Operand::Conntrack(2, None);
 /// `NFT_SOCKET_TRANSPARENT`
-const TRANSPARENT: Source = Source::Socket(0);
+const TRANSPARENT: Operand = Operand::Socket(0);
 
 /// `NF_CT_STATE_INVALID_BIT`
 const INVALID: u32 = 1 << 0;
@@ -159,11 +159,11 @@ impl Rule<'_> {
             }
             ["fib", end @ ("saddr" | "daddr"), "type", "local", rest @ ..] => {
                 let end = if *end == "saddr" { nfta::FIB_SOURCE } else { nfta::FIB_DESTINATION };
-                self.is(Source::AddressType(end), LOCAL.to_ne_bytes());
+                self.is(Operand::AddressType(end), LOCAL.to_ne_bytes());
                 rest
             }
             ["numgen", "random", "mod", modulus, "0", rest @ ..] => {
-                self.is(Source::Random(modulus.parse().ok()?), [0; 4]);
+                self.is(Operand::Random(modulus.parse().ok()?), [0; 4]);
                 rest
             }
             ["socket", "transparent", "0", rest @ ..] => {
@@ -177,12 +177,12 @@ impl Rule<'_> {
                     _ => return None,
                 };
                 self.transport(protocol);
-                self.is(Source::Payload(TRANSPORT, 0), [echo_request]);
+                self.is(Operand::Payload(TRANSPORT, 0), [echo_request]);
                 rest
             }
             ["tcp", "flags", "!", "syn", rest @ ..] => {
                 self.transport(TCP);
-                self.expressions.load(Source::Payload(TRANSPORT, 13), 1, FIRST);
+                self.expressions.load(Operand::Payload(TRANSPORT, 13), 1, FIRST);
                 self.expressions.mask(FIRST, &[SYN]);
                 self.expressions.compare(nfta::COMPARE_EQUAL, &[0]);
                 rest
@@ -190,13 +190,13 @@ impl Rule<'_> {
             ["tcp", "dport", range, rest @ ..] => {
                 let (first, last) = ports(range)?;
                 self.transport(TCP);
-                self.expressions.load(Source::Payload(TRANSPORT, 2), 2, FIRST);
+                self.expressions.load(Operand::Payload(TRANSPORT, 2), 2, FIRST);
                 self.expressions.compare(nfta::COMPARE_AT_LEAST, &first.to_be_bytes());
                 self.expressions.compare(nfta::COMPARE_AT_MOST, &last.to_be_bytes());
                 rest
             }
             ["arp", "operation", "request", rest @ ..] if self.family == TableFamily::Arp => {
-                self.is(Source::Payload(NETWORK, 6), REQUEST.to_be_bytes());
+                self.is(Operand::Payload(NETWORK, 6), REQUEST.to_be_bytes());
                 rest
             }
             _ => {
@@ -213,13 +213,13 @@ impl Rule<'_> {
     }
 
     /// Checks for a value.
-    fn is<const LEN: usize>(&mut self, source: Source, value: [u8; LEN]) {
+    fn is<const LEN: usize>(&mut self, source: Operand, value: [u8; LEN]) {
         self.expressions.load(source, LEN as u32, FIRST);
         self.expressions.compare(nfta::COMPARE_EQUAL, &value);
     }
 
     /// Checks for a bit of a number in host byte order.
-    fn has(&mut self, source: Source, bit: u32) {
+    fn has(&mut self, source: Operand, bit: u32) {
         self.expressions.load(source, 4, FIRST);
         self.expressions.mask(FIRST, &bit.to_ne_bytes());
         self.expressions.compare(nfta::COMPARE_NOT_EQUAL, &[0; 4]);
@@ -275,12 +275,12 @@ impl Rule<'_> {
     }
 
     /// Takes a field off the words.
-    fn field<'w>(&self, words: &'w [&'w str]) -> Option<(Source, Datatype, &'w [&'w str])> {
+    fn field<'w>(&self, words: &'w [&'w str]) -> Option<(Operand, Datatype, &'w [&'w str])> {
         let address = Datatype::Address(self.family.addresses());
         Some(match words {
             // At the same places in TCP, UDP and SCTP.
-            ["th", "sport", rest @ ..] => (Source::Payload(TRANSPORT, 0), Datatype::Port, rest),
-            ["th", "dport", rest @ ..] => (Source::Payload(TRANSPORT, 2), Datatype::Port, rest),
+            ["th", "sport", rest @ ..] => (Operand::Payload(TRANSPORT, 0), Datatype::Port, rest),
+            ["th", "dport", rest @ ..] => (Operand::Payload(TRANSPORT, 2), Datatype::Port, rest),
             ["meta", "l4proto", rest @ ..] => (TRANSPORT_PROTOCOL, Datatype::Protocol, rest),
             ["iifname", rest @ ..] => (INPUT_INTERFACE, Datatype::Interface, rest),
             ["ct", direction @ ("original" | "reply"), words @ ..] => {
@@ -300,11 +300,11 @@ impl Rule<'_> {
                     }
                     _ => return None,
                 };
-                (Source::Conntrack(key, direction), datatype, rest)
+                (Operand::Conntrack(key, direction), datatype, rest)
             }
             // Of an Ethernet and IPv4 request.
             ["arp", "daddr", "ip", rest @ ..] if self.family == TableFamily::Arp => {
-                (Source::Payload(NETWORK, 24), address, rest)
+                (Operand::Payload(NETWORK, 24), address, rest)
             }
             [ip, name, rest @ ..] if *ip == self.family.name() => {
                 let (offset, datatype) = match (self.family, *name) {
@@ -316,7 +316,7 @@ impl Rule<'_> {
                     (TableFamily::Ip6, "nexthdr") => (6, Datatype::Protocol),
                     _ => return None,
                 };
-                (Source::Payload(NETWORK, offset), datatype, rest)
+                (Operand::Payload(NETWORK, offset), datatype, rest)
             }
             _ => return None,
         })

@@ -4,9 +4,9 @@
 use kube_ipvs_core::model::{Element, Family};
 use netlink_ipvs::{Attributes, Batch, KernelError};
 
-use super::element::Reader;
+use super::element::ElementReader;
 use super::existing::{self, ExistingSet};
-use super::request::{List, header, message_type, transaction};
+use super::request::{DumpKind, header, message_type, transaction};
 use super::table::TableFamily;
 use super::{Nft, encode};
 
@@ -28,7 +28,7 @@ impl Nft {
     /// there is no such table.
     pub(super) fn earlier(&mut self) -> Result<Option<Vec<Element>>, KernelError> {
         let sets =
-            self.list(List::Sets, INET, encode::table_name, |sets: &mut Vec<_>, payload| {
+            self.list(DumpKind::Sets, INET, encode::table_name, |sets: &mut Vec<_>, payload| {
                 sets.extend(ExistingSet::decode(payload));
             })?;
         if sets.is_empty() {
@@ -40,10 +40,10 @@ impl Nft {
             for (former, today) in SETS {
                 let name = format!("{former}{number}");
                 let body = |message: &mut Attributes<'_>| encode::elements_of(message, &name);
-                let read = |reader: &mut Reader, payload: &[u8]| {
+                let read = |reader: &mut ElementReader, payload: &[u8]| {
                     existing::elements(payload).for_each(|raw| reader.read(table, today, &raw));
                 };
-                let reader = self.list(List::Elements, INET, body, read)?;
+                let reader = self.list(DumpKind::Elements, INET, body, read)?;
                 elements.extend(reader.finish(table, today));
             }
         }
@@ -57,7 +57,7 @@ impl Nft {
     /// If the kernel refuses or does not answer.
     pub fn delete_earlier(&mut self) -> Result<(), KernelError> {
         let sets =
-            self.list(List::Sets, INET, encode::table_name, |found: &mut bool, payload| {
+            self.list(DumpKind::Sets, INET, encode::table_name, |found: &mut bool, payload| {
                 *found |= ExistingSet::decode(payload).is_some();
             })?;
         if !sets {

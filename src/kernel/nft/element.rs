@@ -7,12 +7,12 @@ use kube_ipvs_core::model::{
     AddressSet, Element, Family, InterfaceName, InterfaceSet, Interfaces, Leads, PortSet, RangeSet,
 };
 
-use super::key::{Fields, Key};
+use super::key::{Fields, SetKey};
 use super::table::TableFamily;
 
 /// An entry of one set, or of the flowtable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
+pub(super) struct SetEntry {
     /// The table.
     pub(super) table: TableFamily,
     /// The set in it.
@@ -25,20 +25,20 @@ pub(super) struct Entry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Content {
     /// A key, in a map with its value.
-    Key(Key, Option<Key>),
+    Key(SetKey, Option<SetKey>),
     /// A range: its first address, and the one that follows its last unless that is the last
     /// address of all. The kernel holds them as two elements.
-    Range(Key, Option<Key>),
+    Range(SetKey, Option<SetKey>),
     /// A link of a flowtable.
     Link(InterfaceName),
     /// A range in the last field of a concatenation, first and last. The kernel holds it as one
     /// element.
-    Span(Key, Key),
+    Span(SetKey, SetKey),
 }
 
 /// The entries that an element takes: one in the table of its family, or one in each of them, and
 /// another in table `arp` for what must not be answered for there.
-pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
+pub(super) fn entries(element: &Element) -> impl Iterator<Item = SetEntry> {
     let (set, content) = (element.set(), content(element));
     let family = element.family();
     let tables = Family::BOTH.into_iter().filter(move |other| family.is_none_or(|it| it == *other));
@@ -47,7 +47,7 @@ pub(super) fn entries(element: &Element) -> impl Iterator<Item = Entry> {
     tables
         .map(TableFamily::from)
         .chain(is_claimed_by_arp.then_some(TableFamily::Arp))
-        .map(move |table| Entry { table, set, content })
+        .map(move |table| SetEntry { table, set, content })
 }
 
 fn content(element: &Element) -> Content {
@@ -55,24 +55,24 @@ fn content(element: &Element) -> Content {
         Element::Range(_, net) => range(*net),
         Element::Interfaces(_, interfaces) => range(names(*interfaces)),
         Element::Address(set, ip) => {
-            let key = Key::EMPTY.address(*ip);
+            let key = SetKey::EMPTY.address(*ip);
             Content::Key(if set.is_of_pairs() { key.address(*ip) } else { key }, None)
         }
-        Element::Port(_, address) => Content::Key(Key::frontend(address), None),
+        Element::Port(_, address) => Content::Key(SetKey::frontend(address), None),
         Element::Lead(_, address, ip, port) => {
-            Content::Key(Key::frontend(address), Some(Key::EMPTY.address(*ip).port(*port)))
+            Content::Key(SetKey::frontend(address), Some(SetKey::EMPTY.address(*ip).port(*port)))
         }
         Element::OffloadLink(name) => Content::Link(*name),
         Element::Allowed(address, net) => {
-            let key = Key::frontend(address);
+            let key = SetKey::frontend(address);
             Content::Span(key.address(net.network()), key.address(net.broadcast()))
         }
     }
 }
 
 fn range(net: IpNet) -> Content {
-    let after = following(net.broadcast()).map(|ip| Key::EMPTY.address(ip));
-    Content::Range(Key::EMPTY.address(net.network()), after)
+    let after = following(net.broadcast()).map(|ip| SetKey::EMPTY.address(ip));
+    Content::Range(SetKey::EMPTY.address(net.network()), after)
 }
 
 /// The names of interfaces as a range: the kernel compares their sixteen bytes as it compares those
@@ -148,13 +148,13 @@ pub(super) struct RawElement<'a> {
 /// Puts the elements of one set together from what the kernel tells, in any order. What no version
 /// of ours could have written is left out.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(super) struct ElementReader {
     elements: Vec<Element>,
     /// Where ranges end (false) and begin (true).
     ends: Vec<(IpAddr, bool)>,
 }
 
-impl Reader {
+impl ElementReader {
     /// Takes an element of a table's set.
     pub(super) fn read(&mut self, table: TableFamily, set: &str, raw: &RawElement<'_>) {
         let family = key_family(table, set);

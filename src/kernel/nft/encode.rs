@@ -7,9 +7,9 @@ use super::constants::{
     DATA_VALUE, LIST_ELEMENT, chain as nfta_chain, element as nfta_element,
     flowtable as nfta_flowtable, rule as nfta_rule, set as nfta_set, table as nfta_table, verdict,
 };
-use super::element::{Content, Entry};
+use super::element::{Content, SetEntry};
 use super::expression::Expressions;
-use super::key::Key;
+use super::key::SetKey;
 use super::set::Set;
 use super::table::Chain;
 
@@ -106,7 +106,7 @@ pub(super) fn elements_of(to: &mut Attributes<'_>, set: &str) {
 }
 
 /// An entry that is to be added or deleted.
-pub(super) fn entry(to: &mut Attributes<'_>, entry: &Entry) {
+pub(super) fn entry(to: &mut Attributes<'_>, entry: &SetEntry) {
     if let Content::Link(link) = entry.content {
         return flowtable(to, entry.set, Some(link));
     }
@@ -131,7 +131,7 @@ pub(super) fn entry(to: &mut Attributes<'_>, entry: &Entry) {
     });
 }
 
-fn element(to: &mut Attributes<'_>, key: &Key, rest: impl FnOnce(&mut Attributes<'_>)) {
+fn element(to: &mut Attributes<'_>, key: &SetKey, rest: impl FnOnce(&mut Attributes<'_>)) {
     to.nest(LIST_ELEMENT, |to| {
         data(to, nfta_element::KEY, key);
         rest(to);

@@ -9,7 +9,7 @@ use super::constants::{
 };
 use super::element::RawElement;
 use super::set::Set;
-use super::table::{Base, Chain, Table};
+use super::table::{BaseChain, Chain, Table};
 
 /// Chains, sets and rules of one table.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -67,7 +67,7 @@ impl ExistingChain {
     }
 
     fn is(&self, chain: &Chain) -> bool {
-        let base = |base: &Base| (base.kind.to_owned(), base.hook, base.priority);
+        let base = |base: &BaseChain| (base.kind.to_owned(), base.hook, base.priority);
         self.name == chain.name && self.base == chain.base.as_ref().map(base)
     }
 

@@ -14,7 +14,7 @@ const SECOND: u32 = FIRST + 4;
 
 /// What can be loaded into registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Source {
+pub(super) enum Operand {
     /// Bytes of a header (`NFT_PAYLOAD_*_HEADER`), from this offset on.
     Payload(u32, u32),
     /// What is known of the packet (`NFT_META_*`).
@@ -48,36 +48,36 @@ impl Expressions {
     }
 
     /// Loads `len` bytes into the registers from `register` on.
-    pub(super) fn load(&mut self, from: Source, len: u32, register: u32) {
+    pub(super) fn load(&mut self, from: Operand, len: u32, register: u32) {
         match from {
-            Source::Payload(header, offset) => self.push("payload", |to| {
+            Operand::Payload(header, offset) => self.push("payload", |to| {
                 to.u32_be(nfta::PAYLOAD_TO, register);
                 to.u32_be(nfta::PAYLOAD_BASE, header);
                 to.u32_be(nfta::PAYLOAD_OFFSET, offset);
                 to.u32_be(nfta::PAYLOAD_LEN, len);
             }),
-            Source::Meta(key) => self.push("meta", |to| {
+            Operand::Meta(key) => self.push("meta", |to| {
                 to.u32_be(nfta::META_TO, register);
                 to.u32_be(nfta::META_KEY, key);
             }),
-            Source::Conntrack(key, direction) => self.push("ct", |to| {
+            Operand::Conntrack(key, direction) => self.push("ct", |to| {
                 to.u32_be(nfta::CT_TO, register);
                 to.u32_be(nfta::CT_KEY, key);
                 if let Some(direction) = direction {
                     to.bytes(nfta::CT_DIRECTION, &[direction]);
                 }
             }),
-            Source::AddressType(end) => self.push("fib", |to| {
+            Operand::AddressType(end) => self.push("fib", |to| {
                 to.u32_be(nfta::FIB_TO, register);
                 to.u32_be(nfta::FIB_RESULT, nfta::FIB_RESULT_ADDRESS_TYPE);
                 to.u32_be(nfta::FIB_FLAGS, end);
             }),
-            Source::Random(modulus) => self.push("numgen", |to| {
+            Operand::Random(modulus) => self.push("numgen", |to| {
                 to.u32_be(nfta::NUMBER_TO, register);
                 to.u32_be(nfta::NUMBER_MODULUS, modulus);
                 to.u32_be(nfta::NUMBER_TYPE, nfta::NUMBER_TYPE_RANDOM);
             }),
-            Source::Socket(key) => self.push("socket", |to| {
+            Operand::Socket(key) => self.push("socket", |to| {
                 to.u32_be(nfta::SOCKET_KEY, key);
                 to.u32_be(nfta::SOCKET_TO, register);
             }),

@@ -4,17 +4,17 @@ use kube_ipvs_core::model::Element;
 use kube_ipvs_core::plan::{Failure, FailureKind, FilterOperation};
 use rustix::io::Errno;
 
-use super::transaction::Cause;
+use super::transaction::FailureCause;
 
 /// The failure of an operation.
-pub(super) fn failure(operation: FilterOperation, cause: &Cause) -> Failure {
+pub(super) fn failure(operation: FilterOperation, cause: &FailureCause) -> Failure {
     let (kind, what) = match cause {
-        Cause::Refused(error) => {
+        FailureCause::Refused(error) => {
             let (kind, meaning) = meaning(&operation, error.errno);
             (kind, format!("{meaning}: {error}"))
         }
-        Cause::Undelivered(why) => (FailureKind::Unknown, why.clone()),
-        Cause::Unknown => (FailureKind::Unknown, "the kernel's answer was lost".to_owned()),
+        FailureCause::Undelivered(why) => (FailureKind::Unknown, why.clone()),
+        FailureCause::Unknown => (FailureKind::Unknown, "the kernel's answer was lost".to_owned()),
     };
     Failure { kind, message: format!("{operation}: {what}") }
 }

@@ -11,12 +11,12 @@ const CAPACITY: usize = 40;
 /// Fields in a row, each padded to four bytes as in registers. On the stack: elements come by the
 /// ten thousand.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Key {
+pub(super) struct SetKey {
     bytes: [u8; CAPACITY],
     len: usize,
 }
 
-impl Deref for Key {
+impl Deref for SetKey {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -24,7 +24,7 @@ impl Deref for Key {
     }
 }
 
-impl Key {
+impl SetKey {
     /// No field.
     pub(super) const EMPTY: Self = Self { bytes: [0; CAPACITY], len: 0 };
 

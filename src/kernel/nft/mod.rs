@@ -32,7 +32,7 @@ mod update;
 mod tests;
 
 use kube_ipvs_core::model::Carry;
-use netlink_ipvs::{KernelError, NetlinkError, Protocol, Socket};
+use netlink_ipvs::{KernelError, NetlinkError, Socket, Subsystem};
 use ruleset::Ruleset;
 use rustix::io::Errno;
 
@@ -55,14 +55,14 @@ impl Nft {
     ///
     /// If the kernel has no nf_tables, or the process lacks CAP_NET_ADMIN.
     pub fn open() -> Result<Self, KernelError> {
-        Self::over(Socket::open(Protocol::Netfilter)?)
+        Self::over(Socket::open(Subsystem::Netfilter)?)
     }
 
     /// The same over a socket that is open.
     pub(super) fn over(mut socket: Socket) -> Result<Self, KernelError> {
         let generation = socket.request(
             "nf_tables generation",
-            request::List::Generation.kind(),
+            request::DumpKind::Generation.kind(),
             |message| header(message, 0, 0),
             |_, _| {},
         );

@@ -5,9 +5,9 @@ use netlink_ipvs::{Attributes, KernelError, NetlinkError};
 use rustc_hash::FxHashMap;
 use rustix::io::Errno;
 
-use super::element::{Reader, entries};
+use super::element::{ElementReader, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};
-use super::request::{List, header};
+use super::request::{DumpKind, header};
 use super::set::Set;
 use super::table::TableFamily;
 use super::{Nft, encode};
@@ -57,21 +57,21 @@ impl Nft {
     pub(super) fn existing(&mut self, family: TableFamily) -> Result<Existing, KernelError> {
         let (family, name) = (family.number(), encode::table_name);
         Ok(Existing {
-            chains: self.list(List::Chains, family, name, |chains: &mut Vec<_>, payload| {
+            chains: self.list(DumpKind::Chains, family, name, |chains: &mut Vec<_>, payload| {
                 chains.extend(ExistingChain::decode(payload));
             })?,
-            sets: self.list(List::Sets, family, name, |sets: &mut Vec<_>, payload| {
+            sets: self.list(DumpKind::Sets, family, name, |sets: &mut Vec<_>, payload| {
                 sets.extend(ExistingSet::decode(payload));
             })?,
             flowtables: self.list(
-                List::Flowtables,
+                DumpKind::Flowtables,
                 family,
                 name,
                 |found: &mut Vec<_>, payload| {
                     found.extend(ExistingFlowtable::decode(payload));
                 },
             )?,
-            rules: self.list(List::Rules, family, name, |rules: &mut Vec<_>, payload| {
+            rules: self.list(DumpKind::Rules, family, name, |rules: &mut Vec<_>, payload| {
                 rules.extend(existing::chain_of_rule(payload));
             })?,
         })
@@ -79,17 +79,21 @@ impl Nft {
 
     fn elements(&mut self, family: TableFamily, set: &Set) -> Result<Vec<Element>, KernelError> {
         let body = |message: &mut Attributes<'_>| encode::elements_of(message, set.name);
-        let reader =
-            self.list(List::Elements, family.number(), body, |reader: &mut Reader, payload| {
+        let reader = self.list(
+            DumpKind::Elements,
+            family.number(),
+            body,
+            |reader: &mut ElementReader, payload| {
                 existing::elements(payload).for_each(|raw| reader.read(family, set.name, &raw));
-            })?;
+            },
+        )?;
         Ok(reader.finish(family, set.name))
     }
 
     /// Lists something of a table; of what does not exist, nothing.
     pub(super) fn list<T: Default>(
         &mut self,
-        what: List,
+        what: DumpKind,
         family: u8,
         body: impl Fn(&mut Attributes<'_>),
         take: impl Fn(&mut T, &[u8]),

@@ -2,7 +2,7 @@
 
 use netlink_ipvs::{Attributes, Batch};
 
-use super::element::{Content, Entry};
+use super::element::{Content, SetEntry};
 use super::encode;
 use super::expression::Expressions;
 use super::set::Set;
@@ -22,7 +22,7 @@ const APPEND: u16 = 0x800;
 
 /// What to list: `NFT_MSG_GET*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum List {
+pub(super) enum DumpKind {
     Chains = 4,
     Rules = 7,
     Sets = 10,
@@ -32,7 +32,7 @@ pub(super) enum List {
     Generation = 16,
 }
 
-impl List {
+impl DumpKind {
     /// The type of its message.
     pub(super) fn kind(self) -> u16 {
         message_type(self as u16)
@@ -41,7 +41,7 @@ impl List {
 
 /// A change.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Change<'a> {
+pub(super) enum SetChange<'a> {
     /// Adds the table.
     NewTable,
     /// Removes the table with all that is in it.
@@ -63,9 +63,9 @@ pub(super) enum Change<'a> {
     /// Adds a rule after those that the chain has.
     NewRule(&'a Chain, &'a Expressions),
     /// Adds an entry to its set.
-    NewElement(Entry),
+    NewElement(SetEntry),
     /// Removes an entry from its set.
-    DeleteElement(Entry),
+    DeleteElement(SetEntry),
 }
 
 /// A change to one table on behalf of an operation.
@@ -76,7 +76,7 @@ pub(super) struct Step<'a> {
     /// Which table.
     pub(super) table: TableFamily,
     /// The change.
-    pub(super) change: Change<'a>,
+    pub(super) change: SetChange<'a>,
 }
 
 /// Writes the steps as one transaction: its first request begins it, its last one ends it.
@@ -113,38 +113,40 @@ pub(in crate::kernel) fn header(message: &mut Attributes<'_>, family: u8, resour
 }
 
 /// `NFT_MSG_*` and flags.
-fn kind(change: &Change<'_>) -> (u16, u16) {
+fn kind(change: &SetChange<'_>) -> (u16, u16) {
     match change {
-        Change::NewTable => (0, CREATE),
-        Change::DeleteTable => (2, 0),
-        Change::NewChain(_) => (3, CREATE),
-        Change::DeleteChain(_) => (5, 0),
-        Change::NewRule(..) => (6, CREATE | APPEND),
-        Change::DeleteRules => (8, 0),
-        Change::NewSet(..) => (9, CREATE),
-        Change::DeleteSet(_) => (11, 0),
-        Change::NewFlowtable(_) => (22, CREATE),
-        Change::DeleteFlowtable(_) => (24, 0),
-        Change::NewElement(Entry { content: Content::Link(_), .. }) => (22, CREATE),
-        Change::DeleteElement(Entry { content: Content::Link(_), .. }) => (24, 0),
+        SetChange::NewTable => (0, CREATE),
+        SetChange::DeleteTable => (2, 0),
+        SetChange::NewChain(_) => (3, CREATE),
+        SetChange::DeleteChain(_) => (5, 0),
+        SetChange::NewRule(..) => (6, CREATE | APPEND),
+        SetChange::DeleteRules => (8, 0),
+        SetChange::NewSet(..) => (9, CREATE),
+        SetChange::DeleteSet(_) => (11, 0),
+        SetChange::NewFlowtable(_) => (22, CREATE),
+        SetChange::DeleteFlowtable(_) => (24, 0),
+        SetChange::NewElement(SetEntry { content: Content::Link(_), .. }) => (22, CREATE),
+        SetChange::DeleteElement(SetEntry { content: Content::Link(_), .. }) => (24, 0),
         // One entry to a message, so that a refusal names it. Several would save a third of the
         // bytes, and no time that can be measured.
-        Change::NewElement(_) => (12, CREATE),
-        Change::DeleteElement(_) => (14, 0),
+        SetChange::NewElement(_) => (12, CREATE),
+        SetChange::DeleteElement(_) => (14, 0),
     }
 }
 
-fn body(message: &mut Attributes<'_>, change: &Change<'_>) {
+fn body(message: &mut Attributes<'_>, change: &SetChange<'_>) {
     match change {
-        Change::NewTable => encode::table(message),
-        Change::DeleteTable | Change::DeleteRules => encode::table_name(message),
-        Change::NewChain(chain) => encode::chain(message, chain),
-        Change::DeleteChain(name) => encode::chain_name(message, name),
-        Change::NewSet(set, id) => encode::set(message, set, *id),
-        Change::DeleteSet(name) => encode::set_name(message, name),
-        Change::NewFlowtable(name) => encode::flowtable(message, name, None),
-        Change::DeleteFlowtable(name) => encode::flowtable_name(message, name),
-        Change::NewRule(chain, rule) => encode::rule(message, chain, rule),
-        Change::NewElement(entry) | Change::DeleteElement(entry) => encode::entry(message, entry),
+        SetChange::NewTable => encode::table(message),
+        SetChange::DeleteTable | SetChange::DeleteRules => encode::table_name(message),
+        SetChange::NewChain(chain) => encode::chain(message, chain),
+        SetChange::DeleteChain(name) => encode::chain_name(message, name),
+        SetChange::NewSet(set, id) => encode::set(message, set, *id),
+        SetChange::DeleteSet(name) => encode::set_name(message, name),
+        SetChange::NewFlowtable(name) => encode::flowtable(message, name, None),
+        SetChange::DeleteFlowtable(name) => encode::flowtable_name(message, name),
+        SetChange::NewRule(chain, rule) => encode::rule(message, chain, rule),
+        SetChange::NewElement(entry) | SetChange::DeleteElement(entry) => {
+            encode::entry(message, entry)
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use kube_ipvs_core::model::{Carry, NAME};
 
 use super::set::{Layout, Set};
-use super::table::{Base, Chain, Table, TableFamily};
+use super::table::{BaseChain, Chain, Table, TableFamily};
 use super::{compile, fingerprint};
 
 /// What of our tables does not depend on the Services.
@@ -144,7 +144,7 @@ fn add(table: &mut Table, words: &[&'static str]) -> Option<()> {
         ] => {
             let hook = hook_number(table.family, hook)?;
             let priority = priority_number(&priority.join(" "))?;
-            table.chains.last_mut()?.base = Some(Base { kind, hook, priority });
+            table.chains.last_mut()?.base = Some(BaseChain { kind, hook, priority });
         }
         ["type", types @ ..] => {
             let mut types = types.split(|word| *word == ":").map(Layout::of);

@@ -78,7 +78,7 @@ pub(super) struct Chain {
     /// The name, unique within the table.
     pub(super) name: String,
     /// Where packets enter.
-    pub(super) base: Option<Base>,
+    pub(super) base: Option<BaseChain>,
     /// The rules, in order.
     pub(super) rules: Vec<Expressions>,
 }
@@ -92,7 +92,7 @@ impl Chain {
 
 /// Where a base chain hangs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Base {
+pub(super) struct BaseChain {
     /// The name that the kernel knows its kind by: `nat` or `filter`.
     pub(super) kind: &'static str,
     /// `NF_INET_*`, `NF_ARP_*`.

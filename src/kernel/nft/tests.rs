@@ -11,10 +11,10 @@ use kube_ipvs_core::model::{
 use netlink_ipvs::{Batch, messages};
 use proptest::prelude::*;
 
-use super::element::{Content, Entry, RawElement, Reader, entries};
+use super::element::{Content, ElementReader, RawElement, SetEntry, entries};
 use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};
 use super::render;
-use super::request::{Change, Step, write};
+use super::request::{SetChange, Step, write};
 use super::ruleset::{Mistake, Ruleset, TEXT, table};
 use super::set::Layout;
 use super::table::{Chain, Table, TableFamily};
@@ -208,7 +208,7 @@ fn elements_go_to_the_tables_of_their_families() {
 }
 
 /// The attributes of a change's message.
-fn body(table: TableFamily, change: Change<'_>) -> Vec<u8> {
+fn body(table: TableFamily, change: SetChange<'_>) -> Vec<u8> {
     let mut batch = Batch::default();
     write(&mut batch, &[Step { operation: 0, table, change }]);
     let (_, payload) = messages(batch.bytes()).nth(1).unwrap();
@@ -216,16 +216,18 @@ fn body(table: TableFamily, change: Change<'_>) -> Vec<u8> {
 }
 
 /// What an empty kernel would hold after these changes.
-fn executed(table: TableFamily, changes: Vec<Change<'_>>) -> Existing {
+fn executed(table: TableFamily, changes: Vec<SetChange<'_>>) -> Existing {
     let mut existing = Existing::default();
     for change in changes {
         let body = body(table, change.clone());
         match change {
-            Change::NewTable | Change::DeleteRules => {}
-            Change::NewChain(_) => existing.chains.extend(ExistingChain::decode(&body)),
-            Change::NewSet(..) => existing.sets.extend(ExistingSet::decode(&body)),
-            Change::NewFlowtable(_) => existing.flowtables.extend(ExistingFlowtable::decode(&body)),
-            Change::NewRule(..) => existing.rules.extend(existing::chain_of_rule(&body)),
+            SetChange::NewTable | SetChange::DeleteRules => {}
+            SetChange::NewChain(_) => existing.chains.extend(ExistingChain::decode(&body)),
+            SetChange::NewSet(..) => existing.sets.extend(ExistingSet::decode(&body)),
+            SetChange::NewFlowtable(_) => {
+                existing.flowtables.extend(ExistingFlowtable::decode(&body))
+            }
+            SetChange::NewRule(..) => existing.rules.extend(existing::chain_of_rule(&body)),
             change => panic!("unexpected {change:?}"),
         }
     }
@@ -249,10 +251,10 @@ fn a_flowtable_comes_and_goes_with_the_rules_that_use_it() {
         [Carry::FrontEnds, offload()].map(|carry| Ruleset::of(&carry).tables.first().unwrap());
     let created =
         |table: &'static Table| executed(table.family, update(table, &Existing::default()));
-    assert!(update(offloading, &created(plain)).contains(&Change::NewFlowtable("carried")));
+    assert!(update(offloading, &created(plain)).contains(&SetChange::NewFlowtable("carried")));
     let changes = update(plain, &created(offloading));
-    let at = |change: Change<'_>| changes.iter().position(|other| *other == change).unwrap();
-    assert!(at(Change::DeleteRules) < at(Change::DeleteFlowtable("carried".to_owned())));
+    let at = |change: SetChange<'_>| changes.iter().position(|other| *other == change).unwrap();
+    assert!(at(SetChange::DeleteRules) < at(SetChange::DeleteFlowtable("carried".to_owned())));
 }
 
 #[test]
@@ -267,38 +269,41 @@ fn links_are_read_as_written() {
 fn update_leaves_sets_alone_and_deletes_what_is_not_ours() {
     let table = Ruleset::of(&Carry::default()).tables.first().unwrap();
     let mut existing = executed(table.family, update(table, &Existing::default()));
-    let is_of_sets = |change: &Change<'_>| {
-        matches!(change, Change::NewSet(..) | Change::DeleteSet(_) | Change::DeleteChain(_))
+    let is_of_sets = |change: &SetChange<'_>| {
+        matches!(
+            change,
+            SetChange::NewSet(..) | SetChange::DeleteSet(_) | SetChange::DeleteChain(_)
+        )
     };
-    let changes = |existing: &Existing| -> Vec<Change<'static>> {
+    let changes = |existing: &Existing| -> Vec<SetChange<'static>> {
         update(table, existing).into_iter().filter(is_of_sets).collect()
     };
     assert_eq!(changes(&existing), []);
 
     // Of the right name, but not of the right make.
     let others = ["foreign", "forward"].map(Chain::named);
-    let others = executed(table.family, others.iter().map(Change::NewChain).collect());
+    let others = executed(table.family, others.iter().map(SetChange::NewChain).collect());
     existing.chains.retain(|chain| chain.name != "forward");
     existing.chains.extend(others.chains);
     existing.sets.retain(|set| set.name != "pods");
     assert!(!existing.is(table));
     let (id, pods) = (1..).zip(&table.sets).find(|(_, set)| set.name == "pods").unwrap();
     let expected = [
-        Change::DeleteChain("foreign".to_owned()),
-        Change::DeleteChain("forward".to_owned()),
-        Change::NewSet(pods, id),
+        SetChange::DeleteChain("foreign".to_owned()),
+        SetChange::DeleteChain("forward".to_owned()),
+        SetChange::NewSet(pods, id),
     ];
     assert_eq!(changes(&existing), expected);
 }
 
-fn body_of(entry: Entry) -> Vec<u8> {
-    body(entry.table, Change::NewElement(entry))
+fn body_of(entry: SetEntry) -> Vec<u8> {
+    body(entry.table, SetChange::NewElement(entry))
 }
 
 /// Writes elements of one set, and reads them back in another order.
 fn written_and_read(elements: &[Element]) -> Vec<Element> {
-    let Entry { table, set, .. } = entries(elements.first().unwrap()).next().unwrap();
-    let mut reader = Reader::default();
+    let SetEntry { table, set, .. } = entries(elements.first().unwrap()).next().unwrap();
+    let mut reader = ElementReader::default();
     for element in elements.iter().rev() {
         let body = body_of(entries(element).next().unwrap());
         existing::elements(&body).for_each(|raw| reader.read(table, set, &raw));
@@ -325,7 +330,7 @@ fn adjacent_ranges_stay_apart() {
 #[test]
 fn foreign_ranges_are_read_as_prefixes() {
     let (table, set) = (TableFamily::Ip, "pods");
-    let mut reader = Reader::default();
+    let mut reader = ElementReader::default();
     for (key, ends_range) in [([10, 0, 0, 0], false), ([10, 0, 3, 0], true)] {
         let raw = RawElement { key: &key, ends_range, ..RawElement::default() };
         reader.read(table, set, &raw);
@@ -441,7 +446,7 @@ fn read_everything(bytes: &[u8]) {
     let _ = existing::chain_of_rule(bytes);
     for table in &Ruleset::of(&Carry::default()).tables {
         for set in &table.sets {
-            let mut reader = Reader::default();
+            let mut reader = ElementReader::default();
             existing::elements(bytes).for_each(|raw| reader.read(table.family, set.name, &raw));
             let _ = reader.finish(table.family, set.name);
         }

@@ -4,11 +4,11 @@ use netlink_ipvs::NetlinkError;
 use rustc_hash::FxHashSet;
 use rustix::io::Errno;
 
-use super::request::{Change, Step};
+use super::request::{SetChange, Step};
 
 /// What the kernel made of a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum RuleAnswer {
     /// Everything took effect.
     Committed,
     /// Nothing did, because of these steps, by index. All that failed are named; some may have
@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 
 /// Why an operation failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Cause {
+pub(super) enum FailureCause {
     /// The kernel said so.
     Refused(NetlinkError),
     /// The kernel could not be asked, or not be heard; this is why.
@@ -36,7 +36,7 @@ pub(super) enum Cause {
 /// The kernel, or what stands in for it in tests.
 pub(super) trait Submit {
     /// Makes one transaction of the steps.
-    fn submit(&mut self, steps: &[Step<'_>]) -> Verdict;
+    fn submit(&mut self, steps: &[Step<'_>]) -> RuleAnswer;
 }
 
 /// How often a transaction is tried again that met another's, with all that it is split into.
@@ -48,7 +48,7 @@ const RETRIES: usize = 20;
 pub(super) fn run(
     kernel: &mut impl Submit,
     steps: Vec<Step<'_>>,
-    fail: &mut impl FnMut(usize, Cause),
+    fail: &mut impl FnMut(usize, FailureCause),
 ) {
     let mut retries = RETRIES;
     run_within(kernel, steps, fail, &mut retries);
@@ -57,23 +57,23 @@ pub(super) fn run(
 fn run_within(
     kernel: &mut impl Submit,
     mut steps: Vec<Step<'_>>,
-    fail: &mut impl FnMut(usize, Cause),
+    fail: &mut impl FnMut(usize, FailureCause),
     retries: &mut usize,
 ) {
     while !steps.is_empty() {
         let cause = match kernel.submit(&steps) {
-            Verdict::Committed => return,
-            Verdict::Rejected(errors) => {
+            RuleAnswer::Committed => return,
+            RuleAnswer::Rejected(errors) => {
                 take_out(&mut steps, errors, fail);
                 continue;
             }
-            Verdict::Aborted(error) if is_passing(error.errno) && *retries > 0 => {
+            RuleAnswer::Aborted(error) if is_passing(error.errno) && *retries > 0 => {
                 *retries -= 1;
                 continue;
             }
-            Verdict::Aborted(error) => Cause::Refused(error),
-            Verdict::Undelivered(why) => Cause::Undelivered(why),
-            Verdict::Lost => Cause::Unknown,
+            RuleAnswer::Aborted(error) => FailureCause::Refused(error),
+            RuleAnswer::Undelivered(why) => FailureCause::Undelivered(why),
+            RuleAnswer::Lost => FailureCause::Unknown,
         };
         return split(kernel, steps, cause, fail, retries);
     }
@@ -89,16 +89,16 @@ fn is_passing(errno: Errno) -> bool {
 fn take_out(
     steps: &mut Vec<Step<'_>>,
     errors: Vec<(usize, NetlinkError)>,
-    fail: &mut impl FnMut(usize, Cause),
+    fail: &mut impl FnMut(usize, FailureCause),
 ) {
     let mut done = FxHashSet::default();
     let mut failed = FxHashSet::default();
     for (index, error) in errors {
         let Some(step) = steps.get(index) else { continue };
-        if matches!(step.change, Change::DeleteElement(_)) && error.errno == Errno::NOENT {
+        if matches!(step.change, SetChange::DeleteElement(_)) && error.errno == Errno::NOENT {
             done.insert(index);
         } else if failed.insert(step.operation) {
-            fail(step.operation, Cause::Refused(error));
+            fail(step.operation, FailureCause::Refused(error));
         }
     }
     let mut index = 0;
@@ -113,8 +113,8 @@ fn take_out(
 fn split(
     kernel: &mut impl Submit,
     mut steps: Vec<Step<'_>>,
-    cause: Cause,
-    fail: &mut impl FnMut(usize, Cause),
+    cause: FailureCause,
+    fail: &mut impl FnMut(usize, FailureCause),
     retries: &mut usize,
 ) {
     let mut operations: Vec<_> = steps.iter().map(|step| step.operation).collect();
@@ -122,7 +122,7 @@ fn split(
     // To whom the kernel does not listen at all, it does not listen in small portions either.
     let is_hopeless = matches!(
         &cause,
-        Cause::Refused(error)
+        FailureCause::Refused(error)
             if matches!(error.errno, Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)
     );
     match operations.get(operations.len() / 2) {
@@ -156,7 +156,7 @@ mod tests {
     struct Fake {
         refused: BTreeMap<usize, Errno>,
         /// What it answers first, last one first.
-        answers: Vec<Verdict>,
+        answers: Vec<RuleAnswer>,
         /// With more errors than this its answers are lost.
         room: Option<usize>,
         submissions: usize,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     impl Submit for Fake {
-        fn submit(&mut self, steps: &[Step<'_>]) -> Verdict {
+        fn submit(&mut self, steps: &[Step<'_>]) -> RuleAnswer {
             self.submissions += 1;
             if let Some(answer) = self.answers.pop() {
                 return answer;
@@ -177,13 +177,13 @@ mod tests {
                 })
                 .collect();
             if self.room.is_some_and(|room| errors.len() > room) {
-                return Verdict::Lost;
+                return RuleAnswer::Lost;
             }
             if errors.is_empty() {
                 self.done.extend(steps.iter().map(|step| step.operation));
-                return Verdict::Committed;
+                return RuleAnswer::Committed;
             }
-            Verdict::Rejected(errors)
+            RuleAnswer::Rejected(errors)
         }
     }
 
@@ -194,14 +194,14 @@ mod tests {
                 .map(|entry| Step {
                     operation,
                     table: entry.table,
-                    change: Change::NewElement(entry),
+                    change: SetChange::NewElement(entry),
                 })
                 .collect::<Vec<_>>()
         };
         (0..count).flat_map(steps).collect()
     }
 
-    fn failures(kernel: &mut Fake, steps: Vec<Step<'_>>) -> Vec<(usize, Cause)> {
+    fn failures(kernel: &mut Fake, steps: Vec<Step<'_>>) -> Vec<(usize, FailureCause)> {
         let mut failures = Vec::new();
         run(kernel, steps, &mut |operation, cause| failures.push((operation, cause)));
         failures
@@ -211,18 +211,18 @@ mod tests {
     fn a_failure_does_not_cost_the_rest() {
         let mut kernel = Fake { refused: [(1, Errno::EXIST)].into(), ..Fake::default() };
         let failures = failures(&mut kernel, adding(3));
-        assert_eq!(failures, [(1, Cause::Refused(error(Errno::EXIST)))]);
+        assert_eq!(failures, [(1, FailureCause::Refused(error(Errno::EXIST)))]);
         assert_eq!((kernel.done, kernel.submissions), (vec![0, 0, 2, 2], 2));
     }
 
     #[test]
     fn deleting_what_is_absent_is_fine() {
-        let verdict = Verdict::Rejected(vec![(0, error(Errno::NOENT))]);
+        let verdict = RuleAnswer::Rejected(vec![(0, error(Errno::NOENT))]);
         let mut kernel = Fake { answers: vec![verdict], ..Fake::default() };
         let mut steps = adding(2);
         for step in steps.iter_mut().take(2) {
-            if let Change::NewElement(entry) = step.change {
-                step.change = Change::DeleteElement(entry);
+            if let SetChange::NewElement(entry) = step.change {
+                step.change = SetChange::DeleteElement(entry);
             }
         }
         assert_eq!(failures(&mut kernel, steps), []);
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn another_transaction_in_between_is_retried() {
-        let answers = [Errno::RESTART, Errno::AGAIN].map(|errno| Verdict::Aborted(error(errno)));
+        let answers = [Errno::RESTART, Errno::AGAIN].map(|errno| RuleAnswer::Aborted(error(errno)));
         let mut kernel = Fake { answers: answers.into(), ..Fake::default() };
         assert_eq!(failures(&mut kernel, adding(1)), []);
         assert_eq!((kernel.done, kernel.submissions), (vec![0, 0], 3));
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn who_meets_others_all_the_time_gives_up() {
-        let answers = vec![Verdict::Aborted(error(Errno::AGAIN)); 1_000];
+        let answers = vec![RuleAnswer::Aborted(error(Errno::AGAIN)); 1_000];
         let mut kernel = Fake { answers, ..Fake::default() };
         let failures = failures(&mut kernel, adding(9));
         assert_eq!((failures.len(), kernel.submissions), (9, RETRIES + 17));
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_is_not_permitted_is_not_tried_again() {
-        let answers = vec![Verdict::Aborted(error(Errno::PERM))];
+        let answers = vec![RuleAnswer::Aborted(error(Errno::PERM))];
         let mut kernel = Fake { answers, ..Fake::default() };
         let failures = failures(&mut kernel, adding(9));
         assert_eq!((failures.len(), kernel.submissions), (9, 1));
@@ -256,9 +256,9 @@ mod tests {
 
     #[test]
     fn an_operation_whose_answer_is_lost_is_unknown() {
-        let mut kernel = Fake { answers: vec![Verdict::Lost; 2], ..Fake::default() };
+        let mut kernel = Fake { answers: vec![RuleAnswer::Lost; 2], ..Fake::default() };
         let failures = failures(&mut kernel, adding(2));
-        assert_eq!(failures, [(0, Cause::Unknown)]);
+        assert_eq!(failures, [(0, FailureCause::Unknown)]);
         assert_eq!(kernel.done, [1, 1]);
     }
 

@@ -4,30 +4,30 @@
 //! its rules. A set that stays keeps its elements, and a flowtable its links.
 
 use super::existing::Existing;
-use super::request::Change;
+use super::request::SetChange;
 use super::table::Table;
 
 /// The changes that take a table from what there is to what it should be; to be made in one
 /// transaction.
-pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<Change<'a>> {
-    let mut changes = vec![Change::NewTable];
+pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<SetChange<'a>> {
+    let mut changes = vec![SetChange::NewTable];
     // Rules hold on to sets and chains.
-    changes.push(Change::DeleteRules);
+    changes.push(SetChange::DeleteRules);
     let sets = existing.sets.iter().filter(|set| !set.is_in(table) && !set.is_anonymous());
-    changes.extend(sets.map(|set| Change::DeleteSet(set.name.clone())));
+    changes.extend(sets.map(|set| SetChange::DeleteSet(set.name.clone())));
     let flowtables = existing.flowtables.iter().map(|flowtable| &flowtable.name);
     let flowtables = flowtables.filter(|name| !table.flowtables.contains(&name.as_str()));
-    changes.extend(flowtables.cloned().map(Change::DeleteFlowtable));
+    changes.extend(flowtables.cloned().map(SetChange::DeleteFlowtable));
     let chains = existing.chains.iter().filter(|chain| !chain.is_in(table));
-    changes.extend(chains.map(|chain| Change::DeleteChain(chain.name.clone())));
+    changes.extend(chains.map(|chain| SetChange::DeleteChain(chain.name.clone())));
 
     let sets = (1..).zip(&table.sets).filter(|(_, set)| !existing.has_set(set));
-    changes.extend(sets.map(|(id, set)| Change::NewSet(set, id)));
-    changes.extend(table.flowtables.iter().map(|name| Change::NewFlowtable(name)));
+    changes.extend(sets.map(|(id, set)| SetChange::NewSet(set, id)));
+    changes.extend(table.flowtables.iter().map(|name| SetChange::NewFlowtable(name)));
     // Those that exist too: their policy may have been changed.
-    changes.extend(table.chains.iter().map(Change::NewChain));
+    changes.extend(table.chains.iter().map(SetChange::NewChain));
     for chain in &table.chains {
-        changes.extend(chain.rules.iter().map(|rule| Change::NewRule(chain, rule)));
+        changes.extend(chain.rules.iter().map(|rule| SetChange::NewRule(chain, rule)));
     }
     changes
 }

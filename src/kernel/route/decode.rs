@@ -36,7 +36,7 @@ const CLONED: u32 = 0x200;
 
 /// A network device.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Link {
+pub(super) struct DumpedLink {
     pub(super) index: u32,
     pub(super) name: String,
     /// `dummy`, `bridge`, …; empty for hardware.
@@ -46,12 +46,12 @@ pub(super) struct Link {
 
 /// Reads RTM_NEWLINK (`struct ifinfomsg` and attributes, native byte order). Only the few
 /// attributes that matter are looked at: a device of a kind that nobody knows yet is no error.
-pub(super) fn link(body: &[u8]) -> Option<Link> {
+pub(super) fn link(body: &[u8]) -> Option<DumpedLink> {
     let (header, rest) = body.split_at_checked(LINK_HEADER_BYTES)?;
     let word = |at: usize| header.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
     let (index, flags) = (word(4)?, word(8)?);
     let mut link =
-        Link { index, name: String::new(), kind: String::new(), up: flags & IFF_UP != 0 };
+        DumpedLink { index, name: String::new(), kind: String::new(), up: flags & IFF_UP != 0 };
     for attribute in attributes(rest) {
         match attribute.kind {
             IFLA_IFNAME => link.name = attribute.text()?.to_owned(),
@@ -92,7 +92,7 @@ pub(super) fn own_route(body: &[u8], table: u32, device: u32) -> Option<Route> {
 
 /// An address of a device: the node's end, where the device has two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Address {
+pub(super) struct InterfaceAddress {
     pub(super) device: u32,
     pub(super) ip: IpAddr,
     /// Whether duplicate address detection is over and went well.
@@ -100,7 +100,7 @@ pub(super) struct Address {
 }
 
 /// Reads RTM_NEWADDR (`struct ifaddrmsg` and attributes, native byte order).
-pub(super) fn address(body: &[u8]) -> Option<Address> {
+pub(super) fn address(body: &[u8]) -> Option<InterfaceAddress> {
     let (header, rest) = body.split_at_checked(ADDRESS_HEADER_BYTES)?;
     let family = family(AddressFamily::from(*header.first()?))?;
     let mut flags = u32::from(*header.get(2)?);
@@ -114,7 +114,7 @@ pub(super) fn address(body: &[u8]) -> Option<Address> {
         }
     }
     let device = u32::from_ne_bytes(*header.get(4..)?.first_chunk()?);
-    Some(Address { device, ip: local.or(peer)?, usable: flags & UNUSABLE == 0 })
+    Some(InterfaceAddress { device, ip: local.or(peer)?, usable: flags & UNUSABLE == 0 })
 }
 
 /// Reads RTM_NEWROUTE (`struct rtmsg` and attributes, native byte order), if it leads to others:
@@ -262,7 +262,7 @@ mod tests {
             it.ip(IFA_ADDRESS, ip("192.0.2.2"));
             it.ip(IFA_LOCAL, ip("192.0.2.1"));
         });
-        let own = Address { device: 2, ip: ip("192.0.2.1"), usable: true };
+        let own = InterfaceAddress { device: 2, ip: ip("192.0.2.1"), usable: true };
         assert_eq!(address(&peer), Some(own));
         let v6 = |short: u8, long: u32| {
             written([10, 64, short, 0, 3, 0, 0, 0], |it| {
@@ -273,7 +273,7 @@ mod tests {
         for (short, long, usable) in
             [(0x80, 0x280, true), (0x40, 0xc0, false), (0, 0x40, false), (0x88, 0x88, false)]
         {
-            let expected = Address { device: 3, ip: ip("fd00::7"), usable };
+            let expected = InterfaceAddress { device: 3, ip: ip("fd00::7"), usable };
             assert_eq!(address(&v6(short, long)), Some(expected), "{short:#x} {long:#x}");
         }
     }

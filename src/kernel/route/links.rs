@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use netlink_ipvs::{KernelError, Protocol, Socket};
+use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 use super::message::{self, Request};
 use super::{decode, dump};
 
 /// The network devices of a namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Links(Vec<decode::Link>);
+pub struct Links(Vec<decode::DumpedLink>);
 
 impl Links {
     /// Lists the devices of this thread's network namespace.
@@ -18,7 +18,7 @@ impl Links {
     ///
     /// If the kernel refuses or does not answer.
     pub fn read() -> Result<Self, KernelError> {
-        let mut socket = Socket::open(Protocol::Route)?;
+        let mut socket = Socket::open(Subsystem::Route)?;
         let links = dump(&mut socket, "devices", &message::dump_links(), |links, body| {
             Vec::extend(links, decode::link(body));
         })?;
@@ -38,7 +38,7 @@ impl Links {
     ///
     /// If the kernel refuses or does not answer.
     pub fn addresses() -> Result<Vec<(u32, IpAddr)>, KernelError> {
-        let mut socket = Socket::open(Protocol::Route)?;
+        let mut socket = Socket::open(Subsystem::Route)?;
         dump(&mut socket, "addresses", &message::dump_all_addresses(), |found, body| {
             Vec::extend(found, decode::address(body).map(|it| (it.device, it.ip)));
         })
@@ -50,7 +50,7 @@ impl Links {
     ///
     /// If the kernel refuses or does not answer.
     pub fn delete(index: u32) -> Result<(), KernelError> {
-        let mut socket = Socket::open(Protocol::Route)?;
+        let mut socket = Socket::open(Subsystem::Route)?;
         remove(&mut socket, "ip link delete", &message::delete_device(index))
     }
 
@@ -61,7 +61,7 @@ impl Links {
     ///
     /// If the kernel refuses or does not answer. Those that come first are gone by then.
     pub fn take(index: u32, addresses: &[IpAddr]) -> Result<(), KernelError> {
-        let mut socket = Socket::open(Protocol::Route)?;
+        let mut socket = Socket::open(Subsystem::Route)?;
         addresses.iter().try_for_each(|ip| {
             remove(&mut socket, "ip address delete", &message::delete_address(*ip, index))
         })

@@ -12,10 +12,10 @@ mod network;
 mod notification;
 mod outcome;
 
-use decode::Link;
+use decode::DumpedLink;
 use kube_ipvs_core::model::{DEVICE, Family, Route};
 use message::Request;
-use netlink_ipvs::{Batch, KernelError, Protocol, Socket};
+use netlink_ipvs::{Batch, KernelError, Socket, Subsystem};
 use rustix::io::Errno;
 
 pub use links::Links;
@@ -52,7 +52,7 @@ impl Routes {
     ///
     /// If the kernel has no route netlink.
     pub fn open() -> Result<Self, KernelError> {
-        Ok(Self::over(Socket::open(Protocol::Route)?))
+        Ok(Self::over(Socket::open(Subsystem::Route)?))
     }
 
     /// The same over a socket that is open.
@@ -81,7 +81,7 @@ impl Routes {
     }
 
     /// The dummy device of a name.
-    fn device(&mut self, name: &str) -> Result<Option<Link>, KernelError> {
+    fn device(&mut self, name: &str) -> Result<Option<DumpedLink>, KernelError> {
         Ok(device(&mut self.socket, name)?.filter(|device| device.kind == DUMMY))
     }
 
@@ -117,7 +117,7 @@ fn dump<T: Default>(
 }
 
 /// The device of a name.
-fn device(socket: &mut Socket, name: &str) -> Result<Option<Link>, KernelError> {
+fn device(socket: &mut Socket, name: &str) -> Result<Option<DumpedLink>, KernelError> {
     let request = message::get_device(name);
     let mut device = None;
     let asked = socket.request(

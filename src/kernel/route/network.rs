@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kube_ipvs_core::model::{DEVICE, Family, Link, ROUTE_PROTOCOL};
-use netlink_ipvs::{Header, KernelError, Listener, Protocol, Socket};
+use netlink_ipvs::{Header, KernelError, Listener, Socket, Subsystem};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
 use socket2::SockFilter;
@@ -51,7 +51,7 @@ impl Network {
     ///
     /// If the kernel has no route netlink.
     pub fn open() -> Result<Self, KernelError> {
-        Ok(Self::over(Socket::open(Protocol::Route)?))
+        Ok(Self::over(Socket::open(Subsystem::Route)?))
     }
 
     /// The same over a socket that is open.
@@ -202,7 +202,7 @@ impl NetworkListener {
     ///
     /// If the kernel has no route netlink.
     pub fn open() -> Result<Self, KernelError> {
-        Listener::open(Protocol::Route, &GROUPS, &not_local_nor_ours()).map(Self)
+        Listener::open(Subsystem::Route, &GROUPS, &not_local_nor_ours()).map(Self)
     }
 
     /// Waits until something may have changed, or for `limit`.

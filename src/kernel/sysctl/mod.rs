@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use kube_ipvs_core::model::Family;
 use rustix::fs::{Access, access};
 
-pub use setting::{Need, SETTINGS, Setting};
+pub use setting::{Necessity, SETTINGS, Setting};
 pub use wish::{Granted, Wish};
 
 /// How a setting was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum State {
+pub enum SysctlState {
     /// It has the wanted value.
     Right,
     /// It has another one.
@@ -36,14 +36,14 @@ pub enum State {
 
 /// A setting that [`Sysctls::ensure`] changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Change {
+pub struct SysctlChange {
     /// Which one.
     pub setting: Setting,
     /// The value that it had before.
     pub before: String,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for SysctlChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} -> {}", self.setting.name(), self.before, self.setting.wanted)
     }
@@ -98,7 +98,7 @@ impl SysctlError {
     /// Whether services do not work at all because of it.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        self.setting().need == Need::Required
+        self.setting().need == Necessity::Required
     }
 }
 
@@ -106,7 +106,7 @@ impl SysctlError {
 #[derive(Default, Debug)]
 pub struct Ensured {
     /// What was wrong and is right now.
-    pub changed: Vec<Change>,
+    pub changed: Vec<SysctlChange>,
     /// What is still wrong.
     pub failed: Vec<SysctlError>,
 }
@@ -140,7 +140,7 @@ impl Sysctls {
     /// Compares every setting with the value that it must have for services of the given
     /// families; changes nothing.
     #[must_use]
-    pub fn check(&self, families: &[Family]) -> Vec<(Setting, State)> {
+    pub fn check(&self, families: &[Family]) -> Vec<(Setting, SysctlState)> {
         Setting::of(families).map(|setting| (setting, self.state(setting))).collect()
     }
 
@@ -160,22 +160,22 @@ impl Sysctls {
         ensured
     }
 
-    fn state(&self, setting: Setting) -> State {
+    fn state(&self, setting: Setting) -> SysctlState {
         match self.read(setting.path) {
-            Ok(found) if found == setting.wanted => State::Right,
-            Ok(found) => State::Wrong { found, writable: is_writable(&self.path(setting)) },
-            Err(error) if error.kind() == ErrorKind::NotFound => State::Missing,
-            Err(error) => State::Unreadable(error.to_string()),
+            Ok(found) if found == setting.wanted => SysctlState::Right,
+            Ok(found) => SysctlState::Wrong { found, writable: is_writable(&self.path(setting)) },
+            Err(error) if error.kind() == ErrorKind::NotFound => SysctlState::Missing,
+            Err(error) => SysctlState::Unreadable(error.to_string()),
         }
     }
 
-    fn ensure_one(&self, setting: Setting) -> Result<Option<Change>, SysctlError> {
+    fn ensure_one(&self, setting: Setting) -> Result<Option<SysctlChange>, SysctlError> {
         let found = match self.read(setting.path) {
             Ok(found) => found,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return match setting.need {
-                    Need::Required => Err(SysctlError::Missing { setting }),
-                    Need::Advised => Ok(None),
+                    Necessity::Required => Err(SysctlError::Missing { setting }),
+                    Necessity::Advised => Ok(None),
                 };
             }
             Err(cause) => return Err(SysctlError::NotReadable { setting, cause }),
@@ -184,7 +184,7 @@ impl Sysctls {
             return Ok(None);
         }
         match write_existing(&self.path(setting), setting.wanted) {
-            Ok(()) => Ok(Some(Change { setting, before: found })),
+            Ok(()) => Ok(Some(SysctlChange { setting, before: found })),
             Err(cause) => Err(SysctlError::NotWritable { setting, found, cause }),
         }
     }
@@ -233,7 +233,7 @@ mod tests {
         assert!(ensured.failed.is_empty());
         let changed: Vec<String> = ensured.changed.iter().map(ToString::to_string).collect();
         assert_eq!(changed, ["net.ipv4.ip_forward 0 -> 1"]);
-        assert!(sysctls.check(&Family::BOTH).iter().all(|(_, state)| *state == State::Right));
+        assert!(sysctls.check(&Family::BOTH).iter().all(|(_, state)| *state == SysctlState::Right));
         assert!(sysctls.ensure(&Family::BOTH).changed.is_empty());
     }
 

@@ -4,7 +4,7 @@ use kube_ipvs_core::model::Family;
 
 /// What it means when a setting has another value and cannot be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Need {
+pub enum Necessity {
     /// Services do not work without it.
     Required,
     /// Some flows do not; and where the file is missing, the setting does not matter.
@@ -19,7 +19,7 @@ pub struct Setting {
     /// The value that it must have.
     pub wanted: &'static str,
     /// Whether services work at all without it.
-    pub need: Need,
+    pub need: Necessity,
     /// The family that it is for; `None` for both.
     pub family: Option<Family>,
     /// What goes wrong without it.
@@ -31,42 +31,42 @@ pub const SETTINGS: [Setting; 9] = [
     Setting {
         path: "net/ipv4/vs/conntrack",
         wanted: "1",
-        need: Need::Required,
+        need: Necessity::Required,
         family: None,
         why: "masquerading is decided by the connection's original destination",
     },
     Setting {
         path: "net/ipv4/vs/expire_nodest_conn",
         wanted: "1",
-        need: Need::Required,
+        need: Necessity::Required,
         family: None,
         why: "connections to a deleted endpoint would hang instead of ending or moving",
     },
     Setting {
         path: "net/ipv4/vs/expire_quiescent_template",
         wanted: "1",
-        need: Need::Required,
+        need: Necessity::Required,
         family: None,
         why: "session affinity would hold clients on an endpoint that is being drained",
     },
     Setting {
         path: "net/ipv4/vs/conn_reuse_mode",
         wanted: "1",
-        need: Need::Required,
+        need: Necessity::Required,
         family: None,
         why: "a reused source port would be sent to the endpoint of the former connection",
     },
     Setting {
         path: "net/ipv4/ip_forward",
         wanted: "1",
-        need: Need::Required,
+        need: Necessity::Required,
         family: Some(Family::V4),
         why: "endpoints on other nodes and clients outside would not be reached",
     },
     Setting {
         path: "net/ipv6/conf/all/forwarding",
         wanted: "1",
-        need: Need::Advised,
+        need: Necessity::Advised,
         family: Some(Family::V6),
         why: "IPv6 endpoints on other nodes and IPv6 clients outside would not be reached",
     },
@@ -74,21 +74,21 @@ pub const SETTINGS: [Setting; 9] = [
     Setting {
         path: "net/ipv6/route/max_size",
         wanted: "2147483647",
-        need: Need::Advised,
+        need: Necessity::Advised,
         family: Some(Family::V6),
         why: "a kernel before 6.3 may reach no more IPv6 addresses than that, divided by processors",
     },
     Setting {
         path: "net/bridge/bridge-nf-call-iptables",
         wanted: "1",
-        need: Need::Advised,
+        need: Necessity::Advised,
         family: Some(Family::V4),
         why: "replies between pods on one bridge would bypass IPVS and carry the wrong source",
     },
     Setting {
         path: "net/bridge/bridge-nf-call-ip6tables",
         wanted: "1",
-        need: Need::Advised,
+        need: Necessity::Advised,
         family: Some(Family::V6),
         why: "IPv6 replies between pods on one bridge would bypass IPVS",
     },

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::client::Clients;
 use super::decode::{Encoding, Page, WatchEvent};
 use super::resource::Resource;
-use crate::source::wire::Status;
+use crate::source::wire::ApiStatus;
 
 /// The longest message of a refusal that is read.
 const LONGEST_REFUSAL: usize = 64 << 10;
@@ -25,7 +25,7 @@ const FRAME_HEAD: usize = 4;
 
 /// Why a request came to nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum ResponseError {
     /// The server says no.
     #[error("the API server refuses ({code}): {message}")]
     Refused {
@@ -47,8 +47,8 @@ pub(super) enum Failure {
     Malformed(String),
 }
 
-impl Failure {
-    pub(super) fn refused(status: Status) -> Self {
+impl ResponseError {
+    pub(super) fn refused(status: ApiStatus) -> Self {
         let retry_after = status.retry_after_seconds();
         Self::Refused {
             code: u16::try_from(status.code).unwrap_or_default(),
@@ -102,7 +102,7 @@ impl Answer {
         clients: &Clients,
         request: Request<Vec<u8>>,
         silence_limit: Duration,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ResponseError> {
         let mut answer = sent(clients, request.clone(), Encoding::ACCEPTED, silence_limit).await?;
         if matches!(
             answer.status(),
@@ -124,7 +124,7 @@ impl Answer {
         );
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|seconds| seconds.trim().parse().ok());
-        Err(Failure::Refused {
+        Err(ResponseError::Refused {
             code: head.status.as_u16(),
             message,
             retry_after: retry_after.map(Duration::from_secs),
@@ -132,7 +132,7 @@ impl Answer {
     }
 
     /// The whole body, a page of a list.
-    pub(super) async fn page<R: Resource>(mut self) -> Result<Page<R::Object>, Failure> {
+    pub(super) async fn page<R: Resource>(mut self) -> Result<Page<R::Object>, ResponseError> {
         while self.read().await? {}
         self.encoding.page::<R>(self.buffer.freeze())
     }
@@ -140,7 +140,7 @@ impl Answer {
     /// The next event of a watch, `None` at the end. A last one that was cut off is left out.
     pub(super) async fn event<R: Resource>(
         &mut self,
-    ) -> Result<Option<WatchEvent<R::Object>>, Failure> {
+    ) -> Result<Option<WatchEvent<R::Object>>, ResponseError> {
         let mut searched = 0;
         loop {
             let next = match self.encoding {
@@ -170,7 +170,7 @@ impl Answer {
     }
 
     /// Takes a frame, without its length, if it has come as a whole.
-    fn frame(&mut self) -> Result<Option<Bytes>, Failure> {
+    fn frame(&mut self) -> Result<Option<Bytes>, ResponseError> {
         let Some(length) = self.buffer.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         within_limit(length)?;
@@ -182,10 +182,10 @@ impl Answer {
     }
 
     /// Reads on. Says whether anything came before the end.
-    async fn read(&mut self) -> Result<bool, Failure> {
+    async fn read(&mut self) -> Result<bool, ResponseError> {
         let frame = timeout(self.silence_limit, self.body.frame())
             .await
-            .map_err(|_| Failure::Silent(self.silence_limit))?;
+            .map_err(|_| ResponseError::Silent(self.silence_limit))?;
         match frame {
             None => Ok(false),
             Some(Ok(frame)) => {
@@ -194,7 +194,7 @@ impl Answer {
                 }
                 Ok(true)
             }
-            Some(Err(error)) => Err(Failure::Broken(chain(&error))),
+            Some(Err(error)) => Err(ResponseError::Broken(chain(&error))),
         }
     }
 
@@ -209,18 +209,18 @@ async fn sent(
     mut request: Request<Vec<u8>>,
     accepted: &'static str,
     silence_limit: Duration,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Response<Body>, ResponseError> {
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accepted));
     timeout(silence_limit, clients.send(request.map(Body::from)))
         .await
-        .map_err(|_| Failure::Silent(silence_limit))?
-        .map_err(|error| Failure::Broken(chain(&error)))
+        .map_err(|_| ResponseError::Silent(silence_limit))?
+        .map_err(|error| ResponseError::Broken(chain(&error)))
 }
 
-fn within_limit(length: usize) -> Result<(), Failure> {
+fn within_limit(length: usize) -> Result<(), ResponseError> {
     if length > LONGEST_EVENT {
         let told = format!("an event of more than {LONGEST_EVENT} bytes");
-        return Err(Failure::Malformed(told));
+        return Err(ResponseError::Malformed(told));
     }
     Ok(())
 }

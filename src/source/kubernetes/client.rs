@@ -22,7 +22,7 @@ const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the API server is, and who asks.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Reach {
+pub struct ApiAccess {
     /// A kubeconfig; the pod's own service account without.
     pub kubeconfig: Option<PathBuf>,
     /// The server's URL, instead of the kubeconfig's; or those of several, separated by commas.
@@ -31,7 +31,7 @@ pub struct Reach {
 
 /// Why the API server cannot be reached, before anything has been asked.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum ConnectError {
     /// The kubeconfig is of no use.
     #[error("{path}: {source}", path = path.display())]
     Kubeconfig {
@@ -86,7 +86,7 @@ impl Clients {
     /// ready, the next request goes to the next one.
     pub(super) async fn send(&self, request: Request<Body>) -> kube::Result<Response<Body>> {
         let turn = self.turn.load(Ordering::Relaxed);
-        let mut attempt = Attempt { clients: self, turn, is_answered: false };
+        let mut attempt = ConnectAttempt { clients: self, turn, is_answered: false };
         let answer = self.at(turn).send(request).await?;
         attempt.is_answered = answer.status() != StatusCode::SERVICE_UNAVAILABLE;
         Ok(answer)
@@ -100,13 +100,13 @@ impl fmt::Debug for Clients {
 }
 
 /// A request, also one whose answer nobody waits for any more.
-struct Attempt<'a> {
+struct ConnectAttempt<'a> {
     clients: &'a Clients,
     turn: usize,
     is_answered: bool,
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for ConnectAttempt<'_> {
     fn drop(&mut self) {
         if self.is_answered {
             return;
@@ -122,7 +122,7 @@ impl Drop for Attempt<'_> {
 /// # Errors
 ///
 /// If what was given is of no use.
-pub async fn connect(reach: &Reach) -> Result<Clients, ClientError> {
+pub async fn connect(reach: &ApiAccess) -> Result<Clients, ConnectError> {
     let (mut config, ways) = configure(reach).await?;
     config.connect_timeout = Some(CONNECTS_WITHIN);
     // Failures are ours to count and to wait for; silence is looked after request by request.
@@ -135,7 +135,7 @@ pub async fn connect(reach: &Reach) -> Result<Clients, ClientError> {
         config.cluster_url = server;
         match proxy {
             Some(proxy) => proxy::client(&config, &proxy),
-            None => Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error))),
+            None => Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error))),
         }
     };
     let all: Result<_, _> = ways.into_iter().map(client).collect();
@@ -153,13 +153,13 @@ pub(super) struct Way {
 /// What was given, and the ways to the servers, at least one. With kube-proxy's precedence: the URL
 /// before the kubeconfig's server, the service account only where there is neither; the kubeconfig's
 /// proxy before the environment's.
-pub(super) async fn configure(reach: &Reach) -> Result<(Config, Vec<Way>), ClientError> {
+pub(super) async fn configure(reach: &ApiAccess) -> Result<(Config, Vec<Way>), ConnectError> {
     let given = reach.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
     let given: Option<Vec<_>> = given.transpose()?;
     let (mut config, proxies) = match (&reach.kubeconfig, given.as_deref()) {
         (Some(path), _) => from_file(path).await?,
         (None, Some([first, ..])) => (Config::new(first.clone()), None),
-        (None, _) => (Config::incluster().map_err(ClientError::InCluster)?, None),
+        (None, _) => (Config::incluster().map_err(ConnectError::InCluster)?, None),
     };
     // As far as `kube` knows, there is none.
     config.proxy_url = None;
@@ -169,18 +169,18 @@ pub(super) async fn configure(reach: &Reach) -> Result<(Config, Vec<Way>), Clien
     Ok((config, ways.collect()))
 }
 
-async fn from_file(path: &Path) -> Result<(Config, Option<Proxies>), ClientError> {
+async fn from_file(path: &Path) -> Result<(Config, Option<Proxies>), ConnectError> {
     let wrong =
-        |source| ClientError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+        |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let file = kubeconfig::read(path).map_err(wrong)?;
     let proxies = Proxies::of_kubeconfig(&file)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
     Ok((config.map_err(wrong)?, proxies))
 }
 
-fn parse(url: &str) -> Result<Uri, ClientError> {
+fn parse(url: &str) -> Result<Uri, ConnectError> {
     let url = url.trim();
-    let wrong = |reason: &str| ClientError::Master { url: url.to_owned(), reason: reason.into() };
+    let wrong = |reason: &str| ConnectError::Master { url: url.to_owned(), reason: reason.into() };
     let uri: Uri = url.parse().map_err(|_| wrong("not a URL such as https://10.0.0.1:6443"))?;
     match (uri.scheme_str(), uri.host()) {
         (Some("http" | "https"), Some(_)) => Ok(uri),

@@ -5,12 +5,12 @@ use std::time::Duration;
 use kube::core::Request;
 use kube::core::params::{ListParams, VersionMatch, WatchParams};
 
-use super::Patience;
-use super::answer::{Answer, Failure};
+use super::Timeouts;
+use super::answer::{Answer, ResponseError};
 use super::backoff::jittered;
 use super::client::Clients;
 use super::decode::WatchEvent;
-use super::gather::Gathering;
+use super::list_reader::ListReader;
 use super::resource::Resource;
 
 /// Objects per page of a list that the server must read from its store.
@@ -18,7 +18,7 @@ const PAGE: u32 = 500;
 
 /// How old a list may be.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Freshness {
+pub(super) enum ResourceVersionMatch {
     /// Whatever the server has at hand. Costs it nothing: its cache answers.
     Any,
     /// Not older than what was seen last: another server may lag behind.
@@ -27,7 +27,7 @@ pub(super) enum Freshness {
     Latest,
 }
 
-impl Freshness {
+impl ResourceVersionMatch {
     /// The resource version to ask for.
     fn version(&self) -> &str {
         match self {
@@ -39,7 +39,7 @@ impl Freshness {
 }
 
 /// A complete list.
-pub(super) struct Listed {
+pub(super) struct ListResult {
     /// What a watch goes on from.
     pub(super) version: String,
     /// The watch that the list came with, if it did.
@@ -50,11 +50,11 @@ pub(super) struct Listed {
 pub(super) struct Collection<'a, R> {
     clients: &'a Clients,
     resource: &'a R,
-    patience: &'a Patience,
+    patience: &'a Timeouts,
 }
 
 impl<'a, R: Resource> Collection<'a, R> {
-    pub(super) fn new(clients: &'a Clients, resource: &'a R, patience: &'a Patience) -> Self {
+    pub(super) fn new(clients: &'a Clients, resource: &'a R, patience: &'a Timeouts) -> Self {
         Self { clients, resource, patience }
     }
 
@@ -62,9 +62,9 @@ impl<'a, R: Resource> Collection<'a, R> {
     /// one text (KEP-3157). `None` if the server does not know such lists.
     pub(super) async fn stream(
         &self,
-        freshness: &Freshness,
-        found: &mut Gathering<'_, R>,
-    ) -> Result<Option<Listed>, Failure> {
+        freshness: &ResourceVersionMatch,
+        found: &mut ListReader<'_, R>,
+    ) -> Result<Option<ListResult>, ResponseError> {
         let limit = self.patience.silence_in_list;
         let mut watch = match self.open(freshness.version(), true, limit).await {
             Err(failure) if failure.is_misunderstood() => return Ok(None),
@@ -73,10 +73,10 @@ impl<'a, R: Resource> Collection<'a, R> {
         loop {
             let next = match watch.event::<R>().await {
                 Ok(Some(event)) => event,
-                Ok(None) => return Err(Failure::Broken("the list ended early".to_owned())),
+                Ok(None) => return Err(ResponseError::Broken("the list ended early".to_owned())),
                 // A server that has never heard of such lists takes this for a plain watch: it
                 // goes on in silence, or with a bookmark that ends no list.
-                Err(Failure::Silent(_)) => return Ok(None),
+                Err(ResponseError::Silent(_)) => return Ok(None),
                 Err(failure) => return Err(failure),
             };
             match next {
@@ -84,7 +84,7 @@ impl<'a, R: Resource> Collection<'a, R> {
                 WatchEvent::Deleted(metadata) => found.remove(&metadata),
                 WatchEvent::Bookmark { version, ends_list: true } => {
                     let watch = Some(watch.with_silence_limit(self.patience.silence));
-                    return Ok(Some(Listed { version, watch }));
+                    return Ok(Some(ListResult { version, watch }));
                 }
                 WatchEvent::Bookmark { ends_list: false, .. } => return Ok(None),
                 WatchEvent::Error(failure) => return Err(failure),
@@ -95,10 +95,10 @@ impl<'a, R: Resource> Collection<'a, R> {
     /// Lists by asking for a list.
     pub(super) async fn list(
         &self,
-        freshness: &Freshness,
-        found: &mut Gathering<'_, R>,
-    ) -> Result<Listed, Failure> {
-        let is_latest = *freshness == Freshness::Latest;
+        freshness: &ResourceVersionMatch,
+        found: &mut ListReader<'_, R>,
+    ) -> Result<ListResult, ResponseError> {
+        let is_latest = *freshness == ResourceVersionMatch::Latest;
         let mut params = ListParams {
             label_selector: self.resource.labels(),
             field_selector: self.resource.fields(),
@@ -115,13 +115,13 @@ impl<'a, R: Resource> Collection<'a, R> {
             page.objects.into_iter().for_each(|object| found.add(object));
             params.continue_token = page.metadata.take_next();
             if params.continue_token.is_none() {
-                return Ok(Listed { version: page.metadata.resource_version, watch: None });
+                return Ok(ListResult { version: page.metadata.resource_version, watch: None });
             }
         }
     }
 
     /// Watches from a version on.
-    pub(super) async fn watch(&self, version: &str) -> Result<Answer, Failure> {
+    pub(super) async fn watch(&self, version: &str) -> Result<Answer, ResponseError> {
         self.open(version, false, self.patience.silence).await
     }
 
@@ -130,7 +130,7 @@ impl<'a, R: Resource> Collection<'a, R> {
         version: &str,
         send_initial_events: bool,
         silence_limit: Duration,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, ResponseError> {
         let seconds = jittered(self.patience.longest_watch).as_secs().max(1);
         let params = WatchParams {
             label_selector: self.resource.labels(),
@@ -144,6 +144,6 @@ impl<'a, R: Resource> Collection<'a, R> {
     }
 }
 
-fn unsayable(error: kube::core::request::Error) -> Failure {
-    Failure::Broken(error.to_string())
+fn unsayable(error: kube::core::request::Error) -> ResponseError {
+    ResponseError::Broken(error.to_string())
 }

@@ -17,13 +17,13 @@
 mod answer;
 mod backoff;
 mod client;
-mod complaints;
 mod decode;
-mod follow;
-mod gather;
 mod kubeconfig;
 mod list;
+mod list_reader;
 mod proxy;
+mod reflector;
+mod rejection_log;
 mod resource;
 mod server;
 
@@ -32,16 +32,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use kube_ipvs_core::model::{Event, Name, Settings};
 
-pub use client::{ClientError, Clients, Reach, connect};
+pub use client::{ApiAccess, Clients, ConnectError, connect};
 pub use decode::Encoding;
-use follow::Follower;
+use reflector::Reflector;
 pub use server::{FIND_AGAIN, Server, ThroughService, run_from, service_ranges, watch};
 
 use resource::{OwnNode, ServiceCidrs, Services, Slices};
 
 /// How long things may take, and how long we wait before we ask again.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// Wait after a first failure. Doubles with each further one; all waits are shortened at
     /// random, by up to a half.
     pub first_wait: Duration,
@@ -60,7 +60,7 @@ pub struct Patience {
     pub silence_in_list: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             first_wait: Duration::from_millis(300),
@@ -76,7 +76,7 @@ impl Default for Patience {
 
 /// What following objects takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Effort {
+pub enum WatchRequest {
     /// A complete list.
     List,
     /// A watch that goes on from an earlier list or watch.
@@ -91,10 +91,10 @@ pub enum Effort {
 #[must_use]
 pub fn decode(encoding: Encoding, text: &[u8]) -> usize {
     let text = &Bytes::copy_from_slice(text);
-    gather::decode::<Services>(encoding, text)
-        + gather::decode::<Slices>(encoding, text)
-        + gather::decode::<OwnNode>(encoding, text)
-        + gather::decode::<ServiceCidrs>(encoding, text)
+    list_reader::decode::<Services>(encoding, text)
+        + list_reader::decode::<Slices>(encoding, text)
+        + list_reader::decode::<OwnNode>(encoding, text)
+        + list_reader::decode::<ServiceCidrs>(encoding, text)
 }
 
 /// Follows Services, EndpointSlices, ServiceCIDRs and the own Node. `deliver` gets the complete
@@ -104,18 +104,18 @@ pub fn decode(encoding: Encoding, text: &[u8]) -> usize {
 pub async fn run(
     clients: Clients,
     settings: &Settings,
-    patience: Patience,
+    patience: Timeouts,
     deliver: impl Fn(Event) -> bool,
-    note: impl Fn(&'static str, Effort),
+    note: impl Fn(&'static str, WatchRequest),
 ) {
     let own_node = OwnNode(Name::clone(&settings.node_name));
     let services = Services(settings.service_proxy_name.clone());
     let (clients, patience, deliver, note) = (&clients, &patience, &deliver, &note);
     // The first that finds nobody listening ends them all.
     tokio::select! {
-        _ = Follower::new(&own_node, clients, patience, deliver, note).run() => {}
-        _ = Follower::new(&ServiceCidrs, clients, patience, deliver, note).run() => {}
-        _ = Follower::new(&services, clients, patience, deliver, note).run() => {}
-        _ = Follower::new(&Slices, clients, patience, deliver, note).run() => {}
+        _ = Reflector::new(&own_node, clients, patience, deliver, note).run() => {}
+        _ = Reflector::new(&ServiceCidrs, clients, patience, deliver, note).run() => {}
+        _ = Reflector::new(&services, clients, patience, deliver, note).run() => {}
+        _ = Reflector::new(&Slices, clients, patience, deliver, note).run() => {}
     }
 }

@@ -19,7 +19,7 @@ use kube::config::{Context, Kubeconfig, NamedContext};
 use kube::{Client, Config};
 use tower::{BoxError, Service, ServiceBuilder};
 
-use super::client::ClientError;
+use super::client::ConnectError;
 
 /// What is reached without a proxy in any case, as with client-go.
 const HERE: &str = "localhost,127.0.0.0/8,::1";
@@ -53,13 +53,13 @@ impl Proxies {
     }
 
     /// As the kubeconfig says, which then counts for every server; `None` if it says nothing.
-    pub(super) fn of_kubeconfig(kubeconfig: &Kubeconfig) -> Result<Option<Self>, ClientError> {
+    pub(super) fn of_kubeconfig(kubeconfig: &Kubeconfig) -> Result<Option<Self>, ConnectError> {
         let Some(url) = proxy_url(kubeconfig) else { return Ok(None) };
         let matcher = Matcher::builder().all(url).build();
         // One that it cannot read would be none.
         match matcher.intercept(&Uri::from_static("https://server")) {
             Some(_) => Ok(Some(Self(matcher))),
-            None => Err(ClientError::Proxy { reason: "`proxy-url` of the kubeconfig is no URL" }),
+            None => Err(ConnectError::Proxy { reason: "`proxy-url` of the kubeconfig is no URL" }),
         }
     }
 
@@ -80,7 +80,7 @@ fn proxy_url(kubeconfig: &Kubeconfig) -> Option<&str> {
 }
 
 /// A client of the server of a configuration, through a proxy.
-pub(super) fn client(config: &Config, proxy: &Intercept) -> Result<Client, ClientError> {
+pub(super) fn client(config: &Config, proxy: &Intercept) -> Result<Client, ConnectError> {
     let mut tcp = HttpConnector::new();
     // The server's URL says whether there is TLS.
     tcp.enforce_http(false);
@@ -100,7 +100,7 @@ pub(super) fn client(config: &Config, proxy: &Intercept) -> Result<Client, Clien
                 None => through(config, socks),
             }
         }
-        _ => Err(ClientError::Proxy { reason: "proxies are of http, https or socks5" }),
+        _ => Err(ConnectError::Proxy { reason: "proxies are of http, https or socks5" }),
     }
 }
 
@@ -113,7 +113,7 @@ fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
 }
 
 /// What `kube` makes of a configuration, over a connector of ours.
-fn through<C>(config: &Config, connector: C) -> Result<Client, ClientError>
+fn through<C>(config: &Config, connector: C) -> Result<Client, ConnectError>
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
     C::Response: Connection + Read + Write + Send + Unpin + 'static,
@@ -134,8 +134,8 @@ where
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
-fn wrong(error: kube::Error) -> ClientError {
-    ClientError::Client(Box::new(error))
+fn wrong(error: kube::Error) -> ConnectError {
+    ConnectError::Client(Box::new(error))
 }
 
 #[cfg(test)]

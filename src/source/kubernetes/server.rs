@@ -17,8 +17,8 @@ use kube_ipvs_core::model::{Change, Event, ServiceKey, Settings, read_ip, read_r
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
-use super::client::{ClientError, Clients, Reach, Way, configure};
-use super::{Effort, Patience, run};
+use super::client::{ApiAccess, Clients, ConnectError, Way, configure};
+use super::{Timeouts, WatchRequest, run};
 
 /// Time after which it is asked again where the API server is.
 pub const FIND_AGAIN: Duration = Duration::from_secs(30);
@@ -29,11 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     /// One, or several that say the same.
-    places: Vec<Place>,
+    places: Vec<ApiAddress>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Place {
+struct ApiAddress {
     host: String,
     port: u16,
     addresses: Vec<IpAddr>,
@@ -59,7 +59,7 @@ impl Server {
     /// # Errors
     ///
     /// If what was given is of no use.
-    pub async fn find(reach: &Reach) -> Result<Self, ClientError> {
+    pub async fn find(reach: &ApiAccess) -> Result<Self, ConnectError> {
         let (_, ways) = configure(reach).await?;
         let mut places = Vec::with_capacity(ways.len());
         let urls = ways.into_iter().flat_map(|Way { server, proxy }| {
@@ -72,7 +72,7 @@ impl Server {
                 Err(_) => resolve(&host).await,
             };
             let default = if url.scheme_str() == Some("http") { 80 } else { 443 };
-            places.push(Place { host, port: url.port_u16().unwrap_or(default), addresses });
+            places.push(ApiAddress { host, port: url.port_u16().unwrap_or(default), addresses });
         }
         Ok(Self { places })
     }
@@ -112,7 +112,7 @@ impl Server {
     }
 }
 
-impl Place {
+impl ApiAddress {
     fn check<'a>(&self, ranges: impl IntoIterator<Item = &'a IpNet>) -> Result<(), ThroughService> {
         let mut labels = self.host.trim_end_matches('.').split('.');
         let (service, namespace, kind) = (labels.next(), labels.next(), labels.next());
@@ -161,7 +161,7 @@ impl Place {
 /// and the kubeconfig may come to name another server. Where it was at first and until then is told along,
 /// as connections there may still be in use. Ends once `deliver` says that nobody listens.
 pub async fn watch(
-    reach: &Reach,
+    reach: &ApiAccess,
     first: &Server,
     again: Duration,
     deliver: impl Fn(Event) -> bool,
@@ -194,9 +194,9 @@ pub async fn run_from(
     server: &Server,
     clients: Clients,
     settings: &Settings,
-    patience: Patience,
+    patience: Timeouts,
     deliver: impl Fn(Event) -> bool,
-    note: impl Fn(&'static str, Effort),
+    note: impl Fn(&'static str, WatchRequest),
 ) -> Result<(), ThroughService> {
     let refusal = OnceCell::new();
     let deliver = |event: Event| match server.check_event(&event) {
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn server(host: &str) -> Server {
-        let place = |host: &str| Place {
+        let place = |host: &str| ApiAddress {
             host: host.to_owned(),
             port: 6443,
             addresses: host.parse().into_iter().collect(),

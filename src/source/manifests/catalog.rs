@@ -45,7 +45,7 @@ pub struct Catalog {
 
 /// Why files are read again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
+pub enum DocumentError {
     /// It was told that they have changed.
     Told,
     /// They are looked at from time to time. A file may still be being written: a changed one is left
@@ -81,7 +81,7 @@ impl Catalog {
     /// If the directory itself cannot be read.
     pub fn refresh(
         &mut self,
-        cause: Cause,
+        cause: DocumentError,
         names: &mut Interner,
         unfinished: &BTreeSet<PathBuf>,
     ) -> Result<(Vec<Event>, Vec<String>), ManifestError> {
@@ -104,7 +104,7 @@ impl Catalog {
                 layer.seen = None;
                 continue;
             }
-            if cause == Cause::Look && layer.seen.replace(stamp) != Some(stamp) {
+            if cause == DocumentError::Look && layer.seen.replace(stamp) != Some(stamp) {
                 continue;
             }
             *layer =

@@ -37,7 +37,8 @@ pub(super) fn parse(
     text: &str,
     names: &mut Interner,
 ) -> Result<(Objects, Vec<Rejection>), ManifestError> {
-    let mut reader = Reader { path, names, objects: Objects::default(), rejections: Vec::new() };
+    let mut reader =
+        ManifestReader { path, names, objects: Objects::default(), rejections: Vec::new() };
     for (number, document) in documents(path, text)? {
         reader.take(number, document)?;
     }
@@ -89,14 +90,14 @@ fn number_at(text: &str, line: u64) -> usize {
     number.max(1)
 }
 
-struct Reader<'a> {
+struct ManifestReader<'a> {
     path: &'a Path,
     names: &'a mut Interner,
     objects: Objects,
     rejections: Vec<Rejection>,
 }
 
-impl Reader<'_> {
+impl ManifestReader<'_> {
     fn take(&mut self, number: usize, document: Value) -> Result<(), ManifestError> {
         let text = |field: &str| document.get(field).and_then(Value::as_str).map(str::to_owned);
         let (Some(kind), Some(version)) = (text("kind"), text("apiVersion")) else {

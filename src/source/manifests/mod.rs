@@ -11,7 +11,7 @@ use kube_ipvs_core::model::{Event, Interner, Name};
 
 use crate::source::wire::Rejection;
 
-pub use catalog::{Catalog, Cause};
+pub use catalog::{Catalog, DocumentError};
 pub use watch::watch;
 
 /// Why a directory or a file of it cannot be used.
@@ -81,6 +81,7 @@ pub fn load(
     node_name: &Name,
 ) -> Result<(Vec<Event>, Vec<String>), ManifestError> {
     let mut catalog = Catalog::new(directory, node_name);
-    let (_, problems) = catalog.refresh(Cause::Told, &mut Interner::default(), &BTreeSet::new())?;
+    let (_, problems) =
+        catalog.refresh(DocumentError::Told, &mut Interner::default(), &BTreeSet::new())?;
     Ok((catalog.everything(), problems))
 }

@@ -13,7 +13,7 @@ use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{info, warn};
 
-use super::{Catalog, Cause, ManifestError};
+use super::{Catalog, DocumentError, ManifestError};
 
 /// An edit is often several changes to the file system: those that follow one another so closely
 /// are taken together,
@@ -33,7 +33,7 @@ const SETTLES_UNHEARD: Duration = Duration::from_secs(1);
 /// and for one part of so many of the time at most: it may be large, or slow.
 const LOOKS_FOR: u32 = 200;
 
-type Change = notify::Result<notify::Event>;
+type FileChange = notify::Result<notify::Event>;
 
 /// Reads all files, then follows their changes on a thread of its own. `deliver` gets complete
 /// lists first and single changes after; it returns whether anybody still listens.
@@ -66,7 +66,8 @@ pub fn watch(
         looks_at: Instant::now() + LOOKS_EVERY,
         is_lost: false,
     };
-    let (_, problems) = edits.catalog.refresh(Cause::Told, &mut edits.names, &edits.unfinished)?;
+    let (_, problems) =
+        edits.catalog.refresh(DocumentError::Told, &mut edits.names, &edits.unfinished)?;
     report(problems);
     let everything = edits.catalog.everything();
     let follow = move || {
@@ -84,7 +85,7 @@ pub fn watch(
 struct Edits {
     directory: PathBuf,
     watcher: RecommendedWatcher,
-    changes: Receiver<Change>,
+    changes: Receiver<FileChange>,
     catalog: Catalog,
     names: Interner,
     /// Files that are being written: half of a file may well be a good file.
@@ -122,7 +123,7 @@ impl Edits {
                 is_edit |= self.take(&change);
             }
             if is_edit || is_due {
-                return Some(self.refresh(Cause::Told));
+                return Some(self.refresh(DocumentError::Told));
             }
             if self.looks_at <= now {
                 return Some(self.look());
@@ -131,7 +132,7 @@ impl Edits {
     }
 
     /// Takes down what a change touches. Says whether something can be read anew because of it.
-    fn take(&mut self, change: &Change) -> bool {
+    fn take(&mut self, change: &FileChange) -> bool {
         // An error means that changes were lost: anything may have changed.
         let Ok(change) = change else { return true };
         let paths = change.paths.iter();
@@ -174,13 +175,13 @@ impl Edits {
     /// Looks whether something has changed that is not told.
     fn look(&mut self) -> Vec<Event> {
         let start = Instant::now();
-        let events = self.refresh(Cause::Look);
+        let events = self.refresh(DocumentError::Look);
         let pace = if self.catalog.is_unsettled() { SETTLES_UNHEARD } else { LOOKS_EVERY };
         self.looks_at = Instant::now() + pace.max(start.elapsed() * LOOKS_FOR);
         events
     }
 
-    fn refresh(&mut self, cause: Cause) -> Vec<Event> {
+    fn refresh(&mut self, cause: DocumentError) -> Vec<Event> {
         match self.catalog.refresh(cause, &mut self.names, &self.unfinished) {
             Ok((events, problems)) => {
                 report(problems);

@@ -34,10 +34,10 @@ pub struct Meta {
     pub deletion_timestamp: Option<Time>,
     #[serde(deserialize_with = "entries")]
     #[prost(message, repeated, tag = "11")]
-    labels: Vec<Entry>,
+    labels: Vec<LabelEntry>,
     #[serde(deserialize_with = "entries")]
     #[prost(message, repeated, tag = "12")]
-    annotations: Vec<Entry>,
+    annotations: Vec<LabelEntry>,
 }
 
 /// A time: RFC 3339 in JSON. One that is odd is as good as the beginning of time.
@@ -58,7 +58,7 @@ impl From<String> for Time {
 /// An entry of a map of strings, as protobuf has it. Whoever writes annotations by protobuf need not
 /// write UTF-8, which is no reason to be without the object.
 #[derive(Clone, PartialEq, Eq, Message)]
-struct Entry {
+struct LabelEntry {
     #[prost(bytes = "vec", tag = "1")]
     key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
@@ -101,16 +101,18 @@ impl Meta {
     }
 }
 
-fn value_of<'a>(entries: &'a [Entry], key: &str) -> Option<&'a str> {
+fn value_of<'a>(entries: &'a [LabelEntry], key: &str) -> Option<&'a str> {
     let entry = entries.iter().rfind(|entry| entry.key == key.as_bytes())?;
     str::from_utf8(&entry.value).ok()
 }
 
 /// Reads a map of strings. What is none, in a manifest, is left out.
-fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
+fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LabelEntry>, D::Error> {
     let map: BTreeMap<String, Value> = or_default(deserializer)?;
     let entry = |(key, value): (String, Value)| match value {
-        Value::String(value) => Some(Entry { key: key.into_bytes(), value: value.into_bytes() }),
+        Value::String(value) => {
+            Some(LabelEntry { key: key.into_bytes(), value: value.into_bytes() })
+        }
         _ => None,
     };
     Ok(map.into_iter().filter_map(entry).collect())

@@ -26,7 +26,7 @@ pub use rejection::{Rejection, Rejections};
 pub use service::ServiceObject;
 pub use service_cidr::ServiceCidrObject;
 pub use slice::SliceObject;
-pub use status::Status;
+pub use status::ApiStatus;
 
 /// Label that gives a Service to another proxy.
 pub const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";

@@ -26,15 +26,15 @@ pub struct NodeObject {
     pub metadata: Meta,
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "2")]
-    spec: Spec,
+    spec: NodeSpec,
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "3")]
-    status: Status,
+    status: NodeStatus,
 }
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
-struct Spec {
+struct NodeSpec {
     #[serde(rename = "podCIDR", deserialize_with = "or_default")]
     #[prost(string, tag = "1")]
     pod_cidr: String,
@@ -56,15 +56,15 @@ struct Taint {
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
-struct Status {
+struct NodeStatus {
     #[serde(deserialize_with = "or_default")]
     #[prost(message, repeated, tag = "5")]
-    addresses: Vec<Address>,
+    addresses: Vec<NodeAddress>,
 }
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
-struct Address {
+struct NodeAddress {
     #[serde(deserialize_with = "or_default")]
     #[prost(string, tag = "1")]
     r#type: String,

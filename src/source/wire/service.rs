@@ -35,18 +35,18 @@ pub struct ServiceObject {
     pub metadata: Meta,
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "2")]
-    spec: Spec,
+    spec: ServiceSpec,
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "3")]
-    status: Status,
+    status: ServiceStatus,
 }
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
-struct Spec {
+struct ServiceSpec {
     #[serde(deserialize_with = "or_default")]
     #[prost(message, repeated, tag = "1")]
-    ports: Vec<Port>,
+    ports: Vec<ServicePortObject>,
     #[serde(rename = "clusterIP", deserialize_with = "or_default")]
     #[prost(string, tag = "3")]
     cluster_ip: String,
@@ -80,7 +80,7 @@ struct Spec {
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
-struct Port {
+struct ServicePortObject {
     #[serde(deserialize_with = "or_default")]
     #[prost(string, tag = "1")]
     name: String,
@@ -112,7 +112,7 @@ struct ClientIp {
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
-struct Status {
+struct ServiceStatus {
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "1")]
     load_balancer: LoadBalancer,

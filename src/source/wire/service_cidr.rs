@@ -18,12 +18,12 @@ pub struct ServiceCidrObject {
     pub metadata: Meta,
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "2")]
-    spec: Spec,
+    spec: ServiceCidrSpec,
 }
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
-struct Spec {
+struct ServiceCidrSpec {
     #[serde(deserialize_with = "or_default")]
     #[prost(string, repeated, tag = "1")]
     cidrs: Vec<String>,

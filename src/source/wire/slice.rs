@@ -28,7 +28,7 @@ pub struct SliceObject {
     endpoints: Vec<EndpointObject>,
     #[serde(deserialize_with = "or_default")]
     #[prost(message, repeated, tag = "3")]
-    ports: Vec<Port>,
+    ports: Vec<SlicePortObject>,
     #[serde(deserialize_with = "or_default")]
     #[prost(string, tag = "4")]
     address_type: String,
@@ -36,7 +36,7 @@ pub struct SliceObject {
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
-struct Port {
+struct SlicePortObject {
     #[prost(string, optional, tag = "1")]
     name: Option<String>,
     #[serde(deserialize_with = "or_default")]

@@ -8,7 +8,7 @@ use super::meta::or_default;
 /// Why the API server refuses, as far as it matters.
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
-pub struct Status {
+pub struct ApiStatus {
     /// `message`.
     #[serde(deserialize_with = "or_default")]
     #[prost(string, tag = "3")]
@@ -30,7 +30,7 @@ struct Details {
     retry_after_seconds: i32,
 }
 
-impl Status {
+impl ApiStatus {
     /// After how many seconds the server wants to be asked again, if it says so.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u32> {

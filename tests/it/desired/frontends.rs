@@ -1,4 +1,4 @@
-//! Where clients may knock, which addresses are refused, and who has one that several ask for.
+//! Where clients may lookup, which addresses are refused, and who has one that several ask for.
 
 use kube_ipvs_core::model::{Event, NodePortAddresses, RefusalReason, Settings};
 
@@ -281,7 +281,7 @@ fn a_kernel_without_ipv6_has_no_front_end_of_it() {
     world.apply(Event::Ipv6(false));
     assert_eq!(addresses(&world), of_ipv4);
     assert_eq!(world.program("default/web").routes.len(), 1);
-    assert_eq!(world.programs().surroundings().node_port_ips, [ip("192.0.2.1")]);
+    assert_eq!(world.desired().context().node_port_ips, [ip("192.0.2.1")]);
     world.apply(Event::Ipv6(true));
     assert_eq!(addresses(&world), all);
 }

@@ -71,7 +71,7 @@ fn a_service_range_may_come_from_the_settings() {
         ("10.96.0.11:80", POD, "drop"),
         ("10.97.0.11:80", POD, "pass"),
     ]);
-    assert_eq!(world.programs().node().service_ranges, [net("10.96.0.0/16")]);
+    assert_eq!(world.desired().node().service_ranges, [net("10.96.0.0/16")]);
 }
 
 #[test]

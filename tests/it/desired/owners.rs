@@ -277,11 +277,11 @@ fn a_node_object_that_is_gone_or_empty_takes_nothing_away() {
     world.apply(web("a", 1).port("", 80).node_port(31000).external_ip("192.0.2.1"));
     world.apply(web("b", 1).port("", 22).external_ip("192.0.2.1").external_ip("198.51.100.7"));
     world.apply(endpoint_of("a")).apply(endpoint_of("b"));
-    let before = (world.program("default/a"), world.programs().node().clone());
+    let before = (world.program("default/a"), world.desired().node().clone());
     assert_eq!(before.0.routes[0].source, Some(ip("192.0.2.1")));
     for event in [Event::Node(None), node("n1").zone("z1").into(), Event::Node(None)] {
         world.apply(event);
-        assert_eq!((&world.program("default/a"), world.programs().node()), (&before.0, &before.1));
+        assert_eq!((&world.program("default/a"), world.desired().node()), (&before.0, &before.1));
         world.expect(&[
             ("192.0.2.1:31000", OUTSIDER, &led_to("a")),
             ("192.0.2.1:80", OUTSIDER, &led_to("a")),
@@ -303,7 +303,7 @@ fn a_node_object_of_one_family_takes_nothing_of_the_other_away() {
     let whole = || v6(v4(node("n1"))).pod_cidr("10.244.1.0/24").pod_cidr("fd00:10:244:1::/64");
     world.apply(whole());
     world.apply(web("a", 1).cluster_ip("fd00:96::1").port("", 80).node_port(31000));
-    let before = (world.program("default/a"), world.programs().node().clone());
+    let before = (world.program("default/a"), world.desired().node().clone());
     assert_eq!(before.1.node_port_ips.len(), 2);
     assert_eq!(before.1.pods.len(), 2);
     for event in [
@@ -314,11 +314,11 @@ fn a_node_object_of_one_family_takes_nothing_of_the_other_away() {
         whole(),
     ] {
         world.apply(event);
-        assert_eq!((&world.program("default/a"), world.programs().node()), (&before.0, &before.1));
+        assert_eq!((&world.program("default/a"), world.desired().node()), (&before.0, &before.1));
     }
     // What is told of a family counts for it.
     world.apply(node("n1").internal_ip("192.0.2.9"));
-    assert_eq!(world.programs().node().node_port_ips, [ip("192.0.2.9"), ip("2001:db8::1")]);
+    assert_eq!(world.desired().node().node_port_ips, [ip("192.0.2.9"), ip("2001:db8::1")]);
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn who_is_refused_a_port_keeps_nobody_from_it_later() {
     assert_eq!(fate(&world, at), Ok(led_to("a")));
     world.apply(without_service("default/a"));
     let address = at.parse().expect("address");
-    assert_eq!(world.programs().owner(&address), None);
+    assert_eq!(world.desired().owner(&address), None);
     world.apply(asks("a", 9));
     assert_eq!(fate(&world, at), Ok(led_to("a")));
 }
@@ -379,7 +379,7 @@ fn of_many_who_wait_for_a_port_none_claims_what_it_is_refused() {
         world.apply(asks(index));
     }
     world.apply(listening(&["0.0.0.0:8080"])).apply(without_service("default/a"));
-    assert_eq!(world.programs().owner(&address), None);
+    assert_eq!(world.desired().owner(&address), None);
     for index in 1..20 {
         let program = world.program(&format!("default/{}", name(index)));
         let reason = program.refusal(&address).map(|refusal| refusal.reason);

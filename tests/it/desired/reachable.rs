@@ -14,20 +14,20 @@ fn routes_pods_and_the_node_itself_are_reachable() {
     let mut world = World::with(&Settings { local_detector: detector, ..Settings::for_node("n1") });
     let pods = ["10.244.0.0/16", "192.0.2.1/32", "2001:db8::1/128", "fd00:10:244:1::/64"];
     let pods: Vec<_> = pods.into_iter().chain(["fd00:244::/56"]).map(net).collect();
-    assert_eq!(world.programs().node().reachable, pods);
+    assert_eq!(world.desired().node().reachable, pods);
 
     world.apply(Event::Routes(vec![net("10.244.7.0/24"), net("192.0.2.0/24"), net("fd00::/16")]));
     let ranges = ["10.244.0.0/16", "192.0.2.0/24", "2001:db8::1/128", "fd00::/16"].map(net);
-    assert_eq!(world.programs().node().reachable, ranges);
-    assert_eq!(world.programs().surroundings().reachable.len(), 3);
+    assert_eq!(world.desired().node().reachable, ranges);
+    assert_eq!(world.desired().context().reachable.len(), 3);
 
     world.apply(Event::Routes(vec![]));
-    assert_eq!(world.programs().node().reachable, pods);
+    assert_eq!(world.desired().node().reachable, pods);
 }
 
 /// What else lies in the ranges of ClusterIPs and of their images, in words.
 fn overlaps(world: &World) -> Vec<String> {
-    let overlaps = kube_ipvs_core::desired::overlaps(world.programs().surroundings());
+    let overlaps = kube_ipvs_core::desired::overlaps(world.desired().context());
     overlaps.iter().map(ToString::to_string).collect()
 }
 
@@ -61,7 +61,7 @@ fn a_service_range_takes_nothing_from_others_that_lie_in_it() {
             (&format!("{last}:80"), POD, "reject"),
             (&format!("{last}:81"), POD, "reject"),
         ]);
-        assert_eq!(world.programs().node().service_ranges, []);
+        assert_eq!(world.desired().node().service_ranges, []);
     }
 }
 
@@ -146,7 +146,7 @@ fn pools_of_service_ranges_with_the_same_images_stand_apart() {
                 false => slice.v6().ready(&format!("fd00:10:244:1::{number}"), "n1"),
             });
         }
-        let programs: Vec<_> = world.programs().services().map(|(_, program)| program).collect();
+        let programs: Vec<_> = world.desired().services().map(|(_, program)| program).collect();
         let pools = programs.iter().flat_map(|it| &it.pools).map(|pool| pool.server.address);
         let pools: Vec<_> = pools.collect();
         let apart: BTreeSet<_> = pools.iter().collect();
@@ -185,13 +185,13 @@ fn routes_touch_no_service() {
         Event::Addresses(vec![ip("192.0.2.1")]),
     ];
     told.into_iter().for_each(|event| state.apply(event));
-    assert!(state.take_dirty().surroundings);
+    assert!(state.take_dirty().context);
 
     state.apply(Event::Routes(vec![net("10.244.2.0/24")]));
     assert_eq!(state.reachable(), [net("10.244.2.0/24")]);
     assert!(state.is_dirty());
     let dirty = state.take_dirty();
-    assert!(dirty.network && !dirty.surroundings && dirty.services.is_empty());
+    assert!(dirty.network && !dirty.context && dirty.services.is_empty());
 
     state.apply(Event::Routes(vec![net("10.244.2.0/24")]));
     assert!(!state.is_dirty());

@@ -69,14 +69,14 @@ fn flows_that_cannot_be_removed_wait_like_anything_else() {
     let refused = Some(Fault { kind: FailureKind::Refused, applied: false });
     agent.kernel.faults.extend([None, refused, None].into_iter().chain([refused; 100]));
     let pieces = (0..100).take_while(|_| agent.step().is_some()).count();
-    assert_eq!((pieces, agent.engine.troubles()), (1, 1));
+    assert_eq!((pieces, agent.engine.failures()), (1, 1));
     agent.kernel.faults.clear();
     assert_eq!(
         lines(&agent.settle().unwrap()),
         "- conntrack -D -p udp --orig-dst 203.0.113.2 --orig-port-dst 53 --reply-src 10.244.1.5 \
          --reply-port-src 53\n"
     );
-    assert_eq!(agent.engine.troubles(), 0);
+    assert_eq!(agent.engine.failures(), 0);
 }
 
 /// Wherever an agent is stopped, the next one finds what the Service that has gone had.

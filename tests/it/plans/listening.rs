@@ -44,7 +44,7 @@ fn listening(at: &str) -> ModelKernel {
 
 fn is_served(agent: &NodeAgent) -> bool {
     let at: VirtualAddress = AT.parse().unwrap();
-    let program = agent.engine.programs().service(&service_key("default/web")).unwrap();
+    let program = agent.engine.desired().service(&service_key("default/web")).unwrap();
     let leads = |element: &Element| element.lead().is_some_and(|(frontend, _)| frontend == at);
     let is_held = agent.kernel.holdings.elements.iter().any(leads);
     let refusal = program.refusal(&at).map(|refusal| refusal.reason);
@@ -109,7 +109,7 @@ fn after_a_restart_a_port_is_kept_by_the_service_that_had_it() {
         let is_there = services.len() == 2;
         let again = started_with(agent.kernel.clone(), services);
         let at = AT.parse().unwrap();
-        let owner = again.engine.programs().owner(&at).map(ToString::to_string);
+        let owner = again.engine.desired().owner(&at).map(ToString::to_string);
         assert_eq!(owner.as_deref(), is_there.then_some("default/web"));
     }
 }
@@ -125,7 +125,7 @@ fn a_written_address_that_became_the_nodes_while_no_agent_ran_is_asked_for_again
     again.tell(addresses(&["192.0.2.1", "192.0.2.7"]));
     tell_all(&mut again, vec![asks("192.0.2.7")]);
     again.settle().unwrap();
-    let program = again.engine.programs().service(&service_key("default/web")).unwrap();
+    let program = again.engine.desired().service(&service_key("default/web")).unwrap();
     let refusal = program.refusal(&"192.0.2.7:80".parse().unwrap()).map(|refusal| refusal.reason);
     assert_eq!(refusal, Some(RefusalReason::Listened));
 }
@@ -140,7 +140,7 @@ fn who_inherits_a_front_end_gets_it_unless_a_process_was_first() {
             agent.kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
         }
         agent.tell(without_service("default/web")).settle().unwrap();
-        let heir = agent.engine.programs().service(&service_key("default/heir")).unwrap();
+        let heir = agent.engine.desired().service(&service_key("default/heir")).unwrap();
         let refusal = heir.refusal(&AT.parse().unwrap()).map(|refusal| refusal.reason);
         assert_eq!(refusal, expected);
     }

@@ -22,9 +22,9 @@ fn two_pods() -> SliceBuilder {
 }
 
 /// What cannot be brought about for now, without the reasons.
-fn troubles(agent: &NodeAgent) -> Vec<String> {
+fn failures(agent: &NodeAgent) -> Vec<String> {
     let mut all: Vec<_> =
-        agent.engine.setbacks().map(|(setback, _)| setback.attempt.to_string()).collect();
+        agent.engine.errors().map(|(error, _)| error.attempt.to_string()).collect();
     all.sort();
     all
 }
@@ -39,20 +39,20 @@ fn one_that_cannot_be_read_costs_no_other_an_audit() {
     [DNS, WEB].iter().for_each(|server| lose_real_servers(&mut agent, server));
     agent.kernel.unreadable = [(WEB.parse().unwrap(), 2)].into();
     agent.now += Duration::from_secs(60);
-    agent.engine.handle_tampering(agent.now);
+    agent.engine.handle_drift(agent.now);
     while agent.step().is_some() {}
     assert_eq!((real_servers(&agent, DNS), real_servers(&agent, WEB)), (1, 0));
-    assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80"]);
+    assert_eq!(failures(&agent), ["-Ln -t 10.96.0.20:80"]);
 
     // Its changes are written meanwhile, and do not make it any better known.
     agent.tell(two_pods());
     while agent.step().is_some() {}
     assert_eq!(real_servers(&agent, WEB), 1);
-    assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80"]);
+    assert_eq!(failures(&agent), ["-Ln -t 10.96.0.20:80"]);
 
     let mended = lines(&agent.settle().unwrap());
     assert_eq!(mended, "+ -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1\n");
-    assert_eq!(agent.engine.troubles(), 0);
+    assert_eq!(agent.engine.failures(), 0);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
     while agent.step().is_some() {}
     assert!(agent.engine.is_synced());
     assert_eq!((real_servers(&agent, DNS), real_servers(&agent, WEB)), (1, 0));
-    assert_eq!(troubles(&agent), ["-Ln -t 10.96.0.20:80", "-Ln -t 10.96.0.99:80"]);
+    assert_eq!(failures(&agent), ["-Ln -t 10.96.0.20:80", "-Ln -t 10.96.0.99:80"]);
 
     // Of what it holds nothing is known, so nothing is done.
     agent.tell(two_pods());
@@ -90,6 +90,6 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
     + -a -t 10.96.0.20:80 -r 10.244.1.5:8080 -m -w 1
     + -a -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
     ");
-    assert_eq!(agent.engine.troubles(), 0);
+    assert_eq!(agent.engine.failures(), 0);
     assert_eq!(agent.kernel.unreadable[&anothers], 8);
 }

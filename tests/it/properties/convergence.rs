@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use kube_ipvs_core::engine::{Programs, Work};
+use kube_ipvs_core::engine::{DesiredState, Work};
 use kube_ipvs_core::model::{
     Backend, Element, Event, PortSet, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
-use kube_ipvs_core::plan::{Carrier, Claims, FailureKind, Observed, Running, is_named};
+use kube_ipvs_core::plan::{Carrier, FailureKind, ForeignClaims, Observed, Running, is_named};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -35,13 +35,13 @@ fn started(
 }
 
 pub(super) fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
-    let mut desired = Holdings::desired(agent.engine.programs());
+    let mut desired = Holdings::desired(agent.engine.desired());
     desired.servers.extend(foreign.clone());
     let held = &agent.kernel.holdings;
     let differing: Vec<_> = held.elements.symmetric_difference(&desired.elements).collect();
     prop_assert_eq!(differing, Vec::<&_>::new());
     prop_assert_eq!(held, &desired);
-    prop_assert_eq!(agent.engine.troubles(), 0);
+    prop_assert_eq!(agent.engine.failures(), 0);
     prop_assert!(agent.engine.is_synced());
     prop_assert_eq!(&agent.kernel.collisions, &Vec::new());
     Ok(())
@@ -50,7 +50,7 @@ pub(super) fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCase
 /// The virtual servers that are not this agent's: neither in a range of its own, nor named by its
 /// routes, its table or an earlier version's, nor claimed by kube-proxy, nor where a Service has a front end or a
 /// pool, even if that has nobody to serve it.
-fn foreign(kernel: &ModelKernel, programs: &Programs) -> Servers {
+fn foreign(kernel: &ModelKernel, programs: &DesiredState) -> Servers {
     let ModelKernel { holdings: held, claims, .. } = kernel;
     let elements = held.elements.iter().copied().collect();
     let routes = held.routes.values().copied().collect();
@@ -272,16 +272,16 @@ proptest! {
         kernel.connections = connected.into_iter().map(|ip| ((ip, 8080), 1)).collect();
         let flows = flows.into_iter().filter(|(frontend, _)| frontend.protocol == Protocol::Udp);
         kernel.flows = flows.map(|(frontend, ip)| (frontend, SocketAddr::new(ip, 8080))).collect();
-        kernel.claims = Claims { addresses: claimed.into_iter().collect(), ..Claims::default() };
+        kernel.claims = ForeignClaims { addresses: claimed.into_iter().collect(), ..ForeignClaims::default() };
         let before = kernel.clone();
         let agent = started(&settings, &Objects::after(&now), kernel)
             .map_err(TestCaseError::fail)?;
-        check(&agent, &foreign(&before, agent.engine.programs()))?;
+        check(&agent, &foreign(&before, agent.engine.desired()))?;
         // An agent that was stopped before it could move flows has left them.
         let leads_elsewhere = |(frontend, backend): &&(VirtualAddress, SocketAddr)| {
             let (frontend, backend, carrier) = (*frontend, *backend, Carrier::Tracking);
             let flow = Running { frontend, backend, carrier, count: 1 };
-            !agent.engine.programs().pools_of(&flow).is_empty()
+            !agent.engine.desired().pools_of(&flow).is_empty()
         };
         let held: Vec<_> = agent.kernel.flows.iter().filter(leads_elsewhere).collect();
         prop_assert_eq!(held, Vec::<&_>::new());
@@ -297,7 +297,7 @@ proptest! {
         let objects = Objects::after(&before);
         let mut agent = started(&settings, &objects, ModelKernel::default())
             .map_err(TestCaseError::fail)?;
-        agent.kernel.flows = carried(agent.engine.programs());
+        agent.kernel.flows = carried(agent.engine.desired());
         for event in &after {
             agent.tell(event.clone());
         }
@@ -317,7 +317,7 @@ proptest! {
         };
         let objects = Objects::after(before.iter().chain(&after));
         let agent = started(&settings, &objects, stopped).map_err(TestCaseError::fail)?;
-        let led = carried(agent.engine.programs());
+        let led = carried(agent.engine.desired());
         let left: Vec<_> = agent.kernel.flows.difference(&led).collect();
         prop_assert_eq!(left, Vec::<&_>::new());
     }
@@ -350,7 +350,7 @@ proptest! {
 }
 
 /// A flow of datagrams to each address of each front end that leads elsewhere, and each endpoint.
-fn carried(programs: &Programs) -> BTreeSet<(VirtualAddress, SocketAddr)> {
+fn carried(programs: &DesiredState) -> BTreeSet<(VirtualAddress, SocketAddr)> {
     let mut flows = BTreeSet::new();
     for (_, program) in programs.services() {
         let datagrams = program.frontends.iter().filter(|it| it.address.protocol == Protocol::Udp);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube_ipvs_core::model::{
-    Backend, Endpoint, EndpointSet, EndpointSlice, Family, Name, Protocol, Selection, Tally,
-    Topology, Vantage,
+    Backend, Endpoint, EndpointCounts, EndpointFilter, EndpointSet, EndpointSlice, Family,
+    Locality, Name, Protocol, Topology,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -17,13 +17,13 @@ use crate::common::random::{NODES, slice};
 
 const PORTS: [(&str, Protocol); 3] =
     [("http", Protocol::Tcp), ("dns", Protocol::Udp), ("", Protocol::Sctp)];
-const SELECTIONS: [Selection; 6] = [
-    Selection::Ready,
-    Selection::ReadyForNode,
-    Selection::ReadyForZone,
-    Selection::ReadyHere,
-    Selection::Draining,
-    Selection::DrainingHere,
+const SELECTIONS: [EndpointFilter; 6] = [
+    EndpointFilter::Ready,
+    EndpointFilter::ReadyForNode,
+    EndpointFilter::ReadyForZone,
+    EndpointFilter::ReadyHere,
+    EndpointFilter::Draining,
+    EndpointFilter::DrainingHere,
 ];
 
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ enum Step {
     Insert(Box<EndpointSlice>),
     Remove(usize),
     LookFrom(Option<&'static str>),
-    Ask(usize, Selection),
+    Ask(usize, EndpointFilter),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -50,8 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn vantage(zone: Option<&str>) -> Vantage {
-    Vantage { node: "n1".into(), zone: zone.map(Name::from) }
+fn locality(zone: Option<&str>) -> Locality {
+    Locality { node: "n1".into(), zone: zone.map(Name::from) }
 }
 
 /// The endpoints of a port that count, by address and number: of several, the one that does not
@@ -89,21 +89,21 @@ struct Seen {
     draining: bool,
 }
 
-fn see(endpoint: &Endpoint, vantage: &Vantage) -> Seen {
+fn see(endpoint: &Endpoint, locality: &Locality) -> Seen {
     let Topology { node, for_nodes, for_zones } = &*endpoint.topology;
     Seen {
-        here: node.as_ref() == Some(&vantage.node),
-        for_node: for_nodes.contains(&vantage.node),
-        for_zone: vantage.zone.as_ref().is_some_and(|zone| for_zones.contains(zone)),
+        here: node.as_ref() == Some(&locality.node),
+        for_node: for_nodes.contains(&locality.node),
+        for_zone: locality.zone.as_ref().is_some_and(|zone| for_zones.contains(zone)),
         draining: endpoint.terminating && endpoint.serving && !endpoint.ready,
     }
 }
 
-fn tally(counted: &[(u16, Endpoint)], vantage: &Vantage) -> Tally {
+fn tally(counted: &[(u16, Endpoint)], locality: &Locality) -> EndpointCounts {
     let count = |test: &dyn Fn(&Endpoint, Seen) -> bool| {
-        counted.iter().filter(|(_, it)| test(it, see(it, vantage))).count() as u32
+        counted.iter().filter(|(_, it)| test(it, see(it, locality))).count() as u32
     };
-    Tally {
+    EndpointCounts {
         ready: count(&|it, _| it.ready),
         ready_here: count(&|it, seen| it.ready && seen.here),
         node_hinted: count(&|it, _| it.ready && !it.topology.for_nodes.is_empty()),
@@ -115,19 +115,19 @@ fn tally(counted: &[(u16, Endpoint)], vantage: &Vantage) -> Tally {
     }
 }
 
-fn backends(counted: &[(u16, Endpoint)], how: Selection, vantage: &Vantage) -> Vec<Backend> {
+fn backends(counted: &[(u16, Endpoint)], how: EndpointFilter, locality: &Locality) -> Vec<Backend> {
     let mut all = Vec::new();
     for (port, endpoint) in counted {
-        let Seen { here, for_node, for_zone, draining } = see(endpoint, vantage);
+        let Seen { here, for_node, for_zone, draining } = see(endpoint, locality);
         let weight = match how {
-            Selection::Ready => endpoint.ready,
-            Selection::ReadyForNode => endpoint.ready && for_node,
-            Selection::ReadyForZone => endpoint.ready && for_zone,
-            Selection::ReadyHere => endpoint.ready && here,
-            Selection::Draining => draining,
-            Selection::DrainingHere => draining && here,
+            EndpointFilter::Ready => endpoint.ready,
+            EndpointFilter::ReadyForNode => endpoint.ready && for_node,
+            EndpointFilter::ReadyForZone => endpoint.ready && for_zone,
+            EndpointFilter::ReadyHere => endpoint.ready && here,
+            EndpointFilter::Draining => draining,
+            EndpointFilter::DrainingHere => draining && here,
         };
-        let only_here = matches!(how, Selection::ReadyHere | Selection::DrainingHere);
+        let only_here = matches!(how, EndpointFilter::ReadyHere | EndpointFilter::DrainingHere);
         if weight || draining && (here || !only_here) {
             all.push(Backend {
                 address: endpoint.address,
@@ -148,7 +148,7 @@ proptest! {
     fn it_is_what_its_slices_say(steps in vec(step(), 1..25)) {
         let mut set = EndpointSet::default();
         let mut slices = BTreeMap::new();
-        let mut from = vantage(None);
+        let mut from = locality(None);
         for step in steps {
             match step {
                 Step::Insert(slice) => {
@@ -165,8 +165,8 @@ proptest! {
                     }
                 }
                 Step::LookFrom(zone) => {
-                    from = vantage(zone);
-                    set.look_from(&from);
+                    from = locality(zone);
+                    set.set_locality(&from);
                 }
                 Step::Ask(port, how) => {
                     let (name, protocol) = PORTS[port];
@@ -175,7 +175,7 @@ proptest! {
             }
             for (name, protocol) in PORTS {
                 let counted = counted(&slices, name, protocol);
-                prop_assert_eq!(set.tally(&name.into(), protocol), tally(&counted, &from));
+                prop_assert_eq!(set.counts(&name.into(), protocol), tally(&counted, &from));
             }
         }
         for (name, protocol) in PORTS {

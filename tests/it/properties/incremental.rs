@@ -1,6 +1,6 @@
-//! Programs kept up to date equal Programs made from the final objects.
+//! DesiredState kept up to date equal DesiredState made from the final objects.
 
-use kube_ipvs_core::engine::{Programs, elements};
+use kube_ipvs_core::engine::{DesiredState, elements};
 use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::{Event, Protocol, Settings, VirtualAddress};
 use kube_ipvs_core::state::State;
@@ -16,9 +16,9 @@ fn programs<'a>(
     settings: &Settings,
     events: impl IntoIterator<Item = &'a Event>,
     pace: usize,
-) -> Programs {
+) -> DesiredState {
     let mut state = State::new(settings.node_name.clone());
-    let mut programs = Programs::new(settings);
+    let mut programs = DesiredState::new(settings);
     for (index, event) in events.into_iter().enumerate() {
         state.apply(event.clone());
         if index % pace == 0 {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::{
     Element, Family, PortSet, Protocol, ServiceKey, Settings, VirtualAddress,
@@ -38,9 +38,9 @@ fn own() -> [IpAddr; 3] {
     ["192.0.2.1", "192.0.2.7", "2001:db8::1"].map(ip)
 }
 
-/// Who can knock at an address: `None` if nobody of that family.
-fn client(programs: &Programs, source: &str, family: Family) -> Option<Client> {
-    let around = programs.surroundings();
+/// Who can lookup at an address: `None` if nobody of that family.
+fn client(programs: &DesiredState, source: &str, family: Family) -> Option<Client> {
+    let around = programs.context();
     match source.parse::<Source>().unwrap() {
         Source::Node => around.source_ip(family).map(Client::Node),
         Source::Address(ip) if Family::of(ip) != family => None,
@@ -53,7 +53,7 @@ fn client(programs: &Programs, source: &str, family: Family) -> Option<Client> {
 }
 
 /// One who knocks, with what becomes of it before and after a plan.
-struct Knock {
+struct Lookup {
     address: VirtualAddress,
     client: Client,
     before: Fate,
@@ -64,7 +64,7 @@ struct Knock {
     is_outsider: bool,
 }
 
-impl Knock {
+impl Lookup {
     fn new(address: VirtualAddress, client: Client, start: &Holdings, end: &Holdings) -> Self {
         let fate = |held: &Holdings| held.fate(address, client, &own());
         let filters = |held: &Holdings| {
@@ -122,7 +122,7 @@ struct Owners {
 
 impl Owners {
     /// Takes in who has what at one time.
-    fn note(&mut self, programs: &Programs) {
+    fn note(&mut self, programs: &DesiredState) {
         for (key, program) in programs.services() {
             for frontend in &*program.frontends {
                 let pools: BTreeSet<_> = frontend.places().collect();
@@ -192,8 +192,8 @@ fn settled(
     Ok((agent, operations))
 }
 
-/// Everybody who can knock, at every address.
-fn everybody(programs: &Programs) -> Vec<(VirtualAddress, Client)> {
+/// Everybody who can lookup, at every address.
+fn everybody(programs: &DesiredState) -> Vec<(VirtualAddress, Client)> {
     let clients = |address: VirtualAddress| {
         let clients = SOURCES.iter().filter_map(move |it| client(programs, it, address.family()));
         clients.map(move |client| (address, client))
@@ -201,7 +201,7 @@ fn everybody(programs: &Programs) -> Vec<(VirtualAddress, Client)> {
     knocks().into_iter().flat_map(clients).collect()
 }
 
-/// Checks that the operations lead from one state to the other, and those who knock meanwhile.
+/// Checks that the operations lead from one state to the other, and those who lookup meanwhile.
 fn replay_for(
     everybody: Vec<(VirtualAddress, Client)>,
     [start, end]: [&Holdings; 2],
@@ -215,7 +215,7 @@ fn replay_for(
             let class = |held: &Holdings| (held.is_pod(*client), held.is_insider(*client));
             class(start) == class(end)
         })
-        .map(|(address, client)| Knock::new(address, client, start, end))
+        .map(|(address, client)| Lookup::new(address, client, start, end))
         .collect();
     let replayed = replay(start, operations, |held, done| {
         knocks
@@ -239,14 +239,14 @@ proptest! {
         let objects = Objects::after(&events_before);
         let (mut agent, _) = settled(&settings, &objects, ModelKernel::default())?;
         let start = agent.kernel.holdings.clone();
-        let everybody = everybody(agent.engine.programs());
+        let everybody = everybody(agent.engine.desired());
         let mut owners = Owners::default();
-        owners.note(agent.engine.programs());
+        owners.note(agent.engine.desired());
         for event in changes {
             agent.tell(event);
         }
         let operations = agent.settle().map_err(TestCaseError::fail)?;
-        owners.note(agent.engine.programs());
+        owners.note(agent.engine.desired());
         replay_for(everybody, [&start, &agent.kernel.holdings], &operations, &owners)?;
     }
 
@@ -259,21 +259,21 @@ proptest! {
         let objects = Objects::after(&events);
         let (before, _) = settled(&settings, &objects, ModelKernel::default())?;
         let start = before.kernel.holdings.clone();
-        let everybody = everybody(before.engine.programs());
+        let everybody = everybody(before.engine.desired());
         let mut owners = Owners::default();
-        owners.note(before.engine.programs());
+        owners.note(before.engine.desired());
         let settings = Settings { carry, ..settings };
         let (after, operations) = settled(&settings, &objects, before.kernel)?;
-        owners.note(after.engine.programs());
+        owners.note(after.engine.desired());
         replay_for(everybody, [&start, &after.kernel.holdings], &operations, &owners)?;
     }
 
     #[test]
     fn the_kernel_does_what_explain_says(settings in settings(), events in events(1..30)) {
         let (agent, _) = settled(&settings, &Objects::after(&events), ModelKernel::default())?;
-        let programs = agent.engine.programs();
+        let programs = agent.engine.desired();
         // The kernel has no address that the agent has not been told of.
-        let own = own().into_iter().filter(|ip| programs.surroundings().is_own(*ip));
+        let own = own().into_iter().filter(|ip| programs.context().is_own(*ip));
         let own: Vec<_> = own.collect();
         for address in knocks() {
             for source in SOURCES {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use kube_ipvs_core::desired::Surroundings;
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::desired::NodeContext;
+use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::model::{Event, RefusalReason, Settings, VirtualAddress};
 use kube_ipvs_core::state::State;
 use proptest::collection::vec;
@@ -62,7 +62,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![4 => made, 2 => gone, 2 => sockets, 1 => ips]
 }
 
-fn addresses_of(programs: &Programs) -> BTreeSet<VirtualAddress> {
+fn addresses_of(programs: &DesiredState) -> BTreeSet<VirtualAddress> {
     let asked = programs.services().flat_map(|(_, program)| {
         let refused = program.refusals.iter().map(|it| it.address);
         program.frontends.iter().map(|it| it.address).chain(refused)
@@ -74,7 +74,7 @@ fn addresses_of(programs: &Programs) -> BTreeSet<VirtualAddress> {
 }
 
 /// Whether an address is one that ClusterIPs have, though a device may have it too.
-fn is_clusters(around: &Surroundings, at: &VirtualAddress) -> bool {
+fn is_clusters(around: &NodeContext, at: &VirtualAddress) -> bool {
     around.is_in_service_range(at.ip) && !around.node_ips.contains(&at.ip)
 }
 
@@ -86,7 +86,7 @@ proptest! {
     fn who_has_a_front_end_is_there_and_wants_it(events in vec(event(), 1..30)) {
         let settings = Settings::for_node("n1");
         let mut state = State::new(settings.node_name.clone());
-        let mut programs = Programs::new(&settings);
+        let mut programs = DesiredState::new(&settings);
         state.apply(node("n1").internal_ip("192.0.2.1").into());
         state.apply(service_cidrs(&["10.96.0.0/16"]));
         for event in events {
@@ -117,7 +117,7 @@ proptest! {
                     }
                 }
             }
-            let around = programs.surroundings();
+            let around = programs.context();
             for (key, program) in programs.services() {
                 for frontend in program.frontends.iter().filter(|it| it.kind.is_external()) {
                     let at = &frontend.address;

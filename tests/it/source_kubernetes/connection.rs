@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use kube_ipvs::source::kubernetes::{
-    ClientError, Reach, Server, connect, run_from, service_ranges, watch,
+    ApiAccess, ConnectError, Server, connect, run_from, service_ranges, watch,
 };
 use kube_ipvs_core::model::{Event, Settings};
 
@@ -12,7 +12,7 @@ use super::followed::{Followed, quick};
 use crate::api::objects::{service, service_cidr};
 use crate::api::{ApiServer, Offer, SERVICES};
 
-pub(crate) fn error_of(reach: &Reach) -> ClientError {
+pub(crate) fn error_of(reach: &ApiAccess) -> ConnectError {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(connect(reach)).err().unwrap()
 }
@@ -24,13 +24,13 @@ fn a_kubeconfig_leads_there_by_tls_with_its_token() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     fs::write(&path, server.kubeconfig()).unwrap();
-    let reach = Reach { kubeconfig: Some(path.clone()), master: None };
+    let reach = ApiAccess { kubeconfig: Some(path.clone()), master: None };
     let mut now = Followed::reaching(reach, quick());
     now.until_services(&["web"]);
 
     // Without the token nothing is told.
     fs::write(&path, server.kubeconfig().replace("stand-in\"}", "other\"}")).unwrap();
-    let reach = Reach { kubeconfig: Some(path), master: None };
+    let reach = ApiAccess { kubeconfig: Some(path), master: None };
     let mut now = Followed::reaching(reach, quick());
     now.settle(Duration::from_millis(300));
     assert_eq!(now.lists, [0; 3]);
@@ -42,7 +42,7 @@ fn a_certificate_of_another_authority_is_not_trusted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     fs::write(&path, other.kubeconfig()).unwrap();
-    let reach = Reach { kubeconfig: Some(path), master: Some(server.url()) };
+    let reach = ApiAccess { kubeconfig: Some(path), master: Some(server.url()) };
     let mut now = Followed::reaching(reach, quick());
     now.settle(Duration::from_millis(500));
     assert!(server.requests().is_empty());
@@ -55,18 +55,18 @@ fn the_master_flag_overrides_the_kubeconfig() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     fs::write(&path, nobody.kubeconfig()).unwrap();
-    let reach = Reach { kubeconfig: Some(path), master: Some(server.url()) };
+    let reach = ApiAccess { kubeconfig: Some(path), master: Some(server.url()) };
     Followed::reaching(reach, quick()).until_services(&["web"]);
     assert!(nobody.requests().is_empty());
 }
 
 #[test]
 fn what_leads_nowhere_is_said_at_once() {
-    let missing = Reach { kubeconfig: Some("/nonexistent/kubeconfig".into()), master: None };
+    let missing = ApiAccess { kubeconfig: Some("/nonexistent/kubeconfig".into()), master: None };
     assert!(error_of(&missing).to_string().contains("/nonexistent/kubeconfig"));
-    let url = Reach { kubeconfig: None, master: Some("not a url".to_owned()) };
-    assert!(matches!(error_of(&url), ClientError::Master { .. }));
-    assert!(matches!(error_of(&Reach::default()), ClientError::InCluster(_)));
+    let url = ApiAccess { kubeconfig: None, master: Some("not a url".to_owned()) };
+    assert!(matches!(error_of(&url), ConnectError::Master { .. }));
+    assert!(matches!(error_of(&ApiAccess::default()), ConnectError::InCluster(_)));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn who_is_reached_through_a_service_is_not_followed() {
     let server = ApiServer::start();
     server.put(service("web", "10.96.0.1"));
     server.put(service_cidr("kubernetes", "127.0.0.0/8"));
-    let reach = Reach { kubeconfig: None, master: Some(server.url()) };
+    let reach = ApiAccess { kubeconfig: None, master: Some(server.url()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let told = std::cell::RefCell::new(Vec::new());
     let ended = runtime.block_on(async {
@@ -104,7 +104,7 @@ fn where_the_server_is_from_now_on_is_told() {
         fs::write(&path, text).unwrap();
     };
     move_to("192.0.2.1");
-    let reach = Reach { kubeconfig: Some(path.clone()), master: None };
+    let reach = ApiAccess { kubeconfig: Some(path.clone()), master: None };
     let moves = std::cell::RefCell::new(vec!["192.0.2.3", "192.0.2.2"]);
     let told = std::cell::RefCell::new(Vec::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -131,7 +131,7 @@ fn service_ranges_are_looked_up() {
     server.put(service("kubernetes", "10.96.0.1"));
     server.put(service("web", "10.96.0.2"));
     server.put(service_cidr("more", "10.97.0.0/16"));
-    let reach = Reach { kubeconfig: None, master: Some(server.url()) };
+    let reach = ApiAccess { kubeconfig: None, master: Some(server.url()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let look_up = || {
         runtime.block_on(async { service_ranges(connect(&reach).await.unwrap().current()).await })
@@ -160,7 +160,7 @@ fn another_server_is_asked_when_one_is_gone() {
     let put = |name, ip| [&first, &second].map(|server| server.put(service(name, ip)));
     put("web", "10.96.0.1");
     let master = Some(format!("{}, {}", first.url(), second.url()));
-    let mut now = Followed::reaching(Reach { kubeconfig: None, master }, quick());
+    let mut now = Followed::reaching(ApiAccess { kubeconfig: None, master }, quick());
     now.until_synced();
     now.until_services(&["web"]);
     assert!(second.requests().is_empty());

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kube_ipvs::source::kubernetes::Encoding;
 use kube_ipvs::source::wire::{
-    NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject, Status,
+    ApiStatus, NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject,
 };
 use kube_ipvs_core::model::Interner;
 use proptest::collection::vec;
@@ -95,9 +95,9 @@ fn samples_are_read_as_the_same_objects() {
         assert!(read(kind, &value), "{name}");
     }
     let text = fs::read_to_string("tests/api/protobuf/samples/status.json").unwrap();
-    let status: Status = serde_json::from_str(&text).unwrap();
+    let status: ApiStatus = serde_json::from_str(&text).unwrap();
     let value: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(Status::decode(&message(STATUS, &value)[..]).unwrap(), status);
+    assert_eq!(ApiStatus::decode(&message(STATUS, &value)[..]).unwrap(), status);
     assert_eq!((status.code, status.retry_after_seconds()), (429, Some(7)));
 }
 

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use kube_ipvs::source::kubernetes::Patience;
+use kube_ipvs::source::kubernetes::Timeouts;
 use serde_json::json;
 
 use super::followed::{Followed, quick};
@@ -134,7 +134,7 @@ fn a_silent_server_is_given_up() {
     server.put(service("web", "10.96.0.1"));
     server.set_latency(Duration::from_secs(3600));
     let silence = Duration::from_millis(150);
-    let patience = Patience { silence, silence_in_list: silence, ..quick() };
+    let patience = Timeouts { silence, silence_in_list: silence, ..quick() };
     let mut now = Followed::with(&server, patience);
     now.settle(Duration::from_millis(300));
     assert_eq!(now.lists, [0; 3]);

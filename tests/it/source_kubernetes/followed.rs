@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::source::kubernetes::{self, Patience, Reach};
+use kube_ipvs::source::kubernetes::{self, ApiAccess, Timeouts};
 use kube_ipvs_core::model::{
     Change, EndpointSlice, Event, Name, Node, Service, ServiceCidr, ServiceKey, Settings, SliceKey,
 };
@@ -18,14 +18,14 @@ use crate::api::ApiServer;
 const PATIENT: Duration = Duration::from_secs(20);
 
 /// Waits that a test does not notice.
-pub(crate) fn quick() -> Patience {
-    Patience {
+pub(crate) fn quick() -> Timeouts {
+    Timeouts {
         first_wait: Duration::from_millis(10),
         longest_wait: Duration::from_millis(50),
         absent_wait: Duration::from_millis(50),
         silence: Duration::from_secs(10),
         silence_in_list: Duration::from_secs(10),
-        ..Patience::default()
+        ..Timeouts::default()
     }
 }
 
@@ -48,11 +48,11 @@ impl Followed {
         Self::with(server, quick())
     }
 
-    pub(crate) fn with(server: &ApiServer, patience: Patience) -> Self {
-        Self::reaching(Reach { kubeconfig: None, master: Some(server.url()) }, patience)
+    pub(crate) fn with(server: &ApiServer, patience: Timeouts) -> Self {
+        Self::reaching(ApiAccess { kubeconfig: None, master: Some(server.url()) }, patience)
     }
 
-    pub(crate) fn reaching(reach: Reach, patience: Patience) -> Self {
+    pub(crate) fn reaching(reach: ApiAccess, patience: Timeouts) -> Self {
         Self::settled(reach, patience, Settings::for_node("node-1"))
     }
 
@@ -60,10 +60,10 @@ impl Followed {
     pub(crate) fn named(server: &ApiServer, name: &str) -> Self {
         let settings =
             Settings { service_proxy_name: Some(name.into()), ..Settings::for_node("node-1") };
-        Self::settled(Reach { kubeconfig: None, master: Some(server.url()) }, quick(), settings)
+        Self::settled(ApiAccess { kubeconfig: None, master: Some(server.url()) }, quick(), settings)
     }
 
-    fn settled(reach: Reach, patience: Patience, settings: Settings) -> Self {
+    fn settled(reach: ApiAccess, patience: Timeouts, settings: Settings) -> Self {
         let (sender, events) = mpsc::channel();
         let unheard = Arc::new(AtomicBool::new(false));
         let hung_up = Arc::clone(&unheard);

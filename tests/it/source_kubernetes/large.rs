@@ -1,6 +1,6 @@
 //! Objects and lists of as many parts as they come with.
 
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::model::{Change, Event, Settings};
 use kube_ipvs_core::state::State;
 use serde_json::json;
@@ -36,7 +36,7 @@ fn a_slice_may_have_a_thousand_endpoints_and_a_hundred_ports() {
     for slice in now.slices.into_values() {
         state.apply(Event::Slice(Change::Apply(slice)));
     }
-    let mut programs = Programs::new(&Settings::for_node("node-1"));
+    let mut programs = DesiredState::new(&Settings::for_node("node-1"));
     programs.update(&mut state);
     let totals = programs.totals();
     assert_eq!(totals.pools, usize::from(PORTS));

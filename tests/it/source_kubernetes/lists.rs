@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube_ipvs::source::kubernetes::Patience;
+use kube_ipvs::source::kubernetes::Timeouts;
 
 use super::followed::{Followed, quick};
 use crate::api::objects::service;
@@ -52,7 +52,7 @@ fn a_server_without_streaming_lists_is_asked_for_plain_ones_from_its_cache() {
 
 #[test]
 fn a_server_that_takes_a_streaming_list_for_a_plain_watch_is_seen_through() {
-    let patience = || Patience { silence_in_list: Duration::from_millis(200), ..quick() };
+    let patience = || Timeouts { silence_in_list: Duration::from_millis(200), ..quick() };
     let server = server_with(3, StreamingLists::Unknown);
     let mut now = Followed::with(&server, patience());
     now.until_synced();
@@ -121,7 +121,7 @@ fn a_server_restored_from_a_backup_is_listed_page_by_page() {
     for streaming in WAYS {
         let server = server_with(1_100, streaming);
         // Nothing is told to those who have seen later versions, not even bookmarks.
-        let patience = Patience { silence: Duration::from_millis(200), ..quick() };
+        let patience = Timeouts { silence: Duration::from_millis(200), ..quick() };
         let mut now = Followed::with(&server, patience);
         now.until_synced();
         server.set_outage(true);

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use kube_ipvs::source::kubernetes::{Reach, Server};
+use kube_ipvs::source::kubernetes::{ApiAccess, Server};
 use serde_json::Value;
 
 use super::followed::{Followed, quick};
@@ -106,13 +106,13 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
 }
 
 /// A way to a server through the kubeconfig's `proxy-url`.
-fn reach(server: &ApiServer, proxy: &str) -> (tempfile::TempDir, Reach) {
+fn reach(server: &ApiServer, proxy: &str) -> (tempfile::TempDir, ApiAccess) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     let mut kubeconfig: Value = serde_json::from_str(&server.kubeconfig()).unwrap();
     kubeconfig["clusters"][0]["cluster"]["proxy-url"] = proxy.into();
     fs::write(&path, kubeconfig.to_string()).unwrap();
-    (folder, Reach { kubeconfig: Some(path), master: None })
+    (folder, ApiAccess { kubeconfig: Some(path), master: None })
 }
 
 #[test]

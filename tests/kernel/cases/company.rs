@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 
-use kube_ipvs::agent::client::Client;
+use kube_ipvs::agent::client::AgentClient;
 use kube_ipvs_core::model::Protocol::Tcp;
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
@@ -44,14 +44,15 @@ pub(crate) fn cases() -> Vec<Case> {
             for _ in 0..3 {
                 let mut held = t.host(C).inside(connect)?;
                 for address in [inside, outside] {
-                    let probe = || Client::new(address).get("/livez").map_err(io::Error::other);
+                    let probe =
+                        || AgentClient::new(address).get("/livez").map_err(io::Error::other);
                     t.host(N1).inside(probe)?;
                 }
                 for stream in &mut held {
                     // Most have been cut off.
                     let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n");
                 }
-                let client = || Client::new(outside).get("/livez").map_err(io::Error::other);
+                let client = || AgentClient::new(outside).get("/livez").map_err(io::Error::other);
                 t.host(C).inside(client)?;
             }
             Ok(())

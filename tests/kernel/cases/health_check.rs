@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::agent::client::{Client, ClientError};
+use kube_ipvs::agent::client::{AgentClient, AgentError};
 use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
@@ -27,7 +27,9 @@ pub(crate) fn cases() -> Vec<Case> {
             t.settled()?;
             let asked = |host, address: &str, path| {
                 let address: SocketAddr = address.parse().expect("address");
-                t.host(host).inside(|| Client::new(address).get(path)).map_err(io::Error::other)
+                t.host(host)
+                    .inside(|| AgentClient::new(address).get(path))
+                    .map_err(io::Error::other)
             };
             for path in ["/metrics", "/status", "/configz"] {
                 asked(N1, "127.0.0.1:10249", path)?;
@@ -91,9 +93,9 @@ fn until(t: &Trial<'_>, place: &str, expected: Option<u16>) -> Step<String> {
     let address: SocketAddr = place.parse().expect("address");
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let (status, text) = match t.host(C).inside(|| Client::new(address).get("/")) {
+        let (status, text) = match t.host(C).inside(|| AgentClient::new(address).get("/")) {
             Ok(body) => (Some(200), String::from_utf8_lossy(&body).into_owned()),
-            Err(ClientError::Refused { status, message, .. }) => (Some(status), message),
+            Err(AgentError::Refused { status, message, .. }) => (Some(status), message),
             Err(error) => (None, error.to_string()),
         };
         if status == expected {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kube_ipvs::agent::client::Client;
+use kube_ipvs::agent::client::AgentClient;
 use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
@@ -101,7 +101,7 @@ fn of_service(told: &str, what: &str, labels: &str) -> u64 {
 fn metrics(t: &Trial<'_>) -> Step<String> {
     let answer = t.host(N1).inside(|| {
         let address = "127.0.0.1:10249".parse().expect("address");
-        Client::new(address).get("/metrics").map_err(io::Error::other)
+        AgentClient::new(address).get("/metrics").map_err(io::Error::other)
     })?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -8,14 +8,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::conntrack::Conntrack;
-use kube_ipvs::kernel::doctor::{self, Report, Subject, Verdict};
+use kube_ipvs::kernel::doctor::{self, CheckVerdict, Report, Subject};
 use kube_ipvs::kernel::listening::Sockets;
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
-use kube_ipvs::kernel::sysctl::{State, Sysctls};
+use kube_ipvs::kernel::sysctl::{SysctlState, Sysctls};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs_core::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
-use netlink_ipvs::{Attributes, Batch, Protocol as Netlink, Socket};
+use netlink_ipvs::{Attributes, Batch, Socket, Subsystem as Netlink};
 
 use super::{Component, component, output, run};
 
@@ -424,16 +424,16 @@ fn subject() -> Subject {
     }
 }
 
-fn verdict(report: &Report, name: &str) -> Verdict {
+fn verdict(report: &Report, name: &str) -> CheckVerdict {
     report.checks.iter().find(|check| check.name == name).unwrap().verdict
 }
 
 fn a_bare_namespace_is_healthy_once_its_settings_are_made() {
     let before = doctor::run(&subject());
     println!("{before}");
-    assert_eq!(verdict(&before, "forwarding"), Verdict::Warn);
-    assert_eq!(verdict(&before, "ipvs settings"), Verdict::Warn);
-    assert_eq!(verdict(&before, "ipvs"), Verdict::Ok);
+    assert_eq!(verdict(&before, "forwarding"), CheckVerdict::Warn);
+    assert_eq!(verdict(&before, "ipvs settings"), CheckVerdict::Warn);
+    assert_eq!(verdict(&before, "ipvs"), CheckVerdict::Ok);
     let ensured = Sysctls::default().ensure(&Family::BOTH);
     assert!(ensured.failed.is_empty(), "{:?}", ensured.failed);
     for change in &ensured.changed {
@@ -441,13 +441,13 @@ fn a_bare_namespace_is_healthy_once_its_settings_are_made() {
     }
     assert!(Sysctls::default().ensure(&Family::BOTH).changed.is_empty());
     let states = Sysctls::default().check(&Family::BOTH);
-    assert!(states.iter().all(|(_, s)| matches!(s, State::Right | State::Missing)));
+    assert!(states.iter().all(|(_, s)| matches!(s, SysctlState::Right | SysctlState::Missing)));
     let after = doctor::run(&subject());
     println!("{after}");
     for check in ["capabilities", "ipvs", "ipvs settings", "forwarding", "firewall"] {
-        assert_eq!(verdict(&after, check), Verdict::Ok, "{check}");
+        assert_eq!(verdict(&after, check), CheckVerdict::Ok, "{check}");
     }
-    assert_ne!(after.worst(), Verdict::Fail);
+    assert_ne!(after.worst(), CheckVerdict::Fail);
 }
 
 fn foreign_firewalls_and_leftovers_are_found() {
@@ -466,7 +466,7 @@ fn foreign_firewalls_and_leftovers_are_found() {
     run("ip link add cni0 type bridge");
     let report = doctor::run(&subject());
     println!("{report}");
-    assert_eq!(verdict(&report, "firewall"), Verdict::Fail);
+    assert_eq!(verdict(&report, "firewall"), CheckVerdict::Fail);
     let firewall = report.checks.iter().find(|c| c.name == "firewall").unwrap();
     assert!(firewall.found.contains("ip filter FORWARD drops what it does not know"));
     assert!(firewall.found.contains("inet site input drops what it does not know"));
@@ -475,7 +475,7 @@ fn foreign_firewalls_and_leftovers_are_found() {
     for line in firewall.mend.as_deref().unwrap().lines().filter(|l| l.starts_with("nft ")) {
         run(line);
     }
-    assert_eq!(verdict(&report, "kube-proxy device"), Verdict::Warn);
-    assert_eq!(verdict(&report, "kube-proxy rules"), Verdict::Fail);
-    assert_ne!(verdict(&report, "kernel"), Verdict::Fail);
+    assert_eq!(verdict(&report, "kube-proxy device"), CheckVerdict::Warn);
+    assert_eq!(verdict(&report, "kube-proxy rules"), CheckVerdict::Fail);
+    assert_ne!(verdict(&report, "kernel"), CheckVerdict::Fail);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use kube_ipvs::agent::client::Client;
+use kube_ipvs::agent::client::AgentClient;
 use serde_json::{Value, json};
 
 use super::process::{Agent, node_and_server, until};
@@ -50,7 +50,7 @@ fn operators_are_told_and_obeyed() {
 
     configure("ipvs: {scheduler: lc}");
     until("lc", || scheduler("lc"));
-    let shown = Client::new("127.0.0.1:10249".parse().unwrap()).get("/configz").unwrap();
+    let shown = AgentClient::new("127.0.0.1:10249".parse().unwrap()).get("/configz").unwrap();
     let shown: Value = serde_json::from_slice(&shown).unwrap();
     assert_eq!(shown["kubeproxy.config.k8s.io"]["ipvs"]["scheduler"], "lc", "{shown}");
 

@@ -7,12 +7,12 @@ use std::thread;
 use super::comparison::{Met, Pair, contradiction, has_met_all};
 use crate::lab::{Host, Namespace, PATIENCE, SHORT_PATIENCE, ask_from_port};
 
-/// How many clients of a host knock at the same time.
+/// How many clients of a host lookup at the same time.
 const CROWD: usize = 8;
 /// The same for clients that expect no answer. Even waiting threads cost time.
 const WAITING_CROWD: usize = 64;
 
-/// In what company clients knock.
+/// In what company clients lookup.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Manner {
     /// Some at a time, each of them patiently.
@@ -39,13 +39,13 @@ impl Clients {
     pub(crate) fn meet<'a>(&self, pairs: &'a [Pair]) -> Vec<(&'a Pair, Met)> {
         let (told, untold): (Vec<&Pair>, Vec<&Pair>) =
             pairs.iter().partition(|pair| pair.is_told());
-        let mut met = self.knock(&told, Manner::InTurn);
-        met.extend(self.knock(&untold, Manner::ForAWhile));
+        let mut met = self.lookup(&told, Manner::InTurn);
+        met.extend(self.lookup(&untold, Manner::ForAWhile));
         told.into_iter().chain(untold).zip(met).collect()
     }
 
     /// Makes every pair meet. Returns what each met with, in their order.
-    pub(crate) fn knock(&self, pairs: &[&Pair], manner: Manner) -> Vec<Met> {
+    pub(crate) fn lookup(&self, pairs: &[&Pair], manner: Manner) -> Vec<Met> {
         let mut met = vec![Met::new(); pairs.len()];
         let mut take = |outcomes: Vec<(usize, Met)>| {
             for (index, outcome) in outcomes {

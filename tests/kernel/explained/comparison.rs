@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::explain::{Candidate, Explanation, Source, Verdict, explain};
 use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
@@ -18,14 +18,14 @@ pub(crate) struct Pair {
     pub(crate) from: Host,
     pub(crate) explained: Explanation,
     /// Which address the node's kernel makes the source of what it sends there: to backends that
-    /// see the node instead of the client, and to where the node's own processes knock.
+    /// see the node instead of the client, and to where the node's own processes lookup.
     sources: BTreeMap<IpAddr, IpAddr>,
 }
 
 impl Pair {
     /// A pair, explained; with the addresses that the node has now.
     pub(crate) fn new(
-        programs: &Programs,
+        programs: &DesiredState,
         node: &Namespace,
         from: Host,
         to: &VirtualAddress,

@@ -3,7 +3,7 @@
 use clap::Parser;
 use kube_ipvs::config::{SharedFlags, resolve_settings};
 use kube_ipvs::source::manifests;
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::state::State;
 
 use crate::trial::{Failure, Step, Trial};
@@ -16,7 +16,7 @@ struct Options {
 }
 
 /// The desired state.
-pub(crate) fn programs(t: &mut Trial<'_>) -> Step<Programs> {
+pub(crate) fn programs(t: &mut Trial<'_>) -> Step<DesiredState> {
     let fail = |error: &dyn std::fmt::Display| Failure::new("the oracle", "an answer", error);
     let agent = t.agent();
     let options = Options::try_parse_from(std::iter::once("oracle").chain(agent.options()))
@@ -29,7 +29,7 @@ pub(crate) fn programs(t: &mut Trial<'_>) -> Step<Programs> {
     }
     let mut state = State::new(settings.node_name.clone());
     events.into_iter().for_each(|event| state.apply(event));
-    let mut programs = Programs::new(&settings);
+    let mut programs = DesiredState::new(&settings);
     programs.update(&mut state);
     Ok(programs)
 }

@@ -93,7 +93,7 @@ impl Server {
         self.state.stopping.store(true, Ordering::SeqCst);
         // A server that cannot be woken is left to the end of the process: its address may be
         // another's by now.
-        let Some(thread) = self.thread.take().filter(|_| self.knock().is_ok()) else { return };
+        let Some(thread) = self.thread.take().filter(|_| self.lookup().is_ok()) else { return };
         let deadline = Instant::now() + Duration::from_secs(1);
         while !thread.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
@@ -101,7 +101,7 @@ impl Server {
     }
 
     /// Wakes the thread that waits for clients: it looks at `stopping` after each one.
-    fn knock(&self) -> io::Result<()> {
+    fn lookup(&self) -> io::Result<()> {
         let patience = Duration::from_secs(1);
         let to = match self.at.ip() {
             ip if !ip.is_unspecified() => self.at,

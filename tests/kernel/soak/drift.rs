@@ -1,7 +1,7 @@
 //! What somebody else does to the kernel's state that is ours.
 
 use fastrand::Rng;
-use netlink_ipvs::{Protocol, Socket};
+use netlink_ipvs::{Socket, Subsystem};
 
 use crate::lab::Host::N1;
 use crate::trial::{Failure, Step, Trial};
@@ -83,7 +83,7 @@ fn forget_flows() -> Result<(), String> {
         let all = |message: &mut netlink_ipvs::Attributes<'_>| message.raw(&[0; 4]);
         socket.request("connection tracking", DELETE_FLOWS, all, |_, _| ())
     };
-    let mut socket = Socket::open(Protocol::Netfilter).map_err(|error| error.to_string())?;
+    let mut socket = Socket::open(Subsystem::Netfilter).map_err(|error| error.to_string())?;
     forget(&mut socket).map_err(|error| error.to_string())
 }
 

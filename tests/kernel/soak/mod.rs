@@ -1,7 +1,7 @@
 //! Random churn with kills and drift, under traffic, for as long as one likes: `make soak`.
 //!
 //! Each round changes some objects, kills the agent or harms its state, waits until the kernel is
-//! as it should be, and makes clients knock: what they meet with has to be what `explain` says. All
+//! as it should be, and makes clients lookup: what they meet with has to be what `explain` says. All
 //! along, other clients ask a Service that always has an endpoint that stays: none of them may be
 //! left without an answer, but for the time from a harm to its mending.
 
@@ -62,7 +62,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Runs for `SECONDS:SEED` in a lab of its own.
-pub(crate) fn run(plan: &str) -> Step<Tally> {
+pub(crate) fn run(plan: &str) -> Step<EndpointCounts> {
     let numbers = plan.split_once(':').map(|(seconds, seed)| (seconds.parse(), seed.parse()));
     let Some((Ok(seconds), Ok(seed))) = numbers else {
         return Err(Failure::new("--soak", "SECONDS:SEED", plan));
@@ -77,7 +77,7 @@ pub(crate) fn run(plan: &str) -> Step<Tally> {
 
 /// What has happened.
 #[derive(Default)]
-pub(crate) struct Tally {
+pub(crate) struct EndpointCounts {
     events: usize,
     kills: usize,
     drifts: usize,
@@ -86,7 +86,7 @@ pub(crate) struct Tally {
     pub(crate) lost: usize,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for EndpointCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, kills, drifts, connections, lost } = self;
         write!(f, "soak: {events} events, {kills} kills, {drifts} drifts, ")?;
@@ -101,9 +101,9 @@ struct Outage {
     to: Instant,
 }
 
-fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
+fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<EndpointCounts> {
     let mut rng = Rng::with_seed(seed);
-    let mut tally = Tally::default();
+    let mut tally = EndpointCounts::default();
     t.agent().configure("auditPeriod: 250ms")?;
     let foreign = Foreign::new(t)?;
     t.apply(steady())?;
@@ -155,7 +155,7 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<Tally> {
         }
         // Waiting for silence takes most of a round's time.
         let also_silent = round.is_multiple_of(4);
-        for contradiction in knock(t, &mut known, also_silent, &mut rng, &mut tally)? {
+        for contradiction in lookup(t, &mut known, also_silent, &mut rng, &mut tally)? {
             let moment = format!("{:.1} s, seed {seed}", start.elapsed().as_secs_f64());
             println!("        after {moment}:\n{contradiction}");
             tally.lost += 1;
@@ -201,14 +201,14 @@ fn steady_endpoints(t: &mut Trial<'_>, other: Host) -> Step {
     Ok(())
 }
 
-/// Clients knock at some of all front ends that there are or have been. Returns what was not as
+/// Clients lookup at some of all front ends that there are or have been. Returns what was not as
 /// explained.
-fn knock(
+fn lookup(
     t: &mut Trial<'_>,
     known: &mut BTreeSet<VirtualAddress>,
     also_silent: bool,
     rng: &mut Rng,
-    tally: &mut Tally,
+    tally: &mut EndpointCounts,
 ) -> Step<Vec<String>> {
     let programs = programs(t)?;
     for (_, program) in programs.services() {

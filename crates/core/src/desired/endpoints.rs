@@ -1,17 +1,17 @@
 //! Which endpoints serve: readiness, fall-back to terminating ones, topology hints.
 
-use crate::model::{Selection, Tally};
+use crate::model::{EndpointCounts, EndpointFilter};
 
 /// Which endpoints of a Service port serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Choice {
+pub struct EndpointChoice {
     /// Under policy Cluster.
-    pub cluster: Option<Selection>,
+    pub cluster: Option<EndpointFilter>,
     /// Under policy Local.
-    pub local: Option<Selection>,
+    pub local: Option<EndpointFilter>,
 }
 
-impl Choice {
+impl EndpointChoice {
     /// Whether any endpoint anywhere could serve: what a policy leaves out is dropped, not
     /// rejected.
     #[must_use]
@@ -22,32 +22,32 @@ impl Choice {
 
 /// Chooses as kube-proxy's `CategorizeEndpoints` does (`pkg/proxy/topology.go`).
 #[must_use]
-pub fn choose(tally: &Tally) -> Choice {
-    let cluster = if tally.ready > 0 {
+pub fn choose(counts: &EndpointCounts) -> EndpointChoice {
+    let cluster = if counts.ready > 0 {
         // Hints count only if every ready endpoint has them and one of them means us.
-        if tally.node_hinted == tally.ready && tally.for_node > 0 {
-            Some(Selection::ReadyForNode)
-        } else if tally.zone_hinted == tally.ready && tally.for_zone > 0 {
-            Some(Selection::ReadyForZone)
+        if counts.node_hinted == counts.ready && counts.for_node > 0 {
+            Some(EndpointFilter::ReadyForNode)
+        } else if counts.zone_hinted == counts.ready && counts.for_zone > 0 {
+            Some(EndpointFilter::ReadyForZone)
         } else {
-            Some(Selection::Ready)
+            Some(EndpointFilter::Ready)
         }
     } else {
-        (tally.draining > 0).then_some(Selection::Draining)
+        (counts.draining > 0).then_some(EndpointFilter::Draining)
     };
-    let local = if tally.ready_here > 0 {
-        Some(Selection::ReadyHere)
+    let local = if counts.ready_here > 0 {
+        Some(EndpointFilter::ReadyHere)
     } else {
-        (tally.draining_here > 0).then_some(Selection::DrainingHere)
+        (counts.draining_here > 0).then_some(EndpointFilter::DrainingHere)
     };
-    Choice { cluster, local }
+    EndpointChoice { cluster, local }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NONE: Tally = Tally {
+    const NONE: EndpointCounts = EndpointCounts {
         ready: 0,
         ready_here: 0,
         node_hinted: 0,
@@ -60,44 +60,49 @@ mod tests {
 
     #[test]
     fn endpoints_are_chosen_as_kubernetes_means_it() {
-        use Selection::*;
+        use EndpointFilter::*;
         let cases = [
             ("nothing", NONE, None, None),
-            ("ready elsewhere", Tally { ready: 2, ..NONE }, Some(Ready), None),
-            ("ready here", Tally { ready: 2, ready_here: 1, ..NONE }, Some(Ready), Some(ReadyHere)),
+            ("ready elsewhere", EndpointCounts { ready: 2, ..NONE }, Some(Ready), None),
+            (
+                "ready here",
+                EndpointCounts { ready: 2, ready_here: 1, ..NONE },
+                Some(Ready),
+                Some(ReadyHere),
+            ),
             (
                 "only terminating",
-                Tally { draining: 1, draining_here: 1, ..NONE },
+                EndpointCounts { draining: 1, draining_here: 1, ..NONE },
                 Some(Draining),
                 Some(DrainingHere),
             ),
             (
                 "terminating here, ready elsewhere",
-                Tally { ready: 1, draining: 1, draining_here: 1, ..NONE },
+                EndpointCounts { ready: 1, draining: 1, draining_here: 1, ..NONE },
                 Some(Ready),
                 Some(DrainingHere),
             ),
             (
                 "all hinted, one for this zone",
-                Tally { ready: 3, zone_hinted: 3, for_zone: 1, ..NONE },
+                EndpointCounts { ready: 3, zone_hinted: 3, for_zone: 1, ..NONE },
                 Some(ReadyForZone),
                 None,
             ),
             (
                 "one without a hint",
-                Tally { ready: 3, zone_hinted: 2, for_zone: 1, ..NONE },
+                EndpointCounts { ready: 3, zone_hinted: 2, for_zone: 1, ..NONE },
                 Some(Ready),
                 None,
             ),
             (
                 "all hinted, none for this zone",
-                Tally { ready: 3, zone_hinted: 3, ..NONE },
+                EndpointCounts { ready: 3, zone_hinted: 3, ..NONE },
                 Some(Ready),
                 None,
             ),
             (
                 "node before zone",
-                Tally {
+                EndpointCounts {
                     ready: 2,
                     node_hinted: 2,
                     for_node: 1,
@@ -109,8 +114,8 @@ mod tests {
                 None,
             ),
         ];
-        for (name, tally, cluster, local) in cases {
-            assert_eq!(choose(&tally), Choice { cluster, local }, "{name}");
+        for (name, counts, cluster, local) in cases {
+            assert_eq!(choose(&counts), EndpointChoice { cluster, local }, "{name}");
         }
     }
 }

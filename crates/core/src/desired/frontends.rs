@@ -5,19 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::health_check::health_check;
-use super::pools::Pools;
+use super::pools::PoolBuilder;
 use super::ranges::aggregate;
-use super::{Claim, Claims, Surroundings};
+use super::{Claim, Claims, NodeContext};
 use crate::model::{
-    Endpoints, Family, Frontend, FrontendKind, Masquerade, Program, Protocol, Refusal,
-    RefusalReason, Right, Route, Service, ServicePort, SharedPools, Target, TrafficPolicy, Vantage,
+    DesiredService, Endpoints, Family, Frontend, FrontendKind, Locality, Masquerade, Protocol,
+    Refusal, RefusalReason, Right, Route, Service, ServicePort, SharedPools, Target, TrafficPolicy,
     VirtualAddress,
 };
 
 /// Whether a Service is this proxy's to serve, and not another one's.
 #[must_use]
-pub fn is_served(service: &Service, around: &Surroundings) -> bool {
-    service.proxy_name == around.settings.service_proxy_name
+pub fn is_served(service: &Service, context: &NodeContext) -> bool {
+    service.proxy_name == context.settings.service_proxy_name
 }
 
 /// Which front ends a Service has already, at addresses of the node: what has come to listen there
@@ -30,14 +30,14 @@ pub type Having<'a> = &'a dyn Fn(&VirtualAddress, &VirtualAddress, Right) -> boo
 #[must_use]
 pub fn claims(
     service: &Service,
-    around: &Surroundings,
+    context: &NodeContext,
     having: Having<'_>,
 ) -> Vec<(VirtualAddress, Claim)> {
-    wishes(service, around)
+    wishes(service, context)
         .into_iter()
         .filter(|wish| {
             // What a process of the node answers is no other Service's for that.
-            matches!(refusal(wish, around, having), None | Some(RefusalReason::LocalSocket))
+            matches!(refusal(wish, context, having), None | Some(RefusalReason::LocalSocket))
         })
         .map(|wish| (wish.address, claim(&wish, service)))
         .collect()
@@ -46,11 +46,11 @@ pub fn claims(
 /// The front ends that a Service asks for at addresses of the node, but for node ports.
 pub fn asked_of_node<'a>(
     service: &'a Service,
-    around: &'a Surroundings,
+    context: &'a NodeContext,
 ) -> impl Iterator<Item = VirtualAddress> + 'a {
     let cluster_ips = Family::BOTH.into_iter().filter_map(|family| service.cluster_ip(family));
     let ips = service.external_ips.iter().chain(&service.load_balancer_ips).copied();
-    ips.chain(cluster_ips).filter(|ip| around.is_own(*ip)).flat_map(|ip| {
+    ips.chain(cluster_ips).filter(|ip| context.is_own(*ip)).flat_map(|ip| {
         let at = move |port: &ServicePort| VirtualAddress {
             ip,
             port: port.port,
@@ -65,17 +65,17 @@ pub fn asked_of_node<'a>(
 pub fn program(
     service: &Service,
     endpoints: &mut Endpoints,
-    around: &Surroundings,
-    vantage: &Vantage,
+    context: &NodeContext,
+    locality: &Locality,
     (claims, having): (&Claims, Having<'_>),
-) -> Program {
-    let wishes = wishes(service, around);
+) -> DesiredService {
+    let wishes = wishes(service, context);
     let mut frontends = Vec::with_capacity(wishes.len());
     let mut refusals = Vec::new();
-    let mut pools = Pools::new(service, around, vantage, &[]);
+    let mut pools = PoolBuilder::new(service, context, locality, &[]);
     for wish in &wishes {
-        let refusal = refusal(wish, around, having);
-        if let Some(reason) = refusal.or_else(|| rival(wish, service, around, claims)) {
+        let refusal = refusal(wish, context, having);
+        if let Some(reason) = refusal.or_else(|| rival(wish, service, context, claims)) {
             refusals.push(Refusal { address: wish.address, kind: wish.kind, reason });
             continue;
         }
@@ -93,40 +93,40 @@ pub fn program(
     let cluster_ips = frontends.iter().filter(|it| it.kind == FrontendKind::ClusterIp);
     let cluster_ips = cluster_ips.map(|frontend| frontend.address.ip);
     let ips = pools.iter().map(|pool| pool.server.address.ip).chain(cluster_ips);
-    let route = |ip| Route { prefix: IpNet::from(ip), source: around.source_ip(Family::of(ip)) };
+    let route = |ip| Route { prefix: IpNet::from(ip), source: context.source_ip(Family::of(ip)) };
     let mut routes: Vec<_> = ips.map(route).collect();
     routes.sort_unstable();
     routes.dedup();
-    Program {
+    DesiredService {
         frontends: frontends.into(),
         pools,
         routes: routes.into(),
         refusals: refusals.into(),
-        health_check: health_check(service, endpoints, vantage),
+        health_check: health_check(service, endpoints, locality),
     }
 }
 
-/// The pools of a Service that had another Program and of which only endpoints have changed since.
+/// The pools of a Service that had another DesiredService and of which only endpoints have changed since.
 /// `None` if more is another by that: where its front ends lead, or what its health check answers.
 pub fn pools(
-    old: &Program,
+    old: &DesiredService,
     service: &Service,
     endpoints: &mut Endpoints,
-    around: &Surroundings,
-    vantage: &Vantage,
+    context: &NodeContext,
+    locality: &Locality,
 ) -> Option<SharedPools> {
-    let mut pools = Pools::new(service, around, vantage, &old.pools);
+    let mut pools = PoolBuilder::new(service, context, locality, &old.pools);
     for frontend in &*old.frontends {
         if pools.lead(frontend, endpoints) != Some(frontend.targets()) {
             return None;
         }
     }
-    let is_as_healthy = health_check(service, endpoints, vantage) == old.health_check;
+    let is_as_healthy = health_check(service, endpoints, locality) == old.health_check;
     is_as_healthy.then(|| pools.finish())
 }
 
 /// A front end that a Service asks for.
-struct Wish<'a> {
+struct FrontendRequest<'a> {
     address: VirtualAddress,
     kind: FrontendKind,
     port: &'a ServicePort,
@@ -136,14 +136,15 @@ struct Wish<'a> {
 
 /// All front ends that a Service asks for, sorted by address, each once and by the best right. A
 /// family without a ClusterIP has none.
-fn wishes<'a>(service: &'a Service, around: &Surroundings) -> Vec<Wish<'a>> {
+fn wishes<'a>(service: &'a Service, context: &NodeContext) -> Vec<FrontendRequest<'a>> {
     let mut wishes = Vec::new();
-    for cluster_ip in around.families.iter().filter_map(|family| service.cluster_ip(*family)) {
+    for cluster_ip in context.families.iter().filter_map(|family| service.cluster_ip(*family)) {
         let of_family = |ip: &&IpAddr| Family::of(**ip) == Family::of(cluster_ip);
         for port in &service.ports {
             let cluster =
                 VirtualAddress { ip: cluster_ip, port: port.port, protocol: port.protocol };
-            let mut wish = |address, kind| wishes.push(Wish { address, kind, port, cluster });
+            let mut wish =
+                |address, kind| wishes.push(FrontendRequest { address, kind, port, cluster });
             wish(cluster, FrontendKind::ClusterIp);
             for ip in service.external_ips.iter().filter(of_family) {
                 wish(cluster.at(*ip), FrontendKind::ExternalIp);
@@ -162,35 +163,39 @@ fn wishes<'a>(service: &'a Service, around: &Surroundings) -> Vec<Wish<'a>> {
     wishes
 }
 
-fn claim(wish: &Wish<'_>, service: &Service) -> Claim {
+fn claim(wish: &FrontendRequest<'_>, service: &Service) -> Claim {
     Claim { right: wish.kind.right(), created: service.created, service: service.key.clone() }
 }
 
 /// Why no Service may have this front end, if so. Those who may create Services could otherwise take
 /// over the node's own traffic. Of a ClusterIP, only who can give the node an address has a port.
-fn refusal(wish: &Wish<'_>, around: &Surroundings, having: Having<'_>) -> Option<RefusalReason> {
-    let Wish { address, kind, cluster, .. } = wish;
+fn refusal(
+    wish: &FrontendRequest<'_>,
+    context: &NodeContext,
+    having: Having<'_>,
+) -> Option<RefusalReason> {
+    let FrontendRequest { address, kind, cluster, .. } = wish;
     match kind {
         FrontendKind::ClusterIp => {
-            return around.is_local_socket(address).then_some(RefusalReason::LocalSocket);
+            return context.is_local_socket(address).then_some(RefusalReason::LocalSocket);
         }
         // The API server may hand out any port.
         FrontendKind::NodePort => {
-            return around.is_protected(address).then_some(RefusalReason::Protected);
+            return context.is_protected(address).then_some(RefusalReason::Protected);
         }
         FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {}
     }
     let VirtualAddress { ip, port, protocol } = *address;
-    if protocol == Protocol::Tcp && around.api_servers.contains(&SocketAddr::new(ip, port)) {
+    if protocol == Protocol::Tcp && context.api_servers.contains(&SocketAddr::new(ip, port)) {
         Some(RefusalReason::ApiServer)
-    } else if around.is_in_service_range(ip) && !around.node_ips.contains(&ip) {
+    } else if context.is_in_service_range(ip) && !context.node_ips.contains(&ip) {
         // A device may have it for a cache of DNS.
         Some(RefusalReason::ServiceRange)
-    } else if around.is_own(ip) {
-        around.need(address).filter(|need| {
+    } else if context.is_own(ip) {
+        context.need(address).filter(|need| {
             *need != RefusalReason::Listened || !having(address, cluster, kind.right())
         })
-    } else if around.is_in_image_range(ip) {
+    } else if context.is_in_image_range(ip) {
         Some(RefusalReason::ImageRange)
     } else {
         None
@@ -200,15 +205,15 @@ fn refusal(wish: &Wish<'_>, around: &Surroundings, having: Having<'_>) -> Option
 /// Which front end of another Service keeps this one from a front end, if any. Where another one has
 /// the ClusterIP, insiders would be led to that one's endpoints.
 fn rival(
-    wish: &Wish<'_>,
+    wish: &FrontendRequest<'_>,
     service: &Service,
-    around: &Surroundings,
+    context: &NodeContext,
     claims: &Claims,
 ) -> Option<RefusalReason> {
     let other = |at: &VirtualAddress| claims.owner(at).filter(|owner| owner.service != service.key);
     let taken = [wish.address, wish.cluster].into_iter().find(|at| other(at).is_some());
     let taken = taken.or_else(|| {
-        let mut contested = same_packets(wish.address, around);
+        let mut contested = same_packets(wish.address, context);
         let claim = claim(wish, service);
         contested.find(|at| other(at).is_some_and(|owner| *owner < claim))
     });
@@ -219,18 +224,18 @@ fn rival(
 /// addresses, and the node port at one of these.
 pub fn same_packets(
     address: VirtualAddress,
-    around: &Surroundings,
+    context: &NodeContext,
 ) -> impl Iterator<Item = VirtualAddress> {
     let family = address.family();
     let anywhere = address.at(family.unspecified());
     let is_node_port = address == anywhere;
-    let ips = around.node_port_ips.iter().copied().filter(move |ip| Family::of(*ip) == family);
+    let ips = context.node_port_ips.iter().copied().filter(move |ip| Family::of(*ip) == family);
     ips.filter(move |ip| is_node_port || *ip == address.ip)
         .map(move |ip| if is_node_port { address.at(ip) } else { anywhere })
 }
 
 /// The front end that a wish makes, before it is known where it leads.
-fn frontend(wish: &Wish<'_>, service: &Service) -> Frontend {
+fn frontend(wish: &FrontendRequest<'_>, service: &Service) -> Frontend {
     let masquerade = match (wish.kind, service.external_policy) {
         (FrontendKind::ClusterIp, _) => Masquerade::UnlessPod,
         (_, TrafficPolicy::Cluster) => Masquerade::Always,
@@ -250,7 +255,7 @@ fn frontend(wish: &Wish<'_>, service: &Service) -> Frontend {
 
 /// Who may use a front end: `loadBalancerSourceRanges` binds load balancer IPs only, and neither a
 /// list of the other family nor one with a `/0` restricts anybody.
-fn sources(wish: &Wish<'_>, service: &Service) -> Option<Box<[IpNet]>> {
+fn sources(wish: &FrontendRequest<'_>, service: &Service) -> Option<Box<[IpNet]>> {
     if wish.kind != FrontendKind::LoadBalancer {
         return None;
     }

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::Surroundings;
+use super::NodeContext;
 use crate::model::{
-    Endpoints, Family, HealthCheck, NodePortAddresses, Service, TrafficPolicy, Vantage,
+    Endpoints, Family, HealthCheck, Locality, NodePortAddresses, Service, TrafficPolicy,
 };
 
 /// What a Service's health check answers, as kube-proxy counts it (`pkg/proxy/endpointsmap.go`,
@@ -12,7 +12,7 @@ use crate::model::{
 pub(super) fn health_check(
     service: &Service,
     endpoints: &mut Endpoints,
-    vantage: &Vantage,
+    locality: &Locality,
 ) -> Option<HealthCheck> {
     let port = service.health_check_node_port?;
     let is_checked =
@@ -20,7 +20,7 @@ pub(super) fn health_check(
     is_checked.then(|| {
         let [v4, v6] = Family::BOTH.map(|family| {
             service.cluster_ip(family)?;
-            Some(endpoints.of(family).ready_addresses_here(vantage))
+            Some(endpoints.of(family).ready_addresses_here(locality))
         });
         HealthCheck { port, local_endpoints: [v4.or(v6), v6.or(v4)].map(Option::unwrap_or_default) }
     })
@@ -29,22 +29,22 @@ pub(super) fn health_check(
 /// Where health checks are answered: at the addresses that take node ports. Where those are all
 /// there are, no single ones are named, so that nothing is bound anew when one comes or goes.
 #[must_use]
-pub fn health_check_addresses(around: &Surroundings) -> Vec<IpAddr> {
-    let is_whole = |family| match &around.settings.node_port_addresses {
+pub fn health_check_addresses(context: &NodeContext) -> Vec<IpAddr> {
+    let is_whole = |family| match &context.settings.node_port_addresses {
         NodePortAddresses::Primary => false,
         NodePortAddresses::Ranges(ranges) => {
             ranges.iter().any(|range| range.prefix_len() == 0 && Family::of(range.addr()) == family)
         }
     };
-    let single = around.node_port_ips.iter().copied().filter(|ip| !is_whole(Family::of(*ip)));
-    let families = around.families.iter().copied();
+    let single = context.node_port_ips.iter().copied().filter(|ip| !is_whole(Family::of(*ip)));
+    let families = context.families.iter().copied();
     let whole = families.filter(|family| is_whole(*family)).map(Family::unspecified);
     whole.chain(single).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Ground;
+    use super::super::Surveyed;
     use super::*;
     use crate::model::{Node, Settings};
 
@@ -58,7 +58,7 @@ mod tests {
             zone: None,
             eligible: true,
         };
-        let ground = Ground { interfaces: &[ip("198.51.100.7")], ..Ground::default() };
+        let ground = Surveyed { interfaces: &[ip("198.51.100.7")], ..Surveyed::default() };
         let cases: [(&[&str], &[&str]); 4] = [
             (&[], &["192.0.2.1", "2001:db8::1"]),
             (&["198.51.100.0/24"], &["198.51.100.7", "2001:db8::1"]),
@@ -71,10 +71,10 @@ mod tests {
                 let ranges = ranges.iter().map(|range| range.parse().expect("range")).collect();
                 settings.node_port_addresses = NodePortAddresses::Ranges(ranges);
             }
-            let around =
-                Surroundings::new(&settings, Ground { node: Some(&node), ..ground.clone() });
+            let context =
+                NodeContext::new(&settings, Surveyed { node: Some(&node), ..ground.clone() });
             let expected: Vec<_> = expected.iter().map(|text| ip(text)).collect();
-            assert_eq!(health_check_addresses(&around), expected, "{ranges:?}");
+            assert_eq!(health_check_addresses(&context), expected, "{ranges:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::model::Image;
+use crate::model::Shadow;
 
 /// At which images the pools of a service range stand; `None` where no place is left.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -10,9 +10,9 @@ pub struct ImagesOf {
     /// The range.
     pub range: IpNet,
     /// Those of the ClusterIP's own policy, if they do not stand at the ClusterIP.
-    pub own: Option<Image>,
+    pub own: Option<Shadow>,
     /// Those of the other policy.
-    pub other: Option<Image>,
+    pub other: Option<Shadow>,
 }
 
 /// Places the pools of all ranges, each at the usual image or at its spare. `taken` are ranges in which
@@ -28,16 +28,16 @@ pub(super) fn place(ranges: &[IpNet], taken: &[IpNet], are_carried: bool) -> Vec
     for is_own in [are_carried, !are_carried] {
         for ImagesOf { range, own, other } in &mut placed {
             let places = match is_own {
-                true => [Image::Second, Image::Fourth],
-                false => [Image::First, Image::Third],
+                true => [Shadow::Second, Shadow::Fourth],
+                false => [Shadow::First, Shadow::Third],
             };
-            let is_free = |image: &Image| {
+            let is_free = |image: &Shadow| {
                 let at = image.of_range(*range);
                 // Else not even those of the range are apart.
                 at.prefix_len() == range.prefix_len() && !overlaps_any(&at, &had)
             };
             let free: Vec<_> = places.into_iter().filter(is_free).collect();
-            let is_empty = |image: &&Image| !overlaps_any(&image.of_range(*range), taken);
+            let is_empty = |image: &&Shadow| !overlaps_any(&image.of_range(*range), taken);
             let image = free.iter().find(is_empty).or(free.first()).copied();
             had.extend(image.map(|image| image.of_range(*range)));
             *(if is_own { own } else { other }) = image;
@@ -87,7 +87,7 @@ mod tests {
         fn no_two_pools_have_one_place(ranges in ranges(), taken in ranges(), are_carried: bool) {
             let placed = place(&ranges, &taken, are_carried);
             let places = placed.iter().flat_map(|images| {
-                let at = |image: Option<Image>| image.map(|it| it.of_range(images.range));
+                let at = |image: Option<Shadow>| image.map(|it| it.of_range(images.range));
                 [Some(images.range), at(images.own), at(images.other)].into_iter().flatten()
             });
             let places: Vec<_> = places.collect();

@@ -4,52 +4,52 @@ use std::net::SocketAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Surroundings;
+use super::NodeContext;
 use super::overlaps::unshared;
 use super::ranges::aggregate;
-use crate::model::{Family, Interfaces, Link, LocalDetector, NodeProgram};
+use crate::model::{DesiredNode, Family, Interfaces, Link, LocalDetector};
 
 /// What the kernel should hold because of the node and the cluster's ranges.
 #[must_use]
-pub fn node_program(around: &Surroundings) -> NodeProgram {
-    let interfaces = interfaces(around);
-    let own = around.own_ips.iter().copied().map(IpNet::from);
-    NodeProgram {
-        service_ranges: unshared(around),
-        reachable: reachable(around),
-        pods: pods(around),
-        pod_interfaces: interfaces.filter(|_| !around.settings.masquerade_all),
-        insiders: aggregate(local_pods(around).into_iter().chain(own)),
+pub fn node_program(context: &NodeContext) -> DesiredNode {
+    let interfaces = interfaces(context);
+    let own = context.own_ips.iter().copied().map(IpNet::from);
+    DesiredNode {
+        service_ranges: unshared(context),
+        reachable: reachable(context),
+        pods: pods(context),
+        pod_interfaces: interfaces.filter(|_| !context.settings.masquerade_all),
+        insiders: aggregate(local_pods(context).into_iter().chain(own)),
         insider_interfaces: interfaces,
-        node_port_ips: around.node_port_ips.clone(),
-        offload_links: offload_links(around),
+        node_port_ips: context.node_port_ips.clone(),
+        offload_links: offload_links(context),
     }
 }
 
 /// Those of the node's links that are configured.
-fn offload_links(around: &Surroundings) -> Vec<Link> {
-    let wanted = around.settings.carry.offload_interfaces();
+fn offload_links(context: &NodeContext) -> Vec<Link> {
+    let wanted = context.settings.carry.offload_interfaces();
     let is_wanted = |link: &&Link| wanted.iter().any(|some| some.contain(&link.name));
-    around.links.iter().filter(is_wanted).copied().collect()
+    context.links.iter().filter(is_wanted).copied().collect()
 }
 
 /// The interfaces that the node's pods are behind, where they are told by that.
-fn interfaces(around: &Surroundings) -> Option<Interfaces> {
-    match around.settings.local_detector {
+fn interfaces(context: &NodeContext) -> Option<Interfaces> {
+    match context.settings.local_detector {
         LocalDetector::Interfaces(interfaces) => Some(interfaces),
         LocalDetector::None | LocalDetector::ClusterCidr(_) | LocalDetector::NodeCidr => None,
     }
 }
 
 /// Sources that a ClusterIP connection keeps.
-fn pods(around: &Surroundings) -> Vec<IpNet> {
-    if around.settings.masquerade_all {
+fn pods(context: &NodeContext) -> Vec<IpNet> {
+    if context.settings.masquerade_all {
         return Vec::new();
     }
-    let detected = match &around.settings.local_detector {
+    let detected = match &context.settings.local_detector {
         LocalDetector::None => &[][..],
         LocalDetector::ClusterCidr(ranges) => ranges,
-        LocalDetector::NodeCidr => &around.pod_cidrs,
+        LocalDetector::NodeCidr => &context.pod_cidrs,
         LocalDetector::Interfaces(_) => return Vec::new(),
     };
     // Where nobody is told apart, nobody is masqueraded for being elsewhere.
@@ -57,26 +57,26 @@ fn pods(around: &Surroundings) -> Vec<IpNet> {
 }
 
 /// This node's own pods: its `podCIDRs`; failing those, what the detector takes for a pod.
-fn local_pods(around: &Surroundings) -> Vec<IpNet> {
-    let detected = match &around.settings.local_detector {
+fn local_pods(context: &NodeContext) -> Vec<IpNet> {
+    let detected = match &context.settings.local_detector {
         LocalDetector::None | LocalDetector::NodeCidr => &[],
         LocalDetector::ClusterCidr(ranges) => &ranges[..],
         LocalDetector::Interfaces(_) => return Vec::new(),
     };
-    or_else(&around.pod_cidrs, detected)
+    or_else(&context.pod_cidrs, detected)
 }
 
 /// Where something is known to be: what the node has routes to, pods, the API servers, and the node
 /// itself.
-fn reachable(around: &Surroundings) -> Vec<IpNet> {
-    let cluster = match &around.settings.local_detector {
+fn reachable(context: &NodeContext) -> Vec<IpNet> {
+    let cluster = match &context.settings.local_detector {
         LocalDetector::ClusterCidr(ranges) => &ranges[..],
         LocalDetector::None | LocalDetector::NodeCidr | LocalDetector::Interfaces(_) => &[],
     };
-    let pods = around.pod_cidrs.iter().chain(cluster);
-    let ranges = around.reachable.iter().chain(pods).copied();
-    let api_servers = around.api_servers.iter().map(SocketAddr::ip);
-    let ips = around.own_ips.iter().copied().chain(api_servers);
+    let pods = context.pod_cidrs.iter().chain(cluster);
+    let ranges = context.reachable.iter().chain(pods).copied();
+    let api_servers = context.api_servers.iter().map(SocketAddr::ip);
+    let ips = context.own_ips.iter().copied().chain(api_servers);
     aggregate(ranges.chain(ips.map(IpNet::from)))
 }
 

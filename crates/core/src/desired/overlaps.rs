@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use super::Surroundings;
+use super::NodeContext;
 use super::ranges::aggregate;
 use crate::model::{Family, LocalDetector};
 
@@ -63,26 +63,26 @@ impl Overlap {
 ///
 /// A single address that an interface has is no sign of that: a cache of DNS holds a ClusterIP.
 #[must_use]
-pub fn overlaps(around: &Surroundings) -> Vec<Overlap> {
-    let cluster = match &around.settings.local_detector {
+pub fn overlaps(context: &NodeContext) -> Vec<Overlap> {
+    let cluster = match &context.settings.local_detector {
         LocalDetector::ClusterCidr(ranges) => &ranges[..],
         LocalDetector::None | LocalDetector::NodeCidr | LocalDetector::Interfaces(_) => &[],
     };
-    let pods = aggregate(around.pod_cidrs.iter().chain(cluster).copied());
+    let pods = aggregate(context.pod_cidrs.iter().chain(cluster).copied());
     // IPv6 has a route for each.
     let is_own = |route: &IpNet| {
         let is_single = route.prefix_len() == route.max_prefix_len();
-        is_single && around.is_own(route.addr())
+        is_single && context.is_own(route.addr())
     };
     let all = [
-        (Use::Node, around.node_ips.iter().copied().map(IpNet::from).collect()),
-        (Use::ApiServer, around.api_servers.iter().map(|it| IpNet::from(it.ip())).collect()),
+        (Use::Node, context.node_ips.iter().copied().map(IpNet::from).collect()),
+        (Use::ApiServer, context.api_servers.iter().map(|it| IpNet::from(it.ip())).collect()),
         (Use::Pods, pods),
-        (Use::Route, around.reachable.iter().copied().filter(|it| !is_own(it)).collect()),
-        (Use::Services, around.service_ranges.clone()),
+        (Use::Route, context.reachable.iter().copied().filter(|it| !is_own(it)).collect()),
+        (Use::Services, context.service_ranges.clone()),
     ];
-    let ranges = around.service_ranges.iter().map(|range| (range, false));
-    let ranges = ranges.chain(around.image_ranges.iter().map(|range| (range, true)));
+    let ranges = context.service_ranges.iter().map(|range| (range, false));
+    let ranges = ranges.chain(context.image_ranges.iter().map(|range| (range, true)));
     let mut overlaps: Vec<_> = ranges
         .flat_map(|(range, is_of_images)| {
             all.iter().flat_map(move |(used_for, others): &(Use, Vec<IpNet>)| {
@@ -102,10 +102,10 @@ pub fn overlaps(around: &Surroundings) -> Vec<Overlap> {
 
 /// The service ranges with addresses of Services or unused ones only, so that those that no Service has
 /// may be dropped. Disjoint.
-pub(super) fn unshared(around: &Surroundings) -> Vec<IpNet> {
-    let overlaps = overlaps(around);
+pub(super) fn unshared(context: &NodeContext) -> Vec<IpNet> {
+    let overlaps = overlaps(context);
     let is_shared = |range: &IpNet| overlaps.iter().any(|overlap| overlap.range == *range);
-    around.service_ranges.iter().copied().filter(|range| !is_shared(range)).collect()
+    context.service_ranges.iter().copied().filter(|range| !is_shared(range)).collect()
 }
 
 /// Whether two ranges have an address in common. A default route overlaps with nothing, and a route for

@@ -1,19 +1,19 @@
-//! Pools of one Service: where clients of its front ends go, by the policies and the endpoints.
+//! PoolBuilder of one Service: where clients of its front ends go, by the policies and the endpoints.
 
 use rustc_hash::FxHashMap;
 
-use super::Surroundings;
+use super::NodeContext;
 use super::endpoints::choose;
 use crate::model::{
-    Backends, Carry, Endpoints, Frontend, FrontendKind, Name, Pool, Selection, Service, Shared,
-    SharedPools, Target, TrafficPolicy, Vantage, VirtualAddress, VirtualServer,
+    Backends, Carry, EndpointFilter, Endpoints, Frontend, FrontendKind, Locality, Name, Pool,
+    Service, Shared, SharedPools, Target, TrafficPolicy, VirtualAddress, VirtualServer,
 };
 
 /// The pools of a Service, in the making.
-pub(super) struct Pools<'a> {
+pub(super) struct PoolBuilder<'a> {
     service: &'a Service,
-    around: &'a Surroundings,
-    vantage: &'a Vantage,
+    context: &'a NodeContext,
+    locality: &'a Locality,
     /// Those that the Service had, sorted by address. One that is just the same is shared.
     old: &'a [Shared<Pool>],
     /// Sorted by address.
@@ -23,16 +23,16 @@ pub(super) struct Pools<'a> {
     targets: FxHashMap<(VirtualAddress, bool), Option<[Target; 2]>>,
 }
 
-impl<'a> Pools<'a> {
+impl<'a> PoolBuilder<'a> {
     /// None yet.
     pub(super) fn new(
         service: &'a Service,
-        around: &'a Surroundings,
-        vantage: &'a Vantage,
+        context: &'a NodeContext,
+        locality: &'a Locality,
         old: &'a [Shared<Pool>],
     ) -> Self {
         let pools = SharedPools::with_capacity(old.len());
-        Self { service, around, vantage, old, pools, targets: FxHashMap::default() }
+        Self { service, context, locality, old, pools, targets: FxHashMap::default() }
     }
 
     /// Adds the pools that a front end leads to, or would if there were endpoints. Returns where it
@@ -53,9 +53,10 @@ impl<'a> Pools<'a> {
     }
 
     fn look(&mut self, frontend: &Frontend, endpoints: &mut Endpoints) -> Option<[Target; 2]> {
-        let tally =
-            endpoints.of(frontend.pool.family()).tally(&frontend.port_name, frontend.pool.protocol);
-        let choice = choose(&tally);
+        let counts = endpoints
+            .of(frontend.pool.family())
+            .counts(&frontend.port_name, frontend.pool.protocol);
+        let choice = choose(&counts);
         let internal = self.service.internal_policy;
         let (inside, outside) = match frontend.kind {
             FrontendKind::ClusterIp => (internal, internal),
@@ -64,11 +65,11 @@ impl<'a> Pools<'a> {
         };
         let place = |policy| {
             let is_own = policy == internal;
-            let is_led_on = !matches!(self.around.settings.carry, Carry::FrontEnds)
-                || self.around.is_local_socket(&frontend.pool);
+            let is_led_on = !matches!(self.context.settings.carry, Carry::FrontEnds)
+                || self.context.is_local_socket(&frontend.pool);
             match is_own && !is_led_on {
                 true => Some(Target::Pool),
-                false => self.around.image(frontend.pool.ip, is_own).map(Target::Image),
+                false => self.context.image(frontend.pool.ip, is_own).map(Target::Shadow),
             }
         };
         let places = [(inside, place(inside)?), (outside, place(outside)?)];
@@ -98,7 +99,7 @@ impl<'a> Pools<'a> {
     fn add(
         &mut self,
         address: VirtualAddress,
-        selection: Option<Selection>,
+        selection: Option<EndpointFilter>,
         port_name: &Name,
         endpoints: &mut Endpoints,
     ) {
@@ -106,7 +107,7 @@ impl<'a> Pools<'a> {
             pools.binary_search_by(|pool| pool.server.address.cmp(&address))
         };
         let Err(place) = find(&self.pools) else { return };
-        let scheduler = self.around.settings.scheduler;
+        let scheduler = self.context.settings.scheduler;
         let server = VirtualServer {
             address,
             scheduler,
@@ -115,7 +116,7 @@ impl<'a> Pools<'a> {
         };
         let endpoints = endpoints.of(address.family());
         let backends = selection.map_or_else(Backends::default, |selection| {
-            endpoints.backends(port_name, address.protocol, selection, self.vantage)
+            endpoints.backends(port_name, address.protocol, selection, self.locality)
         });
         let old = find(self.old).ok().and_then(|place| self.old.get(place));
         let same = old.filter(|old| old.server == server && old.backends.is_same(&backends));

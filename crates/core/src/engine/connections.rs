@@ -6,34 +6,34 @@ use std::time::Instant;
 use rustc_hash::FxHashSet;
 
 use super::{Engine, Phase};
-use crate::model::{Program, Protocol, VirtualAddress};
+use crate::model::{DesiredService, Protocol, VirtualAddress};
 use crate::plan::{Carrier, Leavers, Running};
 
 impl Engine {
     /// Takes in all connections of what is leaving. If they cannot be read, they are asked for
     /// again by themselves.
     pub fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
-        self.ledger.counts().done(now);
+        self.reconciler.counts().done(now);
         let frontends: FxHashSet<_> = running.iter().map(|it| it.frontend).collect();
-        let servers = |it: Running| (it, self.programs.pools_of(&it));
+        let servers = |it: Running| (it, self.desired.pools_of(&it));
         let running: Vec<_> = running.into_iter().map(servers).collect();
-        self.ledger.count(&running, now);
+        self.reconciler.count(&running, now);
         if self.phase == Phase::Synced && mem::take(&mut self.may_hold_flows) {
             self.move_flows(&running);
         }
-        let Self { departures, ledger, .. } = self;
+        let Self { departures, reconciler, .. } = self;
         let is_running = |frontend: &VirtualAddress| {
-            ledger.addresses(*frontend).iter().any(|address| frontends.contains(address))
+            reconciler.addresses(*frontend).iter().any(|address| frontends.contains(address))
         };
         let departed = departures.count(is_running, now);
         for frontend in departed.ended {
-            ledger.end_connections(frontend, None);
+            reconciler.end_connections(frontend, None);
         }
         for program in departed.gone {
-            ledger.replace(&program, &Program::default());
+            reconciler.replace(&program, &DesiredService::default());
         }
         if let Some(deadline) = departures.next_deadline(now) {
-            ledger.counts().want(deadline);
+            reconciler.counts().want(deadline);
         }
     }
 
@@ -41,24 +41,24 @@ impl Engine {
     /// front end for datagrams: an agent that was stopped between the removal of an endpoint and
     /// that of its flows has left these.
     pub(super) fn poll_count(&mut self, now: Instant) -> Option<Leavers> {
-        if !self.ledger.counts().take_due(now) {
+        if !self.reconciler.counts().take_due(now) {
             return None;
         }
-        let addresses = |frontend: &VirtualAddress| self.ledger.addresses(*frontend);
+        let addresses = |frontend: &VirtualAddress| self.reconciler.addresses(*frontend);
         let mut frontends: FxHashSet<_> = self.departures.frontends().flat_map(addresses).collect();
         if self.phase == Phase::Synced && self.may_hold_flows {
-            let all = self.programs.services().flat_map(|(_, program)| &*program.frontends);
+            let all = self.desired.services().flat_map(|(_, program)| &*program.frontends);
             let datagrams = all.filter(|it| it.address.protocol == Protocol::Udp);
             frontends.extend(datagrams.flat_map(|frontend| addresses(&frontend.address)));
             self.may_hold_flows = !frontends.is_empty();
         }
-        let leavers = Leavers { backends: self.ledger.leavers(), frontends };
+        let leavers = Leavers { backends: self.reconciler.leavers(), frontends };
         let Leavers { backends, frontends } = &leavers;
         if !backends.is_empty() || !frontends.is_empty() || !self.departures.is_empty() {
             return Some(leavers);
         }
         if !self.may_hold_flows {
-            self.ledger.counts().stop();
+            self.reconciler.counts().stop();
         }
         None
     }
@@ -71,7 +71,7 @@ impl Engine {
                 && !servers.is_empty()
         };
         for (held, _) in running.iter().filter(is_held) {
-            self.ledger.end_connections(held.frontend, Some(held.backend));
+            self.reconciler.end_connections(held.frontend, Some(held.backend));
         }
     }
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use crate::model::{
-    AddressSet, Backends, Element, Family, Frontend, FrontendKind, Masquerade, Name, Pool, PortSet,
-    Program, Protocol, Route, Shared, Target, VirtualAddress,
+    AddressSet, Backends, DesiredService, Element, Family, Frontend, FrontendKind, Masquerade,
+    Name, Pool, PortSet, Protocol, Route, Shared, Target, VirtualAddress,
 };
 use crate::plan::Observed;
 
@@ -25,7 +25,7 @@ const LINGER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Departure {
     /// What the kernel holds because of it.
-    program: Arc<Program>,
+    program: Arc<DesiredService>,
     /// When its connections are ended.
     until: Instant,
     /// Whether they have been.
@@ -45,7 +45,7 @@ pub(super) struct Departures {
 #[derive(Debug, Default)]
 pub(super) struct Departed {
     /// What the kernel needs to hold no more.
-    pub(super) gone: Vec<Arc<Program>>,
+    pub(super) gone: Vec<Arc<DesiredService>>,
     /// The front ends whose time is up: their connections are to be ended.
     pub(super) ended: Vec<VirtualAddress>,
 }
@@ -61,15 +61,15 @@ impl Departures {
         self.period = period;
     }
 
-    /// Takes in the Program of a Service that is replaced. Returns what the kernel is to hold for
+    /// Takes in the DesiredService of a Service that is replaced. Returns what the kernel is to hold for
     /// the front ends that `is_going` says of.
     pub(super) fn depart(
         &mut self,
-        old: &Program,
+        old: &DesiredService,
         is_going: impl Fn(&VirtualAddress) -> bool,
         now: Instant,
-    ) -> Vec<Arc<Program>> {
-        let mut programs = Vec::new();
+    ) -> Vec<Arc<DesiredService>> {
+        let mut desired = Vec::new();
         for frontend in &*old.frontends {
             // Datagrams move at once, and what is going already goes on to.
             if frontend.address.protocol == Protocol::Udp
@@ -80,10 +80,10 @@ impl Departures {
             }
             let program = Arc::new(refusing(frontend, old));
             let until = now + self.period;
-            programs.push(Arc::clone(&program));
+            desired.push(Arc::clone(&program));
             self.by_frontend.insert(frontend.address, Departure { program, until, ended: false });
         }
-        programs
+        desired
     }
 
     /// Takes in what the kernel holds when the agent starts: front ends that were going when it
@@ -93,7 +93,7 @@ impl Departures {
         observed: &Observed,
         is_going: impl Fn(&VirtualAddress) -> bool,
         now: Instant,
-    ) -> Vec<Arc<Program>> {
+    ) -> Vec<Arc<DesiredService>> {
         let held: FxHashSet<_> = observed.elements.iter().copied().collect();
         let is_pool = |address: &VirtualAddress| {
             held.contains(&Element::Address(AddressSet::Pools, address.ip))
@@ -127,11 +127,11 @@ impl Departures {
             }
         });
         let ours = observed.pools.iter().filter(|pool| is_pool(&pool.server.address));
-        let old = Program {
+        let old = DesiredService {
             frontends: frontends.collect(),
             pools: ours.cloned().map(Shared::from).collect(),
             routes: observed.routes.iter().copied().collect(),
-            ..Program::default()
+            ..DesiredService::default()
         };
         self.source_ips = None;
         self.depart(&old, |_| true, now)
@@ -142,7 +142,7 @@ impl Departures {
     pub(super) fn readdress(
         &mut self,
         source_ip: impl Fn(Family) -> Option<IpAddr>,
-    ) -> Vec<[Arc<Program>; 2]> {
+    ) -> Vec<[Arc<DesiredService>; 2]> {
         let mut replaced = Vec::new();
         let source_ips = Some(Family::BOTH.map(&source_ip));
         if mem::replace(&mut self.source_ips, source_ips) == source_ips {
@@ -163,7 +163,7 @@ impl Departures {
     }
 
     /// Takes in that a Service has a front end. Returns what the kernel needs to hold no more.
-    pub(super) fn come_back(&mut self, frontend: &VirtualAddress) -> Option<Arc<Program>> {
+    pub(super) fn come_back(&mut self, frontend: &VirtualAddress) -> Option<Arc<DesiredService>> {
         self.by_frontend.remove(frontend).map(|departure| departure.program)
     }
 
@@ -212,7 +212,7 @@ impl Departures {
 
 /// What the kernel holds because of a front end that is going: a refusal, and of a ClusterIP the
 /// virtual server, without real servers but those that drain.
-fn refusing(frontend: &Frontend, old: &Program) -> Program {
+fn refusing(frontend: &Frontend, old: &DesiredService) -> DesiredService {
     let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
     let addresses: Vec<_> = frontend.places().filter(|_| is_cluster_ip).collect();
     let mut pools: Vec<_> = addresses.iter().filter_map(|at| old.pool(at)).collect();
@@ -222,10 +222,10 @@ fn refusing(frontend: &Frontend, old: &Program) -> Program {
     };
     let is_its = |route: &&Route| addresses.iter().any(|it| it.ip == route.prefix.addr());
     let refusing = Frontend { sources: None, ..frontend.clone() };
-    Program {
+    DesiredService {
         frontends: [refusing.leading_to([Target::Reject; 2])].into_iter().collect(),
         routes: old.routes.iter().filter(is_its).copied().collect(),
         pools: pools.into_iter().map(emptied).collect(),
-        ..Program::default()
+        ..DesiredService::default()
     }
 }

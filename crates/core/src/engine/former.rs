@@ -11,66 +11,66 @@ use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
-use super::{Engine, Programs};
+use super::{DesiredState, Engine};
 use crate::model::{
-    Backends, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Program, Protocol, Route,
-    Scheduler, Shared, Target, VirtualAddress, VirtualServer,
+    Backends, DesiredService, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Protocol,
+    Route, Scheduler, Shared, Target, VirtualAddress, VirtualServer,
 };
 
 /// What the kernel holds because of each.
-pub(super) type Former = BTreeMap<VirtualAddress, Program>;
+pub(super) type Former = BTreeMap<VirtualAddress, DesiredService>;
 
 impl Engine {
     /// Takes in which virtual servers are held. `pools` are those that Services have.
     pub(super) fn find_former(&mut self, pools: &FxHashSet<VirtualAddress>, now: Instant) {
-        let Self { programs, ledger, departures, former, .. } = self;
+        let Self { desired, reconciler, departures, former, .. } = self;
         let is_former = |server: &&VirtualAddress| {
             // Datagrams move at once.
             server.protocol != Protocol::Udp
                 && !pools.contains(server)
                 && !former.contains_key(server)
         };
-        let found: Vec<_> = ledger.unwanted().filter(is_former).copied().collect();
+        let found: Vec<_> = reconciler.unwanted().filter(is_former).copied().collect();
         if found.is_empty() {
             return;
         }
         // Where a pool of a Service may stand, a front end of its may lead until it is looked after.
-        let frontends = programs.services().flat_map(|(_, program)| &*program.frontends);
+        let frontends = desired.services().flat_map(|(_, program)| &*program.frontends);
         let places: FxHashSet<_> = frontends.flat_map(Frontend::places).collect();
         for server in found {
-            let program = sheltering(server, programs);
+            let program = sheltering(server, desired);
             if program.routes.is_empty()
                 || places.contains(&server)
-                || programs.frontends_at(server).next().is_some()
+                || desired.frontends_at(server).next().is_some()
             {
-                ledger.name(server);
-                ledger.replace(&Program::default(), &program);
+                reconciler.name(server);
+                reconciler.replace(&DesiredService::default(), &program);
                 former.insert(server, program);
                 continue;
             }
             // As if its Service had gone right now.
             for program in departures.depart(&having(server, program), |_| true, now) {
-                ledger.counts().hasten(now);
-                ledger.replace(&Program::default(), &program);
+                reconciler.counts().hasten(now);
+                reconciler.replace(&DesiredService::default(), &program);
             }
         }
     }
 
     /// Lets go of those that have gone, and follows the node's addresses for the others.
     pub(super) fn look_after_former(&mut self) {
-        let Self { programs, ledger, former, .. } = self;
+        let Self { desired, reconciler, former, .. } = self;
         former.retain(|server, program| {
-            let stays = ledger.is_unwanted(server);
+            let stays = reconciler.is_unwanted(server);
             let new = match stays {
-                true => sheltering(*server, programs),
-                false => Program::default(),
+                true => sheltering(*server, desired),
+                false => DesiredService::default(),
             };
             if new != *program {
-                ledger.replace(program, &new);
+                reconciler.replace(program, &new);
                 *program = new;
             }
             if !stays {
-                ledger.name_no_more(*server);
+                reconciler.name_no_more(*server);
             }
             stays
         });
@@ -79,19 +79,19 @@ impl Engine {
 
 /// What brings packets to a virtual server: nothing where the node holds the address anyway, or a
 /// Service has it for its ClusterIP.
-fn sheltering(server: VirtualAddress, programs: &Programs) -> Program {
-    let around = programs.surroundings();
+fn sheltering(server: VirtualAddress, desired: &DesiredState) -> DesiredService {
+    let context = desired.context();
     let ip = server.ip;
     let is_cluster_ip = |it: &Frontend| it.kind == FrontendKind::ClusterIp;
     let is_held =
-        around.is_own(ip) || ip.is_loopback() || programs.frontends_at(server).any(is_cluster_ip);
-    let source = around.source_ip(Family::of(ip));
+        context.is_own(ip) || ip.is_loopback() || desired.frontends_at(server).any(is_cluster_ip);
+    let source = context.source_ip(Family::of(ip));
     let route = (!is_held).then(|| Route { prefix: ip.into(), source });
-    Program { routes: route.into_iter().collect(), ..Program::default() }
+    DesiredService { routes: route.into_iter().collect(), ..DesiredService::default() }
 }
 
 /// The same with a front end that leads to the virtual server, as a Service would have it.
-fn having(server: VirtualAddress, sheltering: Program) -> Program {
+fn having(server: VirtualAddress, sheltering: DesiredService) -> DesiredService {
     let frontend = Frontend {
         address: server,
         kind: FrontendKind::ClusterIp,
@@ -109,7 +109,7 @@ fn having(server: VirtualAddress, sheltering: Program) -> Program {
         affinity_seconds: None,
     };
     let pool = Pool { server, backends: Backends::default() };
-    Program {
+    DesiredService {
         frontends: [frontend].into_iter().collect(),
         pools: [Shared::from(pool)].into_iter().collect(),
         ..sheltering

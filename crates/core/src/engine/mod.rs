@@ -1,7 +1,7 @@
 //! The state machine from events to work: pure, with time as a value.
 //!
 //! ```text
-//! handle_event ──► state ──► programs ──► ledger ──► poll_work ──► the shell applies or observes
+//! handle_event ──► state ──► programs ──► reconciler ──► poll_work ──► the shell applies or observes
 //!                                            ▲                          │
 //!                                            └── handle_outcomes ◄──────┘
 //!                                                handle_observed
@@ -9,14 +9,14 @@
 
 mod connections;
 mod departures;
+mod desired_state;
 mod former;
-mod news;
-mod programs;
-mod readings;
+mod repeated_error;
+mod resync;
 mod retries;
 mod rounds;
+mod service_updates;
 mod totals;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -29,20 +29,20 @@ use former::Former;
 use rustc_hash::FxHashSet;
 
 use crate::model::{
-    Backend, Element, Event, Pool, Program, ServiceKey, Settings, Shared, VirtualAddress,
+    Backend, DesiredService, Element, Event, Pool, ServiceKey, Settings, Shared, VirtualAddress,
 };
 use crate::plan::{
-    self, Attempt, FailureKind, Key, Leavers, Ledger, Observed, Outcome, Plan, Setback,
+    self, Attempt, FailureKind, Leavers, ObjectKey, Observed, Outcome, Plan, Reconciler, SyncError,
 };
 use crate::state::{State, Trigger};
-pub use news::News;
-pub use programs::{Programs, Replacement, Update};
-use readings::Readings;
+pub use desired_state::{DesiredState, Replacement, Update};
+pub use repeated_error::RepeatedError;
+use repeated_error::is_news;
+use resync::Resync;
 use retries::Retries;
 use rounds::Rounds;
+pub use service_updates::ServiceUpdates;
 pub use totals::{PerFamily, Totals};
-pub use trouble::Trouble;
-use trouble::is_news;
 
 /// How many Services the first sync takes into one plan, so that what a plan needs of memory does
 /// not grow with the cluster. Each plan waits for transactions of nf_tables, so not fewer.
@@ -83,23 +83,23 @@ enum Phase {
 #[derive(Debug)]
 pub struct Engine {
     state: State,
-    programs: Programs,
-    ledger: Ledger,
+    desired: DesiredState,
+    reconciler: Reconciler,
     departures: Departures,
     former: Former,
     /// Whether flows may be held where no agent has moved them: not looked for since the start.
     may_hold_flows: bool,
     phase: Phase,
-    /// Services that wait for their turn in the first sync, each with the Program that the ledger
+    /// Services that wait for their turn in the first sync, each with the DesiredService that the reconciler
     /// has of it.
-    waiting: BTreeMap<ServiceKey, Arc<Program>>,
+    waiting: BTreeMap<ServiceKey, Arc<DesiredService>>,
     retries: Retries,
-    readings: Readings,
+    resync: Resync,
     rounds: Rounds,
     audit_period: Option<Duration>,
     /// When it was last asked what listens on the node.
     listened: Option<Instant>,
-    news: News,
+    updates: ServiceUpdates,
 }
 
 impl Engine {
@@ -109,19 +109,19 @@ impl Engine {
     pub fn new(settings: &Settings, audit_period: Option<Duration>) -> Self {
         Self {
             state: State::new(settings.node_name.clone()),
-            programs: Programs::new(settings),
-            ledger: Ledger::new(settings.drain_period),
+            desired: DesiredState::new(settings),
+            reconciler: Reconciler::new(settings.drain_period),
             departures: Departures::new(settings.drain_period),
             former: Former::new(),
             may_hold_flows: true,
             phase: Phase::Starting,
             waiting: BTreeMap::new(),
             retries: Retries::default(),
-            readings: Readings::default(),
+            resync: Resync::default(),
             rounds: Rounds::default(),
             audit_period,
             listened: None,
-            news: News::default(),
+            updates: ServiceUpdates::default(),
         }
     }
 
@@ -137,14 +137,14 @@ impl Engine {
         audit_period: Option<Duration>,
         now: Instant,
     ) {
-        let node_name = self.state.vantage().node.clone();
-        self.programs.configure(&Settings { node_name, ..settings.clone() });
+        let node_name = self.state.locality().node.clone();
+        self.desired.configure(&Settings { node_name, ..settings.clone() });
         self.state.touch_all();
-        self.ledger.set_drain_period(settings.drain_period);
+        self.reconciler.set_drain_period(settings.drain_period);
         self.departures.set_period(settings.drain_period);
         if self.phase != Phase::Starting && self.audit_period != audit_period {
-            audit_period.into_iter().for_each(|period| self.readings.want(now + period));
-            self.rounds.begin(audit_period, self.ledger.held_pools().count(), now);
+            audit_period.into_iter().for_each(|period| self.resync.want(now + period));
+            self.rounds.begin(audit_period, self.reconciler.held_pools().count(), now);
         }
         self.audit_period = audit_period;
     }
@@ -153,10 +153,10 @@ impl Engine {
     /// before the next is asked for.
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {
         if self.phase == Phase::Starting {
-            let due = self.readings.due().is_none_or(|at| at <= now);
+            let due = self.resync.due().is_none_or(|at| at <= now);
             return (self.state.is_synced() && due).then(|| self.listen_or(Work::Observe, now));
         }
-        if self.readings.is_due(now) {
+        if self.resync.is_due(now) {
             return Some(self.listen_or(Work::Observe, now));
         }
         if let Some(work) = self.poll_retries(now) {
@@ -166,15 +166,14 @@ impl Engine {
             return Some(Work::Count(leavers));
         }
         let must_listen = self.next_listening().is_some_and(|at| at <= now);
-        if !self.state.has_listened() && (must_listen || self.programs.need_listening(&self.state))
-        {
+        if !self.state.has_listened() && (must_listen || self.desired.need_listening(&self.state)) {
             return Some(self.listen_or(Work::Listen, now));
         }
         self.update(now);
         while self.phase == Phase::Syncing {
             // Until every Service has been looked at, nothing that is held is known to be
             // superfluous.
-            let plan = self.ledger.plan(true, now);
+            let plan = self.reconciler.plan(true, now);
             if !plan.is_empty() {
                 return Some(Work::Apply(plan));
             }
@@ -184,7 +183,7 @@ impl Engine {
             }
         }
         self.look_after_former();
-        let plan = self.ledger.plan(false, now);
+        let plan = self.reconciler.plan(false, now);
         self.retries.forget_needless(plan.keys());
         if plan.is_empty() { self.poll_part(now) } else { Some(Work::Apply(plan)) }
     }
@@ -201,43 +200,42 @@ impl Engine {
 
     /// When it is asked again what listens, as long as a device of the node has a ClusterIP.
     fn next_listening(&self) -> Option<Instant> {
-        let last = self.listened.filter(|_| self.programs.must_listen());
+        let last = self.listened.filter(|_| self.desired.must_listen());
         last.map(|at| at + LISTEN_AGAIN)
     }
 
     /// When [`Engine::poll_work`] may have something to do without a further event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let drains = self.ledger.next_due();
-        let readings = self.readings.due().into_iter().chain(self.rounds.due());
-        let readings =
-            readings.chain(self.next_listening().filter(|_| self.phase != Phase::Starting));
-        readings.chain(self.retries.next_due()).chain(drains).min()
+        let drains = self.reconciler.next_due();
+        let resync = self.resync.due().into_iter().chain(self.rounds.due());
+        let resync = resync.chain(self.next_listening().filter(|_| self.phase != Phase::Starting));
+        resync.chain(self.retries.next_due()).chain(drains).min()
     }
 
     /// Takes in what the kernel holds. Virtual servers that could not be read are tried again by
     /// themselves.
-    pub fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<Trouble> {
+    pub fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<RepeatedError> {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
-            self.programs.find(&observed.elements);
+            self.desired.find(&observed.elements);
             self.update(now);
-            self.ledger.counts().hasten(now);
-            let Self { programs, ledger, departures, .. } = self;
-            let is_going = |address: &VirtualAddress| programs.owner(address).is_none();
+            self.reconciler.counts().hasten(now);
+            let Self { desired, reconciler, departures, .. } = self;
+            let is_going = |address: &VirtualAddress| desired.owner(address).is_none();
             for program in departures.recover(&observed, is_going, now) {
-                ledger.replace(&Program::default(), &program);
+                reconciler.replace(&DesiredService::default(), &program);
             }
         }
         let named = plan::is_named(&observed);
-        let programs = &self.programs;
-        let pools = programs.services().flat_map(|(_, program)| &program.pools);
+        let desired = &self.desired;
+        let pools = desired.services().flat_map(|(_, program)| &program.pools);
         let pools: FxHashSet<_> = pools.map(|pool| pool.server.address).collect();
         let claims = observed.claims.clone();
         let is_ours = |address: &VirtualAddress| {
             named(address)
                 || pools.contains(address)
-                || programs.is_ours(address)
+                || desired.is_ours(address)
                 || claims.has(address)
         };
         // Where another proxy has served so far, or an earlier version, no Service is to wait: our
@@ -246,37 +244,37 @@ impl Engine {
         let mut read = observed.pools.iter().map(|pool| &pool.server.address);
         let takes_over = observed.earlier.is_some()
             || read.by_ref().chain(observed.unread.keys()).any(is_anothers);
-        let unread = self.ledger.observe(observed, is_ours);
+        let unread = self.reconciler.observe(observed, is_ours);
         if self.phase == Phase::Syncing && takes_over {
             self.phase = Phase::Synced;
             self.take_waiting(usize::MAX);
         }
         self.find_former(&pools, now);
-        self.readings.succeeded(now, self.audit_period);
-        self.rounds.begin(self.audit_period, self.ledger.held_pools().count(), now);
+        self.resync.succeeded(now, self.audit_period);
+        self.rounds.begin(self.audit_period, self.reconciler.held_pools().count(), now);
         let trouble = |(address, why)| self.handle_unobservable_pool(address, why, now);
         unread.into_iter().map(trouble).collect()
     }
 
     /// Takes in that somebody else may have changed what is ours in the kernel: it is read back,
     /// but not again and again for one who goes on.
-    pub fn handle_tampering(&mut self, now: Instant) {
+    pub fn handle_drift(&mut self, now: Instant) {
         if self.phase != Phase::Starting {
-            self.readings.tampered(now);
+            self.resync.tampered(now);
         }
     }
 
     /// Takes in that the kernel could not be read. What waits for that waits on. Returns how many
     /// times in a row, where that is worth a line.
     pub fn handle_unobservable(&mut self, now: Instant) -> Option<u32> {
-        let (again, attempts) = self.readings.failed(now);
+        let (again, attempts) = self.resync.failed(now);
         self.retries.put_off(again, |_| true);
         Some(attempts).filter(|attempts| is_news(*attempts))
     }
 
     /// Takes in what the kernel holds at some addresses.
     pub fn handle_observed_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
-        self.ledger.observe_pools(addresses, pools);
+        self.reconciler.observe_pools(addresses, pools);
     }
 
     /// Takes in why the virtual server at an address could not be read. It is tried again by itself.
@@ -285,14 +283,14 @@ impl Engine {
         address: VirtualAddress,
         why: impl Display,
         now: Instant,
-    ) -> Trouble {
-        let setback = Setback {
-            key: Key::Pool(address),
+    ) -> RepeatedError {
+        let error = SyncError {
+            key: ObjectKey::Pool(address),
             attempt: Attempt::Reading(address),
             kind: FailureKind::Refused,
             message: plan::cannot_be_read(&address, why),
         };
-        Trouble { attempts: self.retries.note(&setback, now), setback }
+        RepeatedError { attempts: self.retries.note(&error, now), error }
     }
 
     /// Takes in the outcomes of a plan's operations, in their order.
@@ -301,15 +299,15 @@ impl Engine {
         plan: &Plan,
         outcomes: Vec<Outcome>,
         now: Instant,
-    ) -> Vec<Trouble> {
-        let setbacks = self.ledger.settle(plan, outcomes);
+    ) -> Vec<RepeatedError> {
+        let errors = self.reconciler.settle(plan, outcomes);
         if !self.retries.is_empty() {
-            let failed: FxHashSet<_> = setbacks.iter().map(|setback| setback.key).collect();
+            let failed: FxHashSet<_> = errors.iter().map(|error| error.key).collect();
             let succeeded = plan.keys().filter(|key| !failed.contains(key));
             succeeded.for_each(|key| self.retries.forget(&key));
         }
-        let note = |setback| Trouble { attempts: self.retries.note(&setback, now), setback };
-        setbacks.into_iter().map(note).collect()
+        let note = |error| RepeatedError { attempts: self.retries.note(&error, now), error };
+        errors.into_iter().map(note).collect()
     }
 
     /// Whether, when there is no more work for now, the kernel is in the desired state but for
@@ -321,26 +319,26 @@ impl Engine {
 
     /// How many keys of the kernel's state are not as they should be.
     #[must_use]
-    pub fn troubles(&self) -> usize {
+    pub fn failures(&self) -> usize {
         self.retries.len()
     }
 
     /// What last went wrong for each of these keys, and for the how manieth time in a row; in no
     /// order.
-    pub fn setbacks(&self) -> impl Iterator<Item = (&Setback, u32)> {
+    pub fn errors(&self) -> impl Iterator<Item = (&SyncError, u32)> {
         self.retries.iter()
     }
 
     /// Every real server that is no longer wanted and stays for its established connections,
     /// with its virtual server.
     pub fn draining(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
-        self.ledger.draining()
+        self.reconciler.draining()
     }
 
     /// How many those are.
     #[must_use]
     pub fn draining_count(&self) -> usize {
-        self.ledger.draining_count()
+        self.reconciler.draining_count()
     }
 
     /// How many Services have changed and are still to be looked at.
@@ -351,34 +349,38 @@ impl Engine {
 
     /// What has changed since this was last asked, beside what the kernel holds. It may be told to
     /// others once [`Engine::poll_work`] has no more work.
-    pub fn take_news(&mut self) -> News {
-        self.news.take()
+    pub fn take_updates(&mut self) -> ServiceUpdates {
+        self.updates.take()
     }
 
     /// The changes of endpoints that have come to be in the kernel since this was last asked. To
     /// be asked once [`Engine::poll_work`] has no more work. What is being retried keeps back the
     /// changes of the Services that it is of, or of all if it is not any Service's.
     pub fn take_programmed(&mut self) -> Vec<Trigger> {
-        let Self { state, programs, retries, .. } = self;
+        let Self { state, desired, retries, .. } = self;
         let mut failed = FxHashSet::default();
-        for (setback, _) in retries.iter() {
-            match setback.key {
-                Key::Pool(address) => drop(failed.insert(address)),
-                Key::Tables => return Vec::new(),
-                Key::Device | Key::Earlier | Key::Element(_) | Key::Route(_) | Key::Flow(_) => {}
+        for (error, _) in retries.iter() {
+            match error.key {
+                ObjectKey::Pool(address) => drop(failed.insert(address)),
+                ObjectKey::Tables => return Vec::new(),
+                ObjectKey::Device
+                | ObjectKey::Earlier
+                | ObjectKey::Element(_)
+                | ObjectKey::Route(_)
+                | ObjectKey::Flow(_) => {}
             }
         }
         let has_failed = |pool: &Shared<Pool>| failed.contains(&pool.server.address);
         state.take_triggers(|service| {
-            let program = programs.service(service).filter(|_| !failed.is_empty());
+            let program = desired.service(service).filter(|_| !failed.is_empty());
             program.is_some_and(|program| program.pools.iter().any(has_failed))
         })
     }
 
     /// The whole desired state.
     #[must_use]
-    pub fn programs(&self) -> &Programs {
-        &self.programs
+    pub fn desired(&self) -> &DesiredState {
+        &self.desired
     }
 
     /// The objects that it follows from.
@@ -388,32 +390,32 @@ impl Engine {
     }
 
     fn update(&mut self, now: Instant) {
-        let update = self.programs.update(&mut self.state);
+        let update = self.desired.update(&mut self.state);
         if let Some(old) = update.old_node {
-            self.ledger.replace_node(&old, self.programs.node());
+            self.reconciler.replace_node(&old, self.desired.node());
         }
-        let Self { programs, ledger, departures, phase, waiting, news, .. } = self;
+        let Self { desired, reconciler, departures, phase, waiting, updates, .. } = self;
         let waits = |service: &ServiceKey| *phase == Phase::Syncing && !is_urgent(service);
-        ledger.reserve_pools(update.pools.len());
+        reconciler.reserve_pools(update.pools.len());
         for Replacement { service, old, new } in update.pools {
-            news.updates += 1;
+            updates.updates += 1;
             if !waits(&service) {
-                ledger.replace_pools(&old, &new);
-            } else if let Some(program) = programs.service(&service) {
-                let before = || Program { pools: old, ..program.clone() }.into();
+                reconciler.replace_pools(&old, &new);
+            } else if let Some(program) = desired.service(&service) {
+                let before = || DesiredService { pools: old, ..program.clone() }.into();
                 waiting.entry(service).or_insert_with(before);
             }
         }
         for replacement in update.services {
-            news.note(&replacement);
+            updates.note(&replacement);
             // Before the Service gives up what the going front ends need on.
-            let is_going = |address: &VirtualAddress| programs.owner(address).is_none();
+            let is_going = |address: &VirtualAddress| desired.owner(address).is_none();
             let going = departures.depart(&replacement.old, is_going, now);
             if !going.is_empty() {
-                ledger.counts().hasten(now);
+                reconciler.counts().hasten(now);
             }
             for program in going {
-                ledger.replace(&Program::default(), &program);
+                reconciler.replace(&DesiredService::default(), &program);
             }
             let returned = replacement.new.frontends.iter().map(|frontend| frontend.address);
             let returned: Vec<_> =
@@ -421,35 +423,35 @@ impl Engine {
             if waits(&replacement.service) {
                 waiting.entry(replacement.service).or_insert(replacement.old);
             } else {
-                ledger.replace(&replacement.old, &replacement.new);
+                reconciler.replace(&replacement.old, &replacement.new);
             }
             for program in returned {
-                ledger.replace(&program, &Program::default());
+                reconciler.replace(&program, &DesiredService::default());
             }
         }
-        let around = programs.surroundings();
-        for [old, new] in departures.readdress(|family| around.source_ip(family)) {
-            ledger.replace(&old, &new);
+        let context = desired.context();
+        for [old, new] in departures.readdress(|family| context.source_ip(family)) {
+            reconciler.replace(&old, &new);
         }
     }
 
     fn take_waiting(&mut self, most: usize) {
-        let none = Program::default();
+        let none = DesiredService::default();
         for (service, old) in iter::from_fn(|| self.waiting.pop_first()).take(most) {
-            self.ledger.replace(&old, self.programs.service(&service).unwrap_or(&none));
+            self.reconciler.replace(&old, self.desired.service(&service).unwrap_or(&none));
         }
     }
 
     fn poll_retries(&mut self, now: Instant) -> Option<Work> {
         let (doubtful, certain) = self.retries.take_due(now);
-        certain.into_iter().for_each(|key| self.ledger.touch(key));
-        let pool = |key: &Key| match key {
-            Key::Pool(address) => Some(*address),
+        certain.into_iter().for_each(|key| self.reconciler.touch(key));
+        let pool = |key: &ObjectKey| match key {
+            ObjectKey::Pool(address) => Some(*address),
             _ => None,
         };
         let pools: Vec<_> = doubtful.iter().filter_map(pool).collect();
         if pools.len() < doubtful.len() {
-            match self.readings.held_up() {
+            match self.resync.held_up() {
                 // Virtual servers can be read without the rest.
                 Some(until) => self.retries.put_off(until, |key| pool(key).is_none()),
                 None => return Some(Work::Observe),
@@ -467,9 +469,9 @@ fn is_urgent(service: &ServiceKey) -> bool {
 
 /// Every set element that the desired state needs, sorted.
 #[must_use]
-pub fn elements(programs: &Programs) -> Vec<Element> {
-    let mut elements: Vec<_> = plan::elements::of_node(programs.node()).collect();
-    for (_, program) in programs.services() {
+pub fn elements(desired: &DesiredState) -> Vec<Element> {
+    let mut elements: Vec<_> = plan::elements::of_node(desired.node()).collect();
+    for (_, program) in desired.services() {
         elements.extend(plan::elements::of_frontends(program));
         elements.extend(plan::elements::of_backends(program));
     }

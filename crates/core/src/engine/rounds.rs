@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, Work};
 use crate::model::VirtualAddress;
-use crate::plan::Key;
+use crate::plan::ObjectKey;
 
 /// How long a round takes, if reading costs little enough.
 pub(super) const ROUND: Duration = Duration::from_secs(30);
@@ -97,14 +97,16 @@ impl Engine {
 
     /// The part of an audit that is due, while there is nothing else to do.
     pub(super) fn poll_part(&mut self, now: Instant) -> Option<Work> {
-        let Self { rounds, readings, ledger, retries, .. } = self;
-        if let Some(until) = readings.held_up() {
+        let Self { rounds, resync, reconciler, retries, .. } = self;
+        if let Some(until) = resync.held_up() {
             rounds.put_off(until);
         }
-        let mut part = rounds.take(|| ledger.held_pools().copied().collect(), now)?;
+        let mut part = rounds.take(|| reconciler.held_pools().copied().collect(), now)?;
         // One that has gone meanwhile may be another program's by now. One that has failed is read by
         // itself.
-        part.retain(|address| ledger.is_held(address) && !retries.has(&Key::Pool(*address)));
+        part.retain(|address| {
+            reconciler.is_held(address) && !retries.has(&ObjectKey::Pool(*address))
+        });
         if part.is_empty() {
             rounds.done(Duration::ZERO, now);
             return None;

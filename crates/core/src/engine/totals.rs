@@ -1,9 +1,9 @@
-//! How much of everything there is in all Programs, kept by adding and taking away.
+//! How much of everything there is in all DesiredState, kept by adding and taking away.
 
 use std::collections::BTreeSet;
 use std::ops::{AddAssign, SubAssign};
 
-use crate::model::{Family, FrontendKind, Pool, Program, Shared, Target};
+use crate::model::{DesiredService, Family, FrontendKind, Pool, Shared, Target};
 
 /// How much of everything there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,7 +30,7 @@ pub type PerFamily = [usize; Family::BOTH.len()];
 impl Totals {
     /// What one Service has. Costs its front ends and the chunks of its pools.
     #[must_use]
-    pub fn of(program: &Program) -> Self {
+    pub fn of(program: &DesiredService) -> Self {
         let (pools, backends) = counted(&program.pools);
         let mut totals = Self {
             services: 1,

@@ -1,4 +1,4 @@
-//! Addresses that clients knock at.
+//! Addresses that clients lookup at.
 
 use std::fmt;
 use std::iter;
@@ -125,7 +125,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Where clients knock: address, port and protocol. Written `10.96.0.10:53/udp`, `[fd00::a]:53/udp`.
+/// Where clients lookup: address, port and protocol. Written `10.96.0.10:53/udp`, `[fd00::a]:53/udp`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VirtualAddress {
     /// The address.
@@ -168,7 +168,7 @@ impl fmt::Display for VirtualAddress {
     }
 }
 
-/// The images of a ClusterIP, in the order of [`Image`](super::Image): addresses for pools of its Service
+/// The images of a ClusterIP, in the order of [`Image`](super::Shadow): addresses for pools of its Service
 /// that only front ends lead to. 10.96.0.10 → 250.96.0.10, 242.96.0.10, 254.96.0.10 and 246.96.0.10;
 /// fd00:10:96::a → fc00:10:96::a, fc80:10:96::a, fc40:10:96::a and fcc0:10:96::a. None is the address
 /// itself, nor another.

@@ -8,21 +8,21 @@ use std::ops::{Add, Range};
 use smallvec::SmallVec;
 
 use super::difference::differing;
-use super::selection::is_local;
+use super::endpoint_filter::is_local;
 use super::{
-    Backend, Backends, Endpoint, EndpointPort, EndpointSlice, Family, Name, Protocol, Selection,
-    Shared, SliceKey, Tally, Vantage,
+    Backend, Backends, Endpoint, EndpointCounts, EndpointFilter, EndpointPort, EndpointSlice,
+    Family, Locality, Name, Protocol, Shared, SliceKey,
 };
 
 /// One port of one slice, with what has been worked out about it.
 #[derive(Clone, Debug, Default)]
 struct View {
-    tally: Tally,
+    counts: EndpointCounts,
     /// Indices of endpoints that count in another slice.
     shadowed: Box<[usize]>,
     /// Backends by selection, as far as they were asked for: a cluster-wide and a local one may
     /// be in use at a time.
-    chunks: [Option<(Selection, Shared<[Backend]>)>; 2],
+    chunks: [Option<(EndpointFilter, Shared<[Backend]>)>; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -57,14 +57,14 @@ impl EndpointSet {
     }
 
     /// Adds a slice of a key that no other has.
-    pub fn add(&mut self, mut slice: EndpointSlice, vantage: &Vantage) {
+    pub fn add(&mut self, mut slice: EndpointSlice, locality: &Locality) {
         drop_repeated(&mut slice.ports);
         normalise(&mut slice.endpoints);
         let all = 0..slice.endpoints.len();
         let index = self.find(&slice.key).unwrap_or_else(|index| index);
         self.members.reserve_exact(1);
         self.members.insert(index, Member { slice, views: Box::default() });
-        self.recount(Some(index), &[], all, vantage);
+        self.recount(Some(index), &[], all, locality);
     }
 
     /// Replaces the slice of the same key. Says whether anything changed. Costs the endpoints that
@@ -77,7 +77,7 @@ impl EndpointSet {
     pub fn replace(
         &mut self,
         mut slice: EndpointSlice,
-        vantage: &Vantage,
+        locality: &Locality,
     ) -> Result<bool, EndpointSlice> {
         let Ok(index) = self.find(&slice.key) else { return Err(slice) };
         drop_repeated(&mut slice.ports);
@@ -88,7 +88,7 @@ impl EndpointSet {
             *views = Box::default();
             known.ports = slice.ports;
             let gone = mem::replace(&mut known.endpoints, slice.endpoints);
-            self.recount(Some(index), &gone, all, vantage);
+            self.recount(Some(index), &gone, all, locality);
             return Ok(true);
         }
         let mut difference = differing(&known.endpoints, &slice.endpoints, Endpoint::eq);
@@ -102,32 +102,32 @@ impl EndpointSet {
         let is_other = !gone.is_empty() || !come.is_empty();
         if is_other {
             let old = mem::replace(&mut known.endpoints, slice.endpoints);
-            self.exchange(index, &old[gone], come, vantage);
+            self.exchange(index, &old[gone], come, locality);
         }
         Ok(is_other)
     }
 
     /// Removes a slice. Says whether it was there.
-    pub fn remove(&mut self, key: &SliceKey, vantage: &Vantage) -> bool {
+    pub fn remove(&mut self, key: &SliceKey, locality: &Locality) -> bool {
         let Ok(index) = self.find(key) else { return false };
         let old = self.members.remove(index).slice;
-        self.recount(None, &old.endpoints, 0..0, vantage);
+        self.recount(None, &old.endpoints, 0..0, locality);
         true
     }
 
-    /// Works everything out anew, for another vantage.
-    pub fn look_from(&mut self, vantage: &Vantage) {
+    /// Works everything out anew, for another locality.
+    pub fn set_locality(&mut self, locality: &Locality) {
         for index in 0..self.members.len() {
-            self.refresh(index, vantage);
+            self.refresh(index, locality);
         }
     }
 
     /// How many of a port's endpoints are of which sort.
     #[must_use]
-    pub fn tally(&self, name: &Name, protocol: Protocol) -> Tally {
+    pub fn counts(&self, name: &Name, protocol: Protocol) -> EndpointCounts {
         let ports = self.members.iter().flat_map(|it| it.slice.ports.iter().zip(it.views.iter()));
         let of_port = ports.filter(|(port, _)| port.name == *name && port.protocol == protocol);
-        of_port.map(|(_, view)| view.tally).reduce(Add::add).unwrap_or_default()
+        of_port.map(|(_, view)| view.counts).reduce(Add::add).unwrap_or_default()
     }
 
     /// The backends of a port under a selection. Chunks of slices that have not changed since they
@@ -136,14 +136,14 @@ impl EndpointSet {
         &mut self,
         name: &Name,
         protocol: Protocol,
-        selection: Selection,
-        vantage: &Vantage,
+        selection: EndpointFilter,
+        locality: &Locality,
     ) -> Backends {
         let mut backends = Backends::default();
         for Member { slice, views } in &mut self.members {
             for (port, view) in slice.ports.iter().zip(views.iter_mut()) {
                 if port.name == *name && port.protocol == protocol {
-                    backends.push(view.chunk(&slice.endpoints, port, selection, vantage));
+                    backends.push(view.chunk(&slice.endpoints, port, selection, locality));
                 }
             }
         }
@@ -153,12 +153,12 @@ impl EndpointSet {
     /// Distinct addresses of ready endpoints on this node, whatever the port. What no port leads
     /// to does not count.
     #[must_use]
-    pub fn ready_addresses_here(&self, vantage: &Vantage) -> usize {
+    pub fn ready_addresses_here(&self, locality: &Locality) -> usize {
         let mut addresses: Vec<_> = self
             .slices()
             .filter(|slice| !slice.ports.is_empty())
             .flat_map(|slice| slice.endpoints.iter())
-            .filter(|endpoint| endpoint.ready && is_local(endpoint, vantage))
+            .filter(|endpoint| endpoint.ready && is_local(endpoint, locality))
             .map(|endpoint| endpoint.address)
             .collect();
         addresses.sort_unstable();
@@ -169,17 +169,23 @@ impl EndpointSet {
     /// Brings everything up to date after the endpoints `come` of a slice, which has the ports that
     /// it had, took the place of those that are `gone`.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
-    fn exchange(&mut self, index: usize, gone: &[Endpoint], come: Range<usize>, vantage: &Vantage) {
+    fn exchange(
+        &mut self,
+        index: usize,
+        gone: &[Endpoint],
+        come: Range<usize>,
+        locality: &Locality,
+    ) {
         let shared = self.count_occurrences(Some(index), gone, come.clone());
         let member = &mut self.members[index];
         let is_shadowed = |view: &View| !view.shadowed.is_empty();
         if !shared.is_empty() || member.views.iter().any(is_shadowed) {
-            self.refresh_sharing(&shared, Some(index), vantage);
+            self.refresh_sharing(&shared, Some(index), locality);
             return;
         }
         let Member { slice, views } = member;
         for (port, view) in slice.ports.iter().zip(views.iter_mut()) {
-            view.exchange(gone, &slice.endpoints, come.clone(), port, vantage);
+            view.exchange(gone, &slice.endpoints, come.clone(), port, locality);
         }
     }
 
@@ -190,20 +196,20 @@ impl EndpointSet {
         index: Option<usize>,
         gone: &[Endpoint],
         come: Range<usize>,
-        vantage: &Vantage,
+        locality: &Locality,
     ) {
         let shared = self.count_occurrences(index, gone, come);
-        self.refresh_sharing(&shared, index, vantage);
+        self.refresh_sharing(&shared, index, locality);
     }
 
     /// Works out the views anew of the slice that changed, and of others that share addresses with
     /// it.
     #[expect(clippy::indexing_slicing, reason = "the index is one of theirs")]
-    fn refresh_sharing(&mut self, shared: &[IpAddr], changed: Option<usize>, vantage: &Vantage) {
+    fn refresh_sharing(&mut self, shared: &[IpAddr], changed: Option<usize>, locality: &Locality) {
         for index in 0..self.members.len() {
             let slice = &self.members[index].slice;
             if Some(index) == changed || shared.iter().any(|ip| position(slice, *ip).is_some()) {
-                self.refresh(index, vantage);
+                self.refresh(index, locality);
             }
         }
     }
@@ -253,22 +259,22 @@ impl EndpointSet {
 
     /// Works out the views of one slice anew.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
-    fn refresh(&mut self, index: usize, vantage: &Vantage) {
+    fn refresh(&mut self, index: usize, locality: &Locality) {
         let slice = &self.members[index].slice;
         let views = slice
             .ports
             .iter()
             .map(|port| {
-                let mut tally = Tally::default();
+                let mut counts = EndpointCounts::default();
                 let mut shadowed = Vec::new();
                 for (index, endpoint) in slice.endpoints.iter().enumerate() {
                     if self.is_shadowed(slice, port, endpoint) {
                         shadowed.push(index);
                     } else {
-                        tally += Tally::of(endpoint, vantage);
+                        counts += EndpointCounts::of(endpoint, locality);
                     }
                 }
-                View { tally, shadowed: shadowed.into(), chunks: [None, None] }
+                View { counts, shadowed: shadowed.into(), chunks: [None, None] }
             })
             .collect();
         self.members[index].views = views;
@@ -299,8 +305,8 @@ impl View {
         &mut self,
         endpoints: &[Endpoint],
         port: &EndpointPort,
-        selection: Selection,
-        vantage: &Vantage,
+        selection: EndpointFilter,
+        locality: &Locality,
     ) -> Shared<[Backend]> {
         if let Some((_, chunk)) =
             self.chunks.iter().flatten().find(|(known, _)| *known == selection)
@@ -309,7 +315,7 @@ impl View {
         }
         let mut chunk = Vec::with_capacity(endpoints.len());
         for (index, endpoint) in endpoints.iter().enumerate() {
-            if let Some(backend) = selection.backend(endpoint, port.port, vantage)
+            if let Some(backend) = selection.backend(endpoint, port.port, locality)
                 && self.shadowed.binary_search(&index).is_err()
             {
                 chunk.push(backend);
@@ -331,12 +337,12 @@ impl View {
         endpoints: &[Endpoint],
         come: Range<usize>,
         port: &EndpointPort,
-        vantage: &Vantage,
+        locality: &Locality,
     ) {
         let (before, rest) = endpoints.split_at(come.start);
         let (come, behind) = rest.split_at(come.len());
-        gone.iter().for_each(|endpoint| self.tally -= Tally::of(endpoint, vantage));
-        come.iter().for_each(|endpoint| self.tally += Tally::of(endpoint, vantage));
+        gone.iter().for_each(|endpoint| self.counts -= EndpointCounts::of(endpoint, locality));
+        come.iter().for_each(|endpoint| self.counts += EndpointCounts::of(endpoint, locality));
         for (selection, chunk) in self.chunks.iter_mut().flatten() {
             let (from, to) = if chunk.len() == before.len() + gone.len() + behind.len() {
                 // Every endpoint had a backend.
@@ -349,7 +355,7 @@ impl View {
                 (before.last().map_or(0, up_to), behind.first().map_or(chunk.len(), short_of))
             };
             let mut all: SmallVec<[Backend; 16]> = SmallVec::from_slice(&chunk[..from]);
-            all.extend(come.iter().filter_map(|it| selection.backend(it, port.port, vantage)));
+            all.extend(come.iter().filter_map(|it| selection.backend(it, port.port, locality)));
             if chunk[from..to] != all[from..] {
                 all.extend_from_slice(&chunk[to..]);
                 *chunk = Shared::from(&*all);
@@ -423,9 +429,9 @@ impl Endpoints {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Works everything out anew, for another vantage.
-    pub fn look_from(&mut self, vantage: &Vantage) {
-        self.v4.look_from(vantage);
-        self.v6.look_from(vantage);
+    /// Works everything out anew, for another locality.
+    pub fn set_locality(&mut self, locality: &Locality) {
+        self.v4.set_locality(locality);
+        self.v6.set_locality(locality);
     }
 }

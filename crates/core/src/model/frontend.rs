@@ -1,4 +1,4 @@
-//! Front ends: where clients knock and what becomes of them.
+//! Front ends: where clients lookup and what becomes of them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -64,7 +64,7 @@ impl fmt::Display for FrontendKind {
 /// Which of the [`images`] of a ClusterIP. Each is for the pool of one traffic policy, so that no change
 /// of place leads a client to endpoints of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Image {
+pub enum Shadow {
     /// For the pool of the policy that the ClusterIP has not.
     First,
     /// For that of the ClusterIP's own policy, where connection tracking carries ClusterIPs
@@ -76,7 +76,7 @@ pub enum Image {
     Fourth,
 }
 
-impl Image {
+impl Shadow {
     /// That of a ClusterIP.
     #[must_use]
     pub fn of(self, cluster_ip: IpAddr) -> IpAddr {
@@ -105,7 +105,7 @@ pub enum Target {
     /// The pool at the ClusterIP balances it.
     Pool,
     /// The pool at an image of the ClusterIP balances it.
-    Image(Image),
+    Shadow(Shadow),
     /// The client is told at once that there is no endpoint.
     Reject,
     /// It is dropped without an answer.
@@ -124,7 +124,7 @@ pub enum Masquerade {
     Always,
 }
 
-/// Where clients knock.
+/// Where clients lookup.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frontend {
     /// Address, port and protocol. A node port has the unspecified address of its family.
@@ -168,7 +168,7 @@ impl Frontend {
     pub fn pool_of(&self, target: Target) -> Option<VirtualAddress> {
         let ip = match target {
             Target::Pool => self.pool.ip,
-            Target::Image(image) => image.of(self.pool.ip),
+            Target::Shadow(image) => image.of(self.pool.ip),
             Target::Reject | Target::Drop => return None,
         };
         Some(self.pool.at(ip))

@@ -44,7 +44,7 @@ impl<T: Topic, D: Ord + Clone> Topic for (T, D) {
 #[derive(Debug)]
 pub struct Limiter<K, V> {
     quiet: Duration,
-    topics: BTreeMap<K, State<V>>,
+    topics: BTreeMap<K, TopicState<V>>,
     /// Those of the topics.
     groups: BTreeMap<String, Group>,
     /// How many topics have something that waits.
@@ -63,7 +63,7 @@ struct Group {
 }
 
 #[derive(Debug)]
-struct State<V> {
+struct TopicState<V> {
     told: Option<Instant>,
     held: Option<Held<V>>,
 }
@@ -116,7 +116,7 @@ impl<K: Topic, V> Limiter<K, V> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 self.groups.entry(new.key().group().to_owned()).or_default().topics += 1;
-                new.insert(State { told: None, held: None })
+                new.insert(TopicState { told: None, held: None })
             }
         };
         let (count, turn) = match &topic.held {
@@ -135,7 +135,7 @@ impl<K: Topic, V> Limiter<K, V> {
             return None;
         }
         let quiet = self.quiet;
-        let is_quiet = |topic: &State<V>| topic.due(quiet).is_none_or(|at| at <= now);
+        let is_quiet = |topic: &TopicState<V>| topic.due(quiet).is_none_or(|at| at <= now);
         let groups = &mut self.groups;
         self.topics.retain(|key, topic| {
             let stays = topic.held.is_some() || !is_quiet(topic);
@@ -180,7 +180,7 @@ impl<K: Topic, V> Limiter<K, V> {
     }
 }
 
-impl<V> State<V> {
+impl<V> TopicState<V> {
     /// From when on it may be told again.
     fn due(&self, quiet: Duration) -> Option<Instant> {
         self.told.map(|told| told + quiet)

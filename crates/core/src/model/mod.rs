@@ -5,9 +5,11 @@
 //! client types.
 
 mod address;
+mod desired;
 mod difference;
 mod element;
 mod endpoint;
+mod endpoint_filter;
 mod endpoint_set;
 mod event;
 mod frontend;
@@ -17,9 +19,7 @@ mod interner;
 mod limiter;
 mod node;
 mod pool;
-mod program;
 mod route;
-mod selection;
 mod service;
 mod settings;
 mod shared;
@@ -27,11 +27,13 @@ mod text;
 mod written;
 
 pub use address::{Family, ParseAddressError, Protocol, VirtualAddress, image_ranges, images};
+pub use desired::{DesiredNode, DesiredService, Refusal, RefusalReason, SharedPools};
 pub use element::{AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
+pub use endpoint_filter::{EndpointCounts, EndpointFilter, Locality};
 pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
-pub use frontend::{Frontend, FrontendKind, Image, Masquerade, Right, Target};
+pub use frontend::{Frontend, FrontendKind, Masquerade, Right, Shadow, Target};
 pub use health_check::HealthCheck;
 pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};
@@ -40,9 +42,7 @@ pub use node::{Node, ServiceCidr};
 pub use pool::{
     Backend, BackendChange, Backends, Pool, Scheduler, UnknownScheduler, VirtualServer,
 };
-pub use program::{NodeProgram, Program, Refusal, RefusalReason, SharedPools};
 pub use route::{DEVICE, LOOPBACK, NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
-pub use selection::{Selection, Tally, Vantage};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};
 pub use settings::{
     Carry, LocalDetector, NodePortAddresses, ParsePortsError, Ports, Settings, protected_node_ports,

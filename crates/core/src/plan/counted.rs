@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use crate::model::{AddressSet, Element};
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Slot {
+struct ElementSlot {
     /// More than one while Services share an element. No more than there are Services and endpoints.
     needs: u32,
     held: bool,
@@ -19,8 +19,8 @@ struct Slot {
 /// the memory.
 #[derive(Debug, Default)]
 pub(super) struct Elements {
-    addresses: FxHashMap<(AddressSet, IpAddr), Slot>,
-    others: FxHashMap<Element, Slot>,
+    addresses: FxHashMap<(AddressSet, IpAddr), ElementSlot>,
+    others: FxHashMap<Element, ElementSlot>,
 }
 
 impl Elements {
@@ -36,7 +36,7 @@ impl Elements {
 
     /// The kernel holds exactly these.
     pub(super) fn hold_only(&mut self, elements: impl IntoIterator<Item = Element>) {
-        let let_go = |slot: &mut Slot| {
+        let let_go = |slot: &mut ElementSlot| {
             slot.held = false;
             slot.needs > 0
         };
@@ -73,7 +73,7 @@ impl Elements {
         addresses.chain(others.map(|(element, _)| *element))
     }
 
-    fn slot(&self, element: &Element) -> Slot {
+    fn slot(&self, element: &Element) -> ElementSlot {
         let slot = match element {
             Element::Address(set, ip) => self.addresses.get(&(*set, *ip)),
             other => self.others.get(other),
@@ -81,7 +81,7 @@ impl Elements {
         slot.copied().unwrap_or_default()
     }
 
-    fn change(&mut self, element: Element, change: impl FnOnce(&mut Slot)) -> Slot {
+    fn change(&mut self, element: Element, change: impl FnOnce(&mut ElementSlot)) -> ElementSlot {
         match element {
             Element::Address(set, ip) => change_slot(&mut self.addresses, (set, ip), change),
             other => change_slot(&mut self.others, other, change),
@@ -89,7 +89,7 @@ impl Elements {
     }
 }
 
-impl Slot {
+impl ElementSlot {
     fn is_settled(&self) -> bool {
         self.held == (self.needs > 0)
     }

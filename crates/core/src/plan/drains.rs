@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
-use super::allowance::Allowance;
+use super::token_bucket::TokenBucket;
 use super::{Carrier, FlowOperation};
 use crate::model::{Backend, Protocol, Shared, VirtualAddress};
 
@@ -87,7 +87,7 @@ pub(super) struct Drains {
     count: usize,
     /// Entries of connections whose time is up.
     flows: Vec<FlowOperation>,
-    allowance: Allowance,
+    token_bucket: TokenBucket,
 }
 
 /// When connections are counted: all at once, as the kernel walks its whole table each time.
@@ -185,7 +185,7 @@ impl Drains {
                 leaving.running.get_or_insert_default();
                 leaving.until = now;
             }
-            if leaving.ends(now) && self.allowance.take(server, 1, now) {
+            if leaving.ends(now) && self.token_bucket.take(server, 1, now) {
                 let running = leaving.running.into_iter().flatten();
                 let flow = |(frontend, carrier)| FlowOperation {
                     frontend,
@@ -234,7 +234,7 @@ impl Drains {
 
     /// When connections are to be counted or more may go, next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.counts.due().into_iter().chain(self.allowance.next_due()).min()
+        self.counts.due().into_iter().chain(self.token_bucket.next_due()).min()
     }
 
     /// Takes in what runs: each with the virtual servers that its front end leads or led to. Those
@@ -263,7 +263,7 @@ impl Drains {
     /// The virtual servers with real servers that are to go now.
     pub(super) fn take_ended(&mut self, now: Instant) -> BTreeSet<VirtualAddress> {
         let mut ended = mem::take(&mut self.ended);
-        ended.extend(self.allowance.take_due(now));
+        ended.extend(self.token_bucket.take_due(now));
         ended
     }
 

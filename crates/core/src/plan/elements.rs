@@ -1,19 +1,19 @@
-//! Which set elements a Program needs.
+//! Which set elements a DesiredService needs.
 
 use crate::model::{
-    AddressSet, Element, Frontend, InterfaceSet, Leads, Masquerade, NodeProgram, PortSet, Program,
-    Protocol, RangeSet, RefusalReason, Target, VirtualAddress,
+    AddressSet, DesiredNode, DesiredService, Element, Frontend, InterfaceSet, Leads, Masquerade,
+    PortSet, Protocol, RangeSet, RefusalReason, Target, VirtualAddress,
 };
 
-/// Elements that the front ends of a Program need. One that several need is named several times.
-pub fn of_frontends(program: &Program) -> impl Iterator<Item = Element> + '_ {
+/// Elements that the front ends of a DesiredService need. One that several need is named several times.
+pub fn of_frontends(program: &DesiredService) -> impl Iterator<Item = Element> + '_ {
     let left = program.refusals.iter().filter(|it| it.reason == RefusalReason::LocalSocket);
     let left = left.map(|refusal| Element::Port(PortSet::LocalSockets, refusal.address));
     program.frontends.iter().flat_map(of_frontend).chain(of_addresses(program)).chain(left)
 }
 
 /// Elements of the addresses that its pools stand at, each of which has a route.
-fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
+fn of_addresses(program: &DesiredService) -> impl Iterator<Item = Element> + '_ {
     program.routes.iter().flat_map(|route| {
         let ip = route.prefix.addr();
         let mut frontends = program.frontends.iter().filter(move |it| it.address.ip == ip);
@@ -21,7 +21,7 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
         // IPVS takes what comes to a ClusterIP, but for ports that are refused, dropped or led on.
         let is_front_end = |it: &Frontend| match it.outside {
             Target::Reject => it.address.protocol != Protocol::Udp,
-            Target::Drop | Target::Image(_) => true,
+            Target::Drop | Target::Shadow(_) => true,
             Target::Pool => false,
         };
         let has_several = Protocol::ALL.into_iter().any(|protocol| {
@@ -40,7 +40,7 @@ fn of_addresses(program: &Program) -> impl Iterator<Item = Element> + '_ {
 }
 
 /// Elements that the node and its ranges need.
-pub fn of_node(program: &NodeProgram) -> impl Iterator<Item = Element> + '_ {
+pub fn of_node(program: &DesiredNode) -> impl Iterator<Item = Element> + '_ {
     let ranges = [
         (RangeSet::ServiceRanges, &program.service_ranges),
         (RangeSet::Reachable, &program.reachable),
@@ -64,9 +64,9 @@ pub fn of_node(program: &NodeProgram) -> impl Iterator<Item = Element> + '_ {
     ranges.chain(interfaces).chain(links).chain(node_port_ips)
 }
 
-/// Elements that the backends of a Program need: those for endpoints that may be sent to
+/// Elements that the backends of a DesiredService need: those for endpoints that may be sent to
 /// themselves.
-pub fn of_backends(program: &Program) -> impl Iterator<Item = Element> + '_ {
+pub fn of_backends(program: &DesiredService) -> impl Iterator<Item = Element> + '_ {
     program
         .pools
         .iter()

@@ -7,7 +7,7 @@ use crate::model::{Element, VirtualAddress};
 
 /// One thing that the kernel may hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Key {
+pub enum ObjectKey {
     /// Our nf_tables tables with their rules.
     Tables,
     /// Our device.
@@ -24,7 +24,7 @@ pub enum Key {
     Flow(FlowOperation),
 }
 
-impl Key {
+impl ObjectKey {
     /// What is to be there, or not, whatever the Services.
     pub(super) const GROUND: [Self; 3] = [Self::Tables, Self::Device, Self::Earlier];
 

@@ -1,24 +1,24 @@
 //! From what the kernel holds and what it should hold to ordered operations.
 
-mod allowance;
 mod counted;
 mod drains;
 pub mod elements;
 mod flows;
 mod key;
-mod ledger;
 mod operation;
 mod pools;
+mod reconciler;
 mod removal;
 mod routes;
 mod stage;
+mod token_bucket;
 
 pub use drains::{Counts, Leavers, Running};
-pub use key::Key;
-pub use ledger::{Ledger, Plan};
+pub use key::ObjectKey;
 pub use operation::{
     Attempt, Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed,
-    Operation, Outcome, RouteOperation, ServerOperation, Setback, cannot_be_read,
+    Operation, Outcome, RouteOperation, ServerOperation, SyncError, cannot_be_read,
 };
-pub use removal::{Claims, is_named, is_orphan, is_removed, orphans, release, removal};
+pub use reconciler::{Plan, Reconciler};
+pub use removal::{ForeignClaims, is_named, is_orphan, is_removed, orphans, release, removal};
 pub use stage::Stage;

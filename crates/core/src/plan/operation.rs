@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{Claims, Key};
+use super::{ForeignClaims, ObjectKey};
 use crate::model::{
     Backend, DEVICE, Element, Family, NAME, Pool, Protocol, Route, VirtualAddress, VirtualServer,
 };
@@ -340,7 +340,7 @@ pub struct Observed {
     /// elements that say so today.
     pub earlier: Option<Vec<Element>>,
     /// What kube-proxy claims of the virtual servers, where that matters.
-    pub claims: Claims,
+    pub claims: ForeignClaims,
 }
 
 impl Observed {
@@ -407,9 +407,9 @@ pub type Outcome = Result<(), Failure>;
 
 /// A key whose operations did not all succeed, or which could not be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Setback {
+pub struct SyncError {
     /// What it is about.
-    pub key: Key,
+    pub key: ObjectKey,
     /// What failed first.
     pub attempt: Attempt,
     /// What that means.

@@ -12,7 +12,7 @@ use super::drains::{Drains, Leave};
 use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress};
 
 #[derive(Clone, Default, Debug)]
-struct Slot {
+struct PoolSlot {
     /// More than one while a front end changes hands from one Service to another.
     needs: u32,
     wanted: Option<Shared<Pool>>,
@@ -37,16 +37,16 @@ pub(super) type BackendChanges = SmallVec<[BackendChange; 1]>;
 
 /// The virtual servers that are held beside those that are wanted.
 #[derive(Debug, Default)]
-pub(super) struct Pools {
-    slots: FxHashMap<VirtualAddress, Slot>,
+pub(super) struct PoolTable {
+    slots: FxHashMap<VirtualAddress, PoolSlot>,
     /// Where to look at the next plan; some may be named several times.
     touched: Vec<(VirtualAddress, Option<Exchange>)>,
     /// Real servers that are held and not wanted any more.
     pub(super) drains: Drains,
 }
 
-impl Pools {
-    /// Wants a pool, which another Program needs.
+impl PoolTable {
+    /// Wants a pool, which another DesiredService needs.
     pub(super) fn want(&mut self, pool: &Shared<Pool>) {
         let address = pool.server.address;
         let slot = self.slots.entry(address).or_default();
@@ -80,7 +80,7 @@ impl Pools {
         self.touched.push((address, Some(Exchange { old, new, changes })));
     }
 
-    /// Says that a Program needs a pool no more.
+    /// Says that a DesiredService needs a pool no more.
     pub(super) fn want_no_more(&mut self, address: VirtualAddress) {
         let slot = self.slots.entry(address).or_default();
         slot.needs = slot.needs.saturating_sub(1);
@@ -101,14 +101,14 @@ impl Pools {
         self.touched.extend(unsettled.map(|(address, _)| (*address, None)));
     }
 
-    /// Whether any Program needs it.
+    /// Whether any DesiredService needs it.
     pub(super) fn is_wanted(&self, address: &VirtualAddress) -> bool {
         self.slots.get(address).is_some_and(|slot| slot.wanted.is_some())
     }
 
     /// Whether it is held just as it is wanted, and was before.
     pub(super) fn is_settled(&self, address: &VirtualAddress) -> bool {
-        self.slots.get(address).is_some_and(Slot::is_settled)
+        self.slots.get(address).is_some_and(PoolSlot::is_settled)
     }
 
     /// Whether it is wanted or held.
@@ -127,9 +127,9 @@ impl Pools {
         self.slots.get(address).is_some_and(|slot| slot.held.is_some())
     }
 
-    /// Whether something is held there, known or not, and no Program needs it.
+    /// Whether something is held there, known or not, and no DesiredService needs it.
     pub(super) fn is_unwanted(&self, address: &VirtualAddress) -> bool {
-        self.slots.get(address).is_some_and(Slot::is_unwanted)
+        self.slots.get(address).is_some_and(PoolSlot::is_unwanted)
     }
 
     /// Where that is so.
@@ -273,7 +273,7 @@ impl Pools {
 
 impl Exchange {
     /// Whether it leads from what is held to what is wanted.
-    fn leads(&self, slot: &Slot) -> bool {
+    fn leads(&self, slot: &PoolSlot) -> bool {
         let is = |pool: &Option<Shared<Pool>>, one| {
             pool.as_ref().is_some_and(|pool| Shared::is_same(pool, one))
         };
@@ -281,8 +281,8 @@ impl Exchange {
     }
 }
 
-impl Slot {
-    /// Whether something is held, known or not, that no Program needs.
+impl PoolSlot {
+    /// Whether something is held, known or not, that no DesiredService needs.
     fn is_unwanted(&self) -> bool {
         self.wanted.is_none() && (self.held.is_some() || self.unknown)
     }

@@ -45,7 +45,7 @@ pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<>
 
 /// What kube-proxy claims of IPVS, which does not tell whose a virtual server is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Claims {
+pub struct ForeignClaims {
     /// The addresses on its device: those of all Services, but for node ports.
     pub addresses: FxHashSet<IpAddr>,
     /// The machine's other addresses.
@@ -54,7 +54,7 @@ pub struct Claims {
     pub node_ports: FxHashSet<(Protocol, u16)>,
 }
 
-impl Claims {
+impl ForeignClaims {
     /// Whether it claims the virtual server at an address.
     #[must_use]
     pub fn has(&self, address: &VirtualAddress) -> bool {
@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn orphans_are_left_to_the_agent_whatever_rules_its_tables_have() {
-        let claims = Claims {
+        let claims = ForeignClaims {
             addresses: [at("10.96.0.20:80").ip].into_iter().collect(),
-            ..Claims::default()
+            ..ForeignClaims::default()
         };
         let observed =
             Observed { pools: vec![pool("10.96.0.20:80")], claims, ..Observed::default() };

@@ -10,21 +10,21 @@ use super::counted::change_slot;
 use crate::model::Route;
 
 /// The source address of a route, if it has one.
-type Source = Option<IpAddr>;
+type RouteSource = Option<IpAddr>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Slot {
+struct RouteSlot {
     /// More than one while Services share an address.
     needs: u32,
-    wanted: Option<Source>,
-    held: Option<Source>,
+    wanted: Option<RouteSource>,
+    held: Option<RouteSource>,
 }
 
-/// Routes that are needed or held, by their prefix.
+/// RouteTable that are needed or held, by their prefix.
 #[derive(Debug, Default)]
-pub(super) struct Routes(FxHashMap<IpNet, Slot>);
+pub(super) struct RouteTable(FxHashMap<IpNet, RouteSlot>);
 
-impl Routes {
+impl RouteTable {
     /// Counts a need.
     pub(super) fn need(&mut self, route: &Route) {
         change_slot(&mut self.0, route.prefix, |slot| {
@@ -68,7 +68,7 @@ impl Routes {
 
     /// Whether what is wanted is what is held.
     pub(super) fn is_settled(&self, prefix: &IpNet) -> bool {
-        self.0.get(prefix).is_none_or(Slot::is_settled)
+        self.0.get(prefix).is_none_or(RouteSlot::is_settled)
     }
 
     /// The prefixes of those that are not.
@@ -85,7 +85,7 @@ impl Routes {
     }
 }
 
-impl Slot {
+impl RouteSlot {
     fn is_settled(&self) -> bool {
         self.wanted == self.held
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashSet;
 
-use super::key::Key;
+use super::key::ObjectKey;
 use super::{FilterOperation, Operation, RouteOperation, ServerOperation};
 use crate::model::{AddressSet, Element, PortSet, RangeSet, VirtualAddress};
 
@@ -16,11 +16,11 @@ pub enum Stage {
     Protect,
     /// Virtual servers, then real servers.
     Serve,
-    /// Routes to pools.
+    /// RouteTable to pools.
     Attract,
     /// Front ends: where they lead, and refusals and drops for those that lead nowhere.
     Lead,
-    /// Routes that are no longer wanted, then what an earlier version had: its rules decide on new
+    /// RouteTable that are no longer wanted, then what an earlier version had: its rules decide on new
     /// connections as long as they are there, and lead some to virtual servers that are to retire.
     Repel,
     /// Real servers to drain, then real servers and virtual servers that are no longer wanted.
@@ -67,10 +67,10 @@ impl Stage {
 
     /// The stage of an operation among all those of a plan: what stands where something new is to
     /// stand goes in the transaction that brings it.
-    pub(super) fn among(operation: &Operation, taken: &FxHashSet<Place>) -> Self {
+    pub(super) fn among(operation: &Operation, taken: &FxHashSet<ExclusiveKey>) -> Self {
         match operation {
             Operation::Filter(FilterOperation::Delete(element))
-                if Place::of(element).is_some_and(|place| taken.contains(&place)) =>
+                if ExclusiveKey::of(element).is_some_and(|place| taken.contains(&place)) =>
             {
                 Self::of(&FilterOperation::Add(*element).into())
             }
@@ -111,13 +111,13 @@ fn leads(element: &Element) -> bool {
 /// Where elements cannot stand beside each other: the ranges of a set, or of one front end in it,
 /// must not overlap, a map key has one value, and a ClusterIP is in one set, at any moment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Place {
+pub(super) enum ExclusiveKey {
     Set(&'static str),
     Frontend(&'static str, VirtualAddress),
     ClusterIp(IpAddr),
 }
 
-impl Place {
+impl ExclusiveKey {
     /// The place of an element, if it does not go with all others.
     pub(super) fn of(element: &Element) -> Option<Self> {
         match element {
@@ -133,9 +133,9 @@ impl Place {
     }
 
     /// The place of a key's element.
-    pub(super) fn of_key(key: &Key) -> Option<Self> {
+    pub(super) fn of_key(key: &ObjectKey) -> Option<Self> {
         match key {
-            Key::Element(element) => Self::of(element),
+            ObjectKey::Element(element) => Self::of(element),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::Entry;
+use super::ServiceEntry;
 use crate::model::{ServiceKey, VirtualAddress};
 
 /// What has changed and is still to be looked at.
@@ -14,7 +14,7 @@ pub struct Dirty {
     pub endpoints: Vec<ServiceKey>,
     /// The node, its addresses, a service range or the API server's address: any Service may be
     /// touched.
-    pub surroundings: bool,
+    pub context: bool,
     /// The node's routes or links. No Service depends on them.
     pub network: bool,
     /// Where something of the node has begun or ceased to listen.
@@ -23,9 +23,9 @@ pub struct Dirty {
 
 impl Dirty {
     /// Notes that the endpoints of a Service have changed, which this is the entry of.
-    pub(super) fn touch_endpoints(&mut self, service: ServiceKey, entry: &mut Entry) {
+    pub(super) fn touch_endpoints(&mut self, service: ServiceKey, entry: &mut ServiceEntry) {
         // Where the API server answers, no Service may have a front end.
-        self.surroundings |= service.is("default", "kubernetes");
+        self.context |= service.is("default", "kubernetes");
         // Without the Service they are nothing to anybody yet.
         if entry.service.is_some() && !std::mem::replace(&mut entry.is_dirty, true) {
             self.endpoints.push(service);
@@ -42,8 +42,8 @@ impl Dirty {
     /// Whether there is nothing to look at.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { services, endpoints, surroundings, network, sockets } = self;
-        let is_quiet = !surroundings && !network && sockets.is_empty();
+        let Self { services, endpoints, context, network, sockets } = self;
+        let is_quiet = !context && !network && sockets.is_empty();
         services.is_empty() && endpoints.is_empty() && is_quiet
     }
 }

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
-    Change, EndpointSlice, Endpoints, Event, Family, Link, Name, Node, Service, ServiceCidr,
-    ServiceKey, SliceKey, Vantage, VirtualAddress,
+    Change, EndpointSlice, Endpoints, Event, Family, Link, Locality, Name, Node, Service,
+    ServiceCidr, ServiceKey, SliceKey, VirtualAddress,
 };
 
 pub use dirty::Dirty;
@@ -21,7 +21,7 @@ use triggers::Triggers;
 
 /// A Service with its endpoints. Either may come first.
 #[derive(Debug, Default)]
-pub struct Entry {
+pub struct ServiceEntry {
     /// The Service, once it is known and as long as it is ours.
     pub service: Option<Arc<Service>>,
     /// The endpoints of the slices that name it.
@@ -33,8 +33,8 @@ pub struct Entry {
 /// Every object that matters, by key.
 #[derive(Debug)]
 pub struct State {
-    vantage: Vantage,
-    entries: FxHashMap<ServiceKey, Entry>,
+    locality: Locality,
+    entries: FxHashMap<ServiceKey, ServiceEntry>,
     /// Where each slice stands.
     slices: FxHashMap<SliceKey, (ServiceKey, Family)>,
     node: Option<Node>,
@@ -50,12 +50,12 @@ pub struct State {
     links: Vec<Link>,
     dirty: Dirty,
     triggers: Triggers,
-    listed: Listed,
+    listed: Relist,
 }
 
 /// Which kinds have been told completely.
 #[derive(Debug, Default)]
-struct Listed {
+struct Relist {
     services: bool,
     slices: bool,
     service_cidrs: bool,
@@ -67,7 +67,7 @@ impl State {
     #[must_use]
     pub fn new(node_name: Name) -> Self {
         Self {
-            vantage: Vantage { node: node_name, zone: None },
+            locality: Locality { node: node_name, zone: None },
             entries: FxHashMap::default(),
             slices: FxHashMap::default(),
             node: None,
@@ -81,9 +81,9 @@ impl State {
             reachable: Vec::new(),
             links: Vec::new(),
             // The settings alone say something, even if no object ever does.
-            dirty: Dirty { surroundings: true, ..Dirty::default() },
+            dirty: Dirty { context: true, ..Dirty::default() },
             triggers: Triggers::default(),
-            listed: Listed::default(),
+            listed: Relist::default(),
         }
     }
 
@@ -110,19 +110,19 @@ impl State {
             Event::Addresses(addresses) => {
                 if self.addresses != addresses {
                     self.addresses = addresses;
-                    self.dirty.surroundings = true;
+                    self.dirty.context = true;
                 }
             }
             Event::SourceIps(ips) => {
-                self.dirty.surroundings |= self.source_ips != ips;
+                self.dirty.context |= self.source_ips != ips;
                 self.source_ips = ips;
             }
             Event::Ipv6(has_ipv6) => {
-                self.dirty.surroundings |= self.has_ipv6 != has_ipv6;
+                self.dirty.context |= self.has_ipv6 != has_ipv6;
                 self.has_ipv6 = has_ipv6;
             }
             Event::ApiServers(servers) => {
-                self.dirty.surroundings |= self.api_servers != servers;
+                self.dirty.context |= self.api_servers != servers;
                 self.api_servers = servers;
             }
             Event::Listening(addresses) => self.set_listening(addresses),
@@ -144,13 +144,13 @@ impl State {
     /// Whether every kind of object has been told completely at least once.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        let Listed { services, slices, service_cidrs, node } = self.listed;
+        let Relist { services, slices, service_cidrs, node } = self.listed;
         services && slices && service_cidrs && node
     }
 
     /// Any Service may be touched by something that is no object.
     pub fn touch_all(&mut self) {
-        self.dirty.surroundings = true;
+        self.dirty.context = true;
     }
 
     /// What has changed since this was last asked.
@@ -196,15 +196,15 @@ impl State {
 
     /// A Service and its endpoints, if either is known, and where they are looked at from. From now
     /// on, a change of its endpoints makes it dirty again.
-    pub fn look_at(&mut self, key: &ServiceKey) -> (Option<&mut Entry>, &Vantage) {
+    pub fn set_locality(&mut self, key: &ServiceKey) -> (Option<&mut ServiceEntry>, &Locality) {
         let mut entry = self.entries.get_mut(key);
         entry.iter_mut().for_each(|entry| entry.is_dirty = false);
-        (entry, &self.vantage)
+        (entry, &self.locality)
     }
 
     /// A Service and its endpoints, if either is known.
     #[must_use]
-    pub fn entry(&self, key: &ServiceKey) -> Option<&Entry> {
+    pub fn entry(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
         self.entries.get(key)
     }
 
@@ -215,8 +215,8 @@ impl State {
 
     /// Where endpoints are looked at from.
     #[must_use]
-    pub fn vantage(&self) -> &Vantage {
-        &self.vantage
+    pub fn locality(&self) -> &Locality {
+        &self.locality
     }
 
     /// This node's Node object.
@@ -289,7 +289,7 @@ impl State {
             return self.add_slice(slice, triggered);
         };
         let (service, family) = (slice.service.clone(), slice.family);
-        match entry.endpoints.of(family).replace(slice, &self.vantage) {
+        match entry.endpoints.of(family).replace(slice, &self.locality) {
             Ok(false) => {}
             Ok(true) => {
                 self.triggers.add(&service, family, triggered);
@@ -308,7 +308,7 @@ impl State {
         slice.service = service.clone();
         self.slices.insert(slice.key.clone(), (service.clone(), family));
         let entry = entry.or_default();
-        entry.endpoints.of(family).add(slice, &self.vantage);
+        entry.endpoints.of(family).add(slice, &self.locality);
         self.triggers.add(&service, family, triggered);
         self.dirty.touch_endpoints(service, entry);
     }
@@ -316,7 +316,7 @@ impl State {
     fn remove_slice(&mut self, key: &SliceKey) {
         let Some((service, family)) = self.slices.remove(key) else { return };
         if let Some(entry) = self.entries.get_mut(&service)
-            && entry.endpoints.of(family).remove(key, &self.vantage)
+            && entry.endpoints.of(family).remove(key, &self.locality)
         {
             self.dirty.touch_endpoints(service.clone(), entry);
             self.forget_if_empty(&service);
@@ -348,7 +348,7 @@ impl State {
                 changed
             }
         };
-        self.dirty.surroundings |= changed;
+        self.dirty.context |= changed;
     }
 
     /// What the Node object told of the node is so as long as nothing else is told: one that is
@@ -363,11 +363,11 @@ impl State {
         }
         let zone = node.zone.clone();
         self.node = Some(node);
-        self.dirty.surroundings = true;
-        if self.vantage.zone != zone {
-            self.vantage.zone = zone;
-            let Self { entries, vantage, .. } = self;
-            entries.values_mut().for_each(|entry| entry.endpoints.look_from(vantage));
+        self.dirty.context = true;
+        if self.locality.zone != zone {
+            self.locality.zone = zone;
+            let Self { entries, locality, .. } = self;
+            entries.values_mut().for_each(|entry| entry.endpoints.set_locality(locality));
         }
     }
 

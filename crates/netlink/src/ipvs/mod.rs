@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::{Answers, Batch, KernelError, Protocol, Socket, generic};
+use crate::{Answers, Batch, KernelError, Socket, Subsystem, generic};
 
 pub use encode::encode;
 pub use values::{
@@ -40,7 +40,7 @@ impl IpvsSocket {
     ///
     /// If the kernel has no IPVS, or the process lacks CAP_NET_ADMIN.
     pub fn open() -> Result<Self, KernelError> {
-        Self::over(Socket::open(Protocol::Generic)?, |_| {})
+        Self::over(Socket::open(Subsystem::Generic)?, |_| {})
     }
 
     /// The same over an open socket. `load` is called with the name of the module if the kernel

@@ -169,7 +169,7 @@ fn answers_under_way_are_bounded() {
     let server = metrics_server(&health(), move |query| {
         let Query::Status(reply) = query else { return };
         counted.fetch_add(1, Ordering::Relaxed);
-        drop(reply.send(answer::status(&engine.lock().unwrap(), None)));
+        drop(reply.send(api::status(&engine.lock().unwrap(), None)));
     });
     // They read only so much that they know that it has begun.
     let begin = |_| {

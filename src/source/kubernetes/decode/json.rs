@@ -7,27 +7,27 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::super::answer::Failure;
+use super::super::answer::ResponseError;
 use super::super::resource::Resource;
 use super::{Identity, Page, PageMeta, Parsed, WatchEvent};
-use crate::source::wire::{Meta, Status, parse};
+use crate::source::wire::{ApiStatus, Meta, parse};
 
 #[derive(Deserialize)]
 #[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
-enum RawEvent<T> {
+enum JsonEvent<T> {
     Added(T),
     Modified(T),
     Deleted(T),
     Bookmark(Identity),
-    Error(Status),
+    Error(ApiStatus),
 }
 
-pub(super) fn event<R: Resource>(text: &[u8]) -> Result<WatchEvent<R::Object>, Failure> {
-    let event = match parse::<RawEvent<R::Object>>(text) {
+pub(super) fn event<R: Resource>(text: &[u8]) -> Result<WatchEvent<R::Object>, ResponseError> {
+    let event = match parse::<JsonEvent<R::Object>>(text) {
         Ok(event) => map(event, Parsed::Object, |object| R::metadata(object).clone()),
         Err(error) => {
-            let malformed = |_| Failure::Malformed(error.to_string());
-            let event: RawEvent<Value> = parse(text).map_err(malformed)?;
+            let malformed = |_| ResponseError::Malformed(error.to_string());
+            let event: JsonEvent<Value> = parse(text).map_err(malformed)?;
             map(event, apart::<R>, metadata)
         }
     };
@@ -35,42 +35,44 @@ pub(super) fn event<R: Resource>(text: &[u8]) -> Result<WatchEvent<R::Object>, F
 }
 
 fn map<O, T>(
-    event: RawEvent<O>,
+    event: JsonEvent<O>,
     parsed: impl Fn(O) -> Parsed<T>,
     metadata: impl Fn(&O) -> Meta,
 ) -> WatchEvent<T> {
     match event {
-        RawEvent::Added(object) | RawEvent::Modified(object) => WatchEvent::Changed(parsed(object)),
-        RawEvent::Deleted(object) => WatchEvent::Deleted(metadata(&object)),
-        RawEvent::Bookmark(bookmark) => WatchEvent::bookmark(bookmark.metadata),
-        RawEvent::Error(status) => WatchEvent::Error(Failure::refused(status)),
+        JsonEvent::Added(object) | JsonEvent::Modified(object) => {
+            WatchEvent::Changed(parsed(object))
+        }
+        JsonEvent::Deleted(object) => WatchEvent::Deleted(metadata(&object)),
+        JsonEvent::Bookmark(bookmark) => WatchEvent::bookmark(bookmark.metadata),
+        JsonEvent::Error(status) => WatchEvent::Error(ResponseError::refused(status)),
     }
 }
 
 #[derive(Deserialize)]
-struct RawPage<T> {
+struct JsonPage<T> {
     metadata: PageMeta,
     items: Option<Vec<T>>,
 }
 
-pub(super) fn page<R: Resource>(text: &[u8]) -> Result<Page<R::Object>, Failure> {
-    match parse::<RawPage<R::Object>>(text) {
+pub(super) fn page<R: Resource>(text: &[u8]) -> Result<Page<R::Object>, ResponseError> {
+    match parse::<JsonPage<R::Object>>(text) {
         Ok(page) => Ok(objects(page, Parsed::Object)),
         Err(error) => {
-            let malformed = |_| Failure::Malformed(error.to_string());
-            let page: RawPage<Value> = parse(text).map_err(malformed)?;
+            let malformed = |_| ResponseError::Malformed(error.to_string());
+            let page: JsonPage<Value> = parse(text).map_err(malformed)?;
             Ok(objects(page, apart::<R>))
         }
     }
 }
 
-fn objects<O, T>(page: RawPage<O>, parsed: impl Fn(O) -> Parsed<T>) -> Page<T> {
+fn objects<O, T>(page: JsonPage<O>, parsed: impl Fn(O) -> Parsed<T>) -> Page<T> {
     let objects = page.items.into_iter().flatten().map(parsed).collect();
     Page { metadata: page.metadata, objects }
 }
 
-pub(super) fn status(text: &[u8]) -> Result<Status, Failure> {
-    parse(text).map_err(|error| Failure::Malformed(error.to_string()))
+pub(super) fn status(text: &[u8]) -> Result<ApiStatus, ResponseError> {
+    parse(text).map_err(|error| ResponseError::Malformed(error.to_string()))
 }
 
 /// Parses one object, apart from its neighbours.

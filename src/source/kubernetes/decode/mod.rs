@@ -11,9 +11,9 @@ use http::header::CONTENT_TYPE;
 use prost::Message;
 use serde::Deserialize;
 
-use super::answer::Failure;
+use super::answer::ResponseError;
 use super::resource::Resource;
-use crate::source::wire::{Meta, Rejection, Rejections, Status};
+use crate::source::wire::{ApiStatus, Meta, Rejection, Rejections};
 
 /// A bookmark with this annotation ends the list that a watch began with.
 const LIST_ENDS: &str = "k8s.io/initial-events-end";
@@ -46,7 +46,10 @@ impl Encoding {
     }
 
     /// Reads an event of a watch.
-    pub(super) fn event<R: Resource>(self, text: Bytes) -> Result<WatchEvent<R::Object>, Failure> {
+    pub(super) fn event<R: Resource>(
+        self,
+        text: Bytes,
+    ) -> Result<WatchEvent<R::Object>, ResponseError> {
         match self {
             Self::Json => json::event::<R>(&text),
             Self::Protobuf => protobuf::event::<R>(text),
@@ -54,19 +57,19 @@ impl Encoding {
     }
 
     /// Reads a page of a list.
-    pub(super) fn page<R: Resource>(self, text: Bytes) -> Result<Page<R::Object>, Failure> {
+    pub(super) fn page<R: Resource>(self, text: Bytes) -> Result<Page<R::Object>, ResponseError> {
         let page = match self {
             Self::Json => json::page::<R>(&text),
             Self::Protobuf => protobuf::page::<R>(text),
         }?;
         if page.metadata.resource_version.is_empty() {
-            return Err(Failure::Malformed("a list without a resource version".to_owned()));
+            return Err(ResponseError::Malformed("a list without a resource version".to_owned()));
         }
         Ok(page)
     }
 
     /// Reads a refusal.
-    pub(super) fn status(self, text: Bytes) -> Result<Status, Failure> {
+    pub(super) fn status(self, text: Bytes) -> Result<ApiStatus, ResponseError> {
         match self {
             Self::Json => json::status(&text),
             Self::Protobuf => protobuf::status(text),
@@ -115,7 +118,7 @@ pub(super) enum WatchEvent<T> {
         ends_list: bool,
     },
     /// The server gives the watch up.
-    Error(Failure),
+    Error(ResponseError),
 }
 
 impl<T> WatchEvent<T> {

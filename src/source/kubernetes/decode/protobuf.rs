@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-use super::super::answer::Failure;
+use super::super::answer::ResponseError;
 use super::super::resource::Resource;
 use super::{Identity, Page, PageMeta, Parsed, WatchEvent};
-use crate::source::wire::{Meta, Status};
+use crate::source::wire::{ApiStatus, Meta};
 
 /// What every object but an event of a watch begins with.
 const PREFIX: &[u8] = b"k8s\0";
@@ -23,7 +23,7 @@ struct Envelope {
 
 /// `meta/v1.WatchEvent`.
 #[derive(Message)]
-struct RawEvent {
+struct ProtoEvent {
     #[prost(string, tag = "1")]
     r#type: String,
     #[prost(message, required, tag = "2")]
@@ -39,38 +39,38 @@ struct Extension {
 
 /// A list of any kind.
 #[derive(Message)]
-struct RawPage {
+struct ProtoPage {
     #[prost(message, required, tag = "1")]
     metadata: PageMeta,
     #[prost(bytes = "bytes", repeated, tag = "2")]
     items: Vec<Bytes>,
 }
 
-pub(super) fn event<R: Resource>(text: Bytes) -> Result<WatchEvent<R::Object>, Failure> {
-    let event = RawEvent::decode(text).map_err(malformed)?;
+pub(super) fn event<R: Resource>(text: Bytes) -> Result<WatchEvent<R::Object>, ResponseError> {
+    let event = ProtoEvent::decode(text).map_err(malformed)?;
     let object = opened(event.object.raw)?;
     Ok(match event.r#type.as_str() {
         "ADDED" | "MODIFIED" => WatchEvent::Changed(parsed::<R>(&object)),
         "DELETED" => WatchEvent::Deleted(metadata(&object)),
         "BOOKMARK" => WatchEvent::bookmark(metadata(&object)),
-        "ERROR" => WatchEvent::Error(Failure::refused(read(&object)?)),
-        other => return Err(Failure::Malformed(format!("an event of type {other:?}"))),
+        "ERROR" => WatchEvent::Error(ResponseError::refused(read(&object)?)),
+        other => return Err(ResponseError::Malformed(format!("an event of type {other:?}"))),
     })
 }
 
-pub(super) fn page<R: Resource>(text: Bytes) -> Result<Page<R::Object>, Failure> {
-    let RawPage { metadata, items } = RawPage::decode(opened(text)?).map_err(malformed)?;
+pub(super) fn page<R: Resource>(text: Bytes) -> Result<Page<R::Object>, ResponseError> {
+    let ProtoPage { metadata, items } = ProtoPage::decode(opened(text)?).map_err(malformed)?;
     Ok(Page { metadata, objects: items.iter().map(|item| parsed::<R>(item)).collect() })
 }
 
-pub(super) fn status(text: Bytes) -> Result<Status, Failure> {
+pub(super) fn status(text: Bytes) -> Result<ApiStatus, ResponseError> {
     read(&opened(text)?)
 }
 
 /// What is in an envelope.
-fn opened(text: Bytes) -> Result<Bytes, Failure> {
+fn opened(text: Bytes) -> Result<Bytes, ResponseError> {
     if !text.starts_with(PREFIX) {
-        return Err(Failure::Malformed("not an object in Kubernetes' protobuf".to_owned()));
+        return Err(ResponseError::Malformed("not an object in Kubernetes' protobuf".to_owned()));
     }
     let envelope = Envelope::decode(text.slice(PREFIX.len()..)).map_err(malformed)?;
     Ok(envelope.raw)
@@ -91,10 +91,10 @@ fn metadata(object: &[u8]) -> Meta {
     identity.metadata
 }
 
-fn read<T: Message + Default>(object: &[u8]) -> Result<T, Failure> {
+fn read<T: Message + Default>(object: &[u8]) -> Result<T, ResponseError> {
     T::decode(object).map_err(malformed)
 }
 
-fn malformed(error: DecodeError) -> Failure {
-    Failure::Malformed(error.to_string())
+fn malformed(error: DecodeError) -> ResponseError {
+    ResponseError::Malformed(error.to_string())
 }

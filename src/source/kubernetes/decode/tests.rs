@@ -9,7 +9,7 @@ use crate::source::wire::ServiceObject;
 
 const ENCODINGS: [Encoding; 2] = [Encoding::Json, Encoding::Protobuf];
 
-fn event<R: Resource>(text: &'static [u8]) -> Result<WatchEvent<R::Object>, Failure> {
+fn event<R: Resource>(text: &'static [u8]) -> Result<WatchEvent<R::Object>, ResponseError> {
     Encoding::Json.event::<R>(Bytes::from_static(text))
 }
 
@@ -60,7 +60,7 @@ fn an_object_out_of_shape_is_named_in_protobuf_too() {
     };
     assert_eq!(metadata.resource_version, "7");
     assert_eq!(rejections[0].object, "Service default/web");
-    assert!(rejections[0].reason.contains("Port.port"), "{}", rejections[0].reason);
+    assert!(rejections[0].reason.contains(".port: "), "{}", rejections[0].reason);
     assert!(rejections[0].reason.ends_with("the object is not served"));
 }
 

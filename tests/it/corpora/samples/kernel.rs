@@ -7,7 +7,7 @@ use kube_ipvs_core::model::{
 };
 use kube_ipvs_core::plan::{FilterOperation, Operation, RouteOperation, ServerOperation};
 use netlink_ipvs::ipvs::encode;
-use netlink_ipvs::{Attributes, Batch, Header, Protocol, messages};
+use netlink_ipvs::{Attributes, Batch, Header, Subsystem, messages};
 
 use super::Sample;
 use super::netlink::{error, message};
@@ -136,7 +136,7 @@ fn elements() -> Vec<Element> {
 /// What is sent for these; of these kinds only, unless there are none.
 fn filter(operations: impl IntoIterator<Item = FilterOperation>, kinds: &[u16]) -> Vec<u8> {
     let operations: Vec<_> = operations.into_iter().map(Operation::Filter).collect();
-    let (mut kernel, sent) = replay::kernel(Protocol::Netfilter, &[]);
+    let (mut kernel, sent) = replay::kernel(Subsystem::Netfilter, &[]);
     kernel.apply(&operations);
     let sent = sent.lock().unwrap();
     picked(&sent, |header, _| kinds.is_empty() || kinds.contains(&header.kind))
@@ -164,7 +164,7 @@ fn picked(said: &[u8], is_meant: impl Fn(Header, &[u8]) -> bool) -> Vec<u8> {
 /// eight bytes.
 fn routes() -> Vec<u8> {
     let mut said = device();
-    let (mut kernel, sent) = replay::kernel(Protocol::Route, &device());
+    let (mut kernel, sent) = replay::kernel(Subsystem::Route, &device());
     let route = |prefix: &str, source: Option<&str>| {
         let source = source.map(|source| source.parse().unwrap());
         RouteOperation::Add(Route { prefix: prefix.parse().unwrap(), source }).into()

@@ -1,4 +1,4 @@
-//! Where clients knock: at everything that the Services of the table ask for, and beside it.
+//! Where clients lookup: at everything that the Services of the table ask for, and beside it.
 
 use std::net::IpAddr;
 

@@ -50,18 +50,18 @@ fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {
     let explained = |(to, from): (_, Host)| Pair::new(&programs, t.host(N1), from, to);
     let pairs: Vec<Pair> =
         product(&destinations, SOURCES).map(explained).collect::<io::Result<_>>()?;
-    let contradictions = knock(t, &pairs);
+    let contradictions = lookup(t, &pairs);
     drop((detour, servers));
     if contradictions.is_empty() {
         return Ok(());
     }
-    let step = format!("{} sources knock at {} addresses", SOURCES.len(), destinations.len());
+    let step = format!("{} sources lookup at {} addresses", SOURCES.len(), destinations.len());
     let got = format!("{} differ\n{}", contradictions.len(), contradictions.join("\n"));
     Err(Failure::new(step, "what `explain` says", got))
 }
 
 /// Makes all pairs meet and says which ones met with something else than was explained.
-fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
+fn lookup(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
     let clients = Clients::new(SOURCES.map(|from| (from, Arc::clone(t.host(from)))));
     let start = Instant::now();
     let met = clients.meet(pairs);
@@ -74,7 +74,7 @@ fn knock(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
     // one who comes twice at once for the first time, by two ways to one virtual server, may be
     // given two backends to stay with: the kernel looks for the one and chooses it without a lock
     // (`ip_vs_sched_persist`).
-    let alone = clients.knock(&incomplete, Manner::Alone);
+    let alone = clients.lookup(&incomplete, Manner::Alone);
     let told = pairs.iter().filter(|pair| pair.is_told()).count();
     println!(
         "        {} pairs: {} are told something, {} nothing; {} once more alone \

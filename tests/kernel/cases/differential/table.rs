@@ -1,4 +1,4 @@
-//! The Services that are knocked at. Of the pods of the other node, `P3` is a client only: a packet
+//! The Services that are destination at. Of the pods of the other node, `P3` is a client only: a packet
 //! from a pod elsewhere that is balanced to that very pod would carry its own address.
 
 use std::io;
@@ -15,7 +15,7 @@ const HOST_NETWORK_PORT: u16 = 7070;
 /// One Service's node port and another's port.
 const SHARED_PORT: u16 = 30_080;
 
-/// Everything that is knocked at.
+/// Everything that is destination at.
 pub(super) fn rows() -> Vec<Row> {
     [policies(), endpoints(), source_ranges(), ports_and_families(), not_ours()]
         .into_iter()

@@ -102,7 +102,7 @@ pub(super) fn faults_by_chance(rig: &mut Rig) {
             rig.arm(drawn.faults);
             rig.tell(drawn.events);
             if drawn.tampering {
-                rig.engine.handle_tampering(rig.now);
+                rig.engine.handle_drift(rig.now);
             }
             rig.now += drawn.wait;
             rig.work();

@@ -1,6 +1,6 @@
 //! Which requests there are.
 
-use netlink_ipvs::{Header, Protocol};
+use netlink_ipvs::{Header, Subsystem};
 
 /// `NLM_F_DUMP`
 const DUMP: u16 = 0x300;
@@ -42,24 +42,26 @@ pub(super) enum Kind {
 
 impl Kind {
     /// What a message asks for.
-    pub(super) fn of(protocol: Protocol, header: Header, payload: &[u8]) -> Self {
+    pub(super) fn of(protocol: Subsystem, header: Header, payload: &[u8]) -> Self {
         let dumps = header.flags & DUMP == DUMP;
         match (protocol, header.kind) {
-            (Protocol::Generic, 0x10) => Self::Family,
-            (Protocol::Generic, _) => match (payload.first().copied().unwrap_or_default(), dumps) {
-                (1, _) => Self::NewService,
-                (2, _) => Self::SetService,
-                (3, _) => Self::DeleteService,
-                (4, false) => Self::GetService,
-                (4, true) => Self::ListServices,
-                (5, _) => Self::NewDest,
-                (6, _) => Self::SetDest,
-                (7, _) => Self::DeleteDest,
-                (8, _) => Self::ListDests,
-                _ => Self::Other,
-            },
-            (Protocol::Netfilter, 0x10) => Self::Transaction,
-            (Protocol::Netfilter, kind) => match (kind >> 8, kind & 0xff) {
+            (Subsystem::Generic, 0x10) => Self::Family,
+            (Subsystem::Generic, _) => {
+                match (payload.first().copied().unwrap_or_default(), dumps) {
+                    (1, _) => Self::NewService,
+                    (2, _) => Self::SetService,
+                    (3, _) => Self::DeleteService,
+                    (4, false) => Self::GetService,
+                    (4, true) => Self::ListServices,
+                    (5, _) => Self::NewDest,
+                    (6, _) => Self::SetDest,
+                    (7, _) => Self::DeleteDest,
+                    (8, _) => Self::ListDests,
+                    _ => Self::Other,
+                }
+            }
+            (Subsystem::Netfilter, 0x10) => Self::Transaction,
+            (Subsystem::Netfilter, kind) => match (kind >> 8, kind & 0xff) {
                 (1, 1) => Self::ListFlows,
                 (1, 2) => Self::DeleteFlow,
                 (10, 12) => Self::NewElement,
@@ -69,8 +71,8 @@ impl Kind {
                 (10, 0..12) => Self::Ruleset,
                 _ => Self::Other,
             },
-            (Protocol::Sockets, _) => Self::Other,
-            (Protocol::Route, kind) => match kind {
+            (Subsystem::Sockets, _) => Self::Other,
+            (Subsystem::Route, kind) => match kind {
                 16 => Self::NewLink,
                 18 => Self::GetLink,
                 24 => Self::NewRoute,

@@ -34,7 +34,7 @@ pub(super) fn what_lasts_is_retried_ever_more_rarely(rig: &mut Rig) {
         }
         // After 1, 2, 4 … 32 seconds, and then once a minute; an audit may come in between. Beside
         // that, IPVS is read every half a minute.
-        let most = rig.engine.setbacks().map(|(_, attempts)| attempts).max();
+        let most = rig.engine.errors().map(|(_, attempts)| attempts).max();
         assert!(matches!(most, Some(9..=13)), "{}: {most:?} tries", rig.task);
         let works = rig.works - works;
         assert!(works <= 3 * rounds && rounds < 45, "{}: {works} in {rounds} rounds", rig.task);
@@ -79,7 +79,7 @@ pub(super) fn another_number_of_the_family_is_found(rig: &mut Rig) {
         rig.script().family_shift = shift;
         rig.tell(step.events(Victim(1)));
         rig.work();
-        assert_eq!(rig.engine.troubles(), 0, "shifted by {shift}");
+        assert_eq!(rig.engine.failures(), 0, "shifted by {shift}");
         rig.now += Duration::from_secs(60);
         rig.work();
         rig.assert_exact();
@@ -90,7 +90,7 @@ pub(super) fn another_number_of_the_family_is_found(rig: &mut Rig) {
         rig.script().family_shift += 1;
         rig.tell(Step::Go.events(Victim(1)));
         rig.work();
-        assert!(rig.engine.troubles() > 0, "{}", rig.task);
+        assert!(rig.engine.failures() > 0, "{}", rig.task);
         rig.heal();
         rig.tell(Step::Come.events(Victim(1)));
         rig.heal();
@@ -103,7 +103,7 @@ pub(super) fn a_former_rule_goes_in_the_end(rig: &mut Rig) {
     {
         run("ip -6 rule add not iif lo lookup 7575 pref 75 protocol 75");
         rig.arm([Fault::lasting(Kind::DeleteRule, how)]);
-        rig.engine.handle_tampering(rig.now);
+        rig.engine.handle_drift(rig.now);
         rig.wait_for_tampering();
         rig.work();
         rig.wait(LONGEST_WAIT);
@@ -129,7 +129,7 @@ pub(super) fn the_ground_is_made_again(rig: &mut Rig) {
         for how in hows {
             run(command);
             rig.arm([Fault::lasting(kind, how)]);
-            rig.engine.handle_tampering(rig.now);
+            rig.engine.handle_drift(rig.now);
             rig.wait_for_tampering();
             rig.work();
             for _ in 0..2 {

@@ -33,7 +33,7 @@ fn read(rig: &mut Rig, faults: Vec<Fault>) {
     rig.heal();
     let lasts = faults.iter().any(|fault| fault.times == usize::MAX);
     rig.arm(faults);
-    rig.engine.handle_tampering(rig.now);
+    rig.engine.handle_drift(rig.now);
     rig.wait_for_tampering();
     rig.work();
     rig.tell(Step::Come.events(Victim(2)));
@@ -41,7 +41,7 @@ fn read(rig: &mut Rig, faults: Vec<Fault>) {
     let spared = rig.spared();
     assert!(spared.is_empty(), "never came to {spared:?}");
     if !lasts {
-        assert_eq!(rig.engine.troubles(), 0, "{}", rig.task);
+        assert_eq!(rig.engine.failures(), 0, "{}", rig.task);
         rig.assert_exact();
     }
     rig.heal();
@@ -116,7 +116,7 @@ fn assert_mended(rig: &mut Rig) {
     rig.arm([]);
     rig.now += LONGEST_WAIT;
     rig.work();
-    assert_eq!(rig.engine.troubles(), 0, "{:?}", rig.messages());
+    assert_eq!(rig.engine.failures(), 0, "{:?}", rig.messages());
     rig.assert_exact();
 }
 
@@ -193,7 +193,7 @@ pub(super) fn one_that_cannot_be_read_at_the_first_sync(rig: &mut Rig) {
 
 pub(super) fn what_cannot_be_read_is_read_ever_more_rarely(rig: &mut Rig) {
     rig.arm([Fault::lasting(Kind::ListServices, How::Refused(Errno::NOMEM))]);
-    rig.engine.handle_tampering(rig.now);
+    rig.engine.handle_drift(rig.now);
     rig.wait_for_tampering();
     rig.work();
     let mut passed = Duration::ZERO;
@@ -204,7 +204,7 @@ pub(super) fn what_cannot_be_read_is_read_ever_more_rarely(rig: &mut Rig) {
         }
         passed += rig.wait(LONGEST_WAIT);
         // Neither somebody who goes on tampering nor other work makes it be read more often.
-        rig.engine.handle_tampering(rig.now);
+        rig.engine.handle_drift(rig.now);
         rig.tell(step.events(Victim(2)));
         rig.work();
     }
@@ -274,7 +274,7 @@ pub(super) fn dumps_while_others_write(rig: &mut Rig) {
     for turn in 0..24 {
         let victim = Victim(1 + turn % 8);
         rig.tell(if turn / 8 % 2 == 0 { Step::Go } else { Step::Come }.events(victim));
-        rig.engine.handle_tampering(rig.now);
+        rig.engine.handle_drift(rig.now);
         rig.wait_for_tampering();
         rig.work();
     }

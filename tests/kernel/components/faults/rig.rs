@@ -4,7 +4,7 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs_core::engine::{Engine, Trouble, Work};
+use kube_ipvs_core::engine::{Engine, RepeatedError, Work};
 use kube_ipvs_core::model::{Backend, Event, Settings};
 use kube_ipvs_core::plan::{Observed, ServerOperation};
 
@@ -121,16 +121,16 @@ impl Rig {
 
     /// Does all the work that there is, as the agent does. Looks after each piece whether the
     /// others have what they need.
-    pub(super) fn work(&mut self) -> Vec<Trouble> {
-        let mut troubles = Vec::new();
+    pub(super) fn work(&mut self) -> Vec<RepeatedError> {
+        let mut failures = Vec::new();
         for _ in 0..MOST_WORK {
-            let Some(work) = self.engine.poll_work(self.now) else { return troubles };
+            let Some(work) = self.engine.poll_work(self.now) else { return failures };
             self.works += 1;
             match work {
                 Work::Observe => match self.kernel.observe() {
                     Ok(observed) => {
                         self.unread = None;
-                        troubles.extend(self.engine.handle_observed(observed, self.now));
+                        failures.extend(self.engine.handle_observed(observed, self.now));
                     }
                     Err(error) => {
                         self.unread = Some(error.to_string());
@@ -141,7 +141,7 @@ impl Rig {
                     for address in addresses {
                         match self.kernel.observe_pools(&[address]) {
                             Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
-                            Err(error) => troubles.push(
+                            Err(error) => failures.push(
                                 self.engine.handle_unobservable_pool(address, error, self.now),
                             ),
                         }
@@ -156,12 +156,12 @@ impl Rig {
                 }
                 Work::Apply(plan) => {
                     let outcomes = self.kernel.apply(plan.operations());
-                    troubles.extend(self.engine.handle_outcomes(&plan, outcomes, self.now));
+                    failures.extend(self.engine.handle_outcomes(&plan, outcomes, self.now));
                     self.assert_others();
                 }
             }
         }
-        panic!("{}: work without end; last {:?}", self.task, troubles.last());
+        panic!("{}: work without end; last {:?}", self.task, failures.last());
     }
 
     /// Lets time pass until the engine wants to be woken, but not more than so much.
@@ -179,7 +179,7 @@ impl Rig {
 
     /// What went wrong last, with whatever is to be tried again.
     pub(super) fn messages(&self) -> Vec<String> {
-        self.engine.setbacks().map(|(setback, _)| setback.message.clone()).collect()
+        self.engine.errors().map(|(error, _)| error.message.clone()).collect()
     }
 
     /// Nothing of a victim's is missing.
@@ -196,7 +196,7 @@ impl Rig {
         self.script.lock().interloper = None;
         self.work();
         for pause in PAUSES {
-            let is_well = self.engine.troubles() == 0 && self.unread.is_none();
+            let is_well = self.engine.failures() == 0 && self.unread.is_none();
             if is_well && self.difference().is_none() {
                 return;
             }
@@ -205,13 +205,13 @@ impl Rig {
         }
         self.assert_exact();
         assert_eq!(self.unread, None, "{}: still not read", self.task);
-        let left: Vec<_> = self.engine.setbacks().collect();
+        let left: Vec<_> = self.engine.errors().collect();
         assert!(left.is_empty(), "{}: still in trouble with {left:?}", self.task);
     }
 
     /// What the kernel should hold.
     fn desired(&self) -> Holdings {
-        Holdings::desired(self.engine.programs())
+        Holdings::desired(self.engine.desired())
     }
 
     /// What it holds.

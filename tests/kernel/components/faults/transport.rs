@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use netlink_ipvs::{Header, KernelError, KernelTransport, Protocol, Socket, Transport, messages};
+use netlink_ipvs::{Header, KernelError, KernelTransport, Socket, Subsystem, Transport, messages};
 use rustix::io::Errno;
 
 use super::kind::Kind;
@@ -27,7 +27,7 @@ const LARGEST: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Faulty {
     socket: KernelTransport,
-    protocol: Protocol,
+    protocol: Subsystem,
     script: Shared,
     /// The kernel's number of the IPVS family.
     family: u16,
@@ -36,7 +36,7 @@ pub(super) struct Faulty {
 }
 
 /// Opens a socket that follows a script.
-pub(super) fn open(protocol: Protocol, script: &Shared) -> Result<Socket, KernelError> {
+pub(super) fn open(protocol: Subsystem, script: &Shared) -> Result<Socket, KernelError> {
     let script = script.clone();
     let socket = KernelTransport::open(protocol)?;
     Ok(Socket::over(Faulty { socket, protocol, script, family: 0, queue: VecDeque::new() }))
@@ -79,7 +79,7 @@ impl Faulty {
                 acknowledged = Some(header);
             }
             let mut how = script.take(kind, payload);
-            if self.protocol == Protocol::Generic && header.kind >= FIRST_FAMILY {
+            if self.protocol == Subsystem::Generic && header.kind >= FIRST_FAMILY {
                 if header.kind == self.family + script.family_shift {
                     header.kind = self.family;
                     request[4..6].copy_from_slice(&header.kind.to_ne_bytes());
@@ -165,7 +165,7 @@ impl Transport for Faulty {
             self.socket.send(&sent.passed)?;
             answers = self.drain();
         }
-        let asks_for_family = self.protocol == Protocol::Generic
+        let asks_for_family = self.protocol == Subsystem::Generic
             && messages(requests).any(|(header, _)| header.kind < FIRST_FAMILY);
         for datagram in answers.iter_mut().flatten().filter(|_| asks_for_family) {
             self.renumber(datagram);

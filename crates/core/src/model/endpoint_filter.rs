@@ -6,7 +6,7 @@ use super::{Backend, Endpoint, Name};
 
 /// Where endpoints are looked at from: decides which are local and which are hinted here.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Vantage {
+pub struct Locality {
     /// This node's name.
     pub node: Name,
     /// This node's zone, where it has one.
@@ -15,7 +15,7 @@ pub struct Vantage {
 
 /// Which endpoints of a port serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Selection {
+pub enum EndpointFilter {
     /// The ready ones.
     Ready,
     /// The ready ones that are hinted for this node.
@@ -30,21 +30,21 @@ pub enum Selection {
     DrainingHere,
 }
 
-impl Selection {
+impl EndpointFilter {
     /// The backend that an endpoint makes under this selection, if any. Beside ready endpoints,
     /// those that terminate but still serve are kept for their established connections.
     pub(super) fn backend(
         self,
         endpoint: &Endpoint,
         port: u16,
-        vantage: &Vantage,
+        locality: &Locality,
     ) -> Option<Backend> {
-        let local = is_local(endpoint, vantage);
+        let local = is_local(endpoint, locality);
         let draining = endpoint.is_draining();
         let serves = match self {
             Self::Ready => endpoint.ready,
-            Self::ReadyForNode => endpoint.ready && is_for_node(endpoint, vantage),
-            Self::ReadyForZone => endpoint.ready && is_for_zone(endpoint, vantage),
+            Self::ReadyForNode => endpoint.ready && is_for_node(endpoint, locality),
+            Self::ReadyForZone => endpoint.ready && is_for_zone(endpoint, locality),
             Self::ReadyHere => endpoint.ready && local,
             Self::Draining => draining,
             Self::DrainingHere => draining && local,
@@ -61,7 +61,7 @@ impl Selection {
 
 /// How many of a port's endpoints are of which sort.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Tally {
+pub struct EndpointCounts {
     /// Ready.
     pub ready: u32,
     /// Ready, on this node.
@@ -80,23 +80,23 @@ pub struct Tally {
     pub draining_here: u32,
 }
 
-impl Tally {
+impl EndpointCounts {
     /// That of one endpoint.
-    pub(super) fn of(endpoint: &Endpoint, vantage: &Vantage) -> Self {
-        let mut tally = Self::default();
-        let local = is_local(endpoint, vantage);
+    pub(super) fn of(endpoint: &Endpoint, locality: &Locality) -> Self {
+        let mut counts = Self::default();
+        let local = is_local(endpoint, locality);
         if endpoint.ready {
-            tally.ready = 1;
-            tally.ready_here = local.into();
-            tally.node_hinted = (!endpoint.topology.for_nodes.is_empty()).into();
-            tally.zone_hinted = (!endpoint.topology.for_zones.is_empty()).into();
-            tally.for_node = is_for_node(endpoint, vantage).into();
-            tally.for_zone = is_for_zone(endpoint, vantage).into();
+            counts.ready = 1;
+            counts.ready_here = local.into();
+            counts.node_hinted = (!endpoint.topology.for_nodes.is_empty()).into();
+            counts.zone_hinted = (!endpoint.topology.for_zones.is_empty()).into();
+            counts.for_node = is_for_node(endpoint, locality).into();
+            counts.for_zone = is_for_zone(endpoint, locality).into();
         } else if endpoint.is_draining() {
-            tally.draining = 1;
-            tally.draining_here = local.into();
+            counts.draining = 1;
+            counts.draining_here = local.into();
         }
-        tally
+        counts
     }
 
     fn combined(&self, other: &Self, combine: fn(u32, u32) -> u32) -> Self {
@@ -113,7 +113,7 @@ impl Tally {
     }
 }
 
-impl Add for Tally {
+impl Add for EndpointCounts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -121,26 +121,26 @@ impl Add for Tally {
     }
 }
 
-impl AddAssign for Tally {
+impl AddAssign for EndpointCounts {
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
     }
 }
 
-impl SubAssign for Tally {
+impl SubAssign for EndpointCounts {
     fn sub_assign(&mut self, other: Self) {
         *self = self.combined(&other, u32::saturating_sub);
     }
 }
 
-pub(super) fn is_local(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    endpoint.topology.node.as_ref() == Some(&vantage.node)
+pub(super) fn is_local(endpoint: &Endpoint, locality: &Locality) -> bool {
+    endpoint.topology.node.as_ref() == Some(&locality.node)
 }
 
-fn is_for_node(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    endpoint.topology.for_nodes.contains(&vantage.node)
+fn is_for_node(endpoint: &Endpoint, locality: &Locality) -> bool {
+    endpoint.topology.for_nodes.contains(&locality.node)
 }
 
-fn is_for_zone(endpoint: &Endpoint, vantage: &Vantage) -> bool {
-    vantage.zone.as_ref().is_some_and(|zone| endpoint.topology.for_zones.contains(zone))
+fn is_for_zone(endpoint: &Endpoint, locality: &Locality) -> bool {
+    locality.zone.as_ref().is_some_and(|zone| endpoint.topology.for_zones.contains(zone))
 }

@@ -93,7 +93,7 @@ fn view() -> StatusView {
 }
 
 #[test]
-fn text_shows_front_ends_pools_refusals_and_troubles() {
+fn text_shows_front_ends_pools_refusals_and_failures() {
     insta::assert_snapshot!(view().to_string());
 }
 
@@ -106,7 +106,7 @@ fn json_reads_back() {
 
 #[test]
 fn totals_are_those_of_the_engine() {
-    let (totals, view) = (engine().programs().totals(), view().totals);
+    let (totals, view) = (engine().desired().totals(), view().totals);
     assert_eq!(totals.services, view.services);
     assert_eq!(totals.frontends, view.frontends);
     assert_eq!(totals.pools, view.pools);
@@ -121,5 +121,5 @@ fn totals_go_with_the_service() {
     let mut engine = engine();
     engine.handle_event(Event::Service(Change::Delete(ServiceKey::new("default", "web"))));
     engine.poll_work(Instant::now());
-    assert_eq!(engine.programs().totals(), Totals::default());
+    assert_eq!(engine.desired().totals(), Totals::default());
 }

@@ -1,13 +1,13 @@
 //! What has gone through Services.
 
-use kube_ipvs_core::engine::Programs;
+use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::model::{ServiceKey, VirtualAddress};
 use netlink_ipvs::ipvs::Traffic as ServerTraffic;
 use rustc_hash::FxHashMap;
 
 /// What has gone through Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Traffic {
+pub struct ServiceTraffic {
     /// Each of the first Services by name, with what has gone through its virtual servers.
     pub services: Vec<(ServiceKey, ServerTraffic)>,
     /// How many more there are.
@@ -16,10 +16,10 @@ pub struct Traffic {
 
 /// What has gone through at most so many Services, of what has gone through all virtual servers.
 pub(in crate::agent) fn traffic(
-    programs: &Programs,
+    programs: &DesiredState,
     servers: &[(VirtualAddress, ServerTraffic)],
     most: usize,
-) -> Traffic {
+) -> ServiceTraffic {
     let servers: FxHashMap<_, _> = servers.iter().copied().collect();
     let mut keys: Vec<_> = programs.services().map(|(service, _)| service).collect();
     keys.sort_unstable();
@@ -33,5 +33,5 @@ pub(in crate::agent) fn traffic(
         }
         (ServiceKey::clone(service), total)
     };
-    Traffic { services: keys.iter().take(most).map(of_service).collect(), left_out }
+    ServiceTraffic { services: keys.iter().take(most).map(of_service).collect(), left_out }
 }

@@ -1,6 +1,6 @@
 //! What the kernel is known to hold beside what it is to hold, key by key.
 //!
-//! Programs say what is needed; several Services may need the same route or set element, so needs
+//! DesiredState say what is needed; several Services may need the same route or set element, so needs
 //! are counted. Observations and outcomes say what is held. Only keys that a change touched are
 //! ever looked at.
 
@@ -14,31 +14,31 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::counted::Elements;
 use super::drains::{Counts, Running};
 use super::flows::Flows;
-use super::key::Key;
-use super::pools::{BackendChanges, Pools};
-use super::routes::Routes;
-use super::stage::{Place, Stage};
+use super::key::ObjectKey;
+use super::pools::{BackendChanges, PoolTable};
+use super::routes::RouteTable;
+use super::stage::{ExclusiveKey, Stage};
 use super::{
     Attempt, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
-    Setback, elements,
+    SyncError, elements,
 };
 use crate::model::{
-    AddressSet, Backend, BackendChange, Element, NodeProgram, Pool, PortSet, Program, Protocol,
-    RangeSet, Refusal, RefusalReason, Route, Shared, VirtualAddress,
+    AddressSet, Backend, BackendChange, DesiredNode, DesiredService, Element, Pool, PortSet,
+    Protocol, RangeSet, Refusal, RefusalReason, Route, Shared, VirtualAddress,
 };
 
 /// What the kernel is known to hold, and what it is to hold.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct Reconciler {
     tables: bool,
     device: bool,
     /// Whether an earlier version has left something, none of which is needed.
     earlier: bool,
     elements: Elements,
-    routes: Routes,
-    pools: Pools,
+    routes: RouteTable,
+    pools: PoolTable,
     flows: Flows,
-    touched: FxHashSet<Key>,
+    touched: FxHashSet<ObjectKey>,
 }
 
 /// Operations in their order.
@@ -53,8 +53,8 @@ impl Plan {
     }
 
     /// What each operation is about.
-    pub fn keys(&self) -> impl Iterator<Item = Key> {
-        self.0.iter().map(Key::of)
+    pub fn keys(&self) -> impl Iterator<Item = ObjectKey> {
+        self.0.iter().map(ObjectKey::of)
     }
 
     /// Whether there is nothing to do.
@@ -64,14 +64,14 @@ impl Plan {
     }
 }
 
-impl Ledger {
-    /// A ledger of an unknown kernel, where established connections to real servers that leave
+impl Reconciler {
+    /// A reconciler of an unknown kernel, where established connections to real servers that leave
     /// may go on that long.
     #[must_use]
     pub fn new(drain_period: Duration) -> Self {
-        let mut ledger = Self::default();
-        ledger.set_drain_period(drain_period);
-        ledger
+        let mut reconciler = Self::default();
+        reconciler.set_drain_period(drain_period);
+        reconciler
     }
 
     /// Real servers that leave from now on may take that long.
@@ -79,8 +79,8 @@ impl Ledger {
         self.pools.drains.set_period(period);
     }
 
-    /// Replaces one version of a Service's Program by another. Costs what differs.
-    pub fn replace(&mut self, old: &Program, new: &Program) {
+    /// Replaces one version of a Service's DesiredService by another. Costs what differs.
+    pub fn replace(&mut self, old: &DesiredService, new: &DesiredService) {
         let has_other_refusals = old.refusals != new.refusals;
         if old.frontends != new.frontends || old.routes != new.routes || has_other_refusals {
             self.recount(elements::of_frontends(new), elements::of_frontends(old));
@@ -131,15 +131,15 @@ impl Ledger {
         }
     }
 
-    /// Replaces one version of the node's Program by another.
-    pub fn replace_node(&mut self, old: &NodeProgram, new: &NodeProgram) {
+    /// Replaces one version of the node's DesiredService by another.
+    pub fn replace_node(&mut self, old: &DesiredNode, new: &DesiredNode) {
         self.recount(elements::of_node(new), elements::of_node(old));
         // Before Linux 6.16 a flowtable loses a link that goes, even if one of its name comes at once.
         for link in new.offload_links.iter().filter(|link| !old.offload_links.contains(link)) {
             self.elements.hold_no_more(Element::OffloadLink(link.name));
-            self.touched.insert(Key::Element(Element::OffloadLink(link.name)));
+            self.touched.insert(ObjectKey::Element(Element::OffloadLink(link.name)));
         }
-        self.touched.extend(Key::GROUND);
+        self.touched.extend(ObjectKey::GROUND);
     }
 
     /// Takes in what the kernel holds. `is_ours` says which virtual servers are, beside those
@@ -190,11 +190,11 @@ impl Ledger {
     }
 
     /// Looks at a key again at the next plan.
-    pub fn touch(&mut self, key: Key) {
+    pub fn touch(&mut self, key: ObjectKey) {
         self.touched.insert(key);
     }
 
-    /// Where a virtual server is held that no Program needs.
+    /// Where a virtual server is held that no DesiredService needs.
     pub fn unwanted(&self) -> impl Iterator<Item = &VirtualAddress> {
         self.pools.unwanted()
     }
@@ -271,12 +271,13 @@ impl Ledger {
             unsettled.partition(|key| !leave_unneeded || self.is_needed(key));
         let mut steps = Vec::new();
         self.all_steps(due, &mut steps);
-        let given_up = steps.iter().filter_map(Place::given_up_by);
+        let given_up = steps.iter().filter_map(ExclusiveKey::given_up_by);
         let given_up: FxHashSet<_> =
-            given_up.chain(left.iter().filter_map(Place::of_key)).collect();
-        let taken = steps.iter().filter_map(Place::taken_by);
+            given_up.chain(left.iter().filter_map(ExclusiveKey::of_key)).collect();
+        let taken = steps.iter().filter_map(ExclusiveKey::taken_by);
         let taken: FxHashSet<_> = taken.filter(|place| given_up.contains(place)).collect();
-        let is_in_the_way = |key: &Key| Place::of_key(key).is_some_and(|it| taken.contains(&it));
+        let is_in_the_way =
+            |key: &ObjectKey| ExclusiveKey::of_key(key).is_some_and(|it| taken.contains(&it));
         let (in_the_way, left): (Vec<_>, Vec<_>) = left.into_iter().partition(is_in_the_way);
         self.all_steps(in_the_way, &mut steps);
         self.touched.extend(left);
@@ -289,10 +290,10 @@ impl Ledger {
         Plan(steps)
     }
 
-    /// Takes in the outcomes of a plan's operations, in their order. No Program may be replaced
+    /// Takes in the outcomes of a plan's operations, in their order. No DesiredService may be replaced
     /// between a plan and this.
-    pub fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Vec<Setback> {
-        let mut setbacks: Vec<Setback> = Vec::new();
+    pub fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Vec<SyncError> {
+        let mut errors: Vec<SyncError> = Vec::new();
         let mut failed = FxHashSet::default();
         let mut outcomes = outcomes.into_iter();
         for operation in &plan.0 {
@@ -304,10 +305,10 @@ impl Ledger {
                 self.confirm(operation);
                 continue;
             };
-            let key = Key::of(operation);
+            let key = ObjectKey::of(operation);
             if failed.insert(key) {
                 let attempt = Attempt::Operation(*operation);
-                setbacks.push(Setback { key, attempt, kind, message });
+                errors.push(SyncError { key, attempt, kind, message });
             }
         }
         // A pool's operations count once all of them have succeeded.
@@ -317,12 +318,12 @@ impl Ledger {
         };
         for run in plan.0.chunk_by(|one, next| address(one) == address(next)) {
             if let [.., Operation::Server(last)] = run
-                && !failed.contains(&Key::Pool(last.address()))
+                && !failed.contains(&ObjectKey::Pool(last.address()))
             {
                 self.pools.settle(last);
             }
         }
-        setbacks
+        errors
     }
 
     fn recount(
@@ -340,14 +341,14 @@ impl Ledger {
 
     fn need(&mut self, element: Element) {
         if self.elements.need(element) {
-            self.touched.insert(Key::Element(element));
+            self.touched.insert(ObjectKey::Element(element));
             self.flows.need(&element);
         }
     }
 
     fn need_no_more(&mut self, element: Element) {
         if self.elements.need_no_more(element) {
-            self.touched.insert(Key::Element(element));
+            self.touched.insert(ObjectKey::Element(element));
             self.flows.need_no_more(&element);
         }
     }
@@ -355,11 +356,11 @@ impl Ledger {
     fn reroute(&mut self, more: &[Route], fewer: &[Route]) {
         for route in more {
             self.routes.need(route);
-            self.touched.insert(Key::Route(route.prefix));
+            self.touched.insert(ObjectKey::Route(route.prefix));
         }
         for route in fewer {
             if self.routes.need_no_more(route.prefix) {
-                self.touched.insert(Key::Route(route.prefix));
+                self.touched.insert(ObjectKey::Route(route.prefix));
             }
         }
     }
@@ -386,60 +387,62 @@ impl Ledger {
 
     /// Touches whatever is not known to be settled.
     fn touch_all(&mut self) {
-        let routes = self.routes.unsettled().map(Key::Route);
-        let known = Key::GROUND.into_iter().chain(routes);
+        let routes = self.routes.unsettled().map(ObjectKey::Route);
+        let known = ObjectKey::GROUND.into_iter().chain(routes);
         let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
         self.touched.extend(unsettled);
-        self.touched.extend(self.elements.unsettled().map(Key::Element));
+        self.touched.extend(self.elements.unsettled().map(ObjectKey::Element));
         self.pools.touch_all();
     }
 
-    fn is_needed(&self, key: &Key) -> bool {
+    fn is_needed(&self, key: &ObjectKey) -> bool {
         match key {
-            Key::Tables | Key::Device | Key::Flow(_) => true,
-            Key::Earlier | Key::Element(Element::Range(RangeSet::ServiceRanges, _)) => false,
-            Key::Element(element) => self.elements.is_needed(element),
-            Key::Route(prefix) => self.routes.is_needed(prefix),
-            Key::Pool(address) => self.pools.is_wanted(address),
+            ObjectKey::Tables | ObjectKey::Device | ObjectKey::Flow(_) => true,
+            ObjectKey::Earlier | ObjectKey::Element(Element::Range(RangeSet::ServiceRanges, _)) => {
+                false
+            }
+            ObjectKey::Element(element) => self.elements.is_needed(element),
+            ObjectKey::Route(prefix) => self.routes.is_needed(prefix),
+            ObjectKey::Pool(address) => self.pools.is_wanted(address),
         }
     }
 
     /// Whether a key is known to be held as it is needed. Most are that are touched by a reading
     /// of the kernel.
-    fn is_settled(&self, key: &Key) -> bool {
+    fn is_settled(&self, key: &ObjectKey) -> bool {
         match key {
-            Key::Tables => self.tables,
-            Key::Device => self.device,
-            Key::Earlier => !self.earlier,
-            Key::Element(element) => self.elements.is_settled(element),
-            Key::Route(prefix) => self.routes.is_settled(prefix),
-            Key::Pool(address) => self.pools.is_settled(address),
-            Key::Flow(_) => false,
+            ObjectKey::Tables => self.tables,
+            ObjectKey::Device => self.device,
+            ObjectKey::Earlier => !self.earlier,
+            ObjectKey::Element(element) => self.elements.is_settled(element),
+            ObjectKey::Route(prefix) => self.routes.is_settled(prefix),
+            ObjectKey::Pool(address) => self.pools.is_settled(address),
+            ObjectKey::Flow(_) => false,
         }
     }
 
     /// Appends the operations that keys need that are not settled.
-    fn all_steps(&mut self, mut keys: Vec<Key>, steps: &mut Vec<Operation>) {
+    fn all_steps(&mut self, mut keys: Vec<ObjectKey>, steps: &mut Vec<Operation>) {
         keys.sort_unstable();
         keys.into_iter().for_each(|key| self.steps(key, steps));
     }
 
     /// Appends the operations that a key needs that is not settled.
-    fn steps(&mut self, key: Key, steps: &mut Vec<Operation>) {
+    fn steps(&mut self, key: ObjectKey, steps: &mut Vec<Operation>) {
         let mut step = |operation: Operation| steps.push(operation);
         match key {
-            Key::Tables => step(FilterOperation::CreateTables.into()),
-            Key::Device => step(RouteOperation::CreateDevice.into()),
-            Key::Earlier => step(Operation::DeleteEarlier),
-            Key::Flow(flow) => self.flows.retry(flow),
-            Key::Element(element) => step(match self.elements.is_needed(&element) {
+            ObjectKey::Tables => step(FilterOperation::CreateTables.into()),
+            ObjectKey::Device => step(RouteOperation::CreateDevice.into()),
+            ObjectKey::Earlier => step(Operation::DeleteEarlier),
+            ObjectKey::Flow(flow) => self.flows.retry(flow),
+            ObjectKey::Element(element) => step(match self.elements.is_needed(&element) {
                 true => FilterOperation::Add(element).into(),
                 false => FilterOperation::Delete(element).into(),
             }),
-            Key::Route(prefix) => {
+            ObjectKey::Route(prefix) => {
                 self.routes.step(prefix).into_iter().for_each(|it| step(it.into()));
             }
-            Key::Pool(address) => self.pools.touch(address),
+            ObjectKey::Pool(address) => self.pools.touch(address),
         }
     }
 

@@ -5,12 +5,12 @@ use std::mem;
 use std::sync::Arc;
 
 use super::Replacement;
-use crate::model::{HealthCheck, Program, Refusal, ServiceKey};
+use crate::model::{DesiredService, HealthCheck, Refusal, ServiceKey};
 
 /// What changed of the Services that is nothing to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct News {
-    /// How often a Service's Program changed.
+pub struct ServiceUpdates {
+    /// How often a Service's DesiredService changed.
     pub updates: usize,
     /// Health checks that are others now; `None` where there is none any more.
     pub health_checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
@@ -18,7 +18,7 @@ pub struct News {
     pub refusals: BTreeMap<ServiceKey, Vec<Refusal>>,
 }
 
-impl News {
+impl ServiceUpdates {
     /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -26,7 +26,7 @@ impl News {
     }
 
     /// Notes what of a replacement is news. Costs what differs.
-    pub(super) fn note(&mut self, replacement: &Replacement<Arc<Program>>) {
+    pub(super) fn note(&mut self, replacement: &Replacement<Arc<DesiredService>>) {
         let Replacement { service, old, new } = replacement;
         self.updates += 1;
         if old.health_check != new.health_check {
@@ -153,7 +153,7 @@ mod tests {
         let mut engine = engine();
         let now = Instant::now();
         work(&mut engine, now, false);
-        engine.take_news();
+        engine.take_updates();
         let asks = Service { external_ips: ["10.0.0.1".parse().expect("address")].into(), ..web() };
         let node = Node {
             name: "n1".into(),
@@ -164,13 +164,13 @@ mod tests {
         };
         engine.handle_event(Event::Service(Change::Apply(asks)));
         work(&mut engine, now, false);
-        assert!(engine.take_news().refusals.is_empty(), "nobody has the address yet");
+        assert!(engine.take_updates().refusals.is_empty(), "nobody has the address yet");
         engine.handle_event(Event::Node(Some(node.clone())));
         work(&mut engine, now, false);
-        let refusals = engine.take_news().refusals;
+        let refusals = engine.take_updates().refusals;
         assert_eq!(refusals.values().map(Vec::len).collect::<Vec<_>>(), [1]);
         engine.handle_event(Event::Node(Some(Node { eligible: false, ..node })));
         work(&mut engine, now, false);
-        assert!(engine.take_news().is_empty());
+        assert!(engine.take_updates().is_empty());
     }
 }

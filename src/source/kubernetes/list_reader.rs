@@ -6,19 +6,19 @@ use std::time::Instant;
 use bytes::Bytes;
 use kube_ipvs_core::model::Interner;
 
-use super::complaints::Complaints;
 use super::decode::{Encoding, Parsed, WatchEvent};
+use super::rejection_log::RejectionLog;
 use super::resource::Resource;
 use crate::source::wire::{Meta, Rejection};
 
 /// Turns objects into values, and tells what of them cannot be used.
 #[derive(Debug, Default)]
-pub(super) struct Judge {
+pub(super) struct ObjectReader {
     names: Interner,
-    complaints: Complaints,
+    complaints: RejectionLog,
 }
 
-impl Judge {
+impl ObjectReader {
     /// The object's value, if it has one for us.
     pub(super) fn value<R: Resource>(&mut self, parsed: &Parsed<R::Object>) -> Option<R::Value> {
         self.value_of::<R>(&name(parsed.metadata::<R>()), parsed)
@@ -55,20 +55,20 @@ impl Judge {
     }
 
     /// Begins a complete list.
-    pub(super) fn list<R: Resource>(&mut self) -> Gathering<'_, R> {
+    pub(super) fn list<R: Resource>(&mut self) -> ListReader<'_, R> {
         self.complaints.begin_list();
-        Gathering { judge: self, values: BTreeMap::new() }
+        ListReader { judge: self, values: BTreeMap::new() }
     }
 }
 
 /// A list that is being read. A list that comes as a watch may mention an object again, and may
 /// take it back.
-pub(super) struct Gathering<'a, R: Resource> {
-    judge: &'a mut Judge,
+pub(super) struct ListReader<'a, R: Resource> {
+    judge: &'a mut ObjectReader,
     values: BTreeMap<String, R::Value>,
 }
 
-impl<R: Resource> Gathering<'_, R> {
+impl<R: Resource> ListReader<'_, R> {
     /// The list has this object.
     pub(super) fn add(&mut self, parsed: Parsed<R::Object>) {
         let object = name(parsed.metadata::<R>());
@@ -93,7 +93,7 @@ impl<R: Resource> Gathering<'_, R> {
 
 /// Reads a text as a page of a list and as an event of a watch. Returns how many values came of it.
 pub(super) fn decode<R: Resource>(encoding: Encoding, text: &Bytes) -> usize {
-    let mut judge = Judge::default();
+    let mut judge = ObjectReader::default();
     let mut found = judge.list::<R>();
     let page = encoding.page::<R>(text.clone());
     page.into_iter().flat_map(|page| page.objects).for_each(|parsed| found.add(parsed));

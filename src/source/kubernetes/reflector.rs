@@ -7,17 +7,17 @@ use kube_ipvs_core::model::Event;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::answer::{Answer, Failure};
+use super::answer::{Answer, ResponseError};
 use super::backoff::{Backoff, jittered};
 use super::client::Clients;
 use super::decode::{Parsed, WatchEvent};
-use super::gather::Judge;
-use super::list::{Collection, Freshness, Listed};
+use super::list::{Collection, ListResult, ResourceVersionMatch};
+use super::list_reader::ObjectReader;
 use super::resource::Resource;
-use super::{Effort, Patience};
+use super::{Timeouts, WatchRequest};
 
 /// Nobody listens any more.
-pub(super) struct Unheard;
+pub(super) struct Closed;
 
 /// How a watch that was going on came to an end.
 enum End {
@@ -28,35 +28,35 @@ enum End {
     /// The version to go on from is too old: only a new list helps.
     Expired,
     /// Anything else.
-    Failed(Failure),
+    Failed(ResponseError),
 }
 
 /// Follows one resource.
-pub(super) struct Follower<'a, R, D, N> {
+pub(super) struct Reflector<'a, R, D, N> {
     resource: &'a R,
     clients: &'a Clients,
-    patience: &'a Patience,
+    patience: &'a Timeouts,
     deliver: D,
     note: N,
-    judge: Judge,
+    judge: ObjectReader,
     backoff: Backoff,
     /// Whether the server may know lists that come as a watch.
     streams: bool,
     has_listed: bool,
     /// The failure told last, until something works again.
-    trouble: Option<Failure>,
+    trouble: Option<ResponseError>,
 }
 
-impl<'a, R, D, N> Follower<'a, R, D, N>
+impl<'a, R, D, N> Reflector<'a, R, D, N>
 where
     R: Resource,
     D: Fn(Event) -> bool,
-    N: Fn(&'static str, Effort),
+    N: Fn(&'static str, WatchRequest),
 {
     pub(super) fn new(
         resource: &'a R,
         clients: &'a Clients,
-        patience: &'a Patience,
+        patience: &'a Timeouts,
         deliver: D,
         note: N,
     ) -> Self {
@@ -66,7 +66,7 @@ where
             patience,
             deliver,
             note,
-            judge: Judge::default(),
+            judge: ObjectReader::default(),
             backoff: Backoff::new(patience.first_wait, patience.longest_wait),
             streams: true,
             has_listed: false,
@@ -75,22 +75,22 @@ where
     }
 
     /// Returns when nobody listens any more.
-    pub(super) async fn run(mut self) -> Unheard {
-        let mut freshness = Freshness::Any;
+    pub(super) async fn run(mut self) -> Closed {
+        let mut freshness = ResourceVersionMatch::Any;
         let mut told_absent = false;
         loop {
             match self.list(&freshness).await {
                 Ok((values, listed)) => {
-                    (self.note)(R::KIND, Effort::List);
+                    (self.note)(R::KIND, WatchRequest::List);
                     self.works();
                     self.has_listed = true;
                     if !(self.deliver)(R::replace(values)) {
-                        return Unheard;
+                        return Closed;
                     }
                     match self.watch(listed).await {
                         ControlFlow::Break(unheard) => return unheard,
                         ControlFlow::Continue(version) => {
-                            freshness = Freshness::NotOlderThan(version);
+                            freshness = ResourceVersionMatch::NotOlderThan(version);
                             sleep(self.backoff.next()).await;
                         }
                     }
@@ -100,14 +100,14 @@ where
                         told_absent = true;
                         info!("{} objects are left out: {failure}", R::KIND);
                         if !(self.deliver)(R::replace(Vec::new())) {
-                            return Unheard;
+                            return Closed;
                         }
                     }
                     sleep(jittered(self.patience.absent_wait)).await;
                 }
                 Err(failure) => {
                     if failure.is_gone() || failure.is_ahead() {
-                        freshness = Freshness::Latest;
+                        freshness = ResourceVersionMatch::Latest;
                     }
                     sleep(self.fails(failure)).await;
                 }
@@ -116,7 +116,10 @@ where
     }
 
     /// Gets the complete list. What came of one that broke off is dropped.
-    async fn list(&mut self, freshness: &Freshness) -> Result<(Vec<R::Value>, Listed), Failure> {
+    async fn list(
+        &mut self,
+        freshness: &ResourceVersionMatch,
+    ) -> Result<(Vec<R::Value>, ListResult), ResponseError> {
         let collection = Collection::new(self.clients, self.resource, self.patience);
         if self.streams {
             let mut found = self.judge.list();
@@ -133,8 +136,8 @@ where
 
     /// Watches, one connection after the other, until a new list is needed: one that is not older
     /// than the version returned.
-    async fn watch(&mut self, listed: Listed) -> ControlFlow<Unheard, String> {
-        let Listed { mut version, mut watch } = listed;
+    async fn watch(&mut self, listed: ListResult) -> ControlFlow<Closed, String> {
+        let ListResult { mut version, mut watch } = listed;
         // How often nothing came of it: an event is never understood, or nothing is said to a version
         // that the server will never reach again. Then only a list goes on.
         let mut in_vain = 0;
@@ -145,7 +148,9 @@ where
                 ControlFlow::Continue(end) => end,
             };
             in_vain = match end {
-                End::Silent | End::Failed(Failure::Malformed(_)) if version == from => in_vain + 1,
+                End::Silent | End::Failed(ResponseError::Malformed(_)) if version == from => {
+                    in_vain + 1
+                }
                 _ => 0,
             };
             // A server, or something before it, may take watches only to end them at once.
@@ -172,14 +177,14 @@ where
         &mut self,
         watch: Option<Answer>,
         version: &mut String,
-    ) -> ControlFlow<Unheard, End> {
+    ) -> ControlFlow<Closed, End> {
         let mut watch = match watch {
             Some(watch) => watch,
             None => {
                 let collection = Collection::new(self.clients, self.resource, self.patience);
                 match collection.watch(version).await {
                     Ok(watch) => {
-                        (self.note)(R::KIND, Effort::Watch);
+                        (self.note)(R::KIND, WatchRequest::Watch);
                         watch
                     }
                     Err(failure) if failure.is_gone() => {
@@ -194,14 +199,14 @@ where
                 Ok(None) => return ControlFlow::Continue(End::Closed),
                 Ok(Some(WatchEvent::Changed(parsed))) => {
                     if !self.change(&parsed) {
-                        return ControlFlow::Break(Unheard);
+                        return ControlFlow::Break(Closed);
                     }
                     parsed.metadata::<R>().resource_version.clone()
                 }
                 Ok(Some(WatchEvent::Deleted(metadata))) => {
                     self.judge.forget(&metadata);
                     if !(self.deliver)(R::delete(&metadata)) {
-                        return ControlFlow::Break(Unheard);
+                        return ControlFlow::Break(Closed);
                     }
                     metadata.resource_version
                 }
@@ -237,8 +242,8 @@ where
     }
 
     /// Notes a failure. Returns how long to wait now.
-    fn fails(&mut self, failure: Failure) -> Duration {
-        (self.note)(R::KIND, Effort::Failure);
+    fn fails(&mut self, failure: ResponseError) -> Duration {
+        (self.note)(R::KIND, WatchRequest::Failure);
         let asked = failure.retry_after().unwrap_or_default().min(self.patience.longest_retry);
         let wait = self.backoff.next();
         if self.trouble.as_ref() == Some(&failure) {
@@ -252,10 +257,10 @@ where
 }
 
 impl End {
-    fn of(failure: Failure) -> Self {
+    fn of(failure: ResponseError) -> Self {
         match failure {
             failure if failure.is_gone() => Self::Expired,
-            Failure::Silent(_) => Self::Silent,
+            ResponseError::Silent(_) => Self::Silent,
             failure => Self::Failed(failure),
         }
     }

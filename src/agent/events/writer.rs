@@ -1,4 +1,4 @@
-//! Notices as Events of the API server.
+//! EventRecorder as Events of the API server.
 //!
 //! `kube`'s own recorder names each Event by the time: the same mistake would make an Event for
 //! every node, and one more whenever an agent is started anew. Here the name follows from what is
@@ -19,7 +19,7 @@ use kube_ipvs_core::model::{Limiter, NAME, Name, cut};
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::{About, Notice, NoticeQueue, add};
+use super::{EventQueue, InvolvedObject, ReportedEvent, add};
 use crate::agent::metrics::Metrics;
 use crate::source::kubernetes::Clients;
 
@@ -34,7 +34,7 @@ const LONGEST_NOTE: usize = 1024;
 const MOST_COUNTED: usize = 1000;
 
 /// Writes notices as Events.
-pub struct Publisher {
+pub struct EventWriter {
     clients: Clients,
     node: Name,
     metrics: Arc<Metrics>,
@@ -45,7 +45,7 @@ pub struct Publisher {
 }
 
 /// Why an Event was not written.
-enum Failure {
+enum WriteError {
     /// It never will be.
     Refused {
         /// HTTP status code.
@@ -57,7 +57,7 @@ enum Failure {
     Unreachable(String),
 }
 
-impl Publisher {
+impl EventWriter {
     /// Writes Events for the node of that name; about one object and reason not more often than
     /// `quiet` says, for which there is [`QUIET`](super::QUIET).
     #[must_use]
@@ -66,7 +66,7 @@ impl Publisher {
     }
 
     /// Writes what comes, for as long as something may come.
-    pub async fn run(mut self, mut notices: NoticeQueue) {
+    pub async fn run(mut self, mut notices: EventQueue) {
         let mut limiter = Limiter::new(self.quiet);
         loop {
             while let Some((_, notice, count)) = limiter.next(Instant::now()) {
@@ -91,7 +91,7 @@ impl Publisher {
         }
     }
 
-    async fn publish(&mut self, notice: &Notice, count: u32) {
+    async fn publish(&mut self, notice: &ReportedEvent, count: u32) {
         let mut pauses = PAUSES.into_iter();
         loop {
             match self.write(notice, count).await {
@@ -102,14 +102,14 @@ impl Publisher {
                     }
                     return;
                 }
-                Err(Failure::Unreachable(error)) => match pauses.next() {
+                Err(WriteError::Unreachable(error)) => match pauses.next() {
                     Some(pause) => {
                         debug!("Event not written: {error}; will be tried again");
                         sleep(pause).await;
                     }
                     None => return self.give_up(&error),
                 },
-                Err(Failure::Refused { message, .. }) => return self.give_up(&message),
+                Err(WriteError::Refused { message, .. }) => return self.give_up(&message),
             }
         }
     }
@@ -126,7 +126,7 @@ impl Publisher {
     }
 
     /// Says whether there still is an object to write an Event on.
-    async fn write(&mut self, notice: &Notice, count: u32) -> Result<bool, Failure> {
+    async fn write(&mut self, notice: &ReportedEvent, count: u32) -> Result<bool, WriteError> {
         let Some(regarding) = self.regarding(&notice.about).await? else { return Ok(false) };
         let namespace = regarding.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let events: Api<Event> = Api::namespaced(self.clients.current().clone(), &namespace);
@@ -143,7 +143,7 @@ impl Publisher {
                 match ask(events.patch(&key.1, &PatchParams::default(), &patch)).await {
                     Ok(_) => true,
                     // The server forgets Events after an hour or so.
-                    Err(Failure::Refused { code: 404, .. }) => false,
+                    Err(WriteError::Refused { code: 404, .. }) => false,
                     Err(failure) => return Err(failure),
                 }
             }
@@ -153,7 +153,7 @@ impl Publisher {
             let event = self.event(notice, regarding, &key, series);
             match ask(events.create(&PostParams::default(), &event)).await {
                 // Another node has told the same, or this one before it was started anew.
-                Ok(_) | Err(Failure::Refused { code: 409, .. }) => {}
+                Ok(_) | Err(WriteError::Refused { code: 409, .. }) => {}
                 Err(failure) => return Err(failure),
             }
         }
@@ -166,7 +166,10 @@ impl Publisher {
 
     /// The object as Events refer to it; `None` if it is gone. `kubectl describe` finds Events by
     /// the object's UID, which nothing else here needs.
-    async fn regarding(&self, about: &About) -> Result<Option<ObjectReference>, Failure> {
+    async fn regarding(
+        &self,
+        about: &InvolvedObject,
+    ) -> Result<Option<ObjectReference>, WriteError> {
         let of = |kind: &str, name: &str| ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some(kind.to_owned()),
@@ -175,11 +178,11 @@ impl Publisher {
         };
         match about {
             // The kubelet, and with it everybody, takes a Node's name for its UID.
-            About::Node => {
+            InvolvedObject::Node => {
                 let uid = Some(self.node.to_string());
                 Ok(Some(ObjectReference { uid, ..of("Node", &self.node) }))
             }
-            About::Service(service) => {
+            InvolvedObject::Service(service) => {
                 let services: Api<Service> =
                     Api::namespaced(self.clients.current().clone(), service.namespace());
                 // Listing is what we may do; getting is not.
@@ -196,7 +199,7 @@ impl Publisher {
     }
 
     /// The same for the same notice: of all nodes, where it is so on all of them.
-    fn name(&self, notice: &Notice, regarding: &ObjectReference) -> String {
+    fn name(&self, notice: &ReportedEvent, regarding: &ObjectReference) -> String {
         let mut hasher = DefaultHasher::new();
         (notice.reason.name(), &notice.message, &regarding.uid).hash(&mut hasher);
         if notice.reason.is_of_node() {
@@ -207,13 +210,13 @@ impl Publisher {
 
     fn event(
         &self,
-        notice: &Notice,
+        notice: &ReportedEvent,
         regarding: ObjectReference,
         (namespace, name): &(String, String),
         series: Option<EventSeries>,
     ) -> Event {
         let note = match (&notice.about, notice.reason.is_of_node()) {
-            (About::Service(_), true) => format!("node {}: {}", self.node, notice.message),
+            (InvolvedObject::Service(_), true) => format!("node {}: {}", self.node, notice.message),
             _ => notice.message.clone(),
         };
         Event {
@@ -237,18 +240,18 @@ impl Publisher {
 }
 
 /// What the API server answers.
-async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
     match timeout(PATIENCE, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) => {
             let (code, message) = (status.code, status.message);
             if code == 429 {
-                Err(Failure::Unreachable(message))
+                Err(WriteError::Unreachable(message))
             } else {
-                Err(Failure::Refused { code, message })
+                Err(WriteError::Refused { code, message })
             }
         }
-        Ok(Err(error)) => Err(Failure::Unreachable(error.to_string())),
-        Err(_) => Err(Failure::Unreachable(format!("no answer within {PATIENCE:?}"))),
+        Ok(Err(error)) => Err(WriteError::Unreachable(error.to_string())),
+        Err(_) => Err(WriteError::Unreachable(format!("no answer within {PATIENCE:?}"))),
     }
 }

@@ -6,7 +6,7 @@ use kube_ipvs_core::model::{
     Family, FrontendKind, Refusal, RefusalReason, ServiceKey, VirtualAddress,
 };
 
-use super::{About, Notice, Reason};
+use super::{EventReason, InvolvedObject, ReportedEvent};
 
 /// Front ends that are named in a notice. More of them have the same reason.
 const MOST_NAMED: usize = 5;
@@ -18,38 +18,39 @@ pub fn of_refusals<'a>(
     service: &ServiceKey,
     refusals: &[Refusal],
     owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>,
-) -> Vec<Notice> {
-    let mut by_cause: BTreeMap<(Reason, String), BTreeSet<Place>> = BTreeMap::new();
+) -> Vec<ReportedEvent> {
+    let mut by_cause: BTreeMap<(EventReason, String), BTreeSet<Place>> = BTreeMap::new();
     for refusal in refusals {
         let cause = (reason(&refusal.reason), refusal.because(&owner));
         by_cause.entry(cause).or_default().insert(place(refusal));
     }
-    let notice = |((reason, cause), places): ((Reason, String), BTreeSet<Place>)| Notice {
-        about: About::Service(service.clone()),
-        reason,
-        message: format!("not served at {}: {cause}; {}", list(&places), mend(reason)),
-    };
+    let notice =
+        |((reason, cause), places): ((EventReason, String), BTreeSet<Place>)| ReportedEvent {
+            about: InvolvedObject::Service(service.clone()),
+            reason,
+            message: format!("not served at {}: {cause}; {}", list(&places), mend(reason)),
+        };
     by_cause.into_iter().map(notice).collect()
 }
 
-fn reason(reason: &RefusalReason) -> Reason {
+fn reason(reason: &RefusalReason) -> EventReason {
     match reason {
-        RefusalReason::Listened | RefusalReason::Protected => Reason::AddressOfNode,
-        RefusalReason::LocalSocket => Reason::AddressOnDevice,
-        RefusalReason::ApiServer => Reason::AddressOfApiServer,
-        RefusalReason::ServiceRange => Reason::AddressInServiceRange,
-        RefusalReason::ImageRange | RefusalReason::NoImage => Reason::AddressInShadowRange,
-        RefusalReason::Taken(_) => Reason::AddressTaken,
+        RefusalReason::Listened | RefusalReason::Protected => EventReason::AddressOfNode,
+        RefusalReason::LocalSocket => EventReason::AddressOnDevice,
+        RefusalReason::ApiServer => EventReason::AddressOfApiServer,
+        RefusalReason::ServiceRange => EventReason::AddressInServiceRange,
+        RefusalReason::ImageRange | RefusalReason::NoImage => EventReason::AddressInShadowRange,
+        RefusalReason::Taken(_) => EventReason::AddressTaken,
     }
 }
 
-fn mend(reason: Reason) -> &'static str {
+fn mend(reason: EventReason) -> &'static str {
     match reason {
-        Reason::AddressTaken => "give one of the two another address or port",
-        Reason::AddressOnDevice => {
+        EventReason::AddressTaken => "give one of the two another address or port",
+        EventReason::AddressOnDevice => {
             "right for a cache of DNS on the node; else take the address from the device"
         }
-        Reason::AddressOfNode | Reason::AddressOfApiServer => {
+        EventReason::AddressOfNode | EventReason::AddressOfApiServer => {
             "give the Service another address or port"
         }
         _ => "give the Service another address",

@@ -1,17 +1,17 @@
 //! What went wrong, and whether it is worth a line.
 
-use crate::plan::{FailureKind, Setback};
+use crate::plan::{FailureKind, SyncError};
 
 /// A failure, and for the how manieth time in a row.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct RepeatedError {
     /// The failure.
-    pub setback: Setback,
+    pub error: SyncError,
     /// 1 for the first time.
     pub attempts: u32,
 }
 
-impl Trouble {
+impl RepeatedError {
     /// Whether it is worth a line: the first time, and then ever more rarely.
     #[must_use]
     pub fn is_news(&self) -> bool {
@@ -19,7 +19,7 @@ impl Trouble {
     }
 
     fn is_drift(&self) -> bool {
-        self.setback.kind == FailureKind::Drift
+        self.error.kind == FailureKind::Drift
     }
 }
 

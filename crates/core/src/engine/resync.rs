@@ -9,7 +9,7 @@ const TAMPERED_AGAIN: Duration = Duration::from_secs(1);
 
 /// When everything of ours is read back from the kernel.
 #[derive(Debug, Default)]
-pub(super) struct Readings {
+pub(super) struct Resync {
     due: Option<Instant>,
     /// When it last was.
     last: Option<Instant>,
@@ -17,7 +17,7 @@ pub(super) struct Readings {
     failures: u32,
 }
 
-impl Readings {
+impl Resync {
     /// When the next one is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
@@ -69,37 +69,37 @@ mod tests {
 
     #[test]
     fn what_fails_is_tried_ever_more_rarely_until_it_succeeds() {
-        let mut readings = Readings::default();
+        let mut resync = Resync::default();
         let mut now = Instant::now();
-        readings.succeeded(now, AUDIT);
-        let mut waits = |readings: &mut Readings| {
-            let (again, failures) = readings.failed(now);
-            assert!(!readings.is_due(now) && readings.is_due(again));
+        resync.succeeded(now, AUDIT);
+        let mut waits = |resync: &mut Resync| {
+            let (again, failures) = resync.failed(now);
+            assert!(!resync.is_due(now) && resync.is_due(again));
             let wait = again - now;
             now = again;
             (failures, wait.as_secs())
         };
-        let tried: Vec<_> = (0..8).map(|_| waits(&mut readings)).collect();
+        let tried: Vec<_> = (0..8).map(|_| waits(&mut resync)).collect();
         let expected = [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)];
         assert_eq!(tried, expected);
-        readings.succeeded(now, AUDIT);
-        assert_eq!(readings.held_up(), None);
-        assert_eq!(readings.failed(now), (now + SECOND, 1));
+        resync.succeeded(now, AUDIT);
+        assert_eq!(resync.held_up(), None);
+        assert_eq!(resync.failed(now), (now + SECOND, 1));
     }
 
     #[test]
     fn tampering_is_looked_at_soon_but_not_where_nothing_can_be_read() {
-        let mut readings = Readings::default();
+        let mut resync = Resync::default();
         let now = Instant::now();
-        readings.succeeded(now, AUDIT);
-        readings.tampered(now);
-        assert_eq!(readings.due(), Some(now + SECOND));
-        let (again, _) = readings.failed(now + SECOND);
-        let (later, _) = readings.failed(again);
-        readings.tampered(again);
-        assert_eq!(readings.held_up(), Some(later));
-        readings.succeeded(later, AUDIT);
-        readings.tampered(later + 5 * SECOND);
-        assert_eq!(readings.due(), Some(later + 5 * SECOND));
+        resync.succeeded(now, AUDIT);
+        resync.tampered(now);
+        assert_eq!(resync.due(), Some(now + SECOND));
+        let (again, _) = resync.failed(now + SECOND);
+        let (later, _) = resync.failed(again);
+        resync.tampered(again);
+        assert_eq!(resync.held_up(), Some(later));
+        resync.succeeded(later, AUDIT);
+        resync.tampered(later + 5 * SECOND);
+        assert_eq!(resync.due(), Some(later + 5 * SECOND));
     }
 }

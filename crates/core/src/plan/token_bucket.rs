@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// How many real servers may be removed now, and which virtual servers wait to have theirs removed.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(super) struct TokenBucket {
     /// Below zero after a virtual server with many real servers.
     left: i64,
     /// Since when.
@@ -29,13 +29,13 @@ pub(super) struct Allowance {
     waiting: BTreeSet<VirtualAddress>,
 }
 
-impl Default for Allowance {
+impl Default for TokenBucket {
     fn default() -> Self {
         Self { left: AT_ONCE, since: None, waiting: BTreeSet::new() }
     }
 }
 
-impl Allowance {
+impl TokenBucket {
     /// Whether that many real servers of a virtual server may be removed now. If not, its turn
     /// comes later.
     pub(super) fn take(&mut self, server: VirtualAddress, count: usize, now: Instant) -> bool {
@@ -90,29 +90,29 @@ mod tests {
 
     #[test]
     fn a_mass_of_removals_is_spread_and_none_is_forgotten() {
-        let mut allowance = Allowance::default();
+        let mut token_bucket = TokenBucket::default();
         let mut now = Instant::now();
         let refused: Vec<_> =
-            (0..2_000).map(server).filter(|server| !allowance.take(*server, 1, now)).collect();
+            (0..2_000).map(server).filter(|server| !token_bucket.take(*server, 1, now)).collect();
         assert_eq!(refused.len(), 1_500);
         let mut removed = Vec::new();
-        while let Some(due) = allowance.next_due() {
+        while let Some(due) = token_bucket.next_due() {
             assert_eq!(due, now + PERIOD);
             now = due;
-            let turn = allowance.take_due(now);
+            let turn = token_bucket.take_due(now);
             assert_eq!(turn.len(), 100);
-            removed.extend(turn.into_iter().filter(|server| allowance.take(*server, 1, now)));
+            removed.extend(turn.into_iter().filter(|server| token_bucket.take(*server, 1, now)));
         }
         assert_eq!(removed, refused);
     }
 
     #[test]
     fn a_large_one_goes_whole_and_is_made_up_for() {
-        let mut allowance = Allowance::default();
+        let mut token_bucket = TokenBucket::default();
         let start = Instant::now();
-        assert!(allowance.take(server(1), 1_000, start));
-        assert!(!allowance.take(server(2), 1, start));
-        assert_eq!(allowance.take_due(start + PERIOD * 5), []);
-        assert_eq!(allowance.take_due(start + PERIOD * 6), [server(2)]);
+        assert!(token_bucket.take(server(1), 1_000, start));
+        assert!(!token_bucket.take(server(2), 1, start));
+        assert_eq!(token_bucket.take_due(start + PERIOD * 5), []);
+        assert_eq!(token_bucket.take_due(start + PERIOD * 6), [server(2)]);
     }
 }

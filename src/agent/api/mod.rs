@@ -12,8 +12,8 @@ mod traffic;
 pub use endpoint::EndpointView;
 pub use explain::{CandidateView, ExplainView};
 pub use status::{
-    BackendView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusTotals,
-    StatusView, TargetsView, TroubleView, status,
+    BackendView, FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot,
+    StatusTotals, StatusView, TargetsView, status,
 };
-pub use traffic::Traffic;
+pub use traffic::ServiceTraffic;
 pub(super) use traffic::traffic;

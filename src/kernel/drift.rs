@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::thread::{self, JoinHandle};
 
-use netlink_ipvs::{Header, KernelError, Listener, Protocol, messages};
+use netlink_ipvs::{Header, KernelError, Listener, Subsystem, messages};
 
 use super::{nft, route};
 
@@ -29,8 +29,8 @@ pub fn follow(
     mut tell: impl FnMut() -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
     let mut listeners = [
-        Listener::open(Protocol::Netfilter, &[GROUP_NFTABLES], &[])?,
-        Listener::open(Protocol::Route, &ROUTE_GROUPS, &[])?,
+        Listener::open(Subsystem::Netfilter, &[GROUP_NFTABLES], &[])?,
+        Listener::open(Subsystem::Route, &ROUTE_GROUPS, &[])?,
     ];
     let run = move || {
         loop {

@@ -1,4 +1,4 @@
-//! Programs: everything that the kernel must hold because of one Service, or because of the node.
+//! DesiredState: everything that the kernel must hold because of one Service, or because of the node.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ pub type SharedPools = SmallVec<[Shared<Pool>; 2]>;
 /// What stays from one version to the next is shared with it, and not looked into where two are
 /// compared.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Program {
+pub struct DesiredService {
     /// Sorted by address.
     pub frontends: Shared<[Frontend]>,
     /// Sorted by address. One without backends has no virtual server but for the established
@@ -32,7 +32,7 @@ pub struct Program {
     pub health_check: Option<HealthCheck>,
 }
 
-impl Program {
+impl DesiredService {
     /// The front end at an address.
     #[must_use]
     pub fn frontend(&self, address: &VirtualAddress) -> Option<&Frontend> {
@@ -130,7 +130,7 @@ pub enum RefusalReason {
 /// Everything that the kernel must hold because of the node and the cluster's ranges, whatever the
 /// Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct NodeProgram {
+pub struct DesiredNode {
     /// Ranges that ClusterIPs come from and nothing else lies in; disjoint.
     pub service_ranges: Vec<IpNet>,
     /// Destinations that are known to be somewhere, more closely than by a default route, within a

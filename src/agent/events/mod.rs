@@ -1,9 +1,9 @@
 //! What an operator must know of Services and of the node: told as log lines and, where there is
 //! an API server, as Events on the objects that it is about.
 
-mod publisher;
+mod failures;
 mod refusals;
-mod troubles;
+mod writer;
 
 use std::collections::{BTreeMap, btree_map};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,28 +15,28 @@ use tracing::warn;
 
 use super::metrics::Metrics;
 
+pub use failures::of_trouble;
 pub use kube_ipvs_core::model::QUIET;
-pub use publisher::Publisher;
 pub use refusals::of_refusals;
-pub use troubles::of_trouble;
+pub use writer::EventWriter;
 
-/// Notices that wait for the API server. Whoever has more to tell at once has told enough.
+/// EventRecorder that wait for the API server. Whoever has more to tell at once has told enough.
 const LONGEST_QUEUE: usize = 256;
 /// Places in the queue that are for those of the node, whatever there is to tell of Services,
-const OF_NODE: usize = Reason::ALL.len();
+const OF_NODE: usize = EventReason::ALL.len();
 /// and those that Services of one namespace may have.
 const OF_NAMESPACE: usize = 64;
 
 /// What a notice is about.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum About {
+pub enum InvolvedObject {
     /// A Service.
     Service(ServiceKey),
     /// This node.
     Node,
 }
 
-impl About {
+impl InvolvedObject {
     /// The namespace of the object; empty if it has none.
     fn namespace(&self) -> &str {
         match self {
@@ -48,7 +48,7 @@ impl About {
 
 /// Why there is a notice: what scripts and alerts look for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Reason {
+pub enum EventReason {
     /// A Service asks for an address of this node.
     AddressOfNode,
     /// A device of this node has a Service's ClusterIP, and a process answers there.
@@ -77,7 +77,7 @@ pub enum Reason {
     RestartNeeded,
 }
 
-impl Reason {
+impl EventReason {
     /// All of them.
     pub const ALL: [Self; 13] = [
         Self::AddressOfNode,
@@ -156,39 +156,39 @@ impl Reason {
 
 /// Something that an operator must know.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Notice {
+pub struct ReportedEvent {
     /// The object.
-    pub about: About,
+    pub about: InvolvedObject,
     /// The kind of notice.
-    pub reason: Reason,
+    pub reason: EventReason,
     /// What is so, and what to do.
     pub message: String,
 }
 
 /// Where notices come out.
-pub struct NoticeQueue {
-    queue: mpsc::Receiver<Notice>,
+pub struct EventQueue {
+    queue: mpsc::Receiver<ReportedEvent>,
     places: Places,
 }
 
 /// How many notices are in the queue, by namespace.
 type Places = Arc<Mutex<BTreeMap<String, usize>>>;
 
-impl NoticeQueue {
+impl EventQueue {
     /// The next notice, once there is one; `None` if nobody can tell any more.
-    pub async fn recv(&mut self) -> Option<Notice> {
+    pub async fn recv(&mut self) -> Option<ReportedEvent> {
         let notice = self.queue.recv().await?;
         Some(self.out(notice))
     }
 
     /// The next notice, if there is one now.
     #[cfg(test)]
-    pub(super) fn try_recv(&mut self) -> Option<Notice> {
+    pub(super) fn try_recv(&mut self) -> Option<ReportedEvent> {
         let notice = self.queue.try_recv().ok()?;
         Some(self.out(notice))
     }
 
-    fn out(&self, notice: Notice) -> Notice {
+    fn out(&self, notice: ReportedEvent) -> ReportedEvent {
         let mut places = locked(&self.places);
         if let btree_map::Entry::Occupied(mut taken) =
             places.entry(notice.about.namespace().to_owned())
@@ -204,8 +204,8 @@ impl NoticeQueue {
 
 /// Takes notices from whoever has one, without ever keeping it waiting.
 #[derive(Clone)]
-pub struct Notices {
-    queue: mpsc::Sender<Notice>,
+pub struct EventRecorder {
+    queue: mpsc::Sender<ReportedEvent>,
     places: Places,
     /// Of the lines in the log.
     limiter: Arc<Mutex<Limiter<LogTopic, String>>>,
@@ -213,33 +213,33 @@ pub struct Notices {
 }
 
 /// The object, and the kind of notice where it is one.
-type LogTopic = (About, Option<Reason>);
+type LogTopic = (InvolvedObject, Option<EventReason>);
 
-impl Topic for About {
+impl Topic for InvolvedObject {
     fn group(&self) -> &str {
         self.namespace()
     }
 }
 
-impl Notices {
+impl EventRecorder {
     /// Where notices are put, and where they come out.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> (Self, NoticeQueue) {
+    pub fn new(metrics: Arc<Metrics>) -> (Self, EventQueue) {
         let (sender, queue) = mpsc::channel(LONGEST_QUEUE);
         let limiter = Arc::new(Mutex::new(Limiter::new(QUIET)));
         let places = Places::default();
-        let notices = NoticeQueue { queue, places: Arc::clone(&places) };
+        let notices = EventQueue { queue, places: Arc::clone(&places) };
         (Self { queue: sender, places, limiter, metrics }, notices)
     }
 
     /// Tells something: in the log, and by an Event if anybody writes Events. Both are written at once
     /// unless the same, or too much else, was told a moment ago.
-    pub fn tell(&self, notice: Notice) {
+    pub fn tell(&self, notice: ReportedEvent) {
         self.note((notice.about.clone(), Some(notice.reason)), notice.message.clone());
         // What is told of the node has no group of its own.
         let mut places = locked(&self.places);
         let taken = places.entry(notice.about.namespace().to_owned()).or_default();
-        let has_room = notice.about == About::Node
+        let has_room = notice.about == InvolvedObject::Node
             || (*taken < OF_NAMESPACE && self.queue.capacity() > OF_NODE);
         let sent = has_room.then(|| self.queue.try_send(notice));
         match sent {
@@ -252,7 +252,7 @@ impl Notices {
     }
 
     /// Tells something that may pass, in the log alone.
-    pub(super) fn tell_log(&self, about: About, message: String) {
+    pub(super) fn tell_log(&self, about: InvolvedObject, message: String) {
         self.note((about, None), message);
     }
 
@@ -266,10 +266,10 @@ impl Notices {
         while let Some(((about, reason), message, count)) =
             self.limited(|limiter| limiter.next(now))
         {
-            let reason = reason.map(Reason::name);
+            let reason = reason.map(EventReason::name);
             let service = match about {
-                About::Service(service) => Some(service.to_string()),
-                About::Node => None,
+                InvolvedObject::Service(service) => Some(service.to_string()),
+                InvolvedObject::Node => None,
             };
             let times = (count > 1).then_some(count);
             warn!(service, reason, times, "{message}");
@@ -293,16 +293,16 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Takes in a notice. What is about the node is told first: whoever may write Services has as many topics
 /// as they like. Says whether there is room for it.
 fn add<R: Ord + Clone, V>(
-    limiter: &mut Limiter<(About, R), V>,
-    topic: (About, R),
+    limiter: &mut Limiter<(InvolvedObject, R), V>,
+    topic: (InvolvedObject, R),
     notice: V,
 ) -> bool {
     match topic.0 {
-        About::Node => {
+        InvolvedObject::Node => {
             limiter.add_first(topic, notice);
             true
         }
-        About::Service(_) => limiter.add(topic, notice),
+        InvolvedObject::Service(_) => limiter.add(topic, notice),
     }
 }
 
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn reasons_are_what_kubernetes_allows() {
         let mut names = std::collections::BTreeSet::new();
-        for reason in Reason::ALL {
+        for reason in EventReason::ALL {
             let name = reason.name();
             assert!(names.insert(name), "{name} twice");
             assert!(name.starts_with(|c: char| c.is_ascii_uppercase()), "{name}");
@@ -329,38 +329,40 @@ mod tests {
     #[test]
     fn a_full_queue_keeps_nobody_waiting() {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let (notices, _queue) = Notices::new(Arc::clone(&metrics));
-        let tell = |about: About, reason| {
-            notices.tell(Notice { about, reason, message: String::new() });
+        let (notices, _queue) = EventRecorder::new(Arc::clone(&metrics));
+        let tell = |about: InvolvedObject, reason| {
+            notices.tell(ReportedEvent { about, reason, message: String::new() });
             metrics.encode().expect("text")
         };
         let dropped =
             |count: usize| format!("kube_ipvs_event_writes_total{{result=\"dropped\"}} {count}");
         for index in 0..LONGEST_QUEUE {
             let service = ServiceKey::new(&index.to_string(), "web");
-            tell(About::Service(service), Reason::AddressTaken);
+            tell(InvolvedObject::Service(service), EventReason::AddressTaken);
         }
-        for reason in Reason::ALL {
-            let text = tell(About::Node, reason);
+        for reason in EventReason::ALL {
+            let text = tell(InvolvedObject::Node, reason);
             assert!(text.contains(&dropped(OF_NODE)), "{text}");
         }
-        assert!(tell(About::Node, Reason::FirewallDrops).contains(&dropped(OF_NODE + 1)));
+        assert!(
+            tell(InvolvedObject::Node, EventReason::FirewallDrops).contains(&dropped(OF_NODE + 1))
+        );
     }
 
     #[test]
     fn a_namespace_leaves_room_in_the_queue() {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let (notices, mut queue) = Notices::new(metrics);
+        let (notices, mut queue) = EventRecorder::new(metrics);
         let tell = |namespace: &str, name: &str| {
-            let about = About::Service(ServiceKey::new(namespace, name));
-            let reason = Reason::AddressTaken;
-            notices.tell(Notice { about, reason, message: String::new() });
+            let about = InvolvedObject::Service(ServiceKey::new(namespace, name));
+            let reason = EventReason::AddressTaken;
+            notices.tell(ReportedEvent { about, reason, message: String::new() });
         };
         for index in 0..LONGEST_QUEUE {
             tell("many", &index.to_string());
         }
         tell("few", "web");
-        let told = |queue: &mut NoticeQueue| -> Vec<_> {
+        let told = |queue: &mut EventQueue| -> Vec<_> {
             let notices = std::iter::from_fn(|| queue.try_recv());
             notices.map(|notice| notice.about.namespace().to_owned()).collect()
         };

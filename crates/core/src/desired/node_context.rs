@@ -1,4 +1,4 @@
-//! What Programs depend on beside Services and their endpoints.
+//! What DesiredState depend on beside Services and their endpoints.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,13 +11,13 @@ use super::images::{self, ImagesOf};
 use super::overlaps::overlaps;
 use super::ranges::{aggregate, contain};
 use crate::model::{
-    Carry, Family, Image, Link, Node, NodePortAddresses, RefusalReason, Settings, VirtualAddress,
+    Carry, Family, Link, Node, NodePortAddresses, RefusalReason, Settings, Shadow, VirtualAddress,
     image_ranges,
 };
 
 /// What was found of the node and the cluster.
 #[derive(Clone, Debug, Default)]
-pub struct Ground<'a> {
+pub struct Surveyed<'a> {
     /// The Node object.
     pub node: Option<&'a Node>,
     /// The addresses of the node's interfaces.
@@ -38,10 +38,10 @@ pub struct Ground<'a> {
     pub listening: Arc<FxHashSet<VirtualAddress>>,
 }
 
-/// What Programs depend on beside Services and their endpoints. Only the node's depends on
+/// What DesiredState depend on beside Services and their endpoints. Only the node's depends on
 /// [`Self::reachable`] and [`Self::links`], but by [`Self::images`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Surroundings {
+pub struct NodeContext {
     /// The configuration.
     pub settings: Settings,
     /// The address families of the node's kernel; Services have no front ends of another one.
@@ -74,11 +74,11 @@ pub struct Surroundings {
     pub links: Vec<Link>,
 }
 
-impl Surroundings {
+impl NodeContext {
     /// Gathers them.
     #[must_use]
-    pub fn new(settings: &Settings, ground: Ground<'_>) -> Self {
-        let Ground { node, interfaces, routes, links, service_cidrs, .. } = ground;
+    pub fn new(settings: &Settings, ground: Surveyed<'_>) -> Self {
+        let Surveyed { node, interfaces, routes, links, service_cidrs, .. } = ground;
         let families: &[_] = if ground.lacks_ipv6 { &[Family::V4] } else { &Family::BOTH };
         let internal = node.map_or(&[][..], |node| &node.internal_ips);
         let own = internal.iter().chain(interfaces).chain(ground.source_ips);
@@ -103,7 +103,7 @@ impl Surroundings {
         };
         let service_ranges =
             aggregate(service_cidrs.into_iter().chain(settings.service_cidrs.iter().copied()));
-        let mut around = Self {
+        let mut context = Self {
             families,
             taken_images: Vec::new(),
             images: Vec::new(),
@@ -120,11 +120,11 @@ impl Surroundings {
             links: links.to_vec(),
             settings: settings.clone(),
         };
-        around.place_images();
-        around
+        context.place_images();
+        context
     }
 
-    /// Takes in where the node's routes lead and its links. Says whether more than the node's Program
+    /// Takes in where the node's routes lead and its links. Says whether more than the node's DesiredService
     /// depends on what has changed.
     pub fn follow(&mut self, routes: &[IpNet], links: &[Link]) -> bool {
         self.reachable = routes.to_vec();
@@ -148,11 +148,11 @@ impl Surroundings {
     /// Where a pool stands that is not at the ClusterIP: that of the ClusterIP's own policy, or the
     /// other. `None` if another service range has all places there.
     #[must_use]
-    pub fn image(&self, cluster_ip: IpAddr, is_own: bool) -> Option<Image> {
+    pub fn image(&self, cluster_ip: IpAddr, is_own: bool) -> Option<Shadow> {
         match self.images.iter().find(|images| images.range.contains(&cluster_ip)) {
             Some(images) if is_own => images.own,
             Some(images) => images.other,
-            None => Some(if is_own { Image::Second } else { Image::First }),
+            None => Some(if is_own { Shadow::Second } else { Shadow::First }),
         }
     }
 

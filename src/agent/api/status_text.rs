@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::{
-    BackendView, FrontendView, PoolView, RefusalView, ServiceView, StatusView, TroubleView,
+    BackendView, FailureView, FrontendView, PoolView, RefusalView, ServiceView, StatusView,
 };
 
 impl fmt::Display for StatusView {
@@ -18,21 +18,21 @@ impl fmt::Display for StatusView {
         let totals = &self.totals;
         writeln!(
             f,
-            "services {}, front ends {}, pools {}, backends {}, draining {}, refused {}, troubles {}",
+            "services {}, front ends {}, pools {}, backends {}, draining {}, refused {}, failures {}",
             totals.services,
             totals.frontends,
             totals.pools,
             totals.backends,
             totals.draining,
             totals.refusals,
-            totals.troubles
+            totals.failures
         )?;
-        self.troubles.iter().try_for_each(|trouble| write!(f, "{trouble}"))?;
+        self.failures.iter().try_for_each(|trouble| write!(f, "{trouble}"))?;
         self.services.iter().try_for_each(|service| write!(f, "\n{service}"))
     }
 }
 
-impl fmt::Display for TroubleView {
+impl fmt::Display for FailureView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {}: {} (attempts: {})", self.operation, self.message, self.attempts)
     }

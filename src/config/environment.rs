@@ -5,14 +5,14 @@ use std::fs;
 
 /// What the machine and the environment say about the node.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Surroundings {
+pub(super) struct Environment {
     /// Environment variable `NODE_NAME`, as kubeadm's DaemonSet sets it.
     pub(super) node_name: Option<String>,
     /// The host name of this network and UTS namespace.
     pub(super) host_name: Option<String>,
 }
 
-impl Surroundings {
+impl Environment {
     pub(super) fn read() -> Self {
         Self {
             node_name: env::var("NODE_NAME").ok(),

@@ -11,7 +11,7 @@ use crate::source::wire::Rejection;
 
 /// What has been found, and when it is told.
 #[derive(Debug)]
-pub(super) struct Complaints {
+pub(super) struct RejectionLog {
     /// What is wrong with each object: no more than is needed to know that it is the same again.
     known: HashMap<String, u64>,
     /// Known before the list that is being read.
@@ -21,7 +21,7 @@ pub(super) struct Complaints {
     due: Option<Instant>,
 }
 
-impl Default for Complaints {
+impl Default for RejectionLog {
     fn default() -> Self {
         Self {
             known: HashMap::new(),
@@ -32,7 +32,7 @@ impl Default for Complaints {
     }
 }
 
-impl Complaints {
+impl RejectionLog {
     /// A list begins: what it does not mention again is forgotten.
     pub(super) fn begin_list(&mut self) {
         self.before.extend(std::mem::take(&mut self.known));
@@ -71,7 +71,7 @@ impl Complaints {
         if due > now {
             return;
         }
-        while let Some(Complaint { object, rejections, count }) = self.next(now) {
+        while let Some(LoggedRejections { object, rejections, count }) = self.next(now) {
             rejections.iter().for_each(|rejection| warn!("{rejection}"));
             match (rejections.is_empty(), count) {
                 (true, 1) => info!("{object}: all of it can be used now"),
@@ -82,15 +82,15 @@ impl Complaints {
         }
     }
 
-    fn next(&mut self, now: Instant) -> Option<Complaint> {
+    fn next(&mut self, now: Instant) -> Option<LoggedRejections> {
         let next = self.limiter.next(now);
         self.due = self.limiter.next_due(now);
-        next.map(|(object, rejections, count)| Complaint { object, rejections, count })
+        next.map(|(object, rejections, count)| LoggedRejections { object, rejections, count })
     }
 }
 
 /// What is to be told of an object.
-struct Complaint {
+struct LoggedRejections {
     object: String,
     /// What is wrong with it now; nothing any more, perhaps.
     rejections: Vec<Rejection>,
@@ -125,14 +125,14 @@ mod tests {
 
     #[test]
     fn a_service_that_is_rewritten_every_second_writes_a_few_lines() {
-        let (mut complaints, start) = (Complaints::default(), Instant::now());
+        let (mut complaints, start) = (RejectionLog::default(), Instant::now());
         let mut lines: Vec<String> = Vec::new();
         for second in 0..400 {
             let now = start + Duration::from_secs(second);
             // Now and then there is nothing wrong with it.
             let found = if second % 4 == 0 { Vec::new() } else { rejections(second) };
             complaints.update("default/web", found, now);
-            while let Some(Complaint { object, rejections, count }) = complaints.next(now) {
+            while let Some(LoggedRejections { object, rejections, count }) = complaints.next(now) {
                 lines.extend(rejections.iter().map(ToString::to_string));
                 lines.push(format!("{object} {count}"));
             }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_has_not_changed_is_told_once() {
-        let (mut complaints, now) = (Complaints::default(), Instant::now());
+        let (mut complaints, now) = (RejectionLog::default(), Instant::now());
         let found = rejections(0);
         for _ in 0..3 {
             complaints.begin_list();

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{
-    Backend, Frontend, Masquerade, Pool, Program, Refusal, RefusalReason, ServiceKey, Target,
-    VirtualAddress,
+    Backend, DesiredService, Frontend, Masquerade, Pool, Refusal, RefusalReason, ServiceKey,
+    Target, VirtualAddress,
 };
-use kube_ipvs_core::plan::Setback;
+use kube_ipvs_core::plan::SyncError;
 use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
@@ -22,17 +22,17 @@ pub struct Snapshot {
     node: String,
     synced: bool,
     last_sync: Option<SystemTime>,
-    services: Vec<(ServiceKey, Program)>,
+    services: Vec<(ServiceKey, DesiredService)>,
     /// Of the front ends that others are refused for.
     owners: BTreeMap<VirtualAddress, ServiceKey>,
     leaving: BTreeMap<VirtualAddress, Vec<Backend>>,
-    setbacks: Vec<(Setback, u32)>,
+    errors: Vec<(SyncError, u32)>,
 }
 
 /// Takes what the engine holds. `last_sync` is when the kernel last was as desired.
 #[must_use]
 pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
-    let programs = engine.programs();
+    let programs = engine.desired();
     let services = programs.services().map(|(key, program)| (key.clone(), program.clone()));
     let mut leaving: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (server, backend) in engine.draining() {
@@ -43,15 +43,15 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
         RefusalReason::Taken(at) => Some((at, programs.owner(&at)?.clone())),
         _ => None,
     });
-    let setbacks = engine.setbacks().map(|(setback, attempts)| (setback.clone(), attempts));
+    let errors = engine.errors().map(|(error, attempts)| (error.clone(), attempts));
     Snapshot {
-        node: programs.surroundings().settings.node_name.to_string(),
+        node: programs.context().settings.node_name.to_string(),
         synced: engine.is_synced(),
         last_sync,
         services: services.collect(),
         owners: owners.collect(),
         leaving,
-        setbacks: setbacks.collect(),
+        errors: errors.collect(),
     }
 }
 
@@ -68,7 +68,7 @@ pub struct StatusView {
     /// How much there is of everything.
     pub totals: StatusTotals,
     /// What failed and will be tried again, sorted by what it is about.
-    pub troubles: Vec<TroubleView>,
+    pub failures: Vec<FailureView>,
     /// Sorted by namespace and name.
     pub services: Vec<ServiceView>,
 }
@@ -85,7 +85,7 @@ pub struct StatusTotals {
     /// Those that keep established connections only, of all pools.
     pub draining: usize,
     pub refusals: usize,
-    pub troubles: usize,
+    pub failures: usize,
 }
 
 /// What one Service has.
@@ -101,7 +101,7 @@ pub struct ServiceView {
     pub refusals: Vec<RefusalView>,
 }
 
-/// Where clients knock.
+/// Where clients lookup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FrontendView {
     /// `ADDR:PORT/protocol`.
@@ -169,7 +169,7 @@ pub struct RefusalView {
 
 /// What failed and will be tried again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct TroubleView {
+pub struct FailureView {
     /// The operation, as the equivalent command line.
     pub operation: String,
     /// What went wrong.
@@ -180,17 +180,17 @@ pub struct TroubleView {
 
 impl From<Snapshot> for StatusView {
     fn from(snapshot: Snapshot) -> Self {
-        let Snapshot { node, synced, last_sync, mut services, owners, leaving, mut setbacks } =
+        let Snapshot { node, synced, last_sync, mut services, owners, leaving, mut errors } =
             snapshot;
         services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        setbacks.sort_unstable_by_key(|(setback, _)| setback.key);
+        errors.sort_unstable_by_key(|(error, _)| error.key);
         let services: Vec<_> = services
             .iter()
             .map(|(key, program)| ServiceView::new(key, program, &leaving, &owners))
             .collect();
-        let troubles: Vec<_> = setbacks.iter().map(TroubleView::from).collect();
-        let totals = StatusTotals { troubles: troubles.len(), ..StatusTotals::of(&services) };
-        Self { node, synced, last_sync: last_sync.map(rfc3339), totals, troubles, services }
+        let failures: Vec<_> = errors.iter().map(FailureView::from).collect();
+        let totals = StatusTotals { failures: failures.len(), ..StatusTotals::of(&services) };
+        Self { node, synced, last_sync: last_sync.map(rfc3339), totals, failures, services }
     }
 }
 
@@ -214,7 +214,7 @@ impl ServiceView {
     /// `leaving` are real servers that are no longer wanted, by virtual server.
     fn new(
         key: &ServiceKey,
-        program: &Program,
+        program: &DesiredService,
         leaving: &BTreeMap<VirtualAddress, Vec<Backend>>,
         owners: &BTreeMap<VirtualAddress, ServiceKey>,
     ) -> Self {
@@ -302,11 +302,11 @@ impl RefusalView {
     }
 }
 
-impl From<&(Setback, u32)> for TroubleView {
-    fn from((setback, attempts): &(Setback, u32)) -> Self {
+impl From<&(SyncError, u32)> for FailureView {
+    fn from((error, attempts): &(SyncError, u32)) -> Self {
         Self {
-            operation: setback.attempt.to_string(),
-            message: setback.message.clone(),
+            operation: error.attempt.to_string(),
+            message: error.message.clone(),
             attempts: *attempts,
         }
     }

@@ -1,4 +1,4 @@
-//! The Programs of all Services and of the node, kept up to date with the state.
+//! The DesiredState of all Services and of the node, kept up to date with the state.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::totals::Totals;
-use crate::desired::{self, Claim, Claims, Ground, Surroundings};
+use crate::desired::{self, Claim, Claims, NodeContext, Surveyed};
 use crate::model::{
-    Element, Family, Frontend, FrontendKind, NodeProgram, Program, Protocol, RangeSet, Refusal,
-    RefusalReason, Right, Service, ServiceKey, Settings, Shared, SharedPools, VirtualAddress,
+    DesiredNode, DesiredService, Element, Family, Frontend, FrontendKind, Protocol, RangeSet,
+    Refusal, RefusalReason, Right, Service, ServiceKey, Settings, Shared, SharedPools,
+    VirtualAddress,
 };
 use crate::plan::{Carrier, Running};
-use crate::state::{Dirty, Entry, State};
+use crate::state::{Dirty, ServiceEntry, State};
 
 /// What a Service had before a change and has after it.
 #[derive(Debug)]
@@ -31,28 +32,28 @@ pub struct Replacement<T> {
 /// What an update replaced.
 #[derive(Debug, Default)]
 pub struct Update {
-    /// The node's Program before the update, if it changed.
-    pub old_node: Option<NodeProgram>,
-    /// Services of whose Program nothing but the pools changed.
+    /// The node's DesiredService before the update, if it changed.
+    pub old_node: Option<DesiredNode>,
+    /// Services of whose DesiredService nothing but the pools changed.
     pub pools: Vec<Replacement<SharedPools>>,
-    /// Other Services whose Program changed.
-    pub services: Vec<Replacement<Arc<Program>>>,
+    /// Other Services whose DesiredService changed.
+    pub services: Vec<Replacement<Arc<DesiredService>>>,
 }
 
 /// What one Service has.
 #[derive(Debug)]
 struct Served {
     created: i64,
-    program: Arc<Program>,
+    program: Arc<DesiredService>,
 }
 
-/// The Programs of all Services and of the node: the whole desired state.
+/// The DesiredState of all Services and of the node: the whole desired state.
 #[derive(Debug)]
-pub struct Programs {
-    /// The configuration; that of the surroundings is the one that the Programs were made with.
+pub struct DesiredState {
+    /// The configuration; that of the surroundings is the one that the DesiredState were made with.
     settings: Settings,
-    around: Surroundings,
-    node: NodeProgram,
+    context: NodeContext,
+    node: DesiredNode,
     services: FxHashMap<ServiceKey, Served>,
     claims: Claims,
     totals: Totals,
@@ -102,15 +103,15 @@ impl Found {
     }
 }
 
-impl Programs {
+impl DesiredState {
     /// No Services, and a node of which only the settings are known.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let around = Surroundings::new(settings, Ground::default());
+        let context = NodeContext::new(settings, Surveyed::default());
         Self {
             settings: settings.clone(),
-            node: NodeProgram::default(),
-            around,
+            node: DesiredNode::default(),
+            context,
             services: FxHashMap::default(),
             claims: Claims::default(),
             totals: Totals::default(),
@@ -134,19 +135,19 @@ impl Programs {
     pub(super) fn need_listening(&self, state: &State) -> bool {
         let dirty = state.dirty();
         let is_changed = |key: &ServiceKey| {
-            let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
-            let asked = service.map(|service| desired::asked_of_node(service, &self.around));
+            let service = state.entry(key).and_then(|entry| served(&entry.service, &self.context));
+            let asked = service.map(|service| desired::asked_of_node(service, &self.context));
             let asked: FxHashSet<_> = asked.into_iter().flatten().collect();
             let known = self.service(key);
             let is_told = |address| known.is_some_and(|program| program.tells_of(address));
             let mut had = known.into_iter().flat_map(|program| &*program.frontends);
             !asked.iter().all(is_told)
                 || had.any(|it| {
-                    let is_of_node = it.kind.is_external() && self.around.is_own(it.address.ip);
+                    let is_of_node = it.kind.is_external() && self.context.is_own(it.address.ip);
                     is_of_node && !asked.contains(&it.address)
                 })
         };
-        dirty.surroundings || dirty.services.iter().any(is_changed)
+        dirty.context || dirty.services.iter().any(is_changed)
     }
 
     /// Whether a device of the node has the ClusterIP of a Service: it matters at any time what listens
@@ -160,10 +161,10 @@ impl Programs {
         self.settings = settings.clone();
     }
 
-    /// Brings the Programs up to date with what has changed in the state.
+    /// Brings the DesiredState up to date with what has changed in the state.
     pub fn update(&mut self, state: &mut State) -> Update {
-        let Dirty { mut services, endpoints, surroundings, network, sockets } = state.take_dirty();
-        self.around.listening = Arc::clone(state.listening());
+        let Dirty { mut services, endpoints, context, network, sockets } = state.take_dirty();
+        self.context.listening = Arc::clone(state.listening());
         for socket in sockets {
             let waiting = self.waiting.get(&(socket.protocol, socket.port));
             services.extend(waiting.into_iter().flatten().cloned());
@@ -171,13 +172,13 @@ impl Programs {
             services.extend(owner.cloned());
         }
         let mut update = Update::default();
-        if surroundings {
+        if context {
             // A new zone changes no surroundings but which endpoints are hinted here.
             services.extend(state.service_keys().cloned());
             update.old_node = self.update_surroundings(state);
         } else if network {
             self.changes += 1;
-            if self.around.follow(state.reachable(), state.links()) {
+            if self.context.follow(state.reachable(), state.links()) {
                 services.extend(state.service_keys().cloned());
             }
             update.old_node = self.update_node();
@@ -202,16 +203,16 @@ impl Programs {
         update
     }
 
-    /// The Program of the node.
+    /// The DesiredService of the node.
     #[must_use]
-    pub fn node(&self) -> &NodeProgram {
+    pub fn node(&self) -> &DesiredNode {
         &self.node
     }
 
-    /// What the Programs depend on beside Services and endpoints.
+    /// What the DesiredState depend on beside Services and endpoints.
     #[must_use]
-    pub fn surroundings(&self) -> &Surroundings {
-        &self.around
+    pub fn context(&self) -> &NodeContext {
+        &self.context
     }
 
     /// How often the surroundings have changed: if it is another number, so are they.
@@ -220,14 +221,14 @@ impl Programs {
         self.changes
     }
 
-    /// The Program of a Service.
+    /// The DesiredService of a Service.
     #[must_use]
-    pub fn service(&self, key: &ServiceKey) -> Option<&Program> {
+    pub fn service(&self, key: &ServiceKey) -> Option<&DesiredService> {
         self.services.get(key).map(|served| &*served.program)
     }
 
-    /// All Services' Programs, in no order.
-    pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &Program)> {
+    /// All Services' DesiredState, in no order.
+    pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &DesiredService)> {
         self.services.iter().map(|(key, served)| (key, &*served.program))
     }
 
@@ -249,8 +250,11 @@ impl Programs {
         self.found_at(address).map(|(_, frontend)| frontend)
     }
 
-    /// The same, each with its Service's Program.
-    fn found_at(&self, address: VirtualAddress) -> impl Iterator<Item = (&Program, &Frontend)> {
+    /// The same, each with its Service's DesiredService.
+    fn found_at(
+        &self,
+        address: VirtualAddress,
+    ) -> impl Iterator<Item = (&DesiredService, &Frontend)> {
         let VirtualAddress { ip, port, protocol } = address;
         let takes_node_ports = self.node.node_port_ips.contains(&ip);
         let node_port = VirtualAddress::node_port(address.family(), port, protocol);
@@ -265,7 +269,7 @@ impl Programs {
     /// there, or may have a ClusterIP.
     #[must_use]
     pub fn is_ours(&self, address: &VirtualAddress) -> bool {
-        self.around.is_in_service_range(address.ip) || self.frontends_at(*address).next().is_some()
+        self.context.is_in_service_range(address.ip) || self.frontends_at(*address).next().is_some()
     }
 
     /// The virtual servers that may have scheduled connections, and that have them drain if the real
@@ -274,7 +278,7 @@ impl Programs {
     #[must_use]
     pub fn pools_of(&self, connections: &Running) -> Vec<VirtualAddress> {
         let Running { frontend: at, backend, carrier, .. } = *connections;
-        let leads_there = |(program, frontend): (&Program, &Frontend)| {
+        let leads_there = |(program, frontend): (&DesiredService, &Frontend)| {
             let targets = frontend.targets().map(|target| frontend.pool_of(target));
             targets.iter().flatten().filter_map(|at| program.pool(at)).any(|pool| {
                 pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
@@ -287,10 +291,10 @@ impl Programs {
         }
     }
 
-    /// Returns the node's old Program if it changed.
-    fn update_surroundings(&mut self, state: &State) -> Option<NodeProgram> {
+    /// Returns the node's old DesiredService if it changed.
+    fn update_surroundings(&mut self, state: &State) -> Option<DesiredNode> {
         let service_cidrs = state.service_cidrs().flat_map(|object| object.cidrs.iter().copied());
-        let ground = Ground {
+        let ground = Surveyed {
             node: state.node(),
             interfaces: state.addresses(),
             source_ips: state.source_ips(),
@@ -301,20 +305,20 @@ impl Programs {
             api_servers: state.api_servers().collect(),
             listening: Arc::clone(state.listening()),
         };
-        let around = Surroundings::new(&self.settings, ground);
-        let is_first = self.node == NodeProgram::default();
-        if around == self.around && !is_first {
+        let context = NodeContext::new(&self.settings, ground);
+        let is_first = self.node == DesiredNode::default();
+        if context == self.context && !is_first {
             return None;
         }
         self.changes += 1;
-        let before = mem::replace(&mut self.around, around);
+        let before = mem::replace(&mut self.context, context);
         let has_come = |ip: &IpAddr| !is_first && !before.is_own(*ip);
-        self.arrived = self.around.own_ips.iter().copied().filter(has_come).collect();
+        self.arrived = self.context.own_ips.iter().copied().filter(has_come).collect();
         self.update_node()
     }
 
-    fn update_node(&mut self) -> Option<NodeProgram> {
-        let node = desired::node_program(&self.around);
+    fn update_node(&mut self) -> Option<DesiredNode> {
+        let node = desired::node_program(&self.context);
         (node != self.node).then(|| mem::replace(&mut self.node, node))
     }
 
@@ -324,11 +328,11 @@ impl Programs {
         let mut affected = Vec::new();
         for key in changed {
             let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
-            let service = state.entry(key).and_then(|entry| served(&entry.service, &self.around));
+            let service = state.entry(key).and_then(|entry| served(&entry.service, &self.context));
             let new = service.map_or_else(Vec::new, |service| {
                 let having: desired::Having<'_> =
                     &|at, cluster, right| self.has(key, at, cluster, right);
-                desired::claims(service, &self.around, having)
+                desired::claims(service, &self.context, having)
             });
             if old == new {
                 continue;
@@ -337,7 +341,7 @@ impl Programs {
                 let gains = before.and_then(|claim| self.claims.remove(address, &claim));
                 let loses = now.and_then(|claim| self.claims.add(address, claim));
                 affected.extend(gains.into_iter().chain(loses));
-                let others = desired::same_packets(address, &self.around);
+                let others = desired::same_packets(address, &self.context);
                 let owners = others.filter_map(|other| self.claims.owner(&other));
                 affected.extend(owners.map(|owner| owner.service.clone()));
             }
@@ -345,7 +349,7 @@ impl Programs {
         affected
     }
 
-    /// Whether a Service has a front end already, by its Program or by what the kernel had when the
+    /// Whether a Service has a front end already, by its DesiredService or by what the kernel had when the
     /// agent started. What its author alone has written does not count at an address that has become
     /// the node's since.
     fn has(
@@ -356,19 +360,19 @@ impl Programs {
         right: Right,
     ) -> bool {
         let is_granted = right != Right::Written;
-        let has = |program: &Program| program.frontend(address).is_some();
+        let has = |program: &DesiredService| program.frontend(address).is_some();
         let had = self.found.has(address, cluster);
         had && (is_granted || self.found.is_own(address.ip))
             || self.service(key).is_some_and(has)
                 && (is_granted || !self.arrived.contains(&address.ip))
     }
 
-    /// Brings the Program of a Service up to date of which only endpoints have changed.
+    /// Brings the DesiredService of a Service up to date of which only endpoints have changed.
     fn update_endpoints(&mut self, state: &mut State, key: ServiceKey, update: &mut Update) {
-        let (entry, vantage) = state.look_at(&key);
-        let Some(Entry { service: Some(service), endpoints, .. }) = entry else { return };
+        let (entry, locality) = state.set_locality(&key);
+        let Some(ServiceEntry { service: Some(service), endpoints, .. }) = entry else { return };
         let Some(Served { program, .. }) = self.services.get_mut(&key) else { return };
-        match desired::pools(program, service, endpoints, &self.around, vantage) {
+        match desired::pools(program, service, endpoints, &self.context, locality) {
             Some(new) if Shared::are_same(&new, &program.pools) => {}
             Some(new) => {
                 self.totals.exchange_pools(&program.pools, &new);
@@ -405,17 +409,17 @@ impl Programs {
         &mut self,
         state: &mut State,
         key: ServiceKey,
-    ) -> Option<Replacement<Arc<Program>>> {
-        let (entry, vantage) = state.look_at(&key);
+    ) -> Option<Replacement<Arc<DesiredService>>> {
+        let (entry, locality) = state.set_locality(&key);
         let mut is_on_device = false;
-        let new = entry.and_then(|Entry { service, endpoints, .. }| {
-            let service = served(service, &self.around)?;
+        let new = entry.and_then(|ServiceEntry { service, endpoints, .. }| {
+            let service = served(service, &self.context)?;
             let having: desired::Having<'_> =
                 &|at, cluster, right| self.has(&key, at, cluster, right);
             let book = (&self.claims, having);
-            let program = desired::program(service, endpoints, &self.around, vantage, book);
+            let program = desired::program(service, endpoints, &self.context, locality, book);
             let mut cluster_ips = Family::BOTH.into_iter().filter_map(|it| service.cluster_ip(it));
-            is_on_device = cluster_ips.any(|ip| self.around.is_own(ip));
+            is_on_device = cluster_ips.any(|ip| self.context.is_own(ip));
             Some(Served { created: service.created, program: Arc::new(program) })
         });
         if is_on_device {
@@ -444,8 +448,8 @@ impl Programs {
 }
 
 /// A Service that is this proxy's to serve.
-fn served<'a>(service: &'a Option<Arc<Service>>, around: &Surroundings) -> Option<&'a Service> {
-    service.as_deref().filter(|service| desired::is_served(service, around))
+fn served<'a>(service: &'a Option<Arc<Service>>, context: &NodeContext) -> Option<&'a Service> {
+    service.as_deref().filter(|service| desired::is_served(service, context))
 }
 
 /// Where two lists differ that are sorted by address: what stands there in either.
@@ -468,7 +472,7 @@ fn differing<T: PartialEq>(
     differing
 }
 
-/// The claims that a Service made for its Program, sorted by address.
+/// The claims that a Service made for its DesiredService, sorted by address.
 fn claimed(key: &ServiceKey, served: &Served) -> Vec<(VirtualAddress, Claim)> {
     let claim = |kind: FrontendKind| Claim {
         right: kind.right(),
