@@ -1,15 +1,8 @@
 //! kube-ipvs: a kube-proxy replacement that programs Linux IPVS.
 //!
-//! ```text
-//!  source/            state/            desired/           plan/               kernel/
-//!  Kubernetes API ─┐  objects by key;   one Service +      old × new DesiredService   ipvs, nft,
-//!  manifests dir  ─┼► what changed  ──► its endpoints  ──► → ordered        ──► route, sysctl
-//!  node addresses ─┘  → dirty keys      → DesiredService          operations              │
-//!                                                              ▲── one outcome each ┘
-//! ```
-//!
-//! The crate `kube-ipvs-core` has what stands between sources and kernel: state, desired, plan. It is
-//! pure: no IO, no clock, no async.
+//! The crate `kube-ipvs-core` decides what a node's kernel should hold. This crate surrounds it:
+//! [`source`] delivers objects, [`kernel`] carries operations out, [`agent`] runs both, [`cli`] has
+//! the commands. `docs/ARCHITECTURE.md` follows one endpoint through all of them.
 
 // Of all that comes from outside nothing may end the agent. Tests may panic.
 #![cfg_attr(
