@@ -56,9 +56,11 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
 }
 
 /// Follows, `links` too, until it is told of no address. What [`next`] takes is told one by one, but
-/// for source addresses.
+/// for source addresses, after whether there is IPv6.
 fn follow(links: bool) -> (Receiver<Event>, JoinHandle<()>) {
-    follow_where(links, |event| !matches!(event, Event::SourceIps(_)))
+    let (told, follower) = follow_where(links, |event| !matches!(event, Event::SourceIps(_)));
+    assert_eq!(next(&told), Event::Ipv6(true));
+    (told, follower)
 }
 
 fn follow_where(

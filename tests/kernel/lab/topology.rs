@@ -46,8 +46,10 @@ impl Topology {
             // No duplicate address detection: addresses are to be usable at once.
             "net.ipv6.conf.default.accept_dad=0",
             "net.ipv6.conf.all.accept_dad=0",
-            // A client may use its port again soon.
-            "net.ipv4.tcp_tw_reuse=1",
+            // No connection is remembered after its end: a client may use its port again at once, and
+            // a server that masqueraded clients share takes no new connection for an old one, which
+            // would cost its first segment.
+            "net.ipv4.tcp_max_tw_buckets=0",
         ];
         switch.sysctl(&of_kernel(&["net.ipv6.conf.default.disable_ipv6=1"]))?;
         for host in Host::ALL {
