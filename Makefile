@@ -6,7 +6,7 @@ SECONDS ?= 30
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Run the agent on manifests/demo with real traffic, and tell what happens
+demo: ## Run the agent on manifests/demo with real traffic, and print what happens
 	@hack/progress hack/prepare
 	@hack/kernel-test --demo
 

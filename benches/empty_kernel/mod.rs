@@ -1,39 +1,18 @@
-//! A kernel that has nothing and does everything, for the benches.
+//! Work on a kernel that holds nothing, for the benches.
 
-use std::convert::Infallible;
 use std::time::Instant;
 
-use kube_ipvs_core::engine::{Engine, Work};
-use kube_ipvs_core::plan::{Observed, Operation};
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
 
-/// Hands out every plan that an engine makes for it, until there is nothing to do or `take` fails.
-pub(crate) fn each_plan<E>(
-    engine: &mut Engine,
-    now: Instant,
-    mut take: impl FnMut(&[Operation]) -> Result<(), E>,
-) -> Result<(), E> {
-    while let Some(work) = engine.poll_work(now) {
-        match work {
-            Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
-            Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
-            Work::Listen => {}
-            Work::Count(_) => engine.handle_connections(Vec::new(), now),
-            Work::Apply(plan) => {
-                take(plan.operations())?;
-                let done = plan.operations().iter().map(|_| Ok(())).collect();
-                engine.handle_outcomes(&plan, done, now);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Works until there is nothing to do. Returns how many operations that took.
+/// Works until there is nothing to do. Returns the number of operations.
 pub(crate) fn settle(engine: &mut Engine, now: Instant) -> usize {
     let mut count = 0;
-    let Ok(()) = each_plan(engine, now, |operations| {
+    let mut kernel = EmptyKernel::new(now, |operations: &[_]| {
         count += operations.len();
-        Ok::<_, Infallible>(())
+        all_succeed(operations)
     });
+    // Nothing fails.
+    let _ = engine.settle(&mut kernel);
     count
 }

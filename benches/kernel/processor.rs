@@ -84,7 +84,11 @@ fn churn(server: &ApiServer, agent: &Agent) -> Result<[f64; 2]> {
     })?;
     let services: Vec<_> = (0..CHANGES).map(changed).collect();
     let frontends: Vec<_> = services.iter().copied().map(frontend).collect();
-    let held = Kernel::open()?.observe_pools(&frontends)?;
+    let mut kernel = Kernel::open()?;
+    let mut held = Vec::new();
+    for frontend in &frontends {
+        held.extend(kernel.observe_pool(frontend)?);
+    }
     let is_whole = held.iter().all(|pool| pool.backends.len() == ENDPOINTS + 1);
     if !is_whole || held.len() != frontends.len() {
         return Err("the kernel does not hold all changes".into());

@@ -240,8 +240,9 @@ fn held(events: fn() -> Vec<Event>) -> Result<[f64; 5]> {
             sleep(Duration::from_secs(2));
             let audit = timed(|| unchanged(settle(&mut running, &mut kernel)?))?;
             let round = timed(|| {
-                for address in addresses.chunks(1) {
-                    running.handle_observed_pools(address, kernel.observe_pools(address)?);
+                for address in &addresses {
+                    let pool = kernel.observe_pool(address)?;
+                    running.handle_observed_pools(&[*address], pool.into_iter().collect());
                 }
                 unchanged(settle(&mut running, &mut kernel)?)
             })?;

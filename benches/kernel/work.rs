@@ -5,15 +5,15 @@ use std::time::Instant;
 
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::{Ipvs, command};
-use kube_ipvs_core::engine::{Engine, Work};
-use kube_ipvs_core::model::{Backend, Event, Settings};
-use kube_ipvs_core::plan::{Operation, ServerOperation};
+use kube_ipvs_core::engine::{Edge, Engine};
+use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
+use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running, ServerOperation};
+use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
 use netlink_ipvs::ipvs::encode;
-use netlink_ipvs::{Batch, Socket, Subsystem};
+use netlink_ipvs::{Batch, KernelError, Socket, Subsystem};
 
 use crate::Result;
 use crate::cluster::frontend;
-use crate::empty_kernel::each_plan;
 
 /// Bytes per send of a replay, as the agent has it.
 const CHUNK: usize = 64 << 10;
@@ -25,54 +25,69 @@ pub(crate) fn engine(events: impl IntoIterator<Item = Event>) -> Engine {
     engine
 }
 
-/// Does all the work that there is. Returns how many operations that took.
-pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> {
-    let mut count = 0;
-    while let Some(work) = engine.poll_work(Instant::now()) {
-        match work {
-            Work::Observe => {
-                let failures = engine.handle_observed(kernel.observe()?, Instant::now());
-                if let Some(trouble) = failures.first() {
-                    return Err(trouble.error.message.clone().into());
-                }
-            }
-            Work::ObservePools(addresses) => {
-                let pools = kernel.observe_pools(&addresses)?;
-                engine.handle_observed_pools(&addresses, pools);
-            }
-            Work::Listen => {}
-            Work::Count(_) => engine.handle_connections(Vec::new(), Instant::now()),
-            Work::Apply(plan) => {
-                let outcomes = kernel.apply(plan.operations());
-                if let Some(failure) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
-                    return Err(failure.to_string().into());
-                }
-                count += outcomes.len();
-                engine.handle_outcomes(&plan, outcomes, Instant::now());
-            }
-        }
-    }
-    Ok(count)
+/// A kernel without sockets and connections, and how many operations it has carried out.
+struct Counted<'a> {
+    kernel: &'a mut Kernel,
+    operations: usize,
 }
 
-/// Does the work of IPVS on an empty kernel, and takes all other for done.
+impl Edge for Counted<'_> {
+    type Error = KernelError;
+
+    fn observe(&mut self) -> std::result::Result<Observed, KernelError> {
+        self.kernel.observe()
+    }
+
+    fn observe_pool(
+        &mut self,
+        address: &VirtualAddress,
+    ) -> std::result::Result<Option<Pool>, KernelError> {
+        self.kernel.observe_pool(address)
+    }
+
+    fn listening(&mut self) -> std::result::Result<Vec<VirtualAddress>, KernelError> {
+        Ok(Vec::new())
+    }
+
+    fn connections(&mut self, _: &Leavers) -> std::result::Result<Vec<Running>, KernelError> {
+        Ok(Vec::new())
+    }
+
+    fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
+        self.operations += operations.len();
+        self.kernel.apply(operations)
+    }
+
+    fn now(&mut self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// Does all the work that there is. Returns the number of operations.
+pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> {
+    let mut counted = Counted { kernel, operations: 0 };
+    engine.settle(&mut counted)?;
+    Ok(counted.operations)
+}
+
+/// Does the work of IPVS on an empty kernel; all other work is skipped.
 pub(crate) fn settle_ipvs(engine: &mut Engine, ipvs: &mut Ipvs) -> Result<()> {
-    each_plan(engine, Instant::now(), |operations| {
-        let operations = operations.iter().filter_map(Operation::as_server);
-        match ipvs.apply(operations).into_iter().find_map(std::result::Result::err) {
-            Some(failure) => Err(failure.to_string().into()),
-            None => Ok(()),
-        }
-    })
+    let mut kernel = EmptyKernel::new(Instant::now(), |operations: &[Operation]| {
+        let mut outcomes = ipvs.apply(operations.iter().filter_map(Operation::as_server));
+        outcomes.resize(operations.len(), Ok(()));
+        outcomes
+    });
+    Ok(engine.settle(&mut kernel)?)
 }
 
 /// The IPVS operations that an empty kernel needs.
 pub(crate) fn wanted(engine: &mut Engine) -> Result<Vec<ServerOperation>> {
     let mut wanted = Vec::new();
-    each_plan(engine, Instant::now(), |operations| {
+    let mut kernel = EmptyKernel::new(Instant::now(), |operations: &[Operation]| {
         wanted.extend(operations.iter().filter_map(Operation::as_server));
-        Result::Ok(())
-    })?;
+        all_succeed(operations)
+    });
+    engine.settle(&mut kernel)?;
     Ok(wanted)
 }
 

@@ -21,12 +21,19 @@ pub(super) struct Sum {
     pub(super) took: Duration,
 }
 
-impl Applied {
+impl Sum {
     pub(super) fn add(&mut self, operations: usize, failures: usize, took: Duration) {
-        self.sum.plans += 1;
-        self.sum.operations += operations;
-        self.sum.failures += failures;
-        self.sum.took += took;
+        self.plans += 1;
+        self.operations += operations;
+        self.failures += failures;
+        self.took += took;
+    }
+}
+
+impl Applied {
+    /// To add to.
+    pub(super) fn sum(&mut self) -> &mut Sum {
+        &mut self.sum
     }
 
     /// When [`Applied::next`] has something, if nothing else is added.
@@ -51,13 +58,13 @@ mod tests {
         let (mut applied, start) = (Applied::default(), Instant::now());
         let mut told = Vec::new();
         for second in 0..=60 {
-            applied.add(3, 1, Duration::from_millis(2));
+            applied.sum().add(3, 1, Duration::from_millis(2));
             told.extend(applied.next(start + Duration::from_secs(second)));
         }
         let sums: Vec<_> = told.iter().map(|sum| (sum.plans, sum.operations)).collect();
         assert_eq!(sums, [(1, 3), (15, 45), (15, 45), (15, 45), (15, 45)]);
         assert_eq!(applied.due(start), None);
-        applied.add(1, 0, Duration::ZERO);
+        applied.sum().add(1, 0, Duration::ZERO);
         assert_eq!(applied.due(start), Some(start + Duration::from_secs(75)));
     }
 }

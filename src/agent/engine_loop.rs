@@ -8,16 +8,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
-use kube_ipvs_core::engine::{Engine, RepeatedError, ServiceUpdates, Totals, Work};
+use kube_ipvs_core::engine::{Engine, RepeatedError, ServiceUpdates, Step, Totals, Work};
 use kube_ipvs_core::explain::explain;
 use kube_ipvs_core::model::{Event, VirtualAddress};
-use kube_ipvs_core::plan::{ObjectKey, Outcome, Plan, SyncError};
+use kube_ipvs_core::plan::{ObjectKey, SyncError};
 use kube_ipvs_core::state::Trigger;
 use netlink_ipvs::KernelError;
 use tracing::{debug, error, info, warn};
 
 use super::api;
 use super::applied::{Applied, Sum};
+use super::edge::NodeKernel;
 use super::events::{
     EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_refusals, of_trouble,
 };
@@ -25,12 +26,10 @@ use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::Metrics;
-use super::processor_time::processor_time;
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
 use crate::kernel::Kernel;
-use crate::kernel::conntrack::Sweep;
 use crate::kernel::sysctl::Sysctls;
 
 /// Inputs that are taken in before the kernel is brought up to date with them.
@@ -77,14 +76,12 @@ pub(super) struct EngineLoop {
     /// Whether what listens on the node could not be read the last time.
     cannot_listen: bool,
     last_sync: Option<SystemTime>,
-    first_sync: FirstSync,
+    /// What the first sync has applied so far.
+    first_sync: Sum,
     applied: Applied,
     takeover: Takeover,
     upkeep: Upkeep,
     surroundings: Known,
-    /// When the part of an audit had been read, in [`processor_time`]; what its comparison took.
-    part_read: Option<Duration>,
-    comparing: Duration,
 }
 
 /// What of the node has been told so far.
@@ -101,13 +98,6 @@ pub(super) struct Told {
     pub(super) health_checks: HealthChecks,
     /// Tell operators.
     pub(super) notices: EventRecorder,
-}
-
-/// What the first sync has done so far.
-#[derive(Default)]
-struct FirstSync {
-    operations: usize,
-    failures: usize,
 }
 
 impl EngineLoop {
@@ -137,13 +127,11 @@ impl EngineLoop {
             is_synced: false,
             cannot_listen: false,
             last_sync: None,
-            first_sync: FirstSync::default(),
+            first_sync: Sum::default(),
             applied: Applied::default(),
             takeover,
             upkeep,
             surroundings: Known::default(),
-            part_read: None,
-            comparing: Duration::ZERO,
         }
     }
 
@@ -231,42 +219,33 @@ impl EngineLoop {
         let mut touched = false;
         // Whether all that there is to do is to put right what others have changed.
         let mut repairs = false;
-        while let Some(work) = self.poll_work() {
-            match work {
-                Work::Listen => self.listen(),
-                Work::Observe => match self.takeover.observe(&mut self.kernel) {
-                    Ok(observed) => {
-                        repairs = self.is_synced
-                            && self.engine.failures() == 0
-                            && !self.engine.state().is_dirty();
-                        self.upkeep.look();
-                        let failures = self.engine.handle_observed(observed, Instant::now());
-                        failures.iter().for_each(|trouble| self.tell(trouble));
-                    }
-                    // Changes are made all the same, of what is known.
-                    Err(error) => self.unobservable(&error),
-                },
-                Work::ObservePools(addresses) => {
-                    repairs = self.engine.is_auditing() && self.engine.failures() == 0;
-                    self.observe_pools(addresses);
+        while let Some(work) = self.next_work() {
+            match &work {
+                Work::Observe => {
+                    let engine = &self.engine;
+                    repairs =
+                        self.is_synced && engine.failures() == 0 && !engine.state().is_dirty();
                 }
-                Work::Count(leavers) => match self.kernel.connections(&leavers) {
-                    Ok(running) => self.engine.handle_connections(running, Instant::now()),
-                    Err(error) => warn!(%error, "connections of what leaves cannot be counted"),
-                },
+                Work::ObservePools(_) => {
+                    repairs = self.engine.is_auditing() && self.engine.failures() == 0;
+                    if self.engine.is_auditing() {
+                        self.upkeep.look_again();
+                    }
+                }
                 Work::Apply(plan) => {
                     touched = true;
+                    self.tell_surroundings();
                     if mem::take(&mut repairs) {
                         let operations = plan.operations().len();
                         self.metrics.repaired(operations);
-                        warn!(operations, "somebody else has changed the kernel: put right");
+                        warn!(operations, "another program has changed the kernel: repaired");
                     }
-                    self.apply(&plan);
                 }
+                Work::Listen | Work::Count(_) => {}
             }
-        }
-        if let Some(read) = self.part_read.take() {
-            self.comparing = processor_time().saturating_sub(read);
+            let (engine, mut kernel) = self.edge();
+            let step = engine.carry_out(work, &mut kernel);
+            self.report(step);
         }
         self.upkeep.look_at_firewall(self.engine.desired().context());
         if self.engine.is_synced() && !self.is_stopping() {
@@ -278,14 +257,31 @@ impl EngineLoop {
         touched
     }
 
-    /// Reads what listens on the node. What cannot be read is told once.
-    fn listen(&mut self) {
-        match self.kernel.listening() {
-            Ok(listening) => {
-                self.cannot_listen = false;
-                self.engine.handle_event(Event::Listening(listening));
-            }
-            Err(error) => {
+    fn next_work(&mut self) -> Option<Work> {
+        if self.is_stopping() {
+            return None;
+        }
+        let (engine, mut kernel) = self.edge();
+        engine.next_work(&mut kernel)
+    }
+
+    /// The engine, and the kernel as it sees it.
+    fn edge(&mut self) -> (&mut Engine, NodeKernel<'_>) {
+        let Self { engine, kernel, takeover, metrics, first_sync, applied, is_synced, .. } = self;
+        let sum = if *is_synced { applied.sum() } else { first_sync };
+        (engine, NodeKernel { kernel, takeover, metrics, sum })
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.inputs.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Reports what a step could not do.
+    fn report(&mut self, step: Step<KernelError>) {
+        step.errors().iter().for_each(|error| self.tell(error));
+        match step {
+            Step::Listened(Ok(())) => self.cannot_listen = false,
+            Step::Listened(Err(error)) => {
                 if !mem::replace(&mut self.cannot_listen, true) {
                     warn!(
                         "what listens on the node cannot be read: {error}; only protectedNodePorts \
@@ -293,15 +289,14 @@ impl EngineLoop {
                     );
                 }
             }
+            Step::Observed(_) => self.upkeep.look(),
+            // Changes are made all the same, of what is known.
+            Step::Unobservable(error, attempts) => self.unobservable(&error, attempts),
+            Step::Counted(Err(error)) => {
+                warn!(%error, "connections of what leaves cannot be counted");
+            }
+            Step::ObservedPools(_) | Step::Counted(Ok(())) | Step::Applied(..) => {}
         }
-    }
-
-    fn poll_work(&mut self) -> Option<Work> {
-        if self.is_stopping() { None } else { self.engine.poll_work(Instant::now()) }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.inputs.stopping.load(Ordering::Relaxed)
     }
 
     /// Tells which addresses take node ports, and what lies in the ranges of ClusterIPs that is no
@@ -335,33 +330,6 @@ impl EngineLoop {
         known.overlaps = overlaps;
     }
 
-    fn apply(&mut self, plan: &Plan) {
-        self.tell_surroundings();
-        let start = Instant::now();
-        let outcomes = self.kernel.apply(plan.operations());
-        let took = start.elapsed();
-        self.metrics.applied(plan.operations(), &outcomes, took);
-        for Sweep { family, deleted, took } in self.kernel.take_sweeps() {
-            self.metrics.swept(family, deleted, took);
-        }
-        let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();
-        if self.is_synced {
-            self.applied.add(plan.operations().len(), failures, took);
-        } else {
-            self.first_sync.operations += plan.operations().len();
-            self.first_sync.failures += failures;
-        }
-        for operation in plan.operations() {
-            debug!(%operation, "{}", operation.effect());
-        }
-        self.handle_outcomes(plan, outcomes);
-    }
-
-    fn handle_outcomes(&mut self, plan: &Plan, outcomes: Vec<Outcome>) {
-        let failures = self.engine.handle_outcomes(plan, outcomes, Instant::now());
-        failures.iter().for_each(|trouble| self.tell(trouble));
-    }
-
     fn tell(&self, trouble: &RepeatedError) {
         if !trouble.is_news() {
             return;
@@ -393,37 +361,9 @@ impl EngineLoop {
         owner.map_or(InvolvedObject::Node, |service| InvolvedObject::Service(service.clone()))
     }
 
-    /// Reads virtual servers. One that cannot be read holds up no other.
-    fn observe_pools(&mut self, addresses: Vec<VirtualAddress>) {
-        let before = processor_time();
-        let audits = self.engine.is_auditing();
-        if audits {
-            self.upkeep.look_again();
-        }
-        for address in addresses {
-            match self.kernel.observe_pools(&[address]) {
-                Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
-                // Those that are not in doubt can wait until the kernel can be read.
-                Err(error) if audits && !error.is_of_one_object() => {
-                    self.unobservable(&error);
-                    break;
-                }
-                Err(error) => {
-                    let now = Instant::now();
-                    let trouble = self.engine.handle_unobservable_pool(address, error, now);
-                    self.tell(&trouble);
-                }
-            }
-        }
-        let now = processor_time();
-        let took = now.saturating_sub(before) + mem::take(&mut self.comparing);
-        self.engine.handle_part_read(took, Instant::now());
-        self.part_read = audits.then_some(now);
-    }
-
-    fn unobservable(&mut self, error: &KernelError) {
+    fn unobservable(&self, error: &KernelError, attempts: Option<u32>) {
         self.metrics.unobservable();
-        if let Some(attempts) = self.engine.handle_unobservable(Instant::now()) {
+        if let Some(attempts) = attempts {
             error!(attempts, "cannot read the kernel's state: {error}; will be tried again");
         }
     }
@@ -443,7 +383,7 @@ impl EngineLoop {
         }
         self.is_synced = true;
         self.health.synced();
-        let FirstSync { operations, failures } = self.first_sync;
+        let Sum { operations, failures, .. } = self.first_sync;
         let Totals { services, backends: real_servers, .. } = self.engine.desired().totals();
         let took = self.started.elapsed();
         info!(services, real_servers, operations, failures, ?took, "synced");

@@ -5,6 +5,7 @@ mod applied;
 pub mod client;
 mod config_file;
 mod conntrack;
+mod edge;
 mod engine_loop;
 pub mod events;
 pub mod health;

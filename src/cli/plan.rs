@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kube_ipvs_core::desired::overlaps;
-use kube_ipvs_core::engine::{Engine, RepeatedError, Work};
-use kube_ipvs_core::model::Event;
-use kube_ipvs_core::plan::Operation;
+use kube_ipvs_core::engine::{Edge, Engine};
+use kube_ipvs_core::model::{Pool, VirtualAddress};
+use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running};
 
 use super::{WOULD_CHANGE, objects, output};
 use crate::config::SharedFlags;
@@ -40,30 +40,45 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
 /// The ordered operations from what the kernel holds to the desired state. The kernel is only
 /// read.
 fn plan(engine: &mut Engine, kernel: &mut Kernel) -> anyhow::Result<Vec<Operation>> {
-    let now = Instant::now();
-    let mut operations = Vec::new();
-    while let Some(work) = engine.poll_work(now) {
-        match work {
-            Work::Listen => engine.handle_event(Event::Listening(kernel.listening()?)),
-            Work::Observe => {
-                let failures = engine.handle_observed(kernel.observe()?, now);
-                if let Some(RepeatedError { error, .. }) = failures.first() {
-                    anyhow::bail!("{}", error.message);
-                }
-            }
-            Work::ObservePools(addresses) => {
-                let pools = kernel.observe_pools(&addresses)?;
-                engine.handle_observed_pools(&addresses, pools);
-            }
-            // Nobody waits here until connections have ended.
-            Work::Count(_) => {}
-            Work::Apply(plan) => {
-                operations.extend_from_slice(plan.operations());
-                // As if it had been done, so that the next part of the plan follows.
-                let done = plan.operations().iter().map(|_| Ok(())).collect();
-                engine.handle_outcomes(&plan, done, now);
-            }
-        }
+    let mut dry = DryRun { kernel, now: Instant::now(), operations: Vec::new() };
+    engine.settle(&mut dry).map_err(anyhow::Error::msg)?;
+    Ok(dry.operations)
+}
+
+/// A kernel that is read, and to which nothing is written.
+struct DryRun<'a> {
+    kernel: &'a mut Kernel,
+    now: Instant,
+    operations: Vec<Operation>,
+}
+
+impl Edge for DryRun<'_> {
+    type Error = String;
+
+    fn observe(&mut self) -> Result<Observed, String> {
+        self.kernel.observe().map_err(|error| error.to_string())
     }
-    Ok(operations)
+
+    fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, String> {
+        self.kernel.observe_pool(address).map_err(|error| error.to_string())
+    }
+
+    fn listening(&mut self) -> Result<Vec<VirtualAddress>, String> {
+        self.kernel.listening().map_err(|error| error.to_string())
+    }
+
+    /// A plan does not wait until connections have ended.
+    fn connections(&mut self, _: &Leavers) -> Result<Vec<Running>, String> {
+        Err("a dry run counts no connections".to_owned())
+    }
+
+    /// As if all had been done, so that the next part of the plan follows.
+    fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
+        self.operations.extend_from_slice(operations);
+        operations.iter().map(|_| Ok(())).collect()
+    }
+
+    fn now(&mut self) -> Instant {
+        self.now
+    }
 }

@@ -116,16 +116,13 @@ impl Kernel {
         })
     }
 
-    /// Reads the virtual servers at these addresses; absent ones are left out.
+    /// Reads the virtual server at an address, if there is one.
     ///
     /// # Errors
     ///
     /// If the kernel refuses or does not answer.
-    pub fn observe_pools(
-        &mut self,
-        addresses: &[VirtualAddress],
-    ) -> Result<Vec<Pool>, KernelError> {
-        self.ipvs.observe_servers(addresses)
+    pub fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, KernelError> {
+        self.ipvs.observe_server(address)
     }
 
     /// Counts the connections of what is leaving.

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use kube_ipvs_core::engine::{Engine, Work};
-use kube_ipvs_core::model::{Event, Settings};
-use kube_ipvs_core::plan::Operation;
+use kube_ipvs_core::engine::{Edge, Engine, Work};
+use kube_ipvs_core::model::{Event, Pool, Settings, VirtualAddress};
+use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running};
 
 use super::model_kernel::ModelKernel;
 
@@ -18,6 +18,8 @@ pub struct NodeAgent {
     pub now: Instant,
     /// What reading a virtual server takes of a processor's time.
     pub reading: Duration,
+    /// What that has taken so far.
+    spent: Duration,
 }
 
 impl NodeAgent {
@@ -29,7 +31,13 @@ impl NodeAgent {
     /// The same, with audits.
     pub fn auditing(settings: &Settings, kernel: ModelKernel, period: Option<Duration>) -> Self {
         let reading = Duration::from_micros(70);
-        Self { engine: Engine::new(settings, period), kernel, now: Instant::now(), reading }
+        Self {
+            engine: Engine::new(settings, period),
+            kernel,
+            now: Instant::now(),
+            reading,
+            spent: Duration::ZERO,
+        }
     }
 
     pub fn tell(&mut self, event: impl Into<Event>) -> &mut Self {
@@ -71,42 +79,53 @@ impl NodeAgent {
 
     /// Does one piece of work, if there is any for now. Returns which.
     pub fn step(&mut self) -> Option<Work> {
-        let work = self.engine.poll_work(self.now)?;
-        match &work {
-            Work::Observe => {
-                let observed = self.kernel.observe();
-                self.engine.handle_observed(observed, self.now);
-            }
-            Work::ObservePools(addresses) => {
-                for address in addresses {
-                    match self.kernel.observe_pool(address) {
-                        Ok(pool) => {
-                            let pools = pool.into_iter().collect();
-                            self.engine.handle_observed_pools(&[*address], pools);
-                        }
-                        Err(why) => {
-                            self.engine.handle_unobservable_pool(*address, why, self.now);
-                        }
-                    }
-                }
-                let took = self.reading * u32::try_from(addresses.len()).unwrap();
-                self.now += took;
-                self.engine.handle_part_read(took, self.now);
-            }
-            Work::Listen => {
-                let listening = self.kernel.listening.clone();
-                self.engine.handle_event(Event::Listening(listening));
-            }
-            Work::Count(leavers) => {
-                let running = self.kernel.connections(leavers);
-                self.engine.handle_connections(running, self.now);
-            }
-            Work::Apply(plan) => {
-                let outcomes = self.kernel.apply(plan.operations());
-                self.engine.handle_outcomes(plan, outcomes, self.now);
-            }
-        }
+        let Self { kernel, now, reading, spent, .. } = self;
+        let mut clocked = Clocked { kernel, now, reading: *reading, spent };
+        let work = self.engine.next_work(&mut clocked)?;
+        self.engine.carry_out(work.clone(), &mut clocked);
         self.now += Duration::from_millis(1);
         Some(work)
+    }
+}
+
+/// A model kernel at a moment.
+struct Clocked<'a> {
+    kernel: &'a mut ModelKernel,
+    now: &'a mut Instant,
+    reading: Duration,
+    spent: &'a mut Duration,
+}
+
+impl Edge for Clocked<'_> {
+    type Error = &'static str;
+
+    fn observe(&mut self) -> Result<Observed, Self::Error> {
+        Ok(self.kernel.observe())
+    }
+
+    fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, Self::Error> {
+        *self.now += self.reading;
+        *self.spent += self.reading;
+        self.kernel.observe_pool(address)
+    }
+
+    fn listening(&mut self) -> Result<Vec<VirtualAddress>, Self::Error> {
+        Ok(self.kernel.listening.clone())
+    }
+
+    fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, Self::Error> {
+        Ok(self.kernel.connections(leavers))
+    }
+
+    fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
+        self.kernel.apply(operations)
+    }
+
+    fn now(&mut self) -> Instant {
+        *self.now
+    }
+
+    fn processor_time(&mut self) -> Duration {
+        *self.spent
     }
 }

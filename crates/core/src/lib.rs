@@ -33,3 +33,5 @@ pub mod explain;
 pub mod model;
 pub mod plan;
 pub mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use kube_ipvs_core::engine::{Engine, Work};
+use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
-use kube_ipvs_core::plan::Observed;
+use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};

@@ -40,23 +40,17 @@ impl Ipvs {
         Ok(observed)
     }
 
-    /// The virtual servers at these addresses that there are, as [`Ipvs::observe`] gives them.
+    /// The virtual server at an address, if there is one, as [`Ipvs::observe`] gives it.
     ///
     /// # Errors
     ///
     /// If the kernel refuses or does not answer.
-    pub fn observe_servers(
+    pub fn observe_server(
         &mut self,
-        addresses: &[VirtualAddress],
-    ) -> Result<Vec<Pool>, KernelError> {
-        let mut pools = Vec::new();
-        for address in addresses {
-            let service = self.0.service(&convert::id(address))?;
-            if let Some(server) = service.as_ref().and_then(convert::server) {
-                pools.extend(self.pool(server)?);
-            }
-        }
-        Ok(pools)
+        address: &VirtualAddress,
+    ) -> Result<Option<Pool>, KernelError> {
+        let service = self.0.service(&convert::id(address))?;
+        service.as_ref().and_then(convert::server).map_or(Ok(None), |server| self.pool(server))
     }
 
     fn pool(&mut self, server: VirtualServer) -> Result<Option<Pool>, KernelError> {

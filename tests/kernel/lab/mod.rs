@@ -20,6 +20,7 @@ mod topology;
 
 use std::io;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use kube_ipvs::kernel::route::has_ipv6;
@@ -72,7 +73,13 @@ impl Lab {
         let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
         let directory = tempfile::Builder::new().prefix("kube-ipvs-").tempdir_in(parent)?;
         let program = directory.path().join("kube-ipvs");
-        std::fs::copy(env!("CARGO_BIN_EXE_kube-ipvs"), &program)?;
+        // By another process: a child that is forked meanwhile would inherit the file that is written,
+        // and no file that is open for writing can be run.
+        namespace::run(
+            Command::new("cp")
+                .args([env!("CARGO_BIN_EXE_kube-ipvs").as_ref(), program.as_os_str()]),
+            "",
+        )?;
 
         let mut servers = Vec::new();
         for pod in Host::PODS {

@@ -10,6 +10,7 @@
 mod connections;
 mod departures;
 mod desired_state;
+mod edge;
 mod former;
 mod repeated_error;
 mod resync;
@@ -36,6 +37,7 @@ use crate::plan::{
 };
 use crate::state::{State, Trigger};
 pub use desired_state::{DesiredState, Replacement, Update};
+pub use edge::{Edge, Step};
 pub use repeated_error::RepeatedError;
 use repeated_error::is_news;
 use resync::Resync;
@@ -52,15 +54,15 @@ const SERVICES_AT_ONCE: usize = 5_000;
 /// kernel tells nobody.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
-/// What the shell is to do next.
-#[derive(Debug)]
+/// What is to be done next. [`Engine::carry_out`] does it.
+#[derive(Clone, Debug)]
 pub enum Work {
     /// Read where sockets of the node listen; answer with [`Event::Listening`].
     Listen,
     /// Read back everything of ours; answer with [`Engine::handle_observed`].
     Observe,
     /// Read back the virtual servers at these addresses; answer with
-    /// [`Engine::handle_observed_pools`], and [`Engine::handle_part_read`] once all are read.
+    /// [`Engine::handle_observed_pools`].
     ObservePools(Vec<VirtualAddress>),
     /// Count the connections of these; answer with [`Engine::handle_connections`].
     Count(Leavers),
@@ -152,6 +154,7 @@ impl Engine {
     /// What is to be done next; `None` if nothing is for now. Each piece of work is answered
     /// before the next is asked for.
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {
+        self.rounds.is_part = false;
         if self.phase == Phase::Starting {
             let due = self.resync.due().is_none_or(|at| at <= now);
             return (self.state.is_synced() && due).then(|| self.listen_or(Work::Observe, now));

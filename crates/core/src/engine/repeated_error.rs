@@ -3,7 +3,7 @@
 use crate::plan::{FailureKind, SyncError};
 
 /// A failure, and for the how manieth time in a row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RepeatedError {
     /// The failure.
     pub error: SyncError,

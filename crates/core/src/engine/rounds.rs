@@ -1,7 +1,6 @@
 //! When virtual servers are read again: IPVS tells nobody of what others do to them. They are read a
 //! part at a time, round by round.
 
-use std::mem;
 use std::time::{Duration, Instant};
 
 use super::{Engine, Work};
@@ -26,8 +25,11 @@ pub(super) struct Rounds {
     part: usize,
     /// Time from one part of the round to the next.
     pace: Duration,
-    /// Whether a part is being read.
-    under_way: bool,
+    /// Whether the work that was last asked for is a part.
+    pub(super) is_part: bool,
+    /// The processor time that had been taken when a part was begun, until all that follows from it
+    /// is done.
+    pub(super) began: Option<Duration>,
 }
 
 impl Rounds {
@@ -69,7 +71,7 @@ impl Rounds {
     }
 
     /// A part has been read, which took so much of a processor's time.
-    fn done(&mut self, took: Duration, now: Instant) {
+    pub(super) fn done(&mut self, took: Duration, now: Instant) {
         let free = now + took.saturating_mul(SHARE);
         self.due = self.due.map(|due| (due + self.pace).max(free));
     }
@@ -84,20 +86,15 @@ impl Engine {
     /// Whether the virtual servers that were last to be read are a part of an audit, and not in doubt.
     #[must_use]
     pub fn is_auditing(&self) -> bool {
-        self.rounds.under_way
-    }
-
-    /// Takes in that the part of an audit has been read, and how much of a processor's time that
-    /// took: so much that an audit takes a hundredth, the next part is put off.
-    pub fn handle_part_read(&mut self, took: Duration, now: Instant) {
-        if mem::take(&mut self.rounds.under_way) {
-            self.rounds.done(took, now);
-        }
+        self.rounds.is_part
     }
 
     /// The part of an audit that is due, while there is nothing else to do.
     pub(super) fn poll_part(&mut self, now: Instant) -> Option<Work> {
         let Self { rounds, resync, reconciler, retries, .. } = self;
+        if rounds.began.is_some() {
+            return None;
+        }
         if let Some(until) = resync.held_up() {
             rounds.put_off(until);
         }
@@ -111,7 +108,7 @@ impl Engine {
             rounds.done(Duration::ZERO, now);
             return None;
         }
-        rounds.under_way = true;
+        rounds.is_part = true;
         Some(Work::ObservePools(part))
     }
 }

@@ -50,12 +50,13 @@ impl ServiceUpdates {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::super::{Engine, Work};
+    use super::super::Engine;
     use crate::model::{
         Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
         ServiceKey, ServicePort, Settings, Shared, SliceKey,
     };
-    use crate::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
+    use crate::plan::{Failure, FailureKind, Operation, ServerOperation};
+    use crate::testing::EmptyKernel;
 
     /// No change.
     const NONE: [i64; 0] = [];
@@ -109,22 +110,11 @@ mod tests {
             }
             _ => Ok(()),
         };
-        while let Some(work) = engine.poll_work(now) {
-            match work {
-                Work::Listen => {
-                    let listening = vec!["0.0.0.0:80".parse().expect("address")];
-                    engine.handle_event(Event::Listening(listening));
-                }
-                Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
-                Work::ObservePools(addresses) => {
-                    engine.handle_observed_pools(&addresses, Vec::new())
-                }
-                Work::Count(_) => {}
-                Work::Apply(plan) => {
-                    let outcomes = plan.operations().iter().map(outcome).collect();
-                    engine.handle_outcomes(&plan, outcomes, now);
-                }
-            }
+        let outcomes = |operations: &[Operation]| operations.iter().map(outcome).collect();
+        let mut kernel = EmptyKernel::new(now, outcomes);
+        kernel.listening = vec!["0.0.0.0:80".parse().expect("address")];
+        while let Some(work) = engine.next_work(&mut kernel) {
+            engine.carry_out(work, &mut kernel);
         }
         engine.take_programmed().into_iter().map(|trigger| trigger.at).collect()
     }

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use kube_ipvs_core::engine::{Totals, Work};
+use kube_ipvs_core::engine::Totals;
 use kube_ipvs_core::model::{
     Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
     ServiceCidr, ServicePort, Settings, SliceKey, Topology, TrafficPolicy,
 };
-use kube_ipvs_core::plan::{Failure, FailureKind, Observed, Operation, ServerOperation};
+use kube_ipvs_core::plan::{Failure, FailureKind, Operation, ServerOperation};
+use kube_ipvs_core::testing::EmptyKernel;
 
 use super::*;
 
@@ -62,27 +63,17 @@ fn engine() -> Engine {
     engine.handle_event(Event::ServiceCidrs(Change::Replace(vec![cidr])));
     engine.handle_event(Event::Slice(Change::Replace(vec![slice()])));
     engine.handle_event(Event::Service(Change::Replace(vec![service()])));
-    let now = Instant::now();
-    while let Some(work) = engine.poll_work(now) {
-        match work {
-            Work::Observe => drop(engine.handle_observed(Observed::default(), now)),
-            Work::ObservePools(addresses) => engine.handle_observed_pools(&addresses, Vec::new()),
-            Work::Listen => {
-                let listening = vec!["0.0.0.0:80".parse().unwrap()];
-                engine.handle_event(Event::Listening(listening));
-            }
-            Work::Count(_) => {}
-            Work::Apply(plan) => {
-                let outcome = |operation: &Operation| match operation {
-                    Operation::Server(ServerOperation::Add(_)) => {
-                        Err(Failure { kind: FailureKind::Refused, message: "no memory".to_owned() })
-                    }
-                    _ => Ok(()),
-                };
-                let outcomes = plan.operations().iter().map(outcome).collect();
-                engine.handle_outcomes(&plan, outcomes, now);
-            }
+    let outcome = |operation: &Operation| match operation {
+        Operation::Server(ServerOperation::Add(_)) => {
+            Err(Failure { kind: FailureKind::Refused, message: "no memory".to_owned() })
         }
+        _ => Ok(()),
+    };
+    let outcomes = |operations: &[Operation]| operations.iter().map(outcome).collect();
+    let mut kernel = EmptyKernel::new(Instant::now(), outcomes);
+    kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
+    while let Some(work) = engine.next_work(&mut kernel) {
+        engine.carry_out(work, &mut kernel);
     }
     engine
 }

@@ -209,15 +209,6 @@ fn large_engine() -> Engine {
     engine.handle_event(Event::Slice(Change::Replace(Vec::new())));
     engine.handle_event(Event::ServiceCidrs(Change::Replace(Vec::new())));
     engine.handle_event(Event::Node(None));
-    while let Some(work) = engine.poll_work(Instant::now()) {
-        match work {
-            Work::Observe => drop(engine.handle_observed(Observed::default(), Instant::now())),
-            Work::Apply(plan) => {
-                let outcomes = plan.operations().iter().map(|_| Ok(())).collect();
-                engine.handle_outcomes(&plan, outcomes, Instant::now());
-            }
-            Work::ObservePools(_) | Work::Count(_) | Work::Listen => {}
-        }
-    }
+    engine.settle(&mut EmptyKernel::new(Instant::now(), all_succeed)).unwrap();
     engine
 }

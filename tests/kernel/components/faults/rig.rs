@@ -4,9 +4,10 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs_core::engine::{Engine, RepeatedError, Work};
-use kube_ipvs_core::model::{Backend, Event, Settings};
-use kube_ipvs_core::plan::{Observed, ServerOperation};
+use kube_ipvs_core::engine::{Edge, Engine, RepeatedError, Step};
+use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
+use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running, ServerOperation};
+use netlink_ipvs::KernelError;
 
 use super::cluster::{self, Victim};
 use super::script::{Fault, Interloper, Script, Shared};
@@ -124,41 +125,16 @@ impl Rig {
     pub(super) fn work(&mut self) -> Vec<RepeatedError> {
         let mut failures = Vec::new();
         for _ in 0..MOST_WORK {
-            let Some(work) = self.engine.poll_work(self.now) else { return failures };
+            let mut edge = Edged { kernel: &mut self.kernel, now: self.now };
+            let Some(work) = self.engine.next_work(&mut edge) else { return failures };
             self.works += 1;
-            match work {
-                Work::Observe => match self.kernel.observe() {
-                    Ok(observed) => {
-                        self.unread = None;
-                        failures.extend(self.engine.handle_observed(observed, self.now));
-                    }
-                    Err(error) => {
-                        self.unread = Some(error.to_string());
-                        self.engine.handle_unobservable(self.now);
-                    }
-                },
-                Work::ObservePools(addresses) => {
-                    for address in addresses {
-                        match self.kernel.observe_pools(&[address]) {
-                            Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
-                            Err(error) => failures.push(
-                                self.engine.handle_unobservable_pool(address, error, self.now),
-                            ),
-                        }
-                    }
-                    self.engine.handle_part_read(Duration::ZERO, self.now);
-                }
-                Work::Listen => {}
-                Work::Count(leavers) => {
-                    if let Ok(running) = self.kernel.connections(&leavers) {
-                        self.engine.handle_connections(running, self.now);
-                    }
-                }
-                Work::Apply(plan) => {
-                    let outcomes = self.kernel.apply(plan.operations());
-                    failures.extend(self.engine.handle_outcomes(&plan, outcomes, self.now));
-                    self.assert_others();
-                }
+            let step = self.engine.carry_out(work, &mut edge);
+            failures.extend_from_slice(step.errors());
+            match step {
+                Step::Observed(_) => self.unread = None,
+                Step::Unobservable(error, _) => self.unread = Some(error.to_string()),
+                Step::Applied(..) => self.assert_others(),
+                Step::Listened(_) | Step::ObservedPools(_) | Step::Counted(_) => {}
             }
         }
         panic!("{}: work without end; last {:?}", self.task, failures.last());
@@ -349,4 +325,38 @@ pub(super) fn wire() {
     run("ip address add 192.0.2.1/24 dev uplink");
     run("ip address add 2001:db8::1/64 dev uplink nodad");
     run("ip link set uplink up");
+}
+
+/// The kernel at a moment; no socket listens there.
+struct Edged<'a> {
+    kernel: &'a mut Kernel,
+    now: Instant,
+}
+
+impl Edge for Edged<'_> {
+    type Error = KernelError;
+
+    fn observe(&mut self) -> Result<Observed, KernelError> {
+        self.kernel.observe()
+    }
+
+    fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, KernelError> {
+        self.kernel.observe_pool(address)
+    }
+
+    fn listening(&mut self) -> Result<Vec<VirtualAddress>, KernelError> {
+        Ok(Vec::new())
+    }
+
+    fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
+        self.kernel.connections(leavers)
+    }
+
+    fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
+        self.kernel.apply(operations)
+    }
+
+    fn now(&mut self) -> Instant {
+        self.now
+    }
 }

@@ -1,0 +1,73 @@
+//! The node's kernel as the engine sees it: what is applied is measured and counted.
+
+use std::time::{Duration, Instant};
+
+use kube_ipvs_core::engine::Edge;
+use kube_ipvs_core::model::{Pool, VirtualAddress};
+use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running};
+use netlink_ipvs::KernelError;
+use tracing::debug;
+
+use super::applied::Sum;
+use super::metrics::Metrics;
+use super::processor_time::processor_time;
+use super::takeover::Takeover;
+use crate::kernel::Kernel;
+use crate::kernel::conntrack::Sweep;
+
+/// The node's kernel.
+pub(super) struct NodeKernel<'a> {
+    pub(super) kernel: &'a mut Kernel,
+    pub(super) takeover: &'a mut Takeover,
+    pub(super) metrics: &'a Metrics,
+    /// What was applied, for the log.
+    pub(super) sum: &'a mut Sum,
+}
+
+impl Edge for NodeKernel<'_> {
+    type Error = KernelError;
+
+    fn observe(&mut self) -> Result<Observed, KernelError> {
+        self.takeover.observe(self.kernel)
+    }
+
+    fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, KernelError> {
+        self.kernel.observe_pool(address)
+    }
+
+    fn is_unreadable(error: &KernelError) -> bool {
+        !error.is_of_one_object()
+    }
+
+    fn listening(&mut self) -> Result<Vec<VirtualAddress>, KernelError> {
+        self.kernel.listening()
+    }
+
+    fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
+        self.kernel.connections(leavers)
+    }
+
+    fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
+        let start = Instant::now();
+        let outcomes = self.kernel.apply(operations);
+        let took = start.elapsed();
+        self.metrics.applied(operations, &outcomes, took);
+        for Sweep { family, deleted, took } in self.kernel.take_sweeps() {
+            self.metrics.swept(family, deleted, took);
+        }
+        let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        self.sum.add(operations.len(), failures, took);
+        for operation in operations {
+            debug!(%operation, "{}", operation.effect());
+        }
+        outcomes
+    }
+
+    fn now(&mut self) -> Instant {
+        Instant::now()
+    }
+
+    fn processor_time(&mut self) -> Duration {
+        processor_time()
+    }
+}
