@@ -309,7 +309,7 @@ impl EngineLoop {
     fn tell_surroundings(&mut self) {
         let Self { engine, surroundings: known, told, .. } = self;
         let programs = engine.desired();
-        let changes = programs.surroundings_changes();
+        let changes = programs.context_changes();
         if mem::replace(&mut known.changes, changes) == changes {
             return;
         }
@@ -363,7 +363,7 @@ impl EngineLoop {
     }
 
     fn tell(&self, trouble: &RepeatedError) {
-        if !trouble.is_news() {
+        if !trouble.is_reportable() {
             return;
         }
         let about = self.about(trouble);

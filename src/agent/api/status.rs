@@ -75,7 +75,6 @@ pub struct StatusView {
 
 /// How much there is of everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct StatusTotals {
     pub services: usize,
     pub frontends: usize,

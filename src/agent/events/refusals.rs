@@ -39,7 +39,7 @@ fn reason(reason: &RefusalReason) -> EventReason {
         RefusalReason::LocalSocket => EventReason::AddressOnDevice,
         RefusalReason::ApiServer => EventReason::AddressOfApiServer,
         RefusalReason::ServiceRange => EventReason::AddressInServiceRange,
-        RefusalReason::ImageRange | RefusalReason::NoImage => EventReason::AddressInShadowRange,
+        RefusalReason::ShadowRange | RefusalReason::NoShadow => EventReason::AddressInShadowRange,
         RefusalReason::Taken(_) => EventReason::AddressTaken,
     }
 }
@@ -115,7 +115,7 @@ mod tests {
                 ),
                 (
                     "AddressTaken",
-                    "not served at node port 30080/tcp: Service default/older has it already; \
+                    "not served at node port 30080/tcp: Service default/older already has it; \
                      give one of the two another address or port"
                 ),
             ]
