@@ -1,4 +1,4 @@
-//! The loop that feeds the engine and does its work, on a thread of its own.
+//! The loop that runs the engine on its own thread.
 
 use std::mem;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use super::api;
 use super::applied::{Applied, Sum};
 use super::events::{
-    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_refusals, of_trouble,
+    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_failure, of_refusals,
 };
 use super::health::Health;
 use super::health_checks::HealthChecks;
@@ -33,77 +33,71 @@ use crate::kernel::Kernel;
 use crate::kernel::conntrack::Sweep;
 use crate::kernel::sysctl::Sysctls;
 
-/// Inputs that are taken in before the kernel is brought up to date with them.
+/// The number of inputs that are processed before the kernel is updated.
 const LARGEST_BURST: usize = 10_000;
 
-/// How long inputs are taken in before that, where they come without an end.
+/// How long a steady stream of inputs may delay the update of the kernel.
 const LONGEST_BURST: Duration = Duration::from_millis(500);
 
-/// What reaches the loop.
+/// An input of the loop.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// A source tells something.
     Event(Event),
-    /// Somebody asks something.
     Query(Query),
     /// The configuration has changed.
     Configuration(Box<Config>),
-    /// Somebody else may have changed what is ours in the kernel.
-    Tampering,
+    /// Another program may have changed the agent's state in the kernel.
+    Drift,
     /// The agent ends; the kernel's state stays as it is.
     Stop,
 }
 
-/// Where inputs come from.
 pub(super) struct Inputs {
     pub(super) queue: Receiver<Input>,
-    /// Whether [`Input::Stop`] is among them: work that there is by then is left.
+    /// Set with [`Input::Stop`]: pending work is dropped.
     pub(super) stopping: Arc<AtomicBool>,
 }
 
-/// The loop that feeds the engine and does its work.
 pub(super) struct EngineLoop {
     engine: Engine,
     kernel: Kernel,
     inputs: Inputs,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    told: Told,
-    /// Shortest time from the end of one sync to the start of the next.
+    sinks: Sinks,
+    /// The least time from the end of a sync to the start of the next.
     min_sync_period: Duration,
     started: Instant,
     started_at: SystemTime,
     is_synced: bool,
-    /// Whether what listens on the node could not be read the last time.
+    /// Whether the last read of the listening sockets failed.
     cannot_listen: bool,
     last_sync: Option<SystemTime>,
     first_sync: FirstSync,
     applied: Applied,
     takeover: Takeover,
     upkeep: Upkeep,
-    surroundings: Known,
-    /// When the part of an audit had been read, in [`processor_time`]; what its comparison took.
+    reported: Reported,
+    /// The [`processor_time`] after the read of an audit's part, and the cost of its comparison.
     part_read: Option<Duration>,
     comparing: Duration,
 }
 
-/// What of the node has been told so far.
+/// The reported facts about the node.
 #[derive(Default)]
-struct Known {
+struct Reported {
     changes: u64,
     overlaps: Vec<Overlap>,
     node_port_ips: Vec<IpAddr>,
 }
 
-/// Who is told of what is nothing to the kernel.
-pub(super) struct Told {
-    /// Answer load balancers.
+/// Receivers of updates that do not affect the kernel.
+pub(super) struct Sinks {
     pub(super) health_checks: HealthChecks,
-    /// Tell operators.
     pub(super) notices: EventRecorder,
 }
 
-/// What the first sync has done so far.
+/// The work of the first sync.
 #[derive(Default)]
 struct FirstSync {
     operations: usize,
@@ -111,26 +105,25 @@ struct FirstSync {
 }
 
 impl EngineLoop {
-    /// A loop that has not begun.
     pub(super) fn new(
         engine: Engine,
         kernel: Kernel,
         inputs: Inputs,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
-        told: Told,
+        sinks: Sinks,
         config: &Config,
     ) -> Self {
         let mut takeover = Takeover::default();
-        takeover.want(config.remove_kube_proxy);
-        let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), told.notices.clone());
+        takeover.set_enabled(config.remove_kube_proxy);
+        let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), sinks.notices.clone());
         Self {
             engine,
             kernel,
             inputs,
             health,
             metrics,
-            told,
+            sinks,
             min_sync_period: config.min_sync_period,
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -141,13 +134,13 @@ impl EngineLoop {
             applied: Applied::default(),
             takeover,
             upkeep,
-            surroundings: Known::default(),
+            reported: Reported::default(),
             part_read: None,
             comparing: Duration::ZERO,
         }
     }
 
-    /// Runs until told to stop, or until nobody is left who could tell anything.
+    /// Runs until [`Input::Stop`], or until all senders are gone.
     pub(super) fn run(mut self) {
         let mut free_at = Instant::now();
         while self.receive(free_at) {
@@ -159,11 +152,11 @@ impl EngineLoop {
         }
     }
 
-    /// Waits for something to do and takes in all that has come. False at the end.
+    /// Waits for work and processes all pending inputs. Returns false at the end.
     fn receive(&mut self, free_at: Instant) -> bool {
         let now = Instant::now();
         let due =
-            [self.engine.poll_timeout(), self.applied.due(now), self.told.notices.log_due(now)];
+            [self.engine.poll_timeout(), self.applied.due(now), self.sinks.notices.log_due(now)];
         let wait = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         let first = match wait {
             Some(wait) => self.inputs.queue.recv_timeout(wait),
@@ -178,8 +171,8 @@ impl EngineLoop {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-        // A burst is taken in as a whole before the kernel is touched, but not for as long as somebody
-        // goes on to ask.
+        // A burst is processed as a whole before the kernel is updated, but a steady stream of
+        // queries must not delay the update.
         let end = free_at.max(Instant::now() + LONGEST_BURST);
         for _ in 1..LARGEST_BURST {
             let now = Instant::now();
@@ -203,7 +196,7 @@ impl EngineLoop {
                     self.health.set_eligible(node.as_ref().map(|node| node.eligible));
                 }
                 self.engine.handle_event(event);
-                // Until everything has been told, nothing waits but for the source.
+                // Until everything is listed, only the source can be late.
                 if self.engine.state().is_synced() {
                     self.health.queued(Instant::now());
                 }
@@ -213,12 +206,12 @@ impl EngineLoop {
                 let Config { settings, audit_period, min_sync_period, .. } = *config;
                 self.min_sync_period = min_sync_period;
                 self.engine.handle_settings(&settings, audit_period, Instant::now());
-                if self.takeover.want(config.remove_kube_proxy) {
+                if self.takeover.set_enabled(config.remove_kube_proxy) {
                     self.engine.handle_drift(Instant::now());
                 }
             }
-            Input::Tampering => {
-                debug!("somebody else has changed what is ours in the kernel");
+            Input::Drift => {
+                debug!("another program may have changed the agent's state in the kernel");
                 self.engine.handle_drift(Instant::now());
             }
             Input::Stop => return false,
@@ -226,10 +219,10 @@ impl EngineLoop {
         true
     }
 
-    /// Does all the work that there is. Says whether the kernel was touched.
+    /// Does all pending work. Returns whether the kernel was changed.
     fn work(&mut self) -> bool {
         let mut touched = false;
-        // Whether all that there is to do is to put right what others have changed.
+        // Whether the only work is the repair of drift.
         let mut repairs = false;
         while let Some(work) = self.poll_work() {
             match work {
@@ -239,27 +232,32 @@ impl EngineLoop {
                         repairs = self.is_synced
                             && self.engine.failures() == 0
                             && !self.engine.state().is_dirty();
-                        self.upkeep.look();
+                        self.upkeep.check();
                         let failures = self.engine.handle_observed(observed, Instant::now());
-                        failures.iter().for_each(|trouble| self.tell(trouble));
+                        failures.iter().for_each(|failure| self.report(failure));
                     }
-                    // Changes are made all the same, of what is known.
+                    // Changes based on the previous knowledge continue.
                     Err(error) => self.unobservable(&error),
                 },
                 Work::ObservePools(addresses) => {
                     repairs = self.engine.is_auditing() && self.engine.failures() == 0;
                     self.observe_pools(addresses);
                 }
-                Work::Count(leavers) => match self.kernel.connections(&leavers) {
+                Work::Count(targets) => match self.kernel.connections(&targets) {
                     Ok(running) => self.engine.handle_connections(running, Instant::now()),
-                    Err(error) => warn!(%error, "connections of what leaves cannot be counted"),
+                    Err(error) => {
+                        warn!(%error, "cannot count the connections of draining endpoints")
+                    }
                 },
                 Work::Apply(plan) => {
                     touched = true;
                     if mem::take(&mut repairs) {
                         let operations = plan.operations().len();
                         self.metrics.repaired(operations);
-                        warn!(operations, "somebody else has changed the kernel: put right");
+                        warn!(
+                            operations,
+                            "another program has changed the kernel's state: repairing it"
+                        );
                     }
                     self.apply(&plan);
                 }
@@ -268,7 +266,7 @@ impl EngineLoop {
         if let Some(read) = self.part_read.take() {
             self.comparing = processor_time().saturating_sub(read);
         }
-        self.upkeep.look_at_firewall(self.engine.desired().context());
+        self.upkeep.check_firewall(self.engine.desired().context());
         if self.engine.is_synced() && !self.is_stopping() {
             self.settled();
             if self.engine.failures() == 0 {
@@ -278,7 +276,7 @@ impl EngineLoop {
         touched
     }
 
-    /// Reads what listens on the node. What cannot be read is told once.
+    /// Reads the listening sockets of the node. A failure is logged once.
     fn listen(&mut self) {
         match self.kernel.listening() {
             Ok(listening) => {
@@ -288,8 +286,8 @@ impl EngineLoop {
             Err(error) => {
                 if !mem::replace(&mut self.cannot_listen, true) {
                     warn!(
-                        "what listens on the node cannot be read: {error}; only protectedNodePorts \
-                         keep ports for it that nothing was known to listen at"
+                        "cannot read the listening sockets of the node: {error}; new sockets are \
+                         protected only by protectedNodePorts"
                     );
                 }
             }
@@ -304,39 +302,39 @@ impl EngineLoop {
         self.inputs.stopping.load(Ordering::Relaxed)
     }
 
-    /// Tells which addresses take node ports, and what lies in the ranges of ClusterIPs that is no
-    /// Service's, before anything is written.
-    fn tell_surroundings(&mut self) {
-        let Self { engine, surroundings: known, told, .. } = self;
-        let programs = engine.desired();
-        let changes = programs.context_changes();
-        if mem::replace(&mut known.changes, changes) == changes {
+    /// Reports the addresses that take node ports and the overlaps of service ranges, before
+    /// anything is written.
+    fn report_context(&mut self) {
+        let Self { engine, reported, sinks, .. } = self;
+        let desired = engine.desired();
+        let changes = desired.context_changes();
+        if mem::replace(&mut reported.changes, changes) == changes {
             return;
         }
-        let around = programs.context();
-        if known.node_port_ips != around.node_port_ips {
-            known.node_port_ips.clone_from(&around.node_port_ips);
-            info!(addresses = ?known.node_port_ips, "where node ports are served");
+        let context = desired.context();
+        if reported.node_port_ips != context.node_port_ips {
+            reported.node_port_ips.clone_from(&context.node_port_ips);
+            info!(addresses = ?reported.node_port_ips, "addresses that serve node ports");
         }
-        let overlaps = overlaps(around);
+        let overlaps = overlaps(context);
         for overlap in &overlaps {
-            if !known.overlaps.iter().any(|other| other.is_alike(overlap)) {
+            if !reported.overlaps.iter().any(|other| other.is_alike(overlap)) {
                 let message = format!(
                     "{overlap}; addresses there that no Service has are left alone: give the cluster \
                      a range of its own"
                 );
-                told.notices.tell(ReportedEvent {
+                sinks.notices.report(ReportedEvent {
                     about: InvolvedObject::Node,
                     reason: EventReason::RangeOverlaps,
                     message,
                 });
             }
         }
-        known.overlaps = overlaps;
+        reported.overlaps = overlaps;
     }
 
     fn apply(&mut self, plan: &Plan) {
-        self.tell_surroundings();
+        self.report_context();
         let start = Instant::now();
         let outcomes = self.kernel.apply(plan.operations());
         let took = start.elapsed();
@@ -359,59 +357,59 @@ impl EngineLoop {
 
     fn handle_outcomes(&mut self, plan: &Plan, outcomes: Vec<Outcome>) {
         let failures = self.engine.handle_outcomes(plan, outcomes, Instant::now());
-        failures.iter().for_each(|trouble| self.tell(trouble));
+        failures.iter().for_each(|failure| self.report(failure));
     }
 
-    fn tell(&self, trouble: &RepeatedError) {
-        if !trouble.is_reportable() {
+    fn report(&self, failure: &RepeatedError) {
+        if !failure.is_reportable() {
             return;
         }
-        let about = self.about(trouble);
-        if let Some(notice) = of_trouble(about.clone(), trouble) {
-            return self.told.notices.tell(notice);
+        let about = self.object_of(failure);
+        if let Some(notice) = of_failure(about.clone(), failure) {
+            return self.sinks.notices.report(notice);
         }
-        let RepeatedError { error: SyncError { attempt, message, .. }, attempts } = trouble;
-        let message = format!("`{attempt}`: {message}; attempt {attempts}, will be tried again");
-        self.told.notices.tell_log(about, message);
+        let RepeatedError { error: SyncError { attempt, message, .. }, attempts } = failure;
+        let message = format!("`{attempt}`: {message}; attempt {attempts}, will be retried");
+        self.sinks.notices.report_log(about, message);
     }
 
-    /// Writes what is due of what is not logged as often as it happens.
+    /// Writes the rate-limited log lines that are due.
     fn log(&mut self) {
         let now = Instant::now();
         if let Some(Sum { plans, operations, failures, took }) = self.applied.next(now) {
             info!(plans, operations, failures, ?took, "applied");
         }
-        self.told.notices.log(now);
+        self.sinks.notices.log(now);
     }
 
-    /// What a trouble is about.
-    fn about(&self, trouble: &RepeatedError) -> InvolvedObject {
-        let owner = match &trouble.error.key {
+    /// Returns the object to report a failure on.
+    fn object_of(&self, failure: &RepeatedError) -> InvolvedObject {
+        let owner = match &failure.error.key {
             ObjectKey::Pool(address) => self.engine.desired().owner(address),
             _ => None,
         };
         owner.map_or(InvolvedObject::Node, |service| InvolvedObject::Service(service.clone()))
     }
 
-    /// Reads virtual servers. One that cannot be read holds up no other.
+    /// Reads virtual servers. A failed read of one does not affect the others.
     fn observe_pools(&mut self, addresses: Vec<VirtualAddress>) {
         let before = processor_time();
         let audits = self.engine.is_auditing();
         if audits {
-            self.upkeep.look_again();
+            self.upkeep.check_again();
         }
         for address in addresses {
             match self.kernel.observe_pools(&[address]) {
                 Ok(pools) => self.engine.handle_observed_pools(&[address], pools),
-                // Those that are not in doubt can wait until the kernel can be read.
+                // Other virtual servers can wait until the kernel can be read.
                 Err(error) if audits && !error.is_of_one_object() => {
                     self.unobservable(&error);
                     break;
                 }
                 Err(error) => {
                     let now = Instant::now();
-                    let trouble = self.engine.handle_unobservable_pool(address, error, now);
-                    self.tell(&trouble);
+                    let failure = self.engine.handle_unobservable_pool(address, error, now);
+                    self.report(&failure);
                 }
             }
         }
@@ -424,19 +422,19 @@ impl EngineLoop {
     fn unobservable(&mut self, error: &KernelError) {
         self.metrics.unobservable();
         if let Some(attempts) = self.engine.handle_unobservable(Instant::now()) {
-            error!(attempts, "cannot read the kernel's state: {error}; will be tried again");
+            error!(attempts, "cannot read the kernel's state: {error}; will be retried");
         }
     }
 
-    /// Everything that was told is in the kernel.
+    /// Records that the kernel is up to date.
     fn settled(&mut self) {
         self.last_sync = Some(SystemTime::now());
         self.health.updated(SystemTime::now());
         self.metrics.dirty(self.engine.dirty_services());
         self.metrics.failures(self.engine.failures());
-        self.metrics.leaving(self.engine.draining_count());
+        self.metrics.draining(self.engine.draining_count());
         self.metrics.settled(&self.engine.desired().totals(), SystemTime::now());
-        self.tell_news();
+        self.deliver_updates();
         self.measure_changes();
         if self.is_synced {
             return;
@@ -449,19 +447,19 @@ impl EngineLoop {
         info!(services, real_servers, operations, failures, ?took, "synced");
     }
 
-    /// Tells what is nothing to the kernel, but true only once the kernel is up to date.
-    fn tell_news(&mut self) {
+    /// Delivers the updates that take effect once the kernel is up to date.
+    fn deliver_updates(&mut self) {
         let ServiceUpdates { updates, health_checks, refusals } = self.engine.take_updates();
         let addresses = health_check_addresses(self.engine.desired().context());
         self.metrics.updated(updates);
-        self.told.health_checks.update(health_checks, addresses);
+        self.sinks.health_checks.update(health_checks, addresses);
         let owner = |address: &VirtualAddress| self.engine.desired().owner(address);
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
-        refused.for_each(|notice| self.told.notices.tell(notice));
+        refused.for_each(|notice| self.sinks.notices.report(notice));
     }
 
-    /// Measures how long the changes of endpoints took that have just come to be in the kernel.
-    /// Those from before the start waited for the agent, not for its work.
+    /// Measures the time from endpoint changes to their presence in the kernel. Changes from before
+    /// the start are left out: they waited for the agent.
     fn measure_changes(&mut self) {
         let now = SystemTime::now();
         for Trigger { family, at } in self.engine.take_programmed() {
@@ -474,7 +472,7 @@ impl EngineLoop {
     }
 
     fn answer(&mut self, query: Query) {
-        // Whoever asked may have gone away meanwhile.
+        // The client may have gone away meanwhile.
         if query.is_abandoned() {
             return;
         }
@@ -482,11 +480,11 @@ impl EngineLoop {
             Query::Status(reply) => {
                 let _ = reply.send(api::status(&self.engine, self.last_sync));
             }
-            // A question that is dropped is answered with "ask again".
+            // A dropped query is answered with "ask again".
             Query::Traffic { services, reply } => match self.kernel.traffic() {
                 Ok(all) => {
-                    let programs = self.engine.desired();
-                    let _ = reply.send(api::traffic(programs, &all, services));
+                    let desired = self.engine.desired();
+                    let _ = reply.send(api::traffic(desired, &all, services));
                 }
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },

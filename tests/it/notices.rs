@@ -48,7 +48,7 @@ impl Node {
     }
 
     fn tell(&self, about: InvolvedObject, reason: EventReason, message: &str) -> &Self {
-        self.notices.tell(ReportedEvent { about, reason, message: message.to_owned() });
+        self.notices.report(ReportedEvent { about, reason, message: message.to_owned() });
         self
     }
 

@@ -96,8 +96,8 @@ pub enum RefusalReason {
     /// A device of the node has the ClusterIP and a socket of the node listens on it, or the
     /// ClusterIP is the node's own address.
     #[error(
-        "a device of this node has the address, and a process of the node listens on it or the address \
-         identifies the node: the node itself answers here"
+        "a device of this node has the address, and a process of the node listens on it or the \
+         address identifies the node: the node itself answers here"
     )]
     LocalSocket,
     /// The address belongs to the node, and the port is in `protectedNodePorts`.

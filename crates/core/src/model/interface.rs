@@ -13,7 +13,8 @@ pub struct InterfaceName([u8; CAPACITY]);
 /// A text is not an [`InterfaceName`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "{0:?} is not an interface name: a name has 1 to 15 ASCII characters and no blank, slash or colon"
+    "{0:?} is not an interface name: a name has 1 to 15 ASCII characters and no blank, slash or \
+     colon"
 )]
 pub struct InterfaceNameError(String);
 
