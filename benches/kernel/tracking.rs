@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs_core::model::Protocol;
-use kube_ipvs_core::plan::Leavers;
+use kube_ipvs_core::plan::CountTargets;
 
 use crate::cluster::{Size, events};
 use crate::figure::Figure;
@@ -36,7 +36,7 @@ pub(crate) fn counts() -> Result<Vec<Figure>> {
         let leaver = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 2), 1));
         let mut count = |protocol| -> Result<f64> {
             let backends = [(protocol, leaver)].into_iter().collect();
-            let leavers = Leavers { backends, ..Leavers::default() };
+            let leavers = CountTargets { backends, ..CountTargets::default() };
             let mut least = Duration::MAX;
             for _ in 0..ROUNDS {
                 let start = Instant::now();

@@ -7,7 +7,7 @@ use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::{Ipvs, command};
 use kube_ipvs_core::engine::{Edge, Engine};
 use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
-use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running, ServerOperation};
+use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
 use netlink_ipvs::ipvs::encode;
 use netlink_ipvs::{Batch, KernelError, Socket, Subsystem};
@@ -49,7 +49,7 @@ impl Edge for Counted<'_> {
         Ok(Vec::new())
     }
 
-    fn connections(&mut self, _: &Leavers) -> std::result::Result<Vec<Running>, KernelError> {
+    fn connections(&mut self, _: &CountTargets) -> std::result::Result<Vec<Running>, KernelError> {
         Ok(Vec::new())
     }
 

@@ -1,18 +1,17 @@
-//! What has been applied, as the log tells it.
+//! The log lines about applied plans.
 
 use std::time::{Duration, Instant};
 
-/// Time between two lines. Changes may come many times a second.
+/// The least time between two lines. Changes may come many times a second.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// Counts what was applied since the last line.
+/// Counts the applied plans since the last line.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     sum: Sum,
-    told: Option<Instant>,
+    last: Option<Instant>,
 }
 
-/// What was applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Sum {
     pub(super) plans: usize,
@@ -36,15 +35,15 @@ impl Applied {
         &mut self.sum
     }
 
-    /// When [`Applied::next`] has something, if nothing else is added.
+    /// Returns when [`Applied::next`] has a line, if no plan is added.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        (self.sum.plans > 0).then(|| self.told.map_or(now, |told| told + QUIET))
+        (self.sum.plans > 0).then(|| self.last.map_or(now, |last| last + QUIET))
     }
 
-    /// What is to be told now.
+    /// Returns the counts for a line that is due.
     pub(super) fn next(&mut self, now: Instant) -> Option<Sum> {
         self.due(now).filter(|at| *at <= now)?;
-        self.told = Some(now);
+        self.last = Some(now);
         Some(std::mem::take(&mut self.sum))
     }
 }
@@ -56,12 +55,12 @@ mod tests {
     #[test]
     fn the_first_is_told_at_once_and_those_that_follow_as_a_sum() {
         let (mut applied, start) = (Applied::default(), Instant::now());
-        let mut told = Vec::new();
+        let mut lines = Vec::new();
         for second in 0..=60 {
             applied.sum().add(3, 1, Duration::from_millis(2));
-            told.extend(applied.next(start + Duration::from_secs(second)));
+            lines.extend(applied.next(start + Duration::from_secs(second)));
         }
-        let sums: Vec<_> = told.iter().map(|sum| (sum.plans, sum.operations)).collect();
+        let sums: Vec<_> = lines.iter().map(|sum| (sum.plans, sum.operations)).collect();
         assert_eq!(sums, [(1, 3), (15, 45), (15, 45), (15, 45), (15, 45)]);
         assert_eq!(applied.due(start), None);
         applied.sum().add(1, 0, Duration::ZERO);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs_core::engine::Edge;
 use kube_ipvs_core::model::{Pool, VirtualAddress};
-use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running};
+use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running};
 use netlink_ipvs::KernelError;
 use tracing::debug;
 
@@ -43,8 +43,8 @@ impl Edge for NodeKernel<'_> {
         self.kernel.listening()
     }
 
-    fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
-        self.kernel.connections(leavers)
+    fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, KernelError> {
+        self.kernel.connections(targets)
     }
 
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {

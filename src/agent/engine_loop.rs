@@ -1,4 +1,4 @@
-//! The loop that feeds the engine and does its work, on a thread of its own.
+//! The loop that runs the engine on its own thread.
 
 use std::mem;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use super::api;
 use super::applied::{Applied, Sum};
 use super::edge::NodeKernel;
 use super::events::{
-    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_refusals, of_trouble,
+    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_failure, of_refusals,
 };
 use super::health::Health;
 use super::health_checks::HealthChecks;
@@ -32,95 +32,88 @@ use crate::config::Config;
 use crate::kernel::Kernel;
 use crate::kernel::sysctl::Sysctls;
 
-/// Inputs that are taken in before the kernel is brought up to date with them.
+/// The number of inputs that are processed before the kernel is updated.
 const LARGEST_BURST: usize = 10_000;
 
-/// How long inputs are taken in before that, where they come without an end.
+/// How long a steady stream of inputs may delay the update of the kernel.
 const LONGEST_BURST: Duration = Duration::from_millis(500);
 
-/// What reaches the loop.
+/// An input of the loop.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// A source tells something.
     Event(Event),
-    /// Somebody asks something.
     Query(Query),
     /// The configuration has changed.
     Configuration(Box<Config>),
-    /// Somebody else may have changed what is ours in the kernel.
-    Tampering,
+    /// Another program may have changed the agent's state in the kernel.
+    Drift,
     /// The agent ends; the kernel's state stays as it is.
     Stop,
 }
 
-/// Where inputs come from.
 pub(super) struct Inputs {
     pub(super) queue: Receiver<Input>,
-    /// Whether [`Input::Stop`] is among them: work that there is by then is left.
+    /// Set with [`Input::Stop`]: pending work is dropped.
     pub(super) stopping: Arc<AtomicBool>,
 }
 
-/// The loop that feeds the engine and does its work.
 pub(super) struct EngineLoop {
     engine: Engine,
     kernel: Kernel,
     inputs: Inputs,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    told: Told,
-    /// Shortest time from the end of one sync to the start of the next.
+    sinks: Sinks,
+    /// The least time from the end of a sync to the start of the next.
     min_sync_period: Duration,
     started: Instant,
     started_at: SystemTime,
     is_synced: bool,
-    /// Whether what listens on the node could not be read the last time.
+    /// Whether the last read of the listening sockets failed.
     cannot_listen: bool,
     last_sync: Option<SystemTime>,
-    /// What the first sync has applied so far.
+    /// The work of the first sync.
     first_sync: Sum,
     applied: Applied,
     takeover: Takeover,
     upkeep: Upkeep,
-    surroundings: Known,
+    reported: Reported,
 }
 
-/// What of the node has been told so far.
+/// The reported facts about the node.
 #[derive(Default)]
-struct Known {
+struct Reported {
     changes: u64,
     overlaps: Vec<Overlap>,
     node_port_ips: Vec<IpAddr>,
 }
 
-/// Who is told of what is nothing to the kernel.
-pub(super) struct Told {
-    /// Answer load balancers.
+/// Receivers of updates that do not affect the kernel.
+pub(super) struct Sinks {
     pub(super) health_checks: HealthChecks,
-    /// Tell operators.
     pub(super) notices: EventRecorder,
 }
 
 impl EngineLoop {
-    /// A loop that has not begun.
     pub(super) fn new(
         engine: Engine,
         kernel: Kernel,
         inputs: Inputs,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
-        told: Told,
+        sinks: Sinks,
         config: &Config,
     ) -> Self {
         let mut takeover = Takeover::default();
-        takeover.want(config.remove_kube_proxy);
-        let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), told.notices.clone());
+        takeover.set_enabled(config.remove_kube_proxy);
+        let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), sinks.notices.clone());
         Self {
             engine,
             kernel,
             inputs,
             health,
             metrics,
-            told,
+            sinks,
             min_sync_period: config.min_sync_period,
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -131,11 +124,11 @@ impl EngineLoop {
             applied: Applied::default(),
             takeover,
             upkeep,
-            surroundings: Known::default(),
+            reported: Reported::default(),
         }
     }
 
-    /// Runs until told to stop, or until nobody is left who could tell anything.
+    /// Runs until [`Input::Stop`], or until all senders are gone.
     pub(super) fn run(mut self) {
         let mut free_at = Instant::now();
         while self.receive(free_at) {
@@ -147,11 +140,11 @@ impl EngineLoop {
         }
     }
 
-    /// Waits for something to do and takes in all that has come. False at the end.
+    /// Waits for work and processes all pending inputs. Returns false at the end.
     fn receive(&mut self, free_at: Instant) -> bool {
         let now = Instant::now();
         let due =
-            [self.engine.poll_timeout(), self.applied.due(now), self.told.notices.log_due(now)];
+            [self.engine.poll_timeout(), self.applied.due(now), self.sinks.notices.log_due(now)];
         let wait = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         let first = match wait {
             Some(wait) => self.inputs.queue.recv_timeout(wait),
@@ -166,8 +159,8 @@ impl EngineLoop {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
-        // A burst is taken in as a whole before the kernel is touched, but not for as long as somebody
-        // goes on to ask.
+        // A burst is processed as a whole before the kernel is updated, but a steady stream of
+        // queries must not delay the update.
         let end = free_at.max(Instant::now() + LONGEST_BURST);
         for _ in 1..LARGEST_BURST {
             let now = Instant::now();
@@ -191,7 +184,7 @@ impl EngineLoop {
                     self.health.set_eligible(node.as_ref().map(|node| node.eligible));
                 }
                 self.engine.handle_event(event);
-                // Until everything has been told, nothing waits but for the source.
+                // Until everything is listed, only the source can be late.
                 if self.engine.state().is_synced() {
                     self.health.queued(Instant::now());
                 }
@@ -201,12 +194,12 @@ impl EngineLoop {
                 let Config { settings, audit_period, min_sync_period, .. } = *config;
                 self.min_sync_period = min_sync_period;
                 self.engine.handle_settings(&settings, audit_period, Instant::now());
-                if self.takeover.want(config.remove_kube_proxy) {
+                if self.takeover.set_enabled(config.remove_kube_proxy) {
                     self.engine.handle_drift(Instant::now());
                 }
             }
-            Input::Tampering => {
-                debug!("somebody else has changed what is ours in the kernel");
+            Input::Drift => {
+                debug!("another program may have changed the agent's state in the kernel");
                 self.engine.handle_drift(Instant::now());
             }
             Input::Stop => return false,
@@ -214,10 +207,10 @@ impl EngineLoop {
         true
     }
 
-    /// Does all the work that there is. Says whether the kernel was touched.
+    /// Does all pending work. Returns whether the kernel was changed.
     fn work(&mut self) -> bool {
         let mut touched = false;
-        // Whether all that there is to do is to put right what others have changed.
+        // Whether the only work is the repair of drift.
         let mut repairs = false;
         while let Some(work) = self.next_work() {
             match &work {
@@ -229,25 +222,28 @@ impl EngineLoop {
                 Work::ObservePools(_) => {
                     repairs = self.engine.is_auditing() && self.engine.failures() == 0;
                     if self.engine.is_auditing() {
-                        self.upkeep.look_again();
+                        self.upkeep.check_again();
                     }
                 }
                 Work::Apply(plan) => {
                     touched = true;
-                    self.tell_surroundings();
+                    self.report_context();
                     if mem::take(&mut repairs) {
                         let operations = plan.operations().len();
                         self.metrics.repaired(operations);
-                        warn!(operations, "another program has changed the kernel: repaired");
+                        warn!(
+                            operations,
+                            "another program has changed the kernel's state: repairing it"
+                        );
                     }
                 }
                 Work::Listen | Work::Count(_) => {}
             }
             let (engine, mut kernel) = self.edge();
             let step = engine.carry_out(work, &mut kernel);
-            self.report(step);
+            self.report_step(step);
         }
-        self.upkeep.look_at_firewall(self.engine.desired().context());
+        self.upkeep.check_firewall(self.engine.desired().context());
         if self.engine.is_synced() && !self.is_stopping() {
             self.settled();
             if self.engine.failures() == 0 {
@@ -265,7 +261,6 @@ impl EngineLoop {
         engine.next_work(&mut kernel)
     }
 
-    /// The engine, and the kernel as it sees it.
     fn edge(&mut self) -> (&mut Engine, NodeKernel<'_>) {
         let Self { engine, kernel, takeover, metrics, first_sync, applied, is_synced, .. } = self;
         let sum = if *is_synced { applied.sum() } else { first_sync };
@@ -276,85 +271,85 @@ impl EngineLoop {
         self.inputs.stopping.load(Ordering::Relaxed)
     }
 
-    /// Reports what a step could not do.
-    fn report(&mut self, step: Step<KernelError>) {
-        step.errors().iter().for_each(|error| self.tell(error));
+    fn report_step(&mut self, step: Step<KernelError>) {
+        step.errors().iter().for_each(|failure| self.report(failure));
         match step {
             Step::Listened(Ok(())) => self.cannot_listen = false,
+            // Reported once.
             Step::Listened(Err(error)) => {
                 if !mem::replace(&mut self.cannot_listen, true) {
                     warn!(
-                        "what listens on the node cannot be read: {error}; only protectedNodePorts \
-                         keep ports for it that nothing was known to listen at"
+                        "cannot read the listening sockets of the node: {error}; new sockets are \
+                         protected only by protectedNodePorts"
                     );
                 }
             }
-            Step::Observed(_) => self.upkeep.look(),
-            // Changes are made all the same, of what is known.
+            Step::Observed(_) => self.upkeep.check(),
+            // Changes based on the previous knowledge continue.
             Step::Unobservable(error, attempts) => self.unobservable(&error, attempts),
             Step::Counted(Err(error)) => {
-                warn!(%error, "connections of what leaves cannot be counted");
+                warn!(%error, "cannot count the connections of draining endpoints");
             }
             Step::ObservedPools(_) | Step::Counted(Ok(())) | Step::Applied(..) => {}
         }
     }
 
-    /// Tells which addresses take node ports, and what lies in the ranges of ClusterIPs that is no
-    /// Service's, before anything is written.
-    fn tell_surroundings(&mut self) {
-        let Self { engine, surroundings: known, told, .. } = self;
-        let programs = engine.desired();
-        let changes = programs.surroundings_changes();
-        if mem::replace(&mut known.changes, changes) == changes {
+    /// Reports the addresses that take node ports and the overlaps of service ranges, before
+    /// anything is written.
+    fn report_context(&mut self) {
+        let Self { engine, reported, sinks, .. } = self;
+        let desired = engine.desired();
+        let changes = desired.context_changes();
+        if mem::replace(&mut reported.changes, changes) == changes {
             return;
         }
-        let around = programs.context();
-        if known.node_port_ips != around.node_port_ips {
-            known.node_port_ips.clone_from(&around.node_port_ips);
-            info!(addresses = ?known.node_port_ips, "where node ports are served");
+        let context = desired.context();
+        if reported.node_port_ips != context.node_port_ips {
+            reported.node_port_ips.clone_from(&context.node_port_ips);
+            info!(addresses = ?reported.node_port_ips, "addresses that serve node ports");
         }
-        let overlaps = overlaps(around);
+        let overlaps = overlaps(context);
         for overlap in &overlaps {
-            if !known.overlaps.iter().any(|other| other.is_alike(overlap)) {
+            if !reported.overlaps.iter().any(|other| other.is_alike(overlap)) {
                 let message = format!(
                     "{overlap}; addresses there that no Service has are left alone: give the cluster \
                      a range of its own"
                 );
-                told.notices.tell(ReportedEvent {
+                sinks.notices.report(ReportedEvent {
                     about: InvolvedObject::Node,
                     reason: EventReason::RangeOverlaps,
                     message,
                 });
             }
         }
-        known.overlaps = overlaps;
+        reported.overlaps = overlaps;
     }
 
-    fn tell(&self, trouble: &RepeatedError) {
-        if !trouble.is_news() {
+    fn report(&self, failure: &RepeatedError) {
+        if !failure.is_reportable() {
             return;
         }
-        let about = self.about(trouble);
-        if let Some(notice) = of_trouble(about.clone(), trouble) {
-            return self.told.notices.tell(notice);
+        let about = self.object_of(failure);
+        if let Some(notice) = of_failure(about.clone(), failure) {
+            return self.sinks.notices.report(notice);
         }
-        let RepeatedError { error: SyncError { attempt, message, .. }, attempts } = trouble;
-        let message = format!("`{attempt}`: {message}; attempt {attempts}, will be tried again");
-        self.told.notices.tell_log(about, message);
+        let RepeatedError { error: SyncError { attempt, message, .. }, attempts } = failure;
+        let message = format!("`{attempt}`: {message}; attempt {attempts}, will be retried");
+        self.sinks.notices.report_log(about, message);
     }
 
-    /// Writes what is due of what is not logged as often as it happens.
+    /// Writes the rate-limited log lines that are due.
     fn log(&mut self) {
         let now = Instant::now();
         if let Some(Sum { plans, operations, failures, took }) = self.applied.next(now) {
             info!(plans, operations, failures, ?took, "applied");
         }
-        self.told.notices.log(now);
+        self.sinks.notices.log(now);
     }
 
-    /// What a trouble is about.
-    fn about(&self, trouble: &RepeatedError) -> InvolvedObject {
-        let owner = match &trouble.error.key {
+    /// Returns the object to report a failure on.
+    fn object_of(&self, failure: &RepeatedError) -> InvolvedObject {
+        let owner = match &failure.error.key {
             ObjectKey::Pool(address) => self.engine.desired().owner(address),
             _ => None,
         };
@@ -364,19 +359,19 @@ impl EngineLoop {
     fn unobservable(&self, error: &KernelError, attempts: Option<u32>) {
         self.metrics.unobservable();
         if let Some(attempts) = attempts {
-            error!(attempts, "cannot read the kernel's state: {error}; will be tried again");
+            error!(attempts, "cannot read the kernel's state: {error}; will be retried");
         }
     }
 
-    /// Everything that was told is in the kernel.
+    /// Records that the kernel is up to date.
     fn settled(&mut self) {
         self.last_sync = Some(SystemTime::now());
         self.health.updated(SystemTime::now());
         self.metrics.dirty(self.engine.dirty_services());
         self.metrics.failures(self.engine.failures());
-        self.metrics.leaving(self.engine.draining_count());
+        self.metrics.draining(self.engine.draining_count());
         self.metrics.settled(&self.engine.desired().totals(), SystemTime::now());
-        self.tell_news();
+        self.deliver_updates();
         self.measure_changes();
         if self.is_synced {
             return;
@@ -389,19 +384,19 @@ impl EngineLoop {
         info!(services, real_servers, operations, failures, ?took, "synced");
     }
 
-    /// Tells what is nothing to the kernel, but true only once the kernel is up to date.
-    fn tell_news(&mut self) {
+    /// Delivers the updates that take effect once the kernel is up to date.
+    fn deliver_updates(&mut self) {
         let ServiceUpdates { updates, health_checks, refusals } = self.engine.take_updates();
         let addresses = health_check_addresses(self.engine.desired().context());
         self.metrics.updated(updates);
-        self.told.health_checks.update(health_checks, addresses);
+        self.sinks.health_checks.update(health_checks, addresses);
         let owner = |address: &VirtualAddress| self.engine.desired().owner(address);
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
-        refused.for_each(|notice| self.told.notices.tell(notice));
+        refused.for_each(|notice| self.sinks.notices.report(notice));
     }
 
-    /// Measures how long the changes of endpoints took that have just come to be in the kernel.
-    /// Those from before the start waited for the agent, not for its work.
+    /// Measures the time from endpoint changes to their presence in the kernel. Changes from before
+    /// the start are left out: they waited for the agent.
     fn measure_changes(&mut self) {
         let now = SystemTime::now();
         for Trigger { family, at } in self.engine.take_programmed() {
@@ -414,7 +409,7 @@ impl EngineLoop {
     }
 
     fn answer(&mut self, query: Query) {
-        // Whoever asked may have gone away meanwhile.
+        // The client may have gone away meanwhile.
         if query.is_abandoned() {
             return;
         }
@@ -422,11 +417,11 @@ impl EngineLoop {
             Query::Status(reply) => {
                 let _ = reply.send(api::status(&self.engine, self.last_sync));
             }
-            // A question that is dropped is answered with "ask again".
+            // A dropped query is answered with "ask again".
             Query::Traffic { services, reply } => match self.kernel.traffic() {
                 Ok(all) => {
-                    let programs = self.engine.desired();
-                    let _ = reply.send(api::traffic(programs, &all, services));
+                    let desired = self.engine.desired();
+                    let _ = reply.send(api::traffic(desired, &all, services));
                 }
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },

@@ -1,4 +1,4 @@
-//! Whether the agent keeps up, in the words of kube-proxy's `/healthz` and `/livez`.
+//! The health of the agent, as in kube-proxy's `/healthz` and `/livez`.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::timestamp::rfc3339;
 
-/// What the engine's thread has told, for whoever probes. One engine does both families, so both
-/// are always as healthy as each other.
+/// The health of the engine's thread, for probes. One engine handles both families, so both always
+/// have the same health.
 #[derive(Debug)]
 pub struct Health {
     state: Mutex<HealthState>,
@@ -18,16 +18,16 @@ pub struct Health {
 
 #[derive(Debug)]
 struct HealthState {
-    /// How long an update may wait.
-    patience: Duration,
+    /// How long an update may be pending.
+    max_delay: Duration,
     last_updated: SystemTime,
-    /// Since when an update has been waiting.
+    /// The time of the oldest pending update.
     queued: Option<Instant>,
     synced: bool,
     eligible: Option<bool>,
 }
 
-/// What a probe is told: the body of the answer.
+/// The body of a probe's answer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthReport {
@@ -47,7 +47,7 @@ struct FamilyReport {
 }
 
 impl HealthReport {
-    /// Whether the probe succeeds: status 200 rather than 503.
+    /// Returns whether the probe succeeds, with status 200 instead of 503.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.healthy && self.node_eligible != Some(false)
@@ -55,13 +55,13 @@ impl HealthReport {
 }
 
 impl Health {
-    /// Nothing has been queued yet, which is healthy; nothing is known of the node, which is not
-    /// eligible. An update may wait for twice the sync period.
+    /// Returns the initial state: healthy without pending updates, and not eligible without a Node.
+    /// An update may be pending for twice the sync period.
     #[must_use]
     pub fn new(started: SystemTime, sync_period: Duration) -> Self {
         Self {
             state: Mutex::new(HealthState {
-                patience: patience(sync_period),
+                max_delay: max_delay(sync_period),
                 last_updated: started,
                 queued: None,
                 synced: false,
@@ -72,52 +72,52 @@ impl Health {
 
     /// An update may wait for twice this long from now on.
     pub fn set_sync_period(&self, sync_period: Duration) {
-        self.state().patience = patience(sync_period);
+        self.state().max_delay = max_delay(sync_period);
     }
 
-    /// An update waits. Not to be called before the sources have told everything: until then there
-    /// is nothing that could be done.
+    /// Records a pending update. The caller waits until the sources have listed everything: before,
+    /// no update is possible.
     pub fn queued(&self, now: Instant) {
         self.state().queued.get_or_insert(now);
     }
 
-    /// Everything that was queued is in the kernel.
+    /// Records that the kernel is up to date.
     pub fn updated(&self, now: SystemTime) {
         let mut state = self.state();
         state.queued = None;
         state.last_updated = now;
     }
 
-    /// The first full sync is in the kernel.
+    /// Records the end of the first full sync.
     pub fn synced(&self) {
         self.state().synced = true;
     }
 
-    /// Whether the node may get load balancer traffic; `None` while there is no such Node.
+    /// Sets whether the node may get load balancer traffic; `None` without a Node.
     pub fn set_eligible(&self, eligible: Option<bool>) {
         self.state().eligible = eligible;
     }
 
-    /// Whether the first full sync is in the kernel: `/readyz`.
+    /// Returns whether the first full sync is complete: `/readyz`.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.state().synced
     }
 
-    /// Whether no update has been waiting for too long.
+    /// Returns whether no update has been pending for too long.
     #[must_use]
     pub fn is_healthy(&self, now: Instant) -> bool {
         self.state().is_healthy(now)
     }
 
-    /// What `/livez` says.
+    /// Returns the answer to `/livez`.
     #[must_use]
     pub fn livez(&self, now: Instant, time: SystemTime) -> HealthReport {
         self.report(now, time, None)
     }
 
-    /// What `/healthz` says: a load balancer's traffic stays away from a node that is on its way
-    /// out.
+    /// Returns the answer to `/healthz`, which fails if the node is about to be removed, so that
+    /// load balancers avoid it.
     #[must_use]
     pub fn healthz(&self, now: Instant, time: SystemTime) -> HealthReport {
         let eligible = self.state().eligible.unwrap_or(false);
@@ -140,7 +140,7 @@ impl Health {
             status: BTreeMap::from(status),
         };
         if report.is_success() {
-            // What succeeds is up to date, however long ago something last changed.
+            // A successful answer is up to date, even if the last change was long ago.
             report.last_updated.clone_from(&report.current_time);
         }
         report
@@ -153,11 +153,11 @@ impl Health {
 
 impl HealthState {
     fn is_healthy(&self, now: Instant) -> bool {
-        self.queued.is_none_or(|since| now.saturating_duration_since(since) < self.patience)
+        self.queued.is_none_or(|since| now.saturating_duration_since(since) < self.max_delay)
     }
 }
 
-fn patience(sync_period: Duration) -> Duration {
+fn max_delay(sync_period: Duration) -> Duration {
     sync_period.saturating_mul(2)
 }
 

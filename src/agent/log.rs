@@ -1,4 +1,4 @@
-//! Logs: on standard error, as text or JSON.
+//! Logging to standard error, as text or JSON.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -37,8 +37,8 @@ pub fn start(config: &LogConfig) -> Result<Level, ConfigError> {
     }
 }
 
-/// Takes a line at a time. What is logged of others' texts forges no other line, and no terminal obeys
-/// it; JSON sees to that itself.
+/// Writes one line at a time. External text in a message can neither forge another line nor control
+/// a terminal; JSON escapes it anyway.
 struct Lines<W> {
     out: W,
     is_text: bool,
@@ -75,8 +75,8 @@ impl Level {
     }
 }
 
-/// A level alone is ours: the libraries beneath are heard from `warn` on only, lest their
-/// debugging drowns ours. A filter by module is taken as it is.
+/// A plain level applies to the agent; its libraries log from `warn` on, so that their debug output
+/// does not bury the agent's. A filter by module is used as it is.
 fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
     let is_filter = level.contains(['=', ',']);
     let directives = match level.parse::<LevelFilter>() {

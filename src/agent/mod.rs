@@ -1,4 +1,4 @@
-//! The agent: what runs on every node, and what it tells those who ask.
+//! The agent that runs on every node, and its interfaces.
 
 pub mod api;
 mod applied;

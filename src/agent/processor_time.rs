@@ -1,14 +1,14 @@
-//! What a thread costs.
+//! The processor time of a thread.
 
 use std::fs;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How much of a processor's time this thread has taken, in the kernel too: the first number of
-/// `schedstat`, in nanoseconds. The kernel brings it up to date at a tick, which may be as long as the
-/// reading of a part of an audit, or when a thread yields. On a kernel that does not count it, the time
-/// that has passed.
+/// Returns the processor time of this thread, including the kernel: the first number of
+/// `schedstat`, in nanoseconds. The kernel updates it at a tick, which may be as long as the read
+/// of an audit's part, or when the thread yields. A kernel without this counter gives the elapsed
+/// time.
 pub(super) fn processor_time() -> Duration {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     thread::yield_now();

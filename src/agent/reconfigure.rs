@@ -73,6 +73,6 @@ impl Reconfigure {
     }
 
     fn tell(&self, reason: EventReason, message: String) {
-        self.notices.tell(ReportedEvent { about: InvolvedObject::Node, reason, message });
+        self.notices.report(ReportedEvent { about: InvolvedObject::Node, reason, message });
     }
 }

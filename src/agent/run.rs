@@ -1,4 +1,4 @@
-//! Puts the agent together: sources, the engine's thread, HTTP.
+//! Assembles the agent: sources, the engine's thread, HTTP.
 
 use std::fs;
 use std::future::pending;
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use super::config_file;
 use super::conntrack::wishes;
-use super::engine_loop::{EngineLoop, Input, Inputs, Told};
+use super::engine_loop::{EngineLoop, Input, Inputs, Sinks};
 use super::events::{EventQueue, EventRecorder, EventWriter, QUIET};
 use super::health::Health;
 use super::health_checks::HealthChecks;
@@ -32,27 +32,27 @@ use super::listen::{Bound, bind};
 use super::log::Level;
 use super::metrics::Metrics;
 use super::reconfigure::Reconfigure;
-use super::sole::become_sole;
+use super::sole::acquire_lock;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::kernel::sysctl::{Granted, Sysctls};
 use crate::kernel::{Kernel, drift, modules};
 use crate::source::kubernetes::{self, ApiAccess, FIND_AGAIN, Server, Timeouts};
 use crate::source::{manifests, network};
 
-/// How long the engine's thread may take for the batch that it is in the middle of.
+/// How long the engine's thread may take to finish its current batch.
 const LONGEST_END: Duration = Duration::from_secs(20);
 
-/// Loads what modules the kernel lets us, and sets what kernel settings differ.
+/// Loads the kernel modules and applies the kernel settings.
 ///
 /// # Errors
 ///
-/// If a setting that services cannot do without is wrong and cannot be written.
+/// If a setting that services require is wrong and cannot be written.
 pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
     modules::load_needed(&[config.settings.scheduler], &config.settings.carry);
-    // Asking for IPVS loads its module, which brings its settings.
+    // Opening IPVS loads its module, which creates its settings.
     let mut kernel = Kernel::open()?.carrying(&config.settings.carry)?;
     let sysctls = Sysctls::default();
     let ensured = sysctls.ensure(&Family::BOTH);
@@ -79,23 +79,22 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     Ok(kernel)
 }
 
-/// Runs until SIGTERM or SIGINT. The kernel's state stays as it is. The configuration follows from
-/// the flags; if a file is among them, its changes are applied.
+/// Runs until SIGTERM or SIGINT; the kernel's state stays as it is. The configuration is derived
+/// from the flags; changes of a configuration file are applied.
 ///
 /// # Errors
 ///
-/// If something that the agent cannot do without is missing: the kernel's parts, its capability,
-/// a source.
+/// If something required is missing: kernel features, the capability, a source.
 pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { Signals::catch() })?;
-    let sole = runtime.block_on(async {
+    let lock = runtime.block_on(async {
         tokio::select! {
-            sole = become_sole() => Some(sole),
-            () = signals.told_to_end() => None,
+            lock = acquire_lock() => Some(lock),
+            () = signals.ended() => None,
         }
     });
-    let Some(_sole) = sole else { return Ok(()) };
+    let Some(_lock) = lock else { return Ok(()) };
     let kernel = prepare(&config)?;
     protect_from_oom(&config);
     allow_files();
@@ -115,7 +114,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
         config,
     };
     let engine_loop = agent.engine_loop(kernel, received);
-    // Nothing is ever sent: its end is the thread's.
+    // Nothing is ever sent: the channel closes when the thread ends.
     let (running, thread_end) = mpsc::channel::<()>();
     let engine_thread = thread::Builder::new()
         .name("engine".to_owned())
@@ -125,10 +124,10 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
         })
         .context("cannot start the engine's thread")?;
     follow_network(&agent.config.settings.carry, agent.inputs.clone())?;
-    follow_tampering(ports, agent.inputs.clone())?;
+    follow_drift(ports, agent.inputs.clone())?;
     agent.follow_config(flags, level, shown);
     let ended = runtime.block_on(agent.serve(queue, &mut signals));
-    // Somebody may still wait for a name server.
+    // A name lookup may still be under way.
     runtime.shutdown_background();
     if thread_end.recv_timeout(LONGEST_END) == Err(RecvTimeoutError::Timeout) {
         bail!("the engine's thread has not ended within {LONGEST_END:?}; this is a bug");
@@ -139,15 +138,14 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     ended
 }
 
-/// The signals that end the agent.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    /// From now on they end nothing by themselves, and have to be listened for. The first process of
-    /// a container, as the agent mostly is, they would not end otherwise.
+    /// Handles the signals, which no longer have their default effect. Without a handler they would
+    /// not end the first process of a container, which the agent usually is.
     fn catch() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -155,7 +153,7 @@ impl Signals {
         })
     }
 
-    async fn told_to_end(&mut self) {
+    async fn ended(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -163,7 +161,7 @@ impl Signals {
     }
 }
 
-/// What the agent's parts share.
+/// The shared state of the agent's parts.
 struct Agent {
     config: Config,
     inputs: Sender<Input>,
@@ -171,23 +169,21 @@ struct Agent {
     metrics: Arc<Metrics>,
     health_checks: HealthChecks,
     notices: EventRecorder,
-    /// Whether the agent ends.
     stopping: Arc<AtomicBool>,
-    /// What `/configz` shows.
     config_shown: watch::Receiver<serde_json::Value>,
 }
 
 impl Agent {
     fn engine_loop(&self, kernel: Kernel, inputs: Receiver<Input>) -> EngineLoop {
-        let told =
-            Told { health_checks: self.health_checks.clone(), notices: self.notices.clone() };
+        let sinks =
+            Sinks { health_checks: self.health_checks.clone(), notices: self.notices.clone() };
         EngineLoop::new(
             Engine::new(&self.config.settings, self.config.audit_period),
             kernel,
             Inputs { queue: inputs, stopping: Arc::clone(&self.stopping) },
             Arc::clone(&self.health),
             Arc::clone(&self.metrics),
-            told,
+            sinks,
             &self.config,
         )
     }
@@ -218,7 +214,7 @@ impl Agent {
         }
     }
 
-    /// Everything asynchronous: the source, HTTP, Events and signals.
+    /// Runs the asynchronous parts: the source, HTTP, Events and signals.
     async fn serve(&self, notices: EventQueue, signals: &mut Signals) -> anyhow::Result<()> {
         let (running, stopped) = watch::channel(());
         let stop = || {
@@ -236,11 +232,11 @@ impl Agent {
             servers.push(self.answer_questions(self.bind(address).await?, stop()));
         }
         let ended = tokio::select! {
-            () = signals.told_to_end() => Ok(()),
+            () = signals.ended() => Ok(()),
             ended = self.follow_source(notices) => ended,
         };
         info!("stopping; the kernel's state stays as it is");
-        // Before anything is waited for. The engine's thread ends after the plan that it carries out.
+        // Before anything is awaited. The engine's thread ends after its current plan.
         self.stopping.store(true, Ordering::Relaxed);
         let _ = self.inputs.send(Input::Stop);
         drop(running);
@@ -278,7 +274,7 @@ impl Agent {
             metrics: Arc::clone(&self.metrics),
             traffic_services: self.config.traffic_metrics_services,
             config: self.config_shown.clone(),
-            // Nobody answers once the engine's thread has ended.
+            // The query is dropped once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         };
         tokio::spawn(async move {
@@ -289,14 +285,14 @@ impl Agent {
         })
     }
 
-    /// Follows the source; ends only with an error.
+    /// Follows the source; returns only with an error.
     async fn follow_source(&self, notices: EventQueue) -> anyhow::Result<()> {
         let inputs = self.inputs.clone();
         let deliver = move |event: Event| inputs.send(Input::Event(event)).is_ok();
         let node = &self.config.settings.node_name;
         match &self.config.source {
             SourceConfig::Manifests(directory) => {
-                // Without an API server the log is where notices are.
+                // Without an API server, events appear in the log only.
                 drop(notices);
                 manifests::watch(directory, node, deliver)?;
                 pending().await
@@ -311,12 +307,12 @@ impl Agent {
                 let counted = Arc::clone(&metrics);
                 let note = move |kind, effort| counted.source(kind, effort);
                 let events = EventWriter::new(clients.clone(), Name::clone(node), metrics, QUIET);
-                let tell = deliver.clone();
+                let report = deliver.clone();
                 tokio::select! {
                     ended = kubernetes::run_from(
                         &server, clients, &self.config.settings, Timeouts::default(), deliver, note,
                     ) => ended?,
-                    () = kubernetes::watch(&reach, &server, FIND_AGAIN, tell) => {}
+                    () = kubernetes::watch(&reach, &server, FIND_AGAIN, report) => {}
                     () = events.run(notices) => {}
                 }
                 bail!("the engine's thread has ended")
@@ -330,29 +326,30 @@ trait Stop: Future<Output = ()> + Send + 'static {}
 
 impl<F: Future<Output = ()> + Send + 'static> Stop for F {}
 
-/// The first lists are there before any source is asked: what stands at the node's addresses would
-/// otherwise go at a restart, and come back.
+/// The first lists arrive before any source starts. Otherwise a restart would remove and add front
+/// ends at the node's addresses.
 fn follow_network(carry: &Carry, inputs: Sender<Input>) -> anyhow::Result<()> {
     let links = !carry.offload_interfaces().is_empty();
-    network::follow(links, move |event| tell(&inputs, Input::Event(event)))?;
+    network::follow(links, move |event| send(&inputs, Input::Event(event)))?;
     Ok(())
 }
 
-fn follow_tampering(own: Vec<u32>, inputs: Sender<Input>) -> anyhow::Result<()> {
-    drift::follow(own, move || tell(&inputs, Input::Tampering))?;
+fn follow_drift(own: Vec<u32>, inputs: Sender<Input>) -> anyhow::Result<()> {
+    drift::follow(own, move || send(&inputs, Input::Drift))?;
     Ok(())
 }
 
-/// Breaks once nobody listens any more.
-fn tell(inputs: &Sender<Input>, input: Input) -> ControlFlow<()> {
+/// Breaks once the receiver is gone.
+fn send(inputs: &Sender<Input>, input: Input) -> ControlFlow<()> {
     match inputs.send(input) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
     }
 }
 
-/// Each `healthCheckNodePort` takes files, and without any left nobody answers the kubelet. The limit that a
-/// process starts with is low for the sake of `select`, which nothing here uses; Go programs raise it, too.
+/// Each `healthCheckNodePort` takes file descriptors, and without any left the kubelet's probes
+/// fail. The initial limit is low for the sake of `select`, which is not used here; Go programs
+/// raise it, too.
 fn allow_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
@@ -361,7 +358,7 @@ fn allow_files() {
     }
 }
 
-/// A node that runs out of memory had better not lose its services first.
+/// A node that runs out of memory should not lose its Services first.
 fn protect_from_oom(config: &Config) {
     let score = config.oom_score_adj;
     if let Err(error) = fs::write("/proc/self/oom_score_adj", score.to_string()) {

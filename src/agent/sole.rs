@@ -1,4 +1,4 @@
-//! One agent at a time in a network namespace: two would undo each other's work without an end.
+//! Allows one agent per network namespace: two agents would endlessly undo each other's work.
 
 use std::fmt;
 use std::io;
@@ -10,22 +10,22 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// An abstract socket: its name belongs to the network namespace and is free as soon as the process
-/// that holds it ends, however it ends.
+/// that owns it ends.
 const NAME: &str = "\0kube-ipvs/agent";
-/// Wait between two tries to get the name.
+/// The wait between two attempts to get the name.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Being the only agent, for as long as this lives.
+/// The right to be the only agent, until dropped.
 #[derive(Debug)]
-pub(super) struct Sole {
-    /// Nothing is ever accepted: a process that connects only asks the kernel which one listens.
+pub(super) struct AgentLock {
+    /// Connections are never accepted: a client only asks the kernel for the process that listens.
     _name: Option<UnixListener>,
 }
 
 /// The process that is the agent of this network namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holder {
-    /// Its process id; `None` if it belongs to another process namespace, as of another pod.
+    /// `None` if the process belongs to another PID namespace, such as another pod's.
     pub pid: Option<u32>,
     user: u32,
 }
@@ -40,15 +40,16 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
-    /// Any process may take the name. One that may write to the kernel runs as root, or as we do.
+    /// Any process may take the name, but a process that may write to the kernel runs as root or as
+    /// the agent's user.
     fn is_credible(&self) -> bool {
         [0, geteuid().as_raw()].contains(&self.user)
     }
 }
 
-/// The agent that runs in this network namespace, if there is one.
+/// Returns the agent that runs in this network namespace, if any.
 ///
-/// Needs a runtime of tokio with its IO.
+/// Requires a tokio runtime with IO.
 pub async fn running() -> Option<Holder> {
     holder().await.filter(Holder::is_credible)
 }
@@ -60,8 +61,8 @@ async fn holder() -> Option<Holder> {
 }
 
 /// Waits until no other agent runs in this network namespace. A rolling update may start an agent
-/// before the former one has ended.
-pub(super) async fn become_sole() -> Sole {
+/// before the previous one has ended.
+pub(super) async fn acquire_lock() -> AgentLock {
     let mut waits = false;
     loop {
         match UnixListener::bind(NAME) {
@@ -69,28 +70,29 @@ pub(super) async fn become_sole() -> Sole {
                 if waits {
                     info!("the other agent has ended");
                 }
-                return Sole { _name: Some(name) };
+                return AgentLock { _name: Some(name) };
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder().await {
                 Some(holder) if !holder.is_credible() => {
                     let Holder { user, .. } = holder;
                     warn!(
-                        "{holder} of user {user} pretends to be the agent of this node; going on beside it"
+                        "{holder} of user {user} pretends to be the agent of this node and is ignored"
                     );
-                    return Sole { _name: None };
+                    return AgentLock { _name: None };
                 }
                 Some(holder) if !waits => {
                     waits = true;
                     warn!(
-                        "another agent runs in this network namespace: {holder}; waiting for its end"
+                        "another agent runs in this network namespace: {holder}; waiting for it \
+                         to end"
                     );
                 }
-                // It may have ended this moment.
+                // It may have ended just now.
                 _ => {}
             },
             Err(error) => {
-                warn!("another agent in this network namespace would not be noticed: {error}");
-                return Sole { _name: None };
+                warn!("another agent in this network namespace cannot be detected: {error}");
+                return AgentLock { _name: None };
             }
         }
         sleep(AGAIN).await;

@@ -1,4 +1,4 @@
-//! Removes what kube-proxy has left, once everything of ours is in the kernel.
+//! Removes the leftovers of kube-proxy once the kernel is in the desired state.
 
 use kube_ipvs_core::plan::Observed;
 use netlink_ipvs::KernelError;
@@ -6,39 +6,42 @@ use tracing::{error, info, warn};
 
 use crate::kernel::{Kernel, kube_proxy};
 
-/// Removes what kube-proxy has left, if that is wanted, and once: one that runs beside the agent
-/// would make everything again.
+/// Removes the leftovers of kube-proxy once, if configured: a kube-proxy that still runs would
+/// recreate them.
 #[derive(Debug, Default)]
 pub(super) struct Takeover {
-    wanted: bool,
-    /// Whether the engine has been told what kube-proxy claims, and so drains it.
-    told: bool,
+    enabled: bool,
+    /// Whether the engine knows what kube-proxy claims, and so drains it.
+    claims_known: bool,
     done: bool,
 }
 
 impl Takeover {
-    /// What the configuration says. Returns whether the kernel is to be read for it.
-    pub(super) fn want(&mut self, wanted: bool) -> bool {
-        self.wanted = wanted;
-        wanted && !self.told
+    /// Sets the configuration. Returns whether the kernel must be read again.
+    pub(super) fn set_enabled(&mut self, enabled: bool) -> bool {
+        self.enabled = enabled;
+        enabled && !self.claims_known
     }
 
-    /// Reads everything that may be ours: with what kube-proxy claims, if it is to be removed.
+    /// Reads the kernel state, including kube-proxy's claims if they are to be removed.
     pub(super) fn observe(&mut self, kernel: &mut Kernel) -> Result<Observed, KernelError> {
         let mut observed = kernel.observe()?;
-        if self.wanted && !self.done {
+        if self.enabled && !self.done {
             match kube_proxy::claims() {
                 Ok(claims) => observed.claims = claims,
-                Err(error) => warn!("cannot see what kube-proxy claims of IPVS: {error}"),
+                Err(error) => {
+                    warn!("cannot read the virtual servers that kube-proxy claims: {error}")
+                }
             }
-            self.told = true;
+            self.claims_known = true;
         }
         Ok(observed)
     }
 
-    /// To be called when everything of ours is in the kernel and nothing failed.
+    /// Removes the leftovers. The caller ensures that the kernel is in the desired state without
+    /// failures.
     pub(super) fn settled(&mut self, kernel: &mut Kernel) {
-        if !self.wanted || !self.told || self.done {
+        if !self.enabled || !self.claims_known || self.done {
             return;
         }
         self.done = true;
@@ -46,7 +49,7 @@ impl Takeover {
             Ok(removal) => removal,
             Err(error) => {
                 return error!(
-                    "cannot see what kube-proxy has left: {error}; run `kube-ipvs cleanup \
+                    "cannot read the leftovers of kube-proxy: {error}; run `kube-ipvs cleanup \
                      --kube-proxy`"
                 );
             }

@@ -1,10 +1,8 @@
-//! Times as text.
-
 use std::time::SystemTime;
 
 use k8s_openapi::jiff::Timestamp;
 
-/// RFC 3339 in UTC with as many digits of the second as there are, which is how Go prints times.
+/// Formats a time in RFC 3339 in UTC with the necessary digits of the second, as Go does.
 pub(super) fn rfc3339(time: SystemTime) -> String {
     // Only years beyond 9999 do not fit.
     Timestamp::try_from(time).unwrap_or_default().to_string()

@@ -1,5 +1,5 @@
-//! Keeps kernel settings as services need them, while others change them, and tells of firewalls that
-//! stand in the way.
+//! Keeps kernel settings as services need them, and reports firewalls that drop traffic of
+//! Services.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -15,23 +15,23 @@ use super::metrics::Metrics;
 use crate::kernel::firewall::{Obstacle, obstacles};
 use crate::kernel::sysctl::{Ensured, Setting, Sysctls};
 
-/// Time from one look to the next.
+/// The least time between two checks.
 const AGAIN: Duration = Duration::from_secs(25);
-/// How often a setting has to be found wrong until it is told by an Event: somebody goes on.
+/// The number of drifts of a setting after which an Event reports it.
 const LASTING: u32 = 4;
 
-/// Reads the kernel settings again, and puts right those that are wrong.
+/// Reads the kernel settings periodically and repairs drift.
 pub(super) struct Upkeep {
     sysctls: Sysctls,
     metrics: Arc<Metrics>,
     notices: EventRecorder,
-    looked: Option<Instant>,
-    /// How often each setting, by its path, was found wrong.
-    found_wrong: BTreeMap<&'static str, u32>,
-    /// Whether others' chains are to be read.
+    checked: Option<Instant>,
+    /// The number of drifts of each setting, by path.
+    drifts: BTreeMap<&'static str, u32>,
+    /// Whether the chains of other programs must be read.
     is_firewall_due: bool,
-    /// What was last told of them.
-    told_of_firewall: Option<String>,
+    /// The last reported message.
+    reported_firewall: Option<String>,
 }
 
 impl Upkeep {
@@ -40,75 +40,75 @@ impl Upkeep {
             sysctls,
             metrics,
             notices,
-            looked: None,
-            found_wrong: BTreeMap::new(),
+            checked: None,
+            drifts: BTreeMap::new(),
             is_firewall_due: false,
-            told_of_firewall: None,
+            reported_firewall: None,
         }
     }
 
-    /// To be called with each part of an audit: looks once a while.
-    pub(super) fn look_again(&mut self) {
-        if self.looked.is_none_or(|at| at.elapsed() > AGAIN) {
-            self.look();
+    /// Called with each part of an audit; checks at most once per [`AGAIN`].
+    pub(super) fn check_again(&mut self) {
+        if self.checked.is_none_or(|at| at.elapsed() > AGAIN) {
+            self.check();
         }
     }
 
-    /// To be called with each audit.
-    pub(super) fn look(&mut self) {
-        self.looked = Some(Instant::now());
+    /// Called with each audit.
+    pub(super) fn check(&mut self) {
+        self.checked = Some(Instant::now());
         self.is_firewall_due = true;
         let Ensured { changed, failed } = self.sysctls.ensure(&Family::BOTH);
         for change in changed {
             self.metrics.setting_put_right(&change.setting.name());
             let why = change.setting.why;
-            self.found(
+            self.report_drift(
                 change.setting,
-                &format!("somebody else has changed a setting: {change}, or {why}"),
+                &format!("another program has changed a setting: {change}, or {why}"),
             );
         }
         for error in failed {
             self.metrics.setting_refused(&error.setting().name());
-            self.found(error.setting(), &error.to_string());
+            self.report_drift(error.setting(), &error.to_string());
         }
     }
 
-    /// To be called once the surroundings are up to date: reads others' chains if settings have been
-    /// read since.
-    pub(super) fn look_at_firewall(&mut self, around: &NodeContext) {
+    /// Reads the chains of other programs if the settings have been read since the last call.
+    /// Called once the context is up to date.
+    pub(super) fn check_firewall(&mut self, context: &NodeContext) {
         if !mem::take(&mut self.is_firewall_due) {
             return;
         }
-        match obstacles(&around.service_ranges, &around.settings.carry) {
-            Ok(obstacles) => self.tell_of_firewall(in_the_way(&obstacles)),
-            Err(error) => debug!("the chains of others cannot be read: {error}"),
+        match obstacles(&context.service_ranges, &context.settings.carry) {
+            Ok(obstacles) => self.report_firewall(in_the_way(&obstacles)),
+            Err(error) => debug!("cannot read the chains of other programs: {error}"),
         }
     }
 
-    /// Tells it if it is news.
-    fn tell_of_firewall(&mut self, message: Option<String>) {
-        if self.told_of_firewall == message {
+    /// Reports the message if it changed.
+    fn report_firewall(&mut self, message: Option<String>) {
+        if self.reported_firewall == message {
             return;
         }
-        self.told_of_firewall.clone_from(&message);
+        self.reported_firewall.clone_from(&message);
         match message {
             Some(message) => {
                 let reason = EventReason::FirewallDrops;
-                self.notices.tell(ReportedEvent { about: InvolvedObject::Node, reason, message });
+                self.notices.report(ReportedEvent { about: InvolvedObject::Node, reason, message });
             }
-            None => info!("no firewall is in the way of Services any more"),
+            None => info!("no firewall drops traffic of Services any more"),
         }
     }
 
-    /// Tells it once, and then ever more rarely.
-    fn found(&mut self, setting: Setting, what: &str) {
-        let times = self.found_wrong.entry(setting.path).or_default();
+    /// Reports a drift the first time, and then at doubling distances.
+    fn report_drift(&mut self, setting: Setting, what: &str) {
+        let times = self.drifts.entry(setting.path).or_default();
         *times = times.saturating_add(1);
         let times = *times;
         if times >= LASTING && times.is_power_of_two() {
-            let message = format!("{what}; found wrong {times} times");
+            let message = format!("{what}; found {times} times");
             let reason = EventReason::SettingDrift;
-            self.notices.tell(ReportedEvent { about: InvolvedObject::Node, reason, message });
+            self.notices.report(ReportedEvent { about: InvolvedObject::Node, reason, message });
         } else if times.is_power_of_two() {
             warn!("{what}");
         }
@@ -146,30 +146,30 @@ mod tests {
             fs::write(path, setting.wanted).unwrap();
         }
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (notices, mut told) = EventRecorder::new(Arc::clone(&metrics));
+        let (notices, mut reported) = EventRecorder::new(Arc::clone(&metrics));
         let sysctls = Sysctls::at(directory.path());
         let mut upkeep = Upkeep::new(sysctls.clone(), Arc::clone(&metrics), notices);
         for _ in 0..9 {
             fs::write(directory.path().join("net/ipv4/ip_forward"), "0").unwrap();
-            upkeep.look();
+            upkeep.check();
             assert_eq!(sysctls.read("net/ipv4/ip_forward").unwrap(), "1");
-            upkeep.look();
+            upkeep.check();
         }
         let text = metrics.encode().unwrap();
         let line =
             "kube_ipvs_setting_drift_total{result=\"put_right\",setting=\"net.ipv4.ip_forward\"} 9";
         assert!(text.lines().any(|it| it == line), "{text}");
-        let told: Vec<_> = std::iter::from_fn(|| told.try_recv()).collect();
-        assert_eq!(told.len(), 2, "at the fourth time and the eighth: {told:?}");
+        let reported: Vec<_> = std::iter::from_fn(|| reported.try_recv()).collect();
+        assert_eq!(reported.len(), 2, "at the fourth time and the eighth: {reported:?}");
         assert_eq!(
-            (&told[0].about, told[0].reason),
+            (&reported[0].about, reported[0].reason),
             (&InvolvedObject::Node, EventReason::SettingDrift)
         );
-        assert!(told[0].message.contains("net.ipv4.ip_forward 0 -> 1"), "{told:?}");
+        assert!(reported[0].message.contains("net.ipv4.ip_forward 0 -> 1"), "{reported:?}");
 
-        // What is not there any more cannot be put right.
+        // A missing setting cannot be repaired.
         fs::remove_file(directory.path().join("net/ipv4/vs/conntrack")).unwrap();
-        upkeep.look();
+        upkeep.check();
         let refused = "result=\"refused\",setting=\"net.ipv4.vs.conntrack\"} 1";
         assert!(metrics.encode().unwrap().contains(refused));
     }
@@ -177,14 +177,17 @@ mod tests {
     #[test]
     fn a_firewall_is_told_when_it_changes() {
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (notices, mut told) = EventRecorder::new(Arc::clone(&metrics));
+        let (notices, mut reported) = EventRecorder::new(Arc::clone(&metrics));
         let mut upkeep = Upkeep::new(Sysctls::at("/nowhere"), metrics, notices);
         for found in [None, Some("a"), Some("a"), Some("b"), None, None, Some("b")] {
-            upkeep.tell_of_firewall(found.map(str::to_owned));
+            upkeep.report_firewall(found.map(str::to_owned));
         }
-        let told: Vec<_> = std::iter::from_fn(|| told.try_recv()).collect();
-        assert!(told.iter().all(|notice| notice.reason == EventReason::FirewallDrops), "{told:?}");
-        let messages: Vec<_> = told.iter().map(|notice| notice.message.as_str()).collect();
+        let reported: Vec<_> = std::iter::from_fn(|| reported.try_recv()).collect();
+        assert!(
+            reported.iter().all(|notice| notice.reason == EventReason::FirewallDrops),
+            "{reported:?}"
+        );
+        let messages: Vec<_> = reported.iter().map(|notice| notice.message.as_str()).collect();
         assert_eq!(messages, ["a", "b", "b"]);
     }
 }

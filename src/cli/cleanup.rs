@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::model::Protocol;
-use kube_ipvs_core::plan::{self, Carrier, Leavers, Observed, Operation};
+use kube_ipvs_core::plan::{self, Carrier, CountTargets, Observed, Operation};
 
 use super::args::CleanupFlags;
 use super::{FAILED, output};
@@ -55,9 +55,9 @@ fn wait_for_connections(
     let deadline = Instant::now() + period;
     let servers = observed.pools.iter().map(|pool| pool.server.address);
     let servers = servers.filter(|address| address.protocol != Protocol::Udp);
-    let leavers = Leavers {
+    let leavers = CountTargets {
         frontends: servers.filter(plan::is_removed(observed)).collect(),
-        ..Leavers::default()
+        ..CountTargets::default()
     };
     while kernel.connections(&leavers)?.iter().any(|it| it.carrier == Carrier::Ipvs)
         && Instant::now() < deadline

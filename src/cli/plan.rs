@@ -7,7 +7,7 @@ use std::time::Instant;
 use kube_ipvs_core::desired::overlaps;
 use kube_ipvs_core::engine::{Edge, Engine};
 use kube_ipvs_core::model::{Pool, VirtualAddress};
-use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running};
+use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running};
 
 use super::{WOULD_CHANGE, objects, output};
 use crate::config::SharedFlags;
@@ -68,7 +68,7 @@ impl Edge for DryRun<'_> {
     }
 
     /// A plan does not wait until connections have ended.
-    fn connections(&mut self, _: &Leavers) -> Result<Vec<Running>, String> {
+    fn connections(&mut self, _: &CountTargets) -> Result<Vec<Running>, String> {
         Err("a dry run counts no connections".to_owned())
     }
 

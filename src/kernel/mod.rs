@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::{Carry, Pool, VirtualAddress};
 use kube_ipvs_core::plan::{
-    Failure, FailureKind, ForeignClaims, Leavers, Observed, Operation, Outcome, Running,
+    CountTargets, Failure, FailureKind, ForeignClaims, Observed, Operation, Outcome, Running,
 };
 use netlink_ipvs::ipvs::Traffic;
 use netlink_ipvs::{KernelError, Socket, Subsystem};
@@ -130,7 +130,7 @@ impl Kernel {
     /// # Errors
     ///
     /// If connection tracking cannot be read.
-    pub fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
+    pub fn connections(&mut self, leavers: &CountTargets) -> Result<Vec<Running>, KernelError> {
         self.conntrack.count(leavers)
     }
 

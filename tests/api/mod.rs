@@ -17,7 +17,7 @@
 //! It runs on a thread of its own until it is dropped, so that tests need no runtime. Any kind of
 //! object is served, at the path that follows from its `apiVersion` and `kind`.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod answer;
 mod body;

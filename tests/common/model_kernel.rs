@@ -11,7 +11,7 @@ use kube_ipvs_core::model::{
     Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer,
 };
 use kube_ipvs_core::plan::{
-    Carrier, Failure, FailureKind, FilterOperation, FlowOperation, ForeignClaims, Leavers,
+    Carrier, CountTargets, Failure, FailureKind, FilterOperation, FlowOperation, ForeignClaims,
     Observed, Operation, Outcome, RouteOperation, Running, ServerOperation,
 };
 
@@ -126,7 +126,7 @@ impl ModelKernel {
     }
 
     /// The connections of what is leaving, each to the virtual server itself, and flows.
-    pub fn connections(&self, leavers: &Leavers) -> Vec<Running> {
+    pub fn connections(&self, leavers: &CountTargets) -> Vec<Running> {
         let leaves = |frontend: &VirtualAddress, backend: SocketAddr| {
             leavers.backends.contains(&(frontend.protocol, backend))
                 || leavers.frontends.contains(frontend)

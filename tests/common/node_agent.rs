@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs_core::engine::{Edge, Engine, Work};
 use kube_ipvs_core::model::{Event, Pool, Settings, VirtualAddress};
-use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running};
+use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running};
 
 use super::model_kernel::ModelKernel;
 
@@ -113,8 +113,8 @@ impl Edge for Clocked<'_> {
         Ok(self.kernel.listening.clone())
     }
 
-    fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, Self::Error> {
-        Ok(self.kernel.connections(leavers))
+    fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, Self::Error> {
+        Ok(self.kernel.connections(targets))
     }
 
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {

@@ -1,7 +1,7 @@
 //! Tests of the library's public parts, without a kernel: a program of their own would be linked for
 //! each module otherwise.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::disallowed_types)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::disallowed_types)]
 
 #[path = "../api/mod.rs"]
 mod api;

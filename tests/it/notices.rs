@@ -48,7 +48,7 @@ impl Node {
     }
 
     fn tell(&self, about: InvolvedObject, reason: EventReason, message: &str) -> &Self {
-        self.notices.tell(ReportedEvent { about, reason, message: message.to_owned() });
+        self.notices.report(ReportedEvent { about, reason, message: message.to_owned() });
         self
     }
 
@@ -115,7 +115,7 @@ fn what_is_so_everywhere_is_told_once() {
     server.put(service("web", "10.96.0.10"));
     for name in ["n1", "n2", "n1"] {
         let node = Node::new(name, &server);
-        node.tell(web(), EventReason::AddressTaken, "has it already");
+        node.tell(web(), EventReason::AddressTaken, "already has it");
         node.tell(web(), EventReason::AddressOfNode, "is a node's");
         node.until("published", 2);
         node.end();
@@ -131,7 +131,7 @@ fn who_may_not_write_events_goes_on() {
     server.put(service("web", "10.96.0.10"));
     server.refuse("/apis/events.k8s.io/v1/namespaces/default/events", 403);
     let node = Node::new("n1", &server);
-    node.tell(web(), EventReason::AddressTaken, "has it already");
+    node.tell(web(), EventReason::AddressTaken, "already has it");
     node.until("refused", 1);
     server.refuse("/apis/events.k8s.io/v1/namespaces/default/events", 200);
     node.tell(web(), EventReason::AddressOfNode, "is a node's");
@@ -145,7 +145,7 @@ fn what_repeats_is_counted_in_its_event() {
     server.put(service("web", "10.96.0.10"));
     let node = Node::telling("n1", &server, Duration::ZERO);
     for told in 1..=3 {
-        node.tell(web(), EventReason::AddressTaken, "has it already");
+        node.tell(web(), EventReason::AddressTaken, "already has it");
         node.until("published", told);
     }
     let [event] = &server.objects(EVENTS)[..] else { panic!("one Event") };
@@ -154,7 +154,7 @@ fn what_repeats_is_counted_in_its_event() {
 
     // The server forgets Events.
     server.delete(EVENTS, &format!("default/{}", text(event, "/metadata/name")));
-    node.tell(web(), EventReason::AddressTaken, "has it already");
+    node.tell(web(), EventReason::AddressTaken, "already has it");
     node.until("published", 4);
     let [event] = &server.objects(EVENTS)[..] else { panic!("one Event") };
     assert_eq!(event["series"]["count"], 4);
@@ -167,8 +167,8 @@ fn a_service_that_is_gone_gets_no_event() {
     server.put(service("web", "10.96.0.10"));
     let node = Node::new("n1", &server);
     let gone = InvolvedObject::Service(ServiceKey::new("default", "gone"));
-    node.tell(gone, EventReason::AddressTaken, "has it already");
-    node.tell(web(), EventReason::AddressTaken, "has it already");
+    node.tell(gone, EventReason::AddressTaken, "already has it");
+    node.tell(web(), EventReason::AddressTaken, "already has it");
     node.until("published", 1);
     assert_eq!(server.objects(EVENTS).len(), 1);
     node.end();

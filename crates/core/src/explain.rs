@@ -1,5 +1,4 @@
-//! Where a new connection would go, and why: a look-up in the very DesiredState that are written to
-//! the kernel.
+//! Explains where a new connection goes, from the desired state that is written to the kernel.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,12 +10,11 @@ use crate::model::{
     RefusalReason, Scheduler, ServiceKey, Target, VirtualAddress,
 };
 
-/// Who opens the connection.
+/// The client of the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
-    /// A process in the node's own network.
+    /// A process in the node's own network namespace.
     Node,
-    /// Whoever has this address.
     Address(IpAddr),
 }
 
@@ -42,16 +40,16 @@ impl std::str::FromStr for Source {
     }
 }
 
-/// What becomes of the connection.
+/// The handling of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It goes to one of the backends.
+    /// IPVS forwards it to one of the backends.
     Forward,
-    /// The client is told at once.
+    /// The client gets an immediate error.
     Reject,
-    /// The client is told nothing.
+    /// It is dropped silently.
     Drop,
-    /// The address is nobody's: it is left alone.
+    /// The agent's rules ignore it.
     Pass,
 }
 
@@ -69,38 +67,31 @@ impl fmt::Display for Verdict {
 /// A backend that may get the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate {
-    /// Address, port and weight.
     pub backend: Backend,
-    /// Whether the source address is translated on the way to it.
+    /// Whether the client's source address is translated.
     pub masquerade: bool,
 }
 
-/// Where a new connection would go, and why.
+/// The target of a new connection, and the reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Explanation {
-    /// Where it knocks.
     pub destination: VirtualAddress,
-    /// Who knocks.
     pub from: Source,
-    /// Whose front end it is, with the name of the port.
+    /// The Service and the name of its port.
     pub service: Option<(ServiceKey, String)>,
-    /// What kind of front end it is.
     pub frontend: Option<FrontendKind>,
-    /// What becomes of it.
     pub verdict: Verdict,
-    /// Why.
     pub reason: String,
-    /// How a backend is picked.
     pub scheduler: Option<Scheduler>,
-    /// How long the client stays with its backend.
+    /// Seconds for which the client stays with its backend.
     pub affinity_seconds: Option<u32>,
     /// Those that take new connections, sorted by address and port.
     pub backends: Vec<Candidate>,
-    /// Those that keep established connections only, sorted by address and port.
+    /// Those that keep only established connections, sorted by address and port.
     pub draining: Vec<Backend>,
 }
 
-/// What the rules of the kernel tell sources apart by.
+/// The client classes that the kernel's rules distinguish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Client {
     LocalPod,
@@ -108,18 +99,18 @@ enum Client {
     Outside,
 }
 
-/// Says where a new connection to `destination` from `from` would go.
+/// Explains where a new connection from `from` to `destination` goes.
 ///
-/// Where pods are told by the interface that their packets come in through, an address of the
-/// node's `podCIDRs` is taken to come in through one.
+/// If the configuration detects pods by interface, an address of the node's `podCIDRs` counts as
+/// arriving through such an interface.
 #[must_use]
 pub fn explain(desired: &DesiredState, destination: VirtualAddress, from: Source) -> Explanation {
     let lookup = Lookup::new(desired, destination, from);
     let takes_node_ports = desired.node().node_port_ips.contains(&destination.ip);
     let node_port = takes_node_ports.then(|| find(desired, &node_port_at(destination))).flatten();
     let exact = find(desired, &destination);
-    // A node port comes before a front end of the same number at the same address, unless that one
-    // leads every client to the same pool.
+    // A node port takes precedence over a front end with the same address and port, unless that
+    // front end sends every client to the same pool.
     let is_plain = |FrontendMatch { frontend, .. }: &FrontendMatch<'_>| {
         frontend.pool_of(frontend.inside).is_some()
             && frontend.inside == frontend.outside
@@ -139,7 +130,7 @@ fn node_port_at(VirtualAddress { ip, port, protocol }: VirtualAddress) -> Virtua
     VirtualAddress::node_port(Family::of(ip), port, protocol)
 }
 
-/// A front end with its Service.
+/// A front end and its Service.
 struct FrontendMatch<'a> {
     key: &'a ServiceKey,
     program: &'a DesiredService,
@@ -157,7 +148,6 @@ struct Lookup<'a> {
     destination: VirtualAddress,
     from: Source,
     client: Client,
-    /// The address that the packet carries.
     source_ip: Option<IpAddr>,
 }
 
@@ -208,8 +198,8 @@ impl<'a> Lookup<'a> {
                 let Some(pool) = address.and_then(|address| program.pool(&address)) else {
                     return answer(Verdict::Reject, "the Service has no endpoints".to_owned());
                 };
-                let way = way(frontend, pool.server.address);
-                self.through_pool(answer(Verdict::Forward, way), frontend, pool)
+                let path = path(frontend, pool.server.address);
+                self.through_pool(answer(Verdict::Forward, path), frontend, pool)
             }
         }
     }
@@ -234,7 +224,7 @@ impl<'a> Lookup<'a> {
     fn elsewhere(&self) -> Explanation {
         let Self { desired, destination: VirtualAddress { ip, .. }, .. } = *self;
         let owner_of = |mine: fn(&DesiredService, IpAddr) -> bool| {
-            // Several may have it, if by mistake: name the same one each time.
+            // Several Services may have the address by mistake: always name the same one.
             desired.services().filter(|(_, program)| mine(program, ip)).map(|(key, _)| key).min()
         };
         let is_cluster_ip = |program: &DesiredService, ip| {
@@ -255,7 +245,7 @@ impl<'a> Lookup<'a> {
             return self.answer(Verdict::Reject, reason);
         }
         if owner_of(is_image).is_some() {
-            let reason = "the address is for this node's own use".to_owned();
+            let reason = "a shadow address, which only this node uses".to_owned();
             return self.answer(Verdict::Reject, reason);
         }
         let node = desired.node();
@@ -277,7 +267,7 @@ impl<'a> Lookup<'a> {
             return self.answer(Verdict::Drop, reason);
         }
         let what = if desired.context().is_in_service_range(ip) && !is_known {
-            "no Service has this address of a service range, in which other things lie, too"
+            "no Service has this address of a service range, which also has another use"
         } else if desired.context().is_own(ip) {
             "the address is this node's own, and no Service has this port of it"
         } else {
@@ -286,7 +276,7 @@ impl<'a> Lookup<'a> {
         self.answer(Verdict::Pass, what.to_owned())
     }
 
-    /// The same, naming a Service that asks for a front end there and does not get it.
+    /// Adds a Service that requests this front end but does not get it.
     fn with_refusal(&self, answer: Explanation, at: [VirtualAddress; 2]) -> Explanation {
         let takes_node_ports = self.desired.node().node_port_ips.contains(&self.destination.ip);
         let at = if takes_node_ports { &at[..] } else { &at[..1] };
@@ -332,8 +322,9 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Whether a packet leaves by way of chain `postrouting`: one from elsewhere to an endpoint in the
-    /// node's own network is delivered here and never translated, in iptables mode neither.
+    /// Returns whether a packet passes chain `postrouting`. A packet from another host to an
+    /// endpoint in the node's own network namespace is delivered locally and never translated, as
+    /// in kube-proxy's iptables mode.
     fn is_sent_on(&self, backend: &Backend) -> bool {
         self.client == Client::Node || !self.desired.context().is_own(backend.address)
     }
@@ -343,8 +334,8 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// What leads a connection to a pool.
-fn way(frontend: &Frontend, pool: VirtualAddress) -> String {
+/// Describes how a connection reaches a pool.
+fn path(frontend: &Frontend, pool: VirtualAddress) -> String {
     let kind = frontend.kind;
     if pool == frontend.address {
         format!("{kind} front end of the Service")

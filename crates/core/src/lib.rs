@@ -7,10 +7,9 @@
 //! ```
 //!
 //! [`engine`] joins the three. The core does no IO, reads no clock and is not async: callers pass
-//! observations and the time in, and carry operations out. [`explain`] says what becomes of a
-//! connection.
+//! in observations and the time, and carry out the operations. [`explain`] traces a connection.
 
-// Input from outside must never end the agent. Tests may panic.
+// Input from outside must never cause a panic. Tests may panic.
 #![cfg_attr(
     not(test),
     warn(
@@ -24,7 +23,7 @@
         clippy::unreachable,
     )
 )]
-// Tests begin at some moment.
+// Tests read the clock to start.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod desired;

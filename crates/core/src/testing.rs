@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::engine::Edge;
 use crate::model::{Pool, VirtualAddress};
-use crate::plan::{Leavers, Observed, Operation, Outcome, Running};
+use crate::plan::{CountTargets, Observed, Operation, Outcome, Running};
 
 /// A kernel that holds nothing. What becomes of operations, a closure says.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl<F: FnMut(&[Operation]) -> Vec<Outcome>> Edge for EmptyKernel<F> {
         Ok(self.listening.clone())
     }
 
-    fn connections(&mut self, _: &Leavers) -> Result<Vec<Running>, Infallible> {
+    fn connections(&mut self, _: &CountTargets) -> Result<Vec<Running>, Infallible> {
         Ok(Vec::new())
     }
 

@@ -29,7 +29,8 @@
 //! Messages are written without allocation ([`Attributes`]) and read without trust
 //! ([`attributes`], [`messages`]): malformed bytes end an iteration, they never panic.
 
-// Bytes from outside must never end a program. Tests may panic.
+#![warn(missing_docs)]
+// Input from outside must never cause a panic. Tests may panic.
 #![cfg_attr(
     not(test),
     warn(

@@ -1,4 +1,4 @@
-//! An endpoint that keeps established connections only.
+//! A draining endpoint.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,12 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use kube_ipvs_core::model::Backend;
 use serde::{Deserialize, Serialize};
 
-/// An endpoint that keeps established connections only.
+/// An endpoint that keeps only established connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EndpointView {
-    /// Its address.
     pub address: IpAddr,
-    /// Its port.
     pub port: u16,
 }
 

@@ -1,4 +1,4 @@
-//! Where a connection goes, as told to others.
+//! The JSON and text of `explain`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,38 +13,26 @@ use super::EndpointView;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExplainView {
-    /// `ADDR:PORT/protocol`.
     pub destination: String,
-    /// An address, or `node`.
     pub from: String,
-    /// `namespace/name:portname`, without the colon where the port has no name.
+    /// `namespace/name:portname`; without the colon for an unnamed port.
     pub service: Option<String>,
-    /// `ClusterIP`, `ExternalIP`, `LoadBalancer` or `NodePort`.
     pub frontend: Option<String>,
-    /// `forward`, `reject`, `drop` or `pass`.
     pub verdict: String,
-    /// Why.
     pub reason: String,
-    /// The kernel's name of it.
     pub scheduler: Option<String>,
-    /// How long the client stays with its backend.
     pub affinity_seconds: Option<u32>,
-    /// Those that take new connections, sorted by address and port.
+    /// Sorted by address and port.
     pub backends: Vec<CandidateView>,
-    /// Those that keep established connections only, sorted by address and port.
+    /// Sorted by address and port.
     pub draining: Vec<EndpointView>,
 }
 
-/// A backend that may get the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CandidateView {
-    /// Its address.
     pub address: IpAddr,
-    /// Its port.
     pub port: u16,
-    /// Its share of new connections.
     pub weight: u16,
-    /// Whether the source address is translated on the way to it.
     pub masquerade: bool,
 }
 
@@ -81,7 +69,7 @@ impl From<&Candidate> for CandidateView {
 }
 
 impl fmt::Display for ExplainView {
-    /// Some lines for people, the verdict first.
+    /// Formats the text output, with the verdict first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} from {}: {}", self.destination, self.from, self.verdict)?;
         writeln!(f, "  because    {}", self.reason)?;

@@ -1,7 +1,7 @@
-//! What the running agent answers to `status` and `explain`: JSON of a stable shape, and text.
+//! The answers of the agent to `status` and `explain`: JSON of a stable shape, and text.
 //!
-//! Fields are only ever added, and words are plain strings, so that an older command line reads a
-//! newer agent's answers.
+//! Fields are only ever added, and enumerations are plain strings, so that an older command line
+//! can read the answers of a newer agent.
 
 mod endpoint;
 mod explain;

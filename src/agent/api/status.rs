@@ -1,4 +1,4 @@
-//! What the running agent holds, as told to others.
+//! The JSON of `status`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,42 +15,43 @@ use serde::{Deserialize, Serialize};
 use super::EndpointView;
 use crate::agent::timestamp::rfc3339;
 
-/// What the engine holds at one moment. Cheap to take: backends are shared, not copied, so that
-/// a question does not keep the engine from its work.
+/// The state of the engine at one moment. It is cheap to take, because backends are shared and not
+/// copied, so that a query does not delay the engine.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     node: String,
     synced: bool,
     last_sync: Option<SystemTime>,
     services: Vec<(ServiceKey, DesiredService)>,
-    /// Of the front ends that others are refused for.
+    /// The owners of front ends that other Services request.
     owners: BTreeMap<VirtualAddress, ServiceKey>,
-    leaving: BTreeMap<VirtualAddress, Vec<Backend>>,
+    draining: BTreeMap<VirtualAddress, Vec<Backend>>,
     errors: Vec<(SyncError, u32)>,
 }
 
-/// Takes what the engine holds. `last_sync` is when the kernel last was as desired.
+/// Takes a snapshot of the engine. `last_sync` is the last time at which the kernel was in the
+/// desired state.
 #[must_use]
 pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
-    let programs = engine.desired();
-    let services = programs.services().map(|(key, program)| (key.clone(), program.clone()));
-    let mut leaving: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let desired = engine.desired();
+    let services = desired.services().map(|(key, program)| (key.clone(), program.clone()));
+    let mut draining: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (server, backend) in engine.draining() {
-        leaving.entry(*server).or_default().push(*backend);
+        draining.entry(*server).or_default().push(*backend);
     }
-    let refusals = programs.services().flat_map(|(_, program)| &*program.refusals);
+    let refusals = desired.services().flat_map(|(_, program)| &*program.refusals);
     let owners = refusals.filter_map(|refusal| match refusal.reason {
-        RefusalReason::Taken(at) => Some((at, programs.owner(&at)?.clone())),
+        RefusalReason::Taken(at) => Some((at, desired.owner(&at)?.clone())),
         _ => None,
     });
     let errors = engine.errors().map(|(error, attempts)| (error.clone(), attempts));
     Snapshot {
-        node: programs.context().settings.node_name.to_string(),
+        node: desired.context().settings.node_name.to_string(),
         synced: engine.is_synced(),
         last_sync,
         services: services.collect(),
         owners: owners.collect(),
-        leaving,
+        draining,
         errors: errors.collect(),
     }
 }
@@ -59,134 +60,109 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusView {
-    /// The node's name.
     pub node: String,
-    /// Whether the first full sync is done.
     pub synced: bool,
-    /// When the kernel last was as desired, in RFC 3339.
+    /// In RFC 3339.
     pub last_sync: Option<String>,
-    /// How much there is of everything.
     pub totals: StatusTotals,
-    /// What failed and will be tried again, sorted by what it is about.
+    /// Sorted by object.
     pub failures: Vec<FailureView>,
     /// Sorted by namespace and name.
     pub services: Vec<ServiceView>,
 }
 
-/// How much there is of everything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct StatusTotals {
     pub services: usize,
     pub frontends: usize,
     pub pools: usize,
-    /// Those that take new connections, of all pools.
+    /// Those that take new connections.
     pub backends: usize,
-    /// Those that keep established connections only, of all pools.
+    /// Those that keep only established connections.
     pub draining: usize,
     pub refusals: usize,
     pub failures: usize,
 }
 
-/// What one Service has.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServiceView {
     /// `namespace/name`.
     pub service: String,
-    /// Sorted by address.
     pub frontends: Vec<FrontendView>,
-    /// Sorted by address.
     pub pools: Vec<PoolView>,
-    /// Front ends that it asks for and does not get.
     pub refusals: Vec<RefusalView>,
 }
 
-/// Where clients lookup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FrontendView {
-    /// `ADDR:PORT/protocol`.
     pub address: String,
-    /// `ClusterIP`, `ExternalIP`, `LoadBalancer` or `NodePort`.
     pub kind: String,
-    /// Name of the Service port, empty where it has none.
+    /// The name of the Service port; empty for an unnamed port.
     pub port: String,
-    /// What becomes of a new connection, by client.
     pub targets: TargetsView,
-    /// Whose source address is translated: `never`, `unlessPod`, `ownProcesses` or `always`.
+    /// `unlessPod`, `ownProcesses` or `always`.
     pub masquerade: String,
-    /// Ranges that may connect; `null` for anyone.
+    /// Allowed source ranges; `null` allows all.
     pub sources: Option<Vec<String>>,
 }
 
-/// What becomes of a new connection: the address of a pool, `reject` or `drop`.
+/// Targets of new connections: the address of a pool, `reject` or `drop`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TargetsView {
-    /// Of pods of this node and processes in the node's own network.
+    /// For local clients.
     pub inside: String,
-    /// Of all others.
+    /// For external clients.
     pub outside: String,
 }
 
-/// A virtual server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolView {
-    /// `ADDR:PORT/protocol`.
     pub address: String,
-    /// The kernel's name of it.
     pub scheduler: String,
-    /// How long a client stays with its backend.
     pub affinity_seconds: Option<u32>,
-    /// Those that take new connections, sorted by address and port.
+    /// Sorted by address and port.
     pub backends: Vec<BackendView>,
-    /// Those that keep established connections only, sorted by address and port.
+    /// Sorted by address and port.
     pub draining: Vec<EndpointView>,
 }
 
 /// A backend that takes new connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BackendView {
-    /// Its address.
     pub address: IpAddr,
-    /// Its port.
     pub port: u16,
-    /// Its share of new connections.
     pub weight: u16,
-    /// Whether it is on this node.
     pub local: bool,
 }
 
-/// A front end that a Service asks for and does not get.
+/// A front end that a Service requests but does not get.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RefusalView {
-    /// `ADDR:PORT/protocol`.
     pub address: String,
-    /// As of a front end.
     pub kind: String,
-    /// Why.
     pub reason: String,
 }
 
-/// What failed and will be tried again.
+/// A failed operation that is retried.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FailureView {
-    /// The operation, as the equivalent command line.
+    /// The equivalent command line.
     pub operation: String,
-    /// What went wrong.
     pub message: String,
-    /// How often in a row.
+    /// Consecutive attempts.
     pub attempts: u32,
 }
 
 impl From<Snapshot> for StatusView {
     fn from(snapshot: Snapshot) -> Self {
-        let Snapshot { node, synced, last_sync, mut services, owners, leaving, mut errors } =
+        let Snapshot { node, synced, last_sync, mut services, owners, draining, mut errors } =
             snapshot;
         services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         errors.sort_unstable_by_key(|(error, _)| error.key);
         let services: Vec<_> = services
             .iter()
-            .map(|(key, program)| ServiceView::new(key, program, &leaving, &owners))
+            .map(|(key, program)| ServiceView::new(key, program, &draining, &owners))
             .collect();
         let failures: Vec<_> = errors.iter().map(FailureView::from).collect();
         let totals = StatusTotals { failures: failures.len(), ..StatusTotals::of(&services) };
@@ -211,16 +187,16 @@ impl StatusTotals {
 }
 
 impl ServiceView {
-    /// `leaving` are real servers that are no longer wanted, by virtual server.
+    /// `draining` are real servers that are no longer desired, by virtual server.
     fn new(
         key: &ServiceKey,
         program: &DesiredService,
-        leaving: &BTreeMap<VirtualAddress, Vec<Backend>>,
+        draining: &BTreeMap<VirtualAddress, Vec<Backend>>,
         owners: &BTreeMap<VirtualAddress, ServiceKey>,
     ) -> Self {
         let pools = program.pools.iter().map(|pool| {
-            let leaving = leaving.get(&pool.server.address).into_iter().flatten().copied();
-            let backends = pool.backends.with(leaving.collect());
+            let draining = draining.get(&pool.server.address).into_iter().flatten().copied();
+            let backends = pool.backends.with(draining.collect());
             Pool { server: pool.server, backends }
         });
         Self {
@@ -288,7 +264,7 @@ impl From<&Backend> for BackendView {
 }
 
 impl RefusalView {
-    /// `owner` says which Service has a front end.
+    /// `owner` returns the Service that owns a front end.
     pub(crate) fn new<'a>(
         refusal: &Refusal,
         owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>,

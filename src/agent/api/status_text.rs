@@ -1,4 +1,4 @@
-//! `status` for people.
+//! The text of `status`.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ impl fmt::Display for StatusView {
             totals.refusals,
             totals.failures
         )?;
-        self.failures.iter().try_for_each(|trouble| write!(f, "{trouble}"))?;
+        self.failures.iter().try_for_each(|failure| write!(f, "{failure}"))?;
         self.services.iter().try_for_each(|service| write!(f, "\n{service}"))
     }
 }
@@ -55,7 +55,11 @@ impl fmt::Display for FrontendView {
             write!(f, " ({port})")?;
         }
         if targets.inside != targets.outside {
-            write!(f, " -> insiders: {}, outsiders: {}", targets.inside, targets.outside)?;
+            write!(
+                f,
+                " -> local clients: {}, external clients: {}",
+                targets.inside, targets.outside
+            )?;
         } else if targets.outside != *address {
             write!(f, " -> {}", targets.outside)?;
         }

@@ -1,32 +1,32 @@
-//! What has gone through Services.
+//! The traffic of Services.
 
 use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::model::{ServiceKey, VirtualAddress};
 use netlink_ipvs::ipvs::Traffic as ServerTraffic;
 use rustc_hash::FxHashMap;
 
-/// What has gone through Services.
+/// The traffic of Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServiceTraffic {
-    /// Each of the first Services by name, with what has gone through its virtual servers.
+    /// The first Services by name, with the traffic of their virtual servers.
     pub services: Vec<(ServiceKey, ServerTraffic)>,
-    /// How many more there are.
+    /// The number of Services that are not included.
     pub left_out: usize,
 }
 
-/// What has gone through at most so many Services, of what has gone through all virtual servers.
+/// Adds up the traffic of all virtual servers by Service, for at most `most` Services.
 pub(in crate::agent) fn traffic(
-    programs: &DesiredState,
+    desired: &DesiredState,
     servers: &[(VirtualAddress, ServerTraffic)],
     most: usize,
 ) -> ServiceTraffic {
     let servers: FxHashMap<_, _> = servers.iter().copied().collect();
-    let mut keys: Vec<_> = programs.services().map(|(service, _)| service).collect();
+    let mut keys: Vec<_> = desired.services().map(|(service, _)| service).collect();
     keys.sort_unstable();
     let left_out = keys.len().saturating_sub(most);
     let of_service = |service: &&ServiceKey| {
         let mut total = ServerTraffic::default();
-        for pool in programs.service(service).into_iter().flat_map(|program| &program.pools) {
+        for pool in desired.service(service).into_iter().flat_map(|program| &program.pools) {
             if let Some(traffic) = servers.get(&pool.server.address) {
                 total += *traffic;
             }

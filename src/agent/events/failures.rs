@@ -1,23 +1,23 @@
-//! EventRecorder of operations that the kernel keeps refusing.
+//! Events about operations that the kernel keeps rejecting.
 
 use kube_ipvs_core::engine::RepeatedError;
 use kube_ipvs_core::plan::FailureKind;
 
 use super::{EventReason, InvolvedObject, ReportedEvent};
 
-/// Failures in a row from which on an operation does not merely fail for a moment.
+/// The number of consecutive failures after which a failure counts as lasting.
 const LASTING: u32 = 4;
 
-/// The notice of a trouble, if the kernel keeps refusing: others than those who read logs had better know.
+/// Returns the event of a lasting failure: such failures concern more than the readers of the log.
 #[must_use]
-pub fn of_trouble(about: InvolvedObject, trouble: &RepeatedError) -> Option<ReportedEvent> {
-    let RepeatedError { error, attempts } = trouble;
+pub fn of_failure(about: InvolvedObject, failure: &RepeatedError) -> Option<ReportedEvent> {
+    let RepeatedError { error, attempts } = failure;
     let is_lasting = error.kind == FailureKind::Refused && *attempts >= LASTING;
     is_lasting.then(|| ReportedEvent {
         about,
         reason: EventReason::KernelRejected,
         message: format!(
-            "the kernel refuses `{}`: {}; tried {attempts} times, will be tried again",
+            "the kernel rejects `{}`: {}; tried {attempts} times, will be retried",
             error.attempt, error.message
         ),
     })

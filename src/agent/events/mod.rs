@@ -1,5 +1,5 @@
-//! What an operator must know of Services and of the node: told as log lines and, where there is
-//! an API server, as Events on the objects that it is about.
+//! Reports for operators about Services and the node: log lines and, with an API server, Events on
+//! the objects.
 
 mod failures;
 mod refusals;
@@ -15,29 +15,26 @@ use tracing::warn;
 
 use super::metrics::Metrics;
 
-pub use failures::of_trouble;
+pub use failures::of_failure;
 pub use kube_ipvs_core::model::QUIET;
 pub use refusals::of_refusals;
 pub use writer::EventWriter;
 
-/// EventRecorder that wait for the API server. Whoever has more to tell at once has told enough.
+/// The longest queue of events for the API server.
 const LONGEST_QUEUE: usize = 256;
-/// Places in the queue that are for those of the node, whatever there is to tell of Services,
+/// Space in the queue that is reserved for events of the node.
 const OF_NODE: usize = EventReason::ALL.len();
-/// and those that Services of one namespace may have.
+/// The space for the Services of one namespace.
 const OF_NAMESPACE: usize = 64;
 
-/// What a notice is about.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum InvolvedObject {
-    /// A Service.
     Service(ServiceKey),
-    /// This node.
     Node,
 }
 
 impl InvolvedObject {
-    /// The namespace of the object; empty if it has none.
+    /// Returns the namespace of the object, or an empty string.
     fn namespace(&self) -> &str {
         match self {
             Self::Service(service) => service.namespace(),
@@ -46,30 +43,30 @@ impl InvolvedObject {
     }
 }
 
-/// Why there is a notice: what scripts and alerts look for.
+/// The reason of an event, which scripts and alerts use.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum EventReason {
-    /// A Service asks for an address of this node.
+    /// A Service requests an address of this node.
     AddressOfNode,
     /// A device of this node has a Service's ClusterIP, and a process answers there.
     AddressOnDevice,
-    /// A Service asks for an address of the API server.
+    /// A Service requests an address of the API server.
     AddressOfApiServer,
-    /// A Service asks for an address that ClusterIPs are allocated from.
+    /// A Service requests an address that ClusterIPs are allocated from.
     AddressInServiceRange,
-    /// A Service asks for an address that stands for ClusterIPs within the node.
+    /// A Service requests an address in a shadow range.
     AddressInShadowRange,
-    /// A Service asks for an address and port that another Service has.
+    /// A Service requests an address and port that another Service owns.
     AddressTaken,
-    /// A range of ClusterIPs, or of their images, holds what is no Service's.
+    /// A service range or shadow range has another use.
     RangeOverlaps,
-    /// A health check's port cannot be listened at; kube-proxy's name for it.
+    /// The agent cannot listen on a health check's port; the name is kube-proxy's.
     HealthCheckNotStarted,
-    /// The kernel keeps refusing an operation.
+    /// The kernel keeps rejecting an operation.
     KernelRejected,
-    /// A kernel setting that services need is changed again and again, or cannot be put right.
+    /// A kernel setting changes again and again, or cannot be repaired.
     SettingDrift,
-    /// A firewall of others drops what services need.
+    /// The firewall of another program drops traffic of Services.
     FirewallDrops,
     /// The configuration file has changed into something that is of no use.
     ConfigurationInvalid,
@@ -78,7 +75,6 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    /// All of them.
     pub const ALL: [Self; 13] = [
         Self::AddressOfNode,
         Self::AddressOnDevice,
@@ -95,7 +91,7 @@ impl EventReason {
         Self::RestartNeeded,
     ];
 
-    /// An Event's `reason`.
+    /// Returns the `reason` of an Event.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -115,7 +111,7 @@ impl EventReason {
         }
     }
 
-    /// An Event's `action`: what was being done.
+    /// Returns the `action` of an Event.
     #[must_use]
     pub fn action(self) -> &'static str {
         match self {
@@ -132,8 +128,8 @@ impl EventReason {
         }
     }
 
-    /// Whether it is so on this node and perhaps nowhere else. What is so everywhere is told once,
-    /// not by every node.
+    /// Returns whether the event is specific to this node. Other events are written once, and not
+    /// by every node.
     #[must_use]
     pub fn is_of_node(self) -> bool {
         match self {
@@ -154,65 +150,63 @@ impl EventReason {
     }
 }
 
-/// Something that an operator must know.
+/// A report for the operator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReportedEvent {
-    /// The object.
     pub about: InvolvedObject,
-    /// The kind of notice.
     pub reason: EventReason,
-    /// What is so, and what to do.
+    /// The problem and its remedy.
     pub message: String,
 }
 
-/// Where notices come out.
+/// The receiving end of an [`EventRecorder`].
 pub struct EventQueue {
     queue: mpsc::Receiver<ReportedEvent>,
     places: Places,
 }
 
-/// How many notices are in the queue, by namespace.
+/// The number of queued events by namespace.
 type Places = Arc<Mutex<BTreeMap<String, usize>>>;
 
 impl EventQueue {
-    /// The next notice, once there is one; `None` if nobody can tell any more.
+    /// Waits for the next event; `None` once all recorders are gone.
     pub async fn recv(&mut self) -> Option<ReportedEvent> {
-        let notice = self.queue.recv().await?;
-        Some(self.out(notice))
+        let event = self.queue.recv().await?;
+        Some(self.take_out(event))
     }
 
-    /// The next notice, if there is one now.
+    /// Returns the next queued event.
     #[cfg(test)]
     pub(super) fn try_recv(&mut self) -> Option<ReportedEvent> {
-        let notice = self.queue.try_recv().ok()?;
-        Some(self.out(notice))
+        let event = self.queue.try_recv().ok()?;
+        Some(self.take_out(event))
     }
 
-    fn out(&self, notice: ReportedEvent) -> ReportedEvent {
+    fn take_out(&self, event: ReportedEvent) -> ReportedEvent {
         let mut places = locked(&self.places);
         if let btree_map::Entry::Occupied(mut taken) =
-            places.entry(notice.about.namespace().to_owned())
+            places.entry(event.about.namespace().to_owned())
         {
             *taken.get_mut() -= 1;
             if *taken.get() == 0 {
                 taken.remove();
             }
         }
-        notice
+        event
     }
 }
 
-/// Takes notices from whoever has one, without ever keeping it waiting.
+/// Records events without ever blocking.
 #[derive(Clone)]
 pub struct EventRecorder {
     queue: mpsc::Sender<ReportedEvent>,
     places: Places,
-    /// Of the lines in the log.
+    /// Limits the log lines.
     limiter: Arc<Mutex<Limiter<LogTopic, String>>>,
     metrics: Arc<Metrics>,
 }
 
-/// The object, and the kind of notice where it is one.
+/// The object, and the reason of an event.
 type LogTopic = (InvolvedObject, Option<EventReason>);
 
 impl Topic for InvolvedObject {
@@ -222,37 +216,37 @@ impl Topic for InvolvedObject {
 }
 
 impl EventRecorder {
-    /// Where notices are put, and where they come out.
+    /// Returns a recorder and its queue.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> (Self, EventQueue) {
         let (sender, queue) = mpsc::channel(LONGEST_QUEUE);
         let limiter = Arc::new(Mutex::new(Limiter::new(QUIET)));
         let places = Places::default();
-        let notices = EventQueue { queue, places: Arc::clone(&places) };
-        (Self { queue: sender, places, limiter, metrics }, notices)
+        let events = EventQueue { queue, places: Arc::clone(&places) };
+        (Self { queue: sender, places, limiter, metrics }, events)
     }
 
-    /// Tells something: in the log, and by an Event if anybody writes Events. Both are written at once
-    /// unless the same, or too much else, was told a moment ago.
-    pub fn tell(&self, notice: ReportedEvent) {
-        self.note((notice.about.clone(), Some(notice.reason)), notice.message.clone());
-        // What is told of the node has no group of its own.
+    /// Reports an event in the log and, if a writer exists, as an Event. Repeated events and bursts
+    /// are rate-limited.
+    pub fn report(&self, event: ReportedEvent) {
+        self.note((event.about.clone(), Some(event.reason)), event.message.clone());
+        // Events of the node do not count against a namespace.
         let mut places = locked(&self.places);
-        let taken = places.entry(notice.about.namespace().to_owned()).or_default();
-        let has_room = notice.about == InvolvedObject::Node
+        let taken = places.entry(event.about.namespace().to_owned()).or_default();
+        let has_room = event.about == InvolvedObject::Node
             || (*taken < OF_NAMESPACE && self.queue.capacity() > OF_NODE);
-        let sent = has_room.then(|| self.queue.try_send(notice));
+        let sent = has_room.then(|| self.queue.try_send(event));
         match sent {
             Some(Ok(())) => *taken += 1,
-            None | Some(Err(mpsc::error::TrySendError::Full(_))) => self.metrics.notice_dropped(),
-            // There is nobody who writes Events.
+            None | Some(Err(mpsc::error::TrySendError::Full(_))) => self.metrics.event_dropped(),
+            // No writer exists.
             Some(Err(mpsc::error::TrySendError::Closed(_))) => {}
         }
         places.retain(|_, taken| *taken > 0);
     }
 
-    /// Tells something that may pass, in the log alone.
-    pub(super) fn tell_log(&self, about: InvolvedObject, message: String) {
+    /// Reports a possibly transient failure in the log only.
+    pub(super) fn report_log(&self, about: InvolvedObject, message: String) {
         self.note((about, None), message);
     }
 
@@ -261,7 +255,7 @@ impl EventRecorder {
         self.log(Instant::now());
     }
 
-    /// Writes what waits for its turn in the log.
+    /// Writes the log lines that are due.
     pub(super) fn log(&self, now: Instant) {
         while let Some(((about, reason), message, count)) =
             self.limited(|limiter| limiter.next(now))
@@ -276,7 +270,7 @@ impl EventRecorder {
         }
     }
 
-    /// When [`Notices::log`] has something to write.
+    /// Returns when [`EventRecorder::log`] has a line to write.
     pub(super) fn log_due(&self, now: Instant) -> Option<Instant> {
         self.limited(|limiter| limiter.next_due(now))
     }
@@ -290,19 +284,19 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes in a notice. What is about the node is told first: whoever may write Services has as many topics
-/// as they like. Says whether there is room for it.
+/// Adds an event and returns whether there is space for it. Events of the node come first, because
+/// the authors of Services can create any number of topics.
 fn add<R: Ord + Clone, V>(
     limiter: &mut Limiter<(InvolvedObject, R), V>,
     topic: (InvolvedObject, R),
-    notice: V,
+    event: V,
 ) -> bool {
     match topic.0 {
         InvolvedObject::Node => {
-            limiter.add_first(topic, notice);
+            limiter.add_first(topic, event);
             true
         }
-        InvolvedObject::Service(_) => limiter.add(topic, notice),
+        InvolvedObject::Service(_) => limiter.add(topic, event),
     }
 }
 
@@ -329,51 +323,52 @@ mod tests {
     #[test]
     fn a_full_queue_keeps_nobody_waiting() {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let (notices, _queue) = EventRecorder::new(Arc::clone(&metrics));
-        let tell = |about: InvolvedObject, reason| {
-            notices.tell(ReportedEvent { about, reason, message: String::new() });
+        let (recorder, _queue) = EventRecorder::new(Arc::clone(&metrics));
+        let report = |about: InvolvedObject, reason| {
+            recorder.report(ReportedEvent { about, reason, message: String::new() });
             metrics.encode().expect("text")
         };
         let dropped =
             |count: usize| format!("kube_ipvs_event_writes_total{{result=\"dropped\"}} {count}");
         for index in 0..LONGEST_QUEUE {
             let service = ServiceKey::new(&index.to_string(), "web");
-            tell(InvolvedObject::Service(service), EventReason::AddressTaken);
+            report(InvolvedObject::Service(service), EventReason::AddressTaken);
         }
         for reason in EventReason::ALL {
-            let text = tell(InvolvedObject::Node, reason);
+            let text = report(InvolvedObject::Node, reason);
             assert!(text.contains(&dropped(OF_NODE)), "{text}");
         }
         assert!(
-            tell(InvolvedObject::Node, EventReason::FirewallDrops).contains(&dropped(OF_NODE + 1))
+            report(InvolvedObject::Node, EventReason::FirewallDrops)
+                .contains(&dropped(OF_NODE + 1))
         );
     }
 
     #[test]
     fn a_namespace_leaves_room_in_the_queue() {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let (notices, mut queue) = EventRecorder::new(metrics);
-        let tell = |namespace: &str, name: &str| {
+        let (recorder, mut queue) = EventRecorder::new(metrics);
+        let report = |namespace: &str, name: &str| {
             let about = InvolvedObject::Service(ServiceKey::new(namespace, name));
             let reason = EventReason::AddressTaken;
-            notices.tell(ReportedEvent { about, reason, message: String::new() });
+            recorder.report(ReportedEvent { about, reason, message: String::new() });
         };
         for index in 0..LONGEST_QUEUE {
-            tell("many", &index.to_string());
+            report("many", &index.to_string());
         }
-        tell("few", "web");
-        let told = |queue: &mut EventQueue| -> Vec<_> {
-            let notices = std::iter::from_fn(|| queue.try_recv());
-            notices.map(|notice| notice.about.namespace().to_owned()).collect()
+        report("few", "web");
+        let reported = |queue: &mut EventQueue| -> Vec<_> {
+            let events = std::iter::from_fn(|| queue.try_recv());
+            events.map(|event| event.about.namespace().to_owned()).collect()
         };
-        let first = told(&mut queue);
+        let first = reported(&mut queue);
         assert_eq!(
             (first.len(), first.last().map(String::as_str)),
             (OF_NAMESPACE + 1, Some("few"))
         );
-        // Those that are out take no place any more.
-        tell("many", "web");
-        assert_eq!(told(&mut queue), ["many"]);
-        assert!(locked(&notices.places).is_empty());
+        // Removed events free their space.
+        report("many", "web");
+        assert_eq!(reported(&mut queue), ["many"]);
+        assert!(locked(&recorder.places).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Front ends that a Service asks for and does not get.
+//! Events about refused front ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use kube_ipvs_core::model::{
 
 use super::{EventReason, InvolvedObject, ReportedEvent};
 
-/// Front ends that are named in a notice. More of them have the same reason.
+/// The number of front ends in a message.
 const MOST_NAMED: usize = 5;
 
-/// One notice for each reason: a load balancer with ten ports and an address that it cannot have
-/// is one mistake, not ten. `owner` says which Service has a front end.
+/// Returns one event per reason: a load balancer with ten ports and an invalid address is one
+/// mistake, not ten. `owner` returns the Service that owns a front end.
 #[must_use]
 pub fn of_refusals<'a>(
     service: &ServiceKey,
@@ -24,13 +24,13 @@ pub fn of_refusals<'a>(
         let cause = (reason(&refusal.reason), refusal.because(&owner));
         by_cause.entry(cause).or_default().insert(place(refusal));
     }
-    let notice =
+    let event =
         |((reason, cause), places): ((EventReason, String), BTreeSet<Place>)| ReportedEvent {
             about: InvolvedObject::Service(service.clone()),
             reason,
-            message: format!("not served at {}: {cause}; {}", list(&places), mend(reason)),
+            message: format!("not served at {}: {cause}; {}", list(&places), remedy(reason)),
         };
-    by_cause.into_iter().map(notice).collect()
+    by_cause.into_iter().map(event).collect()
 }
 
 fn reason(reason: &RefusalReason) -> EventReason {
@@ -39,16 +39,16 @@ fn reason(reason: &RefusalReason) -> EventReason {
         RefusalReason::LocalSocket => EventReason::AddressOnDevice,
         RefusalReason::ApiServer => EventReason::AddressOfApiServer,
         RefusalReason::ServiceRange => EventReason::AddressInServiceRange,
-        RefusalReason::ImageRange | RefusalReason::NoImage => EventReason::AddressInShadowRange,
+        RefusalReason::ShadowRange | RefusalReason::NoShadow => EventReason::AddressInShadowRange,
         RefusalReason::Taken(_) => EventReason::AddressTaken,
     }
 }
 
-fn mend(reason: EventReason) -> &'static str {
+fn remedy(reason: EventReason) -> &'static str {
     match reason {
         EventReason::AddressTaken => "give one of the two another address or port",
         EventReason::AddressOnDevice => {
-            "right for a cache of DNS on the node; else take the address from the device"
+            "right for a DNS cache on the node; otherwise remove the address from the device"
         }
         EventReason::AddressOfNode | EventReason::AddressOfApiServer => {
             "give the Service another address or port"
@@ -57,7 +57,7 @@ fn mend(reason: EventReason) -> &'static str {
     }
 }
 
-/// Where a front end is refused. A node port is so at every address of every node alike.
+/// A refused front end. A node port is refused at all addresses of all nodes.
 type Place = (FrontendKind, VirtualAddress);
 
 fn place(refusal: &Refusal) -> Place {
@@ -100,10 +100,10 @@ mod tests {
             .map(|port| refusal(&format!("192.0.2.1:{port}"), external, RefusalReason::Listened))
             .chain(["0.0.0.0:30080", "[::]:30080"].map(|it| refusal(it, node_port, taken)))
             .collect();
-        let notices = of_refusals(&web, &refusals, |_| Some(&older));
-        let told: Vec<_> = notices.iter().map(|it| (it.reason.name(), &*it.message)).collect();
+        let events = of_refusals(&web, &refusals, |_| Some(&older));
+        let messages: Vec<_> = events.iter().map(|it| (it.reason.name(), &*it.message)).collect();
         assert_eq!(
-            told,
+            messages,
             [
                 (
                     "AddressOfNode",
@@ -115,7 +115,7 @@ mod tests {
                 ),
                 (
                     "AddressTaken",
-                    "not served at node port 30080/tcp: Service default/older has it already; \
+                    "not served at node port 30080/tcp: Service default/older already has it; \
                      give one of the two another address or port"
                 ),
             ]

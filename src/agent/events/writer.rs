@@ -1,8 +1,8 @@
-//! EventRecorder as Events of the API server.
+//! Writes events to the API server.
 //!
-//! `kube`'s own recorder names each Event by the time: the same mistake would make an Event for
-//! every node, and one more whenever an agent is started anew. Here the name follows from what is
-//! told.
+//! `kube`'s own recorder names each Event by the time: the same mistake would create an Event per
+//! node, and another after each restart of an agent. Here the name is derived from the content.
+//! messages.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,54 +23,47 @@ use super::{EventQueue, InvolvedObject, ReportedEvent, add};
 use crate::agent::metrics::Metrics;
 use crate::source::kubernetes::Clients;
 
-/// How long the API server may take for one request.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Waits between attempts to tell one notice.
-const PAUSES: [Duration; 3] =
+/// The timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The waits between attempts to write an event.
+const RETRY_WAITS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
-/// Longest `note` that the API server takes, in bytes.
+/// The API server's limit of `note`, in bytes.
 const LONGEST_NOTE: usize = 1024;
-/// Events whose counts are kept in mind.
+/// The number of Events with a recorded count.
 const MOST_COUNTED: usize = 1000;
 
-/// Writes notices as Events.
 pub struct EventWriter {
     clients: Clients,
     node: Name,
     metrics: Arc<Metrics>,
     quiet: Duration,
-    /// How often what was told, by namespace and name of its Event.
+    /// The counts of written Events, by namespace and name.
     counts: HashMap<(String, String), i32>,
     is_refused: bool,
 }
 
-/// Why an Event was not written.
 enum WriteError {
-    /// It never will be.
-    Refused {
-        /// HTTP status code.
-        code: u16,
-        /// Why.
-        message: String,
-    },
-    /// Another time, perhaps.
+    /// A retry would not help.
+    Refused { code: u16, message: String },
+    /// A retry may help.
     Unreachable(String),
 }
 
 impl EventWriter {
-    /// Writes Events for the node of that name; about one object and reason not more often than
-    /// `quiet` says, for which there is [`QUIET`](super::QUIET).
+    /// Returns a writer for this node. An Event with the same object and reason is written at most
+    /// once per `quiet`; the agent uses [`QUIET`](super::QUIET).
     #[must_use]
     pub fn new(clients: Clients, node: Name, metrics: Arc<Metrics>, quiet: Duration) -> Self {
         Self { clients, node, metrics, quiet, counts: HashMap::new(), is_refused: false }
     }
 
-    /// Writes what comes, for as long as something may come.
-    pub async fn run(mut self, mut notices: EventQueue) {
+    /// Writes events until all recorders are gone.
+    pub async fn run(mut self, mut events: EventQueue) {
         let mut limiter = Limiter::new(self.quiet);
         loop {
-            while let Some((_, notice, count)) = limiter.next(Instant::now()) {
-                self.publish(&notice, count).await;
+            while let Some((_, event, count)) = limiter.next(Instant::now()) {
+                self.publish(&event, count).await;
             }
             let due = limiter.next_due(Instant::now());
             let wait = async {
@@ -80,10 +73,10 @@ impl EventWriter {
                 }
             };
             tokio::select! {
-                notice = notices.recv() => {
-                    let Some(notice) = notice else { return };
-                    if !add(&mut limiter, (notice.about.clone(), notice.reason), notice) {
-                        self.metrics.notice_dropped();
+                event = events.recv() => {
+                    let Some(event) = event else { return };
+                    if !add(&mut limiter, (event.about.clone(), event.reason), event) {
+                        self.metrics.event_dropped();
                     }
                 }
                 () = wait => {}
@@ -91,21 +84,21 @@ impl EventWriter {
         }
     }
 
-    async fn publish(&mut self, notice: &ReportedEvent, count: u32) {
-        let mut pauses = PAUSES.into_iter();
+    async fn publish(&mut self, event: &ReportedEvent, count: u32) {
+        let mut waits = RETRY_WAITS.into_iter();
         loop {
-            match self.write(notice, count).await {
+            match self.write(event, count).await {
                 Ok(is_written) => {
                     if is_written {
                         self.is_refused = false;
-                        self.metrics.notice_published();
+                        self.metrics.event_published();
                     }
                     return;
                 }
-                Err(WriteError::Unreachable(error)) => match pauses.next() {
-                    Some(pause) => {
-                        debug!("Event not written: {error}; will be tried again");
-                        sleep(pause).await;
+                Err(WriteError::Unreachable(error)) => match waits.next() {
+                    Some(wait) => {
+                        debug!("Event not written: {error}; will be retried");
+                        sleep(wait).await;
                     }
                     None => return self.give_up(&error),
                 },
@@ -115,22 +108,22 @@ impl EventWriter {
     }
 
     fn give_up(&mut self, error: &str) {
-        self.metrics.notice_refused();
+        self.metrics.event_refused();
         if !self.is_refused {
             warn!(
-                "Events cannot be written: {error}; may this agent create and patch events of \
-                 events.k8s.io? The log has them in any case"
+                "Events cannot be written: {error}; does RBAC allow the agent to create and patch \
+                 events of events.k8s.io? The log has them, too"
             );
         }
         self.is_refused = true;
     }
 
-    /// Says whether there still is an object to write an Event on.
-    async fn write(&mut self, notice: &ReportedEvent, count: u32) -> Result<bool, WriteError> {
-        let Some(regarding) = self.regarding(&notice.about).await? else { return Ok(false) };
+    /// Returns whether the object still exists.
+    async fn write(&mut self, event: &ReportedEvent, count: u32) -> Result<bool, WriteError> {
+        let Some(regarding) = self.regarding(&event.about).await? else { return Ok(false) };
         let namespace = regarding.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let events: Api<Event> = Api::namespaced(self.clients.current().clone(), &namespace);
-        let name = self.name(notice, &regarding);
+        let name = self.name(event, &regarding);
         let key = (namespace, name);
         let count = i32::try_from(count).unwrap_or(i32::MAX);
         let before = self.counts.get(&key).copied();
@@ -142,7 +135,7 @@ impl EventWriter {
                 let patch = Patch::Merge(serde_json::json!({ "series": series }));
                 match ask(events.patch(&key.1, &PatchParams::default(), &patch)).await {
                     Ok(_) => true,
-                    // The server forgets Events after an hour or so.
+                    // The server forgets Events after about an hour.
                     Err(WriteError::Refused { code: 404, .. }) => false,
                     Err(failure) => return Err(failure),
                 }
@@ -150,9 +143,9 @@ impl EventWriter {
             _ => false,
         };
         if !is_patched {
-            let event = self.event(notice, regarding, &key, series);
+            let event = self.event(event, regarding, &key, series);
             match ask(events.create(&PostParams::default(), &event)).await {
-                // Another node has told the same, or this one before it was started anew.
+                // Another node has written the same Event, or this one did before a restart.
                 Ok(_) | Err(WriteError::Refused { code: 409, .. }) => {}
                 Err(failure) => return Err(failure),
             }
@@ -164,8 +157,8 @@ impl EventWriter {
         Ok(true)
     }
 
-    /// The object as Events refer to it; `None` if it is gone. `kubectl describe` finds Events by
-    /// the object's UID, which nothing else here needs.
+    /// Returns the reference to the object; `None` if it is gone. `kubectl describe` finds Events
+    /// by the object's UID, which is not needed elsewhere.
     async fn regarding(
         &self,
         about: &InvolvedObject,
@@ -177,7 +170,7 @@ impl EventWriter {
             ..ObjectReference::default()
         };
         match about {
-            // The kubelet, and with it everybody, takes a Node's name for its UID.
+            // The kubelet and other components use a Node's name as its UID.
             InvolvedObject::Node => {
                 let uid = Some(self.node.to_string());
                 Ok(Some(ObjectReference { uid, ..of("Node", &self.node) }))
@@ -185,7 +178,7 @@ impl EventWriter {
             InvolvedObject::Service(service) => {
                 let services: Api<Service> =
                     Api::namespaced(self.clients.current().clone(), service.namespace());
-                // Listing is what we may do; getting is not.
+                // The agent may list Services but not get them.
                 let named = format!("metadata.name={}", service.name());
                 let params = ListParams::default().fields(&named);
                 let found = ask(services.list_metadata(&params)).await?.items.into_iter().next();
@@ -198,11 +191,12 @@ impl EventWriter {
         }
     }
 
-    /// The same for the same notice: of all nodes, where it is so on all of them.
-    fn name(&self, notice: &ReportedEvent, regarding: &ObjectReference) -> String {
+    /// Returns the name of the Event. The same event has the same name, on all nodes unless it is
+    /// specific to a node.
+    fn name(&self, event: &ReportedEvent, regarding: &ObjectReference) -> String {
         let mut hasher = DefaultHasher::new();
-        (notice.reason.name(), &notice.message, &regarding.uid).hash(&mut hasher);
-        if notice.reason.is_of_node() {
+        (event.reason.name(), &event.message, &regarding.uid).hash(&mut hasher);
+        if event.reason.is_of_node() {
             self.node.hash(&mut hasher);
         }
         format!("{}.{:016x}", regarding.name.as_deref().unwrap_or_default(), hasher.finish())
@@ -210,14 +204,14 @@ impl EventWriter {
 
     fn event(
         &self,
-        notice: &ReportedEvent,
+        event: &ReportedEvent,
         regarding: ObjectReference,
         (namespace, name): &(String, String),
         series: Option<EventSeries>,
     ) -> Event {
-        let note = match (&notice.about, notice.reason.is_of_node()) {
-            (InvolvedObject::Service(_), true) => format!("node {}: {}", self.node, notice.message),
-            _ => notice.message.clone(),
+        let note = match (&event.about, event.reason.is_of_node()) {
+            (InvolvedObject::Service(_), true) => format!("node {}: {}", self.node, event.message),
+            _ => event.message.clone(),
         };
         Event {
             metadata: ObjectMeta {
@@ -227,8 +221,8 @@ impl EventWriter {
             },
             event_time: Some(MicroTime(Timestamp::now())),
             type_: Some("Warning".to_owned()),
-            reason: Some(notice.reason.name().to_owned()),
-            action: Some(notice.reason.action().to_owned()),
+            reason: Some(event.reason.name().to_owned()),
+            action: Some(event.reason.action().to_owned()),
             note: Some(cut(&note, LONGEST_NOTE).to_owned()),
             regarding: Some(regarding),
             reporting_controller: Some(NAME.to_owned()),
@@ -239,9 +233,8 @@ impl EventWriter {
     }
 }
 
-/// What the API server answers.
 async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
-    match timeout(PATIENCE, request).await {
+    match timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) => {
             let (code, message) = (status.code, status.message);
@@ -252,6 +245,6 @@ async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Wri
             }
         }
         Ok(Err(error)) => Err(WriteError::Unreachable(error.to_string())),
-        Err(_) => Err(WriteError::Unreachable(format!("no answer within {PATIENCE:?}"))),
+        Err(_) => Err(WriteError::Unreachable(format!("no answer within {REQUEST_TIMEOUT:?}"))),
     }
 }

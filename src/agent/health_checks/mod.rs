@@ -1,7 +1,7 @@
-//! Answers the health checks of load balancer Services: opens and closes their ports as Services
+//! Answers the health checks of load balancer Services. Ports are opened and closed as Services
 //! change.
 
-mod wanted;
+mod desired;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
@@ -10,44 +10,43 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use desired::{DesiredChecks, PortConflict};
 use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::info;
-use wanted::{DesiredChecks, Loser};
 
 use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::health::Health;
 use super::http::{self, Places, ServiceHealth};
 use super::listen::BIND_AGAIN;
 
-/// The health checks, for whoever changes them and for whoever answers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HealthChecks {
-    wanted: watch::Sender<DesiredChecks>,
+    desired: watch::Sender<DesiredChecks>,
 }
 
 impl HealthChecks {
-    /// Takes in what has changed, and where checks are answered from now on.
+    /// Applies changed checks and the addresses to answer at.
     pub(super) fn update(
         &self,
         checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
         addresses: Vec<IpAddr>,
     ) {
-        self.wanted.send_if_modified(|wanted| wanted.update(checks, addresses));
+        self.desired.send_if_modified(|desired| desired.update(checks, addresses));
     }
 
-    /// Answers until `stop` is ready. A port that is not to be had is tried again, and keeps no
-    /// other from being answered.
+    /// Answers until `stop` is ready. A port that cannot be opened is retried and does not affect
+    /// others.
     pub(super) async fn serve(
         &self,
         health: &Arc<Health>,
         notices: &EventRecorder,
         stop: impl Future<Output = ()>,
     ) {
-        let mut changes = self.wanted.subscribe();
+        let mut changes = self.desired.subscribe();
         let mut servers = Servers {
             checks: self,
             places: Places::default(),
@@ -56,16 +55,16 @@ impl HealthChecks {
             open: BTreeMap::new(),
             tasks: JoinSet::new(),
             failed: BTreeSet::new(),
-            turned_away: BTreeSet::new(),
+            reported_conflicts: BTreeSet::new(),
         };
         let mut stop = pin!(stop);
         loop {
-            let (places, losers) = {
-                let wanted = changes.borrow_and_update();
-                (wanted.places(), wanted.losers())
+            let (places, conflicts) = {
+                let desired = changes.borrow_and_update();
+                (desired.places(), desired.conflicts())
             };
             servers.follow(&places).await;
-            servers.turn_away(losers);
+            servers.report_conflicts(conflicts);
             let again = async {
                 if servers.failed.is_empty() {
                     pending().await
@@ -75,7 +74,7 @@ impl HealthChecks {
             };
             tokio::select! {
                 () = &mut stop => return,
-                // The sender is ours: it is never gone.
+                // The sender is in `self`, so it still exists.
                 _ = changes.changed() => {}
                 () = again => {}
             }
@@ -83,13 +82,13 @@ impl HealthChecks {
     }
 
     fn owner(&self, place: SocketAddr) -> Option<ServiceKey> {
-        let wanted = self.wanted.borrow();
-        wanted.owner(place.port()).cloned()
+        let desired = self.desired.borrow();
+        desired.owner(place.port()).cloned()
     }
 
     fn answer(&self, port: u16, family: Family, health: &Health) -> Option<ServiceHealth> {
-        let wanted = self.wanted.borrow();
-        let (service, local_endpoints) = wanted.answer(port, family)?;
+        let desired = self.desired.borrow();
+        let (service, local_endpoints) = desired.answer(port, family)?;
         Some(ServiceHealth {
             service: service.clone(),
             local_endpoints,
@@ -98,34 +97,32 @@ impl HealthChecks {
     }
 }
 
-/// The listeners.
 struct Servers<'a> {
     checks: &'a HealthChecks,
-    /// Of all ports together.
+    /// Shared by all ports.
     places: Places,
     health: &'a Arc<Health>,
     notices: &'a EventRecorder,
     open: BTreeMap<SocketAddr, AbortHandle>,
     tasks: JoinSet<()>,
     failed: BTreeSet<SocketAddr>,
-    /// Who was told that another Service has the port.
-    turned_away: BTreeSet<Loser>,
+    /// Services that were informed that another Service owns the port.
+    reported_conflicts: BTreeSet<PortConflict>,
 }
 
 impl Servers<'_> {
-    /// Listens at these places and no others.
+    /// Listens on exactly these addresses.
     async fn follow(&mut self, places: &BTreeSet<SocketAddr>) {
         self.failed.retain(|place| places.contains(place));
         let closed: Vec<_> =
             self.open.keys().filter(|place| !places.contains(place)).copied().collect();
         for place in &closed {
-            // Connections end with it, as with kube-proxy: what they would be told is not true any
-            // more.
+            // Open connections are closed, too, as in kube-proxy: their answers would be outdated.
             if let Some(server) = self.open.remove(place) {
                 server.abort();
             }
         }
-        // Their ports are free before others are opened.
+        // The closed ports are free before others are opened.
         for _ in closed {
             let _ = self.tasks.join_next().await;
         }
@@ -136,24 +133,25 @@ impl Servers<'_> {
         }
     }
 
-    fn turn_away(&mut self, losers: BTreeSet<Loser>) {
-        for Loser { service, port, owner } in losers.difference(&self.turned_away) {
-            self.tell(service, format!("health check: Service {owner} has port {port} already"));
+    fn report_conflicts(&mut self, conflicts: BTreeSet<PortConflict>) {
+        for PortConflict { service, port, owner } in conflicts.difference(&self.reported_conflicts)
+        {
+            self.report(service, format!("health check: Service {owner} already has port {port}"));
         }
-        self.turned_away = losers;
+        self.reported_conflicts = conflicts;
     }
 
-    fn tell(&self, service: &ServiceKey, message: String) {
+    fn report(&self, service: &ServiceKey, message: String) {
         let (about, reason) =
             (InvolvedObject::Service(service.clone()), EventReason::HealthCheckNotStarted);
-        self.notices.tell(ReportedEvent { about, reason, message });
+        self.notices.report(ReportedEvent { about, reason, message });
     }
 
     async fn open(&mut self, place: SocketAddr) {
         match http::bind_family(place).await {
             Ok(listener) => {
                 if self.failed.remove(&place) {
-                    info!(%place, "health checks are answered at last");
+                    info!(%place, "health checks are answered now");
                 }
                 let (checks, health) = (self.checks.clone(), Arc::clone(self.health));
                 let family = Family::of(place.ip());
@@ -166,7 +164,7 @@ impl Servers<'_> {
                 if self.failed.insert(place) {
                     let owner = self.checks.owner(place);
                     if let Some(service) = owner {
-                        self.tell(&service, format!("health check: {error}; will be tried again"));
+                        self.report(&service, format!("health check: {error}; will be retried"));
                     }
                 }
             }

@@ -12,7 +12,7 @@ use crate::agent::metrics::Metrics;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind((HERE, 0)).unwrap().local_addr().unwrap().port()
 }
@@ -39,12 +39,12 @@ fn until(port: u16, expected: Option<u16>) {
     }
 }
 
-/// Answers health checks while a test runs; returns the reasons of what was told.
+/// Answers health checks during a test; returns the reasons of the reported events.
 fn serving(test: impl FnOnce(&HealthChecks, &Health)) -> Vec<EventReason> {
     let checks = HealthChecks::default();
     let health = Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30)));
     let (stop, stopped) = oneshot::channel::<()>();
-    let (notices, mut told) = EventRecorder::new(Arc::new(Metrics::new().unwrap()));
+    let (notices, mut reported) = EventRecorder::new(Arc::new(Metrics::new().unwrap()));
     let (served, of) = (checks.clone(), Arc::clone(&health));
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -55,13 +55,13 @@ fn serving(test: impl FnOnce(&HealthChecks, &Health)) -> Vec<EventReason> {
     test(&checks, &health);
     drop(stop);
     thread.join().unwrap();
-    std::iter::from_fn(|| told.try_recv()).map(|notice| notice.reason).collect()
+    std::iter::from_fn(|| reported.try_recv()).map(|notice| notice.reason).collect()
 }
 
 #[test]
 fn ports_open_and_close_as_services_change() {
     let (one, other) = (free_port(), free_port());
-    let told = serving(|checks, health| {
+    let reported = serving(|checks, health| {
         checks.update(check("web", one, 1), vec![HERE]);
         until(one, Some(200));
         checks.update(check("web", one, 0), vec![HERE]);
@@ -75,23 +75,23 @@ fn ports_open_and_close_as_services_change() {
         checks.update(BTreeMap::new(), Vec::new());
         until(other, None);
     });
-    assert_eq!(told, []);
+    assert_eq!(reported, []);
 }
 
 #[test]
 fn a_port_that_is_taken_harms_no_other() {
     let occupier = TcpListener::bind((HERE, 0)).unwrap();
     let (taken, free) = (occupier.local_addr().unwrap().port(), free_port());
-    let told = serving(|checks, _| {
+    let reported = serving(|checks, _| {
         checks.update(check("taken", taken, 1), vec![HERE]);
         checks.update(check("free", free, 1), vec![HERE]);
         until(free, Some(200));
         drop(occupier);
-        // Whatever changes, it is tried again.
+        // Any change causes a retry.
         checks.update(check("free", free_port(), 1), vec![HERE]);
         until(taken, Some(200));
     });
-    assert_eq!(told, [EventReason::HealthCheckNotStarted], "once, however often it is tried");
+    assert_eq!(reported, [EventReason::HealthCheckNotStarted], "once, however often it is tried");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn each_family_has_all_addresses_to_itself() {
     runtime.block_on(async {
         let v4 = http::bind_family(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)).await;
         let v6 = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
-        // A machine may be without IPv6.
+        // A machine may lack IPv6.
         if let Err(error) = http::bind_family(v6).await {
             assert_ne!(error.source.kind(), std::io::ErrorKind::AddrInUse, "{error}");
         }

@@ -1,5 +1,5 @@
-//! What a `healthCheckNodePort` answers, in kube-proxy's words: load balancers read the status,
-//! some of them the weight, people the body.
+//! The answers on a `healthCheckNodePort`, as in kube-proxy: load balancers read the status and
+//! some of them the weight; the body is for people.
 
 use std::future::{Future, ready};
 
@@ -13,23 +13,19 @@ use super::places::Places;
 use super::routes::{JSON, not_found, respond, status};
 use super::server::{Answer, LIMITS, serve};
 
-/// How many endpoints a load balancer finds behind this node.
+/// The number of endpoints behind this node, for load balancers.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
-/// What is told of a Service.
+/// The health of a Service on this node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceHealth {
-    /// The Service.
     pub service: ServiceKey,
-    /// Ready endpoints on this node.
     pub local_endpoints: usize,
-    /// Whether the agent keeps up.
     pub is_agent_healthy: bool,
 }
 
-/// Answers health checks until `stop` is ready, whatever their method and path. Those of all ports share
-/// `places`. `check` says what
-/// is so at the moment; nothing where the port is about to be closed.
+/// Answers health checks with any method and path until `stop` is ready. The servers of all ports
+/// share `places`. `check` returns the current health, or `None` if the port is about to be closed.
 pub async fn serve_health_check(
     listener: TcpListener,
     places: Places,
@@ -48,7 +44,7 @@ fn answer(health: &ServiceHealth) -> Answer {
     answer
 }
 
-/// Byte by byte as kube-proxy writes it: there may be scripts that look for a line of it.
+/// Byte for byte as kube-proxy writes it, because scripts may search for a line of it.
 fn body(health: &ServiceHealth) -> String {
     let ServiceHealth { service, local_endpoints, is_agent_healthy } = health;
     format!(

@@ -1,5 +1,5 @@
-//! What the agent answers over HTTP: probes, metrics, its configuration, what it holds and where
-//! connections go, and whether load balancers had better send traffic here.
+//! The agent's HTTP servers: probes, metrics, configuration, status, explanations and the health
+//! checks of load balancers.
 
 mod health_check;
 mod places;

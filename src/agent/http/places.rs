@@ -1,4 +1,4 @@
-//! Who may have how many connections, and who gives way.
+//! The limit of concurrent connections.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,26 +6,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
-/// Connections of a peer at a time.
+/// Concurrent connections of a peer.
 pub(super) const MOST_OF_A_PEER: usize = 16;
-/// Connections of all peers together at a time, but for the node itself.
+/// Concurrent connections of all peers except the node itself.
 pub(super) const MOST_OF_OTHERS: usize = 64;
-/// The bits of an IPv6 address that are a network's: a host may have all addresses of one.
+/// The prefix length of an IPv6 network: a host may have all addresses of one.
 const NETWORK_V6: u32 = 64;
 
-/// Who has a connection, as far as addresses tell.
+/// The peer of a connection, by its address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Peer {
-    /// The node: it talks to itself, as the kubelet does, whatever address it probes.
+    /// The node itself, such as the kubelet, whatever address it probes.
     Node,
-    /// A host.
     V4(Ipv4Addr),
     /// A network.
     V6(Ipv6Addr),
 }
 
 impl Peer {
-    /// The peer of a connection, of which these are the two ends.
+    /// Returns the peer of a connection with these two ends.
     pub(super) fn between(peer: IpAddr, here: IpAddr) -> Self {
         match peer.to_canonical() {
             peer if peer == here.to_canonical() => Self::Node,
@@ -38,8 +37,8 @@ impl Peer {
     }
 }
 
-/// The connections of one server, or of several that share what there is: whoever may write Services may
-/// have as many ports listened at as there are node ports.
+/// The connections of one server, or of several servers with a common limit: the authors of
+/// Services can open as many ports as there are node ports.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     /// The oldest first. Some may have ended.
@@ -47,13 +46,13 @@ pub struct Places {
 }
 
 impl Places {
-    /// Whether a connection has to give way to another one of this peer.
+    /// Returns whether a further connection of this peer replaces another one.
     pub(super) fn is_full_for(&self, peer: Peer) -> bool {
         in_the_way_of(peer, &mut self.taken()).is_some()
     }
 
-    /// Takes in a connection, and cuts the oldest of those that have to give way to it. An honest client
-    /// has its answer within moments; a client that holds on to a connection loses it first.
+    /// Adds a connection and closes the oldest of those that it replaces. A well-behaved client has
+    /// its answer within moments; a client that keeps connections open loses them first.
     pub(super) fn take(&self, peer: Peer, connection: AbortHandle) {
         let mut taken = self.taken();
         while let Some(oldest) = in_the_way_of(peer, &mut taken)
@@ -69,10 +68,10 @@ impl Places {
     }
 }
 
-/// The connection that has to give way to another one of a peer, if any has to.
+/// Returns the index of the connection that a new connection of this peer replaces, if any.
 fn in_the_way_of(newcomer: Peer, taken: &mut VecDeque<(Peer, AbortHandle)>) -> Option<usize> {
     taken.retain(|(_, connection)| !connection.is_finished());
-    // The oldest of these connections, if there are that many of them.
+    // The oldest of the selected connections, if there are at least `most`.
     let oldest = |most: usize, is_meant: &dyn Fn(Peer) -> bool| {
         let all = taken.iter().enumerate();
         let mut meant = all.filter(|(_, (peer, _))| is_meant(*peer)).map(|(index, _)| index);

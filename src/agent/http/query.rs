@@ -1,4 +1,4 @@
-//! Questions that only the engine's thread can answer.
+//! Queries to the engine's thread.
 
 use std::time::Duration;
 
@@ -9,34 +9,29 @@ use tokio::time::timeout;
 
 use crate::agent::api::{ServiceTraffic, Snapshot};
 
-/// How long the engine's thread may be busy with the kernel before whoever asks is sent away.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a query may wait for the engine's thread, which may be busy with the kernel.
+pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A question to the engine's thread, with where the answer goes.
+/// A query to the engine's thread, with the channel for the answer.
 #[derive(Debug)]
 pub enum Query {
-    /// What is held?
     Status(oneshot::Sender<Snapshot>),
-    /// What has gone through Services?
+    /// The traffic of Services.
     Traffic {
-        /// Through that many at most.
+        /// The largest number of Services.
         services: usize,
-        /// Where the answer goes.
         reply: oneshot::Sender<ServiceTraffic>,
     },
-    /// Where would a new connection go?
+    /// The target of a new connection.
     Explain {
-        /// Where it knocks.
         destination: VirtualAddress,
-        /// Who knocks.
         from: Source,
-        /// Where the answer goes.
         reply: oneshot::Sender<Explanation>,
     },
 }
 
 impl Query {
-    /// Whether whoever asked has gone, and no answer is worth its work.
+    /// Returns whether the client is gone, so that no answer is needed.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         match self {
@@ -47,24 +42,20 @@ impl Query {
     }
 }
 
-/// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AskError {
-    /// The engine's thread is busy.
     #[error("the agent is busy with the kernel; ask again")]
     Busy,
-    /// The engine's thread has ended.
     #[error("the agent is stopping")]
     Stopping,
-    /// Answers that have been asked for are still being read.
-    #[error("others are still reading their answers; ask again")]
+    /// Earlier answers are still being sent.
+    #[error("other clients are still reading their answers; ask again")]
     Crowded,
-    /// The answer cannot be written down.
     #[error("the answer cannot be written: {0}; this is a bug")]
     Unwritable(String),
 }
 
-/// Asks and waits for the answer, but not longer than `patience`.
+/// Sends a query and waits at most `patience` for the answer.
 pub(super) async fn ask<T>(
     put: impl Fn(Query),
     query: impl FnOnce(oneshot::Sender<T>) -> Query,
@@ -79,11 +70,11 @@ pub(super) async fn ask<T>(
     }
 }
 
-/// What `/explain?destination=ADDR:PORT/protocol&from=SRC` asks. Public for the fuzz targets.
+/// Parses `destination=ADDR:PORT/protocol&from=SRC` of `/explain`. Public for the fuzz targets.
 ///
 /// # Errors
 ///
-/// Says what cannot be read.
+/// The message names the invalid part.
 #[doc(hidden)]
 pub fn parse_explain(query: &str) -> Result<(VirtualAddress, Source), String> {
     let find = |name| {

@@ -1,4 +1,4 @@
-//! Which path is answered with what.
+//! The routes of the HTTP servers.
 
 use std::future::{Future, ready};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::places::Places;
-use super::query::{AskError, PATIENCE, Query, ask, parse_explain};
+use super::query::{AskError, QUERY_TIMEOUT, Query, ask, parse_explain};
 use super::server::{Answer, LIMITS, serve};
 use super::shared::SharedAnswer;
 use crate::agent::api::{ExplainView, StatusView};
@@ -24,22 +24,19 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the metrics address answers from.
+/// The sources of the answers at the metrics address.
 pub struct MetricsRoutes<A> {
-    /// For the probes.
     pub health: Arc<Health>,
-    /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Of how many Services at most `/metrics` tells the traffic.
+    /// The largest number of Services with traffic in `/metrics`.
     pub traffic_services: usize,
-    /// What `/configz` shows. It must hold no secrets.
+    /// The answer to `/configz`, without secrets.
     pub config: watch::Receiver<serde_json::Value>,
-    /// Takes a question to the engine's thread. Must not block; a question that is dropped is
-    /// answered with 503.
+    /// Sends a query to the engine's thread without blocking. A dropped query is answered with 503.
     pub ask: A,
 }
 
-/// Answers probes until `stop` is ready: `/healthz`, `/livez`, `/readyz`.
+/// Answers the probes `/healthz`, `/livez` and `/readyz` until `stop` is ready.
 pub async fn serve_health(
     listener: TcpListener,
     health: Arc<Health>,
@@ -55,8 +52,8 @@ pub async fn serve_health(
     serve(listener, Places::default(), LIMITS, handle, stop).await;
 }
 
-/// Answers everything until `stop` is ready: the probes, `/metrics`, `/proxyMode`, `/configz`,
-/// `/status` and `/explain`.
+/// Answers the probes, `/metrics`, `/proxyMode`, `/configz`, `/status` and `/explain` until `stop`
+/// is ready.
 pub async fn serve_metrics<A>(
     listener: TcpListener,
     routes: MetricsRoutes<A>,
@@ -88,7 +85,7 @@ where
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &*routes.config.borrow()),
         "/status" => {
-            let snapshot = ask(&routes.ask, Query::Status, PATIENCE);
+            let snapshot = ask(&routes.ask, Query::Status, QUERY_TIMEOUT);
             let render = |snapshot| serde_json::to_vec(&StatusView::from(snapshot));
             match status.get(snapshot, render).await {
                 Ok(body) => respond(StatusCode::OK, JSON, body),
@@ -108,8 +105,8 @@ where
     let services = routes.traffic_services;
     if services > 0 {
         let query = |reply| Query::Traffic { services, reply };
-        // While the engine's thread is busy, all the rest is worth telling.
-        if let Ok(traffic) = ask(&routes.ask, query, PATIENCE).await {
+        // The other metrics are useful even while the engine's thread is busy.
+        if let Ok(traffic) = ask(&routes.ask, query, QUERY_TIMEOUT).await {
             text.push_str(&encode_traffic(&traffic)?);
         }
     }
@@ -121,7 +118,7 @@ async fn explain(put: impl Fn(Query), query: &str) -> Answer {
         Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    match ask(put, |reply| Query::Explain { destination, from, reply }, PATIENCE).await {
+    match ask(put, |reply| Query::Explain { destination, from, reply }, QUERY_TIMEOUT).await {
         Ok(explanation) => json(StatusCode::OK, &ExplainView::from(&explanation)),
         Err(error) => unavailable(error),
     }

@@ -1,4 +1,4 @@
-//! A small HTTP/1 server that a slow or hostile client cannot wear down.
+//! A small HTTP/1 server that withstands slow and hostile clients.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,53 +22,48 @@ use tracing::warn;
 
 use super::places::{Peer, Places};
 
-/// How long what is slow may take.
+/// Time limits for clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// A request, until its head has arrived.
+    /// For the head of a request.
     pub(super) head: Duration,
-    /// A connection, which is one request and one answer, until the answer has been read.
+    /// For a whole connection, which is one request and one answer.
     pub(super) connection: Duration,
 }
 
-/// What applies to clients.
 pub(super) const LIMITS: Limits =
     Limits { head: Duration::from_secs(10), connection: Duration::from_secs(30) };
 
-/// How long an answer under way may take to be read once the server stops.
+/// How long an answer under way may take after a stop.
 const GRACE: Duration = Duration::from_secs(1);
-/// Largest head of a request, in bytes. Bodies are not read.
+/// The largest head of a request, in bytes. Bodies are not read.
 const LARGEST_HEAD: usize = 16 * 1024;
-/// Wait after a failed accept, which mostly means that file descriptors have run out.
+/// The wait after a failed accept, which usually means that file descriptors have run out.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// A whole answer.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// Nobody can listen there.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}; free the port or configure another address")]
 pub struct BindError {
-    /// Where.
     pub address: SocketAddr,
-    /// Why not.
     pub source: io::Error,
 }
 
-/// Listens on an address; port 0 for any free one.
+/// Listens on an address; port 0 selects a free port.
 ///
 /// # Errors
 ///
-/// If the address is in use or not this machine's. Trying again later may help.
+/// If the address is in use or not local. A retry may help.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
 
-/// Listens on an address; on an unspecified one, in its own family only, so that each family may
-/// have its own listener.
+/// Listens on an address. The unspecified address listens in its own family only, so that each
+/// family can have its own listener.
 ///
 /// # Errors
 ///
@@ -89,7 +84,7 @@ pub async fn bind_family(address: SocketAddr) -> Result<TcpListener, BindError> 
     listen().map_err(|source| BindError { address, source })
 }
 
-/// Answers requests until `stop` is ready, then lets answers under way be finished.
+/// Answers requests until `stop` is ready, then lets answers under way finish.
 pub(super) async fn serve<H, F>(
     listener: TcpListener,
     places: Places,
@@ -110,7 +105,7 @@ pub(super) async fn serve<H, F>(
             accepted = accept(&listener) => {
                 let Some((stream, peer)) = accepted else { continue };
                 if places.is_full_for(peer) {
-                    // A request that has arrived meanwhile is answered before its connection is cut.
+                    // A request that has arrived is answered before its connection is closed.
                     yield_now().await;
                 }
                 let talk = converse(stream, limits, handle.clone(), stopped.clone());
@@ -122,25 +117,25 @@ pub(super) async fn serve<H, F>(
     while connections.join_next().await.is_some() {}
 }
 
-/// The next connection. It is taken at once, however many there are: a queue that others fill would
-/// keep the kubelet waiting.
+/// Accepts the next connection, however many there are: a full backlog of others would delay the
+/// kubelet.
 async fn accept(listener: &TcpListener) -> Option<(TcpStream, Peer)> {
     match listener.accept().await {
         Ok((stream, _)) => {
-            // Fails where the client has gone already.
+            // Fails if the client is already gone.
             let peer = Peer::between(stream.peer_addr().ok()?.ip(), stream.local_addr().ok()?.ip());
             Some((stream, peer))
         }
         Err(error) => {
-            warn!("cannot accept an HTTP connection: {error}; will be tried again");
+            warn!("cannot accept an HTTP connection: {error}; will be retried");
             sleep(ACCEPT_AGAIN).await;
             None
         }
     }
 }
 
-/// Answers the request of a connection until either side has had enough. Each connection ends with
-/// its answer, so that a client cannot keep a place without asking.
+/// Answers the request of a connection. Each connection ends with its answer, so that a client
+/// cannot occupy a place without a request.
 async fn converse<H, F>(
     stream: TcpStream,
     limits: Limits,
@@ -162,7 +157,7 @@ async fn converse<H, F>(
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
-        // How a client fails is its own affair.
+        // Errors of the client are ignored.
         _ = timeout(limits.connection, connection.as_mut()) => return,
         // The sender is dropped on stopping.
         _ = stopped.changed() => {}

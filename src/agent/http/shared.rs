@@ -1,4 +1,4 @@
-//! An answer that is large, and costs its size once, however many ask for it.
+//! Large answers that several clients share.
 
 use std::future::Future;
 use std::mem;
@@ -9,19 +9,19 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::query::{AskError, PATIENCE};
+use super::query::{AskError, QUERY_TIMEOUT};
 
-/// How many answers are held at a time. While one is being read, others may ask for a newer one.
+/// The number of answers in memory. While clients read one, others may request a newer one.
 pub(super) const MOST_ANSWERS: usize = 2;
 
-/// Gives answers to clients: those who ask before an answer is begun share it.
+/// Shares an answer among the clients that ask before it is begun.
 #[derive(Debug)]
 pub(super) struct SharedAnswer {
     next: Mutex<Arc<Round>>,
     places: Arc<Semaphore>,
 }
 
-/// An answer and all who wait for it.
+/// An answer for all clients of one round.
 type Round = OnceCell<Result<Bytes, AskError>>;
 
 impl Default for SharedAnswer {
@@ -30,7 +30,7 @@ impl Default for SharedAnswer {
     }
 }
 
-/// An answer. Its place is free once the last client has read it, or has been cut off.
+/// Its place is free once the last client has read the answer or is disconnected.
 struct Rendered {
     body: Vec<u8>,
     _place: OwnedSemaphorePermit,
@@ -43,8 +43,8 @@ impl AsRef<[u8]> for Rendered {
 }
 
 impl SharedAnswer {
-    /// An answer that was begun after it was asked for: `ask` and `render` make it, unless those of
-    /// another client do.
+    /// Returns an answer that was begun after the call. `ask` and `render` produce it unless
+    /// another client's do.
     pub(super) async fn get<T: Send + 'static>(
         &self,
         ask: impl Future<Output = Result<T, AskError>>,
@@ -52,13 +52,13 @@ impl SharedAnswer {
     ) -> Result<Bytes, AskError> {
         let round = Arc::clone(&self.next.lock().unwrap_or_else(PoisonError::into_inner));
         let make = async {
-            let place = timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await;
+            let place = timeout(QUERY_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
             self.begin(&round);
             let place = place.map_err(|_| AskError::Crowded)?.map_err(|_| AskError::Stopping)?;
-            let told = ask.await?;
-            // At the end of a large cluster this is megabytes; probes are answered meanwhile.
+            let answer = ask.await?;
+            // The answer of a large cluster has megabytes; probes are answered meanwhile.
             let rendered = spawn_blocking(move || {
-                let body = render(told)?;
+                let body = render(answer)?;
                 Ok(Bytes::from_owner(Rendered { body, _place: place }))
             });
             let rendered = rendered.await.map_err(|_| AskError::Stopping)?;
@@ -67,7 +67,7 @@ impl SharedAnswer {
         round.get_or_init(|| make).await.clone()
     }
 
-    /// Clients that ask from now on wait for the answer after this one.
+    /// Later clients wait for the next answer.
     fn begin(&self, round: &Arc<Round>) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&next, round) {

@@ -33,14 +33,14 @@ use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
 
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// A server that is silent for so long does not mean to do anything any more.
+/// A server that is silent for this long hangs.
 const NEVER: Duration = Duration::from_secs(120);
-/// A time that nothing takes here, and long enough for what is asked to arrive.
+/// Longer than any step here, and long enough for a request to arrive.
 const SHORT: Duration = Duration::from_millis(500);
-/// Bytes of a head that would take far longer than it may, though it is not too large.
+/// The size of a head that would take far longer than allowed, although it is not too large.
 const TRICKLE: usize = 1200;
 
-/// A server on a thread of its own.
+/// A server on its own thread.
 struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -52,11 +52,11 @@ impl Server {
         serve: impl FnOnce(TcpListener, oneshot::Receiver<()>) -> F + Send + 'static,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (told, address) = mpsc::channel();
+        let (bound, address) = mpsc::channel();
         let thread = thread::spawn(move || {
             block_on(async {
                 let listener = bind(ANYWHERE).await.unwrap();
-                told.send(listener.local_addr().unwrap()).unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
                 serve(listener, stopped).await;
             });
         });
@@ -103,7 +103,7 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
     })
 }
 
-/// Answers for an engine that knows nothing.
+/// Answers for an empty engine.
 fn answer_of_empty_engine(query: Query) {
     let engine = Engine::new(&Settings::for_node("n1"), None);
     match query {
@@ -201,16 +201,16 @@ fn bad_requests_are_refused() {
 fn endless_request_is_cut_off() {
     let server = metrics_server(&health(), answer_of_empty_engine);
     let mut stream = TcpStream::connect(server.address).unwrap();
-    // More than all socket buffers on the way hold.
+    // More than all socket buffers on the path hold.
     assert!((0..16_384).any(|_| stream.write_all(&[b'a'; 4096]).is_err()));
     assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
 }
 
-/// What the server says to this, until it hangs up: it has to, by itself.
+/// Sends a request and returns the answer until the server closes the connection.
 fn until_hung_up(mut stream: TcpStream, sent: &[u8]) -> String {
     stream.set_read_timeout(Some(NEVER)).unwrap();
     let mut answer = Vec::new();
-    // It may hang up before it has all.
+    // The server may close the connection before it has read everything.
     let ended = stream.write_all(sent).and_then(|()| stream.read_to_end(&mut answer));
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let waits_on = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
@@ -231,7 +231,7 @@ fn oversized_heads_are_refused() {
         let answer = until_hung_up(connect(), request.as_bytes());
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
-    // What fits is read, and told with its reason; it is not echoed in full length by accident.
+    // A query of allowed size is read and rejected with a reason; it is not echoed in full.
     let query = format!("/explain?destination={}&from=node", "a".repeat(8 << 10));
     assert!(server.get(&query).starts_with("HTTP/1.1 400 "));
 }
@@ -245,7 +245,7 @@ fn bodies_are_not_read() {
     request.extend([b'a'; 1000]);
     let answer = until_hung_up(connect(), &request);
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    // Chunks without end.
+    // Endless chunks.
     let head = "GET /livez HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n";
     let answer = until_hung_up(connect(), head.as_bytes());
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");

@@ -1,5 +1,5 @@
-//! Metrics under kube-proxy's names, so that dashboards and alerts go on. Those of iptables are
-//! not among them.
+//! Metrics under kube-proxy's names, so that dashboards and alerts keep working. Those of iptables
+//! are left out.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use super::{gauge, register, set, set_time};
 
 const FAMILY: &str = "ip_family";
 
-/// One of each family, by `Family as usize`.
+/// One value per family, indexed by `Family as usize`.
 type PerFamily<T> = [T; Family::BOTH.len()];
 
 pub(super) struct KubeProxy {
@@ -32,13 +32,12 @@ pub(super) struct KubeProxy {
     pub(super) livez: Probes,
 }
 
-/// Changes told so far, and those that are not in the kernel yet.
+/// Reported changes, and those that are not in the kernel yet.
 pub(super) struct Changes {
     pending: IntGauge,
     total: IntCounter,
 }
 
-/// Answers to a probe, by status code.
 pub(super) struct Probes {
     ok: IntCounter,
     unavailable: IntCounter,
@@ -60,7 +59,7 @@ impl KubeProxy {
         let conntrack_deleted = IntCounterVec::new(
             Opts::new(
                 "kubeproxy_conntrack_reconciler_deleted_entries_total",
-                "Entries of connection tracking that held UDP clients on an endpoint that left",
+                "Connection-tracking entries that kept UDP clients on a removed endpoint",
             ),
             &[FAMILY],
         )?;
@@ -69,29 +68,29 @@ impl KubeProxy {
             sync_duration: histograms(
                 registry,
                 "kubeproxy_sync_proxy_rules_duration_seconds",
-                "How long the kernel took for the operations of one sync",
+                "Time that the kernel took for the operations of one sync",
                 exponential_buckets(0.001, 2.0, 15)?,
             )?,
             last_sync: gauges(
                 registry,
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
-                "When everything that was told was last in the kernel",
+                "Last time at which the kernel was up to date",
             )?,
             last_queued: gauges(
                 registry,
                 "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
-                "When a change was last told",
+                "Time of the last change",
             )?,
             programming_duration: histograms(
                 registry,
                 "kubeproxy_network_programming_duration_seconds",
-                "Time from a change of endpoints to its being in the kernel",
+                "Time from a change of endpoints to its presence in the kernel",
                 programming_buckets(),
             )?,
             conntrack_duration: histograms(
                 registry,
                 "kubeproxy_conntrack_reconciler_sync_duration_seconds",
-                "How long it took to delete entries that held UDP clients on an endpoint that left",
+                "Time to delete entries that kept UDP clients on a removed endpoint",
                 exponential_buckets(0.001, 2.0, 15)?,
             )?,
             conntrack_deleted: Family::BOTH
@@ -141,7 +140,7 @@ impl KubeProxy {
 impl Changes {
     fn new(registry: &Registry, of: &str) -> prometheus::Result<Self> {
         let name = |what| format!("kubeproxy_sync_proxy_rules_{of}_changes_{what}");
-        let total = IntCounter::new(name("total"), format!("Changes of {of}s told so far"))?;
+        let total = IntCounter::new(name("total"), format!("Changes of {of}s"))?;
         Ok(Self {
             pending: gauge(
                 registry,
@@ -199,7 +198,7 @@ fn name(family: Family) -> &'static str {
     }
 }
 
-/// Seconds: by one up to a minute, by five up to two, by thirty up to five.
+/// In seconds: in steps of one up to a minute, of five up to two, of thirty up to five.
 fn programming_buckets() -> Vec<f64> {
     let coarse = (60..120).step_by(5).chain((120..=300).step_by(30));
     [0.25, 0.5].into_iter().chain((1..60).chain(coarse).map(f64::from)).collect()

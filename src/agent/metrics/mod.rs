@@ -1,4 +1,4 @@
-//! What is counted: under kube-proxy's names where it has one, else under `kube_ipvs_`.
+//! The metrics: under kube-proxy's names if it has them, otherwise with the prefix `kube_ipvs_`.
 
 mod kube_proxy;
 mod operations;
@@ -21,7 +21,7 @@ use crate::source::kubernetes::WatchRequest;
 
 pub use traffic::encode as encode_traffic;
 
-/// Everything that is counted. No globals: whoever counts is given it.
+/// All metrics. There are no globals: every component gets a reference.
 pub struct Metrics {
     registry: Registry,
     kube_proxy: KubeProxy,
@@ -32,8 +32,8 @@ pub struct Metrics {
     failures: IntGauge,
     dirty: IntGauge,
     synced: IntGauge,
-    notices: EventWrites,
-    efforts: IntCounterVec,
+    event_writes: EventWrites,
+    watch_requests: IntCounterVec,
     updates: IntCounter,
     repairs: IntCounter,
     settings: IntCounterVec,
@@ -50,7 +50,6 @@ struct Events {
     links: IntCounter,
 }
 
-/// EventWrites to operators, by what became of them as Events.
 struct EventWrites {
     published: IntCounter,
     dropped: IntCounter,
@@ -62,16 +61,16 @@ struct TotalGauges {
     frontends: IntGauge,
     virtual_servers: IntGauge,
     real_servers: IntGauge,
-    leaving: IntGauge,
+    draining: IntGauge,
     refused_frontends: IntGauge,
 }
 
 impl Metrics {
-    /// Nothing counted yet.
+    /// Returns metrics without any counts.
     ///
     /// # Errors
     ///
-    /// Only if two metrics had the same name.
+    /// Only if two metrics have the same name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
@@ -106,8 +105,8 @@ impl Metrics {
                 "kube_ipvs_synced",
                 "1 once the first full sync is in the kernel",
             )?,
-            notices: EventWrites::new(&registry)?,
-            efforts: register(
+            event_writes: EventWrites::new(&registry)?,
+            watch_requests: register(
                 &registry,
                 IntCounterVec::new(
                     Opts::new(
@@ -146,7 +145,7 @@ impl Metrics {
         })
     }
 
-    /// A source told something.
+    /// Counts an event of a source.
     pub fn event(&self, event: &Event, now: SystemTime) {
         self.kube_proxy.queued(now);
         match event {
@@ -163,13 +162,13 @@ impl Metrics {
             Event::Addresses(_) => self.events.addresses.inc(),
             Event::Routes(_) => self.events.routes.inc(),
             Event::Links(_) => self.events.links.inc(),
-            // What the agent has found by itself.
+            // Found by the agent itself.
             Event::Listening(_) | Event::SourceIps(_) | Event::Ipv6(_) | Event::ApiServers(_) => {}
         }
     }
 
-    /// Operations went to the kernel, which took that long and had these outcomes, in the order
-    /// of the operations. A missing outcome counts as unknown.
+    /// Counts applied operations and their outcomes, in the same order. A missing outcome counts as
+    /// unknown.
     pub fn applied(&self, operations: &[Operation], outcomes: &[Outcome], took: Duration) {
         // Counts are small enough for a float.
         self.batch_operations.observe(operations.len() as f64);
@@ -179,27 +178,27 @@ impl Metrics {
         }
     }
 
-    /// That many entries of a family were deleted from connection tracking, which took that long.
+    /// Counts the deleted connection-tracking entries of a family.
     pub fn swept(&self, family: Family, deleted: usize, took: Duration) {
         self.kube_proxy.swept(family, deleted, took);
     }
 
-    /// That many Services have changed and are still to be looked at.
+    /// Sets the number of changed Services that are not programmed yet.
     pub fn dirty(&self, services: usize) {
         set(&self.dirty, services);
     }
 
-    /// That many things in the kernel are not as they should be.
+    /// Sets the number of objects in the kernel that are not in the desired state.
     pub fn failures(&self, count: usize) {
         set(&self.failures, count);
     }
 
-    /// That many real servers are no longer wanted and stay for their established connections.
-    pub fn leaving(&self, count: usize) {
-        set(&self.totals.leaving, count);
+    /// Sets the number of draining real servers.
+    pub fn draining(&self, count: usize) {
+        set(&self.totals.draining, count);
     }
 
-    /// Everything that was told is in the kernel, as far as it accepts it.
+    /// Records that the kernel is up to date.
     pub fn settled(&self, totals: &Totals, now: SystemTime) {
         self.synced.set(1);
         self.kube_proxy.settled(totals, now);
@@ -210,76 +209,76 @@ impl Metrics {
         set(&self.totals.refused_frontends, totals.refusals);
     }
 
-    /// A change of endpoints is in the kernel that long after it happened.
+    /// Observes the time from a change of endpoints to its presence in the kernel.
     pub fn programmed(&self, family: Family, after: Duration) {
         self.kube_proxy.programmed(family, after);
     }
 
-    /// The API server was asked for objects of a kind, or did not answer.
-    pub fn source(&self, kind: &str, effort: WatchRequest) {
-        let effort = match effort {
+    /// Counts a request to the API server for objects of a kind, or its failure.
+    pub fn source(&self, kind: &str, request: WatchRequest) {
+        let request = match request {
             WatchRequest::List => "list",
             WatchRequest::Watch => "watch",
             WatchRequest::Failure => "failure",
         };
-        self.efforts.with_label_values(&[kind, effort]).inc();
+        self.watch_requests.with_label_values(&[kind, request]).inc();
     }
 
-    /// The desired state of that many Services changed.
+    /// Counts changes of the desired state of Services.
     pub fn updated(&self, services: usize) {
         self.updates.inc_by(services as u64);
     }
 
-    /// That many operations put right what others had changed.
+    /// Counts operations that repaired drift.
     pub fn repaired(&self, operations: usize) {
         self.repairs.inc_by(operations as u64);
     }
 
-    /// A kernel setting was found wrong and put right.
+    /// Counts a repaired kernel setting.
     pub fn setting_put_right(&self, setting: &str) {
         self.settings.with_label_values(&[setting, "put_right"]).inc();
     }
 
-    /// A kernel setting was found wrong and could not be put right.
+    /// Counts a kernel setting that could not be repaired.
     pub fn setting_refused(&self, setting: &str) {
         self.settings.with_label_values(&[setting, "refused"]).inc();
     }
 
-    /// The kernel's state could not be read.
+    /// Counts a failed read of the kernel's state.
     pub fn unobservable(&self) {
         self.unobservable.inc();
     }
 
-    /// A notice became an Event, or part of one.
-    pub fn notice_published(&self) {
-        self.notices.published.inc();
+    /// Counts an event that was written as an Event.
+    pub fn event_published(&self) {
+        self.event_writes.published.inc();
     }
 
-    /// A notice became no Event: too many others were being told.
-    pub fn notice_dropped(&self) {
-        self.notices.dropped.inc();
+    /// Counts an event that was not written because of the rate limit.
+    pub fn event_dropped(&self) {
+        self.event_writes.dropped.inc();
     }
 
-    /// A notice became no Event: the API server did not take it.
-    pub fn notice_refused(&self) {
-        self.notices.refused.inc();
+    /// Counts an event that the API server rejected.
+    pub fn event_refused(&self) {
+        self.event_writes.refused.inc();
     }
 
-    /// `/healthz` was answered.
+    /// Counts an answer to `/healthz`.
     pub fn healthz(&self, success: bool) {
         self.kube_proxy.healthz.count(success);
     }
 
-    /// `/livez` was answered.
+    /// Counts an answer to `/livez`.
     pub fn livez(&self, success: bool) {
         self.kube_proxy.livez.count(success);
     }
 
-    /// Everything in the text format 0.0.4.
+    /// Formats all metrics in the text format 0.0.4.
     ///
     /// # Errors
     ///
-    /// If a metric has no samples, which those above always have.
+    /// If a metric has no samples, which does not happen with these metrics.
     pub fn encode(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
@@ -287,7 +286,7 @@ impl Metrics {
 
 impl Events {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let opts = Opts::new("kube_ipvs_events_total", "What sources told, by kind of object");
+        let opts = Opts::new("kube_ipvs_events_total", "Events of the sources, by kind of object");
         let all = register(registry, IntCounterVec::new(opts, &["kind"])?)?;
         let of = |kind| all.with_label_values(&[kind]);
         Ok(Self {
@@ -306,7 +305,7 @@ impl EventWrites {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
         let opts = Opts::new(
             "kube_ipvs_event_writes_total",
-            "Notices to operators, by what became of them as Kubernetes Events",
+            "Reported events, by the result of writing them as Kubernetes Events",
         );
         let all = register(registry, IntCounterVec::new(opts, &["result"])?)?;
         let of = |result| all.with_label_values(&[result]);
@@ -319,28 +318,25 @@ impl TotalGauges {
         let gauge = |name, help| gauge(registry, name, help);
         Ok(Self {
             services: gauge("kube_ipvs_services", "Services that are served")?,
-            frontends: gauge(
-                "kube_ipvs_frontends",
-                "Addresses and ports that clients may lookup at",
-            )?,
+            frontends: gauge("kube_ipvs_frontends", "Front ends of Services")?,
             virtual_servers: gauge("kube_ipvs_virtual_servers", "IPVS virtual servers")?,
             real_servers: gauge(
                 "kube_ipvs_real_servers",
-                "IPVS real servers of all virtual servers, draining ones too",
+                "IPVS real servers of all virtual servers, including draining ones",
             )?,
-            leaving: gauge(
+            draining: gauge(
                 "kube_ipvs_draining_real_servers",
-                "IPVS real servers that are not wanted any more and keep established connections",
+                "IPVS real servers that are no longer desired and keep established connections",
             )?,
             refused_frontends: gauge(
                 "kube_ipvs_refused_frontends",
-                "Addresses and ports that Services ask for and do not get",
+                "Front ends that Services request but do not get",
             )?,
         })
     }
 }
 
-/// How many objects a change is about.
+/// Returns the number of objects in a change.
 fn size<K, T>(change: &Change<K, T>) -> usize {
     match change {
         Change::Apply(_) | Change::Delete(_) => 1,
@@ -368,7 +364,7 @@ fn set(gauge: &IntGauge, count: usize) {
     gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
-/// Seconds since 1970, as Prometheus has times.
+/// In seconds since 1970, as Prometheus expects.
 fn set_time(gauge: &Gauge, time: SystemTime) {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     gauge.set(since.as_secs_f64());

@@ -9,7 +9,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::register;
 
-/// Values of label `kind`; [`kind`] gives the place in it.
+/// Values of label `kind`, indexed by [`kind`].
 const KINDS: [&str; 16] = [
     "create_tables",
     "delete_tables",
@@ -29,23 +29,20 @@ const KINDS: [&str; 16] = [
     "delete_earlier",
 ];
 
-/// Values of label `result`; [`result`] gives the place in it.
+/// Values of label `result`, indexed by [`result`].
 const RESULTS: [&str; 4] = ["ok", "drift", "unknown", "refused"];
 
-/// A counter for each kind and result.
 pub(super) struct Operations([[IntCounter; RESULTS.len()]; KINDS.len()]);
 
 impl Operations {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let opts = Opts::new(
-            "kube_ipvs_operations_total",
-            "Operations on the kernel and what it answered",
-        );
+        let opts =
+            Opts::new("kube_ipvs_operations_total", "Operations on the kernel and their results");
         let all = register(registry, IntCounterVec::new(opts, &["kind", "result"])?)?;
         Ok(Self(KINDS.map(|kind| RESULTS.map(|result| all.with_label_values(&[kind, result])))))
     }
 
-    /// Counts operations. A missing outcome is an unknown one.
+    /// Counts operations. A missing outcome counts as unknown.
     pub(super) fn add(&self, operations: &[Operation], outcomes: &[Outcome]) {
         let mut counts = [[0; RESULTS.len()]; KINDS.len()];
         let results = outcomes.iter().map(Some).chain(std::iter::repeat(None));
@@ -91,7 +88,7 @@ fn result(outcome: Option<&Outcome>) -> usize {
     }
 }
 
-/// The families that operations are about. What serves both counts for both.
+/// Returns the families of operations. Operations for both families count for both.
 pub(super) fn touched(operations: &[Operation]) -> impl Iterator<Item = Family> {
     Family::BOTH.into_iter().filter(|wanted| {
         operations.iter().any(|operation| family(operation).is_none_or(|family| family == *wanted))

@@ -80,7 +80,7 @@ fn what_it_takes_is_counted() {
     metrics.unobservable();
     metrics.dirty(2);
     metrics.swept(Family::V6, 5, Duration::from_millis(1));
-    metrics.notice_published();
+    metrics.event_published();
     assert_lines(
         &metrics,
         &[

@@ -1,5 +1,5 @@
-//! What has gone through Services. Made for each who asks, so that a Service that is gone leaves
-//! nothing behind.
+//! The traffic of Services. It is collected for each scrape, so that removed Services leave nothing
+//! behind.
 
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
@@ -9,11 +9,11 @@ use crate::agent::api::ServiceTraffic;
 const SERVICE: [&str; 2] = ["namespace", "service"];
 const DIRECTED: [&str; 3] = ["namespace", "service", "direction"];
 
-/// Everything in the text format 0.0.4.
+/// Formats the traffic in the text format 0.0.4.
 ///
 /// # Errors
 ///
-/// Only if two metrics had the same name.
+/// Only if two metrics have the same name.
 pub fn encode(traffic: &ServiceTraffic) -> prometheus::Result<String> {
     let registry = Registry::new();
     let vector = |name: &str, help: &str, labels: &[&str]| {
@@ -21,26 +21,26 @@ pub fn encode(traffic: &ServiceTraffic) -> prometheus::Result<String> {
     };
     let connections = vector(
         "kube_ipvs_service_connections_total",
-        "Connections through a Service, flows for UDP, since its virtual servers were made",
+        "Connections of a Service, or flows for UDP, since the creation of its virtual servers",
         &SERVICE,
     )?;
     let packets = vector(
         "kube_ipvs_service_packets_total",
-        "Packets through a Service that IPVS has seen: in from clients, of carried connections the \
-         first ones only; out from endpoints",
+        "Packets of a Service that IPVS has seen: in from clients, of carried connections only the \
+         first ones; out from endpoints",
         &DIRECTED,
     )?;
     let bytes = vector(
         "kube_ipvs_service_bytes_total",
-        "Bytes through a Service that IPVS has seen: in from clients, of carried connections in the \
-         first packets only; out from endpoints",
+        "Bytes of a Service that IPVS has seen: in from clients, of carried connections only in the \
+         first packets; out from endpoints",
         &DIRECTED,
     )?;
     let left_out = register(
         &registry,
         IntGauge::new(
             "kube_ipvs_services_without_traffic",
-            "Services whose traffic is not shown: more than trafficMetricsServices",
+            "Services without traffic metrics, because there are more than trafficMetricsServices",
         )?,
     )?;
     for (service, traffic) in &traffic.services {

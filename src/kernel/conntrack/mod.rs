@@ -12,7 +12,7 @@ use entry::{
     CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, ConntrackEntry,
 };
 use kube_ipvs_core::model::{Family, Protocol as Transport, VirtualAddress};
-use kube_ipvs_core::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome, Running};
+use kube_ipvs_core::plan::{CountTargets, Failure, FailureKind, FlowOperation, Outcome, Running};
 use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Socket, Subsystem};
 use rustix::io::Errno;
 
@@ -109,7 +109,7 @@ impl Conntrack {
     /// # Errors
     ///
     /// If the table cannot be read.
-    pub fn count(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
+    pub fn count(&mut self, leavers: &CountTargets) -> Result<Vec<Running>, KernelError> {
         let backends = leavers.backends.iter();
         let backends = backends.map(|(protocol, socket)| Question::Backend(*protocol, *socket));
         let frontends = leavers.frontends.iter().copied().map(Question::Destination);

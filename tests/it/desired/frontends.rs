@@ -132,7 +132,7 @@ fn what_others_need_is_refused_and_costs_no_other_front_end() {
         ("192.0.2.1", RefusalReason::Listened),
         ("192.0.2.100", RefusalReason::ApiServer),
         ("10.96.0.77", RefusalReason::ServiceRange),
-        ("250.96.0.77", RefusalReason::ImageRange),
+        ("250.96.0.77", RefusalReason::ShadowRange),
     ] {
         for web in [
             web().load_balancer_ip(address).load_balancer_ip("203.0.113.1"),

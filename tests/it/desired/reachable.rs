@@ -70,7 +70,7 @@ fn images_that_lie_among_others_are_named() {
     let mut world = World::new();
     assert_eq!(overlaps(&world), [""; 0]);
     world.apply(node("n1").internal_ip("192.0.2.1").pod_cidr("250.96.4.0/24"));
-    let expected = "images of ClusterIPs in 250.96.0.0/16: 250.96.4.0/24 is pods";
+    let expected = "shadow range 250.96.0.0/16: 250.96.4.0/24 is pods";
     assert_eq!(overlaps(&world), [expected]);
 }
 
@@ -153,7 +153,7 @@ fn pools_of_service_ranges_with_the_same_images_stand_apart() {
         assert_eq!(apart.len(), pools.len(), "{pools:?}");
         let refusals = programs.iter().flat_map(|it| &*it.refusals);
         let refusals: Vec<_> = refusals.map(|refusal| (refusal.kind, &refusal.reason)).collect();
-        assert_eq!(refusals, vec![(FrontendKind::LoadBalancer, &RefusalReason::NoImage); missing]);
+        assert_eq!(refusals, vec![(FrontendKind::LoadBalancer, &RefusalReason::NoShadow); missing]);
         assert_eq!(pools.len(), 2 * ranges.len() - missing);
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.run_to_end("run", &["--init-only"])?;
 
             second.launch()?;
-            second.wait_for_log("waiting for its end")?;
+            second.wait_for_log("waiting for it to end")?;
             t.apply(slice().ready(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.9.70:80/tcp", Answers::from_all([P3]))?;

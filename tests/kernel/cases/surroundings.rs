@@ -102,7 +102,7 @@ pub(crate) fn cases() -> Vec<Case> {
             )?;
             datagrams_without_an_answer_arrive(t)?;
             t.host(N1).nft("flush chain ip kube-ipvs forward")?;
-            t.agent().wait_for_log("no firewall is in the way of Services any more")?;
+            t.agent().wait_for_log("no firewall drops traffic of Services any more")?;
             Ok(())
         }),
         case("what_firewalld_lets_in_is_served_and_the_rest_told", |t| {

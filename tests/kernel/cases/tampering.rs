@@ -68,7 +68,8 @@ pub(crate) fn cases() -> Vec<Case> {
                 t.host(N1).read("ipvsadm", &command.split(' ').collect::<Vec<_>>())?;
             }
             until(t, "all of them", &before)?;
-            t.agent().wait_for_log("somebody else has changed the kernel: put right")?;
+            t.agent()
+                .wait_for_log("another program has changed the kernel's state: repairing it")?;
             t.expect(P2, "10.96.9.30:80/tcp", Answers::from_all([P1, P3]))
         }),
         case("an_audit_puts_ipvs_right", |t| {

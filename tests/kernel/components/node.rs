@@ -14,7 +14,7 @@ use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{SysctlState, Sysctls};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
-use kube_ipvs_core::plan::{Carrier, FlowOperation, Leavers, RouteOperation};
+use kube_ipvs_core::plan::{Carrier, CountTargets, FlowOperation, RouteOperation};
 use netlink_ipvs::{Attributes, Batch, Socket, Subsystem as Netlink};
 
 use super::{Component, component, output, run};
@@ -370,7 +370,7 @@ fn running_connections_are_counted() {
     }
     let each = u64::from(TRACKED) / kinds.len() as u64;
     let mut conntrack = Conntrack::open().unwrap();
-    let mut count = |leavers: &Leavers| {
+    let mut count = |leavers: &CountTargets| {
         let start = Instant::now();
         let mut counted = conntrack.count(leavers).unwrap();
         println!("{TRACKED} connections are read in {:?}", start.elapsed());
@@ -379,16 +379,16 @@ fn running_connections_are_counted() {
     };
     let backends = [(Protocol::Tcp, backend)].into_iter().collect();
     assert_eq!(
-        count(&Leavers { backends, ..Leavers::default() }),
+        count(&CountTargets { backends, ..CountTargets::default() }),
         [(cluster, backend, each), (straight, backend, each), (balancer, backend, each)]
     );
     let frontends = [balancer].into_iter().collect();
     assert_eq!(
-        count(&Leavers { frontends, ..Leavers::default() }),
+        count(&CountTargets { frontends, ..CountTargets::default() }),
         [(balancer, backend, each), (balancer, other, each)]
     );
     let backends = [(Protocol::Udp, backend)].into_iter().collect();
-    assert_eq!(count(&Leavers { backends, ..Leavers::default() }), []);
+    assert_eq!(count(&CountTargets { backends, ..CountTargets::default() }), []);
 }
 
 /// `IPCTNL_MSG_CT_NEW`: the connection of a client of its own.

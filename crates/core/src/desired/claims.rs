@@ -1,4 +1,4 @@
-//! Who has a front end that several Services ask for.
+//! Ownership of front ends that several Services claim.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -7,28 +7,26 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{Right, ServiceKey, VirtualAddress};
 
-/// A Service's wish for a front end. The least claim wins: by right before anything else, then the
-/// Service that was created first, then the name.
+/// A Service's claim to a front end. The least claim wins: by precedence, then by creation time,
+/// then by name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Claim {
-    /// By what right.
     pub right: Right,
-    /// The Service's creation, in Unix seconds.
+    /// In Unix seconds.
     pub created: i64,
-    /// The Service.
     pub service: ServiceKey,
 }
 
-/// Who has which front end. Each change costs the same, however many ask for it.
+/// The owners of the front ends. The cost of a change does not depend on the number of claims.
 #[derive(Debug, Default)]
 pub struct Claims {
     owners: FxHashMap<VirtualAddress, Claim>,
-    /// Claims that lost, where there are any.
+    /// Losing claims, if any.
     others: FxHashMap<VirtualAddress, BTreeSet<Claim>>,
 }
 
 impl Claims {
-    /// Adds a claim. Returns the Service that loses the front end by it.
+    /// Adds a claim and returns the Service that loses the front end to it.
     pub fn add(&mut self, address: VirtualAddress, claim: Claim) -> Option<ServiceKey> {
         let Some(owner) = self.owners.get_mut(&address) else {
             self.owners.insert(address, claim);
@@ -41,15 +39,15 @@ impl Claims {
         lost
     }
 
-    /// Takes a claim back. Returns the Service that gains the front end by it.
+    /// Removes a claim and returns the Service that gains the front end.
     pub fn remove(&mut self, address: VirtualAddress, claim: &Claim) -> Option<ServiceKey> {
         let others = self.others.get_mut(&address);
         let mut gained = None;
         if self.owners.get(&address) == Some(claim) {
             match others.and_then(BTreeSet::pop_first) {
-                Some(heir) => {
-                    gained = Some(heir.service.clone());
-                    self.owners.insert(address, heir);
+                Some(next) => {
+                    gained = Some(next.service.clone());
+                    self.owners.insert(address, next);
                 }
                 None => drop(self.owners.remove(&address)),
             }
@@ -62,7 +60,7 @@ impl Claims {
         gained
     }
 
-    /// The Service that has a front end.
+    /// Returns the claim of the Service that owns a front end.
     #[must_use]
     pub fn owner(&self, address: &VirtualAddress) -> Option<&Claim> {
         self.owners.get(address)
@@ -88,23 +86,23 @@ mod tests {
             claim(Right::Cluster, 9, "cluster"),
         ];
         for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]] {
-            let mut book = Claims::default();
+            let mut claimed = Claims::default();
             for index in order {
-                book.add(address, claims[index].clone());
+                claimed.add(address, claims[index].clone());
             }
-            let owner = |book: &Claims| book.owner(&address).map(|c| c.service.clone());
-            assert_eq!(owner(&book), key("cluster"));
-            assert_eq!(book.remove(address, &claims[3]), key("older"));
-            assert_eq!(book.remove(address, &claims[1]), None);
-            assert_eq!(book.remove(address, &claims[2]), key("oldest"));
-            assert_eq!(book.add(address, claims[1].clone()), key("oldest"));
-            assert_eq!(book.add(address, claims[2].clone()), key("younger"));
+            let owner = |claimed: &Claims| claimed.owner(&address).map(|c| c.service.clone());
+            assert_eq!(owner(&claimed), key("cluster"));
+            assert_eq!(claimed.remove(address, &claims[3]), key("older"));
+            assert_eq!(claimed.remove(address, &claims[1]), None);
+            assert_eq!(claimed.remove(address, &claims[2]), key("oldest"));
+            assert_eq!(claimed.add(address, claims[1].clone()), key("oldest"));
+            assert_eq!(claimed.add(address, claims[2].clone()), key("younger"));
             for index in [0, 2] {
-                book.remove(address, &claims[index]);
+                claimed.remove(address, &claims[index]);
             }
-            assert_eq!(owner(&book), key("younger"));
-            assert_eq!(book.remove(address, &claims[1]), None);
-            assert_eq!(book.owner(&address), None);
+            assert_eq!(owner(&claimed), key("younger"));
+            assert_eq!(claimed.remove(address, &claims[1]), None);
+            assert_eq!(claimed.owner(&address), None);
         }
     }
 }

@@ -1,30 +1,31 @@
-//! Which endpoints serve: readiness, fall-back to terminating ones, topology hints.
+//! Selection of endpoints: readiness, fall-back to terminating ones, topology hints.
 
 use crate::model::{EndpointCounts, EndpointFilter};
 
-/// Which endpoints of a Service port serve.
+/// The filters for the endpoints of a Service port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EndpointChoice {
-    /// Under policy Cluster.
+    /// For policy Cluster.
     pub cluster: Option<EndpointFilter>,
-    /// Under policy Local.
+    /// For policy Local.
     pub local: Option<EndpointFilter>,
 }
 
 impl EndpointChoice {
-    /// Whether any endpoint anywhere could serve: what a policy leaves out is dropped, not
-    /// rejected.
+    /// Returns whether the cluster has any endpoint that could serve. Traffic is then dropped if
+    /// the policy excludes all of them, and not rejected.
     #[must_use]
     pub fn has_any(&self) -> bool {
         self.cluster.is_some()
     }
 }
 
-/// Chooses as kube-proxy's `CategorizeEndpoints` does (`pkg/proxy/topology.go`).
+/// Selects endpoints as kube-proxy's `CategorizeEndpoints` does (`pkg/proxy/topology.go`).
 #[must_use]
 pub fn choose(counts: &EndpointCounts) -> EndpointChoice {
     let cluster = if counts.ready > 0 {
-        // Hints count only if every ready endpoint has them and one of them means us.
+        // Hints count only if every ready endpoint has them and at least one is for this node or
+        // zone.
         if counts.node_hinted == counts.ready && counts.for_node > 0 {
             Some(EndpointFilter::ReadyForNode)
         } else if counts.zone_hinted == counts.ready && counts.for_zone > 0 {

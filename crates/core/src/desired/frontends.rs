@@ -1,4 +1,4 @@
-//! Front ends of one Service: who gets them, masquerade, source ranges, routes.
+//! Front ends of one Service: ownership, masquerade, source ranges, routes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,37 +14,37 @@ use crate::model::{
     VirtualAddress,
 };
 
-/// Whether a Service is this proxy's to serve, and not another one's.
+/// Returns whether this proxy serves a Service.
 #[must_use]
 pub fn is_served(service: &Service, context: &NodeContext) -> bool {
     service.proxy_name == context.settings.service_proxy_name
 }
 
-/// Which front ends a Service has already, at addresses of the node: what has come to listen there
-/// since does not take them away. With the front end that a Service port has at the ClusterIP, and the
-/// right to the one asked of.
-pub type Having<'a> = &'a dyn Fn(&VirtualAddress, &VirtualAddress, Right) -> bool;
+/// Returns whether a Service already owns a front end at an address of the node, so that a socket
+/// that listens later does not take it away. The arguments are the front end, the Service port's
+/// front end at the ClusterIP, and the precedence of the claim.
+pub type IsOwner<'a> = &'a dyn Fn(&VirtualAddress, &VirtualAddress, Right) -> bool;
 
-/// The front ends that a Service asks for and may have if no other Service has them already, sorted
-/// by address.
+/// Returns the front ends that a Service gets unless another Service has a better claim, sorted by
+/// address.
 #[must_use]
 pub fn claims(
     service: &Service,
     context: &NodeContext,
-    having: Having<'_>,
+    is_owner: IsOwner<'_>,
 ) -> Vec<(VirtualAddress, Claim)> {
-    wishes(service, context)
+    requests(service, context)
         .into_iter()
-        .filter(|wish| {
-            // What a process of the node answers is no other Service's for that.
-            matches!(refusal(wish, context, having), None | Some(RefusalReason::LocalSocket))
+        .filter(|request| {
+            // No other Service may have a front end that a process of the node answers.
+            matches!(refusal(request, context, is_owner), None | Some(RefusalReason::LocalSocket))
         })
-        .map(|wish| (wish.address, claim(&wish, service)))
+        .map(|request| (request.address, claim(&request, service)))
         .collect()
 }
 
-/// The front ends that a Service asks for at addresses of the node, but for node ports.
-pub fn asked_of_node<'a>(
+/// Returns the front ends that a Service requests at addresses of the node, without node ports.
+pub fn requested_at_node<'a>(
     service: &'a Service,
     context: &'a NodeContext,
 ) -> impl Iterator<Item = VirtualAddress> + 'a {
@@ -60,32 +60,32 @@ pub fn asked_of_node<'a>(
     })
 }
 
-/// Everything that the kernel should hold because of a Service. `claims` must have the Service's
-/// own.
+/// Computes what the kernel must hold for a Service. `claims` must contain the Service's own
+/// claims.
 pub fn program(
     service: &Service,
     endpoints: &mut Endpoints,
     context: &NodeContext,
     locality: &Locality,
-    (claims, having): (&Claims, Having<'_>),
+    (claims, is_owner): (&Claims, IsOwner<'_>),
 ) -> DesiredService {
-    let wishes = wishes(service, context);
-    let mut frontends = Vec::with_capacity(wishes.len());
+    let requests = requests(service, context);
+    let mut frontends = Vec::with_capacity(requests.len());
     let mut refusals = Vec::new();
     let mut pools = PoolBuilder::new(service, context, locality, &[]);
-    for wish in &wishes {
-        let refusal = refusal(wish, context, having);
-        if let Some(reason) = refusal.or_else(|| rival(wish, service, context, claims)) {
-            refusals.push(Refusal { address: wish.address, kind: wish.kind, reason });
+    for request in &requests {
+        let refusal = refusal(request, context, is_owner);
+        if let Some(reason) = refusal.or_else(|| conflict(request, service, context, claims)) {
+            refusals.push(Refusal { address: request.address, kind: request.kind, reason });
             continue;
         }
-        let frontend = frontend(wish, service);
+        let frontend = frontend(request, service);
         match pools.lead(&frontend, endpoints) {
             Some(targets) => frontends.push(frontend.leading_to(targets)),
             None => refusals.push(Refusal {
-                address: wish.address,
-                kind: wish.kind,
-                reason: RefusalReason::NoImage,
+                address: request.address,
+                kind: request.kind,
+                reason: RefusalReason::NoShadow,
             }),
         }
     }
@@ -106,8 +106,9 @@ pub fn program(
     }
 }
 
-/// The pools of a Service that had another DesiredService and of which only endpoints have changed since.
-/// `None` if more is another by that: where its front ends lead, or what its health check answers.
+/// Computes the pools of a Service if only its endpoints have changed since the version `old`.
+///
+/// Returns `None` if the targets of a front end or the health check change, too.
 pub fn pools(
     old: &DesiredService,
     service: &Service,
@@ -125,61 +126,62 @@ pub fn pools(
     is_as_healthy.then(|| pools.finish())
 }
 
-/// A front end that a Service asks for.
+/// A front end that a Service requests.
 struct FrontendRequest<'a> {
     address: VirtualAddress,
     kind: FrontendKind,
     port: &'a ServicePort,
-    /// The front end of the port at the ClusterIP of the family.
+    /// The port's front end at the ClusterIP of the family.
     cluster: VirtualAddress,
 }
 
-/// All front ends that a Service asks for, sorted by address, each once and by the best right. A
-/// family without a ClusterIP has none.
-fn wishes<'a>(service: &'a Service, context: &NodeContext) -> Vec<FrontendRequest<'a>> {
-    let mut wishes = Vec::new();
+/// Returns all front ends that a Service requests, sorted by address; of duplicates, the one with
+/// the best precedence. A family without a ClusterIP has none.
+fn requests<'a>(service: &'a Service, context: &NodeContext) -> Vec<FrontendRequest<'a>> {
+    let mut requests = Vec::new();
     for cluster_ip in context.families.iter().filter_map(|family| service.cluster_ip(*family)) {
         let of_family = |ip: &&IpAddr| Family::of(**ip) == Family::of(cluster_ip);
         for port in &service.ports {
             let cluster =
                 VirtualAddress { ip: cluster_ip, port: port.port, protocol: port.protocol };
-            let mut wish =
-                |address, kind| wishes.push(FrontendRequest { address, kind, port, cluster });
-            wish(cluster, FrontendKind::ClusterIp);
+            let mut request =
+                |address, kind| requests.push(FrontendRequest { address, kind, port, cluster });
+            request(cluster, FrontendKind::ClusterIp);
             for ip in service.external_ips.iter().filter(of_family) {
-                wish(cluster.at(*ip), FrontendKind::ExternalIp);
+                request(cluster.at(*ip), FrontendKind::ExternalIp);
             }
             for ip in service.load_balancer_ips.iter().filter(of_family) {
-                wish(cluster.at(*ip), FrontendKind::LoadBalancer);
+                request(cluster.at(*ip), FrontendKind::LoadBalancer);
             }
             if let Some(number) = port.node_port {
                 let address = VirtualAddress::node_port(cluster.family(), number, cluster.protocol);
-                wish(address, FrontendKind::NodePort);
+                request(address, FrontendKind::NodePort);
             }
         }
     }
-    wishes.sort_by_key(|wish| (wish.address, wish.kind));
-    wishes.dedup_by_key(|wish| wish.address);
-    wishes
+    requests.sort_by_key(|request| (request.address, request.kind));
+    requests.dedup_by_key(|request| request.address);
+    requests
 }
 
-fn claim(wish: &FrontendRequest<'_>, service: &Service) -> Claim {
-    Claim { right: wish.kind.right(), created: service.created, service: service.key.clone() }
+fn claim(request: &FrontendRequest<'_>, service: &Service) -> Claim {
+    Claim { right: request.kind.right(), created: service.created, service: service.key.clone() }
 }
 
-/// Why no Service may have this front end, if so. Those who may create Services could otherwise take
-/// over the node's own traffic. Of a ClusterIP, only who can give the node an address has a port.
+/// Returns why no Service may have this front end, if there is a reason. Otherwise the authors of
+/// Services could take over the node's own traffic. A port of a ClusterIP is refused only if a
+/// device of the node has the address.
 fn refusal(
-    wish: &FrontendRequest<'_>,
+    request: &FrontendRequest<'_>,
     context: &NodeContext,
-    having: Having<'_>,
+    is_owner: IsOwner<'_>,
 ) -> Option<RefusalReason> {
-    let FrontendRequest { address, kind, cluster, .. } = wish;
+    let FrontendRequest { address, kind, cluster, .. } = request;
     match kind {
         FrontendKind::ClusterIp => {
             return context.is_local_socket(address).then_some(RefusalReason::LocalSocket);
         }
-        // The API server may hand out any port.
+        // The API server may allocate any port.
         FrontendKind::NodePort => {
             return context.is_protected(address).then_some(RefusalReason::Protected);
         }
@@ -189,39 +191,39 @@ fn refusal(
     if protocol == Protocol::Tcp && context.api_servers.contains(&SocketAddr::new(ip, port)) {
         Some(RefusalReason::ApiServer)
     } else if context.is_in_service_range(ip) && !context.node_ips.contains(&ip) {
-        // A device may have it for a cache of DNS.
+        // A device may have the address for a DNS cache.
         Some(RefusalReason::ServiceRange)
     } else if context.is_own(ip) {
         context.need(address).filter(|need| {
-            *need != RefusalReason::Listened || !having(address, cluster, kind.right())
+            *need != RefusalReason::Listened || !is_owner(address, cluster, kind.right())
         })
-    } else if context.is_in_image_range(ip) {
-        Some(RefusalReason::ImageRange)
+    } else if context.is_in_shadow_range(ip) {
+        Some(RefusalReason::ShadowRange)
     } else {
         None
     }
 }
 
-/// Which front end of another Service keeps this one from a front end, if any. Where another one has
-/// the ClusterIP, insiders would be led to that one's endpoints.
-fn rival(
-    wish: &FrontendRequest<'_>,
+/// Returns the front end of another Service that conflicts with this one, if any. If another
+/// Service owns the ClusterIP, local clients would reach its endpoints.
+fn conflict(
+    request: &FrontendRequest<'_>,
     service: &Service,
     context: &NodeContext,
     claims: &Claims,
 ) -> Option<RefusalReason> {
     let other = |at: &VirtualAddress| claims.owner(at).filter(|owner| owner.service != service.key);
-    let taken = [wish.address, wish.cluster].into_iter().find(|at| other(at).is_some());
+    let taken = [request.address, request.cluster].into_iter().find(|at| other(at).is_some());
     let taken = taken.or_else(|| {
-        let mut contested = same_packets(wish.address, context);
-        let claim = claim(wish, service);
+        let mut contested = same_packets(request.address, context);
+        let claim = claim(request, service);
         contested.find(|at| other(at).is_some_and(|owner| *owner < claim))
     });
     taken.map(RefusalReason::Taken)
 }
 
-/// The other front ends that the packets to a front end may be for: a node port's at the node's
-/// addresses, and the node port at one of these.
+/// Returns the other front ends that match the same packets: for a node port, those at the node's
+/// addresses; for one of these, the node port.
 pub fn same_packets(
     address: VirtualAddress,
     context: &NodeContext,
@@ -234,32 +236,32 @@ pub fn same_packets(
         .map(move |ip| if is_node_port { address.at(ip) } else { anywhere })
 }
 
-/// The front end that a wish makes, before it is known where it leads.
-fn frontend(wish: &FrontendRequest<'_>, service: &Service) -> Frontend {
-    let masquerade = match (wish.kind, service.external_policy) {
+/// Returns a front end whose targets are not known yet.
+fn frontend(request: &FrontendRequest<'_>, service: &Service) -> Frontend {
+    let masquerade = match (request.kind, service.external_policy) {
         (FrontendKind::ClusterIp, _) => Masquerade::UnlessPod,
         (_, TrafficPolicy::Cluster) => Masquerade::Always,
         (_, TrafficPolicy::Local) => Masquerade::OwnProcesses,
     };
     Frontend {
-        address: wish.address,
-        kind: wish.kind,
-        port_name: wish.port.name.clone(),
-        pool: wish.cluster,
+        address: request.address,
+        kind: request.kind,
+        port_name: request.port.name.clone(),
+        pool: request.cluster,
         inside: Target::Reject,
         outside: Target::Reject,
         masquerade,
-        sources: sources(wish, service),
+        sources: sources(request, service),
     }
 }
 
-/// Who may use a front end: `loadBalancerSourceRanges` binds load balancer IPs only, and neither a
-/// list of the other family nor one with a `/0` restricts anybody.
-fn sources(wish: &FrontendRequest<'_>, service: &Service) -> Option<Box<[IpNet]>> {
-    if wish.kind != FrontendKind::LoadBalancer {
+/// Returns the allowed source ranges. `loadBalancerSourceRanges` applies to load balancer IPs only.
+/// A list of the other family and a list with a `/0` range do not restrict.
+fn sources(request: &FrontendRequest<'_>, service: &Service) -> Option<Box<[IpNet]>> {
+    if request.kind != FrontendKind::LoadBalancer {
         return None;
     }
-    let family = wish.address.family();
+    let family = request.address.family();
     let ranges = service.source_ranges.iter().copied();
     let ranges = aggregate(ranges.filter(|range| Family::of(range.addr()) == family));
     let restricts = !ranges.is_empty() && ranges.iter().all(|range| range.prefix_len() > 0);

@@ -7,8 +7,9 @@ use crate::model::{
     Endpoints, Family, HealthCheck, Locality, NodePortAddresses, Service, TrafficPolicy,
 };
 
-/// What a Service's health check answers, as kube-proxy counts it (`pkg/proxy/endpointsmap.go`,
-/// `LocalReadyEndpoints`): terminating endpoints may still serve but do not count.
+/// Returns the answer of a Service's health check. Endpoints count as in kube-proxy's
+/// `LocalReadyEndpoints` (`pkg/proxy/endpointsmap.go`): terminating endpoints may still serve but
+/// do not count.
 pub(super) fn health_check(
     service: &Service,
     endpoints: &mut Endpoints,
@@ -26,8 +27,9 @@ pub(super) fn health_check(
     })
 }
 
-/// Where health checks are answered: at the addresses that take node ports. Where those are all
-/// there are, no single ones are named, so that nothing is bound anew when one comes or goes.
+/// Returns the addresses that answer health checks: those that take node ports. If they are all
+/// addresses of a family, the result is the unspecified address, so that a change of the node's
+/// addresses binds no new socket.
 #[must_use]
 pub fn health_check_addresses(context: &NodeContext) -> Vec<IpAddr> {
     let is_whole = |family| match &context.settings.node_port_addresses {
@@ -58,7 +60,7 @@ mod tests {
             zone: None,
             eligible: true,
         };
-        let ground = Surveyed { interfaces: &[ip("198.51.100.7")], ..Surveyed::default() };
+        let surveyed = Surveyed { interfaces: &[ip("198.51.100.7")], ..Surveyed::default() };
         let cases: [(&[&str], &[&str]); 4] = [
             (&[], &["192.0.2.1", "2001:db8::1"]),
             (&["198.51.100.0/24"], &["198.51.100.7", "2001:db8::1"]),
@@ -72,7 +74,7 @@ mod tests {
                 settings.node_port_addresses = NodePortAddresses::Ranges(ranges);
             }
             let context =
-                NodeContext::new(&settings, Surveyed { node: Some(&node), ..ground.clone() });
+                NodeContext::new(&settings, Surveyed { node: Some(&node), ..surveyed.clone() });
             let expected: Vec<_> = expected.iter().map(|text| ip(text)).collect();
             assert_eq!(health_check_addresses(&context), expected, "{ranges:?}");
         }

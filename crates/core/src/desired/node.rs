@@ -1,4 +1,4 @@
-//! What the kernel should hold whatever the Services.
+//! The desired state of the node, independent of the Services.
 
 use std::net::SocketAddr;
 
@@ -9,9 +9,9 @@ use super::overlaps::unshared;
 use super::ranges::aggregate;
 use crate::model::{DesiredNode, Family, Interfaces, Link, LocalDetector};
 
-/// What the kernel should hold because of the node and the cluster's ranges.
+/// Computes what the kernel must hold for the node and the cluster's ranges.
 #[must_use]
-pub fn node_program(context: &NodeContext) -> DesiredNode {
+pub fn desired_node(context: &NodeContext) -> DesiredNode {
     let interfaces = interfaces(context);
     let own = context.own_ips.iter().copied().map(IpNet::from);
     DesiredNode {
@@ -26,14 +26,14 @@ pub fn node_program(context: &NodeContext) -> DesiredNode {
     }
 }
 
-/// Those of the node's links that are configured.
+/// Returns the configured links of the node.
 fn offload_links(context: &NodeContext) -> Vec<Link> {
-    let wanted = context.settings.carry.offload_interfaces();
-    let is_wanted = |link: &&Link| wanted.iter().any(|some| some.contain(&link.name));
-    context.links.iter().filter(is_wanted).copied().collect()
+    let configured = context.settings.carry.offload_interfaces();
+    let is_offloaded = |link: &&Link| configured.iter().any(|some| some.contain(&link.name));
+    context.links.iter().filter(is_offloaded).copied().collect()
 }
 
-/// The interfaces that the node's pods are behind, where they are told by that.
+/// Returns the interfaces of the node's pods, if the configuration detects pods by interface.
 fn interfaces(context: &NodeContext) -> Option<Interfaces> {
     match context.settings.local_detector {
         LocalDetector::Interfaces(interfaces) => Some(interfaces),
@@ -41,7 +41,7 @@ fn interfaces(context: &NodeContext) -> Option<Interfaces> {
     }
 }
 
-/// Sources that a ClusterIP connection keeps.
+/// Returns the sources that ClusterIP connections keep.
 fn pods(context: &NodeContext) -> Vec<IpNet> {
     if context.settings.masquerade_all {
         return Vec::new();
@@ -52,11 +52,11 @@ fn pods(context: &NodeContext) -> Vec<IpNet> {
         LocalDetector::NodeCidr => &context.pod_cidrs,
         LocalDetector::Interfaces(_) => return Vec::new(),
     };
-    // Where nobody is told apart, nobody is masqueraded for being elsewhere.
+    // Without detection, no ClusterIP connection is masqueraded for its source.
     or_else(detected, &[Ipv4Net::default().into(), Ipv6Net::default().into()])
 }
 
-/// This node's own pods: its `podCIDRs`; failing those, what the detector takes for a pod.
+/// Returns the ranges of this node's pods: its `podCIDRs`, or else the detector's ranges.
 fn local_pods(context: &NodeContext) -> Vec<IpNet> {
     let detected = match &context.settings.local_detector {
         LocalDetector::None | LocalDetector::NodeCidr => &[],
@@ -66,8 +66,8 @@ fn local_pods(context: &NodeContext) -> Vec<IpNet> {
     or_else(&context.pod_cidrs, detected)
 }
 
-/// Where something is known to be: what the node has routes to, pods, the API servers, and the node
-/// itself.
+/// Returns the ranges that are known to be in use: the node's routes, pods, the API servers and the
+/// node itself.
 fn reachable(context: &NodeContext) -> Vec<IpNet> {
     let cluster = match &context.settings.local_detector {
         LocalDetector::ClusterCidr(ranges) => &ranges[..],
@@ -80,7 +80,7 @@ fn reachable(context: &NodeContext) -> Vec<IpNet> {
     aggregate(ranges.chain(ips.map(IpNet::from)))
 }
 
-/// The ranges, and the others for a family that has none among them; disjoint.
+/// Returns the ranges, with those of `others` for each family that has none; disjoint.
 fn or_else(ranges: &[IpNet], others: &[IpNet]) -> Vec<IpNet> {
     let family = |range: &IpNet| Family::of(range.addr());
     let lacks = |other: &&IpNet| !ranges.iter().any(|range| family(range) == family(other));

@@ -1,4 +1,4 @@
-//! What DesiredState depend on beside Services and their endpoints.
+//! The input of the desired state besides Services and their endpoints.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -7,94 +7,88 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 
-use super::images::{self, ImagesOf};
 use super::overlaps::overlaps;
 use super::ranges::{aggregate, contain};
+use super::shadows::{self, ShadowsOf};
 use crate::model::{
     Carry, Family, Link, Node, NodePortAddresses, RefusalReason, Settings, Shadow, VirtualAddress,
-    image_ranges,
+    shadow_ranges,
 };
 
-/// What was found of the node and the cluster.
+/// Observations of the node and the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Surveyed<'a> {
-    /// The Node object.
     pub node: Option<&'a Node>,
-    /// The addresses of the node's interfaces.
     pub interfaces: &'a [IpAddr],
-    /// The address that the node's packets to elsewhere carry, of each family that has one.
+    /// The node's source address for packets to other hosts, one per family that has one.
     pub source_ips: &'a [IpAddr],
-    /// Whether the node's kernel is without IPv6.
     pub lacks_ipv6: bool,
-    /// The destinations of the node's routes.
     pub routes: &'a [IpNet],
-    /// The node's links.
     pub links: &'a [Link],
-    /// Ranges that ClusterIPs come from, by the API server.
+    /// The service ranges from the API server.
     pub service_cidrs: Vec<IpNet>,
-    /// Where the API server answers.
     pub api_servers: BTreeSet<SocketAddr>,
-    /// Where sockets of the node listen.
+    /// The listening sockets of the node.
     pub listening: Arc<FxHashSet<VirtualAddress>>,
 }
 
-/// What DesiredState depend on beside Services and their endpoints. Only the node's depends on
-/// [`Self::reachable`] and [`Self::links`], but by [`Self::images`].
+/// The input of the desired state besides Services and their endpoints.
+///
+/// Only the node's desired state depends on [`Self::reachable`] and [`Self::links`], except that
+/// [`Self::shadows`] depends on the routes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeContext {
-    /// The configuration.
     pub settings: Settings,
-    /// The address families of the node's kernel; Services have no front ends of another one.
+    /// The address families of the node's kernel. Services have front ends of these families only.
     pub families: &'static [Family],
-    /// The source addresses of the node's own packets to ClusterIPs, at most one of each family.
+    /// The source addresses of the node's own packets to ClusterIPs, at most one per family.
     pub source_ips: Vec<IpAddr>,
-    /// The node's addresses that take node ports, sorted.
+    /// Sorted.
     pub node_port_ips: Vec<IpAddr>,
-    /// Those of its Node object, and those that it sends from.
+    /// The addresses of the Node object, and the node's source addresses.
     pub node_ips: Vec<IpAddr>,
-    /// Every address known to be the node's own, sorted.
+    /// All known addresses of the node, sorted.
     pub own_ips: Vec<IpAddr>,
-    /// Where the API server answers, over TCP: no Service may have that.
+    /// TCP addresses of the API server, which no Service may have.
     pub api_servers: BTreeSet<SocketAddr>,
-    /// Where sockets of the node listen. Those at all addresses have the unspecified one.
+    /// The listening sockets of the node. The unspecified address stands for all addresses of its
+    /// family.
     pub listening: Arc<FxHashSet<VirtualAddress>>,
-    /// Ranges that ClusterIPs come from; disjoint.
+    /// Disjoint.
     pub service_ranges: Vec<IpNet>,
-    /// Those of their images; disjoint.
-    pub image_ranges: Vec<IpNet>,
-    /// Those of them in which something else lies.
-    pub taken_images: Vec<IpNet>,
-    /// At which images the pools of each service range stand.
-    pub images: Vec<ImagesOf>,
-    /// The Node's `podCIDRs`.
+    /// The shadow ranges of the service ranges; disjoint.
+    pub shadow_ranges: Vec<IpNet>,
+    /// The shadow ranges that have another use, too.
+    pub taken_shadows: Vec<IpNet>,
+    /// The shadow addresses of each service range.
+    pub shadows: Vec<ShadowsOf>,
     pub pod_cidrs: Vec<IpNet>,
-    /// The destinations of the node's routes but for the default ones; disjoint.
+    /// The destinations of the node's routes without the default routes; disjoint.
     pub reachable: Vec<IpNet>,
-    /// The node's links.
     pub links: Vec<Link>,
 }
 
 impl NodeContext {
-    /// Gathers them.
+    /// Derives the context from the settings and observations.
     #[must_use]
-    pub fn new(settings: &Settings, ground: Surveyed<'_>) -> Self {
-        let Surveyed { node, interfaces, routes, links, service_cidrs, .. } = ground;
-        let families: &[_] = if ground.lacks_ipv6 { &[Family::V4] } else { &Family::BOTH };
+    pub fn new(settings: &Settings, surveyed: Surveyed<'_>) -> Self {
+        let Surveyed { node, interfaces, routes, links, service_cidrs, .. } = surveyed;
+        let families: &[_] = if surveyed.lacks_ipv6 { &[Family::V4] } else { &Family::BOTH };
         let internal = node.map_or(&[][..], |node| &node.internal_ips);
-        let own = internal.iter().chain(interfaces).chain(ground.source_ips);
+        let own = internal.iter().chain(interfaces).chain(surveyed.source_ips);
         let own: BTreeSet<_> =
             own.copied().filter(|ip| families.contains(&Family::of(*ip))).collect();
         let of_family =
             |ips: &[IpAddr], family| ips.iter().copied().find(|ip| Family::of(*ip) == family);
-        // A Node object without addresses says nothing of where node ports are to be.
-        let primary = if internal.is_empty() { ground.source_ips } else { internal };
+        // A Node object without addresses does not determine the addresses of node ports.
+        let primary = if internal.is_empty() { surveyed.source_ips } else { internal };
         let primary_ips: Vec<_> =
             families.iter().filter_map(|family| of_family(primary, *family)).collect();
-        // The kernel takes no source address that the node does not have.
+        // The kernel rejects a source address that the node does not have.
         let is_there = |ip: &IpAddr| interfaces.is_empty() || interfaces.contains(ip);
         let source_ip = |family| {
             let internal = of_family(internal, family).filter(is_there);
-            let known = internal.or_else(|| of_family(ground.source_ips, family));
+            let known = internal.or_else(|| of_family(surveyed.source_ips, family));
             known.or_else(|| {
                 let is_pods = |ip| node.is_some_and(|node| contain(&node.pod_cidrs, ip));
                 let mut ips = interfaces.iter().copied();
@@ -105,82 +99,83 @@ impl NodeContext {
             aggregate(service_cidrs.into_iter().chain(settings.service_cidrs.iter().copied()));
         let mut context = Self {
             families,
-            taken_images: Vec::new(),
-            images: Vec::new(),
-            image_ranges: aggregate(service_ranges.iter().flat_map(|range| image_ranges(*range))),
+            taken_shadows: Vec::new(),
+            shadows: Vec::new(),
+            shadow_ranges: aggregate(service_ranges.iter().flat_map(|range| shadow_ranges(*range))),
             node_port_ips: node_port_ips(settings, &primary_ips, &own),
             own_ips: own.into_iter().collect(),
-            node_ips: internal.iter().chain(ground.source_ips).copied().collect(),
+            node_ips: internal.iter().chain(surveyed.source_ips).copied().collect(),
             source_ips: Family::BOTH.into_iter().filter_map(source_ip).collect(),
-            api_servers: ground.api_servers,
-            listening: ground.listening,
+            api_servers: surveyed.api_servers,
+            listening: surveyed.listening,
             service_ranges,
             pod_cidrs: node.map_or_else(Vec::new, |node| node.pod_cidrs.to_vec()),
             reachable: routes.to_vec(),
             links: links.to_vec(),
             settings: settings.clone(),
         };
-        context.place_images();
+        context.assign_shadows();
         context
     }
 
-    /// Takes in where the node's routes lead and its links. Says whether more than the node's DesiredService
-    /// depends on what has changed.
+    /// Updates the node's routes and links. Returns whether this affects more than the desired
+    /// state of the node.
     pub fn follow(&mut self, routes: &[IpNet], links: &[Link]) -> bool {
         self.reachable = routes.to_vec();
         self.links = links.to_vec();
-        self.place_images()
+        self.assign_shadows()
     }
 
-    /// Says whether anything is another than before.
-    fn place_images(&mut self) -> bool {
-        let overlaps = overlaps(self).into_iter().filter(|overlap| overlap.is_of_images);
+    /// Assigns the shadow ranges and returns whether anything changed.
+    fn assign_shadows(&mut self) -> bool {
+        let overlaps = overlaps(self).into_iter().filter(|overlap| overlap.is_shadow);
         let mut taken: Vec<_> = overlaps.map(|overlap| overlap.range).collect();
         taken.dedup();
         let are_carried = !matches!(self.settings.carry, Carry::FrontEnds);
-        let images = images::place(&self.service_ranges, &taken, are_carried);
-        let has_changed = (&taken, &images) != (&self.taken_images, &self.images);
-        self.taken_images = taken;
-        self.images = images;
+        let shadows = shadows::assign(&self.service_ranges, &taken, are_carried);
+        let has_changed = (&taken, &shadows) != (&self.taken_shadows, &self.shadows);
+        self.taken_shadows = taken;
+        self.shadows = shadows;
         has_changed
     }
 
-    /// Where a pool stands that is not at the ClusterIP: that of the ClusterIP's own policy, or the
-    /// other. `None` if another service range has all places there.
+    /// Returns the shadow address of a pool that is not at the ClusterIP, for the ClusterIP's own
+    /// policy or the other one. `None` means that other service ranges occupy all of them.
     #[must_use]
-    pub fn image(&self, cluster_ip: IpAddr, is_own: bool) -> Option<Shadow> {
-        match self.images.iter().find(|images| images.range.contains(&cluster_ip)) {
-            Some(images) if is_own => images.own,
-            Some(images) => images.other,
+    pub fn shadow(&self, cluster_ip: IpAddr, is_own: bool) -> Option<Shadow> {
+        match self.shadows.iter().find(|shadows| shadows.range.contains(&cluster_ip)) {
+            Some(shadows) if is_own => shadows.own,
+            Some(shadows) => shadows.other,
             None => Some(if is_own { Shadow::Second } else { Shadow::First }),
         }
     }
 
-    /// The source address of the node's own packets to ClusterIPs: its first InternalIP, if an
-    /// interface has it, else the one that the kernel takes to elsewhere, else any that is no pod's.
+    /// Returns the source address of the node's own packets to ClusterIPs: its first InternalIP, if
+    /// an interface has it; or else the kernel's source address for packets to other hosts; or else
+    /// any address that is not a pod's.
     #[must_use]
     pub fn source_ip(&self, family: Family) -> Option<IpAddr> {
         self.source_ips.iter().copied().find(|ip| Family::of(*ip) == family)
     }
 
-    /// Whether a socket of the node listens there, or at all of its addresses.
+    /// Returns whether a socket of the node listens on this address, or on all addresses.
     #[must_use]
     pub fn is_listened_at(&self, address: &VirtualAddress) -> bool {
         let anywhere = address.at(address.family().unspecified());
         self.listening.contains(address) || self.listening.contains(&anywhere)
     }
 
-    /// Whether a ClusterIP's port is answered by the node itself: a device of the node has the address,
-    /// and a socket listens at this very one; or others know the node by it, as may be where a service
-    /// range holds nodes.
+    /// Returns whether the node itself answers at a ClusterIP's port. A device of the node has the
+    /// address, and a socket listens on exactly this address; or the address identifies the node,
+    /// which is possible if a service range contains nodes.
     #[must_use]
     pub fn is_local_socket(&self, address: &VirtualAddress) -> bool {
         let is_of_socket = || self.listening.contains(address);
         self.is_own(address.ip) && (self.node_ips.contains(&address.ip) || is_of_socket())
     }
 
-    /// The addresses of service ranges that devices of the node have, each with where a socket listens
-    /// at it; sorted.
+    /// Returns the addresses of service ranges on devices of the node, each with the sockets that
+    /// listen on it; sorted.
     #[must_use]
     pub fn on_devices(&self) -> Vec<(IpAddr, Vec<VirtualAddress>)> {
         let on_device = |ip: &IpAddr| self.is_in_service_range(*ip).then_some(*ip);
@@ -191,14 +186,14 @@ impl NodeContext {
         self.own_ips.iter().filter_map(on_device).map(with_sockets).collect()
     }
 
-    /// Whether an address is known to be the node's own.
+    /// Returns whether an address is known to be the node's own.
     #[must_use]
     pub fn is_own(&self, ip: IpAddr) -> bool {
         self.own_ips.binary_search(&ip).is_ok()
     }
 
-    /// Why the node needs a port of one of its own addresses itself, if it does. What is
-    /// listed is so whatever was first.
+    /// Returns why the node needs a port of its own addresses for itself, if it does. Protected
+    /// ports take precedence over sockets.
     #[must_use]
     pub fn need(&self, address: &VirtualAddress) -> Option<RefusalReason> {
         if self.is_protected(address) {
@@ -208,27 +203,27 @@ impl NodeContext {
         }
     }
 
-    /// Whether a port is kept for the node at its own addresses.
+    /// Returns whether a port is reserved for the node at its own addresses.
     #[must_use]
     pub fn is_protected(&self, address: &VirtualAddress) -> bool {
         self.settings.protected_node_ports.iter().any(|ports| ports.contain(address))
     }
 
-    /// Whether an address lies in a range that ClusterIPs come from.
+    /// Returns whether an address lies in a service range.
     #[must_use]
     pub fn is_in_service_range(&self, ip: IpAddr) -> bool {
         contain(&self.service_ranges, ip)
     }
 
-    /// Whether an address lies in the image of such a range.
+    /// Returns whether an address lies in a shadow range.
     #[must_use]
-    pub fn is_in_image_range(&self, ip: IpAddr) -> bool {
-        contain(&self.image_ranges, ip)
+    pub fn is_in_shadow_range(&self, ip: IpAddr) -> bool {
+        contain(&self.shadow_ranges, ip)
     }
 }
 
-/// The node's addresses that take node ports. A family for which nothing is configured has its
-/// primary address. Loopback addresses never take them.
+/// Returns the node's addresses that take node ports. A family without configured ranges has its
+/// primary address. Loopback addresses never take node ports.
 fn node_port_ips(settings: &Settings, primary: &[IpAddr], own: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
     let ranges = match &settings.node_port_addresses {
         NodePortAddresses::Primary => &[][..],

@@ -1,4 +1,4 @@
-//! Service ranges, and those of their images, that hold what is no Service's.
+//! Service ranges and shadow ranges that have another use.
 
 use std::fmt;
 
@@ -8,37 +8,34 @@ use super::NodeContext;
 use super::ranges::aggregate;
 use crate::model::{Family, LocalDetector};
 
-/// What else lies in a service range.
+/// The other use of a service range.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Use {
-    /// The node's own address, by its Node object or where it sends from.
+    /// The node's own address, from its Node object or as a source address.
     Node,
-    /// The API server.
     ApiServer,
-    /// Pods, by the Node's `podCIDRs` or `clusterCIDR`.
+    /// Pods, from the Node's `podCIDRs` or `clusterCIDR`.
     Pods,
-    /// What the node has a route to.
+    /// The destination of a route of the node.
     Route,
-    /// Services, among the images of others.
+    /// A service range within a shadow range.
     Services,
 }
 
-/// A range of ClusterIPs or their images, and what else lies in it.
+/// A service range or shadow range, and its other use.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Overlap {
-    /// The range.
     pub range: IpNet,
-    /// Whether it is one of images.
-    pub is_of_images: bool,
-    /// What lies in it, or what it lies in.
+    /// Whether `range` is a shadow range.
+    pub is_shadow: bool,
+    /// Contains `range` or lies within it.
     pub other: IpNet,
-    /// What that is.
     pub used_for: Use,
 }
 
 impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.is_of_images { "images of ClusterIPs in" } else { "service range" };
+        let what = if self.is_shadow { "shadow range" } else { "service range" };
         let used_for = match self.used_for {
             Use::Node => "this node's own address",
             Use::ApiServer => "the API server's address",
@@ -51,17 +48,17 @@ impl fmt::Display for Overlap {
 }
 
 impl Overlap {
-    /// Whether it is of the same range, and for the same use.
+    /// Returns whether both are of the same range and for the same use.
     #[must_use]
     pub fn is_alike(&self, other: &Self) -> bool {
         (self.range, self.used_for) == (other.range, other.used_for)
     }
 }
 
-/// What lies in a service range or in one of images and is no Service's: one example for each range and
-/// use, sorted.
+/// Returns the other uses of service ranges and shadow ranges: one example for each range and use,
+/// sorted.
 ///
-/// A single address that an interface has is no sign of that: a cache of DNS holds a ClusterIP.
+/// A single address on an interface does not count, because a DNS cache holds a ClusterIP.
 #[must_use]
 pub fn overlaps(context: &NodeContext) -> Vec<Overlap> {
     let cluster = match &context.settings.local_detector {
@@ -69,7 +66,7 @@ pub fn overlaps(context: &NodeContext) -> Vec<Overlap> {
         LocalDetector::None | LocalDetector::NodeCidr | LocalDetector::Interfaces(_) => &[],
     };
     let pods = aggregate(context.pod_cidrs.iter().chain(cluster).copied());
-    // IPv6 has a route for each.
+    // IPv6 has a route for each own address.
     let is_own = |route: &IpNet| {
         let is_single = route.prefix_len() == route.max_prefix_len();
         is_single && context.is_own(route.addr())
@@ -82,14 +79,14 @@ pub fn overlaps(context: &NodeContext) -> Vec<Overlap> {
         (Use::Services, context.service_ranges.clone()),
     ];
     let ranges = context.service_ranges.iter().map(|range| (range, false));
-    let ranges = ranges.chain(context.image_ranges.iter().map(|range| (range, true)));
+    let ranges = ranges.chain(context.shadow_ranges.iter().map(|range| (range, true)));
     let mut overlaps: Vec<_> = ranges
-        .flat_map(|(range, is_of_images)| {
+        .flat_map(|(range, is_shadow)| {
             all.iter().flat_map(move |(used_for, others): &(Use, Vec<IpNet>)| {
                 let other = others.iter().find(|other| do_overlap(range, other));
                 other.map(|other| Overlap {
                     range: *range,
-                    is_of_images,
+                    is_shadow,
                     other: *other,
                     used_for: *used_for,
                 })
@@ -100,16 +97,16 @@ pub fn overlaps(context: &NodeContext) -> Vec<Overlap> {
     overlaps
 }
 
-/// The service ranges with addresses of Services or unused ones only, so that those that no Service has
-/// may be dropped. Disjoint.
+/// Returns the service ranges that have no other use, so that packets to their unused addresses may
+/// be dropped. Disjoint.
 pub(super) fn unshared(context: &NodeContext) -> Vec<IpNet> {
     let overlaps = overlaps(context);
     let is_shared = |range: &IpNet| overlaps.iter().any(|overlap| overlap.range == *range);
     context.service_ranges.iter().copied().filter(|range| !is_shared(range)).collect()
 }
 
-/// Whether two ranges have an address in common. A default route overlaps with nothing, and a route for
-/// just the range, such as that of a node which announces it, leads to Services.
+/// Returns whether two ranges overlap. A default route overlaps with nothing. A route for exactly
+/// the range, such as that of a node which announces it, leads to Services.
 fn do_overlap(one: &IpNet, other: &IpNet) -> bool {
     Family::of(one.addr()) == Family::of(other.addr())
         && other.prefix_len() > 0

@@ -1,4 +1,4 @@
-//! PoolBuilder of one Service: where clients of its front ends go, by the policies and the endpoints.
+//! The pools of one Service and the targets of its front ends.
 
 use rustc_hash::FxHashMap;
 
@@ -9,22 +9,21 @@ use crate::model::{
     Service, Shared, SharedPools, Target, TrafficPolicy, VirtualAddress, VirtualServer,
 };
 
-/// The pools of a Service, in the making.
+/// Builds the pools of a Service.
 pub(super) struct PoolBuilder<'a> {
     service: &'a Service,
     context: &'a NodeContext,
     locality: &'a Locality,
-    /// Those that the Service had, sorted by address. One that is just the same is shared.
+    /// The previous pools, sorted by address. Unchanged pools are shared.
     old: &'a [Shared<Pool>],
     /// Sorted by address.
     pools: SharedPools,
-    /// Where the front ends that lead to a Service port lead: its own at the ClusterIP, and all others
-    /// alike. There may be thousands of these.
+    /// The targets of the front ends of each Service port: at the ClusterIP, and of all others,
+    /// which are the same. There may be thousands of these.
     targets: FxHashMap<(VirtualAddress, bool), Option<[Target; 2]>>,
 }
 
 impl<'a> PoolBuilder<'a> {
-    /// None yet.
     pub(super) fn new(
         service: &'a Service,
         context: &'a NodeContext,
@@ -35,9 +34,8 @@ impl<'a> PoolBuilder<'a> {
         Self { service, context, locality, old, pools, targets: FxHashMap::default() }
     }
 
-    /// Adds the pools that a front end leads to, or would if there were endpoints. Returns where it
-    /// leads insiders and outsiders.
-    /// `None` if there is no place for one of them.
+    /// Adds the pools of a front end, even if they have no endpoints. Returns the targets of local
+    /// and external clients, or `None` if a pool has no address.
     pub(super) fn lead(
         &mut self,
         frontend: &Frontend,
@@ -60,7 +58,8 @@ impl<'a> PoolBuilder<'a> {
         let internal = self.service.internal_policy;
         let (inside, outside) = match frontend.kind {
             FrontendKind::ClusterIp => (internal, internal),
-            // The policy binds outsiders; pods and the node reach every endpoint.
+            // The external policy applies to external clients; pods and the node reach every
+            // endpoint.
             _ => (TrafficPolicy::Cluster, self.service.external_policy),
         };
         let place = |policy| {
@@ -69,7 +68,7 @@ impl<'a> PoolBuilder<'a> {
                 || self.context.is_local_socket(&frontend.pool);
             match is_own && !is_led_on {
                 true => Some(Target::Pool),
-                false => self.context.image(frontend.pool.ip, is_own).map(Target::Shadow),
+                false => self.context.shadow(frontend.pool.ip, is_own).map(Target::Shadow),
             }
         };
         let places = [(inside, place(inside)?), (outside, place(outside)?)];
@@ -91,7 +90,7 @@ impl<'a> PoolBuilder<'a> {
         Some(targets)
     }
 
-    /// The pools, sorted by address.
+    /// Returns the pools, sorted by address.
     pub(super) fn finish(self) -> SharedPools {
         self.pools
     }

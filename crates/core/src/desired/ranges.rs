@@ -1,10 +1,11 @@
-//! Address ranges: disjoint sets of them, and the images of service ranges.
+//! Sets of address ranges.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The same addresses as disjoint ranges, sorted. nf_tables interval sets take no overlaps.
+/// Returns the same addresses as disjoint ranges, sorted. nf_tables interval sets accept no
+/// overlaps.
 #[must_use]
 pub fn aggregate(ranges: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
     let ranges: Vec<IpNet> = ranges.into_iter().map(|range| range.trunc()).collect();
@@ -13,7 +14,7 @@ pub fn aggregate(ranges: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
     disjoint
 }
 
-/// Whether an address lies in one of the ranges.
+/// Returns whether an address lies in one of the ranges.
 #[must_use]
 pub fn contain(ranges: &[IpNet], ip: IpAddr) -> bool {
     ranges.iter().any(|range| range.contains(&ip))

@@ -1,4 +1,4 @@
-//! The connections of what is leaving, and flows that were led to what has left.
+//! Connections of draining real servers and departing front ends, and stale UDP flows.
 
 use std::mem;
 use std::time::Instant;
@@ -7,11 +7,11 @@ use rustc_hash::FxHashSet;
 
 use super::{Engine, Phase};
 use crate::model::{DesiredService, Protocol, VirtualAddress};
-use crate::plan::{Carrier, Leavers, Running};
+use crate::plan::{Carrier, CountTargets, Running};
 
 impl Engine {
-    /// Takes in all connections of what is leaving. If they cannot be read, they are asked for
-    /// again by themselves.
+    /// Takes the connections that [`Work::Count`] requested. If they cannot be read, the count is
+    /// repeated later.
     pub fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
         self.reconciler.counts().done(now);
         let frontends: FxHashSet<_> = running.iter().map(|it| it.frontend).collect();
@@ -33,14 +33,14 @@ impl Engine {
             reconciler.replace(&program, &DesiredService::default());
         }
         if let Some(deadline) = departures.next_deadline(now) {
-            reconciler.counts().want(deadline);
+            reconciler.counts().schedule(deadline);
         }
     }
 
-    /// What is leaving, if its connections are to be counted now. Once after the start, also every
-    /// front end for datagrams: an agent that was stopped between the removal of an endpoint and
-    /// that of its flows has left these.
-    pub(super) fn poll_count(&mut self, now: Instant) -> Option<Leavers> {
+    /// Returns the targets of a count that is due. Once after the start this includes every UDP
+    /// front end: an agent that stopped between the removal of an endpoint and that of its flows
+    /// has left these flows behind.
+    pub(super) fn poll_count(&mut self, now: Instant) -> Option<CountTargets> {
         if !self.reconciler.counts().take_due(now) {
             return None;
         }
@@ -52,10 +52,10 @@ impl Engine {
             frontends.extend(datagrams.flat_map(|frontend| addresses(&frontend.address)));
             self.may_hold_flows = !frontends.is_empty();
         }
-        let leavers = Leavers { backends: self.reconciler.leavers(), frontends };
-        let Leavers { backends, frontends } = &leavers;
+        let targets = CountTargets { backends: self.reconciler.draining_sockets(), frontends };
+        let CountTargets { backends, frontends } = &targets;
         if !backends.is_empty() || !frontends.is_empty() || !self.departures.is_empty() {
-            return Some(leavers);
+            return Some(targets);
         }
         if !self.may_hold_flows {
             self.reconciler.counts().stop();
@@ -63,15 +63,16 @@ impl Engine {
         None
     }
 
-    /// Moves flows that connection tracking carries to where their front end does not lead.
+    /// Removes the flows that connection tracking carries to endpoints their front end no longer
+    /// uses.
     fn move_flows(&mut self, running: &[(Running, Vec<VirtualAddress>)]) {
-        let is_held = |(it, servers): &&(Running, Vec<VirtualAddress>)| {
+        let is_stale = |(it, servers): &&(Running, Vec<VirtualAddress>)| {
             it.frontend.protocol == Protocol::Udp
                 && it.carrier == Carrier::Tracking
                 && !servers.is_empty()
         };
-        for (held, _) in running.iter().filter(is_held) {
-            self.reconciler.end_connections(held.frontend, Some(held.backend));
+        for (flow, _) in running.iter().filter(is_stale) {
+            self.reconciler.end_connections(flow.frontend, Some(flow.backend));
         }
     }
 }

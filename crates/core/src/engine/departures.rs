@@ -1,9 +1,8 @@
-//! Front ends that no Service has any more and that still have connections.
+//! Front ends that no Service has any more but that still have connections.
 //!
-//! A front end that goes gets no new connection from that moment on, but established ones go on
-//! until they end or a deadline passes, like those of an endpoint that leaves. Until the last is
-//! gone it refuses, so that a client whose connection is ended gets a reset at its next segment and
-//! not silence.
+//! A removed front end gets no new connections. Established connections continue until they end or
+//! until a deadline, like those of a removed endpoint. Until the last connection ends, the front
+//! end rejects, so that a client whose connection is cut gets a reset for its next segment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -19,61 +18,60 @@ use crate::model::{
 };
 use crate::plan::Observed;
 
-/// How long a front end refuses after its last connections have been ended.
+/// How long a front end rejects after its last connections were cut.
 const LINGER: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Departure {
-    /// What the kernel holds because of it.
+    /// Held in the kernel for the front end.
     program: Arc<DesiredService>,
-    /// When its connections are ended.
+    /// The deadline of its connections.
     until: Instant,
-    /// Whether they have been.
+    /// Whether the connections were cut.
     ended: bool,
 }
 
-/// The front ends that are going.
+/// The departing front ends.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     period: Duration,
     by_frontend: BTreeMap<VirtualAddress, Departure>,
-    /// The source addresses that all of their routes have; `None` if some may have others.
+    /// The source addresses of all their routes; `None` if some may differ.
     source_ips: Option<[Option<IpAddr>; 2]>,
 }
 
-/// What has become of the front ends that were going.
+/// The result of a count.
 #[derive(Debug, Default)]
 pub(super) struct Departed {
-    /// What the kernel needs to hold no more.
+    /// No longer needed in the kernel.
     pub(super) gone: Vec<Arc<DesiredService>>,
-    /// The front ends whose time is up: their connections are to be ended.
+    /// Front ends past their deadline, whose connections must be cut.
     pub(super) ended: Vec<VirtualAddress>,
 }
 
 impl Departures {
-    /// None yet.
     pub(super) fn new(period: Duration) -> Self {
         Self { period, ..Self::default() }
     }
 
-    /// Those to come may take that long.
+    /// Sets the period of later departures.
     pub(super) fn set_period(&mut self, period: Duration) {
         self.period = period;
     }
 
-    /// Takes in the DesiredService of a Service that is replaced. Returns what the kernel is to hold for
-    /// the front ends that `is_going` says of.
+    /// Registers the departing front ends of a replaced Service. Returns what the kernel must hold
+    /// for them.
     pub(super) fn depart(
         &mut self,
         old: &DesiredService,
-        is_going: impl Fn(&VirtualAddress) -> bool,
+        is_removed: impl Fn(&VirtualAddress) -> bool,
         now: Instant,
     ) -> Vec<Arc<DesiredService>> {
         let mut desired = Vec::new();
         for frontend in &*old.frontends {
-            // Datagrams move at once, and what is going already goes on to.
+            // UDP moves at once; front ends that already depart continue to do so.
             if frontend.address.protocol == Protocol::Udp
-                || !is_going(&frontend.address)
+                || !is_removed(&frontend.address)
                 || self.by_frontend.contains_key(&frontend.address)
             {
                 continue;
@@ -86,24 +84,25 @@ impl Departures {
         desired
     }
 
-    /// Takes in what the kernel holds when the agent starts: front ends that were going when it
-    /// ended, and those that have gone since. Returns as [`Self::depart`] does.
+    /// Registers the front ends in the kernel at the start that no Service has: those that were
+    /// departing when the agent stopped, and those removed since. Returns the same as
+    /// [`Self::depart`].
     pub(super) fn recover(
         &mut self,
         observed: &Observed,
-        is_going: impl Fn(&VirtualAddress) -> bool,
+        is_removed: impl Fn(&VirtualAddress) -> bool,
         now: Instant,
     ) -> Vec<Arc<DesiredService>> {
-        let held: FxHashSet<_> = observed.elements.iter().copied().collect();
+        let present: FxHashSet<_> = observed.elements.iter().copied().collect();
         let is_pool = |address: &VirtualAddress| {
-            held.contains(&Element::Address(AddressSet::Pools, address.ip))
+            present.contains(&Element::Address(AddressSet::Pools, address.ip))
         };
         let addresses = observed.elements.iter().filter_map(Element::frontend);
-        let addresses: BTreeSet<_> = addresses.filter(is_going).collect();
+        let addresses: BTreeSet<_> = addresses.filter(is_removed).collect();
         let frontends = addresses.into_iter().map(|address| {
-            let masquerade = if held.contains(&Element::Port(PortSet::Masqueraded, address)) {
+            let masquerade = if present.contains(&Element::Port(PortSet::Masqueraded, address)) {
                 Masquerade::Always
-            } else if held.contains(&Element::Port(PortSet::MasqueradedNode, address)) {
+            } else if present.contains(&Element::Port(PortSet::MasqueradedNode, address)) {
                 Masquerade::OwnProcesses
             } else {
                 Masquerade::UnlessPod
@@ -137,9 +136,9 @@ impl Departures {
         self.depart(&old, |_| true, now)
     }
 
-    /// Takes in that the node's own packets carry another address of a family. Returns what the kernel holds so far
-    /// and is to hold instead.
-    pub(super) fn readdress(
+    /// Applies a changed source address of the node's own packets. Returns the old and new version
+    /// of what the kernel holds.
+    pub(super) fn set_source_ips(
         &mut self,
         source_ip: impl Fn(Family) -> Option<IpAddr>,
     ) -> Vec<[Arc<DesiredService>; 2]> {
@@ -162,22 +161,23 @@ impl Departures {
         replaced
     }
 
-    /// Takes in that a Service has a front end. Returns what the kernel needs to hold no more.
-    pub(super) fn come_back(&mut self, frontend: &VirtualAddress) -> Option<Arc<DesiredService>> {
+    /// Cancels a departure because a Service has the front end again. Returns what the kernel no
+    /// longer needs.
+    pub(super) fn cancel(&mut self, frontend: &VirtualAddress) -> Option<Arc<DesiredService>> {
         self.by_frontend.remove(frontend).map(|departure| departure.program)
     }
 
-    /// The front ends that are going.
+    /// Returns the departing front ends.
     pub(super) fn frontends(&self) -> impl Iterator<Item = &VirtualAddress> {
         self.by_frontend.keys()
     }
 
-    /// Whether there is none.
+    /// Returns whether no front end is departing.
     pub(super) fn is_empty(&self) -> bool {
         self.by_frontend.is_empty()
     }
 
-    /// The first deadline that has not passed.
+    /// Returns the first deadline that has not passed.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         self.by_frontend
             .values()
@@ -186,7 +186,8 @@ impl Departures {
             .min()
     }
 
-    /// Takes in which of them have connections, after a count.
+    /// Updates the departures after a count: `is_running` returns whether a front end has
+    /// connections.
     pub(super) fn count(
         &mut self,
         is_running: impl Fn(&VirtualAddress) -> bool,
@@ -195,7 +196,7 @@ impl Departures {
         let mut departed = Departed::default();
         self.by_frontend.retain(|frontend, departure| {
             let is_up = departure.until <= now;
-            // What runs after its end is not ours.
+            // Connections that outlast the cut are not the agent's.
             let stays = if departure.ended { !is_up } else { is_running(frontend) };
             if !stays {
                 departed.gone.push(Arc::clone(&departure.program));
@@ -210,8 +211,8 @@ impl Departures {
     }
 }
 
-/// What the kernel holds because of a front end that is going: a refusal, and of a ClusterIP the
-/// virtual server, without real servers but those that drain.
+/// Returns what the kernel must hold for a departing front end: a rejection, and for a ClusterIP
+/// the virtual server with only its draining real servers.
 fn refusing(frontend: &Frontend, old: &DesiredService) -> DesiredService {
     let is_cluster_ip = frontend.kind == FrontendKind::ClusterIp;
     let addresses: Vec<_> = frontend.places().filter(|_| is_cluster_ip).collect();
@@ -220,11 +221,11 @@ fn refusing(frontend: &Frontend, old: &DesiredService) -> DesiredService {
     let emptied = |pool: &Shared<Pool>| {
         Shared::from(Pool { server: pool.server, backends: Backends::default() })
     };
-    let is_its = |route: &&Route| addresses.iter().any(|it| it.ip == route.prefix.addr());
+    let is_own = |route: &&Route| addresses.iter().any(|it| it.ip == route.prefix.addr());
     let refusing = Frontend { sources: None, ..frontend.clone() };
     DesiredService {
         frontends: [refusing.leading_to([Target::Reject; 2])].into_iter().collect(),
-        routes: old.routes.iter().filter(is_its).copied().collect(),
+        routes: old.routes.iter().filter(is_own).copied().collect(),
         pools: pools.into_iter().map(emptied).collect(),
         ..DesiredService::default()
     }

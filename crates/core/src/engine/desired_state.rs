@@ -1,4 +1,4 @@
-//! The DesiredState of all Services and of the node, kept up to date with the state.
+//! The desired state of all Services and of the node, kept up to date with the objects.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -18,63 +18,61 @@ use crate::model::{
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, ServiceEntry, State};
 
-/// What a Service had before a change and has after it.
+/// The previous and the current value for a Service.
 #[derive(Debug)]
 pub struct Replacement<T> {
-    /// The Service.
     pub service: ServiceKey,
-    /// So far; empty if it had none.
+    /// Empty for a new Service.
     pub old: T,
-    /// From now on; empty if it has none.
+    /// Empty for a removed Service.
     pub new: T,
 }
 
-/// What an update replaced.
+/// The changes of an update.
 #[derive(Debug, Default)]
 pub struct Update {
-    /// The node's DesiredService before the update, if it changed.
+    /// The previous desired state of the node, if it changed.
     pub old_node: Option<DesiredNode>,
-    /// Services of whose DesiredService nothing but the pools changed.
+    /// Services with changes in their pools only.
     pub pools: Vec<Replacement<SharedPools>>,
-    /// Other Services whose DesiredService changed.
+    /// The other changed Services.
     pub services: Vec<Replacement<Arc<DesiredService>>>,
 }
 
-/// What one Service has.
 #[derive(Debug)]
 struct Served {
     created: i64,
     program: Arc<DesiredService>,
 }
 
-/// The DesiredState of all Services and of the node: the whole desired state.
+/// The desired state of all Services and of the node.
 #[derive(Debug)]
 pub struct DesiredState {
-    /// The configuration; that of the surroundings is the one that the DesiredState were made with.
+    /// The current configuration; `context` has the configuration of the last update.
     settings: Settings,
     context: NodeContext,
     node: DesiredNode,
     services: FxHashMap<ServiceKey, Served>,
     claims: Claims,
     totals: Totals,
-    /// Services without a front end because something listens at such a port.
+    /// Services that lack a front end because a socket listens on its port.
     waiting: FxHashMap<(Protocol, u16), BTreeSet<ServiceKey>>,
     /// Services with a ClusterIP that a device of the node has.
     on_devices: FxHashSet<ServiceKey>,
-    /// What the kernel had when the agent started, until the first update.
+    /// What the kernel held when the agent started; cleared by the first update.
     found: Found,
-    /// How often the surroundings have changed.
+    /// Counts the changes of the context.
     changes: u64,
-    /// Addresses that the node has since this update, and not since the first one.
+    /// Addresses that the node got with this update, unless it is the first.
     arrived: Vec<IpAddr>,
 }
 
-/// What the kernel had when the agent started.
+/// What the kernel held when the agent started.
 #[derive(Debug, Default)]
 struct Found {
-    /// Front ends, each with the pool that it led to, if it led to any.
+    /// Front ends with their pools, if any.
     frontends: FxHashMap<VirtualAddress, Option<VirtualAddress>>,
-    /// Ranges that the node's own addresses lay in.
+    /// Ranges of the node's own addresses.
     insiders: Vec<IpNet>,
 }
 
@@ -89,22 +87,22 @@ impl Found {
         }
     }
 
-    /// Whether there was a front end that led to where a Service port has its pools. One that refused
-    /// may have been anybody's.
+    /// Returns whether a front end existed that used a pool of this Service port. A front end that
+    /// rejected may have belonged to any Service.
     fn has(&self, address: &VirtualAddress, cluster: &VirtualAddress) -> bool {
         self.frontends.get(address).is_some_and(|pool| {
             pool.is_none_or(|pool| cluster.pool_places().any(|place| place == pool))
         })
     }
 
-    /// Whether an address was the node's own.
+    /// Returns whether an address was the node's own.
     fn is_own(&self, ip: IpAddr) -> bool {
         desired::contain(&self.insiders, ip)
     }
 }
 
 impl DesiredState {
-    /// No Services, and a node of which only the settings are known.
+    /// Returns the desired state without Services, for a node with only its settings known.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let context = NodeContext::new(settings, Surveyed::default());
@@ -123,45 +121,47 @@ impl DesiredState {
         }
     }
 
-    /// Takes in what the kernel has as the agent starts: front ends were there before whatever
-    /// listens now.
+    /// Records what the kernel holds at the start: these front ends are older than any socket found
+    /// now.
     pub(super) fn find(&mut self, elements: &[Element]) {
         self.found = Found::default();
         elements.iter().for_each(|element| self.found.add(element));
     }
 
-    /// Whether a change has a Service ask for a front end at an address of the node that it does not
-    /// have yet, or give one up that another may get, so that it matters what listens there now.
+    /// Returns whether the listening sockets matter to the next update: a Service requests a front
+    /// end at an address of the node that it does not have yet, or gives one up that another
+    /// Service may get.
     pub(super) fn need_listening(&self, state: &State) -> bool {
         let dirty = state.dirty();
         let is_changed = |key: &ServiceKey| {
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.context));
-            let asked = service.map(|service| desired::asked_of_node(service, &self.context));
-            let asked: FxHashSet<_> = asked.into_iter().flatten().collect();
+            let requested =
+                service.map(|service| desired::requested_at_node(service, &self.context));
+            let requested: FxHashSet<_> = requested.into_iter().flatten().collect();
             let known = self.service(key);
-            let is_told = |address| known.is_some_and(|program| program.tells_of(address));
+            let is_known = |address| known.is_some_and(|program| program.requests(address));
             let mut had = known.into_iter().flat_map(|program| &*program.frontends);
-            !asked.iter().all(is_told)
+            !requested.iter().all(is_known)
                 || had.any(|it| {
                     let is_of_node = it.kind.is_external() && self.context.is_own(it.address.ip);
-                    is_of_node && !asked.contains(&it.address)
+                    is_of_node && !requested.contains(&it.address)
                 })
         };
         dirty.context || dirty.services.iter().any(is_changed)
     }
 
-    /// Whether a device of the node has the ClusterIP of a Service: it matters at any time what listens
-    /// there.
-    pub(super) fn must_listen(&self) -> bool {
+    /// Returns whether the listening sockets must be read periodically, because a device of the
+    /// node has a Service's ClusterIP.
+    pub(super) fn must_poll_listening(&self) -> bool {
         !self.on_devices.is_empty()
     }
 
-    /// Takes another configuration, for the next update of a state that is dirty all over.
+    /// Sets the configuration of the next update. The caller marks the whole state as changed.
     pub(super) fn configure(&mut self, settings: &Settings) {
         self.settings = settings.clone();
     }
 
-    /// Brings the DesiredState up to date with what has changed in the state.
+    /// Updates the desired state with the changes in `state`.
     pub fn update(&mut self, state: &mut State) -> Update {
         let Dirty { mut services, endpoints, context, network, sockets } = state.take_dirty();
         self.context.listening = Arc::clone(state.listening());
@@ -173,9 +173,9 @@ impl DesiredState {
         }
         let mut update = Update::default();
         if context {
-            // A new zone changes no surroundings but which endpoints are hinted here.
+            // A new zone does not change the context, but it changes the hints that apply.
             services.extend(state.service_keys().cloned());
-            update.old_node = self.update_surroundings(state);
+            update.old_node = self.update_context(state);
         } else if network {
             self.changes += 1;
             if self.context.follow(state.reachable(), state.links()) {
@@ -185,7 +185,7 @@ impl DesiredState {
         }
         let mut affected = self.update_claims(state, &services);
         while !affected.is_empty() {
-            // What it claimed so far may be refused by now: what listens is looked at only here.
+            // Listening sockets are considered only here, so an earlier claim may be refused now.
             affected.retain(|key| !services.contains(key));
             let more = affected.into_iter().collect();
             affected = self.update_claims(state, &more);
@@ -203,54 +203,54 @@ impl DesiredState {
         update
     }
 
-    /// The DesiredService of the node.
+    /// Returns the desired state of the node.
     #[must_use]
     pub fn node(&self) -> &DesiredNode {
         &self.node
     }
 
-    /// What the DesiredState depend on beside Services and endpoints.
+    /// Returns the input besides Services and endpoints.
     #[must_use]
     pub fn context(&self) -> &NodeContext {
         &self.context
     }
 
-    /// How often the surroundings have changed: if it is another number, so are they.
+    /// Returns the number of changes of the context.
     #[must_use]
-    pub fn surroundings_changes(&self) -> u64 {
+    pub fn context_changes(&self) -> u64 {
         self.changes
     }
 
-    /// The DesiredService of a Service.
+    /// Returns the desired state of a Service.
     #[must_use]
     pub fn service(&self, key: &ServiceKey) -> Option<&DesiredService> {
         self.services.get(key).map(|served| &*served.program)
     }
 
-    /// All Services' DesiredState, in no order.
+    /// Iterates over the desired state of all Services in arbitrary order.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &DesiredService)> {
         self.services.iter().map(|(key, served)| (key, &*served.program))
     }
 
-    /// How much of everything there is in them.
+    /// Returns the totals of all Services.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// The Service that has a front end.
+    /// Returns the Service that owns a front end.
     #[must_use]
     pub fn owner(&self, address: &VirtualAddress) -> Option<&ServiceKey> {
         self.claims.owner(address).map(|claim| &claim.service)
     }
 
-    /// The front ends that take what clients send to an address: one that stands there, and one of a
-    /// node port.
+    /// Returns the front ends that match the packets to an address: one at the address itself, and
+    /// a node port.
     pub fn frontends_at(&self, address: VirtualAddress) -> impl Iterator<Item = &Frontend> {
         self.found_at(address).map(|(_, frontend)| frontend)
     }
 
-    /// The same, each with its Service's DesiredService.
+    /// Returns the same front ends, each with the desired state of its Service.
     fn found_at(
         &self,
         address: VirtualAddress,
@@ -265,16 +265,16 @@ impl DesiredState {
         })
     }
 
-    /// Whether a virtual server at an address is ours, whoever has made it: a Service has a front end
-    /// there, or may have a ClusterIP.
+    /// Returns whether the agent owns a virtual server at this address, even if another program
+    /// created it: a Service has a front end there, or may have a ClusterIP.
     #[must_use]
     pub fn is_ours(&self, address: &VirtualAddress) -> bool {
         self.context.is_in_service_range(address.ip) || self.frontends_at(*address).next().is_some()
     }
 
-    /// The virtual servers that may have scheduled connections, and that have them drain if the real
-    /// server leaves. There is none where the front end leads to the endpoint still: connection
-    /// tracking carries them, whichever pool they came by.
+    /// Returns the virtual servers that may have scheduled these connections, and that drain them
+    /// after the removal of the real server. There is none if the front end still uses the
+    /// endpoint: connection tracking then carries them, whichever pool scheduled them.
     #[must_use]
     pub fn pools_of(&self, connections: &Running) -> Vec<VirtualAddress> {
         let Running { frontend: at, backend, carrier, .. } = *connections;
@@ -291,10 +291,10 @@ impl DesiredState {
         }
     }
 
-    /// Returns the node's old DesiredService if it changed.
-    fn update_surroundings(&mut self, state: &State) -> Option<DesiredNode> {
+    /// Returns the previous desired state of the node if it changed.
+    fn update_context(&mut self, state: &State) -> Option<DesiredNode> {
         let service_cidrs = state.service_cidrs().flat_map(|object| object.cidrs.iter().copied());
-        let ground = Surveyed {
+        let surveyed = Surveyed {
             node: state.node(),
             interfaces: state.addresses(),
             source_ips: state.source_ips(),
@@ -305,7 +305,7 @@ impl DesiredState {
             api_servers: state.api_servers().collect(),
             listening: Arc::clone(state.listening()),
         };
-        let context = NodeContext::new(&self.settings, ground);
+        let context = NodeContext::new(&self.settings, surveyed);
         let is_first = self.node == DesiredNode::default();
         if context == self.context && !is_first {
             return None;
@@ -318,21 +318,21 @@ impl DesiredState {
     }
 
     fn update_node(&mut self) -> Option<DesiredNode> {
-        let node = desired::node_program(&self.context);
+        let node = desired::desired_node(&self.context);
         (node != self.node).then(|| mem::replace(&mut self.node, node))
     }
 
-    /// Brings the claims of the changed Services up to date; returns the Services that gain or lose
-    /// a front end by it.
+    /// Updates the claims of the changed Services. Returns the Services that gain or lose a front
+    /// end by this.
     fn update_claims(&mut self, state: &State, changed: &FxHashSet<ServiceKey>) -> Vec<ServiceKey> {
         let mut affected = Vec::new();
         for key in changed {
             let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.context));
             let new = service.map_or_else(Vec::new, |service| {
-                let having: desired::Having<'_> =
+                let is_owner: desired::IsOwner<'_> =
                     &|at, cluster, right| self.has(key, at, cluster, right);
-                desired::claims(service, &self.context, having)
+                desired::claims(service, &self.context, is_owner)
             });
             if old == new {
                 continue;
@@ -349,9 +349,9 @@ impl DesiredState {
         affected
     }
 
-    /// Whether a Service has a front end already, by its DesiredService or by what the kernel had when the
-    /// agent started. What its author alone has written does not count at an address that has become
-    /// the node's since.
+    /// Returns whether a Service already has a front end, by its desired state or by what the
+    /// kernel held when the agent started. A front end that only the Service's author requested
+    /// does not count at an address that the node got later.
     fn has(
         &self,
         key: &ServiceKey,
@@ -367,7 +367,7 @@ impl DesiredState {
                 && (is_granted || !self.arrived.contains(&address.ip))
     }
 
-    /// Brings the DesiredService of a Service up to date of which only endpoints have changed.
+    /// Updates a Service whose endpoints alone changed.
     fn update_endpoints(&mut self, state: &mut State, key: ServiceKey, update: &mut Update) {
         let (entry, locality) = state.set_locality(&key);
         let Some(ServiceEntry { service: Some(service), endpoints, .. }) = entry else { return };
@@ -414,10 +414,10 @@ impl DesiredState {
         let mut is_on_device = false;
         let new = entry.and_then(|ServiceEntry { service, endpoints, .. }| {
             let service = served(service, &self.context)?;
-            let having: desired::Having<'_> =
+            let is_owner: desired::IsOwner<'_> =
                 &|at, cluster, right| self.has(&key, at, cluster, right);
-            let book = (&self.claims, having);
-            let program = desired::program(service, endpoints, &self.context, locality, book);
+            let claims = (&self.claims, is_owner);
+            let program = desired::program(service, endpoints, &self.context, locality, claims);
             let mut cluster_ips = Family::BOTH.into_iter().filter_map(|it| service.cluster_ip(it));
             is_on_device = cluster_ips.any(|ip| self.context.is_own(ip));
             Some(Served { created: service.created, program: Arc::new(program) })
@@ -447,12 +447,12 @@ impl DesiredState {
     }
 }
 
-/// A Service that is this proxy's to serve.
+/// Returns the Service if this proxy serves it.
 fn served<'a>(service: &'a Option<Arc<Service>>, context: &NodeContext) -> Option<&'a Service> {
     service.as_deref().filter(|service| desired::is_served(service, context))
 }
 
-/// Where two lists differ that are sorted by address: what stands there in either.
+/// Compares two lists sorted by address. Returns each address that differs, with its entries.
 fn differing<T: PartialEq>(
     old: Vec<(VirtualAddress, T)>,
     new: Vec<(VirtualAddress, T)>,
@@ -472,7 +472,7 @@ fn differing<T: PartialEq>(
     differing
 }
 
-/// The claims that a Service made for its DesiredService, sorted by address.
+/// Returns the claims that a Service made for its current desired state, sorted by address.
 fn claimed(key: &ServiceKey, served: &Served) -> Vec<(VirtualAddress, Claim)> {
     let claim = |kind: FrontendKind| Claim {
         right: kind.right(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, RepeatedError, Work};
 use crate::model::{Event, Pool, VirtualAddress};
-use crate::plan::{Leavers, Observed, Operation, Outcome, Plan, Running};
+use crate::plan::{CountTargets, Observed, Operation, Outcome, Plan, Running};
 
 /// A kernel that an engine works on: that of a node, a model of it, or one that is only read.
 pub trait Edge {
@@ -43,7 +43,7 @@ pub trait Edge {
     /// # Errors
     ///
     /// If they cannot be counted.
-    fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, Self::Error>;
+    fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, Self::Error>;
 
     /// Carries operations out in their order, and returns an outcome for each.
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome>;
@@ -101,7 +101,7 @@ impl Engine {
                 }
             },
             Work::ObservePools(addresses) => self.observe_pools(&addresses, kernel),
-            Work::Count(leavers) => Step::Counted(kernel.connections(&leavers).map(|running| {
+            Work::Count(targets) => Step::Counted(kernel.connections(&targets).map(|running| {
                 self.handle_connections(running, kernel.now());
             })),
             Work::Apply(plan) => {

@@ -1,10 +1,11 @@
-//! Virtual servers that stand where no Service has a pool: those of kube-proxy, or of an earlier
-//! version, at load balancer IPs, external IPs and node addresses; and those of Services that went
-//! while no agent ran.
+//! Virtual servers at addresses where no Service has a pool: those of kube-proxy or an earlier
+//! version at load balancer IPs, external IPs and node addresses, and those of Services that were
+//! removed while no agent ran.
 //!
-//! They get no new connection, as front ends lead to pools before IPVS is asked, and their real servers
-//! drain. IPVS carries each packet of the established ones, as long as it comes to the node: an
-//! address that the node holds by nothing else gets a route like a pool's.
+//! They get no new connections, because front ends send packets to pools before IPVS sees them.
+//! Their real servers drain. IPVS carries the packets of established connections as long as they
+//! reach the node, so an address that the node does not have otherwise gets a route like that of a
+//! pool.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -17,52 +18,54 @@ use crate::model::{
     Route, Scheduler, Shared, Target, VirtualAddress, VirtualServer,
 };
 
-/// What the kernel holds because of each.
+/// What the kernel must hold for each former virtual server.
 pub(super) type Former = BTreeMap<VirtualAddress, DesiredService>;
 
 impl Engine {
-    /// Takes in which virtual servers are held. `pools` are those that Services have.
+    /// Registers the virtual servers that no Service needs; `pools` are those that Services have.
     pub(super) fn find_former(&mut self, pools: &FxHashSet<VirtualAddress>, now: Instant) {
         let Self { desired, reconciler, departures, former, .. } = self;
         let is_former = |server: &&VirtualAddress| {
-            // Datagrams move at once.
+            // UDP moves at once.
             server.protocol != Protocol::Udp
                 && !pools.contains(server)
                 && !former.contains_key(server)
         };
-        let found: Vec<_> = reconciler.unwanted().filter(is_former).copied().collect();
+        let found: Vec<_> = reconciler.obsolete().filter(is_former).copied().collect();
         if found.is_empty() {
             return;
         }
-        // Where a pool of a Service may stand, a front end of its may lead until it is looked after.
+        // A front end of a Service may still use a pool at one of its possible addresses until it
+        // is updated.
         let frontends = desired.services().flat_map(|(_, program)| &*program.frontends);
         let places: FxHashSet<_> = frontends.flat_map(Frontend::places).collect();
         for server in found {
-            let program = sheltering(server, desired);
+            let program = routed(server, desired);
             if program.routes.is_empty()
                 || places.contains(&server)
                 || desired.frontends_at(server).next().is_some()
             {
-                reconciler.name(server);
+                reconciler.mark_former(server);
                 reconciler.replace(&DesiredService::default(), &program);
                 former.insert(server, program);
                 continue;
             }
-            // As if its Service had gone right now.
-            for program in departures.depart(&having(server, program), |_| true, now) {
-                reconciler.counts().hasten(now);
+            // Treated like a Service that was removed just now.
+            for program in departures.depart(&with_frontend(server, program), |_| true, now) {
+                reconciler.counts().restart(now);
                 reconciler.replace(&DesiredService::default(), &program);
             }
         }
     }
 
-    /// Lets go of those that have gone, and follows the node's addresses for the others.
-    pub(super) fn look_after_former(&mut self) {
+    /// Unregisters former virtual servers that are gone, and updates the others after a change of
+    /// the node's addresses.
+    pub(super) fn update_former(&mut self) {
         let Self { desired, reconciler, former, .. } = self;
         former.retain(|server, program| {
-            let stays = reconciler.is_unwanted(server);
+            let stays = reconciler.is_obsolete(server);
             let new = match stays {
-                true => sheltering(*server, desired),
+                true => routed(*server, desired),
                 false => DesiredService::default(),
             };
             if new != *program {
@@ -70,16 +73,16 @@ impl Engine {
                 *program = new;
             }
             if !stays {
-                reconciler.name_no_more(*server);
+                reconciler.unmark_former(*server);
             }
             stays
         });
     }
 }
 
-/// What brings packets to a virtual server: nothing where the node holds the address anyway, or a
-/// Service has it for its ClusterIP.
-fn sheltering(server: VirtualAddress, desired: &DesiredState) -> DesiredService {
+/// Returns the route that brings packets to a virtual server, unless the node has the address or it
+/// is a Service's ClusterIP.
+fn routed(server: VirtualAddress, desired: &DesiredState) -> DesiredService {
     let context = desired.context();
     let ip = server.ip;
     let is_cluster_ip = |it: &Frontend| it.kind == FrontendKind::ClusterIp;
@@ -90,8 +93,8 @@ fn sheltering(server: VirtualAddress, desired: &DesiredState) -> DesiredService 
     DesiredService { routes: route.into_iter().collect(), ..DesiredService::default() }
 }
 
-/// The same with a front end that leads to the virtual server, as a Service would have it.
-fn having(server: VirtualAddress, sheltering: DesiredService) -> DesiredService {
+/// Returns the same with a front end that uses the virtual server, as a Service would have it.
+fn with_frontend(server: VirtualAddress, routed: DesiredService) -> DesiredService {
     let frontend = Frontend {
         address: server,
         kind: FrontendKind::ClusterIp,
@@ -112,6 +115,6 @@ fn having(server: VirtualAddress, sheltering: DesiredService) -> DesiredService 
     DesiredService {
         frontends: [frontend].into_iter().collect(),
         pools: [Shared::from(pool)].into_iter().collect(),
-        ..sheltering
+        ..routed
     }
 }

@@ -1,7 +1,7 @@
 //! The state machine from events to work: pure, with time as a value.
 //!
 //! ```text
-//! handle_event ──► state ──► programs ──► reconciler ──► poll_work ──► the shell applies or observes
+//! handle_event ──► state ──► desired ───► reconciler ──► poll_work ──► the shell applies or observes
 //!                                            ▲                          │
 //!                                            └── handle_outcomes ◄──────┘
 //!                                                handle_observed
@@ -33,55 +33,55 @@ use crate::model::{
     Backend, DesiredService, Element, Event, Pool, ServiceKey, Settings, Shared, VirtualAddress,
 };
 use crate::plan::{
-    self, Attempt, FailureKind, Leavers, ObjectKey, Observed, Outcome, Plan, Reconciler, SyncError,
+    self, Attempt, CountTargets, FailureKind, ObjectKey, Observed, Outcome, Plan, Reconciler,
+    SyncError,
 };
 use crate::state::{State, Trigger};
 pub use desired_state::{DesiredState, Replacement, Update};
 pub use edge::{Edge, Step};
 pub use repeated_error::RepeatedError;
-use repeated_error::is_news;
+use repeated_error::is_reportable;
 use resync::Resync;
 use retries::Retries;
 use rounds::Rounds;
 pub use service_updates::ServiceUpdates;
 pub use totals::{PerFamily, Totals};
 
-/// How many Services the first sync takes into one plan, so that what a plan needs of memory does
-/// not grow with the cluster. Each plan waits for transactions of nf_tables, so not fewer.
+/// The number of Services per plan of the first sync, so that the memory of a plan does not grow
+/// with the cluster. Each plan waits for nf_tables transactions, so smaller plans would be slower.
 const SERVICES_AT_ONCE: usize = 5_000;
 
-/// How often it is asked what listens on the node while a device of the node has a ClusterIP. The
-/// kernel tells nobody.
+/// The interval at which listening sockets are read while a device of the node has a ClusterIP. The
+/// kernel does not report them.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
-/// What is to be done next. [`Engine::carry_out`] does it.
+/// A piece of work; [`Engine::carry_out`] does it.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// Read where sockets of the node listen; answer with [`Event::Listening`].
+    /// Read the listening sockets of the node; answer with [`Event::Listening`].
     Listen,
-    /// Read back everything of ours; answer with [`Engine::handle_observed`].
+    /// Read all state of the agent from the kernel; answer with [`Engine::handle_observed`].
     Observe,
-    /// Read back the virtual servers at these addresses; answer with
-    /// [`Engine::handle_observed_pools`].
+    /// Read the virtual servers at these addresses; answer with [`Engine::handle_observed_pools`].
     ObservePools(Vec<VirtualAddress>),
-    /// Count the connections of these; answer with [`Engine::handle_connections`].
-    Count(Leavers),
-    /// Carry out operations in their order; answer with [`Engine::handle_outcomes`].
+    /// Count the connections of these targets; answer with [`Engine::handle_connections`].
+    Count(CountTargets),
+    /// Carry out the operations in order; answer with [`Engine::handle_outcomes`].
     Apply(Plan),
 }
 
-/// How far the first sync has come.
+/// The progress of the first sync.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// Sources have not told everything yet, or the kernel has not been read.
+    /// The sources have not listed everything, or the kernel has not been read.
     Starting,
-    /// The API server's and DNS Services go first, then the others, some at a time.
+    /// The API server and DNS Services are programmed first, then the others in portions.
     Syncing,
-    /// Every Service is looked after.
+    /// Every Service is programmed.
     Synced,
 }
 
-/// The state machine.
+/// The state machine that turns events into kernel operations.
 #[derive(Debug)]
 pub struct Engine {
     state: State,
@@ -89,24 +89,23 @@ pub struct Engine {
     reconciler: Reconciler,
     departures: Departures,
     former: Former,
-    /// Whether flows may be held where no agent has moved them: not looked for since the start.
+    /// Whether stale flows may exist: the kernel has not been searched for them since the start.
     may_hold_flows: bool,
     phase: Phase,
-    /// Services that wait for their turn in the first sync, each with the DesiredService that the reconciler
-    /// has of it.
+    /// Services that wait for the first sync, each with the version that the reconciler has.
     waiting: BTreeMap<ServiceKey, Arc<DesiredService>>,
     retries: Retries,
     resync: Resync,
     rounds: Rounds,
     audit_period: Option<Duration>,
-    /// When it was last asked what listens on the node.
+    /// The time of the last read of the listening sockets.
     listened: Option<Instant>,
     updates: ServiceUpdates,
 }
 
 impl Engine {
-    /// An engine that knows nothing yet. With an audit period, everything is read back from the
-    /// kernel at least that often and put right, and virtual servers more often.
+    /// Returns an engine without any state. With an audit period, the whole kernel state is read
+    /// and repaired at least that often, and virtual servers more often.
     #[must_use]
     pub fn new(settings: &Settings, audit_period: Option<Duration>) -> Self {
         Self {
@@ -127,12 +126,12 @@ impl Engine {
         }
     }
 
-    /// Takes in what a source told.
+    /// Applies an event of a source.
     pub fn handle_event(&mut self, event: Event) {
         self.state.apply(event);
     }
 
-    /// Takes another configuration, but for the node's name, which stays.
+    /// Applies a changed configuration. The node's name does not change.
     pub fn handle_settings(
         &mut self,
         settings: &Settings,
@@ -145,14 +144,13 @@ impl Engine {
         self.reconciler.set_drain_period(settings.drain_period);
         self.departures.set_period(settings.drain_period);
         if self.phase != Phase::Starting && self.audit_period != audit_period {
-            audit_period.into_iter().for_each(|period| self.resync.want(now + period));
-            self.rounds.begin(audit_period, self.reconciler.held_pools().count(), now);
+            audit_period.into_iter().for_each(|period| self.resync.schedule(now + period));
+            self.rounds.begin(audit_period, self.reconciler.actual_pools().count(), now);
         }
         self.audit_period = audit_period;
     }
 
-    /// What is to be done next; `None` if nothing is for now. Each piece of work is answered
-    /// before the next is asked for.
+    /// Returns the next task, if any. The caller answers each task before it polls again.
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {
         self.rounds.is_part = false;
         if self.phase == Phase::Starting {
@@ -165,17 +163,19 @@ impl Engine {
         if let Some(work) = self.poll_retries(now) {
             return Some(work);
         }
-        if let Some(leavers) = self.poll_count(now) {
-            return Some(Work::Count(leavers));
+        if let Some(targets) = self.poll_count(now) {
+            return Some(Work::Count(targets));
         }
-        let must_listen = self.next_listening().is_some_and(|at| at <= now);
-        if !self.state.has_listened() && (must_listen || self.desired.need_listening(&self.state)) {
+        let must_poll_listening = self.next_listening().is_some_and(|at| at <= now);
+        if !self.state.has_listened()
+            && (must_poll_listening || self.desired.need_listening(&self.state))
+        {
             return Some(self.listen_or(Work::Listen, now));
         }
         self.update(now);
         while self.phase == Phase::Syncing {
-            // Until every Service has been looked at, nothing that is held is known to be
-            // superfluous.
+            // Until every Service has been processed, nothing in the kernel is known to be
+            // obsolete.
             let plan = self.reconciler.plan(true, now);
             if !plan.is_empty() {
                 return Some(Work::Apply(plan));
@@ -185,13 +185,13 @@ impl Engine {
                 self.phase = Phase::Synced;
             }
         }
-        self.look_after_former();
+        self.update_former();
         let plan = self.reconciler.plan(false, now);
         self.retries.forget_needless(plan.keys());
         if plan.is_empty() { self.poll_part(now) } else { Some(Work::Apply(plan)) }
     }
 
-    /// What listens is read along with the kernel's state.
+    /// Reads the listening sockets along with the kernel state.
     fn listen_or(&mut self, work: Work, now: Instant) -> Work {
         if self.state.has_listened() {
             return work;
@@ -201,13 +201,13 @@ impl Engine {
         Work::Listen
     }
 
-    /// When it is asked again what listens, as long as a device of the node has a ClusterIP.
+    /// Returns the time of the next periodic read of the listening sockets.
     fn next_listening(&self) -> Option<Instant> {
-        let last = self.listened.filter(|_| self.desired.must_listen());
+        let last = self.listened.filter(|_| self.desired.must_poll_listening());
         last.map(|at| at + LISTEN_AGAIN)
     }
 
-    /// When [`Engine::poll_work`] may have something to do without a further event.
+    /// Returns when [`Engine::poll_work`] may have a task without another event.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let drains = self.reconciler.next_due();
@@ -216,17 +216,16 @@ impl Engine {
         resync.chain(self.retries.next_due()).chain(drains).min()
     }
 
-    /// Takes in what the kernel holds. Virtual servers that could not be read are tried again by
-    /// themselves.
+    /// Takes the observed kernel state. Virtual servers that could not be read are retried.
     pub fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<RepeatedError> {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
             self.desired.find(&observed.elements);
             self.update(now);
-            self.reconciler.counts().hasten(now);
+            self.reconciler.counts().restart(now);
             let Self { desired, reconciler, departures, .. } = self;
-            let is_going = |address: &VirtualAddress| desired.owner(address).is_none();
-            for program in departures.recover(&observed, is_going, now) {
+            let is_removed = |address: &VirtualAddress| desired.owner(address).is_none();
+            for program in departures.recover(&observed, is_removed, now) {
                 reconciler.replace(&DesiredService::default(), &program);
             }
         }
@@ -235,52 +234,52 @@ impl Engine {
         let pools = desired.services().flat_map(|(_, program)| &program.pools);
         let pools: FxHashSet<_> = pools.map(|pool| pool.server.address).collect();
         let claims = observed.claims.clone();
-        let is_ours = |address: &VirtualAddress| {
+        let is_own = |address: &VirtualAddress| {
             named(address)
                 || pools.contains(address)
                 || desired.is_ours(address)
                 || claims.has(address)
         };
-        // Where another proxy has served so far, or an earlier version, no Service is to wait: our
-        // rules end the other's masquerading, so ours must come with them.
-        let is_anothers = |address: &VirtualAddress| !named(address) && is_ours(address);
+        // No Service may wait if another proxy or an earlier version has served so far: the agent's
+        // rules end the masquerading of the other one, so they must all come at once.
+        let is_foreign = |address: &VirtualAddress| !named(address) && is_own(address);
         let mut read = observed.pools.iter().map(|pool| &pool.server.address);
         let takes_over = observed.earlier.is_some()
-            || read.by_ref().chain(observed.unread.keys()).any(is_anothers);
-        let unread = self.reconciler.observe(observed, is_ours);
+            || read.by_ref().chain(observed.unread.keys()).any(is_foreign);
+        let unread = self.reconciler.observe(observed, is_own);
         if self.phase == Phase::Syncing && takes_over {
             self.phase = Phase::Synced;
             self.take_waiting(usize::MAX);
         }
         self.find_former(&pools, now);
         self.resync.succeeded(now, self.audit_period);
-        self.rounds.begin(self.audit_period, self.reconciler.held_pools().count(), now);
-        let trouble = |(address, why)| self.handle_unobservable_pool(address, why, now);
-        unread.into_iter().map(trouble).collect()
+        self.rounds.begin(self.audit_period, self.reconciler.actual_pools().count(), now);
+        let error = |(address, why)| self.handle_unobservable_pool(address, why, now);
+        unread.into_iter().map(error).collect()
     }
 
-    /// Takes in that somebody else may have changed what is ours in the kernel: it is read back,
-    /// but not again and again for one who goes on.
+    /// Reports that another program may have changed the agent's state in the kernel. The state is
+    /// read again, at a limited rate.
     pub fn handle_drift(&mut self, now: Instant) {
         if self.phase != Phase::Starting {
-            self.resync.tampered(now);
+            self.resync.drifted(now);
         }
     }
 
-    /// Takes in that the kernel could not be read. What waits for that waits on. Returns how many
-    /// times in a row, where that is worth a line.
+    /// Reports that the kernel could not be read; pending work waits for the next attempt. Returns
+    /// the number of consecutive failures if this failure is worth a log line.
     pub fn handle_unobservable(&mut self, now: Instant) -> Option<u32> {
         let (again, attempts) = self.resync.failed(now);
         self.retries.put_off(again, |_| true);
-        Some(attempts).filter(|attempts| is_news(*attempts))
+        Some(attempts).filter(|attempts| is_reportable(*attempts))
     }
 
-    /// Takes in what the kernel holds at some addresses.
+    /// Takes the virtual servers observed at some addresses.
     pub fn handle_observed_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
         self.reconciler.observe_pools(addresses, pools);
     }
 
-    /// Takes in why the virtual server at an address could not be read. It is tried again by itself.
+    /// Takes the reason why the virtual server at an address could not be read; it is retried.
     pub fn handle_unobservable_pool(
         &mut self,
         address: VirtualAddress,
@@ -296,7 +295,7 @@ impl Engine {
         RepeatedError { attempts: self.retries.note(&error, now), error }
     }
 
-    /// Takes in the outcomes of a plan's operations, in their order.
+    /// Takes the outcomes of a plan's operations, in order.
     pub fn handle_outcomes(
         &mut self,
         plan: &Plan,
@@ -313,52 +312,51 @@ impl Engine {
         errors.into_iter().map(note).collect()
     }
 
-    /// Whether, when there is no more work for now, the kernel is in the desired state but for
-    /// what failed and is retried.
+    /// Returns whether the kernel is in the desired state once [`Engine::poll_work`] has no more
+    /// tasks, except for failures that are retried.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.phase == Phase::Synced
     }
 
-    /// How many keys of the kernel's state are not as they should be.
+    /// Returns the number of objects in the kernel that are not in the desired state.
     #[must_use]
     pub fn failures(&self) -> usize {
         self.retries.len()
     }
 
-    /// What last went wrong for each of these keys, and for the how manieth time in a row; in no
+    /// Returns the last failure of each object and its number of consecutive failures, in arbitrary
     /// order.
     pub fn errors(&self) -> impl Iterator<Item = (&SyncError, u32)> {
         self.retries.iter()
     }
 
-    /// Every real server that is no longer wanted and stays for its established connections,
-    /// with its virtual server.
+    /// Returns every draining real server with its virtual server.
     pub fn draining(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
         self.reconciler.draining()
     }
 
-    /// How many those are.
+    /// Returns the number of draining real servers.
     #[must_use]
     pub fn draining_count(&self) -> usize {
         self.reconciler.draining_count()
     }
 
-    /// How many Services have changed and are still to be looked at.
+    /// Returns the number of changed Services that are not programmed yet.
     #[must_use]
     pub fn dirty_services(&self) -> usize {
         self.state.dirty_services() + self.waiting.len()
     }
 
-    /// What has changed since this was last asked, beside what the kernel holds. It may be told to
-    /// others once [`Engine::poll_work`] has no more work.
+    /// Returns and clears the updates of Services that are not kernel state. They take effect once
+    /// [`Engine::poll_work`] has no more tasks.
     pub fn take_updates(&mut self) -> ServiceUpdates {
         self.updates.take()
     }
 
-    /// The changes of endpoints that have come to be in the kernel since this was last asked. To
-    /// be asked once [`Engine::poll_work`] has no more work. What is being retried keeps back the
-    /// changes of the Services that it is of, or of all if it is not any Service's.
+    /// Returns the endpoint changes that have reached the kernel since the last call. The caller
+    /// asks once [`Engine::poll_work`] has no more tasks. A failed object holds back the changes of
+    /// its Services, or all changes if it belongs to no Service.
     pub fn take_programmed(&mut self) -> Vec<Trigger> {
         let Self { state, desired, retries, .. } = self;
         let mut failed = FxHashSet::default();
@@ -380,13 +378,13 @@ impl Engine {
         })
     }
 
-    /// The whole desired state.
+    /// Returns the desired state.
     #[must_use]
     pub fn desired(&self) -> &DesiredState {
         &self.desired
     }
 
-    /// The objects that it follows from.
+    /// Returns the objects from the sources.
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
@@ -411,18 +409,19 @@ impl Engine {
         }
         for replacement in update.services {
             updates.note(&replacement);
-            // Before the Service gives up what the going front ends need on.
-            let is_going = |address: &VirtualAddress| desired.owner(address).is_none();
-            let going = departures.depart(&replacement.old, is_going, now);
+            // Must precede the replacement, so that what departing front ends still need is not
+            // removed.
+            let is_removed = |address: &VirtualAddress| desired.owner(address).is_none();
+            let going = departures.depart(&replacement.old, is_removed, now);
             if !going.is_empty() {
-                reconciler.counts().hasten(now);
+                reconciler.counts().restart(now);
             }
             for program in going {
                 reconciler.replace(&DesiredService::default(), &program);
             }
             let returned = replacement.new.frontends.iter().map(|frontend| frontend.address);
             let returned: Vec<_> =
-                returned.filter_map(|address| departures.come_back(&address)).collect();
+                returned.filter_map(|address| departures.cancel(&address)).collect();
             if waits(&replacement.service) {
                 waiting.entry(replacement.service).or_insert(replacement.old);
             } else {
@@ -433,7 +432,7 @@ impl Engine {
             }
         }
         let context = desired.context();
-        for [old, new] in departures.readdress(|family| context.source_ip(family)) {
+        for [old, new] in departures.set_source_ips(|family| context.source_ip(family)) {
             reconciler.replace(&old, &new);
         }
     }
@@ -464,13 +463,14 @@ impl Engine {
     }
 }
 
-/// Without the API server and DNS nothing else on a node comes up.
+/// Returns whether other Services depend on this one: nothing on a node starts without the API
+/// server and DNS.
 fn is_urgent(service: &ServiceKey) -> bool {
     service.is("default", "kubernetes")
         || (service.namespace() == "kube-system" && service.name().contains("dns"))
 }
 
-/// Every set element that the desired state needs, sorted.
+/// Returns every set element of the desired state, sorted.
 #[must_use]
 pub fn elements(desired: &DesiredState) -> Vec<Element> {
     let mut elements: Vec<_> = plan::elements::of_node(desired.node()).collect();

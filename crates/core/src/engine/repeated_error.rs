@@ -1,21 +1,20 @@
-//! What went wrong, and whether it is worth a line.
+//! Failures and the choice of those to report.
 
 use crate::plan::{FailureKind, SyncError};
 
-/// A failure, and for the how manieth time in a row.
+/// A failure and how many times in a row it has occurred.
 #[derive(Clone, Debug)]
 pub struct RepeatedError {
-    /// The failure.
     pub error: SyncError,
-    /// 1 for the first time.
+    /// 1 for the first failure.
     pub attempts: u32,
 }
 
 impl RepeatedError {
-    /// Whether it is worth a line: the first time, and then ever more rarely.
+    /// Returns whether to report the failure: the first time, and then at doubling distances.
     #[must_use]
-    pub fn is_news(&self) -> bool {
-        is_news(self.attempts) && (self.attempts > 1 || !self.is_drift())
+    pub fn is_reportable(&self) -> bool {
+        is_reportable(self.attempts) && (self.attempts > 1 || !self.is_drift())
     }
 
     fn is_drift(&self) -> bool {
@@ -23,8 +22,8 @@ impl RepeatedError {
     }
 }
 
-/// Whether what has failed so often in a row is worth a line: the first time, and then ever more
-/// rarely.
-pub(super) fn is_news(attempts: u32) -> bool {
+/// Returns whether to report the failure with this number in a row: the first, and then at doubling
+/// distances.
+pub(super) fn is_reportable(attempts: u32) -> bool {
     attempts.is_power_of_two()
 }

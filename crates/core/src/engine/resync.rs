@@ -1,57 +1,58 @@
-//! When everything of ours is read back from the kernel.
+//! The schedule of full reads of the kernel state.
 
 use std::time::{Duration, Instant};
 
 use super::retries;
 
-/// Shortest time from one reading to the next because somebody else changes the kernel.
-const TAMPERED_AGAIN: Duration = Duration::from_secs(1);
+/// The least time between two full reads because of changes by other programs.
+const DRIFT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When everything of ours is read back from the kernel.
+/// The schedule of full reads of the kernel state.
 #[derive(Debug, Default)]
 pub(super) struct Resync {
     due: Option<Instant>,
-    /// When it last was.
+    /// The last successful read.
     last: Option<Instant>,
-    /// How often it has failed in a row.
+    /// Consecutive failures.
     failures: u32,
 }
 
 impl Resync {
-    /// When the next one is due.
+    /// Returns when the next read is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Whether one is due.
+    /// Returns whether a read is due.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|at| at <= now)
     }
 
-    /// The last one has failed: until then there is to be no other.
+    /// Returns the time before which no read takes place, because the last one failed.
     pub(super) fn held_up(&self) -> Option<Instant> {
         self.due.filter(|_| self.failures > 0)
     }
 
-    /// One is wanted then, if none is due before.
-    pub(super) fn want(&mut self, at: Instant) {
+    /// Schedules a read at `at`, unless one is due earlier.
+    pub(super) fn schedule(&mut self, at: Instant) {
         self.due = self.due.into_iter().chain([at]).min();
     }
 
-    /// One is wanted soon: somebody else has changed the kernel. One who goes on does not make it
-    /// be read again and again, nor where it cannot be read.
-    pub(super) fn tampered(&mut self, now: Instant) {
+    /// Schedules a read soon after a change by another program. Rate-limited; ignored while reads
+    /// fail.
+    pub(super) fn drifted(&mut self, now: Instant) {
         if self.failures == 0 {
-            self.want(self.last.map_or(now, |at| now.max(at + TAMPERED_AGAIN)));
+            self.schedule(self.last.map_or(now, |at| now.max(at + DRIFT_INTERVAL)));
         }
     }
 
-    /// One has succeeded; the next is an audit.
+    /// Records a successful read. The next one is an audit.
     pub(super) fn succeeded(&mut self, now: Instant, audit_period: Option<Duration>) {
         *self = Self { due: audit_period.map(|period| now + period), last: Some(now), failures: 0 };
     }
 
-    /// One has failed. Returns when it is tried again, and how many have failed in a row.
+    /// Records a failed read. Returns the time of the next attempt and the number of consecutive
+    /// failures.
     pub(super) fn failed(&mut self, now: Instant) -> (Instant, u32) {
         self.failures = self.failures.saturating_add(1);
         let again = now + retries::wait_after(self.failures);
@@ -92,14 +93,14 @@ mod tests {
         let mut resync = Resync::default();
         let now = Instant::now();
         resync.succeeded(now, AUDIT);
-        resync.tampered(now);
+        resync.drifted(now);
         assert_eq!(resync.due(), Some(now + SECOND));
         let (again, _) = resync.failed(now + SECOND);
         let (later, _) = resync.failed(again);
-        resync.tampered(again);
+        resync.drifted(again);
         assert_eq!(resync.held_up(), Some(later));
         resync.succeeded(later, AUDIT);
-        resync.tampered(later + 5 * SECOND);
+        resync.drifted(later + 5 * SECOND);
         assert_eq!(resync.due(), Some(later + 5 * SECOND));
     }
 }

@@ -1,5 +1,4 @@
-//! When virtual servers are read again: IPVS tells nobody of what others do to them. They are read a
-//! part at a time, round by round.
+//! The audit of virtual servers in small parts: IPVS does not report changes by other programs.
 
 use std::time::{Duration, Instant};
 
@@ -7,51 +6,51 @@ use super::{Engine, Work};
 use crate::model::VirtualAddress;
 use crate::plan::ObjectKey;
 
-/// How long a round takes, if reading costs little enough.
+/// The duration of a round, if reads are cheap enough.
 pub(super) const ROUND: Duration = Duration::from_secs(30);
-/// Virtual servers that are read together at most: milliseconds, so that no change waits for longer.
+/// The largest number of virtual servers per read: it takes milliseconds, so that no change waits
+/// longer.
 const LARGEST_PART: usize = 128;
-/// Of a processor's time, reading takes one part of so many.
+/// Reads take at most one part in this many of a processor's time.
 const SHARE: u32 = 100;
 
-/// When which virtual servers are read again.
+/// The schedule of audits of virtual servers.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
-    /// When the next part is due; `None` where none is ever.
+    /// When the next part is due; `None` without audits.
     due: Option<Instant>,
-    /// What is left of the round, the last first.
+    /// The rest of the round in reverse order.
     left: Vec<VirtualAddress>,
-    /// How many of them a part has: as many as any other.
+    /// The size of a part.
     part: usize,
-    /// Time from one part of the round to the next.
+    /// The time between parts.
     pace: Duration,
-    /// Whether the work that was last asked for is a part.
+    /// Whether the current work is a part.
     pub(super) is_part: bool,
-    /// The processor time that had been taken when a part was begun, until all that follows from it
-    /// is done.
+    /// The processor time at the begin of a part, until all work that follows from it is done.
     pub(super) began: Option<Duration>,
 }
 
 impl Rounds {
-    /// All of so many virtual servers have just been read: a round begins. None ever does where
-    /// everything is read as often as that by itself, or where nothing is to be.
+    /// Starts a round after a full read of `count` virtual servers. There are no rounds if full
+    /// reads are as frequent, or if audits are off.
     pub(super) fn begin(&mut self, audit_period: Option<Duration>, count: usize, now: Instant) {
         let paced = Self { pace: ROUND / parts(count), ..Self::default() };
         let due = audit_period.filter(|period| *period > ROUND).map(|_| now + paced.pace);
         *self = Self { due, ..paced };
     }
 
-    /// When something is due.
+    /// Returns when the next part is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Puts off what is due: the kernel cannot be read.
+    /// Postpones the next part, because the kernel cannot be read.
     fn put_off(&mut self, until: Instant) {
         self.due = self.due.map(|due| due.max(until));
     }
 
-    /// The next part, if it is due. A new round begins with all virtual servers that `all` gives.
+    /// Returns the next part if it is due. A new round takes all virtual servers from `all`.
     fn take(
         &mut self,
         all: impl FnOnce() -> Vec<VirtualAddress>,
@@ -60,7 +59,7 @@ impl Rounds {
         self.due.filter(|due| *due <= now)?;
         if self.left.is_empty() {
             self.left = all();
-            // In one order, so that each is read as long after the last time as any other.
+            // A fixed order gives each virtual server the same interval.
             self.left.sort_unstable_by(|one, other| other.cmp(one));
             let parts = parts(self.left.len());
             self.pace = ROUND / parts;
@@ -70,26 +69,26 @@ impl Rounds {
         Some(self.left.split_off(rest))
     }
 
-    /// A part has been read, which took so much of a processor's time.
+    /// Records that a part was read, and the processor time this took.
     pub(super) fn done(&mut self, took: Duration, now: Instant) {
         let free = now + took.saturating_mul(SHARE);
         self.due = self.due.map(|due| (due + self.pace).max(free));
     }
 }
 
-/// In how many parts so many virtual servers are read.
+/// Returns the number of parts for `count` virtual servers.
 fn parts(count: usize) -> u32 {
     u32::try_from(count.div_ceil(LARGEST_PART)).unwrap_or(u32::MAX).max(1)
 }
 
 impl Engine {
-    /// Whether the virtual servers that were last to be read are a part of an audit, and not in doubt.
+    /// Returns whether the current read of virtual servers is part of an audit, and not a retry.
     #[must_use]
     pub fn is_auditing(&self) -> bool {
         self.rounds.is_part
     }
 
-    /// The part of an audit that is due, while there is nothing else to do.
+    /// Returns the due part of an audit.
     pub(super) fn poll_part(&mut self, now: Instant) -> Option<Work> {
         let Self { rounds, resync, reconciler, retries, .. } = self;
         if rounds.began.is_some() {
@@ -98,11 +97,11 @@ impl Engine {
         if let Some(until) = resync.held_up() {
             rounds.put_off(until);
         }
-        let mut part = rounds.take(|| reconciler.held_pools().copied().collect(), now)?;
-        // One that has gone meanwhile may be another program's by now. One that has failed is read by
-        // itself.
+        let mut part = rounds.take(|| reconciler.actual_pools().copied().collect(), now)?;
+        // A virtual server that was removed meanwhile may belong to another program now. A failed
+        // one is read on its own.
         part.retain(|address| {
-            reconciler.is_held(address) && !retries.has(&ObjectKey::Pool(*address))
+            reconciler.is_actual(address) && !retries.has(&ObjectKey::Pool(*address))
         });
         if part.is_empty() {
             rounds.done(Duration::ZERO, now);
@@ -128,8 +127,8 @@ mod tests {
         (1..=count).map(address).collect()
     }
 
-    /// Reads for so long, each part for so much of a processor's time. Returns when each part was
-    /// begun, after the start, with how many were read.
+    /// Simulates reads for `seconds`, each virtual server for `each` of a processor's time. Returns
+    /// the start of each part and its size.
     fn read_for(seconds: u64, count: u16, each: Duration) -> Vec<(Duration, usize)> {
         let start = Instant::now();
         let mut rounds = Rounds::default();
@@ -165,12 +164,12 @@ mod tests {
 
     #[test]
     fn what_costs_more_than_a_hundredth_takes_longer() {
-        // 10,000 of 10 real servers, where they take 0.7 seconds.
+        // 10,000 virtual servers of 10 real servers take 0.7 seconds.
         let each = Duration::from_micros(70);
         let parts = read_for(90, 10_000, each);
         let read: usize = parts.iter().map(|(_, read)| read).sum();
         assert!((10_000..13_500).contains(&read), "{read}");
-        // From one part to the next goes by a hundred times what the one took.
+        // The distance between parts is a hundred times the duration of a part.
         for pair in parts.windows(2) {
             if let [(at, read), (next, _)] = pair {
                 let took = each * u32::try_from(*read).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! What changed of the Services that is nothing to the kernel.
+//! Changes of Services that need no kernel operation: health checks and refusals.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -7,25 +7,25 @@ use std::sync::Arc;
 use super::Replacement;
 use crate::model::{DesiredService, HealthCheck, Refusal, ServiceKey};
 
-/// What changed of the Services that is nothing to the kernel.
+/// Changes of Services that need no kernel operation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServiceUpdates {
-    /// How often a Service's DesiredService changed.
+    /// The number of changes of Services' desired state.
     pub updates: usize,
-    /// Health checks that are others now; `None` where there is none any more.
+    /// Changed health checks; `None` for a removed one.
     pub health_checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
-    /// Front ends that Services ask for and are newly refused.
+    /// New refusals of requested front ends.
     pub refusals: BTreeMap<ServiceKey, Vec<Refusal>>,
 }
 
 impl ServiceUpdates {
-    /// Whether nothing changed.
+    /// Returns whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Notes what of a replacement is news. Costs what differs.
+    /// Records the changes of a replacement. The cost is proportional to the differences.
     pub(super) fn note(&mut self, replacement: &Replacement<Arc<DesiredService>>) {
         let Replacement { service, old, new } = replacement;
         self.updates += 1;
@@ -58,7 +58,6 @@ mod tests {
     use crate::plan::{Failure, FailureKind, Operation, ServerOperation};
     use crate::testing::EmptyKernel;
 
-    /// No change.
     const NONE: [i64; 0] = [];
 
     fn web() -> Service {
@@ -71,7 +70,7 @@ mod tests {
         }
     }
 
-    /// A slice with that many endpoints, written for something that happened then.
+    /// Returns a slice with `endpoints` endpoints and this trigger time.
     fn slice(endpoints: u8, triggered: i64) -> EndpointSlice {
         let endpoint = |number| Endpoint {
             address: [10, 244, 2, number].into(),
@@ -91,7 +90,7 @@ mod tests {
         }
     }
 
-    /// An engine that has been told of everything; the slice was written at time 1.
+    /// Returns an engine with complete lists; the slice was written at time 1.
     fn engine() -> Engine {
         let mut engine = Engine::new(&Settings::for_node("n1"), None);
         engine.handle_event(Event::Service(Change::Replace(vec![web()])));
@@ -101,8 +100,8 @@ mod tests {
         engine
     }
 
-    /// Does what there is to do; the kernel may refuse real servers. Returns the changes of endpoints
-    /// that have come to be in it.
+    /// Carries out all tasks; with `refuses`, the kernel rejects real servers. Returns the trigger
+    /// times that reached the kernel.
     fn work(engine: &mut Engine, now: Instant, refuses: bool) -> Vec<i64> {
         let outcome = |operation: &Operation| match operation {
             Operation::Server(ServerOperation::AddReal(..)) if refuses => {

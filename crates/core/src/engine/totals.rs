@@ -1,34 +1,31 @@
-//! How much of everything there is in all DesiredState, kept by adding and taking away.
+//! Totals of the desired state, maintained incrementally.
 
 use std::collections::BTreeSet;
 use std::ops::{AddAssign, SubAssign};
 
 use crate::model::{DesiredService, Family, FrontendKind, Pool, Shared, Target};
 
-/// How much of everything there is.
+/// Totals of the desired state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
-    /// Services.
     pub services: usize,
-    /// Front ends.
     pub frontends: usize,
-    /// Pools: virtual servers.
     pub pools: usize,
-    /// Backends of all pools: real servers, draining ones too.
+    /// In all pools, including draining ones.
     pub backends: usize,
-    /// Front ends that Services ask for and do not get.
+    /// Front ends that Services request but do not get.
     pub refusals: usize,
-    /// Service ports whose internal traffic policy is Local and that have no endpoint here.
+    /// Service ports with internal traffic policy Local and no endpoint on this node.
     pub internal_without_local: PerFamily,
-    /// The same for the external traffic policy.
+    /// Service ports with external traffic policy Local and no endpoint on this node.
     pub external_without_local: PerFamily,
 }
 
-/// A number of each family, by `Family as usize`.
+/// One number per family, indexed by `Family as usize`.
 pub type PerFamily = [usize; Family::BOTH.len()];
 
 impl Totals {
-    /// What one Service has. Costs its front ends and the chunks of its pools.
+    /// Counts one Service. The cost is proportional to its front ends and the chunks of its pools.
     #[must_use]
     pub fn of(program: &DesiredService) -> Self {
         let (pools, backends) = counted(&program.pools);
@@ -40,7 +37,7 @@ impl Totals {
             refusals: program.refusals.len(),
             ..Self::default()
         };
-        // A port has one front end at most per ClusterIP, but may have many at other addresses.
+        // A port has at most one front end per ClusterIP, but may have many at other addresses.
         let dropping = program.frontends.iter().filter(|front| front.outside == Target::Drop);
         let ports: BTreeSet<_> = dropping
             .map(|front| {
@@ -59,7 +56,7 @@ impl Totals {
         totals
     }
 
-    /// Takes in that a Service has other pools, and has the front ends that it had.
+    /// Applies a change of a Service's pools; its front ends are unchanged.
     pub(super) fn exchange_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
         let [(old_pools, old_backends), (pools, backends)] = [old, new].map(counted);
         self.pools = self.pools + pools - old_pools;
@@ -86,7 +83,7 @@ impl Totals {
     }
 }
 
-/// How many pools have backends, and how many all have together.
+/// Returns the number of pools with backends, and the number of backends.
 fn counted(pools: &[Shared<Pool>]) -> (usize, usize) {
     pools
         .iter()

@@ -1,4 +1,4 @@
-//! Addresses that clients lookup at.
+//! Addresses of front ends.
 
 use std::fmt;
 use std::iter;
@@ -7,20 +7,16 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// An address family.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Family {
-    /// IPv4.
     V4,
-    /// IPv6.
     V6,
 }
 
 impl Family {
-    /// Both families, IPv4 first.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The family of an address.
+    /// Returns the family of `ip`.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
         match ip {
@@ -29,7 +25,7 @@ impl Family {
         }
     }
 
-    /// This family's one of two values, IPv4's first.
+    /// Returns the element of `both` that belongs to this family; IPv4 comes first.
     #[must_use]
     pub fn pick<T>(self, both: &[T; 2]) -> &T {
         let [v4, v6] = both;
@@ -39,7 +35,7 @@ impl Family {
         }
     }
 
-    /// The same, to be changed.
+    /// Mutable counterpart of [`Family::pick`].
     #[must_use]
     pub fn pick_mut<T>(self, both: &mut [T; 2]) -> &mut T {
         let [v4, v6] = both;
@@ -49,7 +45,7 @@ impl Family {
         }
     }
 
-    /// `0.0.0.0` or `::`.
+    /// Returns `0.0.0.0` or `::`.
     #[must_use]
     pub fn unspecified(self) -> IpAddr {
         match self {
@@ -58,7 +54,7 @@ impl Family {
         }
     }
 
-    /// The prefix length of a single address: 32 or 128.
+    /// Returns the prefix length of a single address: 32 or 128.
     #[must_use]
     pub fn host_prefix(self) -> u8 {
         match self {
@@ -80,19 +76,15 @@ impl fmt::Display for Family {
 /// A transport protocol that IPVS balances.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Protocol {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
-    /// SCTP.
     Sctp,
 }
 
 impl Protocol {
-    /// All protocols.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
-    /// The IANA protocol number, as `IPPROTO_*`.
+    /// Returns the IANA protocol number (`IPPROTO_*`).
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -102,13 +94,13 @@ impl Protocol {
         }
     }
 
-    /// The protocol with an IANA number, if IPVS balances it.
+    /// Returns the protocol with this IANA number, if IPVS balances it.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|p| p.number() == number)
     }
 
-    /// `tcp`, `udp` or `sctp`.
+    /// Returns `tcp`, `udp` or `sctp`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -125,40 +117,38 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Where clients lookup: address, port and protocol. Written `10.96.0.10:53/udp`, `[fd00::a]:53/udp`.
+/// The address of a front end or pool, written `10.96.0.10:53/udp` or `[fd00::a]:53/udp`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VirtualAddress {
-    /// The address.
     pub ip: IpAddr,
-    /// The port, in host byte order.
+    /// In host byte order.
     pub port: u16,
-    /// The protocol.
     pub protocol: Protocol,
 }
 
 impl VirtualAddress {
-    /// The address family.
+    /// Returns the address family.
     #[must_use]
     pub fn family(&self) -> Family {
         Family::of(self.ip)
     }
 
-    /// A port at every address of a family that takes node ports.
+    /// Returns a node port: this port at every address of the family that takes node ports.
     #[must_use]
     pub fn node_port(family: Family, port: u16, protocol: Protocol) -> Self {
         Self { ip: family.unspecified(), port, protocol }
     }
 
-    /// The same port and protocol at another address.
+    /// Returns the same port and protocol at another address.
     #[must_use]
     pub fn at(self, ip: IpAddr) -> Self {
         Self { ip, ..self }
     }
 
-    /// Where pools of a Service port may stand, of which this is the address at the ClusterIP: there and
-    /// at the [`images`].
+    /// Returns the addresses that pools of this Service port may have: this one, at the ClusterIP,
+    /// and its [shadow addresses](shadow_addresses).
     pub fn pool_places(self) -> impl Iterator<Item = Self> {
-        iter::once(self.ip).chain(images(self.ip)).map(move |ip| self.at(ip))
+        iter::once(self.ip).chain(shadow_addresses(self.ip)).map(move |ip| self.at(ip))
     }
 }
 
@@ -168,39 +158,40 @@ impl fmt::Display for VirtualAddress {
     }
 }
 
-/// The images of a ClusterIP, in the order of [`Image`](super::Shadow): addresses for pools of its Service
-/// that only front ends lead to. 10.96.0.10 → 250.96.0.10, 242.96.0.10, 254.96.0.10 and 246.96.0.10;
-/// fd00:10:96::a → fc00:10:96::a, fc80:10:96::a, fc40:10:96::a and fcc0:10:96::a. None is the address
-/// itself, nor another.
+/// Returns the shadow addresses of a ClusterIP, in the order of [`Shadow`](super::Shadow).
+///
+/// They hold the pools of the Service that only front ends use. Each differs from the ClusterIP and
+/// from the others: 10.96.0.10 → 250.96.0.10, 242.96.0.10, 254.96.0.10 and 246.96.0.10;
+/// fd00:10:96::a → fc00:10:96::a, fc80:10:96::a, fc40:10:96::a and fcc0:10:96::a.
 #[must_use]
-pub fn images(ip: IpAddr) -> [IpAddr; 4] {
+pub fn shadow_addresses(ip: IpAddr) -> [IpAddr; 4] {
     let flips = |is_itself| -> [u8; 4] { if is_itself { [8, 4, 12, 2] } else { [0, 8, 4, 12] } };
     match ip {
         IpAddr::V4(ip) => {
-            let image = 0xf000_0000 | ip.to_bits();
-            flips(image == ip.to_bits())
-                .map(|flip| Ipv4Addr::from_bits(image ^ (u32::from(flip) << 24)).into())
+            let shadow = 0xf000_0000 | ip.to_bits();
+            flips(shadow == ip.to_bits())
+                .map(|flip| Ipv4Addr::from_bits(shadow ^ (u32::from(flip) << 24)).into())
         }
         IpAddr::V6(ip) => {
-            let image = (ip.to_bits() & (u128::MAX >> 8)) | (0xfc << 120);
-            flips(image == ip.to_bits())
-                .map(|flip| Ipv6Addr::from_bits(image ^ (u128::from(flip) << 116)).into())
+            let shadow = (ip.to_bits() & (u128::MAX >> 8)) | (0xfc << 120);
+            flips(shadow == ip.to_bits())
+                .map(|flip| Ipv6Addr::from_bits(shadow ^ (u128::from(flip) << 116)).into())
         }
     }
 }
 
-/// The ranges of the images of a range's addresses.
+/// Returns the shadow ranges of a range of ClusterIPs.
 #[must_use]
-pub fn image_ranges(range: IpNet) -> [IpNet; 4] {
-    // A range wider than what an image keeps of an address has the whole image space.
+pub fn shadow_ranges(range: IpNet) -> [IpNet; 4] {
+    // A shadow address keeps only the low bits, so a wider range maps to the whole shadow space.
     let kept = if matches!(range, IpNet::V4(_)) { 4 } else { 8 };
-    images(range.network()).map(|ip| {
+    shadow_addresses(range.network()).map(|ip| {
         let net = IpNet::new_assert(ip, range.prefix_len().max(kept));
         net.trunc()
     })
 }
 
-/// Why a text is not a [`VirtualAddress`].
+/// A text is not a [`VirtualAddress`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0:?} is not ADDR:PORT[/tcp|udp|sctp] (an IPv6 address goes in brackets)")]
 pub struct ParseAddressError(String);
@@ -208,7 +199,7 @@ pub struct ParseAddressError(String);
 impl FromStr for VirtualAddress {
     type Err = ParseAddressError;
 
-    /// Reads `ADDR:PORT[/tcp|udp|sctp]`; TCP where no protocol is named.
+    /// Parses `ADDR:PORT[/tcp|udp|sctp]`; the protocol defaults to TCP.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseAddressError(text.to_owned());
         let (socket, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
@@ -243,12 +234,12 @@ mod tests {
             ("fc00:96::a", ["fc80:96::a", "fc40:96::a", "fcc0:96::a", "fc20:96::a"]),
         ] {
             let expected: [IpAddr; 4] = expected.map(|ip| ip.parse().expect("address"));
-            assert_eq!(images(ip.parse().expect("address")), expected);
+            assert_eq!(shadow_addresses(ip.parse().expect("address")), expected);
         }
-        let ranges = image_ranges("10.96.0.0/12".parse().expect("range"));
+        let ranges = shadow_ranges("10.96.0.0/12".parse().expect("range"));
         let expected = ["250.96.0.0/12", "242.96.0.0/12", "254.96.0.0/12", "246.96.0.0/12"];
         assert_eq!(ranges.map(|range| range.to_string()), expected);
-        let ranges = image_ranges("fd00::/7".parse().expect("range"));
+        let ranges = shadow_ranges("fd00::/7".parse().expect("range"));
         assert_eq!(ranges.map(|range| range.to_string()), ["fc00::/8"; 4]);
     }
 

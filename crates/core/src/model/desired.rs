@@ -1,4 +1,4 @@
-//! DesiredState: everything that the kernel must hold because of one Service, or because of the node.
+//! The desired state: what the kernel must hold for one Service, or for the node.
 
 use std::net::IpAddr;
 
@@ -10,141 +10,132 @@ use super::{
     VirtualAddress,
 };
 
-/// Pools of one Service: mostly one, or one of each family.
+/// The pools of one Service: usually one, or one per family.
 pub type SharedPools = SmallVec<[Shared<Pool>; 2]>;
 
-/// Everything that the kernel must hold because of one Service.
+/// What the kernel must hold for one Service.
 ///
-/// What stays from one version to the next is shared with it, and not looked into where two are
-/// compared.
+/// Unchanged parts are shared between versions, so a comparison does not look into them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DesiredService {
     /// Sorted by address.
     pub frontends: Shared<[Frontend]>,
-    /// Sorted by address. One without backends has no virtual server but for the established
-    /// connections of its former ones.
+    /// Sorted by address. A pool without backends has a virtual server only while established
+    /// connections of its former backends drain.
     pub pools: SharedPools,
-    /// Routes that make its ClusterIPs and their images local.
+    /// Make the ClusterIPs and their shadow addresses local.
     pub routes: Shared<[Route]>,
-    /// Front ends that the Service asks for and does not get, sorted by address.
+    /// Front ends that the Service requests but does not get, sorted by address.
     pub refusals: Shared<[Refusal]>,
-    /// What its health check answers, where it has one. The agent answers it, not the kernel.
+    /// Answered by the agent, not by the kernel.
     pub health_check: Option<HealthCheck>,
 }
 
 impl DesiredService {
-    /// The front end at an address.
+    /// Returns the front end at an address.
     #[must_use]
     pub fn frontend(&self, address: &VirtualAddress) -> Option<&Frontend> {
         let at = self.frontends.binary_search_by_key(address, |frontend| frontend.address);
         self.frontends.get(at.ok()?)
     }
 
-    /// The pool at an address.
+    /// Returns the pool at an address.
     #[must_use]
     pub fn pool(&self, address: &VirtualAddress) -> Option<&Shared<Pool>> {
         let at = self.pools.binary_search_by_key(address, |pool| pool.server.address);
         self.pools.get(at.ok()?)
     }
 
-    /// Why there is no front end at an address that the Service asks for.
+    /// Returns why the Service does not get the front end that it requests at an address.
     #[must_use]
     pub fn refusal(&self, address: &VirtualAddress) -> Option<&Refusal> {
         let at = self.refusals.binary_search_by_key(address, |refusal| refusal.address);
         self.refusals.get(at.ok()?)
     }
 
-    /// Whether the Service asks for a front end at an address.
+    /// Returns whether the Service requests a front end at an address.
     #[must_use]
-    pub fn tells_of(&self, address: &VirtualAddress) -> bool {
+    pub fn requests(&self, address: &VirtualAddress) -> bool {
         self.frontend(address).is_some() || self.refusal(address).is_some()
     }
 
-    /// The pools with backends: those that take new connections.
+    /// Returns the pools with backends: those that take new connections.
     pub fn serving_pools(&self) -> impl Iterator<Item = &Pool> {
         self.pools.iter().map(|pool| &**pool).filter(|pool| !pool.backends.is_empty())
     }
 }
 
-/// A front end that a Service asks for and does not get.
+/// A front end that a Service requests but does not get.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// The front end.
     pub address: VirtualAddress,
-    /// What kind of address it is.
     pub kind: FrontendKind,
-    /// Why.
     pub reason: RefusalReason,
 }
 
 impl Refusal {
-    /// Why, in words. `owner` says which Service has a front end.
+    /// Describes the reason; `owner` returns the Service that owns a front end.
     #[must_use]
     pub fn because<'a>(&self, owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>) -> String {
         let RefusalReason::Taken(at) = self.reason else { return self.reason.to_string() };
         owner(&at).map_or_else(
             || self.reason.to_string(),
-            |owner| format!("Service {owner} has it already"),
+            |owner| format!("Service {owner} already has it"),
         )
     }
 }
 
-/// Why a Service does not get a front end.
+/// The reason why a Service does not get a front end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RefusalReason {
-    /// The address is the node's own, and a socket of the node listens at the port.
+    /// The address belongs to the node, and a socket of the node listens on the port.
     #[error(
         "the address is this node's own, and a process or tunnel of the node listened there first"
     )]
     Listened,
-    /// The ClusterIP is on a device of the node, and a socket of the node listens at it; or it is the
-    /// node's own address.
+    /// A device of the node has the ClusterIP and a socket of the node listens on it, or the
+    /// ClusterIP is the node's own address.
     #[error(
-        "a device of this node has the address, and a process of the node listens at it, or others know \
-         the node by it: the node itself answers here"
+        "a device of this node has the address, and a process of the node listens on it or the \
+         address identifies the node: the node itself answers here"
     )]
     LocalSocket,
-    /// The address is the node's own, and the port is one of `protectedNodePorts`.
+    /// The address belongs to the node, and the port is in `protectedNodePorts`.
     #[error("the address is this node's own, and protectedNodePorts keeps the port for the node")]
     Protected,
-    /// The API server answers there.
     #[error("the API server answers there")]
     ApiServer,
-    /// The address lies in a service range.
     #[error("the address lies in a range that ClusterIPs are allocated from")]
     ServiceRange,
-    /// The address lies in the image of a service range.
-    #[error("the address lies in a range that stands for ClusterIPs within this node")]
-    ImageRange,
-    /// The ClusterIP's pool has to stand at an image, and another service range has all of them.
-    #[error(
-        "another service range has the addresses that stand for this one's ClusterIPs within this node"
-    )]
-    NoImage,
-    /// Another Service has this front end: the one asked for, one that stands for the same packets,
-    /// or the ClusterIP's that it would lead to.
+    /// The address lies in the shadow range of a service range.
+    #[error("the address lies in a shadow range of ClusterIPs")]
+    ShadowRange,
+    /// The pool needs a shadow address, but another service range occupies all of them.
+    #[error("another service range occupies the shadow addresses of this ClusterIP")]
+    NoShadow,
+    /// Another Service owns this front end: the requested one, one that matches the same packets,
+    /// or the ClusterIP that the requested one would use.
     #[error("another Service has {0}")]
     Taken(VirtualAddress),
 }
 
-/// Everything that the kernel must hold because of the node and the cluster's ranges, whatever the
-/// Services.
+/// What the kernel must hold for the node and the cluster's ranges, independent of the Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DesiredNode {
-    /// Ranges that ClusterIPs come from and nothing else lies in; disjoint.
+    /// Ranges from which only ClusterIPs are allocated; disjoint.
     pub service_ranges: Vec<IpNet>,
-    /// Destinations that are known to be somewhere, more closely than by a default route, within a
-    /// service range too: those of the node's routes, pods, and its own addresses; disjoint.
+    /// Destinations with a route more specific than the default route, also within a service range:
+    /// the node's routes, pods and own addresses; disjoint.
     pub reachable: Vec<IpNet>,
-    /// Sources that a ClusterIP connection keeps; disjoint.
+    /// Source ranges that ClusterIP connections keep; disjoint.
     pub pods: Vec<IpNet>,
-    /// Whatever comes in through these keeps it too.
+    /// Packets that arrive through these interfaces keep their source, too.
     pub pod_interfaces: Option<Interfaces>,
-    /// Sources that are this node: its pods and its own addresses; disjoint.
+    /// Sources that are local clients: this node's pods and its own addresses; disjoint.
     pub insiders: Vec<IpNet>,
-    /// What comes in through these is from this node's pods.
+    /// Packets that arrive through these interfaces come from pods of this node.
     pub insider_interfaces: Option<Interfaces>,
-    /// The node's addresses that take node ports, sorted.
+    /// Sorted.
     pub node_port_ips: Vec<IpAddr>,
     /// The links between which a flowtable carries established connections, sorted.
     pub offload_links: Vec<Link>,

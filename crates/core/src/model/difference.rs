@@ -1,9 +1,9 @@
-//! Where two versions of a list differ.
+//! Differences between two versions of a list.
 
 use std::iter::zip;
 use std::ops::Range;
 
-/// What of each of two lists lies between what they have in common at either end.
+/// Returns the range of each list between the common prefix and the common suffix.
 #[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
 pub(super) fn differing<T>(
     one: &[T],

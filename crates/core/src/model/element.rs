@@ -1,7 +1,7 @@
-//! Elements of the sets and maps of our nf_tables tables.
+//! Elements of the sets and maps of the agent's nf_tables tables.
 //!
-//! The rules of the tables are written once (`src/kernel/nft/ruleset.nft`, which says what each set
-//! is for); Services only add and remove elements.
+//! The rules are written once (`src/kernel/nft/ruleset.nft`, which describes each set); Services
+//! only add and remove elements.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,18 +10,17 @@ use ipnet::IpNet;
 
 use super::{Family, InterfaceName, Interfaces, VirtualAddress};
 
-/// Sets of one kind of elements, by the names that they have in the tables.
+/// Defines the sets of one kind of elements, with their names in the tables.
 macro_rules! sets {
     ($(#[$doc:meta])* $kind:ident { $($set:ident = $name:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        #[allow(missing_docs)]
         pub enum $kind {
             $($set,)*
         }
 
         impl $kind {
-            /// The name in the tables.
+            /// Returns the name in the tables.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -29,7 +28,7 @@ macro_rules! sets {
                 }
             }
 
-            /// The one of that name.
+            /// Returns the set with this name.
             #[must_use]
             pub fn named(name: &str) -> Option<Self> {
                 match name {
@@ -73,7 +72,7 @@ sets! {
 }
 
 impl AddressSet {
-    /// Whether each address stands beside itself.
+    /// Returns whether each element is a pair of the same address twice.
     #[must_use]
     pub fn is_of_pairs(self) -> bool {
         matches!(self, Self::ClusterIps | Self::Hairpin)
@@ -81,7 +80,7 @@ impl AddressSet {
 }
 
 sets! {
-    /// Sets of front ends and of other sockets.
+    /// Sets of front ends and other sockets.
     PortSet {
         Refused = "refused",
         Dropped = "dropped",
@@ -95,7 +94,7 @@ sets! {
 }
 
 sets! {
-    /// Maps from front ends to pools, by who is led there.
+    /// Maps from front ends to pools, by client class.
     Leads {
         Everybody = "front-ends",
         Insiders = "front-ends-inside",
@@ -105,28 +104,24 @@ sets! {
 
 /// An element of a set, map or flowtable.
 ///
-/// The front end of a node port has the unspecified address of its family. Elements are added in this
-/// order, so that a front end leads insiders to its pool before it drops them.
+/// A node port has the unspecified address of its family. Elements are added in this order, so that
+/// a front end is mapped to its pool for local clients before it is dropped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Element {
-    /// A range of addresses.
     Range(RangeSet, IpNet),
-    /// Interfaces by name.
     Interfaces(InterfaceSet, Interfaces),
-    /// An address.
     Address(AddressSet, IpAddr),
-    /// A front end, and address and port of the pool that it leads to.
+    /// A front end, and the address and port of the pool that it uses.
     Lead(Leads, VirtualAddress, IpAddr, u16),
-    /// An address with port and protocol.
     Port(PortSet, VirtualAddress),
-    /// `allowed`. Sources of a front end are disjoint.
+    /// An element of `allowed`. The sources of a front end are disjoint.
     Allowed(VirtualAddress, IpNet),
-    /// The flowtable `carried`: a link that it carries connections from and to.
+    /// A link of the flowtable `carried`, which carries connections between its links.
     OffloadLink(InterfaceName),
 }
 
 impl Element {
-    /// The set, map or flowtable.
+    /// Returns the name of the set, map or flowtable.
     #[must_use]
     pub fn set(&self) -> &'static str {
         match self {
@@ -140,7 +135,7 @@ impl Element {
         }
     }
 
-    /// The address family, and so the table. Interfaces and links are in the tables of both.
+    /// Returns the address family, and with it the table. Interfaces and links are in both tables.
     #[must_use]
     pub fn family(&self) -> Option<Family> {
         Some(Family::of(match self {
@@ -153,7 +148,8 @@ impl Element {
         }))
     }
 
-    /// The front end that it leads to a pool or refuses; whether one drops is told by others.
+    /// Returns the front end that this element maps to a pool or rejects. Other elements decide
+    /// whether a front end drops.
     #[must_use]
     pub fn frontend(&self) -> Option<VirtualAddress> {
         match self {
@@ -162,7 +158,7 @@ impl Element {
         }
     }
 
-    /// The front end that it leads to a pool, and that pool's address.
+    /// Returns the front end that this element maps to a pool, and the pool's address.
     #[must_use]
     pub fn lead(&self) -> Option<(VirtualAddress, VirtualAddress)> {
         match *self {
@@ -175,7 +171,7 @@ impl Element {
 }
 
 impl fmt::Display for Element {
-    /// The element as `nft` reads it, without the braces.
+    /// Formats the element in the syntax of `nft`, without braces.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = |address: &VirtualAddress| {
             format!("{} . {} . {}", address.ip, address.protocol, address.port)

@@ -1,4 +1,4 @@
-//! EndpointSlices, reduced to the fields that decide who serves.
+//! EndpointSlices, reduced to the fields that select endpoints.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use super::{Family, Name, Protocol, ServiceKey, Shared};
 pub struct SliceKey(Name);
 
 impl SliceKey {
-    /// The key of the slice `name` in `namespace`.
+    /// Returns the key of the slice `name` in `namespace`.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self([namespace, "/", name].concat().into())
@@ -23,10 +23,9 @@ impl fmt::Display for SliceKey {
     }
 }
 
-/// Where an endpoint is, and which nodes or zones should use it.
+/// The location of an endpoint, and the nodes or zones that should use it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Topology {
-    /// `nodeName`.
     pub node: Option<Name>,
     /// `hints.forNodes[].name`.
     pub for_nodes: Box<[Name]>,
@@ -39,50 +38,49 @@ pub struct Topology {
 pub struct Endpoint {
     /// `addresses[0]`; Kubernetes gives further addresses no meaning.
     pub address: IpAddr,
-    /// `conditions.ready`, true where it is nil.
+    /// `conditions.ready`; nil is true.
     pub ready: bool,
-    /// `conditions.serving`, true where it is nil.
+    /// `conditions.serving`; nil is true.
     pub serving: bool,
-    /// `conditions.terminating`, false where it is nil.
+    /// `conditions.terminating`; nil is false.
     pub terminating: bool,
-    /// `nodeName` and `hints`, which it has in common with many others.
+    /// `nodeName` and `hints`, shared with other endpoints.
     pub topology: Shared<Topology>,
 }
 
 impl Endpoint {
-    /// Still answers although it is on its way out: no new connections while others are ready.
+    /// Returns whether the endpoint terminates but still serves. It then takes no new connections
+    /// while others are ready.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         !self.ready && self.serving && self.terminating
     }
 }
 
-/// One entry of a slice's `ports` that has a name and a number.
+/// An entry of a slice's `ports` with a name and a number.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct EndpointPort {
-    /// `name`: the Service port that it belongs to; empty for an unnamed port.
+    /// Names the Service port; empty for an unnamed port.
     pub name: Name,
-    /// `protocol`.
     pub protocol: Protocol,
-    /// `port`: the number that the pods listen on.
+    /// The port that the pods listen on, in host byte order.
     pub port: u16,
 }
 
 /// An EndpointSlice of one address family that names its Service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EndpointSlice {
-    /// `metadata.namespace` and `metadata.name`.
     pub key: SliceKey,
-    /// The Service that label `kubernetes.io/service-name` names.
+    /// From label `kubernetes.io/service-name`.
     pub service: ServiceKey,
     /// `addressType`.
     pub family: Family,
-    /// `ports`, which it has in common with many others.
+    /// Shared with other slices.
     pub ports: Shared<[EndpointPort]>,
-    /// `endpoints` with an address.
+    /// Those with an address.
     pub endpoints: Box<[Endpoint]>,
-    /// Annotation `endpoints.kubernetes.io/last-change-trigger-time` in Unix milliseconds: when
-    /// that happened for which the slice was written. It goes with the news of a change; slices
-    /// that are kept have none, as they are no other for having been written at another time.
+    /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`, in Unix milliseconds: the
+    /// time of the change that caused this version. Cleared on stored slices, so that a rewrite
+    /// alone is not a change.
     pub triggered: Option<i64>,
 }

@@ -1,38 +1,35 @@
-//! Which endpoints serve, seen from a node.
+//! Selection of the endpoints that serve a node.
 
 use std::ops::{Add, AddAssign, SubAssign};
 
 use super::{Backend, Endpoint, Name};
 
-/// Where endpoints are looked at from: decides which are local and which are hinted here.
+/// The node's name and zone: they decide which endpoints are local and which hints apply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Locality {
-    /// This node's name.
     pub node: Name,
-    /// This node's zone, where it has one.
     pub zone: Option<Name>,
 }
 
-/// Which endpoints of a port serve.
+/// Selects the serving endpoints of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EndpointFilter {
-    /// The ready ones.
     Ready,
-    /// The ready ones that are hinted for this node.
+    /// Ready, with a hint for this node.
     ReadyForNode,
-    /// The ready ones that are hinted for this zone.
+    /// Ready, with a hint for this zone.
     ReadyForZone,
-    /// The ready ones on this node.
+    /// Ready, on this node.
     ReadyHere,
-    /// Those that terminate but still serve.
+    /// Terminating but still serving.
     Draining,
-    /// Those on this node that terminate but still serve.
+    /// Terminating but still serving, on this node.
     DrainingHere,
 }
 
 impl EndpointFilter {
-    /// The backend that an endpoint makes under this selection, if any. Beside ready endpoints,
-    /// those that terminate but still serve are kept for their established connections.
+    /// Returns the backend that an endpoint becomes under this filter. Terminating endpoints that
+    /// still serve stay with weight 0, for their established connections.
     pub(super) fn backend(
         self,
         endpoint: &Endpoint,
@@ -59,20 +56,19 @@ impl EndpointFilter {
     }
 }
 
-/// How many of a port's endpoints are of which sort.
+/// Numbers of a port's endpoints by condition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EndpointCounts {
-    /// Ready.
     pub ready: u32,
-    /// Ready, on this node.
+    /// On this node.
     pub ready_here: u32,
-    /// Ready, with a hint for some node.
+    /// With a hint for any node.
     pub node_hinted: u32,
-    /// Ready, with a hint for this node.
+    /// With a hint for this node.
     pub for_node: u32,
-    /// Ready, with a hint for some zone.
+    /// With a hint for any zone.
     pub zone_hinted: u32,
-    /// Ready, with a hint for this zone.
+    /// With a hint for this zone.
     pub for_zone: u32,
     /// Terminating but still serving.
     pub draining: u32,
@@ -81,7 +77,7 @@ pub struct EndpointCounts {
 }
 
 impl EndpointCounts {
-    /// That of one endpoint.
+    /// Returns the counts of one endpoint.
     pub(super) fn of(endpoint: &Endpoint, locality: &Locality) -> Self {
         let mut counts = Self::default();
         let local = is_local(endpoint, locality);

@@ -1,4 +1,4 @@
-//! The endpoints of one Service and family, kept so that a change costs what has changed.
+//! The endpoints of one Service and family, maintained incrementally.
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem;
@@ -14,14 +14,13 @@ use super::{
     Family, Locality, Name, Protocol, Shared, SliceKey,
 };
 
-/// One port of one slice, with what has been worked out about it.
+/// The derived state of one port of one slice.
 #[derive(Clone, Debug, Default)]
 struct View {
     counts: EndpointCounts,
     /// Indices of endpoints that count in another slice.
     shadowed: Box<[usize]>,
-    /// Backends by selection, as far as they were asked for: a cluster-wide and a local one may
-    /// be in use at a time.
+    /// Cached backends by filter. A cluster-wide and a local filter may be in use at the same time.
     chunks: [Option<(EndpointFilter, Shared<[Backend]>)>; 2],
 }
 
@@ -34,29 +33,28 @@ struct Member {
 
 /// The endpoint slices of one Service and family.
 ///
-/// An endpoint may stand in two slices while it moves between them. It then counts once: as the
-/// one that is not terminating, else the one that is ready, else the one of the first slice.
+/// An endpoint that moves between slices may be in two of them. It then counts once: the entry that
+/// is not terminating comes first, then the ready entry, then the entry of the first slice.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointSet {
-    /// Sorted by the slice's key.
     members: Vec<Member>,
-    /// In how many slices an address stands; kept only where there are several slices.
+    /// The number of slices with each address; maintained only while there are several slices.
     occurrences: BTreeMap<IpAddr, u32>,
 }
 
 impl EndpointSet {
-    /// Whether there is no slice.
+    /// Returns whether there is no slice.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// The slices.
+    /// Returns the slices.
     pub fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
         self.members.iter().map(|member| &member.slice)
     }
 
-    /// Adds a slice of a key that no other has.
+    /// Adds a slice with a new key.
     pub fn add(&mut self, mut slice: EndpointSlice, locality: &Locality) {
         drop_repeated(&mut slice.ports);
         normalise(&mut slice.endpoints);
@@ -67,12 +65,12 @@ impl EndpointSet {
         self.recount(Some(index), &[], all, locality);
     }
 
-    /// Replaces the slice of the same key. Says whether anything changed. Costs the endpoints that
-    /// differ, beside finding them.
+    /// Replaces the slice with the same key and returns whether anything changed. The cost is
+    /// proportional to the endpoints that differ.
     ///
     /// # Errors
     ///
-    /// The slice itself, if there is none of its key.
+    /// The slice itself, if no slice has its key.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     pub fn replace(
         &mut self,
@@ -93,7 +91,7 @@ impl EndpointSet {
         }
         let mut difference = differing(&known.endpoints, &slice.endpoints, Endpoint::eq);
         let [_, come] = &difference;
-        // What both have in common is sorted, as it was.
+        // The common part is already sorted.
         if !is_normal(&slice.endpoints[come.start.saturating_sub(1)..]) {
             normalise(&mut slice.endpoints);
             difference = differing(&known.endpoints, &slice.endpoints, Endpoint::eq);
@@ -107,7 +105,7 @@ impl EndpointSet {
         Ok(is_other)
     }
 
-    /// Removes a slice. Says whether it was there.
+    /// Removes a slice and returns whether it existed.
     pub fn remove(&mut self, key: &SliceKey, locality: &Locality) -> bool {
         let Ok(index) = self.find(key) else { return false };
         let old = self.members.remove(index).slice;
@@ -115,14 +113,14 @@ impl EndpointSet {
         true
     }
 
-    /// Works everything out anew, for another locality.
+    /// Recomputes all views for another locality.
     pub fn set_locality(&mut self, locality: &Locality) {
         for index in 0..self.members.len() {
             self.refresh(index, locality);
         }
     }
 
-    /// How many of a port's endpoints are of which sort.
+    /// Counts the endpoints of a port.
     #[must_use]
     pub fn counts(&self, name: &Name, protocol: Protocol) -> EndpointCounts {
         let ports = self.members.iter().flat_map(|it| it.slice.ports.iter().zip(it.views.iter()));
@@ -130,8 +128,8 @@ impl EndpointSet {
         of_port.map(|(_, view)| view.counts).reduce(Add::add).unwrap_or_default()
     }
 
-    /// The backends of a port under a selection. Chunks of slices that have not changed since they
-    /// were last asked for are shared with the earlier answer.
+    /// Returns the backends of a port that pass a filter. Chunks of unchanged slices are shared
+    /// with the previous result.
     pub fn backends(
         &mut self,
         name: &Name,
@@ -150,8 +148,8 @@ impl EndpointSet {
         backends
     }
 
-    /// Distinct addresses of ready endpoints on this node, whatever the port. What no port leads
-    /// to does not count.
+    /// Counts the distinct addresses of ready endpoints on this node, whatever the port. Slices
+    /// without ports do not count.
     #[must_use]
     pub fn ready_addresses_here(&self, locality: &Locality) -> usize {
         let mut addresses: Vec<_> = self
@@ -166,8 +164,8 @@ impl EndpointSet {
         addresses.len()
     }
 
-    /// Brings everything up to date after the endpoints `come` of a slice, which has the ports that
-    /// it had, took the place of those that are `gone`.
+    /// Updates the views after the endpoints `come` of a slice replaced those in `gone`. The ports
+    /// of the slice are unchanged.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     fn exchange(
         &mut self,
@@ -189,8 +187,8 @@ impl EndpointSet {
         }
     }
 
-    /// Brings everything up to date after a slice changed, at this index if it is still there, that
-    /// had the endpoints `gone` and has the endpoints `come`.
+    /// Updates the views after a slice changed its endpoints from `gone` to `come`. `index` is
+    /// `None` if the slice was removed.
     fn recount(
         &mut self,
         index: Option<usize>,
@@ -202,8 +200,7 @@ impl EndpointSet {
         self.refresh_sharing(&shared, index, locality);
     }
 
-    /// Works out the views anew of the slice that changed, and of others that share addresses with
-    /// it.
+    /// Recomputes the views of the changed slice and of all slices that share addresses with it.
     #[expect(clippy::indexing_slicing, reason = "the index is one of theirs")]
     fn refresh_sharing(&mut self, shared: &[IpAddr], changed: Option<usize>, locality: &Locality) {
         for index in 0..self.members.len() {
@@ -214,8 +211,8 @@ impl EndpointSet {
         }
     }
 
-    /// Updates the occurrences after endpoints have gone from a slice and others have come to it;
-    /// returns the addresses of either that stand in another slice too.
+    /// Updates the occurrences after a slice changed its endpoints from `gone` to `come`. Returns
+    /// the addresses of both that are in another slice, too.
     fn count_occurrences(
         &mut self,
         index: Option<usize>,
@@ -224,7 +221,7 @@ impl EndpointSet {
     ) -> Vec<IpAddr> {
         let Self { members, occurrences } = self;
         if members.len() < 2 {
-            // Down to one slice: whatever the removed one shadowed counts again.
+            // Only one slice remains: endpoints that the removed slice shadowed count again.
             let counted = !mem::take(occurrences).is_empty();
             return if counted { addresses(gone).collect() } else { Vec::new() };
         }
@@ -257,7 +254,7 @@ impl EndpointSet {
         shared
     }
 
-    /// Works out the views of one slice anew.
+    /// Recomputes the views of one slice.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     fn refresh(&mut self, index: usize, locality: &Locality) {
         let slice = &self.members[index].slice;
@@ -284,7 +281,7 @@ impl EndpointSet {
         self.members.binary_search_by(|member| member.slice.key.cmp(key))
     }
 
-    /// Whether the endpoint counts in another slice instead.
+    /// Returns whether the endpoint counts in another slice instead.
     fn is_shadowed(&self, slice: &EndpointSlice, port: &EndpointPort, endpoint: &Endpoint) -> bool {
         if self.occurrences.get(&endpoint.address).is_none_or(|count| *count < 2) {
             return false;
@@ -322,14 +319,13 @@ impl View {
             }
         }
         let chunk: Shared<[Backend]> = chunk.into();
-        // The older of the two makes room: a selection no longer in use is not kept for long.
+        // The older entry is evicted, so a filter that is no longer used does not stay.
         let [newest, older] = &mut self.chunks;
         *older = newest.replace((selection, Shared::clone(&chunk)));
         chunk
     }
 
-    /// Takes in that some of the endpoints have come in the place of those that are gone. None of
-    /// the slice may be shadowed.
+    /// Updates the view after `come` replaced `gone`. No endpoint of the slice may be shadowed.
     #[expect(clippy::indexing_slicing, reason = "the range is of these endpoints")]
     fn exchange(
         &mut self,
@@ -348,7 +344,7 @@ impl View {
                 // Every endpoint had a backend.
                 (before.len(), before.len() + gone.len())
             } else {
-                // All are sorted.
+                // Chunks and endpoints are both sorted by address.
                 let up_to = |it: &Endpoint| chunk.partition_point(|one| one.address <= it.address);
                 let short_of =
                     |it: &Endpoint| chunk.partition_point(|one| one.address < it.address);
@@ -372,13 +368,13 @@ fn position(slice: &EndpointSlice, ip: IpAddr) -> Option<usize> {
     slice.endpoints.binary_search_by_key(&ip, |endpoint| endpoint.address).ok()
 }
 
-/// Whether endpoints are sorted by address, with one of each.
+/// Returns whether endpoints are sorted by address without duplicates.
 fn is_normal(endpoints: &[Endpoint]) -> bool {
     endpoints.is_sorted_by(|one, next| one.address < next.address)
 }
 
-/// Sorts endpoints by address and keeps one of each: the one that is not terminating, else the
-/// one that is ready.
+/// Sorts endpoints by address and removes duplicates: an entry that is not terminating comes first,
+/// then a ready entry.
 fn normalise(endpoints: &mut Box<[Endpoint]>) {
     if !is_normal(endpoints) {
         let mut list = mem::take(endpoints).into_vec();
@@ -388,9 +384,9 @@ fn normalise(endpoints: &mut Box<[Endpoint]>) {
     }
 }
 
-/// Keeps one of equal ports. The API server admits no others, manifests on disk might.
+/// Removes repeated ports. The API server does not admit them, but manifests on disk may have them.
 fn drop_repeated(ports: &mut Shared<[EndpointPort]>) {
-    // Mostly there is one.
+    // Most slices have one port.
     if ports.len() < 2 {
         return;
     }
@@ -410,7 +406,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Those of a family, to change them or to ask for backends.
+    /// Returns the endpoints of a family.
     pub fn of(&mut self, family: Family) -> &mut EndpointSet {
         match family {
             Family::V4 => &mut self.v4,
@@ -418,18 +414,18 @@ impl Endpoints {
         }
     }
 
-    /// All slices.
+    /// Returns the slices of both families.
     pub fn slices(&self) -> impl Iterator<Item = &EndpointSlice> {
         self.v4.slices().chain(self.v6.slices())
     }
 
-    /// Whether there is no slice.
+    /// Returns whether there is no slice.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Works everything out anew, for another locality.
+    /// Recomputes all views for another locality.
     pub fn set_locality(&mut self, locality: &Locality) {
         self.v4.set_locality(locality);
         self.v6.set_locality(locality);

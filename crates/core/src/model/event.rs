@@ -1,4 +1,4 @@
-//! What sources tell: objects as they are now.
+//! Events of the sources: objects in their current state.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,15 +11,15 @@ use super::{
 /// A change to the objects of one kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change<K, T> {
-    /// The object is so now.
+    /// The object was added or changed.
     Apply(T),
-    /// There is no such object, or it is not ours to serve.
+    /// The object does not exist, or another proxy serves it.
     Delete(K),
-    /// These are all the objects there are.
+    /// The complete list of objects.
     Replace(Vec<T>),
 }
 
-/// What a source tells.
+/// An event of a source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// Services that this proxy serves.
@@ -28,22 +28,22 @@ pub enum Event {
     Slice(Change<SliceKey, EndpointSlice>),
     /// The Node object of this node.
     Node(Option<Node>),
-    /// ServiceCIDR objects.
     ServiceCidrs(Change<Name, ServiceCidr>),
-    /// The addresses of this node's interfaces, sorted; without loopback, link-local and our own.
+    /// The addresses of this node's interfaces, sorted; without loopback and link-local addresses
+    /// and those of the agent.
     Addresses(Vec<IpAddr>),
-    /// The destinations of this node's routes, sorted and disjoint; without the default routes, those
-    /// of table `local` and our own.
+    /// The destinations of this node's routes, sorted and disjoint; without default routes, table
+    /// `local` and the agent's routes.
     Routes(Vec<IpNet>),
-    /// This node's links, sorted; told only where a flowtable is to follow them.
+    /// This node's links, sorted; reported only for a flowtable.
     Links(Vec<Link>),
-    /// Where sockets of this node's network namespace listen, with the unspecified address for all
-    /// addresses of a family.
+    /// The listening sockets of this node's network namespace. The unspecified address stands for
+    /// all addresses of its family.
     Listening(Vec<VirtualAddress>),
-    /// The address of this node that its packets to elsewhere carry, of each family that has one.
+    /// The node's source address for packets to other hosts, one per family that has one.
     SourceIps(Vec<IpAddr>),
-    /// Whether the node's kernel has IPv6. It is taken to have it until this is told.
+    /// Whether the node's kernel has IPv6; true until reported.
     Ipv6(bool),
-    /// Where the agent itself reaches the API server.
+    /// The addresses at which the agent reaches the API server.
     ApiServers(Vec<SocketAddr>),
 }

@@ -1,13 +1,13 @@
-//! Front ends: where clients lookup and what becomes of them.
+//! Front ends: the addresses of a Service, and how their connections are handled.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Name, VirtualAddress, image_ranges, images};
+use super::{Name, VirtualAddress, shadow_addresses, shadow_ranges};
 
-/// What kind of address a front end stands at.
+/// The kind of a front end's address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum FrontendKind {
     /// `spec.clusterIPs`.
@@ -20,19 +20,19 @@ pub enum FrontendKind {
     ExternalIp,
 }
 
-/// By what right a Service has a front end. The least wins.
+/// The precedence of a Service's claim to a front end; the least wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Right {
-    /// The API server has allocated the address from a range of the cluster's own.
+    /// The API server allocated the address from a service range.
     Cluster,
-    /// The API server or a controller has granted it: a node port, an address in the status.
+    /// The API server or a controller assigned it: a node port, an address in the status.
     Granted,
-    /// The Service's author has written it.
+    /// The Service's author wrote it.
     Written,
 }
 
 impl FrontendKind {
-    /// By what right a Service has such a front end.
+    /// Returns the precedence of a claim to such a front end.
     #[must_use]
     pub fn right(self) -> Right {
         match self {
@@ -42,8 +42,8 @@ impl FrontendKind {
         }
     }
 
-    /// Whether the address is written in the Service, by its author or a controller, and may be that of
-    /// anything.
+    /// Returns whether the Service's author or a controller chose the address. Such an address may
+    /// belong to any host.
     #[must_use]
     pub fn is_external(self) -> bool {
         matches!(self, Self::ExternalIp | Self::LoadBalancer)
@@ -61,32 +61,32 @@ impl fmt::Display for FrontendKind {
     }
 }
 
-/// Which of the [`images`] of a ClusterIP. Each is for the pool of one traffic policy, so that no change
-/// of place leads a client to endpoints of the other.
+/// Selects one of the [`shadow_addresses`] of a ClusterIP. Each serves the pool of one traffic policy,
+/// so a pool that moves never sends clients to endpoints of the other policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shadow {
-    /// For the pool of the policy that the ClusterIP has not.
+    /// For the pool of the policy that the ClusterIP does not have.
     First,
-    /// For that of the ClusterIP's own policy, where connection tracking carries ClusterIPs
+    /// For the pool of the ClusterIP's own policy, if connection tracking carries ClusterIPs
     /// ([`Carry`](super::Carry)) or a process of the node answers at the ClusterIP.
     Second,
-    /// Instead of the first, where something else lies among these.
+    /// Replaces the first, if its range has another use.
     Third,
-    /// Instead of the second, likewise.
+    /// Replaces the second, if its range has another use.
     Fourth,
 }
 
 impl Shadow {
-    /// That of a ClusterIP.
+    /// Returns this shadow address of a ClusterIP.
     #[must_use]
     pub fn of(self, cluster_ip: IpAddr) -> IpAddr {
-        self.among(images(cluster_ip))
+        self.among(shadow_addresses(cluster_ip))
     }
 
-    /// That of a range of ClusterIPs.
+    /// Returns this shadow range of a range of ClusterIPs.
     #[must_use]
     pub fn of_range(self, range: IpNet) -> IpNet {
-        self.among(image_ranges(range))
+        self.among(shadow_ranges(range))
     }
 
     fn among<T>(self, [first, second, third, fourth]: [T; 4]) -> T {
@@ -99,76 +99,74 @@ impl Shadow {
     }
 }
 
-/// What becomes of a new connection.
+/// The handling of a new connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// The pool at the ClusterIP balances it.
     Pool,
-    /// The pool at an image of the ClusterIP balances it.
+    /// The pool at a shadow address of the ClusterIP balances it.
     Shadow(Shadow),
-    /// The client is told at once that there is no endpoint.
+    /// The client gets an immediate error: there is no endpoint.
     Reject,
-    /// It is dropped without an answer.
+    /// It is dropped silently.
     Drop,
 }
 
-/// Whose source address is translated on the way to a backend. A backend that is sent to itself
-/// always has it translated.
+/// Selects the clients whose source address is translated on the way to a backend. A backend that
+/// connects to itself is always translated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Masquerade {
-    /// That of clients other than pods.
+    /// Clients other than pods.
     UnlessPod,
-    /// That of this node's own processes.
+    /// This node's own processes.
     OwnProcesses,
-    /// Everybody's.
+    /// All clients.
     Always,
 }
 
-/// Where clients lookup.
+/// An address of a Service, and how its connections are handled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frontend {
-    /// Address, port and protocol. A node port has the unspecified address of its family.
+    /// A node port has the unspecified address of its family.
     pub address: VirtualAddress,
-    /// What kind of address it is.
     pub kind: FrontendKind,
-    /// Name of the Service port, empty where it has none.
+    /// The name of the Service port; empty for an unnamed port.
     pub port_name: Name,
-    /// The Service port at the ClusterIP, where the pool stands.
+    /// The Service port at the ClusterIP.
     pub pool: VirtualAddress,
-    /// For pods of this node and processes in the node's own network.
+    /// For local clients: pods and processes of this node.
     pub inside: Target,
-    /// For all others.
+    /// For external clients.
     pub outside: Target,
-    /// Whose source address is translated.
     pub masquerade: Masquerade,
-    /// Who may connect; `None` for anyone. Ranges of the front end's family, disjoint.
+    /// Allowed source ranges of the front end's family, disjoint; `None` allows all.
     pub sources: Option<Box<[IpNet]>>,
 }
 
 impl Frontend {
-    /// Where it leads insiders and outsiders.
+    /// Returns the targets of local and external clients.
     #[must_use]
     pub fn targets(&self) -> [Target; 2] {
         [self.inside, self.outside]
     }
 
-    /// The same front end with other targets.
+    /// Returns the same front end with other targets.
     #[must_use]
     pub fn leading_to(self, [inside, outside]: [Target; 2]) -> Self {
         Self { inside, outside, ..self }
     }
 
-    /// The addresses at which a pool that balances its connections may stand.
+    /// Returns the possible addresses of a pool that balances its connections.
     pub fn places(&self) -> impl Iterator<Item = VirtualAddress> + use<> {
         self.pool.pool_places()
     }
 
-    /// The pool that balances a connection, if any does.
+    /// Returns the address of the pool that balances a connection, if any.
     #[must_use]
     pub fn pool_of(&self, target: Target) -> Option<VirtualAddress> {
         let ip = match target {
             Target::Pool => self.pool.ip,
-            Target::Shadow(image) => image.of(self.pool.ip),
+            Target::Shadow(shadow) => shadow.of(self.pool.ip),
             Target::Reject | Target::Drop => return None,
         };
         Some(self.pool.at(ip))

@@ -3,26 +3,29 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// `IFNAMSIZ`: the bytes of an interface's name with the zero that ends it.
+/// `IFNAMSIZ`: the bytes of an interface name, with the terminating zero.
 const CAPACITY: usize = 16;
 
-/// The name of a network interface, or how it begins.
+/// The name of a network interface, or a prefix of names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName([u8; CAPACITY]);
 
-/// Why a text is no [`InterfaceName`].
+/// A text is not an [`InterfaceName`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0:?} is no interface's name: one has 1 to 15 ASCII characters, no blank, slash or colon")]
+#[error(
+    "{0:?} is not an interface name: a name has 1 to 15 ASCII characters and no blank, slash or \
+     colon"
+)]
 pub struct InterfaceNameError(String);
 
 impl InterfaceName {
-    /// The name, and zeros up to sixteen bytes, as the kernel compares it.
+    /// Returns the name padded with zeros to sixteen bytes, as the kernel compares it.
     #[must_use]
     pub fn bytes(&self) -> [u8; CAPACITY] {
         self.0
     }
 
-    /// Its characters.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default().trim_end_matches('\0')
@@ -32,8 +35,8 @@ impl InterfaceName {
 impl FromStr for InterfaceName {
     type Err = InterfaceNameError;
 
-    /// Takes what `dev_valid_name` of the kernel takes, of ASCII, but for the quotes and the
-    /// asterisk that `nft` would read in its own way.
+    /// Accepts the ASCII names that the kernel's `dev_valid_name` accepts, except those with
+    /// quotes, a backslash or an asterisk, which `nft` interprets.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_usable = |byte: u8| byte.is_ascii_graphic() && !br#"/:"*\"#.contains(&byte);
         let mut bytes = [0; CAPACITY];
@@ -63,26 +66,25 @@ impl fmt::Debug for InterfaceName {
     }
 }
 
-/// A network link. One that comes after another may have its name, and has another index.
+/// A network link. The index distinguishes it from an earlier link of the same name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Link {
-    /// Its name.
     pub name: InterfaceName,
-    /// Its number in its network namespace.
+    /// `ifindex` in the network namespace.
     pub index: u32,
 }
 
-/// Some of the node's interfaces.
+/// A selection of the node's interfaces.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Interfaces {
-    /// The one of this name.
+    /// The interface of this name.
     Named(InterfaceName),
-    /// All whose names begin so.
+    /// All interfaces with this prefix.
     Prefixed(InterfaceName),
 }
 
 impl Interfaces {
-    /// Whether an interface is one of them.
+    /// Returns whether an interface is selected.
     #[must_use]
     pub fn contain(&self, name: &InterfaceName) -> bool {
         match self {
@@ -95,7 +97,7 @@ impl Interfaces {
 impl FromStr for Interfaces {
     type Err = InterfaceNameError;
 
-    /// Takes a name, or how names begin with an asterisk behind it.
+    /// Parses a name, or a prefix followed by an asterisk.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_suffix('*') {
             Some(prefix) => prefix.parse().map(Self::Prefixed),
@@ -105,7 +107,7 @@ impl FromStr for Interfaces {
 }
 
 impl fmt::Display for Interfaces {
-    /// As [`FromStr`] reads it.
+    /// Formats the selection as [`FromStr`] parses it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => name.fmt(f),

@@ -1,5 +1,5 @@
-//! Shared values: names of nodes, zones and ports, places and lists of ports occur thousands of
-//! times.
+//! Shared values: names of nodes, zones and ports, topologies and lists of ports that occur
+//! thousands of times.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -8,28 +8,28 @@ use super::{EndpointPort, Shared, Topology};
 /// An immutable string that is cheap to copy.
 pub type Name = Shared<str>;
 
-/// Bytes that are added at least before entries out of use are looked for.
+/// The least number of bytes to add before unused entries are removed.
 const LEAST_ADDED: usize = 64 << 10;
 
-/// Hands out one shared copy per distinct string, topology and list of ports.
+/// Returns one shared copy per distinct string, topology and list of ports.
 ///
-/// Entries without a copy elsewhere are forgotten in time: they take no more than those in use, and a
-/// small amount. Users who may write objects could otherwise fill the memory with names.
+/// Unused entries are removed in time: they never take more than the used entries plus a small
+/// amount. Otherwise users who may write objects could fill the memory with names.
 #[derive(Default, Debug)]
 pub struct Interner {
     names: FxHashSet<Name>,
     topologies: FxHashSet<Shared<Topology>>,
-    /// Those of them without hints, by node: most endpoints have none.
+    /// Topologies without hints, by node: most endpoints have no hints.
     unhinted: FxHashMap<Name, Shared<Topology>>,
     ports: FxHashSet<Shared<[EndpointPort]>>,
-    /// Bytes that have been added since it was swept.
+    /// Bytes added since the last sweep.
     added: usize,
-    /// Bytes that were in use then.
+    /// Bytes in use at the last sweep.
     used: usize,
 }
 
 impl Interner {
-    /// The shared copy of `text`.
+    /// Returns the shared copy of `text`.
     pub fn intern(&mut self, text: &str) -> Name {
         if let Some(name) = self.names.get(text) {
             return Name::clone(name);
@@ -40,7 +40,7 @@ impl Interner {
         name
     }
 
-    /// The shared topology of endpoints on a node that have no hints.
+    /// Returns the shared topology of endpoints on a node without hints.
     pub fn on_node(&mut self, node: &str) -> Shared<Topology> {
         if let Some(shared) = self.unhinted.get(node) {
             return Shared::clone(shared);
@@ -52,7 +52,7 @@ impl Interner {
         shared
     }
 
-    /// The shared copy of a topology.
+    /// Returns the shared copy of a topology.
     pub fn share(&mut self, topology: Topology) -> Shared<Topology> {
         if let Some(shared) = self.topologies.get(&topology) {
             return Shared::clone(shared);
@@ -63,7 +63,7 @@ impl Interner {
         shared
     }
 
-    /// The shared copy of a list of ports.
+    /// Returns the shared copy of a list of ports.
     pub fn share_ports(&mut self, ports: &[EndpointPort]) -> Shared<[EndpointPort]> {
         if let Some(shared) = self.ports.get(ports) {
             return Shared::clone(shared);
@@ -74,22 +74,22 @@ impl Interner {
         shared
     }
 
-    /// Something of that size is about to be added.
+    /// Accounts for `size` more bytes, and sweeps if it is time.
     fn make_room(&mut self, size: usize) {
         self.added += size;
-        // Each byte that is added pays for a look at one that is kept.
+        // Each added byte pays for the sweep of one kept byte.
         if self.added > self.used.max(LEAST_ADDED) {
             self.sweep();
             self.added = size;
         }
     }
 
-    /// Forgets entries without a copy elsewhere.
+    /// Removes entries without a copy elsewhere.
     fn sweep(&mut self) {
         let Self { names, topologies, unhinted, ports, .. } = self;
-        // Here and among all topologies.
+        // One copy is here and one in `topologies`.
         unhinted.retain(|_, topology| topology.copies() > 2);
-        // What is left of these holds names.
+        // The remaining topologies and ports hold names.
         topologies.retain(|topology| topology.copies() > 1);
         ports.retain(|ports| ports.copies() > 1);
         names.retain(|name| name.copies() > 1);
@@ -99,7 +99,7 @@ impl Interner {
     }
 }
 
-/// What an entry takes beside its value: its counts, its place in a set.
+/// The cost of an entry besides its value: reference counts and its slot in a set.
 const OVERHEAD: usize = 48;
 
 fn size_of_name(name: &str) -> usize {
@@ -108,7 +108,7 @@ fn size_of_name(name: &str) -> usize {
 
 fn size_of_topology(topology: &Topology) -> usize {
     let hints = topology.for_nodes.len() + topology.for_zones.len();
-    // It may stand in the map of those without hints, too.
+    // A topology without hints is also in `unhinted`.
     2 * OVERHEAD + size_of::<Topology>() + hints * size_of::<Name>()
 }
 
@@ -145,7 +145,6 @@ mod tests {
         assert_ne!(ports(80), ports(81));
     }
 
-    /// What a slice has: an endpoint on a node, one with hints, and ports.
     type Slice = ([Shared<Topology>; 2], Shared<[EndpointPort]>);
 
     fn slice(names: &mut Interner, text: &str) -> Slice {
@@ -179,7 +178,7 @@ mod tests {
             most = most.max(names.names.len());
         }
         assert_eq!(&*changes.1[0].name, "change-999-port-1");
-        // Never more than what is in use again, what may always be added, and what is being made.
+        // The entries in use, the slack, and the slice in the making.
         assert!(most <= 2 * before[0] + LEAST_ADDED / OVERHEAD + before[0], "{most} {before:?}");
         names.sweep();
         assert_eq!(counts(&names), before);

@@ -1,86 +1,86 @@
-//! How often what is told: what repeats is counted and told together.
+//! Rate limit of reports: repeated reports are counted and delivered together.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
-/// Time between two notices of the same topic.
+/// The least time between two reports of the same topic.
 pub const QUIET: Duration = Duration::from_secs(300);
-/// Notices that may follow one another at once, whatever they are about,
+/// The number of reports that may follow each other at once, whatever their topics.
 const BURST: u32 = 20;
-/// and time that each costs in the long run. A node with a wrong idea of the whole cluster is one
-/// of thousands.
+/// The time that each report costs in the long run. A node with a wrong view of the cluster may be
+/// one of thousands.
 const COST: Duration = Duration::from_secs(10);
-/// Topics that are kept in mind,
+/// The number of topics.
 const MOST_TOPICS: usize = 1000;
-/// and those of one group.
+/// The number of topics of one group.
 const MOST_OF_GROUP: usize = 250;
 
-/// What notices are told of.
+/// The subject of a report.
 pub trait Topic: Ord + Clone {
-    /// Topics of a group, such as a namespace, share its turns and its room. Who writes its objects can
-    /// keep nobody else's notices from being told.
+    /// Returns the topic's group, such as a namespace. Topics of a group share its turns and its
+    /// space, so that a namespace cannot keep the reports of others waiting.
     fn group(&self) -> &str;
 }
 
-/// An object by its namespace and name, with a slash between them.
+/// An object as `namespace/name`.
 impl Topic for String {
     fn group(&self) -> &str {
         self.split_once('/').map_or("", |(namespace, _)| namespace)
     }
 }
 
-/// Something about what another topic names.
+/// A detail of another topic.
 impl<T: Topic, D: Ord + Clone> Topic for (T, D) {
     fn group(&self) -> &str {
         self.0.group()
     }
 }
 
-/// Decides when a notice may be told: at once, if its topic is a new one and there are not too many; and
-/// the last of those that follow after a while, with their count. Groups that have something that waits
-/// take turns. Within a group, notices are told in the order in which they came, lest whoever has many
-/// topics with well-chosen names goes before all others.
+/// Decides when a report is delivered.
+///
+/// The first report of a topic is delivered at once, unless there are too many. The last of those
+/// that follow is delivered after a while, with their count. Groups with waiting reports take
+/// turns. Within a group the order of arrival counts, so that many topics with well-chosen names do
+/// not overtake others.
 #[derive(Debug)]
 pub struct Limiter<K, V> {
     quiet: Duration,
     topics: BTreeMap<K, TopicState<V>>,
-    /// Those of the topics.
     groups: BTreeMap<String, Group>,
-    /// How many topics have something that waits.
+    /// The number of topics with a waiting report.
     waiting: usize,
-    /// How many have waited so far.
+    /// The number of turns so far.
     turns: u64,
-    /// Until when what has been told has its cost.
+    /// The time until which the delivered reports are paid for.
     paid_until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Group {
     topics: usize,
-    /// When it was told of last, as a turn; 0 if never.
-    told: u64,
+    /// The turn of the last delivery; 0 for none.
+    reported: u64,
 }
 
 #[derive(Debug)]
 struct TopicState<V> {
-    told: Option<Instant>,
+    reported: Option<Instant>,
     held: Option<Held<V>>,
 }
 
-/// Waits to be told.
+/// A waiting report.
 #[derive(Debug)]
 struct Held<V> {
-    /// The latest.
     notice: V,
-    /// How many there have been since the last that was told.
+    /// The number of reports since the last delivery.
     count: u32,
-    /// The least is told first.
+    /// The least is delivered first.
     turn: u64,
 }
 
 impl<K: Topic, V> Limiter<K, V> {
-    /// Tells of a topic at most once in the time `quiet`; the agent's is [`QUIET`].
+    /// Reports a topic at most once per `quiet`; the agent uses [`QUIET`].
     #[must_use]
     pub fn new(quiet: Duration) -> Self {
         Self {
@@ -93,7 +93,7 @@ impl<K: Topic, V> Limiter<K, V> {
         }
     }
 
-    /// Takes in a notice. Says whether there is room for it.
+    /// Adds a report and returns whether there is space for it.
     pub fn add(&mut self, topic: K, notice: V) -> bool {
         let is_full = self.topics.len() >= MOST_TOPICS
             || self.groups.get(topic.group()).is_some_and(|it| it.topics >= MOST_OF_GROUP);
@@ -105,8 +105,8 @@ impl<K: Topic, V> Limiter<K, V> {
         true
     }
 
-    /// Takes in a notice of one of a few topics that nobody else can add to: there is room for it, and it
-    /// goes before others.
+    /// Adds a report of a topic that only the agent itself creates: it always has space and goes
+    /// before others.
     pub fn add_first(&mut self, topic: K, notice: V) {
         self.hold(topic, notice, 0);
     }
@@ -116,7 +116,7 @@ impl<K: Topic, V> Limiter<K, V> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 self.groups.entry(new.key().group().to_owned()).or_default().topics += 1;
-                new.insert(TopicState { told: None, held: None })
+                new.insert(TopicState { reported: None, held: None })
             }
         };
         let (count, turn) = match &topic.held {
@@ -129,7 +129,7 @@ impl<K: Topic, V> Limiter<K, V> {
         topic.held = Some(Held { notice, count, turn });
     }
 
-    /// A notice that may be told now, with its topic and how many it stands for.
+    /// Returns a report that is due, with its topic and the number of reports that it stands for.
     pub fn next(&mut self, now: Instant) -> Option<(K, V, u32)> {
         if self.topics.is_empty() || self.free_at().is_some_and(|at| at > now) {
             return None;
@@ -148,23 +148,23 @@ impl<K: Topic, V> Limiter<K, V> {
         let waiting = self.topics.iter_mut().filter(|(_, topic)| is_quiet(topic));
         let turns = waiting.filter_map(|(key, topic)| {
             let turn = topic.held.as_ref()?.turn;
-            let told = groups.get(key.group()).map_or(0, |group| group.told);
-            Some(((turn > 0, told, turn), key, topic))
+            let reported = groups.get(key.group()).map_or(0, |group| group.reported);
+            Some(((turn > 0, reported, turn), key, topic))
         });
         let (_, key, topic) = turns.min_by_key(|(turn, ..)| *turn)?;
         let Held { notice, count, .. } = topic.held.take()?;
-        topic.told = Some(now);
+        topic.reported = Some(now);
         let key = key.clone();
         self.turns += 1;
         if let Some(group) = groups.get_mut(key.group()) {
-            group.told = self.turns;
+            group.reported = self.turns;
         }
         self.waiting -= 1;
         self.paid_until = Some(self.paid_until.map_or(now, |until| until.max(now)) + COST);
         Some((key, notice, count))
     }
 
-    /// When [`Limiter::next`] may have something that it does not have now.
+    /// Returns when [`Limiter::next`] may return another report.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         if self.waiting == 0 {
             return None;
@@ -174,16 +174,16 @@ impl<K: Topic, V> Limiter<K, V> {
         Some(self.free_at().map_or(first, |free| free.max(first)))
     }
 
-    /// From when on a further notice may be told.
+    /// Returns when a further report is paid for.
     fn free_at(&self) -> Option<Instant> {
         self.paid_until?.checked_sub(COST * (BURST - 1))
     }
 }
 
 impl<V> TopicState<V> {
-    /// From when on it may be told again.
+    /// Returns when the topic may be reported again.
     fn due(&self, quiet: Duration) -> Option<Instant> {
-        self.told.map(|told| told + quiet)
+        self.reported.map(|reported| reported + quiet)
     }
 }
 
@@ -221,12 +221,12 @@ mod tests {
         for index in 0..30 {
             limiter.add(of("one", index), ());
         }
-        let told =
+        let reported =
             |limiter: &mut Limiter<_, _>, now| std::iter::from_fn(|| limiter.next(now)).count();
-        assert_eq!(told(&mut limiter, now), 20);
+        assert_eq!(reported(&mut limiter, now), 20);
         assert_eq!(limiter.next_due(now), Some(now + COST));
-        assert_eq!(told(&mut limiter, now + COST), 1);
-        assert_eq!(told(&mut limiter, now + 10 * COST), 9);
+        assert_eq!(reported(&mut limiter, now + COST), 1);
+        assert_eq!(reported(&mut limiter, now + 10 * COST), 9);
     }
 
     #[test]
@@ -240,11 +240,11 @@ mod tests {
             limiter.add(of("one", index), ());
         }
         limiter.add_first(of("one", 1000), ());
-        let told: Vec<_> = (1..4)
+        let reported: Vec<_> = (1..4)
             .filter_map(|turn| limiter.next(now + turn * COST))
             .map(|(topic, ..)| topic)
             .collect();
-        assert_eq!(told, [of("one", 1000), of("one", 49), of("one", 48)]);
+        assert_eq!(reported, [of("one", 1000), of("one", 49), of("one", 48)]);
     }
 
     #[test]
@@ -259,14 +259,14 @@ mod tests {
         for index in 0..3 {
             assert!(limiter.add(of("few", index), ()), "there is room for others");
         }
-        let told: Vec<_> = (1..7)
+        let reported: Vec<_> = (1..7)
             .filter_map(|turn| {
                 many(&mut limiter, 10 + turn as usize);
                 limiter.next(now + turn * COST)
             })
             .map(|(topic, ..)| topic.group().to_owned())
             .collect();
-        assert_eq!(told, ["few", "many", "few", "many", "few", "many"]);
+        assert_eq!(reported, ["few", "many", "few", "many", "few", "many"]);
         assert!(limiter.topics.len() <= MOST_OF_GROUP + 3);
     }
 

@@ -1,8 +1,8 @@
-//! The vocabulary: plain values that the whole program speaks of.
+//! The vocabulary: plain values.
 //!
-//! A Service, as a node's kernel sees it, is front ends that lead to pools of backends; together
-//! they are its [`Program`]. Nothing here does IO, reads a clock or knows netlink or Kubernetes
-//! client types.
+//! On a node, a Service is front ends that use pools of backends; together they are its
+//! [`DesiredService`]. Nothing here does IO, reads a clock or knows netlink or Kubernetes client
+//! types.
 
 mod address;
 mod desired;
@@ -26,7 +26,9 @@ mod shared;
 mod text;
 mod written;
 
-pub use address::{Family, ParseAddressError, Protocol, VirtualAddress, image_ranges, images};
+pub use address::{
+    Family, ParseAddressError, Protocol, VirtualAddress, shadow_addresses, shadow_ranges,
+};
 pub use desired::{DesiredNode, DesiredService, Refusal, RefusalReason, SharedPools};
 pub use element::{AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};

@@ -12,7 +12,6 @@ use super::{Shared, VirtualAddress};
 
 /// An IPVS scheduler of the kernel (`net/netfilter/ipvs/ip_vs_*.c`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-#[allow(missing_docs)]
 pub enum Scheduler {
     #[default]
     Rr,
@@ -28,7 +27,7 @@ pub enum Scheduler {
     Fo,
     Ovf,
     Mh,
-    /// One that this program does not know. Only ever seen on reading the kernel back.
+    /// A scheduler that this program does not know; only read from the kernel.
     Unknown,
 }
 
@@ -50,7 +49,7 @@ impl Scheduler {
         Self::Mh,
     ];
 
-    /// The kernel's name of it: module `ip_vs_<name>`.
+    /// Returns the kernel's name, as in module `ip_vs_<name>`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,14 +70,14 @@ impl Scheduler {
         }
     }
 
-    /// The scheduler with a kernel name.
+    /// Returns the scheduler with a kernel name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scheduler| scheduler.name() == name)
     }
 
-    /// Whether it prefers real servers with few connections. Of one that is not ended by a FIN, IPVS
-    /// learns by its timeout.
+    /// Returns whether the scheduler prefers real servers with few connections. A connection that
+    /// does not end with a FIN counts until its timeout.
     #[must_use]
     pub fn counts_connections(self) -> bool {
         matches!(
@@ -87,8 +86,8 @@ impl Scheduler {
         )
     }
 
-    /// Flags that a virtual server gets with this scheduler: `mh` also hashes the source port, as
-    /// kube-proxy has it.
+    /// Returns the flags of a virtual server with this scheduler: `mh` also hashes the source port,
+    /// as in kube-proxy.
     #[must_use]
     pub fn default_flags(self) -> u32 {
         match self {
@@ -104,7 +103,7 @@ impl fmt::Display for Scheduler {
     }
 }
 
-/// A scheduler name that the kernel does not have.
+/// The kernel has no scheduler of this name.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("unknown IPVS scheduler {0:?}: use one of rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh")]
 pub struct UnknownScheduler(String);
@@ -120,48 +119,44 @@ impl FromStr for Scheduler {
 /// A virtual server without its real servers (`struct ip_vs_service_user`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VirtualServer {
-    /// Its address.
     pub address: VirtualAddress,
-    /// How it picks a real server.
     pub scheduler: Scheduler,
-    /// `IP_VS_SVC_F_*` other than PERSISTENT and HASHED, which follow from the rest.
+    /// `IP_VS_SVC_F_*` except PERSISTENT and HASHED, which follow from the other fields.
     pub flags: u32,
     /// Seconds for which a client stays with its real server; `None` without affinity.
     pub affinity_seconds: Option<u32>,
 }
 
 impl VirtualServer {
-    /// `IP_VS_SVC_F_SCHED2`: `mh-port`, `sh-port` by another bit.
+    /// `IP_VS_SVC_F_SCHED2`: `mh-port`; `sh-port` uses another bit.
     pub const FLAG_SCHED_2: u32 = 0x10;
 }
 
 /// A real server of a pool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Backend {
-    /// The endpoint's address.
     pub address: IpAddr,
-    /// The endpoint's port, in host byte order.
+    /// In host byte order.
     pub port: u16,
-    /// Its share of new connections. 0: draining, established connections go on.
+    /// The share of new connections. 0 is draining: established connections continue.
     pub weight: u16,
-    /// Whether the endpoint is on this node.
     pub local: bool,
 }
 
 impl Backend {
-    /// Whether it takes no new connections.
+    /// Returns whether the backend takes no new connections.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.weight == 0
     }
 
-    /// The endpoint's address and port.
+    /// Returns the endpoint's address and port.
     #[must_use]
     pub fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
     }
 
-    /// The same without new connections.
+    /// Returns the same backend with weight 0.
     #[must_use]
     pub fn drained(&self) -> Self {
         Self { weight: 0, ..*self }
@@ -170,9 +165,8 @@ impl Backend {
 
 /// The backends of a pool, in one shared chunk per endpoint slice.
 ///
-/// Chunks make a pool's difference to an earlier self cost what has changed: a chunk that both
-/// share is not looked into. Each chunk is sorted, and no two backends of a pool have the same
-/// address and port.
+/// Two versions of a pool are compared at the cost of what changed: chunks that both share are
+/// skipped. Each chunk is sorted, and the addresses and ports of a pool are unique.
 #[derive(Clone, Default)]
 pub struct Backends {
     /// Most Services have one slice.
@@ -180,32 +174,32 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Backends from chunks; empty ones are left out.
+    /// Builds backends from chunks; empty chunks are left out.
     pub fn from_chunks(chunks: impl IntoIterator<Item = Shared<[Backend]>>) -> Self {
         let mut backends = Self::default();
         chunks.into_iter().for_each(|chunk| backends.push(chunk));
         backends
     }
 
-    /// Adds a chunk, of backends that are not there; an empty one is left out.
+    /// Adds a chunk of new backends; an empty chunk is left out.
     pub(super) fn push(&mut self, chunk: Shared<[Backend]>) {
         if !chunk.is_empty() {
             self.chunks.push(chunk);
         }
     }
 
-    /// The same with one more chunk, of backends that it does not have.
+    /// Returns the same backends with one more chunk of new backends.
     #[must_use]
     pub fn with(&self, chunk: Shared<[Backend]>) -> Self {
         Self::from_chunks(self.chunks.iter().cloned().chain([chunk]))
     }
 
-    /// All backends, chunk by chunk.
+    /// Iterates over all backends, chunk by chunk.
     pub fn iter(&self) -> impl Iterator<Item = &Backend> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
-    /// All backends by address and port.
+    /// Returns all backends, sorted by address and port.
     #[must_use]
     pub fn sorted(&self) -> Vec<Backend> {
         let mut all: Vec<_> = self.iter().copied().collect();
@@ -213,53 +207,53 @@ impl Backends {
         all
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no backend.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of backends.
     #[must_use]
     pub fn len(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.len()).sum()
     }
 
-    /// Whether both are of the same chunks, so that there is nothing to compare.
+    /// Returns whether both consist of the same chunks, so that no comparison is needed.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Shared::are_same(&self.chunks, &other.chunks)
     }
 
-    /// Hands out what must change to get here from `old`, sorted by address and port. Costs the
-    /// chunks that differ.
+    /// Passes the changes from `old` to `take`, sorted by address and port. The cost is
+    /// proportional to the chunks that differ.
     pub fn changes_from(&self, old: &Self, take: impl FnMut(BackendChange)) {
         self.compare(old, |after, before| changes(before, after, take));
     }
 
-    /// Looks at what each of two has beside what they have in common, sorted: the chunks that the
-    /// other has not, without what is equal at either end of them.
+    /// Calls `look` with the sorted backends of the chunks that only one of the two has, without
+    /// their common prefix and suffix.
     #[expect(clippy::indexing_slicing, reason = "what is equal was counted in both")]
     fn compare<T>(&self, other: &Self, look: impl FnOnce(&[Backend], &[Backend]) -> T) -> T {
         let look = |mine: &[Backend], others: &[Backend]| {
             let [own, theirs] = differing(mine, others, Backend::eq);
             look(&mine[own], &others[theirs])
         };
-        // Nothing to look for where each has one.
+        // A single chunk on both sides needs no search.
         if let ([mine], [others]) = (&*self.chunks, &*other.chunks)
             && !Shared::is_same(mine, others)
         {
             return look(mine, others);
         }
-        // Chunks keep their order from one version to the next, so what is the same at either end
-        // settles nearly all of them without a search.
+        // Chunks keep their order between versions, so the common prefix and suffix cover nearly
+        // all of them.
         let [own, theirs] = differing(&self.chunks, &other.chunks, Shared::is_same);
         let (mine, others) = (&self.chunks[own], &other.chunks[theirs]);
         look(&lacking(mine, others), &lacking(others, mine))
     }
 }
 
-/// The backends of the chunks that others have not, sorted.
+/// Returns the sorted backends of the chunks that `others` does not contain.
 fn lacking<'a>(
     chunks: &'a [Shared<[Backend]>],
     others: &[Shared<[Backend]>],
@@ -277,7 +271,7 @@ fn lacking<'a>(
     }
 }
 
-/// Hands out what must change from one sorted list to another.
+/// Passes the changes from one sorted list to another to `take`.
 fn changes(before: &[Backend], after: &[Backend], mut take: impl FnMut(BackendChange)) {
     let socket = |backend: &Backend| (backend.address, backend.port);
     let mut before = before.iter().copied().peekable();
@@ -295,8 +289,8 @@ fn changes(before: &[Backend], after: &[Backend], mut take: impl FnMut(BackendCh
 }
 
 impl FromIterator<Backend> for Backends {
-    /// Of several with one address and port, such as a list of the kernel's may have that others
-    /// changed meanwhile, one.
+    /// Keeps one of several backends with the same address and port. A list of the kernel may have
+    /// such duplicates if it changes during the read.
     fn from_iter<I: IntoIterator<Item = Backend>>(backends: I) -> Self {
         let mut chunk: Vec<_> = backends.into_iter().collect();
         chunk.sort_unstable();
@@ -320,28 +314,22 @@ impl fmt::Debug for Backends {
     }
 }
 
-/// One difference between two versions of a pool.
+/// A difference between two versions of a pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BackendChange {
-    /// It is new.
     Added(Backend),
-    /// Same address and port, but another weight or place.
+    /// The weight or the location changed; address and port are the same.
     Changed {
-        /// As it was.
         old: Backend,
-        /// As it is to be.
         new: Backend,
     },
-    /// It is gone.
     Removed(Backend),
 }
 
 /// A virtual server and its real servers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pool {
-    /// The virtual server.
     pub server: VirtualServer,
-    /// Its real servers.
     pub backends: Backends,
 }
 
@@ -364,7 +352,7 @@ mod tests {
         backends.iter().map(|backend| ((backend.address, backend.port), *backend)).collect()
     }
 
-    /// In chunks of which no two share an address and port; some of them the same as before.
+    /// Splits into chunks without common addresses and ports; some are those of `kept`.
     fn chunked(all: &[Backend], kept: &Backends) -> Backends {
         let mut one = BTreeMap::new();
         for backend in all {

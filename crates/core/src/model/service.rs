@@ -1,4 +1,4 @@
-//! Services, reduced to the fields that decide what a node's kernel holds.
+//! Services, reduced to the fields that affect a node's kernel.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,26 +12,26 @@ use super::{Family, Name, Protocol};
 pub struct ServiceKey(Name);
 
 impl ServiceKey {
-    /// The key of the Service `name` in `namespace`.
+    /// Returns the key of the Service `name` in `namespace`.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self([namespace, "/", name].concat().into())
     }
 
-    /// Whether it is that one's.
+    /// Returns whether the key is `namespace/name`.
     #[must_use]
     pub fn is(&self, namespace: &str, name: &str) -> bool {
         let rest = self.0.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/'));
         rest == Some(name)
     }
 
-    /// The namespace.
+    /// Returns the namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.0.split_once('/').map_or("", |(namespace, _)| namespace)
     }
 
-    /// The name within the namespace.
+    /// Returns the name within the namespace.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.split_once('/').map_or(&*self.0, |(_, name)| name)
@@ -44,62 +44,52 @@ impl fmt::Display for ServiceKey {
     }
 }
 
-/// Which endpoints a client may be sent to (`internalTrafficPolicy`, `externalTrafficPolicy`).
+/// The endpoints that a client may reach (`internalTrafficPolicy`, `externalTrafficPolicy`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TrafficPolicy {
-    /// Any endpoint of the cluster.
     #[default]
     Cluster,
     /// Endpoints on this node only.
     Local,
 }
 
-/// One entry of `spec.ports`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServicePort {
-    /// `name`, empty where the port has none. Endpoint slices refer to the port by it.
+    /// Empty for an unnamed port. Endpoint slices refer to the port by its name.
     pub name: Name,
-    /// `protocol`.
     pub protocol: Protocol,
-    /// `port`.
     pub port: u16,
-    /// `nodePort`, where there is one.
     pub node_port: Option<u16>,
 }
 
-/// A Service that some proxy serves: neither headless nor `ExternalName`.
+/// A Service that a proxy serves: neither headless nor `ExternalName`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
-    /// `metadata.namespace` and `metadata.name`.
     pub key: ServiceKey,
-    /// `metadata.creationTimestamp` in Unix seconds, 0 where there is none. Of two Services that
-    /// claim the same front end, the older has it.
+    /// `metadata.creationTimestamp` in Unix seconds, or 0. If two Services claim the same front
+    /// end, the older gets it.
     pub created: i64,
-    /// Label `service.kubernetes.io/service-proxy-name`: the proxy that is to serve it, if it is not
-    /// the cluster's usual one.
+    /// Label `service.kubernetes.io/service-proxy-name`: the proxy for this Service, if not the
+    /// cluster's usual proxy.
     pub proxy_name: Option<Name>,
-    /// `spec.clusterIPs` (or `spec.clusterIP`), at most one of each family.
+    /// `spec.clusterIPs` (or `spec.clusterIP`), at most one per family.
     pub cluster_ips: Box<[IpAddr]>,
-    /// `spec.ports`.
     pub ports: Box<[ServicePort]>,
-    /// `spec.externalIPs`.
     pub external_ips: Box<[IpAddr]>,
-    /// `status.loadBalancer.ingress[].ip` whose `ipMode` is `VIP` or unset.
+    /// `status.loadBalancer.ingress[].ip` with `ipMode` `VIP` or unset.
     pub load_balancer_ips: Box<[IpAddr]>,
-    /// `spec.loadBalancerSourceRanges`, blanks trimmed.
+    /// `spec.loadBalancerSourceRanges`, trimmed.
     pub source_ranges: Box<[IpNet]>,
-    /// `spec.internalTrafficPolicy`.
     pub internal_policy: TrafficPolicy,
-    /// `spec.externalTrafficPolicy`.
     pub external_policy: TrafficPolicy,
-    /// `spec.sessionAffinityConfig.clientIP.timeoutSeconds` where `sessionAffinity` is `ClientIP`.
+    /// `spec.sessionAffinityConfig.clientIP.timeoutSeconds` with `sessionAffinity: ClientIP`.
     pub affinity_seconds: Option<u32>,
     /// `spec.healthCheckNodePort` of a load balancer Service with external policy Local.
     pub health_check_node_port: Option<u16>,
 }
 
 impl Service {
-    /// A Service that has nothing but its name.
+    /// Returns a Service with only a name.
     #[must_use]
     pub fn named(key: ServiceKey) -> Self {
         Self {
@@ -118,13 +108,13 @@ impl Service {
         }
     }
 
-    /// The ClusterIP of a family.
+    /// Returns the ClusterIP of a family.
     #[must_use]
     pub fn cluster_ip(&self, family: Family) -> Option<IpAddr> {
         self.cluster_ips.iter().copied().find(|ip| Family::of(*ip) == family)
     }
 
-    /// Whether anything but a ClusterIP leads to this Service.
+    /// Returns whether the Service has any front end other than ClusterIPs.
     #[must_use]
     pub fn is_externally_accessible(&self) -> bool {
         !self.external_ips.is_empty()

@@ -1,4 +1,4 @@
-//! The part of the configuration that decides what the kernel should hold.
+//! The part of the configuration that affects the desired state.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,54 +8,55 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Interfaces, Name, Protocol, Scheduler, VirtualAddress};
 
-/// Which of the node's addresses take node ports (`nodePortAddresses`).
+/// The node's addresses that take node ports (`nodePortAddresses`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum NodePortAddresses {
     /// The first InternalIP of each family: `primary`.
     #[default]
     Primary,
-    /// Those of the node's addresses that lie in one of the ranges. A family without a range
-    /// keeps its primary address.
+    /// The node's addresses in one of the ranges. A family without a range keeps its primary
+    /// address.
     Ranges(Vec<IpNet>),
 }
 
 impl NodePortAddresses {
-    /// All of the node's addresses: `all`.
+    /// Returns all of the node's addresses: `all`.
     #[must_use]
     pub fn all() -> Self {
         Self::Ranges(vec![Ipv4Net::default().into(), Ipv6Net::default().into()])
     }
 }
 
-/// How a local pod's traffic is told from other traffic (`detectLocalMode`).
+/// Detects the traffic of local pods (`detectLocalMode`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum LocalDetector {
-    /// Nothing is told apart: no ClusterIP traffic is masqueraded for its source.
+    /// No detection: ClusterIP traffic is not masqueraded for its source.
     #[default]
     None,
     /// The source lies in one of these ranges (`clusterCIDR`).
     ClusterCidr(Vec<IpNet>),
     /// The source lies in one of the Node's `podCIDRs`.
     NodeCidr,
-    /// The packet came in through the bridge of this name (`BridgeInterface`), or through an
-    /// interface whose name begins so (`InterfaceNamePrefix`).
+    /// The packet arrived through the bridge with this name (`BridgeInterface`), or through an
+    /// interface with this name prefix (`InterfaceNamePrefix`).
     Interfaces(Interfaces),
 }
 
-/// Which connections leave IPVS once it has picked an endpoint (`carry`). IPVS schedules all of them.
+/// The connections that leave IPVS after it has selected an endpoint (`carry`). IPVS schedules all
+/// of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Carry {
     /// Those through front ends other than ClusterIPs: connection tracking carries them.
     #[default]
     FrontEnds,
-    /// All. Pools of ClusterIPs stand at their images.
+    /// All. The pools of ClusterIPs are at their shadow addresses.
     All,
-    /// All, and established ones pass the node by a flowtable, between these interfaces.
+    /// All; a flowtable forwards established connections between these interfaces.
     Offload(Vec<Interfaces>),
 }
 
 impl Carry {
-    /// The interfaces between which a flowtable carries established connections.
+    /// Returns the interfaces between which a flowtable carries established connections.
     #[must_use]
     pub fn offload_interfaces(&self) -> &[Interfaces] {
         if let Self::Offload(interfaces) = self { interfaces } else { &[] }
@@ -63,7 +64,7 @@ impl Carry {
 }
 
 impl fmt::Display for Carry {
-    /// As the configuration has it.
+    /// Formats the value as in the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FrontEnds => "front-ends",
@@ -82,7 +83,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Whether a port is among them, at whatever address.
+    /// Returns whether the port of an address is included.
     #[must_use]
     pub fn contain(&self, address: &VirtualAddress) -> bool {
         self.protocol == address.protocol && (self.first..=self.last).contains(&address.port)
@@ -100,7 +101,7 @@ impl fmt::Display for Ports {
     }
 }
 
-/// Why a text is not [`Ports`].
+/// A text is not [`Ports`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0:?} is neither a port such as 22/tcp nor a range such as 51820-51821/udp")]
 pub struct ParsePortsError(String);
@@ -108,7 +109,7 @@ pub struct ParsePortsError(String);
 impl FromStr for Ports {
     type Err = ParsePortsError;
 
-    /// Reads `PORT[-PORT][/tcp|udp|sctp]`; TCP where no protocol is named.
+    /// Parses `PORT[-PORT][/tcp|udp|sctp]`; the protocol defaults to TCP.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParsePortsError(text.to_owned());
         let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
@@ -124,8 +125,8 @@ impl FromStr for Ports {
     }
 }
 
-/// The default of [`Settings::protected_node_ports`]: SSH, BGP, etcd, the API server, MetalLB,
-/// kube-proxy's and the kubelet's ports, controllers; tunnels of VXLAN, Geneve and WireGuard.
+/// Returns the default of [`Settings::protected_node_ports`]: SSH, BGP, etcd, the API server,
+/// MetalLB, kube-proxy, the kubelet, controllers, and tunnels of VXLAN, Geneve and WireGuard.
 #[must_use]
 pub fn protected_node_ports() -> Vec<Ports> {
     use Protocol::{Tcp, Udp};
@@ -147,29 +148,26 @@ pub fn protected_node_ports() -> Vec<Ports> {
     .into()
 }
 
-/// What of the configuration decides the desired state.
+/// The part of the configuration that affects the desired state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// The name of this node, as its Node object has it.
+    /// The name of this node's Node object.
     pub node_name: Name,
-    /// `ipvs.scheduler`.
     pub scheduler: Scheduler,
-    /// `nodePortAddresses`.
     pub node_port_addresses: NodePortAddresses,
-    /// `detectLocalMode` with what it needs.
+    /// `detectLocalMode` with its parameters.
     pub local_detector: LocalDetector,
     /// `masqueradeAll`: every ClusterIP connection is masqueraded.
     pub masquerade_all: bool,
-    /// Ranges to take for service ranges where the API has no ServiceCIDR objects.
+    /// Service ranges for an API without ServiceCIDR objects.
     pub service_cidrs: Vec<IpNet>,
-    /// The Services that are labelled so are served, instead of those without such a label.
+    /// Serves the Services with this label value, instead of those without the label.
     pub service_proxy_name: Option<Name>,
-    /// How long established connections to an endpoint that has left may go on. Zero: not at all.
+    /// How long established connections to a removed endpoint may continue; zero ends them at once.
     pub drain_period: Duration,
-    /// `carry`, and `offloadInterfaces`.
+    /// `carry` and `offloadInterfaces`.
     pub carry: Carry,
-    /// `protectedNodePorts`: ports of the node's own addresses that no external or load balancer IP
-    /// takes.
+    /// Ports of the node's own addresses that no external or load balancer IP takes.
     pub protected_node_ports: Vec<Ports>,
 }
 
@@ -177,7 +175,7 @@ impl Settings {
     /// The default of [`Settings::drain_period`].
     pub const DRAIN_PERIOD: Duration = Duration::from_secs(300);
 
-    /// Defaults for a node: scheduler `rr`, primary address, no detector.
+    /// Returns the defaults for a node: scheduler `rr`, primary address, no detector.
     #[must_use]
     pub fn for_node(node_name: &str) -> Self {
         Self {

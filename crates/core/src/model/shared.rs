@@ -1,4 +1,4 @@
-//! Values that many hold and nobody changes.
+//! Immutable values with many owners.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -7,24 +7,24 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A value that is cheap to copy. Two copies of one are known to be equal without a look into them,
-/// as the standard library's counted pointers have it for values of known size only.
+/// A value that is cheap to copy. Copies of the same value compare as equal without a look into it;
+/// the standard library's `Arc` does this only for sized types.
 pub struct Shared<T: ?Sized>(Arc<T>);
 
 impl<T: ?Sized> Shared<T> {
-    /// Whether both are copies of one value.
+    /// Returns whether both are copies of the same value.
     #[must_use]
     pub fn is_same(one: &Self, other: &Self) -> bool {
         Arc::ptr_eq(&one.0, &other.0)
     }
 
-    /// How many copies there are, this one included.
+    /// Returns the number of copies, including this one.
     #[must_use]
     pub fn copies(&self) -> usize {
         Arc::strong_count(&self.0)
     }
 
-    /// Whether both lists are copies of the same values, in the same order.
+    /// Returns whether both lists contain copies of the same values in the same order.
     #[must_use]
     pub fn are_same(one: &[Self], other: &[Self]) -> bool {
         let mut pairs = one.iter().zip(other);

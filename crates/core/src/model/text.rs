@@ -1,10 +1,10 @@
-//! Texts from outside, as they may be shown.
+//! Safe display of external text.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The text on one line and without what a terminal or a reader of logs would obey instead of show:
-/// control characters are escaped, and so are those that turn the direction of what follows. Tabs stay.
+/// Returns the text on one line without anything that a terminal or log reader would interpret:
+/// control characters and changes of the text direction are escaped. Tabs stay.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(is_obeyed) {
@@ -13,7 +13,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     let mut shown = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
         if is_obeyed(letter) {
-            // Writing into a string cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(shown, "{}", letter.escape_default());
         } else {
             shown.push(letter);
@@ -22,7 +22,7 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// As much of the text as fits into so many bytes.
+/// Returns the longest prefix of at most `most` bytes.
 #[must_use]
 pub fn cut(text: &str, most: usize) -> &str {
     let mut end = text.len().min(most);

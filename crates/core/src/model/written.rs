@@ -1,21 +1,21 @@
-//! Addresses and ranges as people and older API servers wrote them.
+//! Lenient parsing of addresses and ranges from users and older API servers.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// Where an IPv4 address stands in an IPv6 address that maps it (RFC 4291, 2.5.5.2).
+/// The prefix length of IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
 const MAPPED_PREFIX: u8 = 96;
 
-/// Reads an address as kube-proxy does (`ParseIPSloppy` of `k8s.io/utils/net`): leading zeros mean
-/// nothing, and an IPv4 address that is mapped into IPv6 is the IPv4 address.
+/// Parses an address as kube-proxy does (`ParseIPSloppy` of `k8s.io/utils/net`): leading zeros are
+/// ignored, and an IPv4-mapped IPv6 address becomes the IPv4 address.
 #[must_use]
 pub fn read_ip(text: &str) -> Option<IpAddr> {
     read(text).map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// Reads a range alike (`ParseCIDRSloppy`), with or without host bits, which are dropped.
+/// Parses a range the same way (`ParseCIDRSloppy`); host bits are dropped.
 #[must_use]
 pub fn read_range(text: &str) -> Option<IpNet> {
     let range: IpNet = read(text)?;
@@ -29,14 +29,14 @@ pub fn read_range(text: &str) -> Option<IpNet> {
     }
 }
 
-/// Objects live for years, and older API servers took leading zeros. Few have any: the text is
-/// rewritten only where it cannot be read as it stands.
+/// Objects live for years, and older API servers accepted leading zeros. Such text is rare, so it
+/// is rewritten only if it does not parse as it is.
 fn read<T: FromStr>(text: &str) -> Option<T> {
     let text = text.trim();
     text.parse().ok().or_else(|| without_leading_zeros(text).parse().ok())
 }
 
-/// The text without zeros at the head of a number, in whatever base.
+/// Removes leading zeros of all numbers, in any base.
 fn without_leading_zeros(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut in_number = false;
@@ -100,7 +100,7 @@ mod tests {
             if let Some(ip) = strict {
                 prop_assert_eq!(read_ip(&text), Some(ip.to_canonical()));
             }
-            // What is read sloppily has an odd zero somewhere.
+            // Text that only parses sloppily has a superfluous zero.
             if strict.is_none() && read_ip(&text).is_some() {
                 let rewritten = without_leading_zeros(text.trim());
                 prop_assert_ne!(rewritten.as_str(), text.trim());

@@ -1,4 +1,4 @@
-//! Elements that the kernel holds or not, and how many need each.
+//! Set elements with their use counts.
 
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -10,13 +10,13 @@ use crate::model::{AddressSet, Element};
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct ElementSlot {
-    /// More than one while Services share an element. No more than there are Services and endpoints.
+    /// Above one while Services share the element. At most the number of Services and endpoints.
     needs: u32,
-    held: bool,
+    present: bool,
 }
 
-/// Elements that are needed or held. Most by far are addresses: in a map of their own each takes half
-/// the memory.
+/// The elements that are needed or in the kernel. Most are addresses: a separate map takes half the
+/// memory for each.
 #[derive(Debug, Default)]
 pub(super) struct Elements {
     addresses: FxHashMap<(AddressSet, IpAddr), ElementSlot>,
@@ -24,48 +24,48 @@ pub(super) struct Elements {
 }
 
 impl Elements {
-    /// Counts a need. Returns whether it is the first.
-    pub(super) fn need(&mut self, element: Element) -> bool {
+    /// Adds a use and returns whether it is the first.
+    pub(super) fn acquire(&mut self, element: Element) -> bool {
         self.change(element, |slot| slot.needs += 1).needs == 1
     }
 
-    /// Counts a need less. Returns whether none is left.
-    pub(super) fn need_no_more(&mut self, element: Element) -> bool {
+    /// Removes a use and returns whether none is left.
+    pub(super) fn release(&mut self, element: Element) -> bool {
         self.change(element, |slot| slot.needs = slot.needs.saturating_sub(1)).needs == 0
     }
 
-    /// The kernel holds exactly these.
-    pub(super) fn hold_only(&mut self, elements: impl IntoIterator<Item = Element>) {
+    /// Records that the kernel holds exactly these elements.
+    pub(super) fn set_all_present(&mut self, elements: impl IntoIterator<Item = Element>) {
         let let_go = |slot: &mut ElementSlot| {
-            slot.held = false;
+            slot.present = false;
             slot.needs > 0
         };
         self.addresses.retain(|_, slot| let_go(slot));
         self.others.retain(|_, slot| let_go(slot));
-        elements.into_iter().for_each(|element| self.hold(element));
+        elements.into_iter().for_each(|element| self.set_present(element));
     }
 
-    /// The kernel holds it now.
-    pub(super) fn hold(&mut self, element: Element) {
-        self.change(element, |slot| slot.held = true);
+    /// Records that the kernel holds an element.
+    pub(super) fn set_present(&mut self, element: Element) {
+        self.change(element, |slot| slot.present = true);
     }
 
-    /// The kernel holds it no more.
-    pub(super) fn hold_no_more(&mut self, element: Element) {
-        self.change(element, |slot| slot.held = false);
+    /// Records that the kernel no longer holds an element.
+    pub(super) fn set_absent(&mut self, element: Element) {
+        self.change(element, |slot| slot.present = false);
     }
 
-    /// Whether somebody needs it.
+    /// Returns whether an element has uses.
     pub(super) fn is_needed(&self, element: &Element) -> bool {
         self.slot(element).needs > 0
     }
 
-    /// Whether it is held if it is needed, and only then.
+    /// Returns whether the kernel agrees with the need for an element.
     pub(super) fn is_settled(&self, element: &Element) -> bool {
         self.slot(element).is_settled()
     }
 
-    /// Those that are not.
+    /// Returns the elements that differ.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = Element> {
         let addresses = self.addresses.iter().filter(|(_, slot)| !slot.is_settled());
         let others = self.others.iter().filter(|(_, slot)| !slot.is_settled());
@@ -91,11 +91,11 @@ impl Elements {
 
 impl ElementSlot {
     fn is_settled(&self) -> bool {
-        self.held == (self.needs > 0)
+        self.present == (self.needs > 0)
     }
 }
 
-/// Changes what a map says of a key, where the default takes no room. Returns what it says now.
+/// Changes the value of a key; default values take no memory. Returns the new value.
 pub(super) fn change_slot<K: Eq + Hash, S: Copy + Default + PartialEq>(
     map: &mut FxHashMap<K, S>,
     key: K,

@@ -1,8 +1,8 @@
-//! Real servers that are no longer wanted and still have connections.
+//! Real servers that are no longer desired but still have connections.
 //!
-//! They stay in the kernel with weight 0: no new connection goes to them, established ones go on
-//! until they end or a deadline passes. IPVS sees only the first packet of most connections, so
-//! those that still run are counted in connection tracking.
+//! They stay in the kernel with weight 0: they get no new connections, and established ones
+//! continue until they end or until a deadline. IPVS sees only the first packet of most
+//! connections, so the remaining ones are counted in connection tracking.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -15,82 +15,74 @@ use super::token_bucket::TokenBucket;
 use super::{Carrier, FlowOperation};
 use crate::model::{Backend, Protocol, Shared, VirtualAddress};
 
-/// Wait before connections are counted for the first time; doubles with each further time.
+/// The wait before the first count; doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Longest wait between two counts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How many times as long as a count takes there is none.
+/// The least pause after a count, as a multiple of its duration.
 const REST: u32 = 9;
 
-/// Whose connections are to be counted.
+/// The targets of a count of connections.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Leavers {
-    /// Real servers.
+pub struct CountTargets {
     pub backends: FxHashSet<(Protocol, SocketAddr)>,
-    /// Front ends, each at the very address that clients sent to.
+    /// Front ends, each at the exact address that clients use.
     pub frontends: FxHashSet<VirtualAddress>,
 }
 
-/// Connections to one front end that one endpoint answers, without those that have been closed.
+/// Open connections through one front end to one endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Running {
-    /// Where the clients sent to.
     pub frontend: VirtualAddress,
-    /// The endpoint.
     pub backend: SocketAddr,
-    /// What carries them.
     pub carrier: Carrier,
-    /// How many there are.
     pub count: u64,
 }
 
-/// How a real server that is no longer wanted goes.
+/// The next step for a real server that is no longer desired.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Leave {
-    /// At once.
-    Now,
-    /// Once its connections have ended.
-    Later,
+pub(super) enum DrainStep {
+    Remove,
+    /// Its connections end first.
+    Keep,
 }
 
 #[derive(Debug)]
-struct Leaving {
+struct DrainingServer {
     backend: Backend,
     until: Instant,
-    /// The front ends that it has connections through, with what carries these; `None` before the
-    /// first count.
+    /// The front ends with connections to it, and their carriers; `None` before the first count.
     running: Option<BTreeSet<(VirtualAddress, Carrier)>>,
 }
 
-impl Leaving {
-    /// Whether it goes: its connections have ended, or its time is up and they are known.
+impl DrainingServer {
+    /// Returns whether the real server may be removed: it has no connections, or the deadline has
+    /// passed and they are known.
     fn ends(&self, now: Instant) -> bool {
         self.running.as_ref().is_some_and(|running| running.is_empty() || self.until <= now)
     }
 }
 
-/// The leaving real servers of one virtual server.
-type Drain = BTreeMap<SocketAddr, Leaving>;
+/// The draining real servers of one virtual server.
+type Drain = BTreeMap<SocketAddr, DrainingServer>;
 
-/// The leaving real servers of all virtual servers.
+/// The draining real servers of all virtual servers.
 #[derive(Debug, Default)]
 pub(super) struct Drains {
-    /// How long connections may go on.
+    /// How long connections may continue.
     period: Duration,
     by_server: BTreeMap<VirtualAddress, Drain>,
-    /// The virtual servers by the deadlines of their real servers.
     deadlines: BTreeSet<(Instant, VirtualAddress)>,
     counts: Counts,
-    /// Those with real servers that are to go now.
+    /// Virtual servers with real servers to remove now.
     ended: BTreeSet<VirtualAddress>,
-    /// Leaving real servers of all.
     count: usize,
-    /// Entries of connections whose time is up.
+    /// Connection-tracking entries of connections past their deadline.
     flows: Vec<FlowOperation>,
     token_bucket: TokenBucket,
 }
 
-/// When connections are counted: all at once, as the kernel walks its whole table each time.
+/// The schedule of counts. A count covers everything, because the kernel walks its whole table each
+/// time.
 #[derive(Debug)]
 pub struct Counts {
     due: Option<Instant>,
@@ -106,30 +98,30 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Something begins to leave.
-    pub fn hasten(&mut self, now: Instant) {
+    /// Restarts the schedule when something begins to drain.
+    pub fn restart(&mut self, now: Instant) {
         self.wait = FIRST_WAIT;
-        self.want(now + FIRST_WAIT);
+        self.schedule(now + FIRST_WAIT);
     }
 
-    /// There is to be a count by then, though never within a second of another.
-    pub fn want(&mut self, at: Instant) {
+    /// Schedules a count at `at`, but never within a second of the last one.
+    pub fn schedule(&mut self, at: Instant) {
         let at = at.max(self.ended.map_or(at, |ended| ended + FIRST_WAIT));
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Whether it is time; the next one is due once this one has come to an end.
+    /// Returns whether a count is due. The following one is scheduled after this one ends.
     pub fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.due.is_some_and(|due| due <= now);
         if is_due {
-            // One that fails is tried again.
+            // A failed count is repeated.
             self.due = Some(now + self.wait);
             self.began = Some(now);
         }
         is_due
     }
 
-    /// A count has come to an end. Where it took long, there is a long rest.
+    /// Records the end of a count. A long count is followed by a long pause.
     pub fn done(&mut self, now: Instant) {
         let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
@@ -137,12 +129,12 @@ impl Counts {
         self.due = Some(now + self.wait.max(took * REST));
     }
 
-    /// Nothing is leaving any more.
+    /// Ends the schedule when nothing drains.
     pub fn stop(&mut self) {
         self.due = None;
     }
 
-    /// When the next one is.
+    /// Returns when the next count is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
@@ -150,134 +142,135 @@ impl Counts {
 }
 
 impl Drains {
-    /// Those to come may take that long.
+    /// Sets the period of real servers that begin to drain.
     pub(super) fn set_period(&mut self, period: Duration) {
         self.period = period;
     }
 
-    /// Takes in which real servers of a virtual server are held and not wanted. Says of each how
-    /// it goes. None waits for its connections where `yields` says that somebody else has the address.
-    pub(super) fn leave(
+    /// Updates the draining real servers of a virtual server and returns the next step for each of
+    /// `backends`. With `yields`, another program has the address, and no real server waits for its
+    /// connections.
+    pub(super) fn update(
         &mut self,
         server: VirtualAddress,
         backends: &[Backend],
         yields: bool,
         now: Instant,
-    ) -> Vec<Leave> {
-        let mut former = self.remove(&server).unwrap_or_default();
+    ) -> Vec<DrainStep> {
+        let mut known = self.remove(&server).unwrap_or_default();
         let mut drain = Drain::new();
         let mut decide = |backend: &Backend| {
             let socket = backend.socket();
-            let mut leaving = former.remove(&socket).unwrap_or_else(|| {
-                // Datagrams belong to no connection that could be broken: they need no time.
+            let mut draining = known.remove(&socket).unwrap_or_else(|| {
+                // UDP datagrams belong to no connection that could break, so they need no time.
                 let (period, running) = match server.protocol {
                     Protocol::Udp => (Duration::ZERO, Some(BTreeSet::new())),
                     Protocol::Tcp | Protocol::Sctp => (self.period, None),
                 };
                 let until = now + period;
                 if running.is_none() {
-                    self.counts.hasten(now);
-                    self.counts.want(until);
+                    self.counts.restart(now);
+                    self.counts.schedule(until);
                 }
-                Leaving { backend: backend.drained(), until, running }
+                DrainingServer { backend: backend.drained(), until, running }
             });
             if yields {
-                leaving.running.get_or_insert_default();
-                leaving.until = now;
+                draining.running.get_or_insert_default();
+                draining.until = now;
             }
-            if leaving.ends(now) && self.token_bucket.take(server, 1, now) {
-                let running = leaving.running.into_iter().flatten();
+            if draining.ends(now) && self.token_bucket.take(server, 1, now) {
+                let running = draining.running.into_iter().flatten();
                 let flow = |(frontend, carrier)| FlowOperation {
                     frontend,
                     backend: Some(socket),
                     carrier: Some(carrier),
                 };
                 self.flows.extend(running.map(flow));
-                return Leave::Now;
+                return DrainStep::Remove;
             }
-            drain.insert(socket, leaving);
-            Leave::Later
+            drain.insert(socket, draining);
+            DrainStep::Keep
         };
-        let leaves = backends.iter().map(&mut decide).collect();
+        let steps = backends.iter().map(&mut decide).collect();
         if !drain.is_empty() {
             self.count += drain.len();
-            self.deadlines.extend(drain.values().map(|leaving| (leaving.until, server)));
+            self.deadlines.extend(drain.values().map(|draining| (draining.until, server)));
             self.by_server.insert(server, drain);
         }
-        leaves
+        steps
     }
 
-    /// The leaving real servers of a virtual server, sorted.
+    /// Returns the draining real servers of a virtual server, sorted.
     pub(super) fn of(&self, server: &VirtualAddress) -> Option<Shared<[Backend]>> {
         let drain = self.by_server.get(server)?;
-        Some(drain.values().map(|leaving| leaving.backend).collect())
+        Some(drain.values().map(|draining| draining.backend).collect())
     }
 
-    /// Every leaving real server with its virtual server.
+    /// Returns every draining real server with its virtual server.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
         self.by_server
             .iter()
             .flat_map(|(server, drain)| drain.values().map(move |it| (server, &it.backend)))
     }
 
-    /// When connections are counted.
+    /// Returns the schedule of counts.
     pub(super) fn counts(&mut self) -> &mut Counts {
         &mut self.counts
     }
 
-    /// The real servers whose connections are to be counted.
-    pub(super) fn leavers(&self) -> FxHashSet<(Protocol, SocketAddr)> {
+    /// Returns the real servers to count.
+    pub(super) fn sockets(&self) -> FxHashSet<(Protocol, SocketAddr)> {
         let drains = self.by_server.iter();
         let sockets = drains.flat_map(|(server, drain)| drain.keys().map(move |it| (server, it)));
         sockets.map(|(server, socket)| (server.protocol, *socket)).collect()
     }
 
-    /// When connections are to be counted or more may go, next.
+    /// Returns when the next count is due or more removals are possible.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.counts.due().into_iter().chain(self.token_bucket.next_due()).min()
     }
 
-    /// Takes in what runs: each with the virtual servers that its front end leads or led to. Those
-    /// that are not named have no connection left.
+    /// Takes the open connections, each with the virtual servers that its front end uses or used.
+    /// Other real servers have no connections left.
     pub(super) fn count(&mut self, running: &[(Running, Vec<VirtualAddress>)], now: Instant) {
-        for leaving in self.by_server.values_mut().flat_map(BTreeMap::values_mut) {
-            leaving.running = Some(BTreeSet::new());
+        for draining in self.by_server.values_mut().flat_map(BTreeMap::values_mut) {
+            draining.running = Some(BTreeSet::new());
         }
         for (running, servers) in running {
             for server in servers {
                 let drain = self.by_server.get_mut(server);
-                if let Some(leaving) = drain.and_then(|drain| drain.get_mut(&running.backend)) {
+                if let Some(draining) = drain.and_then(|drain| drain.get_mut(&running.backend)) {
                     let through = (running.frontend, running.carrier);
-                    leaving.running.get_or_insert_default().insert(through);
+                    draining.running.get_or_insert_default().insert(through);
                 }
             }
         }
-        let ends = |drain: &Drain| drain.values().any(|leaving| leaving.ends(now));
+        let ends = |drain: &Drain| drain.values().any(|draining| draining.ends(now));
         let ended = self.by_server.iter().filter(|(_, drain)| ends(drain));
         self.ended.extend(ended.map(|(server, _)| *server));
         if let Some((until, _)) = self.deadlines.iter().find(|(until, _)| *until > now) {
-            self.counts.want(*until);
+            self.counts.schedule(*until);
         }
     }
 
-    /// The virtual servers with real servers that are to go now.
+    /// Returns the virtual servers with real servers to remove now.
     pub(super) fn take_ended(&mut self, now: Instant) -> BTreeSet<VirtualAddress> {
         let mut ended = mem::take(&mut self.ended);
         ended.extend(self.token_bucket.take_due(now));
         ended
     }
 
-    /// The entries of connections whose time is up and whose real servers go.
+    /// Returns the connection-tracking entries to remove, whose real servers are removed.
     pub(super) fn take_flows(&mut self) -> Vec<FlowOperation> {
         mem::take(&mut self.flows)
     }
 
-    /// How many real servers are leaving.
+    /// Returns the number of draining real servers.
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    /// Forgets a virtual server.
+    /// Drops the state of a virtual server.
     pub(super) fn forget(&mut self, server: &VirtualAddress) {
         self.remove(server);
     }
@@ -285,8 +278,8 @@ impl Drains {
     fn remove(&mut self, server: &VirtualAddress) -> Option<Drain> {
         let drain = self.by_server.remove(server)?;
         self.count -= drain.len();
-        for leaving in drain.values() {
-            self.deadlines.remove(&(leaving.until, *server));
+        for draining in drain.values() {
+            self.deadlines.remove(&(draining.until, *server));
         }
         self.ended.remove(server);
         Some(drain)
@@ -329,18 +322,18 @@ mod tests {
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
         let both = [backend(1), backend(2)];
-        assert_eq!(drains.leave(web, &both, false, start), [Leave::Later; 2]);
+        assert_eq!(drains.update(web, &both, false, start), [DrainStep::Keep; 2]);
         assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u16>(), 0);
 
         let runs = [running("203.0.113.7:80", 2, &[web])];
         drains.count(&runs, start);
         assert_eq!(drains.take_ended(start), [web].into());
-        assert_eq!(drains.leave(web, &both, false, start), [Leave::Now, Leave::Later]);
+        assert_eq!(drains.update(web, &both, false, start), [DrainStep::Remove, DrainStep::Keep]);
         assert_eq!(drains.take_flows(), []);
         let end = start + PERIOD;
         drains.count(&runs, end);
         assert_eq!(drains.take_ended(end), [web].into());
-        assert_eq!(drains.leave(web, &both[1..], false, end), [Leave::Now]);
+        assert_eq!(drains.update(web, &both[1..], false, end), [DrainStep::Remove]);
         let Running { frontend, backend, carrier, .. } = runs[0].0;
         let (backend, carrier) = (Some(backend), Some(carrier));
         let flow = FlowOperation { frontend, backend, carrier };
@@ -354,14 +347,14 @@ mod tests {
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
         let runs = [running("10.96.0.1:80", 1, &[web])];
-        drains.leave(web, &[backend(1)], false, start);
-        drains.leave(web, &[], false, start);
+        drains.update(web, &[backend(1)], false, start);
+        drains.update(web, &[], false, start);
         let later = start + PERIOD / 2;
-        drains.leave(web, &[backend(1)], false, later);
+        drains.update(web, &[backend(1)], false, later);
         drains.count(&runs, start + PERIOD);
-        assert_eq!(drains.leave(web, &[backend(1)], false, start + PERIOD), [Leave::Later]);
+        assert_eq!(drains.update(web, &[backend(1)], false, start + PERIOD), [DrainStep::Keep]);
         drains.count(&runs, later + PERIOD);
-        assert_eq!(drains.leave(web, &[backend(1)], false, later + PERIOD), [Leave::Now]);
+        assert_eq!(drains.update(web, &[backend(1)], false, later + PERIOD), [DrainStep::Remove]);
     }
 
     #[test]
@@ -369,10 +362,13 @@ mod tests {
         let dns = server("10.96.0.10:53/tcp");
         let now = Instant::now();
         let mut drains = of_period(PERIOD);
-        assert_eq!(drains.leave(dns, &[backend(1)], false, now), [Leave::Later]);
+        assert_eq!(drains.update(dns, &[backend(1)], false, now), [DrainStep::Keep]);
         drains.count(&[running("10.96.0.10:53", 1, &[dns])], now);
-        assert_eq!(drains.leave(dns, &[backend(1), backend(2)], true, now), [Leave::Now; 2]);
-        // Those that run are ended, not left to a stranger.
+        assert_eq!(
+            drains.update(dns, &[backend(1), backend(2)], true, now),
+            [DrainStep::Remove; 2]
+        );
+        // Open connections are ended and not left to the other program.
         assert_eq!(drains.take_flows().len(), 1);
         assert_eq!(drains.len(), 0);
     }
@@ -382,13 +378,13 @@ mod tests {
         let now = Instant::now();
         let mut drains = of_period(PERIOD);
         let dns = server("10.96.0.10:53/udp");
-        assert_eq!(drains.leave(dns, &[backend(1)], false, now), [Leave::Now]);
+        assert_eq!(drains.update(dns, &[backend(1)], false, now), [DrainStep::Remove]);
         let mut drains = of_period(Duration::ZERO);
         let web = server("10.96.0.1:80/tcp");
-        assert_eq!(drains.leave(web, &[backend(1)], false, now), [Leave::Later]);
+        assert_eq!(drains.update(web, &[backend(1)], false, now), [DrainStep::Keep]);
         assert!(drains.counts().take_due(now));
         drains.count(&[], now);
-        assert_eq!(drains.leave(web, &[backend(1)], false, now), [Leave::Now]);
+        assert_eq!(drains.update(web, &[backend(1)], false, now), [DrainStep::Remove]);
     }
 
     #[test]
@@ -401,7 +397,7 @@ mod tests {
         while !waiting.is_empty() {
             let before = waiting.len();
             waiting.retain(|port| {
-                drains.leave(dns(*port), &[backend(1)], false, now) == [Leave::Later]
+                drains.update(dns(*port), &[backend(1)], false, now) == [DrainStep::Keep]
             });
             assert_eq!(drains.len(), waiting.len());
             turns.push(before - waiting.len());
@@ -415,7 +411,7 @@ mod tests {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
-        drains.leave(web, &[backend(1)], false, start);
+        drains.update(web, &[backend(1)], false, start);
         let mut seconds = Vec::new();
         let mut now = start;
         while now < start + PERIOD {
@@ -433,7 +429,7 @@ mod tests {
     fn a_count_that_takes_long_is_followed_by_a_long_rest() {
         let mut counts = Counts::default();
         let start = Instant::now();
-        counts.hasten(start);
+        counts.restart(start);
         assert!(counts.take_due(start + FIRST_WAIT));
         let end = start + FIRST_WAIT + Duration::from_secs(5);
         counts.done(end);

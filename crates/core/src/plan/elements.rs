@@ -1,24 +1,25 @@
-//! Which set elements a DesiredService needs.
+//! The set elements of the desired state.
 
 use crate::model::{
     AddressSet, DesiredNode, DesiredService, Element, Frontend, InterfaceSet, Leads, Masquerade,
     PortSet, Protocol, RangeSet, RefusalReason, Target, VirtualAddress,
 };
 
-/// Elements that the front ends of a DesiredService need. One that several need is named several times.
+/// Returns the elements for the front ends of a Service. Elements with several uses are repeated.
 pub fn of_frontends(program: &DesiredService) -> impl Iterator<Item = Element> + '_ {
     let left = program.refusals.iter().filter(|it| it.reason == RefusalReason::LocalSocket);
     let left = left.map(|refusal| Element::Port(PortSet::LocalSockets, refusal.address));
     program.frontends.iter().flat_map(of_frontend).chain(of_addresses(program)).chain(left)
 }
 
-/// Elements of the addresses that its pools stand at, each of which has a route.
+/// Returns the elements for the addresses of its pools, each of which has a route.
 fn of_addresses(program: &DesiredService) -> impl Iterator<Item = Element> + '_ {
     program.routes.iter().flat_map(|route| {
         let ip = route.prefix.addr();
         let mut frontends = program.frontends.iter().filter(move |it| it.address.ip == ip);
         let is_image = frontends.clone().next().is_none();
-        // IPVS takes what comes to a ClusterIP, but for ports that are refused, dropped or led on.
+        // IPVS receives all packets to a ClusterIP, except to ports that are rejected, dropped or
+        // mapped to another pool.
         let is_front_end = |it: &Frontend| match it.outside {
             Target::Reject => it.address.protocol != Protocol::Udp,
             Target::Drop | Target::Shadow(_) => true,
@@ -39,7 +40,7 @@ fn of_addresses(program: &DesiredService) -> impl Iterator<Item = Element> + '_ 
     })
 }
 
-/// Elements that the node and its ranges need.
+/// Returns the elements for the node and its ranges.
 pub fn of_node(program: &DesiredNode) -> impl Iterator<Item = Element> + '_ {
     let ranges = [
         (RangeSet::ServiceRanges, &program.service_ranges),
@@ -64,7 +65,7 @@ pub fn of_node(program: &DesiredNode) -> impl Iterator<Item = Element> + '_ {
     ranges.chain(interfaces).chain(links).chain(node_port_ips)
 }
 
-/// Elements that the backends of a DesiredService need: those for endpoints that may be sent to
+/// Returns the elements for the backends of a Service: those of endpoints that may connect to
 /// themselves.
 pub fn of_backends(program: &DesiredService) -> impl Iterator<Item = Element> + '_ {
     program
@@ -78,8 +79,8 @@ pub fn of_backends(program: &DesiredService) -> impl Iterator<Item = Element> + 
 fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     let address = frontend.address;
     let mut elements = Vec::with_capacity(4);
-    // Without endpoints, datagrams go on to where the pool would be: no virtual server is left there
-    // that would take them, and a process of the node is told as others are.
+    // Without endpoints, datagrams are still mapped to the pool's address: it has no virtual server
+    // to take them, and a local process gets an error like other clients.
     let is_led_nowhere = address.protocol == Protocol::Udp;
     if frontend.targets().contains(&Target::Reject) && !is_led_nowhere {
         elements.push(Element::Port(PortSet::Refused, address));
@@ -95,7 +96,7 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
         Target::Reject if is_led_nowhere => Some(frontend.pool),
         target => frontend.pool_of(target),
     });
-    // What IPVS takes at the address itself needs no element.
+    // Packets that IPVS takes at the address itself need no element.
     let [inside, outside] = [inside, outside].map(|pool| pool.filter(|pool| *pool != address));
     if inside == outside && frontend.sources.is_none() {
         elements.extend(inside.map(lead(Leads::Everybody)));
@@ -106,7 +107,7 @@ fn of_frontend(frontend: &Frontend) -> Vec<Element> {
     match frontend.masquerade {
         Masquerade::Always => elements.push(Element::Port(PortSet::Masqueraded, address)),
         Masquerade::OwnProcesses => elements.push(Element::Port(PortSet::MasqueradedNode, address)),
-        // The pods' ranges decide it: it is a ClusterIP.
+        // A ClusterIP: the ranges of the pods decide.
         Masquerade::UnlessPod => {
             let is_carried = address.protocol == Protocol::Udp && (inside, outside) != (None, None);
             elements.extend(is_carried.then_some(Element::Port(PortSet::Datagrams, address)));

@@ -1,9 +1,9 @@
-//! Entries of connection tracking that keep UDP clients from where they should go now.
+//! Stale connection-tracking entries of UDP clients.
 //!
-//! A front end translates the first datagram of a flow; connection tracking carries the others,
-//! past IPVS. So its entries are removed when a real server goes, or when the front end changes.
-//! So are those of datagrams that no virtual server has taken: they were sent before there was one,
-//! and the next ones would neither be translated back nor be masqueraded.
+//! A front end translates the first datagram of a flow; connection tracking carries the others past
+//! IPVS. So its entries are removed when a real server is removed or the front end changes. Entries
+//! of datagrams that no virtual server took are removed, too: they are older than the virtual
+//! server, and later datagrams would be neither translated back nor masqueraded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -14,23 +14,23 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{FilterOperation, FlowOperation, Operation, ServerOperation};
 use crate::model::{AddressSet, Element, Family, PortSet, Protocol, VirtualAddress, VirtualServer};
 
-/// Which entries are to be removed, and which front ends lead where.
+/// The entries to remove, and the pools of the front ends.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
-    /// The front ends that lead to a virtual server, each with how many elements lead it there:
-    /// inside and outside are two.
+    /// The front ends of each virtual server, with the number of elements that map them to it:
+    /// local and external clients count separately.
     to: FxHashMap<VirtualAddress, BTreeMap<VirtualAddress, u32>>,
     /// The addresses that take node ports.
     node_port_ips: BTreeSet<IpAddr>,
-    /// Those that took them and do no more once the plan has been carried out.
+    /// Addresses that no longer take node ports once the plan is carried out.
     former_ips: BTreeSet<IpAddr>,
     /// To be removed with the next plan.
     due: FxHashSet<FlowOperation>,
 }
 
 impl Flows {
-    /// Notes that an element is needed from now on.
-    pub(super) fn need(&mut self, element: &Element) {
+    /// Records that an element is needed.
+    pub(super) fn acquire(&mut self, element: &Element) {
         if let Element::Address(AddressSet::NodePortIps, ip) = element {
             self.node_port_ips.insert(*ip);
         }
@@ -39,8 +39,8 @@ impl Flows {
         }
     }
 
-    /// Notes that an element is needed no more.
-    pub(super) fn need_no_more(&mut self, element: &Element) {
+    /// Records that an element is no longer needed.
+    pub(super) fn release(&mut self, element: &Element) {
         if let Element::Address(AddressSet::NodePortIps, ip) = element {
             self.node_port_ips.remove(ip);
         }
@@ -57,7 +57,7 @@ impl Flows {
         }
     }
 
-    /// Notes which entries will mislead clients once the operations of a plan have taken place.
+    /// Records the entries that become stale with the operations of a plan.
     pub(super) fn follow(&mut self, operations: &[Operation]) {
         let former_ip = |operation: &Operation| match operation {
             Operation::Filter(FilterOperation::Delete(Element::Address(
@@ -76,15 +76,16 @@ impl Flows {
             Operation::Filter(
                 FilterOperation::Add(Element::Address(AddressSet::NodePortIps, ip))
                 | FilterOperation::Delete(Element::Address(AddressSet::NodePortIps, ip)),
-            ) => self.mislead_at(*ip),
-            // The last of a front end that goes. An agent may have been stopped before its flows went.
+            ) => self.flush_node_ports(*ip),
+            // The last element of a removed front end. An agent may have stopped before it removed
+            // the flows.
             Operation::Filter(FilterOperation::Delete(Element::Port(
                 PortSet::Masqueraded | PortSet::MasqueradedNode | PortSet::Datagrams,
                 frontend,
-            ))) if frontend.protocol == Protocol::Udp => self.mislead(*frontend, None),
+            ))) if frontend.protocol == Protocol::Udp => self.flush(*frontend, None),
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
                 if let Some((frontend, _)) = lead(element) {
-                    self.mislead(frontend, None);
+                    self.flush(frontend, None);
                 }
             }
             Operation::Server(ServerOperation::Add(VirtualServer { address, .. }))
@@ -92,7 +93,7 @@ impl Flows {
             {
                 let unscheduled = Some(SocketAddr::new(address.ip, address.port));
                 self.leave(address, unscheduled);
-                self.mislead(*address, unscheduled);
+                self.flush(*address, unscheduled);
             }
             Operation::Server(ServerOperation::Delete(server)) => {
                 self.leave(server, None);
@@ -104,24 +105,23 @@ impl Flows {
         }
     }
 
-    /// Notes that entries of the front ends that lead to a virtual server mislead.
+    /// Marks the entries of all front ends of a virtual server as stale.
     fn leave(&mut self, server: &VirtualAddress, backend: Option<SocketAddr>) {
         let frontends = self.to.get(server).into_iter().flat_map(BTreeMap::keys);
         for frontend in frontends.copied().collect::<Vec<_>>() {
-            self.mislead(frontend, backend);
+            self.flush(frontend, backend);
         }
     }
 
-    /// Notes that entries of a front end mislead.
-    pub(super) fn mislead(&mut self, frontend: VirtualAddress, backend: Option<SocketAddr>) {
+    /// Marks the entries of a front end as stale.
+    pub(super) fn flush(&mut self, frontend: VirtualAddress, backend: Option<SocketAddr>) {
         let flow = |frontend| FlowOperation { frontend, backend, carrier: None };
         let addresses = self.addresses(frontend);
         self.due.extend(addresses.into_iter().map(flow));
     }
 
-    /// Notes that entries of all node ports mislead at an address that takes them from now on, or no
-    /// more.
-    fn mislead_at(&mut self, ip: IpAddr) {
+    /// Marks the entries of all node ports at an address as stale.
+    fn flush_node_ports(&mut self, ip: IpAddr) {
         let anywhere = Family::of(ip).unspecified();
         let frontends = self.to.values().flat_map(BTreeMap::keys);
         let node_ports = frontends.filter(|frontend| frontend.ip == anywhere);
@@ -133,7 +133,7 @@ impl Flows {
         self.due.extend(node_ports.map(flow));
     }
 
-    /// The addresses that clients of a front end send to.
+    /// Returns the addresses that clients of a front end use.
     pub(super) fn addresses(&self, frontend: VirtualAddress) -> Vec<VirtualAddress> {
         if !frontend.ip.is_unspecified() {
             return vec![frontend];
@@ -143,18 +143,18 @@ impl Flows {
         ips.filter(of_family).map(|ip| frontend.at(*ip)).collect()
     }
 
-    /// Notes that entries that were not removed are to be removed with the next plan.
+    /// Schedules entries that could not be removed for the next plan.
     pub(super) fn retry(&mut self, operation: FlowOperation) {
         self.due.insert(operation);
     }
 
-    /// The entries that are to be removed now. One that fails is to be noted again.
+    /// Returns the entries to remove now. The caller records failures again.
     pub(super) fn take_due(&mut self) -> FxHashSet<FlowOperation> {
         mem::take(&mut self.due)
     }
 }
 
-/// The UDP front end that an element leads to a pool, and that pool.
+/// Returns the UDP front end that an element maps to a pool, and the pool.
 fn lead(element: &Element) -> Option<(VirtualAddress, VirtualAddress)> {
     element.lead().filter(|(frontend, _)| frontend.protocol == Protocol::Udp)
 }

@@ -1,34 +1,32 @@
-//! What operations are about.
+//! The objects of operations.
 
 use ipnet::IpNet;
 
 use super::{FilterOperation, FlowOperation, Operation, RouteOperation};
 use crate::model::{Element, VirtualAddress};
 
-/// One thing that the kernel may hold.
+/// An object in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ObjectKey {
-    /// Our nf_tables tables with their rules.
+    /// The nf_tables tables with their rules.
     Tables,
-    /// Our device.
     Device,
-    /// What an earlier version has left.
+    /// Leftovers of an earlier version.
     Earlier,
-    /// A set element.
     Element(Element),
     /// The route of a prefix.
     Route(IpNet),
     /// A virtual server with its real servers.
     Pool(VirtualAddress),
-    /// Entries of connection tracking that are in the way.
+    /// Stale connection-tracking entries.
     Flow(FlowOperation),
 }
 
 impl ObjectKey {
-    /// What is to be there, or not, whatever the Services.
-    pub(super) const GROUND: [Self; 3] = [Self::Tables, Self::Device, Self::Earlier];
+    /// The objects that do not depend on Services.
+    pub(super) const BASE: [Self; 3] = [Self::Tables, Self::Device, Self::Earlier];
 
-    /// What an operation is about.
+    /// Returns the object of an operation.
     #[must_use]
     pub fn of(operation: &Operation) -> Self {
         match *operation {

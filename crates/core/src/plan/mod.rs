@@ -1,4 +1,4 @@
-//! From what the kernel holds and what it should hold to ordered operations.
+//! Plans the ordered operations that lead from the actual to the desired state.
 
 mod counted;
 mod drains;
@@ -13,7 +13,7 @@ mod routes;
 mod stage;
 mod token_bucket;
 
-pub use drains::{Counts, Leavers, Running};
+pub use drains::{CountTargets, Counts, Running};
 pub use key::ObjectKey;
 pub use operation::{
     Attempt, Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed,

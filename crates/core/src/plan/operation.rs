@@ -1,6 +1,6 @@
-//! Operations on the kernel, and what the kernel answered.
+//! Operations on the kernel and their outcomes.
 //!
-//! Each operation prints as the command line that would do the same: `ipvsadm`, `nft` or `ip`.
+//! Each operation prints as the equivalent command line of `ipvsadm`, `nft`, `ip` or `conntrack`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,55 +11,47 @@ use crate::model::{
     Backend, DEVICE, Element, Family, NAME, Pool, Protocol, Route, VirtualAddress, VirtualServer,
 };
 
-/// One change to what the kernel holds.
+/// A change of the kernel's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operation {
-    /// To our nf_tables tables.
+    /// On the agent's nf_tables tables.
     Filter(FilterOperation),
-    /// To IPVS.
     Server(ServerOperation),
-    /// To our device and routes.
+    /// On the device and the routes.
     Route(RouteOperation),
-    /// To connection tracking.
+    /// On connection tracking.
     Flow(FlowOperation),
-    /// Removes what earlier versions had and this one has not: the device with its routes, policy rules
-    /// and table `inet`.
+    /// Removes the leftovers of earlier versions: the device with its routes, policy rules and
+    /// table `inet`.
     DeleteEarlier,
 }
 
-/// A change to our nf_tables tables. Consecutive ones go into one transaction.
+/// A change of the nf_tables tables. Consecutive changes form one transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FilterOperation {
-    /// Creates the tables with their chains, sets and rules, or brings older ones up to date
-    /// without touching the sets that stay.
+    /// Creates the tables with their chains, sets and rules, or updates older tables without
+    /// touching the sets that stay.
     CreateTables,
-    /// Removes the tables.
     DeleteTables,
-    /// Adds an element.
     Add(Element),
-    /// Removes an element.
     Delete(Element),
 }
 
-/// A change to IPVS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServerOperation {
-    /// Adds a virtual server.
     Add(VirtualServer),
-    /// Changes scheduler, flags or affinity of a virtual server.
+    /// Changes the scheduler, flags or affinity of a virtual server.
     Set(VirtualServer),
-    /// Removes a virtual server with its real servers.
+    /// Deletes a virtual server with its real servers.
     Delete(VirtualAddress),
-    /// Adds a real server.
     AddReal(VirtualAddress, Backend),
     /// Changes the weight of a real server.
     SetReal(VirtualAddress, Backend),
-    /// Removes a real server.
     DeleteReal(VirtualAddress, Backend),
 }
 
 impl ServerOperation {
-    /// The virtual server that it is about.
+    /// Returns the address of the virtual server.
     #[must_use]
     pub fn address(&self) -> VirtualAddress {
         match self {
@@ -72,32 +64,29 @@ impl ServerOperation {
     }
 }
 
-/// A change to our device and routes.
+/// A change of the device or the routes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RouteOperation {
-    /// Creates the dummy device that tells of IPVS; one that is there already is kept as it stands.
+    /// Creates the dummy device that announces IPVS; an existing device stays as it is.
     CreateDevice,
-    /// Removes the device.
     DeleteDevice,
-    /// Adds a route, or replaces the one of the same prefix.
+    /// Adds a route or replaces the route of the same prefix.
     Add(Route),
-    /// Removes a route.
     Delete(Route),
 }
 
-/// A change to connection tracking: removes entries that keep clients from where they should go
-/// now.
+/// Removes stale connection-tracking entries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FlowOperation {
-    /// Where the client sent to.
+    /// The address that the client used.
     pub frontend: VirtualAddress,
-    /// The endpoint that answers; `None` for any.
+    /// The endpoint that answers; `None` for all.
     pub backend: Option<SocketAddr>,
-    /// What carries the connection; `None` for any.
+    /// What carries the connection; `None` for all.
     pub carrier: Option<Carrier>,
 }
 
-/// What carries a connection past its first packet.
+/// The carrier of a connection after its first packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Carrier {
     /// IPVS takes each packet, at the virtual server's address.
@@ -106,14 +95,11 @@ pub enum Carrier {
     Tracking,
 }
 
-/// Whether an operation adds, changes or removes; the sign before its line in `plan`.
+/// The effect of an operation; it prints as the sign before the operation in `plan`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {
-    /// `+`
     Adds,
-    /// `~`
     Changes,
-    /// `-`
     Removes,
 }
 
@@ -128,7 +114,7 @@ impl fmt::Display for Effect {
 }
 
 impl Operation {
-    /// Whether it adds, changes or removes.
+    /// Returns the effect of the operation.
     #[must_use]
     pub fn effect(&self) -> Effect {
         match self {
@@ -146,25 +132,25 @@ impl Operation {
 }
 
 impl Operation {
-    /// The operation on our nf_tables tables, if it is one.
+    /// Returns the operation on nf_tables, if it is one.
     #[must_use]
     pub fn as_filter(&self) -> Option<FilterOperation> {
         if let Self::Filter(operation) = self { Some(*operation) } else { None }
     }
 
-    /// The operation on IPVS, if it is one.
+    /// Returns the operation on IPVS, if it is one.
     #[must_use]
     pub fn as_server(&self) -> Option<ServerOperation> {
         if let Self::Server(operation) = self { Some(*operation) } else { None }
     }
 
-    /// The operation on device and routes, if it is one.
+    /// Returns the operation on the device or the routes, if it is one.
     #[must_use]
     pub fn as_route(&self) -> Option<RouteOperation> {
         if let Self::Route(operation) = self { Some(*operation) } else { None }
     }
 
-    /// The operation on connection tracking, if it is one.
+    /// Returns the operation on connection tracking, if it is one.
     #[must_use]
     pub fn as_flow(&self) -> Option<FlowOperation> {
         if let Self::Flow(operation) = self { Some(*operation) } else { None }
@@ -227,7 +213,7 @@ impl fmt::Display for FilterOperation {
             match element.family() {
                 Some(Family::V4) => f.write_str(&line("ip")),
                 Some(Family::V6) => f.write_str(&line("ip6")),
-                // In the tables of both families.
+                // Interfaces and links are in the tables of both families.
                 None => write!(f, "{}; {}", line("ip"), line("ip6")),
             }
         };
@@ -242,7 +228,7 @@ impl fmt::Display for FilterOperation {
     }
 }
 
-/// `-t ADDR:PORT`, `-u …` or `--sctp-service …`, as `ipvsadm` takes it.
+/// Formats `-t ADDR:PORT`, `-u …` or `--sctp-service …`, as in `ipvsadm`.
 struct ServiceArgument(VirtualAddress);
 
 impl fmt::Display for ServiceArgument {
@@ -257,7 +243,7 @@ impl fmt::Display for ServiceArgument {
 }
 
 impl fmt::Display for ServerOperation {
-    /// The line that `ipvsadm` reads; for what adds, exactly the one that `ipvsadm -Sn` prints.
+    /// Formats the line for `ipvsadm`; additions are exactly as `ipvsadm -Sn` prints them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = |f: &mut fmt::Formatter<'_>, verb: &str, server: &VirtualServer| {
             write!(f, "{verb} {} -s {}", ServiceArgument(server.address), server.scheduler)?;
@@ -320,50 +306,49 @@ impl fmt::Display for FlowOperation {
     }
 }
 
-/// What the kernel was found to hold. It may name more than is ours in `pools`; everything else
-/// is ours by its table, name or protocol number.
+/// The observed kernel state. `pools` and `unread` include virtual servers of other programs;
+/// everything else belongs to the agent by its table, name or protocol number.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Observed {
-    /// Whether our tables are there with exactly the rules that this version writes.
+    /// Whether the tables exist with exactly the rules of this version.
     pub tables: bool,
-    /// Elements of their sets and maps.
+    /// Of all sets and maps.
     pub elements: Vec<Element>,
-    /// Whether the device that tells of IPVS is there.
+    /// Whether the device that announces IPVS exists.
     pub device: bool,
-    /// Our routes.
     pub routes: Vec<Route>,
-    /// Virtual servers with masquerading real servers, ours and others'.
+    /// Virtual servers with masquerading real servers, including those of other programs.
     pub pools: Vec<Pool>,
-    /// Virtual servers whose real servers could not be read, ours and others', and why.
+    /// Virtual servers whose real servers could not be read, including those of other programs,
+    /// with the reason.
     pub unread: BTreeMap<VirtualAddress, String>,
-    /// Where an earlier version has left its own: what its table says of its virtual servers, in the
-    /// elements that say so today.
+    /// The virtual servers in the table of an earlier version, as elements of this version; `None`
+    /// without such a table.
     pub earlier: Option<Vec<Element>>,
-    /// What kube-proxy claims of the virtual servers, where that matters.
+    /// The virtual servers that kube-proxy claims, if that matters.
     pub claims: ForeignClaims,
 }
 
 impl Observed {
-    /// Whether tables of ours are there, whatever their rules: those of another version, or of an
-    /// agent that is configured otherwise.
+    /// Returns whether the agent's tables exist with any rules: those of another version or
+    /// configuration, too.
     #[must_use]
     pub fn has_tables(&self) -> bool {
         self.tables || !self.elements.is_empty()
     }
 }
 
-/// Says of a virtual server of [`Observed::unread`] that it is one, and why.
+/// Formats the error for an unreadable virtual server.
 #[must_use]
 pub fn cannot_be_read(address: &VirtualAddress, why: impl fmt::Display) -> String {
     format!("the virtual server {address} cannot be read: {why}")
 }
 
-/// What may fail.
+/// The attempt that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Attempt {
-    /// An operation.
     Operation(Operation),
-    /// To read the real servers of a virtual server.
+    /// Reading the real servers of a virtual server.
     Reading(VirtualAddress),
 }
 
@@ -376,23 +361,21 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// What a failed operation means for the plan.
+/// The consequence of a failed operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
-    /// The kernel does not hold what it was thought to hold: read it back (ESRCH, ENOENT, EEXIST).
+    /// The kernel's state was not as expected and must be read (ESRCH, ENOENT, EEXIST).
     Drift,
-    /// It is not known whether the operation took place (lost acknowledgement, ENOBUFS).
+    /// The result of the operation is not known (lost acknowledgement, ENOBUFS).
     Unknown,
-    /// The kernel refused; the same operation may succeed later (ENOMEM, a missing module).
+    /// The kernel rejected the operation; it may succeed later (ENOMEM, a missing module).
     Refused,
 }
 
-/// An operation that failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
-    /// What it means for the plan.
     pub kind: FailureKind,
-    /// What went wrong and what to do about it.
+    /// The error and its remedy.
     pub message: String,
 }
 
@@ -405,15 +388,12 @@ impl fmt::Display for Failure {
 /// The outcome of one operation.
 pub type Outcome = Result<(), Failure>;
 
-/// A key whose operations did not all succeed, or which could not be read.
+/// An object with failed operations, or that could not be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SyncError {
-    /// What it is about.
     pub key: ObjectKey,
-    /// What failed first.
+    /// The first failure.
     pub attempt: Attempt,
-    /// What that means.
     pub kind: FailureKind,
-    /// What went wrong.
     pub message: String,
 }

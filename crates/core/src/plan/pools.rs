@@ -1,4 +1,4 @@
-//! The virtual servers that are held beside those that are wanted.
+//! The desired and the actual virtual servers.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -8,23 +8,23 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::ServerOperation;
-use super::drains::{Drains, Leave};
+use super::drains::{DrainStep, Drains};
 use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress};
 
 #[derive(Clone, Default, Debug)]
 struct PoolSlot {
-    /// More than one while a front end changes hands from one Service to another.
+    /// Above one while a front end moves from one Service to another.
     needs: u32,
-    wanted: Option<Shared<Pool>>,
-    held: Option<Shared<Pool>>,
-    /// Something is held, and not known what: nothing is done until it can be read.
+    desired: Option<Shared<Pool>>,
+    actual: Option<Shared<Pool>>,
+    /// The kernel holds a virtual server that cannot be read: no operation until it can.
     unknown: bool,
-    /// Somebody else has the address: what is held goes at once.
+    /// Another program has the address: the virtual server is removed at once.
     yields: bool,
 }
 
-/// What must change from one version of a pool to the next. Mostly the kernel holds the one when a
-/// plan is made for the other, and they need not be compared again.
+/// The change from one version of a pool to the next. Usually the kernel holds the old version when
+/// the plan for the new one is made, and no second comparison is needed.
 #[derive(Debug)]
 struct Exchange {
     old: Shared<Pool>,
@@ -32,42 +32,42 @@ struct Exchange {
     changes: BackendChanges,
 }
 
-/// Differences between two versions of a pool: mostly one.
+/// The differences between two versions of a pool: usually one.
 pub(super) type BackendChanges = SmallVec<[BackendChange; 1]>;
 
-/// The virtual servers that are held beside those that are wanted.
+/// The desired and the actual virtual servers.
 #[derive(Debug, Default)]
 pub(super) struct PoolTable {
     slots: FxHashMap<VirtualAddress, PoolSlot>,
-    /// Where to look at the next plan; some may be named several times.
+    /// The addresses for the next plan, possibly with duplicates.
     touched: Vec<(VirtualAddress, Option<Exchange>)>,
-    /// Real servers that are held and not wanted any more.
+    /// Actual real servers that are no longer desired.
     pub(super) drains: Drains,
 }
 
 impl PoolTable {
-    /// Wants a pool, which another DesiredService needs.
-    pub(super) fn want(&mut self, pool: &Shared<Pool>) {
+    /// Adds a use of a pool.
+    pub(super) fn acquire(&mut self, pool: &Shared<Pool>) {
         let address = pool.server.address;
         let slot = self.slots.entry(address).or_default();
         slot.needs += 1;
-        slot.wanted = Some(Shared::clone(pool));
+        slot.desired = Some(Shared::clone(pool));
         slot.yields = false;
         self.touch(address);
     }
 
-    /// Says that somebody else has an address: nothing of ours is to stay there for its connections.
+    /// Records that another program has the address, so that no real server drains there.
     pub(super) fn give_up(&mut self, address: VirtualAddress) {
         self.slots.entry(address).or_default().yields = true;
         self.touch(address);
     }
 
-    /// Makes room for so many pools to be exchanged.
+    /// Reserves space for `pools` exchanges.
     pub(super) fn reserve(&mut self, pools: usize) {
         self.touched.reserve(pools);
     }
 
-    /// Wants another version of a pool, which has changed by so much.
+    /// Replaces the desired version of a pool.
     pub(super) fn exchange(
         &mut self,
         old: &Shared<Pool>,
@@ -75,97 +75,98 @@ impl PoolTable {
         changes: BackendChanges,
     ) {
         let address = new.server.address;
-        self.slots.entry(address).or_default().wanted = Some(Shared::clone(new));
+        self.slots.entry(address).or_default().desired = Some(Shared::clone(new));
         let (old, new) = (Shared::clone(old), Shared::clone(new));
         self.touched.push((address, Some(Exchange { old, new, changes })));
     }
 
-    /// Says that a DesiredService needs a pool no more.
-    pub(super) fn want_no_more(&mut self, address: VirtualAddress) {
+    /// Removes a use of a pool.
+    pub(super) fn release(&mut self, address: VirtualAddress) {
         let slot = self.slots.entry(address).or_default();
         slot.needs = slot.needs.saturating_sub(1);
         if slot.needs == 0 {
-            slot.wanted = None;
+            slot.desired = None;
             self.touch(address);
         }
     }
 
-    /// Looks at an address again at the next plan.
+    /// Includes an address in the next plan.
     pub(super) fn touch(&mut self, address: VirtualAddress) {
         self.touched.push((address, None));
     }
 
-    /// Looks at every address again that is not settled.
+    /// Includes every unsettled address in the next plan.
     pub(super) fn touch_all(&mut self) {
         let unsettled = self.slots.iter().filter(|(_, slot)| !slot.is_settled());
         self.touched.extend(unsettled.map(|(address, _)| (*address, None)));
     }
 
-    /// Whether any DesiredService needs it.
-    pub(super) fn is_wanted(&self, address: &VirtualAddress) -> bool {
-        self.slots.get(address).is_some_and(|slot| slot.wanted.is_some())
+    /// Returns whether any Service needs a virtual server at this address.
+    pub(super) fn is_desired(&self, address: &VirtualAddress) -> bool {
+        self.slots.get(address).is_some_and(|slot| slot.desired.is_some())
     }
 
-    /// Whether it is held just as it is wanted, and was before.
+    /// Returns whether the actual state is known to be the desired state.
     pub(super) fn is_settled(&self, address: &VirtualAddress) -> bool {
         self.slots.get(address).is_some_and(PoolSlot::is_settled)
     }
 
-    /// Whether it is wanted or held.
+    /// Returns whether a virtual server is desired or actual.
     pub(super) fn is_known(&self, address: &VirtualAddress) -> bool {
         self.slots.contains_key(address)
     }
 
-    /// Where it is known what is held.
-    pub(super) fn held(&self) -> impl Iterator<Item = &VirtualAddress> {
-        let held = self.slots.iter().filter(|(_, slot)| slot.held.is_some());
-        held.map(|(address, _)| address)
+    /// Returns the addresses of known actual virtual servers.
+    pub(super) fn actual(&self) -> impl Iterator<Item = &VirtualAddress> {
+        let actual = self.slots.iter().filter(|(_, slot)| slot.actual.is_some());
+        actual.map(|(address, _)| address)
     }
 
-    /// Whether it is known there.
-    pub(super) fn is_held(&self, address: &VirtualAddress) -> bool {
-        self.slots.get(address).is_some_and(|slot| slot.held.is_some())
+    /// Returns whether a known actual virtual server has this address.
+    pub(super) fn is_actual(&self, address: &VirtualAddress) -> bool {
+        self.slots.get(address).is_some_and(|slot| slot.actual.is_some())
     }
 
-    /// Whether something is held there, known or not, and no DesiredService needs it.
-    pub(super) fn is_unwanted(&self, address: &VirtualAddress) -> bool {
-        self.slots.get(address).is_some_and(PoolSlot::is_unwanted)
+    /// Returns whether the kernel holds a virtual server that no Service needs, even if it could
+    /// not be read.
+    pub(super) fn is_obsolete(&self, address: &VirtualAddress) -> bool {
+        self.slots.get(address).is_some_and(PoolSlot::is_obsolete)
     }
 
-    /// Where that is so.
-    pub(super) fn unwanted(&self) -> impl Iterator<Item = &VirtualAddress> {
-        self.slots.iter().filter(|(_, slot)| slot.is_unwanted()).map(|(address, _)| address)
+    /// Returns the addresses of these virtual servers.
+    pub(super) fn obsolete(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.slots.iter().filter(|(_, slot)| slot.is_obsolete()).map(|(address, _)| address)
     }
 
-    /// Takes in that nothing is held, but perhaps at these addresses.
-    pub(super) fn hold_nothing_but_at(&mut self, unread: &BTreeMap<VirtualAddress, String>) {
+    /// Records that the kernel holds no virtual servers, except perhaps at these addresses.
+    pub(super) fn clear_actual_except(&mut self, unread: &BTreeMap<VirtualAddress, String>) {
         let read = self.slots.iter_mut().filter(|(address, _)| !unread.contains_key(address));
-        read.for_each(|(_, slot)| (slot.held, slot.unknown) = (None, false));
+        read.for_each(|(_, slot)| (slot.actual, slot.unknown) = (None, false));
     }
 
-    /// Takes in that something is held at an address that cannot be read. If more was known of it,
-    /// that is still taken for true, so that its changes go on being written.
-    pub(super) fn hold_unread(&mut self, address: VirtualAddress) {
+    /// Records that the virtual server at an address cannot be read. The previous knowledge is
+    /// kept, so that its changes are still written.
+    pub(super) fn set_unread(&mut self, address: VirtualAddress) {
         let slot = self.slots.entry(address).or_default();
-        slot.unknown = slot.held.is_none();
+        slot.unknown = slot.actual.is_none();
     }
 
-    /// Takes in what is held at an address.
-    pub(super) fn hold(&mut self, address: VirtualAddress, held: Option<Pool>) {
+    /// Records the virtual server at an address.
+    pub(super) fn set_actual(&mut self, address: VirtualAddress, actual: Option<Pool>) {
         let slot = self.slots.entry(address).or_default();
-        (slot.held, slot.unknown) = (held.map(Shared::from), false);
+        (slot.actual, slot.unknown) = (actual.map(Shared::from), false);
     }
 
-    /// How many addresses a plan would look at.
+    /// Returns the number of addresses in the next plan.
     pub(super) fn touched(&self) -> usize {
         self.touched.len()
     }
 
-    /// The operations that the touched addresses need. With `leave_unneeded`, what nobody needs
-    /// stays, and stays touched.
+    /// Plans the operations for the touched addresses. With `keep_unneeded`, virtual servers
+    /// without a use stay, and stay touched.
     pub(super) fn plan(
         &mut self,
-        leave_unneeded: bool,
+        keep_unneeded: bool,
         now: Instant,
         mut step: impl FnMut(ServerOperation),
     ) {
@@ -174,7 +175,7 @@ impl PoolTable {
         touched.sort_unstable_by_key(|(address, _)| *address);
         touched.dedup_by_key(|(address, _)| *address);
         for (address, exchange) in touched {
-            if leave_unneeded && !self.is_wanted(&address) {
+            if keep_unneeded && !self.is_desired(&address) {
                 self.touch(address);
             } else {
                 self.steps(address, exchange, now, &mut step);
@@ -182,8 +183,8 @@ impl PoolTable {
         }
     }
 
-    /// The operations that an address needs that is not settled; forgets it if it is neither needed
-    /// nor held.
+    /// Plans the operations for an unsettled address. Drops the state of an address that is neither
+    /// desired nor actual.
     fn steps(
         &mut self,
         address: VirtualAddress,
@@ -197,12 +198,12 @@ impl PoolTable {
         if slot.unknown {
             return;
         }
-        let unwanted;
-        let wanted = match (&slot.wanted, &slot.held) {
-            (Some(wanted), _) => &**wanted,
-            (None, Some(held)) => {
-                unwanted = Pool { server: held.server, backends: Backends::default() };
-                &unwanted
+        let obsolete;
+        let desired = match (&slot.desired, &slot.actual) {
+            (Some(desired), _) => &**desired,
+            (None, Some(actual)) => {
+                obsolete = Pool { server: actual.server, backends: Backends::default() };
+                &obsolete
             }
             (None, None) => {
                 self.drains.forget(&address);
@@ -217,9 +218,9 @@ impl PoolTable {
         };
         let mut removed = Vec::new();
         let none = Backends::default();
-        let held = slot.held.as_ref().map_or(&none, |held| &held.backends);
-        if !wanted.backends.is_empty() {
-            server_step(slot.held.as_deref(), wanted).into_iter().for_each(&mut step);
+        let actual = slot.actual.as_ref().map_or(&none, |actual| &actual.backends);
+        if !desired.backends.is_empty() {
+            server_step(slot.actual.as_deref(), desired).into_iter().for_each(&mut step);
         }
         let take = |change| match change {
             BackendChange::Added(new) => step(ServerOperation::AddReal(address, new)),
@@ -232,25 +233,25 @@ impl PoolTable {
         };
         match exchange.filter(|exchange| exchange.leads(slot)) {
             Some(exchange) => exchange.changes.into_iter().for_each(take),
-            None => wanted.backends.changes_from(held, take),
+            None => desired.backends.changes_from(actual, take),
         }
-        let leaves = self.drains.leave(address, &removed, slot.yields, now);
-        if wanted.backends.is_empty() {
-            if leaves.iter().all(|leave| *leave == Leave::Now) {
-                if slot.held.is_some() {
+        let steps = self.drains.update(address, &removed, slot.yields, now);
+        if desired.backends.is_empty() {
+            if steps.iter().all(|next| *next == DrainStep::Remove) {
+                if slot.actual.is_some() {
                     step(ServerOperation::Delete(address));
                 }
                 return;
             }
-            server_step(slot.held.as_deref(), wanted).into_iter().for_each(&mut step);
+            server_step(slot.actual.as_deref(), desired).into_iter().for_each(&mut step);
         }
-        for (old, leave) in removed.into_iter().zip(leaves) {
-            match leave {
-                Leave::Now => step(ServerOperation::DeleteReal(address, old)),
-                Leave::Later if !old.is_draining() => {
+        for (old, next) in removed.into_iter().zip(steps) {
+            match next {
+                DrainStep::Remove => step(ServerOperation::DeleteReal(address, old)),
+                DrainStep::Keep if !old.is_draining() => {
                     step(ServerOperation::SetReal(address, old.drained()));
                 }
-                Leave::Later => {}
+                DrainStep::Keep => {}
             }
         }
         if is_equal {
@@ -259,11 +260,11 @@ impl PoolTable {
         }
     }
 
-    /// Notes that the operations for an address have taken place, of which this is the last one.
+    /// Records the success of all operations for an address; `last` is the last one.
     pub(super) fn settle(&mut self, last: &ServerOperation) {
         let address = last.address();
         let Some(slot) = self.slots.get_mut(&address) else { return };
-        if let (None, ServerOperation::Delete(_)) = (&slot.wanted, last) {
+        if let (None, ServerOperation::Delete(_)) = (&slot.desired, last) {
             self.slots.remove(&address);
         } else {
             slot.confirm(self.drains.of(&address));
@@ -272,49 +273,52 @@ impl PoolTable {
 }
 
 impl Exchange {
-    /// Whether it leads from what is held to what is wanted.
+    /// Returns whether the change leads from the actual to the desired state.
     fn leads(&self, slot: &PoolSlot) -> bool {
         let is = |pool: &Option<Shared<Pool>>, one| {
             pool.as_ref().is_some_and(|pool| Shared::is_same(pool, one))
         };
-        is(&slot.held, &self.old) && is(&slot.wanted, &self.new)
+        is(&slot.actual, &self.old) && is(&slot.desired, &self.new)
     }
 }
 
 impl PoolSlot {
-    /// Whether something is held, known or not, that no DesiredService needs.
-    fn is_unwanted(&self) -> bool {
-        self.wanted.is_none() && (self.held.is_some() || self.unknown)
+    /// Returns whether the kernel holds a virtual server that no Service needs, even if it could
+    /// not be read.
+    fn is_obsolete(&self) -> bool {
+        self.desired.is_none() && (self.actual.is_some() || self.unknown)
     }
 
-    /// Whether it is held just as it is wanted, and was before.
+    /// Returns whether the actual state is known to be the desired state.
     fn is_settled(&self) -> bool {
-        let both = self.wanted.as_ref().zip(self.held.as_ref());
-        both.is_some_and(|(wanted, held)| Shared::is_same(wanted, held))
+        let both = self.desired.as_ref().zip(self.actual.as_ref());
+        both.is_some_and(|(desired, actual)| Shared::is_same(desired, actual))
     }
 
-    /// Notes that the pool is held as it is wanted, beside what is leaving it.
-    fn confirm(&mut self, leaving: Option<Shared<[Backend]>>) {
-        let held = match (&self.wanted, &self.held, leaving) {
-            (Some(wanted), _, None) => Some(Shared::clone(wanted)),
-            (Some(wanted), _, Some(leaving)) => Some(Shared::from(Pool {
-                server: wanted.server,
-                backends: wanted.backends.with(leaving),
+    /// Records that the kernel holds the desired pool and the draining real servers.
+    fn confirm(&mut self, draining: Option<Shared<[Backend]>>) {
+        let actual = match (&self.desired, &self.actual, draining) {
+            (Some(desired), _, None) => Some(Shared::clone(desired)),
+            (Some(desired), _, Some(draining)) => Some(Shared::from(Pool {
+                server: desired.server,
+                backends: desired.backends.with(draining),
             })),
-            (None, Some(held), Some(leaving)) => Some(Shared::from(Pool {
-                server: held.server,
-                backends: Backends::from_chunks([leaving]),
+            (None, Some(actual), Some(draining)) => Some(Shared::from(Pool {
+                server: actual.server,
+                backends: Backends::from_chunks([draining]),
             })),
             (None, ..) => None,
         };
-        self.held = held.filter(|held| !held.backends.is_empty());
+        self.actual = actual.filter(|actual| !actual.backends.is_empty());
     }
 }
 
-/// The operation that makes the virtual server as it is wanted, if any does.
-fn server_step(held: Option<&Pool>, wanted: &Pool) -> Option<ServerOperation> {
-    match held {
-        None => Some(ServerOperation::Add(wanted.server)),
-        Some(held) => (held.server != wanted.server).then_some(ServerOperation::Set(wanted.server)),
+/// Returns the operation for the virtual server itself, if any.
+fn server_step(actual: Option<&Pool>, desired: &Pool) -> Option<ServerOperation> {
+    match actual {
+        None => Some(ServerOperation::Add(desired.server)),
+        Some(actual) => {
+            (actual.server != desired.server).then_some(ServerOperation::Set(desired.server))
+        }
     }
 }

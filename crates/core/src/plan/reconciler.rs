@@ -1,8 +1,7 @@
-//! What the kernel is known to hold beside what it is to hold, key by key.
+//! The desired and the actual state, object by object.
 //!
-//! DesiredState say what is needed; several Services may need the same route or set element, so needs
-//! are counted. Observations and outcomes say what is held. Only keys that a change touched are
-//! ever looked at.
+//! Several Services may need the same route or set element, so uses are counted. Observations and
+//! outcomes set the actual state. Only objects that a change touched are examined.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -27,12 +26,12 @@ use crate::model::{
     Protocol, RangeSet, Refusal, RefusalReason, Route, Shared, VirtualAddress,
 };
 
-/// What the kernel is known to hold, and what it is to hold.
+/// The desired and the actual state.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tables: bool,
     device: bool,
-    /// Whether an earlier version has left something, none of which is needed.
+    /// Whether leftovers of an earlier version exist.
     earlier: bool,
     elements: Elements,
     routes: RouteTable,
@@ -41,23 +40,23 @@ pub struct Reconciler {
     touched: FxHashSet<ObjectKey>,
 }
 
-/// Operations in their order.
+/// Operations in the order of execution.
 #[derive(Clone, Debug, Default)]
 pub struct Plan(Vec<Operation>);
 
 impl Plan {
-    /// The operations in their order.
+    /// Returns the operations in order.
     #[must_use]
     pub fn operations(&self) -> &[Operation] {
         &self.0
     }
 
-    /// What each operation is about.
+    /// Returns the object of each operation.
     pub fn keys(&self) -> impl Iterator<Item = ObjectKey> {
         self.0.iter().map(ObjectKey::of)
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -65,8 +64,8 @@ impl Plan {
 }
 
 impl Reconciler {
-    /// A reconciler of an unknown kernel, where established connections to real servers that leave
-    /// may go on that long.
+    /// Returns a reconciler for an unknown kernel state. Established connections to removed real
+    /// servers may continue for `drain_period`.
     #[must_use]
     pub fn new(drain_period: Duration) -> Self {
         let mut reconciler = Self::default();
@@ -74,12 +73,12 @@ impl Reconciler {
         reconciler
     }
 
-    /// Real servers that leave from now on may take that long.
+    /// Sets the period of real servers that begin to drain.
     pub fn set_drain_period(&mut self, period: Duration) {
         self.pools.drains.set_period(period);
     }
 
-    /// Replaces one version of a Service's DesiredService by another. Costs what differs.
+    /// Replaces the desired state of a Service. The cost is proportional to the differences.
     pub fn replace(&mut self, old: &DesiredService, new: &DesiredService) {
         let has_other_refusals = old.refusals != new.refusals;
         if old.frontends != new.frontends || old.routes != new.routes || has_other_refusals {
@@ -93,17 +92,18 @@ impl Reconciler {
         for Refusal { address, .. } in left.filter(|_| has_other_refusals) {
             self.pools.give_up(*address);
             if address.protocol == Protocol::Udp && old.frontend(address).is_some() {
-                self.flows.mislead(*address, None);
+                self.flows.flush(*address, None);
             }
         }
     }
 
-    /// Makes room for so many pools to be replaced.
+    /// Reserves space for `pools` replacements.
     pub fn reserve_pools(&mut self, pools: usize) {
         self.pools.reserve(pools);
     }
 
-    /// Replaces pools of a Service by others, both sorted by address. Costs what differs.
+    /// Replaces pools of a Service, both lists sorted by address. The cost is proportional to the
+    /// differences.
     pub fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
         let mut old = old.iter().peekable();
         for pool in new {
@@ -122,7 +122,7 @@ impl Reconciler {
                 None => {
                     let added = pool.backends.iter().copied().map(BackendChange::Added);
                     added.for_each(|change| self.count_hairpin(change));
-                    self.pools.want(pool);
+                    self.pools.acquire(pool);
                 }
             }
         }
@@ -131,144 +131,146 @@ impl Reconciler {
         }
     }
 
-    /// Replaces one version of the node's DesiredService by another.
+    /// Replaces the desired state of the node.
     pub fn replace_node(&mut self, old: &DesiredNode, new: &DesiredNode) {
         self.recount(elements::of_node(new), elements::of_node(old));
-        // Before Linux 6.16 a flowtable loses a link that goes, even if one of its name comes at once.
+        // Before Linux 6.16 a flowtable loses a removed link, even if a link of the same name
+        // follows at once.
         for link in new.offload_links.iter().filter(|link| !old.offload_links.contains(link)) {
-            self.elements.hold_no_more(Element::OffloadLink(link.name));
+            self.elements.set_absent(Element::OffloadLink(link.name));
             self.touched.insert(ObjectKey::Element(Element::OffloadLink(link.name)));
         }
-        self.touched.extend(ObjectKey::GROUND);
+        self.touched.extend(ObjectKey::BASE);
     }
 
-    /// Takes in what the kernel holds. `is_ours` says which virtual servers are, beside those
-    /// already wanted; others are not looked at. Returns which of ours could not be read, and why.
+    /// Takes the observed kernel state. Of the virtual servers, only desired ones and those for
+    /// which `is_ours` is true are considered. Returns those that could not be read, with the
+    /// reason.
     pub fn observe(
         &mut self,
         observed: Observed,
         is_ours: impl Fn(&VirtualAddress) -> bool,
     ) -> BTreeMap<VirtualAddress, String> {
-        self.pools.hold_nothing_but_at(&observed.unread);
+        self.pools.clear_actual_except(&observed.unread);
         self.tables = observed.tables;
         self.device = observed.device;
         self.earlier = observed.earlier.is_some();
-        self.elements.hold_only(observed.elements);
-        self.routes.hold_only(observed.routes);
+        self.elements.set_all_present(observed.elements);
+        self.routes.replace_actual(observed.routes);
         for pool in observed.pools {
             let address = pool.server.address;
             if self.pools.is_known(&address) || is_ours(&address) {
-                self.pools.hold(address, Some(pool));
+                self.pools.set_actual(address, Some(pool));
             }
         }
         let mut unread = observed.unread;
         unread.retain(|address, _| self.pools.is_known(address) || is_ours(address));
-        unread.keys().for_each(|address| self.pools.hold_unread(*address));
+        unread.keys().for_each(|address| self.pools.set_unread(*address));
         self.touch_all();
         unread
     }
 
-    /// Takes in what the kernel holds at some virtual servers' addresses.
+    /// Takes the virtual servers observed at some addresses.
     pub fn observe_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
         let mut found: FxHashMap<_, _> =
             pools.into_iter().map(|pool| (pool.server.address, pool)).collect();
         for address in addresses {
-            self.pools.hold(*address, found.remove(address));
+            self.pools.set_actual(*address, found.remove(address));
             self.pools.touch(*address);
         }
     }
 
-    /// Where virtual servers are known to be held.
-    pub fn held_pools(&self) -> impl Iterator<Item = &VirtualAddress> {
-        self.pools.held()
+    /// Returns the addresses of known actual virtual servers.
+    pub fn actual_pools(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.pools.actual()
     }
 
-    /// Whether one is known to be held there.
+    /// Returns whether a known actual virtual server has this address.
     #[must_use]
-    pub fn is_held(&self, address: &VirtualAddress) -> bool {
-        self.pools.is_held(address)
+    pub fn is_actual(&self, address: &VirtualAddress) -> bool {
+        self.pools.is_actual(address)
     }
 
-    /// Looks at a key again at the next plan.
+    /// Includes an object in the next plan.
     pub fn touch(&mut self, key: ObjectKey) {
         self.touched.insert(key);
     }
 
-    /// Where a virtual server is held that no DesiredService needs.
-    pub fn unwanted(&self) -> impl Iterator<Item = &VirtualAddress> {
-        self.pools.unwanted()
+    /// Returns the addresses of virtual servers that no Service needs.
+    pub fn obsolete(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.pools.obsolete()
     }
 
-    /// Whether one is held there.
+    /// Returns whether such a virtual server has this address.
     #[must_use]
-    pub fn is_unwanted(&self, address: &VirtualAddress) -> bool {
-        self.pools.is_unwanted(address)
+    pub fn is_obsolete(&self, address: &VirtualAddress) -> bool {
+        self.pools.is_obsolete(address)
     }
 
-    /// Names a virtual server as ours.
-    pub fn name(&mut self, server: VirtualAddress) {
-        self.need(Element::Port(PortSet::Former, server));
+    /// Marks a virtual server as the agent's in set `former`.
+    pub fn mark_former(&mut self, server: VirtualAddress) {
+        self.acquire(Element::Port(PortSet::Former, server));
     }
 
-    /// Takes that back.
-    pub fn name_no_more(&mut self, server: VirtualAddress) {
-        self.need_no_more(Element::Port(PortSet::Former, server));
+    /// Removes the mark.
+    pub fn unmark_former(&mut self, server: VirtualAddress) {
+        self.release(Element::Port(PortSet::Former, server));
     }
 
-    /// Every real server that is no longer wanted and stays for its established connections,
-    /// with its virtual server.
+    /// Returns every draining real server with its virtual server.
     pub fn draining(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
         self.pools.drains.iter()
     }
 
-    /// How many those are.
+    /// Returns the number of draining real servers.
     #[must_use]
     pub fn draining_count(&self) -> usize {
         self.pools.drains.len()
     }
 
-    /// When connections are counted.
+    /// Returns the schedule of counts.
     pub fn counts(&mut self) -> &mut Counts {
         self.pools.drains.counts()
     }
 
-    /// The real servers whose connections are to be counted.
+    /// Returns the real servers to count.
     #[must_use]
-    pub fn leavers(&self) -> FxHashSet<(Protocol, SocketAddr)> {
-        self.pools.drains.leavers()
+    pub fn draining_sockets(&self) -> FxHashSet<(Protocol, SocketAddr)> {
+        self.pools.drains.sockets()
     }
 
-    /// When there may be something to count or to do without a further event.
+    /// Returns when a task may be due without another event.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.pools.drains.next_due()
     }
 
-    /// Takes in what runs: each with the virtual servers that its front end leads or led to.
+    /// Takes the open connections, each with the virtual servers that its front end uses or used.
     pub fn count(&mut self, running: &[(Running, Vec<VirtualAddress>)], now: Instant) {
         self.pools.drains.count(running, now);
     }
 
-    /// Removes the entries of connection tracking of a front end, of all endpoints or of one:
-    /// connections whose time is up, and flows that are to move.
+    /// Removes the connection-tracking entries of a front end, to all endpoints or to one: for
+    /// connections past their deadline, and for flows that must move.
     pub fn end_connections(&mut self, frontend: VirtualAddress, backend: Option<SocketAddr>) {
-        self.flows.mislead(frontend, backend);
+        self.flows.flush(frontend, backend);
     }
 
-    /// The addresses that clients of a front end send to: of a node port, each that takes them.
+    /// Returns the addresses that clients of a front end use: for a node port, all addresses that
+    /// take node ports.
     #[must_use]
     pub fn addresses(&self, frontend: VirtualAddress) -> Vec<VirtualAddress> {
         self.flows.addresses(frontend)
     }
 
-    /// The operations that the touched keys need. With `leave_unneeded`, what nobody needs stays,
-    /// and stays touched, unless it is in the way of something new; and what no Service has is not
-    /// yet kept from anybody.
-    pub fn plan(&mut self, leave_unneeded: bool, now: Instant) -> Plan {
+    /// Plans the operations for the touched objects. With `keep_unneeded`, unneeded objects stay,
+    /// and stay touched, unless a new object needs their place; and service ranges are not dropped
+    /// yet.
+    pub fn plan(&mut self, keep_unneeded: bool, now: Instant) -> Plan {
         let touched = mem::take(&mut self.touched).into_iter();
         let unsettled = touched.filter(|key| !self.is_settled(key));
         let (due, left): (Vec<_>, Vec<_>) =
-            unsettled.partition(|key| !leave_unneeded || self.is_needed(key));
+            unsettled.partition(|key| !keep_unneeded || self.is_needed(key));
         let mut steps = Vec::new();
         self.all_steps(due, &mut steps);
         let given_up = steps.iter().filter_map(ExclusiveKey::given_up_by);
@@ -282,7 +284,7 @@ impl Reconciler {
         self.all_steps(in_the_way, &mut steps);
         self.touched.extend(left);
         steps.reserve(self.pools.touched());
-        self.pools.plan(leave_unneeded, now, |step| steps.push(step.into()));
+        self.pools.plan(keep_unneeded, now, |step| steps.push(step.into()));
         self.flows.follow(&steps);
         let flows = self.pools.drains.take_flows();
         steps.extend(self.flows.take_due().into_iter().chain(flows).map(Operation::from));
@@ -290,8 +292,8 @@ impl Reconciler {
         Plan(steps)
     }
 
-    /// Takes in the outcomes of a plan's operations, in their order. No DesiredService may be replaced
-    /// between a plan and this.
+    /// Takes the outcomes of a plan's operations, in order. No desired state may be replaced
+    /// between a plan and its outcomes.
     pub fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Vec<SyncError> {
         let mut errors: Vec<SyncError> = Vec::new();
         let mut failed = FxHashSet::default();
@@ -311,7 +313,7 @@ impl Reconciler {
                 errors.push(SyncError { key, attempt, kind, message });
             }
         }
-        // A pool's operations count once all of them have succeeded.
+        // The operations of a pool count once all of them have succeeded.
         let address = |operation: &Operation| match operation {
             Operation::Server(operation) => Some(operation.address()),
             _ => None,
@@ -332,34 +334,34 @@ impl Reconciler {
         fewer: impl IntoIterator<Item = Element>,
     ) {
         for element in more {
-            self.need(element);
+            self.acquire(element);
         }
         for element in fewer {
-            self.need_no_more(element);
+            self.release(element);
         }
     }
 
-    fn need(&mut self, element: Element) {
-        if self.elements.need(element) {
+    fn acquire(&mut self, element: Element) {
+        if self.elements.acquire(element) {
             self.touched.insert(ObjectKey::Element(element));
-            self.flows.need(&element);
+            self.flows.acquire(&element);
         }
     }
 
-    fn need_no_more(&mut self, element: Element) {
-        if self.elements.need_no_more(element) {
+    fn release(&mut self, element: Element) {
+        if self.elements.release(element) {
             self.touched.insert(ObjectKey::Element(element));
-            self.flows.need_no_more(&element);
+            self.flows.release(&element);
         }
     }
 
     fn reroute(&mut self, more: &[Route], fewer: &[Route]) {
         for route in more {
-            self.routes.need(route);
+            self.routes.acquire(route);
             self.touched.insert(ObjectKey::Route(route.prefix));
         }
         for route in fewer {
-            if self.routes.need_no_more(route.prefix) {
+            if self.routes.release(route.prefix) {
                 self.touched.insert(ObjectKey::Route(route.prefix));
             }
         }
@@ -368,7 +370,7 @@ impl Reconciler {
     fn drop_pool(&mut self, pool: &Pool) {
         let removed = pool.backends.iter().copied().map(BackendChange::Removed);
         removed.for_each(|change| self.count_hairpin(change));
-        self.pools.want_no_more(pool.server.address);
+        self.pools.release(pool.server.address);
     }
 
     fn count_hairpin(&mut self, change: BackendChange) {
@@ -378,17 +380,17 @@ impl Reconciler {
             BackendChange::Removed(old) => (Some(old), None),
         };
         if let Some(new) = new.filter(|backend| backend.local) {
-            self.need(Element::Address(AddressSet::Hairpin, new.address));
+            self.acquire(Element::Address(AddressSet::Hairpin, new.address));
         }
         if let Some(old) = old.filter(|backend| backend.local) {
-            self.need_no_more(Element::Address(AddressSet::Hairpin, old.address));
+            self.release(Element::Address(AddressSet::Hairpin, old.address));
         }
     }
 
-    /// Touches whatever is not known to be settled.
+    /// Touches every object that is not known to be settled.
     fn touch_all(&mut self) {
         let routes = self.routes.unsettled().map(ObjectKey::Route);
-        let known = ObjectKey::GROUND.into_iter().chain(routes);
+        let known = ObjectKey::BASE.into_iter().chain(routes);
         let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
         self.touched.extend(unsettled);
         self.touched.extend(self.elements.unsettled().map(ObjectKey::Element));
@@ -403,12 +405,12 @@ impl Reconciler {
             }
             ObjectKey::Element(element) => self.elements.is_needed(element),
             ObjectKey::Route(prefix) => self.routes.is_needed(prefix),
-            ObjectKey::Pool(address) => self.pools.is_wanted(address),
+            ObjectKey::Pool(address) => self.pools.is_desired(address),
         }
     }
 
-    /// Whether a key is known to be held as it is needed. Most are that are touched by a reading
-    /// of the kernel.
+    /// Returns whether the actual state of an object is known to be the desired one. Most objects
+    /// that a read touches are settled.
     fn is_settled(&self, key: &ObjectKey) -> bool {
         match key {
             ObjectKey::Tables => self.tables,
@@ -421,13 +423,13 @@ impl Reconciler {
         }
     }
 
-    /// Appends the operations that keys need that are not settled.
+    /// Appends the operations for unsettled objects.
     fn all_steps(&mut self, mut keys: Vec<ObjectKey>, steps: &mut Vec<Operation>) {
         keys.sort_unstable();
         keys.into_iter().for_each(|key| self.steps(key, steps));
     }
 
-    /// Appends the operations that a key needs that is not settled.
+    /// Appends the operations for an unsettled object.
     fn steps(&mut self, key: ObjectKey, steps: &mut Vec<Operation>) {
         let mut step = |operation: Operation| steps.push(operation);
         match key {
@@ -446,23 +448,23 @@ impl Reconciler {
         }
     }
 
-    /// Notes that an operation has taken place.
+    /// Records the success of an operation.
     fn confirm(&mut self, operation: &Operation) {
         match *operation {
             Operation::Filter(FilterOperation::CreateTables) => self.tables = true,
             Operation::Filter(FilterOperation::DeleteTables) => self.tables = false,
-            Operation::Filter(FilterOperation::Add(element)) => self.elements.hold(element),
+            Operation::Filter(FilterOperation::Add(element)) => self.elements.set_present(element),
             Operation::Filter(FilterOperation::Delete(element)) => {
-                self.elements.hold_no_more(element);
+                self.elements.set_absent(element);
             }
             Operation::Route(RouteOperation::CreateDevice) => self.device = true,
             Operation::Route(RouteOperation::DeleteDevice) => self.device = false,
-            Operation::Route(RouteOperation::Add(route)) => self.routes.hold(&route),
+            Operation::Route(RouteOperation::Add(route)) => self.routes.set_actual(&route),
             Operation::Route(RouteOperation::Delete(route)) => {
-                self.routes.hold_no_more(route.prefix);
+                self.routes.remove_actual(route.prefix);
             }
             Operation::DeleteEarlier => self.earlier = false,
-            // A pool counts as a whole; entries of connection tracking are not kept account of.
+            // A pool counts as a whole; connection-tracking entries are not recorded.
             Operation::Server(_) | Operation::Flow(_) => {}
         }
     }

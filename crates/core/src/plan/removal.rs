@@ -1,4 +1,4 @@
-//! Which of what the kernel holds is ours, and how to remove it.
+//! Ownership of the kernel's state, and its removal.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,16 @@ use rustc_hash::FxHashSet;
 use super::stage::Stage;
 use super::{FilterOperation, Observed, Operation, RouteOperation, ServerOperation};
 use crate::model::{
-    AddressSet, Element, PortSet, Protocol, RangeSet, VirtualAddress, image_ranges,
+    AddressSet, Element, PortSet, Protocol, RangeSet, VirtualAddress, shadow_ranges,
 };
 
-/// The virtual servers that our tables name as ours, or those of an earlier version.
+/// Returns whether the agent's tables, or those of an earlier version, mark a virtual server as the
+/// agent's.
 ///
-/// Ownership is visible in the kernel: our virtual servers are those whose address has a route of
-/// ours, lies in a service range, among its images, or in set `pools`, and those in set `former`. The
-/// routes are there, too, after somebody has flushed all tables.
+/// Ownership is visible in the kernel: the agent's virtual servers are those whose address has a
+/// route of the agent or lies in a service range, in one of its shadow ranges or in set `pools`,
+/// and those in set `former`. The routes still show this after another program has flushed all
+/// tables.
 pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<> {
     let mut ranges: Vec<IpNet> = Vec::new();
     let mut ips: FxHashSet<IpAddr> =
@@ -25,7 +27,7 @@ pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<>
         match element {
             Element::Range(RangeSet::ServiceRanges, range) => {
                 ranges.push(*range);
-                ranges.extend(image_ranges(*range));
+                ranges.extend(shadow_ranges(*range));
             }
             Element::Address(AddressSet::Pools, ip) => {
                 ips.insert(*ip);
@@ -43,19 +45,19 @@ pub fn is_named(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool + use<>
     }
 }
 
-/// What kube-proxy claims of IPVS, which does not tell whose a virtual server is.
+/// The virtual servers that kube-proxy claims; IPVS itself does not record an owner.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ForeignClaims {
-    /// The addresses on its device: those of all Services, but for node ports.
+    /// The addresses on its device: those of all Services, without node ports.
     pub addresses: FxHashSet<IpAddr>,
-    /// The machine's other addresses.
+    /// The node's other addresses.
     pub node_addresses: FxHashSet<IpAddr>,
     /// The node ports in its sets.
     pub node_ports: FxHashSet<(Protocol, u16)>,
 }
 
 impl ForeignClaims {
-    /// Whether it claims the virtual server at an address.
+    /// Returns whether kube-proxy claims the virtual server at an address.
     #[must_use]
     pub fn has(&self, address: &VirtualAddress) -> bool {
         let VirtualAddress { ip, port, protocol } = address;
@@ -64,21 +66,21 @@ impl ForeignClaims {
     }
 }
 
-/// The virtual servers that kube-proxy has left and that are not ours.
+/// Returns whether kube-proxy has left a virtual server that is not the agent's.
 pub fn is_orphan(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool {
     let is_named = is_named(observed);
     move |address| observed.claims.has(address) && !is_named(address)
 }
 
-/// The virtual servers that go when all that is ours does. One that kube-proxy claims is left to
-/// it, or there would be none until it notices.
+/// Returns whether a full removal deletes a virtual server. One that kube-proxy claims is left to
+/// it, because kube-proxy would not restore it at once.
 pub fn is_removed(observed: &Observed) -> impl Fn(&VirtualAddress) -> bool {
     let is_named = is_named(observed);
     move |address| is_named(address) && !observed.claims.has(address)
 }
 
-/// The operations after which no virtual server is kube-proxy's: those that it has left and that are
-/// not ours become so, and the agent drains them. Where there is no agent, they are removed.
+/// Plans the takeover of kube-proxy's leftover virtual servers: the agent marks them as its own and
+/// drains them. Without an agent they are deleted.
 #[must_use]
 pub fn orphans(observed: &Observed) -> Vec<Operation> {
     let servers = observed.pools.iter().map(|pool| pool.server.address);
@@ -89,14 +91,15 @@ pub fn orphans(observed: &Observed) -> Vec<Operation> {
     servers.filter(is_orphan(observed)).map(operation).collect()
 }
 
-/// The operations after which no new connection is led to what is ours. Established ones go on.
+/// Plans the removal of everything that leads new connections to the agent's pools. Established
+/// connections continue.
 #[must_use]
 pub fn release(observed: &Observed) -> Vec<Operation> {
     let operations = observed.elements.iter().map(|it| FilterOperation::Delete(*it).into());
     operations.filter(|operation| Stage::of(operation) == Stage::Lead).collect()
 }
 
-/// The operations that remove all that is ours, in a safe order: what attracts traffic first.
+/// Plans the removal of all state of the agent in a safe order: what attracts traffic first.
 #[must_use]
 pub fn removal(observed: &Observed) -> Vec<Operation> {
     let mut operations: Vec<Operation> = Vec::new();
@@ -106,7 +109,7 @@ pub fn removal(observed: &Observed) -> Vec<Operation> {
     if observed.earlier.is_some() {
         operations.push(Operation::DeleteEarlier);
     }
-    // With addresses it is kube-proxy's.
+    // A device with addresses is kube-proxy's.
     if observed.device && observed.claims.addresses.is_empty() {
         operations.push(RouteOperation::DeleteDevice.into());
     }
@@ -165,7 +168,7 @@ mod tests {
         let observed =
             Observed { pools: vec![pool("10.96.0.20:80")], claims, ..Observed::default() };
         assert_eq!(orphans(&observed), [ServerOperation::Delete(at("10.96.0.20:80")).into()]);
-        // Those of another version, or with a flowtable.
+        // Tables of another version, or with a flowtable.
         let elements = vec![Element::Address(AddressSet::NodePortIps, at("192.0.2.1:80").ip)];
         let observed = Observed { elements, ..observed };
         assert_eq!(

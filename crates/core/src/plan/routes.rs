@@ -1,4 +1,4 @@
-//! The routes that are held beside those that are wanted.
+//! The desired and the actual routes.
 
 use std::net::IpAddr;
 
@@ -9,84 +9,83 @@ use super::RouteOperation;
 use super::counted::change_slot;
 use crate::model::Route;
 
-/// The source address of a route, if it has one.
 type RouteSource = Option<IpAddr>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct RouteSlot {
-    /// More than one while Services share an address.
+    /// Above one while Services share an address.
     needs: u32,
-    wanted: Option<RouteSource>,
-    held: Option<RouteSource>,
+    desired: Option<RouteSource>,
+    actual: Option<RouteSource>,
 }
 
-/// RouteTable that are needed or held, by their prefix.
+/// The desired and the actual routes, by prefix.
 #[derive(Debug, Default)]
 pub(super) struct RouteTable(FxHashMap<IpNet, RouteSlot>);
 
 impl RouteTable {
-    /// Counts a need.
-    pub(super) fn need(&mut self, route: &Route) {
+    /// Adds a use of a route.
+    pub(super) fn acquire(&mut self, route: &Route) {
         change_slot(&mut self.0, route.prefix, |slot| {
             slot.needs += 1;
-            slot.wanted = Some(route.source);
+            slot.desired = Some(route.source);
         });
     }
 
-    /// Counts a need less. Returns whether none is left.
-    pub(super) fn need_no_more(&mut self, prefix: IpNet) -> bool {
+    /// Removes a use and returns whether none is left.
+    pub(super) fn release(&mut self, prefix: IpNet) -> bool {
         let slot = change_slot(&mut self.0, prefix, |slot| {
             slot.needs = slot.needs.saturating_sub(1);
-            slot.wanted = slot.wanted.filter(|_| slot.needs > 0);
+            slot.desired = slot.desired.filter(|_| slot.needs > 0);
         });
         slot.needs == 0
     }
 
-    /// The kernel holds exactly these.
-    pub(super) fn hold_only(&mut self, routes: impl IntoIterator<Item = Route>) {
+    /// Records that the kernel holds exactly these routes.
+    pub(super) fn replace_actual(&mut self, routes: impl IntoIterator<Item = Route>) {
         self.0.retain(|_, slot| {
-            slot.held = None;
+            slot.actual = None;
             slot.needs > 0
         });
-        routes.into_iter().for_each(|route| self.hold(&route));
+        routes.into_iter().for_each(|route| self.set_actual(&route));
     }
 
-    /// The kernel holds it now.
-    pub(super) fn hold(&mut self, route: &Route) {
-        change_slot(&mut self.0, route.prefix, |slot| slot.held = Some(route.source));
+    /// Records that the kernel holds a route.
+    pub(super) fn set_actual(&mut self, route: &Route) {
+        change_slot(&mut self.0, route.prefix, |slot| slot.actual = Some(route.source));
     }
 
-    /// The kernel holds no route of that prefix any more.
-    pub(super) fn hold_no_more(&mut self, prefix: IpNet) {
-        change_slot(&mut self.0, prefix, |slot| slot.held = None);
+    /// Records that the kernel holds no route of this prefix.
+    pub(super) fn remove_actual(&mut self, prefix: IpNet) {
+        change_slot(&mut self.0, prefix, |slot| slot.actual = None);
     }
 
-    /// Whether somebody needs one of that prefix.
+    /// Returns whether a route of this prefix has uses.
     pub(super) fn is_needed(&self, prefix: &IpNet) -> bool {
         self.0.get(prefix).is_some_and(|slot| slot.needs > 0)
     }
 
-    /// Whether what is wanted is what is held.
+    /// Returns whether the actual route is the desired one.
     pub(super) fn is_settled(&self, prefix: &IpNet) -> bool {
         self.0.get(prefix).is_none_or(RouteSlot::is_settled)
     }
 
-    /// The prefixes of those that are not.
+    /// Returns the prefixes of the routes that differ.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = IpNet> {
         self.0.iter().filter(|(_, slot)| !slot.is_settled()).map(|(prefix, _)| *prefix)
     }
 
-    /// What settles one.
+    /// Returns the operation that settles a route.
     pub(super) fn step(&self, prefix: IpNet) -> Option<RouteOperation> {
         let slot = self.0.get(&prefix)?;
         let route = |source| Route { prefix, source };
-        let add = slot.wanted.map(|source| RouteOperation::Add(route(source)));
-        add.or_else(|| slot.held.map(|source| RouteOperation::Delete(route(source))))
+        let add = slot.desired.map(|source| RouteOperation::Add(route(source)));
+        add.or_else(|| slot.actual.map(|source| RouteOperation::Delete(route(source))))
     }
 }
 
 impl RouteSlot {
     fn is_settled(&self) -> bool {
-        self.wanted == self.held
+        self.desired == self.actual
     }
 }

@@ -1,5 +1,5 @@
-//! The order across tables, which makes every prefix of a plan safe: what protects and
-//! masquerades comes before what attracts traffic, and what attracts goes before what serves.
+//! The order of operations across tables. It makes every prefix of a plan safe: protection and
+//! masquerading come before what attracts traffic, and attraction ends before service does.
 
 use std::net::IpAddr;
 
@@ -9,40 +9,41 @@ use super::key::ObjectKey;
 use super::{FilterOperation, Operation, RouteOperation, ServerOperation};
 use crate::model::{AddressSet, Element, PortSet, RangeSet, VirtualAddress};
 
-/// When an operation's turn is. Operations of one stage and table go to the kernel together.
+/// The stages of a plan. Operations of one stage and table go to the kernel together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Stage {
-    /// Tables, what filters and masquerades, and the device by which other software does so, too.
+    /// Tables, filters, masquerading, and the device that makes other software filter and
+    /// masquerade, too.
     Protect,
-    /// Virtual servers, then real servers.
     Serve,
-    /// RouteTable to pools.
+    /// Routes to pools.
     Attract,
-    /// Front ends: where they lead, and refusals and drops for those that lead nowhere.
+    /// The targets of front ends, and their rejections and drops.
     Lead,
-    /// RouteTable that are no longer wanted, then what an earlier version had: its rules decide on new
-    /// connections as long as they are there, and lead some to virtual servers that are to retire.
+    /// Routes that are no longer desired, then the leftovers of an earlier version: its rules
+    /// decide on new connections as long as they exist, and send some to virtual servers that are
+    /// removed next.
     Repel,
-    /// Real servers to drain, then real servers and virtual servers that are no longer wanted.
-    /// Adding first leaves no pool without a server, and keeps the kernel from searching its trash
-    /// of removed real servers for each one added.
+    /// Draining real servers, then real servers and virtual servers that are no longer desired.
+    /// Additions come first, so that no pool is without a server, and the kernel does not search
+    /// its trash of removed real servers for each addition.
     Retire,
-    /// What connection tracking remembers of where they went.
+    /// Connection-tracking entries for the removed targets.
     Forget,
-    /// What filtered and masqueraded for them. It stays until then, so that an agent that starts anew
-    /// knows of front ends that have gone, and forgets the rest.
+    /// Filters and masquerading of removed front ends. They stay until this stage, so that a
+    /// restarted agent recognises removed front ends and finishes the removal.
     Expose,
 }
 
 impl Stage {
-    /// The stage of an operation.
+    /// Returns the stage of an operation.
     #[must_use]
     pub fn of(operation: &Operation) -> Self {
         match operation {
             Operation::Filter(FilterOperation::CreateTables) => Self::Protect,
             Operation::Filter(FilterOperation::DeleteTables) => Self::Expose,
-            // All in one transaction: a map key may get a new value, and a front end that leads
-            // elsewhere is neither dropped nor refused before or after.
+            // One transaction: a map key may get a new value, and a front end with a new target is
+            // never dropped or rejected meanwhile.
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element))
                 if leads(element) =>
             {
@@ -65,8 +66,8 @@ impl Stage {
         }
     }
 
-    /// The stage of an operation among all those of a plan: what stands where something new is to
-    /// stand goes in the transaction that brings it.
+    /// Returns the stage of an operation within its plan: an element whose place is taken by a new
+    /// one is deleted in the transaction that adds the new one.
     pub(super) fn among(operation: &Operation, taken: &FxHashSet<ExclusiveKey>) -> Self {
         match operation {
             Operation::Filter(FilterOperation::Delete(element))
@@ -78,7 +79,7 @@ impl Stage {
         }
     }
 
-    /// The order within a stage, where there is one.
+    /// Returns the order within a stage.
     #[must_use]
     pub fn rank(operation: &Operation) -> u8 {
         match operation {
@@ -88,8 +89,8 @@ impl Stage {
             Operation::Filter(FilterOperation::Add(_)) => 2,
             Operation::DeleteEarlier | Operation::Server(ServerOperation::DeleteReal(..)) => 2,
             Operation::Server(ServerOperation::Delete(_)) => 3,
-            // Virtual servers and their real servers stay together: one failing virtual server
-            // is then followed by its own real servers only.
+            // Virtual servers and their real servers stay together, so that a failed virtual server
+            // affects only its own real servers.
             _ => 1,
         }
     }
@@ -108,8 +109,8 @@ fn leads(element: &Element) -> bool {
     )
 }
 
-/// Where elements cannot stand beside each other: the ranges of a set, or of one front end in it,
-/// must not overlap, a map key has one value, and a ClusterIP is in one set, at any moment.
+/// A place for one element at a time: the ranges of a set or of one of its front ends must not
+/// overlap, a map key has one value, and a ClusterIP is in one set.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum ExclusiveKey {
     Set(&'static str),
@@ -118,7 +119,7 @@ pub(super) enum ExclusiveKey {
 }
 
 impl ExclusiveKey {
-    /// The place of an element, if it does not go with all others.
+    /// Returns the place of an element, unless it is compatible with all others.
     pub(super) fn of(element: &Element) -> Option<Self> {
         match element {
             Element::Allowed(address, _) | Element::Lead(_, address, ..) => {
@@ -132,7 +133,7 @@ impl ExclusiveKey {
         }
     }
 
-    /// The place of a key's element.
+    /// Returns the place of an object's element.
     pub(super) fn of_key(key: &ObjectKey) -> Option<Self> {
         match key {
             ObjectKey::Element(element) => Self::of(element),
@@ -140,7 +141,7 @@ impl ExclusiveKey {
         }
     }
 
-    /// The place that an operation adds to, if any.
+    /// Returns the place of an added element.
     pub(super) fn taken_by(operation: &Operation) -> Option<Self> {
         match operation {
             Operation::Filter(FilterOperation::Add(element)) => Self::of(element),
@@ -148,7 +149,7 @@ impl ExclusiveKey {
         }
     }
 
-    /// The place that an operation deletes from, if any.
+    /// Returns the place of a deleted element.
     pub(super) fn given_up_by(operation: &Operation) -> Option<Self> {
         match operation {
             Operation::Filter(FilterOperation::Delete(element)) => Self::of(element),

@@ -1,30 +1,30 @@
-//! How fast real servers are removed.
+//! The rate limit of real-server removals.
 //!
-//! The kernel keeps each removed real server for three minutes, and searches all that it keeps for
-//! each one that is added (`ip_vs_trash_get_dest` in `net/netfilter/ipvs/ip_vs_ctl.c`): after
-//! 100,000 removals at once, adding one takes milliseconds. So the removals of a mass delete are
-//! spread. Until its turn comes, a real server stays with weight 0.
+//! The kernel keeps each removed real server for three minutes, and searches all of them for each
+//! addition (`ip_vs_trash_get_dest` in `net/netfilter/ipvs/ip_vs_ctl.c`): after 100,000 removals at
+//! once, an addition takes milliseconds. So a mass removal is spread over time. Until its removal,
+//! a real server stays with weight 0.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::model::VirtualAddress;
 
-/// Removals that are made at once.
+/// The burst of removals.
 const AT_ONCE: i64 = 500;
-/// Removals per second after that: more than endpoints change in a busy cluster.
+/// Removals per second after the burst: more than endpoints change in a busy cluster.
 const PER_SECOND: i64 = 100;
-/// No backlog is to take more seconds than that, or about.
+/// The longest time for a backlog, in seconds.
 const LONGEST: i64 = 1_800;
-/// How often there is more.
+/// The refill interval.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How many real servers may be removed now, and which virtual servers wait to have theirs removed.
+/// The token bucket, with the virtual servers that wait for tokens.
 #[derive(Debug)]
 pub(super) struct TokenBucket {
     /// Below zero after a virtual server with many real servers.
     left: i64,
-    /// Since when.
+    /// The time of the last refill.
     since: Option<Instant>,
     waiting: BTreeSet<VirtualAddress>,
 }
@@ -36,8 +36,8 @@ impl Default for TokenBucket {
 }
 
 impl TokenBucket {
-    /// Whether that many real servers of a virtual server may be removed now. If not, its turn
-    /// comes later.
+    /// Returns whether `count` real servers of a virtual server may be removed now. If not, the
+    /// virtual server waits.
     pub(super) fn take(&mut self, server: VirtualAddress, count: usize, now: Instant) -> bool {
         self.refill(now);
         let may = self.left > 0;
@@ -49,7 +49,7 @@ impl TokenBucket {
         may
     }
 
-    /// The virtual servers whose turn has come.
+    /// Returns the waiting virtual servers that may proceed.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<VirtualAddress> {
         if self.waiting.is_empty() {
             return Vec::new();
@@ -58,7 +58,7 @@ impl TokenBucket {
         (0..self.left).map_while(|_| self.waiting.pop_first()).collect()
     }
 
-    /// When the turn of the next one comes.
+    /// Returns when the next waiting virtual server may proceed.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.since.filter(|_| !self.waiting.is_empty()).map(|since| since + PERIOD)
     }

@@ -1,4 +1,4 @@
-//! The objects as the sources told them, and which Services a change touches.
+//! The objects from the sources, and the Services that a change affects.
 
 mod dirty;
 mod relist;
@@ -19,23 +19,22 @@ pub use dirty::Dirty;
 pub use triggers::Trigger;
 use triggers::Triggers;
 
-/// A Service with its endpoints. Either may come first.
+/// A Service with its endpoints. Either may arrive first.
 #[derive(Debug, Default)]
 pub struct ServiceEntry {
-    /// The Service, once it is known and as long as it is ours.
+    /// Set while the Service exists and this proxy serves it.
     pub service: Option<Arc<Service>>,
-    /// The endpoints of the slices that name it.
     pub endpoints: Endpoints,
-    /// Whether [`Dirty::endpoints`] has it.
+    /// Whether [`Dirty::endpoints`] contains the Service.
     is_dirty: bool,
 }
 
-/// Every object that matters, by key.
+/// All objects by key.
 #[derive(Debug)]
 pub struct State {
     locality: Locality,
     entries: FxHashMap<ServiceKey, ServiceEntry>,
-    /// Where each slice stands.
+    /// The Service and family of each slice.
     slices: FxHashMap<SliceKey, (ServiceKey, Family)>,
     node: Option<Node>,
     service_cidrs: FxHashMap<Name, ServiceCidr>,
@@ -44,7 +43,7 @@ pub struct State {
     has_ipv6: bool,
     api_servers: Vec<SocketAddr>,
     listening: Arc<FxHashSet<VirtualAddress>>,
-    /// Whether what listens was asked for since the last look at what has changed.
+    /// Whether the listening sockets were requested since the last [`State::take_dirty`].
     has_listened: bool,
     reachable: Vec<IpNet>,
     links: Vec<Link>,
@@ -53,7 +52,7 @@ pub struct State {
     listed: Relist,
 }
 
-/// Which kinds have been told completely.
+/// The kinds that have been listed completely.
 #[derive(Debug, Default)]
 struct Relist {
     services: bool,
@@ -63,7 +62,7 @@ struct Relist {
 }
 
 impl State {
-    /// Nothing yet, on the node of that name.
+    /// Returns an empty state for the node `node_name`.
     #[must_use]
     pub fn new(node_name: Name) -> Self {
         Self {
@@ -80,14 +79,14 @@ impl State {
             has_listened: false,
             reachable: Vec::new(),
             links: Vec::new(),
-            // The settings alone say something, even if no object ever does.
+            // The settings alone have an effect, even without any object.
             dirty: Dirty { context: true, ..Dirty::default() },
             triggers: Triggers::default(),
             listed: Relist::default(),
         }
     }
 
-    /// Takes in what a source told. What is equal to what is known costs nothing further.
+    /// Applies an event. An event without a change has no effect.
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Service(Change::Apply(service)) => self.set_service(service),
@@ -141,127 +140,128 @@ impl State {
         }
     }
 
-    /// Whether every kind of object has been told completely at least once.
+    /// Returns whether every kind of object has been listed at least once.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         let Relist { services, slices, service_cidrs, node } = self.listed;
         services && slices && service_cidrs && node
     }
 
-    /// Any Service may be touched by something that is no object.
+    /// Marks all Services as changed.
     pub fn touch_all(&mut self) {
         self.dirty.context = true;
     }
 
-    /// What has changed since this was last asked.
+    /// Returns the changes since the last call.
     pub fn take_dirty(&mut self) -> Dirty {
         self.has_listened = false;
         std::mem::take(&mut self.dirty)
     }
 
-    /// What has changed and is still to be looked at.
+    /// Returns the changes that are not processed yet.
     #[must_use]
     pub fn dirty(&self) -> &Dirty {
         &self.dirty
     }
 
-    /// Whether what listens on the node was asked for since [`Self::take_dirty`].
+    /// Returns whether the listening sockets were requested since [`Self::take_dirty`].
     #[must_use]
     pub fn has_listened(&self) -> bool {
         self.has_listened
     }
 
-    /// What listens on the node is being asked for. Without an answer, what is known stays.
+    /// Records that the listening sockets are requested. Without an answer, the previous ones stay.
     pub fn listen(&mut self) {
         self.has_listened = true;
     }
 
-    /// How many Services have changed since it was last taken.
+    /// Returns the number of changed Services.
     #[must_use]
     pub fn dirty_services(&self) -> usize {
         self.dirty.len()
     }
 
-    /// Whether anything has changed since it was last taken.
+    /// Returns whether anything has changed.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// When those changes of endpoints happened that were told since this was last asked; `waits`
-    /// says of which Services they are kept for another time.
+    /// Returns the trigger times of endpoint changes since the last call. Those of Services for
+    /// which `waits` is true are kept.
     pub fn take_triggers(&mut self, waits: impl Fn(&ServiceKey) -> bool) -> Vec<Trigger> {
         self.triggers.take(waits)
     }
 
-    /// A Service and its endpoints, if either is known, and where they are looked at from. From now
-    /// on, a change of its endpoints makes it dirty again.
+    /// Returns a Service with its endpoints, if either is known, and the locality. The next change
+    /// of the endpoints marks the Service as changed again.
     pub fn set_locality(&mut self, key: &ServiceKey) -> (Option<&mut ServiceEntry>, &Locality) {
         let mut entry = self.entries.get_mut(key);
         entry.iter_mut().for_each(|entry| entry.is_dirty = false);
         (entry, &self.locality)
     }
 
-    /// A Service and its endpoints, if either is known.
+    /// Returns a Service with its endpoints, if either is known.
     #[must_use]
     pub fn entry(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
         self.entries.get(key)
     }
 
-    /// The keys of all Services.
+    /// Returns the keys of all Services.
     pub fn service_keys(&self) -> impl Iterator<Item = &ServiceKey> {
         self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key)
     }
 
-    /// Where endpoints are looked at from.
+    /// Returns the node's locality.
     #[must_use]
     pub fn locality(&self) -> &Locality {
         &self.locality
     }
 
-    /// This node's Node object.
+    /// Returns this node's Node object.
     #[must_use]
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
     }
 
-    /// The addresses of this node's interfaces.
+    /// Returns the addresses of this node's interfaces.
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
     }
 
-    /// The address of this node that its packets to elsewhere carry, of each family that has one.
+    /// Returns the node's source address for packets to other hosts, one per family that has one.
     #[must_use]
     pub fn source_ips(&self) -> &[IpAddr] {
         &self.source_ips
     }
 
-    /// Whether the node's kernel has IPv6.
+    /// Returns whether the node's kernel has IPv6.
     #[must_use]
     pub fn has_ipv6(&self) -> bool {
         self.has_ipv6
     }
 
-    /// Where sockets of this node listen.
+    /// Returns the listening sockets of this node.
     #[must_use]
     pub fn listening(&self) -> &Arc<FxHashSet<VirtualAddress>> {
         &self.listening
     }
 
-    /// The destinations of this node's routes but for the default ones; sorted and disjoint.
+    /// Returns the destinations of this node's routes without the default routes; sorted and
+    /// disjoint.
     #[must_use]
     pub fn reachable(&self) -> &[IpNet] {
         &self.reachable
     }
 
-    /// The node's links, as far as they matter.
+    /// Returns the node's links for the flowtable.
     #[must_use]
     pub fn links(&self) -> &[Link] {
         &self.links
     }
 
-    /// The ServiceCIDR objects, in no order.
+    /// Returns the ServiceCIDR objects in arbitrary order.
     pub fn service_cidrs(&self) -> impl Iterator<Item = &ServiceCidr> {
         self.service_cidrs.values()
     }
@@ -283,7 +283,7 @@ impl State {
     }
 
     fn set_slice(&mut self, mut slice: EndpointSlice) {
-        // What the first list tells is no change that anybody waited for.
+        // The first list is not a change, so it has no trigger time.
         let triggered = slice.triggered.take().filter(|_| self.listed.slices);
         let Some(entry) = self.entries.get_mut(&slice.service) else {
             return self.add_slice(slice, triggered);
@@ -299,7 +299,7 @@ impl State {
         }
     }
 
-    /// Adds a slice that does not stand with its Service, but perhaps with another one.
+    /// Adds a slice that its Service does not have yet, although another Service may have it.
     fn add_slice(&mut self, mut slice: EndpointSlice, triggered: Option<i64>) {
         self.remove_slice(&slice.key);
         let entry = self.entries.entry(slice.service);
@@ -351,8 +351,8 @@ impl State {
         self.dirty.context |= changed;
     }
 
-    /// What the Node object told of the node is so as long as nothing else is told: one that is
-    /// deleted or made again, and has no addresses of a family yet, takes nothing away.
+    /// Keeps what earlier Node objects contained: a Node that is deleted, or created again without
+    /// addresses of a family, removes nothing.
     fn set_node(&mut self, node: Option<Node>) {
         let Some(mut node) = node else { return };
         if let Some(known) = &self.node {
@@ -380,15 +380,16 @@ impl State {
         }
     }
 
-    /// Where the API server answers: to the agent itself, and by the endpoints of its Service.
+    /// Returns the API server's addresses: those that the agent uses, and the endpoints of its
+    /// Service.
     pub fn api_servers(&self) -> impl Iterator<Item = SocketAddr> {
         let entry = self.entries.get(&ServiceKey::new("default", "kubernetes"));
         let slices = entry.into_iter().flat_map(|entry| entry.endpoints.slices());
-        let told = slices.flat_map(|slice| {
+        let endpoints = slices.flat_map(|slice| {
             slice.endpoints.iter().flat_map(|endpoint| {
                 slice.ports.iter().map(|port| SocketAddr::new(endpoint.address, port.port))
             })
         });
-        self.api_servers.iter().copied().chain(told)
+        self.api_servers.iter().copied().chain(endpoints)
     }
 }

@@ -1,4 +1,4 @@
-//! Complete lists: what a list leaves out is gone.
+//! Complete lists: objects that are missing from a list are removed.
 
 use rustc_hash::FxHashSet;
 
@@ -6,7 +6,7 @@ use super::State;
 use crate::model::{EndpointSlice, Service};
 
 impl State {
-    /// Takes in the complete list of Services.
+    /// Applies the complete list of Services.
     pub(super) fn replace_services(&mut self, services: Vec<Service>) {
         let listed: FxHashSet<_> = services.iter().map(|service| service.key.clone()).collect();
         let gone: Vec<_> =
@@ -15,12 +15,13 @@ impl State {
         gone.iter().for_each(|key| self.remove_service(key));
     }
 
-    /// Takes in the complete list of slices.
+    /// Applies the complete list of slices.
     pub(super) fn replace_slices(&mut self, slices: Vec<EndpointSlice>) {
         let listed: FxHashSet<_> = slices.iter().map(|slice| slice.key.clone()).collect();
         let gone: Vec<_> =
             self.slices.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-        // An endpoint that moved from a slice that is gone to one that is listed is added first.
+        // Added first, so that an endpoint that moves from a removed slice to a listed one is never
+        // missing.
         slices.into_iter().for_each(|slice| self.set_slice(slice));
         gone.iter().for_each(|key| self.remove_slice(key));
     }

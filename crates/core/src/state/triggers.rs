@@ -1,29 +1,28 @@
-//! When changes of endpoints happened that are not in the kernel yet.
+//! Trigger times of endpoint changes that are not in the kernel yet.
 
 use rustc_hash::FxHashMap;
 
 use crate::model::{Family, ServiceKey};
 
-/// Changes of one Service that are kept. One that the kernel refuses may go on changing.
+/// Limits the changes of one Service: a Service that the kernel rejects may continue to change.
 const MOST_KEPT: usize = 100;
 
 /// A change of endpoints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trigger {
-    /// The endpoints' family.
     pub family: Family,
-    /// When it happened, in Unix milliseconds.
+    /// In Unix milliseconds.
     pub at: i64,
 }
 
-/// When changes of endpoints happened that are not in the kernel yet.
+/// Trigger times of endpoint changes that are not in the kernel yet.
 #[derive(Debug, Default)]
 pub(super) struct Triggers {
     by_service: FxHashMap<ServiceKey, Vec<Trigger>>,
 }
 
 impl Triggers {
-    /// Adds a change of a Service's endpoints, if it is known when it happened.
+    /// Adds a change of a Service's endpoints, if its time is known.
     pub(super) fn add(&mut self, service: &ServiceKey, family: Family, at: Option<i64>) {
         let Some(at) = at else { return };
         let all = self.by_service.entry(service.clone()).or_default();
@@ -32,7 +31,7 @@ impl Triggers {
         }
     }
 
-    /// Those of all Services but the ones that are still waited for.
+    /// Returns and removes the changes of all Services that no longer wait.
     pub(super) fn take(&mut self, waits: impl Fn(&ServiceKey) -> bool) -> Vec<Trigger> {
         let ended = self.by_service.extract_if(|service, _| !waits(service));
         ended.flat_map(|(_, triggers)| triggers).collect()

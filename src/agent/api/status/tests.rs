@@ -46,7 +46,7 @@ fn slice() -> EndpointSlice {
     }
 }
 
-/// An engine whose kernel refuses virtual servers.
+/// Returns an engine whose kernel rejects virtual servers.
 fn engine() -> Engine {
     let mut engine = Engine::new(&Settings::for_node("n1"), None);
     let node = Node {

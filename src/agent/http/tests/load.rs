@@ -1,9 +1,9 @@
-//! Clients that hold on to connections, ask too much, or do not read.
+//! Clients that keep connections open, send too many requests, or do not read.
 
 use super::*;
 
-/// A connection to a server from an address of this machine: from another one than the server's it
-/// is somebody else's than the node's own.
+/// Connects from a local address. With an address other than the server's, the client counts as
+/// another host.
 fn connect_from(last: u8, server: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
@@ -25,20 +25,20 @@ fn who_holds_on_to_connections_keeps_nobody_from_an_answer() {
     let small = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
     let asked = |stream| assert!(until_hung_up(stream, small).starts_with("HTTP/1.1 200 "));
     for begun in ["", "GET /livez HT"] {
-        // 264 connections: of others, of one that has most of them, and of the node itself.
+        // 264 connections: of many hosts, of a host with most of them, and of the node itself.
         let peers = (2..42).cycle().take(200).chain([50; 64]).chain([1; 64]);
         let mut held: Vec<_> = peers.map(from).collect();
         for stream in &mut held {
-            // It may have been cut off already.
+            // It may have been closed already.
             let _ = stream.write_all(begun.as_bytes());
         }
-        // The kubelet, a load balancer, and one that has most connections already.
+        // The kubelet, a load balancer, and a host that already has most connections.
         [1, 99, 50].into_iter().for_each(|last| asked(from(last)));
-        // None of them had to wait for others to be given up.
+        // None of them had to wait for the end of other connections.
         let open = held.iter().filter(|stream| !is_over(stream)).count();
         assert!(open > MOST_OF_OTHERS / 2, "{open} of {} are open", held.len());
         assert!(open <= MOST_OF_OTHERS + MOST_OF_A_PEER, "{open} are open");
-        // Of one peer no more than it may have, of the others none because of it.
+        // One peer has no more than its share, and this costs the others none.
         let open = |held: &[TcpStream]| held.iter().filter(|stream| !is_over(stream)).count();
         assert!(open(&held[200..264]) <= MOST_OF_A_PEER);
         assert!(open(&held[264..]) <= MOST_OF_A_PEER);
@@ -100,7 +100,7 @@ fn small_requests_on_many_connections_keep_nobody_from_an_answer() {
             let _ = stream.write_all(small);
         }
         assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
-        // A connection ends with its answer: to go on, all of them have to come again.
+        // A connection ends with its answer, so all clients must connect again.
         for (stream, last) in held.iter_mut().zip(peers()) {
             let ended = replace(stream, connect_from(last, server.address));
             let _ = until_hung_up(ended, b"");
@@ -130,7 +130,7 @@ fn slow_heads_and_slow_readers_are_cut_off() {
     assert!(drips(connect(), head.collect()), "the slow one was let finish {TRICKLE} bytes");
     assert_eq!(until_hung_up(connect(), b""), "");
 
-    // It reads on, but slowly.
+    // A slow reader.
     let mut slow = connect();
     slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let read = iter::from_fn(|| {
@@ -150,14 +150,14 @@ fn a_large_answer_is_made_once_for_all_who_ask_for_it() {
     let client = server.client();
     let statuses: Vec<_> =
         (0..CLIENTS).map(|_| thread::spawn(move || client.status().map(drop))).collect();
-    // The engine's thread is busy until all have come.
+    // The engine's thread is busy until all clients have asked.
     let first = questions.recv().unwrap();
     thread::sleep(SHORT);
     answer_of_empty_engine(first);
     let more = iter::from_fn(|| questions.recv_timeout(2 * SHORT).ok());
     let more = more.map(answer_of_empty_engine).count();
     statuses.into_iter().for_each(|status| status.join().unwrap().unwrap());
-    // Those who came while as many as there may be were being made share the next.
+    // Clients that arrived during the largest number of answers share the next.
     assert!(more <= MOST_ANSWERS, "made {more} times more");
 }
 
@@ -171,7 +171,7 @@ fn answers_under_way_are_bounded() {
         counted.fetch_add(1, Ordering::Relaxed);
         drop(reply.send(api::status(&engine.lock().unwrap(), None)));
     });
-    // They read only so much that they know that it has begun.
+    // They read just enough to see that the answer has begun.
     let begin = |_| {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.write_all(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -183,12 +183,12 @@ fn answers_under_way_are_bounded() {
     assert!(crowded.starts_with("HTTP/1.1 503 ") && crowded.contains("ask again"), "{crowded}");
     assert_eq!(made.load(Ordering::Relaxed), MOST_ANSWERS);
     assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
-    // Once one has ended, there is room.
+    // The end of an answer makes space.
     drop(reading.pop());
     server.client().status().unwrap();
 }
 
-/// An engine of which the status is larger than what sockets hold.
+/// Returns an engine whose status is larger than socket buffers.
 fn large_engine() -> Engine {
     let mut engine = Engine::new(&Settings::for_node("n1"), None);
     let service = |index: u16| {

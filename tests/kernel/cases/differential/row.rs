@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs_core::model::{Family, Protocol, images};
+use kube_ipvs_core::model::{Family, Protocol, shadow_addresses};
 use serde_json::Value;
 
 use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};
@@ -167,7 +167,7 @@ impl Row {
         if !self.exposed || self.fields.iter().all(|(name, _)| *name != INTERNAL_POLICY) {
             return Vec::new();
         }
-        self.families.iter().flat_map(|family| images(self.cluster_ip(*family))).collect()
+        self.families.iter().flat_map(|family| shadow_addresses(self.cluster_ip(*family))).collect()
     }
 
     /// The port at the node's addresses.

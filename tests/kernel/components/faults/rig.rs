@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs_core::engine::{Edge, Engine, RepeatedError, Step};
 use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
-use kube_ipvs_core::plan::{Leavers, Observed, Operation, Outcome, Running, ServerOperation};
+use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 use netlink_ipvs::KernelError;
 
 use super::cluster::{self, Victim};
@@ -348,8 +348,8 @@ impl Edge for Edged<'_> {
         Ok(Vec::new())
     }
 
-    fn connections(&mut self, leavers: &Leavers) -> Result<Vec<Running>, KernelError> {
-        self.kernel.connections(leavers)
+    fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, KernelError> {
+        self.kernel.connections(targets)
     }
 
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {

@@ -1,29 +1,29 @@
-//! Which health checks are to be answered where.
+//! The desired health checks and their addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
 
-/// A Service that asks for a port that another has.
+/// A Service whose port another Service owns.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Loser {
+pub(super) struct PortConflict {
     pub(super) service: ServiceKey,
     pub(super) port: u16,
     pub(super) owner: ServiceKey,
 }
 
-/// Which health checks are to be answered where.
 #[derive(Debug, Default)]
 pub(super) struct DesiredChecks {
     addresses: Vec<IpAddr>,
     checks: BTreeMap<ServiceKey, HealthCheck>,
-    /// The API server gives a port to one Service only; manifests on disk may give it to more.
+    /// The API server allocates a port to one Service only; manifests on disk may use it for
+    /// several.
     services: BTreeMap<u16, BTreeSet<ServiceKey>>,
 }
 
 impl DesiredChecks {
-    /// Takes in what has changed. Says whether something is to be opened or closed for it.
+    /// Applies the changes and returns whether an address must be opened or closed.
     pub(super) fn update(
         &mut self,
         checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
@@ -50,7 +50,7 @@ impl DesiredChecks {
         moved
     }
 
-    /// Where to listen.
+    /// Returns the addresses to listen on.
     pub(super) fn places(&self) -> BTreeSet<SocketAddr> {
         let mut places = BTreeSet::new();
         for ip in &self.addresses {
@@ -59,26 +59,25 @@ impl DesiredChecks {
         places
     }
 
-    /// The Service that is answered for at a port, and its endpoints on this node.
+    /// Returns the Service of a port and its number of endpoints on this node.
     pub(super) fn answer(&self, port: u16, family: Family) -> Option<(&ServiceKey, usize)> {
         let service = self.owner(port)?;
         Some((service, *family.pick(&self.checks.get(service)?.local_endpoints)))
     }
 
-    /// Services that ask for a port that another has.
-    pub(super) fn losers(&self) -> BTreeSet<Loser> {
-        let losers = self.services.iter().flat_map(|(port, services)| {
-            let others = services.iter().skip(1);
-            others.zip(services.first().into_iter().cycle()).map(|(service, owner)| Loser {
-                service: service.clone(),
-                port: *port,
-                owner: owner.clone(),
-            })
-        });
-        losers.collect()
+    /// Returns the Services whose port another Service owns.
+    pub(super) fn conflicts(&self) -> BTreeSet<PortConflict> {
+        let conflicts =
+            self.services.iter().flat_map(|(port, services)| {
+                let others = services.iter().skip(1);
+                others.zip(services.first().into_iter().cycle()).map(|(service, owner)| {
+                    PortConflict { service: service.clone(), port: *port, owner: owner.clone() }
+                })
+            });
+        conflicts.collect()
     }
 
-    /// The Service that has a port.
+    /// Returns the Service that owns a port.
     pub(super) fn owner(&self, port: u16) -> Option<&ServiceKey> {
         self.services.get(&port)?.first()
     }
@@ -109,29 +108,29 @@ mod tests {
     #[test]
     fn a_count_alone_moves_nothing() {
         let addresses: Vec<IpAddr> = ["192.0.2.1", "::"].map(|ip| ip.parse().expect("ip")).into();
-        let mut wanted = DesiredChecks::default();
-        assert!(wanted.update(check("web", 32_000, 0), addresses.clone()));
-        assert!(!wanted.update(check("web", 32_000, 3), addresses.clone()));
-        assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("web"), 3)));
-        assert_eq!(wanted.answer(32_000, Family::V6), Some((&service("web"), 3)));
+        let mut desired = DesiredChecks::default();
+        assert!(desired.update(check("web", 32_000, 0), addresses.clone()));
+        assert!(!desired.update(check("web", 32_000, 3), addresses.clone()));
+        assert_eq!(desired.answer(32_000, Family::V4), Some((&service("web"), 3)));
+        assert_eq!(desired.answer(32_000, Family::V6), Some((&service("web"), 3)));
         let places = ["192.0.2.1:32000", "[::]:32000"].map(|place| place.parse().expect("place"));
-        assert_eq!(wanted.places(), places.into());
+        assert_eq!(desired.places(), places.into());
 
-        assert!(wanted.update(check("web", 32_001, 3), addresses.clone()));
-        assert_eq!(wanted.answer(32_000, Family::V4), None);
-        assert!(wanted.update(BTreeMap::from([(service("web"), None)]), addresses));
-        assert_eq!(wanted.places(), BTreeSet::new());
+        assert!(desired.update(check("web", 32_001, 3), addresses.clone()));
+        assert_eq!(desired.answer(32_000, Family::V4), None);
+        assert!(desired.update(BTreeMap::from([(service("web"), None)]), addresses));
+        assert_eq!(desired.places(), BTreeSet::new());
     }
 
     #[test]
     fn of_two_services_with_one_port_the_first_has_it() {
-        let mut wanted = DesiredChecks::default();
-        wanted.update(check("b", 32_000, 1), Vec::new());
-        wanted.update(check("a", 32_000, 2), Vec::new());
-        assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("a"), 2)));
-        let loser = Loser { service: service("b"), port: 32_000, owner: service("a") };
-        assert_eq!(wanted.losers(), [loser].into());
-        wanted.update(BTreeMap::from([(service("a"), None)]), Vec::new());
-        assert_eq!(wanted.answer(32_000, Family::V4), Some((&service("b"), 1)));
+        let mut desired = DesiredChecks::default();
+        desired.update(check("b", 32_000, 1), Vec::new());
+        desired.update(check("a", 32_000, 2), Vec::new());
+        assert_eq!(desired.answer(32_000, Family::V4), Some((&service("a"), 2)));
+        let conflict = PortConflict { service: service("b"), port: 32_000, owner: service("a") };
+        assert_eq!(desired.conflicts(), [conflict].into());
+        desired.update(BTreeMap::from([(service("a"), None)]), Vec::new());
+        assert_eq!(desired.answer(32_000, Family::V4), Some((&service("b"), 1)));
     }
 }
