@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::metrics::Metrics;
 use crate::kernel::firewall::{Obstacle, obstacles};
-use crate::kernel::sysctl::{Ensured, Setting, Sysctls};
+use crate::kernel::sysctl::{Sysctl, Sysctls};
 
 /// Time from one look to the next.
 const AGAIN: Duration = Duration::from_secs(25);
@@ -58,18 +58,19 @@ impl Upkeep {
     pub(super) fn look(&mut self) {
         self.looked = Some(Instant::now());
         self.is_firewall_due = true;
-        let Ensured { changed, failed } = self.sysctls.ensure(&Family::BOTH);
-        for change in changed {
-            self.metrics.setting_put_right(&change.setting.name());
-            let why = change.setting.why;
-            self.found(
-                change.setting,
-                &format!("somebody else has changed a setting: {change}, or {why}"),
-            );
-        }
-        for error in failed {
-            self.metrics.setting_refused(&error.setting().name());
-            self.found(error.setting(), &error.to_string());
+        for report in self.sysctls.apply(Sysctl::needed(&Family::BOTH)) {
+            let sysctl = report.sysctl;
+            if report.is_set() {
+                self.metrics.setting_put_right(&sysctl.name());
+                let why = sysctl.why;
+                self.found(
+                    sysctl,
+                    &format!("another program has changed a setting: {report}, or {why}"),
+                );
+            } else {
+                self.metrics.setting_refused(&sysctl.name());
+                self.found(sysctl, &report.to_string());
+            }
         }
     }
 
@@ -101,8 +102,8 @@ impl Upkeep {
     }
 
     /// Tells it once, and then ever more rarely.
-    fn found(&mut self, setting: Setting, what: &str) {
-        let times = self.found_wrong.entry(setting.path).or_default();
+    fn found(&mut self, sysctl: Sysctl, what: &str) {
+        let times = self.found_wrong.entry(sysctl.path).or_default();
         *times = times.saturating_add(1);
         let times = *times;
         if times >= LASTING && times.is_power_of_two() {
@@ -135,15 +136,15 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::kernel::sysctl::SETTINGS;
+    use crate::kernel::sysctl::NEEDED;
 
     #[test]
     fn what_others_go_on_changing_is_put_right_each_time_and_told_ever_more_rarely() {
         let directory = tempfile::tempdir().unwrap();
-        for setting in SETTINGS {
-            let path = directory.path().join(setting.path);
+        for sysctl in NEEDED {
+            let path = directory.path().join(sysctl.path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, setting.wanted).unwrap();
+            fs::write(path, sysctl.value().to_string()).unwrap();
         }
         let metrics = Arc::new(Metrics::new().unwrap());
         let (notices, mut told) = EventRecorder::new(Arc::clone(&metrics));

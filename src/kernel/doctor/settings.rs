@@ -2,55 +2,55 @@
 
 use super::{Finding, Subject};
 use crate::kernel::route::Links;
-use crate::kernel::sysctl::{Necessity, Setting, SysctlState, Sysctls};
+use crate::kernel::sysctl::{Necessity, Sysctl, SysctlReport, SysctlState, Sysctls};
 
 /// The settings of IPVS.
 pub(super) fn ipvs(subject: &Subject) -> Finding {
-    judge(&states(subject, |setting| setting.path.starts_with("net/ipv4/vs/")))
+    judge(&reports(subject, |sysctl| sysctl.path.starts_with("net/ipv4/vs/")))
 }
 
 /// Forwarding between devices, to as many addresses as there are.
 pub(super) fn forwarding(subject: &Subject) -> Finding {
-    let is_meant = |setting: &Setting| {
-        setting.path.contains("forward") || setting.path.starts_with("net/ipv6/route/")
+    let is_meant = |sysctl: &Sysctl| {
+        sysctl.path.contains("forward") || sysctl.path.starts_with("net/ipv6/route/")
     };
-    judge(&states(subject, is_meant))
+    judge(&reports(subject, is_meant))
 }
 
 /// Whether packets between ports of a bridge are seen by IPVS.
 pub(super) fn bridges(subject: &Subject) -> Finding {
-    let states = states(subject, |setting| setting.path.starts_with("net/bridge/"));
+    let reports = reports(subject, |sysctl| sysctl.path.starts_with("net/bridge/"));
     match Links::read() {
-        Ok(links) => judge_bridges(&links.bridges(), &states),
+        Ok(links) => judge_bridges(&links.bridges(), &reports),
         Err(error) => Finding::unknown(error),
     }
 }
 
-fn states(subject: &Subject, chosen: impl Fn(&Setting) -> bool) -> Vec<(Setting, SysctlState)> {
-    let mut states = Sysctls::default().check(&subject.families());
-    states.retain(|(setting, _)| chosen(setting));
-    states
+fn reports(subject: &Subject, is_meant: impl Fn(&Sysctl) -> bool) -> Vec<SysctlReport> {
+    let sysctls = Sysctls::default();
+    let families = subject.families();
+    Sysctl::needed(&families).filter(is_meant).map(|sysctl| sysctls.check(sysctl)).collect()
 }
 
-fn judge(states: &[(Setting, SysctlState)]) -> Finding {
+fn judge(reports: &[SysctlReport]) -> Finding {
     let mut problems = Vec::new();
     let mut mend = Vec::new();
     let mut by_agent = Vec::new();
     let mut fatal = false;
-    for (setting, state) in states {
-        let name = short_name(setting);
+    for SysctlReport { sysctl, state } in reports {
+        let name = short_name(sysctl);
         match state {
-            SysctlState::Right => {}
-            SysctlState::Wrong { found, writable: true } => {
+            SysctlState::Right | SysctlState::Set { .. } => {}
+            SysctlState::Wrong { found, refusal: None } => {
                 problems.push(format!("{name} is {found}"));
-                by_agent.push(setting.assignment());
+                by_agent.push(sysctl.assignment());
             }
-            SysctlState::Wrong { found, writable: false } => {
-                fatal |= setting.need == Necessity::Required;
+            SysctlState::Wrong { found, refusal: Some(_) } => {
+                fatal |= sysctl.need == Necessity::Required;
                 problems.push(format!("{name} is {found} and read-only here"));
-                mend.push(format!("{}  # on the node: {}", setting.command(), setting.why));
+                mend.push(format!("{}  # on the node: {}", sysctl.command(), sysctl.why));
             }
-            SysctlState::Missing if setting.need == Necessity::Advised => {}
+            SysctlState::Missing if sysctl.need == Necessity::Advised => {}
             SysctlState::Missing => {
                 fatal = true;
                 problems.push(format!("{name} does not exist"));
@@ -58,7 +58,7 @@ fn judge(states: &[(Setting, SysctlState)]) -> Finding {
             }
             SysctlState::Unreadable(cause) => {
                 problems.push(format!("{name} cannot be read: {cause}"));
-                mend.push(setting.command());
+                mend.push(sysctl.command());
             }
         }
     }
@@ -67,9 +67,10 @@ fn judge(states: &[(Setting, SysctlState)]) -> Finding {
         mend.push(format!("start the agent, or: sysctl -w {}", by_agent.join(" ")));
     }
     if problems.is_empty() {
-        let right = states.iter().filter(|(_, state)| *state == SysctlState::Right);
-        let names: Vec<String> =
-            right.map(|(s, _)| format!("{}={}", short_name(s), s.wanted)).collect();
+        let right = reports.iter().filter(|report| report.state == SysctlState::Right);
+        let sysctls = right.map(|report| report.sysctl);
+        let names: Vec<_> =
+            sysctls.map(|it| format!("{}={}", short_name(&it), it.value())).collect();
         return Finding::ok(names.join(" "));
     }
     let found = problems.join(", ");
@@ -77,18 +78,18 @@ fn judge(states: &[(Setting, SysctlState)]) -> Finding {
 }
 
 /// The name of a setting without what the check's own name says already.
-fn short_name(setting: &Setting) -> String {
+fn short_name(sysctl: &Sysctl) -> String {
     let prefixes = ["net/ipv4/vs/", "net/bridge/", "net/"];
-    let short = prefixes.iter().find_map(|prefix| setting.path.strip_prefix(prefix));
-    short.unwrap_or(setting.path).replace('/', ".")
+    let short = prefixes.iter().find_map(|prefix| sysctl.path.strip_prefix(prefix));
+    short.unwrap_or(sysctl.path).replace('/', ".")
 }
 
-fn judge_bridges(bridges: &[String], states: &[(Setting, SysctlState)]) -> Finding {
+fn judge_bridges(bridges: &[String], reports: &[SysctlReport]) -> Finding {
     if bridges.is_empty() {
         return Finding::ok("no bridge");
     }
     let bridges = bridges.join(" ");
-    if states.iter().all(|(_, state)| *state == SysctlState::Missing) {
+    if reports.iter().all(|report| report.state == SysctlState::Missing) {
         return Finding::warn(
             format!("br_netfilter is not loaded, and there is a bridge: {bridges}"),
             [
@@ -98,7 +99,7 @@ fn judge_bridges(bridges: &[String], states: &[(Setting, SysctlState)]) -> Findi
             ],
         );
     }
-    let mut finding = judge(states);
+    let mut finding = judge(reports);
     finding.found = format!("{bridges}: {}", finding.found);
     finding
 }
@@ -107,39 +108,38 @@ fn judge_bridges(bridges: &[String], states: &[(Setting, SysctlState)]) -> Findi
 mod tests {
     use super::super::CheckVerdict;
     use super::*;
-    use crate::kernel::sysctl::SETTINGS;
+    use crate::kernel::sysctl::NEEDED;
 
-    fn setting(path: &str) -> Setting {
-        SETTINGS.into_iter().find(|s| s.path == path).unwrap_or(SETTINGS[0])
+    fn report(path: &str, state: SysctlState) -> SysctlReport {
+        let sysctl = NEEDED.into_iter().find(|it| it.path == path).unwrap_or(NEEDED[0]);
+        SysctlReport { sysctl, state }
     }
 
-    fn wrong(writable: bool) -> SysctlState {
-        SysctlState::Wrong { found: "0".to_owned(), writable }
+    fn wrong(is_writable: bool) -> SysctlState {
+        let refusal = (!is_writable).then(|| "Read-only file system".to_owned());
+        SysctlState::Wrong { found: "0".to_owned(), refusal }
     }
 
     #[test]
     fn what_the_agent_will_set_is_a_warning() {
-        let forward = setting("net/ipv4/ip_forward");
-        let forward6 = setting("net/ipv6/conf/all/forwarding");
-        assert_eq!(judge(&[(forward, SysctlState::Right)]), Finding::ok("ipv4.ip_forward=1"));
-        assert_eq!(judge(&[(forward, wrong(true))]).verdict, CheckVerdict::Warn);
-        assert_eq!(judge(&[(forward6, wrong(false))]).verdict, CheckVerdict::Warn);
-        let failed = judge(&[(forward6, SysctlState::Right), (forward, wrong(false))]);
+        let forward = |state| report("net/ipv4/ip_forward", state);
+        let forward6 = |state| report("net/ipv6/conf/all/forwarding", state);
+        assert_eq!(judge(&[forward(SysctlState::Right)]), Finding::ok("ipv4.ip_forward=1"));
+        assert_eq!(judge(&[forward(wrong(true))]).verdict, CheckVerdict::Warn);
+        assert_eq!(judge(&[forward6(wrong(false))]).verdict, CheckVerdict::Warn);
+        let failed = judge(&[forward6(SysctlState::Right), forward(wrong(false))]);
         assert_eq!(failed.verdict, CheckVerdict::Fail);
         assert!(failed.mend[0].starts_with("sysctl -w net.ipv4.ip_forward=1"));
     }
 
     #[test]
     fn a_bridge_needs_br_netfilter() {
-        let call = setting("net/bridge/bridge-nf-call-iptables");
+        let call = |state| [report("net/bridge/bridge-nf-call-iptables", state)];
         let cni = ["cni0".to_owned()];
-        assert_eq!(judge_bridges(&[], &[(call, SysctlState::Missing)]).verdict, CheckVerdict::Ok);
-        assert_eq!(
-            judge_bridges(&cni, &[(call, SysctlState::Missing)]).verdict,
-            CheckVerdict::Warn
-        );
-        assert_eq!(judge_bridges(&cni, &[(call, wrong(true))]).verdict, CheckVerdict::Warn);
-        let good = judge_bridges(&cni, &[(call, SysctlState::Right)]);
+        assert_eq!(judge_bridges(&[], &call(SysctlState::Missing)).verdict, CheckVerdict::Ok);
+        assert_eq!(judge_bridges(&cni, &call(SysctlState::Missing)).verdict, CheckVerdict::Warn);
+        assert_eq!(judge_bridges(&cni, &call(wrong(true))).verdict, CheckVerdict::Warn);
+        let good = judge_bridges(&cni, &call(SysctlState::Right));
         assert_eq!(good, Finding::ok("cni0: bridge-nf-call-iptables=1"));
     }
 }
