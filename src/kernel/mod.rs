@@ -1,9 +1,9 @@
 //! The kernel: IPVS, nf_tables, routes, connection tracking, settings; and the checks of a node.
 
-mod chains;
 pub mod conntrack;
 pub mod doctor;
 pub mod drift;
+pub(crate) mod family;
 pub mod firewall;
 pub mod ipvs;
 pub mod kube_proxy;

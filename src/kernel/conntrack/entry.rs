@@ -6,8 +6,8 @@ use kube_ipvs_core::model::{Protocol, VirtualAddress};
 use kube_ipvs_core::plan::Carrier;
 use netlink_ipvs::{Attribute, attributes};
 
-/// `struct nfgenmsg`, which precedes the attributes: family, version, resource.
-pub(super) const HEADER_BYTES: usize = 4;
+use crate::kernel::family::netfilter_message;
+
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 pub(super) const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
@@ -73,7 +73,7 @@ impl ConntrackEntry {
 
     /// Reads the body of IPCTNL_MSG_CT_NEW; `None` for one without ports or not understood.
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
-        let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
+        let (family, rest) = netfilter_message(body)?;
         let (mut original, mut reply) = (None, None);
         let (mut carrier, mut is_closed) = (Carrier::Ipvs, false);
         let mut identity = Vec::with_capacity(3);
@@ -93,7 +93,7 @@ impl ConntrackEntry {
         }
         let original = original?;
         Some(Self {
-            family: *header.first()?,
+            family,
             protocol: original.protocol,
             destination: original.destination,
             replier: reply?.source,

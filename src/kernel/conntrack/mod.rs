@@ -16,6 +16,8 @@ use kube_ipvs_core::plan::{Failure, FailureKind, FlowOperation, Leavers, Outcome
 use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Socket, Subsystem};
 use rustix::io::Errno;
 
+use crate::kernel::family::{self, netfilter_header};
+
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
 const GET: u16 = 1 << 8 | 1;
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_DELETE.
@@ -181,7 +183,7 @@ impl Conntrack {
             "connection tracking entries",
             GET,
             |message| {
-                message.raw(&[address_family(question.family()), 0, 0, 0]);
+                netfilter_header(message, family::number(question.family()), 0);
                 if filtered {
                     filter(message, question);
                 }
@@ -349,14 +351,6 @@ fn filter(message: &mut Attributes<'_>, question: Question) {
         });
     });
     message.nest(CTA_FILTER, |filter| filter.u32(flags, compared));
-}
-
-/// `AF_INET` or `AF_INET6`.
-fn address_family(family: Family) -> u8 {
-    match family {
-        Family::V4 => 2,
-        Family::V6 => 10,
-    }
 }
 
 #[cfg(test)]

@@ -3,26 +3,27 @@
 use kube_ipvs_core::model::Family;
 
 use super::ServiceNeed;
-use crate::kernel::chains::{ChainFamily, ForeignChain};
+use crate::kernel::nft::TableFamily;
+use crate::kernel::nft::list::ListedChain;
 
 /// Whether iptables wrote the chain. Its `nft` flavour refuses to read a table with rules that it
 /// would not have written.
-fn is_iptables(chain: &ForeignChain) -> bool {
-    matches!(chain.family, ChainFamily::Ip | ChainFamily::Ip6)
+fn is_iptables(chain: &ListedChain) -> bool {
+    matches!(chain.family, TableFamily::Ip | TableFamily::Ip6)
         && chain.table == "filter"
         && matches!(chain.name.as_str(), "INPUT" | "FORWARD")
 }
 
 /// How rules are added to a chain.
 pub(super) enum Opening<'a> {
-    Iptables(&'a ForeignChain),
-    Nft(&'a ForeignChain),
+    Iptables(&'a ListedChain),
+    Nft(&'a ListedChain),
     /// Its table takes no rules from others, and is written anew with each reload.
     Firewalld,
 }
 
 impl<'a> Opening<'a> {
-    pub(super) fn of(chain: &'a ForeignChain) -> Self {
+    pub(super) fn of(chain: &'a ListedChain) -> Self {
         if is_iptables(chain) {
             Self::Iptables(chain)
         } else if chain.table == "firewalld" {
@@ -61,7 +62,7 @@ impl<'a> Opening<'a> {
         match self {
             Self::Iptables(chain) => {
                 let command =
-                    if chain.family == ChainFamily::Ip6 { "ip6tables" } else { "iptables" };
+                    if chain.family == TableFamily::Ip6 { "ip6tables" } else { "iptables" };
                 format!("{command} -I {} {iptables} -j ACCEPT", chain.name)
             }
             Self::Nft(chain) => format!("nft insert rule {chain} {nft} accept"),

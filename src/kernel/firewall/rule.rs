@@ -2,14 +2,11 @@
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::Family;
-use netlink_ipvs::{Attribute, KernelError, Socket, attributes};
+use netlink_ipvs::Attribute;
 
 use super::ServiceNeed;
-use crate::kernel::chains::ForeignChain;
-use crate::kernel::nft::constants::{
-    DATA_VALUE, DATA_VERDICT, HEADER_BYTES, expression, rule, verdict,
-};
-use crate::kernel::nft::{header, message_type};
+use crate::kernel::nft::constants::{DATA_VALUE, expression, verdict};
+use crate::kernel::nft::list::{ListedRule, verdict_of};
 
 /// `NFTA_MATCH_NAME` and `NFTA_TARGET_NAME`.
 const NFTA_XT_NAME: u16 = 1;
@@ -62,6 +59,12 @@ pub(super) struct Masked {
 }
 
 impl ForeignRule {
+    pub(super) fn of(rule: ListedRule<'_>) -> Self {
+        let mut reader = RuleReader::default();
+        let verdict = rule.expressions().find_map(|(name, data)| reader.read(name, data));
+        verdict.unwrap_or(Self::Other)
+    }
+
     pub(super) fn lets_in(&self, need: &ServiceNeed) -> bool {
         match (self, need) {
             (Self::Accepts { established, .. }, ServiceNeed::Answers) => *established,
@@ -87,38 +90,6 @@ impl Masked {
                 IpNet::V6(range) => begins(&range.network().octets()),
             }
     }
-}
-
-/// The rules of a chain, in their order.
-pub(super) fn read(
-    socket: &mut Socket,
-    chain: &ForeignChain,
-) -> Result<Vec<ForeignRule>, KernelError> {
-    socket.dump(
-        "nf_tables rules",
-        message_type(rule::GET),
-        |message| {
-            header(message, chain.family.number().unwrap_or(0), 0);
-            message.text(rule::TABLE, &chain.table);
-            message.text(rule::CHAIN, &chain.name);
-        },
-        |rules: &mut Vec<ForeignRule>, _, body| rules.push(decode(body)),
-    )
-}
-
-/// Reads NFT_MSG_NEWRULE: `struct nfgenmsg` and attributes.
-fn decode(body: &[u8]) -> ForeignRule {
-    let rest = body.get(HEADER_BYTES..).unwrap_or_default();
-    let mut reader = RuleReader::default();
-    let list = attributes(rest).find(|attribute| attribute.kind == rule::EXPRESSIONS);
-    for item in list.iter().flat_map(Attribute::nested) {
-        let name = item.find(rule::EXPRESSION_NAME).and_then(|name| name.text());
-        let data = item.find(rule::EXPRESSION_DATA);
-        if let Some(rule) = reader.read(name.unwrap_or_default(), data) {
-            return rule;
-        }
-    }
-    ForeignRule::Other
 }
 
 /// Reads the expressions of a rule one after the other, up to its verdict.
@@ -179,9 +150,7 @@ impl RuleReader {
                 self.load(states.map_or(Condition::Unread, Condition::Whole));
             }
             "immediate" => {
-                let verdict = data.and_then(|data| data.find(expression::IMMEDIATE_DATA));
-                let verdict = verdict.and_then(|data| data.find(DATA_VERDICT))?;
-                return Some(match verdict.find(verdict::CODE)?.u32_be()? {
+                return Some(match verdict_of(data?)?.find(verdict::CODE)?.u32_be()? {
                     verdict::ACCEPT => self.accept(),
                     verdict::DROP => self.drop(),
                     _ => ForeignRule::InDoubt,
@@ -294,7 +263,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&body);
+            let _ = ListedRule::decode(&body).map(ForeignRule::of);
         }
     }
 }

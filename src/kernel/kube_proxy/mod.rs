@@ -23,7 +23,7 @@ use kube_ipvs_core::plan::{self, ForeignClaims, Observed};
 use netlink_ipvs::{KernelError, Socket};
 
 use super::Kernel;
-use super::chains;
+use super::nft::list::{ListedChain, ListedRule};
 use super::route::{DUMMY, Links};
 
 pub(super) use legacy::{LegacyTable, tables as legacy_tables};
@@ -74,11 +74,13 @@ impl Removal {
 #[doc(hidden)]
 #[must_use]
 pub fn decode(payload: &[u8]) -> usize {
-    let chains = chains::decode(payload).map_or(0, |chain| {
+    let chains = ListedChain::decode(payload).map_or(0, |chain| {
         let _ = (is_trace(&chain), names::is_chain(&chain), chain.to_string());
         1
     });
-    chains + rules::decode(payload).map_or(0, |rule| rule.jumps()) + sets::decode(payload).len()
+    chains
+        + ListedRule::decode(payload).map_or(0, |rule| rule.jumps().count())
+        + sets::decode(payload).len()
 }
 
 /// What of IPVS is kube-proxy's, as its device and its sets tell.

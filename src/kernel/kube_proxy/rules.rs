@@ -1,13 +1,12 @@
 //! kube-proxy's chains in the tables of `iptables-nft`, and the table of its nftables mode.
 
-use netlink_ipvs::{Attribute, Attributes, Batch, KernelError, Socket, Subsystem, attributes};
+use netlink_ipvs::{Attributes, Batch, KernelError, Socket, Subsystem};
 
 use super::names;
-use crate::kernel::chains::{self, ChainFamily, ForeignChain};
-use crate::kernel::nft;
-use crate::kernel::nft::constants::{
-    DATA_VERDICT, HEADER_BYTES, chain, expression, rule, table, verdict,
-};
+use crate::kernel::family::netfilter_header;
+use crate::kernel::nft::constants::{chain, rule, table};
+use crate::kernel::nft::list::{self, ListedChain, ListedRule};
+use crate::kernel::nft::{self, TableFamily};
 
 /// `NFT_MSG_*`
 const DELETE_TABLE: u16 = 2;
@@ -17,55 +16,48 @@ const DELETE_RULE: u16 = 8;
 /// What there is of kube-proxy in nf_tables.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    chains: Vec<ForeignChain>,
+    chains: Vec<ListedChain>,
     /// Rules elsewhere that lead to one of the chains.
-    jumps: Vec<KubeProxyRule>,
+    jumps: Vec<Jump>,
     /// Families that have the nftables mode's table.
-    tables: Vec<ChainFamily>,
+    tables: Vec<TableFamily>,
 }
 
-/// A rule that leads to a chain.
+/// A rule that leads to one of the chains.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct KubeProxyRule {
-    family: ChainFamily,
+struct Jump {
+    family: TableFamily,
     table: String,
     chain: String,
     handle: u64,
-    leads_to: Vec<String>,
 }
 
-impl KubeProxyRule {
-    /// To how many chains it leads.
-    pub(super) fn jumps(&self) -> usize {
-        self.leads_to.len()
-    }
+/// What removes a rule of `iptables-nft` that leads from another chain to one of these.
+fn jump(rule: ListedRule<'_>, chains: &[ListedChain]) -> Option<Jump> {
+    let has = |name: &str| {
+        chains.iter().any(|chain| {
+            chain.family == rule.family && chain.table == rule.table && chain.name == name
+        })
+    };
+    let leads_there = !has(rule.chain) && rule.jumps().any(has);
+    let (table, chain) = (rule.table.to_owned(), rule.chain.to_owned());
+    leads_there.then_some(Jump { family: rule.family, table, chain, handle: rule.handle })
 }
 
 impl Rules {
     /// Reads everybody's chains, and the rules of `iptables-nft` if there is anything to remove.
     pub(super) fn read(socket: &mut Socket) -> Result<Self, KernelError> {
-        let all = chains::read(socket)?;
-        let mut tables: Vec<_> = all
-            .iter()
-            .filter(|chain| names::is_of_table(chain))
-            .map(|chain| chain.family)
-            .collect();
+        let all = list::chains(socket)?;
+        let of_table = all.iter().filter(|chain| names::is_of_table(chain));
+        let mut tables: Vec<_> = of_table.map(|chain| chain.family).collect();
         tables.dedup();
-        let chains: Vec<ForeignChain> = all.into_iter().filter(names::is_chain).collect();
+        let chains: Vec<ListedChain> = all.into_iter().filter(names::is_chain).collect();
         let mut jumps = Vec::new();
-        for family in [ChainFamily::Ip, ChainFamily::Ip6] {
+        for family in [TableFamily::Ip, TableFamily::Ip6] {
             if chains.iter().any(|chain| chain.family == family) {
-                jumps.extend(rules(socket, family)?);
+                jumps.extend(list::rules(socket, family, None, |rule| jump(rule, &chains))?);
             }
         }
-        let has = |rule: &KubeProxyRule, name: &str| {
-            chains.iter().any(|chain| {
-                chain.family == rule.family && chain.table == rule.table && chain.name == name
-            })
-        };
-        jumps.retain(|rule| {
-            !has(rule, &rule.chain) && rule.leads_to.iter().any(|chain| has(rule, chain))
-        });
         Ok(Self { chains, jumps, tables })
     }
 
@@ -107,16 +99,16 @@ impl Rules {
     }
 
     fn write(&self, batch: &mut Batch) {
-        let mut push = |kind: u16, family: ChainFamily, body: &dyn Fn(&mut Attributes<'_>)| {
+        let mut push = |kind: u16, family: TableFamily, body: &dyn Fn(&mut Attributes<'_>)| {
             batch.push(nft::message_type(kind), 0, |message| {
-                header(message, family);
+                netfilter_header(message, family.number(), 0);
                 body(message);
             });
         };
         for family in &self.tables {
             push(DELETE_TABLE, *family, &|message| message.text(table::NAME, names::TABLE));
         }
-        for KubeProxyRule { family, table, chain, handle, .. } in &self.jumps {
+        for Jump { family, table, chain, handle } in &self.jumps {
             push(DELETE_RULE, *family, &|message| {
                 message.text(rule::TABLE, table);
                 message.text(rule::CHAIN, chain);
@@ -124,13 +116,13 @@ impl Rules {
             });
         }
         // The chains lead to each other: all of them are emptied before the first is removed.
-        for ForeignChain { family, table, name, .. } in &self.chains {
+        for ListedChain { family, table, name, .. } in &self.chains {
             push(DELETE_RULE, *family, &|message| {
                 message.text(rule::TABLE, table);
                 message.text(rule::CHAIN, name);
             });
         }
-        for ForeignChain { family, table, name, .. } in &self.chains {
+        for ListedChain { family, table, name, .. } in &self.chains {
             push(DELETE_CHAIN, *family, &|message| {
                 message.text(chain::TABLE, table);
                 message.text(chain::NAME, name);
@@ -142,102 +134,4 @@ impl Rules {
 /// Opens what the above is given.
 pub(super) fn open() -> Result<Socket, KernelError> {
     Socket::open(Subsystem::Netfilter)
-}
-
-fn header(message: &mut Attributes<'_>, family: ChainFamily) {
-    nft::header(message, family.number().unwrap_or(0), 0);
-}
-
-/// The rules of `iptables-nft`'s tables that lead to a chain.
-fn rules(socket: &mut Socket, family: ChainFamily) -> Result<Vec<KubeProxyRule>, KernelError> {
-    socket.dump(
-        "nf_tables rules",
-        nft::message_type(rule::GET),
-        |message| header(message, family),
-        |rules: &mut Vec<KubeProxyRule>, _, body| rules.extend(decode(body)),
-    )
-}
-
-/// Reads NFT_MSG_NEWRULE: `struct nfgenmsg` and attributes.
-pub(super) fn decode(body: &[u8]) -> Option<KubeProxyRule> {
-    let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
-    let family = ChainFamily::of_number(*header.first()?);
-    let (mut table, mut chain, mut handle) = (None, None, None);
-    let mut leads_to = Vec::new();
-    for attribute in attributes(rest) {
-        match attribute.kind {
-            rule::TABLE => table = attribute.text(),
-            rule::CHAIN => chain = attribute.text(),
-            rule::HANDLE => {
-                handle = attribute.value.first_chunk().copied().map(u64::from_be_bytes);
-            }
-            rule::EXPRESSIONS => leads_to = attribute.nested().filter_map(jump).collect(),
-            _ => {}
-        }
-    }
-    let rule = KubeProxyRule {
-        family,
-        table: table?.to_owned(),
-        chain: chain?.to_owned(),
-        handle: handle?,
-        leads_to,
-    };
-    (names::is_in_iptables(family, &rule.table) && !rule.leads_to.is_empty()).then_some(rule)
-}
-
-/// The chain that an expression leads to, if it is a verdict that does.
-fn jump(expression: Attribute<'_>) -> Option<String> {
-    let is_immediate = expression.find(rule::EXPRESSION_NAME)?.text() == Some("immediate");
-    let data = expression.find(rule::EXPRESSION_DATA)?.find(expression::IMMEDIATE_DATA)?;
-    let chain = data.find(DATA_VERDICT)?.find(verdict::CHAIN)?;
-    chain.text().filter(|_| is_immediate).map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn rule(expression: &str) -> Vec<u8> {
-        let mut body = Vec::new();
-        let mut message = Attributes::new(&mut body);
-        header(&mut message, ChainFamily::Ip);
-        message.text(rule::TABLE, "nat");
-        message.text(rule::CHAIN, "PREROUTING");
-        message.bytes(rule::HANDLE, &7u64.to_be_bytes());
-        message.nest(rule::EXPRESSIONS, |list| {
-            list.nest(1, |element| {
-                element.text(rule::EXPRESSION_NAME, expression);
-                element.nest(rule::EXPRESSION_DATA, |data| {
-                    data.nest(expression::IMMEDIATE_DATA, |value| {
-                        value.nest(DATA_VERDICT, |verdict| {
-                            verdict.text(verdict::CHAIN, "KUBE-SERVICES");
-                        });
-                    });
-                });
-            });
-        });
-        body
-    }
-
-    #[test]
-    fn a_rule_that_leads_to_a_chain_is_read() {
-        let expected = KubeProxyRule {
-            family: ChainFamily::Ip,
-            table: "nat".to_owned(),
-            chain: "PREROUTING".to_owned(),
-            handle: 7,
-            leads_to: vec!["KUBE-SERVICES".to_owned()],
-        };
-        assert_eq!(decode(&rule("immediate")), Some(expected));
-        assert_eq!(decode(&rule("counter")), None);
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&body);
-        }
-    }
 }

@@ -90,7 +90,7 @@ impl Rule<'_> {
                 let (offset, checksum) = match family {
                     TableFamily::Ip => (12, Some(10)),
                     TableFamily::Ip6 => (8, None),
-                    TableFamily::Arp => return None,
+                    _ => return None,
                 };
                 self.expressions.store((NETWORK, offset), datatype.len(), checksum, true);
             }

@@ -7,6 +7,7 @@ use super::encode;
 use super::expression::Expressions;
 use super::set::Set;
 use super::table::{Chain, TableFamily};
+use crate::kernel::family::netfilter_header;
 
 /// `NFNL_SUBSYS_NFTABLES`
 pub(super) const SUBSYSTEM: u16 = 10;
@@ -86,7 +87,7 @@ pub(super) fn write(batch: &mut Batch, steps: &[Step<'_>]) {
         for step in steps {
             let (kind, flags) = kind(&step.change);
             batch.push(message_type(kind), flags, |message| {
-                header(message, step.table.number(), 0);
+                netfilter_header(message, step.table.number(), 0);
                 body(message, &step.change);
             });
         }
@@ -94,22 +95,16 @@ pub(super) fn write(batch: &mut Batch, steps: &[Step<'_>]) {
 }
 
 /// The type of a message: the subsystem's, and `NFT_MSG_*`.
-pub(in crate::kernel) const fn message_type(message: u16) -> u16 {
+pub(crate) const fn message_type(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
 /// Makes one transaction of requests: the kernel carries out all of them, or none.
-pub(in crate::kernel) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
-    let boundary = |message: &mut Attributes<'_>| header(message, 0, SUBSYSTEM);
+pub(crate) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
+    let boundary = |message: &mut Attributes<'_>| netfilter_header(message, 0, SUBSYSTEM);
     batch.push(BEGIN, 0, boundary);
     fill(batch);
     batch.push(END, 0, boundary);
-}
-
-/// `struct nfgenmsg`
-pub(in crate::kernel) fn header(message: &mut Attributes<'_>, family: u8, resource: u16) {
-    let [high, low] = resource.to_be_bytes();
-    message.raw(&[family, 0, high, low]);
 }
 
 /// `NFT_MSG_*` and flags.

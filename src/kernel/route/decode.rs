@@ -6,16 +6,16 @@ use ipnet::IpNet;
 use kube_ipvs_core::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 use netlink_ipvs::{Attribute, attributes};
 use netlink_packet_core::Parseable;
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
 
 use super::message::TABLE_LOCAL;
+use crate::kernel::family;
 
 /// Bytes of `struct ifinfomsg`, `struct ifaddrmsg` and `struct rtmsg`.
 const LINK_HEADER_BYTES: usize = 16;
-const ADDRESS_HEADER_BYTES: usize = 8;
+pub(super) const ADDRESS_HEADER_BYTES: usize = 8;
 const ROUTE_HEADER_BYTES: usize = 12;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
@@ -69,7 +69,7 @@ pub(super) fn link(body: &[u8]) -> Option<DumpedLink> {
 pub(super) fn own_route(body: &[u8], table: u32, device: u32) -> Option<Route> {
     let RouteMessage { header, attributes, .. } = RouteMessage::parse(body).ok()?;
     // The default route has no destination.
-    let mut destination = unspecified(family(header.address_family)?);
+    let mut destination = unspecified(family::of_number(header.address_family.into())?);
     let mut of = u32::from(header.table);
     let (mut source, mut metric, mut on) = (None, 0, None);
     for attribute in &attributes {
@@ -102,7 +102,7 @@ pub(super) struct InterfaceAddress {
 /// Reads RTM_NEWADDR (`struct ifaddrmsg` and attributes, native byte order).
 pub(super) fn address(body: &[u8]) -> Option<InterfaceAddress> {
     let (header, rest) = body.split_at_checked(ADDRESS_HEADER_BYTES)?;
-    let family = family(AddressFamily::from(*header.first()?))?;
+    let family = family::of_number(*header.first()?)?;
     let mut flags = u32::from(*header.get(2)?);
     let (mut local, mut peer) = (None, None);
     for attribute in attributes(rest) {
@@ -133,7 +133,7 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
     if !is_others {
         return None;
     }
-    let family = family(AddressFamily::from(family_number))?;
+    let family = family::of_number(family_number)?;
     let (mut device, mut ip) = (None, None);
     for attribute in attributes(rest) {
         match attribute.kind {
@@ -148,7 +148,7 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
 /// Reads RTM_NEWROUTE: the source address of packets that take the route.
 pub(super) fn preferred_source(body: &[u8]) -> Option<IpAddr> {
     let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
-    let family = family(AddressFamily::from(*header.first()?))?;
+    let family = family::of_number(*header.first()?)?;
     ip_of(&attributes(rest).find(|attribute| attribute.kind == RTA_PREFSRC)?, family)
 }
 
@@ -156,14 +156,6 @@ fn ip_of(attribute: &Attribute<'_>, family: Family) -> Option<IpAddr> {
     match family {
         Family::V4 => attribute.ipv4(),
         Family::V6 => attribute.ipv6(),
-    }
-}
-
-fn family(family: AddressFamily) -> Option<Family> {
-    match family {
-        AddressFamily::Inet => Some(Family::V4),
-        AddressFamily::Inet6 => Some(Family::V6),
-        _ => None,
     }
 }
 

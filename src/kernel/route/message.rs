@@ -13,6 +13,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::kernel::family;
+
 /// `RT_TABLE_LOCAL`.
 pub(super) const TABLE_LOCAL: u32 = 255;
 
@@ -156,9 +158,6 @@ pub(super) fn dump_rules(family: Family) -> Request {
 }
 
 /// rtnetlink's name of a family.
-pub(super) fn address_family(family: Family) -> AddressFamily {
-    match family {
-        Family::V4 => AddressFamily::Inet,
-        Family::V6 => AddressFamily::Inet6,
-    }
+pub(super) fn address_family(of: Family) -> AddressFamily {
+    family::number(of).into()
 }
