@@ -4,7 +4,7 @@ use kube_ipvs_core::model::Family;
 use netlink_ipvs::Attributes;
 
 /// `AF_INET` or `AF_INET6`; `NFPROTO_IPV4` and `NFPROTO_IPV6` are the same numbers.
-pub(super) fn number(family: Family) -> u8 {
+pub(crate) fn number(family: Family) -> u8 {
     *family.pick(&[2, 10])
 }
 

@@ -1,12 +1,10 @@
-//! The kernel: IPVS, nf_tables, routes, connection tracking, settings; and the checks of a node.
+//! The kernel: IPVS, nf_tables, routes, connection tracking, settings.
 
 pub mod conntrack;
-pub mod doctor;
 pub mod drift;
 pub(crate) mod family;
 pub mod firewall;
 pub mod ipvs;
-pub mod kube_proxy;
 pub mod listening;
 pub mod modules;
 pub mod nft;
@@ -26,12 +24,12 @@ use netlink_ipvs::{KernelError, Socket, Subsystem};
 const FLOWTABLE_VERSION: (u32, u32) = (5, 15);
 
 /// The kernel's release, such as `6.1.0-56-amd64`.
-fn release() -> String {
+pub(crate) fn release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Major and minor number of a release.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

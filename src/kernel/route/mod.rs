@@ -23,7 +23,7 @@ pub use network::{Network, NetworkListener, Touched, WITHOUT_IPV6, has_ipv6};
 pub(super) use notification::may_change_ours;
 
 /// The kind of [`DEVICE`].
-pub(in crate::kernel) const DUMMY: &str = "dummy";
+pub(crate) const DUMMY: &str = "dummy";
 /// The index of the loopback device (`LOOPBACK_IFINDEX` in the kernel's `net/flow.h`).
 const LOOPBACK_INDEX: u32 = 1;
 

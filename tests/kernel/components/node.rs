@@ -7,8 +7,8 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kube_ipvs::doctor::{self, CheckVerdict, Report, Subject};
 use kube_ipvs::kernel::conntrack::Conntrack;
-use kube_ipvs::kernel::doctor::{self, CheckVerdict, Report, Subject};
 use kube_ipvs::kernel::listening::Sockets;
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{Sysctl, SysctlReport, SysctlState, Sysctls};

@@ -5,14 +5,14 @@ use std::fs;
 
 /// A table of `iptables-legacy` that has ever been used since the node was started.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::kernel) struct LegacyTable {
+pub(crate) struct LegacyTable {
     command: &'static str,
     name: String,
 }
 
 impl LegacyTable {
     /// Prints kube-proxy's rules in it, if there are any.
-    pub(in crate::kernel) fn look(&self) -> String {
+    pub(crate) fn look(&self) -> String {
         format!("{self} -S | grep -E 'KUBE-(SERVICES|SVC|SEP|NODE)'")
     }
 
@@ -38,7 +38,7 @@ impl fmt::Display for LegacyTable {
 }
 
 /// The tables in use.
-pub(in crate::kernel) fn tables() -> Vec<LegacyTable> {
+pub(crate) fn tables() -> Vec<LegacyTable> {
     let read = |path: &str, command: &'static str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let name = |line: &str| LegacyTable { command, name: line.to_owned() };

@@ -67,7 +67,7 @@ pub(super) fn is_chain(chain: &ListedChain) -> bool {
 }
 
 /// Whether the chain shows that kube-proxy was here.
-pub(in crate::kernel) fn is_trace(chain: &ListedChain) -> bool {
+pub(crate) fn is_trace(chain: &ListedChain) -> bool {
     (is_chain(chain) && chain.name != SHARED_CHAIN) || is_of_table(chain)
 }
 

@@ -22,12 +22,12 @@ use kube_ipvs_core::model::DEVICE;
 use kube_ipvs_core::plan::{self, ForeignClaims, Observed};
 use netlink_ipvs::{KernelError, Socket};
 
-use super::Kernel;
-use super::nft::list::{ListedChain, ListedRule};
-use super::route::{DUMMY, Links};
+use crate::kernel::Kernel;
+use crate::kernel::nft::list::{ListedChain, ListedRule};
+use crate::kernel::route::{DUMMY, Links};
 
-pub(super) use legacy::{LegacyTable, tables as legacy_tables};
-pub(super) use names::is_trace;
+pub(crate) use legacy::{LegacyTable, tables as legacy_tables};
+pub(crate) use names::is_trace;
 
 /// How often the rules are read again that others change at the same time.
 const TRIES: usize = 5;

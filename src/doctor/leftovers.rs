@@ -4,8 +4,8 @@ use kube_ipvs_core::model::DEVICE;
 use netlink_ipvs::{Socket, Subsystem};
 
 use super::{Finding, Subject};
-use crate::kernel::kube_proxy::{self, LegacyTable, is_trace, legacy_tables};
 use crate::kernel::nft::list::{self, ListedChain};
+use crate::migrate::{self, LegacyTable, is_trace, legacy_tables};
 
 /// How many chains are named in full.
 const NAMED: usize = 3;
@@ -14,7 +14,7 @@ const MEND: &str = "stop kube-proxy, then: kube-ipvs cleanup --kube-proxy";
 
 /// The device that holds every service address in kube-proxy's ipvs mode. Ours has none.
 pub(super) fn device(_: &Subject) -> Finding {
-    match kube_proxy::claims() {
+    match migrate::claims() {
         Ok(claims) => judge_device(claims.addresses.len()),
         Err(error) => Finding::unknown(error),
     }
