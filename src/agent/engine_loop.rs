@@ -321,14 +321,10 @@ impl EngineLoop {
         let overlaps = overlaps(around);
         for overlap in &overlaps {
             if !known.overlaps.iter().any(|other| other.is_alike(overlap)) {
-                let message = format!(
-                    "{overlap}; addresses there that no Service has are left alone: give the cluster \
-                     a range of its own"
-                );
                 told.notices.tell(ReportedEvent {
                     about: InvolvedObject::Node,
                     reason: EventReason::RangeOverlaps,
-                    message,
+                    message: overlap.warning(),
                 });
             }
         }

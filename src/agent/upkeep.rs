@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::metrics::Metrics;
-use crate::kernel::firewall::{Obstacle, obstacles};
+use crate::kernel::firewall;
 use crate::kernel::sysctl::{Sysctl, Sysctls};
 
 /// Time from one look to the next.
@@ -80,8 +80,15 @@ impl Upkeep {
         if !mem::take(&mut self.is_firewall_due) {
             return;
         }
-        match obstacles(&around.service_ranges, &around.settings.carry) {
-            Ok(obstacles) => self.tell_of_firewall(in_the_way(&obstacles)),
+        match firewall::report(&around.service_ranges, &around.settings.carry) {
+            Ok(report) => self.tell_of_firewall(report.map(|report| {
+                format!(
+                    "a firewall is in the way of Services: {}; unless another rule of it lets them in, \
+                     add what `kube-ipvs doctor` says: {}",
+                    report.found,
+                    report.mend.join("; ")
+                )
+            })),
             Err(error) => debug!("the chains of others cannot be read: {error}"),
         }
     }
@@ -114,20 +121,6 @@ impl Upkeep {
             warn!("{what}");
         }
     }
-}
-
-/// What is in the way of Services, and what to do.
-fn in_the_way(obstacles: &[Obstacle]) -> Option<String> {
-    (!obstacles.is_empty()).then(|| {
-        let found: Vec<_> = obstacles.iter().map(ToString::to_string).collect();
-        let mend: Vec<_> = obstacles.iter().flat_map(Obstacle::mend).collect();
-        format!(
-            "a firewall is in the way of Services: {}; unless another rule of it lets them in, add what \
-             `kube-ipvs doctor` says: {}",
-            found.join("; "),
-            mend.join("; ")
-        )
-    })
 }
 
 #[cfg(test)]

@@ -26,13 +26,24 @@ use super::nft::list::{self, ListedChain};
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
 
-/// A chain of somebody else that drops what services need.
+/// What the firewalls of a node drop that services need.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FirewallReport {
+    /// What is dropped, by which chains.
+    pub found: String,
+    /// What opens the chains: commands, and options of other programs after `#`.
+    pub mend: Vec<String>,
+    /// Whether no other rule of some chain could let the traffic in.
+    pub is_certain: bool,
+}
+
+/// A chain of another program that drops what services need.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Obstacle {
     chain: ListedChain,
     missing: Vec<ServiceNeed>,
-    /// Whether nothing else that the chain has could let it in.
-    pub is_certain: bool,
+    /// Whether no other rule of the chain could let the traffic in.
+    is_certain: bool,
 }
 
 /// What a chain has to let in.
@@ -49,21 +60,27 @@ enum ServiceNeed {
     ClusterIps,
 }
 
-/// Looks for base chains of others that drop what services need. The ranges are those of service
-/// addresses, as far as they are known.
+/// Reports what base chains of other programs drop that services need; `None` if they let it in.
+/// The ranges are those of service addresses, as far as they are known.
 ///
 /// # Errors
 ///
-/// If nf_tables is not there or the process lacks CAP_NET_ADMIN.
-pub fn obstacles(ranges: &[IpNet], carry: &Carry) -> Result<Vec<Obstacle>, KernelError> {
-    obstacles_over(&mut Socket::open(Subsystem::Netfilter)?, ranges, carry)
+/// If the kernel has no nf_tables or the process lacks CAP_NET_ADMIN.
+pub fn report(ranges: &[IpNet], carry: &Carry) -> Result<Option<FirewallReport>, KernelError> {
+    let obstacles = obstacles_over(&mut Socket::open(Subsystem::Netfilter)?, ranges, carry)?;
+    let found: Vec<_> = obstacles.iter().map(ToString::to_string).collect();
+    Ok((!obstacles.is_empty()).then(|| FirewallReport {
+        found: found.join("; "),
+        mend: obstacles.iter().flat_map(Obstacle::mend).collect(),
+        is_certain: obstacles.iter().any(|obstacle| obstacle.is_certain),
+    }))
 }
 
-/// The same over a socket for nf_tables.
+/// The chains that drop what services need, over a socket for nf_tables.
 ///
 /// # Errors
 ///
-/// See [`obstacles`].
+/// As [`report`].
 pub fn obstacles_over(
     socket: &mut Socket,
     ranges: &[IpNet],
@@ -142,12 +159,12 @@ impl ServiceNeed {
 }
 
 impl Obstacle {
-    /// The commands that open the chain.
+    /// What opens the chain, as [`FirewallReport::mend`].
     #[must_use]
     pub fn mend(&self) -> Vec<String> {
         let chain = &self.chain;
         let opening = Opening::of(chain);
-        let mut rules: Vec<_> = self.missing.iter().map(|need| opening.open(need)).collect();
+        let mut rules: Vec<_> = self.missing.iter().filter_map(|need| opening.open(need)).collect();
         let sees_bridge = is_at(chain, FORWARD) && chain.family.families().contains(&Family::V6);
         if sees_bridge && self.missing.contains(&ServiceNeed::Answers) {
             rules.extend(opening.neighbour_discovery());
@@ -162,6 +179,7 @@ impl Obstacle {
 mod tests {
     use super::*;
     use crate::kernel::nft::TableFamily;
+
     fn obstacle(
         (family, table, name): (TableFamily, &str, &str),
         hook: u32,
@@ -224,6 +242,8 @@ mod tests {
             "inet firewalld filter_INPUT drops what it does not know, and has no rule for ClusterIPs"
         );
         assert!(found.mend()[0].starts_with("firewall-cmd "), "{found:?}");
+        let forward = obstacle(FIREWALLD, FORWARD, &[], &Carry::FrontEnds).unwrap();
+        assert_eq!(forward.mend(), ["# StrictForwardPorts=no in firewalld.conf"]);
         assert_eq!(obstacle(FIREWALLD, INPUT, &rules, &Carry::All), None);
         assert_eq!(obstacle(FIREWALLD, FORWARD, &rules, &Carry::FrontEnds), None);
         // What comes after the end of a chain is never reached.

@@ -18,7 +18,7 @@ fn is_iptables(chain: &ListedChain) -> bool {
 pub(super) enum Opening<'a> {
     Iptables(&'a ListedChain),
     Nft(&'a ListedChain),
-    /// Its table takes no rules from others, and is written anew with each reload.
+    /// firewalld's table takes no rules from others. Each reload writes it again.
     Firewalld,
 }
 
@@ -33,8 +33,8 @@ impl<'a> Opening<'a> {
         }
     }
 
-    pub(super) fn open(&self, need: &ServiceNeed) -> String {
-        match (self, need) {
+    pub(super) fn open(&self, need: &ServiceNeed) -> Option<String> {
+        Some(match (self, need) {
             (_, ServiceNeed::ClusterIps) => {
                 "# each range of service addresses, as destination; or set `carry: all`".to_owned()
             }
@@ -46,34 +46,38 @@ impl<'a> Opening<'a> {
                 )
             }
             (Self::Firewalld, _) => "# StrictForwardPorts=no in firewalld.conf".to_owned(),
-            (_, ServiceNeed::Answers) => self
-                .rule("-m conntrack --ctstate ESTABLISHED,RELATED", "ct state established,related"),
+            (_, ServiceNeed::Answers) => self.rule(
+                "-m conntrack --ctstate ESTABLISHED,RELATED",
+                "ct state established,related",
+            )?,
             (_, ServiceNeed::Translated) => {
-                self.rule("-m conntrack --ctstate DNAT", "ct status dnat")
+                self.rule("-m conntrack --ctstate DNAT", "ct status dnat")?
             }
             (_, ServiceNeed::Destination(range)) => {
                 let family = if Family::of(range.addr()) == Family::V4 { "ip" } else { "ip6" };
-                self.rule(&format!("-d {range}"), &format!("{family} daddr {range}"))
+                self.rule(&format!("-d {range}"), &format!("{family} daddr {range}"))?
             }
-        }
+        })
     }
 
-    fn rule(&self, iptables: &str, nft: &str) -> String {
+    /// The command that adds a rule, in the language of either tool.
+    fn rule(&self, iptables: &str, nft: &str) -> Option<String> {
         match self {
             Self::Iptables(chain) => {
                 let command =
                     if chain.family == TableFamily::Ip6 { "ip6tables" } else { "iptables" };
-                format!("{command} -I {} {iptables} -j ACCEPT", chain.name)
+                Some(format!("{command} -I {} {iptables} -j ACCEPT", chain.name))
             }
-            Self::Nft(chain) => format!("nft insert rule {chain} {nft} accept"),
-            Self::Firewalld => String::new(),
+            Self::Nft(chain) => Some(format!("nft insert rule {chain} {nft} accept")),
+            Self::Firewalld => None,
         }
     }
 
-    /// Where bridged packets pass the forward hook, which IPVS needs, so do pods' questions for
-    /// each other's hardware addresses.
-    pub(super) fn neighbour_discovery(&self) -> [String; 2] {
-        [("solicitation", "solicit"), ("advertisement", "advert")].map(|(iptables, nft)| {
+    /// Bridged packets pass the forward hook, as IPVS needs. So do the questions of pods on a bridge
+    /// for each other's hardware addresses.
+    pub(super) fn neighbour_discovery(&self) -> impl Iterator<Item = String> {
+        let messages = [("solicitation", "solicit"), ("advertisement", "advert")];
+        messages.into_iter().filter_map(|(iptables, nft)| {
             self.rule(
                 &format!("-p ipv6-icmp --icmpv6-type neighbour-{iptables}"),
                 &format!("icmpv6 type nd-neighbor-{nft}"),
