@@ -12,7 +12,8 @@ const NAMED: usize = 3;
 /// What removes all of it. kube-proxy's own clean-up would take our virtual servers along.
 const MEND: &str = "stop kube-proxy, then: kube-ipvs cleanup --kube-proxy";
 
-/// The device that holds every service address in kube-proxy's ipvs mode. Ours has none.
+/// In its ipvs mode, kube-proxy puts every service address on this device. The agent puts none
+/// there.
 pub(super) fn device(_: &Subject) -> Finding {
     match migrate::claims() {
         Ok(claims) => judge_device(claims.addresses.len()),

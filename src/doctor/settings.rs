@@ -4,7 +4,6 @@ use super::{Finding, Subject};
 use crate::kernel::route::Links;
 use crate::kernel::sysctl::{Necessity, Sysctl, SysctlReport, SysctlState, Sysctls};
 
-/// The settings of IPVS.
 pub(super) fn ipvs(subject: &Subject) -> Finding {
     judge(&reports(subject, |sysctl| sysctl.path.starts_with("net/ipv4/vs/")))
 }
@@ -77,7 +76,7 @@ fn judge(reports: &[SysctlReport]) -> Finding {
     if fatal { Finding::fail(found, mend) } else { Finding::warn(found, mend) }
 }
 
-/// The name of a setting without what the check's own name says already.
+/// The name of a setting without the prefix that the name of the check implies.
 fn short_name(sysctl: &Sysctl) -> String {
     let prefixes = ["net/ipv4/vs/", "net/bridge/", "net/"];
     let short = prefixes.iter().find_map(|prefix| sysctl.path.strip_prefix(prefix));

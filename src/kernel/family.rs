@@ -8,7 +8,7 @@ pub(crate) fn number(family: Family) -> u8 {
     *family.pick(&[2, 10])
 }
 
-/// The family of an `AF_*`, if Services may be of it.
+/// The family of an `AF_*`; `None` for a family that Services cannot have.
 pub(super) fn of_number(of: u8) -> Option<Family> {
     Family::BOTH.into_iter().find(|family| number(*family) == of)
 }

@@ -16,9 +16,9 @@ const BY_FAMILY: u16 = 20;
 const ONLY_V6: u16 = 11;
 /// `1 << TCP_LISTEN`; SCTP has the same.
 const LISTEN: u32 = 1 << 10;
-/// `1 << TCP_CLOSE`: a datagram socket that is connected to no one.
+/// `1 << TCP_CLOSE`: a datagram socket that is not connected.
 const UNCONNECTED: u32 = 1 << 7;
-/// There if the kernel has SCTP. To ask without would load its module.
+/// This file exists if the kernel has SCTP. A request without SCTP would load its module.
 const SCTP: &str = "/proc/thread-self/net/sctp";
 /// `struct inet_diag_msg`.
 const MESSAGE_BYTES: usize = 72;
@@ -28,12 +28,11 @@ const MESSAGE_BYTES: usize = 72;
 pub struct Sockets(Option<Socket>);
 
 impl Sockets {
-    /// Over a socket for sock_diag; without one, every reading fails.
+    /// Uses a socket for sock_diag. Without a socket, every reading fails.
     pub(super) fn over(socket: Option<Socket>) -> Self {
         Self(socket)
     }
 
-    /// Opens a socket.
     #[must_use]
     pub fn open() -> Self {
         Self::over(Socket::open(Netlink::Sockets).ok())
@@ -120,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// Where a message of a socket at an address says that it listens.
+    /// The addresses that are read from the message of a listening socket.
     fn told(ip: &str, only_v6: Option<u8>) -> Vec<String> {
         let ip: IpAddr = ip.parse().unwrap();
         let mut body = vec![0; MESSAGE_BYTES];

@@ -87,7 +87,7 @@ impl Kernel {
         Ok(Self { nft: self.nft.carrying(carry), ..self })
     }
 
-    /// The ports that our changes of tables, device and routes are made through.
+    /// The netlink ports through which this value changes tables, device and routes.
     #[must_use]
     pub fn ports(&self) -> Vec<u32> {
         vec![self.nft.port(), self.routes.port()]
@@ -144,7 +144,7 @@ impl Kernel {
         self.sockets.listening()
     }
 
-    /// What has been deleted from connection tracking since this was last asked.
+    /// What was deleted from connection tracking since the last call.
     pub fn take_sweeps(&mut self) -> Vec<conntrack::Sweep> {
         self.conntrack.take_sweeps()
     }
@@ -203,7 +203,7 @@ impl Kernel {
         outcomes
     }
 
-    /// The table, by which it is known that there is more, goes last.
+    /// The table goes last: its presence shows that there is more to delete.
     fn delete_earlier(&mut self, operation: &Operation) -> Outcome {
         let deleted = self.routes.delete_earlier().and_then(|()| self.nft.delete_earlier());
         deleted.map_err(|error| Failure {

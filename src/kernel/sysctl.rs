@@ -13,7 +13,6 @@ use rustix::fs::{Access, access};
 /// The value that a setting should have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Want {
-    /// This value.
     Exactly(u64),
     /// This value or a higher one.
     AtLeast(u64),
@@ -124,7 +123,6 @@ impl Sysctl {
         self.path.replace('/', ".")
     }
 
-    /// The value that is written.
     #[must_use]
     pub fn value(&self) -> u64 {
         let (Want::Exactly(value) | Want::AtLeast(value)) = self.want;
@@ -154,16 +152,12 @@ impl Sysctl {
 /// How a setting was found, or what [`Sysctls::apply`] made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SysctlState {
-    /// It has the right value.
     Right,
     /// It had another value, and has the right one now.
     Set {
-        /// The value that it had.
         before: String,
     },
-    /// It has another value.
     Wrong {
-        /// The value found.
         found: String,
         /// Why this process cannot write it; `None` if the process may.
         refusal: Option<String>,
@@ -177,9 +171,7 @@ pub enum SysctlState {
 /// A setting and its state. As text it says what happened and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SysctlReport {
-    /// The setting.
     pub sysctl: Sysctl,
-    /// Its state.
     pub state: SysctlState,
 }
 
@@ -314,7 +306,6 @@ mod tests {
 
     use super::*;
 
-    /// A directory with the given settings, and the given values.
     fn tree<'a>(
         values: impl IntoIterator<Item = (&'a str, String)>,
     ) -> (tempfile::TempDir, Sysctls) {

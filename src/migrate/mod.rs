@@ -29,34 +29,32 @@ use crate::kernel::route::{DUMMY, Links};
 pub(crate) use legacy::{LegacyTable, tables as legacy_tables};
 pub(crate) use names::is_trace;
 
-/// How often the rules are read again that others change at the same time.
+/// How often the rules are read again after another program changed them.
 const TRIES: usize = 5;
 
-/// Why something of kube-proxy's is still there.
+/// Why an object of kube-proxy's still exists.
 #[derive(Debug, thiserror::Error)]
 pub enum RemovalError {
-    /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// A rule names the set.
+    /// A rule refers to the set.
     #[error(
         "ipset {0} is still in use by a rule (see `nft list ruleset`, `iptables-legacy-save`): \
          remove it, then run `kube-ipvs cleanup --kube-proxy`"
     )]
     SetInUse(String),
-    /// A virtual server could not be removed.
     #[error("{0}; run `kube-ipvs cleanup --kube-proxy` again")]
     Server(String),
 }
 
-/// What became of kube-proxy's things.
+/// The result of removing kube-proxy's objects.
 #[derive(Debug, Default)]
 pub struct Removal {
     /// What was done, as the lines of the tools that would do the same: each after `+`, `~` or `-`.
     pub done: Vec<String>,
-    /// What could not be.
+    /// What could not be removed.
     pub failures: Vec<RemovalError>,
-    /// What cannot be seen over netlink, each with the command that removes it if it is there.
+    /// Rules that netlink does not show, each with the command that removes them.
     pub by_hand: Vec<String>,
 }
 

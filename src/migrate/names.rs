@@ -9,7 +9,7 @@ use crate::kernel::nft::list::ListedChain;
 
 /// The table of the nftables mode.
 pub(super) const TABLE: &str = "kube-proxy";
-/// The one chain that a kubelet before 1.29 makes, too. It makes it again.
+/// A kubelet before 1.29 has this chain, too, and adds it again.
 const SHARED_CHAIN: &str = "KUBE-POSTROUTING";
 
 const CHAINS: [&str; 12] = [
@@ -28,13 +28,13 @@ const CHAINS: [&str; 12] = [
     "KUBE-NODEPORTS",
     "KUBE-PROXY-CANARY",
 ];
-/// How the iptables mode's chains of Services and endpoints begin.
+/// The prefixes of the iptables mode's chains of Services and endpoints.
 const CHAIN_BEGINNINGS: [&str; 6] =
     ["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-"];
-/// `iptables-nft`'s tables that kube-proxy writes to.
+/// The tables of `iptables-nft` that kube-proxy writes to.
 const TABLES: [&str; 3] = ["nat", "filter", "mangle"];
 
-/// Sets of the ipvs mode, without the beginning that tells the family.
+/// Sets of the ipvs mode, without the prefix of the family.
 const SETS: [&str; 16] = [
     "LOOP-BACK",
     "CLUSTER-IP",
@@ -54,9 +54,9 @@ const SETS: [&str; 16] = [
     "HEALTH-CHECK-NODE-PORT",
 ];
 const ADDRESSES_SET: &str = "IPVS-IPS";
-/// How the names of an IPv4 and of an IPv6 set begin.
+/// The prefixes of IPv4 and IPv6 sets.
 const SET_BEGINNINGS: [&str; 2] = ["KUBE-", "KUBE-6-"];
-/// `IPSET_MAXNAMELEN`, without the terminating zero: kube-proxy cuts names to it.
+/// `IPSET_MAXNAMELEN` without the terminating zero: kube-proxy truncates names to it.
 const LONGEST_SET_NAME: usize = 31;
 
 /// Whether `iptables` shows the chain as one of kube-proxy's.
@@ -66,7 +66,7 @@ pub(super) fn is_chain(chain: &ListedChain) -> bool {
             || CHAIN_BEGINNINGS.iter().any(|beginning| chain.name.starts_with(beginning)))
 }
 
-/// Whether the chain shows that kube-proxy was here.
+/// Whether the chain shows that kube-proxy ran on this node.
 pub(crate) fn is_trace(chain: &ListedChain) -> bool {
     (is_chain(chain) && chain.name != SHARED_CHAIN) || is_of_table(chain)
 }
@@ -81,7 +81,6 @@ fn is_in_iptables(family: TableFamily, table: &str) -> bool {
     matches!(family, TableFamily::Ip | TableFamily::Ip6) && TABLES.contains(&table)
 }
 
-/// Every set of both families.
 pub(super) fn sets() -> impl Iterator<Item = String> {
     SET_BEGINNINGS
         .into_iter()
@@ -95,7 +94,6 @@ pub(super) fn sets() -> impl Iterator<Item = String> {
         })
 }
 
-/// The sets that have node ports.
 pub(super) fn node_port_sets() -> impl Iterator<Item = String> {
     sets().filter(|name| name.contains("-NODE-PORT-") && !name.contains("HEALTH-CHECK"))
 }

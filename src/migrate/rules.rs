@@ -13,7 +13,7 @@ const DELETE_TABLE: u16 = 2;
 const DELETE_CHAIN: u16 = 5;
 const DELETE_RULE: u16 = 8;
 
-/// What there is of kube-proxy in nf_tables.
+/// kube-proxy's objects in nf_tables.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     chains: Vec<ListedChain>,
@@ -32,7 +32,7 @@ struct Jump {
     handle: u64,
 }
 
-/// What removes a rule of `iptables-nft` that leads from another chain to one of these.
+/// The rule, if it leads from another chain to one of these.
 fn jump(rule: ListedRule<'_>, chains: &[ListedChain]) -> Option<Jump> {
     let has = |name: &str| {
         chains.iter().any(|chain| {
@@ -45,7 +45,7 @@ fn jump(rule: ListedRule<'_>, chains: &[ListedChain]) -> Option<Jump> {
 }
 
 impl Rules {
-    /// Reads everybody's chains, and the rules of `iptables-nft` if there is anything to remove.
+    /// Reads all chains, and the rules of `iptables-nft` if there is anything to remove.
     pub(super) fn read(socket: &mut Socket) -> Result<Self, KernelError> {
         let all = list::chains(socket)?;
         let of_table = all.iter().filter(|chain| names::is_of_table(chain));
@@ -61,12 +61,11 @@ impl Rules {
         Ok(Self { chains, jumps, tables })
     }
 
-    /// Whether there is nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.chains.is_empty() && self.tables.is_empty()
     }
 
-    /// What there is, as the lines of `nft` that remove it.
+    /// The commands of `nft` that remove the objects.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let tables = self
             .tables
@@ -131,7 +130,7 @@ impl Rules {
     }
 }
 
-/// Opens what the above is given.
+/// Opens a socket for the functions above.
 pub(super) fn open() -> Result<Socket, KernelError> {
     Socket::open(Subsystem::Netfilter)
 }

@@ -14,12 +14,12 @@ use crate::kernel::family::{self, netfilter_header, netfilter_message};
 
 /// `NFNL_SUBSYS_IPSET`
 const SUBSYSTEM: u16 = 6;
-/// `IPSET_PROTOCOL_MIN`: what every kernel speaks.
+/// `IPSET_PROTOCOL_MIN`: every kernel speaks this version.
 const VERSION: u8 = 6;
 /// `IPSET_CMD_*`
 const DESTROY: u16 = 3;
 const LIST: u16 = 7;
-/// `NLM_F_EXCL`: without it, to destroy what is not there is no error.
+/// `NLM_F_EXCL`: without it, the destruction of an absent set is no error.
 const EXCLUSIVE: u16 = 0x200;
 /// `IPSET_ATTR_*` of a command.
 const ATTR_PROTOCOL: u16 = 1;
@@ -34,12 +34,11 @@ const ATTR_PORT: u16 = 4;
 const TRIES: usize = 60;
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Whether there can be sets. To ask for them would load the module.
+/// Whether there can be sets. A request for them would load the module.
 fn is_loaded() -> bool {
     Path::new("/sys/module/ip_set").exists()
 }
 
-/// The node ports of all Services.
 pub(super) fn node_ports(socket: &mut Socket) -> Result<HashSet<(Protocol, u16)>, KernelError> {
     let mut found = HashSet::new();
     if !is_loaded() {
@@ -62,7 +61,7 @@ pub(super) fn node_ports(socket: &mut Socket) -> Result<HashSet<(Protocol, u16)>
     Ok(found)
 }
 
-/// Destroys all sets that there are. Says which, and what became of each.
+/// Destroys all of kube-proxy's sets, and returns the result of each.
 pub(super) fn destroy(socket: &mut Socket) -> Vec<(String, Result<(), RemovalError>)> {
     let mut tries = TRIES;
     let mut destroyed = Vec::new();
@@ -105,7 +104,6 @@ fn body(message: &mut Attributes<'_>, name: &str) {
     message.text(ATTR_SET_NAME, name);
 }
 
-/// The protocol of the ports in a set.
 fn protocol(name: &str) -> Protocol {
     match name {
         _ if name.contains("SCTP") => Protocol::Sctp,

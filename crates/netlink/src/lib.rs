@@ -29,6 +29,7 @@
 //! Messages are written without allocation ([`Attributes`]) and read without trust
 //! ([`attributes`], [`messages`]): malformed bytes end an iteration, they never panic.
 
+#![warn(missing_docs)]
 // Bytes from outside must never end a program. Tests may panic.
 #![cfg_attr(
     not(test),

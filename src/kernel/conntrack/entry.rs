@@ -43,20 +43,18 @@ struct Tuple {
     protocol: u8,
 }
 
-/// What of an entry decides whether it is to be deleted, and what names it to the kernel.
+/// The parts of an entry that decide on its deletion, and those that identify it to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ConntrackEntry {
     /// `AF_INET` or `AF_INET6`.
     pub(super) family: u8,
-    /// IANA protocol number.
     pub(super) protocol: u8,
-    /// Where the client sent to.
+    /// The destination of the client's packets.
     pub(super) destination: SocketAddr,
-    /// Who answers.
+    /// The source of the replies.
     pub(super) replier: SocketAddr,
     /// What carries the connection.
     pub(super) carrier: Carrier,
-    /// Whether both sides have closed the connection.
     pub(super) is_closed: bool,
     /// The attributes that name this very entry, as they were received: original tuple, zone and
     /// id. The id keeps a successor with the same tuple from being meant.
@@ -64,7 +62,7 @@ pub(super) struct ConntrackEntry {
 }
 
 impl ConntrackEntry {
-    /// Where the client sent to, if that may be a front end.
+    /// The destination of the client's packets, if it may be a front end.
     pub(super) fn frontend(&self) -> Option<VirtualAddress> {
         let protocol = Protocol::from_number(self.protocol)?;
         let (ip, port) = (self.destination.ip(), self.destination.port());

@@ -25,15 +25,10 @@ const DELETE: u16 = 1 << 8 | 2;
 const CTA_FILTER: u16 = 25;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
-/// The source address is compared.
 const FILTER_SOURCE: u32 = 1 << 0;
-/// The destination address is compared.
 const FILTER_DESTINATION: u32 = 1 << 1;
-/// The protocol is compared.
 const FILTER_PROTOCOL: u32 = 1 << 3;
-/// The source port is compared.
 const FILTER_SOURCE_PORT: u32 = 1 << 4;
-/// The destination port is compared.
 const FILTER_DESTINATION_PORT: u32 = 1 << 5;
 /// The kernel walks its whole table for each question, at a thirtieth of what it costs to be sent all
 /// of it. Beyond this many, all entries of a protocol are asked for at once.
@@ -52,11 +47,8 @@ pub struct Conntrack {
 /// What it took to carry out the operations of a family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sweep {
-    /// The family.
     pub family: Family,
-    /// How many entries were deleted.
     pub deleted: usize,
-    /// How long it took.
     pub took: Duration,
 }
 
@@ -70,7 +62,7 @@ impl Conntrack {
         Ok(Self::over(Socket::open(Subsystem::Netfilter)?))
     }
 
-    /// The same over a socket that is open.
+    /// Uses an open socket.
     pub(super) fn over(socket: Socket) -> Self {
         Self { socket, batch: Batch::default(), sweeps: Vec::new() }
     }
@@ -88,7 +80,7 @@ impl Conntrack {
         operations.iter().map(outcome).collect()
     }
 
-    /// What has been done since this was last asked.
+    /// What was done since the last call.
     pub fn take_sweeps(&mut self) -> Vec<Sweep> {
         std::mem::take(&mut self.sweeps)
     }
@@ -154,7 +146,7 @@ impl Conntrack {
         read.and(deleted)
     }
 
-    /// What `pick` takes of the entries that a question is about.
+    /// The results of `pick` for the entries that match a question.
     fn find<T>(
         &mut self,
         question: Question,
@@ -194,7 +186,7 @@ impl Conntrack {
         )
     }
 
-    /// Deletes entries. One that cannot be deleted stops no other.
+    /// Deletes entries. A failure does not stop the others.
     fn delete_entries(&mut self, entries: &[ConntrackEntry]) -> Result<usize, KernelError> {
         let mut outcome = Ok(0);
         let mut rest = entries;
@@ -225,7 +217,7 @@ impl Conntrack {
     }
 }
 
-/// How many entries are deleted after one more answer, or what went wrong first.
+/// Counts the deleted entries, up to the first error.
 fn tally(
     deleted: Result<usize, KernelError>,
     answer: Option<Result<(), NetlinkError>>,
@@ -245,7 +237,7 @@ fn tally(
 enum Question {
     /// The entries of one destination.
     Destination(VirtualAddress),
-    /// Those that an endpoint answers.
+    /// The entries whose replies come from an endpoint.
     Backend(Transport, SocketAddr),
     /// All entries of a family and protocol.
     All(Family, Transport),
@@ -267,7 +259,7 @@ impl Question {
         }
     }
 
-    /// Whether an entry is an answer.
+    /// Whether an entry matches.
     fn has(self, entry: &ConntrackEntry) -> bool {
         entry.frontend().is_some_and(|frontend| match self {
             Self::Destination(destination) => frontend == destination,
@@ -281,7 +273,7 @@ impl Question {
     }
 }
 
-/// The same questions, or instead of many such that have all of their answers.
+/// The same questions, or a few broader ones in place of many.
 fn few(questions: BTreeSet<Question>) -> BTreeSet<Question> {
     if questions.len() <= MOST_QUESTIONS {
         return questions;

@@ -29,7 +29,6 @@ const FORWARD: u32 = 2;
 /// What the firewalls of a node drop that services need.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FirewallReport {
-    /// What is dropped, by which chains.
     pub found: String,
     /// What opens the chains: commands, and options of other programs after `#`.
     pub mend: Vec<String>,
@@ -46,10 +45,10 @@ pub struct Obstacle {
     is_certain: bool,
 }
 
-/// What a chain has to let in.
+/// Traffic that a chain has to let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ServiceNeed {
-    /// Answers, and what else belongs to connections that are established.
+    /// Replies, and other packets of established connections.
     Answers,
     /// What came through a front end. In an input chain it carries the address of a pool by now; in a
     /// forward chain it is what follows before there is an answer.
@@ -95,7 +94,7 @@ pub fn obstacles_over(
     Ok(found)
 }
 
-/// Whether a chain is another program's and filters what services need.
+/// Whether a chain belongs to another program and filters service traffic.
 fn may_drop(chain: &ListedChain) -> bool {
     let filters = |base: BaseChain| base.kind == "filter" && matches!(base.hook, INPUT | FORWARD);
     !chain.family.families().is_empty() && chain.table != NAME && chain.base.is_some_and(filters)

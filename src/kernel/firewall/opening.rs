@@ -14,7 +14,7 @@ fn is_iptables(chain: &ListedChain) -> bool {
         && matches!(chain.name.as_str(), "INPUT" | "FORWARD")
 }
 
-/// How rules are added to a chain.
+/// The way to add rules to a chain.
 pub(super) enum Opening<'a> {
     Iptables(&'a ListedChain),
     Nft(&'a ListedChain),

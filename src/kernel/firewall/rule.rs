@@ -28,26 +28,26 @@ const ESTABLISHED: u32 = 1 << 1;
 const STATUS_TRANSLATED: u32 = 1 << 5;
 /// `XT_CONNTRACK_STATE_DNAT`
 const XT_TRANSLATED: u16 = 1 << 7;
-/// `XT_CONNTRACK_STATE`: what the match goes by.
+/// `XT_CONNTRACK_STATE`: the match compares the state.
 const XT_BY_STATE: u16 = 1;
 /// `struct xt_conntrack_mtinfo3`: where `match_flags`, `invert_flags` and `state_mask` are.
 const XT_STATES: std::ops::Range<usize> = 146..152;
 
-/// A rule of a base chain, as far as it matters.
+/// A rule of a base chain, as far as it matters to service traffic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ForeignRule {
     AcceptsAll,
     DropsAll,
-    /// Lets in packets of these states of connections.
+    /// Lets in packets of connections in these states.
     Accepts {
         established: bool,
         translated: bool,
     },
-    /// Lets in packets to addresses that begin so.
+    /// Lets in packets to addresses with these first bits.
     AcceptsTo(Family, Masked),
-    /// May let in what services need: it leads to another chain, or has conditions that are not read.
+    /// May let in service traffic: the rule leads to another chain, or has conditions that are not
+    /// read.
     InDoubt,
-    /// Lets in nothing.
     Other,
 }
 
@@ -101,15 +101,15 @@ struct RuleReader {
 
 #[derive(Default)]
 enum Condition {
-    /// None so far.
+    /// No condition so far.
     #[default]
     Always,
-    /// What is loaded, and compared next.
+    /// The value that is loaded, and compared next.
     Family,
     State,
     Status,
     Destination(Family),
-    /// All that there is to it.
+    /// The whole condition is known.
     Whole(ForeignRule),
     Unread,
 }
@@ -170,7 +170,7 @@ impl RuleReader {
         None
     }
 
-    /// A second condition makes the first one narrower than what is read of it.
+    /// A second condition narrows the first, so the rule lets in less than the first says.
     fn load(&mut self, condition: Condition) {
         self.mask = None;
         self.condition = match self.condition {
@@ -225,7 +225,7 @@ impl RuleReader {
     }
 }
 
-/// What `-m conntrack --ctstate` of iptables lets in.
+/// The states that `-m conntrack --ctstate` of iptables lets in.
 fn states_of_iptables(data: Attribute<'_>) -> Option<ForeignRule> {
     let is_conntrack = data.find(NFTA_XT_NAME)?.text() == Some("conntrack");
     let states = data.find(NFTA_XT_INFO)?.value.get(XT_STATES)?;

@@ -4,7 +4,6 @@ use super::list::{ListedChain, ListedFlowtable, ListedSet};
 use super::set::Set;
 use super::table::{Chain, Table};
 
-/// Chains, sets and rules of one table.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Existing {
     pub(super) chains: Vec<ListedChain>,
@@ -38,7 +37,7 @@ impl Existing {
 }
 
 impl ListedChain {
-    /// Whether the table should have it as it is.
+    /// Whether it matches the table's definition.
     pub(super) fn is_in(&self, table: &Table) -> bool {
         table.chains.iter().any(|chain| self.is(chain))
     }
@@ -49,7 +48,7 @@ impl ListedChain {
 }
 
 impl ListedSet {
-    /// Whether the table should have it as it is.
+    /// Whether it matches the table's definition.
     pub(super) fn is_in(&self, table: &Table) -> bool {
         table.sets.iter().any(|set| self.is(set))
     }

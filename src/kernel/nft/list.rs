@@ -75,23 +75,19 @@ pub(crate) fn rules<T>(
     })
 }
 
-/// Whether a message of nf_tables is about one of our tables.
 pub(super) fn is_ours(payload: &[u8]) -> bool {
     netfilter_message(payload).is_some_and(|(_, rest)| {
         attributes(rest).any(|it| it.kind == TABLE && it.text() == Some(NAME))
     })
 }
 
-/// A chain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ListedChain {
-    /// The family of its table.
     pub(crate) family: TableFamily,
     pub(crate) table: String,
     pub(crate) name: String,
     /// Where packets enter it, if it is a base chain.
     pub(crate) base: Option<BaseChain>,
-    /// Whether its policy is to drop.
     pub(crate) drops: bool,
 }
 
@@ -137,14 +133,12 @@ fn base(hook: Attribute<'_>, kind: &str) -> Option<BaseChain> {
     })
 }
 
-/// A rule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListedRule<'a> {
-    /// The family of its table.
     pub(crate) family: TableFamily,
     pub(crate) table: &'a str,
     pub(crate) chain: &'a str,
-    /// What names it within its chain.
+    /// The number that identifies it within its table.
     pub(crate) handle: u64,
     expressions: Option<Attribute<'a>>,
 }
@@ -224,7 +218,6 @@ impl ListedSet {
     }
 }
 
-/// A flowtable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct ListedFlowtable {
     pub(super) name: String,

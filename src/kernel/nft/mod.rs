@@ -62,7 +62,7 @@ impl Nft {
         Self::over(Socket::open(Subsystem::Netfilter)?)
     }
 
-    /// The same over a socket that is open.
+    /// Uses an open socket.
     pub(super) fn over(mut socket: Socket) -> Result<Self, KernelError> {
         let generation = socket.request(
             "nf_tables generation",
@@ -86,7 +86,7 @@ impl Nft {
         Self { ruleset: Ruleset::of(carry), ..self }
     }
 
-    /// The port that changes are made through.
+    /// The netlink port of the changes.
     pub(super) fn port(&self) -> u32 {
         self.socket.port()
     }

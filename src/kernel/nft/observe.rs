@@ -11,7 +11,7 @@ use super::request::DumpKind;
 use super::table::TableFamily;
 use super::{Nft, encode};
 
-/// What our tables hold.
+/// The content of our tables.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NftObserved {
     /// Whether the tables are there with exactly the rules that this version writes.
@@ -53,7 +53,6 @@ impl Nft {
         Ok(observed)
     }
 
-    /// Reads the chains, sets and rules of one of our tables.
     pub(super) fn existing(&mut self, family: TableFamily) -> Result<Existing, KernelError> {
         Ok(Existing {
             chains: self.list(DumpKind::Chains, family, ListedChain::decode)?,
@@ -65,7 +64,6 @@ impl Nft {
         })
     }
 
-    /// Lists what a table of ours has.
     pub(super) fn list<T>(
         &mut self,
         what: DumpKind,
@@ -78,7 +76,7 @@ impl Nft {
         list::read(&mut self.socket, what, family, encode::table_name, take)
     }
 
-    /// The elements of a set in a table of ours, read as those of another table's set.
+    /// The elements of a set in one of our tables, read as elements of another table's set.
     pub(super) fn elements(
         &mut self,
         (table, set): (TableFamily, &str),

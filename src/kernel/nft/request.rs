@@ -21,7 +21,7 @@ const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`
 const APPEND: u16 = 0x800;
 
-/// What to list: `NFT_MSG_GET*`.
+/// The objects to list: `NFT_MSG_GET*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DumpKind {
     Chains = 4,
@@ -34,26 +34,21 @@ pub(super) enum DumpKind {
 }
 
 impl DumpKind {
-    /// The type of its message.
     pub(super) fn kind(self) -> u16 {
         message_type(self as u16)
     }
 }
 
-/// A change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum SetChange<'a> {
-    /// Adds the table.
     NewTable,
     /// Removes the table with all that is in it.
     DeleteTable,
-    /// Removes all rules.
     DeleteRules,
     /// Adds a chain without its rules.
     NewChain(&'a Chain),
-    /// Removes a chain.
     DeleteChain(String),
-    /// Adds a set. The number tells the new sets of a transaction apart.
+    /// Adds a set. The number distinguishes the new sets of a transaction.
     NewSet(&'a Set, u32),
     /// Removes a set with its elements.
     DeleteSet(String),
@@ -61,22 +56,17 @@ pub(super) enum SetChange<'a> {
     NewFlowtable(&'static str),
     /// Removes a flowtable. No rule may use it.
     DeleteFlowtable(String),
-    /// Adds a rule after those that the chain has.
+    /// Adds a rule at the end of its chain.
     NewRule(&'a Chain, &'a Expressions),
-    /// Adds an entry to its set.
     NewElement(SetEntry),
-    /// Removes an entry from its set.
     DeleteElement(SetEntry),
 }
 
 /// A change to one table on behalf of an operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Step<'a> {
-    /// Which of the operations.
     pub(super) operation: usize,
-    /// Which table.
     pub(super) table: TableFamily,
-    /// The change.
     pub(super) change: SetChange<'a>,
 }
 

@@ -12,7 +12,6 @@ pub(super) struct Table {
     pub(super) family: TableFamily,
     /// Its sets and maps, in the order in which they are created.
     pub(super) sets: Vec<Set>,
-    /// The names of its flowtables.
     pub(super) flowtables: Vec<&'static str>,
     /// Its chains, in the order in which they are created.
     pub(super) chains: Vec<Chain>,
@@ -97,14 +96,11 @@ impl From<Family> for TableFamily {
     }
 }
 
-/// A chain, with the hook that it hangs on if it is a base chain. Every policy is accept.
+/// A chain, with its hook if it is a base chain. Every policy is accept.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Chain {
-    /// The name, unique within the table.
     pub(super) name: String,
-    /// Where packets enter.
     pub(super) base: Option<BaseChain>,
-    /// The rules, in order.
     pub(super) rules: Vec<Expressions>,
 }
 
@@ -115,7 +111,7 @@ impl Chain {
     }
 }
 
-/// Where a base chain hangs.
+/// The hook and the priority of a base chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BaseChain {
     /// The name that the kernel knows its kind by, such as `nat` or `filter`.

@@ -101,7 +101,6 @@ fn samples() -> Vec<Element> {
     ]
 }
 
-/// The tables of both rulesets.
 fn tables() -> impl Iterator<Item = &'static Table> {
     [Carry::FrontEnds, offload()].into_iter().flat_map(|carry| &Ruleset::of(&carry).tables)
 }
@@ -110,7 +109,7 @@ fn offload() -> Carry {
     Carry::Offload(Vec::new())
 }
 
-/// What a real kernel's tables are compared with shows the rest.
+/// Text that is compared with a real kernel's tables shows the rest.
 #[test]
 fn text_of_the_elements() {
     let text = render(&samples(), &offload());
@@ -456,7 +455,7 @@ fn read_everything(bytes: &[u8]) {
     }
 }
 
-/// Marks are others' (docs/datapath.md, *Masquerading*): of packets and of connections.
+/// Marks of packets and connections belong to other programs (docs/datapath.md, *Masquerading*).
 #[test]
 fn no_packet_is_marked() {
     let rules = TEXT.lines().filter_map(|line| line.split('#').next());

@@ -31,10 +31,9 @@ const RTA_OIF: u16 = 4;
 const RTA_PREFSRC: u16 = 7;
 /// `RTN_UNICAST`, `_BLACKHOLE`, `_UNREACHABLE`, `_PROHIBIT`, `_THROW`.
 const OUTWARD: [u8; 5] = [1, 6, 7, 8, 9];
-/// `RTM_F_CLONED`: what the kernel has learned of one destination.
+/// `RTM_F_CLONED`: a cached route to one destination.
 const CLONED: u32 = 0x200;
 
-/// A network device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct DumpedLink {
     pub(super) index: u32,
@@ -90,12 +89,12 @@ pub(super) fn own_route(body: &[u8], table: u32, device: u32) -> Option<Route> {
     is_ours.then_some(Route { prefix, source })
 }
 
-/// An address of a device: the node's end, where the device has two.
+/// An address of a device: the node's end of a point-to-point device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct InterfaceAddress {
     pub(super) device: u32,
     pub(super) ip: IpAddr,
-    /// Whether duplicate address detection is over and went well.
+    /// Whether duplicate address detection has succeeded.
     pub(super) usable: bool,
 }
 
@@ -219,7 +218,7 @@ mod tests {
             let _ = destination(&body);
         }
 
-        /// Right at the start, arbitrary from some byte on.
+        /// Correct up to some byte, arbitrary after it.
         #[test]
         fn nothing_torn_panics(
             route in routes(),
