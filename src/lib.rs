@@ -21,6 +21,9 @@
 
 pub mod agent;
 pub mod cli;
+pub mod client;
 pub mod config;
+pub mod doctor;
 pub mod kernel;
+pub mod migrate;
 pub mod source;

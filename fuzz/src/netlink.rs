@@ -1,6 +1,7 @@
 //! Messages of the kernel that need no conversation.
 
-use kube_ipvs::kernel::{drift, kube_proxy};
+use kube_ipvs::kernel::drift;
+use kube_ipvs::migrate;
 use netlink_ipvs::{Attribute, Attributes, Header, attributes, messages};
 
 use super::replay::push;
@@ -43,6 +44,6 @@ pub(crate) fn notifications(data: &[u8]) {
 /// What kube-proxy has left: chains, rules and sets, in whole messages and as it comes.
 pub(crate) fn leftovers(data: &[u8]) {
     for payload in messages(data).map(|(_, payload)| payload).chain([data]) {
-        assert!(kube_proxy::decode(payload) <= 1 + payload.len() / 4);
+        assert!(migrate::decode(payload) <= 1 + payload.len() / 4);
     }
 }

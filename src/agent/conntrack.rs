@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::ConntrackConfig;
-use crate::kernel::sysctl::Wish;
+use crate::kernel::sysctl::{Sysctl, Want};
 
 /// The most entries that are asked for, however many processors there are.
 const HIGHEST: u32 = 1 << 20;
@@ -11,11 +11,11 @@ const HIGHEST: u32 = 1 << 20;
 const ENTRIES_PER_BUCKET: u32 = 4;
 
 /// The kernel settings on a machine with that many processors. The table grows before the
-/// limit of its entries does. Sizes are minima: whoever made the table larger had a reason,
-/// and a full one stalls every new connection.
-pub(super) fn wishes(conntrack: &ConntrackConfig, processors: usize) -> Vec<Wish> {
-    let size = |path, value: u32| Wish { path, value: value.into(), is_minimum: true };
-    let exact = |path, value| Wish { path, value, is_minimum: false };
+/// limit of its entries does. Sizes are minima: an operator who made the table larger had a reason,
+/// and a full table stalls every new connection.
+pub(super) fn sysctls(conntrack: &ConntrackConfig, processors: usize) -> Vec<Sysctl> {
+    let size = |path, value: u32| Sysctl::configured(path, Want::AtLeast(value.into()));
+    let exact = |path, value| Sysctl::configured(path, Want::Exactly(value));
     let time = |path, value: Option<Duration>| value.map(|value| exact(path, value.as_secs()));
     let max = entries(conntrack, processors);
     [
@@ -65,9 +65,9 @@ mod tests {
             tcp_close_wait: None,
             ..ConntrackConfig::default()
         };
-        assert_eq!(wishes(&nothing, 4), []);
+        assert_eq!(sysctls(&nothing, 4), []);
         let paths: Vec<_> =
-            wishes(&ConntrackConfig::default(), 4).iter().map(|wish| wish.path).collect();
+            sysctls(&ConntrackConfig::default(), 4).iter().map(|it| it.path).collect();
         assert_eq!(
             paths,
             [

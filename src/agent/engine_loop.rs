@@ -311,14 +311,10 @@ impl EngineLoop {
         let overlaps = overlaps(context);
         for overlap in &overlaps {
             if !reported.overlaps.iter().any(|other| other.is_alike(overlap)) {
-                let message = format!(
-                    "{overlap}; addresses there that no Service has are left alone: give the cluster \
-                     a range of its own"
-                );
                 sinks.notices.report(ReportedEvent {
                     about: InvolvedObject::Node,
                     reason: EventReason::RangeOverlaps,
-                    message,
+                    message: overlap.warning(),
                 });
             }
         }

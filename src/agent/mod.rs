@@ -2,7 +2,6 @@
 
 pub mod api;
 mod applied;
-pub mod client;
 mod config_file;
 mod conntrack;
 mod edge;

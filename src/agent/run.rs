@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::config_file;
-use super::conntrack::wishes;
+use super::conntrack;
 use super::engine_loop::{EngineLoop, Input, Inputs, Sinks};
 use super::events::{EventQueue, EventRecorder, EventWriter, QUIET};
 use super::health::Health;
@@ -34,7 +34,7 @@ use super::metrics::Metrics;
 use super::reconfigure::Reconfigure;
 use super::sole::acquire_lock;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
-use crate::kernel::sysctl::{Granted, Sysctls};
+use crate::kernel::sysctl::{Sysctl, SysctlReport, Sysctls};
 use crate::kernel::{Kernel, drift, modules};
 use crate::source::kubernetes::{self, ApiAccess, FIND_AGAIN, Server, Timeouts};
 use crate::source::{manifests, network};
@@ -54,29 +54,27 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     modules::load_needed(&[config.settings.scheduler], &config.settings.carry);
     // Opening IPVS loads its module, which creates its settings.
     let mut kernel = Kernel::open()?.carrying(&config.settings.carry)?;
-    let sysctls = Sysctls::default();
-    let ensured = sysctls.ensure(&Family::BOTH);
-    for change in &ensured.changed {
-        info!("{change}");
-    }
-    for error in ensured.failed {
-        if error.is_fatal() {
-            return Err(error.into());
-        }
-        warn!("{error}");
-    }
+    apply_sysctls(Sysctl::needed(&Family::BOTH))?;
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    for granted in sysctls.grant(&wishes(&config.conntrack, processors)) {
-        match granted {
-            Granted::Changed { .. } => info!("{granted}"),
-            Granted::Refused { .. } => warn!("{granted}"),
-        }
-    }
+    apply_sysctls(conntrack::sysctls(&config.conntrack, processors))?;
     let timeouts = config.ipvs_timeouts;
     if [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].iter().any(Option::is_some) {
         kernel.set_timeouts(timeouts.tcp, timeouts.tcp_fin, timeouts.udp)?;
     }
     Ok(kernel)
+}
+
+fn apply_sysctls(sysctls: impl IntoIterator<Item = Sysctl>) -> anyhow::Result<()> {
+    let reports = Sysctls::default().apply(sysctls);
+    let (set, failed): (Vec<_>, Vec<_>) = reports.into_iter().partition(SysctlReport::is_set);
+    for report in set {
+        info!("{report}");
+    }
+    for report in failed {
+        anyhow::ensure!(!report.is_fatal(), "{report}");
+        warn!("{report}");
+    }
+    Ok(())
 }
 
 /// Runs until SIGTERM or SIGINT; the kernel's state stays as it is. The configuration is derived

@@ -4,7 +4,8 @@ use kube_ipvs_core::plan::Observed;
 use netlink_ipvs::KernelError;
 use tracing::{error, info, warn};
 
-use crate::kernel::{Kernel, kube_proxy};
+use crate::kernel::Kernel;
+use crate::migrate;
 
 /// Removes the leftovers of kube-proxy once, if configured: a kube-proxy that still runs would
 /// recreate them.
@@ -27,7 +28,7 @@ impl Takeover {
     pub(super) fn observe(&mut self, kernel: &mut Kernel) -> Result<Observed, KernelError> {
         let mut observed = kernel.observe()?;
         if self.enabled && !self.done {
-            match kube_proxy::claims() {
+            match migrate::claims() {
                 Ok(claims) => observed.claims = claims,
                 Err(error) => {
                     warn!("cannot read the virtual servers that kube-proxy claims: {error}")
@@ -45,7 +46,7 @@ impl Takeover {
             return;
         }
         self.done = true;
-        let removal = match kube_proxy::remove(kernel) {
+        let removal = match migrate::remove(kernel) {
             Ok(removal) => removal,
             Err(error) => {
                 return error!(

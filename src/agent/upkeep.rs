@@ -12,8 +12,8 @@ use tracing::{debug, info, warn};
 
 use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::metrics::Metrics;
-use crate::kernel::firewall::{Obstacle, obstacles};
-use crate::kernel::sysctl::{Ensured, Setting, Sysctls};
+use crate::kernel::firewall;
+use crate::kernel::sysctl::{Sysctl, Sysctls};
 
 /// The least time between two checks.
 const AGAIN: Duration = Duration::from_secs(25);
@@ -58,18 +58,19 @@ impl Upkeep {
     pub(super) fn check(&mut self) {
         self.checked = Some(Instant::now());
         self.is_firewall_due = true;
-        let Ensured { changed, failed } = self.sysctls.ensure(&Family::BOTH);
-        for change in changed {
-            self.metrics.setting_put_right(&change.setting.name());
-            let why = change.setting.why;
-            self.report_drift(
-                change.setting,
-                &format!("another program has changed a setting: {change}, or {why}"),
-            );
-        }
-        for error in failed {
-            self.metrics.setting_refused(&error.setting().name());
-            self.report_drift(error.setting(), &error.to_string());
+        for report in self.sysctls.apply(Sysctl::needed(&Family::BOTH)) {
+            let sysctl = report.sysctl;
+            if report.is_set() {
+                self.metrics.setting_put_right(&sysctl.name());
+                let why = sysctl.why;
+                self.report_drift(
+                    sysctl,
+                    &format!("another program has changed a setting: {report}, or {why}"),
+                );
+            } else {
+                self.metrics.setting_refused(&sysctl.name());
+                self.report_drift(sysctl, &report.to_string());
+            }
         }
     }
 
@@ -79,8 +80,15 @@ impl Upkeep {
         if !mem::take(&mut self.is_firewall_due) {
             return;
         }
-        match obstacles(&context.service_ranges, &context.settings.carry) {
-            Ok(obstacles) => self.report_firewall(in_the_way(&obstacles)),
+        match firewall::report(&context.service_ranges, &context.settings.carry) {
+            Ok(report) => self.report_firewall(report.map(|report| {
+                format!(
+                    "a firewall is in the way of Services: {}; unless another rule of it lets them in, \
+                     add what `kube-ipvs doctor` says: {}",
+                    report.found,
+                    report.mend.join("; ")
+                )
+            })),
             Err(error) => debug!("cannot read the chains of other programs: {error}"),
         }
     }
@@ -101,8 +109,8 @@ impl Upkeep {
     }
 
     /// Reports a drift the first time, and then at doubling distances.
-    fn report_drift(&mut self, setting: Setting, what: &str) {
-        let times = self.drifts.entry(setting.path).or_default();
+    fn report_drift(&mut self, sysctl: Sysctl, what: &str) {
+        let times = self.drifts.entry(sysctl.path).or_default();
         *times = times.saturating_add(1);
         let times = *times;
         if times >= LASTING && times.is_power_of_two() {
@@ -115,35 +123,21 @@ impl Upkeep {
     }
 }
 
-/// What is in the way of Services, and what to do.
-fn in_the_way(obstacles: &[Obstacle]) -> Option<String> {
-    (!obstacles.is_empty()).then(|| {
-        let found: Vec<_> = obstacles.iter().map(ToString::to_string).collect();
-        let mend: Vec<_> = obstacles.iter().flat_map(Obstacle::mend).collect();
-        format!(
-            "a firewall is in the way of Services: {}; unless another rule of it lets them in, add what \
-             `kube-ipvs doctor` says: {}",
-            found.join("; "),
-            mend.join("; ")
-        )
-    })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::kernel::sysctl::SETTINGS;
+    use crate::kernel::sysctl::NEEDED;
 
     #[test]
     fn what_others_go_on_changing_is_put_right_each_time_and_told_ever_more_rarely() {
         let directory = tempfile::tempdir().unwrap();
-        for setting in SETTINGS {
-            let path = directory.path().join(setting.path);
+        for sysctl in NEEDED {
+            let path = directory.path().join(sysctl.path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, setting.wanted).unwrap();
+            fs::write(path, sysctl.value().to_string()).unwrap();
         }
         let metrics = Arc::new(Metrics::new().unwrap());
         let (notices, mut reported) = EventRecorder::new(Arc::clone(&metrics));

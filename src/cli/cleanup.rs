@@ -11,7 +11,8 @@ use kube_ipvs_core::plan::{self, Carrier, CountTargets, Observed, Operation};
 use super::args::CleanupFlags;
 use super::{FAILED, output};
 use crate::agent;
-use crate::kernel::{Kernel, kube_proxy};
+use crate::kernel::Kernel;
+use crate::migrate;
 
 /// Wait between two looks at the connections.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
         output::tell(format_args!("an agent runs here ({agent}) and {warning}"))?;
     }
     let mut kernel = Kernel::open()?;
-    let observed = Observed { claims: kube_proxy::claims()?, ..kernel.observe()? };
+    let observed = Observed { claims: migrate::claims()?, ..kernel.observe()? };
     let is_removed = plan::is_removed(&observed);
     // Without our table nobody would know any more that it is ours.
     if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
@@ -84,7 +85,7 @@ fn carry_out(kernel: &mut Kernel, operations: &[Operation]) -> anyhow::Result<bo
 }
 
 fn remove_kube_proxys() -> anyhow::Result<bool> {
-    let removal = kube_proxy::remove(&mut Kernel::open()?)?;
+    let removal = migrate::remove(&mut Kernel::open()?)?;
     let mut out = io::stdout().lock();
     for line in &removal.done {
         output::line(&mut out, line)?;

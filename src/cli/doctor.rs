@@ -11,7 +11,7 @@ use netlink_ipvs::KernelError;
 use super::running::{self, Flags};
 use super::{FAILED, output};
 use crate::config::{SharedFlags, SourceConfig, resolve};
-use crate::kernel::doctor::{self, CheckVerdict, Subject};
+use crate::doctor::{self, CheckVerdict, Subject};
 use crate::kernel::listening::Sockets;
 use crate::kernel::route::Network;
 use crate::source::kubernetes::{ApiAccess, ConnectError, Server, connect, service_ranges};

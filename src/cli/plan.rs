@@ -23,9 +23,7 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     let operations = plan(&mut engine, &mut Kernel::open()?.carrying(&settings.carry)?)?;
     let around = engine.desired().context();
     for overlap in overlaps(around) {
-        output::tell(format_args!(
-            "{overlap}; addresses there that no Service has are left alone"
-        ))?;
+        output::tell(overlap.warning())?;
     }
     let ips: Vec<_> = around.node_port_ips.iter().map(ToString::to_string).collect();
     output::tell(format_args!("node ports are served at {}", ips.join(", ")))?;

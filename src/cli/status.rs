@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::running::{self, Flags};
 use super::{TextFormat, output};
-use crate::agent::client::AgentClient;
+use crate::client::AgentClient;
 use crate::config::{ConfigError, SharedFlags, resolve};
 
 pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<ExitCode> {

@@ -12,7 +12,7 @@ use super::{nft, route};
 const GROUP_NFTABLES: u32 = 7;
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
 const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
-/// Of each socket, what tells whether a notification is about ours.
+/// For each socket, the test whether a notification is about the agent's own objects.
 const JUDGES: [fn(Header, &[u8]) -> bool; 2] = [nft::is_about_ours, route::may_change_ours];
 
 /// Tells, from a thread of its own, each time that somebody else may have changed what is ours, in
@@ -51,7 +51,8 @@ pub fn follow(
     spawned.map_err(KernelError::socket("thread"))
 }
 
-/// Whether a datagram of nf_tables, or of routing, tells of ours. Public for the fuzz targets.
+/// Whether a datagram of nf_tables, or of routing, is about the agent's own objects. Public for the
+/// fuzz targets.
 #[doc(hidden)]
 #[must_use]
 pub fn is_about_ours(datagram: &[u8]) -> [bool; 2] {

@@ -8,15 +8,17 @@ use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 use netlink_ipvs::{KernelError, Socket, Subsystem as Netlink, attributes};
 use rustix::io::Errno;
 
+use super::family;
+
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
 /// `INET_DIAG_SKV6ONLY`: whether a socket of IPv6 takes nothing of IPv4.
 const ONLY_V6: u16 = 11;
 /// `1 << TCP_LISTEN`; SCTP has the same.
 const LISTEN: u32 = 1 << 10;
-/// `1 << TCP_CLOSE`: a datagram socket that is connected to no one.
+/// `1 << TCP_CLOSE`: a datagram socket that is not connected.
 const UNCONNECTED: u32 = 1 << 7;
-/// There if the kernel has SCTP. To ask without would load its module.
+/// This file exists if the kernel has SCTP. A request without SCTP would load its module.
 const SCTP: &str = "/proc/thread-self/net/sctp";
 /// `struct inet_diag_msg`.
 const MESSAGE_BYTES: usize = 72;
@@ -26,12 +28,11 @@ const MESSAGE_BYTES: usize = 72;
 pub struct Sockets(Option<Socket>);
 
 impl Sockets {
-    /// Over a socket for sock_diag; without one, every reading fails.
+    /// Uses a socket for sock_diag. Without a socket, every reading fails.
     pub(super) fn over(socket: Option<Socket>) -> Self {
         Self(socket)
     }
 
-    /// Opens a socket.
     #[must_use]
     pub fn open() -> Self {
         Self::over(Socket::open(Netlink::Sockets).ok())
@@ -85,8 +86,7 @@ fn unknown(subsystem: &'static str, module: &'static str) -> KernelError {
 fn request(family: Family, protocol: Protocol) -> [u8; 56] {
     let mut request = [0; 56];
     let states = if protocol == Protocol::Udp { UNCONNECTED } else { LISTEN };
-    let family = *family.pick(&[2, 10]);
-    let head = [[family, protocol.number(), 0, 0], states.to_ne_bytes()];
+    let head = [[family::number(family), protocol.number(), 0, 0], states.to_ne_bytes()];
     request[..8].copy_from_slice(head.as_flattened());
     request
 }
@@ -98,10 +98,9 @@ fn decode(body: &[u8], protocol: Protocol) -> Option<impl Iterator<Item = Virtua
     // Ports and addresses are in network byte order.
     let port = u16::from_be_bytes(*message.get(4..)?.first_chunk()?);
     let address = message.get(8..)?;
-    let ip: IpAddr = match message.first()? {
-        2 => Ipv4Addr::from(*address.first_chunk::<4>()?).into(),
-        10 => Ipv6Addr::from(*address.first_chunk::<16>()?).to_canonical(),
-        _ => return None,
+    let ip: IpAddr = match family::of_number(*message.first()?)? {
+        Family::V4 => Ipv4Addr::from(*address.first_chunk::<4>()?).into(),
+        Family::V6 => Ipv6Addr::from(*address.first_chunk::<16>()?).to_canonical(),
     };
     let only_v6 = attributes(rest).find(|it| it.kind == ONLY_V6);
     let only_v6 = only_v6.is_some_and(|it| it.value.first().is_some_and(|only| *only != 0));
@@ -120,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// Where a message of a socket at an address says that it listens.
+    /// The addresses that are read from the message of a listening socket.
     fn told(ip: &str, only_v6: Option<u8>) -> Vec<String> {
         let ip: IpAddr = ip.parse().unwrap();
         let mut body = vec![0; MESSAGE_BYTES];

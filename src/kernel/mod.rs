@@ -1,12 +1,10 @@
-//! The kernel: IPVS, nf_tables, routes, connection tracking, settings; and the checks of a node.
+//! The kernel: IPVS, nf_tables, routes, connection tracking, settings.
 
-mod chains;
 pub mod conntrack;
-pub mod doctor;
 pub mod drift;
+pub(crate) mod family;
 pub mod firewall;
 pub mod ipvs;
-pub mod kube_proxy;
 pub mod listening;
 pub mod modules;
 pub mod nft;
@@ -26,12 +24,12 @@ use netlink_ipvs::{KernelError, Socket, Subsystem};
 const FLOWTABLE_VERSION: (u32, u32) = (5, 15);
 
 /// The kernel's release, such as `6.1.0-56-amd64`.
-fn release() -> String {
+pub(crate) fn release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Major and minor number of a release.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -89,7 +87,7 @@ impl Kernel {
         Ok(Self { nft: self.nft.carrying(carry), ..self })
     }
 
-    /// The ports that our changes of tables, device and routes are made through.
+    /// The netlink ports through which this value changes tables, device and routes.
     #[must_use]
     pub fn ports(&self) -> Vec<u32> {
         vec![self.nft.port(), self.routes.port()]
@@ -143,7 +141,7 @@ impl Kernel {
         self.sockets.listening()
     }
 
-    /// What has been deleted from connection tracking since this was last asked.
+    /// What was deleted from connection tracking since the last call.
     pub fn take_sweeps(&mut self) -> Vec<conntrack::Sweep> {
         self.conntrack.take_sweeps()
     }
@@ -202,7 +200,7 @@ impl Kernel {
         outcomes
     }
 
-    /// The table, by which it is known that there is more, goes last.
+    /// The table goes last: its presence shows that there is more to delete.
     fn delete_earlier(&mut self, operation: &Operation) -> Outcome {
         let deleted = self.routes.delete_earlier().and_then(|()| self.nft.delete_earlier());
         deleted.map_err(|error| Failure {

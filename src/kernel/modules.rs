@@ -18,17 +18,14 @@ use kube_ipvs_core::model::{Carry, Scheduler};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use rustix::thread::{CapabilitySet, capabilities};
 
-/// A module, and what it is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Module {
     /// Its name, with underscores.
     pub name: String,
-    /// What does not work without it.
     pub purpose: &'static str,
 }
 
 impl Module {
-    /// The command that loads it on the node.
     #[must_use]
     pub fn command(&self) -> String {
         format!("modprobe {}", self.name)
@@ -54,7 +51,7 @@ const FIXED: [(&str, &str); 16] = [
     ("dummy", "telling other software that IPVS serves here"),
 ];
 
-/// Those of `carry: offload`. Before Linux 5.17 two more, which have the families' names.
+/// The modules of `carry: offload`. Before Linux 5.17 there are two more, named after the families.
 const OFFLOADING: [(&str, &str); 3] = [
     ("nf_flow_table_inet", "carry offload"),
     ("nft_flow_offload", "carry offload"),
@@ -95,14 +92,13 @@ pub(super) fn load(name: &str) {
     let _ = socket.and_then(|socket| netdevice::name_to_index(socket, name));
 }
 
-/// Where a module is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Presence {
     /// In the running kernel, as a module or built in.
     Running,
-    /// On disk: the kernel will load it when it is first used.
+    /// On disk: the kernel loads it at its first use.
     Loadable,
-    /// Neither: what needs it fails.
+    /// Neither: requests that need it fail.
     Missing,
     /// Not in the running kernel as far as can be seen, and the node's module directory is not
     /// visible here, as in most containers.
@@ -152,7 +148,6 @@ impl Modules {
         Ok(Self { loaded, sys_module, built_in, on_disk })
     }
 
-    /// Where a module is.
     #[must_use]
     pub fn presence(&self, module: &Module) -> Presence {
         let has = |names: &[String]| names.contains(&module.name);

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::agent::client::{AgentClient, AgentError};
 use crate::agent::metrics::Metrics;
+use crate::client::{AgentClient, AgentError};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

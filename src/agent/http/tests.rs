@@ -28,9 +28,9 @@ use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;
 use super::*;
 use crate::agent::api;
-use crate::agent::client::{AgentClient, AgentError};
 use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
+use crate::client::{AgentClient, AgentError};
 
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// A server that is silent for this long hangs.

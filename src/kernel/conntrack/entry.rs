@@ -6,8 +6,8 @@ use kube_ipvs_core::model::{Protocol, VirtualAddress};
 use kube_ipvs_core::plan::Carrier;
 use netlink_ipvs::{Attribute, attributes};
 
-/// `struct nfgenmsg`, which precedes the attributes: family, version, resource.
-pub(super) const HEADER_BYTES: usize = 4;
+use crate::kernel::family::netfilter_message;
+
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 pub(super) const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
@@ -43,20 +43,18 @@ struct Tuple {
     protocol: u8,
 }
 
-/// What of an entry decides whether it is to be deleted, and what names it to the kernel.
+/// The parts of an entry that decide on its deletion, and those that identify it to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ConntrackEntry {
     /// `AF_INET` or `AF_INET6`.
     pub(super) family: u8,
-    /// IANA protocol number.
     pub(super) protocol: u8,
-    /// Where the client sent to.
+    /// The destination of the client's packets.
     pub(super) destination: SocketAddr,
-    /// Who answers.
+    /// The source of the replies.
     pub(super) replier: SocketAddr,
     /// What carries the connection.
     pub(super) carrier: Carrier,
-    /// Whether both sides have closed the connection.
     pub(super) is_closed: bool,
     /// The attributes that name this very entry, as they were received: original tuple, zone and
     /// id. The id keeps a successor with the same tuple from being meant.
@@ -64,7 +62,7 @@ pub(super) struct ConntrackEntry {
 }
 
 impl ConntrackEntry {
-    /// Where the client sent to, if that may be a front end.
+    /// The destination of the client's packets, if it may be a front end.
     pub(super) fn frontend(&self) -> Option<VirtualAddress> {
         let protocol = Protocol::from_number(self.protocol)?;
         let (ip, port) = (self.destination.ip(), self.destination.port());
@@ -73,7 +71,7 @@ impl ConntrackEntry {
 
     /// Reads the body of IPCTNL_MSG_CT_NEW; `None` for one without ports or not understood.
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
-        let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
+        let (family, rest) = netfilter_message(body)?;
         let (mut original, mut reply) = (None, None);
         let (mut carrier, mut is_closed) = (Carrier::Ipvs, false);
         let mut identity = Vec::with_capacity(3);
@@ -93,7 +91,7 @@ impl ConntrackEntry {
         }
         let original = original?;
         Some(Self {
-            family: *header.first()?,
+            family,
             protocol: original.protocol,
             destination: original.destination,
             replier: reply?.source,

@@ -16,6 +16,8 @@ use kube_ipvs_core::plan::{CountTargets, Failure, FailureKind, FlowOperation, Ou
 use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Socket, Subsystem};
 use rustix::io::Errno;
 
+use crate::kernel::family::{self, netfilter_header};
+
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
 const GET: u16 = 1 << 8 | 1;
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_DELETE.
@@ -23,15 +25,10 @@ const DELETE: u16 = 1 << 8 | 2;
 const CTA_FILTER: u16 = 25;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
-/// The source address is compared.
 const FILTER_SOURCE: u32 = 1 << 0;
-/// The destination address is compared.
 const FILTER_DESTINATION: u32 = 1 << 1;
-/// The protocol is compared.
 const FILTER_PROTOCOL: u32 = 1 << 3;
-/// The source port is compared.
 const FILTER_SOURCE_PORT: u32 = 1 << 4;
-/// The destination port is compared.
 const FILTER_DESTINATION_PORT: u32 = 1 << 5;
 /// The kernel walks its whole table for each question, at a thirtieth of what it costs to be sent all
 /// of it. Beyond this many, all entries of a protocol are asked for at once.
@@ -50,11 +47,8 @@ pub struct Conntrack {
 /// What it took to carry out the operations of a family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sweep {
-    /// The family.
     pub family: Family,
-    /// How many entries were deleted.
     pub deleted: usize,
-    /// How long it took.
     pub took: Duration,
 }
 
@@ -68,7 +62,7 @@ impl Conntrack {
         Ok(Self::over(Socket::open(Subsystem::Netfilter)?))
     }
 
-    /// The same over a socket that is open.
+    /// Uses an open socket.
     pub(super) fn over(socket: Socket) -> Self {
         Self { socket, batch: Batch::default(), sweeps: Vec::new() }
     }
@@ -86,7 +80,7 @@ impl Conntrack {
         operations.iter().map(outcome).collect()
     }
 
-    /// What has been done since this was last asked.
+    /// What was done since the last call.
     pub fn take_sweeps(&mut self) -> Vec<Sweep> {
         std::mem::take(&mut self.sweeps)
     }
@@ -152,7 +146,7 @@ impl Conntrack {
         read.and(deleted)
     }
 
-    /// What `pick` takes of the entries that a question is about.
+    /// The results of `pick` for the entries that match a question.
     fn find<T>(
         &mut self,
         question: Question,
@@ -181,7 +175,7 @@ impl Conntrack {
             "connection tracking entries",
             GET,
             |message| {
-                message.raw(&[address_family(question.family()), 0, 0, 0]);
+                netfilter_header(message, family::number(question.family()), 0);
                 if filtered {
                     filter(message, question);
                 }
@@ -192,7 +186,7 @@ impl Conntrack {
         )
     }
 
-    /// Deletes entries. One that cannot be deleted stops no other.
+    /// Deletes entries. A failure does not stop the others.
     fn delete_entries(&mut self, entries: &[ConntrackEntry]) -> Result<usize, KernelError> {
         let mut outcome = Ok(0);
         let mut rest = entries;
@@ -223,7 +217,7 @@ impl Conntrack {
     }
 }
 
-/// How many entries are deleted after one more answer, or what went wrong first.
+/// Counts the deleted entries, up to the first error.
 fn tally(
     deleted: Result<usize, KernelError>,
     answer: Option<Result<(), NetlinkError>>,
@@ -243,7 +237,7 @@ fn tally(
 enum Question {
     /// The entries of one destination.
     Destination(VirtualAddress),
-    /// Those that an endpoint answers.
+    /// The entries whose replies come from an endpoint.
     Backend(Transport, SocketAddr),
     /// All entries of a family and protocol.
     All(Family, Transport),
@@ -265,7 +259,7 @@ impl Question {
         }
     }
 
-    /// Whether an entry is an answer.
+    /// Whether an entry matches.
     fn has(self, entry: &ConntrackEntry) -> bool {
         entry.frontend().is_some_and(|frontend| match self {
             Self::Destination(destination) => frontend == destination,
@@ -279,7 +273,7 @@ impl Question {
     }
 }
 
-/// The same questions, or instead of many such that have all of their answers.
+/// The same questions, or a few broader ones in place of many.
 fn few(questions: BTreeSet<Question>) -> BTreeSet<Question> {
     if questions.len() <= MOST_QUESTIONS {
         return questions;
@@ -349,14 +343,6 @@ fn filter(message: &mut Attributes<'_>, question: Question) {
         });
     });
     message.nest(CTA_FILTER, |filter| filter.u32(flags, compared));
-}
-
-/// `AF_INET` or `AF_INET6`.
-fn address_family(family: Family) -> u8 {
-    match family {
-        Family::V4 => 2,
-        Family::V6 => 10,
-    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,11 @@
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::Family;
-use netlink_ipvs::{Attribute, KernelError, Socket, attributes};
+use netlink_ipvs::Attribute;
 
 use super::ServiceNeed;
-use crate::kernel::chains::ForeignChain;
-use crate::kernel::nft::constants::{
-    DATA_VALUE, DATA_VERDICT, HEADER_BYTES, expression, rule, verdict,
-};
-use crate::kernel::nft::{header, message_type};
+use crate::kernel::nft::constants::{DATA_VALUE, expression, verdict};
+use crate::kernel::nft::list::{ListedRule, verdict_of};
 
 /// `NFTA_MATCH_NAME` and `NFTA_TARGET_NAME`.
 const NFTA_XT_NAME: u16 = 1;
@@ -31,26 +28,26 @@ const ESTABLISHED: u32 = 1 << 1;
 const STATUS_TRANSLATED: u32 = 1 << 5;
 /// `XT_CONNTRACK_STATE_DNAT`
 const XT_TRANSLATED: u16 = 1 << 7;
-/// `XT_CONNTRACK_STATE`: what the match goes by.
+/// `XT_CONNTRACK_STATE`: the match compares the state.
 const XT_BY_STATE: u16 = 1;
 /// `struct xt_conntrack_mtinfo3`: where `match_flags`, `invert_flags` and `state_mask` are.
 const XT_STATES: std::ops::Range<usize> = 146..152;
 
-/// A rule of a base chain, as far as it matters.
+/// A rule of a base chain, as far as it matters to service traffic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ForeignRule {
     AcceptsAll,
     DropsAll,
-    /// Lets in packets of these states of connections.
+    /// Lets in packets of connections in these states.
     Accepts {
         established: bool,
         translated: bool,
     },
-    /// Lets in packets to addresses that begin so.
+    /// Lets in packets to addresses with these first bits.
     AcceptsTo(Family, Masked),
-    /// May let in what services need: it leads to another chain, or has conditions that are not read.
+    /// May let in service traffic: the rule leads to another chain, or has conditions that are not
+    /// read.
     InDoubt,
-    /// Lets in nothing.
     Other,
 }
 
@@ -62,6 +59,12 @@ pub(super) struct Masked {
 }
 
 impl ForeignRule {
+    pub(super) fn of(rule: ListedRule<'_>) -> Self {
+        let mut reader = RuleReader::default();
+        let verdict = rule.expressions().find_map(|(name, data)| reader.read(name, data));
+        verdict.unwrap_or(Self::Other)
+    }
+
     pub(super) fn lets_in(&self, need: &ServiceNeed) -> bool {
         match (self, need) {
             (Self::Accepts { established, .. }, ServiceNeed::Answers) => *established,
@@ -89,38 +92,6 @@ impl Masked {
     }
 }
 
-/// The rules of a chain, in their order.
-pub(super) fn read(
-    socket: &mut Socket,
-    chain: &ForeignChain,
-) -> Result<Vec<ForeignRule>, KernelError> {
-    socket.dump(
-        "nf_tables rules",
-        message_type(rule::GET),
-        |message| {
-            header(message, chain.family.number().unwrap_or(0), 0);
-            message.text(rule::TABLE, &chain.table);
-            message.text(rule::CHAIN, &chain.name);
-        },
-        |rules: &mut Vec<ForeignRule>, _, body| rules.push(decode(body)),
-    )
-}
-
-/// Reads NFT_MSG_NEWRULE: `struct nfgenmsg` and attributes.
-fn decode(body: &[u8]) -> ForeignRule {
-    let rest = body.get(HEADER_BYTES..).unwrap_or_default();
-    let mut reader = RuleReader::default();
-    let list = attributes(rest).find(|attribute| attribute.kind == rule::EXPRESSIONS);
-    for item in list.iter().flat_map(Attribute::nested) {
-        let name = item.find(rule::EXPRESSION_NAME).and_then(|name| name.text());
-        let data = item.find(rule::EXPRESSION_DATA);
-        if let Some(rule) = reader.read(name.unwrap_or_default(), data) {
-            return rule;
-        }
-    }
-    ForeignRule::Other
-}
-
 /// Reads the expressions of a rule one after the other, up to its verdict.
 #[derive(Default)]
 struct RuleReader {
@@ -130,15 +101,15 @@ struct RuleReader {
 
 #[derive(Default)]
 enum Condition {
-    /// None so far.
+    /// No condition so far.
     #[default]
     Always,
-    /// What is loaded, and compared next.
+    /// The value that is loaded, and compared next.
     Family,
     State,
     Status,
     Destination(Family),
-    /// All that there is to it.
+    /// The whole condition is known.
     Whole(ForeignRule),
     Unread,
 }
@@ -179,9 +150,7 @@ impl RuleReader {
                 self.load(states.map_or(Condition::Unread, Condition::Whole));
             }
             "immediate" => {
-                let verdict = data.and_then(|data| data.find(expression::IMMEDIATE_DATA));
-                let verdict = verdict.and_then(|data| data.find(DATA_VERDICT))?;
-                return Some(match verdict.find(verdict::CODE)?.u32_be()? {
+                return Some(match verdict_of(data?)?.find(verdict::CODE)?.u32_be()? {
                     verdict::ACCEPT => self.accept(),
                     verdict::DROP => self.drop(),
                     _ => ForeignRule::InDoubt,
@@ -201,7 +170,7 @@ impl RuleReader {
         None
     }
 
-    /// A second condition makes the first one narrower than what is read of it.
+    /// A second condition narrows the first, so the rule lets in less than the first says.
     fn load(&mut self, condition: Condition) {
         self.mask = None;
         self.condition = match self.condition {
@@ -256,7 +225,7 @@ impl RuleReader {
     }
 }
 
-/// What `-m conntrack --ctstate` of iptables lets in.
+/// The states that `-m conntrack --ctstate` of iptables lets in.
 fn states_of_iptables(data: Attribute<'_>) -> Option<ForeignRule> {
     let is_conntrack = data.find(NFTA_XT_NAME)?.text() == Some("conntrack");
     let states = data.find(NFTA_XT_INFO)?.value.get(XT_STATES)?;
@@ -294,7 +263,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&body);
+            let _ = ListedRule::decode(&body).map(ForeignRule::of);
         }
     }
 }

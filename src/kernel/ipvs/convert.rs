@@ -4,7 +4,6 @@ use kube_ipvs_core::model::{Backend, Protocol, Scheduler, VirtualAddress, Virtua
 use kube_ipvs_core::plan::ServerOperation;
 use netlink_ipvs::ipvs::{Destination, IpvsCommand, Persistence, ServiceId, VirtualService};
 
-/// The command of an operation.
 #[must_use]
 pub fn command(operation: &ServerOperation) -> IpvsCommand {
     use ServerOperation::{Add, AddReal, Delete, DeleteReal, Set, SetReal};
@@ -53,7 +52,7 @@ fn destination(backend: &Backend) -> Destination {
     Destination { weight: backend.weight.into(), ..Destination::new(backend.address, backend.port) }
 }
 
-/// Whether a backend is local the kernel does not know: it is given as not local.
+/// The kernel does not know whether a backend is local, so it is given as not local.
 pub(super) fn backend(destination: &Destination) -> Backend {
     Backend {
         address: destination.ip,

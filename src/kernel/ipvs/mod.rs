@@ -31,7 +31,7 @@ impl Ipvs {
         Self::over(Socket::open(Subsystem::Generic)?)
     }
 
-    /// The same over a socket that is open.
+    /// Uses an open socket.
     pub(super) fn over(socket: Socket) -> Result<Self, KernelError> {
         // Before Linux 5.16 the module has no alias by which the kernel finds it for the family.
         IpvsSocket::over(socket, modules::load).map(Self)

@@ -8,7 +8,7 @@ use netlink_ipvs::ipvs::{Destination, Forwarding};
 
 use super::{Ipvs, convert};
 
-/// What IPVS was found to hold.
+/// The virtual servers found in IPVS.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct IpvsObserved {
     /// Virtual servers with masquerading real servers.

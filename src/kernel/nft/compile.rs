@@ -48,7 +48,7 @@ pub(super) fn rule(words: &[&str], family: TableFamily, sets: &[Set]) -> Option<
     Some(rule.expressions)
 }
 
-/// What has been written of a rule, and what it has checked by now.
+/// The part of a rule written so far, and what it has checked.
 struct Rule<'a> {
     family: TableFamily,
     sets: &'a [Set],
@@ -58,7 +58,7 @@ struct Rule<'a> {
 }
 
 impl Rule<'_> {
-    /// Writes all that the words say.
+    /// Writes the statements of a rule.
     fn statements(&mut self, words: &[&str]) -> Option<()> {
         let family = self.family;
         match words {
@@ -90,7 +90,7 @@ impl Rule<'_> {
                 let (offset, checksum) = match family {
                     TableFamily::Ip => (12, Some(10)),
                     TableFamily::Ip6 => (8, None),
-                    TableFamily::Arp => return None,
+                    _ => return None,
                 };
                 self.expressions.store((NETWORK, offset), datatype.len(), checksum, true);
             }
@@ -109,7 +109,7 @@ impl Rule<'_> {
         Some(())
     }
 
-    /// Refuses. What is not said is what `nft` leaves out: port unreachable.
+    /// Rejects packets. Without a code this is `nft`'s default: port unreachable.
     fn reject(&mut self, with: &[&str]) -> Option<()> {
         let (kind, code) = match (self.family, with) {
             (_, ["with", "tcp", "reset"]) => (nfta::REJECT_TCP_RESET, 0),
@@ -225,7 +225,7 @@ impl Rule<'_> {
         self.expressions.compare(nfta::COMPARE_NOT_EQUAL, &[0; 4]);
     }
 
-    /// Checks the transport protocol, where that has not been done.
+    /// Checks the transport protocol unless the rule has done so.
     fn transport(&mut self, protocol: u8) {
         if self.transport.replace(protocol) != Some(protocol) {
             self.is(TRANSPORT_PROTOCOL, [protocol]);
@@ -246,7 +246,7 @@ impl Rule<'_> {
         fits.then(|| self.expressions.look_up(name, is_negated, value.is_some()))
     }
 
-    /// Loads a single field, which must be all that there is.
+    /// Loads a single field; there must be no other.
     fn value(&mut self, words: &[&str], datatype: Datatype) -> Option<()> {
         let (Layout(fields), []) = self.key(words)? else { return None };
         (fields == [datatype]).then_some(())

@@ -13,15 +13,12 @@ use super::table::TableFamily;
 /// An entry of one set, or of the flowtable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SetEntry {
-    /// The table.
     pub(super) table: TableFamily,
-    /// The set in it.
     pub(super) set: &'static str,
-    /// What the set is to hold.
     pub(super) content: Content,
 }
 
-/// What a set holds.
+/// The content of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Content {
     /// A key, in a map with its value.
@@ -85,7 +82,7 @@ fn names(interfaces: Interfaces) -> IpNet {
     Ipv6Net::new_assert(name.bytes().into(), len).into()
 }
 
-/// The interfaces whose names are a range, if we could have meant any by it.
+/// The interfaces whose names are a range, if the range can stand for interfaces.
 fn interfaces(names: IpNet) -> Option<Interfaces> {
     let IpNet::V6(names) = names else { return None };
     let bytes = names.network().octets();
@@ -132,7 +129,7 @@ fn prefixes(first: IpAddr, last: IpAddr) -> Vec<IpNet> {
     }
 }
 
-/// One element as the kernel tells it.
+/// One element as the kernel sends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct RawElement<'a> {
     /// The key, or the first one of a span.
@@ -197,7 +194,7 @@ impl Ranges {
     }
 }
 
-/// The family of a set's addresses, or of what its keys are read as.
+/// The family of a set's addresses, or the family as which its keys are read.
 fn key_family(table: TableFamily, set: &str) -> Family {
     InterfaceSet::named(set).map_or(table.addresses(), |_| Family::V6)
 }

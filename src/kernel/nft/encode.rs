@@ -13,19 +13,17 @@ use super::key::SetKey;
 use super::set::Set;
 use super::table::Chain;
 
-/// A table that is to be created.
 pub(super) fn table(to: &mut Attributes<'_>) {
     to.text(nfta_table::NAME, NAME);
     // A table that was made dormant wakes up.
     to.u32_be(nfta_table::FLAGS, 0);
 }
 
-/// Names a table, to mean all that is in it. The attribute has the same number everywhere.
+/// Names a table, for requests on all that is in it. The attribute has the same number everywhere.
 pub(super) fn table_name(to: &mut Attributes<'_>) {
     to.text(nfta_table::NAME, NAME);
 }
 
-/// A chain that is to be created.
 pub(super) fn chain(to: &mut Attributes<'_>, chain: &Chain) {
     chain_name(to, &chain.name);
     if let Some(base) = &chain.base {
@@ -38,13 +36,12 @@ pub(super) fn chain(to: &mut Attributes<'_>, chain: &Chain) {
     }
 }
 
-/// Names a chain.
 pub(super) fn chain_name(to: &mut Attributes<'_>, name: &str) {
     to.text(nfta_chain::TABLE, NAME);
     to.text(nfta_chain::NAME, name);
 }
 
-/// A set that is to be created. `id` tells the new sets of a transaction apart.
+/// A new set. `id` distinguishes the new sets of a transaction.
 pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
     set_name(to, set.name);
     to.u32_be(nfta_set::FLAGS, set.flags());
@@ -66,7 +63,7 @@ pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
     }
 }
 
-/// A flowtable that is to be created, or a link that it is to get or to lose.
+/// A new flowtable, or a link to add or remove.
 pub(super) fn flowtable(to: &mut Attributes<'_>, name: &str, link: Option<InterfaceName>) {
     flowtable_name(to, name);
     to.nest(nfta_flowtable::HOOK, |to| {
@@ -80,32 +77,30 @@ pub(super) fn flowtable(to: &mut Attributes<'_>, name: &str, link: Option<Interf
     });
 }
 
-/// Names a flowtable.
 pub(super) fn flowtable_name(to: &mut Attributes<'_>, name: &str) {
     to.text(nfta_flowtable::TABLE, NAME);
     to.text(nfta_flowtable::NAME, name);
 }
 
-/// Names a set.
 pub(super) fn set_name(to: &mut Attributes<'_>, name: &str) {
     to.text(nfta_set::TABLE, NAME);
     to.text(nfta_set::NAME, name);
 }
 
-/// A rule that is to be the chain's last.
+/// A new rule at the end of its chain.
 pub(super) fn rule(to: &mut Attributes<'_>, chain: &Chain, rule: &Expressions) {
     to.text(nfta_rule::TABLE, NAME);
     to.text(nfta_rule::CHAIN, &chain.name);
     to.nest(nfta_rule::EXPRESSIONS, |to| to.raw(rule.bytes()));
 }
 
-/// Names a set whose elements are meant.
+/// Names a set, for requests on its elements.
 pub(super) fn elements_of(to: &mut Attributes<'_>, set: &str) {
     to.text(nfta_element::LIST_TABLE, NAME);
     to.text(nfta_element::LIST_SET, set);
 }
 
-/// An entry that is to be added or deleted.
+/// An entry to add or delete.
 pub(super) fn entry(to: &mut Attributes<'_>, entry: &SetEntry) {
     if let Content::Link(link) = entry.content {
         return flowtable(to, entry.set, Some(link));

@@ -17,14 +17,14 @@ const SECOND: u32 = FIRST + 4;
 pub(super) enum Operand {
     /// Bytes of a header (`NFT_PAYLOAD_*_HEADER`), from this offset on.
     Payload(u32, u32),
-    /// What is known of the packet (`NFT_META_*`).
+    /// A property of the packet (`NFT_META_*`).
     Meta(u32),
     /// What is known of the connection (`NFT_CT_*`), in one direction (`IP_CT_DIR_*`) where these
     /// differ.
     Conntrack(u32, Option<u8>),
     /// What kind of address (`RTN_*`) the packet's source or destination is (`NFTA_FIB_F_*`).
     AddressType(u32),
-    /// What is known of the socket that a packet is for (`NFT_SOCKET_*`).
+    /// A property of the socket that receives the packet (`NFT_SOCKET_*`).
     Socket(u32),
     /// A random number below this one.
     Random(u32),
@@ -35,7 +35,6 @@ pub(super) enum Operand {
 pub(super) struct Expressions(Vec<u8>);
 
 impl Expressions {
-    /// The attributes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -128,7 +127,7 @@ impl Expressions {
         });
     }
 
-    /// Looks the key up that begins in the first register. A map's value replaces it.
+    /// Looks up the key that begins in the first register. A map's value replaces it.
     pub(super) fn look_up(&mut self, set: &str, is_negated: bool, is_map: bool) {
         self.push("lookup", |to| {
             to.text(nfta::LOOKUP_SET, set);
@@ -142,12 +141,10 @@ impl Expressions {
         });
     }
 
-    /// Hands the connection to a flowtable.
     pub(super) fn offload(&mut self, flowtable: &str) {
         self.push("flow_offload", |to| to.text(nfta::FLOW_TABLE, flowtable));
     }
 
-    /// Counts packets and bytes.
     pub(super) fn counter(&mut self) {
         self.push("counter", |_| {});
     }
@@ -201,7 +198,7 @@ impl Expressions {
         });
     }
 
-    /// Refuses, as `NFT_REJECT_*` and the code of ICMP or ICMPv6 say.
+    /// Rejects packets with `NFT_REJECT_*` and a code of ICMP or ICMPv6.
     pub(super) fn reject(&mut self, kind: u32, code: u8) {
         self.push("reject", |to| {
             to.u32_be(nfta::REJECT_TYPE, kind);

@@ -6,7 +6,6 @@ use rustix::io::Errno;
 
 use super::transaction::FailureCause;
 
-/// The failure of an operation.
 pub(super) fn failure(operation: FilterOperation, cause: &FailureCause) -> Failure {
     let (kind, what) = match cause {
         FailureCause::Refused(error) => {

@@ -25,7 +25,6 @@ impl Deref for SetKey {
 }
 
 impl SetKey {
-    /// No field.
     pub(super) const EMPTY: Self = Self { bytes: [0; CAPACITY], len: 0 };
 
     /// The key of a front end: address, protocol and port.
@@ -33,7 +32,6 @@ impl SetKey {
         Self::EMPTY.address(address.ip).protocol(address.protocol).port(address.port)
     }
 
-    /// With an address after it.
     pub(super) fn address(self, ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(ip) => self.field(&ip.octets()),
@@ -41,7 +39,6 @@ impl SetKey {
         }
     }
 
-    /// With a protocol after it.
     pub(super) fn protocol(self, protocol: Protocol) -> Self {
         self.field(&[protocol.number()])
     }
@@ -65,7 +62,6 @@ impl SetKey {
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl Fields<'_> {
-    /// The address that comes next.
     pub(super) fn address(&mut self, family: Family) -> Option<IpAddr> {
         Some(match family {
             Family::V4 => Ipv4Addr::from(self.take::<4, 4>()?).into(),
@@ -73,14 +69,12 @@ impl Fields<'_> {
         })
     }
 
-    /// The front end that comes next.
     pub(super) fn frontend(&mut self, family: Family) -> Option<VirtualAddress> {
         let ip = self.address(family)?;
         let protocol = Protocol::from_number(self.take::<1, 4>()?[0])?;
         Some(VirtualAddress { ip, port: self.port()?, protocol })
     }
 
-    /// The port that comes next.
     pub(super) fn port(&mut self) -> Option<u16> {
         self.take::<2, 4>().map(u16::from_be_bytes)
     }

@@ -9,7 +9,7 @@
 
 mod apply;
 mod compile;
-pub(super) mod constants;
+pub(crate) mod constants;
 mod earlier;
 mod element;
 mod encode;
@@ -18,6 +18,7 @@ mod expression;
 mod failure;
 mod fingerprint;
 mod key;
+pub(crate) mod list;
 mod notification;
 mod observe;
 mod request;
@@ -36,9 +37,12 @@ use netlink_ipvs::{KernelError, NetlinkError, Socket, Subsystem};
 use ruleset::Ruleset;
 use rustix::io::Errno;
 
+use super::family::netfilter_header;
+
 pub(super) use notification::is_about_ours;
 pub use observe::NftObserved;
-pub(super) use request::{header, message_type, transaction};
+pub(crate) use request::{message_type, transaction};
+pub(crate) use table::{BaseChain, TableFamily};
 pub use text::render;
 
 /// Our nf_tables tables in this process's network namespace.
@@ -58,12 +62,12 @@ impl Nft {
         Self::over(Socket::open(Subsystem::Netfilter)?)
     }
 
-    /// The same over a socket that is open.
+    /// Uses an open socket.
     pub(super) fn over(mut socket: Socket) -> Result<Self, KernelError> {
         let generation = socket.request(
             "nf_tables generation",
             request::DumpKind::Generation.kind(),
-            |message| header(message, 0, 0),
+            |message| netfilter_header(message, 0, 0),
             |_, _| {},
         );
         match generation {
@@ -82,7 +86,7 @@ impl Nft {
         Self { ruleset: Ruleset::of(carry), ..self }
     }
 
-    /// The port that changes are made through.
+    /// The netlink port of the changes.
     pub(super) fn port(&self) -> u32 {
         self.socket.port()
     }

@@ -1,19 +1,13 @@
-//! What the kernel tells of changes to tables (group `NFNLGRP_NFTABLES`).
+//! What the kernel reports of changes to tables (group `NFNLGRP_NFTABLES`).
 
-use kube_ipvs_core::model::NAME;
-use netlink_ipvs::{Header, attributes};
+use netlink_ipvs::Header;
 
+use super::list;
 use super::request::SUBSYSTEM;
-
-/// `NFTA_*_TABLE`: the same number in what is told of tables, chains, rules, sets and elements.
-const TABLE_NAME: u16 = 1;
 
 /// Whether a notification is about one of our tables.
 pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
-    // `struct nfgenmsg` comes first.
-    let rest = payload.get(4..).unwrap_or_default();
-    header.kind >> 8 == SUBSYSTEM
-        && attributes(rest).any(|it| it.kind == TABLE_NAME && it.text() == Some(NAME))
+    header.kind >> 8 == SUBSYSTEM && list::is_ours(payload)
 }
 
 #[cfg(test)]
@@ -22,6 +16,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernel::nft::constants::TABLE;
     use crate::kernel::nft::request::message_type;
 
     fn header(kind: u16) -> Header {
@@ -32,7 +27,7 @@ mod tests {
     fn only_our_tables_are_meant() {
         let table = |name: &str| {
             let mut bytes = vec![1, 0, 0, 0];
-            Attributes::new(&mut bytes).bytes(TABLE_NAME, name.as_bytes());
+            Attributes::new(&mut bytes).bytes(TABLE, name.as_bytes());
             bytes
         };
         let of_table = header(message_type(2));

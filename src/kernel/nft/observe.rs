@@ -1,18 +1,17 @@
 //! What our tables hold, read back.
 
 use kube_ipvs_core::model::Element;
-use netlink_ipvs::{Attributes, KernelError, NetlinkError};
+use netlink_ipvs::{Attributes, KernelError};
 use rustc_hash::FxHashMap;
-use rustix::io::Errno;
 
 use super::element::{ElementReader, entries};
-use super::existing::{self, Existing, ExistingChain, ExistingFlowtable, ExistingSet};
-use super::request::{DumpKind, header};
-use super::set::Set;
+use super::existing::Existing;
+use super::list::{self, ListedChain, ListedFlowtable, ListedRule, ListedSet};
+use super::request::DumpKind;
 use super::table::TableFamily;
 use super::{Nft, encode};
 
-/// What our tables hold.
+/// The content of our tables.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NftObserved {
     /// Whether the tables are there with exactly the rules that this version writes.
@@ -42,7 +41,8 @@ impl Nft {
                 *entries_of.entry(Element::OffloadLink(*link)).or_default() += 1;
             }
             for set in table.sets.iter().filter(|set| existing.has_set(set)) {
-                for element in self.elements(table.family, set)? {
+                let of = (table.family, set.name);
+                for element in self.elements(of, of)? {
                     *entries_of.entry(element).or_default() += 1;
                 }
             }
@@ -53,64 +53,40 @@ impl Nft {
         Ok(observed)
     }
 
-    /// Reads the chains, sets and rules of one of our tables.
     pub(super) fn existing(&mut self, family: TableFamily) -> Result<Existing, KernelError> {
-        let (family, name) = (family.number(), encode::table_name);
         Ok(Existing {
-            chains: self.list(DumpKind::Chains, family, name, |chains: &mut Vec<_>, payload| {
-                chains.extend(ExistingChain::decode(payload));
-            })?,
-            sets: self.list(DumpKind::Sets, family, name, |sets: &mut Vec<_>, payload| {
-                sets.extend(ExistingSet::decode(payload));
-            })?,
-            flowtables: self.list(
-                DumpKind::Flowtables,
-                family,
-                name,
-                |found: &mut Vec<_>, payload| {
-                    found.extend(ExistingFlowtable::decode(payload));
-                },
-            )?,
-            rules: self.list(DumpKind::Rules, family, name, |rules: &mut Vec<_>, payload| {
-                rules.extend(existing::chain_of_rule(payload));
+            chains: self.list(DumpKind::Chains, family, ListedChain::decode)?,
+            sets: self.list(DumpKind::Sets, family, ListedSet::decode)?,
+            flowtables: self.list(DumpKind::Flowtables, family, ListedFlowtable::decode)?,
+            rules: self.list(DumpKind::Rules, family, |payload| {
+                ListedRule::decode(payload).map(|rule| rule.chain.to_owned())
             })?,
         })
     }
 
-    fn elements(&mut self, family: TableFamily, set: &Set) -> Result<Vec<Element>, KernelError> {
-        let body = |message: &mut Attributes<'_>| encode::elements_of(message, set.name);
-        let reader = self.list(
-            DumpKind::Elements,
-            family.number(),
-            body,
-            |reader: &mut ElementReader, payload| {
-                existing::elements(payload).for_each(|raw| reader.read(family, set.name, &raw));
-            },
-        )?;
-        Ok(reader.finish(family, set.name))
-    }
-
-    /// Lists something of a table; of what does not exist, nothing.
-    pub(super) fn list<T: Default>(
+    pub(super) fn list<T>(
         &mut self,
         what: DumpKind,
-        family: u8,
-        body: impl Fn(&mut Attributes<'_>),
-        take: impl Fn(&mut T, &[u8]),
-    ) -> Result<T, KernelError> {
-        let fill = |message: &mut Attributes<'_>| {
-            header(message, family, 0);
-            body(message);
+        family: TableFamily,
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
+        let take = |found: &mut Vec<T>, payload: &[u8]| {
+            found.extend(list::is_ours(payload).then(|| decode(payload)).flatten());
         };
-        let listed = self.socket.dump("nf_tables list", what.kind(), fill, |found, _, payload| {
-            // `struct nfgenmsg` comes first.
-            take(found, payload.get(4..).unwrap_or_default());
-        });
-        match listed {
-            Err(KernelError::Refused {
-                error: NetlinkError { errno: Errno::NOENT, .. }, ..
-            }) => Ok(T::default()),
-            listed => listed,
-        }
+        list::read(&mut self.socket, what, family, encode::table_name, take)
+    }
+
+    /// The elements of a set in one of our tables, read as elements of another table's set.
+    pub(super) fn elements(
+        &mut self,
+        (table, set): (TableFamily, &str),
+        (family, meaning): (TableFamily, &str),
+    ) -> Result<Vec<Element>, KernelError> {
+        let of = |message: &mut Attributes<'_>| encode::elements_of(message, set);
+        let take = |reader: &mut ElementReader, payload: &[u8]| {
+            list::elements(payload).for_each(|raw| reader.read(family, meaning, &raw));
+        };
+        let reader = list::read(&mut self.socket, DumpKind::Elements, table, of, take)?;
+        Ok(reader.finish(family, meaning))
     }
 }

@@ -7,6 +7,7 @@ use super::encode;
 use super::expression::Expressions;
 use super::set::Set;
 use super::table::{Chain, TableFamily};
+use crate::kernel::family::netfilter_header;
 
 /// `NFNL_SUBSYS_NFTABLES`
 pub(super) const SUBSYSTEM: u16 = 10;
@@ -20,7 +21,7 @@ const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`
 const APPEND: u16 = 0x800;
 
-/// What to list: `NFT_MSG_GET*`.
+/// The objects to list: `NFT_MSG_GET*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DumpKind {
     Chains = 4,
@@ -33,26 +34,21 @@ pub(super) enum DumpKind {
 }
 
 impl DumpKind {
-    /// The type of its message.
     pub(super) fn kind(self) -> u16 {
         message_type(self as u16)
     }
 }
 
-/// A change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum SetChange<'a> {
-    /// Adds the table.
     NewTable,
     /// Removes the table with all that is in it.
     DeleteTable,
-    /// Removes all rules.
     DeleteRules,
     /// Adds a chain without its rules.
     NewChain(&'a Chain),
-    /// Removes a chain.
     DeleteChain(String),
-    /// Adds a set. The number tells the new sets of a transaction apart.
+    /// Adds a set. The number distinguishes the new sets of a transaction.
     NewSet(&'a Set, u32),
     /// Removes a set with its elements.
     DeleteSet(String),
@@ -60,22 +56,17 @@ pub(super) enum SetChange<'a> {
     NewFlowtable(&'static str),
     /// Removes a flowtable. No rule may use it.
     DeleteFlowtable(String),
-    /// Adds a rule after those that the chain has.
+    /// Adds a rule at the end of its chain.
     NewRule(&'a Chain, &'a Expressions),
-    /// Adds an entry to its set.
     NewElement(SetEntry),
-    /// Removes an entry from its set.
     DeleteElement(SetEntry),
 }
 
 /// A change to one table on behalf of an operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Step<'a> {
-    /// Which of the operations.
     pub(super) operation: usize,
-    /// Which table.
     pub(super) table: TableFamily,
-    /// The change.
     pub(super) change: SetChange<'a>,
 }
 
@@ -86,7 +77,7 @@ pub(super) fn write(batch: &mut Batch, steps: &[Step<'_>]) {
         for step in steps {
             let (kind, flags) = kind(&step.change);
             batch.push(message_type(kind), flags, |message| {
-                header(message, step.table.number(), 0);
+                netfilter_header(message, step.table.number(), 0);
                 body(message, &step.change);
             });
         }
@@ -94,22 +85,16 @@ pub(super) fn write(batch: &mut Batch, steps: &[Step<'_>]) {
 }
 
 /// The type of a message: the subsystem's, and `NFT_MSG_*`.
-pub(in crate::kernel) const fn message_type(message: u16) -> u16 {
+pub(crate) const fn message_type(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
 /// Makes one transaction of requests: the kernel carries out all of them, or none.
-pub(in crate::kernel) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
-    let boundary = |message: &mut Attributes<'_>| header(message, 0, SUBSYSTEM);
+pub(crate) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
+    let boundary = |message: &mut Attributes<'_>| netfilter_header(message, 0, SUBSYSTEM);
     batch.push(BEGIN, 0, boundary);
     fill(batch);
     batch.push(END, 0, boundary);
-}
-
-/// `struct nfgenmsg`
-pub(in crate::kernel) fn header(message: &mut Attributes<'_>, family: u8, resource: u16) {
-    let [high, low] = resource.to_be_bytes();
-    message.raw(&[family, 0, high, low]);
 }
 
 /// `NFT_MSG_*` and flags.

@@ -9,20 +9,20 @@ use super::set::{Layout, Set};
 use super::table::{BaseChain, Chain, Table, TableFamily};
 use super::{compile, fingerprint};
 
-/// What of our tables does not depend on the Services.
+/// The part of our tables that does not depend on the Services.
 #[derive(Debug)]
 pub(super) struct Ruleset {
-    /// The tables, each with a chain that nothing leads to and whose name is the fingerprint.
+    /// The tables. Each has a chain without references, named after the fingerprint.
     pub(super) tables: Vec<Table>,
 }
 
 /// The rules of this version, in nft's language.
 pub(super) const TEXT: &str = include_str!("ruleset.nft");
 
-/// What a line begins with that is only there where a flowtable carries connections.
+/// The prefix of lines that apply only if a flowtable carries connections.
 const OFFLOAD: &str = "$offload";
 
-/// The words of the text that mean another one for each family, IPv4's first.
+/// The words of the text that differ by family, first IPv4's word.
 const WORDS: [(&str, [&str; 2]); 7] = [
     ("$ip", ["ip", "ip6"]),
     ("$address", ["ipv4_addr", "ipv6_addr"]),
@@ -34,7 +34,7 @@ const WORDS: [(&str, [&str; 2]); 7] = [
 ];
 
 impl Ruleset {
-    /// The one that this version writes.
+    /// The rules that this version writes.
     pub(super) fn of(carry: &Carry) -> &'static Self {
         static PLAIN: LazyLock<Ruleset> = LazyLock::new(|| Ruleset::read(false));
         static OFFLOADING: LazyLock<Ruleset> = LazyLock::new(|| Ruleset::read(true));
@@ -46,7 +46,7 @@ impl Ruleset {
 
     fn read(offloads: bool) -> Self {
         // That the text has no mistake is what a test holds.
-        let mut tables: Vec<_> = TableFamily::ALL
+        let mut tables: Vec<_> = TableFamily::OURS
             .into_iter()
             .filter_map(|family| table(TEXT, family, offloads).ok())
             .collect();
@@ -64,7 +64,6 @@ impl Ruleset {
 pub(super) struct Mistake {
     /// Its number, from 1.
     pub(super) number: usize,
-    /// The line.
     pub(super) line: &'static str,
 }
 
@@ -117,7 +116,7 @@ pub(super) fn table(
     Ok(table)
 }
 
-/// What a word of the text means for a family.
+/// The word of a family.
 fn meaning(word: &'static str, family: TableFamily) -> &'static str {
     let meanings = WORDS.into_iter().find(|(name, _)| *name == word).map(|(_, both)| both);
     match (family, meanings) {

@@ -18,7 +18,7 @@ pub(super) enum Datatype {
 }
 
 impl Datatype {
-    /// The type that `nft` calls so.
+    /// The type of a name in `nft`.
     fn named(name: &str) -> Option<Self> {
         Some(match name {
             "ipv4_addr" => Self::Address(Family::V4),
@@ -68,7 +68,6 @@ impl Layout {
         words.split(|word| *word == ".").map(field).collect::<Option<_>>().map(Self)
     }
 
-    /// Whether there are several fields.
     fn is_concatenation(&self) -> bool {
         self.0.len() > 1
     }
@@ -78,7 +77,6 @@ impl Layout {
         self.0.iter().fold(0, |id, field| id << 6 | field.id())
     }
 
-    /// Length in bytes.
     pub(super) fn len(&self) -> u32 {
         match self.0.as_slice() {
             [field] => field.len(),
@@ -87,16 +85,14 @@ impl Layout {
     }
 }
 
-/// A named set, or a map where it has values.
+/// A named set, or a map if it has values.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Set {
-    /// The name, unique within the table.
     pub(super) name: &'static str,
-    /// What the keys are.
     pub(super) key: Layout,
     /// Whether elements are ranges of keys.
     pub(super) interval: bool,
-    /// What the values are, where it is a map.
+    /// The values of a map.
     pub(super) value: Option<Layout>,
 }
 

@@ -12,7 +12,6 @@ pub(super) struct Table {
     pub(super) family: TableFamily,
     /// Its sets and maps, in the order in which they are created.
     pub(super) sets: Vec<Set>,
-    /// The names of its flowtables.
     pub(super) flowtables: Vec<&'static str>,
     /// Its chains, in the order in which they are created.
     pub(super) chains: Vec<Chain>,
@@ -20,45 +19,70 @@ pub(super) struct Table {
     pub(super) lines: Vec<String>,
 }
 
-/// The families of our tables.
+/// The family of a table: which packets it sees.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) enum TableFamily {
+pub(crate) enum TableFamily {
+    /// IPv4 and IPv6.
+    Inet,
     /// IPv4.
     Ip,
-    /// IPv6.
-    Ip6,
     /// ARP.
     Arp,
+    /// IPv6.
+    Ip6,
+    /// Another `NFPROTO_*`, such as that of bridges.
+    Other(u8),
 }
 
 impl TableFamily {
     /// The family of each of our tables.
-    pub(super) const ALL: [Self; 3] = [Self::Ip, Self::Ip6, Self::Arp];
+    pub(super) const OURS: [Self; 3] = [Self::Ip, Self::Ip6, Self::Arp];
+    /// `NFPROTO_UNSPEC`: in a request, the tables of every family.
+    pub(super) const ANY: Self = Self::Other(0);
 
     /// `NFPROTO_*`.
-    pub(super) fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         match self {
+            Self::Inet => 1,
             Self::Ip => 2,
-            Self::Ip6 => 10,
             Self::Arp => 3,
+            Self::Ip6 => 10,
+            Self::Other(number) => number,
         }
     }
 
     /// What `nft` calls it.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Inet => "inet",
             Self::Ip => "ip",
-            Self::Ip6 => "ip6",
             Self::Arp => "arp",
+            Self::Ip6 => "ip6",
+            Self::Other(_) => "other",
         }
     }
 
-    /// The family of the addresses in the table.
-    pub(super) fn addresses(self) -> Family {
+    /// The address families whose packets its chains see.
+    pub(crate) fn families(self) -> &'static [Family] {
         match self {
-            Self::Ip | Self::Arp => Family::V4,
-            Self::Ip6 => Family::V6,
+            Self::Inet => &Family::BOTH,
+            Self::Ip => &[Family::V4],
+            Self::Ip6 => &[Family::V6],
+            Self::Arp | Self::Other(_) => &[],
         }
+    }
+
+    /// The family of the addresses in one of our tables.
+    pub(super) fn addresses(self) -> Family {
+        if self == Self::Ip6 { Family::V6 } else { Family::V4 }
+    }
+}
+
+impl From<u8> for TableFamily {
+    /// The family of an `NFPROTO_*`.
+    fn from(number: u8) -> Self {
+        let known = [Self::Inet, Self::Ip, Self::Arp, Self::Ip6];
+        known.into_iter().find(|family| family.number() == number).unwrap_or(Self::Other(number))
     }
 }
 
@@ -72,14 +96,11 @@ impl From<Family> for TableFamily {
     }
 }
 
-/// A chain, with the hook that it hangs on if it is a base chain. Every policy is accept.
+/// A chain, with its hook if it is a base chain. Every policy is accept.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Chain {
-    /// The name, unique within the table.
     pub(super) name: String,
-    /// Where packets enter.
     pub(super) base: Option<BaseChain>,
-    /// The rules, in order.
     pub(super) rules: Vec<Expressions>,
 }
 
@@ -90,13 +111,13 @@ impl Chain {
     }
 }
 
-/// Where a base chain hangs.
+/// The hook and the priority of a base chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct BaseChain {
-    /// The name that the kernel knows its kind by: `nat` or `filter`.
-    pub(super) kind: &'static str,
+pub(crate) struct BaseChain {
+    /// The name that the kernel knows its kind by, such as `nat` or `filter`.
+    pub(crate) kind: &'static str,
     /// `NF_INET_*`, `NF_ARP_*`.
-    pub(super) hook: u32,
+    pub(crate) hook: u32,
     /// The place among the chains of a hook, lowest first.
-    pub(super) priority: i32,
+    pub(crate) priority: i32,
 }

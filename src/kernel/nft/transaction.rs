@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::request::{SetChange, Step};
 
-/// What the kernel made of a transaction.
+/// The kernel's answer to a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum RuleAnswer {
     /// Everything took effect.
@@ -14,32 +14,32 @@ pub(super) enum RuleAnswer {
     /// Nothing did, because of these steps, by index. All that failed are named; some may have
     /// failed only because others did.
     Rejected(Vec<(usize, NetlinkError)>),
-    /// Nothing did, and no step is to blame.
+    /// Nothing took effect, and no step is at fault.
     Aborted(NetlinkError),
-    /// The steps could not be sent, or the answers not be received; this is why.
+    /// The steps could not be sent, or the answers not received, with the reason.
     Undelivered(String),
-    /// It cannot be told: answers were lost.
+    /// The result is unknown: answers were lost.
     Lost,
 }
 
 /// Why an operation failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum FailureCause {
-    /// The kernel said so.
+    /// The kernel rejected it.
     Refused(NetlinkError),
-    /// The kernel could not be asked, or not be heard; this is why.
+    /// The request could not be sent, or the answer not received, with the reason.
     Undelivered(String),
-    /// Whether it took effect cannot be told.
+    /// The result is unknown.
     Unknown,
 }
 
-/// The kernel, or what stands in for it in tests.
+/// The kernel, or a fake kernel in tests.
 pub(super) trait Submit {
     /// Makes one transaction of the steps.
     fn submit(&mut self, steps: &[Step<'_>]) -> RuleAnswer;
 }
 
-/// How often a transaction is tried again that met another's, with all that it is split into.
+/// How often a transaction is retried that collided with another one, its parts included.
 const RETRIES: usize = 20;
 
 /// Runs the steps in one transaction, and hands each operation that failed to `fail`. What the
@@ -79,7 +79,7 @@ fn run_within(
     }
 }
 
-/// Another transaction came in between.
+/// Whether another transaction came in between.
 fn is_passing(errno: Errno) -> bool {
     matches!(errno, Errno::AGAIN | Errno::INTR | Errno::RESTART)
 }
@@ -109,7 +109,8 @@ fn take_out(
     });
 }
 
-/// Where no step can be blamed: halves run by themselves, down to a single operation.
+/// Finds the failing operations if the kernel names no step: runs each half by itself, down to a
+/// single operation.
 fn split(
     kernel: &mut impl Submit,
     mut steps: Vec<Step<'_>>,
@@ -151,11 +152,11 @@ mod tests {
         NetlinkError { errno, text: None }
     }
 
-    /// Refuses some operations, and answers as it is told to.
+    /// Rejects some operations, and answers as configured.
     #[derive(Default)]
     struct Fake {
         refused: BTreeMap<usize, Errno>,
-        /// What it answers first, last one first.
+        /// The first answers, in reverse order.
         answers: Vec<RuleAnswer>,
         /// With more errors than this its answers are lost.
         room: Option<usize>,

@@ -6,16 +6,16 @@ use ipnet::IpNet;
 use kube_ipvs_core::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 use netlink_ipvs::{Attribute, attributes};
 use netlink_packet_core::Parseable;
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
 
 use super::message::TABLE_LOCAL;
+use crate::kernel::family;
 
 /// Bytes of `struct ifinfomsg`, `struct ifaddrmsg` and `struct rtmsg`.
 const LINK_HEADER_BYTES: usize = 16;
-const ADDRESS_HEADER_BYTES: usize = 8;
+pub(super) const ADDRESS_HEADER_BYTES: usize = 8;
 const ROUTE_HEADER_BYTES: usize = 12;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
@@ -31,10 +31,9 @@ const RTA_OIF: u16 = 4;
 const RTA_PREFSRC: u16 = 7;
 /// `RTN_UNICAST`, `_BLACKHOLE`, `_UNREACHABLE`, `_PROHIBIT`, `_THROW`.
 const OUTWARD: [u8; 5] = [1, 6, 7, 8, 9];
-/// `RTM_F_CLONED`: what the kernel has learned of one destination.
+/// `RTM_F_CLONED`: a cached route to one destination.
 const CLONED: u32 = 0x200;
 
-/// A network device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct DumpedLink {
     pub(super) index: u32,
@@ -69,7 +68,7 @@ pub(super) fn link(body: &[u8]) -> Option<DumpedLink> {
 pub(super) fn own_route(body: &[u8], table: u32, device: u32) -> Option<Route> {
     let RouteMessage { header, attributes, .. } = RouteMessage::parse(body).ok()?;
     // The default route has no destination.
-    let mut destination = unspecified(family(header.address_family)?);
+    let mut destination = unspecified(family::of_number(header.address_family.into())?);
     let mut of = u32::from(header.table);
     let (mut source, mut metric, mut on) = (None, 0, None);
     for attribute in &attributes {
@@ -90,19 +89,19 @@ pub(super) fn own_route(body: &[u8], table: u32, device: u32) -> Option<Route> {
     is_ours.then_some(Route { prefix, source })
 }
 
-/// An address of a device: the node's end, where the device has two.
+/// An address of a device: the node's end of a point-to-point device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct InterfaceAddress {
     pub(super) device: u32,
     pub(super) ip: IpAddr,
-    /// Whether duplicate address detection is over and went well.
+    /// Whether duplicate address detection has succeeded.
     pub(super) usable: bool,
 }
 
 /// Reads RTM_NEWADDR (`struct ifaddrmsg` and attributes, native byte order).
 pub(super) fn address(body: &[u8]) -> Option<InterfaceAddress> {
     let (header, rest) = body.split_at_checked(ADDRESS_HEADER_BYTES)?;
-    let family = family(AddressFamily::from(*header.first()?))?;
+    let family = family::of_number(*header.first()?)?;
     let mut flags = u32::from(*header.get(2)?);
     let (mut local, mut peer) = (None, None);
     for attribute in attributes(rest) {
@@ -133,7 +132,7 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
     if !is_others {
         return None;
     }
-    let family = family(AddressFamily::from(family_number))?;
+    let family = family::of_number(family_number)?;
     let (mut device, mut ip) = (None, None);
     for attribute in attributes(rest) {
         match attribute.kind {
@@ -148,7 +147,7 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
 /// Reads RTM_NEWROUTE: the source address of packets that take the route.
 pub(super) fn preferred_source(body: &[u8]) -> Option<IpAddr> {
     let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
-    let family = family(AddressFamily::from(*header.first()?))?;
+    let family = family::of_number(*header.first()?)?;
     ip_of(&attributes(rest).find(|attribute| attribute.kind == RTA_PREFSRC)?, family)
 }
 
@@ -156,14 +155,6 @@ fn ip_of(attribute: &Attribute<'_>, family: Family) -> Option<IpAddr> {
     match family {
         Family::V4 => attribute.ipv4(),
         Family::V6 => attribute.ipv6(),
-    }
-}
-
-fn family(family: AddressFamily) -> Option<Family> {
-    match family {
-        AddressFamily::Inet => Some(Family::V4),
-        AddressFamily::Inet6 => Some(Family::V6),
-        _ => None,
     }
 }
 
@@ -227,7 +218,7 @@ mod tests {
             let _ = destination(&body);
         }
 
-        /// Right at the start, arbitrary from some byte on.
+        /// Correct up to some byte, arbitrary after it.
         #[test]
         fn nothing_torn_panics(
             route in routes(),

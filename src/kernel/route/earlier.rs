@@ -13,20 +13,19 @@ use rustix::io::Errno;
 use super::message::{self, Request};
 use super::{Routes, absent_is_empty, dump};
 
-/// The routing table.
 const TABLE: u32 = 7575;
 /// The priority of the rules.
 const PRIORITY: u32 = 75;
-/// Where this node's own packets come in from, as rules see it.
+/// The input interface of the node's own packets in policy rules.
 const LOOPBACK: &str = "lo";
 /// The device that all routes were on.
 pub(super) const DEVICE: &str = "kube-ipvs";
-/// What is to be removed is not there.
+/// The errors for an object that does not exist.
 const GONE: [Errno; 5] =
     [Errno::NOENT, Errno::SRCH, Errno::NODEV, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
 
 impl Routes {
-    /// Whether there is any of it: a rule, or the device.
+    /// Whether a rule or the device exists.
     pub(super) fn has_earlier(&mut self) -> Result<bool, KernelError> {
         let mut found = self.device(DEVICE)?.is_some();
         for family in Family::BOTH {
@@ -78,7 +77,7 @@ fn rule() -> [RuleAttribute; 4] {
     ]
 }
 
-/// Whether RTM_NEWRULE tells of exactly the rule of a family.
+/// Whether RTM_NEWRULE is exactly the rule of a family.
 fn is_rule(body: &[u8], family: Family) -> bool {
     RuleMessage::parse(body).is_ok_and(|message| {
         message.header.family == message::address_family(family)

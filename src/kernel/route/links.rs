@@ -25,7 +25,6 @@ impl Links {
         Ok(Self(links))
     }
 
-    /// The index of the device of this name and kind.
     #[must_use]
     pub fn index(&self, name: &str, kind: &str) -> Option<u32> {
         let mut links = self.0.iter();
@@ -67,7 +66,6 @@ impl Links {
         })
     }
 
-    /// The names of all bridges.
     #[must_use]
     pub fn bridges(&self) -> Vec<String> {
         let bridges = self.0.iter().filter(|link| link.kind == "bridge");

@@ -13,10 +13,12 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::kernel::family;
+
 /// `RT_TABLE_LOCAL`.
 pub(super) const TABLE_LOCAL: u32 = 255;
 
-/// A request: a message with the flags that make it what it is.
+/// A request: a message with its flags.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Request {
     message: RouteNetlinkMessage,
@@ -33,7 +35,7 @@ impl Request {
         self.message.message_type()
     }
 
-    /// What follows the netlink header.
+    /// The bytes after the netlink header.
     pub(super) fn body(&self) -> Vec<u8> {
         let mut body = vec![0; self.message.buffer_len()];
         self.message.serialize(&mut body);
@@ -41,7 +43,6 @@ impl Request {
     }
 }
 
-/// Asks for the device of a name.
 pub(super) fn get_device(name: &str) -> Request {
     let mut link = LinkMessage::default();
     link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
@@ -58,14 +59,12 @@ pub(super) fn create_device() -> Request {
     Request::new(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Removes a device.
 pub(super) fn delete_device(device: u32) -> Request {
     let mut link = LinkMessage::default();
     link.header.index = device;
     Request::new(RouteNetlinkMessage::DelLink(link), 0)
 }
 
-/// Asks for every device.
 pub(super) fn dump_links() -> Request {
     Request::new(RouteNetlinkMessage::GetLink(LinkMessage::default()), 0)
 }
@@ -117,7 +116,7 @@ pub(super) fn dump_routes(family: Family, table: u32, device: u32) -> Request {
     Request::new(RouteNetlinkMessage::GetRoute(message), 0)
 }
 
-/// Takes an address that stands by itself from a device.
+/// Removes an address without a prefix from a device.
 pub(super) fn delete_address(ip: IpAddr, device: u32) -> Request {
     let mut message = AddressMessage::default();
     message.header.family = address_family(Family::of(ip));
@@ -127,7 +126,6 @@ pub(super) fn delete_address(ip: IpAddr, device: u32) -> Request {
     Request::new(RouteNetlinkMessage::DelAddress(message), 0)
 }
 
-/// Asks for the addresses of all devices.
 pub(super) fn dump_all_addresses() -> Request {
     Request::new(RouteNetlinkMessage::GetAddress(AddressMessage::default()), 0)
 }
@@ -148,7 +146,6 @@ pub(super) fn get_route(to: IpAddr) -> Request {
     Request::new(RouteNetlinkMessage::GetRoute(message), 0)
 }
 
-/// Asks for the rules of one family.
 pub(super) fn dump_rules(family: Family) -> Request {
     let mut message = RuleMessage::default();
     message.header.family = address_family(family);
@@ -156,9 +153,6 @@ pub(super) fn dump_rules(family: Family) -> Request {
 }
 
 /// rtnetlink's name of a family.
-pub(super) fn address_family(family: Family) -> AddressFamily {
-    match family {
-        Family::V4 => AddressFamily::Inet,
-        Family::V6 => AddressFamily::Inet6,
-    }
+pub(super) fn address_family(of: Family) -> AddressFamily {
+    family::number(of).into()
 }

@@ -23,18 +23,17 @@ pub use network::{Network, NetworkListener, Touched, WITHOUT_IPV6, has_ipv6};
 pub(super) use notification::may_change_ours;
 
 /// The kind of [`DEVICE`].
-pub(in crate::kernel) const DUMMY: &str = "dummy";
+pub(crate) const DUMMY: &str = "dummy";
 /// The index of the loopback device (`LOOPBACK_IFINDEX` in the kernel's `net/flow.h`).
 const LOOPBACK_INDEX: u32 = 1;
 
-/// What the kernel holds of ours.
+/// The agent's own objects in the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RoutesObserved {
-    /// Whether [`DEVICE`] is there, and a dummy.
+    /// Whether [`DEVICE`] exists and is a dummy.
     pub device: bool,
-    /// Our routes.
     pub routes: Vec<Route>,
-    /// Whether a policy rule or the device of an earlier version is there.
+    /// Whether a policy rule or the device of an earlier version exists.
     pub earlier: bool,
 }
 
@@ -55,12 +54,12 @@ impl Routes {
         Ok(Self::over(Socket::open(Subsystem::Route)?))
     }
 
-    /// The same over a socket that is open.
+    /// Uses an open socket.
     pub(super) fn over(socket: Socket) -> Self {
         Self { socket, batch: Batch::default() }
     }
 
-    /// The port that changes are made through.
+    /// The netlink port of the changes.
     pub(super) fn port(&self) -> u32 {
         self.socket.port()
     }
@@ -80,7 +79,6 @@ impl Routes {
         Ok(observed)
     }
 
-    /// The dummy device of a name.
     fn device(&mut self, name: &str) -> Result<Option<DumpedLink>, KernelError> {
         Ok(device(&mut self.socket, name)?.filter(|device| device.kind == DUMMY))
     }
@@ -116,7 +114,6 @@ fn dump<T: Default>(
     )
 }
 
-/// The device of a name.
 fn device(socket: &mut Socket, name: &str) -> Result<Option<DumpedLink>, KernelError> {
     let request = message::get_device(name);
     let mut device = None;
@@ -133,7 +130,7 @@ fn device(socket: &mut Socket, name: &str) -> Result<Option<DumpedLink>, KernelE
     }
 }
 
-/// Nothing, where the kernel has no such table yet or is without IPv6.
+/// Nothing, if the kernel has no such table yet or no IPv6.
 fn absent_is_empty<T: Default>(found: Result<T, KernelError>) -> Result<T, KernelError> {
     match found {
         Err(KernelError::Refused { error, .. })

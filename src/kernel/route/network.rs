@@ -15,7 +15,8 @@ use super::message::{self, TABLE_LOCAL};
 use super::notification::{DELADDR, DELLINK, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
 use super::{absent_is_empty, decode, device, dump, earlier};
 
-/// Devices whose addresses and routes are of services: kube-proxy's, and that of earlier versions.
+/// Devices whose addresses and routes belong to services: kube-proxy's, and that of earlier
+/// versions.
 const SERVICE_DEVICES: [&str; 2] = [DEVICE, earlier::DEVICE];
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_NEXTHOP`. Of routes
 /// that go with a device, an address or a next hop, IPv4 tells nothing (`fib_flush`).
@@ -28,10 +29,10 @@ const FAR: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// What it means that the kernel is without IPv6.
+/// What follows if the kernel has no IPv6.
 pub const WITHOUT_IPV6: &str = "the kernel is without IPv6 (ipv6.disable=1 on its command line): no IPv6 address of a Service is served";
 
-/// Whether the kernel has IPv6. A filter of system calls may refuse the socket all the same.
+/// Whether the kernel has IPv6. A seccomp filter may reject the socket nevertheless.
 #[must_use]
 pub fn has_ipv6() -> bool {
     let socket = socket(AddressFamily::INET6, SocketType::DGRAM, None);
@@ -54,7 +55,7 @@ impl Network {
         Ok(Self::over(Socket::open(Subsystem::Route)?))
     }
 
-    /// The same over a socket that is open.
+    /// Uses an open socket.
     #[must_use]
     pub fn over(socket: Socket) -> Self {
         Self { socket }
@@ -149,7 +150,8 @@ impl Network {
         Ok(found)
     }
 
-    /// They are looked up after what is on them, so that nothing shows of one that has just come.
+    /// The devices are read after their addresses and routes, so that a device that has just
+    /// appeared is not missed.
     fn service_devices(&mut self) -> Result<Vec<u32>, KernelError> {
         let mut found = Vec::new();
         for name in SERVICE_DEVICES {
@@ -159,7 +161,7 @@ impl Network {
     }
 }
 
-/// Those ranges that a service address may lie in, joined.
+/// The ranges that may contain a service address, merged.
 fn disjoint(ranges: impl Iterator<Item = IpNet>) -> Vec<IpNet> {
     let aside: [IpNet; 6] = [
         Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into(),
@@ -180,18 +182,14 @@ fn is_public(ip: IpAddr) -> bool {
     !ip.is_loopback() && !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-/// What may have changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Touched {
-    /// The addresses.
     pub addresses: bool,
-    /// The routes.
     pub routes: bool,
-    /// The links.
     pub links: bool,
 }
 
-/// Hears of changes of addresses, routes and links.
+/// Receives notifications of changes to addresses, routes and links.
 #[derive(Debug)]
 pub struct NetworkListener(Listener);
 

@@ -1,9 +1,10 @@
 //! What the kernel tells of changes to devices, addresses and routes.
 
-use kube_ipvs_core::model::{DEVICE, ROUTE_PROTOCOL};
+use kube_ipvs_core::model::{DEVICE, Family, ROUTE_PROTOCOL};
 use netlink_ipvs::{Header, attributes};
 
 use super::decode;
+use crate::kernel::family;
 
 pub(super) const NEWLINK: u16 = 16;
 pub(super) const DELLINK: u16 = 17;
@@ -11,16 +12,14 @@ pub(super) const NEWADDR: u16 = 20;
 pub(super) const DELADDR: u16 = 21;
 pub(super) const NEWROUTE: u16 = 24;
 pub(super) const DELROUTE: u16 = 25;
-/// Bytes of `struct ifaddrmsg`.
-const ADDRESS_HEADER: usize = 8;
-const AF_INET6: u8 = 10;
 /// `RT_SCOPE_UNIVERSE`
 const SCOPE_UNIVERSE: u8 = 0;
 const IFA_LABEL: u16 = 3;
 
 /// Whether a notification is about our device or routes.
 pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
-    let after_header = || attributes(payload.get(ADDRESS_HEADER..).unwrap_or_default());
+    let after_header =
+        || attributes(payload.get(decode::ADDRESS_HEADER_BYTES..).unwrap_or_default());
     match header.kind {
         DELLINK => decode::link(payload).is_some_and(|link| link.name == DEVICE),
         NEWADDR | DELADDR => {
@@ -36,7 +35,10 @@ pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
 /// tells nothing (`fib6_remove_prefsrc`); it goes to table `local` for none of IPv4
 /// (`fib_sync_down_addr`). Link-local addresses are no route's source, and go with every pod.
 pub(in crate::kernel) fn may_change_ours(header: Header, payload: &[u8]) -> bool {
-    let is_global_v6 = || matches!(payload, [AF_INET6, _, _, SCOPE_UNIVERSE, ..]);
+    let is_global_v6 = || {
+        payload.first() == Some(&family::number(Family::V6))
+            && payload.get(3) == Some(&SCOPE_UNIVERSE)
+    };
     is_about_ours(header, payload) || header.kind == DELADDR && is_global_v6()
 }
 
@@ -48,6 +50,7 @@ mod tests {
     use super::*;
 
     const IFLA_IFNAME: u16 = 3;
+    const V6: u8 = 10;
 
     fn header(kind: u16) -> Header {
         Header { kind, flags: 0, sequence: 0, port: 0 }
@@ -73,10 +76,10 @@ mod tests {
     fn an_address_that_is_gone_may_be_a_source() {
         let address = |family, scope| [family, 64, 0x80, scope, 2, 0, 0, 0];
         let is_gone = |family, scope| may_change_ours(header(DELADDR), &address(family, scope));
-        assert!(is_gone(AF_INET6, SCOPE_UNIVERSE));
-        assert!(!is_gone(AF_INET6, 253));
+        assert!(is_gone(V6, SCOPE_UNIVERSE));
+        assert!(!is_gone(V6, 253));
         assert!(!is_gone(2, SCOPE_UNIVERSE));
-        assert!(!may_change_ours(header(NEWADDR), &address(AF_INET6, SCOPE_UNIVERSE)));
+        assert!(!may_change_ours(header(NEWADDR), &address(V6, SCOPE_UNIVERSE)));
     }
 
     proptest! {

@@ -59,7 +59,7 @@ impl Problem {
     }
 }
 
-/// The failure of an operation of which nobody knows whether it took place.
+/// The failure of an operation whose result is unknown.
 pub(super) fn unknown(operation: &RouteOperation, error: &KernelError) -> Failure {
     Failure { kind: FailureKind::Unknown, message: format!("{operation}: {error}") }
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 
-use kube_ipvs::agent::client::AgentClient;
+use kube_ipvs::client::AgentClient;
 use kube_ipvs_core::model::Protocol::Tcp;
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::agent::client::{AgentClient, AgentError};
+use kube_ipvs::client::{AgentClient, AgentError};
 use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kube_ipvs::agent::client::AgentClient;
+use kube_ipvs::client::AgentClient;
 use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};

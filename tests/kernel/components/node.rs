@@ -7,11 +7,11 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kube_ipvs::doctor::{self, CheckVerdict, Report, Subject};
 use kube_ipvs::kernel::conntrack::Conntrack;
-use kube_ipvs::kernel::doctor::{self, CheckVerdict, Report, Subject};
 use kube_ipvs::kernel::listening::Sockets;
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
-use kube_ipvs::kernel::sysctl::{SysctlState, Sysctls};
+use kube_ipvs::kernel::sysctl::{Sysctl, SysctlReport, SysctlState, Sysctls};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs_core::plan::{Carrier, CountTargets, FlowOperation, RouteOperation};
@@ -436,14 +436,15 @@ fn a_bare_namespace_is_healthy_once_its_settings_are_made() {
     assert_eq!(verdict(&before, "forwarding"), CheckVerdict::Warn);
     assert_eq!(verdict(&before, "ipvs settings"), CheckVerdict::Warn);
     assert_eq!(verdict(&before, "ipvs"), CheckVerdict::Ok);
-    let ensured = Sysctls::default().ensure(&Family::BOTH);
-    assert!(ensured.failed.is_empty(), "{:?}", ensured.failed);
-    for change in &ensured.changed {
-        println!("{change}");
+    let needed = || Sysctl::needed(&Family::BOTH);
+    let reports = Sysctls::default().apply(needed());
+    assert!(reports.iter().all(SysctlReport::is_set), "{reports:?}");
+    for report in &reports {
+        println!("{report}");
     }
-    assert!(Sysctls::default().ensure(&Family::BOTH).changed.is_empty());
-    let states = Sysctls::default().check(&Family::BOTH);
-    assert!(states.iter().all(|(_, s)| matches!(s, SysctlState::Right | SysctlState::Missing)));
+    assert_eq!(Sysctls::default().apply(needed()), []);
+    let mut states = needed().map(|sysctl| Sysctls::default().check(sysctl).state);
+    assert!(states.all(|state| matches!(state, SysctlState::Right | SysctlState::Missing)));
     let after = doctor::run(&subject());
     println!("{after}");
     for check in ["capabilities", "ipvs", "ipvs settings", "forwarding", "firewall"] {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use kube_ipvs::agent::client::AgentClient;
+use kube_ipvs::client::AgentClient;
 use serde_json::{Value, json};
 
 use super::process::{Agent, node_and_server, until};

@@ -48,6 +48,15 @@ impl fmt::Display for Overlap {
 }
 
 impl Overlap {
+    /// The overlap with what follows from it and what to do.
+    #[must_use]
+    pub fn warning(&self) -> String {
+        format!(
+            "{self}; addresses there that no Service has are left alone: give the cluster a range of \
+             its own"
+        )
+    }
+
     /// Returns whether both are of the same range and for the same use.
     #[must_use]
     pub fn is_alike(&self, other: &Self) -> bool {

@@ -12,10 +12,9 @@ use crate::kernel::{release, version};
 
 /// The first version on which a reused source port neither waits nor goes astray.
 const GOOD_VERSION: (u32, u32) = (5, 9);
-/// Bit of CAP_NET_ADMIN in a capability set.
+/// The bit of CAP_NET_ADMIN in a capability set.
 const CAP_NET_ADMIN: u32 = 12;
 
-/// The kernel's version.
 pub(super) fn kernel(_: &Subject) -> Finding {
     judge_release(&release())
 }

@@ -4,11 +4,12 @@
 //! kube-router chains `KUBE-ROUTER-…` and `KUBE-POD-FW-…`, and sets `KUBE-SRC-…`. So kube-proxy's
 //! are told by their whole names, or by a beginning that is nobody else's.
 
-use crate::kernel::chains::{ChainFamily, ForeignChain};
+use crate::kernel::nft::TableFamily;
+use crate::kernel::nft::list::ListedChain;
 
 /// The table of the nftables mode.
 pub(super) const TABLE: &str = "kube-proxy";
-/// The one chain that a kubelet before 1.29 makes, too. It makes it again.
+/// A kubelet before 1.29 has this chain, too, and adds it again.
 const SHARED_CHAIN: &str = "KUBE-POSTROUTING";
 
 const CHAINS: [&str; 12] = [
@@ -27,13 +28,13 @@ const CHAINS: [&str; 12] = [
     "KUBE-NODEPORTS",
     "KUBE-PROXY-CANARY",
 ];
-/// How the iptables mode's chains of Services and endpoints begin.
+/// The prefixes of the iptables mode's chains of Services and endpoints.
 const CHAIN_BEGINNINGS: [&str; 6] =
     ["KUBE-SVC-", "KUBE-SVL-", "KUBE-SEP-", "KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-"];
-/// `iptables-nft`'s tables that kube-proxy writes to.
+/// The tables of `iptables-nft` that kube-proxy writes to.
 const TABLES: [&str; 3] = ["nat", "filter", "mangle"];
 
-/// Sets of the ipvs mode, without the beginning that tells the family.
+/// Sets of the ipvs mode, without the prefix of the family.
 const SETS: [&str; 16] = [
     "LOOP-BACK",
     "CLUSTER-IP",
@@ -53,34 +54,33 @@ const SETS: [&str; 16] = [
     "HEALTH-CHECK-NODE-PORT",
 ];
 const ADDRESSES_SET: &str = "IPVS-IPS";
-/// How the names of an IPv4 and of an IPv6 set begin.
+/// The prefixes of IPv4 and IPv6 sets.
 const SET_BEGINNINGS: [&str; 2] = ["KUBE-", "KUBE-6-"];
-/// `IPSET_MAXNAMELEN`, without the terminating zero: kube-proxy cuts names to it.
+/// `IPSET_MAXNAMELEN` without the terminating zero: kube-proxy truncates names to it.
 const LONGEST_SET_NAME: usize = 31;
 
 /// Whether `iptables` shows the chain as one of kube-proxy's.
-pub(super) fn is_chain(chain: &ForeignChain) -> bool {
+pub(super) fn is_chain(chain: &ListedChain) -> bool {
     is_in_iptables(chain.family, &chain.table)
         && (CHAINS.contains(&chain.name.as_str())
             || CHAIN_BEGINNINGS.iter().any(|beginning| chain.name.starts_with(beginning)))
 }
 
-/// Whether the chain shows that kube-proxy was here.
-pub(in crate::kernel) fn is_trace(chain: &ForeignChain) -> bool {
+/// Whether the chain shows that kube-proxy ran on this node.
+pub(crate) fn is_trace(chain: &ListedChain) -> bool {
     (is_chain(chain) && chain.name != SHARED_CHAIN) || is_of_table(chain)
 }
 
 /// Whether the chain stands in the table of the nftables mode.
-pub(super) fn is_of_table(chain: &ForeignChain) -> bool {
-    matches!(chain.family, ChainFamily::Ip | ChainFamily::Ip6) && chain.table == TABLE
+pub(super) fn is_of_table(chain: &ListedChain) -> bool {
+    matches!(chain.family, TableFamily::Ip | TableFamily::Ip6) && chain.table == TABLE
 }
 
 /// Whether a table is one of `iptables-nft`'s.
-pub(super) fn is_in_iptables(family: ChainFamily, table: &str) -> bool {
-    matches!(family, ChainFamily::Ip | ChainFamily::Ip6) && TABLES.contains(&table)
+fn is_in_iptables(family: TableFamily, table: &str) -> bool {
+    matches!(family, TableFamily::Ip | TableFamily::Ip6) && TABLES.contains(&table)
 }
 
-/// Every set of both families.
 pub(super) fn sets() -> impl Iterator<Item = String> {
     SET_BEGINNINGS
         .into_iter()
@@ -94,7 +94,6 @@ pub(super) fn sets() -> impl Iterator<Item = String> {
         })
 }
 
-/// The sets that have node ports.
 pub(super) fn node_port_sets() -> impl Iterator<Item = String> {
     sets().filter(|name| name.contains("-NODE-PORT-") && !name.contains("HEALTH-CHECK"))
 }
@@ -103,8 +102,14 @@ pub(super) fn node_port_sets() -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
 
-    fn chain(family: ChainFamily, table: &str, name: &str) -> ForeignChain {
-        ForeignChain { family, table: table.to_owned(), name: name.to_owned(), base: None }
+    fn chain(family: TableFamily, table: &str, name: &str) -> ListedChain {
+        ListedChain {
+            family,
+            table: table.to_owned(),
+            name: name.to_owned(),
+            base: None,
+            drops: false,
+        }
     }
 
     #[test]
@@ -119,24 +124,24 @@ mod tests {
             "KUBE-POD-FW-ABC",
             "KUBE-NWPLCY-ABC",
         ] {
-            let chain = chain(ChainFamily::Ip, "filter", name);
+            let chain = chain(TableFamily::Ip, "filter", name);
             assert!(!is_chain(&chain) && !is_trace(&chain), "{name}");
         }
-        assert!(!is_chain(&chain(ChainFamily::Inet, "nat", "KUBE-SERVICES")));
-        assert!(!is_chain(&chain(ChainFamily::Ip, "mine", "KUBE-SERVICES")));
+        assert!(!is_chain(&chain(TableFamily::Inet, "nat", "KUBE-SERVICES")));
+        assert!(!is_chain(&chain(TableFamily::Ip, "mine", "KUBE-SERVICES")));
     }
 
     #[test]
     fn each_mode_leaves_traces() {
         for chain in [
-            chain(ChainFamily::Ip, "nat", "KUBE-SERVICES"),
-            chain(ChainFamily::Ip6, "filter", "KUBE-NODE-PORT"),
-            chain(ChainFamily::Ip, "nat", "KUBE-SEP-ABC"),
-            chain(ChainFamily::Ip, "kube-proxy", "services"),
+            chain(TableFamily::Ip, "nat", "KUBE-SERVICES"),
+            chain(TableFamily::Ip6, "filter", "KUBE-NODE-PORT"),
+            chain(TableFamily::Ip, "nat", "KUBE-SEP-ABC"),
+            chain(TableFamily::Ip, "kube-proxy", "services"),
         ] {
             assert!(is_trace(&chain), "{chain}");
         }
-        let shared = chain(ChainFamily::Ip, "nat", SHARED_CHAIN);
+        let shared = chain(TableFamily::Ip, "nat", SHARED_CHAIN);
         assert!(is_chain(&shared) && !is_trace(&shared));
     }
 

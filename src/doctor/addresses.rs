@@ -2,7 +2,6 @@
 
 use super::{Finding, Subject};
 
-/// The addresses that take node ports.
 pub(super) fn node_ports(subject: &Subject) -> Finding {
     match subject.node_port_ips.as_slice() {
         [] => Finding::ok("at the addresses that the Node object tells"),

@@ -22,41 +22,39 @@ use kube_ipvs_core::model::DEVICE;
 use kube_ipvs_core::plan::{self, ForeignClaims, Observed};
 use netlink_ipvs::{KernelError, Socket};
 
-use super::Kernel;
-use super::chains;
-use super::route::{DUMMY, Links};
+use crate::kernel::Kernel;
+use crate::kernel::nft::list::{ListedChain, ListedRule};
+use crate::kernel::route::{DUMMY, Links};
 
-pub(super) use legacy::{LegacyTable, tables as legacy_tables};
-pub(super) use names::is_trace;
+pub(crate) use legacy::{LegacyTable, tables as legacy_tables};
+pub(crate) use names::is_trace;
 
-/// How often the rules are read again that others change at the same time.
+/// How often the rules are read again after another program changed them.
 const TRIES: usize = 5;
 
-/// Why something of kube-proxy's is still there.
+/// Why an object of kube-proxy's still exists.
 #[derive(Debug, thiserror::Error)]
 pub enum RemovalError {
-    /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// A rule names the set.
+    /// A rule refers to the set.
     #[error(
         "ipset {0} is still in use by a rule (see `nft list ruleset`, `iptables-legacy-save`): \
          remove it, then run `kube-ipvs cleanup --kube-proxy`"
     )]
     SetInUse(String),
-    /// A virtual server could not be removed.
     #[error("{0}; run `kube-ipvs cleanup --kube-proxy` again")]
     Server(String),
 }
 
-/// What became of kube-proxy's things.
+/// The result of removing kube-proxy's objects.
 #[derive(Debug, Default)]
 pub struct Removal {
     /// What was done, as the lines of the tools that would do the same: each after `+`, `~` or `-`.
     pub done: Vec<String>,
-    /// What could not be.
+    /// What could not be removed.
     pub failures: Vec<RemovalError>,
-    /// What cannot be seen over netlink, each with the command that removes it if it is there.
+    /// Rules that netlink does not show, each with the command that removes them.
     pub by_hand: Vec<String>,
 }
 
@@ -74,11 +72,13 @@ impl Removal {
 #[doc(hidden)]
 #[must_use]
 pub fn decode(payload: &[u8]) -> usize {
-    let chains = chains::decode(payload).map_or(0, |chain| {
+    let chains = ListedChain::decode(payload).map_or(0, |chain| {
         let _ = (is_trace(&chain), names::is_chain(&chain), chain.to_string());
         1
     });
-    chains + rules::decode(payload).map_or(0, |rule| rule.jumps()) + sets::decode(payload).len()
+    chains
+        + ListedRule::decode(payload).map_or(0, |rule| rule.jumps().count())
+        + sets::decode(payload).len()
 }
 
 /// What of IPVS is kube-proxy's, as its device and its sets tell.

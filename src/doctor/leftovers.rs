@@ -4,17 +4,18 @@ use kube_ipvs_core::model::DEVICE;
 use netlink_ipvs::{Socket, Subsystem};
 
 use super::{Finding, Subject};
-use crate::kernel::chains::{self, ForeignChain};
-use crate::kernel::kube_proxy::{self, LegacyTable, is_trace, legacy_tables};
+use crate::kernel::nft::list::{self, ListedChain};
+use crate::migrate::{self, LegacyTable, is_trace, legacy_tables};
 
 /// How many chains are named in full.
 const NAMED: usize = 3;
 /// What removes all of it. kube-proxy's own clean-up would take our virtual servers along.
 const MEND: &str = "stop kube-proxy, then: kube-ipvs cleanup --kube-proxy";
 
-/// The device that holds every service address in kube-proxy's ipvs mode. Ours has none.
+/// In its ipvs mode, kube-proxy puts every service address on this device. The agent puts none
+/// there.
 pub(super) fn device(_: &Subject) -> Finding {
-    match kube_proxy::claims() {
+    match migrate::claims() {
         Ok(claims) => judge_device(claims.addresses.len()),
         Err(error) => Finding::unknown(error),
     }
@@ -34,14 +35,14 @@ fn judge_device(addresses: usize) -> Finding {
 
 /// kube-proxy's rules in its iptables, ipvs and nftables modes.
 pub(super) fn rules(_: &Subject) -> Finding {
-    match Socket::open(Subsystem::Netfilter).and_then(|mut socket| chains::read(&mut socket)) {
+    match Socket::open(Subsystem::Netfilter).and_then(|mut socket| list::chains(&mut socket)) {
         Ok(chains) => judge_rules(&chains, &legacy_tables()),
         Err(error) => Finding::unknown(error),
     }
 }
 
-fn judge_rules(chains: &[ForeignChain], legacy: &[LegacyTable]) -> Finding {
-    let leftovers: Vec<&ForeignChain> = chains.iter().filter(|chain| is_trace(chain)).collect();
+fn judge_rules(chains: &[ListedChain], legacy: &[LegacyTable]) -> Finding {
+    let leftovers: Vec<&ListedChain> = chains.iter().filter(|chain| is_trace(chain)).collect();
     if !leftovers.is_empty() {
         let mut found: Vec<String> =
             leftovers.iter().take(NAMED).map(ToString::to_string).collect();
@@ -65,11 +66,11 @@ fn judge_rules(chains: &[ForeignChain], legacy: &[LegacyTable]) -> Finding {
 mod tests {
     use super::super::CheckVerdict;
     use super::*;
-    use crate::kernel::chains::ChainFamily;
+    use crate::kernel::nft::TableFamily;
 
-    fn chain(name: &str) -> ForeignChain {
-        let (family, table) = (ChainFamily::Ip, "nat".to_owned());
-        ForeignChain { family, table, name: name.to_owned(), base: None }
+    fn chain(name: &str) -> ListedChain {
+        let (family, table) = (TableFamily::Ip, "nat".to_owned());
+        ListedChain { family, table, name: name.to_owned(), base: None, drops: false }
     }
 
     #[test]
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn many_chains_stay_on_one_line() {
-        let chains: Vec<ForeignChain> = (0..500).map(|n| chain(&format!("KUBE-SVC-{n}"))).collect();
+        let chains: Vec<ListedChain> = (0..500).map(|n| chain(&format!("KUBE-SVC-{n}"))).collect();
         assert!(judge_rules(&chains, &[]).found.ends_with("and 497 more chains"));
     }
 }

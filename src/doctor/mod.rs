@@ -55,7 +55,6 @@ impl Subject {
     }
 }
 
-/// A named check.
 struct Probe {
     name: &'static str,
     examine: fn(&Subject) -> Finding,
@@ -83,7 +82,6 @@ const CHECKS: [Probe; 17] = [
     Probe { name: "ClusterIPs on devices", examine: addresses::on_devices },
 ];
 
-/// Runs every check.
 #[must_use]
 pub fn run(subject: &Subject) -> Report {
     let check = |probe: &Probe| Check::new(probe.name, (probe.examine)(subject));

@@ -8,7 +8,7 @@ use kube_ipvs_core::explain::Source;
 use kube_ipvs_core::model::VirtualAddress;
 use serde::de::DeserializeOwned;
 
-use super::api::{ExplainView, StatusView};
+use crate::agent::api::{ExplainView, StatusView};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
@@ -18,10 +18,10 @@ const LARGEST_ANSWER: usize = 1 << 30;
 /// How long a whole answer may take.
 const LONGEST_ANSWER: Duration = Duration::from_secs(120);
 
-/// Why the agent's answer is not to be had.
+/// Why there is no answer of the agent.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Nobody listens there.
+    /// No process listens there.
     #[error(
         "no agent answers at {address}: {source}; is it running, and is this its \
          metricsBindAddress?"
@@ -40,7 +40,7 @@ pub enum AgentError {
         /// What broke.
         source: io::Error,
     },
-    /// It answered that it cannot tell.
+    /// It answered that it cannot serve the request.
     #[error("the agent at {address} answers with status {status}: {message}")]
     Refused {
         /// Where it was asked.
@@ -50,7 +50,7 @@ pub enum AgentError {
         /// What it says.
         message: String,
     },
-    /// Whatever answered is not the agent, or one of a very different version.
+    /// What answered is not the agent, or an agent of a very different version.
     #[error(
         "what answers at {address} is not this agent: {reason}; is this its metricsBindAddress?"
     )]
@@ -81,7 +81,7 @@ impl AgentClient {
         Self { address: SocketAddr::new(ip, address.port()) }
     }
 
-    /// What the agent holds.
+    /// The agent's status.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl AgentClient {
         self.get_json(&format!("/explain?{query}"))
     }
 
-    /// The body of the answer to a path, whatever it is.
+    /// The body of the answer to a path.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ fn exchange(mut stream: TcpStream, address: SocketAddr, path: &str) -> io::Resul
     read_within(&mut stream, READ_TIMEOUT, LONGEST_ANSWER)
 }
 
-/// All that is sent. Neither may anything be longer in coming than `each`, nor all than `all`.
+/// Reads until the connection ends: each part within `each`, the whole within `all`.
 fn read_within(stream: &mut TcpStream, each: Duration, all: Duration) -> io::Result<Vec<u8>> {
     let end = Instant::now() + all;
     let mut answer = Vec::new();

@@ -9,7 +9,7 @@ use crate::kernel::sysctl::Sysctls;
 
 /// The ports that the kernel chooses from, of both families.
 const RANGE: &str = "net/ipv4/ip_local_port_range";
-/// Those of them that it leaves out.
+/// The ports in that range that the kernel does not choose.
 const RESERVED: &str = "net/ipv4/ip_local_reserved_ports";
 
 /// Compares the range that the kernel chooses ports from with the node ports that are served.

@@ -11,7 +11,7 @@ use serde::Serialize;
 pub enum CheckVerdict {
     /// Nothing to do.
     Ok,
-    /// Some traffic may not work, or it could not be told.
+    /// Some traffic may not work, or the check found no answer.
     Warn,
     /// Services will not work.
     Fail,
@@ -27,16 +27,14 @@ impl fmt::Display for CheckVerdict {
     }
 }
 
-/// The outcome of one check.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Check {
     /// What was looked at.
     pub name: &'static str,
-    /// How serious it is.
     pub verdict: CheckVerdict,
     /// What was found, on one line.
     pub found: String,
-    /// What to do, one command or sentence per line; `None` where nothing is to be done.
+    /// What to do, one command or sentence per line; `None` if there is nothing to do.
     pub mend: Option<String>,
 }
 
@@ -70,14 +68,13 @@ impl Finding {
         Self { verdict: CheckVerdict::Fail, found: found.into(), mend: mend.into_iter().collect() }
     }
 
-    /// The finding of a check that could not look.
+    /// The finding of a check that could not read the kernel.
     pub(super) fn unknown(cause: impl fmt::Display) -> Self {
         let advice = "run this as root, in the node's own network namespace".to_owned();
         Self::warn(format!("cannot tell: {cause}"), [advice])
     }
 }
 
-/// What all checks found.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(transparent)]
 pub struct Report {
@@ -86,7 +83,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// The most serious verdict.
     #[must_use]
     pub fn worst(&self) -> CheckVerdict {
         self.checks.iter().map(|check| check.verdict).max().unwrap_or(CheckVerdict::Ok)

@@ -5,23 +5,22 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use kube_ipvs_core::model::Protocol;
+use kube_ipvs_core::model::{Family, Protocol};
 use netlink_ipvs::{Attribute, Attributes, Batch, KernelError, Socket, attributes};
 use rustix::io::Errno;
 
 use super::{RemovalError, names};
+use crate::kernel::family::{self, netfilter_header, netfilter_message};
 
 /// `NFNL_SUBSYS_IPSET`
 const SUBSYSTEM: u16 = 6;
-/// `IPSET_PROTOCOL_MIN`: what every kernel speaks.
+/// `IPSET_PROTOCOL_MIN`: every kernel speaks this version.
 const VERSION: u8 = 6;
 /// `IPSET_CMD_*`
 const DESTROY: u16 = 3;
 const LIST: u16 = 7;
-/// `NLM_F_EXCL`: without it, to destroy what is not there is no error.
+/// `NLM_F_EXCL`: without it, the destruction of an absent set is no error.
 const EXCLUSIVE: u16 = 0x200;
-/// `struct nfgenmsg`, which precedes the attributes.
-const HEADER: [u8; 4] = [2, 0, 0, 0];
 /// `IPSET_ATTR_*` of a command.
 const ATTR_PROTOCOL: u16 = 1;
 const ATTR_SET_NAME: u16 = 2;
@@ -35,12 +34,11 @@ const ATTR_PORT: u16 = 4;
 const TRIES: usize = 60;
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Whether there can be sets. To ask for them would load the module.
+/// Whether there can be sets. A request for them would load the module.
 fn is_loaded() -> bool {
     Path::new("/sys/module/ip_set").exists()
 }
 
-/// The node ports of all Services.
 pub(super) fn node_ports(socket: &mut Socket) -> Result<HashSet<(Protocol, u16)>, KernelError> {
     let mut found = HashSet::new();
     if !is_loaded() {
@@ -63,7 +61,7 @@ pub(super) fn node_ports(socket: &mut Socket) -> Result<HashSet<(Protocol, u16)>
     Ok(found)
 }
 
-/// Destroys all sets that there are. Says which, and what became of each.
+/// Destroys all of kube-proxy's sets, and returns the result of each.
 pub(super) fn destroy(socket: &mut Socket) -> Vec<(String, Result<(), RemovalError>)> {
     let mut tries = TRIES;
     let mut destroyed = Vec::new();
@@ -101,12 +99,11 @@ fn request_destruction(socket: &mut Socket, name: &str) -> Result<(), KernelErro
 }
 
 fn body(message: &mut Attributes<'_>, name: &str) {
-    message.raw(&HEADER);
+    netfilter_header(message, family::number(Family::V4), 0);
     message.bytes(ATTR_PROTOCOL, &[VERSION]);
     message.text(ATTR_SET_NAME, name);
 }
 
-/// The protocol of the ports in a set.
 fn protocol(name: &str) -> Protocol {
     match name {
         _ if name.contains("SCTP") => Protocol::Sctp,
@@ -117,7 +114,7 @@ fn protocol(name: &str) -> Protocol {
 
 /// Reads the ports of a set's elements.
 pub(super) fn decode(body: &[u8]) -> Vec<u16> {
-    let rest = body.get(HEADER.len()..).unwrap_or_default();
+    let (_, rest) = netfilter_message(body).unwrap_or_default();
     let lists = attributes(rest).filter(|attribute| attribute.kind == ATTR_ELEMENTS);
     let elements = lists.flat_map(|list| list.nested()).filter(|inner| inner.kind == ATTR_DATA);
     elements.filter_map(port).collect()
@@ -135,15 +132,15 @@ mod tests {
 
     #[test]
     fn ports_of_elements_are_read() {
-        let mut body = HEADER.to_vec();
-        let mut message = Attributes::new(&mut body);
-        message.text(ATTR_SET_NAME, "KUBE-NODE-PORT-TCP");
+        let mut bytes = Vec::new();
+        let mut message = Attributes::new(&mut bytes);
+        body(&mut message, "KUBE-NODE-PORT-TCP");
         message.nest(ATTR_ELEMENTS, |list| {
             for port in [30080, 30443] {
                 list.nest(ATTR_DATA, |element| element.u16_be(ATTR_PORT, port));
             }
         });
-        assert_eq!(decode(&body), [30080, 30443]);
+        assert_eq!(decode(&bytes), [30080, 30443]);
     }
 
     #[test]

@@ -5,18 +5,17 @@ use std::fs;
 
 /// A table of `iptables-legacy` that has ever been used since the node was started.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::kernel) struct LegacyTable {
+pub(crate) struct LegacyTable {
     command: &'static str,
     name: String,
 }
 
 impl LegacyTable {
-    /// Prints kube-proxy's rules in it, if there are any.
-    pub(in crate::kernel) fn look(&self) -> String {
+    /// The command that prints kube-proxy's rules in it, if any.
+    pub(crate) fn look(&self) -> String {
         format!("{self} -S | grep -E 'KUBE-(SERVICES|SVC|SEP|NODE)'")
     }
 
-    /// What to do about them.
     pub(super) fn advice(&self) -> String {
         let mend = self.mend();
         format!(
@@ -24,7 +23,7 @@ impl LegacyTable {
         )
     }
 
-    /// Takes them out, and all other rules of Kubernetes, which are made again.
+    /// Removes them and all other rules of Kubernetes, whose owners add them again.
     fn mend(&self) -> String {
         let Self { command, name } = self;
         format!("{command}-save -t {name} | grep -v KUBE- | {command}-restore -T {name}")
@@ -37,8 +36,7 @@ impl fmt::Display for LegacyTable {
     }
 }
 
-/// The tables in use.
-pub(in crate::kernel) fn tables() -> Vec<LegacyTable> {
+pub(crate) fn tables() -> Vec<LegacyTable> {
     let read = |path: &str, command: &'static str| {
         let text = fs::read_to_string(path).unwrap_or_default();
         let name = |line: &str| LegacyTable { command, name: line.to_owned() };

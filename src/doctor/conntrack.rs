@@ -5,7 +5,7 @@ use crate::kernel::sysctl::Sysctls;
 
 const COUNT: &str = "net/netfilter/nf_conntrack_count";
 const MAX: &str = "net/netfilter/nf_conntrack_max";
-/// What kube-proxy sees to at least; a full table stalls every new connection.
+/// The smallest size that kube-proxy sets. A full table stalls every new connection.
 const SMALLEST: u64 = 131_072;
 
 /// Compares the size of the table with its use.
