@@ -46,8 +46,6 @@ pub(super) enum Input {
     Event(Event),
     /// Somebody asks something.
     Query(Query),
-    /// The configuration has changed.
-    Configuration(Box<Config>),
     /// Somebody else may have changed what is ours in the kernel.
     Tampering,
     /// The agent ends; the kernel's state stays as it is.
@@ -121,8 +119,6 @@ impl EngineLoop {
         told: Told,
         config: &Config,
     ) -> Self {
-        let mut takeover = Takeover::default();
-        takeover.want(config.remove_kube_proxy);
         let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), told.notices.clone());
         Self {
             engine,
@@ -139,7 +135,7 @@ impl EngineLoop {
             last_sync: None,
             first_sync: FirstSync::default(),
             applied: Applied::default(),
-            takeover,
+            takeover: Takeover::new(config.remove_kube_proxy),
             upkeep,
             surroundings: Known::default(),
             part_read: None,
@@ -209,14 +205,6 @@ impl EngineLoop {
                 }
             }
             Input::Query(query) => self.answer(query),
-            Input::Configuration(config) => {
-                let Config { settings, audit_period, min_sync_period, .. } = *config;
-                self.min_sync_period = min_sync_period;
-                self.engine.handle_settings(&settings, audit_period, Instant::now());
-                if self.takeover.want(config.remove_kube_proxy) {
-                    self.engine.handle_drift(Instant::now());
-                }
-            }
             Input::Tampering => {
                 debug!("somebody else has changed what is ours in the kernel");
                 self.engine.handle_drift(Instant::now());

@@ -61,18 +61,13 @@ impl Health {
     pub fn new(started: SystemTime, sync_period: Duration) -> Self {
         Self {
             state: Mutex::new(HealthState {
-                patience: patience(sync_period),
+                patience: sync_period.saturating_mul(2),
                 last_updated: started,
                 queued: None,
                 synced: false,
                 eligible: None,
             }),
         }
-    }
-
-    /// An update may wait for twice this long from now on.
-    pub fn set_sync_period(&self, sync_period: Duration) {
-        self.state().patience = patience(sync_period);
     }
 
     /// An update waits. Not to be called before the sources have told everything: until then there
@@ -157,10 +152,6 @@ impl HealthState {
     }
 }
 
-fn patience(sync_period: Duration) -> Duration {
-    sync_period.saturating_mul(2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,8 +192,6 @@ mod tests {
         let late = health.livez(start + Duration::from_secs(60), STARTED + Duration::from_secs(60));
         assert!(!late.is_success());
         assert_eq!(late.last_updated, "1970-01-01T00:00:00Z");
-        health.set_sync_period(SYNC_PERIOD * 2);
-        assert!(healthy(119));
         health.updated(STARTED);
         assert!(healthy(120));
     }

@@ -17,10 +17,9 @@ pub(super) struct Takeover {
 }
 
 impl Takeover {
-    /// What the configuration says. Returns whether the kernel is to be read for it.
-    pub(super) fn want(&mut self, wanted: bool) -> bool {
-        self.wanted = wanted;
-        wanted && !self.told
+    /// Removes it if that is `wanted`.
+    pub(super) fn new(wanted: bool) -> Self {
+        Self { wanted, ..Self::default() }
     }
 
     /// Reads everything that may be ours: with what kube-proxy claims, if it is to be removed.

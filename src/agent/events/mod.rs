@@ -71,15 +71,13 @@ pub enum EventReason {
     SettingDrift,
     /// A firewall of others drops what services need.
     FirewallDrops,
-    /// The configuration file has changed into something that is of no use.
+    /// The configuration file has changed and is invalid now.
     ConfigurationInvalid,
-    /// The configuration file has changed in what only a restart applies.
-    RestartNeeded,
 }
 
 impl EventReason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::AddressOfNode,
         Self::AddressOnDevice,
         Self::AddressOfApiServer,
@@ -92,7 +90,6 @@ impl EventReason {
         Self::SettingDrift,
         Self::FirewallDrops,
         Self::ConfigurationInvalid,
-        Self::RestartNeeded,
     ];
 
     /// An Event's `reason`.
@@ -111,7 +108,6 @@ impl EventReason {
             Self::SettingDrift => "SettingDrift",
             Self::FirewallDrops => "FirewallDrops",
             Self::ConfigurationInvalid => "ConfigurationInvalid",
-            Self::RestartNeeded => "RestartNeeded",
         }
     }
 
@@ -128,7 +124,7 @@ impl EventReason {
             | Self::FirewallDrops => "Serve",
             Self::HealthCheckNotStarted => "Listen",
             Self::KernelRejected | Self::RangeOverlaps | Self::SettingDrift => "Program",
-            Self::ConfigurationInvalid | Self::RestartNeeded => "Configure",
+            Self::ConfigurationInvalid => "Configure",
         }
     }
 
@@ -144,8 +140,7 @@ impl EventReason {
             | Self::KernelRejected
             | Self::SettingDrift
             | Self::FirewallDrops
-            | Self::ConfigurationInvalid
-            | Self::RestartNeeded => true,
+            | Self::ConfigurationInvalid => true,
             Self::AddressOfApiServer
             | Self::AddressInServiceRange
             | Self::AddressInShadowRange

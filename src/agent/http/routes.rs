@@ -10,7 +10,6 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::places::Places;
 use super::query::{AskError, PATIENCE, Query, ask, parse_explain};
@@ -33,7 +32,7 @@ pub struct MetricsRoutes<A> {
     /// Of how many Services at most `/metrics` tells the traffic.
     pub traffic_services: usize,
     /// What `/configz` shows. It must hold no secrets.
-    pub config: watch::Receiver<serde_json::Value>,
+    pub config: serde_json::Value,
     /// Takes a question to the engine's thread. Must not block; a question that is dropped is
     /// answered with 503.
     pub ask: A,
@@ -86,7 +85,7 @@ where
             Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
-        "/configz" => json(StatusCode::OK, &*routes.config.borrow()),
+        "/configz" => json(StatusCode::OK, &routes.config),
         "/status" => {
             let snapshot = ask(&routes.ask, Query::Status, PATIENCE);
             let render = |snapshot| serde_json::to_vec(&StatusView::from(snapshot));

@@ -56,11 +56,6 @@ impl Departures {
         Self { period, ..Self::default() }
     }
 
-    /// Those to come may take that long.
-    pub(super) fn set_period(&mut self, period: Duration) {
-        self.period = period;
-    }
-
     /// Takes in the DesiredService of a Service that is replaced. Returns what the kernel is to hold for
     /// the front ends that `is_going` says of.
     pub(super) fn depart(

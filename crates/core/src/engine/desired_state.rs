@@ -156,11 +156,6 @@ impl DesiredState {
         !self.on_devices.is_empty()
     }
 
-    /// Takes another configuration, for the next update of a state that is dirty all over.
-    pub(super) fn configure(&mut self, settings: &Settings) {
-        self.settings = settings.clone();
-    }
-
     /// Brings the DesiredState up to date with what has changed in the state.
     pub fn update(&mut self, state: &mut State) -> Update {
         let Dirty { mut services, endpoints, context, network, sockets } = state.take_dirty();

@@ -130,25 +130,6 @@ impl Engine {
         self.state.apply(event);
     }
 
-    /// Takes another configuration, but for the node's name, which stays.
-    pub fn handle_settings(
-        &mut self,
-        settings: &Settings,
-        audit_period: Option<Duration>,
-        now: Instant,
-    ) {
-        let node_name = self.state.locality().node.clone();
-        self.desired.configure(&Settings { node_name, ..settings.clone() });
-        self.state.touch_all();
-        self.reconciler.set_drain_period(settings.drain_period);
-        self.departures.set_period(settings.drain_period);
-        if self.phase != Phase::Starting && self.audit_period != audit_period {
-            audit_period.into_iter().for_each(|period| self.resync.want(now + period));
-            self.rounds.begin(audit_period, self.reconciler.held_pools().count(), now);
-        }
-        self.audit_period = audit_period;
-    }
-
     /// What is to be done next; `None` if nothing is for now. Each piece of work is answered
     /// before the next is asked for.
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {

@@ -150,7 +150,7 @@ impl Counts {
 }
 
 impl Drains {
-    /// Those to come may take that long.
+    /// Established connections to real servers that leave may go on that long.
     pub(super) fn set_period(&mut self, period: Duration) {
         self.period = period;
     }

@@ -70,13 +70,8 @@ impl Reconciler {
     #[must_use]
     pub fn new(drain_period: Duration) -> Self {
         let mut reconciler = Self::default();
-        reconciler.set_drain_period(drain_period);
+        reconciler.pools.drains.set_period(drain_period);
         reconciler
-    }
-
-    /// Real servers that leave from now on may take that long.
-    pub fn set_drain_period(&mut self, period: Duration) {
-        self.pools.drains.set_period(period);
     }
 
     /// Replaces one version of a Service's DesiredService by another. Costs what differs.

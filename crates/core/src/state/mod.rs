@@ -148,11 +148,6 @@ impl State {
         services && slices && service_cidrs && node
     }
 
-    /// Any Service may be touched by something that is no object.
-    pub fn touch_all(&mut self) {
-        self.dirty.context = true;
-    }
-
     /// What has changed since this was last asked.
     pub fn take_dirty(&mut self) -> Dirty {
         self.has_listened = false;
