@@ -12,5 +12,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     // They would keep a tenth more resident. A kernel that was built without has none anyway.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    // After it has replaced itself, the kernel calls it `exe`.
+    let _ = rustix::thread::set_name(c"kube-ipvs");
     kube_ipvs::cli::main()
 }

@@ -43,8 +43,6 @@ const LONGEST_BURST: Duration = Duration::from_millis(500);
 pub(super) enum Input {
     Event(Event),
     Query(Query),
-    /// The configuration has changed.
-    Configuration(Box<Config>),
     /// Another program may have changed the agent's state in the kernel.
     Drift,
     /// The agent ends; the kernel's state stays as it is.
@@ -104,8 +102,6 @@ impl EngineLoop {
         sinks: Sinks,
         config: &Config,
     ) -> Self {
-        let mut takeover = Takeover::default();
-        takeover.set_enabled(config.remove_kube_proxy);
         let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), sinks.notices.clone());
         Self {
             engine,
@@ -122,7 +118,7 @@ impl EngineLoop {
             last_sync: None,
             first_sync: Sum::default(),
             applied: Applied::default(),
-            takeover,
+            takeover: Takeover::new(config.remove_kube_proxy),
             upkeep,
             reported: Reported::default(),
         }
@@ -190,14 +186,6 @@ impl EngineLoop {
                 }
             }
             Input::Query(query) => self.answer(query),
-            Input::Configuration(config) => {
-                let Config { settings, audit_period, min_sync_period, .. } = *config;
-                self.min_sync_period = min_sync_period;
-                self.engine.handle_settings(&settings, audit_period, Instant::now());
-                if self.takeover.set_enabled(config.remove_kube_proxy) {
-                    self.engine.handle_drift(Instant::now());
-                }
-            }
             Input::Drift => {
                 debug!("another program may have changed the agent's state in the kernel");
                 self.engine.handle_drift(Instant::now());

@@ -61,18 +61,13 @@ impl Health {
     pub fn new(started: SystemTime, sync_period: Duration) -> Self {
         Self {
             state: Mutex::new(HealthState {
-                max_delay: max_delay(sync_period),
+                max_delay: sync_period.saturating_mul(2),
                 last_updated: started,
                 queued: None,
                 synced: false,
                 eligible: None,
             }),
         }
-    }
-
-    /// An update may wait for twice this long from now on.
-    pub fn set_sync_period(&self, sync_period: Duration) {
-        self.state().max_delay = max_delay(sync_period);
     }
 
     /// Records a pending update. The caller waits until the sources have listed everything: before,
@@ -157,10 +152,6 @@ impl HealthState {
     }
 }
 
-fn max_delay(sync_period: Duration) -> Duration {
-    sync_period.saturating_mul(2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,8 +192,6 @@ mod tests {
         let late = health.livez(start + Duration::from_secs(60), STARTED + Duration::from_secs(60));
         assert!(!late.is_success());
         assert_eq!(late.last_updated, "1970-01-01T00:00:00Z");
-        health.set_sync_period(SYNC_PERIOD * 2);
-        assert!(healthy(119));
         health.updated(STARTED);
         assert!(healthy(120));
     }

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io::{self, Write};
 
 use kube_ipvs_core::model::one_line;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{ConfigError, LogConfig, LogFormat};
 
@@ -13,8 +13,8 @@ use crate::config::{ConfigError, LogConfig, LogFormat};
 ///
 /// # Errors
 ///
-/// If the level is none.
-pub fn start(config: &LogConfig) -> Result<Level, ConfigError> {
+/// If the level is invalid.
+pub fn start(config: &LogConfig) -> Result<(), ConfigError> {
     let is_text = config.format == LogFormat::Text;
     let lines = tracing_subscriber::fmt()
         .with_writer(move || Lines { out: io::stderr(), is_text })
@@ -22,19 +22,10 @@ pub fn start(config: &LogConfig) -> Result<Level, ConfigError> {
         .with_target(false)
         .with_env_filter(filter(&config.level)?);
     match config.format {
-        LogFormat::Text => {
-            let lines = lines.with_filter_reloading();
-            let handle = lines.reload_handle();
-            lines.init();
-            Ok(Level(Box::new(move |filter| handle.reload(filter))))
-        }
-        LogFormat::Json => {
-            let lines = lines.json().flatten_event(true).with_filter_reloading();
-            let handle = lines.reload_handle();
-            lines.init();
-            Ok(Level(Box::new(move |filter| handle.reload(filter))))
-        }
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
     }
+    Ok(())
 }
 
 /// Writes one line at a time. External text in a message can neither forge another line nor control
@@ -61,23 +52,9 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
-/// What is logged, which may change.
-pub struct Level(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send>);
-
-impl Level {
-    /// Logs at another level.
-    ///
-    /// # Errors
-    ///
-    /// If the level is none.
-    pub fn set(&self, level: &str) -> Result<(), ConfigError> {
-        (self.0)(filter(level)?).map_err(|error| wrong(level, &error))
-    }
-}
-
 /// A plain level applies to the agent; its libraries log from `warn` on, so that their debug output
 /// does not bury the agent's. A filter by module is used as it is.
-fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
+pub(super) fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
     let is_filter = level.contains(['=', ',']);
     let directives = match level.parse::<LevelFilter>() {
         Ok(LevelFilter::OFF | LevelFilter::ERROR) => level.to_owned(),

@@ -14,7 +14,7 @@ mod listen;
 pub mod log;
 pub mod metrics;
 mod processor_time;
-mod reconfigure;
+mod replace;
 mod run;
 mod sole;
 mod takeover;

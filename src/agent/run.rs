@@ -1,7 +1,7 @@
 //! Assembles the agent: sources, the engine's thread, HTTP.
 
 use std::fs;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -17,6 +17,7 @@ use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Carry, Event, Family, Name};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -24,14 +25,16 @@ use tracing::{info, warn};
 use super::config_file;
 use super::conntrack;
 use super::engine_loop::{EngineLoop, Input, Inputs, Sinks};
-use super::events::{EventQueue, EventRecorder, EventWriter, QUIET};
+use super::events::{
+    EventQueue, EventReason, EventRecorder, EventWriter, InvolvedObject, QUIET, ReportedEvent,
+};
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::{self, MetricsRoutes, Query};
 use super::listen::{Bound, bind};
-use super::log::Level;
+use super::log;
 use super::metrics::Metrics;
-use super::reconfigure::Reconfigure;
+use super::replace::replace;
 use super::sole::acquire_lock;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::kernel::sysctl::{Sysctl, SysctlReport, Sysctls};
@@ -78,12 +81,12 @@ fn apply_sysctls(sysctls: impl IntoIterator<Item = Sysctl>) -> anyhow::Result<()
 }
 
 /// Runs until SIGTERM or SIGINT; the kernel's state stays as it is. The configuration is derived
-/// from the flags; changes of a configuration file are applied.
+/// from the flags; if the configuration file changes, the agent replaces itself.
 ///
 /// # Errors
 ///
 /// If something required is missing: kernel features, the capability, a source.
-pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<()> {
+pub fn run(config: Config, flags: &SharedFlags) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { Signals::catch() })?;
     let lock = runtime.block_on(async {
@@ -100,9 +103,7 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     let (inputs, received) = mpsc::channel();
     let metrics = Arc::new(Metrics::new()?);
     let (notices, queue) = EventRecorder::new(Arc::clone(&metrics));
-    let (shown, config_shown) = watch::channel(config::show(&config));
     let agent = Agent {
-        config_shown,
         health: Arc::new(Health::new(SystemTime::now(), config.sync_period)),
         health_checks: HealthChecks::default(),
         metrics,
@@ -123,8 +124,16 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
         .context("cannot start the engine's thread")?;
     follow_network(&agent.config.settings.carry, agent.inputs.clone())?;
     follow_drift(ports, agent.inputs.clone())?;
-    agent.follow_config(flags, level, shown);
-    let ended = runtime.block_on(agent.serve(queue, &mut signals));
+    let files = agent.follow_config(flags);
+    let ended: anyhow::Result<End> = runtime.block_on(async {
+        let end = agent.serve(queue, files, &mut signals).await?;
+        // A signal may have come while the last requests were answered.
+        tokio::select! {
+            biased;
+            () = signals.ended() => Ok(End::Exit),
+            end = ready(end) => Ok(end),
+        }
+    });
     // A name lookup may still be under way.
     runtime.shutdown_background();
     if thread_end.recv_timeout(LONGEST_END) == Err(RecvTimeoutError::Timeout) {
@@ -133,8 +142,26 @@ pub fn run(config: Config, flags: SharedFlags, level: Level) -> anyhow::Result<(
     if engine_thread.join().is_err() {
         bail!("the engine's thread panicked; this is a bug");
     }
-    ended
+    match ended? {
+        End::Exit => Ok(()),
+        End::Replace => {
+            info!("starting again with the changed configuration");
+            Err(replace()).context("the agent cannot replace itself")
+        }
+    }
 }
+
+/// How a run ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// The process ends.
+    Exit,
+    /// The agent starts again as the same process.
+    Replace,
+}
+
+/// What a changed configuration file says, or why it says nothing.
+type ChangedConfig = anyhow::Result<Config>;
 
 struct Signals {
     terminate: Signal,
@@ -168,7 +195,6 @@ struct Agent {
     health_checks: HealthChecks,
     notices: EventRecorder,
     stopping: Arc<AtomicBool>,
-    config_shown: watch::Receiver<serde_json::Value>,
 }
 
 impl Agent {
@@ -186,34 +212,54 @@ impl Agent {
         )
     }
 
-    /// Applies what changes in the configuration file. A node that has run out of watches had
-    /// better have its services than that.
-    fn follow_config(
-        &self,
-        flags: SharedFlags,
-        level: Level,
-        shown: watch::Sender<serde_json::Value>,
-    ) {
-        let Some(path) = flags.config.clone() else { return };
-        let mut reconfigure = Reconfigure {
-            flags,
-            config: self.config.clone(),
-            inputs: self.inputs.clone(),
-            health: Arc::clone(&self.health),
-            notices: self.notices.clone(),
-            level,
-            shown,
+    /// Reads the configuration file whenever it changes. A node that has run out of watches still serves
+    /// its Services.
+    fn follow_config(&self, flags: &SharedFlags) -> UnboundedReceiver<ChangedConfig> {
+        let (sender, changes) = unbounded_channel();
+        let Some(path) = &flags.config else { return changes };
+        let read = flags.clone();
+        let changed = move |text: io::Result<&str>| {
+            // Nothing receives it once the agent ends.
+            let _ = sender.send(text.map_err(Into::into).and_then(|text| read_config(&read, text)));
         };
-        if let Err(error) = config_file::follow(&path, move |text| reconfigure.apply(text)) {
+        if let Err(error) = config_file::follow(path, changed) {
             let path = path.display();
-            warn!(
-                "{path} cannot be watched: {error}; its changes apply when the agent is restarted"
-            );
+            warn!("{path} cannot be watched: {error}; its changes need a restart of the agent");
         }
+        changes
     }
 
-    /// Runs the asynchronous parts: the source, HTTP, Events and signals.
-    async fn serve(&self, notices: EventQueue, signals: &mut Signals) -> anyhow::Result<()> {
+    /// Ready once the configuration file holds another configuration that the agent can start with.
+    async fn other_config(&self, mut changes: UnboundedReceiver<ChangedConfig>) {
+        while let Some(changed) = changes.recv().await {
+            let is_other = match changed {
+                Ok(config) if config == self.config => Ok(false),
+                Ok(config) => check(&config).await.map(|()| true),
+                Err(error) => Err(error),
+            };
+            match is_other {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => self.notices.report(ReportedEvent {
+                    about: InvolvedObject::Node,
+                    reason: EventReason::ConfigurationInvalid,
+                    message: format!(
+                        "the changed configuration is invalid: {error:#}; the old one stays. \
+                         `kube-ipvs run --write-config-to -` prints the valid options"
+                    ),
+                }),
+            }
+        }
+        pending().await
+    }
+
+    /// Runs the asynchronous parts: the source, HTTP, Events, the configuration file and signals.
+    async fn serve(
+        &self,
+        notices: EventQueue,
+        changes: UnboundedReceiver<ChangedConfig>,
+        signals: &mut Signals,
+    ) -> anyhow::Result<End> {
         let (running, stopped) = watch::channel(());
         let stop = || {
             let mut stopped = stopped.clone();
@@ -230,8 +276,9 @@ impl Agent {
             servers.push(self.answer_questions(self.bind(address).await?, stop()));
         }
         let ended = tokio::select! {
-            () = signals.ended() => Ok(()),
-            ended = self.follow_source(notices) => ended,
+            () = signals.ended() => Ok(End::Exit),
+            () = self.other_config(changes) => Ok(End::Replace),
+            ended = self.follow_source(notices) => ended.map(|()| End::Exit),
         };
         info!("stopping; the kernel's state stays as it is");
         // Before anything is awaited. The engine's thread ends after its current plan.
@@ -271,7 +318,7 @@ impl Agent {
             health: Arc::clone(&self.health),
             metrics: Arc::clone(&self.metrics),
             traffic_services: self.config.traffic_metrics_services,
-            config: self.config_shown.clone(),
+            config: config::show(&self.config),
             // The query is dropped once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         };
@@ -297,8 +344,7 @@ impl Agent {
             }
             SourceConfig::Kubernetes { kubeconfig, master } => {
                 let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
-                let server = Server::find(&reach).await?;
-                server.check(&self.config.settings.service_cidrs)?;
+                let server = find_server(&reach, &self.config).await?;
                 deliver(Event::ApiServers(server.sockets().collect()));
                 let clients = kubernetes::connect(&reach).await?;
                 let metrics = Arc::clone(&self.metrics);
@@ -317,6 +363,32 @@ impl Agent {
             }
         }
     }
+}
+
+/// What a changed configuration file says. As a configuration, an empty file would be all defaults, but
+/// it is more likely the first half of an edit.
+fn read_config(flags: &SharedFlags, text: &str) -> ChangedConfig {
+    if text.trim().is_empty() {
+        bail!("the file is empty");
+    }
+    Ok(config::resolve(flags)?)
+}
+
+/// Whether the agent can start with another configuration.
+async fn check(config: &Config) -> anyhow::Result<()> {
+    log::filter(&config.log.level)?;
+    Kernel::check_carry(&config.settings.carry)?;
+    if let SourceConfig::Kubernetes { kubeconfig, master } = &config.source {
+        let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
+        find_server(&reach, config).await?;
+    }
+    Ok(())
+}
+
+async fn find_server(reach: &ApiAccess, config: &Config) -> anyhow::Result<Server> {
+    let server = Server::find(reach).await?;
+    server.check(&config.settings.service_cidrs)?;
+    Ok(server)
 }
 
 /// Ready once the agent ends.

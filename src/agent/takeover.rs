@@ -18,10 +18,8 @@ pub(super) struct Takeover {
 }
 
 impl Takeover {
-    /// Sets the configuration. Returns whether the kernel must be read again.
-    pub(super) fn set_enabled(&mut self, enabled: bool) -> bool {
-        self.enabled = enabled;
-        enabled && !self.claims_known
+    pub(super) fn new(enabled: bool) -> Self {
+        Self { enabled, ..Self::default() }
     }
 
     /// Reads the kernel state, including kube-proxy's claims if they are to be removed.

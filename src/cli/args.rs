@@ -161,8 +161,10 @@ pub struct RunFlags {
 pub enum Command {
     /// Run the agent
     #[command(
-        after_help = "SIGTERM or SIGINT end it; the kernel's state stays as it is. While another \
-        agent runs in this network namespace, it waits for that to end.\n\nExamples:\n  kube-ipvs run --config /var/lib/kube-proxy/config.conf\n  \
+        after_help = "SIGTERM or SIGINT end it; the kernel's state stays as it is. When its \
+        configuration file changes, it validates the file and replaces itself. While another agent \
+        runs in this network namespace, it waits for that to end.\n\nExamples:\n  \
+        kube-ipvs run --config /var/lib/kube-proxy/config.conf\n  \
         kube-ipvs run --manifests ./objects --node-name n1\n  \
         kube-ipvs run --write-config-to -"
     )]

@@ -20,11 +20,11 @@ pub(super) fn run(shared: &SharedFlags, flags: &RunFlags) -> anyhow::Result<Exit
         write_config(&config, path)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let level = agent::log::start(&config.log)?;
+    agent::log::start(&config.log)?;
     if flags.init_only == Some(true) {
         agent::prepare(&config)?;
     } else {
-        agent::run(config, shared.clone(), level)?;
+        agent::run(config, shared)?;
     }
     Ok(ExitCode::SUCCESS)
 }

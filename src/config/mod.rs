@@ -1,7 +1,6 @@
 //! kube-proxy's flags and file, and our options → one resolved, validated [`Config`].
 
 mod address;
-mod adopt;
 mod conntrack;
 mod document;
 mod duration;

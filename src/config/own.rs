@@ -111,16 +111,4 @@ mod tests {
             assert!(error.starts_with(&format!("config.conf: document 1: {reason}")), "{error}");
         }
     }
-
-    #[test]
-    fn who_carries_connections_stays_until_a_restart() {
-        let read = |lines| read(lines).unwrap();
-        let old = read("carry: offload\noffloadInterfaces: [eth0]");
-        let (adopted, kept) = old.adopt(read("carry: all"));
-        assert_eq!((adopted.settings.carry, kept), (old.settings.carry.clone(), vec!["carry"]));
-        // Between which links a flowtable carries may change at any time.
-        let new = read("carry: offload\noffloadInterfaces: [eth0, cali*]");
-        let (adopted, kept) = old.adopt(new.clone());
-        assert_eq!((adopted, kept), (new, vec![]));
-    }
 }

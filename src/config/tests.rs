@@ -276,28 +276,6 @@ fn a_written_file_gives_the_same_configuration() {
 }
 
 #[test]
-fn a_running_agent_adopts_what_it_can() {
-    let old = resolve("--node-name=n1 --cluster-cidr=10.0.0.0/8 --kubeconfig=/k");
-    let line = "--node-name=n1 --cluster-cidr=10.1.0.0/16 --kubeconfig=/k --masquerade-all \
-                --ipvs-scheduler=lc --nodeport-addresses=all --ipvs-sync-period=1m \
-                --ipvs-min-sync-period=1s -v4";
-    let new = resolve(line);
-    assert_eq!(old.adopt(new.clone()), (new.clone(), vec![]));
-
-    let line = format!(
-        "{line} --healthz-bind-address=:1 --oom-score-adj=0 --conntrack-min=1 --ipvs-udp-timeout=9s"
-    );
-    let (adopted, kept) = old.adopt(Config {
-        settings: Settings { node_name: "n2".into(), ..new.settings.clone() },
-        ..resolve(&line)
-    });
-    assert_eq!(adopted, new);
-    let fields =
-        ["hostnameOverride", "healthzBindAddress", "ipvs.udpTimeout", "conntrack", "oomScoreAdj"];
-    assert_eq!(kept, fields);
-}
-
-#[test]
 fn what_is_shown_is_what_is_written_with_the_nodes_name() {
     let config = resolve("--node-name=n1 --cluster-cidr=10.0.0.0/8 --ipvs-scheduler=mh");
     let shown = show(&config);

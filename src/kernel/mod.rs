@@ -77,6 +77,16 @@ impl Kernel {
     ///
     /// If the kernel is too old for a flowtable.
     pub fn carrying(self, carry: &Carry) -> Result<Self, KernelError> {
+        Self::check_carry(carry)?;
+        Ok(Self { nft: self.nft.carrying(carry), ..self })
+    }
+
+    /// Whether this kernel can carry connections so.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel is too old for a flowtable.
+    pub fn check_carry(carry: &Carry) -> Result<(), KernelError> {
         let release = release();
         if matches!(carry, Carry::Offload(_))
             && version(&release).is_some_and(|it| it < FLOWTABLE_VERSION)
@@ -84,7 +94,7 @@ impl Kernel {
             let (major, minor) = FLOWTABLE_VERSION;
             return Err(KernelError::TooOld { feature: "carry: offload", major, minor, release });
         }
-        Ok(Self { nft: self.nft.carrying(carry), ..self })
+        Ok(())
     }
 
     /// The netlink ports through which this value changes tables, device and routes.

@@ -68,14 +68,12 @@ pub enum EventReason {
     SettingDrift,
     /// The firewall of another program drops traffic of Services.
     FirewallDrops,
-    /// The configuration file has changed into something that is of no use.
+    /// The configuration file has changed and is invalid now.
     ConfigurationInvalid,
-    /// The configuration file has changed in what only a restart applies.
-    RestartNeeded,
 }
 
 impl EventReason {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::AddressOfNode,
         Self::AddressOnDevice,
         Self::AddressOfApiServer,
@@ -88,7 +86,6 @@ impl EventReason {
         Self::SettingDrift,
         Self::FirewallDrops,
         Self::ConfigurationInvalid,
-        Self::RestartNeeded,
     ];
 
     /// Returns the `reason` of an Event.
@@ -107,7 +104,6 @@ impl EventReason {
             Self::SettingDrift => "SettingDrift",
             Self::FirewallDrops => "FirewallDrops",
             Self::ConfigurationInvalid => "ConfigurationInvalid",
-            Self::RestartNeeded => "RestartNeeded",
         }
     }
 
@@ -124,7 +120,7 @@ impl EventReason {
             | Self::FirewallDrops => "Serve",
             Self::HealthCheckNotStarted => "Listen",
             Self::KernelRejected | Self::RangeOverlaps | Self::SettingDrift => "Program",
-            Self::ConfigurationInvalid | Self::RestartNeeded => "Configure",
+            Self::ConfigurationInvalid => "Configure",
         }
     }
 
@@ -140,8 +136,7 @@ impl EventReason {
             | Self::KernelRejected
             | Self::SettingDrift
             | Self::FirewallDrops
-            | Self::ConfigurationInvalid
-            | Self::RestartNeeded => true,
+            | Self::ConfigurationInvalid => true,
             Self::AddressOfApiServer
             | Self::AddressInServiceRange
             | Self::AddressInShadowRange

@@ -10,7 +10,6 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::places::Places;
 use super::query::{AskError, QUERY_TIMEOUT, Query, ask, parse_explain};
@@ -31,7 +30,7 @@ pub struct MetricsRoutes<A> {
     /// The largest number of Services with traffic in `/metrics`.
     pub traffic_services: usize,
     /// The answer to `/configz`, without secrets.
-    pub config: watch::Receiver<serde_json::Value>,
+    pub config: serde_json::Value,
     /// Sends a query to the engine's thread without blocking. A dropped query is answered with 503.
     pub ask: A,
 }
@@ -83,7 +82,7 @@ where
             Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
-        "/configz" => json(StatusCode::OK, &*routes.config.borrow()),
+        "/configz" => json(StatusCode::OK, &routes.config),
         "/status" => {
             let snapshot = ask(&routes.ask, Query::Status, QUERY_TIMEOUT);
             let render = |snapshot| serde_json::to_vec(&StatusView::from(snapshot));

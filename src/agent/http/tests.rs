@@ -20,7 +20,7 @@ use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, Servic
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::places::{MOST_OF_A_PEER, MOST_OF_OTHERS, Places};
 use super::routes::respond;
@@ -93,7 +93,7 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
         health: Arc::clone(health),
         metrics: Arc::new(Metrics::new().unwrap()),
         traffic_services: 10,
-        config: watch::channel(serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}})).1,
+        config: serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}}),
         ask,
     };
     Server::start(|listener, stopped| {

@@ -12,6 +12,7 @@ use kube_ipvs_core::model::{Change, Event, Interner, Name};
 
 use super::ManifestError;
 use super::file::{Objects, parse};
+use crate::source::directory::Cause;
 
 /// How a file is told to have changed without being read: its inode, size and times.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
@@ -43,16 +44,6 @@ pub struct Catalog {
     merged: Objects,
 }
 
-/// Why files are read again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DocumentError {
-    /// It was told that they have changed.
-    Told,
-    /// They are looked at from time to time. A file may still be being written: a changed one is left
-    /// until it looks the same twice.
-    Look,
-}
-
 impl Catalog {
     /// Nothing read yet.
     #[must_use]
@@ -81,7 +72,7 @@ impl Catalog {
     /// If the directory itself cannot be read.
     pub fn refresh(
         &mut self,
-        cause: DocumentError,
+        cause: Cause,
         names: &mut Interner,
         unfinished: &BTreeSet<PathBuf>,
     ) -> Result<(Vec<Event>, Vec<String>), ManifestError> {
@@ -104,7 +95,7 @@ impl Catalog {
                 layer.seen = None;
                 continue;
             }
-            if cause == DocumentError::Look && layer.seen.replace(stamp) != Some(stamp) {
+            if cause == Cause::Look && layer.seen.replace(stamp) != Some(stamp) {
                 continue;
             }
             *layer =

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use kube_ipvs_core::model::{Event, Interner, Name};
 
+use crate::source::directory::Cause;
 use crate::source::wire::Rejection;
 
-pub use catalog::{Catalog, DocumentError};
+pub use catalog::Catalog;
 pub use watch::watch;
 
 /// Why a directory or a file of it cannot be used.
@@ -82,6 +83,6 @@ pub fn load(
 ) -> Result<(Vec<Event>, Vec<String>), ManifestError> {
     let mut catalog = Catalog::new(directory, node_name);
     let (_, problems) =
-        catalog.refresh(DocumentError::Told, &mut Interner::default(), &BTreeSet::new())?;
+        catalog.refresh(Cause::Reported, &mut Interner::default(), &BTreeSet::new())?;
     Ok((catalog.everything(), problems))
 }

@@ -201,16 +201,15 @@ proptest! {
     #![proptest_config(cases(300))]
 
     #[test]
-    fn another_configuration_is_as_good_as_a_restart(
+    fn a_start_with_another_configuration_is_as_good_as_one_on_an_empty_kernel(
         before in settings(),
         after in settings(),
         events in events(1..30),
     ) {
         let objects = Objects::after(&events);
-        let mut agent = started(&before, &objects, ModelKernel::default())
-            .map_err(TestCaseError::fail)?;
-        agent.engine.handle_settings(&after, None, agent.now);
-        agent.settle().map_err(TestCaseError::fail)?;
+        let former = started(&before, &objects, ModelKernel::default());
+        let NodeAgent { kernel, .. } = former.map_err(TestCaseError::fail)?;
+        let agent = started(&after, &objects, kernel).map_err(TestCaseError::fail)?;
         check(&agent, &Servers::new())?;
         let anew = started(&after, &objects, ModelKernel::default()).map_err(TestCaseError::fail)?;
         prop_assert_eq!(&agent.kernel.holdings, &anew.kernel.holdings);

@@ -24,6 +24,7 @@ mod change;
 mod clusterip;
 mod commands;
 mod company;
+mod configuration;
 mod detectors;
 mod differential;
 mod dns_cache;
@@ -107,6 +108,7 @@ pub(crate) fn all() -> Vec<Case> {
         tampering::cases(),
         commands::cases(),
         company::cases(),
+        configuration::cases(),
         metrics::cases(),
         neighbours::cases(),
         takeover::cases(),

@@ -46,13 +46,12 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     let slice = || endpoints("dev/least").port("http", 8080, Tcp).port("dns", 8080, Udp);
     t.apply(slice().ready(P1).ready(P3))?;
     t.agent().start_under(&rights)?;
-    let status = t.agent().process_status()?;
-    for (field, expected) in
-        [("CapEff", ONLY_NET_ADMIN), ("CapBnd", ONLY_NET_ADMIN), ("NoNewPrivs", "1")]
-    {
-        let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
-        t.check(&format!("{field} {expected}"), line.ends_with(expected), line)?;
-    }
+    has_the_rights(t)?;
+    t.settled()?;
+    // It keeps them when it replaces itself.
+    t.agent().reconfigure("auditPeriod: 1s", "ipvs: {scheduler: lc}")?;
+    t.eventually_held("another scheduler", |ipvs| ipvs.contains("-t 10.96.7.1:80 -s lc"))?;
+    has_the_rights(t)?;
     t.settled()?;
     for (client, to) in
         [(P2, "10.96.7.1:80/tcp"), (C, "192.168.50.1:30700/tcp"), (C, "203.0.113.7:80/tcp")]
@@ -84,6 +83,15 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     drop(unprepared);
     node.sysctl(&["net.ipv4.vs.conntrack=1"])?;
     Ok(())
+}
+
+fn has_the_rights(t: &mut Trial<'_>) -> Step {
+    let status = t.agent().process_status()?;
+    let rights = [("CapEff", ONLY_NET_ADMIN), ("CapBnd", ONLY_NET_ADMIN), ("NoNewPrivs", "1")];
+    rights.into_iter().try_for_each(|(field, expected)| {
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+        t.check(&format!("{field} {expected}"), line.ends_with(expected), line)
+    })
 }
 
 /// `CAP_NET_ADMIN` is number 12.

@@ -104,13 +104,20 @@ impl Agent {
 
     fn write_configuration(&mut self, own: &str, proxy: &str) -> io::Result<()> {
         self.stop()?;
+        self.reconfigure(own, proxy)
+    }
+
+    /// Replaces the file with our own options and kube-proxy's, under the agent if it runs.
+    pub(crate) fn reconfigure(&mut self, own: &str, proxy: &str) -> io::Result<()> {
         let file = self.log.with_file_name("config.yaml");
         let own_head = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
         let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
         // Flags of kube-proxy are not read beside a file.
         let cidr = OPTIONS[3];
         let proxy = format!("{head}\nclusterCIDR: \"{cidr}\"\n{proxy}");
-        fs::write(&file, format!("{own_head}\n{own}\n---\n{proxy}\n"))?;
+        let draft = file.with_extension("draft");
+        fs::write(&draft, format!("{own_head}\n{own}\n---\n{proxy}\n"))?;
+        fs::rename(&draft, &file)?;
         self.config = Some(file);
         Ok(())
     }

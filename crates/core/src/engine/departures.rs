@@ -54,11 +54,6 @@ impl Departures {
         Self { period, ..Self::default() }
     }
 
-    /// Sets the period of later departures.
-    pub(super) fn set_period(&mut self, period: Duration) {
-        self.period = period;
-    }
-
     /// Registers the departing front ends of a replaced Service. Returns what the kernel must hold
     /// for them.
     pub(super) fn depart(

@@ -156,11 +156,6 @@ impl DesiredState {
         !self.on_devices.is_empty()
     }
 
-    /// Sets the configuration of the next update. The caller marks the whole state as changed.
-    pub(super) fn configure(&mut self, settings: &Settings) {
-        self.settings = settings.clone();
-    }
-
     /// Updates the desired state with the changes in `state`.
     pub fn update(&mut self, state: &mut State) -> Update {
         let Dirty { mut services, endpoints, context, network, sockets } = state.take_dirty();

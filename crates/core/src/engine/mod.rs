@@ -131,25 +131,6 @@ impl Engine {
         self.state.apply(event);
     }
 
-    /// Applies a changed configuration. The node's name does not change.
-    pub fn handle_settings(
-        &mut self,
-        settings: &Settings,
-        audit_period: Option<Duration>,
-        now: Instant,
-    ) {
-        let node_name = self.state.locality().node.clone();
-        self.desired.configure(&Settings { node_name, ..settings.clone() });
-        self.state.touch_all();
-        self.reconciler.set_drain_period(settings.drain_period);
-        self.departures.set_period(settings.drain_period);
-        if self.phase != Phase::Starting && self.audit_period != audit_period {
-            audit_period.into_iter().for_each(|period| self.resync.schedule(now + period));
-            self.rounds.begin(audit_period, self.reconciler.actual_pools().count(), now);
-        }
-        self.audit_period = audit_period;
-    }
-
     /// Returns the next task, if any. The caller answers each task before it polls again.
     pub fn poll_work(&mut self, now: Instant) -> Option<Work> {
         self.rounds.is_part = false;

@@ -142,7 +142,7 @@ impl Counts {
 }
 
 impl Drains {
-    /// Sets the period of real servers that begin to drain.
+    /// How long established connections to draining real servers may go on.
     pub(super) fn set_period(&mut self, period: Duration) {
         self.period = period;
     }

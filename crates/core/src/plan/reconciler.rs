@@ -69,13 +69,8 @@ impl Reconciler {
     #[must_use]
     pub fn new(drain_period: Duration) -> Self {
         let mut reconciler = Self::default();
-        reconciler.set_drain_period(drain_period);
+        reconciler.pools.drains.set_period(drain_period);
         reconciler
-    }
-
-    /// Sets the period of real servers that begin to drain.
-    pub fn set_drain_period(&mut self, period: Duration) {
-        self.pools.drains.set_period(period);
     }
 
     /// Replaces the desired state of a Service. The cost is proportional to the differences.

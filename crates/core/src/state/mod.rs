@@ -147,11 +147,6 @@ impl State {
         services && slices && service_cidrs && node
     }
 
-    /// Marks all Services as changed.
-    pub fn touch_all(&mut self) {
-        self.dirty.context = true;
-    }
-
     /// Returns the changes since the last call.
     pub fn take_dirty(&mut self) -> Dirty {
         self.has_listened = false;
