@@ -27,7 +27,6 @@ pub enum AgentError {
          metricsBindAddress?"
     )]
     Connect {
-        /// Where it was looked for.
         address: SocketAddr,
         /// Why it was not found.
         source: io::Error,
@@ -35,7 +34,6 @@ pub enum AgentError {
     /// The connection broke or timed out.
     #[error("the agent at {address} does not answer: {source}; see its log")]
     Read {
-        /// Where it was asked.
         address: SocketAddr,
         /// What broke.
         source: io::Error,
@@ -43,7 +41,6 @@ pub enum AgentError {
     /// It answered that it cannot serve the request.
     #[error("the agent at {address} answers with status {status}: {message}")]
     Refused {
-        /// Where it was asked.
         address: SocketAddr,
         /// The HTTP status.
         status: u16,
@@ -55,7 +52,6 @@ pub enum AgentError {
         "what answers at {address} is not this agent: {reason}; is this its metricsBindAddress?"
     )]
     NotOurs {
-        /// Where it was asked.
         address: SocketAddr,
         /// What does not fit.
         reason: String,
@@ -69,8 +65,8 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// The agent that binds its metrics to `address`; one that binds to all addresses is asked at
-    /// the loopback address.
+    /// The agent that binds its metrics to `address`. An agent that binds to all addresses is asked
+    /// at the loopback address.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         let ip = match address.ip() {

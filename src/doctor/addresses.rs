@@ -27,8 +27,8 @@ pub(super) fn ranges(subject: &Subject) -> Finding {
     }
 }
 
-/// A ClusterIP is left to a process of the node where the node has the address and the process listens
-/// at it.
+/// A process of the node keeps a ClusterIP if the node has the address and the process listens at
+/// it.
 pub(super) fn on_devices(subject: &Subject) -> Finding {
     if subject.on_devices.is_empty() {
         return Finding::ok("none");

@@ -1,8 +1,9 @@
-//! Checks of a node: what is there, whether services will work with it, and what to do if not.
+//! Checks of a node: whether services will work with its kernel and configuration, and what to do
+//! if not.
 //!
-//! A check reads and judges; it changes nothing and never stops the others. The checks are the
-//! table [`CHECKS`], one file per group; reading the kernel and judging what was read are apart,
-//! so that the judgement is tested without a kernel.
+//! A check reads and judges. It changes nothing and never stops the others. The checks are the
+//! table [`CHECKS`], one file per group. Reading the kernel and judging the result are separate, so
+//! that tests cover the judgement without a kernel.
 
 mod addresses;
 mod api_server;
@@ -31,12 +32,12 @@ pub struct Subject {
     pub carry: Carry,
     /// The ranges of service addresses, empty where they are not known.
     pub service_ranges: Vec<IpNet>,
-    /// Addresses of the API server as this program is told to reach it, empty where there is none
-    /// or its name is not resolved.
+    /// Addresses of the API server from the configuration; empty if there is none or its name does
+    /// not resolve.
     pub api_servers: Vec<IpAddr>,
-    /// The node's addresses that take node ports, as far as its interfaces tell.
+    /// The node's addresses that serve node ports, as far as its interfaces show.
     pub node_port_ips: Vec<IpAddr>,
-    /// Addresses of those ranges that devices of the node have, each with where a socket listens at it.
+    /// Service addresses that devices of the node have, each with the sockets that listen at it.
     pub on_devices: Vec<(IpAddr, Vec<VirtualAddress>)>,
     /// What else lies in the ranges of service addresses or in those of their images, in words.
     pub overlaps: Vec<String>,

@@ -1,4 +1,4 @@
-//! Whether the kernel modules are there.
+//! Whether the kernel has the modules.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ pub(super) fn needed(subject: &Subject) -> Finding {
 /// Whether the kernel may load modules at their first use: `kernel.modprobe` names what loads them.
 fn may_load() -> bool {
     let setting = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}"));
-    // A kernel without such a setting has all built in, or cannot be told.
+    // A kernel without this setting has all modules built in, or the setting is hidden.
     setting("modprobe").map_or(true, |path| !path.trim().is_empty())
         && setting("modules_disabled").map_or(true, |disabled| disabled.trim() == "0")
 }

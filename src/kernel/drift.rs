@@ -1,5 +1,5 @@
-//! Hears of what others change of our nf_tables tables, device and routes, as it happens.
-//! IPVS tells nobody of changes: what is done to it is found by audits.
+//! Detects changes of our nf_tables tables, device and routes by other programs, as they happen.
+//! IPVS sends no notifications: audits find changes there.
 
 use std::ops::ControlFlow;
 use std::thread::{self, JoinHandle};
@@ -15,18 +15,18 @@ const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// For each socket, the test whether a notification is about the agent's own objects.
 const JUDGES: [fn(Header, &[u8]) -> bool; 2] = [nft::is_about_ours, route::may_change_ours];
 
-/// Tells, from a thread of its own, each time that somebody else may have changed what is ours, in
-/// the network namespace that the calling thread stands in. `own` are the ports of the sockets that
-/// our changes are made through. Ends when `tell` breaks.
+/// Calls `notify`, from a new thread, whenever another program may have changed our objects in the
+/// calling thread's network namespace. `own` are the netlink ports of our own changes. Ends when
+/// `notify` breaks.
 ///
-/// Notifications that were lost are not made up for: an audit finds what they would have told.
+/// Lost notifications are not made up for: an audit finds those changes.
 ///
 /// # Errors
 ///
 /// If a socket cannot be opened or the thread cannot be started.
 pub fn follow(
     own: Vec<u32>,
-    mut tell: impl FnMut() -> ControlFlow<()> + Send + 'static,
+    mut notify: impl FnMut() -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
     let mut listeners = [
         Listener::open(Subsystem::Netfilter, &[GROUP_NFTABLES], &[])?,
@@ -36,12 +36,12 @@ pub fn follow(
         loop {
             let mut tampered = false;
             for (listener, is_ours) in listeners.iter_mut().zip(JUDGES) {
-                // What is missing is mostly of our own changes, which come in masses.
+                // Lost notifications are mostly about our own changes, which come in masses.
                 listener.read(|header, payload| {
                     tampered |= !own.contains(&header.port) && is_ours(header, payload);
                 });
             }
-            if tampered && tell().is_break() {
+            if tampered && notify().is_break() {
                 return;
             }
             Listener::wait(&listeners, None);

@@ -91,8 +91,8 @@ fn request(family: Family, protocol: Protocol) -> [u8; 56] {
     request
 }
 
-/// Where one socket listens: at an address of IPv6 perhaps for both families. `None` for one that is
-/// not understood.
+/// The addresses at which a socket listens: an IPv6 socket may serve both families. `None` for a
+/// message that is not understood.
 fn decode(body: &[u8], protocol: Protocol) -> Option<impl Iterator<Item = VirtualAddress> + use<>> {
     let (message, rest) = body.split_at_checked(MESSAGE_BYTES)?;
     // Ports and addresses are in network byte order.
@@ -150,7 +150,7 @@ mod tests {
         let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
         connected.connect("127.0.0.1:9").unwrap();
         let found = match Sockets::open().listening() {
-            // A machine without sock_diag shows that it is told so.
+            // On a machine without sock_diag the error says so.
             Err(error) => return assert!(error.to_string().contains("modprobe"), "{error}"),
             Ok(found) => found,
         };

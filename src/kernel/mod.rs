@@ -103,7 +103,7 @@ impl Kernel {
         vec![self.nft.port(), self.routes.port()]
     }
 
-    /// Reads everything that may be ours. Virtual servers that cannot be read are told in the value.
+    /// Reads everything that may be ours. The value reports virtual servers that cannot be read.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Kernel {
         self.ipvs.observe_server(address)
     }
 
-    /// Counts the connections of what is leaving.
+    /// Counts the connections of draining endpoints.
     ///
     /// # Errors
     ///
@@ -179,8 +179,8 @@ impl Kernel {
         self.ipvs.set_timeouts(tcp, tcp_fin, udp)
     }
 
-    /// Carries out operations in their order, consecutive ones of one table together. One that
-    /// fails does not stop the others.
+    /// Carries out operations in their order, consecutive operations of one table together. A
+    /// failure does not stop the others.
     pub fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
         let table = |operation: &Operation| std::mem::discriminant(operation);
         let mut outcomes = Vec::with_capacity(operations.len());

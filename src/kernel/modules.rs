@@ -1,14 +1,14 @@
 //! Kernel modules that services need.
 //!
-//! This program needs no `modprobe`: the kernel loads each of these itself at first use, by running
-//! the node's own `modprobe` in the node's own file system, whatever container asked. IPVS comes with
-//! the look-up of its generic netlink family, a scheduler with the first virtual server that names
-//! it, nf_tables with the first nfnetlink message, its expressions with the first rule that has
-//! them, `dummy` with the creation of our device.
+//! This program needs no `modprobe`: the kernel loads each module itself at its first use. It runs
+//! the node's own `modprobe` in the node's own file system, whichever container asked. The look-up
+//! of IPVS's generic netlink family loads IPVS, the first virtual server that names a scheduler
+//! loads the scheduler, the first nfnetlink message loads nf_tables, the first rule with an
+//! expression loads the expression, and the creation of our device loads `dummy`.
 //!
-//! A transaction whose expressions lack a module is begun from its start once that is loaded, and before
-//! Linux 5.16 the look-up does not find IPVS's module. So what is not there is asked for by its name
-//! before. That takes CAP_SYS_MODULE, which the init container has and the agent has not.
+//! The kernel restarts a transaction after loading a module for one of its expressions, and before
+//! Linux 5.16 the look-up does not find IPVS's module. So absent modules are requested by name
+//! beforehand. That takes CAP_SYS_MODULE, which the init container has and the agent has not.
 
 use std::fs;
 use std::io;
@@ -71,8 +71,8 @@ pub fn needed(schedulers: &[Scheduler], carry: &Carry) -> Vec<Module> {
     fixed.chain(schedulers).collect()
 }
 
-/// Has the kernel load what is needed and not there yet, if this process has CAP_SYS_MODULE. Modules
-/// with a name longer than a network device's are left to their first use.
+/// Makes the kernel load the absent modules, if this process has CAP_SYS_MODULE. Modules with a
+/// name longer than a network device's are left to their first use.
 pub fn load_needed(schedulers: &[Scheduler], carry: &Carry) {
     let sets = capabilities(None);
     if !sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_MODULE)) {
@@ -84,9 +84,9 @@ pub fn load_needed(schedulers: &[Scheduler], carry: &Carry) {
     absent.for_each(|module| load(&module.name));
 }
 
-/// Has the kernel load a module, if this process has CAP_SYS_MODULE: the kernel takes the name of a
-/// network device that does not exist for the name of a module (`dev_load` in
-/// `net/core/dev_ioctl.c`). Whether that helped, only the use of the module tells.
+/// Makes the kernel load a module, if this process has CAP_SYS_MODULE: the kernel takes the name of
+/// a network device that does not exist for the name of a module (`dev_load` in
+/// `net/core/dev_ioctl.c`). The result shows only when the module is used.
 pub(super) fn load(name: &str) {
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     let _ = socket.and_then(|socket| netdevice::name_to_index(socket, name));
@@ -105,10 +105,10 @@ pub enum Presence {
     Unknown,
 }
 
-/// Says where modules are, by what the running kernel and the module directory tell.
+/// Finds modules in the running kernel and in the module directory.
 ///
-/// `/proc/modules` has what is loaded, `/sys/module` also what is built in and has parameters,
-/// `/lib/modules/<release>` the rest of what is built in and what can be loaded.
+/// `/proc/modules` lists loaded modules, `/sys/module` also built-in modules with parameters, and
+/// `/lib/modules/<release>` all other built-in and loadable modules.
 #[derive(Debug)]
 pub struct Modules {
     loaded: Vec<String>,

@@ -1,15 +1,15 @@
-//! What kube-proxy has put into the kernel, and the removal of it, over netlink.
+//! kube-proxy's objects in the kernel, and their removal over netlink.
 //!
-//! kube-proxy leaves everything when it stops. Its virtual servers where a Service has a front end
-//! are ours from the agent's first sync on; the rest goes when the operator says so, in an order that
-//! leaves no connection without its way:
+//! kube-proxy leaves all of its objects when it stops. Its virtual servers at the front ends of a
+//! Service become ours with the agent's first sync. The operator decides when the others go. Their
+//! order keeps every connection working:
 //!
-//! 1. virtual servers of its that are not ours, such as node ports at addresses without any now: they
-//!    become so, and drain;
-//! 2. the addresses on its device, so that the node's own connections come from the node's address again:
-//!    its rules masquerade them as long as they do not. The device stays, as ours;
+//! 1. virtual servers that are not ours, such as node ports at addresses without node ports now:
+//!    they become ours, and drain;
+//! 2. the addresses on its device, so that the node's own connections carry the node's address
+//!    again: until then kube-proxy's rules masquerade them. The device stays, as ours;
 //! 3. its rules, in one transaction; established connections need none of them;
-//! 4. its sets, which the rules named.
+//! 4. its sets, which the rules referred to.
 
 mod legacy;
 mod names;
@@ -81,7 +81,7 @@ pub fn decode(payload: &[u8]) -> usize {
         + sets::decode(payload).len()
 }
 
-/// What of IPVS is kube-proxy's, as its device and its sets tell.
+/// kube-proxy's part of IPVS, by its device and its sets.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ pub fn claims() -> Result<ForeignClaims, KernelError> {
 ///
 /// # Errors
 ///
-/// If the kernel cannot be read. What cannot be removed is told in the value.
+/// If the kernel cannot be read. The value reports objects that cannot be removed.
 pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
     let observed = Observed { claims: claims()?, ..kernel.observe()? };
     let mut removal = Removal::default();
@@ -146,7 +146,7 @@ fn remove_rules(socket: &mut Socket, removal: &mut Removal) -> Result<(), Kernel
                 removal.done.extend(rules.lines().map(|line| format!("- {line}")));
                 return Ok(());
             }
-            // Somebody has changed the tables meanwhile.
+            // Another program has changed the tables meanwhile.
             Err(_) if tries_left > 0 => {}
             Err(error) => removal.failures.push(error.into()),
         }

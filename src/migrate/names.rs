@@ -1,8 +1,9 @@
-//! What kube-proxy calls its things.
+//! The names of kube-proxy's objects.
 //!
-//! Others call theirs alike: the kubelet has chains `KUBE-FIREWALL` and `KUBE-MARK-MASQ`,
-//! kube-router chains `KUBE-ROUTER-…` and `KUBE-POD-FW-…`, and sets `KUBE-SRC-…`. So kube-proxy's
-//! are told by their whole names, or by a beginning that is nobody else's.
+//! Other programs use similar names: the kubelet has chains `KUBE-FIREWALL` and `KUBE-MARK-MASQ`,
+//! kube-router has chains `KUBE-ROUTER-…` and `KUBE-POD-FW-…`, and sets `KUBE-SRC-…`. So
+//! kube-proxy's objects are recognised by their whole names, or by a prefix that no other program
+//! uses.
 
 use crate::kernel::nft::TableFamily;
 use crate::kernel::nft::list::ListedChain;

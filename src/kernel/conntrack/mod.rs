@@ -1,5 +1,5 @@
-//! Connection tracking over ctnetlink: entries that hold clients on an endpoint that is gone, and
-//! the connections of what is leaving.
+//! Connection tracking over ctnetlink: entries that hold clients on a removed endpoint, and the
+//! connections of draining endpoints.
 
 mod entry;
 
@@ -30,8 +30,8 @@ const FILTER_DESTINATION: u32 = 1 << 1;
 const FILTER_PROTOCOL: u32 = 1 << 3;
 const FILTER_SOURCE_PORT: u32 = 1 << 4;
 const FILTER_DESTINATION_PORT: u32 = 1 << 5;
-/// The kernel walks its whole table for each question, at a thirtieth of what it costs to be sent all
-/// of it. Beyond this many, all entries of a protocol are asked for at once.
+/// The kernel walks its whole table for each question, at a thirtieth of the cost of a full dump.
+/// Beyond this many questions, one dump of all entries of a protocol is cheaper.
 const MOST_QUESTIONS: usize = 8;
 /// Bytes per send.
 const CHUNK: usize = 64 << 10;
@@ -98,7 +98,7 @@ impl Conntrack {
         deleted.map(drop)
     }
 
-    /// Counts the connections of what is leaving, without those that have been closed.
+    /// Counts the connections of draining endpoints, without closed connections.
     ///
     /// # Errors
     ///
@@ -281,7 +281,7 @@ fn few(questions: BTreeSet<Question>) -> BTreeSet<Question> {
     questions.into_iter().map(|it| Question::All(it.family(), it.protocol())).collect()
 }
 
-/// What is to be deleted, by destination.
+/// The entries to delete, by destination.
 struct CountQuery {
     by_frontend: HashMap<VirtualAddress, Vec<FlowOperation>>,
 }

@@ -20,7 +20,7 @@ const CT_STATUS: u32 = 2;
 const META_NFPROTO: u32 = 15;
 /// `NFT_PAYLOAD_NETWORK_HEADER`
 const NETWORK_HEADER: u32 = 1;
-/// Where the destination is in the headers of IPv4 and IPv6.
+/// The offsets of the destination in the headers of IPv4 and IPv6.
 const DESTINATIONS: [(u32, Family); 2] = [(16, Family::V4), (24, Family::V6)];
 /// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`, and the same of `xt_conntrack`.
 const ESTABLISHED: u32 = 1 << 1;
@@ -139,7 +139,7 @@ impl RuleReader {
                 number(expression::COMPARE_HOW) == Some(expression::COMPARE_EQUAL),
                 value(data, expression::COMPARE_DATA).unwrap_or_default(),
             ),
-            // The set is not read. Whoever accepts some states accepts established connections.
+            // The set is not read. A rule that accepts some states accepts established connections.
             "lookup" if matches!(self.condition, Condition::State) => {
                 let is_in = number(expression::LOOKUP_FLAGS).unwrap_or(0) == 0;
                 let rule = ForeignRule::Accepts { established: is_in, translated: false };

@@ -9,8 +9,8 @@ use super::{Ipvs, convert, failure};
 const CHUNK: usize = 512;
 
 impl Ipvs {
-    /// Carries out operations in their order, and returns the outcome of each. One that fails does
-    /// not stop the others. To remove what is gone already is no failure.
+    /// Carries out operations in their order, and returns the outcome of each. A failure does not
+    /// stop the others. Removing what does not exist is no failure.
     pub fn apply(&mut self, operations: impl IntoIterator<Item = ServerOperation>) -> Vec<Outcome> {
         let operations: Vec<_> = operations.into_iter().collect();
         let mut outcomes = Vec::with_capacity(operations.len());

@@ -104,7 +104,7 @@ mod tests {
             let error = NetlinkError { errno, text: None };
             for (operation, kind) in operations().iter().zip(kinds) {
                 let answer = outcome((operation, Some(Err(error.clone()))));
-                // Where the kernel never answers so, any failure will do.
+                // The kernel never answers these operations so; any failure fits.
                 if let Some(kind) = kind {
                     assert_eq!(answer.map_err(|failure| failure.kind), Err(kind), "{operation}");
                 } else if let Err(failure) = answer {

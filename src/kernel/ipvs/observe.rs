@@ -27,7 +27,8 @@ impl Ipvs {
     /// If the kernel cannot be spoken to, or does not list its virtual servers.
     pub fn observe(&mut self) -> Result<IpvsObserved, KernelError> {
         let mut observed = IpvsObserved::default();
-        // One that is missed and no longer wanted would never be known as ours again.
+        // A virtual server that is missed here and no longer desired would never be recognised as
+        // ours again.
         for server in self.0.services()?.iter().filter_map(convert::server) {
             match self.pool(server) {
                 Ok(pool) => observed.pools.extend(pool),

@@ -15,13 +15,12 @@ use super::update::update;
 const STEPS: usize = 100_000;
 
 impl Nft {
-    /// Carries out operations in their order, in as few transactions as there may be: one, but
-    /// that creating and deleting the tables each begin another. One that fails does not stop the
-    /// others.
+    /// Carries out operations in their order in one transaction. The creation and the deletion of
+    /// the tables each begin another transaction. A failure does not stop the other operations.
     ///
-    /// Adding what is there and deleting what is not are fine. A front end that is there with
+    /// Adding what exists and deleting what does not exist are fine. A front end that exists with
     /// another target is [`Drift`](kube_ipvs_core::plan::FailureKind::Drift); to change a target, delete
-    /// the old one and add the new one in one call.
+    /// the old element and add the new one in one call.
     pub fn apply(&mut self, operations: &[FilterOperation]) -> Vec<Outcome> {
         let mut outcomes = vec![Ok(()); operations.len()];
         let mut fail = |index: usize, cause: FailureCause| {
@@ -65,7 +64,7 @@ impl Nft {
             }
             FilterOperation::DeleteTables => {
                 for table in &self.ruleset.tables {
-                    // To delete what is not there would be an error.
+                    // Deleting an absent table would be an error.
                     push(table.family, SetChange::NewTable);
                     push(table.family, SetChange::DeleteTable);
                 }

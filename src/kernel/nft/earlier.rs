@@ -1,4 +1,4 @@
-//! What an earlier version had: a table `inet kube-ipvs`, whose rules led new connections to virtual
+//! The table of an earlier version: `inet kube-ipvs`, whose rules led new connections to virtual
 //! servers at load balancer IPs, external IPs and node addresses.
 
 use kube_ipvs_core::model::{Element, Family};
@@ -22,8 +22,8 @@ const SETS: [(&str, &str); 4] = [
 ];
 
 impl Nft {
-    /// What its table says of its virtual servers, in the elements that say so today; `None` where
-    /// there is no such table.
+    /// The virtual servers in its table, as the elements that describe them today; `None` without
+    /// such a table.
     pub(super) fn earlier(&mut self) -> Result<Option<Vec<Element>>, KernelError> {
         let sets = self.list(DumpKind::Sets, TableFamily::Inet, ListedSet::decode)?;
         if sets.is_empty() {

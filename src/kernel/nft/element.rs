@@ -23,8 +23,8 @@ pub(super) struct SetEntry {
 pub(super) enum Content {
     /// A key, in a map with its value.
     Key(SetKey, Option<SetKey>),
-    /// A range: its first address, and the one that follows its last unless that is the last
-    /// address of all. The kernel holds them as two elements.
+    /// A range: its first address, and the address after its last, unless the last is the highest
+    /// address. The kernel holds a range as two elements.
     Range(SetKey, Option<SetKey>),
     /// A link of a flowtable.
     Link(InterfaceName),
@@ -142,8 +142,8 @@ pub(super) struct RawElement<'a> {
     pub(super) ends_range: bool,
 }
 
-/// Puts the elements of one set together from what the kernel tells, in any order. What no version
-/// of ours could have written is left out.
+/// Assembles the elements of one set from the kernel's messages, in any order. Elements that no
+/// version of this program writes are left out.
 #[derive(Debug, Default)]
 pub(super) struct ElementReader {
     elements: Vec<Element>,
@@ -229,7 +229,7 @@ fn allowed(family: Family, raw: &RawElement<'_>) -> Option<impl Iterator<Item = 
 /// Pairs the ends of ranges up. A range without an end runs up to the next one's beginning, or to
 /// the last address of all.
 fn ranges(family: Family, mut ends: Vec<(IpAddr, bool)>) -> Vec<IpNet> {
-    // Where one range ends and the next begins, the end comes first.
+    // If one range ends where the next begins, the end comes first.
     ends.sort_unstable();
     let mut ranges = Vec::new();
     let mut open = None;

@@ -1,4 +1,4 @@
-//! One of our tables as the kernel has it, beside the table as it should be.
+//! One of our tables as the kernel has it, compared with its definition.
 
 use super::list::{ListedChain, ListedFlowtable, ListedSet};
 use super::set::Set;
@@ -15,8 +15,8 @@ pub(super) struct Existing {
 }
 
 impl Existing {
-    /// Whether the table is there as it should be, down to the number of each chain's rules.
-    /// A table of other rules differs in the chain that is named by their fingerprint.
+    /// Whether the table matches its definition, down to the number of each chain's rules. A table
+    /// with other rules has another fingerprint, which is the name of a chain.
     pub(super) fn is(&self, table: &Table) -> bool {
         let has_chain = |chain: &Chain| {
             self.chains.iter().any(|existing| existing.is(chain) && !existing.drops)
@@ -30,7 +30,7 @@ impl Existing {
             && table.sets.iter().all(|set| self.has_set(set))
     }
 
-    /// Whether the set is there and of the right make.
+    /// Whether the set exists with the right flags and types.
     pub(super) fn has_set(&self, set: &Set) -> bool {
         self.sets.iter().any(|existing| existing.is(set))
     }

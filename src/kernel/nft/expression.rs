@@ -1,5 +1,5 @@
 //! Expressions, as the kernel calls the parts of a rule. It runs them over registers, and the first
-//! one that does not match ends the rule.
+//! expression that does not match ends the rule.
 
 use netlink_ipvs::Attributes;
 
@@ -19,8 +19,8 @@ pub(super) enum Operand {
     Payload(u32, u32),
     /// A property of the packet (`NFT_META_*`).
     Meta(u32),
-    /// What is known of the connection (`NFT_CT_*`), in one direction (`IP_CT_DIR_*`) where these
-    /// differ.
+    /// A property of the connection (`NFT_CT_*`), in one direction (`IP_CT_DIR_*`) if the
+    /// directions differ.
     Conntrack(u32, Option<u8>),
     /// What kind of address (`RTN_*`) the packet's source or destination is (`NFTA_FIB_F_*`).
     AddressType(u32),

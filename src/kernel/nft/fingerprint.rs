@@ -1,4 +1,4 @@
-//! How one ruleset is told from another.
+//! A name that differs between rulesets.
 
 use netlink_ipvs::Batch;
 

@@ -57,8 +57,8 @@ impl SetKey {
     }
 }
 
-/// Takes the fields of a key or value, first to last. `None` where the bytes end early or are not
-/// what the field holds.
+/// Reads the fields of a key or value, first to last. `None` if the bytes end early or do not fit
+/// the field.
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl Fields<'_> {

@@ -1,4 +1,4 @@
-//! What the kernel reports of changes to tables (group `NFNLGRP_NFTABLES`).
+//! Notifications of changes to tables (group `NFNLGRP_NFTABLES`).
 
 use netlink_ipvs::Header;
 

@@ -14,7 +14,7 @@ use super::{Nft, encode};
 /// The content of our tables.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NftObserved {
-    /// Whether the tables are there with exactly the rules that this version writes.
+    /// Whether the tables exist with exactly the rules that this version writes.
     pub tables: bool,
     /// The elements of their sets and maps, in no particular order. Sets that creating the tables
     /// would replace count as empty.
@@ -47,7 +47,8 @@ impl Nft {
                 }
             }
         }
-        // What lacks one of its entries is not there: adding it again adds what is missing.
+        // An element that lacks one of its entries counts as absent: adding it again adds the
+        // missing entry.
         let complete = entries_of.into_iter().filter(|(it, count)| entries(it).count() == *count);
         observed.elements.extend(complete.map(|(element, _)| element));
         Ok(observed)

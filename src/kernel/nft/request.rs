@@ -16,7 +16,7 @@ const BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`
 const END: u16 = 0x11;
 
-/// `NLM_F_CREATE`. Never with `NLM_F_EXCL`: what is there already is fine.
+/// `NLM_F_CREATE`. Never with `NLM_F_EXCL`: what exists already is fine.
 const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`
 const APPEND: u16 = 0x800;

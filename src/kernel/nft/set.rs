@@ -97,7 +97,7 @@ pub(super) struct Set {
 }
 
 impl Set {
-    /// `NFT_SET_*` flags. The kernel is told of a concatenation only where it must look at each
+    /// `NFT_SET_*` flags. The kernel needs to know of a concatenation only if it must look at each
     /// field by itself.
     pub(super) fn flags(&self) -> u32 {
         let mut flags = 0;

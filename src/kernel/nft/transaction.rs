@@ -42,9 +42,9 @@ pub(super) trait Submit {
 /// How often a transaction is retried that collided with another one, its parts included.
 const RETRIES: usize = 20;
 
-/// Runs the steps in one transaction, and hands each operation that failed to `fail`. What the
-/// kernel refuses is taken out and the rest tried again. Any step can be: adding what is there and
-/// deleting what is not are fine.
+/// Runs the steps in one transaction, and passes each failed operation to `fail`. Steps that the
+/// kernel rejects are removed and the others retried. Any step may be removed, since adding what
+/// exists and deleting what does not exist are fine.
 pub(super) fn run(
     kernel: &mut impl Submit,
     steps: Vec<Step<'_>>,
@@ -84,8 +84,8 @@ fn is_passing(errno: Errno) -> bool {
     matches!(errno, Errno::AGAIN | Errno::INTR | Errno::RESTART)
 }
 
-/// Takes out what failed: of an element to be deleted that is not there, that step; else all steps
-/// of the operation.
+/// Removes failed steps: for the deletion of an absent element that step, else all steps of the
+/// operation.
 fn take_out(
     steps: &mut Vec<Step<'_>>,
     errors: Vec<(usize, NetlinkError)>,

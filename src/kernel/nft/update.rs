@@ -7,8 +7,7 @@ use super::existing::Existing;
 use super::request::SetChange;
 use super::table::Table;
 
-/// The changes that take a table from what there is to what it should be; to be made in one
-/// transaction.
+/// The changes from the existing table to its definition, for one transaction.
 pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<SetChange<'a>> {
     let mut changes = vec![SetChange::NewTable];
     // Rules hold on to sets and chains.

@@ -14,8 +14,8 @@ use super::{LOOPBACK_INDEX, Routes};
 const CHUNK: usize = 64 << 10;
 
 impl Routes {
-    /// Carries out operations in their order, consecutive ones on routes in one send. One that
-    /// fails does not stop the others; one that finds its work done succeeds.
+    /// Carries out operations in their order, consecutive operations on routes in one send. A
+    /// failure does not stop the others. An operation whose effect exists already succeeds.
     pub fn apply(&mut self, operations: &[RouteOperation]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(operations.len());
         for group in operations.chunk_by(|a, b| is_on_route(a) && is_on_route(b)) {

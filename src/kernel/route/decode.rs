@@ -43,8 +43,8 @@ pub(super) struct DumpedLink {
     pub(super) up: bool,
 }
 
-/// Reads RTM_NEWLINK (`struct ifinfomsg` and attributes, native byte order). Only the few
-/// attributes that matter are looked at: a device of a kind that nobody knows yet is no error.
+/// Reads RTM_NEWLINK (`struct ifinfomsg` and attributes, native byte order). Only the needed
+/// attributes are read, so a device of an unknown kind is no error.
 pub(super) fn link(body: &[u8]) -> Option<DumpedLink> {
     let (header, rest) = body.split_at_checked(LINK_HEADER_BYTES)?;
     let word = |at: usize| header.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
@@ -116,9 +116,9 @@ pub(super) fn address(body: &[u8]) -> Option<InterfaceAddress> {
     Some(InterfaceAddress { device, ip: local.or(peer)?, usable: flags & UNUSABLE == 0 })
 }
 
-/// Reads RTM_NEWROUTE (`struct rtmsg` and attributes, native byte order), if it leads to others:
-/// the device, where it names one, and the destination. Most routes in the kernel may be ours or
-/// local ones, which the header tells; so attributes come last.
+/// Reads RTM_NEWROUTE (`struct rtmsg` and attributes, native byte order) of a route to another
+/// host: the device, if the route names one, and the destination. Most routes in the kernel may be
+/// ours or local, which the header shows, so attributes come last.
 pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
     let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
     let &[family_number, length, _, _, table, protocol, _, kind, ref flags @ ..] = header else {

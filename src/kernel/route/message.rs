@@ -69,11 +69,11 @@ pub(super) fn dump_links() -> Request {
     Request::new(RouteNetlinkMessage::GetLink(LinkMessage::default()), 0)
 }
 
-/// Adds a route, or replaces ours of the same prefix.
+/// Adds a route, or replaces our route to the same prefix.
 ///
-/// The kernel replaces whatever has the same prefix, table and metric, whosever it is; and an
-/// address of the node itself has a local route of metric 0. So ours have a metric of their own:
-/// they replace only each other, and yield to routes of the kernel.
+/// The kernel replaces any route with the same prefix, table and metric, and each address of the
+/// node has a local route of metric 0. So our routes have a metric of their own: they replace only
+/// each other, and yield to routes of the kernel.
 pub(super) fn add_route(route: &Route, device: u32) -> Request {
     let message = RouteNetlinkMessage::NewRoute(route_message(route, TABLE_LOCAL, device));
     Request::new(message, NLM_F_CREATE | NLM_F_REPLACE)

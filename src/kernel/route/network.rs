@@ -18,8 +18,8 @@ use super::{absent_is_empty, decode, device, dump, earlier};
 /// Devices whose addresses and routes belong to services: kube-proxy's, and that of earlier
 /// versions.
 const SERVICE_DEVICES: [&str; 2] = [DEVICE, earlier::DEVICE];
-/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_NEXTHOP`. Of routes
-/// that go with a device, an address or a next hop, IPv4 tells nothing (`fib_flush`).
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_NEXTHOP`. IPv4
+/// sends no notification of routes that go with a device, an address or a next hop (`fib_flush`).
 const GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 32];
 
 /// An address of each family that is nowhere near (192.88.99.0/24, RFC 7526, and 2001::/32). Nothing is
@@ -228,9 +228,9 @@ fn touches_routes(header: Header, payload: &[u8]) -> bool {
     header.kind != NEWLINK || decode::link(payload).is_none_or(|link| !link.up)
 }
 
-/// Accepts what is no route, and routes that are neither in table `local` nor ours: thousands of
-/// those may come and go at once, and none of them is of interest. A load from a packet is in
-/// network byte order; `struct rtmsg` follows the netlink header.
+/// Accepts messages other than routes, and routes that are neither in table `local` nor ours:
+/// thousands of those may come and go at once, and all of them are irrelevant. A load from a packet
+/// is in network byte order; `struct rtmsg` follows the netlink header.
 fn not_local_nor_ours() -> [SockFilter; 9] {
     const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS

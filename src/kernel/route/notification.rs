@@ -1,4 +1,4 @@
-//! What the kernel tells of changes to devices, addresses and routes.
+//! Notifications of changes to devices, addresses and routes.
 
 use kube_ipvs_core::model::{DEVICE, Family, ROUTE_PROTOCOL};
 use netlink_ipvs::{Header, attributes};
@@ -30,10 +30,10 @@ pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
     }
 }
 
-/// Whether a notification tells that something of ours may be another now: it is about ours, or an
-/// IPv6 address is gone. Of routes that have it for their source, the kernel takes that away and
-/// tells nothing (`fib6_remove_prefsrc`); it goes to table `local` for none of IPv4
-/// (`fib_sync_down_addr`). Link-local addresses are no route's source, and go with every pod.
+/// Whether objects of ours may have changed: the notification is about them, or an IPv6 address is
+/// gone. The kernel removes that address as the source of routes without a notification
+/// (`fib6_remove_prefsrc`). For IPv4 that does not happen in table `local` (`fib_sync_down_addr`).
+/// Link-local addresses are no route's source, and go with every pod.
 pub(in crate::kernel) fn may_change_ours(header: Header, payload: &[u8]) -> bool {
     let is_global_v6 = || {
         payload.first() == Some(&family::number(Family::V6))
