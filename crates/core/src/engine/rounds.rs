@@ -22,11 +22,8 @@ pub(super) struct Rounds {
     due: Option<Instant>,
     /// The rest of the round in reverse order.
     left: Vec<VirtualAddress>,
-    /// The size of a part.
     part: usize,
-    /// The time between parts.
     pace: Duration,
-    /// Whether a part is being read.
     under_way: bool,
 }
 
@@ -39,7 +36,6 @@ impl Rounds {
         *self = Self { due, ..paced };
     }
 
-    /// Returns when the next part is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -75,7 +71,6 @@ impl Rounds {
     }
 }
 
-/// Returns the number of parts for `count` virtual servers.
 fn parts(count: usize) -> u32 {
     u32::try_from(count.div_ceil(LARGEST_PART)).unwrap_or(u32::MAX).max(1)
 }
@@ -95,7 +90,6 @@ impl Engine {
         }
     }
 
-    /// Returns the due part of an audit.
     pub(super) fn poll_part(&mut self, now: Instant) -> Option<Work> {
         let Self { rounds, resync, reconciler, retries, .. } = self;
         if let Some(until) = resync.held_up() {
