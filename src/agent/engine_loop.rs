@@ -39,7 +39,6 @@ const LARGEST_BURST: usize = 10_000;
 /// How long a steady stream of inputs may delay the update of the kernel.
 const LONGEST_BURST: Duration = Duration::from_millis(500);
 
-/// An input of the loop.
 #[derive(Debug)]
 pub(super) enum Input {
     Event(Event),
@@ -83,7 +82,6 @@ pub(super) struct EngineLoop {
     comparing: Duration,
 }
 
-/// The reported facts about the node.
 #[derive(Default)]
 struct Reported {
     changes: u64,
@@ -97,7 +95,6 @@ pub(super) struct Sinks {
     pub(super) notices: EventRecorder,
 }
 
-/// The work of the first sync.
 #[derive(Default)]
 struct FirstSync {
     operations: usize,

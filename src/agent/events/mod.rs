@@ -52,7 +52,6 @@ pub enum EventReason {
     AddressOnDevice,
     /// A Service requests an address of the API server.
     AddressOfApiServer,
-    /// A Service requests an address that ClusterIPs are allocated from.
     AddressInServiceRange,
     /// A Service requests an address in a shadow range.
     AddressInShadowRange,
@@ -62,7 +61,6 @@ pub enum EventReason {
     RangeOverlaps,
     /// The agent cannot listen on a health check's port; the name is kube-proxy's.
     HealthCheckNotStarted,
-    /// The kernel keeps rejecting an operation.
     KernelRejected,
     /// A kernel setting changes again and again, or cannot be repaired.
     SettingDrift,
@@ -91,7 +89,6 @@ impl EventReason {
         Self::RestartNeeded,
     ];
 
-    /// Returns the `reason` of an Event.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -111,7 +108,6 @@ impl EventReason {
         }
     }
 
-    /// Returns the `action` of an Event.
     #[must_use]
     pub fn action(self) -> &'static str {
         match self {
@@ -175,7 +171,6 @@ impl EventQueue {
         Some(self.take_out(event))
     }
 
-    /// Returns the next queued event.
     #[cfg(test)]
     pub(super) fn try_recv(&mut self) -> Option<ReportedEvent> {
         let event = self.queue.try_recv().ok()?;
@@ -201,7 +196,6 @@ impl EventQueue {
 pub struct EventRecorder {
     queue: mpsc::Sender<ReportedEvent>,
     places: Places,
-    /// Limits the log lines.
     limiter: Arc<Mutex<Limiter<LogTopic, String>>>,
     metrics: Arc<Metrics>,
 }

@@ -1,4 +1,4 @@
-//! Edits apply as they are saved.
+//! Applies edits of manifests as they are saved.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,30 +13,30 @@ use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{info, warn};
 
-use super::{Catalog, DocumentError, ManifestError};
+use super::{Catalog, ManifestError, RefreshCause};
 
-/// An edit is often several changes to the file system: those that follow one another so closely
-/// are taken together,
+/// An edit is often several changes of the file system; changes this close together form one edit.
 const SETTLES_WITHIN: Duration = Duration::from_millis(1);
-/// but an edit does not wait longer than this for those that follow it.
+/// The longest wait for further changes of an edit.
 const LONGEST_BURST: Duration = Duration::from_millis(5);
-/// What happens in a new directory before it is watched is not told: it is looked at again.
+/// The wait before another check of a new directory: changes before the watch are not notified.
 const WATCHED_WITHIN: Duration = Duration::from_millis(100);
-/// Wait before a directory that is gone is looked for again.
-const LOOKS_AGAIN: Duration = Duration::from_secs(1);
+/// The interval at which a missing directory is looked for.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A file system may tell nothing: of a network (NFS, 9p, FUSE), or of a link's target. There it is
-/// looked at, as often as this,
-const LOOKS_EVERY: Duration = Duration::from_secs(5);
-/// again so soon if a file has changed, as it may still be being written,
-const SETTLES_UNHEARD: Duration = Duration::from_secs(1);
-/// and for one part of so many of the time at most: it may be large, or slow.
-const LOOKS_FOR: u32 = 200;
+/// The interval of periodic checks: some file systems send no notifications (NFS, 9p, FUSE), nor do
+/// the targets of links.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval of checks while a file has changed, because it may still be written.
+const UNSETTLED_INTERVAL: Duration = Duration::from_secs(1);
+/// Checks take at most one part in this many of the time, because the directory may be large or
+/// slow.
+const CHECK_SHARE: u32 = 200;
 
 type FileChange = notify::Result<notify::Event>;
 
-/// Reads all files, then follows their changes on a thread of its own. `deliver` gets complete
-/// lists first and single changes after; it returns whether anybody still listens.
+/// Reads all files, then follows their changes on a separate thread. `deliver` first gets complete
+/// lists, then single changes; it returns false once the receiver is gone.
 ///
 /// # Errors
 ///
@@ -49,11 +49,11 @@ pub fn watch(
     let (sender, changes) = mpsc::channel();
     let failed = |source| ManifestError::Watch { path: directory.to_owned(), source };
     let mut watcher = notify::recommended_watcher(move |change| {
-        // Nobody listens any more once the agent ends.
+        // Fails once the agent ends.
         let _ = sender.send(change);
     })
     .map_err(failed)?;
-    // Watched before it is read, so that no edit falls between.
+    // Watched before it is read, so that no edit is missed.
     watcher.watch(directory, RecursiveMode::Recursive).map_err(failed)?;
     let mut edits = Edits {
         directory: directory.to_owned(),
@@ -63,11 +63,11 @@ pub fn watch(
         names: Interner::default(),
         unfinished: BTreeSet::new(),
         again: None,
-        looks_at: Instant::now() + LOOKS_EVERY,
+        next_check: Instant::now() + CHECK_INTERVAL,
         is_lost: false,
     };
     let (_, problems) =
-        edits.catalog.refresh(DocumentError::Told, &mut edits.names, &edits.unfinished)?;
+        edits.catalog.refresh(RefreshCause::Notified, &mut edits.names, &edits.unfinished)?;
     report(problems);
     let everything = edits.catalog.everything();
     let follow = move || {
@@ -81,28 +81,27 @@ pub fn watch(
         .map_err(|source| ManifestError::Read { path: directory.to_owned(), source })
 }
 
-/// The edits of a directory.
 struct Edits {
     directory: PathBuf,
     watcher: RecommendedWatcher,
     changes: Receiver<FileChange>,
     catalog: Catalog,
     names: Interner,
-    /// Files that are being written: half of a file may well be a good file.
+    /// Files that are being written: half of a file may be a valid file.
     unfinished: BTreeSet<PathBuf>,
-    /// When to look at everything again, whether or not something is told.
+    /// When to check everything again, even without a notification.
     again: Option<Instant>,
-    /// When to look whether something has changed that is not told.
-    looks_at: Instant,
+    /// When to check for changes without a notification.
+    next_check: Instant,
     /// Whether the directory itself is gone, and the watch with it.
     is_lost: bool,
 }
 
 impl Edits {
-    /// Waits for the next edit and says what it changes. `None` if there can be none any more.
+    /// Waits for the next edit and returns its events; `None` if the watcher is gone.
     fn next(&mut self) -> Option<Vec<Event>> {
         loop {
-            let at = self.again.unwrap_or(self.looks_at).min(self.looks_at);
+            let at = self.again.unwrap_or(self.next_check).min(self.next_check);
             let wait = at.saturating_duration_since(Instant::now());
             let first = match self.changes.recv_timeout(wait) {
                 Ok(change) => Some(change),
@@ -123,30 +122,30 @@ impl Edits {
                 is_edit |= self.take(&change);
             }
             if is_edit || is_due {
-                return Some(self.refresh(DocumentError::Told));
+                return Some(self.refresh(RefreshCause::Notified));
             }
-            if self.looks_at <= now {
-                return Some(self.look());
+            if self.next_check <= now {
+                return Some(self.check());
             }
         }
     }
 
-    /// Takes down what a change touches. Says whether something can be read anew because of it.
+    /// Records a change. Returns whether a file may be read because of it.
     fn take(&mut self, change: &FileChange) -> bool {
-        // An error means that changes were lost: anything may have changed.
+        // An error means that notifications were lost: anything may have changed.
         let Ok(change) = change else { return true };
         let paths = change.paths.iter();
         match change.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
                 for path in paths {
                     self.unfinished.remove(path);
-                    self.catalog.suspect(path);
+                    self.catalog.invalidate(path);
                 }
                 true
             }
-            // Our own reading is told, too.
+            // The agent's own reads are notified, too.
             EventKind::Access(_) => false,
-            // Whoever writes has the file open, and will close it.
+            // The writing program has the file open and will close it.
             EventKind::Modify(ModifyKind::Data(_)) => {
                 self.unfinished.extend(paths.cloned());
                 false
@@ -165,23 +164,23 @@ impl Edits {
                 }
                 for path in paths {
                     self.unfinished.remove(path);
-                    self.catalog.suspect(path);
+                    self.catalog.invalidate(path);
                 }
                 true
             }
         }
     }
 
-    /// Looks whether something has changed that is not told.
-    fn look(&mut self) -> Vec<Event> {
+    /// Checks for changes without a notification.
+    fn check(&mut self) -> Vec<Event> {
         let start = Instant::now();
-        let events = self.refresh(DocumentError::Look);
-        let pace = if self.catalog.is_unsettled() { SETTLES_UNHEARD } else { LOOKS_EVERY };
-        self.looks_at = Instant::now() + pace.max(start.elapsed() * LOOKS_FOR);
+        let events = self.refresh(RefreshCause::Check);
+        let pace = if self.catalog.is_unsettled() { UNSETTLED_INTERVAL } else { CHECK_INTERVAL };
+        self.next_check = Instant::now() + pace.max(start.elapsed() * CHECK_SHARE);
         events
     }
 
-    fn refresh(&mut self, cause: DocumentError) -> Vec<Event> {
+    fn refresh(&mut self, cause: RefreshCause) -> Vec<Event> {
         match self.catalog.refresh(cause, &mut self.names, &self.unfinished) {
             Ok((events, problems)) => {
                 report(problems);
@@ -189,16 +188,16 @@ impl Edits {
             }
             Err(error) => {
                 if !self.is_lost {
-                    warn!("{error}; the last good content stays until it is back");
+                    warn!("{error}; the last valid content stays in use until it is back");
                 }
                 self.is_lost = true;
-                self.again = Some(Instant::now() + LOOKS_AGAIN);
+                self.again = Some(Instant::now() + RETRY_INTERVAL);
                 Vec::new()
             }
         }
     }
 
-    /// Watches a directory that was gone, if it is back.
+    /// Watches the directory again if it is back.
     fn find_lost(&mut self) {
         if self.is_lost && self.watcher.watch(&self.directory, RecursiveMode::Recursive).is_ok() {
             info!("{} is back", self.directory.display());
@@ -208,7 +207,7 @@ impl Edits {
     }
 }
 
-/// Whether a new file is one that somebody writes and will close: neither a link nor gone again.
+/// Returns whether a new file is still being written: it is neither a link nor removed.
 fn is_written(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|about| about.is_file() && about.nlink() == 1)
 }
