@@ -1,4 +1,4 @@
-//! A kernel that has nothing and does everything, for the benches.
+//! An empty kernel on which every operation succeeds.
 
 use std::convert::Infallible;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use kube_ipvs_core::engine::{Engine, Work};
 use kube_ipvs_core::plan::{Observed, Operation};
 
-/// Hands out every plan that an engine makes for it, until there is nothing to do or `take` fails.
+/// Passes every plan of an engine to `take`, until there is no more work or `take` fails.
 pub(crate) fn each_plan<E>(
     engine: &mut Engine,
     now: Instant,
@@ -28,7 +28,7 @@ pub(crate) fn each_plan<E>(
     Ok(())
 }
 
-/// Works until there is nothing to do. Returns how many operations that took.
+/// Works until nothing is left to do. Returns the number of operations.
 pub(crate) fn settle(engine: &mut Engine, now: Instant) -> usize {
     let mut count = 0;
     let Ok(()) = each_plan(engine, now, |operations| {
