@@ -1,5 +1,5 @@
-//! How often one change asks for memory, in a small cluster and in a large one. Prints lines of the
-//! table that `benches/kernel` begins.
+//! Memory allocations of one change in a small and in a large cluster. Prints lines of the table
+//! that `benches/kernel` begins.
 
 mod cluster;
 mod empty_kernel;
@@ -22,7 +22,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const CHANGES: u32 = 1_000;
 
-/// What is asked for while slices get an endpoint more, one after the other.
+/// Counts the allocations while slices get another endpoint, one slice after the other.
 fn changes(services: u32) -> Stats {
     let size = Size { services, slices: 1, endpoints: 10 };
     let now = Instant::now();

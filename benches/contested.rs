@@ -1,5 +1,5 @@
-//! What many front ends of one Service cost, and many Services that ask for the same ones, from event to
-//! operations without a kernel.
+//! The cost of many front ends of one Service, and of many Services that request the same ones,
+//! from event to operations without a kernel.
 
 mod empty_kernel;
 
@@ -11,7 +11,7 @@ use empty_kernel::settle;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
 
-/// So many Services ask for the same front ends, each for so many.
+/// Services that each request the same front ends.
 #[derive(Clone, Copy)]
 struct Contest {
     services: u32,
@@ -26,7 +26,7 @@ fn key(index: u32) -> ServiceKey {
     ServiceKey::new("default", &format!("rival-{index:04}"))
 }
 
-/// A Service; that of the greatest index is the oldest.
+/// Returns a Service; the one with the greatest index is the oldest.
 fn service(contest: Contest, index: u32) -> Service {
     let port = ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
     Service {
@@ -50,7 +50,7 @@ fn engine(contest: Contest, now: Instant) -> Engine {
     engine
 }
 
-/// The Service that has the front ends goes, and comes back.
+/// The owner of the front ends is deleted and created again.
 fn the_owner_goes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("the owner goes and comes back");
     group.sample_size(10).measurement_time(Duration::from_secs(3));

@@ -1,4 +1,4 @@
-//! What it costs to write and to read IPVS messages, in 64 KiB as they are sent.
+//! The cost of writing and reading IPVS messages in sends of 64 KiB.
 //!
 //! The kernel takes 0.6 µs or more for the cheapest of these operations.
 
@@ -12,7 +12,7 @@ use kube_ipvs_core::plan::ServerOperation;
 use netlink_ipvs::ipvs::encode;
 use netlink_ipvs::{Batch, attributes, messages};
 
-/// InvolvedObject as many operations as go into one send.
+/// About as many operations as one send contains.
 const OPERATIONS: u16 = 512;
 
 fn additions(ip: fn(u16) -> IpAddr) -> Vec<ServerOperation> {

@@ -1,5 +1,5 @@
-//! What a change costs from event to operations, without a kernel: it is to be the same in a small
-//! cluster and in a large one.
+//! The cost of a change from event to operations, without a kernel. It must be the same in a small
+//! and in a large cluster.
 
 mod cluster;
 mod empty_kernel;
@@ -20,7 +20,7 @@ fn built(events: Vec<Event>, now: Instant) -> (Engine, usize) {
     (engine, operations)
 }
 
-/// One endpoint comes or goes, in one slice after another.
+/// One endpoint is added or removed in one slice after another.
 fn one_slice_change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one slice changes");
     group.sample_size(20).measurement_time(Duration::from_secs(2));
@@ -37,7 +37,7 @@ fn one_slice_change(criterion: &mut Criterion) {
         let mut round = 0;
         let next = |round: &mut u32| {
             let total = size.services * size.slices;
-            // Far apart, so that caches help no more than they would; each lap the other way.
+            // Far apart, so that caches do not help unrealistically; each lap reverses the change.
             let (lap, at) = (*round / total, (*round % total).wrapping_mul(7_919) % total);
             *round += 1;
             let endpoints = size.endpoints + (lap + 1) % 2;

@@ -1,4 +1,4 @@
-//! Clusters of any size, for the benches.
+//! Clusters of any size.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use kube_ipvs_core::model::{
     ServiceCidr, ServiceKey, ServicePort, Shared, SliceKey, Topology, VirtualAddress,
 };
 
-/// What many objects share, as those that a source has read do.
+/// Shared by many objects, as in the objects of a source.
 static TOPOLOGIES: LazyLock<[Shared<Topology>; 4]> = LazyLock::new(|| {
     let on = |node: &str| Topology { node: Some(node.into()), ..Topology::default() };
     ["n1", "n2", "n3", "n4"].map(|node| on(node).into())
@@ -19,7 +19,7 @@ static PORTS: LazyLock<Shared<[EndpointPort]>> = LazyLock::new(|| {
     [EndpointPort { name: Name::clone(&PORT), protocol: Protocol::Tcp, port: 8080 }].into()
 });
 
-/// Services, slices of each, endpoints of each slice.
+/// The numbers of Services, slices per Service and endpoints per slice.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) services: u32,
@@ -31,7 +31,7 @@ fn address(base: [u8; 4], index: u32) -> IpAddr {
     Ipv4Addr::from_bits(Ipv4Addr::from(base).to_bits() + index).into()
 }
 
-/// The same in the other family.
+/// Returns the corresponding IPv6 address.
 fn counterpart(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => {
@@ -50,7 +50,6 @@ fn cluster_ip(index: u32) -> IpAddr {
     address([10, 96, 0, 1], index)
 }
 
-/// The front end of a Service.
 pub(crate) fn frontend(index: u32) -> VirtualAddress {
     VirtualAddress { ip: cluster_ip(index), port: 80, protocol: Protocol::Tcp }
 }
@@ -89,12 +88,12 @@ pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> End
     }
 }
 
-/// The load balancer's address of a Service, and its node port, in a cluster of [`externally`].
+/// Returns the load balancer IP and the node port of a Service in a cluster of [`externally`].
 pub(crate) fn external(index: u32) -> (IpAddr, u16) {
     (address([198, 18, 0, 1], index), 20_000 + index as u16)
 }
 
-/// The same cluster where each Service has a load balancer's address and a node port as well.
+/// Adds a load balancer IP and a node port to each Service of a cluster.
 pub(crate) fn externally(mut events: Vec<Event>) -> Vec<Event> {
     for event in &mut events {
         if let Event::Service(Change::Replace(all)) = event {
@@ -108,7 +107,7 @@ pub(crate) fn externally(mut events: Vec<Event>) -> Vec<Event> {
     events
 }
 
-/// The same cluster with a second family beside the first: as many slices again.
+/// Returns a dual-stack cluster with twice as many slices.
 pub(crate) fn dual_stack(size: Size) -> Vec<Event> {
     let twice = |service: Service| {
         let ips = service.cluster_ips.iter().flat_map(|ip| [*ip, counterpart(*ip)]);
@@ -148,7 +147,7 @@ pub(crate) fn dual_stack(size: Size) -> Vec<Event> {
     events
 }
 
-/// All objects of a cluster, as a source lists them.
+/// Returns all objects of a cluster as complete lists.
 pub(crate) fn events(size: Size) -> Vec<Event> {
     let slices = (0..size.services)
         .flat_map(|service| (0..size.slices).map(move |index| (service, index)))

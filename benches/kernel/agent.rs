@@ -1,4 +1,4 @@
-//! The program itself, as a process of its own in the namespace of whoever starts it.
+//! The program as a separate process in the caller's network namespace.
 
 use std::fs::{self, File};
 use std::process::{Child, Command, Stdio};
@@ -10,11 +10,11 @@ use tempfile::TempDir;
 use crate::Result;
 use crate::api::ApiServer;
 
-/// How long it may take to sync; the machine is emulated.
-const PATIENCE: Duration = Duration::from_secs(300);
-const LOOKS_AGAIN: Duration = Duration::from_millis(200);
+/// The timeout of the first sync; the machine is emulated.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What its threads have run.
+/// The processor time of its threads.
 struct Ran {
     threads: usize,
     nanoseconds: u64,
@@ -22,12 +22,12 @@ struct Ran {
 
 pub(crate) struct Agent {
     process: Child,
-    /// Its kubeconfig and its log.
+    /// The kubeconfig and the log.
     directory: TempDir,
 }
 
 impl Agent {
-    /// Starts it for node `n1`, and waits until the kernel holds what the server tells.
+    /// Starts the agent for node `n1`, and waits for the first sync.
     pub(crate) fn start(server: &ApiServer) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let kubeconfig = directory.path().join("kubeconfig");
@@ -45,10 +45,10 @@ impl Agent {
             if log.lines().any(|line| line.split([' ', ':']).any(|word| word == "synced")) {
                 return Ok(agent);
             }
-            if start.elapsed() > PATIENCE || agent.process.try_wait()?.is_some() {
+            if start.elapsed() > SYNC_TIMEOUT || agent.process.try_wait()?.is_some() {
                 return Err(format!("the agent has not synced: {log}").into());
             }
-            sleep(LOOKS_AGAIN);
+            sleep(POLL_INTERVAL);
         }
     }
 
@@ -56,13 +56,13 @@ impl Agent {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// How long its threads ran on a processor meanwhile, be it in the program or in the kernel: the
-    /// scheduler's own count, to the nanosecond.
+    /// Returns the processor time of the agent's threads during `act`, in user and kernel mode: the
+    /// scheduler's count in nanoseconds.
     pub(crate) fn busy_during(&self, act: impl FnOnce() -> Result<()>) -> Result<Duration> {
         let before = self.ran()?;
         act()?;
         let after = self.ran()?;
-        // What a thread ran goes with it.
+        // The processor time of a thread disappears with the thread.
         if before.threads != after.threads {
             return Err("a thread began or ended meanwhile".into());
         }

@@ -15,7 +15,7 @@ use crate::{ROUNDS, Result};
 const SLICES: usize = 1_000;
 const ENDPOINTS: usize = 10;
 
-/// Milliseconds that it takes to make something of each text, at best.
+/// Returns the least time of converting a text, in milliseconds.
 fn least<T>(texts: &[Vec<u8>], make: impl Fn(&[u8], &mut Interner) -> Result<T>) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..ROUNDS {
@@ -34,8 +34,7 @@ fn converted(object: &SliceObject, names: &mut Interner) -> Result<EndpointSlice
     object.convert(names).0.ok_or_else(|| "some slice could not be read".into())
 }
 
-/// JSON beside what the bytes cost that are not kept, a parse of the same text that keeps nothing;
-/// protobuf beside JSON.
+/// Compares JSON with a parse that keeps nothing, and protobuf with JSON.
 pub(crate) fn slices() -> Result<Vec<Figure>> {
     let objects: Vec<_> = (0..SLICES).map(|index| real_slice(index, ENDPOINTS)).collect();
     let json: Vec<_> = objects.iter().map(|object| object.to_string().into_bytes()).collect();

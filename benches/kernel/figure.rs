@@ -1,10 +1,10 @@
-//! What was measured, and how it is told.
+//! Figures and their output.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-/// A measurement of ours against a baseline of the same run.
+/// A measurement with a baseline of the same run.
 pub(crate) struct Figure {
     name: String,
     what: String,
@@ -44,7 +44,7 @@ impl Figure {
 }
 
 impl fmt::Display for Figure {
-    /// A line of a Markdown table.
+    /// Formats a line of a Markdown table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, what, unit, ours, baseline } = self;
         write!(f, "| `{name}` | {what} | {ours:.4} {unit} | {baseline:.4} {unit} | ")?;

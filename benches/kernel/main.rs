@@ -1,8 +1,8 @@
-//! What it costs to keep a kernel: each figure against a baseline of the same run, in network
-//! namespaces of its own. Needs a kernel with IPVS and root.
+//! The cost of programming a kernel: each figure with a baseline of the same run, in separate
+//! network namespaces. Requires root and a kernel with IPVS.
 //!
-//! Prints a table; a name or a part of one as argument chooses among the measurements. What stands
-//! between the lines `BEGIN json` and `END json` is for `target/bench.json`.
+//! Prints a table. An argument selects the measurements whose names contain it. The text between
+//! the lines `BEGIN json` and `END json` is for `target/bench.json`.
 
 #![allow(clippy::disallowed_types, reason = "it runs the agent, `ip`, `nft` and others")]
 
@@ -28,22 +28,22 @@ use kube_ipvs::kernel::ipvs::Ipvs;
 use mimalloc::MiMalloc;
 use serde_json::Value;
 
-/// As the agent has it.
+/// As in the agent.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Each figure is the best of so many.
+/// Each figure is the best of this many rounds.
 const ROUNDS: usize = 3;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The middle one of many.
+/// Returns the median.
 fn median(mut figures: Vec<f64>) -> Result<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().ok_or_else(|| "nothing was measured".into())
 }
 
-/// A measurement: its name, and what makes its figures.
+/// The name and the function of a measurement.
 type Measurement = (&'static str, fn() -> Result<Vec<Figure>>);
 
 const MEASUREMENTS: [Measurement; 10] = [
@@ -61,7 +61,7 @@ const MEASUREMENTS: [Measurement; 10] = [
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
-    // Criterion's flags, which `cargo bench` passes on, mean nothing here.
+    // `cargo bench` passes Criterion's flags, which are ignored.
     let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     if let [memory::ARGUMENT, name] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         return memory::hold(name);

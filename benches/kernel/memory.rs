@@ -1,5 +1,5 @@
-//! How much memory state, DesiredState and reconciler take, once everything is in the kernel, and after a
-//! day's changes: each in a process of its own that keeps nothing else.
+//! The memory of state, desired state and reconciler once everything is in the kernel, and after a
+//! day's changes. Each is measured in a separate process.
 
 use std::fs;
 use std::process::Command;
@@ -16,28 +16,28 @@ use crate::namespace::on_node;
 use crate::work::{engine, settle};
 use crate::{Result, empty_kernel};
 
-/// The argument by which this program becomes such a process.
+/// The argument that makes this program such a process.
 pub(crate) const ARGUMENT: &str = "resident";
 
-/// What is held, by its name in the table; whether of both families; the most MB that it may take.
+/// The measurements: name in the table, size, whether dual-stack, and target in MB.
 const HOLDINGS: [(&str, Size, bool, f64); 2] = [
     ("rss_10000x10_mb", Size { services: 10_000, slices: 1, endpoints: 10 }, false, 35.0),
     ("rss_50000x5_mb", Size { services: 50_000, slices: 1, endpoints: 5 }, true, 150.0),
 ];
 
-/// Changes a second before that is told.
+/// Changes per second before the measurement.
 const A_SECOND: u32 = 50;
 
-/// The one that changes a million times.
+/// The measurement after a million changes.
 const CHURNED: &str = "rss_churned_mb";
-/// Changes of a day, and the time from one to the next.
+/// The changes of a day, and their distance.
 const CHANGES: u32 = 1_000_000;
 const BETWEEN: Duration = Duration::from_micros(86_400);
 
 pub(crate) fn resident() -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (name, size, is_dual, target) in HOLDINGS {
-        let [megabytes] = on_node(move || told_by(name))?;
+        let [megabytes] = on_node(move || output_of(name))?;
         let families = if is_dual { " of both families" } else { "" };
         let Size { services, endpoints, .. } = size;
         let what = format!(
@@ -46,25 +46,25 @@ pub(crate) fn resident() -> Result<Vec<Figure>> {
         );
         figures.push(Figure::new(name, what, "MB", megabytes, target));
     }
-    let [before, after] = told_by(CHURNED)?;
+    let [before, after] = output_of(CHURNED)?;
     let what = "10,000 × 10 resident after a million changes; baseline before them";
     figures.push(Figure::new(CHURNED, what, "MB", after, before));
     Ok(figures)
 }
 
-/// What a process of that name prints.
-fn told_by<const N: usize>(name: &str) -> Result<[f64; N]> {
+/// Returns the output of the process for a measurement.
+fn output_of<const N: usize>(name: &str) -> Result<[f64; N]> {
     let done = Command::new(std::env::current_exe()?).args([ARGUMENT, name]).output()?;
-    let told = String::from_utf8(done.stdout)?;
-    let numbers: Vec<f64> = told.split_whitespace().flat_map(str::parse).collect();
-    let complaint = |_| format!("{name}: {told}{}", String::from_utf8_lossy(&done.stderr));
-    Ok(numbers.try_into().map_err(complaint)?)
+    let output = String::from_utf8(done.stdout)?;
+    let numbers: Vec<f64> = output.split_whitespace().flat_map(str::parse).collect();
+    let error = |_| format!("{name}: {output}{}", String::from_utf8_lossy(&done.stderr));
+    Ok(numbers.try_into().map_err(error)?)
 }
 
-/// The process: prints how many MB it takes.
+/// Runs as the process: prints its memory in MB.
 #[allow(clippy::print_stdout)]
 pub(crate) fn hold(name: &str) -> Result<()> {
-    // As the agent does.
+    // As in the agent.
     rustix::thread::disable_transparent_huge_pages(true)?;
     if name == CHURNED {
         return churn();
@@ -74,8 +74,7 @@ pub(crate) fn hold(name: &str) -> Result<()> {
     let mut engine = engine(if is_dual { dual_stack(size) } else { events(size) });
     let mut kernel = Kernel::open()?;
     settle(&mut engine, &mut kernel)?;
-    // The allocator gives back what the first sync took and no longer needs as it goes on being
-    // used.
+    // In use, the allocator returns the memory that only the first sync needed.
     for second in 0..10 {
         sleep(Duration::from_secs(1));
         for service in second * A_SECOND..(second + 1) * A_SECOND {
@@ -89,7 +88,7 @@ pub(crate) fn hold(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The same for a process that keeps everything as it changes, on a kernel that does everything.
+/// Measures a process whose objects change all the time, with an empty kernel.
 #[allow(clippy::print_stdout)]
 fn churn() -> Result<()> {
     let (_, size, ..) = HOLDINGS[0];
@@ -99,7 +98,7 @@ fn churn() -> Result<()> {
     settle(&mut engine, 0);
     let mut before = f64::INFINITY;
     for at in 0..CHANGES {
-        // After some changes, so that what the first sync took has been given back.
+        // After some changes the allocator has returned the memory of the first sync.
         if at == CHANGES / 100 {
             sleep(Duration::from_secs(1));
             before = megabytes()?;
@@ -112,7 +111,7 @@ fn churn() -> Result<()> {
         engine.handle_event(event);
         settle(&mut engine, at);
     }
-    // As it was in the beginning.
+    // Back to the initial objects.
     for service in 0..size.services {
         let event = Change::Apply(slice(size, service, 0, size.endpoints));
         engine.handle_event(Event::Slice(event));
@@ -124,7 +123,7 @@ fn churn() -> Result<()> {
     Ok(())
 }
 
-/// What is resident of this process.
+/// Returns the resident memory of this process.
 fn megabytes() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;

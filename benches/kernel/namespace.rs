@@ -1,5 +1,5 @@
-//! Network namespaces of a measurement's own: a kernel that has just removed real servers is slower
-//! to add some.
+//! Separate network namespaces for measurements: a kernel that has just removed real servers is
+//! slower to add others.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,24 +12,23 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Result;
 
-/// A node of its own.
 const NODE: &str = "kube-ipvs-bench-node";
 
-/// What makes a node, which is 192.0.2.1.
+/// The commands for a node with address 192.0.2.1.
 const NODE_WIRING: &str = "\
 link set lo up
 link add uplink type dummy
 address add 192.0.2.1/24 dev uplink
 link set uplink up";
 
-/// What a node needs to reach somebody. Each has a link of its own, so that what it sends to another
-/// one is routed, as what it sends to other nodes is.
+/// The commands for a node's link to a peer. Each peer has its own link, so that packets between
+/// peers are routed, as between nodes.
 const LINK_WIRING: &str = "\
 link add LINK type veth peer name eth0 netns PEER
 address add 10.244.1.1 peer ADDRESS dev LINK
 link set LINK up";
 
-/// What makes somebody whom the node reaches.
+/// The commands for a peer of the node.
 const PEER_WIRING: &str = "\
 link set lo up
 address add ADDRESS peer 10.244.1.1 dev eth0
@@ -41,23 +40,22 @@ fn wire_node(name: &str) -> Result<()> {
     ip_in(name, NODE_WIRING)
 }
 
-/// Where packets come from or go to.
+/// A source or destination of packets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Place {
-    /// The node itself.
     Node,
     /// A pod of the node.
     Pod,
-    /// Another one.
+    /// Another pod of the node.
     OtherPod,
-    /// Beyond the node.
+    /// A host outside.
     Outside,
 }
 
 impl Place {
     pub(crate) const PEERS: [Self; 3] = [Self::Pod, Self::OtherPod, Self::Outside];
 
-    /// The name of the node's link to it.
+    /// Returns the name of the node's link to it.
     pub(crate) fn link(self) -> String {
         format!("{self:?}")
     }
@@ -72,7 +70,7 @@ impl Place {
     }
 }
 
-/// A node with two pods and somebody outside.
+/// A node with two pods and a host outside.
 pub(crate) struct Lab {
     name: String,
 }
@@ -95,7 +93,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Acts there, in a thread of its own.
+    /// Runs `act` there on a separate thread.
     pub(crate) fn at<T: Send>(
         &self,
         place: Place,
@@ -122,7 +120,7 @@ impl Drop for Lab {
     }
 }
 
-/// Measures on a node of its own.
+/// Measures on a fresh node.
 pub(crate) fn on_node<T: Send + 'static>(
     measure: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -136,7 +134,7 @@ pub(crate) fn on_node<T: Send + 'static>(
     measured
 }
 
-/// Measures on several nodes in turn, which are there all the time. [`enter`] leads to each.
+/// Measures on several nodes in turn, which exist all the time. [`enter`] selects a node.
 pub(crate) fn on_nodes<T: Send + 'static, const N: usize>(
     measure: impl FnOnce([&str; N]) -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -151,30 +149,30 @@ pub(crate) fn on_nodes<T: Send + 'static, const N: usize>(
     measured
 }
 
-/// In a thread of its own, whose namespace is nobody else's.
+/// Runs on a separate thread with its own namespace.
 fn apart<T: Send + 'static>(measure: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     thread::spawn(measure).join().map_err(|_| "the measurement panicked")?
 }
 
-/// Moves the thread into a namespace.
+/// Moves the thread to a namespace.
 pub(crate) fn enter(name: &str) -> Result<()> {
     let namespace = File::open(format!("/run/netns/{name}"))?;
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
-/// Sets what the kernel lets each namespace have for itself, as `name=value`.
+/// Sets a sysctl of the namespace, as `name=value`.
 pub(crate) fn sysctl(setting: &str) -> Result<()> {
     let (name, value) = setting.split_once('=').ok_or("no value")?;
     Ok(fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)?)
 }
 
-/// What `ip` does with these words.
+/// Runs `ip` with arguments.
 pub(crate) fn ip(arguments: &str) -> Result<()> {
     let done = Command::new("ip").args(arguments.split(' ')).status()?;
     if done.success() { Ok(()) } else { Err(format!("ip {arguments}: {done}").into()) }
 }
 
-/// What `ip` does in a namespace with each of these lines.
+/// Runs `ip` in a namespace with lines of commands.
 fn ip_in(name: &str, lines: &str) -> Result<()> {
     let mut ip = Command::new("ip");
     let mut ip = ip.args(["-n", name, "-batch", "-"]).stdin(Stdio::piped()).spawn()?;

@@ -1,14 +1,14 @@
-//! How much of a processor the agent takes while slices change, and while nothing does: the program
-//! itself, with an API server over TLS whose objects are as real ones.
+//! The processor time of the agent while slices change, and while nothing does: the program itself,
+//! with an API server over TLS and realistic objects.
 //!
-//! The agent's time is what the scheduler says that its threads ran. How much of that was in the
-//! kernel it cannot say: user and system time it tells apart by ticks of 4 ms, which are long beside
-//! the work on a change. The kernel's part is therefore measured alone: the same number of operations
-//! of the same kind, as bare messages.
+//! The agent's time is the scheduler's count of its threads. The scheduler cannot split it: it
+//! separates user and system time by ticks of 4 ms, which is long compared with a change. The
+//! kernel's part is therefore measured separately: the same number of operations of the same kind,
+//! as bare messages.
 //!
-//! On Linux 6.1 a timer walks all real servers every two seconds ([`ESTIMATORS`]), for as long as
-//! dozens of changes take, and whoever is running meanwhile is charged for it. It is off while the
-//! agent is measured, and on while the whole machine is.
+//! On Linux 6.1 a timer walks all real servers every two seconds ([`ESTIMATORS`]), which takes as
+//! long as dozens of changes, and charges the running thread. It is off while the agent is
+//! measured, and on while the whole machine is measured.
 
 use std::fs;
 use std::thread::sleep;
@@ -24,25 +24,25 @@ use crate::api::real::{real, real_slice};
 use crate::cluster::frontend;
 use crate::figure::Figure;
 use crate::namespace::{on_node, sysctl};
-use crate::work::{Replay, strangers};
+use crate::work::{Replay, added_endpoints};
 
 const MANY: u32 = 10_000;
 const FEW: u32 = 100;
 const ENDPOINTS: usize = 10;
 
-/// So many slices change, each of another Service,
+/// The number of changed slices, each of another Service.
 const CHANGES: u32 = 500;
-/// and so long after the one before.
+/// The time between changes.
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Nothing changes for so many minutes: the default `auditPeriod`, so everything is audited once.
 const IDLE_MINUTES: u32 = 5;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// After so long a start or an end is over, and the threads that only a start needs have ended.
+/// After this time a start or an end is over, and the threads of a start have ended.
 const SETTLED: Duration = Duration::from_secs(15);
 
-/// Whether the kernel estimates rates of connections, packets and bytes.
+/// Whether the kernel estimates the rates of connections, packets and bytes.
 const ESTIMATORS: &str = "net.ipv4.vs.run_estimation";
 
 fn cluster(services: u32) -> ApiServer {
@@ -57,12 +57,12 @@ fn cluster(services: u32) -> ApiServer {
     server
 }
 
-/// The Service of a change: they are spread over all.
+/// Returns the Service of a change; the changes are spread over all Services.
 fn changed(at: u32) -> u32 {
     at * (MANY / CHANGES)
 }
 
-/// Acts at the instant of each change, and sleeps in between.
+/// Calls `act` at the time of each change, and sleeps in between.
 fn at_each_change(mut act: impl FnMut(u32) -> Result<()>) -> Result<()> {
     let start = Instant::now();
     for at in 0..CHANGES {
@@ -72,8 +72,8 @@ fn at_each_change(mut act: impl FnMut(u32) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// What the agent takes of a processor while slices change, and what the kernel's work on the
-/// operations does.
+/// Measures the processor share of the agent while slices change, and that of the kernel's work on
+/// the operations.
 fn churn(server: &ApiServer, agent: &Agent) -> Result<[f64; 2]> {
     let percent = |busy: Duration| 100.0 * busy.as_secs_f64() / (BETWEEN * CHANGES).as_secs_f64();
     let all = agent.busy_during(|| {
@@ -93,7 +93,7 @@ fn churn(server: &ApiServer, agent: &Agent) -> Result<[f64; 2]> {
     if !is_whole || held.len() != frontends.len() {
         return Err("the kernel does not hold all changes".into());
     }
-    let mut bare = Replay::single(&strangers(services))?;
+    let mut bare = Replay::single(&added_endpoints(services))?;
     let mut operations = Duration::ZERO;
     at_each_change(|at| {
         let start = Instant::now();
@@ -134,7 +134,7 @@ fn machine_idle(server: &ApiServer) -> Result<f64> {
     Ok(100.0 * (1.0 - (idle - before[1]) / (up - before[0])))
 }
 
-/// An agent that has nothing left to do, without estimators.
+/// Returns an agent with no work left, without estimators.
 fn settled(services: u32) -> Result<(ApiServer, Agent)> {
     sysctl(&format!("{ESTIMATORS}=0"))?;
     let server = cluster(services);

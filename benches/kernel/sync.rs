@@ -1,5 +1,5 @@
-//! From objects in memory to the kernel's last acknowledgement, against a raw replay of the same
-//! IPVS messages on an equal kernel.
+//! From objects in memory to the kernel's last acknowledgement, compared with a raw replay of the
+//! same IPVS messages on an equal kernel.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,27 +12,26 @@ use kube_ipvs_core::model::{Change, Event};
 use crate::cluster::{Size, events, externally, service_key, slice};
 use crate::figure::Figure;
 use crate::namespace::{enter, on_node, on_nodes};
-use crate::work::{Replay, engine, settle, settle_ipvs, strangers, wanted};
+use crate::work::{Replay, added_endpoints, engine, ipvs_operations, settle, settle_ipvs};
 use crate::{ROUNDS, Result, median};
 
 const LARGE: Size = Size { services: 10_000, slices: 1, endpoints: 10 };
 const EXTERNAL: &str =
     "the same with a load balancer's address and a node port each; baseline without";
-/// How many single changes are timed.
+/// The number of timed single changes.
 const CHANGES: u32 = 300;
-/// How many slices change at once in a burst.
+/// The slices of a burst.
 const BURST: u32 = 1_000;
-/// How many bursts there are, each of other Services.
+/// The number of bursts, each of other Services.
 const BURSTS: u32 = 9;
 
-/// What a cluster of a size is made of.
 type Cluster = fn(Size) -> Vec<Event>;
 
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// How long work takes; what it makes is dropped when the clock has stopped.
+/// Returns the duration of `work`; the result is dropped after the clock has stopped.
 fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
     let start = Instant::now();
     let made = work()?;
@@ -41,17 +40,17 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
     Ok(took)
 }
 
-/// A cluster of ClusterIPs alone.
+/// A cluster with ClusterIPs only.
 fn internal() -> Vec<Event> {
     events(LARGE)
 }
 
-/// The same cluster, and each Service has a load balancer's address and a node port.
+/// The same cluster with a load balancer IP and a node port per Service.
 fn external() -> Vec<Event> {
     externally(events(LARGE))
 }
 
-/// The best of several rounds.
+/// Returns the best of several rounds.
 fn best(measure: impl Fn() -> Result<f64> + Copy + Send + 'static) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..ROUNDS {
@@ -60,10 +59,10 @@ fn best(measure: impl Fn() -> Result<f64> + Copy + Send + 'static) -> Result<f64
     Ok(least)
 }
 
-/// Everything into an empty kernel.
+/// Programs an empty kernel.
 pub(crate) fn cold_start() -> Result<Vec<Figure>> {
     let replay = best(|| {
-        let mut replay = Replay::batched(&wanted(&mut engine(events(LARGE)))?)?;
+        let mut replay = Replay::batched(&ipvs_operations(&mut engine(events(LARGE)))?)?;
         timed(|| replay.run())
     })?;
     let ipvs = best(|| {
@@ -99,7 +98,7 @@ pub(crate) fn cold_start() -> Result<Vec<Figure>> {
     ])
 }
 
-/// A kernel that holds a cluster, and the engine that made it so.
+/// Returns an engine and a kernel with the state of a cluster.
 fn synced(events: Vec<Event>) -> Result<(Engine, Kernel)> {
     let mut kernel = Kernel::open()?;
     let mut engine = engine(events);
@@ -107,7 +106,7 @@ fn synced(events: Vec<Event>) -> Result<(Engine, Kernel)> {
     Ok((engine, kernel))
 }
 
-/// A cluster that changes, on a node that stays.
+/// A cluster that changes, on one node.
 struct Changing<'a> {
     node: &'a str,
     size: Size,
@@ -121,11 +120,11 @@ impl<'a> Changing<'a> {
         enter(node)?;
         let size = Size { services, slices: 1, endpoints: 5 };
         let (engine, kernel) = synced(cluster(size))?;
-        let bare = Replay::single(&strangers((0..CHANGES).map(|at| at % services)))?;
+        let bare = Replay::single(&added_endpoints((0..CHANGES).map(|at| at % services)))?;
         Ok(Self { node, size, engine, kernel, bare })
     }
 
-    /// One endpoint more, until the kernel has acknowledged it; and a bare message.
+    /// Adds an endpoint and waits for the acknowledgement; then sends a bare message.
     fn change(&mut self, at: u32) -> Result<[f64; 2]> {
         enter(self.node)?;
         let services = self.size.services;
@@ -141,7 +140,7 @@ impl<'a> Changing<'a> {
     }
 }
 
-/// The sizes of clusters whose changes are compared.
+/// The compared cluster sizes.
 const COMPARED: [(&str, u32, Cluster); 4] = [
     ("one_change_100", 100, events),
     ("one_change_10000", 10_000, events),
@@ -149,8 +148,8 @@ const COMPARED: [(&str, u32, Cluster); 4] = [
     ("one_change_50000", 50_000, events),
 ];
 
-/// Changes of each in turn: what the kernel's allocator has to do for a real server depends on all
-/// that came and went before, in whatever namespace.
+/// Changes each cluster in turn: the cost of a real server in the kernel's allocator depends on all
+/// earlier ones, in any namespace.
 pub(crate) fn one_changes() -> Result<Vec<Figure>> {
     let times = on_nodes(|nodes: [&str; COMPARED.len()]| {
         let mut clusters = Vec::new();
@@ -180,9 +179,9 @@ pub(crate) fn one_changes() -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Many slices change before the engine is asked for work; and a raw replay of the operations that
-/// this takes, on another node that holds the same. In turn, and now the one first, now the other:
-/// with each real server that there is, in whatever namespace, the kernel is quicker to add one.
+/// Changes many slices before the engine is polled, and replays the resulting operations on another
+/// node with the same state. The two take turns at going first: with each real server, in any
+/// namespace, the kernel gets faster at adding another.
 pub(crate) fn burst() -> Result<Vec<Figure>> {
     let [ours, bare] = on_nodes(|[node, twin]: [&str; 2]| {
         enter(twin)?;
@@ -197,7 +196,7 @@ pub(crate) fn burst() -> Result<Vec<Figure>> {
                 services.map(change).map(Change::Apply).map(Event::Slice).collect()
             };
             changes().into_iter().for_each(|event| replayed.handle_event(event));
-            let operations = wanted(&mut replayed)?;
+            let operations = ipvs_operations(&mut replayed)?;
             for is_ours in [round % 2 == 0, round % 2 != 0] {
                 if is_ours {
                     enter(node)?;
@@ -219,8 +218,8 @@ pub(crate) fn burst() -> Result<Vec<Figure>> {
     Ok(vec![Figure::new("burst_1000", what, "ms", median(ours)?, median(bare)?)])
 }
 
-/// A kernel that holds what it should already, at a start, at an audit and at a round of audits of
-/// IPVS; what reading it takes; and how many servers it holds.
+/// Measures a kernel that is already in the desired state, at a start, at an audit and at a round
+/// of audits of IPVS; also the time to read it, and its number of servers.
 fn held(events: fn() -> Vec<Event>) -> Result<[f64; 5]> {
     on_node(move || {
         let (mut running, mut kernel) = synced(events())?;
@@ -272,12 +271,11 @@ pub(crate) fn restart() -> Result<Vec<Figure>> {
     ])
 }
 
-/// An equal state takes no operation.
 fn unchanged(operations: usize) -> Result<()> {
     if operations == 0 { Ok(()) } else { Err(format!("{operations} operations").into()) }
 }
 
-/// Most Services go, and the others get more endpoints.
+/// Removes most Services, and adds endpoints to the others.
 pub(crate) fn delete_then_add() -> Result<Vec<Figure>> {
     const LEFT: Size = Size { services: 100, ..LARGE };
     const ADDED: u32 = 1_000;
@@ -287,12 +285,14 @@ pub(crate) fn delete_then_add() -> Result<Vec<Figure>> {
             engine.handle_event(Event::Service(Change::Delete(service_key(index))));
         }
         settle(&mut engine, &mut kernel)?;
-        let mut replay = Replay::batched(&strangers((0..ADDED).map(|at| at % LEFT.services)))?;
+        let mut replay =
+            Replay::batched(&added_endpoints((0..ADDED).map(|at| at % LEFT.services)))?;
         timed(|| replay.run())
     })?;
     let fresh = on_node(|| {
         synced(events(LEFT))?;
-        let mut replay = Replay::batched(&strangers((0..ADDED).map(|at| at % LEFT.services)))?;
+        let mut replay =
+            Replay::batched(&added_endpoints((0..ADDED).map(|at| at % LEFT.services)))?;
         timed(|| replay.run())
     })?;
     let what = "1,000 real servers after 99,000 have gone; baseline without that";

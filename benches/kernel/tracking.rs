@@ -1,4 +1,4 @@
-//! What it costs to count the connections of what leaves, as that is done at most once a second.
+//! The cost of counting the connections of draining endpoints, which happens at most once a second.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -14,12 +14,13 @@ use crate::namespace::{on_node, sysctl};
 use crate::work::{engine, settle};
 use crate::{ROUNDS, Result};
 
-/// Entries of connection tracking: datagrams to so many hosts of the node's network, at so many ports.
+/// Entries of connection tracking: datagrams to this many hosts of the node's network, at this many
+/// ports.
 const HOSTS: u8 = 250;
 const PORTS: u16 = 4_000;
 
 pub(crate) fn counts() -> Result<Vec<Figure>> {
-    // Those of all namespaces together; only the first one may set it.
+    // The limit applies to all namespaces; only the initial one may set it.
     let entries = u32::from(HOSTS) * u32::from(PORTS);
     sysctl(&format!("net.netfilter.nf_conntrack_max={}", 2 * entries))?;
     fs::write("/sys/module/nf_conntrack/parameters/hashsize", entries.to_string())?;
@@ -33,14 +34,14 @@ pub(crate) fn counts() -> Result<Vec<Figure>> {
                 socket.send_to(b"x", (Ipv4Addr::new(192, 0, 2, host), port))?;
             }
         }
-        let leaver = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 2), 1));
+        let backend = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 2), 1));
         let mut count = |protocol| -> Result<f64> {
-            let backends = [(protocol, leaver)].into_iter().collect();
-            let leavers = CountTargets { backends, ..CountTargets::default() };
+            let backends = [(protocol, backend)].into_iter().collect();
+            let targets = CountTargets { backends, ..CountTargets::default() };
             let mut least = Duration::MAX;
             for _ in 0..ROUNDS {
                 let start = Instant::now();
-                let found = kernel.connections(&leavers)?.len();
+                let found = kernel.connections(&targets)?.len();
                 least = least.min(start.elapsed());
                 if found != usize::from(protocol == Protocol::Udp) {
                     return Err(format!("{found} connections of {protocol}").into());

@@ -1,4 +1,4 @@
-//! The agent's work, without its agent: engine and kernel, one after the other.
+//! The agent's work without the agent: engine and kernel, one after the other.
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -15,10 +15,10 @@ use netlink_ipvs::{Batch, KernelError, Socket, Subsystem};
 use crate::Result;
 use crate::cluster::frontend;
 
-/// Bytes per send of a replay, as the agent has it.
+/// Bytes per send of a replay, as in the agent.
 const CHUNK: usize = 64 << 10;
 
-/// An engine that knows these objects.
+/// Returns an engine with these objects.
 pub(crate) fn engine(events: impl IntoIterator<Item = Event>) -> Engine {
     let mut engine = Engine::new(&Settings::for_node("n1"), None);
     events.into_iter().for_each(|event| engine.handle_event(event));
@@ -81,18 +81,18 @@ pub(crate) fn settle_ipvs(engine: &mut Engine, ipvs: &mut Ipvs) -> Result<()> {
 }
 
 /// The IPVS operations that an empty kernel needs.
-pub(crate) fn wanted(engine: &mut Engine) -> Result<Vec<ServerOperation>> {
-    let mut wanted = Vec::new();
+pub(crate) fn ipvs_operations(engine: &mut Engine) -> Result<Vec<ServerOperation>> {
+    let mut found = Vec::new();
     let mut kernel = EmptyKernel::new(Instant::now(), |operations: &[Operation]| {
-        wanted.extend(operations.iter().filter_map(Operation::as_server));
+        found.extend(operations.iter().filter_map(Operation::as_server));
         all_succeed(operations)
     });
     engine.settle(&mut kernel)?;
-    Ok(wanted)
+    Ok(found)
 }
 
-/// Endpoints that no slice names, one for each of these services.
-pub(crate) fn strangers(services: impl IntoIterator<Item = u32>) -> Vec<ServerOperation> {
+/// Returns operations that add an unknown endpoint to each of these Services.
+pub(crate) fn added_endpoints(services: impl IntoIterator<Item = u32>) -> Vec<ServerOperation> {
     let numbered = (0..).zip(services);
     let add = |(index, service)| {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 0).to_bits() + index);
@@ -102,7 +102,7 @@ pub(crate) fn strangers(services: impl IntoIterator<Item = u32>) -> Vec<ServerOp
     numbered.map(add).collect()
 }
 
-/// IPVS messages, encoded before any clock runs.
+/// Encoded IPVS messages.
 pub(crate) struct Replay {
     socket: Socket,
     batches: Vec<Batch>,
@@ -114,7 +114,7 @@ impl Replay {
         Self::in_sends_of(operations, CHUNK)
     }
 
-    /// Each operation in a send of its own.
+    /// One operation per send.
     pub(crate) fn single(operations: &[ServerOperation]) -> Result<Self> {
         Self::in_sends_of(operations, 1)
     }
@@ -135,12 +135,11 @@ impl Replay {
         Ok(Self { socket: Socket::open(Subsystem::Generic)?, batches })
     }
 
-    /// Sends everything.
     pub(crate) fn run(&mut self) -> Result<()> {
         (0..self.batches.len()).try_for_each(|index| self.send(index))
     }
 
-    /// Makes one of the sends, and waits for the last answer to it.
+    /// Makes one send, and waits for the last answer.
     pub(crate) fn send(&mut self, index: usize) -> Result<()> {
         let batch = self.batches.get_mut(index).ok_or("no such send")?;
         let last = batch.len() - 1;

@@ -38,7 +38,6 @@ const LARGEST_BURST: usize = 10_000;
 /// How long a steady stream of inputs may delay the update of the kernel.
 const LONGEST_BURST: Duration = Duration::from_millis(500);
 
-/// An input of the loop.
 #[derive(Debug)]
 pub(super) enum Input {
     Event(Event),
@@ -78,7 +77,6 @@ pub(super) struct EngineLoop {
     reported: Reported,
 }
 
-/// The reported facts about the node.
 #[derive(Default)]
 struct Reported {
     changes: u64,

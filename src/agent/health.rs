@@ -76,14 +76,12 @@ impl Health {
         self.state().queued.get_or_insert(now);
     }
 
-    /// Records that the kernel is up to date.
     pub fn updated(&self, now: SystemTime) {
         let mut state = self.state();
         state.queued = None;
         state.last_updated = now;
     }
 
-    /// Records the end of the first full sync.
     pub fn synced(&self) {
         self.state().synced = true;
     }
@@ -93,19 +91,16 @@ impl Health {
         self.state().eligible = eligible;
     }
 
-    /// Returns whether the first full sync is complete: `/readyz`.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.state().synced
     }
 
-    /// Returns whether no update has been pending for too long.
     #[must_use]
     pub fn is_healthy(&self, now: Instant) -> bool {
         self.state().is_healthy(now)
     }
 
-    /// Returns the answer to `/livez`.
     #[must_use]
     pub fn livez(&self, now: Instant, time: SystemTime) -> HealthReport {
         self.report(now, time, None)

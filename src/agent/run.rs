@@ -186,7 +186,6 @@ impl Signals {
     }
 }
 
-/// The shared state of the agent's parts.
 struct Agent {
     config: Config,
     inputs: Sender<Input>,

@@ -30,7 +30,6 @@ pub(super) struct Upkeep {
     drifts: BTreeMap<&'static str, u32>,
     /// Whether the chains of other programs must be read.
     is_firewall_due: bool,
-    /// The last reported message.
     reported_firewall: Option<String>,
 }
 
@@ -93,7 +92,6 @@ impl Upkeep {
         }
     }
 
-    /// Reports the message if it changed.
     fn report_firewall(&mut self, message: Option<String>) {
         if self.reported_firewall == message {
             return;

@@ -1,5 +1,5 @@
-//! Where objects come from: the Kubernetes API, a directory of manifests, the node's network.
-//! What is delivered is `model` values and nothing else.
+//! The sources of objects: the Kubernetes API, a directory of manifests, the node's network. They
+//! deliver values of the model only.
 
 pub mod directory;
 pub mod kubernetes;

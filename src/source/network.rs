@@ -1,7 +1,7 @@
-//! The node's own addresses, the destinations of its routes and its links, by rtnetlink.
+//! The node's own addresses, the destinations of its routes and its links, over rtnetlink.
 //!
-//! One socket hears of changes, the other asks for the lists. A change is only ever a reason to
-//! list again, so lost notifications, their order and overruns cannot leave a wrong list.
+//! One socket receives notifications, the other requests the lists. A notification only triggers a
+//! new list, so lost or reordered notifications cannot lead to a wrong list.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -13,21 +13,21 @@ use netlink_ipvs::KernelError;
 
 use crate::kernel::route::{Network, NetworkListener, WITHOUT_IPV6, has_ipv6};
 
-/// How long to wait after a failure before listing again.
+/// The wait after a failure before the next list.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Shortest time between two lists of routes: a CNI may add one for each pod.
-const ROUTES_PAUSE: Duration = Duration::from_secs(1);
-/// How long what changes routes may still be at it when the first change is told: of a device that
-/// is taken down, the kernel tells before it takes its routes away.
+/// The least time between two lists of routes: a CNI plugin may add one per pod.
+const ROUTES_INTERVAL: Duration = Duration::from_secs(1);
+/// The wait after a notification, while routes may still change: the kernel reports that a device
+/// goes down before it removes the routes.
 const ROUTES_SETTLE: Duration = Duration::from_millis(50);
-/// Listing may take one part in so many of the time, however long the list is.
+/// Lists take at most one part in this many of the time.
 const SHARE: u32 = 20;
 
-/// What [`follow`] delivers first, of everything.
+/// Returns the events that [`follow`] delivers first, of all lists.
 ///
 /// # Errors
 ///
-/// If the kernel refuses or does not answer.
+/// If the kernel rejects a request or does not answer.
 pub fn list() -> Result<[Event; 5], KernelError> {
     let mut network = Network::open()?;
     Ok([
@@ -39,13 +39,13 @@ pub fn list() -> Result<[Event; 5], KernelError> {
     ])
 }
 
-/// Delivers whether the node's kernel has IPv6, once, and the node's addresses, which of them it sends from, and its routes, and its links if `links` says so
-/// ([`Network::addresses`], [`Network::source_ips`], [`Network::routes`], [`Network::links`]), before this returns, and from
-/// a thread of its own each time that one of the lists has changed. It ends at the first change after
-/// which `deliver` breaks.
+/// Delivers whether the kernel has IPv6, the node's addresses, source addresses and routes, and its
+/// links if `links` is set ([`Network::addresses`], [`Network::source_ips`], [`Network::routes`],
+/// [`Network::links`]).
 ///
-/// A failure to list is logged and tried again by the thread. The network namespace is the one that
-/// the calling thread stands in.
+/// The first lists are delivered before this function returns, and each changed list from a
+/// separate thread. The thread ends at the first change for which `deliver` breaks. A failure to
+/// list is logged and retried by the thread. The network namespace is that of the calling thread.
 ///
 /// # Errors
 ///
@@ -55,11 +55,11 @@ pub fn follow(
     deliver: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
     let mut listener = NetworkListener::open()?;
-    let mut follower = NetworkMonitor {
+    let mut monitor = NetworkMonitor {
         network: Network::open()?,
         addresses: List::new(Duration::ZERO, Duration::ZERO),
         source_ips: List::new(ROUTES_SETTLE, Duration::ZERO),
-        routes: List::new(ROUTES_SETTLE, ROUTES_PAUSE),
+        routes: List::new(ROUTES_SETTLE, ROUTES_INTERVAL),
         links: links.then(|| List::new(Duration::ZERO, Duration::ZERO)),
         deliver,
     };
@@ -67,33 +67,33 @@ pub fn follow(
     if !has_ipv6 {
         tracing::warn!("{WITHOUT_IPV6}");
     }
-    let mut told = (follower.deliver)(Event::Ipv6(has_ipv6));
-    if told.is_continue() {
-        told = follower.look();
+    let mut flow = (monitor.deliver)(Event::Ipv6(has_ipv6));
+    if flow.is_continue() {
+        flow = monitor.deliver_due();
     }
     let run = move || {
-        while told.is_continue() {
-            let touched = listener.wait(follower.idle());
+        while flow.is_continue() {
+            let touched = listener.wait(monitor.idle());
             if touched.addresses {
-                follower.addresses.touch();
+                monitor.addresses.touch();
             }
             if touched.addresses || touched.routes {
-                follower.source_ips.touch();
+                monitor.source_ips.touch();
             }
             if touched.routes {
-                follower.routes.touch();
+                monitor.routes.touch();
             }
-            if let Some(links) = follower.links.as_mut().filter(|_| touched.links) {
+            if let Some(links) = monitor.links.as_mut().filter(|_| touched.links) {
                 links.touch();
             }
-            told = follower.look();
+            flow = monitor.deliver_due();
         }
     };
     let spawned = thread::Builder::new().name("network".to_owned()).spawn(run);
     spawned.map_err(KernelError::socket("thread"))
 }
 
-/// Lists what is due, and delivers what is new.
+/// Reads the lists that are due, and delivers changes.
 struct NetworkMonitor<D> {
     network: Network,
     addresses: List<Vec<IpAddr>>,
@@ -104,7 +104,7 @@ struct NetworkMonitor<D> {
 }
 
 impl<D: FnMut(Event) -> ControlFlow<()>> NetworkMonitor<D> {
-    fn look(&mut self) -> ControlFlow<()> {
+    fn deliver_due(&mut self) -> ControlFlow<()> {
         let addresses = self.addresses.read(|| self.network.addresses()).map(Event::Addresses);
         let source_ips = self.source_ips.read(|| self.network.source_ips()).map(Event::SourceIps);
         let routes = self.routes.read(|| self.network.routes()).map(Event::Routes);
@@ -118,7 +118,7 @@ impl<D: FnMut(Event) -> ControlFlow<()>> NetworkMonitor<D> {
             .try_for_each(&mut self.deliver)
     }
 
-    /// How long there is nothing to list, unless something changes; without end if `None`.
+    /// Returns the time until the next list is due; `None` if none is.
     fn idle(&self) -> Option<Duration> {
         let links = self.links.as_ref().and_then(List::due);
         let due = [self.addresses.due(), self.source_ips.due(), self.routes.due(), links];
@@ -127,26 +127,23 @@ impl<D: FnMut(Event) -> ControlFlow<()>> NetworkMonitor<D> {
     }
 }
 
-/// One of the lists.
 struct List<T> {
-    /// As it was delivered last.
     delivered: Option<T>,
-    /// Whether it may have changed since it was read.
+    /// Whether it may have changed since the last read.
     is_due: bool,
-    /// Not to be read before.
+    /// The earliest time of the next read.
     rests_until: Instant,
-    /// From a change to reading.
+    /// The wait between a change and the read.
     settle: Duration,
-    /// From reading to reading.
-    pause: Duration,
+    /// The least time between reads.
+    interval: Duration,
 }
 
 impl<T: Clone + PartialEq> List<T> {
-    fn new(settle: Duration, pause: Duration) -> Self {
-        Self { delivered: None, is_due: true, rests_until: Instant::now(), settle, pause }
+    fn new(settle: Duration, interval: Duration) -> Self {
+        Self { delivered: None, is_due: true, rests_until: Instant::now(), settle, interval }
     }
 
-    /// It may have changed.
     fn touch(&mut self) {
         if !std::mem::replace(&mut self.is_due, true) {
             self.rests_until = self.rests_until.max(Instant::now() + self.settle);
@@ -157,7 +154,7 @@ impl<T: Clone + PartialEq> List<T> {
         self.is_due.then_some(self.rests_until)
     }
 
-    /// Reads the list if it is due. Returns it if it is another than the one delivered last.
+    /// Reads the list if it is due. Returns it if it differs from the last delivered one.
     fn read(&mut self, read: impl FnOnce() -> Result<T, KernelError>) -> Option<T> {
         let start = Instant::now();
         if self.due().is_none_or(|due| due > start) {
@@ -166,7 +163,7 @@ impl<T: Clone + PartialEq> List<T> {
         let read = read();
         let end = Instant::now();
         self.is_due = read.is_err();
-        self.rests_until = end + self.pause.max((end - start) * SHARE);
+        self.rests_until = end + self.interval.max((end - start) * SHARE);
         match read {
             Ok(list) if self.delivered.as_ref() == Some(&list) => None,
             Ok(list) => {
@@ -174,7 +171,7 @@ impl<T: Clone + PartialEq> List<T> {
                 Some(list)
             }
             Err(error) => {
-                tracing::warn!(%error, "will list the node's addresses, routes and links again");
+                tracing::warn!(%error, "cannot list the node's addresses, routes or links; will be retried");
                 self.rests_until = end + RETRY_DELAY;
                 None
             }

@@ -1,5 +1,5 @@
-//! What becomes of a new connection in a kernel that holds this: the chains of our table, the
-//! routes and IPVS, in the order in which a packet meets them.
+//! The handling of a new connection by a model kernel: nf_tables chains, routes and IPVS, in the
+//! order of the packet path.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -12,18 +12,17 @@ use kube_ipvs_core::model::{
 
 use super::model_kernel::{Holdings, Server};
 
-/// Who opens a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
-    /// A process in the node's own network, with the source address that it would have.
+    /// A process in the node's own network namespace, with its source address.
     Node(IpAddr),
-    /// Somebody whose packets come in through an interface that pods are behind.
+    /// A client whose packets arrive through an interface of pods.
     Pod(IpAddr),
-    /// Somebody whose packets come in otherwise.
+    /// A client whose packets arrive through another interface.
     Other(IpAddr),
 }
 
-/// What becomes of a connection: whom it may go to, and whether with its source translated.
+/// The handling of a connection: the possible backends, each with whether the source is translated.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fate {
     Forward(BTreeSet<(SocketAddr, bool)>),
@@ -61,7 +60,8 @@ impl Fate {
         matches!(self, Self::Forward(_))
     }
 
-    /// Whether the way to this backend translates the source; `None` if it is not one of them.
+    /// Returns whether connections to this backend have their source translated; `None` if it is
+    /// not a backend.
     pub fn translates(&self, backend: SocketAddr) -> Option<bool> {
         match self {
             Self::Forward(all) if all.contains(&(backend, true)) => Some(true),
@@ -82,15 +82,15 @@ impl Client {
     }
 }
 
-/// Where the first packet of a connection is led.
+/// The target of a connection's first packet.
 enum Lead {
-    /// To this address, which may be the one that it had.
+    /// An address, possibly the original one.
     To(VirtualAddress),
     Done(Fate),
 }
 
 impl Holdings {
-    /// What becomes of a new connection. `own` are the node's addresses.
+    /// Returns the handling of a new connection. `own` are the node's addresses.
     pub fn fate(&self, destination: VirtualAddress, client: Client, own: &[IpAddr]) -> Fate {
         let to = match self.lead(destination, client, own) {
             Lead::To(address) => address,
@@ -104,7 +104,7 @@ impl Holdings {
         if let Some(server) = self.servers.get(&to) {
             return self.serve(server, destination, client, own);
         }
-        // Chain `input`: what IPVS did not take.
+        // Chain `input`: packets that IPVS did not take.
         if self.has(Element::Address(AddressSet::Pools, to.ip))
             && !self.has(Element::Port(PortSet::LocalSockets, to))
         {
@@ -123,8 +123,8 @@ impl Holdings {
                 && !self.in_range(ip, reachable);
             return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(destination) };
         }
-        let led = |frontend, wanted: fn(&Element) -> bool| {
-            let mut leads = self.elements.iter().filter(|element| wanted(element));
+        let led = |frontend, matches: fn(&Element) -> bool| {
+            let mut leads = self.elements.iter().filter(|element| matches(element));
             leads.find_map(|element| {
                 element.lead().filter(|(from, _)| *from == frontend).map(|(_, to)| Lead::To(to))
             })
@@ -186,7 +186,7 @@ impl Holdings {
         let backends: BTreeSet<_> = usable
             .map(|(&(ip, port), _)| {
                 let hairpin = ip == source && self.has(Element::Address(AddressSet::Hairpin, ip));
-                // What comes from elsewhere and stays here never gets to chain `postrouting`.
+                // Packets from other hosts that stay on the node never reach chain `postrouting`.
                 let sent_on = is_node || !own.contains(&ip);
                 (SocketAddr::new(ip, port), sent_on && (translated || hairpin))
             })
@@ -218,7 +218,7 @@ impl Holdings {
         sets.into_iter().any(|set| self.has(Element::Address(set, ip)))
     }
 
-    /// Whether a client counts as a pod, whose ClusterIP connections keep their source.
+    /// Returns whether a client counts as a pod, whose ClusterIP connections keep their source.
     pub fn is_pod(&self, client: Client) -> bool {
         let behind =
             |element: &Element| matches!(element, Element::Interfaces(InterfaceSet::Pods, _));
@@ -226,7 +226,7 @@ impl Holdings {
             || matches!(client, Client::Pod(_)) && self.elements.iter().any(behind)
     }
 
-    /// Whether a client counts as this node or one of its pods.
+    /// Returns whether a client counts as this node or one of its pods.
     pub fn is_insider(&self, client: Client) -> bool {
         let behind =
             |element: &Element| matches!(element, Element::Interfaces(InterfaceSet::Insiders, _));

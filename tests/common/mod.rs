@@ -1,5 +1,4 @@
-//! Shared by the test binaries: objects written as one would say them, a world to put them into
-//! and a kernel that answers as the real one does.
+//! Shared by the test binaries: builders of objects, a world for them, and a model kernel.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(unreachable_pub, clippy::unwrap_used)]
 

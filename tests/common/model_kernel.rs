@@ -1,5 +1,5 @@
-//! A kernel of plain maps that answers as the real one does: what is there twice, not there or
-//! overlaps is an error, and a transaction of nf_tables takes place as a whole or not at all.
+//! A kernel of plain maps that answers like the real one: duplicates, missing objects and overlaps
+//! are errors, and nf_tables transactions are atomic.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -15,14 +15,13 @@ use kube_ipvs_core::plan::{
     Observed, Operation, Outcome, RouteOperation, Running, ServerOperation,
 };
 
-/// A virtual server with the weights of its real servers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     pub server: VirtualServer,
     pub reals: BTreeMap<(IpAddr, u16), u16>,
 }
 
-/// What a kernel holds.
+/// The state of a kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Holdings {
     pub tables: bool,
@@ -30,47 +29,44 @@ pub struct Holdings {
     pub device: bool,
     pub routes: BTreeMap<IpNet, Route>,
     pub servers: BTreeMap<VirtualAddress, Server>,
-    /// What an earlier version has left.
+    /// The leftovers of an earlier version.
     pub earlier: Option<Vec<Element>>,
 }
 
-/// What an operation is answered with instead of being carried out properly.
+/// A forced failure of an operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub kind: FailureKind,
-    /// Whether it took place all the same.
+    /// Whether the operation took effect anyway.
     pub applied: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct ModelKernel {
     pub holdings: Holdings,
-    /// What becomes of the operations to come, one by one; none once these are used up.
+    /// The faults of the next operations, in order; later operations have none.
     pub faults: VecDeque<Option<Fault>>,
-    /// Elements that were added beside others that they cannot stand beside. Some kernels do not
-    /// refuse that, but merge ranges without a word.
+    /// Added elements that overlap existing ones. Some kernels do not reject them, but silently
+    /// merge ranges.
     pub collisions: Vec<Element>,
-    /// How many readings of these virtual servers are still to fail.
+    /// The number of reads of these virtual servers that still fail.
     pub unreadable: BTreeMap<VirtualAddress, usize>,
-    /// Connections of real servers; those that are not named have none.
+    /// Connections of real servers; others have none.
     pub connections: BTreeMap<(IpAddr, u16), u64>,
-    /// Flows of datagrams that connection tracking carries: where the client sends to, and the
-    /// endpoint that they were led to.
+    /// UDP flows in connection tracking: the client's destination, and the endpoint.
     pub flows: BTreeSet<(VirtualAddress, SocketAddr)>,
-    /// What kube-proxy claims.
     pub claims: ForeignClaims,
-    /// Where sockets of the node listen.
     pub listening: Vec<VirtualAddress>,
 }
 
 impl Holdings {
-    /// What the kernel should hold for these DesiredState.
-    pub fn desired(programs: &DesiredState) -> Self {
-        let routes = programs.services().flat_map(|(_, program)| &*program.routes);
-        let pools = programs.services().flat_map(|(_, program)| program.serving_pools());
+    /// Returns the desired state of a kernel.
+    pub fn desired(desired: &DesiredState) -> Self {
+        let routes = desired.services().flat_map(|(_, program)| &*program.routes);
+        let pools = desired.services().flat_map(|(_, program)| program.serving_pools());
         Self {
             tables: true,
-            elements: engine::elements(programs).into_iter().collect(),
+            elements: engine::elements(desired).into_iter().collect(),
             device: true,
             routes: routes.map(|route| (route.prefix, *route)).collect(),
             servers: pools.map(|pool| (pool.server.address, server(pool))).collect(),
@@ -78,7 +74,7 @@ impl Holdings {
         }
     }
 
-    /// The same without some virtual servers.
+    /// Returns the same state without some virtual servers.
     pub fn without(mut self, servers: &BTreeMap<VirtualAddress, Server>) -> Self {
         self.servers.retain(|address, _| !servers.contains_key(address));
         self
@@ -116,7 +112,7 @@ impl ModelKernel {
         }
     }
 
-    /// The virtual server at an address, if there is one and it can be read.
+    /// Reads the virtual server at an address, if any.
     pub fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, &'static str> {
         if let Some(left) = self.unreadable.get_mut(address).filter(|left| **left > 0) {
             *left -= 1;
@@ -125,11 +121,11 @@ impl ModelKernel {
         Ok(self.holdings.servers.get(address).map(pool))
     }
 
-    /// The connections of what is leaving, each to the virtual server itself, and flows.
-    pub fn connections(&self, leavers: &CountTargets) -> Vec<Running> {
-        let leaves = |frontend: &VirtualAddress, backend: SocketAddr| {
-            leavers.backends.contains(&(frontend.protocol, backend))
-                || leavers.frontends.contains(frontend)
+    /// Returns the connections of the targets to their virtual servers, and their flows.
+    pub fn connections(&self, targets: &CountTargets) -> Vec<Running> {
+        let is_counted = |frontend: &VirtualAddress, backend: SocketAddr| {
+            targets.backends.contains(&(frontend.protocol, backend))
+                || targets.frontends.contains(frontend)
         };
         let servers = self.holdings.servers.iter();
         let reals =
@@ -140,20 +136,22 @@ impl ModelKernel {
                 let count = *self.connections.get(&real).filter(|count| **count > 0)?;
                 let carrier = Carrier::Ipvs;
                 let running = Running { frontend, backend, carrier, count };
-                leaves(&frontend, backend).then_some(running)
+                is_counted(&frontend, backend).then_some(running)
             })
-            .chain(self.flows.iter().filter(|(frontend, backend)| leaves(frontend, *backend)).map(
-                |(frontend, backend)| Running {
-                    frontend: *frontend,
-                    backend: *backend,
-                    carrier: Carrier::Tracking,
-                    count: 1,
-                },
-            ))
+            .chain(
+                self.flows.iter().filter(|(frontend, backend)| is_counted(frontend, *backend)).map(
+                    |(frontend, backend)| Running {
+                        frontend: *frontend,
+                        backend: *backend,
+                        carrier: Carrier::Tracking,
+                        count: 1,
+                    },
+                ),
+            )
             .collect()
     }
 
-    /// Carries out operations in their order, consecutive ones of a table together.
+    /// Carries out operations in order; consecutive ones of a table form a group.
     pub fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
         runs(operations).flat_map(|run| self.apply_run(run)).collect()
     }
@@ -189,7 +187,7 @@ impl ModelKernel {
         }
     }
 
-    /// All of it or nothing.
+    /// Atomic.
     fn transact(&mut self, run: &[Operation]) -> Vec<Outcome> {
         let mut after = self.holdings.clone();
         let faults: Vec<_> = run.iter().map(|_| self.faults.pop_front().flatten()).collect();
@@ -216,13 +214,13 @@ impl ModelKernel {
                 }
             }
         }
-        // The kernel names those that are wrong and carries out none.
+        // The kernel names the invalid ones and carries out none.
         let aborted = |outcome: Outcome| outcome.and_then(|()| failure(FailureKind::Refused));
         outcomes.into_iter().map(aborted).collect()
     }
 }
 
-/// Operations that go to the kernel together.
+/// Groups the operations that go to the kernel together.
 pub fn runs(operations: &[Operation]) -> impl Iterator<Item = &[Operation]> {
     operations.chunk_by(|one, next| mem::discriminant(one) == mem::discriminant(next))
 }
@@ -241,9 +239,9 @@ fn failure(kind: FailureKind) -> Outcome {
     Err(Failure { kind, message: format!("{kind:?}") })
 }
 
-/// EEXIST, ESRCH, ENOENT: the kernel does not hold what it was thought to.
-fn expect(as_thought: bool) -> Outcome {
-    if as_thought { Ok(()) } else { failure(FailureKind::Drift) }
+/// EEXIST, ESRCH, ENOENT: the kernel's state is not as expected.
+fn expect(as_expected: bool) -> Outcome {
+    if as_expected { Ok(()) } else { failure(FailureKind::Drift) }
 }
 
 impl Holdings {
@@ -252,7 +250,7 @@ impl Holdings {
             Operation::Filter(operation) => self.change_filter(*operation),
             Operation::Server(operation) => self.change_server(*operation),
             Operation::Route(operation) => self.change_route(*operation),
-            // Connection tracking is not modelled.
+            // Connection tracking is not modelled here.
             Operation::Flow(_) => Ok(()),
             Operation::DeleteEarlier => expect(self.earlier.take().is_some()),
         }
@@ -323,8 +321,8 @@ impl Holdings {
     }
 }
 
-/// The elements of a set that one may collide with: all of its kind that stand beside each other by
-/// ranges, or those of its map key.
+/// Returns the elements that may collide with an element: those of its kind with ranges, or those
+/// of its map key.
 fn neighbours<'a>(
     elements: &'a BTreeSet<Element>,
     element: &Element,
@@ -343,12 +341,12 @@ fn neighbours<'a>(
     Box::new(elements.range(least..).take_while(of_key))
 }
 
-/// Whether two elements cannot be held at once: the same key of a map, or ranges that overlap.
+/// Returns whether two elements exclude each other: the same key of a map, or overlapping ranges.
 fn collide(one: &Element, other: &Element) -> bool {
     let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
     match (one, other) {
         (Element::Range(set, a), Element::Range(another, b)) => set == another && overlap(a, b),
-        // One at a time is all that is ever needed.
+        // Only one is ever needed at a time.
         (Element::Interfaces(set, _), Element::Interfaces(another, _)) => set == another,
         (Element::Allowed(address, a), Element::Allowed(another, b)) => {
             address == another && overlap(a, b)
@@ -356,7 +354,7 @@ fn collide(one: &Element, other: &Element) -> bool {
         (Element::Lead(map, address, ..), Element::Lead(other, another, ..)) => {
             (map, address) == (other, another)
         }
-        // It may be another one by now.
+        // The link may be another one by now.
         (Element::OffloadLink(_), Element::OffloadLink(_)) => false,
         _ => one == other,
     }

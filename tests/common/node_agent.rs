@@ -8,27 +8,27 @@ use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running};
 
 use super::model_kernel::ModelKernel;
 
-/// More steps than any case needs: what takes longer runs in circles.
-const PATIENCE: usize = 2_000;
+/// The limit of steps, more than any case needs: an agent that takes more does not converge.
+const MAX_STEPS: usize = 2_000;
 
 #[derive(Debug)]
 pub struct NodeAgent {
     pub engine: Engine,
     pub kernel: ModelKernel,
     pub now: Instant,
-    /// What reading a virtual server takes of a processor's time.
+    /// The processor time of reading a virtual server.
     pub reading: Duration,
     /// What that has taken so far.
     spent: Duration,
 }
 
 impl NodeAgent {
-    /// An agent that starts on a kernel as it is.
+    /// Returns an agent that starts on a kernel.
     pub fn new(settings: &Settings, kernel: ModelKernel) -> Self {
         Self::auditing(settings, kernel, None)
     }
 
-    /// The same, with audits.
+    /// Returns the same with audits.
     pub fn auditing(settings: &Settings, kernel: ModelKernel, period: Option<Duration>) -> Self {
         let reading = Duration::from_micros(70);
         Self {
@@ -45,11 +45,11 @@ impl NodeAgent {
         self
     }
 
-    /// Works until there is nothing to do, now or later. Returns the operations; the last ones as
+    /// Works until nothing is left to do, now or later. Returns the operations, or the last ones as
     /// an error if there is no end.
     pub fn settle(&mut self) -> Result<Vec<Operation>, String> {
         let mut applied = Vec::new();
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_STEPS {
             match (self.step(), self.engine.poll_timeout()) {
                 (Some(Work::Apply(plan)), _) => applied.extend_from_slice(plan.operations()),
                 (Some(_), _) => {}
@@ -60,7 +60,7 @@ impl NodeAgent {
         Err(format!("no end of work: {:?}", applied.iter().rev().take(8).collect::<Vec<_>>()))
     }
 
-    /// Works for so long. Returns the work, each with when it was begun.
+    /// Works for a while. Returns the work with its start times.
     pub fn run_for(&mut self, time: Duration) -> Vec<(Instant, Work)> {
         let (mut done, end) = (Vec::new(), self.now + time);
         while self.now < end {
@@ -69,7 +69,7 @@ impl NodeAgent {
                 Some(work) => done.push((begun, work)),
                 None => {
                     let due = self.engine.poll_timeout().unwrap_or(end);
-                    // Time goes on, whatever is due.
+                    // Time advances, whatever is due.
                     self.now = due.max(begun + Duration::from_micros(1)).min(end);
                 }
             }
@@ -77,7 +77,7 @@ impl NodeAgent {
         done
     }
 
-    /// Does one piece of work, if there is any for now. Returns which.
+    /// Does one piece of work, if any is due, and returns it.
     pub fn step(&mut self) -> Option<Work> {
         let Self { kernel, now, reading, spent, .. } = self;
         let mut clocked = Clocked { kernel, now, reading: *reading, spent };

@@ -16,13 +16,11 @@ pub fn net(text: &str) -> IpNet {
     text.parse().unwrap_or_else(|_| panic!("{text:?} is not a range of addresses"))
 }
 
-/// The key of `namespace/name`.
 pub fn service_key(text: &str) -> ServiceKey {
     let (namespace, name) = text.split_once('/').expect("namespace/name");
     ServiceKey::new(namespace, name)
 }
 
-/// The key of `namespace/name`.
 pub fn slice_key(text: &str) -> SliceKey {
     let (namespace, name) = text.split_once('/').expect("namespace/name");
     SliceKey::new(namespace, name)
@@ -37,7 +35,7 @@ fn push<T>(list: &mut Box<[T]>, item: T) {
 #[derive(Clone, Debug)]
 pub struct ServiceBuilder(pub Service);
 
-/// A Service without addresses and ports.
+/// Returns a Service without addresses and ports.
 pub fn service(key: &str) -> ServiceBuilder {
     ServiceBuilder(Service::named(service_key(key)))
 }
@@ -63,7 +61,7 @@ impl ServiceBuilder {
         self
     }
 
-    /// A TCP port.
+    /// Adds a TCP port.
     pub fn port(self, name: &str, port: u16) -> Self {
         self.port_of(Protocol::Tcp, name, port)
     }
@@ -82,7 +80,7 @@ impl ServiceBuilder {
         self
     }
 
-    /// The node port of the port named last.
+    /// Sets the node port of the last port.
     pub fn node_port(mut self, number: u16) -> Self {
         self.0.ports.last_mut().expect("a port before its node port").node_port = Some(number);
         self
@@ -103,7 +101,7 @@ impl ServiceBuilder {
         self
     }
 
-    /// Creation, in Unix seconds.
+    /// In Unix seconds.
     pub fn created(mut self, seconds: i64) -> Self {
         self.0.created = seconds;
         self
@@ -119,7 +117,7 @@ impl From<ServiceBuilder> for Event {
 #[derive(Clone, Debug)]
 pub struct SliceBuilder(pub EndpointSlice);
 
-/// An empty slice of the Service whose name is `key` up to its last dash.
+/// Returns an empty slice of the Service whose name is `key` up to the last dash.
 pub fn slice(key: &str) -> SliceBuilder {
     let service = key.rsplit_once('-').map_or(key, |(service, _)| service);
     SliceBuilder(EndpointSlice {
@@ -133,19 +131,18 @@ pub fn slice(key: &str) -> SliceBuilder {
 }
 
 impl SliceBuilder {
-    /// Names another Service.
+    /// Sets another Service.
     pub fn of(mut self, service: &str) -> Self {
         self.0.service = service_key(service);
         self
     }
 
-    /// A slice of IPv6 addresses.
     pub fn v6(mut self) -> Self {
         self.0.family = Family::V6;
         self
     }
 
-    /// A TCP port.
+    /// Adds a TCP port.
     pub fn port(self, name: &str, port: u16) -> Self {
         self.port_of(Protocol::Tcp, name, port)
     }
@@ -164,27 +161,27 @@ impl SliceBuilder {
         self
     }
 
-    /// Ready, serving, not terminating.
+    /// Adds an endpoint that is ready and serving.
     pub fn ready(self, address: &str, node: &str) -> Self {
         self.endpoint(address, node, (true, true, false))
     }
 
-    /// Neither ready nor serving.
+    /// Adds an endpoint that is neither ready nor serving.
     pub fn not_ready(self, address: &str, node: &str) -> Self {
         self.endpoint(address, node, (false, false, false))
     }
 
-    /// Terminating and still serving.
+    /// Adds an endpoint that terminates but still serves.
     pub fn terminating(self, address: &str, node: &str) -> Self {
         self.endpoint(address, node, (false, true, true))
     }
 
-    /// Terminating and no longer serving.
+    /// Adds an endpoint that terminates and no longer serves.
     pub fn stopped(self, address: &str, node: &str) -> Self {
         self.endpoint(address, node, (false, false, true))
     }
 
-    /// An endpoint with its conditions: ready, serving, terminating.
+    /// Adds an endpoint with conditions: ready, serving, terminating.
     pub fn endpoint(
         mut self,
         address: &str,
@@ -204,12 +201,12 @@ impl SliceBuilder {
         self
     }
 
-    /// The zones that the endpoint named last is for.
+    /// Sets the zones in the hints of the last endpoint.
     pub fn for_zones(self, zones: &[&str]) -> Self {
         self.hint(|topology| topology.for_zones = names(zones))
     }
 
-    /// The nodes that the endpoint named last is for.
+    /// Sets the nodes in the hints of the last endpoint.
     pub fn for_nodes(self, nodes: &[&str]) -> Self {
         self.hint(|topology| topology.for_nodes = names(nodes))
     }
@@ -236,7 +233,7 @@ impl From<SliceBuilder> for Event {
 #[derive(Clone, Debug)]
 pub struct NodeBuilder(pub Node);
 
-/// A node without addresses.
+/// Returns a Node without addresses.
 pub fn node(name: &str) -> NodeBuilder {
     NodeBuilder(Node {
         name: name.into(),
@@ -270,18 +267,16 @@ impl From<NodeBuilder> for Event {
     }
 }
 
-/// All the ServiceCIDR objects there are: one with these ranges.
+/// Returns the complete list of ServiceCIDRs: one with these ranges.
 pub fn service_cidrs(ranges: &[&str]) -> Event {
     let cidrs = ranges.iter().map(|range| net(range)).collect();
     Event::ServiceCidrs(Change::Replace(vec![ServiceCidr { name: "kubernetes".into(), cidrs }]))
 }
 
-/// Where sockets of the node listen.
 pub fn listening(at: &[&str]) -> Event {
     Event::Listening(at.iter().map(|text| text.parse().expect("ADDR:PORT")).collect())
 }
 
-/// The addresses of the node's interfaces.
 pub fn addresses(ips: &[&str]) -> Event {
     Event::Addresses(ips.iter().map(|text| ip(text)).collect())
 }
@@ -294,13 +289,13 @@ pub fn without_slice(key: &str) -> Event {
     Event::Slice(Change::Delete(slice_key(key)))
 }
 
-/// All the Services there are.
+/// Returns the complete list of Services.
 pub fn only_services(services: impl IntoIterator<Item = ServiceBuilder>) -> Event {
     let services = services.into_iter().map(|builder| builder.0).collect();
     Event::Service(Change::Replace(services))
 }
 
-/// All the slices there are.
+/// Returns the complete list of slices.
 pub fn only_slices(slices: impl IntoIterator<Item = SliceBuilder>) -> Event {
     Event::Slice(Change::Replace(slices.into_iter().map(|builder| builder.0).collect()))
 }

@@ -1,5 +1,5 @@
-//! Random objects from a small world, so that they meet: few names, few addresses, and every
-//! kind of conflict among them.
+//! Random objects from a small world with few names and addresses, so that every kind of conflict
+//! occurs.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ pub const SERVICES: [&str; 4] = ["a/one", "a/two", "b/one", "default/kubernetes"
 const SLICES: [&str; 5] = ["a/s1", "a/s2", "a/s3", "b/s4", "default/kubernetes"];
 pub const NODES: [&str; 2] = ["n1", "n2"];
 const ZONES: [&str; 2] = ["z1", "z2"];
-/// Two lie in the usual service range, one in another, one in none.
+/// Two lie in the usual service range, one in another range, one in none.
 const CLUSTER_IPS: [&str; 4] = ["10.96.0.10", "10.96.0.11", "10.97.0.10", "172.30.0.10"];
 const CLUSTER_IPS_V6: [&str; 2] = ["fd00:10:96::a", "fd00:30::a"];
-/// The last four may not be had.
+/// The last four are refused.
 const EXTERNAL_IPS: [&str; 7] = [
     "203.0.113.1",
     "203.0.113.2",
@@ -42,7 +42,6 @@ const PORTS: [(&str, Protocol, u16, u16); 4] = [
     ("", Protocol::Sctp, 80, 0),
 ];
 
-/// Whoever might open a connection.
 pub const SOURCES: [&str; 9] = [
     "node",
     "192.0.2.1",
@@ -55,7 +54,7 @@ pub const SOURCES: [&str; 9] = [
     "2001:db8:7::7",
 ];
 
-/// Addresses that some front end may have, and some that none has.
+/// Returns addresses of possible front ends, and others.
 pub fn destinations() -> Vec<std::net::IpAddr> {
     let others = ["192.0.2.7", "2001:db8::1", "250.96.0.10", "250.97.0.10", "10.96.0.99"];
     let images = ["252.30.0.10", "172.30.0.99", "fc00:10:96::a", "fc00:30::a"];
@@ -113,7 +112,7 @@ fn names(all: &'static [&'static str]) -> impl Strategy<Value = Box<[Name]>> {
     subsequence(all, 0..=all.len()).prop_map(|names| names.into_iter().map(Name::from).collect())
 }
 
-/// An endpoint on the node that its address belongs to.
+/// Generates an endpoint on the node that its address belongs to.
 fn endpoint(addresses: &'static [&'static str]) -> impl Strategy<Value = Endpoint> {
     let conditions = prop_oneof![
         5 => Just((true, true, false)),
@@ -185,7 +184,7 @@ fn service_cidr() -> impl Strategy<Value = ServiceCidr> {
     })
 }
 
-/// Something that the watch of Services or slices tells.
+/// Generates an event of the Services or slices.
 pub fn object_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => service().prop_map(|service| Event::Service(Change::Apply(service))),
@@ -197,7 +196,7 @@ pub fn object_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Something that any source tells.
+/// Generates an event of any source.
 pub fn event() -> impl Strategy<Value = Event> {
     let cidrs = prop_oneof![
         3 => service_cidr().prop_map(Change::Apply),
@@ -241,7 +240,7 @@ fn distinct_slices(list: Vec<EndpointSlice>) -> Vec<EndpointSlice> {
     by_key.into_values().collect()
 }
 
-/// What a cluster holds after events, kept without cleverness.
+/// The objects of a cluster after events: a simple reference implementation.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     services: BTreeMap<ServiceKey, Service>,
@@ -268,7 +267,7 @@ impl Objects {
             Event::ServiceCidrs(change) => {
                 take(&mut self.service_cidrs, change, |it| Name::clone(&it.name));
             }
-            // What was known of the node stays until something else is told.
+            // The previous Node is kept until a new one arrives.
             Event::Node(None) => {}
             Event::Node(Some(mut node)) => {
                 if let Some(known) = &self.node {
@@ -292,7 +291,7 @@ impl Objects {
                 self.node = Some(node);
             }
             Event::SourceIps(ips) => self.source_ips = ips,
-            // Who was first counts, which objects do not tell.
+            // The order of events matters for these, which `Objects` does not record.
             Event::Listening(_) | Event::Ipv6(_) | Event::ApiServers(_) => {
                 panic!("not among the random events")
             }
@@ -302,7 +301,7 @@ impl Objects {
         }
     }
 
-    /// The complete lists, as sources that have just started tell them.
+    /// Returns the complete lists, as sources deliver them at their start.
     pub fn listed(&self) -> Vec<Event> {
         vec![
             Event::Addresses(self.addresses.clone()),

@@ -1,4 +1,4 @@
-//! A node's view of a cluster, to be asked where connections go.
+//! A node's view of a cluster, for questions about connections.
 
 use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::explain::{Explanation, Verdict, explain};
@@ -7,7 +7,7 @@ use kube_ipvs_core::state::State;
 
 use super::objects::{node, service_cidrs, service_key};
 
-/// An address of a pod on this node, of one on another, and of somebody outside the cluster.
+/// A pod on this node, a pod on another node, and a client outside the cluster.
 pub const POD: &str = "10.244.1.200";
 pub const REMOTE_POD: &str = "10.244.2.200";
 pub const OUTSIDER: &str = "198.51.100.9";
@@ -15,17 +15,17 @@ pub const OUTSIDER: &str = "198.51.100.9";
 #[derive(Debug)]
 pub struct World {
     state: State,
-    programs: DesiredState,
+    desired: DesiredState,
 }
 
 impl World {
-    /// Node `n1` (192.0.2.1, 2001:db8::1) in zone `z1` with pods in 10.244.1.0/24 and
-    /// fd00:10:244:1::/64; ClusterIPs come from 10.96.0.0/16 and fd00:10:96::/112.
+    /// Returns node `n1` (192.0.2.1, 2001:db8::1) in zone `z1` with pods in 10.244.1.0/24 and
+    /// fd00:10:244:1::/64, and service ranges 10.96.0.0/16 and fd00:10:96::/112.
     pub fn new() -> Self {
         Self::with(&Settings::for_node("n1"))
     }
 
-    /// The same with other settings.
+    /// Returns the same with other settings.
     pub fn with(settings: &Settings) -> Self {
         let mut world = Self::empty(settings);
         world
@@ -41,36 +41,33 @@ impl World {
         world
     }
 
-    /// Nothing told yet.
+    /// Returns a world without any events.
     pub fn empty(settings: &Settings) -> Self {
-        Self {
-            state: State::new(settings.node_name.clone()),
-            programs: DesiredState::new(settings),
-        }
+        Self { state: State::new(settings.node_name.clone()), desired: DesiredState::new(settings) }
     }
 
     pub fn apply(&mut self, event: impl Into<Event>) -> &mut Self {
         self.state.apply(event.into());
-        self.programs.update(&mut self.state);
+        self.desired.update(&mut self.state);
         self
     }
 
     pub fn desired(&self) -> &DesiredState {
-        &self.programs
+        &self.desired
     }
 
-    /// The DesiredService of a Service; an empty one if there is none.
+    /// Returns the desired state of a Service, which is empty for an unknown one.
     pub fn program(&self, key: &str) -> DesiredService {
-        self.programs.service(&service_key(key)).cloned().unwrap_or_default()
+        self.desired.service(&service_key(key)).cloned().unwrap_or_default()
     }
 
     pub fn explain(&self, destination: &str, from: &str) -> Explanation {
         let destination = destination.parse().expect("destination");
-        explain(&self.programs, destination, from.parse().expect("source"))
+        explain(&self.desired, destination, from.parse().expect("source"))
     }
 
-    /// The answer in short: `reject`, `drop`, `pass`, or the backends of `forward`. A `~` before a
-    /// backend says that the source is translated on the way to it; draining ones follow `|`.
+    /// Returns a short answer: `reject`, `drop`, `pass`, or the backends of `forward`. A `~` before
+    /// a backend means that the source is translated; draining backends follow `|`.
     pub fn answer(&self, destination: &str, from: &str) -> String {
         let answer = self.explain(destination, from);
         if answer.verdict != Verdict::Forward {
@@ -89,7 +86,7 @@ impl World {
         words.join(" ")
     }
 
-    /// Checks answers: destination, source, expected.
+    /// Checks answers: destination, source, expected answer.
     #[track_caller]
     pub fn expect(&self, cases: &[(&str, &str, &str)]) {
         for (destination, from, expected) in cases {

@@ -1,8 +1,8 @@
-//! What a node takes to carry traffic with our tables, against nodes that carry it by the kernel's
-//! own objects alone.
+//! The cost of traffic through a node with the agent's tables, compared with nodes that use only
+//! plain kernel objects.
 //!
-//! All nodes are there all the time and are measured in turn, several times: what the kernel
-//! remembers of connections makes all of them dearer alike.
+//! All nodes exist all the time and are measured in turn, several times: the kernel's memory of
+//! connections makes all of them slower alike.
 
 mod node;
 mod traffic;
@@ -17,15 +17,15 @@ use crate::figure::Figure;
 use crate::namespace::{Lab, Place};
 use crate::{Result, median};
 
-/// How many times each is measured.
+/// Measurements per figure.
 const TURNS: usize = 5;
 
-/// A table's row, for each [`Exchange`]: who asks for what, on which node, against the same on
-/// which other node.
+/// A row of the table for each [`Exchange`]: the client and its target on one node, compared with
+/// the same on another node.
 struct Comparison {
     from: Place,
     to: Target,
-    /// What the name says beside who asks for what.
+    /// The suffix of the name.
     suffix: &'static str,
     ours: Carrier,
     baseline: Carrier,
@@ -67,7 +67,7 @@ const COMPARISONS: [Comparison; 11] = {
     ]
 };
 
-/// What is measured on one node.
+/// A measurement on one node.
 type Measured = (Carrier, Place, Target, Exchange);
 
 impl Comparison {
@@ -84,7 +84,7 @@ impl Comparison {
         format!("data_path_{from}_{}_{}{}", self.to, exchange.name(), self.suffix)
     }
 
-    /// Its figure, and how far its ratios of the single turns lie apart.
+    /// Returns the figure, and the spread of its ratios between turns.
     fn figure(
         &self,
         exchange: Exchange,

@@ -1,4 +1,4 @@
-//! Nodes that carry the same traffic: by our tables, and by the kernel's own objects alone.
+//! Nodes that carry the same traffic: with the agent's tables, or with plain kernel objects only.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,37 +22,37 @@ use crate::work::{settle, settle_ipvs};
 /// What carries a node's traffic.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Carrier {
-    /// Our tables. Of 100 Services each has a load balancer's address and a node port.
+    /// The agent's tables. Each of 100 Services has a load balancer IP and a node port.
     Ours,
     /// The same with 10,000 Services.
     Many,
-    /// Our tables, with connection tracking to carry ClusterIPs, too.
+    /// The agent's tables; connection tracking carries ClusterIPs, too.
     Carried,
-    /// The same, and a flowtable to carry what lasts.
+    /// The same with a flowtable for established connections.
     Offloaded,
-    /// What any path needs that leads front ends to IPVS by translation of addresses: a map, virtual
-    /// servers, and a rule that masquerades.
+    /// The minimum for front ends that use IPVS through address translation: a map, virtual servers
+    /// and a masquerade rule.
     Bare,
-    /// The same map straight to the endpoints, without IPVS.
+    /// The same map directly to the endpoints, without IPVS.
     Floor,
-    /// IPVS with connection tracking, and chains that translate nothing.
+    /// IPVS with connection tracking, and chains without translation.
     Ipvs,
-    /// The same, and a rule that masquerades the node's own connections.
+    /// The same with a masquerade rule for the node's own connections.
     Masquerading,
-    /// IPVS, and an empty chain wherever we have one.
+    /// IPVS with an empty chain at each hook that the agent uses.
     Hooked,
 }
 
 const PREROUTING: &str = "type nat hook prerouting priority -110;";
 const OUTPUT: &str = "chain output { type nat hook output priority -110; }";
 const POSTROUTING: &str = "type nat hook postrouting priority 100;";
-/// Nothing leads to it: the kernel tracks connections while some rule asks for one.
+/// Unreachable: the kernel tracks connections while a rule needs it.
 const TRACKING: &str = "chain tracking { ct state invalid; }";
 const FILTER: &str = "chain input { type filter hook input priority 110; }
     chain forward { type filter hook forward priority 110; }";
 
 impl Carrier {
-    /// Wires a node of its kind, with a pod that serves.
+    /// Sets up a node of this kind with a serving pod.
     pub(super) fn lab(self) -> Result<Lab> {
         let lab = Lab::wire(&format!("{self:?}"))?;
         lab.at(Place::Node, || self.fill())?;
@@ -113,18 +113,18 @@ impl Carrier {
     }
 }
 
-/// DesiredState the kernel for so many Services.
+/// Programs the kernel for `services` Services.
 fn serve(services: u32, carry: Carry) -> Result<()> {
     let mut kernel = Kernel::open()?.carrying(&carry)?;
     settle(&mut engine(services, &carry), &mut kernel).map(drop)
 }
 
-/// The node's links to whoever sends something through it.
+/// Returns the node's links to its peers.
 fn links() -> [InterfaceName; 3] {
     Place::PEERS.map(|place| place.link().parse().expect("a name"))
 }
 
-/// A map that leads all front ends somewhere.
+/// Returns a map from all front ends to their targets.
 fn map(leads_to: fn(Served) -> SocketAddr) -> String {
     let lead = |served: Served, target: Target| {
         let [at, to] = [target.of(served), leads_to(served)];
@@ -144,18 +144,17 @@ fn map(leads_to: fn(Served) -> SocketAddr) -> String {
     )
 }
 
-/// What clients ask for.
+/// The destination of clients.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Target {
     ClusterIp,
     LoadBalancer,
     NodePort,
-    /// The pod itself.
     Pod,
 }
 
 impl Target {
-    /// The address at which it is served.
+    /// Returns the address of the destination.
     pub(super) fn of(self, served: Served) -> SocketAddr {
         let index = served.service();
         let (balanced, node_port) = external(index);
@@ -170,7 +169,7 @@ impl Target {
 }
 
 impl fmt::Display for Target {
-    /// As the name of a row has it.
+    /// Formats the name for a row.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ClusterIp => "clusterip",
@@ -181,7 +180,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// An engine that knows a cluster whose first Services have the pod as their only endpoint.
+/// Returns an engine with a cluster whose first Services have the pod as their only endpoint.
 fn engine(services: u32, carry: &Carry) -> Engine {
     let settings = Settings {
         local_detector: LocalDetector::ClusterCidr(vec!["10.244.0.0/16".parse().expect("range")]),

@@ -1,4 +1,4 @@
-//! What clients do, and who answers them in a pod.
+//! The clients' traffic, and the servers in a pod.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,21 +11,21 @@ use kube_ipvs_core::model::Protocol;
 use crate::namespace::{Lab, Place};
 use crate::{Result, median};
 
-/// What the pod serves, each behind a Service of its own.
+/// The servers of the pod, each behind its own Service.
 #[derive(Clone, Copy)]
 pub(super) enum Served {
-    /// A byte, said to whoever connects.
+    /// Sends a byte to each client.
     Greeting,
-    /// Each byte that the client says.
+    /// Echoes each byte.
     Echo,
-    /// Each datagram.
+    /// Answers each datagram.
     Datagrams,
 }
 
 impl Served {
     pub(super) const ALL: [Self; 3] = [Self::Greeting, Self::Echo, Self::Datagrams];
 
-    /// The number of its Service.
+    /// Returns the number of the Service.
     pub(super) fn service(self) -> u32 {
         self as u32
     }
@@ -37,19 +37,19 @@ impl Served {
         }
     }
 
-    /// Where the pod serves it for the Service.
+    /// Returns the pod's address for the Service.
     pub(super) fn endpoint(self) -> SocketAddr {
         (Place::Pod.address(), 8080 + self as u16).into()
     }
 
-    /// Where the pod serves it for those who ask the pod itself. At an endpoint IPVS takes answers
-    /// for those of a Service, from a port that a client has used for it before; only our tables
-    /// mend that.
+    /// Returns the pod's address for direct clients. At a Service's endpoint, IPVS takes the
+    /// answers to direct clients for those of the Service if the client has used the port for it
+    /// before; only the agent's tables prevent this.
     pub(super) fn apart(self) -> SocketAddr {
         (Place::Pod.address(), 9080 + self as u16).into()
     }
 
-    /// Serves it in the pod, at each place one client after the other.
+    /// Starts the server in the pod; each address serves one client after the other.
     pub(super) fn start(self, lab: &Lab) -> Result<()> {
         [self.endpoint(), self.apart()].into_iter().try_for_each(|at| self.start_at(lab, at))
     }
@@ -91,16 +91,16 @@ impl Served {
     }
 }
 
-/// What a client does again and again.
+/// A client's repeated exchange.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Exchange {
-    /// A connection, from its beginning to its end.
+    /// A whole connection.
     Connection,
-    /// A byte there and back, over a connection that stays.
+    /// A byte and its echo over an established connection.
     RoundTrip,
-    /// A datagram there and back, each from a new port.
+    /// A datagram and its answer, each from a new port.
     UdpFlow,
-    /// The same from a port that stays.
+    /// The same from one port.
     UdpRoundTrip,
 }
 
@@ -117,7 +117,7 @@ impl Exchange {
         }
     }
 
-    /// Who answers it.
+    /// Returns the server of the exchange.
     pub(super) fn with(self) -> Served {
         match self {
             Self::Connection => Served::Greeting,
@@ -126,8 +126,9 @@ impl Exchange {
         }
     }
 
-    /// Microseconds from one to the next, of many: the middle one, as the kernel's clock and its
-    /// timers do their work in some of them. `settles` is whether what lasts gets cheaper.
+    /// Measures the time of one exchange in microseconds: the median of many, because the kernel's
+    /// clock and timers run in some of them. `settles` is whether established connections get
+    /// faster.
     pub(super) fn measure(self, to: SocketAddr, settles: bool) -> Result<f64> {
         let mut times = Vec::new();
         for _ in 0..CLIENTS {
@@ -138,7 +139,7 @@ impl Exchange {
                 Self::RoundTrip => {
                     let mut server = TcpStream::connect(to)?;
                     server.set_nodelay(true)?;
-                    server.set_read_timeout(Some(PATIENCE))?;
+                    server.set_read_timeout(Some(ANSWER_TIMEOUT))?;
                     let mut exchange = || {
                         server.write_all(b"?")?;
                         Ok(server.read_exact(&mut [0])?)
@@ -164,12 +165,12 @@ impl Exchange {
     }
 }
 
-/// How long a client waits for an answer: on a node that gives none, the measurement fails.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of an answer; without one the measurement fails.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn connected(to: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     socket.connect(to)?;
     Ok(socket)
 }
@@ -180,14 +181,14 @@ fn ask(server: &UdpSocket) -> Result<()> {
     Ok(())
 }
 
-/// So many clients make one measurement: where the kernel's tables keep a connection is chance.
+/// Clients per measurement: the place of a connection in the kernel's tables is random.
 const CLIENTS: usize = 15;
-/// What each of them does, so often.
+/// Exchanges per client.
 const EXCHANGES: usize = 20;
 
-/// How old a flow of datagrams has to be before connection tracking takes it for one that lasts.
+/// The age at which connection tracking considers a UDP flow established.
 const LASTING: Duration = Duration::from_millis(2_100);
-/// So many exchanges, one in thirty-two of which hands the connection to the flowtable, do it.
+/// Exchanges until the flowtable has the connection: one in thirty-two hands it over.
 const SETTLING: usize = 250;
 
 fn settle(exchange: &mut impl FnMut() -> Result<()>) -> Result<()> {

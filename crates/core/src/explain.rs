@@ -130,7 +130,6 @@ fn node_port_at(VirtualAddress { ip, port, protocol }: VirtualAddress) -> Virtua
     VirtualAddress::node_port(Family::of(ip), port, protocol)
 }
 
-/// A front end and its Service.
 struct FrontendMatch<'a> {
     key: &'a ServiceKey,
     program: &'a DesiredService,
@@ -334,7 +333,6 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Describes how a connection reaches a pool.
 fn path(frontend: &Frontend, pool: VirtualAddress) -> String {
     let kind = frontend.kind;
     if pool == frontend.address {

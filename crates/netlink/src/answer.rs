@@ -1,4 +1,4 @@
-//! What the kernel says to a request: nothing against it, or an error with its words.
+//! The kernel's answer to a request: success, or an error with a message.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use super::{Header, attributes};
 /// `NLMSGERR_ATTR_MSG`.
 const ERROR_TEXT: u16 = 1;
 
-/// What the kernel says against a request.
+/// An error that the kernel reports.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NetlinkError {
     /// The error number.
     pub errno: Errno,
-    /// The kernel's words, where it has some.
+    /// The kernel's message, if any.
     pub text: Option<String>,
 }
 
 impl fmt::Display for NetlinkError {
-    /// `ENOENT (No such file or directory)`, with the kernel's own words where it has some.
+    /// Formats `ENOENT (No such file or directory)`, with the kernel's own message if it has one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match errno_name(self.errno) {
             Some(name) => f.write_str(name)?,
@@ -34,7 +34,7 @@ impl fmt::Display for NetlinkError {
     }
 }
 
-/// The answers to a batch, one per request. `None` where it is not known what has happened.
+/// The answers to a batch, one per request; `None` if the result is not known.
 pub type Answers = Vec<Option<Result<(), NetlinkError>>>;
 
 /// Reads the payload of an `NLMSG_ERROR` or `NLMSG_DONE`.
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(error(-2, NLM_F_CAPPED | NLM_F_ACK_TLVS, &header, "no"), refused(Some("no")));
         assert_eq!(error(-2, NLM_F_CAPPED, &header, "no"), refused(None));
         assert_eq!(error(0, NLM_F_CAPPED, &header, "no"), Ok(()));
-        // Not capped, the whole request comes back: here its header and 8 bytes.
+        // Without capping, the whole request comes back: here its header and 8 bytes.
         let mut request = vec![24, 0, 0, 0];
         request.resize(24, 7);
         assert_eq!(error(-2, NLM_F_ACK_TLVS, &request, "no"), refused(Some("no")));

@@ -1,4 +1,4 @@
-//! Attributes: type, length, value; written without allocation, read without trust.
+//! Attributes: type, length and value. They are written without allocation and read without trust.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,56 +15,56 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    /// Appends to these bytes.
+    /// Creates a writer that appends to `bytes`.
     pub fn new(bytes: &'a mut Vec<u8>) -> Self {
         Self { bytes, overlong: false }
     }
 
-    /// Whether some attribute holds more than the 65,531 bytes that its length can tell. The
-    /// kernel would misread it; [`crate::Socket::transact`] does not send it.
+    /// Returns whether an attribute exceeds the 65,531 bytes that its length field allows. The
+    /// kernel would misread it, so [`crate::Socket::transact`] does not send it.
     #[must_use]
     pub fn is_overlong(&self) -> bool {
         self.overlong
     }
 
-    /// Appends bytes that are no attribute, such as a fixed header.
+    /// Appends bytes outside of attributes, such as a fixed header.
     pub fn raw(&mut self, value: &[u8]) {
         self.bytes.extend_from_slice(value);
     }
 
-    /// A value as it is. At most 65,531 bytes fit.
+    /// Appends a value of at most 65,531 bytes.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) {
         let start = self.open(kind);
         self.bytes.extend_from_slice(value);
         self.close(start);
     }
 
-    /// A number in host byte order.
+    /// Appends a number in host byte order.
     pub fn u16(&mut self, kind: u16, value: u16) {
         self.numbers([Number::u16(kind, value)]);
     }
 
-    /// A number in host byte order.
+    /// Appends a number in host byte order.
     pub fn u32(&mut self, kind: u16, value: u32) {
         self.numbers([Number::u32(kind, value)]);
     }
 
-    /// A number in network byte order.
+    /// Appends a number in network byte order.
     pub fn u16_be(&mut self, kind: u16, value: u16) {
         self.numbers([Number::u16_be(kind, value)]);
     }
 
-    /// A number in network byte order.
+    /// Appends a number in network byte order.
     pub fn u32_be(&mut self, kind: u16, value: u32) {
         self.numbers([Number::u32(kind, value.to_be())]);
     }
 
-    /// Several numbers: appended at once, which is what makes encoding cheap.
+    /// Appends several numbers at once, which makes encoding cheap.
     pub fn numbers<const N: usize>(&mut self, numbers: [Number; N]) {
         self.bytes.extend_from_slice(numbers.map(|number| number.0).as_flattened());
     }
 
-    /// A text with its terminating zero.
+    /// Appends a text with its terminating zero.
     pub fn text(&mut self, kind: u16, value: &str) {
         let start = self.open(kind);
         self.bytes.extend_from_slice(value.as_bytes());
@@ -72,7 +72,7 @@ impl<'a> Attributes<'a> {
         self.close(start);
     }
 
-    /// An address of 4 or 16 bytes.
+    /// Appends an address of 4 or 16 bytes.
     pub fn ip(&mut self, kind: u16, value: IpAddr) {
         match value {
             IpAddr::V4(ip) => self.numbers([Number::new(kind, 4, ip.octets())]),
@@ -80,7 +80,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Attributes within an attribute.
+    /// Appends an attribute that contains other attributes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
         let start = self.open(kind | NLA_F_NESTED);
         fill(self);
@@ -104,25 +104,25 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// An attribute of at most four bytes, as it is written.
+/// An encoded attribute of at most four bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Number([u8; HEADER + 4]);
 
 impl Number {
-    /// A number in host byte order.
+    /// Encodes a number in host byte order.
     #[must_use]
     pub fn u16(kind: u16, value: u16) -> Self {
         let [b0, b1] = value.to_ne_bytes();
         Self::new(kind, 2, [b0, b1, 0, 0])
     }
 
-    /// A number in host byte order.
+    /// Encodes a number in host byte order.
     #[must_use]
     pub fn u32(kind: u16, value: u32) -> Self {
         Self::new(kind, 4, value.to_ne_bytes())
     }
 
-    /// A number in network byte order.
+    /// Encodes a number in network byte order.
     #[must_use]
     pub fn u16_be(kind: u16, value: u16) -> Self {
         Self::u16(kind, value.to_be())
@@ -135,78 +135,78 @@ impl Number {
     }
 }
 
-/// An attribute that was read.
+/// A received attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attribute<'a> {
-    /// Its type, without flags.
+    /// The type, without flags.
     pub kind: u16,
-    /// Its value.
+    /// The value.
     pub value: &'a [u8],
 }
 
 impl<'a> Attribute<'a> {
-    /// The attributes within.
+    /// Iterates over the nested attributes.
     pub fn nested(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
         attributes(self.value)
     }
 
-    /// The first attribute of a kind within.
+    /// Returns the first nested attribute of a type.
     #[must_use]
     pub fn find(&self, kind: u16) -> Option<Self> {
         self.nested().find(|inner| inner.kind == kind)
     }
 
-    /// A number in host byte order.
+    /// Reads a number in host byte order.
     #[must_use]
     pub fn u16(&self) -> Option<u16> {
         self.value.first_chunk().copied().map(u16::from_ne_bytes)
     }
 
-    /// A number in host byte order.
+    /// Reads a number in host byte order.
     #[must_use]
     pub fn u32(&self) -> Option<u32> {
         self.value.first_chunk().copied().map(u32::from_ne_bytes)
     }
 
-    /// A number in host byte order.
+    /// Reads a number in host byte order.
     #[must_use]
     pub fn u64(&self) -> Option<u64> {
         self.value.first_chunk().copied().map(u64::from_ne_bytes)
     }
 
-    /// A number in network byte order.
+    /// Reads a number in network byte order.
     #[must_use]
     pub fn u16_be(&self) -> Option<u16> {
         self.value.first_chunk().copied().map(u16::from_be_bytes)
     }
 
-    /// A number in network byte order.
+    /// Reads a number in network byte order.
     #[must_use]
     pub fn u32_be(&self) -> Option<u32> {
         self.value.first_chunk().copied().map(u32::from_be_bytes)
     }
 
-    /// A text up to its terminating zero.
+    /// Reads a text up to its terminating zero.
     #[must_use]
     pub fn text(&self) -> Option<&'a str> {
         let end = self.value.iter().position(|byte| *byte == 0).unwrap_or(self.value.len());
         std::str::from_utf8(self.value.get(..end)?).ok()
     }
 
-    /// An IPv4 address: the first 4 bytes, since IPVS sends both families in 16.
+    /// Reads an IPv4 address from the first 4 bytes, because IPVS sends both families in 16.
     #[must_use]
     pub fn ipv4(&self) -> Option<IpAddr> {
         self.value.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets).into())
     }
 
-    /// An IPv6 address.
+    /// Reads an IPv6 address.
     #[must_use]
     pub fn ipv6(&self) -> Option<IpAddr> {
         self.value.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into())
     }
 }
 
-/// The attributes in these bytes. Ends at the first that does not fit.
+/// Iterates over the attributes in `bytes`. Ends at the first truncated attribute.
 pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));

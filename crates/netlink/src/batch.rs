@@ -4,48 +4,48 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 
 use super::{Attributes, Header};
 
-/// Requests to be sent together. Reused, it keeps its buffer.
+/// Requests that are sent together. A reused batch keeps its buffer.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// Where each request begins.
+    /// The offset of each request.
     starts: Vec<usize>,
     overlong: bool,
 }
 
 impl Batch {
-    /// Forgets the requests.
+    /// Removes all requests.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();
         self.overlong = false;
     }
 
-    /// Bytes so far.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Requests so far.
+    /// Returns the number of requests.
     #[must_use]
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no requests.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// The requests as they will be sent, but for sequence numbers.
+    /// Returns the requests as they are sent, except for sequence numbers.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Appends a request of this type; `NLM_F_REQUEST` is added to the flags.
+    /// Appends a request of the type `kind`; `NLM_F_REQUEST` is added to the flags.
     pub fn push(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
         let header = Header { kind, flags: flags | NLM_F_REQUEST, sequence: 0, port: 0 };
         let start = header.open(&mut self.bytes);
@@ -56,12 +56,12 @@ impl Batch {
         self.starts.push(start);
     }
 
-    /// Whether some attribute is too long for the kernel to read.
+    /// Returns whether an attribute is too long for the kernel.
     pub(super) fn is_overlong(&self) -> bool {
         self.overlong
     }
 
-    /// Numbers the requests from `base` on and asks for the acknowledgement of one of them.
+    /// Numbers the requests from `base` and requests the acknowledgement of one of them.
     pub(super) fn seal(&mut self, base: u32, acknowledged: usize) {
         for (index, start) in self.starts.iter().enumerate() {
             let sequence = base.wrapping_add(index as u32);

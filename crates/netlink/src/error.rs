@@ -1,4 +1,4 @@
-//! Why the kernel cannot be spoken to, and what to do about it.
+//! Errors in the communication with the kernel, and their remedies.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::NetlinkError;
 
-/// Why the kernel cannot be spoken to.
+/// An error in the communication with the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A system call on the socket failed.
@@ -17,18 +17,18 @@ pub enum KernelError {
         /// Its error.
         source: io::Error,
     },
-    /// The process may not.
+    /// The process lacks a privilege.
     #[error("{0}: not permitted; run with CAP_NET_ADMIN in the node's network namespace")]
     NotPermitted(&'static str),
-    /// The kernel has no such subsystem, nor a module that could be loaded for it.
+    /// The kernel has no such subsystem, and no module that it could load for it.
     #[error("the kernel does not know {subsystem}; on the node run `modprobe {module}`")]
     NoModule {
-        /// What is missing.
+        /// The missing subsystem.
         subsystem: &'static str,
-        /// The module that brings it.
+        /// The module that provides it.
         module: &'static str,
     },
-    /// The kernel refused a request.
+    /// The kernel rejected a request.
     #[error("{request}: {error}")]
     Refused {
         /// The request.
@@ -43,25 +43,25 @@ pub enum KernelError {
     TooOld {
         /// The feature.
         feature: &'static str,
-        /// Major number of the first version that will do.
+        /// The major number of the first version with the feature.
         major: u32,
-        /// Its minor number.
+        /// The minor number of that version.
         minor: u32,
-        /// This kernel's release.
+        /// The release of this kernel.
         release: String,
     },
-    /// The kernel's answer did not fit its queue, so that nobody knows what has happened.
-    #[error("{0}: the kernel's answer was lost; what it holds must be read again")]
+    /// The answer did not fit the socket's queue, so the result is not known.
+    #[error("{0}: the kernel's answer was lost; its state must be read again")]
     Lost(&'static str),
 }
 
 impl KernelError {
-    /// The error of a failed system call.
+    /// Creates the error of a failed system call.
     pub fn socket(call: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Socket { call, source }
     }
 
-    /// The error of a request that the kernel refused.
+    /// Creates the error of a rejected request.
     #[must_use]
     pub fn refused(request: &'static str, error: NetlinkError) -> Self {
         match error.errno {
@@ -70,13 +70,14 @@ impl KernelError {
         }
     }
 
-    /// Whether the error concerns only the requested object, so that other requests may succeed.
+    /// Returns whether the error concerns only the requested object, so that other requests may
+    /// succeed.
     #[must_use]
     pub fn is_of_one_object(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Lost(_))
     }
 
-    /// Whether the kernel has certainly done nothing.
+    /// Returns whether the kernel has certainly done nothing.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -89,13 +90,13 @@ impl KernelError {
     }
 }
 
-/// The operating system's words for an error number.
+/// Returns the operating system's message for an error number.
 pub(super) fn meaning(errno: Errno) -> String {
     let text = io::Error::from(errno).to_string();
     text.split_once(" (os error").map_or(text.clone(), |(meaning, _)| meaning.to_owned())
 }
 
-/// The symbol of an error number that netlink families return.
+/// Returns the symbol of an error number that netlink families use.
 pub(super) fn errno_name(errno: Errno) -> Option<&'static str> {
     Some(match errno {
         Errno::PERM => "EPERM",

@@ -1,4 +1,4 @@
-//! Generic netlink: the numbers of families, which the kernel assigns when a module is loaded.
+//! Generic netlink: the kernel assigns the numbers of families when it loads a module.
 
 use netlink_packet_core::{Emitable, ParseableParametrized};
 use netlink_packet_generic::GenlHeader;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::{Attributes, KernelError, Socket};
 
-/// Length of `struct genlmsghdr`.
+/// The length of `struct genlmsghdr`.
 pub const HEADER_LENGTH: usize = 4;
 
 /// Appends the header of a command (`struct genlmsghdr`).
@@ -17,8 +17,8 @@ pub fn header(message: &mut Attributes<'_>, command: u8, version: u8) {
     message.raw(&[command, version, 0, 0]);
 }
 
-/// Asks for the number of a family. Where this process may, the kernel loads the family's module if
-/// the module has an alias for the family.
+/// Requests the number of a family. If the process has the privilege, the kernel loads the family's
+/// module, provided that the module has an alias for the family.
 ///
 /// # Errors
 ///

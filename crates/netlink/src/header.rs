@@ -3,24 +3,24 @@
 /// The header of a netlink message. All numbers are in host byte order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// What the message is: `NLMSG_*`, or the subsystem's own.
+    /// The type of the message: `NLMSG_*`, or a type of the subsystem.
     pub kind: u16,
     /// `NLM_F_*`.
     pub flags: u16,
     /// The sequence number of the request, echoed in the answer.
     pub sequence: u32,
-    /// In a notification, the port of the socket through which the change was made; 0 where the
-    /// kernel made it by itself.
+    /// In a notification, the port of the socket that made the change; 0 for a change by the kernel
+    /// itself.
     pub port: u32,
 }
 
 impl Header {
-    /// `NLMSG_ERROR`: an error, or the acknowledgement that there was none.
+    /// `NLMSG_ERROR`: an error, or an acknowledgement.
     pub const ERROR: u16 = 2;
     /// `NLMSG_DONE`: the end of a dump.
     pub const DONE: u16 = 3;
 
-    /// Length on the wire.
+    /// The length of the header.
     pub const LENGTH: usize = 16;
 
     /// Appends the header of a message whose length is set by [`Header::close`].
@@ -34,7 +34,7 @@ impl Header {
         start
     }
 
-    /// Sets the length of the message that began at `start` and ends here.
+    /// Sets the length of the message from `start` to the end.
     pub(super) fn close(bytes: &mut Vec<u8>, start: usize) {
         let length = u32::try_from(bytes.len() - start).unwrap_or(u32::MAX);
         if let Some(field) = bytes.get_mut(start..start + 4) {
@@ -44,7 +44,8 @@ impl Header {
     }
 }
 
-/// The messages of a datagram: header and payload. Ends at the first that does not fit.
+/// Iterates over the messages of a datagram, as header and payload. Ends at the first truncated
+/// message.
 pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;

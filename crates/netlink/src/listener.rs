@@ -1,4 +1,4 @@
-//! What the kernel tells of changes without being asked.
+//! Notifications of changes in the kernel.
 
 use std::thread;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use super::{Header, KernelError, Subsystem, messages};
 
 /// Larger than any notification.
 const BUFFER: usize = 64 << 10;
-/// Wait after an error before listening goes on.
+/// The wait after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Receives the notifications of some multicast groups.
+/// Receives the notifications of multicast groups.
 #[derive(Debug)]
 pub struct Listener {
     socket: RawSocket,
@@ -52,14 +52,14 @@ impl Listener {
         Ok(Self { socket, buffer: vec![0; BUFFER].into() })
     }
 
-    /// Hands over every notification that is there. Returns whether some may be missing.
-    pub fn read(&mut self, mut hear: impl FnMut(Header, &[u8])) -> bool {
+    /// Passes every pending notification to `take`. Returns whether notifications may be missing.
+    pub fn read(&mut self, mut take: impl FnMut(Header, &[u8])) -> bool {
         let mut incomplete = false;
         loop {
             match recv(&self.socket, &mut *self.buffer, RecvFlags::DONTWAIT) {
                 Ok((length, _)) => {
                     let datagram = self.buffer.get(..length).unwrap_or_default();
-                    messages(datagram).for_each(|(header, payload)| hear(header, payload));
+                    messages(datagram).for_each(|(header, payload)| take(header, payload));
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::NOBUFS) => incomplete = true,
@@ -72,7 +72,7 @@ impl Listener {
         }
     }
 
-    /// Waits until one of `listeners` has something to read, or for `limit`.
+    /// Waits until a listener has notifications, or for `limit`.
     pub fn wait(listeners: &[Self], limit: Option<Duration>) {
         let mut fds: Vec<_> =
             listeners.iter().map(|it| PollFd::new(&it.socket, PollFlags::IN)).collect();
@@ -85,6 +85,6 @@ impl Listener {
 }
 
 fn pause(error: Errno) {
-    tracing::warn!(%error, "cannot hear of changes in the kernel");
+    tracing::warn!(%error, "cannot receive notifications of changes in the kernel");
     thread::sleep(PAUSE);
 }

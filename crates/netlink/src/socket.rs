@@ -1,4 +1,4 @@
-//! A netlink socket that talks with the kernel and with nobody else.
+//! A netlink socket that communicates with the kernel only.
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR};
 use rustix::io::Errno;
@@ -9,18 +9,18 @@ use super::{
     Transport, messages,
 };
 
-/// How often a dump is repeated that others' changes interrupted.
+/// The number of attempts to read a dump that concurrent changes interrupt.
 const DUMP_TRIES: usize = 10;
-/// Room for one datagram: the kernel fills dumps in pages of up to 32 KiB.
+/// The size of a datagram: the kernel fills dumps in pages of up to 32 KiB.
 const DATAGRAM: usize = 64 << 10;
-/// How often a system call is repeated that a signal interrupted, or that told of lost answers.
+/// The number of attempts of a system call that a signal interrupts, or that reports lost answers.
 const CALL_TRIES: usize = 100;
 
 /// A netlink socket of this process's network namespace.
 ///
-/// It never waits. The kernel works a request off inside the call that sends it, and queues the
-/// next part of a dump inside the call that receives the last one; so an answer that cannot be
-/// received at once has been lost.
+/// It never waits. The kernel processes a request within the call that sends it, and queues the
+/// next part of a dump within the call that receives the previous part. So an answer that cannot be
+/// received at once is lost.
 #[derive(Debug)]
 pub struct Socket {
     transport: Box<dyn Transport>,
@@ -39,7 +39,7 @@ impl Socket {
         Ok(Self::over(KernelTransport::open(protocol)?))
     }
 
-    /// Speaks with the kernel over a transport.
+    /// Creates a socket over a transport.
     #[must_use]
     pub fn over(transport: impl Transport + 'static) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Socket {
         }
     }
 
-    /// Its port: notifications of changes that were made through it carry that.
+    /// Returns the port, which notifications of changes through this socket contain.
     #[must_use]
     pub fn port(&self) -> u32 {
         self.transport.port()
@@ -59,14 +59,13 @@ impl Socket {
     /// Sends a batch in one system call and reads until the request at index `acknowledged` is
     /// answered.
     ///
-    /// The kernel reports every failure, and success only where it is asked to: for that one
-    /// request, which is to be the last one that the kernel answers (in nf_tables the one before
-    /// the batch's end). Then those without an answer have succeeded. `None` stands for those of
-    /// which nothing is known because answers were lost, or because the kernel gave the batch up
-    /// before it came to them.
+    /// The kernel reports every failure, but success only for the acknowledged request. This must
+    /// be the last request that the kernel answers (in nf_tables the one before the batch's end).
+    /// All requests without an answer have then succeeded. `None` stands for an unknown result,
+    /// because answers were lost or because the kernel aborted the batch before this request.
     ///
-    /// What a failure means for the others is the protocol's matter: IPVS and routing carry on,
-    /// nf_tables takes everything back.
+    /// The protocol determines the effect of a failure on the other requests: IPVS and routing
+    /// continue, nf_tables reverts the whole batch.
     ///
     /// # Errors
     ///
@@ -83,7 +82,7 @@ impl Socket {
             let datagram = match self.receive() {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) => return Ok(answers),
-                // Answers were dropped; those before them can still be read.
+                // Answers were dropped; earlier ones can still be read.
                 Err(KernelError::Lost(_)) if losses < CALL_TRIES => {
                     losses += 1;
                     continue;
@@ -105,11 +104,11 @@ impl Socket {
         Ok(answers)
     }
 
-    /// Sends one request and hands its answers to `take`, until it is acknowledged.
+    /// Sends one request and passes its answers to `take` until it is acknowledged.
     ///
     /// # Errors
     ///
-    /// If the request is refused or its answer is lost.
+    /// If the request is rejected or its answer is lost.
     pub fn request(
         &mut self,
         request: &'static str,
@@ -123,12 +122,12 @@ impl Socket {
         }
     }
 
-    /// Sends a dump request and hands each answer to `take`, with what was made of those before.
-    /// A dump that others' changes interrupted is repeated and begins with nothing again.
+    /// Sends a dump request and passes each answer to `take`, with the value built so far. A dump
+    /// that concurrent changes interrupt is repeated and starts with a default value.
     ///
     /// # Errors
     ///
-    /// If the request is refused or its answer is lost.
+    /// If the request is rejected or its answer is lost.
     pub fn dump<T: Default>(
         &mut self,
         request: &'static str,
@@ -143,7 +142,7 @@ impl Socket {
             });
             match dumped {
                 Ok(Dumped::Whole) => return Ok(found),
-                // What is left of a dump stands in the way of the next one (EBUSY).
+                // The rest of a dump would block the next one (EBUSY).
                 Ok(Dumped::Interrupted) | Err(KernelError::Lost(_)) => {
                     while let Ok(Some(_)) = self.receive() {}
                 }
@@ -201,8 +200,8 @@ impl Socket {
         }
     }
 
-    /// Numbers the requests and sends them. Returns the number of the first, which no earlier
-    /// request had.
+    /// Numbers the requests and sends them. Returns the number of the first, which is unused so
+    /// far.
     fn send(&mut self, batch: &mut Batch, acknowledged: usize) -> Result<u32, KernelError> {
         let failed = |errno: Errno| KernelError::socket("send")(errno.into());
         if batch.is_overlong() {
@@ -215,12 +214,11 @@ impl Socket {
         Ok(base)
     }
 
-    /// The next datagram, if there is one.
+    /// Receives the next datagram, if any.
     ///
     /// # Errors
     ///
-    /// [`KernelError::Lost`] if the kernel had to drop answers. What it had queued before can
-    /// still be received.
+    /// [`KernelError::Lost`] if the kernel dropped answers. Earlier ones can still be received.
     fn receive(&mut self) -> Result<Option<&[u8]>, KernelError> {
         let failed = |errno: Errno| KernelError::socket("recv")(errno.into());
         let length = match uninterrupted(|| self.transport.receive(&mut self.buffer)) {
@@ -234,7 +232,7 @@ impl Socket {
     }
 }
 
-/// The outcome of a system call, made again where a signal interrupted it, but not without end.
+/// Repeats a system call that a signal interrupts, up to a limit.
 fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     for _ in 1..CALL_TRIES {
         match call() {
@@ -245,7 +243,7 @@ fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Err
     call()
 }
 
-/// Whether a dump shows one moment.
+/// Whether a dump is consistent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Dumped {
     Whole,

@@ -1,4 +1,4 @@
-//! What carries datagrams to the kernel and back: a socket, or what a test puts around one.
+//! Transports of datagrams to the kernel and back: a socket, or a wrapper of a test.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
 use super::KernelError;
 
-/// Room for the answers to a batch, even if each is an error.
+/// Space for the answers to a batch, even if each is an error.
 pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// Which part of the kernel is spoken to.
+/// A subsystem of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Subsystem {
     /// Generic netlink: IPVS.
@@ -37,7 +37,7 @@ impl Subsystem {
         }
     }
 
-    /// The largest send. A transaction of nf_tables is one send.
+    /// The largest send. An nf_tables transaction is one send.
     fn send_buffer(self) -> usize {
         match self {
             Self::Netfilter => 32 << 20,
@@ -46,24 +46,24 @@ impl Subsystem {
     }
 }
 
-/// Carries datagrams to the kernel and back, and never waits.
+/// Transports datagrams to the kernel and back without waiting.
 pub trait Transport: fmt::Debug + Send {
-    /// Its port: notifications of changes that were made through it carry that.
+    /// Returns the port, which notifications of changes through this socket contain.
     fn port(&self) -> u32;
 
-    /// Sends requests. When this returns, the kernel has worked them off.
+    /// Sends requests. The kernel has processed them when this returns.
     ///
     /// # Errors
     ///
-    /// The error number of the system call; the kernel has done nothing then.
+    /// The error number of the system call; the kernel has then done nothing.
     fn send(&mut self, requests: &[u8]) -> Result<(), Errno>;
 
-    /// Receives the next datagram. Returns its length, which is more than the buffer's where it
+    /// Receives the next datagram. Returns its length, which exceeds the buffer's if the datagram
     /// did not fit.
     ///
     /// # Errors
     ///
-    /// `EAGAIN` if there is none; `ENOBUFS` if the kernel had to drop some.
+    /// `EAGAIN` without a datagram; `ENOBUFS` if the kernel dropped some.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Errno>;
 }
 
@@ -74,8 +74,8 @@ pub struct KernelTransport {
 }
 
 impl KernelTransport {
-    /// Opens a socket. Larger buffers need CAP_NET_ADMIN; without it, the requests themselves
-    /// will be refused with a better message than an error here could give.
+    /// Opens a socket. Larger buffers require CAP_NET_ADMIN. Its absence is ignored, because the
+    /// kernel rejects the requests themselves with a better message.
     ///
     /// # Errors
     ///
@@ -84,14 +84,14 @@ impl KernelTransport {
         let mut socket =
             RawSocket::new(protocol.number()).map_err(KernelError::socket("socket"))?;
         let port = socket.bind_auto().map_err(KernelError::socket("bind"))?.port_number();
-        // In generic netlink every process may send to every socket. Connected to the kernel,
-        // this one receives from nobody else.
+        // In generic netlink any process may send to any socket. Once connected to the kernel, this
+        // socket receives from the kernel only.
         socket.connect(&SocketAddr::new(0, 0)).map_err(KernelError::socket("connect"))?;
         socket.set_cap_ack(true).map_err(KernelError::socket("setsockopt NETLINK_CAP_ACK"))?;
         socket.set_ext_ack(true).map_err(KernelError::socket("setsockopt NETLINK_EXT_ACK"))?;
         if protocol == Subsystem::Route {
-            // With strict checking the kernel leaves out of a dump what was not asked for.
-            // Without it (before 4.20) the dump is longer, and the same is picked from it.
+            // With strict checking the kernel filters a dump. Without it (before 4.20) the dump is
+            // longer, and the same entries are selected from it.
             let _ = socket.set_netlink_get_strict_chk(true);
         }
         let _ = sockopt::set_socket_send_buffer_size_force(&socket, protocol.send_buffer());

@@ -5,7 +5,6 @@ use kube_ipvs_core::model::{ServiceKey, VirtualAddress};
 use netlink_ipvs::ipvs::Traffic as ServerTraffic;
 use rustc_hash::FxHashMap;
 
-/// The traffic of Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServiceTraffic {
     /// The first Services by name, with the traffic of their virtual servers.

@@ -52,7 +52,6 @@ pub enum EventReason {
     AddressOnDevice,
     /// A Service requests an address of the API server.
     AddressOfApiServer,
-    /// A Service requests an address that ClusterIPs are allocated from.
     AddressInServiceRange,
     /// A Service requests an address in a shadow range.
     AddressInShadowRange,
@@ -62,7 +61,6 @@ pub enum EventReason {
     RangeOverlaps,
     /// The agent cannot listen on a health check's port; the name is kube-proxy's.
     HealthCheckNotStarted,
-    /// The kernel keeps rejecting an operation.
     KernelRejected,
     /// A kernel setting changes again and again, or cannot be repaired.
     SettingDrift,
@@ -88,7 +86,6 @@ impl EventReason {
         Self::ConfigurationInvalid,
     ];
 
-    /// Returns the `reason` of an Event.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -107,7 +104,6 @@ impl EventReason {
         }
     }
 
-    /// Returns the `action` of an Event.
     #[must_use]
     pub fn action(self) -> &'static str {
         match self {
@@ -170,7 +166,6 @@ impl EventQueue {
         Some(self.take_out(event))
     }
 
-    /// Returns the next queued event.
     #[cfg(test)]
     pub(super) fn try_recv(&mut self) -> Option<ReportedEvent> {
         let event = self.queue.try_recv().ok()?;
@@ -196,7 +191,6 @@ impl EventQueue {
 pub struct EventRecorder {
     queue: mpsc::Sender<ReportedEvent>,
     places: Places,
-    /// Limits the log lines.
     limiter: Arc<Mutex<Limiter<LogTopic, String>>>,
     metrics: Arc<Metrics>,
 }

@@ -50,7 +50,6 @@ impl DesiredChecks {
         moved
     }
 
-    /// Returns the addresses to listen on.
     pub(super) fn places(&self) -> BTreeSet<SocketAddr> {
         let mut places = BTreeSet::new();
         for ip in &self.addresses {
@@ -77,7 +76,6 @@ impl DesiredChecks {
         conflicts.collect()
     }
 
-    /// Returns the Service that owns a port.
     pub(super) fn owner(&self, port: u16) -> Option<&ServiceKey> {
         self.services.get(&port)?.first()
     }

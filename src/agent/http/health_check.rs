@@ -16,7 +16,6 @@ use super::server::{Answer, LIMITS, serve};
 /// The number of endpoints behind this node, for load balancers.
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
-/// The health of a Service on this node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceHealth {
     pub service: ServiceKey,

@@ -19,7 +19,6 @@ pub(super) enum Peer {
     /// The node itself, such as the kubelet, whatever address it probes.
     Node,
     V4(Ipv4Addr),
-    /// A network.
     V6(Ipv6Addr),
 }
 

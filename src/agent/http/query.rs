@@ -18,7 +18,6 @@ pub enum Query {
     Status(oneshot::Sender<Snapshot>),
     /// The traffic of Services.
     Traffic {
-        /// The largest number of Services.
         services: usize,
         reply: oneshot::Sender<ServiceTraffic>,
     },

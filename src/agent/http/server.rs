@@ -22,7 +22,6 @@ use tracing::warn;
 
 use super::places::{Peer, Places};
 
-/// Time limits for clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// For the head of a request.

@@ -40,7 +40,6 @@ const SHORT: Duration = Duration::from_millis(500);
 /// The size of a head that would take far longer than allowed, although it is not too large.
 const TRICKLE: usize = 1200;
 
-/// A server on its own thread.
 struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -103,7 +102,6 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
     })
 }
 
-/// Answers for an empty engine.
 fn answer_of_empty_engine(query: Query) {
     let engine = Engine::new(&Settings::for_node("n1"), None);
     match query {

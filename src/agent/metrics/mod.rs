@@ -145,7 +145,6 @@ impl Metrics {
         })
     }
 
-    /// Counts an event of a source.
     pub fn event(&self, event: &Event, now: SystemTime) {
         self.kube_proxy.queued(now);
         match event {
@@ -178,22 +177,18 @@ impl Metrics {
         }
     }
 
-    /// Counts the deleted connection-tracking entries of a family.
     pub fn swept(&self, family: Family, deleted: usize, took: Duration) {
         self.kube_proxy.swept(family, deleted, took);
     }
 
-    /// Sets the number of changed Services that are not programmed yet.
     pub fn dirty(&self, services: usize) {
         set(&self.dirty, services);
     }
 
-    /// Sets the number of objects in the kernel that are not in the desired state.
     pub fn failures(&self, count: usize) {
         set(&self.failures, count);
     }
 
-    /// Sets the number of draining real servers.
     pub fn draining(&self, count: usize) {
         set(&self.totals.draining, count);
     }
@@ -224,7 +219,6 @@ impl Metrics {
         self.watch_requests.with_label_values(&[kind, request]).inc();
     }
 
-    /// Counts changes of the desired state of Services.
     pub fn updated(&self, services: usize) {
         self.updates.inc_by(services as u64);
     }
@@ -234,17 +228,14 @@ impl Metrics {
         self.repairs.inc_by(operations as u64);
     }
 
-    /// Counts a repaired kernel setting.
     pub fn setting_put_right(&self, setting: &str) {
         self.settings.with_label_values(&[setting, "put_right"]).inc();
     }
 
-    /// Counts a kernel setting that could not be repaired.
     pub fn setting_refused(&self, setting: &str) {
         self.settings.with_label_values(&[setting, "refused"]).inc();
     }
 
-    /// Counts a failed read of the kernel's state.
     pub fn unobservable(&self) {
         self.unobservable.inc();
     }
@@ -264,12 +255,10 @@ impl Metrics {
         self.event_writes.refused.inc();
     }
 
-    /// Counts an answer to `/healthz`.
     pub fn healthz(&self, success: bool) {
         self.kube_proxy.healthz.count(success);
     }
 
-    /// Counts an answer to `/livez`.
     pub fn livez(&self, success: bool) {
         self.kube_proxy.livez.count(success);
     }
@@ -336,7 +325,6 @@ impl TotalGauges {
     }
 }
 
-/// Returns the number of objects in a change.
 fn size<K, T>(change: &Change<K, T>) -> usize {
     match change {
         Change::Apply(_) | Change::Delete(_) => 1,

@@ -1,4 +1,4 @@
-//! One request to the API server and its answer, as a whole or event by event.
+//! Requests to the API server and their answers, as a whole or event by event.
 
 use std::time::Duration;
 
@@ -14,36 +14,30 @@ use super::decode::{Encoding, Page, WatchEvent};
 use super::resource::Resource;
 use crate::source::wire::ApiStatus;
 
-/// The longest message of a refusal that is read.
+/// The longest message of a rejection, in bytes.
 const LONGEST_REFUSAL: usize = 64 << 10;
-/// The longest event of a watch, in bytes: many times the largest object that etcd takes. What is
-/// longer comes from no API server, and might never end.
+/// The longest event of a watch, in bytes: many times the largest object in etcd. No API server
+/// sends a longer event, and it might never end.
 const LONGEST_EVENT: usize = 32 << 20;
-/// How many bytes the length of a frame has: big-endian, without itself
-/// (`util/framer` of apimachinery).
+/// The bytes of a frame's length: big-endian, without itself (`util/framer` of apimachinery).
 const FRAME_HEAD: usize = 4;
 
-/// Why a request came to nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum ResponseError {
-    /// The server says no.
     #[error("the API server refuses ({code}): {message}")]
     Refused {
-        /// HTTP status code.
         code: u16,
-        /// Why.
         message: String,
-        /// How long it wants to be left alone.
+        /// The wait that the server asks for.
         retry_after: Option<Duration>,
     },
-    /// There is no connection, or it broke.
+    /// The connection failed or broke.
     #[error("{0}")]
     Broken(String),
-    /// The server has said nothing for that long.
     #[error("the API server has been silent for {0:?}")]
     Silent(Duration),
-    /// What came is not what the Kubernetes API answers.
-    #[error("the answer is not understood: {0}")]
+    /// The answer does not conform to the Kubernetes API.
+    #[error("invalid answer: {0}")]
     Malformed(String),
 }
 
@@ -57,7 +51,6 @@ impl ResponseError {
         }
     }
 
-    /// How long the server wants to be left alone, if it says so.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
@@ -65,39 +58,38 @@ impl ResponseError {
         }
     }
 
-    /// The resource version asked for is too old to go on from.
+    /// Returns whether the requested resource version is too old.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self, Self::Refused { code: 410, .. })
     }
 
-    /// The server does not have the resource version yet, and may never have it: its data may
-    /// have been restored from a backup.
+    /// Returns whether the server does not have the resource version yet. It may never have it, if
+    /// its data was restored from a backup.
     pub(super) fn is_ahead(&self) -> bool {
         matches!(self, Self::Refused { code: 504, .. })
     }
 
-    /// The server does not know such a resource, or does not let us read it.
+    /// Returns whether the server does not have the resource or denies access to it.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Refused { code: 403 | 404, .. })
     }
 
-    /// The server does not understand the request.
+    /// Returns whether the server does not support the request.
     pub(super) fn is_misunderstood(&self) -> bool {
         matches!(self, Self::Refused { code: 400 | 405 | 422, .. })
     }
 }
 
-/// An answer of which the head has come.
 pub(super) struct Answer {
     encoding: Encoding,
     body: Body,
     silence_limit: Duration,
-    /// What has come of the body and is not done with.
+    /// The received bytes that are not processed yet.
     buffer: BytesMut,
 }
 
 impl Answer {
-    /// Sends a request. No part of the answer may be longer in coming than `silence_limit`.
+    /// Sends a request. No part of the answer may take longer than `silence_limit`.
     pub(super) async fn to(
         clients: &Clients,
         request: Request<Vec<u8>>,
@@ -131,13 +123,12 @@ impl Answer {
         })
     }
 
-    /// The whole body, a page of a list.
     pub(super) async fn page<R: Resource>(mut self) -> Result<Page<R::Object>, ResponseError> {
         while self.read().await? {}
         self.encoding.page::<R>(self.buffer.freeze())
     }
 
-    /// The next event of a watch, `None` at the end. A last one that was cut off is left out.
+    /// Reads the next event of a watch; `None` at the end. An incomplete last event is dropped.
     pub(super) async fn event<R: Resource>(
         &mut self,
     ) -> Result<Option<WatchEvent<R::Object>>, ResponseError> {
@@ -157,7 +148,7 @@ impl Answer {
         }
     }
 
-    /// Takes a line, without its line break, if it has come as a whole.
+    /// Takes a complete line, without its line break.
     fn line(&mut self, searched: &mut usize) -> Option<Bytes> {
         let rest = self.buffer.get(*searched..).unwrap_or_default();
         let Some(found) = memchr::memchr(b'\n', rest) else {
@@ -169,7 +160,7 @@ impl Answer {
         Some(line)
     }
 
-    /// Takes a frame, without its length, if it has come as a whole.
+    /// Takes a complete frame, without its length.
     fn frame(&mut self) -> Result<Option<Bytes>, ResponseError> {
         let Some(length) = self.buffer.first_chunk::<FRAME_HEAD>() else { return Ok(None) };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
@@ -181,7 +172,7 @@ impl Answer {
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
-    /// Reads on. Says whether anything came before the end.
+    /// Reads more of the body. Returns false at the end.
     async fn read(&mut self) -> Result<bool, ResponseError> {
         let frame = timeout(self.silence_limit, self.body.frame())
             .await
@@ -198,7 +189,6 @@ impl Answer {
         }
     }
 
-    /// The same answer, with another limit.
     pub(super) fn with_silence_limit(self, silence_limit: Duration) -> Self {
         Self { silence_limit, ..self }
     }
@@ -219,13 +209,13 @@ async fn sent(
 
 fn within_limit(length: usize) -> Result<(), ResponseError> {
     if length > LONGEST_EVENT {
-        let told = format!("an event of more than {LONGEST_EVENT} bytes");
-        return Err(ResponseError::Malformed(told));
+        let reason = format!("an event of more than {LONGEST_EVENT} bytes");
+        return Err(ResponseError::Malformed(reason));
     }
     Ok(())
 }
 
-/// An error with its causes, each said once.
+/// Formats an error with its causes, each once.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,10 +1,10 @@
-//! How long to wait before the next attempt.
+//! Waits between attempts.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Waits that double with every failure, each shortened by a random part of up to a half, so that
-/// the nodes of a cluster do not come back all at once.
+/// Waits that double with each failure, each shortened at random by up to a half, so that the nodes
+/// of a cluster do not all retry at once.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -17,22 +17,20 @@ impl Backoff {
         Self { first, longest, failures: 0 }
     }
 
-    /// The wait after one more failure.
     pub(super) fn next(&mut self) -> Duration {
         let doubled = self.first.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
         jittered(doubled.min(self.longest))
     }
 
-    /// Something worked: the next failure is a first one.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
-/// Between a half of a time and all of it.
+/// Returns a random duration between a half of `time` and all of it.
 pub(super) fn jittered(time: Duration) -> Duration {
-    // The standard library's hasher is seeded at random: dice enough for spreading load.
+    // The standard library's hasher has a random seed, which is random enough to spread load.
     let dice = RandomState::new().hash_one(time) >> 32;
     let share = dice as f64 / f64::from(u32::MAX);
     time.mul_f64(0.5 + share / 2.0)

@@ -1,4 +1,4 @@
-//! How the API server is reached.
+//! Clients of the API server.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,61 +17,44 @@ use kube::{Client, Config};
 use super::kubeconfig;
 use super::proxy::{self, Proxies};
 
-/// An API server that does not take a connection within this time is not there.
+/// The timeout of a connection attempt.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Where the API server is, and who asks.
+/// The location of the API server, and the credentials.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ApiAccess {
-    /// A kubeconfig; the pod's own service account without.
+    /// A kubeconfig; without it, the pod's service account is used.
     pub kubeconfig: Option<PathBuf>,
-    /// The server's URL, instead of the kubeconfig's; or those of several, separated by commas.
+    /// The server's URL, which replaces the kubeconfig's, or several URLs separated by commas.
     pub master: Option<String>,
 }
 
-/// Why the API server cannot be reached, before anything has been asked.
+/// The reason why no client can be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The kubeconfig is of no use.
     #[error("{path}: {source}", path = path.display())]
-    Kubeconfig {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: Box<KubeconfigError>,
-    },
-    /// There is neither a kubeconfig nor a service account.
-    #[error("no --kubeconfig was given, and this is no pod with a service account: {0}")]
+    Kubeconfig { path: PathBuf, source: Box<KubeconfigError> },
+    #[error("no --kubeconfig was given, and this is not a pod with a service account: {0}")]
     InCluster(#[source] InClusterError),
-    /// The URL is none.
     #[error("--master {url:?}: {reason}")]
-    Master {
-        /// What was given.
-        url: String,
-        /// Why it is none.
-        reason: String,
-    },
-    /// The proxy on the way is of no use.
+    Master { url: String, reason: String },
     #[error("the API server cannot be reached through its proxy: {reason}")]
-    Proxy {
-        /// Why.
-        reason: &'static str,
-    },
-    /// The credentials or certificates are of no use.
+    Proxy { reason: &'static str },
+    /// The credentials or certificates are invalid.
     #[error("the API server's client cannot be set up: {0}")]
     Client(#[source] Box<kube::Error>),
 }
 
-/// A client of each API server, of which one is asked for as long as it answers.
+/// One client per API server; one server is used as long as it answers.
 #[derive(Clone)]
 pub struct Clients {
     all: Arc<[Client]>,
-    /// Counts how often another one was turned to.
+    /// Counts the switches to the next server.
     turn: Arc<AtomicUsize>,
 }
 
 impl Clients {
-    /// The client of the server whose turn it is.
+    /// Returns the client of the server in use.
     #[must_use]
     pub fn current(&self) -> &Client {
         self.at(self.turn.load(Ordering::Relaxed))
@@ -82,8 +65,8 @@ impl Clients {
         &self.all[turn % self.all.len()]
     }
 
-    /// Sends a request to the server whose turn it is. If that is not there, or says that it is not
-    /// ready, the next request goes to the next one.
+    /// Sends a request to the server in use. If the server does not answer or is not ready, the
+    /// next request goes to the next server.
     pub(super) async fn send(&self, request: Request<Body>) -> kube::Result<Response<Body>> {
         let turn = self.turn.load(Ordering::Relaxed);
         let mut attempt = ConnectAttempt { clients: self, turn, is_answered: false };
@@ -99,7 +82,7 @@ impl fmt::Debug for Clients {
     }
 }
 
-/// A request, also one whose answer nobody waits for any more.
+/// A request, whose future may be dropped before the answer.
 struct ConnectAttempt<'a> {
     clients: &'a Clients,
     turn: usize,
@@ -111,26 +94,26 @@ impl Drop for ConnectAttempt<'_> {
         if self.is_answered {
             return;
         }
-        // Of several that failed with the same server, one turns away from it.
+        // Of several requests that failed with the same server, only one switches.
         let (turn, next) = (&self.clients.turn, self.turn.wrapping_add(1));
         let _ = turn.compare_exchange(self.turn, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
-/// Makes the clients. Nothing is asked yet.
+/// Creates the clients without any request.
 ///
 /// # Errors
 ///
-/// If what was given is of no use.
-pub async fn connect(reach: &ApiAccess) -> Result<Clients, ConnectError> {
-    let (mut config, ways) = configure(reach).await?;
+/// If the configuration is invalid.
+pub async fn connect(access: &ApiAccess) -> Result<Clients, ConnectError> {
+    let (mut config, upstreams) = configure(access).await?;
     config.connect_timeout = Some(CONNECTS_WITHIN);
-    // Failures are ours to count and to wait for; silence is looked after request by request.
+    // Retries and waits are handled by the caller; timeouts apply per request.
     config.default_retry = false;
     config.read_timeout = None;
     let agent = concat!("kube-ipvs/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
-    let client = |Way { server, proxy }: Way| {
+    let client = |Upstream { server, proxy }: Upstream| {
         let mut config = config.clone();
         config.cluster_url = server;
         match proxy {
@@ -138,35 +121,33 @@ pub async fn connect(reach: &ApiAccess) -> Result<Clients, ConnectError> {
             None => Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error))),
         }
     };
-    let all: Result<_, _> = ways.into_iter().map(client).collect();
+    let all: Result<_, _> = upstreams.into_iter().map(client).collect();
     Ok(Clients { all: all?, turn: Arc::default() })
 }
 
-/// A way to an API server.
-pub(super) struct Way {
-    /// The server's URL.
+pub(super) struct Upstream {
     pub(super) server: Uri,
-    /// The proxy that it is reached through.
     pub(super) proxy: Option<Intercept>,
 }
 
-/// What was given, and the ways to the servers, at least one. With kube-proxy's precedence: the URL
-/// before the kubeconfig's server, the service account only where there is neither; the kubeconfig's
+/// Resolves the configuration and the servers, at least one. The precedence is kube-proxy's: the
+/// URL before the kubeconfig's server, the service account only without both, the kubeconfig's
 /// proxy before the environment's.
-pub(super) async fn configure(reach: &ApiAccess) -> Result<(Config, Vec<Way>), ConnectError> {
-    let given = reach.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
+pub(super) async fn configure(access: &ApiAccess) -> Result<(Config, Vec<Upstream>), ConnectError> {
+    let given = access.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
     let given: Option<Vec<_>> = given.transpose()?;
-    let (mut config, proxies) = match (&reach.kubeconfig, given.as_deref()) {
+    let (mut config, proxies) = match (&access.kubeconfig, given.as_deref()) {
         (Some(path), _) => from_file(path).await?,
         (None, Some([first, ..])) => (Config::new(first.clone()), None),
         (None, _) => (Config::incluster().map_err(ConnectError::InCluster)?, None),
     };
-    // As far as `kube` knows, there is none.
+    // The proxy is configured here and not by `kube`.
     config.proxy_url = None;
     let proxies = proxies.unwrap_or_else(Proxies::of_environment);
     let servers = given.unwrap_or_else(|| vec![config.cluster_url.clone()]);
-    let ways = servers.into_iter().map(|server| Way { proxy: proxies.of(&server), server });
-    Ok((config, ways.collect()))
+    let upstreams =
+        servers.into_iter().map(|server| Upstream { proxy: proxies.of(&server), server });
+    Ok((config, upstreams.collect()))
 }
 
 async fn from_file(path: &Path) -> Result<(Config, Option<Proxies>), ConnectError> {

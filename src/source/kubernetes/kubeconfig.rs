@@ -1,4 +1,4 @@
-//! A kubeconfig, read as kube-proxy reads it.
+//! Lenient reading of a kubeconfig, as in kube-proxy.
 
 use std::fs;
 use std::path::Path;
@@ -8,17 +8,17 @@ use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, from_str_with_options, options};
 use tracing::warn;
 
-/// Reads a file. Of a key that is there twice, which the client library refuses, the last value counts.
+/// Reads a file. Of a duplicate key, which the client library rejects, the last value counts.
 ///
 /// # Errors
 ///
-/// What the library says of the file.
+/// The error of the library.
 pub(super) fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {
     Kubeconfig::read_from(path).or_else(|error| {
         let KubeconfigError::Parse(reason) = &error else { return Err(error) };
         let reason = reason.to_string();
         let kubeconfig = read_leniently(path).ok_or(error)?;
-        // The message goes on with an excerpt of the file, which may hold secrets.
+        // The rest of the message is an excerpt of the file, which may contain secrets.
         let reason = reason.lines().next().unwrap_or_default();
         warn!("{}: {reason}: the last one counts", path.display());
         Ok(kubeconfig)
@@ -30,7 +30,7 @@ fn read_leniently(path: &Path) -> Option<Kubeconfig> {
     let options = options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
     let document: Value = from_str_with_options(&text, options).ok()?;
     let mut kubeconfig: Kubeconfig = serde_json::from_value(document).ok()?;
-    // A relative path is meant from the file's directory (`clientcmd.ResolveLocalPaths`).
+    // Relative paths start at the directory of the file (`clientcmd.ResolveLocalPaths`).
     let directory = path.parent()?;
     let resolve = |file: &mut Option<String>| {
         if let Some(file) = file {

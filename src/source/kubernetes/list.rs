@@ -1,4 +1,4 @@
-//! Complete lists.
+//! Complete lists of a resource.
 
 use std::time::Duration;
 
@@ -13,22 +13,21 @@ use super::decode::WatchEvent;
 use super::list_reader::ListReader;
 use super::resource::Resource;
 
-/// Objects per page of a list that the server must read from its store.
+/// Objects per page of a list that the server reads from its store.
 const PAGE: u32 = 500;
 
-/// How old a list may be.
+/// The required age of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ResourceVersionMatch {
-    /// Whatever the server has at hand. Costs it nothing: its cache answers.
+    /// Any version. The server answers cheaply from its cache.
     Any,
-    /// Not older than what was seen last: another server may lag behind.
+    /// Not older than the last seen version: another server may lag behind.
     NotOlderThan(String),
-    /// The latest, whatever was seen before.
+    /// The latest version, whatever was seen before.
     Latest,
 }
 
 impl ResourceVersionMatch {
-    /// The resource version to ask for.
     fn version(&self) -> &str {
         match self {
             Self::Any => "0",
@@ -38,34 +37,33 @@ impl ResourceVersionMatch {
     }
 }
 
-/// A complete list.
 pub(super) struct ListResult {
-    /// What a watch goes on from.
+    /// The version from which a watch continues.
     pub(super) version: String,
-    /// The watch that the list came with, if it did.
+    /// The watch that delivered the list, if any.
     pub(super) watch: Option<Answer>,
 }
 
-/// Where lists and watches of a resource are asked for.
+/// Lists and watches a resource.
 pub(super) struct Collection<'a, R> {
     clients: &'a Clients,
     resource: &'a R,
-    patience: &'a Timeouts,
+    timeouts: &'a Timeouts,
 }
 
 impl<'a, R: Resource> Collection<'a, R> {
-    pub(super) fn new(clients: &'a Clients, resource: &'a R, patience: &'a Timeouts) -> Self {
-        Self { clients, resource, patience }
+    pub(super) fn new(clients: &'a Clients, resource: &'a R, timeouts: &'a Timeouts) -> Self {
+        Self { clients, resource, timeouts }
     }
 
-    /// Lists by a watch that begins with everything there is: neither side ever holds the list as
-    /// one text (KEP-3157). `None` if the server does not know such lists.
+    /// Lists with a watch that starts with all objects, so that neither side holds the list as one
+    /// text (KEP-3157). `None` if the server does not support this.
     pub(super) async fn stream(
         &self,
         freshness: &ResourceVersionMatch,
         found: &mut ListReader<'_, R>,
     ) -> Result<Option<ListResult>, ResponseError> {
-        let limit = self.patience.silence_in_list;
+        let limit = self.timeouts.silence_in_list;
         let mut watch = match self.open(freshness.version(), true, limit).await {
             Err(failure) if failure.is_misunderstood() => return Ok(None),
             opened => opened?,
@@ -74,8 +72,8 @@ impl<'a, R: Resource> Collection<'a, R> {
             let next = match watch.event::<R>().await {
                 Ok(Some(event)) => event,
                 Ok(None) => return Err(ResponseError::Broken("the list ended early".to_owned())),
-                // A server that has never heard of such lists takes this for a plain watch: it
-                // goes on in silence, or with a bookmark that ends no list.
+                // A server without this feature takes it for a plain watch: it stays silent, or
+                // sends a bookmark that does not end a list.
                 Err(ResponseError::Silent(_)) => return Ok(None),
                 Err(failure) => return Err(failure),
             };
@@ -83,7 +81,7 @@ impl<'a, R: Resource> Collection<'a, R> {
                 WatchEvent::Changed(object) => found.add(object),
                 WatchEvent::Deleted(metadata) => found.remove(&metadata),
                 WatchEvent::Bookmark { version, ends_list: true } => {
-                    let watch = Some(watch.with_silence_limit(self.patience.silence));
+                    let watch = Some(watch.with_silence_limit(self.timeouts.silence));
                     return Ok(Some(ListResult { version, watch }));
                 }
                 WatchEvent::Bookmark { ends_list: false, .. } => return Ok(None),
@@ -92,7 +90,6 @@ impl<'a, R: Resource> Collection<'a, R> {
         }
     }
 
-    /// Lists by asking for a list.
     pub(super) async fn list(
         &self,
         freshness: &ResourceVersionMatch,
@@ -102,15 +99,15 @@ impl<'a, R: Resource> Collection<'a, R> {
         let mut params = ListParams {
             label_selector: self.resource.labels(),
             field_selector: self.resource.fields(),
-            // With a limit, the server would pass over its cache.
+            // With a limit, the server would bypass its cache.
             limit: is_latest.then_some(PAGE),
             resource_version: (!is_latest).then(|| freshness.version().to_owned()),
             version_match: (!is_latest).then_some(VersionMatch::NotOlderThan),
             ..ListParams::default()
         };
         loop {
-            let request = Request::new(R::PATH).list(&params).map_err(unsayable)?;
-            let answer = Answer::to(self.clients, request, self.patience.silence).await?;
+            let request = Request::new(R::PATH).list(&params).map_err(invalid_request)?;
+            let answer = Answer::to(self.clients, request, self.timeouts.silence).await?;
             let mut page = answer.page::<R>().await?;
             page.objects.into_iter().for_each(|object| found.add(object));
             params.continue_token = page.metadata.take_next();
@@ -120,9 +117,8 @@ impl<'a, R: Resource> Collection<'a, R> {
         }
     }
 
-    /// Watches from a version on.
     pub(super) async fn watch(&self, version: &str) -> Result<Answer, ResponseError> {
-        self.open(version, false, self.patience.silence).await
+        self.open(version, false, self.timeouts.silence).await
     }
 
     async fn open(
@@ -131,7 +127,7 @@ impl<'a, R: Resource> Collection<'a, R> {
         send_initial_events: bool,
         silence_limit: Duration,
     ) -> Result<Answer, ResponseError> {
-        let seconds = jittered(self.patience.longest_watch).as_secs().max(1);
+        let seconds = jittered(self.timeouts.longest_watch).as_secs().max(1);
         let params = WatchParams {
             label_selector: self.resource.labels(),
             field_selector: self.resource.fields(),
@@ -139,11 +135,11 @@ impl<'a, R: Resource> Collection<'a, R> {
             bookmarks: true,
             send_initial_events,
         };
-        let request = Request::new(R::PATH).watch(&params, version).map_err(unsayable)?;
+        let request = Request::new(R::PATH).watch(&params, version).map_err(invalid_request)?;
         Answer::to(self.clients, request, silence_limit).await
     }
 }
 
-fn unsayable(error: kube::core::request::Error) -> ResponseError {
+fn invalid_request(error: kube::core::request::Error) -> ResponseError {
     ResponseError::Broken(error.to_string())
 }

@@ -1,18 +1,18 @@
-//! Objects from the Kubernetes API: a list of each kind, then what changes of it.
+//! Objects from the Kubernetes API: a list of each kind, then its changes.
 //!
-//! The client (TLS, credentials, kubeconfig) is `kube`'s. Lists and watches are our own, because
-//! `kube::runtime::watcher` cannot be kept from these: it opens a watch anew without a pause
-//! where a server ends it at once; it asks for ever for a version that is gone where the server
-//! says so at the start; it does not turn to plain lists where a server streams none; it takes
-//! the whole list for broken where one object is; and its lists may go back in time. Here
+//! The client (TLS, credentials, kubeconfig) is `kube`'s. Lists and watches are separate, because
+//! `kube::runtime::watcher` does not handle these cases: it reopens a watch without a pause if a
+//! server ends it at once; it requests an expired version forever if the server reports this at the
+//! start of a watch; it does not fall back to plain lists if a server does not stream them; it
+//! rejects a whole list because of one invalid object; and its lists may go back in time. Here
 //!
-//! - a list comes as a watch where the server knows how (KEP-3157), else from its cache;
-//! - a watch that ends, in whatever way, goes on from the last version seen, after a pause that
-//!   grows where nothing came of it;
-//! - a version that is gone leads to a new list, not older than what was seen;
-//! - a server that keeps silent for long is taken for lost, and asked anew;
-//! - objects come as protobuf where the server offers it, else as JSON;
-//! - an object out of shape is told of, once, and costs no other one.
+//! - a list arrives as a watch if the server supports it (KEP-3157), otherwise from its cache;
+//! - a watch that ends for any reason continues from the last version, after a wait that grows
+//!   while there is no progress;
+//! - an expired version leads to a new list, not older than what was seen;
+//! - a server that stays silent for long counts as lost, and the request is repeated;
+//! - objects arrive as protobuf if the server offers it, otherwise as JSON;
+//! - an invalid object is reported once and does not affect the others.
 
 mod answer;
 mod backoff;
@@ -39,24 +39,24 @@ pub use server::{FIND_AGAIN, Server, ThroughService, run_from, service_ranges, w
 
 use resource::{OwnNode, ServiceCidrs, Services, Slices};
 
-/// How long things may take, and how long we wait before we ask again.
+/// Timeouts of requests, and waits between them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Timeouts {
-    /// Wait after a first failure. Doubles with each further one; all waits are shortened at
-    /// random, by up to a half.
+    /// After the first failure. Doubles with each further one; all waits are shortened at random by
+    /// up to a half.
     pub first_wait: Duration,
     /// The longest wait, unless the server asks for more (`Retry-After`).
     pub longest_wait: Duration,
-    /// The longest that it is left alone at its own wish.
+    /// Upper bound for `Retry-After`.
     pub longest_retry: Duration,
-    /// Wait before a resource that the server does not have is asked for again.
+    /// Before another request for a resource that the server does not have.
     pub absent_wait: Duration,
-    /// The longest time that we ask a watch to last; a random part of up to a half is taken off.
+    /// The requested duration of a watch; it is shortened at random by up to a half.
     pub longest_watch: Duration,
-    /// A server that says nothing for so long is lost. It says something once a minute: a
-    /// bookmark, if nothing else.
+    /// A server that is silent for this long counts as lost. It sends at least a bookmark every
+    /// minute.
     pub silence: Duration,
-    /// The same within a list that comes as a watch.
+    /// The same within a list that arrives as a watch.
     pub silence_in_list: Duration,
 }
 
@@ -74,19 +74,17 @@ impl Default for Timeouts {
     }
 }
 
-/// What following objects takes.
+/// The requests of a reflector, for metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WatchRequest {
-    /// A complete list.
     List,
-    /// A watch that goes on from an earlier list or watch.
+    /// A watch that continues from an earlier list or watch.
     Watch,
-    /// Something that failed.
     Failure,
 }
 
-/// Reads a text as a page of a list and as an event of a watch, of each kind. Returns how many
-/// objects came of it. Public for the fuzz targets.
+/// Reads a text as a page of a list and as an event, for each kind. Returns the number of objects.
+/// Public for the fuzz targets.
 #[doc(hidden)]
 #[must_use]
 pub fn decode(encoding: Encoding, text: &[u8]) -> usize {
@@ -97,25 +95,26 @@ pub fn decode(encoding: Encoding, text: &[u8]) -> usize {
         + list_reader::decode::<ServiceCidrs>(encoding, text)
 }
 
-/// Follows Services, EndpointSlices, ServiceCIDRs and the own Node. `deliver` gets the complete
-/// list of each kind first, single changes after, and a complete list again where changes may have
-/// been missed. Failures are retried for ever; ends when `deliver` says that nobody listens any
-/// more. `note` is told, by kind, what it takes.
+/// Watches Services, EndpointSlices, ServiceCIDRs and the own Node.
+///
+/// `deliver` first gets the complete list of each kind, then single changes, and a complete list
+/// again if changes may have been missed. Failures are retried forever; the function ends once
+/// `deliver` returns false. `note` counts the requests by kind.
 pub async fn run(
     clients: Clients,
     settings: &Settings,
-    patience: Timeouts,
+    timeouts: Timeouts,
     deliver: impl Fn(Event) -> bool,
     note: impl Fn(&'static str, WatchRequest),
 ) {
     let own_node = OwnNode(Name::clone(&settings.node_name));
     let services = Services(settings.service_proxy_name.clone());
-    let (clients, patience, deliver, note) = (&clients, &patience, &deliver, &note);
-    // The first that finds nobody listening ends them all.
+    let (clients, timeouts, deliver, note) = (&clients, &timeouts, &deliver, &note);
+    // The first closed receiver ends all of them.
     tokio::select! {
-        _ = Reflector::new(&own_node, clients, patience, deliver, note).run() => {}
-        _ = Reflector::new(&ServiceCidrs, clients, patience, deliver, note).run() => {}
-        _ = Reflector::new(&services, clients, patience, deliver, note).run() => {}
-        _ = Reflector::new(&Slices, clients, patience, deliver, note).run() => {}
+        _ = Reflector::new(&own_node, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::new(&ServiceCidrs, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::new(&services, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::new(&Slices, clients, timeouts, deliver, note).run() => {}
     }
 }

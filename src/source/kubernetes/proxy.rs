@@ -1,7 +1,7 @@
-//! Proxies on the way to the API server.
+//! Proxies between the agent and the API server.
 //!
-//! `kube` compares `NO_PROXY` with the proxy instead of the server, fails if that list has an empty
-//! entry, and gives a service account no proxy. Therefore the proxy is chosen here.
+//! `kube` compares `NO_PROXY` with the proxy instead of the server, fails on an empty entry in that
+//! list, and uses no proxy with a service account. Therefore the proxy is selected here.
 
 use std::env;
 use std::error::Error;
@@ -21,16 +21,16 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use super::client::ConnectError;
 
-/// What is reached without a proxy in any case, as with client-go.
+/// Destinations that never use a proxy, as in client-go.
 const HERE: &str = "localhost,127.0.0.0/8,::1";
-/// What `*` stands for: the library takes it for names alone.
+/// The meaning of `*`, which the library applies to names only.
 const EVERYTHING: &str = "*,0.0.0.0/0,::/0";
 
-/// Which servers are reached through which proxy.
+/// The proxies by server.
 pub(super) struct Proxies(Matcher);
 
 impl Proxies {
-    /// As the environment says, in the variables that client-go reads.
+    /// Reads the environment variables that client-go reads.
     pub(super) fn of_environment() -> Self {
         Self::of_variables(|name| env::var(name).ok())
     }
@@ -52,24 +52,25 @@ impl Proxies {
         Self(matcher.build())
     }
 
-    /// As the kubeconfig says, which then counts for every server; `None` if it says nothing.
+    /// Reads the kubeconfig, which applies to every server; `None` if it has no proxy.
     pub(super) fn of_kubeconfig(kubeconfig: &Kubeconfig) -> Result<Option<Self>, ConnectError> {
         let Some(url) = proxy_url(kubeconfig) else { return Ok(None) };
         let matcher = Matcher::builder().all(url).build();
-        // One that it cannot read would be none.
+        // An invalid URL would mean no proxy.
         match matcher.intercept(&Uri::from_static("https://server")) {
             Some(_) => Ok(Some(Self(matcher))),
-            None => Err(ConnectError::Proxy { reason: "`proxy-url` of the kubeconfig is no URL" }),
+            None => {
+                Err(ConnectError::Proxy { reason: "`proxy-url` of the kubeconfig is not a URL" })
+            }
         }
     }
 
-    /// The proxy on the way to a server.
     pub(super) fn of(&self, server: &Uri) -> Option<Intercept> {
         self.0.intercept(server)
     }
 }
 
-/// `proxy-url` of the cluster that the kubeconfig's current context is in.
+/// Returns `proxy-url` of the current context's cluster.
 fn proxy_url(kubeconfig: &Kubeconfig) -> Option<&str> {
     let current = kubeconfig.current_context.as_deref()?;
     let of_name = |named: &&NamedContext| named.name == current;
@@ -79,10 +80,10 @@ fn proxy_url(kubeconfig: &Kubeconfig) -> Option<&str> {
     url.filter(|url| !url.trim().is_empty())
 }
 
-/// A client of the server of a configuration, through a proxy.
+/// Returns a client that uses a proxy.
 pub(super) fn client(config: &Config, proxy: &Intercept) -> Result<Client, ConnectError> {
     let mut tcp = HttpConnector::new();
-    // The server's URL says whether there is TLS.
+    // The server's URL determines TLS.
     tcp.enforce_http(false);
     let uri = proxy.uri().clone();
     match uri.scheme_str() {
@@ -100,7 +101,7 @@ pub(super) fn client(config: &Config, proxy: &Intercept) -> Result<Client, Conne
                 None => through(config, socks),
             }
         }
-        _ => Err(ConnectError::Proxy { reason: "proxies are of http, https or socks5" }),
+        _ => Err(ConnectError::Proxy { reason: "the scheme must be http, https or socks5" }),
     }
 }
 
@@ -112,7 +113,7 @@ fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
     }
 }
 
-/// What `kube` makes of a configuration, over a connector of ours.
+/// Builds the same client as `kube` with another connector.
 fn through<C>(config: &Config, connector: C) -> Result<Client, ConnectError>
 where
     C: Service<Uri> + Clone + Send + Sync + 'static,
@@ -167,7 +168,7 @@ mod tests {
             (&[("HTTPS_PROXY", "socks5://b:1")], server, Some("socks5://b:1/")),
             (&[("HTTP_PROXY", "http://b:1")], server, None),
             (&[("HTTP_PROXY", "http://b:1")], "http://192.0.2.1", Some("http://b:1/")),
-            // client-go knows no such variable.
+            // client-go does not read this variable.
             (&[("ALL_PROXY", "http://b:1")], server, None),
             (&[https, ("NO_PROXY", "192.0.2.1")], server, None),
             (&[https, ("no_proxy", ".svc, 192.0.2.0/24,")], server, None),

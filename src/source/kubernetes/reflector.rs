@@ -1,4 +1,4 @@
-//! Follows one resource: a complete list, then what changes, for ever.
+//! Watches one resource: a complete list, then its changes, forever.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -16,35 +16,34 @@ use super::list_reader::ObjectReader;
 use super::resource::Resource;
 use super::{Timeouts, WatchRequest};
 
-/// Nobody listens any more.
+/// The receiver is gone.
 pub(super) struct Closed;
 
-/// How a watch that was going on came to an end.
+/// The end of an established watch.
 enum End {
-    /// In order: goes on from where it was.
+    /// The server closed it: continue from the last version.
     Closed,
-    /// Nothing came for long, not even a bookmark.
+    /// The server was silent, without even a bookmark.
     Silent,
-    /// The version to go on from is too old: only a new list helps.
+    /// The version is too old: a new list is needed.
     Expired,
-    /// Anything else.
     Failed(ResponseError),
 }
 
-/// Follows one resource.
+/// Watches one resource.
 pub(super) struct Reflector<'a, R, D, N> {
     resource: &'a R,
     clients: &'a Clients,
-    patience: &'a Timeouts,
+    timeouts: &'a Timeouts,
     deliver: D,
     note: N,
-    judge: ObjectReader,
+    reader: ObjectReader,
     backoff: Backoff,
-    /// Whether the server may know lists that come as a watch.
+    /// Whether the server may support lists that arrive as a watch.
     streams: bool,
     has_listed: bool,
-    /// The failure told last, until something works again.
-    trouble: Option<ResponseError>,
+    /// The last reported failure, until a success.
+    last_failure: Option<ResponseError>,
 }
 
 impl<'a, R, D, N> Reflector<'a, R, D, N>
@@ -56,39 +55,39 @@ where
     pub(super) fn new(
         resource: &'a R,
         clients: &'a Clients,
-        patience: &'a Timeouts,
+        timeouts: &'a Timeouts,
         deliver: D,
         note: N,
     ) -> Self {
         Self {
             resource,
             clients,
-            patience,
+            timeouts,
             deliver,
             note,
-            judge: ObjectReader::default(),
-            backoff: Backoff::new(patience.first_wait, patience.longest_wait),
+            reader: ObjectReader::default(),
+            backoff: Backoff::new(timeouts.first_wait, timeouts.longest_wait),
             streams: true,
             has_listed: false,
-            trouble: None,
+            last_failure: None,
         }
     }
 
-    /// Returns when nobody listens any more.
+    /// Returns when the receiver is gone.
     pub(super) async fn run(mut self) -> Closed {
         let mut freshness = ResourceVersionMatch::Any;
-        let mut told_absent = false;
+        let mut is_absence_reported = false;
         loop {
             match self.list(&freshness).await {
                 Ok((values, listed)) => {
                     (self.note)(R::KIND, WatchRequest::List);
-                    self.works();
+                    self.succeeded();
                     self.has_listed = true;
                     if !(self.deliver)(R::replace(values)) {
                         return Closed;
                     }
                     match self.watch(listed).await {
-                        ControlFlow::Break(unheard) => return unheard,
+                        ControlFlow::Break(closed) => return closed,
                         ControlFlow::Continue(version) => {
                             freshness = ResourceVersionMatch::NotOlderThan(version);
                             sleep(self.backoff.next()).await;
@@ -96,84 +95,84 @@ where
                     }
                 }
                 Err(failure) if R::IS_OPTIONAL && !self.has_listed && failure.is_absent() => {
-                    if !told_absent {
-                        told_absent = true;
+                    if !is_absence_reported {
+                        is_absence_reported = true;
                         info!("{} objects are left out: {failure}", R::KIND);
                         if !(self.deliver)(R::replace(Vec::new())) {
                             return Closed;
                         }
                     }
-                    sleep(jittered(self.patience.absent_wait)).await;
+                    sleep(jittered(self.timeouts.absent_wait)).await;
                 }
                 Err(failure) => {
                     if failure.is_gone() || failure.is_ahead() {
                         freshness = ResourceVersionMatch::Latest;
                     }
-                    sleep(self.fails(failure)).await;
+                    sleep(self.failed(failure)).await;
                 }
             }
         }
     }
 
-    /// Gets the complete list. What came of one that broke off is dropped.
+    /// Reads the complete list. The objects of an interrupted list are dropped.
     async fn list(
         &mut self,
         freshness: &ResourceVersionMatch,
     ) -> Result<(Vec<R::Value>, ListResult), ResponseError> {
-        let collection = Collection::new(self.clients, self.resource, self.patience);
+        let collection = Collection::new(self.clients, self.resource, self.timeouts);
         if self.streams {
-            let mut found = self.judge.list();
+            let mut found = self.reader.list();
             if let Some(listed) = collection.stream(freshness, &mut found).await? {
                 return Ok((found.finish(), listed));
             }
             debug!("{}: the API server streams no lists", R::KIND);
             self.streams = false;
         }
-        let mut found = self.judge.list();
+        let mut found = self.reader.list();
         let listed = collection.list(freshness, &mut found).await?;
         Ok((found.finish(), listed))
     }
 
-    /// Watches, one connection after the other, until a new list is needed: one that is not older
-    /// than the version returned.
+    /// Watches with one connection after the other until a new list is needed, which must not be
+    /// older than the returned version.
     async fn watch(&mut self, listed: ListResult) -> ControlFlow<Closed, String> {
         let ListResult { mut version, mut watch } = listed;
-        // How often nothing came of it: an event is never understood, or nothing is said to a version
-        // that the server will never reach again. Then only a list goes on.
-        let mut in_vain = 0;
+        // Consecutive watches without progress: an event is always malformed, or the server is
+        // silent because it will never access the version. Only a new list helps then.
+        let mut fruitless = 0;
         loop {
             let (began, from) = (Instant::now(), version.clone());
-            let end = match self.hear(watch.take(), &mut version).await {
-                ControlFlow::Break(unheard) => return ControlFlow::Break(unheard),
+            let end = match self.read_watch(watch.take(), &mut version).await {
+                ControlFlow::Break(closed) => return ControlFlow::Break(closed),
                 ControlFlow::Continue(end) => end,
             };
-            in_vain = match end {
+            fruitless = match end {
                 End::Silent | End::Failed(ResponseError::Malformed(_)) if version == from => {
-                    in_vain + 1
+                    fruitless + 1
                 }
                 _ => 0,
             };
-            // A server, or something before it, may take watches only to end them at once.
-            let worked = version != from || began.elapsed() >= self.patience.first_wait;
+            // A server or a proxy may accept watches only to end them at once.
+            let worked = version != from || began.elapsed() >= self.timeouts.first_wait;
             match end {
                 End::Expired => return ControlFlow::Continue(version),
-                End::Closed | End::Silent if worked => self.works(),
+                End::Closed | End::Silent if worked => self.succeeded(),
                 End::Closed | End::Silent => sleep(self.backoff.next()).await,
                 End::Failed(failure) => {
                     if worked {
-                        self.works();
+                        self.succeeded();
                     }
-                    sleep(self.fails(failure)).await;
+                    sleep(self.failed(failure)).await;
                 }
             }
-            if in_vain > 1 {
+            if fruitless > 1 {
                 return ControlFlow::Continue(version);
             }
         }
     }
 
-    /// Hears one connection out.
-    async fn hear(
+    /// Reads one connection to its end.
+    async fn read_watch(
         &mut self,
         watch: Option<Answer>,
         version: &mut String,
@@ -181,7 +180,7 @@ where
         let mut watch = match watch {
             Some(watch) => watch,
             None => {
-                let collection = Collection::new(self.clients, self.resource, self.patience);
+                let collection = Collection::new(self.clients, self.resource, self.timeouts);
                 match collection.watch(version).await {
                     Ok(watch) => {
                         (self.note)(R::KIND, WatchRequest::Watch);
@@ -204,14 +203,14 @@ where
                     parsed.metadata::<R>().resource_version.clone()
                 }
                 Ok(Some(WatchEvent::Deleted(metadata))) => {
-                    self.judge.forget(&metadata);
+                    self.reader.forget(&metadata);
                     if !(self.deliver)(R::delete(&metadata)) {
                         return ControlFlow::Break(Closed);
                     }
                     metadata.resource_version
                 }
                 Ok(Some(WatchEvent::Bookmark { version, .. })) => {
-                    self.judge.tell();
+                    self.reader.log();
                     version
                 }
                 Ok(Some(WatchEvent::Error(failure))) | Err(failure) => {
@@ -224,33 +223,33 @@ where
         }
     }
 
-    /// Tells of an object that is new or has changed. Says whether anybody listens.
+    /// Delivers a new or changed object. Returns false if the receiver is gone.
     fn change(&mut self, parsed: &Parsed<R::Object>) -> bool {
         let metadata = parsed.metadata::<R>();
-        match self.judge.value::<R>(parsed) {
+        match self.reader.value::<R>(parsed) {
             Some(value) => (self.deliver)(R::apply(value)),
             None if metadata.name.is_empty() => true,
             None => (self.deliver)(R::delete(metadata)),
         }
     }
 
-    fn works(&mut self) {
+    fn succeeded(&mut self) {
         self.backoff.reset();
-        if self.trouble.take().is_some() {
-            info!("{} objects are followed again", R::KIND);
+        if self.last_failure.take().is_some() {
+            info!("{} objects are watched again", R::KIND);
         }
     }
 
-    /// Notes a failure. Returns how long to wait now.
-    fn fails(&mut self, failure: ResponseError) -> Duration {
+    /// Records a failure and returns the wait before the next attempt.
+    fn failed(&mut self, failure: ResponseError) -> Duration {
         (self.note)(R::KIND, WatchRequest::Failure);
-        let asked = failure.retry_after().unwrap_or_default().min(self.patience.longest_retry);
+        let asked = failure.retry_after().unwrap_or_default().min(self.timeouts.longest_retry);
         let wait = self.backoff.next();
-        if self.trouble.as_ref() == Some(&failure) {
+        if self.last_failure.as_ref() == Some(&failure) {
             debug!("{}: {failure}", R::KIND);
         } else {
-            warn!("cannot follow {} objects: {failure}; will be tried again", R::KIND);
-            self.trouble = Some(failure);
+            warn!("cannot watch {} objects: {failure}; will be retried", R::KIND);
+            self.last_failure = Some(failure);
         }
         asked + wait
     }

@@ -1,4 +1,4 @@
-//! Tells what cannot be used of an object: once, not with every list, and not as often as it changes.
+//! Logs the invalid parts of objects: once instead of with every list, and at a limited rate.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,15 +9,15 @@ use tracing::{info, warn};
 
 use crate::source::wire::Rejection;
 
-/// What has been found, and when it is told.
+/// The known rejections and the pending log lines.
 #[derive(Debug)]
 pub(super) struct RejectionLog {
-    /// What is wrong with each object: no more than is needed to know that it is the same again.
+    /// A digest of each object's rejections, to detect changes.
     known: HashMap<String, u64>,
-    /// Known before the list that is being read.
+    /// Known before the current list.
     before: HashMap<String, u64>,
     limiter: Limiter<String, Vec<Rejection>>,
-    /// When the limiter has something to tell.
+    /// When the limiter has a report.
     due: Option<Instant>,
 }
 
@@ -33,17 +33,16 @@ impl Default for RejectionLog {
 }
 
 impl RejectionLog {
-    /// A list begins: what it does not mention again is forgotten.
+    /// Begins a list: objects that it does not contain are forgotten.
     pub(super) fn begin_list(&mut self) {
         self.before.extend(std::mem::take(&mut self.known));
     }
 
-    /// The list is complete.
     pub(super) fn end_list(&mut self) {
         self.before.clear();
     }
 
-    /// Takes down what is wrong with an object now, which may be nothing.
+    /// Records the rejections of an object, which may be empty.
     pub(super) fn update(&mut self, object: &str, rejections: Vec<Rejection>, now: Instant) {
         if self.known.is_empty() && self.before.is_empty() && rejections.is_empty() {
             return;
@@ -59,13 +58,11 @@ impl RejectionLog {
         }
     }
 
-    /// The object is gone.
     pub(super) fn forget(&mut self, object: &str) {
         self.known.remove(object);
     }
 
-    /// Logs what is to be told by now.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn log(&mut self) {
         let Some(due) = self.due else { return };
         let now = Instant::now();
         if due > now {
@@ -74,10 +71,10 @@ impl RejectionLog {
         while let Some(LoggedRejections { object, rejections, count }) = self.next(now) {
             rejections.iter().for_each(|rejection| warn!("{rejection}"));
             match (rejections.is_empty(), count) {
-                (true, 1) => info!("{object}: all of it can be used now"),
-                (true, _) => info!("{object}: all of it can be used now, after {count} changes"),
+                (true, 1) => info!("{object}: all of it is valid now"),
+                (true, _) => info!("{object}: all of it is valid now, after {count} changes"),
                 (false, 1) => {}
-                (false, _) => info!("{object}: has changed {count} times since it was told last"),
+                (false, _) => info!("{object}: changed {count} times since the last report"),
             }
         }
     }
@@ -89,12 +86,11 @@ impl RejectionLog {
     }
 }
 
-/// What is to be told of an object.
 struct LoggedRejections {
     object: String,
-    /// What is wrong with it now; nothing any more, perhaps.
+    /// Empty if the object has become valid.
     rejections: Vec<Rejection>,
-    /// How often that has changed since it was told last.
+    /// The number of changes since the last report.
     count: u32,
 }
 
@@ -114,7 +110,8 @@ mod tests {
     use super::*;
     use crate::source::wire::ServiceObject;
 
-    /// A Service with many external IPs that are no addresses, and different in each round.
+    /// Returns the rejections of a Service with many invalid external IPs that differ in each
+    /// round.
     fn rejections(round: u64) -> Vec<Rejection> {
         let ips: Vec<_> = (0..100).map(|index| format!("{round}-{index:01000}")).collect();
         let spec = json!({"clusterIP": "10.96.0.10", "ports": [{"port": 80}], "externalIPs": ips});
@@ -125,19 +122,19 @@ mod tests {
 
     #[test]
     fn a_service_that_is_rewritten_every_second_writes_a_few_lines() {
-        let (mut complaints, start) = (RejectionLog::default(), Instant::now());
+        let (mut log, start) = (RejectionLog::default(), Instant::now());
         let mut lines: Vec<String> = Vec::new();
         for second in 0..400 {
             let now = start + Duration::from_secs(second);
-            // Now and then there is nothing wrong with it.
+            // The Service is valid in between.
             let found = if second % 4 == 0 { Vec::new() } else { rejections(second) };
-            complaints.update("default/web", found, now);
-            while let Some(LoggedRejections { object, rejections, count }) = complaints.next(now) {
+            log.update("default/web", found, now);
+            while let Some(LoggedRejections { object, rejections, count }) = log.next(now) {
                 lines.extend(rejections.iter().map(ToString::to_string));
                 lines.push(format!("{object} {count}"));
             }
         }
-        // Told at the start and after five minutes.
+        // Logged at the start and after five minutes.
         assert!((7..=14).contains(&lines.len()), "{lines:?}");
         assert_eq!(lines.iter().filter(|line| line.starts_with("default/web ")).count(), 2);
         assert!(lines.iter().all(|line| line.len() < 500), "{lines:?}");
@@ -145,19 +142,22 @@ mod tests {
 
     #[test]
     fn what_has_not_changed_is_told_once() {
-        let (mut complaints, now) = (RejectionLog::default(), Instant::now());
+        let (mut log, now) = (RejectionLog::default(), Instant::now());
         let found = rejections(0);
         for _ in 0..3 {
-            complaints.begin_list();
-            complaints.update("default/web", found.clone(), now);
-            complaints.update("default/fine", Vec::new(), now);
-            complaints.end_list();
+            log.begin_list();
+            log.update("default/web", found.clone(), now);
+            log.update("default/fine", Vec::new(), now);
+            log.end_list();
         }
-        let told = complaints.next(now).expect("a complaint");
-        assert_eq!((told.object.as_str(), told.rejections, told.count), ("default/web", found, 1));
-        assert!(complaints.next(now + QUIET).is_none());
-        complaints.update("default/web", Vec::new(), now);
-        let told = complaints.next(now + QUIET).expect("that all is well");
-        assert!(told.rejections.is_empty());
+        let logged = log.next(now).expect("a report");
+        assert_eq!(
+            (logged.object.as_str(), logged.rejections, logged.count),
+            ("default/web", found, 1)
+        );
+        assert!(log.next(now + QUIET).is_none());
+        log.update("default/web", Vec::new(), now);
+        let logged = log.next(now + QUIET).expect("a report of the recovery");
+        assert!(logged.rejections.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The kinds of objects that are followed.
+//! The kinds of watched objects.
 
 use kube_ipvs_core::model::{
     Change, EndpointSlice, Event, Interner, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
@@ -11,19 +11,15 @@ use crate::source::wire::{
     SliceObject,
 };
 
-/// Objects of one kind: where the API server has them, which of them are asked for, and what they
-/// are to the model.
+/// A kind of objects: its collection, its selectors and its conversion to the model.
 pub(super) trait Resource {
-    /// As it is written.
     type Object: DeserializeOwned + Message + Default;
-    /// As the model has it.
     type Value;
 
-    /// The kind, as rejections name it.
+    /// The kind in rejections.
     const KIND: &'static str;
-    /// The collection's path.
     const PATH: &'static str;
-    /// Whether an API server may be without it, or keep it from us.
+    /// Whether an API server may lack the resource or deny access to it.
     const IS_OPTIONAL: bool = false;
 
     fn labels(&self) -> Option<String> {
@@ -48,8 +44,8 @@ pub(super) trait Resource {
     fn replace(values: Vec<Self::Value>) -> Event;
 }
 
-/// All Services of a proxy but headless ones; those without the label that names a proxy, where
-/// there is no name.
+/// The Services of a proxy, without headless ones; `None` selects those without the label that
+/// names a proxy.
 pub(super) struct Services(pub(super) Option<Name>);
 
 impl Resource for Services {
@@ -91,7 +87,7 @@ impl Resource for Services {
     }
 }
 
-/// All slices but those of headless Services.
+/// All slices except those of headless Services.
 pub(super) struct Slices;
 
 impl Resource for Slices {
@@ -129,7 +125,7 @@ impl Resource for Slices {
     }
 }
 
-/// The one Node of that name.
+/// The Node with this name.
 pub(super) struct OwnNode(pub(super) Name);
 
 impl Resource for OwnNode {
@@ -165,8 +161,8 @@ impl Resource for OwnNode {
     }
 }
 
-/// All ServiceCIDRs. An API server before 1.33 has none, and kube-proxy's role of before 1.31
-/// does not let us read them.
+/// All ServiceCIDRs. An API server before 1.33 has none, and the role of kube-proxy before 1.31
+/// does not allow reading them.
 pub(super) struct ServiceCidrs;
 
 impl Resource for ServiceCidrs {

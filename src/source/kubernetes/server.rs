@@ -1,5 +1,4 @@
-//! Whether the API server can be reached before any service works: this program is what makes
-//! services work.
+//! Checks that the API server is reachable without Services, which only the agent makes work.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -17,18 +16,18 @@ use kube_ipvs_core::model::{Change, Event, ServiceKey, Settings, read_ip, read_r
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
-use super::client::{ApiAccess, Clients, ConnectError, Way, configure};
+use super::client::{ApiAccess, Clients, ConnectError, Upstream, configure};
 use super::{Timeouts, WatchRequest, run};
 
-/// Time after which it is asked again where the API server is.
+/// The interval at which the API server's addresses are resolved.
 pub const FIND_AGAIN: Duration = Duration::from_secs(30);
-/// How long a name may take to be resolved, and the API server to answer a question of a check.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout for resolving a name, and for the requests of a check.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The API server as this program is told to reach it.
+/// The configured API server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
-    /// One, or several that say the same.
+    /// One server, or several equivalent ones.
     places: Vec<ApiAddress>,
 }
 
@@ -39,30 +38,28 @@ struct ApiAddress {
     addresses: Vec<IpAddr>,
 }
 
-/// The API server is reached through what this program has yet to provide.
+/// The API server is reached through a Service.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "the API server is to be reached at {server}, which {what}: services work only once this \
-     program has read them from the API server; set --master, or `server` in the kubeconfig, to \
-     its own address or load balancer"
+    "the API server is configured at {server}, which {what}: Services work only after the \
+     agent has read them from the API server; set --master, or `server` in the kubeconfig, to \
+     the server's own address or its load balancer"
 )]
 pub struct ThroughService {
-    /// The address or name.
     pub server: String,
-    /// What it is.
     pub what: String,
 }
 
 impl Server {
-    /// Where the API server is, and the proxies on the way there; names are resolved.
+    /// Resolves the addresses of the API server and of its proxies.
     ///
     /// # Errors
     ///
-    /// If what was given is of no use.
-    pub async fn find(reach: &ApiAccess) -> Result<Self, ConnectError> {
-        let (_, ways) = configure(reach).await?;
-        let mut places = Vec::with_capacity(ways.len());
-        let urls = ways.into_iter().flat_map(|Way { server, proxy }| {
+    /// If the configuration is invalid.
+    pub async fn find(access: &ApiAccess) -> Result<Self, ConnectError> {
+        let (_, upstreams) = configure(access).await?;
+        let mut places = Vec::with_capacity(upstreams.len());
+        let urls = upstreams.into_iter().flat_map(|Upstream { server, proxy }| {
             iter::once(server).chain(proxy.map(|proxy| proxy.uri().clone()))
         });
         for url in urls {
@@ -77,28 +74,25 @@ impl Server {
         Ok(Self { places })
     }
 
-    /// Whether each name is known.
     fn is_resolved(&self) -> bool {
         self.places.iter().all(|place| !place.addresses.is_empty())
     }
 
-    /// Its addresses; none if its name is not known.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.places.iter().flat_map(|place| place.addresses.iter().copied())
     }
 
-    /// The same with its port.
     pub fn sockets(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.places
             .iter()
             .flat_map(|place| place.addresses.iter().map(|ip| SocketAddr::new(*ip, place.port)))
     }
 
-    /// Checks its name, and its addresses against ranges that ClusterIPs come from.
+    /// Checks the name, and the addresses against service ranges.
     ///
     /// # Errors
     ///
-    /// If it is reached through a service.
+    /// If the API server is reached through a Service.
     pub fn check<'a>(
         &self,
         ranges: impl IntoIterator<Item = &'a IpNet> + Clone,
@@ -106,7 +100,6 @@ impl Server {
         self.places.iter().try_for_each(|place| place.check(ranges.clone()))
     }
 
-    /// Checks its addresses against what the API server itself tells.
     fn check_event(&self, event: &Event) -> Result<(), ThroughService> {
         self.places.iter().try_for_each(|place| place.check_event(event))
     }
@@ -157,11 +150,11 @@ impl ApiAddress {
     }
 }
 
-/// Says where the API server is from now on, again and again: its name may come to mean other addresses,
-/// and the kubeconfig may come to name another server. Where it was at first and until then is told along,
-/// as connections there may still be in use. Ends once `deliver` says that nobody listens.
+/// Resolves the API server's addresses periodically, because its name may get other addresses and
+/// the kubeconfig may name another server. Delivers changed addresses together with the first and
+/// the previous ones, whose connections may still be in use. Ends once `deliver` returns false.
 pub async fn watch(
-    reach: &ApiAccess,
+    access: &ApiAccess,
     first: &Server,
     again: Duration,
     deliver: impl Fn(Event) -> bool,
@@ -170,8 +163,8 @@ pub async fn watch(
     let mut known = first.clone();
     loop {
         sleep(again).await;
-        // What cannot be resolved for a moment has not gone for that.
-        let Ok(server) = Server::find(reach).await else { continue };
+        // A failed resolution does not mean that the address is gone.
+        let Ok(server) = Server::find(access).await else { continue };
         let found: BTreeSet<_> = server.sockets().collect();
         if found == known || !server.is_resolved() {
             continue;
@@ -184,17 +177,17 @@ pub async fn watch(
     }
 }
 
-/// As [`run`], from a server that must not be reached through a service. What says that it is,
-/// is not delivered.
+/// Works like [`run`], for a server that must not be reached through a Service. An event that shows
+/// this is not delivered.
 ///
 /// # Errors
 ///
-/// If it is.
+/// If the API server is reached through a Service.
 pub async fn run_from(
     server: &Server,
     clients: Clients,
     settings: &Settings,
-    patience: Timeouts,
+    timeouts: Timeouts,
     deliver: impl Fn(Event) -> bool,
     note: impl Fn(&'static str, WatchRequest),
 ) -> Result<(), ThroughService> {
@@ -206,12 +199,12 @@ pub async fn run_from(
             false
         }
     };
-    run(clients, settings, patience, deliver, note).await;
+    run(clients, settings, timeouts, deliver, note).await;
     refusal.into_inner().map_or(Ok(()), Err)
 }
 
-/// Ranges that ClusterIPs come from, as far as the API server tells in a few seconds: those of
-/// ServiceCIDR objects, and its own Service's addresses.
+/// Returns the service ranges that the API server reports within a few seconds: those of
+/// ServiceCIDR objects, and the ClusterIPs of its own Service.
 pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
     let cidrs = async {
         let objects: Api<ServiceCIDR> = Api::all(client.clone());
@@ -226,7 +219,7 @@ pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
         let specs = listed.items.into_iter().filter_map(|object| object.spec);
         Some(specs.flat_map(|spec| spec.cluster_ips.unwrap_or_default()).collect::<Vec<_>>())
     };
-    let (cidrs, own) = tokio::join!(timeout(PATIENCE, cidrs), timeout(PATIENCE, own));
+    let (cidrs, own) = tokio::join!(timeout(LOOKUP_TIMEOUT, cidrs), timeout(LOOKUP_TIMEOUT, own));
     let texts = |found: Result<Option<Vec<String>>, _>| found.ok().flatten().unwrap_or_default();
     let cidrs = texts(cidrs).into_iter().filter_map(|text| read_range(&text));
     let own = texts(own).into_iter().filter_map(|text| read_ip(&text));
@@ -234,7 +227,7 @@ pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
 }
 
 async fn resolve(host: &str) -> Vec<IpAddr> {
-    match timeout(PATIENCE, lookup_host((host, 0))).await {
+    match timeout(LOOKUP_TIMEOUT, lookup_host((host, 0))).await {
         Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
         _ => Vec::new(),
     }

@@ -1,4 +1,4 @@
-//! The objects of all files, and what a change to the files changes of them.
+//! The objects of all files, and the effects of file changes on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -14,7 +14,7 @@ use super::ManifestError;
 use super::file::{Objects, parse};
 use crate::source::directory::Cause;
 
-/// How a file is told to have changed without being read: its inode, size and times.
+/// Detects file changes without reading: device, inode, size and times.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 fn stamp(about: &Metadata) -> Stamp {
@@ -23,29 +23,27 @@ fn stamp(about: &Metadata) -> Stamp {
     (about.dev(), about.ino(), about.len(), modified, changed)
 }
 
-/// One file.
 #[derive(Debug, Default)]
 struct Layer {
     stamp: Option<Stamp>,
-    /// How it looks since it has changed unheard.
+    /// The stamp of a change without a notification.
     seen: Option<Stamp>,
-    /// Its last good content.
+    /// The last valid content.
     objects: Objects,
 }
 
-/// The objects of all files under a directory. An object that several files have is taken from
-/// the last of them in the order of their paths.
+/// The objects of all files under a directory. If several files contain the same object, the last
+/// file in the order of paths takes precedence.
 #[derive(Debug)]
 pub struct Catalog {
     directory: PathBuf,
     node_name: Name,
     files: BTreeMap<PathBuf, Layer>,
-    /// What counts of all files.
+    /// The effective objects of all files.
     merged: Objects,
 }
 
 impl Catalog {
-    /// Nothing read yet.
     #[must_use]
     pub fn new(directory: &Path, node_name: &Name) -> Self {
         Self {
@@ -56,16 +54,15 @@ impl Catalog {
         }
     }
 
-    /// Forgets when a file was read, so that it is read again even if it looks the same.
-    pub fn suspect(&mut self, path: &Path) {
+    /// Forgets the stamp of a file, so that it is read again.
+    pub fn invalidate(&mut self, path: &Path) {
         if let Some(layer) = self.files.get_mut(path) {
             layer.stamp = None;
         }
     }
 
-    /// Reads the files that have changed. Returns what changed of the objects, and what could not
-    /// be used; a file that is broken keeps its last good content. Files that are being written
-    /// are left for later.
+    /// Reads the changed files. Returns the changes of the objects and the problems; an invalid
+    /// file keeps its last valid content. Files in `unfinished` are skipped.
     ///
     /// # Errors
     ///
@@ -105,25 +102,27 @@ impl Catalog {
                 .and_then(|text| parse(&path, &text, names));
             match read {
                 Ok((objects, rejections)) => {
-                    let told = |rejection| format!("{}: {rejection}", path.display());
-                    problems.extend(rejections.into_iter().map(told));
+                    let named = |rejection| format!("{}: {rejection}", path.display());
+                    problems.extend(rejections.into_iter().map(named));
                     touched.overlay(objects.clone());
                     touched.overlay(mem::replace(&mut layer.objects, objects));
                 }
-                Err(error) => problems.push(format!("{error}; its last good content stays")),
+                Err(error) => {
+                    problems.push(format!("{error}; its last valid content stays in use"))
+                }
             }
         }
         let events = self.merge(touched, &mut problems);
         Ok((events, problems))
     }
 
-    /// Whether some have changed and are left until they are looked at again.
+    /// Returns whether changed files wait for the next check.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.files.values().any(|layer| layer.seen.is_some())
     }
 
-    /// Everything there is, as complete lists.
+    /// Returns all objects as complete lists.
     #[must_use]
     pub fn everything(&self) -> Vec<Event> {
         let Objects { services, slices, nodes, service_cidrs } = &self.merged;
@@ -135,20 +134,20 @@ impl Catalog {
         ]
     }
 
-    /// Works out anew what counts for the touched keys.
+    /// Recomputes the effective objects of the touched keys.
     fn merge(&mut self, touched: Objects, problems: &mut Vec<String>) -> Vec<Event> {
         let mut events = Vec::new();
         let Self { files, merged, node_name, .. } = self;
         let layers = || files.values().rev().map(|layer| &layer.objects);
         for cidr in touched.service_cidrs.into_keys() {
             let found = holders(files, |objects| objects.service_cidrs.contains_key(&cidr));
-            problems.extend(rivals("ServiceCIDR", &cidr, &found));
+            problems.extend(duplicate("ServiceCIDR", &cidr, &found));
             let now = layers().find_map(|objects| objects.service_cidrs.get(&cidr));
-            events.extend(settle(&mut merged.service_cidrs, cidr, now).map(Event::ServiceCidrs));
+            events.extend(update(&mut merged.service_cidrs, cidr, now).map(Event::ServiceCidrs));
         }
         for name in touched.nodes.into_keys() {
             let found = holders(files, |objects| objects.nodes.contains_key(&name));
-            problems.extend(rivals("Node", &name, &found));
+            problems.extend(duplicate("Node", &name, &found));
             let now = layers().find_map(|objects| objects.nodes.get(&name)).cloned();
             if name == *node_name && merged.nodes.get(&name) != now.as_ref() {
                 events.push(Event::Node(now.clone()));
@@ -160,15 +159,15 @@ impl Catalog {
         }
         for key in touched.services.into_keys() {
             let found = holders(files, |objects| objects.services.contains_key(&key));
-            problems.extend(rivals("Service", &key, &found));
+            problems.extend(duplicate("Service", &key, &found));
             let now = layers().find_map(|objects| objects.services.get(&key));
-            events.extend(settle(&mut merged.services, key, now).map(Event::Service));
+            events.extend(update(&mut merged.services, key, now).map(Event::Service));
         }
         for key in touched.slices.into_keys() {
             let found = holders(files, |objects| objects.slices.contains_key(&key));
-            problems.extend(rivals("EndpointSlice", &key, &found));
+            problems.extend(duplicate("EndpointSlice", &key, &found));
             let now = layers().find_map(|objects| objects.slices.get(&key));
-            events.extend(settle(&mut merged.slices, key, now).map(Event::Slice));
+            events.extend(update(&mut merged.slices, key, now).map(Event::Slice));
         }
         events
     }
@@ -183,8 +182,8 @@ impl Objects {
     }
 }
 
-/// Makes `merged` hold what is so now; says what that changes.
-fn settle<K: Ord + Clone, T: PartialEq + Clone>(
+/// Updates the effective object and returns the change.
+fn update<K: Ord + Clone, T: PartialEq + Clone>(
     merged: &mut BTreeMap<K, T>,
     key: K,
     now: Option<&T>,
@@ -204,25 +203,25 @@ fn settle<K: Ord + Clone, T: PartialEq + Clone>(
     })
 }
 
-/// The files that hold an object, in the order of their paths.
+/// Returns the files that contain an object, in the order of paths.
 fn holders(files: &BTreeMap<PathBuf, Layer>, holds: impl Fn(&Objects) -> bool) -> Vec<&Path> {
     let layers = files.iter().filter(|(_, layer)| holds(&layer.objects));
     layers.map(|(path, _)| path.as_path()).collect()
 }
 
-/// What there is to tell of an object that several files hold.
-fn rivals(kind: &str, name: &dyn Display, holders: &[&Path]) -> Option<String> {
+/// Describes an object that several files contain.
+fn duplicate(kind: &str, name: &dyn Display, holders: &[&Path]) -> Option<String> {
     let [others @ .., last] = holders else { return None };
     let other = others.last()?;
     Some(format!(
-        "{}: {kind} {name} is in {} too: this one counts",
+        "{}: {kind} {name} is also in {}: this file takes precedence",
         last.display(),
         other.display()
     ))
 }
 
-/// Finds the files of manifests under a directory. `seen` holds the directories looked into: a
-/// link may lead in a circle.
+/// Finds the manifest files under a directory. `seen` contains the visited directories, because
+/// links may form a cycle.
 fn find(
     directory: &Path,
     found: &mut BTreeMap<PathBuf, Stamp>,
@@ -235,14 +234,14 @@ fn find(
     let entries: BTreeSet<PathBuf> =
         fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     for path in entries {
-        // A name with a leading dot is an editor's, or the hidden half of a mounted ConfigMap.
+        // Names with a leading dot belong to editors, or to the mount of a ConfigMap.
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with('.') {
             continue;
         }
         let Ok(about) = fs::metadata(&path) else { continue };
         if about.is_dir() {
-            // A directory that vanishes meanwhile has nothing to tell.
+            // The directory may vanish meanwhile.
             let _ = find(&path, found, seen);
         } else if is_manifest(&path) {
             found.insert(path, stamp(&about));

@@ -1,4 +1,4 @@
-//! One file of manifests.
+//! The manifests of one file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use serde_saphyr::Spanned;
 use super::ManifestError;
 use crate::source::wire::{NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject};
 
-/// The objects of a file, or of all files.
+/// The objects of one file, or of all files.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Objects {
     pub(super) services: BTreeMap<ServiceKey, Service>,
@@ -24,14 +24,13 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// How many there are.
     pub(super) fn len(&self) -> usize {
         let Self { services, slices, nodes, service_cidrs } = self;
         services.len() + slices.len() + nodes.len() + service_cidrs.len()
     }
 }
 
-/// Reads the text of a file. Any number of documents; objects of other kinds are passed over.
+/// Parses the text of a file with any number of documents; objects of other kinds are skipped.
 pub(super) fn parse(
     path: &Path,
     text: &str,
@@ -45,7 +44,7 @@ pub(super) fn parse(
     Ok((reader.objects, reader.rejections))
 }
 
-/// The documents of a text with their numbers, from 1. Empty ones count, but are left out.
+/// Returns the documents with their numbers, from 1. Empty documents are counted but not returned.
 fn documents(path: &Path, text: &str) -> Result<Vec<(usize, Value)>, ManifestError> {
     let syntax = |document, reason| ManifestError::Syntax { path: path.into(), document, reason };
     if path.extension().is_some_and(|extension| extension == "json") {
@@ -55,7 +54,7 @@ fn documents(path: &Path, text: &str) -> Result<Vec<(usize, Value)>, ManifestErr
             .map(|(number, value)| Ok((number, value.map_err(|e| syntax(number, e.to_string()))?)))
             .collect();
     }
-    // A file may hold a whole cluster: only what a small text can blow up is limited.
+    // A file may contain a whole cluster: only limits against small texts that expand are kept.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: usize::MAX,
@@ -67,7 +66,7 @@ fn documents(path: &Path, text: &str) -> Result<Vec<(usize, Value)>, ManifestErr
     let documents: Vec<Spanned<Value>> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
-            // The message goes on with an excerpt of the file; one line says enough.
+            // The rest of the message is an excerpt of the file.
             let message = error.to_string();
             syntax(number_at(text, line), message.lines().next().unwrap_or_default().to_owned())
         })?;
@@ -76,7 +75,7 @@ fn documents(path: &Path, text: &str) -> Result<Vec<(usize, Value)>, ManifestErr
     Ok(documents.into_iter().map(numbered).collect())
 }
 
-/// The number of the document that a line of a YAML stream is in. Lines count from 1.
+/// Returns the number of the YAML document that contains a line. Lines start at 1.
 fn number_at(text: &str, line: u64) -> usize {
     let mut number = 0;
     let before = text.lines().take(usize::try_from(line).unwrap_or(usize::MAX));
@@ -158,7 +157,7 @@ impl ManifestReader<'_> {
         Ok(())
     }
 
-    /// Takes the items of a list. Those of a list of one kind need not repeat it.
+    /// Reads the items of a list. The items of a typed list may omit their kind.
     fn list(
         &mut self,
         number: usize,
@@ -187,7 +186,8 @@ impl ManifestReader<'_> {
     fn note_twin(&mut self, number: usize, kind: &str, name: &dyn fmt::Display, is_twin: bool) {
         if is_twin {
             let object = format!("document {number} ({kind} {name})");
-            let reason = "a second object of that name in this file: it counts".to_owned();
+            let reason =
+                "a second object with this name in the file: it takes precedence".to_owned();
             self.rejections.push(Rejection { object, field: String::new(), reason });
         }
     }

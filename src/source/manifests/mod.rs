@@ -15,68 +15,48 @@ use crate::source::wire::Rejection;
 pub use catalog::Catalog;
 pub use watch::watch;
 
-/// Why a directory or a file of it cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// The directory or a file cannot be read.
     #[error("{path}: {source}", path = path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file is not YAML or JSON.
+    Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: document {document}: {reason}", path = path.display())]
     Syntax {
-        /// Which.
         path: PathBuf,
-        /// Which document of it, from 1.
+        /// From 1.
         document: usize,
-        /// Where and why.
         reason: String,
     },
-    /// A field has a value of the wrong type.
     #[error("{path}: document {document} ({object}): {field}: {reason}", path = path.display())]
     Field {
-        /// Which file.
         path: PathBuf,
-        /// Which document of it, from 1.
+        /// From 1.
         document: usize,
-        /// The object's kind and name, as far as it says so.
+        /// The kind and name of the object, if known.
         object: String,
-        /// The field's path.
         field: String,
-        /// What is wrong.
         reason: String,
     },
-    /// The directory cannot be watched.
     #[error("cannot watch {path}: {source}", path = path.display())]
-    Watch {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: notify::Error,
-    },
+    Watch { path: PathBuf, source: notify::Error },
 }
 
-/// Reads a text as a file of this name. Returns how many objects it has, and what of them could not
-/// be used. Public for the fuzz targets.
+/// Parses a text as a file with this name. Returns the number of objects, and the rejections.
+/// Public for the fuzz targets.
 ///
 /// # Errors
 ///
-/// As for a file that is not good.
+/// If the file is invalid.
 #[doc(hidden)]
 pub fn decode(path: &Path, text: &str) -> Result<(usize, Vec<Rejection>), ManifestError> {
     let (objects, rejections) = file::parse(path, text, &mut Interner::default())?;
     Ok((objects.len(), rejections))
 }
 
-/// Reads all files once: complete lists of every kind, and what could not be used.
+/// Reads all files once. Returns complete lists of every kind, and the problems.
 ///
 /// # Errors
 ///
-/// If the directory itself cannot be read. A file that cannot be used is among the problems.
+/// If the directory itself cannot be read. An invalid file is a problem, not an error.
 pub fn load(
     directory: &Path,
     node_name: &Name,

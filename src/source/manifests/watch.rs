@@ -1,4 +1,4 @@
-//! Edits apply as they are saved.
+//! Applies edits of manifests as they are saved.
 
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -11,8 +11,8 @@ use tracing::warn;
 use super::{Catalog, ManifestError};
 use crate::source::directory::{Cause, WatchedDirectory};
 
-/// Reads all files, then follows their changes on a thread of its own. `deliver` gets complete
-/// lists first and single changes after; it returns whether anybody still listens.
+/// Reads all files, then follows their changes on a separate thread. `deliver` first gets complete
+/// lists, then single changes; it returns false once the receiver is gone.
 ///
 /// # Errors
 ///
@@ -43,7 +43,6 @@ pub fn watch(
         .map_err(|source| ManifestError::Read { path, source })
 }
 
-/// The edits of a directory.
 struct Edits {
     files: WatchedDirectory,
     catalog: Catalog,
@@ -51,11 +50,11 @@ struct Edits {
 }
 
 impl Edits {
-    /// Waits for the next edit and says what it changes. `None` if there can be none any more.
+    /// Waits for the next edit and returns its events; `None` if the watcher is gone.
     fn next(&mut self) -> Option<Vec<Event>> {
         let cause = self.files.changed()?;
         let start = Instant::now();
-        self.files.touched().iter().for_each(|path| self.catalog.suspect(path));
+        self.files.touched().iter().for_each(|path| self.catalog.invalidate(path));
         let refreshed = self.catalog.refresh(cause, &mut self.names, self.files.unfinished());
         if cause == Cause::Look {
             self.files.looked(start.elapsed(), self.catalog.is_unsettled());

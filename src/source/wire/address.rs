@@ -1,15 +1,15 @@
-//! Addresses as they are written.
+//! Validation of addresses, ranges and ports.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::{read_ip, read_range};
 
-/// Reads an address that a Service or an endpoint may have.
+/// Parses the address of a Service or an endpoint.
 ///
 /// # Errors
 ///
-/// Says why it may not.
+/// The reason why the address is invalid.
 pub(super) fn usable_ip(text: &str) -> Result<IpAddr, String> {
     let ip = read_ip(text).ok_or_else(|| format!("{text:?} is not an IP address"))?;
     let what = if ip.is_unspecified() {
@@ -28,8 +28,8 @@ pub(super) fn usable_ip(text: &str) -> Result<IpAddr, String> {
     Err(format!("{ip} is a {what} address, which cannot be balanced"))
 }
 
-/// Where clouds answer a node's processes and pods for its credentials, beside link-local addresses:
-/// Azure, Oracle, Alibaba and AWS.
+/// Addresses at which clouds serve metadata and credentials to a node's processes and pods, besides
+/// link-local addresses: Azure, Oracle, Alibaba and AWS.
 const METADATA: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
@@ -37,12 +37,12 @@ const METADATA: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// Reads an address at which a Service may be reached from elsewhere. An endpoint may well have one
-/// of [`METADATA`]: those of Alibaba and AWS lie in ranges that pods come from.
+/// Parses an external address of a Service. An endpoint may have an address in [`METADATA`]: those
+/// of Alibaba and AWS lie in ranges that pods may use.
 ///
 /// # Errors
 ///
-/// Says why it may not.
+/// The reason why the address is invalid.
 pub(super) fn external_ip(text: &str) -> Result<IpAddr, String> {
     match usable_ip(text)? {
         ip if METADATA.contains(&ip) => Err(format!(
@@ -52,16 +52,16 @@ pub(super) fn external_ip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-/// Reads a range.
+/// Parses an address range.
 ///
 /// # Errors
 ///
-/// Says what one looks like.
+/// The message shows a valid example.
 pub(super) fn range(text: &str) -> Result<IpNet, String> {
     read_range(text).ok_or_else(|| format!("{text:?} is not an address range such as 192.0.2.0/24"))
 }
 
-/// Reads a port number.
+/// Validates a port number.
 pub(super) fn port(number: i64) -> Result<u16, String> {
     match u16::try_from(number) {
         Ok(port) if port > 0 => Ok(port),

@@ -1,13 +1,13 @@
-//! JSON as it comes from an API server.
+//! Parsing of JSON from an API server.
 
 use serde::Deserialize;
 
-/// Parses a text that is UTF-8 as a whole, as JSON is. It is checked at once, which costs a tenth of
-/// what checking each string of it does; where it is not, strings that do not matter may be odd.
+/// Parses JSON. The whole text is checked for UTF-8 first, at a tenth of the cost of checking each
+/// string. If that fails, unused strings may still be invalid UTF-8.
 ///
 /// # Errors
 ///
-/// If it is no JSON, or not of that shape.
+/// If the text is not JSON, or does not have this shape.
 pub fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> serde_json::Result<T> {
     match std::str::from_utf8(text) {
         Ok(text) => serde_json::from_str(text),

@@ -1,4 +1,4 @@
-//! `metadata`.
+//! The `metadata` of objects.
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,25 @@ use prost::Message;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// Annotation of a slice: when the change happened that it was last written for, RFC 3339.
+/// Annotation of a slice: the time of the change that caused this version, in RFC 3339.
 const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
-/// The part of `metadata` that matters.
+/// The relevant part of `metadata`.
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Meta {
-    /// `name`.
     #[serde(deserialize_with = "or_default")]
     #[prost(string, tag = "1")]
     pub name: String,
-    /// `namespace`; empty where there is none.
+    /// Empty without a namespace.
     #[serde(deserialize_with = "or_default")]
     #[prost(string, tag = "3")]
     pub namespace: String,
-    /// `resourceVersion`; empty where there is none.
     #[serde(deserialize_with = "or_default")]
     #[prost(string, tag = "6")]
     pub resource_version: String,
-    /// `creationTimestamp`.
     #[prost(message, optional, tag = "8")]
     pub creation_timestamp: Option<Time>,
-    /// `deletionTimestamp`.
     #[prost(message, optional, tag = "9")]
     pub deletion_timestamp: Option<Time>,
     #[serde(deserialize_with = "entries")]
@@ -40,7 +36,7 @@ pub struct Meta {
     annotations: Vec<LabelEntry>,
 }
 
-/// A time: RFC 3339 in JSON. One that is odd is as good as the beginning of time.
+/// A time: RFC 3339 in JSON. An invalid time becomes the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Message)]
 #[serde(from = "String")]
 pub struct Time {
@@ -55,8 +51,8 @@ impl From<String> for Time {
     }
 }
 
-/// An entry of a map of strings, as protobuf has it. Whoever writes annotations by protobuf need not
-/// write UTF-8, which is no reason to be without the object.
+/// An entry of a map of strings, as in protobuf. A client that writes annotations in protobuf may
+/// write invalid UTF-8, which must not invalidate the object.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct LabelEntry {
     #[prost(bytes = "vec", tag = "1")]
@@ -66,7 +62,6 @@ struct LabelEntry {
 }
 
 impl Meta {
-    /// The namespace; `default` where a manifest has none.
     #[must_use]
     pub fn namespace(&self) -> &str {
         match self.namespace.as_str() {
@@ -75,26 +70,24 @@ impl Meta {
         }
     }
 
-    /// The creation in Unix seconds, 0 where it is unknown.
+    /// Returns the creation in Unix seconds, or 0 if it is unknown.
     #[must_use]
     pub fn created(&self) -> i64 {
         self.creation_timestamp.map_or(0, |time| time.seconds)
     }
 
-    /// The value of a label.
     #[must_use]
     pub fn label(&self, key: &str) -> Option<&str> {
         value_of(&self.labels, key)
     }
 
-    /// The value of an annotation.
     #[must_use]
     pub fn annotation(&self, key: &str) -> Option<&str> {
         value_of(&self.annotations, key)
     }
 
-    /// When the change of a slice happened, in Unix milliseconds. An odd time is as good as none:
-    /// only a metric needs it.
+    /// Returns the time of a slice's change in Unix milliseconds. An invalid time is ignored,
+    /// because only a metric needs it.
     #[must_use]
     pub fn triggered(&self) -> Option<i64> {
         self.annotation(LAST_CHANGE)?.parse().ok().map(Timestamp::as_millisecond)
@@ -106,7 +99,7 @@ fn value_of<'a>(entries: &'a [LabelEntry], key: &str) -> Option<&'a str> {
     str::from_utf8(&entry.value).ok()
 }
 
-/// Reads a map of strings. What is none, in a manifest, is left out.
+/// Reads a map of strings. Other values, which manifests may contain, are left out.
 fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LabelEntry>, D::Error> {
     let map: BTreeMap<String, Value> = or_default(deserializer)?;
     let entry = |(key, value): (String, Value)| match value {
@@ -118,7 +111,7 @@ fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LabelEntry>
     Ok(map.into_iter().filter_map(entry).collect())
 }
 
-/// Takes `null` for the default, as the API server does.
+/// Accepts `null` as the default, as the API server does.
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

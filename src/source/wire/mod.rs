@@ -1,13 +1,14 @@
-//! Kubernetes objects as they are written, reduced to what the model has, and their conversion.
+//! Kubernetes objects in their external form, reduced to the fields that the model needs, and their
+//! conversion.
 //!
-//! Each type is read from JSON (`serde`) and from protobuf (`prost`): fields by their names in the one,
-//! by their numbers in the other, which Kubernetes' `generated.proto` of the API group gives. What is
-//! not a pointer in Kubernetes' own types is written in protobuf even where it is empty: such a field
-//! is no `Option`, and an empty text or 0 is the same as none. Numbers are 64 bits wide here so that
-//! any that JSON has can be told; protobuf's 32 bits read the same.
+//! Each type is decoded from JSON (`serde`) by field names, and from protobuf (`prost`) by the
+//! field numbers of `generated.proto` of the API group. Protobuf always contains the fields that
+//! are not pointers in Kubernetes' types: such a field is not an `Option`, and an empty string or 0
+//! means that it is absent. Numbers have 64 bits, so that any number in JSON can be reported;
+//! protobuf's 32 bits decode the same way.
 //!
-//! Parsing is lenient: addresses and numbers are taken as they come and judged in the conversion,
-//! so that one odd field costs neither its object's other fields nor any other object.
+//! Parsing is lenient: addresses and numbers are validated in the conversion, so that an invalid
+//! field affects neither the other fields of its object nor other objects.
 
 mod address;
 mod json;
@@ -28,7 +29,7 @@ pub use service_cidr::ServiceCidrObject;
 pub use slice::SliceObject;
 pub use status::ApiStatus;
 
-/// Label that gives a Service to another proxy.
+/// Label of a Service that selects another proxy.
 pub const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// Label of a slice that names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";

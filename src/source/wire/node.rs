@@ -13,14 +13,13 @@ use super::{Meta, Rejection, Rejections};
 /// Taint of a node that the cluster autoscaler is about to remove (KEP-3836).
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
-/// Label of a Node: where it is.
+/// Label with the zone of a Node.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// A Node, as far as it matters.
+/// The relevant part of a Node.
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 pub struct NodeObject {
-    /// `metadata`.
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "1")]
     pub metadata: Meta,
@@ -74,7 +73,7 @@ struct NodeAddress {
 }
 
 impl NodeObject {
-    /// The Node as the model has it. What cannot be used is left out and reported.
+    /// Converts the Node to the model. Invalid values are left out and reported.
     #[must_use]
     pub fn convert(&self, names: &mut Interner) -> (Node, Vec<Rejection>) {
         let Self { metadata, spec, status } = self;

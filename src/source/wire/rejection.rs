@@ -1,23 +1,22 @@
-//! What cannot be used of an object, and why.
+//! The invalid parts of an object.
 
 use std::fmt;
 
 use kube_ipvs_core::model::cut;
 
-/// Rejections of an object that are told of one by one; the others are counted. An object of a megabyte
+/// The number of rejections per object in the log; the others are counted. An object of a megabyte
 /// could have as many as it has bytes.
 const MOST: usize = 5;
-/// Bytes of a text that are told: it may have a value in it, which may be as long as the object.
+/// The longest text in a rejection, in bytes: it may contain a value as long as the object.
 const LONGEST: usize = 300;
 
-/// A field, or a whole object, that cannot be used.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Rejection {
     /// `Kind namespace/name`, or the file and document.
     pub object: String,
-    /// The path of the field; empty for the whole.
+    /// The path of the field; empty for the whole object.
     pub field: String,
-    /// What is wrong with it and what becomes of it.
+    /// The problem and its consequence.
     pub reason: String,
 }
 
@@ -32,7 +31,8 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// Collects the rejections of one object. Most have none: nothing is written out before there is one.
+/// Collects the rejections of one object. Most objects have none, so nothing is formatted before
+/// the first.
 #[derive(Debug)]
 pub struct Rejections<'a> {
     kind: &'static str,
@@ -43,13 +43,11 @@ pub struct Rejections<'a> {
 }
 
 impl<'a> Rejections<'a> {
-    /// None yet of this object.
     #[must_use]
     pub fn of(kind: &'static str, namespace: &'a str, name: &'a str) -> Self {
         Self { kind, namespace, name, all: Vec::new(), more: 0 }
     }
 
-    /// Notes one.
     pub fn add(&mut self, field: impl fmt::Display, reason: impl fmt::Display) {
         if self.all.len() < MOST {
             self.push(&field.to_string(), &reason.to_string());
@@ -72,7 +70,7 @@ impl<'a> Rejections<'a> {
         self.all.push(Rejection { object, field, reason });
     }
 
-    /// The value of a field, or a rejection.
+    /// Returns the value of a field, or records a rejection.
     pub(super) fn accept<T>(
         &mut self,
         field: impl fmt::Display,
@@ -81,11 +79,11 @@ impl<'a> Rejections<'a> {
         value.map_err(|reason| self.add(field, reason)).ok()
     }
 
-    /// Those noted: the first few, and how many more there are.
+    /// Returns the first rejections, and the number of the others.
     #[must_use]
     pub fn finish(mut self) -> Vec<Rejection> {
         if self.more > 0 {
-            let reason = format!("and {} more that cannot be used", self.more);
+            let reason = format!("and {} more invalid values", self.more);
             self.push("", &reason);
         }
         self.all
@@ -107,6 +105,6 @@ mod tests {
         assert_eq!(all.len(), MOST + 1);
         let longest = all.iter().map(|rejection| rejection.to_string().len()).max();
         assert!(longest < Some(3 * LONGEST + 20), "{longest:?}");
-        assert_eq!(all[MOST].reason, "and 99995 more that cannot be used");
+        assert_eq!(all[MOST].reason, "and 99995 more invalid values");
     }
 }

@@ -15,21 +15,19 @@ use super::address::{external_ip, port, range, usable_ip};
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
 
-/// `sessionAffinityConfig.clientIP.timeoutSeconds` where it is not given.
+/// The default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const DEFAULT_AFFINITY_SECONDS: i64 = 10_800;
-/// The longest affinity that the API allows: a day.
+/// The API's limit of the affinity: a day.
 const LONGEST_AFFINITY_SECONDS: i64 = 86_400;
 
-/// How many front ends a Service may have at its external IPs, and at its load balancer IPs: the
-/// ports times the addresses. An object of the size that the API admits could name hundreds of
-/// millions.
+/// The limit of a Service's front ends at external IPs, and at load balancer IPs: ports times
+/// addresses. An object within the API's size limit could name hundreds of millions.
 const MOST_FRONTENDS: usize = 16_384;
 
-/// A Service, as far as it matters.
+/// The relevant part of a Service.
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 pub struct ServiceObject {
-    /// `metadata`.
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "1")]
     pub metadata: Meta,
@@ -137,14 +135,13 @@ struct Ingress {
 }
 
 impl ServiceObject {
-    /// `namespace/name`.
     #[must_use]
     pub fn key(&self) -> ServiceKey {
         ServiceKey::new(self.metadata.namespace(), &self.metadata.name)
     }
 
-    /// The Service as the model has it, `None` where there is nothing to serve: headless or
-    /// `ExternalName`. Fields that cannot be used are left out and reported.
+    /// Converts the Service to the model; `None` for a headless or `ExternalName` Service. Invalid
+    /// fields are left out and reported.
     #[must_use]
     pub fn convert(&self, names: &mut Interner) -> (Option<Service>, Vec<Rejection>) {
         let meta = &self.metadata;
@@ -204,7 +201,7 @@ impl ServiceObject {
         })
     }
 
-    /// At most one of each family, `clusterIP` first.
+    /// At most one per family, `clusterIP` first.
     fn cluster_ips(&self, rejections: &mut Rejections) -> Vec<IpAddr> {
         let spec = &self.spec;
         let listed = match spec.cluster_ips.as_slice() {
@@ -254,7 +251,7 @@ impl ServiceObject {
         ports.into()
     }
 
-    /// Those that the proxy answers for: an `ipMode` other than `VIP` is the load balancer's own.
+    /// The IPs that the proxy handles: with an `ipMode` other than `VIP`, the load balancer does.
     fn load_balancer_ips(&self) -> Vec<String> {
         let ingress = self.status.load_balancer.ingress.iter();
         ingress
@@ -264,8 +261,8 @@ impl ServiceObject {
             .collect()
     }
 
-    /// A range that cannot be used must not turn into no range, which would let everybody in: a
-    /// family without a usable range then gets one that matches nobody.
+    /// An invalid range must not become no range, which would allow all clients: a family without a
+    /// valid range gets a range without clients.
     fn source_ranges(&self, rejections: &mut Rejections) -> Box<[IpNet]> {
         let listed = &self.spec.load_balancer_source_ranges;
         let mut ranges: Vec<_> = listed
@@ -281,9 +278,9 @@ impl ServiceObject {
         }
         for family in Family::BOTH {
             if !ranges.iter().any(|range| Family::of(range.addr()) == family) {
-                let reason = format!("no {family} range is left: nobody may use its IPs");
+                let reason = format!("no valid {family} range is left: no client may use its IPs");
                 rejections.add("spec.loadBalancerSourceRanges", reason);
-                ranges.push(nobody(family));
+                ranges.push(no_source(family));
             }
         }
         ranges.into()
@@ -311,8 +308,8 @@ impl ServiceObject {
     }
 }
 
-/// A range that no packet comes from.
-fn nobody(family: Family) -> IpNet {
+/// Returns a range that contains no source address.
+fn no_source(family: Family) -> IpNet {
     let ip: IpAddr = match family {
         Family::V4 => Ipv4Addr::BROADCAST.into(),
         Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
@@ -320,7 +317,7 @@ fn nobody(family: Family) -> IpNet {
     ip.into()
 }
 
-/// The protocol of that name; TCP where none is named.
+/// Parses a protocol; the default is TCP.
 pub(super) fn protocol(name: &str) -> Result<Protocol, String> {
     match name {
         "" | "TCP" => Ok(Protocol::Tcp),
@@ -330,7 +327,7 @@ pub(super) fn protocol(name: &str) -> Result<Protocol, String> {
     }
 }
 
-/// The first so many in their order, each once.
+/// Parses and sorts external addresses, without duplicates and up to the limit.
 fn external(
     field: &str,
     texts: &[String],
@@ -358,7 +355,7 @@ mod tests {
 
     use super::*;
 
-    /// As many front ends as an object of the size that the API server takes could ask for.
+    /// The largest number of front ends that an object within the API's size limit could request.
     #[test]
     fn a_service_cannot_ask_for_the_product_of_what_it_lists() {
         let ports: Vec<_> =

@@ -8,11 +8,9 @@ use super::address::range;
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections};
 
-/// A ServiceCIDR.
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 pub struct ServiceCidrObject {
-    /// `metadata`.
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "1")]
     pub metadata: Meta,
@@ -30,7 +28,7 @@ struct ServiceCidrSpec {
 }
 
 impl ServiceCidrObject {
-    /// The ServiceCIDR as the model has it. What cannot be used is left out and reported.
+    /// Converts the ServiceCIDR to the model. Invalid values are left out and reported.
     #[must_use]
     pub fn convert(&self, names: &mut Interner) -> (ServiceCidr, Vec<Rejection>) {
         let mut rejections = Rejections::of("ServiceCIDR", "", &self.metadata.name);

@@ -15,11 +15,10 @@ use super::meta::or_default;
 use super::service::protocol;
 use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
 
-/// An EndpointSlice, as far as it matters.
+/// The relevant part of an EndpointSlice.
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SliceObject {
-    /// `metadata`.
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "1")]
     pub metadata: Meta,
@@ -49,7 +48,7 @@ struct SlicePortObject {
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default, rename_all = "camelCase")]
 struct EndpointObject {
-    /// Kubernetes gives those after the first no meaning.
+    /// Kubernetes gives further addresses no meaning.
     #[serde(deserialize_with = "or_default")]
     #[prost(string, repeated, tag = "1")]
     addresses: Vec<String>,
@@ -93,24 +92,22 @@ struct Named {
 }
 
 impl SliceObject {
-    /// `namespace/name`.
     #[must_use]
     pub fn key(&self) -> SliceKey {
         SliceKey::new(self.metadata.namespace(), &self.metadata.name)
     }
 
-    /// Names ports without a name `""`, as the API server does before it stores a slice.
+    /// Sets missing port names to `""`, as the API server does before it stores a slice.
     pub fn default_port_names(&mut self) {
         for port in &mut self.ports {
             port.name.get_or_insert_default();
         }
     }
 
-    /// The slice as the model has it, `None` where it is of no use: of a headless Service, of names
-    /// instead of addresses, or naming no Service. What cannot be used is left out and reported.
+    /// Converts the slice to the model; `None` for a slice of a headless Service, with names
+    /// instead of addresses, or without a Service. Invalid values are left out and reported.
     ///
-    /// Whose proxy serves it is for the Service to say: its slices follow a change of that label
-    /// only after a while.
+    /// The Service determines its proxy: the label on its slices follows a change with a delay.
     #[must_use]
     pub fn convert(&self, names: &mut Interner) -> (Option<EndpointSlice>, Vec<Rejection>) {
         let meta = &self.metadata;
@@ -149,7 +146,7 @@ impl SliceObject {
         })
     }
 
-    /// Ports without a name or a number say nothing about where a Service port leads.
+    /// Ports without a name or a number do not belong to a Service port.
     fn ports(&self, names: &mut Interner, rejections: &mut Rejections) -> Shared<[EndpointPort]> {
         let mut ports: SmallVec<[EndpointPort; 2]> = SmallVec::new();
         let several = self.ports.len() > 1;

@@ -1,22 +1,21 @@
-//! Refusals.
+//! The status of a rejected request.
 
 use prost::Message;
 use serde::Deserialize;
 
 use super::meta::or_default;
 
-/// Why the API server refuses, as far as it matters.
+/// The relevant part of a `Status`.
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
 pub struct ApiStatus {
-    /// `message`.
     #[serde(deserialize_with = "or_default")]
     #[prost(string, tag = "3")]
     pub message: String,
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "5")]
     details: Details,
-    /// `code`, of HTTP.
+    /// The HTTP status code.
     #[serde(deserialize_with = "or_default")]
     #[prost(int32, tag = "6")]
     pub code: i32,
@@ -31,7 +30,7 @@ struct Details {
 }
 
 impl ApiStatus {
-    /// After how many seconds the server wants to be asked again, if it says so.
+    /// Returns the seconds after which the server asks for another attempt, if any.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u32> {
         u32::try_from(self.details.retry_after_seconds).ok().filter(|seconds| *seconds > 0)

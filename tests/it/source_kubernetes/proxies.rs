@@ -139,8 +139,8 @@ fn a_kubeconfigs_proxy_leads_there() {
 fn a_proxy_that_is_none_is_told_with_what_it_may_be() {
     let server = ApiServer::start();
     for (proxy, expected) in [
-        ("no url", "`proxy-url` of the kubeconfig is no URL"),
-        ("socks4://192.0.2.1", "proxies are of http, https or socks5"),
+        ("no url", "`proxy-url` of the kubeconfig is not a URL"),
+        ("socks4://192.0.2.1", "the scheme must be http, https or socks5"),
     ] {
         let (_folder, reach) = reach(&server, proxy);
         let error = super::connection::error_of(&reach).to_string();

@@ -229,7 +229,7 @@ fn of_an_object_in_two_files_the_last_counts() {
     let (objects, problems) = load(&[("b.yaml", &second), ("a.yaml", &first)]);
     assert_eq!(objects.service("web").cluster_ips[0].to_string(), "10.96.0.2");
     assert_eq!(problems.len(), 1, "{problems:#?}");
-    assert!(problems[0].contains("b.yaml: Service default/web is in"), "{problems:#?}");
+    assert!(problems[0].contains("b.yaml: Service default/web is also in"), "{problems:#?}");
     let (objects, problems) = load(&[("a.yaml", &format!("{first}---\n{second}"))]);
     assert_eq!(objects.service("web").cluster_ips[0].to_string(), "10.96.0.2");
     assert!(problems[0].contains("document 2 (Service default/web)"), "{problems:#?}");

@@ -126,7 +126,6 @@ pub fn pools(
     is_as_healthy.then(|| pools.finish())
 }
 
-/// A front end that a Service requests.
 struct FrontendRequest<'a> {
     address: VirtualAddress,
     kind: FrontendKind,

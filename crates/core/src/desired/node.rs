@@ -26,14 +26,12 @@ pub fn desired_node(context: &NodeContext) -> DesiredNode {
     }
 }
 
-/// Returns the configured links of the node.
 fn offload_links(context: &NodeContext) -> Vec<Link> {
     let configured = context.settings.carry.offload_interfaces();
     let is_offloaded = |link: &&Link| configured.iter().any(|some| some.contain(&link.name));
     context.links.iter().filter(is_offloaded).copied().collect()
 }
 
-/// Returns the interfaces of the node's pods, if the configuration detects pods by interface.
 fn interfaces(context: &NodeContext) -> Option<Interfaces> {
     match context.settings.local_detector {
         LocalDetector::Interfaces(interfaces) => Some(interfaces),
@@ -41,7 +39,6 @@ fn interfaces(context: &NodeContext) -> Option<Interfaces> {
     }
 }
 
-/// Returns the sources that ClusterIP connections keep.
 fn pods(context: &NodeContext) -> Vec<IpNet> {
     if context.settings.masquerade_all {
         return Vec::new();

@@ -90,7 +90,6 @@ impl<'a> PoolBuilder<'a> {
         Some(targets)
     }
 
-    /// Returns the pools, sorted by address.
     pub(super) fn finish(self) -> SharedPools {
         self.pools
     }

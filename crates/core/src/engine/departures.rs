@@ -25,13 +25,10 @@ const LINGER: Duration = Duration::from_secs(60);
 struct Departure {
     /// Held in the kernel for the front end.
     program: Arc<DesiredService>,
-    /// The deadline of its connections.
     until: Instant,
-    /// Whether the connections were cut.
     ended: bool,
 }
 
-/// The departing front ends.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     period: Duration,
@@ -162,17 +159,14 @@ impl Departures {
         self.by_frontend.remove(frontend).map(|departure| departure.program)
     }
 
-    /// Returns the departing front ends.
     pub(super) fn frontends(&self) -> impl Iterator<Item = &VirtualAddress> {
         self.by_frontend.keys()
     }
 
-    /// Returns whether no front end is departing.
     pub(super) fn is_empty(&self) -> bool {
         self.by_frontend.is_empty()
     }
 
-    /// Returns the first deadline that has not passed.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         self.by_frontend
             .values()

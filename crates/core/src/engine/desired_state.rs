@@ -95,7 +95,6 @@ impl Found {
         })
     }
 
-    /// Returns whether an address was the node's own.
     fn is_own(&self, ip: IpAddr) -> bool {
         desired::contain(&self.insiders, ip)
     }

@@ -70,7 +70,6 @@ pub enum Work {
     Apply(Plan),
 }
 
-/// The progress of the first sync.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     /// The sources have not listed everything, or the kernel has not been read.

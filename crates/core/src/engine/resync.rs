@@ -13,17 +13,14 @@ pub(super) struct Resync {
     due: Option<Instant>,
     /// The last successful read.
     last: Option<Instant>,
-    /// Consecutive failures.
     failures: u32,
 }
 
 impl Resync {
-    /// Returns when the next read is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Returns whether a read is due.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|at| at <= now)
     }

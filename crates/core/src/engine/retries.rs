@@ -78,22 +78,18 @@ impl Retries {
         }
     }
 
-    /// Returns whether nothing has failed.
     pub(super) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 
-    /// Returns whether an object has failed.
     pub(super) fn has(&self, key: &ObjectKey) -> bool {
         self.by_key.contains_key(key)
     }
 
-    /// Returns the last failure of each object and the number of consecutive failures.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&SyncError, u32)> {
         self.by_key.values().map(|retry| (&retry.error, retry.attempts))
     }
 
-    /// Returns the number of failed objects.
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
     }
@@ -118,7 +114,6 @@ impl Retries {
         }
     }
 
-    /// Returns when the next object is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.by_key.values().filter_map(|retry| retry.due).min()
     }

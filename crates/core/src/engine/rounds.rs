@@ -21,9 +21,7 @@ pub(super) struct Rounds {
     due: Option<Instant>,
     /// The rest of the round in reverse order.
     left: Vec<VirtualAddress>,
-    /// The size of a part.
     part: usize,
-    /// The time between parts.
     pace: Duration,
     /// Whether the current work is a part.
     pub(super) is_part: bool,
@@ -40,7 +38,6 @@ impl Rounds {
         *self = Self { due, ..paced };
     }
 
-    /// Returns when the next part is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -76,7 +73,6 @@ impl Rounds {
     }
 }
 
-/// Returns the number of parts for `count` virtual servers.
 fn parts(count: usize) -> u32 {
     u32::try_from(count.div_ceil(LARGEST_PART)).unwrap_or(u32::MAX).max(1)
 }
@@ -88,7 +84,6 @@ impl Engine {
         self.rounds.is_part
     }
 
-    /// Returns the due part of an audit.
     pub(super) fn poll_part(&mut self, now: Instant) -> Option<Work> {
         let Self { rounds, resync, reconciler, retries, .. } = self;
         if rounds.began.is_some() {

@@ -21,7 +21,6 @@ pub enum EndpointFilter {
     ReadyForZone,
     /// Ready, on this node.
     ReadyHere,
-    /// Terminating but still serving.
     Draining,
     /// Terminating but still serving, on this node.
     DrainingHere,
@@ -77,7 +76,6 @@ pub struct EndpointCounts {
 }
 
 impl EndpointCounts {
-    /// Returns the counts of one endpoint.
     pub(super) fn of(endpoint: &Endpoint, locality: &Locality) -> Self {
         let mut counts = Self::default();
         let local = is_local(endpoint, locality);

@@ -254,7 +254,6 @@ impl EndpointSet {
         shared
     }
 
-    /// Recomputes the views of one slice.
     #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
     fn refresh(&mut self, index: usize, locality: &Locality) {
         let slice = &self.members[index].slice;
@@ -368,7 +367,6 @@ fn position(slice: &EndpointSlice, ip: IpAddr) -> Option<usize> {
     slice.endpoints.binary_search_by_key(&ip, |endpoint| endpoint.address).ok()
 }
 
-/// Returns whether endpoints are sorted by address without duplicates.
 fn is_normal(endpoints: &[Endpoint]) -> bool {
     endpoints.is_sorted_by(|one, next| one.address < next.address)
 }

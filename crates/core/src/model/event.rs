@@ -26,7 +26,6 @@ pub enum Event {
     Service(Change<ServiceKey, Service>),
     /// Endpoint slices that name a Service.
     Slice(Change<SliceKey, EndpointSlice>),
-    /// The Node object of this node.
     Node(Option<Node>),
     ServiceCidrs(Change<Name, ServiceCidr>),
     /// The addresses of this node's interfaces, sorted; without loopback and link-local addresses

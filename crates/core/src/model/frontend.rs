@@ -10,13 +10,11 @@ use super::{Name, VirtualAddress, shadow_addresses, shadow_ranges};
 /// The kind of a front end's address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum FrontendKind {
-    /// `spec.clusterIPs`.
     ClusterIp,
     /// `spec.ports[].nodePort` at one of the node's addresses.
     NodePort,
     /// `status.loadBalancer.ingress[].ip`.
     LoadBalancer,
-    /// `spec.externalIPs`.
     ExternalIp,
 }
 
@@ -108,7 +106,6 @@ pub enum Target {
     Shadow(Shadow),
     /// The client gets an immediate error: there is no endpoint.
     Reject,
-    /// It is dropped silently.
     Drop,
 }
 

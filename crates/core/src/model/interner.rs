@@ -84,7 +84,6 @@ impl Interner {
         }
     }
 
-    /// Removes entries without a copy elsewhere.
     fn sweep(&mut self) {
         let Self { names, topologies, unhinted, ports, .. } = self;
         // One copy is here and one in `topologies`.

@@ -50,7 +50,6 @@ pub struct Limiter<K, V> {
     groups: BTreeMap<String, Group>,
     /// The number of topics with a waiting report.
     waiting: usize,
-    /// The number of turns so far.
     turns: u64,
     /// The time until which the delivered reports are paid for.
     paid_until: Option<Instant>,
@@ -69,7 +68,6 @@ struct TopicState<V> {
     held: Option<Held<V>>,
 }
 
-/// A waiting report.
 #[derive(Debug)]
 struct Held<V> {
     notice: V,

@@ -271,7 +271,6 @@ fn lacking<'a>(
     }
 }
 
-/// Passes the changes from one sorted list to another to `take`.
 fn changes(before: &[Backend], after: &[Backend], mut take: impl FnMut(BackendChange)) {
     let socket = |backend: &Backend| (backend.address, backend.port);
     let mut before = before.iter().copied().peekable();

@@ -34,7 +34,6 @@ impl Elements {
         self.change(element, |slot| slot.needs = slot.needs.saturating_sub(1)).needs == 0
     }
 
-    /// Records that the kernel holds exactly these elements.
     pub(super) fn set_all_present(&mut self, elements: impl IntoIterator<Item = Element>) {
         let let_go = |slot: &mut ElementSlot| {
             slot.present = false;
@@ -45,17 +44,14 @@ impl Elements {
         elements.into_iter().for_each(|element| self.set_present(element));
     }
 
-    /// Records that the kernel holds an element.
     pub(super) fn set_present(&mut self, element: Element) {
         self.change(element, |slot| slot.present = true);
     }
 
-    /// Records that the kernel no longer holds an element.
     pub(super) fn set_absent(&mut self, element: Element) {
         self.change(element, |slot| slot.present = false);
     }
 
-    /// Returns whether an element has uses.
     pub(super) fn is_needed(&self, element: &Element) -> bool {
         self.slot(element).needs > 0
     }
@@ -65,7 +61,6 @@ impl Elements {
         self.slot(element).is_settled()
     }
 
-    /// Returns the elements that differ.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = Element> {
         let addresses = self.addresses.iter().filter(|(_, slot)| !slot.is_settled());
         let others = self.others.iter().filter(|(_, slot)| !slot.is_settled());

@@ -62,13 +62,11 @@ impl DrainingServer {
     }
 }
 
-/// The draining real servers of one virtual server.
 type Drain = BTreeMap<SocketAddr, DrainingServer>;
 
 /// The draining real servers of all virtual servers.
 #[derive(Debug, Default)]
 pub(super) struct Drains {
-    /// How long connections may continue.
     period: Duration,
     by_server: BTreeMap<VirtualAddress, Drain>,
     deadlines: BTreeSet<(Instant, VirtualAddress)>,
@@ -142,7 +140,6 @@ impl Counts {
 }
 
 impl Drains {
-    /// How long established connections to draining real servers may go on.
     pub(super) fn set_period(&mut self, period: Duration) {
         self.period = period;
     }
@@ -200,25 +197,21 @@ impl Drains {
         steps
     }
 
-    /// Returns the draining real servers of a virtual server, sorted.
     pub(super) fn of(&self, server: &VirtualAddress) -> Option<Shared<[Backend]>> {
         let drain = self.by_server.get(server)?;
         Some(drain.values().map(|draining| draining.backend).collect())
     }
 
-    /// Returns every draining real server with its virtual server.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&VirtualAddress, &Backend)> {
         self.by_server
             .iter()
             .flat_map(|(server, drain)| drain.values().map(move |it| (server, &it.backend)))
     }
 
-    /// Returns the schedule of counts.
     pub(super) fn counts(&mut self) -> &mut Counts {
         &mut self.counts
     }
 
-    /// Returns the real servers to count.
     pub(super) fn sockets(&self) -> FxHashSet<(Protocol, SocketAddr)> {
         let drains = self.by_server.iter();
         let sockets = drains.flat_map(|(server, drain)| drain.keys().map(move |it| (server, it)));
@@ -253,7 +246,6 @@ impl Drains {
         }
     }
 
-    /// Returns the virtual servers with real servers to remove now.
     pub(super) fn take_ended(&mut self, now: Instant) -> BTreeSet<VirtualAddress> {
         let mut ended = mem::take(&mut self.ended);
         ended.extend(self.token_bucket.take_due(now));
@@ -265,12 +257,10 @@ impl Drains {
         mem::take(&mut self.flows)
     }
 
-    /// Returns the number of draining real servers.
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    /// Drops the state of a virtual server.
     pub(super) fn forget(&mut self, server: &VirtualAddress) {
         self.remove(server);
     }

@@ -20,7 +20,6 @@ pub(super) struct Flows {
     /// The front ends of each virtual server, with the number of elements that map them to it:
     /// local and external clients count separately.
     to: FxHashMap<VirtualAddress, BTreeMap<VirtualAddress, u32>>,
-    /// The addresses that take node ports.
     node_port_ips: BTreeSet<IpAddr>,
     /// Addresses that no longer take node ports once the plan is carried out.
     former_ips: BTreeSet<IpAddr>,
@@ -29,7 +28,6 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    /// Records that an element is needed.
     pub(super) fn acquire(&mut self, element: &Element) {
         if let Element::Address(AddressSet::NodePortIps, ip) = element {
             self.node_port_ips.insert(*ip);
@@ -39,7 +37,6 @@ impl Flows {
         }
     }
 
-    /// Records that an element is no longer needed.
     pub(super) fn release(&mut self, element: &Element) {
         if let Element::Address(AddressSet::NodePortIps, ip) = element {
             self.node_port_ips.remove(ip);
@@ -113,7 +110,6 @@ impl Flows {
         }
     }
 
-    /// Marks the entries of a front end as stale.
     pub(super) fn flush(&mut self, frontend: VirtualAddress, backend: Option<SocketAddr>) {
         let flow = |frontend| FlowOperation { frontend, backend, carrier: None };
         let addresses = self.addresses(frontend);

@@ -46,7 +46,6 @@ pub(super) struct PoolTable {
 }
 
 impl PoolTable {
-    /// Adds a use of a pool.
     pub(super) fn acquire(&mut self, pool: &Shared<Pool>) {
         let address = pool.server.address;
         let slot = self.slots.entry(address).or_default();
@@ -62,12 +61,10 @@ impl PoolTable {
         self.touch(address);
     }
 
-    /// Reserves space for `pools` exchanges.
     pub(super) fn reserve(&mut self, pools: usize) {
         self.touched.reserve(pools);
     }
 
-    /// Replaces the desired version of a pool.
     pub(super) fn exchange(
         &mut self,
         old: &Shared<Pool>,
@@ -80,7 +77,6 @@ impl PoolTable {
         self.touched.push((address, Some(Exchange { old, new, changes })));
     }
 
-    /// Removes a use of a pool.
     pub(super) fn release(&mut self, address: VirtualAddress) {
         let slot = self.slots.entry(address).or_default();
         slot.needs = slot.needs.saturating_sub(1);
@@ -95,34 +91,28 @@ impl PoolTable {
         self.touched.push((address, None));
     }
 
-    /// Includes every unsettled address in the next plan.
     pub(super) fn touch_all(&mut self) {
         let unsettled = self.slots.iter().filter(|(_, slot)| !slot.is_settled());
         self.touched.extend(unsettled.map(|(address, _)| (*address, None)));
     }
 
-    /// Returns whether any Service needs a virtual server at this address.
     pub(super) fn is_desired(&self, address: &VirtualAddress) -> bool {
         self.slots.get(address).is_some_and(|slot| slot.desired.is_some())
     }
 
-    /// Returns whether the actual state is known to be the desired state.
     pub(super) fn is_settled(&self, address: &VirtualAddress) -> bool {
         self.slots.get(address).is_some_and(PoolSlot::is_settled)
     }
 
-    /// Returns whether a virtual server is desired or actual.
     pub(super) fn is_known(&self, address: &VirtualAddress) -> bool {
         self.slots.contains_key(address)
     }
 
-    /// Returns the addresses of known actual virtual servers.
     pub(super) fn actual(&self) -> impl Iterator<Item = &VirtualAddress> {
         let actual = self.slots.iter().filter(|(_, slot)| slot.actual.is_some());
         actual.map(|(address, _)| address)
     }
 
-    /// Returns whether a known actual virtual server has this address.
     pub(super) fn is_actual(&self, address: &VirtualAddress) -> bool {
         self.slots.get(address).is_some_and(|slot| slot.actual.is_some())
     }
@@ -133,7 +123,6 @@ impl PoolTable {
         self.slots.get(address).is_some_and(PoolSlot::is_obsolete)
     }
 
-    /// Returns the addresses of these virtual servers.
     pub(super) fn obsolete(&self) -> impl Iterator<Item = &VirtualAddress> {
         self.slots.iter().filter(|(_, slot)| slot.is_obsolete()).map(|(address, _)| address)
     }
@@ -151,13 +140,11 @@ impl PoolTable {
         slot.unknown = slot.actual.is_none();
     }
 
-    /// Records the virtual server at an address.
     pub(super) fn set_actual(&mut self, address: VirtualAddress, actual: Option<Pool>) {
         let slot = self.slots.entry(address).or_default();
         (slot.actual, slot.unknown) = (actual.map(Shared::from), false);
     }
 
-    /// Returns the number of addresses in the next plan.
     pub(super) fn touched(&self) -> usize {
         self.touched.len()
     }
@@ -283,13 +270,10 @@ impl Exchange {
 }
 
 impl PoolSlot {
-    /// Returns whether the kernel holds a virtual server that no Service needs, even if it could
-    /// not be read.
     fn is_obsolete(&self) -> bool {
         self.desired.is_none() && (self.actual.is_some() || self.unknown)
     }
 
-    /// Returns whether the actual state is known to be the desired state.
     fn is_settled(&self) -> bool {
         let both = self.desired.as_ref().zip(self.actual.as_ref());
         both.is_some_and(|(desired, actual)| Shared::is_same(desired, actual))

@@ -31,7 +31,6 @@ use crate::model::{
 pub struct Reconciler {
     tables: bool,
     device: bool,
-    /// Whether leftovers of an earlier version exist.
     earlier: bool,
     elements: Elements,
     routes: RouteTable,
@@ -382,7 +381,6 @@ impl Reconciler {
         }
     }
 
-    /// Touches every object that is not known to be settled.
     fn touch_all(&mut self) {
         let routes = self.routes.unsettled().map(ObjectKey::Route);
         let known = ObjectKey::BASE.into_iter().chain(routes);
@@ -418,13 +416,11 @@ impl Reconciler {
         }
     }
 
-    /// Appends the operations for unsettled objects.
     fn all_steps(&mut self, mut keys: Vec<ObjectKey>, steps: &mut Vec<Operation>) {
         keys.sort_unstable();
         keys.into_iter().for_each(|key| self.steps(key, steps));
     }
 
-    /// Appends the operations for an unsettled object.
     fn steps(&mut self, key: ObjectKey, steps: &mut Vec<Operation>) {
         let mut step = |operation: Operation| steps.push(operation);
         match key {
@@ -443,7 +439,6 @@ impl Reconciler {
         }
     }
 
-    /// Records the success of an operation.
     fn confirm(&mut self, operation: &Operation) {
         match *operation {
             Operation::Filter(FilterOperation::CreateTables) => self.tables = true,

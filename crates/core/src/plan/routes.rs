@@ -24,7 +24,6 @@ struct RouteSlot {
 pub(super) struct RouteTable(FxHashMap<IpNet, RouteSlot>);
 
 impl RouteTable {
-    /// Adds a use of a route.
     pub(super) fn acquire(&mut self, route: &Route) {
         change_slot(&mut self.0, route.prefix, |slot| {
             slot.needs += 1;
@@ -41,7 +40,6 @@ impl RouteTable {
         slot.needs == 0
     }
 
-    /// Records that the kernel holds exactly these routes.
     pub(super) fn replace_actual(&mut self, routes: impl IntoIterator<Item = Route>) {
         self.0.retain(|_, slot| {
             slot.actual = None;
@@ -50,27 +48,22 @@ impl RouteTable {
         routes.into_iter().for_each(|route| self.set_actual(&route));
     }
 
-    /// Records that the kernel holds a route.
     pub(super) fn set_actual(&mut self, route: &Route) {
         change_slot(&mut self.0, route.prefix, |slot| slot.actual = Some(route.source));
     }
 
-    /// Records that the kernel holds no route of this prefix.
     pub(super) fn remove_actual(&mut self, prefix: IpNet) {
         change_slot(&mut self.0, prefix, |slot| slot.actual = None);
     }
 
-    /// Returns whether a route of this prefix has uses.
     pub(super) fn is_needed(&self, prefix: &IpNet) -> bool {
         self.0.get(prefix).is_some_and(|slot| slot.needs > 0)
     }
 
-    /// Returns whether the actual route is the desired one.
     pub(super) fn is_settled(&self, prefix: &IpNet) -> bool {
         self.0.get(prefix).is_none_or(RouteSlot::is_settled)
     }
 
-    /// Returns the prefixes of the routes that differ.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = IpNet> {
         self.0.iter().filter(|(_, slot)| !slot.is_settled()).map(|(prefix, _)| *prefix)
     }

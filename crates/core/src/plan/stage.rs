@@ -133,7 +133,6 @@ impl ExclusiveKey {
         }
     }
 
-    /// Returns the place of an object's element.
     pub(super) fn of_key(key: &ObjectKey) -> Option<Self> {
         match key {
             ObjectKey::Element(element) => Self::of(element),
@@ -141,7 +140,6 @@ impl ExclusiveKey {
         }
     }
 
-    /// Returns the place of an added element.
     pub(super) fn taken_by(operation: &Operation) -> Option<Self> {
         match operation {
             Operation::Filter(FilterOperation::Add(element)) => Self::of(element),
@@ -149,7 +147,6 @@ impl ExclusiveKey {
         }
     }
 
-    /// Returns the place of a deleted element.
     pub(super) fn given_up_by(operation: &Operation) -> Option<Self> {
         match operation {
             Operation::Filter(FilterOperation::Delete(element)) => Self::of(element),

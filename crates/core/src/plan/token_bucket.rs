@@ -24,7 +24,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct TokenBucket {
     /// Below zero after a virtual server with many real servers.
     left: i64,
-    /// The time of the last refill.
     since: Option<Instant>,
     waiting: BTreeSet<VirtualAddress>,
 }

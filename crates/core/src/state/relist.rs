@@ -6,7 +6,6 @@ use super::State;
 use crate::model::{EndpointSlice, Service};
 
 impl State {
-    /// Applies the complete list of Services.
     pub(super) fn replace_services(&mut self, services: Vec<Service>) {
         let listed: FxHashSet<_> = services.iter().map(|service| service.key.clone()).collect();
         let gone: Vec<_> =
@@ -15,7 +14,6 @@ impl State {
         gone.iter().for_each(|key| self.remove_service(key));
     }
 
-    /// Applies the complete list of slices.
     pub(super) fn replace_slices(&mut self, slices: Vec<EndpointSlice>) {
         let listed: FxHashSet<_> = slices.iter().map(|slice| slice.key.clone()).collect();
         let gone: Vec<_> =

@@ -22,7 +22,6 @@ pub(super) struct Triggers {
 }
 
 impl Triggers {
-    /// Adds a change of a Service's endpoints, if its time is known.
     pub(super) fn add(&mut self, service: &ServiceKey, family: Family, at: Option<i64>) {
         let Some(at) = at else { return };
         let all = self.by_service.entry(service.clone()).or_default();

@@ -54,7 +54,7 @@ pub(super) const INFO_CONN_TAB_SIZE: u16 = 2;
 
 /// `IP_VS_SVC_F_PERSISTENT`.
 pub(super) const FLAG_PERSISTENT: u32 = 0x1;
-/// `IP_VS_SVC_F_HASHED`: set by the kernel alone.
+/// `IP_VS_SVC_F_HASHED`: set by the kernel only.
 pub(super) const FLAG_HASHED: u32 = 0x2;
 /// `IP_VS_CONN_F_FWD_MASK`.
 pub(super) const FORWARD_MASK: u32 = 0x7;

@@ -1,4 +1,4 @@
-//! Answers as values. Unknown attributes are ignored; a value that does not fit is `None`.
+//! Decoding of answers. Unknown attributes are ignored; a value of the wrong size becomes `None`.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ fn body(payload: &[u8], kind: u16) -> Option<Attribute<'_>> {
     attributes(payload.get(HEADER_LENGTH..)?).find(|attribute| attribute.kind == kind)
 }
 
-/// Reads the answer to `GET_INFO`.
+/// Decodes the answer to `GET_INFO`.
 pub(super) fn info(payload: &[u8]) -> Info {
     let mut info = Info::default();
     for attribute in attributes(payload.get(HEADER_LENGTH..).unwrap_or_default()) {
@@ -26,7 +26,7 @@ pub(super) fn info(payload: &[u8]) -> Info {
     info
 }
 
-/// Reads a virtual service. `None` for a service that a firewall mark selects.
+/// Decodes a virtual service; `None` for a service that is selected by a firewall mark.
 pub(super) fn service(payload: &[u8]) -> Option<VirtualService> {
     let (mut family, mut protocol, mut address, mut port) = (None, None, None, None);
     let (mut scheduler, mut flags, mut timeout, mut mask) = ("", 0, 0, None);
@@ -62,7 +62,7 @@ pub(super) fn service(payload: &[u8]) -> Option<VirtualService> {
     })
 }
 
-/// Reads a destination of a service with this address, and its connections.
+/// Decodes a destination of a service with the address `of`, and its connections.
 pub(super) fn destination(payload: &[u8], of: IpAddr) -> Option<(Destination, Connections)> {
     // Before Linux 3.18 a destination has the family of its service.
     let mut family = if of.is_ipv4() { c::AF_INET } else { c::AF_INET6 };
@@ -103,7 +103,7 @@ pub(super) fn destination(payload: &[u8], of: IpAddr) -> Option<(Destination, Co
     Some((destination, connections))
 }
 
-/// Reads the traffic of a virtual service: zero before Linux 4.1, whose counters have 32 bits.
+/// Decodes the traffic of a virtual service: zero before Linux 4.1, which has 32-bit counters.
 pub(super) fn traffic(payload: &[u8]) -> Traffic {
     let mut traffic = Traffic::default();
     let service = body(payload, c::ATTR_SERVICE);

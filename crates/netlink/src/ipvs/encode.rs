@@ -1,4 +1,4 @@
-//! Commands and questions as messages.
+//! Encoding of commands and requests.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -37,18 +37,18 @@ pub fn encode(batch: &mut Batch, family: u16, change: &IpvsCommand) {
     });
 }
 
-/// The header of a command.
+/// Appends the header of a command.
 pub(super) fn command(message: &mut Attributes<'_>, command: u8) {
     generic::header(message, command, c::VERSION);
 }
 
-/// A command on a service that exists.
+/// Appends a command on an existing service.
 pub(super) fn of_service(message: &mut Attributes<'_>, number: u8, id: &ServiceId) {
     command(message, number);
     message.nest(c::ATTR_SERVICE, |nest| identity(nest, id));
 }
 
-/// The command that sets the timeouts of idle connections, in whole seconds.
+/// Appends the command that sets the timeouts of idle connections, in whole seconds.
 pub(super) fn timeouts(
     message: &mut Attributes<'_>,
     tcp: Option<Duration>,
@@ -86,7 +86,7 @@ fn service(nest: &mut Attributes<'_>, service: &VirtualService) {
     let persistent = if service.persistence.is_some() { c::FLAG_PERSISTENT } else { 0 };
     let mut flags = [0; 8];
     flags[..4].copy_from_slice(&(service.flags | persistent).to_ne_bytes());
-    // The mask: every flag is set or cleared.
+    // The mask: every flag is either set or cleared.
     flags[4..].copy_from_slice(&u32::MAX.to_ne_bytes());
     identity(nest, &service.id);
     nest.text(c::SVC_SCHED_NAME, &service.scheduler);
@@ -138,7 +138,7 @@ mod tests {
         ServiceId { ip: IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d)), port, protocol }
     }
 
-    /// The message of a command, in hexadecimal, words apart.
+    /// Returns the message of a command in hexadecimal, by words.
     fn message(change: &IpvsCommand) -> String {
         let mut batch = Batch::default();
         encode(&mut batch, 30, change);

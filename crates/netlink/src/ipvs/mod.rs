@@ -1,6 +1,6 @@
 //! IPVS (`include/uapi/linux/ip_vs.h`, `net/netfilter/ipvs/ip_vs_ctl.c`).
 //!
-//! A service that a firewall mark selects is left out of every list.
+//! Services that are selected by a firewall mark are left out of every list.
 
 mod constants;
 mod decode;
@@ -20,14 +20,14 @@ pub use values::{
     VirtualService,
 };
 
-/// Upper bound of the lists that are compared, while other programs change services.
+/// The largest number of lists to compare while other programs change services.
 const LISTS: usize = 6;
 
-/// IPVS of the network namespace in which it was opened.
+/// A socket for IPVS in the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct IpvsSocket {
     socket: Socket,
-    /// The type of IPVS's messages, until the module is loaded again.
+    /// The message type of IPVS until the module is reloaded.
     family: u16,
     load: fn(&str),
     batch: Batch,
@@ -43,8 +43,8 @@ impl IpvsSocket {
         Self::over(Socket::open(Subsystem::Generic)?, |_| {})
     }
 
-    /// The same over an open socket. `load` is called with the name of the module if the kernel
-    /// does not know IPVS.
+    /// Opens IPVS over an open socket. `load` is called with the name of the module if the kernel
+    /// has no IPVS.
     ///
     /// # Errors
     ///
@@ -56,17 +56,17 @@ impl IpvsSocket {
         Ok(ipvs)
     }
 
-    /// The type of IPVS's messages, as [`encode()`] needs it.
+    /// Returns the message type of IPVS for [`encode()`].
     #[must_use]
     pub fn family(&self) -> u16 {
         self.family
     }
 
-    /// Version and size of the connection table.
+    /// Reads the version and the size of the connection table.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer.
+    /// If the kernel rejects the request or does not answer.
     pub fn info(&mut self) -> Result<Info, KernelError> {
         self.with_family(|socket, family| {
             let mut info = Info::default();
@@ -80,12 +80,12 @@ impl IpvsSocket {
         })
     }
 
-    /// Sets the timeouts of idle connections (`ipvsadm --set`), in whole seconds. A timeout that is
-    /// `None` or less than a second stays.
+    /// Sets the timeouts of idle connections (`ipvsadm --set`), in whole seconds. A timeout of
+    /// `None` or less than a second is left unchanged.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer.
+    /// If the kernel rejects the request or does not answer.
     pub fn set_timeouts(
         &mut self,
         tcp: Option<Duration>,
@@ -102,13 +102,13 @@ impl IpvsSocket {
         })
     }
 
-    /// Every virtual service. IPVS does not report that its table changed during a dump, which then
-    /// lacks services or has them twice. Therefore the table is dumped until two consecutive dumps
-    /// are equal.
+    /// Lists the virtual services. IPVS does not report changes of its table during a dump, which
+    /// then lacks services or contains them twice. Therefore the table is dumped until two
+    /// consecutive dumps are equal.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer.
+    /// If the kernel rejects the request or does not answer.
     pub fn services(&mut self) -> Result<Vec<VirtualService>, KernelError> {
         let mut last = self.list_services()?;
         let mut all = BTreeMap::new();
@@ -134,11 +134,11 @@ impl IpvsSocket {
         })
     }
 
-    /// A virtual service, if it exists.
+    /// Reads a virtual service, if it exists.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer.
+    /// If the kernel rejects the request or does not answer.
     pub fn service(&mut self, id: &ServiceId) -> Result<Option<VirtualService>, KernelError> {
         let asked = self.with_family(|socket, family| {
             let mut found = None;
@@ -156,12 +156,12 @@ impl IpvsSocket {
         }
     }
 
-    /// The destinations of a virtual service, with their connections; none if the service does not
-    /// exist.
+    /// Lists the destinations of a virtual service with their connections; none if the service does
+    /// not exist.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer.
+    /// If the kernel rejects the request or does not answer.
     pub fn destinations(
         &mut self,
         id: &ServiceId,
@@ -176,11 +176,11 @@ impl IpvsSocket {
         })
     }
 
-    /// The traffic of every virtual service.
+    /// Reads the traffic of every virtual service.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer.
+    /// If the kernel rejects the request or does not answer.
     pub fn traffic(&mut self) -> Result<Vec<(ServiceId, Traffic)>, KernelError> {
         self.with_family(|socket, family| {
             socket.dump(
@@ -195,9 +195,9 @@ impl IpvsSocket {
         })
     }
 
-    /// Carries commands out in their order, in one system call, and returns an answer for each. A
-    /// command that fails does not stop the others. From 150 to 2,000 commands, the cost of each is
-    /// the same; more may not fit the socket's buffers.
+    /// Carries out commands in order with one system call, and returns an answer for each. A failed
+    /// command does not stop the others. From 150 to 2,000 commands the cost per command is
+    /// constant; more may not fit the socket's buffers.
     ///
     /// # Errors
     ///
@@ -211,7 +211,7 @@ impl IpvsSocket {
         match self.renew_family() {
             Ok(true) => self.send(commands),
             Err(error @ KernelError::NoModule { .. }) => Err(error),
-            // The answers are about the commands, not about the family.
+            // The answers concern the commands, not the family.
             Ok(false) | Err(_) => Ok(answers),
         }
     }
@@ -222,7 +222,7 @@ impl IpvsSocket {
         self.socket.transact(&mut self.batch, commands.len().saturating_sub(1))
     }
 
-    /// Asks something of the family, and once more if the kernel did not know it.
+    /// Calls `ask`, and again if the kernel did not know the family's number.
     fn with_family<T>(
         &mut self,
         mut ask: impl FnMut(&mut Socket, u16) -> Result<T, KernelError>,
@@ -237,15 +237,15 @@ impl IpvsSocket {
         }
     }
 
-    /// Asks for the family's number again. Returns whether it has changed.
+    /// Requests the family's number again. Returns whether it has changed.
     fn renew_family(&mut self) -> Result<bool, KernelError> {
         let new = resolve(&mut self.socket, self.load)?;
         Ok(std::mem::replace(&mut self.family, new) != new)
     }
 }
 
-/// Whether an error may mean that the kernel does not know the family's number: the module was
-/// unloaded, and loaded again under another number.
+/// Returns whether an error may mean that the family's number is unknown: the module was reloaded
+/// and got another number.
 fn may_be_stale(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::OPNOTSUPP)
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::AddAssign;
 
-/// What identifies a virtual service.
+/// The identity of a virtual service.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ServiceId {
     /// The virtual address.
@@ -26,13 +26,13 @@ impl ServiceId {
 /// A virtual service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VirtualService {
-    /// What identifies it.
+    /// The identity.
     pub id: ServiceId,
-    /// The name of the scheduler, such as `rr`: at most 15 bytes.
+    /// The name of the scheduler, such as `rr`; at most 15 bytes.
     pub scheduler: String,
     /// `IP_VS_SVC_F_SCHED1` to `IP_VS_SVC_F_SCHED3` and `IP_VS_SVC_F_ONEPACKET`.
     pub flags: u32,
-    /// Clients that stay with their destination, if any do.
+    /// The persistence of clients, if any.
     pub persistence: Option<Persistence>,
 }
 
@@ -44,19 +44,19 @@ impl VirtualService {
     /// `IP_VS_SVC_F_SCHED2`: `sh-port`, `mh-port`.
     pub const SCHED_2: u32 = 0x10;
 
-    /// Without flags and persistence.
+    /// Creates a service without flags and persistence.
     #[must_use]
     pub fn new(id: ServiceId, scheduler: impl Into<String>) -> Self {
         Self { id, scheduler: scheduler.into(), flags: 0, persistence: None }
     }
 }
 
-/// Persistence: connections of one client go to one destination.
+/// Persistence: all connections of a client go to the same destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Persistence {
-    /// Seconds after a client's last connection.
+    /// Seconds after the client's last connection.
     pub seconds: u32,
-    /// Bits of an address that identify a client: at most 32 for IPv4 and 128 for IPv6.
+    /// The address bits that identify a client: at most 32 for IPv4 and 128 for IPv6.
     pub prefix: u8,
 }
 
@@ -67,18 +67,18 @@ pub struct Destination {
     pub ip: IpAddr,
     /// The port, in host byte order.
     pub port: u16,
-    /// How packets get there.
+    /// The way of packets to the destination.
     pub forwarding: Forwarding,
     /// The share of new connections; 0 receives none.
     pub weight: u32,
-    /// Connections above which no new ones come; 0 for no limit.
+    /// The number of connections above which the destination gets no new ones; 0 for no limit.
     pub upper_threshold: u32,
-    /// Connections below which new ones come again.
+    /// The number of connections below which the destination gets new ones again.
     pub lower_threshold: u32,
 }
 
 impl Destination {
-    /// Masqueraded, with weight 1 and without thresholds.
+    /// Creates a masqueraded destination with weight 1 and without thresholds.
     #[must_use]
     pub fn new(ip: IpAddr, port: u16) -> Self {
         let forwarding = Forwarding::Masquerade;
@@ -86,18 +86,18 @@ impl Destination {
     }
 }
 
-/// How packets get to a destination (`IP_VS_CONN_F_FWD_MASK`).
+/// The way of packets to a destination (`IP_VS_CONN_F_FWD_MASK`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Forwarding {
     /// By address translation.
     Masquerade,
-    /// To this node itself.
+    /// To this node.
     Local,
-    /// In a tunnel.
+    /// Through a tunnel.
     Tunnel,
-    /// By a route, unchanged.
+    /// By routing, unchanged.
     Route,
-    /// By a cache bypass, or a method of a later kernel.
+    /// By a cache bypass, or by a method of a later kernel.
     Other(u32),
 }
 
@@ -106,9 +106,9 @@ pub enum Forwarding {
 pub struct Connections {
     /// Established connections.
     pub active: u32,
-    /// Closing connections, and all of protocols without states.
+    /// Closing connections, and all connections of protocols without states.
     pub inactive: u32,
-    /// Clients that stay with the destination by persistence.
+    /// Clients that persistence keeps at the destination.
     pub persistent: u32,
 }
 
@@ -146,7 +146,7 @@ pub struct Info {
     pub connection_table_size: u32,
 }
 
-/// A change, as a command of `ipvsadm` makes it.
+/// A change, as with a command of `ipvsadm`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum IpvsCommand {
     /// `ipvsadm -A`

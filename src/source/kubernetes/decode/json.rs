@@ -1,7 +1,7 @@
 //! Pages and events in JSON.
 //!
-//! An object is parsed straight into its lean type. Only where that fails is the text parsed once
-//! more, as plain JSON.
+//! An object is parsed directly into its lean type. Only if that fails, the text is parsed again as
+//! plain JSON.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -75,12 +75,11 @@ pub(super) fn status(text: &[u8]) -> Result<ApiStatus, ResponseError> {
     parse(text).map_err(|error| ResponseError::Malformed(error.to_string()))
 }
 
-/// Parses one object, apart from its neighbours.
 fn apart<R: Resource>(value: Value) -> Parsed<R::Object> {
     let metadata = metadata(&value);
     match at_path(value) {
         Ok(object) => Parsed::Object(object),
-        Err((field, reason)) => Parsed::odd::<R>(metadata, &field, &reason),
+        Err((field, reason)) => Parsed::invalid::<R>(metadata, &field, &reason),
     }
 }
 
@@ -89,7 +88,7 @@ fn at_path<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
         .map_err(|error| (error.path().to_string(), error.inner().to_string()))
 }
 
-/// As much of the metadata as tells which object it is.
+/// Returns the metadata that identifies the object.
 fn metadata(value: &Value) -> Meta {
     let text =
         |field: &str| value.pointer(field).and_then(Value::as_str).unwrap_or_default().to_owned();

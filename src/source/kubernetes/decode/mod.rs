@@ -1,6 +1,6 @@
-//! What the API server says: pages of lists, events of watches.
+//! The answers of the API server: pages of lists and events of watches.
 //!
-//! An object that cannot be read is told apart from its neighbours and named, and costs none of them.
+//! An invalid object is reported by name and does not affect the others.
 
 mod json;
 mod protobuf;
@@ -15,28 +15,28 @@ use super::answer::ResponseError;
 use super::resource::Resource;
 use crate::source::wire::{ApiStatus, Meta, Rejection, Rejections};
 
-/// A bookmark with this annotation ends the list that a watch began with.
+/// A bookmark with this annotation ends the initial list of a watch.
 const LIST_ENDS: &str = "k8s.io/initial-events-end";
 
-/// How an answer is written.
+/// The encoding of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encoding {
-    /// A watch is a line for each event.
+    /// A watch has one line per event.
     Json,
-    /// Kubernetes' own: each object in an envelope, a watch in frames.
+    /// Kubernetes' protobuf: each object has an envelope, and a watch consists of frames.
     Protobuf,
 }
 
 impl Encoding {
-    /// What a request accepts: protobuf has three fifths of the bytes and takes less than half of the
-    /// work. An API server has it for every kind of its own; what stands in for one may not.
+    /// The accepted encodings of a request: protobuf needs three fifths of the bytes and less than
+    /// half of the work. An API server supports it for all of its own kinds; its substitutes may
+    /// not.
     pub(super) const ACCEPTED: &str = "application/vnd.kubernetes.protobuf, application/json;q=0.9";
-    /// What it accepts where a server is put off by that.
+    /// The accepted encoding if a server rejects the other header.
     pub(super) const ACCEPTED_AT_LEAST: &str = "application/json";
 
-    /// That of an answer with these headers.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        // A watch has `;stream=watch` after it.
+        // A watch has the suffix `;stream=watch`.
         let of = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         if of.starts_with(b"application/vnd.kubernetes.protobuf") {
             Self::Protobuf
@@ -45,7 +45,6 @@ impl Encoding {
         }
     }
 
-    /// Reads an event of a watch.
     pub(super) fn event<R: Resource>(
         self,
         text: Bytes,
@@ -56,7 +55,6 @@ impl Encoding {
         }
     }
 
-    /// Reads a page of a list.
     pub(super) fn page<R: Resource>(self, text: Bytes) -> Result<Page<R::Object>, ResponseError> {
         let page = match self {
             Self::Json => json::page::<R>(&text),
@@ -68,7 +66,7 @@ impl Encoding {
         Ok(page)
     }
 
-    /// Reads a refusal.
+    /// Reads the status of a rejection.
     pub(super) fn status(self, text: Bytes) -> Result<ApiStatus, ResponseError> {
         match self {
             Self::Json => json::status(&text),
@@ -77,47 +75,43 @@ impl Encoding {
     }
 }
 
-/// One object as it came.
+/// An object as received.
 #[derive(Debug)]
 pub(super) enum Parsed<T> {
-    /// In its shape.
     Object(T),
-    /// Out of shape.
-    Odd(Box<Meta>, Vec<Rejection>),
+    Invalid(Box<Meta>, Vec<Rejection>),
 }
 
 impl<T> Parsed<T> {
     pub(super) fn metadata<R: Resource<Object = T>>(&self) -> &Meta {
         match self {
             Self::Object(object) => R::metadata(object),
-            Self::Odd(metadata, _) => metadata,
+            Self::Invalid(metadata, _) => metadata,
         }
     }
 
-    /// One that cannot be read, of which as much is known.
-    fn odd<R: Resource<Object = T>>(metadata: Meta, field: &str, reason: &str) -> Self {
+    /// Returns an invalid object with the metadata that is known.
+    fn invalid<R: Resource<Object = T>>(metadata: Meta, field: &str, reason: &str) -> Self {
         let mut rejections = Rejections::of(R::KIND, &metadata.namespace, &metadata.name);
         rejections.add(field, format_args!("{reason}: the object is not served"));
         let rejections = rejections.finish();
-        Self::Odd(metadata.into(), rejections)
+        Self::Invalid(metadata.into(), rejections)
     }
 }
 
-/// An event of a watch.
 #[derive(Debug)]
 pub(super) enum WatchEvent<T> {
     /// The object is new or has changed.
     Changed(Parsed<T>),
-    /// The object is gone, or is no longer among those asked for.
+    /// The object is gone or no longer selected.
     Deleted(Meta),
-    /// Nothing up to this version has been left out.
+    /// The watch has delivered everything up to this version.
     Bookmark {
-        /// The version.
         version: String,
-        /// Whether the list that the watch began with is complete.
+        /// Whether the initial list of the watch is complete.
         ends_list: bool,
     },
-    /// The server gives the watch up.
+    /// The server ends the watch.
     Error(ResponseError),
 }
 
@@ -128,34 +122,32 @@ impl<T> WatchEvent<T> {
     }
 }
 
-/// A page of a list.
 #[derive(Debug)]
 pub(super) struct Page<T> {
     pub(super) metadata: PageMeta,
     pub(super) objects: Vec<Parsed<T>>,
 }
 
-/// `metadata` of a list.
+/// The `metadata` of a list.
 #[derive(Deserialize, Message)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PageMeta {
-    /// The version that the list shows.
+    /// The version of the list.
     #[prost(string, tag = "2")]
     pub(super) resource_version: String,
-    /// Where the next page begins.
+    /// The token of the next page.
     #[serde(rename = "continue")]
     #[prost(string, optional, tag = "3")]
     next: Option<String>,
 }
 
 impl PageMeta {
-    /// Where the next page begins, if there is one.
     pub(super) fn take_next(&mut self) -> Option<String> {
         self.next.take().filter(|token| !token.is_empty())
     }
 }
 
-/// An object of any kind, of which only the metadata is read.
+/// An object of any kind, with only its metadata.
 #[derive(Deserialize, Message)]
 struct Identity {
     #[prost(message, required, tag = "1")]

@@ -1,7 +1,7 @@
 //! Pages and events in Kubernetes' protobuf (`runtime/serializer/protobuf` of apimachinery).
 //!
-//! What is not read is passed over, and what is read later, an object of a list or of an event, is a
-//! part of the answer until then, not a copy.
+//! Unused fields are skipped. The objects of a list or event are slices of the answer until they
+//! are decoded, and not copies.
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
@@ -11,17 +11,16 @@ use super::super::resource::Resource;
 use super::{Identity, Page, PageMeta, Parsed, WatchEvent};
 use crate::source::wire::{ApiStatus, Meta};
 
-/// What every object but an event of a watch begins with.
+/// The prefix of every object except watch events.
 const PREFIX: &[u8] = b"k8s\0";
 
-/// `runtime.Unknown`, which every object is in: its kind is known from the request.
+/// `runtime.Unknown`, the envelope of every object; its kind is known from the request.
 #[derive(Message)]
 struct Envelope {
     #[prost(bytes = "bytes", tag = "2")]
     raw: Bytes,
 }
 
-/// `meta/v1.WatchEvent`.
 #[derive(Message)]
 struct ProtoEvent {
     #[prost(string, tag = "1")]
@@ -30,14 +29,12 @@ struct ProtoEvent {
     object: Extension,
 }
 
-/// `runtime.RawExtension`.
 #[derive(Message)]
 struct Extension {
     #[prost(bytes = "bytes", tag = "1")]
     raw: Bytes,
 }
 
-/// A list of any kind.
 #[derive(Message)]
 struct ProtoPage {
     #[prost(message, required, tag = "1")]
@@ -67,7 +64,7 @@ pub(super) fn status(text: Bytes) -> Result<ApiStatus, ResponseError> {
     read(&opened(text)?)
 }
 
-/// What is in an envelope.
+/// Returns the content of an envelope.
 fn opened(text: Bytes) -> Result<Bytes, ResponseError> {
     if !text.starts_with(PREFIX) {
         return Err(ResponseError::Malformed("not an object in Kubernetes' protobuf".to_owned()));
@@ -79,14 +76,14 @@ fn opened(text: Bytes) -> Result<Bytes, ResponseError> {
 fn parsed<R: Resource>(object: &[u8]) -> Parsed<R::Object> {
     match R::Object::decode(object) {
         Ok(object) => Parsed::Object(object),
-        Err(error) => Parsed::odd::<R>(metadata(object), "", &error.to_string()),
+        Err(error) => Parsed::invalid::<R>(metadata(object), "", &error.to_string()),
     }
 }
 
-/// As much of the metadata as can be read, which tells which object it is.
+/// Returns the metadata that can be decoded and identifies the object.
 fn metadata(object: &[u8]) -> Meta {
     let mut identity = Identity::default();
-    // What came before an error stays.
+    // Fields before an error are kept.
     let _ = identity.merge(object);
     identity.metadata
 }

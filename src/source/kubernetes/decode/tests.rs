@@ -27,16 +27,17 @@ fn a_bookmark_may_end_a_list() {
 fn an_object_out_of_shape_is_named() {
     let text = br#"{"type":"ADDED","object":{"metadata":{"name":"web","namespace":"default",
         "resourceVersion":"7"},"spec":{"ports":[{"port":80},{"port":"x"}]}}}"#;
-    let WatchEvent::Changed(Parsed::Odd(metadata, rejections)) = event::<Services>(text).unwrap()
+    let WatchEvent::Changed(Parsed::Invalid(metadata, rejections)) =
+        event::<Services>(text).unwrap()
     else {
-        panic!("not odd");
+        panic!("not invalid");
     };
     assert_eq!(metadata.resource_version, "7");
     assert_eq!(rejections[0].object, "Service default/web");
     assert_eq!(rejections[0].field, "spec.ports[1].port");
 }
 
-/// An object in protobuf, added.
+/// Decodes an `ADDED` event with an object in protobuf.
 fn added(object: &[u8]) -> WatchEvent<ServiceObject> {
     let within = |head: &[u8], part: &[u8]| [head, &[part.len() as u8], part].concat();
     let raw = within(b"k8s\0\x12", object);
@@ -47,16 +48,16 @@ fn added(object: &[u8]) -> WatchEvent<ServiceObject> {
 #[test]
 fn annotations_need_not_be_utf_8() {
     let read = added(b"\x0a\x0d\x0a\x03web\x62\x06\x0a\x01a\x12\x01\xff");
-    let WatchEvent::Changed(Parsed::Object(object)) = read else { panic!("odd: {read:?}") };
+    let WatchEvent::Changed(Parsed::Object(object)) = read else { panic!("invalid: {read:?}") };
     assert_eq!((object.metadata.name.as_str(), object.metadata.annotation("a")), ("web", None));
 }
 
-/// A port whose number is a text.
+/// A port with text instead of a number.
 #[test]
 fn an_object_out_of_shape_is_named_in_protobuf_too() {
     let read = added(b"\x0a\x11\x0a\x03web\x1a\x07default\x32\x017\x12\x05\x0a\x03\x1a\x01x");
-    let WatchEvent::Changed(Parsed::Odd(metadata, rejections)) = read else {
-        panic!("not odd: {read:?}");
+    let WatchEvent::Changed(Parsed::Invalid(metadata, rejections)) = read else {
+        panic!("not invalid: {read:?}");
     };
     assert_eq!(metadata.resource_version, "7");
     assert_eq!(rejections[0].object, "Service default/web");
@@ -75,7 +76,7 @@ fn what_is_not_a_list_is_not_an_empty_one() {
         b"k8s\0",
         b"k8s\0\x12\0",
         b"k8s\0\x12\x01\x0a",
-        // Neither is a refusal.
+        // An invalid status, too.
         b"k8s\0\x12\x12\x0a\x06\x0a\0\x12\0\x1a\0\x12\x07Failure",
     ];
     for text in texts {
