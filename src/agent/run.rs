@@ -316,7 +316,7 @@ impl Agent {
         let routes = MetricsRoutes {
             health: Arc::clone(&self.health),
             metrics: Arc::clone(&self.metrics),
-            traffic_services: self.config.traffic_metrics_services,
+            traffic_services: self.config.traffic_metrics_services as usize,
             config: config::show(&self.config),
             // The query is dropped once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),

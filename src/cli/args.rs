@@ -66,13 +66,7 @@ impl Cli {
             Some(Command::Run(flags)) => flags,
             _ => &mut self.run,
         };
-        let paths = [
-            &mut shared.config,
-            &mut shared.manifests,
-            &mut shared.proxy.kubeconfig,
-            &mut run.write_config_to,
-        ];
-        for path in paths {
+        for path in [&mut shared.config, &mut shared.manifests, &mut run.write_config_to] {
             path.take_if(|path| path.as_os_str().is_empty());
         }
     }
@@ -272,6 +266,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use clap::CommandFactory;
+    use serde_json::json;
 
     use super::*;
 
@@ -301,8 +296,8 @@ mod tests {
         assert_eq!(cli.run, RunFlags::default());
         assert_eq!(cli.shared.node_name.as_deref(), Some("n1"));
         assert_eq!(cli.shared.verbosity, Some(2));
-        assert_eq!(cli.shared.proxy.masquerade_all, Some(true));
-        assert_eq!(cli.shared.proxy.oom_score_adj, Some(-998));
+        assert_eq!(cli.shared.proxy.value("masquerade-all"), Some(&json!(true)));
+        assert_eq!(cli.shared.proxy.value("oom-score-adj"), Some(&json!(-998)));
     }
 
     #[test]
@@ -330,7 +325,7 @@ mod tests {
         let cli =
             read("kube-ipvs run --v=2 --ipvs-scheduler=rr --v=5 --ipvs-scheduler=lc").unwrap();
         assert_eq!(cli.shared.verbosity, Some(5));
-        assert_eq!(cli.shared.proxy.ipvs_scheduler.as_deref(), Some("lc"));
+        assert_eq!(cli.shared.proxy.value("ipvs-scheduler"), Some(&json!("lc")));
     }
 
     #[test]
@@ -379,8 +374,8 @@ mod tests {
                     --hostname_override n_1 --boot-id-file=/proc/sys/kernel/random/boot_id \
                     --skip_headers";
         let shared = read(line).unwrap().shared;
-        assert_eq!(shared.proxy.proxy_mode.as_deref(), Some("ipvs"));
-        assert_eq!(shared.proxy.cluster_cidr.as_deref(), Some("10.244.0.0/16"));
+        assert_eq!(shared.proxy.value("proxy-mode"), Some(&json!("ipvs")));
+        assert_eq!(shared.proxy.value("cluster-cidr"), Some(&json!("10.244.0.0/16")));
         assert_eq!(shared.node_name.as_deref(), Some("n_1"));
         assert_eq!(shared.warnings.len(), 5, "{:?}", shared.warnings);
         assert_eq!(shared.warnings[0], "--log_file: taken for --log-file");
@@ -427,11 +422,11 @@ mod tests {
                     _ => cli.run,
                 };
                 assert_eq!((cli.shared.config, run.write_config_to), (None, None), "{line}");
-                assert_eq!(cli.shared.proxy.kubeconfig, None, "{line}");
+                assert_eq!(cli.shared.proxy.value("kubeconfig"), None, "{line}");
             }
         }
         let empty = ["kube-ipvs", "--kubeconfig", ""].map(OsString::from);
-        assert_eq!(Cli::read(empty).unwrap().shared.proxy.kubeconfig, None);
+        assert_eq!(Cli::read(empty).unwrap().shared.proxy.value("kubeconfig"), None);
     }
 
     #[test]

@@ -5,13 +5,13 @@ use kube_ipvs_core::model::{Event, Settings};
 use kube_ipvs_core::state::State;
 
 use super::output;
-use crate::config::{ConfigError, SharedFlags, resolve_settings};
+use crate::config::{Config, ConfigError, SharedFlags, resolve};
 use crate::source::manifests;
 
 /// The settings and everything that the manifests hold. What of them cannot be used is told on
 /// standard error.
 pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Settings, Vec<Event>)> {
-    let (settings, warnings) = resolve_settings(shared)?;
+    let Config { settings, warnings, .. } = resolve(shared)?;
     let Some(directory) = &shared.manifests else {
         let reason = format!("`{command}` takes its objects from a directory: give one");
         return Err(ConfigError::Value { option: "--manifests".to_owned(), reason }.into());

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::{Cli, FlagWarning};
 use crate::agent;
-use crate::config::{ProxyFlags, SharedFlags};
+use crate::config::SharedFlags;
 
 /// Which flags a command about the agent goes by.
 pub(super) enum Flags {
@@ -24,11 +24,7 @@ pub(super) enum Flags {
 /// in another container has other files than those that its flags name here.
 pub(super) fn flags(given: &SharedFlags) -> io::Result<Flags> {
     let SharedFlags { config, manifests, node_name, proxy, .. } = given;
-    if config.is_some()
-        || manifests.is_some()
-        || node_name.is_some()
-        || *proxy != ProxyFlags::default()
-    {
+    if config.is_some() || manifests.is_some() || node_name.is_some() || !proxy.is_empty() {
         return Ok(Flags::Own);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,18 +1,17 @@
 //! The configuration file: kube-proxy's document, and ours if there is one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, from_multiple, from_multiple_with_options, options};
 
 use super::ConfigError;
-use super::flags::FLAGS;
-use super::kube_proxy::{self, KubeProxyConfiguration};
-use super::own::{self, KubeIpvsConfiguration};
+use super::options::{DOCUMENTS, Document, OWN, of_field};
 
-/// Where values were given, so that whoever gave a wrong one is told where to look.
+/// Where values were given, so that an error says where to look.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Origin {
     /// Nowhere: a file has no such document. Every value is a default.
@@ -25,18 +24,18 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// How the one who gave a field's value calls it: flag, or file and field.
+    /// What the operator calls a field: flag, or file and field.
     pub(super) fn name(&self, field: &str) -> String {
         match self {
-            Self::Nowhere | Self::Flags => {
-                let flag = FLAGS.iter().find(|flag| flag.field == field);
-                flag.map_or(field, |flag| flag.name).to_owned()
-            }
+            Self::Nowhere | Self::Flags => match of_field(field) {
+                Some(option) if !option.flag.is_empty() => format!("--{}", option.flag),
+                _ => field.to_owned(),
+            },
             Self::Document { path, .. } => format!("{}: {field}", path.display()),
         }
     }
 
-    /// The error that a field's value is wrong.
+    /// The error that a field's value is invalid.
     pub(super) fn wrong(&self, field: &str, reason: impl ToString) -> ConfigError {
         let reason = reason.to_string();
         match self {
@@ -50,70 +49,103 @@ impl Origin {
     }
 }
 
-/// A document with its origin.
+/// What was given: in a file, or by flags.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Document<T> {
-    pub(super) content: T,
-    pub(super) origin: Origin,
-}
-
-/// What a file says.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ConfigFile {
-    pub(super) kube_proxy: Document<KubeProxyConfiguration>,
-    pub(super) own: Document<KubeIpvsConfiguration>,
+pub(super) struct Given {
+    /// By field, of the form that the field has.
+    pub(super) values: BTreeMap<&'static str, Value>,
+    /// Where kube-proxy's options were given,
+    pub(super) kube_proxy: Origin,
+    /// and ours.
+    pub(super) own: Origin,
     pub(super) warnings: Vec<String>,
 }
 
 /// Reads a file. Unknown fields are warned of, as newer versions of kube-proxy may have them.
-pub(super) fn read(path: &Path) -> Result<ConfigFile, ConfigError> {
+pub(super) fn read(path: &Path) -> Result<Given, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
     parse(path, &text)
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<ConfigFile, ConfigError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Given, ConfigError> {
     let wrong =
         |place: String, reason: String| ConfigError::File { path: path.to_owned(), place, reason };
     let (documents, doubts) =
         parse_values(text).map_err(|error| wrong("not YAML".to_owned(), error))?;
     let warnings = doubts.map(|doubt| format!("{}: {doubt}", path.display()));
-    let warnings = warnings.into_iter().collect();
-    let mut reader =
-        DocumentReader { path, file: ConfigFile { warnings, ..ConfigFile::default() } };
-    let mut seen = Vec::new();
-    for (index, document) in documents.into_iter().enumerate() {
+    let mut given = Given { warnings: warnings.into_iter().collect(), ..Given::default() };
+    for (index, value) in documents.into_iter().enumerate() {
         let number = index + 1;
-        if document.is_null() {
+        if value.is_null() {
             continue;
         }
-        let field = |name| document.get(name).and_then(Value::as_str).unwrap_or_default();
-        let kind = match (field("apiVersion"), field("kind")) {
-            (kube_proxy::API_VERSION, kube_proxy::KIND) => kube_proxy::KIND,
-            (own::API_VERSION, own::KIND) => own::KIND,
-            (version, kind) => {
-                let reason = format!(
-                    "apiVersion {version:?}, kind {kind:?} is neither {}, {} nor {}, {}",
-                    kube_proxy::API_VERSION,
-                    kube_proxy::KIND,
-                    own::API_VERSION,
-                    own::KIND
-                );
-                return Err(wrong(format!("document {number}"), reason));
-            }
+        let field = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (version, kind) = (field("apiVersion"), field("kind"));
+        let is_this = |it: &Document| (it.version, it.kind) == (version, kind);
+        let Some(document) = DOCUMENTS.into_iter().find(is_this) else {
+            let known = DOCUMENTS.map(|it| format!("{}, {}", it.version, it.kind)).join(" nor ");
+            let reason = format!("apiVersion {version:?}, kind {kind:?} is neither {known}");
+            return Err(wrong(format!("document {number}"), reason));
         };
-        if seen.contains(&kind) {
-            let reason = format!("a second {kind}: join the two");
+        let place = if document.kind == OWN.kind { &mut given.own } else { &mut given.kube_proxy };
+        if *place != Origin::Nowhere {
+            let reason = format!("a second {}: join the two", document.kind);
             return Err(wrong(format!("document {number}"), reason));
         }
-        seen.push(kind);
-        if kind == kube_proxy::KIND {
-            reader.file.kube_proxy = reader.take(number, document)?;
-        } else {
-            reader.file.own = reader.take(number, document)?;
-        }
+        let origin = Origin::Document { path: path.to_owned(), number };
+        *place = origin.clone();
+        given.take(&origin, &document, "", value)?;
     }
-    Ok(reader.file)
+    Ok(given)
+}
+
+impl Given {
+    /// Takes in what a document says under a path.
+    fn take(
+        &mut self,
+        origin: &Origin,
+        document: &Document,
+        under: &str,
+        value: Value,
+    ) -> Result<(), ConfigError> {
+        let fields = Map::deserialize(value).map_err(|error| origin.wrong(under, error))?;
+        for (name, value) in fields {
+            let field = if under.is_empty() { name.clone() } else { format!("{under}.{name}") };
+            let of_document = || document.ignored.split_whitespace().chain(document.fields());
+            // A name may have a dot in it.
+            let is = |known: &str| *known == *field && !known.is_empty() && !name.contains('.');
+            let has_more = || {
+                let rest = |known: &'static str| known.strip_prefix(&*field)?.strip_prefix('.');
+                !name.contains('.') && of_document().any(|known| rest(known).is_some())
+            };
+            match document.options.iter().find(|option| is(option.field)) {
+                Some(_) if value.is_null() => {}
+                Some(option) => {
+                    option.form.check(&value).map_err(|error| origin.wrong(&field, error))?;
+                    self.values.insert(option.field, value);
+                }
+                None if of_document().any(is) => {}
+                None if has_more() && value.is_null() => {}
+                None if has_more() => self.take(origin, document, &field, value)?,
+                None => {
+                    self.warnings.push(format!("{}: unknown field, ignored", origin.name(&field)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a field was given.
+    pub(super) fn origin(&self, field: &str) -> &Origin {
+        if OWN.fields().any(|own| own == field) { &self.own } else { &self.kube_proxy }
+    }
+}
+
+impl Document {
+    fn fields(&self) -> impl Iterator<Item = &'static str> {
+        self.options.iter().map(|option| option.field)
+    }
 }
 
 /// The documents of a text, whatever they say, and what is odd about it. Of a key that is there twice
@@ -132,33 +164,6 @@ pub(super) fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), S
     }
 }
 
-struct DocumentReader<'a> {
-    path: &'a Path,
-    file: ConfigFile,
-}
-
-impl DocumentReader<'_> {
-    fn take<T: DeserializeOwned>(
-        &mut self,
-        number: usize,
-        document: Value,
-    ) -> Result<Document<T>, ConfigError> {
-        let origin = Origin::Document { path: self.path.to_owned(), number };
-        let warnings = &mut self.file.warnings;
-        let mut track = serde_path_to_error::Track::new();
-        let deserializer = serde_path_to_error::Deserializer::new(document, &mut track);
-        // An optional section shows as `?` in the path.
-        let unknown = |field: serde_ignored::Path<'_>| {
-            let field = field.to_string().replace(".?", "");
-            warnings.push(format!("{}: unknown field, ignored", origin.name(&field)));
-        };
-        match serde_ignored::deserialize(deserializer, unknown) {
-            Ok(content) => Ok(Document { content, origin }),
-            Err(error) => Err(origin.wrong(&track.path().to_string(), error)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -167,7 +172,7 @@ mod tests {
 
     const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
 
-    fn read(text: &str) -> Result<ConfigFile, ConfigError> {
+    fn read(text: &str) -> Result<Given, ConfigError> {
         parse(Path::new("config.conf"), text)
     }
 
@@ -215,9 +220,8 @@ mod tests {
             "{HEAD}\nmode: iptables\nipvs:\n  scheduler: rr\n  scheduler: lc\nmode: ipvs\n"
         );
         let file = read(&text).unwrap();
-        let KubeProxyConfiguration { mode, ipvs, .. } = file.kube_proxy.content;
-        assert_eq!(mode.as_deref(), Some("ipvs"));
-        assert_eq!(ipvs.unwrap().scheduler.as_deref(), Some("lc"));
+        assert_eq!(file.values["mode"], "ipvs");
+        assert_eq!(file.values["ipvs.scheduler"], "lc");
         let [warning] = &file.warnings[..] else { panic!("{:?}", file.warnings) };
         assert!(warning.starts_with("config.conf: ") && warning.contains("duplicate"), "{warning}");
         assert!(warning.ends_with(": the last one counts"), "{warning}");

@@ -1,11 +1,17 @@
 //! The flags that every command shares, and kube-proxy's own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::builder::{OsStringValueParser, StringValueParser, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum, value_parser,
+};
+use serde_json::Value;
 
-use super::IgnoredFlags;
+use super::Config;
+use super::options::{self, Form, Opt};
 
 /// Form of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -74,144 +80,9 @@ pub struct SharedFlags {
     /// kube-proxy's flags.
     #[command(flatten)]
     pub proxy: ProxyFlags,
-    /// kube-proxy's flags without a meaning here.
-    #[command(flatten)]
-    pub ignored: IgnoredFlags,
     /// What was amended of the command line: one line each.
     #[arg(skip)]
     pub warnings: Vec<String>,
-}
-
-/// kube-proxy's flags, with kube-proxy's meaning. Ignored where `--config` is given, but for
-/// `--master`.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
-#[command(next_help_heading = "kube-proxy's flags")]
-pub struct ProxyFlags {
-    /// How to reach the API server
-    #[arg(
-        long,
-        value_name = "FILE",
-        value_parser = path(),
-        global = true,
-        hide_short_help = true
-    )]
-    pub kubeconfig: Option<PathBuf>,
-    /// The API server's URL, instead of the kubeconfig's; or several, separated by commas, of which
-    /// one is asked for as long as it answers
-    #[arg(long, value_name = "URLS", global = true, hide_short_help = true)]
-    pub master: Option<String>,
-    /// Ranges of pod addresses, one of each family
-    #[arg(long, value_name = "CIDRS", global = true, hide_short_help = true)]
-    pub cluster_cidr: Option<String>,
-    /// How pods' traffic is told: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix
-    #[arg(long, value_name = "MODE", global = true, hide_short_help = true)]
-    pub detect_local_mode: Option<String>,
-    /// The pods' bridge, for BridgeInterface
-    #[arg(long, value_name = "NAME", global = true, hide_short_help = true)]
-    pub pod_bridge_interface: Option<String>,
-    /// How pods' interfaces begin, for InterfaceNamePrefix
-    #[arg(long, value_name = "PREFIX", global = true, hide_short_help = true)]
-    pub pod_interface_name_prefix: Option<String>,
-    /// Masquerade all traffic to ClusterIPs
-    #[arg(
-        long, num_args = 0..=1, default_missing_value = "true", require_equals = true,
-        value_parser = truth, value_name = "true|false", global = true, hide_short_help = true
-    )]
-    pub masquerade_all: Option<bool>,
-    /// Addresses that take node ports: `primary`, `all` or ranges [default: all; with
-    /// `--proxy-mode=nftables`, primary]
-    #[arg(
-        long,
-        value_name = "CIDRS",
-        value_delimiter = ',',
-        global = true,
-        hide_short_help = true
-    )]
-    pub nodeport_addresses: Option<Vec<String>>,
-    /// Scheduler of the virtual servers [default: rr]
-    #[arg(long, value_name = "NAME", global = true, hide_short_help = true)]
-    pub ipvs_scheduler: Option<String>,
-    /// Leave ARP requests for service addresses unanswered: always so here
-    #[arg(
-        long, num_args = 0..=1, default_missing_value = "true", require_equals = true,
-        value_parser = truth, value_name = "true|false", global = true, hide_short_help = true
-    )]
-    pub ipvs_strict_arp: Option<bool>,
-    /// Virtual servers to leave alone; here all that are not ours are left alone anyway
-    #[arg(
-        long,
-        value_name = "CIDRS",
-        value_delimiter = ',',
-        global = true,
-        hide_short_help = true
-    )]
-    pub ipvs_exclude_cidrs: Option<Vec<String>>,
-    /// How long IPVS keeps an idle TCP connection
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub ipvs_tcp_timeout: Option<String>,
-    /// How long IPVS keeps a TCP connection after a FIN [default: 10s]
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub ipvs_tcpfin_timeout: Option<String>,
-    /// How long IPVS keeps an idle UDP flow
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub ipvs_udp_timeout: Option<String>,
-    /// An update that waits for twice this long makes the node unhealthy [default: 30s]
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub ipvs_sync_period: Option<String>,
-    /// Shortest time between two syncs [default: 0s]
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub ipvs_min_sync_period: Option<String>,
-    /// Connections to track per processor; 0 leaves the kernel's limit [default: 32768]
-    #[arg(long, value_name = "N", global = true, hide_short_help = true)]
-    pub conntrack_max_per_core: Option<u32>,
-    /// Connections to track at least [default: 131072]
-    #[arg(long, value_name = "N", global = true, hide_short_help = true)]
-    pub conntrack_min: Option<u32>,
-    /// How long an idle TCP connection is tracked; 0 leaves the kernel's value [default: 24h]
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub conntrack_tcp_timeout_established: Option<String>,
-    /// How long a TCP connection is tracked in CLOSE_WAIT [default: 1h]
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub conntrack_tcp_timeout_close_wait: Option<String>,
-    /// Let TCP packets outside of the window through
-    #[arg(
-        long, num_args = 0..=1, default_missing_value = "true", require_equals = true,
-        value_parser = truth, value_name = "true|false", global = true, hide_short_help = true
-    )]
-    pub conntrack_tcp_be_liberal: Option<bool>,
-    /// How long a UDP flow without an answer is tracked
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub conntrack_udp_timeout: Option<String>,
-    /// How long a UDP flow in both directions is tracked
-    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true)]
-    pub conntrack_udp_timeout_stream: Option<String>,
-    /// An address of the family in which health and metrics are answered by default
-    #[arg(long, value_name = "ADDRESS", global = true, hide_short_help = true)]
-    pub bind_address: Option<String>,
-    /// Where health is answered; empty for nowhere [default: 0.0.0.0:10256]
-    #[arg(long, value_name = "ADDRESS", global = true, hide_short_help = true)]
-    pub healthz_bind_address: Option<String>,
-    /// Where metrics are answered; empty for nowhere [default: 127.0.0.1:10249]
-    #[arg(long, value_name = "ADDRESS", global = true, hide_short_help = true)]
-    pub metrics_bind_address: Option<String>,
-    /// End if an address cannot be listened at
-    #[arg(
-        long, num_args = 0..=1, default_missing_value = "true", require_equals = true,
-        value_parser = truth, value_name = "true|false", global = true, hide_short_help = true
-    )]
-    pub bind_address_hard_fail: Option<bool>,
-    /// The agent's oom_score_adj [default: -999]
-    #[arg(
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        global = true,
-        hide_short_help = true
-    )]
-    pub oom_score_adj: Option<i32>,
-    /// The proxy mode: ipvs, or empty
-    #[arg(long, value_name = "MODE", global = true, hide_short_help = true)]
-    pub proxy_mode: Option<String>,
 }
 
 /// Reads a path. It may be empty: kube-proxy takes that for none.
@@ -233,57 +104,133 @@ pub fn truth(text: &str) -> Result<bool, String> {
     }
 }
 
+/// kube-proxy's flags of other modes, of its client and of its log: accepted with a warning, so that an
+/// existing command line works. Those that take a value,
+const IGNORED: &str = "boot-id-file config-sync-period feature-gates healthz-port \
+                       iptables-masquerade-bit iptables-min-sync-period iptables-sync-period \
+                       kube-api-burst kube-api-content-type kube-api-qps log-backtrace-at log-dir \
+                       log-file log-file-max-size log-flush-frequency log-json-info-buffer-size \
+                       log-text-info-buffer-size machine-id-file metrics-port proxy-port-range \
+                       show-hidden-metrics-for-version stderrthreshold udp-timeout vmodule";
+/// and those that take `true`, `false` or nothing.
+const IGNORED_TRUTHS: &str = "add-dir-header alsologtostderr iptables-localhost-nodeports \
+                              log-json-split-stream log-text-split-stream logtostderr one-output \
+                              profiling skip-headers skip-log-headers";
+
+/// kube-proxy's flags, with kube-proxy's meaning: the values of those that were given.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProxyFlags {
+    values: BTreeMap<&'static str, Value>,
+    ignored: Vec<&'static str>,
+}
+
 impl ProxyFlags {
-    /// The names of those that were given.
-    pub(super) fn given(&self) -> Vec<&'static str> {
-        FLAGS.iter().filter(|flag| (flag.is_given)(self)).map(|flag| flag.name).collect()
+    /// The value of a flag, if it was given.
+    #[must_use]
+    pub fn value(&self, flag: &str) -> Option<&Value> {
+        self.values.get(flag)
+    }
+
+    /// Whether no flag was given that has a meaning here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The options that were given.
+    pub(super) fn given(&self) -> impl Iterator<Item = (&'static Opt, &Value)> {
+        options::with_flags().filter_map(|option| Some((option, self.value(option.flag)?)))
+    }
+
+    /// One warning for each flag that has no meaning here.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.ignored.iter().map(|name| match *name {
+            "healthz-port" | "metrics-port" => {
+                let address = name.replace("port", "bind-address");
+                format!("--{name} is ignored: use --{address}")
+            }
+            _ => format!("--{name} has no meaning in this proxy: ignored"),
+        })
     }
 }
 
-/// A flag, and the field that says the same in a file.
-pub(super) struct Flag {
-    pub(super) name: &'static str,
-    pub(super) field: &'static str,
-    is_given: fn(&ProxyFlags) -> bool,
+impl Opt {
+    fn arg(&self, defaults: &Config) -> Arg {
+        let default = self.default(defaults).map(|it| format!(" [default: {it}]"));
+        let arg = Arg::new(self.flag)
+            .long(self.flag)
+            .help(format!("{}{}", self.doc, default.unwrap_or_default()))
+            .help_heading("kube-proxy's flags")
+            .hide_short_help(true)
+            .global(true);
+        let text = || StringValueParser::new().map(Value::from);
+        match self.form {
+            Form::Truth(_) | Form::Unneeded => {
+                taking_truth(arg).value_name("true|false").value_parser(
+                    StringValueParser::new().try_map(|text| truth(&text).map(Value::from)),
+                )
+            }
+            Form::Count(_) => arg.value_name("N").value_parser(value_parser!(u32).map(Value::from)),
+            Form::Number(_) => arg
+                .value_name("N")
+                .allow_negative_numbers(true)
+                .value_parser(value_parser!(i32).map(Value::from)),
+            Form::Time(_) | Form::Timeout(_) => arg.value_name("DURATION").value_parser(text()),
+            Form::Text(name, _) => arg.value_name(name).value_parser(text()),
+            Form::List(name, _) => arg
+                .value_name(name)
+                .value_delimiter(',')
+                .action(ArgAction::Append)
+                .value_parser(text()),
+        }
+    }
 }
 
-macro_rules! flags {
-    ($($member:ident $name:literal = $field:literal;)*) => {
-        &[$(Flag { name: $name, field: $field, is_given: |flags| flags.$member.is_some() },)*]
-    };
+/// Of `true`, `false` or nothing.
+fn taking_truth(arg: Arg) -> Arg {
+    arg.num_args(0..=1).require_equals(true).default_missing_value("true")
 }
 
-/// All of them.
-pub(super) const FLAGS: &[Flag] = flags! {
-    kubeconfig "--kubeconfig" = "clientConnection.kubeconfig";
-    master "--master" = "";
-    cluster_cidr "--cluster-cidr" = "clusterCIDR";
-    detect_local_mode "--detect-local-mode" = "detectLocalMode";
-    pod_bridge_interface "--pod-bridge-interface" = "detectLocal.bridgeInterface";
-    pod_interface_name_prefix "--pod-interface-name-prefix" = "detectLocal.interfaceNamePrefix";
-    masquerade_all "--masquerade-all" = "iptables.masqueradeAll";
-    nodeport_addresses "--nodeport-addresses" = "nodePortAddresses";
-    ipvs_scheduler "--ipvs-scheduler" = "ipvs.scheduler";
-    ipvs_strict_arp "--ipvs-strict-arp" = "ipvs.strictARP";
-    ipvs_exclude_cidrs "--ipvs-exclude-cidrs" = "ipvs.excludeCIDRs";
-    ipvs_tcp_timeout "--ipvs-tcp-timeout" = "ipvs.tcpTimeout";
-    ipvs_tcpfin_timeout "--ipvs-tcpfin-timeout" = "ipvs.tcpFinTimeout";
-    ipvs_udp_timeout "--ipvs-udp-timeout" = "ipvs.udpTimeout";
-    ipvs_sync_period "--ipvs-sync-period" = "ipvs.syncPeriod";
-    ipvs_min_sync_period "--ipvs-min-sync-period" = "ipvs.minSyncPeriod";
-    conntrack_max_per_core "--conntrack-max-per-core" = "conntrack.maxPerCore";
-    conntrack_min "--conntrack-min" = "conntrack.min";
-    conntrack_tcp_timeout_established "--conntrack-tcp-timeout-established"
-        = "conntrack.tcpEstablishedTimeout";
-    conntrack_tcp_timeout_close_wait "--conntrack-tcp-timeout-close-wait"
-        = "conntrack.tcpCloseWaitTimeout";
-    conntrack_tcp_be_liberal "--conntrack-tcp-be-liberal" = "conntrack.tcpBeLiberal";
-    conntrack_udp_timeout "--conntrack-udp-timeout" = "conntrack.udpTimeout";
-    conntrack_udp_timeout_stream "--conntrack-udp-timeout-stream" = "conntrack.udpStreamTimeout";
-    bind_address "--bind-address" = "bindAddress";
-    healthz_bind_address "--healthz-bind-address" = "healthzBindAddress";
-    metrics_bind_address "--metrics-bind-address" = "metricsBindAddress";
-    bind_address_hard_fail "--bind-address-hard-fail" = "bindAddressHardFail";
-    oom_score_adj "--oom-score-adj" = "oomScoreAdj";
-    proxy_mode "--proxy-mode" = "mode";
-};
+impl Args for ProxyFlags {
+    fn augment_args(command: Command) -> Command {
+        let defaults = Config::default();
+        // These may be repeated, as with kube-proxy.
+        let ignored =
+            |name| Arg::new(name).long(name).hide(true).global(true).action(ArgAction::Append);
+        let values = IGNORED.split_whitespace().map(ignored);
+        command
+            .args(options::with_flags().map(|option| option.arg(&defaults)))
+            .args(values.map(|arg| arg.num_args(1).allow_hyphen_values(true)))
+            .args(IGNORED_TRUTHS.split_whitespace().map(ignored).map(taking_truth))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ProxyFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let value = |option: &'static Opt| {
+            let mut values = matches.get_many::<Value>(option.flag)?.cloned();
+            let value = match option.form {
+                Form::List(..) => values.collect(),
+                _ => values.next_back()?,
+            };
+            // An empty path is none, as with kube-proxy.
+            let is_none = matches!(option.form, Form::Text("FILE", _)) && value == "";
+            (!is_none).then_some((option.flag, value))
+        };
+        let is_given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let ignored = IGNORED.split_whitespace().chain(IGNORED_TRUTHS.split_whitespace());
+        Ok(Self {
+            values: options::with_flags().filter_map(value).collect(),
+            ignored: ignored.filter(is_given).collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

@@ -6,13 +6,9 @@ mod document;
 mod duration;
 mod environment;
 mod flags;
-mod ignored;
-mod kube_proxy;
-mod log;
-mod own;
+mod options;
 mod resolve;
 mod settings;
-mod show;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -21,18 +17,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube_ipvs_core::model::Settings;
+use kube_ipvs_core::model::{NodePortAddresses, Settings};
 
 pub use conntrack::ConntrackConfig;
 pub use duration::parse as duration;
 pub use flags::{LogFormat, ProxyFlags, SharedFlags, path, truth};
-pub use ignored::IgnoredFlags;
-pub use log::LogConfig;
+pub use resolve::resolve;
 #[doc(hidden)]
 pub use resolve::resolve_text;
-pub use resolve::{resolve, resolve_settings};
-pub use show::show;
-pub use write::write;
+pub use write::{show, write};
 
 /// Why a configuration cannot be used: the command line or a file is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +83,15 @@ pub struct IpvsTimeouts {
     pub udp: Option<Duration>,
 }
 
+/// What is logged, and in which form.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogConfig {
+    /// The form.
+    pub format: LogFormat,
+    /// A level, or a filter of levels by module.
+    pub level: String,
+}
+
 /// Everything that may be configured, resolved and validated.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -110,7 +112,7 @@ pub struct Config {
     /// How often at least everything is read back from the kernel; `None` for never.
     pub audit_period: Option<Duration>,
     /// Of how many Services at most connections, packets and bytes are among the metrics.
-    pub traffic_metrics_services: usize,
+    pub traffic_metrics_services: u32,
     /// Whether what kube-proxy has left is removed after the first sync.
     pub remove_kube_proxy: bool,
     /// How long IPVS keeps idle connections.
@@ -123,4 +125,30 @@ pub struct Config {
     pub log: LogConfig,
     /// What was given and means nothing here, or is better said otherwise: one line each.
     pub warnings: Vec<String>,
+}
+
+impl Default for Config {
+    /// The configuration of a node without a name, before anything is given.
+    fn default() -> Self {
+        Self {
+            settings: Settings {
+                node_port_addresses: NodePortAddresses::all(),
+                ..Settings::for_node("")
+            },
+            source: SourceConfig::Kubernetes { kubeconfig: None, master: None },
+            health_address: Some(SocketAddr::from(([0, 0, 0, 0], 10256))),
+            metrics_address: Some(SocketAddr::from(([127, 0, 0, 1], 10249))),
+            bind_address_hard_fail: false,
+            min_sync_period: Duration::ZERO,
+            sync_period: Duration::from_secs(30),
+            audit_period: Some(Duration::from_secs(300)),
+            traffic_metrics_services: 0,
+            remove_kube_proxy: false,
+            ipvs_timeouts: IpvsTimeouts::default(),
+            conntrack: ConntrackConfig::default(),
+            oom_score_adj: -999,
+            log: LogConfig { format: LogFormat::Text, level: "info".to_owned() },
+            warnings: Vec::new(),
+        }
+    }
 }

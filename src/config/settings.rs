@@ -1,103 +1,69 @@
 //! The part of the configuration that decides the desired state.
 
-use std::time::Duration;
-
 use ipnet::IpNet;
 use kube_ipvs_core::model::{
     Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
-    ParsePortsError, Ports, Scheduler, Settings, protected_node_ports, read_range,
+    ParsePortsError, Settings, read_range,
 };
-use serde_json::Value;
 
 use super::ConfigError;
 use super::document::Origin;
-use super::duration;
 use super::resolve::Resolver;
 
+const PORTS: &str = "protectedNodePorts";
+
 impl Resolver<'_> {
-    pub(super) fn settings(&mut self) -> Result<Settings, ConfigError> {
-        let mode = self.kube_proxy.mode.as_deref().unwrap_or_default();
+    pub(super) fn settings(&mut self, settings: &mut Settings) -> Result<(), ConfigError> {
+        let mode = self.text("mode");
         if !matches!(mode, "" | "ipvs") {
             let what = format!("{mode:?} is not what this proxy is: it is of mode ipvs always");
             self.warn("mode", &what);
         }
-        let ipvs = self.kube_proxy.ipvs.as_ref();
-        let scheduler = match ipvs.and_then(|ipvs| ipvs.scheduler.as_deref()) {
-            None | Some("") => Scheduler::default(),
-            Some(name) => {
-                name.parse().map_err(|error| self.origin.wrong("ipvs.scheduler", error))?
-            }
-        };
-        let iptables = self.kube_proxy.iptables.as_ref();
-        let masquerade_all = iptables.and_then(|iptables| iptables.masquerade_all);
-        let own = &self.own;
-        let service_cidrs = own.content.service_cidrs.iter().flatten();
-        Ok(Settings {
-            node_name: self.node_name()?,
-            scheduler,
-            masquerade_all: masquerade_all.unwrap_or(false),
-            service_cidrs: ranges(&own.origin, "serviceCIDRs", service_cidrs)?,
-            service_proxy_name: own
-                .content
-                .service_proxy_name
-                .as_deref()
-                .map(str::trim)
-                .filter(|name| !name.is_empty())
-                .map(Name::from),
-            drain_period: self.drain_period()?,
-            carry: self.carry()?,
-            protected_node_ports: self.protected_node_ports()?,
-            node_port_addresses: self.node_port_addresses()?,
-            local_detector: self.local_detector()?,
-        })
-    }
-
-    fn drain_period(&self) -> Result<Duration, ConfigError> {
-        let text = self.own.content.drain_period.as_deref();
-        let period = text.map(duration::parse).transpose();
-        let period = period.map_err(|reason| self.own.origin.wrong("drainPeriod", reason))?;
-        Ok(period.unwrap_or(Settings::DRAIN_PERIOD))
-    }
-
-    fn protected_node_ports(&self) -> Result<Vec<Ports>, ConfigError> {
-        let Some(listed) = &self.own.content.protected_node_ports else {
-            return Ok(protected_node_ports());
-        };
-        let wrong =
-            |error: ParsePortsError| self.own.origin.wrong("protectedNodePorts", error.to_string());
-        // A port alone is a number to YAML.
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        listed.iter().map(|value| text(value).trim().parse().map_err(wrong)).collect()
+        let scheduler = self.text("ipvs.scheduler");
+        if !scheduler.is_empty() {
+            let parsed = scheduler.parse();
+            settings.scheduler = parsed.map_err(|error| self.wrong("ipvs.scheduler", error))?;
+        }
+        settings.node_name = self.node_name()?;
+        settings.service_cidrs = self.ranges("serviceCIDRs", &self.list("serviceCIDRs"))?;
+        let name = Some(self.text("serviceProxyName").trim()).filter(|name| !name.is_empty());
+        settings.service_proxy_name = name.map(Name::from);
+        settings.carry = self.carry()?;
+        if self.given.values.contains_key(PORTS) {
+            let read = |text: &String| text.trim().parse();
+            let ports: Result<_, ParsePortsError> = self.list(PORTS).iter().map(read).collect();
+            settings.protected_node_ports = ports.map_err(|error| self.wrong(PORTS, error))?;
+        }
+        settings.node_port_addresses = self.node_port_addresses()?;
+        settings.local_detector = self.local_detector()?;
+        Ok(())
     }
 
     fn carry(&mut self) -> Result<Carry, ConfigError> {
         const INTERFACES: &str = "offloadInterfaces";
-        let own = &self.own;
-        let listed = own.content.offload_interfaces.as_deref().unwrap_or_default();
-        let carry = match own.content.carry.as_deref().unwrap_or_default() {
+        let listed = self.list(INTERFACES);
+        let carry = match self.text("carry") {
             "" | "front-ends" => Carry::FrontEnds,
             "all" => Carry::All,
             "offload" if listed.is_empty() => {
                 let reason = "needed for carry offload: the links of the node and of its pods, such \
                               as [eth*, cali*]";
-                return Err(own.origin.wrong(INTERFACES, reason));
+                return Err(self.wrong(INTERFACES, reason));
             }
             "offload" => {
                 let read = |text: &String| {
-                    text.trim().parse().map_err(|error: InterfaceNameError| {
-                        own.origin.wrong(INTERFACES, error.to_string())
-                    })
+                    let link = text.trim().parse();
+                    link.map_err(|error: InterfaceNameError| self.wrong(INTERFACES, error))
                 };
                 return listed.iter().map(read).collect::<Result<_, _>>().map(Carry::Offload);
             }
             other => {
                 let reason = format!("{other:?} is none: use front-ends, all or offload");
-                return Err(own.origin.wrong("carry", reason));
+                return Err(self.wrong("carry", reason));
             }
         };
         if !listed.is_empty() {
-            let name = own.origin.name(INTERFACES);
-            self.warnings.push(format!("{name}: not needed: only carry offload uses it"));
+            self.warn(INTERFACES, "not needed: only carry offload uses it");
         }
         Ok(carry)
     }
@@ -105,10 +71,10 @@ impl Resolver<'_> {
     /// Flag, file, environment, machine: the first that has one.
     fn node_name(&self) -> Result<Name, ConfigError> {
         let given = [
-            &self.flags.node_name,
-            &self.kube_proxy.hostname_override,
-            &self.surroundings.node_name,
-            &self.surroundings.host_name,
+            self.flags.node_name.as_deref(),
+            self.text_of("hostnameOverride"),
+            self.surroundings.node_name.as_deref(),
+            self.surroundings.host_name.as_deref(),
         ];
         let mut names = given.into_iter().flatten().map(|name| name.trim().to_lowercase());
         names.find(|name| !name.is_empty()).map(Name::from).ok_or_else(|| {
@@ -119,7 +85,7 @@ impl Resolver<'_> {
 
     fn node_port_addresses(&mut self) -> Result<NodePortAddresses, ConfigError> {
         const FIELD: &str = "nodePortAddresses";
-        let mut listed = self.kube_proxy.node_port_addresses.clone().unwrap_or_default();
+        let mut listed = self.list(FIELD);
         listed.retain(|text| !text.trim().is_empty());
         let mut texts = Vec::new();
         let mut is_primary = false;
@@ -134,10 +100,10 @@ impl Resolver<'_> {
         match (is_primary, texts.is_empty()) {
             (_, true) if listed.is_empty() => Ok(self.node_ports_by_default()),
             (_, true) => Ok(NodePortAddresses::Primary),
-            (false, false) => Ok(NodePortAddresses::Ranges(ranges(&self.origin, FIELD, &texts)?)),
+            (false, false) => self.ranges(FIELD, &texts).map(NodePortAddresses::Ranges),
             (true, false) => {
                 let reason = "\"primary\" cannot stand beside ranges: list the primary address";
-                Err(self.origin.wrong(FIELD, reason))
+                Err(self.wrong(FIELD, reason))
             }
         }
     }
@@ -146,27 +112,26 @@ impl Resolver<'_> {
     /// the primary ones (`platformApplyDefaults`). So does what is configured as kube-proxy is; a file
     /// that says nothing of kube-proxy's takes the latter.
     fn node_ports_by_default(&self) -> NodePortAddresses {
-        match (&self.origin, self.kube_proxy.mode.as_deref()) {
-            (Origin::Nowhere, _) | (_, Some("nftables")) => NodePortAddresses::Primary,
+        match (&self.given.kube_proxy, self.text("mode")) {
+            (Origin::Nowhere, _) | (_, "nftables") => NodePortAddresses::Primary,
             (Origin::Flags | Origin::Document { .. }, _) => NodePortAddresses::all(),
         }
     }
 
     fn local_detector(&mut self) -> Result<LocalDetector, ConfigError> {
         const FIELD: &str = "detectLocalMode";
-        let cluster_cidr = self.kube_proxy.cluster_cidr.as_deref().unwrap_or_default();
-        let texts = cluster_cidr.split(',').map(str::trim).filter(|text| !text.is_empty());
-        let texts: Vec<_> = texts.map(str::to_owned).collect();
-        let detect = self.kube_proxy.detect_local.clone().unwrap_or_default();
-        let needed = |value: Option<String>, field: &str, mode: &str| {
-            let value = value.filter(|value| !value.is_empty()).ok_or_else(|| {
-                let reason = format!("needed for {} {mode}", self.origin.name(FIELD));
-                self.origin.wrong(field, reason)
-            })?;
+        let texts = self.text("clusterCIDR").split(',').map(str::trim);
+        let texts: Vec<_> = texts.filter(|text| !text.is_empty()).map(str::to_owned).collect();
+        let needed = |field: &str, mode: &str| {
+            let value = self.text(field);
+            if value.is_empty() {
+                let name = self.given.origin(FIELD).name(FIELD);
+                return Err(self.wrong(field, format!("needed for {name} {mode}")));
+            }
             let name: Result<InterfaceName, _> = value.parse();
-            name.map_err(|error| self.origin.wrong(field, error.to_string()))
+            name.map_err(|error| self.wrong(field, error))
         };
-        match self.kube_proxy.detect_local_mode.as_deref().unwrap_or_default() {
+        match self.text(FIELD) {
             "" if texts.is_empty() => Ok(LocalDetector::None),
             "ClusterCIDR" if texts.is_empty() => {
                 let what = "ClusterCIDR without a range: pods are not told from other clients";
@@ -174,36 +139,101 @@ impl Resolver<'_> {
                 Ok(LocalDetector::None)
             }
             "" | "ClusterCIDR" => {
-                Ok(LocalDetector::ClusterCidr(ranges(&self.origin, "clusterCIDR", &texts)?))
+                self.ranges("clusterCIDR", &texts).map(LocalDetector::ClusterCidr)
             }
             "NodeCIDR" => Ok(LocalDetector::NodeCidr),
             mode @ "BridgeInterface" => {
-                let field = "detectLocal.bridgeInterface";
-                let name = needed(detect.bridge_interface, field, mode)?;
+                let name = needed("detectLocal.bridgeInterface", mode)?;
                 Ok(LocalDetector::Interfaces(Interfaces::Named(name)))
             }
             mode @ "InterfaceNamePrefix" => {
-                let field = "detectLocal.interfaceNamePrefix";
-                let prefix = needed(detect.interface_name_prefix, field, mode)?;
+                let prefix = needed("detectLocal.interfaceNamePrefix", mode)?;
                 Ok(LocalDetector::Interfaces(Interfaces::Prefixed(prefix)))
             }
             other => {
                 let modes = "ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix";
-                Err(self.origin.wrong(FIELD, format!("{other:?} is none: use {modes}")))
+                Err(self.wrong(FIELD, format!("{other:?} is none: use {modes}")))
             }
         }
     }
+
+    fn ranges(&self, field: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+        let read = |text: &String| {
+            let reason = || format!("{text:?} is not an address range such as 192.0.2.0/24");
+            read_range(text).ok_or_else(|| self.wrong(field, reason()))
+        };
+        texts.iter().map(read).collect()
+    }
 }
 
-fn ranges<'a>(
-    origin: &Origin,
-    field: &str,
-    texts: impl IntoIterator<Item = &'a String>,
-) -> Result<Vec<IpNet>, ConfigError> {
-    let read = |text: &String| {
-        read_range(text).ok_or_else(|| {
-            origin.wrong(field, format!("{text:?} is not an address range such as 192.0.2.0/24"))
-        })
-    };
-    texts.into_iter().map(read).collect()
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use kube_ipvs_core::model::{Carry, protected_node_ports};
+
+    use crate::config::tests::{KUBEADM, with_file};
+    use crate::config::write;
+    use crate::config::{Config, ConfigError};
+
+    const HEAD: &str = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+
+    /// The configuration by a file of these lines alone.
+    fn read(lines: &str) -> Result<Config, ConfigError> {
+        with_file(&format!("{HEAD}\n{lines}\n"), "")
+    }
+
+    #[test]
+    fn our_own_document_is_read() {
+        let text = format!("{KUBEADM}---\n{HEAD}\nserviceCIDRs: [10.96.0.1/12]\nauditPeriod: 0s\n");
+        let config = with_file(&text, "").unwrap();
+        assert_eq!(config.settings.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
+        assert_eq!(config.audit_period, None);
+
+        let error = read("auditPeriod: often").unwrap_err().to_string();
+        assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");
+    }
+
+    #[test]
+    fn protected_ports_are_read() {
+        assert_eq!(read("").unwrap().settings.protected_node_ports, protected_node_ports());
+        let config = read("protectedNodePorts: [22, 2379-2380/tcp, 8472/udp]").unwrap();
+        let ports = ["22/tcp", "2379-2380/tcp", "8472/udp"].map(|it| it.parse().unwrap());
+        assert_eq!(config.settings.protected_node_ports, ports);
+        assert_eq!(with_file(&write(&config), "").unwrap(), config);
+        assert_eq!(read("protectedNodePorts: []").unwrap().settings.protected_node_ports, []);
+        let error = read("protectedNodePorts: [ssh]").unwrap_err().to_string();
+        let expected = "config.conf: document 1: protectedNodePorts: \"ssh\" is neither";
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn who_carries_connections_is_read() {
+        let config = read("").unwrap();
+        assert_eq!(config.settings.carry, Carry::FrontEnds);
+        assert_eq!(config.ipvs_timeouts.tcp, config.conntrack.tcp_established);
+        let config = read("carry: all").unwrap();
+        assert_eq!(config.settings.carry, Carry::All);
+        assert_eq!(config.ipvs_timeouts.tcp, Some(Duration::from_secs(900)));
+        let config = read("carry: offload\noffloadInterfaces: [eth0, cali*]").unwrap();
+        let links = ["eth0", "cali*"].map(|link| link.parse().unwrap()).to_vec();
+        assert_eq!(config.settings.carry, Carry::Offload(links));
+        assert_eq!(with_file(&write(&config), "").unwrap(), config);
+
+        let warnings = read("carry: all\noffloadInterfaces: [eth0]").unwrap().warnings;
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(warning.ends_with("offloadInterfaces: not needed: only carry offload uses it"));
+        for (lines, reason) in [
+            ("carry: some", "carry: \"some\" is none"),
+            ("carry: offload", "offloadInterfaces: needed for carry offload"),
+            (
+                "carry: offload\noffloadInterfaces: [a/b]",
+                "offloadInterfaces: \"a/b\" is no interface's name",
+            ),
+        ] {
+            let error = read(lines).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("config.conf: document 1: {reason}")), "{error}");
+        }
+    }
 }

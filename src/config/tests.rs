@@ -9,7 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use kube_ipvs_core::model::{LocalDetector, NodePortAddresses, Scheduler};
 
 use super::environment::Environment;
-use super::flags::FLAGS;
+use super::options::{KUBE_PROXY, OWN, of_field};
 use super::resolve::Resolver;
 use super::*;
 
@@ -169,7 +169,8 @@ fn the_nodes_name_is_the_first_given() {
     let name = |line: &str, environment: &str, file: Option<&str>| {
         let flags = flags(line);
         let mut resolver = Resolver::new(&flags, surroundings(environment)).unwrap();
-        resolver.kube_proxy.hostname_override = file.map(str::to_owned);
+        let field = file.map(|name| ("hostnameOverride", name.into()));
+        resolver.given.values.extend(field);
         resolver.config().unwrap().settings.node_name
     };
     assert_eq!(&*name("--node-name=A", "b", Some("c")), "a");
@@ -292,19 +293,6 @@ fn what_is_shown_is_what_is_written_with_the_nodes_name() {
 }
 
 #[test]
-fn every_field_of_the_raw_file_has_a_line_in_the_written_one() {
-    let text = write(&resolve(""));
-    for flag in FLAGS.iter().filter(|flag| !flag.field.is_empty()) {
-        // These mean nothing here, or only decide a default.
-        if ["ipvs.strictARP", "ipvs.excludeCIDRs", "bindAddress"].contains(&flag.field) {
-            continue;
-        }
-        let field = flag.field.rsplit('.').next().unwrap();
-        assert!(text.lines().any(|line| line.trim().starts_with(&format!("{field}:"))), "{field}");
-    }
-}
-
-#[test]
 fn what_has_no_effect_is_warned_of() {
     let cases = [
         ("--proxy-mode=iptables", "--proxy-mode: \"iptables\" is not what this proxy is"),
@@ -390,8 +378,8 @@ fn wrong_values_name_flag_or_field() {
     ];
     for (line, document, field, reason) in cases {
         let error = try_resolve(&flags(line)).unwrap_err().to_string();
-        let flag = FLAGS.iter().find(|flag| flag.field == field).unwrap().name;
-        assert!(error.starts_with(&format!("{flag}: {reason}")), "{error}");
+        let flag = of_field(field).unwrap().flag;
+        assert!(error.starts_with(&format!("--{flag}: {reason}")), "{error}");
 
         let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
         let error = with_file(&format!("{head}\n{document}\n"), "").unwrap_err().to_string();
@@ -452,15 +440,23 @@ fn manifests_come_before_an_api_server() {
 }
 
 #[test]
-fn the_table_of_flags_is_right() {
-    let command = CommandLine::command();
-    for flag in FLAGS {
-        let known = command
-            .get_arguments()
-            .any(|arg| arg.get_long().is_some_and(|long| format!("--{long}") == flag.name));
-        assert!(known, "{}", flag.name);
+fn every_option_is_documented() {
+    let text = include_str!("../../docs/configuration.md");
+    for option in KUBE_PROXY.options {
+        for (name, written) in [
+            (option.field, format!("`{}`", option.field)),
+            (option.flag, format!("`--{}`", option.flag)),
+        ] {
+            assert!(name.is_empty() || text.contains(&written), "{written}");
+        }
     }
-    // Each flag is noticed as the one that it is.
-    let given = flags("--conntrack-udp-timeout=1s --pod-bridge-interface=b").proxy.given();
-    assert_eq!(given, ["--pod-bridge-interface", "--conntrack-udp-timeout"]);
+    // Our document stands there with its defaults.
+    let own = text.split("```yaml\n").find(|block| block.contains("serviceCIDRs:")).unwrap();
+    let (own, _) = own.split_once("```").unwrap();
+    let given = document::parse(Path::new("configuration.md"), own).unwrap();
+    for option in OWN.options {
+        assert!(given.values.contains_key(option.field), "{}", option.field);
+    }
+    let head = format!("apiVersion: {}\nkind: {}\n", OWN.version, OWN.kind);
+    assert_eq!(resolve_text(own).unwrap(), resolve_text(&head).unwrap());
 }

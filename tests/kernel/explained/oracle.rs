@@ -1,7 +1,7 @@
 //! What `explain` says, from the manifests that the agent reads.
 
 use clap::Parser;
-use kube_ipvs::config::{SharedFlags, resolve_settings};
+use kube_ipvs::config::{SharedFlags, resolve};
 use kube_ipvs::source::manifests;
 use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::state::State;
@@ -21,7 +21,7 @@ pub(crate) fn programs(t: &mut Trial<'_>) -> Step<DesiredState> {
     let agent = t.agent();
     let options = Options::try_parse_from(std::iter::once("oracle").chain(agent.options()))
         .map_err(|error| fail(&error))?;
-    let (settings, _) = resolve_settings(&options.shared).map_err(|error| fail(&error))?;
+    let settings = resolve(&options.shared).map_err(|error| fail(&error))?.settings;
     let (events, problems) =
         manifests::load(agent.manifests(), &settings.node_name).map_err(|error| fail(&error))?;
     if !problems.is_empty() {
