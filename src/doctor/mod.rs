@@ -2,7 +2,7 @@
 //! if not.
 //!
 //! A check reads and judges. It changes nothing and never stops the others. The checks are the
-//! table [`CHECKS`], one file per group. Reading the kernel and judging the result are separate, so
+//! table `CHECKS`, one file per group. Reading the kernel and judging the result are separate, so
 //! that tests cover the judgement without a kernel.
 
 mod addresses;
