@@ -6,7 +6,7 @@ use netlink_ipvs::{Answers, Batch, KernelError};
 use super::Nft;
 use super::element::entries;
 use super::failure::failure;
-use super::request::{SetChange, Step, write};
+use super::request::{SetChange, TransactionStep, write};
 use super::transaction::{FailureCause, RuleAnswer, Submit, run};
 use super::update::update;
 
@@ -48,11 +48,11 @@ impl Nft {
     /// Appends the steps of an operation.
     fn write_steps(
         &mut self,
-        steps: &mut Vec<Step<'static>>,
+        steps: &mut Vec<TransactionStep<'static>>,
         operation: usize,
         to_do: &FilterOperation,
     ) -> Result<(), KernelError> {
-        let mut push = |table, change| steps.push(Step { operation, table, change });
+        let mut push = |table, change| steps.push(TransactionStep { operation, table, change });
         match to_do {
             FilterOperation::CreateTables => {
                 for table in &self.ruleset.tables {
@@ -82,7 +82,7 @@ impl Nft {
 }
 
 impl Submit for Nft {
-    fn submit(&mut self, steps: &[Step<'_>]) -> RuleAnswer {
+    fn submit(&mut self, steps: &[TransactionStep<'_>]) -> RuleAnswer {
         // Not kept: that of a first sync is of megabytes, and later ones are few.
         let mut batch = Batch::default();
         write(&mut batch, steps);

@@ -3,7 +3,7 @@
 use netlink_ipvs::Batch;
 
 use super::existing::Existing;
-use super::request::{Step, write};
+use super::request::{TransactionStep, write};
 use super::table::Table;
 use super::update::update;
 
@@ -17,7 +17,7 @@ pub(super) fn chain_name(tables: &[Table]) -> String {
         .iter()
         .flat_map(|table| {
             let changes = update(table, &nothing).into_iter();
-            changes.map(|change| Step { operation: 0, table: table.family, change })
+            changes.map(|change| TransactionStep { operation: 0, table: table.family, change })
         })
         .collect();
     let mut batch = Batch::default();

@@ -64,14 +64,14 @@ pub(super) enum SetChange<'a> {
 
 /// A change to one table on behalf of an operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Step<'a> {
+pub(super) struct TransactionStep<'a> {
     pub(super) operation: usize,
     pub(super) table: TableFamily,
     pub(super) change: SetChange<'a>,
 }
 
 /// Writes the steps as one transaction: its first request begins it, its last one ends it.
-pub(super) fn write(batch: &mut Batch, steps: &[Step<'_>]) {
+pub(super) fn write(batch: &mut Batch, steps: &[TransactionStep<'_>]) {
     batch.clear();
     transaction(batch, |batch| {
         for step in steps {

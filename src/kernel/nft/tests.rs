@@ -15,7 +15,7 @@ use super::element::{Content, ElementReader, RawElement, SetEntry, entries};
 use super::existing::Existing;
 use super::list::{self, ListedChain, ListedFlowtable, ListedRule, ListedSet};
 use super::render;
-use super::request::{SetChange, Step, write};
+use super::request::{SetChange, TransactionStep, write};
 use super::ruleset::{Mistake, Ruleset, TEXT, table};
 use super::set::Layout;
 use super::table::{Chain, Table, TableFamily};
@@ -210,7 +210,7 @@ fn elements_go_to_the_tables_of_their_families() {
 /// The payload of a change's message.
 fn body(table: TableFamily, change: SetChange<'_>) -> Vec<u8> {
     let mut batch = Batch::default();
-    write(&mut batch, &[Step { operation: 0, table, change }]);
+    write(&mut batch, &[TransactionStep { operation: 0, table, change }]);
     let (_, payload) = messages(batch.bytes()).nth(1).unwrap();
     payload.to_vec()
 }

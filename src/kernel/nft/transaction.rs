@@ -4,7 +4,7 @@ use netlink_ipvs::NetlinkError;
 use rustc_hash::FxHashSet;
 use rustix::io::Errno;
 
-use super::request::{SetChange, Step};
+use super::request::{SetChange, TransactionStep};
 
 /// The kernel's answer to a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ pub(super) enum FailureCause {
 /// The kernel, or a fake kernel in tests.
 pub(super) trait Submit {
     /// Makes one transaction of the steps.
-    fn submit(&mut self, steps: &[Step<'_>]) -> RuleAnswer;
+    fn submit(&mut self, steps: &[TransactionStep<'_>]) -> RuleAnswer;
 }
 
 /// How often a transaction is retried that collided with another one, its parts included.
@@ -47,7 +47,7 @@ const RETRIES: usize = 20;
 /// exists and deleting what does not exist are fine.
 pub(super) fn run(
     kernel: &mut impl Submit,
-    steps: Vec<Step<'_>>,
+    steps: Vec<TransactionStep<'_>>,
     fail: &mut impl FnMut(usize, FailureCause),
 ) {
     let mut retries = RETRIES;
@@ -56,7 +56,7 @@ pub(super) fn run(
 
 fn run_within(
     kernel: &mut impl Submit,
-    mut steps: Vec<Step<'_>>,
+    mut steps: Vec<TransactionStep<'_>>,
     fail: &mut impl FnMut(usize, FailureCause),
     retries: &mut usize,
 ) {
@@ -87,7 +87,7 @@ fn is_passing(errno: Errno) -> bool {
 /// Removes failed steps: for the deletion of an absent element that step, else all steps of the
 /// operation.
 fn take_out(
-    steps: &mut Vec<Step<'_>>,
+    steps: &mut Vec<TransactionStep<'_>>,
     errors: Vec<(usize, NetlinkError)>,
     fail: &mut impl FnMut(usize, FailureCause),
 ) {
@@ -113,7 +113,7 @@ fn take_out(
 /// single operation.
 fn split(
     kernel: &mut impl Submit,
-    mut steps: Vec<Step<'_>>,
+    mut steps: Vec<TransactionStep<'_>>,
     cause: FailureCause,
     fail: &mut impl FnMut(usize, FailureCause),
     retries: &mut usize,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     impl Submit for Fake {
-        fn submit(&mut self, steps: &[Step<'_>]) -> RuleAnswer {
+        fn submit(&mut self, steps: &[TransactionStep<'_>]) -> RuleAnswer {
             self.submissions += 1;
             if let Some(answer) = self.answers.pop() {
                 return answer;
@@ -189,10 +189,10 @@ mod tests {
     }
 
     /// Operations that add a ClusterIP each, which takes two steps.
-    fn adding(count: usize) -> Vec<Step<'static>> {
+    fn adding(count: usize) -> Vec<TransactionStep<'static>> {
         let steps = |operation| {
             entries(&Element::Address(AddressSet::Pools, Ipv4Addr::LOCALHOST.into()))
-                .map(|entry| Step {
+                .map(|entry| TransactionStep {
                     operation,
                     table: entry.table,
                     change: SetChange::NewElement(entry),
@@ -202,7 +202,7 @@ mod tests {
         (0..count).flat_map(steps).collect()
     }
 
-    fn failures(kernel: &mut Fake, steps: Vec<Step<'_>>) -> Vec<(usize, FailureCause)> {
+    fn failures(kernel: &mut Fake, steps: Vec<TransactionStep<'_>>) -> Vec<(usize, FailureCause)> {
         let mut failures = Vec::new();
         run(kernel, steps, &mut |operation, cause| failures.push((operation, cause)));
         failures
