@@ -229,7 +229,7 @@ mod tests {
             ("carry: offload", "offloadInterfaces: needed for carry offload"),
             (
                 "carry: offload\noffloadInterfaces: [a/b]",
-                "offloadInterfaces: \"a/b\" is no interface's name",
+                "offloadInterfaces: \"a/b\" is not an interface name",
             ),
         ] {
             let error = read(lines).unwrap_err().to_string();

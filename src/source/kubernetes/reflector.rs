@@ -20,7 +20,7 @@ use super::{Timeouts, WatchRequest};
 pub(super) struct Closed;
 
 /// The end of an established watch.
-enum End {
+enum WatchEnd {
     /// The server closed it: continue from the last version.
     Closed,
     /// The server was silent, without even a bookmark.
@@ -147,7 +147,9 @@ where
                 ControlFlow::Continue(end) => end,
             };
             fruitless = match end {
-                End::Silent | End::Failed(ResponseError::Malformed(_)) if version == from => {
+                WatchEnd::Silent | WatchEnd::Failed(ResponseError::Malformed(_))
+                    if version == from =>
+                {
                     fruitless + 1
                 }
                 _ => 0,
@@ -155,10 +157,10 @@ where
             // A server or a proxy may accept watches only to end them at once.
             let worked = version != from || began.elapsed() >= self.timeouts.first_wait;
             match end {
-                End::Expired => return ControlFlow::Continue(version),
-                End::Closed | End::Silent if worked => self.succeeded(),
-                End::Closed | End::Silent => sleep(self.backoff.next()).await,
-                End::Failed(failure) => {
+                WatchEnd::Expired => return ControlFlow::Continue(version),
+                WatchEnd::Closed | WatchEnd::Silent if worked => self.succeeded(),
+                WatchEnd::Closed | WatchEnd::Silent => sleep(self.backoff.next()).await,
+                WatchEnd::Failed(failure) => {
                     if worked {
                         self.succeeded();
                     }
@@ -176,7 +178,7 @@ where
         &mut self,
         watch: Option<Answer>,
         version: &mut String,
-    ) -> ControlFlow<Closed, End> {
+    ) -> ControlFlow<Closed, WatchEnd> {
         let mut watch = match watch {
             Some(watch) => watch,
             None => {
@@ -187,15 +189,15 @@ where
                         watch
                     }
                     Err(failure) if failure.is_gone() => {
-                        return ControlFlow::Continue(End::Expired);
+                        return ControlFlow::Continue(WatchEnd::Expired);
                     }
-                    Err(failure) => return ControlFlow::Continue(End::Failed(failure)),
+                    Err(failure) => return ControlFlow::Continue(WatchEnd::Failed(failure)),
                 }
             }
         };
         loop {
             let seen = match watch.event::<R>().await {
-                Ok(None) => return ControlFlow::Continue(End::Closed),
+                Ok(None) => return ControlFlow::Continue(WatchEnd::Closed),
                 Ok(Some(WatchEvent::Changed(parsed))) => {
                     if !self.change(&parsed) {
                         return ControlFlow::Break(Closed);
@@ -214,7 +216,7 @@ where
                     version
                 }
                 Ok(Some(WatchEvent::Error(failure))) | Err(failure) => {
-                    return ControlFlow::Continue(End::of(failure));
+                    return ControlFlow::Continue(WatchEnd::of(failure));
                 }
             };
             if !seen.is_empty() {
@@ -255,7 +257,7 @@ where
     }
 }
 
-impl End {
+impl WatchEnd {
     fn of(failure: ResponseError) -> Self {
         match failure {
             failure if failure.is_gone() => Self::Expired,
