@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::{
-    Element, Family, PortSet, Protocol, ServiceKey, Settings, VirtualAddress,
+    Element, Family, PortSet, Protocol, ServiceKey, Settings, Target, VirtualAddress,
 };
 use kube_ipvs_core::plan::Operation;
 use proptest::prelude::*;
@@ -117,6 +117,7 @@ impl Lookup {
 struct Owners {
     services: BTreeMap<VirtualAddress, BTreeSet<ServiceKey>>,
     pools: BTreeMap<VirtualAddress, BTreeSet<VirtualAddress>>,
+    targets: BTreeMap<VirtualAddress, Vec<[Target; 2]>>,
     endpoints: BTreeMap<ServiceKey, BTreeSet<SocketAddr>>,
 }
 
@@ -130,6 +131,9 @@ impl Owners {
                     self.services.entry(address).or_default().insert(key.clone());
                 }
                 self.pools.entry(frontend.address).or_default().extend(pools);
+                let targets = self.targets.entry(frontend.address).or_default();
+                targets.push(frontend.targets());
+                targets.dedup();
             }
             let backends = program.pools.iter().flat_map(|pool| pool.backends.iter());
             let sockets = backends.map(|backend| SocketAddr::new(backend.address, backend.port));
@@ -137,9 +141,9 @@ impl Owners {
         }
     }
 
-    /// Whether an address may lead to an endpoint for a while: a front end that comes, goes or
-    /// changes hands may lead to others of its Service than it does before and after. One that stays
-    /// may not: its policy is to be kept.
+    /// Whether an address may lead to an endpoint for a while: a front end that comes, goes, changes
+    /// hands or is led to another pool may lead to other endpoints of its Service than it does before
+    /// and after. One that stays may not: its policy holds.
     fn admit(&self, address: &VirtualAddress, endpoint: SocketAddr, stays: bool) -> bool {
         let node_port = VirtualAddress::node_port(address.family(), address.port, address.protocol);
         let frontends = [*address, node_port];
@@ -148,7 +152,9 @@ impl Owners {
         let keys: BTreeSet<_> =
             addresses.filter_map(|address| self.services.get(address)).flatten().collect();
         let of_service = |key| self.endpoints.get(key).is_some_and(|all| all.contains(&endpoint));
-        (keys.len() > 1 || !stays) && keys.into_iter().any(of_service)
+        let is_led_elsewhere = |frontend| self.targets.get(frontend).is_some_and(|it| it.len() > 1);
+        let changes = keys.len() > 1 || !stays || frontends.iter().any(is_led_elsewhere);
+        changes && keys.into_iter().any(of_service)
     }
 }
 
