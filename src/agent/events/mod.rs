@@ -66,7 +66,7 @@ pub enum EventReason {
     SettingDrift,
     /// The firewall of another program drops traffic of Services.
     FirewallDrops,
-    /// The configuration file has changed into something that is of no use.
+    /// The changed configuration file is invalid.
     ConfigurationInvalid,
     /// The configuration file has changed in what only a restart applies.
     RestartNeeded,
