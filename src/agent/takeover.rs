@@ -22,7 +22,7 @@ impl Takeover {
         Self { enabled, ..Self::default() }
     }
 
-    /// Reads the kernel state, including kube-proxy's claims if they are to be removed.
+    /// Reads the kernel state, including kube-proxy's claims if its leftovers will be removed.
     pub(super) fn observe(&mut self, kernel: &mut Kernel) -> Result<Observed, KernelError> {
         let mut observed = kernel.observe()?;
         if self.enabled && !self.done {

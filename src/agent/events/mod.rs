@@ -66,7 +66,7 @@ pub enum EventReason {
     SettingDrift,
     /// The firewall of another program drops traffic of Services.
     FirewallDrops,
-    /// The configuration file has changed and is invalid now.
+    /// The changed configuration file is invalid.
     ConfigurationInvalid,
 }
 

@@ -10,8 +10,8 @@ use crate::model::{DesiredService, Protocol, VirtualAddress};
 use crate::plan::{Carrier, CountTargets, Running};
 
 impl Engine {
-    /// Takes the connections that [`Work::Count`] requested. If they cannot be read, the count is
-    /// repeated later.
+    /// Takes the connections that [`Work::Count`](super::Work::Count) requested. If they cannot be
+    /// read, the count is repeated later.
     pub fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
         self.reconciler.counts().done(now);
         let frontends: FxHashSet<_> = running.iter().map(|it| it.frontend).collect();
