@@ -125,12 +125,12 @@ pub fn run(config: Config, flags: &SharedFlags) -> anyhow::Result<()> {
     follow_network(&agent.config.settings.carry, agent.inputs.clone())?;
     follow_drift(ports, agent.inputs.clone())?;
     let files = agent.follow_config(flags);
-    let ended: anyhow::Result<End> = runtime.block_on(async {
+    let ended: anyhow::Result<RunEnd> = runtime.block_on(async {
         let end = agent.serve(queue, files, &mut signals).await?;
         // A signal may have come while the last requests were answered.
         tokio::select! {
             biased;
-            () = signals.ended() => Ok(End::Exit),
+            () = signals.ended() => Ok(RunEnd::Exit),
             end = ready(end) => Ok(end),
         }
     });
@@ -143,8 +143,8 @@ pub fn run(config: Config, flags: &SharedFlags) -> anyhow::Result<()> {
         bail!("the engine's thread panicked; this is a bug");
     }
     match ended? {
-        End::Exit => Ok(()),
-        End::Replace => {
+        RunEnd::Exit => Ok(()),
+        RunEnd::Replace => {
             info!("starting again with the changed configuration");
             Err(replace()).context("the agent cannot replace itself")
         }
@@ -153,7 +153,7 @@ pub fn run(config: Config, flags: &SharedFlags) -> anyhow::Result<()> {
 
 /// How a run ends.
 #[derive(Clone, Copy)]
-enum End {
+enum RunEnd {
     /// The process ends.
     Exit,
     /// The agent starts again as the same process.
@@ -258,7 +258,7 @@ impl Agent {
         notices: EventQueue,
         changes: UnboundedReceiver<ChangedConfig>,
         signals: &mut Signals,
-    ) -> anyhow::Result<End> {
+    ) -> anyhow::Result<RunEnd> {
         let (running, stopped) = watch::channel(());
         let stop = || {
             let mut stopped = stopped.clone();
@@ -275,9 +275,9 @@ impl Agent {
             servers.push(self.answer_questions(self.bind(address).await?, stop()));
         }
         let ended = tokio::select! {
-            () = signals.ended() => Ok(End::Exit),
-            () = self.other_config(changes) => Ok(End::Replace),
-            ended = self.follow_source(notices) => ended.map(|()| End::Exit),
+            () = signals.ended() => Ok(RunEnd::Exit),
+            () = self.other_config(changes) => Ok(RunEnd::Replace),
+            ended = self.follow_source(notices) => ended.map(|()| RunEnd::Exit),
         };
         info!("stopping; the kernel's state stays as it is");
         // Before anything is awaited. The engine's thread ends after its current plan.

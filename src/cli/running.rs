@@ -23,8 +23,13 @@ pub(super) enum Flags {
 /// Finds the flags of the agent that runs in this network namespace, unless some were given. An agent
 /// in another container has other files than those that its flags name here.
 pub(super) fn flags(given: &SharedFlags) -> io::Result<Flags> {
-    let SharedFlags { config, manifests, node_name, proxy, .. } = given;
-    if config.is_some() || manifests.is_some() || node_name.is_some() || !proxy.is_empty() {
+    let SharedFlags { config, manifests, node_name, master, proxy, .. } = given;
+    let names = [node_name, master];
+    if config.is_some()
+        || manifests.is_some()
+        || names.iter().any(|it| it.is_some())
+        || !proxy.is_empty()
+    {
         return Ok(Flags::Own);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -114,7 +114,7 @@ impl Given {
             let field = if under.is_empty() { name.clone() } else { format!("{under}.{name}") };
             let of_document = || document.ignored.split_whitespace().chain(document.fields());
             // A name may have a dot in it.
-            let is = |known: &str| *known == *field && !known.is_empty() && !name.contains('.');
+            let is = |known: &str| *known == *field && !name.contains('.');
             let has_more = || {
                 let rest = |known: &'static str| known.strip_prefix(&*field)?.strip_prefix('.');
                 !name.contains('.') && of_document().any(|known| rest(known).is_some())

@@ -10,7 +10,6 @@ use clap::{
 };
 use serde_json::Value;
 
-use super::Config;
 use super::options::{self, Form, Opt};
 
 /// Form of the log.
@@ -22,6 +21,8 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+const PROXY_HEADING: &str = "kube-proxy's flags";
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
@@ -54,6 +55,16 @@ pub struct SharedFlags {
         help_heading = "Inputs"
     )]
     pub node_name: Option<String>,
+    /// The API server's URL, instead of the kubeconfig's; or several, separated by commas: the agent
+    /// uses one of them for as long as it answers
+    #[arg(
+        long,
+        value_name = "URLS",
+        global = true,
+        hide_short_help = true,
+        help_heading = PROXY_HEADING
+    )]
+    pub master: Option<String>,
     /// Form of the log
     #[arg(
         long,
@@ -155,12 +166,11 @@ impl ProxyFlags {
 }
 
 impl Opt {
-    fn arg(&self, defaults: &Config) -> Arg {
-        let default = self.default(defaults).map(|it| format!(" [default: {it}]"));
+    fn arg(&self, about: String) -> Arg {
         let arg = Arg::new(self.flag)
             .long(self.flag)
-            .help(format!("{}{}", self.doc, default.unwrap_or_default()))
-            .help_heading("kube-proxy's flags")
+            .help(about)
+            .help_heading(PROXY_HEADING)
             .hide_short_help(true)
             .global(true);
         let text = || StringValueParser::new().map(Value::from);
@@ -193,13 +203,13 @@ fn taking_truth(arg: Arg) -> Arg {
 
 impl Args for ProxyFlags {
     fn augment_args(command: Command) -> Command {
-        let defaults = Config::default();
         // These may be repeated, as with kube-proxy.
         let ignored =
             |name| Arg::new(name).long(name).hide(true).global(true).action(ArgAction::Append);
+        let flags = options::explained().filter(|(option, _)| !option.flag.is_empty());
         let values = IGNORED.split_whitespace().map(ignored);
         command
-            .args(options::with_flags().map(|option| option.arg(&defaults)))
+            .args(flags.map(|(option, about)| option.arg(about)))
             .args(values.map(|arg| arg.num_args(1).allow_hyphen_values(true)))
             .args(IGNORED_TRUTHS.split_whitespace().map(ignored).map(taking_truth))
     }

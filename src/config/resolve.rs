@@ -56,16 +56,19 @@ impl<'a> Resolver<'a> {
     ) -> Result<Self, ConfigError> {
         let mut warnings = flags.warnings.clone();
         warnings.extend(flags.proxy.warnings());
-        let of_file = flags.proxy.given().filter(|(option, _)| !option.field.is_empty());
         let mut given = match &flags.config {
             None => Given {
-                values: of_file.map(|(option, value)| (option.field, value.clone())).collect(),
+                values: flags
+                    .proxy
+                    .given()
+                    .map(|(option, value)| (option.field, value.clone()))
+                    .collect(),
                 kube_proxy: Origin::Flags,
                 ..Given::default()
             },
             Some(path) => {
                 let given: Vec<_> =
-                    of_file.map(|(option, _)| format!("--{}", option.flag)).collect();
+                    flags.proxy.given().map(|(option, _)| format!("--{}", option.flag)).collect();
                 if !given.is_empty() {
                     warnings.push(format!(
                         "{}: ignored, as kube-proxy does where --config is given; say it in the \
@@ -169,10 +172,9 @@ impl<'a> Resolver<'a> {
             return SourceConfig::Manifests(directory.clone());
         }
         let some = |text: &&str| !text.is_empty();
-        let master = self.flags.proxy.value("master").and_then(Value::as_str);
         SourceConfig::Kubernetes {
             kubeconfig: self.text_of("clientConnection.kubeconfig").filter(some).map(PathBuf::from),
-            master: master.filter(some).map(str::to_owned),
+            master: self.flags.master.as_deref().filter(some).map(str::to_owned),
         }
     }
 

@@ -9,7 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use kube_ipvs_core::model::{LocalDetector, NodePortAddresses, Scheduler};
 
 use super::environment::Environment;
-use super::options::{KUBE_PROXY, OWN, of_field};
+use super::options::{DOCUMENTS, KUBE_PROXY, OWN, of_field};
 use super::resolve::Resolver;
 use super::*;
 
@@ -437,6 +437,19 @@ fn where_none_are_listed_node_ports_are_taken_as_kube_proxys_mode_does() {
 fn manifests_come_before_an_api_server() {
     let config = resolve("--manifests=/objects --kubeconfig=/k");
     assert_eq!(config.source, SourceConfig::Manifests(Path::new("/objects").to_owned()));
+}
+
+#[test]
+fn the_complete_file_has_every_option_with_its_default() {
+    let explained = options::explained().filter(|(_, comment)| !comment.is_empty());
+    let given: Vec<_> = explained.map(|(option, _)| option.field).collect();
+    let all = DOCUMENTS.iter().flat_map(|document| document.options).map(|option| option.field);
+    assert_eq!(given, all.collect::<Vec<_>>());
+    let defaults = Config { warnings: Vec::new(), ..resolve_text("").unwrap() };
+    let node_ports = NodePortAddresses::all();
+    let settings = Settings { node_port_addresses: node_ports, ..defaults.settings.clone() };
+    assert_eq!(resolve_text(options::TEMPLATE).unwrap(), Config { settings, ..defaults });
+    assert_eq!(write(&resolve_text(options::TEMPLATE).unwrap()), options::TEMPLATE);
 }
 
 #[test]
