@@ -4,7 +4,7 @@
 //! [`source`] delivers objects, [`kernel`] carries operations out, [`agent`] runs both, [`cli`] has
 //! the commands. `docs/ARCHITECTURE.md` follows one endpoint through all of them.
 
-// Of all that comes from outside nothing may end the agent. Tests may panic.
+// Input from outside must never cause a panic. Tests may panic.
 #![cfg_attr(
     not(test),
     warn(

@@ -81,14 +81,15 @@ impl Form {
         Ok(())
     }
 
-    /// What a file with this configuration says.
-    pub(super) fn show(&self, config: &Config) -> Value {
+    /// What a file with this configuration says. Nothing is changed: the places are the ones that
+    /// values are put into.
+    pub(super) fn show(&self, config: &mut Config) -> Value {
         let time = |time: Duration| json!(duration::format(time));
         match self {
-            Self::Truth(place) => json!(place(&mut config.clone())),
-            Self::Count(place) => json!(place(&mut config.clone())),
-            Self::Time(place) => time(*place(&mut config.clone())),
-            Self::Timeout(place) => time(place(&mut config.clone()).unwrap_or_default()),
+            Self::Truth(place) => json!(place(config)),
+            Self::Count(place) => json!(place(config)),
+            Self::Time(place) => time(*place(config)),
+            Self::Timeout(place) => time(place(config).unwrap_or_default()),
             Self::Number(show) | Self::Text(_, show) | Self::List(_, show) => show(config),
             Self::Unneeded => json!(false),
         }

@@ -14,7 +14,7 @@ pub fn write(config: &Config) -> String {
     let written = TEMPLATE.lines().zip(lines()).map(|(line, option)| match option {
         Some(option) => {
             let (name, _) = line.split_once(':').unwrap_or((line, ""));
-            format!("{name}: {}\n", option.form.show(&config))
+            format!("{name}: {}\n", option.form.show(&mut config))
         }
         None => format!("{line}\n"),
     });
@@ -25,12 +25,13 @@ pub fn write(config: &Config) -> String {
 /// shows it, and ours.
 #[must_use]
 pub fn show(config: &Config) -> Value {
+    let mut config = config.clone();
     let groups = DOCUMENTS.map(|document| {
         let mut fields = Map::new();
         fields.insert("apiVersion".to_owned(), json!(document.version));
         fields.insert("kind".to_owned(), json!(document.kind));
         for option in document.options {
-            let value = option.form.show(config);
+            let value = option.form.show(&mut config);
             match option.field.split_once('.') {
                 Some((section, name)) => {
                     fields.entry(section).or_insert_with(|| json!({}))[name] = value;
