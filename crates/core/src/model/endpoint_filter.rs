@@ -1,6 +1,6 @@
 //! Selection of the endpoints that serve a node.
 
-use std::ops::{Add, AddAssign, SubAssign};
+use std::ops::AddAssign;
 
 use super::{Backend, Endpoint, Name};
 
@@ -92,38 +92,18 @@ impl EndpointCounts {
         }
         counts
     }
-
-    fn combined(&self, other: &Self, combine: fn(u32, u32) -> u32) -> Self {
-        Self {
-            ready: combine(self.ready, other.ready),
-            ready_here: combine(self.ready_here, other.ready_here),
-            node_hinted: combine(self.node_hinted, other.node_hinted),
-            for_node: combine(self.for_node, other.for_node),
-            zone_hinted: combine(self.zone_hinted, other.zone_hinted),
-            for_zone: combine(self.for_zone, other.for_zone),
-            draining: combine(self.draining, other.draining),
-            draining_here: combine(self.draining_here, other.draining_here),
-        }
-    }
-}
-
-impl Add for EndpointCounts {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        self.combined(&other, u32::saturating_add)
-    }
 }
 
 impl AddAssign for EndpointCounts {
     fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
-
-impl SubAssign for EndpointCounts {
-    fn sub_assign(&mut self, other: Self) {
-        *self = self.combined(&other, u32::saturating_sub);
+        self.ready += other.ready;
+        self.ready_here += other.ready_here;
+        self.node_hinted += other.node_hinted;
+        self.for_node += other.for_node;
+        self.zone_hinted += other.zone_hinted;
+        self.for_zone += other.for_zone;
+        self.draining += other.draining;
+        self.draining_here += other.draining_here;
     }
 }
 

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::mem;
 use std::net::IpAddr;
-use std::ops::{Add, Range};
-
-use smallvec::SmallVec;
+use std::ops::Range;
 
 use super::difference::differing;
 use super::endpoint_filter::is_local;
@@ -62,11 +60,10 @@ impl EndpointSet {
         let index = self.find(&slice.key).unwrap_or_else(|index| index);
         self.members.reserve_exact(1);
         self.members.insert(index, Member { slice, views: Box::default() });
-        self.recount(Some(index), &[], all, locality);
+        self.refresh_changed(Some(index), &[], all, locality);
     }
 
-    /// Replaces the slice with the same key and returns whether anything changed. The cost is
-    /// proportional to the endpoints that differ.
+    /// Replaces the slice with the same key and returns whether anything changed.
     ///
     /// # Errors
     ///
@@ -79,16 +76,7 @@ impl EndpointSet {
     ) -> Result<bool, EndpointSlice> {
         let Ok(index) = self.find(&slice.key) else { return Err(slice) };
         drop_repeated(&mut slice.ports);
-        let Member { slice: known, views } = &mut self.members[index];
-        if known.ports != slice.ports {
-            normalise(&mut slice.endpoints);
-            let all = 0..slice.endpoints.len();
-            *views = Box::default();
-            known.ports = slice.ports;
-            let gone = mem::replace(&mut known.endpoints, slice.endpoints);
-            self.recount(Some(index), &gone, all, locality);
-            return Ok(true);
-        }
+        let known = &mut self.members[index].slice;
         let mut difference = differing(&known.endpoints, &slice.endpoints, Endpoint::eq);
         let [_, come] = &difference;
         // The common part is already sorted.
@@ -96,20 +84,24 @@ impl EndpointSet {
             normalise(&mut slice.endpoints);
             difference = differing(&known.endpoints, &slice.endpoints, Endpoint::eq);
         }
-        let [gone, come] = difference;
-        let is_other = !gone.is_empty() || !come.is_empty();
-        if is_other {
-            let old = mem::replace(&mut known.endpoints, slice.endpoints);
-            self.exchange(index, &old[gone], come, locality);
+        if known.ports != slice.ports {
+            // Another slice may count the endpoints of the old ports.
+            difference = [0..known.endpoints.len(), 0..slice.endpoints.len()];
+            known.ports = slice.ports;
+        } else if difference.iter().all(Range::is_empty) {
+            return Ok(false);
         }
-        Ok(is_other)
+        let [gone, come] = difference;
+        let old = mem::replace(&mut known.endpoints, slice.endpoints);
+        self.refresh_changed(Some(index), &old[gone], come, locality);
+        Ok(true)
     }
 
     /// Removes a slice and returns whether it existed.
     pub fn remove(&mut self, key: &SliceKey, locality: &Locality) -> bool {
         let Ok(index) = self.find(key) else { return false };
         let old = self.members.remove(index).slice;
-        self.recount(None, &old.endpoints, 0..0, locality);
+        self.refresh_changed(None, &old.endpoints, 0..0, locality);
         true
     }
 
@@ -123,9 +115,15 @@ impl EndpointSet {
     /// Counts the endpoints of a port.
     #[must_use]
     pub fn counts(&self, name: &Name, protocol: Protocol) -> EndpointCounts {
-        let ports = self.members.iter().flat_map(|it| it.slice.ports.iter().zip(it.views.iter()));
-        let of_port = ports.filter(|(port, _)| port.name == *name && port.protocol == protocol);
-        of_port.map(|(_, view)| view.counts).reduce(Add::add).unwrap_or_default()
+        let mut counts = EndpointCounts::default();
+        for Member { slice, views } in &self.members {
+            for (port, view) in slice.ports.iter().zip(views.iter()) {
+                if port.name == *name && port.protocol == protocol {
+                    counts += view.counts;
+                }
+            }
+        }
+        counts
     }
 
     /// Returns the backends of a port that pass a filter. Chunks of unchanged slices are shared
@@ -164,45 +162,17 @@ impl EndpointSet {
         addresses.len()
     }
 
-    /// Updates the views after the endpoints `come` of a slice replaced those in `gone`. The ports
-    /// of the slice are unchanged.
-    #[expect(clippy::indexing_slicing, reason = "the index is one that was found")]
-    fn exchange(
-        &mut self,
-        index: usize,
-        gone: &[Endpoint],
-        come: Range<usize>,
-        locality: &Locality,
-    ) {
-        let shared = self.count_occurrences(Some(index), gone, come.clone());
-        let member = &mut self.members[index];
-        let is_shadowed = |view: &View| !view.shadowed.is_empty();
-        if !shared.is_empty() || member.views.iter().any(is_shadowed) {
-            self.refresh_sharing(&shared, Some(index), locality);
-            return;
-        }
-        let Member { slice, views } = member;
-        for (port, view) in slice.ports.iter().zip(views.iter_mut()) {
-            view.exchange(gone, &slice.endpoints, come.clone(), port, locality);
-        }
-    }
-
-    /// Updates the views after a slice changed its endpoints from `gone` to `come`. `index` is
-    /// `None` if the slice was removed.
-    fn recount(
-        &mut self,
-        index: Option<usize>,
-        gone: &[Endpoint],
-        come: Range<usize>,
-        locality: &Locality,
-    ) {
-        let shared = self.count_occurrences(index, gone, come);
-        self.refresh_sharing(&shared, index, locality);
-    }
-
-    /// Recomputes the views of the changed slice and of all slices that share addresses with it.
+    /// Recomputes the views of a slice after `come` replaced `gone`, and of all slices that share
+    /// these addresses with it. `changed` is `None` if the slice was removed.
     #[expect(clippy::indexing_slicing, reason = "the index is one of theirs")]
-    fn refresh_sharing(&mut self, shared: &[IpAddr], changed: Option<usize>, locality: &Locality) {
+    fn refresh_changed(
+        &mut self,
+        changed: Option<usize>,
+        gone: &[Endpoint],
+        come: Range<usize>,
+        locality: &Locality,
+    ) {
+        let shared = self.count_occurrences(changed, gone, come);
         for index in 0..self.members.len() {
             let slice = &self.members[index].slice;
             if Some(index) == changed || shared.iter().any(|ip| position(slice, *ip).is_some()) {
@@ -322,40 +292,6 @@ impl View {
         let [newest, older] = &mut self.chunks;
         *older = newest.replace((selection, Shared::clone(&chunk)));
         chunk
-    }
-
-    /// Updates the view after `come` replaced `gone`. No endpoint of the slice may be shadowed.
-    #[expect(clippy::indexing_slicing, reason = "the range is of these endpoints")]
-    fn exchange(
-        &mut self,
-        gone: &[Endpoint],
-        endpoints: &[Endpoint],
-        come: Range<usize>,
-        port: &EndpointPort,
-        locality: &Locality,
-    ) {
-        let (before, rest) = endpoints.split_at(come.start);
-        let (come, behind) = rest.split_at(come.len());
-        gone.iter().for_each(|endpoint| self.counts -= EndpointCounts::of(endpoint, locality));
-        come.iter().for_each(|endpoint| self.counts += EndpointCounts::of(endpoint, locality));
-        for (selection, chunk) in self.chunks.iter_mut().flatten() {
-            let (from, to) = if chunk.len() == before.len() + gone.len() + behind.len() {
-                // Every endpoint had a backend.
-                (before.len(), before.len() + gone.len())
-            } else {
-                // Chunks and endpoints are both sorted by address.
-                let up_to = |it: &Endpoint| chunk.partition_point(|one| one.address <= it.address);
-                let short_of =
-                    |it: &Endpoint| chunk.partition_point(|one| one.address < it.address);
-                (before.last().map_or(0, up_to), behind.first().map_or(chunk.len(), short_of))
-            };
-            let mut all: SmallVec<[Backend; 16]> = SmallVec::from_slice(&chunk[..from]);
-            all.extend(come.iter().filter_map(|it| selection.backend(it, port.port, locality)));
-            if chunk[from..to] != all[from..] {
-                all.extend_from_slice(&chunk[to..]);
-                *chunk = Shared::from(&*all);
-            }
-        }
     }
 }
 
