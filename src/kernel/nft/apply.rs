@@ -1,4 +1,4 @@
-//! Operations to the kernel, in transactions.
+//! Executes operations in transactions.
 
 use kube_ipvs_core::plan::{FilterOperation, Outcome};
 use netlink_ipvs::{Answers, Batch, KernelError};
@@ -7,20 +7,20 @@ use super::Nft;
 use super::element::entries;
 use super::failure::failure;
 use super::request::{SetChange, TransactionStep, write};
-use super::transaction::{FailureCause, RuleAnswer, Submit, run};
+use super::transaction::{FailureCause, SubmitResult, run};
 use super::update::update;
 
-/// How many steps make a transaction; more are spread over several. One is sent in one piece, at
-/// less than 200 bytes for a step, and must fit the socket's send buffer.
+/// The number of steps after which another transaction begins. A transaction is sent as one message
+/// of less than 200 bytes per step, which must fit the socket's send buffer.
 const STEPS: usize = 100_000;
 
 impl Nft {
-    /// Carries out operations in their order in one transaction. The creation and the deletion of
-    /// the tables each begin another transaction. A failure does not stop the other operations.
+    /// Executes operations in order, in one transaction; to create or delete the tables begins
+    /// another one. A failed operation does not affect the others.
     ///
-    /// Adding what exists and deleting what does not exist are fine. A front end that exists with
-    /// another target is [`Drift`](kube_ipvs_core::plan::FailureKind::Drift); to change a target, delete
-    /// the old element and add the new one in one call.
+    /// To add an existing element or delete an absent one succeeds. To add an element of a map that
+    /// exists with another value is [`Drift`](kube_ipvs_core::plan::FailureKind::Drift): delete the
+    /// old element and add the new one in one call.
     pub fn apply(&mut self, operations: &[FilterOperation]) -> Vec<Outcome> {
         let mut outcomes = vec![Ok(()); operations.len()];
         let mut fail = |index: usize, cause: FailureCause| {
@@ -35,17 +35,17 @@ impl Nft {
             let begins_transaction =
                 matches!(operation, FilterOperation::CreateTables | FilterOperation::DeleteTables);
             if begins_transaction || steps.len() >= STEPS {
-                run(self, std::mem::take(&mut steps), &mut fail);
+                let steps = std::mem::take(&mut steps);
+                run(&mut |steps| self.submit(steps), steps, &mut fail);
             }
             if let Err(error) = self.write_steps(&mut steps, index, operation) {
                 fail(index, FailureCause::Undelivered(error.to_string()));
             }
         }
-        run(self, steps, &mut fail);
+        run(&mut |steps| self.submit(steps), steps, &mut fail);
         outcomes
     }
 
-    /// Appends the steps of an operation.
     fn write_steps(
         &mut self,
         steps: &mut Vec<TransactionStep<'static>>,
@@ -64,7 +64,7 @@ impl Nft {
             }
             FilterOperation::DeleteTables => {
                 for table in &self.ruleset.tables {
-                    // Deleting an absent table would be an error.
+                    // To delete an absent table is an error.
                     push(table.family, SetChange::NewTable);
                     push(table.family, SetChange::DeleteTable);
                 }
@@ -79,29 +79,26 @@ impl Nft {
         }
         Ok(())
     }
-}
 
-impl Submit for Nft {
-    fn submit(&mut self, steps: &[TransactionStep<'_>]) -> RuleAnswer {
-        // Not kept: that of a first sync is of megabytes, and later ones are few.
+    fn submit(&mut self, steps: &[TransactionStep<'_>]) -> SubmitResult {
+        // Not kept for reuse: a first sync takes megabytes, and later transactions are small.
         let mut batch = Batch::default();
         write(&mut batch, steps);
-        // The request that begins the transaction is numbered 0.
+        // The kernel numbers the request that begins the transaction 0.
         match self.socket.transact(&mut batch, steps.len()) {
-            Ok(answers) => verdict(answers),
-            Err(error) => RuleAnswer::Undelivered(error.to_string()),
+            Ok(answers) => refused_steps(answers),
+            Err(error) => Err(FailureCause::Undelivered(error.to_string())),
         }
     }
 }
 
-/// What the answers mean: to the request that begins the transaction, to each step, and to the
-/// request that ends it.
-fn verdict(answers: Answers) -> RuleAnswer {
+/// Reads the answers to the beginning of a transaction, to each step, and to the end.
+fn refused_steps(answers: Answers) -> SubmitResult {
     let mut answers = answers.into_iter();
     if let (Some(Some(Err(error))), _) | (_, Some(Some(Err(error)))) =
         (answers.next(), answers.next_back())
     {
-        return RuleAnswer::Aborted(error);
+        return Err(FailureCause::Refused(error));
     }
     let mut errors = Vec::new();
     let mut is_lost = false;
@@ -112,9 +109,5 @@ fn verdict(answers: Answers) -> RuleAnswer {
             None => is_lost = true,
         }
     }
-    match (errors.is_empty(), is_lost) {
-        (false, _) => RuleAnswer::Rejected(errors),
-        (true, true) => RuleAnswer::Lost,
-        (true, false) => RuleAnswer::Committed,
-    }
+    if is_lost && errors.is_empty() { Err(FailureCause::Unknown) } else { Ok(errors) }
 }

@@ -1,5 +1,5 @@
-//! From a rule in nft's language to the expressions that `nft` would make of it, so that `nft list`
-//! prints the rule back. Understood are the forms that our ruleset uses, and no others.
+//! Compiles a rule in nft's language to the expressions that `nft` would send, so that `nft list`
+//! prints the same rule. Only the forms that `ruleset.nft` uses are supported.
 
 use std::net::IpAddr;
 
@@ -20,45 +20,65 @@ const TRANSPORT_PROTOCOL: Operand = Operand::Meta(16);
 const STATE: Operand = Operand::Conntrack(0, None);
 const DIRECTION: Operand = Operand::Conntrack(1, None);
 const STATUS: Operand = Operand::Conntrack(2, None);
-/// `NFT_SOCKET_TRANSPARENT`
-const TRANSPARENT: Operand = Operand::Socket(0);
-
-/// `NF_CT_STATE_INVALID_BIT`
-const INVALID: u32 = 1 << 0;
-/// `IPS_ASSURED`
-const ASSURED: u32 = 1 << 2;
-/// `IPS_DST_NAT`
-const DESTINATION_TRANSLATED: u32 = 1 << 5;
-/// `RTN_LOCAL`
-const LOCAL: u32 = 2;
-/// `ARPOP_REQUEST`
-const REQUEST: u16 = 1;
 
 /// `SYN` among a TCP segment's flags.
 const SYN: u8 = 1 << 1;
 
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const PROTOCOLS: [(&str, u8); 5] =
+    [("icmp", ICMP), ("tcp", TCP), ("udp", UDP), ("ipv6-icmp", ICMPV6), ("sctp", 132)];
 
-/// The rule that these words are, in a table of a family and with sets. `None` where they have
-/// another form, or a key is not of its set's type.
+/// Conditions on a number in host byte order that must have a bit.
+const BITS: &[(&[&str], Operand, u32)] = &[
+    // NF_CT_STATE_INVALID_BIT
+    (&["ct", "state", "invalid"], STATE, 1 << 0),
+    // IPS_ASSURED
+    (&["ct", "status", "assured"], STATUS, 1 << 2),
+    // IPS_DST_NAT
+    (&["ct", "status", "dnat"], STATUS, 1 << 5),
+];
+
+/// Conditions with a fixed value.
+const VALUES: &[(&[&str], Operand, &[u8])] = &[
+    // IP_CT_DIR_*
+    (&["ct", "direction", "original"], DIRECTION, &[0]),
+    (&["ct", "direction", "reply"], DIRECTION, &[1]),
+    // RTN_LOCAL
+    (
+        &["fib", "saddr", "type", "local"],
+        Operand::AddressType(nfta::FIB_SOURCE),
+        &2_u32.to_ne_bytes(),
+    ),
+    (
+        &["fib", "daddr", "type", "local"],
+        Operand::AddressType(nfta::FIB_DESTINATION),
+        &2_u32.to_ne_bytes(),
+    ),
+    // NFT_SOCKET_TRANSPARENT
+    (&["socket", "transparent", "0"], Operand::Socket(0), &[0]),
+];
+
+/// Compiles the words of a rule. Returns `None` for an unknown form, or a key of another type than
+/// its set.
 pub(super) fn rule(words: &[&str], family: TableFamily, sets: &[Set]) -> Option<Expressions> {
     let mut rule = Rule { family, sets, expressions: Expressions::default(), transport: None };
     rule.statements(words)?;
     Some(rule.expressions)
 }
 
-/// The part of a rule written so far, and what it has checked.
+/// A rule in the making.
 struct Rule<'a> {
     family: TableFamily,
     sets: &'a [Set],
     expressions: Expressions,
-    /// The transport protocol of the packets that come this far.
+    /// The transport protocol that the rule requires so far.
     transport: Option<u8>,
 }
 
 impl Rule<'_> {
-    /// Writes the statements of a rule.
     fn statements(&mut self, words: &[&str]) -> Option<()> {
         let family = self.family;
         match words {
@@ -109,7 +129,7 @@ impl Rule<'_> {
         Some(())
     }
 
-    /// Rejects packets. Without a code this is `nft`'s default: port unreachable.
+    /// Without a code, as with `nft`, port unreachable.
     fn reject(&mut self, with: &[&str]) -> Option<()> {
         let (kind, code) = match (self.family, with) {
             (_, ["with", "tcp", "reset"]) => (nfta::REJECT_TCP_RESET, 0),
@@ -123,69 +143,55 @@ impl Rule<'_> {
         Some(())
     }
 
-    /// Takes a condition, or a counter, off the words.
+    /// Compiles one condition or counter, and returns the words after it.
     fn condition<'w>(&mut self, words: &'w [&'w str]) -> Option<&'w [&'w str]> {
-        Some(match words {
+        for (form, source, value) in VALUES {
+            if let Some(rest) = words.strip_prefix(*form) {
+                self.is(*source, value);
+                return Some(rest);
+            }
+        }
+        for (form, source, bit) in BITS {
+            if let Some(rest) = words.strip_prefix(*form) {
+                self.has(*source, *bit);
+                return Some(rest);
+            }
+        }
+        match words {
             ["counter", rest @ ..] => {
                 self.expressions.counter();
-                rest
+                Some(rest)
             }
             ["meta", "l4proto", name, rest @ ..] => {
-                self.transport(match *name {
-                    "icmp" => 1,
-                    "tcp" => TCP,
-                    "udp" => UDP,
-                    "ipv6-icmp" => 58,
-                    "sctp" => 132,
-                    _ => return None,
-                });
-                rest
-            }
-            ["ct", "state", "invalid", rest @ ..] => {
-                self.has(STATE, INVALID);
-                rest
-            }
-            ["ct", "status", "dnat", rest @ ..] => {
-                self.has(STATUS, DESTINATION_TRANSLATED);
-                rest
-            }
-            ["ct", "status", "assured", rest @ ..] => {
-                self.has(STATUS, ASSURED);
-                rest
-            }
-            ["ct", "direction", direction @ ("original" | "reply"), rest @ ..] => {
-                self.is(DIRECTION, [direction_number(direction)]);
-                rest
-            }
-            ["fib", end @ ("saddr" | "daddr"), "type", "local", rest @ ..] => {
-                let end = if *end == "saddr" { nfta::FIB_SOURCE } else { nfta::FIB_DESTINATION };
-                self.is(Operand::AddressType(end), LOCAL.to_ne_bytes());
-                rest
+                let known = PROTOCOLS.iter().find(|(known, _)| known == name);
+                self.transport(known?.1);
+                Some(rest)
             }
             ["numgen", "random", "mod", modulus, "0", rest @ ..] => {
-                self.is(Operand::Random(modulus.parse().ok()?), [0; 4]);
-                rest
-            }
-            ["socket", "transparent", "0", rest @ ..] => {
-                self.is(TRANSPARENT, [0]);
-                rest
+                self.is(Operand::Random(modulus.parse().ok()?), &[0; 4]);
+                Some(rest)
             }
             [icmp, "type", "echo-request", rest @ ..] => {
                 let (protocol, echo_request) = match (self.family, *icmp) {
-                    (TableFamily::Ip, "icmp") => (1, 8),
-                    (TableFamily::Ip6, "icmpv6") => (58, 128),
+                    (TableFamily::Ip, "icmp") => (ICMP, 8),
+                    (TableFamily::Ip6, "icmpv6") => (ICMPV6, 128),
                     _ => return None,
                 };
                 self.transport(protocol);
-                self.is(Operand::Payload(TRANSPORT, 0), [echo_request]);
-                rest
+                self.is(Operand::Payload(TRANSPORT, 0), &[echo_request]);
+                Some(rest)
             }
             ["tcp", "flags", "!", "syn", rest @ ..] => {
                 self.transport(TCP);
                 self.expressions.load(Operand::Payload(TRANSPORT, 13), 1, FIRST);
                 self.expressions.mask(FIRST, &[SYN]);
                 self.expressions.compare(nfta::COMPARE_EQUAL, &[0]);
-                rest
+                Some(rest)
+            }
+            // ARPOP_REQUEST
+            ["arp", "operation", "request", rest @ ..] if self.family == TableFamily::Arp => {
+                self.is(Operand::Payload(NETWORK, 6), &1_u16.to_be_bytes());
+                Some(rest)
             }
             ["tcp", "dport", range, rest @ ..] => {
                 let (first, last) = ports(range)?;
@@ -193,11 +199,7 @@ impl Rule<'_> {
                 self.expressions.load(Operand::Payload(TRANSPORT, 2), 2, FIRST);
                 self.expressions.compare(nfta::COMPARE_AT_LEAST, &first.to_be_bytes());
                 self.expressions.compare(nfta::COMPARE_AT_MOST, &last.to_be_bytes());
-                rest
-            }
-            ["arp", "operation", "request", rest @ ..] if self.family == TableFamily::Arp => {
-                self.is(Operand::Payload(NETWORK, 6), REQUEST.to_be_bytes());
-                rest
+                Some(rest)
             }
             _ => {
                 let (key, rest) = self.key(words)?;
@@ -207,32 +209,32 @@ impl Rule<'_> {
                     [] => return None,
                 };
                 self.look_up(&key, set, is_negated, None)?;
-                rest
+                Some(rest)
             }
-        })
+        }
     }
 
-    /// Checks for a value.
-    fn is<const LEN: usize>(&mut self, source: Operand, value: [u8; LEN]) {
-        self.expressions.load(source, LEN as u32, FIRST);
-        self.expressions.compare(nfta::COMPARE_EQUAL, &value);
+    /// Requires a value, in network byte order unless the kernel keeps it otherwise.
+    fn is(&mut self, source: Operand, value: &[u8]) {
+        self.expressions.load(source, value.len() as u32, FIRST);
+        self.expressions.compare(nfta::COMPARE_EQUAL, value);
     }
 
-    /// Checks for a bit of a number in host byte order.
+    /// Requires a bit of a number in host byte order.
     fn has(&mut self, source: Operand, bit: u32) {
         self.expressions.load(source, 4, FIRST);
         self.expressions.mask(FIRST, &bit.to_ne_bytes());
         self.expressions.compare(nfta::COMPARE_NOT_EQUAL, &[0; 4]);
     }
 
-    /// Checks the transport protocol unless the rule has done so.
+    /// Requires the transport protocol, unless the rule already does.
     fn transport(&mut self, protocol: u8) {
         if self.transport.replace(protocol) != Some(protocol) {
-            self.is(TRANSPORT_PROTOCOL, [protocol]);
+            self.is(TRANSPORT_PROTOCOL, &[protocol]);
         }
     }
 
-    /// Looks up what [`Rule::key`] has loaded, in a set, or in a map whose values are `value`.
+    /// Looks up the key that [`Rule::key`] loaded in a set, or in a map with values of type `value`.
     fn look_up(
         &mut self,
         key: &Layout,
@@ -246,13 +248,13 @@ impl Rule<'_> {
         fits.then(|| self.expressions.look_up(name, is_negated, value.is_some()))
     }
 
-    /// Loads a single field; there must be no other.
+    /// Loads one field and requires that nothing follows.
     fn value(&mut self, words: &[&str], datatype: Datatype) -> Option<()> {
         let (Layout(fields), []) = self.key(words)? else { return None };
         (fields == [datatype]).then_some(())
     }
 
-    /// Takes `FIELD & MASK . FIELD . FIELD` off the words, and loads it.
+    /// Loads a key such as `FIELD & MASK . FIELD`, and returns the words after it.
     fn key<'w>(&mut self, mut words: &'w [&'w str]) -> Option<(Layout, &'w [&'w str])> {
         let mut fields = Vec::new();
         let mut register = FIRST;
@@ -274,11 +276,10 @@ impl Rule<'_> {
         }
     }
 
-    /// Takes a field off the words.
     fn field<'w>(&self, words: &'w [&'w str]) -> Option<(Operand, Datatype, &'w [&'w str])> {
         let address = Datatype::Address(self.family.addresses());
         Some(match words {
-            // At the same places in TCP, UDP and SCTP.
+            // The same offsets in TCP, UDP and SCTP.
             ["th", "sport", rest @ ..] => (Operand::Payload(TRANSPORT, 0), Datatype::Port, rest),
             ["th", "dport", rest @ ..] => (Operand::Payload(TRANSPORT, 2), Datatype::Port, rest),
             ["meta", "l4proto", rest @ ..] => (TRANSPORT_PROTOCOL, Datatype::Protocol, rest),
@@ -302,7 +303,7 @@ impl Rule<'_> {
                 };
                 (Operand::Conntrack(key, direction), datatype, rest)
             }
-            // Of an Ethernet and IPv4 request.
+            // For Ethernet and IPv4.
             ["arp", "daddr", "ip", rest @ ..] if self.family == TableFamily::Arp => {
                 (Operand::Payload(NETWORK, 24), address, rest)
             }
@@ -328,7 +329,7 @@ fn direction_number(direction: &str) -> u8 {
     u8::from(direction == "reply")
 }
 
-/// The ends of `FIRST-LAST`.
+/// Parses `FIRST-LAST`.
 fn ports(range: &str) -> Option<(u16, u16)> {
     let (first, last) = range.split_once('-')?;
     Some((first.parse().ok()?, last.parse().ok()?))

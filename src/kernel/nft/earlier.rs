@@ -1,5 +1,5 @@
-//! The table of an earlier version: `inet kube-ipvs`, whose rules led new connections to virtual
-//! servers at load balancer IPs, external IPs and node addresses.
+//! Table `inet kube-ipvs` of an earlier version. Its rules sent new connections to virtual servers
+//! at load balancer IPs, external IPs and node addresses.
 
 use kube_ipvs_core::model::{Element, Family};
 use netlink_ipvs::{Batch, KernelError};
@@ -12,8 +12,8 @@ use crate::kernel::family::netfilter_header;
 
 /// `NFT_MSG_DELTABLE`
 const DELETE_TABLE: u16 = 2;
-/// The sets that named its virtual servers, each without the number of its family; and those that do
-/// today.
+/// Its sets of virtual servers, without the number of the family, and the corresponding sets of this
+/// version.
 const SETS: [(&str, &str); 4] = [
     ("frontends", "former"),
     ("cluster-ips", "pools"),
@@ -22,8 +22,7 @@ const SETS: [(&str, &str); 4] = [
 ];
 
 impl Nft {
-    /// The virtual servers in its table, as the elements that describe them today; `None` without
-    /// such a table.
+    /// Returns its virtual servers as elements of this version, or `None` without such a table.
     pub(super) fn earlier(&mut self) -> Result<Option<Vec<Element>>, KernelError> {
         let sets = self.list(DumpKind::Sets, TableFamily::Inet, ListedSet::decode)?;
         if sets.is_empty() {
@@ -40,7 +39,7 @@ impl Nft {
         Ok(Some(elements))
     }
 
-    /// Removes its table, if it is there.
+    /// Deletes its table, if it exists.
     ///
     /// # Errors
     ///
@@ -56,7 +55,7 @@ impl Nft {
                 encode::table_name(message);
             });
         });
-        // The request that begins the transaction is numbered 0.
+        // The kernel numbers the request that begins the transaction 0.
         match self.socket.transact(&mut batch, 1)?.into_iter().flatten().find_map(Result::err) {
             Some(error) => Err(KernelError::refused("nft delete table inet", error)),
             None => Ok(()),

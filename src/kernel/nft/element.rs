@@ -1,4 +1,4 @@
-//! From elements of the model to entries of the kernel's sets, and back.
+//! Conversion between elements of the model and entries of the kernel's sets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use kube_ipvs_core::model::{
 use super::key::{Fields, SetKey};
 use super::table::TableFamily;
 
-/// An entry of one set, or of the flowtable.
+/// An entry of one set, or a link of the flowtable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SetEntry {
     pub(super) table: TableFamily,
@@ -18,23 +18,21 @@ pub(super) struct SetEntry {
     pub(super) content: Content,
 }
 
-/// The content of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Content {
-    /// A key, in a map with its value.
+    /// A key, with a value in a map.
     Key(SetKey, Option<SetKey>),
-    /// A range: its first address, and the address after its last, unless the last is the highest
-    /// address. The kernel holds a range as two elements.
+    /// A range: its first address, and the address after its last one, if there is one. The kernel
+    /// stores a range as two elements.
     Range(SetKey, Option<SetKey>),
-    /// A link of a flowtable.
     Link(InterfaceName),
-    /// A range in the last field of a concatenation, first and last. The kernel holds it as one
-    /// element.
+    /// The first and the last key of a range in the last field of a concatenation. The kernel stores
+    /// it as one element.
     Span(SetKey, SetKey),
 }
 
-/// The entries that an element takes: one in the table of its family, or one in each of them, and
-/// another in table `arp` for what must not be answered for there.
+/// Returns the entries of an element: one in the table of its family, or one in each table without a
+/// family, and one in table `arp` for a pool's address, which must not be claimed there.
 pub(super) fn entries(element: &Element) -> impl Iterator<Item = SetEntry> {
     let (set, content) = (element.set(), content(element));
     let family = element.family();
@@ -72,8 +70,8 @@ fn range(net: IpNet) -> Content {
     Content::Range(SetKey::EMPTY.address(net.network()), after)
 }
 
-/// The names of interfaces as a range: the kernel compares their sixteen bytes as it compares those
-/// of an IPv6 address, so that names which begin alike are what a prefix is.
+/// Returns interface names as an IPv6 prefix: the kernel compares the sixteen bytes of both in the
+/// same way.
 fn names(interfaces: Interfaces) -> IpNet {
     let (name, len) = match interfaces {
         Interfaces::Named(name) => (name, 128),
@@ -82,7 +80,7 @@ fn names(interfaces: Interfaces) -> IpNet {
     Ipv6Net::new_assert(name.bytes().into(), len).into()
 }
 
-/// The interfaces whose names are a range, if the range can stand for interfaces.
+/// Reverses [`names`].
 fn interfaces(names: IpNet) -> Option<Interfaces> {
     let IpNet::V6(names) = names else { return None };
     let bytes = names.network().octets();
@@ -116,7 +114,7 @@ fn last(family: Family) -> IpAddr {
     }
 }
 
-/// The prefixes that make up a range. A range of ours is one prefix.
+/// Splits a range into prefixes. A range that this program wrote is one prefix.
 fn prefixes(first: IpAddr, last: IpAddr) -> Vec<IpNet> {
     match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) if first <= last => {
@@ -129,30 +127,28 @@ fn prefixes(first: IpAddr, last: IpAddr) -> Vec<IpNet> {
     }
 }
 
-/// One element as the kernel sends it.
+/// An element in a message of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct RawElement<'a> {
-    /// The key, or the first one of a span.
+    /// The key, or the first key of a span.
     pub(super) key: &'a [u8],
     /// The last key of a span.
     pub(super) key_end: Option<&'a [u8]>,
-    /// The value, in a map.
     pub(super) value: Option<&'a [u8]>,
-    /// Whether a range ends right before this key.
+    /// Set if a range ends before this key.
     pub(super) ends_range: bool,
 }
 
-/// Assembles the elements of one set from the kernel's messages, in any order. Elements that no
-/// version of this program writes are left out.
+/// Assembles the elements of one set from messages in any order. Elements that no version of this
+/// program writes are left out.
 #[derive(Debug, Default)]
 pub(super) struct ElementReader {
     elements: Vec<Element>,
-    /// Where ranges end (false) and begin (true).
+    /// The addresses at which ranges end (false) or begin (true).
     ends: Vec<(IpAddr, bool)>,
 }
 
 impl ElementReader {
-    /// Takes an element of a table's set.
     pub(super) fn read(&mut self, table: TableFamily, set: &str, raw: &RawElement<'_>) {
         let family = key_family(table, set);
         match set {
@@ -165,7 +161,7 @@ impl ElementReader {
         }
     }
 
-    /// All elements of the set, each range as the prefixes that make it up.
+    /// Returns the elements, each range split into prefixes.
     pub(super) fn finish(self, table: TableFamily, set: &str) -> Vec<Element> {
         let Some(kind) = Ranges::named(set) else { return self.elements };
         let ranges = ranges(key_family(table, set), self.ends).into_iter();
@@ -173,7 +169,7 @@ impl ElementReader {
     }
 }
 
-/// The kind of a set that holds plain ranges.
+/// A set of plain ranges.
 #[derive(Clone, Copy)]
 enum Ranges {
     Addresses(RangeSet),
@@ -194,12 +190,11 @@ impl Ranges {
     }
 }
 
-/// The family of a set's addresses, or the family as which its keys are read.
+/// Returns the family of a set's keys. Interface names are read as IPv6 addresses.
 fn key_family(table: TableFamily, set: &str) -> Family {
     InterfaceSet::named(set).map_or(table.addresses(), |_| Family::V6)
 }
 
-/// An element that is a key, with its value in a map.
 fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
     let mut key = Fields(raw.key);
     if let Some(set) = AddressSet::named(set) {
@@ -215,7 +210,7 @@ fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
     Some(Element::Lead(map, address, value.address(family)?, value.port()?))
 }
 
-/// A span of sources.
+/// Reads a span of sources.
 fn allowed(family: Family, raw: &RawElement<'_>) -> Option<impl Iterator<Item = Element> + use<>> {
     let (mut from, mut to) = (Fields(raw.key), Fields(raw.key_end.unwrap_or(raw.key)));
     let frontend = from.frontend(family)?;
@@ -226,10 +221,10 @@ fn allowed(family: Family, raw: &RawElement<'_>) -> Option<impl Iterator<Item = 
     Some(nets.into_iter().map(move |net| Element::Allowed(frontend, net)))
 }
 
-/// Pairs the ends of ranges up. A range without an end runs up to the next one's beginning, or to
-/// the last address of all.
+/// Pairs the beginnings and ends of ranges. A range without an end reaches to the next beginning, or
+/// to the last address.
 fn ranges(family: Family, mut ends: Vec<(IpAddr, bool)>) -> Vec<IpNet> {
-    // If one range ends where the next begins, the end comes first.
+    // If a range ends where the next begins, the end sorts first.
     ends.sort_unstable();
     let mut ranges = Vec::new();
     let mut open = None;

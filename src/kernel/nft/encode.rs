@@ -1,4 +1,4 @@
-//! Attributes of tables, chains, sets, rules and elements.
+//! Attributes of messages about tables, chains, sets, rules and elements.
 
 use kube_ipvs_core::model::{InterfaceName, NAME};
 use netlink_ipvs::Attributes;
@@ -15,11 +15,11 @@ use super::table::Chain;
 
 pub(super) fn table(to: &mut Attributes<'_>) {
     to.text(nfta_table::NAME, NAME);
-    // A table that was made dormant wakes up.
+    // Clears the flag of a dormant table.
     to.u32_be(nfta_table::FLAGS, 0);
 }
 
-/// Names a table, for requests on all that is in it. The attribute has the same number everywhere.
+/// Names the table, in requests for its content. The attribute has the same number in all messages.
 pub(super) fn table_name(to: &mut Attributes<'_>) {
     to.text(nfta_table::NAME, NAME);
 }
@@ -41,7 +41,7 @@ pub(super) fn chain_name(to: &mut Attributes<'_>, name: &str) {
     to.text(nfta_chain::NAME, name);
 }
 
-/// A new set. `id` distinguishes the new sets of a transaction.
+/// Describes a new set. `id` distinguishes the new sets of a transaction.
 pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
     set_name(to, set.name);
     to.u32_be(nfta_set::FLAGS, set.flags());
@@ -63,7 +63,7 @@ pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
     }
 }
 
-/// A new flowtable, or a link to add or remove.
+/// Describes a new flowtable, or a link to add or remove.
 pub(super) fn flowtable(to: &mut Attributes<'_>, name: &str, link: Option<InterfaceName>) {
     flowtable_name(to, name);
     to.nest(nfta_flowtable::HOOK, |to| {
@@ -87,20 +87,18 @@ pub(super) fn set_name(to: &mut Attributes<'_>, name: &str) {
     to.text(nfta_set::NAME, name);
 }
 
-/// A new rule at the end of its chain.
 pub(super) fn rule(to: &mut Attributes<'_>, chain: &Chain, rule: &Expressions) {
     to.text(nfta_rule::TABLE, NAME);
     to.text(nfta_rule::CHAIN, &chain.name);
     to.nest(nfta_rule::EXPRESSIONS, |to| to.raw(rule.bytes()));
 }
 
-/// Names a set, for requests on its elements.
+/// Names a set in requests for its elements.
 pub(super) fn elements_of(to: &mut Attributes<'_>, set: &str) {
     to.text(nfta_element::LIST_TABLE, NAME);
     to.text(nfta_element::LIST_SET, set);
 }
 
-/// An entry to add or delete.
 pub(super) fn entry(to: &mut Attributes<'_>, entry: &SetEntry) {
     if let Content::Link(link) = entry.content {
         return flowtable(to, entry.set, Some(link));
@@ -111,7 +109,7 @@ pub(super) fn entry(to: &mut Attributes<'_>, entry: &SetEntry) {
         Content::Key(key, Some(value)) => {
             element(to, key, |to| data(to, nfta_element::DATA, value));
         }
-        // Without an end behind it in the same message, a range reaches to the last address.
+        // A range without an end in the same message reaches to the last address.
         Content::Range(first, after) => {
             element(to, first, |_| {});
             if let Some(after) = after {
@@ -133,7 +131,7 @@ fn element(to: &mut Attributes<'_>, key: &SetKey, rest: impl FnOnce(&mut Attribu
     });
 }
 
-/// A value within an attribute.
+/// Writes a value within an attribute.
 pub(super) fn data(to: &mut Attributes<'_>, kind: u16, value: &[u8]) {
     to.nest(kind, |to| to.bytes(DATA_VALUE, value));
 }

@@ -1,4 +1,4 @@
-//! One of our tables as the kernel has it, compared with its definition.
+//! Comparison of a table in the kernel with its definition.
 
 use super::list::{ListedChain, ListedFlowtable, ListedSet};
 use super::set::Set;
@@ -7,16 +7,16 @@ use super::table::{Chain, Table};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Existing {
     pub(super) chains: Vec<ListedChain>,
-    /// The sets and maps, anonymous ones included.
+    /// The sets and maps, also anonymous ones.
     pub(super) sets: Vec<ListedSet>,
     pub(super) flowtables: Vec<ListedFlowtable>,
-    /// For each rule the name of its chain.
+    /// The name of each rule's chain.
     pub(super) rules: Vec<String>,
 }
 
 impl Existing {
-    /// Whether the table matches its definition, down to the number of each chain's rules. A table
-    /// with other rules has another fingerprint, which is the name of a chain.
+    /// Returns whether the table matches its definition. Of the rules only the number per chain is
+    /// compared: a table with other rules has another fingerprint, which is the name of a chain.
     pub(super) fn is(&self, table: &Table) -> bool {
         let has_chain = |chain: &Chain| {
             self.chains.iter().any(|existing| existing.is(chain) && !existing.drops)
@@ -30,14 +30,13 @@ impl Existing {
             && table.sets.iter().all(|set| self.has_set(set))
     }
 
-    /// Whether the set exists with the right flags and types.
+    /// Returns whether the set exists with the same flags and types.
     pub(super) fn has_set(&self, set: &Set) -> bool {
         self.sets.iter().any(|existing| existing.is(set))
     }
 }
 
 impl ListedChain {
-    /// Whether it matches the table's definition.
     pub(super) fn is_in(&self, table: &Table) -> bool {
         table.chains.iter().any(|chain| self.is(chain))
     }
@@ -48,7 +47,6 @@ impl ListedChain {
 }
 
 impl ListedSet {
-    /// Whether it matches the table's definition.
     pub(super) fn is_in(&self, table: &Table) -> bool {
         table.sets.iter().any(|set| self.is(set))
     }

@@ -1,36 +1,35 @@
-//! Expressions, as the kernel calls the parts of a rule. It runs them over registers, and the first
-//! expression that does not match ends the rule.
+//! Expressions: the kernel's name for the instructions of a rule. They work on registers, and the
+//! first expression that does not match ends the rule.
 
 use netlink_ipvs::Attributes;
 
 use super::constants::{DATA_VERDICT, LIST_ELEMENT, expression as nfta, rule, verdict};
 use super::encode::data;
 
-/// The first register, where values are compared and keys begin: `NFT_REG32_00`. A register has 32
-/// bits, and longer values take several in a row.
+/// `NFT_REG32_00`, the first register: values to compare and keys begin here. A register has 32
+/// bits; longer values take several.
 pub(super) const FIRST: u32 = 8;
-/// The register of a second value: `NFT_REG_2`, which is where `nft` puts it.
+/// `NFT_REG_2`, the register that `nft` uses for a second value.
 const SECOND: u32 = FIRST + 4;
 
-/// What can be loaded into registers.
+/// A value that can be loaded into registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Operand {
-    /// Bytes of a header (`NFT_PAYLOAD_*_HEADER`), from this offset on.
+    /// Bytes of a header (`NFT_PAYLOAD_*_HEADER`) from an offset.
     Payload(u32, u32),
     /// A property of the packet (`NFT_META_*`).
     Meta(u32),
-    /// A property of the connection (`NFT_CT_*`), in one direction (`IP_CT_DIR_*`) if the
-    /// directions differ.
+    /// A property of the connection (`NFT_CT_*`), if necessary in a direction (`IP_CT_DIR_*`).
     Conntrack(u32, Option<u8>),
-    /// What kind of address (`RTN_*`) the packet's source or destination is (`NFTA_FIB_F_*`).
+    /// The type (`RTN_*`) of the packet's source or destination address (`NFTA_FIB_F_*`).
     AddressType(u32),
-    /// A property of the socket that receives the packet (`NFT_SOCKET_*`).
+    /// A property of the receiving socket (`NFT_SOCKET_*`).
     Socket(u32),
-    /// A random number below this one.
+    /// A random number below a limit.
     Random(u32),
 }
 
-/// The expressions of a rule, as they go to the kernel.
+/// The expressions of a rule, encoded for the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Expressions(Vec<u8>);
 
@@ -46,7 +45,7 @@ impl Expressions {
         });
     }
 
-    /// Loads `len` bytes into the registers from `register` on.
+    /// Loads `len` bytes into `register` and those after it.
     pub(super) fn load(&mut self, from: Operand, len: u32, register: u32) {
         match from {
             Operand::Payload(header, offset) => self.push("payload", |to| {
@@ -83,8 +82,8 @@ impl Expressions {
         }
     }
 
-    /// Writes the first register to a header, and adapts the checksum at offset `checksum` of that
-    /// header. With `is_address`, the transport protocol's checksum counts what is written too.
+    /// Writes the first register to a header, and updates the checksum at offset `checksum` of that
+    /// header; with `is_address`, also the transport protocol's checksum.
     pub(super) fn store(
         &mut self,
         (header, offset): (u32, u32),
@@ -116,7 +115,6 @@ impl Expressions {
         });
     }
 
-    /// Keeps some bits of a register.
     pub(super) fn mask(&mut self, register: u32, bits: &[u8]) {
         self.push("bitwise", |to| {
             to.u32_be(nfta::BITWISE_FROM, register);
@@ -127,7 +125,7 @@ impl Expressions {
         });
     }
 
-    /// Looks up the key that begins in the first register. A map's value replaces it.
+    /// Looks up the key in the first registers. The value of a map replaces it.
     pub(super) fn look_up(&mut self, set: &str, is_negated: bool, is_map: bool) {
         self.push("lookup", |to| {
             to.text(nfta::LOOKUP_SET, set);
@@ -149,7 +147,7 @@ impl Expressions {
         self.push("counter", |_| {});
     }
 
-    /// Decides: `NF_*`, `NFT_*`, and the chain to go through.
+    /// Ends the rule with a verdict (`NF_*`, `NFT_*`), if necessary with a chain.
     pub(super) fn verdict(&mut self, code: u32, chain: Option<&str>) {
         self.push("immediate", |to| {
             to.u32_be(nfta::IMMEDIATE_TO, verdict::REGISTER);
@@ -164,8 +162,8 @@ impl Expressions {
         });
     }
 
-    /// Translates the destination to the address of a family (`NFPROTO_*`) in the first register,
-    /// and to the port in another; without one the port stays.
+    /// Translates the destination to the address (of a family `NFPROTO_*`) in the first register, and
+    /// to the port in another register, if there is one.
     pub(super) fn destination_nat(&mut self, family: u8, port: Option<u32>) {
         self.push("nat", |to| {
             to.u32_be(nfta::NAT_TYPE, nfta::NAT_TYPE_DESTINATION);
@@ -177,8 +175,8 @@ impl Expressions {
         });
     }
 
-    /// Translates the source to the address of the outgoing interface and a random port: between
-    /// these, where they are given.
+    /// Translates the source to the address of the outgoing interface and a random port, if necessary
+    /// of a range.
     pub(super) fn masquerade(&mut self, ports: Option<(u16, u16)>) {
         let Some((first, last)) = ports else {
             return self
@@ -198,7 +196,7 @@ impl Expressions {
         });
     }
 
-    /// Rejects packets with `NFT_REJECT_*` and a code of ICMP or ICMPv6.
+    /// Rejects packets with a type (`NFT_REJECT_*`) and a code of ICMP or ICMPv6.
     pub(super) fn reject(&mut self, kind: u32, code: u8) {
         self.push("reject", |to| {
             to.u32_be(nfta::REJECT_TYPE, kind);

@@ -1,4 +1,4 @@
-//! What a failed operation on our tables means, and what to do about it.
+//! Messages and remedies for failed operations on nf_tables.
 
 use kube_ipvs_core::model::Element;
 use kube_ipvs_core::plan::{Failure, FailureKind, FilterOperation};

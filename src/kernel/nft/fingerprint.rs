@@ -1,4 +1,4 @@
-//! A name that differs between rulesets.
+//! A fingerprint of the rules.
 
 use netlink_ipvs::Batch;
 
@@ -7,10 +7,9 @@ use super::request::{TransactionStep, write};
 use super::table::Table;
 use super::update::update;
 
-/// The name of the chain that stands for these tables: it changes whenever what goes to the kernel
-/// does.
+/// Returns the name of the chain that identifies the tables: a hash of the messages that create them.
 ///
-/// It is a chain because the kernel has no way to change a table's comment.
+/// It is a chain because the kernel cannot change a table's comment.
 pub(super) fn chain_name(tables: &[Table]) -> String {
     let nothing = Existing::default();
     let steps: Vec<_> = tables
@@ -25,7 +24,7 @@ pub(super) fn chain_name(tables: &[Table]) -> String {
     format!("ruleset-{:016x}", fnv(batch.bytes()))
 }
 
-/// The 64-bit FNV-1a hash: the same in every build, unlike those made for tables in memory.
+/// The 64-bit FNV-1a hash, which is the same in every build.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,15 +1,15 @@
-//! Keys and values of elements as the kernel takes them.
+//! Keys and values of elements in the kernel's format.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 
 use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
-/// The longest key of ours: two IPv6 addresses, protocol and port.
+/// The length of the longest key: two IPv6 addresses, protocol and port.
 const CAPACITY: usize = 40;
 
-/// Fields in a row, each padded to four bytes as in registers. On the stack: elements come by the
-/// ten thousand.
+/// Fields, each padded to four bytes as in registers. No heap memory is used, because there may be a
+/// million elements.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct SetKey {
     bytes: [u8; CAPACITY],
@@ -27,7 +27,7 @@ impl Deref for SetKey {
 impl SetKey {
     pub(super) const EMPTY: Self = Self { bytes: [0; CAPACITY], len: 0 };
 
-    /// The key of a front end: address, protocol and port.
+    /// Returns a key of address, protocol and port.
     pub(super) fn frontend(address: &VirtualAddress) -> Self {
         Self::EMPTY.address(address.ip).protocol(address.protocol).port(address.port)
     }
@@ -43,7 +43,6 @@ impl SetKey {
         self.field(&[protocol.number()])
     }
 
-    /// With a port after it, big endian.
     pub(super) fn port(self, port: u16) -> Self {
         self.field(&port.to_be_bytes())
     }
@@ -57,8 +56,7 @@ impl SetKey {
     }
 }
 
-/// Reads the fields of a key or value, first to last. `None` if the bytes end early or do not fit
-/// the field.
+/// Reads the fields of a key or value in order. A field that is incomplete or invalid is `None`.
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl Fields<'_> {

@@ -1,5 +1,4 @@
-//! What the kernel lists of nf_tables: chains, rules, sets, flowtables and elements of any table.
-//! Chains and rules of `iptables-nft` are among them.
+//! Lists chains, rules, sets, flowtables and elements of any table, also those of `iptables-nft`.
 
 use std::fmt;
 
@@ -16,11 +15,11 @@ use super::request::DumpKind;
 use super::table::{BaseChain, TableFamily};
 use crate::kernel::family::{netfilter_header, netfilter_message};
 
-/// Lists what there is of a kind. Nothing is listed of a table or set that does not exist.
+/// Lists objects of a kind: none of a table or set that does not exist.
 ///
 /// # Errors
 ///
-/// If the kernel has no nf_tables, refuses or does not answer.
+/// If the kernel has no nf_tables, rejects the request or does not answer.
 pub(super) fn read<T: Default>(
     socket: &mut Socket,
     what: DumpKind,
@@ -52,8 +51,8 @@ pub(crate) fn chains(socket: &mut Socket) -> Result<Vec<ListedChain>, KernelErro
     read(socket, DumpKind::Chains, TableFamily::ANY, |_| {}, take)
 }
 
-/// Lists the rules of a family's tables, or of one chain in them, in their order, as far as `decode`
-/// makes something of them.
+/// Lists the rules of a family or of one chain, in order, without those for which `decode` returns
+/// `None`.
 ///
 /// # Errors
 ///
@@ -86,7 +85,6 @@ pub(crate) struct ListedChain {
     pub(crate) family: TableFamily,
     pub(crate) table: String,
     pub(crate) name: String,
-    /// Where packets enter it, if it is a base chain.
     pub(crate) base: Option<BaseChain>,
     pub(crate) drops: bool,
 }
@@ -118,7 +116,7 @@ impl ListedChain {
 }
 
 impl fmt::Display for ListedChain {
-    /// As the arguments of `nft`: family, table, chain.
+    /// Formats the arguments of `nft`: family, table and chain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.family.name(), self.table, self.name)
     }
@@ -138,7 +136,7 @@ pub(crate) struct ListedRule<'a> {
     pub(crate) family: TableFamily,
     pub(crate) table: &'a str,
     pub(crate) chain: &'a str,
-    /// The number that identifies it within its table.
+    /// Identifies the rule within its table.
     pub(crate) handle: u64,
     expressions: Option<Attribute<'a>>,
 }
@@ -160,7 +158,7 @@ impl<'a> ListedRule<'a> {
         Some(Self { family: family.into(), table: table?, chain: chain?, handle, expressions })
     }
 
-    /// The name and the attributes of each expression.
+    /// Returns the name and the attributes of each expression.
     pub(crate) fn expressions(&self) -> impl Iterator<Item = (&'a str, Option<Attribute<'a>>)> {
         let list = self.expressions.into_iter().flat_map(|list| list.nested());
         list.map(|item| {
@@ -169,19 +167,19 @@ impl<'a> ListedRule<'a> {
         })
     }
 
-    /// The chains that it leads to.
+    /// Returns the chains to which the rule jumps.
     pub(crate) fn jumps(&self) -> impl Iterator<Item = &'a str> {
         let verdicts = self.expressions().filter(|(name, _)| *name == "immediate");
         verdicts.filter_map(|(_, data)| verdict_of(data?)?.find(verdict::CHAIN)?.text())
     }
 }
 
-/// The verdict that an `immediate` expression loads, if it loads one.
+/// Returns the verdict of an `immediate` expression.
 pub(crate) fn verdict_of(immediate: Attribute<'_>) -> Option<Attribute<'_>> {
     immediate.find(expression::IMMEDIATE_DATA)?.find(DATA_VERDICT)
 }
 
-/// A set or map, in the numbers that [`Set`](super::set::Set) and its layouts compute.
+/// A set or map; for the numbers see [`Set`](super::set::Set).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct ListedSet {
     pub(super) name: String,
@@ -212,7 +210,7 @@ impl ListedSet {
         Some(set)
     }
 
-    /// Whether it belongs to a rule, and goes with it.
+    /// Returns whether the set belongs to a rule and is deleted with it.
     pub(super) fn is_anonymous(&self) -> bool {
         self.flags & nfta_set::FLAG_ANONYMOUS != 0
     }
@@ -221,7 +219,6 @@ impl ListedSet {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct ListedFlowtable {
     pub(super) name: String,
-    /// The links that it carries connections from and to.
     pub(super) links: Vec<InterfaceName>,
 }
 

@@ -45,7 +45,7 @@ pub(crate) use request::{message_type, transaction};
 pub(crate) use table::{BaseChain, TableFamily};
 pub use text::render;
 
-/// Our nf_tables tables in this process's network namespace.
+/// This program's tables in the network namespace of the process.
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
@@ -62,7 +62,6 @@ impl Nft {
         Self::over(Socket::open(Subsystem::Netfilter)?)
     }
 
-    /// Uses an open socket.
     pub(super) fn over(mut socket: Socket) -> Result<Self, KernelError> {
         let generation = socket.request(
             "nf_tables generation",
@@ -72,7 +71,7 @@ impl Nft {
         );
         match generation {
             Ok(()) => Ok(Self { socket, ruleset: Ruleset::of(&Carry::default()) }),
-            // What netfilter says of a subsystem for which no module can be loaded.
+            // Netfilter's error for a subsystem without a loadable module.
             Err(KernelError::Refused {
                 error: NetlinkError { errno: Errno::INVAL, .. }, ..
             }) => Err(KernelError::NoModule { subsystem: "nf_tables", module: "nf_tables" }),
@@ -80,13 +79,13 @@ impl Nft {
         }
     }
 
-    /// The same with the rules for what connection tracking carries.
+    /// Selects the rules for a carry mode.
     #[must_use]
     pub fn carrying(self, carry: &Carry) -> Self {
         Self { ruleset: Ruleset::of(carry), ..self }
     }
 
-    /// The netlink port of the changes.
+    /// Returns the netlink port from which changes are made.
     pub(super) fn port(&self) -> u32 {
         self.socket.port()
     }

@@ -1,11 +1,11 @@
-//! Notifications of changes to tables (group `NFNLGRP_NFTABLES`).
+//! Notifications of table changes (group `NFNLGRP_NFTABLES`).
 
 use netlink_ipvs::Header;
 
 use super::list;
 use super::request::SUBSYSTEM;
 
-/// Whether a notification is about one of our tables.
+/// Returns whether a notification is about a table of this program.
 pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
     header.kind >> 8 == SUBSYSTEM && list::is_ours(payload)
 }

@@ -1,4 +1,4 @@
-//! What our tables hold, read back.
+//! Reads the content of the tables.
 
 use kube_ipvs_core::model::Element;
 use netlink_ipvs::{Attributes, KernelError};
@@ -11,24 +11,24 @@ use super::request::DumpKind;
 use super::table::TableFamily;
 use super::{Nft, encode};
 
-/// The content of our tables.
+/// The content of the tables.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NftObserved {
-    /// Whether the tables exist with exactly the rules that this version writes.
+    /// Set if the tables exist with exactly the rules of this version.
     pub tables: bool,
-    /// The elements of their sets and maps, in no particular order. Sets that creating the tables
-    /// would replace count as empty.
+    /// The elements of sets and maps in arbitrary order, without those of sets that an update would
+    /// replace.
     pub elements: Vec<Element>,
-    /// As [`Observed`](kube_ipvs_core::plan::Observed) has it.
+    /// See [`Observed`](kube_ipvs_core::plan::Observed).
     pub earlier: Option<Vec<Element>>,
 }
 
 impl Nft {
-    /// Reads our tables.
+    /// Reads the tables.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer.
+    /// If the kernel rejects the request or does not answer.
     pub fn observe(&mut self) -> Result<NftObserved, KernelError> {
         let earlier = self.earlier()?;
         let mut observed = NftObserved { tables: true, elements: Vec::new(), earlier };
@@ -47,8 +47,7 @@ impl Nft {
                 }
             }
         }
-        // An element that lacks one of its entries counts as absent: adding it again adds the
-        // missing entry.
+        // An element without all of its entries counts as absent, so that it is added again.
         let complete = entries_of.into_iter().filter(|(it, count)| entries(it).count() == *count);
         observed.elements.extend(complete.map(|(element, _)| element));
         Ok(observed)
@@ -77,7 +76,7 @@ impl Nft {
         list::read(&mut self.socket, what, family, encode::table_name, take)
     }
 
-    /// The elements of a set in one of our tables, read as elements of another table's set.
+    /// Reads the elements of a set as elements of another table's set.
     pub(super) fn elements(
         &mut self,
         (table, set): (TableFamily, &str),

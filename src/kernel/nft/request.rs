@@ -1,4 +1,4 @@
-//! Requests to change our tables, each on behalf of an operation.
+//! Requests that change the tables, each for an operation.
 
 use netlink_ipvs::{Attributes, Batch};
 
@@ -16,12 +16,12 @@ const BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`
 const END: u16 = 0x11;
 
-/// `NLM_F_CREATE`. Never with `NLM_F_EXCL`: what exists already is fine.
+/// `NLM_F_CREATE`, without `NLM_F_EXCL`: an object that exists is no error.
 const CREATE: u16 = 0x400;
 /// `NLM_F_APPEND`
 const APPEND: u16 = 0x800;
 
-/// The objects to list: `NFT_MSG_GET*`.
+/// A request for a list: `NFT_MSG_GET*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DumpKind {
     Chains = 4,
@@ -29,7 +29,7 @@ pub(super) enum DumpKind {
     Sets = 10,
     Elements = 13,
     Flowtables = 23,
-    /// Not a list: the number of the last transaction.
+    /// The number of the last transaction; not a list.
     Generation = 16,
 }
 
@@ -42,7 +42,7 @@ impl DumpKind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum SetChange<'a> {
     NewTable,
-    /// Removes the table with all that is in it.
+    /// Deletes the table with its content.
     DeleteTable,
     DeleteRules,
     /// Adds a chain without its rules.
@@ -50,11 +50,10 @@ pub(super) enum SetChange<'a> {
     DeleteChain(String),
     /// Adds a set. The number distinguishes the new sets of a transaction.
     NewSet(&'a Set, u32),
-    /// Removes a set with its elements.
     DeleteSet(String),
     /// Adds a flowtable without links.
     NewFlowtable(&'static str),
-    /// Removes a flowtable. No rule may use it.
+    /// No rule may use the flowtable.
     DeleteFlowtable(String),
     /// Adds a rule at the end of its chain.
     NewRule(&'a Chain, &'a Expressions),
@@ -62,7 +61,7 @@ pub(super) enum SetChange<'a> {
     DeleteElement(SetEntry),
 }
 
-/// A change to one table on behalf of an operation.
+/// A change to one table for an operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct TransactionStep<'a> {
     pub(super) operation: usize,
@@ -70,7 +69,7 @@ pub(super) struct TransactionStep<'a> {
     pub(super) change: SetChange<'a>,
 }
 
-/// Writes the steps as one transaction: its first request begins it, its last one ends it.
+/// Writes the steps as one transaction.
 pub(super) fn write(batch: &mut Batch, steps: &[TransactionStep<'_>]) {
     batch.clear();
     transaction(batch, |batch| {
@@ -84,12 +83,12 @@ pub(super) fn write(batch: &mut Batch, steps: &[TransactionStep<'_>]) {
     });
 }
 
-/// The type of a message: the subsystem's, and `NFT_MSG_*`.
+/// Returns the netlink message type of an `NFT_MSG_*`.
 pub(crate) const fn message_type(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
-/// Makes one transaction of requests: the kernel carries out all of them, or none.
+/// Frames requests as one transaction: the kernel executes all of them or none.
 pub(crate) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
     let boundary = |message: &mut Attributes<'_>| netfilter_header(message, 0, SUBSYSTEM);
     batch.push(BEGIN, 0, boundary);
@@ -97,7 +96,7 @@ pub(crate) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
     batch.push(END, 0, boundary);
 }
 
-/// `NFT_MSG_*` and flags.
+/// Returns `NFT_MSG_*` and `NLM_F_*`.
 fn kind(change: &SetChange<'_>) -> (u16, u16) {
     match change {
         SetChange::NewTable => (0, CREATE),
@@ -112,8 +111,8 @@ fn kind(change: &SetChange<'_>) -> (u16, u16) {
         SetChange::DeleteFlowtable(_) => (24, 0),
         SetChange::NewElement(SetEntry { content: Content::Link(_), .. }) => (22, CREATE),
         SetChange::DeleteElement(SetEntry { content: Content::Link(_), .. }) => (24, 0),
-        // One entry to a message, so that a refusal names it. Several would save a third of the
-        // bytes, and no time that can be measured.
+        // One entry per message, so that an error names it. Several entries would save a third of
+        // the bytes, but no measurable time.
         SetChange::NewElement(_) => (12, CREATE),
         SetChange::DeleteElement(_) => (14, 0),
     }

@@ -1,4 +1,4 @@
-//! Our rules: what `ruleset.nft` says, as the kernel takes it.
+//! Reads `ruleset.nft`.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -9,20 +9,20 @@ use super::set::{Layout, Set};
 use super::table::{BaseChain, Chain, Table, TableFamily};
 use super::{compile, fingerprint};
 
-/// The part of our tables that does not depend on the Services.
+/// The part of the tables that does not depend on the Services.
 #[derive(Debug)]
 pub(super) struct Ruleset {
-    /// The tables. Each has a chain without references, named after the fingerprint.
+    /// Each table has an unused chain, whose name is the fingerprint.
     pub(super) tables: Vec<Table>,
 }
 
 /// The rules of this version, in nft's language.
 pub(super) const TEXT: &str = include_str!("ruleset.nft");
 
-/// The prefix of lines that apply only if a flowtable carries connections.
+/// The prefix of lines for `carry: offload`.
 const OFFLOAD: &str = "$offload";
 
-/// The words of the text that differ by family, first IPv4's word.
+/// The variables of the text with their values for IPv4 and IPv6.
 const WORDS: [(&str, [&str; 2]); 7] = [
     ("$ip", ["ip", "ip6"]),
     ("$address", ["ipv4_addr", "ipv6_addr"]),
@@ -34,7 +34,6 @@ const WORDS: [(&str, [&str; 2]); 7] = [
 ];
 
 impl Ruleset {
-    /// The rules that this version writes.
     pub(super) fn of(carry: &Carry) -> &'static Self {
         static PLAIN: LazyLock<Ruleset> = LazyLock::new(|| Ruleset::read(false));
         static OFFLOADING: LazyLock<Ruleset> = LazyLock::new(|| Ruleset::read(true));
@@ -45,7 +44,7 @@ impl Ruleset {
     }
 
     fn read(offloads: bool) -> Self {
-        // That the text has no mistake is what a test holds.
+        // A test makes sure that the text has no mistake.
         let mut tables: Vec<_> = TableFamily::OURS
             .into_iter()
             .filter_map(|family| table(TEXT, family, offloads).ok())
@@ -59,10 +58,10 @@ impl Ruleset {
     }
 }
 
-/// A line that is not understood.
+/// A line in an unknown form.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Mistake {
-    /// Its number, from 1.
+    /// Counts from 1.
     pub(super) number: usize,
     pub(super) line: &'static str,
 }
@@ -70,15 +69,15 @@ pub(super) struct Mistake {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, line } = self;
-        write!(f, "line {number}: {:?} has no form that is understood", line.trim())
+        write!(f, "line {number}: {:?} has an unknown form", line.trim())
     }
 }
 
-/// The table of a family in a text, with or without what `offload` needs.
+/// Reads the table of a family, with or without the lines for `carry: offload`.
 ///
 /// # Errors
 ///
-/// The first line of no form that is understood.
+/// The first line in an unknown form.
 pub(super) fn table(
     text: &'static str,
     family: TableFamily,
@@ -116,7 +115,7 @@ pub(super) fn table(
     Ok(table)
 }
 
-/// The word of a family.
+/// Replaces a variable.
 fn meaning(word: &'static str, family: TableFamily) -> &'static str {
     let meanings = WORDS.into_iter().find(|(name, _)| *name == word).map(|(_, both)| both);
     match (family, meanings) {
@@ -126,7 +125,7 @@ fn meaning(word: &'static str, family: TableFamily) -> &'static str {
     }
 }
 
-/// Adds what a line says to the set or chain that began last. Chains come after all sets.
+/// Adds a line to the last set or chain. Chains follow all sets.
 fn add(table: &mut Table, words: &[&'static str]) -> Option<()> {
     match words {
         [] | ["}"] => {}
@@ -178,7 +177,7 @@ fn hook_number(family: TableFamily, hook: &str) -> Option<u32> {
     })
 }
 
-/// The number of a priority, which `nft` prints as a name or a distance of ten from one, if it can.
+/// Parses a priority as `nft` prints it: a name, a name with a distance of ten, or a number.
 fn priority_number(text: &str) -> Option<i32> {
     Some(match text.strip_suffix(';')? {
         "filter" => 0,

@@ -1,10 +1,10 @@
-//! Sets and maps: what their keys and values are made of.
+//! Sets and maps with the types of their keys and values.
 
 use kube_ipvs_core::model::Family;
 
 use super::constants::set as nfta;
 
-/// What one field of a key or value holds.
+/// The type of a field of a key or value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Datatype {
     /// `ipv4_addr` or `ipv6_addr`.
@@ -13,12 +13,11 @@ pub(super) enum Datatype {
     Protocol,
     /// `inet_service`, big endian.
     Port,
-    /// `ifname`, zeros to its end.
+    /// `ifname`, padded with zeros.
     Interface,
 }
 
 impl Datatype {
-    /// The type of a name in `nft`.
     fn named(name: &str) -> Option<Self> {
         Some(match name {
             "ipv4_addr" => Self::Address(Family::V4),
@@ -30,7 +29,7 @@ impl Datatype {
         })
     }
 
-    /// The number by which `nft` knows the type; the kernel only keeps it.
+    /// Returns nft's number of the type. The kernel only stores it.
     fn id(self) -> u32 {
         match self {
             Self::Address(Family::V4) => 7,
@@ -41,7 +40,7 @@ impl Datatype {
         }
     }
 
-    /// Bytes that the value itself takes.
+    /// Returns the number of bytes of a value.
     pub(super) fn len(self) -> u32 {
         match self {
             Self::Address(Family::V4) => 4,
@@ -51,18 +50,18 @@ impl Datatype {
         }
     }
 
-    /// 32-bit registers that the value fills; in a concatenation it takes them whole.
+    /// Returns the number of 32-bit registers that a value occupies in a concatenation.
     pub(super) fn registers(self) -> u32 {
         self.len().div_ceil(4)
     }
 }
 
-/// One field, or several of them in a concatenation.
+/// A field, or the fields of a concatenation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Layout(pub(super) Vec<Datatype>);
 
 impl Layout {
-    /// The fields that `nft` writes as `a . b . c`.
+    /// Parses nft's `a . b . c`.
     pub(super) fn of(words: &[&str]) -> Option<Self> {
         let field = |words: &[&str]| Datatype::named(words.first()?);
         words.split(|word| *word == ".").map(field).collect::<Option<_>>().map(Self)
@@ -72,7 +71,7 @@ impl Layout {
         self.0.len() > 1
     }
 
-    /// The type number: six bits for each field, the first one highest.
+    /// Returns the type number: six bits per field, the first field highest.
     pub(super) fn id(&self) -> u32 {
         self.0.iter().fold(0, |id, field| id << 6 | field.id())
     }
@@ -85,20 +84,20 @@ impl Layout {
     }
 }
 
-/// A named set, or a map if it has values.
+/// A named set, or a map.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Set {
     pub(super) name: &'static str,
     pub(super) key: Layout,
-    /// Whether elements are ranges of keys.
+    /// Set if elements are ranges of keys.
     pub(super) interval: bool,
-    /// The values of a map.
+    /// The type of a map's values.
     pub(super) value: Option<Layout>,
 }
 
 impl Set {
-    /// `NFT_SET_*` flags. The kernel needs to know of a concatenation only if it must look at each
-    /// field by itself.
+    /// Returns the `NFT_SET_*` flags. The kernel needs the flag of a concatenation only if it compares
+    /// the fields separately.
     pub(super) fn flags(&self) -> u32 {
         let mut flags = 0;
         if self.interval {
@@ -113,8 +112,8 @@ impl Set {
         flags
     }
 
-    /// Whether elements are ranges in a concatenation: these have both ends in one element, where
-    /// plain ranges are two elements.
+    /// Returns whether elements are ranges in a concatenation. Such a range is one element; a plain
+    /// range is two.
     pub(super) fn is_interval_concatenation(&self) -> bool {
         self.interval && self.key.is_concatenation()
     }

@@ -1,46 +1,39 @@
-//! Tables and chains: what holds the sets and rules.
+//! Tables and chains.
 
 use kube_ipvs_core::model::Family;
 
 use super::expression::Expressions;
 use super::set::Set;
 
-/// A table of one `nf_tables` family.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Table {
-    /// Which packets it sees.
     pub(super) family: TableFamily,
-    /// Its sets and maps, in the order in which they are created.
+    /// The sets and maps, in the order of creation.
     pub(super) sets: Vec<Set>,
     pub(super) flowtables: Vec<&'static str>,
-    /// Its chains, in the order in which they are created.
+    /// The chains, in the order of creation.
     pub(super) chains: Vec<Chain>,
-    /// The lines between its braces, as `nft list table` prints them while its sets are empty.
+    /// The lines between the braces, as `nft list table` prints them with empty sets.
     pub(super) lines: Vec<String>,
 }
 
-/// The family of a table: which packets it sees.
+/// The family of a table (`NFPROTO_*`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum TableFamily {
-    /// IPv4 and IPv6.
     Inet,
-    /// IPv4.
     Ip,
-    /// ARP.
     Arp,
-    /// IPv6.
     Ip6,
-    /// Another `NFPROTO_*`, such as that of bridges.
+    /// Any other number, such as that of bridges.
     Other(u8),
 }
 
 impl TableFamily {
-    /// The family of each of our tables.
+    /// The families of this program's tables.
     pub(super) const OURS: [Self; 3] = [Self::Ip, Self::Ip6, Self::Arp];
-    /// `NFPROTO_UNSPEC`: in a request, the tables of every family.
+    /// `NFPROTO_UNSPEC`: selects the tables of all families.
     pub(super) const ANY: Self = Self::Other(0);
 
-    /// `NFPROTO_*`.
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::Inet => 1,
@@ -51,7 +44,7 @@ impl TableFamily {
         }
     }
 
-    /// What `nft` calls it.
+    /// Returns nft's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Inet => "inet",
@@ -62,7 +55,7 @@ impl TableFamily {
         }
     }
 
-    /// The address families whose packets its chains see.
+    /// Returns the address families of the packets in the family's chains.
     pub(crate) fn families(self) -> &'static [Family] {
         match self {
             Self::Inet => &Family::BOTH,
@@ -72,14 +65,13 @@ impl TableFamily {
         }
     }
 
-    /// The family of the addresses in one of our tables.
+    /// Returns the address family of a table of this program.
     pub(super) fn addresses(self) -> Family {
         if self == Self::Ip6 { Family::V6 } else { Family::V4 }
     }
 }
 
 impl From<u8> for TableFamily {
-    /// The family of an `NFPROTO_*`.
     fn from(number: u8) -> Self {
         let known = [Self::Inet, Self::Ip, Self::Arp, Self::Ip6];
         known.into_iter().find(|family| family.number() == number).unwrap_or(Self::Other(number))
@@ -87,7 +79,6 @@ impl From<u8> for TableFamily {
 }
 
 impl From<Family> for TableFamily {
-    /// The table for packets of a family.
     fn from(family: Family) -> Self {
         match family {
             Family::V4 => Self::Ip,
@@ -96,7 +87,7 @@ impl From<Family> for TableFamily {
     }
 }
 
-/// A chain, with its hook if it is a base chain. Every policy is accept.
+/// A chain with policy accept.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Chain {
     pub(super) name: String,
@@ -105,7 +96,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// A chain without rules, which other rules lead to.
+    /// Returns a chain without hook and rules.
     pub(super) fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
@@ -114,10 +105,10 @@ impl Chain {
 /// The hook and the priority of a base chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BaseChain {
-    /// The name that the kernel knows its kind by, such as `nat` or `filter`.
+    /// `nat`, `filter` or `route`.
     pub(crate) kind: &'static str,
     /// `NF_INET_*`, `NF_ARP_*`.
     pub(crate) hook: u32,
-    /// The place among the chains of a hook, lowest first.
+    /// The order among the chains of a hook, lowest first.
     pub(crate) priority: i32,
 }

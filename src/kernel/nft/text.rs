@@ -1,4 +1,4 @@
-//! Our tables as `nft` text: as `nft -s list table` prints them, and as `nft -f` reads them.
+//! Formats the tables as `nft -s list table` prints and `nft -f` reads them.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,8 @@ use super::ruleset::Ruleset;
 use super::set::{Datatype, Set};
 use super::table::TableFamily;
 
-/// Our tables with these elements as `nft` text, which `nft -f` loads. It is what
-/// `nft -s list table` prints of `ip kube-ipvs`, `ip6 kube-ipvs` and `arp kube-ipvs`, with the
-/// elements of each set in the order of their keys.
+/// Formats the tables `ip kube-ipvs`, `ip6 kube-ipvs` and `arp kube-ipvs` with these elements as
+/// `nft -s list table` prints them. The elements of a set are sorted by key. `nft -f` loads the text.
 #[must_use]
 pub fn render(elements: &[Element], carry: &Carry) -> String {
     let mut contents: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
@@ -30,7 +29,7 @@ pub fn render(elements: &[Element], carry: &Carry) -> String {
     let mut text = String::new();
     for table in &Ruleset::of(carry).tables {
         text += &format!("table {} {NAME} {{\n", table.family.name());
-        // Sets come first, then flowtables; and elements last in each.
+        // Flowtables follow the sets, and elements come last in each.
         let two = [Datatype::Address(Family::V4)];
         let columns = |set: &Set| if set.key.0 == two { 2 } else { 1 };
         let sets = table.sets.iter().map(|set| (set.name, "elements", columns(set)));
@@ -51,15 +50,14 @@ pub fn render(elements: &[Element], carry: &Carry) -> String {
     text
 }
 
-/// An element as `nft` prints it: a range of one address without its prefix length.
+/// Formats an element as `nft` does: a range of one address without prefix length.
 fn value(element: &Element, table: TableFamily) -> String {
     let text = element.to_string();
     let of_one_address = format!("/{}", table.addresses().host_prefix());
     text.strip_suffix(&of_one_address).unwrap_or(&text).to_owned()
 }
 
-/// The lines of a set's elements, or of a flowtable's links, so many in each: two IPv4 addresses,
-/// of any other element one, and all links.
+/// Formats the elements of a set or the links of a flowtable in lines of several columns.
 fn list<'a>(what: &str, columns: usize, elements: impl Iterator<Item = &'a String>) -> String {
     let mut text = format!("\t\t{what} = {{ ");
     for (index, element) in elements.enumerate() {

@@ -6,85 +6,65 @@ use rustix::io::Errno;
 
 use super::request::{SetChange, TransactionStep};
 
-/// The kernel's answer to a transaction.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum RuleAnswer {
-    /// Everything took effect.
-    Committed,
-    /// Nothing did, because of these steps, by index. All that failed are named; some may have
-    /// failed only because others did.
-    Rejected(Vec<(usize, NetlinkError)>),
-    /// Nothing took effect, and no step is at fault.
-    Aborted(NetlinkError),
-    /// The steps could not be sent, or the answers not received, with the reason.
-    Undelivered(String),
-    /// The result is unknown: answers were lost.
-    Lost,
-}
-
-/// Why an operation failed.
+/// The reason for which an operation failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum FailureCause {
-    /// The kernel rejected it.
     Refused(NetlinkError),
-    /// The request could not be sent, or the answer not received, with the reason.
+    /// The request could not be sent, or the answer not received.
     Undelivered(String),
-    /// The result is unknown.
+    /// The answer was lost, so the result is not known.
     Unknown,
 }
 
-/// The kernel, or a fake kernel in tests.
-pub(super) trait Submit {
-    /// Makes one transaction of the steps.
-    fn submit(&mut self, steps: &[TransactionStep<'_>]) -> RuleAnswer;
-}
+/// The steps that the kernel refused, by index: if there are any, nothing took effect, and some may
+/// have failed only because others did. The error is that of a transaction without such a step.
+pub(super) type SubmitResult = Result<Vec<(usize, NetlinkError)>, FailureCause>;
 
-/// How often a transaction is retried that collided with another one, its parts included.
+/// The number of retries after collisions with other programs' transactions, for all parts of a
+/// transaction together.
 const RETRIES: usize = 20;
 
-/// Runs the steps in one transaction, and passes each failed operation to `fail`. Steps that the
-/// kernel rejects are removed and the others retried. Any step may be removed, since adding what
-/// exists and deleting what does not exist are fine.
+/// Runs the steps in one transaction with `submit`, and passes each failed operation to `fail`.
+/// Steps that the kernel refuses are removed and the others retried. Any step may be removed: to add
+/// what exists or delete what does not is no error.
 pub(super) fn run(
-    kernel: &mut impl Submit,
+    submit: &mut impl FnMut(&[TransactionStep<'_>]) -> SubmitResult,
     steps: Vec<TransactionStep<'_>>,
     fail: &mut impl FnMut(usize, FailureCause),
 ) {
     let mut retries = RETRIES;
-    run_within(kernel, steps, fail, &mut retries);
+    run_within(submit, steps, fail, &mut retries);
 }
 
 fn run_within(
-    kernel: &mut impl Submit,
+    submit: &mut impl FnMut(&[TransactionStep<'_>]) -> SubmitResult,
     mut steps: Vec<TransactionStep<'_>>,
     fail: &mut impl FnMut(usize, FailureCause),
     retries: &mut usize,
 ) {
     while !steps.is_empty() {
-        let cause = match kernel.submit(&steps) {
-            RuleAnswer::Committed => return,
-            RuleAnswer::Rejected(errors) => {
-                take_out(&mut steps, errors, fail);
+        let cause = match submit(&steps) {
+            Ok(refused) if refused.is_empty() => return,
+            Ok(refused) => {
+                take_out(&mut steps, refused, fail);
                 continue;
             }
-            RuleAnswer::Aborted(error) if is_passing(error.errno) && *retries > 0 => {
+            Err(FailureCause::Refused(error)) if is_collision(error.errno) && *retries > 0 => {
                 *retries -= 1;
                 continue;
             }
-            RuleAnswer::Aborted(error) => FailureCause::Refused(error),
-            RuleAnswer::Undelivered(why) => FailureCause::Undelivered(why),
-            RuleAnswer::Lost => FailureCause::Unknown,
+            Err(cause) => cause,
         };
-        return split(kernel, steps, cause, fail, retries);
+        return split(submit, steps, cause, fail, retries);
     }
 }
 
-/// Whether another transaction came in between.
-fn is_passing(errno: Errno) -> bool {
+/// Returns whether another program's transaction came in between.
+fn is_collision(errno: Errno) -> bool {
     matches!(errno, Errno::AGAIN | Errno::INTR | Errno::RESTART)
 }
 
-/// Removes failed steps: for the deletion of an absent element that step, else all steps of the
+/// Removes refused steps: the deletion of an absent element alone, otherwise all steps of the
 /// operation.
 fn take_out(
     steps: &mut Vec<TransactionStep<'_>>,
@@ -109,10 +89,10 @@ fn take_out(
     });
 }
 
-/// Finds the failing operations if the kernel names no step: runs each half by itself, down to a
+/// Finds the failing operations if the kernel names no step: submits each half by itself, down to a
 /// single operation.
 fn split(
-    kernel: &mut impl Submit,
+    submit: &mut impl FnMut(&[TransactionStep<'_>]) -> SubmitResult,
     mut steps: Vec<TransactionStep<'_>>,
     cause: FailureCause,
     fail: &mut impl FnMut(usize, FailureCause),
@@ -120,7 +100,7 @@ fn split(
 ) {
     let mut operations: Vec<_> = steps.iter().map(|step| step.operation).collect();
     operations.dedup();
-    // To whom the kernel does not listen at all, it does not listen in small portions either.
+    // Smaller transactions do not help without permission.
     let is_hopeless = matches!(
         &cause,
         FailureCause::Refused(error)
@@ -130,8 +110,8 @@ fn split(
         Some(middle) if operations.len() > 1 && !is_hopeless => {
             let middle = steps.partition_point(|step| step.operation < *middle);
             let rest = steps.split_off(middle);
-            run_within(kernel, steps, fail, retries);
-            run_within(kernel, rest, fail, retries);
+            run_within(submit, steps, fail, retries);
+            run_within(submit, rest, fail, retries);
         }
         _ => operations.into_iter().for_each(|operation| fail(operation, cause.clone())),
     }
@@ -157,7 +137,7 @@ mod tests {
     struct Fake {
         refused: BTreeMap<usize, Errno>,
         /// The first answers, in reverse order.
-        answers: Vec<RuleAnswer>,
+        answers: Vec<SubmitResult>,
         /// With more errors than this its answers are lost.
         room: Option<usize>,
         submissions: usize,
@@ -165,8 +145,8 @@ mod tests {
         done: Vec<usize>,
     }
 
-    impl Submit for Fake {
-        fn submit(&mut self, steps: &[TransactionStep<'_>]) -> RuleAnswer {
+    impl Fake {
+        fn submit(&mut self, steps: &[TransactionStep<'_>]) -> SubmitResult {
             self.submissions += 1;
             if let Some(answer) = self.answers.pop() {
                 return answer;
@@ -178,13 +158,12 @@ mod tests {
                 })
                 .collect();
             if self.room.is_some_and(|room| errors.len() > room) {
-                return RuleAnswer::Lost;
+                return Err(FailureCause::Unknown);
             }
             if errors.is_empty() {
                 self.done.extend(steps.iter().map(|step| step.operation));
-                return RuleAnswer::Committed;
             }
-            RuleAnswer::Rejected(errors)
+            Ok(errors)
         }
     }
 
@@ -204,7 +183,8 @@ mod tests {
 
     fn failures(kernel: &mut Fake, steps: Vec<TransactionStep<'_>>) -> Vec<(usize, FailureCause)> {
         let mut failures = Vec::new();
-        run(kernel, steps, &mut |operation, cause| failures.push((operation, cause)));
+        let fail = &mut |operation, cause| failures.push((operation, cause));
+        run(&mut |steps| kernel.submit(steps), steps, fail);
         failures
     }
 
@@ -218,8 +198,8 @@ mod tests {
 
     #[test]
     fn deleting_what_is_absent_is_fine() {
-        let verdict = RuleAnswer::Rejected(vec![(0, error(Errno::NOENT))]);
-        let mut kernel = Fake { answers: vec![verdict], ..Fake::default() };
+        let answer = Ok(vec![(0, error(Errno::NOENT))]);
+        let mut kernel = Fake { answers: vec![answer], ..Fake::default() };
         let mut steps = adding(2);
         for step in steps.iter_mut().take(2) {
             if let SetChange::NewElement(entry) = step.change {
@@ -233,7 +213,8 @@ mod tests {
 
     #[test]
     fn another_transaction_in_between_is_retried() {
-        let answers = [Errno::RESTART, Errno::AGAIN].map(|errno| RuleAnswer::Aborted(error(errno)));
+        let answers =
+            [Errno::RESTART, Errno::AGAIN].map(|errno| Err(FailureCause::Refused(error(errno))));
         let mut kernel = Fake { answers: answers.into(), ..Fake::default() };
         assert_eq!(failures(&mut kernel, adding(1)), []);
         assert_eq!((kernel.done, kernel.submissions), (vec![0, 0], 3));
@@ -241,7 +222,7 @@ mod tests {
 
     #[test]
     fn who_meets_others_all_the_time_gives_up() {
-        let answers = vec![RuleAnswer::Aborted(error(Errno::AGAIN)); 1_000];
+        let answers = vec![Err(FailureCause::Refused(error(Errno::AGAIN))); 1_000];
         let mut kernel = Fake { answers, ..Fake::default() };
         let failures = failures(&mut kernel, adding(9));
         assert_eq!((failures.len(), kernel.submissions), (9, RETRIES + 17));
@@ -249,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_is_not_permitted_is_not_tried_again() {
-        let answers = vec![RuleAnswer::Aborted(error(Errno::PERM))];
+        let answers = vec![Err(FailureCause::Refused(error(Errno::PERM)))];
         let mut kernel = Fake { answers, ..Fake::default() };
         let failures = failures(&mut kernel, adding(9));
         assert_eq!((failures.len(), kernel.submissions), (9, 1));
@@ -257,7 +238,7 @@ mod tests {
 
     #[test]
     fn an_operation_whose_answer_is_lost_is_unknown() {
-        let mut kernel = Fake { answers: vec![RuleAnswer::Lost; 2], ..Fake::default() };
+        let mut kernel = Fake { answers: vec![Err(FailureCause::Unknown); 2], ..Fake::default() };
         let failures = failures(&mut kernel, adding(2));
         assert_eq!(failures, [(0, FailureCause::Unknown)]);
         assert_eq!(kernel.done, [1, 1]);

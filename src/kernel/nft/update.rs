@@ -1,16 +1,16 @@
-//! The changes that create our tables, or take older ones to this version's rules.
+//! The changes that create the tables, or update those of another version.
 //!
-//! A table is never deleted to make room for another: between the two, connections would escape
-//! its rules. A set that stays keeps its elements, and a flowtable its links.
+//! A table is never deleted and created again: in between, connections would escape its rules. A set
+//! keeps its elements, and a flowtable its links.
 
 use super::existing::Existing;
 use super::request::SetChange;
 use super::table::Table;
 
-/// The changes from the existing table to its definition, for one transaction.
+/// Returns the changes from the existing table to its definition, for one transaction.
 pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<SetChange<'a>> {
     let mut changes = vec![SetChange::NewTable];
-    // Rules hold on to sets and chains.
+    // Sets and chains cannot be deleted while rules refer to them.
     changes.push(SetChange::DeleteRules);
     let sets = existing.sets.iter().filter(|set| !set.is_in(table) && !set.is_anonymous());
     changes.extend(sets.map(|set| SetChange::DeleteSet(set.name.clone())));
@@ -23,7 +23,7 @@ pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<SetChange
     let sets = (1..).zip(&table.sets).filter(|(_, set)| !existing.has_set(set));
     changes.extend(sets.map(|(id, set)| SetChange::NewSet(set, id)));
     changes.extend(table.flowtables.iter().map(|name| SetChange::NewFlowtable(name)));
-    // Those that exist too: their policy may have been changed.
+    // Also existing chains: their policy may have changed.
     changes.extend(table.chains.iter().map(SetChange::NewChain));
     for chain in &table.chains {
         changes.extend(chain.rules.iter().map(|rule| SetChange::NewRule(chain, rule)));
