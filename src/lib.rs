@@ -23,6 +23,7 @@ pub mod agent;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod doctor;
 pub mod kernel;
 pub mod migrate;

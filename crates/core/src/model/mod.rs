@@ -5,6 +5,7 @@
 //! types.
 
 mod address;
+mod control;
 mod desired;
 mod difference;
 mod element;
@@ -28,6 +29,9 @@ mod written;
 
 pub use address::{
     Family, ParseAddressError, Protocol, VirtualAddress, shadow_addresses, shadow_ranges,
+};
+pub use control::{
+    AffinityPrefix, Control, LabelRequirement, LocalityWeights, NodeSelector, SchedulerFlags,
 };
 pub use desired::{DesiredNode, DesiredService, Refusal, RefusalReason, SharedPools};
 pub use element::{AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet};

@@ -128,7 +128,9 @@ pub struct VirtualServer {
 }
 
 impl VirtualServer {
-    /// `IP_VS_SVC_F_SCHED2`: `mh-port`; `sh-port` uses another bit.
+    /// `IP_VS_SVC_F_SCHED1`: `mh-fallback` and `sh-fallback`.
+    pub const FLAG_SCHED_1: u32 = 0x8;
+    /// `IP_VS_SVC_F_SCHED2`: `mh-port` and `sh-port`.
     pub const FLAG_SCHED_2: u32 = 0x10;
 }
 

@@ -1,0 +1,134 @@
+//! Options of one Service: how its connections are balanced, and where it is served.
+
+use std::borrow::Cow;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::{Family, FrontendKind, Name, Scheduler, VirtualServer};
+
+/// The options of a Service, from its annotations; also the configuration's defaults. `None` leaves
+/// an option to the defaults.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Control {
+    pub scheduler: Option<Scheduler>,
+    pub scheduler_flags: Option<SchedulerFlags>,
+    pub locality_weights: Option<LocalityWeights>,
+    /// The time in which a new endpoint's weight grows to its full value; zero for none.
+    pub slow_start: Option<Duration>,
+    /// The limit of connections per endpoint, including ended ones that IPVS still remembers.
+    pub max_connections: Option<NonZeroU32>,
+    /// How long established connections to a removed endpoint may continue; [`Duration::MAX`]
+    /// without limit.
+    pub drain: Option<Duration>,
+    /// UDP datagrams are balanced one by one.
+    pub one_packet: Option<bool>,
+    pub affinity_prefix: Option<AffinityPrefix>,
+    /// After how long without an answer an endpoint gets no new connections; zero for never.
+    pub eject: Option<Duration>,
+    /// The kinds of front ends that are served.
+    pub frontends: Option<Box<[FrontendKind]>>,
+    /// The nodes that serve front ends other than ClusterIPs.
+    pub nodes: Option<NodeSelector>,
+    /// Reasons why annotations are ignored.
+    pub invalid: Box<[String]>,
+}
+
+impl Control {
+    /// Completes the options of a Service with defaults.
+    #[must_use]
+    pub fn over<'a>(own: Option<&'a Self>, defaults: &'a Self) -> Cow<'a, Self> {
+        let Some(own) = own else { return Cow::Borrowed(defaults) };
+        Cow::Owned(Self {
+            scheduler: own.scheduler.or(defaults.scheduler),
+            scheduler_flags: own.scheduler_flags.or(defaults.scheduler_flags),
+            locality_weights: own.locality_weights.or(defaults.locality_weights),
+            slow_start: own.slow_start.or(defaults.slow_start),
+            max_connections: own.max_connections.or(defaults.max_connections),
+            drain: own.drain.or(defaults.drain),
+            one_packet: own.one_packet.or(defaults.one_packet),
+            affinity_prefix: own.affinity_prefix.or(defaults.affinity_prefix),
+            eject: own.eject.or(defaults.eject),
+            frontends: own.frontends.clone().or_else(|| defaults.frontends.clone()),
+            nodes: own.nodes.clone().or_else(|| defaults.nodes.clone()),
+            invalid: own.invalid.clone(),
+        })
+    }
+}
+
+/// Flags of the schedulers `sh` and `mh`, which use the same bits for both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SchedulerFlags {
+    /// The scheduler that the flags are named after; `None` fits any.
+    pub scheduler: Option<Scheduler>,
+    /// Hash the source port, too: `IP_VS_SVC_F_SCHED2`.
+    pub port: bool,
+    /// Replace an unavailable real server: `IP_VS_SVC_F_SCHED1`.
+    pub fallback: bool,
+}
+
+impl SchedulerFlags {
+    /// Returns `IP_VS_SVC_F_SCHED*`.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        bit(self.port, VirtualServer::FLAG_SCHED_2)
+            | bit(self.fallback, VirtualServer::FLAG_SCHED_1)
+    }
+}
+
+/// Factors of an endpoint's weight by its place, each from 1 to 1000.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LocalityWeights {
+    /// On this node.
+    pub node: u16,
+    /// On another node of this node's zone.
+    pub zone: u16,
+    pub other: u16,
+}
+
+/// The length of the network prefix by which clients are recognised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AffinityPrefix {
+    /// 1 to 32.
+    pub v4: u8,
+    /// 1 to 128.
+    pub v6: u8,
+}
+
+impl AffinityPrefix {
+    /// Returns the length for a family.
+    #[must_use]
+    pub fn of(self, family: Family) -> u8 {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+}
+
+/// A label selector. A node must meet every requirement.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeSelector(pub Box<[LabelRequirement]>);
+
+/// A condition on a label.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LabelRequirement {
+    pub key: Name,
+    /// The values that the label must, or must not, have; without values the label's presence counts.
+    pub values: Box<[Name]>,
+    /// Reverses the condition. As in Kubernetes, a node without the label then meets it.
+    pub is_negated: bool,
+}
+
+impl NodeSelector {
+    /// Returns whether a node with these labels is selected.
+    #[must_use]
+    pub fn selects(&self, labels: &[(Name, Name)]) -> bool {
+        self.0.iter().all(|LabelRequirement { key, values, is_negated }| {
+            let label = labels.iter().find(|(name, _)| name == key);
+            let is_met =
+                label.is_some_and(|(_, value)| values.is_empty() || values.contains(value));
+            is_met != *is_negated
+        })
+    }
+}
