@@ -76,6 +76,7 @@ pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> End
         ready: true,
         serving: true,
         terminating: false,
+        weight: 1,
         topology: Shared::clone(&TOPOLOGIES[index as usize % TOPOLOGIES.len()]),
     };
     EndpointSlice {

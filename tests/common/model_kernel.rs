@@ -18,7 +18,7 @@ use kube_ipvs_core::plan::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     pub server: VirtualServer,
-    pub reals: BTreeMap<(IpAddr, u16), u16>,
+    pub reals: BTreeMap<(IpAddr, u16), u32>,
 }
 
 /// The state of a kernel.
@@ -226,7 +226,7 @@ pub fn runs(operations: &[Operation]) -> impl Iterator<Item = &[Operation]> {
 }
 
 fn pool(server: &Server) -> Pool {
-    let backend = |(&(address, port), &weight): (&(IpAddr, u16), &u16)| Backend {
+    let backend = |(&(address, port), &weight): (&(IpAddr, u16), &u32)| Backend {
         address,
         port,
         weight,

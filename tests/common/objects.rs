@@ -195,6 +195,7 @@ impl SliceBuilder {
             ready,
             serving,
             terminating,
+            weight: 1,
             topology: topology.into(),
         };
         push(&mut self.0.endpoints, endpoint);

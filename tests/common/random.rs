@@ -121,11 +121,14 @@ fn endpoint(addresses: &'static [&'static str]) -> impl Strategy<Value = Endpoin
         1 => Just((false, false, true)),
     ];
     let hints = option::of((names(&NODES), names(&ZONES))).prop_map(Option::unwrap_or_default);
-    (select(addresses), conditions, hints).prop_map(
-        |(address, (ready, serving, terminating), (for_nodes, for_zones))| {
+    let weight = prop_oneof![8 => Just(1), 1 => Just(0), 1 => Just(u16::MAX)];
+    let zone = option::of(select(&ZONES[..]));
+    (select(addresses), conditions, hints, weight, zone).prop_map(
+        |(address, (ready, serving, terminating), (for_nodes, for_zones), weight, zone)| {
             let node = Some(Name::from(if address.contains("244.2") { "n2" } else { "n1" }));
-            let topology = Topology { node, for_nodes, for_zones }.into();
-            Endpoint { address: ip(address), ready, serving, terminating, topology }
+            let zone = zone.map(Name::from);
+            let topology = Topology { node, zone, for_nodes, for_zones }.into();
+            Endpoint { address: ip(address), ready, serving, terminating, weight, topology }
         },
     )
 }

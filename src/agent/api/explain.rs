@@ -32,7 +32,7 @@ pub struct ExplainView {
 pub struct CandidateView {
     pub address: IpAddr,
     pub port: u16,
-    pub weight: u16,
+    pub weight: u32,
     pub masquerade: bool,
 }
 

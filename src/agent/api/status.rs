@@ -132,7 +132,7 @@ pub struct PoolView {
 pub struct BackendView {
     pub address: IpAddr,
     pub port: u16,
-    pub weight: u16,
+    pub weight: u32,
     pub local: bool,
 }
 

@@ -49,7 +49,7 @@ pub(super) fn server(service: &VirtualService) -> Option<VirtualServer> {
 }
 
 fn destination(backend: &Backend) -> Destination {
-    Destination { weight: backend.weight.into(), ..Destination::new(backend.address, backend.port) }
+    Destination { weight: backend.weight, ..Destination::new(backend.address, backend.port) }
 }
 
 /// The kernel does not know whether a backend is local, so it is given as not local.
@@ -57,8 +57,7 @@ pub(super) fn backend(destination: &Destination) -> Backend {
     Backend {
         address: destination.ip,
         port: destination.port,
-        // A greater weight is another program's; any weight that differs will do.
-        weight: u16::try_from(destination.weight).unwrap_or(u16::MAX),
+        weight: destination.weight,
         local: false,
     }
 }
@@ -93,7 +92,7 @@ mod tests {
         }
 
         #[test]
-        fn real_servers_round_trip(address: IpAddr, port: u16, weight: u16) {
+        fn real_servers_round_trip(address: IpAddr, port: u16, weight: u32) {
             let sent = Backend { address, port, weight, local: false };
             prop_assert_eq!(backend(&destination(&sent)), sent);
         }

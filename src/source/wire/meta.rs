@@ -86,6 +86,12 @@ impl Meta {
         value_of(&self.annotations, key)
     }
 
+    /// Returns the annotations that are text.
+    pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
+        let text = |bytes| str::from_utf8(bytes).ok();
+        self.annotations.iter().filter_map(move |it| Some((text(&it.key)?, text(&it.value)?)))
+    }
+
     /// Returns the time of a slice's change in Unix milliseconds. An invalid time is ignored,
     /// because only a metric needs it.
     #[must_use]

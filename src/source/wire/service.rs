@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::address::{external_ip, port, range, usable_ip};
 use super::meta::or_default;
 use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
+use crate::control;
 
 /// The default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const DEFAULT_AFFINITY_SECONDS: i64 = 10_800;
@@ -198,6 +199,7 @@ impl ServiceObject {
             affinity_seconds: self.affinity_seconds(rejections),
             health_check_node_port: check
                 .and_then(|number| rejections.accept("spec.healthCheckNodePort", port(number))),
+            control: control::read(self.metadata.annotations()),
         })
     }
 

@@ -1,6 +1,7 @@
 //! EndpointSlice objects.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use kube_ipvs_core::model::{
     Endpoint, EndpointPort, EndpointSlice, Family, Interner, Name, ServiceKey, Shared, SliceKey,
@@ -14,6 +15,7 @@ use super::address::{port, usable_ip};
 use super::meta::or_default;
 use super::service::protocol;
 use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
+use crate::control::{SLICE_WEIGHT, SLICE_WEIGHT_ALIAS, slice_weight};
 
 /// The relevant part of an EndpointSlice.
 #[derive(Clone, PartialEq, Deserialize, Message)]
@@ -57,6 +59,8 @@ struct EndpointObject {
     conditions: Conditions,
     #[prost(string, optional, tag = "6")]
     node_name: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    zone: Option<String>,
     #[prost(message, optional, tag = "8")]
     hints: Option<HintsObject>,
 }
@@ -136,14 +140,25 @@ impl SliceObject {
             rejections.add(format_args!("metadata.labels[{SERVICE_NAME}]"), reason);
             return None;
         };
+        let weight = self.weight(rejections);
         Some(EndpointSlice {
             key: self.key(),
             service: ServiceKey::new(meta.namespace(), service),
             family,
             ports: self.ports(names, rejections),
-            endpoints: self.endpoints(family, names, rejections),
+            endpoints: self.endpoints(family, weight, names, rejections),
             triggered: meta.triggered(),
         })
+    }
+
+    /// The endpoints' weight; 1 without an annotation, or with an invalid one.
+    fn weight(&self, rejections: &mut Rejections) -> u16 {
+        let annotation = |name| Some((name, self.metadata.annotation(name)?));
+        let weight = annotation(SLICE_WEIGHT).or_else(|| annotation(SLICE_WEIGHT_ALIAS));
+        let weight = weight.and_then(|(name, text)| {
+            rejections.accept(format_args!("metadata.annotations[{name}]"), slice_weight(text))
+        });
+        weight.unwrap_or(1)
     }
 
     /// Ports without a name or a number do not belong to a Service port.
@@ -174,6 +189,7 @@ impl SliceObject {
     fn endpoints(
         &self,
         family: Family,
+        weight: u16,
         names: &mut Interner,
         rejections: &mut Rejections,
     ) -> Box<[Endpoint]> {
@@ -186,7 +202,7 @@ impl SliceObject {
             });
             let field = format_args!("endpoints[{index}].addresses[0]");
             if let Some(address) = rejections.accept(field, address) {
-                endpoints.push(object.convert(address, names));
+                endpoints.push(object.convert(address, weight, names));
             }
         }
         endpoints.into()
@@ -194,28 +210,30 @@ impl SliceObject {
 }
 
 impl EndpointObject {
-    fn convert(&self, address: std::net::IpAddr, names: &mut Interner) -> Endpoint {
+    fn convert(&self, address: IpAddr, weight: u16, names: &mut Interner) -> Endpoint {
         let conditions = self.conditions;
         Endpoint {
             address,
             ready: conditions.ready.unwrap_or(true),
             serving: conditions.serving.unwrap_or(true),
             terminating: conditions.terminating.unwrap_or(false),
+            weight,
             topology: self.topology(names),
         }
     }
 
     fn topology(&self, names: &mut Interner) -> Shared<Topology> {
         if let (Some(node), None) = (&self.node_name, &self.hints) {
-            return names.on_node(node);
+            return names.on_node(node, self.zone.as_deref());
         }
         let node = self.node_name.as_deref().map(|name| names.intern(name));
+        let zone = self.zone.as_deref().map(|name| names.intern(name));
         let mut hinted = |hints: fn(&HintsObject) -> &Vec<Named>| -> Box<[Name]> {
             let named = self.hints.iter().flat_map(hints);
             named.map(|named| names.intern(&named.name)).collect()
         };
         let for_nodes = hinted(|hints| &hints.for_nodes);
         let for_zones = hinted(|hints| &hints.for_zones);
-        names.share(Topology { node, for_nodes, for_zones })
+        names.share(Topology { node, zone, for_nodes, for_zones })
     }
 }

@@ -144,7 +144,7 @@ impl Mischief {
                     flags: 0,
                     affinity_seconds: None,
                 };
-                let reals = [((address.ip, 8080), u16::from(!drains))].into();
+                let reals = [((address.ip, 8080), u32::from(!drains))].into();
                 held.servers.entry(address).or_insert(Server { server, reals });
             }
             Self::LoseElement(at) => {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube_ipvs_core::model::{
-    Backend, Endpoint, EndpointCounts, EndpointFilter, EndpointSet, EndpointSlice, Family,
-    Locality, Name, Protocol, Topology,
+    Backend, Endpoint, EndpointCounts, EndpointFilter, EndpointSelection, EndpointSet,
+    EndpointSlice, Family, Locality, LocalityWeights, Name, Protocol, Topology,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -17,7 +17,7 @@ use crate::common::random::{NODES, slice};
 
 const PORTS: [(&str, Protocol); 3] =
     [("http", Protocol::Tcp), ("dns", Protocol::Udp), ("", Protocol::Sctp)];
-const SELECTIONS: [EndpointFilter; 6] = [
+const FILTERS: [EndpointFilter; 6] = [
     EndpointFilter::Ready,
     EndpointFilter::ReadyForNode,
     EndpointFilter::ReadyForZone,
@@ -26,12 +26,14 @@ const SELECTIONS: [EndpointFilter; 6] = [
     EndpointFilter::DrainingHere,
 ];
 
+const WEIGHTS: LocalityWeights = LocalityWeights { node: 1000, zone: 4, other: 2 };
+
 #[derive(Clone, Debug)]
 enum Step {
     Insert(Box<EndpointSlice>),
     Remove(usize),
     LookFrom(Option<&'static str>),
-    Ask(usize, EndpointFilter),
+    Ask(usize, EndpointSelection),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -46,8 +48,13 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         2 => (0..5_usize).prop_map(Step::Remove),
         1 => select(vec![None, Some("z1"), Some("z2")]).prop_map(Step::LookFrom),
-        3 => (0..3_usize, select(&SELECTIONS[..])).prop_map(|(port, how)| Step::Ask(port, how)),
+        3 => (0..3_usize, selection()).prop_map(|(port, how)| Step::Ask(port, how)),
     ]
+}
+
+fn selection() -> impl Strategy<Value = EndpointSelection> {
+    (select(&FILTERS[..]), option::of(Just(WEIGHTS)), select(vec![1, 10]))
+        .prop_map(|(filter, weights, scale)| EndpointSelection { filter, weights, scale })
 }
 
 fn locality(zone: Option<&str>) -> Locality {
@@ -68,7 +75,7 @@ fn counted(
         };
         for port in slice.ports.iter().filter(is_ours) {
             for endpoint in &slice.endpoints {
-                let rank = |it: &Endpoint| (it.terminating, !it.ready);
+                let rank = |it: &Endpoint| (it.terminating, !is_ready(it));
                 best.entry((endpoint.address, port.port))
                     .and_modify(|known| {
                         if rank(endpoint) < rank(known) {
@@ -82,20 +89,29 @@ fn counted(
     best.into_iter().map(|((_, port), endpoint)| (port, endpoint)).collect()
 }
 
+fn is_ready(endpoint: &Endpoint) -> bool {
+    endpoint.ready && endpoint.weight != 0
+}
+
 struct Seen {
+    ready: bool,
     here: bool,
+    in_zone: bool,
     for_node: bool,
     for_zone: bool,
     draining: bool,
 }
 
 fn see(endpoint: &Endpoint, locality: &Locality) -> Seen {
-    let Topology { node, for_nodes, for_zones } = &*endpoint.topology;
+    let Topology { node, zone, for_nodes, for_zones } = &*endpoint.topology;
+    let ready = is_ready(endpoint);
     Seen {
+        ready,
+        in_zone: zone.is_some() && *zone == locality.zone,
         here: node.as_ref() == Some(&locality.node),
         for_node: for_nodes.contains(&locality.node),
         for_zone: locality.zone.as_ref().is_some_and(|zone| for_zones.contains(zone)),
-        draining: endpoint.terminating && endpoint.serving && !endpoint.ready,
+        draining: endpoint.serving && !ready && (endpoint.terminating || endpoint.ready),
     }
 }
 
@@ -104,35 +120,47 @@ fn tally(counted: &[(u16, Endpoint)], locality: &Locality) -> EndpointCounts {
         counted.iter().filter(|(_, it)| test(it, see(it, locality))).count() as u32
     };
     EndpointCounts {
-        ready: count(&|it, _| it.ready),
-        ready_here: count(&|it, seen| it.ready && seen.here),
-        node_hinted: count(&|it, _| it.ready && !it.topology.for_nodes.is_empty()),
-        for_node: count(&|it, seen| it.ready && seen.for_node),
-        zone_hinted: count(&|it, _| it.ready && !it.topology.for_zones.is_empty()),
-        for_zone: count(&|it, seen| it.ready && seen.for_zone),
+        ready: count(&|_, seen| seen.ready),
+        ready_here: count(&|_, seen| seen.ready && seen.here),
+        node_hinted: count(&|it, seen| seen.ready && !it.topology.for_nodes.is_empty()),
+        for_node: count(&|_, seen| seen.ready && seen.for_node),
+        zone_hinted: count(&|it, seen| seen.ready && !it.topology.for_zones.is_empty()),
+        for_zone: count(&|_, seen| seen.ready && seen.for_zone),
         draining: count(&|_, seen| seen.draining),
         draining_here: count(&|_, seen| seen.draining && seen.here),
     }
 }
 
-fn backends(counted: &[(u16, Endpoint)], how: EndpointFilter, locality: &Locality) -> Vec<Backend> {
+fn backends(
+    counted: &[(u16, Endpoint)],
+    how: EndpointSelection,
+    locality: &Locality,
+) -> Vec<Backend> {
     let mut all = Vec::new();
     for (port, endpoint) in counted {
-        let Seen { here, for_node, for_zone, draining } = see(endpoint, locality);
-        let weight = match how {
-            EndpointFilter::Ready => endpoint.ready,
-            EndpointFilter::ReadyForNode => endpoint.ready && for_node,
-            EndpointFilter::ReadyForZone => endpoint.ready && for_zone,
-            EndpointFilter::ReadyHere => endpoint.ready && here,
+        let Seen { ready, here, in_zone, for_node, for_zone, draining } = see(endpoint, locality);
+        let serves = match how.filter {
+            EndpointFilter::Ready => ready,
+            EndpointFilter::ReadyForNode => ready && for_node,
+            EndpointFilter::ReadyForZone => ready && for_zone,
+            EndpointFilter::ReadyHere => ready && here,
             EndpointFilter::Draining => draining,
             EndpointFilter::DrainingHere => draining && here,
         };
-        let only_here = matches!(how, EndpointFilter::ReadyHere | EndpointFilter::DrainingHere);
-        if weight || draining && (here || !only_here) {
+        let only_here =
+            matches!(how.filter, EndpointFilter::ReadyHere | EndpointFilter::DrainingHere);
+        let factor: u32 = match how.weights {
+            None => 1,
+            Some(_) if here => WEIGHTS.node.into(),
+            Some(_) if in_zone => WEIGHTS.zone.into(),
+            Some(_) => WEIGHTS.other.into(),
+        };
+        let weight = u32::from(endpoint.weight).max(1) * factor * how.scale;
+        if serves || draining && (here || !only_here) {
             all.push(Backend {
                 address: endpoint.address,
                 port: *port,
-                weight: weight.into(),
+                weight: if serves { weight } else { 0 },
                 local: here,
             });
         }
@@ -180,7 +208,8 @@ proptest! {
         }
         for (name, protocol) in PORTS {
             let counted = counted(&slices, name, protocol);
-            for how in SELECTIONS {
+            let weighted = EndpointSelection { filter: EndpointFilter::Ready, weights: Some(WEIGHTS), scale: 10 };
+            for how in FILTERS.into_iter().map(EndpointSelection::from).chain([weighted]) {
                 let kept = set.backends(&name.into(), protocol, how, &from).sorted();
                 prop_assert_eq!(kept, backends(&counted, how, &from), "{:?}", how);
             }

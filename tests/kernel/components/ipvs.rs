@@ -70,7 +70,7 @@ fn server(text: &str, scheduler: Scheduler, affinity_seconds: Option<u32>) -> Vi
     VirtualServer { address: address(text), scheduler, flags, affinity_seconds }
 }
 
-fn backend(text: &str, weight: u16) -> Backend {
+fn backend(text: &str, weight: u32) -> Backend {
     let VirtualAddress { ip, port, .. } = address(text);
     Backend { address: ip, port, weight, local: false }
 }
@@ -84,7 +84,7 @@ fn sample() -> Vec<Pool> {
         (server("10.96.0.1:80/udp", Scheduler::Wrr, Some(10_800)), v4(100)),
         (server("10.96.0.1:80/sctp", Scheduler::Lc, None), v4(0)),
         (server("10.96.0.2:80", Scheduler::Mh, None), v4(1)),
-        (server("10.96.0.3:443", Scheduler::Mh, Some(60)), v4(u16::MAX)),
+        (server("10.96.0.3:443", Scheduler::Mh, Some(60)), v4(i32::MAX as u32)),
         (server("10.96.0.4:443", Scheduler::Sh, None), v4(1)),
         (server("[fd00:10:96::1]:80", Scheduler::Rr, None), v6(1)),
         (server("[fd00:10:96::1]:80/udp", Scheduler::Wlc, Some(1)), v6(7)),

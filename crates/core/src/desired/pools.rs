@@ -114,7 +114,7 @@ impl<'a> PoolBuilder<'a> {
         };
         let endpoints = endpoints.of(address.family());
         let backends = selection.map_or_else(Backends::default, |selection| {
-            endpoints.backends(port_name, address.protocol, selection, self.locality)
+            endpoints.backends(port_name, address.protocol, selection.into(), self.locality)
         });
         let old = find(self.old).ok().and_then(|place| self.old.get(place));
         let same = old.filter(|old| old.server == server && old.backends.is_same(&backends));

@@ -77,6 +77,7 @@ mod tests {
             ready: true,
             serving: true,
             terminating: false,
+            weight: 1,
             topology: Shared::default(),
         };
         EndpointSlice {

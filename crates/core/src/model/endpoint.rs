@@ -27,6 +27,7 @@ impl fmt::Display for SliceKey {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Topology {
     pub node: Option<Name>,
+    pub zone: Option<Name>,
     /// `hints.forNodes[].name`.
     pub for_nodes: Box<[Name]>,
     /// `hints.forZones[].name`.
@@ -44,16 +45,24 @@ pub struct Endpoint {
     pub serving: bool,
     /// `conditions.terminating`; nil is false.
     pub terminating: bool,
-    /// `nodeName` and `hints`, shared with other endpoints.
+    /// Annotation `kube-ipvs.io/weight` of the slice; 1 without it, and 0 for maintenance.
+    pub weight: u16,
+    /// `nodeName`, `zone` and `hints`, shared with other endpoints.
     pub topology: Shared<Topology>,
 }
 
 impl Endpoint {
-    /// Returns whether the endpoint terminates but still serves. It then takes no new connections
-    /// while others are ready.
+    /// Returns whether the endpoint takes new connections.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready && self.weight > 0
+    }
+
+    /// Returns whether the endpoint still serves, but terminates or is in maintenance. It then takes
+    /// no new connections while others are ready.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        !self.ready && self.serving && self.terminating
+        !self.is_ready() && self.serving && (self.terminating || self.ready)
     }
 }
 

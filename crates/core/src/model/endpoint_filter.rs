@@ -1,8 +1,8 @@
-//! Selection of the endpoints that serve a node.
+//! Selection of the endpoints that serve a node, and their weights.
 
 use std::ops::AddAssign;
 
-use super::{Backend, Endpoint, Name};
+use super::{Backend, Endpoint, LocalityWeights, Name};
 
 /// The node's name and zone: they decide which endpoints are local and which hints apply.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,9 +26,24 @@ pub enum EndpointFilter {
     DrainingHere,
 }
 
-impl EndpointFilter {
-    /// Returns the backend that an endpoint becomes under this filter. Terminating endpoints that
-    /// still serve stay with weight 0, for their established connections.
+/// Selects the endpoints of a port and gives them weights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EndpointSelection {
+    pub filter: EndpointFilter,
+    pub weights: Option<LocalityWeights>,
+    /// Multiplies all weights.
+    pub scale: u32,
+}
+
+impl From<EndpointFilter> for EndpointSelection {
+    fn from(filter: EndpointFilter) -> Self {
+        Self { filter, weights: None, scale: 1 }
+    }
+}
+
+impl EndpointSelection {
+    /// Returns the backend that an endpoint becomes. Endpoints that drain stay with weight 0, for
+    /// their established connections, unless the filter selects them for lack of others.
     pub(super) fn backend(
         self,
         endpoint: &Endpoint,
@@ -36,22 +51,39 @@ impl EndpointFilter {
         locality: &Locality,
     ) -> Option<Backend> {
         let local = is_local(endpoint, locality);
-        let draining = endpoint.is_draining();
-        let serves = match self {
-            Self::Ready => endpoint.ready,
-            Self::ReadyForNode => endpoint.ready && is_for_node(endpoint, locality),
-            Self::ReadyForZone => endpoint.ready && is_for_zone(endpoint, locality),
-            Self::ReadyHere => endpoint.ready && local,
-            Self::Draining => draining,
-            Self::DrainingHere => draining && local,
+        let (ready, draining) = (endpoint.is_ready(), endpoint.is_draining());
+        let serves = match self.filter {
+            EndpointFilter::Ready => ready,
+            EndpointFilter::ReadyForNode => ready && is_for_node(endpoint, locality),
+            EndpointFilter::ReadyForZone => ready && is_for_zone(endpoint, locality),
+            EndpointFilter::ReadyHere => ready && local,
+            EndpointFilter::Draining => draining,
+            EndpointFilter::DrainingHere => draining && local,
         };
-        let drains = draining && (local || !matches!(self, Self::ReadyHere | Self::DrainingHere));
-        (serves || drains).then_some(Backend {
+        let is_of_node =
+            matches!(self.filter, EndpointFilter::ReadyHere | EndpointFilter::DrainingHere);
+        let drains = draining && (local || !is_of_node);
+        (serves || drains).then(|| Backend {
             address: endpoint.address,
             port,
-            weight: u16::from(serves),
+            weight: if serves { self.weight(endpoint, local, locality) } else { 0 },
             local,
         })
+    }
+
+    /// At most 65535 times 1000 times the scale, which the kernel's `int` holds for a scale of up
+    /// to 32.
+    fn weight(self, endpoint: &Endpoint, local: bool, locality: &Locality) -> u32 {
+        let factor = self.weights.map_or(1, |weights| {
+            let zone = &endpoint.topology.zone;
+            match local {
+                true => weights.node,
+                false if zone.is_some() && *zone == locality.zone => weights.zone,
+                false => weights.other,
+            }
+        });
+        // An endpoint in maintenance that serves for lack of others has weight 0.
+        u32::from(endpoint.weight.max(1)) * u32::from(factor) * self.scale
     }
 }
 
@@ -79,7 +111,7 @@ impl EndpointCounts {
     pub(super) fn of(endpoint: &Endpoint, locality: &Locality) -> Self {
         let mut counts = Self::default();
         let local = is_local(endpoint, locality);
-        if endpoint.ready {
+        if endpoint.is_ready() {
             counts.ready = 1;
             counts.ready_here = local.into();
             counts.node_hinted = (!endpoint.topology.for_nodes.is_empty()).into();

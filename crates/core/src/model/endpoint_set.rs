@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::difference::differing;
 use super::endpoint_filter::is_local;
 use super::{
-    Backend, Backends, Endpoint, EndpointCounts, EndpointFilter, EndpointPort, EndpointSlice,
+    Backend, Backends, Endpoint, EndpointCounts, EndpointPort, EndpointSelection, EndpointSlice,
     Family, Locality, Name, Protocol, Shared, SliceKey,
 };
 
@@ -19,7 +19,7 @@ struct View {
     /// Indices of endpoints that count in another slice.
     shadowed: Box<[usize]>,
     /// Cached backends by filter. A cluster-wide and a local filter may be in use at the same time.
-    chunks: [Option<(EndpointFilter, Shared<[Backend]>)>; 2],
+    chunks: [Option<(EndpointSelection, Shared<[Backend]>)>; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -126,13 +126,13 @@ impl EndpointSet {
         counts
     }
 
-    /// Returns the backends of a port that pass a filter. Chunks of unchanged slices are shared
+    /// Returns the selected backends of a port. Chunks of unchanged slices are shared
     /// with the previous result.
     pub fn backends(
         &mut self,
         name: &Name,
         protocol: Protocol,
-        selection: EndpointFilter,
+        selection: EndpointSelection,
         locality: &Locality,
     ) -> Backends {
         let mut backends = Backends::default();
@@ -154,7 +154,7 @@ impl EndpointSet {
             .slices()
             .filter(|slice| !slice.ports.is_empty())
             .flat_map(|slice| slice.endpoints.iter())
-            .filter(|endpoint| endpoint.ready && is_local(endpoint, locality))
+            .filter(|endpoint| endpoint.is_ready() && is_local(endpoint, locality))
             .map(|endpoint| endpoint.address)
             .collect();
         addresses.sort_unstable();
@@ -255,7 +255,7 @@ impl EndpointSet {
         if self.occurrences.get(&endpoint.address).is_none_or(|count| *count < 2) {
             return false;
         }
-        let rank = |endpoint: &Endpoint| (endpoint.terminating, !endpoint.ready);
+        let rank = |endpoint: &Endpoint| (endpoint.terminating, !endpoint.is_ready());
         self.slices().any(|other| {
             other.key != slice.key
                 && other.ports.contains(port)
@@ -271,7 +271,7 @@ impl View {
         &mut self,
         endpoints: &[Endpoint],
         port: &EndpointPort,
-        selection: EndpointFilter,
+        selection: EndpointSelection,
         locality: &Locality,
     ) -> Shared<[Backend]> {
         if let Some((_, chunk)) =
@@ -312,7 +312,7 @@ fn is_normal(endpoints: &[Endpoint]) -> bool {
 fn normalise(endpoints: &mut Box<[Endpoint]>) {
     if !is_normal(endpoints) {
         let mut list = mem::take(endpoints).into_vec();
-        list.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating, !endpoint.ready));
+        list.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating, !endpoint.is_ready()));
         list.dedup_by_key(|endpoint| endpoint.address);
         *endpoints = list.into();
     }

@@ -41,12 +41,13 @@ impl Interner {
     }
 
     /// Returns the shared topology of endpoints on a node without hints.
-    pub fn on_node(&mut self, node: &str) -> Shared<Topology> {
-        if let Some(shared) = self.unhinted.get(node) {
+    pub fn on_node(&mut self, node: &str, zone: Option<&str>) -> Shared<Topology> {
+        if let Some(shared) = self.unhinted.get(node).filter(|it| it.zone.as_deref() == zone) {
             return Shared::clone(shared);
         }
         let node = self.intern(node);
-        let topology = Topology { node: Some(Name::clone(&node)), ..Topology::default() };
+        let zone = zone.map(|zone| self.intern(zone));
+        let topology = Topology { node: Some(Name::clone(&node)), zone, ..Topology::default() };
         let shared = self.share(topology);
         self.unhinted.insert(node, Shared::clone(&shared));
         shared
@@ -124,11 +125,11 @@ mod tests {
     fn what_is_equal_is_shared() {
         let mut names = Interner::default();
         assert!(Shared::is_same(&names.intern("n1"), &names.intern("n1")));
-        assert!(Shared::is_same(&names.on_node("n1"), &names.on_node("n1")));
-        assert_ne!(names.on_node("n1"), names.on_node("n2"));
-        let same = Topology::clone(&names.on_node("n1"));
-        assert!(Shared::is_same(&names.on_node("n1"), &names.share(same)));
-        let node = names.on_node("n1").node.clone();
+        assert!(Shared::is_same(&names.on_node("n1", None), &names.on_node("n1", None)));
+        assert_ne!(names.on_node("n1", None), names.on_node("n2", None));
+        let same = Topology::clone(&names.on_node("n1", None));
+        assert!(Shared::is_same(&names.on_node("n1", None), &names.share(same)));
+        let node = names.on_node("n1", None).node.clone();
         assert!(node.as_ref().is_some_and(|node| Shared::is_same(node, &names.intern("n1"))));
         let mut hinted = || {
             let for_zones = [names.intern("z1")].into();
@@ -147,7 +148,7 @@ mod tests {
     type Slice = ([Shared<Topology>; 2], Shared<[EndpointPort]>);
 
     fn slice(names: &mut Interner, text: &str) -> Slice {
-        let on_node = names.on_node(text);
+        let on_node = names.on_node(text, None);
         let for_zones = (0..3).map(|zone| names.intern(&format!("{text}-{zone}"))).collect();
         let hinted = names.share(Topology { for_zones, ..Topology::default() });
         let ports: Vec<_> = (1..200)
@@ -183,6 +184,6 @@ mod tests {
         assert_eq!(counts(&names), before);
         assert!(names.used.abs_diff(used) < used / 10, "{} {used}", names.used);
         let [on_node, _] = &stays[3].0;
-        assert!(Shared::is_same(on_node, &names.on_node("stays-3")), "what is in use stays");
+        assert!(Shared::is_same(on_node, &names.on_node("stays-3", None)), "what is in use stays");
     }
 }

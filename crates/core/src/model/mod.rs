@@ -36,7 +36,7 @@ pub use control::{
 pub use desired::{DesiredNode, DesiredService, Refusal, RefusalReason, SharedPools};
 pub use element::{AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
-pub use endpoint_filter::{EndpointCounts, EndpointFilter, Locality};
+pub use endpoint_filter::{EndpointCounts, EndpointFilter, EndpointSelection, Locality};
 pub use endpoint_set::{EndpointSet, Endpoints};
 pub use event::{Change, Event};
 pub use frontend::{Frontend, FrontendKind, Masquerade, Right, Shadow, Target};

@@ -140,8 +140,9 @@ pub struct Backend {
     pub address: IpAddr,
     /// In host byte order.
     pub port: u16,
-    /// The share of new connections. 0 is draining: established connections continue.
-    pub weight: u16,
+    /// The share of new connections, at most `i32::MAX`. 0 is draining: established connections
+    /// continue.
+    pub weight: u32,
     pub local: bool,
 }
 
@@ -344,7 +345,7 @@ mod tests {
     use super::*;
 
     fn backend() -> impl Strategy<Value = Backend> {
-        (0..6_u8, 80..82_u16, 0..2_u16, any::<bool>()).prop_map(|(last, port, weight, local)| {
+        (0..6_u8, 80..82_u16, 0..2_u32, any::<bool>()).prop_map(|(last, port, weight, local)| {
             Backend { address: [10, 244, 1, last].into(), port, weight, local }
         })
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Family, Name, Protocol};
+use super::{Control, Family, Name, Protocol};
 
 /// `namespace/name` of a Service.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -86,6 +86,8 @@ pub struct Service {
     pub affinity_seconds: Option<u32>,
     /// `spec.healthCheckNodePort` of a load balancer Service with external policy Local.
     pub health_check_node_port: Option<u16>,
+    /// From annotations; `None` without any.
+    pub control: Option<Box<Control>>,
 }
 
 impl Service {
@@ -105,6 +107,7 @@ impl Service {
             external_policy: TrafficPolicy::default(),
             affinity_seconds: None,
             health_check_node_port: None,
+            control: None,
         }
     }
 

@@ -313,7 +313,7 @@ mod tests {
         let mut drains = of_period(PERIOD);
         let both = [backend(1), backend(2)];
         assert_eq!(drains.update(web, &both, false, start), [DrainStep::Keep; 2]);
-        assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u16>(), 0);
+        assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u32>(), 0);
 
         let runs = [running("203.0.113.7:80", 2, &[web])];
         drains.count(&runs, start);

@@ -34,6 +34,7 @@ fn slice() -> EndpointSlice {
         ready,
         serving: true,
         terminating: !ready,
+        weight: 1,
         topology: Topology { node: Some("n2".into()), ..Topology::default() }.into(),
     };
     EndpointSlice {
