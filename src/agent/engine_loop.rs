@@ -25,7 +25,7 @@ use super::events::{
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, set};
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
@@ -126,7 +126,7 @@ impl EngineLoop {
     pub(super) fn run(mut self) {
         let mut free_at = Instant::now();
         while self.receive(free_at) {
-            self.metrics.dirty(self.engine.dirty_services());
+            set(&self.metrics.dirty, self.engine.dirty_services());
             if self.work() {
                 free_at = Instant::now() + self.min_sync_period;
             }
@@ -216,7 +216,7 @@ impl EngineLoop {
                     self.report_context();
                     if mem::take(&mut repairs) {
                         let operations = plan.operations().len();
-                        self.metrics.repaired(operations);
+                        self.metrics.repairs.inc_by(operations as u64);
                         warn!(
                             operations,
                             "another program has changed the kernel's state: repairing it"
@@ -339,7 +339,7 @@ impl EngineLoop {
     }
 
     fn unobservable(&self, error: &KernelError, attempts: Option<u32>) {
-        self.metrics.unobservable();
+        self.metrics.read_failures.inc();
         if let Some(attempts) = attempts {
             error!(attempts, "cannot read the kernel's state: {error}; will be retried");
         }
@@ -349,9 +349,9 @@ impl EngineLoop {
     fn settled(&mut self) {
         self.last_sync = Some(SystemTime::now());
         self.health.updated(SystemTime::now());
-        self.metrics.dirty(self.engine.dirty_services());
-        self.metrics.failures(self.engine.failures());
-        self.metrics.draining(self.engine.draining_count());
+        set(&self.metrics.dirty, self.engine.dirty_services());
+        set(&self.metrics.failures, self.engine.failures());
+        set(&self.metrics.draining, self.engine.draining_count());
         self.metrics.settled(&self.engine.desired().totals(), SystemTime::now());
         self.deliver_updates();
         self.measure_changes();
@@ -370,7 +370,7 @@ impl EngineLoop {
     fn deliver_updates(&mut self) {
         let ServiceUpdates { updates, health_checks, refusals } = self.engine.take_updates();
         let addresses = health_check_addresses(self.engine.desired().context());
-        self.metrics.updated(updates);
+        self.metrics.updates.inc_by(updates as u64);
         self.sinks.health_checks.update(health_checks, addresses);
         let owner = |address: &VirtualAddress| self.engine.desired().owner(address);
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
@@ -385,7 +385,9 @@ impl EngineLoop {
             let happened = u64::try_from(at).ok().map(Duration::from_millis);
             let happened = happened.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at));
             if let Some(happened) = happened.filter(|at| *at > self.started_at) {
-                self.metrics.programmed(family, now.duration_since(happened).unwrap_or_default());
+                self.metrics
+                    .kube_proxy
+                    .programmed(family, now.duration_since(happened).unwrap_or_default());
             }
         }
     }

@@ -1,7 +1,6 @@
 //! The JSON of `status`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::SystemTime;
 
 use kube_ipvs_core::engine::Engine;
@@ -122,18 +121,9 @@ pub struct PoolView {
     pub scheduler: String,
     pub affinity_seconds: Option<u32>,
     /// Sorted by address and port.
-    pub backends: Vec<BackendView>,
+    pub backends: Vec<EndpointView>,
     /// Sorted by address and port.
     pub draining: Vec<EndpointView>,
-}
-
-/// A backend that takes new connections.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct BackendView {
-    pub address: IpAddr,
-    pub port: u16,
-    pub weight: u16,
-    pub local: bool,
 }
 
 /// A front end that a Service requests but does not get.
@@ -164,7 +154,12 @@ impl From<Snapshot> for StatusView {
             .iter()
             .map(|(key, program)| ServiceView::new(key, program, &draining, &owners))
             .collect();
-        let failures: Vec<_> = errors.iter().map(FailureView::from).collect();
+        let failure = |(error, attempts): (SyncError, u32)| FailureView {
+            operation: error.attempt.to_string(),
+            message: error.message,
+            attempts,
+        };
+        let failures: Vec<_> = errors.into_iter().map(failure).collect();
         let totals = StatusTotals { failures: failures.len(), ..StatusTotals::of(&services) };
         Self { node, synced, last_sync: last_sync.map(rfc3339), totals, failures, services }
     }
@@ -199,6 +194,11 @@ impl ServiceView {
             let backends = pool.backends.with(draining.collect());
             Pool { server: pool.server, backends }
         });
+        let refusal = |refusal: &Refusal| RefusalView {
+            address: refusal.address.to_string(),
+            kind: refusal.kind.to_string(),
+            reason: refusal.because(|at| owners.get(at)),
+        };
         Self {
             service: key.to_string(),
             frontends: program.frontends.iter().map(FrontendView::from).collect(),
@@ -206,11 +206,7 @@ impl ServiceView {
                 .filter(|pool| !pool.backends.is_empty())
                 .map(|pool| PoolView::from(&pool))
                 .collect(),
-            refusals: program
-                .refusals
-                .iter()
-                .map(|refusal| RefusalView::new(refusal, |at| owners.get(at)))
-                .collect(),
+            refusals: program.refusals.iter().map(refusal).collect(),
         }
     }
 }
@@ -246,44 +242,16 @@ impl From<&Pool> for PoolView {
     fn from(Pool { server, backends }: &Pool) -> Self {
         let (draining, serving): (Vec<_>, Vec<_>) =
             backends.sorted().into_iter().partition(Backend::is_draining);
+        let backend = |backend: &Backend| EndpointView {
+            local: Some(backend.local),
+            ..EndpointView::serving(backend)
+        };
         Self {
             address: server.address.to_string(),
             scheduler: server.scheduler.to_string(),
             affinity_seconds: server.affinity_seconds,
-            backends: serving.iter().map(BackendView::from).collect(),
-            draining: draining.iter().map(EndpointView::from).collect(),
-        }
-    }
-}
-
-impl From<&Backend> for BackendView {
-    fn from(backend: &Backend) -> Self {
-        let Backend { address, port, weight, local } = *backend;
-        Self { address, port, weight, local }
-    }
-}
-
-impl RefusalView {
-    /// `owner` returns the Service that owns a front end.
-    pub(crate) fn new<'a>(
-        refusal: &Refusal,
-        owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>,
-    ) -> Self {
-        let Refusal { address, kind, .. } = refusal;
-        Self {
-            address: address.to_string(),
-            kind: kind.to_string(),
-            reason: refusal.because(owner),
-        }
-    }
-}
-
-impl From<&(SyncError, u32)> for FailureView {
-    fn from((error, attempts): &(SyncError, u32)) -> Self {
-        Self {
-            operation: error.attempt.to_string(),
-            message: error.message.clone(),
-            attempts: *attempts,
+            backends: serving.iter().map(backend).collect(),
+            draining: draining.iter().map(EndpointView::draining).collect(),
         }
     }
 }

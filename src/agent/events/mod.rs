@@ -227,7 +227,9 @@ impl EventRecorder {
         let sent = has_room.then(|| self.queue.try_send(event));
         match sent {
             Some(Ok(())) => *taken += 1,
-            None | Some(Err(mpsc::error::TrySendError::Full(_))) => self.metrics.event_dropped(),
+            None | Some(Err(mpsc::error::TrySendError::Full(_))) => {
+                self.metrics.event_dropped.inc()
+            }
             // No writer exists.
             Some(Err(mpsc::error::TrySendError::Closed(_))) => {}
         }

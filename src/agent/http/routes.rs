@@ -129,12 +129,12 @@ fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {
     match path {
         "/healthz" => {
             let report = health.healthz(now, time);
-            metrics.healthz(report.is_success());
+            metrics.kube_proxy.healthz(report.is_success());
             Some(reported(&report))
         }
         "/livez" => {
             let report = health.livez(now, time);
-            metrics.livez(report.is_success());
+            metrics.kube_proxy.livez(report.is_success());
             Some(reported(&report))
         }
         "/readyz" => {
