@@ -2,7 +2,6 @@
 //!
 //! `kube`'s own recorder names each Event by the time: the same mistake would create an Event per
 //! node, and another after each restart of an agent. Here the name is derived from the content.
-//! messages.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
