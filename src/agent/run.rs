@@ -59,9 +59,10 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     apply_sysctls(Sysctl::needed(&Family::BOTH))?;
     let processors = thread::available_parallelism().map_or(1, usize::from);
     apply_sysctls(conntrack::sysctls(&config.conntrack, processors))?;
-    let timeouts = config.ipvs_timeouts;
-    if [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].iter().any(Option::is_some) {
-        kernel.set_timeouts(timeouts.tcp, timeouts.tcp_fin, timeouts.udp)?;
+    let (tcp, tcp_fin) = (config.ipvs_tcp_timeout, config.ipvs_tcp_fin_timeout);
+    let udp = config.ipvs_udp_timeout;
+    if [tcp, tcp_fin, udp].iter().any(Option::is_some) {
+        kernel.set_timeouts(tcp, tcp_fin, udp)?;
     }
     Ok(kernel)
 }
@@ -356,7 +357,7 @@ fn read_config(flags: &SharedFlags, text: &str) -> anyhow::Result<Config> {
 
 /// Whether the agent can start with another configuration.
 async fn check(config: &Config) -> anyhow::Result<()> {
-    log::filter(&config.log.level)?;
+    log::filter(&config.log_level)?;
     Kernel::check_carry(&config.settings.carry)?;
     if let SourceConfig::Kubernetes { kubeconfig, master } = &config.source {
         let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };

@@ -34,7 +34,7 @@ fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
     let mut kernel = Kernel::open()?;
     let observed = Observed { claims: migrate::claims()?, ..kernel.observe()? };
     let is_removed = plan::is_removed(&observed);
-    // Without our table nobody would know any more that it is ours.
+    // Only the agent's table shows that such a virtual server is the agent's.
     if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
         anyhow::bail!("nothing is removed: {}", plan::cannot_be_read(address, why));
     }

@@ -8,26 +8,15 @@ use kube_ipvs_core::desired::{self, NodeContext, Surveyed};
 use kube_ipvs_core::model::Settings;
 use netlink_ipvs::KernelError;
 
-use super::running::{self, Flags};
-use super::{FAILED, output};
-use crate::config::{SharedFlags, SourceConfig, resolve};
+use super::{FAILED, output, running};
+use crate::config::{SharedFlags, SourceConfig};
 use crate::doctor::{self, CheckVerdict, Subject};
 use crate::kernel::listening::Sockets;
 use crate::kernel::route::Network;
 use crate::source::kubernetes::{ApiAccess, ConnectError, Server, connect, service_ranges};
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
-    let config = match running::flags(shared)? {
-        Flags::Own => resolve(shared),
-        Flags::OfAgent(flags, line) => {
-            output::tell(format_args!("as the agent that runs here: {line}"))?;
-            resolve(&flags)
-        }
-        Flags::Hidden(why) => {
-            output::tell(why)?;
-            resolve(shared)
-        }
-    }?;
+    let config = running::config(shared, true)?;
     let mut subject = Subject {
         schedulers: vec![config.settings.scheduler],
         carry: config.settings.carry.clone(),
@@ -53,7 +42,7 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     }
     let report = doctor::run(&subject);
     write!(io::stdout(), "{report}")?;
-    let fails = report.checks.iter().any(|check| check.verdict == CheckVerdict::Fail);
+    let fails = report.worst() == CheckVerdict::Fail;
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 

@@ -20,7 +20,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &RunFlags) -> anyhow::Result<Exit
         write_config(&config, path)?;
         return Ok(ExitCode::SUCCESS);
     }
-    agent::log::start(&config.log)?;
+    agent::log::start(config.log_format, &config.log_level)?;
     if flags.init_only == Some(true) {
         agent::prepare(&config)?;
     } else {

@@ -4,7 +4,7 @@ use super::{Finding, Subject};
 
 pub(super) fn node_ports(subject: &Subject) -> Finding {
     match subject.node_port_ips.as_slice() {
-        [] => Finding::ok("at the addresses that the Node object tells"),
+        [] => Finding::ok("at the addresses of the Node object"),
         ips => {
             let ips: Vec<_> = ips.iter().map(ToString::to_string).collect();
             Finding::ok(format!("at {}", ips.join(", ")))
