@@ -2,7 +2,6 @@
 
 mod args;
 mod cleanup;
-mod completions;
 mod doctor;
 mod explain;
 mod objects;
@@ -12,11 +11,14 @@ mod render;
 mod run;
 mod running;
 mod status;
-mod version;
 
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use args::VERSION;
+use clap::CommandFactory;
+use clap_complete::generate;
 
 use crate::config::ConfigError;
 use crate::source::manifests::ManifestError;
@@ -68,9 +70,18 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { output } => status::run(&shared, output),
         Command::Doctor => doctor::run(&shared),
         Command::Cleanup(flags) => cleanup::run(&flags),
-        Command::Completions { shell } => completions::run(shell),
-        Command::Version => version::run(),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            generate(shell, &mut Cli::command(), "kube-ipvs", &mut text);
+            print(&text)
+        }
+        Command::Version => print(format!("{VERSION}\n").as_bytes()),
     }
+}
+
+fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
+    io::stdout().write_all(text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The error with its causes, each once: many errors of this program include their causes.

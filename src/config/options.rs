@@ -3,7 +3,7 @@
 //!
 //! Flags are made from this table, files are read and written by it, and a field that is not in it is
 //! unknown. An option that means something only together with others is resolved in
-//! [`super::resolve`].
+//! [`Resolver`](super::resolve::Resolver).
 
 use std::mem;
 use std::net::SocketAddr;
