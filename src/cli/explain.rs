@@ -27,8 +27,8 @@ pub(super) fn run(
     form: TextFormat,
 ) -> anyhow::Result<ExitCode> {
     let answer = if shared.manifests.is_some() {
-        let programs = objects::programs(shared, "explain")?;
-        by_manifests(ExplainView::from(&explain(&programs, destination, from)))
+        let desired = objects::desired(shared, "explain")?;
+        by_manifests(ExplainView::from(&explain(&desired, destination, from)))
     } else {
         status::client(shared)?.explain(destination, from)?
     };
@@ -47,11 +47,11 @@ mod tests {
     #[test]
     fn what_manifests_do_not_tell_is_said() {
         let settings = Settings::for_node("n1");
-        let (mut state, mut programs) = (State::new("n1".into()), DesiredState::new(&settings));
+        let (mut state, mut desired) = (State::new("n1".into()), DesiredState::new(&settings));
         state.apply(Event::Node(None::<Node>));
-        programs.update(&mut state);
+        desired.update(&mut state);
         let to = "192.0.2.2:10250".parse().expect("address");
-        let answer = by_manifests(ExplainView::from(&explain(&programs, to, Source::Node)));
+        let answer = by_manifests(ExplainView::from(&explain(&desired, to, Source::Node)));
         assert!(answer.reason.starts_with("not a service address; manifests"), "{}", answer.reason);
         let known = ExplainView { service: Some("default/web".to_owned()), ..answer };
         assert_eq!(by_manifests(known.clone()), known);

@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
         // The reader of the output has closed it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = output::tell(describe(&error));
+            let _ = output::report(describe(&error));
             let is_input = error.is::<ConfigError>() || error.is::<ManifestError>();
             ExitCode::from(if is_input { WRONG } else { FAILED })
         }

@@ -31,7 +31,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &RunFlags) -> anyhow::Result<Exit
 
 fn write_config(config: &Config, path: &Path) -> anyhow::Result<()> {
     for warning in &config.warnings {
-        output::tell(warning)?;
+        output::report(warning)?;
     }
     let text = config::write(config);
     if path == Path::new("-") {

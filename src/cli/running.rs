@@ -26,8 +26,8 @@ pub(super) fn config(given: &SharedFlags, says_so: bool) -> anyhow::Result<Confi
     let flags = agent.pid.map_or_else(|| Err("it is hidden".to_owned()), read);
     if says_so {
         match &flags {
-            Ok((_, line)) => output::tell(format_args!("as the agent that runs here: {line}"))?,
-            Err(why) => output::tell(format_args!(
+            Ok((_, line)) => output::report(format_args!("as the agent that runs here: {line}"))?,
+            Err(why) => output::report(format_args!(
                 "the configuration of the agent that runs here ({agent}) cannot be used: {why}; run \
                  this in its container, or give the same flags"
             ))?,
@@ -39,20 +39,20 @@ pub(super) fn config(given: &SharedFlags, says_so: bool) -> anyhow::Result<Confi
 /// The flags of a process, and its command line. Where they name files, they name them from here on.
 fn read(pid: u32) -> Result<(SharedFlags, String), String> {
     let of = |what| format!("/proc/{pid}/{what}");
-    let told = |error: io::Error| error.to_string();
-    let mounts = |path: String| fs::read_link(path).map_err(told);
+    let text = |error: io::Error| error.to_string();
+    let mounts = |path: String| fs::read_link(path).map_err(text);
     if mounts(of("ns/mnt"))? != mounts("/proc/self/ns/mnt".to_owned())? {
         return Err("it has a file system of its own".to_owned());
     }
-    let line = fs::read(of("cmdline")).map_err(told)?;
+    let line = fs::read(of("cmdline")).map_err(text)?;
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     let words: Vec<_> =
         line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
-    let text: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    let text = text.join(" ");
+    let line: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let line = line.join(" ");
     let Cli { shared, .. } = Cli::read(words).map_err(|notice| match notice {
         FlagWarning::Answer(text) | FlagWarning::Wrong(text) => text,
     })?;
-    env::set_current_dir(of("cwd")).map_err(told)?;
-    Ok((shared, text))
+    env::set_current_dir(of("cwd")).map_err(text)?;
+    Ok((shared, line))
 }

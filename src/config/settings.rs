@@ -130,7 +130,8 @@ impl Resolver<'_> {
         match self.text(FIELD) {
             "" if texts.is_empty() => Ok(LocalDetector::None),
             "ClusterCIDR" if texts.is_empty() => {
-                let what = "ClusterCIDR without a range: pods are not told from other clients";
+                let what =
+                    "ClusterCIDR without a range: pods are not distinguished from other clients";
                 self.warn(FIELD, what);
                 Ok(LocalDetector::None)
             }

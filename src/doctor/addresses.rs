@@ -33,7 +33,7 @@ pub(super) fn on_devices(subject: &Subject) -> Finding {
     if subject.on_devices.is_empty() {
         return Finding::ok("none");
     }
-    let told = subject.on_devices.iter().map(|(ip, sockets)| {
+    let lines = subject.on_devices.iter().map(|(ip, sockets)| {
         if sockets.is_empty() {
             return format!("{ip}: nothing listens at it, so endpoints answer");
         }
@@ -41,7 +41,7 @@ pub(super) fn on_devices(subject: &Subject) -> Finding {
             sockets.iter().map(|it| format!("{}/{}", it.port, it.protocol)).collect();
         format!("{ip}: left to what listens at {}", sockets.join(", "))
     });
-    Finding::ok(told.collect::<Vec<_>>().join("; "))
+    Finding::ok(lines.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

@@ -33,12 +33,12 @@ pub struct Snapshot {
 #[must_use]
 pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
     let desired = engine.desired();
-    let services = desired.services().map(|(key, program)| (key.clone(), program.clone()));
+    let services = desired.services().map(|(key, service)| (key.clone(), service.clone()));
     let mut draining: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (server, backend) in engine.draining() {
         draining.entry(*server).or_default().push(*backend);
     }
-    let refusals = desired.services().flat_map(|(_, program)| &*program.refusals);
+    let refusals = desired.services().flat_map(|(_, service)| &*service.refusals);
     let owners = refusals.filter_map(|refusal| match refusal.reason {
         RefusalReason::Taken(at) => Some((at, desired.owner(&at)?.clone())),
         _ => None,
@@ -152,7 +152,7 @@ impl From<Snapshot> for StatusView {
         errors.sort_unstable_by_key(|(error, _)| error.key);
         let services: Vec<_> = services
             .iter()
-            .map(|(key, program)| ServiceView::new(key, program, &draining, &owners))
+            .map(|(key, service)| ServiceView::new(key, service, &draining, &owners))
             .collect();
         let failure = |(error, attempts): (SyncError, u32)| FailureView {
             operation: error.attempt.to_string(),
@@ -185,11 +185,11 @@ impl ServiceView {
     /// `draining` are real servers that are no longer desired, by virtual server.
     fn new(
         key: &ServiceKey,
-        program: &DesiredService,
+        service: &DesiredService,
         draining: &BTreeMap<VirtualAddress, Vec<Backend>>,
         owners: &BTreeMap<VirtualAddress, ServiceKey>,
     ) -> Self {
-        let pools = program.pools.iter().map(|pool| {
+        let pools = service.pools.iter().map(|pool| {
             let draining = draining.get(&pool.server.address).into_iter().flatten().copied();
             let backends = pool.backends.with(draining.collect());
             Pool { server: pool.server, backends }
@@ -201,12 +201,12 @@ impl ServiceView {
         };
         Self {
             service: key.to_string(),
-            frontends: program.frontends.iter().map(FrontendView::from).collect(),
+            frontends: service.frontends.iter().map(FrontendView::from).collect(),
             pools: pools
                 .filter(|pool| !pool.backends.is_empty())
                 .map(|pool| PoolView::from(&pool))
                 .collect(),
-            refusals: program.refusals.iter().map(refusal).collect(),
+            refusals: service.refusals.iter().map(refusal).collect(),
         }
     }
 }
