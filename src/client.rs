@@ -1,4 +1,4 @@
-//! Asks the agent that runs on this node; blocking, for the command line.
+//! A blocking client of the agent that runs on this node, for the command line.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -21,41 +21,20 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(120);
 /// Why there is no answer of the agent.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// No process listens there.
     #[error(
         "no agent answers at {address}: {source}; is it running, and is this its \
          metricsBindAddress?"
     )]
-    Connect {
-        address: SocketAddr,
-        /// Why it was not found.
-        source: io::Error,
-    },
-    /// The connection broke or timed out.
+    Connect { address: SocketAddr, source: io::Error },
     #[error("the agent at {address} does not answer: {source}; see its log")]
-    Read {
-        address: SocketAddr,
-        /// What broke.
-        source: io::Error,
-    },
-    /// It answered that it cannot serve the request.
+    Read { address: SocketAddr, source: io::Error },
     #[error("the agent at {address} answers with status {status}: {message}")]
-    Refused {
-        address: SocketAddr,
-        /// The HTTP status.
-        status: u16,
-        /// What it says.
-        message: String,
-    },
+    Refused { address: SocketAddr, status: u16, message: String },
     /// What answered is not the agent, or an agent of a very different version.
     #[error(
         "what answers at {address} is not this agent: {reason}; is this its metricsBindAddress?"
     )]
-    NotOurs {
-        address: SocketAddr,
-        /// What does not fit.
-        reason: String,
-    },
+    NotOurs { address: SocketAddr, reason: String },
 }
 
 /// The running agent, as found at its metrics address.
@@ -77,8 +56,6 @@ impl AgentClient {
         Self { address: SocketAddr::new(ip, address.port()) }
     }
 
-    /// The agent's status.
-    ///
     /// # Errors
     ///
     /// If the agent does not run there or cannot answer.
@@ -86,8 +63,6 @@ impl AgentClient {
         self.get_json("/status")
     }
 
-    /// Where a new connection would go.
-    ///
     /// # Errors
     ///
     /// If the agent does not run there or cannot answer.

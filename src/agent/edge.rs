@@ -53,7 +53,7 @@ impl Edge for NodeKernel<'_> {
         let took = start.elapsed();
         self.metrics.applied(operations, &outcomes, took);
         for Sweep { family, deleted, took } in self.kernel.take_sweeps() {
-            self.metrics.swept(family, deleted, took);
+            self.metrics.kube_proxy.swept(family, deleted, took);
         }
         let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();
         self.sum.add(operations.len(), failures, took);

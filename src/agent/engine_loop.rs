@@ -14,6 +14,7 @@ use kube_ipvs_core::model::{Event, VirtualAddress};
 use kube_ipvs_core::plan::{ObjectKey, SyncError};
 use kube_ipvs_core::state::Trigger;
 use netlink_ipvs::KernelError;
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::api;
@@ -25,7 +26,7 @@ use super::events::{
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, set};
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
@@ -48,8 +49,13 @@ pub(super) enum Input {
     Stop,
 }
 
-pub(super) struct Inputs {
-    pub(super) queue: Receiver<Input>,
+/// What the engine's thread and the asynchronous parts share.
+#[derive(Clone)]
+pub(super) struct Handles {
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health_checks: watch::Sender<HealthChecks>,
+    pub(super) notices: EventRecorder,
     /// Set with [`Input::Stop`]: pending work is dropped.
     pub(super) stopping: Arc<AtomicBool>,
 }
@@ -57,10 +63,8 @@ pub(super) struct Inputs {
 pub(super) struct EngineLoop {
     engine: Engine,
     kernel: Kernel,
-    inputs: Inputs,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    sinks: Sinks,
+    inputs: Receiver<Input>,
+    handles: Handles,
     /// The least time from the end of a sync to the start of the next.
     min_sync_period: Duration,
     started: Instant,
@@ -74,40 +78,27 @@ pub(super) struct EngineLoop {
     applied: Applied,
     takeover: Takeover,
     upkeep: Upkeep,
-    reported: Reported,
-}
-
-#[derive(Default)]
-struct Reported {
-    changes: u64,
-    overlaps: Vec<Overlap>,
-    node_port_ips: Vec<IpAddr>,
-}
-
-/// Receivers of updates that do not affect the kernel.
-pub(super) struct Sinks {
-    pub(super) health_checks: HealthChecks,
-    pub(super) notices: EventRecorder,
+    /// What [`EngineLoop::report_context`] has reported.
+    reported_changes: u64,
+    reported_overlaps: Vec<Overlap>,
+    reported_node_port_ips: Vec<IpAddr>,
 }
 
 impl EngineLoop {
     pub(super) fn new(
         engine: Engine,
         kernel: Kernel,
-        inputs: Inputs,
-        health: Arc<Health>,
-        metrics: Arc<Metrics>,
-        sinks: Sinks,
+        inputs: Receiver<Input>,
+        handles: Handles,
         config: &Config,
     ) -> Self {
-        let upkeep = Upkeep::new(Sysctls::default(), Arc::clone(&metrics), sinks.notices.clone());
+        let (metrics, notices) = (Arc::clone(&handles.metrics), handles.notices.clone());
+        let upkeep = Upkeep::new(Sysctls::default(), metrics, notices);
         Self {
             engine,
             kernel,
             inputs,
-            health,
-            metrics,
-            sinks,
+            handles,
             min_sync_period: config.min_sync_period,
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -118,7 +109,9 @@ impl EngineLoop {
             applied: Applied::default(),
             takeover: Takeover::new(config.remove_kube_proxy),
             upkeep,
-            reported: Reported::default(),
+            reported_changes: 0,
+            reported_overlaps: Vec::new(),
+            reported_node_port_ips: Vec::new(),
         }
     }
 
@@ -126,7 +119,7 @@ impl EngineLoop {
     pub(super) fn run(mut self) {
         let mut free_at = Instant::now();
         while self.receive(free_at) {
-            self.metrics.dirty(self.engine.dirty_services());
+            set(&self.handles.metrics.dirty, self.engine.dirty_services());
             if self.work() {
                 free_at = Instant::now() + self.min_sync_period;
             }
@@ -138,11 +131,11 @@ impl EngineLoop {
     fn receive(&mut self, free_at: Instant) -> bool {
         let now = Instant::now();
         let due =
-            [self.engine.poll_timeout(), self.applied.due(now), self.sinks.notices.log_due(now)];
+            [self.engine.poll_timeout(), self.applied.due(now), self.handles.notices.log_due(now)];
         let wait = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         let first = match wait {
-            Some(wait) => self.inputs.queue.recv_timeout(wait),
-            None => self.inputs.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => self.inputs.recv_timeout(wait),
+            None => self.inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match first {
             Ok(input) => {
@@ -162,7 +155,7 @@ impl EngineLoop {
                 break;
             }
             let rest = free_at.saturating_duration_since(now);
-            let Ok(input) = self.inputs.queue.recv_timeout(rest) else { break };
+            let Ok(input) = self.inputs.recv_timeout(rest) else { break };
             if !self.take(input) {
                 return false;
             }
@@ -173,14 +166,14 @@ impl EngineLoop {
     fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Event(event) => {
-                self.metrics.event(&event, SystemTime::now());
+                self.handles.metrics.event(&event, SystemTime::now());
                 if let Event::Node(node) = &event {
-                    self.health.set_eligible(node.as_ref().map(|node| node.eligible));
+                    self.handles.health.set_eligible(node.as_ref().map(|node| node.eligible));
                 }
                 self.engine.handle_event(event);
                 // Until everything is listed, only the source can be late.
                 if self.engine.state().is_synced() {
-                    self.health.queued(Instant::now());
+                    self.handles.health.queued(Instant::now());
                 }
             }
             Input::Query(query) => self.answer(query),
@@ -216,7 +209,7 @@ impl EngineLoop {
                     self.report_context();
                     if mem::take(&mut repairs) {
                         let operations = plan.operations().len();
-                        self.metrics.repaired(operations);
+                        self.handles.metrics.repairs.inc_by(operations as u64);
                         warn!(
                             operations,
                             "another program has changed the kernel's state: repairing it"
@@ -248,13 +241,13 @@ impl EngineLoop {
     }
 
     fn edge(&mut self) -> (&mut Engine, NodeKernel<'_>) {
-        let Self { engine, kernel, takeover, metrics, first_sync, applied, is_synced, .. } = self;
+        let Self { engine, kernel, takeover, handles, first_sync, applied, is_synced, .. } = self;
         let sum = if *is_synced { applied.sum() } else { first_sync };
-        (engine, NodeKernel { kernel, takeover, metrics, sum })
+        (engine, NodeKernel { kernel, takeover, metrics: &handles.metrics, sum })
     }
 
     fn is_stopping(&self) -> bool {
-        self.inputs.stopping.load(Ordering::Relaxed)
+        self.handles.stopping.load(Ordering::Relaxed)
     }
 
     fn report_step(&mut self, step: Step<KernelError>) {
@@ -283,28 +276,27 @@ impl EngineLoop {
     /// Reports the addresses that take node ports and the overlaps of service ranges, before
     /// anything is written.
     fn report_context(&mut self) {
-        let Self { engine, reported, sinks, .. } = self;
-        let desired = engine.desired();
+        let desired = self.engine.desired();
         let changes = desired.context_changes();
-        if mem::replace(&mut reported.changes, changes) == changes {
+        if mem::replace(&mut self.reported_changes, changes) == changes {
             return;
         }
         let context = desired.context();
-        if reported.node_port_ips != context.node_port_ips {
-            reported.node_port_ips.clone_from(&context.node_port_ips);
-            info!(addresses = ?reported.node_port_ips, "addresses that serve node ports");
+        if self.reported_node_port_ips != context.node_port_ips {
+            self.reported_node_port_ips.clone_from(&context.node_port_ips);
+            info!(addresses = ?self.reported_node_port_ips, "addresses that serve node ports");
         }
         let overlaps = overlaps(context);
         for overlap in &overlaps {
-            if !reported.overlaps.iter().any(|other| other.is_alike(overlap)) {
-                sinks.notices.report(ReportedEvent {
+            if !self.reported_overlaps.iter().any(|other| other.is_alike(overlap)) {
+                self.handles.notices.report(ReportedEvent {
                     about: InvolvedObject::Node,
                     reason: EventReason::RangeOverlaps,
                     message: overlap.warning(),
                 });
             }
         }
-        reported.overlaps = overlaps;
+        self.reported_overlaps = overlaps;
     }
 
     fn report(&self, failure: &RepeatedError) {
@@ -313,11 +305,11 @@ impl EngineLoop {
         }
         let about = self.object_of(failure);
         if let Some(notice) = of_failure(about.clone(), failure) {
-            return self.sinks.notices.report(notice);
+            return self.handles.notices.report(notice);
         }
         let RepeatedError { error: SyncError { attempt, message, .. }, attempts } = failure;
         let message = format!("`{attempt}`: {message}; attempt {attempts}, will be retried");
-        self.sinks.notices.report_log(about, message);
+        self.handles.notices.report_log(about, message);
     }
 
     /// Writes the rate-limited log lines that are due.
@@ -326,7 +318,7 @@ impl EngineLoop {
         if let Some(Sum { plans, operations, failures, took }) = self.applied.next(now) {
             info!(plans, operations, failures, ?took, "applied");
         }
-        self.sinks.notices.log(now);
+        self.handles.notices.log(now);
     }
 
     /// Returns the object to report a failure on.
@@ -339,7 +331,7 @@ impl EngineLoop {
     }
 
     fn unobservable(&self, error: &KernelError, attempts: Option<u32>) {
-        self.metrics.unobservable();
+        self.handles.metrics.read_failures.inc();
         if let Some(attempts) = attempts {
             error!(attempts, "cannot read the kernel's state: {error}; will be retried");
         }
@@ -348,18 +340,18 @@ impl EngineLoop {
     /// Records that the kernel is up to date.
     fn settled(&mut self) {
         self.last_sync = Some(SystemTime::now());
-        self.health.updated(SystemTime::now());
-        self.metrics.dirty(self.engine.dirty_services());
-        self.metrics.failures(self.engine.failures());
-        self.metrics.draining(self.engine.draining_count());
-        self.metrics.settled(&self.engine.desired().totals(), SystemTime::now());
+        self.handles.health.updated(SystemTime::now());
+        set(&self.handles.metrics.dirty, self.engine.dirty_services());
+        set(&self.handles.metrics.failures, self.engine.failures());
+        set(&self.handles.metrics.draining, self.engine.draining_count());
+        self.handles.metrics.settled(&self.engine.desired().totals(), SystemTime::now());
         self.deliver_updates();
         self.measure_changes();
         if self.is_synced {
             return;
         }
         self.is_synced = true;
-        self.health.synced();
+        self.handles.health.synced();
         let Sum { operations, failures, .. } = self.first_sync;
         let Totals { services, backends: real_servers, .. } = self.engine.desired().totals();
         let took = self.started.elapsed();
@@ -370,11 +362,12 @@ impl EngineLoop {
     fn deliver_updates(&mut self) {
         let ServiceUpdates { updates, health_checks, refusals } = self.engine.take_updates();
         let addresses = health_check_addresses(self.engine.desired().context());
-        self.metrics.updated(updates);
-        self.sinks.health_checks.update(health_checks, addresses);
+        self.handles.metrics.updates.inc_by(updates as u64);
+        let checks = &self.handles.health_checks;
+        checks.send_if_modified(|checks| checks.update(health_checks, addresses));
         let owner = |address: &VirtualAddress| self.engine.desired().owner(address);
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
-        refused.for_each(|notice| self.sinks.notices.report(notice));
+        refused.for_each(|notice| self.handles.notices.report(notice));
     }
 
     /// Measures the time from endpoint changes to their presence in the kernel. Changes from before
@@ -385,7 +378,10 @@ impl EngineLoop {
             let happened = u64::try_from(at).ok().map(Duration::from_millis);
             let happened = happened.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at));
             if let Some(happened) = happened.filter(|at| *at > self.started_at) {
-                self.metrics.programmed(family, now.duration_since(happened).unwrap_or_default());
+                self.handles
+                    .metrics
+                    .kube_proxy
+                    .programmed(family, now.duration_since(happened).unwrap_or_default());
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The agent's listening sockets.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,43 +13,30 @@ use super::http;
 /// The wait before another attempt to listen on an address.
 pub(super) const BIND_AGAIN: Duration = Duration::from_secs(5);
 
-pub(super) struct Bound {
+/// Listens on an address, and returns a future of the listener. A port in use is an error or, as in
+/// kube-proxy, is retried by the future.
+pub(super) async fn listen(
     address: SocketAddr,
-    listener: Option<TcpListener>,
-}
-
-/// Listens on an address. A port in use is an error or, as in kube-proxy, is retried while the
-/// agent runs.
-pub(super) async fn bind(address: SocketAddr, hard_fail: bool) -> anyhow::Result<Bound> {
-    match http::bind(address).await {
-        Ok(listener) => Ok(Bound { address, listener: Some(listener) }),
-        Err(error) if hard_fail => Err(error.into()),
+    hard_fail: bool,
+) -> io::Result<impl Future<Output = TcpListener>> {
+    let listener = match http::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(error) if hard_fail => return Err(error),
         Err(error) => {
             warn!("{error}; will be retried");
-            Ok(Bound { address, listener: None })
+            None
         }
-    }
-}
-
-impl Bound {
-    /// Waits for the listener; `None` if `stop` is ready before.
-    pub(super) async fn listener(self, stop: impl Future<Output = ()>) -> Option<TcpListener> {
-        let Self { address, listener } = self;
-        let again = async {
-            loop {
-                sleep(BIND_AGAIN).await;
-                if let Ok(listener) = http::bind(address).await {
-                    info!(%address, "listening now");
-                    return listener;
-                }
+    };
+    Ok(async move {
+        if let Some(listener) = listener {
+            return listener;
+        }
+        loop {
+            sleep(BIND_AGAIN).await;
+            if let Ok(listener) = http::bind(address).await {
+                info!(%address, "listening now");
+                return listener;
             }
-        };
-        match listener {
-            Some(listener) => Some(listener),
-            None => tokio::select! {
-                listener = again => Some(listener),
-                () = stop => None,
-            },
         }
-    }
+    })
 }

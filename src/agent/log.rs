@@ -7,21 +7,21 @@ use kube_ipvs_core::model::one_line;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::config::{ConfigError, LogConfig, LogFormat};
+use crate::config::{ConfigError, LogFormat};
 
 /// Starts logging.
 ///
 /// # Errors
 ///
 /// If the level is invalid.
-pub fn start(config: &LogConfig) -> Result<(), ConfigError> {
-    let is_text = config.format == LogFormat::Text;
+pub fn start(format: LogFormat, level: &str) -> Result<(), ConfigError> {
+    let is_text = format == LogFormat::Text;
     let lines = tracing_subscriber::fmt()
         .with_writer(move || Lines { out: io::stderr(), is_text })
         .with_ansi(false)
         .with_target(false)
-        .with_env_filter(filter(&config.level)?);
-    match config.format {
+        .with_env_filter(filter(level)?);
+    match format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }

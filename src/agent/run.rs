@@ -3,12 +3,10 @@
 use std::fs;
 use std::future::{pending, ready};
 use std::io;
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -16,22 +14,23 @@ use anyhow::{Context, bail};
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Carry, Event, Family, Name};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::config_file;
 use super::conntrack;
-use super::engine_loop::{EngineLoop, Input, Inputs, Sinks};
+use super::engine_loop::{EngineLoop, Handles, Input};
 use super::events::{
     EventQueue, EventReason, EventRecorder, EventWriter, InvolvedObject, QUIET, ReportedEvent,
 };
 use super::health::Health;
-use super::health_checks::HealthChecks;
+use super::health_checks;
 use super::http::{self, MetricsRoutes, Query};
-use super::listen::{Bound, bind};
+use super::listen::listen;
 use super::log;
 use super::metrics::Metrics;
 use super::replace::replace;
@@ -60,9 +59,10 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     apply_sysctls(Sysctl::needed(&Family::BOTH))?;
     let processors = thread::available_parallelism().map_or(1, usize::from);
     apply_sysctls(conntrack::sysctls(&config.conntrack, processors))?;
-    let timeouts = config.ipvs_timeouts;
-    if [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].iter().any(Option::is_some) {
-        kernel.set_timeouts(timeouts.tcp, timeouts.tcp_fin, timeouts.udp)?;
+    let (tcp, tcp_fin) = (config.ipvs_tcp_timeout, config.ipvs_tcp_fin_timeout);
+    let udp = config.ipvs_udp_timeout;
+    if [tcp, tcp_fin, udp].iter().any(Option::is_some) {
+        kernel.set_timeouts(tcp, tcp_fin, udp)?;
     }
     Ok(kernel)
 }
@@ -103,16 +103,16 @@ pub fn run(config: Config, flags: &SharedFlags) -> anyhow::Result<()> {
     let (inputs, received) = mpsc::channel();
     let metrics = Arc::new(Metrics::new()?);
     let (notices, queue) = EventRecorder::new(Arc::clone(&metrics));
-    let agent = Agent {
+    let handles = Handles {
         health: Arc::new(Health::new(SystemTime::now(), config.sync_period)),
-        health_checks: HealthChecks::default(),
         metrics,
+        health_checks: watch::Sender::default(),
         notices,
-        inputs,
         stopping: Arc::default(),
-        config,
     };
-    let engine_loop = agent.engine_loop(kernel, received);
+    let engine = Engine::new(&config.settings, config.audit_period);
+    let engine_loop = EngineLoop::new(engine, kernel, received, handles.clone(), &config);
+    let agent = Agent { config, inputs, handles };
     // Nothing is ever sent: the channel closes when the thread ends.
     let (running, thread_end) = mpsc::channel::<()>();
     let engine_thread = thread::Builder::new()
@@ -160,9 +160,6 @@ enum RunEnd {
     Replace,
 }
 
-/// What a changed configuration file says, or why it says nothing.
-type ChangedConfig = anyhow::Result<Config>;
-
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -189,31 +186,13 @@ impl Signals {
 struct Agent {
     config: Config,
     inputs: Sender<Input>,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    health_checks: HealthChecks,
-    notices: EventRecorder,
-    stopping: Arc<AtomicBool>,
+    handles: Handles,
 }
 
 impl Agent {
-    fn engine_loop(&self, kernel: Kernel, inputs: Receiver<Input>) -> EngineLoop {
-        let sinks =
-            Sinks { health_checks: self.health_checks.clone(), notices: self.notices.clone() };
-        EngineLoop::new(
-            Engine::new(&self.config.settings, self.config.audit_period),
-            kernel,
-            Inputs { queue: inputs, stopping: Arc::clone(&self.stopping) },
-            Arc::clone(&self.health),
-            Arc::clone(&self.metrics),
-            sinks,
-            &self.config,
-        )
-    }
-
     /// Reads the configuration file whenever it changes. A node that has run out of watches still serves
     /// its Services.
-    fn follow_config(&self, flags: &SharedFlags) -> UnboundedReceiver<ChangedConfig> {
+    fn follow_config(&self, flags: &SharedFlags) -> UnboundedReceiver<anyhow::Result<Config>> {
         let (sender, changes) = unbounded_channel();
         let Some(path) = &flags.config else { return changes };
         let read = flags.clone();
@@ -229,7 +208,7 @@ impl Agent {
     }
 
     /// Ready once the configuration file holds another configuration that the agent can start with.
-    async fn other_config(&self, mut changes: UnboundedReceiver<ChangedConfig>) {
+    async fn other_config(&self, mut changes: UnboundedReceiver<anyhow::Result<Config>>) {
         while let Some(changed) = changes.recv().await {
             let is_other = match changed {
                 Ok(config) if config == self.config => Ok(false),
@@ -239,7 +218,7 @@ impl Agent {
             match is_other {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => self.notices.report(ReportedEvent {
+                Err(error) => self.handles.notices.report(ReportedEvent {
                     about: InvolvedObject::Node,
                     reason: EventReason::ConfigurationInvalid,
                     message: format!(
@@ -256,23 +235,20 @@ impl Agent {
     async fn serve(
         &self,
         notices: EventQueue,
-        changes: UnboundedReceiver<ChangedConfig>,
+        changes: UnboundedReceiver<anyhow::Result<Config>>,
         signals: &mut Signals,
     ) -> anyhow::Result<RunEnd> {
         let (running, stopped) = watch::channel(());
-        let stop = || {
-            let mut stopped = stopped.clone();
-            async move {
-                // Ends when the sender is dropped.
-                while stopped.changed().await.is_ok() {}
-            }
-        };
-        let mut servers = vec![self.answer_health_checks(stop())];
+        let hard_fail = self.config.bind_address_hard_fail;
+        let mut servers = JoinSet::new();
+        servers.spawn(answer_health_checks(self.handles.clone(), stopped.clone()));
         if let Some(address) = self.config.health_address {
-            servers.push(self.answer_probes(self.bind(address).await?, stop()));
+            let listener = listen(address, hard_fail).await?;
+            servers.spawn(answer_probes(listener, self.handles.clone(), stopped.clone()));
         }
         if let Some(address) = self.config.metrics_address {
-            servers.push(self.answer_questions(self.bind(address).await?, stop()));
+            let listener = listen(address, hard_fail).await?;
+            servers.spawn(answer_questions(listener, self.routes(), stopped));
         }
         let ended = tokio::select! {
             () = signals.ended() => Ok(RunEnd::Exit),
@@ -281,52 +257,24 @@ impl Agent {
         };
         info!("stopping; the kernel's state stays as it is");
         // Before anything is awaited. The engine's thread ends after its current plan.
-        self.stopping.store(true, Ordering::Relaxed);
+        self.handles.stopping.store(true, Ordering::Relaxed);
         let _ = self.inputs.send(Input::Stop);
         drop(running);
         // Answers under way are finished.
-        for server in servers {
-            let _ = server.await;
-        }
+        while servers.join_next().await.is_some() {}
         ended
     }
 
-    async fn bind(&self, address: SocketAddr) -> anyhow::Result<Bound> {
-        bind(address, self.config.bind_address_hard_fail).await
-    }
-
-    fn answer_health_checks(&self, stop: impl Stop) -> JoinHandle<()> {
-        let (health, notices) = (Arc::clone(&self.health), self.notices.clone());
-        let checks = self.health_checks.clone();
-        tokio::spawn(async move { checks.serve(&health, &notices, stop).await })
-    }
-
-    fn answer_probes(&self, bound: Bound, stop: impl Stop) -> JoinHandle<()> {
-        let (health, metrics) = (Arc::clone(&self.health), Arc::clone(&self.metrics));
-        tokio::spawn(async move {
-            let mut stop = pin!(stop);
-            if let Some(listener) = bound.listener(stop.as_mut()).await {
-                http::serve_health(listener, health, metrics, stop).await;
-            }
-        })
-    }
-
-    fn answer_questions(&self, bound: Bound, stop: impl Stop) -> JoinHandle<()> {
+    fn routes(&self) -> MetricsRoutes<impl Fn(Query) + Send + Sync + 'static> {
         let questions = self.inputs.clone();
-        let routes = MetricsRoutes {
-            health: Arc::clone(&self.health),
-            metrics: Arc::clone(&self.metrics),
+        MetricsRoutes {
+            health: Arc::clone(&self.handles.health),
+            metrics: Arc::clone(&self.handles.metrics),
             traffic_services: self.config.traffic_metrics_services as usize,
             config: config::show(&self.config),
             // The query is dropped once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
-        };
-        tokio::spawn(async move {
-            let mut stop = pin!(stop);
-            if let Some(listener) = bound.listener(stop.as_mut()).await {
-                http::serve_metrics(listener, routes, stop).await;
-            }
-        })
+        }
     }
 
     /// Follows the source; returns only with an error.
@@ -346,7 +294,7 @@ impl Agent {
                 let server = find_server(&reach, &self.config).await?;
                 deliver(Event::ApiServers(server.sockets().collect()));
                 let clients = kubernetes::connect(&reach).await?;
-                let metrics = Arc::clone(&self.metrics);
+                let metrics = Arc::clone(&self.handles.metrics);
                 let counted = Arc::clone(&metrics);
                 let note = move |kind, effort| counted.source(kind, effort);
                 let events = EventWriter::new(clients.clone(), Name::clone(node), metrics, QUIET);
@@ -364,9 +312,43 @@ impl Agent {
     }
 }
 
+/// Ends with the agent, which then drops the sender.
+async fn stop(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
+}
+
+async fn answer_health_checks(handles: Handles, stopped: watch::Receiver<()>) {
+    let Handles { health_checks, health, notices, .. } = handles;
+    health_checks::serve(health_checks, &health, &notices, stop(stopped)).await;
+}
+
+async fn answer_probes(
+    listener: impl Future<Output = TcpListener>,
+    Handles { health, metrics, .. }: Handles,
+    stopped: watch::Receiver<()>,
+) {
+    let listener = tokio::select! {
+        listener = listener => listener,
+        () = stop(stopped.clone()) => return,
+    };
+    http::serve_health(listener, health, metrics, stop(stopped)).await;
+}
+
+async fn answer_questions(
+    listener: impl Future<Output = TcpListener>,
+    routes: MetricsRoutes<impl Fn(Query) + Send + Sync + 'static>,
+    stopped: watch::Receiver<()>,
+) {
+    let listener = tokio::select! {
+        listener = listener => listener,
+        () = stop(stopped.clone()) => return,
+    };
+    http::serve_metrics(listener, routes, stop(stopped)).await;
+}
+
 /// What a changed configuration file says. As a configuration, an empty file would be all defaults, but
 /// it is more likely the first half of an edit.
-fn read_config(flags: &SharedFlags, text: &str) -> ChangedConfig {
+fn read_config(flags: &SharedFlags, text: &str) -> anyhow::Result<Config> {
     if text.trim().is_empty() {
         bail!("the file is empty");
     }
@@ -375,7 +357,7 @@ fn read_config(flags: &SharedFlags, text: &str) -> ChangedConfig {
 
 /// Whether the agent can start with another configuration.
 async fn check(config: &Config) -> anyhow::Result<()> {
-    log::filter(&config.log.level)?;
+    log::filter(&config.log_level)?;
     Kernel::check_carry(&config.settings.carry)?;
     if let SourceConfig::Kubernetes { kubeconfig, master } = &config.source {
         let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
@@ -389,11 +371,6 @@ async fn find_server(reach: &ApiAccess, config: &Config) -> anyhow::Result<Serve
     server.check(&config.settings.service_cidrs)?;
     Ok(server)
 }
-
-/// Ready once the agent ends.
-trait Stop: Future<Output = ()> + Send + 'static {}
-
-impl<F: Future<Output = ()> + Send + 'static> Stop for F {}
 
 /// The first lists arrive before any source starts. Otherwise a restart would remove and add front
 /// ends at the node's addresses.

@@ -15,13 +15,6 @@ const NAME: &str = "\0kube-ipvs/agent";
 /// The wait between two attempts to get the name.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// The right to be the only agent, until dropped.
-#[derive(Debug)]
-pub(super) struct AgentLock {
-    /// Connections are never accepted: a client only asks the kernel for the process that listens.
-    _name: Option<UnixListener>,
-}
-
 /// The process that is the agent of this network namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holder {
@@ -61,8 +54,9 @@ async fn holder() -> Option<Holder> {
 }
 
 /// Waits until no other agent runs in this network namespace. A rolling update may start an agent
-/// before the previous one has ended.
-pub(super) async fn acquire_lock() -> AgentLock {
+/// before the previous one has ended. The agent keeps the name until it drops the listener, whose
+/// connections are never accepted: a client only asks the kernel for the process that listens.
+pub(super) async fn acquire_lock() -> Option<UnixListener> {
     let mut waits = false;
     loop {
         match UnixListener::bind(NAME) {
@@ -70,7 +64,7 @@ pub(super) async fn acquire_lock() -> AgentLock {
                 if waits {
                     info!("the other agent has ended");
                 }
-                return AgentLock { _name: Some(name) };
+                return Some(name);
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder().await {
                 Some(holder) if !holder.is_credible() => {
@@ -78,7 +72,7 @@ pub(super) async fn acquire_lock() -> AgentLock {
                     warn!(
                         "{holder} of user {user} pretends to be the agent of this node and is ignored"
                     );
-                    return AgentLock { _name: None };
+                    return None;
                 }
                 Some(holder) if !waits => {
                     waits = true;
@@ -92,7 +86,7 @@ pub(super) async fn acquire_lock() -> AgentLock {
             },
             Err(error) => {
                 warn!("another agent in this network namespace cannot be detected: {error}");
-                return AgentLock { _name: None };
+                return None;
             }
         }
         sleep(AGAIN).await;

@@ -58,16 +58,16 @@ impl Upkeep {
         self.checked = Some(Instant::now());
         self.is_firewall_due = true;
         for report in self.sysctls.apply(Sysctl::needed(&Family::BOTH)) {
-            let sysctl = report.sysctl;
+            let (sysctl, settings) = (report.sysctl, &self.metrics.settings);
             if report.is_set() {
-                self.metrics.setting_put_right(&sysctl.name());
+                settings.with_label_values(&[&*sysctl.name(), "put_right"]).inc();
                 let why = sysctl.why;
                 self.report_drift(
                     sysctl,
                     &format!("another program has changed a setting: {report}, or {why}"),
                 );
             } else {
-                self.metrics.setting_refused(&sysctl.name());
+                settings.with_label_values(&[&*sysctl.name(), "refused"]).inc();
                 self.report_drift(sysctl, &report.to_string());
             }
         }

@@ -31,7 +31,7 @@ pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
     pub shared: SharedFlags,
-    /// What kube-proxy is told to do by a flag.
+    /// What kube-proxy does by a flag.
     #[command(flatten)]
     pub run: RunFlags,
     /// Print the version
@@ -47,7 +47,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// What is to be printed instead of doing anything.
+    /// If the command line is invalid, or asks for help or the version.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, FlagWarning> {
         let (line, warnings) = respell(line);
         let mut cli = Self::try_parse_from(line).map_err(|error| FlagWarning::new(&error))?;
@@ -129,7 +129,7 @@ fn one_line(text: &str) -> String {
     format!("kube-ipvs: {}{tips}; try 'kube-ipvs --help'\n", what.join(" "))
 }
 
-/// What `run` can be told to do instead of running, as kube-proxy can.
+/// What `run` does instead of running, as kube-proxy does.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
 #[command(next_help_heading = "Instead of running")]
 pub struct RunFlags {
@@ -178,22 +178,22 @@ pub enum Command {
         #[arg(long)]
         exit_code: bool,
     },
-    /// Say where a new connection would go, and why
-    #[command(after_help = "Asks the running agent, or works it out from --manifests.\n\n\
+    /// Print where a new connection would go, and why
+    #[command(after_help = "Asks the running agent, or computes the answer from --manifests.\n\n\
         Examples:\n  kube-ipvs explain 10.96.0.10:53/udp --from node\n  \
         kube-ipvs explain '[fd00::a]:443' --from 10.244.1.5 -o json")]
     Explain {
-        /// Where it knocks: ADDR:PORT[/tcp|udp|sctp]
+        /// Destination of the connection: ADDR:PORT[/tcp|udp|sctp]
         #[arg(value_name = "DEST")]
         destination: VirtualAddress,
-        /// Who knocks: an IP address, or `node` for a process in the node's own network
+        /// Source of the connection: an IP address, or `node` for a process in the node's own network
         #[arg(long, value_name = "SRC")]
         from: Source,
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
-    /// Print what the running agent holds
+    /// Print the state of the running agent
     Status {
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
@@ -230,7 +230,7 @@ pub struct CleanupFlags {
     /// not ours
     #[arg(long)]
     pub kube_proxy: bool,
-    /// Lead new connections past us first, and wait until the established ones that would be cut
+    /// Stop taking new connections first, and wait until the established ones that would be cut
     /// have ended, but no longer than this
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     #[arg(conflicts_with = "kube_proxy")]

@@ -29,12 +29,12 @@ fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(agent) = runtime.block_on(agent::running()) {
         let warning = "will put back what is removed; stop it first, then clean up again";
-        output::tell(format_args!("an agent runs here ({agent}) and {warning}"))?;
+        output::report(format_args!("an agent runs here ({agent}) and {warning}"))?;
     }
     let mut kernel = Kernel::open()?;
     let observed = Observed { claims: migrate::claims()?, ..kernel.observe()? };
     let is_removed = plan::is_removed(&observed);
-    // Without our table nobody would know any more that it is ours.
+    // Only the agent's table shows that such a virtual server is the agent's.
     if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
         anyhow::bail!("nothing is removed: {}", plan::cannot_be_read(address, why));
     }
@@ -56,11 +56,11 @@ fn wait_for_connections(
     let deadline = Instant::now() + period;
     let servers = observed.pools.iter().map(|pool| pool.server.address);
     let servers = servers.filter(|address| address.protocol != Protocol::Udp);
-    let leavers = CountTargets {
+    let targets = CountTargets {
         frontends: servers.filter(plan::is_removed(observed)).collect(),
         ..CountTargets::default()
     };
-    while kernel.connections(&leavers)?.iter().any(|it| it.carrier == Carrier::Ipvs)
+    while kernel.connections(&targets)?.iter().any(|it| it.carrier == Carrier::Ipvs)
         && Instant::now() < deadline
     {
         thread::sleep(PAUSE);
@@ -77,7 +77,7 @@ fn carry_out(kernel: &mut Kernel, operations: &[Operation]) -> anyhow::Result<bo
             Ok(()) => output::line(&mut out, format_args!("{} {operation}", operation.effect()))?,
             Err(failure) => {
                 succeeded = false;
-                output::tell(failure)?;
+                output::report(failure)?;
             }
         }
     }
@@ -90,7 +90,7 @@ fn remove_kube_proxys() -> anyhow::Result<bool> {
     for line in &removal.done {
         output::line(&mut out, line)?;
     }
-    removal.failures.iter().try_for_each(output::tell)?;
-    removal.by_hand.iter().try_for_each(output::tell)?;
+    removal.failures.iter().try_for_each(output::report)?;
+    removal.by_hand.iter().try_for_each(output::report)?;
     Ok(removal.failures.is_empty())
 }

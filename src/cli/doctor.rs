@@ -8,26 +8,15 @@ use kube_ipvs_core::desired::{self, NodeContext, Surveyed};
 use kube_ipvs_core::model::Settings;
 use netlink_ipvs::KernelError;
 
-use super::running::{self, Flags};
-use super::{FAILED, output};
-use crate::config::{SharedFlags, SourceConfig, resolve};
+use super::{FAILED, output, running};
+use crate::config::{SharedFlags, SourceConfig};
 use crate::doctor::{self, CheckVerdict, Subject};
 use crate::kernel::listening::Sockets;
 use crate::kernel::route::Network;
 use crate::source::kubernetes::{ApiAccess, ConnectError, Server, connect, service_ranges};
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
-    let config = match running::flags(shared)? {
-        Flags::Own => resolve(shared),
-        Flags::OfAgent(flags, line) => {
-            output::tell(format_args!("as the agent that runs here: {line}"))?;
-            resolve(&flags)
-        }
-        Flags::Hidden(why) => {
-            output::tell(why)?;
-            resolve(shared)
-        }
-    }?;
+    let config = running::config(shared, true)?;
     let mut subject = Subject {
         schedulers: vec![config.settings.scheduler],
         carry: config.settings.carry.clone(),
@@ -39,29 +28,29 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
         match runtime.block_on(look_up(&ApiAccess { kubeconfig, master }, &mut subject)) {
             // On a node, rather than in a pod, there may be nothing to check.
             Ok(()) | Err(ConnectError::InCluster(_)) => {}
-            Err(error) => output::tell(error)?,
+            Err(error) => output::report(error)?,
         }
     }
-    match look_around(&config.settings, &subject) {
-        Ok(around) => {
-            let overlaps = desired::overlaps(&around);
+    match node_context(&config.settings, &subject) {
+        Ok(context) => {
+            let overlaps = desired::overlaps(&context);
             subject.overlaps = overlaps.iter().map(ToString::to_string).collect();
-            subject.on_devices = around.on_devices();
-            subject.node_port_ips = around.node_port_ips;
+            subject.on_devices = context.on_devices();
+            subject.node_port_ips = context.node_port_ips;
         }
         Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
     }
     let report = doctor::run(&subject);
     write!(io::stdout(), "{report}")?;
-    let fails = report.checks.iter().any(|check| check.verdict == CheckVerdict::Fail);
+    let fails = report.worst() == CheckVerdict::Fail;
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-/// What the node's network tells.
-fn look_around(settings: &Settings, subject: &Subject) -> Result<NodeContext, KernelError> {
+/// The context of this node, as its network shows it.
+fn node_context(settings: &Settings, subject: &Subject) -> Result<NodeContext, KernelError> {
     let mut network = Network::open()?;
     let listening = Sockets::open().listening().unwrap_or_default();
-    let ground = Surveyed {
+    let surveyed = Surveyed {
         listening: Arc::new(listening.into_iter().collect()),
         interfaces: &network.addresses()?,
         source_ips: &network.source_ips()?,
@@ -69,7 +58,7 @@ fn look_around(settings: &Settings, subject: &Subject) -> Result<NodeContext, Ke
         service_cidrs: subject.service_ranges.clone(),
         ..Surveyed::default()
     };
-    Ok(NodeContext::new(settings, ground))
+    Ok(NodeContext::new(settings, surveyed))
 }
 
 /// Looks up where the API server is, and which ranges it knows if it can be asked.

@@ -9,13 +9,13 @@ use super::{TextFormat, objects, output, status};
 use crate::agent::api::ExplainView;
 use crate::config::SharedFlags;
 
-/// Where no front end decides, the node's own network does, which manifests do not tell.
-fn told_by_manifests(answer: ExplainView) -> ExplainView {
+/// Where no front end decides, the node's own network does, which manifests do not contain.
+fn by_manifests(answer: ExplainView) -> ExplainView {
     if answer.service.is_some() {
         return answer;
     }
-    let unknown = "manifests tell neither the node's routes and interfaces nor what listens there: \
-                   ask the running agent for these";
+    let unknown = "manifests contain neither the node's routes and interfaces nor its listening \
+                   sockets: ask the running agent for these";
     ExplainView { reason: format!("{}; {unknown}", answer.reason), ..answer }
 }
 
@@ -27,8 +27,8 @@ pub(super) fn run(
     form: TextFormat,
 ) -> anyhow::Result<ExitCode> {
     let answer = if shared.manifests.is_some() {
-        let programs = objects::programs(shared, "explain")?;
-        told_by_manifests(ExplainView::from(&explain(&programs, destination, from)))
+        let desired = objects::desired(shared, "explain")?;
+        by_manifests(ExplainView::from(&explain(&desired, destination, from)))
     } else {
         status::client(shared)?.explain(destination, from)?
     };
@@ -47,13 +47,13 @@ mod tests {
     #[test]
     fn what_manifests_do_not_tell_is_said() {
         let settings = Settings::for_node("n1");
-        let (mut state, mut programs) = (State::new("n1".into()), DesiredState::new(&settings));
+        let (mut state, mut desired) = (State::new("n1".into()), DesiredState::new(&settings));
         state.apply(Event::Node(None::<Node>));
-        programs.update(&mut state);
+        desired.update(&mut state);
         let to = "192.0.2.2:10250".parse().expect("address");
-        let answer = told_by_manifests(ExplainView::from(&explain(&programs, to, Source::Node)));
+        let answer = by_manifests(ExplainView::from(&explain(&desired, to, Source::Node)));
         assert!(answer.reason.starts_with("not a service address; manifests"), "{}", answer.reason);
         let known = ExplainView { service: Some("default/web".to_owned()), ..answer };
-        assert_eq!(told_by_manifests(known.clone()), known);
+        assert_eq!(by_manifests(known.clone()), known);
     }
 }

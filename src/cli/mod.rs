@@ -2,7 +2,6 @@
 
 mod args;
 mod cleanup;
-mod completions;
 mod doctor;
 mod explain;
 mod objects;
@@ -12,11 +11,14 @@ mod render;
 mod run;
 mod running;
 mod status;
-mod version;
 
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use args::VERSION;
+use clap::CommandFactory;
+use clap_complete::generate;
 
 use crate::config::ConfigError;
 use crate::source::manifests::ManifestError;
@@ -46,10 +48,10 @@ pub fn main() -> ExitCode {
     };
     match dispatch(cli) {
         Ok(code) => code,
-        // Whoever reads our output has had enough of it.
+        // The reader of the output has closed it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = output::tell(describe(&error));
+            let _ = output::report(describe(&error));
             let is_input = error.is::<ConfigError>() || error.is::<ManifestError>();
             ExitCode::from(if is_input { WRONG } else { FAILED })
         }
@@ -68,12 +70,21 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { output } => status::run(&shared, output),
         Command::Doctor => doctor::run(&shared),
         Command::Cleanup(flags) => cleanup::run(&flags),
-        Command::Completions { shell } => completions::run(shell),
-        Command::Version => version::run(),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            generate(shell, &mut Cli::command(), "kube-ipvs", &mut text);
+            print(&text)
+        }
+        Command::Version => print(format!("{VERSION}\n").as_bytes()),
     }
 }
 
-/// The error with its causes, each told once: many of ours tell theirs themselves.
+fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
+    io::stdout().write_all(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The error with its causes, each once: many errors of this program include their causes.
 fn describe(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }

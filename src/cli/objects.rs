@@ -8,8 +8,8 @@ use super::output;
 use crate::config::{Config, ConfigError, SharedFlags, resolve};
 use crate::source::manifests;
 
-/// The settings and everything that the manifests hold. What of them cannot be used is told on
-/// standard error.
+/// The settings and everything that the manifests hold. Objects that cannot be used are reported
+/// on standard error.
 pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Settings, Vec<Event>)> {
     let Config { settings, warnings, .. } = resolve(shared)?;
     let Some(directory) = &shared.manifests else {
@@ -18,17 +18,17 @@ pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Setti
     };
     let (events, problems) = manifests::load(directory, &settings.node_name)?;
     for line in warnings.iter().chain(&problems) {
-        output::tell(line)?;
+        output::report(line)?;
     }
     Ok((settings, events))
 }
 
 /// The desired state of the manifests.
-pub(super) fn programs(shared: &SharedFlags, command: &str) -> anyhow::Result<DesiredState> {
+pub(super) fn desired(shared: &SharedFlags, command: &str) -> anyhow::Result<DesiredState> {
     let (settings, events) = load(shared, command)?;
     let mut state = State::new(settings.node_name.clone());
     events.into_iter().for_each(|event| state.apply(event));
-    let mut programs = DesiredState::new(&settings);
-    programs.update(&mut state);
-    Ok(programs)
+    let mut desired = DesiredState::new(&settings);
+    desired.update(&mut state);
+    Ok(desired)
 }

@@ -28,8 +28,8 @@ pub(super) fn line(mut out: impl Write, line: impl Display) -> io::Result<()> {
     writeln!(out, "{}", one_line(&line.to_string()))
 }
 
-/// Tells something on standard error.
-pub(super) fn tell(what: impl Display) -> io::Result<()> {
+/// Prints a line for the operator on standard error.
+pub(super) fn report(what: impl Display) -> io::Result<()> {
     line(io::stderr(), format_args!("kube-ipvs: {what}"))
 }
 

@@ -21,12 +21,12 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     let mut engine = Engine::new(&settings, None);
     events.into_iter().for_each(|event| engine.handle_event(event));
     let operations = plan(&mut engine, &mut Kernel::open()?.carrying(&settings.carry)?)?;
-    let around = engine.desired().context();
-    for overlap in overlaps(around) {
-        output::tell(overlap.warning())?;
+    let context = engine.desired().context();
+    for overlap in overlaps(context) {
+        output::report(overlap.warning())?;
     }
-    let ips: Vec<_> = around.node_port_ips.iter().map(ToString::to_string).collect();
-    output::tell(format_args!("node ports are served at {}", ips.join(", ")))?;
+    let ips: Vec<_> = context.node_port_ips.iter().map(ToString::to_string).collect();
+    output::report(format_args!("node ports are served at {}", ips.join(", ")))?;
     let mut out = io::stdout().lock();
     for operation in &operations {
         output::line(&mut out, format_args!("{} {operation}", operation.effect()))?;

@@ -14,23 +14,23 @@ use crate::config::SharedFlags;
 use crate::kernel::nft;
 
 pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<ExitCode> {
-    let programs = objects::programs(shared, "render")?;
+    let desired = objects::desired(shared, "render")?;
     if form != RenderFormat::Json {
-        for (key, refusal, reason) in refusals(&programs) {
+        for (key, refusal, reason) in refusals(&desired) {
             let Refusal { kind, address, .. } = refusal;
-            output::tell(format_args!("{key}: {kind} {address} is not served: {reason}"))?;
+            output::report(format_args!("{key}: {kind} {address} is not served: {reason}"))?;
         }
     }
     let mut out = io::stdout().lock();
     let lines = match form {
-        RenderFormat::Ipvsadm => ipvsadm(&programs),
-        RenderFormat::Route => routes(&programs),
+        RenderFormat::Ipvsadm => ipvsadm(&desired),
+        RenderFormat::Route => routes(&desired),
         RenderFormat::Nft => {
-            out.write_all(nft(&programs).as_bytes())?;
+            out.write_all(nft(&desired).as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
         RenderFormat::Json => {
-            serde_json::to_writer_pretty(&mut out, &json(&programs))?;
+            serde_json::to_writer_pretty(&mut out, &json(&desired))?;
             vec![String::new()]
         }
     };
@@ -39,10 +39,10 @@ pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<Ex
 }
 
 /// Front ends that Services ask for and do not get, and why; sorted.
-fn refusals(programs: &DesiredState) -> Vec<(&ServiceKey, &Refusal, String)> {
-    let all = programs.services().flat_map(|(key, program)| {
-        let why = |refusal: &Refusal| refusal.because(|at| programs.owner(at));
-        program.refusals.iter().map(move |refusal| (key, refusal, why(refusal)))
+fn refusals(desired: &DesiredState) -> Vec<(&ServiceKey, &Refusal, String)> {
+    let all = desired.services().flat_map(|(key, service)| {
+        let why = |refusal: &Refusal| refusal.because(|at| desired.owner(at));
+        service.refusals.iter().map(move |refusal| (key, refusal, why(refusal)))
     });
     let mut all: Vec<_> = all.collect();
     all.sort_unstable_by_key(|(key, refusal, _)| (*key, refusal.address));
@@ -50,9 +50,9 @@ fn refusals(programs: &DesiredState) -> Vec<(&ServiceKey, &Refusal, String)> {
 }
 
 /// The lines that `ipvsadm -Sn` prints once the desired state is programmed, sorted.
-fn ipvsadm(programs: &DesiredState) -> Vec<String> {
+fn ipvsadm(desired: &DesiredState) -> Vec<String> {
     let mut lines = Vec::new();
-    for pool in programs.services().flat_map(|(_, program)| program.serving_pools()) {
+    for pool in desired.services().flat_map(|(_, service)| service.serving_pools()) {
         lines.push(ServerOperation::Add(pool.server).to_string());
         for backend in pool.backends.iter() {
             lines.push(ServerOperation::AddReal(pool.server.address, *backend).to_string());
@@ -63,13 +63,13 @@ fn ipvsadm(programs: &DesiredState) -> Vec<String> {
 }
 
 /// Our nf_tables tables as `nft` text.
-fn nft(programs: &DesiredState) -> String {
-    nft::render(&engine::elements(programs), &programs.context().settings.carry)
+fn nft(desired: &DesiredState) -> String {
+    nft::render(&engine::elements(desired), &desired.context().settings.carry)
 }
 
 /// The device and routes as `ip` lines.
-fn routes(programs: &DesiredState) -> Vec<String> {
-    let routes = programs.services().flat_map(|(_, program)| &*program.routes);
+fn routes(desired: &DesiredState) -> Vec<String> {
+    let routes = desired.services().flat_map(|(_, service)| &*service.routes);
     let routes: BTreeSet<Route> = routes.copied().collect();
     [RouteOperation::CreateDevice]
         .into_iter()
@@ -79,15 +79,15 @@ fn routes(programs: &DesiredState) -> Vec<String> {
 }
 
 /// All of it.
-fn json(programs: &DesiredState) -> Value {
+fn json(desired: &DesiredState) -> Value {
     let refusal = |(key, refusal, reason): (&ServiceKey, &Refusal, String)| {
         let (address, kind) = (refusal.address.to_string(), refusal.kind.to_string());
         json!({ "service": key.to_string(), "address": address, "kind": kind, "reason": reason })
     };
     json!({
-        "ipvsadm": ipvsadm(programs),
-        "nft": nft(programs),
-        "refusals": refusals(programs).into_iter().map(refusal).collect::<Vec<_>>(),
-        "routes": routes(programs),
+        "ipvsadm": ipvsadm(desired),
+        "nft": nft(desired),
+        "refusals": refusals(desired).into_iter().map(refusal).collect::<Vec<_>>(),
+        "routes": routes(desired),
     })
 }

@@ -20,7 +20,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &RunFlags) -> anyhow::Result<Exit
         write_config(&config, path)?;
         return Ok(ExitCode::SUCCESS);
     }
-    agent::log::start(&config.log)?;
+    agent::log::start(config.log_format, &config.log_level)?;
     if flags.init_only == Some(true) {
         agent::prepare(&config)?;
     } else {
@@ -31,7 +31,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &RunFlags) -> anyhow::Result<Exit
 
 fn write_config(config: &Config, path: &Path) -> anyhow::Result<()> {
     for warning in &config.warnings {
-        output::tell(warning)?;
+        output::report(warning)?;
     }
     let text = config::write(config);
     if path == Path::new("-") {

@@ -6,60 +6,53 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
-use super::{Cli, FlagWarning};
+use super::{Cli, FlagWarning, output};
 use crate::agent;
-use crate::config::SharedFlags;
+use crate::config::{Config, SharedFlags, resolve};
 
-/// Which flags a command about the agent goes by.
-pub(super) enum Flags {
-    /// Its own: it was given some, or no agent runs here.
-    Own,
-    /// Those that the agent was started with, whose command line this is.
-    OfAgent(Box<SharedFlags>, String),
-    /// Its own, though an agent runs here: why those of the agent cannot be had.
-    Hidden(String),
-}
-
-/// Finds the flags of the agent that runs in this network namespace, unless some were given. An agent
-/// in another container has other files than those that its flags name here.
-pub(super) fn flags(given: &SharedFlags) -> io::Result<Flags> {
+/// Resolves the configuration of a command about the agent: by the flags of the agent that runs in
+/// this network namespace, unless the command has flags of its own. An agent in another container
+/// has other files than those that its flags name here. `says_so` reports the source of the flags.
+pub(super) fn config(given: &SharedFlags, says_so: bool) -> anyhow::Result<Config> {
     let SharedFlags { config, manifests, node_name, master, proxy, .. } = given;
-    let names = [node_name, master];
-    if config.is_some()
-        || manifests.is_some()
-        || names.iter().any(|it| it.is_some())
-        || !proxy.is_empty()
-    {
-        return Ok(Flags::Own);
+    let has_own = [config, manifests].iter().any(|it| it.is_some())
+        || [node_name, master].iter().any(|it| it.is_some())
+        || !proxy.is_empty();
+    if has_own {
+        return Ok(resolve(given)?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Some(agent) = runtime.block_on(agent::running()) else { return Ok(Flags::Own) };
-    Ok(match agent.pid.map_or_else(|| Err("it is hidden".to_owned()), read) {
-        Ok((flags, line)) => Flags::OfAgent(Box::new(flags), line),
-        Err(why) => Flags::Hidden(format!(
-            "the configuration of the agent that runs here ({agent}) cannot be used: {why}; run this \
-             in its container, or give the same flags"
-        )),
-    })
+    let Some(agent) = runtime.block_on(agent::running()) else { return Ok(resolve(given)?) };
+    let flags = agent.pid.map_or_else(|| Err("it is hidden".to_owned()), read);
+    if says_so {
+        match &flags {
+            Ok((_, line)) => output::report(format_args!("as the agent that runs here: {line}"))?,
+            Err(why) => output::report(format_args!(
+                "the configuration of the agent that runs here ({agent}) cannot be used: {why}; run \
+                 this in its container, or give the same flags"
+            ))?,
+        }
+    }
+    Ok(resolve(flags.as_ref().map_or(given, |(flags, _)| flags))?)
 }
 
 /// The flags of a process, and its command line. Where they name files, they name them from here on.
 fn read(pid: u32) -> Result<(SharedFlags, String), String> {
     let of = |what| format!("/proc/{pid}/{what}");
-    let told = |error: io::Error| error.to_string();
-    let mounts = |path: String| fs::read_link(path).map_err(told);
+    let text = |error: io::Error| error.to_string();
+    let mounts = |path: String| fs::read_link(path).map_err(text);
     if mounts(of("ns/mnt"))? != mounts("/proc/self/ns/mnt".to_owned())? {
         return Err("it has a file system of its own".to_owned());
     }
-    let line = fs::read(of("cmdline")).map_err(told)?;
+    let line = fs::read(of("cmdline")).map_err(text)?;
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     let words: Vec<_> =
         line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
-    let text: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    let text = text.join(" ");
+    let line: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let line = line.join(" ");
     let Cli { shared, .. } = Cli::read(words).map_err(|notice| match notice {
         FlagWarning::Answer(text) | FlagWarning::Wrong(text) => text,
     })?;
-    env::set_current_dir(of("cwd")).map_err(told)?;
-    Ok((shared, text))
+    env::set_current_dir(of("cwd")).map_err(text)?;
+    Ok((shared, line))
 }

@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::running::{self, Flags};
-use super::{TextFormat, output};
+use super::{TextFormat, output, running};
 use crate::client::AgentClient;
-use crate::config::{ConfigError, SharedFlags, resolve};
+use crate::config::{ConfigError, SharedFlags};
 
 pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<ExitCode> {
     output::print(form, &client(shared)?.status()?)?;
@@ -14,10 +13,7 @@ pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<Exit
 
 /// The agent that runs with this configuration, or else here.
 pub(super) fn client(shared: &SharedFlags) -> anyhow::Result<AgentClient> {
-    let config = match running::flags(shared)? {
-        Flags::OfAgent(flags, _) => resolve(&flags),
-        Flags::Own | Flags::Hidden(_) => resolve(shared),
-    }?;
+    let config = running::config(shared, false)?;
     let address = config.metrics_address.ok_or_else(|| ConfigError::Value {
         option: "metricsBindAddress".to_owned(),
         reason: "the agent is asked there, so it cannot be off".to_owned(),

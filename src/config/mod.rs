@@ -4,7 +4,6 @@ mod address;
 mod conntrack;
 mod document;
 mod duration;
-mod environment;
 mod flags;
 mod options;
 mod resolve;
@@ -27,103 +26,68 @@ pub use resolve::resolve;
 pub use resolve::resolve_text;
 pub use write::{show, write};
 
-/// Why a configuration cannot be used: the command line or a file is wrong.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file cannot be read.
     #[error("{path}: {cause}", path = path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// A file is not what it should be.
+    Read { path: PathBuf, cause: std::io::Error },
     #[error("{path}: {place}: {reason}", path = path.display())]
     File {
-        /// Which.
         path: PathBuf,
         /// Document and field.
         place: String,
-        /// What is wrong and what would be right.
+        /// What is invalid and what would be valid.
         reason: String,
     },
-    /// A value is wrong.
     #[error("{option}: {reason}")]
     Value {
         /// The flag or the field.
         option: String,
-        /// What is wrong and what would be right.
+        /// What is invalid and what would be valid.
         reason: String,
     },
 }
 
-/// Where objects come from.
+/// The source of the objects.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SourceConfig {
     /// The files under a directory.
     Manifests(PathBuf),
-    /// The Kubernetes API.
     Kubernetes {
-        /// How to reach it; in-cluster configuration without.
+        /// `None` for the in-cluster configuration.
         kubeconfig: Option<PathBuf>,
         /// The server's URL, instead of the kubeconfig's.
         master: Option<String>,
     },
 }
 
-/// `ipvs.tcpTimeout`, `tcpFinTimeout`, `udpTimeout`. What is `None` stays as the kernel has it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct IpvsTimeouts {
-    /// Idle established TCP connections; by default as long as connection tracking keeps them.
-    pub tcp: Option<Duration>,
-    /// TCP connections after a FIN; 10 s by default, where the kernel has 120 s.
-    pub tcp_fin: Option<Duration>,
-    /// Idle UDP flows.
-    pub udp: Option<Duration>,
-}
-
-/// What is logged, and in which form.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LogConfig {
-    /// The form.
-    pub format: LogFormat,
-    /// A level, or a filter of levels by module.
-    pub level: String,
-}
-
-/// Everything that may be configured, resolved and validated.
+/// The resolved and validated configuration. `options.yaml` describes what its fields mean.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// What decides the desired state.
     pub settings: Settings,
-    /// Where objects come from.
     pub source: SourceConfig,
-    /// Where health is answered; `None` to listen nowhere.
+    /// `None` to listen nowhere.
     pub health_address: Option<SocketAddr>,
-    /// Where metrics and questions are answered; `None` to listen nowhere.
+    /// `None` to listen nowhere.
     pub metrics_address: Option<SocketAddr>,
-    /// Whether the agent ends if it cannot listen.
     pub bind_address_hard_fail: bool,
-    /// Shortest time from the end of one sync to the start of the next.
     pub min_sync_period: Duration,
-    /// An update that waits for twice this long makes the node unhealthy.
     pub sync_period: Duration,
-    /// How often at least everything is read back from the kernel; `None` for never.
+    /// `None` for no audits.
     pub audit_period: Option<Duration>,
-    /// Of how many Services at most connections, packets and bytes are among the metrics.
     pub traffic_metrics_services: u32,
-    /// Whether what kube-proxy has left is removed after the first sync.
     pub remove_kube_proxy: bool,
-    /// How long IPVS keeps idle connections.
-    pub ipvs_timeouts: IpvsTimeouts,
-    /// Size and timeouts of connection tracking.
+    /// `None` leaves the kernel's value, as for the next two.
+    pub ipvs_tcp_timeout: Option<Duration>,
+    pub ipvs_tcp_fin_timeout: Option<Duration>,
+    pub ipvs_udp_timeout: Option<Duration>,
     pub conntrack: ConntrackConfig,
-    /// The agent's `oom_score_adj`, from -1000 to 1000.
+    /// From -1000 to 1000.
     pub oom_score_adj: i32,
-    /// What is logged, and in which form.
-    pub log: LogConfig,
-    /// What was given and means nothing here, or is better said otherwise: one line each.
+    pub log_format: LogFormat,
+    /// A level, or a filter of levels by module.
+    pub log_level: String,
+    /// Values that are ignored or should be given in another way: one line each.
     pub warnings: Vec<String>,
 }
 
@@ -144,10 +108,13 @@ impl Default for Config {
             audit_period: Some(Duration::from_secs(300)),
             traffic_metrics_services: 0,
             remove_kube_proxy: false,
-            ipvs_timeouts: IpvsTimeouts::default(),
+            ipvs_tcp_timeout: None,
+            ipvs_tcp_fin_timeout: None,
+            ipvs_udp_timeout: None,
             conntrack: ConntrackConfig::default(),
             oom_score_adj: -999,
-            log: LogConfig { format: LogFormat::Text, level: "info".to_owned() },
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
             warnings: Vec::new(),
         }
     }

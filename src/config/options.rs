@@ -3,7 +3,7 @@
 //!
 //! Flags are made from this table, files are read and written by it, and a field that is not in it is
 //! unknown. An option that means something only together with others is resolved in
-//! [`super::resolve`].
+//! [`Resolver`](super::resolve::Resolver).
 
 use std::mem;
 use std::net::SocketAddr;
@@ -43,16 +43,14 @@ pub(super) enum Form {
     Time(fn(&mut Config) -> &mut Duration),
     /// A timeout of the kernel: at zero, its own value stays.
     Timeout(fn(&mut Config) -> &mut Option<Duration>),
-    /// The following are resolved elsewhere.
-    Number(Show),
-    Text(&'static str, Show),
-    List(&'static str, Show),
+    /// The following are resolved elsewhere, and have a function that returns what a file with the
+    /// configuration says.
+    Number(fn(&Config) -> Value),
+    Text(&'static str, fn(&Config) -> Value),
+    List(&'static str, fn(&Config) -> Value),
     /// A truth value that changes nothing.
     Unneeded,
 }
-
-/// What a file with this configuration says.
-type Show = fn(&Config) -> Value;
 
 /// What the kernel can count of a timeout of IPVS, in seconds: `INT_MAX / HZ` where HZ is 1000.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(i32::MAX as u64 / 1000);
@@ -152,13 +150,13 @@ pub(super) const KUBE_PROXY: Document = Document {
         opt("ipvs.excludeCIDRs", "ipvs-exclude-cidrs", List("CIDRS", |_| json!([]))),
         opt("ipvs.syncPeriod", "ipvs-sync-period", Time(|it| &mut it.sync_period)),
         opt("ipvs.minSyncPeriod", "ipvs-min-sync-period", Time(|it| &mut it.min_sync_period)),
-        opt("ipvs.tcpTimeout", "ipvs-tcp-timeout", Timeout(|it| &mut it.ipvs_timeouts.tcp)),
+        opt("ipvs.tcpTimeout", "ipvs-tcp-timeout", Timeout(|it| &mut it.ipvs_tcp_timeout)),
         opt(
             "ipvs.tcpFinTimeout",
             "ipvs-tcpfin-timeout",
-            Timeout(|it| &mut it.ipvs_timeouts.tcp_fin),
+            Timeout(|it| &mut it.ipvs_tcp_fin_timeout),
         ),
-        opt("ipvs.udpTimeout", "ipvs-udp-timeout", Timeout(|it| &mut it.ipvs_timeouts.udp)),
+        opt("ipvs.udpTimeout", "ipvs-udp-timeout", Timeout(|it| &mut it.ipvs_udp_timeout)),
         opt(
             "conntrack.maxPerCore",
             "conntrack-max-per-core",
@@ -206,7 +204,7 @@ pub(super) const KUBE_PROXY: Document = Document {
         opt(
             "logging.format",
             "",
-            Text("FORM", |it| match it.log.format {
+            Text("FORM", |it| match it.log_format {
                 LogFormat::Text => json!("text"),
                 LogFormat::Json => json!("json"),
             }),
@@ -215,7 +213,7 @@ pub(super) const KUBE_PROXY: Document = Document {
             "logging.verbosity",
             "",
             // A filter by module has no verbosity.
-            Number(|it| match &*it.log.level {
+            Number(|it| match &*it.log_level {
                 "debug" => json!(4),
                 "trace" => json!(6),
                 _ => json!(0),

@@ -1,6 +1,8 @@
 //! Flags and file → [`Config`], with kube-proxy's precedence: where a file is given, flags are
 //! ignored, except for the node's name, `--master` and those for logging.
 
+use std::env;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,9 +11,8 @@ use kube_ipvs_core::model::{Carry, read_ip};
 use serde_json::Value;
 
 use super::document::{self, Given, Origin};
-use super::environment::Environment;
 use super::options::DOCUMENTS;
-use super::{Config, ConfigError, LogConfig, LogFormat, SharedFlags, SourceConfig};
+use super::{Config, ConfigError, LogFormat, SharedFlags, SourceConfig};
 use super::{address, duration};
 
 /// The kernel's own default.
@@ -27,7 +28,7 @@ const TRACE_VERBOSITY: i64 = 6;
 ///
 /// Names the flag, or file and field, that is invalid.
 pub fn resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
-    Resolver::new(flags, Environment::read())?.config()
+    Resolver::new(flags, node_names())?.config()
 }
 
 /// Resolves the text of a file, on a node of the name `node`. Public for the fuzz targets.
@@ -37,22 +38,29 @@ pub fn resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
 /// As [`resolve`].
 #[doc(hidden)]
 pub fn resolve_text(text: &str) -> Result<Config, ConfigError> {
-    let surroundings = Environment { node_name: Some("node".to_owned()), host_name: None };
+    let node_names = [Some("node".to_owned()), None];
     let given = document::parse(Path::new("config"), text)?;
-    Resolver { flags: &SharedFlags::default(), surroundings, given }.config()
+    Resolver { flags: &SharedFlags::default(), node_names, given }.config()
+}
+
+/// Returns environment variable `NODE_NAME`, as kubeadm's DaemonSet sets it, and the host name.
+fn node_names() -> [Option<String>; 2] {
+    let host_name = fs::read_to_string("/proc/sys/kernel/hostname");
+    [env::var("NODE_NAME").ok(), host_name.ok()]
 }
 
 /// What was given: the file, or the flags in the form of one.
 pub(super) struct Resolver<'a> {
     pub(super) flags: &'a SharedFlags,
-    pub(super) surroundings: Environment,
+    /// The node's names if none is given, as of [`node_names`].
+    pub(super) node_names: [Option<String>; 2],
     pub(super) given: Given,
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(
         flags: &'a SharedFlags,
-        surroundings: Environment,
+        node_names: [Option<String>; 2],
     ) -> Result<Self, ConfigError> {
         let mut warnings = flags.warnings.clone();
         warnings.extend(flags.proxy.warnings());
@@ -80,7 +88,7 @@ impl<'a> Resolver<'a> {
             }
         };
         given.warnings.splice(..0, warnings);
-        Ok(Self { flags, surroundings, given })
+        Ok(Self { flags, node_names, given })
     }
 
     pub(super) fn config(mut self) -> Result<Config, ConfigError> {
@@ -101,8 +109,7 @@ impl<'a> Resolver<'a> {
         if config.sync_period.is_zero() {
             config.sync_period = Config::default().sync_period;
         }
-        let timeouts = &mut config.ipvs_timeouts;
-        timeouts.tcp = timeouts.tcp.or(match config.settings.carry {
+        config.ipvs_tcp_timeout = config.ipvs_tcp_timeout.or(match config.settings.carry {
             // A connection that IPVS forgets while connection tracking still knows it is lost: its
             // next packet goes nowhere.
             Carry::FrontEnds => config.conntrack.tcp_established,
@@ -113,7 +120,7 @@ impl<'a> Resolver<'a> {
         // Of a connection that connection tracking carries, IPVS sees only the server's FIN. Until it
         // forgets the connection, another one from the same port of the client goes to the same
         // endpoint.
-        timeouts.tcp_fin = timeouts.tcp_fin.or(Some(TCP_FIN_TIMEOUT));
+        config.ipvs_tcp_fin_timeout = config.ipvs_tcp_fin_timeout.or(Some(TCP_FIN_TIMEOUT));
         let (health, metrics) = match self.bind_address_is_v6()? {
             false => ("0.0.0.0:10256", "127.0.0.1:10249"),
             true => ("[::]:10256", "[::1]:10249"),
@@ -131,7 +138,8 @@ impl<'a> Resolver<'a> {
             config.audit_period = Some(period).filter(|period| !period.is_zero());
         }
         config.source = self.source();
-        config.log = self.log()?;
+        config.log_format = self.log_format()?;
+        config.log_level = self.log_level();
         config.warnings = self.given.warnings;
         Ok(config)
     }
@@ -178,8 +186,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What is logged; flags take precedence over the file.
-    fn log(&self) -> Result<LogConfig, ConfigError> {
+    /// The flag takes precedence over the file, which is validated all the same.
+    fn log_format(&self) -> Result<LogFormat, ConfigError> {
         const FORMAT: &str = "logging.format";
         let format = match self.text(FORMAT) {
             "" | "text" => LogFormat::Text,
@@ -188,6 +196,10 @@ impl<'a> Resolver<'a> {
                 return Err(self.wrong(FORMAT, format!("{other:?} is neither text nor json")));
             }
         };
+        Ok(self.flags.log_format.unwrap_or(format))
+    }
+
+    fn log_level(&self) -> String {
         let verbosity = self.flags.verbosity.map(i64::from).or(self.number("logging.verbosity"));
         let level = self.flags.log_level.as_deref().map(str::trim).filter(|it| !it.is_empty());
         let level = level.unwrap_or(match verbosity.unwrap_or_default() {
@@ -195,7 +207,7 @@ impl<'a> Resolver<'a> {
             DEBUG_VERBOSITY..TRACE_VERBOSITY => "debug",
             TRACE_VERBOSITY.. => "trace",
         });
-        Ok(LogConfig { format: self.flags.log_format.unwrap_or(format), level: level.to_owned() })
+        level.to_owned()
     }
 
     /// kube-proxy's `bindAddress` binds nothing; its family decides where is listened by default.

@@ -70,13 +70,9 @@ impl Resolver<'_> {
 
     /// Flag, file, environment, machine: the first that has one.
     fn node_name(&self) -> Result<Name, ConfigError> {
-        let given = [
-            self.flags.node_name.as_deref(),
-            self.text_of("hostnameOverride"),
-            self.surroundings.node_name.as_deref(),
-            self.surroundings.host_name.as_deref(),
-        ];
-        let mut names = given.into_iter().flatten().map(|name| name.trim().to_lowercase());
+        let given = [self.flags.node_name.as_deref(), self.text_of("hostnameOverride")];
+        let given = given.into_iter().chain(self.node_names.iter().map(Option::as_deref));
+        let mut names = given.flatten().map(|name| name.trim().to_lowercase());
         names.find(|name| !name.is_empty()).map(Name::from).ok_or_else(|| {
             let reason = "the node has no name: give it, or set NODE_NAME".to_owned();
             ConfigError::Value { option: "--node-name".to_owned(), reason }
@@ -134,7 +130,8 @@ impl Resolver<'_> {
         match self.text(FIELD) {
             "" if texts.is_empty() => Ok(LocalDetector::None),
             "ClusterCIDR" if texts.is_empty() => {
-                let what = "ClusterCIDR without a range: pods are not told from other clients";
+                let what =
+                    "ClusterCIDR without a range: pods are not distinguished from other clients";
                 self.warn(FIELD, what);
                 Ok(LocalDetector::None)
             }
@@ -212,10 +209,10 @@ mod tests {
     fn who_carries_connections_is_read() {
         let config = read("").unwrap();
         assert_eq!(config.settings.carry, Carry::FrontEnds);
-        assert_eq!(config.ipvs_timeouts.tcp, config.conntrack.tcp_established);
+        assert_eq!(config.ipvs_tcp_timeout, config.conntrack.tcp_established);
         let config = read("carry: all").unwrap();
         assert_eq!(config.settings.carry, Carry::All);
-        assert_eq!(config.ipvs_timeouts.tcp, Some(Duration::from_secs(900)));
+        assert_eq!(config.ipvs_tcp_timeout, Some(Duration::from_secs(900)));
         let config = read("carry: offload\noffloadInterfaces: [eth0, cali*]").unwrap();
         let links = ["eth0", "cali*"].map(|link| link.parse().unwrap()).to_vec();
         assert_eq!(config.settings.carry, Carry::Offload(links));

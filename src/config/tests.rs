@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use kube_ipvs_core::model::{LocalDetector, NodePortAddresses, Scheduler};
 
-use super::environment::Environment;
 use super::options::{DOCUMENTS, KUBE_PROXY, OWN, of_field};
 use super::resolve::Resolver;
 use super::*;
@@ -100,8 +99,7 @@ fn flags(line: &str) -> SharedFlags {
 }
 
 fn try_resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
-    let surroundings = Environment { node_name: None, host_name: Some("Machine\n".to_owned()) };
-    Resolver::new(flags, surroundings)?.config()
+    Resolver::new(flags, [None, Some("Machine\n".to_owned())])?.config()
 }
 
 fn resolve(line: &str) -> Config {
@@ -135,13 +133,12 @@ fn defaults_are_kube_proxys() {
     assert_eq!(config.sync_period, Duration::from_secs(30));
     assert_eq!(config.min_sync_period, Duration::ZERO);
     let day = Some(Duration::from_secs(24 * 60 * 60));
-    assert_eq!(
-        config.ipvs_timeouts,
-        IpvsTimeouts { tcp: day, tcp_fin: Some(Duration::from_secs(10)), udp: None }
-    );
+    assert_eq!(config.ipvs_tcp_timeout, day);
+    assert_eq!(config.ipvs_tcp_fin_timeout, Some(Duration::from_secs(10)));
+    assert_eq!(config.ipvs_udp_timeout, None);
     assert_eq!(config.conntrack, ConntrackConfig::default());
     assert_eq!(config.oom_score_adj, -999);
-    assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: "info".to_owned() });
+    assert_eq!((config.log_format, &*config.log_level), (LogFormat::Text, "info"));
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
@@ -162,13 +159,10 @@ fn kubeadms_file_is_taken_as_it_is() {
 
 #[test]
 fn the_nodes_name_is_the_first_given() {
-    let surroundings = |node: &str| Environment {
-        node_name: Some(node.to_owned()),
-        host_name: Some("host".to_owned()),
-    };
     let name = |line: &str, environment: &str, file: Option<&str>| {
         let flags = flags(line);
-        let mut resolver = Resolver::new(&flags, surroundings(environment)).unwrap();
+        let names = [environment, "host"].map(|name| Some(name.to_owned()));
+        let mut resolver = Resolver::new(&flags, names).unwrap();
         let field = file.map(|name| ("hostnameOverride", name.into()));
         resolver.given.values.extend(field);
         resolver.config().unwrap().settings.node_name
@@ -180,7 +174,7 @@ fn the_nodes_name_is_the_first_given() {
     assert_eq!(&*name("", " ", None), "host");
 
     let nobody = flags("");
-    let nameless = Resolver::new(&nobody, Environment::default()).unwrap().config();
+    let nameless = Resolver::new(&nobody, [None, None]).unwrap().config();
     assert_eq!(
         nameless.unwrap_err().to_string(),
         "--node-name: the node has no name: give it, or set NODE_NAME"
@@ -194,7 +188,7 @@ fn beside_a_file_most_flags_are_ignored_with_a_warning() {
     let config = with_file(KUBEADM, line).unwrap();
     assert_eq!(config.settings.scheduler, Scheduler::Rr);
     assert!(!config.settings.masquerade_all);
-    assert_eq!(config.log.level, "debug");
+    assert_eq!(config.log_level, "debug");
     assert!(matches!(
         config.source,
         SourceConfig::Kubernetes { master: Some(url), .. } if url == "https://192.0.2.1:6443"

@@ -4,7 +4,7 @@ use super::{Finding, Subject};
 
 pub(super) fn node_ports(subject: &Subject) -> Finding {
     match subject.node_port_ips.as_slice() {
-        [] => Finding::ok("at the addresses that the Node object tells"),
+        [] => Finding::ok("at the addresses of the Node object"),
         ips => {
             let ips: Vec<_> = ips.iter().map(ToString::to_string).collect();
             Finding::ok(format!("at {}", ips.join(", ")))
@@ -33,7 +33,7 @@ pub(super) fn on_devices(subject: &Subject) -> Finding {
     if subject.on_devices.is_empty() {
         return Finding::ok("none");
     }
-    let told = subject.on_devices.iter().map(|(ip, sockets)| {
+    let lines = subject.on_devices.iter().map(|(ip, sockets)| {
         if sockets.is_empty() {
             return format!("{ip}: nothing listens at it, so endpoints answer");
         }
@@ -41,7 +41,7 @@ pub(super) fn on_devices(subject: &Subject) -> Finding {
             sockets.iter().map(|it| format!("{}/{}", it.port, it.protocol)).collect();
         format!("{ip}: left to what listens at {}", sockets.join(", "))
     });
-    Finding::ok(told.collect::<Vec<_>>().join("; "))
+    Finding::ok(lines.collect::<Vec<_>>().join("; "))
 }
 
 #[cfg(test)]

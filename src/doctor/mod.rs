@@ -1,9 +1,9 @@
 //! Checks of a node: whether services will work with its kernel and configuration, and what to do
 //! if not.
 //!
-//! A check reads and judges. It changes nothing and never stops the others. The checks are the
-//! table `CHECKS`, one file per group. Reading the kernel and judging the result are separate, so
-//! that tests cover the judgement without a kernel.
+//! A check reads and judges. It changes nothing and never stops the others. [`run`] lists them;
+//! each group has a file. Reading the kernel and judging the result are separate, so that tests
+//! cover the judgement without a kernel.
 
 mod addresses;
 mod api_server;
@@ -20,8 +20,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
-use report::Finding;
-pub use report::{Check, CheckVerdict, Report};
+pub use report::{CheckVerdict, Finding, Report};
 
 /// What the checks need to know of the configuration.
 #[derive(Clone, Debug, Default)]
@@ -56,37 +55,29 @@ impl Subject {
     }
 }
 
-struct Probe {
-    name: &'static str,
-    examine: fn(&Subject) -> Finding,
-}
-
-/// Every check, in the order of the report. The look-up of IPVS comes before the modules and
-/// settings: it makes the kernel load the module that they are about, as the agent would.
-const CHECKS: [Probe; 17] = [
-    Probe { name: "kernel", examine: system::kernel },
-    Probe { name: "IPv6", examine: system::ipv6 },
-    Probe { name: "capabilities", examine: system::capabilities },
-    Probe { name: "ipvs", examine: system::ipvs },
-    Probe { name: "modules", examine: modules::needed },
-    Probe { name: "ipvs settings", examine: settings::ipvs },
-    Probe { name: "forwarding", examine: settings::forwarding },
-    Probe { name: "bridges", examine: settings::bridges },
-    Probe { name: "conntrack", examine: conntrack::size },
-    Probe { name: "kube-proxy device", examine: leftovers::device },
-    Probe { name: "kube-proxy rules", examine: leftovers::rules },
-    Probe { name: "firewall", examine: firewall::policies },
-    Probe { name: "API server", examine: api_server::reachable },
-    Probe { name: "node ports", examine: addresses::node_ports },
-    Probe { name: "local ports", examine: local_ports::apart_from_node_ports },
-    Probe { name: "service ranges", examine: addresses::ranges },
-    Probe { name: "ClusterIPs on devices", examine: addresses::on_devices },
-];
-
+/// Runs every check. The look-up of IPVS comes before the modules and settings: it makes the kernel
+/// load the module that they are about, as the agent would.
 #[must_use]
 pub fn run(subject: &Subject) -> Report {
-    let check = |probe: &Probe| Check::new(probe.name, (probe.examine)(subject));
-    Report { checks: CHECKS.iter().map(check).collect() }
+    Report(vec![
+        ("kernel", system::kernel(subject)),
+        ("IPv6", system::ipv6(subject)),
+        ("capabilities", system::capabilities(subject)),
+        ("ipvs", system::ipvs(subject)),
+        ("modules", modules::needed(subject)),
+        ("ipvs settings", settings::ipvs(subject)),
+        ("forwarding", settings::forwarding(subject)),
+        ("bridges", settings::bridges(subject)),
+        ("conntrack", conntrack::size(subject)),
+        ("kube-proxy device", leftovers::device(subject)),
+        ("kube-proxy rules", leftovers::rules(subject)),
+        ("firewall", firewall::policies(subject)),
+        ("API server", api_server::reachable(subject)),
+        ("node ports", addresses::node_ports(subject)),
+        ("local ports", local_ports::apart_from_node_ports(subject)),
+        ("service ranges", addresses::ranges(subject)),
+        ("ClusterIPs on devices", addresses::on_devices(subject)),
+    ])
 }
 
 #[cfg(test)]
@@ -96,10 +87,9 @@ mod tests {
     #[test]
     fn every_check_answers_whatever_the_machine() {
         let report = run(&Subject::default());
-        assert_eq!(report.checks.len(), CHECKS.len());
-        for check in &report.checks {
-            assert!(!check.found.is_empty(), "{}", check.name);
-            assert_eq!(check.mend.is_none(), check.verdict == CheckVerdict::Ok, "{}", check.name);
+        for (name, finding) in &report.0 {
+            assert!(!finding.found.is_empty(), "{name}");
+            assert_eq!(finding.mend.is_empty(), finding.verdict == CheckVerdict::Ok, "{name}");
         }
     }
 }

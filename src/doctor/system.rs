@@ -32,8 +32,8 @@ fn judge_release(release: &str) -> Finding {
             )],
         ),
         None => Finding::warn(
-            format!("{release}: not a version that is understood"),
-            [format!("see that it is at least {major}.{minor}")],
+            format!("{release}: not a known form of version"),
+            [format!("check that it is at least {major}.{minor}")],
         ),
     }
 }

@@ -207,7 +207,7 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     let metrics = Metrics::new().unwrap();
     // Those that have no samples before something happens.
     metrics.source("Service", WatchRequest::List);
-    metrics.setting_refused("net.ipv4.ip_forward");
+    metrics.settings.with_label_values(&["net.ipv4.ip_forward", "refused"]).inc();
     let services = vec![(ServiceKey::new("default", "web"), Default::default())];
     let traffic = encode_traffic(&ServiceTraffic { services, left_out: 0 }).unwrap();
     let text = metrics.encode().unwrap() + &traffic;

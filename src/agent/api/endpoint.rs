@@ -1,26 +1,48 @@
-//! A draining endpoint.
-
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs_core::model::Backend;
 use serde::{Deserialize, Serialize};
 
-/// An endpoint that keeps only established connections.
+/// An endpoint, with the properties that matter at its place in an answer. A draining endpoint has
+/// its address and port only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EndpointView {
     pub address: IpAddr,
     pub port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// In `status`: whether it is on this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<bool>,
+    /// In `explain`: whether the connection is masqueraded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masquerade: Option<bool>,
 }
 
-impl From<&Backend> for EndpointView {
-    fn from(backend: &Backend) -> Self {
-        Self { address: backend.address, port: backend.port }
+impl EndpointView {
+    pub(super) fn draining(backend: &Backend) -> Self {
+        let Backend { address, port, .. } = *backend;
+        Self { address, port, weight: None, local: None, masquerade: None }
+    }
+
+    pub(super) fn serving(backend: &Backend) -> Self {
+        Self { weight: Some(backend.weight), ..Self::draining(backend) }
     }
 }
 
 impl fmt::Display for EndpointView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        SocketAddr::new(self.address, self.port).fmt(f)
+        write!(f, "{}", SocketAddr::new(self.address, self.port))?;
+        if let Some(weight) = self.weight {
+            write!(f, " weight {weight}")?;
+        }
+        if self.local == Some(true) {
+            f.write_str(", local")?;
+        }
+        if self.masquerade == Some(true) {
+            f.write_str(", masqueraded")?;
+        }
+        Ok(())
     }
 }

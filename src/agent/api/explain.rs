@@ -1,7 +1,6 @@
 //! The JSON and text of `explain`.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs_core::explain::{Candidate, Explanation};
 use kube_ipvs_core::model::Scheduler;
@@ -23,17 +22,9 @@ pub struct ExplainView {
     pub scheduler: Option<String>,
     pub affinity_seconds: Option<u32>,
     /// Sorted by address and port.
-    pub backends: Vec<CandidateView>,
+    pub backends: Vec<EndpointView>,
     /// Sorted by address and port.
     pub draining: Vec<EndpointView>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct CandidateView {
-    pub address: IpAddr,
-    pub port: u16,
-    pub weight: u32,
-    pub masquerade: bool,
 }
 
 impl From<&Explanation> for ExplainView {
@@ -41,6 +32,9 @@ impl From<&Explanation> for ExplainView {
         let service = explanation.service.as_ref().map(|(key, port)| match port.as_str() {
             "" => key.to_string(),
             port => format!("{key}:{port}"),
+        });
+        let backends = explanation.backends.iter().map(|Candidate { backend, masquerade }| {
+            EndpointView { masquerade: Some(*masquerade), ..EndpointView::serving(backend) }
         });
         Self {
             destination: explanation.destination.to_string(),
@@ -51,19 +45,8 @@ impl From<&Explanation> for ExplainView {
             reason: explanation.reason.clone(),
             scheduler: explanation.scheduler.map(|scheduler| scheduler.to_string()),
             affinity_seconds: explanation.affinity_seconds,
-            backends: explanation.backends.iter().map(CandidateView::from).collect(),
-            draining: explanation.draining.iter().map(EndpointView::from).collect(),
-        }
-    }
-}
-
-impl From<&Candidate> for CandidateView {
-    fn from(Candidate { backend, masquerade }: &Candidate) -> Self {
-        Self {
-            address: backend.address,
-            port: backend.port,
-            weight: backend.weight,
-            masquerade: *masquerade,
+            backends: backends.collect(),
+            draining: explanation.draining.iter().map(EndpointView::draining).collect(),
         }
     }
 }
@@ -91,13 +74,6 @@ impl fmt::Display for ExplainView {
             writeln!(f, "  draining   {endpoint}")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for CandidateView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} weight {}", SocketAddr::new(self.address, self.port), self.weight)?;
-        if self.masquerade { f.write_str(", masqueraded") } else { Ok(()) }
     }
 }
 

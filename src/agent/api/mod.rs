@@ -10,10 +10,10 @@ mod status_text;
 mod traffic;
 
 pub use endpoint::EndpointView;
-pub use explain::{CandidateView, ExplainView};
+pub use explain::ExplainView;
 pub use status::{
-    BackendView, FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot,
-    StatusTotals, StatusView, TargetsView, status,
+    FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusTotals,
+    StatusView, TargetsView, status,
 };
 pub use traffic::ServiceTraffic;
 pub(super) use traffic::traffic;

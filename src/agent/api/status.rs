@@ -1,7 +1,6 @@
 //! The JSON of `status`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::SystemTime;
 
 use kube_ipvs_core::engine::Engine;
@@ -34,12 +33,12 @@ pub struct Snapshot {
 #[must_use]
 pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
     let desired = engine.desired();
-    let services = desired.services().map(|(key, program)| (key.clone(), program.clone()));
+    let services = desired.services().map(|(key, service)| (key.clone(), service.clone()));
     let mut draining: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (server, backend) in engine.draining() {
         draining.entry(*server).or_default().push(*backend);
     }
-    let refusals = desired.services().flat_map(|(_, program)| &*program.refusals);
+    let refusals = desired.services().flat_map(|(_, service)| &*service.refusals);
     let owners = refusals.filter_map(|refusal| match refusal.reason {
         RefusalReason::Taken(at) => Some((at, desired.owner(&at)?.clone())),
         _ => None,
@@ -122,18 +121,9 @@ pub struct PoolView {
     pub scheduler: String,
     pub affinity_seconds: Option<u32>,
     /// Sorted by address and port.
-    pub backends: Vec<BackendView>,
+    pub backends: Vec<EndpointView>,
     /// Sorted by address and port.
     pub draining: Vec<EndpointView>,
-}
-
-/// A backend that takes new connections.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct BackendView {
-    pub address: IpAddr,
-    pub port: u16,
-    pub weight: u32,
-    pub local: bool,
 }
 
 /// A front end that a Service requests but does not get.
@@ -162,9 +152,14 @@ impl From<Snapshot> for StatusView {
         errors.sort_unstable_by_key(|(error, _)| error.key);
         let services: Vec<_> = services
             .iter()
-            .map(|(key, program)| ServiceView::new(key, program, &draining, &owners))
+            .map(|(key, service)| ServiceView::new(key, service, &draining, &owners))
             .collect();
-        let failures: Vec<_> = errors.iter().map(FailureView::from).collect();
+        let failure = |(error, attempts): (SyncError, u32)| FailureView {
+            operation: error.attempt.to_string(),
+            message: error.message,
+            attempts,
+        };
+        let failures: Vec<_> = errors.into_iter().map(failure).collect();
         let totals = StatusTotals { failures: failures.len(), ..StatusTotals::of(&services) };
         Self { node, synced, last_sync: last_sync.map(rfc3339), totals, failures, services }
     }
@@ -190,27 +185,28 @@ impl ServiceView {
     /// `draining` are real servers that are no longer desired, by virtual server.
     fn new(
         key: &ServiceKey,
-        program: &DesiredService,
+        service: &DesiredService,
         draining: &BTreeMap<VirtualAddress, Vec<Backend>>,
         owners: &BTreeMap<VirtualAddress, ServiceKey>,
     ) -> Self {
-        let pools = program.pools.iter().map(|pool| {
+        let pools = service.pools.iter().map(|pool| {
             let draining = draining.get(&pool.server.address).into_iter().flatten().copied();
             let backends = pool.backends.with(draining.collect());
             Pool { server: pool.server, backends }
         });
+        let refusal = |refusal: &Refusal| RefusalView {
+            address: refusal.address.to_string(),
+            kind: refusal.kind.to_string(),
+            reason: refusal.because(|at| owners.get(at)),
+        };
         Self {
             service: key.to_string(),
-            frontends: program.frontends.iter().map(FrontendView::from).collect(),
+            frontends: service.frontends.iter().map(FrontendView::from).collect(),
             pools: pools
                 .filter(|pool| !pool.backends.is_empty())
                 .map(|pool| PoolView::from(&pool))
                 .collect(),
-            refusals: program
-                .refusals
-                .iter()
-                .map(|refusal| RefusalView::new(refusal, |at| owners.get(at)))
-                .collect(),
+            refusals: service.refusals.iter().map(refusal).collect(),
         }
     }
 }
@@ -246,44 +242,16 @@ impl From<&Pool> for PoolView {
     fn from(Pool { server, backends }: &Pool) -> Self {
         let (draining, serving): (Vec<_>, Vec<_>) =
             backends.sorted().into_iter().partition(Backend::is_draining);
+        let backend = |backend: &Backend| EndpointView {
+            local: Some(backend.local),
+            ..EndpointView::serving(backend)
+        };
         Self {
             address: server.address.to_string(),
             scheduler: server.scheduler.to_string(),
             affinity_seconds: server.affinity_seconds,
-            backends: serving.iter().map(BackendView::from).collect(),
-            draining: draining.iter().map(EndpointView::from).collect(),
-        }
-    }
-}
-
-impl From<&Backend> for BackendView {
-    fn from(backend: &Backend) -> Self {
-        let Backend { address, port, weight, local } = *backend;
-        Self { address, port, weight, local }
-    }
-}
-
-impl RefusalView {
-    /// `owner` returns the Service that owns a front end.
-    pub(crate) fn new<'a>(
-        refusal: &Refusal,
-        owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>,
-    ) -> Self {
-        let Refusal { address, kind, .. } = refusal;
-        Self {
-            address: address.to_string(),
-            kind: kind.to_string(),
-            reason: refusal.because(owner),
-        }
-    }
-}
-
-impl From<&(SyncError, u32)> for FailureView {
-    fn from((error, attempts): &(SyncError, u32)) -> Self {
-        Self {
-            operation: error.attempt.to_string(),
-            message: error.message.clone(),
-            attempts: *attempts,
+            backends: serving.iter().map(backend).collect(),
+            draining: draining.iter().map(EndpointView::draining).collect(),
         }
     }
 }

@@ -1,11 +1,8 @@
 //! The text of `status`.
 
 use std::fmt;
-use std::net::SocketAddr;
 
-use super::{
-    BackendView, FailureView, FrontendView, PoolView, RefusalView, ServiceView, StatusView,
-};
+use super::{FailureView, FrontendView, PoolView, RefusalView, ServiceView, StatusView};
 
 impl fmt::Display for StatusView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,14 +24,10 @@ impl fmt::Display for StatusView {
             totals.refusals,
             totals.failures
         )?;
-        self.failures.iter().try_for_each(|failure| write!(f, "{failure}"))?;
+        for FailureView { operation, message, attempts } in &self.failures {
+            writeln!(f, "  {operation}: {message} (attempts: {attempts})")?;
+        }
         self.services.iter().try_for_each(|service| write!(f, "\n{service}"))
-    }
-}
-
-impl fmt::Display for FailureView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {}: {} (attempts: {})", self.operation, self.message, self.attempts)
     }
 }
 
@@ -42,7 +35,9 @@ impl fmt::Display for ServiceView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.service)?;
         self.frontends.iter().try_for_each(|frontend| write!(f, "{frontend}"))?;
-        self.refusals.iter().try_for_each(|refusal| write!(f, "{refusal}"))?;
+        for RefusalView { kind, address, reason } in &self.refusals {
+            writeln!(f, "  {kind:<12} {address} refused: {reason}")?;
+        }
         self.pools.iter().try_for_each(|pool| write!(f, "{pool}"))
     }
 }
@@ -70,12 +65,6 @@ impl fmt::Display for FrontendView {
     }
 }
 
-impl fmt::Display for RefusalView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {:<12} {} refused: {}", self.kind, self.address, self.reason)
-    }
-}
-
 impl fmt::Display for PoolView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "  {:<12} {} {}", "pool", self.address, self.scheduler)?;
@@ -85,12 +74,5 @@ impl fmt::Display for PoolView {
         writeln!(f)?;
         self.backends.iter().try_for_each(|backend| writeln!(f, "    {backend}"))?;
         self.draining.iter().try_for_each(|endpoint| writeln!(f, "    {endpoint} draining"))
-    }
-}
-
-impl fmt::Display for BackendView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} weight {}", SocketAddr::new(self.address, self.port), self.weight)?;
-        if self.local { f.write_str(", local") } else { Ok(()) }
     }
 }

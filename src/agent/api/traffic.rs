@@ -25,7 +25,7 @@ pub(in crate::agent) fn traffic(
     let left_out = keys.len().saturating_sub(most);
     let of_service = |service: &&ServiceKey| {
         let mut total = ServerTraffic::default();
-        for pool in desired.service(service).into_iter().flat_map(|program| &program.pools) {
+        for pool in desired.service(service).into_iter().flat_map(|service| &service.pools) {
             if let Some(traffic) = servers.get(&pool.server.address) {
                 total += *traffic;
             }

@@ -88,55 +88,36 @@ impl EventReason {
 
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::AddressOfNode => "AddressOfNode",
-            Self::AddressOnDevice => "AddressOnDevice",
-            Self::AddressOfApiServer => "AddressOfAPIServer",
-            Self::AddressInServiceRange => "AddressInServiceRange",
-            Self::AddressInShadowRange => "AddressInShadowRange",
-            Self::AddressTaken => "AddressTaken",
-            Self::RangeOverlaps => "RangeOverlaps",
-            Self::HealthCheckNotStarted => "FailedToStartServiceHealthcheck",
-            Self::KernelRejected => "KernelRejected",
-            Self::SettingDrift => "SettingDrift",
-            Self::FirewallDrops => "FirewallDrops",
-            Self::ConfigurationInvalid => "ConfigurationInvalid",
-        }
+        self.properties().0
     }
 
     #[must_use]
     pub fn action(self) -> &'static str {
-        match self {
-            Self::AddressOfNode
-            | Self::AddressOnDevice
-            | Self::AddressOfApiServer
-            | Self::AddressInServiceRange
-            | Self::AddressInShadowRange
-            | Self::AddressTaken
-            | Self::FirewallDrops => "Serve",
-            Self::HealthCheckNotStarted => "Listen",
-            Self::KernelRejected | Self::RangeOverlaps | Self::SettingDrift => "Program",
-            Self::ConfigurationInvalid => "Configure",
-        }
+        self.properties().1
     }
 
     /// Returns whether the event is specific to this node. Other events are written once, and not
     /// by every node.
     #[must_use]
     pub fn is_of_node(self) -> bool {
+        self.properties().2
+    }
+
+    /// Returns the name, the action, and whether the event is specific to this node.
+    fn properties(self) -> (&'static str, &'static str, bool) {
         match self {
-            Self::AddressOfNode
-            | Self::AddressOnDevice
-            | Self::RangeOverlaps
-            | Self::HealthCheckNotStarted
-            | Self::KernelRejected
-            | Self::SettingDrift
-            | Self::FirewallDrops
-            | Self::ConfigurationInvalid => true,
-            Self::AddressOfApiServer
-            | Self::AddressInServiceRange
-            | Self::AddressInShadowRange
-            | Self::AddressTaken => false,
+            Self::AddressOfNode => ("AddressOfNode", "Serve", true),
+            Self::AddressOnDevice => ("AddressOnDevice", "Serve", true),
+            Self::AddressOfApiServer => ("AddressOfAPIServer", "Serve", false),
+            Self::AddressInServiceRange => ("AddressInServiceRange", "Serve", false),
+            Self::AddressInShadowRange => ("AddressInShadowRange", "Serve", false),
+            Self::AddressTaken => ("AddressTaken", "Serve", false),
+            Self::RangeOverlaps => ("RangeOverlaps", "Program", true),
+            Self::HealthCheckNotStarted => ("FailedToStartServiceHealthcheck", "Listen", true),
+            Self::KernelRejected => ("KernelRejected", "Program", true),
+            Self::SettingDrift => ("SettingDrift", "Program", true),
+            Self::FirewallDrops => ("FirewallDrops", "Serve", true),
+            Self::ConfigurationInvalid => ("ConfigurationInvalid", "Configure", true),
         }
     }
 }
@@ -153,11 +134,9 @@ pub struct ReportedEvent {
 /// The receiving end of an [`EventRecorder`].
 pub struct EventQueue {
     queue: mpsc::Receiver<ReportedEvent>,
-    places: Places,
+    /// The number of queued events by namespace.
+    queued: Arc<Mutex<BTreeMap<String, usize>>>,
 }
-
-/// The number of queued events by namespace.
-type Places = Arc<Mutex<BTreeMap<String, usize>>>;
 
 impl EventQueue {
     /// Waits for the next event; `None` once all recorders are gone.
@@ -173,9 +152,9 @@ impl EventQueue {
     }
 
     fn take_out(&self, event: ReportedEvent) -> ReportedEvent {
-        let mut places = locked(&self.places);
+        let mut queued = locked(&self.queued);
         if let btree_map::Entry::Occupied(mut taken) =
-            places.entry(event.about.namespace().to_owned())
+            queued.entry(event.about.namespace().to_owned())
         {
             *taken.get_mut() -= 1;
             if *taken.get() == 0 {
@@ -190,7 +169,8 @@ impl EventQueue {
 #[derive(Clone)]
 pub struct EventRecorder {
     queue: mpsc::Sender<ReportedEvent>,
-    places: Places,
+    /// The number of queued events by namespace.
+    queued: Arc<Mutex<BTreeMap<String, usize>>>,
     limiter: Arc<Mutex<Limiter<LogTopic, String>>>,
     metrics: Arc<Metrics>,
 }
@@ -210,9 +190,9 @@ impl EventRecorder {
     pub fn new(metrics: Arc<Metrics>) -> (Self, EventQueue) {
         let (sender, queue) = mpsc::channel(LONGEST_QUEUE);
         let limiter = Arc::new(Mutex::new(Limiter::new(QUIET)));
-        let places = Places::default();
-        let events = EventQueue { queue, places: Arc::clone(&places) };
-        (Self { queue: sender, places, limiter, metrics }, events)
+        let queued = Arc::default();
+        let events = EventQueue { queue, queued: Arc::clone(&queued) };
+        (Self { queue: sender, queued, limiter, metrics }, events)
     }
 
     /// Reports an event in the log and, if a writer exists, as an Event. Repeated events and bursts
@@ -220,18 +200,20 @@ impl EventRecorder {
     pub fn report(&self, event: ReportedEvent) {
         self.note((event.about.clone(), Some(event.reason)), event.message.clone());
         // Events of the node do not count against a namespace.
-        let mut places = locked(&self.places);
-        let taken = places.entry(event.about.namespace().to_owned()).or_default();
+        let mut queued = locked(&self.queued);
+        let taken = queued.entry(event.about.namespace().to_owned()).or_default();
         let has_room = event.about == InvolvedObject::Node
             || (*taken < OF_NAMESPACE && self.queue.capacity() > OF_NODE);
         let sent = has_room.then(|| self.queue.try_send(event));
         match sent {
             Some(Ok(())) => *taken += 1,
-            None | Some(Err(mpsc::error::TrySendError::Full(_))) => self.metrics.event_dropped(),
+            None | Some(Err(mpsc::error::TrySendError::Full(_))) => {
+                self.metrics.event_dropped.inc()
+            }
             // No writer exists.
             Some(Err(mpsc::error::TrySendError::Closed(_))) => {}
         }
-        places.retain(|_, taken| *taken > 0);
+        queued.retain(|_, taken| *taken > 0);
     }
 
     /// Reports a possibly transient failure in the log only.
@@ -240,15 +222,14 @@ impl EventRecorder {
     }
 
     fn note(&self, topic: LogTopic, message: String) {
-        self.limited(|limiter| add(limiter, topic, message));
+        add(&mut locked(&self.limiter), topic, message);
         self.log(Instant::now());
     }
 
     /// Writes the log lines that are due.
     pub(super) fn log(&self, now: Instant) {
-        while let Some(((about, reason), message, count)) =
-            self.limited(|limiter| limiter.next(now))
-        {
+        let next = || locked(&self.limiter).next(now);
+        while let Some(((about, reason), message, count)) = next() {
             let reason = reason.map(EventReason::name);
             let service = match about {
                 InvolvedObject::Service(service) => Some(service.to_string()),
@@ -261,11 +242,7 @@ impl EventRecorder {
 
     /// Returns when [`EventRecorder::log`] has a line to write.
     pub(super) fn log_due(&self, now: Instant) -> Option<Instant> {
-        self.limited(|limiter| limiter.next_due(now))
-    }
-
-    fn limited<T>(&self, act: impl FnOnce(&mut Limiter<LogTopic, String>) -> T) -> T {
-        act(&mut locked(&self.limiter))
+        locked(&self.limiter).next_due(now)
     }
 }
 
@@ -358,6 +335,6 @@ mod tests {
         // Removed events free their space.
         report("many", "web");
         assert_eq!(reported(&mut queue), ["many"]);
-        assert!(locked(&recorder.places).is_empty());
+        assert!(locked(&recorder.queued).is_empty());
     }
 }

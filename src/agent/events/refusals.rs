@@ -19,18 +19,17 @@ pub fn of_refusals<'a>(
     refusals: &[Refusal],
     owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>,
 ) -> Vec<ReportedEvent> {
-    let mut by_cause: BTreeMap<(EventReason, String), BTreeSet<Place>> = BTreeMap::new();
+    let mut by_cause = BTreeMap::<_, BTreeSet<_>>::new();
     for refusal in refusals {
         let cause = (reason(&refusal.reason), refusal.because(&owner));
         by_cause.entry(cause).or_default().insert(place(refusal));
     }
-    let event =
-        |((reason, cause), places): ((EventReason, String), BTreeSet<Place>)| ReportedEvent {
-            about: InvolvedObject::Service(service.clone()),
-            reason,
-            message: format!("not served at {}: {cause}; {}", list(&places), remedy(reason)),
-        };
-    by_cause.into_iter().map(event).collect()
+    let events = by_cause.into_iter().map(|((reason, cause), places)| ReportedEvent {
+        about: InvolvedObject::Service(service.clone()),
+        reason,
+        message: format!("not served at {}: {cause}; {}", list(&places), remedy(reason)),
+    });
+    events.collect()
 }
 
 fn reason(reason: &RefusalReason) -> EventReason {
@@ -57,10 +56,8 @@ fn remedy(reason: EventReason) -> &'static str {
     }
 }
 
-/// A refused front end. A node port is refused at all addresses of all nodes.
-type Place = (FrontendKind, VirtualAddress);
-
-fn place(refusal: &Refusal) -> Place {
+/// Returns a refused front end. A node port is refused at all addresses of all nodes.
+fn place(refusal: &Refusal) -> (FrontendKind, VirtualAddress) {
     let Refusal { address, kind, .. } = *refusal;
     match kind {
         FrontendKind::NodePort => {
@@ -70,8 +67,8 @@ fn place(refusal: &Refusal) -> Place {
     }
 }
 
-fn list(places: &BTreeSet<Place>) -> String {
-    let name = |(kind, address): &Place| match kind {
+fn list(places: &BTreeSet<(FrontendKind, VirtualAddress)>) -> String {
+    let name = |(kind, address): &(FrontendKind, VirtualAddress)| match kind {
         FrontendKind::NodePort => format!("node port {}/{}", address.port, address.protocol),
         kind => format!("{kind} {address}"),
     };

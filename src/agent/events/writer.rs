@@ -2,7 +2,6 @@
 //!
 //! `kube`'s own recorder names each Event by the time: the same mistake would create an Event per
 //! node, and another after each restart of an agent. Here the name is derived from the content.
-//! messages.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -76,7 +75,7 @@ impl EventWriter {
                 event = events.recv() => {
                     let Some(event) = event else { return };
                     if !add(&mut limiter, (event.about.clone(), event.reason), event) {
-                        self.metrics.event_dropped();
+                        self.metrics.event_dropped.inc();
                     }
                 }
                 () = wait => {}
@@ -91,7 +90,7 @@ impl EventWriter {
                 Ok(is_written) => {
                     if is_written {
                         self.is_refused = false;
-                        self.metrics.event_published();
+                        self.metrics.event_published.inc();
                     }
                     return;
                 }
@@ -108,7 +107,7 @@ impl EventWriter {
     }
 
     fn give_up(&mut self, error: &str) {
-        self.metrics.event_refused();
+        self.metrics.event_refused.inc();
         if !self.is_refused {
             warn!(
                 "Events cannot be written: {error}; does RBAC allow the agent to create and patch \

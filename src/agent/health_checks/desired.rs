@@ -5,16 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
 
-/// A Service whose port another Service owns.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct PortConflict {
-    pub(super) service: ServiceKey,
-    pub(super) port: u16,
-    pub(super) owner: ServiceKey,
-}
-
+/// The desired health checks.
 #[derive(Debug, Default)]
-pub(super) struct DesiredChecks {
+pub(in crate::agent) struct HealthChecks {
     addresses: Vec<IpAddr>,
     checks: BTreeMap<ServiceKey, HealthCheck>,
     /// The API server allocates a port to one Service only; manifests on disk may use it for
@@ -22,9 +15,9 @@ pub(super) struct DesiredChecks {
     services: BTreeMap<u16, BTreeSet<ServiceKey>>,
 }
 
-impl DesiredChecks {
+impl HealthChecks {
     /// Applies the changes and returns whether an address must be opened or closed.
-    pub(super) fn update(
+    pub(in crate::agent) fn update(
         &mut self,
         checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
         addresses: Vec<IpAddr>,
@@ -64,16 +57,16 @@ impl DesiredChecks {
         Some((service, *family.pick(&self.checks.get(service)?.local_endpoints)))
     }
 
-    /// Returns the Services whose port another Service owns.
-    pub(super) fn conflicts(&self) -> BTreeSet<PortConflict> {
-        let conflicts =
-            self.services.iter().flat_map(|(port, services)| {
-                let others = services.iter().skip(1);
-                others.zip(services.first().into_iter().cycle()).map(|(service, owner)| {
-                    PortConflict { service: service.clone(), port: *port, owner: owner.clone() }
-                })
-            });
-        conflicts.collect()
+    /// Returns the Services whose port another Service owns, each with a message.
+    pub(super) fn conflicts(&self) -> BTreeSet<(ServiceKey, String)> {
+        let mut conflicts = BTreeSet::new();
+        for (port, services) in &self.services {
+            let mut services = services.iter();
+            let Some(owner) = services.next() else { continue };
+            let message = format!("health check: Service {owner} already has port {port}");
+            conflicts.extend(services.map(|service| (service.clone(), message.clone())));
+        }
+        conflicts
     }
 
     pub(super) fn owner(&self, port: u16) -> Option<&ServiceKey> {
@@ -106,7 +99,7 @@ mod tests {
     #[test]
     fn a_count_alone_moves_nothing() {
         let addresses: Vec<IpAddr> = ["192.0.2.1", "::"].map(|ip| ip.parse().expect("ip")).into();
-        let mut desired = DesiredChecks::default();
+        let mut desired = HealthChecks::default();
         assert!(desired.update(check("web", 32_000, 0), addresses.clone()));
         assert!(!desired.update(check("web", 32_000, 3), addresses.clone()));
         assert_eq!(desired.answer(32_000, Family::V4), Some((&service("web"), 3)));
@@ -122,12 +115,12 @@ mod tests {
 
     #[test]
     fn of_two_services_with_one_port_the_first_has_it() {
-        let mut desired = DesiredChecks::default();
+        let mut desired = HealthChecks::default();
         desired.update(check("b", 32_000, 1), Vec::new());
         desired.update(check("a", 32_000, 2), Vec::new());
         assert_eq!(desired.answer(32_000, Family::V4), Some((&service("a"), 2)));
-        let conflict = PortConflict { service: service("b"), port: 32_000, owner: service("a") };
-        assert_eq!(desired.conflicts(), [conflict].into());
+        let conflict = "health check: Service default/a already has port 32000".to_owned();
+        assert_eq!(desired.conflicts(), [(service("b"), conflict)].into());
         desired.update(BTreeMap::from([(service("a"), None)]), Vec::new());
         assert_eq!(desired.answer(32_000, Family::V4), Some((&service("b"), 1)));
     }

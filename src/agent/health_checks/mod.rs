@@ -5,13 +5,12 @@ mod desired;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use desired::{DesiredChecks, PortConflict};
-use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
+use kube_ipvs_core::model::{Family, ServiceKey};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
@@ -23,91 +22,62 @@ use super::health::Health;
 use super::http::{self, Places, ServiceHealth};
 use super::listen::BIND_AGAIN;
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct HealthChecks {
-    desired: watch::Sender<DesiredChecks>,
-}
+pub(super) use desired::HealthChecks;
 
-impl HealthChecks {
-    /// Applies changed checks and the addresses to answer at.
-    pub(super) fn update(
-        &self,
-        checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
-        addresses: Vec<IpAddr>,
-    ) {
-        self.desired.send_if_modified(|desired| desired.update(checks, addresses));
-    }
-
-    /// Answers until `stop` is ready. A port that cannot be opened is retried and does not affect
-    /// others.
-    pub(super) async fn serve(
-        &self,
-        health: &Arc<Health>,
-        notices: &EventRecorder,
-        stop: impl Future<Output = ()>,
-    ) {
-        let mut changes = self.desired.subscribe();
-        let mut servers = Servers {
-            checks: self,
-            places: Places::default(),
-            health,
-            notices,
-            open: BTreeMap::new(),
-            tasks: JoinSet::new(),
-            failed: BTreeSet::new(),
-            reported_conflicts: BTreeSet::new(),
+/// Answers until `stop` is ready. A port that cannot be opened is retried and does not affect
+/// others.
+pub(super) async fn serve(
+    checks: watch::Sender<HealthChecks>,
+    health: &Arc<Health>,
+    notices: &EventRecorder,
+    stop: impl Future<Output = ()>,
+) {
+    let mut changes = checks.subscribe();
+    let mut servers = Servers {
+        checks: changes.clone(),
+        places: Arc::default(),
+        health,
+        notices,
+        open: BTreeMap::new(),
+        tasks: JoinSet::new(),
+        failed: BTreeSet::new(),
+        reported_conflicts: BTreeSet::new(),
+    };
+    let mut stop = pin!(stop);
+    loop {
+        let (places, conflicts) = {
+            let checks = changes.borrow_and_update();
+            (checks.places(), checks.conflicts())
         };
-        let mut stop = pin!(stop);
-        loop {
-            let (places, conflicts) = {
-                let desired = changes.borrow_and_update();
-                (desired.places(), desired.conflicts())
-            };
-            servers.follow(&places).await;
-            servers.report_conflicts(conflicts);
-            let again = async {
-                if servers.failed.is_empty() {
-                    pending().await
-                } else {
-                    sleep(BIND_AGAIN).await;
-                }
-            };
-            tokio::select! {
-                () = &mut stop => return,
-                // The sender is in `self`, so it still exists.
-                _ = changes.changed() => {}
-                () = again => {}
+        servers.follow(&places).await;
+        servers.report_conflicts(conflicts);
+        let again = async {
+            if servers.failed.is_empty() {
+                pending().await
+            } else {
+                sleep(BIND_AGAIN).await;
             }
+        };
+        tokio::select! {
+            () = &mut stop => return,
+            // This function keeps a sender.
+            _ = changes.changed() => {}
+            () = again => {}
         }
-    }
-
-    fn owner(&self, place: SocketAddr) -> Option<ServiceKey> {
-        let desired = self.desired.borrow();
-        desired.owner(place.port()).cloned()
-    }
-
-    fn answer(&self, port: u16, family: Family, health: &Health) -> Option<ServiceHealth> {
-        let desired = self.desired.borrow();
-        let (service, local_endpoints) = desired.answer(port, family)?;
-        Some(ServiceHealth {
-            service: service.clone(),
-            local_endpoints,
-            is_agent_healthy: health.is_healthy(Instant::now()),
-        })
     }
 }
 
 struct Servers<'a> {
-    checks: &'a HealthChecks,
+    checks: watch::Receiver<HealthChecks>,
     /// Shared by all ports.
-    places: Places,
+    places: Arc<Places>,
     health: &'a Arc<Health>,
     notices: &'a EventRecorder,
     open: BTreeMap<SocketAddr, AbortHandle>,
     tasks: JoinSet<()>,
     failed: BTreeSet<SocketAddr>,
     /// Services that were informed that another Service owns the port.
-    reported_conflicts: BTreeSet<PortConflict>,
+    reported_conflicts: BTreeSet<(ServiceKey, String)>,
 }
 
 impl Servers<'_> {
@@ -133,10 +103,9 @@ impl Servers<'_> {
         }
     }
 
-    fn report_conflicts(&mut self, conflicts: BTreeSet<PortConflict>) {
-        for PortConflict { service, port, owner } in conflicts.difference(&self.reported_conflicts)
-        {
-            self.report(service, format!("health check: Service {owner} already has port {port}"));
+    fn report_conflicts(&mut self, conflicts: BTreeSet<(ServiceKey, String)>) {
+        for (service, message) in conflicts.difference(&self.reported_conflicts) {
+            self.report(service, message.clone());
         }
         self.reported_conflicts = conflicts;
     }
@@ -155,14 +124,20 @@ impl Servers<'_> {
                 }
                 let (checks, health) = (self.checks.clone(), Arc::clone(self.health));
                 let family = Family::of(place.ip());
-                let check = move || checks.answer(place.port(), family, &health);
+                let check = move || {
+                    let is_agent_healthy = health.is_healthy(Instant::now());
+                    let checks = checks.borrow();
+                    let (service, local_endpoints) = checks.answer(place.port(), family)?;
+                    let service = service.clone();
+                    Some(ServiceHealth { service, local_endpoints, is_agent_healthy })
+                };
                 let server =
-                    http::serve_health_check(listener, self.places.clone(), check, pending());
+                    http::serve_health_check(listener, Arc::clone(&self.places), check, pending());
                 self.open.insert(place, self.tasks.spawn(server));
             }
             Err(error) => {
                 if self.failed.insert(place) {
-                    let owner = self.checks.owner(place);
+                    let owner = self.checks.borrow().owner(place.port()).cloned();
                     if let Some(service) = owner {
                         self.report(&service, format!("health check: {error}; will be retried"));
                     }

@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use kube_ipvs_core::model::HealthCheck;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -40,15 +41,15 @@ fn until(port: u16, expected: Option<u16>) {
 }
 
 /// Answers health checks during a test; returns the reasons of the reported events.
-fn serving(test: impl FnOnce(&HealthChecks, &Health)) -> Vec<EventReason> {
-    let checks = HealthChecks::default();
+fn serving(test: impl FnOnce(&watch::Sender<HealthChecks>, &Health)) -> Vec<EventReason> {
+    let checks = watch::Sender::<HealthChecks>::default();
     let health = Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30)));
     let (stop, stopped) = oneshot::channel::<()>();
     let (notices, mut reported) = EventRecorder::new(Arc::new(Metrics::new().unwrap()));
     let (served, of) = (checks.clone(), Arc::clone(&health));
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(served.serve(&of, &notices, async {
+        runtime.block_on(serve(served, &of, &notices, async {
             let _ = stopped.await;
         }));
     });
@@ -58,21 +59,29 @@ fn serving(test: impl FnOnce(&HealthChecks, &Health)) -> Vec<EventReason> {
     std::iter::from_fn(|| reported.try_recv()).map(|notice| notice.reason).collect()
 }
 
+fn update(
+    checks: &watch::Sender<HealthChecks>,
+    changes: BTreeMap<ServiceKey, Option<HealthCheck>>,
+    addresses: Vec<IpAddr>,
+) {
+    checks.send_if_modified(|checks| checks.update(changes, addresses));
+}
+
 #[test]
 fn ports_open_and_close_as_services_change() {
     let (one, other) = (free_port(), free_port());
     let reported = serving(|checks, health| {
-        checks.update(check("web", one, 1), vec![HERE]);
+        update(checks, check("web", one, 1), vec![HERE]);
         until(one, Some(200));
-        checks.update(check("web", one, 0), vec![HERE]);
+        update(checks, check("web", one, 0), vec![HERE]);
         assert_eq!(status(one), Some(503));
-        checks.update(check("web", other, 1), vec![HERE]);
+        update(checks, check("web", other, 1), vec![HERE]);
         until(other, Some(200));
         until(one, None);
 
         health.queued(Instant::now().checked_sub(Duration::from_secs(61)).unwrap());
         assert_eq!(status(other), Some(503), "the agent does not keep up");
-        checks.update(BTreeMap::new(), Vec::new());
+        update(checks, BTreeMap::new(), Vec::new());
         until(other, None);
     });
     assert_eq!(reported, []);
@@ -83,12 +92,12 @@ fn a_port_that_is_taken_harms_no_other() {
     let occupier = TcpListener::bind((HERE, 0)).unwrap();
     let (taken, free) = (occupier.local_addr().unwrap().port(), free_port());
     let reported = serving(|checks, _| {
-        checks.update(check("taken", taken, 1), vec![HERE]);
-        checks.update(check("free", free, 1), vec![HERE]);
+        update(checks, check("taken", taken, 1), vec![HERE]);
+        update(checks, check("free", free, 1), vec![HERE]);
         until(free, Some(200));
         drop(occupier);
         // Any change causes a retry.
-        checks.update(check("free", free_port(), 1), vec![HERE]);
+        update(checks, check("free", free_port(), 1), vec![HERE]);
         until(taken, Some(200));
     });
     assert_eq!(reported, [EventReason::HealthCheckNotStarted], "once, however often it is tried");
@@ -103,7 +112,7 @@ fn each_family_has_all_addresses_to_itself() {
         let v6 = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
         // A machine may lack IPv6.
         if let Err(error) = http::bind_family(v6).await {
-            assert_ne!(error.source.kind(), std::io::ErrorKind::AddrInUse, "{error}");
+            assert_ne!(error.kind(), std::io::ErrorKind::AddrInUse, "{error}");
         }
         v4.unwrap();
     });

@@ -2,6 +2,7 @@
 //! some of them the weight; the body is for people.
 
 use std::future::{Future, ready};
+use std::sync::Arc;
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -27,7 +28,7 @@ pub struct ServiceHealth {
 /// share `places`. `check` returns the current health, or `None` if the port is about to be closed.
 pub async fn serve_health_check(
     listener: TcpListener,
-    places: Places,
+    places: Arc<Places>,
     check: impl Fn() -> Option<ServiceHealth> + Clone + Send + 'static,
     stop: impl Future<Output = ()>,
 ) {

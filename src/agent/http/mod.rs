@@ -14,7 +14,7 @@ pub use places::Places;
 pub use query::parse_explain;
 pub use query::{AskError, Query};
 pub use routes::{MetricsRoutes, serve_health, serve_metrics};
-pub use server::{BindError, bind, bind_family};
+pub use server::{bind, bind_family};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use super::places::Places;
 use super::query::{AskError, QUERY_TIMEOUT, Query, ask, parse_explain};
 use super::server::{Answer, LIMITS, serve};
 use super::shared::SharedAnswer;
@@ -48,7 +47,7 @@ pub async fn serve_health(
             .unwrap_or_else(not_found);
         ready(answer)
     };
-    serve(listener, Places::default(), LIMITS, handle, stop).await;
+    serve(listener, Arc::default(), LIMITS, handle, stop).await;
 }
 
 /// Answers the probes, `/metrics`, `/proxyMode`, `/configz`, `/status` and `/explain` until `stop`
@@ -62,7 +61,7 @@ pub async fn serve_metrics<A>(
 {
     let shared = Arc::new((routes, SharedAnswer::default()));
     let handle = move |request| answer(Arc::clone(&shared), request);
-    serve(listener, Places::default(), LIMITS, handle, stop).await;
+    serve(listener, Arc::default(), LIMITS, handle, stop).await;
 }
 
 async fn answer<A>(
@@ -129,12 +128,12 @@ fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {
     match path {
         "/healthz" => {
             let report = health.healthz(now, time);
-            metrics.healthz(report.is_success());
+            metrics.kube_proxy.healthz(report.is_success());
             Some(reported(&report))
         }
         "/livez" => {
             let report = health.livez(now, time);
-            metrics.livez(report.is_success());
+            metrics.kube_proxy.livez(report.is_success());
             Some(reported(&report))
         }
         "/readyz" => {

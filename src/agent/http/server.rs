@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -20,7 +21,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use super::places::{Peer, Places};
+use super::places::{Places, peer_of};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -45,20 +46,13 @@ const BACKLOG: i32 = 1024;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; free the port or configure another address")]
-pub struct BindError {
-    pub address: SocketAddr,
-    pub source: io::Error,
-}
-
 /// Listens on an address; port 0 selects a free port.
 ///
 /// # Errors
 ///
 /// If the address is in use or not local. A retry may help.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))
 }
 
 /// Listens on an address. The unspecified address listens in its own family only, so that each
@@ -67,7 +61,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 /// # Errors
 ///
 /// As [`bind`].
-pub async fn bind_family(address: SocketAddr) -> Result<TcpListener, BindError> {
+pub async fn bind_family(address: SocketAddr) -> io::Result<TcpListener> {
     if !(address.is_ipv6() && address.ip().is_unspecified()) {
         return bind(address).await;
     }
@@ -80,13 +74,18 @@ pub async fn bind_family(address: SocketAddr) -> Result<TcpListener, BindError> 
         rustix::net::listen(&socket, BACKLOG)?;
         TcpListener::from_std(socket.into())
     };
-    listen().map_err(|source| BindError { address, source })
+    listen().map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
+    let advice = "free the port or configure another address";
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; {advice}"))
 }
 
 /// Answers requests until `stop` is ready, then lets answers under way finish.
 pub(super) async fn serve<H, F>(
     listener: TcpListener,
-    places: Places,
+    places: Arc<Places>,
     limits: Limits,
     handle: H,
     stop: impl Future<Output = ()>,
@@ -118,11 +117,11 @@ pub(super) async fn serve<H, F>(
 
 /// Accepts the next connection, however many there are: a full backlog of others would delay the
 /// kubelet.
-async fn accept(listener: &TcpListener) -> Option<(TcpStream, Peer)> {
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, Option<IpAddr>)> {
     match listener.accept().await {
         Ok((stream, _)) => {
             // Fails if the client is already gone.
-            let peer = Peer::between(stream.peer_addr().ok()?.ip(), stream.local_addr().ok()?.ip());
+            let peer = peer_of(stream.peer_addr().ok()?.ip(), stream.local_addr().ok()?.ip());
             Some((stream, peer))
         }
         Err(error) => {

@@ -17,12 +17,10 @@ pub(super) const MOST_ANSWERS: usize = 2;
 /// Shares an answer among the clients that ask before it is begun.
 #[derive(Debug)]
 pub(super) struct SharedAnswer {
-    next: Mutex<Arc<Round>>,
+    /// The answer for all clients of the next round.
+    next: Mutex<Arc<OnceCell<Result<Bytes, AskError>>>>,
     places: Arc<Semaphore>,
 }
-
-/// An answer for all clients of one round.
-type Round = OnceCell<Result<Bytes, AskError>>;
 
 impl Default for SharedAnswer {
     fn default() -> Self {
@@ -68,7 +66,7 @@ impl SharedAnswer {
     }
 
     /// Later clients wait for the next answer.
-    fn begin(&self, round: &Arc<Round>) {
+    fn begin(&self, round: &Arc<OnceCell<Result<Bytes, AskError>>>) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&next, round) {
             mem::take(&mut *next);

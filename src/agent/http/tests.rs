@@ -278,6 +278,6 @@ fn connections_end_with_their_answer_and_idle_ones_on_stopping() {
 fn taken_address_is_named() {
     let server = metrics_server(&health(), answer_of_empty_engine);
     let error = block_on(bind(server.address)).unwrap_err();
-    assert_eq!(error.address, server.address);
+    assert!(error.to_string().contains(&server.address.to_string()), "{error}");
     assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", server.address)));
 }

@@ -6,189 +6,173 @@ use std::time::{Duration, SystemTime};
 use kube_ipvs_core::engine::Totals;
 use kube_ipvs_core::model::Family;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, exponential_buckets,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, exponential_buckets,
 };
 
-use super::{gauge, register, set, set_time};
+use super::{register, set, set_time, with_series};
 
 const FAMILY: &str = "ip_family";
 
-/// One value per family, indexed by `Family as usize`.
-type PerFamily<T> = [T; Family::BOTH.len()];
-
-pub(super) struct KubeProxy {
-    sync_duration: PerFamily<Histogram>,
-    last_sync: PerFamily<Gauge>,
-    last_queued: PerFamily<Gauge>,
-    programming_duration: PerFamily<Histogram>,
-    conntrack_duration: PerFamily<Histogram>,
-    conntrack_deleted: PerFamily<IntCounter>,
-    internal_without_local: PerFamily<IntGauge>,
-    external_without_local: PerFamily<IntGauge>,
-    pub(super) endpoint_changes: Changes,
-    pub(super) service_changes: Changes,
-    pub(super) healthz: Probes,
-    pub(super) livez: Probes,
-}
-
-/// Reported changes, and those that are not in the kernel yet.
-pub(super) struct Changes {
-    pending: IntGauge,
-    total: IntCounter,
-}
-
-pub(super) struct Probes {
-    ok: IntCounter,
-    unavailable: IntCounter,
+pub(in crate::agent) struct KubeProxy {
+    sync_duration: HistogramVec,
+    last_sync: GaugeVec,
+    last_queued: GaugeVec,
+    programming_duration: HistogramVec,
+    conntrack_duration: HistogramVec,
+    conntrack_deleted: IntCounterVec,
+    without_local: IntGaugeVec,
+    services_pending: IntGauge,
+    services_total: IntCounter,
+    endpoints_pending: IntGauge,
+    endpoints_total: IntCounter,
+    healthz: IntCounterVec,
+    livez: IntCounterVec,
 }
 
 impl KubeProxy {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let without_local = IntGaugeVec::new(
-            Opts::new(
-                "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-                "Service ports with traffic policy Local and no endpoint on this node",
-            ),
-            &["traffic_policy", FAMILY],
-        )?;
-        let without_local = register(registry, without_local)?;
-        let without_local = |policy| {
-            Family::BOTH.map(|family| without_local.with_label_values(&[policy, name(family)]))
+        let families = || Family::BOTH.map(|family| [name(family)]);
+        let histograms = |name, help, buckets| {
+            let opts = HistogramOpts::new(name, help).buckets(buckets);
+            let all = register(registry, HistogramVec::new(opts, &[FAMILY]))?;
+            prometheus::Result::Ok(with_series(all, families()))
         };
-        let conntrack_deleted = IntCounterVec::new(
-            Opts::new(
-                "kubeproxy_conntrack_reconciler_deleted_entries_total",
-                "Connection-tracking entries that kept UDP clients on a removed endpoint",
-            ),
-            &[FAMILY],
-        )?;
-        let conntrack_deleted = register(registry, conntrack_deleted)?;
+        let times = |name, help| {
+            let all = register(registry, GaugeVec::new(Opts::new(name, help), &[FAMILY]))?;
+            prometheus::Result::Ok(with_series(all, families()))
+        };
+        let conntrack_deleted = Opts::new(
+            "kubeproxy_conntrack_reconciler_deleted_entries_total",
+            "Connection-tracking entries that kept UDP clients on a removed endpoint",
+        );
+        let conntrack_deleted = IntCounterVec::new(conntrack_deleted, &[FAMILY]);
+        let without_local = Opts::new(
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+            "Service ports with traffic policy Local and no endpoint on this node",
+        );
+        let without_local = IntGaugeVec::new(without_local, &["traffic_policy", FAMILY]);
+        let policies = ["internal", "external"].into_iter();
+        let policies = policies.flat_map(|policy| families().map(|[family]| [policy, family]));
         Ok(Self {
             sync_duration: histograms(
-                registry,
                 "kubeproxy_sync_proxy_rules_duration_seconds",
                 "Time that the kernel took for the operations of one sync",
                 exponential_buckets(0.001, 2.0, 15)?,
             )?,
-            last_sync: gauges(
-                registry,
+            last_sync: times(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "Last time at which the kernel was up to date",
             )?,
-            last_queued: gauges(
-                registry,
+            last_queued: times(
                 "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
                 "Time of the last change",
             )?,
             programming_duration: histograms(
-                registry,
                 "kubeproxy_network_programming_duration_seconds",
                 "Time from a change of endpoints to its presence in the kernel",
                 programming_buckets(),
             )?,
             conntrack_duration: histograms(
-                registry,
                 "kubeproxy_conntrack_reconciler_sync_duration_seconds",
                 "Time to delete entries that kept UDP clients on a removed endpoint",
                 exponential_buckets(0.001, 2.0, 15)?,
             )?,
-            conntrack_deleted: Family::BOTH
-                .map(|family| conntrack_deleted.with_label_values(&[name(family)])),
-            internal_without_local: without_local("internal"),
-            external_without_local: without_local("external"),
-            endpoint_changes: Changes::new(registry, "endpoint")?,
-            service_changes: Changes::new(registry, "service")?,
-            healthz: Probes::new(registry, "healthz")?,
-            livez: Probes::new(registry, "livez")?,
+            conntrack_deleted: with_series(register(registry, conntrack_deleted)?, families()),
+            without_local: with_series(register(registry, without_local)?, policies),
+            services_pending: pending(registry, "service")?,
+            services_total: total(registry, "service")?,
+            endpoints_pending: pending(registry, "endpoint")?,
+            endpoints_total: total(registry, "endpoint")?,
+            healthz: probes(registry, "healthz")?,
+            livez: probes(registry, "livez")?,
         })
     }
 
     pub(super) fn queued(&self, now: SystemTime) {
-        self.last_queued.iter().for_each(|gauge| set_time(gauge, now));
+        set_times(&self.last_queued, now);
+    }
+
+    pub(super) fn services_changed(&self, count: usize) {
+        self.services_pending.add(i64::try_from(count).unwrap_or(i64::MAX));
+        self.services_total.inc_by(count as u64);
+    }
+
+    pub(super) fn endpoints_changed(&self, count: usize) {
+        self.endpoints_pending.add(i64::try_from(count).unwrap_or(i64::MAX));
+        self.endpoints_total.inc_by(count as u64);
     }
 
     pub(super) fn sync_took(&self, family: Family, took: Duration) {
-        family.pick(&self.sync_duration).observe(took.as_secs_f64());
+        observe(&self.sync_duration, family, took);
     }
 
-    pub(super) fn programmed(&self, family: Family, after: Duration) {
-        family.pick(&self.programming_duration).observe(after.as_secs_f64());
+    /// Observes the time from a change of endpoints to its presence in the kernel.
+    pub(in crate::agent) fn programmed(&self, family: Family, after: Duration) {
+        observe(&self.programming_duration, family, after);
     }
 
-    pub(super) fn swept(&self, family: Family, deleted: usize, took: Duration) {
-        family.pick(&self.conntrack_duration).observe(took.as_secs_f64());
-        family.pick(&self.conntrack_deleted).inc_by(deleted as u64);
+    pub(in crate::agent) fn swept(&self, family: Family, deleted: usize, took: Duration) {
+        observe(&self.conntrack_duration, family, took);
+        self.conntrack_deleted.with_label_values(&[name(family)]).inc_by(deleted as u64);
     }
 
     pub(super) fn settled(&self, totals: &Totals, now: SystemTime) {
-        self.endpoint_changes.pending.set(0);
-        self.service_changes.pending.set(0);
-        self.last_sync.iter().for_each(|gauge| set_time(gauge, now));
-        let pairs = [
-            (&self.internal_without_local, totals.internal_without_local),
-            (&self.external_without_local, totals.external_without_local),
-        ];
-        for (gauge, count) in
-            pairs.into_iter().flat_map(|(gauges, counts)| gauges.iter().zip(counts))
-        {
-            set(gauge, count);
+        self.services_pending.set(0);
+        self.endpoints_pending.set(0);
+        set_times(&self.last_sync, now);
+        for family in Family::BOTH {
+            for (policy, counts) in [
+                ("internal", &totals.internal_without_local),
+                ("external", &totals.external_without_local),
+            ] {
+                let gauge = self.without_local.with_label_values(&[policy, name(family)]);
+                set(&gauge, *family.pick(counts));
+            }
         }
     }
-}
 
-impl Changes {
-    fn new(registry: &Registry, of: &str) -> prometheus::Result<Self> {
-        let name = |what| format!("kubeproxy_sync_proxy_rules_{of}_changes_{what}");
-        let total = IntCounter::new(name("total"), format!("Changes of {of}s"))?;
-        Ok(Self {
-            pending: gauge(
-                registry,
-                &name("pending"),
-                &format!("Changes of {of}s that are not in the kernel yet"),
-            )?,
-            total: register(registry, total)?,
-        })
+    pub(in crate::agent) fn healthz(&self, success: bool) {
+        self.healthz.with_label_values(&[code(success)]).inc();
     }
 
-    pub(super) fn add(&self, count: usize) {
-        self.pending.add(i64::try_from(count).unwrap_or(i64::MAX));
-        self.total.inc_by(count as u64);
+    pub(in crate::agent) fn livez(&self, success: bool) {
+        self.livez.with_label_values(&[code(success)]).inc();
     }
 }
 
-impl Probes {
-    fn new(registry: &Registry, of: &str) -> prometheus::Result<Self> {
-        let opts = Opts::new(
-            format!("kubeproxy_proxy_{of}_total"),
-            format!("Answers to /{of}, by status code"),
-        );
-        let all = register(registry, IntCounterVec::new(opts, &["code"])?)?;
-        Ok(Self {
-            ok: all.with_label_values(&["200"]),
-            unavailable: all.with_label_values(&["503"]),
-        })
-    }
-
-    pub(super) fn count(&self, success: bool) {
-        if success { self.ok.inc() } else { self.unavailable.inc() }
-    }
+fn pending(registry: &Registry, of: &str) -> prometheus::Result<IntGauge> {
+    let name = format!("kubeproxy_sync_proxy_rules_{of}_changes_pending");
+    register(
+        registry,
+        IntGauge::new(name, format!("Changes of {of}s that are not in the kernel yet")),
+    )
 }
 
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    buckets: Vec<f64>,
-) -> prometheus::Result<PerFamily<Histogram>> {
-    let opts = HistogramOpts::new(name, help).buckets(buckets);
-    let all = register(registry, HistogramVec::new(opts, &[FAMILY])?)?;
-    Ok(Family::BOTH.map(|family| all.with_label_values(&[self::name(family)])))
+fn total(registry: &Registry, of: &str) -> prometheus::Result<IntCounter> {
+    let name = format!("kubeproxy_sync_proxy_rules_{of}_changes_total");
+    register(registry, IntCounter::new(name, format!("Changes of {of}s")))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str) -> prometheus::Result<PerFamily<Gauge>> {
-    let all = register(registry, GaugeVec::new(Opts::new(name, help), &[FAMILY])?)?;
-    Ok(Family::BOTH.map(|family| all.with_label_values(&[self::name(family)])))
+fn probes(registry: &Registry, of: &str) -> prometheus::Result<IntCounterVec> {
+    let help = format!("Answers to /{of}, by status code");
+    let opts = Opts::new(format!("kubeproxy_proxy_{of}_total"), help);
+    let all = register(registry, IntCounterVec::new(opts, &["code"]))?;
+    Ok(with_series(all, [true, false].map(|success| [code(success)])))
+}
+
+fn code(success: bool) -> &'static str {
+    if success { "200" } else { "503" }
+}
+
+fn observe(durations: &HistogramVec, family: Family, took: Duration) {
+    durations.with_label_values(&[name(family)]).observe(took.as_secs_f64());
+}
+
+fn set_times(times: &GaugeVec, now: SystemTime) {
+    for family in Family::BOTH {
+        set_time(&times.with_label_values(&[name(family)]), now);
+    }
 }
 
 fn name(family: Family) -> &'static str {

@@ -1,15 +1,15 @@
 //! Operations by kind and result.
 
+use std::iter;
+
 use kube_ipvs_core::model::Family;
 use kube_ipvs_core::plan::{
     Failure, FailureKind, FilterOperation, FlowOperation, Operation, Outcome, RouteOperation,
     ServerOperation,
 };
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use rustc_hash::FxHashMap;
 
-use super::register;
-
-/// Values of label `kind`, indexed by [`kind`].
+/// Values of label `kind`.
 const KINDS: [&str; 16] = [
     "create_tables",
     "delete_tables",
@@ -29,62 +29,54 @@ const KINDS: [&str; 16] = [
     "delete_earlier",
 ];
 
-/// Values of label `result`, indexed by [`result`].
+/// Values of label `result`.
 const RESULTS: [&str; 4] = ["ok", "drift", "unknown", "refused"];
 
-pub(super) struct Operations([[IntCounter; RESULTS.len()]; KINDS.len()]);
-
-impl Operations {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let opts =
-            Opts::new("kube_ipvs_operations_total", "Operations on the kernel and their results");
-        let all = register(registry, IntCounterVec::new(opts, &["kind", "result"])?)?;
-        Ok(Self(KINDS.map(|kind| RESULTS.map(|result| all.with_label_values(&[kind, result])))))
-    }
-
-    /// Counts operations. A missing outcome counts as unknown.
-    pub(super) fn add(&self, operations: &[Operation], outcomes: &[Outcome]) {
-        let mut counts = [[0; RESULTS.len()]; KINDS.len()];
-        let results = outcomes.iter().map(Some).chain(std::iter::repeat(None));
-        for (operation, outcome) in operations.iter().zip(results) {
-            let of_kind = counts.get_mut(kind(operation));
-            if let Some(count) = of_kind.and_then(|counts| counts.get_mut(result(outcome))) {
-                *count += 1;
-            }
-        }
-        for (counter, count) in self.0.iter().flatten().zip(counts.into_iter().flatten()) {
-            counter.inc_by(count);
-        }
-    }
+/// Returns the labels of all series.
+pub(super) fn labels() -> impl Iterator<Item = [&'static str; 2]> {
+    KINDS.into_iter().flat_map(|kind| RESULTS.map(|result| [kind, result]))
 }
 
-fn kind(operation: &Operation) -> usize {
+/// Counts operations by their labels. A missing outcome counts as unknown.
+pub(super) fn counts(
+    operations: &[Operation],
+    outcomes: &[Outcome],
+) -> FxHashMap<[&'static str; 2], u64> {
+    let mut counts = FxHashMap::default();
+    let results = outcomes.iter().map(Some).chain(iter::repeat(None));
+    for (operation, outcome) in operations.iter().zip(results) {
+        *counts.entry([kind(operation), result(outcome)]).or_default() += 1;
+    }
+    counts
+}
+
+fn kind(operation: &Operation) -> &'static str {
     match operation {
-        Operation::Filter(FilterOperation::CreateTables) => 0,
-        Operation::Filter(FilterOperation::DeleteTables) => 1,
-        Operation::Filter(FilterOperation::Add(_)) => 2,
-        Operation::Filter(FilterOperation::Delete(_)) => 3,
-        Operation::Server(ServerOperation::Add(_)) => 4,
-        Operation::Server(ServerOperation::Set(_)) => 5,
-        Operation::Server(ServerOperation::Delete(_)) => 6,
-        Operation::Server(ServerOperation::AddReal(..)) => 7,
-        Operation::Server(ServerOperation::SetReal(..)) => 8,
-        Operation::Server(ServerOperation::DeleteReal(..)) => 9,
-        Operation::Route(RouteOperation::CreateDevice) => 10,
-        Operation::Route(RouteOperation::DeleteDevice) => 11,
-        Operation::Route(RouteOperation::Add(_)) => 12,
-        Operation::Route(RouteOperation::Delete(_)) => 13,
-        Operation::Flow(_) => 14,
-        Operation::DeleteEarlier => 15,
+        Operation::Filter(FilterOperation::CreateTables) => "create_tables",
+        Operation::Filter(FilterOperation::DeleteTables) => "delete_tables",
+        Operation::Filter(FilterOperation::Add(_)) => "add_element",
+        Operation::Filter(FilterOperation::Delete(_)) => "delete_element",
+        Operation::Server(ServerOperation::Add(_)) => "add_service",
+        Operation::Server(ServerOperation::Set(_)) => "set_service",
+        Operation::Server(ServerOperation::Delete(_)) => "delete_service",
+        Operation::Server(ServerOperation::AddReal(..)) => "add_real_server",
+        Operation::Server(ServerOperation::SetReal(..)) => "set_real_server",
+        Operation::Server(ServerOperation::DeleteReal(..)) => "delete_real_server",
+        Operation::Route(RouteOperation::CreateDevice) => "create_device",
+        Operation::Route(RouteOperation::DeleteDevice) => "delete_device",
+        Operation::Route(RouteOperation::Add(_)) => "add_route",
+        Operation::Route(RouteOperation::Delete(_)) => "delete_route",
+        Operation::Flow(_) => "delete_flows",
+        Operation::DeleteEarlier => "delete_earlier",
     }
 }
 
-fn result(outcome: Option<&Outcome>) -> usize {
+fn result(outcome: Option<&Outcome>) -> &'static str {
     match outcome {
-        Some(Ok(())) => 0,
-        Some(Err(Failure { kind: FailureKind::Drift, .. })) => 1,
-        Some(Err(Failure { kind: FailureKind::Unknown, .. })) | None => 2,
-        Some(Err(Failure { kind: FailureKind::Refused, .. })) => 3,
+        Some(Ok(())) => "ok",
+        Some(Err(Failure { kind: FailureKind::Drift, .. })) => "drift",
+        Some(Err(Failure { kind: FailureKind::Unknown, .. })) | None => "unknown",
+        Some(Err(Failure { kind: FailureKind::Refused, .. })) => "refused",
     }
 }
 
@@ -156,13 +148,13 @@ mod tests {
             Operation::DeleteEarlier,
         ];
         for (place, operation) in operations.iter().enumerate() {
-            assert_eq!(kind(operation), place, "{operation}");
+            assert_eq!(kind(operation), KINDS[place], "{operation}");
             let verb = match operation.effect() {
                 kube_ipvs_core::plan::Effect::Adds => ["add_", "create_"],
                 kube_ipvs_core::plan::Effect::Changes => ["set_"; 2],
                 kube_ipvs_core::plan::Effect::Removes => ["delete_"; 2],
             };
-            let name = KINDS[kind(operation)];
+            let name = kind(operation);
             assert!(verb.iter().any(|verb| name.starts_with(verb)), "{operation} is no {name}");
         }
     }

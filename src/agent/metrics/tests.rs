@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use kube_ipvs_core::model::{AddressSet, Element, VirtualAddress};
+use kube_ipvs_core::model::{AddressSet, Element, Family, VirtualAddress};
 use kube_ipvs_core::plan::{
     Failure, FailureKind, FilterOperation, RouteOperation, ServerOperation,
 };
@@ -75,12 +75,12 @@ fn what_it_takes_is_counted() {
     metrics.source("Service", WatchRequest::List);
     metrics.source("Service", WatchRequest::Watch);
     metrics.source("Service", WatchRequest::Watch);
-    metrics.updated(4);
-    metrics.repaired(3);
-    metrics.unobservable();
-    metrics.dirty(2);
-    metrics.swept(Family::V6, 5, Duration::from_millis(1));
-    metrics.event_published();
+    metrics.updates.inc_by(4);
+    metrics.repairs.inc_by(3);
+    metrics.read_failures.inc();
+    set(&metrics.dirty, 2);
+    metrics.kube_proxy.swept(Family::V6, 5, Duration::from_millis(1));
+    metrics.event_published.inc();
     assert_lines(
         &metrics,
         &[
@@ -141,7 +141,7 @@ fn changes_are_pending_until_settled() {
 #[test]
 fn programming_takes_kube_proxys_buckets() {
     let metrics = Metrics::new().unwrap();
-    metrics.programmed(Family::V4, Duration::from_secs(61));
+    metrics.kube_proxy.programmed(Family::V4, Duration::from_secs(61));
     let text = metrics.encode().unwrap();
     let name = "kubeproxy_network_programming_duration_seconds_bucket";
     let count = |le: &str| format!("{name}{{ip_family=\"IPv4\",le=\"{le}\"}}");

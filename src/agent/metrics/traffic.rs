@@ -17,7 +17,7 @@ const DIRECTED: [&str; 3] = ["namespace", "service", "direction"];
 pub fn encode(traffic: &ServiceTraffic) -> prometheus::Result<String> {
     let registry = Registry::new();
     let vector = |name: &str, help: &str, labels: &[&str]| {
-        register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
     };
     let connections = vector(
         "kube_ipvs_service_connections_total",
@@ -41,7 +41,7 @@ pub fn encode(traffic: &ServiceTraffic) -> prometheus::Result<String> {
         IntGauge::new(
             "kube_ipvs_services_without_traffic",
             "Services without traffic metrics, because there are more than trafficMetricsServices",
-        )?,
+        ),
     )?;
     for (service, traffic) in &traffic.services {
         let (namespace, name) = (service.namespace(), service.name());

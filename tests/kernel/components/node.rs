@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kube_ipvs::doctor::{self, CheckVerdict, Report, Subject};
+use kube_ipvs::doctor::{self, CheckVerdict, Finding, Report, Subject};
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::listening::Sockets;
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
@@ -426,8 +426,12 @@ fn subject() -> Subject {
     }
 }
 
+fn finding<'a>(report: &'a Report, name: &str) -> &'a Finding {
+    &report.0.iter().find(|(check, _)| *check == name).unwrap().1
+}
+
 fn verdict(report: &Report, name: &str) -> CheckVerdict {
-    report.checks.iter().find(|check| check.name == name).unwrap().verdict
+    finding(report, name).verdict
 }
 
 fn a_bare_namespace_is_healthy_once_its_settings_are_made() {
@@ -470,12 +474,12 @@ fn foreign_firewalls_and_leftovers_are_found() {
     let report = doctor::run(&subject());
     println!("{report}");
     assert_eq!(verdict(&report, "firewall"), CheckVerdict::Fail);
-    let firewall = report.checks.iter().find(|c| c.name == "firewall").unwrap();
+    let firewall = finding(&report, "firewall");
     assert!(firewall.found.contains("ip filter FORWARD drops what it does not know"));
     assert!(firewall.found.contains("inet site input drops what it does not know"));
     assert!(!firewall.found.contains("kube-ipvs"));
     // What it says to do is what nft takes.
-    for line in firewall.mend.as_deref().unwrap().lines().filter(|l| l.starts_with("nft ")) {
+    for line in firewall.mend.iter().filter(|l| l.starts_with("nft ")) {
         run(line);
     }
     assert_eq!(verdict(&report, "kube-proxy device"), CheckVerdict::Warn);

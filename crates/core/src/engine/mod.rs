@@ -45,7 +45,7 @@ use resync::Resync;
 use retries::Retries;
 use rounds::Rounds;
 pub use service_updates::ServiceUpdates;
-pub use totals::{PerFamily, Totals};
+pub use totals::Totals;
 
 /// The number of Services per plan of the first sync, so that the memory of a plan does not grow
 /// with the cluster. Each plan waits for nf_tables transactions, so smaller plans would be slower.

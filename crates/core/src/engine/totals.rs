@@ -15,14 +15,11 @@ pub struct Totals {
     pub backends: usize,
     /// Front ends that Services request but do not get.
     pub refusals: usize,
-    /// Service ports with internal traffic policy Local and no endpoint on this node.
-    pub internal_without_local: PerFamily,
-    /// Service ports with external traffic policy Local and no endpoint on this node.
-    pub external_without_local: PerFamily,
+    /// Service ports with internal traffic policy Local and no endpoint on this node, by family.
+    pub internal_without_local: [usize; Family::BOTH.len()],
+    /// Service ports with external traffic policy Local and no endpoint on this node, by family.
+    pub external_without_local: [usize; Family::BOTH.len()],
 }
-
-/// One number per family, indexed by `Family as usize`.
-pub type PerFamily = [usize; Family::BOTH.len()];
 
 impl Totals {
     /// Counts one Service. The cost is proportional to its front ends and the chunks of its pools.

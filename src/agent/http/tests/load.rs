@@ -47,9 +47,9 @@ fn who_holds_on_to_connections_keeps_nobody_from_an_answer() {
 
 #[test]
 fn many_ports_have_no_more_connections_than_one() {
-    let places = Places::default();
+    let places = Arc::<Places>::default();
     let start = || {
-        let places = places.clone();
+        let places = Arc::clone(&places);
         let patient = Limits { head: NEVER, connection: NEVER };
         Server::start(move |listener, stopped| async move {
             let answer = |_| ready(respond(StatusCode::OK, "text/plain", ""));
@@ -114,7 +114,7 @@ fn slow_heads_and_slow_readers_are_cut_off() {
     let limits = Limits { head: SHORT, connection: 2 * SHORT };
     let server = Server::start(move |listener, stopped| async move {
         let answer = move |_| ready(respond(StatusCode::OK, "text/plain", large.clone()));
-        serve(listener, Places::default(), limits, answer, async {
+        serve(listener, Arc::default(), limits, answer, async {
             let _ = stopped.await;
         })
         .await;
