@@ -332,7 +332,7 @@ impl Agent {
     /// Follows the source; returns only with an error.
     async fn follow_source(&self, notices: EventQueue) -> anyhow::Result<()> {
         let inputs = self.inputs.clone();
-        let deliver = move |event: Event| inputs.send(Input::Event(event)).is_ok();
+        let deliver = move |event| send(&inputs, Input::Event(event));
         let node = &self.config.settings.node_name;
         match &self.config.source {
             SourceConfig::Manifests(directory) => {
@@ -344,7 +344,7 @@ impl Agent {
             SourceConfig::Kubernetes { kubeconfig, master } => {
                 let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
                 let server = find_server(&reach, &self.config).await?;
-                deliver(Event::ApiServers(server.sockets().collect()));
+                let _ = deliver(Event::ApiServers(server.sockets().collect()));
                 let clients = kubernetes::connect(&reach).await?;
                 let metrics = Arc::clone(&self.metrics);
                 let counted = Arc::clone(&metrics);

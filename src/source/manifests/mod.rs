@@ -62,7 +62,6 @@ pub fn load(
     node_name: &Name,
 ) -> Result<(Vec<Event>, Vec<String>), ManifestError> {
     let mut catalog = Catalog::new(directory, node_name);
-    let (_, problems) =
-        catalog.refresh(Cause::Reported, &mut Interner::default(), &BTreeSet::new())?;
+    let (_, problems) = catalog.refresh(Cause::Reported, &BTreeSet::new())?;
     Ok((catalog.everything(), problems))
 }

@@ -1,10 +1,11 @@
 //! Applies edits of manifests as they are saved.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use kube_ipvs_core::model::{Event, Interner, Name};
+use kube_ipvs_core::model::{Event, Name};
 use notify::RecursiveMode;
 use tracing::warn;
 
@@ -12,7 +13,7 @@ use super::{Catalog, ManifestError};
 use crate::source::directory::{Cause, WatchedDirectory};
 
 /// Reads all files, then follows their changes on a separate thread. `deliver` first gets complete
-/// lists, then single changes; it returns false once the receiver is gone.
+/// lists, then single changes; it breaks once the receiver is gone.
 ///
 /// # Errors
 ///
@@ -20,21 +21,21 @@ use crate::source::directory::{Cause, WatchedDirectory};
 pub fn watch(
     directory: &Path,
     node_name: &Name,
-    mut deliver: impl FnMut(Event) -> bool + Send + 'static,
+    mut deliver: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, ManifestError> {
     let path = PathBuf::from(directory);
     // Watched before it is read, so that no edit falls between.
-    let files = WatchedDirectory::watch(directory, RecursiveMode::Recursive, |_| true)
+    let mut files = WatchedDirectory::watch(directory, RecursiveMode::Recursive, |_| true)
         .map_err(|source| ManifestError::Watch { path: path.clone(), source })?;
-    let catalog = Catalog::new(directory, node_name);
-    let mut edits = Edits { files, catalog, names: Interner::default() };
-    let (_, problems) =
-        edits.catalog.refresh(Cause::Reported, &mut edits.names, edits.files.unfinished())?;
+    let mut catalog = Catalog::new(directory, node_name);
+    let (_, problems) = catalog.refresh(Cause::Reported, files.unfinished())?;
     report(problems);
-    let everything = edits.catalog.everything();
     let follow = move || {
-        if everything.into_iter().all(&mut deliver) {
-            while edits.next().is_some_and(|events| events.into_iter().all(&mut deliver)) {}
+        let mut flow = catalog.everything().into_iter().try_for_each(&mut deliver);
+        while flow.is_continue()
+            && let Some(cause) = files.changed()
+        {
+            flow = edits(cause, &mut files, &mut catalog).into_iter().try_for_each(&mut deliver);
         }
     };
     thread::Builder::new()
@@ -43,34 +44,25 @@ pub fn watch(
         .map_err(|source| ManifestError::Read { path, source })
 }
 
-struct Edits {
-    files: WatchedDirectory,
-    catalog: Catalog,
-    names: Interner,
-}
-
-impl Edits {
-    /// Waits for the next edit and returns its events; `None` if the watcher is gone.
-    fn next(&mut self) -> Option<Vec<Event>> {
-        let cause = self.files.changed()?;
-        let start = Instant::now();
-        self.files.touched().iter().for_each(|path| self.catalog.invalidate(path));
-        let refreshed = self.catalog.refresh(cause, &mut self.names, self.files.unfinished());
-        if cause == Cause::Look {
-            self.files.looked(start.elapsed(), self.catalog.is_unsettled());
+/// Reads the files that have changed and returns the events.
+fn edits(cause: Cause, files: &mut WatchedDirectory, catalog: &mut Catalog) -> Vec<Event> {
+    let start = Instant::now();
+    files.touched().iter().for_each(|path| catalog.invalidate(path));
+    let refreshed = catalog.refresh(cause, files.unfinished());
+    if cause == Cause::Look {
+        files.looked(start.elapsed(), catalog.is_unsettled());
+    }
+    match refreshed {
+        Ok((events, problems)) => {
+            report(problems);
+            events
         }
-        Some(match refreshed {
-            Ok((events, problems)) => {
-                report(problems);
-                events
+        Err(error) => {
+            if files.lose() {
+                warn!("{error}; the last good content stays until it is back");
             }
-            Err(error) => {
-                if self.files.lose() {
-                    warn!("{error}; the last good content stays until it is back");
-                }
-                Vec::new()
-            }
-        })
+            Vec::new()
+        }
     }
 }
 

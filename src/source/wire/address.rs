@@ -1,9 +1,9 @@
-//! Validation of addresses, ranges and ports.
+//! Validation of addresses, ranges, ports and protocols.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use kube_ipvs_core::model::{read_ip, read_range};
+use kube_ipvs_core::model::{Protocol, read_ip, read_range};
 
 /// Parses the address of a Service or an endpoint.
 ///
@@ -66,6 +66,16 @@ pub(super) fn port(number: i64) -> Result<u16, String> {
     match u16::try_from(number) {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("{number} is not a port number from 1 to 65535")),
+    }
+}
+
+/// Parses a protocol; the default is TCP.
+pub(super) fn protocol(name: &str) -> Result<Protocol, String> {
+    match name {
+        "" | "TCP" => Ok(Protocol::Tcp),
+        "UDP" => Ok(Protocol::Udp),
+        "SCTP" => Ok(Protocol::Sctp),
+        other => Err(format!("{other:?} is neither TCP nor UDP nor SCTP: ignored")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Ways to the server.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kube_ipvs::source::kubernetes::{
@@ -83,7 +84,7 @@ fn who_is_reached_through_a_service_is_not_followed() {
         let clients = connect(&reach).await.unwrap();
         let deliver = |event| {
             told.borrow_mut().push(event);
-            true
+            ControlFlow::Continue(())
         };
         run_from(&found, clients, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
     });
@@ -115,10 +116,9 @@ fn where_the_server_is_from_now_on_is_told() {
             let Event::ApiServers(servers) = event else { panic!("{event:?}") };
             let ips: Vec<_> = servers.iter().map(|server| server.ip().to_string()).collect();
             told.borrow_mut().push(ips.join(" "));
-            moves.borrow_mut().pop().is_some_and(|ip| {
-                move_to(ip);
-                true
-            })
+            let Some(ip) = moves.borrow_mut().pop() else { return ControlFlow::Break(()) };
+            move_to(ip);
+            ControlFlow::Continue(())
         };
         watch(&reach, &first, Duration::from_millis(1), deliver).await;
     });
