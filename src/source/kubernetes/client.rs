@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use http::{Request, Response, StatusCode, Uri};
-use hyper_util::client::proxy::matcher::Intercept;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use kube::client::Body;
 use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
@@ -16,7 +16,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::kubeconfig;
-use super::proxy::{self, Proxies};
+use super::proxy;
 
 /// The timeout of a connection attempt.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
@@ -125,17 +125,17 @@ pub(super) async fn configure(
     };
     // The proxy is configured here and not by `kube`.
     config.proxy_url = None;
-    let proxies = proxies.unwrap_or_else(Proxies::of_environment);
+    let proxies = proxies.unwrap_or_else(proxy::of_environment);
     let servers = given.unwrap_or_else(|| vec![config.cluster_url.clone()]);
-    let upstreams = servers.into_iter().map(|server| (server.clone(), proxies.of(&server)));
+    let upstreams = servers.into_iter().map(|server| (server.clone(), proxies.intercept(&server)));
     Ok((config, upstreams.collect()))
 }
 
-async fn from_file(path: &Path) -> Result<(Config, Option<Proxies>), ConnectError> {
+async fn from_file(path: &Path) -> Result<(Config, Option<Matcher>), ConnectError> {
     let wrong =
         |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let file = kubeconfig::read(path).map_err(wrong)?;
-    let proxies = Proxies::of_kubeconfig(&file)?;
+    let proxies = proxy::of_kubeconfig(&file)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
     Ok((config.map_err(wrong)?, proxies))
 }
