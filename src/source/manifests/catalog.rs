@@ -35,7 +35,7 @@ struct Layer {
 /// The objects of all files under a directory. If several files contain the same object, the last
 /// file in the order of paths takes precedence.
 #[derive(Debug)]
-pub struct Catalog {
+pub(super) struct Catalog {
     directory: PathBuf,
     node_name: Name,
     names: Interner,
@@ -45,8 +45,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    #[must_use]
-    pub fn new(directory: &Path, node_name: &Name) -> Self {
+    pub(super) fn new(directory: &Path, node_name: &Name) -> Self {
         Self {
             directory: directory.to_owned(),
             node_name: Name::clone(node_name),
@@ -57,19 +56,16 @@ impl Catalog {
     }
 
     /// Forgets the stamp of a file, so that it is read again.
-    pub fn invalidate(&mut self, path: &Path) {
+    pub(super) fn invalidate(&mut self, path: &Path) {
         if let Some(layer) = self.files.get_mut(path) {
             layer.stamp = None;
         }
     }
 
     /// Reads the changed files. Returns the changes of the objects and the problems; an invalid
-    /// file keeps its last valid content. Files in `unfinished` are skipped.
-    ///
-    /// # Errors
-    ///
-    /// If the directory itself cannot be read.
-    pub fn refresh(
+    /// file keeps its last valid content. Files in `unfinished` are skipped. Fails if the directory
+    /// itself cannot be read.
+    pub(super) fn refresh(
         &mut self,
         cause: Cause,
         unfinished: &BTreeSet<PathBuf>,
@@ -79,11 +75,13 @@ impl Catalog {
             .map_err(|source| ManifestError::Read { path: self.directory.clone(), source })?;
         let mut touched = BTreeSet::new();
         let mut problems = Vec::new();
-        let gone: Vec<_> =
-            self.files.keys().filter(|path| !found.contains_key(*path)).cloned().collect();
-        for path in gone {
-            touched.extend(self.files.remove(&path).unwrap_or_default().objects.into_keys());
-        }
+        self.files.retain(|path, layer| {
+            let stays = found.contains_key(path);
+            if !stays {
+                touched.extend(mem::take(&mut layer.objects).into_keys());
+            }
+            stays
+        });
         for (path, stamp) in found {
             if unfinished.contains(&path) {
                 continue;
@@ -96,8 +94,7 @@ impl Catalog {
             if cause == Cause::Look && layer.seen.replace(stamp) != Some(stamp) {
                 continue;
             }
-            *layer =
-                Layer { stamp: Some(stamp), seen: None, objects: mem::take(&mut layer.objects) };
+            (layer.stamp, layer.seen) = (Some(stamp), None);
             let read = fs::read_to_string(&path)
                 .map_err(|source| ManifestError::Read { path: path.clone(), source })
                 .and_then(|text| parse(&path, &text, &mut self.names));
@@ -118,14 +115,12 @@ impl Catalog {
     }
 
     /// Returns whether changed files wait for the next check.
-    #[must_use]
-    pub fn is_unsettled(&self) -> bool {
+    pub(super) fn is_unsettled(&self) -> bool {
         self.files.values().any(|layer| layer.seen.is_some())
     }
 
     /// Returns all objects as complete lists.
-    #[must_use]
-    pub fn everything(&self) -> Vec<Event> {
+    pub(super) fn everything(&self) -> Vec<Event> {
         let mut node = None;
         let (mut cidrs, mut services, mut slices) = (Vec::new(), Vec::new(), Vec::new());
         for object in self.merged.values() {

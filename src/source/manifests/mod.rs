@@ -11,8 +11,8 @@ use kube_ipvs_core::model::{Event, Interner, Name};
 
 use crate::source::directory::Cause;
 use crate::source::wire::Rejection;
+use catalog::Catalog;
 
-pub use catalog::Catalog;
 pub use watch::watch;
 
 #[derive(Debug, thiserror::Error)]
