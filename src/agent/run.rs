@@ -338,7 +338,7 @@ impl Agent {
             SourceConfig::Manifests(directory) => {
                 // Without an API server, events appear in the log only.
                 drop(notices);
-                manifests::watch(directory, node, deliver)?;
+                manifests::follow(directory, node, deliver)?;
                 pending().await
             }
             SourceConfig::Kubernetes { kubeconfig, master } => {
@@ -352,10 +352,10 @@ impl Agent {
                 let events = EventWriter::new(clients.clone(), Name::clone(node), metrics, QUIET);
                 let report = deliver.clone();
                 tokio::select! {
-                    ended = kubernetes::run_from(
+                    ended = kubernetes::follow(
                         &server, clients, &self.config.settings, Timeouts::default(), deliver, note,
                     ) => ended?,
-                    () = kubernetes::watch(&reach, &server, FIND_AGAIN, report) => {}
+                    () = kubernetes::follow_server(&reach, &server, FIND_AGAIN, report) => {}
                     () = events.run(notices) => {}
                 }
                 bail!("the engine's thread has ended")

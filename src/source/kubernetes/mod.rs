@@ -36,7 +36,7 @@ use kube_ipvs_core::model::{Event, Settings};
 pub use client::{ApiAccess, Clients, ConnectError, connect};
 pub use decode::Encoding;
 use reflector::Reflector;
-pub use server::{FIND_AGAIN, Server, ThroughService, run_from, service_ranges, watch};
+pub use server::{FIND_AGAIN, Server, ThroughService, follow, follow_server, service_ranges};
 
 use crate::source::wire::{
     HEADLESS, NodeObject, SERVICE_PROXY_NAME, ServiceCidrObject, ServiceObject, SliceObject,

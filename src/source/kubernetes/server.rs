@@ -133,7 +133,7 @@ fn is_name_of_service(host: &str) -> bool {
 /// Resolves the API server's addresses periodically, because its name may get other addresses and
 /// the kubeconfig may name another server. Delivers changed addresses together with the first and
 /// the previous ones, whose connections may still be in use. Ends once `deliver` breaks.
-pub async fn watch(
+pub async fn follow_server(
     access: &ApiAccess,
     first: &Server,
     again: Duration,
@@ -163,7 +163,7 @@ pub async fn watch(
 /// # Errors
 ///
 /// If the API server is reached through a Service.
-pub async fn run_from(
+pub async fn follow(
     server: &Server,
     clients: Clients,
     settings: &Settings,

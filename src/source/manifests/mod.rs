@@ -2,7 +2,7 @@
 
 mod catalog;
 mod file;
-mod watch;
+mod follow;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::source::directory::Cause;
 use crate::source::wire::Rejection;
 use catalog::Catalog;
 
-pub use watch::watch;
+pub use follow::follow;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kube_ipvs::source::kubernetes::{
-    ApiAccess, ConnectError, Server, connect, run_from, service_ranges, watch,
+    ApiAccess, ConnectError, Server, connect, follow, follow_server, service_ranges,
 };
 use kube_ipvs_core::model::{Event, Settings};
 
@@ -86,7 +86,7 @@ fn who_is_reached_through_a_service_is_not_followed() {
             told.borrow_mut().push(event);
             ControlFlow::Continue(())
         };
-        run_from(&found, clients, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
+        follow(&found, clients, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
     });
     let refusal = ended.unwrap_err().to_string();
     let expected = "at 127.0.0.1, which lies in the service range 127.0.0.0/8";
@@ -120,7 +120,7 @@ fn where_the_server_is_from_now_on_is_told() {
             move_to(ip);
             ControlFlow::Continue(())
         };
-        watch(&reach, &first, Duration::from_millis(1), deliver).await;
+        follow_server(&reach, &first, Duration::from_millis(1), deliver).await;
     });
     assert_eq!(told.into_inner(), ["192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2 192.0.2.3"]);
 }

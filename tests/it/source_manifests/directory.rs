@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::source::manifests::{load, watch};
+use kube_ipvs::source::manifests::{follow, load};
 use kube_ipvs_core::model::{
     Change, EndpointSlice, Event, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
 };
@@ -110,7 +110,7 @@ impl Watched {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         };
-        watch(directory, &"node-1".into(), deliver).unwrap();
+        follow(directory, &"node-1".into(), deliver).unwrap();
         let mut watched = Self { folder, now: Objects::default(), events };
         watched.until("all kinds are listed", |now| now.told == 4);
         watched

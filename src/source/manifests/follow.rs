@@ -18,7 +18,7 @@ use crate::source::directory::{Cause, WatchedDirectory};
 /// # Errors
 ///
 /// If the directory cannot be read or watched.
-pub fn watch(
+pub fn follow(
     directory: &Path,
     node_name: &Name,
     mut deliver: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
