@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::answer::{Answer, ResponseError};
-use super::backoff::{Backoff, jittered};
+use super::backoff::{backoff, jittered};
 use super::client::Clients;
 use super::decode::{Parsed, WatchEvent};
 use super::object_reader::ObjectReader;
@@ -25,7 +25,8 @@ pub(super) struct Reflector<'a, R: Resource, D, N> {
     deliver: D,
     note: N,
     pub(super) reader: ObjectReader<R>,
-    backoff: Backoff,
+    /// Waits since the last success.
+    waits: u32,
     /// Whether the server may support lists that arrive as a watch.
     pub(super) streams: bool,
     has_listed: bool,
@@ -53,7 +54,7 @@ where
             deliver,
             note,
             reader: ObjectReader::new(),
-            backoff: Backoff::new(timeouts.first_wait, timeouts.longest_wait),
+            waits: 0,
             streams: true,
             has_listed: false,
             last_failure: None,
@@ -73,7 +74,7 @@ where
                     self.deliver(Change::Replace(values))?;
                     // Another server may lag behind.
                     oldest = Some(self.watch(version, watch).await?);
-                    sleep(self.backoff.next()).await;
+                    sleep(self.back_off()).await;
                 }
                 Err(failure) if R::IS_OPTIONAL && !self.has_listed && failure.is_absent() => {
                     if !is_absence_reported {
@@ -134,7 +135,7 @@ where
             }
             match ended {
                 Ok(()) | Err(ResponseError::Silent(_)) if worked => {}
-                Ok(()) | Err(ResponseError::Silent(_)) => sleep(self.backoff.next()).await,
+                Ok(()) | Err(ResponseError::Silent(_)) => sleep(self.back_off()).await,
                 Err(failure) => sleep(self.failed(failure)).await,
             }
         }
@@ -191,17 +192,24 @@ where
     }
 
     fn succeeded(&mut self) {
-        self.backoff.reset();
+        self.waits = 0;
         if self.last_failure.take().is_some() {
             info!("{} objects are watched again", R::KIND);
         }
+    }
+
+    /// Returns the wait before the next attempt.
+    fn back_off(&mut self) -> Duration {
+        let wait = backoff(self.timeouts, self.waits);
+        self.waits = self.waits.saturating_add(1);
+        wait
     }
 
     /// Records a failure and returns the wait before the next attempt.
     fn failed(&mut self, failure: ResponseError) -> Duration {
         (self.note)(R::KIND, WatchRequest::Failure);
         let asked = failure.retry_after().unwrap_or_default().min(self.timeouts.longest_retry);
-        let wait = self.backoff.next();
+        let wait = self.back_off();
         if self.last_failure.as_ref() == Some(&failure) {
             debug!("{}: {failure}", R::KIND);
         } else {
