@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use kube_ipvs::source::wire::{SliceObject, parse};
+use kube_ipvs::source::wire::{Resource, SliceObject, parse};
 use kube_ipvs_core::model::{EndpointSlice, Interner};
 use prost::Message;
 

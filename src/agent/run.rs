@@ -280,19 +280,19 @@ impl Agent {
     /// Follows the source; returns only with an error.
     async fn follow_source(&self, notices: EventQueue) -> anyhow::Result<()> {
         let inputs = self.inputs.clone();
-        let deliver = move |event: Event| inputs.send(Input::Event(event)).is_ok();
+        let deliver = move |event| send(&inputs, Input::Event(event));
         let node = &self.config.settings.node_name;
         match &self.config.source {
             SourceConfig::Manifests(directory) => {
                 // Without an API server, events appear in the log only.
                 drop(notices);
-                manifests::watch(directory, node, deliver)?;
+                manifests::follow(directory, node, deliver)?;
                 pending().await
             }
             SourceConfig::Kubernetes { kubeconfig, master } => {
                 let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
                 let server = find_server(&reach, &self.config).await?;
-                deliver(Event::ApiServers(server.sockets().collect()));
+                let _ = deliver(Event::ApiServers(server.sockets().collect()));
                 let clients = kubernetes::connect(&reach).await?;
                 let metrics = Arc::clone(&self.handles.metrics);
                 let counted = Arc::clone(&metrics);
@@ -300,10 +300,10 @@ impl Agent {
                 let events = EventWriter::new(clients.clone(), Name::clone(node), metrics, QUIET);
                 let report = deliver.clone();
                 tokio::select! {
-                    ended = kubernetes::run_from(
+                    ended = kubernetes::follow(
                         &server, clients, &self.config.settings, Timeouts::default(), deliver, note,
                     ) => ended?,
-                    () = kubernetes::watch(&reach, &server, FIND_AGAIN, report) => {}
+                    () = kubernetes::follow_server(&reach, &server, FIND_AGAIN, report) => {}
                     () = events.run(notices) => {}
                 }
                 bail!("the engine's thread has ended")

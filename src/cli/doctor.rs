@@ -64,7 +64,7 @@ fn node_context(settings: &Settings, subject: &Subject) -> Result<NodeContext, K
 /// Looks up where the API server is, and which ranges it knows if it can be asked.
 async fn look_up(reach: &ApiAccess, subject: &mut Subject) -> Result<(), ConnectError> {
     let server = Server::find(reach).await?;
-    subject.api_servers = server.addresses().collect();
+    subject.api_servers = server.sockets().map(|socket| socket.ip()).collect();
     let clients = connect(reach).await?;
     subject.service_ranges.extend(service_ranges(clients.current()).await);
     Ok(())

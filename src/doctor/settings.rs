@@ -1,7 +1,7 @@
 //! Whether the kernel settings are right, or can be made right by the agent.
 
 use super::{Finding, Subject};
-use crate::kernel::route::Links;
+use crate::kernel::route::links;
 use crate::kernel::sysctl::{Necessity, Sysctl, SysctlReport, SysctlState, Sysctls};
 
 pub(super) fn ipvs(subject: &Subject) -> Finding {
@@ -19,8 +19,8 @@ pub(super) fn forwarding(subject: &Subject) -> Finding {
 /// Whether packets between ports of a bridge are seen by IPVS.
 pub(super) fn bridges(subject: &Subject) -> Finding {
     let reports = reports(subject, |sysctl| sysctl.path.starts_with("net/bridge/"));
-    match Links::read() {
-        Ok(links) => judge_bridges(&links.bridges(), &reports),
+    match links::bridges() {
+        Ok(bridges) => judge_bridges(&bridges, &reports),
         Err(error) => Finding::unknown(error),
     }
 }

@@ -123,8 +123,8 @@ impl Modules {
     /// # Errors
     /// If `/proc/modules` cannot be read; a kernel without modules counts as one with none loaded.
     pub fn read() -> io::Result<Self> {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        Self::read_from("/proc/modules".into(), "/sys/module".into(), release_directory(&release))
+        let directory = release_directory(&super::release());
+        Self::read_from("/proc/modules".into(), "/sys/module".into(), directory)
     }
 
     fn read_from(proc: PathBuf, sys_module: PathBuf, directory: PathBuf) -> io::Result<Self> {

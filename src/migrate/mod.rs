@@ -24,7 +24,7 @@ use netlink_ipvs::{KernelError, Socket};
 
 use crate::kernel::Kernel;
 use crate::kernel::nft::list::{ListedChain, ListedRule};
-use crate::kernel::route::{DUMMY, Links};
+use crate::kernel::route::links;
 
 pub(crate) use legacy::{LegacyTable, tables as legacy_tables};
 pub(crate) use names::is_trace;
@@ -87,9 +87,9 @@ pub fn decode(payload: &[u8]) -> usize {
 ///
 /// If the kernel refuses or does not answer.
 pub fn claims() -> Result<ForeignClaims, KernelError> {
-    let device = Links::read()?.index(DEVICE, DUMMY);
+    let device = links::dummy(DEVICE)?;
     let mut claims = ForeignClaims::default();
-    for (on, ip) in Links::addresses()? {
+    for (on, ip) in links::addresses()? {
         if Some(on) == device {
             claims.addresses.insert(ip);
         } else if !IpAddr::is_loopback(&ip) {
@@ -117,13 +117,13 @@ pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
         let outcome = outcome.map_err(|failure| RemovalError::Server(failure.message));
         removal.note(format!("{} {orphan}", orphan.effect()), outcome);
     }
-    if let Some(device) = Links::read()?.index(DEVICE, DUMMY) {
+    if let Some(device) = links::dummy(DEVICE)? {
         let addresses: Vec<_> = observed.claims.addresses.iter().copied().collect();
         if !observed.has_tables() {
-            removal.note(format!("- ip link delete {DEVICE}"), Links::delete(device));
+            removal.note(format!("- ip link delete {DEVICE}"), links::delete(device));
         } else if !addresses.is_empty() {
             let line = format!("- ip address flush dev {DEVICE}");
-            removal.note(line, Links::take(device, &addresses));
+            removal.note(line, links::take(device, &addresses));
         }
     }
     let mut socket = rules::open()?;

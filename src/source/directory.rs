@@ -33,8 +33,6 @@ const SETTLES_UNHEARD: Duration = Duration::from_secs(1);
 /// and for at most this part of the time: it may be large, or slow.
 const LOOKS_FOR: u32 = 200;
 
-type FileChange = notify::Result<notify::Event>;
-
 /// Why files are read again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
@@ -50,7 +48,7 @@ pub struct WatchedDirectory {
     path: PathBuf,
     mode: RecursiveMode,
     watcher: RecommendedWatcher,
-    changes: Receiver<FileChange>,
+    changes: Receiver<notify::Result<notify::Event>>,
     /// Files that are being written: half of a file may well be a valid file.
     unfinished: BTreeSet<PathBuf>,
     /// Files that have changed since the last wait.
@@ -77,12 +75,13 @@ impl WatchedDirectory {
         let (sender, changes) = mpsc::channel();
         let directory = path.to_owned();
         let concerns = move |path: &PathBuf| *path == directory || concerns(path);
-        let mut watcher = notify::recommended_watcher(move |change: FileChange| {
-            if change.as_ref().map_or(true, |change| change.paths.iter().any(&concerns)) {
-                // Nothing receives it once the agent ends.
-                let _ = sender.send(change);
-            }
-        })?;
+        let mut watcher =
+            notify::recommended_watcher(move |change: notify::Result<notify::Event>| {
+                if change.as_ref().map_or(true, |change| change.paths.iter().any(&concerns)) {
+                    // Nothing receives it once the agent ends.
+                    let _ = sender.send(change);
+                }
+            })?;
         watcher.watch(path, mode)?;
         Ok(Self {
             path: path.to_owned(),
@@ -155,7 +154,7 @@ impl WatchedDirectory {
     }
 
     /// Notes what a change touches. Returns whether that is worth reading.
-    fn take(&mut self, change: &FileChange) -> bool {
+    fn take(&mut self, change: &notify::Result<notify::Event>) -> bool {
         // An error means that changes were lost: anything may have changed.
         let Ok(change) = change else { return true };
         let paths = change.paths.iter();

@@ -3,15 +3,15 @@
 //! One socket receives notifications, the other requests the lists. A notification only triggers a
 //! new list, so lost or reordered notifications cannot lead to a wrong list.
 
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{iter, mem};
 
-use kube_ipvs_core::model::{Event, Link};
+use kube_ipvs_core::model::Event;
 use netlink_ipvs::KernelError;
 
-use crate::kernel::route::{Network, NetworkListener, WITHOUT_IPV6, has_ipv6};
+use crate::kernel::route::{Network, NetworkListener, Touched, WITHOUT_IPV6, has_ipv6};
 
 /// The wait after a failure before the next list.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -28,15 +28,10 @@ const SHARE: u32 = 20;
 /// # Errors
 ///
 /// If the kernel rejects a request or does not answer.
-pub fn list() -> Result<[Event; 5], KernelError> {
+pub fn list() -> Result<Vec<Event>, KernelError> {
     let mut network = Network::open()?;
-    Ok([
-        Event::Ipv6(has_ipv6()),
-        Event::Addresses(network.addresses()?),
-        Event::SourceIps(network.source_ips()?),
-        Event::Routes(network.routes()?),
-        Event::Links(network.links()?),
-    ])
+    let lists = lists(true).into_iter().map(|list| (list.read)(&mut network));
+    iter::once(Ok(Event::Ipv6(has_ipv6()))).chain(lists).collect()
 }
 
 /// Delivers whether the kernel has IPv6, the node's addresses, source addresses and routes, and its
@@ -52,100 +47,84 @@ pub fn list() -> Result<[Event; 5], KernelError> {
 /// If a socket cannot be opened or the thread cannot be started.
 pub fn follow(
     links: bool,
-    deliver: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
+    mut deliver: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
     let mut listener = NetworkListener::open()?;
-    let mut monitor = NetworkMonitor {
-        network: Network::open()?,
-        addresses: List::new(Duration::ZERO, Duration::ZERO),
-        source_ips: List::new(ROUTES_SETTLE, Duration::ZERO),
-        routes: List::new(ROUTES_SETTLE, ROUTES_INTERVAL),
-        links: links.then(|| List::new(Duration::ZERO, Duration::ZERO)),
-        deliver,
-    };
+    let mut network = Network::open()?;
+    let mut lists = lists(links);
     let has_ipv6 = has_ipv6();
     if !has_ipv6 {
         tracing::warn!("{WITHOUT_IPV6}");
     }
-    let mut flow = (monitor.deliver)(Event::Ipv6(has_ipv6));
-    if flow.is_continue() {
-        flow = monitor.deliver_due();
-    }
+    let first = iter::once(Event::Ipv6(has_ipv6));
+    let changed = lists.iter_mut().filter_map(|list| list.changed(&mut network));
+    let mut flow = first.chain(changed).try_for_each(&mut deliver);
     let run = move || {
         while flow.is_continue() {
-            let touched = listener.wait(monitor.idle());
-            if touched.addresses {
-                monitor.addresses.touch();
-            }
-            if touched.addresses || touched.routes {
-                monitor.source_ips.touch();
-            }
-            if touched.routes {
-                monitor.routes.touch();
-            }
-            if let Some(links) = monitor.links.as_mut().filter(|_| touched.links) {
-                links.touch();
-            }
-            flow = monitor.deliver_due();
+            let due = lists.iter().filter_map(List::due).min();
+            let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let touched = listener.wait(wait);
+            lists.iter_mut().filter(|list| (list.depends)(touched)).for_each(List::touch);
+            let mut changed = lists.iter_mut().filter_map(|list| list.changed(&mut network));
+            flow = changed.try_for_each(&mut deliver);
         }
     };
     let spawned = thread::Builder::new().name("network".to_owned()).spawn(run);
     spawned.map_err(KernelError::socket("thread"))
 }
 
-/// Reads the lists that are due, and delivers changes.
-struct NetworkMonitor<D> {
-    network: Network,
-    addresses: List<Vec<IpAddr>>,
-    source_ips: List<Vec<IpAddr>>,
-    routes: List<Vec<ipnet::IpNet>>,
-    links: Option<List<Vec<Link>>>,
-    deliver: D,
+/// Returns the lists in the order of their delivery.
+fn lists(links: bool) -> Vec<List> {
+    let now = Duration::ZERO;
+    let mut lists = vec![
+        List::new(|it| it.addresses().map(Event::Addresses), |it| it.addresses, now, now),
+        List::new(
+            |it| it.source_ips().map(Event::SourceIps),
+            |it| it.addresses || it.routes,
+            ROUTES_SETTLE,
+            now,
+        ),
+        List::new(
+            |it| it.routes().map(Event::Routes),
+            |it| it.routes,
+            ROUTES_SETTLE,
+            ROUTES_INTERVAL,
+        ),
+    ];
+    if links {
+        lists.push(List::new(|it| it.links().map(Event::Links), |it| it.links, now, now));
+    }
+    lists
 }
 
-impl<D: FnMut(Event) -> ControlFlow<()>> NetworkMonitor<D> {
-    fn deliver_due(&mut self) -> ControlFlow<()> {
-        let addresses = self.addresses.read(|| self.network.addresses()).map(Event::Addresses);
-        let source_ips = self.source_ips.read(|| self.network.source_ips()).map(Event::SourceIps);
-        let routes = self.routes.read(|| self.network.routes()).map(Event::Routes);
-        let links = self.links.as_mut().and_then(|links| links.read(|| self.network.links()));
-        let links = links.map(Event::Links);
-        addresses
-            .into_iter()
-            .chain(source_ips)
-            .chain(routes)
-            .chain(links)
-            .try_for_each(&mut self.deliver)
-    }
-
-    /// Returns the time until the next list is due; `None` if none is.
-    fn idle(&self) -> Option<Duration> {
-        let links = self.links.as_ref().and_then(List::due);
-        let due = [self.addresses.due(), self.source_ips.due(), self.routes.due(), links];
-        let next = due.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
-    }
-}
-
-struct List<T> {
-    delivered: Option<T>,
-    /// Whether it may have changed since the last read.
-    is_due: bool,
-    /// The earliest time of the next read.
-    rests_until: Instant,
+struct List {
+    read: fn(&mut Network) -> Result<Event, KernelError>,
+    /// Whether the list may have changed.
+    depends: fn(Touched) -> bool,
     /// The wait between a change and the read.
     settle: Duration,
     /// The least time between reads.
     interval: Duration,
+    delivered: Option<Event>,
+    /// Whether it may have changed since the last read.
+    is_due: bool,
+    /// The earliest time of the next read.
+    rests_until: Instant,
 }
 
-impl<T: Clone + PartialEq> List<T> {
-    fn new(settle: Duration, interval: Duration) -> Self {
-        Self { delivered: None, is_due: true, rests_until: Instant::now(), settle, interval }
+impl List {
+    fn new(
+        read: fn(&mut Network) -> Result<Event, KernelError>,
+        depends: fn(Touched) -> bool,
+        settle: Duration,
+        interval: Duration,
+    ) -> Self {
+        let rests_until = Instant::now();
+        Self { read, depends, settle, interval, delivered: None, is_due: true, rests_until }
     }
 
     fn touch(&mut self) {
-        if !std::mem::replace(&mut self.is_due, true) {
+        if !mem::replace(&mut self.is_due, true) {
             self.rests_until = self.rests_until.max(Instant::now() + self.settle);
         }
     }
@@ -155,12 +134,12 @@ impl<T: Clone + PartialEq> List<T> {
     }
 
     /// Reads the list if it is due. Returns it if it differs from the last delivered one.
-    fn read(&mut self, read: impl FnOnce() -> Result<T, KernelError>) -> Option<T> {
+    fn changed(&mut self, network: &mut Network) -> Option<Event> {
         let start = Instant::now();
         if self.due().is_none_or(|due| due > start) {
             return None;
         }
-        let read = read();
+        let read = (self.read)(network);
         let end = Instant::now();
         self.is_due = read.is_err();
         self.rests_until = end + self.interval.max((end - start) * SHARE);

@@ -3,7 +3,9 @@
 use std::fs;
 
 use kube_ipvs::source::manifests::load;
-use kube_ipvs::source::wire::{NodeObject, ServiceCidrObject, ServiceObject, SliceObject};
+use kube_ipvs::source::wire::{
+    NodeObject, Resource, ServiceCidrObject, ServiceObject, SliceObject,
+};
 use kube_ipvs_core::model::Interner;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;

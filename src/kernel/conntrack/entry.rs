@@ -35,14 +35,6 @@ const SCTP_CLOSED: [u8; 2] = [1, 7];
 /// `IPS_DST_NAT`: the destination is translated. IPVS translates by itself, and leaves no trace of it.
 const STATUS_TRANSLATED: u32 = 1 << 5;
 
-/// One end of a connection in one direction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Tuple {
-    source: SocketAddr,
-    destination: SocketAddr,
-    protocol: u8,
-}
-
 /// The parts of an entry that decide on its deletion, and those that identify it to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ConntrackEntry {
@@ -72,13 +64,13 @@ impl ConntrackEntry {
     /// Reads the body of IPCTNL_MSG_CT_NEW; `None` for one without ports or not understood.
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(body)?;
-        let (mut original, mut reply) = (None, None);
+        let (mut original, mut replier) = (None, None);
         let (mut carrier, mut is_closed) = (Carrier::Ipvs, false);
         let mut identity = Vec::with_capacity(3);
         for attribute in attributes(rest) {
             match attribute.kind {
                 CTA_TUPLE_ORIG => original = Some(tuple(attribute)?),
-                CTA_TUPLE_REPLY => reply = Some(tuple(attribute)?),
+                CTA_TUPLE_REPLY => replier = Some(tuple(attribute)?.0),
                 CTA_STATUS if attribute.u32_be()? & STATUS_TRANSLATED != 0 => {
                     carrier = Carrier::Tracking;
                 }
@@ -89,12 +81,12 @@ impl ConntrackEntry {
                 identity.push((attribute.kind, attribute.value.to_owned()));
             }
         }
-        let original = original?;
+        let (_, destination, protocol) = original?;
         Some(Self {
             family,
-            protocol: original.protocol,
-            destination: original.destination,
-            replier: reply?.source,
+            protocol,
+            destination,
+            replier: replier?,
             carrier,
             is_closed,
             identity,
@@ -114,7 +106,8 @@ fn has_closed(info: Attribute<'_>) -> bool {
     })
 }
 
-fn tuple(tuple: Attribute<'_>) -> Option<Tuple> {
+/// Reads source, destination and protocol.
+fn tuple(tuple: Attribute<'_>) -> Option<(SocketAddr, SocketAddr, u8)> {
     let (mut source, mut destination) = (None, None);
     let (mut source_port, mut destination_port, mut protocol) = (None, None, None);
     for attribute in tuple.nested() {
@@ -131,11 +124,8 @@ fn tuple(tuple: Attribute<'_>) -> Option<Tuple> {
             }
         }
     }
-    Some(Tuple {
-        source: SocketAddr::new(source?, source_port?),
-        destination: SocketAddr::new(destination?, destination_port?),
-        protocol: protocol?,
-    })
+    let source = SocketAddr::new(source?, source_port?);
+    Some((source, SocketAddr::new(destination?, destination_port?), protocol?))
 }
 
 #[cfg(test)]

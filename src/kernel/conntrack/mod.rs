@@ -133,11 +133,11 @@ impl Conntrack {
     ///
     /// If the table cannot be read, or an entry cannot be deleted. All others are deleted by then.
     pub fn delete(&mut self, operations: &[FlowOperation]) -> Result<usize, KernelError> {
-        let wanted = CountQuery::new(operations);
+        let wanted = by_frontend(operations);
         let mut entries = Vec::new();
         let mut read = Ok(());
-        for question in wanted.questions() {
-            match self.find(question, |entry| wanted.has(&entry).then_some(entry)) {
+        for question in few(wanted.keys().copied().map(Question::Destination).collect()) {
+            match self.find(question, |entry| is_meant(&entry, &wanted).then_some(entry)) {
                 Ok(found) => entries.extend(found),
                 Err(error) => read = Err(error),
             }
@@ -281,32 +281,25 @@ fn few(questions: BTreeSet<Question>) -> BTreeSet<Question> {
     questions.into_iter().map(|it| Question::All(it.family(), it.protocol())).collect()
 }
 
-/// The entries to delete, by destination.
-struct CountQuery {
-    by_frontend: HashMap<VirtualAddress, Vec<FlowOperation>>,
+fn by_frontend(operations: &[FlowOperation]) -> HashMap<VirtualAddress, Vec<FlowOperation>> {
+    let mut by_frontend: HashMap<_, Vec<_>> = HashMap::new();
+    for operation in operations {
+        by_frontend.entry(operation.frontend).or_default().push(*operation);
+    }
+    by_frontend
 }
 
-impl CountQuery {
-    fn new(operations: &[FlowOperation]) -> Self {
-        let mut by_frontend: HashMap<_, Vec<_>> = HashMap::new();
-        for operation in operations {
-            by_frontend.entry(operation.frontend).or_default().push(*operation);
-        }
-        Self { by_frontend }
-    }
-
-    fn questions(&self) -> BTreeSet<Question> {
-        few(self.by_frontend.keys().copied().map(Question::Destination).collect())
-    }
-
-    fn has(&self, entry: &ConntrackEntry) -> bool {
-        let means = |operation: &FlowOperation| {
-            operation.backend.is_none_or(|backend| backend == entry.replier)
-                && operation.carrier.is_none_or(|carrier| carrier == entry.carrier)
-        };
-        let operations = entry.frontend().and_then(|frontend| self.by_frontend.get(&frontend));
-        operations.is_some_and(|operations| operations.iter().any(means))
-    }
+/// Whether an operation means an entry.
+fn is_meant(
+    entry: &ConntrackEntry,
+    operations: &HashMap<VirtualAddress, Vec<FlowOperation>>,
+) -> bool {
+    let means = |operation: &FlowOperation| {
+        operation.backend.is_none_or(|backend| backend == entry.replier)
+            && operation.carrier.is_none_or(|carrier| carrier == entry.carrier)
+    };
+    let operations = entry.frontend().and_then(|frontend| operations.get(&frontend));
+    operations.is_some_and(|operations| operations.iter().any(means))
 }
 
 /// Keeps the kernel from sending entries that were not asked for.
@@ -376,21 +369,20 @@ mod tests {
     fn only_what_the_named_endpoint_answers_matches() {
         use Transport::{Tcp, Udp};
 
-        let one = CountQuery::new(&[wanted("10.96.0.10:53", Some("10.244.1.5:53"))]);
-        assert!(one.has(&entry(Udp, "10.96.0.10:53", "10.244.1.5:53")));
-        assert!(!one.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
-        assert!(!one.has(&entry(Udp, "10.96.0.10:54", "10.244.1.5:53")));
-        assert!(!one.has(&entry(Tcp, "10.96.0.10:53", "10.244.1.5:53")));
+        let means = |operation, entry: &_| is_meant(entry, &by_frontend(&[operation]));
+        let one = wanted("10.96.0.10:53", Some("10.244.1.5:53"));
+        assert!(means(one, &entry(Udp, "10.96.0.10:53", "10.244.1.5:53")));
+        assert!(!means(one, &entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
+        assert!(!means(one, &entry(Udp, "10.96.0.10:54", "10.244.1.5:53")));
+        assert!(!means(one, &entry(Tcp, "10.96.0.10:53", "10.244.1.5:53")));
         let by_ipvs = ConntrackEntry {
             carrier: Carrier::Ipvs,
             ..entry(Udp, "10.96.0.10:53", "10.244.1.5:53")
         };
-        assert!(one.has(&by_ipvs));
-        let operation = wanted("10.96.0.10:53", Some("10.244.1.5:53"));
-        let translated = FlowOperation { carrier: Some(Carrier::Tracking), ..operation };
-        assert!(!CountQuery::new(&[translated]).has(&by_ipvs));
-        let any = CountQuery::new(&[wanted("10.96.0.10:53", None)]);
-        assert!(any.has(&entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
+        assert!(means(one, &by_ipvs));
+        assert!(!means(FlowOperation { carrier: Some(Carrier::Tracking), ..one }, &by_ipvs));
+        let any = wanted("10.96.0.10:53", None);
+        assert!(means(any, &entry(Udp, "10.96.0.10:53", "10.244.1.6:53")));
     }
 
     #[test]
@@ -415,10 +407,13 @@ mod tests {
     fn many_destinations_become_one_question_per_family_and_protocol() {
         let mut matches: Vec<_> =
             (1..=20).map(|n| wanted(&format!("10.96.0.{n}:53"), None)).collect();
-        assert_eq!(CountQuery::new(&matches[..3]).questions().len(), 3);
-        assert_eq!(CountQuery::new(&matches).questions().len(), 1);
+        let questions = |operations: &[FlowOperation]| {
+            few(by_frontend(operations).into_keys().map(Question::Destination).collect())
+        };
+        assert_eq!(questions(&matches[..3]).len(), 3);
+        assert_eq!(questions(&matches).len(), 1);
         matches.push(wanted("[fd00::1]:53", None));
         let both = Family::BOTH.map(|family| Question::All(family, Transport::Udp)).into();
-        assert_eq!(CountQuery::new(&matches).questions(), both);
+        assert_eq!(questions(&matches), both);
     }
 }

@@ -43,19 +43,16 @@ pub(super) enum ForeignRule {
         established: bool,
         translated: bool,
     },
-    /// Lets in packets to addresses with these first bits.
-    AcceptsTo(Family, Masked),
+    /// Lets in packets to addresses with these first bytes, of which some bits count.
+    AcceptsTo {
+        family: Family,
+        value: Vec<u8>,
+        mask: Vec<u8>,
+    },
     /// May let in service traffic: the rule leads to another chain, or has conditions that are not
     /// read.
     InDoubt,
     Other,
-}
-
-/// The first bytes of an address, and which of their bits count.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Masked {
-    value: Vec<u8>,
-    mask: Vec<u8>,
 }
 
 impl ForeignRule {
@@ -69,27 +66,26 @@ impl ForeignRule {
         match (self, need) {
             (Self::Accepts { established, .. }, ServiceNeed::Answers) => *established,
             (Self::Accepts { translated, .. }, ServiceNeed::Translated) => *translated,
-            (Self::AcceptsTo(family, masked), ServiceNeed::Destination(range)) => {
-                *family == Family::of(range.addr()) && masked.holds(range)
+            (Self::AcceptsTo { family, value, mask }, ServiceNeed::Destination(range)) => {
+                *family == Family::of(range.addr()) && holds(value, mask, range)
             }
             _ => false,
         }
     }
 }
 
-impl Masked {
-    fn holds(&self, range: &IpNet) -> bool {
-        let bits: u32 = self.mask.iter().map(|byte| byte.count_ones()).sum();
-        let begins = |octets: &[u8]| {
-            let masked = octets.iter().zip(&self.mask).map(|(octet, mask)| octet & mask);
-            masked.eq(self.value.iter().copied())
-        };
-        bits <= u32::from(range.prefix_len())
-            && match range {
-                IpNet::V4(range) => begins(&range.network().octets()),
-                IpNet::V6(range) => begins(&range.network().octets()),
-            }
-    }
+/// Whether all addresses of a range begin with the bytes, as far as the bits of the mask count.
+fn holds(value: &[u8], mask: &[u8], range: &IpNet) -> bool {
+    let bits: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
+    let begins = |octets: &[u8]| {
+        let masked = octets.iter().zip(mask).map(|(octet, mask)| octet & mask);
+        masked.eq(value.iter().copied())
+    };
+    bits <= u32::from(range.prefix_len())
+        && match range {
+            IpNet::V4(range) => begins(&range.network().octets()),
+            IpNet::V6(range) => begins(&range.network().octets()),
+        }
 }
 
 /// Reads the expressions of a rule one after the other, up to its verdict.
@@ -199,10 +195,7 @@ impl RuleReader {
             }
             Condition::Destination(family) if is_equal => {
                 let mask = mask.unwrap_or_else(|| vec![u8::MAX; data.len()]);
-                Condition::Whole(ForeignRule::AcceptsTo(
-                    family,
-                    Masked { value: data.to_vec(), mask },
-                ))
+                Condition::Whole(ForeignRule::AcceptsTo { family, value: data.to_vec(), mask })
             }
             _ => Condition::Unread,
         };
@@ -252,12 +245,11 @@ mod tests {
 
     #[test]
     fn a_range_is_let_in_by_one_that_holds_it() {
-        let masked = |value: &[u8], mask: &[u8]| Masked { value: value.into(), mask: mask.into() };
         let range = "10.96.0.0/12".parse().unwrap();
-        assert!(masked(&[10, 96], &[255, 240]).holds(&range));
-        assert!(masked(&[10], &[255]).holds(&range));
-        assert!(!masked(&[10, 96], &[255, 255]).holds(&range), "a part of it");
-        assert!(!masked(&[10, 112], &[255, 240]).holds(&range));
+        assert!(holds(&[10, 96], &[255, 240], &range));
+        assert!(holds(&[10], &[255], &range));
+        assert!(!holds(&[10, 96], &[255, 255], &range), "a part of it");
+        assert!(!holds(&[10, 112], &[255, 240], &range));
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use netlink_ipvs::KernelError;
 use rustix::io::Errno;
 
 use super::message::{self, Request};
-use super::outcome::{Problem, outcome, unknown};
+use super::outcome::{failure, foreign_device, outcome, unknown};
 use super::{LOOPBACK_INDEX, Routes};
 
 /// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
@@ -35,7 +35,11 @@ impl Routes {
                 return self.apply(std::slice::from_ref(operation)).pop().unwrap_or(Ok(()));
             }
         };
-        done.map_err(|problem: Problem| problem.failure(operation))
+        match done {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(foreign_device(operation)),
+            Err(error) => Err(failure(operation, &error)),
+        }
     }
 
     fn apply_routes(&mut self, operations: &[RouteOperation], outcomes: &mut Vec<Outcome>) {
@@ -72,26 +76,24 @@ impl Routes {
         }));
     }
 
-    fn create_device(&mut self) -> Result<(), Problem> {
+    /// Returns false if another device has that name.
+    fn create_device(&mut self) -> Result<bool, KernelError> {
         match self.send("creating the device", &message::create_device()) {
             Err(KernelError::Refused { error, .. }) if error.errno == Errno::EXIST => {}
             Err(KernelError::Refused { error, .. }) if error.errno == Errno::OPNOTSUPP => {
-                let missing = KernelError::NoModule { subsystem: "dummy devices", module: "dummy" };
-                return Err(missing.into());
+                return Err(KernelError::NoModule { subsystem: "dummy devices", module: "dummy" });
             }
             created => created?,
         }
-        match self.device(DEVICE)? {
-            Some(_) => Ok(()),
-            None => Err(Problem::ForeignDevice),
-        }
+        Ok(self.device(DEVICE)?.is_some())
     }
 
-    fn delete_device(&mut self) -> Result<(), Problem> {
-        let Some(device) = self.device(DEVICE)? else { return Ok(()) };
+    /// Returns true: a device of that name that is another's stays.
+    fn delete_device(&mut self) -> Result<bool, KernelError> {
+        let Some(device) = self.device(DEVICE)? else { return Ok(true) };
         match self.send("deleting the device", &message::delete_device(device.index)) {
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(()),
-            deleted => Ok(deleted?),
+            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(true),
+            deleted => deleted.map(|()| true),
         }
     }
 

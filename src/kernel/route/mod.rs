@@ -6,7 +6,7 @@
 mod apply;
 mod decode;
 mod earlier;
-mod links;
+pub mod links;
 mod message;
 mod network;
 mod notification;
@@ -18,12 +18,11 @@ use message::Request;
 use netlink_ipvs::{Batch, KernelError, Socket, Subsystem};
 use rustix::io::Errno;
 
-pub use links::Links;
 pub use network::{Network, NetworkListener, Touched, WITHOUT_IPV6, has_ipv6};
 pub(super) use notification::may_change_ours;
 
 /// The kind of [`DEVICE`].
-pub(crate) const DUMMY: &str = "dummy";
+const DUMMY: &str = "dummy";
 /// The index of the loopback device (`LOOPBACK_IFINDEX` in the kernel's `net/flow.h`).
 const LOOPBACK_INDEX: u32 = 1;
 

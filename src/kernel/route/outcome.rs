@@ -38,25 +38,18 @@ pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outco
     Err(Failure { kind, message: format!("{operation}: {meaning}: {error}") })
 }
 
-/// Why an operation on the device failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Problem {
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
-    #[error(
-        "a device {DEVICE} is there that is not a dummy: rename it, or `ip link delete {DEVICE}`"
-    )]
-    ForeignDevice,
+/// The failure of an operation on the device.
+pub(super) fn failure(operation: &RouteOperation, error: &KernelError) -> Failure {
+    let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Unknown };
+    Failure { kind, message: format!("{operation}: {error}") }
 }
 
-impl Problem {
-    pub(super) fn failure(&self, operation: &RouteOperation) -> Failure {
-        let kind = match self {
-            Self::Kernel(error) if !error.is_refusal() => FailureKind::Unknown,
-            Self::Kernel(_) | Self::ForeignDevice => FailureKind::Refused,
-        };
-        Failure { kind, message: format!("{operation}: {self}") }
-    }
+/// Another device has the name of ours.
+pub(super) fn foreign_device(operation: &RouteOperation) -> Failure {
+    let meaning = format!(
+        "a device {DEVICE} is there that is not a dummy: rename it, or `ip link delete {DEVICE}`"
+    );
+    Failure { kind: FailureKind::Refused, message: format!("{operation}: {meaning}") }
 }
 
 /// The failure of an operation whose result is unknown.

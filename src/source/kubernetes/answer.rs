@@ -10,9 +10,8 @@ use kube::client::Body;
 use tokio::time::timeout;
 
 use super::client::Clients;
-use super::decode::{Encoding, Page, WatchEvent};
-use super::resource::Resource;
-use crate::source::wire::ApiStatus;
+use super::decode::{Encoding, Page, Parsed, WatchEvent};
+use crate::source::wire::{ApiStatus, Resource};
 
 /// The longest message of a rejection, in bytes.
 const LONGEST_REFUSAL: usize = 64 << 10;
@@ -83,7 +82,7 @@ impl ResponseError {
 pub(super) struct Answer {
     encoding: Encoding,
     body: Body,
-    silence_limit: Duration,
+    pub(super) silence_limit: Duration,
     /// The received bytes that are not processed yet.
     buffer: BytesMut,
 }
@@ -123,15 +122,15 @@ impl Answer {
         })
     }
 
-    pub(super) async fn page<R: Resource>(mut self) -> Result<Page<R::Object>, ResponseError> {
+    pub(super) async fn page<R: Resource>(mut self) -> Result<Page<Parsed<R>>, ResponseError> {
         while self.read().await? {}
-        self.encoding.page::<R>(self.buffer.freeze())
+        self.encoding.page(self.buffer.freeze())
     }
 
     /// Reads the next event of a watch; `None` at the end. An incomplete last event is dropped.
     pub(super) async fn event<R: Resource>(
         &mut self,
-    ) -> Result<Option<WatchEvent<R::Object>>, ResponseError> {
+    ) -> Result<Option<WatchEvent<Parsed<R>>>, ResponseError> {
         let mut searched = 0;
         loop {
             let next = match self.encoding {
@@ -139,7 +138,7 @@ impl Answer {
                 Encoding::Protobuf => self.frame()?,
             };
             if let Some(text) = next {
-                return self.encoding.event::<R>(text).map(Some);
+                return self.encoding.event(text).map(Some);
             }
             within_limit(self.buffer.len())?;
             if !self.read().await? {
@@ -188,10 +187,6 @@ impl Answer {
             Some(Err(error)) => Err(ResponseError::Broken(chain(&error))),
         }
     }
-
-    pub(super) fn with_silence_limit(self, silence_limit: Duration) -> Self {
-        Self { silence_limit, ..self }
-    }
 }
 
 async fn sent(
@@ -201,9 +196,8 @@ async fn sent(
     silence_limit: Duration,
 ) -> Result<Response<Body>, ResponseError> {
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accepted));
-    timeout(silence_limit, clients.send(request.map(Body::from)))
-        .await
-        .map_err(|_| ResponseError::Silent(silence_limit))?
+    let sent = clients.send(request.map(Body::from), silence_limit).await;
+    sent.map_err(|_| ResponseError::Silent(silence_limit))?
         .map_err(|error| ResponseError::Broken(chain(&error)))
 }
 

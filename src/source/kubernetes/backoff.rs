@@ -3,29 +3,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Waits that double with each failure, each shortened at random by up to a half, so that the nodes
-/// of a cluster do not all retry at once.
-#[derive(Debug)]
-pub(super) struct Backoff {
-    first: Duration,
-    longest: Duration,
-    failures: u32,
-}
+use super::Timeouts;
 
-impl Backoff {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, failures: 0 }
-    }
-
-    pub(super) fn next(&mut self) -> Duration {
-        let doubled = self.first.saturating_mul(1 << self.failures.min(16));
-        self.failures = self.failures.saturating_add(1);
-        jittered(doubled.min(self.longest))
-    }
-
-    pub(super) fn reset(&mut self) {
-        self.failures = 0;
-    }
+/// Returns the wait after some failures in a row. It doubles with each of them, and is shortened at
+/// random by up to a half, so that the nodes of a cluster do not all retry at once.
+pub(super) fn backoff(timeouts: &Timeouts, failures: u32) -> Duration {
+    let doubled = timeouts.first_wait.saturating_mul(1 << failures.min(16));
+    jittered(doubled.min(timeouts.longest_wait))
 }
 
 /// Returns a random duration between a half of `time` and all of it.
@@ -41,17 +25,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_and_start_anew() {
-        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(1));
-        let mut backoff = Backoff::new(first, longest);
-        for full in [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
-            let wait = backoff.next();
+    fn waits_double_up_to_the_longest() {
+        let [first_wait, longest_wait] = [100, 1000].map(Duration::from_millis);
+        let timeouts = Timeouts { first_wait, longest_wait, ..Timeouts::default() };
+        for (failures, full) in (0..).zip([100, 200, 400, 800, 1000, 1000]) {
+            let (wait, full) = (backoff(&timeouts, failures), Duration::from_millis(full));
             assert!(full / 2 <= wait && wait <= full, "{wait:?} of {full:?}");
         }
-        for _ in 0..100 {
-            assert!(backoff.next() <= longest);
+        for failures in [100, u32::MAX] {
+            assert!(backoff(&timeouts, failures) <= longest_wait);
         }
-        backoff.reset();
-        assert!(backoff.next() <= first);
     }
 }

@@ -1,6 +1,5 @@
 //! Clients of the API server.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,13 +8,15 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use http::{Request, Response, StatusCode, Uri};
-use hyper_util::client::proxy::matcher::Intercept;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use kube::client::Body;
 use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::kubeconfig;
-use super::proxy::{self, Proxies};
+use super::proxy;
 
 /// The timeout of a connection attempt.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
@@ -65,38 +66,22 @@ impl Clients {
         &self.all[turn % self.all.len()]
     }
 
-    /// Sends a request to the server in use. If the server does not answer or is not ready, the
-    /// next request goes to the next server.
-    pub(super) async fn send(&self, request: Request<Body>) -> kube::Result<Response<Body>> {
+    /// Sends a request to the server in use. If the server does not answer in time or is not ready,
+    /// the next request goes to the next server.
+    pub(super) async fn send(
+        &self,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<kube::Result<Response<Body>>, Elapsed> {
         let turn = self.turn.load(Ordering::Relaxed);
-        let mut attempt = ConnectAttempt { clients: self, turn, is_answered: false };
-        let answer = self.at(turn).send(request).await?;
-        attempt.is_answered = answer.status() != StatusCode::SERVICE_UNAVAILABLE;
-        Ok(answer)
-    }
-}
-
-impl fmt::Debug for Clients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients").field("turn", &self.turn).finish_non_exhaustive()
-    }
-}
-
-/// A request, whose future may be dropped before the answer.
-struct ConnectAttempt<'a> {
-    clients: &'a Clients,
-    turn: usize,
-    is_answered: bool,
-}
-
-impl Drop for ConnectAttempt<'_> {
-    fn drop(&mut self) {
-        if self.is_answered {
-            return;
+        let answer = timeout(limit, self.at(turn).send(request)).await;
+        let is_ready = |status| status != StatusCode::SERVICE_UNAVAILABLE;
+        if !matches!(&answer, Ok(Ok(answer)) if is_ready(answer.status())) {
+            // Of several requests that failed with the same server, only one switches.
+            let next = turn.wrapping_add(1);
+            let _ = self.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
         }
-        // Of several requests that failed with the same server, only one switches.
-        let (turn, next) = (&self.clients.turn, self.turn.wrapping_add(1));
-        let _ = turn.compare_exchange(self.turn, next, Ordering::Relaxed, Ordering::Relaxed);
+        answer
     }
 }
 
@@ -113,7 +98,7 @@ pub async fn connect(access: &ApiAccess) -> Result<Clients, ConnectError> {
     config.read_timeout = None;
     let agent = concat!("kube-ipvs/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
-    let client = |Upstream { server, proxy }: Upstream| {
+    let client = |(server, proxy): (Uri, Option<Intercept>)| {
         let mut config = config.clone();
         config.cluster_url = server;
         match proxy {
@@ -125,15 +110,12 @@ pub async fn connect(access: &ApiAccess) -> Result<Clients, ConnectError> {
     Ok(Clients { all: all?, turn: Arc::default() })
 }
 
-pub(super) struct Upstream {
-    pub(super) server: Uri,
-    pub(super) proxy: Option<Intercept>,
-}
-
-/// Resolves the configuration and the servers, at least one. The precedence is kube-proxy's: the
-/// URL before the kubeconfig's server, the service account only without both, the kubeconfig's
-/// proxy before the environment's.
-pub(super) async fn configure(access: &ApiAccess) -> Result<(Config, Vec<Upstream>), ConnectError> {
+/// Resolves the configuration and the servers with their proxies, at least one. The precedence is
+/// kube-proxy's: the URL before the kubeconfig's server, the service account only without both, the
+/// kubeconfig's proxy before the environment's.
+pub(super) async fn configure(
+    access: &ApiAccess,
+) -> Result<(Config, Vec<(Uri, Option<Intercept>)>), ConnectError> {
     let given = access.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
     let given: Option<Vec<_>> = given.transpose()?;
     let (mut config, proxies) = match (&access.kubeconfig, given.as_deref()) {
@@ -143,18 +125,17 @@ pub(super) async fn configure(access: &ApiAccess) -> Result<(Config, Vec<Upstrea
     };
     // The proxy is configured here and not by `kube`.
     config.proxy_url = None;
-    let proxies = proxies.unwrap_or_else(Proxies::of_environment);
+    let proxies = proxies.unwrap_or_else(proxy::of_environment);
     let servers = given.unwrap_or_else(|| vec![config.cluster_url.clone()]);
-    let upstreams =
-        servers.into_iter().map(|server| Upstream { proxy: proxies.of(&server), server });
+    let upstreams = servers.into_iter().map(|server| (server.clone(), proxies.intercept(&server)));
     Ok((config, upstreams.collect()))
 }
 
-async fn from_file(path: &Path) -> Result<(Config, Option<Proxies>), ConnectError> {
+async fn from_file(path: &Path) -> Result<(Config, Option<Matcher>), ConnectError> {
     let wrong =
         |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let file = kubeconfig::read(path).map_err(wrong)?;
-    let proxies = Proxies::of_kubeconfig(&file)?;
+    let proxies = proxy::of_kubeconfig(&file)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
     Ok((config.map_err(wrong)?, proxies))
 }

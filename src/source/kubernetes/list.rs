@@ -1,70 +1,55 @@
 //! Complete lists of a resource.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kube::core::Request;
 use kube::core::params::{ListParams, VersionMatch, WatchParams};
+use kube_ipvs_core::model::Event;
+use tracing::debug;
 
-use super::Timeouts;
 use super::answer::{Answer, ResponseError};
 use super::backoff::jittered;
-use super::client::Clients;
-use super::decode::WatchEvent;
-use super::list_reader::ListReader;
-use super::resource::Resource;
+use super::decode::{WatchEvent, ends_list};
+use super::reflector::Reflector;
+use crate::source::wire::Resource;
 
 /// Objects per page of a list that the server reads from its store.
 const PAGE: u32 = 500;
 
-/// The required age of a list.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum ResourceVersionMatch {
-    /// Any version. The server answers cheaply from its cache.
-    Any,
-    /// Not older than the last seen version: another server may lag behind.
-    NotOlderThan(String),
-    /// The latest version, whatever was seen before.
-    Latest,
-}
-
-impl ResourceVersionMatch {
-    fn version(&self) -> &str {
-        match self {
-            Self::Any => "0",
-            Self::NotOlderThan(version) => version,
-            Self::Latest => "",
+impl<R, D, N> Reflector<'_, R, D, N>
+where
+    R: Resource,
+    D: Fn(Event) -> ControlFlow<()>,
+{
+    /// Reads the complete list, not older than a version: `"0"` stands for any, which the server
+    /// answers cheaply from its cache, and `None` for the latest. Returns the values, the version
+    /// from which a watch continues, and the watch that delivered the list, if any.
+    pub(super) async fn list(
+        &mut self,
+        oldest: Option<&str>,
+    ) -> Result<(Vec<R::Value>, String, Option<Answer>), ResponseError> {
+        if self.streams {
+            self.reader.begin_list();
+            if let Some((version, watch)) = self.stream_list(oldest).await? {
+                return Ok((self.reader.end_list(), version, Some(watch)));
+            }
+            debug!("{}: the API server streams no lists", R::KIND);
+            self.streams = false;
         }
-    }
-}
-
-pub(super) struct ListResult {
-    /// The version from which a watch continues.
-    pub(super) version: String,
-    /// The watch that delivered the list, if any.
-    pub(super) watch: Option<Answer>,
-}
-
-/// Lists and watches a resource.
-pub(super) struct Collection<'a, R> {
-    clients: &'a Clients,
-    resource: &'a R,
-    timeouts: &'a Timeouts,
-}
-
-impl<'a, R: Resource> Collection<'a, R> {
-    pub(super) fn new(clients: &'a Clients, resource: &'a R, timeouts: &'a Timeouts) -> Self {
-        Self { clients, resource, timeouts }
+        self.reader.begin_list();
+        let version = self.page_list(oldest).await?;
+        Ok((self.reader.end_list(), version, None))
     }
 
     /// Lists with a watch that starts with all objects, so that neither side holds the list as one
     /// text (KEP-3157). `None` if the server does not support this.
-    pub(super) async fn stream(
-        &self,
-        freshness: &ResourceVersionMatch,
-        found: &mut ListReader<'_, R>,
-    ) -> Result<Option<ListResult>, ResponseError> {
+    async fn stream_list(
+        &mut self,
+        oldest: Option<&str>,
+    ) -> Result<Option<(String, Answer)>, ResponseError> {
         let limit = self.timeouts.silence_in_list;
-        let mut watch = match self.open(freshness.version(), true, limit).await {
+        let mut watch = match self.open(oldest.unwrap_or_default(), true, limit).await {
             Err(failure) if failure.is_misunderstood() => return Ok(None),
             opened => opened?,
         };
@@ -78,50 +63,41 @@ impl<'a, R: Resource> Collection<'a, R> {
                 Err(failure) => return Err(failure),
             };
             match next {
-                WatchEvent::Changed(object) => found.add(object),
-                WatchEvent::Deleted(metadata) => found.remove(&metadata),
-                WatchEvent::Bookmark { version, ends_list: true } => {
-                    let watch = Some(watch.with_silence_limit(self.timeouts.silence));
-                    return Ok(Some(ListResult { version, watch }));
+                WatchEvent::Changed(object) => self.reader.add(&object),
+                WatchEvent::Deleted(object) => self.reader.remove(object.metadata()),
+                WatchEvent::Bookmark(bookmark) if ends_list(bookmark.metadata()) => {
+                    watch.silence_limit = self.timeouts.silence;
+                    return Ok(Some((bookmark.metadata().resource_version.clone(), watch)));
                 }
-                WatchEvent::Bookmark { ends_list: false, .. } => return Ok(None),
-                WatchEvent::Error(failure) => return Err(failure),
+                WatchEvent::Bookmark(_) => return Ok(None),
+                WatchEvent::Error(status) => return Err(ResponseError::refused(status)),
             }
         }
     }
 
-    pub(super) async fn list(
-        &self,
-        freshness: &ResourceVersionMatch,
-        found: &mut ListReader<'_, R>,
-    ) -> Result<ListResult, ResponseError> {
-        let is_latest = *freshness == ResourceVersionMatch::Latest;
+    /// Lists page by page.
+    async fn page_list(&mut self, oldest: Option<&str>) -> Result<String, ResponseError> {
         let mut params = ListParams {
-            label_selector: self.resource.labels(),
-            field_selector: self.resource.fields(),
             // With a limit, the server would bypass its cache.
-            limit: is_latest.then_some(PAGE),
-            resource_version: (!is_latest).then(|| freshness.version().to_owned()),
-            version_match: (!is_latest).then_some(VersionMatch::NotOlderThan),
-            ..ListParams::default()
+            limit: oldest.is_none().then_some(PAGE),
+            resource_version: oldest.map(str::to_owned),
+            version_match: oldest.map(|_| VersionMatch::NotOlderThan),
+            ..self.selected.clone()
         };
         loop {
             let request = Request::new(R::PATH).list(&params).map_err(invalid_request)?;
             let answer = Answer::to(self.clients, request, self.timeouts.silence).await?;
             let mut page = answer.page::<R>().await?;
-            page.objects.into_iter().for_each(|object| found.add(object));
+            page.items.into_iter().flatten().for_each(|object| self.reader.add(&object));
             params.continue_token = page.metadata.take_next();
             if params.continue_token.is_none() {
-                return Ok(ListResult { version: page.metadata.resource_version, watch: None });
+                return Ok(page.metadata.resource_version);
             }
         }
     }
 
-    pub(super) async fn watch(&self, version: &str) -> Result<Answer, ResponseError> {
-        self.open(version, false, self.timeouts.silence).await
-    }
-
-    async fn open(
+    /// Opens a watch.
+    pub(super) async fn open(
         &self,
         version: &str,
         send_initial_events: bool,
@@ -129,8 +105,8 @@ impl<'a, R: Resource> Collection<'a, R> {
     ) -> Result<Answer, ResponseError> {
         let seconds = jittered(self.timeouts.longest_watch).as_secs().max(1);
         let params = WatchParams {
-            label_selector: self.resource.labels(),
-            field_selector: self.resource.fields(),
+            label_selector: self.selected.label_selector.clone(),
+            field_selector: self.selected.field_selector.clone(),
             timeout: u32::try_from(seconds).ok(),
             bookmarks: true,
             send_initial_events,

@@ -20,24 +20,27 @@ mod client;
 mod decode;
 mod kubeconfig;
 mod list;
-mod list_reader;
+mod object_reader;
 mod proxy;
 mod reflector;
 mod rejection_log;
-mod resource;
 mod server;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kube_ipvs_core::model::{Event, Name, Settings};
+use kube::core::params::ListParams;
+use kube_ipvs_core::model::{Event, Settings};
 
 pub use client::{ApiAccess, Clients, ConnectError, connect};
 pub use decode::Encoding;
 use reflector::Reflector;
-pub use server::{FIND_AGAIN, Server, ThroughService, run_from, service_ranges, watch};
+pub use server::{FIND_AGAIN, Server, ThroughService, follow, follow_server, service_ranges};
 
-use resource::{OwnNode, ServiceCidrs, Services, Slices};
+use crate::source::wire::{
+    HEADLESS, NodeObject, SERVICE_PROXY_NAME, ServiceCidrObject, ServiceObject, SliceObject,
+};
 
 /// Timeouts of requests, and waits between them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,32 +92,39 @@ pub enum WatchRequest {
 #[must_use]
 pub fn decode(encoding: Encoding, text: &[u8]) -> usize {
     let text = &Bytes::copy_from_slice(text);
-    list_reader::decode::<Services>(encoding, text)
-        + list_reader::decode::<Slices>(encoding, text)
-        + list_reader::decode::<OwnNode>(encoding, text)
-        + list_reader::decode::<ServiceCidrs>(encoding, text)
+    object_reader::decode::<ServiceObject>(encoding, text)
+        + object_reader::decode::<SliceObject>(encoding, text)
+        + object_reader::decode::<NodeObject>(encoding, text)
+        + object_reader::decode::<ServiceCidrObject>(encoding, text)
 }
 
 /// Watches Services, EndpointSlices, ServiceCIDRs and the own Node.
 ///
 /// `deliver` first gets the complete list of each kind, then single changes, and a complete list
 /// again if changes may have been missed. Failures are retried forever; the function ends once
-/// `deliver` returns false. `note` counts the requests by kind.
+/// `deliver` breaks. `note` counts the requests by kind.
 pub async fn run(
     clients: Clients,
     settings: &Settings,
     timeouts: Timeouts,
-    deliver: impl Fn(Event) -> bool,
+    deliver: impl Fn(Event) -> ControlFlow<()>,
     note: impl Fn(&'static str, WatchRequest),
 ) {
-    let own_node = OwnNode(Name::clone(&settings.node_name));
-    let services = Services(settings.service_proxy_name.clone());
+    let all = ListParams::default();
+    let own_node = all.clone().fields(&format!("metadata.name={}", settings.node_name));
+    let services = match &settings.service_proxy_name {
+        None => all.clone().labels(&format!("!{SERVICE_PROXY_NAME}")),
+        Some(name) => all.clone().labels(&format!("{SERVICE_PROXY_NAME}={name}")),
+    };
+    // No headless Services, nor their slices.
+    let services = services.fields("spec.clusterIP!=None");
+    let slices = all.clone().labels(&format!("!{HEADLESS}"));
     let (clients, timeouts, deliver, note) = (&clients, &timeouts, &deliver, &note);
-    // The first closed receiver ends all of them.
+    // The first that is no longer heard ends all of them.
     tokio::select! {
-        _ = Reflector::new(&own_node, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::new(&ServiceCidrs, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::new(&services, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::new(&Slices, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<NodeObject, _, _>::new(own_node, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<ServiceCidrObject, _, _>::new(all, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<ServiceObject, _, _>::new(services, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<SliceObject, _, _>::new(slices, clients, timeouts, deliver, note).run() => {}
     }
 }

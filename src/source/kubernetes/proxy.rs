@@ -26,47 +26,36 @@ const HERE: &str = "localhost,127.0.0.0/8,::1";
 /// The meaning of `*`, which the library applies to names only.
 const EVERYTHING: &str = "*,0.0.0.0/0,::/0";
 
-/// The proxies by server.
-pub(super) struct Proxies(Matcher);
+/// Reads the proxies from the environment variables that client-go reads.
+pub(super) fn of_environment() -> Matcher {
+    of_variables(|name| env::var(name).ok())
+}
 
-impl Proxies {
-    /// Reads the environment variables that client-go reads.
-    pub(super) fn of_environment() -> Self {
-        Self::of_variables(|name| env::var(name).ok())
+fn of_variables(variable: impl Fn(&str) -> Option<String>) -> Matcher {
+    let first = |names: [&str; 2]| {
+        let values = names.into_iter().filter_map(&variable);
+        values.map(|value| value.trim().to_owned()).find(|value| !value.is_empty())
+    };
+    let of = |names| first(names).unwrap_or_default();
+    let mut direct = of(["NO_PROXY", "no_proxy"]);
+    if direct == "*" {
+        direct = EVERYTHING.to_owned();
     }
+    Matcher::builder()
+        .http(of(["HTTP_PROXY", "http_proxy"]))
+        .https(of(["HTTPS_PROXY", "https_proxy"]))
+        .no(format!("{direct},{HERE}"))
+        .build()
+}
 
-    fn of_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let first = |names: [&str; 2]| {
-            let values = names.into_iter().filter_map(&variable);
-            values.map(|value| value.trim().to_owned()).find(|value| !value.is_empty())
-        };
-        let of = |names| first(names).unwrap_or_default();
-        let mut direct = of(["NO_PROXY", "no_proxy"]);
-        if direct == "*" {
-            direct = EVERYTHING.to_owned();
-        }
-        let matcher = Matcher::builder()
-            .http(of(["HTTP_PROXY", "http_proxy"]))
-            .https(of(["HTTPS_PROXY", "https_proxy"]))
-            .no(format!("{direct},{HERE}"));
-        Self(matcher.build())
-    }
-
-    /// Reads the kubeconfig, which applies to every server; `None` if it has no proxy.
-    pub(super) fn of_kubeconfig(kubeconfig: &Kubeconfig) -> Result<Option<Self>, ConnectError> {
-        let Some(url) = proxy_url(kubeconfig) else { return Ok(None) };
-        let matcher = Matcher::builder().all(url).build();
-        // An invalid URL would mean no proxy.
-        match matcher.intercept(&Uri::from_static("https://server")) {
-            Some(_) => Ok(Some(Self(matcher))),
-            None => {
-                Err(ConnectError::Proxy { reason: "`proxy-url` of the kubeconfig is not a URL" })
-            }
-        }
-    }
-
-    pub(super) fn of(&self, server: &Uri) -> Option<Intercept> {
-        self.0.intercept(server)
+/// Reads the proxy of the kubeconfig, which applies to every server; `None` if it has none.
+pub(super) fn of_kubeconfig(kubeconfig: &Kubeconfig) -> Result<Option<Matcher>, ConnectError> {
+    let Some(url) = proxy_url(kubeconfig) else { return Ok(None) };
+    let matcher = Matcher::builder().all(url).build();
+    // An invalid URL would mean no proxy.
+    match matcher.intercept(&Uri::from_static("https://server")) {
+        Some(_) => Ok(Some(matcher)),
+        None => Err(ConnectError::Proxy { reason: "`proxy-url` of the kubeconfig is not a URL" }),
     }
 }
 
@@ -151,8 +140,8 @@ mod tests {
 
     fn of(variables: Variables<'_>, server: &str) -> Option<String> {
         let variables: BTreeMap<_, _> = variables.iter().copied().collect();
-        let proxies = Proxies::of_variables(|name| variables.get(name).map(ToString::to_string));
-        let proxy = proxies.of(&server.parse().unwrap())?;
+        let proxies = of_variables(|name| variables.get(name).map(ToString::to_string));
+        let proxy = proxies.intercept(&server.parse().unwrap())?;
         Some(proxy.uri().to_string())
     }
 

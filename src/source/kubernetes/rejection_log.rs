@@ -68,7 +68,7 @@ impl RejectionLog {
         if due > now {
             return;
         }
-        while let Some(LoggedRejections { object, rejections, count }) = self.next(now) {
+        while let Some((object, rejections, count)) = self.next(now) {
             rejections.iter().for_each(|rejection| warn!("{rejection}"));
             match (rejections.is_empty(), count) {
                 (true, 1) => info!("{object}: all of it is valid now"),
@@ -79,19 +79,13 @@ impl RejectionLog {
         }
     }
 
-    fn next(&mut self, now: Instant) -> Option<LoggedRejections> {
+    /// Returns an object with its rejections, which are empty if it has become valid, and the number
+    /// of changes since the last report.
+    fn next(&mut self, now: Instant) -> Option<(String, Vec<Rejection>, u32)> {
         let next = self.limiter.next(now);
         self.due = self.limiter.next_due(now);
-        next.map(|(object, rejections, count)| LoggedRejections { object, rejections, count })
+        next
     }
-}
-
-struct LoggedRejections {
-    object: String,
-    /// Empty if the object has become valid.
-    rejections: Vec<Rejection>,
-    /// The number of changes since the last report.
-    count: u32,
 }
 
 fn digest(rejections: &[Rejection]) -> u64 {
@@ -108,7 +102,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::source::wire::ServiceObject;
+    use crate::source::wire::{Resource, ServiceObject};
 
     /// Returns the rejections of a Service with many invalid external IPs that differ in each
     /// round.
@@ -129,7 +123,7 @@ mod tests {
             // The Service is valid in between.
             let found = if second % 4 == 0 { Vec::new() } else { rejections(second) };
             log.update("default/web", found, now);
-            while let Some(LoggedRejections { object, rejections, count }) = log.next(now) {
+            while let Some((object, rejections, count)) = log.next(now) {
                 lines.extend(rejections.iter().map(ToString::to_string));
                 lines.push(format!("{object} {count}"));
             }
@@ -150,14 +144,10 @@ mod tests {
             log.update("default/fine", Vec::new(), now);
             log.end_list();
         }
-        let logged = log.next(now).expect("a report");
-        assert_eq!(
-            (logged.object.as_str(), logged.rejections, logged.count),
-            ("default/web", found, 1)
-        );
+        assert_eq!(log.next(now), Some(("default/web".to_owned(), found, 1)));
         assert!(log.next(now + QUIET).is_none());
         log.update("default/web", Vec::new(), now);
-        let logged = log.next(now + QUIET).expect("a report of the recovery");
-        assert!(logged.rejections.is_empty());
+        let (_, rejections, _) = log.next(now + QUIET).expect("a report of the recovery");
+        assert!(rejections.is_empty());
     }
 }

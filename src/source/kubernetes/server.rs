@@ -2,21 +2,21 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::iter;
-use std::mem;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
 use std::time::Duration;
+use std::{iter, mem, slice};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use kube_ipvs_core::model::{Change, Event, ServiceKey, Settings, read_ip, read_range};
+use kube_ipvs_core::model::{Change, Event, Service, Settings, read_ip, read_range};
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
-use super::client::{ApiAccess, Clients, ConnectError, Upstream, configure};
+use super::client::{ApiAccess, Clients, ConnectError, configure};
 use super::{Timeouts, WatchRequest, run};
 
 /// The interval at which the API server's addresses are resolved.
@@ -24,19 +24,10 @@ pub const FIND_AGAIN: Duration = Duration::from_secs(30);
 /// The timeout for resolving a name, and for the requests of a check.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The configured API server.
+/// The configured API server: one server, or several equivalent ones, each with the host in its URL
+/// and its resolved addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Server {
-    /// One server, or several equivalent ones.
-    places: Vec<ApiAddress>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct ApiAddress {
-    host: String,
-    port: u16,
-    addresses: Vec<IpAddr>,
-}
+pub struct Server(Vec<(String, Vec<SocketAddr>)>);
 
 /// The API server is reached through a Service.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -58,34 +49,25 @@ impl Server {
     /// If the configuration is invalid.
     pub async fn find(access: &ApiAccess) -> Result<Self, ConnectError> {
         let (_, upstreams) = configure(access).await?;
-        let mut places = Vec::with_capacity(upstreams.len());
-        let urls = upstreams.into_iter().flat_map(|Upstream { server, proxy }| {
+        let urls = upstreams.into_iter().flat_map(|(server, proxy)| {
             iter::once(server).chain(proxy.map(|proxy| proxy.uri().clone()))
         });
+        let mut places = Vec::new();
         for url in urls {
             let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let addresses = match host.parse::<IpAddr>() {
-                Ok(ip) => vec![ip.to_canonical()],
-                Err(_) => resolve(&host).await,
-            };
             let default = if url.scheme_str() == Some("http") { 80 } else { 443 };
-            places.push(ApiAddress { host, port: url.port_u16().unwrap_or(default), addresses });
+            let sockets = resolve(&host, url.port_u16().unwrap_or(default)).await;
+            places.push((host, sockets));
         }
-        Ok(Self { places })
+        Ok(Self(places))
     }
 
     fn is_resolved(&self) -> bool {
-        self.places.iter().all(|place| !place.addresses.is_empty())
-    }
-
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.places.iter().flat_map(|place| place.addresses.iter().copied())
+        self.0.iter().all(|(_, sockets)| !sockets.is_empty())
     }
 
     pub fn sockets(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.places
-            .iter()
-            .flat_map(|place| place.addresses.iter().map(|ip| SocketAddr::new(*ip, place.port)))
+        self.0.iter().flat_map(|(_, sockets)| sockets).copied()
     }
 
     /// Checks the name, and the addresses against service ranges.
@@ -97,29 +79,14 @@ impl Server {
         &self,
         ranges: impl IntoIterator<Item = &'a IpNet> + Clone,
     ) -> Result<(), ThroughService> {
-        self.places.iter().try_for_each(|place| place.check(ranges.clone()))
-    }
-
-    fn check_event(&self, event: &Event) -> Result<(), ThroughService> {
-        self.places.iter().try_for_each(|place| place.check_event(event))
-    }
-}
-
-impl ApiAddress {
-    fn check<'a>(&self, ranges: impl IntoIterator<Item = &'a IpNet>) -> Result<(), ThroughService> {
-        let mut labels = self.host.trim_end_matches('.').split('.');
-        let (service, namespace, kind) = (labels.next(), labels.next(), labels.next());
-        if service == Some("kubernetes")
-            && matches!(namespace, None | Some("default"))
-            && matches!(kind, None | Some("svc"))
-        {
-            return Err(self.through("is the name of the Service default/kubernetes".to_owned()));
+        if let Some((host, _)) = self.0.iter().find(|(host, _)| is_name_of_service(host)) {
+            let what = "is the name of the Service default/kubernetes".to_owned();
+            return Err(ThroughService { server: host.clone(), what });
         }
-        let holds = |range: &&IpNet| self.addresses.iter().any(|ip| range.contains(ip));
-        match ranges.into_iter().find(holds) {
-            Some(range) => Err(self.through(format!("lies in the service range {range}"))),
-            None => Ok(()),
-        }
+        self.check_addresses(|ip| {
+            let range = ranges.clone().into_iter().find(|range| range.contains(&ip))?;
+            Some(format!("lies in the service range {range}"))
+        })
     }
 
     fn check_event(&self, event: &Event) -> Result<(), ThroughService> {
@@ -128,36 +95,49 @@ impl ApiAddress {
             Event::ServiceCidrs(Change::Replace(objects)) => {
                 self.check(objects.iter().flat_map(|object| &object.cidrs))
             }
-            Event::Service(Change::Apply(service)) => {
-                self.check_service(&service.key, &service.cluster_ips)
-            }
-            Event::Service(Change::Replace(services)) => services
-                .iter()
-                .try_for_each(|service| self.check_service(&service.key, &service.cluster_ips)),
+            Event::Service(Change::Apply(service)) => self.check_services(slice::from_ref(service)),
+            Event::Service(Change::Replace(services)) => self.check_services(services),
             _ => Ok(()),
         }
     }
 
-    fn check_service(&self, key: &ServiceKey, ips: &[IpAddr]) -> Result<(), ThroughService> {
-        if self.addresses.iter().any(|ip| ips.contains(ip)) {
-            return Err(self.through(format!("is the ClusterIP of Service {key}")));
+    fn check_services(&self, services: &[Service]) -> Result<(), ThroughService> {
+        self.check_addresses(|ip| {
+            let service = services.iter().find(|service| service.cluster_ips.contains(&ip))?;
+            Some(format!("is the ClusterIP of Service {}", service.key))
+        })
+    }
+
+    /// Checks each address. `through` describes the way through a Service.
+    fn check_addresses(
+        &self,
+        through: impl Fn(IpAddr) -> Option<String>,
+    ) -> Result<(), ThroughService> {
+        for (host, sockets) in &self.0 {
+            if let Some(what) = sockets.iter().find_map(|socket| through(socket.ip())) {
+                return Err(ThroughService { server: host.clone(), what });
+            }
         }
         Ok(())
     }
+}
 
-    fn through(&self, what: String) -> ThroughService {
-        ThroughService { server: self.host.clone(), what }
-    }
+fn is_name_of_service(host: &str) -> bool {
+    let mut labels = host.trim_end_matches('.').split('.');
+    let (service, namespace, kind) = (labels.next(), labels.next(), labels.next());
+    service == Some("kubernetes")
+        && matches!(namespace, None | Some("default"))
+        && matches!(kind, None | Some("svc"))
 }
 
 /// Resolves the API server's addresses periodically, because its name may get other addresses and
 /// the kubeconfig may name another server. Delivers changed addresses together with the first and
-/// the previous ones, whose connections may still be in use. Ends once `deliver` returns false.
-pub async fn watch(
+/// the previous ones, whose connections may still be in use. Ends once `deliver` breaks.
+pub async fn follow_server(
     access: &ApiAccess,
     first: &Server,
     again: Duration,
-    deliver: impl Fn(Event) -> bool,
+    deliver: impl Fn(Event) -> ControlFlow<()>,
 ) {
     let first: BTreeSet<_> = first.sockets().collect();
     let mut known = first.clone();
@@ -171,7 +151,7 @@ pub async fn watch(
         }
         let before = mem::replace(&mut known, found);
         let all = &(&known | &before) | &first;
-        if !deliver(Event::ApiServers(all.into_iter().collect())) {
+        if deliver(Event::ApiServers(all.into_iter().collect())).is_break() {
             return;
         }
     }
@@ -183,12 +163,12 @@ pub async fn watch(
 /// # Errors
 ///
 /// If the API server is reached through a Service.
-pub async fn run_from(
+pub async fn follow(
     server: &Server,
     clients: Clients,
     settings: &Settings,
     timeouts: Timeouts,
-    deliver: impl Fn(Event) -> bool,
+    deliver: impl Fn(Event) -> ControlFlow<()>,
     note: impl Fn(&'static str, WatchRequest),
 ) -> Result<(), ThroughService> {
     let refusal = OnceCell::new();
@@ -196,7 +176,7 @@ pub async fn run_from(
         Ok(()) => deliver(event),
         Err(error) => {
             let _ = refusal.set(error);
-            false
+            ControlFlow::Break(())
         }
     };
     run(clients, settings, timeouts, deliver, note).await;
@@ -213,7 +193,7 @@ pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
         Some(specs.flat_map(|spec| spec.cidrs.unwrap_or_default()).collect::<Vec<_>>())
     };
     let own = async {
-        let services: Api<Service> = Api::namespaced(client.clone(), "default");
+        let services: Api<v1::Service> = Api::namespaced(client.clone(), "default");
         let params = ListParams::default().fields("metadata.name=kubernetes");
         let listed = services.list(&params).await.ok()?;
         let specs = listed.items.into_iter().filter_map(|object| object.spec);
@@ -226,9 +206,13 @@ pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
     cidrs.chain(own.map(IpNet::from)).collect()
 }
 
-async fn resolve(host: &str) -> Vec<IpAddr> {
+async fn resolve(host: &str, port: u16) -> Vec<SocketAddr> {
+    let canonical = |ip: IpAddr| SocketAddr::new(ip.to_canonical(), port);
+    if let Ok(ip) = host.parse() {
+        return vec![canonical(ip)];
+    }
     match timeout(LOOKUP_TIMEOUT, lookup_host((host, 0))).await {
-        Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
+        Ok(Ok(found)) => found.map(|address| canonical(address.ip())).collect(),
         _ => Vec::new(),
     }
 }
@@ -238,12 +222,11 @@ mod tests {
     use super::*;
 
     fn server(host: &str) -> Server {
-        let place = |host: &str| ApiAddress {
-            host: host.to_owned(),
-            port: 6443,
-            addresses: host.parse().into_iter().collect(),
+        let place = |host: &str| {
+            let ip: Option<IpAddr> = host.parse().ok();
+            (host.to_owned(), ip.map(|ip| SocketAddr::new(ip, 6443)).into_iter().collect())
         };
-        Server { places: vec![place("198.51.100.1"), place(host)] }
+        Server(vec![place("198.51.100.1"), place(host)])
     }
 
     #[test]

@@ -1,33 +1,25 @@
 //! The manifests of one file.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
-use kube_ipvs_core::model::{
-    EndpointSlice, Interner, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
-};
-use serde::de::DeserializeOwned;
+use kube_ipvs_core::model::{Change, Event, Interner};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::ManifestError;
-use crate::source::wire::{NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject};
+use crate::source::wire::{
+    NodeObject, Rejection, Resource, ServiceCidrObject, ServiceObject, SliceObject,
+};
 
-/// The objects of one file, or of all files.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Objects {
-    pub(super) services: BTreeMap<ServiceKey, Service>,
-    pub(super) slices: BTreeMap<SliceKey, EndpointSlice>,
-    pub(super) nodes: BTreeMap<Name, Node>,
-    pub(super) service_cidrs: BTreeMap<Name, ServiceCidr>,
-}
+/// The objects of one file, or of all files, by kind and name.
+pub(super) type Objects = BTreeMap<(&'static str, String), Object>;
 
-impl Objects {
-    pub(super) fn len(&self) -> usize {
-        let Self { services, slices, nodes, service_cidrs } = self;
-        services.len() + slices.len() + nodes.len() + service_cidrs.len()
-    }
+/// The events that apply and delete an object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Object {
+    pub(super) apply: Event,
+    pub(super) delete: Event,
 }
 
 /// Parses the text of a file with any number of documents; objects of other kinds are skipped.
@@ -37,7 +29,7 @@ pub(super) fn parse(
     names: &mut Interner,
 ) -> Result<(Objects, Vec<Rejection>), ManifestError> {
     let mut reader =
-        ManifestReader { path, names, objects: Objects::default(), rejections: Vec::new() };
+        ManifestReader { path, names, objects: Objects::new(), rejections: Vec::new() };
     for (number, document) in documents(path, text)? {
         reader.take(number, document)?;
     }
@@ -106,54 +98,41 @@ impl ManifestReader<'_> {
         };
         let (group, _) = version.rsplit_once('/').unwrap_or_default();
         match (group, kind.as_str()) {
-            ("", "Service") => {
-                let object: ServiceObject = self.object(number, document)?;
-                let (service, rejections) = object.convert(self.names);
-                self.rejections.extend(rejections);
-                let Some(service) = service else { return Ok(()) };
-                let key = service.key.clone();
-                self.note_twin(number, &kind, &key, self.objects.services.contains_key(&key));
-                self.objects.services.insert(key, service);
-            }
-            ("discovery.k8s.io", "EndpointSlice") => {
-                let mut object: SliceObject = self.object(number, document)?;
-                object.default_port_names();
-                let (slice, rejections) = object.convert(self.names);
-                self.rejections.extend(rejections);
-                let Some(slice) = slice else { return Ok(()) };
-                let key = slice.key.clone();
-                self.note_twin(number, &kind, &key, self.objects.slices.contains_key(&key));
-                self.objects.slices.insert(key, slice);
-            }
-            ("", "Node") => {
-                let object: NodeObject = self.object(number, document)?;
-                let (node, rejections) = object.convert(self.names);
-                self.rejections.extend(rejections);
-                let name = Name::clone(&node.name);
-                self.note_twin(number, &kind, &name, self.objects.nodes.contains_key(&name));
-                self.objects.nodes.insert(name, node);
-            }
+            ("", "Service") => self.read::<ServiceObject>(number, document),
+            ("discovery.k8s.io", "EndpointSlice") => self.read::<SliceObject>(number, document),
+            ("", "Node") => self.read::<NodeObject>(number, document),
             ("networking.k8s.io", "ServiceCIDR") => {
-                let object: ServiceCidrObject = self.object(number, document)?;
-                let (cidr, rejections) = object.convert(self.names);
-                self.rejections.extend(rejections);
-                let name = Name::clone(&cidr.name);
-                self.note_twin(
-                    number,
-                    &kind,
-                    &name,
-                    self.objects.service_cidrs.contains_key(&name),
-                );
-                self.objects.service_cidrs.insert(name, cidr);
+                self.read::<ServiceCidrObject>(number, document)
             }
             ("", "List")
             | ("", "ServiceList" | "NodeList")
             | ("discovery.k8s.io", "EndpointSliceList")
             | ("networking.k8s.io", "ServiceCIDRList") => {
-                self.list(number, &version, kind.trim_end_matches("List"), document)?;
+                self.list(number, &version, kind.trim_end_matches("List"), document)
             }
-            _ => {}
+            _ => Ok(()),
         }
+    }
+
+    fn read<R: Resource>(&mut self, number: usize, document: Value) -> Result<(), ManifestError> {
+        let mut object: R = self.object(number, &document)?;
+        object.set_defaults();
+        let (value, rejections) = object.convert(self.names);
+        self.rejections.extend(rejections);
+        let Some(value) = value else { return Ok(()) };
+        let key = R::key(object.metadata());
+        let name = key.to_string();
+        let object =
+            Object { apply: R::event(Change::Apply(value)), delete: R::event(Change::Delete(key)) };
+        if self.objects.contains_key(&(R::KIND, name.clone())) {
+            self.rejections.push(Rejection {
+                object: format!("document {number} ({} {name})", R::KIND),
+                field: String::new(),
+                reason: "a second object with this name in the file: it takes precedence"
+                    .to_owned(),
+            });
+        }
+        self.objects.insert((R::KIND, name), object);
         Ok(())
     }
 
@@ -183,27 +162,14 @@ impl ManifestReader<'_> {
         Ok(())
     }
 
-    fn note_twin(&mut self, number: usize, kind: &str, name: &dyn fmt::Display, is_twin: bool) {
-        if is_twin {
-            let object = format!("document {number} ({kind} {name})");
-            let reason =
-                "a second object with this name in the file: it takes precedence".to_owned();
-            self.rejections.push(Rejection { object, field: String::new(), reason });
-        }
-    }
-
-    fn object<T: DeserializeOwned>(
-        &self,
-        document: usize,
-        value: Value,
-    ) -> Result<T, ManifestError> {
-        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    fn object<R: Resource>(&self, number: usize, document: &Value) -> Result<R, ManifestError> {
+        let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         if name.is_empty() {
             let reason = "missing: every object needs one".to_owned();
-            return Err(self.broken(document, &value, "metadata.name".to_owned(), reason));
+            return Err(self.broken(number, document, "metadata.name".to_owned(), reason));
         }
-        serde_path_to_error::deserialize(&value).map_err(|error| {
-            self.broken(document, &value, error.path().to_string(), error.inner().to_string())
+        serde_path_to_error::deserialize(document).map_err(|error| {
+            self.broken(number, document, error.path().to_string(), error.inner().to_string())
         })
     }
 

@@ -2,7 +2,7 @@
 
 mod catalog;
 mod file;
-mod watch;
+mod follow;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use kube_ipvs_core::model::{Event, Interner, Name};
 
 use crate::source::directory::Cause;
 use crate::source::wire::Rejection;
+use catalog::Catalog;
 
-pub use catalog::Catalog;
-pub use watch::watch;
+pub use follow::follow;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -62,7 +62,6 @@ pub fn load(
     node_name: &Name,
 ) -> Result<(Vec<Event>, Vec<String>), ManifestError> {
     let mut catalog = Catalog::new(directory, node_name);
-    let (_, problems) =
-        catalog.refresh(Cause::Reported, &mut Interner::default(), &BTreeSet::new())?;
+    let (_, problems) = catalog.refresh(Cause::Reported, &BTreeSet::new())?;
     Ok((catalog.everything(), problems))
 }

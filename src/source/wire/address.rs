@@ -1,15 +1,11 @@
-//! Validation of addresses, ranges and ports.
+//! Validation of addresses, ranges, ports and protocols.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use kube_ipvs_core::model::{read_ip, read_range};
+use kube_ipvs_core::model::{Protocol, read_ip, read_range};
 
-/// Parses the address of a Service or an endpoint.
-///
-/// # Errors
-///
-/// The reason why the address is invalid.
+/// Parses the address of a Service or an endpoint. The error is the reason why it is invalid.
 pub(super) fn usable_ip(text: &str) -> Result<IpAddr, String> {
     let ip = read_ip(text).ok_or_else(|| format!("{text:?} is not an IP address"))?;
     let what = if ip.is_unspecified() {
@@ -39,10 +35,6 @@ const METADATA: [IpAddr; 4] = [
 
 /// Parses an external address of a Service. An endpoint may have an address in [`METADATA`]: those
 /// of Alibaba and AWS lie in ranges that pods may use.
-///
-/// # Errors
-///
-/// The reason why the address is invalid.
 pub(super) fn external_ip(text: &str) -> Result<IpAddr, String> {
     match usable_ip(text)? {
         ip if METADATA.contains(&ip) => Err(format!(
@@ -52,20 +44,24 @@ pub(super) fn external_ip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-/// Parses an address range.
-///
-/// # Errors
-///
-/// The message shows a valid example.
 pub(super) fn range(text: &str) -> Result<IpNet, String> {
     read_range(text).ok_or_else(|| format!("{text:?} is not an address range such as 192.0.2.0/24"))
 }
 
-/// Validates a port number.
 pub(super) fn port(number: i64) -> Result<u16, String> {
     match u16::try_from(number) {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("{number} is not a port number from 1 to 65535")),
+    }
+}
+
+/// Parses a protocol; the default is TCP.
+pub(super) fn protocol(name: &str) -> Result<Protocol, String> {
+    match name {
+        "" | "TCP" => Ok(Protocol::Tcp),
+        "UDP" => Ok(Protocol::Udp),
+        "SCTP" => Ok(Protocol::Sctp),
+        other => Err(format!("{other:?} is neither TCP nor UDP nor SCTP: ignored")),
     }
 }
 

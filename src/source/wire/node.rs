@@ -2,13 +2,13 @@
 
 use std::slice;
 
-use kube_ipvs_core::model::{Interner, Node};
+use kube_ipvs_core::model::{Change, Event, Interner, Name, Node};
 use prost::Message;
 use serde::Deserialize;
 
 use super::address::{range, usable_ip};
 use super::meta::or_default;
-use super::{Meta, Rejection, Rejections};
+use super::{Meta, Rejections, Resource};
 
 /// Taint of a node that the cluster autoscaler is about to remove (KEP-3836).
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
@@ -72,12 +72,20 @@ struct NodeAddress {
     address: String,
 }
 
-impl NodeObject {
-    /// Converts the Node to the model. Invalid values are left out and reported.
-    #[must_use]
-    pub fn convert(&self, names: &mut Interner) -> (Node, Vec<Rejection>) {
+impl Resource for NodeObject {
+    type Key = Name;
+    type Value = Node;
+
+    const KIND: &'static str = "Node";
+    const PATH: &'static str = "/api/v1/nodes";
+    const IS_NAMESPACED: bool = false;
+
+    fn metadata(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn value(&self, names: &mut Interner, rejections: &mut Rejections<'_>) -> Option<Node> {
         let Self { metadata, spec, status } = self;
-        let mut rejections = Rejections::of("Node", "", &metadata.name);
         let addresses = status.addresses.iter().enumerate();
         let internal_ips = addresses
             .filter(|(_, address)| address.r#type == "InternalIP")
@@ -90,22 +98,26 @@ impl NodeObject {
             [] if !spec.pod_cidr.is_empty() => slice::from_ref(&spec.pod_cidr),
             listed => listed,
         };
-        let pod_cidrs = listed
-            .iter()
-            .enumerate()
-            .filter_map(|(index, text)| {
-                rejections.accept(format_args!("spec.podCIDRs[{index}]"), range(text))
-            })
-            .collect();
         let doomed = spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED);
         let zone = metadata.label(ZONE);
-        let node = Node {
+        Some(Node {
             name: names.intern(&metadata.name),
             internal_ips,
-            pod_cidrs,
+            pod_cidrs: rejections.accept_each("spec.podCIDRs", listed, range).collect(),
             zone: zone.filter(|zone| !zone.is_empty()).map(|zone| names.intern(zone)),
             eligible: metadata.deletion_timestamp.is_none() && !doomed,
-        };
-        (node, rejections.finish())
+        })
+    }
+
+    fn key(metadata: &Meta) -> Name {
+        metadata.name.as_str().into()
+    }
+
+    fn event(change: Change<Name, Node>) -> Event {
+        Event::Node(match change {
+            Change::Apply(node) => Some(node),
+            Change::Delete(_) => None,
+            Change::Replace(nodes) => nodes.into_iter().next(),
+        })
     }
 }

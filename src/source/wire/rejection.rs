@@ -4,6 +4,8 @@ use std::fmt;
 
 use kube_ipvs_core::model::cut;
 
+use super::{Meta, Resource};
+
 /// The number of rejections per object in the log; the others are counted. An object of a megabyte
 /// could have as many as it has bytes.
 const MOST: usize = 5;
@@ -36,6 +38,7 @@ impl fmt::Display for Rejection {
 #[derive(Debug)]
 pub struct Rejections<'a> {
     kind: &'static str,
+    /// Empty if the kind has none.
     namespace: &'a str,
     name: &'a str,
     all: Vec<Rejection>,
@@ -44,8 +47,9 @@ pub struct Rejections<'a> {
 
 impl<'a> Rejections<'a> {
     #[must_use]
-    pub fn of(kind: &'static str, namespace: &'a str, name: &'a str) -> Self {
-        Self { kind, namespace, name, all: Vec::new(), more: 0 }
+    pub fn of<R: Resource>(metadata: &'a Meta) -> Self {
+        let namespace = if R::IS_NAMESPACED { metadata.namespace() } else { "" };
+        Self { kind: R::KIND, namespace, name: &metadata.name, all: Vec::new(), more: 0 }
     }
 
     pub fn add(&mut self, field: impl fmt::Display, reason: impl fmt::Display) {
@@ -79,6 +83,19 @@ impl<'a> Rejections<'a> {
         value.map_err(|reason| self.add(field, reason)).ok()
     }
 
+    /// Returns the values of a list's valid items, and records a rejection of each other.
+    pub(super) fn accept_each<T>(
+        &mut self,
+        field: &str,
+        texts: &[String],
+        read: fn(&str) -> Result<T, String>,
+    ) -> impl Iterator<Item = T> {
+        let texts = texts.iter().enumerate();
+        texts.filter_map(move |(index, text)| {
+            self.accept(format_args!("{field}[{index}]"), read(text))
+        })
+    }
+
     /// Returns the first rejections, and the number of the others.
     #[must_use]
     pub fn finish(mut self) -> Vec<Rejection> {
@@ -93,11 +110,14 @@ impl<'a> Rejections<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::wire::ServiceObject;
 
     #[test]
     fn what_is_told_of_an_object_has_an_end() {
         let megabyte = "x".repeat(1 << 20);
-        let mut rejections = Rejections::of("Service", &megabyte, &megabyte);
+        let mut metadata = Meta::default();
+        (metadata.name, metadata.namespace) = (megabyte.clone(), megabyte.clone());
+        let mut rejections = Rejections::of::<ServiceObject>(&metadata);
         for index in 0..100_000 {
             rejections.add(format_args!("spec.externalIPs[{index}]"), &megabyte[..index]);
         }

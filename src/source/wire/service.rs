@@ -6,14 +6,14 @@ use std::{iter, slice};
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::{
-    Family, Interner, Name, Protocol, Service, ServiceKey, ServicePort, TrafficPolicy,
+    Change, Event, Family, Interner, Name, Service, ServiceKey, ServicePort, TrafficPolicy,
 };
 use prost::Message;
 use serde::Deserialize;
 
-use super::address::{external_ip, port, range, usable_ip};
+use super::address::{external_ip, port, protocol, range, usable_ip};
 use super::meta::or_default;
-use super::{Meta, Rejection, Rejections, SERVICE_PROXY_NAME};
+use super::{Meta, Rejections, Resource, SERVICE_PROXY_NAME};
 use crate::control;
 
 /// The default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
@@ -135,23 +135,20 @@ struct Ingress {
     ip_mode: Option<String>,
 }
 
-impl ServiceObject {
-    #[must_use]
-    pub fn key(&self) -> ServiceKey {
-        ServiceKey::new(self.metadata.namespace(), &self.metadata.name)
+impl Resource for ServiceObject {
+    type Key = ServiceKey;
+    type Value = Service;
+
+    const KIND: &'static str = "Service";
+    const PATH: &'static str = "/api/v1/services";
+    const IS_NAMESPACED: bool = true;
+
+    fn metadata(&self) -> &Meta {
+        &self.metadata
     }
 
-    /// Converts the Service to the model; `None` for a headless or `ExternalName` Service. Invalid
-    /// fields are left out and reported.
-    #[must_use]
-    pub fn convert(&self, names: &mut Interner) -> (Option<Service>, Vec<Rejection>) {
-        let meta = &self.metadata;
-        let mut rejections = Rejections::of("Service", meta.namespace(), &meta.name);
-        let service = self.service(names, &mut rejections);
-        (service, rejections.finish())
-    }
-
-    fn service(&self, names: &mut Interner, rejections: &mut Rejections) -> Option<Service> {
+    /// `None` for a headless or `ExternalName` Service.
+    fn value(&self, names: &mut Interner, rejections: &mut Rejections<'_>) -> Option<Service> {
         let spec = &self.spec;
         let kind = spec.r#type.as_str();
         let mut listed = iter::once(&spec.cluster_ip).chain(&spec.cluster_ips);
@@ -181,7 +178,7 @@ impl ServiceObject {
         let check = Some(spec.health_check_node_port).filter(|number| checked && *number != 0);
         let proxy_name = self.metadata.label(SERVICE_PROXY_NAME);
         Some(Service {
-            key: self.key(),
+            key: Self::key(&self.metadata),
             proxy_name: proxy_name.map(|name| names.intern(name)),
             created: self.metadata.created(),
             cluster_ips: cluster_ips.into(),
@@ -203,6 +200,16 @@ impl ServiceObject {
         })
     }
 
+    fn key(metadata: &Meta) -> ServiceKey {
+        ServiceKey::new(metadata.namespace(), &metadata.name)
+    }
+
+    fn event(change: Change<ServiceKey, Service>) -> Event {
+        Event::Service(change)
+    }
+}
+
+impl ServiceObject {
     /// At most one per family, `clusterIP` first.
     fn cluster_ips(&self, rejections: &mut Rejections) -> Vec<IpAddr> {
         let spec = &self.spec;
@@ -267,21 +274,15 @@ impl ServiceObject {
     /// valid range gets a range without clients.
     fn source_ranges(&self, rejections: &mut Rejections) -> Box<[IpNet]> {
         let listed = &self.spec.load_balancer_source_ranges;
-        let mut ranges: Vec<_> = listed
-            .iter()
-            .enumerate()
-            .filter_map(|(index, text)| {
-                let field = format_args!("spec.loadBalancerSourceRanges[{index}]");
-                rejections.accept(field, range(text))
-            })
-            .collect();
+        let field = "spec.loadBalancerSourceRanges";
+        let mut ranges: Vec<_> = rejections.accept_each(field, listed, range).collect();
         if ranges.len() == listed.len() {
             return ranges.into();
         }
         for family in Family::BOTH {
             if !ranges.iter().any(|range| Family::of(range.addr()) == family) {
                 let reason = format!("no valid {family} range is left: no client may use its IPs");
-                rejections.add("spec.loadBalancerSourceRanges", reason);
+                rejections.add(field, reason);
                 ranges.push(no_source(family));
             }
         }
@@ -319,16 +320,6 @@ fn no_source(family: Family) -> IpNet {
     ip.into()
 }
 
-/// Parses a protocol; the default is TCP.
-pub(super) fn protocol(name: &str) -> Result<Protocol, String> {
-    match name {
-        "" | "TCP" => Ok(Protocol::Tcp),
-        "UDP" => Ok(Protocol::Udp),
-        "SCTP" => Ok(Protocol::Sctp),
-        other => Err(format!("{other:?} is neither TCP nor UDP nor SCTP: ignored")),
-    }
-}
-
 /// Parses and sorts external addresses, without duplicates and up to the limit.
 fn external(
     field: &str,
@@ -336,10 +327,7 @@ fn external(
     most: usize,
     rejections: &mut Rejections,
 ) -> Box<[IpAddr]> {
-    let read = |(index, text): (usize, &String)| {
-        rejections.accept(format_args!("{field}[{index}]"), external_ip(text))
-    };
-    let mut ips: Vec<_> = texts.iter().enumerate().filter_map(read).collect();
+    let mut ips: Vec<_> = rejections.accept_each(field, texts, external_ip).collect();
     ips.sort_unstable();
     ips.dedup();
     if ips.len() > most {

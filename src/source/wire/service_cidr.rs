@@ -1,12 +1,12 @@
 //! ServiceCIDR objects.
 
-use kube_ipvs_core::model::{Interner, ServiceCidr};
+use kube_ipvs_core::model::{Change, Event, Interner, Name, ServiceCidr};
 use prost::Message;
 use serde::Deserialize;
 
 use super::address::range;
 use super::meta::or_default;
-use super::{Meta, Rejection, Rejections};
+use super::{Meta, Rejections, Resource};
 
 #[derive(Clone, PartialEq, Deserialize, Message)]
 #[serde(default)]
@@ -27,18 +27,31 @@ struct ServiceCidrSpec {
     cidrs: Vec<String>,
 }
 
-impl ServiceCidrObject {
-    /// Converts the ServiceCIDR to the model. Invalid values are left out and reported.
-    #[must_use]
-    pub fn convert(&self, names: &mut Interner) -> (ServiceCidr, Vec<Rejection>) {
-        let mut rejections = Rejections::of("ServiceCIDR", "", &self.metadata.name);
-        let cidrs = self.spec.cidrs.iter().enumerate();
-        let cidrs = cidrs
-            .filter_map(|(index, text)| {
-                rejections.accept(format_args!("spec.cidrs[{index}]"), range(text))
-            })
-            .collect();
-        let cidr = ServiceCidr { name: names.intern(&self.metadata.name), cidrs };
-        (cidr, rejections.finish())
+/// An API server before 1.33 has none, and the role of kube-proxy before 1.31 does not allow reading
+/// them.
+impl Resource for ServiceCidrObject {
+    type Key = Name;
+    type Value = ServiceCidr;
+
+    const KIND: &'static str = "ServiceCIDR";
+    const PATH: &'static str = "/apis/networking.k8s.io/v1/servicecidrs";
+    const IS_NAMESPACED: bool = false;
+    const IS_OPTIONAL: bool = true;
+
+    fn metadata(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn value(&self, names: &mut Interner, rejections: &mut Rejections<'_>) -> Option<ServiceCidr> {
+        let cidrs = rejections.accept_each("spec.cidrs", &self.spec.cidrs, range);
+        Some(ServiceCidr { name: names.intern(&self.metadata.name), cidrs: cidrs.collect() })
+    }
+
+    fn key(metadata: &Meta) -> Name {
+        metadata.name.as_str().into()
+    }
+
+    fn event(change: Change<Name, ServiceCidr>) -> Event {
+        Event::ServiceCidrs(change)
     }
 }

@@ -4,17 +4,16 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use kube_ipvs_core::model::{
-    Endpoint, EndpointPort, EndpointSlice, Family, Interner, Name, ServiceKey, Shared, SliceKey,
-    Topology,
+    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Interner, Name, ServiceKey,
+    Shared, SliceKey, Topology,
 };
 use prost::Message;
 use serde::Deserialize;
 use smallvec::SmallVec;
 
-use super::address::{port, usable_ip};
+use super::address::{port, protocol, usable_ip};
 use super::meta::or_default;
-use super::service::protocol;
-use super::{HEADLESS, Meta, Rejection, Rejections, SERVICE_NAME};
+use super::{HEADLESS, Meta, Rejections, Resource, SERVICE_NAME};
 use crate::control::{SLICE_WEIGHT, SLICE_WEIGHT_ALIAS, slice_weight};
 
 /// The relevant part of an EndpointSlice.
@@ -95,32 +94,32 @@ struct Named {
     name: String,
 }
 
-impl SliceObject {
-    #[must_use]
-    pub fn key(&self) -> SliceKey {
-        SliceKey::new(self.metadata.namespace(), &self.metadata.name)
+impl Resource for SliceObject {
+    type Key = SliceKey;
+    type Value = EndpointSlice;
+
+    const KIND: &'static str = "EndpointSlice";
+    const PATH: &'static str = "/apis/discovery.k8s.io/v1/endpointslices";
+    const IS_NAMESPACED: bool = true;
+
+    fn metadata(&self) -> &Meta {
+        &self.metadata
     }
 
-    /// Sets missing port names to `""`, as the API server does before it stores a slice.
-    pub fn default_port_names(&mut self) {
+    fn set_defaults(&mut self) {
         for port in &mut self.ports {
             port.name.get_or_insert_default();
         }
     }
 
-    /// Converts the slice to the model; `None` for a slice of a headless Service, with names
-    /// instead of addresses, or without a Service. Invalid values are left out and reported.
-    ///
-    /// The Service determines its proxy: the label on its slices follows a change with a delay.
-    #[must_use]
-    pub fn convert(&self, names: &mut Interner) -> (Option<EndpointSlice>, Vec<Rejection>) {
-        let meta = &self.metadata;
-        let mut rejections = Rejections::of("EndpointSlice", meta.namespace(), &meta.name);
-        let slice = self.slice(names, &mut rejections);
-        (slice, rejections.finish())
-    }
-
-    fn slice(&self, names: &mut Interner, rejections: &mut Rejections) -> Option<EndpointSlice> {
+    /// `None` for a slice of a headless Service, with names instead of addresses, or without a
+    /// Service. The Service determines its proxy: the label on its slices follows a change with a
+    /// delay.
+    fn value(
+        &self,
+        names: &mut Interner,
+        rejections: &mut Rejections<'_>,
+    ) -> Option<EndpointSlice> {
         let meta = &self.metadata;
         if meta.label(HEADLESS).is_some() {
             return None;
@@ -142,7 +141,7 @@ impl SliceObject {
         };
         let weight = self.weight(rejections);
         Some(EndpointSlice {
-            key: self.key(),
+            key: Self::key(meta),
             service: ServiceKey::new(meta.namespace(), service),
             family,
             ports: self.ports(names, rejections),
@@ -151,6 +150,16 @@ impl SliceObject {
         })
     }
 
+    fn key(metadata: &Meta) -> SliceKey {
+        SliceKey::new(metadata.namespace(), &metadata.name)
+    }
+
+    fn event(change: Change<SliceKey, EndpointSlice>) -> Event {
+        Event::Slice(change)
+    }
+}
+
+impl SliceObject {
     /// The endpoints' weight; 1 without an annotation, or with an invalid one.
     fn weight(&self, rejections: &mut Rejections) -> u16 {
         let annotation = |name| Some((name, self.metadata.annotation(name)?));

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs::source::wire::{NodeObject, ServiceCidrObject, ServiceObject, SliceObject};
+use kube_ipvs::source::wire::{
+    NodeObject, Resource, ServiceCidrObject, ServiceObject, SliceObject,
+};
 use kube_ipvs_core::model::{Change, Event, Interner, Settings};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -311,11 +313,13 @@ fn leading_zeros_mean_nothing_wherever_an_address_is_written() {
     });
     let (node, rejections) = NodeObject::deserialize(node).unwrap().convert(&mut names);
     assert_eq!(rejections, []);
+    let node = node.unwrap();
     assert_eq!(*node.internal_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     assert_eq!(*node.pod_cidrs, ["10.244.1.0/24".parse().unwrap()]);
     let cidrs = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["010.96.0.0/016"]}});
     let (cidrs, rejections) = ServiceCidrObject::deserialize(cidrs).unwrap().convert(&mut names);
     assert_eq!(rejections, []);
+    let cidrs = cidrs.unwrap();
     assert_eq!(*cidrs.cidrs, ["10.96.0.0/16".parse().unwrap()]);
 
     let zeros = json!({

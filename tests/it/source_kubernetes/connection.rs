@@ -1,10 +1,11 @@
 //! Ways to the server.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kube_ipvs::source::kubernetes::{
-    ApiAccess, ConnectError, Server, connect, run_from, service_ranges, watch,
+    ApiAccess, ConnectError, Server, connect, follow, follow_server, service_ranges,
 };
 use kube_ipvs_core::model::{Event, Settings};
 
@@ -83,9 +84,9 @@ fn who_is_reached_through_a_service_is_not_followed() {
         let clients = connect(&reach).await.unwrap();
         let deliver = |event| {
             told.borrow_mut().push(event);
-            true
+            ControlFlow::Continue(())
         };
-        run_from(&found, clients, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
+        follow(&found, clients, &Settings::for_node("node-1"), quick(), deliver, |_, _| {}).await
     });
     let refusal = ended.unwrap_err().to_string();
     let expected = "at 127.0.0.1, which lies in the service range 127.0.0.0/8";
@@ -115,12 +116,11 @@ fn where_the_server_is_from_now_on_is_told() {
             let Event::ApiServers(servers) = event else { panic!("{event:?}") };
             let ips: Vec<_> = servers.iter().map(|server| server.ip().to_string()).collect();
             told.borrow_mut().push(ips.join(" "));
-            moves.borrow_mut().pop().is_some_and(|ip| {
-                move_to(ip);
-                true
-            })
+            let Some(ip) = moves.borrow_mut().pop() else { return ControlFlow::Break(()) };
+            move_to(ip);
+            ControlFlow::Continue(())
         };
-        watch(&reach, &first, Duration::from_millis(1), deliver).await;
+        follow_server(&reach, &first, Duration::from_millis(1), deliver).await;
     });
     assert_eq!(told.into_inner(), ["192.0.2.1 192.0.2.2", "192.0.2.1 192.0.2.2 192.0.2.3"]);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kube_ipvs::source::kubernetes::Encoding;
 use kube_ipvs::source::wire::{
-    ApiStatus, NodeObject, Rejection, ServiceCidrObject, ServiceObject, SliceObject,
+    ApiStatus, NodeObject, Resource, ServiceCidrObject, ServiceObject, SliceObject,
 };
 use kube_ipvs_core::model::Interner;
 use proptest::collection::vec;
@@ -13,7 +13,6 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message as _;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::api::protobuf::fields::{
@@ -59,30 +58,27 @@ fn assert_same(written: &[u8], path: &Path) {
 }
 
 /// Reads an object as it is in JSON and in protobuf: equal, and equal to the model.
-fn read_both<T, V>(
-    of: Message,
-    value: &Value,
-    convert: impl Fn(&T, &mut Interner) -> (V, Vec<Rejection>),
-) -> (V, Vec<Rejection>)
+fn read_both<R>(of: Message, value: &Value) -> Option<R::Value>
 where
-    T: DeserializeOwned + prost::Message + Default,
-    V: PartialEq + std::fmt::Debug,
+    R: Resource,
+    R::Value: PartialEq + std::fmt::Debug,
 {
-    let json: T = serde_json::from_str(&value.to_string()).unwrap();
-    let protobuf = T::decode(&message(of, value)[..]).unwrap();
-    let json = convert(&json, &mut Interner::default());
-    let protobuf = convert(&protobuf, &mut Interner::default());
+    let json: R = serde_json::from_str(&value.to_string()).unwrap();
+    let protobuf = R::decode(&message(of, value)[..]).unwrap();
+    let json = json.convert(&mut Interner::default());
+    let protobuf = protobuf.convert(&mut Interner::default());
     assert_eq!(json, protobuf, "{value}");
-    json
+    json.0
 }
 
 /// The same of an object of one of the kinds. Says whether it was of use.
 fn read(kind: usize, value: &Value) -> bool {
     match kind {
-        0 => read_both(SERVICE, value, ServiceObject::convert).0.is_some(),
-        1 => read_both(SLICE, value, SliceObject::convert).0.is_some(),
-        2 => !read_both(NODE, value, NodeObject::convert).0.internal_ips.is_empty(),
-        _ => !read_both(SERVICE_CIDR, value, ServiceCidrObject::convert).0.cidrs.is_empty(),
+        0 => read_both::<ServiceObject>(SERVICE, value).is_some(),
+        1 => read_both::<SliceObject>(SLICE, value).is_some(),
+        2 => read_both::<NodeObject>(NODE, value).is_some_and(|it| !it.internal_ips.is_empty()),
+        _ => read_both::<ServiceCidrObject>(SERVICE_CIDR, value)
+            .is_some_and(|it| !it.cidrs.is_empty()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the source under test has told.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -72,8 +73,12 @@ impl Followed {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let client = kubernetes::connect(&reach).await.unwrap();
-                let deliver =
-                    |event| !hung_up.load(Ordering::Relaxed) && sender.send(event).is_ok();
+                let deliver = |event| {
+                    if hung_up.load(Ordering::Relaxed) || sender.send(event).is_err() {
+                        return ControlFlow::Break(());
+                    }
+                    ControlFlow::Continue(())
+                };
                 kubernetes::run(client, &settings, patience, deliver, |_, _| {}).await;
             });
         });

@@ -131,7 +131,7 @@ fn a_kubeconfigs_proxy_leads_there() {
         assert_eq!(auth, expected, "{scheme}");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let found = runtime.block_on(Server::find(&reach)).unwrap();
-        assert_eq!(found.addresses().count(), 2, "the server's and the proxy's");
+        assert_eq!(found.sockets().count(), 2, "the server's and the proxy's");
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::source::manifests::{load, watch};
+use kube_ipvs::source::manifests::{follow, load};
 use kube_ipvs_core::model::{
     Change, EndpointSlice, Event, Name, Node, Service, ServiceCidr, ServiceKey, SliceKey,
 };
@@ -105,7 +106,11 @@ impl Watched {
 
     fn at(folder: TempDir, directory: &Path) -> Self {
         let (sender, events) = mpsc::channel();
-        watch(directory, &"node-1".into(), move |event| sender.send(event).is_ok()).unwrap();
+        let deliver = move |event| match sender.send(event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        follow(directory, &"node-1".into(), deliver).unwrap();
         let mut watched = Self { folder, now: Objects::default(), events };
         watched.until("all kinds are listed", |now| now.told == 4);
         watched

@@ -12,8 +12,7 @@ use prost::Message;
 use serde::Deserialize;
 
 use super::answer::ResponseError;
-use super::resource::Resource;
-use crate::source::wire::{ApiStatus, Meta, Rejection, Rejections};
+use crate::source::wire::{ApiStatus, Meta, Rejection, Rejections, Resource};
 
 /// A bookmark with this annotation ends the initial list of a watch.
 const LIST_ENDS: &str = "k8s.io/initial-events-end";
@@ -48,17 +47,17 @@ impl Encoding {
     pub(super) fn event<R: Resource>(
         self,
         text: Bytes,
-    ) -> Result<WatchEvent<R::Object>, ResponseError> {
+    ) -> Result<WatchEvent<Parsed<R>>, ResponseError> {
         match self {
-            Self::Json => json::event::<R>(&text),
-            Self::Protobuf => protobuf::event::<R>(text),
+            Self::Json => json::event(&text),
+            Self::Protobuf => protobuf::event(text),
         }
     }
 
-    pub(super) fn page<R: Resource>(self, text: Bytes) -> Result<Page<R::Object>, ResponseError> {
+    pub(super) fn page<R: Resource>(self, text: Bytes) -> Result<Page<Parsed<R>>, ResponseError> {
         let page = match self {
-            Self::Json => json::page::<R>(&text),
-            Self::Protobuf => protobuf::page::<R>(text),
+            Self::Json => json::page(&text),
+            Self::Protobuf => protobuf::page(text),
         }?;
         if page.metadata.resource_version.is_empty() {
             return Err(ResponseError::Malformed("a list without a resource version".to_owned()));
@@ -77,55 +76,68 @@ impl Encoding {
 
 /// An object as received.
 #[derive(Debug)]
-pub(super) enum Parsed<T> {
-    Object(T),
+pub(super) enum Parsed<R> {
+    Object(R),
+    /// With the metadata that could be read.
     Invalid(Box<Meta>, Vec<Rejection>),
 }
 
-impl<T> Parsed<T> {
-    pub(super) fn metadata<R: Resource<Object = T>>(&self) -> &Meta {
+impl<R: Resource> Parsed<R> {
+    pub(super) fn metadata(&self) -> &Meta {
         match self {
-            Self::Object(object) => R::metadata(object),
+            Self::Object(object) => object.metadata(),
             Self::Invalid(metadata, _) => metadata,
         }
     }
 
-    /// Returns an invalid object with the metadata that is known.
-    fn invalid<R: Resource<Object = T>>(metadata: Meta, field: &str, reason: &str) -> Self {
-        let mut rejections = Rejections::of(R::KIND, &metadata.namespace, &metadata.name);
+    fn invalid(metadata: Meta, field: &str, reason: &str) -> Self {
+        let mut rejections = Rejections::of::<R>(&metadata);
         rejections.add(field, format_args!("{reason}: the object is not served"));
         let rejections = rejections.finish();
         Self::Invalid(metadata.into(), rejections)
     }
 }
 
-#[derive(Debug)]
+#[derive(Deserialize, Debug)]
+#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
 pub(super) enum WatchEvent<T> {
-    /// The object is new or has changed.
-    Changed(Parsed<T>),
+    #[serde(rename = "ADDED", alias = "MODIFIED")]
+    Changed(T),
     /// The object is gone or no longer selected.
-    Deleted(Meta),
-    /// The watch has delivered everything up to this version.
-    Bookmark {
-        version: String,
-        /// Whether the initial list of the watch is complete.
-        ends_list: bool,
-    },
+    Deleted(T),
+    /// The watch has delivered everything up to the version of this object, which has nothing else.
+    Bookmark(T),
     /// The server ends the watch.
-    Error(ResponseError),
+    Error(ApiStatus),
 }
 
 impl<T> WatchEvent<T> {
-    fn bookmark(metadata: Meta) -> Self {
-        let ends_list = metadata.annotation(LIST_ENDS) == Some("true");
-        Self::Bookmark { ends_list, version: metadata.resource_version }
+    fn map<U>(self, map: impl FnOnce(T) -> U) -> WatchEvent<U> {
+        match self {
+            Self::Changed(object) => WatchEvent::Changed(map(object)),
+            Self::Deleted(object) => WatchEvent::Deleted(map(object)),
+            Self::Bookmark(object) => WatchEvent::Bookmark(map(object)),
+            Self::Error(status) => WatchEvent::Error(status),
+        }
     }
 }
 
-#[derive(Debug)]
+/// Returns whether the bookmark with these metadata ends the initial list of a watch.
+pub(super) fn ends_list(bookmark: &Meta) -> bool {
+    bookmark.annotation(LIST_ENDS) == Some("true")
+}
+
+#[derive(Deserialize, Debug)]
 pub(super) struct Page<T> {
     pub(super) metadata: PageMeta,
-    pub(super) objects: Vec<Parsed<T>>,
+    pub(super) items: Option<Vec<T>>,
+}
+
+impl<T> Page<T> {
+    fn map<U>(self, map: impl Fn(T) -> U) -> Page<U> {
+        let items = self.items.map(|items| items.into_iter().map(map).collect());
+        Page { metadata: self.metadata, items }
+    }
 }
 
 /// The `metadata` of a list.
@@ -145,13 +157,6 @@ impl PageMeta {
     pub(super) fn take_next(&mut self) -> Option<String> {
         self.next.take().filter(|token| !token.is_empty())
     }
-}
-
-/// An object of any kind, with only its metadata.
-#[derive(Deserialize, Message)]
-struct Identity {
-    #[prost(message, required, tag = "1")]
-    metadata: Meta,
 }
 
 #[cfg(test)]

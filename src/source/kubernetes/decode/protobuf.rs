@@ -7,9 +7,8 @@ use bytes::Bytes;
 use prost::{DecodeError, Message};
 
 use super::super::answer::ResponseError;
-use super::super::resource::Resource;
-use super::{Identity, Page, PageMeta, Parsed, WatchEvent};
-use crate::source::wire::{ApiStatus, Meta};
+use super::{Page, PageMeta, Parsed, WatchEvent};
+use crate::source::wire::{ApiStatus, Resource};
 
 /// The prefix of every object except watch events.
 const PREFIX: &[u8] = b"k8s\0";
@@ -43,25 +42,25 @@ struct ProtoPage {
     items: Vec<Bytes>,
 }
 
-pub(super) fn event<R: Resource>(text: Bytes) -> Result<WatchEvent<R::Object>, ResponseError> {
+pub(super) fn event<R: Resource>(text: Bytes) -> Result<WatchEvent<Parsed<R>>, ResponseError> {
     let event = ProtoEvent::decode(text).map_err(malformed)?;
     let object = opened(event.object.raw)?;
     Ok(match event.r#type.as_str() {
-        "ADDED" | "MODIFIED" => WatchEvent::Changed(parsed::<R>(&object)),
-        "DELETED" => WatchEvent::Deleted(metadata(&object)),
-        "BOOKMARK" => WatchEvent::bookmark(metadata(&object)),
-        "ERROR" => WatchEvent::Error(ResponseError::refused(read(&object)?)),
+        "ADDED" | "MODIFIED" => WatchEvent::Changed(parsed(&object)),
+        "DELETED" => WatchEvent::Deleted(parsed(&object)),
+        "BOOKMARK" => WatchEvent::Bookmark(parsed(&object)),
+        "ERROR" => WatchEvent::Error(ApiStatus::decode(object).map_err(malformed)?),
         other => return Err(ResponseError::Malformed(format!("an event of type {other:?}"))),
     })
 }
 
-pub(super) fn page<R: Resource>(text: Bytes) -> Result<Page<R::Object>, ResponseError> {
+pub(super) fn page<R: Resource>(text: Bytes) -> Result<Page<Parsed<R>>, ResponseError> {
     let ProtoPage { metadata, items } = ProtoPage::decode(opened(text)?).map_err(malformed)?;
-    Ok(Page { metadata, objects: items.iter().map(|item| parsed::<R>(item)).collect() })
+    Ok(Page { metadata, items: Some(items.iter().map(|item| parsed(item)).collect()) })
 }
 
 pub(super) fn status(text: Bytes) -> Result<ApiStatus, ResponseError> {
-    read(&opened(text)?)
+    ApiStatus::decode(opened(text)?).map_err(malformed)
 }
 
 /// Returns the content of an envelope.
@@ -73,23 +72,13 @@ fn opened(text: Bytes) -> Result<Bytes, ResponseError> {
     Ok(envelope.raw)
 }
 
-fn parsed<R: Resource>(object: &[u8]) -> Parsed<R::Object> {
-    match R::Object::decode(object) {
-        Ok(object) => Parsed::Object(object),
-        Err(error) => Parsed::invalid::<R>(metadata(object), "", &error.to_string()),
+fn parsed<R: Resource>(text: &[u8]) -> Parsed<R> {
+    let mut object = R::default();
+    match object.merge(text) {
+        Ok(()) => Parsed::Object(object),
+        // Fields before an error are kept, and the metadata comes first.
+        Err(error) => Parsed::invalid(object.metadata().clone(), "", &error.to_string()),
     }
-}
-
-/// Returns the metadata that can be decoded and identifies the object.
-fn metadata(object: &[u8]) -> Meta {
-    let mut identity = Identity::default();
-    // Fields before an error are kept.
-    let _ = identity.merge(object);
-    identity.metadata
-}
-
-fn read<T: Message + Default>(object: &[u8]) -> Result<T, ResponseError> {
-    T::decode(object).map_err(malformed)
 }
 
 fn malformed(error: DecodeError) -> ResponseError {

@@ -3,13 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::resource::{Services, Slices};
 use super::*;
-use crate::source::wire::ServiceObject;
+use crate::source::wire::{ServiceObject, SliceObject};
 
 const ENCODINGS: [Encoding; 2] = [Encoding::Json, Encoding::Protobuf];
 
-fn event<R: Resource>(text: &'static [u8]) -> Result<WatchEvent<R::Object>, ResponseError> {
+fn event<R: Resource>(text: &'static [u8]) -> Result<WatchEvent<Parsed<R>>, ResponseError> {
     Encoding::Json.event::<R>(Bytes::from_static(text))
 }
 
@@ -17,10 +16,11 @@ fn event<R: Resource>(text: &'static [u8]) -> Result<WatchEvent<R::Object>, Resp
 fn a_bookmark_may_end_a_list() {
     let text = br#"{"type":"BOOKMARK","object":{"kind":"Service","apiVersion":"v1","metadata":
         {"resourceVersion":"12","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
-    let WatchEvent::Bookmark { version, ends_list } = event::<Services>(text).unwrap() else {
+    let WatchEvent::Bookmark(bookmark) = event::<ServiceObject>(text).unwrap() else {
         panic!("not a bookmark");
     };
-    assert_eq!((version.as_str(), ends_list), ("12", true));
+    let metadata = bookmark.metadata();
+    assert_eq!((metadata.resource_version.as_str(), ends_list(metadata)), ("12", true));
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn an_object_out_of_shape_is_named() {
     let text = br#"{"type":"ADDED","object":{"metadata":{"name":"web","namespace":"default",
         "resourceVersion":"7"},"spec":{"ports":[{"port":80},{"port":"x"}]}}}"#;
     let WatchEvent::Changed(Parsed::Invalid(metadata, rejections)) =
-        event::<Services>(text).unwrap()
+        event::<ServiceObject>(text).unwrap()
     else {
         panic!("not invalid");
     };
@@ -38,11 +38,11 @@ fn an_object_out_of_shape_is_named() {
 }
 
 /// Decodes an `ADDED` event with an object in protobuf.
-fn added(object: &[u8]) -> WatchEvent<ServiceObject> {
+fn added(object: &[u8]) -> WatchEvent<Parsed<ServiceObject>> {
     let within = |head: &[u8], part: &[u8]| [head, &[part.len() as u8], part].concat();
     let raw = within(b"k8s\0\x12", object);
     let text = within(b"\x0a\x05ADDED\x12", &within(b"\x0a", &raw));
-    Encoding::Protobuf.event::<Services>(text.into()).unwrap()
+    Encoding::Protobuf.event::<ServiceObject>(text.into()).unwrap()
 }
 
 #[test]
@@ -81,16 +81,16 @@ fn what_is_not_a_list_is_not_an_empty_one() {
     ];
     for text in texts {
         for encoding in ENCODINGS {
-            let page = encoding.page::<Services>(Bytes::from_static(text));
+            let page = encoding.page::<ServiceObject>(Bytes::from_static(text));
             assert!(page.is_err(), "{encoding:?}: {}", String::from_utf8_lossy(text));
         }
     }
     let json = br#"{"metadata":{"resourceVersion":"3","continue":""},"items":null}"#;
     let protobuf = b"k8s\0\x12\x09\x0a\x07\x12\x013\x1a\0\x20\0";
     for (encoding, text) in ENCODINGS.into_iter().zip([&json[..], &protobuf[..]]) {
-        let mut page = encoding.page::<Services>(Bytes::from_static(text)).unwrap();
+        let mut page = encoding.page::<ServiceObject>(Bytes::from_static(text)).unwrap();
         assert_eq!(page.metadata.resource_version, "3");
-        assert!(page.objects.is_empty() && page.metadata.take_next().is_none());
+        assert!(page.items.unwrap_or_default().is_empty() && page.metadata.take_next().is_none());
     }
 }
 
@@ -100,8 +100,8 @@ proptest! {
         let enveloped = [b"k8s\0", bytes.as_slice()].concat();
         for encoding in ENCODINGS {
             for text in [&bytes, &enveloped].map(|text| Bytes::copy_from_slice(text)) {
-                let _ = encoding.event::<Services>(text.clone());
-                let _ = encoding.page::<Slices>(text.clone());
+                let _ = encoding.event::<ServiceObject>(text.clone());
+                let _ = encoding.page::<SliceObject>(text.clone());
                 let _ = encoding.status(text);
             }
         }
@@ -109,8 +109,8 @@ proptest! {
         let mut text = good.to_vec();
         let at = cut % text.len();
         text[at] = bytes.first().copied().unwrap_or(b'?');
-        let _ = Encoding::Json.event::<Services>(Bytes::copy_from_slice(&text));
+        let _ = Encoding::Json.event::<ServiceObject>(Bytes::copy_from_slice(&text));
         text.truncate(at);
-        let _ = Encoding::Json.event::<Slices>(text.into());
+        let _ = Encoding::Json.event::<SliceObject>(text.into());
     }
 }
