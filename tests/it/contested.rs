@@ -2,10 +2,10 @@
 //! changes. What is counted is how many Services are looked at again, not time; a change whose work
 //! grew with the square of these sizes would not end here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use kube_ipvs_core::engine::DesiredState;
-use kube_ipvs_core::model::{Change, DesiredService, Event, RefusalReason, Service, Settings};
+use kube_ipvs_core::model::{DesiredService, Event, RefusalReason, Settings};
 use kube_ipvs_core::state::State;
 
 use crate::common::objects::{ServiceBuilder, service, slice, without_service};
@@ -50,8 +50,8 @@ fn rival(index: u32, created: u32) -> ServiceBuilder {
 
 fn with_external_ips(builder: ServiceBuilder, count: u32) -> Event {
     let first = Ipv4Addr::new(198, 18, 0, 0).to_bits();
-    let ips = (0..count).map(|index| IpAddr::from(Ipv4Addr::from_bits(first + index)));
-    Event::Service(Change::Apply(Service { external_ips: ips.collect(), ..builder.0 }))
+    let ips = (0..count).map(|index| Ipv4Addr::from_bits(first + index).to_string());
+    builder.spec("externalIPs", ips.collect::<Vec<_>>()).into()
 }
 
 fn taken(program: &DesiredService) -> usize {

@@ -1,19 +1,19 @@
 //! What the health check of a load balancer Service answers.
 
 use kube_ipvs_core::model::HealthCheck;
+use serde_json::json;
 
 use crate::common::objects::{ServiceBuilder, service, slice};
 use crate::common::world::World;
 
 fn web() -> ServiceBuilder {
-    let mut web = service("default/web")
+    service("default/web")
         .cluster_ip("10.96.0.10")
         .load_balancer_ip("203.0.113.1")
         .port("http", 80)
         .port("https", 443)
-        .local_external();
-    web.0.health_check_node_port = Some(32_000);
-    web
+        .local_external()
+        .spec("healthCheckNodePort", 32_000)
 }
 
 #[track_caller]
@@ -48,8 +48,7 @@ fn addresses_of_ready_local_endpoints_count_once() {
 #[test]
 fn a_service_of_one_family_is_answered_for_in_both() {
     let mut world = World::new();
-    let mut web = web();
-    web.0.cluster_ips = ["fd00:10:96::a".parse().unwrap()].into();
+    let web = web().spec("clusterIPs", ["fd00:10:96::a"].as_slice());
     world
         .apply(web)
         .apply(slice("default/web-a").v6().port("http", 80).ready("fd00:10:244:1::5", "n1"));
@@ -70,8 +69,7 @@ fn each_family_counts_its_own() {
 #[test]
 fn without_a_way_from_outside_there_is_none() {
     let mut world = World::new();
-    let mut unready = web();
-    unready.0.load_balancer_ips = [].into();
+    let unready = web().patch(json!({ "status": null }));
     world.apply(unready.clone());
     assert_eq!(world.program("default/web").health_check, None, "no load balancer has it yet");
     world.apply(unready.node_port(30_080));

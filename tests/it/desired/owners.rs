@@ -177,10 +177,10 @@ fn who_was_first_keeps_a_port_of_the_node() {
 
 #[test]
 fn a_process_of_the_node_has_a_cluster_ip_that_a_device_has_where_it_listens_at_it() {
-    let dns = || web("a", 1).port("", 53).port("", 9153).load_balancer_ip("203.0.113.1");
+    let dns = || web("a", 1).port("", 53).port("metrics", 9153).load_balancer_ip("203.0.113.1");
     let [at, other, image] = ["10.96.0.97:53", "10.96.0.97:9153", "242.96.0.97:53"];
     let mut world = World::new();
-    world.apply(dns()).apply(endpoint_of("a"));
+    world.apply(dns()).apply(endpoint_of("a").port("metrics", 8080));
     let served = "10.244.2.97:8080";
     let pools = |world: &World| -> Vec<_> {
         let program = world.program("default/a");

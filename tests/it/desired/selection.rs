@@ -120,9 +120,9 @@ fn an_endpoint_named_twice_in_one_slice_counts_once() {
 #[test]
 fn a_port_named_twice_in_one_slice_counts_once() {
     let mut world = World::new();
-    world
-        .apply(service("default/web").cluster_ip("10.96.0.10").port("", 80))
-        .apply(slice("default/web-a").port("", 80).port("", 80).ready("10.244.1.5", "n1"));
+    let twice = slice("default/web-a").port("", 80).port("", 80).ready("10.244.1.5", "n1");
+    world.apply(service("default/web").cluster_ip("10.96.0.10").port("", 80));
+    world.apply(twice.convert().0);
     world.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
 }
 

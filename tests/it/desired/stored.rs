@@ -1,15 +1,10 @@
 //! Objects as the API server stores them: which count, and what of them.
 
-use std::net::IpAddr;
-
-use kube_ipvs::source::wire::{
-    NodeObject, Resource, ServiceCidrObject, ServiceObject, SliceObject,
-};
-use kube_ipvs_core::model::{Change, Event, Interner, Settings};
-use serde::Deserialize;
+use kube_ipvs_core::model::Settings;
 use serde_json::{Value, json};
 
 use super::web::{CLUSTER_IP, EXTERNAL_IP, LB_IP, NODE_PORT};
+use crate::common::objects::{self, ServiceBuilder, SliceBuilder, ip, net, node, service_cidr};
 use crate::common::world::{OUTSIDER, POD, World};
 
 /// What `slice` gives: an endpoint on this node and one elsewhere.
@@ -18,73 +13,25 @@ const BOTH_TRANSLATED: &str = "~10.244.1.5:8080 ~10.244.2.5:8080";
 const HERE: &str = "10.244.1.5:8080";
 
 /// A ClusterIP Service, changed by a JSON merge patch.
-fn service(patch: Value) -> Value {
-    let mut object = json!({
-        "metadata": {"namespace": "default", "name": "web"},
-        "spec": {
-            "type": "ClusterIP",
-            "clusterIP": "10.96.0.10",
-            "clusterIPs": ["10.96.0.10"],
-            "ipFamilies": ["IPv4"],
-            "ports": [{"name": "http", "port": 80, "targetPort": 1234, "protocol": "TCP"}],
-        },
-    });
-    merge(&mut object, patch);
-    object
+fn service(patch: Value) -> ServiceBuilder {
+    objects::service("default/web").cluster_ip("10.96.0.10").port("http", 80).patch(patch)
 }
 
 /// Its slice, changed by a JSON merge patch.
-fn slice(patch: Value) -> Value {
-    let conditions = json!({"ready": true, "serving": true, "terminating": false});
-    let mut object = json!({
-        "metadata": {
-            "namespace": "default",
-            "name": "web-a",
-            "labels": {"kubernetes.io/service-name": "web"},
-        },
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-        "endpoints": [
-            {"addresses": ["10.244.1.5"], "conditions": conditions, "nodeName": "n1"},
-            {"addresses": ["10.244.2.5"], "conditions": conditions, "nodeName": "n2"},
-        ],
-    });
-    merge(&mut object, patch);
-    object
+fn slice(patch: Value) -> SliceBuilder {
+    let slice = objects::slice("default/web-a").port("http", 8080);
+    slice.ready("10.244.1.5", "n1").ready("10.244.2.5", "n2").patch(patch)
 }
 
-/// RFC 7396.
-fn merge(object: &mut Value, patch: Value) {
-    match patch {
-        Value::Object(fields) => {
-            if !object.is_object() {
-                *object = json!({});
-            }
-            for (name, value) in fields {
-                match value {
-                    Value::Null => drop(object.as_object_mut().unwrap().remove(&name)),
-                    value => merge(&mut object[name], value),
-                }
-            }
-        }
-        other => *object = other,
-    }
+/// A world with a Service and its slices.
+fn world(service: &ServiceBuilder, slices: &[SliceBuilder]) -> World {
+    with_objects(World::new(), service, slices)
 }
 
-/// A world that has been told of a Service and its slices.
-fn told(service: &Value, slices: &[Value]) -> World {
-    told_to(World::new(), service, slices)
-}
-
-fn told_to(mut world: World, service: &Value, slices: &[Value]) -> World {
-    let mut names = Interner::default();
-    if let (Some(service), _) = ServiceObject::deserialize(service).unwrap().convert(&mut names) {
-        world.apply(Event::Service(Change::Apply(service)));
-    }
+fn with_objects(mut world: World, service: &ServiceBuilder, slices: &[SliceBuilder]) -> World {
+    world.apply(service.convert().0);
     for slice in slices {
-        if let (Some(slice), _) = SliceObject::deserialize(slice).unwrap().convert(&mut names) {
-            world.apply(Event::Slice(Change::Apply(slice)));
-        }
+        world.apply(slice.convert().0);
     }
     world
 }
@@ -95,7 +42,7 @@ type ServiceCase<'a> = (&'a str, Value, &'a [(&'a str, &'a str, &'a str)]);
 #[track_caller]
 fn expect_of_services(cases: &[ServiceCase<'_>]) {
     for (name, patch, answers) in cases {
-        let world = told(&service(patch.clone()), &[slice(json!({}))]);
+        let world = world(&service(patch.clone()), &[slice(json!({}))]);
         for (destination, from, expected) in *answers {
             let answer = world.answer(destination, from);
             assert_eq!(answer, *expected, "{name}: {from} -> {destination}");
@@ -114,7 +61,7 @@ fn a_proxy_of_a_name_serves_those_labelled_so() {
     ];
     for (labels, expected) in cases {
         let service = service(json!({"metadata": {"labels": labels}}));
-        let world = told_to(World::with(&settings), &service, &[slice(json!({}))]);
+        let world = with_objects(World::with(&settings), &service, &[slice(json!({}))]);
         assert_eq!(world.answer(CLUSTER_IP, POD), expected, "{labels}");
     }
 }
@@ -182,11 +129,7 @@ fn front_ends_that_services_ask_for() {
             "status": {"loadBalancer": {"ingress": [ingress]}},
         })
     };
-    let port = |patch: Value| {
-        let mut port = json!({"name": "http", "port": 80});
-        merge(&mut port, patch);
-        json!({"spec": {"type": "NodePort", "ports": [port]}})
-    };
+    let ports = |port: Value| json!({"spec": {"type": "NodePort", "ports": [port]}});
     expect_of_services(&[
         (
             "no ipMode",
@@ -224,7 +167,7 @@ fn front_ends_that_services_ask_for() {
         ),
         (
             "a node port",
-            port(json!({"nodePort": 30080})),
+            ports(json!({"name": "http", "port": 80, "nodePort": 30080})),
             &[(NODE_PORT, OUTSIDER, BOTH_TRANSLATED)],
         ),
         (
@@ -243,10 +186,14 @@ fn front_ends_that_services_ask_for() {
                 (LB_IP, OUTSIDER, BOTH_TRANSLATED),
             ],
         ),
-        ("TCP where no protocol is named", port(json!({})), &[(CLUSTER_IP, POD, BOTH)]),
+        (
+            "TCP where no protocol is named",
+            ports(json!({"name": "http", "port": 80})),
+            &[(CLUSTER_IP, POD, BOTH)],
+        ),
         (
             "another protocol of the same name leads nowhere",
-            port(json!({"protocol": "UDP"})),
+            ports(json!({"name": "http", "port": 80, "protocol": "UDP"})),
             &[("10.96.0.10:80/udp", POD, "reject"), (CLUSTER_IP, POD, "reject")],
         ),
         (
@@ -305,22 +252,11 @@ fn source_ranges_are_read_as_they_are_written() {
 /// As older API servers took and keep them (kubernetes#100895).
 #[test]
 fn leading_zeros_mean_nothing_wherever_an_address_is_written() {
-    let mut names = Interner::default();
-    let node = json!({
-        "metadata": {"name": "n1"},
-        "spec": {"podCIDRs": ["010.244.001.0/24"]},
-        "status": {"addresses": [{"type": "InternalIP", "address": "192.000.002.001"}]},
-    });
-    let (node, rejections) = NodeObject::deserialize(node).unwrap().convert(&mut names);
-    assert_eq!(rejections, []);
-    let node = node.unwrap();
-    assert_eq!(*node.internal_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-    assert_eq!(*node.pod_cidrs, ["10.244.1.0/24".parse().unwrap()]);
-    let cidrs = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["010.96.0.0/016"]}});
-    let (cidrs, rejections) = ServiceCidrObject::deserialize(cidrs).unwrap().convert(&mut names);
-    assert_eq!(rejections, []);
-    let cidrs = cidrs.unwrap();
-    assert_eq!(*cidrs.cidrs, ["10.96.0.0/16".parse().unwrap()]);
+    let node = node("n1").internal_ip("192.000.002.001").pod_cidr("010.244.001.0/24").value();
+    assert_eq!(*node.internal_ips, [ip("192.0.2.1")]);
+    assert_eq!(*node.pod_cidrs, [net("10.244.1.0/24")]);
+    let cidrs = service_cidr("kubernetes", &["010.96.0.0/016"]).value();
+    assert_eq!(*cidrs.cidrs, [net("10.96.0.0/16")]);
 
     let zeros = json!({
         "spec": {
@@ -336,9 +272,9 @@ fn leading_zeros_mean_nothing_wherever_an_address_is_written() {
         {"addresses": ["10.244.001.005"], "nodeName": "n1"},
         {"addresses": ["10.244.2.05"], "nodeName": "n2"},
     ]});
-    let service = ServiceObject::deserialize(service(zeros.clone())).unwrap();
-    assert_eq!(service.convert(&mut names).1, []);
-    told(&self::service(zeros), &[slice(endpoints)]).expect(&[
+    let service = service(zeros);
+    assert_eq!(service.convert().1, []);
+    world(&service, &[slice(endpoints)]).expect(&[
         (CLUSTER_IP, POD, BOTH),
         (EXTERNAL_IP, OUTSIDER, BOTH_TRANSLATED),
         (LB_IP, OUTSIDER, BOTH_TRANSLATED),
@@ -360,7 +296,7 @@ fn affinity_lasts_as_long_as_it_is_said() {
         ),
     ];
     for (spec, expected) in cases {
-        let world = told(&service(json!({"spec": spec.clone()})), &[slice(json!({}))]);
+        let world = world(&service(json!({"spec": spec.clone()})), &[slice(json!({}))]);
         assert_eq!(world.explain(CLUSTER_IP, POD).affinity_seconds, expected, "{spec}");
     }
 }
@@ -384,7 +320,7 @@ fn families_come_in_any_order() {
         let families: Vec<_> = families.collect();
         let spec = json!({"clusterIP": ips[0], "clusterIPs": ips, "ipFamilies": families});
         let slices = [slice(json!({})), v6_slice.clone()];
-        let world = told(&service(json!({"spec": spec})), &slices);
+        let world = world(&service(json!({"spec": spec})), &slices);
         world.expect(&[
             (CLUSTER_IP, POD, expected_v4),
             ("[fd00:10:96::a]:80", "fd00:10:244:1::9", expected_v6),
@@ -460,7 +396,7 @@ fn slices_that_count_and_what_of_them() {
         ),
     ];
     for (name, patch, expected) in cases {
-        let world = told(&service(json!({})), &[slice(patch)]);
+        let world = world(&service(json!({})), &[slice(patch)]);
         assert_eq!(world.answer(CLUSTER_IP, POD), expected, "{name}");
     }
 }
@@ -468,14 +404,9 @@ fn slices_that_count_and_what_of_them() {
 #[test]
 fn hints_and_node_names_are_those_of_the_slice() {
     let of = |patch: Value| {
-        let mut here = json!({"addresses": ["10.244.1.5"], "nodeName": "n1"});
-        merge(&mut here, patch);
-        let there = json!({
-            "addresses": ["10.244.2.5"],
-            "nodeName": "n2",
-            "hints": {"forZones": [{"name": "z2"}], "forNodes": [{"name": "n2"}]},
-        });
-        slice(json!({"endpoints": [here, there]}))
+        let slice = objects::slice("default/web-a").port("http", 8080);
+        let slice = slice.ready("10.244.1.5", "n1").patch_endpoint(patch);
+        slice.ready("10.244.2.5", "n2").for_zones(&["z2"]).for_nodes(&["n2"])
     };
     let local = json!({"spec": {"externalIPs": ["203.0.113.2"], "externalTrafficPolicy": "Local"}});
     // Patch of the endpoint here, answers at the ClusterIP and under policy Local.
@@ -491,7 +422,7 @@ fn hints_and_node_names_are_those_of_the_slice() {
         (json!({"nodeName": "n3"}), BOTH, "drop"),
     ];
     for (patch, cluster, at_home) in cases {
-        let world = told(&service(local.clone()), &[of(patch.clone())]);
+        let world = world(&service(local.clone()), &[of(patch.clone())]);
         assert_eq!(world.answer(CLUSTER_IP, POD), cluster, "{patch}");
         assert_eq!(world.answer(EXTERNAL_IP, OUTSIDER), at_home, "{patch}");
     }
