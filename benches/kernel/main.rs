@@ -11,6 +11,9 @@ mod agent;
 mod api;
 #[path = "../cluster/mod.rs"]
 mod cluster;
+mod common {
+    pub(crate) use crate::objects;
+}
 mod data_path;
 mod decode;
 #[path = "../empty_kernel/mod.rs"]
@@ -18,6 +21,8 @@ mod empty_kernel;
 mod figure;
 mod memory;
 mod namespace;
+#[path = "../../tests/common/objects.rs"]
+mod objects;
 mod processor;
 mod sync;
 mod tracking;

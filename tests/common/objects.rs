@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube_ipvs::source::wire::{
     NodeObject, Rejection, Resource, ServiceCidrObject, ServiceObject, SliceObject,
 };
-use kube_ipvs_core::model::{Change, Event, Interner, Protocol, ServiceKey, SliceKey};
+use kube_ipvs_core::model::{Change, Event, Family, Interner, Protocol, ServiceKey, SliceKey};
 use serde_json::{Value, json};
 
 /// A Kubernetes object of the kind `K`.
@@ -181,6 +181,12 @@ impl ServiceBuilder {
         self
     }
 
+    /// Makes it a name for something outside of the cluster.
+    pub fn external_name(mut self, name: &str) -> Self {
+        self.0["spec"] = json!({"type": "ExternalName", "externalName": name});
+        self
+    }
+
     pub fn local_internal(self) -> Self {
         self.spec("internalTrafficPolicy", "Local")
     }
@@ -202,13 +208,24 @@ impl SliceBuilder {
         self.label("kubernetes.io/service-name", name)
     }
 
-    pub fn v6(mut self) -> Self {
-        self.0["addressType"] = "IPv6".into();
+    /// Gives the slice another name, beside other slices of the Service.
+    pub fn named(mut self, name: &str) -> Self {
+        self.0["metadata"]["name"] = name.into();
         self
     }
 
-    pub fn is_v6(&self) -> bool {
-        self.0["addressType"] == "IPv6"
+    pub fn v6(self) -> Self {
+        self.of_family(Family::V6)
+    }
+
+    /// Sets the family of the addresses, which is IPv4 without it.
+    pub fn of_family(mut self, family: Family) -> Self {
+        self.0["addressType"] = family.to_string().into();
+        self
+    }
+
+    pub fn family(&self) -> Family {
+        if self.0["addressType"] == "IPv6" { Family::V6 } else { Family::V4 }
     }
 
     /// Adds a TCP port.

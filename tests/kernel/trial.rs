@@ -10,9 +10,9 @@ use kube_ipvs_core::model::VirtualAddress;
 
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{
-    Agent, Connection, Finished, Flow, Host, KernelState, Lab, Load, LoadReport, Namespace,
-    Notifications, Object, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ipvs_rules, node, ping,
-    service_cidr,
+    Agent, Connection, Finished, Flow, Host, KernelState, Lab, Load, LoadReport, Manifest,
+    Namespace, Notifications, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ipvs_rules, node,
+    ping, service_cidr,
 };
 
 /// How long something may take that the agent does by itself after a while.
@@ -86,7 +86,7 @@ impl fmt::Display for Failure {
 pub(crate) struct Trial<'a> {
     lab: &'a Lab,
     agent: &'a mut Agent,
-    applied: Vec<Object>,
+    applied: Vec<Manifest>,
 }
 
 impl<'a> Trial<'a> {
@@ -94,9 +94,9 @@ impl<'a> Trial<'a> {
     pub(crate) fn new(lab: &'a Lab, agent: &'a mut Agent) -> io::Result<Self> {
         agent.forget_configuration()?;
         for object in [
-            node(Host::N1),
-            node(Host::N2),
-            service_cidr("kubernetes", &["10.96.0.0/12", "fd00:96::/108"]),
+            node(Host::N1).into(),
+            node(Host::N2).into(),
+            service_cidr("kubernetes", &["10.96.0.0/12", "fd00:96::/108"]).into(),
         ] {
             agent.apply(&object)?;
         }
@@ -106,7 +106,7 @@ impl<'a> Trial<'a> {
     // ---- objects
 
     /// Creates or changes an object.
-    pub(crate) fn apply(&mut self, object: impl Into<Object>) -> Step {
+    pub(crate) fn apply(&mut self, object: impl Into<Manifest>) -> Step {
         let object = object.into();
         self.agent.apply(&object)?;
         self.applied.retain(|other| other.file() != object.file());
@@ -115,7 +115,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Deletes an object that was applied before.
-    pub(crate) fn delete(&mut self, object: impl Into<Object>) -> Step {
+    pub(crate) fn delete(&mut self, object: impl Into<Manifest>) -> Step {
         let file = object.into().file();
         let index = self.applied.iter().position(|other| other.file() == file);
         let object = self.applied.remove(index.expect("an object that was applied"));

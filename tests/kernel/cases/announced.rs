@@ -4,8 +4,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kube_ipvs_core::model::Protocol::Tcp;
-
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{C, N1, P3};
@@ -60,9 +58,10 @@ pub(crate) fn cases() -> Vec<Case> {
             Ok(())
         }),
         case("an_address_that_the_node_has_too_is_found", |t| {
-            let web = service("dev/virtual").cluster_ip("10.96.9.13").ingress("192.168.50.77");
-            t.apply(web.port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/virtual").port("http", 8080, Tcp).ready(P3))?;
+            let web =
+                service("dev/virtual").cluster_ip("10.96.9.13").load_balancer_ip("192.168.50.77");
+            t.apply(web.port("http", 80))?;
+            t.apply(endpoints("dev/virtual").port("http", 8080).ready_on(P3))?;
             t.settled()?;
             let find = || t.host(C).ip("neigh flush dev eth0");
             find()?;
@@ -102,10 +101,13 @@ route replace 192.168.50.1/32 dev eth0 src 203.0.113.112\n",
 
 fn served(t: &mut Trial<'_>) -> Step {
     let web = service("dev/announced").cluster_ip("10.96.9.12").cluster_ip("fd00:96::90c");
-    let web = web.ingress("203.0.113.112").ingress("2001:db8:113::112").port(80, "http", Tcp);
-    t.apply(web.with("externalIPs", vec!["198.51.100.112", "2001:db8:51::112"]))?;
+    let web = web
+        .load_balancer_ip("203.0.113.112")
+        .load_balancer_ip("2001:db8:113::112")
+        .port("http", 80);
+    t.apply(web.external_ip("198.51.100.112").external_ip("2001:db8:51::112"))?;
     for slice in endpoints_of_both("dev/announced") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P3))?;
     }
     Ok(())
 }

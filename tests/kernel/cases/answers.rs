@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use self::State::{Ended, Open, Reset};
 use super::{Case, case};
@@ -46,12 +45,12 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("two_ports_of_a_cluster_ip_answer_one_port", |t| {
             let web = service("dev/ports").cluster_ip("10.96.3.70").cluster_ip("fd00:96::370");
-            let web = web.port(80, "one", Tcp).port(81, "other", Tcp);
-            t.apply(web.port(80, "one-udp", Udp).port(81, "other-udp", Udp))?;
+            let web = web.port("one", 80).port("other", 81);
+            t.apply(web.udp("one-udp", 80).udp("other-udp", 81))?;
             for slice in endpoints_of_both("dev/ports") {
-                let slice = slice.port("one", POD_PORTS[0], Tcp).port("other", POD_PORTS[0], Tcp);
-                let slice = slice.port("one-udp", POD_PORTS[0], Udp);
-                t.apply(slice.port("other-udp", POD_PORTS[0], Udp).ready(P3))?;
+                let slice = slice.port("one", POD_PORTS[0]).port("other", POD_PORTS[0]);
+                let slice = slice.udp("one-udp", POD_PORTS[0]);
+                t.apply(slice.udp("other-udp", POD_PORTS[0]).ready_on(P3))?;
             }
             t.settled()?;
             for (client, ip) in product([P2, C, N1], ["10.96.3.70", "[fd00:96::370]"]) {
@@ -83,14 +82,14 @@ fn served(t: &mut Trial<'_>) -> Step {
         let key = format!("dev/answers-{number}");
         let web = service(&key).cluster_ip(&format!("10.96.3.6{number}"));
         let web = web.cluster_ip(&format!("fd00:96::36{number}"));
-        let web = web.ingress(&format!("203.0.113.6{number}"));
-        let web = web.ingress(&format!("2001:db8:113::6{number}"));
+        let web = web.load_balancer_ip(&format!("203.0.113.6{number}"));
+        let web = web.load_balancer_ip(&format!("2001:db8:113::6{number}"));
         let node_port = 31_960 + number;
-        let web = web.port(80, "tcp", Tcp).node_port(node_port);
-        t.apply(web.port(80, "udp", Udp).node_port(node_port))?;
+        let web = web.port("tcp", 80).node_port(node_port);
+        t.apply(web.udp("udp", 80).node_port(node_port))?;
         for slice in endpoints_of_both(&key) {
-            let slice = slice.port("tcp", POD_PORTS[0], Tcp).port("udp", POD_PORTS[0], Udp);
-            t.apply(slice.ready(pod))?;
+            let slice = slice.port("tcp", POD_PORTS[0]).udp("udp", POD_PORTS[0]);
+            t.apply(slice.ready_on(pod))?;
         }
     }
     t.settled()

@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
@@ -165,12 +164,12 @@ fn calicos_policies_hold_for_services(t: &mut Trial<'_>) -> Step {
         let name = format!("dev/policed-{number}");
         let web = service(&name).cluster_ip(&format!("10.96.9.6{number}"));
         let web = web.cluster_ip(&format!("fd00:96::96{number}"));
-        let web = web.port(80, "http", Tcp).node_port(31_960 + number).port(90, "other", Tcp);
-        let web = web.ingress(&format!("203.0.113.16{number}"));
-        t.apply(web.ingress(&format!("2001:db8:113::16{number}")))?;
+        let web = web.port("http", 80).node_port(31_960 + number).port("other", 90);
+        let web = web.load_balancer_ip(&format!("203.0.113.16{number}"));
+        t.apply(web.load_balancer_ip(&format!("2001:db8:113::16{number}")))?;
         for slice in endpoints_of_both(&name) {
-            let slice = slice.port("http", 8080, Tcp).port("other", 9090, Tcp);
-            t.apply(slice.ready(endpoint))?;
+            let slice = slice.port("http", 8080).port("other", 9090);
+            t.apply(slice.ready_on(endpoint))?;
         }
     }
     t.settled()?;

@@ -4,14 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
-
 use super::drain::{self, Manner};
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{
-    Connection, Endpoints, PATIENCE, Service, Temporary, endpoints, product, service,
+    Connection, PATIENCE, ServiceBuilder, SliceBuilder, Temporary, endpoints, product, service,
 };
 use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
@@ -193,8 +191,8 @@ fn cases_of_a_flowtable() -> Vec<Case> {
 fn images_move(t: &mut Trial<'_>, options: &str, [usual, spare]: [&'static str; 2]) -> Step {
     t.agent().configure(&format!("{options}\ndrainPeriod: 15s"))?;
     // One policy is of the ClusterIP, the other of its image.
-    t.apply(web().with("externalTrafficPolicy", "Local"))?;
-    t.apply(slice().ready(P1).ready(P3))?;
+    t.apply(web().local_external())?;
+    t.apply(slice().ready_on(P1).ready_on(P3))?;
     t.settled()?;
     let mut open = open(t)?;
     let flow = t.flow(C, &BALANCER.replace("tcp", "udp"))?;
@@ -217,7 +215,7 @@ fn images_move(t: &mut Trial<'_>, options: &str, [usual, spare]: [&'static str; 
     t.eventually_held("none at the usual one", |ipvs| !at(usual)(ipvs))?;
     t.still_answer(&mut open)?;
     // One leaves while the pool is on its way back.
-    t.apply(slice().ready(P1))?;
+    t.apply(slice().ready_on(P1))?;
     t.settled()?;
     drop(among);
     t.eventually_held("a pool at its usual image again", at(usual))?;
@@ -251,17 +249,17 @@ fn offloading(t: &Trial<'_>) -> Step<String> {
 fn served(t: &mut Trial<'_>, options: &str) -> Step {
     t.agent().configure(options)?;
     t.apply(web())?;
-    t.apply(slice().ready(P1).ready(P3))?;
+    t.apply(slice().ready_on(P1).ready_on(P3))?;
     t.settled()
 }
 
-fn web() -> Service {
-    let web = service("dev/carried").cluster_ip("10.96.12.1").ingress("203.0.113.121");
-    web.port(80, "tcp", Tcp).port(80, "udp", Udp)
+fn web() -> ServiceBuilder {
+    let web = service("dev/carried").cluster_ip("10.96.12.1").load_balancer_ip("203.0.113.121");
+    web.port("tcp", 80).udp("udp", 80)
 }
 
-fn slice() -> Endpoints {
-    endpoints("dev/carried").port("tcp", 8080, Tcp).port("udp", 8080, Udp)
+fn slice() -> SliceBuilder {
+    endpoints("dev/carried").port("tcp", 8080).udp("udp", 8080)
 }
 
 /// A connection of each client through each front end.

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 
 use kube_ipvs::client::AgentClient;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::Answers;
@@ -17,10 +16,11 @@ const AFTERWARDS: usize = 10;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("a_changed_configuration_applies_and_costs_no_request", |t| {
-        let web = service("dev/configured").cluster_ip("10.96.10.60").ingress("203.0.113.160");
-        t.apply(web.port(80, "tcp", Tcp).port(80, "udp", Udp))?;
-        let slice = endpoints("dev/configured").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-        t.apply(slice.ready(P1).ready(P3))?;
+        let web =
+            service("dev/configured").cluster_ip("10.96.10.60").load_balancer_ip("203.0.113.160");
+        t.apply(web.port("tcp", 80).udp("udp", 80))?;
+        let slice = endpoints("dev/configured").port("tcp", 8080).udp("udp", 8080);
+        t.apply(slice.ready_on(P1).ready_on(P3))?;
         t.agent().configure("drainPeriod: 5m")?;
         t.settled()?;
         let pid = t.agent().pid()?;

@@ -1,7 +1,5 @@
 //! How pods are told from others: by the interface that their packets come in through.
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
-
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{self, C, N1, P2, P3};
@@ -47,11 +45,11 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A Service whose one endpoint is on the other node.
 fn served(t: &mut Trial<'_>) -> Step {
     let web = service("dev/detected").cluster_ip("10.96.9.20").cluster_ip("fd00:96::914");
-    let web = web.port(80, "tcp", Tcp).port(80, "udp", Udp);
-    let web = web.with("externalTrafficPolicy", "Local");
-    t.apply(web.ingress("203.0.113.120").ingress("2001:db8:113::120"))?;
+    let web = web.port("tcp", 80).udp("udp", 80);
+    let web = web.local_external();
+    t.apply(web.load_balancer_ip("203.0.113.120").load_balancer_ip("2001:db8:113::120"))?;
     for slice in endpoints_of_both("dev/detected") {
-        t.apply(slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp).ready(P3))?;
+        t.apply(slice.port("tcp", 8080).udp("udp", 8080).ready_on(P3))?;
     }
     Ok(())
 }

@@ -151,13 +151,13 @@ fn expect_told(t: &mut Trial<'_>) -> Step {
 fn dns(t: &mut Trial<'_>) -> Step {
     let mut dns = service("dev/dns").cluster_ip(DNS[0]).cluster_ip(DNS[1]);
     for ip in OTHERS {
-        dns = dns.ingress(ip);
+        dns = dns.load_balancer_ip(ip);
     }
-    let dns = dns.port(53, "dns", Udp).port(53, "dns-tcp", Tcp).node_port(NODE_PORT);
-    t.apply(dns.port(9153, "metrics", Tcp))?;
+    let dns = dns.udp("dns", 53).port("dns-tcp", 53).node_port(NODE_PORT);
+    t.apply(dns.port("metrics", 9153))?;
     for slice in endpoints_of_both("dev/dns") {
-        let slice = slice.port("dns", 8080, Udp).port("dns-tcp", 8080, Tcp);
-        t.apply(slice.port("metrics", 9090, Tcp).ready(P1).ready(P3))?;
+        let slice = slice.udp("dns", 8080).port("dns-tcp", 8080);
+        t.apply(slice.port("metrics", 9090).ready_on(P1).ready_on(P3))?;
     }
     Ok(())
 }

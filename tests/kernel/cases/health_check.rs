@@ -6,12 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::client::{AgentClient, AgentError};
-use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::Refused;
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Service, endpoints, product, service};
+use crate::lab::{ServiceBuilder, endpoints, product, service};
 use crate::trial::{Step, Trial};
 
 /// How long the agent may take to open or close a port once the kernel is up to date.
@@ -45,12 +44,12 @@ pub(crate) fn cases() -> Vec<Case> {
             let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");
             let web = checked(web, 31_081);
             t.apply(web.clone())?;
-            t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P3))?;
+            t.apply(endpoints("dev/checked").port("http", 8080).ready_on(P3))?;
             t.settled()?;
             until(t, V4, Some(503))?;
             until(t, V6, Some(503))?;
             t.apply(
-                endpoints("dev/checked").port("http", 8080, Tcp).ready(P1).ready(P2).ready(P3),
+                endpoints("dev/checked").port("http", 8080).ready_on(P1).ready_on(P2).ready_on(P3),
             )?;
             t.settled()?;
             let body = until(t, V4, Some(200))?;
@@ -70,7 +69,7 @@ pub(crate) fn cases() -> Vec<Case> {
             // A Service of one family is answered for at every address of the node.
             let web = checked(service("dev/single").cluster_ip("10.96.8.2"), 31_082);
             t.apply(web.clone())?;
-            t.apply(endpoints("dev/single").port("http", 8080, Tcp).ready(P1))?;
+            t.apply(endpoints("dev/single").port("http", 8080).ready_on(P1))?;
             t.settled()?;
             until(t, V4, Some(200))?;
             until(t, V6, Some(200))?;
@@ -83,9 +82,9 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The Service with a port, behind a load balancer that asks for its health.
-fn checked(service: Service, node_port: u16) -> Service {
-    let service = service.port(80, "http", Tcp).node_port(node_port).with("type", "LoadBalancer");
-    service.with("externalTrafficPolicy", "Local").with("healthCheckNodePort", 32_123)
+fn checked(service: ServiceBuilder, node_port: u16) -> ServiceBuilder {
+    let service = service.port("http", 80).node_port(node_port).spec("type", "LoadBalancer");
+    service.local_external().spec("healthCheckNodePort", 32_123)
 }
 
 /// Waits until an outsider is answered so; `None` if nobody listens. Returns the body.

@@ -5,7 +5,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused};
@@ -51,15 +50,15 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn host_ports_take_no_service_traffic(t: &mut Trial<'_>) -> Step {
     let web = service("dev/hostports").cluster_ip("10.96.9.1").cluster_ip("fd00:96::901");
-    let web = web.port(80, "tcp", Tcp).node_port(31_940).port(80, "udp", Udp).node_port(31_940);
-    let web = web.port(91, "tcp-91", Tcp).port(92, "tcp-92", Tcp);
-    let web = web.ingress("203.0.113.91").ingress("2001:db8:113::91");
-    t.apply(web.with("externalIPs", vec!["198.51.100.91", "2001:db8:51::91"]))?;
-    let slice = endpoints("dev/hostports").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-    let slice = slice.port("tcp-91", 8080, Tcp).port("tcp-92", 8080, Tcp);
-    t.apply(slice.clone().ready(P3))?;
+    let web = web.port("tcp", 80).node_port(31_940).udp("udp", 80).node_port(31_940);
+    let web = web.port("tcp-91", 91).port("tcp-92", 92);
+    let web = web.load_balancer_ip("203.0.113.91").load_balancer_ip("2001:db8:113::91");
+    t.apply(web.external_ip("198.51.100.91").external_ip("2001:db8:51::91"))?;
+    let slice = endpoints("dev/hostports").port("tcp", 8080).udp("udp", 8080);
+    let slice = slice.port("tcp-91", 8080).port("tcp-92", 8080);
+    t.apply(slice.clone().ready_on(P3))?;
     let slice = slice.named("hostports-v6").of_family(Family::V6);
-    t.apply(slice.ready(P3))?;
+    t.apply(slice.ready_on(P3))?;
     t.settled()?;
     let published = Temporary::iptables(
         t.host(N1),

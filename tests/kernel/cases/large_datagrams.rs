@@ -1,7 +1,5 @@
 //! Datagrams that are larger than a packet, as far as IPVS lets them pass.
 
-use kube_ipvs_core::model::Protocol::Udp;
-
 use super::{Case, case};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{Flow, Silence, endpoints_of_both, product, service};
@@ -68,10 +66,10 @@ pub(crate) fn cases() -> Vec<Case> {
 fn served(t: &mut Trial<'_>, options: &str) -> Step {
     t.agent().configure(options)?;
     let web = service("dev/large").cluster_ip("10.96.9.8").cluster_ip("fd00:96::908");
-    let web = web.ingress("203.0.113.98").ingress("2001:db8:113::98");
-    t.apply(web.port(80, "udp", Udp).node_port(31_947))?;
+    let web = web.load_balancer_ip("203.0.113.98").load_balancer_ip("2001:db8:113::98");
+    t.apply(web.udp("udp", 80).node_port(31_947))?;
     for slice in endpoints_of_both("dev/large") {
-        t.apply(slice.port("udp", 8080, Udp).ready(P1).ready(P3))?;
+        t.apply(slice.udp("udp", 8080).ready_on(P1).ready_on(P3))?;
     }
     t.settled()
 }

@@ -3,7 +3,6 @@
 use std::io;
 
 use kube_ipvs::client::AgentClient;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::lab::Host::{C, N1, P1, P2};
@@ -16,12 +15,11 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().configure("trafficMetricsServices: 1")?;
             let counted =
                 service("dev/counted").cluster_ip("10.96.9.40").cluster_ip("fd00:96::928");
-            let counted =
-                counted.port(80, "tcp", Tcp).port(80, "udp", Udp).ingress("203.0.113.140");
+            let counted = counted.port("tcp", 80).udp("udp", 80).load_balancer_ip("203.0.113.140");
             t.apply(counted)?;
-            let slice = endpoints("dev/counted").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-            t.apply(slice.ready(P1))?;
-            t.apply(service("dev/left-out").cluster_ip("10.96.9.41").port(80, "tcp", Tcp))?;
+            let slice = endpoints("dev/counted").port("tcp", 8080).udp("udp", 8080);
+            t.apply(slice.ready_on(P1))?;
+            t.apply(service("dev/left-out").cluster_ip("10.96.9.41").port("tcp", 80))?;
             t.settled()?;
             for _ in 0..3 {
                 t.ask(P2, "10.96.9.40:80/tcp")?;
@@ -49,9 +47,9 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("ipvs_counts_the_first_packet_of_carried_connections", |t| {
             let followed =
-                service("dev/followed").cluster_ip("10.96.9.42").ingress("203.0.113.142");
-            t.apply(followed.port(80, "tcp", Tcp))?;
-            t.apply(endpoints("dev/followed").port("tcp", 8080, Tcp).ready(P1))?;
+                service("dev/followed").cluster_ip("10.96.9.42").load_balancer_ip("203.0.113.142");
+            t.apply(followed.port("tcp", 80))?;
+            t.apply(endpoints("dev/followed").port("tcp", 8080).ready_on(P1))?;
             t.settled()?;
             // One that its client resets is active on, those with a FIN are not.
             let mut carried = t.connect(C, "203.0.113.142:80/tcp")?;

@@ -2,8 +2,8 @@
 //!
 //! ```ignore
 //! case("two_pods_take_turns", |t| {
-//!     t.apply(service("dev/ent").cluster_ip("10.96.0.20").port(80, "http", Tcp))?;
-//!     t.apply(endpoints("dev/ent").port("http", 8080, Tcp).ready(P1).ready(P3))?;
+//!     t.apply(service("dev/ent").cluster_ip("10.96.0.20").port("http", 80))?;
+//!     t.apply(endpoints("dev/ent").port("http", 8080).ready_on(P1).ready_on(P3))?;
 //!     t.settled()?;
 //!     t.expect(P2, "10.96.0.20:80/tcp", Answers::from_all([P1, P3]))?;
 //!     t.expect(P2, "10.96.0.20:81/tcp", Refused)

@@ -163,11 +163,11 @@ pub(crate) fn cases() -> Vec<Case> {
 /// A Service with every kind of front end, and an endpoint on each node.
 fn served(t: &mut Trial<'_>) -> Step {
     let web = service("dev/beside").cluster_ip("10.96.9.80").cluster_ip("fd00:96::980");
-    let web = web.port(80, "http", Tcp).node_port(31_946);
-    let web = web.ingress("203.0.113.180").ingress("2001:db8:113::180");
-    t.apply(web.with("externalIPs", vec!["198.51.100.180", "2001:db8:51::180"]))?;
+    let web = web.port("http", 80).node_port(31_946);
+    let web = web.load_balancer_ip("203.0.113.180").load_balancer_ip("2001:db8:113::180");
+    t.apply(web.external_ip("198.51.100.180").external_ip("2001:db8:51::180"))?;
     for slice in endpoints_of_both("dev/beside") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P1).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P1).ready_on(P3))?;
     }
     t.settled()
 }
@@ -193,10 +193,10 @@ fn open(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
 fn keepalived(t: &mut Trial<'_>) -> Step {
     t.agent().configure("auditPeriod: 1s")?;
     let web = service("dev/moving").cluster_ip("10.96.9.81").cluster_ip("fd00:96::981");
-    let web = web.ingress(MOVING).ingress("fd00:50::78");
-    t.apply(web.port(80, "http", Tcp))?;
+    let web = web.load_balancer_ip(MOVING).load_balancer_ip("fd00:50::78");
+    t.apply(web.port("http", 80))?;
     for slice in endpoints_of_both("dev/moving") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P1).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P1).ready_on(P3))?;
     }
     t.settled()?;
     t.host(N1).ipvsadm(KEEPALIVED)?;
@@ -463,12 +463,11 @@ fn outside_the_cluster(t: &mut Trial<'_>) -> Step {
         ("dev/far", "10.96.9.83", "fd00:96::983", 31_948),
     ];
     for (index, (key, v4, v6, node_port)) in near.into_iter().enumerate() {
-        let web =
-            service(key).cluster_ip(v4).cluster_ip(v6).port(5432, "db", Tcp).node_port(node_port);
-        t.apply(web.with("type", "NodePort"))?;
+        let web = service(key).cluster_ip(v4).cluster_ip(v6).port("db", 5432).node_port(node_port);
+        t.apply(web.spec("type", "NodePort"))?;
         let [slice, of_ipv6] = endpoints_of_both(key);
-        t.apply(slice.port("db", 5432, Tcp).elsewhere(ips[index]))?;
-        t.apply(of_ipv6.port("db", 5432, Tcp).elsewhere(ips[index + 2]))?;
+        t.apply(slice.port("db", 5432).ready(ips[index], ""))?;
+        t.apply(of_ipv6.port("db", 5432).ready(ips[index + 2], ""))?;
     }
     t.settled()?;
     for (_, v4, v6, node_port) in near {

@@ -158,11 +158,11 @@ fn servers(t: &Trial<'_>, machine: Host, ips: &[&str]) -> Step<Vec<Server>> {
 fn served(t: &mut Trial<'_>, ips: &[&str]) -> Step {
     let mut web = service("dev/shared").cluster_ip("10.96.9.20").cluster_ip("fd00:96::920");
     for ip in ips {
-        web = web.ingress(ip);
+        web = web.load_balancer_ip(ip);
     }
-    t.apply(web.port(80, "http", Tcp))?;
+    t.apply(web.port("http", 80))?;
     for slice in endpoints_of_both("dev/shared") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P1))?;
+        t.apply(slice.port("http", 8080).ready_on(P1))?;
     }
     Ok(())
 }

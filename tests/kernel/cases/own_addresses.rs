@@ -37,17 +37,17 @@ pub(crate) fn cases() -> Vec<Case> {
 fn served_at_the_node(t: &mut Trial<'_>, is_written: bool) -> Step {
     let busy = servers(t, BUSY, &[Tcp, Udp])?;
     let web = service("dev/own").cluster_ip("10.96.9.30").cluster_ip("fd00:96::930");
-    let web = web.port(80, "http", Tcp).port(6443, "api", Tcp);
-    let web = web.port(BUSY, "busy", Tcp).port(BUSY, "busy-udp", Udp);
-    let web = web.port(BOTH, "both", Tcp).node_port(BOTH);
+    let web = web.port("http", 80).port("api", 6443);
+    let web = web.port("busy", BUSY).udp("busy-udp", BUSY);
+    let web = web.port("both", BOTH).node_port(BOTH);
     let web = match is_written {
-        true => web.with("externalIPs", OWN.to_vec()),
-        false => web.ingress(OWN[0]).ingress(OWN[1]),
+        true => web.spec("externalIPs", OWN.to_vec()),
+        false => web.load_balancer_ip(OWN[0]).load_balancer_ip(OWN[1]),
     };
     t.apply(web.clone())?;
     for slice in endpoints_of_both("dev/own") {
-        let slice = slice.port("http", 8080, Tcp).port("api", 8080, Tcp).port("both", 8080, Tcp);
-        t.apply(slice.port("busy", 8080, Tcp).port("busy-udp", 8080, Udp).ready(P1))?;
+        let slice = slice.port("http", 8080).port("api", 8080).port("both", 8080);
+        t.apply(slice.port("busy", 8080).udp("busy-udp", 8080).ready_on(P1))?;
     }
     t.settled()?;
     // Comes later than the Service, and so gets nothing; an API server may come later.
@@ -104,9 +104,9 @@ fn served_at_the_node(t: &mut Trial<'_>, is_written: bool) -> Step {
 /// The node's address moves, and the Node object does not say so yet.
 fn own_packets(t: &mut Trial<'_>) -> Step {
     let web = service("dev/source").cluster_ip("10.96.9.31").cluster_ip("fd00:96::931");
-    t.apply(web.port(80, "http", Tcp))?;
+    t.apply(web.port("http", 80))?;
     for slice in endpoints_of_both("dev/source") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P1))?;
+        t.apply(slice.port("http", 8080).ready_on(P1))?;
     }
     t.settled()?;
     t.apply(node_at(N1, &OWN.map(|ip| ip.parse().expect("address"))))?;

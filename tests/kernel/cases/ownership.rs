@@ -1,12 +1,11 @@
 //! Only what is ours is touched, and nothing that is already right is written.
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use rustix::process::Signal;
 
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Endpoints, endpoints, endpoints_of_both, product, service, service_cidr};
+use crate::lab::{SliceBuilder, endpoints, endpoints_of_both, product, service, service_cidr};
 use crate::trial::{Step, Trial};
 
 /// A virtual server, a table, a route and a rule of somebody else.
@@ -60,10 +59,10 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("flushed_tables_are_no_reason_to_forget", |t| {
             // Nor is the range known that its ClusterIP comes from.
-            t.agent().delete(&service_cidr("kubernetes", &[]))?;
-            let gone = service("dev/gone").cluster_ip("10.96.4.9").port(80, "http", Tcp);
+            t.agent().delete(&service_cidr("kubernetes", &[]).into())?;
+            let gone = service("dev/gone").cluster_ip("10.96.4.9").port("http", 80);
             t.apply(gone.clone())?;
-            t.apply(endpoints("dev/gone").port("http", 8080, Tcp).ready(P1))?;
+            t.apply(endpoints("dev/gone").port("http", 8080).ready_on(P1))?;
             some_services(t)?;
             t.settled()?;
             let mut open = t.connect(P2, "10.96.4.1:80/tcp")?;
@@ -79,17 +78,17 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn slice() -> Endpoints {
-    endpoints("dev/first").port("http", 8080, Tcp).port("udp", 8080, Udp)
+fn slice() -> SliceBuilder {
+    endpoints("dev/first").port("http", 8080).udp("udp", 8080)
 }
 
 fn some_services(t: &mut Trial<'_>) -> Step {
     let first = service("dev/first").cluster_ip("10.96.4.1").cluster_ip("fd00:96::401");
-    t.apply(first.port(80, "http", Tcp).port(80, "udp", Udp))?;
-    t.apply(slice().ready(P1).ready(P3))?;
+    t.apply(first.port("http", 80).udp("udp", 80))?;
+    t.apply(slice().ready_on(P1).ready_on(P3))?;
     let second = service("dev/second").cluster_ip("10.96.4.2").cluster_ip("fd00:96::402");
-    let second = second.ingress("203.0.113.104").ingress("2001:db8:113::104");
-    t.apply(second.port(80, "http", Tcp))
+    let second = second.load_balancer_ip("203.0.113.104").load_balancer_ip("2001:db8:113::104");
+    t.apply(second.port("http", 80))
 }
 
 fn the_end_of_the_agent_ends_no_traffic(t: &mut Trial<'_>) -> Step {
@@ -103,10 +102,10 @@ fn the_end_of_the_agent_ends_no_traffic(t: &mut Trial<'_>) -> Step {
     ];
     some_services(t)?;
     let third = service("dev/third").cluster_ip("10.96.4.3").cluster_ip("fd00:96::403");
-    let third = third.ingress("203.0.113.105").ingress("2001:db8:113::105");
-    t.apply(third.port(80, "http", Tcp).node_port(30_403))?;
+    let third = third.load_balancer_ip("203.0.113.105").load_balancer_ip("2001:db8:113::105");
+    t.apply(third.port("http", 80).node_port(30_403))?;
     for slice in endpoints_of_both("dev/third") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P3))?;
     }
     t.settled()?;
     let mut open = product([P2, N1, C], FRONT_ENDS)
@@ -131,7 +130,7 @@ fn the_end_of_the_agent_ends_no_traffic(t: &mut Trial<'_>) -> Step {
         }
     }
     // What changed while nobody looked is put right at the start.
-    t.apply(slice().draining(P1).ready(P3))?;
+    t.apply(slice().terminating_on(P1).ready_on(P3))?;
     t.delete(service("dev/second"))?;
     t.settled()?;
     t.expect(P2, "10.96.4.1:80/tcp", Answers::from(P3))?;
@@ -150,7 +149,7 @@ fn foreign_objects_are_untouched(t: &mut Trial<'_>) -> Step {
 
     some_services(t)?;
     t.settled()?;
-    t.apply(slice().ready(P3))?;
+    t.apply(slice().ready_on(P3))?;
     t.settled()?;
     t.expect(P2, "10.96.4.1:80/tcp", Answers::from(P3))?;
     let during = t.kernel()?.to_string();

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use serde_json::Value;
 
 use super::{Case, case};
@@ -41,10 +40,10 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     let conntrack = node.read("cat", &["/proc/sys/net/ipv4/vs/conntrack"])?;
     t.equal("conntrack after the init container's step", "1", conntrack.trim())?;
 
-    let web = service("dev/least").cluster_ip("10.96.7.1").port(80, "http", Tcp).node_port(30700);
-    t.apply(web.port(53, "dns", Udp).ingress("203.0.113.7"))?;
-    let slice = || endpoints("dev/least").port("http", 8080, Tcp).port("dns", 8080, Udp);
-    t.apply(slice().ready(P1).ready(P3))?;
+    let web = service("dev/least").cluster_ip("10.96.7.1").port("http", 80).node_port(30700);
+    t.apply(web.udp("dns", 53).load_balancer_ip("203.0.113.7"))?;
+    let slice = || endpoints("dev/least").port("http", 8080).udp("dns", 8080);
+    t.apply(slice().ready_on(P1).ready_on(P3))?;
     t.agent().start_under(&rights)?;
     has_the_rights(t)?;
     t.settled()?;
@@ -59,7 +58,7 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
         t.expect(client, to, Answers::from_all([P1, P3]))?;
     }
     // Everything that the agent does later, too: drains, entries of connection tracking, removal.
-    t.apply(slice().ready(P3))?;
+    t.apply(slice().ready_on(P3))?;
     t.settled()?;
     t.expect(N1, "10.96.7.1:53/udp", Answers::from(P3))?;
     t.apply(slice())?;

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, N2, P1, P2, P3};
 use crate::lab::{
-    Connection, NODE_PORT_OF_DAEMON, Server, Service, Temporary, endpoints_of_both, gateway,
+    Connection, NODE_PORT_OF_DAEMON, Server, ServiceBuilder, Temporary, endpoints_of_both, gateway,
     node_at, product, service, service_cidr,
 };
 use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
@@ -31,10 +31,10 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(service_cidr("kubernetes", &["10.0.0.0/8", "fd00::/16"]))?;
             t.apply(service_cidr("nodes", &["192.168.0.0/16"]))?;
             let inner = service("dev/wide").cluster_ip("10.96.4.1").cluster_ip("fd00:96::401");
-            let inner = inner.port(80, "http", Tcp).node_port(31_964);
+            let inner = inner.port("http", 80).node_port(31_964);
             served_by_p3(t, inner.clone(), "dev/wide")?;
             nobody_is_cut_off(t)?;
-            t.apply(inner.ingress("203.0.113.64").ingress("2001:db8:113::64"))?;
+            t.apply(inner.load_balancer_ip("203.0.113.64").load_balancer_ip("2001:db8:113::64"))?;
             t.settled()?;
             nobody_is_cut_off(t)?;
             for to in ["203.0.113.64:80/tcp", "[2001:db8:113::64]:80/tcp", "192.168.50.1:31964/tcp"]
@@ -64,10 +64,10 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn served_by_p3(t: &mut Trial<'_>, service: Service, key: &str) -> Step {
+fn served_by_p3(t: &mut Trial<'_>, service: ServiceBuilder, key: &str) -> Step {
     t.apply(service)?;
     for slice in endpoints_of_both(key) {
-        t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P3))?;
     }
     t.settled()
 }
@@ -129,12 +129,13 @@ fn ways(verb: &str) -> String {
 fn images_move_while_no_agent_runs(t: &mut Trial<'_>) -> Step {
     t.agent().configure("carry: all")?;
     let web = service("dev/moved").cluster_ip("10.96.4.3").cluster_ip("fd00:96::403");
-    let web = web.ingress("203.0.113.65").ingress("2001:db8:113::65").port(80, "http", Tcp);
-    let web = web.node_port(31_965).port(80, "udp", Udp).node_port(31_965);
-    t.apply(web.with("externalTrafficPolicy", "Local"))?;
+    let web =
+        web.load_balancer_ip("203.0.113.65").load_balancer_ip("2001:db8:113::65").port("http", 80);
+    let web = web.node_port(31_965).udp("udp", 80).node_port(31_965);
+    t.apply(web.local_external())?;
     for slice in endpoints_of_both("dev/moved") {
-        let slice = slice.port("http", 8080, Tcp).port("udp", 8080, Udp);
-        t.apply(slice.ready(P1).ready(P3))?;
+        let slice = slice.port("http", 8080).udp("udp", 8080);
+        t.apply(slice.ready_on(P1).ready_on(P3))?;
     }
     t.settled()?;
     t.eventually_held("pools at the usual images", |ipvs| are_led(ipvs, &USUAL))?;
@@ -197,10 +198,10 @@ fn follow_the_nodes_address(t: &mut Trial<'_>) -> Step {
     for number in 0..SERVICES {
         let web = service(&format!("many/web-{number}"));
         let web = web.cluster_ip(&format!("10.96.40.{number}"));
-        t.apply(web.cluster_ip(&format!("fd00:96::40:{number:x}")).port(80, "http", Tcp))?;
+        t.apply(web.cluster_ip(&format!("fd00:96::40:{number:x}")).port("http", 80))?;
     }
     let web = service("dev/followed").cluster_ip("10.96.4.2").cluster_ip("fd00:96::402");
-    served_by_p3(t, web.port(80, "http", Tcp), "dev/followed")?;
+    served_by_p3(t, web.port("http", 80), "dev/followed")?;
     speaks_from(t, Family::BOTH.map(|family| N1.ip(family)))?;
 
     let new: [IpAddr; 2] = ["192.168.50.11", "fd00:50::11"].map(|ip| ip.parse().expect("address"));

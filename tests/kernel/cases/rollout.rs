@@ -30,8 +30,8 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn a_rollout_under_load(t: &mut Trial<'_>) -> Step {
     let web = service("dev/rollout").cluster_ip("10.96.3.12").cluster_ip("fd00:96::30c");
-    let web = web.ingress("203.0.113.32").ingress("2001:db8:113::32");
-    t.apply(web.port(80, "http", Tcp).node_port(31_946))?;
+    let web = web.load_balancer_ip("203.0.113.32").load_balancer_ip("2001:db8:113::32");
+    t.apply(web.port("http", 80).node_port(31_946))?;
     let mut pods = vec![Pod::start(t, P1)?, Pod::start(t, P3)?];
     publish(t, &pods)?;
     t.settled()?;
@@ -101,10 +101,10 @@ fn advance(t: &mut Trial<'_>, pods: &[Pod], loads: &[Load]) -> Step {
 /// Writes the slices.
 fn publish(t: &mut Trial<'_>, pods: &[Pod]) -> Step {
     for slice in endpoints_of_both("dev/rollout") {
-        let slice = slice.port("http", PORT, Tcp);
+        let slice = slice.port("http", PORT);
         let slice = pods.iter().fold(slice, |slice, pod| match pod.is_leaving {
-            true => slice.draining(pod.host),
-            false => slice.ready(pod.host),
+            true => slice.terminating_on(pod.host),
+            false => slice.ready_on(pod.host),
         });
         t.apply(slice)?;
     }

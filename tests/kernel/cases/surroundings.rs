@@ -1,7 +1,6 @@
 //! What other programs have made of the node.
 
 use kube_ipvs::kernel::route::WITHOUT_IPV6;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Silent};
@@ -174,9 +173,9 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// From their second datagram on they are forwarded, and still new to connection tracking.
 fn datagrams_without_an_answer_arrive(t: &mut Trial<'_>) -> Step {
-    let log = service("dev/oneway").cluster_ip("10.96.9.11").ingress("203.0.113.111");
-    t.apply(log.port(80, "udp", Udp))?;
-    t.apply(endpoints("dev/oneway").port("udp", 8080, Udp).ready(P1))?;
+    let log = service("dev/oneway").cluster_ip("10.96.9.11").load_balancer_ip("203.0.113.111");
+    t.apply(log.udp("udp", 80))?;
+    t.apply(endpoints("dev/oneway").udp("udp", 8080).ready_on(P1))?;
     t.settled()?;
     let rules = "chain heard { type filter hook input priority 0; udp dport 8080 counter; }
                  chain silent { type filter hook output priority 0; udp sport 8080 drop; }";
@@ -202,11 +201,11 @@ fn told(t: &mut Trial<'_>, text: &str) -> Step {
 /// A Service with an endpoint on this node, and one on the other if there are to be `both`.
 fn served(t: &mut Trial<'_>, both: bool) -> Step {
     let web = service("dev/surrounded").cluster_ip("10.96.9.10").cluster_ip("fd00:96::90a");
-    let web = web.port(80, "http", Tcp).node_port(31_945);
-    t.apply(web.ingress("203.0.113.110"))?;
+    let web = web.port("http", 80).node_port(31_945);
+    t.apply(web.load_balancer_ip("203.0.113.110"))?;
     for slice in endpoints_of_both("dev/surrounded") {
-        let slice = slice.port("http", 8080, Tcp).ready(P1);
-        t.apply(if both { slice.ready(P3) } else { slice })?;
+        let slice = slice.port("http", 8080).ready_on(P1);
+        t.apply(if both { slice.ready_on(P3) } else { slice })?;
     }
     Ok(())
 }
@@ -252,14 +251,14 @@ fn mended_by_doctor(t: &Trial<'_>, chains: &[String]) -> Step {
 /// Services of both families, on a kernel that has been booted with `ipv6.disable=1`.
 fn without_ipv6(t: &mut Trial<'_>) -> Step {
     let web = service("dev/web").cluster_ip("10.96.9.14").cluster_ip("fd00:96::90e");
-    let web = web.port(80, "http", Tcp).node_port(30914).ingress("203.0.113.114");
-    t.apply(web.ingress("2001:db8:113::114"))?;
+    let web = web.port("http", 80).node_port(30914).load_balancer_ip("203.0.113.114");
+    t.apply(web.load_balancer_ip("2001:db8:113::114"))?;
     let local = service("dev/local").cluster_ip("10.96.9.15").cluster_ip("fd00:96::90f");
-    let local = local.port(80, "http", Tcp).node_port(30916).with("type", "LoadBalancer");
-    t.apply(local.with("externalTrafficPolicy", "Local").with("healthCheckNodePort", 30915))?;
+    let local = local.port("http", 80).node_port(30916).spec("type", "LoadBalancer");
+    t.apply(local.local_external().spec("healthCheckNodePort", 30915))?;
     let [slice, of_ipv6] = endpoints_of_both("dev/web");
-    t.apply(slice.port("http", 8080, Tcp).ready(P1).ready(P3))?;
-    t.apply(of_ipv6.port("http", 8080, Tcp).ready(P1).ready(P3))?;
+    t.apply(slice.port("http", 8080).ready_on(P1).ready_on(P3))?;
+    t.apply(of_ipv6.port("http", 8080).ready_on(P1).ready_on(P3))?;
     for _ in 0..2 {
         t.agent().start()?;
         // No operation is left over.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
 use crate::expectation::{Answers, Refused, Silent};
@@ -93,8 +92,8 @@ fn taking_over_from_ipvs(t: &mut Trial<'_>) -> Step {
     let mut before = Before::new(t, &clients())?.by_another_proxy();
     let mut elsewhere = open(t, &[(P3, OTHER_NODE_PORT), (P2, "10.96.6.9:80/tcp")])?;
     services(t)?;
-    t.apply(service("dev/changed").cluster_ip("10.96.6.2").port(80, "http", Tcp))?;
-    t.apply(endpoints("dev/changed").port("http", 8080, Tcp).ready(P1))?;
+    t.apply(service("dev/changed").cluster_ip("10.96.6.2").port("http", 80))?;
+    t.apply(endpoints("dev/changed").port("http", 8080).ready_on(P1))?;
     t.agent().configure("removeKubeProxy: true")?;
     t.settled()?;
     t.agent().wait_for_log("kube-proxy's leftovers are removed")?;
@@ -312,13 +311,13 @@ fn start_of_earlier_version(t: &mut Trial<'_>) -> Step<Vec<(Host, &'static str)>
 
 fn services(t: &mut Trial<'_>) -> Step {
     let web = service("dev/web").cluster_ip("10.96.6.1").cluster_ip("fd00:96::601");
-    let web = web.port(80, "udp", Udp).port(80, "http", Tcp).node_port(30600);
-    let web = web.with("externalIPs", vec!["198.51.100.6"]);
-    t.apply(web.ingress("203.0.113.6"))?;
-    let slice = |name: &str| endpoints("dev/web").named(name).port("udp", 8080, Udp);
-    t.apply(slice("web-v4").port("http", 8080, Tcp).ready(P1).ready(P3))?;
-    let slice = slice("web-v6").of_family(Family::V6).port("http", 8080, Tcp);
-    t.apply(slice.ready(P1).ready(P3))
+    let web = web.udp("udp", 80).port("http", 80).node_port(30600);
+    let web = web.external_ip("198.51.100.6");
+    t.apply(web.load_balancer_ip("203.0.113.6"))?;
+    let slice = |name: &str| endpoints("dev/web").named(name).udp("udp", 8080);
+    t.apply(slice("web-v4").port("http", 8080).ready_on(P1).ready_on(P3))?;
+    let slice = slice("web-v6").of_family(Family::V6).port("http", 8080);
+    t.apply(slice.ready_on(P1).ready_on(P3))
 }
 
 fn open(t: &Trial<'_>, clients: &[(Host, &str)]) -> Step<Vec<(String, Connection)>> {

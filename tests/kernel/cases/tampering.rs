@@ -1,7 +1,5 @@
 //! What others do to the kernel's state that is ours is put right.
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
-
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
@@ -94,10 +92,10 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn served(t: &mut Trial<'_>) -> Step {
-    let web = service("dev/tampered").cluster_ip("10.96.9.30").port(80, "tcp", Tcp);
-    t.apply(web.port(80, "udp", Udp).ingress("203.0.113.130"))?;
-    let slice = endpoints("dev/tampered").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-    t.apply(slice.ready(P1).ready(P3))
+    let web = service("dev/tampered").cluster_ip("10.96.9.30").port("tcp", 80);
+    t.apply(web.udp("udp", 80).load_balancer_ip("203.0.113.130"))?;
+    let slice = endpoints("dev/tampered").port("tcp", 8080).udp("udp", 8080);
+    t.apply(slice.ready_on(P1).ready_on(P3))
 }
 
 /// What the kernel holds. Sets are printed in any order, and a device that is made anew has another

@@ -4,7 +4,7 @@ use fastrand::Rng;
 use kube_ipvs_core::model::{Family, Protocol};
 
 use crate::lab::Host::{N1, P1, P2, P3, P4};
-use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};
+use crate::lab::{Manifest, POD_PORTS, ServiceBuilder, SliceBuilder, endpoints, service};
 use crate::trial::{Step, Trial};
 
 /// How many Services come and go.
@@ -19,8 +19,8 @@ const ADDRESSES: [&str; 4] =
 /// The Services that come and go.
 pub(super) struct Churn {
     /// The objects that there are, by place.
-    services: [Option<Service>; SERVICES],
-    slices: [[Option<Endpoints>; 2 * SLICES]; SERVICES],
+    services: [Option<ServiceBuilder>; SERVICES],
+    slices: [[Option<SliceBuilder>; 2 * SLICES]; SERVICES],
     has_address: [bool; ADDRESSES.len()],
 }
 
@@ -69,7 +69,7 @@ impl Churn {
 /// Writes the next version of an object, or deletes it.
 fn replace<T: Clone>(t: &mut Trial<'_>, held: &mut Option<T>, next: Option<T>) -> Step
 where
-    Object: From<T>,
+    Manifest: From<T>,
 {
     match (&next, held.take()) {
         (Some(next), _) => t.apply(next.clone())?,
@@ -84,7 +84,7 @@ fn key(number: usize) -> String {
     format!("soak/s{number}")
 }
 
-fn any_service(number: usize, rng: &mut Rng) -> Service {
+fn any_service(number: usize, rng: &mut Rng) -> ServiceBuilder {
     let mut any = service(&key(number));
     let exposed = rng.bool();
     let families = match rng.u8(..4) {
@@ -96,7 +96,7 @@ fn any_service(number: usize, rng: &mut Rng) -> Service {
         any = any.cluster_ip(&address(*family, "10.96.30.", "fd00:96::30:", number));
     }
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        any = any.port(80, protocol.name(), protocol);
+        any = any.port_of(protocol, protocol.name(), 80);
         if exposed && rng.bool() {
             any = any.node_port(31_500 + number as u16);
         }
@@ -105,36 +105,37 @@ fn any_service(number: usize, rng: &mut Rng) -> Service {
         // Two Services may ask for one address; the older one has it.
         let sharer = number / 2;
         for family in families {
-            any = any.ingress(&address(*family, "203.0.113.2", "2001:db8:113::3:", sharer));
+            any =
+                any.load_balancer_ip(&address(*family, "203.0.113.2", "2001:db8:113::3:", sharer));
         }
         if rng.bool() {
-            any = any.with("externalTrafficPolicy", "Local");
+            any = any.local_external();
         }
         if rng.u8(..4) == 0 {
             let ranges = ["192.168.50.100/32", "fd00:50::/64", "10.244.1.0/24"];
-            any = any.with("loadBalancerSourceRanges", &ranges[..rng.usize(1..=ranges.len())]);
+            any = any.spec("loadBalancerSourceRanges", &ranges[..rng.usize(1..=ranges.len())]);
         }
     }
     if rng.u8(..4) == 0 {
-        any = any.with("internalTrafficPolicy", "Local");
+        any = any.local_internal();
     }
     if rng.u8(..6) == 0 {
-        any = any.with("sessionAffinity", "ClientIP");
+        any = any.spec("sessionAffinity", "ClientIP");
     }
     any
 }
 
-fn any_slice(number: usize, place: usize, rng: &mut Rng) -> Endpoints {
+fn any_slice(number: usize, place: usize, rng: &mut Rng) -> SliceBuilder {
     let family = Family::BOTH[place % 2];
     let mut any = endpoints(&key(number)).named(&format!("s{number}-{place}")).of_family(family);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        any = any.port(protocol.name(), POD_PORTS[0], protocol);
+        any = any.port_of(protocol, protocol.name(), POD_PORTS[0]);
     }
     for pod in [P1, P2, P3, P4] {
         any = match rng.u8(..8) {
-            0..3 => any.ready(pod),
-            3 => any.draining(pod),
-            4 => any.not_ready(pod),
+            0..3 => any.ready_on(pod),
+            3 => any.terminating_on(pod),
+            4 => any.not_ready_on(pod),
             _ => any,
         };
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kube_ipvs_core::model::{Change, EndpointSlice, Event, Family};
+use kube_ipvs_core::model::{Change, Event};
 
 use crate::common::objects::{node, service, service_cidrs, slice, without_service, without_slice};
 
@@ -45,7 +45,12 @@ pub(super) fn others() -> Vec<Event> {
             .ready("10.244.2.7", "n2")
             .into(),
         service("a/six").cluster_ip("fd00:10:96::a").port("http", 80).node_port(30_081).into(),
-        Event::Slice(Change::Apply(six())),
+        slice("a/six-1")
+            .v6()
+            .port("http", 8080)
+            .ready("fd00:10:244:1::5", "n1")
+            .ready("fd00:10:244:2::5", "n2")
+            .into(),
         service("a/sticky")
             .cluster_ip("10.96.0.14")
             .external_ip("203.0.113.14")
@@ -55,14 +60,6 @@ pub(super) fn others() -> Vec<Event> {
         slice("a/sticky-1").port("http", 8080).ready("10.244.1.8", "n1").into(),
         service("a/nobody").cluster_ip("10.96.0.15").port("http", 80).into(),
     ]
-}
-
-fn six() -> EndpointSlice {
-    let slice = slice("a/six-1")
-        .port("http", 8080)
-        .ready("fd00:10:244:1::5", "n1")
-        .ready("fd00:10:244:2::5", "n2");
-    EndpointSlice { family: Family::V6, ..slice.0 }
 }
 
 /// How many victims there may be.
