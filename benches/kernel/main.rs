@@ -16,11 +16,10 @@ mod common {
 }
 mod data_path;
 mod decode;
-#[path = "../empty_kernel/mod.rs"]
-mod empty_kernel;
 mod figure;
 mod memory;
 mod namespace;
+#[allow(dead_code, unreachable_pub, reason = "the benches use a part of it")]
 #[path = "../../tests/common/objects.rs"]
 mod objects;
 mod processor;

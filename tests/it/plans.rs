@@ -182,14 +182,14 @@ fn connections_of_an_endpoint_that_is_gone_go_on_for_a_while() {
     agent.kernel.connections = [(("10.244.2.6".parse().unwrap(), 8080), 1)].into();
     agent.tell(only_services([web()])).tell(only_slices([two.clone()]));
     agent.settle().unwrap();
-    let left = agent.now;
+    let left = agent.kernel.now;
     agent.tell(pods().ready("10.244.1.5", "n1"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 0
     - -d -t 10.96.0.20:80 -r 10.244.2.6:8080
     - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80 --reply-src 10.244.2.6 --reply-port-src 8080
     ");
-    assert!(agent.now >= left + Settings::DRAIN_PERIOD);
+    assert!(agent.kernel.now >= left + Settings::DRAIN_PERIOD);
 
     // One that comes back meanwhile is raised again, and nothing is held against it.
     agent.tell(two.clone());
@@ -464,7 +464,7 @@ fn a_mass_of_removals_is_spread() {
     agent.tell(only_services([numbered(99).0]));
     while agent.step().is_some() {}
     assert_eq!(weights(&agent), (10, 990));
-    agent.now += Duration::from_secs(1);
+    agent.kernel.now += Duration::from_secs(1);
     while agent.step().is_some() {}
     assert_eq!(weights(&agent), (10, 490));
     // One comes back before its turn.

@@ -255,6 +255,3 @@ impl From<&Pool> for PoolView {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

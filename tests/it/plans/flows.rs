@@ -1,6 +1,6 @@
 //! Entries of connection tracking that go with what has changed.
 
-use kube_ipvs_core::engine::Work;
+use kube_ipvs_core::engine::{Edge, Work};
 use kube_ipvs_core::model::{Carry, Settings};
 use kube_ipvs_core::plan::FailureKind;
 
@@ -100,7 +100,7 @@ fn flows_of_a_front_end_that_has_gone_are_not_left_by_an_agent_that_is_stopped()
             .collect();
         let kernel = before.kernel.clone();
         before.tell(only_services([])).tell(only_slices([]));
-        let Some(Work::Apply(plan)) = before.engine.poll_work(before.now) else {
+        let Some(Work::Apply(plan)) = before.engine.poll_work(before.kernel.now) else {
             panic!("nothing to do")
         };
         for count in 0..=plan.operations().len() {

@@ -38,8 +38,8 @@ fn one_that_cannot_be_read_costs_no_other_an_audit() {
     agent.settle().unwrap();
     [DNS, WEB].iter().for_each(|server| lose_real_servers(&mut agent, server));
     agent.kernel.unreadable = [(WEB.parse().unwrap(), 2)].into();
-    agent.now += Duration::from_secs(60);
-    agent.engine.handle_drift(agent.now);
+    agent.kernel.now += Duration::from_secs(60);
+    agent.engine.handle_drift(agent.kernel.now);
     while agent.step().is_some() {}
     assert_eq!((real_servers(&agent, DNS), real_servers(&agent, WEB)), (1, 0));
     assert_eq!(failures(&agent), ["-Ln -t 10.96.0.20:80"]);

@@ -81,14 +81,14 @@ proptest! {
     ) {
         let mut agent = agent_with(count);
         prop_assert_eq!(agent.kernel.holdings.servers.len(), usize::from(count));
-        agent.reading = reading;
+        agent.kernel.reading = reading;
         let all = reading * u32::from(count) * SHARE;
         let period = ROUND.max(all);
         // One that has just been made may have to wait for the next round.
         agent.run_for(2 * period);
         let mut last: BTreeMap<VirtualAddress, Instant> =
-            agent.kernel.holdings.servers.keys().map(|address| (*address, agent.now)).collect();
-        let mut free = agent.now;
+            agent.kernel.holdings.servers.keys().map(|address| (*address, agent.kernel.now)).collect();
+        let mut free = agent.kernel.now;
         for (at, work) in agent.run_for(4 * period) {
             let Work::ObservePools(part) = work else {
                 prop_assert!(false, "{work:?}");
@@ -103,7 +103,7 @@ proptest! {
                 prop_assert!(at - before <= period + ROUND / 10 + 2 * took * SHARE);
             }
         }
-        let end = agent.now;
+        let end = agent.kernel.now;
         prop_assert!(last.values().all(|at| end - *at <= 2 * period), "one was forgotten");
         check(&agent, &Servers::new())?;
     }
@@ -113,7 +113,7 @@ proptest! {
 fn changes_do_not_wait_for_an_audit() {
     let mut agent = agent_with(3000);
     // So slow that a part is always due.
-    agent.reading = Duration::ZERO;
+    agent.kernel.reading = Duration::ZERO;
     let mut audits = 0;
     for round in 0..20 {
         agent.tell(slice("default/web-b").port("p1", 1).ready(&format!("10.244.3.{round}"), "n3"));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use kube_ipvs_core::engine::{DesiredState, Work};
+use kube_ipvs_core::engine::{DesiredState, Edge, Work};
 use kube_ipvs_core::model::{
     Backend, Element, Event, PortSet, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
@@ -389,14 +389,14 @@ fn a_kernel_that_refuses_is_asked_ever_more_rarely() {
     agent.settle().unwrap();
     agent.kernel.faults =
         (0..16).map(|_| Some(Fault { kind: FailureKind::Refused, applied: false })).collect();
-    let start = agent.now;
+    let start = agent.kernel.now;
     agent.tell(service("default/other").cluster_ip("10.96.0.11").port("", 80));
     let mut tries = BTreeSet::new();
     while !agent.kernel.faults.is_empty() {
         while agent.step().is_some() {}
-        tries.insert((agent.now - start).as_secs());
+        tries.insert((agent.kernel.now - start).as_secs());
         if let Some(due) = agent.engine.poll_timeout() {
-            agent.now = agent.now.max(due);
+            agent.kernel.now = agent.kernel.now.max(due);
         }
     }
     agent.settle().unwrap();

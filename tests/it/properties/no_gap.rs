@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use kube_ipvs_core::engine::DesiredState;
+use kube_ipvs_core::engine::{DesiredState, Edge};
 use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::{
     Element, Family, PortSet, Protocol, ServiceKey, Settings, Target, VirtualAddress,
