@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_not_reported_is_found_all_the_same() {
+    fn a_change_without_a_notification_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let (seen, elsewhere) = (folder.path().join("seen"), folder.path().join("elsewhere"));
         fs::create_dir(&seen).unwrap();

@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_is_left_alone() {
+    fn unconfigured_conntrack_settings_are_left_alone() {
         let nothing = ConntrackConfig {
             max_per_core: 0,
             tcp_established: None,

@@ -130,7 +130,7 @@ mod tests {
     use crate::kernel::sysctl::NEEDED;
 
     #[test]
-    fn what_others_go_on_changing_is_put_right_each_time_and_told_ever_more_rarely() {
+    fn repeated_drift_is_repaired_each_time_and_reported_more_rarely() {
         let directory = tempfile::tempdir().unwrap();
         for sysctl in NEEDED {
             let path = directory.path().join(sysctl.path);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_firewall_is_told_when_it_changes() {
+    fn a_firewall_is_reported_when_it_changes() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let (notices, mut reported) = EventRecorder::new(Arc::clone(&metrics));
         let mut upkeep = Upkeep::new(Sysctls::at("/nowhere"), metrics, notices);

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kube_proxy_does_by_a_flag_is_done() {
+    fn cleanup_and_init_only_are_read_as_flags() {
         for line in ["kube-ipvs --cleanup", "kube-ipvs --cleanup=true --config=c"] {
             assert_eq!(read(line).unwrap().run.cleanup, Some(true), "{line}");
         }
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_one_line_with_what_would_be_right() {
+    fn usage_errors_are_one_line_with_a_correction() {
         let cases = [
             (
                 "kube-ipvs run --ipvs-schedular=rr",
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_told_where_it_is_asked_for() {
+    fn the_version_is_printed_on_request() {
         for line in ["--version", "-V", "--version=true", "--version=raw", "run --version=1"] {
             let answer = read(&format!("kube-ipvs {line}")).unwrap_err();
             assert_eq!(answer, FlagWarning::Answer(format!("{VERSION}\n")), "{line}");
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_the_help_tells() {
+    fn no_arguments_print_the_help() {
         assert!(wrong("kube-ipvs").contains("Usage: kube-ipvs"));
         assert!(matches!(read("kube-ipvs --help"), Err(FlagWarning::Answer(_))));
     }

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_told_once() {
+    fn causes_are_printed_once() {
         let not_found = || io::Error::from(io::ErrorKind::NotFound);
         let told = ManifestError::Read { path: PathBuf::from("a"), source: not_found() };
         assert_eq!(describe(&told.into()), "a: entity not found");

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filling_table_is_told() {
+    fn a_filling_conntrack_table_is_reported() {
         assert_eq!(judge(10, 262_144).verdict, CheckVerdict::Ok);
         assert_eq!(judge(10, 65_536).verdict, CheckVerdict::Warn);
         assert_eq!(judge(200_000, 262_144).verdict, CheckVerdict::Warn);

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn node_ports_that_processes_may_get_are_told() {
+    fn node_ports_in_the_local_port_range_are_reported() {
         let node_ports = [30_080, 31_000].into();
         let usual = ports("32768\t60999\n").expect("a range");
         assert_eq!(judge(&usual, "", &node_ports).verdict, CheckVerdict::Ok);

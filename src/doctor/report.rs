@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_others_forge_no_line() {
+    fn foreign_names_cannot_forge_lines() {
         let mend = vec!["nft delete table ip x\nok    forged".to_owned()];
         let finding = Finding::fail("table \u{1b}[2J\nfail  forged", mend);
         let text = Report(vec![("tables", finding)]).to_string();

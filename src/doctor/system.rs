@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_ipv6_is_told_where_services_may_have_it() {
+    fn a_kernel_without_ipv6_is_reported_for_dual_stack_services() {
         let ranges = |ranges: &[&str]| Subject {
             service_ranges: ranges.iter().map(|it| it.parse().expect("a range")).collect(),
             ..Subject::default()

@@ -166,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = decode(&body, Protocol::Udp).map(Iterator::count);
         }
     }

@@ -24,7 +24,7 @@ pub struct Server {
 
 /// The state of a kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Holdings {
+pub struct KernelState {
     pub tables: bool,
     pub elements: BTreeSet<Element>,
     pub device: bool,
@@ -44,7 +44,7 @@ pub struct Fault {
 
 #[derive(Clone, Debug)]
 pub struct ModelKernel {
-    pub holdings: Holdings,
+    pub state: KernelState,
     /// The faults of the next operations, in order; later operations have none.
     pub faults: VecDeque<Option<Fault>>,
     /// Added elements that overlap existing ones. Some kernels do not reject them, but silently
@@ -68,7 +68,7 @@ pub struct ModelKernel {
 impl Default for ModelKernel {
     fn default() -> Self {
         Self {
-            holdings: Holdings::default(),
+            state: KernelState::default(),
             faults: VecDeque::new(),
             collisions: Vec::new(),
             unreadable: BTreeMap::new(),
@@ -83,7 +83,7 @@ impl Default for ModelKernel {
     }
 }
 
-impl Holdings {
+impl KernelState {
     /// Returns the desired state of a kernel.
     pub fn desired(desired: &DesiredState) -> Self {
         let routes = desired.services().flat_map(|(_, program)| &*program.routes);
@@ -119,13 +119,13 @@ impl Edge for ModelKernel {
 
     fn observe(&mut self) -> Result<Observed, &'static str> {
         let (mut pools, mut unread) = (Vec::new(), BTreeMap::new());
-        for address in self.holdings.servers.keys().copied().collect::<Vec<_>>() {
+        for address in self.state.servers.keys().copied().collect::<Vec<_>>() {
             match self.read(&address) {
                 Ok(pool) => pools.extend(pool),
                 Err(why) => drop(unread.insert(address, why.to_owned())),
             }
         }
-        let Holdings { tables, elements, device, routes, servers: _, earlier } = &self.holdings;
+        let KernelState { tables, elements, device, routes, servers: _, earlier } = &self.state;
         Ok(Observed {
             tables: *tables,
             elements: elements.iter().copied().collect(),
@@ -154,7 +154,7 @@ impl Edge for ModelKernel {
             targets.backends.contains(&(frontend.protocol, backend))
                 || targets.frontends.contains(frontend)
         };
-        let servers = self.holdings.servers.iter();
+        let servers = self.state.servers.iter();
         let reals =
             servers.flat_map(|(address, it)| it.reals.keys().map(move |it| (*address, *it)));
         let running = reals
@@ -200,7 +200,7 @@ impl ModelKernel {
             *left -= 1;
             return Err("ENOMEM");
         }
-        Ok(self.holdings.servers.get(address).map(pool))
+        Ok(self.state.servers.get(address).map(pool))
     }
 
     fn apply_run(&mut self, run: &[Operation]) -> Vec<Outcome> {
@@ -219,7 +219,7 @@ impl ModelKernel {
                     || *carrier == Some(Carrier::Ipvs)
             });
         }
-        self.holdings.change(operation)
+        self.state.change(operation)
     }
 
     fn apply_one(&mut self, operation: &Operation) -> Outcome {
@@ -236,7 +236,7 @@ impl ModelKernel {
 
     /// Atomic.
     fn transact(&mut self, run: &[Operation]) -> Vec<Outcome> {
-        let mut after = self.holdings.clone();
+        let mut after = self.state.clone();
         let faults: Vec<_> = run.iter().map(|_| self.faults.pop_front().flatten()).collect();
         let mut outcomes = Vec::new();
         for operation in run {
@@ -250,12 +250,12 @@ impl ModelKernel {
         if outcomes.iter().all(Result::is_ok) {
             match fault {
                 None => {
-                    self.holdings = after;
+                    self.state = after;
                     return outcomes;
                 }
                 Some(Fault { kind, applied }) => {
                     if applied {
-                        self.holdings = after;
+                        self.state = after;
                     }
                     return run.iter().map(|_| failure(kind)).collect();
                 }
@@ -291,7 +291,7 @@ fn expect(as_expected: bool) -> Outcome {
     if as_expected { Ok(()) } else { failure(FailureKind::Drift) }
 }
 
-impl Holdings {
+impl KernelState {
     fn change(&mut self, operation: &Operation) -> Outcome {
         match operation {
             Operation::Filter(operation) => self.change_filter(*operation),

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn one_mistake_is_one_notice() {
+    fn refusals_of_one_service_make_one_event() {
         let web = ServiceKey::new("default", "web");
         let older = ServiceKey::new("default", "older");
         let taken = RefusalReason::Taken("0.0.0.0:30080".parse().expect("address"));

@@ -174,12 +174,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = ConntrackEntry::decode(&body);
         }
 
         #[test]
-        fn nothing_torn_panics(
+        fn no_truncated_message_causes_a_panic(
             at in 0usize..130,
             tail in proptest::collection::vec(any::<u8>(), 0..40),
         ) {

@@ -254,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = ListedRule::decode(&body).map(ForeignRule::of);
         }
     }

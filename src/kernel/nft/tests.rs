@@ -148,7 +148,7 @@ fn mistake_in(rule: &str) -> Option<Mistake> {
 }
 
 #[test]
-fn what_is_not_understood_is_named() {
+fn statements_outside_the_language_are_named() {
     assert_eq!(mistake_in("tcp dport 1-2 accept"), None);
     for rule in [
         "tcp dport 80 accept",
@@ -237,7 +237,7 @@ fn executed(table: TableFamily, changes: Vec<SetChange<'_>>) -> Existing {
 }
 
 #[test]
-fn what_is_created_is_recognised() {
+fn a_created_table_is_recognised() {
     for table in tables() {
         let mut existing = executed(table.family, update(table, &Existing::default()));
         assert!(existing.is(table));

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn who_meets_others_all_the_time_gives_up() {
+    fn a_transaction_gives_up_after_many_conflicts() {
         let answers = vec![Err(FailureCause::Refused(error(Errno::AGAIN))); 1_000];
         let mut kernel = Fake { answers, ..Fake::default() };
         let failures = failures(&mut kernel, adding(9));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_permitted_is_not_tried_again() {
+    fn a_forbidden_transaction_is_not_retried() {
         let answers = vec![Err(FailureCause::Refused(error(Errno::PERM)))];
         let mut kernel = Fake { answers, ..Fake::default() };
         let failures = failures(&mut kernel, adding(9));

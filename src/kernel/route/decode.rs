@@ -211,7 +211,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = own_route(&body, TABLE_LOCAL, 1);
             let _ = link(&body);
             let _ = address(&body);
@@ -220,7 +220,7 @@ mod tests {
 
         /// Correct up to some byte, arbitrary after it.
         #[test]
-        fn nothing_torn_panics(
+        fn no_truncated_message_causes_a_panic(
             route in routes(),
             at in 0usize..60,
             tail in proptest::collection::vec(any::<u8>(), 0..40),

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_ours_is_meant() {
+    fn only_the_agents_objects_are_matched() {
         let link = message(&[0; 16], IFLA_IFNAME, b"kube-ipvs0\0");
         assert!(is_about_ours(header(DELLINK), &link));
         assert!(!is_about_ours(header(NEWLINK), &link));
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_gone_may_be_a_source() {
+    fn a_deleted_address_may_have_been_a_source() {
         let address = |family, scope| [family, 64, 0x80, scope, 2, 0, 0, 0];
         let is_gone = |family, scope| may_change_ours(header(DELADDR), &address(family, scope));
         assert!(is_gone(V6, SCOPE_UNIVERSE));

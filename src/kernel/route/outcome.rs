@@ -74,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_needs_no_deleting() {
+    fn deleting_an_absent_object_succeeds() {
         let delete = RouteOperation::Delete(route(None));
         assert_eq!(of(delete, Errno::SRCH), None);
         assert_eq!(of(delete, Errno::PERM), Some(FailureKind::Refused));
     }
 
     #[test]
-    fn a_strange_source_is_named() {
+    fn an_invalid_source_address_is_named() {
         let add = RouteOperation::Add(route(Some("192.0.2.9")));
         let error = NetlinkError { errno: Errno::INVAL, text: None };
         let failure = outcome(&add, &error).unwrap_err();

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{ServiceBuilder, SliceBuilder, endpoints_of_both, product, service};
-use crate::trial::{Step, Trial};
 
 /// ClusterIP, external and load balancer IP, and node port.
 const FRONT_ENDS: [&str; 8] = [
@@ -105,7 +105,7 @@ fn affine(web: ServiceBuilder, timeout: u32) -> ServiceBuilder {
     web.affinity(timeout)
 }
 
-fn apply_slices(t: &mut Trial<'_>, endpoint: impl Fn(SliceBuilder) -> SliceBuilder) -> Step {
+fn apply_slices(t: &mut TestContext<'_>, endpoint: impl Fn(SliceBuilder) -> SliceBuilder) -> Step {
     for slice in endpoints_of_both("dev/affine") {
         t.apply(endpoint(slice.port("tcp", 8080).udp("udp", 8080)))?;
     }
@@ -113,7 +113,7 @@ fn apply_slices(t: &mut Trial<'_>, endpoint: impl Fn(SliceBuilder) -> SliceBuild
 }
 
 /// A client asks over new connections and meets one endpoint, which is returned.
-fn stays(t: &Trial<'_>, client: Host, to: &str) -> Step<Host> {
+fn stays(t: &TestContext<'_>, client: Host, to: &str) -> Step<Host> {
     let server = t.ask(client, to)?.server;
     for _ in 1..REQUESTS {
         let again = t.ask(client, to)?.server;

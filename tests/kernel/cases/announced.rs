@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{C, N1, P3};
 use crate::lab::{
     NODE_PORT_OF_DAEMON, Namespace, Temporary, endpoints, endpoints_of_both, service,
 };
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIP, external and load balancer IP.
 const ADDRESSES: [&str; 6] = [
@@ -40,7 +40,7 @@ chain input {
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("nobody_hears_where_service_addresses_are", nobody_hears),
+        case("service_addresses_are_not_announced", nobody_hears),
         case("arp_announce_keeps_a_cluster_ip_from_being_a_sender", |t| {
             served(t)?;
             t.settled()?;
@@ -99,7 +99,7 @@ route replace 192.168.50.1/32 dev eth0 src 203.0.113.112\n",
     ]
 }
 
-fn served(t: &mut Trial<'_>) -> Step {
+fn served(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/announced").cluster_ip("10.96.9.12").cluster_ip("fd00:96::90c");
     let web = web
         .load_balancer_ip("203.0.113.112")
@@ -112,7 +112,7 @@ fn served(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-fn nobody_hears(t: &mut Trial<'_>) -> Step {
+fn nobody_hears(t: &mut TestContext<'_>) -> Step {
     served(t)?;
     t.settled()?;
     let lines = |verb: &str| -> String {

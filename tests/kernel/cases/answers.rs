@@ -6,9 +6,9 @@ use kube_ipvs_core::model::Family;
 
 use self::State::{Ended, Open, Reset};
 use super::{Case, case};
+use crate::context::{Failure, Step, TestContext};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{Connection, Flow, POD_PORTS, Temporary, endpoints_of_both, product, service};
-use crate::trial::{Failure, Step, Trial};
 
 /// Two Services of each pod. Service N has these front ends, with N for its number.
 const PODS: [(Host, [u16; 2]); 2] = [(P1, [1, 2]), (P3, [3, 4])];
@@ -77,7 +77,7 @@ fn front_end(address: &str, service: u16) -> String {
     address.replace('N', &service.to_string())
 }
 
-fn served(t: &mut Trial<'_>) -> Step {
+fn served(t: &mut TestContext<'_>) -> Step {
     for (pod, number) in PODS.iter().flat_map(|(pod, numbers)| numbers.map(|it| (*pod, it))) {
         let key = format!("dev/answers-{number}");
         let web = service(&key).cluster_ip(&format!("10.96.3.6{number}"));
@@ -101,7 +101,13 @@ fn endpoint(pod: Host, beside: &str) -> String {
     SocketAddr::new(pod.ip(family), POD_PORTS[0]).to_string()
 }
 
-fn reaches_its_endpoint(t: &Trial<'_>, client: Host, to: &str, pod: Host, state: State) -> Step {
+fn reaches_its_endpoint(
+    t: &TestContext<'_>,
+    client: Host,
+    to: &str,
+    pod: Host,
+    state: State,
+) -> Step {
     let port = t.host(client).client_port();
     let which = format!("{client}'s connection from port {port} to {to}, {state:?}");
     let mut through = t.connect_from(client, port, &format!("{to}/tcp"))?;
@@ -135,7 +141,12 @@ fn reaches_its_endpoint(t: &Trial<'_>, client: Host, to: &str, pod: Host, state:
     Ok(())
 }
 
-fn reaches_its_endpoint_by_datagrams(t: &Trial<'_>, client: Host, to: &str, pod: Host) -> Step {
+fn reaches_its_endpoint_by_datagrams(
+    t: &TestContext<'_>,
+    client: Host,
+    to: &str,
+    pod: Host,
+) -> Step {
     let port = t.host(client).client_port();
     let through = t.flow_from(client, port, &format!("{to}/udp"))?;
     let direct = t.flow_from(client, port, &format!("{}/udp", endpoint(pod, to)))?;
@@ -148,7 +159,7 @@ fn reaches_its_endpoint_by_datagrams(t: &Trial<'_>, client: Host, to: &str, pod:
 }
 
 /// A client's connections and flows to two front ends go on beside each other.
-fn serves_both(t: &Trial<'_>, client: Host, [one, other]: [&str; 2], pod: Host) -> Step {
+fn serves_both(t: &TestContext<'_>, client: Host, [one, other]: [&str; 2], pod: Host) -> Step {
     let port = t.host(client).client_port();
     let connect = |to: &str| t.connect_from(client, port, &format!("{to}/tcp"));
     let flow = |to: &str| t.flow_from(client, port, &format!("{to}/udp"));
@@ -164,12 +175,12 @@ fn serves_both(t: &Trial<'_>, client: Host, [one, other]: [&str; 2], pod: Host) 
     Ok(())
 }
 
-fn answers(t: &Trial<'_>, connection: &mut Connection, pod: Host, which: &str) -> Step {
+fn answers(t: &TestContext<'_>, connection: &mut Connection, pod: Host, which: &str) -> Step {
     let reply = t.expect_answer(connection, which)?;
     t.equal(which, pod, reply.server)
 }
 
-fn answers_datagram(t: &Trial<'_>, flow: &Flow, pod: Host, which: &str) -> Step {
+fn answers_datagram(t: &TestContext<'_>, flow: &Flow, pod: Host, which: &str) -> Step {
     let reply = flow.ask().map_err(|silence| Failure::new(which, "an answer", silence))?;
     t.equal(which, pod, reply.server)
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::drain::{self, Manner};
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{
     Connection, PATIENCE, ServiceBuilder, SliceBuilder, Temporary, endpoints, product, service,
 };
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 const ALL: &str = "carry: all";
 /// The links of the node and of its pods, and the bridge that these are ports of.
@@ -74,13 +74,13 @@ fn cases_of_tracking() -> Vec<Case> {
             }
             Ok(())
         }),
-        case("pools_at_images_move_and_cost_no_connection", |t| {
+        case("shadow_pools_move_without_losing_connections", |t| {
             images_move(t, "", ["250.96.12.1", "254.96.12.1"])
         }),
-        case("carried_pools_at_images_move_and_cost_no_connection", |t| {
+        case("carried_shadow_pools_move_without_losing_connections", |t| {
             images_move(t, ALL, ["242.96.12.1", "246.96.12.1"])
         }),
-        case("what_ipvs_carried_ends_after_the_drain_period", |t| {
+        case("connections_in_ipvs_end_after_the_drain_period", |t| {
             served(t, "")?;
             let (mut carried, mut others) = (Vec::new(), Vec::new());
             for client in [P2, N1, C] {
@@ -112,10 +112,10 @@ fn cases_of_a_flowtable() -> Vec<Case> {
         case("offloaded_connections_drain_as_others_do", |t| drain::drain_alike(t, &BY_FLOWTABLE)),
         case("offloaded_front_ends_that_are_deleted_drain", |t| drain::deleted(t, &BY_FLOWTABLE)),
         case("offloaded_datagrams_move_at_once", |t| drain::datagrams_move(t, &BY_FLOWTABLE)),
-        case("offloaded_pools_at_images_move_and_cost_no_connection", |t| {
+        case("offloaded_shadow_pools_move_without_losing_connections", |t| {
             images_move(t, OFFLOAD, ["242.96.12.1", "246.96.12.1"])
         }),
-        case("what_is_offloaded_passes_no_hook", |t| {
+        case("offloaded_packets_pass_no_hook", |t| {
             served(t, OFFLOAD)?;
             let mut open = open(t)?;
             BY_FLOWTABLE.are_carried(t, open.len(), || t.still_answer(&mut open))?;
@@ -162,7 +162,7 @@ fn cases_of_a_flowtable() -> Vec<Case> {
             let nft = t.kernel()?.nft;
             t.check("no table of ours", !nft.contains("kube-ipvs"), &nft)
         }),
-        case("a_change_of_who_carries_costs_no_connection", |t| {
+        case("a_change_of_the_carrier_costs_no_connection", |t| {
             served(t, "")?;
             let mut open = open(t)?;
             let loads = product([P2, N1, C], [CLUSTER_IP, BALANCER])
@@ -188,7 +188,7 @@ fn cases_of_a_flowtable() -> Vec<Case> {
 }
 
 /// A route comes that leads among the images of pools, and goes again, while endpoints leave.
-fn images_move(t: &mut Trial<'_>, options: &str, [usual, spare]: [&'static str; 2]) -> Step {
+fn images_move(t: &mut TestContext<'_>, options: &str, [usual, spare]: [&'static str; 2]) -> Step {
     t.agent().configure(&format!("{options}\ndrainPeriod: 15s"))?;
     // One policy is of the ClusterIP, the other of its image.
     t.apply(web().local_external())?;
@@ -237,7 +237,7 @@ fn images_move(t: &mut Trial<'_>, options: &str, [usual, spare]: [&'static str; 
 }
 
 /// The lines of the flowtables' links, and of the rules that use them.
-fn offloading(t: &Trial<'_>) -> Step<String> {
+fn offloading(t: &TestContext<'_>) -> Step<String> {
     let nft = t.kernel()?.nft;
     let is_meant = |line: &&str| ["devices = ", "@carried"].iter().any(|it| line.contains(it));
     let mut lines: Vec<_> = nft.lines().filter(is_meant).map(str::trim).collect();
@@ -246,7 +246,7 @@ fn offloading(t: &Trial<'_>) -> Step<String> {
 }
 
 /// A Service with an endpoint here and one elsewhere, under these options.
-fn served(t: &mut Trial<'_>, options: &str) -> Step {
+fn served(t: &mut TestContext<'_>, options: &str) -> Step {
     t.agent().configure(options)?;
     t.apply(web())?;
     t.apply(slice().ready_on(P1).ready_on(P3))?;
@@ -263,7 +263,7 @@ fn slice() -> SliceBuilder {
 }
 
 /// A connection of each client through each front end.
-fn open(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+fn open(t: &TestContext<'_>) -> Step<Vec<(String, Connection)>> {
     product([P2, N1, C], [CLUSTER_IP, BALANCER])
         .map(|(client, to)| Ok((format!("{client}'s connection to {to}"), t.connect(client, to)?)))
         .collect()

@@ -1,10 +1,10 @@
 //! Services that change while traffic flows.
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, P1, P2, P3, P4};
 use crate::lab::{SliceBuilder, endpoints, service};
-use crate::trial::{Step, Trial};
 
 /// Requests that clients make between two changes.
 const BETWEEN: usize = 10;
@@ -12,7 +12,7 @@ const BETWEEN: usize = 10;
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("scaling_fails_no_request", scaling_fails_no_request),
-        case("others_may_come_and_go", |t| {
+        case("changes_of_other_services_cost_no_connection", |t| {
             t.apply(service("dev/steady").cluster_ip("10.96.3.2").port("http", 80))?;
             t.apply(endpoints("dev/steady").port("http", 8080).ready_on(P1).ready_on(P3))?;
             t.settled()?;
@@ -76,7 +76,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Clients of all kinds ask while endpoints come and go; one that goes is terminating first, as a
 /// pod is that is told to end.
-fn scaling_fails_no_request(t: &mut Trial<'_>) -> Step {
+fn scaling_fails_no_request(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/scale").cluster_ip("10.96.3.1");
     t.apply(web.port("http", 80).udp("udp", 80))?;
     let slice = || endpoints("dev/scale").port("http", 8080).udp("udp", 8080);

@@ -1,13 +1,13 @@
-//! ClusterIP Services: who answers, on which port, and whom they see.
+//! ClusterIP Services: which endpoints answer, on which port, and which source they see.
 
 use kube_ipvs_core::model::Family;
 use kube_ipvs_core::model::Protocol::{self};
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{endpoints, product, service};
-use crate::trial::{Step, Trial};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -69,7 +69,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(slice().ready_on(P1).not_ready_on(P3).without_conditions_on(P4))?;
             t.settled()?;
             t.expect(P2, "10.96.1.6:80/tcp", Answers::from_all([P1, P4]))?;
-            // Those on their way out serve only when nobody else does.
+            // Terminating endpoints serve only if no other endpoint does.
             t.apply(slice().terminating_on(P1).ready_on(P3).not_ready_on(P4))?;
             t.settled()?;
             t.expect(P2, "10.96.1.6:80/tcp", Answers::from(P3))?;
@@ -133,8 +133,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Pods, the node and an outsider; IPv4 and IPv6; TCP, UDP and SCTP.
-fn every_client_family_and_protocol(t: &mut Trial<'_>) -> Step {
+/// Pods, the node and an external client; IPv4 and IPv6; TCP, UDP and SCTP.
+fn every_client_family_and_protocol(t: &mut TestContext<'_>) -> Step {
     let mut web = service("dev/web").cluster_ip("10.96.1.1").cluster_ip("fd00:96::101");
     for protocol in Protocol::ALL {
         web = web.port_of(protocol, protocol.name(), 80);
@@ -151,7 +151,7 @@ fn every_client_family_and_protocol(t: &mut Trial<'_>) -> Step {
     t.settled()?;
     for (ip, protocol) in product(["10.96.1.1", "[fd00:96::101]"], Protocol::ALL) {
         let address = format!("{ip}:80/{protocol}");
-        // A pod and the node are seen as themselves. An outsider is seen as the node, or answers
+        // A pod and the node are seen as themselves. An external client is seen as the node, or answers
         // would take another way back.
         for (client, seen) in [(P2, P2), (N1, N1), (C, N1)] as [(Host, Host); 3] {
             t.expect(client, &address, Answers::from_all([P1, P3]).to(seen))?;

@@ -3,10 +3,10 @@
 use kube_ipvs_core::model::Protocol::{self};
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Answers;
 use crate::lab::Host::{N1, P1, P2, P3, P4};
 use crate::lab::{Manifest, endpoints, service};
-use crate::trial::{Step, Trial};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -64,7 +64,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let removed = t.run_to_end("cleanup", &[])?;
             t.check("`cleanup` says what it removes", removed.contains("10.96.5.7:80"), &removed)
         }),
-        case("a_broken_manifest_harms_nobody_else", a_broken_manifest_harms_nobody_else),
+        case("a_broken_manifest_affects_itself_alone", a_broken_manifest_affects_itself_alone),
         case("edits_apply_however_they_are_saved", |t| {
             let ent = service("dev/saved").cluster_ip("10.96.5.5").port("http", 80);
             let slice = || endpoints("dev/saved").port("http", 8080);
@@ -93,7 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn plan_says_what_would_change(t: &mut Trial<'_>) -> Step {
+fn plan_says_what_would_change(t: &mut TestContext<'_>) -> Step {
     t.apply(service("dev/plan").cluster_ip("10.96.5.3").port("http", 80))?;
     let slice = || endpoints("dev/plan").port("http", 8080);
     t.apply(slice().ready_on(P1))?;
@@ -122,7 +122,7 @@ fn plan_says_what_would_change(t: &mut Trial<'_>) -> Step {
     t.settled()
 }
 
-fn a_broken_manifest_harms_nobody_else(t: &mut Trial<'_>) -> Step {
+fn a_broken_manifest_affects_itself_alone(t: &mut TestContext<'_>) -> Step {
     t.agent().save("broken.yaml", "kind: Service\nmetadata: {name: [\n")?;
     t.apply(service("dev/good").cluster_ip("10.96.5.4").port("http", 80))?;
     let slice = || endpoints("dev/good").port("http", 8080);

@@ -19,7 +19,7 @@ const TAKEN: [&str; 3] = ["0.0.0.0:10256", "127.0.0.1:10249", "0.0.0.0:32124"];
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("taken_ports_keep_no_agent_from_its_end", |t| {
+        case("taken_ports_do_not_stop_the_agent", |t| {
             t.agent().stop()?;
             let bind = || TAKEN.map(|address| TcpListener::bind(address).expect("free"));
             let _taken = t.host(N1).inside(bind);
@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(t.agent().stop()?)
         }),
-        case("a_flood_of_the_probes_port_keeps_the_kubelet_from_nothing", |t| {
+        case("a_flood_of_the_probe_port_does_not_stop_probes", |t| {
             t.settled()?;
             let outside: SocketAddr = "192.168.50.1:10256".parse().expect("an address");
             let inside: SocketAddr = "127.0.0.1:10256".parse().expect("an address");
@@ -71,7 +71,7 @@ pub(crate) fn cases() -> Vec<Case> {
             second.spawn(&["unshare", "--pid", "--fork", "--kill-child"])?;
             second.wait_for_log("in this network namespace: a process of another container")?;
             second.kill()?;
-            // What works on the kernel for a moment waits for nobody.
+            // Commands that use the kernel for a moment do not wait.
             t.run_to_end("run", &["--init-only"])?;
 
             second.launch()?;

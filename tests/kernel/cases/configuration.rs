@@ -6,10 +6,10 @@ use std::io;
 use kube_ipvs::client::AgentClient;
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{endpoints, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// Requests that clients make after the last change.
 const AFTERWARDS: usize = 10;
@@ -62,7 +62,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Waits until the agent has synced so many times in all.
-fn until_synced(t: &mut Trial<'_>, times: usize) -> Step {
+fn until_synced(t: &mut TestContext<'_>, times: usize) -> Step {
     patiently(LONG_PATIENCE, || {
         let log = t.agent().log();
         let synced = log.lines().filter(|line| line.contains("synced ")).count();
@@ -71,7 +71,7 @@ fn until_synced(t: &mut Trial<'_>, times: usize) -> Step {
 }
 
 /// Whether the agent answers at a port.
-fn answers(t: &Trial<'_>, port: u16) -> Step {
+fn answers(t: &TestContext<'_>, port: u16) -> Step {
     let client = AgentClient::new(([127, 0, 0, 1], port).into());
     let answer = t.host(N1).inside(|| client.get("/configz").map_err(io::Error::other));
     Ok(answer.map(drop)?)

@@ -1,12 +1,12 @@
-//! SliceBuilder that leave: whom they still serve, and for how long.
+//! Endpoints that drain: which connections they still serve, and for how long.
 
 use std::time::Duration;
 
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused, Silent};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{Connection, ServiceBuilder, Silence, SliceBuilder, endpoints, product, service};
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             t.apply(slice().ready_on(P3))?;
             t.settled()?;
-            let moved = |t: &Trial<'_>| {
+            let moved = |t: &TestContext<'_>| {
                 ["tcp", "udp", "sctp"].into_iter().try_for_each(|protocol| {
                     t.expect(P2, &format!("10.96.3.7:80/{protocol}"), Answers::from(P3))
                 })
@@ -128,7 +128,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect_answer(&mut kept, "a pod's connection to the ClusterIP")?;
             t.expect(C, FRONT_ENDS[1], Answers::from(P1))
         }),
-        case("one_without_connections_is_removed_soon", |t| {
+        case("an_endpoint_without_connections_is_removed_soon", |t| {
             t.apply(web("10.96.3.9"))?;
             t.apply(slice().ready_on(P1).ready_on(P3))?;
             t.settled()?;
@@ -184,7 +184,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Connections to an endpoint that leaves, through every front end of a pool.
-pub(super) fn drain_alike(t: &mut Trial<'_>, manner: &Manner) -> Step {
+pub(super) fn drain_alike(t: &mut TestContext<'_>, manner: &Manner) -> Step {
     let mut open = opened(t, manner)?;
     t.apply(slice().ready_on(P3))?;
     t.eventually_held("P1 has weight 0", |ipvs| {
@@ -201,7 +201,7 @@ pub(super) fn drain_alike(t: &mut Trial<'_>, manner: &Manner) -> Step {
 }
 
 /// A connection of each client through each front end, carried like that.
-fn opened(t: &mut Trial<'_>, manner: &Manner) -> Step<Vec<(String, Connection)>> {
+fn opened(t: &mut TestContext<'_>, manner: &Manner) -> Step<Vec<(String, Connection)>> {
     // Long enough for a slow machine to see the connections alive.
     t.agent().configure(&format!("drainPeriod: 10s\n{}", manner.options))?;
     t.apply(everywhere())?;
@@ -213,7 +213,7 @@ fn opened(t: &mut Trial<'_>, manner: &Manner) -> Step<Vec<(String, Connection)>>
 }
 
 /// The same of front ends that go.
-pub(super) fn deleted(t: &mut Trial<'_>, manner: &Manner) -> Step {
+pub(super) fn deleted(t: &mut TestContext<'_>, manner: &Manner) -> Step {
     let mut open = opened(t, manner)?;
     t.delete(everywhere())?;
     t.settled()?;
@@ -228,7 +228,7 @@ pub(super) fn deleted(t: &mut Trial<'_>, manner: &Manner) -> Step {
 }
 
 /// UDP sockets of every client at every front end, whose endpoint leaves.
-pub(super) fn datagrams_move(t: &mut Trial<'_>, manner: &Manner) -> Step {
+pub(super) fn datagrams_move(t: &mut TestContext<'_>, manner: &Manner) -> Step {
     t.agent().configure(manner.options)?;
     t.apply(everywhere())?;
     t.apply(slice().ready_on(P1))?;
@@ -275,7 +275,7 @@ impl Manner {
     /// Exchanges something over so many connections of [`CLIENTS`] until they are carried like that.
     pub(super) fn are_carried(
         &self,
-        t: &Trial<'_>,
+        t: &TestContext<'_>,
         connections: usize,
         mut exchange: impl FnMut() -> Step,
     ) -> Step {
@@ -291,7 +291,7 @@ impl Manner {
     }
 }
 
-/// A pod, a process of the node, and somebody outside.
+/// A pod, a process of the node, and an external client.
 const CLIENTS: [Host; 3] = [P2, N1, C];
 /// ClusterIP, load balancer IP, external IP and node port.
 const FRONT_ENDS: [&str; 4] =
@@ -306,7 +306,7 @@ fn everywhere() -> ServiceBuilder {
 }
 
 /// A connection of each client through each front end.
-fn open_everywhere(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+fn open_everywhere(t: &TestContext<'_>) -> Step<Vec<(String, Connection)>> {
     product(CLIENTS, FRONT_ENDS).map(|(client, to)| leaving(t, client, to)).collect()
 }
 
@@ -322,7 +322,7 @@ fn slice() -> SliceBuilder {
 }
 
 /// A connection to the endpoint that is going to leave.
-fn leaving(t: &Trial<'_>, client: Host, to: &str) -> Step<(String, Connection)> {
+fn leaving(t: &TestContext<'_>, client: Host, to: &str) -> Step<(String, Connection)> {
     let which = format!("{client}'s connection to {to}, whose endpoint has left");
     Ok((which, t.connect(client, to)?))
 }

@@ -1,16 +1,16 @@
 //! UDP sockets that outlive what they talk to.
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{
     Flow, ServiceBuilder, SliceBuilder, endpoints, endpoints_of_both, service, service_cidr,
 };
-use crate::trial::{Step, Trial};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("a_socket_that_was_led_moves_on", a_socket_that_was_led_moves_on),
+        case("a_socket_moves_to_another_endpoint", a_socket_moves_to_another_endpoint),
         case("a_socket_older_than_its_node_port", |t| {
             let to = "192.168.50.1:31943/udp";
             t.settled()?;
@@ -32,7 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Before there is a Service, its datagrams go wherever the node's routes lead, or are dropped. While it
 /// has no endpoint they are refused.
-fn sockets_outlive_what_they_talk_to(t: &mut Trial<'_>) -> Step {
+fn sockets_outlive_what_they_talk_to(t: &mut TestContext<'_>) -> Step {
     t.settled()?;
     let mut flows = Vec::new();
     for to in ["10.96.9.7:80", "203.0.113.97:80", "192.168.50.1:31944", "[fd00:96::907]:80"] {
@@ -74,7 +74,7 @@ fn sockets_outlive_what_they_talk_to(t: &mut Trial<'_>) -> Step {
 
 /// Connection tracking carries the flows of a process of the node and of a pod through a load
 /// balancer's address, past IPVS.
-fn a_socket_that_was_led_moves_on(t: &mut Trial<'_>) -> Step {
+fn a_socket_moves_to_another_endpoint(t: &mut TestContext<'_>) -> Step {
     t.apply(served("dev/other", "10.96.9.6", "203.0.113.96"))?;
     t.apply(slice("dev/other").ready_on(P1))?;
     t.settled()?;
@@ -90,7 +90,7 @@ fn a_socket_that_was_led_moves_on(t: &mut Trial<'_>) -> Step {
         t.eventually_answers(flow, P1, &format!("{host}'s new socket"))?;
     }
     t.eventually_answers(&other, P1, "a socket to another Service")?;
-    let entries = |t: &Trial<'_>| t.host(N1).read("cat", &["/proc/net/nf_conntrack"]);
+    let entries = |t: &TestContext<'_>| t.host(N1).read("cat", &["/proc/net/nf_conntrack"]);
     let entry_of_other = format!("dst=203.0.113.96 sport={} ", other.port()?);
     let before = entries(t)?;
     t.check("connection tracking knows it", before.contains(&entry_of_other), &before)?;

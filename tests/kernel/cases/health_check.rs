@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use kube_ipvs::client::{AgentClient, AgentError};
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Refused;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{ServiceBuilder, endpoints, product, service};
-use crate::trial::{Step, Trial};
 
 /// How long the agent may take to open or close a port once the kernel is up to date.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             for (client, node) in product([P2, P3, C, N1], ["192.168.50.1", "10.244.1.1"]) {
                 t.expect(client, &format!("{node}:10249/tcp"), Refused)?;
-                // The probes are everybody's.
+                // Every client may use the probes.
                 asked(client, &format!("{node}:10256"), "/livez")?;
             }
             t.expect(P2, "[fd00:50::1]:10249/tcp", Refused)
@@ -87,8 +87,8 @@ fn checked(service: ServiceBuilder, node_port: u16) -> ServiceBuilder {
     service.local_external().spec("healthCheckNodePort", 32_123)
 }
 
-/// Waits until an outsider is answered so; `None` if nobody listens. Returns the body.
-fn until(t: &Trial<'_>, place: &str, expected: Option<u16>) -> Step<String> {
+/// Waits until an external client gets this status; `None` if no process listens. Returns the body.
+fn until(t: &TestContext<'_>, place: &str, expected: Option<u16>) -> Step<String> {
     let address: SocketAddr = place.parse().expect("address");
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use kube_ipvs_core::model::Family;
 
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{self, C, N1, N2, P1, P2, P3};
 use crate::lab::{NODE_PORT_OF_DAEMON, POD_PORTS, Segments, endpoints, product, service};
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIP, load balancer IP and node port of a Service, and the load balancer IP of one with
 /// policy Local; who serves there.
@@ -82,7 +82,13 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// One end of a connection sends a segment beyond the other end's window. Neither end may be told
 /// that the connection is over.
-fn outlives_a_segment_of(t: &Trial<'_>, sender: Sender, client: Host, to: &str, pod: Host) -> Step {
+fn outlives_a_segment_of(
+    t: &TestContext<'_>,
+    sender: Sender,
+    client: Host,
+    to: &str,
+    pod: Host,
+) -> Step {
     let family = if to.starts_with('[') { Family::V6 } else { Family::V4 };
     let at_client = Segments::listen(t.host(client), family)?;
     let at_server = Segments::listen(t.host(pod), family)?;

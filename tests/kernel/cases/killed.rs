@@ -4,10 +4,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3, P4};
 use crate::lab::{Manifest, SliceBuilder, endpoints, product, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// Services that come and go at once, so that there is something in the middle of which to die.
 const OTHERS: u8 = 40;
@@ -41,7 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect_answer(&mut open, "a connection from before")?;
             loads.into_iter().try_for_each(|load| t.expect_no_failure(load))
         }),
-        case("an_agent_that_is_told_to_end_ends_after_its_plan", |t| {
+        case("a_stopped_agent_completes_its_plan", |t| {
             let steady = service("dev/steady").cluster_ip("10.96.9.51").port("tcp", 80);
             t.apply(steady)?;
             t.apply(slice("steady").ready_on(P1))?;
@@ -82,7 +82,7 @@ fn many() -> String {
 }
 
 /// Makes the other Services, with other endpoints each round, or deletes them.
-fn others(t: &mut Trial<'_>, round: u8) -> Step {
+fn others(t: &mut TestContext<'_>, round: u8) -> Step {
     for number in 0..OTHERS {
         let key = format!("dev/other-{number}");
         let other = service(&key).cluster_ip(&format!("10.96.8.{number}")).port("tcp", 80);

@@ -5,9 +5,9 @@ use std::io;
 use kube_ipvs::client::AgentClient;
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{C, N1, P1, P2};
 use crate::lab::{endpoints, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -73,7 +73,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Waits until `ipvsadm` lists this in some columns of the endpoint's row. IPVS adds up what its
 /// processors have counted every two seconds.
 fn eventually_listed<const N: usize>(
-    t: &Trial<'_>,
+    t: &TestContext<'_>,
     options: &[&str],
     columns: [usize; N],
     expected: &str,
@@ -96,7 +96,7 @@ fn of_service(told: &str, what: &str, labels: &str) -> u64 {
     found.and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-fn metrics(t: &Trial<'_>) -> Step<String> {
+fn metrics(t: &TestContext<'_>) -> Step<String> {
     let answer = t.host(N1).inside(|| {
         let address = "127.0.0.1:10249".parse().expect("address");
         AgentClient::new(address).get("/metrics").map_err(io::Error::other)

@@ -3,10 +3,10 @@
 use kube_ipvs_core::model::Family;
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, N2, P1, P3};
 use crate::lab::{Temporary, endpoints, endpoints_of_both, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// Addresses in the ranges that the case configures, and one outside of them.
 const ADDRESSES: &str = "link add second type dummy\nlink set second up
@@ -77,7 +77,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn on_all_addresses(t: &mut Trial<'_>) -> Step {
+fn on_all_addresses(t: &mut TestContext<'_>) -> Step {
     t.agent().configure_proxy("nodePortAddresses: ['0.0.0.0/0', '::/0']")?;
     let web = service("dev/everywhere").cluster_ip("10.96.9.3").cluster_ip("fd00:96::903");
     let web = web.spec("type", "NodePort").port("tcp", 80).node_port(31_942);

@@ -2,12 +2,12 @@
 //! balancer and external IPs.
 
 use super::{Case, case};
+use crate::context::{Failure, Step, TestContext};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P2, P3};
 use crate::lab::{ServiceBuilder, endpoints_of_both, service};
-use crate::trial::{Failure, Step, Trial};
 
-/// As an earlier version left it, and as somebody else may have it beside ours.
+/// As an earlier version left it, and as another program may have it.
 const OURS: &str = "not iif lo lookup 7575 pref 75 protocol 75";
 const ANOTHERS: &str = "not iif lo lookup 7575 pref 75 protocol static";
 
@@ -52,7 +52,7 @@ fn inner() -> ServiceBuilder {
 }
 
 /// A Service that has ClusterIPs only.
-fn inner_served(t: &mut Trial<'_>) -> Step {
+fn inner_served(t: &mut TestContext<'_>) -> Step {
     t.apply(inner())?;
     for slice in endpoints_of_both("dev/inner") {
         t.apply(slice.port("http", 8080).ready_on(P3))?;
@@ -64,13 +64,13 @@ fn inner_served(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-fn rule(t: &Trial<'_>, family: &str, verb: &str, rule: &str) -> Step {
+fn rule(t: &TestContext<'_>, family: &str, verb: &str, rule: &str) -> Step {
     let arguments: Vec<_> = [family, "rule", verb].into_iter().chain(rule.split(' ')).collect();
     Ok(t.host(N1).read("ip", &arguments).map(drop)?)
 }
 
 /// No rule of ours is left, and the other's still is.
-fn expect_held(t: &Trial<'_>) -> Step {
+fn expect_held(t: &TestContext<'_>) -> Step {
     for family in ["-4", "-6"] {
         let shown = t.host(N1).read("ip", &[family, "rule", "show"])?;
         if shown.contains("lookup 7575 proto 75") {

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{Temporary, endpoints, service};
-use crate::trial::{Step, Trial};
 
 /// What a container runtime shows a container that is not privileged: settings and the root file
 /// system can be read only.
@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![case("the_manifests_rights_are_enough", the_manifests_rights_are_enough)]
 }
 
-fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
+fn the_manifests_rights_are_enough(t: &mut TestContext<'_>) -> Step {
     let (init, agent) = containers();
     let privileged = init["securityContext"]["privileged"] == true;
     t.check("the init container is privileged", privileged, &init)?;
@@ -84,7 +84,7 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-fn has_the_rights(t: &mut Trial<'_>) -> Step {
+fn has_the_rights(t: &mut TestContext<'_>) -> Step {
     let status = t.agent().process_status()?;
     let rights = [("CapEff", ONLY_NET_ADMIN), ("CapBnd", ONLY_NET_ADMIN), ("NoNewPrivs", "1")];
     rights.into_iter().try_for_each(|(field, expected)| {

@@ -1,4 +1,4 @@
-//! What nobody serves is refused at once, and no process on the node answers for a Service.
+//! Front ends without endpoints reject at once, and no process on the node answers for a Service.
 
 use kube_ipvs_core::model::Protocol::{self, Tcp, Udp};
 
@@ -9,7 +9,7 @@ use crate::lab::{NODE_PORT_OF_DAEMON, Temporary, endpoints, product, service};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("without_endpoints_is_refused", |t| {
+        case("a_service_without_endpoints_rejects", |t| {
             let mut empty = service("dev/empty").cluster_ip("10.96.2.1").cluster_ip("fd00:96::201");
             for protocol in Protocol::ALL {
                 empty = empty.port_of(protocol, protocol.name(), 80);
@@ -95,7 +95,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let web = web.load_balancer_ip("203.0.113.24").load_balancer_ip("2001:db8:113::24");
             let web = web.external_ip("198.51.100.24").external_ip("2001:db8:51::24");
             t.apply(web.port("http", 80))?;
-            // One Service even has the daemon's port, without anybody to serve it.
+            // One Service even has the daemon's port, without endpoints.
             let ssh = service("dev/ssh").cluster_ip("10.96.2.5").cluster_ip("fd00:96::205");
             t.apply(ssh.port("ssh", port))?;
             t.settled()?;

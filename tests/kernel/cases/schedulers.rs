@@ -6,10 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, P1, P2, P3, P4};
 use crate::lab::{PATIENCE, ask_from_port, endpoints, service};
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 const SCHEDULERS: [&str; 13] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"];
@@ -70,7 +70,7 @@ pub(crate) fn cases() -> Vec<Case> {
 const PORTS: RangeInclusive<u16> = 40_001..=40_010;
 
 /// How often each endpoint answers connections from each of the ports, one after another.
-fn answered(t: &Trial<'_>, to: &str, times: usize) -> Step<BTreeMap<Host, usize>> {
+fn answered(t: &TestContext<'_>, to: &str, times: usize) -> Step<BTreeMap<Host, usize>> {
     let mut answers = BTreeMap::new();
     let address = to.parse().expect("a front end");
     for port in (0..times).flat_map(|_| PORTS) {

@@ -21,16 +21,16 @@ use super::{Component, component, output, run};
 
 pub(crate) fn components() -> Vec<Component> {
     vec![
-        component("the_follower_tells_each_change_once", the_follower_tells_each_change_once),
+        component("the_follower_reports_each_change_once", the_follower_reports_each_change_once),
         component(
-            "the_follower_tells_where_routes_lead_and_nothing_of_ours",
-            the_follower_tells_where_routes_lead_and_nothing_of_ours,
+            "the_follower_reports_foreign_routes_only",
+            the_follower_reports_foreign_routes_only,
         ),
         component(
             "the_follower_tells_where_the_node_sends_from",
             the_follower_tells_where_the_node_sends_from,
         ),
-        component("what_listens_is_known", what_listens_is_known),
+        component("listening_sockets_are_known", listening_sockets_are_known),
         component(
             "the_follower_tells_which_links_there_are",
             the_follower_tells_which_links_there_are,
@@ -82,7 +82,7 @@ fn next(told: &Receiver<Event>) -> Event {
     told.recv_timeout(Duration::from_secs(10)).unwrap()
 }
 
-fn the_follower_tells_each_change_once() {
+fn the_follower_reports_each_change_once() {
     run("ip link set lo up");
     run("ip link add uplink type dummy");
     run("ip link add kube-ipvs0 type dummy");
@@ -138,7 +138,7 @@ fn the_follower_tells_where_the_node_sends_from() {
 }
 
 /// Processes', and the kernel's own of a tunnel, in this namespace alone.
-fn what_listens_is_known() {
+fn listening_sockets_are_known() {
     run("ip link set lo up");
     run("ip link add tunnel type vxlan id 7 dstport 4790 dev lo");
     run("ip link set tunnel up");
@@ -189,7 +189,7 @@ fn the_follower_tells_which_links_there_are() {
     follower.join().unwrap();
 }
 
-fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
+fn the_follower_reports_foreign_routes_only() {
     run("ip link set lo up");
     run("ip link add uplink type dummy");
     run("ip link set uplink up");
@@ -232,7 +232,7 @@ fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
     let all = ["10.244.2.0/23", "192.0.2.0/24", "fd00:1::/64", "fd00:244::/56"];
     assert_eq!(next(), routes(&all));
 
-    // What is ours comes and goes in masses, and nobody hears of it.
+    // Many changes of our own objects are not reported.
     let mut listener = NetworkListener::open().unwrap();
     let many: Vec<Route> = (0..5_000u32)
         .map(|n| IpAddr::from((0x0a60_0000 + n).to_be_bytes()))

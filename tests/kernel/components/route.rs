@@ -24,7 +24,7 @@ pub(crate) fn components() -> Vec<Component> {
             a_failing_route_does_not_stop_the_others,
         ),
         component("ipv4_works_where_ipv6_is_disabled", ipv4_works_where_ipv6_is_disabled),
-        component("what_is_not_ours_stays", what_is_not_ours_stays),
+        component("foreign_routes_stay", foreign_routes_stay),
         component(
             "routes_of_today_replace_those_on_the_device_of_an_earlier_version",
             routes_of_today_replace_those_on_the_device_of_an_earlier_version,
@@ -171,7 +171,7 @@ fn a_failing_route_does_not_stop_the_others() {
     assert_eq!(observed(&mut routes).len(), 2);
 }
 
-fn what_is_not_ours_stays() {
+fn foreign_routes_stay() {
     add_uplink();
     let mut routes = Routes::open().unwrap();
     // The kernel's own local routes, another's on the same device, and what stands where an earlier

@@ -37,7 +37,7 @@ pub(crate) use load::{FailedRequest, Load, LoadReport};
 pub(crate) use manifest::{Manifest, endpoints, endpoints_of_both, node, node_at};
 pub(crate) use namespace::Namespace;
 pub(crate) use notifications::Notifications;
-pub(crate) use probe::{KernelState, ipvs_rules};
+pub(crate) use probe::{KernelListing, ipvs_rules};
 pub(crate) use segments::Segments;
 pub(crate) use server::Server;
 pub(crate) use temporary::Temporary;

@@ -3,9 +3,9 @@
 use fastrand::Rng;
 use kube_ipvs_core::model::{Family, Protocol};
 
+use crate::context::{Step, TestContext};
 use crate::lab::Host::{N1, P1, P2, P3, P4};
 use crate::lab::{Manifest, POD_PORTS, ServiceBuilder, SliceBuilder, endpoints, service};
-use crate::trial::{Step, Trial};
 
 /// How many Services come and go.
 const SERVICES: usize = 10;
@@ -35,7 +35,7 @@ impl Churn {
     }
 
     /// Changes one object, or an address of the node.
-    pub(super) fn change(&mut self, t: &mut Trial<'_>, rng: &mut Rng) -> Step {
+    pub(super) fn change(&mut self, t: &mut TestContext<'_>, rng: &mut Rng) -> Step {
         if rng.u8(..10) == 0 {
             return self.change_address(t, rng.usize(..ADDRESSES.len()));
         }
@@ -52,22 +52,22 @@ impl Churn {
 }
 
 impl Churn {
-    fn change_address(&mut self, t: &Trial<'_>, index: usize) -> Step {
+    fn change_address(&mut self, t: &TestContext<'_>, index: usize) -> Step {
         let has = &mut self.has_address[index];
         let verb = if *has { "delete" } else { "add" };
         *has = !*has;
         Ok(t.host(N1).ip(&format!("addr {verb} {} dev eth0\n", ADDRESSES[index]))?)
     }
 
-    /// Takes the node's addresses back; the objects are the trial's to delete.
-    pub(super) fn end(mut self, t: &Trial<'_>) -> Step {
+    /// Takes the node's addresses back; the objects are the context's to delete.
+    pub(super) fn end(mut self, t: &TestContext<'_>) -> Step {
         let held: Vec<_> = (0..ADDRESSES.len()).filter(|index| self.has_address[*index]).collect();
         held.into_iter().try_for_each(|index| self.change_address(t, index))
     }
 }
 
 /// Writes the next version of an object, or deletes it.
-fn replace<T: Clone>(t: &mut Trial<'_>, held: &mut Option<T>, next: Option<T>) -> Step
+fn replace<T: Clone>(t: &mut TestContext<'_>, held: &mut Option<T>, next: Option<T>) -> Step
 where
     Manifest: From<T>,
 {

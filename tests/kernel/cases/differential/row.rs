@@ -162,7 +162,7 @@ impl Row {
         addresses
     }
 
-    /// Addresses within this node that insiders are led to, past a ClusterIP of policy Local.
+    /// Shadow addresses that local clients are led to, past a ClusterIP of policy Local.
     pub(super) fn images(&self) -> Vec<IpAddr> {
         if !self.exposed || self.fields.iter().all(|(name, _)| *name != INTERNAL_POLICY) {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! The Services that are destination at. Of the pods of the other node, `P3` is a client only: a packet
+//! The Services that clients connect to. Of the pods of the other node, `P3` is a client only: a packet
 //! from a pod elsewhere that is balanced to that very pod would carry its own address.
 
 use std::io;
@@ -6,16 +6,16 @@ use std::io;
 use kube_ipvs_core::model::{Family, Protocol};
 
 use super::row::{Row, exposed, inside};
+use crate::context::TestContext;
 use crate::lab::Host::{N1, N2, P1, P2, P4};
 use crate::lab::{Server, product};
-use crate::trial::Trial;
 
 /// Where endpoints in the nodes' own network listen.
 const HOST_NETWORK_PORT: u16 = 7070;
 /// One Service's node port and another's port.
 const SHARED_PORT: u16 = 30_080;
 
-/// Everything that is destination at.
+/// All rows of the table.
 pub(super) fn rows() -> Vec<Row> {
     [policies(), endpoints(), source_ranges(), ports_and_families(), not_ours()]
         .into_iter()
@@ -26,7 +26,7 @@ pub(super) fn rows() -> Vec<Row> {
 }
 
 /// Servers in the nodes' own network.
-pub(super) fn host_network_servers(t: &Trial<'_>) -> io::Result<Vec<Server>> {
+pub(super) fn host_network_servers(t: &TestContext<'_>) -> io::Result<Vec<Server>> {
     product([N1, N2], [Protocol::Tcp, Protocol::Udp])
         .flat_map(|(node, protocol)| Family::BOTH.map(|family| (node, family, protocol)))
         .map(|(node, family, protocol)| {
@@ -82,7 +82,7 @@ fn endpoints() -> Vec<Row> {
     ]
 }
 
-/// `192.168.50.100` is the outsider, `192.168.50.1` this node.
+/// `192.168.50.100` is the external client, `192.168.50.1` this node.
 fn source_ranges() -> Vec<Row> {
     let outsider = ["192.168.50.100/32", "fd00:50::100/128"];
     let pods = ["10.244.0.0/16", "fd00:244::/32"];

@@ -1,4 +1,4 @@
-//! One run of one case: what its steps can do, and how a step fails.
+//! The context of a case: what its steps can do, and how a step fails.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use kube_ipvs_core::model::VirtualAddress;
 
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{
-    Agent, Connection, Finished, Flow, Host, KernelState, Lab, Load, LoadReport, Manifest,
+    Agent, Connection, Finished, Flow, Host, KernelListing, Lab, Load, LoadReport, Manifest,
     Namespace, Notifications, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ipvs_rules, node,
     ping, service_cidr,
 };
@@ -20,8 +20,8 @@ pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(60);
 /// Wait between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a client waits that asks all the time and has company.
-const BREATH: Duration = Duration::from_millis(100);
+/// The pause between two requests of a steady load.
+const STEADY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tries again and again, until it works or the time is up.
 pub(crate) fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> Step<T>) -> Step<T> {
@@ -83,14 +83,14 @@ impl fmt::Display for Failure {
 }
 
 /// What a case works with: the lab, and an agent on `n1` that is started at the first need.
-pub(crate) struct Trial<'a> {
+pub(crate) struct TestContext<'a> {
     lab: &'a Lab,
     agent: &'a mut Agent,
     applied: Vec<Manifest>,
 }
 
-impl<'a> Trial<'a> {
-    /// A trial with an agent whose manifests directory holds nodes and service ranges alone.
+impl<'a> TestContext<'a> {
+    /// A context with an agent whose manifests directory holds nodes and service ranges alone.
     pub(crate) fn new(lab: &'a Lab, agent: &'a mut Agent) -> io::Result<Self> {
         agent.forget_configuration()?;
         for object in [
@@ -266,7 +266,7 @@ impl<'a> Trial<'a> {
         open.iter_mut().try_for_each(|(which, open)| self.expect_answer(open, which).map(drop))
     }
 
-    /// As [`Trial::expect`], where nothing tells when it will be so. Prefer [`Trial::settled`].
+    /// As [`TestContext::expect`], where nothing tells when it will be so. Prefer [`TestContext::settled`].
     pub(crate) fn eventually(&self, from: Host, to: &str, answers: Answers) -> Step {
         patiently(PATIENCE, || self.expect(from, to, answers.clone()))
     }
@@ -290,9 +290,9 @@ impl<'a> Trial<'a> {
         Load::start(self.lab.host(from), from, addresses, Duration::ZERO)
     }
 
-    /// As [`Trial::load`], but leaves an emulated machine time for what else is to be done.
+    /// As [`TestContext::load`], but leaves an emulated machine time for what else is to be done.
     pub(crate) fn steady_load(&self, from: Host, to: &str) -> Load {
-        Load::start(self.lab.host(from), from, vec![parse(to)], BREATH)
+        Load::start(self.lab.host(from), from, vec![parse(to)], STEADY_PAUSE)
     }
 
     /// Ends such a client, none of whose requests may have failed.
@@ -350,8 +350,8 @@ impl<'a> Trial<'a> {
     }
 
     /// What the kernel of `n1` holds.
-    pub(crate) fn kernel(&self) -> Step<KernelState> {
-        Ok(KernelState::read(self.lab.host(Host::N1))?)
+    pub(crate) fn kernel(&self) -> Step<KernelListing> {
+        Ok(KernelListing::read(self.lab.host(Host::N1))?)
     }
 
     /// Listens to changes of the kernel of `n1`.

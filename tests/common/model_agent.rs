@@ -12,12 +12,12 @@ use super::model_kernel::ModelKernel;
 const MAX_STEPS: usize = 2_000;
 
 #[derive(Debug)]
-pub struct NodeAgent {
+pub struct ModelAgent {
     pub engine: Engine,
     pub kernel: ModelKernel,
 }
 
-impl NodeAgent {
+impl ModelAgent {
     /// Returns an agent that starts on a kernel.
     pub fn new(settings: &Settings, kernel: ModelKernel) -> Self {
         Self::auditing(settings, kernel, None)
@@ -28,7 +28,7 @@ impl NodeAgent {
         Self { engine: Engine::new(settings, period), kernel }
     }
 
-    pub fn tell(&mut self, event: impl Into<Event>) -> &mut Self {
+    pub fn deliver(&mut self, event: impl Into<Event>) -> &mut Self {
         self.engine.handle_event(event.into());
         self
     }
