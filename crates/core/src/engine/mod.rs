@@ -377,7 +377,6 @@ impl Engine {
         }
         let Self { desired, reconciler, departures, phase, waiting, updates, .. } = self;
         let waits = |service: &ServiceKey| *phase == Phase::Syncing && !is_urgent(service);
-        reconciler.reserve_pools(update.pools.len());
         for Replacement { service, old, new } in update.pools {
             updates.updates += 1;
             if !waits(&service) {

@@ -1,6 +1,5 @@
 //! Plans the ordered operations that lead from the actual to the desired state.
 
-mod counted;
 mod drains;
 pub mod elements;
 mod flows;
@@ -9,9 +8,9 @@ mod operation;
 mod pools;
 mod reconciler;
 mod removal;
-mod routes;
 mod stage;
 mod token_bucket;
+mod tracked;
 
 pub use drains::{CountTargets, Counts, Running};
 pub use key::ObjectKey;

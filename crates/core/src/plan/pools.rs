@@ -5,7 +5,6 @@ use std::mem;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 use super::ServerOperation;
 use super::drains::{DrainStep, Drains};
@@ -23,24 +22,12 @@ struct PoolSlot {
     yields: bool,
 }
 
-/// The change from one version of a pool to the next. Usually the kernel holds the old version when
-/// the plan for the new one is made, and no second comparison is needed.
-#[derive(Debug)]
-struct Exchange {
-    old: Shared<Pool>,
-    new: Shared<Pool>,
-    changes: BackendChanges,
-}
-
-/// The differences between two versions of a pool: usually one.
-pub(super) type BackendChanges = SmallVec<[BackendChange; 1]>;
-
 /// The desired and the actual virtual servers.
 #[derive(Debug, Default)]
 pub(super) struct PoolTable {
     slots: FxHashMap<VirtualAddress, PoolSlot>,
     /// The addresses for the next plan, possibly with duplicates.
-    touched: Vec<(VirtualAddress, Option<Exchange>)>,
+    touched: Vec<VirtualAddress>,
     /// Actual real servers that are no longer desired.
     pub(super) drains: Drains,
 }
@@ -61,20 +48,11 @@ impl PoolTable {
         self.touch(address);
     }
 
-    pub(super) fn reserve(&mut self, pools: usize) {
-        self.touched.reserve(pools);
-    }
-
-    pub(super) fn exchange(
-        &mut self,
-        old: &Shared<Pool>,
-        new: &Shared<Pool>,
-        changes: BackendChanges,
-    ) {
+    /// Replaces the desired pool at an address; its uses stay.
+    pub(super) fn exchange(&mut self, new: &Shared<Pool>) {
         let address = new.server.address;
         self.slots.entry(address).or_default().desired = Some(Shared::clone(new));
-        let (old, new) = (Shared::clone(old), Shared::clone(new));
-        self.touched.push((address, Some(Exchange { old, new, changes })));
+        self.touch(address);
     }
 
     pub(super) fn release(&mut self, address: VirtualAddress) {
@@ -88,20 +66,16 @@ impl PoolTable {
 
     /// Includes an address in the next plan.
     pub(super) fn touch(&mut self, address: VirtualAddress) {
-        self.touched.push((address, None));
+        self.touched.push(address);
     }
 
     pub(super) fn touch_all(&mut self) {
         let unsettled = self.slots.iter().filter(|(_, slot)| !slot.is_settled());
-        self.touched.extend(unsettled.map(|(address, _)| (*address, None)));
+        self.touched.extend(unsettled.map(|(address, _)| *address));
     }
 
     pub(super) fn is_desired(&self, address: &VirtualAddress) -> bool {
         self.slots.get(address).is_some_and(|slot| slot.desired.is_some())
-    }
-
-    pub(super) fn is_settled(&self, address: &VirtualAddress) -> bool {
-        self.slots.get(address).is_some_and(PoolSlot::is_settled)
     }
 
     pub(super) fn is_known(&self, address: &VirtualAddress) -> bool {
@@ -145,10 +119,6 @@ impl PoolTable {
         (slot.actual, slot.unknown) = (actual.map(Shared::from), false);
     }
 
-    pub(super) fn touched(&self) -> usize {
-        self.touched.len()
-    }
-
     /// Plans the operations for the touched addresses. With `keep_unneeded`, virtual servers
     /// without a use stay, and stay touched.
     pub(super) fn plan(
@@ -158,14 +128,14 @@ impl PoolTable {
         mut step: impl FnMut(ServerOperation),
     ) {
         let mut touched = mem::take(&mut self.touched);
-        touched.extend(self.drains.take_ended(now).into_iter().map(|address| (address, None)));
-        touched.sort_unstable_by_key(|(address, _)| *address);
-        touched.dedup_by_key(|(address, _)| *address);
-        for (address, exchange) in touched {
+        touched.extend(self.drains.take_ended(now));
+        touched.sort_unstable();
+        touched.dedup();
+        for address in touched {
             if keep_unneeded && !self.is_desired(&address) {
                 self.touch(address);
             } else {
-                self.steps(address, exchange, now, &mut step);
+                self.steps(address, now, &mut step);
             }
         }
     }
@@ -175,7 +145,6 @@ impl PoolTable {
     fn steps(
         &mut self,
         address: VirtualAddress,
-        exchange: Option<Exchange>,
         now: Instant,
         mut step: impl FnMut(ServerOperation),
     ) {
@@ -218,10 +187,7 @@ impl PoolTable {
             BackendChange::Changed { .. } => {}
             BackendChange::Removed(old) => removed.push(old),
         };
-        match exchange.filter(|exchange| exchange.leads(slot)) {
-            Some(exchange) => exchange.changes.into_iter().for_each(take),
-            None => desired.backends.changes_from(actual, take),
-        }
+        desired.backends.changes_from(actual, take);
         let steps = self.drains.update(address, &removed, slot.yields, now);
         if desired.backends.is_empty() {
             if steps.iter().all(|next| *next == DrainStep::Remove) {
@@ -256,16 +222,6 @@ impl PoolTable {
         } else {
             slot.confirm(self.drains.of(&address));
         }
-    }
-}
-
-impl Exchange {
-    /// Returns whether the change leads from the actual to the desired state.
-    fn leads(&self, slot: &PoolSlot) -> bool {
-        let is = |pool: &Option<Shared<Pool>>, one| {
-            pool.as_ref().is_some_and(|pool| Shared::is_same(pool, one))
-        };
-        is(&slot.actual, &self.old) && is(&slot.desired, &self.new)
     }
 }
 
