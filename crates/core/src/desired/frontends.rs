@@ -98,6 +98,7 @@ pub fn program(
     routes.sort_unstable();
     routes.dedup();
     DesiredService {
+        created: service.created,
         frontends: frontends.into(),
         pools,
         routes: routes.into(),

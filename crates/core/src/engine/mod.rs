@@ -37,7 +37,7 @@ use crate::plan::{
     SyncError,
 };
 use crate::state::{State, Trigger};
-pub use desired_state::{DesiredState, Replacement, Update};
+pub use desired_state::{DesiredState, Replacement};
 pub use edge::{Edge, Step};
 pub use repeated_error::RepeatedError;
 use repeated_error::is_reportable;
@@ -371,40 +371,33 @@ impl Engine {
     }
 
     fn update(&mut self, now: Instant) {
-        let update = self.desired.update(&mut self.state);
-        if let Some(old) = update.old_node {
+        let (old_node, replacements) = self.desired.update(&mut self.state);
+        if let Some(old) = old_node {
             self.reconciler.replace_node(&old, self.desired.node());
         }
         let Self { desired, reconciler, departures, phase, waiting, updates, .. } = self;
-        let waits = |service: &ServiceKey| *phase == Phase::Syncing && !is_urgent(service);
-        for Replacement { service, old, new } in update.pools {
-            updates.updates += 1;
-            if !waits(&service) {
-                reconciler.replace_pools(&old, &new);
-            } else if let Some(program) = desired.service(&service) {
-                let before = || DesiredService { pools: old, ..program.clone() }.into();
-                waiting.entry(service).or_insert_with(before);
-            }
-        }
-        for replacement in update.services {
+        for replacement in replacements {
             updates.note(&replacement);
-            // Must precede the replacement, so that what departing front ends still need is not
-            // removed.
-            let is_removed = |address: &VirtualAddress| desired.owner(address).is_none();
-            let going = departures.depart(&replacement.old, is_removed, now);
-            if !going.is_empty() {
-                reconciler.counts().restart(now);
+            let Replacement { service, old, new } = replacement;
+            let mut returned = Vec::new();
+            if old.frontends != new.frontends {
+                // Must precede the replacement, so that what departing front ends still need is
+                // not removed.
+                let is_removed = |address: &VirtualAddress| desired.owner(address).is_none();
+                let going = departures.depart(&old, is_removed, now);
+                if !going.is_empty() {
+                    reconciler.counts().restart(now);
+                }
+                for program in going {
+                    reconciler.replace(&DesiredService::default(), &program);
+                }
+                let addresses = new.frontends.iter().map(|frontend| frontend.address);
+                returned.extend(addresses.filter_map(|address| departures.cancel(&address)));
             }
-            for program in going {
-                reconciler.replace(&DesiredService::default(), &program);
-            }
-            let returned = replacement.new.frontends.iter().map(|frontend| frontend.address);
-            let returned: Vec<_> =
-                returned.filter_map(|address| departures.cancel(&address)).collect();
-            if waits(&replacement.service) {
-                waiting.entry(replacement.service).or_insert(replacement.old);
+            if *phase == Phase::Syncing && !is_urgent(&service) {
+                waiting.entry(service).or_insert(old);
             } else {
-                reconciler.replace(&replacement.old, &replacement.new);
+                reconciler.replace(&old, &new);
             }
             for program in returned {
                 reconciler.replace(&program, &DesiredService::default());

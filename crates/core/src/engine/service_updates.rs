@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::sync::Arc;
 
 use super::Replacement;
-use crate::model::{DesiredService, HealthCheck, Refusal, ServiceKey};
+use crate::model::{HealthCheck, Refusal, ServiceKey};
 
 /// Changes of Services that need no kernel operation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -26,7 +25,7 @@ impl ServiceUpdates {
     }
 
     /// Records the changes of a replacement. The cost is proportional to the differences.
-    pub(super) fn note(&mut self, replacement: &Replacement<Arc<DesiredService>>) {
+    pub(super) fn note(&mut self, replacement: &Replacement) {
         let Replacement { service, old, new } = replacement;
         self.updates += 1;
         if old.health_check != new.health_check {

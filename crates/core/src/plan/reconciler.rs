@@ -96,7 +96,7 @@ impl Reconciler {
 
     /// Replaces pools of a Service, both lists sorted by address. The cost is proportional to the
     /// differences.
-    pub fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
+    fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
         let mut old = old.iter().peekable();
         for pool in new {
             let address = pool.server.address;
