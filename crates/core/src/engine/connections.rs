@@ -12,7 +12,7 @@ use crate::plan::{Carrier, CountTargets, Running};
 impl Engine {
     /// Takes the connections that [`Work::Count`](super::Work::Count) requested. If they cannot be
     /// read, the count is repeated later.
-    pub fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
+    pub(super) fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
         self.reconciler.counts().done(now);
         let frontends: FxHashSet<_> = running.iter().map(|it| it.frontend).collect();
         let servers = |it: Running| (it, self.desired.pools_of(&it));

@@ -14,10 +14,11 @@ mod tracked;
 
 pub use drains::{CountTargets, Counts, Running};
 pub use key::ObjectKey;
+pub(crate) use operation::reading;
 pub use operation::{
-    Attempt, Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed,
-    Operation, Outcome, RouteOperation, ServerOperation, SyncError, cannot_be_read,
+    Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation,
+    Outcome, RouteOperation, ServerOperation, cannot_be_read,
 };
-pub use reconciler::{Plan, Reconciler};
+pub use reconciler::Reconciler;
 pub use removal::{ForeignClaims, is_named, is_orphan, is_removed, orphans, release, removal};
 pub use stage::Stage;

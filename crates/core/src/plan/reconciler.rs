@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::drains::{Counts, Running};
 use super::flows::Flows;
@@ -18,8 +18,8 @@ use super::pools::PoolTable;
 use super::stage::{ExclusiveKey, Stage};
 use super::tracked::{Slot, Tracked};
 use super::{
-    Attempt, Effect, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome,
-    RouteOperation, SyncError, elements,
+    Effect, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
+    elements,
 };
 use crate::model::{
     AddressSet, Backend, BackendChange, DesiredNode, DesiredService, Element, Pool, PortSet,
@@ -40,29 +40,6 @@ pub struct Reconciler {
     pools: PoolTable,
     flows: Flows,
     touched: FxHashSet<ObjectKey>,
-}
-
-/// Operations in the order of execution.
-#[derive(Clone, Debug, Default)]
-pub struct Plan(Vec<Operation>);
-
-impl Plan {
-    /// Returns the operations in order.
-    #[must_use]
-    pub fn operations(&self) -> &[Operation] {
-        &self.0
-    }
-
-    /// Returns the object of each operation.
-    pub fn keys(&self) -> impl Iterator<Item = ObjectKey> {
-        self.0.iter().map(ObjectKey::of)
-    }
-
-    /// Returns whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl Reconciler {
@@ -169,14 +146,10 @@ impl Reconciler {
         unread
     }
 
-    /// Takes the virtual servers observed at some addresses.
-    pub fn observe_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
-        let mut found: FxHashMap<_, _> =
-            pools.into_iter().map(|pool| (pool.server.address, pool)).collect();
-        for address in addresses {
-            self.pools.set_actual(*address, found.remove(address));
-            self.pools.touch(*address);
-        }
+    /// Takes what was observed at the address of a virtual server.
+    pub fn observe_pool(&mut self, address: VirtualAddress, pool: Option<Pool>) {
+        self.pools.set_actual(address, pool);
+        self.pools.touch(address);
     }
 
     /// Returns the addresses of known actual virtual servers.
@@ -269,7 +242,7 @@ impl Reconciler {
     /// Plans the operations for the touched objects. With `keep_unneeded`, unneeded objects stay,
     /// and stay touched, unless a new object needs their place; and service ranges are not dropped
     /// yet.
-    pub fn plan(&mut self, keep_unneeded: bool, now: Instant) -> Plan {
+    pub fn plan(&mut self, keep_unneeded: bool, now: Instant) -> Vec<Operation> {
         let mut touched: Vec<_> = mem::take(&mut self.touched).into_iter().collect();
         touched.sort_unstable();
         let waits = |step: &Operation| {
@@ -296,28 +269,29 @@ impl Reconciler {
         let flows = self.pools.drains.take_flows();
         steps.extend(self.flows.take_due().into_iter().chain(flows).map(Operation::from));
         steps.sort_by_cached_key(|it| (Stage::among(it, &taken), Stage::rank(it)));
-        Plan(steps)
+        steps
     }
 
-    /// Takes the outcomes of a plan's operations, in order. No desired state may be replaced
-    /// between a plan and its outcomes.
-    pub fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Vec<SyncError> {
-        let mut errors: Vec<SyncError> = Vec::new();
+    /// Takes the outcomes of a plan's operations, in order. Returns the first failure of each
+    /// object. No desired state may be replaced between a plan and its outcomes.
+    pub fn settle(
+        &mut self,
+        plan: &[Operation],
+        outcomes: Vec<Outcome>,
+    ) -> Vec<(Operation, Failure)> {
+        let mut failures = Vec::new();
         let mut failed = FxHashSet::default();
         let mut outcomes = outcomes.into_iter();
-        for operation in &plan.0 {
+        for operation in plan {
             let outcome = outcomes.next().unwrap_or_else(|| {
                 let message = "the kernel's answer did not arrive".to_owned();
                 Err(Failure { kind: FailureKind::Unknown, message })
             });
-            let Err(Failure { kind, message }) = outcome else {
-                self.confirm(ObjectKey::of(operation));
-                continue;
-            };
             let key = ObjectKey::of(operation);
-            if failed.insert(key) {
-                let attempt = Attempt::Operation(*operation);
-                errors.push(SyncError { key, attempt, kind, message });
+            match outcome {
+                Ok(()) => self.confirm(key),
+                Err(failure) if failed.insert(key) => failures.push((*operation, failure)),
+                Err(_) => {}
             }
         }
         // The operations of a pool count once all of them have succeeded.
@@ -325,14 +299,14 @@ impl Reconciler {
             Operation::Server(operation) => Some(operation.address()),
             _ => None,
         };
-        for run in plan.0.chunk_by(|one, next| address(one) == address(next)) {
+        for run in plan.chunk_by(|one, next| address(one) == address(next)) {
             if let [.., Operation::Server(last)] = run
                 && !failed.contains(&ObjectKey::Pool(last.address()))
             {
                 self.pools.settle(last);
             }
         }
-        errors
+        failures
     }
 
     fn recount(
