@@ -25,11 +25,11 @@ impl Engine {
         let is_running = |frontend: &VirtualAddress| {
             reconciler.addresses(*frontend).iter().any(|address| frontends.contains(address))
         };
-        let departed = departures.count(is_running, now);
-        for frontend in departed.ended {
+        let (gone, ended) = departures.count(is_running, now);
+        for frontend in ended {
             reconciler.end_connections(frontend, None);
         }
-        for program in departed.gone {
+        for program in gone {
             reconciler.replace(&program, &DesiredService::default());
         }
         if let Some(deadline) = departures.next_deadline(now) {

@@ -221,6 +221,17 @@ impl DesiredState {
         self.claims.owner(address).map(|claim| &claim.service)
     }
 
+    /// Returns the front end at an address, with its Service.
+    #[must_use]
+    pub fn frontend(
+        &self,
+        address: &VirtualAddress,
+    ) -> Option<(&ServiceKey, &DesiredService, &Frontend)> {
+        let owner = self.owner(address)?;
+        let program = self.service(owner)?;
+        Some((owner, program, program.frontend(address)?))
+    }
+
     /// Returns the front ends that match the packets to an address: one at the address itself, and
     /// a node port.
     pub fn frontends_at(&self, address: VirtualAddress) -> impl Iterator<Item = &Frontend> {
@@ -232,14 +243,10 @@ impl DesiredState {
         &self,
         address: VirtualAddress,
     ) -> impl Iterator<Item = (&DesiredService, &Frontend)> {
-        let VirtualAddress { ip, port, protocol } = address;
-        let takes_node_ports = self.node.node_port_ips.contains(&ip);
-        let node_port = VirtualAddress::node_port(address.family(), port, protocol);
-        let all = [Some(address), takes_node_ports.then_some(node_port)].into_iter().flatten();
-        all.filter_map(|at| {
-            let program = self.owner(&at).and_then(|owner| self.service(owner));
-            program.and_then(|program| Some((program, program.frontend(&at)?)))
-        })
+        let takes_node_ports = self.node.node_port_ips.contains(&address.ip);
+        let node_port = takes_node_ports.then(|| address.at(address.family().unspecified()));
+        let all = [Some(address), node_port].into_iter().flatten();
+        all.filter_map(|at| self.frontend(&at)).map(|(_, program, frontend)| (program, frontend))
     }
 
     /// Returns whether the agent owns a virtual server at this address, even if another program

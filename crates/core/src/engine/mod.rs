@@ -26,7 +26,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use departures::Departures;
-use former::Former;
 use rustc_hash::FxHashSet;
 
 use crate::model::{
@@ -85,7 +84,8 @@ pub struct Engine {
     desired: DesiredState,
     reconciler: Reconciler,
     departures: Departures,
-    former: Former,
+    /// What the kernel must hold for each former virtual server.
+    former: BTreeMap<VirtualAddress, DesiredService>,
     /// Whether stale flows may exist: the kernel has not been searched for them since the start.
     may_hold_flows: bool,
     phase: Phase,
@@ -110,7 +110,7 @@ impl Engine {
             desired: DesiredState::new(settings),
             reconciler: Reconciler::new(settings.drain_period),
             departures: Departures::new(settings.drain_period),
-            former: Former::new(),
+            former: BTreeMap::new(),
             may_hold_flows: true,
             phase: Phase::Starting,
             waiting: BTreeMap::new(),

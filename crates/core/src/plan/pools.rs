@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::ServerOperation;
-use super::drains::{DrainStep, Drains};
+use super::drains::Drains;
 use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress};
 
 #[derive(Clone, Default, Debug)]
@@ -148,37 +148,25 @@ impl PoolTable {
         now: Instant,
         mut step: impl FnMut(ServerOperation),
     ) {
-        let Some(slot) = self.slots.get_mut(&address).filter(|slot| !slot.is_settled()) else {
+        let unsettled = |slot: &&mut PoolSlot| !slot.is_settled() && !slot.unknown;
+        let Some(slot) = self.slots.get_mut(&address).filter(unsettled) else { return };
+        let Some(target) = slot.target() else {
+            self.drains.forget(&address);
+            self.slots.remove(&address);
             return;
-        };
-        if slot.unknown {
-            return;
-        }
-        let obsolete;
-        let desired = match (&slot.desired, &slot.actual) {
-            (Some(desired), _) => &**desired,
-            (None, Some(actual)) => {
-                obsolete = Pool { server: actual.server, backends: Backends::default() };
-                &obsolete
-            }
-            (None, None) => {
-                self.drains.forget(&address);
-                self.slots.remove(&address);
-                return;
-            }
         };
         let mut is_equal = true;
         let mut step = |operation| {
             is_equal = false;
             step(operation);
         };
-        let mut removed = Vec::new();
         let none = Backends::default();
         let actual = slot.actual.as_ref().map_or(&none, |actual| &actual.backends);
-        if !desired.backends.is_empty() {
-            server_step(slot.actual.as_deref(), desired).into_iter().for_each(&mut step);
+        if !target.backends.is_empty() {
+            server_step(slot.actual.as_deref(), &target).into_iter().for_each(&mut step);
         }
-        let take = |change| match change {
+        let mut removed = Vec::new();
+        target.backends.changes_from(actual, |change| match change {
             BackendChange::Added(new) => step(ServerOperation::AddReal(address, new)),
             // The kernel does not know which real servers are local.
             BackendChange::Changed { old, new } if old.weight != new.weight => {
@@ -186,26 +174,22 @@ impl PoolTable {
             }
             BackendChange::Changed { .. } => {}
             BackendChange::Removed(old) => removed.push(old),
-        };
-        desired.backends.changes_from(actual, take);
-        let steps = self.drains.update(address, &removed, slot.yields, now);
-        if desired.backends.is_empty() {
-            if steps.iter().all(|next| *next == DrainStep::Remove) {
+        });
+        let (ended, draining) = self.drains.update(address, removed, slot.yields, now);
+        if target.backends.is_empty() {
+            if draining.is_empty() {
                 if slot.actual.is_some() {
                     step(ServerOperation::Delete(address));
                 }
                 return;
             }
-            server_step(slot.actual.as_deref(), desired).into_iter().for_each(&mut step);
+            server_step(slot.actual.as_deref(), &target).into_iter().for_each(&mut step);
         }
-        for (old, next) in removed.into_iter().zip(steps) {
-            match next {
-                DrainStep::Remove => step(ServerOperation::DeleteReal(address, old)),
-                DrainStep::Keep if !old.is_draining() => {
-                    step(ServerOperation::SetReal(address, old.drained()));
-                }
-                DrainStep::Keep => {}
-            }
+        for old in draining.iter().filter(|old| !old.is_draining()) {
+            step(ServerOperation::SetReal(address, old.drained()));
+        }
+        for old in ended {
+            step(ServerOperation::DeleteReal(address, old));
         }
         if is_equal {
             // Equal, but perhaps not the same chunks: share them.
@@ -226,6 +210,15 @@ impl PoolTable {
 }
 
 impl PoolSlot {
+    /// Returns the pool that the actual one is changed to: without a desired one, it loses its
+    /// backends. `None` if there is neither.
+    fn target(&self) -> Option<Shared<Pool>> {
+        let emptied = |actual: &Shared<Pool>| {
+            Pool { server: actual.server, backends: Backends::default() }.into()
+        };
+        self.desired.clone().or_else(|| self.actual.as_ref().map(emptied))
+    }
+
     fn is_obsolete(&self) -> bool {
         self.desired.is_none() && (self.actual.is_some() || self.unknown)
     }

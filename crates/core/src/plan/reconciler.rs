@@ -366,12 +366,9 @@ impl Reconciler {
             BackendChange::Changed { old, new } => (Some(old), Some(new)),
             BackendChange::Removed(old) => (Some(old), None),
         };
-        if let Some(new) = new.filter(|backend| backend.local) {
-            self.acquire(Element::Address(AddressSet::Hairpin, new.address));
-        }
-        if let Some(old) = old.filter(|backend| backend.local) {
-            self.release(Element::Address(AddressSet::Hairpin, old.address));
-        }
+        let [old, new] = [old, new].map(|backend| elements::of_backend(&backend?));
+        new.into_iter().for_each(|element| self.acquire(element));
+        old.into_iter().for_each(|element| self.release(element));
     }
 
     fn touch_all(&mut self) {
