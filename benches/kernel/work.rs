@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::{Ipvs, command};
-use kube_ipvs_core::engine::{Edge, Engine};
+use kube_ipvs_core::engine::{Edge, Engine, Work};
 use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
@@ -68,6 +68,17 @@ pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> 
     let mut counted = Counted { kernel, operations: 0 };
     engine.settle(&mut counted)?;
     Ok(counted.operations)
+}
+
+/// Reads virtual servers, as an audit does.
+pub(crate) fn observe_pools(
+    engine: &mut Engine,
+    kernel: &mut Kernel,
+    addresses: Vec<VirtualAddress>,
+) -> Result<()> {
+    let mut counted = Counted { kernel, operations: 0 };
+    engine.carry_out(&Work::ObservePools(addresses), &mut counted)?;
+    Ok(())
 }
 
 /// Does the work of IPVS on an empty kernel; all other work is skipped.

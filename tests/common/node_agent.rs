@@ -51,7 +51,7 @@ impl NodeAgent {
         let mut applied = Vec::new();
         for _ in 0..MAX_STEPS {
             match (self.step(), self.engine.poll_timeout()) {
-                (Some(Work::Apply(plan)), _) => applied.extend_from_slice(plan.operations()),
+                (Some(Work::Apply(plan)), _) => applied.extend(plan),
                 (Some(_), _) => {}
                 (None, Some(due)) => self.now = self.now.max(due),
                 (None, None) => return Ok(applied),
@@ -82,7 +82,8 @@ impl NodeAgent {
         let Self { kernel, now, reading, spent, .. } = self;
         let mut clocked = Clocked { kernel, now, reading: *reading, spent };
         let work = self.engine.next_work(&mut clocked)?;
-        self.engine.carry_out(work.clone(), &mut clocked);
+        // What cannot be read or done is tried again.
+        let _ = self.engine.carry_out(&work, &mut clocked);
         self.now += Duration::from_millis(1);
         Some(work)
     }

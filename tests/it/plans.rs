@@ -246,7 +246,7 @@ fn now_and_then(agent: &mut NodeAgent) -> [String; 2] {
     let mut now = Vec::new();
     while let Some(work) = agent.step() {
         if let Work::Apply(plan) = work {
-            now.extend_from_slice(plan.operations());
+            now.extend(plan);
         }
     }
     [lines(&now), lines(&agent.settle().unwrap())]

@@ -103,19 +103,15 @@ fn flows_of_a_front_end_that_has_gone_are_not_left_by_an_agent_that_is_stopped()
         let Some(Work::Apply(plan)) = before.engine.poll_work(before.now) else {
             panic!("nothing to do")
         };
-        for count in 0..=plan.operations().len() {
+        for count in 0..=plan.len() {
             let mut stopped = kernel.clone();
-            stopped.apply(&plan.operations()[..count]);
+            stopped.apply(&plan[..count]);
             let mut after = agent_with(&settings, stopped);
             after.tell(only_services([])).tell(only_slices([]));
             after.settle().unwrap();
             let left = &after.kernel.flows;
-            let made = lines(&plan.operations()[..count]);
-            assert!(
-                left.is_empty(),
-                "{left:?} after {count} of {}:\n{made}",
-                lines(plan.operations())
-            );
+            let made = lines(&plan[..count]);
+            assert!(left.is_empty(), "{left:?} after {count} of {}:\n{made}", lines(&plan));
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{cluster, lines, pods};
+use kube_ipvs_core::engine::SyncError;
+
 use crate::common::node_agent::NodeAgent;
+
 use crate::common::objects::SliceBuilder;
 
 /// Somebody else takes away all real servers of a virtual server.
@@ -23,8 +26,7 @@ fn two_pods() -> SliceBuilder {
 
 /// What cannot be brought about for now, without the reasons.
 fn failures(agent: &NodeAgent) -> Vec<String> {
-    let mut all: Vec<_> =
-        agent.engine.errors().map(|(error, _)| error.attempt.to_string()).collect();
+    let mut all: Vec<_> = agent.engine.errors().map(SyncError::command).collect();
     all.sort();
     all
 }

@@ -305,7 +305,7 @@ proptest! {
             let mut kernel = agent.kernel.clone();
             match agent.step() {
                 Some(Work::Apply(plan)) if plans_left == 0 => {
-                    let operations = plan.operations();
+                    let operations = plan;
                     kernel.apply(&operations[..cut.index(operations.len() + 1)]);
                     break kernel;
                 }

@@ -37,15 +37,6 @@ pub(super) struct Departures {
     source_ips: Option<[Option<IpAddr>; 2]>,
 }
 
-/// The result of a count.
-#[derive(Debug, Default)]
-pub(super) struct Departed {
-    /// No longer needed in the kernel.
-    pub(super) gone: Vec<Arc<DesiredService>>,
-    /// Front ends past their deadline, whose connections must be cut.
-    pub(super) ended: Vec<VirtualAddress>,
-}
-
 impl Departures {
     pub(super) fn new(period: Duration) -> Self {
         Self { period, ..Self::default() }
@@ -176,27 +167,28 @@ impl Departures {
     }
 
     /// Updates the departures after a count: `is_running` returns whether a front end has
-    /// connections.
+    /// connections. Returns what the kernel no longer needs, and the front ends past their deadline,
+    /// whose connections must be cut.
     pub(super) fn count(
         &mut self,
         is_running: impl Fn(&VirtualAddress) -> bool,
         now: Instant,
-    ) -> Departed {
-        let mut departed = Departed::default();
+    ) -> (Vec<Arc<DesiredService>>, Vec<VirtualAddress>) {
+        let (mut gone, mut ended) = (Vec::new(), Vec::new());
         self.by_frontend.retain(|frontend, departure| {
             let is_up = departure.until <= now;
             // Connections that outlast the cut are not the agent's.
             let stays = if departure.ended { !is_up } else { is_running(frontend) };
             if !stays {
-                departed.gone.push(Arc::clone(&departure.program));
+                gone.push(Arc::clone(&departure.program));
             } else if is_up {
-                departed.ended.push(*frontend);
+                ended.push(*frontend);
                 departure.ended = true;
                 departure.until = now + LINGER;
             }
             stays
         });
-        departed
+        (gone, ended)
     }
 }
 

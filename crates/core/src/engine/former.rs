@@ -7,7 +7,6 @@
 //! reach the node, so an address that the node does not have otherwise gets a route like that of a
 //! pool.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rustc_hash::FxHashSet;
@@ -17,9 +16,6 @@ use crate::model::{
     Backends, DesiredService, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Protocol,
     Route, Scheduler, Shared, Target, VirtualAddress, VirtualServer,
 };
-
-/// What the kernel must hold for each former virtual server.
-pub(super) type Former = BTreeMap<VirtualAddress, DesiredService>;
 
 impl Engine {
     /// Registers the virtual servers that no Service needs; `pools` are those that Services have.

@@ -1,11 +1,10 @@
 //! Changes of Services that need no kernel operation: health checks and refusals.
 
 use std::collections::BTreeMap;
-use std::mem;
-use std::sync::Arc;
 
 use super::Replacement;
-use crate::model::{DesiredService, HealthCheck, Refusal, ServiceKey};
+use crate::model::{HealthCheck, Refusal, ServiceKey};
+use crate::state::Trigger;
 
 /// Changes of Services that need no kernel operation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -16,6 +15,8 @@ pub struct ServiceUpdates {
     pub health_checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
     /// New refusals of requested front ends.
     pub refusals: BTreeMap<ServiceKey, Vec<Refusal>>,
+    /// The endpoint changes that have reached the kernel.
+    pub programmed: Vec<Trigger>,
 }
 
 impl ServiceUpdates {
@@ -26,7 +27,7 @@ impl ServiceUpdates {
     }
 
     /// Records the changes of a replacement. The cost is proportional to the differences.
-    pub(super) fn note(&mut self, replacement: &Replacement<Arc<DesiredService>>) {
+    pub(super) fn note(&mut self, replacement: &Replacement) {
         let Replacement { service, old, new } = replacement;
         self.updates += 1;
         if old.health_check != new.health_check {
@@ -40,17 +41,13 @@ impl ServiceUpdates {
             }
         }
     }
-
-    pub(super) fn take(&mut self) -> Self {
-        mem::take(self)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::super::Engine;
+    use super::super::{Engine, ServiceUpdates};
     use crate::model::{
         Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Node, Protocol, Service,
         ServiceKey, ServicePort, Settings, Shared, SliceKey,
@@ -101,9 +98,8 @@ mod tests {
         engine
     }
 
-    /// Carries out all tasks; with `refuses`, the kernel rejects real servers. Returns the trigger
-    /// times that reached the kernel.
-    fn work(engine: &mut Engine, now: Instant, refuses: bool) -> Vec<i64> {
+    /// Carries out all tasks; with `refuses`, the kernel rejects real servers. Returns the updates.
+    fn work(engine: &mut Engine, now: Instant, refuses: bool) -> ServiceUpdates {
         let outcome = |operation: &Operation| match operation {
             Operation::Server(ServerOperation::AddReal(..)) if refuses => {
                 Err(Failure { kind: FailureKind::Refused, message: String::new() })
@@ -114,9 +110,14 @@ mod tests {
         let mut kernel = EmptyKernel::new(now, outcomes);
         kernel.listening = vec!["0.0.0.0:80".parse().expect("address")];
         while let Some(work) = engine.next_work(&mut kernel) {
-            engine.carry_out(work, &mut kernel);
+            engine.carry_out(&work, &mut kernel).expect("all is read");
         }
-        engine.take_programmed().into_iter().map(|trigger| trigger.at).collect()
+        engine.take_updates()
+    }
+
+    /// Returns the trigger times that reach the kernel.
+    fn programmed(engine: &mut Engine, now: Instant, refuses: bool) -> Vec<i64> {
+        work(engine, now, refuses).programmed.into_iter().map(|trigger| trigger.at).collect()
     }
 
     #[test]
@@ -125,17 +126,17 @@ mod tests {
         let apply = |engine: &mut Engine, slice| {
             engine.handle_event(Event::Slice(Change::Apply(slice)));
         };
-        assert_eq!(work(&mut engine, now, false), NONE, "the first list is no change");
+        assert_eq!(programmed(&mut engine, now, false), NONE, "the first list is no change");
         apply(&mut engine, slice(2, 5));
         apply(&mut engine, slice(3, 6));
-        assert_eq!(work(&mut engine, now, false), [5, 6]);
-        assert_eq!(work(&mut engine, now, false), NONE);
+        assert_eq!(programmed(&mut engine, now, false), [5, 6]);
+        assert_eq!(programmed(&mut engine, now, false), NONE);
         apply(&mut engine, slice(3, 7));
-        assert_eq!(work(&mut engine, now, false), NONE, "the endpoints are the same");
+        assert_eq!(programmed(&mut engine, now, false), NONE, "the endpoints are the same");
 
         apply(&mut engine, slice(4, 8));
-        assert_eq!(work(&mut engine, now, true), NONE);
-        assert_eq!(work(&mut engine, now + Duration::from_secs(60), false), [8]);
+        assert_eq!(programmed(&mut engine, now, true), NONE);
+        assert_eq!(programmed(&mut engine, now + Duration::from_secs(60), false), [8]);
     }
 
     #[test]
@@ -143,7 +144,6 @@ mod tests {
         let mut engine = engine();
         let now = Instant::now();
         work(&mut engine, now, false);
-        engine.take_updates();
         let asks = Service { external_ips: ["10.0.0.1".parse().expect("address")].into(), ..web() };
         let node = Node {
             name: "n1".into(),
@@ -153,14 +153,12 @@ mod tests {
             eligible: true,
         };
         engine.handle_event(Event::Service(Change::Apply(asks)));
-        work(&mut engine, now, false);
-        assert!(engine.take_updates().refusals.is_empty(), "nobody has the address yet");
+        let updates = work(&mut engine, now, false);
+        assert!(updates.refusals.is_empty(), "nobody has the address yet");
         engine.handle_event(Event::Node(Some(node.clone())));
-        work(&mut engine, now, false);
-        let refusals = engine.take_updates().refusals;
+        let refusals = work(&mut engine, now, false).refusals;
         assert_eq!(refusals.values().map(Vec::len).collect::<Vec<_>>(), [1]);
         engine.handle_event(Event::Node(Some(Node { eligible: false, ..node })));
-        work(&mut engine, now, false);
-        assert!(engine.take_updates().is_empty());
+        assert!(work(&mut engine, now, false).is_empty());
     }
 }

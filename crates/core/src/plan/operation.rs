@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{ForeignClaims, ObjectKey};
+use super::ForeignClaims;
 use crate::model::{
     Backend, DEVICE, Element, Family, NAME, Pool, Protocol, Route, VirtualAddress, VirtualServer,
 };
@@ -229,24 +229,25 @@ impl fmt::Display for FilterOperation {
 }
 
 /// Formats `-t ADDR:PORT`, `-u …` or `--sctp-service …`, as in `ipvsadm`.
-struct ServiceArgument(VirtualAddress);
+fn service(address: &VirtualAddress) -> String {
+    let option = match address.protocol {
+        Protocol::Tcp => "-t",
+        Protocol::Udp => "-u",
+        Protocol::Sctp => "--sctp-service",
+    };
+    format!("{option} {}", SocketAddr::new(address.ip, address.port))
+}
 
-impl fmt::Display for ServiceArgument {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let option = match self.0.protocol {
-            Protocol::Tcp => "-t",
-            Protocol::Udp => "-u",
-            Protocol::Sctp => "--sctp-service",
-        };
-        write!(f, "{option} {}", SocketAddr::new(self.0.ip, self.0.port))
-    }
+/// Formats the command line that reads a virtual server.
+pub(crate) fn reading(address: &VirtualAddress) -> String {
+    format!("-Ln {}", service(address))
 }
 
 impl fmt::Display for ServerOperation {
     /// Formats the line for `ipvsadm`; additions are exactly as `ipvsadm -Sn` prints them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = |f: &mut fmt::Formatter<'_>, verb: &str, server: &VirtualServer| {
-            write!(f, "{verb} {} -s {}", ServiceArgument(server.address), server.scheduler)?;
+            write!(f, "{verb} {} -s {}", service(&server.address), server.scheduler)?;
             if let Some(seconds) = server.affinity_seconds {
                 write!(f, " -p {seconds}")?;
             }
@@ -258,12 +259,12 @@ impl fmt::Display for ServerOperation {
         let real =
             |f: &mut fmt::Formatter<'_>, verb, address: &VirtualAddress, backend: &Backend| {
                 let socket = backend.socket();
-                write!(f, "{verb} {} -r {socket}", ServiceArgument(*address))
+                write!(f, "{verb} {} -r {socket}", service(address))
             };
         match self {
             Self::Add(added) => server(f, "-A", added),
             Self::Set(changed) => server(f, "-E", changed),
-            Self::Delete(address) => write!(f, "-D {}", ServiceArgument(*address)),
+            Self::Delete(address) => write!(f, "-D {}", service(address)),
             Self::AddReal(address, backend) => {
                 real(f, "-a", address, backend)?;
                 write!(f, " -m -w {}", backend.weight)
@@ -344,23 +345,6 @@ pub fn cannot_be_read(address: &VirtualAddress, why: impl fmt::Display) -> Strin
     format!("the virtual server {address} cannot be read: {why}")
 }
 
-/// The attempt that failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Attempt {
-    Operation(Operation),
-    /// Reading the real servers of a virtual server.
-    Reading(VirtualAddress),
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Operation(operation) => operation.fmt(f),
-            Self::Reading(address) => write!(f, "-Ln {}", ServiceArgument(*address)),
-        }
-    }
-}
-
 /// The consequence of a failed operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
@@ -387,13 +371,3 @@ impl fmt::Display for Failure {
 
 /// The outcome of one operation.
 pub type Outcome = Result<(), Failure>;
-
-/// An object with failed operations, or that could not be read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SyncError {
-    pub key: ObjectKey,
-    /// The first failure.
-    pub attempt: Attempt,
-    pub kind: FailureKind,
-    pub message: String,
-}

@@ -34,7 +34,7 @@ pub(super) fn what_lasts_is_retried_ever_more_rarely(rig: &mut Rig) {
         }
         // After 1, 2, 4 … 32 seconds, and then once a minute; an audit may come in between. Beside
         // that, IPVS is read every half a minute.
-        let most = rig.engine.errors().map(|(_, attempts)| attempts).max();
+        let most = rig.engine.errors().map(|error| error.attempts).max();
         assert!(matches!(most, Some(9..=13)), "{}: {most:?} tries", rig.task);
         let works = rig.works - works;
         assert!(works <= 3 * rounds && rounds < 45, "{}: {works} in {rounds} rounds", rig.task);

@@ -4,7 +4,7 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs_core::engine::{Edge, Engine, RepeatedError, Step};
+use kube_ipvs_core::engine::{Edge, Engine, SyncError, Work};
 use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 use netlink_ipvs::KernelError;
@@ -122,20 +122,22 @@ impl Rig {
 
     /// Does all the work that there is, as the agent does. Looks after each piece whether the
     /// others have what they need.
-    pub(super) fn work(&mut self) -> Vec<RepeatedError> {
+    pub(super) fn work(&mut self) -> Vec<SyncError> {
         let mut failures = Vec::new();
         for _ in 0..MOST_WORK {
             let mut edge = Edged { kernel: &mut self.kernel, now: self.now };
             let Some(work) = self.engine.next_work(&mut edge) else { return failures };
             self.works += 1;
-            let step = self.engine.carry_out(work, &mut edge);
-            failures.extend_from_slice(step.errors());
-            match step {
-                Step::Observed(_) => self.unread = None,
-                Step::Unobservable(error, _) => self.unread = Some(error.to_string()),
-                Step::Applied(..) => self.assert_others(),
-                Step::Listened(_) | Step::ObservedPools(_) | Step::Counted(_) => {}
+            let result = self.engine.carry_out(&work, &mut edge);
+            match (&work, &result) {
+                (Work::Observe, Ok(_)) => self.unread = None,
+                (Work::Observe | Work::ObservePools(_), Err(error)) => {
+                    self.unread = Some(error.to_string());
+                }
+                (Work::Apply(_), _) => self.assert_others(),
+                (Work::Listen | Work::ObservePools(_) | Work::Count(_), _) => {}
             }
+            failures.extend(result.into_iter().flatten());
         }
         panic!("{}: work without end; last {:?}", self.task, failures.last());
     }
@@ -155,7 +157,7 @@ impl Rig {
 
     /// What went wrong last, with whatever is to be tried again.
     pub(super) fn messages(&self) -> Vec<String> {
-        self.engine.errors().map(|(error, _)| error.message.clone()).collect()
+        self.engine.errors().map(|error| error.failure.message.clone()).collect()
     }
 
     /// Nothing of a victim's is missing.
