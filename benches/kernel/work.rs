@@ -108,7 +108,7 @@ pub(crate) fn added_endpoints(services: impl IntoIterator<Item = u32>) -> Vec<Se
     let add = |(index, service)| {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 0).to_bits() + index);
         let backend = Backend { address: address.into(), port: 8080, weight: 1, local: false };
-        ServerOperation::AddReal(frontend(service), backend)
+        ServerOperation::AddReal(frontend(service), backend, 0)
     };
     numbered.map(add).collect()
 }

@@ -21,7 +21,7 @@ use super::api;
 use super::applied::{Applied, Sum};
 use super::edge::NodeKernel;
 use super::events::{
-    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_failure, of_refusals,
+    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_failure, of_ignored, of_refusals,
 };
 use super::health::Health;
 use super::health_checks::HealthChecks;
@@ -364,7 +364,7 @@ impl EngineLoop {
 
     /// Delivers the updates that take effect once the kernel is up to date.
     fn deliver_updates(&mut self) {
-        let ServiceUpdates { updates, health_checks, refusals, programmed } =
+        let ServiceUpdates { updates, health_checks, refusals, ignored_options, programmed } =
             self.engine.take_updates();
         let addresses = health_check_addresses(self.engine.desired().context());
         self.handles.metrics.updates.inc_by(updates as u64);
@@ -372,7 +372,8 @@ impl EngineLoop {
         checks.send_if_modified(|checks| checks.update(health_checks, addresses));
         let owner = |address: &VirtualAddress| self.engine.desired().owner(address);
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
-        refused.for_each(|notice| self.handles.notices.report(notice));
+        let ignored = ignored_options.iter().flat_map(|(service, all)| of_ignored(service, all));
+        refused.chain(ignored).for_each(|notice| self.handles.notices.report(notice));
         self.measure_changes(programmed);
     }
 

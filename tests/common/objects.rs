@@ -241,6 +241,7 @@ pub fn node(name: &str) -> NodeBuilder {
         internal_ips: [].into(),
         pod_cidrs: [].into(),
         zone: None,
+        labels: [].into(),
         eligible: true,
     })
 }

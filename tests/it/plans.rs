@@ -234,7 +234,7 @@ fn with_servers(agent: &mut NodeAgent, addresses: &[&str]) {
     for address in addresses {
         let address = address.parse().unwrap();
         let scheduler = Scheduler::Rr;
-        let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };
+        let server = VirtualServer::new(address, scheduler);
         let reals = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
         agent.kernel.holdings.servers.insert(address, Server { server, reals });
     }

@@ -190,7 +190,7 @@ impl ServiceView {
         let pools = service.pools.iter().map(|pool| {
             let draining = draining.get(&pool.server.address).into_iter().flatten().copied();
             let backends = pool.backends.with(draining.collect());
-            Pool { server: pool.server, backends }
+            Pool { backends, ..pool.server.into() }
         });
         let refusal = |refusal: &Refusal| RefusalView {
             address: refusal.address.to_string(),
@@ -237,7 +237,7 @@ impl From<&Frontend> for FrontendView {
 }
 
 impl From<&Pool> for PoolView {
-    fn from(Pool { server, backends }: &Pool) -> Self {
+    fn from(Pool { server, backends, .. }: &Pool) -> Self {
         let (draining, serving): (Vec<_>, Vec<_>) =
             backends.sorted().into_iter().partition(Backend::is_draining);
         let backend = |backend: &Backend| EndpointView {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::health_check::health_check;
+use super::options::Options;
 use super::pools::PoolBuilder;
 use super::ranges::aggregate;
 use super::{Claim, Claims, NodeContext};
@@ -91,7 +92,7 @@ pub fn program(
             }
         }
     }
-    let pools = pools.finish();
+    let (pools, ignored_options) = pools.finish();
     let cluster_ips = frontends.iter().filter(|it| it.kind == FrontendKind::ClusterIp);
     let cluster_ips = cluster_ips.map(|frontend| frontend.address.ip);
     let ips = pools.iter().map(|pool| pool.server.address.ip).chain(cluster_ips);
@@ -105,13 +106,15 @@ pub fn program(
         pools,
         routes: routes.into(),
         refusals: refusals.into(),
-        health_check: health_check(service, endpoints, locality),
+        health_check: health_check(service, endpoints, context, locality),
+        ignored_options,
     }
 }
 
 /// Computes the pools of a Service if only its endpoints have changed since the version `old`.
 ///
-/// Returns `None` if the targets of a front end or the health check change, too.
+/// Returns `None` if the targets of a front end, the health check or the ignored options change,
+/// too.
 pub fn pools(
     old: &DesiredService,
     service: &Service,
@@ -125,8 +128,9 @@ pub fn pools(
             return None;
         }
     }
-    let is_as_healthy = health_check(service, endpoints, locality) == old.health_check;
-    is_as_healthy.then(|| pools.finish())
+    let is_as_healthy = health_check(service, endpoints, context, locality) == old.health_check;
+    let (pools, ignored_options) = pools.finish();
+    (is_as_healthy && ignored_options == old.ignored_options).then_some(pools)
 }
 
 /// Returns all front ends that a Service requests, sorted by address; of duplicates, the one with
@@ -134,12 +138,16 @@ pub fn pools(
 /// known yet.
 fn requests(service: &Service, context: &NodeContext) -> Vec<Frontend> {
     let mut requests = Vec::new();
+    let options = Options::new(service, context);
     for cluster_ip in context.families.iter().filter_map(|family| service.cluster_ip(*family)) {
         let of_family = |ip: &&IpAddr| Family::of(**ip) == Family::of(cluster_ip);
         for port in &service.ports {
             let cluster =
                 VirtualAddress { ip: cluster_ip, port: port.port, protocol: port.protocol };
             let mut request = |address, kind| {
+                if !options.serves(kind) {
+                    return;
+                }
                 requests.push(Frontend {
                     address,
                     kind,

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use crate::model::{
-    AddressSet, Backends, DesiredService, Element, Family, Frontend, FrontendKind, Masquerade,
-    Name, Pool, PortSet, Protocol, Route, Shared, Target, VirtualAddress,
+    AddressSet, DesiredService, Element, Family, Frontend, FrontendKind, Masquerade, Name, Pool,
+    PortSet, Protocol, Route, Shared, Target, VirtualAddress,
 };
 use crate::plan::Observed;
 
@@ -199,9 +199,7 @@ fn refusing(frontend: &Frontend, old: &DesiredService) -> DesiredService {
     let addresses: Vec<_> = frontend.places().filter(|_| is_cluster_ip).collect();
     let mut pools: Vec<_> = addresses.iter().filter_map(|at| old.pool(at)).collect();
     pools.sort_unstable_by_key(|pool| pool.server.address);
-    let emptied = |pool: &Shared<Pool>| {
-        Shared::from(Pool { server: pool.server, backends: Backends::default() })
-    };
+    let emptied = |pool: &Shared<Pool>| Shared::from(Pool::from(pool.server));
     let is_own = |route: &&Route| addresses.iter().any(|it| it.ip == route.prefix.addr());
     let refusing = Frontend { sources: None, ..frontend.clone() };
     DesiredService {

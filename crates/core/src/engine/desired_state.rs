@@ -12,7 +12,8 @@ use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, NodeContext, Surveyed};
 use crate::model::{
     DesiredNode, DesiredService, Element, Family, Frontend, FrontendKind, Protocol, RangeSet,
-    Refusal, RefusalReason, Right, Service, ServiceKey, Settings, Shared, VirtualAddress,
+    Refusal, RefusalReason, Right, Scheduler, Service, ServiceKey, Settings, Shared,
+    VirtualAddress,
 };
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, ServiceEntry, State};
@@ -180,6 +181,25 @@ impl DesiredState {
         (old_node, replacements)
     }
 
+    /// Records that the kernel has no such scheduler. Returns the Services with pools that use it,
+    /// which get the default scheduler; none if that one is missing.
+    pub(super) fn miss_scheduler(&mut self, scheduler: Scheduler) -> Vec<ServiceKey> {
+        let missing = &mut self.context.missing_schedulers;
+        if scheduler == self.settings.scheduler || missing.contains(&scheduler) {
+            return Vec::new();
+        }
+        missing.push(scheduler);
+        let uses = |service: &DesiredService| {
+            service.pools.iter().any(|pool| pool.server.scheduler == scheduler)
+        };
+        self.services().filter(|(_, it)| uses(it)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Forgets the missing schedulers, which may have come since. Returns whether there were any.
+    pub(super) fn forget_missing_schedulers(&mut self) -> bool {
+        !mem::take(&mut self.context.missing_schedulers).is_empty()
+    }
+
     /// Returns the desired state of the node.
     #[must_use]
     pub fn node(&self) -> &DesiredNode {
@@ -289,7 +309,9 @@ impl DesiredState {
             api_servers: state.api_servers().collect(),
             listening: Arc::clone(state.listening()),
         };
-        let context = NodeContext::new(&self.settings, surveyed);
+        let missing_schedulers = self.context.missing_schedulers.clone();
+        let context =
+            NodeContext { missing_schedulers, ..NodeContext::new(&self.settings, surveyed) };
         let is_first = self.node == DesiredNode::default();
         if context == self.context && !is_first {
             return None;

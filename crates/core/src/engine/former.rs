@@ -13,8 +13,8 @@ use rustc_hash::FxHashSet;
 
 use super::{DesiredState, Engine};
 use crate::model::{
-    Backends, DesiredService, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Protocol,
-    Route, Scheduler, Shared, Target, VirtualAddress, VirtualServer,
+    DesiredService, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Protocol, Route,
+    Scheduler, Shared, Target, VirtualAddress, VirtualServer,
 };
 
 impl Engine {
@@ -101,13 +101,8 @@ fn with_frontend(server: VirtualAddress, routed: DesiredService) -> DesiredServi
         masquerade: Masquerade::UnlessPod,
         sources: None,
     };
-    let server = VirtualServer {
-        address: server,
-        scheduler: Scheduler::Rr,
-        flags: 0,
-        affinity_seconds: None,
-    };
-    let pool = Pool { server, backends: Backends::default() };
+    let server = VirtualServer::new(server, Scheduler::Rr);
+    let pool = Pool::from(server);
     DesiredService {
         frontends: [frontend].into_iter().collect(),
         pools: [Shared::from(pool)].into_iter().collect(),

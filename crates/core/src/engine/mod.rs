@@ -33,6 +33,7 @@ use crate::model::{
 };
 use crate::plan::{
     self, CountTargets, Failure, FailureKind, ObjectKey, Observed, Operation, Outcome, Reconciler,
+    ServerOperation,
 };
 use crate::state::{State, Trigger};
 pub use desired_state::{DesiredState, Replacement};
@@ -229,6 +230,9 @@ impl Engine {
             self.phase = Phase::Synced;
             self.take_waiting(usize::MAX);
         }
+        if self.desired.forget_missing_schedulers() {
+            self.state.touch_context();
+        }
         self.find_former(&pools, now);
         self.resync.succeeded(now, self.audit_period);
         self.rounds.begin(self.audit_period, self.reconciler.actual_pools().count(), now);
@@ -280,6 +284,15 @@ impl Engine {
             let failed: FxHashSet<_> = failures.iter().map(|(it, _)| ObjectKey::of(it)).collect();
             let succeeded = plan.iter().map(ObjectKey::of).filter(|key| !failed.contains(key));
             succeeded.for_each(|key| self.retries.forget(&key));
+        }
+        for (operation, Failure { kind, .. }) in &failures {
+            if let Operation::Server(ServerOperation::Add(server) | ServerOperation::Set(server)) =
+                operation
+                && *kind == FailureKind::NoScheduler
+            {
+                let services = self.desired.miss_scheduler(server.scheduler);
+                services.into_iter().for_each(|service| self.state.touch_service(service));
+            }
         }
         let note = |(operation, failure)| {
             self.retries.note(ObjectKey::of(&operation), Some(operation), failure, now)

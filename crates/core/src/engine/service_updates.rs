@@ -15,6 +15,8 @@ pub struct ServiceUpdates {
     pub health_checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
     /// New refusals of requested front ends.
     pub refusals: BTreeMap<ServiceKey, Vec<Refusal>>,
+    /// New reasons why options of Services have no effect.
+    pub ignored_options: BTreeMap<ServiceKey, Vec<String>>,
     /// The endpoint changes that have reached the kernel.
     pub programmed: Vec<Trigger>,
 }
@@ -32,6 +34,12 @@ impl ServiceUpdates {
         self.updates += 1;
         if old.health_check != new.health_check {
             self.health_checks.insert(service.clone(), new.health_check);
+        }
+        let ignored = new.ignored_options.iter();
+        let ignored: Vec<_> =
+            ignored.filter(|it| !old.ignored_options.contains(it)).cloned().collect();
+        if !ignored.is_empty() {
+            self.ignored_options.insert(service.clone(), ignored);
         }
         if old.refusals != new.refusals {
             let is_new = |refusal: &&Refusal| old.refusal(&refusal.address) != Some(*refusal);
@@ -150,6 +158,7 @@ mod tests {
             internal_ips: asks.external_ips.clone(),
             pod_cidrs: [].into(),
             zone: None,
+            labels: [].into(),
             eligible: true,
         };
         engine.handle_event(Event::Service(Change::Apply(asks)));

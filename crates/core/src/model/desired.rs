@@ -31,6 +31,8 @@ pub struct DesiredService {
     pub refusals: Shared<[Refusal]>,
     /// Answered by the agent, not by the kernel.
     pub health_check: Option<HealthCheck>,
+    /// Why options of the Service have no effect.
+    pub ignored_options: Box<[String]>,
 }
 
 impl DesiredService {

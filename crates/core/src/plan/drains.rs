@@ -18,6 +18,8 @@ use crate::model::{Backend, Protocol, Shared, VirtualAddress};
 /// The wait before the first count; doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The deadline of connections that may continue without limit.
+const UNLIMITED: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// The least pause after a count, as a multiple of its duration.
 const REST: u32 = 9;
 
@@ -137,12 +139,13 @@ impl Drains {
     }
 
     /// Updates the draining real servers of a virtual server to `backends`. Returns those to remove
-    /// now, and those whose connections end first. With `yields`, another program has the address,
-    /// and no real server waits for its connections.
+    /// now, and those whose connections end first, for at most `period` instead of the usual one. With
+    /// `yields`, another program has the address, and no real server waits for its connections.
     pub(super) fn update(
         &mut self,
         server: VirtualAddress,
         backends: Vec<Backend>,
+        period: Option<Duration>,
         yields: bool,
         now: Instant,
     ) -> (Vec<Backend>, Vec<Backend>) {
@@ -154,9 +157,9 @@ impl Drains {
                 // UDP datagrams belong to no connection that could break, so they need no time.
                 let (period, running) = match server.protocol {
                     Protocol::Udp => (Duration::ZERO, Some(BTreeSet::new())),
-                    Protocol::Tcp | Protocol::Sctp => (self.period, None),
+                    Protocol::Tcp | Protocol::Sctp => (period.unwrap_or(self.period), None),
                 };
-                let until = now + period;
+                let until = now + period.min(UNLIMITED);
                 if running.is_none() {
                     self.counts.restart(now);
                     self.counts.schedule(until);
@@ -296,7 +299,7 @@ mod tests {
         yields: bool,
         now: Instant,
     ) -> Vec<bool> {
-        let (removed, _) = drains.update(server, backends.to_vec(), yields, now);
+        let (removed, _) = drains.update(server, backends.to_vec(), None, yields, now);
         backends.iter().map(|backend| removed.contains(backend)).collect()
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::ServerOperation;
 use super::drains::Drains;
-use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress};
+use super::weights::Weights;
+use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress, VirtualServer};
 
 #[derive(Clone, Default, Debug)]
 struct PoolSlot {
@@ -18,6 +19,8 @@ struct PoolSlot {
     actual: Option<Shared<Pool>>,
     /// The kernel holds a virtual server that cannot be read: no operation until it can.
     unknown: bool,
+    /// The desired pool with its present weights, while some differ from the desired ones.
+    weighted: Option<Shared<Pool>>,
     /// Another program has the address: the virtual server is removed at once.
     yields: bool,
 }
@@ -30,6 +33,7 @@ pub(super) struct PoolTable {
     touched: Vec<VirtualAddress>,
     /// Actual real servers that are no longer desired.
     pub(super) drains: Drains,
+    pub(super) weights: Weights,
 }
 
 impl PoolTable {
@@ -129,6 +133,7 @@ impl PoolTable {
     ) {
         let mut touched = mem::take(&mut self.touched);
         touched.extend(self.drains.take_ended(now));
+        touched.extend(self.weights.take_due(now));
         touched.sort_unstable();
         touched.dedup();
         for address in touched {
@@ -148,13 +153,19 @@ impl PoolTable {
         now: Instant,
         mut step: impl FnMut(ServerOperation),
     ) {
-        let unsettled = |slot: &&mut PoolSlot| !slot.is_settled() && !slot.unknown;
-        let Some(slot) = self.slots.get_mut(&address).filter(unsettled) else { return };
+        let Some(slot) = self.slots.get_mut(&address).filter(|slot| !slot.unknown) else { return };
+        slot.weighted = self.weights.adjust(slot.desired.as_ref(), slot.actual.as_deref(), now);
+        if slot.is_settled() {
+            return;
+        }
         let Some(target) = slot.target() else {
             self.drains.forget(&address);
             self.slots.remove(&address);
             return;
         };
+        let limit = target.server.max_connections;
+        let has_other_limit =
+            slot.actual.as_ref().is_some_and(|it| it.server.max_connections != limit);
         let mut is_equal = true;
         let mut step = |operation| {
             is_equal = false;
@@ -166,16 +177,22 @@ impl PoolTable {
             server_step(slot.actual.as_deref(), &target).into_iter().for_each(&mut step);
         }
         let mut removed = Vec::new();
+        if has_other_limit {
+            let actual: FxHashSet<_> = actual.iter().map(Backend::socket).collect();
+            let stay = target.backends.iter().filter(|it| actual.contains(&it.socket()));
+            stay.for_each(|it| step(ServerOperation::SetReal(address, *it, limit)));
+        }
         target.backends.changes_from(actual, |change| match change {
-            BackendChange::Added(new) => step(ServerOperation::AddReal(address, new)),
+            BackendChange::Added(new) => step(ServerOperation::AddReal(address, new, limit)),
             // The kernel does not know which real servers are local.
-            BackendChange::Changed { old, new } if old.weight != new.weight => {
-                step(ServerOperation::SetReal(address, new));
+            BackendChange::Changed { old, new } if old.weight != new.weight && !has_other_limit => {
+                step(ServerOperation::SetReal(address, new, limit));
             }
             BackendChange::Changed { .. } => {}
             BackendChange::Removed(old) => removed.push(old),
         });
-        let (ended, draining) = self.drains.update(address, removed, slot.yields, now);
+        let drain = target.control.as_ref().and_then(|control| control.drain);
+        let (ended, draining) = self.drains.update(address, removed, drain, slot.yields, now);
         if target.backends.is_empty() {
             if draining.is_empty() {
                 if slot.actual.is_some() {
@@ -185,8 +202,8 @@ impl PoolTable {
             }
             server_step(slot.actual.as_deref(), &target).into_iter().for_each(&mut step);
         }
-        for old in draining.iter().filter(|old| !old.is_draining()) {
-            step(ServerOperation::SetReal(address, old.drained()));
+        for old in draining.iter().filter(|old| !old.is_draining() || has_other_limit) {
+            step(ServerOperation::SetReal(address, old.drained(), limit));
         }
         for old in ended {
             step(ServerOperation::DeleteReal(address, old));
@@ -214,9 +231,15 @@ impl PoolSlot {
     /// backends. `None` if there is neither.
     fn target(&self) -> Option<Shared<Pool>> {
         let emptied = |actual: &Shared<Pool>| {
-            Pool { server: actual.server, backends: Backends::default() }.into()
+            let Pool { server, control, .. } = &**actual;
+            Pool { server: *server, backends: Backends::default(), control: control.clone() }.into()
         };
-        self.desired.clone().or_else(|| self.actual.as_ref().map(emptied))
+        self.goal().cloned().or_else(|| self.actual.as_ref().map(emptied))
+    }
+
+    /// Returns the desired pool with its present weights.
+    fn goal(&self) -> Option<&Shared<Pool>> {
+        self.weighted.as_ref().or(self.desired.as_ref())
     }
 
     fn is_obsolete(&self) -> bool {
@@ -224,21 +247,21 @@ impl PoolSlot {
     }
 
     fn is_settled(&self) -> bool {
-        let both = self.desired.as_ref().zip(self.actual.as_ref());
+        let both = self.goal().zip(self.actual.as_ref());
         both.is_some_and(|(desired, actual)| Shared::is_same(desired, actual))
     }
 
     /// Records that the kernel holds the desired pool and the draining real servers.
     fn confirm(&mut self, draining: Option<Shared<[Backend]>>) {
-        let actual = match (&self.desired, &self.actual, draining) {
+        let actual = match (self.goal(), &self.actual, draining) {
             (Some(desired), _, None) => Some(Shared::clone(desired)),
             (Some(desired), _, Some(draining)) => Some(Shared::from(Pool {
-                server: desired.server,
                 backends: desired.backends.with(draining),
+                ..Pool::clone(desired)
             })),
             (None, Some(actual), Some(draining)) => Some(Shared::from(Pool {
-                server: actual.server,
                 backends: Backends::from_chunks([draining]),
+                ..Pool::clone(actual)
             })),
             (None, ..) => None,
         };
@@ -251,7 +274,9 @@ fn server_step(actual: Option<&Pool>, desired: &Pool) -> Option<ServerOperation>
     match actual {
         None => Some(ServerOperation::Add(desired.server)),
         Some(actual) => {
-            (actual.server != desired.server).then_some(ServerOperation::Set(desired.server))
+            let max_connections = desired.server.max_connections;
+            let actual = VirtualServer { max_connections, ..actual.server };
+            (actual != desired.server).then_some(ServerOperation::Set(desired.server))
         }
     }
 }

@@ -218,7 +218,8 @@ impl Reconciler {
     /// Returns when a task may be due without another event.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.pools.drains.next_due()
+        let due = self.pools.drains.next_due().into_iter();
+        due.chain(self.pools.weights.next_due()).min()
     }
 
     /// Takes the open connections, each with the virtual servers that its front end uses or used.

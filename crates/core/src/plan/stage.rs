@@ -57,7 +57,7 @@ impl Stage {
             Operation::Server(ServerOperation::Delete(_) | ServerOperation::DeleteReal(..)) => {
                 Self::Retire
             }
-            Operation::Server(ServerOperation::SetReal(_, backend)) if backend.is_draining() => {
+            Operation::Server(ServerOperation::SetReal(_, backend, _)) if backend.is_draining() => {
                 Self::Retire
             }
             Operation::Server(_) => Self::Serve,

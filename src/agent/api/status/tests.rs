@@ -55,6 +55,7 @@ fn engine() -> Engine {
         internal_ips: ["10.0.0.1".parse().unwrap()].into(),
         pod_cidrs: ["10.244.1.0/24".parse().unwrap()].into(),
         zone: None,
+        labels: [].into(),
         eligible: true,
     };
     let cidr =

@@ -260,7 +260,7 @@ impl Rig {
             desired.extend(reals.iter().map(|((address, port), weight)| {
                 let (address, port, weight) = (*address, *port, *weight);
                 let real = Backend { address, port, weight, local: false };
-                ServerOperation::AddReal(server.address, real).to_string()
+                ServerOperation::AddReal(server.address, real, server.max_connections).to_string()
             }));
         }
         desired.sort();
