@@ -18,7 +18,7 @@ const OPERATIONS: u16 = 512;
 fn additions(ip: fn(u16) -> IpAddr) -> Vec<ServerOperation> {
     let server = VirtualAddress { ip: ip(0), port: 443, protocol: Protocol::Tcp };
     let backend = |index| Backend { address: ip(index), port: 8443, weight: 1, local: false };
-    (1..=OPERATIONS).map(|index| ServerOperation::AddReal(server, backend(index))).collect()
+    (1..=OPERATIONS).map(|index| ServerOperation::AddReal(server, backend(index), 0)).collect()
 }
 
 fn v4(index: u16) -> IpAddr {
@@ -31,11 +31,9 @@ fn v6(index: u16) -> IpAddr {
 }
 
 fn servers() -> Vec<ServerOperation> {
-    let server = |index| VirtualServer {
-        address: VirtualAddress { ip: v4(index), port: 443, protocol: Protocol::Tcp },
-        scheduler: Scheduler::Rr,
-        flags: 0,
-        affinity_seconds: None,
+    let server = |index| {
+        let address = VirtualAddress { ip: v4(index), port: 443, protocol: Protocol::Tcp };
+        VirtualServer::new(address, Scheduler::Rr)
     };
     (1..=OPERATIONS).map(|index| ServerOperation::Add(server(index))).collect()
 }

@@ -159,6 +159,7 @@ pub(crate) fn events(size: Size) -> Vec<Event> {
         internal_ips: [address([192, 0, 2, 1], 0)].into(),
         pod_cidrs: ["10.128.0.0/24".parse().expect("range")].into(),
         zone: None,
+        labels: [].into(),
         eligible: true,
     };
     vec![

@@ -12,7 +12,9 @@ use kube_ipvs_core::model::{Change, Event};
 use crate::cluster::{Size, events, externally, service_key, slice};
 use crate::figure::Figure;
 use crate::namespace::{enter, on_node, on_nodes};
-use crate::work::{Replay, added_endpoints, engine, ipvs_operations, settle, settle_ipvs};
+use crate::work::{
+    Replay, added_endpoints, engine, ipvs_operations, observe_pools, settle, settle_ipvs,
+};
 use crate::{ROUNDS, Result, median};
 
 const LARGE: Size = Size { services: 10_000, slices: 1, endpoints: 10 };
@@ -239,10 +241,7 @@ fn held(events: fn() -> Vec<Event>) -> Result<[f64; 5]> {
             sleep(Duration::from_secs(2));
             let audit = timed(|| unchanged(settle(&mut running, &mut kernel)?))?;
             let round = timed(|| {
-                for address in &addresses {
-                    let pool = kernel.observe_pool(address)?;
-                    running.handle_observed_pools(&[*address], pool.into_iter().collect());
-                }
+                observe_pools(&mut running, &mut kernel, addresses.clone())?;
                 unchanged(settle(&mut running, &mut kernel)?)
             })?;
             for (least, time) in least.iter_mut().zip([ours, audit, round, bare]) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::{Ipvs, command};
-use kube_ipvs_core::engine::{Edge, Engine};
+use kube_ipvs_core::engine::{Edge, Engine, Work};
 use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
@@ -70,6 +70,17 @@ pub(crate) fn settle(engine: &mut Engine, kernel: &mut Kernel) -> Result<usize> 
     Ok(counted.operations)
 }
 
+/// Reads virtual servers, as an audit does.
+pub(crate) fn observe_pools(
+    engine: &mut Engine,
+    kernel: &mut Kernel,
+    addresses: Vec<VirtualAddress>,
+) -> Result<()> {
+    let mut counted = Counted { kernel, operations: 0 };
+    engine.carry_out(&Work::ObservePools(addresses), &mut counted)?;
+    Ok(())
+}
+
 /// Does the work of IPVS on an empty kernel; all other work is skipped.
 pub(crate) fn settle_ipvs(engine: &mut Engine, ipvs: &mut Ipvs) -> Result<()> {
     let mut kernel = EmptyKernel::new(Instant::now(), |operations: &[Operation]| {
@@ -97,7 +108,7 @@ pub(crate) fn added_endpoints(services: impl IntoIterator<Item = u32>) -> Vec<Se
     let add = |(index, service)| {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(172, 16, 0, 0).to_bits() + index);
         let backend = Backend { address: address.into(), port: 8080, weight: 1, local: false };
-        ServerOperation::AddReal(frontend(service), backend)
+        ServerOperation::AddReal(frontend(service), backend, 0)
     };
     numbered.map(add).collect()
 }

@@ -42,7 +42,7 @@ fn written(pool: &Pool) -> Vec<u8> {
         encode(
             &mut batch,
             IPVS_FAMILY,
-            &command(&ServerOperation::AddReal(pool.server.address, *backend)),
+            &command(&ServerOperation::AddReal(pool.server.address, *backend, 0)),
         );
     }
     batch.bytes().to_vec()

@@ -8,10 +8,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
-use kube_ipvs_core::engine::{Engine, RepeatedError, ServiceUpdates, Step, Totals, Work};
+use kube_ipvs_core::engine::{Engine, ServiceUpdates, SyncError, Totals, Work};
 use kube_ipvs_core::explain::explain;
 use kube_ipvs_core::model::{Event, VirtualAddress};
-use kube_ipvs_core::plan::{ObjectKey, SyncError};
+use kube_ipvs_core::plan::ObjectKey;
 use kube_ipvs_core::state::Trigger;
 use netlink_ipvs::KernelError;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use super::api;
 use super::applied::{Applied, Sum};
 use super::edge::NodeKernel;
 use super::events::{
-    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_failure, of_refusals,
+    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_failure, of_ignored, of_refusals,
 };
 use super::health::Health;
 use super::health_checks::HealthChecks;
@@ -208,7 +208,7 @@ impl EngineLoop {
                     touched = true;
                     self.report_context();
                     if mem::take(&mut repairs) {
-                        let operations = plan.operations().len();
+                        let operations = plan.len();
                         self.handles.metrics.repairs.inc_by(operations as u64);
                         warn!(
                             operations,
@@ -219,8 +219,8 @@ impl EngineLoop {
                 Work::Listen | Work::Count(_) => {}
             }
             let (engine, mut kernel) = self.edge();
-            let step = engine.carry_out(work, &mut kernel);
-            self.report_step(step);
+            let result = engine.carry_out(&work, &mut kernel);
+            self.report_work(&work, result);
         }
         self.upkeep.check_firewall(self.engine.desired().context());
         if self.engine.is_synced() && !self.is_stopping() {
@@ -250,12 +250,14 @@ impl EngineLoop {
         self.handles.stopping.load(Ordering::Relaxed)
     }
 
-    fn report_step(&mut self, step: Step<KernelError>) {
-        step.errors().iter().for_each(|failure| self.report(failure));
-        match step {
-            Step::Listened(Ok(())) => self.cannot_listen = false,
+    fn report_work(&mut self, work: &Work, result: Result<Vec<SyncError>, KernelError>) {
+        if let Ok(failures) = &result {
+            failures.iter().for_each(|failure| self.report(failure));
+        }
+        match (work, result) {
+            (Work::Listen, Ok(_)) => self.cannot_listen = false,
             // Reported once.
-            Step::Listened(Err(error)) => {
+            (Work::Listen, Err(error)) => {
                 if !mem::replace(&mut self.cannot_listen, true) {
                     warn!(
                         "cannot read the listening sockets of the node: {error}; new sockets are \
@@ -263,13 +265,13 @@ impl EngineLoop {
                     );
                 }
             }
-            Step::Observed(_) => self.upkeep.check(),
-            // Changes based on the previous knowledge continue.
-            Step::Unobservable(error, attempts) => self.unobservable(&error, attempts),
-            Step::Counted(Err(error)) => {
+            (Work::Observe, Ok(_)) => self.upkeep.check(),
+            (Work::Count(_), Err(error)) => {
                 warn!(%error, "cannot count the connections of draining endpoints");
             }
-            Step::ObservedPools(_) | Step::Counted(Ok(())) | Step::Applied(..) => {}
+            // Changes based on the previous knowledge continue.
+            (_, Err(error)) => self.unobservable(&error),
+            (Work::ObservePools(_) | Work::Count(_) | Work::Apply(_), Ok(_)) => {}
         }
     }
 
@@ -299,7 +301,7 @@ impl EngineLoop {
         self.reported_overlaps = overlaps;
     }
 
-    fn report(&self, failure: &RepeatedError) {
+    fn report(&self, failure: &SyncError) {
         if !failure.is_reportable() {
             return;
         }
@@ -307,8 +309,9 @@ impl EngineLoop {
         if let Some(notice) = of_failure(about.clone(), failure) {
             return self.handles.notices.report(notice);
         }
-        let RepeatedError { error: SyncError { attempt, message, .. }, attempts } = failure;
-        let message = format!("`{attempt}`: {message}; attempt {attempts}, will be retried");
+        let (command, attempts) = (failure.command(), failure.attempts);
+        let message =
+            format!("`{command}`: {}; attempt {attempts}, will be retried", failure.failure);
         self.handles.notices.report_log(about, message);
     }
 
@@ -322,17 +325,19 @@ impl EngineLoop {
     }
 
     /// Returns the object to report a failure on.
-    fn object_of(&self, failure: &RepeatedError) -> InvolvedObject {
-        let owner = match &failure.error.key {
+    fn object_of(&self, failure: &SyncError) -> InvolvedObject {
+        let owner = match &failure.key {
             ObjectKey::Pool(address) => self.engine.desired().owner(address),
             _ => None,
         };
         owner.map_or(InvolvedObject::Node, |service| InvolvedObject::Service(service.clone()))
     }
 
-    fn unobservable(&self, error: &KernelError, attempts: Option<u32>) {
+    fn unobservable(&self, error: &KernelError) {
         self.handles.metrics.read_failures.inc();
-        if let Some(attempts) = attempts {
+        let attempts = self.engine.failed_reads();
+        // The first failure, and then at doubling distances.
+        if attempts.is_power_of_two() {
             error!(attempts, "cannot read the kernel's state: {error}; will be retried");
         }
     }
@@ -346,7 +351,6 @@ impl EngineLoop {
         set(&self.handles.metrics.draining, self.engine.draining_count());
         self.handles.metrics.settled(&self.engine.desired().totals(), SystemTime::now());
         self.deliver_updates();
-        self.measure_changes();
         if self.is_synced {
             return;
         }
@@ -360,21 +364,24 @@ impl EngineLoop {
 
     /// Delivers the updates that take effect once the kernel is up to date.
     fn deliver_updates(&mut self) {
-        let ServiceUpdates { updates, health_checks, refusals } = self.engine.take_updates();
+        let ServiceUpdates { updates, health_checks, refusals, ignored_options, programmed } =
+            self.engine.take_updates();
         let addresses = health_check_addresses(self.engine.desired().context());
         self.handles.metrics.updates.inc_by(updates as u64);
         let checks = &self.handles.health_checks;
         checks.send_if_modified(|checks| checks.update(health_checks, addresses));
         let owner = |address: &VirtualAddress| self.engine.desired().owner(address);
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
-        refused.for_each(|notice| self.handles.notices.report(notice));
+        let ignored = ignored_options.iter().flat_map(|(service, all)| of_ignored(service, all));
+        refused.chain(ignored).for_each(|notice| self.handles.notices.report(notice));
+        self.measure_changes(programmed);
     }
 
     /// Measures the time from endpoint changes to their presence in the kernel. Changes from before
     /// the start are left out: they waited for the agent.
-    fn measure_changes(&mut self) {
+    fn measure_changes(&self, programmed: Vec<Trigger>) {
         let now = SystemTime::now();
-        for Trigger { family, at } in self.engine.take_programmed() {
+        for Trigger { family, at } in programmed {
             let happened = u64::try_from(at).ok().map(Duration::from_millis);
             let happened = happened.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at));
             if let Some(happened) = happened.filter(|at| *at > self.started_at) {

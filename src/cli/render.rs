@@ -55,7 +55,14 @@ fn ipvsadm(desired: &DesiredState) -> Vec<String> {
     for pool in desired.services().flat_map(|(_, service)| service.serving_pools()) {
         lines.push(ServerOperation::Add(pool.server).to_string());
         for backend in pool.backends.iter() {
-            lines.push(ServerOperation::AddReal(pool.server.address, *backend).to_string());
+            lines.push(
+                ServerOperation::AddReal(
+                    pool.server.address,
+                    *backend,
+                    pool.server.max_connections,
+                )
+                .to_string(),
+            );
         }
     }
     lines.sort_unstable();

@@ -12,6 +12,7 @@ mod settings;
 mod tests;
 mod write;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub enum SourceConfig {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     pub settings: Settings,
+    /// The texts of [`Settings::defaults`] by name.
+    pub defaults: BTreeMap<&'static str, String>,
     pub source: SourceConfig,
     /// `None` to listen nowhere.
     pub health_address: Option<SocketAddr>,
@@ -99,6 +102,7 @@ impl Default for Config {
                 node_port_addresses: NodePortAddresses::all(),
                 ..Settings::for_node("")
             },
+            defaults: BTreeMap::new(),
             source: SourceConfig::Kubernetes { kubeconfig: None, master: None },
             health_address: Some(SocketAddr::from(([0, 0, 0, 0], 10256))),
             metrics_address: Some(SocketAddr::from(([127, 0, 0, 1], 10249))),

@@ -13,8 +13,10 @@ use kube_ipvs_core::model::{Interfaces, LocalDetector, NodePortAddresses};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::control;
+
 use super::{Config, LogFormat, SourceConfig, duration};
-use Form::{Count, List, Number, Text, Time, Timeout, Truth, Unneeded};
+use Form::{Count, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded};
 
 /// A document of the configuration file.
 pub(super) struct Document {
@@ -48,6 +50,8 @@ pub(super) enum Form {
     Number(fn(&Config) -> Value),
     Text(&'static str, fn(&Config) -> Value),
     List(&'static str, fn(&Config) -> Value),
+    /// The default of an option of Services, as [`control::apply`] reads it.
+    OfServices(&'static str),
     /// A truth value that changes nothing.
     Unneeded,
 }
@@ -64,6 +68,7 @@ impl Form {
             Self::Number(_) => read::<i32>(value).map(drop),
             Self::Time(_) | Self::Timeout(_) | Self::Text(..) => read::<String>(value).map(drop),
             Self::List(..) => read::<Vec<Value>>(value).map(drop),
+            Self::OfServices(_) => scalar(value).map(drop),
         }
     }
 
@@ -74,6 +79,13 @@ impl Form {
             Self::Count(place) => *place(config) = read(value)?,
             Self::Time(place) => *place(config) = duration(&read::<String>(value)?)?,
             Self::Timeout(place) => *place(config) = timeout(&read::<String>(value)?)?,
+            Self::OfServices(name) => {
+                let text = scalar(value)?;
+                if !text.is_empty() {
+                    control::apply(name, &text, &mut config.settings.defaults)?;
+                    config.defaults.insert(name, text);
+                }
+            }
             Self::Number(_) | Self::Text(..) | Self::List(..) | Self::Unneeded => {}
         }
         Ok(())
@@ -89,6 +101,7 @@ impl Form {
             Self::Time(place) => time(*place(config)),
             Self::Timeout(place) => time(place(config).unwrap_or_default()),
             Self::Number(show) | Self::Text(_, show) | Self::List(_, show) => show(config),
+            Self::OfServices(name) => json!(config.defaults.get(name).map_or("", String::as_str)),
             Self::Unneeded => json!(false),
         }
     }
@@ -96,6 +109,15 @@ impl Form {
 
 fn read<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
     T::deserialize(value).map_err(|error| error.to_string())
+}
+
+/// Returns the text of a value that may also be a number or a truth value.
+fn scalar(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        _ => Err("expected a text, a number, true or false".to_owned()),
+    }
 }
 
 fn timeout(text: &str) -> Result<Option<Duration>, String> {
@@ -251,6 +273,17 @@ pub(super) const OWN: Document = Document {
             List("NAMES", |it| list(it.settings.carry.offload_interfaces())),
         ),
         opt("protectedNodePorts", "", List("PORTS", |it| list(&it.settings.protected_node_ports))),
+        of_services("defaults.scheduler"),
+        of_services("defaults.scheduler-flags"),
+        of_services("defaults.locality-weights"),
+        of_services("defaults.slow-start"),
+        of_services("defaults.max-connections"),
+        of_services("defaults.drain"),
+        of_services("defaults.one-packet"),
+        of_services("defaults.affinity-prefix"),
+        of_services("defaults.eject"),
+        of_services("defaults.front-ends"),
+        of_services("defaults.nodes"),
         opt("removeKubeProxy", "", Truth(|it| &mut it.remove_kube_proxy)),
         opt("trafficMetricsServices", "", Count(|it| &mut it.traffic_metrics_services)),
     ],
@@ -259,6 +292,11 @@ pub(super) const OWN: Document = Document {
 
 const fn opt(field: &'static str, flag: &'static str, form: Form) -> Opt {
     Opt { field, flag, form }
+}
+
+const fn of_services(field: &'static str) -> Opt {
+    let (_, name) = field.split_at("defaults.".len());
+    opt(field, "", OfServices(name))
 }
 
 /// For each line of the complete file the option that it sets, if it is one.

@@ -39,7 +39,7 @@ impl ModelAgent {
         let mut applied = Vec::new();
         for _ in 0..MAX_STEPS {
             match (self.step(), self.engine.poll_timeout()) {
-                (Some(Work::Apply(plan)), _) => applied.extend_from_slice(plan.operations()),
+                (Some(Work::Apply(plan)), _) => applied.extend(plan),
                 (Some(_), _) => {}
                 (None, Some(due)) => self.kernel.now = self.kernel.now.max(due),
                 (None, None) => return Ok(applied),
@@ -68,7 +68,8 @@ impl ModelAgent {
     /// Does one piece of work, if any is due, and returns it.
     pub fn step(&mut self) -> Option<Work> {
         let work = self.engine.next_work(&mut self.kernel)?;
-        self.engine.carry_out(work.clone(), &mut self.kernel);
+        // What cannot be read or done is retried.
+        let _ = self.engine.carry_out(&work, &mut self.kernel);
         self.kernel.now += Duration::from_millis(1);
         Some(work)
     }

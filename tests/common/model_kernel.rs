@@ -279,7 +279,10 @@ fn pool(server: &Server) -> Pool {
         weight,
         local: false,
     };
-    Pool { server: server.server, backends: server.reals.iter().map(backend).collect::<Backends>() }
+    Pool {
+        backends: server.reals.iter().map(backend).collect::<Backends>(),
+        ..server.server.into()
+    }
 }
 
 fn failure(kind: FailureKind) -> Outcome {
@@ -337,13 +340,13 @@ impl KernelState {
                 Ok(())
             }
             ServerOperation::Delete(address) => expect(self.servers.remove(&address).is_some()),
-            ServerOperation::AddReal(address, backend) => {
+            ServerOperation::AddReal(address, backend, _) => {
                 let server = self.servers.get_mut(&address).ok_or_else(missing)?;
                 expect(!server.reals.contains_key(&real(backend)))?;
                 server.reals.insert(real(backend), backend.weight);
                 Ok(())
             }
-            ServerOperation::SetReal(address, backend) => {
+            ServerOperation::SetReal(address, backend, _) => {
                 let server = self.servers.get_mut(&address).ok_or_else(missing)?;
                 *server.reals.get_mut(&real(backend)).ok_or_else(missing)? = backend.weight;
                 Ok(())

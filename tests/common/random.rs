@@ -2,10 +2,14 @@
 //! occurs.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use kube_ipvs_core::model::{
-    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Link, Name, Node, Protocol,
-    Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology, TrafficPolicy,
+    AffinityPrefix, Change, Control, Endpoint, EndpointPort, EndpointSlice, Event, Family,
+    FrontendKind, LabelRequirement, Link, LocalityWeights, Name, Node, NodeSelector, Protocol,
+    Scheduler, SchedulerFlags, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology,
+    TrafficPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -84,10 +88,12 @@ pub fn service() -> impl Strategy<Value = Service> {
         policy(),
         policy(),
         option::weighted(0.2, Just(10800)),
+        option::weighted(0.3, control()),
     );
     (addresses, ports, rest).prop_map(|(addresses, ports, rest)| {
         let (v4, v6, external, load_balancer) = addresses;
-        let (key, created, ranges, internal_policy, external_policy, affinity_seconds) = rest;
+        let (key, created, ranges, internal_policy, external_policy, affinity_seconds, control) =
+            rest;
         let ports = ports.into_iter().map(|((name, protocol, port, number), has_number)| {
             let node_port = (has_number && number > 0).then_some(number);
             ServicePort { name: name.into(), protocol, port, node_port }
@@ -103,8 +109,48 @@ pub fn service() -> impl Strategy<Value = Service> {
             external_policy,
             affinity_seconds,
             health_check_node_port: (external_policy == TrafficPolicy::Local).then_some(32_000),
+            control: control.map(Box::new),
             ..Service::named(service_key(key))
         }
+    })
+}
+
+/// Generates options of a Service, without slow start: weights then change with time.
+fn control() -> impl Strategy<Value = Control> {
+    let frontends = subsequence(
+        vec![FrontendKind::ClusterIp, FrontendKind::NodePort, FrontendKind::LoadBalancer],
+        1..=3,
+    );
+    let nodes = |is_negated| {
+        let requirement = LabelRequirement { key: "edge".into(), values: [].into(), is_negated };
+        NodeSelector([requirement].into())
+    };
+    let options = (
+        option::of(select(&Scheduler::ALL[..])),
+        option::of((any::<bool>(), any::<bool>()).prop_map(|(port, fallback)| SchedulerFlags {
+            scheduler: None,
+            port,
+            fallback,
+        })),
+        option::of(Just(LocalityWeights { node: 16, zone: 4, other: 1 })),
+        option::of((1..3_u32).prop_map(|limit| NonZeroU32::MIN.saturating_add(limit))),
+        option::of(select(vec![Duration::ZERO, Duration::from_secs(60)])),
+        option::of(any::<bool>()),
+        option::of(Just(AffinityPrefix { v4: 24, v6: 56 })),
+        option::weighted(0.3, frontends),
+        option::weighted(0.3, any::<bool>().prop_map(nodes)),
+    );
+    options.prop_map(|options| Control {
+        scheduler: options.0,
+        scheduler_flags: options.1,
+        locality_weights: options.2,
+        max_connections: options.3,
+        drain: options.4,
+        one_packet: options.5,
+        affinity_prefix: options.6,
+        frontends: options.7.map(Vec::into),
+        nodes: options.8,
+        ..Control::default()
     })
 }
 
@@ -164,11 +210,13 @@ pub fn slice() -> impl Strategy<Value = EndpointSlice> {
 fn node() -> impl Strategy<Value = Node> {
     let addresses = subsequence(vec!["192.0.2.1", "192.0.2.7", "2001:db8::1"], 1..=3);
     let pods = subsequence(vec!["10.244.1.0/24", "10.244.2.0/24", "fd00:10:244:1::/64"], 0..=2);
-    (addresses, pods, option::of(select(&ZONES[..]))).prop_map(|(addresses, pods, zone)| Node {
+    let zone = option::of(select(&ZONES[..]));
+    (addresses, pods, zone, any::<bool>()).prop_map(|(addresses, pods, zone, is_edge)| Node {
         name: "n1".into(),
         internal_ips: addresses.into_iter().map(ip).collect(),
         pod_cidrs: pods.into_iter().map(net).collect(),
         zone: zone.map(Name::from),
+        labels: is_edge.then(|| ("edge".into(), "".into())).into_iter().collect(),
         eligible: true,
     })
 }

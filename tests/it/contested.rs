@@ -30,8 +30,8 @@ impl Cluster {
     /// Tells something. Returns how many Services were looked at and changed.
     fn deliver(&mut self, event: impl Into<Event>) -> usize {
         self.state.apply(event.into());
-        let update = self.desired.update(&mut self.state);
-        update.services.len() + update.pools.len()
+        let (_, replacements) = self.desired.update(&mut self.state);
+        replacements.len()
     }
 
     fn desired_service(&self, name: &str) -> &DesiredService {

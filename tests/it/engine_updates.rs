@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::engine::{Engine, ServiceUpdates};
 use kube_ipvs_core::model::{Event, Settings};
 use kube_ipvs_core::plan::{Operation, ServerOperation};
 use kube_ipvs_core::testing::{EmptyKernel, refuse};
@@ -34,34 +34,38 @@ fn engine() -> Engine {
     engine
 }
 
-/// Carries out all tasks; with `refuses`, the kernel rejects real servers. Returns the trigger
-/// times that reached the kernel.
-fn work(engine: &mut Engine, now: Instant, refuses: bool) -> Vec<i64> {
+/// Carries out all tasks; with `refuses`, the kernel rejects real servers. Returns the updates.
+fn work(engine: &mut Engine, now: Instant, refuses: bool) -> ServiceUpdates {
     let is_refused = |operation: &Operation| {
         refuses && matches!(operation, Operation::Server(ServerOperation::AddReal(..)))
     };
     let mut kernel = EmptyKernel::new(now, |operations: &[_]| refuse(operations, is_refused));
     kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
     while let Some(work) = engine.next_work(&mut kernel) {
-        engine.carry_out(work, &mut kernel);
+        engine.carry_out(&work, &mut kernel).unwrap();
     }
-    engine.take_programmed().into_iter().map(|trigger| trigger.at).collect()
+    engine.take_updates()
+}
+
+/// Returns the trigger times that reach the kernel.
+fn programmed(engine: &mut Engine, now: Instant, refuses: bool) -> Vec<i64> {
+    work(engine, now, refuses).programmed.into_iter().map(|trigger| trigger.at).collect()
 }
 
 #[test]
 fn a_change_is_reported_once_it_is_in_the_kernel() {
     let (mut engine, now) = (engine(), Instant::now());
-    assert_eq!(work(&mut engine, now, false), NONE, "the first list is no change");
+    assert_eq!(programmed(&mut engine, now, false), NONE, "the first list is no change");
     engine.handle_event(written(2, 5).into());
     engine.handle_event(written(3, 6).into());
-    assert_eq!(work(&mut engine, now, false), [5, 6]);
-    assert_eq!(work(&mut engine, now, false), NONE);
+    assert_eq!(programmed(&mut engine, now, false), [5, 6]);
+    assert_eq!(programmed(&mut engine, now, false), NONE);
     engine.handle_event(written(3, 7).into());
-    assert_eq!(work(&mut engine, now, false), NONE, "the endpoints are the same");
+    assert_eq!(programmed(&mut engine, now, false), NONE, "the endpoints are the same");
 
     engine.handle_event(written(4, 8).into());
-    assert_eq!(work(&mut engine, now, true), NONE);
-    assert_eq!(work(&mut engine, now + Duration::from_secs(60), false), [8]);
+    assert_eq!(programmed(&mut engine, now, true), NONE);
+    assert_eq!(programmed(&mut engine, now + Duration::from_secs(60), false), [8]);
 }
 
 #[test]
@@ -69,17 +73,14 @@ fn a_refusal_is_reported_once() {
     let mut engine = engine();
     let now = Instant::now();
     work(&mut engine, now, false);
-    engine.take_updates();
     engine.handle_event(web().external_ip("10.0.0.1").into());
-    work(&mut engine, now, false);
-    assert!(engine.take_updates().refusals.is_empty(), "no node has the address yet");
+    let updates = work(&mut engine, now, false);
+    assert!(updates.refusals.is_empty(), "no node has the address yet");
     let node = node("n1").internal_ip("10.0.0.1");
     engine.handle_event(node.clone().into());
-    work(&mut engine, now, false);
-    let refusals = engine.take_updates().refusals;
+    let refusals = work(&mut engine, now, false).refusals;
     assert_eq!(refusals.values().map(Vec::len).collect::<Vec<_>>(), [1]);
     let taints = json!([{"key": "ToBeDeletedByClusterAutoscaler"}]);
     engine.handle_event(node.spec("taints", taints).into());
-    work(&mut engine, now, false);
-    assert!(engine.take_updates().is_empty());
+    assert!(work(&mut engine, now, false).is_empty());
 }

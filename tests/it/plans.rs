@@ -234,7 +234,7 @@ fn with_servers(agent: &mut ModelAgent, addresses: &[&str]) {
     for address in addresses {
         let address = address.parse().unwrap();
         let scheduler = Scheduler::Rr;
-        let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };
+        let server = VirtualServer::new(address, scheduler);
         let reals = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
         agent.kernel.state.servers.insert(address, Server { server, reals });
     }
@@ -246,7 +246,7 @@ fn now_and_then(agent: &mut ModelAgent) -> [String; 2] {
     let mut now = Vec::new();
     while let Some(work) = agent.step() {
         if let Work::Apply(plan) = work {
-            now.extend_from_slice(plan.operations());
+            now.extend(plan);
         }
     }
     [lines(&now), lines(&agent.settle().unwrap())]

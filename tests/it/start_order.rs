@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use kube_ipvs_core::engine::Work;
 use kube_ipvs_core::model::{LocalDetector, Route, Settings};
-use kube_ipvs_core::plan::{Effect, Operation, Plan, ServerOperation, Stage};
+use kube_ipvs_core::plan::{Effect, Operation, ServerOperation, Stage};
 
 use crate::common::model_agent::ModelAgent;
 use crate::common::model_kernel::ModelKernel;
@@ -57,14 +57,14 @@ fn node_with(kernel: ModelKernel, others: usize) -> ModelAgent {
 }
 
 /// The plans that a node makes before it has nothing to do for now, each carried out.
-fn plans(agent: &mut ModelAgent) -> impl Iterator<Item = Plan> {
+fn plans(agent: &mut ModelAgent) -> impl Iterator<Item = Vec<Operation>> {
     iter::from_fn(|| agent.step()).filter_map(|work| match work {
         Work::Apply(plan) => Some(plan),
         _ => None,
     })
 }
 
-fn first_plan(agent: &mut ModelAgent) -> Plan {
+fn first_plan(agent: &mut ModelAgent) -> Vec<Operation> {
     plans(agent).next().unwrap()
 }
 
@@ -80,12 +80,12 @@ fn virtual_servers(operations: &[Operation]) -> BTreeSet<IpAddr> {
 fn the_api_server_and_dns_come_before_all_others() {
     let plan = first_plan(&mut cold_node(5_000));
     let expected = [API_SERVER, DNS].map(|ip| ip.parse().unwrap());
-    assert_eq!(virtual_servers(plan.operations()), BTreeSet::from(expected));
+    assert_eq!(virtual_servers(&plan), BTreeSet::from(expected));
 }
 
 #[test]
 fn their_first_plans_do_not_grow_with_the_cluster() {
-    let operations = |others| first_plan(&mut cold_node(others)).operations().to_vec();
+    let operations = |others| first_plan(&mut cold_node(others));
     assert_eq!(operations(5_000), operations(10));
 }
 
@@ -93,16 +93,16 @@ fn their_first_plans_do_not_grow_with_the_cluster() {
 fn filter_and_masquerade_come_before_what_serves_and_that_before_what_attracts() {
     let plan = first_plan(&mut cold_node(10));
     let place = |is: fn(&Operation) -> bool| {
-        let places = plan.operations().iter().enumerate().filter(|(_, operation)| is(operation));
+        let places = plan.iter().enumerate().filter(|(_, operation)| is(operation));
         places.map(|(place, _)| place).collect::<Vec<_>>()
     };
     let filter = place(|operation| Stage::of(operation) == Stage::Protect);
     let leads = place(|operation| Stage::of(operation) == Stage::Lead);
     let server = place(|operation| matches!(operation, Operation::Server(_)));
     let attracts = place(|operation| operation.to_string().contains(" route "));
-    assert!(filter.last() < server.first(), "{:#?}", plan.operations());
-    assert!(server.last() < attracts.first(), "{:#?}", plan.operations());
-    assert!(attracts.last() < leads.first(), "{:#?}", plan.operations());
+    assert!(filter.last() < server.first(), "{:#?}", plan);
+    assert!(server.last() < attracts.first(), "{:#?}", plan);
+    assert!(attracts.last() < leads.first(), "{:#?}", plan);
     assert!(!attracts.is_empty() && !leads.is_empty());
 }
 
@@ -117,7 +117,7 @@ fn other_services_follow() {
 fn no_plan_grows_with_the_cluster() {
     let largest = |others| {
         let mut agent = cold_node(others);
-        plans(&mut agent).map(|plan| plan.operations().len()).max()
+        plans(&mut agent).map(|plan| plan.len()).max()
     };
     assert_eq!(largest(12_000), largest(6_000));
 }
@@ -144,8 +144,8 @@ fn leftovers_are_deleted_after_all_services_are_planned() {
         operations.iter().filter(removes).count()
     };
     assert!(plans.len() > 1);
-    assert_eq!(plans.iter().map(|plan| removals(plan.operations())).sum::<usize>(), 0);
-    assert_eq!(removals(last.operations()), 1);
+    assert_eq!(plans.iter().map(|plan| removals(plan)).sum::<usize>(), 0);
+    assert_eq!(removals(&last), 1);
     // What may have connections goes once it is known to have none.
     assert!(removals(&agent.settle().unwrap()) >= 10);
 }
@@ -159,6 +159,6 @@ fn nothing_waits_if_another_proxy_has_served() {
     anothers.state.servers = agent.kernel.state.servers;
     let plan = first_plan(&mut node_with(anothers, 300));
     let masqueraded = |operation: &&Operation| operation.to_string().contains(" pools ");
-    assert_eq!(plan.operations().iter().filter(masqueraded).count(), 302);
-    assert!(!plan.operations().iter().any(|operation| matches!(operation, Operation::Server(_))));
+    assert_eq!(plan.iter().filter(masqueraded).count(), 302);
+    assert!(!plan.iter().any(|operation| matches!(operation, Operation::Server(_))));
 }

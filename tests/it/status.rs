@@ -38,7 +38,7 @@ fn engine() -> Engine {
     let mut kernel = EmptyKernel::new(Instant::now(), outcomes);
     kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
     while let Some(work) = engine.next_work(&mut kernel) {
-        engine.carry_out(work, &mut kernel);
+        engine.carry_out(&work, &mut kernel).unwrap();
     }
     engine
 }

@@ -9,6 +9,7 @@ use crate::model::{
     Backend, DesiredService, Family, Frontend, FrontendKind, Masquerade, Pool, Refusal,
     RefusalReason, Scheduler, ServiceKey, Target, VirtualAddress,
 };
+use crate::plan::elements;
 
 /// The client of the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,39 +108,28 @@ enum Client {
 pub fn explain(desired: &DesiredState, destination: VirtualAddress, from: Source) -> Explanation {
     let lookup = Lookup::new(desired, destination, from);
     let takes_node_ports = desired.node().node_port_ips.contains(&destination.ip);
-    let node_port = takes_node_ports.then(|| find(desired, &node_port_at(destination))).flatten();
-    let exact = find(desired, &destination);
+    let node_port =
+        takes_node_ports.then(|| desired.frontend(&node_port_at(destination))).flatten();
+    let exact = desired.frontend(&destination);
     // A node port takes precedence over a front end with the same address and port, unless that
     // front end sends every client to the same pool.
-    let is_plain = |FrontendMatch { frontend, .. }: &FrontendMatch<'_>| {
+    let is_plain = |frontend: &Frontend| {
         frontend.pool_of(frontend.inside).is_some()
             && frontend.inside == frontend.outside
             && frontend.sources.is_none()
     };
     let found = match exact {
-        Some(exact) if node_port.is_none() || is_plain(&exact) => Some(exact),
+        Some(exact) if node_port.is_none() || is_plain(exact.2) => Some(exact),
         _ => node_port,
     };
     found.map_or_else(
         || lookup.with_refusal(lookup.elsewhere(), [destination, node_port_at(destination)]),
-        |found| lookup.at_frontend(&found),
+        |(key, program, frontend)| lookup.at_frontend(key, program, frontend),
     )
 }
 
 fn node_port_at(VirtualAddress { ip, port, protocol }: VirtualAddress) -> VirtualAddress {
     VirtualAddress::node_port(Family::of(ip), port, protocol)
-}
-
-struct FrontendMatch<'a> {
-    key: &'a ServiceKey,
-    program: &'a DesiredService,
-    frontend: &'a Frontend,
-}
-
-fn find<'a>(desired: &'a DesiredState, address: &VirtualAddress) -> Option<FrontendMatch<'a>> {
-    let key = desired.owner(address)?;
-    let program = desired.service(key)?;
-    Some(FrontendMatch { key, program, frontend: program.frontend(address)? })
 }
 
 struct Lookup<'a> {
@@ -171,14 +161,16 @@ impl<'a> Lookup<'a> {
 
     fn at_frontend(
         &self,
-        FrontendMatch { key, program, frontend }: &FrontendMatch<'_>,
+        key: &ServiceKey,
+        program: &DesiredService,
+        frontend: &Frontend,
     ) -> Explanation {
         let target = match self.client {
             Client::LocalPod | Client::Node => frontend.inside,
             Client::Outside => frontend.outside,
         };
         let answer = |verdict, reason: String| Explanation {
-            service: Some(((*key).clone(), frontend.port_name.to_string())),
+            service: Some((key.clone(), frontend.port_name.to_string())),
             frontend: Some(frontend.kind),
             ..self.answer(verdict, reason)
         };
@@ -329,7 +321,7 @@ impl<'a> Lookup<'a> {
     }
 
     fn is_hairpin(&self, backend: &Backend) -> bool {
-        backend.local && self.source_ip == Some(backend.address)
+        elements::of_backend(backend).is_some() && self.source_ip == Some(backend.address)
     }
 }
 

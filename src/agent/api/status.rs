@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::engine::{Engine, SyncError};
 use kube_ipvs_core::model::{
     Backend, DesiredService, Frontend, Masquerade, Pool, Refusal, RefusalReason, ServiceKey,
     Target, VirtualAddress,
 };
-use kube_ipvs_core::plan::SyncError;
 use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
@@ -25,7 +24,7 @@ pub struct Snapshot {
     /// The owners of front ends that other Services request.
     owners: BTreeMap<VirtualAddress, ServiceKey>,
     draining: BTreeMap<VirtualAddress, Vec<Backend>>,
-    errors: Vec<(SyncError, u32)>,
+    errors: Vec<SyncError>,
 }
 
 /// Takes a snapshot of the engine. `last_sync` is the last time at which the kernel was in the
@@ -43,7 +42,6 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
         RefusalReason::Taken(at) => Some((at, desired.owner(&at)?.clone())),
         _ => None,
     });
-    let errors = engine.errors().map(|(error, attempts)| (error.clone(), attempts));
     Snapshot {
         node: desired.context().settings.node_name.to_string(),
         synced: engine.is_synced(),
@@ -51,7 +49,7 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
         services: services.collect(),
         owners: owners.collect(),
         draining,
-        errors: errors.collect(),
+        errors: engine.errors().cloned().collect(),
     }
 }
 
@@ -149,15 +147,15 @@ impl From<Snapshot> for StatusView {
         let Snapshot { node, synced, last_sync, mut services, owners, draining, mut errors } =
             snapshot;
         services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        errors.sort_unstable_by_key(|(error, _)| error.key);
+        errors.sort_unstable_by_key(|error| error.key);
         let services: Vec<_> = services
             .iter()
             .map(|(key, service)| ServiceView::new(key, service, &draining, &owners))
             .collect();
-        let failure = |(error, attempts): (SyncError, u32)| FailureView {
-            operation: error.attempt.to_string(),
-            message: error.message,
-            attempts,
+        let failure = |error: SyncError| FailureView {
+            operation: error.command(),
+            message: error.failure.message,
+            attempts: error.attempts,
         };
         let failures: Vec<_> = errors.into_iter().map(failure).collect();
         let totals = StatusTotals { failures: failures.len(), ..StatusTotals::of(&services) };
@@ -192,7 +190,7 @@ impl ServiceView {
         let pools = service.pools.iter().map(|pool| {
             let draining = draining.get(&pool.server.address).into_iter().flatten().copied();
             let backends = pool.backends.with(draining.collect());
-            Pool { server: pool.server, backends }
+            Pool { backends, ..pool.server.into() }
         });
         let refusal = |refusal: &Refusal| RefusalView {
             address: refusal.address.to_string(),
@@ -239,7 +237,7 @@ impl From<&Frontend> for FrontendView {
 }
 
 impl From<&Pool> for PoolView {
-    fn from(Pool { server, backends }: &Pool) -> Self {
+    fn from(Pool { server, backends, .. }: &Pool) -> Self {
         let (draining, serving): (Vec<_>, Vec<_>) =
             backends.sorted().into_iter().partition(Backend::is_draining);
         let backend = |backend: &Backend| EndpointView {

@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 
 pub use failures::of_failure;
 pub use kube_ipvs_core::model::QUIET;
-pub use refusals::of_refusals;
+pub use refusals::{of_ignored, of_refusals};
 pub use writer::EventWriter;
 
 /// The longest queue of events for the API server.
@@ -57,6 +57,8 @@ pub enum EventReason {
     AddressInShadowRange,
     /// A Service requests an address and port that another Service owns.
     AddressTaken,
+    /// An option of a Service has no effect.
+    OptionIgnored,
     /// A service range or shadow range has another use.
     RangeOverlaps,
     /// The agent cannot listen on a health check's port; the name is kube-proxy's.
@@ -71,13 +73,14 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AddressOfNode,
         Self::AddressOnDevice,
         Self::AddressOfApiServer,
         Self::AddressInServiceRange,
         Self::AddressInShadowRange,
         Self::AddressTaken,
+        Self::OptionIgnored,
         Self::RangeOverlaps,
         Self::HealthCheckNotStarted,
         Self::KernelRejected,
@@ -112,6 +115,7 @@ impl EventReason {
             Self::AddressInServiceRange => ("AddressInServiceRange", "Serve", false),
             Self::AddressInShadowRange => ("AddressInShadowRange", "Serve", false),
             Self::AddressTaken => ("AddressTaken", "Serve", false),
+            Self::OptionIgnored => ("OptionIgnored", "Serve", false),
             Self::RangeOverlaps => ("RangeOverlaps", "Program", true),
             Self::HealthCheckNotStarted => ("FailedToStartServiceHealthcheck", "Listen", true),
             Self::KernelRejected => ("KernelRejected", "Program", true),

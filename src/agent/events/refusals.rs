@@ -1,4 +1,4 @@
-//! Events about refused front ends.
+//! Events about refused front ends and ignored options.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +30,16 @@ pub fn of_refusals<'a>(
         message: format!("not served at {}: {cause}; {}", list(&places), remedy(reason)),
     });
     events.collect()
+}
+
+/// Returns an event about options of a Service that have no effect.
+#[must_use]
+pub fn of_ignored(service: &ServiceKey, reasons: &[String]) -> Option<ReportedEvent> {
+    (!reasons.is_empty()).then(|| ReportedEvent {
+        about: InvolvedObject::Service(service.clone()),
+        reason: EventReason::OptionIgnored,
+        message: reasons.join("; "),
+    })
 }
 
 fn reason(reason: &RefusalReason) -> EventReason {

@@ -76,7 +76,9 @@ fn result(outcome: Option<&Outcome>) -> &'static str {
         Some(Ok(())) => "ok",
         Some(Err(Failure { kind: FailureKind::Drift, .. })) => "drift",
         Some(Err(Failure { kind: FailureKind::Unknown, .. })) | None => "unknown",
-        Some(Err(Failure { kind: FailureKind::Refused, .. })) => "refused",
+        Some(Err(Failure { kind: FailureKind::Refused | FailureKind::NoScheduler, .. })) => {
+            "refused"
+        }
     }
 }
 
@@ -100,8 +102,8 @@ fn family(operation: &Operation) -> Option<Family> {
         }
         Operation::Server(
             ServerOperation::Delete(address)
-            | ServerOperation::AddReal(address, _)
-            | ServerOperation::SetReal(address, _)
+            | ServerOperation::AddReal(address, ..)
+            | ServerOperation::SetReal(address, ..)
             | ServerOperation::DeleteReal(address, _),
         ) => Some(address.family()),
         Operation::Route(RouteOperation::Add(route) | RouteOperation::Delete(route)) => {
@@ -127,7 +129,7 @@ mod tests {
         let element = Element::Address(AddressSet::ClusterIps, address.ip);
         let backend = Backend { address: address.ip, port: 1, weight: 1, local: false };
         let scheduler = Scheduler::Rr;
-        let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };
+        let server = VirtualServer::new(address, scheduler);
         let route = Route { prefix: address.ip.into(), source: None };
         let operations: [Operation; KINDS.len()] = [
             FilterOperation::CreateTables.into(),
@@ -137,8 +139,8 @@ mod tests {
             ServerOperation::Add(server).into(),
             ServerOperation::Set(server).into(),
             ServerOperation::Delete(address).into(),
-            ServerOperation::AddReal(address, backend).into(),
-            ServerOperation::SetReal(address, backend).into(),
+            ServerOperation::AddReal(address, backend, 0).into(),
+            ServerOperation::SetReal(address, backend, 0).into(),
             ServerOperation::DeleteReal(address, backend).into(),
             RouteOperation::CreateDevice.into(),
             RouteOperation::DeleteDevice.into(),

@@ -1,8 +1,10 @@
 //! Values of the core as values of IPVS, and back.
 
 use kube_ipvs_core::model::{Backend, Protocol, Scheduler, VirtualAddress, VirtualServer};
-use kube_ipvs_core::plan::ServerOperation;
-use netlink_ipvs::ipvs::{Destination, IpvsCommand, Persistence, ServiceId, VirtualService};
+use kube_ipvs_core::plan::{ServerOperation, lower_threshold};
+use netlink_ipvs::ipvs::{
+    Connections, Destination, IpvsCommand, Persistence, ServiceId, VirtualService,
+};
 
 #[must_use]
 pub fn command(operation: &ServerOperation) -> IpvsCommand {
@@ -11,10 +13,14 @@ pub fn command(operation: &ServerOperation) -> IpvsCommand {
         Add(server) => IpvsCommand::AddService(service(server)),
         Set(server) => IpvsCommand::SetService(service(server)),
         Delete(address) => IpvsCommand::DeleteService(id(address)),
-        AddReal(address, backend) => IpvsCommand::AddDestination(id(address), destination(backend)),
-        SetReal(address, backend) => IpvsCommand::SetDestination(id(address), destination(backend)),
+        AddReal(address, backend, limit) => {
+            IpvsCommand::AddDestination(id(address), destination(backend, *limit))
+        }
+        SetReal(address, backend, limit) => {
+            IpvsCommand::SetDestination(id(address), destination(backend, *limit))
+        }
         DeleteReal(address, backend) => {
-            IpvsCommand::DeleteDestination(id(address), destination(backend))
+            IpvsCommand::DeleteDestination(id(address), destination(backend, 0))
         }
     }
 }
@@ -31,7 +37,7 @@ pub(super) fn address(id: ServiceId) -> Option<VirtualAddress> {
 }
 
 fn service(server: &VirtualServer) -> VirtualService {
-    let prefix = if server.address.ip.is_ipv4() { 32 } else { 128 };
+    let prefix = server.affinity_prefix;
     VirtualService {
         flags: server.flags,
         persistence: server.affinity_seconds.map(|seconds| Persistence { seconds, prefix }),
@@ -39,17 +45,33 @@ fn service(server: &VirtualServer) -> VirtualService {
     }
 }
 
+/// Returns a virtual server without a limit, which is a property of its real servers.
 pub(super) fn server(service: &VirtualService) -> Option<VirtualServer> {
+    let scheduler = Scheduler::from_name(&service.scheduler).unwrap_or(Scheduler::Unknown);
+    let server = VirtualServer::new(address(service.id)?, scheduler);
     Some(VirtualServer {
-        address: address(service.id)?,
-        scheduler: Scheduler::from_name(&service.scheduler).unwrap_or(Scheduler::Unknown),
         flags: service.flags,
         affinity_seconds: service.persistence.map(|it| it.seconds),
+        affinity_prefix: service.persistence.map_or(server.affinity_prefix, |it| it.prefix),
+        ..server
     })
 }
 
-fn destination(backend: &Backend) -> Destination {
-    Destination { weight: backend.weight, ..Destination::new(backend.address, backend.port) }
+/// Returns the limit that all real servers have; one that no Service has if they differ.
+pub(super) fn limit(destinations: &[(Destination, Connections)]) -> u32 {
+    let mut limits = destinations.iter().map(|(it, _)| (it.upper_threshold, it.lower_threshold));
+    let first = limits.next().unwrap_or_default();
+    let is_ours = first.1 == lower_threshold(first.0) && limits.all(|limit| limit == first);
+    if is_ours { first.0 } else { u32::MAX }
+}
+
+fn destination(backend: &Backend, limit: u32) -> Destination {
+    Destination {
+        weight: backend.weight,
+        upper_threshold: limit,
+        lower_threshold: lower_threshold(limit),
+        ..Destination::new(backend.address, backend.port)
+    }
 }
 
 /// The kernel does not know whether a backend is local, so it is given as not local.
@@ -85,16 +107,20 @@ mod tests {
             address in any_address(),
             scheduler in proptest::sample::select(Scheduler::ALL.to_vec()),
             affinity_seconds in proptest::option::of(1u32..90_000),
+            affinity_prefix in 1u8..33,
         ) {
-            let flags = scheduler.default_flags();
-            let sent = VirtualServer { address, scheduler, flags, affinity_seconds };
+            let sent = VirtualServer::new(address, scheduler);
+            let affinity_prefix = affinity_seconds.map_or(sent.affinity_prefix, |_| affinity_prefix);
+            let sent = VirtualServer { affinity_seconds, affinity_prefix, ..sent };
             prop_assert_eq!(server(&service(&sent)), Some(sent));
         }
 
         #[test]
-        fn real_servers_round_trip(address: IpAddr, port: u16, weight: u32) {
+        fn real_servers_round_trip(address: IpAddr, port: u16, weight: u32, limit in 0..u32::MAX) {
             let sent = Backend { address, port, weight, local: false };
-            prop_assert_eq!(backend(&destination(&sent)), sent);
+                        let received = destination(&sent, limit);
+            prop_assert_eq!(backend(&received), sent);
+            prop_assert_eq!(super::limit(&[(received, Connections::default())]), limit);
         }
     }
 }

@@ -66,7 +66,7 @@ fn no_scheduler(
         "ipvsadm {operation}: the kernel has no scheduler {scheduler}; on the node run \
          `modprobe ip_vs_{scheduler}`: {error}"
     );
-    Failure { kind: FailureKind::Refused, message }
+    Failure { kind: FailureKind::NoScheduler, message }
 }
 
 #[cfg(test)]
@@ -79,26 +79,26 @@ mod tests {
     fn operations() -> [ServerOperation; 6] {
         let address = "10.96.0.10:53/udp".parse().unwrap();
         let scheduler = Scheduler::Mh;
-        let server = VirtualServer { address, scheduler, flags: 0, affinity_seconds: None };
+        let server = VirtualServer::new(address, scheduler);
         let ip = "10.244.1.7".parse().unwrap();
         let backend = Backend { address: ip, port: 5353, weight: 1, local: false };
         [
             ServerOperation::Add(server),
             ServerOperation::Set(server),
             ServerOperation::Delete(address),
-            ServerOperation::AddReal(address, backend),
-            ServerOperation::SetReal(address, backend),
+            ServerOperation::AddReal(address, backend, 0),
+            ServerOperation::SetReal(address, backend, 0),
             ServerOperation::DeleteReal(address, backend),
         ]
     }
 
     #[test]
     fn errors_mean_drift_refusal_or_nothing() {
-        use FailureKind::{Drift, Refused};
+        use FailureKind::{Drift, NoScheduler, Refused};
         let expected = [
             (Errno::EXIST, [Some(Drift), None, None, Some(Drift), None, None]),
             (Errno::SRCH, [None, Some(Drift), None, Some(Drift), Some(Drift), None]),
-            (Errno::NOENT, [Some(Refused), Some(Refused), None, None, Some(Drift), None]),
+            (Errno::NOENT, [Some(NoScheduler), Some(NoScheduler), None, None, Some(Drift), None]),
         ];
         for (errno, kinds) in expected {
             let error = NetlinkError { errno, text: None };
@@ -132,8 +132,8 @@ mod tests {
         let failure = outcome((&operations()[0], Some(Err(error)))).unwrap_err();
         assert_eq!(
             failure.message,
-            "ipvsadm -A -u 10.96.0.10:53 -s mh: the kernel has no scheduler mh; on the node run \
-             `modprobe ip_vs_mh`: ENOENT (No such file or directory)"
+            "ipvsadm -A -u 10.96.0.10:53 -s mh -b mh-port: the kernel has no scheduler mh; on the \
+             node run `modprobe ip_vs_mh`: ENOENT (No such file or directory)"
         );
     }
 }

@@ -56,9 +56,10 @@ impl Ipvs {
 
     fn pool(&mut self, server: VirtualServer) -> Result<Option<Pool>, KernelError> {
         let destinations = self.0.destinations(&convert::id(&server.address))?;
+        let server = VirtualServer { max_connections: convert::limit(&destinations), ..server };
         let destinations = || destinations.iter().map(|(destination, _)| destination);
         let is_ours = |it: &Destination| it.forwarding == Forwarding::Masquerade;
         let backends = || destinations().map(convert::backend).collect::<Backends>();
-        Ok(destinations().all(is_ours).then(|| Pool { server, backends: backends() }))
+        Ok(destinations().all(is_ours).then(|| Pool { backends: backends(), ..server.into() }))
     }
 }

@@ -86,10 +86,12 @@ impl Meta {
         value_of(&self.annotations, key)
     }
 
-    /// Returns the annotations that are text.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        texts(&self.labels)
+    }
+
     pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
-        let text = |bytes| str::from_utf8(bytes).ok();
-        self.annotations.iter().filter_map(move |it| Some((text(&it.key)?, text(&it.value)?)))
+        texts(&self.annotations)
     }
 
     /// Returns the time of a slice's change in Unix milliseconds. An invalid time is ignored,
@@ -98,6 +100,12 @@ impl Meta {
     pub fn triggered(&self) -> Option<i64> {
         self.annotation(LAST_CHANGE)?.parse().ok().map(Timestamp::as_millisecond)
     }
+}
+
+/// Returns the entries that are text.
+fn texts(entries: &[LabelEntry]) -> impl Iterator<Item = (&str, &str)> {
+    let text = |bytes| str::from_utf8(bytes).ok();
+    entries.iter().filter_map(move |it| Some((text(&it.key)?, text(&it.value)?)))
 }
 
 fn value_of<'a>(entries: &'a [LabelEntry], key: &str) -> Option<&'a str> {

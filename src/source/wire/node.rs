@@ -105,6 +105,10 @@ impl Resource for NodeObject {
             internal_ips,
             pod_cidrs: rejections.accept_each("spec.podCIDRs", listed, range).collect(),
             zone: zone.filter(|zone| !zone.is_empty()).map(|zone| names.intern(zone)),
+            labels: metadata
+                .labels()
+                .map(|(key, value)| (names.intern(key), names.intern(value)))
+                .collect(),
             eligible: metadata.deletion_timestamp.is_none() && !doomed,
         })
     }

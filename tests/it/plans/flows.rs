@@ -103,19 +103,15 @@ fn a_stopped_agent_leaves_no_flows_of_a_deleted_front_end() {
         let Some(Work::Apply(plan)) = before.engine.poll_work(before.kernel.now) else {
             panic!("nothing to do")
         };
-        for count in 0..=plan.operations().len() {
+        for count in 0..=plan.len() {
             let mut stopped = kernel.clone();
-            stopped.apply(&plan.operations()[..count]);
+            stopped.apply(&plan[..count]);
             let mut after = agent_with(&settings, stopped);
             after.deliver(only_services([])).deliver(only_slices([]));
             after.settle().unwrap();
             let left = &after.kernel.flows;
-            let made = lines(&plan.operations()[..count]);
-            assert!(
-                left.is_empty(),
-                "{left:?} after {count} of {}:\n{made}",
-                lines(plan.operations())
-            );
+            let made = lines(&plan[..count]);
+            assert!(left.is_empty(), "{left:?} after {count} of {}:\n{made}", lines(&plan));
         }
     }
 }

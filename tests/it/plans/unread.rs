@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::{cluster, lines, pods};
+use kube_ipvs_core::engine::SyncError;
+
 use crate::common::model_agent::ModelAgent;
 use crate::common::objects::SliceBuilder;
 
@@ -23,8 +25,7 @@ fn two_pods() -> SliceBuilder {
 
 /// What cannot be brought about for now, without the reasons.
 fn failures(agent: &ModelAgent) -> Vec<String> {
-    let mut all: Vec<_> =
-        agent.engine.errors().map(|(error, _)| error.attempt.to_string()).collect();
+    let mut all: Vec<_> = agent.engine.errors().map(SyncError::command).collect();
     all.sort();
     all
 }

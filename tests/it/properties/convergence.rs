@@ -138,12 +138,7 @@ impl Mischief {
                 held.earlier.get_or_insert_default().push(Element::Port(PortSet::Former, server));
             }
             Self::AddServer(address, drains) => {
-                let server = VirtualServer {
-                    address,
-                    scheduler: Scheduler::Rr,
-                    flags: 0,
-                    affinity_seconds: None,
-                };
+                let server = VirtualServer::new(address, Scheduler::Rr);
                 let reals = [((address.ip, 8080), u32::from(!drains))].into();
                 held.servers.entry(address).or_insert(Server { server, reals });
             }
@@ -171,12 +166,7 @@ impl Mischief {
             }),
             Self::AddForeign(number) => {
                 let address: VirtualAddress = format!("198.18.0.{number}:80").parse().unwrap();
-                let server = VirtualServer {
-                    address,
-                    scheduler: Scheduler::Wlc,
-                    flags: 0,
-                    affinity_seconds: None,
-                };
+                let server = VirtualServer::new(address, Scheduler::Wlc);
                 let reals = [((address.ip, 8080), 5)].into();
                 held.servers.insert(address, Server { server, reals });
             }
@@ -305,7 +295,7 @@ proptest! {
             let mut kernel = agent.kernel.clone();
             match agent.step() {
                 Some(Work::Apply(plan)) if plans_left == 0 => {
-                    let operations = plan.operations();
+                    let operations = plan;
                     kernel.apply(&operations[..cut.index(operations.len() + 1)]);
                     break kernel;
                 }

@@ -121,6 +121,7 @@ fn tally(counted: &[(u16, Endpoint)], locality: &Locality) -> EndpointCounts {
     };
     EndpointCounts {
         ready: count(&|_, seen| seen.ready),
+        weighted: count(&|it, seen| seen.ready && it.weight != 1),
         ready_here: count(&|_, seen| seen.ready && seen.here),
         node_hinted: count(&|it, seen| seen.ready && !it.topology.for_nodes.is_empty()),
         for_node: count(&|_, seen| seen.ready && seen.for_node),

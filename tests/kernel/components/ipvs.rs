@@ -66,8 +66,7 @@ fn address(text: &str) -> VirtualAddress {
 }
 
 fn server(text: &str, scheduler: Scheduler, affinity_seconds: Option<u32>) -> VirtualServer {
-    let flags = scheduler.default_flags();
-    VirtualServer { address: address(text), scheduler, flags, affinity_seconds }
+    VirtualServer { affinity_seconds, ..VirtualServer::new(address(text), scheduler) }
 }
 
 fn backend(text: &str, weight: u32) -> Backend {
@@ -91,14 +90,14 @@ fn sample() -> Vec<Pool> {
         (server("[fd00:10:96::1]:80/sctp", Scheduler::Sed, Some(86_400)), v6(0)),
         (server("[fd00:10:96::2]:80", Scheduler::Mh, Some(360)), v6(1)),
     ]
-    .map(|(server, backends)| Pool { server, backends: Backends::from_iter(backends) })
+    .map(|(server, backends)| Pool { backends: Backends::from_iter(backends), ..server.into() })
     .into()
 }
 
 fn additions(pools: &[Pool]) -> Vec<ServerOperation> {
     let pool = |pool: &Pool| {
         let address = pool.server.address;
-        let real = pool.backends.sorted().into_iter().map(move |real| AddReal(address, real));
+        let real = pool.backends.sorted().into_iter().map(move |real| AddReal(address, real, 0));
         std::iter::once(Add(pool.server)).chain(real)
     };
     pools.iter().flat_map(pool).collect()
@@ -166,7 +165,7 @@ fn servers_are_changed_and_removed() {
         operations.push(Set(pool.server));
         let [mut kept, removed] = pool.backends.sorted().try_into().unwrap();
         kept.weight = 42;
-        operations.push(SetReal(pool.server.address, kept));
+        operations.push(SetReal(pool.server.address, kept, 0));
         operations.push(DeleteReal(pool.server.address, removed));
         pool.backends = Backends::from_iter([kept]);
     }
@@ -188,26 +187,26 @@ fn errors_of_ipvs_are_explained() {
     let absent = server("10.96.0.9:80", Scheduler::Rr, None);
     let unknown = server("10.96.0.9:80", Scheduler::Unknown, None);
     let (real, other) = (backend("10.244.1.7:8080", 1), backend("10.244.1.8:8080", 1));
-    applied(ipvs, &[Add(here), AddReal(here.address, real)]);
+    applied(ipvs, &[Add(here), AddReal(here.address, real, 0)]);
     let expected = [
         (Add(here), Some(FailureKind::Drift)),
-        (AddReal(here.address, real), Some(FailureKind::Drift)),
+        (AddReal(here.address, real, 0), Some(FailureKind::Drift)),
         (Set(absent), Some(FailureKind::Drift)),
-        (AddReal(absent.address, real), Some(FailureKind::Drift)),
-        (SetReal(absent.address, real), Some(FailureKind::Drift)),
-        (SetReal(here.address, other), Some(FailureKind::Drift)),
+        (AddReal(absent.address, real, 0), Some(FailureKind::Drift)),
+        (SetReal(absent.address, real, 0), Some(FailureKind::Drift)),
+        (SetReal(here.address, other, 0), Some(FailureKind::Drift)),
         (DeleteReal(here.address, other), None),
         (DeleteReal(absent.address, real), None),
         (Delete(absent.address), None),
         (Add(unknown), Some(FailureKind::Refused)),
         (Set(VirtualServer { scheduler: Scheduler::Unknown, ..here }), Some(FailureKind::Refused)),
-        (AddReal(here.address, backend("224.0.0.1:80", 1)), Some(FailureKind::Refused)),
-        (AddReal(here.address, backend("[fd00::7]:80", 1)), Some(FailureKind::Refused)),
+        (AddReal(here.address, backend("224.0.0.1:80", 1), 0), Some(FailureKind::Refused)),
+        (AddReal(here.address, backend("[fd00::7]:80", 1), 0), Some(FailureKind::Refused)),
     ];
     for (operation, expected) in expected {
         assert_eq!(kind(ipvs, operation), expected, "{operation}");
     }
-    assert_eq!(saved(), lines(&[Add(here), AddReal(here.address, real)]));
+    assert_eq!(saved(), lines(&[Add(here), AddReal(here.address, real, 0)]));
 }
 
 fn one_failure_among_thousands_stops_no_other() {
@@ -219,9 +218,9 @@ fn one_failure_among_thousands_stops_no_other() {
         Backend { address, port: 80, weight: 1, local: false }
     };
     applied(ipvs, &[Add(vs)]);
-    let some: Vec<_> = (0..2000).step_by(7).map(|n| AddReal(vs.address, real(n))).collect();
+    let some: Vec<_> = (0..2000).step_by(7).map(|n| AddReal(vs.address, real(n), 0)).collect();
     applied(ipvs, &some);
-    let all: Vec<_> = (0..2000).map(|n| AddReal(vs.address, real(n))).collect();
+    let all: Vec<_> = (0..2000).map(|n| AddReal(vs.address, real(n), 0)).collect();
     for (n, outcome) in ipvs.apply(all.iter().copied()).into_iter().enumerate() {
         let expected = if n % 7 == 0 { Err(FailureKind::Drift) } else { Ok(()) };
         assert_eq!(outcome.map_err(|failure| failure.kind), expected, "{n}");
@@ -309,7 +308,7 @@ fn connections_are_counted() {
     run("ip addr add 10.244.1.7/32 dev lo");
     let vs = server("10.96.0.1:80", Scheduler::Rr, Some(60));
     let real = backend("10.244.1.7:8080", 1);
-    applied(ipvs, &[Add(vs), AddReal(vs.address, real)]);
+    applied(ipvs, &[Add(vs), AddReal(vs.address, real, 0)]);
     let listener = TcpListener::bind("10.244.1.7:8080").unwrap();
     let client = TcpStream::connect("10.96.0.1:80").unwrap();
     let _accepted = listener.accept().unwrap();

@@ -50,6 +50,7 @@ mod tests {
 
     const NONE: EndpointCounts = EndpointCounts {
         ready: 0,
+        weighted: 0,
         ready_here: 0,
         node_hinted: 0,
         for_node: 0,

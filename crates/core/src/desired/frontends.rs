@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::health_check::health_check;
+use super::options::Options;
 use super::pools::PoolBuilder;
 use super::ranges::aggregate;
 use super::{Claim, Claims, NodeContext};
@@ -73,23 +74,25 @@ pub fn program(
     let mut frontends = Vec::with_capacity(requests.len());
     let mut refusals = Vec::new();
     let mut pools = PoolBuilder::new(service, context, locality, &[]);
-    for request in &requests {
-        let refusal = refusal(request, context, is_owner);
-        if let Some(reason) = refusal.or_else(|| conflict(request, service, context, claims)) {
-            refusals.push(Refusal { address: request.address, kind: request.kind, reason });
-            continue;
-        }
-        let frontend = frontend(request, service);
-        match pools.lead(&frontend, endpoints) {
-            Some(targets) => frontends.push(frontend.leading_to(targets)),
-            None => refusals.push(Refusal {
-                address: request.address,
-                kind: request.kind,
-                reason: RefusalReason::NoShadow,
-            }),
+    for request in requests {
+        let refusal = refusal(&request, context, is_owner);
+        let refusal = refusal.or_else(|| conflict(&request, service, context, claims));
+        let targets = match refusal {
+            Some(reason) => Err(reason),
+            None => pools.lead(&request, endpoints).ok_or(RefusalReason::NoShadow),
+        };
+        match targets {
+            Ok(targets) => {
+                let sources = sources(&request, service);
+                frontends.push(Frontend { sources, ..request }.leading_to(targets));
+            }
+            Err(reason) => {
+                let Frontend { address, kind, .. } = request;
+                refusals.push(Refusal { address, kind, reason });
+            }
         }
     }
-    let pools = pools.finish();
+    let (pools, ignored_options) = pools.finish();
     let cluster_ips = frontends.iter().filter(|it| it.kind == FrontendKind::ClusterIp);
     let cluster_ips = cluster_ips.map(|frontend| frontend.address.ip);
     let ips = pools.iter().map(|pool| pool.server.address.ip).chain(cluster_ips);
@@ -98,17 +101,20 @@ pub fn program(
     routes.sort_unstable();
     routes.dedup();
     DesiredService {
+        created: service.created,
         frontends: frontends.into(),
         pools,
         routes: routes.into(),
         refusals: refusals.into(),
-        health_check: health_check(service, endpoints, locality),
+        health_check: health_check(service, endpoints, context, locality),
+        ignored_options,
     }
 }
 
 /// Computes the pools of a Service if only its endpoints have changed since the version `old`.
 ///
-/// Returns `None` if the targets of a front end or the health check change, too.
+/// Returns `None` if the targets of a front end, the health check or the ignored options change,
+/// too.
 pub fn pools(
     old: &DesiredService,
     service: &Service,
@@ -122,29 +128,37 @@ pub fn pools(
             return None;
         }
     }
-    let is_as_healthy = health_check(service, endpoints, locality) == old.health_check;
-    is_as_healthy.then(|| pools.finish())
-}
-
-struct FrontendRequest<'a> {
-    address: VirtualAddress,
-    kind: FrontendKind,
-    port: &'a ServicePort,
-    /// The port's front end at the ClusterIP of the family.
-    cluster: VirtualAddress,
+    let is_as_healthy = health_check(service, endpoints, context, locality) == old.health_check;
+    let (pools, ignored_options) = pools.finish();
+    (is_as_healthy && ignored_options == old.ignored_options).then_some(pools)
 }
 
 /// Returns all front ends that a Service requests, sorted by address; of duplicates, the one with
-/// the best precedence. A family without a ClusterIP has none.
-fn requests<'a>(service: &'a Service, context: &NodeContext) -> Vec<FrontendRequest<'a>> {
+/// the best precedence. A family without a ClusterIP has none. Targets and allowed sources are not
+/// known yet.
+fn requests(service: &Service, context: &NodeContext) -> Vec<Frontend> {
     let mut requests = Vec::new();
+    let options = Options::new(service, context);
     for cluster_ip in context.families.iter().filter_map(|family| service.cluster_ip(*family)) {
         let of_family = |ip: &&IpAddr| Family::of(**ip) == Family::of(cluster_ip);
         for port in &service.ports {
             let cluster =
                 VirtualAddress { ip: cluster_ip, port: port.port, protocol: port.protocol };
-            let mut request =
-                |address, kind| requests.push(FrontendRequest { address, kind, port, cluster });
+            let mut request = |address, kind| {
+                if !options.serves(kind) {
+                    return;
+                }
+                requests.push(Frontend {
+                    address,
+                    kind,
+                    port_name: port.name.clone(),
+                    pool: cluster,
+                    inside: Target::Reject,
+                    outside: Target::Reject,
+                    masquerade: masquerade(kind, service.external_policy),
+                    sources: None,
+                });
+            };
             request(cluster, FrontendKind::ClusterIp);
             for ip in service.external_ips.iter().filter(of_family) {
                 request(cluster.at(*ip), FrontendKind::ExternalIp);
@@ -163,7 +177,7 @@ fn requests<'a>(service: &'a Service, context: &NodeContext) -> Vec<FrontendRequ
     requests
 }
 
-fn claim(request: &FrontendRequest<'_>, service: &Service) -> Claim {
+fn claim(request: &Frontend, service: &Service) -> Claim {
     Claim { right: request.kind.right(), created: service.created, service: service.key.clone() }
 }
 
@@ -171,11 +185,11 @@ fn claim(request: &FrontendRequest<'_>, service: &Service) -> Claim {
 /// Services could take over the node's own traffic. A port of a ClusterIP is refused only if a
 /// device of the node has the address.
 fn refusal(
-    request: &FrontendRequest<'_>,
+    request: &Frontend,
     context: &NodeContext,
     is_owner: IsOwner<'_>,
 ) -> Option<RefusalReason> {
-    let FrontendRequest { address, kind, cluster, .. } = request;
+    let Frontend { address, kind, pool: cluster, .. } = request;
     match kind {
         FrontendKind::ClusterIp => {
             return context.is_local_socket(address).then_some(RefusalReason::LocalSocket);
@@ -206,13 +220,13 @@ fn refusal(
 /// Returns the front end of another Service that conflicts with this one, if any. If another
 /// Service owns the ClusterIP, local clients would reach its endpoints.
 fn conflict(
-    request: &FrontendRequest<'_>,
+    request: &Frontend,
     service: &Service,
     context: &NodeContext,
     claims: &Claims,
 ) -> Option<RefusalReason> {
     let other = |at: &VirtualAddress| claims.owner(at).filter(|owner| owner.service != service.key);
-    let taken = [request.address, request.cluster].into_iter().find(|at| other(at).is_some());
+    let taken = [request.address, request.pool].into_iter().find(|at| other(at).is_some());
     let taken = taken.or_else(|| {
         let mut contested = same_packets(request.address, context);
         let claim = claim(request, service);
@@ -235,28 +249,17 @@ pub fn same_packets(
         .map(move |ip| if is_node_port { address.at(ip) } else { anywhere })
 }
 
-/// Returns a front end whose targets are not known yet.
-fn frontend(request: &FrontendRequest<'_>, service: &Service) -> Frontend {
-    let masquerade = match (request.kind, service.external_policy) {
+fn masquerade(kind: FrontendKind, external_policy: TrafficPolicy) -> Masquerade {
+    match (kind, external_policy) {
         (FrontendKind::ClusterIp, _) => Masquerade::UnlessPod,
         (_, TrafficPolicy::Cluster) => Masquerade::Always,
         (_, TrafficPolicy::Local) => Masquerade::OwnProcesses,
-    };
-    Frontend {
-        address: request.address,
-        kind: request.kind,
-        port_name: request.port.name.clone(),
-        pool: request.cluster,
-        inside: Target::Reject,
-        outside: Target::Reject,
-        masquerade,
-        sources: sources(request, service),
     }
 }
 
 /// Returns the allowed source ranges. `loadBalancerSourceRanges` applies to load balancer IPs only.
 /// A list of the other family and a list with a `/0` range do not restrict.
-fn sources(request: &FrontendRequest<'_>, service: &Service) -> Option<Box<[IpNet]>> {
+fn sources(request: &Frontend, service: &Service) -> Option<Box<[IpNet]>> {
     if request.kind != FrontendKind::LoadBalancer {
         return None;
     }

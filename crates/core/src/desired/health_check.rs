@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use super::NodeContext;
+use super::options::Options;
 use crate::model::{
-    Endpoints, Family, HealthCheck, Locality, NodePortAddresses, Service, TrafficPolicy,
+    Endpoints, Family, FrontendKind, HealthCheck, Locality, NodePortAddresses, Service,
+    TrafficPolicy,
 };
 
 /// Returns the answer of a Service's health check. Endpoints count as in kube-proxy's
@@ -13,12 +15,17 @@ use crate::model::{
 pub(super) fn health_check(
     service: &Service,
     endpoints: &mut Endpoints,
+    context: &NodeContext,
     locality: &Locality,
 ) -> Option<HealthCheck> {
     let port = service.health_check_node_port?;
     let is_checked =
         service.external_policy == TrafficPolicy::Local && service.is_externally_accessible();
     is_checked.then(|| {
+        // A node that does not serve the Service must get no traffic for it.
+        if !Options::new(service, context).serves(FrontendKind::LoadBalancer) {
+            return HealthCheck { port, local_endpoints: [0, 0] };
+        }
         let [v4, v6] = Family::BOTH.map(|family| {
             service.cluster_ip(family)?;
             Some(endpoints.of(family).ready_addresses_here(locality))
@@ -58,6 +65,7 @@ mod tests {
             internal_ips: [ip("192.0.2.1"), ip("2001:db8::1")].into(),
             pod_cidrs: [].into(),
             zone: None,
+            labels: [].into(),
             eligible: true,
         };
         let surveyed = Surveyed { interfaces: &[ip("198.51.100.7")], ..Surveyed::default() };

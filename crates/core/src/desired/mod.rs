@@ -7,6 +7,7 @@ mod frontends;
 mod health_check;
 mod node;
 mod node_context;
+mod options;
 mod overlaps;
 mod pools;
 mod ranges;

@@ -11,8 +11,8 @@ use super::overlaps::overlaps;
 use super::ranges::{aggregate, contain};
 use super::shadows::{self, ShadowsOf};
 use crate::model::{
-    Carry, Family, Link, Node, NodePortAddresses, RefusalReason, Settings, Shadow, VirtualAddress,
-    shadow_ranges,
+    Carry, Family, Link, Name, Node, NodePortAddresses, RefusalReason, Scheduler, Settings, Shadow,
+    VirtualAddress, shadow_ranges,
 };
 
 /// Observations of the node and the cluster.
@@ -66,6 +66,10 @@ pub struct NodeContext {
     /// The destinations of the node's routes without the default routes; disjoint.
     pub reachable: Vec<IpNet>,
     pub links: Vec<Link>,
+    /// The labels of the Node object.
+    pub node_labels: Vec<(Name, Name)>,
+    /// Schedulers that the kernel has rejected since it was last read.
+    pub missing_schedulers: Vec<Scheduler>,
 }
 
 impl NodeContext {
@@ -112,6 +116,8 @@ impl NodeContext {
             pod_cidrs: node.map_or_else(Vec::new, |node| node.pod_cidrs.to_vec()),
             reachable: routes.to_vec(),
             links: links.to_vec(),
+            node_labels: node.map_or_else(Vec::new, |node| node.labels.to_vec()),
+            missing_schedulers: Vec::new(),
             settings: settings.clone(),
         };
         context.assign_shadows();

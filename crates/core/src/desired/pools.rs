@@ -4,9 +4,10 @@ use rustc_hash::FxHashMap;
 
 use super::NodeContext;
 use super::endpoints::choose;
+use super::options::Options;
 use crate::model::{
     Backends, Carry, EndpointFilter, Endpoints, Frontend, FrontendKind, Locality, Name, Pool,
-    Service, Shared, SharedPools, Target, TrafficPolicy, VirtualAddress, VirtualServer,
+    Service, Shared, SharedPools, Target, TrafficPolicy, VirtualAddress,
 };
 
 /// Builds the pools of a Service.
@@ -14,6 +15,8 @@ pub(super) struct PoolBuilder<'a> {
     service: &'a Service,
     context: &'a NodeContext,
     locality: &'a Locality,
+    options: Options<'a>,
+    is_weighted: bool,
     /// The previous pools, sorted by address. Unchanged pools are shared.
     old: &'a [Shared<Pool>],
     /// Sorted by address.
@@ -31,7 +34,16 @@ impl<'a> PoolBuilder<'a> {
         old: &'a [Shared<Pool>],
     ) -> Self {
         let pools = SharedPools::with_capacity(old.len());
-        Self { service, context, locality, old, pools, targets: FxHashMap::default() }
+        Self {
+            service,
+            context,
+            locality,
+            options: Options::new(service, context),
+            is_weighted: false,
+            old,
+            pools,
+            targets: FxHashMap::default(),
+        }
     }
 
     /// Adds the pools of a front end, even if they have no endpoints. Returns the targets of local
@@ -55,6 +67,8 @@ impl<'a> PoolBuilder<'a> {
             .of(frontend.pool.family())
             .counts(&frontend.port_name, frontend.pool.protocol);
         let choice = choose(&counts);
+        let is_weighted = self.options.is_weighted(&counts);
+        self.is_weighted |= is_weighted;
         let internal = self.service.internal_policy;
         let (inside, outside) = match frontend.kind {
             FrontendKind::ClusterIp => (internal, internal),
@@ -65,7 +79,8 @@ impl<'a> PoolBuilder<'a> {
         let place = |policy| {
             let is_own = policy == internal;
             let is_led_on = !matches!(self.context.settings.carry, Carry::FrontEnds)
-                || self.context.is_local_socket(&frontend.pool);
+                || self.context.is_local_socket(&frontend.pool)
+                || !self.options.serves(FrontendKind::ClusterIp);
             match is_own && !is_led_on {
                 true => Some(Target::Pool),
                 false => self.context.shadow(frontend.pool.ip, is_own).map(Target::Shadow),
@@ -79,7 +94,7 @@ impl<'a> PoolBuilder<'a> {
             };
             let address = frontend.pool_of(at);
             address.into_iter().for_each(|address| {
-                self.add(address, selection, &frontend.port_name, endpoints);
+                self.add(address, selection, is_weighted, &frontend.port_name, endpoints);
             });
             match selection {
                 Some(_) => at,
@@ -90,14 +105,17 @@ impl<'a> PoolBuilder<'a> {
         Some(targets)
     }
 
-    pub(super) fn finish(self) -> SharedPools {
-        self.pools
+    /// Returns the pools, and the reasons why options of the Service have no effect.
+    pub(super) fn finish(self) -> (SharedPools, Box<[String]>) {
+        let ignored = self.options.ignored(self.is_weighted);
+        (self.pools, ignored)
     }
 
     fn add(
         &mut self,
         address: VirtualAddress,
-        selection: Option<EndpointFilter>,
+        filter: Option<EndpointFilter>,
+        is_weighted: bool,
         port_name: &Name,
         endpoints: &mut Endpoints,
     ) {
@@ -105,20 +123,19 @@ impl<'a> PoolBuilder<'a> {
             pools.binary_search_by(|pool| pool.server.address.cmp(&address))
         };
         let Err(place) = find(&self.pools) else { return };
-        let scheduler = self.context.settings.scheduler;
-        let server = VirtualServer {
-            address,
-            scheduler,
-            flags: scheduler.default_flags(),
-            affinity_seconds: self.service.affinity_seconds,
-        };
+        let server = self.options.server(address, is_weighted);
+        let control = self.options.pool_control();
         let endpoints = endpoints.of(address.family());
-        let backends = selection.map_or_else(Backends::default, |selection| {
-            endpoints.backends(port_name, address.protocol, selection.into(), self.locality)
+        let backends = filter.map_or_else(Backends::default, |filter| {
+            let selection = self.options.selection(filter);
+            endpoints.backends(port_name, address.protocol, selection, self.locality)
         });
         let old = find(self.old).ok().and_then(|place| self.old.get(place));
-        let same = old.filter(|old| old.server == server && old.backends.is_same(&backends));
-        let pool = same.map_or_else(|| Shared::from(Pool { server, backends }), Shared::clone);
+        let same = old.filter(|old| {
+            old.server == server && old.backends.is_same(&backends) && old.control == control
+        });
+        let pool =
+            same.map_or_else(|| Shared::from(Pool { server, backends, control }), Shared::clone);
         self.pools.insert(place, pool);
     }
 }

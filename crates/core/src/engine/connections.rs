@@ -12,7 +12,7 @@ use crate::plan::{Carrier, CountTargets, Running};
 impl Engine {
     /// Takes the connections that [`Work::Count`](super::Work::Count) requested. If they cannot be
     /// read, the count is repeated later.
-    pub fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
+    pub(super) fn handle_connections(&mut self, running: Vec<Running>, now: Instant) {
         self.reconciler.counts().done(now);
         let frontends: FxHashSet<_> = running.iter().map(|it| it.frontend).collect();
         let servers = |it: Running| (it, self.desired.pools_of(&it));
@@ -25,11 +25,11 @@ impl Engine {
         let is_running = |frontend: &VirtualAddress| {
             reconciler.addresses(*frontend).iter().any(|address| frontends.contains(address))
         };
-        let departed = departures.count(is_running, now);
-        for frontend in departed.ended {
+        let (gone, ended) = departures.count(is_running, now);
+        for frontend in ended {
             reconciler.end_connections(frontend, None);
         }
-        for program in departed.gone {
+        for program in gone {
             reconciler.replace(&program, &DesiredService::default());
         }
         if let Some(deadline) = departures.next_deadline(now) {

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 
 use crate::model::{
-    AddressSet, Backends, DesiredService, Element, Family, Frontend, FrontendKind, Masquerade,
-    Name, Pool, PortSet, Protocol, Route, Shared, Target, VirtualAddress,
+    AddressSet, DesiredService, Element, Family, Frontend, FrontendKind, Masquerade, Name, Pool,
+    PortSet, Protocol, Route, Shared, Target, VirtualAddress,
 };
 use crate::plan::Observed;
 
@@ -35,15 +35,6 @@ pub(super) struct Departures {
     by_frontend: BTreeMap<VirtualAddress, Departure>,
     /// The source addresses of all their routes; `None` if some may differ.
     source_ips: Option<[Option<IpAddr>; 2]>,
-}
-
-/// The result of a count.
-#[derive(Debug, Default)]
-pub(super) struct Departed {
-    /// No longer needed in the kernel.
-    pub(super) gone: Vec<Arc<DesiredService>>,
-    /// Front ends past their deadline, whose connections must be cut.
-    pub(super) ended: Vec<VirtualAddress>,
 }
 
 impl Departures {
@@ -176,27 +167,28 @@ impl Departures {
     }
 
     /// Updates the departures after a count: `is_running` returns whether a front end has
-    /// connections.
+    /// connections. Returns what the kernel no longer needs, and the front ends past their deadline,
+    /// whose connections must be cut.
     pub(super) fn count(
         &mut self,
         is_running: impl Fn(&VirtualAddress) -> bool,
         now: Instant,
-    ) -> Departed {
-        let mut departed = Departed::default();
+    ) -> (Vec<Arc<DesiredService>>, Vec<VirtualAddress>) {
+        let (mut gone, mut ended) = (Vec::new(), Vec::new());
         self.by_frontend.retain(|frontend, departure| {
             let is_up = departure.until <= now;
             // Connections that outlast the cut are not the agent's.
             let stays = if departure.ended { !is_up } else { is_running(frontend) };
             if !stays {
-                departed.gone.push(Arc::clone(&departure.program));
+                gone.push(Arc::clone(&departure.program));
             } else if is_up {
-                departed.ended.push(*frontend);
+                ended.push(*frontend);
                 departure.ended = true;
                 departure.until = now + LINGER;
             }
             stays
         });
-        departed
+        (gone, ended)
     }
 }
 
@@ -207,9 +199,7 @@ fn refusing(frontend: &Frontend, old: &DesiredService) -> DesiredService {
     let addresses: Vec<_> = frontend.places().filter(|_| is_cluster_ip).collect();
     let mut pools: Vec<_> = addresses.iter().filter_map(|at| old.pool(at)).collect();
     pools.sort_unstable_by_key(|pool| pool.server.address);
-    let emptied = |pool: &Shared<Pool>| {
-        Shared::from(Pool { server: pool.server, backends: Backends::default() })
-    };
+    let emptied = |pool: &Shared<Pool>| Shared::from(Pool::from(pool.server));
     let is_own = |route: &&Route| addresses.iter().any(|it| it.ip == route.prefix.addr());
     let refusing = Frontend { sources: None, ..frontend.clone() };
     DesiredService {

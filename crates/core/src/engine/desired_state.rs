@@ -12,37 +12,20 @@ use super::totals::Totals;
 use crate::desired::{self, Claim, Claims, NodeContext, Surveyed};
 use crate::model::{
     DesiredNode, DesiredService, Element, Family, Frontend, FrontendKind, Protocol, RangeSet,
-    Refusal, RefusalReason, Right, Service, ServiceKey, Settings, Shared, SharedPools,
+    Refusal, RefusalReason, Right, Scheduler, Service, ServiceKey, Settings, Shared,
     VirtualAddress,
 };
 use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, ServiceEntry, State};
 
-/// The previous and the current value for a Service.
+/// The previous and the current desired state of a Service.
 #[derive(Debug)]
-pub struct Replacement<T> {
+pub struct Replacement {
     pub service: ServiceKey,
     /// Empty for a new Service.
-    pub old: T,
+    pub old: Arc<DesiredService>,
     /// Empty for a removed Service.
-    pub new: T,
-}
-
-/// The changes of an update.
-#[derive(Debug, Default)]
-pub struct Update {
-    /// The previous desired state of the node, if it changed.
-    pub old_node: Option<DesiredNode>,
-    /// Services with changes in their pools only.
-    pub pools: Vec<Replacement<SharedPools>>,
-    /// The other changed Services.
-    pub services: Vec<Replacement<Arc<DesiredService>>>,
-}
-
-#[derive(Debug)]
-struct Served {
-    created: i64,
-    program: Arc<DesiredService>,
+    pub new: Arc<DesiredService>,
 }
 
 /// The desired state of all Services and of the node.
@@ -52,7 +35,7 @@ pub struct DesiredState {
     settings: Settings,
     context: NodeContext,
     node: DesiredNode,
-    services: FxHashMap<ServiceKey, Served>,
+    services: FxHashMap<ServiceKey, Arc<DesiredService>>,
     claims: Claims,
     totals: Totals,
     /// Services that lack a front end because a socket listens on its port.
@@ -155,8 +138,9 @@ impl DesiredState {
         !self.on_devices.is_empty()
     }
 
-    /// Updates the desired state with the changes in `state`.
-    pub fn update(&mut self, state: &mut State) -> Update {
+    /// Updates the desired state with the changes in `state`. Returns the previous desired state of
+    /// the node, if it changed, and the changed Services.
+    pub fn update(&mut self, state: &mut State) -> (Option<DesiredNode>, Vec<Replacement>) {
         let Dirty { mut services, endpoints, context, network, sockets } = state.take_dirty();
         self.context.listening = Arc::clone(state.listening());
         for socket in sockets {
@@ -165,17 +149,17 @@ impl DesiredState {
             let owner = self.owner(&socket).filter(|owner| self.on_devices.contains(*owner));
             services.extend(owner.cloned());
         }
-        let mut update = Update::default();
+        let mut old_node = None;
         if context {
             // A new zone does not change the context, but it changes the hints that apply.
             services.extend(state.service_keys().cloned());
-            update.old_node = self.update_context(state);
+            old_node = self.update_context(state);
         } else if network {
             self.changes += 1;
             if self.context.follow(state.reachable(), state.links()) {
                 services.extend(state.service_keys().cloned());
             }
-            update.old_node = self.update_node();
+            old_node = self.update_node();
         }
         let mut affected = self.update_claims(state, &services);
         while !affected.is_empty() {
@@ -185,16 +169,35 @@ impl DesiredState {
             affected = self.update_claims(state, &more);
             services.extend(more);
         }
-        update.pools.reserve(endpoints.len());
+        let mut replacements = Vec::with_capacity(endpoints.len() + services.len());
         for key in endpoints.into_iter().filter(|key| !services.contains(key)) {
-            self.update_endpoints(state, key, &mut update);
+            replacements.extend(self.update_endpoints(state, key));
         }
         for key in services {
-            update.services.extend(self.update_service(state, key));
+            replacements.extend(self.update_service(state, key));
         }
         self.found = Found::default();
         self.arrived.clear();
-        update
+        (old_node, replacements)
+    }
+
+    /// Records that the kernel has no such scheduler. Returns the Services with pools that use it,
+    /// which get the default scheduler; none if that one is missing.
+    pub(super) fn miss_scheduler(&mut self, scheduler: Scheduler) -> Vec<ServiceKey> {
+        let missing = &mut self.context.missing_schedulers;
+        if scheduler == self.settings.scheduler || missing.contains(&scheduler) {
+            return Vec::new();
+        }
+        missing.push(scheduler);
+        let uses = |service: &DesiredService| {
+            service.pools.iter().any(|pool| pool.server.scheduler == scheduler)
+        };
+        self.services().filter(|(_, it)| uses(it)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Forgets the missing schedulers, which may have come since. Returns whether there were any.
+    pub(super) fn forget_missing_schedulers(&mut self) -> bool {
+        !mem::take(&mut self.context.missing_schedulers).is_empty()
     }
 
     /// Returns the desired state of the node.
@@ -218,12 +221,12 @@ impl DesiredState {
     /// Returns the desired state of a Service.
     #[must_use]
     pub fn service(&self, key: &ServiceKey) -> Option<&DesiredService> {
-        self.services.get(key).map(|served| &*served.program)
+        self.services.get(key).map(|program| &**program)
     }
 
     /// Iterates over the desired state of all Services in arbitrary order.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &DesiredService)> {
-        self.services.iter().map(|(key, served)| (key, &*served.program))
+        self.services.iter().map(|(key, program)| (key, &**program))
     }
 
     /// Returns the totals of all Services.
@@ -238,6 +241,17 @@ impl DesiredState {
         self.claims.owner(address).map(|claim| &claim.service)
     }
 
+    /// Returns the front end at an address, with its Service.
+    #[must_use]
+    pub fn frontend(
+        &self,
+        address: &VirtualAddress,
+    ) -> Option<(&ServiceKey, &DesiredService, &Frontend)> {
+        let owner = self.owner(address)?;
+        let program = self.service(owner)?;
+        Some((owner, program, program.frontend(address)?))
+    }
+
     /// Returns the front ends that match the packets to an address: one at the address itself, and
     /// a node port.
     pub fn frontends_at(&self, address: VirtualAddress) -> impl Iterator<Item = &Frontend> {
@@ -249,14 +263,10 @@ impl DesiredState {
         &self,
         address: VirtualAddress,
     ) -> impl Iterator<Item = (&DesiredService, &Frontend)> {
-        let VirtualAddress { ip, port, protocol } = address;
-        let takes_node_ports = self.node.node_port_ips.contains(&ip);
-        let node_port = VirtualAddress::node_port(address.family(), port, protocol);
-        let all = [Some(address), takes_node_ports.then_some(node_port)].into_iter().flatten();
-        all.filter_map(|at| {
-            let program = self.owner(&at).and_then(|owner| self.service(owner));
-            program.and_then(|program| Some((program, program.frontend(&at)?)))
-        })
+        let takes_node_ports = self.node.node_port_ips.contains(&address.ip);
+        let node_port = takes_node_ports.then(|| address.at(address.family().unspecified()));
+        let all = [Some(address), node_port].into_iter().flatten();
+        all.filter_map(|at| self.frontend(&at)).map(|(_, program, frontend)| (program, frontend))
     }
 
     /// Returns whether the agent owns a virtual server at this address, even if another program
@@ -299,7 +309,9 @@ impl DesiredState {
             api_servers: state.api_servers().collect(),
             listening: Arc::clone(state.listening()),
         };
-        let context = NodeContext::new(&self.settings, surveyed);
+        let missing_schedulers = self.context.missing_schedulers.clone();
+        let context =
+            NodeContext { missing_schedulers, ..NodeContext::new(&self.settings, surveyed) };
         let is_first = self.node == DesiredNode::default();
         if context == self.context && !is_first {
             return None;
@@ -321,7 +333,7 @@ impl DesiredState {
     fn update_claims(&mut self, state: &State, changed: &FxHashSet<ServiceKey>) -> Vec<ServiceKey> {
         let mut affected = Vec::new();
         for key in changed {
-            let old = self.services.get(key).map_or_else(Vec::new, |served| claimed(key, served));
+            let old = self.service(key).map_or_else(Vec::new, |program| claimed(key, program));
             let service = state.entry(key).and_then(|entry| served(&entry.service, &self.context));
             let new = service.map_or_else(Vec::new, |service| {
                 let is_owner: desired::IsOwner<'_> =
@@ -362,22 +374,24 @@ impl DesiredState {
     }
 
     /// Updates a Service whose endpoints alone changed.
-    fn update_endpoints(&mut self, state: &mut State, key: ServiceKey, update: &mut Update) {
+    fn update_endpoints(&mut self, state: &mut State, key: ServiceKey) -> Option<Replacement> {
         let (entry, locality) = state.set_locality(&key);
-        let Some(ServiceEntry { service: Some(service), endpoints, .. }) = entry else { return };
-        let Some(Served { program, .. }) = self.services.get_mut(&key) else { return };
-        match desired::pools(program, service, endpoints, &self.context, locality) {
-            Some(new) if Shared::are_same(&new, &program.pools) => {}
-            Some(new) => {
-                self.totals.exchange_pools(&program.pools, &new);
-                let old = mem::replace(&mut Arc::make_mut(program).pools, new.clone());
-                update.pools.push(Replacement { service: key, old, new });
+        let ServiceEntry { service, endpoints, .. } = entry?;
+        let program = self.services.get_mut(&key)?;
+        match desired::pools(program, service.as_deref()?, endpoints, &self.context, locality) {
+            Some(pools) if Shared::are_same(&pools, &program.pools) => None,
+            Some(pools) => {
+                let new = Arc::new(DesiredService { pools, ..DesiredService::clone(program) });
+                let old = mem::replace(program, Arc::clone(&new));
+                self.totals.add(&new);
+                self.totals.remove(&old);
+                Some(Replacement { service: key, old, new })
             }
-            None => update.services.extend(self.update_service(state, key)),
+            None => self.update_service(state, key),
         }
     }
 
-    fn note_waiting(&mut self, key: &ServiceKey, old: &[Refusal], new: &[Refusal]) {
+    fn note_waiting(&mut self, key: &ServiceKey, old: &Shared<[Refusal]>, new: &Shared<[Refusal]>) {
         if old == new {
             return;
         }
@@ -399,11 +413,7 @@ impl DesiredState {
         }
     }
 
-    fn update_service(
-        &mut self,
-        state: &mut State,
-        key: ServiceKey,
-    ) -> Option<Replacement<Arc<DesiredService>>> {
+    fn update_service(&mut self, state: &mut State, key: ServiceKey) -> Option<Replacement> {
         let (entry, locality) = state.set_locality(&key);
         let mut is_on_device = false;
         let new = entry.and_then(|ServiceEntry { service, endpoints, .. }| {
@@ -414,30 +424,22 @@ impl DesiredState {
             let program = desired::program(service, endpoints, &self.context, locality, claims);
             let mut cluster_ips = Family::BOTH.into_iter().filter_map(|it| service.cluster_ip(it));
             is_on_device = cluster_ips.any(|ip| self.context.is_own(ip));
-            Some(Served { created: service.created, program: Arc::new(program) })
+            Some(program.into())
         });
         if is_on_device {
             self.on_devices.insert(key.clone());
         } else {
             self.on_devices.remove(&key);
         }
-        let program_of = |served: Option<&Served>| {
-            served.map_or_else(Arc::default, |served| Arc::clone(&served.program))
-        };
-        let program = program_of(new.as_ref());
-        if new.is_some() {
-            self.totals += Totals::of(&program);
-        }
-        let old = match new {
-            Some(new) => self.services.insert(key.clone(), new),
+        let old = match &new {
+            Some(new) => self.services.insert(key.clone(), Arc::clone(new)),
             None => self.services.remove(&key),
         };
-        let before = program_of(old.as_ref());
-        self.note_waiting(&key, &before.refusals, &program.refusals);
-        if old.is_some() {
-            self.totals -= Totals::of(&before);
-        }
-        (before != program).then_some(Replacement { service: key, old: before, new: program })
+        new.iter().for_each(|new| self.totals.add(new));
+        old.iter().for_each(|old| self.totals.remove(old));
+        let [old, new] = [old, new].map(Option::unwrap_or_default);
+        self.note_waiting(&key, &old.refusals, &new.refusals);
+        (old != new).then_some(Replacement { service: key, old, new })
     }
 }
 
@@ -467,15 +469,14 @@ fn differing<T: PartialEq>(
 }
 
 /// Returns the claims that a Service made for its current desired state, sorted by address.
-fn claimed(key: &ServiceKey, served: &Served) -> Vec<(VirtualAddress, Claim)> {
+fn claimed(key: &ServiceKey, program: &DesiredService) -> Vec<(VirtualAddress, Claim)> {
     let claim = |kind: FrontendKind| Claim {
         right: kind.right(),
-        created: served.created,
+        created: program.created,
         service: key.clone(),
     };
-    let had = served.program.frontends.iter().map(|front| (front.address, claim(front.kind)));
-    let taken = served
-        .program
+    let had = program.frontends.iter().map(|front| (front.address, claim(front.kind)));
+    let taken = program
         .refusals
         .iter()
         .filter(|refusal| {

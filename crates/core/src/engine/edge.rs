@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use super::{Engine, RepeatedError, Work};
+use super::{Engine, SyncError, Work};
 use crate::model::{Event, Pool, VirtualAddress};
-use crate::plan::{CountTargets, Observed, Operation, Outcome, Plan, Running};
+use crate::plan::{CountTargets, Observed, Operation, Outcome, Running};
 
 /// A kernel that an engine works on: that of a node, a model of it, or one that is only read.
 pub trait Edge {
@@ -57,59 +57,37 @@ pub trait Edge {
     }
 }
 
-/// What a step has done.
-#[derive(Debug)]
-pub enum Step<E> {
-    /// It read where sockets listen, or could not.
-    Listened(Result<(), E>),
-    /// It read the kernel. Virtual servers that could not be read are retried.
-    Observed(Vec<RepeatedError>),
-    /// It could not read the kernel, so many times in a row where that is worth a report.
-    Unobservable(E, Option<u32>),
-    /// It read some virtual servers. Those that could not be read are retried.
-    ObservedPools(Vec<RepeatedError>),
-    /// It counted connections, or could not.
-    Counted(Result<(), E>),
-    /// It applied a plan. Operations that failed are retried.
-    Applied(Plan, Vec<RepeatedError>),
-}
-
-impl<E> Step<E> {
-    /// What failed and is retried.
-    pub fn errors(&self) -> &[RepeatedError] {
-        match self {
-            Self::Observed(errors) | Self::ObservedPools(errors) | Self::Applied(_, errors) => {
-                errors
-            }
-            Self::Listened(_) | Self::Unobservable(..) | Self::Counted(_) => &[],
-        }
-    }
-}
-
 impl Engine {
-    /// Carries out a piece of work on a kernel.
-    pub fn carry_out<K: Edge>(&mut self, work: Work, kernel: &mut K) -> Step<K::Error> {
+    /// Carries out a piece of work on a kernel. Returns the operations that failed and the virtual
+    /// servers that could not be read; they are retried.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be read; this is retried, too.
+    pub fn carry_out<K: Edge>(
+        &mut self,
+        work: &Work,
+        kernel: &mut K,
+    ) -> Result<Vec<SyncError>, K::Error> {
         match work {
-            Work::Listen => Step::Listened(kernel.listening().map(|listening| {
-                self.handle_event(Event::Listening(listening));
-            })),
-            Work::Observe => match kernel.observe() {
-                Ok(observed) => Step::Observed(self.handle_observed(observed, kernel.now())),
-                Err(error) => {
-                    let attempts = self.handle_unobservable(kernel.now());
-                    Step::Unobservable(error, attempts)
-                }
-            },
-            Work::ObservePools(addresses) => self.observe_pools(&addresses, kernel),
-            Work::Count(targets) => Step::Counted(kernel.connections(&targets).map(|running| {
+            Work::Listen => self.handle_event(Event::Listening(kernel.listening()?)),
+            Work::Observe => {
+                let observed = kernel.observe();
+                let now = kernel.now();
+                let observed = observed.inspect_err(|_| self.handle_unobservable(now))?;
+                return Ok(self.handle_observed(observed, now));
+            }
+            Work::ObservePools(addresses) => return self.observe_pools(addresses, kernel),
+            Work::Count(targets) => {
+                let running = kernel.connections(targets)?;
                 self.handle_connections(running, kernel.now());
-            })),
+            }
             Work::Apply(plan) => {
-                let outcomes = kernel.apply(plan.operations());
-                let errors = self.handle_outcomes(&plan, outcomes, kernel.now());
-                Step::Applied(plan, errors)
+                let outcomes = kernel.apply(plan);
+                return Ok(self.handle_outcomes(plan, outcomes, kernel.now()));
             }
         }
+        Ok(Vec::new())
     }
 
     /// The next piece of work, if there is any for now. The part of an audit is charged with all the
@@ -132,12 +110,15 @@ impl Engine {
     /// What could not be read, or why an operation failed.
     pub fn settle<K: Edge>(&mut self, kernel: &mut K) -> Result<(), String> {
         while let Some(work) = self.next_work(kernel) {
-            let step = self.carry_out(work, kernel);
-            if let Some(failed) = step.errors().first() {
-                return Err(failed.error.message.clone());
-            }
-            if let Step::Unobservable(error, _) | Step::Listened(Err(error)) = step {
-                return Err(error.to_string());
+            match self.carry_out(&work, kernel) {
+                Ok(errors) => {
+                    if let Some(error) = errors.first() {
+                        return Err(error.failure.message.clone());
+                    }
+                }
+                // A count is repeated later.
+                Err(_) if matches!(work, Work::Count(_)) => {}
+                Err(error) => return Err(error.to_string()),
             }
         }
         Ok(())
@@ -148,20 +129,19 @@ impl Engine {
         &mut self,
         addresses: &[VirtualAddress],
         kernel: &mut K,
-    ) -> Step<K::Error> {
+    ) -> Result<Vec<SyncError>, K::Error> {
         let is_part = self.is_auditing();
         if is_part {
             self.rounds.began = Some(kernel.processor_time());
         }
         let mut errors = Vec::new();
-        let mut unreadable = None;
         for address in addresses {
             match kernel.observe_pool(address) {
-                Ok(pool) => self.handle_observed_pools(&[*address], pool.into_iter().collect()),
+                Ok(pool) => self.reconciler.observe_pool(*address, pool),
                 // Virtual servers that are not in doubt can wait until the kernel can be read.
                 Err(error) if is_part && K::is_unreadable(&error) => {
-                    unreadable = Some((error, self.handle_unobservable(kernel.now())));
-                    break;
+                    self.handle_unobservable(kernel.now());
+                    return Err(error);
                 }
                 Err(error) => {
                     let now = kernel.now();
@@ -169,9 +149,6 @@ impl Engine {
                 }
             }
         }
-        match unreadable {
-            Some((error, attempts)) => Step::Unobservable(error, attempts),
-            None => Step::ObservedPools(errors),
-        }
+        Ok(errors)
     }
 }

@@ -7,19 +7,15 @@
 //! reach the node, so an address that the node does not have otherwise gets a route like that of a
 //! pool.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
 use super::{DesiredState, Engine};
 use crate::model::{
-    Backends, DesiredService, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Protocol,
-    Route, Scheduler, Shared, Target, VirtualAddress, VirtualServer,
+    DesiredService, Family, Frontend, FrontendKind, Masquerade, Name, Pool, Protocol, Route,
+    Scheduler, Shared, Target, VirtualAddress, VirtualServer,
 };
-
-/// What the kernel must hold for each former virtual server.
-pub(super) type Former = BTreeMap<VirtualAddress, DesiredService>;
 
 impl Engine {
     /// Registers the virtual servers that no Service needs; `pools` are those that Services have.
@@ -105,13 +101,8 @@ fn with_frontend(server: VirtualAddress, routed: DesiredService) -> DesiredServi
         masquerade: Masquerade::UnlessPod,
         sources: None,
     };
-    let server = VirtualServer {
-        address: server,
-        scheduler: Scheduler::Rr,
-        flags: 0,
-        affinity_seconds: None,
-    };
-    let pool = Pool { server, backends: Backends::default() };
+    let server = VirtualServer::new(server, Scheduler::Rr);
+    let pool = Pool::from(server);
     DesiredService {
         frontends: [frontend].into_iter().collect(),
         pools: [Shared::from(pool)].into_iter().collect(),

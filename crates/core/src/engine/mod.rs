@@ -12,7 +12,6 @@ mod departures;
 mod desired_state;
 mod edge;
 mod former;
-mod repeated_error;
 mod resync;
 mod retries;
 mod rounds;
@@ -22,27 +21,26 @@ mod totals;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::iter;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use departures::Departures;
-use former::Former;
 use rustc_hash::FxHashSet;
 
 use crate::model::{
     Backend, DesiredService, Element, Event, Pool, ServiceKey, Settings, Shared, VirtualAddress,
 };
 use crate::plan::{
-    self, Attempt, CountTargets, FailureKind, ObjectKey, Observed, Outcome, Plan, Reconciler,
-    SyncError,
+    self, CountTargets, Failure, FailureKind, ObjectKey, Observed, Operation, Outcome, Reconciler,
+    ServerOperation,
 };
 use crate::state::{State, Trigger};
-pub use desired_state::{DesiredState, Replacement, Update};
-pub use edge::{Edge, Step};
-pub use repeated_error::RepeatedError;
-use repeated_error::is_reportable;
+pub use desired_state::{DesiredState, Replacement};
+pub use edge::Edge;
 use resync::Resync;
 use retries::Retries;
+pub use retries::SyncError;
 use rounds::Rounds;
 pub use service_updates::ServiceUpdates;
 pub use totals::Totals;
@@ -58,16 +56,16 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// A piece of work; [`Engine::carry_out`] does it.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// Read the listening sockets of the node; answer with [`Event::Listening`].
+    /// Read the listening sockets of the node.
     Listen,
-    /// Read all state of the agent from the kernel; answer with [`Engine::handle_observed`].
+    /// Read all state of the agent from the kernel.
     Observe,
-    /// Read the virtual servers at these addresses; answer with [`Engine::handle_observed_pools`].
+    /// Read the virtual servers at these addresses.
     ObservePools(Vec<VirtualAddress>),
-    /// Count the connections of these targets; answer with [`Engine::handle_connections`].
+    /// Count the connections of these targets.
     Count(CountTargets),
-    /// Carry out the operations in order; answer with [`Engine::handle_outcomes`].
-    Apply(Plan),
+    /// Carry out the operations in order.
+    Apply(Vec<Operation>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,7 +85,8 @@ pub struct Engine {
     desired: DesiredState,
     reconciler: Reconciler,
     departures: Departures,
-    former: Former,
+    /// What the kernel must hold for each former virtual server.
+    former: BTreeMap<VirtualAddress, DesiredService>,
     /// Whether stale flows may exist: the kernel has not been searched for them since the start.
     may_hold_flows: bool,
     phase: Phase,
@@ -112,7 +111,7 @@ impl Engine {
             desired: DesiredState::new(settings),
             reconciler: Reconciler::new(settings.drain_period),
             departures: Departures::new(settings.drain_period),
-            former: Former::new(),
+            former: BTreeMap::new(),
             may_hold_flows: true,
             phase: Phase::Starting,
             waiting: BTreeMap::new(),
@@ -167,7 +166,7 @@ impl Engine {
         }
         self.update_former();
         let plan = self.reconciler.plan(false, now);
-        self.retries.forget_needless(plan.keys());
+        self.retries.forget_needless(plan.iter().map(ObjectKey::of));
         if plan.is_empty() { self.poll_part(now) } else { Some(Work::Apply(plan)) }
     }
 
@@ -197,7 +196,7 @@ impl Engine {
     }
 
     /// Takes the observed kernel state. Virtual servers that could not be read are retried.
-    pub fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<RepeatedError> {
+    fn handle_observed(&mut self, observed: Observed, now: Instant) -> Vec<SyncError> {
         if self.phase == Phase::Starting {
             self.phase = Phase::Syncing;
             self.desired.find(&observed.elements);
@@ -231,6 +230,9 @@ impl Engine {
             self.phase = Phase::Synced;
             self.take_waiting(usize::MAX);
         }
+        if self.desired.forget_missing_schedulers() {
+            self.state.touch_context();
+        }
         self.find_former(&pools, now);
         self.resync.succeeded(now, self.audit_period);
         self.rounds.begin(self.audit_period, self.reconciler.actual_pools().count(), now);
@@ -246,50 +248,56 @@ impl Engine {
         }
     }
 
-    /// Reports that the kernel could not be read; pending work waits for the next attempt. Returns
-    /// the number of consecutive failures if this failure is worth a log line.
-    pub fn handle_unobservable(&mut self, now: Instant) -> Option<u32> {
-        let (again, attempts) = self.resync.failed(now);
+    /// Records that the kernel could not be read; pending work waits for the next attempt.
+    fn handle_unobservable(&mut self, now: Instant) {
+        let again = self.resync.failed(now);
         self.retries.put_off(again, |_| true);
-        Some(attempts).filter(|attempts| is_reportable(*attempts))
     }
 
-    /// Takes the virtual servers observed at some addresses.
-    pub fn handle_observed_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
-        self.reconciler.observe_pools(addresses, pools);
+    /// Returns how many times in a row the kernel could not be read.
+    #[must_use]
+    pub fn failed_reads(&self) -> u32 {
+        self.resync.failures()
     }
 
-    /// Takes the reason why the virtual server at an address could not be read; it is retried.
-    pub fn handle_unobservable_pool(
+    /// Records the reason why the virtual server at an address could not be read; it is retried.
+    fn handle_unobservable_pool(
         &mut self,
         address: VirtualAddress,
         why: impl Display,
         now: Instant,
-    ) -> RepeatedError {
-        let error = SyncError {
-            key: ObjectKey::Pool(address),
-            attempt: Attempt::Reading(address),
-            kind: FailureKind::Refused,
-            message: plan::cannot_be_read(&address, why),
-        };
-        RepeatedError { attempts: self.retries.note(&error, now), error }
+    ) -> SyncError {
+        let message = plan::cannot_be_read(&address, why);
+        let failure = Failure { kind: FailureKind::Refused, message };
+        self.retries.note(ObjectKey::Pool(address), None, failure, now)
     }
 
     /// Takes the outcomes of a plan's operations, in order.
-    pub fn handle_outcomes(
+    fn handle_outcomes(
         &mut self,
-        plan: &Plan,
+        plan: &[Operation],
         outcomes: Vec<Outcome>,
         now: Instant,
-    ) -> Vec<RepeatedError> {
-        let errors = self.reconciler.settle(plan, outcomes);
+    ) -> Vec<SyncError> {
+        let failures = self.reconciler.settle(plan, outcomes);
         if !self.retries.is_empty() {
-            let failed: FxHashSet<_> = errors.iter().map(|error| error.key).collect();
-            let succeeded = plan.keys().filter(|key| !failed.contains(key));
+            let failed: FxHashSet<_> = failures.iter().map(|(it, _)| ObjectKey::of(it)).collect();
+            let succeeded = plan.iter().map(ObjectKey::of).filter(|key| !failed.contains(key));
             succeeded.for_each(|key| self.retries.forget(&key));
         }
-        let note = |error| RepeatedError { attempts: self.retries.note(&error, now), error };
-        errors.into_iter().map(note).collect()
+        for (operation, Failure { kind, .. }) in &failures {
+            if let Operation::Server(ServerOperation::Add(server) | ServerOperation::Set(server)) =
+                operation
+                && *kind == FailureKind::NoScheduler
+            {
+                let services = self.desired.miss_scheduler(server.scheduler);
+                services.into_iter().for_each(|service| self.state.touch_service(service));
+            }
+        }
+        let note = |(operation, failure)| {
+            self.retries.note(ObjectKey::of(&operation), Some(operation), failure, now)
+        };
+        failures.into_iter().map(note).collect()
     }
 
     /// Returns whether the kernel is in the desired state once [`Engine::poll_work`] has no more
@@ -305,9 +313,8 @@ impl Engine {
         self.retries.len()
     }
 
-    /// Returns the last failure of each object and its number of consecutive failures, in arbitrary
-    /// order.
-    pub fn errors(&self) -> impl Iterator<Item = (&SyncError, u32)> {
+    /// Returns the last failure of each object, in arbitrary order.
+    pub fn errors(&self) -> impl Iterator<Item = &SyncError> {
         self.retries.iter()
     }
 
@@ -328,32 +335,22 @@ impl Engine {
         self.state.dirty_services() + self.waiting.len()
     }
 
-    /// Returns and clears the updates of Services that are not kernel state. They take effect once
-    /// [`Engine::poll_work`] has no more tasks.
+    /// Returns and clears the updates that take effect once [`Engine::poll_work`] has no more tasks.
+    /// A failed object holds back the endpoint changes of its Services, or all endpoint changes if
+    /// it belongs to no Service.
     pub fn take_updates(&mut self) -> ServiceUpdates {
-        self.updates.take()
+        let programmed = self.take_programmed();
+        ServiceUpdates { programmed, ..mem::take(&mut self.updates) }
     }
 
-    /// Returns the endpoint changes that have reached the kernel since the last call. The caller
-    /// asks once [`Engine::poll_work`] has no more tasks. A failed object holds back the changes of
-    /// its Services, or all changes if it belongs to no Service.
-    pub fn take_programmed(&mut self) -> Vec<Trigger> {
+    fn take_programmed(&mut self) -> Vec<Trigger> {
         let Self { state, desired, retries, .. } = self;
-        let mut failed = FxHashSet::default();
-        for (error, _) in retries.iter() {
-            match error.key {
-                ObjectKey::Pool(address) => drop(failed.insert(address)),
-                ObjectKey::Tables => return Vec::new(),
-                ObjectKey::Device
-                | ObjectKey::Earlier
-                | ObjectKey::Element(_)
-                | ObjectKey::Route(_)
-                | ObjectKey::Flow(_) => {}
-            }
+        if retries.has(&ObjectKey::Tables) {
+            return Vec::new();
         }
-        let has_failed = |pool: &Shared<Pool>| failed.contains(&pool.server.address);
+        let has_failed = |pool: &Shared<Pool>| retries.has(&ObjectKey::Pool(pool.server.address));
         state.take_triggers(|service| {
-            let program = desired.service(service).filter(|_| !failed.is_empty());
+            let program = desired.service(service).filter(|_| !retries.is_empty());
             program.is_some_and(|program| program.pools.iter().any(has_failed))
         })
     }
@@ -371,41 +368,33 @@ impl Engine {
     }
 
     fn update(&mut self, now: Instant) {
-        let update = self.desired.update(&mut self.state);
-        if let Some(old) = update.old_node {
+        let (old_node, replacements) = self.desired.update(&mut self.state);
+        if let Some(old) = old_node {
             self.reconciler.replace_node(&old, self.desired.node());
         }
         let Self { desired, reconciler, departures, phase, waiting, updates, .. } = self;
-        let waits = |service: &ServiceKey| *phase == Phase::Syncing && !is_urgent(service);
-        reconciler.reserve_pools(update.pools.len());
-        for Replacement { service, old, new } in update.pools {
-            updates.updates += 1;
-            if !waits(&service) {
-                reconciler.replace_pools(&old, &new);
-            } else if let Some(program) = desired.service(&service) {
-                let before = || DesiredService { pools: old, ..program.clone() }.into();
-                waiting.entry(service).or_insert_with(before);
-            }
-        }
-        for replacement in update.services {
+        for replacement in replacements {
             updates.note(&replacement);
-            // Must precede the replacement, so that what departing front ends still need is not
-            // removed.
-            let is_removed = |address: &VirtualAddress| desired.owner(address).is_none();
-            let going = departures.depart(&replacement.old, is_removed, now);
-            if !going.is_empty() {
-                reconciler.counts().restart(now);
+            let Replacement { service, old, new } = replacement;
+            let mut returned = Vec::new();
+            if old.frontends != new.frontends {
+                // Must precede the replacement, so that what departing front ends still need is
+                // not removed.
+                let is_removed = |address: &VirtualAddress| desired.owner(address).is_none();
+                let going = departures.depart(&old, is_removed, now);
+                if !going.is_empty() {
+                    reconciler.counts().restart(now);
+                }
+                for program in going {
+                    reconciler.replace(&DesiredService::default(), &program);
+                }
+                let addresses = new.frontends.iter().map(|frontend| frontend.address);
+                returned.extend(addresses.filter_map(|address| departures.cancel(&address)));
             }
-            for program in going {
-                reconciler.replace(&DesiredService::default(), &program);
-            }
-            let returned = replacement.new.frontends.iter().map(|frontend| frontend.address);
-            let returned: Vec<_> =
-                returned.filter_map(|address| departures.cancel(&address)).collect();
-            if waits(&replacement.service) {
-                waiting.entry(replacement.service).or_insert(replacement.old);
+            if *phase == Phase::Syncing && !is_urgent(&service) {
+                waiting.entry(service).or_insert(old);
             } else {
-                reconciler.replace(&replacement.old, &replacement.new);
+                reconciler.replace(&old, &new);
             }
             for program in returned {
                 reconciler.replace(&program, &DesiredService::default());

@@ -48,13 +48,17 @@ impl Resync {
         *self = Self { due: audit_period.map(|period| now + period), last: Some(now), failures: 0 };
     }
 
-    /// Records a failed read. Returns the time of the next attempt and the number of consecutive
-    /// failures.
-    pub(super) fn failed(&mut self, now: Instant) -> (Instant, u32) {
+    /// Returns the number of consecutive failures.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Records a failed read. Returns the time of the next attempt.
+    pub(super) fn failed(&mut self, now: Instant) -> Instant {
         self.failures = self.failures.saturating_add(1);
         let again = now + retries::wait_after(self.failures);
         self.due = Some(again);
-        (again, self.failures)
+        again
     }
 }
 
@@ -71,18 +75,18 @@ mod tests {
         let mut now = Instant::now();
         resync.succeeded(now, AUDIT);
         let mut waits = |resync: &mut Resync| {
-            let (again, failures) = resync.failed(now);
+            let again = resync.failed(now);
             assert!(!resync.is_due(now) && resync.is_due(again));
             let wait = again - now;
             now = again;
-            (failures, wait.as_secs())
+            (resync.failures(), wait.as_secs())
         };
         let tried: Vec<_> = (0..8).map(|_| waits(&mut resync)).collect();
         let expected = [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)];
         assert_eq!(tried, expected);
         resync.succeeded(now, AUDIT);
         assert_eq!(resync.held_up(), None);
-        assert_eq!(resync.failed(now), (now + SECOND, 1));
+        assert_eq!((resync.failed(now), resync.failures()), (now + SECOND, 1));
     }
 
     #[test]
@@ -92,8 +96,8 @@ mod tests {
         resync.succeeded(now, AUDIT);
         resync.drifted(now);
         assert_eq!(resync.due(), Some(now + SECOND));
-        let (again, _) = resync.failed(now + SECOND);
-        let (later, _) = resync.failed(again);
+        let again = resync.failed(now + SECOND);
+        let later = resync.failed(again);
         resync.drifted(again);
         assert_eq!(resync.held_up(), Some(later));
         resync.succeeded(later, AUDIT);

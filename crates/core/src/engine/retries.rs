@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::plan::{Attempt, FailureKind, ObjectKey, SyncError};
+use crate::plan::{self, Failure, FailureKind, ObjectKey, Operation};
 
 /// The wait before the first retry; doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -16,10 +16,39 @@ pub(super) fn wait_after(failures: u32) -> Duration {
     FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT)
 }
 
+/// An object whose operation failed, or that could not be read.
+#[derive(Clone, Debug)]
+pub struct SyncError {
+    pub key: ObjectKey,
+    /// The first operation that failed; `None` if the virtual server could not be read.
+    pub operation: Option<Operation>,
+    pub failure: Failure,
+    /// How many times in a row this has happened: 1 for the first failure.
+    pub attempts: u32,
+}
+
+impl SyncError {
+    /// Returns the command line of what failed.
+    #[must_use]
+    pub fn command(&self) -> String {
+        match (self.operation, self.key) {
+            (None, ObjectKey::Pool(address)) => plan::reading(&address),
+            (operation, _) => operation.map_or_else(String::new, |it| it.to_string()),
+        }
+    }
+
+    /// Returns whether to report the failure: the first time, and then at doubling distances. Drift
+    /// is repaired at once, so that only its repetition matters.
+    #[must_use]
+    pub fn is_reportable(&self) -> bool {
+        let is_drift = self.failure.kind == FailureKind::Drift;
+        self.attempts.is_power_of_two() && (self.attempts > 1 || !is_drift)
+    }
+}
+
 #[derive(Debug)]
 struct Retry {
     error: SyncError,
-    attempts: u32,
     /// `None` during an attempt.
     due: Option<Instant>,
     /// Whether the kernel's state of the object is unknown and must be read first.
@@ -29,7 +58,7 @@ struct Retry {
 impl Retry {
     /// Returns whether the object waits to be read.
     fn is_unread(&self) -> bool {
-        self.due.is_some() && matches!(self.error.attempt, Attempt::Reading(_))
+        self.due.is_some() && self.error.operation.is_none()
     }
 }
 
@@ -40,16 +69,22 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    /// Records a failure and returns the number of consecutive failures.
-    pub(super) fn note(&mut self, error: &SyncError, now: Instant) -> u32 {
-        let refused = error.kind == FailureKind::Refused;
-        let attempts = self.by_key.get(&error.key).map_or(0, |retry| retry.attempts) + 1;
+    /// Records a failure of an object: of an operation, or of a read.
+    pub(super) fn note(
+        &mut self,
+        key: ObjectKey,
+        operation: Option<Operation>,
+        failure: Failure,
+        now: Instant,
+    ) -> SyncError {
+        let refused = failure.kind == FailureKind::Refused;
+        let attempts = self.by_key.get(&key).map_or(0, |retry| retry.error.attempts) + 1;
         // Drift is repaired at once.
         let wait = match attempts {
             1 if !refused => Duration::ZERO,
             _ => wait_after(attempts),
         };
-        let doubtful = match error.key {
+        let doubtful = match key {
             // Other operations of the pool may have succeeded.
             ObjectKey::Pool(_) => true,
             // Removing a flow that does not exist is harmless.
@@ -57,9 +92,9 @@ impl Retries {
             _ => !refused,
         };
         let due = Some(now + wait);
-        let retry = Retry { error: error.clone(), attempts, due, doubtful };
-        self.by_key.insert(error.key, retry);
-        attempts
+        let error = SyncError { key, operation, failure, attempts };
+        self.by_key.insert(key, Retry { error: error.clone(), due, doubtful });
+        error
     }
 
     /// Postpones the current attempts that need a read, because the kernel cannot be read.
@@ -86,8 +121,8 @@ impl Retries {
         self.by_key.contains_key(key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&SyncError, u32)> {
-        self.by_key.values().map(|retry| (&retry.error, retry.attempts))
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SyncError> {
+        self.by_key.values().map(|retry| &retry.error)
     }
 
     pub(super) fn len(&self) -> usize {

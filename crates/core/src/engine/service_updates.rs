@@ -1,11 +1,10 @@
 //! Changes of Services that need no kernel operation: health checks and refusals.
 
 use std::collections::BTreeMap;
-use std::mem;
-use std::sync::Arc;
 
 use super::Replacement;
-use crate::model::{DesiredService, HealthCheck, Refusal, ServiceKey};
+use crate::model::{HealthCheck, Refusal, ServiceKey};
+use crate::state::Trigger;
 
 /// Changes of Services that need no kernel operation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -16,6 +15,10 @@ pub struct ServiceUpdates {
     pub health_checks: BTreeMap<ServiceKey, Option<HealthCheck>>,
     /// New refusals of requested front ends.
     pub refusals: BTreeMap<ServiceKey, Vec<Refusal>>,
+    /// New reasons why options of Services have no effect.
+    pub ignored_options: BTreeMap<ServiceKey, Vec<String>>,
+    /// The endpoint changes that have reached the kernel.
+    pub programmed: Vec<Trigger>,
 }
 
 impl ServiceUpdates {
@@ -26,11 +29,17 @@ impl ServiceUpdates {
     }
 
     /// Records the changes of a replacement. The cost is proportional to the differences.
-    pub(super) fn note(&mut self, replacement: &Replacement<Arc<DesiredService>>) {
+    pub(super) fn note(&mut self, replacement: &Replacement) {
         let Replacement { service, old, new } = replacement;
         self.updates += 1;
         if old.health_check != new.health_check {
             self.health_checks.insert(service.clone(), new.health_check);
+        }
+        let ignored = new.ignored_options.iter();
+        let ignored: Vec<_> =
+            ignored.filter(|it| !old.ignored_options.contains(it)).cloned().collect();
+        if !ignored.is_empty() {
+            self.ignored_options.insert(service.clone(), ignored);
         }
         if old.refusals != new.refusals {
             let is_new = |refusal: &&Refusal| old.refusal(&refusal.address) != Some(*refusal);
@@ -39,9 +48,5 @@ impl ServiceUpdates {
                 self.refusals.insert(service.clone(), refusals);
             }
         }
-    }
-
-    pub(super) fn take(&mut self) -> Self {
-        mem::take(self)
     }
 }

@@ -18,6 +18,8 @@ pub type SharedPools = SmallVec<[Shared<Pool>; 2]>;
 /// Unchanged parts are shared between versions, so a comparison does not look into them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DesiredService {
+    /// The Service's creation in Unix seconds: the older of two Services gets a front end.
+    pub created: i64,
     /// Sorted by address.
     pub frontends: Shared<[Frontend]>,
     /// Sorted by address. A pool without backends has a virtual server only while established
@@ -29,6 +31,8 @@ pub struct DesiredService {
     pub refusals: Shared<[Refusal]>,
     /// Answered by the agent, not by the kernel.
     pub health_check: Option<HealthCheck>,
+    /// Why options of the Service have no effect.
+    pub ignored_options: Box<[String]>,
 }
 
 impl DesiredService {

@@ -91,6 +91,8 @@ impl EndpointSelection {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EndpointCounts {
     pub ready: u32,
+    /// With another weight than 1.
+    pub weighted: u32,
     /// On this node.
     pub ready_here: u32,
     /// With a hint for any node.
@@ -113,6 +115,7 @@ impl EndpointCounts {
         let local = is_local(endpoint, locality);
         if endpoint.is_ready() {
             counts.ready = 1;
+            counts.weighted = (endpoint.weight != 1).into();
             counts.ready_here = local.into();
             counts.node_hinted = (!endpoint.topology.for_nodes.is_empty()).into();
             counts.zone_hinted = (!endpoint.topology.for_zones.is_empty()).into();
@@ -129,6 +132,7 @@ impl EndpointCounts {
 impl AddAssign for EndpointCounts {
     fn add_assign(&mut self, other: Self) {
         self.ready += other.ready;
+        self.weighted += other.weighted;
         self.ready_here += other.ready_here;
         self.node_hinted += other.node_hinted;
         self.for_node += other.for_node;

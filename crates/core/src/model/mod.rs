@@ -46,7 +46,7 @@ pub use interner::{Interner, Name};
 pub use limiter::{Limiter, QUIET, Topic};
 pub use node::{Node, ServiceCidr};
 pub use pool::{
-    Backend, BackendChange, Backends, Pool, Scheduler, UnknownScheduler, VirtualServer,
+    Backend, BackendChange, Backends, Pool, PoolControl, Scheduler, UnknownScheduler, VirtualServer,
 };
 pub use route::{DEVICE, LOOPBACK, NAME, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 pub use service::{Service, ServiceKey, ServicePort, TrafficPolicy};

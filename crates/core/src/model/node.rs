@@ -16,6 +16,7 @@ pub struct Node {
     pub pod_cidrs: Box<[IpNet]>,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<Name>,
+    pub labels: Box<[(Name, Name)]>,
     /// Whether a load balancer may send traffic here: the node is neither being deleted nor tainted
     /// `ToBeDeletedByClusterAutoscaler`.
     pub eligible: bool,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -125,9 +126,28 @@ pub struct VirtualServer {
     pub flags: u32,
     /// Seconds for which a client stays with its real server; `None` without affinity.
     pub affinity_seconds: Option<u32>,
+    /// The bits of an address that identify a client; all of them without affinity.
+    pub affinity_prefix: u8,
+    /// The connections of each real server above which it gets no new ones; 0 without limit.
+    pub max_connections: u32,
 }
 
 impl VirtualServer {
+    /// Returns a virtual server without affinity and limit, with the scheduler's default flags.
+    #[must_use]
+    pub fn new(address: VirtualAddress, scheduler: Scheduler) -> Self {
+        Self {
+            address,
+            scheduler,
+            flags: scheduler.default_flags(),
+            affinity_seconds: None,
+            affinity_prefix: address.family().host_prefix(),
+            max_connections: 0,
+        }
+    }
+
+    /// `IP_VS_SVC_F_ONEPACKET`.
+    pub const FLAG_ONE_PACKET: u32 = 0x4;
     /// `IP_VS_SVC_F_SCHED1`: `mh-fallback` and `sh-fallback`.
     pub const FLAG_SCHED_1: u32 = 0x8;
     /// `IP_VS_SVC_F_SCHED2`: `mh-port` and `sh-port`.
@@ -333,6 +353,26 @@ pub enum BackendChange {
 pub struct Pool {
     pub server: VirtualServer,
     pub backends: Backends,
+    /// `None` for the usual treatment, and for a pool read from the kernel.
+    pub control: Option<Box<PoolControl>>,
+}
+
+/// The treatment of a pool's backends over time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PoolControl {
+    /// See [`Control::drain`](super::Control::drain); `None` for the usual period.
+    pub drain: Option<Duration>,
+    /// See [`Control::slow_start`](super::Control::slow_start).
+    pub slow_start: Duration,
+    /// See [`Control::eject`](super::Control::eject).
+    pub eject: Duration,
+}
+
+impl From<VirtualServer> for Pool {
+    /// Returns a pool without backends.
+    fn from(server: VirtualServer) -> Self {
+        Self { server, backends: Backends::default(), control: None }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Interfaces, Name, Protocol, Scheduler, VirtualAddress};
+use super::{Control, Interfaces, Name, Protocol, Scheduler, VirtualAddress};
 
 /// The node's addresses that take node ports (`nodePortAddresses`).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -169,6 +169,8 @@ pub struct Settings {
     pub carry: Carry,
     /// Ports of the node's own addresses that no external or load balancer IP takes.
     pub protected_node_ports: Vec<Ports>,
+    /// `defaults`: the options of Services without annotations.
+    pub defaults: Control,
 }
 
 impl Settings {
@@ -189,6 +191,7 @@ impl Settings {
             drain_period: Self::DRAIN_PERIOD,
             carry: Carry::default(),
             protected_node_ports: protected_node_ports(),
+            defaults: Control::default(),
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::model::{Backend, Protocol, Shared, VirtualAddress};
 /// The wait before the first count; doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The deadline of connections that may continue without limit.
+const UNLIMITED: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// The least pause after a count, as a multiple of its duration.
 const REST: u32 = 9;
 
@@ -36,14 +38,6 @@ pub struct Running {
     pub backend: SocketAddr,
     pub carrier: Carrier,
     pub count: u64,
-}
-
-/// The next step for a real server that is no longer desired.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum DrainStep {
-    Remove,
-    /// Its connections end first.
-    Keep,
 }
 
 #[derive(Debug)]
@@ -144,27 +138,28 @@ impl Drains {
         self.period = period;
     }
 
-    /// Updates the draining real servers of a virtual server and returns the next step for each of
-    /// `backends`. With `yields`, another program has the address, and no real server waits for its
-    /// connections.
+    /// Updates the draining real servers of a virtual server to `backends`. Returns those to remove
+    /// now, and those whose connections end first, for at most `period` instead of the usual one. With
+    /// `yields`, another program has the address, and no real server waits for its connections.
     pub(super) fn update(
         &mut self,
         server: VirtualAddress,
-        backends: &[Backend],
+        backends: Vec<Backend>,
+        period: Option<Duration>,
         yields: bool,
         now: Instant,
-    ) -> Vec<DrainStep> {
+    ) -> (Vec<Backend>, Vec<Backend>) {
         let mut known = self.remove(&server).unwrap_or_default();
         let mut drain = Drain::new();
-        let mut decide = |backend: &Backend| {
+        let has_ended = |backend: &Backend| {
             let socket = backend.socket();
             let mut draining = known.remove(&socket).unwrap_or_else(|| {
                 // UDP datagrams belong to no connection that could break, so they need no time.
                 let (period, running) = match server.protocol {
                     Protocol::Udp => (Duration::ZERO, Some(BTreeSet::new())),
-                    Protocol::Tcp | Protocol::Sctp => (self.period, None),
+                    Protocol::Tcp | Protocol::Sctp => (period.unwrap_or(self.period), None),
                 };
-                let until = now + period;
+                let until = now + period.min(UNLIMITED);
                 if running.is_none() {
                     self.counts.restart(now);
                     self.counts.schedule(until);
@@ -183,18 +178,18 @@ impl Drains {
                     carrier: Some(carrier),
                 };
                 self.flows.extend(running.map(flow));
-                return DrainStep::Remove;
+                return true;
             }
             drain.insert(socket, draining);
-            DrainStep::Keep
+            false
         };
-        let steps = backends.iter().map(&mut decide).collect();
+        let both = backends.into_iter().partition(has_ended);
         if !drain.is_empty() {
             self.count += drain.len();
             self.deadlines.extend(drain.values().map(|draining| (draining.until, server)));
             self.by_server.insert(server, drain);
         }
-        steps
+        both
     }
 
     pub(super) fn of(&self, server: &VirtualAddress) -> Option<Shared<[Backend]>> {
@@ -296,6 +291,18 @@ mod tests {
         Backend { address: [10, 244, 1, last].into(), port: 80, weight: 1, local: false }
     }
 
+    /// Returns for each of `backends` whether it is removed now.
+    fn update(
+        drains: &mut Drains,
+        server: VirtualAddress,
+        backends: &[Backend],
+        yields: bool,
+        now: Instant,
+    ) -> Vec<bool> {
+        let (removed, _) = drains.update(server, backends.to_vec(), None, yields, now);
+        backends.iter().map(|backend| removed.contains(backend)).collect()
+    }
+
     fn running(
         frontend: &str,
         last: u8,
@@ -312,18 +319,18 @@ mod tests {
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
         let both = [backend(1), backend(2)];
-        assert_eq!(drains.update(web, &both, false, start), [DrainStep::Keep; 2]);
+        assert_eq!(update(&mut drains, web, &both, false, start), [false; 2]);
         assert_eq!(drains.of(&web).unwrap().iter().map(|it| it.weight).sum::<u32>(), 0);
 
         let runs = [running("203.0.113.7:80", 2, &[web])];
         drains.count(&runs, start);
         assert_eq!(drains.take_ended(start), [web].into());
-        assert_eq!(drains.update(web, &both, false, start), [DrainStep::Remove, DrainStep::Keep]);
+        assert_eq!(update(&mut drains, web, &both, false, start), [true, false]);
         assert_eq!(drains.take_flows(), []);
         let end = start + PERIOD;
         drains.count(&runs, end);
         assert_eq!(drains.take_ended(end), [web].into());
-        assert_eq!(drains.update(web, &both[1..], false, end), [DrainStep::Remove]);
+        assert_eq!(update(&mut drains, web, &both[1..], false, end), [true]);
         let Running { frontend, backend, carrier, .. } = runs[0].0;
         let (backend, carrier) = (Some(backend), Some(carrier));
         let flow = FlowOperation { frontend, backend, carrier };
@@ -337,14 +344,14 @@ mod tests {
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
         let runs = [running("10.96.0.1:80", 1, &[web])];
-        drains.update(web, &[backend(1)], false, start);
-        drains.update(web, &[], false, start);
+        update(&mut drains, web, &[backend(1)], false, start);
+        update(&mut drains, web, &[], false, start);
         let later = start + PERIOD / 2;
-        drains.update(web, &[backend(1)], false, later);
+        update(&mut drains, web, &[backend(1)], false, later);
         drains.count(&runs, start + PERIOD);
-        assert_eq!(drains.update(web, &[backend(1)], false, start + PERIOD), [DrainStep::Keep]);
+        assert_eq!(update(&mut drains, web, &[backend(1)], false, start + PERIOD), [false]);
         drains.count(&runs, later + PERIOD);
-        assert_eq!(drains.update(web, &[backend(1)], false, later + PERIOD), [DrainStep::Remove]);
+        assert_eq!(update(&mut drains, web, &[backend(1)], false, later + PERIOD), [true]);
     }
 
     #[test]
@@ -352,12 +359,9 @@ mod tests {
         let dns = server("10.96.0.10:53/tcp");
         let now = Instant::now();
         let mut drains = of_period(PERIOD);
-        assert_eq!(drains.update(dns, &[backend(1)], false, now), [DrainStep::Keep]);
+        assert_eq!(update(&mut drains, dns, &[backend(1)], false, now), [false]);
         drains.count(&[running("10.96.0.10:53", 1, &[dns])], now);
-        assert_eq!(
-            drains.update(dns, &[backend(1), backend(2)], true, now),
-            [DrainStep::Remove; 2]
-        );
+        assert_eq!(update(&mut drains, dns, &[backend(1), backend(2)], true, now), [true; 2]);
         // Open connections are ended and not left to the other program.
         assert_eq!(drains.take_flows().len(), 1);
         assert_eq!(drains.len(), 0);
@@ -368,13 +372,13 @@ mod tests {
         let now = Instant::now();
         let mut drains = of_period(PERIOD);
         let dns = server("10.96.0.10:53/udp");
-        assert_eq!(drains.update(dns, &[backend(1)], false, now), [DrainStep::Remove]);
+        assert_eq!(update(&mut drains, dns, &[backend(1)], false, now), [true]);
         let mut drains = of_period(Duration::ZERO);
         let web = server("10.96.0.1:80/tcp");
-        assert_eq!(drains.update(web, &[backend(1)], false, now), [DrainStep::Keep]);
+        assert_eq!(update(&mut drains, web, &[backend(1)], false, now), [false]);
         assert!(drains.counts().take_due(now));
         drains.count(&[], now);
-        assert_eq!(drains.update(web, &[backend(1)], false, now), [DrainStep::Remove]);
+        assert_eq!(update(&mut drains, web, &[backend(1)], false, now), [true]);
     }
 
     #[test]
@@ -387,7 +391,7 @@ mod tests {
         while !waiting.is_empty() {
             let before = waiting.len();
             waiting.retain(|port| {
-                drains.update(dns(*port), &[backend(1)], false, now) == [DrainStep::Keep]
+                update(&mut drains, dns(*port), &[backend(1)], false, now) == [false]
             });
             assert_eq!(drains.len(), waiting.len());
             turns.push(before - waiting.len());
@@ -401,7 +405,7 @@ mod tests {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
-        drains.update(web, &[backend(1)], false, start);
+        update(&mut drains, web, &[backend(1)], false, start);
         let mut seconds = Vec::new();
         let mut now = start;
         while now < start + PERIOD {

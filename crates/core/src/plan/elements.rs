@@ -1,8 +1,8 @@
 //! The set elements of the desired state.
 
 use crate::model::{
-    AddressSet, DesiredNode, DesiredService, Element, Frontend, InterfaceSet, Leads, Masquerade,
-    PortSet, Protocol, RangeSet, RefusalReason, Target, VirtualAddress,
+    AddressSet, Backend, DesiredNode, DesiredService, Element, Frontend, InterfaceSet, Leads,
+    Masquerade, PortSet, Protocol, RangeSet, RefusalReason, Target, VirtualAddress,
 };
 
 /// Returns the elements for the front ends of a Service. Elements with several uses are repeated.
@@ -65,15 +65,15 @@ pub fn of_node(program: &DesiredNode) -> impl Iterator<Item = Element> + '_ {
     ranges.chain(interfaces).chain(links).chain(node_port_ips)
 }
 
-/// Returns the elements for the backends of a Service: those of endpoints that may connect to
-/// themselves.
+/// Returns the elements for the backends of a Service.
 pub fn of_backends(program: &DesiredService) -> impl Iterator<Item = Element> + '_ {
-    program
-        .pools
-        .iter()
-        .flat_map(|pool| pool.backends.iter())
-        .filter(|backend| backend.local)
-        .map(|backend| Element::Address(AddressSet::Hairpin, backend.address))
+    program.pools.iter().flat_map(|pool| pool.backends.iter()).filter_map(of_backend)
+}
+
+/// Returns the element for an endpoint that may connect to itself.
+#[must_use]
+pub fn of_backend(backend: &Backend) -> Option<Element> {
+    backend.local.then_some(Element::Address(AddressSet::Hairpin, backend.address))
 }
 
 fn of_frontend(frontend: &Frontend) -> Vec<Element> {

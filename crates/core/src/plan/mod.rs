@@ -1,6 +1,5 @@
 //! Plans the ordered operations that lead from the actual to the desired state.
 
-mod counted;
 mod drains;
 pub mod elements;
 mod flows;
@@ -9,16 +8,18 @@ mod operation;
 mod pools;
 mod reconciler;
 mod removal;
-mod routes;
 mod stage;
 mod token_bucket;
+mod tracked;
+mod weights;
 
 pub use drains::{CountTargets, Counts, Running};
 pub use key::ObjectKey;
+pub(crate) use operation::reading;
 pub use operation::{
-    Attempt, Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed,
-    Operation, Outcome, RouteOperation, ServerOperation, SyncError, cannot_be_read,
+    Carrier, Effect, Failure, FailureKind, FilterOperation, FlowOperation, Observed, Operation,
+    Outcome, RouteOperation, ServerOperation, cannot_be_read, lower_threshold,
 };
-pub use reconciler::{Plan, Reconciler};
+pub use reconciler::Reconciler;
 pub use removal::{ForeignClaims, is_named, is_orphan, is_removed, orphans, release, removal};
 pub use stage::Stage;

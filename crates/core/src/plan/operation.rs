@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{ForeignClaims, ObjectKey};
+use ipnet::IpNet;
+
+use super::ForeignClaims;
 use crate::model::{
-    Backend, DEVICE, Element, Family, NAME, Pool, Protocol, Route, VirtualAddress, VirtualServer,
+    Backend, DEVICE, Element, Family, NAME, Pool, Protocol, Route, Scheduler, VirtualAddress,
+    VirtualServer,
 };
 
 /// A change of the kernel's state.
@@ -44,9 +47,10 @@ pub enum ServerOperation {
     Set(VirtualServer),
     /// Deletes a virtual server with its real servers.
     Delete(VirtualAddress),
-    AddReal(VirtualAddress, Backend),
-    /// Changes the weight of a real server.
-    SetReal(VirtualAddress, Backend),
+    /// Adds a real server with a limit of connections; 0 without limit.
+    AddReal(VirtualAddress, Backend, u32),
+    /// Changes the weight or the limit of a real server.
+    SetReal(VirtualAddress, Backend, u32),
     DeleteReal(VirtualAddress, Backend),
 }
 
@@ -57,8 +61,8 @@ impl ServerOperation {
         match self {
             Self::Add(server) | Self::Set(server) => server.address,
             Self::Delete(address)
-            | Self::AddReal(address, _)
-            | Self::SetReal(address, _)
+            | Self::AddReal(address, ..)
+            | Self::SetReal(address, ..)
             | Self::DeleteReal(address, _) => *address,
         }
     }
@@ -229,48 +233,95 @@ impl fmt::Display for FilterOperation {
 }
 
 /// Formats `-t ADDR:PORT`, `-u …` or `--sctp-service …`, as in `ipvsadm`.
-struct ServiceArgument(VirtualAddress);
+fn service(address: &VirtualAddress) -> String {
+    let option = match address.protocol {
+        Protocol::Tcp => "-t",
+        Protocol::Udp => "-u",
+        Protocol::Sctp => "--sctp-service",
+    };
+    format!("{option} {}", SocketAddr::new(address.ip, address.port))
+}
 
-impl fmt::Display for ServiceArgument {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let option = match self.0.protocol {
-            Protocol::Tcp => "-t",
-            Protocol::Udp => "-u",
-            Protocol::Sctp => "--sctp-service",
-        };
-        write!(f, "{option} {}", SocketAddr::new(self.0.ip, self.0.port))
+/// Formats the command line that reads a virtual server.
+pub(crate) fn reading(address: &VirtualAddress) -> String {
+    format!("-Ln {}", service(address))
+}
+
+/// Formats `-M`: a netmask for IPv4, a prefix length for IPv6.
+fn persistence_mask(f: &mut fmt::Formatter<'_>, server: &VirtualServer) -> fmt::Result {
+    let family = server.address.family();
+    match IpNet::new(family.unspecified(), server.affinity_prefix) {
+        Ok(net) if net.prefix_len() < family.host_prefix() => match family {
+            Family::V4 => write!(f, " -M {}", net.netmask()),
+            Family::V6 => write!(f, " -M {}", net.prefix_len()),
+        },
+        _ => Ok(()),
     }
+}
+
+/// Formats `-b`: the names that belong to the scheduler.
+fn scheduler_flags(f: &mut fmt::Formatter<'_>, server: &VirtualServer) -> fmt::Result {
+    let [fallback, port] = match server.scheduler {
+        Scheduler::Sh => ["sh-fallback", "sh-port"],
+        Scheduler::Mh => ["mh-fallback", "mh-port"],
+        _ => ["flag-1", "flag-2"],
+    };
+    let bits = [(VirtualServer::FLAG_SCHED_1, fallback), (VirtualServer::FLAG_SCHED_2, port)];
+    let set = bits.into_iter().filter(|(bit, _)| server.flags & bit != 0);
+    for (index, (_, name)) in set.enumerate() {
+        f.write_str(if index == 0 { " -b " } else { "," })?;
+        f.write_str(name)?;
+    }
+    Ok(())
+}
+
+/// Formats `-x` and `-y`, if there is a limit.
+fn thresholds(f: &mut fmt::Formatter<'_>, limit: u32) -> fmt::Result {
+    match limit {
+        0 => Ok(()),
+        limit => write!(f, " -x {limit} -y {}", lower_threshold(limit)),
+    }
+}
+
+/// Returns the number of connections below which a real server with a limit takes new ones again:
+/// three quarters of the limit.
+#[must_use]
+pub fn lower_threshold(limit: u32) -> u32 {
+    limit - limit.div_ceil(4)
 }
 
 impl fmt::Display for ServerOperation {
     /// Formats the line for `ipvsadm`; additions are exactly as `ipvsadm -Sn` prints them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = |f: &mut fmt::Formatter<'_>, verb: &str, server: &VirtualServer| {
-            write!(f, "{verb} {} -s {}", ServiceArgument(server.address), server.scheduler)?;
+            write!(f, "{verb} {} -s {}", service(&server.address), server.scheduler)?;
             if let Some(seconds) = server.affinity_seconds {
                 write!(f, " -p {seconds}")?;
+                persistence_mask(f, server)?;
             }
-            if server.flags & VirtualServer::FLAG_SCHED_2 != 0 {
-                f.write_str(" -b mh-port")?;
+            if server.flags & VirtualServer::FLAG_ONE_PACKET != 0 {
+                f.write_str(" -o")?;
             }
-            Ok(())
+            scheduler_flags(f, server)
         };
         let real =
             |f: &mut fmt::Formatter<'_>, verb, address: &VirtualAddress, backend: &Backend| {
                 let socket = backend.socket();
-                write!(f, "{verb} {} -r {socket}", ServiceArgument(*address))
+                write!(f, "{verb} {} -r {socket}", service(address))
             };
         match self {
             Self::Add(added) => server(f, "-A", added),
             Self::Set(changed) => server(f, "-E", changed),
-            Self::Delete(address) => write!(f, "-D {}", ServiceArgument(*address)),
-            Self::AddReal(address, backend) => {
+            Self::Delete(address) => write!(f, "-D {}", service(address)),
+            Self::AddReal(address, backend, limit) => {
                 real(f, "-a", address, backend)?;
-                write!(f, " -m -w {}", backend.weight)
+                write!(f, " -m -w {}", backend.weight)?;
+                thresholds(f, *limit)
             }
-            Self::SetReal(address, backend) => {
+            Self::SetReal(address, backend, limit) => {
                 real(f, "-e", address, backend)?;
-                write!(f, " -m -w {}", backend.weight)
+                write!(f, " -m -w {}", backend.weight)?;
+                thresholds(f, *limit)
             }
             Self::DeleteReal(address, backend) => real(f, "-d", address, backend),
         }
@@ -344,23 +395,6 @@ pub fn cannot_be_read(address: &VirtualAddress, why: impl fmt::Display) -> Strin
     format!("the virtual server {address} cannot be read: {why}")
 }
 
-/// The attempt that failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Attempt {
-    Operation(Operation),
-    /// Reading the real servers of a virtual server.
-    Reading(VirtualAddress),
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Operation(operation) => operation.fmt(f),
-            Self::Reading(address) => write!(f, "-Ln {}", ServiceArgument(*address)),
-        }
-    }
-}
-
 /// The consequence of a failed operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
@@ -368,8 +402,10 @@ pub enum FailureKind {
     Drift,
     /// The result of the operation is not known (lost acknowledgement, ENOBUFS).
     Unknown,
-    /// The kernel rejected the operation; it may succeed later (ENOMEM, a missing module).
+    /// The kernel rejected the operation; it may succeed later (ENOMEM).
     Refused,
+    /// The kernel has no such scheduler, and no module for it.
+    NoScheduler,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -387,13 +423,3 @@ impl fmt::Display for Failure {
 
 /// The outcome of one operation.
 pub type Outcome = Result<(), Failure>;
-
-/// An object with failed operations, or that could not be read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SyncError {
-    pub key: ObjectKey,
-    /// The first failure.
-    pub attempt: Attempt,
-    pub kind: FailureKind,
-    pub message: String,
-}

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::ServerOperation;
-use super::drains::{DrainStep, Drains};
-use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress};
+use super::drains::Drains;
+use super::weights::Weights;
+use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress, VirtualServer};
 
 #[derive(Clone, Default, Debug)]
 struct PoolSlot {
@@ -19,30 +19,21 @@ struct PoolSlot {
     actual: Option<Shared<Pool>>,
     /// The kernel holds a virtual server that cannot be read: no operation until it can.
     unknown: bool,
+    /// The desired pool with its present weights, while some differ from the desired ones.
+    weighted: Option<Shared<Pool>>,
     /// Another program has the address: the virtual server is removed at once.
     yields: bool,
 }
-
-/// The change from one version of a pool to the next. Usually the kernel holds the old version when
-/// the plan for the new one is made, and no second comparison is needed.
-#[derive(Debug)]
-struct Exchange {
-    old: Shared<Pool>,
-    new: Shared<Pool>,
-    changes: BackendChanges,
-}
-
-/// The differences between two versions of a pool: usually one.
-pub(super) type BackendChanges = SmallVec<[BackendChange; 1]>;
 
 /// The desired and the actual virtual servers.
 #[derive(Debug, Default)]
 pub(super) struct PoolTable {
     slots: FxHashMap<VirtualAddress, PoolSlot>,
     /// The addresses for the next plan, possibly with duplicates.
-    touched: Vec<(VirtualAddress, Option<Exchange>)>,
+    touched: Vec<VirtualAddress>,
     /// Actual real servers that are no longer desired.
     pub(super) drains: Drains,
+    pub(super) weights: Weights,
 }
 
 impl PoolTable {
@@ -61,20 +52,11 @@ impl PoolTable {
         self.touch(address);
     }
 
-    pub(super) fn reserve(&mut self, pools: usize) {
-        self.touched.reserve(pools);
-    }
-
-    pub(super) fn exchange(
-        &mut self,
-        old: &Shared<Pool>,
-        new: &Shared<Pool>,
-        changes: BackendChanges,
-    ) {
+    /// Replaces the desired pool at an address; its uses stay.
+    pub(super) fn exchange(&mut self, new: &Shared<Pool>) {
         let address = new.server.address;
         self.slots.entry(address).or_default().desired = Some(Shared::clone(new));
-        let (old, new) = (Shared::clone(old), Shared::clone(new));
-        self.touched.push((address, Some(Exchange { old, new, changes })));
+        self.touch(address);
     }
 
     pub(super) fn release(&mut self, address: VirtualAddress) {
@@ -88,20 +70,16 @@ impl PoolTable {
 
     /// Includes an address in the next plan.
     pub(super) fn touch(&mut self, address: VirtualAddress) {
-        self.touched.push((address, None));
+        self.touched.push(address);
     }
 
     pub(super) fn touch_all(&mut self) {
         let unsettled = self.slots.iter().filter(|(_, slot)| !slot.is_settled());
-        self.touched.extend(unsettled.map(|(address, _)| (*address, None)));
+        self.touched.extend(unsettled.map(|(address, _)| *address));
     }
 
     pub(super) fn is_desired(&self, address: &VirtualAddress) -> bool {
         self.slots.get(address).is_some_and(|slot| slot.desired.is_some())
-    }
-
-    pub(super) fn is_settled(&self, address: &VirtualAddress) -> bool {
-        self.slots.get(address).is_some_and(PoolSlot::is_settled)
     }
 
     pub(super) fn is_known(&self, address: &VirtualAddress) -> bool {
@@ -145,10 +123,6 @@ impl PoolTable {
         (slot.actual, slot.unknown) = (actual.map(Shared::from), false);
     }
 
-    pub(super) fn touched(&self) -> usize {
-        self.touched.len()
-    }
-
     /// Plans the operations for the touched addresses. With `keep_unneeded`, virtual servers
     /// without a use stay, and stay touched.
     pub(super) fn plan(
@@ -158,14 +132,15 @@ impl PoolTable {
         mut step: impl FnMut(ServerOperation),
     ) {
         let mut touched = mem::take(&mut self.touched);
-        touched.extend(self.drains.take_ended(now).into_iter().map(|address| (address, None)));
-        touched.sort_unstable_by_key(|(address, _)| *address);
-        touched.dedup_by_key(|(address, _)| *address);
-        for (address, exchange) in touched {
+        touched.extend(self.drains.take_ended(now));
+        touched.extend(self.weights.take_due(now));
+        touched.sort_unstable();
+        touched.dedup();
+        for address in touched {
             if keep_unneeded && !self.is_desired(&address) {
                 self.touch(address);
             } else {
-                self.steps(address, exchange, now, &mut step);
+                self.steps(address, now, &mut step);
             }
         }
     }
@@ -175,71 +150,63 @@ impl PoolTable {
     fn steps(
         &mut self,
         address: VirtualAddress,
-        exchange: Option<Exchange>,
         now: Instant,
         mut step: impl FnMut(ServerOperation),
     ) {
-        let Some(slot) = self.slots.get_mut(&address).filter(|slot| !slot.is_settled()) else {
-            return;
-        };
-        if slot.unknown {
+        let Some(slot) = self.slots.get_mut(&address).filter(|slot| !slot.unknown) else { return };
+        slot.weighted = self.weights.adjust(slot.desired.as_ref(), slot.actual.as_deref(), now);
+        if slot.is_settled() {
             return;
         }
-        let obsolete;
-        let desired = match (&slot.desired, &slot.actual) {
-            (Some(desired), _) => &**desired,
-            (None, Some(actual)) => {
-                obsolete = Pool { server: actual.server, backends: Backends::default() };
-                &obsolete
-            }
-            (None, None) => {
-                self.drains.forget(&address);
-                self.slots.remove(&address);
-                return;
-            }
+        let Some(target) = slot.target() else {
+            self.drains.forget(&address);
+            self.slots.remove(&address);
+            return;
         };
+        let limit = target.server.max_connections;
+        let has_other_limit =
+            slot.actual.as_ref().is_some_and(|it| it.server.max_connections != limit);
         let mut is_equal = true;
         let mut step = |operation| {
             is_equal = false;
             step(operation);
         };
-        let mut removed = Vec::new();
         let none = Backends::default();
         let actual = slot.actual.as_ref().map_or(&none, |actual| &actual.backends);
-        if !desired.backends.is_empty() {
-            server_step(slot.actual.as_deref(), desired).into_iter().for_each(&mut step);
+        if !target.backends.is_empty() {
+            server_step(slot.actual.as_deref(), &target).into_iter().for_each(&mut step);
         }
-        let take = |change| match change {
-            BackendChange::Added(new) => step(ServerOperation::AddReal(address, new)),
+        let mut removed = Vec::new();
+        if has_other_limit {
+            let actual: FxHashSet<_> = actual.iter().map(Backend::socket).collect();
+            let stay = target.backends.iter().filter(|it| actual.contains(&it.socket()));
+            stay.for_each(|it| step(ServerOperation::SetReal(address, *it, limit)));
+        }
+        target.backends.changes_from(actual, |change| match change {
+            BackendChange::Added(new) => step(ServerOperation::AddReal(address, new, limit)),
             // The kernel does not know which real servers are local.
-            BackendChange::Changed { old, new } if old.weight != new.weight => {
-                step(ServerOperation::SetReal(address, new));
+            BackendChange::Changed { old, new } if old.weight != new.weight && !has_other_limit => {
+                step(ServerOperation::SetReal(address, new, limit));
             }
             BackendChange::Changed { .. } => {}
             BackendChange::Removed(old) => removed.push(old),
-        };
-        match exchange.filter(|exchange| exchange.leads(slot)) {
-            Some(exchange) => exchange.changes.into_iter().for_each(take),
-            None => desired.backends.changes_from(actual, take),
-        }
-        let steps = self.drains.update(address, &removed, slot.yields, now);
-        if desired.backends.is_empty() {
-            if steps.iter().all(|next| *next == DrainStep::Remove) {
+        });
+        let drain = target.control.as_ref().and_then(|control| control.drain);
+        let (ended, draining) = self.drains.update(address, removed, drain, slot.yields, now);
+        if target.backends.is_empty() {
+            if draining.is_empty() {
                 if slot.actual.is_some() {
                     step(ServerOperation::Delete(address));
                 }
                 return;
             }
-            server_step(slot.actual.as_deref(), desired).into_iter().for_each(&mut step);
+            server_step(slot.actual.as_deref(), &target).into_iter().for_each(&mut step);
         }
-        for (old, next) in removed.into_iter().zip(steps) {
-            match next {
-                DrainStep::Remove => step(ServerOperation::DeleteReal(address, old)),
-                DrainStep::Keep if !old.is_draining() => {
-                    step(ServerOperation::SetReal(address, old.drained()));
-                }
-                DrainStep::Keep => {}
-            }
+        for old in draining.iter().filter(|old| !old.is_draining() || has_other_limit) {
+            step(ServerOperation::SetReal(address, old.drained(), limit));
+        }
+        for old in ended {
+            step(ServerOperation::DeleteReal(address, old));
         }
         if is_equal {
             // Equal, but perhaps not the same chunks: share them.
@@ -259,37 +226,42 @@ impl PoolTable {
     }
 }
 
-impl Exchange {
-    /// Returns whether the change leads from the actual to the desired state.
-    fn leads(&self, slot: &PoolSlot) -> bool {
-        let is = |pool: &Option<Shared<Pool>>, one| {
-            pool.as_ref().is_some_and(|pool| Shared::is_same(pool, one))
-        };
-        is(&slot.actual, &self.old) && is(&slot.desired, &self.new)
-    }
-}
-
 impl PoolSlot {
+    /// Returns the pool that the actual one is changed to: without a desired one, it loses its
+    /// backends. `None` if there is neither.
+    fn target(&self) -> Option<Shared<Pool>> {
+        let emptied = |actual: &Shared<Pool>| {
+            let Pool { server, control, .. } = &**actual;
+            Pool { server: *server, backends: Backends::default(), control: control.clone() }.into()
+        };
+        self.goal().cloned().or_else(|| self.actual.as_ref().map(emptied))
+    }
+
+    /// Returns the desired pool with its present weights.
+    fn goal(&self) -> Option<&Shared<Pool>> {
+        self.weighted.as_ref().or(self.desired.as_ref())
+    }
+
     fn is_obsolete(&self) -> bool {
         self.desired.is_none() && (self.actual.is_some() || self.unknown)
     }
 
     fn is_settled(&self) -> bool {
-        let both = self.desired.as_ref().zip(self.actual.as_ref());
+        let both = self.goal().zip(self.actual.as_ref());
         both.is_some_and(|(desired, actual)| Shared::is_same(desired, actual))
     }
 
     /// Records that the kernel holds the desired pool and the draining real servers.
     fn confirm(&mut self, draining: Option<Shared<[Backend]>>) {
-        let actual = match (&self.desired, &self.actual, draining) {
+        let actual = match (self.goal(), &self.actual, draining) {
             (Some(desired), _, None) => Some(Shared::clone(desired)),
             (Some(desired), _, Some(draining)) => Some(Shared::from(Pool {
-                server: desired.server,
                 backends: desired.backends.with(draining),
+                ..Pool::clone(desired)
             })),
             (None, Some(actual), Some(draining)) => Some(Shared::from(Pool {
-                server: actual.server,
                 backends: Backends::from_chunks([draining]),
+                ..Pool::clone(actual)
             })),
             (None, ..) => None,
         };
@@ -302,7 +274,9 @@ fn server_step(actual: Option<&Pool>, desired: &Pool) -> Option<ServerOperation>
     match actual {
         None => Some(ServerOperation::Add(desired.server)),
         Some(actual) => {
-            (actual.server != desired.server).then_some(ServerOperation::Set(desired.server))
+            let max_connections = desired.server.max_connections;
+            let actual = VirtualServer { max_connections, ..actual.server };
+            (actual != desired.server).then_some(ServerOperation::Set(desired.server))
         }
     }
 }

@@ -5,21 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use ipnet::IpNet;
+use rustc_hash::FxHashSet;
 
-use super::counted::Elements;
 use super::drains::{Counts, Running};
 use super::flows::Flows;
 use super::key::ObjectKey;
-use super::pools::{BackendChanges, PoolTable};
-use super::routes::RouteTable;
+use super::pools::PoolTable;
 use super::stage::{ExclusiveKey, Stage};
+use super::tracked::{Slot, Tracked};
 use super::{
-    Attempt, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
-    SyncError, elements,
+    Effect, Failure, FailureKind, FilterOperation, Observed, Operation, Outcome, RouteOperation,
+    elements,
 };
 use crate::model::{
     AddressSet, Backend, BackendChange, DesiredNode, DesiredService, Element, Pool, PortSet,
@@ -32,34 +32,14 @@ pub struct Reconciler {
     tables: bool,
     device: bool,
     earlier: bool,
-    elements: Elements,
-    routes: RouteTable,
+    /// Most elements are addresses: a table of their own takes half the memory for each.
+    addresses: Tracked<(AddressSet, IpAddr), ()>,
+    elements: Tracked<Element, ()>,
+    /// The source address of each route.
+    routes: Tracked<IpNet, Option<IpAddr>>,
     pools: PoolTable,
     flows: Flows,
     touched: FxHashSet<ObjectKey>,
-}
-
-/// Operations in the order of execution.
-#[derive(Clone, Debug, Default)]
-pub struct Plan(Vec<Operation>);
-
-impl Plan {
-    /// Returns the operations in order.
-    #[must_use]
-    pub fn operations(&self) -> &[Operation] {
-        &self.0
-    }
-
-    /// Returns the object of each operation.
-    pub fn keys(&self) -> impl Iterator<Item = ObjectKey> {
-        self.0.iter().map(ObjectKey::of)
-    }
-
-    /// Returns whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl Reconciler {
@@ -91,14 +71,9 @@ impl Reconciler {
         }
     }
 
-    /// Reserves space for `pools` replacements.
-    pub fn reserve_pools(&mut self, pools: usize) {
-        self.pools.reserve(pools);
-    }
-
     /// Replaces pools of a Service, both lists sorted by address. The cost is proportional to the
     /// differences.
-    pub fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
+    fn replace_pools(&mut self, old: &[Shared<Pool>], new: &[Shared<Pool>]) {
         let mut old = old.iter().peekable();
         for pool in new {
             let address = pool.server.address;
@@ -108,10 +83,9 @@ impl Reconciler {
             match old.next_if(|old| old.server.address == address) {
                 Some(before) if Shared::is_same(before, pool) => {}
                 Some(before) => {
-                    let mut changes = BackendChanges::new();
-                    pool.backends.changes_from(&before.backends, |change| changes.push(change));
-                    changes.iter().for_each(|change| self.count_hairpin(*change));
-                    self.pools.exchange(before, pool, changes);
+                    pool.backends
+                        .changes_from(&before.backends, |change| self.count_hairpin(change));
+                    self.pools.exchange(pool);
                 }
                 None => {
                     let added = pool.backends.iter().copied().map(BackendChange::Added);
@@ -131,8 +105,9 @@ impl Reconciler {
         // Before Linux 6.16 a flowtable loses a removed link, even if a link of the same name
         // follows at once.
         for link in new.offload_links.iter().filter(|link| !old.offload_links.contains(link)) {
-            self.elements.set_absent(Element::OffloadLink(link.name));
-            self.touched.insert(ObjectKey::Element(Element::OffloadLink(link.name)));
+            let link = Element::OffloadLink(link.name);
+            self.elements.change(link, |slot| slot.set_actual(None));
+            self.touched.insert(ObjectKey::Element(link));
         }
         self.touched.extend(ObjectKey::BASE);
     }
@@ -149,8 +124,15 @@ impl Reconciler {
         self.tables = observed.tables;
         self.device = observed.device;
         self.earlier = observed.earlier.is_some();
-        self.elements.set_all_present(observed.elements);
-        self.routes.replace_actual(observed.routes);
+        self.addresses.clear_actual();
+        self.elements.clear_actual();
+        for element in observed.elements {
+            self.change_element(element, |slot| slot.set_actual(Some(())));
+        }
+        self.routes.clear_actual();
+        for Route { prefix, source } in observed.routes {
+            self.routes.change(prefix, |slot| slot.set_actual(Some(source)));
+        }
         for pool in observed.pools {
             let address = pool.server.address;
             if self.pools.is_known(&address) || is_ours(&address) {
@@ -164,14 +146,10 @@ impl Reconciler {
         unread
     }
 
-    /// Takes the virtual servers observed at some addresses.
-    pub fn observe_pools(&mut self, addresses: &[VirtualAddress], pools: Vec<Pool>) {
-        let mut found: FxHashMap<_, _> =
-            pools.into_iter().map(|pool| (pool.server.address, pool)).collect();
-        for address in addresses {
-            self.pools.set_actual(*address, found.remove(address));
-            self.pools.touch(*address);
-        }
+    /// Takes what was observed at the address of a virtual server.
+    pub fn observe_pool(&mut self, address: VirtualAddress, pool: Option<Pool>) {
+        self.pools.set_actual(address, pool);
+        self.pools.touch(address);
     }
 
     /// Returns the addresses of known actual virtual servers.
@@ -187,7 +165,11 @@ impl Reconciler {
 
     /// Includes an object in the next plan.
     pub fn touch(&mut self, key: ObjectKey) {
-        self.touched.insert(key);
+        match key {
+            ObjectKey::Pool(address) => self.pools.touch(address),
+            ObjectKey::Flow(flow) => self.flows.retry(flow),
+            key => drop(self.touched.insert(key)),
+        }
     }
 
     /// Returns the addresses of virtual servers that no Service needs.
@@ -236,7 +218,8 @@ impl Reconciler {
     /// Returns when a task may be due without another event.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.pools.drains.next_due()
+        let due = self.pools.drains.next_due().into_iter();
+        due.chain(self.pools.weights.next_due()).min()
     }
 
     /// Takes the open connections, each with the virtual servers that its front end uses or used.
@@ -260,51 +243,56 @@ impl Reconciler {
     /// Plans the operations for the touched objects. With `keep_unneeded`, unneeded objects stay,
     /// and stay touched, unless a new object needs their place; and service ranges are not dropped
     /// yet.
-    pub fn plan(&mut self, keep_unneeded: bool, now: Instant) -> Plan {
-        let touched = mem::take(&mut self.touched).into_iter();
-        let unsettled = touched.filter(|key| !self.is_settled(key));
-        let (due, left): (Vec<_>, Vec<_>) =
-            unsettled.partition(|key| !keep_unneeded || self.is_needed(key));
-        let mut steps = Vec::new();
-        self.all_steps(due, &mut steps);
-        let given_up = steps.iter().filter_map(ExclusiveKey::given_up_by);
-        let given_up: FxHashSet<_> =
-            given_up.chain(left.iter().filter_map(ExclusiveKey::of_key)).collect();
-        let taken = steps.iter().filter_map(ExclusiveKey::taken_by);
+    pub fn plan(&mut self, keep_unneeded: bool, now: Instant) -> Vec<Operation> {
+        let mut touched: Vec<_> = mem::take(&mut self.touched).into_iter().collect();
+        touched.sort_unstable();
+        let waits = |step: &Operation| {
+            let is_service_range = matches!(
+                step,
+                Operation::Filter(FilterOperation::Add(Element::Range(RangeSet::ServiceRanges, _)))
+            );
+            keep_unneeded && (is_service_range || step.effect() == Effect::Removes)
+        };
+        let all = touched.into_iter().filter_map(|key| self.step(key));
+        let (waiting, mut steps): (Vec<_>, Vec<_>) = all.partition(waits);
+        let adds = |step: &&Operation| step.effect() == Effect::Adds;
+        let given_up = steps.iter().filter(|step| !adds(step)).chain(&waiting);
+        let given_up: FxHashSet<_> = given_up.filter_map(ExclusiveKey::of).collect();
+        let taken = steps.iter().filter(adds).filter_map(ExclusiveKey::of);
         let taken: FxHashSet<_> = taken.filter(|place| given_up.contains(place)).collect();
         let is_in_the_way =
-            |key: &ObjectKey| ExclusiveKey::of_key(key).is_some_and(|it| taken.contains(&it));
-        let (in_the_way, left): (Vec<_>, Vec<_>) = left.into_iter().partition(is_in_the_way);
-        self.all_steps(in_the_way, &mut steps);
-        self.touched.extend(left);
-        steps.reserve(self.pools.touched());
+            |step: &Operation| ExclusiveKey::of(step).is_some_and(|place| taken.contains(&place));
+        let (in_the_way, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_in_the_way);
+        steps.extend(in_the_way);
+        self.touched.extend(waiting.iter().map(ObjectKey::of));
         self.pools.plan(keep_unneeded, now, |step| steps.push(step.into()));
         self.flows.follow(&steps);
         let flows = self.pools.drains.take_flows();
         steps.extend(self.flows.take_due().into_iter().chain(flows).map(Operation::from));
         steps.sort_by_cached_key(|it| (Stage::among(it, &taken), Stage::rank(it)));
-        Plan(steps)
+        steps
     }
 
-    /// Takes the outcomes of a plan's operations, in order. No desired state may be replaced
-    /// between a plan and its outcomes.
-    pub fn settle(&mut self, plan: &Plan, outcomes: Vec<Outcome>) -> Vec<SyncError> {
-        let mut errors: Vec<SyncError> = Vec::new();
+    /// Takes the outcomes of a plan's operations, in order. Returns the first failure of each
+    /// object. No desired state may be replaced between a plan and its outcomes.
+    pub fn settle(
+        &mut self,
+        plan: &[Operation],
+        outcomes: Vec<Outcome>,
+    ) -> Vec<(Operation, Failure)> {
+        let mut failures = Vec::new();
         let mut failed = FxHashSet::default();
         let mut outcomes = outcomes.into_iter();
-        for operation in &plan.0 {
+        for operation in plan {
             let outcome = outcomes.next().unwrap_or_else(|| {
                 let message = "the kernel's answer did not arrive".to_owned();
                 Err(Failure { kind: FailureKind::Unknown, message })
             });
-            let Err(Failure { kind, message }) = outcome else {
-                self.confirm(operation);
-                continue;
-            };
             let key = ObjectKey::of(operation);
-            if failed.insert(key) {
-                let attempt = Attempt::Operation(*operation);
-                errors.push(SyncError { key, attempt, kind, message });
+            match outcome {
+                Ok(()) => self.confirm(key),
+                Err(failure) if failed.insert(key) => failures.push((*operation, failure)),
+                Err(_) => {}
             }
         }
         // The operations of a pool count once all of them have succeeded.
@@ -312,14 +300,14 @@ impl Reconciler {
             Operation::Server(operation) => Some(operation.address()),
             _ => None,
         };
-        for run in plan.0.chunk_by(|one, next| address(one) == address(next)) {
+        for run in plan.chunk_by(|one, next| address(one) == address(next)) {
             if let [.., Operation::Server(last)] = run
                 && !failed.contains(&ObjectKey::Pool(last.address()))
             {
                 self.pools.settle(last);
             }
         }
-        errors
+        failures
     }
 
     fn recount(
@@ -336,29 +324,35 @@ impl Reconciler {
     }
 
     fn acquire(&mut self, element: Element) {
-        if self.elements.acquire(element) {
+        if self.change_element(element, |slot| slot.acquire(())).needs() == 1 {
             self.touched.insert(ObjectKey::Element(element));
             self.flows.acquire(&element);
         }
     }
 
     fn release(&mut self, element: Element) {
-        if self.elements.release(element) {
+        if self.change_element(element, Slot::release).needs() == 0 {
             self.touched.insert(ObjectKey::Element(element));
             self.flows.release(&element);
         }
     }
 
+    fn change_element(&mut self, element: Element, change: impl FnOnce(&mut Slot<()>)) -> Slot<()> {
+        match element {
+            Element::Address(set, ip) => self.addresses.change((set, ip), change),
+            other => self.elements.change(other, change),
+        }
+    }
+
     fn reroute(&mut self, more: &[Route], fewer: &[Route]) {
-        for route in more {
-            self.routes.acquire(route);
-            self.touched.insert(ObjectKey::Route(route.prefix));
+        for Route { prefix, source } in more {
+            self.routes.change(*prefix, |slot| slot.acquire(*source));
         }
-        for route in fewer {
-            if self.routes.release(route.prefix) {
-                self.touched.insert(ObjectKey::Route(route.prefix));
-            }
+        for Route { prefix, .. } in fewer {
+            self.routes.change(*prefix, Slot::release);
         }
+        let touched = more.iter().chain(fewer);
+        self.touched.extend(touched.map(|route| ObjectKey::Route(route.prefix)));
     }
 
     fn drop_pool(&mut self, pool: &Pool) {
@@ -373,89 +367,53 @@ impl Reconciler {
             BackendChange::Changed { old, new } => (Some(old), Some(new)),
             BackendChange::Removed(old) => (Some(old), None),
         };
-        if let Some(new) = new.filter(|backend| backend.local) {
-            self.acquire(Element::Address(AddressSet::Hairpin, new.address));
-        }
-        if let Some(old) = old.filter(|backend| backend.local) {
-            self.release(Element::Address(AddressSet::Hairpin, old.address));
-        }
+        let [old, new] = [old, new].map(|backend| elements::of_backend(&backend?));
+        new.into_iter().for_each(|element| self.acquire(element));
+        old.into_iter().for_each(|element| self.release(element));
     }
 
     fn touch_all(&mut self) {
+        let addresses = self.addresses.unsettled().map(|(set, ip)| Element::Address(set, ip));
+        let elements = addresses.chain(self.elements.unsettled()).map(ObjectKey::Element);
         let routes = self.routes.unsettled().map(ObjectKey::Route);
-        let known = ObjectKey::BASE.into_iter().chain(routes);
-        let unsettled: Vec<_> = known.filter(|key| !self.is_settled(key)).collect();
-        self.touched.extend(unsettled);
-        self.touched.extend(self.elements.unsettled().map(ObjectKey::Element));
+        self.touched.extend(elements.chain(routes).chain(ObjectKey::BASE));
         self.pools.touch_all();
     }
 
-    fn is_needed(&self, key: &ObjectKey) -> bool {
+    /// Returns the operation that leads an object from the actual to the desired state, unless
+    /// both are the same. Virtual servers and flows are planned by their own tables.
+    fn step(&self, key: ObjectKey) -> Option<Operation> {
         match key {
-            ObjectKey::Tables | ObjectKey::Device | ObjectKey::Flow(_) => true,
-            ObjectKey::Earlier | ObjectKey::Element(Element::Range(RangeSet::ServiceRanges, _)) => {
-                false
+            ObjectKey::Tables => (!self.tables).then(|| FilterOperation::CreateTables.into()),
+            ObjectKey::Device => (!self.device).then(|| RouteOperation::CreateDevice.into()),
+            ObjectKey::Earlier => self.earlier.then_some(Operation::DeleteEarlier),
+            ObjectKey::Element(element) => {
+                let slot = match element {
+                    Element::Address(set, ip) => self.addresses.get(&(set, ip)),
+                    other => self.elements.get(&other),
+                };
+                let add = |()| FilterOperation::Add(element).into();
+                slot.step(add, |()| FilterOperation::Delete(element).into())
             }
-            ObjectKey::Element(element) => self.elements.is_needed(element),
-            ObjectKey::Route(prefix) => self.routes.is_needed(prefix),
-            ObjectKey::Pool(address) => self.pools.is_desired(address),
-        }
-    }
-
-    /// Returns whether the actual state of an object is known to be the desired one. Most objects
-    /// that a read touches are settled.
-    fn is_settled(&self, key: &ObjectKey) -> bool {
-        match key {
-            ObjectKey::Tables => self.tables,
-            ObjectKey::Device => self.device,
-            ObjectKey::Earlier => !self.earlier,
-            ObjectKey::Element(element) => self.elements.is_settled(element),
-            ObjectKey::Route(prefix) => self.routes.is_settled(prefix),
-            ObjectKey::Pool(address) => self.pools.is_settled(address),
-            ObjectKey::Flow(_) => false,
-        }
-    }
-
-    fn all_steps(&mut self, mut keys: Vec<ObjectKey>, steps: &mut Vec<Operation>) {
-        keys.sort_unstable();
-        keys.into_iter().for_each(|key| self.steps(key, steps));
-    }
-
-    fn steps(&mut self, key: ObjectKey, steps: &mut Vec<Operation>) {
-        let mut step = |operation: Operation| steps.push(operation);
-        match key {
-            ObjectKey::Tables => step(FilterOperation::CreateTables.into()),
-            ObjectKey::Device => step(RouteOperation::CreateDevice.into()),
-            ObjectKey::Earlier => step(Operation::DeleteEarlier),
-            ObjectKey::Flow(flow) => self.flows.retry(flow),
-            ObjectKey::Element(element) => step(match self.elements.is_needed(&element) {
-                true => FilterOperation::Add(element).into(),
-                false => FilterOperation::Delete(element).into(),
-            }),
             ObjectKey::Route(prefix) => {
-                self.routes.step(prefix).into_iter().for_each(|it| step(it.into()));
+                let add = |source| RouteOperation::Add(Route { prefix, source }).into();
+                let delete = |source| RouteOperation::Delete(Route { prefix, source }).into();
+                self.routes.get(&prefix).step(add, delete)
             }
-            ObjectKey::Pool(address) => self.pools.touch(address),
+            ObjectKey::Pool(_) | ObjectKey::Flow(_) => None,
         }
     }
 
-    fn confirm(&mut self, operation: &Operation) {
-        match *operation {
-            Operation::Filter(FilterOperation::CreateTables) => self.tables = true,
-            Operation::Filter(FilterOperation::DeleteTables) => self.tables = false,
-            Operation::Filter(FilterOperation::Add(element)) => self.elements.set_present(element),
-            Operation::Filter(FilterOperation::Delete(element)) => {
-                self.elements.set_absent(element);
-            }
-            Operation::Route(RouteOperation::CreateDevice) => self.device = true,
-            Operation::Route(RouteOperation::DeleteDevice) => self.device = false,
-            Operation::Route(RouteOperation::Add(route)) => self.routes.set_actual(&route),
-            Operation::Route(RouteOperation::Delete(route)) => {
-                self.routes.remove_actual(route.prefix);
-            }
-            Operation::DeleteEarlier => self.earlier = false,
+    /// Records that an object is in the desired state.
+    fn confirm(&mut self, key: ObjectKey) {
+        match key {
+            ObjectKey::Tables => self.tables = true,
+            ObjectKey::Device => self.device = true,
+            ObjectKey::Earlier => self.earlier = false,
+            ObjectKey::Element(element) => drop(self.change_element(element, Slot::settle)),
+            ObjectKey::Route(prefix) => drop(self.routes.change(prefix, Slot::settle)),
             // A pool counts as a whole; connection-tracking entries are not recorded.
-            Operation::Server(_) | Operation::Flow(_) => {}
+            ObjectKey::Pool(_) | ObjectKey::Flow(_) => {}
         }
     }
 }

@@ -127,20 +127,15 @@ pub fn removal(observed: &Observed) -> Vec<Operation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Backends, Pool, Scheduler, VirtualServer};
+    use crate::model::{Pool, Scheduler, VirtualServer};
 
     fn at(text: &str) -> VirtualAddress {
         text.parse().expect("an address")
     }
 
     fn pool(address: &str) -> Pool {
-        let server = VirtualServer {
-            address: at(address),
-            scheduler: Scheduler::Rr,
-            flags: 0,
-            affinity_seconds: None,
-        };
-        Pool { server, backends: Backends::default() }
+        let server = VirtualServer::new(at(address), Scheduler::Rr);
+        Pool::from(server)
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashSet;
 
-use super::key::ObjectKey;
 use super::{FilterOperation, Operation, RouteOperation, ServerOperation};
 use crate::model::{AddressSet, Element, PortSet, RangeSet, VirtualAddress};
 
@@ -58,7 +57,7 @@ impl Stage {
             Operation::Server(ServerOperation::Delete(_) | ServerOperation::DeleteReal(..)) => {
                 Self::Retire
             }
-            Operation::Server(ServerOperation::SetReal(_, backend)) if backend.is_draining() => {
+            Operation::Server(ServerOperation::SetReal(_, backend, _)) if backend.is_draining() => {
                 Self::Retire
             }
             Operation::Server(_) => Self::Serve,
@@ -71,7 +70,7 @@ impl Stage {
     pub(super) fn among(operation: &Operation, taken: &FxHashSet<ExclusiveKey>) -> Self {
         match operation {
             Operation::Filter(FilterOperation::Delete(element))
-                if ExclusiveKey::of(element).is_some_and(|place| taken.contains(&place)) =>
+                if ExclusiveKey::of(operation).is_some_and(|place| taken.contains(&place)) =>
             {
                 Self::of(&FilterOperation::Add(*element).into())
             }
@@ -119,8 +118,14 @@ pub(super) enum ExclusiveKey {
 }
 
 impl ExclusiveKey {
-    /// Returns the place of an element, unless it is compatible with all others.
-    pub(super) fn of(element: &Element) -> Option<Self> {
+    /// Returns the place that an operation takes or gives up. Most elements are compatible with all
+    /// others and need none.
+    pub(super) fn of(operation: &Operation) -> Option<Self> {
+        let Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) =
+            operation
+        else {
+            return None;
+        };
         match element {
             Element::Allowed(address, _) | Element::Lead(_, address, ..) => {
                 Some(Self::Frontend(element.set(), *address))
@@ -129,27 +134,6 @@ impl ExclusiveKey {
             Element::Address(AddressSet::ClusterIps | AddressSet::SeveralPorts, ip) => {
                 Some(Self::ClusterIp(*ip))
             }
-            _ => None,
-        }
-    }
-
-    pub(super) fn of_key(key: &ObjectKey) -> Option<Self> {
-        match key {
-            ObjectKey::Element(element) => Self::of(element),
-            _ => None,
-        }
-    }
-
-    pub(super) fn taken_by(operation: &Operation) -> Option<Self> {
-        match operation {
-            Operation::Filter(FilterOperation::Add(element)) => Self::of(element),
-            _ => None,
-        }
-    }
-
-    pub(super) fn given_up_by(operation: &Operation) -> Option<Self> {
-        match operation {
-            Operation::Filter(FilterOperation::Delete(element)) => Self::of(element),
             _ => None,
         }
     }

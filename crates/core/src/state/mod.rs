@@ -159,6 +159,16 @@ impl State {
         &self.dirty
     }
 
+    /// Marks a Service as changed.
+    pub fn touch_service(&mut self, service: ServiceKey) {
+        self.dirty.services.insert(service);
+    }
+
+    /// Marks everything as changed.
+    pub fn touch_context(&mut self) {
+        self.dirty.context = true;
+    }
+
     /// Returns whether the listening sockets were requested since [`Self::take_dirty`].
     #[must_use]
     pub fn has_listened(&self) -> bool {

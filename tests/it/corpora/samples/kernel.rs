@@ -55,16 +55,20 @@ fn servers() -> Vec<u8> {
     let mut batch = Batch::default();
     let (v4, v6) = (address("10.96.0.10:53/udp"), address("[fd00::a]:443/tcp"));
     let server = |address, scheduler, affinity_seconds| {
-        ServerOperation::Add(VirtualServer { address, scheduler, flags: 0, affinity_seconds })
+        ServerOperation::Add(VirtualServer {
+            flags: 0,
+            affinity_seconds,
+            ..VirtualServer::new(address, scheduler)
+        })
     };
     let backend =
         |ip: &str, port| Backend { address: ip.parse().unwrap(), port, weight: 1, local: false };
     for operation in [
         server(v4, Scheduler::Rr, None),
-        ServerOperation::AddReal(v4, backend("10.244.1.7", 5353)),
-        ServerOperation::AddReal(v4, backend("10.244.1.8", 5353)),
+        ServerOperation::AddReal(v4, backend("10.244.1.7", 5353), 0),
+        ServerOperation::AddReal(v4, backend("10.244.1.8", 5353), 0),
         server(v6, Scheduler::Mh, Some(10_800)),
-        ServerOperation::AddReal(v6, backend("fd00:244::7", 8443)),
+        ServerOperation::AddReal(v6, backend("fd00:244::7", 8443), 0),
     ] {
         encode(&mut batch, IPVS_FAMILY, &command(&operation));
     }

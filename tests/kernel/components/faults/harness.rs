@@ -4,7 +4,7 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::Kernel;
-use kube_ipvs_core::engine::{Edge, Engine, RepeatedError, Step};
+use kube_ipvs_core::engine::{Edge, Engine, SyncError, Work};
 use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 use netlink_ipvs::KernelError;
@@ -122,20 +122,22 @@ impl FaultHarness {
 
     /// Does all the work that there is, as the agent does. Checks after each piece that the other
     /// Services are served.
-    pub(super) fn work(&mut self) -> Vec<RepeatedError> {
+    pub(super) fn work(&mut self) -> Vec<SyncError> {
         let mut failures = Vec::new();
         for _ in 0..MOST_WORK {
             let mut edge = Edged { kernel: &mut self.kernel, now: self.now };
             let Some(work) = self.engine.next_work(&mut edge) else { return failures };
             self.works += 1;
-            let step = self.engine.carry_out(work, &mut edge);
-            failures.extend_from_slice(step.errors());
-            match step {
-                Step::Observed(_) => self.unread = None,
-                Step::Unobservable(error, _) => self.unread = Some(error.to_string()),
-                Step::Applied(..) => self.assert_others(),
-                Step::Listened(_) | Step::ObservedPools(_) | Step::Counted(_) => {}
+            let result = self.engine.carry_out(&work, &mut edge);
+            match (&work, &result) {
+                (Work::Observe, Ok(_)) => self.unread = None,
+                (Work::Observe | Work::ObservePools(_), Err(error)) => {
+                    self.unread = Some(error.to_string());
+                }
+                (Work::Apply(_), _) => self.assert_others(),
+                (Work::Listen | Work::ObservePools(_) | Work::Count(_), _) => {}
             }
+            failures.extend(result.into_iter().flatten());
         }
         panic!("{}: work without end; last {:?}", self.task, failures.last());
     }
@@ -155,7 +157,7 @@ impl FaultHarness {
 
     /// Returns the last errors of all operations that are retried.
     pub(super) fn messages(&self) -> Vec<String> {
-        self.engine.errors().map(|(error, _)| error.message.clone()).collect()
+        self.engine.errors().map(|error| error.failure.message.clone()).collect()
     }
 
     /// Asserts that a target lacks nothing.
@@ -256,7 +258,7 @@ impl FaultHarness {
             desired.extend(reals.iter().map(|((address, port), weight)| {
                 let (address, port, weight) = (*address, *port, *weight);
                 let real = Backend { address, port, weight, local: false };
-                ServerOperation::AddReal(server.address, real).to_string()
+                ServerOperation::AddReal(server.address, real, server.max_connections).to_string()
             }));
         }
         desired.sort();

@@ -34,7 +34,7 @@ pub(super) fn retries_of_a_lasting_fault_slow_down(harness: &mut FaultHarness) {
         }
         // After 1, 2, 4 … 32 seconds, and then once a minute; an audit may come in between. Beside
         // that, IPVS is read every half a minute.
-        let most = harness.engine.errors().map(|(_, attempts)| attempts).max();
+        let most = harness.engine.errors().map(|error| error.attempts).max();
         assert!(matches!(most, Some(9..=13)), "{}: {most:?} tries", harness.task);
         let works = harness.works - works;
         assert!(works <= 3 * rounds && rounds < 45, "{}: {works} in {rounds} rounds", harness.task);

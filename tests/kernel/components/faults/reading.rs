@@ -268,13 +268,12 @@ pub(super) fn dumps_while_others_write(harness: &mut FaultHarness) {
         turn = turn.wrapping_add(7);
         let is_held = &mut held[usize::from(number)];
         let address = stranger(number);
-        let server =
-            VirtualServer { address, scheduler: Scheduler::Rr, flags: 0, affinity_seconds: None };
+        let server = VirtualServer::new(address, Scheduler::Rr);
         let real =
             Backend { address: "10.9.9.9".parse().unwrap(), port: 80, weight: 1, local: false };
         let operations = match *is_held {
             true => vec![ServerOperation::Delete(address)],
-            false => vec![ServerOperation::Add(server), ServerOperation::AddReal(address, real)],
+            false => vec![ServerOperation::Add(server), ServerOperation::AddReal(address, real, 0)],
         };
         *is_held = !*is_held;
         writer.apply(operations).into_iter().for_each(|outcome| outcome.unwrap());

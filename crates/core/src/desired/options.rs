@@ -1,0 +1,166 @@
+//! The options of a Service that take effect, and why others do not.
+
+use std::borrow::Cow;
+
+use super::NodeContext;
+use crate::model::{
+    Carry, Control, EndpointCounts, EndpointFilter, EndpointSelection, FrontendKind, PoolControl,
+    Protocol, Scheduler, Service, ServicePort, VirtualAddress, VirtualServer,
+};
+
+/// The options of a Service, completed by the configuration's defaults.
+pub(super) struct Options<'a> {
+    service: &'a Service,
+    context: &'a NodeContext,
+    control: Cow<'a, Control>,
+}
+
+impl<'a> Options<'a> {
+    pub(super) fn new(service: &'a Service, context: &'a NodeContext) -> Self {
+        let control = Control::over(service.control.as_deref(), &context.settings.defaults);
+        Self { service, context, control }
+    }
+
+    /// Returns whether this node serves front ends of a kind.
+    pub(super) fn serves(&self, kind: FrontendKind) -> bool {
+        let Control { frontends, nodes, .. } = &*self.control;
+        let is_of_node = kind == FrontendKind::ClusterIp
+            || nodes.as_ref().is_none_or(|nodes| nodes.selects(&self.context.node_labels));
+        is_of_node && frontends.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+    }
+
+    /// Returns the virtual server of a pool.
+    pub(super) fn server(&self, address: VirtualAddress, is_weighted: bool) -> VirtualServer {
+        let control = &*self.control;
+        let server = VirtualServer::new(address, self.scheduler(is_weighted));
+        let affinity_seconds = self.service.affinity_seconds;
+        let mut flags = match control.scheduler_flags {
+            Some(flags) if flags.scheduler.is_none_or(|of| of == server.scheduler) => flags.bits(),
+            _ => server.flags,
+        };
+        if self.is_one_packet(address.protocol) {
+            flags |= VirtualServer::FLAG_ONE_PACKET;
+        }
+        let prefix = control.affinity_prefix.filter(|_| affinity_seconds.is_some());
+        VirtualServer {
+            flags,
+            affinity_seconds,
+            affinity_prefix: prefix
+                .map_or(server.affinity_prefix, |prefix| prefix.of(address.family())),
+            max_connections: control.max_connections.map_or(0, Into::into),
+            ..server
+        }
+    }
+
+    /// Returns the treatment of the backends over time.
+    pub(super) fn pool_control(&self) -> Option<Box<PoolControl>> {
+        let Control { drain, slow_start, eject, .. } = *self.control;
+        let control = PoolControl {
+            drain,
+            slow_start: slow_start.unwrap_or_default(),
+            eject: eject.unwrap_or_default(),
+        };
+        (control != PoolControl::default()).then(|| control.into())
+    }
+
+    /// Adds the weights to a filter of endpoints.
+    pub(super) fn selection(&self, filter: EndpointFilter) -> EndpointSelection {
+        let scale = if self.has_slow_start() { 10 } else { 1 };
+        EndpointSelection { filter, weights: self.control.locality_weights, scale }
+    }
+
+    /// Returns whether the endpoints of a port have different weights.
+    pub(super) fn is_weighted(&self, counts: &EndpointCounts) -> bool {
+        counts.weighted > 0 || self.control.locality_weights.is_some() || self.has_slow_start()
+    }
+
+    /// Returns why options of the Service have no effect, or another one than they ask for. The
+    /// configuration's defaults suit many Services, so nothing is said about them.
+    pub(super) fn ignored(&self, is_weighted: bool) -> Box<[String]> {
+        let Some(own) = self.service.control.as_deref() else { return [].into() };
+        let mut ignored = own.invalid.to_vec();
+        let mut add = |option: &str, reason: String| ignored.push(format!("{option}: {reason}"));
+        let (chosen, scheduler) = (self.chosen(), self.scheduler(is_weighted));
+        if self.context.missing_schedulers.contains(&chosen) {
+            add(
+                "scheduler",
+                format!(
+                    "the node's kernel has no scheduler {chosen}, so {scheduler} serves; on the \
+                     node run `modprobe ip_vs_{chosen}`"
+                ),
+            );
+        } else if scheduler != chosen {
+            add("scheduler", format!("{chosen} ignores weights, so {scheduler} serves"));
+        }
+        if let Some(of) = own.scheduler_flags.and_then(|flags| flags.scheduler)
+            && of != scheduler
+        {
+            add("scheduler-flags", format!("the flags of {of} mean nothing to {scheduler}"));
+        }
+        if own.affinity_prefix.is_some() && self.service.affinity_seconds.is_none() {
+            add("affinity-prefix", "the Service has no sessionAffinity: ClientIP".to_owned());
+        }
+        if own.one_packet == Some(true)
+            && let Some(reason) = self.no_one_packet()
+        {
+            add("one-packet", reason.to_owned());
+        }
+        ignored.into()
+    }
+
+    fn is_one_packet(&self, protocol: Protocol) -> bool {
+        self.control.one_packet == Some(true)
+            && protocol == Protocol::Udp
+            && self.no_one_packet().is_none()
+    }
+
+    /// Returns why datagrams are not balanced one by one. IPVS remembers nothing of such a datagram:
+    /// what connection tracking translates on the way to the virtual server would be lost.
+    fn no_one_packet(&self) -> Option<&'static str> {
+        let Service { ports, external_ips, load_balancer_ips, .. } = self.service;
+        let is_udp = |port: &&ServicePort| port.protocol == Protocol::Udp;
+        let has = |kind, exists| exists && self.serves(kind);
+        let is_translated = !matches!(self.context.settings.carry, Carry::FrontEnds)
+            || has(FrontendKind::ExternalIp, !external_ips.is_empty())
+            || has(FrontendKind::LoadBalancer, !load_balancer_ips.is_empty())
+            || has(
+                FrontendKind::NodePort,
+                ports.iter().filter(is_udp).any(|port| port.node_port.is_some()),
+            );
+        if !ports.iter().any(|port| is_udp(&port)) {
+            Some("the Service has no UDP port")
+        } else if self.service.affinity_seconds.is_some() {
+            Some("sessionAffinity keeps a client at one endpoint")
+        } else if is_translated {
+            Some(
+                "connection tracking leads clients of the Service's other front ends, or all clients \
+                 with carry: all, to one endpoint; serve it at ClusterIPs alone, with \
+                 kube-ipvs.io/front-ends: ClusterIP",
+            )
+        } else {
+            None
+        }
+    }
+
+    fn has_slow_start(&self) -> bool {
+        self.control.slow_start.is_some_and(|time| !time.is_zero())
+    }
+
+    fn chosen(&self) -> Scheduler {
+        self.control.scheduler.unwrap_or(self.context.settings.scheduler)
+    }
+
+    /// Returns the scheduler that serves: for weights a scheduler that respects them.
+    fn scheduler(&self, is_weighted: bool) -> Scheduler {
+        let missing = &self.context.missing_schedulers;
+        let present = |scheduler: &Scheduler| !missing.contains(scheduler);
+        let default = self.context.settings.scheduler;
+        let chosen = Some(self.chosen()).filter(present).unwrap_or(default);
+        let weighted = match chosen {
+            Scheduler::Rr if is_weighted => Scheduler::Wrr,
+            Scheduler::Lc if is_weighted => Scheduler::Wlc,
+            other => other,
+        };
+        Some(weighted).filter(present).unwrap_or(chosen)
+    }
+}
