@@ -42,7 +42,11 @@ fn written(pool: &Pool) -> Vec<u8> {
         encode(
             &mut batch,
             IPVS_FAMILY,
-            &command(&ServerOperation::AddReal(pool.server.address, *backend, 0)),
+            &command(&ServerOperation::AddReal(
+                pool.server.address,
+                *backend,
+                pool.server.max_connections,
+            )),
         );
     }
     batch.bytes().to_vec()
