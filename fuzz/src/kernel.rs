@@ -112,7 +112,7 @@ pub(crate) fn firewall(data: &[u8]) {
     };
     let (by_default, carried) = (found(&Carry::FrontEnds), found(&Carry::All));
     assert!(carried.len() <= by_default.len() && by_default.len() <= messages(data).count());
-    assert!(by_default.iter().chain(&carried).all(|obstacle| !obstacle.mend().is_empty()));
+    assert!(by_default.iter().chain(&carried).all(|obstacle| !obstacle.mend.is_empty()));
 }
 
 /// Where sockets of the node listen: one of IPv6 perhaps for both families, asked for by protocol.

@@ -7,6 +7,7 @@ use kube_ipvs_core::plan::Carrier;
 use netlink_ipvs::{Attribute, attributes};
 
 use crate::kernel::family::netfilter_message;
+use crate::kernel::nft::constants::conntrack::DESTINATION_TRANSLATED;
 
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 pub(super) const CTA_TUPLE_REPLY: u16 = 2;
@@ -31,9 +32,6 @@ const CTA_PROTOINFO_STATE: u16 = 1;
 const TCP_CLOSED: [u8; 2] = [7, 8];
 /// `SCTP_CONNTRACK_CLOSED`, `SCTP_CONNTRACK_SHUTDOWN_ACK_SENT`
 const SCTP_CLOSED: [u8; 2] = [1, 7];
-
-/// `IPS_DST_NAT`: the destination is translated. IPVS translates by itself, and leaves no trace of it.
-const STATUS_TRANSLATED: u32 = 1 << 5;
 
 /// The parts of an entry that decide on its deletion, and those that identify it to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,7 +69,8 @@ impl ConntrackEntry {
             match attribute.kind {
                 CTA_TUPLE_ORIG => original = Some(tuple(attribute)?),
                 CTA_TUPLE_REPLY => replier = Some(tuple(attribute)?.0),
-                CTA_STATUS if attribute.u32_be()? & STATUS_TRANSLATED != 0 => {
+                // IPVS translates by itself, which leaves no trace.
+                CTA_STATUS if attribute.u32_be()? & DESTINATION_TRANSLATED != 0 => {
                     carrier = Carrier::Tracking;
                 }
                 CTA_PROTOINFO => is_closed = has_closed(attribute),
