@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::ConntrackConfig;
-use crate::kernel::sysctl::{Sysctl, Want};
+use crate::kernel::sysctl::Sysctl;
 
 /// The most entries that are asked for, however many processors there are.
 const HIGHEST: u32 = 1 << 20;
@@ -14,8 +14,8 @@ const ENTRIES_PER_BUCKET: u32 = 4;
 /// limit of its entries does. Sizes are minima: an operator who made the table larger had a reason,
 /// and a full table stalls every new connection.
 pub(super) fn sysctls(conntrack: &ConntrackConfig, processors: usize) -> Vec<Sysctl> {
-    let size = |path, value: u32| Sysctl::configured(path, Want::AtLeast(value.into()));
-    let exact = |path, value| Sysctl::configured(path, Want::Exactly(value));
+    let size = |path, value: u32| Sysctl::configured_minimum(path, value.into());
+    let exact = Sysctl::configured;
     let time = |path, value: Option<Duration>| value.map(|value| exact(path, value.as_secs()));
     let max = entries(conntrack, processors);
     [

@@ -36,7 +36,7 @@ use super::metrics::Metrics;
 use super::replace::replace;
 use super::sole::acquire_lock;
 use crate::config::{self, Config, SharedFlags, SourceConfig};
-use crate::kernel::sysctl::{Sysctl, SysctlReport, Sysctls};
+use crate::kernel::sysctl::{self, Sysctl, SysctlReport};
 use crate::kernel::{Kernel, drift, modules};
 use crate::source::kubernetes::{self, ApiAccess, FIND_AGAIN, Server, Timeouts};
 use crate::source::{manifests, network};
@@ -68,7 +68,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
 }
 
 fn apply_sysctls(sysctls: impl IntoIterator<Item = Sysctl>) -> anyhow::Result<()> {
-    let reports = Sysctls::default().apply(sysctls);
+    let reports = sysctl::apply(sysctl::ROOT, sysctls);
     let (set, failed): (Vec<_>, Vec<_>) = reports.into_iter().partition(SysctlReport::is_set);
     for report in set {
         info!("{report}");

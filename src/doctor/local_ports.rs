@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::{Finding, Subject};
 use crate::kernel::nft::Nft;
-use crate::kernel::sysctl::Sysctls;
+use crate::kernel::sysctl;
 
 /// The ports that the kernel chooses from, of both families.
 const RANGE: &str = "net/ipv4/ip_local_port_range";
@@ -22,8 +22,7 @@ pub(super) fn apart_from_node_ports(_: &Subject) -> Finding {
         }
         Err(error) => return Finding::unknown(error),
     };
-    let sysctls = Sysctls::default();
-    let text = |path| sysctls.read(path).unwrap_or_default();
+    let text = |path| sysctl::read(sysctl::ROOT, path).unwrap_or_default();
     match ports(&text(RANGE)) {
         Some(chosen) => judge(&chosen, &text(RESERVED), &node_ports),
         None => Finding::unknown(format!("{RANGE} is no range of ports")),

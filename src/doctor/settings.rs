@@ -2,7 +2,7 @@
 
 use super::{Finding, Subject};
 use crate::kernel::route::links;
-use crate::kernel::sysctl::{Necessity, Sysctl, SysctlReport, SysctlState, Sysctls};
+use crate::kernel::sysctl::{self, Necessity, Sysctl, SysctlReport, SysctlState};
 
 pub(super) fn ipvs(subject: &Subject) -> Finding {
     judge(&reports(subject, |sysctl| sysctl.path.starts_with("net/ipv4/vs/")))
@@ -26,9 +26,9 @@ pub(super) fn bridges(subject: &Subject) -> Finding {
 }
 
 fn reports(subject: &Subject, is_meant: impl Fn(&Sysctl) -> bool) -> Vec<SysctlReport> {
-    let sysctls = Sysctls::default();
     let families = subject.families();
-    Sysctl::needed(&families).filter(is_meant).map(|sysctl| sysctls.check(sysctl)).collect()
+    let needed = Sysctl::needed(&families).filter(is_meant);
+    needed.map(|sysctl| sysctl::check(sysctl::ROOT, sysctl)).collect()
 }
 
 fn judge(reports: &[SysctlReport]) -> Finding {
@@ -68,8 +68,7 @@ fn judge(reports: &[SysctlReport]) -> Finding {
     if problems.is_empty() {
         let right = reports.iter().filter(|report| report.state == SysctlState::Right);
         let sysctls = right.map(|report| report.sysctl);
-        let names: Vec<_> =
-            sysctls.map(|it| format!("{}={}", short_name(&it), it.value())).collect();
+        let names: Vec<_> = sysctls.map(|it| format!("{}={}", short_name(&it), it.value)).collect();
         return Finding::ok(names.join(" "));
     }
     let found = problems.join(", ");

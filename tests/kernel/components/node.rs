@@ -11,7 +11,7 @@ use kube_ipvs::doctor::{self, CheckVerdict, Finding, Report, Subject};
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::listening::Sockets;
 use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
-use kube_ipvs::kernel::sysctl::{Sysctl, SysctlReport, SysctlState, Sysctls};
+use kube_ipvs::kernel::sysctl::{self, Sysctl, SysctlReport, SysctlState};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs_core::plan::{Carrier, CountTargets, FlowOperation, RouteOperation};
@@ -441,13 +441,13 @@ fn a_bare_namespace_is_healthy_once_its_settings_are_made() {
     assert_eq!(verdict(&before, "ipvs settings"), CheckVerdict::Warn);
     assert_eq!(verdict(&before, "ipvs"), CheckVerdict::Ok);
     let needed = || Sysctl::needed(&Family::BOTH);
-    let reports = Sysctls::default().apply(needed());
+    let reports = sysctl::apply(sysctl::ROOT, needed());
     assert!(reports.iter().all(SysctlReport::is_set), "{reports:?}");
     for report in &reports {
         println!("{report}");
     }
-    assert_eq!(Sysctls::default().apply(needed()), []);
-    let mut states = needed().map(|sysctl| Sysctls::default().check(sysctl).state);
+    assert_eq!(sysctl::apply(sysctl::ROOT, needed()), []);
+    let mut states = needed().map(|sysctl| sysctl::check(sysctl::ROOT, sysctl).state);
     assert!(states.all(|state| matches!(state, SysctlState::Right | SysctlState::Missing)));
     let after = doctor::run(&subject());
     println!("{after}");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use kube_ipvs::kernel::route::Routes;
-use kube_ipvs::kernel::sysctl::{Sysctl, SysctlReport, Sysctls};
+use kube_ipvs::kernel::sysctl::{self, Sysctl, SysctlReport};
 use kube_ipvs_core::model::{DEVICE, Family, Route};
 use kube_ipvs_core::plan::{FailureKind, RouteOperation};
 
@@ -239,7 +239,7 @@ fn ten_thousand_routes_of_each_family_are_all_of_use() {
     let mut routes = Routes::open().unwrap();
     // The default of kernels that count them.
     fs::write("/proc/sys/net/ipv6/route/max_size", "4096").unwrap();
-    let reports = Sysctls::default().apply(Sysctl::needed(&Family::BOTH));
+    let reports = sysctl::apply(sysctl::ROOT, Sysctl::needed(&Family::BOTH));
     let is_raised = |it: &SysctlReport| it.is_set() && it.sysctl.path == "net/ipv6/route/max_size";
     assert!(reports.iter().any(is_raised), "{reports:?}");
     for family in Family::BOTH {
