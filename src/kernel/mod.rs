@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::{Carry, Pool, VirtualAddress};
 use kube_ipvs_core::plan::{
-    CountTargets, Failure, FailureKind, ForeignClaims, Observed, Operation, Outcome, Running,
+    CountTargets, Failure, FailureKind, Observed, Operation, Outcome, Running,
 };
 use netlink_ipvs::ipvs::Traffic;
 use netlink_ipvs::{KernelError, Socket, Subsystem};
@@ -113,14 +113,12 @@ impl Kernel {
         let routes = self.routes.observe()?;
         let ipvs = self.ipvs.observe()?;
         Ok(Observed {
-            tables: filter.tables,
-            elements: filter.elements,
             device: routes.device,
             routes: routes.routes,
             pools: ipvs.pools,
             unread: ipvs.unread,
-            claims: ForeignClaims::default(),
-            earlier: filter.earlier.or(routes.earlier.then(Vec::new)),
+            earlier: filter.earlier.or(routes.earlier),
+            ..filter
         })
     }
 

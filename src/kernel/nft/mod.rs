@@ -40,7 +40,6 @@ use rustix::io::Errno;
 use super::family::netfilter_header;
 
 pub(super) use notification::is_about_ours;
-pub use observe::NftObserved;
 pub(crate) use request::{message_type, transaction};
 pub(crate) use table::{BaseChain, TableFamily};
 pub use text::render;

@@ -13,7 +13,7 @@ use socket2::SockFilter;
 
 use super::message::{self, TABLE_LOCAL};
 use super::notification::{DELADDR, DELLINK, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
-use super::{absent_is_empty, decode, device, dump, earlier};
+use super::{absent_is_empty, ask, decode, device, dump, earlier};
 
 /// Devices whose addresses and routes belong to services: kube-proxy's, and that of earlier
 /// versions.
@@ -115,13 +115,8 @@ impl Network {
         let mut found = Vec::new();
         for to in FAR {
             let request = message::get_route(to);
-            let asked = self.socket.request(
-                "route",
-                request.kind(),
-                |message| message.raw(&request.body()),
-                |_, body| found.extend(decode::preferred_source(body)),
-            );
-            match asked {
+            let take = |body: &[u8]| found.extend(decode::preferred_source(body));
+            match ask(&mut self.socket, "route", &request, take) {
                 // There is no way there.
                 Ok(()) | Err(KernelError::Refused { .. }) => {}
                 Err(error) => return Err(error),
