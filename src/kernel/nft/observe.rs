@@ -23,7 +23,7 @@ impl Nft {
         let earlier = self.earlier()?;
         let mut observed = Observed { tables: true, earlier, ..Observed::default() };
         let mut entries_of: FxHashMap<Element, usize> = FxHashMap::default();
-        for table in &self.ruleset.tables {
+        for table in self.tables {
             let existing = self.existing(table.family)?;
             observed.tables &= existing.is(table);
             let links = existing.flowtables.iter().flat_map(|flowtable| &flowtable.links);
