@@ -401,7 +401,7 @@ impl EngineLoop {
                 let _ = reply.send(api::status(&self.engine, self.last_sync));
             }
             // A dropped query is answered with "ask again".
-            Query::Traffic { services, reply } => match self.kernel.traffic() {
+            Query::Traffic { services, reply } => match self.kernel.ipvs.traffic() {
                 Ok(all) => {
                     let desired = self.engine.desired();
                     let _ = reply.send(api::traffic(desired, &all, services));

@@ -48,11 +48,11 @@ impl Cli {
     /// # Errors
     ///
     /// If the command line is invalid, or asks for help or the version.
-    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, FlagWarning> {
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, EarlyExit> {
         let (line, warnings) = respell(line);
-        let mut cli = Self::try_parse_from(line).map_err(|error| FlagWarning::new(&error))?;
+        let mut cli = Self::try_parse_from(line).map_err(|error| EarlyExit::new(&error))?;
         if cli.version == Some(true) {
-            return Err(FlagWarning::Answer(format!("{VERSION}\n")));
+            return Err(EarlyExit::Answer(format!("{VERSION}\n")));
         }
         cli.shared.warnings = warnings;
         cli.unset_empty_paths();
@@ -102,14 +102,14 @@ fn respell(line: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<Stri
 
 /// What is printed instead of doing anything.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum FlagWarning {
+pub enum EarlyExit {
     /// What was asked for: help, or the version.
     Answer(String),
     /// What is wrong with the command line.
     Wrong(String),
 }
 
-impl FlagWarning {
+impl EarlyExit {
     fn new(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         match error.kind() {
@@ -270,13 +270,13 @@ mod tests {
 
     use super::*;
 
-    fn read(line: &str) -> Result<Cli, FlagWarning> {
+    fn read(line: &str) -> Result<Cli, EarlyExit> {
         Cli::read(line.split_whitespace().map(OsString::from))
     }
 
     fn wrong(line: &str) -> String {
         match read(line) {
-            Err(FlagWarning::Wrong(text)) => text,
+            Err(EarlyExit::Wrong(text)) => text,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -433,7 +433,7 @@ mod tests {
     fn the_version_is_told_where_it_is_asked_for() {
         for line in ["--version", "-V", "--version=true", "--version=raw", "run --version=1"] {
             let answer = read(&format!("kube-ipvs {line}")).unwrap_err();
-            assert_eq!(answer, FlagWarning::Answer(format!("{VERSION}\n")), "{line}");
+            assert_eq!(answer, EarlyExit::Answer(format!("{VERSION}\n")), "{line}");
         }
         let cli = read("kube-ipvs --version=false --node-name=n1").unwrap();
         assert_eq!(cli.shared.node_name.as_deref(), Some("n1"));
@@ -442,6 +442,6 @@ mod tests {
     #[test]
     fn without_anything_the_help_tells() {
         assert!(wrong("kube-ipvs").contains("Usage: kube-ipvs"));
-        assert!(matches!(read("kube-ipvs --help"), Err(FlagWarning::Answer(_))));
+        assert!(matches!(read("kube-ipvs --help"), Err(EarlyExit::Answer(_))));
     }
 }

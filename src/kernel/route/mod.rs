@@ -19,7 +19,7 @@ use netlink_ipvs::{Batch, KernelError, Socket, Subsystem};
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
 
-pub use network::{Network, NetworkListener, Touched, WITHOUT_IPV6, has_ipv6};
+pub use network::{Network, Touched, WITHOUT_IPV6, has_ipv6, listen, wait};
 pub(super) use notification::may_change_ours;
 
 /// The kind of [`DEVICE`].

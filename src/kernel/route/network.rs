@@ -184,36 +184,31 @@ pub struct Touched {
     pub links: bool,
 }
 
-/// Receives notifications of changes to addresses, routes and links.
-#[derive(Debug)]
-pub struct NetworkListener(Listener);
+/// Receives notifications of changes to addresses, routes and links, in the network namespace of the
+/// calling thread.
+///
+/// # Errors
+///
+/// If the kernel has no route netlink.
+pub fn listen() -> Result<Listener, KernelError> {
+    Listener::open(Subsystem::Route, &GROUPS, &not_local_nor_ours())
+}
 
-impl NetworkListener {
-    /// Listens in the network namespace that the calling thread stands in.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel has no route netlink.
-    pub fn open() -> Result<Self, KernelError> {
-        Listener::open(Subsystem::Route, &GROUPS, &not_local_nor_ours()).map(Self)
-    }
-
-    /// Waits until something may have changed, or for `limit`.
-    pub fn wait(&mut self, limit: Option<Duration>) -> Touched {
-        Listener::wait(std::slice::from_ref(&self.0), limit);
-        let mut touched = Touched::default();
-        let incomplete = self.0.read(|header, payload| {
-            if !is_about_ours(header, payload) {
-                touched.addresses |= matches!(header.kind, NEWADDR | DELADDR);
-                touched.routes |= touches_routes(header, payload);
-                touched.links |= matches!(header.kind, NEWLINK | DELLINK);
-            }
-        });
-        Touched {
-            addresses: touched.addresses | incomplete,
-            routes: touched.routes | incomplete,
-            links: touched.links | incomplete,
+/// Waits until lists may have changed, or for `limit`.
+pub fn wait(listener: &mut Listener, limit: Option<Duration>) -> Touched {
+    Listener::wait(std::slice::from_ref(listener), limit);
+    let mut touched = Touched::default();
+    let incomplete = listener.read(|header, payload| {
+        if !is_about_ours(header, payload) {
+            touched.addresses |= matches!(header.kind, NEWADDR | DELADDR);
+            touched.routes |= touches_routes(header, payload);
+            touched.links |= matches!(header.kind, NEWLINK | DELLINK);
         }
+    });
+    Touched {
+        addresses: touched.addresses | incomplete,
+        routes: touched.routes | incomplete,
+        links: touched.links | incomplete,
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::doctor::{self, CheckVerdict, Finding, Report, Subject};
 use kube_ipvs::kernel::conntrack::Conntrack;
-use kube_ipvs::kernel::listening::Sockets;
-use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
+use kube_ipvs::kernel::listening::listening;
+use kube_ipvs::kernel::route::{self, Routes, Touched};
 use kube_ipvs::kernel::sysctl::{self, Sysctl, SysctlReport, SysctlState};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
@@ -145,7 +145,7 @@ fn what_listens_is_known() {
     let _tcp = TcpListener::bind("127.0.0.1:8080").unwrap();
     let _both = TcpListener::bind("[::]:8081").unwrap();
     let _udp = UdpSocket::bind("0.0.0.0:8080").unwrap();
-    let found = Sockets::open().listening().unwrap();
+    let found = listening(Socket::open(Netlink::Sockets).ok().as_mut()).unwrap();
     let found: Vec<_> = found.iter().map(ToString::to_string).collect();
     let expected = [
         "0.0.0.0:4790/udp",
@@ -233,7 +233,7 @@ fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
     assert_eq!(next(), routes(&all));
 
     // What is ours comes and goes in masses, and nobody hears of it.
-    let mut listener = NetworkListener::open().unwrap();
+    let mut listener = route::listen().unwrap();
     let many: Vec<Route> = (0..5_000u32)
         .map(|n| IpAddr::from((0x0a60_0000 + n).to_be_bytes()))
         .map(|ip| Route { prefix: ip.into(), source: None })
@@ -244,7 +244,7 @@ fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
         let done = ours.apply(&operations);
         assert!(done.iter().all(Result::is_ok), "{:?}", done.iter().find(|it| it.is_err()));
     }
-    assert_eq!(listener.wait(Some(Duration::ZERO)), Touched::default());
+    assert_eq!(route::wait(&mut listener, Some(Duration::ZERO)), Touched::default());
 
     run("ip route del blackhole 10.244.3.0/24 table 1000");
     let all = ["10.244.2.0/24", "192.0.2.0/24", "fd00:1::/64", "fd00:244::/56"];
