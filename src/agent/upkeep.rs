@@ -1,4 +1,4 @@
-//! Keeps kernel settings as services need them, and reports firewalls that drop traffic of
+//! Keeps kernel settings as Services need them, and reports firewalls that drop traffic of
 //! Services.
 
 use std::collections::BTreeMap;
@@ -112,7 +112,7 @@ impl Upkeep {
         }
     }
 
-    /// Reports a drift the first time, and then at doubling distances.
+    /// Reports a drift the first time, and then each time the number has doubled.
     fn report_drift(&mut self, sysctl: Sysctl, what: &str) {
         let times = self.drifts.entry(sysctl.path).or_default();
         *times = times.saturating_add(1);

@@ -59,7 +59,7 @@ impl Cli {
         Ok(cli)
     }
 
-    /// A path that is empty is none, as with kube-proxy.
+    /// Treats an empty path as none, as kube-proxy does.
     fn unset_empty_paths(&mut self) {
         let shared = &mut self.shared;
         let run = match &mut self.command {
@@ -72,10 +72,9 @@ impl Cli {
     }
 }
 
-/// What this program is.
 pub(super) const VERSION: &str = concat!("kube-ipvs ", env!("CARGO_PKG_VERSION"));
 
-/// Whether the version is asked for, as kube-proxy's flag says it.
+/// Parses the value of `--version` as kube-proxy does.
 fn asks_for_version(text: &str) -> Result<bool, String> {
     if text == "raw" { Ok(true) } else { truth(text) }
 }
@@ -100,12 +99,12 @@ fn respell(line: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<Stri
     (words, warnings)
 }
 
-/// What is printed instead of doing anything.
+/// A text that is printed instead of running a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EarlyExit {
-    /// What was asked for: help, or the version.
+    /// Help, or the version.
     Answer(String),
-    /// What is wrong with the command line.
+    /// An error in the command line.
     Wrong(String),
 }
 
@@ -120,7 +119,7 @@ impl EarlyExit {
     }
 }
 
-/// What is wrong and what would be right, of a message of many lines.
+/// Returns the error and the tips of a message of many lines as one line.
 fn one_line(text: &str) -> String {
     let paragraph = text.lines().take_while(|line| !line.trim().is_empty());
     let what: Vec<_> = paragraph.map(|line| line.trim().trim_start_matches("error: ")).collect();

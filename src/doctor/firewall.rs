@@ -1,4 +1,4 @@
-//! Other programs' firewalls that would drop service traffic.
+//! Checks for firewalls of other programs that drop traffic of Services.
 
 use super::{Finding, Subject};
 use crate::kernel::firewall::{Obstacle, report};

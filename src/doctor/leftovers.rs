@@ -1,4 +1,4 @@
-//! What kube-proxy left in the kernel.
+//! Checks for objects that kube-proxy left in the kernel.
 
 use kube_ipvs_core::model::DEVICE;
 use netlink_ipvs::{Socket, Subsystem};
@@ -7,13 +7,12 @@ use super::{Finding, Subject};
 use crate::kernel::nft::list::{self, ListedChain};
 use crate::migrate::{self, is_trace, legacy_looks};
 
-/// How many chains are named in full.
+/// The number of chains that are named.
 const NAMED: usize = 3;
-/// What removes all of it. kube-proxy's own clean-up would take our virtual servers along.
+/// kube-proxy's own clean-up would also delete our virtual servers.
 const MEND: &str = "stop kube-proxy, then: kube-ipvs cleanup --kube-proxy";
 
-/// In its ipvs mode, kube-proxy puts every service address on this device. The agent puts none
-/// there.
+/// In its ipvs mode, kube-proxy adds every Service address to this device. The agent adds none.
 pub(super) fn device(_: &Subject) -> Finding {
     match migrate::claims() {
         Ok(claims) => judge_device(claims.addresses.len()),
@@ -33,7 +32,6 @@ fn judge_device(addresses: usize) -> Finding {
     )
 }
 
-/// kube-proxy's rules in its iptables, ipvs and nftables modes.
 pub(super) fn rules(_: &Subject) -> Finding {
     match Socket::open(Subsystem::Netfilter).and_then(|mut socket| list::chains(&mut socket)) {
         Ok(chains) => judge_rules(&chains, legacy_looks()),

@@ -74,8 +74,8 @@ fn request(family: Family, protocol: Protocol) -> [u8; 56] {
     request
 }
 
-/// The addresses at which a socket listens: an IPv6 socket may serve both families. `None` for a
-/// message that is not understood.
+/// Returns the addresses at which a socket listens: an IPv6 socket may serve both families. Returns
+/// `None` for a message in an unknown form.
 fn decode(body: &[u8], protocol: Protocol) -> Option<impl Iterator<Item = VirtualAddress> + use<>> {
     let (message, rest) = body.split_at_checked(MESSAGE_BYTES)?;
     // Ports and addresses are in network byte order.

@@ -99,10 +99,6 @@ impl Kernel {
     }
 
     /// Reads the kernel state. The value includes virtual servers that cannot be read.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel rejects a request or does not answer.
     pub fn observe(&mut self) -> Result<Observed, KernelError> {
         let filter = self.nft.observe()?;
         let routes = self.routes.observe()?;
@@ -118,10 +114,6 @@ impl Kernel {
     }
 
     /// Lists the listening sockets of the node ([`listening::listening`]).
-    ///
-    /// # Errors
-    ///
-    /// If the kernel rejects the request or does not answer.
     pub fn listening(&mut self) -> Result<Vec<VirtualAddress>, KernelError> {
         listening::listening(self.sockets.as_mut())
     }

@@ -29,7 +29,7 @@ fn mend(command: &str, table: &str) -> String {
     format!("{command}-save -t {table} | grep -v KUBE- | {command}-restore -T {table}")
 }
 
-/// Lists commands, each with a table of theirs.
+/// Lists each table with the command for it.
 fn tables() -> Vec<(&'static str, String)> {
     let read = |path: &str, command: &'static str| {
         let text = fs::read_to_string(path).unwrap_or_default();

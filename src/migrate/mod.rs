@@ -68,10 +68,6 @@ pub fn decode(payload: &[u8]) -> usize {
 }
 
 /// Returns kube-proxy's part of IPVS, by its device and its sets.
-///
-/// # Errors
-///
-/// If the kernel refuses or does not answer.
 pub fn claims() -> Result<ForeignClaims, KernelError> {
     let device = links::dummy(DEVICE)?;
     let mut claims = ForeignClaims::default();

@@ -55,7 +55,7 @@ impl Rules {
         self.chains.is_empty() && self.tables.is_empty()
     }
 
-    /// The commands of `nft` that remove the objects.
+    /// Returns the commands of `nft` that remove the objects.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let tables = self
             .tables
@@ -64,7 +64,7 @@ impl Rules {
         tables.chain(self.chains.iter().map(|chain| format!("nft delete chain {chain}")))
     }
 
-    /// Removes all of it in one transaction: no packet sees a part.
+    /// Removes all objects in one transaction: no packet sees a part.
     pub(super) fn remove(&self, socket: &mut Socket) -> Result<(), KernelError> {
         let mut batch = self.transaction();
         // The request that ends the transaction has no answer.

@@ -61,7 +61,7 @@ pub(super) fn node_ports(socket: &mut Socket) -> Result<HashSet<(Protocol, u16)>
     Ok(found)
 }
 
-/// Destroys all of kube-proxy's sets, and returns the result of each.
+/// Destroys all of kube-proxy's sets. Returns the result of each.
 pub(super) fn destroy(socket: &mut Socket) -> Vec<(String, Result<(), String>)> {
     let mut tries = TRIES;
     let mut destroyed = Vec::new();

@@ -33,7 +33,7 @@ const TCP_CLOSED: [u8; 2] = [7, 8];
 /// `SCTP_CONNTRACK_CLOSED`, `SCTP_CONNTRACK_SHUTDOWN_ACK_SENT`
 const SCTP_CLOSED: [u8; 2] = [1, 7];
 
-/// The parts of an entry that decide on its deletion, and those that identify it to the kernel.
+/// The parts of an entry that decide on its deletion and that identify it to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ConntrackEntry {
     /// `AF_INET` or `AF_INET6`.
@@ -43,23 +43,23 @@ pub(super) struct ConntrackEntry {
     pub(super) destination: SocketAddr,
     /// The source of the replies.
     pub(super) replier: SocketAddr,
-    /// What carries the connection.
     pub(super) carrier: Carrier,
     pub(super) is_closed: bool,
-    /// The attributes that name this very entry, as they were received: original tuple, zone and
-    /// id. The id keeps a successor with the same tuple from being meant.
+    /// The attributes that identify this entry, as received: original tuple, zone and id. The id
+    /// distinguishes it from a later entry with the same tuple.
     pub(super) identity: Vec<(u16, Vec<u8>)>,
 }
 
 impl ConntrackEntry {
-    /// The destination of the client's packets, if it may be a front end.
+    /// Returns the destination of the client's packets, if it may be a front end.
     pub(super) fn frontend(&self) -> Option<VirtualAddress> {
         let protocol = Protocol::from_number(self.protocol)?;
         let (ip, port) = (self.destination.ip(), self.destination.port());
         Some(VirtualAddress { ip, port, protocol })
     }
 
-    /// Reads the body of IPCTNL_MSG_CT_NEW; `None` for one without ports or not understood.
+    /// Reads the body of IPCTNL_MSG_CT_NEW. Returns `None` for an entry without ports or in an
+    /// unknown form.
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(body)?;
         let (mut original, mut replier) = (None, None);

@@ -1,12 +1,13 @@
-//! Other programs' firewalls that would drop service traffic.
+//! Other programs' firewalls that drop traffic of Services.
 //!
-//! An accept in one table does not overrule a drop in another, so nothing that this program
-//! writes can help: the firewall itself must let the traffic in. The first packet of a connection
-//! passes the input hook with the address of a pool, before IPVS. What connection tracking carries,
-//! and answers of endpoints, pass the forward hook; an answer passes the input hook when the client is a
+//! An accept in one table does not overrule a drop in another, so no rule of this program can help:
+//! the firewall itself must let the traffic in. The first packet of a connection passes the input
+//! hook with the address of a pool, before IPVS. Packets that connection tracking carries, and
+//! answers of endpoints, pass the forward hook. An answer passes the input hook if the client is a
 //! process of the node.
 //!
-//! Base chains are read rule by rule. Chains that they lead to are not: what these let in is in doubt.
+//! Base chains are read rule by rule. Chains that they lead to are not: whether these let the
+//! traffic in is in doubt.
 
 mod opening;
 mod rule;
@@ -27,19 +28,19 @@ const FORWARD: u32 = 2;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Obstacle {
     pub found: String,
-    /// What opens the chain: commands, and options of other programs after `#`.
+    /// The commands that open the chain, and options of other programs after `#`.
     pub mend: Vec<String>,
     /// Set if no other rule of the chain can let the traffic in.
     pub is_certain: bool,
 }
 
-/// Traffic that a chain has to let in.
+/// Traffic that a chain must let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ServiceNeed {
     /// Replies, and other packets of established connections.
     Answers,
-    /// What came through a front end. In an input chain it carries the address of a pool by now; in a
-    /// forward chain it is what follows before there is an answer.
+    /// Packets that came through a front end. In an input chain they carry the address of a pool;
+    /// in a forward chain they are the packets before the first answer.
     Translated,
     /// Packets to these addresses of pools.
     Destination(IpNet),

@@ -6,7 +6,7 @@ use super::{FORWARD, ServiceNeed, is_at};
 use crate::kernel::nft::TableFamily;
 use crate::kernel::nft::list::ListedChain;
 
-/// Returns the commands that make the chain let in what it does not yet, and options of other programs
+/// Returns the commands that make the chain let in what it does not, and options of other programs
 /// after `#`.
 pub(super) fn commands(chain: &ListedChain, missing: &[ServiceNeed]) -> Vec<String> {
     let mut commands: Vec<_> = missing.iter().filter_map(|need| command(chain, need)).collect();
@@ -45,8 +45,8 @@ fn command(chain: &ListedChain, need: &ServiceNeed) -> Option<String> {
     }
 }
 
-/// Bridged packets pass the forward hook, as IPVS needs. So do the questions of pods on a bridge
-/// for each other's hardware addresses.
+/// Bridged packets pass the forward hook, as IPVS needs. So does the neighbour discovery of pods on
+/// a bridge.
 fn neighbour_discovery(chain: &ListedChain) -> impl Iterator<Item = String> {
     let messages = [("solicitation", "solicit"), ("advertisement", "advert")];
     messages.into_iter().filter_map(|(iptables, nft)| {
@@ -58,7 +58,7 @@ fn neighbour_discovery(chain: &ListedChain) -> impl Iterator<Item = String> {
     })
 }
 
-/// Returns the command that adds a rule, which is given in the language of either tool.
+/// Returns the command that adds a rule, given in the language of either tool.
 fn add_rule(chain: &ListedChain, iptables: &str, nft: &str) -> Option<String> {
     if is_firewalld(chain) {
         return None;
@@ -70,7 +70,7 @@ fn add_rule(chain: &ListedChain, iptables: &str, nft: &str) -> Option<String> {
     Some(format!("{command} -I {} {iptables} -j ACCEPT", chain.name))
 }
 
-/// firewalld's table takes no rules from others. Each reload writes it again.
+/// firewalld's table accepts no rules of others, and each reload writes it again.
 fn is_firewalld(chain: &ListedChain) -> bool {
     chain.table == "firewalld"
 }

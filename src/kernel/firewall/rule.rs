@@ -1,4 +1,4 @@
-//! Rules of other programs' base chains, as far as they matter.
+//! Reads rules of other programs' base chains, as far as they matter to traffic of Services.
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::Family;
@@ -24,7 +24,6 @@ const XT_BY_STATE: u16 = 1;
 /// `struct xt_conntrack_mtinfo3`: where `match_flags`, `invert_flags` and `state_mask` are.
 const XT_STATES: std::ops::Range<usize> = 146..152;
 
-/// A rule of a base chain, as far as it matters to service traffic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ForeignRule {
     AcceptsAll,
@@ -79,7 +78,7 @@ fn holds(value: &[u8], mask: &[u8], range: &IpNet) -> bool {
         }
 }
 
-/// Reads the expressions of a rule one after the other, up to its verdict.
+/// Reads the expressions of a rule in order, up to its verdict.
 #[derive(Default)]
 struct RuleReader {
     condition: Condition,

@@ -15,10 +15,6 @@ use super::{Nft, encode};
 impl Nft {
     /// Reads the tables of this and earlier versions. The elements are in arbitrary order, without
     /// those of sets that an update would replace.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel rejects the request or does not answer.
     pub fn observe(&mut self) -> Result<Observed, KernelError> {
         let earlier = self.earlier()?;
         let mut observed = Observed { tables: true, earlier, ..Observed::default() };

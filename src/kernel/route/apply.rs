@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::outcome::{failure, foreign_device, outcome};
 use super::{Routes, message, push};
 
-/// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
+/// The bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.
 const CHUNK: usize = 64 << 10;
 

@@ -1,4 +1,5 @@
-//! What of the kernel's answers is ours.
+//! Reads the kernel's answers and notifications. Only the needed attributes are read, so a device of an
+//! unknown kind is no error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -44,8 +45,7 @@ pub(super) struct DumpedLink {
     pub(super) up: bool,
 }
 
-/// Reads RTM_NEWLINK (`struct ifinfomsg` and attributes, native byte order). Only the needed
-/// attributes are read, so a device of an unknown kind is no error.
+/// Reads RTM_NEWLINK (`struct ifinfomsg` and attributes, native byte order).
 pub(super) fn link(body: &[u8]) -> Option<DumpedLink> {
     let (header, rest) = body.split_at_checked(LINK_HEADER_BYTES)?;
     let word = |at: usize| header.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
@@ -91,7 +91,7 @@ pub(super) fn own_route(body: &[u8]) -> Option<Route> {
     is_ours.then_some(Route { prefix, source })
 }
 
-/// An address of a device: the node's end of a point-to-point device.
+/// An address of a device: the near end of a point-to-point device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct InterfaceAddress {
     pub(super) device: u32,
@@ -118,9 +118,9 @@ pub(super) fn address(body: &[u8]) -> Option<InterfaceAddress> {
     Some(InterfaceAddress { device, ip: local.or(peer)?, usable: flags & UNUSABLE == 0 })
 }
 
-/// Reads RTM_NEWROUTE (`struct rtmsg` and attributes, native byte order) of a route to another
-/// host: the device, if the route names one, and the destination. Most routes in the kernel may be
-/// ours or local, which the header shows, so attributes come last.
+/// Reads RTM_NEWROUTE of a route to another host: the device, if the route names one, and the
+/// destination. Most routes in the kernel may be ours or local, which the header shows, so
+/// attributes are read last.
 pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
     let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
     let &[family_number, length, _, _, table, protocol, _, kind, ref flags @ ..] = header else {

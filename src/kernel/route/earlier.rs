@@ -13,7 +13,6 @@ use rustix::io::Errno;
 use super::{Routes, absent_is_empty, dump, message};
 
 const TABLE: u32 = 7575;
-/// The priority of the rules.
 const PRIORITY: u32 = 75;
 /// The input interface of the node's own packets in policy rules.
 const LOOPBACK: &str = "lo";
@@ -41,7 +40,7 @@ impl Routes {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer. Earlier objects are deleted by then.
+    /// If the kernel rejects a request or does not answer. Earlier objects are deleted by then.
     pub fn delete_earlier(&mut self) -> Result<(), KernelError> {
         if let Some(device) = self.device(DEVICE)? {
             self.remove(&message::delete_device(device.index))?;

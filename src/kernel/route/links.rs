@@ -8,10 +8,6 @@ use netlink_ipvs::{KernelError, Socket, Subsystem};
 use super::{DUMMY, ask, decode, dump, message};
 
 /// Returns the names of all bridges.
-///
-/// # Errors
-///
-/// If the kernel refuses or does not answer.
 pub fn bridges() -> Result<Vec<String>, KernelError> {
     dump(&mut open()?, "devices", &message::dump_links(), |bridges: &mut Vec<_>, body| {
         let bridge = decode::link(body).filter(|link| link.kind == "bridge");
@@ -20,20 +16,12 @@ pub fn bridges() -> Result<Vec<String>, KernelError> {
 }
 
 /// Returns the index of the dummy device with this name.
-///
-/// # Errors
-///
-/// If the kernel refuses or does not answer.
 pub fn dummy(name: &str) -> Result<Option<u32>, KernelError> {
     let device = super::device(&mut open()?, name)?;
     Ok(device.filter(|device| device.kind == DUMMY).map(|device| device.index))
 }
 
 /// Returns every address with the index of its device.
-///
-/// # Errors
-///
-/// If the kernel refuses or does not answer.
 pub fn addresses() -> Result<Vec<(u32, IpAddr)>, KernelError> {
     dump(&mut open()?, "addresses", &message::dump_all_addresses(), |found: &mut Vec<_>, body| {
         found.extend(decode::address(body).map(|it| (it.device, it.ip)));
@@ -41,10 +29,6 @@ pub fn addresses() -> Result<Vec<(u32, IpAddr)>, KernelError> {
 }
 
 /// Removes the device with this index, with its addresses and routes.
-///
-/// # Errors
-///
-/// If the kernel refuses or does not answer.
 pub fn delete(index: u32) -> Result<(), KernelError> {
     ask(&mut open()?, "ip link delete", &message::delete_device(index), |_| {})
 }
@@ -53,7 +37,7 @@ pub fn delete(index: u32) -> Result<(), KernelError> {
 ///
 /// # Errors
 ///
-/// If the kernel refuses or does not answer. Earlier addresses are deleted by then.
+/// If the kernel rejects a request or does not answer. Earlier addresses are deleted by then.
 pub fn take(index: u32, addresses: &[IpAddr]) -> Result<(), KernelError> {
     let mut socket = open()?;
     addresses.iter().try_for_each(|ip| {

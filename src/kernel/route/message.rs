@@ -1,4 +1,4 @@
-//! Requests to rtnetlink, as values.
+//! Requests to rtnetlink.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::kernel::family;
 /// `RT_TABLE_LOCAL`.
 pub(super) const TABLE_LOCAL: u32 = 255;
 
-/// Returns `NLM_F_*` of a request.
+/// Returns the `NLM_F_*` of a request.
 pub(super) fn flags(request: &RouteNetlinkMessage) -> u16 {
     match request {
         RouteNetlinkMessage::NewLink(_) => NLM_F_CREATE | NLM_F_EXCL,

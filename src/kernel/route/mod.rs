@@ -1,7 +1,7 @@
 //! Our device and routes, over rtnetlink.
 //!
-//! Ours are the routes on the loopback device that carry our protocol number. The device [`DEVICE`] is
-//! kube-proxy's, too, so it is removed only while it has no address. Nothing else is ever changed.
+//! Our routes are those on the loopback device with our protocol number. kube-proxy uses the device
+//! [`DEVICE`], too, so it is deleted only while it has no address. Nothing else is ever changed.
 
 mod apply;
 mod decode;
@@ -27,7 +27,7 @@ const DUMMY: &str = "dummy";
 /// The index of the loopback device (`LOOPBACK_IFINDEX` in the kernel's `net/flow.h`).
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Device and routes of the network namespace that this was opened in.
+/// The device and routes of a network namespace.
 #[derive(Debug)]
 pub struct Routes {
     socket: Socket,
@@ -35,11 +35,6 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Opens a socket.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel has no route netlink.
     pub fn open() -> Result<Self, KernelError> {
         Ok(Self::over(Socket::open(Subsystem::Route)?))
     }
@@ -55,10 +50,6 @@ impl Routes {
 
     /// Reads the device and the routes, and into `earlier` whether a policy rule or the device of an
     /// earlier version exists.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
     pub fn observe(&mut self) -> Result<Observed, KernelError> {
         let device = self.device(DEVICE)?.is_some();
         let earlier = self.has_earlier()?.then(Vec::new);

@@ -1,4 +1,4 @@
-//! What the kernel's errors mean for an operation.
+//! The meaning of the kernel's errors for an operation.
 
 use kube_ipvs_core::model::DEVICE;
 use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, RouteOperation};
