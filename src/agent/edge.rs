@@ -32,7 +32,7 @@ impl Edge for NodeKernel<'_> {
     }
 
     fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, KernelError> {
-        self.kernel.observe_pool(address)
+        self.kernel.ipvs.observe_server(address)
     }
 
     fn is_unreadable(error: &KernelError) -> bool {
@@ -44,7 +44,7 @@ impl Edge for NodeKernel<'_> {
     }
 
     fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, KernelError> {
-        self.kernel.connections(targets)
+        self.kernel.conntrack.count(targets)
     }
 
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
@@ -52,7 +52,7 @@ impl Edge for NodeKernel<'_> {
         let outcomes = self.kernel.apply(operations);
         let took = start.elapsed();
         self.metrics.applied(operations, &outcomes, took);
-        for Sweep { family, deleted, took } in self.kernel.take_sweeps() {
+        for Sweep { family, deleted, took } in self.kernel.conntrack.take_sweeps() {
             self.metrics.kube_proxy.swept(family, deleted, took);
         }
         let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();

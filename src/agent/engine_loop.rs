@@ -30,8 +30,7 @@ use super::metrics::{Metrics, set};
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
-use crate::kernel::Kernel;
-use crate::kernel::sysctl::Sysctls;
+use crate::kernel::{Kernel, sysctl};
 
 /// The number of inputs that are processed before the kernel is updated.
 const LARGEST_BURST: usize = 10_000;
@@ -93,7 +92,7 @@ impl EngineLoop {
         config: &Config,
     ) -> Self {
         let (metrics, notices) = (Arc::clone(&handles.metrics), handles.notices.clone());
-        let upkeep = Upkeep::new(Sysctls::default(), metrics, notices);
+        let upkeep = Upkeep::new(sysctl::ROOT, metrics, notices);
         Self {
             engine,
             kernel,
@@ -403,7 +402,7 @@ impl EngineLoop {
                 let _ = reply.send(api::status(&self.engine, self.last_sync));
             }
             // A dropped query is answered with "ask again".
-            Query::Traffic { services, reply } => match self.kernel.traffic() {
+            Query::Traffic { services, reply } => match self.kernel.ipvs.traffic() {
                 Ok(all) => {
                     let desired = self.engine.desired();
                     let _ = reply.send(api::traffic(desired, &all, services));

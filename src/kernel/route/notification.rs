@@ -16,7 +16,7 @@ pub(super) const DELROUTE: u16 = 25;
 const SCOPE_UNIVERSE: u8 = 0;
 const IFA_LABEL: u16 = 3;
 
-/// Whether a notification is about our device or routes.
+/// Returns whether a notification is about our device or routes.
 pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
     let after_header =
         || attributes(payload.get(decode::ADDRESS_HEADER_BYTES..).unwrap_or_default());
@@ -30,10 +30,10 @@ pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
     }
 }
 
-/// Whether objects of ours may have changed: the notification is about them, or an IPv6 address is
-/// gone. The kernel removes that address as the source of routes without a notification
+/// Returns whether our objects may have changed: the notification is about them, or an IPv6 address
+/// is gone. The kernel removes that address as the source of routes without a notification
 /// (`fib6_remove_prefsrc`). For IPv4 that does not happen in table `local` (`fib_sync_down_addr`).
-/// Link-local addresses are no route's source, and go with every pod.
+/// A link-local address is the source of no route, and each pod that ends takes one along.
 pub(in crate::kernel) fn may_change_ours(header: Header, payload: &[u8]) -> bool {
     let is_global_v6 = || {
         payload.first() == Some(&family::number(Family::V6))

@@ -1,14 +1,14 @@
-//! What the kernel's errors mean for an operation.
+//! The meaning of the kernel's errors for an operation.
 
 use kube_ipvs_core::model::DEVICE;
 use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, RouteOperation};
 use netlink_ipvs::{KernelError, NetlinkError};
 use rustix::io::Errno;
 
-/// The outcome of an operation on a route that the kernel answered with an error.
+/// Returns the outcome of an operation on a route that the kernel answered with an error.
 pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outcome {
     let (kind, meaning) = match (operation, error.errno) {
-        // Gone already, with its table or family perhaps.
+        // Gone already, perhaps with its table or family.
         (
             RouteOperation::Delete(_),
             Errno::SRCH | Errno::NODEV | Errno::NXIO | Errno::AFNOSUPPORT | Errno::OPNOTSUPP,
@@ -38,23 +38,17 @@ pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outco
     Err(Failure { kind, message: format!("{operation}: {meaning}: {error}") })
 }
 
-/// The failure of an operation on the device.
 pub(super) fn failure(operation: &RouteOperation, error: &KernelError) -> Failure {
     let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Unknown };
     Failure { kind, message: format!("{operation}: {error}") }
 }
 
-/// Another device has the name of ours.
+/// Returns the failure of an operation if another device has the name of ours.
 pub(super) fn foreign_device(operation: &RouteOperation) -> Failure {
     let meaning = format!(
         "a device {DEVICE} is there that is not a dummy: rename it, or `ip link delete {DEVICE}`"
     );
     Failure { kind: FailureKind::Refused, message: format!("{operation}: {meaning}") }
-}
-
-/// The failure of an operation whose result is unknown.
-pub(super) fn unknown(operation: &RouteOperation, error: &KernelError) -> Failure {
-    Failure { kind: FailureKind::Unknown, message: format!("{operation}: {error}") }
 }
 
 #[cfg(test)]

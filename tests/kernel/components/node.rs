@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::doctor::{self, CheckVerdict, Finding, Report, Subject};
 use kube_ipvs::kernel::conntrack::Conntrack;
-use kube_ipvs::kernel::listening::Sockets;
-use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
-use kube_ipvs::kernel::sysctl::{Sysctl, SysctlReport, SysctlState, Sysctls};
+use kube_ipvs::kernel::listening::listening;
+use kube_ipvs::kernel::route::{self, Routes, Touched};
+use kube_ipvs::kernel::sysctl::{self, Sysctl, SysctlReport, SysctlState};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs_core::plan::{Carrier, CountTargets, FlowOperation, RouteOperation};
@@ -145,7 +145,7 @@ fn listening_sockets_are_known() {
     let _tcp = TcpListener::bind("127.0.0.1:8080").unwrap();
     let _both = TcpListener::bind("[::]:8081").unwrap();
     let _udp = UdpSocket::bind("0.0.0.0:8080").unwrap();
-    let found = Sockets::open().listening().unwrap();
+    let found = listening(Socket::open(Netlink::Sockets).ok().as_mut()).unwrap();
     let found: Vec<_> = found.iter().map(ToString::to_string).collect();
     let expected = [
         "0.0.0.0:4790/udp",
@@ -233,7 +233,7 @@ fn the_follower_reports_foreign_routes_only() {
     assert_eq!(next(), routes(&all));
 
     // Many changes of our own objects are not reported.
-    let mut listener = NetworkListener::open().unwrap();
+    let mut listener = route::listen().unwrap();
     let many: Vec<Route> = (0..5_000u32)
         .map(|n| IpAddr::from((0x0a60_0000 + n).to_be_bytes()))
         .map(|ip| Route { prefix: ip.into(), source: None })
@@ -244,7 +244,7 @@ fn the_follower_reports_foreign_routes_only() {
         let done = ours.apply(&operations);
         assert!(done.iter().all(Result::is_ok), "{:?}", done.iter().find(|it| it.is_err()));
     }
-    assert_eq!(listener.wait(Some(Duration::ZERO)), Touched::default());
+    assert_eq!(route::wait(&mut listener, Some(Duration::ZERO)), Touched::default());
 
     run("ip route del blackhole 10.244.3.0/24 table 1000");
     let all = ["10.244.2.0/24", "192.0.2.0/24", "fd00:1::/64", "fd00:244::/56"];
@@ -441,13 +441,13 @@ fn a_bare_namespace_is_healthy_once_its_settings_are_made() {
     assert_eq!(verdict(&before, "ipvs settings"), CheckVerdict::Warn);
     assert_eq!(verdict(&before, "ipvs"), CheckVerdict::Ok);
     let needed = || Sysctl::needed(&Family::BOTH);
-    let reports = Sysctls::default().apply(needed());
+    let reports = sysctl::apply(sysctl::ROOT, needed());
     assert!(reports.iter().all(SysctlReport::is_set), "{reports:?}");
     for report in &reports {
         println!("{report}");
     }
-    assert_eq!(Sysctls::default().apply(needed()), []);
-    let mut states = needed().map(|sysctl| Sysctls::default().check(sysctl).state);
+    assert_eq!(sysctl::apply(sysctl::ROOT, needed()), []);
+    let mut states = needed().map(|sysctl| sysctl::check(sysctl::ROOT, sysctl).state);
     assert!(states.all(|state| matches!(state, SysctlState::Right | SysctlState::Missing)));
     let after = doctor::run(&subject());
     println!("{after}");

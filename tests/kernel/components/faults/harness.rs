@@ -340,7 +340,7 @@ impl Edge for Edged<'_> {
     }
 
     fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, KernelError> {
-        self.kernel.observe_pool(address)
+        self.kernel.ipvs.observe_server(address)
     }
 
     fn listening(&mut self) -> Result<Vec<VirtualAddress>, KernelError> {
@@ -348,7 +348,7 @@ impl Edge for Edged<'_> {
     }
 
     fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, KernelError> {
-        self.kernel.connections(targets)
+        self.kernel.conntrack.count(targets)
     }
 
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
