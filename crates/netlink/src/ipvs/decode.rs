@@ -104,11 +104,20 @@ pub(super) fn destination(payload: &[u8], of: IpAddr) -> Option<(Destination, Co
 }
 
 /// Decodes the traffic of a virtual service: zero before Linux 4.1, which has 32-bit counters.
-pub(super) fn traffic(payload: &[u8]) -> Traffic {
+pub(super) fn service_traffic(payload: &[u8]) -> Traffic {
+    traffic(payload, c::ATTR_SERVICE, c::SVC_STATS64)
+}
+
+/// The same of a destination.
+pub(super) fn destination_traffic(payload: &[u8]) -> Traffic {
+    traffic(payload, c::ATTR_DEST, c::DEST_STATS64)
+}
+
+fn traffic(payload: &[u8], object: u16, statistics: u16) -> Traffic {
     let mut traffic = Traffic::default();
-    let service = body(payload, c::ATTR_SERVICE);
-    let mut all = service.into_iter().flat_map(|service| service.nested());
-    let Some(statistics) = all.find(|attribute| attribute.kind == c::SVC_STATS64) else {
+    let object = body(payload, object);
+    let mut all = object.into_iter().flat_map(|object| object.nested());
+    let Some(statistics) = all.find(|attribute| attribute.kind == statistics) else {
         return traffic;
     };
     for count in statistics.nested() {
@@ -191,7 +200,8 @@ mod tests {
         fn arbitrary_bytes_are_read_without_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..300), of: IpAddr,
         ) {
-            let _ = (service(&bytes), destination(&bytes, of), info(&bytes), traffic(&bytes));
+            let _ = (service(&bytes), destination(&bytes, of), info(&bytes));
+            let _ = (service_traffic(&bytes), destination_traffic(&bytes));
         }
     }
 }
