@@ -16,6 +16,7 @@ use std::time::Duration;
 use kube_ipvs_core::model::{Carry, Pool, VirtualAddress};
 use kube_ipvs_core::plan::{
     CountTargets, Failure, FailureKind, ForeignClaims, Observed, Operation, Outcome, Running,
+    Sample, SampleTargets,
 };
 use netlink_ipvs::ipvs::Traffic;
 use netlink_ipvs::{KernelError, Socket, Subsystem};
@@ -163,6 +164,27 @@ impl Kernel {
     /// If the kernel refuses or does not answer.
     pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, Traffic)>, KernelError> {
         self.ipvs.traffic()
+    }
+
+    /// Reads the counters of IPVS that show which endpoints answer. `None` if IPVS does not add them
+    /// up.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn sample(&mut self, targets: &SampleTargets) -> Result<Option<Sample>, KernelError> {
+        if !ipvs::adds_up() {
+            return Ok(None);
+        }
+        let mut sample = Sample::default();
+        if targets.servers {
+            let connections = |(server, traffic): (_, Traffic)| (server, traffic.connections);
+            sample.servers = self.ipvs.traffic()?.into_iter().map(connections).collect();
+        }
+        for server in &targets.real_servers {
+            sample.real_servers.push((*server, self.ipvs.answers(server)?));
+        }
+        Ok(Some(sample))
     }
 
     /// Sets how long IPVS keeps idle connections; what is `None` stays.

@@ -5,10 +5,12 @@ mod convert;
 mod failure;
 mod observe;
 
+use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::plan::RealCounters;
 use netlink_ipvs::ipvs::{Connections, Info, IpvsSocket, Traffic};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
@@ -16,6 +18,13 @@ use super::modules;
 
 pub use convert::command;
 pub use observe::IpvsObserved;
+
+/// Whether IPVS adds up its counters: `net.ipv4.vs.run_estimation`, which kernels before Linux 5.15
+/// do not have.
+pub(super) fn adds_up() -> bool {
+    let setting = fs::read("/proc/sys/net/ipv4/vs/run_estimation");
+    !setting.is_ok_and(|value| value.trim_ascii() == b"0")
+}
 
 /// The pools of this process's network namespace.
 #[derive(Debug)]
@@ -74,6 +83,17 @@ impl Ipvs {
     pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, Traffic)>, KernelError> {
         let all = self.0.traffic()?.into_iter();
         Ok(all.filter_map(|(id, traffic)| Some((convert::address(id)?, traffic))).collect())
+    }
+
+    /// The connections of each real server of a virtual server, those at this moment and all since
+    /// its creation, and its answers; none if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn answers(&mut self, server: &VirtualAddress) -> Result<Vec<RealCounters>, KernelError> {
+        let all = self.0.destination_traffic(&convert::id(server))?.into_iter();
+        Ok(all.map(|(it, now, traffic)| convert::counters(&it, now, traffic)).collect())
     }
 
     /// The connections of each real server of a virtual server; none if it does not exist.
