@@ -2,7 +2,6 @@
 //! that `benches/kernel` begins.
 
 mod cluster;
-mod empty_kernel;
 #[allow(dead_code, reason = "only a table is printed here")]
 #[path = "kernel/figure.rs"]
 mod figure;
@@ -11,10 +10,10 @@ use std::alloc::System;
 use std::time::Instant;
 
 use cluster::{Size, events, slice};
-use empty_kernel::settle;
 use figure::Figure;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Change, Event, Settings};
+use kube_ipvs_core::testing::settle_on_empty;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
 #[global_allocator]
@@ -28,12 +27,12 @@ fn changes(services: u32) -> Stats {
     let now = Instant::now();
     let mut engine = Engine::new(&Settings::for_node("n1"), None);
     events(size).into_iter().for_each(|event| engine.handle_event(event));
-    settle(&mut engine, now);
+    settle_on_empty(&mut engine, now);
     let changes: Vec<_> = (0..CHANGES).map(|at| slice(size, at, 0, size.endpoints + 1)).collect();
     let region = Region::new(ALLOCATOR);
     for change in changes {
         engine.handle_event(Event::Slice(Change::Apply(change)));
-        settle(&mut engine, now);
+        settle_on_empty(&mut engine, now);
     }
     region.change()
 }

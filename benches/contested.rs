@@ -1,15 +1,13 @@
 //! The cost of many front ends of one Service, and of many Services that request the same ones,
 //! from event to operations without a kernel.
 
-mod empty_kernel;
-
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use empty_kernel::settle;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
+use kube_ipvs_core::testing::settle_on_empty;
 
 /// Services that each request the same front ends.
 #[derive(Clone, Copy)]
@@ -46,7 +44,7 @@ fn engine(contest: Contest, now: Instant) -> Engine {
     engine.handle_event(Event::Slice(Change::Replace(Vec::new())));
     engine.handle_event(Event::ServiceCidrs(Change::Replace(Vec::new())));
     engine.handle_event(Event::Node(None));
-    settle(&mut engine, now);
+    settle_on_empty(&mut engine, now);
     engine
 }
 
@@ -68,9 +66,9 @@ fn the_owner_goes(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| {
                 engine.handle_event(Event::Service(Change::Delete(owner.key.clone())));
-                settle(&mut engine, now);
+                settle_on_empty(&mut engine, now);
                 engine.handle_event(Event::Service(Change::Apply(owner.clone())));
-                settle(&mut engine, now);
+                settle_on_empty(&mut engine, now);
             });
         });
     }

@@ -2,21 +2,20 @@
 //! and in a large cluster.
 
 mod cluster;
-mod empty_kernel;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use cluster::{Size, events, slice};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use empty_kernel::settle;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Change, Event, Settings};
+use kube_ipvs_core::testing::settle_on_empty;
 
 fn built(events: Vec<Event>, now: Instant) -> (Engine, usize) {
     let mut engine = Engine::new(&Settings::for_node("n1"), None);
     events.into_iter().for_each(|event| engine.handle_event(event));
-    let operations = settle(&mut engine, now);
+    let operations = settle_on_empty(&mut engine, now);
     (engine, operations)
 }
 
@@ -48,7 +47,7 @@ fn one_slice_change(criterion: &mut Criterion) {
                 || Event::Slice(Change::Apply(next(&mut round))),
                 |event| {
                     engine.handle_event(event);
-                    assert_ne!(settle(&mut engine, now), 0);
+                    assert_ne!(settle_on_empty(&mut engine, now), 0);
                 },
                 BatchSize::SmallInput,
             );

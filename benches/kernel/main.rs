@@ -11,13 +11,17 @@ mod agent;
 mod api;
 #[path = "../cluster/mod.rs"]
 mod cluster;
+mod common {
+    pub(crate) use crate::objects;
+}
 mod data_path;
 mod decode;
-#[path = "../empty_kernel/mod.rs"]
-mod empty_kernel;
 mod figure;
 mod memory;
 mod namespace;
+#[allow(dead_code, unreachable_pub, reason = "the benches use a part of it")]
+#[path = "../../tests/common/objects.rs"]
+mod objects;
 mod processor;
 mod sync;
 mod tracking;

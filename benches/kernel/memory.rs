@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Change, Event};
+use kube_ipvs_core::testing::settle_on_empty;
 
+use crate::Result;
 use crate::cluster::{Size, dual_stack, events, slice};
 use crate::figure::Figure;
 use crate::namespace::on_node;
 use crate::work::{engine, settle};
-use crate::{Result, empty_kernel};
 
 /// The argument that makes this program such a process.
 pub(crate) const ARGUMENT: &str = "resident";
@@ -94,7 +95,7 @@ fn churn() -> Result<()> {
     let (_, size, ..) = HOLDINGS[0];
     let start = Instant::now();
     let mut engine = engine(events(size));
-    let settle = |engine: &mut Engine, at: u32| empty_kernel::settle(engine, start + at * BETWEEN);
+    let settle = |engine: &mut Engine, at: u32| settle_on_empty(engine, start + at * BETWEEN);
     settle(&mut engine, 0);
     let mut before = f64::INFINITY;
     for at in 0..CHANGES {

@@ -87,7 +87,7 @@ fn churn(server: &ApiServer, agent: &Agent) -> Result<[f64; 2]> {
     let mut kernel = Kernel::open()?;
     let mut held = Vec::new();
     for frontend in &frontends {
-        held.extend(kernel.observe_pool(frontend)?);
+        held.extend(kernel.ipvs.observe_server(frontend)?);
     }
     let is_whole = held.iter().all(|pool| pool.backends.len() == ENDPOINTS + 1);
     if !is_whole || held.len() != frontends.len() {

@@ -41,7 +41,7 @@ pub(crate) fn counts() -> Result<Vec<Figure>> {
             let mut least = Duration::MAX;
             for _ in 0..ROUNDS {
                 let start = Instant::now();
-                let found = kernel.connections(&targets)?.len();
+                let found = kernel.conntrack.count(&targets)?.len();
                 least = least.min(start.elapsed());
                 if found != usize::from(protocol == Protocol::Udp) {
                     return Err(format!("{found} connections of {protocol}").into());

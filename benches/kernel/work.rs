@@ -42,7 +42,7 @@ impl Edge for Counted<'_> {
         &mut self,
         address: &VirtualAddress,
     ) -> std::result::Result<Option<Pool>, KernelError> {
-        self.kernel.observe_pool(address)
+        self.kernel.ipvs.observe_server(address)
     }
 
     fn listening(&mut self) -> std::result::Result<Vec<VirtualAddress>, KernelError> {

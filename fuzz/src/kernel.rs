@@ -25,7 +25,7 @@ const MOST_PREFIXES: usize = 254;
 pub(crate) fn ipvs(data: &[u8]) {
     let (mut reader, _) = kernel(Subsystem::Generic, data);
     let count = messages(data).count();
-    if let Ok(traffic) = reader.traffic() {
+    if let Ok(traffic) = reader.ipvs.traffic() {
         assert!(traffic.len() <= count);
     }
     let Ok(observed) = reader.observe() else { return };
@@ -42,7 +42,11 @@ fn written(pool: &Pool) -> Vec<u8> {
         encode(
             &mut batch,
             IPVS_FAMILY,
-            &command(&ServerOperation::AddReal(pool.server.address, *backend, 0)),
+            &command(&ServerOperation::AddReal(
+                pool.server.address,
+                *backend,
+                pool.server.max_connections,
+            )),
         );
     }
     batch.bytes().to_vec()
@@ -112,7 +116,7 @@ pub(crate) fn firewall(data: &[u8]) {
     };
     let (by_default, carried) = (found(&Carry::FrontEnds), found(&Carry::All));
     assert!(carried.len() <= by_default.len() && by_default.len() <= messages(data).count());
-    assert!(by_default.iter().chain(&carried).all(|obstacle| !obstacle.mend().is_empty()));
+    assert!(by_default.iter().chain(&carried).all(|obstacle| !obstacle.mend.is_empty()));
 }
 
 /// Where sockets of the node listen: one of IPv6 perhaps for both families, asked for by protocol.
@@ -137,6 +141,6 @@ pub(crate) fn conntrack(data: &[u8]) {
         flow([10, 96, 0, 11].into(), Some(backend)),
         flow([0xfd00, 0, 0, 0, 0, 0, 0, 0xa].into(), None),
     ]);
-    let deleted: usize = kernel.take_sweeps().iter().map(|sweep| sweep.deleted).sum();
+    let deleted: usize = kernel.conntrack.take_sweeps().iter().map(|sweep| sweep.deleted).sum();
     assert!(deleted <= 3 * messages(data).count());
 }

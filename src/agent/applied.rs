@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_at_once_and_those_that_follow_as_a_sum() {
+    fn the_first_plan_is_logged_at_once_and_later_ones_as_a_sum() {
         let (mut applied, start) = (Applied::default(), Instant::now());
         let mut lines = Vec::new();
         for second in 0..=60 {

@@ -13,8 +13,8 @@ use crate::source::directory::{Cause, WatchedDirectory};
 /// The link that puts a volume's new content in place.
 const DATA: &str = "..data";
 
-/// Follows a file on a thread of its own. `changed` gets its text at first, as it may have changed since
-/// the agent read it, and whenever it is another text.
+/// Follows a file on a separate thread. `changed` gets the text at first, as it may have changed
+/// since the agent read it, and then each different text.
 ///
 /// # Errors
 ///
@@ -46,18 +46,17 @@ pub(super) fn follow(
     Ok(())
 }
 
-/// The file.
 struct ConfigFile {
     path: PathBuf,
-    /// What was read last.
+    /// The text of the last read.
     text: Option<String>,
-    /// Another text, of which no change was reported.
+    /// Another text without a reported change.
     seen: Option<String>,
 }
 
 impl ConfigFile {
-    /// The text, if it is another one than before. A file that is gone for a moment is being replaced. A
-    /// change that was not reported may be half of one: the text has to be the same twice.
+    /// Reads the text, if it differs from the last. A file that is gone for a moment is being
+    /// replaced. A change that was not reported may be half of a write: two reads must agree.
     fn read(&mut self, cause: Cause) -> Option<io::Result<&str>> {
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => Some(text),
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_not_reported_is_found_all_the_same() {
+    fn a_change_without_a_notification_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let (seen, elsewhere) = (folder.path().join("seen"), folder.path().join("elsewhere"));
         fs::create_dir(&seen).unwrap();

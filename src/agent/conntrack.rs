@@ -1,21 +1,21 @@
-//! What the configuration of connection tracking means on this machine.
+//! The kernel settings for the configured connection tracking.
 
 use std::time::Duration;
 
 use crate::config::ConntrackConfig;
-use crate::kernel::sysctl::{Sysctl, Want};
+use crate::kernel::sysctl::Sysctl;
 
-/// The most entries that are asked for, however many processors there are.
+/// The largest number of entries that is set, with any number of processors.
 const HIGHEST: u32 = 1 << 20;
 /// Entries per bucket of the hash table.
 const ENTRIES_PER_BUCKET: u32 = 4;
 
-/// The kernel settings on a machine with that many processors. The table grows before the
-/// limit of its entries does. Sizes are minima: an operator who made the table larger had a reason,
-/// and a full table stalls every new connection.
+/// Returns the kernel settings for a number of processors. The table grows before the limit of its
+/// entries does. Sizes are minima: an operator who made the table larger had a reason, and a full
+/// table stalls every new connection.
 pub(super) fn sysctls(conntrack: &ConntrackConfig, processors: usize) -> Vec<Sysctl> {
-    let size = |path, value: u32| Sysctl::configured(path, Want::AtLeast(value.into()));
-    let exact = |path, value| Sysctl::configured(path, Want::Exactly(value));
+    let size = |path, value: u32| Sysctl::configured_minimum(path, value.into());
+    let exact = Sysctl::configured;
     let time = |path, value: Option<Duration>| value.map(|value| exact(path, value.as_secs()));
     let max = entries(conntrack, processors);
     [
@@ -32,7 +32,6 @@ pub(super) fn sysctls(conntrack: &ConntrackConfig, processors: usize) -> Vec<Sys
     .collect()
 }
 
-/// The number of entries on a machine with that many processors.
 fn entries(conntrack: &ConntrackConfig, processors: usize) -> Option<u32> {
     if conntrack.max_per_core == 0 {
         return None;
@@ -58,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_is_left_alone() {
+    fn unconfigured_conntrack_settings_are_left_alone() {
         let nothing = ConntrackConfig {
             max_per_core: 0,
             tcp_established: None,

@@ -37,7 +37,7 @@ impl Edge for NodeKernel<'_> {
     }
 
     fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, KernelError> {
-        self.kernel.observe_pool(address)
+        self.kernel.ipvs.observe_server(address)
     }
 
     fn is_unreadable(error: &KernelError) -> bool {
@@ -49,11 +49,11 @@ impl Edge for NodeKernel<'_> {
     }
 
     fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, KernelError> {
-        self.kernel.connections(targets)
+        self.kernel.conntrack.count(targets)
     }
 
     fn sample(&mut self, targets: &SampleTargets) -> Result<Option<Sample>, KernelError> {
-        let sample = self.kernel.sample(targets)?;
+        let sample = self.kernel.ipvs.sample(targets)?;
         if mem::replace(self.adds_up, sample.is_some()) && sample.is_none() {
             warn!(
                 "kube-ipvs.io/eject has no effect: IPVS does not add up its counters while \
@@ -69,7 +69,7 @@ impl Edge for NodeKernel<'_> {
         let outcomes = self.kernel.apply(operations);
         let took = start.elapsed();
         self.metrics.applied(operations, &outcomes, took);
-        for Sweep { family, deleted, took } in self.kernel.take_sweeps() {
+        for Sweep { family, deleted, took } in self.kernel.conntrack.take_sweeps() {
             self.metrics.kube_proxy.swept(family, deleted, took);
         }
         let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();

@@ -30,8 +30,7 @@ use super::metrics::{Metrics, set};
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
-use crate::kernel::Kernel;
-use crate::kernel::sysctl::Sysctls;
+use crate::kernel::{Kernel, sysctl};
 
 /// The number of inputs that are processed before the kernel is updated.
 const LARGEST_BURST: usize = 10_000;
@@ -95,7 +94,7 @@ impl EngineLoop {
         config: &Config,
     ) -> Self {
         let (metrics, notices) = (Arc::clone(&handles.metrics), handles.notices.clone());
-        let upkeep = Upkeep::new(Sysctls::default(), metrics, notices);
+        let upkeep = Upkeep::new(sysctl::ROOT, metrics, notices);
         Self {
             engine,
             kernel,
@@ -210,7 +209,8 @@ impl EngineLoop {
                 Work::Apply(plan) => {
                     touched = true;
                     self.report_context();
-                    if mem::take(&mut repairs) {
+                    // An ejection may be due at the moment of an audit.
+                    if mem::take(&mut repairs) && !self.engine.has_ejections() {
                         let operations = plan.len();
                         self.handles.metrics.repairs.inc_by(operations as u64);
                         warn!(
@@ -446,7 +446,7 @@ impl EngineLoop {
                 let _ = reply.send(api::status(&self.engine, self.last_sync));
             }
             // A dropped query is answered with "ask again".
-            Query::Traffic { services, reply } => match self.kernel.traffic() {
+            Query::Traffic { services, reply } => match self.kernel.ipvs.traffic() {
                 Ok(all) => {
                     let desired = self.engine.desired();
                     let _ = reply.send(api::traffic(desired, &all, services));

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_ours_and_filters_are_taken_as_they_are() {
+    fn log_levels_and_filters_are_read() {
         let cases = [
             ("debug", "kube_ipvs=debug,warn"),
             ("error", "error"),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_forges_no_line_and_is_not_obeyed() {
+    fn logged_text_cannot_forge_lines_or_control_a_terminal() {
         let log = Arc::new(Mutex::new(Vec::new()));
         let out = Arc::clone(&log);
         let writer = move || Lines { out: Shared(Arc::clone(&out)), is_text: true };
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_level_is_told_with_the_right_ones() {
+    fn an_invalid_level_is_reported_with_the_valid_ones() {
         for level in ["loud", "kube_ipvs=loud"] {
             let error = filter(level).unwrap_err().to_string();
             assert!(error.starts_with(&format!("--log-level: {level:?}: ")), "{error}");

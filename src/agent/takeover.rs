@@ -7,32 +7,34 @@ use tracing::{error, info, warn};
 use crate::kernel::Kernel;
 use crate::migrate;
 
-/// Removes the leftovers of kube-proxy once, if configured: a kube-proxy that still runs would
-/// recreate them.
-#[derive(Debug, Default)]
-pub(super) struct Takeover {
-    enabled: bool,
-    /// Whether the engine knows what kube-proxy claims, and so drains it.
-    claims_known: bool,
-    done: bool,
+/// Whether the leftovers of kube-proxy will be removed. That happens at most once: a kube-proxy that
+/// still runs would recreate them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Takeover {
+    /// Not configured, or done.
+    Off,
+    /// The engine does not know yet what kube-proxy claims.
+    Pending,
+    /// The engine knows what kube-proxy claims, and so drains it.
+    Drains,
 }
 
 impl Takeover {
     pub(super) fn new(enabled: bool) -> Self {
-        Self { enabled, ..Self::default() }
+        if enabled { Self::Pending } else { Self::Off }
     }
 
     /// Reads the kernel state, including kube-proxy's claims if its leftovers will be removed.
     pub(super) fn observe(&mut self, kernel: &mut Kernel) -> Result<Observed, KernelError> {
         let mut observed = kernel.observe()?;
-        if self.enabled && !self.done {
+        if *self != Self::Off {
             match migrate::claims() {
                 Ok(claims) => observed.claims = claims,
                 Err(error) => {
                     warn!("cannot read the virtual servers that kube-proxy claims: {error}")
                 }
             }
-            self.claims_known = true;
+            *self = Self::Drains;
         }
         Ok(observed)
     }
@@ -40,10 +42,10 @@ impl Takeover {
     /// Removes the leftovers. The caller ensures that the kernel is in the desired state without
     /// failures.
     pub(super) fn settled(&mut self, kernel: &mut Kernel) {
-        if !self.enabled || !self.claims_known || self.done {
+        if *self != Self::Drains {
             return;
         }
-        self.done = true;
+        *self = Self::Off;
         let removal = match migrate::remove(kernel) {
             Ok(removal) => removal,
             Err(error) => {

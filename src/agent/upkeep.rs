@@ -1,8 +1,9 @@
-//! Keeps kernel settings as services need them, and reports firewalls that drop traffic of
+//! Keeps kernel settings as Services need them, and reports firewalls that drop traffic of
 //! Services.
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::metrics::Metrics;
 use crate::kernel::firewall;
-use crate::kernel::sysctl::{Sysctl, Sysctls};
+use crate::kernel::sysctl::{self, Sysctl};
 
 /// The least time between two checks.
 const AGAIN: Duration = Duration::from_secs(25);
@@ -22,7 +23,8 @@ const LASTING: u32 = 4;
 
 /// Reads the kernel settings periodically and repairs drift.
 pub(super) struct Upkeep {
-    sysctls: Sysctls,
+    /// The root of the settings.
+    sysctls: PathBuf,
     metrics: Arc<Metrics>,
     notices: EventRecorder,
     checked: Option<Instant>,
@@ -34,9 +36,13 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(super) fn new(sysctls: Sysctls, metrics: Arc<Metrics>, notices: EventRecorder) -> Self {
+    pub(super) fn new(
+        sysctls: impl Into<PathBuf>,
+        metrics: Arc<Metrics>,
+        notices: EventRecorder,
+    ) -> Self {
         Self {
-            sysctls,
+            sysctls: sysctls.into(),
             metrics,
             notices,
             checked: None,
@@ -57,7 +63,7 @@ impl Upkeep {
     pub(super) fn check(&mut self) {
         self.checked = Some(Instant::now());
         self.is_firewall_due = true;
-        for report in self.sysctls.apply(Sysctl::needed(&Family::BOTH)) {
+        for report in sysctl::apply(&self.sysctls, Sysctl::needed(&Family::BOTH)) {
             let (sysctl, settings) = (report.sysctl, &self.metrics.settings);
             if report.is_set() {
                 settings.with_label_values(&[&*sysctl.name(), "put_right"]).inc();
@@ -106,7 +112,7 @@ impl Upkeep {
         }
     }
 
-    /// Reports a drift the first time, and then at doubling distances.
+    /// Reports a drift the first time, and then each time the number has doubled.
     fn report_drift(&mut self, sysctl: Sysctl, what: &str) {
         let times = self.drifts.entry(sysctl.path).or_default();
         *times = times.saturating_add(1);
@@ -130,21 +136,20 @@ mod tests {
     use crate::kernel::sysctl::NEEDED;
 
     #[test]
-    fn what_others_go_on_changing_is_put_right_each_time_and_told_ever_more_rarely() {
+    fn repeated_drift_is_repaired_each_time_and_reported_more_rarely() {
         let directory = tempfile::tempdir().unwrap();
         for sysctl in NEEDED {
             let path = directory.path().join(sysctl.path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, sysctl.value().to_string()).unwrap();
+            fs::write(path, sysctl.value.to_string()).unwrap();
         }
         let metrics = Arc::new(Metrics::new().unwrap());
         let (notices, mut reported) = EventRecorder::new(Arc::clone(&metrics));
-        let sysctls = Sysctls::at(directory.path());
-        let mut upkeep = Upkeep::new(sysctls.clone(), Arc::clone(&metrics), notices);
+        let mut upkeep = Upkeep::new(directory.path(), Arc::clone(&metrics), notices);
         for _ in 0..9 {
             fs::write(directory.path().join("net/ipv4/ip_forward"), "0").unwrap();
             upkeep.check();
-            assert_eq!(sysctls.read("net/ipv4/ip_forward").unwrap(), "1");
+            assert_eq!(sysctl::read(&directory, "net/ipv4/ip_forward").unwrap(), "1");
             upkeep.check();
         }
         let text = metrics.encode().unwrap();
@@ -167,10 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn a_firewall_is_told_when_it_changes() {
+    fn a_firewall_is_reported_when_it_changes() {
         let metrics = Arc::new(Metrics::new().unwrap());
         let (notices, mut reported) = EventRecorder::new(Arc::clone(&metrics));
-        let mut upkeep = Upkeep::new(Sysctls::at("/nowhere"), metrics, notices);
+        let mut upkeep = Upkeep::new("/nowhere", metrics, notices);
         for found in [None, Some("a"), Some("a"), Some("b"), None, None, Some("b")] {
             upkeep.report_firewall(found.map(str::to_owned));
         }

@@ -48,18 +48,18 @@ impl Cli {
     /// # Errors
     ///
     /// If the command line is invalid, or asks for help or the version.
-    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, FlagWarning> {
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, EarlyExit> {
         let (line, warnings) = respell(line);
-        let mut cli = Self::try_parse_from(line).map_err(|error| FlagWarning::new(&error))?;
+        let mut cli = Self::try_parse_from(line).map_err(|error| EarlyExit::new(&error))?;
         if cli.version == Some(true) {
-            return Err(FlagWarning::Answer(format!("{VERSION}\n")));
+            return Err(EarlyExit::Answer(format!("{VERSION}\n")));
         }
         cli.shared.warnings = warnings;
         cli.unset_empty_paths();
         Ok(cli)
     }
 
-    /// A path that is empty is none, as with kube-proxy.
+    /// Treats an empty path as none, as kube-proxy does.
     fn unset_empty_paths(&mut self) {
         let shared = &mut self.shared;
         let run = match &mut self.command {
@@ -72,10 +72,9 @@ impl Cli {
     }
 }
 
-/// What this program is.
 pub(super) const VERSION: &str = concat!("kube-ipvs ", env!("CARGO_PKG_VERSION"));
 
-/// Whether the version is asked for, as kube-proxy's flag says it.
+/// Parses the value of `--version` as kube-proxy does.
 fn asks_for_version(text: &str) -> Result<bool, String> {
     if text == "raw" { Ok(true) } else { truth(text) }
 }
@@ -100,16 +99,16 @@ fn respell(line: impl IntoIterator<Item = OsString>) -> (Vec<OsString>, Vec<Stri
     (words, warnings)
 }
 
-/// What is printed instead of doing anything.
+/// A text that is printed instead of running a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum FlagWarning {
-    /// What was asked for: help, or the version.
+pub enum EarlyExit {
+    /// Help, or the version.
     Answer(String),
-    /// What is wrong with the command line.
+    /// An error in the command line.
     Wrong(String),
 }
 
-impl FlagWarning {
+impl EarlyExit {
     fn new(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         match error.kind() {
@@ -120,7 +119,7 @@ impl FlagWarning {
     }
 }
 
-/// What is wrong and what would be right, of a message of many lines.
+/// Returns the error and the tips of a message of many lines as one line.
 fn one_line(text: &str) -> String {
     let paragraph = text.lines().take_while(|line| !line.trim().is_empty());
     let what: Vec<_> = paragraph.map(|line| line.trim().trim_start_matches("error: ")).collect();
@@ -270,13 +269,13 @@ mod tests {
 
     use super::*;
 
-    fn read(line: &str) -> Result<Cli, FlagWarning> {
+    fn read(line: &str) -> Result<Cli, EarlyExit> {
         Cli::read(line.split_whitespace().map(OsString::from))
     }
 
     fn wrong(line: &str) -> String {
         match read(line) {
-            Err(FlagWarning::Wrong(text)) => text,
+            Err(EarlyExit::Wrong(text)) => text,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kube_proxy_does_by_a_flag_is_done() {
+    fn cleanup_and_init_only_are_read_as_flags() {
         for line in ["kube-ipvs --cleanup", "kube-ipvs --cleanup=true --config=c"] {
             assert_eq!(read(line).unwrap().run.cleanup, Some(true), "{line}");
         }
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_one_line_with_what_would_be_right() {
+    fn usage_errors_are_one_line_with_a_correction() {
         let cases = [
             (
                 "kube-ipvs run --ipvs-schedular=rr",
@@ -430,18 +429,18 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_told_where_it_is_asked_for() {
+    fn the_version_is_printed_on_request() {
         for line in ["--version", "-V", "--version=true", "--version=raw", "run --version=1"] {
             let answer = read(&format!("kube-ipvs {line}")).unwrap_err();
-            assert_eq!(answer, FlagWarning::Answer(format!("{VERSION}\n")), "{line}");
+            assert_eq!(answer, EarlyExit::Answer(format!("{VERSION}\n")), "{line}");
         }
         let cli = read("kube-ipvs --version=false --node-name=n1").unwrap();
         assert_eq!(cli.shared.node_name.as_deref(), Some("n1"));
     }
 
     #[test]
-    fn without_anything_the_help_tells() {
+    fn no_arguments_print_the_help() {
         assert!(wrong("kube-ipvs").contains("Usage: kube-ipvs"));
-        assert!(matches!(read("kube-ipvs --help"), Err(FlagWarning::Answer(_))));
+        assert!(matches!(read("kube-ipvs --help"), Err(EarlyExit::Answer(_))));
     }
 }

@@ -60,7 +60,7 @@ fn wait_for_connections(
         frontends: servers.filter(plan::is_removed(observed)).collect(),
         ..CountTargets::default()
     };
-    while kernel.connections(&targets)?.iter().any(|it| it.carrier == Carrier::Ipvs)
+    while kernel.conntrack.count(&targets)?.iter().any(|it| it.carrier == Carrier::Ipvs)
         && Instant::now() < deadline
     {
         thread::sleep(PAUSE);

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use kube_ipvs_core::desired::{self, NodeContext, Surveyed};
 use kube_ipvs_core::model::Settings;
-use netlink_ipvs::KernelError;
+use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 use super::{FAILED, output, running};
 use crate::config::{SharedFlags, SourceConfig};
 use crate::doctor::{self, CheckVerdict, Subject};
-use crate::kernel::listening::Sockets;
+use crate::kernel::listening::listening;
 use crate::kernel::route::Network;
 use crate::source::kubernetes::{ApiAccess, ConnectError, Server, connect, service_ranges};
 
@@ -49,7 +49,7 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
 /// The context of this node, as its network shows it.
 fn node_context(settings: &Settings, subject: &Subject) -> Result<NodeContext, KernelError> {
     let mut network = Network::open()?;
-    let listening = Sockets::open().listening().unwrap_or_default();
+    let listening = listening(Socket::open(Subsystem::Sockets).ok().as_mut()).unwrap_or_default();
     let surveyed = Surveyed {
         listening: Arc::new(listening.into_iter().collect()),
         interfaces: &network.addresses()?,

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_manifests_do_not_tell_is_said() {
+    fn explain_names_what_manifests_do_not_contain() {
         let settings = Settings::for_node("n1");
         let (mut state, mut desired) = (State::new("n1".into()), DesiredState::new(&settings));
         state.apply(Event::Node(None::<Node>));

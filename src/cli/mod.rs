@@ -23,7 +23,7 @@ use clap_complete::generate;
 use crate::config::ConfigError;
 use crate::source::manifests::ManifestError;
 
-pub use args::{CleanupFlags, Cli, Command, FlagWarning, RenderFormat, RunFlags, TextFormat};
+pub use args::{CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, TextFormat};
 
 /// The work failed.
 const FAILED: u8 = 1;
@@ -37,11 +37,11 @@ const WOULD_CHANGE: u8 = 3;
 pub fn main() -> ExitCode {
     let cli = match Cli::read(env::args_os()) {
         Ok(cli) => cli,
-        Err(FlagWarning::Answer(text)) => {
+        Err(EarlyExit::Answer(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
-        Err(FlagWarning::Wrong(text)) => {
+        Err(EarlyExit::Wrong(text)) => {
             let _ = io::stderr().write_all(text.as_bytes());
             return ExitCode::from(WRONG);
         }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_told_once() {
+    fn causes_are_printed_once() {
         let not_found = || io::Error::from(io::ErrorKind::NotFound);
         let told = ManifestError::Read { path: PathBuf::from("a"), source: not_found() };
         assert_eq!(describe(&told.into()), "a: entity not found");

@@ -58,7 +58,7 @@ impl Edge for DryRun<'_> {
     }
 
     fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, String> {
-        self.kernel.observe_pool(address).map_err(|error| error.to_string())
+        self.kernel.ipvs.observe_server(address).map_err(|error| error.to_string())
     }
 
     fn listening(&mut self) -> Result<Vec<VirtualAddress>, String> {

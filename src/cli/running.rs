@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
-use super::{Cli, FlagWarning, output};
+use super::{Cli, EarlyExit, output};
 use crate::agent;
 use crate::config::{Config, SharedFlags, resolve};
 
@@ -51,7 +51,7 @@ fn read(pid: u32) -> Result<(SharedFlags, String), String> {
     let line: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     let line = line.join(" ");
     let Cli { shared, .. } = Cli::read(words).map_err(|notice| match notice {
-        FlagWarning::Answer(text) | FlagWarning::Wrong(text) => text,
+        EarlyExit::Answer(text) | EarlyExit::Wrong(text) => text,
     })?;
     env::set_current_dir(of("cwd")).map_err(text)?;
     Ok((shared, line))

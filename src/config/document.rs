@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_that_is_there_twice_the_last_one_counts() {
+    fn the_last_of_a_duplicate_key_counts() {
         let text = format!(
             "{HEAD}\nmode: iptables\nipvs:\n  scheduler: rr\n  scheduler: lc\nmode: ipvs\n"
         );

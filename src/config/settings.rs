@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_carries_connections_is_read() {
+    fn the_carrier_of_connections_is_read() {
         let config = read("").unwrap();
         assert_eq!(config.settings.carry, Carry::FrontEnds);
         assert_eq!(config.ipvs_tcp_timeout, config.conntrack.tcp_established);

@@ -271,7 +271,7 @@ fn a_written_file_gives_the_same_configuration() {
 }
 
 #[test]
-fn what_is_shown_is_what_is_written_with_the_nodes_name() {
+fn the_shown_configuration_is_the_written_one_with_the_node_name() {
     let config = resolve("--node-name=n1 --cluster-cidr=10.0.0.0/8 --ipvs-scheduler=mh");
     let shown = show(&config);
     let groups: Vec<_> = shown.as_object().unwrap().keys().collect();
@@ -287,7 +287,7 @@ fn what_is_shown_is_what_is_written_with_the_nodes_name() {
 }
 
 #[test]
-fn what_has_no_effect_is_warned_of() {
+fn fields_without_effect_are_warned_of() {
     let cases = [
         ("--proxy-mode=iptables", "--proxy-mode: \"iptables\" is not what this proxy is"),
         ("--ipvs-exclude-cidrs=10.0.0.0/8", "--ipvs-exclude-cidrs: not needed"),

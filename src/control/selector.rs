@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn invalid_selectors_are_rejected() {
         for text in ["", "a=b,", "=b", "a in b", "a b", "a=b c", "!", "a in (b"] {
             assert!(parse(text).is_err(), "{text:?}");
         }

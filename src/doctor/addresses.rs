@@ -1,4 +1,4 @@
-//! Which addresses take node ports, and what lies in the ranges that ClusterIPs come from.
+//! Checks of addresses: those with node ports, and those within the ranges of ClusterIPs.
 
 use super::{Finding, Subject};
 
@@ -12,7 +12,7 @@ pub(super) fn node_ports(subject: &Subject) -> Finding {
     }
 }
 
-/// A range that others use is not guarded, and a ClusterIP of it may be in use.
+/// A range that overlaps another network is not guarded, and a ClusterIP of it may be in use there.
 pub(super) fn ranges(subject: &Subject) -> Finding {
     match subject.overlaps.as_slice() {
         [] => Finding::ok("nothing else is known to lie in them"),

@@ -1,9 +1,9 @@
-//! Whether the API server can be reached before any service works.
+//! Checks whether the API server can be reached before any Service works.
 
 use super::{Finding, Subject};
 
-/// An API server that is itself reached through a service cannot be: this program is what makes
-/// services work.
+/// An API server that is reached through a Service cannot be reached at the start: this program
+/// makes Services work.
 pub(super) fn reachable(subject: &Subject) -> Finding {
     if subject.api_servers.is_empty() {
         return Finding::ok("no address to check");

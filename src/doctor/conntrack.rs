@@ -1,17 +1,15 @@
-//! Whether the connection tracking table is large enough.
+//! Checks whether the connection tracking table is large enough.
 
 use super::{Finding, Subject};
-use crate::kernel::sysctl::Sysctls;
+use crate::kernel::sysctl;
 
 const COUNT: &str = "net/netfilter/nf_conntrack_count";
 const MAX: &str = "net/netfilter/nf_conntrack_max";
 /// The smallest size that kube-proxy sets. A full table stalls every new connection.
 const SMALLEST: u64 = 131_072;
 
-/// Compares the size of the table with its use.
 pub(super) fn size(_: &Subject) -> Finding {
-    let sysctls = Sysctls::default();
-    let number = |path| sysctls.read(path).ok().and_then(|text| text.parse().ok());
+    let number = |path| sysctl::read(sysctl::ROOT, path).ok().and_then(|text| text.parse().ok());
     match (number(COUNT), number(MAX)) {
         (Some(count), Some(max)) => judge(count, max),
         // The module is not loaded yet: the module check speaks of that.
@@ -48,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filling_table_is_told() {
+    fn a_filling_conntrack_table_is_reported() {
         assert_eq!(judge(10, 262_144).verdict, CheckVerdict::Ok);
         assert_eq!(judge(10, 65_536).verdict, CheckVerdict::Warn);
         assert_eq!(judge(200_000, 262_144).verdict, CheckVerdict::Warn);

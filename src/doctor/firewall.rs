@@ -1,15 +1,14 @@
-//! Other programs' firewalls that would drop service traffic.
+//! Checks for firewalls of other programs that drop traffic of Services.
 
 use super::{Finding, Subject};
-use crate::kernel::firewall::{FirewallReport, report};
+use crate::kernel::firewall::{Obstacle, report};
 
-/// Looks for base chains of others that drop what services need.
 pub(super) fn policies(subject: &Subject) -> Finding {
     match report(&subject.service_ranges, &subject.carry) {
         Ok(None) => Finding::ok("no chain of others drops what services need"),
-        Ok(Some(FirewallReport { found, mend, is_certain: true })) => Finding::fail(found, mend),
+        Ok(Some(Obstacle { found, mend, is_certain: true })) => Finding::fail(found, mend),
         // Only the author of the other rules knows.
-        Ok(Some(FirewallReport { found, mut mend, is_certain: false })) => {
+        Ok(Some(Obstacle { found, mut mend, is_certain: false })) => {
             mend.insert(0, "unless a chain that it leads to lets them in:".to_owned());
             Finding::warn(found, mend)
         }

@@ -1,19 +1,18 @@
-//! What kube-proxy left in the kernel.
+//! Checks for objects that kube-proxy left in the kernel.
 
 use kube_ipvs_core::model::DEVICE;
 use netlink_ipvs::{Socket, Subsystem};
 
 use super::{Finding, Subject};
 use crate::kernel::nft::list::{self, ListedChain};
-use crate::migrate::{self, LegacyTable, is_trace, legacy_tables};
+use crate::migrate::{self, is_trace, legacy_looks};
 
-/// How many chains are named in full.
+/// The number of chains that are named.
 const NAMED: usize = 3;
-/// What removes all of it. kube-proxy's own clean-up would take our virtual servers along.
+/// kube-proxy's own clean-up would also delete our virtual servers.
 const MEND: &str = "stop kube-proxy, then: kube-ipvs cleanup --kube-proxy";
 
-/// In its ipvs mode, kube-proxy puts every service address on this device. The agent puts none
-/// there.
+/// In its ipvs mode, kube-proxy adds every Service address to this device. The agent adds none.
 pub(super) fn device(_: &Subject) -> Finding {
     match migrate::claims() {
         Ok(claims) => judge_device(claims.addresses.len()),
@@ -33,15 +32,14 @@ fn judge_device(addresses: usize) -> Finding {
     )
 }
 
-/// kube-proxy's rules in its iptables, ipvs and nftables modes.
 pub(super) fn rules(_: &Subject) -> Finding {
     match Socket::open(Subsystem::Netfilter).and_then(|mut socket| list::chains(&mut socket)) {
-        Ok(chains) => judge_rules(&chains, &legacy_tables()),
+        Ok(chains) => judge_rules(&chains, legacy_looks()),
         Err(error) => Finding::unknown(error),
     }
 }
 
-fn judge_rules(chains: &[ListedChain], legacy: &[LegacyTable]) -> Finding {
+fn judge_rules(chains: &[ListedChain], legacy: Vec<String>) -> Finding {
     let leftovers: Vec<&ListedChain> = chains.iter().filter(|chain| is_trace(chain)).collect();
     if !leftovers.is_empty() {
         let mut found: Vec<String> =
@@ -56,7 +54,7 @@ fn judge_rules(chains: &[ListedChain], legacy: &[LegacyTable]) -> Finding {
     }
     if !legacy.is_empty() {
         let mut mend = vec!["see that these print nothing, or reboot the node:".to_owned()];
-        mend.extend(legacy.iter().map(LegacyTable::look));
+        mend.extend(legacy);
         return Finding::warn("legacy iptables is in use; its rules cannot be read here", mend);
     }
     Finding::ok("none")
@@ -82,6 +80,6 @@ mod tests {
     #[test]
     fn many_chains_stay_on_one_line() {
         let chains: Vec<ListedChain> = (0..500).map(|n| chain(&format!("KUBE-SVC-{n}"))).collect();
-        assert!(judge_rules(&chains, &[]).found.ends_with("and 497 more chains"));
+        assert!(judge_rules(&chains, Vec::new()).found.ends_with("and 497 more chains"));
     }
 }

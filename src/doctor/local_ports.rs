@@ -1,18 +1,17 @@
-//! Whether the kernel gives processes of the node ports that are node ports.
+//! Checks whether the kernel assigns node ports to processes of the node.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::{Finding, Subject};
 use crate::kernel::nft::Nft;
-use crate::kernel::sysctl::Sysctls;
+use crate::kernel::sysctl;
 
-/// The ports that the kernel chooses from, of both families.
+/// The ports that the kernel assigns, of both families.
 const RANGE: &str = "net/ipv4/ip_local_port_range";
-/// The ports in that range that the kernel does not choose.
+/// The ports in that range that the kernel does not assign.
 const RESERVED: &str = "net/ipv4/ip_local_reserved_ports";
 
-/// Compares the range that the kernel chooses ports from with the node ports that are served.
 pub(super) fn apart_from_node_ports(_: &Subject) -> Finding {
     let node_ports = match Nft::open().and_then(|mut nft| nft.observe()) {
         Ok(observed) => {
@@ -22,8 +21,7 @@ pub(super) fn apart_from_node_ports(_: &Subject) -> Finding {
         }
         Err(error) => return Finding::unknown(error),
     };
-    let sysctls = Sysctls::default();
-    let text = |path| sysctls.read(path).unwrap_or_default();
+    let text = |path| sysctl::read(sysctl::ROOT, path).unwrap_or_default();
     match ports(&text(RANGE)) {
         Some(chosen) => judge(&chosen, &text(RESERVED), &node_ports),
         None => Finding::unknown(format!("{RANGE} is no range of ports")),
@@ -62,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn node_ports_that_processes_may_get_are_told() {
+    fn node_ports_in_the_local_port_range_are_reported() {
         let node_ports = [30_080, 31_000].into();
         let usual = ports("32768\t60999\n").expect("a range");
         assert_eq!(judge(&usual, "", &node_ports).verdict, CheckVerdict::Ok);

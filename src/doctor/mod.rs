@@ -1,4 +1,4 @@
-//! Checks of a node: whether services will work with its kernel and configuration, and what to do
+//! Checks of a node: whether Services will work with its kernel and configuration, and what to do
 //! if not.
 //!
 //! A check reads and judges. It changes nothing and never stops the others. [`run`] lists them;
@@ -22,28 +22,27 @@ use ipnet::IpNet;
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
 pub use report::{CheckVerdict, Finding, Report};
 
-/// What the checks need to know of the configuration.
+/// The configuration and its environment, as far as the checks need them.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
     /// The configured scheduler and those that Services name.
     pub schedulers: Vec<Scheduler>,
-    /// Who carries connections.
     pub carry: Carry,
-    /// The ranges of service addresses, empty where they are not known.
+    /// The ranges of Service addresses; empty if they are not known.
     pub service_ranges: Vec<IpNet>,
-    /// Addresses of the API server from the configuration; empty if there is none or its name does
-    /// not resolve.
+    /// The addresses of the API server from the configuration; empty if there is none or its name
+    /// does not resolve.
     pub api_servers: Vec<IpAddr>,
-    /// The node's addresses that serve node ports, as far as its interfaces show.
+    /// The node's addresses with node ports, as far as its interfaces show.
     pub node_port_ips: Vec<IpAddr>,
-    /// Service addresses that devices of the node have, each with the sockets that listen at it.
+    /// The Service addresses on devices of the node, each with the sockets that listen at it.
     pub on_devices: Vec<(IpAddr, Vec<VirtualAddress>)>,
-    /// What else lies in the ranges of service addresses or in those of their images, in words.
+    /// The networks that overlap the ranges of Service addresses or their shadow ranges, in words.
     pub overlaps: Vec<String>,
 }
 
 impl Subject {
-    /// The families that services have: those of the ranges, or both where none is known.
+    /// Returns the families of the ranges, or both if no range is known.
     fn families(&self) -> Vec<Family> {
         if self.service_ranges.is_empty() {
             return Family::BOTH.to_vec();
@@ -55,8 +54,8 @@ impl Subject {
     }
 }
 
-/// Runs every check. The look-up of IPVS comes before the modules and settings: it makes the kernel
-/// load the module that they are about, as the agent would.
+/// Runs every check. The look-up of IPVS precedes the checks of modules and settings: it makes the
+/// kernel load the module, as the agent would.
 #[must_use]
 pub fn run(subject: &Subject) -> Report {
     Report(vec![

@@ -1,11 +1,10 @@
-//! Whether the kernel has the modules.
+//! Checks the kernel modules.
 
 use std::fs;
 
 use super::{Finding, Subject};
 use crate::kernel::modules::{self, Module, Modules, Presence};
 
-/// Looks for every module that the configured schedulers, rules and routes need.
 pub(super) fn needed(subject: &Subject) -> Finding {
     match Modules::read() {
         Ok(modules) => {
@@ -17,7 +16,8 @@ pub(super) fn needed(subject: &Subject) -> Finding {
     }
 }
 
-/// Whether the kernel may load modules at their first use: `kernel.modprobe` names what loads them.
+/// Returns whether the kernel may load modules at their first use: `kernel.modprobe` names the
+/// program that loads them.
 fn may_load() -> bool {
     let setting = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}"));
     // A kernel without this setting has all modules built in, or the setting is hidden.

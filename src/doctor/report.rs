@@ -1,15 +1,13 @@
-//! What the checks found, and how it is printed.
+//! The findings of the checks, and their text.
 
 use std::fmt;
 
 use kube_ipvs_core::model::one_line;
 
-/// How serious a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum CheckVerdict {
-    /// Nothing to do.
     Ok,
-    /// Some traffic may not work, or the check found no answer.
+    /// Some traffic may not work, or the check failed.
     Warn,
     /// Services will not work.
     Fail,
@@ -29,7 +27,7 @@ impl fmt::Display for CheckVerdict {
 pub struct Finding {
     pub verdict: CheckVerdict,
     pub found: String,
-    /// What to do, one command or sentence each; empty if there is nothing to do.
+    /// What to do, one command or sentence each; empty if nothing must be done.
     pub mend: Vec<String>,
 }
 
@@ -46,7 +44,7 @@ impl Finding {
         Self { verdict: CheckVerdict::Fail, found: found.into(), mend: mend.into_iter().collect() }
     }
 
-    /// The finding of a check that could not read the kernel.
+    /// Returns the finding of a check that could not read the kernel.
     pub(super) fn unknown(cause: impl fmt::Display) -> Self {
         let advice = "run this as root, in the node's own network namespace".to_owned();
         Self::warn(format!("cannot be checked: {cause}"), [advice])
@@ -65,7 +63,7 @@ impl Report {
 }
 
 impl fmt::Display for Report {
-    /// One line per check, in columns; under a `warn` or `fail`, indented, what to do.
+    /// Formats one line per check, in columns. What to do follows a `warn` or `fail`, indented.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, Finding { verdict, found, mend }) in &self.0 {
@@ -83,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_others_forge_no_line() {
+    fn foreign_names_cannot_forge_lines() {
         let mend = vec!["nft delete table ip x\nok    forged".to_owned()];
         let finding = Finding::fail("table \u{1b}[2J\nfail  forged", mend);
         let text = Report(vec![("tables", finding)]).to_string();

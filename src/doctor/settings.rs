@@ -1,14 +1,14 @@
-//! Whether the kernel settings are right, or can be made right by the agent.
+//! Checks whether the kernel settings are right, or the agent can set them.
 
 use super::{Finding, Subject};
 use crate::kernel::route::links;
-use crate::kernel::sysctl::{Necessity, Sysctl, SysctlReport, SysctlState, Sysctls};
+use crate::kernel::sysctl::{self, Necessity, Sysctl, SysctlReport, SysctlState};
 
 pub(super) fn ipvs(subject: &Subject) -> Finding {
     judge(&reports(subject, |sysctl| sysctl.path.starts_with("net/ipv4/vs/")))
 }
 
-/// Forwarding between devices, to as many addresses as there are.
+/// Forwarding between devices, and the number of addresses that can be reached.
 pub(super) fn forwarding(subject: &Subject) -> Finding {
     let is_meant = |sysctl: &Sysctl| {
         sysctl.path.contains("forward") || sysctl.path.starts_with("net/ipv6/route/")
@@ -16,7 +16,7 @@ pub(super) fn forwarding(subject: &Subject) -> Finding {
     judge(&reports(subject, is_meant))
 }
 
-/// Whether packets between ports of a bridge are seen by IPVS.
+/// Checks whether IPVS sees packets between ports of a bridge.
 pub(super) fn bridges(subject: &Subject) -> Finding {
     let reports = reports(subject, |sysctl| sysctl.path.starts_with("net/bridge/"));
     match links::bridges() {
@@ -26,9 +26,9 @@ pub(super) fn bridges(subject: &Subject) -> Finding {
 }
 
 fn reports(subject: &Subject, is_meant: impl Fn(&Sysctl) -> bool) -> Vec<SysctlReport> {
-    let sysctls = Sysctls::default();
     let families = subject.families();
-    Sysctl::needed(&families).filter(is_meant).map(|sysctl| sysctls.check(sysctl)).collect()
+    let needed = Sysctl::needed(&families).filter(is_meant);
+    needed.map(|sysctl| sysctl::check(sysctl::ROOT, sysctl)).collect()
 }
 
 fn judge(reports: &[SysctlReport]) -> Finding {
@@ -68,15 +68,14 @@ fn judge(reports: &[SysctlReport]) -> Finding {
     if problems.is_empty() {
         let right = reports.iter().filter(|report| report.state == SysctlState::Right);
         let sysctls = right.map(|report| report.sysctl);
-        let names: Vec<_> =
-            sysctls.map(|it| format!("{}={}", short_name(&it), it.value())).collect();
+        let names: Vec<_> = sysctls.map(|it| format!("{}={}", short_name(&it), it.value)).collect();
         return Finding::ok(names.join(" "));
     }
     let found = problems.join(", ");
     if fatal { Finding::fail(found, mend) } else { Finding::warn(found, mend) }
 }
 
-/// The name of a setting without the prefix that the name of the check implies.
+/// Returns the name of a setting without the prefix that the name of the check implies.
 fn short_name(sysctl: &Sysctl) -> String {
     let prefixes = ["net/ipv4/vs/", "net/bridge/", "net/"];
     let short = prefixes.iter().find_map(|prefix| sysctl.path.strip_prefix(prefix));

@@ -1,4 +1,4 @@
-//! Kernel version, capabilities, and whether IPVS answers.
+//! Checks of the kernel version, the capabilities and IPVS.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::kernel::ipvs::Ipvs;
 use crate::kernel::route::{WITHOUT_IPV6, has_ipv6};
 use crate::kernel::{release, version};
 
-/// The first version on which a reused source port neither waits nor goes astray.
+/// The first version that handles a reused source port without delay.
 const GOOD_VERSION: (u32, u32) = (5, 9);
 /// The bit of CAP_NET_ADMIN in a capability set.
 const CAP_NET_ADMIN: u32 = 12;
@@ -38,7 +38,6 @@ fn judge_release(release: &str) -> Finding {
     }
 }
 
-/// Whether the kernel has IPv6, where Services may have addresses of it.
 pub(super) fn ipv6(subject: &Subject) -> Finding {
     judge_ipv6(has_ipv6(), subject)
 }
@@ -58,7 +57,6 @@ fn judge_ipv6(has_ipv6: bool, subject: &Subject) -> Finding {
     }
 }
 
-/// Whether this process may change the network.
 pub(super) fn capabilities(_: &Subject) -> Finding {
     match fs::read_to_string("/proc/self/status") {
         Ok(status) => judge_capabilities(&status),
@@ -82,7 +80,6 @@ fn judge_capabilities(status: &str) -> Finding {
     }
 }
 
-/// Whether IPVS answers a real request.
 pub(super) fn ipvs(_: &Subject) -> Finding {
     match Ipvs::open().and_then(|mut ipvs| ipvs.info()) {
         Ok(info) => {
@@ -128,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_ipv6_is_told_where_services_may_have_it() {
+    fn a_kernel_without_ipv6_is_reported_for_dual_stack_services() {
         let ranges = |ranges: &[&str]| Subject {
             service_ranges: ranges.iter().map(|it| it.parse().expect("a range")).collect(),
             ..Subject::default()

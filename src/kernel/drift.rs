@@ -1,5 +1,5 @@
-//! Detects changes of our nf_tables tables, device and routes by other programs, as they happen.
-//! IPVS sends no notifications: audits find changes there.
+//! Detects changes to our nf_tables tables, device and routes by other programs, as they happen.
+//! IPVS sends no notifications: audits detect drift there.
 
 use std::ops::ControlFlow;
 use std::thread::{self, JoinHandle};
@@ -12,14 +12,14 @@ use super::{nft, route};
 const GROUP_NFTABLES: u32 = 7;
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
 const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
-/// For each socket, the test whether a notification is about the agent's own objects.
+/// The test of each socket for a notification about our objects.
 const JUDGES: [fn(Header, &[u8]) -> bool; 2] = [nft::is_about_ours, route::may_change_ours];
 
 /// Calls `notify`, from a new thread, whenever another program may have changed our objects in the
-/// calling thread's network namespace. `own` are the netlink ports of our own changes. Ends when
-/// `notify` breaks.
+/// network namespace of the calling thread. `own` are the netlink ports of our own changes. The
+/// thread ends when `notify` breaks.
 ///
-/// Lost notifications are not made up for: an audit finds those changes.
+/// Lost notifications are not requested again: an audit detects these changes.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub fn follow(
     spawned.map_err(KernelError::socket("thread"))
 }
 
-/// Whether a datagram of nf_tables, or of routing, is about the agent's own objects. Public for the
+/// Returns whether a datagram of nf_tables, or of routing, is about our objects. Public for the
 /// fuzz targets.
 #[doc(hidden)]
 #[must_use]

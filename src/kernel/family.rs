@@ -3,12 +3,12 @@
 use kube_ipvs_core::model::Family;
 use netlink_ipvs::Attributes;
 
-/// `AF_INET` or `AF_INET6`; `NFPROTO_IPV4` and `NFPROTO_IPV6` are the same numbers.
+/// Returns `AF_INET` or `AF_INET6`; `NFPROTO_IPV4` and `NFPROTO_IPV6` are the same numbers.
 pub(crate) fn number(family: Family) -> u8 {
     *family.pick(&[2, 10])
 }
 
-/// The family of an `AF_*`; `None` for a family that Services cannot have.
+/// Returns the family of an `AF_*`; `None` for a family that Services cannot have.
 pub(super) fn of_number(of: u8) -> Option<Family> {
     Family::BOTH.into_iter().find(|family| number(*family) == of)
 }
@@ -19,7 +19,7 @@ pub(crate) fn netfilter_header(message: &mut Attributes<'_>, family: u8, resourc
     message.raw(&[family, 0, high, low]);
 }
 
-/// The family in `struct nfgenmsg`, and the attributes after it.
+/// Reads the family in `struct nfgenmsg`, and the attributes after it.
 pub(crate) fn netfilter_message(payload: &[u8]) -> Option<(u8, &[u8])> {
     let ([family, ..], attributes) = payload.split_first_chunk::<4>()?;
     Some((*family, attributes))

@@ -1,18 +1,18 @@
-//! Where sockets of the node listen, over sock_diag: those of processes and the kernel's own, such as
-//! the ones of its tunnels.
+//! The listening sockets of the node, over sock_diag: those of processes, and the kernel's own, such
+//! as the sockets of its tunnels.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
-use netlink_ipvs::{KernelError, Socket, Subsystem as Netlink, attributes};
+use netlink_ipvs::{KernelError, Socket, attributes};
 use rustix::io::Errno;
 
 use super::family;
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
-/// `INET_DIAG_SKV6ONLY`: whether a socket of IPv6 takes nothing of IPv4.
+/// `INET_DIAG_SKV6ONLY`: whether an IPv6 socket accepts no IPv4.
 const ONLY_V6: u16 = 11;
 /// `1 << TCP_LISTEN`; SCTP has the same.
 const LISTEN: u32 = 1 << 10;
@@ -23,59 +23,42 @@ const SCTP: &str = "/proc/thread-self/net/sctp";
 /// `struct inet_diag_msg`.
 const MESSAGE_BYTES: usize = 72;
 
-/// Reads where sockets of a network namespace listen.
-#[derive(Debug)]
-pub struct Sockets(Option<Socket>);
-
-impl Sockets {
-    /// Uses a socket for sock_diag. Without a socket, every reading fails.
-    pub(super) fn over(socket: Option<Socket>) -> Self {
-        Self(socket)
-    }
-
-    #[must_use]
-    pub fn open() -> Self {
-        Self::over(Socket::open(Netlink::Sockets).ok())
-    }
-
-    /// Where sockets listen, with the unspecified address for all addresses of a family; sorted.
-    /// Costs what there is of listening TCP and SCTP sockets and of all UDP sockets.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel cannot be asked, or does not answer.
-    pub fn listening(&mut self) -> Result<Vec<VirtualAddress>, KernelError> {
-        let Some(socket) = &mut self.0 else { return Err(unknown("sock_diag", "inet_diag")) };
-        let mut found = Vec::new();
-        for (protocol, module) in [
-            (Protocol::Tcp, "tcp_diag"),
-            (Protocol::Udp, "udp_diag"),
-            (Protocol::Sctp, "sctp_diag"),
-        ] {
-            if protocol == Protocol::Sctp && !Path::new(SCTP).exists() {
-                continue;
-            }
-            for family in Family::BOTH {
-                let request = request(family, protocol);
-                let dumped = socket.dump(
-                    "listening sockets",
-                    BY_FAMILY,
-                    |message| message.raw(&request),
-                    |found: &mut Vec<_>, _, body| found.extend(decode(body, protocol)),
-                );
-                match dumped {
-                    Ok(sockets) => found.extend(sockets.into_iter().flatten()),
-                    Err(KernelError::Refused { error, .. }) if error.errno == Errno::NOENT => {
-                        return Err(unknown("the monitoring of sockets", module));
-                    }
-                    Err(error) => return Err(error),
+/// Lists the addresses at which sockets of a network namespace listen, sorted; the unspecified address
+/// stands for all addresses of a family. The cost grows with the listening TCP and SCTP sockets and
+/// with all UDP sockets.
+///
+/// # Errors
+///
+/// If there is no socket for sock_diag, or the kernel rejects a request or does not answer.
+pub fn listening(socket: Option<&mut Socket>) -> Result<Vec<VirtualAddress>, KernelError> {
+    let Some(socket) = socket else { return Err(unknown("sock_diag", "inet_diag")) };
+    let mut found = Vec::new();
+    for (protocol, module) in
+        [(Protocol::Tcp, "tcp_diag"), (Protocol::Udp, "udp_diag"), (Protocol::Sctp, "sctp_diag")]
+    {
+        if protocol == Protocol::Sctp && !Path::new(SCTP).exists() {
+            continue;
+        }
+        for family in Family::BOTH {
+            let request = request(family, protocol);
+            let dumped = socket.dump(
+                "listening sockets",
+                BY_FAMILY,
+                |message| message.raw(&request),
+                |found: &mut Vec<_>, _, body| found.extend(decode(body, protocol)),
+            );
+            match dumped {
+                Ok(sockets) => found.extend(sockets.into_iter().flatten()),
+                Err(KernelError::Refused { error, .. }) if error.errno == Errno::NOENT => {
+                    return Err(unknown("the monitoring of sockets", module));
                 }
+                Err(error) => return Err(error),
             }
         }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
     }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 fn unknown(subsystem: &'static str, module: &'static str) -> KernelError {
@@ -91,8 +74,8 @@ fn request(family: Family, protocol: Protocol) -> [u8; 56] {
     request
 }
 
-/// The addresses at which a socket listens: an IPv6 socket may serve both families. `None` for a
-/// message that is not understood.
+/// Returns the addresses at which a socket listens: an IPv6 socket may serve both families. Returns
+/// `None` for a message in an unknown form.
 fn decode(body: &[u8], protocol: Protocol) -> Option<impl Iterator<Item = VirtualAddress> + use<>> {
     let (message, rest) = body.split_at_checked(MESSAGE_BYTES)?;
     // Ports and addresses are in network byte order.
@@ -115,6 +98,7 @@ fn decode(body: &[u8], protocol: Protocol) -> Option<impl Iterator<Item = Virtua
 mod tests {
     use std::net::{TcpListener, UdpSocket};
 
+    use netlink_ipvs::Subsystem;
     use proptest::prelude::*;
 
     use super::*;
@@ -149,7 +133,7 @@ mod tests {
         let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
         let connected = UdpSocket::bind("127.0.0.1:0").unwrap();
         connected.connect("127.0.0.1:9").unwrap();
-        let found = match Sockets::open().listening() {
+        let found = match listening(Socket::open(Subsystem::Sockets).ok().as_mut()) {
             // On a machine without sock_diag the error says so.
             Err(error) => return assert!(error.to_string().contains("modprobe"), "{error}"),
             Ok(found) => found,
@@ -166,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = decode(&body, Protocol::Udp).map(Iterator::count);
         }
     }

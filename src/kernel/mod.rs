@@ -11,55 +11,49 @@ pub mod nft;
 pub mod route;
 pub mod sysctl;
 
-use std::time::Duration;
-
-use kube_ipvs_core::model::{Carry, Pool, VirtualAddress};
-use kube_ipvs_core::plan::{
-    CountTargets, Failure, FailureKind, ForeignClaims, Observed, Operation, Outcome, Running,
-    Sample, SampleTargets,
-};
-use netlink_ipvs::ipvs::Traffic;
+use kube_ipvs_core::model::{Carry, VirtualAddress};
+use kube_ipvs_core::plan::{Failure, FailureKind, Observed, Operation, Outcome};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
-/// The first version whose flowtables take bridge ports, and whose idle connections outlive theirs.
+/// The first version with flowtables that accept bridge ports and do not end idle connections early.
 const FLOWTABLE_VERSION: (u32, u32) = (5, 15);
 
-/// The kernel's release, such as `6.1.0-56-amd64`.
+/// Returns the kernel's release, such as `6.1.0-56-amd64`.
 pub(crate) fn release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// Major and minor number of a release.
+/// Returns the major and minor number of a release.
 pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Everything of the kernel that the agent reads and writes.
+/// The parts of the kernel that the agent reads and writes.
 #[derive(Debug)]
 pub struct Kernel {
-    ipvs: ipvs::Ipvs,
+    pub ipvs: ipvs::Ipvs,
+    pub conntrack: conntrack::Conntrack,
     nft: nft::Nft,
     routes: route::Routes,
-    conntrack: conntrack::Conntrack,
-    sockets: listening::Sockets,
+    sockets: Option<Socket>,
 }
 
 impl Kernel {
-    /// Opens what is needed.
+    /// Opens the sockets.
     ///
     /// # Errors
     ///
-    /// Says what to do about it where a module or a capability is missing.
+    /// If a module or a capability is missing. The error names the remedy.
     pub fn open() -> Result<Self, KernelError> {
         Self::over(Socket::open)
     }
 
-    /// Opens what is needed over the sockets that `open` makes.
+    /// Uses the sockets that `open` makes.
     ///
     /// # Errors
     ///
-    /// Those of `open`, and those of [`Kernel::open`].
+    /// As `open` and [`Kernel::open`].
     pub fn over(
         mut open: impl FnMut(Subsystem) -> Result<Socket, KernelError>,
     ) -> Result<Self, KernelError> {
@@ -68,11 +62,11 @@ impl Kernel {
             nft: nft::Nft::over(open(Subsystem::Netfilter)?)?,
             routes: route::Routes::over(open(Subsystem::Route)?),
             conntrack: conntrack::Conntrack::over(open(Subsystem::Netfilter)?),
-            sockets: listening::Sockets::over(open(Subsystem::Sockets).ok()),
+            sockets: open(Subsystem::Sockets).ok(),
         })
     }
 
-    /// The same with the rules for what connection tracking carries.
+    /// Selects the rules for a carry mode.
     ///
     /// # Errors
     ///
@@ -82,7 +76,7 @@ impl Kernel {
         Ok(Self { nft: self.nft.carrying(carry), ..self })
     }
 
-    /// Whether this kernel can carry connections so.
+    /// Checks whether this kernel supports a carry mode.
     ///
     /// # Errors
     ///
@@ -98,111 +92,34 @@ impl Kernel {
         Ok(())
     }
 
-    /// The netlink ports through which this value changes tables, device and routes.
+    /// Returns the netlink ports from which tables, device and routes are changed.
     #[must_use]
     pub fn ports(&self) -> Vec<u32> {
         vec![self.nft.port(), self.routes.port()]
     }
 
-    /// Reads everything that may be ours. The value reports virtual servers that cannot be read.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
+    /// Reads the kernel state. The value includes virtual servers that cannot be read.
     pub fn observe(&mut self) -> Result<Observed, KernelError> {
         let filter = self.nft.observe()?;
         let routes = self.routes.observe()?;
         let ipvs = self.ipvs.observe()?;
         Ok(Observed {
-            tables: filter.tables,
-            elements: filter.elements,
             device: routes.device,
             routes: routes.routes,
             pools: ipvs.pools,
             unread: ipvs.unread,
-            claims: ForeignClaims::default(),
-            earlier: filter.earlier.or(routes.earlier.then(Vec::new)),
+            earlier: filter.earlier.or(routes.earlier),
+            ..filter
         })
     }
 
-    /// Reads the virtual server at an address, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
-    pub fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, KernelError> {
-        self.ipvs.observe_server(address)
-    }
-
-    /// Counts the connections of draining endpoints.
-    ///
-    /// # Errors
-    ///
-    /// If connection tracking cannot be read.
-    pub fn connections(&mut self, leavers: &CountTargets) -> Result<Vec<Running>, KernelError> {
-        self.conntrack.count(leavers)
-    }
-
-    /// Where sockets of the node listen ([`listening::Sockets::listening`]).
-    ///
-    /// # Errors
-    ///
-    /// If the kernel cannot be asked, or does not answer.
+    /// Lists the listening sockets of the node ([`listening::listening`]).
     pub fn listening(&mut self) -> Result<Vec<VirtualAddress>, KernelError> {
-        self.sockets.listening()
+        listening::listening(self.sockets.as_mut())
     }
 
-    /// What was deleted from connection tracking since the last call.
-    pub fn take_sweeps(&mut self) -> Vec<conntrack::Sweep> {
-        self.conntrack.take_sweeps()
-    }
-
-    /// What has gone through every virtual server.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
-    pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, Traffic)>, KernelError> {
-        self.ipvs.traffic()
-    }
-
-    /// Reads the counters of IPVS that show which endpoints answer. `None` if IPVS does not add them
-    /// up.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
-    pub fn sample(&mut self, targets: &SampleTargets) -> Result<Option<Sample>, KernelError> {
-        if !ipvs::adds_up() {
-            return Ok(None);
-        }
-        let mut sample = Sample::default();
-        if targets.servers {
-            let connections = |(server, traffic): (_, Traffic)| (server, traffic.connections);
-            sample.servers = self.ipvs.traffic()?.into_iter().map(connections).collect();
-        }
-        for server in &targets.real_servers {
-            sample.real_servers.push((*server, self.ipvs.answers(server)?));
-        }
-        Ok(Some(sample))
-    }
-
-    /// Sets how long IPVS keeps idle connections; what is `None` stays.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
-    pub fn set_timeouts(
-        &mut self,
-        tcp: Option<Duration>,
-        tcp_fin: Option<Duration>,
-        udp: Option<Duration>,
-    ) -> Result<(), KernelError> {
-        self.ipvs.set_timeouts(tcp, tcp_fin, udp)
-    }
-
-    /// Carries out operations in their order, consecutive operations of one table together. A
-    /// failure does not stop the others.
+    /// Executes operations in order, consecutive operations of one table together. A failure does not
+    /// stop the others.
     pub fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
         let table = |operation: &Operation| std::mem::discriminant(operation);
         let mut outcomes = Vec::with_capacity(operations.len());
@@ -232,7 +149,7 @@ impl Kernel {
         outcomes
     }
 
-    /// The table goes last: its presence shows that there is more to delete.
+    /// The table is deleted last: its presence shows that there is more to delete.
     fn delete_earlier(&mut self, operation: &Operation) -> Outcome {
         let deleted = self.routes.delete_earlier().and_then(|()| self.nft.delete_earlier());
         deleted.map_err(|error| Failure {

@@ -1,14 +1,14 @@
-//! Kernel modules that services need.
+//! Kernel modules that Services need.
 //!
 //! This program needs no `modprobe`: the kernel loads each module itself at its first use. It runs
-//! the node's own `modprobe` in the node's own file system, whichever container asked. The look-up
-//! of IPVS's generic netlink family loads IPVS, the first virtual server that names a scheduler
-//! loads the scheduler, the first nfnetlink message loads nf_tables, the first rule with an
-//! expression loads the expression, and the creation of our device loads `dummy`.
+//! the node's own `modprobe` in the node's own file system, also for a container. The look-up of
+//! IPVS's generic netlink family loads IPVS, the first virtual server with a scheduler loads the
+//! scheduler, the first nfnetlink message loads nf_tables, the first rule with an expression loads
+//! the expression, and the creation of our device loads `dummy`.
 //!
 //! The kernel restarts a transaction after loading a module for one of its expressions, and before
 //! Linux 5.16 the look-up does not find IPVS's module. So absent modules are requested by name
-//! beforehand. That takes CAP_SYS_MODULE, which the init container has and the agent has not.
+//! beforehand. That takes CAP_SYS_MODULE, which the init container has and the agent lacks.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Module {
-    /// Its name, with underscores.
+    /// With underscores.
     pub name: String,
     pub purpose: &'static str,
 }
@@ -58,7 +58,7 @@ const OFFLOADING: [(&str, &str); 3] = [
     ("nft_numgen", "carry offload"),
 ];
 
-/// The modules that are needed to balance with the given schedulers, and to carry connections.
+/// Returns the modules for these schedulers and this carry mode.
 #[must_use]
 pub fn needed(schedulers: &[Scheduler], carry: &Carry) -> Vec<Module> {
     let offloading = matches!(carry, Carry::Offload(_));
@@ -71,8 +71,8 @@ pub fn needed(schedulers: &[Scheduler], carry: &Carry) -> Vec<Module> {
     fixed.chain(schedulers).collect()
 }
 
-/// Makes the kernel load the absent modules, if this process has CAP_SYS_MODULE. Modules with a
-/// name longer than a network device's are left to their first use.
+/// Makes the kernel load the absent modules, if this process has CAP_SYS_MODULE. A module with a
+/// longer name than a network device can have is loaded at its first use.
 pub fn load_needed(schedulers: &[Scheduler], carry: &Carry) {
     let sets = capabilities(None);
     if !sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_MODULE)) {
@@ -84,9 +84,9 @@ pub fn load_needed(schedulers: &[Scheduler], carry: &Carry) {
     absent.for_each(|module| load(&module.name));
 }
 
-/// Makes the kernel load a module, if this process has CAP_SYS_MODULE: the kernel takes the name of
-/// a network device that does not exist for the name of a module (`dev_load` in
-/// `net/core/dev_ioctl.c`). The result shows only when the module is used.
+/// Makes the kernel load a module, if this process has CAP_SYS_MODULE: the kernel tries the name of
+/// an absent network device as the name of a module (`dev_load` in `net/core/dev_ioctl.c`). The
+/// result shows only when the module is used.
 pub(super) fn load(name: &str) {
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     let _ = socket.and_then(|socket| netdevice::name_to_index(socket, name));
@@ -100,8 +100,8 @@ pub enum Presence {
     Loadable,
     /// Neither: requests that need it fail.
     Missing,
-    /// Not in the running kernel as far as can be seen, and the node's module directory is not
-    /// visible here, as in most containers.
+    /// Not in the running kernel as far as visible, and the node's module directory is not visible
+    /// here, as in most containers.
     Unknown,
 }
 
@@ -118,10 +118,10 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Reads what the running kernel has.
+    /// Reads the lists of modules.
     ///
-    /// # Errors
-    /// If `/proc/modules` cannot be read; a kernel without modules counts as one with none loaded.
+    /// # Errors If `/proc/modules` cannot be read; a kernel without modules counts as one with none
+    /// loaded.
     pub fn read() -> io::Result<Self> {
         let directory = release_directory(&super::release());
         Self::read_from("/proc/modules".into(), "/sys/module".into(), directory)
@@ -165,7 +165,7 @@ impl Modules {
     }
 }
 
-/// `/lib/modules/<release>`, or `/usr/lib/modules/<release>` where that is the only one.
+/// Returns `/lib/modules/<release>`, or `/usr/lib/modules/<release>` if only that exists.
 fn release_directory(release: &str) -> PathBuf {
     let [usual, merged] =
         ["/lib/modules", "/usr/lib/modules"].map(|p| PathBuf::from(p).join(release));
@@ -176,13 +176,15 @@ fn first_word(line: &str) -> Option<String> {
     line.split_whitespace().next().map(str::to_owned)
 }
 
-/// `kernel/net/netfilter/ipvs/ip_vs_rr.ko.xz` is module `ip_vs_rr`; the kernel takes `-` for `_`.
+/// Returns the name of a module: `ip_vs_rr` for `kernel/net/netfilter/ipvs/ip_vs_rr.ko.xz`. The
+/// kernel treats `-` as `_`.
 fn name_of_path(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     file.split('.').next().unwrap_or(file).replace('-', "_")
 }
 
-/// The module names in `modules.builtin.modinfo`: entries `name.key=value`, each ended by NUL.
+/// Returns the module names in `modules.builtin.modinfo`: entries `name.key=value`, each ended by
+/// NUL.
 fn names_of_modinfo(text: &str) -> Vec<String> {
     let mut names: Vec<String> = text
         .split('\0')

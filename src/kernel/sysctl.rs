@@ -4,21 +4,17 @@
 //! module is loaded, so the agent opens IPVS first.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::Path;
 
 use kube_ipvs_core::model::Family;
 use rustix::fs::{Access, access};
 
-/// The value that a setting should have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Want {
-    Exactly(u64),
-    /// This value or a higher one.
-    AtLeast(u64),
-}
+/// The settings of this process's network namespace.
+pub const ROOT: &str = "/proc/sys";
 
-/// What follows when a setting has another value and cannot be changed.
+/// What follows if a setting has another value and cannot be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Necessity {
     /// Services do not work.
@@ -32,13 +28,13 @@ pub enum Necessity {
 /// A setting with the value that it should have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sysctl {
-    /// Path below `/proc/sys`.
+    /// The path below [`ROOT`].
     pub path: &'static str,
-    /// The value that it should have.
-    pub want: Want,
-    /// What follows when it has another value.
+    pub value: u64,
+    /// Set if a higher value is right, too.
+    pub is_minimum: bool,
     pub need: Necessity,
-    /// The family that it is for; `None` for both.
+    /// `None` for both.
     pub family: Option<Family>,
     /// What goes wrong without it; empty for a setting of the configuration.
     pub why: &'static str,
@@ -76,7 +72,7 @@ pub const NEEDED: [Sysctl; 9] = [
     ),
     // The default of kernels that count no routes.
     Sysctl {
-        want: Want::Exactly(2_147_483_647),
+        value: 2_147_483_647,
         ..advised(
             "net/ipv6/route/max_size",
             Family::V6,
@@ -96,7 +92,7 @@ pub const NEEDED: [Sysctl; 9] = [
 ];
 
 const fn required(path: &'static str, why: &'static str) -> Sysctl {
-    Sysctl { path, want: Want::Exactly(1), need: Necessity::Required, family: None, why }
+    Sysctl { need: Necessity::Required, why, ..Sysctl::configured(path, 1) }
 }
 
 const fn advised(path: &'static str, family: Family, why: &'static str) -> Sysctl {
@@ -104,71 +100,69 @@ const fn advised(path: &'static str, family: Family, why: &'static str) -> Sysct
 }
 
 impl Sysctl {
-    /// The settings that services of the given families need. Those of a family without services
-    /// stay as they are: IPv6 forwarding, for example, makes the kernel ignore router advertisements
-    /// on devices whose `accept_ra` is not 2.
+    /// Returns the settings that Services of the given families need. Settings of another family stay
+    /// as they are: IPv6 forwarding, for example, makes the kernel ignore router advertisements on
+    /// devices with an `accept_ra` other than 2.
     pub fn needed(families: &[Family]) -> impl Iterator<Item = Self> {
         NEEDED.into_iter().filter(move |it| it.family.is_none_or(|of| families.contains(&of)))
     }
 
-    /// A setting that the configuration asks for.
+    /// Returns a setting that the configuration asks for.
     #[must_use]
-    pub const fn configured(path: &'static str, want: Want) -> Self {
-        Self { path, want, need: Necessity::Configured, family: None, why: "" }
+    pub const fn configured(path: &'static str, value: u64) -> Self {
+        let (need, is_minimum) = (Necessity::Configured, false);
+        Self { path, value, is_minimum, need, family: None, why: "" }
     }
 
-    /// The name that `sysctl` takes.
+    /// Returns a setting that the configuration asks for, with a value that may be higher.
+    #[must_use]
+    pub const fn configured_minimum(path: &'static str, value: u64) -> Self {
+        Self { is_minimum: true, ..Self::configured(path, value) }
+    }
+
+    /// Returns the name that `sysctl` takes.
     #[must_use]
     pub fn name(&self) -> String {
         self.path.replace('/', ".")
     }
 
-    #[must_use]
-    pub fn value(&self) -> u64 {
-        let (Want::Exactly(value) | Want::AtLeast(value)) = self.want;
-        value
-    }
-
-    /// Name and value as `sysctl -w` and `/etc/sysctl.d` take them.
+    /// Returns name and value as `sysctl -w` and `/etc/sysctl.d` take them.
     #[must_use]
     pub fn assignment(&self) -> String {
-        format!("{}={}", self.name(), self.value())
+        format!("{}={}", self.name(), self.value)
     }
 
-    /// The command that sets it.
     #[must_use]
     pub fn command(&self) -> String {
         format!("sysctl -w {}", self.assignment())
     }
 
     fn accepts(&self, found: &str) -> bool {
-        found.parse::<u64>().is_ok_and(|found| match self.want {
-            Want::Exactly(value) => found == value,
-            Want::AtLeast(value) => found >= value,
-        })
+        let found = found.parse::<u64>();
+        found.is_ok_and(|found| found == self.value || self.is_minimum && found > self.value)
     }
 }
 
-/// How a setting was found, or what [`Sysctls::apply`] made of it.
+/// The state in which a setting was found, or to which [`apply`] has changed it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SysctlState {
     Right,
-    /// It had another value, and has the right one now.
+    /// It had another value and has been set.
     Set {
         before: String,
     },
     Wrong {
         found: String,
-        /// Why this process cannot write it; `None` if the process may.
+        /// The reason for which this process cannot write it; `None` if it may.
         refusal: Option<String>,
     },
-    /// The kernel does not have it (yet): its module is not loaded.
+    /// The kernel does not have it: its module is not loaded, or not yet.
     Missing,
-    /// It cannot be read, with the kernel's answer.
+    /// With the kernel's answer.
     Unreadable(String),
 }
 
-/// A setting and its state. As text it says what happened and what to do.
+/// A setting and its state. Its text says what happened and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SysctlReport {
     pub sysctl: Sysctl,
@@ -176,13 +170,13 @@ pub struct SysctlReport {
 }
 
 impl SysctlReport {
-    /// Whether [`Sysctls::apply`] has changed it.
+    /// Returns whether [`apply`] has changed the setting.
     #[must_use]
     pub fn is_set(&self) -> bool {
         matches!(self.state, SysctlState::Set { .. })
     }
 
-    /// Whether services do not work at all because of it.
+    /// Returns whether Services do not work at all because of the setting.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         self.sysctl.need == Necessity::Required
@@ -201,7 +195,7 @@ impl SysctlReport {
 impl fmt::Display for SysctlReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sysctl, state } = self;
-        let (name, value, command) = (sysctl.name(), sysctl.value(), sysctl.command());
+        let (name, value, command) = (sysctl.name(), sysctl.value, sysctl.command());
         let cause = match state {
             SysctlState::Right => return write!(f, "{name} is {value}"),
             SysctlState::Set { before } => return write!(f, "{name} {before} -> {value}"),
@@ -230,99 +224,77 @@ impl fmt::Display for SysctlReport {
     }
 }
 
-/// The kernel settings of a network namespace.
-#[derive(Clone, Debug)]
-pub struct Sysctls {
-    root: PathBuf,
+/// Reads the value of a setting below a directory such as [`ROOT`], without surrounding white space.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub fn read(root: impl AsRef<Path>, path: &str) -> io::Result<String> {
+    fs::read_to_string(root.as_ref().join(path)).map(|text| text.trim().to_owned())
 }
 
-impl Default for Sysctls {
-    fn default() -> Self {
-        Self::at("/proc/sys")
-    }
+/// Compares a setting with the value that it should have; changes nothing.
+#[must_use]
+pub fn check(root: impl AsRef<Path>, sysctl: Sysctl) -> SysctlReport {
+    let state = match read(&root, sysctl.path) {
+        Ok(found) if sysctl.accepts(&found) => SysctlState::Right,
+        Ok(found) => {
+            // Fails on a read-only mount, even for root.
+            let access = access(root.as_ref().join(sysctl.path), Access::WRITE_OK);
+            SysctlState::Wrong { found, refusal: access.err().map(|error| error.to_string()) }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => SysctlState::Missing,
+        Err(error) => SysctlState::Unreadable(error.to_string()),
+    };
+    SysctlReport { sysctl, state }
 }
 
-impl Sysctls {
-    /// The settings below `root`, for a `/proc` mounted elsewhere.
-    pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
+/// Writes the settings that differ, in their order, and reports those that it changed or that are
+/// still not right. A setting that cannot be written does not stop the others; a read-only
+/// `/proc/sys` with the right values is fine.
+#[must_use]
+pub fn apply(
+    root: impl AsRef<Path>,
+    sysctls: impl IntoIterator<Item = Sysctl>,
+) -> Vec<SysctlReport> {
+    let apply = |sysctl: Sysctl| {
+        let mut report = check(&root, sysctl);
+        if let SysctlState::Wrong { found, .. } = report.state {
+            report.state = match write(&root.as_ref().join(sysctl.path), sysctl.value) {
+                Ok(()) => SysctlState::Set { before: found },
+                Err(error) => SysctlState::Wrong { found, refusal: Some(error.to_string()) },
+            };
+        }
+        report
+    };
+    sysctls.into_iter().map(apply).filter(SysctlReport::is_noteworthy).collect()
+}
 
-    /// Reads the value of a setting, without surrounding white space.
-    ///
-    /// # Errors
-    /// As reading a file.
-    pub fn read(&self, path: &str) -> io::Result<String> {
-        std::fs::read_to_string(self.root.join(path)).map(|text| text.trim().to_owned())
-    }
-
-    /// Compares a setting with the value that it should have; changes nothing.
-    #[must_use]
-    pub fn check(&self, sysctl: Sysctl) -> SysctlReport {
-        let state = match self.read(sysctl.path) {
-            Ok(found) if sysctl.accepts(&found) => SysctlState::Right,
-            Ok(found) => {
-                // Fails on a read-only mount, even for root.
-                let access = access(self.root.join(sysctl.path), Access::WRITE_OK);
-                SysctlState::Wrong { found, refusal: access.err().map(|error| error.to_string()) }
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => SysctlState::Missing,
-            Err(error) => SysctlState::Unreadable(error.to_string()),
-        };
-        SysctlReport { sysctl, state }
-    }
-
-    /// Writes the settings that differ, in their order, and reports those that it changed or that
-    /// are still not right. A setting that cannot be written does not stop the others; a read-only
-    /// `/proc/sys` with the right values is fine.
-    #[must_use]
-    pub fn apply(&self, sysctls: impl IntoIterator<Item = Sysctl>) -> Vec<SysctlReport> {
-        let apply = |sysctl| {
-            let mut report = self.check(sysctl);
-            if let SysctlState::Wrong { found: before, .. } = report.state {
-                report.state = match self.write(sysctl) {
-                    Ok(()) => SysctlState::Set { before },
-                    Err(cause) => {
-                        SysctlState::Wrong { found: before, refusal: Some(cause.to_string()) }
-                    }
-                };
-            }
-            report
-        };
-        sysctls.into_iter().map(apply).filter(SysctlReport::is_noteworthy).collect()
-    }
-
-    /// Writes without creating or truncating: `/proc` knows neither.
-    fn write(&self, sysctl: Sysctl) -> io::Result<()> {
-        let mut file = std::fs::OpenOptions::new().write(true).open(self.root.join(sysctl.path))?;
-        file.write_all(sysctl.value().to_string().as_bytes())
-    }
+/// Writes without creating or truncating: `/proc` knows neither.
+fn write(path: &Path, value: u64) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all(value.to_string().as_bytes())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
-    fn tree<'a>(
-        values: impl IntoIterator<Item = (&'a str, String)>,
-    ) -> (tempfile::TempDir, Sysctls) {
+    fn tree<'a>(values: impl IntoIterator<Item = (&'a str, String)>) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         for (path, value) in values {
             let path = directory.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, format!("{value}\n")).unwrap();
         }
-        let sysctls = Sysctls::at(directory.path());
-        (directory, sysctls)
+        directory
     }
 
     /// Every needed setting with the right value, except those at the given paths.
-    fn right(except: &[&str]) -> (tempfile::TempDir, Sysctls) {
+    fn right(except: &[&str]) -> tempfile::TempDir {
         let kept = NEEDED.iter().filter(|it| !except.contains(&it.path));
-        tree(kept.map(|it| (it.path, it.value().to_string())))
+        tree(kept.map(|it| (it.path, it.value.to_string())))
     }
 
     fn texts(reports: &[SysctlReport]) -> Vec<String> {
@@ -335,30 +307,29 @@ mod tests {
 
     #[test]
     fn writes_only_what_differs() {
-        let (directory, sysctls) = right(&[]);
+        let directory = right(&[]);
         fs::write(directory.path().join("net/ipv4/ip_forward"), "0\n").unwrap();
-        assert_eq!(texts(&sysctls.apply(needed())), ["net.ipv4.ip_forward 0 -> 1"]);
-        assert!(needed().all(|it| sysctls.check(it).state == SysctlState::Right));
-        assert_eq!(sysctls.apply(needed()), []);
+        assert_eq!(texts(&apply(&directory, needed())), ["net.ipv4.ip_forward 0 -> 1"]);
+        assert!(needed().all(|it| check(&directory, it).state == SysctlState::Right));
+        assert_eq!(apply(&directory, needed()), []);
     }
 
     #[test]
     fn right_values_need_no_writing() {
-        let (directory, sysctls) = right(&[]);
+        let directory = right(&[]);
         for sysctl in NEEDED {
             let path = directory.path().join(sysctl.path);
             let mut permissions = fs::metadata(&path).unwrap().permissions();
             permissions.set_readonly(true);
             fs::set_permissions(&path, permissions).unwrap();
         }
-        assert_eq!(sysctls.apply(needed()), []);
+        assert_eq!(apply(&directory, needed()), []);
     }
 
     #[test]
     fn missing_required_is_an_error_and_missing_advised_is_not() {
-        let (_directory, sysctls) =
-            right(&["net/ipv4/vs/conntrack", "net/bridge/bridge-nf-call-iptables"]);
-        let reports = sysctls.apply(needed());
+        let directory = right(&["net/ipv4/vs/conntrack", "net/bridge/bridge-nf-call-iptables"]);
+        let reports = apply(&directory, needed());
         assert_eq!(reports.len(), 1);
         assert!(reports[0].is_fatal());
         assert_eq!(reports[0].sysctl.path, "net/ipv4/vs/conntrack");
@@ -366,11 +337,11 @@ mod tests {
 
     #[test]
     fn ipv6_settings_are_left_alone_without_ipv6_services() {
-        let (_directory, sysctls) = tree(NEEDED.map(|it| (it.path, "0".to_owned())));
-        let reports = sysctls.apply(Sysctl::needed(&[Family::V4]));
+        let directory = tree(NEEDED.map(|it| (it.path, "0".to_owned())));
+        let reports = apply(&directory, Sysctl::needed(&[Family::V4]));
         assert!(!reports.is_empty());
         assert!(reports.iter().all(|it| it.is_set() && it.sysctl.family != Some(Family::V6)));
-        assert_eq!(sysctls.read("net/ipv6/conf/all/forwarding").unwrap(), "0");
+        assert_eq!(read(&directory, "net/ipv6/conf/all/forwarding").unwrap(), "0");
     }
 
     #[test]
@@ -383,16 +354,15 @@ mod tests {
         assert!(text.contains("`sysctl -w net.ipv4.ip_forward=1`"), "{text}");
     }
 
-    const SIZE: Sysctl = Sysctl::configured("max", Want::AtLeast(100));
-    const TIME: Sysctl = Sysctl::configured("timeout", Want::Exactly(60));
+    const SIZE: Sysctl = Sysctl::configured_minimum("max", 100);
+    const TIME: Sysctl = Sysctl::configured("timeout", 60);
 
     #[test]
     fn sizes_are_raised_and_times_are_set() {
         let applied = |max: &str, timeout: &str| {
-            let (_directory, sysctls) =
-                tree([("max", max.to_owned()), ("timeout", timeout.to_owned())]);
-            let reports = sysctls.apply([SIZE, TIME]);
-            assert_eq!(sysctls.apply([SIZE, TIME]), [], "the second time");
+            let directory = tree([("max", max.to_owned()), ("timeout", timeout.to_owned())]);
+            let reports = apply(&directory, [SIZE, TIME]);
+            assert_eq!(apply(&directory, [SIZE, TIME]), [], "the second time");
             texts(&reports)
         };
         assert_eq!(applied("50", "90"), ["max 50 -> 100", "timeout 90 -> 60"]);
@@ -401,8 +371,8 @@ mod tests {
 
     #[test]
     fn one_refusal_does_not_stop_the_others() {
-        let (_directory, sysctls) = tree([("timeout", "1".to_owned())]);
-        let reports = sysctls.apply([SIZE, TIME]);
+        let directory = tree([("timeout", "1".to_owned())]);
+        let reports = apply(&directory, [SIZE, TIME]);
         assert!(reports.iter().all(|report| !report.is_fatal()), "services work without them");
         let texts = texts(&reports);
         assert!(texts[0].ends_with("run `sysctl -w max=100` on the node"), "{}", texts[0]);

@@ -16,6 +16,7 @@ mod names;
 mod rules;
 mod sets;
 
+use std::fmt;
 use std::net::IpAddr;
 
 use kube_ipvs_core::model::DEVICE;
@@ -26,49 +27,34 @@ use crate::kernel::Kernel;
 use crate::kernel::nft::list::{ListedChain, ListedRule};
 use crate::kernel::route::links;
 
-pub(crate) use legacy::{LegacyTable, tables as legacy_tables};
+pub(crate) use legacy::looks as legacy_looks;
 pub(crate) use names::is_trace;
 
-/// How often the rules are read again after another program changed them.
+/// The number of attempts to remove rules that other programs change meanwhile.
 const TRIES: usize = 5;
-
-/// Why an object of kube-proxy's still exists.
-#[derive(Debug, thiserror::Error)]
-pub enum RemovalError {
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
-    /// A rule refers to the set.
-    #[error(
-        "ipset {0} is still in use by a rule (see `nft list ruleset`, `iptables-legacy-save`): \
-         remove it, then run `kube-ipvs cleanup --kube-proxy`"
-    )]
-    SetInUse(String),
-    #[error("{0}; run `kube-ipvs cleanup --kube-proxy` again")]
-    Server(String),
-}
 
 /// The result of removing kube-proxy's objects.
 #[derive(Debug, Default)]
 pub struct Removal {
-    /// What was done, as the lines of the tools that would do the same: each after `+`, `~` or `-`.
+    /// The changes, as the lines of the tools that would make them: each after `+`, `~` or `-`.
     pub done: Vec<String>,
-    /// What could not be removed.
-    pub failures: Vec<RemovalError>,
+    /// The reasons for which objects still exist, with what to do.
+    pub failures: Vec<String>,
     /// Rules that netlink does not show, each with the command that removes them.
     pub by_hand: Vec<String>,
 }
 
 impl Removal {
-    fn note(&mut self, line: String, outcome: Result<(), impl Into<RemovalError>>) {
+    fn note(&mut self, line: String, outcome: Result<(), impl fmt::Display>) {
         match outcome {
             Ok(()) => self.done.push(line),
-            Err(error) => self.failures.push(error.into()),
+            Err(error) => self.failures.push(error.to_string()),
         }
     }
 }
 
-/// Reads a payload as each answer of the kernel that is looked at for kube-proxy's things. Returns how
-/// many things it names. Public for the fuzz targets.
+/// Reads a payload as each kind of answer that is searched for kube-proxy's objects, and returns the
+/// number of objects that it names. Public for the fuzz targets.
 #[doc(hidden)]
 #[must_use]
 pub fn decode(payload: &[u8]) -> usize {
@@ -81,11 +67,7 @@ pub fn decode(payload: &[u8]) -> usize {
         + sets::decode(payload).len()
 }
 
-/// kube-proxy's part of IPVS, by its device and its sets.
-///
-/// # Errors
-///
-/// If the kernel refuses or does not answer.
+/// Returns kube-proxy's part of IPVS, by its device and its sets.
 pub fn claims() -> Result<ForeignClaims, KernelError> {
     let device = links::dummy(DEVICE)?;
     let mut claims = ForeignClaims::default();
@@ -100,7 +82,7 @@ pub fn claims() -> Result<ForeignClaims, KernelError> {
     Ok(claims)
 }
 
-/// Removes what kube-proxy has left. What is ours stays.
+/// Removes what kube-proxy has left. The agent's own objects stay.
 ///
 /// # Errors
 ///
@@ -110,11 +92,11 @@ pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
     let mut removal = Removal::default();
     let is_orphan = plan::is_orphan(&observed);
     for (address, why) in observed.unread.iter().filter(|(address, _)| is_orphan(address)) {
-        removal.failures.push(RemovalError::Server(plan::cannot_be_read(address, why)));
+        removal.failures.push(again(&plan::cannot_be_read(address, why)));
     }
     let orphans = plan::orphans(&observed);
     for (orphan, outcome) in orphans.iter().zip(kernel.apply(&orphans)) {
-        let outcome = outcome.map_err(|failure| RemovalError::Server(failure.message));
+        let outcome = outcome.map_err(|failure| again(&failure.message));
         removal.note(format!("{} {orphan}", orphan.effect()), outcome);
     }
     if let Some(device) = links::dummy(DEVICE)? {
@@ -131,8 +113,12 @@ pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
     for (name, outcome) in sets::destroy(&mut socket) {
         removal.note(format!("- ipset destroy {name}"), outcome);
     }
-    removal.by_hand = legacy_tables().iter().map(LegacyTable::advice).collect();
+    removal.by_hand = legacy::advice();
     Ok(removal)
+}
+
+fn again(failure: &str) -> String {
+    format!("{failure}; run `kube-ipvs cleanup --kube-proxy` again")
 }
 
 fn remove_rules(socket: &mut Socket, removal: &mut Removal) -> Result<(), KernelError> {
@@ -148,7 +134,7 @@ fn remove_rules(socket: &mut Socket, removal: &mut Removal) -> Result<(), Kernel
             }
             // Another program has changed the tables meanwhile.
             Err(_) if tries_left > 0 => {}
-            Err(error) => removal.failures.push(error.into()),
+            Err(error) => removal.failures.push(error.to_string()),
         }
     }
     Ok(())

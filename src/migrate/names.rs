@@ -60,24 +60,23 @@ const SET_BEGINNINGS: [&str; 2] = ["KUBE-", "KUBE-6-"];
 /// `IPSET_MAXNAMELEN` without the terminating zero: kube-proxy truncates names to it.
 const LONGEST_SET_NAME: usize = 31;
 
-/// Whether `iptables` shows the chain as one of kube-proxy's.
+/// Returns whether the chain is kube-proxy's, in a table of `iptables-nft`.
 pub(super) fn is_chain(chain: &ListedChain) -> bool {
     is_in_iptables(chain.family, &chain.table)
         && (CHAINS.contains(&chain.name.as_str())
             || CHAIN_BEGINNINGS.iter().any(|beginning| chain.name.starts_with(beginning)))
 }
 
-/// Whether the chain shows that kube-proxy ran on this node.
+/// Returns whether the chain shows that kube-proxy ran on this node.
 pub(crate) fn is_trace(chain: &ListedChain) -> bool {
     (is_chain(chain) && chain.name != SHARED_CHAIN) || is_of_table(chain)
 }
 
-/// Whether the chain stands in the table of the nftables mode.
+/// Returns whether the chain is in the table of the nftables mode.
 pub(super) fn is_of_table(chain: &ListedChain) -> bool {
     matches!(chain.family, TableFamily::Ip | TableFamily::Ip6) && chain.table == TABLE
 }
 
-/// Whether a table is one of `iptables-nft`'s.
 fn is_in_iptables(family: TableFamily, table: &str) -> bool {
     matches!(family, TableFamily::Ip | TableFamily::Ip6) && TABLES.contains(&table)
 }

@@ -17,35 +17,25 @@ const DELETE_RULE: u16 = 8;
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     chains: Vec<ListedChain>,
-    /// Rules elsewhere that lead to one of the chains.
-    jumps: Vec<Jump>,
+    /// Rules that lead to one of these chains: another chain, and the handle of its rule.
+    jumps: Vec<(ListedChain, u64)>,
     /// Families that have the nftables mode's table.
     tables: Vec<TableFamily>,
 }
 
-/// A rule that leads to one of the chains.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Jump {
-    family: TableFamily,
-    table: String,
-    chain: String,
-    handle: u64,
-}
-
-/// The rule, if it leads from another chain to one of these.
-fn jump(rule: ListedRule<'_>, chains: &[ListedChain]) -> Option<Jump> {
-    let has = |name: &str| {
-        chains.iter().any(|chain| {
-            chain.family == rule.family && chain.table == rule.table && chain.name == name
-        })
-    };
+/// Returns the chain of a rule and its handle, if the rule leads from another chain to one of these.
+fn jump(rule: ListedRule<'_>, chains: &[ListedChain]) -> Option<(ListedChain, u64)> {
+    let is_of_table =
+        |chain: &&ListedChain| chain.family == rule.family && chain.table == rule.table;
+    let has = |name: &str| chains.iter().filter(is_of_table).any(|chain| chain.name == name);
     let leads_there = !has(rule.chain) && rule.jumps().any(has);
-    let (table, chain) = (rule.table.to_owned(), rule.chain.to_owned());
-    leads_there.then_some(Jump { family: rule.family, table, chain, handle: rule.handle })
+    let (table, name) = (rule.table.to_owned(), rule.chain.to_owned());
+    let chain = ListedChain { family: rule.family, table, name, base: None, drops: false };
+    leads_there.then_some((chain, rule.handle))
 }
 
 impl Rules {
-    /// Reads all chains, and the rules of `iptables-nft` if there is anything to remove.
+    /// Reads all chains, and the rules of `iptables-nft` if it has a chain of kube-proxy's.
     pub(super) fn read(socket: &mut Socket) -> Result<Self, KernelError> {
         let all = list::chains(socket)?;
         let of_table = all.iter().filter(|chain| names::is_of_table(chain));
@@ -65,7 +55,7 @@ impl Rules {
         self.chains.is_empty() && self.tables.is_empty()
     }
 
-    /// The commands of `nft` that remove the objects.
+    /// Returns the commands of `nft` that remove the objects.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let tables = self
             .tables
@@ -74,7 +64,7 @@ impl Rules {
         tables.chain(self.chains.iter().map(|chain| format!("nft delete chain {chain}")))
     }
 
-    /// Removes all of it in one transaction: no packet sees a part.
+    /// Removes all objects in one transaction: no packet sees a part.
     pub(super) fn remove(&self, socket: &mut Socket) -> Result<(), KernelError> {
         let mut batch = self.transaction();
         // The request that ends the transaction has no answer.
@@ -107,18 +97,16 @@ impl Rules {
         for family in &self.tables {
             push(DELETE_TABLE, *family, &|message| message.text(table::NAME, names::TABLE));
         }
-        for Jump { family, table, chain, handle } in &self.jumps {
-            push(DELETE_RULE, *family, &|message| {
-                message.text(rule::TABLE, table);
-                message.text(rule::CHAIN, chain);
-                message.bytes(rule::HANDLE, &handle.to_be_bytes());
-            });
-        }
+        let jumps = self.jumps.iter().map(|(chain, handle)| (chain, Some(handle)));
         // The chains lead to each other: all of them are emptied before the first is removed.
-        for ListedChain { family, table, name, .. } in &self.chains {
+        let emptied = self.chains.iter().map(|chain| (chain, None));
+        for (ListedChain { family, table, name, .. }, handle) in jumps.chain(emptied) {
             push(DELETE_RULE, *family, &|message| {
                 message.text(rule::TABLE, table);
                 message.text(rule::CHAIN, name);
+                if let Some(handle) = handle {
+                    message.bytes(rule::HANDLE, &handle.to_be_bytes());
+                }
             });
         }
         for ListedChain { family, table, name, .. } in &self.chains {
@@ -130,7 +118,6 @@ impl Rules {
     }
 }
 
-/// Opens a socket for the functions above.
 pub(super) fn open() -> Result<Socket, KernelError> {
     Socket::open(Subsystem::Netfilter)
 }

@@ -9,7 +9,7 @@ use kube_ipvs_core::model::{Family, Protocol};
 use netlink_ipvs::{Attribute, Attributes, Batch, KernelError, Socket, attributes};
 use rustix::io::Errno;
 
-use super::{RemovalError, names};
+use super::names;
 use crate::kernel::family::{self, netfilter_header, netfilter_message};
 
 /// `NFNL_SUBSYS_IPSET`
@@ -29,12 +29,12 @@ const ATTR_ELEMENTS: u16 = 8;
 /// `IPSET_ATTR_*` of an element.
 const ATTR_PORT: u16 = 4;
 
-/// The kernel lets go of a removed rule's set some time after the rule is gone, which can take
-/// this many waits.
+/// The kernel releases the set of a removed rule some time after the rule is gone, which can take this
+/// many waits.
 const TRIES: usize = 60;
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Whether there can be sets. A request for them would load the module.
+/// Returns whether sets can exist. A request for them would load the module.
 fn is_loaded() -> bool {
     Path::new("/sys/module/ip_set").exists()
 }
@@ -61,8 +61,8 @@ pub(super) fn node_ports(socket: &mut Socket) -> Result<HashSet<(Protocol, u16)>
     Ok(found)
 }
 
-/// Destroys all of kube-proxy's sets, and returns the result of each.
-pub(super) fn destroy(socket: &mut Socket) -> Vec<(String, Result<(), RemovalError>)> {
+/// Destroys all of kube-proxy's sets. Returns the result of each.
+pub(super) fn destroy(socket: &mut Socket) -> Vec<(String, Result<(), String>)> {
     let mut tries = TRIES;
     let mut destroyed = Vec::new();
     if !is_loaded() {
@@ -72,11 +72,11 @@ pub(super) fn destroy(socket: &mut Socket) -> Vec<(String, Result<(), RemovalErr
         let outcome = loop {
             let refusal = match request_destruction(socket, &name) {
                 Err(KernelError::Refused { error, .. }) => Some(error.errno),
-                other => break Some(other.map_err(RemovalError::from)),
+                other => break Some(other.map_err(|error| error.to_string())),
             };
             match refusal {
                 Some(Errno::NOENT) => break None,
-                _ if tries == 0 => break Some(Err(RemovalError::SetInUse(name.clone()))),
+                _ if tries == 0 => break Some(Err(in_use(&name))),
                 _ => {
                     tries -= 1;
                     thread::sleep(WAIT);
@@ -86,6 +86,13 @@ pub(super) fn destroy(socket: &mut Socket) -> Vec<(String, Result<(), RemovalErr
         destroyed.extend(outcome.map(|outcome| (name, outcome)));
     }
     destroyed
+}
+
+fn in_use(name: &str) -> String {
+    format!(
+        "ipset {name} is still in use by a rule (see `nft list ruleset`, `iptables-legacy-save`): \
+         remove it, then run `kube-ipvs cleanup --kube-proxy`"
+    )
 }
 
 fn request_destruction(socket: &mut Socket, name: &str) -> Result<(), KernelError> {
@@ -156,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&body);
         }
     }

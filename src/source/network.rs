@@ -11,7 +11,7 @@ use std::{iter, mem};
 use kube_ipvs_core::model::Event;
 use netlink_ipvs::KernelError;
 
-use crate::kernel::route::{Network, NetworkListener, Touched, WITHOUT_IPV6, has_ipv6};
+use crate::kernel::route::{self, Network, Touched, WITHOUT_IPV6, has_ipv6};
 
 /// The wait after a failure before the next list.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ pub fn follow(
     links: bool,
     mut deliver: impl FnMut(Event) -> ControlFlow<()> + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
-    let mut listener = NetworkListener::open()?;
+    let mut listener = route::listen()?;
     let mut network = Network::open()?;
     let mut lists = lists(links);
     let has_ipv6 = has_ipv6();
@@ -63,7 +63,7 @@ pub fn follow(
         while flow.is_continue() {
             let due = lists.iter().filter_map(List::due).min();
             let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
-            let touched = listener.wait(wait);
+            let touched = route::wait(&mut listener, wait);
             lists.iter_mut().filter(|list| (list.depends)(touched)).for_each(List::touch);
             let mut changed = lists.iter_mut().filter_map(|list| list.changed(&mut network));
             flow = changed.try_for_each(&mut deliver);

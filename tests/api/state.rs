@@ -91,14 +91,14 @@ impl Shared {
         read(&self.lock())
     }
 
-    /// Changes something and wakes whoever waits for changes.
+    /// Changes something and wakes all that wait for changes.
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.lock());
         self.changed.send_modify(|count| *count += 1);
         result
     }
 
-    /// Changes what nobody waits for.
+    /// Changes something without waking.
     pub fn note<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.lock())
     }

@@ -10,7 +10,7 @@ use kube_ipvs_core::model::{
     AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet, VirtualAddress,
 };
 
-use super::model_kernel::{Holdings, Server};
+use super::model_kernel::{KernelState, Server};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Client {
@@ -24,14 +24,14 @@ pub enum Client {
 
 /// The handling of a connection: the possible backends, each with whether the source is translated.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub enum Action {
     Forward(BTreeSet<(SocketAddr, bool)>),
     Reject,
     Drop,
     Pass,
 }
 
-impl From<&Explanation> for Fate {
+impl From<&Explanation> for Action {
     fn from(explanation: &Explanation) -> Self {
         match explanation.verdict {
             Verdict::Forward => Self::Forward(
@@ -48,7 +48,7 @@ impl From<&Explanation> for Fate {
     }
 }
 
-impl Fate {
+impl Action {
     pub fn backends(&self) -> BTreeSet<SocketAddr> {
         match self {
             Self::Forward(backends) => backends.iter().map(|(socket, _)| *socket).collect(),
@@ -86,20 +86,20 @@ impl Client {
 enum Lead {
     /// An address, possibly the original one.
     To(VirtualAddress),
-    Done(Fate),
+    Done(Action),
 }
 
-impl Holdings {
+impl KernelState {
     /// Returns the handling of a new connection. `own` are the node's addresses.
-    pub fn fate(&self, destination: VirtualAddress, client: Client, own: &[IpAddr]) -> Fate {
+    pub fn action(&self, destination: VirtualAddress, client: Client, own: &[IpAddr]) -> Action {
         let to = match self.lead(destination, client, own) {
             Lead::To(address) => address,
-            Lead::Done(fate) => return fate,
+            Lead::Done(action) => return action,
         };
         let is_routed_here =
             self.routes.values().any(|route| route.prefix.contains(&to.ip)) || own.contains(&to.ip);
         if !is_routed_here {
-            return Fate::Pass;
+            return Action::Pass;
         }
         if let Some(server) = self.servers.get(&to) {
             return self.serve(server, destination, client, own);
@@ -108,9 +108,9 @@ impl Holdings {
         if self.has(Element::Address(AddressSet::Pools, to.ip))
             && !self.has(Element::Port(PortSet::LocalSockets, to))
         {
-            Fate::Reject
+            Action::Reject
         } else {
-            Fate::Pass
+            Action::Pass
         }
     }
 
@@ -121,7 +121,7 @@ impl Holdings {
             let is_unallocated = !self.is_cluster_ip(ip)
                 && self.in_range(ip, service_range)
                 && !self.in_range(ip, reachable);
-            return if is_unallocated { Lead::Done(Fate::Drop) } else { Lead::To(destination) };
+            return if is_unallocated { Lead::Done(Action::Drop) } else { Lead::To(destination) };
         }
         let led = |frontend, matches: fn(&Element) -> bool| {
             let mut leads = self.elements.iter().filter(|element| matches(element));
@@ -137,10 +137,11 @@ impl Holdings {
             |element| matches!(element, Element::Lead(Leads::Outsiders, ..))
         };
         let refused = |frontend| {
-            self.has(Element::Port(PortSet::Refused, frontend)).then_some(Lead::Done(Fate::Reject))
+            self.has(Element::Port(PortSet::Refused, frontend))
+                .then_some(Lead::Done(Action::Reject))
         };
         let dropped = |frontend| {
-            self.has(Element::Port(PortSet::Dropped, frontend)).then_some(Lead::Done(Fate::Drop))
+            self.has(Element::Port(PortSet::Dropped, frontend)).then_some(Lead::Done(Action::Drop))
         };
         let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
         let at_node_port = || {
@@ -154,21 +155,21 @@ impl Holdings {
                 self.has(Element::Address(AddressSet::NodePortIps, ip)).then(at_node_port).flatten()
             })
             .or_else(|| {
-                self.is_barred(destination, client.source()).then_some(Lead::Done(Fate::Drop))
+                self.is_barred(destination, client.source()).then_some(Lead::Done(Action::Drop))
             })
             .or_else(|| refused(destination))
             .or_else(|| led(destination, side))
             .or_else(|| dropped(destination))
             .or_else(|| {
                 self.has(Element::Address(AddressSet::Images, ip))
-                    .then_some(Lead::Done(Fate::Reject))
+                    .then_some(Lead::Done(Action::Reject))
             })
             .or_else(|| {
                 let passes = insider
                     || self.has(Element::Address(AddressSet::Pools, ip))
                     || own.contains(&ip)
                     || self.in_range(ip, reachable);
-                (!passes).then_some(Lead::Done(Fate::Reject))
+                (!passes).then_some(Lead::Done(Action::Reject))
             })
             .unwrap_or(Lead::To(destination))
     }
@@ -179,7 +180,7 @@ impl Holdings {
         destination: VirtualAddress,
         client: Client,
         own: &[IpAddr],
-    ) -> Fate {
+    ) -> Action {
         let (source, is_node) = (client.source(), client.is_node());
         let translated = self.is_masqueraded(destination, client);
         let usable = server.reals.iter().filter(|(_, weight)| **weight > 0);
@@ -191,7 +192,7 @@ impl Holdings {
                 (SocketAddr::new(ip, port), sent_on && (translated || hairpin))
             })
             .collect();
-        if backends.is_empty() { Fate::Reject } else { Fate::Forward(backends) }
+        if backends.is_empty() { Action::Reject } else { Action::Forward(backends) }
     }
 
     /// Chain `postrouting`.

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use kube_ipvs_core::engine::{self, DesiredState};
+use kube_ipvs_core::engine::{self, DesiredState, Edge};
 use kube_ipvs_core::model::{
     Backend, Backends, Element, Pool, Route, VirtualAddress, VirtualServer,
 };
@@ -23,7 +24,7 @@ pub struct Server {
 
 /// The state of a kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Holdings {
+pub struct KernelState {
     pub tables: bool,
     pub elements: BTreeSet<Element>,
     pub device: bool,
@@ -41,9 +42,9 @@ pub struct Fault {
     pub applied: bool,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ModelKernel {
-    pub holdings: Holdings,
+    pub state: KernelState,
     /// The faults of the next operations, in order; later operations have none.
     pub faults: VecDeque<Option<Fault>>,
     /// Added elements that overlap existing ones. Some kernels do not reject them, but silently
@@ -57,9 +58,32 @@ pub struct ModelKernel {
     pub flows: BTreeSet<(VirtualAddress, SocketAddr)>,
     pub claims: ForeignClaims,
     pub listening: Vec<VirtualAddress>,
+    /// The time now.
+    pub now: Instant,
+    /// The processor time of reading a virtual server, and what that has taken so far.
+    pub reading: Duration,
+    pub spent: Duration,
 }
 
-impl Holdings {
+impl Default for ModelKernel {
+    fn default() -> Self {
+        Self {
+            state: KernelState::default(),
+            faults: VecDeque::new(),
+            collisions: Vec::new(),
+            unreadable: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            flows: BTreeSet::new(),
+            claims: ForeignClaims::default(),
+            listening: Vec::new(),
+            now: Instant::now(),
+            reading: Duration::from_micros(70),
+            spent: Duration::ZERO,
+        }
+    }
+}
+
+impl KernelState {
     /// Returns the desired state of a kernel.
     pub fn desired(desired: &DesiredState) -> Self {
         let routes = desired.services().flat_map(|(_, program)| &*program.routes);
@@ -90,17 +114,19 @@ fn server(pool: &Pool) -> Server {
     Server { server: pool.server, reals: pool.backends.iter().map(real).collect() }
 }
 
-impl ModelKernel {
-    pub fn observe(&mut self) -> Observed {
+impl Edge for ModelKernel {
+    type Error = &'static str;
+
+    fn observe(&mut self) -> Result<Observed, &'static str> {
         let (mut pools, mut unread) = (Vec::new(), BTreeMap::new());
-        for address in self.holdings.servers.keys().copied().collect::<Vec<_>>() {
-            match self.observe_pool(&address) {
+        for address in self.state.servers.keys().copied().collect::<Vec<_>>() {
+            match self.read(&address) {
                 Ok(pool) => pools.extend(pool),
                 Err(why) => drop(unread.insert(address, why.to_owned())),
             }
         }
-        let Holdings { tables, elements, device, routes, servers: _, earlier } = &self.holdings;
-        Observed {
+        let KernelState { tables, elements, device, routes, servers: _, earlier } = &self.state;
+        Ok(Observed {
             tables: *tables,
             elements: elements.iter().copied().collect(),
             device: *device,
@@ -109,28 +135,29 @@ impl ModelKernel {
             unread,
             earlier: earlier.clone(),
             claims: self.claims.clone(),
-        }
+        })
     }
 
-    /// Reads the virtual server at an address, if any.
-    pub fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, &'static str> {
-        if let Some(left) = self.unreadable.get_mut(address).filter(|left| **left > 0) {
-            *left -= 1;
-            return Err("ENOMEM");
-        }
-        Ok(self.holdings.servers.get(address).map(pool))
+    fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, &'static str> {
+        self.now += self.reading;
+        self.spent += self.reading;
+        self.read(address)
+    }
+
+    fn listening(&mut self) -> Result<Vec<VirtualAddress>, &'static str> {
+        Ok(self.listening.clone())
     }
 
     /// Returns the connections of the targets to their virtual servers, and their flows.
-    pub fn connections(&self, targets: &CountTargets) -> Vec<Running> {
+    fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, &'static str> {
         let is_counted = |frontend: &VirtualAddress, backend: SocketAddr| {
             targets.backends.contains(&(frontend.protocol, backend))
                 || targets.frontends.contains(frontend)
         };
-        let servers = self.holdings.servers.iter();
+        let servers = self.state.servers.iter();
         let reals =
             servers.flat_map(|(address, it)| it.reals.keys().map(move |it| (*address, *it)));
-        reals
+        let running = reals
             .filter_map(|(frontend, real)| {
                 let backend = SocketAddr::from(real);
                 let count = *self.connections.get(&real).filter(|count| **count > 0)?;
@@ -148,12 +175,32 @@ impl ModelKernel {
                     },
                 ),
             )
-            .collect()
+            .collect();
+        Ok(running)
     }
 
     /// Carries out operations in order; consecutive ones of a table form a group.
-    pub fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
+    fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {
         runs(operations).flat_map(|run| self.apply_run(run)).collect()
+    }
+
+    fn now(&mut self) -> Instant {
+        self.now
+    }
+
+    fn processor_time(&mut self) -> Duration {
+        self.spent
+    }
+}
+
+impl ModelKernel {
+    /// Reads the virtual server at an address, if any.
+    fn read(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, &'static str> {
+        if let Some(left) = self.unreadable.get_mut(address).filter(|left| **left > 0) {
+            *left -= 1;
+            return Err("ENOMEM");
+        }
+        Ok(self.state.servers.get(address).map(pool))
     }
 
     fn apply_run(&mut self, run: &[Operation]) -> Vec<Outcome> {
@@ -172,7 +219,7 @@ impl ModelKernel {
                     || *carrier == Some(Carrier::Ipvs)
             });
         }
-        self.holdings.change(operation)
+        self.state.change(operation)
     }
 
     fn apply_one(&mut self, operation: &Operation) -> Outcome {
@@ -189,7 +236,7 @@ impl ModelKernel {
 
     /// Atomic.
     fn transact(&mut self, run: &[Operation]) -> Vec<Outcome> {
-        let mut after = self.holdings.clone();
+        let mut after = self.state.clone();
         let faults: Vec<_> = run.iter().map(|_| self.faults.pop_front().flatten()).collect();
         let mut outcomes = Vec::new();
         for operation in run {
@@ -203,12 +250,12 @@ impl ModelKernel {
         if outcomes.iter().all(Result::is_ok) {
             match fault {
                 None => {
-                    self.holdings = after;
+                    self.state = after;
                     return outcomes;
                 }
                 Some(Fault { kind, applied }) => {
                     if applied {
-                        self.holdings = after;
+                        self.state = after;
                     }
                     return run.iter().map(|_| failure(kind)).collect();
                 }
@@ -247,7 +294,7 @@ fn expect(as_expected: bool) -> Outcome {
     if as_expected { Ok(()) } else { failure(FailureKind::Drift) }
 }
 
-impl Holdings {
+impl KernelState {
     fn change(&mut self, operation: &Operation) -> Outcome {
         match operation {
             Operation::Filter(operation) => self.change_filter(*operation),

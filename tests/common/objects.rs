@@ -1,63 +1,150 @@
-//! Builders of objects: `service("default/web").cluster_ip("10.96.0.10").port("http", 80)`.
+//! Builders of Kubernetes objects: `service("default/web").cluster_ip("10.96.0.10").port("http", 80)`.
+//!
+//! A builder holds the manifest. As an [`Event`] it is what the program's own conversion makes of it,
+//! so that no test starts from a value that no object can have.
 
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use kube_ipvs_core::model::{
-    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
-    ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology, TrafficPolicy,
+use k8s_openapi::jiff::Timestamp;
+use kube_ipvs::source::wire::{
+    NodeObject, Rejection, Resource, ServiceCidrObject, ServiceObject, SliceObject,
 };
+use kube_ipvs_core::model::{Change, Event, Family, Interner, Protocol, ServiceKey, SliceKey};
+use serde_json::{Value, json};
 
-pub fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap_or_else(|_| panic!("{text:?} is not an IP address"))
-}
-
-pub fn net(text: &str) -> IpNet {
-    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a range of addresses"))
-}
-
-pub fn service_key(text: &str) -> ServiceKey {
-    let (namespace, name) = text.split_once('/').expect("namespace/name");
-    ServiceKey::new(namespace, name)
-}
-
-pub fn slice_key(text: &str) -> SliceKey {
-    let (namespace, name) = text.split_once('/').expect("namespace/name");
-    SliceKey::new(namespace, name)
-}
-
-fn push<T>(list: &mut Box<[T]>, item: T) {
-    let mut items = std::mem::take(list).into_vec();
-    items.push(item);
-    *list = items.into();
-}
-
+/// A Kubernetes object of the kind `K`.
 #[derive(Clone, Debug)]
-pub struct ServiceBuilder(pub Service);
+pub struct Object<K>(Value, PhantomData<K>);
+
+pub type ServiceBuilder = Object<ServiceObject>;
+pub type SliceBuilder = Object<SliceObject>;
+pub type NodeBuilder = Object<NodeObject>;
 
 /// Returns a Service without addresses and ports.
 pub fn service(key: &str) -> ServiceBuilder {
-    ServiceBuilder(Service::named(service_key(key)))
+    let spec = json!({"type": "ClusterIP", "clusterIPs": [], "ports": []});
+    Object::new("v1", key, json!({ "spec": spec }))
+}
+
+/// Returns an empty slice of the Service whose name is `key` up to the last dash.
+pub fn slice(key: &str) -> SliceBuilder {
+    let service = key.rsplit_once('-').map_or(key, |(service, _)| service);
+    let fields = json!({"addressType": "IPv4", "ports": [], "endpoints": []});
+    SliceBuilder::new("discovery.k8s.io/v1", key, fields).of(service)
+}
+
+/// Returns a Node without addresses.
+pub fn node(name: &str) -> NodeBuilder {
+    Object::new("v1", name, json!({"spec": {"podCIDRs": []}, "status": {"addresses": []}}))
+}
+
+pub fn service_cidr(name: &str, ranges: &[&str]) -> Object<ServiceCidrObject> {
+    Object::new("networking.k8s.io/v1", name, json!({"spec": {"cidrs": ranges}}))
+}
+
+impl<K: Resource> Object<K> {
+    fn new(api_version: &str, key: &str, fields: Value) -> Self {
+        let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+        let metadata = match K::IS_NAMESPACED {
+            true => json!({"namespace": namespace, "name": name}),
+            false => json!({"name": name}),
+        };
+        let object = json!({"apiVersion": api_version, "kind": K::KIND, "metadata": metadata});
+        Self(object, PhantomData).patch(fields)
+    }
+
+    /// Changes any fields by a JSON merge patch (RFC 7396).
+    pub fn patch(mut self, patch: Value) -> Self {
+        merge(&mut self.0, patch);
+        self
+    }
+
+    /// Sets any field of `spec`.
+    pub fn spec(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.0["spec"][field] = value.into();
+        self
+    }
+
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.0["metadata"]["labels"][key] = value.into();
+        self
+    }
+
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.0["metadata"]["annotations"][key] = value.into();
+        self
+    }
+
+    /// Sets the creation time in Unix seconds.
+    pub fn created(mut self, seconds: i64) -> Self {
+        let time = Timestamp::from_second(seconds).expect("a time");
+        self.0["metadata"]["creationTimestamp"] = time.to_string().into();
+        self
+    }
+
+    fn change(&self) -> (Change<K::Key, K::Value>, Vec<Rejection>) {
+        let object = K::deserialize(&self.0).expect("an object that can be decoded");
+        let (value, rejections) = object.convert(&mut Interner::default());
+        let change = match value {
+            Some(value) => Change::Apply(value),
+            None => Change::Delete(K::key(object.metadata())),
+        };
+        (change, rejections)
+    }
+
+    /// Returns the event of an object, valid or not, and what the program rejects in it.
+    pub fn convert(&self) -> (Event, Vec<Rejection>) {
+        let (change, rejections) = self.change();
+        (K::event(change), rejections)
+    }
+
+    /// Returns the value in the model of a valid object that is served.
+    pub fn value(&self) -> K::Value {
+        match self.change() {
+            (Change::Apply(value), rejections) if rejections.is_empty() => value,
+            (_, rejections) => panic!("not served: {:#}, {rejections:?}", self.0),
+        }
+    }
+
+    /// Returns the last element of a list.
+    fn last(&mut self, list: &str) -> &mut Value {
+        let elements = self.0.pointer_mut(list).and_then(Value::as_array_mut);
+        elements.and_then(|it| it.last_mut()).unwrap_or_else(|| panic!("nothing in {list} yet"))
+    }
 }
 
 impl ServiceBuilder {
+    /// Adds a ClusterIP; the first one is `clusterIP` too. `None` makes the Service headless.
     pub fn cluster_ip(mut self, address: &str) -> Self {
-        push(&mut self.0.cluster_ips, ip(address));
+        let spec = &mut self.0["spec"];
+        if spec["clusterIP"].is_null() {
+            spec["clusterIP"] = address.into();
+        }
+        push(&mut spec["clusterIPs"], address.into());
         self
     }
 
     pub fn external_ip(mut self, address: &str) -> Self {
-        push(&mut self.0.external_ips, ip(address));
+        push(&mut self.0["spec"]["externalIPs"], address.into());
         self
     }
 
+    /// Adds an address from a load balancer.
     pub fn load_balancer_ip(mut self, address: &str) -> Self {
-        push(&mut self.0.load_balancer_ips, ip(address));
+        push(&mut self.0["status"]["loadBalancer"]["ingress"], json!({"ip": address}));
+        self.spec("type", "LoadBalancer")
+    }
+
+    /// Sets `ipMode` of the last address from a load balancer.
+    pub fn ip_mode(mut self, mode: &str) -> Self {
+        self.last("/status/loadBalancer/ingress")["ipMode"] = mode.into();
         self
     }
 
     pub fn source_range(mut self, range: &str) -> Self {
-        push(&mut self.0.source_ranges, net(range));
+        push(&mut self.0["spec"]["loadBalancerSourceRanges"], range.into());
         self
     }
 
@@ -74,72 +161,71 @@ impl ServiceBuilder {
         self.port_of(Protocol::Sctp, name, port)
     }
 
-    fn port_of(mut self, protocol: Protocol, name: &str, port: u16) -> Self {
-        let port = ServicePort { name: name.into(), protocol, port, node_port: None };
-        push(&mut self.0.ports, port);
+    pub fn port_of(mut self, protocol: Protocol, name: &str, port: u16) -> Self {
+        push(&mut self.0["spec"]["ports"], port_object(protocol, name, port));
         self
     }
 
     /// Sets the node port of the last port.
     pub fn node_port(mut self, number: u16) -> Self {
-        self.0.ports.last_mut().expect("a port before its node port").node_port = Some(number);
+        self.last("/spec/ports")["nodePort"] = number.into();
+        match self.0["spec"]["type"] == "ClusterIP" {
+            true => self.spec("type", "NodePort"),
+            false => self,
+        }
+    }
+
+    /// Sets `targetPort` of the last port, which the program ignores.
+    pub fn target(mut self, name: &str) -> Self {
+        self.last("/spec/ports")["targetPort"] = name.into();
         self
     }
 
-    pub fn local_internal(mut self) -> Self {
-        self.0.internal_policy = TrafficPolicy::Local;
+    /// Makes it a name for something outside of the cluster.
+    pub fn external_name(mut self, name: &str) -> Self {
+        self.0["spec"] = json!({"type": "ExternalName", "externalName": name});
         self
     }
 
-    pub fn local_external(mut self) -> Self {
-        self.0.external_policy = TrafficPolicy::Local;
-        self
+    pub fn local_internal(self) -> Self {
+        self.spec("internalTrafficPolicy", "Local")
     }
 
-    pub fn affinity(mut self, seconds: u32) -> Self {
-        self.0.affinity_seconds = Some(seconds);
-        self
+    pub fn local_external(self) -> Self {
+        self.spec("externalTrafficPolicy", "Local")
     }
 
-    /// In Unix seconds.
-    pub fn created(mut self, seconds: i64) -> Self {
-        self.0.created = seconds;
-        self
+    pub fn affinity(self, seconds: u32) -> Self {
+        self.spec("sessionAffinity", "ClientIP")
+            .spec("sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": seconds}}))
     }
-}
-
-impl From<ServiceBuilder> for Event {
-    fn from(builder: ServiceBuilder) -> Self {
-        Self::Service(Change::Apply(builder.0))
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct SliceBuilder(pub EndpointSlice);
-
-/// Returns an empty slice of the Service whose name is `key` up to the last dash.
-pub fn slice(key: &str) -> SliceBuilder {
-    let service = key.rsplit_once('-').map_or(key, |(service, _)| service);
-    SliceBuilder(EndpointSlice {
-        key: slice_key(key),
-        service: service_key(service),
-        family: Family::V4,
-        ports: [].into(),
-        endpoints: [].into(),
-        triggered: None,
-    })
 }
 
 impl SliceBuilder {
-    /// Sets another Service.
-    pub fn of(mut self, service: &str) -> Self {
-        self.0.service = service_key(service);
+    /// Sets another Service, of the slice's namespace.
+    pub fn of(self, service: &str) -> Self {
+        let name = service.split_once('/').map_or(service, |(_, name)| name);
+        self.label("kubernetes.io/service-name", name)
+    }
+
+    /// Gives the slice another name, beside other slices of the Service.
+    pub fn named(mut self, name: &str) -> Self {
+        self.0["metadata"]["name"] = name.into();
         self
     }
 
-    pub fn v6(mut self) -> Self {
-        self.0.family = Family::V6;
+    pub fn v6(self) -> Self {
+        self.of_family(Family::V6)
+    }
+
+    /// Sets the family of the addresses, which is IPv4 without it.
+    pub fn of_family(mut self, family: Family) -> Self {
+        self.0["addressType"] = family.to_string().into();
         self
+    }
+
+    pub fn family(&self) -> Family {
+        if self.0["addressType"] == "IPv6" { Family::V6 } else { Family::V4 }
     }
 
     /// Adds a TCP port.
@@ -155,9 +241,8 @@ impl SliceBuilder {
         self.port_of(Protocol::Sctp, name, port)
     }
 
-    fn port_of(mut self, protocol: Protocol, name: &str, port: u16) -> Self {
-        let port = EndpointPort { name: name.into(), protocol, port };
-        self.0.ports = self.0.ports.iter().cloned().chain([port]).collect();
+    pub fn port_of(mut self, protocol: Protocol, name: &str, port: u16) -> Self {
+        push(&mut self.0["ports"], port_object(protocol, name, port));
         self
     }
 
@@ -181,106 +266,129 @@ impl SliceBuilder {
         self.endpoint(address, node, (false, false, true))
     }
 
-    /// Adds an endpoint with conditions: ready, serving, terminating.
+    /// Adds an endpoint with conditions: ready, serving, terminating. No node has it if `node` is
+    /// empty.
     pub fn endpoint(
         mut self,
         address: &str,
         node: &str,
         (ready, serving, terminating): (bool, bool, bool),
     ) -> Self {
-        let node = (!node.is_empty()).then(|| node.into());
-        let topology = Topology { node, ..Topology::default() };
-        let endpoint = Endpoint {
-            address: ip(address),
-            ready,
-            serving,
-            terminating,
-            weight: 1,
-            topology: topology.into(),
-        };
-        push(&mut self.0.endpoints, endpoint);
+        let conditions = json!({"ready": ready, "serving": serving, "terminating": terminating});
+        let mut endpoint = json!({"addresses": [address], "conditions": conditions});
+        if !node.is_empty() {
+            endpoint["nodeName"] = node.into();
+        }
+        push(&mut self.0["endpoints"], endpoint);
         self
+    }
+
+    /// Changes any fields of the last endpoint by a JSON merge patch.
+    pub fn patch_endpoint(mut self, patch: Value) -> Self {
+        merge(self.last("/endpoints"), patch);
+        self
+    }
+
+    /// Sets the zone of the last endpoint.
+    pub fn zone(self, zone: &str) -> Self {
+        self.patch_endpoint(json!({ "zone": zone }))
     }
 
     /// Sets the zones in the hints of the last endpoint.
     pub fn for_zones(self, zones: &[&str]) -> Self {
-        self.hint(|topology| topology.for_zones = names(zones))
+        self.hint("forZones", zones)
     }
 
     /// Sets the nodes in the hints of the last endpoint.
     pub fn for_nodes(self, nodes: &[&str]) -> Self {
-        self.hint(|topology| topology.for_nodes = names(nodes))
+        self.hint("forNodes", nodes)
     }
 
-    fn hint(mut self, set: impl FnOnce(&mut Topology)) -> Self {
-        let endpoint = self.0.endpoints.last_mut().expect("an endpoint before its hints");
-        let mut topology = Topology::clone(&endpoint.topology);
-        set(&mut topology);
-        endpoint.topology = topology.into();
-        self
+    fn hint(self, field: &str, names: &[&str]) -> Self {
+        let names: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+        self.patch_endpoint(json!({"hints": {field: names}}))
     }
-}
 
-fn names(texts: &[&str]) -> Box<[Name]> {
-    texts.iter().map(|text| Name::from(*text)).collect()
-}
-
-impl From<SliceBuilder> for Event {
-    fn from(builder: SliceBuilder) -> Self {
-        Self::Slice(Change::Apply(builder.0))
+    /// Sets the time of the change that caused this version of the slice, in Unix milliseconds.
+    pub fn triggered(self, milliseconds: i64) -> Self {
+        let time = Timestamp::from_millisecond(milliseconds).expect("a time");
+        self.annotation("endpoints.kubernetes.io/last-change-trigger-time", &time.to_string())
     }
-}
-
-#[derive(Clone, Debug)]
-pub struct NodeBuilder(pub Node);
-
-/// Returns a Node without addresses.
-pub fn node(name: &str) -> NodeBuilder {
-    NodeBuilder(Node {
-        name: name.into(),
-        internal_ips: [].into(),
-        pod_cidrs: [].into(),
-        zone: None,
-        labels: [].into(),
-        eligible: true,
-    })
 }
 
 impl NodeBuilder {
     pub fn internal_ip(mut self, address: &str) -> Self {
-        push(&mut self.0.internal_ips, ip(address));
+        let address = json!({"type": "InternalIP", "address": address});
+        push(&mut self.0["status"]["addresses"], address);
         self
     }
 
     pub fn pod_cidr(mut self, range: &str) -> Self {
-        push(&mut self.0.pod_cidrs, net(range));
+        push(&mut self.0["spec"]["podCIDRs"], range.into());
         self
     }
 
-    pub fn zone(mut self, zone: &str) -> Self {
-        self.0.zone = Some(zone.into());
-        self
+    pub fn zone(self, zone: &str) -> Self {
+        self.label("topology.kubernetes.io/zone", zone)
     }
 }
 
-impl From<NodeBuilder> for Event {
-    fn from(builder: NodeBuilder) -> Self {
-        Self::Node(Some(builder.0))
+impl<K> From<Object<K>> for Value {
+    fn from(object: Object<K>) -> Self {
+        object.0
     }
+}
+
+impl<K: Resource> From<Object<K>> for Event {
+    fn from(object: Object<K>) -> Self {
+        let (event, rejections) = object.convert();
+        assert!(rejections.is_empty(), "{rejections:?}");
+        event
+    }
+}
+
+fn port_object(protocol: Protocol, name: &str, port: u16) -> Value {
+    json!({"name": name, "port": port, "protocol": protocol.name().to_uppercase()})
+}
+
+/// Appends to a list, which may be absent.
+fn push(list: &mut Value, element: Value) {
+    if list.is_null() {
+        *list = json!([]);
+    }
+    list.as_array_mut().expect("a list").push(element);
+}
+
+/// Applies a JSON merge patch (RFC 7396).
+fn merge(object: &mut Value, patch: Value) {
+    let Value::Object(fields) = patch else {
+        *object = patch;
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (name, value) in fields {
+        match value {
+            Value::Null => drop(object.as_object_mut().and_then(|object| object.remove(&name))),
+            value => merge(&mut object[name], value),
+        }
+    }
+}
+
+/// Returns the complete list of Services.
+pub fn only_services(services: impl IntoIterator<Item = ServiceBuilder>) -> Event {
+    Event::Service(Change::Replace(services.into_iter().map(|it| it.value()).collect()))
+}
+
+/// Returns the complete list of slices.
+pub fn only_slices(slices: impl IntoIterator<Item = SliceBuilder>) -> Event {
+    Event::Slice(Change::Replace(slices.into_iter().map(|it| it.value()).collect()))
 }
 
 /// Returns the complete list of ServiceCIDRs: one with these ranges.
 pub fn service_cidrs(ranges: &[&str]) -> Event {
-    let cidrs = ranges.iter().map(|range| net(range)).collect();
-    Event::ServiceCidrs(Change::Replace(vec![ServiceCidr { name: "kubernetes".into(), cidrs }]))
-}
-
-pub fn listening(at: &[&str]) -> Event {
-    Event::Listening(at.iter().map(|text| text.parse().expect("ADDR:PORT")).collect())
-}
-
-pub fn addresses(ips: &[&str]) -> Event {
-    Event::Addresses(ips.iter().map(|text| ip(text)).collect())
+    Event::ServiceCidrs(Change::Replace(vec![service_cidr("kubernetes", ranges).value()]))
 }
 
 pub fn without_service(key: &str) -> Event {
@@ -291,13 +399,28 @@ pub fn without_slice(key: &str) -> Event {
     Event::Slice(Change::Delete(slice_key(key)))
 }
 
-/// Returns the complete list of Services.
-pub fn only_services(services: impl IntoIterator<Item = ServiceBuilder>) -> Event {
-    let services = services.into_iter().map(|builder| builder.0).collect();
-    Event::Service(Change::Replace(services))
+pub fn listening(at: &[&str]) -> Event {
+    Event::Listening(at.iter().map(|text| text.parse().expect("ADDR:PORT")).collect())
 }
 
-/// Returns the complete list of slices.
-pub fn only_slices(slices: impl IntoIterator<Item = SliceBuilder>) -> Event {
-    Event::Slice(Change::Replace(slices.into_iter().map(|builder| builder.0).collect()))
+pub fn addresses(ips: &[&str]) -> Event {
+    Event::Addresses(ips.iter().map(|text| ip(text)).collect())
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not an IP address"))
+}
+
+pub fn net(text: &str) -> IpNet {
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a range of addresses"))
+}
+
+pub fn service_key(text: &str) -> ServiceKey {
+    let (namespace, name) = text.split_once('/').expect("namespace/name");
+    ServiceKey::new(namespace, name)
+}
+
+pub fn slice_key(text: &str) -> SliceKey {
+    let (namespace, name) = text.split_once('/').expect("namespace/name");
+    SliceKey::new(namespace, name)
 }

@@ -1,4 +1,4 @@
-//! Random objects from a small world with few names and addresses, so that every kind of conflict
+//! Random objects from a small cluster with few names and addresses, so that every kind of conflict
 //! occurs.
 
 use std::collections::BTreeMap;

@@ -181,7 +181,7 @@ fn the_configuration_is_taken_without_a_warning() {
 }
 
 #[test]
-fn metrics_are_answered_where_they_are_asked_for() {
+fn metrics_are_scraped_at_the_served_address() {
     let config = config_of(&overlaid("metrics", "ConfigMap"));
     let address = config.metrics_address.unwrap();
     assert!(address.ip().is_unspecified());
@@ -297,7 +297,7 @@ fn probes_ask_where_health_is_answered() {
 }
 
 #[test]
-fn rights_are_to_read_four_kinds_and_to_write_events() {
+fn rbac_allows_reading_four_kinds_and_writing_events() {
     let role = only("ClusterRole");
     let mut resources = Vec::new();
     for rule in role["rules"].as_array().unwrap() {

@@ -63,7 +63,7 @@ impl Node {
         }
     }
 
-    /// Nobody has anything to tell any more.
+    /// Ends the sender of notices.
     fn end(self) {
         drop(self.notices);
         self.thread.join().unwrap();
@@ -110,7 +110,7 @@ fn a_notice_is_an_event_that_describe_finds() {
 }
 
 #[test]
-fn what_is_so_everywhere_is_told_once() {
+fn an_event_for_all_nodes_is_written_once() {
     let server = ApiServer::start();
     server.put(service("web", "10.96.0.10"));
     for name in ["n1", "n2", "n1"] {
@@ -126,7 +126,7 @@ fn what_is_so_everywhere_is_told_once() {
 }
 
 #[test]
-fn who_may_not_write_events_goes_on() {
+fn an_agent_without_the_right_to_write_events_goes_on() {
     let server = ApiServer::start();
     server.put(service("web", "10.96.0.10"));
     server.refuse("/apis/events.k8s.io/v1/namespaces/default/events", 403);
@@ -140,7 +140,7 @@ fn who_may_not_write_events_goes_on() {
 }
 
 #[test]
-fn what_repeats_is_counted_in_its_event() {
+fn a_repeated_event_is_counted() {
     let server = ApiServer::start();
     server.put(service("web", "10.96.0.10"));
     let node = Node::telling("n1", &server, Duration::ZERO);

@@ -13,28 +13,28 @@ use kube_ipvs_core::model::{
 };
 use kube_ipvs_core::plan::Operation;
 
+use crate::common::model_agent::ModelAgent;
 use crate::common::model_kernel::{ModelKernel, Server};
-use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
     without_service,
 };
 
 /// Node `n1` with a pod network; one Service of every kind of front end, and one endpoint here.
-fn cluster() -> NodeAgent {
+fn cluster() -> ModelAgent {
     let mut agent = agent();
-    agent.tell(only_services([dns(), web()])).tell(only_slices([
+    agent.deliver(only_services([dns(), web()])).deliver(only_slices([
         slice("kube-system/kube-dns-a").udp("dns", 53).ready("10.244.2.2", "n2"),
         pods().ready("10.244.1.5", "n1"),
     ]));
     agent
 }
 
-fn agent() -> NodeAgent {
+fn agent() -> ModelAgent {
     agent_on(ModelKernel::default())
 }
 
-fn agent_on(kernel: ModelKernel) -> NodeAgent {
+fn agent_on(kernel: ModelKernel) -> ModelAgent {
     agent_with(&settings(), kernel)
 }
 
@@ -43,11 +43,11 @@ fn settings() -> Settings {
     Settings { local_detector: LocalDetector::ClusterCidr(vec![pods]), ..Settings::for_node("n1") }
 }
 
-fn agent_with(settings: &Settings, kernel: ModelKernel) -> NodeAgent {
-    let mut agent = NodeAgent::new(settings, kernel);
+fn agent_with(settings: &Settings, kernel: ModelKernel) -> ModelAgent {
+    let mut agent = ModelAgent::new(settings, kernel);
     agent
-        .tell(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
-        .tell(service_cidrs(&["10.96.0.0/16"]));
+        .deliver(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
+        .deliver(service_cidrs(&["10.96.0.0/16"]));
     agent
 }
 
@@ -72,7 +72,7 @@ fn change(events: impl IntoIterator<Item = Event>) -> String {
     let mut agent = cluster();
     agent.settle().unwrap();
     for event in events {
-        agent.tell(event);
+        agent.deliver(event);
     }
     lines(&agent.settle().unwrap())
 }
@@ -139,7 +139,7 @@ fn scale_down_with_a_pod_that_drains() {
 fn a_second_port_and_back() {
     let mut agent = cluster();
     agent.settle().unwrap();
-    let second = lines(&agent.tell(web().port("metrics", 9090)).settle().unwrap());
+    let second = lines(&agent.deliver(web().port("metrics", 9090)).settle().unwrap());
     insta::assert_snapshot!(second, @r"
     + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 9090 }
     - nft delete element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
@@ -148,7 +148,7 @@ fn a_second_port_and_back() {
     + nft add element ip kube-ipvs refused { 10.96.0.20 . tcp . 9090 }
     + nft add element ip kube-ipvs refused { 203.0.113.1 . tcp . 9090 }
     ");
-    let back = lines(&agent.tell(web()).settle().unwrap());
+    let back = lines(&agent.deliver(web()).settle().unwrap());
     insta::assert_snapshot!(back, @r"
     - nft delete element ip kube-ipvs several-ports { 10.96.0.20 }
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.20 . 10.96.0.20 }
@@ -176,27 +176,27 @@ fn last_endpoint_gone() {
 }
 
 #[test]
-fn connections_of_an_endpoint_that_is_gone_go_on_for_a_while() {
+fn a_deleted_endpoint_drains() {
     let two = pods().ready("10.244.1.5", "n1").ready("10.244.2.6", "n2");
     let mut agent = agent();
     agent.kernel.connections = [(("10.244.2.6".parse().unwrap(), 8080), 1)].into();
-    agent.tell(only_services([web()])).tell(only_slices([two.clone()]));
+    agent.deliver(only_services([web()])).deliver(only_slices([two.clone()]));
     agent.settle().unwrap();
-    let left = agent.now;
-    agent.tell(pods().ready("10.244.1.5", "n1"));
+    let left = agent.kernel.now;
+    agent.deliver(pods().ready("10.244.1.5", "n1"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 0
     - -d -t 10.96.0.20:80 -r 10.244.2.6:8080
     - conntrack -D -p tcp --orig-dst 10.96.0.20 --orig-port-dst 80 --reply-src 10.244.2.6 --reply-port-src 8080
     ");
-    assert!(agent.now >= left + Settings::DRAIN_PERIOD);
+    assert!(agent.kernel.now >= left + Settings::DRAIN_PERIOD);
 
     // One that comes back meanwhile is raised again, and nothing is held against it.
-    agent.tell(two.clone());
+    agent.deliver(two.clone());
     agent.settle().unwrap();
-    agent.tell(pods().ready("10.244.1.5", "n1"));
+    agent.deliver(pods().ready("10.244.1.5", "n1"));
     while agent.step().is_some() {}
-    agent.tell(two);
+    agent.deliver(two);
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     ~ -e -t 10.96.0.20:80 -r 10.244.2.6:8080 -m -w 1
     ");
@@ -230,19 +230,19 @@ fn service_deleted() {
 
 /// A kernel with virtual servers at these addresses, each with the pod on node `n1`, which has a
 /// connection through each.
-fn with_servers(agent: &mut NodeAgent, addresses: &[&str]) {
+fn with_servers(agent: &mut ModelAgent, addresses: &[&str]) {
     for address in addresses {
         let address = address.parse().unwrap();
         let scheduler = Scheduler::Rr;
         let server = VirtualServer::new(address, scheduler);
         let reals = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
-        agent.kernel.holdings.servers.insert(address, Server { server, reals });
+        agent.kernel.state.servers.insert(address, Server { server, reals });
     }
     agent.kernel.connections = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
 }
 
 /// What is done now, and what once the time of drains has passed.
-fn now_and_then(agent: &mut NodeAgent) -> [String; 2] {
+fn now_and_then(agent: &mut ModelAgent) -> [String; 2] {
     let mut now = Vec::new();
     while let Some(work) = agent.step() {
         if let Work::Apply(plan) = work {
@@ -255,14 +255,14 @@ fn now_and_then(agent: &mut NodeAgent) -> [String; 2] {
 #[test]
 fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     let mut agent = agent();
-    agent.tell(only_services([web()])).tell(only_slices([pods().ready("10.244.1.5", "n1")]));
+    agent.deliver(only_services([web()])).deliver(only_slices([pods().ready("10.244.1.5", "n1")]));
     // One at the load balancer's address, one at the node's, one of a Service that is gone; and a
     // stranger's.
     let gone: VirtualAddress = "203.0.113.9:80/tcp".parse().unwrap();
     let all =
         ["10.96.0.20:80", "203.0.113.1:80", "192.0.2.1:30080", "203.0.113.9:80", "198.18.0.1:1"];
     with_servers(&mut agent, &all);
-    agent.kernel.holdings.earlier = Some(vec![Element::Port(PortSet::Former, gone)]);
+    agent.kernel.state.earlier = Some(vec![Element::Port(PortSet::Former, gone)]);
     let [now, then] = now_and_then(&mut agent);
     insta::assert_snapshot!(now, @r"
     + nft add table ip kube-ipvs; nft add table ip6 kube-ipvs
@@ -322,13 +322,13 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
 }
 
 #[test]
-fn connections_of_a_service_that_went_while_no_agent_ran_go_on_for_a_while() {
+fn a_service_deleted_while_no_agent_ran_drains() {
     let mut former = cluster();
     former.settle().unwrap();
     let mut agent = agent();
     agent.kernel = former.kernel;
     agent.kernel.connections = [(("10.244.1.5".parse().unwrap(), 8080), 1)].into();
-    agent.tell(only_services([])).tell(only_slices([]));
+    agent.deliver(only_services([])).deliver(only_slices([]));
     let [now, then] = now_and_then(&mut agent);
     insta::assert_snapshot!(now, @r"
     + nft add element ip kube-ipvs front-end-ips { 10.96.0.20 }
@@ -421,8 +421,8 @@ fn source_ranges_come_and_narrow() {
     ");
 
     let mut agent = cluster();
-    agent.tell(web().source_range("198.51.0.0/16")).settle().unwrap();
-    agent.tell(web().source_range("198.51.100.0/24"));
+    agent.deliver(web().source_range("198.51.0.0/16")).settle().unwrap();
+    agent.deliver(web().source_range("198.51.100.0/24"));
     insta::assert_snapshot!(lines(&agent.settle().unwrap()), @r"
     - nft delete element ip kube-ipvs allowed { 203.0.113.1 . tcp . 80 . 198.51.0.0/16 }
     + nft add element ip kube-ipvs allowed { 203.0.113.1 . tcp . 80 . 198.51.100.0/24 }
@@ -438,7 +438,7 @@ fn affinity_comes_in_place() {
 }
 
 #[test]
-fn a_mass_of_removals_is_spread() {
+fn many_removals_are_spread() {
     let numbered = |index: u8| {
         let slice = slice(&format!("default/s{index}-a")).port("http", 8080);
         let ready = |slice: SliceBuilder, end| slice.ready(&format!("10.244.{index}.{end}"), "n2");
@@ -447,28 +447,24 @@ fn a_mass_of_removals_is_spread() {
     };
     let (services, slices): (Vec<_>, Vec<_>) = (0..100).map(numbered).unzip();
     let mut agent = agent();
-    agent.tell(only_services(services)).tell(only_slices(slices)).settle().unwrap();
-    let weights = |agent: &NodeAgent| {
-        let all = agent
-            .kernel
-            .holdings
-            .servers
-            .values()
-            .flat_map(|server| server.reals.values().copied());
+    agent.deliver(only_services(services)).deliver(only_slices(slices)).settle().unwrap();
+    let weights = |agent: &ModelAgent| {
+        let all =
+            agent.kernel.state.servers.values().flat_map(|server| server.reals.values().copied());
         let (serving, waiting): (Vec<_>, Vec<_>) = all.partition(|weight| *weight > 0);
         (serving.len(), waiting.len())
     };
     assert_eq!(weights(&agent), (1_000, 0));
 
     // No new connection is sent to any of them. Once it is known that none runs, 500 go.
-    agent.tell(only_services([numbered(99).0]));
+    agent.deliver(only_services([numbered(99).0]));
     while agent.step().is_some() {}
     assert_eq!(weights(&agent), (10, 990));
-    agent.now += Duration::from_secs(1);
+    agent.kernel.now += Duration::from_secs(1);
     while agent.step().is_some() {}
     assert_eq!(weights(&agent), (10, 490));
     // One comes back before its turn.
-    agent.tell(numbered(98).0);
+    agent.deliver(numbered(98).0);
     while agent.step().is_some() {}
     assert_eq!(weights(&agent), (20, 480));
     agent.settle().unwrap();

@@ -79,7 +79,7 @@ fn is_test(code: &str, name: &str) -> bool {
 }
 
 #[test]
-fn no_document_names_a_test_that_is_not_there() {
+fn documents_name_existing_tests() {
     /// What else is written like the name of a test: metrics, settings and modules, benchmarks.
     const OTHERS: [&str; 3] = ["kube_ipvs_", "nf_", "data_path_"];
     let code = code();
@@ -101,7 +101,7 @@ fn no_document_names_a_test_that_is_not_there() {
 }
 
 #[test]
-fn no_document_names_a_file_or_heading_that_is_not_there() {
+fn documents_name_existing_files_and_headings() {
     const FOLDERS: [&str; 8] =
         ["src/", "crates/", "tests/", "docs/", "fuzz/", "hack/", "manifests/", "benches/"];
     let (mut files, mut links) = (0, 0);

@@ -13,7 +13,7 @@ fn is_obeyed(letter: char) -> bool {
 }
 
 #[test]
-fn nothing_of_others_is_obeyed_or_forges_a_line() {
+fn foreign_text_cannot_forge_lines_or_control_a_terminal() {
     let directory = tempfile::tempdir().unwrap();
     let metadata = json!({"name": HOSTILE, "namespace": HOSTILE});
     let labels = json!({"kubernetes.io/service-name": HOSTILE});

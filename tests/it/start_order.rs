@@ -9,8 +9,8 @@ use kube_ipvs_core::engine::Work;
 use kube_ipvs_core::model::{LocalDetector, Route, Settings};
 use kube_ipvs_core::plan::{Effect, Operation, ServerOperation, Stage};
 
+use crate::common::model_agent::ModelAgent;
 use crate::common::model_kernel::ModelKernel;
-use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     net, node, only_services, only_slices, service, service_cidrs, slice,
 };
@@ -20,16 +20,16 @@ const DNS: &str = "10.96.0.10";
 
 /// A node that has been told of so many Services beside the API server's and DNS, and nothing is
 /// in its kernel yet.
-fn cold_node(others: usize) -> NodeAgent {
+fn cold_node(others: usize) -> ModelAgent {
     node_with(ModelKernel::default(), others)
 }
 
-fn node_with(kernel: ModelKernel, others: usize) -> NodeAgent {
+fn node_with(kernel: ModelKernel, others: usize) -> ModelAgent {
     let settings = Settings {
         local_detector: LocalDetector::ClusterCidr(vec![net("10.244.0.0/16")]),
         ..Settings::for_node("n1")
     };
-    let mut agent = NodeAgent::new(&settings, kernel);
+    let mut agent = ModelAgent::new(&settings, kernel);
     let key = |number: usize| format!("default/app-{number}");
     let address = |number: usize| format!("10.97.{}.{}", number / 250, 1 + number % 250);
     let services = (0..others)
@@ -49,22 +49,22 @@ fn node_with(kernel: ModelKernel, others: usize) -> NodeAgent {
                 .ready("10.244.2.3", "n2"),
         ]);
     agent
-        .tell(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
-        .tell(service_cidrs(&["10.96.0.0/15"]))
-        .tell(only_services(services))
-        .tell(only_slices(slices));
+        .deliver(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"))
+        .deliver(service_cidrs(&["10.96.0.0/15"]))
+        .deliver(only_services(services))
+        .deliver(only_slices(slices));
     agent
 }
 
 /// The plans that a node makes before it has nothing to do for now, each carried out.
-fn plans(agent: &mut NodeAgent) -> impl Iterator<Item = Vec<Operation>> {
+fn plans(agent: &mut ModelAgent) -> impl Iterator<Item = Vec<Operation>> {
     iter::from_fn(|| agent.step()).filter_map(|work| match work {
         Work::Apply(plan) => Some(plan),
         _ => None,
     })
 }
 
-fn first_plan(agent: &mut NodeAgent) -> Vec<Operation> {
+fn first_plan(agent: &mut ModelAgent) -> Vec<Operation> {
     plans(agent).next().unwrap()
 }
 
@@ -84,7 +84,7 @@ fn the_api_server_and_dns_come_before_all_others() {
 }
 
 #[test]
-fn what_they_wait_for_does_not_grow_with_the_cluster() {
+fn their_first_plans_do_not_grow_with_the_cluster() {
     let operations = |others| first_plan(&mut cold_node(others));
     assert_eq!(operations(5_000), operations(10));
 }
@@ -107,7 +107,7 @@ fn filter_and_masquerade_come_before_what_serves_and_that_before_what_attracts()
 }
 
 #[test]
-fn then_the_rest_follows() {
+fn other_services_follow() {
     let mut agent = cold_node(300);
     let operations = agent.settle().unwrap();
     assert_eq!(virtual_servers(&operations).len(), 302);
@@ -123,16 +123,16 @@ fn no_plan_grows_with_the_cluster() {
 }
 
 #[test]
-fn what_nobody_needs_any_more_goes_when_every_service_has_been_looked_at() {
+fn leftovers_are_deleted_after_all_services_are_planned() {
     let mut before = cold_node(6_000);
     before.settle().unwrap();
     let mut agent = node_with(before.kernel, 5_990);
     // All have lost their virtual servers but those that are gone.
     let first_gone: IpAddr = "10.97.23.241".parse().unwrap();
-    agent.kernel.holdings.servers.retain(|address, _| address.ip >= first_gone);
+    agent.kernel.state.servers.retain(|address, _| address.ip >= first_gone);
     // An earlier version had one route for all.
     let route = Route { prefix: net("10.96.0.0/12"), source: None };
-    agent.kernel.holdings.routes.insert(route.prefix, route);
+    agent.kernel.state.routes.insert(route.prefix, route);
     let mut plans: Vec<_> = plans(&mut agent).collect();
     let last = plans.pop().unwrap();
     let removals = |operations: &[Operation]| {
@@ -152,11 +152,11 @@ fn what_nobody_needs_any_more_goes_when_every_service_has_been_looked_at() {
 
 /// Our rules end the other's masquerading, so ours must come in the same transaction.
 #[test]
-fn where_another_proxy_has_served_nobody_waits() {
+fn nothing_waits_if_another_proxy_has_served() {
     let mut agent = cold_node(300);
     agent.settle().unwrap();
     let mut anothers = ModelKernel::default();
-    anothers.holdings.servers = agent.kernel.holdings.servers;
+    anothers.state.servers = agent.kernel.state.servers;
     let plan = first_plan(&mut node_with(anothers, 300));
     let masqueraded = |operation: &&Operation| operation.to_string().contains(" pools ");
     assert_eq!(plan.iter().filter(masqueraded).count(), 302);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
 
+use crate::context::{Failure, Step};
 use crate::lab::Host::{C, N1, P1, P2, P3, P4};
 use crate::lab::{Agent, Host, Lab, Load, PATIENCE, Reply, Server, Silence, ask, ping};
-use crate::trial::{Failure, Step};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/demo");
 

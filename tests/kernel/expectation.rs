@@ -10,7 +10,7 @@ use crate::lab::{Host, Reply};
 pub(crate) enum Expectation {
     /// Answers.
     Answers(Answers),
-    /// The client is told at once that nobody serves there.
+    /// The client is rejected at once.
     Refused,
     /// Nothing comes back.
     Silence,
@@ -25,7 +25,7 @@ pub(crate) struct Silent;
 /// Who answers, and what they see.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
-    /// All of these answer, and nobody else.
+    /// All of these answer, and no other server.
     pub(crate) servers: BTreeSet<Host>,
     /// The port that they listen on, where it matters.
     pub(crate) port: Option<u16>,

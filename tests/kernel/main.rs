@@ -13,6 +13,7 @@ mod cases;
 #[path = "../common/mod.rs"]
 mod common;
 mod components;
+mod context;
 mod demo;
 mod expectation;
 mod explained;
@@ -20,7 +21,6 @@ mod lab;
 mod runner;
 mod soak;
 mod stock;
-mod trial;
 
 use std::process::{Command, ExitCode};
 
@@ -38,7 +38,7 @@ enum Mode {
     IfPossible,
     /// Not being able to run is a failure.
     Required,
-    /// Do not run: somebody runs it separately.
+    /// Do not run: they run separately.
     Skip,
 }
 

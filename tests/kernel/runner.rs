@@ -7,13 +7,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::kernel::route::has_ipv6;
-use libtest_mimic::{Arguments, Failed, Trial as Test};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::cases::{self, Case};
 use crate::components::{self, Component};
+use crate::context::{Step, TestContext};
 use crate::lab::{Agent, Host, Lab, Namespace, ipvs_rules};
 use crate::stock;
-use crate::trial::{Step, Trial};
 
 /// Tests that run at the same time unless `--test-threads` says otherwise. They mostly wait.
 const AT_A_TIME: usize = 4;
@@ -84,7 +84,7 @@ pub(crate) fn run(mut arguments: Arguments, only_stock: bool, required: bool) ->
 }
 
 /// A test that records how long it takes.
-fn test(kind: &str, name: &'static str, run: impl FnOnce() -> Step + Send + 'static) -> Test {
+fn test(kind: &str, name: &'static str, run: impl FnOnce() -> Step + Send + 'static) -> Trial {
     let timed = move || {
         let start = Instant::now();
         let result = run();
@@ -94,7 +94,7 @@ fn test(kind: &str, name: &'static str, run: impl FnOnce() -> Step + Send + 'sta
             Failed::from(failure)
         })
     };
-    Test::test(name, timed).with_kind(kind)
+    Trial::test(name, timed).with_kind(kind)
 }
 
 fn run_component(component: &Component) -> Step {
@@ -109,9 +109,9 @@ fn run_case(case: &Case) -> Step {
     let mut bed = idle.map_or_else(TestBed::build, Ok)?;
     let TestBed { lab, agent } = &mut bed;
     let mut run = || {
-        let mut trial = Trial::new(lab, agent)?;
-        (case.run)(&mut trial)?;
-        trial.finish()
+        let mut context = TestContext::new(lab, agent)?;
+        (case.run)(&mut context)?;
+        context.finish()
     };
     match run() {
         Ok(()) => {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
-use kube_ipvs::kernel::sysctl::{Sysctl, Sysctls};
+use kube_ipvs::kernel::sysctl::{self, Sysctl};
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{
     Carry, Change, EndpointPort, Event, Family, InterfaceName, Interfaces, Link, LocalDetector,
@@ -62,7 +62,7 @@ impl Carrier {
 
     fn fill(self) -> Result<()> {
         let mut ipvs = Ipvs::open()?;
-        let reports = Sysctls::default().apply(Sysctl::needed(&Family::BOTH));
+        let reports = sysctl::apply(sysctl::ROOT, Sysctl::needed(&Family::BOTH));
         if let Some(failure) = reports.iter().find(|report| !report.is_set()) {
             return Err(failure.to_string().into());
         }

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
-use crate::engine::Edge;
+use crate::engine::{Edge, Engine};
 use crate::model::{Pool, VirtualAddress};
-use crate::plan::{CountTargets, Observed, Operation, Outcome, Running};
+use crate::plan::{CountTargets, Failure, FailureKind, Observed, Operation, Outcome, Running};
 
 /// A kernel that holds nothing. What becomes of operations, a closure says.
 #[derive(Debug)]
@@ -28,6 +28,25 @@ impl<F: FnMut(&[Operation]) -> Vec<Outcome>> EmptyKernel<F> {
 #[must_use]
 pub fn all_succeed(operations: &[Operation]) -> Vec<Outcome> {
     operations.iter().map(|_| Ok(())).collect()
+}
+
+/// The outcomes if the kernel refuses some operations.
+pub fn refuse(operations: &[Operation], is_refused: impl Fn(&Operation) -> bool) -> Vec<Outcome> {
+    let refusal = || Failure { kind: FailureKind::Refused, message: "no memory".to_owned() };
+    operations.iter().map(|it| if is_refused(it) { Err(refusal()) } else { Ok(()) }).collect()
+}
+
+/// Does all the work that there is on a kernel where nothing fails. Returns the number of
+/// operations.
+pub fn settle_on_empty(engine: &mut Engine, now: Instant) -> usize {
+    let mut count = 0;
+    let mut kernel = EmptyKernel::new(now, |operations: &[_]| {
+        count += operations.len();
+        all_succeed(operations)
+    });
+    // Nothing fails.
+    let _ = engine.settle(&mut kernel);
+    count
 }
 
 impl<F: FnMut(&[Operation]) -> Vec<Outcome>> Edge for EmptyKernel<F> {

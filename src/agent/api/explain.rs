@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_a_newer_agent_are_left_aside() {
+    fn unknown_fields_of_a_newer_agent_are_ignored() {
         let mut json = serde_json::to_value(ExplainView::from(&explanation())).unwrap();
         json["zone"] = "here".into();
         assert!(serde_json::from_value::<ExplainView>(json).is_ok());
     }
 
     #[test]
-    fn text_tells_what_a_scheduler_counts() {
+    fn text_names_what_a_scheduler_counts() {
         let explanation = Explanation { scheduler: Some(Scheduler::Wlc), ..explanation() };
         let text = ExplainView::from(&explanation).to_string();
         assert!(text.contains("  scheduler  wlc, with reset connections until ipvs.tcpTimeout\n"));

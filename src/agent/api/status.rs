@@ -269,6 +269,3 @@ impl PoolView {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_keeps_nobody_waiting() {
+    fn a_full_event_queue_does_not_block() {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let (recorder, _queue) = EventRecorder::new(Arc::clone(&metrics));
         let report = |about: InvolvedObject, reason| {

@@ -20,7 +20,8 @@ pub fn of_refusals<'a>(
     owner: impl Fn(&VirtualAddress) -> Option<&'a ServiceKey>,
 ) -> Vec<ReportedEvent> {
     let mut by_cause = BTreeMap::<_, BTreeSet<_>>::new();
-    for refusal in refusals {
+    // The Service's own choice needs no report.
+    for refusal in refusals.iter().filter(|it| it.reason != RefusalReason::NotServed) {
         let cause = (reason(&refusal.reason), refusal.because(&owner));
         by_cause.entry(cause).or_default().insert(place(refusal));
     }
@@ -50,6 +51,7 @@ fn reason(reason: &RefusalReason) -> EventReason {
         RefusalReason::ServiceRange => EventReason::AddressInServiceRange,
         RefusalReason::ShadowRange | RefusalReason::NoShadow => EventReason::AddressInShadowRange,
         RefusalReason::Taken(_) => EventReason::AddressTaken,
+        RefusalReason::NotServed => EventReason::OptionIgnored,
     }
 }
 
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn one_mistake_is_one_notice() {
+    fn refusals_of_one_service_make_one_event() {
         let web = ServiceKey::new("default", "web");
         let older = ServiceKey::new("default", "older");
         let taken = RefusalReason::Taken("0.0.0.0:30080".parse().expect("address"));

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_alone_moves_nothing() {
+    fn a_changed_count_alone_moves_no_listener() {
         let addresses: Vec<IpAddr> = ["192.0.2.1", "::"].map(|ip| ip.parse().expect("ip")).into();
         let mut desired = HealthChecks::default();
         assert!(desired.update(check("web", 32_000, 0), addresses.clone()));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_services_with_one_port_the_first_has_it() {
+    fn the_first_of_two_services_gets_a_health_check_port() {
         let mut desired = HealthChecks::default();
         desired.update(check("b", 32_000, 1), Vec::new());
         desired.update(check("a", 32_000, 2), Vec::new());

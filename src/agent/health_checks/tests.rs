@@ -88,7 +88,7 @@ fn ports_open_and_close_as_services_change() {
 }
 
 #[test]
-fn a_port_that_is_taken_harms_no_other() {
+fn a_taken_port_does_not_affect_others() {
     let occupier = TcpListener::bind((HERE, 0)).unwrap();
     let (taken, free) = (occupier.local_addr().unwrap().port(), free_port());
     let reported = serving(|checks, _| {

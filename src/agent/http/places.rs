@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_are_told_apart_by_what_they_cannot_choose() {
+    fn peers_are_distinguished_by_what_they_cannot_choose() {
         let between =
             |peer: &str, here: &str| peer_of(peer.parse().unwrap(), here.parse().unwrap());
         assert_eq!(between("127.0.0.1", "127.0.0.1"), None);

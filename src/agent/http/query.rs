@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_no_answer_is_told_why() {
+    fn a_query_without_an_answer_gets_a_reason() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let asked = |put: &dyn Fn(Query)| {
             let patience = Duration::from_millis(10);

@@ -166,7 +166,7 @@ fn health_address_answers_probes_only() {
 }
 
 #[test]
-fn facts_are_told() {
+fn facts_are_reported() {
     let server = metrics_server(&health(), answer_of_empty_engine);
     assert!(server.get("/proxyMode").ends_with("\r\n\r\nipvs"));
     let config = server.get("/configz");

@@ -70,7 +70,7 @@ fn operations_count_by_kind_result_and_family() {
 }
 
 #[test]
-fn what_it_takes_is_counted() {
+fn costs_are_counted() {
     let metrics = Metrics::new().unwrap();
     metrics.source("Service", WatchRequest::List);
     metrics.source("Service", WatchRequest::Watch);
@@ -151,7 +151,7 @@ fn programming_takes_kube_proxys_buckets() {
 }
 
 #[test]
-fn traffic_is_told_by_service() {
+fn traffic_is_reported_by_service() {
     let of =
         |bytes_in| netlink_ipvs::ipvs::Traffic { connections: 2, bytes_in, ..Default::default() };
     let services = vec![

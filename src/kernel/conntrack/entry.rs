@@ -7,6 +7,7 @@ use kube_ipvs_core::plan::Carrier;
 use netlink_ipvs::{Attribute, attributes};
 
 use crate::kernel::family::netfilter_message;
+use crate::kernel::nft::constants::conntrack::DESTINATION_TRANSLATED;
 
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 pub(super) const CTA_TUPLE_REPLY: u16 = 2;
@@ -32,10 +33,7 @@ const TCP_CLOSED: [u8; 2] = [7, 8];
 /// `SCTP_CONNTRACK_CLOSED`, `SCTP_CONNTRACK_SHUTDOWN_ACK_SENT`
 const SCTP_CLOSED: [u8; 2] = [1, 7];
 
-/// `IPS_DST_NAT`: the destination is translated. IPVS translates by itself, and leaves no trace of it.
-const STATUS_TRANSLATED: u32 = 1 << 5;
-
-/// The parts of an entry that decide on its deletion, and those that identify it to the kernel.
+/// The parts of an entry that decide on its deletion and that identify it to the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ConntrackEntry {
     /// `AF_INET` or `AF_INET6`.
@@ -45,23 +43,23 @@ pub(super) struct ConntrackEntry {
     pub(super) destination: SocketAddr,
     /// The source of the replies.
     pub(super) replier: SocketAddr,
-    /// What carries the connection.
     pub(super) carrier: Carrier,
     pub(super) is_closed: bool,
-    /// The attributes that name this very entry, as they were received: original tuple, zone and
-    /// id. The id keeps a successor with the same tuple from being meant.
+    /// The attributes that identify this entry, as received: original tuple, zone and id. The id
+    /// distinguishes it from a later entry with the same tuple.
     pub(super) identity: Vec<(u16, Vec<u8>)>,
 }
 
 impl ConntrackEntry {
-    /// The destination of the client's packets, if it may be a front end.
+    /// Returns the destination of the client's packets, if it may be a front end.
     pub(super) fn frontend(&self) -> Option<VirtualAddress> {
         let protocol = Protocol::from_number(self.protocol)?;
         let (ip, port) = (self.destination.ip(), self.destination.port());
         Some(VirtualAddress { ip, port, protocol })
     }
 
-    /// Reads the body of IPCTNL_MSG_CT_NEW; `None` for one without ports or not understood.
+    /// Reads the body of IPCTNL_MSG_CT_NEW. Returns `None` for an entry without ports or in an
+    /// unknown form.
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(body)?;
         let (mut original, mut replier) = (None, None);
@@ -71,7 +69,8 @@ impl ConntrackEntry {
             match attribute.kind {
                 CTA_TUPLE_ORIG => original = Some(tuple(attribute)?),
                 CTA_TUPLE_REPLY => replier = Some(tuple(attribute)?.0),
-                CTA_STATUS if attribute.u32_be()? & STATUS_TRANSLATED != 0 => {
+                // IPVS translates by itself, which leaves no trace.
+                CTA_STATUS if attribute.u32_be()? & DESTINATION_TRANSLATED != 0 => {
                     carrier = Carrier::Tracking;
                 }
                 CTA_PROTOINFO => is_closed = has_closed(attribute),
@@ -174,12 +173,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = ConntrackEntry::decode(&body);
         }
 
         #[test]
-        fn nothing_torn_panics(
+        fn no_truncated_message_causes_a_panic(
             at in 0usize..130,
             tail in proptest::collection::vec(any::<u8>(), 0..40),
         ) {

@@ -1,4 +1,4 @@
-//! Connection tracking over ctnetlink: entries that hold clients on a removed endpoint, and the
+//! Connection tracking over ctnetlink: entries that keep clients on a removed endpoint, and the
 //! connections of draining endpoints.
 
 mod entry;
@@ -30,13 +30,13 @@ const FILTER_DESTINATION: u32 = 1 << 1;
 const FILTER_PROTOCOL: u32 = 1 << 3;
 const FILTER_SOURCE_PORT: u32 = 1 << 4;
 const FILTER_DESTINATION_PORT: u32 = 1 << 5;
-/// The kernel walks its whole table for each question, at a thirtieth of the cost of a full dump.
-/// Beyond this many questions, one dump of all entries of a protocol is cheaper.
+/// The kernel searches its whole table for each question, at a thirtieth of the cost of a full
+/// dump. Beyond this many questions, one dump of all entries of a protocol is cheaper.
 const MOST_QUESTIONS: usize = 8;
 /// Bytes per send.
 const CHUNK: usize = 64 << 10;
 
-/// The connection tracking table of the network namespace that this was opened in.
+/// The connection tracking table of a network namespace.
 #[derive(Debug)]
 pub struct Conntrack {
     socket: Socket,
@@ -44,7 +44,7 @@ pub struct Conntrack {
     sweeps: Vec<Sweep>,
 }
 
-/// What it took to carry out the operations of a family.
+/// The deletion of the entries of a family, for the metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sweep {
     pub family: Family,
@@ -53,21 +53,15 @@ pub struct Sweep {
 }
 
 impl Conntrack {
-    /// Opens a socket.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel has no netfilter netlink.
     pub fn open() -> Result<Self, KernelError> {
         Ok(Self::over(Socket::open(Subsystem::Netfilter)?))
     }
 
-    /// Uses an open socket.
     pub(super) fn over(socket: Socket) -> Self {
         Self { socket, batch: Batch::default(), sweeps: Vec::new() }
     }
 
-    /// Carries out operations, those of a family together: one fails only if all of them do.
+    /// Executes operations, those of a family together: if one fails, all of the family fail.
     pub fn apply(&mut self, operations: &[FlowOperation]) -> Vec<Outcome> {
         let outcomes = Family::BOTH.map(|family| self.sweep(family, operations));
         let outcome = |operation: &FlowOperation| {
@@ -80,7 +74,7 @@ impl Conntrack {
         operations.iter().map(outcome).collect()
     }
 
-    /// What was done since the last call.
+    /// Returns the deletions since the last call.
     pub fn take_sweeps(&mut self) -> Vec<Sweep> {
         std::mem::take(&mut self.sweeps)
     }
@@ -127,7 +121,7 @@ impl Conntrack {
         Ok(counts.into_iter().map(running).collect())
     }
 
-    /// Deletes the entries that operations mean, and says how many there were.
+    /// Deletes the entries that match operations, and returns their number.
     ///
     /// # Errors
     ///
@@ -146,7 +140,7 @@ impl Conntrack {
         read.and(deleted)
     }
 
-    /// The results of `pick` for the entries that match a question.
+    /// Returns the results of `pick` for the entries that match a question.
     fn find<T>(
         &mut self,
         question: Question,
@@ -163,8 +157,8 @@ impl Conntrack {
         }
     }
 
-    /// Asks for entries. A kernel before 5.8 does not know the filter and sends its whole table,
-    /// so what comes is always compared.
+    /// Dumps entries. A kernel before 5.8 does not know the filter and sends its whole table, so
+    /// the caller compares each entry.
     fn dump<T>(
         &mut self,
         question: Question,
@@ -232,7 +226,7 @@ fn tally(
     }
 }
 
-/// What one dump asks for.
+/// The entries of one dump.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Question {
     /// The entries of one destination.
@@ -259,7 +253,6 @@ impl Question {
         }
     }
 
-    /// Whether an entry matches.
     fn has(self, entry: &ConntrackEntry) -> bool {
         entry.frontend().is_some_and(|frontend| match self {
             Self::Destination(destination) => frontend == destination,
@@ -273,7 +266,7 @@ impl Question {
     }
 }
 
-/// The same questions, or a few broader ones in place of many.
+/// Returns the same questions, or a few broader ones instead of many.
 fn few(questions: BTreeSet<Question>) -> BTreeSet<Question> {
     if questions.len() <= MOST_QUESTIONS {
         return questions;
@@ -289,7 +282,7 @@ fn by_frontend(operations: &[FlowOperation]) -> HashMap<VirtualAddress, Vec<Flow
     by_frontend
 }
 
-/// Whether an operation means an entry.
+/// Returns whether an operation matches an entry.
 fn is_meant(
     entry: &ConntrackEntry,
     operations: &HashMap<VirtualAddress, Vec<FlowOperation>>,
@@ -302,10 +295,10 @@ fn is_meant(
     operations.is_some_and(|operations| operations.iter().any(means))
 }
 
-/// Keeps the kernel from sending entries that were not asked for.
+/// Asks the kernel for the matching entries only.
 ///
-/// IPv6 addresses are not compared by the kernel: up to 6.1 at least it leaves out just the ones
-/// that are equal (`ctnetlink_filter_match_tuple`).
+/// IPv6 addresses are left out of the filter: up to Linux 6.1 at least, the kernel skips the equal ones
+/// instead of the others (`ctnetlink_filter_match_tuple`).
 fn filter(message: &mut Attributes<'_>, question: Question) {
     let (tuple, flags, side) = match question {
         Question::Backend(_, socket) => {

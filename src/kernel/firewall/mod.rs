@@ -1,22 +1,20 @@
-//! Other programs' firewalls that would drop service traffic.
+//! Other programs' firewalls that drop traffic of Services.
 //!
-//! An accept in one table does not overrule a drop in another, so nothing that this program
-//! writes can help: the firewall itself must let the traffic in. The first packet of a connection
-//! passes the input hook with the address of a pool, before IPVS. What connection tracking carries,
-//! and answers of endpoints, pass the forward hook; an answer passes the input hook when the client is a
+//! An accept in one table does not overrule a drop in another, so no rule of this program can help:
+//! the firewall itself must let the traffic in. The first packet of a connection passes the input
+//! hook with the address of a pool, before IPVS. Packets that connection tracking carries, and
+//! answers of endpoints, pass the forward hook. An answer passes the input hook if the client is a
 //! process of the node.
 //!
-//! Base chains are read rule by rule. Chains that they lead to are not: what these let in is in doubt.
+//! Base chains are read rule by rule. Chains that they lead to are not: whether these let the
+//! traffic in is in doubt.
 
 mod opening;
 mod rule;
 
-use std::fmt;
-
 use ipnet::IpNet;
 use kube_ipvs_core::model::{Carry, Family, NAME};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
-use opening::Opening;
 use rule::ForeignRule;
 
 use super::nft::BaseChain;
@@ -26,56 +24,47 @@ use super::nft::list::{self, ListedChain};
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
 
-/// What the firewalls of a node drop that services need.
+/// A chain of another program that drops what services need, or all such chains of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FirewallReport {
+pub struct Obstacle {
     pub found: String,
-    /// What opens the chains: commands, and options of other programs after `#`.
+    /// The commands that open the chain, and options of other programs after `#`.
     pub mend: Vec<String>,
-    /// Whether no other rule of some chain could let the traffic in.
+    /// Set if no other rule of the chain can let the traffic in.
     pub is_certain: bool,
 }
 
-/// A chain of another program that drops what services need.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Obstacle {
-    chain: ListedChain,
-    missing: Vec<ServiceNeed>,
-    /// Whether no other rule of the chain could let the traffic in.
-    is_certain: bool,
-}
-
-/// Traffic that a chain has to let in.
+/// Traffic that a chain must let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ServiceNeed {
     /// Replies, and other packets of established connections.
     Answers,
-    /// What came through a front end. In an input chain it carries the address of a pool by now; in a
-    /// forward chain it is what follows before there is an answer.
+    /// Packets that came through a front end. In an input chain they carry the address of a pool;
+    /// in a forward chain they are the packets before the first answer.
     Translated,
     /// Packets to these addresses of pools.
     Destination(IpNet),
-    /// Packets to ClusterIPs, of which no range is known.
+    /// Packets to ClusterIPs of an unknown range.
     ClusterIps,
 }
 
 /// Reports what base chains of other programs drop that services need; `None` if they let it in.
-/// The ranges are those of service addresses, as far as they are known.
+/// The ranges are those of service addresses; without any, they are unknown.
 ///
 /// # Errors
 ///
 /// If the kernel has no nf_tables or the process lacks CAP_NET_ADMIN.
-pub fn report(ranges: &[IpNet], carry: &Carry) -> Result<Option<FirewallReport>, KernelError> {
+pub fn report(ranges: &[IpNet], carry: &Carry) -> Result<Option<Obstacle>, KernelError> {
     let obstacles = obstacles_over(&mut Socket::open(Subsystem::Netfilter)?, ranges, carry)?;
-    let found: Vec<_> = obstacles.iter().map(ToString::to_string).collect();
-    Ok((!obstacles.is_empty()).then(|| FirewallReport {
-        found: found.join("; "),
-        mend: obstacles.iter().flat_map(Obstacle::mend).collect(),
-        is_certain: obstacles.iter().any(|obstacle| obstacle.is_certain),
+    Ok(obstacles.into_iter().reduce(|mut all, next| {
+        all.found = format!("{}; {}", all.found, next.found);
+        all.mend.extend(next.mend);
+        all.is_certain |= next.is_certain;
+        all
     }))
 }
 
-/// The chains that drop what services need, over a socket for nf_tables.
+/// Lists the chains that drop what services need, over a socket for nf_tables.
 ///
 /// # Errors
 ///
@@ -89,19 +78,19 @@ pub fn obstacles_over(
     for chain in list::chains(socket)?.into_iter().filter(may_drop) {
         let rules =
             list::rules(socket, chain.family, Some(&chain), |rule| Some(ForeignRule::of(rule)))?;
-        found.extend(judge(chain, &rules, ranges, carry));
+        found.extend(judge(&chain, &rules, ranges, carry));
     }
     Ok(found)
 }
 
-/// Whether a chain belongs to another program and filters service traffic.
+/// Returns whether a chain belongs to another program and filters service traffic.
 fn may_drop(chain: &ListedChain) -> bool {
     let filters = |base: BaseChain| base.kind == "filter" && matches!(base.hook, INPUT | FORWARD);
     !chain.family.families().is_empty() && chain.table != NAME && chain.base.is_some_and(filters)
 }
 
 fn judge(
-    chain: ListedChain,
+    chain: &ListedChain,
     rules: &[ForeignRule],
     ranges: &[IpNet],
     carry: &Carry,
@@ -114,13 +103,21 @@ fn judge(
         None => (rules, chain.drops),
     };
     let is_let_in = |need: &ServiceNeed| before.iter().any(|rule| rule.lets_in(need));
-    let mut missing = needs(&chain, ranges, carry);
+    let mut missing = needs(chain, ranges, carry);
     missing.retain(|need| !is_let_in(need));
-    let is_certain = !before.contains(&ForeignRule::InDoubt);
-    (drops && !missing.is_empty()).then_some(Obstacle { chain, missing, is_certain })
+    if !drops || missing.is_empty() {
+        return None;
+    }
+    let mut words: Vec<_> = missing.iter().map(ServiceNeed::words).collect();
+    words.dedup();
+    let words = words.join(", ");
+    Some(Obstacle {
+        found: format!("{chain} drops what it does not know, and has no rule for {words}"),
+        mend: opening::commands(chain, &missing),
+        is_certain: !before.contains(&ForeignRule::InDoubt),
+    })
 }
 
-/// Whether a chain hangs on a hook.
 fn is_at(chain: &ListedChain, hook: u32) -> bool {
     chain.base.is_some_and(|base| base.hook == hook)
 }
@@ -138,15 +135,6 @@ fn needs(chain: &ListedChain, ranges: &[IpNet], carry: &Carry) -> Vec<ServiceNee
     needs
 }
 
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} drops what it does not know, and has no rule for ", self.chain)?;
-        let mut words: Vec<_> = self.missing.iter().map(ServiceNeed::words).collect();
-        words.dedup();
-        f.write_str(&words.join(", "))
-    }
-}
-
 impl ServiceNeed {
     fn words(&self) -> &'static str {
         match self {
@@ -154,22 +142,6 @@ impl ServiceNeed {
             Self::Translated => "connections through front ends",
             Self::Destination(_) | Self::ClusterIps => "ClusterIPs",
         }
-    }
-}
-
-impl Obstacle {
-    /// What opens the chain, as [`FirewallReport::mend`].
-    #[must_use]
-    pub fn mend(&self) -> Vec<String> {
-        let chain = &self.chain;
-        let opening = Opening::of(chain);
-        let mut rules: Vec<_> = self.missing.iter().filter_map(|need| opening.open(need)).collect();
-        let sees_bridge = is_at(chain, FORWARD) && chain.family.families().contains(&Family::V6);
-        if sees_bridge && self.missing.contains(&ServiceNeed::Answers) {
-            rules.extend(opening.neighbour_discovery());
-        }
-        rules.dedup();
-        rules
     }
 }
 
@@ -189,7 +161,7 @@ mod tests {
         let (table, name) = (table.to_owned(), name.to_owned());
         let chain = ListedChain { family, table, name, base, drops: true };
         let ranges = ["10.96.0.0/12".parse().unwrap(), "fd00::/112".parse().unwrap()];
-        judge(chain, rules, &ranges, carry)
+        judge(&chain, rules, &ranges, carry)
     }
 
     const DOCKER: (TableFamily, &str, &str) = (TableFamily::Ip, "filter", "FORWARD");
@@ -203,13 +175,13 @@ mod tests {
             "iptables -I FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
             "iptables -I FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
         ];
-        assert_eq!(found.mend(), mend);
+        assert_eq!(found.mend, mend);
         assert!(obstacle(DOCKER, FORWARD, &[], &Carry::FrontEnds).unwrap().is_certain);
     }
 
     #[test]
     fn a_forward_policy_lets_pods_on_a_bridge_find_each_other() {
-        let mend = |chain| obstacle(chain, FORWARD, &[], &Carry::All).unwrap().mend().join("\n");
+        let mend = |chain| obstacle(chain, FORWARD, &[], &Carry::All).unwrap().mend.join("\n");
         let inet = mend((TableFamily::Inet, "fw", "forward"));
         let rule = "nft insert rule inet fw forward icmpv6 type nd-neighbor-solicit accept";
         assert!(inet.contains(rule), "{inet}");
@@ -221,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_input_policy_is_opened_per_range_of_its_families() {
-        let mend = |chain| obstacle(chain, INPUT, &[], &Carry::FrontEnds).unwrap().mend();
+        let mend = |chain| obstacle(chain, INPUT, &[], &Carry::FrontEnds).unwrap().mend;
         let inet = mend((TableFamily::Inet, "filter", "input"));
         let expected = "nft insert rule inet filter input ip6 daddr fd00::/112 accept".to_owned();
         assert!(inet.contains(&expected), "{inet:?}");
@@ -237,12 +209,12 @@ mod tests {
         rules.push(ForeignRule::DropsAll);
         let found = obstacle(FIREWALLD, INPUT, &rules, &Carry::FrontEnds).unwrap();
         assert_eq!(
-            found.to_string(),
+            found.found,
             "inet firewalld filter_INPUT drops what it does not know, and has no rule for ClusterIPs"
         );
-        assert!(found.mend()[0].starts_with("firewall-cmd "), "{found:?}");
+        assert!(found.mend[0].starts_with("firewall-cmd "), "{found:?}");
         let forward = obstacle(FIREWALLD, FORWARD, &[], &Carry::FrontEnds).unwrap();
-        assert_eq!(forward.mend(), ["# StrictForwardPorts=no in firewalld.conf"]);
+        assert_eq!(forward.mend, ["# StrictForwardPorts=no in firewalld.conf"]);
         assert_eq!(obstacle(FIREWALLD, INPUT, &rules, &Carry::All), None);
         assert_eq!(obstacle(FIREWALLD, FORWARD, &rules, &Carry::FrontEnds), None);
         // What comes after the end of a chain is never reached.

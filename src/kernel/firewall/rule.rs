@@ -1,10 +1,11 @@
-//! Rules of other programs' base chains, as far as they matter.
+//! Reads rules of other programs' base chains, as far as they matter to traffic of Services.
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::Family;
 use netlink_ipvs::Attribute;
 
 use super::ServiceNeed;
+use crate::kernel::nft::constants::conntrack::{self, DESTINATION_TRANSLATED, ESTABLISHED};
 use crate::kernel::nft::constants::{DATA_VALUE, expression, verdict};
 use crate::kernel::nft::list::{ListedRule, verdict_of};
 
@@ -12,28 +13,17 @@ use crate::kernel::nft::list::{ListedRule, verdict_of};
 const NFTA_XT_NAME: u16 = 1;
 /// `NFTA_MATCH_INFO`
 const NFTA_XT_INFO: u16 = 3;
-
-/// `NFT_CT_*`
-const CT_STATE: u32 = 0;
-const CT_STATUS: u32 = 2;
 /// `NFT_META_NFPROTO`
 const META_NFPROTO: u32 = 15;
-/// `NFT_PAYLOAD_NETWORK_HEADER`
-const NETWORK_HEADER: u32 = 1;
 /// The offsets of the destination in the headers of IPv4 and IPv6.
 const DESTINATIONS: [(u32, Family); 2] = [(16, Family::V4), (24, Family::V6)];
-/// `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`, and the same of `xt_conntrack`.
-const ESTABLISHED: u32 = 1 << 1;
-/// `IPS_DST_NAT`
-const STATUS_TRANSLATED: u32 = 1 << 5;
-/// `XT_CONNTRACK_STATE_DNAT`
+/// `XT_CONNTRACK_STATE_DNAT`. The other states have the same bits as in nf_tables.
 const XT_TRANSLATED: u16 = 1 << 7;
 /// `XT_CONNTRACK_STATE`: the match compares the state.
 const XT_BY_STATE: u16 = 1;
 /// `struct xt_conntrack_mtinfo3`: where `match_flags`, `invert_flags` and `state_mask` are.
 const XT_STATES: std::ops::Range<usize> = 146..152;
 
-/// A rule of a base chain, as far as it matters to service traffic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ForeignRule {
     AcceptsAll,
@@ -43,7 +33,7 @@ pub(super) enum ForeignRule {
         established: bool,
         translated: bool,
     },
-    /// Lets in packets to addresses with these first bytes, of which some bits count.
+    /// Lets in packets to addresses with these first bytes, as far as the mask selects them.
     AcceptsTo {
         family: Family,
         value: Vec<u8>,
@@ -74,7 +64,7 @@ impl ForeignRule {
     }
 }
 
-/// Whether all addresses of a range begin with the bytes, as far as the bits of the mask count.
+/// Returns whether all addresses of a range begin with the bytes, as far as the mask selects them.
 fn holds(value: &[u8], mask: &[u8], range: &IpNet) -> bool {
     let bits: u32 = mask.iter().map(|byte| byte.count_ones()).sum();
     let begins = |octets: &[u8]| {
@@ -88,7 +78,7 @@ fn holds(value: &[u8], mask: &[u8], range: &IpNet) -> bool {
         }
 }
 
-/// Reads the expressions of a rule one after the other, up to its verdict.
+/// Reads the expressions of a rule in order, up to its verdict.
 #[derive(Default)]
 struct RuleReader {
     condition: Condition,
@@ -117,15 +107,17 @@ impl RuleReader {
             "counter" | "log" => {}
             "ct" if number(expression::CT_DIRECTION).is_none() => {
                 self.load(match number(expression::CT_KEY) {
-                    Some(CT_STATE) => Condition::State,
-                    Some(CT_STATUS) => Condition::Status,
+                    Some(conntrack::STATE) => Condition::State,
+                    Some(conntrack::STATUS) => Condition::Status,
                     _ => Condition::Unread,
                 })
             }
             "meta" if number(expression::META_KEY) == Some(META_NFPROTO) => {
                 self.load(Condition::Family)
             }
-            "payload" if number(expression::PAYLOAD_BASE) == Some(NETWORK_HEADER) => {
+            "payload"
+                if number(expression::PAYLOAD_BASE) == Some(expression::PAYLOAD_NETWORK_HEADER) =>
+            {
                 let offset = number(expression::PAYLOAD_OFFSET);
                 let family = DESTINATIONS.into_iter().find(|(at, _)| Some(*at) == offset);
                 self.load(family.map_or(Condition::Unread, |(_, it)| Condition::Destination(it)));
@@ -190,7 +182,7 @@ impl RuleReader {
                 Condition::Whole(ForeignRule::Accepts { established, translated: false })
             }
             Condition::Status => {
-                let translated = bits() & STATUS_TRANSLATED != 0;
+                let translated = bits() & DESTINATION_TRANSLATED != 0;
                 Condition::Whole(ForeignRule::Accepts { established: false, translated })
             }
             Condition::Destination(family) if is_equal => {
@@ -218,7 +210,7 @@ impl RuleReader {
     }
 }
 
-/// The states that `-m conntrack --ctstate` of iptables lets in.
+/// Reads the states that `-m conntrack --ctstate` of iptables lets in.
 fn states_of_iptables(data: Attribute<'_>) -> Option<ForeignRule> {
     let is_conntrack = data.find(NFTA_XT_NAME)?.text() == Some("conntrack");
     let states = data.find(NFTA_XT_INFO)?.value.get(XT_STATES)?;
@@ -254,7 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = ListedRule::decode(&body).map(ForeignRule::of);
         }
     }

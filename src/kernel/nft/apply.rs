@@ -39,7 +39,7 @@ impl Nft {
                 run(&mut |steps| self.submit(steps), steps, &mut fail);
             }
             if let Err(error) = self.write_steps(&mut steps, index, operation) {
-                fail(index, FailureCause::Undelivered(error.to_string()));
+                fail(index, FailureCause::Unknown(error.to_string()));
             }
         }
         run(&mut |steps| self.submit(steps), steps, &mut fail);
@@ -55,7 +55,7 @@ impl Nft {
         let mut push = |table, change| steps.push(TransactionStep { operation, table, change });
         match to_do {
             FilterOperation::CreateTables => {
-                for table in &self.ruleset.tables {
+                for table in self.tables {
                     let existing = self.existing(table.family)?;
                     update(table, &existing)
                         .into_iter()
@@ -63,7 +63,7 @@ impl Nft {
                 }
             }
             FilterOperation::DeleteTables => {
-                for table in &self.ruleset.tables {
+                for table in self.tables {
                     // To delete an absent table is an error.
                     push(table.family, SetChange::NewTable);
                     push(table.family, SetChange::DeleteTable);
@@ -87,7 +87,7 @@ impl Nft {
         // The kernel numbers the request that begins the transaction 0.
         match self.socket.transact(&mut batch, steps.len()) {
             Ok(answers) => refused_steps(answers),
-            Err(error) => Err(FailureCause::Undelivered(error.to_string())),
+            Err(error) => Err(FailureCause::Unknown(error.to_string())),
         }
     }
 }
@@ -109,5 +109,8 @@ fn refused_steps(answers: Answers) -> SubmitResult {
             None => is_lost = true,
         }
     }
-    if is_lost && errors.is_empty() { Err(FailureCause::Unknown) } else { Ok(errors) }
+    if is_lost && errors.is_empty() {
+        return Err(FailureCause::Unknown("the kernel's answer was lost".to_owned()));
+    }
+    Ok(errors)
 }

@@ -5,21 +5,20 @@ use std::net::IpAddr;
 
 use kube_ipvs_core::model::Family;
 
-use super::constants::{expression as nfta, verdict};
+use super::constants::expression::{
+    PAYLOAD_NETWORK_HEADER as NETWORK, PAYLOAD_TRANSPORT_HEADER as TRANSPORT,
+};
+use super::constants::{conntrack, expression as nfta, verdict};
 use super::expression::{Expressions, FIRST, Operand};
 use super::set::{Datatype, Layout, Set};
 use super::table::TableFamily;
 
-/// `NFT_PAYLOAD_*_HEADER`
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
 /// `NFT_META_*`
 const INPUT_INTERFACE: Operand = Operand::Meta(6);
 const TRANSPORT_PROTOCOL: Operand = Operand::Meta(16);
-/// `NFT_CT_*`
-const STATE: Operand = Operand::Conntrack(0, None);
-const DIRECTION: Operand = Operand::Conntrack(1, None);
-const STATUS: Operand = Operand::Conntrack(2, None);
+const STATE: Operand = Operand::Conntrack(conntrack::STATE, None);
+const DIRECTION: Operand = Operand::Conntrack(conntrack::DIRECTION, None);
+const STATUS: Operand = Operand::Conntrack(conntrack::STATUS, None);
 
 /// `SYN` among a TCP segment's flags.
 const SYN: u8 = 1 << 1;
@@ -33,12 +32,9 @@ const PROTOCOLS: [(&str, u8); 5] =
 
 /// Conditions on a number in host byte order that must have a bit.
 const BITS: &[(&[&str], Operand, u32)] = &[
-    // NF_CT_STATE_INVALID_BIT
-    (&["ct", "state", "invalid"], STATE, 1 << 0),
-    // IPS_ASSURED
-    (&["ct", "status", "assured"], STATUS, 1 << 2),
-    // IPS_DST_NAT
-    (&["ct", "status", "dnat"], STATUS, 1 << 5),
+    (&["ct", "state", "invalid"], STATE, conntrack::INVALID),
+    (&["ct", "status", "assured"], STATUS, conntrack::ASSURED),
+    (&["ct", "status", "dnat"], STATUS, conntrack::DESTINATION_TRANSLATED),
 ];
 
 /// Conditions with a fixed value.

@@ -103,6 +103,9 @@ pub(crate) mod expression {
     pub(crate) const PAYLOAD_CHECKSUM_FLAGS: u16 = 8;
     pub(crate) const PAYLOAD_CHECKSUM_INTERNET: u32 = 1;
     pub(crate) const PAYLOAD_CHECKSUM_PSEUDO_HEADER: u32 = 1;
+    /// `NFT_PAYLOAD_*_HEADER`
+    pub(crate) const PAYLOAD_NETWORK_HEADER: u32 = 1;
+    pub(crate) const PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 
     pub(crate) const META_TO: u16 = 1;
     pub(crate) const META_KEY: u16 = 2;
@@ -169,6 +172,20 @@ pub(crate) mod expression {
     /// `NFT_REJECT_ICMP_UNREACH`, `NFT_REJECT_TCP_RST`
     pub(crate) const REJECT_ICMP: u32 = 0;
     pub(crate) const REJECT_TCP_RESET: u32 = 1;
+}
+
+/// Numbers of connection tracking, in rules and over ctnetlink.
+pub(crate) mod conntrack {
+    /// `NFT_CT_*`
+    pub(crate) const STATE: u32 = 0;
+    pub(crate) const DIRECTION: u32 = 1;
+    pub(crate) const STATUS: u32 = 2;
+    /// `NF_CT_STATE_INVALID_BIT`, `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`
+    pub(crate) const INVALID: u32 = 1 << 0;
+    pub(crate) const ESTABLISHED: u32 = 1 << 1;
+    /// `IPS_ASSURED`, `IPS_DST_NAT`
+    pub(crate) const ASSURED: u32 = 1 << 2;
+    pub(crate) const DESTINATION_TRANSLATED: u32 = 1 << 5;
 }
 
 /// `NFTA_VERDICT_*`

@@ -40,10 +40,6 @@ impl Nft {
     }
 
     /// Deletes its table, if it exists.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
     pub fn delete_earlier(&mut self) -> Result<(), KernelError> {
         if self.list(DumpKind::Sets, TableFamily::Inet, ListedSet::decode)?.is_empty() {
             return Ok(());

@@ -18,6 +18,12 @@ pub(super) struct SetEntry {
     pub(super) content: Content,
 }
 
+impl SetEntry {
+    pub(super) fn is_link(&self) -> bool {
+        matches!(self.content, Content::Link(_))
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Content {
     /// A key, with a value in a map.
@@ -152,7 +158,7 @@ impl ElementReader {
     pub(super) fn read(&mut self, table: TableFamily, set: &str, raw: &RawElement<'_>) {
         let family = key_family(table, set);
         match set {
-            set if Ranges::named(set).is_some() => {
+            set if is_of_ranges(set) => {
                 let ip = Fields(raw.key).address(family);
                 self.ends.extend(ip.map(|ip| (ip, !raw.ends_range)));
             }
@@ -163,31 +169,23 @@ impl ElementReader {
 
     /// Returns the elements, each range split into prefixes.
     pub(super) fn finish(self, table: TableFamily, set: &str) -> Vec<Element> {
-        let Some(kind) = Ranges::named(set) else { return self.elements };
-        let ranges = ranges(key_family(table, set), self.ends).into_iter();
-        ranges.filter_map(|net| kind.element(net)).collect()
-    }
-}
-
-/// A set of plain ranges.
-#[derive(Clone, Copy)]
-enum Ranges {
-    Addresses(RangeSet),
-    Interfaces(InterfaceSet),
-}
-
-impl Ranges {
-    fn named(set: &str) -> Option<Self> {
-        let addresses = RangeSet::named(set).map(Self::Addresses);
-        addresses.or_else(|| InterfaceSet::named(set).map(Self::Interfaces))
-    }
-
-    fn element(self, net: IpNet) -> Option<Element> {
-        match self {
-            Self::Addresses(set) => Some(Element::Range(set, net)),
-            Self::Interfaces(set) => interfaces(net).map(|it| Element::Interfaces(set, it)),
+        if !is_of_ranges(set) {
+            return self.elements;
         }
+        let ranges = ranges(key_family(table, set), self.ends).into_iter();
+        ranges.filter_map(|net| range_element(set, net)).collect()
     }
+}
+
+fn is_of_ranges(set: &str) -> bool {
+    RangeSet::named(set).is_some() || InterfaceSet::named(set).is_some()
+}
+
+fn range_element(set: &str, net: IpNet) -> Option<Element> {
+    if let Some(set) = RangeSet::named(set) {
+        return Some(Element::Range(set, net));
+    }
+    Some(Element::Interfaces(InterfaceSet::named(set)?, interfaces(net)?))
 }
 
 /// Returns the family of a set's keys. Interface names are read as IPv6 addresses.

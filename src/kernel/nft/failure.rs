@@ -12,8 +12,7 @@ pub(super) fn failure(operation: FilterOperation, cause: &FailureCause) -> Failu
             let (kind, meaning) = meaning(&operation, error.errno);
             (kind, format!("{meaning}: {error}"))
         }
-        FailureCause::Undelivered(why) => (FailureKind::Unknown, why.clone()),
-        FailureCause::Unknown => (FailureKind::Unknown, "the kernel's answer was lost".to_owned()),
+        FailureCause::Unknown(why) => (FailureKind::Unknown, why.clone()),
     };
     Failure { kind, message: format!("{operation}: {what}") }
 }

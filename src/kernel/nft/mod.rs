@@ -34,13 +34,12 @@ mod tests;
 
 use kube_ipvs_core::model::Carry;
 use netlink_ipvs::{KernelError, NetlinkError, Socket, Subsystem};
-use ruleset::Ruleset;
 use rustix::io::Errno;
+use table::Table;
 
 use super::family::netfilter_header;
 
 pub(super) use notification::is_about_ours;
-pub use observe::NftObserved;
 pub(crate) use request::{message_type, transaction};
 pub(crate) use table::{BaseChain, TableFamily};
 pub use text::render;
@@ -49,7 +48,7 @@ pub use text::render;
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
-    ruleset: &'static Ruleset,
+    tables: &'static [Table],
 }
 
 impl Nft {
@@ -70,7 +69,7 @@ impl Nft {
             |_, _| {},
         );
         match generation {
-            Ok(()) => Ok(Self { socket, ruleset: Ruleset::of(&Carry::default()) }),
+            Ok(()) => Ok(Self { socket, tables: ruleset::tables(&Carry::default()) }),
             // Netfilter's error for a subsystem without a loadable module.
             Err(KernelError::Refused {
                 error: NetlinkError { errno: Errno::INVAL, .. }, ..
@@ -82,7 +81,7 @@ impl Nft {
     /// Selects the rules for a carry mode.
     #[must_use]
     pub fn carrying(self, carry: &Carry) -> Self {
-        Self { ruleset: Ruleset::of(carry), ..self }
+        Self { tables: ruleset::tables(carry), ..self }
     }
 
     /// Returns the netlink port from which changes are made.

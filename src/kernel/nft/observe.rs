@@ -1,6 +1,7 @@
 //! Reads the content of the tables.
 
 use kube_ipvs_core::model::Element;
+use kube_ipvs_core::plan::Observed;
 use netlink_ipvs::{Attributes, KernelError};
 use rustc_hash::FxHashMap;
 
@@ -11,29 +12,14 @@ use super::request::DumpKind;
 use super::table::TableFamily;
 use super::{Nft, encode};
 
-/// The content of the tables.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct NftObserved {
-    /// Set if the tables exist with exactly the rules of this version.
-    pub tables: bool,
-    /// The elements of sets and maps in arbitrary order, without those of sets that an update would
-    /// replace.
-    pub elements: Vec<Element>,
-    /// See [`Observed`](kube_ipvs_core::plan::Observed).
-    pub earlier: Option<Vec<Element>>,
-}
-
 impl Nft {
-    /// Reads the tables.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel rejects the request or does not answer.
-    pub fn observe(&mut self) -> Result<NftObserved, KernelError> {
+    /// Reads the tables of this and earlier versions. The elements are in arbitrary order, without
+    /// those of sets that an update would replace.
+    pub fn observe(&mut self) -> Result<Observed, KernelError> {
         let earlier = self.earlier()?;
-        let mut observed = NftObserved { tables: true, elements: Vec::new(), earlier };
+        let mut observed = Observed { tables: true, earlier, ..Observed::default() };
         let mut entries_of: FxHashMap<Element, usize> = FxHashMap::default();
-        for table in &self.ruleset.tables {
+        for table in self.tables {
             let existing = self.existing(table.family)?;
             observed.tables &= existing.is(table);
             let links = existing.flowtables.iter().flat_map(|flowtable| &flowtable.links);

@@ -2,7 +2,7 @@
 
 use netlink_ipvs::{Attributes, Batch};
 
-use super::element::{Content, SetEntry};
+use super::element::SetEntry;
 use super::encode;
 use super::expression::Expressions;
 use super::set::Set;
@@ -72,15 +72,43 @@ pub(super) struct TransactionStep<'a> {
 /// Writes the steps as one transaction.
 pub(super) fn write(batch: &mut Batch, steps: &[TransactionStep<'_>]) {
     batch.clear();
-    transaction(batch, |batch| {
-        for step in steps {
-            let (kind, flags) = kind(&step.change);
-            batch.push(message_type(kind), flags, |message| {
-                netfilter_header(message, step.table.number(), 0);
-                body(message, &step.change);
-            });
+    transaction(batch, |batch| steps.iter().for_each(|step| push(batch, step)));
+}
+
+fn push(batch: &mut Batch, step: &TransactionStep<'_>) {
+    // `NFT_MSG_*` and `NLM_F_*`.
+    let mut push = |kind, flags, body: &dyn Fn(&mut Attributes<'_>)| {
+        batch.push(message_type(kind), flags, |message| {
+            netfilter_header(message, step.table.number(), 0);
+            body(message);
+        });
+    };
+    match &step.change {
+        SetChange::NewTable => push(0, CREATE, &encode::table),
+        SetChange::DeleteTable => push(2, 0, &encode::table_name),
+        SetChange::NewChain(chain) => push(3, CREATE, &|to| encode::chain(to, chain)),
+        SetChange::DeleteChain(name) => push(5, 0, &|to| encode::chain_name(to, name)),
+        SetChange::NewRule(chain, rule) => {
+            push(6, CREATE | APPEND, &|to| encode::rule(to, chain, rule));
         }
-    });
+        SetChange::DeleteRules => push(8, 0, &encode::table_name),
+        SetChange::NewSet(set, id) => push(9, CREATE, &|to| encode::set(to, set, *id)),
+        SetChange::DeleteSet(name) => push(11, 0, &|to| encode::set_name(to, name)),
+        SetChange::NewFlowtable(name) => {
+            push(22, CREATE, &|to| encode::flowtable(to, name, None));
+        }
+        SetChange::DeleteFlowtable(name) => push(24, 0, &|to| encode::flowtable_name(to, name)),
+        // One entry per message, so that an error names it. Several entries would save a third of
+        // the bytes, but no measurable time.
+        SetChange::NewElement(entry) => {
+            let kind = if entry.is_link() { 22 } else { 12 };
+            push(kind, CREATE, &|to| encode::entry(to, entry));
+        }
+        SetChange::DeleteElement(entry) => {
+            let kind = if entry.is_link() { 24 } else { 14 };
+            push(kind, 0, &|to| encode::entry(to, entry));
+        }
+    }
 }
 
 /// Returns the netlink message type of an `NFT_MSG_*`.
@@ -94,43 +122,4 @@ pub(crate) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
     batch.push(BEGIN, 0, boundary);
     fill(batch);
     batch.push(END, 0, boundary);
-}
-
-/// Returns `NFT_MSG_*` and `NLM_F_*`.
-fn kind(change: &SetChange<'_>) -> (u16, u16) {
-    match change {
-        SetChange::NewTable => (0, CREATE),
-        SetChange::DeleteTable => (2, 0),
-        SetChange::NewChain(_) => (3, CREATE),
-        SetChange::DeleteChain(_) => (5, 0),
-        SetChange::NewRule(..) => (6, CREATE | APPEND),
-        SetChange::DeleteRules => (8, 0),
-        SetChange::NewSet(..) => (9, CREATE),
-        SetChange::DeleteSet(_) => (11, 0),
-        SetChange::NewFlowtable(_) => (22, CREATE),
-        SetChange::DeleteFlowtable(_) => (24, 0),
-        SetChange::NewElement(SetEntry { content: Content::Link(_), .. }) => (22, CREATE),
-        SetChange::DeleteElement(SetEntry { content: Content::Link(_), .. }) => (24, 0),
-        // One entry per message, so that an error names it. Several entries would save a third of
-        // the bytes, but no measurable time.
-        SetChange::NewElement(_) => (12, CREATE),
-        SetChange::DeleteElement(_) => (14, 0),
-    }
-}
-
-fn body(message: &mut Attributes<'_>, change: &SetChange<'_>) {
-    match change {
-        SetChange::NewTable => encode::table(message),
-        SetChange::DeleteTable | SetChange::DeleteRules => encode::table_name(message),
-        SetChange::NewChain(chain) => encode::chain(message, chain),
-        SetChange::DeleteChain(name) => encode::chain_name(message, name),
-        SetChange::NewSet(set, id) => encode::set(message, set, *id),
-        SetChange::DeleteSet(name) => encode::set_name(message, name),
-        SetChange::NewFlowtable(name) => encode::flowtable(message, name, None),
-        SetChange::DeleteFlowtable(name) => encode::flowtable_name(message, name),
-        SetChange::NewRule(chain, rule) => encode::rule(message, chain, rule),
-        SetChange::NewElement(entry) | SetChange::DeleteElement(entry) => {
-            encode::entry(message, entry)
-        }
-    }
 }

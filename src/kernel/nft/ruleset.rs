@@ -1,6 +1,5 @@
 //! Reads `ruleset.nft`.
 
-use std::fmt;
 use std::sync::LazyLock;
 
 use kube_ipvs_core::model::{Carry, NAME};
@@ -8,13 +7,6 @@ use kube_ipvs_core::model::{Carry, NAME};
 use super::set::{Layout, Set};
 use super::table::{BaseChain, Chain, Table, TableFamily};
 use super::{compile, fingerprint};
-
-/// The part of the tables that does not depend on the Services.
-#[derive(Debug)]
-pub(super) struct Ruleset {
-    /// Each table has an unused chain, whose name is the fingerprint.
-    pub(super) tables: Vec<Table>,
-}
 
 /// The rules of this version, in nft's language.
 pub(super) const TEXT: &str = include_str!("ruleset.nft");
@@ -33,56 +25,41 @@ const WORDS: [(&str, [&str; 2]); 7] = [
     ("$unreachable", ["host-unreachable", "addr-unreachable"]),
 ];
 
-impl Ruleset {
-    pub(super) fn of(carry: &Carry) -> &'static Self {
-        static PLAIN: LazyLock<Ruleset> = LazyLock::new(|| Ruleset::read(false));
-        static OFFLOADING: LazyLock<Ruleset> = LazyLock::new(|| Ruleset::read(true));
-        match carry {
-            Carry::FrontEnds | Carry::All => &PLAIN,
-            Carry::Offload(_) => &OFFLOADING,
-        }
-    }
-
-    fn read(offloads: bool) -> Self {
-        // A test makes sure that the text has no mistake.
-        let mut tables: Vec<_> = TableFamily::OURS
-            .into_iter()
-            .filter_map(|family| table(TEXT, family, offloads).ok())
-            .collect();
-        let marker = fingerprint::chain_name(&tables);
-        for table in &mut tables {
-            table.lines.extend([String::new(), format!("\tchain {marker} {{"), "\t}".to_owned()]);
-            table.chains.push(Chain::named(marker.as_str()));
-        }
-        Self { tables }
+/// Returns the tables without what Services add. Each has an unused chain, whose name is the
+/// fingerprint.
+pub(super) fn tables(carry: &Carry) -> &'static [Table] {
+    static PLAIN: LazyLock<Vec<Table>> = LazyLock::new(|| read(false));
+    static OFFLOADING: LazyLock<Vec<Table>> = LazyLock::new(|| read(true));
+    match carry {
+        Carry::FrontEnds | Carry::All => &PLAIN,
+        Carry::Offload(_) => &OFFLOADING,
     }
 }
 
-/// A line in an unknown form.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Mistake {
-    /// Counts from 1.
-    pub(super) number: usize,
-    pub(super) line: &'static str,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, line } = self;
-        write!(f, "line {number}: {:?} has an unknown form", line.trim())
+fn read(offloads: bool) -> Vec<Table> {
+    // A test makes sure that the text has no mistake.
+    let table = |family| table(TEXT, family, offloads).ok();
+    let mut tables: Vec<_> = TableFamily::OURS.into_iter().filter_map(table).collect();
+    let marker = fingerprint::chain_name(&tables);
+    for table in &mut tables {
+        table.lines.extend([String::new(), format!("\tchain {marker} {{"), "\t}".to_owned()]);
+        table.chains.push(Chain::named(marker.as_str()));
     }
+    tables
 }
 
 /// Reads the table of a family, with or without the lines for `carry: offload`.
 ///
 /// # Errors
 ///
-/// The first line in an unknown form.
+/// Names the first line in an unknown form.
 pub(super) fn table(
     text: &'static str,
     family: TableFamily,
     offloads: bool,
-) -> Result<Table, Mistake> {
+) -> Result<Table, String> {
+    let unknown =
+        |number, line: &str| format!("line {number}: {:?} has an unknown form", line.trim());
     let mut table = Table {
         family,
         sets: Vec::new(),
@@ -106,10 +83,10 @@ pub(super) fn table(
             words if of == Some(family.name()) => {
                 let indent = line.len() - line.trim_start().len();
                 table.lines.push("\t".repeat(indent) + &words.join(" "));
-                add(&mut table, words).ok_or(Mistake { number, line })?;
+                add(&mut table, words).ok_or_else(|| unknown(number, line))?;
             }
             words if of.is_some() || words.is_empty() => {}
-            _ => return Err(Mistake { number, line }),
+            _ => return Err(unknown(number, line)),
         }
     }
     Ok(table)

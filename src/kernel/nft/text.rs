@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube_ipvs_core::model::{Carry, Element, Family, NAME};
 
 use super::element::{Content, entries};
-use super::ruleset::Ruleset;
+use super::ruleset;
 use super::set::{Datatype, Set};
 use super::table::TableFamily;
 
@@ -27,7 +27,7 @@ pub fn render(elements: &[Element], carry: &Carry) -> String {
         }
     }
     let mut text = String::new();
-    for table in &Ruleset::of(carry).tables {
+    for table in ruleset::tables(carry) {
         text += &format!("table {} {NAME} {{\n", table.family.name());
         // Flowtables follow the sets, and elements come last in each.
         let two = [Datatype::Address(Family::V4)];

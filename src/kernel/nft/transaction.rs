@@ -10,10 +10,8 @@ use super::request::{SetChange, TransactionStep};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum FailureCause {
     Refused(NetlinkError),
-    /// The request could not be sent, or the answer not received.
-    Undelivered(String),
-    /// The answer was lost, so the result is not known.
-    Unknown,
+    /// The request could not be sent or its answer not received, so the result is not known.
+    Unknown(String),
 }
 
 /// The steps that the kernel refused, by index: if there are any, nothing took effect, and some may
@@ -132,6 +130,10 @@ mod tests {
         NetlinkError { errno, text: None }
     }
 
+    fn lost() -> FailureCause {
+        FailureCause::Unknown("lost".to_owned())
+    }
+
     /// Rejects some operations, and answers as configured.
     #[derive(Default)]
     struct Fake {
@@ -158,7 +160,7 @@ mod tests {
                 })
                 .collect();
             if self.room.is_some_and(|room| errors.len() > room) {
-                return Err(FailureCause::Unknown);
+                return Err(lost());
             }
             if errors.is_empty() {
                 self.done.extend(steps.iter().map(|step| step.operation));
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn who_meets_others_all_the_time_gives_up() {
+    fn a_transaction_gives_up_after_many_conflicts() {
         let answers = vec![Err(FailureCause::Refused(error(Errno::AGAIN))); 1_000];
         let mut kernel = Fake { answers, ..Fake::default() };
         let failures = failures(&mut kernel, adding(9));
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_permitted_is_not_tried_again() {
+    fn a_forbidden_transaction_is_not_retried() {
         let answers = vec![Err(FailureCause::Refused(error(Errno::PERM)))];
         let mut kernel = Fake { answers, ..Fake::default() };
         let failures = failures(&mut kernel, adding(9));
@@ -238,9 +240,9 @@ mod tests {
 
     #[test]
     fn an_operation_whose_answer_is_lost_is_unknown() {
-        let mut kernel = Fake { answers: vec![Err(FailureCause::Unknown); 2], ..Fake::default() };
+        let mut kernel = Fake { answers: vec![Err(lost()); 2], ..Fake::default() };
         let failures = failures(&mut kernel, adding(2));
-        assert_eq!(failures, [(0, FailureCause::Unknown)]);
+        assert_eq!(failures, [(0, lost())]);
         assert_eq!(kernel.done, [1, 1]);
     }
 

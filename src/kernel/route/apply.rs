@@ -1,45 +1,39 @@
-//! Operations to the kernel; routes in batches.
+//! Executes operations, those on routes in batches.
 
 use kube_ipvs_core::model::DEVICE;
 use kube_ipvs_core::plan::{Outcome, RouteOperation};
 use netlink_ipvs::KernelError;
+use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
 
-use super::message::{self, Request};
-use super::outcome::{failure, foreign_device, outcome, unknown};
-use super::{LOOPBACK_INDEX, Routes};
+use super::outcome::{failure, foreign_device, outcome};
+use super::{Routes, message, push};
 
-/// Bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
+/// The bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.
 const CHUNK: usize = 64 << 10;
 
 impl Routes {
-    /// Carries out operations in their order, consecutive operations on routes in one send. A
-    /// failure does not stop the others. An operation whose effect exists already succeeds.
+    /// Executes operations in order, consecutive operations on routes in one send. A failure does not
+    /// stop the others. An operation whose effect exists already succeeds.
     pub fn apply(&mut self, operations: &[RouteOperation]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(operations.len());
         for group in operations.chunk_by(|a, b| is_on_route(a) && is_on_route(b)) {
             match group {
-                [operation] if !is_on_route(operation) => outcomes.push(self.apply_one(operation)),
+                [operation @ RouteOperation::CreateDevice] => {
+                    outcomes.push(match self.create_device() {
+                        Ok(true) => Ok(()),
+                        Ok(false) => Err(foreign_device(operation)),
+                        Err(error) => Err(failure(operation, &error)),
+                    });
+                }
+                [operation @ RouteOperation::DeleteDevice] => {
+                    outcomes.push(self.delete_device().map_err(|error| failure(operation, &error)));
+                }
                 routes => self.apply_routes(routes, &mut outcomes),
             }
         }
         outcomes
-    }
-
-    fn apply_one(&mut self, operation: &RouteOperation) -> Outcome {
-        let done = match operation {
-            RouteOperation::CreateDevice => self.create_device(),
-            RouteOperation::DeleteDevice => self.delete_device(),
-            RouteOperation::Add(_) | RouteOperation::Delete(_) => {
-                return self.apply(std::slice::from_ref(operation)).pop().unwrap_or(Ok(()));
-            }
-        };
-        match done {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(foreign_device(operation)),
-            Err(error) => Err(failure(operation, &error)),
-        }
     }
 
     fn apply_routes(&mut self, operations: &[RouteOperation], outcomes: &mut Vec<Outcome>) {
@@ -51,8 +45,7 @@ impl Routes {
                 && let Some(operation) = rest.next()
             {
                 let Some(request) = route_request(operation) else { continue };
-                let body = request.body();
-                self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
+                push(&mut self.batch, &request);
                 chunk.push(operation);
             }
             self.apply_chunk(&chunk, outcomes);
@@ -65,14 +58,14 @@ impl Routes {
         let mut answers = match self.socket.transact(&mut self.batch, last) {
             Ok(answers) => answers.into_iter(),
             Err(error) => {
-                outcomes.extend(chunk.iter().map(|operation| Err(unknown(operation, &error))));
+                outcomes.extend(chunk.iter().map(|operation| Err(failure(operation, &error))));
                 return;
             }
         };
         outcomes.extend(chunk.iter().map(|operation| match answers.next().flatten() {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => outcome(operation, &error),
-            None => Err(unknown(operation, &KernelError::Lost("routes"))),
+            None => Err(failure(operation, &KernelError::Lost("routes"))),
         }));
     }
 
@@ -88,23 +81,22 @@ impl Routes {
         Ok(self.device(DEVICE)?.is_some())
     }
 
-    /// Returns true: a device of that name that is another's stays.
-    fn delete_device(&mut self) -> Result<bool, KernelError> {
-        let Some(device) = self.device(DEVICE)? else { return Ok(true) };
+    /// Another device of that name stays.
+    fn delete_device(&mut self) -> Result<(), KernelError> {
+        let Some(device) = self.device(DEVICE)? else { return Ok(()) };
         match self.send("deleting the device", &message::delete_device(device.index)) {
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(true),
-            deleted => deleted.map(|()| true),
+            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(()),
+            deleted => deleted,
         }
     }
 
     pub(super) fn send(
         &mut self,
         name: &'static str,
-        request: &Request,
+        request: &RouteNetlinkMessage,
     ) -> Result<(), KernelError> {
         self.batch.clear();
-        let body = request.body();
-        self.batch.push(request.kind(), request.flags, |message| message.raw(&body));
+        push(&mut self.batch, request);
         match self.socket.transact(&mut self.batch, 0)?.pop().flatten() {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(KernelError::refused(name, error)),
@@ -117,13 +109,10 @@ fn is_on_route(operation: &RouteOperation) -> bool {
     matches!(operation, RouteOperation::Add(_) | RouteOperation::Delete(_))
 }
 
-/// The request that an operation on a route takes.
-fn route_request(operation: &RouteOperation) -> Option<Request> {
+fn route_request(operation: &RouteOperation) -> Option<RouteNetlinkMessage> {
     match operation {
-        RouteOperation::Add(route) => Some(message::add_route(route, LOOPBACK_INDEX)),
-        RouteOperation::Delete(route) => {
-            Some(message::delete_route(route, message::TABLE_LOCAL, LOOPBACK_INDEX))
-        }
+        RouteOperation::Add(route) => Some(message::add_route(route)),
+        RouteOperation::Delete(route) => Some(message::delete_route(route)),
         RouteOperation::CreateDevice | RouteOperation::DeleteDevice => None,
     }
 }

@@ -1,15 +1,13 @@
-//! What of the kernel's answers is ours.
+//! Reads the kernel's answers and notifications. Only the needed attributes are read, so a device of an
+//! unknown kind is no error.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 use netlink_ipvs::{Attribute, attributes};
-use netlink_packet_core::Parseable;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
-};
 
+use super::LOOPBACK_INDEX;
 use super::message::TABLE_LOCAL;
 use crate::kernel::family;
 
@@ -28,7 +26,11 @@ const IFA_FLAGS: u16 = 8;
 const UNUSABLE: u32 = 0x40 | 0x08;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
+const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
+const RTA_TABLE: u16 = 15;
+/// `RTN_LOCAL`
+const LOCAL: u8 = 2;
 /// `RTN_UNICAST`, `_BLACKHOLE`, `_UNREACHABLE`, `_PROHIBIT`, `_THROW`.
 const OUTWARD: [u8; 5] = [1, 6, 7, 8, 9];
 /// `RTM_F_CLONED`: a cached route to one destination.
@@ -43,8 +45,7 @@ pub(super) struct DumpedLink {
     pub(super) up: bool,
 }
 
-/// Reads RTM_NEWLINK (`struct ifinfomsg` and attributes, native byte order). Only the needed
-/// attributes are read, so a device of an unknown kind is no error.
+/// Reads RTM_NEWLINK (`struct ifinfomsg` and attributes, native byte order).
 pub(super) fn link(body: &[u8]) -> Option<DumpedLink> {
     let (header, rest) = body.split_at_checked(LINK_HEADER_BYTES)?;
     let word = |at: usize| header.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
@@ -64,32 +65,33 @@ pub(super) fn link(body: &[u8]) -> Option<DumpedLink> {
     (!link.name.is_empty()).then_some(link)
 }
 
-/// Reads RTM_NEWROUTE, if it is one of our routes in a table, on the device with this index.
-pub(super) fn own_route(body: &[u8], table: u32, device: u32) -> Option<Route> {
-    let RouteMessage { header, attributes, .. } = RouteMessage::parse(body).ok()?;
+/// Reads RTM_NEWROUTE (`struct rtmsg` and attributes, native byte order), if the route is ours.
+pub(super) fn own_route(body: &[u8]) -> Option<Route> {
+    let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
+    let &[family_number, length, _, _, table, protocol, _, kind, ..] = header else { return None };
+    if (protocol, kind) != (ROUTE_PROTOCOL, LOCAL) {
+        return None;
+    }
+    let family = family::of_number(family_number)?;
     // The default route has no destination.
-    let mut destination = unspecified(family::of_number(header.address_family.into())?);
-    let mut of = u32::from(header.table);
-    let (mut source, mut metric, mut on) = (None, 0, None);
-    for attribute in &attributes {
-        match attribute {
-            RouteAttribute::Table(number) => of = *number,
-            RouteAttribute::Destination(address) => destination = ip(address)?,
-            RouteAttribute::PrefSource(address) => source = Some(ip(address)?),
-            RouteAttribute::Priority(number) => metric = *number,
-            RouteAttribute::Oif(index) => on = Some(*index),
+    let mut destination = unspecified(family);
+    let (mut table, mut device, mut metric, mut source) = (u32::from(table), 0, 0, None);
+    for attribute in attributes(rest) {
+        match attribute.kind {
+            RTA_TABLE => table = attribute.u32()?,
+            RTA_OIF => device = attribute.u32()?,
+            RTA_PRIORITY => metric = attribute.u32()?,
+            RTA_DST => destination = ip_of(&attribute, family)?,
+            RTA_PREFSRC => source = Some(ip_of(&attribute, family)?),
             _ => {}
         }
     }
-    let is_ours = header.kind == RouteType::Local
-        && header.protocol == RouteProtocol::from(ROUTE_PROTOCOL)
-        && metric == ROUTE_METRIC
-        && (of, on) == (table, Some(device));
-    let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
+    let is_ours = (table, device, metric) == (TABLE_LOCAL, LOOPBACK_INDEX, ROUTE_METRIC);
+    let prefix = IpNet::new(destination, length).ok()?;
     is_ours.then_some(Route { prefix, source })
 }
 
-/// An address of a device: the node's end of a point-to-point device.
+/// An address of a device: the near end of a point-to-point device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct InterfaceAddress {
     pub(super) device: u32,
@@ -116,9 +118,9 @@ pub(super) fn address(body: &[u8]) -> Option<InterfaceAddress> {
     Some(InterfaceAddress { device, ip: local.or(peer)?, usable: flags & UNUSABLE == 0 })
 }
 
-/// Reads RTM_NEWROUTE (`struct rtmsg` and attributes, native byte order) of a route to another
-/// host: the device, if the route names one, and the destination. Most routes in the kernel may be
-/// ours or local, which the header shows, so attributes come last.
+/// Reads RTM_NEWROUTE of a route to another host: the device, if the route names one, and the
+/// destination. Most routes in the kernel may be ours or local, which the header shows, so
+/// attributes are read last.
 pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
     let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
     let &[family_number, length, _, _, table, protocol, _, kind, ref flags @ ..] = header else {
@@ -158,18 +160,10 @@ fn ip_of(attribute: &Attribute<'_>, family: Family) -> Option<IpAddr> {
     }
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some((*ip).into()),
-        RouteAddress::Inet6(ip) => Some((*ip).into()),
-        _ => None,
-    }
-}
-
 fn unspecified(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -177,6 +171,8 @@ fn unspecified(family: Family) -> IpAddr {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use netlink_ipvs::{Attributes, Number};
+    use netlink_packet_route::RouteNetlinkMessage;
+    use netlink_packet_route::route::RouteAttribute;
     use proptest::prelude::*;
 
     use super::super::message;
@@ -203,16 +199,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_route_reads_back_as_it_was_written(route in routes(), device in 1u32..) {
-            let body = message::add_route(&route, device).body();
-            prop_assert_eq!(own_route(&body, TABLE_LOCAL, device), Some(route));
-            prop_assert_eq!(own_route(&body, TABLE_LOCAL, device - 1), None);
-            prop_assert_eq!(own_route(&body, 7575, device), None);
+        fn a_route_reads_back_as_it_was_written(route in routes(), device in 2u32..) {
+            prop_assert_eq!(own_route(&added(&route)), Some(route));
+            let with = |place: usize, attribute: RouteAttribute| {
+                let mut message = message::route_message(&route);
+                message.attributes[place] = attribute;
+                own_route(&message::body(&RouteNetlinkMessage::NewRoute(message)))
+            };
+            prop_assert_eq!(with(0, RouteAttribute::Table(7575)), None);
+            prop_assert_eq!(with(2, RouteAttribute::Priority(0)), None);
+            prop_assert_eq!(with(3, RouteAttribute::Oif(device)), None);
+            prop_assert_eq!(with(3, RouteAttribute::Oif(LOOPBACK_INDEX)), Some(route));
         }
 
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = own_route(&body, TABLE_LOCAL, 1);
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = own_route(&body);
             let _ = link(&body);
             let _ = address(&body);
             let _ = destination(&body);
@@ -220,21 +222,25 @@ mod tests {
 
         /// Correct up to some byte, arbitrary after it.
         #[test]
-        fn nothing_torn_panics(
+        fn no_truncated_message_causes_a_panic(
             route in routes(),
             at in 0usize..60,
             tail in proptest::collection::vec(any::<u8>(), 0..40),
         ) {
-            let mut body = message::add_route(&route, 7).body();
+            let mut body = added(&route);
             body.truncate(at);
             body.extend(tail);
-            let _ = own_route(&body, TABLE_LOCAL, 7);
+            let _ = own_route(&body);
         }
 
         #[test]
-        fn routes_of_ours_lead_to_no_others(route in routes(), device in 1u32..) {
-            prop_assert_eq!(destination(&message::add_route(&route, device).body()), None);
+        fn routes_of_ours_lead_to_no_others(route in routes()) {
+            prop_assert_eq!(destination(&added(&route)), None);
         }
+    }
+
+    fn added(route: &Route) -> Vec<u8> {
+        message::body(&message::add_route(route))
     }
 
     fn written<const N: usize>(header: [u8; N], fill: impl FnOnce(&mut Attributes<'_>)) -> Vec<u8> {
@@ -300,7 +306,7 @@ mod tests {
 
     #[test]
     fn our_device_reads_back() {
-        let link = link(&message::create_device().body()).unwrap();
+        let link = link(&message::body(&message::create_device())).unwrap();
         assert_eq!(
             (link.name.as_str(), link.kind.as_str(), link.up),
             ("kube-ipvs0", "dummy", false)

@@ -1,6 +1,6 @@
-//! What earlier versions had: a device for all routes; a policy rule of each family, by which packets
-//! that this node did not start were led to a routing table of load balancer and external IPs; and these
-//! IPv4 addresses on the device, from which the node spoke.
+//! Objects of earlier versions: a device for all routes; a policy rule of each family, which sent
+//! packets from elsewhere to a routing table of load balancer and external IPs; and IPv4 addresses on
+//! the device, which the node's own packets had as their source.
 
 use kube_ipvs_core::model::{Family, ROUTE_PROTOCOL};
 use netlink_ipvs::KernelError;
@@ -10,11 +10,9 @@ use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use rustix::io::Errno;
 
-use super::message::{self, Request};
-use super::{Routes, absent_is_empty, dump};
+use super::{Routes, absent_is_empty, dump, message};
 
 const TABLE: u32 = 7575;
-/// The priority of the rules.
 const PRIORITY: u32 = 75;
 /// The input interface of the node's own packets in policy rules.
 const LOOPBACK: &str = "lo";
@@ -25,7 +23,7 @@ const GONE: [Errno; 5] =
     [Errno::NOENT, Errno::SRCH, Errno::NODEV, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
 
 impl Routes {
-    /// Whether a rule or the device exists.
+    /// Returns whether a rule or the device exists.
     pub(super) fn has_earlier(&mut self) -> Result<bool, KernelError> {
         let mut found = self.device(DEVICE)?.is_some();
         for family in Family::BOTH {
@@ -38,11 +36,11 @@ impl Routes {
         Ok(found)
     }
 
-    /// Removes all of it. Routes and addresses go with the device.
+    /// Deletes these objects. Routes and addresses go with the device.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses or does not answer. What comes first is removed by then.
+    /// If the kernel rejects a request or does not answer. Earlier objects are deleted by then.
     pub fn delete_earlier(&mut self) -> Result<(), KernelError> {
         if let Some(device) = self.device(DEVICE)? {
             self.remove(&message::delete_device(device.index))?;
@@ -50,7 +48,7 @@ impl Routes {
         Family::BOTH.into_iter().try_for_each(|family| self.remove(&delete_rule(family)))
     }
 
-    fn remove(&mut self, request: &Request) -> Result<(), KernelError> {
+    fn remove(&mut self, request: &RouteNetlinkMessage) -> Result<(), KernelError> {
         match self.send("what an earlier version had", request) {
             Err(KernelError::Refused { error, .. }) if GONE.contains(&error.errno) => Ok(()),
             removed => removed,
@@ -59,13 +57,13 @@ impl Routes {
 }
 
 /// Only a rule with our protocol number matches.
-fn delete_rule(family: Family) -> Request {
+fn delete_rule(family: Family) -> RouteNetlinkMessage {
     let mut message = RuleMessage::default();
     message.header.family = message::address_family(family);
     message.header.action = RuleAction::ToTable;
     message.header.flags = RuleFlags::Invert;
     message.attributes = rule().into();
-    Request::new(RouteNetlinkMessage::DelRule(message), 0)
+    RouteNetlinkMessage::DelRule(message)
 }
 
 fn rule() -> [RuleAttribute; 4] {
@@ -77,7 +75,7 @@ fn rule() -> [RuleAttribute; 4] {
     ]
 }
 
-/// Whether RTM_NEWRULE is exactly the rule of a family.
+/// Returns whether RTM_NEWRULE is exactly the rule of a family.
 fn is_rule(body: &[u8], family: Family) -> bool {
     RuleMessage::parse(body).is_ok_and(|message| {
         message.header.family == message::address_family(family)
@@ -96,14 +94,14 @@ mod tests {
     fn a_rule_reads_back_as_its_family() {
         let [v4, v6] = Family::BOTH;
         for (family, other) in [(v4, v6), (v6, v4)] {
-            let body = delete_rule(family).body();
+            let body = message::body(&delete_rule(family));
             assert!(is_rule(&body, family) && !is_rule(&body, other));
         }
     }
 
     proptest! {
         #[test]
-        fn nothing_received_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_received_bytes_cause_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = is_rule(&body, Family::V4);
         }
     }

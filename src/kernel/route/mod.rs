@@ -1,7 +1,7 @@
 //! Our device and routes, over rtnetlink.
 //!
-//! Ours are the routes on the loopback device that carry our protocol number. The device [`DEVICE`] is
-//! kube-proxy's, too, so it is removed only while it has no address. Nothing else is ever changed.
+//! Our routes are those on the loopback device with our protocol number. kube-proxy uses the device
+//! [`DEVICE`], too, so it is deleted only while it has no address. Nothing else is ever changed.
 
 mod apply;
 mod decode;
@@ -14,11 +14,12 @@ mod outcome;
 
 use decode::DumpedLink;
 use kube_ipvs_core::model::{DEVICE, Family, Route};
-use message::Request;
+use kube_ipvs_core::plan::Observed;
 use netlink_ipvs::{Batch, KernelError, Socket, Subsystem};
+use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
 
-pub use network::{Network, NetworkListener, Touched, WITHOUT_IPV6, has_ipv6};
+pub use network::{Network, Touched, WITHOUT_IPV6, has_ipv6, listen, wait};
 pub(super) use notification::may_change_ours;
 
 /// The kind of [`DEVICE`].
@@ -26,17 +27,7 @@ const DUMMY: &str = "dummy";
 /// The index of the loopback device (`LOOPBACK_IFINDEX` in the kernel's `net/flow.h`).
 const LOOPBACK_INDEX: u32 = 1;
 
-/// The agent's own objects in the kernel.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RoutesObserved {
-    /// Whether [`DEVICE`] exists and is a dummy.
-    pub device: bool,
-    pub routes: Vec<Route>,
-    /// Whether a policy rule or the device of an earlier version exists.
-    pub earlier: bool,
-}
-
-/// Device and routes of the network namespace that this was opened in.
+/// The device and routes of a network namespace.
 #[derive(Debug)]
 pub struct Routes {
     socket: Socket,
@@ -44,36 +35,27 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Opens a socket.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel has no route netlink.
     pub fn open() -> Result<Self, KernelError> {
         Ok(Self::over(Socket::open(Subsystem::Route)?))
     }
 
-    /// Uses an open socket.
     pub(super) fn over(socket: Socket) -> Self {
         Self { socket, batch: Batch::default() }
     }
 
-    /// The netlink port of the changes.
+    /// Returns the netlink port from which changes are made.
     pub(super) fn port(&self) -> u32 {
         self.socket.port()
     }
 
-    /// Reads back what is ours.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
-    pub fn observe(&mut self) -> Result<RoutesObserved, KernelError> {
+    /// Reads the device and the routes, and into `earlier` whether a policy rule or the device of an
+    /// earlier version exists.
+    pub fn observe(&mut self) -> Result<Observed, KernelError> {
         let device = self.device(DEVICE)?.is_some();
-        let mut observed =
-            RoutesObserved { device, earlier: self.has_earlier()?, ..Default::default() };
+        let earlier = self.has_earlier()?.then(Vec::new);
+        let mut observed = Observed { device, earlier, ..Observed::default() };
         for family in Family::BOTH {
-            observed.routes.extend(self.routes(family, message::TABLE_LOCAL, LOOPBACK_INDEX)?);
+            observed.routes.extend(self.routes(family)?);
         }
         Ok(observed)
     }
@@ -82,17 +64,12 @@ impl Routes {
         Ok(device(&mut self.socket, name)?.filter(|device| device.kind == DUMMY))
     }
 
-    fn routes(
-        &mut self,
-        family: Family,
-        table: u32,
-        device: u32,
-    ) -> Result<Vec<Route>, KernelError> {
-        let request = message::dump_routes(family, table, device);
+    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
+        let request = message::dump_routes(family);
         // A kernel without IPv6 answers with IPv4 routes.
         let asked = |route: &Route| route.family() == family;
         let found = dump(&mut self.socket, "routes", &request, |found: &mut Vec<_>, body| {
-            found.extend(decode::own_route(body, table, device).filter(asked));
+            found.extend(decode::own_route(body).filter(asked));
         });
         absent_is_empty(found)
     }
@@ -101,35 +78,40 @@ impl Routes {
 fn dump<T: Default>(
     socket: &mut Socket,
     name: &'static str,
-    request: &Request,
+    request: &RouteNetlinkMessage,
     mut take: impl FnMut(&mut T, &[u8]),
 ) -> Result<T, KernelError> {
-    let body = request.body();
-    socket.dump(
-        name,
-        request.kind(),
-        |message| message.raw(&body),
-        |found, _, body| take(found, body),
-    )
+    let (kind, body) = (request.message_type(), message::body(request));
+    socket.dump(name, kind, |message| message.raw(&body), |found, _, body| take(found, body))
+}
+
+/// Sends a request that has no flags, and passes its answers to `take`.
+fn ask(
+    socket: &mut Socket,
+    name: &'static str,
+    request: &RouteNetlinkMessage,
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), KernelError> {
+    let (kind, body) = (request.message_type(), message::body(request));
+    socket.request(name, kind, |message| message.raw(&body), |_, body| take(body))
+}
+
+fn push(batch: &mut Batch, request: &RouteNetlinkMessage) {
+    let body = message::body(request);
+    batch.push(request.message_type(), message::flags(request), |message| message.raw(&body));
 }
 
 fn device(socket: &mut Socket, name: &str) -> Result<Option<DumpedLink>, KernelError> {
-    let request = message::get_device(name);
     let mut device = None;
-    let asked = socket.request(
-        "device",
-        request.kind(),
-        |message| message.raw(&request.body()),
-        |_, body| device = decode::link(body),
-    );
-    match asked {
+    let request = message::get_device(name);
+    match ask(socket, "device", &request, |body| device = decode::link(body)) {
         Ok(()) => Ok(device),
         Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Nothing, if the kernel has no such table yet or no IPv6.
+/// Returns an empty value if the kernel has no such table yet or no IPv6.
 fn absent_is_empty<T: Default>(found: Result<T, KernelError>) -> Result<T, KernelError> {
     match found {
         Err(KernelError::Refused { error, .. })

@@ -1,4 +1,5 @@
-//! The node's own addresses, where its routes lead, its links, and when any of these may have changed.
+//! The node's own addresses, the destinations of its routes, its links, and notifications of their
+//! changes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -13,62 +14,51 @@ use socket2::SockFilter;
 
 use super::message::{self, TABLE_LOCAL};
 use super::notification::{DELADDR, DELLINK, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
-use super::{absent_is_empty, decode, device, dump, earlier};
+use super::{absent_is_empty, ask, decode, device, dump, earlier};
 
-/// Devices whose addresses and routes belong to services: kube-proxy's, and that of earlier
-/// versions.
+/// Devices with addresses and routes of Services: kube-proxy's, and that of earlier versions.
 const SERVICE_DEVICES: [&str; 2] = [DEVICE, earlier::DEVICE];
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_NEXTHOP`. IPv4
 /// sends no notification of routes that go with a device, an address or a next hop (`fib_flush`).
 const GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 32];
 
-/// An address of each family that is nowhere near (192.88.99.0/24, RFC 7526, and 2001::/32). Nothing is
-/// sent there.
+/// A distant address of each family (192.88.99.0/24, RFC 7526, and 2001::/32). No packet is sent
+/// there.
 const FAR: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 88, 99, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// What follows if the kernel has no IPv6.
+/// The consequence of a kernel without IPv6.
 pub const WITHOUT_IPV6: &str = "the kernel is without IPv6 (ipv6.disable=1 on its command line): no IPv6 address of a Service is served";
 
-/// Whether the kernel has IPv6. A seccomp filter may reject the socket nevertheless.
+/// Returns whether the kernel has IPv6. A seccomp filter may reject the socket nevertheless.
 #[must_use]
 pub fn has_ipv6() -> bool {
     let socket = socket(AddressFamily::INET6, SocketType::DGRAM, None);
     !matches!(socket, Err(Errno::AFNOSUPPORT)) || Path::new("/proc/self/net/if_inet6").exists()
 }
 
-/// Reads the node's addresses, routes and links in the network namespace that this was opened in.
+/// Lists the addresses, routes and links of a network namespace.
 #[derive(Debug)]
 pub struct Network {
     socket: Socket,
 }
 
 impl Network {
-    /// Opens a socket.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel has no route netlink.
     pub fn open() -> Result<Self, KernelError> {
         Ok(Self::over(Socket::open(Subsystem::Route)?))
     }
 
-    /// Uses an open socket.
     #[must_use]
     pub fn over(socket: Socket) -> Self {
         Self { socket }
     }
 
-    /// The addresses that clients can use, sorted and without duplicates.
+    /// Lists the addresses that clients can use, sorted and without duplicates.
     ///
-    /// Loopback and IPv6 link-local addresses are left out, and so are those on devices that hold
-    /// service addresses, and those that are tentative or failed duplicate detection.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
+    /// Loopback and IPv6 link-local addresses are left out, addresses on devices with Service
+    /// addresses, and addresses that are tentative or failed duplicate detection.
     pub fn addresses(&mut self) -> Result<Vec<IpAddr>, KernelError> {
         let request = message::dump_all_addresses();
         let mut found =
@@ -83,15 +73,11 @@ impl Network {
         Ok(ips)
     }
 
-    /// The destinations of routes in all tables, as disjoint ranges, sorted.
+    /// Lists the destinations of routes in all tables, as disjoint ranges, sorted.
     ///
-    /// Left out are default routes, local and multicast ones, table `local`, routes of ours or on a
-    /// device that holds service addresses, and loopback, link-local and multicast destinations.
-    /// Routes that refuse (`blackhole`, `unreachable`, `prohibit`, `throw`) are among them.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
+    /// Default, local and multicast routes are left out, table `local`, our routes, routes on
+    /// devices with Service addresses, and loopback, link-local and multicast destinations. Routes
+    /// that reject packets (`blackhole`, `unreachable`, `prohibit`, `throw`) are included.
     pub fn routes(&mut self) -> Result<Vec<IpNet>, KernelError> {
         let mut found = Vec::new();
         for family in Family::BOTH {
@@ -106,22 +92,14 @@ impl Network {
         Ok(disjoint(found.into_iter().map(|(_, range)| range)))
     }
 
-    /// The source address of the node's packets to far away, of each family in which it reaches that.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel does not answer.
+    /// Returns the source address of the node's packets to distant addresses, of each family with a
+    /// route there.
     pub fn source_ips(&mut self) -> Result<Vec<IpAddr>, KernelError> {
         let mut found = Vec::new();
         for to in FAR {
             let request = message::get_route(to);
-            let asked = self.socket.request(
-                "route",
-                request.kind(),
-                |message| message.raw(&request.body()),
-                |_, body| found.extend(decode::preferred_source(body)),
-            );
-            match asked {
+            let take = |body: &[u8]| found.extend(decode::preferred_source(body));
+            match ask(&mut self.socket, "route", &request, take) {
                 // There is no way there.
                 Ok(()) | Err(KernelError::Refused { .. }) => {}
                 Err(error) => return Err(error),
@@ -131,11 +109,7 @@ impl Network {
         Ok(found)
     }
 
-    /// All links but those that hold service addresses, sorted.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses or does not answer.
+    /// Lists all links except those with Service addresses, sorted.
     pub fn links(&mut self) -> Result<Vec<Link>, KernelError> {
         let request = message::dump_links();
         let mut found =
@@ -161,7 +135,7 @@ impl Network {
     }
 }
 
-/// The ranges that may contain a service address, merged.
+/// Merges the ranges that may contain a Service address.
 fn disjoint(ranges: impl Iterator<Item = IpNet>) -> Vec<IpNet> {
     let aside: [IpNet; 6] = [
         Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into(),
@@ -189,48 +163,43 @@ pub struct Touched {
     pub links: bool,
 }
 
-/// Receives notifications of changes to addresses, routes and links.
-#[derive(Debug)]
-pub struct NetworkListener(Listener);
+/// Receives notifications of changes to addresses, routes and links, in the network namespace of the
+/// calling thread.
+///
+/// # Errors
+///
+/// If the kernel has no route netlink.
+pub fn listen() -> Result<Listener, KernelError> {
+    Listener::open(Subsystem::Route, &GROUPS, &not_local_nor_ours())
+}
 
-impl NetworkListener {
-    /// Listens in the network namespace that the calling thread stands in.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel has no route netlink.
-    pub fn open() -> Result<Self, KernelError> {
-        Listener::open(Subsystem::Route, &GROUPS, &not_local_nor_ours()).map(Self)
-    }
-
-    /// Waits until something may have changed, or for `limit`.
-    pub fn wait(&mut self, limit: Option<Duration>) -> Touched {
-        Listener::wait(std::slice::from_ref(&self.0), limit);
-        let mut touched = Touched::default();
-        let incomplete = self.0.read(|header, payload| {
-            if !is_about_ours(header, payload) {
-                touched.addresses |= matches!(header.kind, NEWADDR | DELADDR);
-                touched.routes |= touches_routes(header, payload);
-                touched.links |= matches!(header.kind, NEWLINK | DELLINK);
-            }
-        });
-        Touched {
-            addresses: touched.addresses | incomplete,
-            routes: touched.routes | incomplete,
-            links: touched.links | incomplete,
+/// Waits until lists may have changed, or for `limit`.
+pub fn wait(listener: &mut Listener, limit: Option<Duration>) -> Touched {
+    Listener::wait(std::slice::from_ref(listener), limit);
+    let mut touched = Touched::default();
+    let incomplete = listener.read(|header, payload| {
+        if !is_about_ours(header, payload) {
+            touched.addresses |= matches!(header.kind, NEWADDR | DELADDR);
+            touched.routes |= touches_routes(header, payload);
+            touched.links |= matches!(header.kind, NEWLINK | DELLINK);
         }
+    });
+    Touched {
+        addresses: touched.addresses | incomplete,
+        routes: touched.routes | incomplete,
+        links: touched.links | incomplete,
     }
 }
 
-/// Whether routes may have changed: with a device that is down or gone, an address, a next hop, or
-/// by themselves.
+/// Returns whether routes may have changed: with a device that is down or gone, an address or a
+/// next hop, or by themselves.
 fn touches_routes(header: Header, payload: &[u8]) -> bool {
     header.kind != NEWLINK || decode::link(payload).is_none_or(|link| !link.up)
 }
 
 /// Accepts messages other than routes, and routes that are neither in table `local` nor ours:
-/// thousands of those may come and go at once, and all of them are irrelevant. A load from a packet
-/// is in network byte order; `struct rtmsg` follows the netlink header.
+/// thousands of those may come and go at once, and none matters. A load from a packet is in network
+/// byte order; `struct rtmsg` follows the netlink header.
 fn not_local_nor_ours() -> [SockFilter; 9] {
     const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS

@@ -16,7 +16,7 @@ pub(super) const DELROUTE: u16 = 25;
 const SCOPE_UNIVERSE: u8 = 0;
 const IFA_LABEL: u16 = 3;
 
-/// Whether a notification is about our device or routes.
+/// Returns whether a notification is about our device or routes.
 pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
     let after_header =
         || attributes(payload.get(decode::ADDRESS_HEADER_BYTES..).unwrap_or_default());
@@ -30,10 +30,10 @@ pub(in crate::kernel) fn is_about_ours(header: Header, payload: &[u8]) -> bool {
     }
 }
 
-/// Whether objects of ours may have changed: the notification is about them, or an IPv6 address is
-/// gone. The kernel removes that address as the source of routes without a notification
+/// Returns whether our objects may have changed: the notification is about them, or an IPv6 address
+/// is gone. The kernel removes that address as the source of routes without a notification
 /// (`fib6_remove_prefsrc`). For IPv4 that does not happen in table `local` (`fib_sync_down_addr`).
-/// Link-local addresses are no route's source, and go with every pod.
+/// A link-local address is the source of no route, and each pod that ends takes one along.
 pub(in crate::kernel) fn may_change_ours(header: Header, payload: &[u8]) -> bool {
     let is_global_v6 = || {
         payload.first() == Some(&family::number(Family::V6))
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_ours_is_meant() {
+    fn only_the_agents_objects_are_matched() {
         let link = message(&[0; 16], IFLA_IFNAME, b"kube-ipvs0\0");
         assert!(is_about_ours(header(DELLINK), &link));
         assert!(!is_about_ours(header(NEWLINK), &link));
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_gone_may_be_a_source() {
+    fn a_deleted_address_may_have_been_a_source() {
         let address = |family, scope| [family, 64, 0x80, scope, 2, 0, 0, 0];
         let is_gone = |family, scope| may_change_ours(header(DELADDR), &address(family, scope));
         assert!(is_gone(V6, SCOPE_UNIVERSE));

@@ -1,14 +1,14 @@
-//! What the kernel's errors mean for an operation.
+//! The meaning of the kernel's errors for an operation.
 
 use kube_ipvs_core::model::DEVICE;
 use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, RouteOperation};
 use netlink_ipvs::{KernelError, NetlinkError};
 use rustix::io::Errno;
 
-/// The outcome of an operation on a route that the kernel answered with an error.
+/// Returns the outcome of an operation on a route that the kernel answered with an error.
 pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outcome {
     let (kind, meaning) = match (operation, error.errno) {
-        // Gone already, with its table or family perhaps.
+        // Gone already, perhaps with its table or family.
         (
             RouteOperation::Delete(_),
             Errno::SRCH | Errno::NODEV | Errno::NXIO | Errno::AFNOSUPPORT | Errno::OPNOTSUPP,
@@ -38,23 +38,17 @@ pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outco
     Err(Failure { kind, message: format!("{operation}: {meaning}: {error}") })
 }
 
-/// The failure of an operation on the device.
 pub(super) fn failure(operation: &RouteOperation, error: &KernelError) -> Failure {
     let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Unknown };
     Failure { kind, message: format!("{operation}: {error}") }
 }
 
-/// Another device has the name of ours.
+/// Returns the failure of an operation if another device has the name of ours.
 pub(super) fn foreign_device(operation: &RouteOperation) -> Failure {
     let meaning = format!(
         "a device {DEVICE} is there that is not a dummy: rename it, or `ip link delete {DEVICE}`"
     );
     Failure { kind: FailureKind::Refused, message: format!("{operation}: {meaning}") }
-}
-
-/// The failure of an operation whose result is unknown.
-pub(super) fn unknown(operation: &RouteOperation, error: &KernelError) -> Failure {
-    Failure { kind: FailureKind::Unknown, message: format!("{operation}: {error}") }
 }
 
 #[cfg(test)]
@@ -74,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_needs_no_deleting() {
+    fn deleting_an_absent_object_succeeds() {
         let delete = RouteOperation::Delete(route(None));
         assert_eq!(of(delete, Errno::SRCH), None);
         assert_eq!(of(delete, Errno::PERM), Some(FailureKind::Refused));
     }
 
     #[test]
-    fn a_strange_source_is_named() {
+    fn an_invalid_source_address_is_named() {
         let add = RouteOperation::Add(route(Some("192.0.2.9")));
         let error = NetlinkError { errno: Errno::INVAL, text: None };
         let failure = outcome(&add, &error).unwrap_err();

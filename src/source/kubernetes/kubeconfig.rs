@@ -68,7 +68,7 @@ users: [{name: u, user: {client-key: /etc/key, tokenFile: token, exec: {command:
 ";
 
     #[test]
-    fn a_key_that_is_there_twice_costs_the_file_nothing() {
+    fn a_duplicate_key_does_not_invalidate_a_kubeconfig() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kubeconfig");
         let reads = [TWICE.to_owned(), TWICE.replacen("current-context: node\n", "", 1)];

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_is_rewritten_every_second_writes_a_few_lines() {
+    fn a_service_rewritten_every_second_logs_few_lines() {
         let (mut log, start) = (RejectionLog::default(), Instant::now());
         let mut lines: Vec<String> = Vec::new();
         for second in 0..400 {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_changed_is_told_once() {
+    fn an_unchanged_rejection_is_logged_once() {
         let (mut log, now) = (RejectionLog::default(), Instant::now());
         let found = rejections(0);
         for _ in 0..3 {

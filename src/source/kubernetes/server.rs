@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_program_provides_is_no_way_to_the_server() {
+    fn a_service_of_this_program_is_not_used_to_reach_the_server() {
         let ranges: [IpNet; 2] =
             ["10.96.0.0/12", "fd00:10:96::/112"].map(|range| range.parse().expect("range"));
         let cases = [

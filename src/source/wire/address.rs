@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_metadata_may_be_an_endpoints_and_no_front_ends() {
+    fn a_link_local_address_may_be_an_endpoint_but_not_a_front_end() {
         for text in ["168.63.129.16", "192.0.0.192", "100.100.100.200", "fd00:ec2::254"] {
             assert!(usable_ip(text).is_ok(), "{text}");
             assert!(external_ip(text).is_err(), "{text}");

@@ -113,7 +113,7 @@ mod tests {
     use crate::source::wire::ServiceObject;
 
     #[test]
-    fn what_is_told_of_an_object_has_an_end() {
+    fn rejections_of_an_object_are_bounded() {
         let megabyte = "x".repeat(1 << 20);
         let mut metadata = Meta::default();
         (metadata.name, metadata.namespace) = (megabyte.clone(), megabyte.clone());

@@ -347,7 +347,7 @@ mod tests {
 
     /// The largest number of front ends that an object within the API's size limit could request.
     #[test]
-    fn a_service_cannot_ask_for_the_product_of_what_it_lists() {
+    fn front_ends_of_a_service_are_bounded() {
         let ports: Vec<_> =
             (1..=30_000).map(|n| json!({ "port": n, "name": n.to_string() })).collect();
         let ips: Vec<_> =

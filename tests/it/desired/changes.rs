@@ -3,11 +3,11 @@
 use kube_ipvs_core::model::{Event, Settings};
 
 use super::web::{elsewhere, here_and_elsewhere, web as exposed};
+use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD};
 use crate::common::objects::{
     ServiceBuilder, SliceBuilder, node, only_services, only_slices, service, service_cidrs, slice,
     without_service, without_slice,
 };
-use crate::common::world::{OUTSIDER, POD, World};
 
 fn web() -> ServiceBuilder {
     service("default/web").cluster_ip("10.96.0.10").port("", 80)
@@ -19,82 +19,82 @@ fn endpoint(address: &str) -> SliceBuilder {
 
 #[test]
 fn a_slice_may_come_before_its_service_and_outlive_it() {
-    let mut world = World::new();
-    world.apply(endpoint("10.244.1.5"));
-    world.expect(&[("10.96.0.10:80", POD, "drop")]);
-    world.apply(web());
-    world.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
-    world.apply(without_service("default/web"));
-    world.expect(&[("10.96.0.10:80", POD, "drop")]);
-    world.apply(web());
-    world.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
-    world.apply(without_slice("default/web-a"));
-    world.expect(&[("10.96.0.10:80", POD, "reject")]);
+    let mut view = NodeView::new();
+    view.apply(endpoint("10.244.1.5"));
+    view.expect(&[("10.96.0.10:80", POD, "drop")]);
+    view.apply(web());
+    view.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
+    view.apply(without_service("default/web"));
+    view.expect(&[("10.96.0.10:80", POD, "drop")]);
+    view.apply(web());
+    view.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
+    view.apply(without_slice("default/web-a"));
+    view.expect(&[("10.96.0.10:80", POD, "reject")]);
 }
 
 #[test]
 fn a_slice_may_move_to_another_service() {
-    let mut world = World::new();
-    world
-        .apply(web())
+    let mut view = NodeView::new();
+    view.apply(web())
         .apply(service("default/other").cluster_ip("10.96.0.11").port("", 80))
         .apply(endpoint("10.244.1.5"))
         .apply(endpoint("10.244.1.5").of("default/other"));
-    world.expect(&[("10.96.0.10:80", POD, "reject"), ("10.96.0.11:80", POD, "10.244.1.5:80")]);
+    view.expect(&[("10.96.0.10:80", POD, "reject"), ("10.96.0.11:80", POD, "10.244.1.5:80")]);
 }
 
 #[test]
-fn what_a_list_leaves_out_is_gone() {
-    let mut world = World::new();
-    world
-        .apply(web())
+fn objects_missing_from_a_list_are_deleted() {
+    let mut view = NodeView::new();
+    view.apply(web())
         .apply(service("default/other").cluster_ip("10.96.0.11").port("", 80))
         .apply(endpoint("10.244.1.5"))
         .apply(slice("default/web-b").port("", 80).ready("10.244.1.6", "n1"))
         .apply(only_services([web()]))
         .apply(only_slices([slice("default/web-b").port("", 80).ready("10.244.1.7", "n1")]));
-    world.expect(&[("10.96.0.10:80", POD, "10.244.1.7:80"), ("10.96.0.11:80", POD, "drop")]);
-    world.apply(only_services([]));
-    world.expect(&[("10.96.0.10:80", POD, "drop")]);
+    view.expect(&[("10.96.0.10:80", POD, "10.244.1.7:80"), ("10.96.0.11:80", POD, "drop")]);
+    view.apply(only_services([]));
+    view.expect(&[("10.96.0.10:80", POD, "drop")]);
 }
 
 #[test]
 fn an_endpoint_shadowed_by_another_slice_comes_back_when_that_goes() {
-    let mut world = World::new();
+    let mut view = NodeView::new();
     let leaving = || slice("default/web-b").port("", 80).terminating("10.244.1.5", "n1");
-    world.apply(web()).apply(leaving()).apply(endpoint("10.244.1.5"));
-    world.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
-    world.apply(without_slice("default/web-a"));
-    world.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
-    world.apply(slice("default/web-c").port("", 80).ready("10.244.1.6", "n1"));
-    world.expect(&[("10.96.0.10:80", POD, "10.244.1.6:80 | 10.244.1.5:80")]);
+    view.apply(web()).apply(leaving()).apply(endpoint("10.244.1.5"));
+    view.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
+    view.apply(without_slice("default/web-a"));
+    view.expect(&[("10.96.0.10:80", POD, "10.244.1.5:80")]);
+    view.apply(slice("default/web-c").port("", 80).ready("10.244.1.6", "n1"));
+    view.expect(&[("10.96.0.10:80", POD, "10.244.1.6:80 | 10.244.1.5:80")]);
 }
 
 #[test]
 fn every_field_of_a_live_service_may_change() {
-    let mut world = World::new();
-    world.apply(web()).apply(endpoint("10.244.1.5"));
+    let mut view = NodeView::new();
+    view.apply(web()).apply(endpoint("10.244.1.5"));
     // Its port.
-    world.apply(service("default/web").cluster_ip("10.96.0.10").port("", 8080));
-    world.expect(&[("10.96.0.10:80", POD, "reject"), ("10.96.0.10:8080", POD, "10.244.1.5:80")]);
+    view.apply(service("default/web").cluster_ip("10.96.0.10").port("", 8080));
+    view.expect(&[("10.96.0.10:80", POD, "reject"), ("10.96.0.10:8080", POD, "10.244.1.5:80")]);
     // Its type, to a load balancer and back.
-    world.apply(web().node_port(30080).load_balancer_ip("203.0.113.1").local_external());
-    world.expect(&[
-        ("203.0.113.1:80", OUTSIDER, "10.244.1.5:80"),
-        ("192.0.2.1:30080", OUTSIDER, "10.244.1.5:80"),
+    view.apply(web().node_port(30080).load_balancer_ip("203.0.113.1").local_external());
+    view.expect(&[
+        ("203.0.113.1:80", EXTERNAL_CLIENT, "10.244.1.5:80"),
+        ("192.0.2.1:30080", EXTERNAL_CLIENT, "10.244.1.5:80"),
     ]);
-    world.apply(web());
-    world.expect(&[("203.0.113.1:80", OUTSIDER, "pass"), ("192.0.2.1:30080", OUTSIDER, "pass")]);
+    view.apply(web());
+    view.expect(&[
+        ("203.0.113.1:80", EXTERNAL_CLIENT, "pass"),
+        ("192.0.2.1:30080", EXTERNAL_CLIENT, "pass"),
+    ]);
     // Its families.
-    world
-        .apply(web().cluster_ip("fd00:10:96::a"))
+    view.apply(web().cluster_ip("fd00:10:96::a"))
         .apply(slice("default/web-6").v6().port("", 80).ready("fd00:10:244:1::5", "n1"));
-    world.expect(&[("[fd00:10:96::a]:80", "fd00:10:244:1::9", "[fd00:10:244:1::5]:80")]);
-    world.apply(web());
-    world.expect(&[("[fd00:10:96::a]:80", "fd00:10:244:1::9", "drop")]);
+    view.expect(&[("[fd00:10:96::a]:80", "fd00:10:244:1::9", "[fd00:10:244:1::5]:80")]);
+    view.apply(web());
+    view.expect(&[("[fd00:10:96::a]:80", "fd00:10:244:1::9", "drop")]);
     // Its ClusterIP, when it is deleted and made anew.
-    world.apply(service("default/web").cluster_ip("10.96.0.99").port("", 80));
-    world.expect(&[("10.96.0.10:80", POD, "drop"), ("10.96.0.99:80", POD, "10.244.1.5:80")]);
+    view.apply(service("default/web").cluster_ip("10.96.0.99").port("", 80));
+    view.expect(&[("10.96.0.10:80", POD, "drop"), ("10.96.0.99:80", POD, "10.244.1.5:80")]);
 }
 
 /// What a Service may be, one after the other, and the endpoints that it may have.
@@ -148,7 +148,7 @@ fn states() -> Vec<(&'static str, [Option<Event>; 2])> {
 }
 
 /// Tells of a state whatever was before, in one of two orders.
-fn tell(world: &mut World, [service, slice]: &[Option<Event>; 2], slice_first: bool) {
+fn deliver(view: &mut NodeView, [service, slice]: &[Option<Event>; 2], slice_first: bool) {
     let service = service.clone().unwrap_or_else(|| without_service("default/web"));
     let slice = slice.clone().unwrap_or_else(|| without_slice("default/web-a"));
     let mut events = [service, slice];
@@ -156,23 +156,23 @@ fn tell(world: &mut World, [service, slice]: &[Option<Event>; 2], slice_first: b
         events.reverse();
     }
     for event in events {
-        world.apply(event);
+        view.apply(event);
     }
 }
 
 #[test]
-fn what_was_before_and_what_is_told_first_makes_no_difference() {
+fn the_order_of_events_makes_no_difference() {
     let states = states();
     for (before, first) in &states {
         for (after, second) in &states {
             for slice_first in [false, true] {
-                let mut changed = World::new();
-                tell(&mut changed, first, slice_first);
-                tell(&mut changed, second, slice_first);
-                let mut fresh = World::new();
-                tell(&mut fresh, second, false);
-                let programs = [changed, fresh].map(|world| world.program("default/web"));
-                assert_eq!(programs[0], programs[1], "{before}, then {after}");
+                let mut changed = NodeView::new();
+                deliver(&mut changed, first, slice_first);
+                deliver(&mut changed, second, slice_first);
+                let mut fresh = NodeView::new();
+                deliver(&mut fresh, second, false);
+                let desired = [changed, fresh].map(|view| view.desired_service("default/web"));
+                assert_eq!(desired[0], desired[1], "{before}, then {after}");
             }
         }
     }
@@ -180,29 +180,28 @@ fn what_was_before_and_what_is_told_first_makes_no_difference() {
 
 #[test]
 fn the_service_ranges_may_change() {
-    let mut world = World::new();
-    world.apply(web()).apply(endpoint("10.244.1.5"));
-    world.apply(service_cidrs(&["10.97.0.0/16"]));
-    world.expect(&[
+    let mut view = NodeView::new();
+    view.apply(web()).apply(endpoint("10.244.1.5"));
+    view.apply(service_cidrs(&["10.97.0.0/16"]));
+    view.expect(&[
         ("10.96.0.10:80", POD, "10.244.1.5:80"),
         ("10.96.0.11:80", POD, "pass"),
         ("10.97.0.11:80", POD, "drop"),
     ]);
-    world.apply(service_cidrs(&["10.96.0.0/12"]));
-    world.expect(&[("10.96.0.11:80", POD, "drop")]);
+    view.apply(service_cidrs(&["10.96.0.0/12"]));
+    view.expect(&[("10.96.0.11:80", POD, "drop")]);
 }
 
 #[test]
-fn nothing_needs_a_node() {
-    let mut world = World::empty(&Settings::for_node("n1"));
-    world
-        .apply(web().node_port(30080).load_balancer_ip("203.0.113.1"))
+fn services_work_without_a_node_object() {
+    let mut view = NodeView::empty(&Settings::for_node("n1"));
+    view.apply(web().node_port(30080).load_balancer_ip("203.0.113.1"))
         .apply(endpoint("10.244.1.5"));
-    world.expect(&[
+    view.expect(&[
         ("10.96.0.10:80", POD, "10.244.1.5:80"),
-        ("203.0.113.1:80", OUTSIDER, "~10.244.1.5:80"),
-        ("192.0.2.1:30080", OUTSIDER, "pass"),
+        ("203.0.113.1:80", EXTERNAL_CLIENT, "~10.244.1.5:80"),
+        ("192.0.2.1:30080", EXTERNAL_CLIENT, "pass"),
     ]);
-    world.apply(node("n1").internal_ip("192.0.2.1"));
-    world.expect(&[("192.0.2.1:30080", OUTSIDER, "~10.244.1.5:80")]);
+    view.apply(node("n1").internal_ip("192.0.2.1"));
+    view.expect(&[("192.0.2.1:30080", EXTERNAL_CLIENT, "~10.244.1.5:80")]);
 }

@@ -1,21 +1,20 @@
 //! Which endpoints get connections: readiness, and the fall-back to those that terminate.
 
+use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD};
 use crate::common::objects::{SliceBuilder, service, slice};
-use crate::common::world::{OUTSIDER, POD, World};
 
 /// A Service whose ClusterIP has policy Cluster and whose LB IP has policy Local, with a slice.
-fn world(fill: impl FnOnce(SliceBuilder) -> SliceBuilder) -> World {
-    let mut world = World::new();
-    world
-        .apply(
-            service("default/web")
-                .cluster_ip("10.96.0.10")
-                .load_balancer_ip("203.0.113.1")
-                .port("", 80)
-                .local_external(),
-        )
-        .apply(fill(slice("default/web-a").port("", 80)));
-    world
+fn view(fill: impl FnOnce(SliceBuilder) -> SliceBuilder) -> NodeView {
+    let mut view = NodeView::new();
+    view.apply(
+        service("default/web")
+            .cluster_ip("10.96.0.10")
+            .load_balancer_ip("203.0.113.1")
+            .port("", 80)
+            .local_external(),
+    )
+    .apply(fill(slice("default/web-a").port("", 80)));
+    view
 }
 
 #[test]
@@ -83,20 +82,19 @@ fn readiness_and_its_fall_backs() {
         ("no node named: not here", |s| s.ready("10.244.1.5", ""), "10.244.1.5:80", "drop"),
     ];
     for (name, fill, cluster, local) in cases {
-        let world = world(fill);
-        assert_eq!(world.answer("10.96.0.10:80", POD), *cluster, "ClusterIP, {name}");
-        assert_eq!(world.answer("203.0.113.1:80", OUTSIDER), *local, "LB IP, {name}");
+        let view = view(fill);
+        assert_eq!(view.answer("10.96.0.10:80", POD), *cluster, "ClusterIP, {name}");
+        assert_eq!(view.answer("203.0.113.1:80", EXTERNAL_CLIENT), *local, "LB IP, {name}");
     }
 }
 
 #[test]
 fn ports_are_judged_one_by_one() {
-    let mut world = World::new();
-    world
-        .apply(service("default/web").cluster_ip("10.96.0.10").port("http", 80).port("admin", 81))
+    let mut view = NodeView::new();
+    view.apply(service("default/web").cluster_ip("10.96.0.10").port("http", 80).port("admin", 81))
         .apply(slice("default/web-a").port("http", 80).terminating("10.244.1.5", "n1"))
         .apply(slice("default/web-b").port("admin", 81).ready("10.244.1.6", "n1"));
-    world.expect(&[
+    view.expect(&[
         ("10.96.0.10:80", POD, "10.244.1.5:80"),
         ("10.96.0.10:81", POD, "10.244.1.6:81"),
     ]);
@@ -104,16 +102,12 @@ fn ports_are_judged_one_by_one() {
 
 #[test]
 fn families_are_judged_one_by_one() {
-    let mut world = World::new();
-    world
-        .apply(
-            service("default/web")
-                .cluster_ip("10.96.0.10")
-                .cluster_ip("fd00:10:96::a")
-                .port("", 80),
-        )
-        .apply(slice("default/web-6").v6().port("", 80).ready("fd00:10:244:1::5", "n1"));
-    world.expect(&[
+    let mut view = NodeView::new();
+    view.apply(
+        service("default/web").cluster_ip("10.96.0.10").cluster_ip("fd00:10:96::a").port("", 80),
+    )
+    .apply(slice("default/web-6").v6().port("", 80).ready("fd00:10:244:1::5", "n1"));
+    view.expect(&[
         ("10.96.0.10:80", POD, "reject"),
         ("[fd00:10:96::a]:80", "fd00:10:244:1::9", "[fd00:10:244:1::5]:80"),
     ]);

@@ -2,10 +2,10 @@
 
 use kube_ipvs_core::model::{Event, NodePortAddresses, RefusalReason, Settings};
 
+use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD};
 use crate::common::objects::{
     ServiceBuilder, ip, listening, net, node, service, slice, without_service,
 };
-use crate::common::world::{OUTSIDER, POD, World};
 
 fn web() -> ServiceBuilder {
     service("default/web").cluster_ip("10.96.0.10").port("", 80)
@@ -19,17 +19,16 @@ const OPEN: &str = "~10.244.2.5:8080";
 
 #[test]
 fn every_kind_of_address_leads_to_the_service() {
-    let mut world = World::new();
-    world
-        .apply(
-            web()
-                .external_ip("203.0.113.2")
-                .external_ip("203.0.113.3")
-                .load_balancer_ip("203.0.113.1")
-                .load_balancer_ip("203.0.113.4")
-                .node_port(30080),
-        )
-        .apply(endpoint());
+    let mut view = NodeView::new();
+    view.apply(
+        web()
+            .external_ip("203.0.113.2")
+            .external_ip("203.0.113.3")
+            .load_balancer_ip("203.0.113.1")
+            .load_balancer_ip("203.0.113.4")
+            .node_port(30080),
+    )
+    .apply(endpoint());
     for (address, kind) in [
         ("10.96.0.10:80", "ClusterIP"),
         ("203.0.113.2:80", "ExternalIP"),
@@ -38,7 +37,7 @@ fn every_kind_of_address_leads_to_the_service() {
         ("203.0.113.4:80", "LoadBalancer"),
         ("192.0.2.1:30080", "NodePort"),
     ] {
-        let answer = world.explain(address, POD);
+        let answer = view.explain(address, POD);
         assert_eq!(
             answer.frontend.map(|kind| kind.to_string()).as_deref(),
             Some(kind),
@@ -51,7 +50,7 @@ fn every_kind_of_address_leads_to_the_service() {
 }
 
 #[test]
-fn node_ports_stand_where_they_are_told_to() {
+fn node_ports_stand_at_configured_addresses() {
     type Case = (&'static [&'static str], &'static [&'static str], &'static [&'static str]);
     // Ranges, addresses that take node ports, addresses that do not.
     let cases: &[Case] = &[
@@ -69,21 +68,17 @@ fn node_ports_stand_where_they_are_told_to() {
             let ranges = ranges.iter().map(|range| net(range)).collect();
             settings.node_port_addresses = NodePortAddresses::Ranges(ranges);
         }
-        let mut world = World::with(&settings);
-        world
-            .apply(
-                node("n1")
-                    .internal_ip("192.0.2.1")
-                    .internal_ip("2001:db8::1")
-                    .internal_ip("192.0.2.7"),
-            )
-            .apply(web().cluster_ip("fd00:10:96::a").node_port(30080));
+        let mut view = NodeView::with(&settings);
+        view.apply(
+            node("n1").internal_ip("192.0.2.1").internal_ip("2001:db8::1").internal_ip("192.0.2.7"),
+        )
+        .apply(web().cluster_ip("fd00:10:96::a").node_port(30080));
         for address in *open {
-            let answer = world.answer(&format!("{address}:30080"), POD);
+            let answer = view.answer(&format!("{address}:30080"), POD);
             assert_eq!(answer, "reject", "{ranges:?}: {address} is a front end without endpoints");
         }
         for address in *closed {
-            let answer = world.answer(&format!("{address}:30080"), POD);
+            let answer = view.answer(&format!("{address}:30080"), POD);
             assert_eq!(answer, "pass", "{ranges:?}: {address}");
         }
     }
@@ -91,43 +86,44 @@ fn node_ports_stand_where_they_are_told_to() {
 
 #[test]
 fn node_ports_follow_the_node_s_addresses() {
-    let mut world = World::new();
-    world.apply(web().node_port(30080)).apply(endpoint());
-    world.expect(&[("192.0.2.1:30080", OUTSIDER, OPEN)]);
-    world.apply(node("n1").internal_ip("192.0.2.77"));
-    world.expect(&[("192.0.2.1:30080", OUTSIDER, "pass"), ("192.0.2.77:30080", OUTSIDER, OPEN)]);
+    let mut view = NodeView::new();
+    view.apply(web().node_port(30080)).apply(endpoint());
+    view.expect(&[("192.0.2.1:30080", EXTERNAL_CLIENT, OPEN)]);
+    view.apply(node("n1").internal_ip("192.0.2.77"));
+    view.expect(&[
+        ("192.0.2.1:30080", EXTERNAL_CLIENT, "pass"),
+        ("192.0.2.77:30080", EXTERNAL_CLIENT, OPEN),
+    ]);
 }
 
 #[test]
 fn a_port_without_a_node_port_has_none() {
-    let mut world = World::new();
-    world
-        .apply(web().node_port(30080).port("admin", 81).load_balancer_ip("203.0.113.1"))
+    let mut view = NodeView::new();
+    view.apply(web().node_port(30080).port("admin", 81).load_balancer_ip("203.0.113.1"))
         .apply(endpoint().port("admin", 9090));
-    world.expect(&[
-        ("203.0.113.1:81", OUTSIDER, "~10.244.2.5:9090"),
-        ("192.0.2.1:30080", OUTSIDER, OPEN),
-        ("192.0.2.1:81", OUTSIDER, "pass"),
+    view.expect(&[
+        ("203.0.113.1:81", EXTERNAL_CLIENT, "~10.244.2.5:9090"),
+        ("192.0.2.1:30080", EXTERNAL_CLIENT, OPEN),
+        ("192.0.2.1:81", EXTERNAL_CLIENT, "pass"),
     ]);
 }
 
 #[test]
 fn a_cluster_ip_port_equal_to_another_s_node_port_is_just_a_port() {
-    let mut world = World::new();
-    world
-        .apply(web().node_port(8443))
+    let mut view = NodeView::new();
+    view.apply(web().node_port(8443))
         .apply(endpoint())
         .apply(service("default/other").cluster_ip("10.96.0.20").port("", 8443).local_internal())
         .apply(slice("default/other-a").port("", 443).ready("10.244.1.6", "n1"));
-    world.expect(&[
+    view.expect(&[
         ("10.96.0.20:8443", POD, "10.244.1.6:443"),
-        ("192.0.2.1:8443", OUTSIDER, OPEN),
+        ("192.0.2.1:8443", EXTERNAL_CLIENT, OPEN),
         ("10.96.0.10:8443", POD, "reject"),
     ]);
 }
 
 #[test]
-fn what_others_need_is_refused_and_costs_no_other_front_end() {
+fn addresses_needed_by_others_are_refused_alone() {
     for (address, reason) in [
         ("192.0.2.1", RefusalReason::Listened),
         ("192.0.2.100", RefusalReason::ApiServer),
@@ -138,36 +134,35 @@ fn what_others_need_is_refused_and_costs_no_other_front_end() {
             web().load_balancer_ip(address).load_balancer_ip("203.0.113.1"),
             web().external_ip(address).external_ip("203.0.113.1"),
         ] {
-            let mut world = World::new();
-            world
-                .apply(
-                    slice("default/kubernetes")
-                        .of("default/kubernetes")
-                        .port("https", 80)
-                        .ready("192.0.2.100", ""),
-                )
-                .apply(listening(&["0.0.0.0:80"]))
-                .apply(web)
-                .apply(endpoint());
-            let program = world.program("default/web");
+            let mut view = NodeView::new();
+            view.apply(
+                slice("default/kubernetes")
+                    .of("default/kubernetes")
+                    .port("https", 80)
+                    .ready("192.0.2.100", ""),
+            )
+            .apply(listening(&["0.0.0.0:80"]))
+            .apply(web)
+            .apply(endpoint());
+            let program = view.desired_service("default/web");
             let refusals: Vec<_> =
                 program.refusals.iter().map(|it| (it.address.ip, it.reason)).collect();
             assert_eq!(refusals, [(ip(address), reason)]);
-            world.expect(&[
-                ("203.0.113.1:80", OUTSIDER, OPEN),
+            view.expect(&[
+                ("203.0.113.1:80", EXTERNAL_CLIENT, OPEN),
                 ("10.96.0.10:80", POD, "10.244.2.5:8080"),
             ]);
-            assert_ne!(world.answer(&format!("{address}:80"), OUTSIDER), OPEN, "{address}");
+            assert_ne!(view.answer(&format!("{address}:80"), EXTERNAL_CLIENT), OPEN, "{address}");
         }
     }
 }
 
 #[test]
 fn an_external_ip_that_is_also_the_load_balancer_s_is_one_front_end() {
-    let mut world = World::new();
-    world.apply(web().external_ip("203.0.113.1").load_balancer_ip("203.0.113.1")).apply(endpoint());
-    assert_eq!(world.program("default/web").frontends.len(), 2);
-    world.expect(&[("203.0.113.1:80", OUTSIDER, OPEN)]);
+    let mut view = NodeView::new();
+    view.apply(web().external_ip("203.0.113.1").load_balancer_ip("203.0.113.1")).apply(endpoint());
+    assert_eq!(view.desired_service("default/web").frontends.len(), 2);
+    view.expect(&[("203.0.113.1:80", EXTERNAL_CLIENT, OPEN)]);
 }
 
 /// Two Services that ask for one load balancer IP and port, and the slices of both.
@@ -189,32 +184,31 @@ fn rivals() -> [Event; 4] {
 }
 
 #[test]
-fn of_two_services_the_older_has_the_front_end_in_whatever_order_they_come() {
+fn the_older_of_two_services_gets_a_front_end() {
     for order in [[0, 1, 2, 3], [1, 0, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]] {
-        let mut world = World::new();
+        let mut view = NodeView::new();
         for index in order {
-            world.apply(rivals()[index].clone());
+            view.apply(rivals()[index].clone());
         }
-        world.expect(&[
-            ("203.0.113.1:80", OUTSIDER, "~10.244.2.7:80"),
+        view.expect(&[
+            ("203.0.113.1:80", EXTERNAL_CLIENT, "~10.244.2.7:80"),
             ("10.96.0.20:80", POD, "10.244.2.6:80"),
         ]);
-        let refusals = world.program("default/younger").refusals;
+        let refusals = view.desired_service("default/younger").refusals;
         let older = RefusalReason::Taken("203.0.113.1:80".parse().unwrap());
         assert_eq!(refusals.iter().map(|it| &it.reason).collect::<Vec<_>>(), [&older]);
-        world.apply(without_service("default/older"));
-        world.expect(&[("203.0.113.1:80", OUTSIDER, "~10.244.2.6:80")]);
-        assert_eq!(*world.program("default/younger").refusals, []);
-        world.apply(rivals()[1].clone());
-        world.expect(&[("203.0.113.1:80", OUTSIDER, "~10.244.2.7:80")]);
+        view.apply(without_service("default/older"));
+        view.expect(&[("203.0.113.1:80", EXTERNAL_CLIENT, "~10.244.2.6:80")]);
+        assert_eq!(*view.desired_service("default/younger").refusals, []);
+        view.apply(rivals()[1].clone());
+        view.expect(&[("203.0.113.1:80", EXTERNAL_CLIENT, "~10.244.2.7:80")]);
     }
 }
 
 #[test]
 fn a_load_balancer_ip_may_be_shared_by_port() {
-    let mut world = World::new();
-    world
-        .apply(web().load_balancer_ip("203.0.113.1"))
+    let mut view = NodeView::new();
+    view.apply(web().load_balancer_ip("203.0.113.1"))
         .apply(endpoint())
         .apply(
             service("default/dns")
@@ -223,17 +217,16 @@ fn a_load_balancer_ip_may_be_shared_by_port() {
                 .udp("", 80),
         )
         .apply(slice("default/dns-a").udp("", 53).ready("10.244.2.6", "n2"));
-    world.expect(&[
-        ("203.0.113.1:80/tcp", OUTSIDER, OPEN),
-        ("203.0.113.1:80/udp", OUTSIDER, "~10.244.2.6:53"),
+    view.expect(&[
+        ("203.0.113.1:80/tcp", EXTERNAL_CLIENT, OPEN),
+        ("203.0.113.1:80/udp", EXTERNAL_CLIENT, "~10.244.2.6:53"),
     ]);
 }
 
 #[test]
-fn a_service_whose_cluster_ip_another_has_takes_nobody_to_the_other_s_endpoints() {
-    let mut world = World::new();
-    world
-        .apply(web().created(100))
+fn a_duplicate_cluster_ip_leads_to_its_owner_only() {
+    let mut view = NodeView::new();
+    view.apply(web().created(100))
         .apply(endpoint())
         .apply(
             service("default/copy")
@@ -245,24 +238,23 @@ fn a_service_whose_cluster_ip_another_has_takes_nobody_to_the_other_s_endpoints(
                 .created(200),
         )
         .apply(slice("default/copy-a").port("", 80).ready("10.244.1.6", "n1"));
-    world.expect(&[
+    view.expect(&[
         ("10.96.0.10:80", POD, "10.244.2.5:8080"),
-        ("203.0.113.1:80", OUTSIDER, "pass"),
+        ("203.0.113.1:80", EXTERNAL_CLIENT, "pass"),
         ("192.0.2.1:30080", POD, "pass"),
     ]);
-    world.apply(without_service("default/web"));
-    world.expect(&[
+    view.apply(without_service("default/web"));
+    view.expect(&[
         ("10.96.0.10:80", POD, "10.244.1.6:80"),
-        ("203.0.113.1:80", OUTSIDER, "10.244.1.6:80"),
+        ("203.0.113.1:80", EXTERNAL_CLIENT, "10.244.1.6:80"),
         ("192.0.2.1:30080", POD, "10.244.1.6:80"),
     ]);
 }
 
 #[test]
 fn a_kernel_without_ipv6_has_no_front_end_of_it() {
-    let mut world = World::new();
-    world
-        .apply(node("n1").internal_ip("192.0.2.1").internal_ip("2001:db8::1"))
+    let mut view = NodeView::new();
+    view.apply(node("n1").internal_ip("192.0.2.1").internal_ip("2001:db8::1"))
         .apply(
             web()
                 .cluster_ip("fd00:10:96::a")
@@ -271,17 +263,17 @@ fn a_kernel_without_ipv6_has_no_front_end_of_it() {
                 .node_port(30080),
         )
         .apply(endpoint());
-    let addresses = |world: &World| -> Vec<String> {
-        let program = world.program("default/web");
+    let addresses = |view: &NodeView| -> Vec<String> {
+        let program = view.desired_service("default/web");
         program.frontends.iter().map(|it| it.address.to_string()).collect()
     };
     let of_ipv4 = ["0.0.0.0:30080/tcp", "10.96.0.10:80/tcp", "203.0.113.1:80/tcp"];
-    let all = addresses(&world);
+    let all = addresses(&view);
     assert_eq!(all.len(), 6, "{all:?}");
-    world.apply(Event::Ipv6(false));
-    assert_eq!(addresses(&world), of_ipv4);
-    assert_eq!(world.program("default/web").routes.len(), 1);
-    assert_eq!(world.desired().context().node_port_ips, [ip("192.0.2.1")]);
-    world.apply(Event::Ipv6(true));
-    assert_eq!(addresses(&world), all);
+    view.apply(Event::Ipv6(false));
+    assert_eq!(addresses(&view), of_ipv4);
+    assert_eq!(view.desired_service("default/web").routes.len(), 1);
+    assert_eq!(view.desired().context().node_port_ips, [ip("192.0.2.1")]);
+    view.apply(Event::Ipv6(true));
+    assert_eq!(addresses(&view), all);
 }

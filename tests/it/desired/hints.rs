@@ -1,10 +1,10 @@
 //! Topology hints: when they narrow the choice, and when they are ignored.
 
+use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD};
 use crate::common::objects::{SliceBuilder, node, service, slice};
-use crate::common::world::{OUTSIDER, POD, World};
 
 #[test]
-fn hints_count_if_every_ready_endpoint_has_them_and_one_means_us() {
+fn hints_apply_if_all_ready_endpoints_have_them_and_one_names_this_node() {
     type Fill = fn(SliceBuilder) -> SliceBuilder;
     let cases: &[(&str, Fill, &str)] = &[
         (
@@ -95,48 +95,45 @@ fn hints_count_if_every_ready_endpoint_has_them_and_one_means_us() {
         ),
     ];
     for (name, fill, expected) in cases {
-        let mut world = World::new();
-        world
-            .apply(service("default/web").cluster_ip("10.96.0.10").port("", 80))
+        let mut view = NodeView::new();
+        view.apply(service("default/web").cluster_ip("10.96.0.10").port("", 80))
             .apply(fill(slice("default/web-a").port("", 80)));
-        assert_eq!(world.answer("10.96.0.10:80", POD), *expected, "{name}");
+        assert_eq!(view.answer("10.96.0.10:80", POD), *expected, "{name}");
     }
 }
 
 #[test]
 fn hints_of_several_slices_are_judged_together() {
-    let mut world = World::new();
-    world
-        .apply(service("default/web").cluster_ip("10.96.0.10").port("", 80))
+    let mut view = NodeView::new();
+    view.apply(service("default/web").cluster_ip("10.96.0.10").port("", 80))
         .apply(slice("default/web-a").port("", 80).ready("10.244.2.5", "n2").for_zones(&["z1"]))
         .apply(slice("default/web-b").port("", 80).ready("10.244.2.6", "n2").for_zones(&["z2"]));
-    world.expect(&[("10.96.0.10:80", POD, "10.244.2.5:80")]);
-    world.apply(slice("default/web-c").port("", 80).ready("10.244.2.7", "n2"));
-    world.expect(&[("10.96.0.10:80", POD, "10.244.2.5:80 10.244.2.6:80 10.244.2.7:80")]);
+    view.expect(&[("10.96.0.10:80", POD, "10.244.2.5:80")]);
+    view.apply(slice("default/web-c").port("", 80).ready("10.244.2.7", "n2"));
+    view.expect(&[("10.96.0.10:80", POD, "10.244.2.5:80 10.244.2.6:80 10.244.2.7:80")]);
 }
 
 #[test]
-fn policy_local_knows_no_hints() {
-    let mut world = World::new();
-    world
-        .apply(
-            service("default/web")
-                .cluster_ip("10.96.0.10")
-                .load_balancer_ip("203.0.113.1")
-                .port("", 80)
-                .local_external(),
-        )
-        .apply(
-            slice("default/web-a")
-                .port("", 80)
-                .ready("10.244.1.5", "n1")
-                .for_zones(&["z2"])
-                .ready("10.244.2.6", "n2")
-                .for_zones(&["z1"]),
-        );
-    world.expect(&[
+fn policy_local_ignores_hints() {
+    let mut view = NodeView::new();
+    view.apply(
+        service("default/web")
+            .cluster_ip("10.96.0.10")
+            .load_balancer_ip("203.0.113.1")
+            .port("", 80)
+            .local_external(),
+    )
+    .apply(
+        slice("default/web-a")
+            .port("", 80)
+            .ready("10.244.1.5", "n1")
+            .for_zones(&["z2"])
+            .ready("10.244.2.6", "n2")
+            .for_zones(&["z1"]),
+    );
+    view.expect(&[
         ("10.96.0.10:80", POD, "10.244.2.6:80"),
-        ("203.0.113.1:80", OUTSIDER, "10.244.1.5:80"),
+        ("203.0.113.1:80", EXTERNAL_CLIENT, "10.244.1.5:80"),
         // Insiders are led to what the ClusterIP leads to.
         ("203.0.113.1:80", POD, "10.244.2.6:80"),
     ]);
@@ -144,9 +141,9 @@ fn policy_local_knows_no_hints() {
 
 #[test]
 fn the_zone_of_the_node_may_change() {
-    let mut world = World::new();
+    let mut view = NodeView::new();
     let at = |zone| node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24").zone(zone);
-    world.apply(service("default/web").cluster_ip("10.96.0.10").port("", 80)).apply(
+    view.apply(service("default/web").cluster_ip("10.96.0.10").port("", 80)).apply(
         slice("default/web-a")
             .port("", 80)
             .ready("10.244.2.5", "n2")
@@ -154,9 +151,9 @@ fn the_zone_of_the_node_may_change() {
             .ready("10.244.2.6", "n2")
             .for_zones(&["z2"]),
     );
-    world.expect(&[("10.96.0.10:80", POD, "10.244.2.5:80")]);
-    world.apply(at("z2"));
-    world.expect(&[("10.96.0.10:80", POD, "10.244.2.6:80")]);
-    world.apply(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"));
-    world.expect(&[("10.96.0.10:80", POD, "10.244.2.5:80 10.244.2.6:80")]);
+    view.expect(&[("10.96.0.10:80", POD, "10.244.2.5:80")]);
+    view.apply(at("z2"));
+    view.expect(&[("10.96.0.10:80", POD, "10.244.2.6:80")]);
+    view.apply(node("n1").internal_ip("192.0.2.1").pod_cidr("10.244.1.0/24"));
+    view.expect(&[("10.96.0.10:80", POD, "10.244.2.5:80 10.244.2.6:80")]);
 }

@@ -3,8 +3,8 @@
 use kube_ipvs_core::model::{Interfaces, LocalDetector, Settings};
 
 use super::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
+use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD, REMOTE_POD};
 use crate::common::objects::{ServiceBuilder, net, node, service, service_cidrs, slice};
-use crate::common::world::{OUTSIDER, POD, REMOTE_POD, World};
 
 fn settings(local_detector: LocalDetector) -> Settings {
     Settings { local_detector, ..Settings::for_node("n1") }
@@ -16,10 +16,10 @@ fn cluster_cidr() -> Settings {
 }
 
 /// One endpoint here, one elsewhere.
-fn world(settings: &Settings, web: ServiceBuilder) -> World {
-    let mut world = World::with(settings);
-    world.apply(web).apply(here_and_elsewhere());
-    world
+fn view(settings: &Settings, web: ServiceBuilder) -> NodeView {
+    let mut view = NodeView::with(settings);
+    view.apply(web).apply(here_and_elsewhere());
+    view
 }
 
 const KEPT: &str = "10.244.1.5:80 10.244.2.5:80";
@@ -27,13 +27,13 @@ const TRANSLATED: &str = "~10.244.1.5:80 ~10.244.2.5:80";
 
 #[test]
 fn row_1_pod_to_cluster_ip_keeps_its_source() {
-    world(&cluster_cidr(), web()).expect(&[(CLUSTER_IP, POD, KEPT)]);
+    view(&cluster_cidr(), web()).expect(&[(CLUSTER_IP, POD, KEPT)]);
 }
 
 #[test]
 fn row_2_pod_to_itself_is_translated_on_that_way_only() {
-    let world = world(&cluster_cidr(), web());
-    world.expect(&[
+    let view = view(&cluster_cidr(), web());
+    view.expect(&[
         (CLUSTER_IP, "10.244.1.5", "~10.244.1.5:80 10.244.2.5:80"),
         // An endpoint elsewhere cannot come back to itself by way of this node.
         (CLUSTER_IP, "10.244.2.5", KEPT),
@@ -41,51 +41,51 @@ fn row_2_pod_to_itself_is_translated_on_that_way_only() {
 }
 
 #[test]
-fn row_3_node_to_cluster_ip_is_translated_where_nodes_are_told_from_pods() {
-    world(&cluster_cidr(), web())
+fn row_3_node_to_cluster_ip_is_translated_if_pods_are_detected() {
+    view(&cluster_cidr(), web())
         .expect(&[(CLUSTER_IP, "node", TRANSLATED), (CLUSTER_IP, "192.0.2.1", TRANSLATED)]);
 }
 
 #[test]
 fn row_4_node_to_cluster_ip_keeps_its_source_without_a_detector() {
-    world(&settings(LocalDetector::None), web()).expect(&[(CLUSTER_IP, "node", KEPT)]);
+    view(&settings(LocalDetector::None), web()).expect(&[(CLUSTER_IP, "node", KEPT)]);
 }
 
 #[test]
-fn row_5_outsider_to_cluster_ip_is_translated() {
-    world(&cluster_cidr(), web()).expect(&[(CLUSTER_IP, OUTSIDER, TRANSLATED)]);
-    world(&settings(LocalDetector::None), web()).expect(&[(CLUSTER_IP, OUTSIDER, KEPT)]);
+fn row_5_external_client_to_cluster_ip_is_translated() {
+    view(&cluster_cidr(), web()).expect(&[(CLUSTER_IP, EXTERNAL_CLIENT, TRANSLATED)]);
+    view(&settings(LocalDetector::None), web()).expect(&[(CLUSTER_IP, EXTERNAL_CLIENT, KEPT)]);
 }
 
 #[test]
-fn row_6_masquerade_all_translates_everybody_at_a_cluster_ip() {
+fn row_6_masquerade_all_translates_all_clients_at_a_cluster_ip() {
     for settings in [cluster_cidr(), settings(LocalDetector::None)] {
         let settings = Settings { masquerade_all: true, ..settings };
-        let world = world(&settings, web().local_external());
-        for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
-            assert_eq!(world.answer(CLUSTER_IP, from), TRANSLATED, "{from}");
+        let view = view(&settings, web().local_external());
+        for from in [POD, REMOTE_POD, EXTERNAL_CLIENT, "node"] {
+            assert_eq!(view.answer(CLUSTER_IP, from), TRANSLATED, "{from}");
         }
         // It means ClusterIPs only.
-        world.expect(&[(LB_IP, OUTSIDER, "10.244.1.5:80"), (LB_IP, POD, KEPT)]);
+        view.expect(&[(LB_IP, EXTERNAL_CLIENT, "10.244.1.5:80"), (LB_IP, POD, KEPT)]);
     }
 }
 
 #[test]
-fn rows_7_and_9_external_front_ends_of_policy_cluster_translate_everybody() {
-    let world = world(&cluster_cidr(), web());
+fn rows_7_and_9_external_front_ends_of_policy_cluster_translate_all_clients() {
+    let view = view(&cluster_cidr(), web());
     for address in EXTERNAL {
-        for from in [POD, "10.244.1.5", REMOTE_POD, OUTSIDER, "node"] {
-            assert_eq!(world.answer(address, from), TRANSLATED, "{from} -> {address}");
+        for from in [POD, "10.244.1.5", REMOTE_POD, EXTERNAL_CLIENT, "node"] {
+            assert_eq!(view.answer(address, from), TRANSLATED, "{from} -> {address}");
         }
     }
 }
 
 #[test]
 fn rows_8_and_10_to_12_external_policy_local_keeps_sources_but_the_node_s_own() {
-    let world = world(&cluster_cidr(), web().local_external());
+    let view = view(&cluster_cidr(), web().local_external());
     for address in EXTERNAL {
-        world.expect(&[
-            (address, OUTSIDER, "10.244.1.5:80"),
+        view.expect(&[
+            (address, EXTERNAL_CLIENT, "10.244.1.5:80"),
             (address, POD, KEPT),
             (address, "10.244.1.5", "~10.244.1.5:80 10.244.2.5:80"),
             (address, "node", TRANSLATED),
@@ -95,30 +95,30 @@ fn rows_8_and_10_to_12_external_policy_local_keeps_sources_but_the_node_s_own() 
 
 #[test]
 fn row_13_without_a_local_endpoint_nothing_goes_out_untranslated() {
-    let mut world = World::with(&cluster_cidr());
-    world.apply(web().local_external()).apply(elsewhere());
-    world.expect(&[(LB_IP, OUTSIDER, "drop")]);
+    let mut view = NodeView::with(&cluster_cidr());
+    view.apply(web().local_external()).apply(elsewhere());
+    view.expect(&[(LB_IP, EXTERNAL_CLIENT, "drop")]);
 }
 
 #[test]
-fn node_cidr_takes_the_pods_of_this_node_for_pods() {
-    world(&settings(LocalDetector::NodeCidr), web()).expect(&[
+fn node_cidr_detects_pods_of_this_node() {
+    view(&settings(LocalDetector::NodeCidr), web()).expect(&[
         (CLUSTER_IP, POD, KEPT),
         (CLUSTER_IP, REMOTE_POD, TRANSLATED),
         (CLUSTER_IP, "node", TRANSLATED),
-        (CLUSTER_IP, OUTSIDER, TRANSLATED),
+        (CLUSTER_IP, EXTERNAL_CLIENT, TRANSLATED),
     ]);
 }
 
 #[test]
-fn interface_detectors_take_the_pods_of_this_node_for_pods() {
+fn interface_detectors_detect_pods_of_this_node() {
     for detector in
         [Interfaces::Named("cni0".parse().unwrap()), Interfaces::Prefixed("veth".parse().unwrap())]
     {
-        world(&settings(LocalDetector::Interfaces(detector)), web()).expect(&[
+        view(&settings(LocalDetector::Interfaces(detector)), web()).expect(&[
             (CLUSTER_IP, POD, KEPT),
             (CLUSTER_IP, "node", TRANSLATED),
-            (CLUSTER_IP, OUTSIDER, TRANSLATED),
+            (CLUSTER_IP, EXTERNAL_CLIENT, TRANSLATED),
         ]);
     }
 }
@@ -127,9 +127,8 @@ fn interface_detectors_take_the_pods_of_this_node_for_pods() {
 fn a_family_of_which_no_range_is_known_has_no_detector() {
     let v4_only = LocalDetector::ClusterCidr(vec![net("10.244.0.0/16")]);
     for detector in [v4_only, LocalDetector::NodeCidr] {
-        let mut world = World::empty(&settings(detector));
-        world
-            .apply(service_cidrs(&["10.96.0.0/16", "fd00:10:96::/112"]))
+        let mut view = NodeView::empty(&settings(detector));
+        view.apply(service_cidrs(&["10.96.0.0/16", "fd00:10:96::/112"]))
             .apply(
                 node("n1")
                     .internal_ip("192.0.2.1")
@@ -144,7 +143,7 @@ fn a_family_of_which_no_range_is_known_has_no_detector() {
             )
             .apply(slice("default/web-4").port("", 80).ready("10.244.1.5", "n1"))
             .apply(slice("default/web-6").v6().port("", 80).ready("fd00:10:244:1::5", "n1"));
-        world.expect(&[
+        view.expect(&[
             (CLUSTER_IP, POD, "10.244.1.5:80"),
             (CLUSTER_IP, "node", "~10.244.1.5:80"),
             ("[fd00:10:96::a]:80", "fd00:10:244:1::9", "[fd00:10:244:1::5]:80"),
@@ -155,26 +154,30 @@ fn a_family_of_which_no_range_is_known_has_no_detector() {
 
 #[test]
 fn a_process_on_the_node_that_is_its_own_endpoint_is_a_hairpin() {
-    let mut world = World::with(&settings(LocalDetector::None));
-    world.apply(web()).apply(
+    let mut view = NodeView::with(&settings(LocalDetector::None));
+    view.apply(web()).apply(
         slice("default/web-a").port("", 80).ready("192.0.2.1", "n1").ready("192.0.2.2", "n2"),
     );
-    world.expect(&[
+    view.expect(&[
         (CLUSTER_IP, "node", "~192.0.2.1:80 192.0.2.2:80"),
         (CLUSTER_IP, POD, "192.0.2.1:80 192.0.2.2:80"),
     ]);
 }
 
 #[test]
-fn what_is_delivered_on_the_node_itself_is_not_translated() {
-    let mut world = World::with(&cluster_cidr());
-    world.apply(web()).apply(
+fn delivery_on_the_node_itself_is_not_translated() {
+    let mut view = NodeView::with(&cluster_cidr());
+    view.apply(web()).apply(
         slice("default/web-a").port("", 80).ready("192.0.2.1", "n1").ready("192.0.2.2", "n2"),
     );
     for address in [CLUSTER_IP].into_iter().chain(EXTERNAL) {
-        assert_eq!(world.answer(address, OUTSIDER), "192.0.2.1:80 ~192.0.2.2:80", "{address}");
+        assert_eq!(
+            view.answer(address, EXTERNAL_CLIENT),
+            "192.0.2.1:80 ~192.0.2.2:80",
+            "{address}"
+        );
     }
-    world.expect(&[
+    view.expect(&[
         (LB_IP, POD, "192.0.2.1:80 ~192.0.2.2:80"),
         (CLUSTER_IP, POD, "192.0.2.1:80 192.0.2.2:80"),
         // The node's own packets do leave, by its loopback interface.
@@ -184,26 +187,25 @@ fn what_is_delivered_on_the_node_itself_is_not_translated() {
 
 #[test]
 fn both_families_alike() {
-    let mut world = World::with(&cluster_cidr());
-    world
-        .apply(
-            service("default/web")
-                .cluster_ip("fd00:10:96::a")
-                .load_balancer_ip("2001:db8:ff::1")
-                .port("", 80)
-                .local_external(),
-        )
-        .apply(
-            slice("default/web-6")
-                .v6()
-                .port("", 80)
-                .ready("fd00:10:244:1::5", "n1")
-                .ready("fd00:10:244:2::5", "n2"),
-        );
+    let mut view = NodeView::with(&cluster_cidr());
+    view.apply(
+        service("default/web")
+            .cluster_ip("fd00:10:96::a")
+            .load_balancer_ip("2001:db8:ff::1")
+            .port("", 80)
+            .local_external(),
+    )
+    .apply(
+        slice("default/web-6")
+            .v6()
+            .port("", 80)
+            .ready("fd00:10:244:1::5", "n1")
+            .ready("fd00:10:244:2::5", "n2"),
+    );
     let (here, there) = ("[fd00:10:244:1::5]:80", "[fd00:10:244:2::5]:80");
     let (kept, translated) = (format!("{here} {there}"), format!("~{here} ~{there}"));
     let hairpin = format!("~{here} {there}");
-    world.expect(&[
+    view.expect(&[
         ("[fd00:10:96::a]:80", "fd00:10:244:1::9", &kept),
         ("[fd00:10:96::a]:80", "fd00:10:244:1::5", &hairpin),
         ("[fd00:10:96::a]:80", "node", &translated),

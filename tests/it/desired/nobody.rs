@@ -2,30 +2,29 @@
 
 use kube_ipvs_core::model::Settings;
 
+use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD};
 use crate::common::objects::{net, service, slice};
-use crate::common::world::{OUTSIDER, POD, World};
 
-fn world() -> World {
-    let mut world = World::new();
-    world
-        .apply(
-            service("default/web")
-                .cluster_ip("10.96.0.10")
-                .cluster_ip("fd00:10:96::a")
-                .load_balancer_ip("203.0.113.1")
-                .external_ip("203.0.113.2")
-                .port("", 80)
-                .node_port(30080),
-        )
-        .apply(slice("default/web-a").port("", 80).ready("10.244.1.5", "n1"));
-    world
+fn view() -> NodeView {
+    let mut view = NodeView::new();
+    view.apply(
+        service("default/web")
+            .cluster_ip("10.96.0.10")
+            .cluster_ip("fd00:10:96::a")
+            .load_balancer_ip("203.0.113.1")
+            .external_ip("203.0.113.2")
+            .port("", 80)
+            .node_port(30080),
+    )
+    .apply(slice("default/web-a").port("", 80).ready("10.244.1.5", "n1"));
+    view
 }
 
 #[test]
 fn every_address_that_is_not_a_front_end_has_its_answer() {
-    let world = world();
-    for from in [POD, OUTSIDER, "node"] {
-        world.expect(&[
+    let view = view();
+    for from in [POD, EXTERNAL_CLIENT, "node"] {
+        view.expect(&[
             // Unknown port or protocol of a ClusterIP, the health check's among them.
             ("10.96.0.10:81", from, "reject"),
             ("10.96.0.10:80/udp", from, "reject"),
@@ -49,13 +48,13 @@ fn every_address_that_is_not_a_front_end_has_its_answer() {
 
 #[test]
 fn other_ports_of_external_addresses_pass_but_not_in_circles() {
-    let world = world();
+    let view = view();
     for address in ["203.0.113.1:81", "203.0.113.2:80/udp"] {
         for from in [POD, "node"] {
-            assert_eq!(world.answer(address, from), "pass", "{from} -> {address}");
+            assert_eq!(view.answer(address, from), "pass", "{from} -> {address}");
         }
         // The node knows no way there but the default route.
-        assert_eq!(world.answer(address, OUTSIDER), "reject", "{address}");
+        assert_eq!(view.answer(address, EXTERNAL_CLIENT), "reject", "{address}");
     }
 }
 
@@ -63,22 +62,22 @@ fn other_ports_of_external_addresses_pass_but_not_in_circles() {
 fn a_service_range_may_come_from_the_settings() {
     let settings =
         Settings { service_cidrs: vec![net("10.96.0.0/16")], ..Settings::for_node("n1") };
-    let mut world = World::empty(&settings);
+    let mut view = NodeView::empty(&settings);
     // Neither a Node nor a ServiceCIDR object is ever told.
-    world.apply(service("default/web").cluster_ip("10.96.0.10").port("", 80));
-    world.expect(&[
+    view.apply(service("default/web").cluster_ip("10.96.0.10").port("", 80));
+    view.expect(&[
         ("10.96.0.10:80", POD, "reject"),
         ("10.96.0.11:80", POD, "drop"),
         ("10.97.0.11:80", POD, "pass"),
     ]);
-    assert_eq!(world.desired().node().service_ranges, [net("10.96.0.0/16")]);
+    assert_eq!(view.desired().node().service_ranges, [net("10.96.0.0/16")]);
 }
 
 #[test]
 fn a_cluster_ip_outside_the_service_ranges_is_guarded_too() {
-    let mut world = World::new();
-    world.apply(service("default/web").cluster_ip("10.97.0.10").port("", 80));
-    world.expect(&[
+    let mut view = NodeView::new();
+    view.apply(service("default/web").cluster_ip("10.97.0.10").port("", 80));
+    view.expect(&[
         ("10.97.0.10:80", POD, "reject"),
         ("10.97.0.10:81", POD, "reject"),
         ("10.97.0.11:80", POD, "pass"),

@@ -4,44 +4,44 @@ use kube_ipvs_core::model::{AddressSet, Element};
 use kube_ipvs_core::plan::elements;
 
 use super::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
+use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD, REMOTE_POD};
 use crate::common::objects::{ip, service, slice};
-use crate::common::world::{OUTSIDER, POD, REMOTE_POD, World};
 
 #[test]
-fn cluster_policy_leads_everybody_everywhere() {
-    let mut world = World::new();
-    world.apply(web()).apply(elsewhere());
+fn policy_cluster_leads_all_clients_to_all_endpoints() {
+    let mut view = NodeView::new();
+    view.apply(web()).apply(elsewhere());
     for address in EXTERNAL {
-        for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
-            assert_eq!(world.answer(address, from), "~10.244.2.5:80", "{from} -> {address}");
+        for from in [POD, REMOTE_POD, EXTERNAL_CLIENT, "node"] {
+            assert_eq!(view.answer(address, from), "~10.244.2.5:80", "{from} -> {address}");
         }
     }
 }
 
 #[test]
-fn external_policy_local_binds_outsiders_only() {
-    let mut world = World::new();
+fn external_policy_local_applies_to_external_clients_only() {
+    let mut view = NodeView::new();
     let both = "10.244.1.5:80 10.244.2.5:80";
     let masqueraded = "~10.244.1.5:80 ~10.244.2.5:80";
-    world.apply(web().local_external()).apply(here_and_elsewhere());
+    view.apply(web().local_external()).apply(here_and_elsewhere());
     for address in EXTERNAL {
-        world.expect(&[
-            (address, OUTSIDER, "10.244.1.5:80"),
+        view.expect(&[
+            (address, EXTERNAL_CLIENT, "10.244.1.5:80"),
             (address, REMOTE_POD, "10.244.1.5:80"),
             (address, POD, both),
             (address, "node", masqueraded),
         ]);
     }
-    world.expect(&[(CLUSTER_IP, POD, both), (CLUSTER_IP, "node", both)]);
+    view.expect(&[(CLUSTER_IP, POD, both), (CLUSTER_IP, "node", both)]);
 }
 
 #[test]
-fn external_policy_local_without_a_local_endpoint_drops_outsiders() {
-    let mut world = World::new();
-    world.apply(web().local_external()).apply(elsewhere());
+fn external_policy_local_without_a_local_endpoint_drops_external_clients() {
+    let mut view = NodeView::new();
+    view.apply(web().local_external()).apply(elsewhere());
     for address in EXTERNAL {
-        world.expect(&[
-            (address, OUTSIDER, "drop"),
+        view.expect(&[
+            (address, EXTERNAL_CLIENT, "drop"),
             (address, REMOTE_POD, "drop"),
             (address, POD, "10.244.2.5:80"),
             (address, "node", "~10.244.2.5:80"),
@@ -50,27 +50,27 @@ fn external_policy_local_without_a_local_endpoint_drops_outsiders() {
 }
 
 #[test]
-fn without_any_endpoint_everybody_is_refused_whatever_the_policy() {
+fn without_endpoints_all_clients_are_rejected_under_any_policy() {
     for web in [web(), web().local_external(), web().local_internal().local_external()] {
-        let mut world = World::new();
-        world.apply(web).apply(slice("default/web-a").port("", 80).not_ready("10.244.1.5", "n1"));
+        let mut view = NodeView::new();
+        view.apply(web).apply(slice("default/web-a").port("", 80).not_ready("10.244.1.5", "n1"));
         for address in [CLUSTER_IP].into_iter().chain(EXTERNAL) {
-            for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
-                assert_eq!(world.answer(address, from), "reject", "{from} -> {address}");
+            for from in [POD, REMOTE_POD, EXTERNAL_CLIENT, "node"] {
+                assert_eq!(view.answer(address, from), "reject", "{from} -> {address}");
             }
         }
     }
 }
 
 #[test]
-fn internal_policy_local_binds_everybody_at_the_cluster_ip_and_nobody_elsewhere() {
-    let mut world = World::new();
-    world.apply(web().local_internal()).apply(here_and_elsewhere());
-    for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
-        assert_eq!(world.answer(CLUSTER_IP, from), "10.244.1.5:80", "{from}");
+fn internal_policy_local_applies_at_the_cluster_ip_only() {
+    let mut view = NodeView::new();
+    view.apply(web().local_internal()).apply(here_and_elsewhere());
+    for from in [POD, REMOTE_POD, EXTERNAL_CLIENT, "node"] {
+        assert_eq!(view.answer(CLUSTER_IP, from), "10.244.1.5:80", "{from}");
         let everywhere = "~10.244.1.5:80 ~10.244.2.5:80";
         for address in EXTERNAL {
-            assert_eq!(world.answer(address, from), everywhere, "{from} -> {address}");
+            assert_eq!(view.answer(address, from), everywhere, "{from} -> {address}");
         }
     }
 }
@@ -78,61 +78,59 @@ fn internal_policy_local_binds_everybody_at_the_cluster_ip_and_nobody_elsewhere(
 #[test]
 fn internal_policy_local_without_a_local_endpoint_drops_and_never_leaks() {
     for web in [service("default/web").cluster_ip("10.96.0.10").port("", 80), web()] {
-        let mut world = World::new();
-        world.apply(web.local_internal()).apply(elsewhere());
-        for from in [POD, REMOTE_POD, OUTSIDER, "node"] {
-            assert_eq!(world.answer(CLUSTER_IP, from), "drop", "{from}");
+        let mut view = NodeView::new();
+        view.apply(web.local_internal()).apply(elsewhere());
+        for from in [POD, REMOTE_POD, EXTERNAL_CLIENT, "node"] {
+            assert_eq!(view.answer(CLUSTER_IP, from), "drop", "{from}");
         }
     }
 }
 
 #[test]
 fn both_policies_local() {
-    let mut world = World::new();
-    world.apply(web().local_internal().local_external()).apply(here_and_elsewhere());
-    world.expect(&[
+    let mut view = NodeView::new();
+    view.apply(web().local_internal().local_external()).apply(here_and_elsewhere());
+    view.expect(&[
         (CLUSTER_IP, POD, "10.244.1.5:80"),
-        (LB_IP, OUTSIDER, "10.244.1.5:80"),
+        (LB_IP, EXTERNAL_CLIENT, "10.244.1.5:80"),
         // The policy of the ClusterIP does not bind who knocks at an LB IP.
         (LB_IP, POD, "10.244.1.5:80 10.244.2.5:80"),
         (LB_IP, "node", "~10.244.1.5:80 ~10.244.2.5:80"),
     ]);
-    let program = world.program("default/web");
+    let program = view.desired_service("default/web");
     let image = program.pools.iter().find(|pool| pool.server.address.ip == ip("250.96.0.10"));
     assert_eq!(image.map(|pool| pool.backends.len()), Some(2), "the pool of all endpoints");
 }
 
 #[test]
-fn the_image_pool_is_there_only_where_somebody_is_led_to_it() {
-    let mut world = World::new();
-    world
-        .apply(service("default/web").cluster_ip("10.96.0.10").port("", 80).local_internal())
+fn the_shadow_pool_exists_only_if_traffic_leads_to_it() {
+    let mut view = NodeView::new();
+    view.apply(service("default/web").cluster_ip("10.96.0.10").port("", 80).local_internal())
         .apply(slice("default/web-a").port("", 80).ready("10.244.1.5", "n1"));
-    let program = world.program("default/web");
+    let program = view.desired_service("default/web");
     let addresses: Vec<_> = program.pools.iter().map(|pool| pool.server.address.ip).collect();
     assert_eq!(addresses, [ip("10.96.0.10")]);
 }
 
 #[test]
-fn a_cluster_ip_outside_the_service_ranges_has_an_image_that_is_routed_and_guarded() {
-    let mut world = World::new();
-    world
-        .apply(
-            service("default/web")
-                .cluster_ip("10.97.0.10")
-                .load_balancer_ip("203.0.113.1")
-                .port("", 80)
-                .local_internal()
-                .local_external(),
-        )
-        .apply(elsewhere());
-    world.expect(&[
+fn a_cluster_ip_outside_the_service_ranges_has_a_guarded_shadow_address() {
+    let mut view = NodeView::new();
+    view.apply(
+        service("default/web")
+            .cluster_ip("10.97.0.10")
+            .load_balancer_ip("203.0.113.1")
+            .port("", 80)
+            .local_internal()
+            .local_external(),
+    )
+    .apply(elsewhere());
+    view.expect(&[
         ("203.0.113.1:80", POD, "10.244.2.5:80"),
         ("10.97.0.10:80", POD, "drop"),
         ("250.97.0.10:80", POD, "reject"),
-        ("250.97.0.10:80", OUTSIDER, "reject"),
+        ("250.97.0.10:80", EXTERNAL_CLIENT, "reject"),
     ]);
-    let program = world.program("default/web");
+    let program = view.desired_service("default/web");
     let routed = |address| program.routes.iter().any(|route| route.prefix == ip(address).into());
     assert!(routed("10.97.0.10") && routed("250.97.0.10"), "{:?}", program.routes);
     let guard = Element::Address(AddressSet::Images, ip("250.97.0.10"));

@@ -1,16 +1,11 @@
 //! Objects as the API server stores them: which count, and what of them.
 
-use std::net::IpAddr;
-
-use kube_ipvs::source::wire::{
-    NodeObject, Resource, ServiceCidrObject, ServiceObject, SliceObject,
-};
-use kube_ipvs_core::model::{Change, Event, Interner, Settings};
-use serde::Deserialize;
+use kube_ipvs_core::model::Settings;
 use serde_json::{Value, json};
 
 use super::web::{CLUSTER_IP, EXTERNAL_IP, LB_IP, NODE_PORT};
-use crate::common::world::{OUTSIDER, POD, World};
+use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD};
+use crate::common::objects::{self, ServiceBuilder, SliceBuilder, ip, net, node, service_cidr};
 
 /// What `slice` gives: an endpoint on this node and one elsewhere.
 const BOTH: &str = "10.244.1.5:8080 10.244.2.5:8080";
@@ -18,75 +13,27 @@ const BOTH_TRANSLATED: &str = "~10.244.1.5:8080 ~10.244.2.5:8080";
 const HERE: &str = "10.244.1.5:8080";
 
 /// A ClusterIP Service, changed by a JSON merge patch.
-fn service(patch: Value) -> Value {
-    let mut object = json!({
-        "metadata": {"namespace": "default", "name": "web"},
-        "spec": {
-            "type": "ClusterIP",
-            "clusterIP": "10.96.0.10",
-            "clusterIPs": ["10.96.0.10"],
-            "ipFamilies": ["IPv4"],
-            "ports": [{"name": "http", "port": 80, "targetPort": 1234, "protocol": "TCP"}],
-        },
-    });
-    merge(&mut object, patch);
-    object
+fn service(patch: Value) -> ServiceBuilder {
+    objects::service("default/web").cluster_ip("10.96.0.10").port("http", 80).patch(patch)
 }
 
 /// Its slice, changed by a JSON merge patch.
-fn slice(patch: Value) -> Value {
-    let conditions = json!({"ready": true, "serving": true, "terminating": false});
-    let mut object = json!({
-        "metadata": {
-            "namespace": "default",
-            "name": "web-a",
-            "labels": {"kubernetes.io/service-name": "web"},
-        },
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-        "endpoints": [
-            {"addresses": ["10.244.1.5"], "conditions": conditions, "nodeName": "n1"},
-            {"addresses": ["10.244.2.5"], "conditions": conditions, "nodeName": "n2"},
-        ],
-    });
-    merge(&mut object, patch);
-    object
+fn slice(patch: Value) -> SliceBuilder {
+    let slice = objects::slice("default/web-a").port("http", 8080);
+    slice.ready("10.244.1.5", "n1").ready("10.244.2.5", "n2").patch(patch)
 }
 
-/// RFC 7396.
-fn merge(object: &mut Value, patch: Value) {
-    match patch {
-        Value::Object(fields) => {
-            if !object.is_object() {
-                *object = json!({});
-            }
-            for (name, value) in fields {
-                match value {
-                    Value::Null => drop(object.as_object_mut().unwrap().remove(&name)),
-                    value => merge(&mut object[name], value),
-                }
-            }
-        }
-        other => *object = other,
-    }
+/// A view with a Service and its slices.
+fn view(service: &ServiceBuilder, slices: &[SliceBuilder]) -> NodeView {
+    with_objects(NodeView::new(), service, slices)
 }
 
-/// A world that has been told of a Service and its slices.
-fn told(service: &Value, slices: &[Value]) -> World {
-    told_to(World::new(), service, slices)
-}
-
-fn told_to(mut world: World, service: &Value, slices: &[Value]) -> World {
-    let mut names = Interner::default();
-    if let (Some(service), _) = ServiceObject::deserialize(service).unwrap().convert(&mut names) {
-        world.apply(Event::Service(Change::Apply(service)));
-    }
+fn with_objects(mut view: NodeView, service: &ServiceBuilder, slices: &[SliceBuilder]) -> NodeView {
+    view.apply(service.convert().0);
     for slice in slices {
-        if let (Some(slice), _) = SliceObject::deserialize(slice).unwrap().convert(&mut names) {
-            world.apply(Event::Slice(Change::Apply(slice)));
-        }
+        view.apply(slice.convert().0);
     }
-    world
+    view
 }
 
 /// Patches of the Service with what becomes of connections then: destination, source, answer.
@@ -95,16 +42,16 @@ type ServiceCase<'a> = (&'a str, Value, &'a [(&'a str, &'a str, &'a str)]);
 #[track_caller]
 fn expect_of_services(cases: &[ServiceCase<'_>]) {
     for (name, patch, answers) in cases {
-        let world = told(&service(patch.clone()), &[slice(json!({}))]);
+        let view = view(&service(patch.clone()), &[slice(json!({}))]);
         for (destination, from, expected) in *answers {
-            let answer = world.answer(destination, from);
+            let answer = view.answer(destination, from);
             assert_eq!(answer, *expected, "{name}: {from} -> {destination}");
         }
     }
 }
 
 #[test]
-fn a_proxy_of_a_name_serves_those_labelled_so() {
+fn a_named_proxy_serves_services_with_its_label() {
     let settings = Settings { service_proxy_name: Some("ours".into()), ..Settings::for_node("n1") };
     let cases = [
         (json!({}), "drop"),
@@ -114,13 +61,13 @@ fn a_proxy_of_a_name_serves_those_labelled_so() {
     ];
     for (labels, expected) in cases {
         let service = service(json!({"metadata": {"labels": labels}}));
-        let world = told_to(World::with(&settings), &service, &[slice(json!({}))]);
-        assert_eq!(world.answer(CLUSTER_IP, POD), expected, "{labels}");
+        let view = with_objects(NodeView::with(&settings), &service, &[slice(json!({}))]);
+        assert_eq!(view.answer(CLUSTER_IP, POD), expected, "{labels}");
     }
 }
 
 #[test]
-fn services_that_are_ours() {
+fn services_are_selected_by_label_and_type() {
     let external = json!({"externalIPs": ["203.0.113.2"]});
     expect_of_services(&[
         ("a plain one", json!({}), &[(CLUSTER_IP, POD, BOTH)]),
@@ -135,7 +82,7 @@ fn services_that_are_ours() {
                 "metadata": {"labels": {"service.kubernetes.io/service-proxy-name": "other"}},
                 "spec": external,
             }),
-            &[(CLUSTER_IP, POD, "drop"), (EXTERNAL_IP, OUTSIDER, "pass")],
+            &[(CLUSTER_IP, POD, "drop"), (EXTERNAL_IP, EXTERNAL_CLIENT, "pass")],
         ),
         (
             "another proxy's, which has no name",
@@ -147,14 +94,14 @@ fn services_that_are_ours() {
             json!({"spec": {
                 "clusterIP": "None", "clusterIPs": ["None"], "externalIPs": ["203.0.113.2"],
             }}),
-            &[(CLUSTER_IP, POD, "drop"), (EXTERNAL_IP, OUTSIDER, "pass")],
+            &[(CLUSTER_IP, POD, "drop"), (EXTERNAL_IP, EXTERNAL_CLIENT, "pass")],
         ),
         (
             "without an address yet",
             json!({"spec": {
                 "clusterIP": "", "clusterIPs": null, "externalIPs": ["203.0.113.2"],
             }}),
-            &[(CLUSTER_IP, POD, "drop"), (EXTERNAL_IP, OUTSIDER, "pass")],
+            &[(CLUSTER_IP, POD, "drop"), (EXTERNAL_IP, EXTERNAL_CLIENT, "pass")],
         ),
         (
             "a name for something else, though it has an address",
@@ -175,39 +122,35 @@ fn services_that_are_ours() {
 }
 
 #[test]
-fn front_ends_that_services_ask_for() {
+fn fields_of_a_service_make_its_front_ends() {
     let ingress = |ingress: Value| {
         json!({
             "spec": {"type": "LoadBalancer"},
             "status": {"loadBalancer": {"ingress": [ingress]}},
         })
     };
-    let port = |patch: Value| {
-        let mut port = json!({"name": "http", "port": 80});
-        merge(&mut port, patch);
-        json!({"spec": {"type": "NodePort", "ports": [port]}})
-    };
+    let ports = |port: Value| json!({"spec": {"type": "NodePort", "ports": [port]}});
     expect_of_services(&[
         (
             "no ipMode",
             ingress(json!({"ip": "203.0.113.1"})),
-            &[(LB_IP, OUTSIDER, BOTH_TRANSLATED), (CLUSTER_IP, POD, BOTH)],
+            &[(LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED), (CLUSTER_IP, POD, BOTH)],
         ),
         (
             "ipMode VIP",
             ingress(json!({"ip": "203.0.113.1", "ipMode": "VIP"})),
-            &[(LB_IP, OUTSIDER, BOTH_TRANSLATED)],
+            &[(LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED)],
         ),
         (
             "ipMode Proxy: packets come to the node ports",
             ingress(json!({"ip": "203.0.113.1", "ipMode": "Proxy"})),
-            &[(LB_IP, OUTSIDER, "pass"), (LB_IP, POD, "pass"), (CLUSTER_IP, POD, BOTH)],
+            &[(LB_IP, EXTERNAL_CLIENT, "pass"), (LB_IP, POD, "pass"), (CLUSTER_IP, POD, BOTH)],
         ),
         ("a host name", ingress(json!({"hostname": "lb.example.org"})), &[(CLUSTER_IP, POD, BOTH)]),
         (
             "an address that is wished for, not given",
             json!({"spec": {"type": "LoadBalancer", "loadBalancerIP": "203.0.113.1"}}),
-            &[(LB_IP, OUTSIDER, "pass")],
+            &[(LB_IP, EXTERNAL_CLIENT, "pass")],
         ),
         (
             "the class of the load balancer does not matter",
@@ -215,17 +158,17 @@ fn front_ends_that_services_ask_for() {
                 "spec": {"type": "LoadBalancer", "loadBalancerClass": "example.org/lb"},
                 "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}},
             }),
-            &[(LB_IP, OUTSIDER, BOTH_TRANSLATED)],
+            &[(LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED)],
         ),
         (
             "an external IP",
             json!({"spec": {"externalIPs": ["203.0.113.2", "not an address"]}}),
-            &[(EXTERNAL_IP, OUTSIDER, BOTH_TRANSLATED)],
+            &[(EXTERNAL_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED)],
         ),
         (
             "a node port",
-            port(json!({"nodePort": 30080})),
-            &[(NODE_PORT, OUTSIDER, BOTH_TRANSLATED)],
+            ports(json!({"name": "http", "port": 80, "nodePort": 30080})),
+            &[(NODE_PORT, EXTERNAL_CLIENT, BOTH_TRANSLATED)],
         ),
         (
             "none allocated",
@@ -238,28 +181,32 @@ fn front_ends_that_services_ask_for() {
                 "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}},
             }),
             &[
-                (NODE_PORT, OUTSIDER, "pass"),
-                ("192.0.2.1:80", OUTSIDER, "pass"),
-                (LB_IP, OUTSIDER, BOTH_TRANSLATED),
+                (NODE_PORT, EXTERNAL_CLIENT, "pass"),
+                ("192.0.2.1:80", EXTERNAL_CLIENT, "pass"),
+                (LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED),
             ],
         ),
-        ("TCP where no protocol is named", port(json!({})), &[(CLUSTER_IP, POD, BOTH)]),
+        (
+            "TCP where no protocol is named",
+            ports(json!({"name": "http", "port": 80})),
+            &[(CLUSTER_IP, POD, BOTH)],
+        ),
         (
             "another protocol of the same name leads nowhere",
-            port(json!({"protocol": "UDP"})),
+            ports(json!({"name": "http", "port": 80, "protocol": "UDP"})),
             &[("10.96.0.10:80/udp", POD, "reject"), (CLUSTER_IP, POD, "reject")],
         ),
         (
             "an external policy where nothing is external",
             json!({"spec": {"externalTrafficPolicy": "Local"}}),
-            &[(CLUSTER_IP, POD, BOTH), (CLUSTER_IP, OUTSIDER, BOTH)],
+            &[(CLUSTER_IP, POD, BOTH), (CLUSTER_IP, EXTERNAL_CLIENT, BOTH)],
         ),
         (
             "an external policy with an external IP",
             json!({"spec": {
                 "externalTrafficPolicy": "Local", "externalIPs": ["203.0.113.2"],
             }}),
-            &[(EXTERNAL_IP, OUTSIDER, HERE), (CLUSTER_IP, POD, BOTH)],
+            &[(EXTERNAL_IP, EXTERNAL_CLIENT, HERE), (CLUSTER_IP, POD, BOTH)],
         ),
         (
             "an internal policy",
@@ -270,7 +217,7 @@ fn front_ends_that_services_ask_for() {
 }
 
 #[test]
-fn source_ranges_are_read_as_they_are_written() {
+fn source_ranges_are_read_leniently() {
     let ranges = |ranges: Value| {
         json!({
             "spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ranges},
@@ -278,49 +225,38 @@ fn source_ranges_are_read_as_they_are_written() {
         })
     };
     expect_of_services(&[
-        ("an empty list", ranges(json!([])), &[(LB_IP, OUTSIDER, BOTH_TRANSLATED)]),
+        ("an empty list", ranges(json!([])), &[(LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED)]),
         (
             "blanks around it",
             ranges(json!([" 198.51.100.0/24 ", "\t192.0.2.0/28"])),
-            &[(LB_IP, OUTSIDER, BOTH_TRANSLATED), (LB_IP, "192.0.2.16", "drop")],
+            &[(LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED), (LB_IP, "192.0.2.16", "drop")],
         ),
         (
             "everybody",
             ranges(json!(["192.0.2.0/28", "0.0.0.0/0"])),
-            &[(LB_IP, OUTSIDER, BOTH_TRANSLATED)],
+            &[(LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED)],
         ),
         (
             "of the other family alone",
             ranges(json!(["2001:db8::/32"])),
-            &[(LB_IP, OUTSIDER, BOTH_TRANSLATED)],
+            &[(LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED)],
         ),
         (
             "what cannot be read lets nobody in",
             ranges(json!(["198.51.100/24"])),
-            &[(LB_IP, OUTSIDER, "drop"), (CLUSTER_IP, POD, BOTH)],
+            &[(LB_IP, EXTERNAL_CLIENT, "drop"), (CLUSTER_IP, POD, BOTH)],
         ),
     ]);
 }
 
 /// As older API servers took and keep them (kubernetes#100895).
 #[test]
-fn leading_zeros_mean_nothing_wherever_an_address_is_written() {
-    let mut names = Interner::default();
-    let node = json!({
-        "metadata": {"name": "n1"},
-        "spec": {"podCIDRs": ["010.244.001.0/24"]},
-        "status": {"addresses": [{"type": "InternalIP", "address": "192.000.002.001"}]},
-    });
-    let (node, rejections) = NodeObject::deserialize(node).unwrap().convert(&mut names);
-    assert_eq!(rejections, []);
-    let node = node.unwrap();
-    assert_eq!(*node.internal_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-    assert_eq!(*node.pod_cidrs, ["10.244.1.0/24".parse().unwrap()]);
-    let cidrs = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["010.96.0.0/016"]}});
-    let (cidrs, rejections) = ServiceCidrObject::deserialize(cidrs).unwrap().convert(&mut names);
-    assert_eq!(rejections, []);
-    let cidrs = cidrs.unwrap();
-    assert_eq!(*cidrs.cidrs, ["10.96.0.0/16".parse().unwrap()]);
+fn leading_zeros_are_ignored_in_all_fields() {
+    let node = node("n1").internal_ip("192.000.002.001").pod_cidr("010.244.001.0/24").value();
+    assert_eq!(*node.internal_ips, [ip("192.0.2.1")]);
+    assert_eq!(*node.pod_cidrs, [net("10.244.1.0/24")]);
+    let cidrs = service_cidr("kubernetes", &["010.96.0.0/016"]).value();
+    assert_eq!(*cidrs.cidrs, [net("10.96.0.0/16")]);
 
     let zeros = json!({
         "spec": {
@@ -336,18 +272,18 @@ fn leading_zeros_mean_nothing_wherever_an_address_is_written() {
         {"addresses": ["10.244.001.005"], "nodeName": "n1"},
         {"addresses": ["10.244.2.05"], "nodeName": "n2"},
     ]});
-    let service = ServiceObject::deserialize(service(zeros.clone())).unwrap();
-    assert_eq!(service.convert(&mut names).1, []);
-    told(&self::service(zeros), &[slice(endpoints)]).expect(&[
+    let service = service(zeros);
+    assert_eq!(service.convert().1, []);
+    view(&service, &[slice(endpoints)]).expect(&[
         (CLUSTER_IP, POD, BOTH),
-        (EXTERNAL_IP, OUTSIDER, BOTH_TRANSLATED),
-        (LB_IP, OUTSIDER, BOTH_TRANSLATED),
+        (EXTERNAL_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED),
+        (LB_IP, EXTERNAL_CLIENT, BOTH_TRANSLATED),
         (LB_IP, "192.0.2.77", "drop"),
     ]);
 }
 
 #[test]
-fn affinity_lasts_as_long_as_it_is_said() {
+fn affinity_lasts_for_its_timeout() {
     let seconds = |seconds: Value| json!({"clientIP": {"timeoutSeconds": seconds}});
     let cases = [
         (json!({}), None),
@@ -360,8 +296,8 @@ fn affinity_lasts_as_long_as_it_is_said() {
         ),
     ];
     for (spec, expected) in cases {
-        let world = told(&service(json!({"spec": spec.clone()})), &[slice(json!({}))]);
-        assert_eq!(world.explain(CLUSTER_IP, POD).affinity_seconds, expected, "{spec}");
+        let view = view(&service(json!({"spec": spec.clone()})), &[slice(json!({}))]);
+        assert_eq!(view.explain(CLUSTER_IP, POD).affinity_seconds, expected, "{spec}");
     }
 }
 
@@ -384,8 +320,8 @@ fn families_come_in_any_order() {
         let families: Vec<_> = families.collect();
         let spec = json!({"clusterIP": ips[0], "clusterIPs": ips, "ipFamilies": families});
         let slices = [slice(json!({})), v6_slice.clone()];
-        let world = told(&service(json!({"spec": spec})), &slices);
-        world.expect(&[
+        let view = view(&service(json!({"spec": spec})), &slices);
+        view.expect(&[
             (CLUSTER_IP, POD, expected_v4),
             ("[fd00:10:96::a]:80", "fd00:10:244:1::9", expected_v6),
         ]);
@@ -393,7 +329,7 @@ fn families_come_in_any_order() {
 }
 
 #[test]
-fn slices_that_count_and_what_of_them() {
+fn fields_of_a_slice_select_its_endpoints() {
     let endpoint = |endpoint: Value| json!({"endpoints": [endpoint]});
     let with_conditions = |conditions: Value| {
         json!({"endpoints": [{
@@ -460,22 +396,17 @@ fn slices_that_count_and_what_of_them() {
         ),
     ];
     for (name, patch, expected) in cases {
-        let world = told(&service(json!({})), &[slice(patch)]);
-        assert_eq!(world.answer(CLUSTER_IP, POD), expected, "{name}");
+        let view = view(&service(json!({})), &[slice(patch)]);
+        assert_eq!(view.answer(CLUSTER_IP, POD), expected, "{name}");
     }
 }
 
 #[test]
 fn hints_and_node_names_are_those_of_the_slice() {
     let of = |patch: Value| {
-        let mut here = json!({"addresses": ["10.244.1.5"], "nodeName": "n1"});
-        merge(&mut here, patch);
-        let there = json!({
-            "addresses": ["10.244.2.5"],
-            "nodeName": "n2",
-            "hints": {"forZones": [{"name": "z2"}], "forNodes": [{"name": "n2"}]},
-        });
-        slice(json!({"endpoints": [here, there]}))
+        let slice = objects::slice("default/web-a").port("http", 8080);
+        let slice = slice.ready("10.244.1.5", "n1").patch_endpoint(patch);
+        slice.ready("10.244.2.5", "n2").for_zones(&["z2"]).for_nodes(&["n2"])
     };
     let local = json!({"spec": {"externalIPs": ["203.0.113.2"], "externalTrafficPolicy": "Local"}});
     // Patch of the endpoint here, answers at the ClusterIP and under policy Local.
@@ -491,8 +422,8 @@ fn hints_and_node_names_are_those_of_the_slice() {
         (json!({"nodeName": "n3"}), BOTH, "drop"),
     ];
     for (patch, cluster, at_home) in cases {
-        let world = told(&service(local.clone()), &[of(patch.clone())]);
-        assert_eq!(world.answer(CLUSTER_IP, POD), cluster, "{patch}");
-        assert_eq!(world.answer(EXTERNAL_IP, OUTSIDER), at_home, "{patch}");
+        let view = view(&service(local.clone()), &[of(patch.clone())]);
+        assert_eq!(view.answer(CLUSTER_IP, POD), cluster, "{patch}");
+        assert_eq!(view.answer(EXTERNAL_IP, EXTERNAL_CLIENT), at_home, "{patch}");
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use kube_ipvs_core::engine::Work;
 use kube_ipvs_core::model::{Element, RefusalReason, Settings, VirtualAddress};
 
+use crate::common::model_agent::ModelAgent;
 use crate::common::model_kernel::ModelKernel;
-use crate::common::node_agent::NodeAgent;
 use crate::common::objects::{
     ServiceBuilder, addresses, node, only_services, only_slices, service, service_cidrs,
     service_key, slice, without_service,
@@ -19,63 +19,63 @@ fn web() -> ServiceBuilder {
 }
 
 /// An agent that starts on a kernel, in a cluster with one Service.
-fn started(kernel: ModelKernel) -> NodeAgent {
+fn started(kernel: ModelKernel) -> ModelAgent {
     started_with(kernel, vec![web()])
 }
 
-fn started_with(kernel: ModelKernel, services: Vec<ServiceBuilder>) -> NodeAgent {
-    let mut agent = NodeAgent::new(&Settings::for_node("n1"), kernel);
+fn started_with(kernel: ModelKernel, services: Vec<ServiceBuilder>) -> ModelAgent {
+    let mut agent = ModelAgent::new(&Settings::for_node("n1"), kernel);
     tell_all(&mut agent, services);
     agent.settle().unwrap();
     agent
 }
 
-fn tell_all(agent: &mut NodeAgent, services: Vec<ServiceBuilder>) {
+fn tell_all(agent: &mut ModelAgent, services: Vec<ServiceBuilder>) {
     agent
-        .tell(node("n1").internal_ip("192.0.2.1"))
-        .tell(service_cidrs(&["10.96.0.0/16"]))
-        .tell(only_services(services))
-        .tell(only_slices([slice("default/web-a").port("", 8080).ready("10.244.2.5", "n2")]));
+        .deliver(node("n1").internal_ip("192.0.2.1"))
+        .deliver(service_cidrs(&["10.96.0.0/16"]))
+        .deliver(only_services(services))
+        .deliver(only_slices([slice("default/web-a").port("", 8080).ready("10.244.2.5", "n2")]));
 }
 
 fn listening(at: &str) -> ModelKernel {
     ModelKernel { listening: vec![at.parse().unwrap()], ..ModelKernel::default() }
 }
 
-fn is_served(agent: &NodeAgent) -> bool {
+fn is_served(agent: &ModelAgent) -> bool {
     let at: VirtualAddress = AT.parse().unwrap();
     let program = agent.engine.desired().service(&service_key("default/web")).unwrap();
     let leads = |element: &Element| element.lead().is_some_and(|(frontend, _)| frontend == at);
-    let is_held = agent.kernel.holdings.elements.iter().any(leads);
+    let is_held = agent.kernel.state.elements.iter().any(leads);
     let refusal = program.refusal(&at).map(|refusal| refusal.reason);
     assert_eq!(refusal, (!is_held).then_some(RefusalReason::Listened));
     is_held
 }
 
 /// How often it is asked what listens, until there is nothing to do.
-fn questions(agent: &mut NodeAgent) -> usize {
+fn questions(agent: &mut ModelAgent) -> usize {
     let works = std::iter::from_fn(|| agent.step());
     works.filter(|work| matches!(work, Work::Listen)).count()
 }
 
 #[test]
-fn what_was_first_keeps_the_port_over_a_restart() {
+fn the_first_owner_keeps_a_port_over_a_restart() {
     assert!(!is_served(&started(listening("0.0.0.0:80"))));
     let mut agent = started(ModelKernel::default());
     assert!(is_served(&agent));
     agent.kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
     assert!(is_served(&started(agent.kernel.clone())));
     // The Service gives it up while the agent is away, and asks again.
-    agent.tell(only_services([service("default/web").cluster_ip("10.96.0.10").port("", 80)]));
+    agent.deliver(only_services([service("default/web").cluster_ip("10.96.0.10").port("", 80)]));
     agent.settle().unwrap();
-    agent.tell(web()).settle().unwrap();
+    agent.deliver(web()).settle().unwrap();
     assert!(!is_served(&agent));
 }
 
 #[test]
-fn it_is_asked_where_a_front_end_of_the_node_is_new_and_not_else() {
+fn sockets_are_listed_only_for_new_front_ends_of_the_node() {
     let mut agent = started(listening("0.0.0.0:80"));
-    let mut asks = |event: kube_ipvs_core::model::Event| questions(agent.tell(event));
+    let mut asks = |event: kube_ipvs_core::model::Event| questions(agent.deliver(event));
     let endpoints = slice("default/web-a").port("", 8080);
     assert_eq!(asks(endpoints.ready("10.244.2.6", "n2").into()), 0);
     assert_eq!(asks(web().created(7).into()), 0);
@@ -88,7 +88,7 @@ fn it_is_asked_where_a_front_end_of_the_node_is_new_and_not_else() {
     // What was asked for one is known for the others.
     agent.kernel.listening.clear();
     let third = service("default/third").cluster_ip("10.96.0.12").port("", 82);
-    assert_eq!(questions(agent.tell(third.external_ip("192.0.2.1"))), 1);
+    assert_eq!(questions(agent.deliver(third.external_ip("192.0.2.1"))), 1);
     assert!(is_served(&agent));
 }
 
@@ -102,7 +102,7 @@ fn after_a_restart_a_port_is_kept_by_the_service_that_had_it() {
         let asks = service("default/older").cluster_ip("10.96.0.11").port("", 80).created(-1);
         asks.external_ip("192.0.2.1")
     };
-    agent.tell(older()).settle().unwrap();
+    agent.deliver(older()).settle().unwrap();
     assert!(is_served(&agent));
     // Neither does it after a restart, whether or not the other one is still there.
     for services in [vec![web(), older()], vec![older()]] {
@@ -115,14 +115,14 @@ fn after_a_restart_a_port_is_kept_by_the_service_that_had_it() {
 }
 
 #[test]
-fn a_written_address_that_became_the_nodes_while_no_agent_ran_is_asked_for_again() {
+fn an_external_ip_that_became_the_nodes_without_an_agent_is_checked() {
     let asks =
         |ip: &str| service("default/web").cluster_ip("10.96.0.10").port("", 80).external_ip(ip);
     let agent = started_with(ModelKernel::default(), vec![asks("192.0.2.7")]);
     let mut kernel = agent.kernel;
     kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
-    let mut again = NodeAgent::new(&Settings::for_node("n1"), kernel);
-    again.tell(addresses(&["192.0.2.1", "192.0.2.7"]));
+    let mut again = ModelAgent::new(&Settings::for_node("n1"), kernel);
+    again.deliver(addresses(&["192.0.2.1", "192.0.2.7"]));
     tell_all(&mut again, vec![asks("192.0.2.7")]);
     again.settle().unwrap();
     let program = again.engine.desired().service(&service_key("default/web")).unwrap();
@@ -131,7 +131,7 @@ fn a_written_address_that_became_the_nodes_while_no_agent_ran_is_asked_for_again
 }
 
 #[test]
-fn who_inherits_a_front_end_gets_it_unless_a_process_was_first() {
+fn an_inherited_front_end_is_checked_for_listening_processes() {
     for (listens, expected) in [(true, Some(RefusalReason::Listened)), (false, None)] {
         let heir = service("default/heir").cluster_ip("10.96.0.11").port("", 80).created(9);
         let services = vec![web(), heir.external_ip("192.0.2.1")];
@@ -139,7 +139,7 @@ fn who_inherits_a_front_end_gets_it_unless_a_process_was_first() {
         if listens {
             agent.kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
         }
-        agent.tell(without_service("default/web")).settle().unwrap();
+        agent.deliver(without_service("default/web")).settle().unwrap();
         let heir = agent.engine.desired().service(&service_key("default/heir")).unwrap();
         let refusal = heir.refusal(&AT.parse().unwrap()).map(|refusal| refusal.reason);
         assert_eq!(refusal, expected);
@@ -147,10 +147,10 @@ fn who_inherits_a_front_end_gets_it_unless_a_process_was_first() {
 }
 
 #[test]
-fn it_is_asked_every_two_seconds_while_a_device_has_a_cluster_ip() {
+fn sockets_are_listed_every_two_seconds_while_a_device_has_a_cluster_ip() {
     let mut agent = started(ModelKernel::default());
     let mut asked = |own: &[&str]| {
-        questions(agent.tell(addresses(own)));
+        questions(agent.deliver(addresses(own)));
         let work = agent.run_for(Duration::from_secs(10));
         work.iter().filter(|(_, work)| matches!(work, Work::Listen)).count()
     };

@@ -5,19 +5,18 @@ use std::time::Duration;
 use super::{cluster, lines, pods};
 use kube_ipvs_core::engine::SyncError;
 
-use crate::common::node_agent::NodeAgent;
-
+use crate::common::model_agent::ModelAgent;
 use crate::common::objects::SliceBuilder;
 
-/// Somebody else takes away all real servers of a virtual server.
-fn lose_real_servers(agent: &mut NodeAgent, server: &str) {
-    let server = agent.kernel.holdings.servers.get_mut(&server.parse().unwrap()).unwrap();
+/// Another program deletes all real servers of a virtual server.
+fn lose_real_servers(agent: &mut ModelAgent, server: &str) {
+    let server = agent.kernel.state.servers.get_mut(&server.parse().unwrap()).unwrap();
     server.reals.clear();
 }
 
 /// How many real servers a virtual server has.
-fn real_servers(agent: &NodeAgent, server: &str) -> usize {
-    agent.kernel.holdings.servers[&server.parse().unwrap()].reals.len()
+fn real_servers(agent: &ModelAgent, server: &str) -> usize {
+    agent.kernel.state.servers[&server.parse().unwrap()].reals.len()
 }
 
 fn two_pods() -> SliceBuilder {
@@ -25,7 +24,7 @@ fn two_pods() -> SliceBuilder {
 }
 
 /// What cannot be brought about for now, without the reasons.
-fn failures(agent: &NodeAgent) -> Vec<String> {
+fn failures(agent: &ModelAgent) -> Vec<String> {
     let mut all: Vec<_> = agent.engine.errors().map(SyncError::command).collect();
     all.sort();
     all
@@ -35,19 +34,19 @@ const DNS: &str = "10.96.0.10:53/udp";
 const WEB: &str = "10.96.0.20:80";
 
 #[test]
-fn one_that_cannot_be_read_costs_no_other_an_audit() {
+fn an_unreadable_virtual_server_does_not_stop_an_audit() {
     let mut agent = cluster();
     agent.settle().unwrap();
     [DNS, WEB].iter().for_each(|server| lose_real_servers(&mut agent, server));
     agent.kernel.unreadable = [(WEB.parse().unwrap(), 2)].into();
-    agent.now += Duration::from_secs(60);
-    agent.engine.handle_drift(agent.now);
+    agent.kernel.now += Duration::from_secs(60);
+    agent.engine.handle_drift(agent.kernel.now);
     while agent.step().is_some() {}
     assert_eq!((real_servers(&agent, DNS), real_servers(&agent, WEB)), (1, 0));
     assert_eq!(failures(&agent), ["-Ln -t 10.96.0.20:80"]);
 
     // Its changes are written meanwhile, and do not make it any better known.
-    agent.tell(two_pods());
+    agent.deliver(two_pods());
     while agent.step().is_some() {}
     assert_eq!(real_servers(&agent, WEB), 1);
     assert_eq!(failures(&agent), ["-Ln -t 10.96.0.20:80"]);
@@ -58,14 +57,14 @@ fn one_that_cannot_be_read_costs_no_other_an_audit() {
 }
 
 #[test]
-fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
+fn an_unreadable_virtual_server_does_not_stop_the_first_sync() {
     let mut former = cluster();
     former.settle().unwrap();
     [DNS, WEB].iter().for_each(|server| lose_real_servers(&mut former, server));
     let mut agent = cluster();
     agent.kernel = former.kernel;
     let [superfluous, anothers] = ["10.96.0.99:80", "198.18.0.1:80"].map(|it| {
-        let (address, held) = (it.parse().unwrap(), &mut agent.kernel.holdings.servers);
+        let (address, held) = (it.parse().unwrap(), &mut agent.kernel.state.servers);
         let mut server = held[&WEB.parse().unwrap()].clone();
         server.server.address = address;
         held.insert(address, server);
@@ -78,7 +77,7 @@ fn one_that_cannot_be_read_costs_no_other_the_first_sync() {
     assert_eq!(failures(&agent), ["-Ln -t 10.96.0.20:80", "-Ln -t 10.96.0.99:80"]);
 
     // Of what it holds nothing is known, so nothing is done.
-    agent.tell(two_pods());
+    agent.deliver(two_pods());
     while agent.step().is_some() {}
     assert_eq!(real_servers(&agent, WEB), 0);
 

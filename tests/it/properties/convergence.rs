@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use kube_ipvs_core::engine::{DesiredState, Work};
+use kube_ipvs_core::engine::{DesiredState, Edge, Work};
 use kube_ipvs_core::model::{
     Backend, Element, Event, PortSet, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
@@ -14,8 +14,8 @@ use proptest::sample::{Index, select};
 
 use super::cases;
 use super::settings::settings;
-use crate::common::model_kernel::{Fault, Holdings, ModelKernel, Server};
-use crate::common::node_agent::NodeAgent;
+use crate::common::model_agent::ModelAgent;
+use crate::common::model_kernel::{Fault, KernelState, ModelKernel, Server};
 use crate::common::random::{Objects, destinations, events};
 
 pub(super) type Servers = BTreeMap<VirtualAddress, Server>;
@@ -25,19 +25,19 @@ fn started(
     settings: &Settings,
     objects: &Objects,
     kernel: ModelKernel,
-) -> Result<NodeAgent, String> {
-    let mut agent = NodeAgent::new(settings, kernel);
+) -> Result<ModelAgent, String> {
+    let mut agent = ModelAgent::new(settings, kernel);
     for event in objects.listed() {
-        agent.tell(event);
+        agent.deliver(event);
     }
     agent.settle()?;
     Ok(agent)
 }
 
-pub(super) fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCaseError> {
-    let mut desired = Holdings::desired(agent.engine.desired());
+pub(super) fn check(agent: &ModelAgent, foreign: &Servers) -> Result<(), TestCaseError> {
+    let mut desired = KernelState::desired(agent.engine.desired());
     desired.servers.extend(foreign.clone());
-    let held = &agent.kernel.holdings;
+    let held = &agent.kernel.state;
     let differing: Vec<_> = held.elements.symmetric_difference(&desired.elements).collect();
     prop_assert_eq!(differing, Vec::<&_>::new());
     prop_assert_eq!(held, &desired);
@@ -49,26 +49,26 @@ pub(super) fn check(agent: &NodeAgent, foreign: &Servers) -> Result<(), TestCase
 
 /// The virtual servers that are not this agent's: neither in a range of its own, nor named by its
 /// routes, its table or an earlier version's, nor claimed by kube-proxy, nor where a Service has a front end or a
-/// pool, even if that has nobody to serve it.
-fn foreign(kernel: &ModelKernel, programs: &DesiredState) -> Servers {
-    let ModelKernel { holdings: held, claims, .. } = kernel;
+/// pool, even if that has no endpoint.
+fn foreign(kernel: &ModelKernel, desired: &DesiredState) -> Servers {
+    let ModelKernel { state: held, claims, .. } = kernel;
     let elements = held.elements.iter().copied().collect();
     let routes = held.routes.values().copied().collect();
     let earlier = held.earlier.clone();
     let is_named = is_named(&Observed { elements, routes, earlier, ..Observed::default() });
-    let pools = programs.services().flat_map(|(_, program)| &program.pools);
+    let pools = desired.services().flat_map(|(_, program)| &program.pools);
     let wanted: BTreeSet<_> = pools.map(|pool| pool.server.address).collect();
     let is_foreign = |address: &VirtualAddress| {
         !is_named(address)
             && !claims.has(address)
             && !wanted.contains(address)
-            && !programs.is_ours(address)
+            && !desired.is_ours(address)
     };
     let servers = held.servers.iter().filter(|(address, _)| is_foreign(address));
     servers.map(|(address, server)| (*address, server.clone())).collect()
 }
 
-/// Something that somebody else does to the kernel.
+/// A change of the kernel by another program.
 #[derive(Clone, Debug)]
 pub(super) enum Mischief {
     LoseTables,
@@ -126,7 +126,7 @@ pub(super) fn pick<T: Clone>(index: Index, all: impl Iterator<Item = T>) -> Opti
 }
 
 impl Mischief {
-    pub(super) fn apply(self, held: &mut Holdings) {
+    pub(super) fn apply(self, held: &mut KernelState) {
         match self {
             Self::LoseTables => {
                 held.tables = false;
@@ -173,7 +173,7 @@ impl Mischief {
         }
     }
 
-    fn with_server(at: Index, held: &mut Holdings, change: impl FnOnce(&mut Server)) {
+    fn with_server(at: Index, held: &mut KernelState, change: impl FnOnce(&mut Server)) {
         let address = pick(at, held.servers.keys().copied());
         if let Some(server) = address.and_then(|address| held.servers.get_mut(&address)) {
             change(server);
@@ -191,23 +191,23 @@ proptest! {
     #![proptest_config(cases(300))]
 
     #[test]
-    fn a_start_with_another_configuration_is_as_good_as_one_on_an_empty_kernel(
+    fn a_start_with_another_configuration_equals_a_start_on_an_empty_kernel(
         before in settings(),
         after in settings(),
         events in events(1..30),
     ) {
         let objects = Objects::after(&events);
         let former = started(&before, &objects, ModelKernel::default());
-        let NodeAgent { kernel, .. } = former.map_err(TestCaseError::fail)?;
+        let ModelAgent { kernel, .. } = former.map_err(TestCaseError::fail)?;
         let agent = started(&after, &objects, kernel).map_err(TestCaseError::fail)?;
         check(&agent, &Servers::new())?;
         let anew = started(&after, &objects, ModelKernel::default()).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(&agent.kernel.holdings, &anew.kernel.holdings);
+        prop_assert_eq!(&agent.kernel.state, &anew.kernel.state);
     }
 
 
     #[test]
-    fn every_change_reaches_the_kernel_and_then_nothing_is_left_to_do(
+    fn every_change_reaches_the_kernel_and_work_ends(
         settings in settings(),
         before in events(0..20),
         changes in vec(events(1..6), 1..6),
@@ -219,24 +219,24 @@ proptest! {
         check(&agent, &Servers::new())?;
         for events in changes {
             for event in &events {
-                agent.tell(event.clone());
+                agent.deliver(event.clone());
             }
             all.extend(events);
             agent.settle().map_err(TestCaseError::fail)?;
             check(&agent, &Servers::new())?;
         }
         // An agent that starts on this kernel finds nothing to do.
-        let NodeAgent { kernel, .. } = agent;
-        let mut second = NodeAgent::new(&settings, kernel);
+        let ModelAgent { kernel, .. } = agent;
+        let mut second = ModelAgent::new(&settings, kernel);
         for event in Objects::after(&all).listed() {
-            second.tell(event);
+            second.deliver(event);
         }
         prop_assert_eq!(second.settle(), Ok(vec![]));
         check(&second, &Servers::new())?;
     }
 
     #[test]
-    fn any_kernel_becomes_as_it_should_be_and_foreign_servers_survive(
+    fn any_kernel_reaches_the_desired_state_and_foreign_servers_survive(
         former in (settings(), events(0..20)),
         mischief in vec(mischief(), 0..12),
         unreadable in vec((any::<Index>(), 1..4_usize), 0..3),
@@ -247,14 +247,14 @@ proptest! {
         now in events(0..20),
     ) {
         let (former_settings, former) = former;
-        let NodeAgent { mut kernel, .. } =
+        let ModelAgent { mut kernel, .. } =
             started(&former_settings, &Objects::after(&former), ModelKernel::default())
                 .map_err(TestCaseError::fail)?;
         for deed in mischief {
-            deed.apply(&mut kernel.holdings);
+            deed.apply(&mut kernel.state);
         }
         for (at, times) in unreadable {
-            let address = pick(at, kernel.holdings.servers.keys().copied());
+            let address = pick(at, kernel.state.servers.keys().copied());
             kernel.unreadable.extend(address.map(|address| (address, times)));
         }
         // Connections that do not end keep nothing for good.
@@ -277,7 +277,7 @@ proptest! {
     }
 
     #[test]
-    fn no_flow_is_left_where_nothing_leads_wherever_an_agent_is_stopped(
+    fn no_flow_outlives_its_front_end_wherever_an_agent_is_stopped(
         settings in settings(),
         before in events(0..30),
         after in events(1..6),
@@ -288,7 +288,7 @@ proptest! {
             .map_err(TestCaseError::fail)?;
         agent.kernel.flows = carried(agent.engine.desired());
         for event in &after {
-            agent.tell(event.clone());
+            agent.deliver(event.clone());
         }
         let mut plans_left = plans;
         let stopped = loop {
@@ -312,20 +312,20 @@ proptest! {
     }
 
     #[test]
-    fn whatever_fails_it_gets_there(
+    fn the_desired_state_is_reached_despite_failures(
         settings in settings(),
         before in events(0..20),
         changes in vec((events(1..6), vec(fault(), 0..30)), 1..5),
     ) {
         let objects = Objects::after(&before);
-        let mut agent = NodeAgent::new(&settings, ModelKernel::default());
+        let mut agent = ModelAgent::new(&settings, ModelKernel::default());
         for event in objects.listed() {
-            agent.tell(event);
+            agent.deliver(event);
         }
         for (events, faults) in changes {
             agent.kernel.faults.extend(faults);
             for event in events {
-                agent.tell(event);
+                agent.deliver(event);
             }
             agent.settle().map_err(TestCaseError::fail)?;
             // What failed for lack of a plan may still come; from now on nothing does.
@@ -339,12 +339,12 @@ proptest! {
 }
 
 /// A flow of datagrams to each address of each front end that leads elsewhere, and each endpoint.
-fn carried(programs: &DesiredState) -> BTreeSet<(VirtualAddress, SocketAddr)> {
+fn carried(desired: &DesiredState) -> BTreeSet<(VirtualAddress, SocketAddr)> {
     let mut flows = BTreeSet::new();
-    for (_, program) in programs.services() {
+    for (_, program) in desired.services() {
         let datagrams = program.frontends.iter().filter(|it| it.address.protocol == Protocol::Udp);
         for frontend in datagrams {
-            let node_port_ips = &programs.node().node_port_ips;
+            let node_port_ips = &desired.node().node_port_ips;
             let ips =
                 node_port_ips.iter().filter(|ip| ip.is_ipv4() == frontend.address.ip.is_ipv4());
             let at: Vec<_> = match frontend.address.ip.is_unspecified() {
@@ -365,28 +365,28 @@ fn carried(programs: &DesiredState) -> BTreeSet<(VirtualAddress, SocketAddr)> {
 }
 
 #[test]
-fn a_kernel_that_refuses_is_asked_ever_more_rarely() {
+fn retries_of_a_refused_operation_slow_down() {
     use crate::common::objects::{node, only_slices, service, service_cidrs};
 
-    let mut agent = NodeAgent::new(&Settings::for_node("n1"), ModelKernel::default());
+    let mut agent = ModelAgent::new(&Settings::for_node("n1"), ModelKernel::default());
     agent
-        .tell(node("n1").internal_ip("192.0.2.1"))
-        .tell(service_cidrs(&["10.96.0.0/16"]))
-        .tell(only_slices([]))
-        .tell(crate::common::objects::only_services([service("default/web")
+        .deliver(node("n1").internal_ip("192.0.2.1"))
+        .deliver(service_cidrs(&["10.96.0.0/16"]))
+        .deliver(only_slices([]))
+        .deliver(crate::common::objects::only_services([service("default/web")
             .cluster_ip("10.96.0.10")
             .port("", 80)]));
     agent.settle().unwrap();
     agent.kernel.faults =
         (0..16).map(|_| Some(Fault { kind: FailureKind::Refused, applied: false })).collect();
-    let start = agent.now;
-    agent.tell(service("default/other").cluster_ip("10.96.0.11").port("", 80));
+    let start = agent.kernel.now;
+    agent.deliver(service("default/other").cluster_ip("10.96.0.11").port("", 80));
     let mut tries = BTreeSet::new();
     while !agent.kernel.faults.is_empty() {
         while agent.step().is_some() {}
-        tries.insert((agent.now - start).as_secs());
+        tries.insert((agent.kernel.now - start).as_secs());
         if let Some(due) = agent.engine.poll_timeout() {
-            agent.now = agent.now.max(due);
+            agent.kernel.now = agent.kernel.now.max(due);
         }
     }
     agent.settle().unwrap();

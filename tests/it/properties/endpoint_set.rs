@@ -174,7 +174,7 @@ proptest! {
     #![proptest_config(cases(600))]
 
     #[test]
-    fn it_is_what_its_slices_say(steps in vec(step(), 1..25)) {
+    fn an_endpoint_set_equals_its_slices(steps in vec(step(), 1..25)) {
         let mut set = EndpointSet::default();
         let mut slices = BTreeMap::new();
         let mut from = locality(None);

@@ -12,21 +12,21 @@ use crate::common::objects::service_key;
 use crate::common::random::{Objects, SERVICES, SOURCES, destinations, events};
 
 /// Takes in events, with a look after each `pace`.
-fn programs<'a>(
+fn desired<'a>(
     settings: &Settings,
     events: impl IntoIterator<Item = &'a Event>,
     pace: usize,
 ) -> DesiredState {
     let mut state = State::new(settings.node_name.clone());
-    let mut programs = DesiredState::new(settings);
+    let mut desired = DesiredState::new(settings);
     for (index, event) in events.into_iter().enumerate() {
         state.apply(event.clone());
         if index % pace == 0 {
-            programs.update(&mut state);
+            desired.update(&mut state);
         }
     }
-    programs.update(&mut state);
-    programs
+    desired.update(&mut state);
+    desired
 }
 
 /// Every address with every port that occurs.
@@ -46,13 +46,13 @@ proptest! {
     #![proptest_config(cases(400))]
 
     #[test]
-    fn programs_do_not_depend_on_how_they_came_about(
+    fn the_desired_state_does_not_depend_on_its_history(
         settings in settings(),
         events in events(1..40),
         pace in 1..5_usize,
     ) {
-        let kept = programs(&settings, &events, pace);
-        let rebuilt = programs(&settings, &Objects::after(&events).listed(), usize::MAX);
+        let kept = desired(&settings, &events, pace);
+        let rebuilt = desired(&settings, &Objects::after(&events).listed(), usize::MAX);
         prop_assert_eq!(kept.node(), rebuilt.node());
         for key in SERVICES.map(service_key) {
             prop_assert_eq!(kept.service(&key), rebuilt.service(&key), "{}", key);

@@ -1,10 +1,10 @@
-//! Every prefix of a plan is safe: whoever is served before and after is served all the time, by
-//! nobody else, and never past a filter or without the masquerade that both sides agree on.
+//! Every prefix of a plan is safe: a client that is served before and after is served all the time, by
+//! no other endpoint, and never past a filter or without the masquerade that both states have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use kube_ipvs_core::engine::DesiredState;
+use kube_ipvs_core::engine::{DesiredState, Edge};
 use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::{
     Element, Family, PortSet, Protocol, ServiceKey, Settings, Target, VirtualAddress,
@@ -14,9 +14,9 @@ use proptest::prelude::*;
 
 use super::cases;
 use super::settings::{carry, settings};
-use crate::common::datapath::{Client, Fate};
-use crate::common::model_kernel::{Holdings, ModelKernel, runs};
-use crate::common::node_agent::NodeAgent;
+use crate::common::datapath::{Action, Client};
+use crate::common::model_agent::ModelAgent;
+use crate::common::model_kernel::{KernelState, ModelKernel, runs};
 use crate::common::objects::ip;
 use crate::common::random::{Objects, SOURCES, destinations, events};
 
@@ -38,9 +38,9 @@ fn own() -> [IpAddr; 3] {
     ["192.0.2.1", "192.0.2.7", "2001:db8::1"].map(ip)
 }
 
-/// Who can lookup at an address: `None` if nobody of that family.
-fn client(programs: &DesiredState, source: &str, family: Family) -> Option<Client> {
-    let around = programs.context();
+/// Returns a client of an address; `None` if there is none of its family.
+fn client(desired: &DesiredState, source: &str, family: Family) -> Option<Client> {
+    let around = desired.context();
     match source.parse::<Source>().unwrap() {
         Source::Node => around.source_ip(family).map(Client::Node),
         Source::Address(ip) if Family::of(ip) != family => None,
@@ -56,8 +56,8 @@ fn client(programs: &DesiredState, source: &str, family: Family) -> Option<Clien
 struct Lookup {
     address: VirtualAddress,
     client: Client,
-    before: Fate,
-    after: Fate,
+    before: Action,
+    after: Action,
     /// Whether a side drops it by a filter of the front end, and neither lets it try.
     filtered: bool,
     /// Whether nothing but the front end itself leads it.
@@ -65,29 +65,34 @@ struct Lookup {
 }
 
 impl Lookup {
-    fn new(address: VirtualAddress, client: Client, start: &Holdings, end: &Holdings) -> Self {
-        let fate = |held: &Holdings| held.fate(address, client, &own());
-        let filters = |held: &Holdings| {
+    fn new(
+        address: VirtualAddress,
+        client: Client,
+        start: &KernelState,
+        end: &KernelState,
+    ) -> Self {
+        let action = |held: &KernelState| held.action(address, client, &own());
+        let filters = |held: &KernelState| {
             let filters = [
                 Element::Port(PortSet::Restricted, address),
                 Element::Port(PortSet::Dropped, address),
             ];
-            fate(held) == Fate::Drop && filters.iter().any(|it| held.elements.contains(it))
+            action(held) == Action::Drop && filters.iter().any(|it| held.elements.contains(it))
         };
         Self {
             address,
             client,
             is_outsider: !client.is_node() && !start.is_insider(client),
-            before: fate(start),
-            after: fate(end),
+            before: action(start),
+            after: action(end),
             filtered: (filters(start) || filters(end))
-                && ![start, end].map(fate).contains(&Fate::Reject),
+                && ![start, end].map(action).contains(&Action::Reject),
         }
     }
 
-    fn check(&self, held: &Holdings, owners: &Owners) -> Result<(), String> {
+    fn check(&self, held: &KernelState, owners: &Owners) -> Result<(), String> {
         let Self { address, client, before, after, filtered, is_outsider } = self;
-        let now = held.fate(*address, *client, &own());
+        let now = held.action(*address, *client, &own());
         let says = |what: &str| Err(format!("{client:?} -> {address} {what}: {now:?}"));
         let stays = before.is_forward() && after.is_forward();
         if stays && !now.is_forward() {
@@ -123,8 +128,8 @@ struct Owners {
 
 impl Owners {
     /// Takes in who has what at one time.
-    fn note(&mut self, programs: &DesiredState) {
-        for (key, program) in programs.services() {
+    fn note(&mut self, desired: &DesiredState) {
+        for (key, program) in desired.services() {
             for frontend in &*program.frontends {
                 let pools: BTreeSet<_> = frontend.places().collect();
                 for address in pools.iter().copied().chain([frontend.address]) {
@@ -160,11 +165,11 @@ impl Owners {
 
 /// Carries out a plan piece by piece, as the kernel gets it.
 fn replay(
-    start: &Holdings,
+    start: &KernelState,
     operations: &[Operation],
-    mut look: impl FnMut(&Holdings, &[Operation]) -> Result<(), String>,
-) -> Result<Holdings, String> {
-    let mut kernel = ModelKernel { holdings: start.clone(), ..ModelKernel::default() };
+    mut look: impl FnMut(&KernelState, &[Operation]) -> Result<(), String>,
+) -> Result<KernelState, String> {
+    let mut kernel = ModelKernel { state: start.clone(), ..ModelKernel::default() };
     let mut done = 0;
     for run in runs(operations) {
         let size = if matches!(run, [Operation::Filter(_), ..]) { run.len() } else { 1 };
@@ -174,10 +179,10 @@ fn replay(
                 return Err(format!("{failure}: {step:?}"));
             }
             done += step.len();
-            look(&kernel.holdings, &operations[..done])?;
+            look(&kernel.state, &operations[..done])?;
         }
     }
-    Ok(kernel.holdings)
+    Ok(kernel.state)
 }
 
 fn lines(operations: &[Operation]) -> String {
@@ -189,19 +194,19 @@ fn settled(
     settings: &Settings,
     objects: &Objects,
     kernel: ModelKernel,
-) -> Result<(NodeAgent, Vec<Operation>), TestCaseError> {
-    let mut agent = NodeAgent::new(settings, kernel);
+) -> Result<(ModelAgent, Vec<Operation>), TestCaseError> {
+    let mut agent = ModelAgent::new(settings, kernel);
     for event in objects.listed() {
-        agent.tell(event);
+        agent.deliver(event);
     }
     let operations = agent.settle().map_err(TestCaseError::fail)?;
     Ok((agent, operations))
 }
 
-/// Everybody who can lookup, at every address.
-fn everybody(programs: &DesiredState) -> Vec<(VirtualAddress, Client)> {
+/// Returns every client at every address.
+fn everybody(desired: &DesiredState) -> Vec<(VirtualAddress, Client)> {
     let clients = |address: VirtualAddress| {
-        let clients = SOURCES.iter().filter_map(move |it| client(programs, it, address.family()));
+        let clients = SOURCES.iter().filter_map(move |it| client(desired, it, address.family()));
         clients.map(move |client| (address, client))
     };
     knocks().into_iter().flat_map(clients).collect()
@@ -210,7 +215,7 @@ fn everybody(programs: &DesiredState) -> Vec<(VirtualAddress, Client)> {
 /// Checks that the operations lead from one state to the other, and those who lookup meanwhile.
 fn replay_for(
     everybody: Vec<(VirtualAddress, Client)>,
-    [start, end]: [&Holdings; 2],
+    [start, end]: [&KernelState; 2],
     operations: &[Operation],
     owners: &Owners,
 ) -> Result<(), TestCaseError> {
@@ -218,7 +223,7 @@ fn replay_for(
     let knocks: Vec<_> = everybody
         .into_iter()
         .filter(|(_, client)| {
-            let class = |held: &Holdings| (held.is_pod(*client), held.is_insider(*client));
+            let class = |held: &KernelState| (held.is_pod(*client), held.is_insider(*client));
             class(start) == class(end)
         })
         .map(|(address, client)| Lookup::new(address, client, start, end))
@@ -237,56 +242,56 @@ proptest! {
     #![proptest_config(cases(400))]
 
     #[test]
-    fn nobody_is_cut_off_misled_or_let_through_while_a_plan_is_carried_out(
+    fn no_prefix_of_a_plan_cuts_off_or_exposes_traffic(
         settings in settings(),
         events_before in events(1..25),
         changes in events(1..5),
     ) {
         let objects = Objects::after(&events_before);
         let (mut agent, _) = settled(&settings, &objects, ModelKernel::default())?;
-        let start = agent.kernel.holdings.clone();
+        let start = agent.kernel.state.clone();
         let everybody = everybody(agent.engine.desired());
         let mut owners = Owners::default();
         owners.note(agent.engine.desired());
         for event in changes {
-            agent.tell(event);
+            agent.deliver(event);
         }
         let operations = agent.settle().map_err(TestCaseError::fail)?;
         owners.note(agent.engine.desired());
-        replay_for(everybody, [&start, &agent.kernel.holdings], &operations, &owners)?;
+        replay_for(everybody, [&start, &agent.kernel.state], &operations, &owners)?;
     }
 
     #[test]
-    fn nobody_is_cut_off_or_misled_when_others_carry_after_a_restart(
+    fn no_prefix_of_a_plan_cuts_off_traffic_when_the_carrier_changes(
         settings in settings(),
         carry in carry(),
         events in events(1..25),
     ) {
         let objects = Objects::after(&events);
         let (before, _) = settled(&settings, &objects, ModelKernel::default())?;
-        let start = before.kernel.holdings.clone();
+        let start = before.kernel.state.clone();
         let everybody = everybody(before.engine.desired());
         let mut owners = Owners::default();
         owners.note(before.engine.desired());
         let settings = Settings { carry, ..settings };
         let (after, operations) = settled(&settings, &objects, before.kernel)?;
         owners.note(after.engine.desired());
-        replay_for(everybody, [&start, &after.kernel.holdings], &operations, &owners)?;
+        replay_for(everybody, [&start, &after.kernel.state], &operations, &owners)?;
     }
 
     #[test]
     fn the_kernel_does_what_explain_says(settings in settings(), events in events(1..30)) {
         let (agent, _) = settled(&settings, &Objects::after(&events), ModelKernel::default())?;
-        let programs = agent.engine.desired();
+        let desired = agent.engine.desired();
         // The kernel has no address that the agent has not been told of.
-        let own = own().into_iter().filter(|ip| programs.context().is_own(*ip));
+        let own = own().into_iter().filter(|ip| desired.context().is_own(*ip));
         let own: Vec<_> = own.collect();
         for address in knocks() {
             for source in SOURCES {
-                let Some(client) = client(programs, source, address.family()) else { continue };
-                let said = explain(programs, address, source.parse().unwrap());
-                let done = agent.kernel.holdings.fate(address, client, &own);
-                prop_assert_eq!(Fate::from(&said), done, "{} -> {}: {:?}", source, address, said);
+                let Some(client) = client(desired, source, address.family()) else { continue };
+                let said = explain(desired, address, source.parse().unwrap());
+                let done = agent.kernel.state.action(address, client, &own);
+                prop_assert_eq!(Action::from(&said), done, "{} -> {}: {:?}", source, address, said);
             }
         }
     }

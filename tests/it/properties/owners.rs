@@ -62,8 +62,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![4 => made, 2 => gone, 2 => sockets, 1 => ips]
 }
 
-fn addresses_of(programs: &DesiredState) -> BTreeSet<VirtualAddress> {
-    let asked = programs.services().flat_map(|(_, program)| {
+fn addresses_of(desired: &DesiredState) -> BTreeSet<VirtualAddress> {
+    let asked = desired.services().flat_map(|(_, program)| {
         let refused = program.refusals.iter().map(|it| it.address);
         program.frontends.iter().map(|it| it.address).chain(refused)
     });
@@ -83,18 +83,18 @@ proptest! {
 
     /// Only a Service that is there, and has asked, keeps others from a front end.
     #[test]
-    fn who_has_a_front_end_is_there_and_wants_it(events in vec(event(), 1..30)) {
+    fn each_owner_of_a_front_end_exists_and_requests_it(events in vec(event(), 1..30)) {
         let settings = Settings::for_node("n1");
         let mut state = State::new(settings.node_name.clone());
-        let mut programs = DesiredState::new(&settings);
+        let mut desired = DesiredState::new(&settings);
         state.apply(node("n1").internal_ip("192.0.2.1").into());
         state.apply(service_cidrs(&["10.96.0.0/16"]));
         for event in events {
             state.apply(event);
-            programs.update(&mut state);
-            for address in addresses_of(&programs) {
-                let Some(owner) = programs.owner(&address) else { continue };
-                let program = programs.service(owner);
+            desired.update(&mut state);
+            for address in addresses_of(&desired) {
+                let Some(owner) = desired.owner(&address) else { continue };
+                let program = desired.service(owner);
                 let wants = program.is_some_and(|program| {
                     program.frontend(&address).is_some()
                         || program.refusal(&address).is_some_and(|refusal| {
@@ -106,19 +106,19 @@ proptest! {
                 });
                 prop_assert!(wants, "{owner} has {address}");
             }
-            for (key, program) in programs.services() {
+            for (key, program) in desired.services() {
                 for frontend in &*program.frontends {
-                    prop_assert_eq!(programs.owner(&frontend.address), Some(key));
+                    prop_assert_eq!(desired.owner(&frontend.address), Some(key));
                 }
                 for refusal in &*program.refusals {
                     if let RefusalReason::Taken(at) = refusal.reason {
-                        let owner = programs.owner(&at);
+                        let owner = desired.owner(&at);
                         prop_assert!(owner.is_some_and(|it| it != key), "{refusal:?} of {key}");
                     }
                 }
             }
-            let around = programs.context();
-            for (key, program) in programs.services() {
+            let around = desired.context();
+            for (key, program) in desired.services() {
                 for frontend in program.frontends.iter().filter(|it| it.kind.is_external()) {
                     let at = &frontend.address;
                     let is_protected = around.is_own(at.ip)
@@ -126,8 +126,8 @@ proptest! {
                     prop_assert!(!is_protected && !is_clusters(around, at), "{key} has {at}");
                     let anywhere = at.at(at.family().unspecified());
                     let takes_node_ports = around.node_port_ips.contains(&at.ip);
-                    let other = programs.owner(&anywhere).filter(|it| takes_node_ports && *it != key);
-                    let other = other.and_then(|it| programs.service(it));
+                    let other = desired.owner(&anywhere).filter(|it| takes_node_ports && *it != key);
+                    let other = other.and_then(|it| desired.service(it));
                     let rival = other.and_then(|it| it.frontend(&anywhere));
                     prop_assert_eq!(rival, None, "beside {} of {}", at, key);
                 }

@@ -62,7 +62,7 @@ fn the_master_flag_overrides_the_kubeconfig() {
 }
 
 #[test]
-fn what_leads_nowhere_is_said_at_once() {
+fn an_unusable_kubeconfig_is_reported_at_once() {
     let missing = ApiAccess { kubeconfig: Some("/nonexistent/kubeconfig".into()), master: None };
     assert!(error_of(&missing).to_string().contains("/nonexistent/kubeconfig"));
     let url = ApiAccess { kubeconfig: None, master: Some("not a url".to_owned()) };
@@ -71,7 +71,7 @@ fn what_leads_nowhere_is_said_at_once() {
 }
 
 #[test]
-fn who_is_reached_through_a_service_is_not_followed() {
+fn an_api_server_behind_a_service_is_not_followed() {
     let server = ApiServer::start();
     server.put(service("web", "10.96.0.1"));
     server.put(service_cidr("kubernetes", "127.0.0.0/8"));
@@ -95,7 +95,7 @@ fn who_is_reached_through_a_service_is_not_followed() {
 }
 
 #[test]
-fn where_the_server_is_from_now_on_is_told() {
+fn a_changed_server_address_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     let server = ApiServer::start();
@@ -142,7 +142,7 @@ fn service_ranges_are_looked_up() {
 }
 
 #[test]
-fn a_server_that_is_put_off_by_protobuf_is_asked_for_json() {
+fn a_server_without_protobuf_is_asked_for_json() {
     let server = ApiServer::start();
     server.set_offer(Offer::JsonAlone);
     server.put(service("web", "10.96.0.1"));

@@ -58,7 +58,7 @@ fn costs(offer: Offer, size_of: impl Fn(&Value) -> usize) -> [usize; 3] {
     assert_eq!(server.requests().len(), 4);
     assert!(change <= size, "{change} of {size} bytes");
 
-    // Whoever comes back goes on from where it was, without a list.
+    // A watch that is begun again goes on without a list.
     server.disconnect();
     server.put(real_slice(8, ENDPOINTS + 1));
     agent.until("the new endpoint", |now| {

@@ -30,7 +30,7 @@ fn objects_of_a_megabyte_are_followed_like_others() {
 }
 
 #[test]
-fn an_event_that_does_not_end_is_given_up() {
+fn an_endless_event_is_given_up() {
     let server = super::server();
     server.put(service("web", "10.96.0.1"));
     let mut now = Followed::new(&server);

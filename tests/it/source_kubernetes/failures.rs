@@ -11,7 +11,7 @@ use crate::api::objects::{service, service_cidr, slice};
 use crate::api::{Gone, SERVICE_CIDRS, SERVICES, SLICES, StreamingLists};
 
 #[test]
-fn a_broken_connection_loses_nothing_and_lists_nothing_anew() {
+fn a_broken_connection_loses_nothing_and_needs_no_list() {
     let server = super::server();
     server.put(service("web", "10.96.0.1"));
     let mut now = Followed::new(&server);
@@ -95,7 +95,7 @@ fn a_bookmark_moves_the_version_to_go_on_from() {
 }
 
 #[test]
-fn an_outage_keeps_what_is_known_and_ends() {
+fn an_outage_keeps_known_objects() {
     let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.set_outage(true);
@@ -211,7 +211,7 @@ fn service_cidrs_that_were_there_do_not_vanish_by_a_refusal() {
 }
 
 #[test]
-fn what_we_may_not_read_is_asked_for_again() {
+fn a_forbidden_resource_is_requested_again() {
     let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.refuse(SERVICES, 403);
@@ -222,7 +222,7 @@ fn what_we_may_not_read_is_asked_for_again() {
 }
 
 #[test]
-fn a_server_that_asks_to_be_left_alone_is() {
+fn retry_after_is_respected() {
     let server = super::server();
     server.put(service("web", "10.96.0.1"));
     server.refuse_for(SERVICES, 3_600);

@@ -36,9 +36,9 @@ fn a_slice_may_have_a_thousand_endpoints_and_a_hundred_ports() {
     for slice in now.slices.into_values() {
         state.apply(Event::Slice(Change::Apply(slice)));
     }
-    let mut programs = DesiredState::new(&Settings::for_node("node-1"));
-    programs.update(&mut state);
-    let totals = programs.totals();
+    let mut desired = DesiredState::new(&Settings::for_node("node-1"));
+    desired.update(&mut state);
+    let totals = desired.totals();
     assert_eq!(totals.pools, usize::from(PORTS));
     assert_eq!(totals.backends, ENDPOINTS * usize::from(PORTS));
 }

@@ -51,7 +51,7 @@ fn a_server_without_streaming_lists_is_asked_for_plain_ones_from_its_cache() {
 }
 
 #[test]
-fn a_server_that_takes_a_streaming_list_for_a_plain_watch_is_seen_through() {
+fn a_server_that_ignores_streaming_lists_is_recognised() {
     let patience = || Timeouts { silence_in_list: Duration::from_millis(200), ..quick() };
     let server = server_with(3, StreamingLists::Unknown);
     let mut now = Followed::with(&server, patience());
@@ -70,7 +70,7 @@ fn a_server_that_takes_a_streaming_list_for_a_plain_watch_is_seen_through() {
 }
 
 #[test]
-fn a_list_that_breaks_off_is_never_taken_for_complete() {
+fn an_incomplete_list_is_discarded() {
     for streaming in WAYS {
         for bytes in [0, 1, 20, 300, 1_000, 2_500] {
             let server = server_with(8, streaming);
@@ -87,7 +87,7 @@ fn a_list_that_breaks_off_is_never_taken_for_complete() {
 }
 
 #[test]
-fn a_new_list_drops_what_is_gone() {
+fn a_new_list_deletes_missing_objects() {
     for streaming in WAYS {
         let server = server_with(5, streaming);
         let mut now = Followed::new(&server);
@@ -104,7 +104,7 @@ fn a_new_list_drops_what_is_gone() {
 }
 
 #[test]
-fn a_new_list_is_not_older_than_what_was_seen() {
+fn a_new_list_is_not_older_than_known_objects() {
     let server = server_with(2, StreamingLists::Refused);
     let mut now = Followed::new(&server);
     now.until_synced();

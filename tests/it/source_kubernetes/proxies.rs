@@ -136,7 +136,7 @@ fn a_kubeconfigs_proxy_leads_there() {
 }
 
 #[test]
-fn a_proxy_that_is_none_is_told_with_what_it_may_be() {
+fn an_invalid_proxy_is_reported_with_the_valid_forms() {
     let server = ApiServer::start();
     for (proxy, expected) in [
         ("no url", "`proxy-url` of the kubeconfig is not a URL"),

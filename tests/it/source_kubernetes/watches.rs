@@ -71,7 +71,7 @@ fn a_slice_says_when_its_change_happened() {
 }
 
 #[test]
-fn what_is_not_ours_is_not_told() {
+fn objects_of_other_proxies_are_not_delivered() {
     let server = super::server();
     let mut others = service("others", "10.96.0.3");
     others["metadata"]["labels"] = json!({ "service.kubernetes.io/service-proxy-name": "other" });
@@ -102,7 +102,7 @@ fn what_is_not_ours_is_not_told() {
 }
 
 #[test]
-fn a_proxy_of_a_name_is_told_what_is_labelled_so() {
+fn a_named_proxy_receives_objects_with_its_label() {
     let server = super::server();
     server.put(service("usual", "10.96.0.1"));
     let labelled = |name, ip, proxy| {
@@ -135,7 +135,7 @@ fn selectors_leave_the_choice_to_the_server() {
 }
 
 #[test]
-fn ends_when_nobody_listens() {
+fn the_source_ends_with_its_receiver() {
     let server = super::server();
     let mut now = Followed::new(&server);
     now.until_synced();

@@ -27,7 +27,7 @@ fn files_come_change_and_go() {
 }
 
 #[test]
-fn only_what_has_changed_is_told() {
+fn only_changed_objects_are_delivered() {
     let two = format!("{}---\n{}", service("a", "10.96.0.1"), service("b", "10.96.0.2"));
     let mut watched = Watched::new(&[("two.yaml", &two)]);
     watched.write("two.yaml", &two.replace("10.96.0.2", "10.96.0.3"));
@@ -53,7 +53,7 @@ fn a_file_that_replaces_another_is_an_edit() {
 }
 
 #[test]
-fn half_a_file_is_not_taken_for_the_file() {
+fn a_half_written_file_is_not_read() {
     let (a, b) = (service("a", "10.96.0.1"), service("b", "10.96.0.2"));
     let mut watched = Watched::new(&[("two.yaml", &format!("{a}---\n{b}"))]);
     watched.until_services(&["a", "b"]);
@@ -159,7 +159,7 @@ fn links_to_files_count_from_the_start() {
 
 /// Written by another name, as on another machine that has the same file system.
 #[test]
-fn what_nobody_tells_is_found_all_the_same() {
+fn changes_without_notification_are_found() {
     let folder = tempfile::tempdir().unwrap();
     let (seen, elsewhere) = (folder.path().join("seen"), folder.path().join("elsewhere"));
     fs::create_dir(&seen).unwrap();

@@ -112,7 +112,7 @@ fn other_files_and_hidden_ones_are_not_read() {
 }
 
 #[test]
-fn a_broken_file_is_told_with_document_and_field_and_costs_no_other() {
+fn a_broken_file_is_reported_with_document_and_field() {
     let web = service("web", "10.96.0.1");
     let field = format!("{web}---\n{}", service("x", "10.96.0.2").replace("80", "[]"));
     let syntax = format!("---\n{web}---\n# two\n---\nkind: {{\n");
@@ -143,7 +143,7 @@ fn a_broken_file_is_told_with_document_and_field_and_costs_no_other() {
 }
 
 #[test]
-fn a_field_that_cannot_be_used_costs_itself_alone() {
+fn an_invalid_field_affects_itself_alone() {
     let text = "apiVersion: v1\nkind: Service\nmetadata: { name: web }\nspec:\n  \
                 clusterIP: 10.96.0.1\n  externalIPs: [127.0.0.1, 198.51.100.1, nonsense]\n  \
                 ports: [{ name: a, port: 80 }, { name: b, port: 70000 }, { name: a, port: 81 }]\n";
@@ -156,7 +156,7 @@ fn a_field_that_cannot_be_used_costs_itself_alone() {
 }
 
 #[test]
-fn addresses_that_mean_another_thing_on_each_host_are_taken_by_nothing() {
+fn host_local_addresses_are_rejected_in_all_fields() {
     const MEANT_ELSEWHERE: [&str; 13] = [
         "0.0.0.0",
         "::",
@@ -205,7 +205,7 @@ fn addresses_that_mean_another_thing_on_each_host_are_taken_by_nothing() {
 }
 
 #[test]
-fn source_ranges_that_cannot_be_read_let_nobody_in() {
+fn invalid_source_ranges_admit_no_client() {
     let text = |ranges: &str| {
         format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\n\
@@ -224,7 +224,7 @@ fn source_ranges_that_cannot_be_read_let_nobody_in() {
 }
 
 #[test]
-fn of_an_object_in_two_files_the_last_counts() {
+fn the_last_of_two_files_with_one_object_counts() {
     let (first, second) = (service("web", "10.96.0.1"), service("web", "10.96.0.2"));
     let (objects, problems) = load(&[("b.yaml", &second), ("a.yaml", &first)]);
     assert_eq!(objects.service("web").cluster_ips[0].to_string(), "10.96.0.2");
@@ -236,7 +236,7 @@ fn of_an_object_in_two_files_the_last_counts() {
 }
 
 #[test]
-fn many_documents_are_no_reason_to_refuse_a_file() {
+fn a_file_may_hold_many_documents() {
     let mut text = String::new();
     for number in 0..3_000 {
         let ip = format!("10.96.{}.{}", number / 250, number % 250 + 1);

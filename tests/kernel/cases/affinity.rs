@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
-use serde_json::json;
-
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
-use crate::lab::{Endpoints, Service, endpoints_of_both, product, service};
-use crate::trial::{Step, Trial};
+use crate::lab::{ServiceBuilder, SliceBuilder, endpoints_of_both, product, service};
 
 /// ClusterIP, external and load balancer IP, and node port.
 const FRONT_ENDS: [&str; 8] = [
@@ -29,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("a_client_stays_with_its_endpoint", |t| {
             t.apply(affine(web(), 600))?;
-            apply_slices(t, |slice| slice.ready(P1).ready(P3).ready(P4))?;
+            apply_slices(t, |slice| slice.ready_on(P1).ready_on(P3).ready_on(P4))?;
             t.settled()?;
             let ipvs = t.kernel()?.ipvs;
             let persistent = ipvs.lines().filter(|line| line.ends_with("-p 600")).count();
@@ -47,7 +44,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("affinity_changes_while_it_is_used", |t| {
             t.apply(web())?;
-            apply_slices(t, |slice| slice.ready(P1).ready(P3).ready(P4))?;
+            apply_slices(t, |slice| slice.ready_on(P1).ready_on(P3).ready_on(P4))?;
             t.settled()?;
             let all = || Answers::from_all([P1, P3, P4]);
             t.expect(C, "10.96.9.3:80/tcp", all())?;
@@ -70,7 +67,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("an_endpoint_that_drains_lets_its_clients_go", |t| {
             t.apply(affine(web(), 10_800))?;
-            apply_slices(t, |slice| slice.ready(P1).ready(P3))?;
+            apply_slices(t, |slice| slice.ready_on(P1).ready_on(P3))?;
             t.settled()?;
             for (front_end, protocol) in
                 product(["10.96.9.3:80", "203.0.113.93:80"], ["tcp", "udp"])
@@ -82,13 +79,13 @@ pub(crate) fn cases() -> Vec<Case> {
                 if let Some(open) = &mut open {
                     t.expect_answer(open, "a new connection")?;
                 }
-                apply_slices(t, |slice| slice.draining(first).ready(other))?;
+                apply_slices(t, |slice| slice.terminating_on(first).ready_on(other))?;
                 t.settled()?;
                 t.expect(C, &to, Answers::from(other))?;
                 if let Some(open) = &mut open {
                     t.expect_answer(open, "the connection to the endpoint that drains")?;
                 }
-                apply_slices(t, |slice| slice.ready(P1).ready(P3))?;
+                apply_slices(t, |slice| slice.ready_on(P1).ready_on(P3))?;
                 t.settled()?;
                 t.equal("who serves after the drain", other, stays(t, C, &to)?)?;
             }
@@ -97,27 +94,26 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn web() -> Service {
+fn web() -> ServiceBuilder {
     let web = service("dev/affine").cluster_ip("10.96.9.3").cluster_ip("fd00:96::903");
-    let web = web.port(80, "tcp", Tcp).node_port(31_942).port(80, "udp", Udp).node_port(31_942);
-    let web = web.ingress("203.0.113.93").ingress("2001:db8:113::93");
-    web.with("externalIPs", vec!["198.51.100.93", "2001:db8:51::93"])
+    let web = web.port("tcp", 80).node_port(31_942).udp("udp", 80).node_port(31_942);
+    let web = web.load_balancer_ip("203.0.113.93").load_balancer_ip("2001:db8:113::93");
+    web.external_ip("198.51.100.93").external_ip("2001:db8:51::93")
 }
 
-fn affine(web: Service, timeout: u32) -> Service {
-    web.with("sessionAffinity", "ClientIP")
-        .with("sessionAffinityConfig", json!({"clientIP": {"timeoutSeconds": timeout}}))
+fn affine(web: ServiceBuilder, timeout: u32) -> ServiceBuilder {
+    web.affinity(timeout)
 }
 
-fn apply_slices(t: &mut Trial<'_>, endpoint: impl Fn(Endpoints) -> Endpoints) -> Step {
+fn apply_slices(t: &mut TestContext<'_>, endpoint: impl Fn(SliceBuilder) -> SliceBuilder) -> Step {
     for slice in endpoints_of_both("dev/affine") {
-        t.apply(endpoint(slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp)))?;
+        t.apply(endpoint(slice.port("tcp", 8080).udp("udp", 8080)))?;
     }
     Ok(())
 }
 
 /// A client asks over new connections and meets one endpoint, which is returned.
-fn stays(t: &Trial<'_>, client: Host, to: &str) -> Step<Host> {
+fn stays(t: &TestContext<'_>, client: Host, to: &str) -> Step<Host> {
     let server = t.ask(client, to)?.server;
     for _ in 1..REQUESTS {
         let again = t.ask(client, to)?.server;

@@ -4,15 +4,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kube_ipvs_core::model::Protocol::Tcp;
-
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{C, N1, P3};
 use crate::lab::{
     NODE_PORT_OF_DAEMON, Namespace, Temporary, endpoints, endpoints_of_both, service,
 };
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIP, external and load balancer IP.
 const ADDRESSES: [&str; 6] = [
@@ -42,7 +40,7 @@ chain input {
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("nobody_hears_where_service_addresses_are", nobody_hears),
+        case("service_addresses_are_not_announced", nobody_hears),
         case("arp_announce_keeps_a_cluster_ip_from_being_a_sender", |t| {
             served(t)?;
             t.settled()?;
@@ -60,9 +58,10 @@ pub(crate) fn cases() -> Vec<Case> {
             Ok(())
         }),
         case("an_address_that_the_node_has_too_is_found", |t| {
-            let web = service("dev/virtual").cluster_ip("10.96.9.13").ingress("192.168.50.77");
-            t.apply(web.port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/virtual").port("http", 8080, Tcp).ready(P3))?;
+            let web =
+                service("dev/virtual").cluster_ip("10.96.9.13").load_balancer_ip("192.168.50.77");
+            t.apply(web.port("http", 80))?;
+            t.apply(endpoints("dev/virtual").port("http", 8080).ready_on(P3))?;
             t.settled()?;
             let find = || t.host(C).ip("neigh flush dev eth0");
             find()?;
@@ -100,17 +99,20 @@ route replace 192.168.50.1/32 dev eth0 src 203.0.113.112\n",
     ]
 }
 
-fn served(t: &mut Trial<'_>) -> Step {
+fn served(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/announced").cluster_ip("10.96.9.12").cluster_ip("fd00:96::90c");
-    let web = web.ingress("203.0.113.112").ingress("2001:db8:113::112").port(80, "http", Tcp);
-    t.apply(web.with("externalIPs", vec!["198.51.100.112", "2001:db8:51::112"]))?;
+    let web = web
+        .load_balancer_ip("203.0.113.112")
+        .load_balancer_ip("2001:db8:113::112")
+        .port("http", 80);
+    t.apply(web.external_ip("198.51.100.112").external_ip("2001:db8:51::112"))?;
     for slice in endpoints_of_both("dev/announced") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P3))?;
     }
     Ok(())
 }
 
-fn nobody_hears(t: &mut Trial<'_>) -> Step {
+fn nobody_hears(t: &mut TestContext<'_>) -> Step {
     served(t)?;
     t.settled()?;
     let lines = |verb: &str| -> String {

@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use self::State::{Ended, Open, Reset};
 use super::{Case, case};
+use crate::context::{Failure, Step, TestContext};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{Connection, Flow, POD_PORTS, Temporary, endpoints_of_both, product, service};
-use crate::trial::{Failure, Step, Trial};
 
 /// Two Services of each pod. Service N has these front ends, with N for its number.
 const PODS: [(Host, [u16; 2]); 2] = [(P1, [1, 2]), (P3, [3, 4])];
@@ -46,12 +45,12 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("two_ports_of_a_cluster_ip_answer_one_port", |t| {
             let web = service("dev/ports").cluster_ip("10.96.3.70").cluster_ip("fd00:96::370");
-            let web = web.port(80, "one", Tcp).port(81, "other", Tcp);
-            t.apply(web.port(80, "one-udp", Udp).port(81, "other-udp", Udp))?;
+            let web = web.port("one", 80).port("other", 81);
+            t.apply(web.udp("one-udp", 80).udp("other-udp", 81))?;
             for slice in endpoints_of_both("dev/ports") {
-                let slice = slice.port("one", POD_PORTS[0], Tcp).port("other", POD_PORTS[0], Tcp);
-                let slice = slice.port("one-udp", POD_PORTS[0], Udp);
-                t.apply(slice.port("other-udp", POD_PORTS[0], Udp).ready(P3))?;
+                let slice = slice.port("one", POD_PORTS[0]).port("other", POD_PORTS[0]);
+                let slice = slice.udp("one-udp", POD_PORTS[0]);
+                t.apply(slice.udp("other-udp", POD_PORTS[0]).ready_on(P3))?;
             }
             t.settled()?;
             for (client, ip) in product([P2, C, N1], ["10.96.3.70", "[fd00:96::370]"]) {
@@ -78,19 +77,19 @@ fn front_end(address: &str, service: u16) -> String {
     address.replace('N', &service.to_string())
 }
 
-fn served(t: &mut Trial<'_>) -> Step {
+fn served(t: &mut TestContext<'_>) -> Step {
     for (pod, number) in PODS.iter().flat_map(|(pod, numbers)| numbers.map(|it| (*pod, it))) {
         let key = format!("dev/answers-{number}");
         let web = service(&key).cluster_ip(&format!("10.96.3.6{number}"));
         let web = web.cluster_ip(&format!("fd00:96::36{number}"));
-        let web = web.ingress(&format!("203.0.113.6{number}"));
-        let web = web.ingress(&format!("2001:db8:113::6{number}"));
+        let web = web.load_balancer_ip(&format!("203.0.113.6{number}"));
+        let web = web.load_balancer_ip(&format!("2001:db8:113::6{number}"));
         let node_port = 31_960 + number;
-        let web = web.port(80, "tcp", Tcp).node_port(node_port);
-        t.apply(web.port(80, "udp", Udp).node_port(node_port))?;
+        let web = web.port("tcp", 80).node_port(node_port);
+        t.apply(web.udp("udp", 80).node_port(node_port))?;
         for slice in endpoints_of_both(&key) {
-            let slice = slice.port("tcp", POD_PORTS[0], Tcp).port("udp", POD_PORTS[0], Udp);
-            t.apply(slice.ready(pod))?;
+            let slice = slice.port("tcp", POD_PORTS[0]).udp("udp", POD_PORTS[0]);
+            t.apply(slice.ready_on(pod))?;
         }
     }
     t.settled()
@@ -102,7 +101,13 @@ fn endpoint(pod: Host, beside: &str) -> String {
     SocketAddr::new(pod.ip(family), POD_PORTS[0]).to_string()
 }
 
-fn reaches_its_endpoint(t: &Trial<'_>, client: Host, to: &str, pod: Host, state: State) -> Step {
+fn reaches_its_endpoint(
+    t: &TestContext<'_>,
+    client: Host,
+    to: &str,
+    pod: Host,
+    state: State,
+) -> Step {
     let port = t.host(client).client_port();
     let which = format!("{client}'s connection from port {port} to {to}, {state:?}");
     let mut through = t.connect_from(client, port, &format!("{to}/tcp"))?;
@@ -136,7 +141,12 @@ fn reaches_its_endpoint(t: &Trial<'_>, client: Host, to: &str, pod: Host, state:
     Ok(())
 }
 
-fn reaches_its_endpoint_by_datagrams(t: &Trial<'_>, client: Host, to: &str, pod: Host) -> Step {
+fn reaches_its_endpoint_by_datagrams(
+    t: &TestContext<'_>,
+    client: Host,
+    to: &str,
+    pod: Host,
+) -> Step {
     let port = t.host(client).client_port();
     let through = t.flow_from(client, port, &format!("{to}/udp"))?;
     let direct = t.flow_from(client, port, &format!("{}/udp", endpoint(pod, to)))?;
@@ -149,7 +159,7 @@ fn reaches_its_endpoint_by_datagrams(t: &Trial<'_>, client: Host, to: &str, pod:
 }
 
 /// A client's connections and flows to two front ends go on beside each other.
-fn serves_both(t: &Trial<'_>, client: Host, [one, other]: [&str; 2], pod: Host) -> Step {
+fn serves_both(t: &TestContext<'_>, client: Host, [one, other]: [&str; 2], pod: Host) -> Step {
     let port = t.host(client).client_port();
     let connect = |to: &str| t.connect_from(client, port, &format!("{to}/tcp"));
     let flow = |to: &str| t.flow_from(client, port, &format!("{to}/udp"));
@@ -165,12 +175,12 @@ fn serves_both(t: &Trial<'_>, client: Host, [one, other]: [&str; 2], pod: Host) 
     Ok(())
 }
 
-fn answers(t: &Trial<'_>, connection: &mut Connection, pod: Host, which: &str) -> Step {
+fn answers(t: &TestContext<'_>, connection: &mut Connection, pod: Host, which: &str) -> Step {
     let reply = t.expect_answer(connection, which)?;
     t.equal(which, pod, reply.server)
 }
 
-fn answers_datagram(t: &Trial<'_>, flow: &Flow, pod: Host, which: &str) -> Step {
+fn answers_datagram(t: &TestContext<'_>, flow: &Flow, pod: Host, which: &str) -> Step {
     let reply = flow.ask().map_err(|silence| Failure::new(which, "an answer", silence))?;
     t.equal(which, pod, reply.server)
 }

@@ -4,13 +4,12 @@
 use std::net::SocketAddr;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{Temporary, endpoints_of_both, gateway, service};
-use crate::trial::{Step, Trial};
 
 /// Calico gives each pod of the node a link and a route of its own.
 const LINKS: &str = "\
@@ -160,21 +159,21 @@ fn felix(family: Family) -> String {
     words.iter().fold(text, |text, (of_ipv4, of_ipv6)| text.replace(of_ipv4, of_ipv6))
 }
 
-fn calicos_policies_hold_for_services(t: &mut Trial<'_>) -> Step {
+fn calicos_policies_hold_for_services(t: &mut TestContext<'_>) -> Step {
     for (number, endpoint) in [(1, P1), (3, P3), (4, P4)] {
         let name = format!("dev/policed-{number}");
         let web = service(&name).cluster_ip(&format!("10.96.9.6{number}"));
         let web = web.cluster_ip(&format!("fd00:96::96{number}"));
-        let web = web.port(80, "http", Tcp).node_port(31_960 + number).port(90, "other", Tcp);
-        let web = web.ingress(&format!("203.0.113.16{number}"));
-        t.apply(web.ingress(&format!("2001:db8:113::16{number}")))?;
+        let web = web.port("http", 80).node_port(31_960 + number).port("other", 90);
+        let web = web.load_balancer_ip(&format!("203.0.113.16{number}"));
+        t.apply(web.load_balancer_ip(&format!("2001:db8:113::16{number}")))?;
         for slice in endpoints_of_both(&name) {
-            let slice = slice.port("http", 8080, Tcp).port("other", 9090, Tcp);
-            t.apply(slice.ready(endpoint))?;
+            let slice = slice.port("http", 8080).port("other", 9090);
+            t.apply(slice.ready_on(endpoint))?;
         }
     }
     t.settled()?;
-    // Felix looks for it again and again, and starts anew when it comes or goes.
+    // Felix looks for it again and again, and starts again when it comes or goes.
     let device = t.host(N1).read("ip", &["-o", "-d", "link", "show", "dev", "kube-ipvs0"])?;
     t.check("the device is there", device.contains("dummy"), &device)?;
 
@@ -189,7 +188,7 @@ fn calicos_policies_hold_for_services(t: &mut Trial<'_>) -> Step {
     Family::BOTH.into_iter().try_for_each(|family| policies_hold(t, family))
 }
 
-fn policies_hold(t: &Trial<'_>, family: Family) -> Step {
+fn policies_hold(t: &TestContext<'_>, family: Family) -> Step {
     let answered = |from: Host, to: &str, by: Host| t.expect(from, to, Answers::from(by));
     let dropped = |from: Host, to: &str| t.expect(from, to, Silent);
     let at = |host: Host, port: u16| format!("{}/tcp", SocketAddr::new(host.ip(family), port));
@@ -216,7 +215,7 @@ fn policies_hold(t: &Trial<'_>, family: Family) -> Step {
         dropped(P2, &cluster_ip(number, 90))?;
         dropped(P2, &balancer(number, 90))?;
     }
-    // Ingress: P1 takes nobody else, whichever way.
+    // Ingress: P1 accepts no other client, on any way.
     for to in [cluster_ip(1, 80), balancer(1, 80), node_port(1)] {
         dropped(P2, &to)?;
         dropped(C, &to)?;

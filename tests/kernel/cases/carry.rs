@@ -4,16 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
-
 use super::drain::{self, Manner};
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{
-    Connection, Endpoints, PATIENCE, Service, Temporary, endpoints, product, service,
+    Connection, PATIENCE, ServiceBuilder, SliceBuilder, Temporary, endpoints, product, service,
 };
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 const ALL: &str = "carry: all";
 /// The links of the node and of its pods, and the bridge that these are ports of.
@@ -76,13 +74,13 @@ fn cases_of_tracking() -> Vec<Case> {
             }
             Ok(())
         }),
-        case("pools_at_images_move_and_cost_no_connection", |t| {
+        case("shadow_pools_move_without_losing_connections", |t| {
             images_move(t, "", ["250.96.12.1", "254.96.12.1"])
         }),
-        case("carried_pools_at_images_move_and_cost_no_connection", |t| {
+        case("carried_shadow_pools_move_without_losing_connections", |t| {
             images_move(t, ALL, ["242.96.12.1", "246.96.12.1"])
         }),
-        case("what_ipvs_carried_ends_after_the_drain_period", |t| {
+        case("connections_in_ipvs_end_after_the_drain_period", |t| {
             served(t, "")?;
             let (mut carried, mut others) = (Vec::new(), Vec::new());
             for client in [P2, N1, C] {
@@ -114,10 +112,10 @@ fn cases_of_a_flowtable() -> Vec<Case> {
         case("offloaded_connections_drain_as_others_do", |t| drain::drain_alike(t, &BY_FLOWTABLE)),
         case("offloaded_front_ends_that_are_deleted_drain", |t| drain::deleted(t, &BY_FLOWTABLE)),
         case("offloaded_datagrams_move_at_once", |t| drain::datagrams_move(t, &BY_FLOWTABLE)),
-        case("offloaded_pools_at_images_move_and_cost_no_connection", |t| {
+        case("offloaded_shadow_pools_move_without_losing_connections", |t| {
             images_move(t, OFFLOAD, ["242.96.12.1", "246.96.12.1"])
         }),
-        case("what_is_offloaded_passes_no_hook", |t| {
+        case("offloaded_packets_pass_no_hook", |t| {
             served(t, OFFLOAD)?;
             let mut open = open(t)?;
             BY_FLOWTABLE.are_carried(t, open.len(), || t.still_answer(&mut open))?;
@@ -164,7 +162,7 @@ fn cases_of_a_flowtable() -> Vec<Case> {
             let nft = t.kernel()?.nft;
             t.check("no table of ours", !nft.contains("kube-ipvs"), &nft)
         }),
-        case("a_change_of_who_carries_costs_no_connection", |t| {
+        case("a_change_of_the_carrier_costs_no_connection", |t| {
             served(t, "")?;
             let mut open = open(t)?;
             let loads = product([P2, N1, C], [CLUSTER_IP, BALANCER])
@@ -190,11 +188,11 @@ fn cases_of_a_flowtable() -> Vec<Case> {
 }
 
 /// A route comes that leads among the images of pools, and goes again, while endpoints leave.
-fn images_move(t: &mut Trial<'_>, options: &str, [usual, spare]: [&'static str; 2]) -> Step {
+fn images_move(t: &mut TestContext<'_>, options: &str, [usual, spare]: [&'static str; 2]) -> Step {
     t.agent().configure(&format!("{options}\ndrainPeriod: 15s"))?;
     // One policy is of the ClusterIP, the other of its image.
-    t.apply(web().with("externalTrafficPolicy", "Local"))?;
-    t.apply(slice().ready(P1).ready(P3))?;
+    t.apply(web().local_external())?;
+    t.apply(slice().ready_on(P1).ready_on(P3))?;
     t.settled()?;
     let mut open = open(t)?;
     let flow = t.flow(C, &BALANCER.replace("tcp", "udp"))?;
@@ -217,7 +215,7 @@ fn images_move(t: &mut Trial<'_>, options: &str, [usual, spare]: [&'static str; 
     t.eventually_held("none at the usual one", |ipvs| !at(usual)(ipvs))?;
     t.still_answer(&mut open)?;
     // One leaves while the pool is on its way back.
-    t.apply(slice().ready(P1))?;
+    t.apply(slice().ready_on(P1))?;
     t.settled()?;
     drop(among);
     t.eventually_held("a pool at its usual image again", at(usual))?;
@@ -239,7 +237,7 @@ fn images_move(t: &mut Trial<'_>, options: &str, [usual, spare]: [&'static str; 
 }
 
 /// The lines of the flowtables' links, and of the rules that use them.
-fn offloading(t: &Trial<'_>) -> Step<String> {
+fn offloading(t: &TestContext<'_>) -> Step<String> {
     let nft = t.kernel()?.nft;
     let is_meant = |line: &&str| ["devices = ", "@carried"].iter().any(|it| line.contains(it));
     let mut lines: Vec<_> = nft.lines().filter(is_meant).map(str::trim).collect();
@@ -248,24 +246,24 @@ fn offloading(t: &Trial<'_>) -> Step<String> {
 }
 
 /// A Service with an endpoint here and one elsewhere, under these options.
-fn served(t: &mut Trial<'_>, options: &str) -> Step {
+fn served(t: &mut TestContext<'_>, options: &str) -> Step {
     t.agent().configure(options)?;
     t.apply(web())?;
-    t.apply(slice().ready(P1).ready(P3))?;
+    t.apply(slice().ready_on(P1).ready_on(P3))?;
     t.settled()
 }
 
-fn web() -> Service {
-    let web = service("dev/carried").cluster_ip("10.96.12.1").ingress("203.0.113.121");
-    web.port(80, "tcp", Tcp).port(80, "udp", Udp)
+fn web() -> ServiceBuilder {
+    let web = service("dev/carried").cluster_ip("10.96.12.1").load_balancer_ip("203.0.113.121");
+    web.port("tcp", 80).udp("udp", 80)
 }
 
-fn slice() -> Endpoints {
-    endpoints("dev/carried").port("tcp", 8080, Tcp).port("udp", 8080, Udp)
+fn slice() -> SliceBuilder {
+    endpoints("dev/carried").port("tcp", 8080).udp("udp", 8080)
 }
 
 /// A connection of each client through each front end.
-fn open(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+fn open(t: &TestContext<'_>) -> Step<Vec<(String, Connection)>> {
     product([P2, N1, C], [CLUSTER_IP, BALANCER])
         .map(|(client, to)| Ok((format!("{client}'s connection to {to}"), t.connect(client, to)?)))
         .collect()

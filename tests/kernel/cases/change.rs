@@ -1,12 +1,10 @@
 //! Services that change while traffic flows.
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
-
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, P1, P2, P3, P4};
-use crate::lab::{Endpoints, endpoints, service};
-use crate::trial::{Step, Trial};
+use crate::lab::{SliceBuilder, endpoints, service};
 
 /// Requests that clients make between two changes.
 const BETWEEN: usize = 10;
@@ -14,21 +12,21 @@ const BETWEEN: usize = 10;
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("scaling_fails_no_request", scaling_fails_no_request),
-        case("others_may_come_and_go", |t| {
-            t.apply(service("dev/steady").cluster_ip("10.96.3.2").port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/steady").port("http", 8080, Tcp).ready(P1).ready(P3))?;
+        case("changes_of_other_services_cost_no_connection", |t| {
+            t.apply(service("dev/steady").cluster_ip("10.96.3.2").port("http", 80))?;
+            t.apply(endpoints("dev/steady").port("http", 8080).ready_on(P1).ready_on(P3))?;
             t.settled()?;
             let mut open = t.connect(P2, "10.96.3.2:80/tcp")?;
             let loads = [P2, N1, C].map(|client| t.load(client, "10.96.3.2:80/tcp"));
-            let other = || service("dev/fickle").cluster_ip("10.96.3.3").port(80, "http", Tcp);
-            let slice = || endpoints("dev/fickle").port("http", 8080, Tcp);
+            let other = || service("dev/fickle").cluster_ip("10.96.3.3").port("http", 80);
+            let slice = || endpoints("dev/fickle").port("http", 8080);
             for load in &loads {
                 t.apply(other())?;
-                t.apply(slice().ready(P4))?;
+                t.apply(slice().ready_on(P4))?;
                 t.settled()?;
                 t.expect(P2, "10.96.3.3:80/tcp", Answers::from(P4))?;
-                t.apply(slice().ready(P1).ready(P4))?;
-                t.apply(other().port(81, "more", Udp))?;
+                t.apply(slice().ready_on(P1).ready_on(P4))?;
+                t.apply(other().udp("more", 81))?;
                 t.settled()?;
                 t.delete(other())?;
                 t.delete(slice())?;
@@ -42,11 +40,11 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("deleted_and_created_again", |t| {
             let web = || service("dev/again").cluster_ip("10.96.3.4").cluster_ip("fd00:96::304");
-            let web = || web().port(80, "http", Tcp).port(80, "udp", Udp);
-            let slice = || endpoints("dev/again").port("http", 8080, Tcp).port("udp", 8080, Udp);
+            let web = || web().port("http", 80).udp("udp", 80);
+            let slice = || endpoints("dev/again").port("http", 8080).udp("udp", 8080);
             for _ in 0..2 {
                 t.apply(web())?;
-                t.apply(slice().ready(P3))?;
+                t.apply(slice().ready_on(P3))?;
                 t.settled()?;
                 for client in [P2, N1, C] {
                     t.expect(client, "10.96.3.4:80/tcp", Answers::from(P3))?;
@@ -61,14 +59,14 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("a_port_that_changes_its_number", |t| {
             let web = || service("dev/moved").cluster_ip("10.96.3.5");
-            t.apply(web().port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/moved").port("http", 8080, Tcp).ready(P1))?;
+            t.apply(web().port("http", 80))?;
+            t.apply(endpoints("dev/moved").port("http", 8080).ready_on(P1))?;
             t.settled()?;
             t.expect(P2, "10.96.3.5:80/tcp", Answers::from(P1).on_port(8080))?;
-            t.apply(endpoints("dev/moved").port("http", 9090, Tcp).ready(P1))?;
+            t.apply(endpoints("dev/moved").port("http", 9090).ready_on(P1))?;
             t.settled()?;
             t.expect(P2, "10.96.3.5:80/tcp", Answers::from(P1).on_port(9090))?;
-            t.apply(web().port(8000, "http", Tcp))?;
+            t.apply(web().port("http", 8000))?;
             t.settled()?;
             t.expect(P2, "10.96.3.5:8000/tcp", Answers::from(P1).on_port(9090))?;
             t.expect(P2, "10.96.3.5:80/tcp", Refused)
@@ -78,22 +76,22 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Clients of all kinds ask while endpoints come and go; one that goes is terminating first, as a
 /// pod is that is told to end.
-fn scaling_fails_no_request(t: &mut Trial<'_>) -> Step {
+fn scaling_fails_no_request(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/scale").cluster_ip("10.96.3.1");
-    t.apply(web.port(80, "http", Tcp).port(80, "udp", Udp))?;
-    let slice = || endpoints("dev/scale").port("http", 8080, Tcp).port("udp", 8080, Udp);
-    t.apply(slice().ready(P1))?;
+    t.apply(web.port("http", 80).udp("udp", 80))?;
+    let slice = || endpoints("dev/scale").port("http", 8080).udp("udp", 8080);
+    t.apply(slice().ready_on(P1))?;
     t.settled()?;
     let clients = [(P2, "tcp"), (N1, "tcp"), (C, "tcp"), (P2, "udp")];
     let loads =
         clients.map(|(client, protocol)| t.load(client, &format!("10.96.3.1:80/{protocol}")));
-    let steps: [fn(Endpoints) -> Endpoints; 6] = [
-        |slice| slice.ready(P1).ready(P3),
-        |slice| slice.ready(P1).ready(P2).ready(P3).ready(P4),
-        |slice| slice.draining(P1).draining(P2).ready(P3).ready(P4),
-        |slice| slice.draining(P3).ready(P4),
-        |slice| slice.ready(P4),
-        |slice| slice.ready(P1).ready(P4),
+    let steps: [fn(SliceBuilder) -> SliceBuilder; 6] = [
+        |slice| slice.ready_on(P1).ready_on(P3),
+        |slice| slice.ready_on(P1).ready_on(P2).ready_on(P3).ready_on(P4),
+        |slice| slice.terminating_on(P1).terminating_on(P2).ready_on(P3).ready_on(P4),
+        |slice| slice.terminating_on(P3).ready_on(P4),
+        |slice| slice.ready_on(P4),
+        |slice| slice.ready_on(P1).ready_on(P4),
     ];
     for step in steps {
         t.apply(step(slice()))?;

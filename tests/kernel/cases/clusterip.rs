@@ -1,31 +1,31 @@
-//! ClusterIP Services: who answers, on which port, and whom they see.
+//! ClusterIP Services: which endpoints answer, on which port, and which source they see.
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{self, Sctp, Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{self};
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{endpoints, product, service};
-use crate::trial::{Step, Trial};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("every_client_family_and_protocol", every_client_family_and_protocol),
         case("endpoints_take_turns", |t| {
-            t.apply(service("dev/turns").cluster_ip("10.96.1.2").port(80, "http", Tcp))?;
-            let slice = endpoints("dev/turns").port("http", 8080, Tcp);
-            t.apply(slice.ready(P1).ready(P3).ready(P4))?;
+            t.apply(service("dev/turns").cluster_ip("10.96.1.2").port("http", 80))?;
+            let slice = endpoints("dev/turns").port("http", 8080);
+            t.apply(slice.ready_on(P1).ready_on(P3).ready_on(P4))?;
             t.settled()?;
             t.expect(P2, "10.96.1.2:80/tcp", Answers::from_all([P1, P3, P4]))
         }),
         case("several_ports", |t| {
             let dns = service("kube-system/dns").cluster_ip("10.96.1.3");
-            let dns = dns.port(53, "dns", Udp).port(53, "dns-tcp", Tcp).port(9153, "metrics", Tcp);
+            let dns = dns.udp("dns", 53).port("dns-tcp", 53).port("metrics", 9153);
             t.apply(dns)?;
-            let slice = endpoints("kube-system/dns").port("dns", 8080, Udp);
-            let slice = slice.port("dns-tcp", 8080, Tcp).port("metrics", 9090, Tcp);
-            t.apply(slice.ready(P1).ready(P4))?;
+            let slice = endpoints("kube-system/dns").udp("dns", 8080);
+            let slice = slice.port("dns-tcp", 8080).port("metrics", 9090);
+            t.apply(slice.ready_on(P1).ready_on(P4))?;
             t.settled()?;
             for client in [P2, N1, C] {
                 let both = Answers::from_all([P1, P4]);
@@ -37,10 +37,10 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("a_named_port_has_another_number_in_another_slice", |t| {
             let web = service("dev/named").cluster_ip("10.96.1.4");
-            t.apply(web.port(80, "http", Tcp).target("web-port"))?;
-            t.apply(endpoints("dev/named").port("http", 8080, Tcp).ready(P1))?;
-            let newer = endpoints("dev/named").named("named-2").port("http", 9090, Tcp);
-            t.apply(newer.ready(P3))?;
+            t.apply(web.port("http", 80).target("web-port"))?;
+            t.apply(endpoints("dev/named").port("http", 8080).ready_on(P1))?;
+            let newer = endpoints("dev/named").named("named-2").port("http", 9090);
+            t.apply(newer.ready_on(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.1.4:80/tcp", Answers::from_all([P1, P3]))?;
             t.delete(endpoints("dev/named"))?;
@@ -48,15 +48,15 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, "10.96.1.4:80/tcp", Answers::from(P3).on_port(9090))
         }),
         case("endpoints_lie_in_several_slices", |t| {
-            t.apply(service("dev/slices").cluster_ip("10.96.1.5").port(80, "http", Tcp))?;
-            let slice = |name| endpoints("dev/slices").named(name).port("http", 8080, Tcp);
-            t.apply(slice("slices-a").ready(P1))?;
-            t.apply(slice("slices-b").ready(P3).ready(P4))?;
+            t.apply(service("dev/slices").cluster_ip("10.96.1.5").port("http", 80))?;
+            let slice = |name| endpoints("dev/slices").named(name).port("http", 8080);
+            t.apply(slice("slices-a").ready_on(P1))?;
+            t.apply(slice("slices-b").ready_on(P3).ready_on(P4))?;
             // While an endpoint moves from slice to slice it stands in both.
-            t.apply(slice("slices-c").ready(P3))?;
+            t.apply(slice("slices-c").ready_on(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.1.5:80/tcp", Answers::from_all([P1, P3, P4]))?;
-            t.apply(slice("slices-b").ready(P4))?;
+            t.apply(slice("slices-b").ready_on(P4))?;
             t.settled()?;
             t.expect(P2, "10.96.1.5:80/tcp", Answers::from_all([P1, P3, P4]))?;
             t.delete(slice("slices-c"))?;
@@ -64,23 +64,23 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, "10.96.1.5:80/tcp", Answers::from_all([P1, P4]))
         }),
         case("conditions_decide_who_serves", |t| {
-            t.apply(service("dev/ready").cluster_ip("10.96.1.6").port(80, "http", Tcp))?;
-            let slice = || endpoints("dev/ready").port("http", 8080, Tcp);
-            t.apply(slice().ready(P1).not_ready(P3).without_conditions(P4))?;
+            t.apply(service("dev/ready").cluster_ip("10.96.1.6").port("http", 80))?;
+            let slice = || endpoints("dev/ready").port("http", 8080);
+            t.apply(slice().ready_on(P1).not_ready_on(P3).without_conditions_on(P4))?;
             t.settled()?;
             t.expect(P2, "10.96.1.6:80/tcp", Answers::from_all([P1, P4]))?;
-            // Those on their way out serve only when nobody else does.
-            t.apply(slice().draining(P1).ready(P3).not_ready(P4))?;
+            // Terminating endpoints serve only if no other endpoint does.
+            t.apply(slice().terminating_on(P1).ready_on(P3).not_ready_on(P4))?;
             t.settled()?;
             t.expect(P2, "10.96.1.6:80/tcp", Answers::from(P3))?;
-            t.apply(slice().draining(P1).not_ready(P3).not_ready(P4))?;
+            t.apply(slice().terminating_on(P1).not_ready_on(P3).not_ready_on(P4))?;
             t.settled()?;
             t.expect(P2, "10.96.1.6:80/tcp", Answers::from(P1))
         }),
         case("one_name_in_two_namespaces", |t| {
             for (key, ip, pod) in [("dev/ent", "10.96.1.7", P1), ("prod/ent", "10.96.1.8", P4)] {
-                t.apply(service(key).cluster_ip(ip).port(80, "http", Tcp))?;
-                t.apply(endpoints(key).port("http", 8080, Tcp).ready(pod))?;
+                t.apply(service(key).cluster_ip(ip).port("http", 80))?;
+                t.apply(endpoints(key).port("http", 8080).ready_on(pod))?;
             }
             t.settled()?;
             t.expect(P2, "10.96.1.7:80/tcp", Answers::from(P1))?;
@@ -91,10 +91,10 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("one_port_with_tcp_and_udp", |t| {
             let both = service("dev/both").cluster_ip("10.96.1.9");
-            t.apply(both.port(80, "tcp", Tcp).port(80, "udp", Udp))?;
-            t.apply(endpoints("dev/both").port("tcp", 8080, Tcp).ready(P1))?;
-            let udp = endpoints("dev/both").named("both-2").port("udp", 9090, Udp);
-            t.apply(udp.ready(P3))?;
+            t.apply(both.port("tcp", 80).udp("udp", 80))?;
+            t.apply(endpoints("dev/both").port("tcp", 8080).ready_on(P1))?;
+            let udp = endpoints("dev/both").named("both-2").udp("udp", 9090);
+            t.apply(udp.ready_on(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.1.9:80/tcp", Answers::from(P1).on_port(8080))?;
             t.expect(P2, "10.96.1.9:80/udp", Answers::from(P3).on_port(9090))?;
@@ -102,14 +102,14 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("a_pod_reaches_itself", |t| {
             let own = service("dev/own").cluster_ip("10.96.1.10").cluster_ip("fd00:96::10a");
-            t.apply(own.port(80, "tcp", Tcp).port(80, "udp", Udp).port(80, "sctp", Sctp))?;
+            t.apply(own.port("tcp", 80).udp("udp", 80).sctp("sctp", 80))?;
             for family in Family::BOTH {
                 let name = format!("own-{}", family.to_string().to_lowercase());
                 let mut slice = endpoints("dev/own").named(&name).of_family(family);
                 for protocol in Protocol::ALL {
-                    slice = slice.port(protocol.name(), 8080, protocol);
+                    slice = slice.port_of(protocol, protocol.name(), 8080);
                 }
-                t.apply(slice.ready(P1))?;
+                t.apply(slice.ready_on(P1))?;
             }
             t.settled()?;
             for (ip, protocol) in product(["10.96.1.10", "[fd00:96::10a]"], Protocol::ALL) {
@@ -119,11 +119,11 @@ pub(crate) fn cases() -> Vec<Case> {
             Ok(())
         }),
         case("headless_and_external_names_are_left_alone", |t| {
-            t.apply(service("dev/headless").headless().port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/headless").port("http", 8080, Tcp).ready(P1))?;
+            t.apply(service("dev/headless").cluster_ip("None").port("http", 80))?;
+            t.apply(endpoints("dev/headless").port("http", 8080).ready_on(P1))?;
             t.apply(service("dev/elsewhere").external_name("db.example.org"))?;
-            t.apply(service("dev/beside").cluster_ip("10.96.1.11").port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/beside").port("http", 8080, Tcp).ready(P3))?;
+            t.apply(service("dev/beside").cluster_ip("10.96.1.11").port("http", 80))?;
+            t.apply(endpoints("dev/beside").port("http", 8080).ready_on(P3))?;
             t.settled()?;
             let expected =
                 "-A -t 10.96.1.11:80 -s rr\n-a -t 10.96.1.11:80 -r 10.244.2.13:8080 -m -w 1\n";
@@ -133,25 +133,25 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Pods, the node and an outsider; IPv4 and IPv6; TCP, UDP and SCTP.
-fn every_client_family_and_protocol(t: &mut Trial<'_>) -> Step {
+/// Pods, the node and an external client; IPv4 and IPv6; TCP, UDP and SCTP.
+fn every_client_family_and_protocol(t: &mut TestContext<'_>) -> Step {
     let mut web = service("dev/web").cluster_ip("10.96.1.1").cluster_ip("fd00:96::101");
     for protocol in Protocol::ALL {
-        web = web.port(80, protocol.name(), protocol);
+        web = web.port_of(protocol, protocol.name(), 80);
     }
     t.apply(web)?;
     for family in Family::BOTH {
         let name = format!("web-{}", family.to_string().to_lowercase());
         let mut slice = endpoints("dev/web").named(&name).of_family(family);
         for protocol in Protocol::ALL {
-            slice = slice.port(protocol.name(), 8080, protocol);
+            slice = slice.port_of(protocol, protocol.name(), 8080);
         }
-        t.apply(slice.ready(P1).ready(P3))?;
+        t.apply(slice.ready_on(P1).ready_on(P3))?;
     }
     t.settled()?;
     for (ip, protocol) in product(["10.96.1.1", "[fd00:96::101]"], Protocol::ALL) {
         let address = format!("{ip}:80/{protocol}");
-        // A pod and the node are seen as themselves. An outsider is seen as the node, or answers
+        // A pod and the node are seen as themselves. An external client is seen as the node, or answers
         // would take another way back.
         for (client, seen) in [(P2, P2), (N1, N1), (C, N1)] as [(Host, Host); 3] {
             t.expect(client, &address, Answers::from_all([P1, P3]).to(seen))?;

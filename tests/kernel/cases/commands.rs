@@ -1,12 +1,12 @@
 //! `render`, `plan` and manifests that are wrong.
 
-use kube_ipvs_core::model::Protocol::{self, Tcp, Udp};
+use kube_ipvs_core::model::Protocol::{self};
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Answers;
 use crate::lab::Host::{N1, P1, P2, P3, P4};
-use crate::lab::{Object, endpoints, service};
-use crate::trial::{Step, Trial};
+use crate::lab::{Manifest, endpoints, service};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -21,13 +21,13 @@ pub(crate) fn cases() -> Vec<Case> {
                     .named(&format!("{name}-v6"))
                     .of_family(kube_ipvs_core::model::Family::V6);
                 for (port, protocol) in (80..).zip(Protocol::ALL) {
-                    web = web.port(port, protocol.name(), protocol);
-                    slice = slice.port(protocol.name(), 8080, protocol);
-                    slice6 = slice6.port(protocol.name(), 9090, protocol);
+                    web = web.port_of(protocol, protocol.name(), port);
+                    slice = slice.port_of(protocol, protocol.name(), 8080);
+                    slice6 = slice6.port_of(protocol, protocol.name(), 9090);
                 }
                 t.apply(web)?;
-                t.apply(slice.ready(P1).draining(P3).ready(P4))?;
-                t.apply(slice6.ready(P3).ready(P4))?;
+                t.apply(slice.ready_on(P1).terminating_on(P3).ready_on(P4))?;
+                t.apply(slice6.ready_on(P3).ready_on(P4))?;
             }
             t.settled()?;
             let rendered = t.run_to_end("render", &["-o", "ipvsadm"])?;
@@ -36,8 +36,8 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("plan_says_what_would_change", plan_says_what_would_change),
         case("every_command_answers_on_a_node", |t| {
-            t.apply(service("dev/asked").cluster_ip("10.96.5.7").port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/asked").port("http", 8080, Tcp).ready(P1))?;
+            t.apply(service("dev/asked").cluster_ip("10.96.5.7").port("http", 80))?;
+            t.apply(endpoints("dev/asked").port("http", 8080).ready_on(P1))?;
             t.settled()?;
             let from_a_pod = ["10.96.5.7:80/tcp", "--from", "10.244.1.12"];
             for (command, arguments, said) in [
@@ -64,16 +64,16 @@ pub(crate) fn cases() -> Vec<Case> {
             let removed = t.run_to_end("cleanup", &[])?;
             t.check("`cleanup` says what it removes", removed.contains("10.96.5.7:80"), &removed)
         }),
-        case("a_broken_manifest_harms_nobody_else", a_broken_manifest_harms_nobody_else),
+        case("a_broken_manifest_affects_itself_alone", a_broken_manifest_affects_itself_alone),
         case("edits_apply_however_they_are_saved", |t| {
-            let ent = service("dev/saved").cluster_ip("10.96.5.5").port(80, "http", Tcp);
-            let slice = || endpoints("dev/saved").port("http", 8080, Tcp);
+            let ent = service("dev/saved").cluster_ip("10.96.5.5").port("http", 80);
+            let slice = || endpoints("dev/saved").port("http", 8080);
             t.apply(ent)?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             t.expect(P2, "10.96.5.5:80/tcp", Answers::from(P1))?;
             // Written in place, without a rename.
-            let object = Object::from(slice().ready(P3));
+            let object = Manifest::from(slice().ready_on(P3));
             let file = t.agent().manifests().join(object.file());
             std::fs::write(&file, object.content())?;
             t.settled()?;
@@ -93,17 +93,17 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn plan_says_what_would_change(t: &mut Trial<'_>) -> Step {
-    t.apply(service("dev/plan").cluster_ip("10.96.5.3").port(80, "http", Tcp))?;
-    let slice = || endpoints("dev/plan").port("http", 8080, Tcp);
-    t.apply(slice().ready(P1))?;
+fn plan_says_what_would_change(t: &mut TestContext<'_>) -> Step {
+    t.apply(service("dev/plan").cluster_ip("10.96.5.3").port("http", 80))?;
+    let slice = || endpoints("dev/plan").port("http", 8080);
+    t.apply(slice().ready_on(P1))?;
     t.settled()?;
     let empty = t.command("plan", &["--exit-code"])?;
     t.exits_with("exit status of an empty plan", 0, &empty)?;
     t.same_lines("an empty plan", "", &empty.stdout)?;
 
     t.agent().stop()?;
-    t.apply(slice().ready(P3))?;
+    t.apply(slice().ready_on(P3))?;
     let before = t.kernel()?;
     let plan = t.command("plan", &["--exit-code"])?;
     t.exits_with("exit status of a plan", 3, &plan)?;
@@ -122,27 +122,27 @@ fn plan_says_what_would_change(t: &mut Trial<'_>) -> Step {
     t.settled()
 }
 
-fn a_broken_manifest_harms_nobody_else(t: &mut Trial<'_>) -> Step {
+fn a_broken_manifest_affects_itself_alone(t: &mut TestContext<'_>) -> Step {
     t.agent().save("broken.yaml", "kind: Service\nmetadata: {name: [\n")?;
-    t.apply(service("dev/good").cluster_ip("10.96.5.4").port(80, "http", Tcp))?;
-    let slice = || endpoints("dev/good").port("http", 8080, Tcp);
-    t.apply(slice().ready(P1))?;
+    t.apply(service("dev/good").cluster_ip("10.96.5.4").port("http", 80))?;
+    let slice = || endpoints("dev/good").port("http", 8080);
+    t.apply(slice().ready_on(P1))?;
     t.agent().stop()?;
     t.agent().start()?;
     t.expect(N1, "10.96.5.4:80/tcp", Answers::from(P1))?;
     t.agent().wait_for_log("broken.yaml")?;
 
     // A good file that breaks keeps its last good content; the others go on.
-    let slice_file = Object::from(slice()).file();
-    t.apply(service("dev/other").cluster_ip("10.96.5.6").port(53, "dns", Udp))?;
-    t.apply(endpoints("dev/other").port("dns", 8080, Udp).ready(P4))?;
+    let slice_file = Manifest::from(slice()).file();
+    t.apply(service("dev/other").cluster_ip("10.96.5.6").udp("dns", 53))?;
+    t.apply(endpoints("dev/other").udp("dns", 8080).ready_on(P4))?;
     t.agent().save(&slice_file, "{\"kind\": \"EndpointSlice\", ")?;
     t.agent().wait_for_log(&slice_file)?;
     t.eventually(P2, "10.96.5.6:53/udp", Answers::from(P4))?;
     t.expect(P2, "10.96.5.4:80/tcp", Answers::from(P1))?;
 
     // Mended, it applies again.
-    t.apply(slice().ready(P3))?;
+    t.apply(slice().ready_on(P3))?;
     std::fs::remove_file(t.agent().manifests().join("broken.yaml"))?;
     t.settled()?;
     t.expect(P2, "10.96.5.4:80/tcp", Answers::from(P3))

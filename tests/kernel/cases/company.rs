@@ -6,27 +6,26 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 
 use kube_ipvs::client::AgentClient;
-use kube_ipvs_core::model::Protocol::Tcp;
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 
 use super::{Case, case};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Endpoints, Service, endpoints, service};
+use crate::lab::{ServiceBuilder, SliceBuilder, endpoints, service};
 
 /// Health, metrics, and the health checks of a Service.
 const TAKEN: [&str; 3] = ["0.0.0.0:10256", "127.0.0.1:10249", "0.0.0.0:32124"];
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("taken_ports_keep_no_agent_from_its_end", |t| {
+        case("taken_ports_do_not_stop_the_agent", |t| {
             t.agent().stop()?;
             let bind = || TAKEN.map(|address| TcpListener::bind(address).expect("free"));
             let _taken = t.host(N1).inside(bind);
-            let local = web().with("type", "LoadBalancer").with("externalTrafficPolicy", "Local");
-            t.apply(local.node_port(31_082).with("healthCheckNodePort", 32_124))?;
-            t.apply(slice().ready(P1))?;
+            let local = web().spec("type", "LoadBalancer").local_external();
+            t.apply(local.node_port(31_082).spec("healthCheckNodePort", 32_124))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             t.expect(P2, "10.96.9.70:80/tcp", Answers::from_all([P1]))?;
             for address in TAKEN {
@@ -34,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(t.agent().stop()?)
         }),
-        case("a_flood_of_the_probes_port_keeps_the_kubelet_from_nothing", |t| {
+        case("a_flood_of_the_probe_port_does_not_stop_probes", |t| {
             t.settled()?;
             let outside: SocketAddr = "192.168.50.1:10256".parse().expect("an address");
             let inside: SocketAddr = "127.0.0.1:10256".parse().expect("an address");
@@ -59,7 +58,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("a_second_agent_waits_for_the_first_to_end", |t| {
             t.apply(web())?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             let first = format!("process {}", t.agent().pid()?);
             let mut second = t.agent().another();
@@ -72,12 +71,12 @@ pub(crate) fn cases() -> Vec<Case> {
             second.spawn(&["unshare", "--pid", "--fork", "--kill-child"])?;
             second.wait_for_log("in this network namespace: a process of another container")?;
             second.kill()?;
-            // What works on the kernel for a moment waits for nobody.
+            // Commands that use the kernel for a moment do not wait.
             t.run_to_end("run", &["--init-only"])?;
 
             second.launch()?;
             second.wait_for_log("waiting for it to end")?;
-            t.apply(slice().ready(P3))?;
+            t.apply(slice().ready_on(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.9.70:80/tcp", Answers::from_all([P3]))?;
             let removed = t.command("cleanup", &[])?;
@@ -89,27 +88,27 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().kill()?;
             second.wait_for_log("the other agent has ended")?;
             second.wait_for_log("synced")?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             second.settled()?;
             t.expect(P2, "10.96.9.70:80/tcp", Answers::from_all([P1]))?;
             Ok(second.stop()?)
         }),
         case("only_root_keeps_an_agent_waiting", |t| {
             t.apply(web())?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             t.agent().stop()?;
             let pretender = t.host(N1).inside(|| take_the_name(NOBODY))?;
             t.settled()?;
             t.agent().wait_for_log("of user 65534 pretends to be the agent of this node")?;
-            t.apply(slice().ready(P3))?;
+            t.apply(slice().ready_on(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.9.70:80/tcp", Answers::from(P3))?;
             t.agent().stop()?;
             drop(pretender);
 
             let root = t.host(N1).inside(|| take_the_name(0))?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             let before = t.kernel()?.to_string();
             t.agent().launch()?;
             t.agent().wait_for_log("another agent runs in this network namespace: process ")?;
@@ -133,10 +132,10 @@ fn take_the_name(user: u32) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&Name::from_abstract_name("kube-ipvs/agent")?)
 }
 
-fn web() -> Service {
-    service("dev/company").cluster_ip("10.96.9.70").port(80, "http", Tcp)
+fn web() -> ServiceBuilder {
+    service("dev/company").cluster_ip("10.96.9.70").port("http", 80)
 }
 
-fn slice() -> Endpoints {
-    endpoints("dev/company").port("http", 8080, Tcp)
+fn slice() -> SliceBuilder {
+    endpoints("dev/company").port("http", 8080)
 }

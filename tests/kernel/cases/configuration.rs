@@ -4,23 +4,23 @@ use std::fs;
 use std::io;
 
 use kube_ipvs::client::AgentClient;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{endpoints, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// Requests that clients make after the last change.
 const AFTERWARDS: usize = 10;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("a_changed_configuration_applies_and_costs_no_request", |t| {
-        let web = service("dev/configured").cluster_ip("10.96.10.60").ingress("203.0.113.160");
-        t.apply(web.port(80, "tcp", Tcp).port(80, "udp", Udp))?;
-        let slice = endpoints("dev/configured").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-        t.apply(slice.ready(P1).ready(P3))?;
+        let web =
+            service("dev/configured").cluster_ip("10.96.10.60").load_balancer_ip("203.0.113.160");
+        t.apply(web.port("tcp", 80).udp("udp", 80))?;
+        let slice = endpoints("dev/configured").port("tcp", 8080).udp("udp", 8080);
+        t.apply(slice.ready_on(P1).ready_on(P3))?;
         t.agent().configure("drainPeriod: 5m")?;
         t.settled()?;
         let pid = t.agent().pid()?;
@@ -62,7 +62,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Waits until the agent has synced so many times in all.
-fn until_synced(t: &mut Trial<'_>, times: usize) -> Step {
+fn until_synced(t: &mut TestContext<'_>, times: usize) -> Step {
     patiently(LONG_PATIENCE, || {
         let log = t.agent().log();
         let synced = log.lines().filter(|line| line.contains("synced ")).count();
@@ -71,7 +71,7 @@ fn until_synced(t: &mut Trial<'_>, times: usize) -> Step {
 }
 
 /// Whether the agent answers at a port.
-fn answers(t: &Trial<'_>, port: u16) -> Step {
+fn answers(t: &TestContext<'_>, port: u16) -> Step {
     let client = AgentClient::new(([127, 0, 0, 1], port).into());
     let answer = t.host(N1).inside(|| client.get("/configz").map_err(io::Error::other));
     Ok(answer.map(drop)?)

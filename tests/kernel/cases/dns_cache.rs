@@ -7,12 +7,12 @@ use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use kube_ipvs_core::model::{Family, VirtualAddress};
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused, Silent};
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{
     NODE_PORT_OF_DAEMON, Server, Silence, Temporary, endpoints_of_both, product, service,
 };
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIPs of the cluster's DNS.
 const DNS: [&str; 2] = ["10.96.9.53", "fd00:96::953"];
@@ -49,7 +49,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// The cache comes after the agent, is there before another one, and goes: by its sockets, and by its
 /// addresses.
-fn cached(t: &mut Trial<'_>, is_untracked: bool) -> Step {
+fn cached(t: &mut TestContext<'_>, is_untracked: bool) -> Step {
     dns(t)?;
     t.settled()?;
     expect_endpoints(t)?;
@@ -95,7 +95,7 @@ fn cached(t: &mut Trial<'_>, is_untracked: bool) -> Step {
     Ok(())
 }
 
-fn expect_cache(t: &Trial<'_>) -> Step {
+fn expect_cache(t: &TestContext<'_>) -> Step {
     for (ip, client) in product(DNS, [P1, P2, N1, C]) {
         for protocol in [Tcp, Udp] {
             t.expect(client, &at(ip, 53, protocol), Answers::from(N1))?;
@@ -104,7 +104,7 @@ fn expect_cache(t: &Trial<'_>) -> Step {
     Ok(())
 }
 
-fn expect_endpoints(t: &Trial<'_>) -> Step {
+fn expect_endpoints(t: &TestContext<'_>) -> Step {
     for (ip, client) in product(DNS, [P2, N1, C]) {
         for protocol in [Tcp, Udp] {
             t.expect(client, &at(ip, 53, protocol), Answers::from_all([P1, P3]))?;
@@ -114,7 +114,7 @@ fn expect_endpoints(t: &Trial<'_>) -> Step {
 }
 
 /// Other ports of the ClusterIPs, and other front ends of the same ports.
-fn expect_others(t: &Trial<'_>) -> Step {
+fn expect_others(t: &TestContext<'_>) -> Step {
     let both = || Answers::from_all([P1, P3]);
     for client in [P2, N1, C] {
         for ip in DNS {
@@ -132,7 +132,7 @@ fn expect_others(t: &Trial<'_>) -> Step {
     Ok(())
 }
 
-fn expect_told(t: &mut Trial<'_>) -> Step {
+fn expect_told(t: &mut TestContext<'_>) -> Step {
     for ip in DNS {
         let to = at(ip, 53, Udp);
         let explained = t.agent().bare_command(&["explain", &to, "--from", "node"])?.stdout;
@@ -148,22 +148,22 @@ fn expect_told(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-fn dns(t: &mut Trial<'_>) -> Step {
+fn dns(t: &mut TestContext<'_>) -> Step {
     let mut dns = service("dev/dns").cluster_ip(DNS[0]).cluster_ip(DNS[1]);
     for ip in OTHERS {
-        dns = dns.ingress(ip);
+        dns = dns.load_balancer_ip(ip);
     }
-    let dns = dns.port(53, "dns", Udp).port(53, "dns-tcp", Tcp).node_port(NODE_PORT);
-    t.apply(dns.port(9153, "metrics", Tcp))?;
+    let dns = dns.udp("dns", 53).port("dns-tcp", 53).node_port(NODE_PORT);
+    t.apply(dns.port("metrics", 9153))?;
     for slice in endpoints_of_both("dev/dns") {
-        let slice = slice.port("dns", 8080, Udp).port("dns-tcp", 8080, Tcp);
-        t.apply(slice.port("metrics", 9090, Tcp).ready(P1).ready(P3))?;
+        let slice = slice.udp("dns", 8080).port("dns-tcp", 8080);
+        t.apply(slice.port("metrics", 9090).ready_on(P1).ready_on(P3))?;
     }
     Ok(())
 }
 
 /// The cache's device, with these addresses.
-fn device(t: &Trial<'_>, ips: &[&str]) -> Step<Temporary> {
+fn device(t: &TestContext<'_>, ips: &[&str]) -> Step<Temporary> {
     let address = |ip: &&str| match ip.contains(':') {
         true => format!("addr add {ip}/128 dev nodelocaldns nodad\n"),
         false => format!("addr add {ip}/32 dev nodelocaldns\n"),
@@ -174,7 +174,7 @@ fn device(t: &Trial<'_>, ips: &[&str]) -> Step<Temporary> {
 }
 
 /// The rules that the cache writes, in the place of the iptables table `raw`.
-fn untracked(t: &Trial<'_>, ips: &[&str]) -> Step<Temporary> {
+fn untracked(t: &TestContext<'_>, ips: &[&str]) -> Step<Temporary> {
     let chain = |hook: &str, ends: &[(&str, &str)]| {
         let rule = |(ip, (address, port)): (&&str, &(&str, &str))| {
             let family = if ip.contains(':') { "ip6" } else { "ip" };
@@ -189,7 +189,7 @@ fn untracked(t: &Trial<'_>, ips: &[&str]) -> Step<Temporary> {
     Ok(Temporary::table(t.host(N1), "inet nodelocaldns", &rules)?)
 }
 
-fn cache(t: &Trial<'_>, ips: &[&str]) -> Step<Vec<Server>> {
+fn cache(t: &TestContext<'_>, ips: &[&str]) -> Step<Vec<Server>> {
     let start = |(ip, protocol)| {
         let ip: &str = ip;
         let at = SocketAddr::new(ip.parse().expect("an address"), 53);

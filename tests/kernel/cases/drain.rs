@@ -1,31 +1,29 @@
-//! Endpoints that leave: whom they still serve, and for how long.
+//! Endpoints that drain: which connections they still serve, and for how long.
 
 use std::time::Duration;
 
-use kube_ipvs_core::model::Protocol::{Sctp, Tcp, Udp};
-
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused, Silent};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
-use crate::lab::{Connection, Endpoints, Service, Silence, endpoints, product, service};
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
+use crate::lab::{Connection, ServiceBuilder, Silence, SliceBuilder, endpoints, product, service};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("a_terminating_endpoint_keeps_its_connections", |t| {
             t.apply(web("10.96.3.6"))?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             let mut open = t.connect(P2, "10.96.3.6:80/tcp")?;
             t.expect_answer(&mut open, "a new connection")?;
-            t.apply(slice().draining(P1).ready(P3))?;
+            t.apply(slice().terminating_on(P1).ready_on(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.3.6:80/tcp", Answers::from(P3))?;
             t.expect_answer(&mut open, "the connection to the terminating endpoint").map(drop)
         }),
         case("an_endpoint_that_is_gone_keeps_its_connections", |t| {
             t.apply(web("10.96.3.7"))?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             let mut open = Vec::new();
             // A node has several addresses and tells an SCTP server all of them. To those that no
@@ -35,9 +33,9 @@ pub(crate) fn cases() -> Vec<Case> {
             for (client, protocol) in clients {
                 open.push(leaving(t, client, &format!("10.96.3.7:80/{protocol}"))?);
             }
-            t.apply(slice().ready(P3))?;
+            t.apply(slice().ready_on(P3))?;
             t.settled()?;
-            let moved = |t: &Trial<'_>| {
+            let moved = |t: &TestContext<'_>| {
                 ["tcp", "udp", "sctp"].into_iter().try_for_each(|protocol| {
                     t.expect(P2, &format!("10.96.3.7:80/{protocol}"), Answers::from(P3))
                 })
@@ -47,11 +45,11 @@ pub(crate) fn cases() -> Vec<Case> {
             let status = t.run_to_end("status", &[])?;
             t.check("`status` names it as draining", status.contains("draining"), &status)?;
             // It comes back, and nothing is held against it.
-            t.apply(slice().ready(P1).ready(P3))?;
+            t.apply(slice().ready_on(P1).ready_on(P3))?;
             t.settled()?;
             t.expect(P2, "10.96.3.7:80/tcp", Answers::from_all([P1, P3]))?;
             t.still_answer(&mut open)?;
-            t.apply(slice().ready(P3))?;
+            t.apply(slice().ready_on(P3))?;
             t.settled()?;
             moved(t)?;
             t.still_answer(&mut open)?;
@@ -62,27 +60,27 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("the_last_endpoint_keeps_its_connections", |t| {
             t.apply(web("10.96.3.8"))?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             let to = "10.96.3.8:80/tcp";
             let open = [P2, N1, C].map(|client| leaving(t, client, to));
             let mut open = open.into_iter().collect::<Step<Vec<_>>>()?;
-            t.apply(slice().not_ready(P1))?;
+            t.apply(slice().not_ready_on(P1))?;
             t.settled()?;
             for client in [P2, N1, C] {
                 t.expect(client, to, Refused)?;
             }
             t.still_answer(&mut open)?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             t.expect(P2, to, Answers::from(P1))?;
             t.still_answer(&mut open)
         }),
         case("a_policy_that_changes_ends_no_connection", |t| {
             t.agent().configure("drainPeriod: 5s")?;
-            let local = || everywhere().with("externalTrafficPolicy", "Local");
+            let local = || everywhere().local_external();
             t.apply(local())?;
-            t.apply(slice().ready(P1).ready(P3))?;
+            t.apply(slice().ready_on(P1).ready_on(P3))?;
             t.settled()?;
             let mut open = Vec::new();
             for to in &FRONT_ENDS[1..] {
@@ -98,9 +96,9 @@ pub(crate) fn cases() -> Vec<Case> {
             t.still_answer(&mut open)
         }),
         case("source_ranges_that_narrow_end_no_connection", |t| {
-            let open_to = |ranges: &[&str]| everywhere().with("loadBalancerSourceRanges", ranges);
+            let open_to = |ranges: &[&str]| everywhere().spec("loadBalancerSourceRanges", ranges);
             t.apply(open_to(&["192.168.50.0/24", "10.244.0.0/16"]))?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             let to = FRONT_ENDS[1];
             let mut open = Vec::new();
@@ -120,7 +118,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("a_flush_of_connection_tracking_resets_what_it_translated", |t| {
             t.apply(everywhere())?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             let mut ended = open_everywhere(t)?;
             // The first one is neither carried nor masqueraded: it depends on IPVS alone.
@@ -130,18 +128,18 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect_answer(&mut kept, "a pod's connection to the ClusterIP")?;
             t.expect(C, FRONT_ENDS[1], Answers::from(P1))
         }),
-        case("one_without_connections_is_removed_soon", |t| {
+        case("an_endpoint_without_connections_is_removed_soon", |t| {
             t.apply(web("10.96.3.9"))?;
-            t.apply(slice().ready(P1).ready(P3))?;
+            t.apply(slice().ready_on(P1).ready_on(P3))?;
             t.settled()?;
-            t.apply(slice().ready(P3))?;
+            t.apply(slice().ready_on(P3))?;
             t.eventually_held("P1 is gone", |ipvs| !ipvs.contains("10.244.1.11:"))
         }),
         case("connections_through_every_front_end_drain_alike", |t| drain_alike(t, &BY_DEFAULT)),
         case("a_front_end_that_is_deleted_drains", |t| deleted(t, &BY_DEFAULT)),
         case("an_address_that_is_taken_away_drains_and_may_come_back", |t| {
             t.apply(everywhere())?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             let mut open = open_everywhere(t)?;
             t.apply(web("10.96.3.12"))?;
@@ -168,10 +166,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case("without_a_drain_period_connections_end_at_once", |t| {
             t.agent().configure("drainPeriod: 0s")?;
             t.apply(everywhere())?;
-            t.apply(slice().ready(P1))?;
+            t.apply(slice().ready_on(P1))?;
             t.settled()?;
             let mut open = open_everywhere(t)?;
-            t.apply(slice().ready(P3))?;
+            t.apply(slice().ready_on(P3))?;
             t.eventually_held("P1 is gone", |ipvs| {
                 !ipvs.contains("-t 10.96.3.12:80 -r 10.244.1.11:")
             })?;
@@ -186,9 +184,9 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Connections to an endpoint that leaves, through every front end of a pool.
-pub(super) fn drain_alike(t: &mut Trial<'_>, manner: &Manner) -> Step {
+pub(super) fn drain_alike(t: &mut TestContext<'_>, manner: &Manner) -> Step {
     let mut open = opened(t, manner)?;
-    t.apply(slice().ready(P3))?;
+    t.apply(slice().ready_on(P3))?;
     t.eventually_held("P1 has weight 0", |ipvs| {
         ipvs.contains(&format!("-a -t {} -r 10.244.1.11:8080 -m -w 0", manner.pool))
     })?;
@@ -203,11 +201,11 @@ pub(super) fn drain_alike(t: &mut Trial<'_>, manner: &Manner) -> Step {
 }
 
 /// A connection of each client through each front end, carried like that.
-fn opened(t: &mut Trial<'_>, manner: &Manner) -> Step<Vec<(String, Connection)>> {
+fn opened(t: &mut TestContext<'_>, manner: &Manner) -> Step<Vec<(String, Connection)>> {
     // Long enough for a slow machine to see the connections alive.
     t.agent().configure(&format!("drainPeriod: 10s\n{}", manner.options))?;
     t.apply(everywhere())?;
-    t.apply(slice().ready(P1))?;
+    t.apply(slice().ready_on(P1))?;
     t.settled()?;
     let mut open = open_everywhere(t)?;
     manner.are_carried(t, open.len(), || t.still_answer(&mut open))?;
@@ -215,7 +213,7 @@ fn opened(t: &mut Trial<'_>, manner: &Manner) -> Step<Vec<(String, Connection)>>
 }
 
 /// The same of front ends that go.
-pub(super) fn deleted(t: &mut Trial<'_>, manner: &Manner) -> Step {
+pub(super) fn deleted(t: &mut TestContext<'_>, manner: &Manner) -> Step {
     let mut open = opened(t, manner)?;
     t.delete(everywhere())?;
     t.settled()?;
@@ -230,10 +228,10 @@ pub(super) fn deleted(t: &mut Trial<'_>, manner: &Manner) -> Step {
 }
 
 /// UDP sockets of every client at every front end, whose endpoint leaves.
-pub(super) fn datagrams_move(t: &mut Trial<'_>, manner: &Manner) -> Step {
+pub(super) fn datagrams_move(t: &mut TestContext<'_>, manner: &Manner) -> Step {
     t.agent().configure(manner.options)?;
     t.apply(everywhere())?;
-    t.apply(slice().ready(P1))?;
+    t.apply(slice().ready_on(P1))?;
     t.settled()?;
     let mut flows = Vec::new();
     for (client, to) in product(CLIENTS, FRONT_ENDS) {
@@ -249,7 +247,7 @@ pub(super) fn datagrams_move(t: &mut Trial<'_>, manner: &Manner) -> Step {
         })
     };
     manner.are_carried(t, flows.len(), all_answer)?;
-    t.apply(slice().ready(P3))?;
+    t.apply(slice().ready_on(P3))?;
     t.settled()?;
     for (client, to, flow) in &flows {
         t.eventually_answers(flow, P3, &format!("{client}'s old socket to {to}"))?;
@@ -277,7 +275,7 @@ impl Manner {
     /// Exchanges something over so many connections of [`CLIENTS`] until they are carried like that.
     pub(super) fn are_carried(
         &self,
-        t: &Trial<'_>,
+        t: &TestContext<'_>,
         connections: usize,
         mut exchange: impl FnMut() -> Step,
     ) -> Step {
@@ -293,38 +291,38 @@ impl Manner {
     }
 }
 
-/// A pod, a process of the node, and somebody outside.
+/// A pod, a process of the node, and an external client.
 const CLIENTS: [Host; 3] = [P2, N1, C];
 /// ClusterIP, load balancer IP, external IP and node port.
 const FRONT_ENDS: [&str; 4] =
     ["10.96.3.12:80/tcp", "203.0.113.39:80/tcp", "198.51.100.39:80/tcp", "192.168.50.1:31961/tcp"];
 
 /// The Service with every kind of front end.
-fn everywhere() -> Service {
-    let web = service("dev/drain").cluster_ip("10.96.3.12").ingress("203.0.113.39");
-    let web = web.with("externalIPs", vec!["198.51.100.39"]);
-    let web = web.port(80, "tcp", Tcp).node_port(31_961).port(80, "udp", Udp).node_port(31_961);
-    web.port(80, "sctp", Sctp)
+fn everywhere() -> ServiceBuilder {
+    let web = service("dev/drain").cluster_ip("10.96.3.12").load_balancer_ip("203.0.113.39");
+    let web = web.external_ip("198.51.100.39");
+    let web = web.port("tcp", 80).node_port(31_961).udp("udp", 80).node_port(31_961);
+    web.sctp("sctp", 80)
 }
 
 /// A connection of each client through each front end.
-fn open_everywhere(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+fn open_everywhere(t: &TestContext<'_>) -> Step<Vec<(String, Connection)>> {
     product(CLIENTS, FRONT_ENDS).map(|(client, to)| leaving(t, client, to)).collect()
 }
 
 /// A Service with a port of each protocol.
-fn web(cluster_ip: &str) -> Service {
+fn web(cluster_ip: &str) -> ServiceBuilder {
     let web = service("dev/drain").cluster_ip(cluster_ip);
-    web.port(80, "tcp", Tcp).port(80, "udp", Udp).port(80, "sctp", Sctp)
+    web.port("tcp", 80).udp("udp", 80).sctp("sctp", 80)
 }
 
-fn slice() -> Endpoints {
-    let slice = endpoints("dev/drain").port("tcp", 8080, Tcp);
-    slice.port("udp", 8080, Udp).port("sctp", 8080, Sctp)
+fn slice() -> SliceBuilder {
+    let slice = endpoints("dev/drain").port("tcp", 8080);
+    slice.udp("udp", 8080).sctp("sctp", 8080)
 }
 
 /// A connection to the endpoint that is going to leave.
-fn leaving(t: &Trial<'_>, client: Host, to: &str) -> Step<(String, Connection)> {
+fn leaving(t: &TestContext<'_>, client: Host, to: &str) -> Step<(String, Connection)> {
     let which = format!("{client}'s connection to {to}, whose endpoint has left");
     Ok((which, t.connect(client, to)?))
 }

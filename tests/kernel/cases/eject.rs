@@ -8,15 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use kube_ipvs::client::AgentClient;
-use kube_ipvs_core::model::Protocol::Tcp;
-
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{Silence, ask_from_port, endpoints, ipvs_rules, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
+use kube_ipvs::client::AgentClient;
 
-const POOL: &str = "10.96.9.60:80";
 /// The pod that stops answering, as a real server.
 const DEAD: &str = "10.244.2.13:8080";
 
@@ -27,15 +24,57 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("a_dead_endpoint_of_a_cluster_ip_is_ejected", |t| {
-            ejected_and_restored(t, P2, "10.96.9.60:80/tcp")
+            ejected_and_restored(t, "", P2, "10.96.9.60:80/tcp")
+        }),
+        case("a_dead_endpoint_of_a_carried_cluster_ip_is_ejected", |t| {
+            ejected_and_restored(t, "carry: all", P2, "10.96.9.60:80/tcp")
+        }),
+        case("a_dead_endpoint_of_offloaded_connections_is_ejected", |t| {
+            let offload = "carry: offload\noffloadInterfaces: [eth0, cni0, 'P*']";
+            ejected_and_restored(t, offload, C, "192.168.50.1:30960/tcp")
         }),
         case("a_dead_endpoint_of_a_node_port_is_ejected", |t| {
-            ejected_and_restored(t, C, "192.168.50.1:30960/tcp")
+            ejected_and_restored(t, "", C, "192.168.50.1:30960/tcp")
         }),
         case("a_dead_endpoint_of_the_nodes_own_processes_is_ejected", |t| {
-            ejected_and_restored(t, N1, "192.168.50.1:30960/tcp")
+            ejected_and_restored(t, "", N1, "192.168.50.1:30960/tcp")
         }),
-        case("without_the_option_a_dead_endpoint_stays", |t| {
+        case("a_restarted_agent_tries_an_ejected_endpoint", |t| {
+            t.agent().configure("defaults: {eject: 1s}")?;
+            served(t)?;
+            let clients = Clients::start(t, P2, "10.96.9.60:80/tcp");
+            thread::sleep(Duration::from_secs(3));
+            fall_silent(t)?;
+            eventually_weighs(t, 0)?;
+            t.agent().kill()?;
+            t.check("the weight stays", weight(t)? == Some(0), ipvs_rules(t.host(N1))?)?;
+            t.agent().start()?;
+            eventually_weighs(t, 1)?;
+            eventually_weighs(t, 0)?;
+            answer_again(t)?;
+            eventually_weighs(t, 1)?;
+            clients.stop();
+            Ok(())
+        }),
+        case("an_endpoint_is_not_ejected_while_ipvs_does_not_add_up", |t| {
+            t.agent().configure("defaults: {eject: 1s}")?;
+            served(t)?;
+            let clients = Clients::start(t, P2, "10.96.9.60:80/tcp");
+            thread::sleep(Duration::from_secs(3));
+            fall_silent(t)?;
+            eventually_weighs(t, 0)?;
+            t.host(N1).sysctl(&["net.ipv4.vs.run_estimation=0"])?;
+            t.agent().wait_for_log("kube-ipvs.io/eject has no effect")?;
+            eventually_weighs(t, 1)?;
+            for _ in 0..20 {
+                thread::sleep(Duration::from_millis(250));
+                t.check("it stays", weight(t)? == Some(1), ipvs_rules(t.host(N1))?)?;
+            }
+            clients.stop();
+            t.host(N1).sysctl(&["net.ipv4.vs.run_estimation=1"])?;
+            answer_again(t)
+        }),
+        case("without_ejection_a_dead_endpoint_stays", |t| {
             served(t)?;
             let clients = Clients::start(t, C, "192.168.50.1:30960/tcp");
             thread::sleep(Duration::from_secs(2));
@@ -44,17 +83,17 @@ pub(crate) fn cases() -> Vec<Case> {
             let requests = clients.stop();
             answer_again(t)?;
             print_failures("without ejection", &requests, died);
-            t.check("it stays", weight(t, POOL, DEAD)? == Some(1), ipvs_rules(t.host(N1))?)
+            t.check("it stays", weight(t)? == Some(1), ipvs_rules(t.host(N1))?)
         }),
         case("a_slow_endpoint_and_an_only_endpoint_are_not_ejected", |t| {
             t.agent().configure("defaults: {eject: 1s}")?;
             // Nothing accepts the connections, so only the kernel answers.
             let silent = t.host(P3).inside(|| TcpListener::bind("10.244.2.13:8099"))?;
-            t.apply(service("dev/slow").cluster_ip("10.96.9.61").port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/slow").port("http", 8080, Tcp).ready(P1))?;
-            t.apply(endpoints("dev/slow").named("slow-2").port("http", 8099, Tcp).ready(P3))?;
-            t.apply(service("dev/only").cluster_ip("10.96.9.62").port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/only").port("http", 8080, Tcp).ready(P3))?;
+            t.apply(service("dev/slow").cluster_ip("10.96.9.61").port("http", 80))?;
+            t.apply(endpoints("dev/slow").port("http", 8080).ready_on(P1))?;
+            t.apply(endpoints("dev/slow").named("slow-2").port("http", 8099).ready_on(P3))?;
+            t.apply(service("dev/only").cluster_ip("10.96.9.62").port("http", 80))?;
+            t.apply(endpoints("dev/only").port("http", 8080).ready_on(P3))?;
             t.settled()?;
             let slow = Clients::start(t, P2, "10.96.9.61:80/tcp");
             let only = Clients::start(t, P2, "10.96.9.62:80/tcp");
@@ -76,15 +115,15 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A Service with three endpoints, of which one will fall silent.
-fn served(t: &mut Trial<'_>) -> Step {
-    let web = service("dev/silent").cluster_ip("10.96.9.60").with("type", "NodePort");
-    t.apply(web.port(80, "http", Tcp).node_port(30960))?;
-    t.apply(endpoints("dev/silent").port("http", 8080, Tcp).ready(P1).ready(P3).ready(P4))?;
+fn served(t: &mut TestContext<'_>) -> Step {
+    let web = service("dev/silent").cluster_ip("10.96.9.60");
+    t.apply(web.port("http", 80).node_port(30960))?;
+    t.apply(endpoints("dev/silent").port("http", 8080).ready_on(P1).ready_on(P3).ready_on(P4))?;
     t.settled()
 }
 
-fn ejected_and_restored(t: &mut Trial<'_>, from: Host, to: &str) -> Step {
-    t.agent().configure("defaults: {eject: 1s}")?;
+fn ejected_and_restored(t: &mut TestContext<'_>, carry: &str, from: Host, to: &str) -> Step {
+    t.agent().configure(&format!("{carry}\nauditPeriod: 1s\ndefaults: {{eject: 1s}}"))?;
     served(t)?;
     let clients = Clients::start(t, from, to);
     // Long enough for any wrong ejection.
@@ -107,7 +146,8 @@ fn ejected_and_restored(t: &mut Trial<'_>, from: Host, to: &str) -> Step {
     // A few trials.
     thread::sleep(Duration::from_secs(8));
     let metrics = metrics(t)?;
-    for line in ["kube_ipvs_ejections_total 1\n", "kube_ipvs_ejected_real_servers "] {
+    // Audits do not take the weight for drift.
+    for line in ["kube_ipvs_ejections_total 1\n", "kube_ipvs_drift_repairs_total 0\n"] {
         t.check(line, metrics.contains(line), &metrics)?;
     }
     answer_again(t)?;
@@ -134,41 +174,42 @@ fn ejected_and_restored(t: &mut Trial<'_>, from: Host, to: &str) -> Step {
     Ok(())
 }
 
-/// Drops everything that reaches the pod.
-fn fall_silent(t: &Trial<'_>) -> Step<Instant> {
-    let table =
-        "table ip silence { chain input { type filter hook input priority -300; policy drop; }; }";
-    t.host(P3).nft(table)?;
+/// Drops everything that reaches or leaves the pod, as if its node were gone.
+fn fall_silent(t: &TestContext<'_>) -> Step<Instant> {
+    let drop =
+        |hook| format!("chain {hook} {{ type filter hook {hook} priority -300; policy drop; }};");
+    t.host(P3).nft(&format!("table ip silence {{ {} {} }}", drop("input"), drop("output")))?;
     Ok(Instant::now())
 }
 
 /// The same at one port.
-fn fall_silent_at(t: &Trial<'_>, port: u16) -> Step {
+fn fall_silent_at(t: &TestContext<'_>, port: u16) -> Step {
     let chain = "chain input { type filter hook input priority -300;";
     Ok(t.host(P3).nft(&format!("table ip silence {{ {chain} tcp dport {port} drop; }}; }}"))?)
 }
 
-fn answer_again(t: &Trial<'_>) -> Step {
+fn answer_again(t: &TestContext<'_>) -> Step {
     Ok(t.host(P3).nft("delete table ip silence")?)
 }
 
-/// The weight of a real server.
-fn weight(t: &Trial<'_>, pool: &str, real: &str) -> Step<Option<u32>> {
+/// The weight of the pod as a real server.
+fn weight(t: &TestContext<'_>) -> Step<Option<u32>> {
     let rules = ipvs_rules(t.host(N1))?;
-    let head = format!("-a -t {pool} -r {real} -m -w ");
-    let weight =
-        rules.lines().find_map(|line| line.strip_prefix(&head)?.split(' ').next()?.parse().ok());
+    let weight = rules.lines().find_map(|line| {
+        let (_, weight) = line.split_once(&format!(" -r {DEAD} -m -w "))?;
+        weight.split(' ').next()?.parse().ok()
+    });
     Ok(weight)
 }
 
-fn eventually_weighs(t: &Trial<'_>, expected: u32) -> Step {
+fn eventually_weighs(t: &TestContext<'_>, expected: u32) -> Step {
     patiently(LONG_PATIENCE, || {
-        let weight = weight(t, POOL, DEAD)?;
+        let weight = weight(t)?;
         t.check(&format!("weight {expected}"), weight == Some(expected), format!("{weight:?}"))
     })
 }
 
-fn metrics(t: &Trial<'_>) -> Step<String> {
+fn metrics(t: &TestContext<'_>) -> Step<String> {
     let answer = t.host(N1).inside(|| {
         let address = "127.0.0.1:10249".parse().expect("address");
         AgentClient::new(address).get("/metrics").map_err(io::Error::other)
@@ -189,7 +230,7 @@ struct Clients {
 }
 
 impl Clients {
-    fn start(t: &Trial<'_>, from: Host, to: &str) -> Self {
+    fn start(t: &TestContext<'_>, from: Host, to: &str) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let to = to.parse().expect("a front end");
         let client = |_| {

@@ -6,13 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::client::{AgentClient, AgentError};
-use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Refused;
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Service, endpoints, product, service};
-use crate::trial::{Step, Trial};
+use crate::lab::{ServiceBuilder, endpoints, product, service};
 
 /// How long the agent may take to open or close a port once the kernel is up to date.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             for (client, node) in product([P2, P3, C, N1], ["192.168.50.1", "10.244.1.1"]) {
                 t.expect(client, &format!("{node}:10249/tcp"), Refused)?;
-                // The probes are everybody's.
+                // Every client may use the probes.
                 asked(client, &format!("{node}:10256"), "/livez")?;
             }
             t.expect(P2, "[fd00:50::1]:10249/tcp", Refused)
@@ -45,12 +44,12 @@ pub(crate) fn cases() -> Vec<Case> {
             let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");
             let web = checked(web, 31_081);
             t.apply(web.clone())?;
-            t.apply(endpoints("dev/checked").port("http", 8080, Tcp).ready(P3))?;
+            t.apply(endpoints("dev/checked").port("http", 8080).ready_on(P3))?;
             t.settled()?;
             until(t, V4, Some(503))?;
             until(t, V6, Some(503))?;
             t.apply(
-                endpoints("dev/checked").port("http", 8080, Tcp).ready(P1).ready(P2).ready(P3),
+                endpoints("dev/checked").port("http", 8080).ready_on(P1).ready_on(P2).ready_on(P3),
             )?;
             t.settled()?;
             let body = until(t, V4, Some(200))?;
@@ -70,7 +69,7 @@ pub(crate) fn cases() -> Vec<Case> {
             // A Service of one family is answered for at every address of the node.
             let web = checked(service("dev/single").cluster_ip("10.96.8.2"), 31_082);
             t.apply(web.clone())?;
-            t.apply(endpoints("dev/single").port("http", 8080, Tcp).ready(P1))?;
+            t.apply(endpoints("dev/single").port("http", 8080).ready_on(P1))?;
             t.settled()?;
             until(t, V4, Some(200))?;
             until(t, V6, Some(200))?;
@@ -83,13 +82,13 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The Service with a port, behind a load balancer that asks for its health.
-fn checked(service: Service, node_port: u16) -> Service {
-    let service = service.port(80, "http", Tcp).node_port(node_port).with("type", "LoadBalancer");
-    service.with("externalTrafficPolicy", "Local").with("healthCheckNodePort", 32_123)
+fn checked(service: ServiceBuilder, node_port: u16) -> ServiceBuilder {
+    let service = service.port("http", 80).node_port(node_port).spec("type", "LoadBalancer");
+    service.local_external().spec("healthCheckNodePort", 32_123)
 }
 
-/// Waits until an outsider is answered so; `None` if nobody listens. Returns the body.
-fn until(t: &Trial<'_>, place: &str, expected: Option<u16>) -> Step<String> {
+/// Waits until an external client gets this status; `None` if no process listens. Returns the body.
+fn until(t: &TestContext<'_>, place: &str, expected: Option<u16>) -> Step<String> {
     let address: SocketAddr = place.parse().expect("address");
     let deadline = Instant::now() + PATIENCE;
     loop {

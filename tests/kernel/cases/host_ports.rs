@@ -5,16 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{PATIENCE, Temporary, endpoints, product, service};
-use crate::trial::{Step, Trial};
 
 /// As the portmap plugin writes them, for a pod that wants ports 80 and 81 of the node, and one
-/// that is somebody else's node port.
+/// that is another Service's node port.
 const HOST_PORTS: &str = "
 chain ports {
     meta nfproto ipv4 meta l4proto { tcp, udp } th dport { 80, 81, 31940 } dnat ip to 10.244.1.12:8080
@@ -49,17 +48,17 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![case("host_ports_take_no_service_traffic", host_ports_take_no_service_traffic)]
 }
 
-fn host_ports_take_no_service_traffic(t: &mut Trial<'_>) -> Step {
+fn host_ports_take_no_service_traffic(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/hostports").cluster_ip("10.96.9.1").cluster_ip("fd00:96::901");
-    let web = web.port(80, "tcp", Tcp).node_port(31_940).port(80, "udp", Udp).node_port(31_940);
-    let web = web.port(91, "tcp-91", Tcp).port(92, "tcp-92", Tcp);
-    let web = web.ingress("203.0.113.91").ingress("2001:db8:113::91");
-    t.apply(web.with("externalIPs", vec!["198.51.100.91", "2001:db8:51::91"]))?;
-    let slice = endpoints("dev/hostports").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-    let slice = slice.port("tcp-91", 8080, Tcp).port("tcp-92", 8080, Tcp);
-    t.apply(slice.clone().ready(P3))?;
+    let web = web.port("tcp", 80).node_port(31_940).udp("udp", 80).node_port(31_940);
+    let web = web.port("tcp-91", 91).port("tcp-92", 92);
+    let web = web.load_balancer_ip("203.0.113.91").load_balancer_ip("2001:db8:113::91");
+    t.apply(web.external_ip("198.51.100.91").external_ip("2001:db8:51::91"))?;
+    let slice = endpoints("dev/hostports").port("tcp", 8080).udp("udp", 8080);
+    let slice = slice.port("tcp-91", 8080).port("tcp-92", 8080);
+    t.apply(slice.clone().ready_on(P3))?;
     let slice = slice.named("hostports-v6").of_family(Family::V6);
-    t.apply(slice.ready(P3))?;
+    t.apply(slice.ready_on(P3))?;
     t.settled()?;
     let published = Temporary::iptables(
         t.host(N1),
@@ -80,7 +79,7 @@ fn host_ports_take_no_service_traffic(t: &mut Trial<'_>) -> Step {
     let announced = Temporary::ip(t.host(N1), &lines("add"), &lines("delete"))?;
     expect_service(t)?;
     drop(announced);
-    // The other ports of a ClusterIP are nobody's.
+    // The other ports of a ClusterIP have no front end.
     for client in [P1, N1, C] {
         t.expect(client, "10.96.9.1:81/tcp", Refused)?;
         t.expect(client, "[fd00:96::901]:81/tcp", Refused)?;
@@ -88,7 +87,7 @@ fn host_ports_take_no_service_traffic(t: &mut Trial<'_>) -> Step {
     // What masquerading is decided by is still known.
     t.expect(C, "10.96.9.1:80/tcp", Answers::from(P3).to(N1))?;
     t.expect(P1, "10.96.9.1:80/tcp", Answers::from(P3).to(P1))?;
-    // At ports that nobody else asks, so that whatever is counted is this client's.
+    // At ports without other clients, so that all counted packets are this client's.
     for (port, client) in [(91, P1), (92, C)] {
         ipvs_carries_every_packet(t, client, &format!("10.96.9.1:{port}"))?;
     }
@@ -111,7 +110,7 @@ fn published(loopback: &str, container: &str) -> String {
     rules + "COMMIT\n"
 }
 
-fn expect_service(t: &Trial<'_>) -> Step {
+fn expect_service(t: &TestContext<'_>) -> Step {
     for front_end in FRONT_ENDS {
         for (client, protocol) in [(P1, "tcp"), (N1, "tcp"), (C, "tcp"), (C, "udp")] {
             let reply = t.ask(client, &format!("{front_end}/{protocol}"))?;
@@ -122,7 +121,7 @@ fn expect_service(t: &Trial<'_>) -> Step {
 }
 
 /// IPVS counts a connection's later packets as it does the first. It does so every other second.
-fn ipvs_carries_every_packet(t: &Trial<'_>, client: Host, front_end: &str) -> Step {
+fn ipvs_carries_every_packet(t: &TestContext<'_>, client: Host, front_end: &str) -> Step {
     const REQUESTS: u64 = 10;
     let mut connection = t.connect(client, &format!("{front_end}/tcp"))?;
     for _ in 0..REQUESTS {
@@ -140,7 +139,7 @@ fn ipvs_carries_every_packet(t: &Trial<'_>, client: Host, front_end: &str) -> St
 }
 
 /// Packets from clients to a virtual server.
-fn packets_in(t: &Trial<'_>, server: &str) -> Step<u64> {
+fn packets_in(t: &TestContext<'_>, server: &str) -> Step<u64> {
     let table = t.host(N1).read("ipvsadm", &["-Ln", "--stats", "--exact"])?;
     let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let row = rows.find(|row| row.first() == Some(&"TCP") && row.get(1) == Some(&server));

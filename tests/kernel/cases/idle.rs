@@ -1,8 +1,8 @@
 //! How long IPVS knows a connection on which nothing is sent.
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::lab::Host::N1;
-use crate::trial::{Step, Trial};
 
 const ESTABLISHED: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established";
 
@@ -18,7 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The first of `Timeout (tcp tcpfin udp): 900 120 300`.
-fn tcp_timeout(t: &Trial<'_>) -> Step<String> {
+fn tcp_timeout(t: &TestContext<'_>) -> Step<String> {
     let line = t.host(N1).read("ipvsadm", &["-l", "--timeout"])?;
     let times = line.split_once("): ").map(|(_, times)| times.split(' '));
     let tcp = times.and_then(|mut times| times.next());

@@ -4,12 +4,11 @@
 use std::net::SocketAddr;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{self, C, N1, N2, P1, P2, P3};
 use crate::lab::{NODE_PORT_OF_DAEMON, POD_PORTS, Segments, endpoints, product, service};
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIP, load balancer IP and node port of a Service, and the load balancer IP of one with
 /// policy Local; who serves there.
@@ -35,11 +34,11 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("a_segment_beyond_the_window_ends_no_connection", |t| {
             let web = service("dev/stray").cluster_ip("10.96.3.41").cluster_ip("fd00:96::341");
-            let web = web.ingress("203.0.113.41").ingress("2001:db8:113::41");
-            t.apply(web.port(80, "http", Tcp).node_port(31_951))?;
+            let web = web.load_balancer_ip("203.0.113.41").load_balancer_ip("2001:db8:113::41");
+            t.apply(web.port("http", 80).node_port(31_951))?;
             let local = service("dev/astray").cluster_ip("10.96.3.42").cluster_ip("fd00:96::342");
-            let local = local.ingress("203.0.113.42").ingress("2001:db8:113::42");
-            t.apply(local.with("externalTrafficPolicy", "Local").port(80, "http", Tcp))?;
+            let local = local.load_balancer_ip("203.0.113.42").load_balancer_ip("2001:db8:113::42");
+            t.apply(local.local_external().port("http", 80))?;
             for (name, family, pod) in [
                 ("stray-v4", Family::V4, P1),
                 ("stray-v6", Family::V6, P3),
@@ -48,7 +47,7 @@ pub(crate) fn cases() -> Vec<Case> {
             ] {
                 let (key, _) = name.split_once('-').expect("NAME-FAMILY");
                 let slice = endpoints(&format!("dev/{key}")).named(name).of_family(family);
-                t.apply(slice.port("http", POD_PORTS[0], Tcp).ready(pod))?;
+                t.apply(slice.port("http", POD_PORTS[0]).ready_on(pod))?;
             }
             t.settled()?;
             for (client, (to, pod)) in product([C, P2, N1], FRONT_ENDS) {
@@ -61,8 +60,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_segment_beyond_the_window_passes_where_no_service_is", |t| {
             let shared = service("dev/stray").cluster_ip("10.96.3.41").cluster_ip("fd00:96::341");
             let [v4, v6] = Family::BOTH.map(|family| N2.ip(family).to_string());
-            t.apply(shared.ingress(&v4).ingress(&v6).port(80, "http", Tcp))?;
-            t.apply(endpoints("dev/stray").port("http", POD_PORTS[0], Tcp).ready(P3))?;
+            t.apply(shared.load_balancer_ip(&v4).load_balancer_ip(&v6).port("http", 80))?;
+            t.apply(endpoints("dev/stray").port("http", POD_PORTS[0]).ready_on(P3))?;
             t.settled()?;
             for family in Family::BOTH {
                 let at_client = Segments::listen(t.host(P2), family)?;
@@ -83,7 +82,13 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// One end of a connection sends a segment beyond the other end's window. Neither end may be told
 /// that the connection is over.
-fn outlives_a_segment_of(t: &Trial<'_>, sender: Sender, client: Host, to: &str, pod: Host) -> Step {
+fn outlives_a_segment_of(
+    t: &TestContext<'_>,
+    sender: Sender,
+    client: Host,
+    to: &str,
+    pod: Host,
+) -> Step {
     let family = if to.starts_with('[') { Family::V6 } else { Family::V4 };
     let at_client = Segments::listen(t.host(client), family)?;
     let at_server = Segments::listen(t.host(pod), family)?;

@@ -3,13 +3,11 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
-
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3, P4};
-use crate::lab::{Endpoints, Object, endpoints, product, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
+use crate::lab::{Manifest, SliceBuilder, endpoints, product, service};
 
 /// Services that come and go at once, so that there is something in the middle of which to die.
 const OTHERS: u8 = 40;
@@ -19,10 +17,10 @@ const AFTER: [u64; 6] = [0, 40, 90, 150, 220, 300];
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("killed_at_any_moment", |t| {
-            let steady = service("dev/steady").cluster_ip("10.96.9.50").port(80, "tcp", Tcp);
-            let steady = steady.port(80, "udp", Udp).ingress("203.0.113.150");
-            t.apply(steady.with("externalTrafficPolicy", "Local"))?;
-            t.apply(slice("steady").ready(P1).ready(P3))?;
+            let steady = service("dev/steady").cluster_ip("10.96.9.50").port("tcp", 80);
+            let steady = steady.udp("udp", 80).load_balancer_ip("203.0.113.150");
+            t.apply(steady.local_external())?;
+            t.apply(slice("steady").ready_on(P1).ready_on(P3))?;
             t.settled()?;
             let mut open = t.connect(P2, "10.96.9.50:80/tcp")?;
             let loads = [
@@ -33,7 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
             for (round, after) in (0_u8..).zip(AFTER) {
                 // One endpoint of the steady Service always changes, another always stays.
                 let changing = if round % 2 == 0 { P4 } else { P3 };
-                t.apply(slice("steady").ready(P1).ready(changing))?;
+                t.apply(slice("steady").ready_on(P1).ready_on(changing))?;
                 others(t, round)?;
                 sleep(Duration::from_millis(after));
                 t.agent().kill()?;
@@ -43,10 +41,10 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect_answer(&mut open, "a connection from before")?;
             loads.into_iter().try_for_each(|load| t.expect_no_failure(load))
         }),
-        case("an_agent_that_is_told_to_end_ends_after_its_plan", |t| {
-            let steady = service("dev/steady").cluster_ip("10.96.9.51").port(80, "tcp", Tcp);
+        case("a_stopped_agent_completes_its_plan", |t| {
+            let steady = service("dev/steady").cluster_ip("10.96.9.51").port("tcp", 80);
             t.apply(steady)?;
-            t.apply(slice("steady").ready(P1))?;
+            t.apply(slice("steady").ready_on(P1))?;
             t.settled()?;
             t.agent().stop()?;
             t.agent().save(MANY, &many())?;
@@ -77,24 +75,24 @@ fn many() -> String {
     let objects = product(0..16_u8, 0..125_u8).flat_map(|(high, low)| {
         let name = format!("many-{high}-{low}");
         let many = service(&format!("dev/{name}")).cluster_ip(&format!("10.97.{high}.{low}"));
-        [Object::from(many.port(80, "tcp", Tcp)), Object::from(slice(&name).ready(P3))]
+        [Manifest::from(many.port("tcp", 80)), Manifest::from(slice(&name).ready_on(P3))]
     });
     let items: Vec<_> = objects.map(|object| object.content()).collect();
     format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{}]}}"#, items.join(","))
 }
 
 /// Makes the other Services, with other endpoints each round, or deletes them.
-fn others(t: &mut Trial<'_>, round: u8) -> Step {
+fn others(t: &mut TestContext<'_>, round: u8) -> Step {
     for number in 0..OTHERS {
         let key = format!("dev/other-{number}");
-        let other = service(&key).cluster_ip(&format!("10.96.8.{number}")).port(80, "tcp", Tcp);
+        let other = service(&key).cluster_ip(&format!("10.96.8.{number}")).port("tcp", 80);
         let slice = slice(&format!("other-{number}"));
         match round % 3 {
             0 => {
                 t.apply(other)?;
-                t.apply(slice.ready(P1).ready(P3))?;
+                t.apply(slice.ready_on(P1).ready_on(P3))?;
             }
-            1 => t.apply(slice.ready(P4))?,
+            1 => t.apply(slice.ready_on(P4))?,
             _ => {
                 t.delete(other)?;
                 t.delete(slice)?;
@@ -104,7 +102,7 @@ fn others(t: &mut Trial<'_>, round: u8) -> Step {
     Ok(())
 }
 
-fn slice(service: &str) -> Endpoints {
-    let slice = endpoints(&format!("dev/{service}")).port("tcp", 8080, Tcp);
-    slice.port("udp", 8080, Udp)
+fn slice(service: &str) -> SliceBuilder {
+    let slice = endpoints(&format!("dev/{service}")).port("tcp", 8080);
+    slice.udp("udp", 8080)
 }

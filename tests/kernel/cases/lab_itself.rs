@@ -21,12 +21,12 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![case("the_lab_itself", |t| {
         for (family, protocol) in product(Family::BOTH, Protocol::ALL) {
             let at = |ip, port| VirtualAddress { ip, port, protocol }.to_string();
-            // Who can reach whom, and that nobody is translated on the way.
+            // Which hosts reach each other, and that no source is translated.
             for (client, server) in [(P2, P1), (P2, P3), (P3, P1), (N1, P1), (N1, P4)] {
                 let answers = Answers::from(server).on_port(POD_PORTS[0]).to(client);
                 t.expect(client, &at(server.ip(family), POD_PORTS[0]), answers)?;
             }
-            // A port that nobody serves refuses; an address that nobody has is silent.
+            // A port without a server refuses; an unused address is silent.
             t.expect(P2, &at(P3.ip(family), 1), Refused)?;
             let nobody = match family {
                 Family::V4 => "192.0.2.1",

@@ -1,11 +1,9 @@
 //! Datagrams that are larger than a packet, as far as IPVS lets them pass.
 
-use kube_ipvs_core::model::Protocol::Udp;
-
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{Flow, Silence, endpoints_of_both, product, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// More than three packets.
 const LARGE: usize = 5000;
@@ -56,7 +54,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
-        case("large_datagrams_arrive_where_all_is_carried", |t| {
+        case("large_datagrams_arrive_if_all_is_carried", |t| {
             served(t, "carry: all")?;
             in_flows_that_are_carried(t, &OTHERS)?;
             in_flows_that_are_carried(t, &CLUSTER_IPS)
@@ -65,19 +63,19 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// One endpoint on each node.
-fn served(t: &mut Trial<'_>, options: &str) -> Step {
+fn served(t: &mut TestContext<'_>, options: &str) -> Step {
     t.agent().configure(options)?;
     let web = service("dev/large").cluster_ip("10.96.9.8").cluster_ip("fd00:96::908");
-    let web = web.ingress("203.0.113.98").ingress("2001:db8:113::98");
-    t.apply(web.port(80, "udp", Udp).node_port(31_947))?;
+    let web = web.load_balancer_ip("203.0.113.98").load_balancer_ip("2001:db8:113::98");
+    t.apply(web.udp("udp", 80).node_port(31_947))?;
     for slice in endpoints_of_both("dev/large") {
-        t.apply(slice.port("udp", 8080, Udp).ready(P1).ready(P3))?;
+        t.apply(slice.udp("udp", 8080).ready_on(P1).ready_on(P3))?;
     }
     t.settled()
 }
 
 /// IPVS sees their first datagram alone.
-fn in_flows_that_are_carried(t: &Trial<'_>, front_ends: &[&str]) -> Step {
+fn in_flows_that_are_carried(t: &TestContext<'_>, front_ends: &[&str]) -> Step {
     for (to, client) in product(front_ends.to_vec(), [P2, N1, C]) {
         let flow = open(t, client, to)?;
         arrives_small(t, client, to, &flow)?;
@@ -86,17 +84,17 @@ fn in_flows_that_are_carried(t: &Trial<'_>, front_ends: &[&str]) -> Step {
     Ok(())
 }
 
-fn open(t: &Trial<'_>, client: Host, to: &str) -> Step<Flow> {
+fn open(t: &TestContext<'_>, client: Host, to: &str) -> Step<Flow> {
     t.flow(client, &format!("{to}/udp"))
 }
 
-fn arrives_small(t: &Trial<'_>, client: Host, to: &str, flow: &Flow) -> Step {
+fn arrives_small(t: &TestContext<'_>, client: Host, to: &str, flow: &Flow) -> Step {
     let answer = flow.ask();
     t.check(&format!("{client} asks {to}"), answer.is_ok(), format!("{answer:?}"))
 }
 
 /// IPVS does not take it, and the sender is told (`EMSGSIZE`).
-fn is_refused(t: &Trial<'_>, client: Host, to: &str, flow: &Flow) -> Step {
+fn is_refused(t: &TestContext<'_>, client: Host, to: &str, flow: &Flow) -> Step {
     let answer = flow.ask_at_length(LARGE);
     let is_told = matches!(&answer, Err(Silence::Other(why)) if why.contains("Message too long"));
     t.check(
@@ -106,7 +104,7 @@ fn is_refused(t: &Trial<'_>, client: Host, to: &str, flow: &Flow) -> Step {
     )
 }
 
-fn arrives(t: &Trial<'_>, client: Host, to: &str, flow: &Flow) -> Step {
+fn arrives(t: &TestContext<'_>, client: Host, to: &str, flow: &Flow) -> Step {
     let answer = flow.ask_at_length(LARGE);
     t.check(
         &format!("{client} sends a large datagram to {to}"),

@@ -3,12 +3,11 @@
 use std::io;
 
 use kube_ipvs::client::AgentClient;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{C, N1, P1, P2};
 use crate::lab::{endpoints, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -16,12 +15,11 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().configure("trafficMetricsServices: 1")?;
             let counted =
                 service("dev/counted").cluster_ip("10.96.9.40").cluster_ip("fd00:96::928");
-            let counted =
-                counted.port(80, "tcp", Tcp).port(80, "udp", Udp).ingress("203.0.113.140");
+            let counted = counted.port("tcp", 80).udp("udp", 80).load_balancer_ip("203.0.113.140");
             t.apply(counted)?;
-            let slice = endpoints("dev/counted").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-            t.apply(slice.ready(P1))?;
-            t.apply(service("dev/left-out").cluster_ip("10.96.9.41").port(80, "tcp", Tcp))?;
+            let slice = endpoints("dev/counted").port("tcp", 8080).udp("udp", 8080);
+            t.apply(slice.ready_on(P1))?;
+            t.apply(service("dev/left-out").cluster_ip("10.96.9.41").port("tcp", 80))?;
             t.settled()?;
             for _ in 0..3 {
                 t.ask(P2, "10.96.9.40:80/tcp")?;
@@ -49,9 +47,9 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("ipvs_counts_the_first_packet_of_carried_connections", |t| {
             let followed =
-                service("dev/followed").cluster_ip("10.96.9.42").ingress("203.0.113.142");
-            t.apply(followed.port(80, "tcp", Tcp))?;
-            t.apply(endpoints("dev/followed").port("tcp", 8080, Tcp).ready(P1))?;
+                service("dev/followed").cluster_ip("10.96.9.42").load_balancer_ip("203.0.113.142");
+            t.apply(followed.port("tcp", 80))?;
+            t.apply(endpoints("dev/followed").port("tcp", 8080).ready_on(P1))?;
             t.settled()?;
             // One that its client resets is active on, those with a FIN are not.
             let mut carried = t.connect(C, "203.0.113.142:80/tcp")?;
@@ -75,7 +73,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Waits until `ipvsadm` lists this in some columns of the endpoint's row. IPVS adds up what its
 /// processors have counted every two seconds.
 fn eventually_listed<const N: usize>(
-    t: &Trial<'_>,
+    t: &TestContext<'_>,
     options: &[&str],
     columns: [usize; N],
     expected: &str,
@@ -98,7 +96,7 @@ fn of_service(told: &str, what: &str, labels: &str) -> u64 {
     found.and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
-fn metrics(t: &Trial<'_>) -> Step<String> {
+fn metrics(t: &TestContext<'_>) -> Step<String> {
     let answer = t.host(N1).inside(|| {
         let address = "127.0.0.1:10249".parse().expect("address");
         AgentClient::new(address).get("/metrics").map_err(io::Error::other)

@@ -2,8 +2,8 @@
 //!
 //! ```ignore
 //! case("two_pods_take_turns", |t| {
-//!     t.apply(service("dev/ent").cluster_ip("10.96.0.20").port(80, "http", Tcp))?;
-//!     t.apply(endpoints("dev/ent").port("http", 8080, Tcp).ready(P1).ready(P3))?;
+//!     t.apply(service("dev/ent").cluster_ip("10.96.0.20").port("http", 80))?;
+//!     t.apply(endpoints("dev/ent").port("http", 8080).ready_on(P1).ready_on(P3))?;
 //!     t.settled()?;
 //!     t.expect(P2, "10.96.0.20:80/tcp", Answers::from_all([P1, P3]))?;
 //!     t.expect(P2, "10.96.0.20:81/tcp", Refused)
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! To add one, add it to the list of the module that it belongs to. Hosts and what they serve are
-//! those of [`crate::lab`]; what a step can do is [`Trial`]'s. A case uses names and addresses of
+//! those of [`crate::lab`]; what a step can do is [`TestContext`]'s. A case uses names and addresses of
 //! its own and leaves nothing behind: its objects are deleted after it, and the kernel has to
 //! follow.
 
@@ -56,18 +56,18 @@ mod surroundings;
 mod takeover;
 mod tampering;
 
-use crate::trial::{Step, Trial};
+use crate::context::{Step, TestContext};
 
 /// One case.
 pub(crate) struct Case {
     /// Its name, by which it can be run alone.
     pub(crate) name: &'static str,
     /// What it does.
-    pub(crate) run: fn(&mut Trial<'_>) -> Step,
+    pub(crate) run: fn(&mut TestContext<'_>) -> Step,
 }
 
 /// A case of a name.
-pub(crate) fn case(name: &'static str, run: fn(&mut Trial<'_>) -> Step) -> Case {
+pub(crate) fn case(name: &'static str, run: fn(&mut TestContext<'_>) -> Step) -> Case {
     Case { name, run }
 }
 

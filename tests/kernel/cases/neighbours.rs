@@ -9,12 +9,12 @@ use std::time::Instant;
 use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, N2, P1, P2, P3};
 use crate::lab::{
     Connection, FailedRequest, Host, Load, Server, Temporary, endpoints_of_both, product, service,
 };
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// ClusterIP, external and load balancer IP, and node port, of each family.
 const FRONT_ENDS: [&str; 8] = [
@@ -151,29 +151,29 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("virtual_servers_of_keepalived_stay_wherever_their_address_is", keepalived),
         case("an_address_that_comes_and_goes_under_load_is_served", comes_and_goes),
-        case("rules_that_others_load_again_cost_nothing", loaded_again),
+        case("reloaded_foreign_rules_cost_nothing", loaded_again),
         case("every_rule_flushed_under_load", flushed),
-        case("policy_rules_of_others_take_no_service_traffic", policy_rules),
+        case("foreign_policy_rules_take_no_service_traffic", policy_rules),
         case("ipv4_is_served_whenever_ipv6_is_disabled", ipv6_disabled),
         case("endpoints_outside_the_cluster", outside_the_cluster),
-        case("systemd_networkd_takes_nothing_of_ours", networkd),
+        case("systemd_networkd_leaves_our_objects_alone", networkd),
     ]
 }
 
 /// A Service with every kind of front end, and an endpoint on each node.
-fn served(t: &mut Trial<'_>) -> Step {
+fn served(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/beside").cluster_ip("10.96.9.80").cluster_ip("fd00:96::980");
-    let web = web.port(80, "http", Tcp).node_port(31_946);
-    let web = web.ingress("203.0.113.180").ingress("2001:db8:113::180");
-    t.apply(web.with("externalIPs", vec!["198.51.100.180", "2001:db8:51::180"]))?;
+    let web = web.port("http", 80).node_port(31_946);
+    let web = web.load_balancer_ip("203.0.113.180").load_balancer_ip("2001:db8:113::180");
+    t.apply(web.external_ip("198.51.100.180").external_ip("2001:db8:51::180"))?;
     for slice in endpoints_of_both("dev/beside") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P1).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P1).ready_on(P3))?;
     }
     t.settled()
 }
 
-/// Whatever the front end, whoever asks.
-fn all_served(t: &Trial<'_>, front_ends: &[&str]) -> Step {
+/// Every front end, every client.
+fn all_served(t: &TestContext<'_>, front_ends: &[&str]) -> Step {
     for (&front_end, client) in front_ends.iter().flat_map(|it| [P2, N1, C].map(|c| (it, c))) {
         t.expect(client, front_end, Answers::from_all([P1, P3]))?;
     }
@@ -181,7 +181,7 @@ fn all_served(t: &Trial<'_>, front_ends: &[&str]) -> Step {
 }
 
 /// A connection through each front end, of each client.
-fn open(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+fn open(t: &TestContext<'_>) -> Step<Vec<(String, Connection)>> {
     let open = |(to, client): (&str, Host)| {
         Ok((format!("{client}'s connection to {to}"), t.connect(client, to)?))
     };
@@ -190,13 +190,13 @@ fn open(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
 
 /// Virtual servers that are not ours, at an address where a Service of ours is as well: it is here, on
 /// either device, or away.
-fn keepalived(t: &mut Trial<'_>) -> Step {
+fn keepalived(t: &mut TestContext<'_>) -> Step {
     t.agent().configure("auditPeriod: 1s")?;
     let web = service("dev/moving").cluster_ip("10.96.9.81").cluster_ip("fd00:96::981");
-    let web = web.ingress(MOVING).ingress("fd00:50::78");
-    t.apply(web.port(80, "http", Tcp))?;
+    let web = web.load_balancer_ip(MOVING).load_balancer_ip("fd00:50::78");
+    t.apply(web.port("http", 80))?;
     for slice in endpoints_of_both("dev/moving") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P1).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P1).ready_on(P3))?;
     }
     t.settled()?;
     t.host(N1).ipvsadm(KEEPALIVED)?;
@@ -240,7 +240,7 @@ fn keepalived(t: &mut Trial<'_>) -> Step {
 
 /// kube-vip puts a load balancer IP on a device of the node that leads, and takes it away again. A process
 /// of the node that connects meanwhile does so from that very address, and loses it.
-fn comes_and_goes(t: &mut Trial<'_>) -> Step {
+fn comes_and_goes(t: &mut TestContext<'_>) -> Step {
     served(t)?;
     let mut open = open(t)?;
     let balancers = ["203.0.113.180:80/tcp", "[2001:db8:113::180]:80/tcp"];
@@ -272,13 +272,13 @@ fn comes_and_goes(t: &mut Trial<'_>) -> Step {
 }
 
 /// Loads on each kind of front end.
-fn loads(t: &Trial<'_>) -> Vec<Load> {
+fn loads(t: &TestContext<'_>) -> Vec<Load> {
     let [cluster_ip, _, balancer, node_port, ..] = FRONT_ENDS;
     let each = [(P2, cluster_ip), (N1, cluster_ip), (P2, balancer), (C, balancer), (C, node_port)];
     each.map(|(client, to)| t.steady_load(client, to)).into()
 }
 
-fn loaded_again(t: &mut Trial<'_>) -> Step {
+fn loaded_again(t: &mut TestContext<'_>) -> Step {
     // What firewalld lets in knows translated connections alone.
     t.agent().configure("carry: all")?;
     served(t)?;
@@ -312,7 +312,7 @@ fn loaded_again(t: &mut Trial<'_>) -> Step {
 /// `nft flush ruleset`, as `nftables.service` does when it is started again. ClusterIPs are served by IPVS
 /// and the routes, so a pod loses nothing there, unless it is sent to itself. What else begins before the tables are back may be lost.
 /// An established connection goes on, if it is silent in between.
-fn flushed(t: &mut Trial<'_>) -> Step {
+fn flushed(t: &mut TestContext<'_>) -> Step {
     served(t)?;
     let mut open = open(t)?;
     let of_a_pod = t.steady_load(P2, FRONT_ENDS[0]);
@@ -339,7 +339,7 @@ fn flushed(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-fn policy_rules(t: &mut Trial<'_>) -> Step {
+fn policy_rules(t: &mut TestContext<'_>) -> Step {
     served(t)?;
     {
         let _routes = Temporary::ip(t.host(N1), TAILSCALE, NO_TAILSCALE)?;
@@ -376,7 +376,7 @@ fn policy_rules(t: &mut Trial<'_>) -> Step {
 }
 
 /// At the start and while the agent runs; and IPv6 is served when it is back.
-fn ipv6_disabled(t: &mut Trial<'_>) -> Step {
+fn ipv6_disabled(t: &mut TestContext<'_>) -> Step {
     served(t)?;
     for is_new in [false, true] {
         // The switch takes the addresses away, and does not bring them back.
@@ -405,7 +405,7 @@ impl Drop for Running {
 }
 
 /// It removes foreign routes from links that it manages, the loopback device excepted.
-fn networkd(t: &mut Trial<'_>) -> Step {
+fn networkd(t: &mut TestContext<'_>) -> Step {
     served(t)?;
     let node = t.host(N1).clone();
     let routes = || -> Step<[String; 2]> {
@@ -438,7 +438,7 @@ fn networkd(t: &mut Trial<'_>) -> Step {
 }
 
 /// An endpoint on the nodes' network and one beyond the default route, as a database outside has them.
-fn outside_the_cluster(t: &mut Trial<'_>) -> Step {
+fn outside_the_cluster(t: &mut TestContext<'_>) -> Step {
     let held = "addr add 198.18.77.7/32 dev lo\naddr add 2001:db8:77::7/128 dev lo nodad\n";
     let gone = "addr delete 198.18.77.7/32 dev lo\naddr delete 2001:db8:77::7/128 dev lo\n";
     let _held = Temporary::ip(t.host(C), held, gone)?;
@@ -463,12 +463,11 @@ fn outside_the_cluster(t: &mut Trial<'_>) -> Step {
         ("dev/far", "10.96.9.83", "fd00:96::983", 31_948),
     ];
     for (index, (key, v4, v6, node_port)) in near.into_iter().enumerate() {
-        let web =
-            service(key).cluster_ip(v4).cluster_ip(v6).port(5432, "db", Tcp).node_port(node_port);
-        t.apply(web.with("type", "NodePort"))?;
+        let web = service(key).cluster_ip(v4).cluster_ip(v6).port("db", 5432).node_port(node_port);
+        t.apply(web.spec("type", "NodePort"))?;
         let [slice, of_ipv6] = endpoints_of_both(key);
-        t.apply(slice.port("db", 5432, Tcp).elsewhere(ips[index]))?;
-        t.apply(of_ipv6.port("db", 5432, Tcp).elsewhere(ips[index + 2]))?;
+        t.apply(slice.port("db", 5432).ready(ips[index], ""))?;
+        t.apply(of_ipv6.port("db", 5432).ready(ips[index + 2], ""))?;
     }
     t.settled()?;
     for (_, v4, v6, node_port) in near {

@@ -1,13 +1,12 @@
 //! Which of the node's addresses take node ports.
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, N2, P1, P3};
 use crate::lab::{Temporary, endpoints, endpoints_of_both, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// Addresses in the ranges that the case configures, and one outside of them.
 const ADDRESSES: &str = "link add second type dummy\nlink set second up
@@ -22,10 +21,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case("node_ports_on_all_addresses_cost_the_addresses_alone", on_all_addresses),
         case("the_node_may_connect_from_a_node_ports_number", |t| {
             let web = service("dev/own").cluster_ip("10.96.9.8").cluster_ip("fd00:96::908");
-            let web = web.port(80, "tcp", Tcp).node_port(31_980);
-            t.apply(web.port(80, "udp", Udp).node_port(31_980))?;
+            let web = web.port("tcp", 80).node_port(31_980);
+            t.apply(web.udp("udp", 80).node_port(31_980))?;
             for slice in endpoints_of_both("dev/own") {
-                t.apply(slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp).ready(P1))?;
+                t.apply(slice.port("tcp", 8080).udp("udp", 8080).ready_on(P1))?;
             }
             t.settled()?;
             for server in ["192.168.50.2:22", "[fd00:50::2]:22"] {
@@ -46,11 +45,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("node_ports_follow_the_nodes_addresses", |t| {
             t.agent().configure_proxy("nodePortAddresses: [192.168.60.0/24, 'fd00:60::/64']")?;
             let web = service("dev/nodeports").cluster_ip("10.96.9.2").cluster_ip("fd00:96::902");
-            let web = web.with("type", "NodePort").port(80, "tcp", Tcp).node_port(31_941);
-            t.apply(web.port(80, "udp", Udp).node_port(31_941))?;
-            let slice = endpoints("dev/nodeports").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-            t.apply(slice.clone().ready(P1))?;
-            t.apply(slice.named("nodeports-v6").of_family(Family::V6).ready(P3))?;
+            let web = web.spec("type", "NodePort").port("tcp", 80).node_port(31_941);
+            t.apply(web.udp("udp", 80).node_port(31_941))?;
+            let slice = endpoints("dev/nodeports").port("tcp", 8080).udp("udp", 8080);
+            t.apply(slice.clone().ready_on(P1))?;
+            t.apply(slice.named("nodeports-v6").of_family(Family::V6).ready_on(P3))?;
             t.settled()?;
             let before = t.kernel()?.ipvs;
             t.expect(C, "192.168.50.1:31941/tcp", Refused)?;
@@ -78,13 +77,13 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn on_all_addresses(t: &mut Trial<'_>) -> Step {
+fn on_all_addresses(t: &mut TestContext<'_>) -> Step {
     t.agent().configure_proxy("nodePortAddresses: ['0.0.0.0/0', '::/0']")?;
     let web = service("dev/everywhere").cluster_ip("10.96.9.3").cluster_ip("fd00:96::903");
-    let web = web.with("type", "NodePort").port(80, "tcp", Tcp).node_port(31_942);
-    t.apply(web.port(80, "udp", Udp).node_port(31_942))?;
+    let web = web.spec("type", "NodePort").port("tcp", 80).node_port(31_942);
+    t.apply(web.udp("udp", 80).node_port(31_942))?;
     for slice in endpoints_of_both("dev/everywhere") {
-        t.apply(slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp).ready(P3))?;
+        t.apply(slice.port("tcp", 8080).udp("udp", 8080).ready_on(P3))?;
     }
     t.settled()?;
     let elements = |nft: &str| nft.matches(" . 31942 : ").count();

@@ -7,10 +7,10 @@ use kube_ipvs_core::model::Protocol::{self, Tcp, Udp};
 use kube_ipvs_core::model::{Family, VirtualAddress};
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{self, C, N1, N2, P1, P2, P3};
 use crate::lab::{NODE_PORT_OF_DAEMON, Server, Temporary, endpoints_of_both, product, service};
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// Load balancer and external IP, of both families.
 const ADDRESSES: [&str; 4] =
@@ -69,7 +69,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// As k3s' ServiceLB writes them: the addresses of all nodes. And one of an appliance.
-fn of_another_machine(t: &mut Trial<'_>) -> Step {
+fn of_another_machine(t: &mut TestContext<'_>) -> Step {
     let nodes = ["192.168.50.1", "fd00:50::1", "192.168.50.2", "fd00:50::2"];
     served(t, &[&nodes[..], &["192.168.50.100", "fd00:50::100"]].concat())?;
     t.settled()?;
@@ -96,7 +96,7 @@ fn of_another_machine(t: &mut Trial<'_>) -> Step {
 
 /// A gateway that sends packets for service addresses to the node, which sends there what it does
 /// not know.
-fn no_datagram_circles(t: &mut Trial<'_>) -> Step {
+fn no_datagram_circles(t: &mut TestContext<'_>) -> Step {
     served(t, &ADDRESSES)?;
     t.settled()?;
     let gateway = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"];
@@ -129,8 +129,8 @@ fn no_datagram_circles(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-/// What the outsider and the other node send to each other leads over the node, both ways.
-fn behind_the_node(t: &Trial<'_>) -> Step<(Vec<Temporary>, [Temporary; 2])> {
+/// Packets between the external client and the other node pass the node, both ways.
+fn behind_the_node(t: &TestContext<'_>) -> Step<(Vec<Temporary>, [Temporary; 2])> {
     let over_the_node = |from: Host, to: Host| {
         let to = Family::BOTH.map(|family| to.ip(family).to_string());
         let routes = |verb: &str| routes(verb, &to.each_ref().map(String::as_str), N1);
@@ -140,13 +140,13 @@ fn behind_the_node(t: &Trial<'_>) -> Step<(Vec<Temporary>, [Temporary; 2])> {
 }
 
 /// No host is told of a shorter way.
-fn straight(t: &Trial<'_>) -> Step<Vec<Temporary>> {
+fn straight(t: &TestContext<'_>) -> Step<Vec<Temporary>> {
     let set = |host| Temporary::sysctl(t.host(host), &NO_SHORT_WAYS);
     Ok([C, N1, N2].into_iter().map(set).collect::<io::Result<_>>()?)
 }
 
 /// Servers of a machine at these addresses of its.
-fn servers(t: &Trial<'_>, machine: Host, ips: &[&str]) -> Step<Vec<Server>> {
+fn servers(t: &TestContext<'_>, machine: Host, ips: &[&str]) -> Step<Vec<Server>> {
     let start = |(ip, protocol): (&&str, Protocol)| {
         let at = SocketAddr::new(ip.parse().expect("an address"), OTHER);
         Server::start_at(t.host(machine), machine, at, protocol)
@@ -155,20 +155,20 @@ fn servers(t: &Trial<'_>, machine: Host, ips: &[&str]) -> Step<Vec<Server>> {
     Ok(each.map(start).collect::<io::Result<_>>()?)
 }
 
-fn served(t: &mut Trial<'_>, ips: &[&str]) -> Step {
+fn served(t: &mut TestContext<'_>, ips: &[&str]) -> Step {
     let mut web = service("dev/shared").cluster_ip("10.96.9.20").cluster_ip("fd00:96::920");
     for ip in ips {
-        web = web.ingress(ip);
+        web = web.load_balancer_ip(ip);
     }
-    t.apply(web.port(80, "http", Tcp))?;
+    t.apply(web.port("http", 80))?;
     for slice in endpoints_of_both("dev/shared") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P1))?;
+        t.apply(slice.port("http", 8080).ready_on(P1))?;
     }
     Ok(())
 }
 
 /// The Service's port is served; all else is the machine's.
-fn belongs_to(t: &Trial<'_>, client: Host, ip: &str, machine: Host) -> Step {
+fn belongs_to(t: &TestContext<'_>, client: Host, ip: &str, machine: Host) -> Step {
     t.expect(client, &at(ip, 80, Tcp), Answers::from(P1))?;
     for protocol in [Tcp, Udp] {
         t.expect(client, &at(ip, OTHER, protocol), Answers::from(machine))?;
@@ -177,8 +177,8 @@ fn belongs_to(t: &Trial<'_>, client: Host, ip: &str, machine: Host) -> Step {
     t.expect_ping_answered(client, ip)
 }
 
-/// Outsiders are told at once that other ports are nobody's.
-fn expect_refused(t: &Trial<'_>) -> Step {
+/// External clients are rejected at once at other ports.
+fn expect_refused(t: &TestContext<'_>) -> Step {
     for ip in ADDRESSES {
         for protocol in [Tcp, Udp] {
             t.expect(C, &at(ip, NODE_PORT_OF_DAEMON, protocol), Refused)?;

@@ -7,12 +7,12 @@ use kube_ipvs_core::model::Protocol::{self, Tcp, Udp};
 use kube_ipvs_core::model::VirtualAddress;
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, P1, P2};
 use crate::lab::{
     NODE_PORT_OF_DAEMON, Server, Temporary, endpoints_of_both, node_at, product, service,
 };
-use crate::trial::{LONG_PATIENCE, Step, Trial, patiently};
 
 /// This node's InternalIPs.
 const OWN: [&str; 2] = ["192.168.50.1", "fd00:50::1"];
@@ -23,7 +23,7 @@ const BOTH: u16 = 31_947;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("an_address_of_the_node_is_served_but_for_ports_that_it_needs", |t| {
+        case("an_address_of_the_node_is_served_except_at_its_own_ports", |t| {
             t.agent().configure("auditPeriod: 2s")?;
             for is_written in [true, false] {
                 served_at_the_node(t, is_written)?;
@@ -34,20 +34,20 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn served_at_the_node(t: &mut Trial<'_>, is_written: bool) -> Step {
+fn served_at_the_node(t: &mut TestContext<'_>, is_written: bool) -> Step {
     let busy = servers(t, BUSY, &[Tcp, Udp])?;
     let web = service("dev/own").cluster_ip("10.96.9.30").cluster_ip("fd00:96::930");
-    let web = web.port(80, "http", Tcp).port(6443, "api", Tcp);
-    let web = web.port(BUSY, "busy", Tcp).port(BUSY, "busy-udp", Udp);
-    let web = web.port(BOTH, "both", Tcp).node_port(BOTH);
+    let web = web.port("http", 80).port("api", 6443);
+    let web = web.port("busy", BUSY).udp("busy-udp", BUSY);
+    let web = web.port("both", BOTH).node_port(BOTH);
     let web = match is_written {
-        true => web.with("externalIPs", OWN.to_vec()),
-        false => web.ingress(OWN[0]).ingress(OWN[1]),
+        true => web.spec("externalIPs", OWN.to_vec()),
+        false => web.load_balancer_ip(OWN[0]).load_balancer_ip(OWN[1]),
     };
     t.apply(web.clone())?;
     for slice in endpoints_of_both("dev/own") {
-        let slice = slice.port("http", 8080, Tcp).port("api", 8080, Tcp).port("both", 8080, Tcp);
-        t.apply(slice.port("busy", 8080, Tcp).port("busy-udp", 8080, Udp).ready(P1))?;
+        let slice = slice.port("http", 8080).port("api", 8080).port("both", 8080);
+        t.apply(slice.port("busy", 8080).udp("busy-udp", 8080).ready_on(P1))?;
     }
     t.settled()?;
     // Comes later than the Service, and so gets nothing; an API server may come later.
@@ -102,11 +102,11 @@ fn served_at_the_node(t: &mut Trial<'_>, is_written: bool) -> Step {
 }
 
 /// The node's address moves, and the Node object does not say so yet.
-fn own_packets(t: &mut Trial<'_>) -> Step {
+fn own_packets(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/source").cluster_ip("10.96.9.31").cluster_ip("fd00:96::931");
-    t.apply(web.port(80, "http", Tcp))?;
+    t.apply(web.port("http", 80))?;
     for slice in endpoints_of_both("dev/source") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P1))?;
+        t.apply(slice.port("http", 8080).ready_on(P1))?;
     }
     t.settled()?;
     t.apply(node_at(N1, &OWN.map(|ip| ip.parse().expect("address"))))?;
@@ -142,7 +142,7 @@ fn own_packets(t: &mut Trial<'_>) -> Step {
 }
 
 /// Servers at a port of the node's own addresses.
-fn servers(t: &Trial<'_>, port: u16, protocols: &[Protocol]) -> io::Result<Vec<Server>> {
+fn servers(t: &TestContext<'_>, port: u16, protocols: &[Protocol]) -> io::Result<Vec<Server>> {
     let start = |(ip, protocol): (&str, Protocol)| {
         let at = SocketAddr::new(ip.parse().expect("an address"), port);
         Server::start_at(t.host(N1), N1, at, protocol)
@@ -154,7 +154,7 @@ fn servers(t: &Trial<'_>, port: u16, protocols: &[Protocol]) -> io::Result<Vec<S
 }
 
 /// Sockets that listen there and answer nothing.
-fn listeners(t: &Trial<'_>, port: u16) -> io::Result<Vec<TcpListener>> {
+fn listeners(t: &TestContext<'_>, port: u16) -> io::Result<Vec<TcpListener>> {
     let bind = |ip: &str| {
         let ip: IpAddr = ip.parse().expect("an address");
         t.host(N1).inside(|| TcpListener::bind((ip, port)))

@@ -1,15 +1,14 @@
 //! Only what is ours is touched, and nothing that is already right is written.
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use rustix::process::Signal;
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Endpoints, endpoints, endpoints_of_both, product, service, service_cidr};
-use crate::trial::{Step, Trial};
+use crate::lab::{SliceBuilder, endpoints, endpoints_of_both, product, service, service_cidr};
 
-/// A virtual server, a table, a route and a rule of somebody else.
+/// A virtual server, a table, a route and a rule of another program.
 const FOREIGN_IPVS: &str =
     "-A -t 192.0.2.10:443 -s wrr\n-a -t 192.0.2.10:443 -r 10.244.1.11:8080 -m -w 3\n";
 const FOREIGN_NFT: &str = "
@@ -25,7 +24,7 @@ rule add to 192.0.2.0/28 lookup 99 pref 99\n";
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("foreign_objects_are_untouched", foreign_objects_are_untouched),
-        case("cleanup_removes_all_of_ours", |t| {
+        case("cleanup_removes_all_our_objects", |t| {
             t.agent().stop()?;
             t.run_to_end("cleanup", &[])?;
             let before = t.kernel()?;
@@ -58,12 +57,12 @@ pub(crate) fn cases() -> Vec<Case> {
             t.same_lines("the kernel", &before.to_string(), &t.kernel()?.to_string())?;
             t.expect(P2, "10.96.4.1:80/tcp", Answers::from_all([P1, P3]))
         }),
-        case("flushed_tables_are_no_reason_to_forget", |t| {
+        case("flushed_tables_are_programmed_again", |t| {
             // Nor is the range known that its ClusterIP comes from.
-            t.agent().delete(&service_cidr("kubernetes", &[]))?;
-            let gone = service("dev/gone").cluster_ip("10.96.4.9").port(80, "http", Tcp);
+            t.agent().delete(&service_cidr("kubernetes", &[]).into())?;
+            let gone = service("dev/gone").cluster_ip("10.96.4.9").port("http", 80);
             t.apply(gone.clone())?;
-            t.apply(endpoints("dev/gone").port("http", 8080, Tcp).ready(P1))?;
+            t.apply(endpoints("dev/gone").port("http", 8080).ready_on(P1))?;
             some_services(t)?;
             t.settled()?;
             let mut open = t.connect(P2, "10.96.4.1:80/tcp")?;
@@ -79,20 +78,20 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn slice() -> Endpoints {
-    endpoints("dev/first").port("http", 8080, Tcp).port("udp", 8080, Udp)
+fn slice() -> SliceBuilder {
+    endpoints("dev/first").port("http", 8080).udp("udp", 8080)
 }
 
-fn some_services(t: &mut Trial<'_>) -> Step {
+fn some_services(t: &mut TestContext<'_>) -> Step {
     let first = service("dev/first").cluster_ip("10.96.4.1").cluster_ip("fd00:96::401");
-    t.apply(first.port(80, "http", Tcp).port(80, "udp", Udp))?;
-    t.apply(slice().ready(P1).ready(P3))?;
+    t.apply(first.port("http", 80).udp("udp", 80))?;
+    t.apply(slice().ready_on(P1).ready_on(P3))?;
     let second = service("dev/second").cluster_ip("10.96.4.2").cluster_ip("fd00:96::402");
-    let second = second.ingress("203.0.113.104").ingress("2001:db8:113::104");
-    t.apply(second.port(80, "http", Tcp))
+    let second = second.load_balancer_ip("203.0.113.104").load_balancer_ip("2001:db8:113::104");
+    t.apply(second.port("http", 80))
 }
 
-fn the_end_of_the_agent_ends_no_traffic(t: &mut Trial<'_>) -> Step {
+fn the_end_of_the_agent_ends_no_traffic(t: &mut TestContext<'_>) -> Step {
     /// What a client may have asked for: a ClusterIP, a load balancer IP and a node port.
     const FRONT_ENDS: [&str; 5] = [
         "10.96.4.3:80/tcp",
@@ -103,10 +102,10 @@ fn the_end_of_the_agent_ends_no_traffic(t: &mut Trial<'_>) -> Step {
     ];
     some_services(t)?;
     let third = service("dev/third").cluster_ip("10.96.4.3").cluster_ip("fd00:96::403");
-    let third = third.ingress("203.0.113.105").ingress("2001:db8:113::105");
-    t.apply(third.port(80, "http", Tcp).node_port(30_403))?;
+    let third = third.load_balancer_ip("203.0.113.105").load_balancer_ip("2001:db8:113::105");
+    t.apply(third.port("http", 80).node_port(30_403))?;
     for slice in endpoints_of_both("dev/third") {
-        t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P3))?;
     }
     t.settled()?;
     let mut open = product([P2, N1, C], FRONT_ENDS)
@@ -130,8 +129,8 @@ fn the_end_of_the_agent_ends_no_traffic(t: &mut Trial<'_>) -> Step {
             t.settled()?;
         }
     }
-    // What changed while nobody looked is put right at the start.
-    t.apply(slice().draining(P1).ready(P3))?;
+    // Drift without an agent is repaired at the start.
+    t.apply(slice().terminating_on(P1).ready_on(P3))?;
     t.delete(service("dev/second"))?;
     t.settled()?;
     t.expect(P2, "10.96.4.1:80/tcp", Answers::from(P3))?;
@@ -139,7 +138,7 @@ fn the_end_of_the_agent_ends_no_traffic(t: &mut Trial<'_>) -> Step {
     t.still_answer(&mut open)
 }
 
-fn foreign_objects_are_untouched(t: &mut Trial<'_>) -> Step {
+fn foreign_objects_are_untouched(t: &mut TestContext<'_>) -> Step {
     t.agent().stop()?;
     t.run_to_end("cleanup", &[])?;
     let node = std::sync::Arc::clone(t.host(N1));
@@ -150,7 +149,7 @@ fn foreign_objects_are_untouched(t: &mut Trial<'_>) -> Step {
 
     some_services(t)?;
     t.settled()?;
-    t.apply(slice().ready(P3))?;
+    t.apply(slice().ready_on(P3))?;
     t.settled()?;
     t.expect(P2, "10.96.4.1:80/tcp", Answers::from(P3))?;
     let during = t.kernel()?.to_string();

@@ -1,7 +1,6 @@
 //! Clients whose packets are too large for the way to the endpoint are told so.
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
 use crate::lab::Host::{C, N1, P2, P3};
@@ -31,12 +30,12 @@ const REQUEST_BYTES: usize = 20_000;
 pub(crate) fn cases() -> Vec<Case> {
     vec![case("a_narrow_way_to_the_endpoint", |t| {
         let web = service("dev/narrow").cluster_ip("10.96.9.7").cluster_ip("fd00:96::907");
-        let web = web.ingress("203.0.113.97").ingress("2001:db8:113::97");
-        let web = web.port(80, "tcp", Tcp).node_port(31_944);
-        t.apply(web.with("externalIPs", vec!["198.51.100.97", "2001:db8:51::97"]))?;
-        let slice = endpoints("dev/narrow").port("tcp", 8080, Tcp);
-        t.apply(slice.clone().ready(P3))?;
-        t.apply(slice.named("narrow-v6").of_family(Family::V6).ready(P3))?;
+        let web = web.load_balancer_ip("203.0.113.97").load_balancer_ip("2001:db8:113::97");
+        let web = web.port("tcp", 80).node_port(31_944);
+        t.apply(web.external_ip("198.51.100.97").external_ip("2001:db8:51::97"))?;
+        let slice = endpoints("dev/narrow").port("tcp", 8080);
+        t.apply(slice.clone().ready_on(P3))?;
+        t.apply(slice.named("narrow-v6").of_family(Family::V6).ready_on(P3))?;
         t.settled()?;
         let _way = Temporary::ip(t.host(N1), NARROW, WIDE)?;
         let _learnt = [C, P2, N1].map(|client| Temporary::ip(t.host(client), "", FORGET));

@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use serde_json::Value;
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{Temporary, endpoints, service};
-use crate::trial::{Step, Trial};
 
 /// What a container runtime shows a container that is not privileged: settings and the root file
 /// system can be read only.
@@ -21,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![case("the_manifests_rights_are_enough", the_manifests_rights_are_enough)]
 }
 
-fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
+fn the_manifests_rights_are_enough(t: &mut TestContext<'_>) -> Step {
     let (init, agent) = containers();
     let privileged = init["securityContext"]["privileged"] == true;
     t.check("the init container is privileged", privileged, &init)?;
@@ -41,10 +40,10 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     let conntrack = node.read("cat", &["/proc/sys/net/ipv4/vs/conntrack"])?;
     t.equal("conntrack after the init container's step", "1", conntrack.trim())?;
 
-    let web = service("dev/least").cluster_ip("10.96.7.1").port(80, "http", Tcp).node_port(30700);
-    t.apply(web.port(53, "dns", Udp).ingress("203.0.113.7"))?;
-    let slice = || endpoints("dev/least").port("http", 8080, Tcp).port("dns", 8080, Udp);
-    t.apply(slice().ready(P1).ready(P3))?;
+    let web = service("dev/least").cluster_ip("10.96.7.1").port("http", 80).node_port(30700);
+    t.apply(web.udp("dns", 53).load_balancer_ip("203.0.113.7"))?;
+    let slice = || endpoints("dev/least").port("http", 8080).udp("dns", 8080);
+    t.apply(slice().ready_on(P1).ready_on(P3))?;
     t.agent().start_under(&rights)?;
     has_the_rights(t)?;
     t.settled()?;
@@ -59,7 +58,7 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
         t.expect(client, to, Answers::from_all([P1, P3]))?;
     }
     // Everything that the agent does later, too: drains, entries of connection tracking, removal.
-    t.apply(slice().ready(P3))?;
+    t.apply(slice().ready_on(P3))?;
     t.settled()?;
     t.expect(N1, "10.96.7.1:53/udp", Answers::from(P3))?;
     t.apply(slice())?;
@@ -85,7 +84,7 @@ fn the_manifests_rights_are_enough(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-fn has_the_rights(t: &mut Trial<'_>) -> Step {
+fn has_the_rights(t: &mut TestContext<'_>) -> Step {
     let status = t.agent().process_status()?;
     let rights = [("CapEff", ONLY_NET_ADMIN), ("CapBnd", ONLY_NET_ADMIN), ("NoNewPrivs", "1")];
     rights.into_iter().try_for_each(|(field, expected)| {

@@ -1,21 +1,21 @@
-//! Ranges that ClusterIPs are allocated from, over networks that are somebody's.
+//! Service ranges over foreign networks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
+use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, N2, P1, P2, P3};
 use crate::lab::{
-    Connection, NODE_PORT_OF_DAEMON, Server, Service, Temporary, endpoints_of_both, gateway,
+    Connection, NODE_PORT_OF_DAEMON, Server, ServiceBuilder, Temporary, endpoints_of_both, gateway,
     node_at, product, service, service_cidr,
 };
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
-/// Addresses of the wide ranges that nobody has.
+/// Unused addresses of the wide ranges.
 const UNALLOCATED: [&str; 3] = ["10.77.7.7", "192.168.77.7", "[fd00:77::7]"];
 /// Where pools stand where all is carried, and where they stand while something else lies there.
 const USUAL: [&str; 4] = ["250.96.4.3", "242.96.4.3", "[fc00:96::403]", "[fc80:96::403]"];
@@ -27,14 +27,14 @@ const SERVICES: usize = 200;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("a_service_range_takes_nobodys_network", |t| {
+        case("a_service_range_takes_no_foreign_network", |t| {
             t.apply(service_cidr("kubernetes", &["10.0.0.0/8", "fd00::/16"]))?;
             t.apply(service_cidr("nodes", &["192.168.0.0/16"]))?;
             let inner = service("dev/wide").cluster_ip("10.96.4.1").cluster_ip("fd00:96::401");
-            let inner = inner.port(80, "http", Tcp).node_port(31_964);
+            let inner = inner.port("http", 80).node_port(31_964);
             served_by_p3(t, inner.clone(), "dev/wide")?;
             nobody_is_cut_off(t)?;
-            t.apply(inner.ingress("203.0.113.64").ingress("2001:db8:113::64"))?;
+            t.apply(inner.load_balancer_ip("203.0.113.64").load_balancer_ip("2001:db8:113::64"))?;
             t.settled()?;
             nobody_is_cut_off(t)?;
             for to in ["203.0.113.64:80/tcp", "[2001:db8:113::64]:80/tcp", "192.168.50.1:31964/tcp"]
@@ -48,7 +48,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 let is_named = plan.contains(&format!("service range {range}"));
                 t.check(&format!("`plan` names what lies in {range}"), is_named, &plan)?;
             }
-            // Somebody beyond the default route.
+            // A host beyond the default route.
             beyond(t)?;
             // And where the node has a way of its own to.
             let _held = Temporary::ip(t.host(N2), &held("add"), &held("delete"))?;
@@ -59,21 +59,21 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
-        case("images_move_while_no_agent_runs", images_move_while_no_agent_runs),
+        case("shadow_ranges_move_while_no_agent_runs", shadow_ranges_move_while_no_agent_runs),
         case("service_addresses_follow_the_nodes_address", follow_the_nodes_address),
     ]
 }
 
-fn served_by_p3(t: &mut Trial<'_>, service: Service, key: &str) -> Step {
+fn served_by_p3(t: &mut TestContext<'_>, service: ServiceBuilder, key: &str) -> Step {
     t.apply(service)?;
     for slice in endpoints_of_both(key) {
-        t.apply(slice.port("http", 8080, Tcp).ready(P3))?;
+        t.apply(slice.port("http", 8080).ready_on(P3))?;
     }
     t.settled()
 }
 
 /// Pods, nodes and gateways reach each other, whatever they have to ask the network first.
-fn nobody_is_cut_off(t: &Trial<'_>) -> Step {
+fn nobody_is_cut_off(t: &TestContext<'_>) -> Step {
     for host in [N1, N2, P1, P2, P3, C] {
         t.host(host).ip("neigh flush all\n")?;
     }
@@ -97,8 +97,8 @@ fn nobody_is_cut_off(t: &Trial<'_>) -> Step {
     Ok(())
 }
 
-/// The outsider has addresses of the ranges.
-fn beyond(t: &Trial<'_>) -> Step {
+/// The external client has addresses of the ranges.
+fn beyond(t: &TestContext<'_>) -> Step {
     const PORT: u16 = 7171;
     let _held = Temporary::ip(t.host(C), &held("add"), &held("delete"))?;
     for to in UNALLOCATED.map(|ip| format!("{ip}:{PORT}")) {
@@ -126,15 +126,16 @@ fn ways(verb: &str) -> String {
 }
 
 /// Networks come among the images of both families, and go: each time the next agent finds it so.
-fn images_move_while_no_agent_runs(t: &mut Trial<'_>) -> Step {
+fn shadow_ranges_move_while_no_agent_runs(t: &mut TestContext<'_>) -> Step {
     t.agent().configure("carry: all")?;
     let web = service("dev/moved").cluster_ip("10.96.4.3").cluster_ip("fd00:96::403");
-    let web = web.ingress("203.0.113.65").ingress("2001:db8:113::65").port(80, "http", Tcp);
-    let web = web.node_port(31_965).port(80, "udp", Udp).node_port(31_965);
-    t.apply(web.with("externalTrafficPolicy", "Local"))?;
+    let web =
+        web.load_balancer_ip("203.0.113.65").load_balancer_ip("2001:db8:113::65").port("http", 80);
+    let web = web.node_port(31_965).udp("udp", 80).node_port(31_965);
+    t.apply(web.local_external())?;
     for slice in endpoints_of_both("dev/moved") {
-        let slice = slice.port("http", 8080, Tcp).port("udp", 8080, Udp);
-        t.apply(slice.ready(P1).ready(P3))?;
+        let slice = slice.port("http", 8080).udp("udp", 8080);
+        t.apply(slice.ready_on(P1).ready_on(P3))?;
     }
     t.settled()?;
     t.eventually_held("pools at the usual images", |ipvs| are_led(ipvs, &USUAL))?;
@@ -155,8 +156,8 @@ fn images_move_while_no_agent_runs(t: &mut Trial<'_>) -> Step {
     t.expect_no_failure(datagrams)
 }
 
-/// An agent that starts leads everybody to these images, and ends no connection.
-fn expect_moved(t: &mut Trial<'_>, to: &[&str], open: &mut [(String, Connection)]) -> Step {
+/// An agent that starts leads local clients to these shadow addresses, and ends no connection.
+fn expect_moved(t: &mut TestContext<'_>, to: &[&str], open: &mut [(String, Connection)]) -> Step {
     t.settled()?;
     t.eventually_held("pools at the other images", |ipvs| are_led(ipvs, to))?;
     t.settled()?;
@@ -186,21 +187,21 @@ const TO_IMAGES: [&str; 4] = [
 ];
 
 /// A connection of each client through each of them, and to the ClusterIPs.
-fn open_to_all(t: &Trial<'_>) -> Step<Vec<(String, Connection)>> {
+fn open_to_all(t: &TestContext<'_>) -> Step<Vec<(String, Connection)>> {
     let to = TO_IMAGES.into_iter().chain(["10.96.4.3:80/tcp", "[fd00:96::403]:80/tcp"]);
     product([P2, N1, C], to)
         .map(|(client, to)| Ok((format!("{client}'s connection to {to}"), t.connect(client, to)?)))
         .collect()
 }
 
-fn follow_the_nodes_address(t: &mut Trial<'_>) -> Step {
+fn follow_the_nodes_address(t: &mut TestContext<'_>) -> Step {
     for number in 0..SERVICES {
         let web = service(&format!("many/web-{number}"));
         let web = web.cluster_ip(&format!("10.96.40.{number}"));
-        t.apply(web.cluster_ip(&format!("fd00:96::40:{number:x}")).port(80, "http", Tcp))?;
+        t.apply(web.cluster_ip(&format!("fd00:96::40:{number:x}")).port("http", 80))?;
     }
     let web = service("dev/followed").cluster_ip("10.96.4.2").cluster_ip("fd00:96::402");
-    served_by_p3(t, web.port(80, "http", Tcp), "dev/followed")?;
+    served_by_p3(t, web.port("http", 80), "dev/followed")?;
     speaks_from(t, Family::BOTH.map(|family| N1.ip(family)))?;
 
     let new: [IpAddr; 2] = ["192.168.50.11", "fd00:50::11"].map(|ip| ip.parse().expect("address"));
@@ -216,7 +217,7 @@ fn follow_the_nodes_address(t: &mut Trial<'_>) -> Step {
     t.delete(node_at(N1, &new))?;
     speaks_from(t, new)?;
 
-    // As where the network is configured anew: the kernel takes the routes away with the address.
+    // As after a change of the network: the kernel deletes the routes with the address.
     t.host(N1).ip(&lines("delete"))?;
     t.host(N1).ip(&lines("add"))?;
     patiently(LONG_PATIENCE, || speaks_from(t, new))?;
@@ -225,7 +226,7 @@ fn follow_the_nodes_address(t: &mut Trial<'_>) -> Step {
 }
 
 /// Every service address is served, and the node speaks to it from these of its own.
-fn speaks_from(t: &Trial<'_>, own: [IpAddr; 2]) -> Step {
+fn speaks_from(t: &TestContext<'_>, own: [IpAddr; 2]) -> Step {
     for (family, ip) in [("-4", own[0]), ("-6", own[1])] {
         let routes =
             t.host(N1).read("ip", &[family, "route", "show", "table", "local", "proto", "75"])?;

@@ -5,12 +5,12 @@ use kube_ipvs_core::model::Family;
 use kube_ipvs_core::model::Protocol::Tcp;
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{Load, Server, endpoints_of_both, product, service};
-use crate::trial::{Step, Trial};
 
-/// A pod, the node and an outsider, each at every front end.
+/// A pod, the node and an external client, each at every front end.
 const CLIENTS: [Host; 3] = [P2, N1, C];
 /// ClusterIP, load balancer IP and node port, of each family.
 const FRONT_ENDS: [[&str; 3]; 2] = [
@@ -28,10 +28,10 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![case("a_rollout_under_load", a_rollout_under_load)]
 }
 
-fn a_rollout_under_load(t: &mut Trial<'_>) -> Step {
+fn a_rollout_under_load(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/rollout").cluster_ip("10.96.3.12").cluster_ip("fd00:96::30c");
-    let web = web.ingress("203.0.113.32").ingress("2001:db8:113::32");
-    t.apply(web.port(80, "http", Tcp).node_port(31_946))?;
+    let web = web.load_balancer_ip("203.0.113.32").load_balancer_ip("2001:db8:113::32");
+    t.apply(web.port("http", 80).node_port(31_946))?;
     let mut pods = vec![Pod::start(t, P1)?, Pod::start(t, P3)?];
     publish(t, &pods)?;
     t.settled()?;
@@ -75,7 +75,7 @@ struct Pod {
 }
 
 impl Pod {
-    fn start(t: &Trial<'_>, host: Host) -> Step<Self> {
+    fn start(t: &TestContext<'_>, host: Host) -> Step<Self> {
         let [v4, v6] =
             Family::BOTH.map(|family| Server::start(t.host(host), host, family, PORT, Tcp));
         Ok(Self { host, is_leaving: false, servers: [v4?, v6?] })
@@ -88,7 +88,7 @@ impl Pod {
 }
 
 /// Makes one step of the rollout, and lets clients go on for a while.
-fn advance(t: &mut Trial<'_>, pods: &[Pod], loads: &[Load]) -> Step {
+fn advance(t: &mut TestContext<'_>, pods: &[Pod], loads: &[Load]) -> Step {
     let requests = Load::total(loads) + MEANWHILE;
     publish(t, pods)?;
     t.settled()?;
@@ -99,12 +99,12 @@ fn advance(t: &mut Trial<'_>, pods: &[Pod], loads: &[Load]) -> Step {
 }
 
 /// Writes the slices.
-fn publish(t: &mut Trial<'_>, pods: &[Pod]) -> Step {
+fn publish(t: &mut TestContext<'_>, pods: &[Pod]) -> Step {
     for slice in endpoints_of_both("dev/rollout") {
-        let slice = slice.port("http", PORT, Tcp);
+        let slice = slice.port("http", PORT);
         let slice = pods.iter().fold(slice, |slice, pod| match pod.is_leaving {
-            true => slice.draining(pod.host),
-            false => slice.ready(pod.host),
+            true => slice.terminating_on(pod.host),
+            false => slice.ready_on(pod.host),
         });
         t.apply(slice)?;
     }

@@ -5,13 +5,11 @@ use std::ops::RangeInclusive;
 use std::thread;
 use std::time::Duration;
 
-use kube_ipvs_core::model::Protocol::Tcp;
-
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{self, C, P1, P2, P3, P4};
 use crate::lab::{PATIENCE, ask_from_port, endpoints, service};
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 const SCHEDULERS: [&str; 13] =
     ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"];
@@ -19,16 +17,16 @@ const SCHEDULERS: [&str; 13] =
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("clients_with_few_ports_reach_an_endpoint_that_is_added", |t| {
-            let web = service("dev/few").cluster_ip("10.96.9.9").ingress("203.0.113.199");
-            t.apply(web.port(80, "http", Tcp))?;
-            let slice = || endpoints("dev/few").port("http", 8080, Tcp).ready(P1).ready(P3);
+            let web = service("dev/few").cluster_ip("10.96.9.9").load_balancer_ip("203.0.113.199");
+            t.apply(web.port("http", 80))?;
+            let slice = || endpoints("dev/few").port("http", 8080).ready_on(P1).ready_on(P3);
             t.apply(slice())?;
             t.settled()?;
             for to in ["203.0.113.199:80/tcp", "10.96.9.9:80/tcp"] {
                 t.apply(slice())?;
                 t.settled()?;
                 let before = answered(t, to, 50)?;
-                t.apply(slice().ready(P4))?;
+                t.apply(slice().ready_on(P4))?;
                 t.settled()?;
                 // A carried connection ends in FIN_WAIT for IPVS, from where the same port of the
                 // client goes to the same endpoint.
@@ -46,9 +44,9 @@ pub(crate) fn cases() -> Vec<Case> {
             Ok(())
         }),
         case("every_scheduler", |t| {
-            t.apply(service("dev/scheduled").cluster_ip("10.96.9.8").port(80, "http", Tcp))?;
+            t.apply(service("dev/scheduled").cluster_ip("10.96.9.8").port("http", 80))?;
             // One endpoint, which whatever a scheduler prefers has to be.
-            t.apply(endpoints("dev/scheduled").port("http", 8080, Tcp).ready(P1))?;
+            t.apply(endpoints("dev/scheduled").port("http", 8080).ready_on(P1))?;
             for scheduler in SCHEDULERS {
                 t.agent().configure_proxy(&format!("ipvs: {{scheduler: {scheduler}}}"))?;
                 // Its first sync is enough, and much quicker than asking `plan`.
@@ -72,7 +70,7 @@ pub(crate) fn cases() -> Vec<Case> {
 const PORTS: RangeInclusive<u16> = 40_001..=40_010;
 
 /// How often each endpoint answers connections from each of the ports, one after another.
-fn answered(t: &Trial<'_>, to: &str, times: usize) -> Step<BTreeMap<Host, usize>> {
+fn answered(t: &TestContext<'_>, to: &str, times: usize) -> Step<BTreeMap<Host, usize>> {
     let mut answers = BTreeMap::new();
     let address = to.parse().expect("a front end");
     for port in (0..times).flat_map(|_| PORTS) {

@@ -1,8 +1,8 @@
 //! What the agent needs and does not get: one clear line, and an exit status.
 
 use super::{Case, case};
+use crate::context::{Step, TestContext};
 use crate::lab::Finished;
-use crate::trial::{Step, Trial};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -21,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The first line on standard error names what is missing; the exit status is 1.
-fn one_clear_line(t: &Trial<'_>, ended: &Finished, what: &str) -> Step {
+fn one_clear_line(t: &TestContext<'_>, ended: &Finished, what: &str) -> Step {
     t.exits_with("the agent", 1, ended)?;
     let mut errors = ended.stderr.lines().filter(|line| line.starts_with("kube-ipvs: "));
     let line = errors.next().unwrap_or_default();

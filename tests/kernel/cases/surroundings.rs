@@ -1,13 +1,12 @@
 //! What other programs have made of the node.
 
 use kube_ipvs::kernel::route::WITHOUT_IPV6;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
+use crate::context::{Step, TestContext, patiently};
 use crate::expectation::{Answers, Silent};
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{PATIENCE, Temporary, endpoints, endpoints_of_both, product, service};
-use crate::trial::{Step, Trial, patiently};
 
 /// `doctor` knows the ranges that it is told of.
 const RANGES: &str = "serviceCIDRs: [10.96.0.0/12, 'fd00:96::/108']";
@@ -80,7 +79,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.check("no answer", answer.is_err(), "an answer")?;
             mended_by_doctor(t, &["ip filter FORWARD".to_owned(), "ip6 filter FORWARD".to_owned()])
         }),
-        case("a_forward_policy_is_told_at_start_and_with_an_audit", |t| {
+        case("a_forward_policy_is_reported_at_start_and_by_audits", |t| {
             t.agent().configure(RANGES)?;
             served(t, true)?;
             t.settled()?;
@@ -105,7 +104,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().wait_for_log("no firewall drops traffic of Services any more")?;
             Ok(())
         }),
-        case("what_firewalld_lets_in_is_served_and_the_rest_told", |t| {
+        case("traffic_that_firewalld_accepts_is_served", |t| {
             t.agent().configure(RANGES)?;
             served(t, true)?;
             t.settled()?;
@@ -173,10 +172,10 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// From their second datagram on they are forwarded, and still new to connection tracking.
-fn datagrams_without_an_answer_arrive(t: &mut Trial<'_>) -> Step {
-    let log = service("dev/oneway").cluster_ip("10.96.9.11").ingress("203.0.113.111");
-    t.apply(log.port(80, "udp", Udp))?;
-    t.apply(endpoints("dev/oneway").port("udp", 8080, Udp).ready(P1))?;
+fn datagrams_without_an_answer_arrive(t: &mut TestContext<'_>) -> Step {
+    let log = service("dev/oneway").cluster_ip("10.96.9.11").load_balancer_ip("203.0.113.111");
+    t.apply(log.udp("udp", 80))?;
+    t.apply(endpoints("dev/oneway").udp("udp", 8080).ready_on(P1))?;
     t.settled()?;
     let rules = "chain heard { type filter hook input priority 0; udp dport 8080 counter; }
                  chain silent { type filter hook output priority 0; udp sport 8080 drop; }";
@@ -192,7 +191,7 @@ fn datagrams_without_an_answer_arrive(t: &mut Trial<'_>) -> Step {
 }
 
 /// The agent has said so, as a notice.
-fn told(t: &mut Trial<'_>, text: &str) -> Step {
+fn told(t: &mut TestContext<'_>, text: &str) -> Step {
     t.agent().wait_for_log("FirewallDrops")?;
     let log = t.agent().log();
     let is_told = log.lines().any(|line| line.contains("FirewallDrops") && line.contains(text));
@@ -200,20 +199,20 @@ fn told(t: &mut Trial<'_>, text: &str) -> Step {
 }
 
 /// A Service with an endpoint on this node, and one on the other if there are to be `both`.
-fn served(t: &mut Trial<'_>, both: bool) -> Step {
+fn served(t: &mut TestContext<'_>, both: bool) -> Step {
     let web = service("dev/surrounded").cluster_ip("10.96.9.10").cluster_ip("fd00:96::90a");
-    let web = web.port(80, "http", Tcp).node_port(31_945);
-    t.apply(web.ingress("203.0.113.110"))?;
+    let web = web.port("http", 80).node_port(31_945);
+    t.apply(web.load_balancer_ip("203.0.113.110"))?;
     for slice in endpoints_of_both("dev/surrounded") {
-        let slice = slice.port("http", 8080, Tcp).ready(P1);
-        t.apply(if both { slice.ready(P3) } else { slice })?;
+        let slice = slice.port("http", 8080).ready_on(P1);
+        t.apply(if both { slice.ready_on(P3) } else { slice })?;
     }
     Ok(())
 }
 
-/// Somebody's chain drops what it does not know, until it gets exactly the rules that `doctor`
+/// A foreign chain drops what it does not know, until it gets exactly the rules that `doctor`
 /// prints.
-fn mended(t: &mut Trial<'_>, name: &str, chain: &str) -> Step {
+fn mended(t: &mut TestContext<'_>, name: &str, chain: &str) -> Step {
     t.agent().configure(RANGES)?;
     served(t, true)?;
     t.settled()?;
@@ -223,7 +222,7 @@ fn mended(t: &mut Trial<'_>, name: &str, chain: &str) -> Step {
 }
 
 /// `doctor` names the chains, and the commands that it prints let all service traffic in.
-fn mended_by_doctor(t: &Trial<'_>, chains: &[String]) -> Step {
+fn mended_by_doctor(t: &TestContext<'_>, chains: &[String]) -> Step {
     let doctor = t.command("doctor", &[])?.stdout;
     for chain in chains {
         t.check(&format!("`doctor` names {chain}"), doctor.contains(chain), &doctor)?;
@@ -250,16 +249,16 @@ fn mended_by_doctor(t: &Trial<'_>, chains: &[String]) -> Step {
 }
 
 /// Services of both families, on a kernel that has been booted with `ipv6.disable=1`.
-fn without_ipv6(t: &mut Trial<'_>) -> Step {
+fn without_ipv6(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/web").cluster_ip("10.96.9.14").cluster_ip("fd00:96::90e");
-    let web = web.port(80, "http", Tcp).node_port(30914).ingress("203.0.113.114");
-    t.apply(web.ingress("2001:db8:113::114"))?;
+    let web = web.port("http", 80).node_port(30914).load_balancer_ip("203.0.113.114");
+    t.apply(web.load_balancer_ip("2001:db8:113::114"))?;
     let local = service("dev/local").cluster_ip("10.96.9.15").cluster_ip("fd00:96::90f");
-    let local = local.port(80, "http", Tcp).node_port(30916).with("type", "LoadBalancer");
-    t.apply(local.with("externalTrafficPolicy", "Local").with("healthCheckNodePort", 30915))?;
+    let local = local.port("http", 80).node_port(30916).spec("type", "LoadBalancer");
+    t.apply(local.local_external().spec("healthCheckNodePort", 30915))?;
     let [slice, of_ipv6] = endpoints_of_both("dev/web");
-    t.apply(slice.port("http", 8080, Tcp).ready(P1).ready(P3))?;
-    t.apply(of_ipv6.port("http", 8080, Tcp).ready(P1).ready(P3))?;
+    t.apply(slice.port("http", 8080).ready_on(P1).ready_on(P3))?;
+    t.apply(of_ipv6.port("http", 8080).ready_on(P1).ready_on(P3))?;
     for _ in 0..2 {
         t.agent().start()?;
         // No operation is left over.

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kube_ipvs_core::model::Family;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused, Silent};
 use crate::lab::Host::{C, N1, P1, P2, P3, P4};
 use crate::lab::{
     Connection, Host, KubeProxy, Load, Mode, Silence, endpoints, leave_earlier_version, product,
     service,
 };
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// What kube-proxy did not live to remove or to change.
 const OUTDATED: &str = "\
@@ -44,7 +43,7 @@ pub(crate) fn cases() -> Vec<Case> {
             taking_over_from(t, Mode::Nftables)
         }),
         case("an_upgrade_from_the_earlier_version_costs_no_connection", upgrading),
-        case("what_stood_before_goes_when_its_time_is_up", its_time_is_up),
+        case("inherited_virtual_servers_end_after_the_drain_period", its_time_is_up),
         case("the_way_back_to_kube_proxy_costs_no_connection", the_way_back),
         case("the_way_back_to_kube_proxys_iptables_mode_costs_no_connection", |t| {
             the_way_back_to(t, Mode::Iptables)
@@ -52,7 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("the_way_back_to_kube_proxys_nftables_mode_costs_no_connection", |t| {
             the_way_back_to(t, Mode::Nftables)
         }),
-        case("without_being_told_to_nothing_of_kube_proxys_is_removed", |t| {
+        case("kube_proxys_objects_are_kept_unless_removal_is_requested", |t| {
             let proxy = start_of_kube_proxy(t, Mode::Ipvs)?;
             t.agent().configure_proxy("nodePortAddresses: [primary]")?;
             services(t)?;
@@ -86,15 +85,15 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn taking_over_from_ipvs(t: &mut Trial<'_>) -> Step {
+fn taking_over_from_ipvs(t: &mut TestContext<'_>) -> Step {
     let proxy = start_of_kube_proxy(t, Mode::Ipvs)?;
     proxy.also(OUTDATED)?;
     t.host(N1).ip("addr add 10.96.6.9/32 dev kube-ipvs0")?;
     let mut before = Before::new(t, &clients())?.by_another_proxy();
     let mut elsewhere = open(t, &[(P3, OTHER_NODE_PORT), (P2, "10.96.6.9:80/tcp")])?;
     services(t)?;
-    t.apply(service("dev/changed").cluster_ip("10.96.6.2").port(80, "http", Tcp))?;
-    t.apply(endpoints("dev/changed").port("http", 8080, Tcp).ready(P1))?;
+    t.apply(service("dev/changed").cluster_ip("10.96.6.2").port("http", 80))?;
+    t.apply(endpoints("dev/changed").port("http", 8080).ready_on(P1))?;
     t.agent().configure("removeKubeProxy: true")?;
     t.settled()?;
     t.agent().wait_for_log("kube-proxy's leftovers are removed")?;
@@ -121,7 +120,7 @@ fn taking_over_from_ipvs(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-fn taking_over_from(t: &mut Trial<'_>, mode: Mode) -> Step {
+fn taking_over_from(t: &mut TestContext<'_>, mode: Mode) -> Step {
     let proxy = start_of_kube_proxy(t, mode)?;
     let mut before = Before::new(t, &clients())?.by_another_proxy();
     services(t)?;
@@ -139,7 +138,7 @@ fn taking_over_from(t: &mut Trial<'_>, mode: Mode) -> Step {
     Ok(())
 }
 
-fn upgrading(t: &mut Trial<'_>) -> Step {
+fn upgrading(t: &mut TestContext<'_>) -> Step {
     let clients = start_of_earlier_version(t)?;
     let mut before = Before::new(t, &clients)?;
     let mut gone = open(t, &[(C, GONE)])?;
@@ -173,7 +172,7 @@ fn upgrading(t: &mut Trial<'_>) -> Step {
     t.check("no route is left", !left, &network)
 }
 
-fn its_time_is_up(t: &mut Trial<'_>) -> Step {
+fn its_time_is_up(t: &mut TestContext<'_>) -> Step {
     let clients = start_of_earlier_version(t)?;
     let mut open = open(t, &clients)?;
     open.extend(self::open(t, &[(C, GONE)])?);
@@ -200,7 +199,7 @@ fn its_time_is_up(t: &mut Trial<'_>) -> Step {
     new.iter_mut().try_for_each(|(to, open)| t.expect_answer(open, to).map(drop))
 }
 
-fn the_way_back(t: &mut Trial<'_>) -> Step {
+fn the_way_back(t: &mut TestContext<'_>) -> Step {
     services(t)?;
     t.settled()?;
     let mut before = Before::new(t, &clients())?;
@@ -219,7 +218,7 @@ fn the_way_back(t: &mut Trial<'_>) -> Step {
     Ok(())
 }
 
-fn the_way_back_to(t: &mut Trial<'_>, mode: Mode) -> Step {
+fn the_way_back_to(t: &mut TestContext<'_>, mode: Mode) -> Step {
     services(t)?;
     t.settled()?;
     let mut before = Before::new(t, &clients())?;
@@ -243,7 +242,7 @@ fn the_way_back_to(t: &mut Trial<'_>, mode: Mode) -> Step {
     Ok(())
 }
 
-fn nothing_of_ours_is_left(t: &Trial<'_>) -> Step {
+fn nothing_of_ours_is_left(t: &TestContext<'_>) -> Step {
     let kept = t.kernel()?;
     let ours = ["table ip kube-ipvs", "proto 75", "dev kube-ipvs ", "7575", "-A -t 250."];
     let left = ours.iter().any(|ours| kept.to_string().contains(ours));
@@ -260,7 +259,7 @@ struct Before {
 
 impl Before {
     /// Each of the clients has one of each.
-    fn new(t: &Trial<'_>, clients: &[(Host, &str)]) -> Step<Self> {
+    fn new(t: &TestContext<'_>, clients: &[(Host, &str)]) -> Step<Self> {
         for (client, to) in clients {
             t.expect(*client, to, Answers::from_all([P1, P3]))?;
         }
@@ -276,7 +275,7 @@ impl Before {
     }
 
     /// No connection has been lost, and no request failed, neither before nor from now on.
-    fn have_lost_nothing(&mut self, t: &Trial<'_>) -> Step {
+    fn have_lost_nothing(&mut self, t: &TestContext<'_>) -> Step {
         // What comes after it is met by connections that were made before, and by new ones.
         self.loads.iter().for_each(|load| load.wait_for(5));
         t.still_answer(&mut self.open)?;
@@ -284,25 +283,25 @@ impl Before {
     }
 }
 
-/// Whoever asks at a front end that all provide.
+/// Every client of a front end that all proxies provide.
 fn clients() -> Vec<(Host, &'static str)> {
     let all = product([P2, N1, C], [CLUSTER_IPS[0], NODE_PORT, BALANCER]);
     all.chain([(P2, CLUSTER_IPS[1]), (N1, CLUSTER_IPS[1])]).collect()
 }
 
 /// A node that the agent has never seen, as kube-proxy left it.
-fn start_of_kube_proxy(t: &mut Trial<'_>, mode: Mode) -> Step<KubeProxy> {
+fn start_of_kube_proxy(t: &mut TestContext<'_>, mode: Mode) -> Step<KubeProxy> {
     t.agent().stop()?;
     t.run_to_end("cleanup", &[])?;
     start_of_kube_proxy_beside(t, mode)
 }
 
-fn start_of_kube_proxy_beside(t: &Trial<'_>, mode: Mode) -> Step<KubeProxy> {
+fn start_of_kube_proxy_beside(t: &TestContext<'_>, mode: Mode) -> Step<KubeProxy> {
     Ok(KubeProxy::start(&Arc::clone(t.host(N1)), mode)?)
 }
 
 /// A node as the earlier version left it, and its clients.
-fn start_of_earlier_version(t: &mut Trial<'_>) -> Step<Vec<(Host, &'static str)>> {
+fn start_of_earlier_version(t: &mut TestContext<'_>) -> Step<Vec<(Host, &'static str)>> {
     t.agent().stop()?;
     t.run_to_end("cleanup", &[])?;
     leave_earlier_version(t.host(N1))?;
@@ -310,18 +309,18 @@ fn start_of_earlier_version(t: &mut Trial<'_>) -> Step<Vec<(Host, &'static str)>
     Ok(clients().into_iter().chain(product([P2, N1, C], [EXTERNAL])).collect())
 }
 
-fn services(t: &mut Trial<'_>) -> Step {
+fn services(t: &mut TestContext<'_>) -> Step {
     let web = service("dev/web").cluster_ip("10.96.6.1").cluster_ip("fd00:96::601");
-    let web = web.port(80, "udp", Udp).port(80, "http", Tcp).node_port(30600);
-    let web = web.with("externalIPs", vec!["198.51.100.6"]);
-    t.apply(web.ingress("203.0.113.6"))?;
-    let slice = |name: &str| endpoints("dev/web").named(name).port("udp", 8080, Udp);
-    t.apply(slice("web-v4").port("http", 8080, Tcp).ready(P1).ready(P3))?;
-    let slice = slice("web-v6").of_family(Family::V6).port("http", 8080, Tcp);
-    t.apply(slice.ready(P1).ready(P3))
+    let web = web.udp("udp", 80).port("http", 80).node_port(30600);
+    let web = web.external_ip("198.51.100.6");
+    t.apply(web.load_balancer_ip("203.0.113.6"))?;
+    let slice = |name: &str| endpoints("dev/web").named(name).udp("udp", 8080);
+    t.apply(slice("web-v4").port("http", 8080).ready_on(P1).ready_on(P3))?;
+    let slice = slice("web-v6").of_family(Family::V6).port("http", 8080);
+    t.apply(slice.ready_on(P1).ready_on(P3))
 }
 
-fn open(t: &Trial<'_>, clients: &[(Host, &str)]) -> Step<Vec<(String, Connection)>> {
+fn open(t: &TestContext<'_>, clients: &[(Host, &str)]) -> Step<Vec<(String, Connection)>> {
     let open = |(client, to): &(Host, &str)| {
         let which = format!("{client}'s connection to {to}, opened before");
         let mut open = t.connect(*client, to)?;
@@ -332,7 +331,7 @@ fn open(t: &Trial<'_>, clients: &[(Host, &str)]) -> Step<Vec<(String, Connection
 }
 
 /// Virtual servers are there and get no new connection.
-fn are_drained(t: &Trial<'_>, servers: &[&str]) -> Step {
+fn are_drained(t: &TestContext<'_>, servers: &[&str]) -> Step {
     let held = t.kernel()?.ipvs;
     for server in servers.iter().map(|to| to.trim_end_matches("/tcp")) {
         let mut reals =
@@ -348,7 +347,7 @@ fn is_drained(real: &str) -> bool {
 }
 
 /// Virtual servers go, and what names them.
-fn are_gone(t: &Trial<'_>, servers: &[&str]) -> Step {
+fn are_gone(t: &TestContext<'_>, servers: &[&str]) -> Step {
     t.eventually_held("no virtual server from before", |held| {
         !servers.iter().any(|to| held.contains(&format!("-t {} ", to.trim_end_matches("/tcp"))))
     })?;
@@ -356,7 +355,7 @@ fn are_gone(t: &Trial<'_>, servers: &[&str]) -> Step {
 }
 
 /// A set of ours loses all elements.
-fn is_empty_soon(t: &Trial<'_>, set: &str) -> Step {
+fn is_empty_soon(t: &TestContext<'_>, set: &str) -> Step {
     patiently(LONG_PATIENCE, || {
         ["ip", "ip6"].into_iter().try_for_each(|family| {
             let listed = t.host(N1).read("nft", &["list", "set", family, "kube-ipvs", set])?;
@@ -365,7 +364,7 @@ fn is_empty_soon(t: &Trial<'_>, set: &str) -> Step {
     })
 }
 
-fn nothing_of_the_earlier_version_is_left(t: &Trial<'_>) -> Step {
+fn nothing_of_the_earlier_version_is_left(t: &TestContext<'_>) -> Step {
     let kernel = t.kernel()?;
     for (what, of) in [
         ("table inet kube-ipvs", &kernel.nft),
@@ -381,7 +380,7 @@ fn nothing_of_the_earlier_version_is_left(t: &Trial<'_>) -> Step {
 }
 
 /// Nothing of kube-proxy's is there, and everything of those who have names alike.
-fn nothing_is_left(t: &Trial<'_>) -> Step {
+fn nothing_is_left(t: &TestContext<'_>) -> Step {
     let node = t.host(N1);
     let sets = node.read("ipset", &["list", "-name"])?;
     t.same_lines("sets", "KUBE-SRC-SOMEBODY\n", &sets)?;

@@ -1,12 +1,10 @@
 //! What others do to the kernel's state that is ours is put right.
 
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
-
 use super::{Case, case};
+use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{endpoints, service};
-use crate::trial::{Failure, LONG_PATIENCE, Step, Trial, patiently};
 
 /// By `ip` (false) or `nft` (true). Without the agent's ears, an audit would find them after
 /// minutes.
@@ -22,7 +20,7 @@ const HARM: [(bool, &str); 7] = [
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case("others_changes_are_put_right_at_once", |t| {
+        case("drift_in_tables_and_routes_is_repaired_at_once", |t| {
             served(t)?;
             t.settled()?;
             let before = words(t)?;
@@ -37,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.expect(P2, "10.96.9.30:80/tcp", Answers::from_all([P1, P3]))?;
             t.expect(C, "203.0.113.130:80/udp", Answers::from_all([P1, P3]))
         }),
-        case("settings_that_others_switch_off_are_put_right", |t| {
+        case("setting_drift_is_repaired", |t| {
             t.agent().configure("auditPeriod: 1s")?;
             served(t)?;
             t.settled()?;
@@ -54,7 +52,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().wait_for_log("SettingDrift")?;
             t.expect(C, "203.0.113.130:80/tcp", Answers::from_all([P1, P3]))
         }),
-        case("what_others_change_in_ipvs_is_put_right_within_a_minute", |t| {
+        case("drift_in_ipvs_is_repaired_within_a_minute", |t| {
             // By default, when the next audit of everything is minutes away.
             served(t)?;
             t.settled()?;
@@ -72,7 +70,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 .wait_for_log("another program has changed the kernel's state: repairing it")?;
             t.expect(P2, "10.96.9.30:80/tcp", Answers::from_all([P1, P3]))
         }),
-        case("an_audit_puts_ipvs_right", |t| {
+        case("an_audit_repairs_ipvs", |t| {
             t.agent().configure("auditPeriod: 1s")?;
             served(t)?;
             t.settled()?;
@@ -93,16 +91,16 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn served(t: &mut Trial<'_>) -> Step {
-    let web = service("dev/tampered").cluster_ip("10.96.9.30").port(80, "tcp", Tcp);
-    t.apply(web.port(80, "udp", Udp).ingress("203.0.113.130"))?;
-    let slice = endpoints("dev/tampered").port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-    t.apply(slice.ready(P1).ready(P3))
+fn served(t: &mut TestContext<'_>) -> Step {
+    let web = service("dev/tampered").cluster_ip("10.96.9.30").port("tcp", 80);
+    t.apply(web.udp("udp", 80).load_balancer_ip("203.0.113.130"))?;
+    let slice = endpoints("dev/tampered").port("tcp", 8080).udp("udp", 8080);
+    t.apply(slice.ready_on(P1).ready_on(P3))
 }
 
-/// What the kernel holds. Sets are printed in any order, and a device that is made anew has another
+/// What the kernel holds. Sets are printed in any order, and a device that is created again has another
 /// number and hardware address.
-fn words(t: &Trial<'_>) -> Step<Vec<String>> {
+fn words(t: &TestContext<'_>) -> Step<Vec<String>> {
     let state = t.kernel()?.to_string();
     let lines = state.lines().filter(|line| !line.contains("link/ether"));
     let words = lines.flat_map(str::split_whitespace);
@@ -112,7 +110,7 @@ fn words(t: &Trial<'_>) -> Step<Vec<String>> {
 }
 
 /// Waits until the kernel holds the same as before the harm.
-fn until(t: &Trial<'_>, harm: &str, before: &[String]) -> Step {
+fn until(t: &TestContext<'_>, harm: &str, before: &[String]) -> Step {
     patiently(LONG_PATIENCE, || match words(t)? == before {
         true => Ok(()),
         false => Err(Failure::new(harm, "put right", t.kernel()?)),

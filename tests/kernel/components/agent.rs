@@ -28,7 +28,10 @@ pub(crate) fn components() -> Vec<Component> {
         ),
         component("the_agent_follows_an_api_server", the_agent_follows_an_api_server),
         component("doctor_goes_by_the_agents_flags", doctor_goes_by_the_agents_flags),
-        component("a_plugin_that_hangs_takes_nothing_away", a_plugin_that_hangs_takes_nothing_away),
+        component(
+            "a_hanging_plugin_does_not_stop_the_agent",
+            a_hanging_plugin_does_not_stop_the_agent,
+        ),
     ]
 }
 
@@ -160,7 +163,7 @@ echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"
 "status": {"token": "TOKEN", "expirationTimestamp": "2020-01-01T00:00:00Z"}}'
 "#;
 
-fn a_plugin_that_hangs_takes_nothing_away() {
+fn a_hanging_plugin_does_not_stop_the_agent() {
     let server = node_and_server();
     server.put(service("web", "10.96.0.1"));
     server.put(slice("web-1", "web", &["10.244.1.5"]));
@@ -230,7 +233,7 @@ fn the_agent_follows_an_api_server() {
     server.put(slice("late-1", "late", addresses));
     until_held("reconnected", &[("10.96.0.1:80", two), ("10.96.0.3:80", two)]);
 
-    // Relist: what happened meanwhile can no longer be told, so everything is listed anew.
+    // Relist: what happened meanwhile can no longer be told, so everything is listed again.
     server.set_outage(true);
     server.delete(SERVICES, "default/late");
     server.delete(SLICES, "default/late-1");

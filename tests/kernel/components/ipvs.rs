@@ -38,16 +38,16 @@ pub(crate) fn components() -> Vec<Component> {
             operations_print_as_ipvsadm_saves_them_and_read_back,
         ),
         component("servers_are_changed_and_removed", servers_are_changed_and_removed),
-        component("refusals_say_what_they_mean", refusals_say_what_they_mean),
+        component("errors_of_ipvs_are_explained", errors_of_ipvs_are_explained),
         component(
             "one_failure_among_thousands_stops_no_other",
             one_failure_among_thousands_stops_no_other,
         ),
-        component("what_others_made_is_left_out", what_others_made_is_left_out),
-        component("what_the_crate_writes_ipvsadm_shows", what_the_crate_writes_ipvsadm_shows),
+        component("foreign_virtual_servers_are_left_out", foreign_virtual_servers_are_left_out),
+        component("ipvsadm_shows_what_the_crate_writes", ipvsadm_shows_what_the_crate_writes),
         component("connections_are_counted", connections_are_counted),
         component("timeouts_are_set_and_others_kept", timeouts_are_set_and_others_kept),
-        component("nobody_else_speaks_as_the_kernel", nobody_else_speaks_as_the_kernel),
+        component("forged_kernel_messages_are_ignored", forged_kernel_messages_are_ignored),
         component(
             "without_the_capability_the_remedy_is_named",
             without_the_capability_the_remedy_is_named,
@@ -181,7 +181,7 @@ fn servers_are_changed_and_removed() {
     applied(ipvs, &removals);
 }
 
-fn refusals_say_what_they_mean() {
+fn errors_of_ipvs_are_explained() {
     let ipvs = &mut open();
     let here = server("10.96.0.1:80", Scheduler::Rr, None);
     let absent = server("10.96.0.9:80", Scheduler::Rr, None);
@@ -232,7 +232,7 @@ fn one_failure_among_thousands_stops_no_other() {
     assert_eq!(ipvs.observe().unwrap().pools[0].backends.len(), 2000);
 }
 
-fn what_others_made_is_left_out() {
+fn foreign_virtual_servers_are_left_out() {
     let ipvs = &mut open();
     run("ipvsadm -A -f 7 -s rr");
     run("ipvsadm -a -f 7 -r 10.244.1.7:0 -m");
@@ -250,7 +250,7 @@ fn what_others_made_is_left_out() {
 }
 
 /// `netlink-ipvs` by itself, with what the agent does not use.
-fn what_the_crate_writes_ipvsadm_shows() {
+fn ipvsadm_shows_what_the_crate_writes() {
     run("ip link set lo up");
     let mut ipvs = IpvsSocket::open().unwrap();
     let id = |ip: &str| ServiceId { ip: ip.parse().unwrap(), port: 80, protocol: ServiceId::TCP };
@@ -358,7 +358,7 @@ fn a_module_that_was_loaded_anew_is_found_again() {
 }
 
 /// Of any process, also one of root: what it sends to our sockets does not come to them.
-fn nobody_else_speaks_as_the_kernel() {
+fn forged_kernel_messages_are_ignored() {
     run("ip link set lo up");
     let _kernel = Kernel::open().unwrap();
     let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();

@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use kube_ipvs::kernel::nft::{Nft, NftObserved, render};
+use kube_ipvs::kernel::nft::{Nft, render};
 use kube_ipvs_core::model::{AddressSet, Carry, Element};
 use kube_ipvs_core::plan::FilterOperation::{Add, CreateTables, Delete, DeleteTables};
+use kube_ipvs_core::plan::Observed;
 
 use super::{Component, component, output, run};
 
@@ -51,7 +52,7 @@ fn nft_lists_the_tables_as_rendered() {
             assert_eq!(listed, rendered);
         }
         assert_eq!(listed, rendered);
-        assert_eq!(nft.observe().unwrap(), NftObserved { tables: true, ..NftObserved::default() });
+        assert_eq!(nft.observe().unwrap(), Observed { tables: true, ..Observed::default() });
         assert_eq!(nft.apply(&[DeleteTables]), [Ok(())]);
         assert_eq!(output("nft list ruleset"), "");
     }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs::doctor::{self, CheckVerdict, Finding, Report, Subject};
 use kube_ipvs::kernel::conntrack::Conntrack;
-use kube_ipvs::kernel::listening::Sockets;
-use kube_ipvs::kernel::route::{NetworkListener, Routes, Touched};
-use kube_ipvs::kernel::sysctl::{Sysctl, SysctlReport, SysctlState, Sysctls};
+use kube_ipvs::kernel::listening::listening;
+use kube_ipvs::kernel::route::{self, Routes, Touched};
+use kube_ipvs::kernel::sysctl::{self, Sysctl, SysctlReport, SysctlState};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs_core::plan::{Carrier, CountTargets, FlowOperation, RouteOperation};
@@ -21,16 +21,16 @@ use super::{Component, component, output, run};
 
 pub(crate) fn components() -> Vec<Component> {
     vec![
-        component("the_follower_tells_each_change_once", the_follower_tells_each_change_once),
+        component("the_follower_reports_each_change_once", the_follower_reports_each_change_once),
         component(
-            "the_follower_tells_where_routes_lead_and_nothing_of_ours",
-            the_follower_tells_where_routes_lead_and_nothing_of_ours,
+            "the_follower_reports_foreign_routes_only",
+            the_follower_reports_foreign_routes_only,
         ),
         component(
             "the_follower_tells_where_the_node_sends_from",
             the_follower_tells_where_the_node_sends_from,
         ),
-        component("what_listens_is_known", what_listens_is_known),
+        component("listening_sockets_are_known", listening_sockets_are_known),
         component(
             "the_follower_tells_which_links_there_are",
             the_follower_tells_which_links_there_are,
@@ -82,7 +82,7 @@ fn next(told: &Receiver<Event>) -> Event {
     told.recv_timeout(Duration::from_secs(10)).unwrap()
 }
 
-fn the_follower_tells_each_change_once() {
+fn the_follower_reports_each_change_once() {
     run("ip link set lo up");
     run("ip link add uplink type dummy");
     run("ip link add kube-ipvs0 type dummy");
@@ -138,14 +138,14 @@ fn the_follower_tells_where_the_node_sends_from() {
 }
 
 /// Processes', and the kernel's own of a tunnel, in this namespace alone.
-fn what_listens_is_known() {
+fn listening_sockets_are_known() {
     run("ip link set lo up");
     run("ip link add tunnel type vxlan id 7 dstport 4790 dev lo");
     run("ip link set tunnel up");
     let _tcp = TcpListener::bind("127.0.0.1:8080").unwrap();
     let _both = TcpListener::bind("[::]:8081").unwrap();
     let _udp = UdpSocket::bind("0.0.0.0:8080").unwrap();
-    let found = Sockets::open().listening().unwrap();
+    let found = listening(Socket::open(Netlink::Sockets).ok().as_mut()).unwrap();
     let found: Vec<_> = found.iter().map(ToString::to_string).collect();
     let expected = [
         "0.0.0.0:4790/udp",
@@ -189,7 +189,7 @@ fn the_follower_tells_which_links_there_are() {
     follower.join().unwrap();
 }
 
-fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
+fn the_follower_reports_foreign_routes_only() {
     run("ip link set lo up");
     run("ip link add uplink type dummy");
     run("ip link set uplink up");
@@ -232,8 +232,8 @@ fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
     let all = ["10.244.2.0/23", "192.0.2.0/24", "fd00:1::/64", "fd00:244::/56"];
     assert_eq!(next(), routes(&all));
 
-    // What is ours comes and goes in masses, and nobody hears of it.
-    let mut listener = NetworkListener::open().unwrap();
+    // Many changes of our own objects are not reported.
+    let mut listener = route::listen().unwrap();
     let many: Vec<Route> = (0..5_000u32)
         .map(|n| IpAddr::from((0x0a60_0000 + n).to_be_bytes()))
         .map(|ip| Route { prefix: ip.into(), source: None })
@@ -244,7 +244,7 @@ fn the_follower_tells_where_routes_lead_and_nothing_of_ours() {
         let done = ours.apply(&operations);
         assert!(done.iter().all(Result::is_ok), "{:?}", done.iter().find(|it| it.is_err()));
     }
-    assert_eq!(listener.wait(Some(Duration::ZERO)), Touched::default());
+    assert_eq!(route::wait(&mut listener, Some(Duration::ZERO)), Touched::default());
 
     run("ip route del blackhole 10.244.3.0/24 table 1000");
     let all = ["10.244.2.0/24", "192.0.2.0/24", "fd00:1::/64", "fd00:244::/56"];
@@ -441,13 +441,13 @@ fn a_bare_namespace_is_healthy_once_its_settings_are_made() {
     assert_eq!(verdict(&before, "ipvs settings"), CheckVerdict::Warn);
     assert_eq!(verdict(&before, "ipvs"), CheckVerdict::Ok);
     let needed = || Sysctl::needed(&Family::BOTH);
-    let reports = Sysctls::default().apply(needed());
+    let reports = sysctl::apply(sysctl::ROOT, needed());
     assert!(reports.iter().all(SysctlReport::is_set), "{reports:?}");
     for report in &reports {
         println!("{report}");
     }
-    assert_eq!(Sysctls::default().apply(needed()), []);
-    let mut states = needed().map(|sysctl| Sysctls::default().check(sysctl).state);
+    assert_eq!(sysctl::apply(sysctl::ROOT, needed()), []);
+    let mut states = needed().map(|sysctl| sysctl::check(sysctl::ROOT, sysctl).state);
     assert!(states.all(|state| matches!(state, SysctlState::Right | SysctlState::Missing)));
     let after = doctor::run(&subject());
     println!("{after}");

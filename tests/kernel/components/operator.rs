@@ -12,14 +12,17 @@ use crate::api::objects::{service, service_cidr, slice};
 use crate::api::{ApiServer, EVENTS};
 
 pub(crate) fn components() -> Vec<Component> {
-    vec![component("operators_are_told_and_obeyed", operators_are_told_and_obeyed)]
+    vec![component(
+        "an_operator_sees_events_and_changes_the_configuration",
+        an_operator_sees_events_and_changes_the_configuration,
+    )]
 }
 
 fn told(server: &ApiServer, reason: &str) -> Option<Value> {
     server.objects(EVENTS).into_iter().find(|event| event["reason"] == reason)
 }
 
-fn operators_are_told_and_obeyed() {
+fn an_operator_sees_events_and_changes_the_configuration() {
     let server = node_and_server();
     let _first = TcpListener::bind("0.0.0.0:80").unwrap();
     let mut web = service("web", "10.96.0.1");
@@ -69,7 +72,7 @@ fn operators_are_told_and_obeyed() {
     assert_eq!(agent.ended(), None);
     assert_eq!(shown("/healthzBindAddress"), "127.0.0.1:1");
 
-    // Whoever makes the API server's own address a service's cuts the agent off.
+    // A service range with the API server's own address would cut the agent off.
     server.put(service_cidr("wrong", "127.0.0.0/8"));
     let mut status = None;
     until("the agent ends", || {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use kube_ipvs::kernel::route::Routes;
-use kube_ipvs::kernel::sysctl::{Sysctl, SysctlReport, Sysctls};
+use kube_ipvs::kernel::sysctl::{self, Sysctl, SysctlReport};
 use kube_ipvs_core::model::{DEVICE, Family, Route};
 use kube_ipvs_core::plan::{FailureKind, RouteOperation};
 
@@ -24,7 +24,7 @@ pub(crate) fn components() -> Vec<Component> {
             a_failing_route_does_not_stop_the_others,
         ),
         component("ipv4_works_where_ipv6_is_disabled", ipv4_works_where_ipv6_is_disabled),
-        component("what_is_not_ours_stays", what_is_not_ours_stays),
+        component("foreign_routes_stay", foreign_routes_stay),
         component(
             "routes_of_today_replace_those_on_the_device_of_an_earlier_version",
             routes_of_today_replace_those_on_the_device_of_an_earlier_version,
@@ -171,7 +171,7 @@ fn a_failing_route_does_not_stop_the_others() {
     assert_eq!(observed(&mut routes).len(), 2);
 }
 
-fn what_is_not_ours_stays() {
+fn foreign_routes_stay() {
     add_uplink();
     let mut routes = Routes::open().unwrap();
     // The kernel's own local routes, another's on the same device, and what stands where an earlier
@@ -194,14 +194,14 @@ fn what_is_not_ours_stays() {
     ];
     applied(&mut routes, &additions(&same));
     assert_eq!(routes.observe().unwrap().routes.len(), same.len());
-    assert!(!routes.observe().unwrap().earlier);
+    assert_eq!(routes.observe().unwrap().earlier, None);
     for version in ["-4", "-6"] {
         run(&format!("ip {version} rule add not iif lo lookup 7575 pref 75 protocol 75"));
     }
-    assert!(routes.observe().unwrap().earlier);
+    assert!(routes.observe().unwrap().earlier.is_some());
     for _ in 0..2 {
         routes.delete_earlier().unwrap();
-        assert!(!routes.observe().unwrap().earlier);
+        assert_eq!(routes.observe().unwrap().earlier, None);
     }
     assert_eq!(observed(&mut routes).len(), same.len());
     for _ in 0..2 {
@@ -223,13 +223,13 @@ fn routes_of_today_replace_those_on_the_device_of_an_earlier_version() {
         }
     }
     let mut routes = Routes::open().unwrap();
-    assert!(routes.observe().unwrap().earlier);
+    assert!(routes.observe().unwrap().earlier.is_some());
     assert_eq!(observed(&mut routes), []);
     applied(&mut routes, &additions(&sample()));
     let replaced = output("ip route show table local dev kube-ipvs proto 75");
     assert_eq!(replaced, "");
     routes.delete_earlier().unwrap();
-    assert!(!routes.observe().unwrap().earlier);
+    assert_eq!(routes.observe().unwrap().earlier, None);
     assert_eq!(observed(&mut routes), sample());
 }
 
@@ -239,7 +239,7 @@ fn ten_thousand_routes_of_each_family_are_all_of_use() {
     let mut routes = Routes::open().unwrap();
     // The default of kernels that count them.
     fs::write("/proc/sys/net/ipv6/route/max_size", "4096").unwrap();
-    let reports = Sysctls::default().apply(Sysctl::needed(&Family::BOTH));
+    let reports = sysctl::apply(sysctl::ROOT, Sysctl::needed(&Family::BOTH));
     let is_raised = |it: &SysctlReport| it.is_set() && it.sysctl.path == "net/ipv6/route/max_size";
     assert!(reports.iter().any(is_raised), "{reports:?}");
     for family in Family::BOTH {
@@ -302,7 +302,7 @@ fn ipv4_works_where_ipv6_is_disabled() {
     let failure = routes.apply(&[RouteOperation::Add(ipv6)]).remove(0).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Refused);
     let found = routes.observe().unwrap();
-    assert_eq!((found.device, found.earlier), (true, false));
+    assert_eq!((found.device, found.earlier), (true, None));
     assert_eq!(found.routes, [ipv4]);
     routes.delete_earlier().unwrap();
     applied(&mut routes, &deletions(&[ipv4, ipv6]));

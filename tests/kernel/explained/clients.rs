@@ -17,7 +17,7 @@ const WAITING_CROWD: usize = 64;
 pub(crate) enum Manner {
     /// Some at a time, each of them patiently.
     InTurn,
-    /// One at a time, and until it has met everybody.
+    /// One at a time, until each server has answered.
     Alone,
     /// Many at the same time, each for a short while.
     ForAWhile,
@@ -94,7 +94,7 @@ fn knock_from(
     })
 }
 
-/// Knocks until everybody has answered who should, something else happens, or it takes too long.
+/// Sends requests until all expected servers have answered, something else happens, or time is up.
 fn meet(pair: &Pair, manner: Manner, namespace: &Namespace) -> Met {
     let patience = match manner {
         Manner::ForAWhile => SHORT_PATIENCE,

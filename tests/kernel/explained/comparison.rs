@@ -117,7 +117,7 @@ fn with_source(to: IpAddr) -> io::Result<(IpAddr, IpAddr)> {
     Ok((to, socket.local_addr()?.ip()))
 }
 
-/// Whether everybody who should answer has done so.
+/// Returns whether all expected servers have answered.
 pub(crate) fn has_met_all(pair: &Pair, met: &Met) -> bool {
     servers(met).len() >= pair.backends()
 }

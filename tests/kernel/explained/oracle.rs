@@ -6,7 +6,7 @@ use kube_ipvs::source::manifests;
 use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::state::State;
 
-use crate::trial::{Failure, Step, Trial};
+use crate::context::{Failure, Step, TestContext};
 
 /// The options that commands share.
 #[derive(Parser)]
@@ -16,7 +16,7 @@ struct Options {
 }
 
 /// The desired state.
-pub(crate) fn programs(t: &mut Trial<'_>) -> Step<DesiredState> {
+pub(crate) fn programs(t: &mut TestContext<'_>) -> Step<DesiredState> {
     let fail = |error: &dyn std::fmt::Display| Failure::new("the oracle", "an answer", error);
     let agent = t.agent();
     let options = Options::try_parse_from(std::iter::once("oracle").chain(agent.options()))

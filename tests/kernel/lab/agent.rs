@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::host::Host;
-use super::manifest::Object;
+use super::manifest::Manifest;
 use super::{Lab, Namespace};
 
 /// How long the agent may take for its first sync, or to end.
@@ -83,12 +83,12 @@ impl Agent {
     }
 
     /// Saves an object in a file of its own.
-    pub(crate) fn apply(&self, object: &Object) -> io::Result<()> {
+    pub(crate) fn apply(&self, object: &Manifest) -> io::Result<()> {
         self.save(&object.file(), &object.content())
     }
 
     /// Removes the file of an object.
-    pub(crate) fn delete(&self, object: &Object) -> io::Result<()> {
+    pub(crate) fn delete(&self, object: &Manifest) -> io::Result<()> {
         fs::remove_file(self.manifests.join(object.file()))
     }
 

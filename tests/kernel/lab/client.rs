@@ -42,7 +42,7 @@ impl fmt::Display for Reply {
 /// Why there was no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Silence {
-    /// The client was told at once that nobody serves there.
+    /// The client was rejected at once.
     Refused,
     /// An established connection was ended.
     Reset,

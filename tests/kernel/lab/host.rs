@@ -27,7 +27,7 @@ pub(crate) enum Host {
     P3,
     /// Another pod on `n2`.
     P4,
-    /// An outsider on the nodes' network; `n1` is its way to service addresses.
+    /// An external client on the nodes' network; `n1` is its way to service addresses.
     C,
 }
 

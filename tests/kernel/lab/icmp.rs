@@ -32,7 +32,7 @@ impl IcmpListener {
         Ok(Self { socket: socket::icmp(ip, patience)?, ip })
     }
 
-    /// Whether one of the packets that have arrived says that nobody serves at an address.
+    /// Whether one of the packets that have arrived rejects an address.
     pub(crate) fn has_refusal_of(&self, address: VirtualAddress) -> bool {
         while let Some(packet) = self.next() {
             if packet.is_unreachable(self.ip)

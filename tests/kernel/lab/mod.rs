@@ -34,16 +34,16 @@ pub(crate) use host::{Host, gateway};
 pub(crate) use icmp::ping;
 pub(crate) use kube_proxy::{KubeProxy, Mode, leave_earlier_version};
 pub(crate) use load::{FailedRequest, Load, LoadReport};
-pub(crate) use manifest::{
-    Endpoints, Object, Service, endpoints, endpoints_of_both, node, node_at, service, service_cidr,
-};
+pub(crate) use manifest::{Manifest, endpoints, endpoints_of_both, node, node_at};
 pub(crate) use namespace::Namespace;
 pub(crate) use notifications::Notifications;
-pub(crate) use probe::{KernelState, ipvs_rules};
+pub(crate) use probe::{KernelListing, ipvs_rules};
 pub(crate) use segments::Segments;
 pub(crate) use server::Server;
 pub(crate) use temporary::Temporary;
 pub(crate) use topology::Topology;
+
+pub(crate) use crate::common::objects::{ServiceBuilder, SliceBuilder, service, service_cidr};
 
 /// Every pod serves these ports with every protocol, at its own address of each family.
 pub(crate) const POD_PORTS: [u16; 2] = [8080, 9090];

@@ -7,7 +7,7 @@ use super::namespace::Namespace;
 
 /// All that the agent may touch, in text.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct KernelState {
+pub(crate) struct KernelListing {
     /// `ipvsadm -Sn`, sorted.
     pub(crate) ipvs: String,
     /// `nft list ruleset`, without counters.
@@ -16,7 +16,7 @@ pub(crate) struct KernelState {
     pub(crate) network: String,
 }
 
-impl KernelState {
+impl KernelListing {
     /// Reads it.
     pub(crate) fn read(node: &Namespace) -> io::Result<Self> {
         let mut network = node.read("ip", &["-o", "-d", "link", "show", "type", "dummy"])?;
@@ -35,7 +35,7 @@ impl KernelState {
     }
 }
 
-impl fmt::Display for KernelState {
+impl fmt::Display for KernelListing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "# ipvsadm -Sn\n{}\n# nft\n{}\n# ip\n{}", self.ipvs, self.nft, self.network)
     }

@@ -19,7 +19,7 @@ const MODULES: &str = include_str!("../../../hack/modules");
 /// The hosts, wired up.
 pub(crate) struct Topology {
     hosts: [Arc<Namespace>; Host::ALL.len()],
-    /// Connects the nodes and the outsider; kept alive only.
+    /// Connects the nodes and the external client; kept alive only.
     _switch: Namespace,
 }
 
@@ -95,7 +95,7 @@ impl Topology {
                 Family::V6 => format!("{pods}/{pod_length}").replace("::1/", "::/"),
             };
             let _ = writeln!(lines, "route add {network} via {via}");
-            // The way to everything else leads over the outsider, as over any router.
+            // The way to everything else leads over the external client, as over any router.
             let _ = writeln!(lines, "route add default via {}", Host::C.ip(family));
         }
         let namespace = self.host(node);
@@ -121,7 +121,7 @@ impl Topology {
         Ok(())
     }
 
-    /// The outsider knows service addresses (behind `n1`) and no pods.
+    /// The external client knows service addresses (behind `n1`) and no pods.
     fn wire_outsider(&self) -> io::Result<()> {
         let mut lines = "link set lo up\nlink set eth0 up\n".to_owned();
         for family in families() {

@@ -1,10 +1,10 @@
-//! What somebody else does to the kernel's state that is ours.
+//! Drift: what another program does to the agent's objects in the kernel.
 
 use fastrand::Rng;
 use netlink_ipvs::{Socket, Subsystem};
 
+use crate::context::{Failure, Step, TestContext};
 use crate::lab::Host::N1;
-use crate::trial::{Failure, Step, Trial};
 
 /// `IPCTNL_MSG_CT_DELETE` of `NFNL_SUBSYS_CTNETLINK`; without attributes, of everything.
 const DELETE_FLOWS: u16 = 1 << 8 | 2;
@@ -37,25 +37,25 @@ const FOREIGN: [(&str, &str); 3] = [
 /// And a virtual server, which `ipvsadm -C` ends like ours.
 const FOREIGN_SERVER: &str = "-t 198.18.0.1:99";
 
-/// What somebody else has.
+/// Objects of another program.
 pub(super) struct Foreign;
 
 impl Foreign {
     /// Makes it.
-    pub(super) fn new(t: &Trial<'_>) -> Step<Self> {
+    pub(super) fn new(t: &TestContext<'_>) -> Step<Self> {
         FOREIGN.iter().try_for_each(|(make, _)| run(t, make))?;
         run(t, &format!("ipvsadm -A {FOREIGN_SERVER} -s wlc"))?;
         Ok(Self)
     }
 
     /// It has to be there.
-    pub(super) fn is_there(&self, t: &Trial<'_>) -> Step {
+    pub(super) fn is_there(&self, t: &TestContext<'_>) -> Step {
         FOREIGN.iter().try_for_each(|(_, show)| run(t, show))?;
         run(t, &format!("ipvsadm -Ln {FOREIGN_SERVER}"))
     }
 
     /// Takes it away.
-    pub(super) fn end(self, t: &Trial<'_>) -> Step {
+    pub(super) fn end(self, t: &TestContext<'_>) -> Step {
         run(t, "nft delete table inet soak-foreign")?;
         run(t, "ip route delete 198.18.1.0/24 dev lo")?;
         run(t, "ip rule delete pref 76")?;
@@ -64,7 +64,7 @@ impl Foreign {
 }
 
 /// Does some harm, and says which.
-pub(super) fn strike(t: &Trial<'_>, rng: &mut Rng) -> Step<&'static str> {
+pub(super) fn strike(t: &TestContext<'_>, rng: &mut Rng) -> Step<&'static str> {
     let Some(command) = COMMANDS.get(rng.usize(..=COMMANDS.len())) else {
         t.host(N1)
             .inside(forget_flows)
@@ -87,7 +87,7 @@ fn forget_flows() -> Result<(), String> {
     forget(&mut socket).map_err(|error| error.to_string())
 }
 
-fn run(t: &Trial<'_>, command: &str) -> Step {
+fn run(t: &TestContext<'_>, command: &str) -> Step {
     let mut words = command.split(' ');
     let program = words.next().unwrap_or_default();
     Ok(t.host(N1).read(program, &words.collect::<Vec<_>>()).map(drop)?)

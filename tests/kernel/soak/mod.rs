@@ -16,16 +16,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use kube_ipvs_core::model::Protocol::{Tcp, Udp};
 use kube_ipvs_core::model::{Family, VirtualAddress};
 
 use self::churn::Churn;
 use self::drift::Foreign;
 use crate::cases::{Case, case};
+use crate::context::{Failure, Step, TestContext};
 use crate::explained::{Clients, Pair, contradiction, programs};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
-use crate::lab::{Agent, FailedRequest, Lab, Service, endpoints_of_both, product, service};
-use crate::trial::{Failure, Step, Trial};
+use crate::lab::{Agent, FailedRequest, Lab, ServiceBuilder, endpoints_of_both, product, service};
 
 /// Who knocks.
 const CLIENTS: [Host; 4] = [N1, P1, P2, C];
@@ -69,9 +68,9 @@ pub(crate) fn run(plan: &str) -> Step<EndpointCounts> {
     };
     let lab = Lab::build()?;
     let mut agent = Agent::new(&lab, "soak")?;
-    let mut trial = Trial::new(&lab, &mut agent)?;
-    let tally = soak(&mut trial, Duration::from_secs(seconds), seed)?;
-    trial.finish()?;
+    let mut context = TestContext::new(&lab, &mut agent)?;
+    let tally = soak(&mut context, Duration::from_secs(seconds), seed)?;
+    context.finish()?;
     Ok(tally)
 }
 
@@ -101,7 +100,7 @@ struct Outage {
     to: Instant,
 }
 
-fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<EndpointCounts> {
+fn soak(t: &mut TestContext<'_>, duration: Duration, seed: u64) -> Step<EndpointCounts> {
     let mut rng = Rng::with_seed(seed);
     let mut tally = EndpointCounts::default();
     t.agent().configure("auditPeriod: 250ms")?;
@@ -186,17 +185,17 @@ fn soak(t: &mut Trial<'_>, duration: Duration, seed: u64) -> Step<EndpointCounts
 }
 
 /// The Service that is there all the time.
-fn steady() -> Service {
+fn steady() -> ServiceBuilder {
     let steady = service("soak/steady").cluster_ip("10.96.40.1").cluster_ip("fd00:96::40:1");
-    let steady = steady.port(80, "tcp", Tcp).node_port(31_499).port(80, "udp", Udp);
-    steady.ingress("203.0.113.140")
+    let steady = steady.port("tcp", 80).node_port(31_499).udp("udp", 80);
+    steady.load_balancer_ip("203.0.113.140")
 }
 
 /// One of its endpoints stays, another is not always the same.
-fn steady_endpoints(t: &mut Trial<'_>, other: Host) -> Step {
+fn steady_endpoints(t: &mut TestContext<'_>, other: Host) -> Step {
     for slice in endpoints_of_both("soak/steady") {
-        let slice = slice.port("tcp", 8080, Tcp).port("udp", 8080, Udp);
-        t.apply(slice.ready(P1).ready(other))?;
+        let slice = slice.port("tcp", 8080).udp("udp", 8080);
+        t.apply(slice.ready_on(P1).ready_on(other))?;
     }
     Ok(())
 }
@@ -204,7 +203,7 @@ fn steady_endpoints(t: &mut Trial<'_>, other: Host) -> Step {
 /// Clients lookup at some of all front ends that there are or have been. Returns what was not as
 /// explained.
 fn lookup(
-    t: &mut Trial<'_>,
+    t: &mut TestContext<'_>,
     known: &mut BTreeSet<VirtualAddress>,
     also_silent: bool,
     rng: &mut Rng,

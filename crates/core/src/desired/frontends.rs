@@ -37,8 +37,12 @@ pub fn claims(
     requests(service, context)
         .into_iter()
         .filter(|request| {
-            // No other Service may have a front end that a process of the node answers.
-            matches!(refusal(request, context, is_owner), None | Some(RefusalReason::LocalSocket))
+            // No other Service may have a front end that a process of the node answers, or a
+            // ClusterIP that its Service does not serve.
+            match refusal(request, service, context, is_owner) {
+                Some(RefusalReason::NotServed) => request.kind == FrontendKind::ClusterIp,
+                refusal => matches!(refusal, None | Some(RefusalReason::LocalSocket)),
+            }
         })
         .map(|request| (request.address, claim(&request, service)))
         .collect()
@@ -75,7 +79,7 @@ pub fn program(
     let mut refusals = Vec::new();
     let mut pools = PoolBuilder::new(service, context, locality, &[]);
     for request in requests {
-        let refusal = refusal(&request, context, is_owner);
+        let refusal = refusal(&request, service, context, is_owner);
         let refusal = refusal.or_else(|| conflict(&request, service, context, claims));
         let targets = match refusal {
             Some(reason) => Err(reason),
@@ -138,16 +142,12 @@ pub fn pools(
 /// known yet.
 fn requests(service: &Service, context: &NodeContext) -> Vec<Frontend> {
     let mut requests = Vec::new();
-    let options = Options::new(service, context);
     for cluster_ip in context.families.iter().filter_map(|family| service.cluster_ip(*family)) {
         let of_family = |ip: &&IpAddr| Family::of(**ip) == Family::of(cluster_ip);
         for port in &service.ports {
             let cluster =
                 VirtualAddress { ip: cluster_ip, port: port.port, protocol: port.protocol };
             let mut request = |address, kind| {
-                if !options.serves(kind) {
-                    return;
-                }
                 requests.push(Frontend {
                     address,
                     kind,
@@ -181,15 +181,19 @@ fn claim(request: &Frontend, service: &Service) -> Claim {
     Claim { right: request.kind.right(), created: service.created, service: service.key.clone() }
 }
 
-/// Returns why no Service may have this front end, if there is a reason. Otherwise the authors of
-/// Services could take over the node's own traffic. A port of a ClusterIP is refused only if a
+/// Returns why the Service must not have this front end, or does not serve it. Otherwise the authors
+/// of Services could take over the node's own traffic. A port of a ClusterIP is refused only if a
 /// device of the node has the address.
 fn refusal(
     request: &Frontend,
+    service: &Service,
     context: &NodeContext,
     is_owner: IsOwner<'_>,
 ) -> Option<RefusalReason> {
     let Frontend { address, kind, pool: cluster, .. } = request;
+    if !Options::new(service, context).serves(*kind) {
+        return Some(RefusalReason::NotServed);
+    }
     match kind {
         FrontendKind::ClusterIp => {
             return context.is_local_socket(address).then_some(RefusalReason::LocalSocket);

@@ -342,6 +342,12 @@ impl Engine {
         self.reconciler.ejected()
     }
 
+    /// Returns whether ejections have begun or ended since [`Engine::take_updates`].
+    #[must_use]
+    pub fn has_ejections(&self) -> bool {
+        !self.updates.ejections.is_empty()
+    }
+
     /// Explains where a new connection goes ([`explain()`]), ejected endpoints included.
     #[must_use]
     pub fn explain(&self, destination: VirtualAddress, from: Source) -> Explanation {

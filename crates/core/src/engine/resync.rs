@@ -70,7 +70,7 @@ mod tests {
     const AUDIT: Option<Duration> = Some(Duration::from_secs(300));
 
     #[test]
-    fn what_fails_is_tried_ever_more_rarely_until_it_succeeds() {
+    fn retries_of_a_failed_read_slow_down_until_it_succeeds() {
         let mut resync = Resync::default();
         let mut now = Instant::now();
         resync.succeeded(now, AUDIT);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn tampering_is_looked_at_soon_but_not_where_nothing_can_be_read() {
+    fn drift_is_read_soon_unless_the_kernel_cannot_be_read() {
         let mut resync = Resync::default();
         let now = Instant::now();
         resync.succeeded(now, AUDIT);

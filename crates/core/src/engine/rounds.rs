@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_more_than_a_hundredth_takes_longer() {
+    fn an_audit_that_costs_more_than_a_hundredth_takes_longer() {
         // 10,000 virtual servers of 10 real servers take 0.7 seconds.
         let each = Duration::from_micros(70);
         let parts = read_for(90, 10_000, each);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_rounds_where_everything_is_read_as_often_or_nothing_is_to_be() {
+    fn audits_are_paced_only_between_long_resyncs() {
         let now = Instant::now();
         for (period, due) in [(None, None), (Some(ROUND), None), (LONG, Some(now + ROUND))] {
             let mut rounds = Rounds::default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{DesiredService, Family, FrontendKind, Target};
+use crate::model::{DesiredService, Family, FrontendKind, Refusal, RefusalReason, Target};
 
 /// Totals of the desired state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct Totals {
     pub pools: usize,
     /// In all pools, including draining ones.
     pub backends: usize,
-    /// Front ends that Services request but do not get.
+    /// Front ends that Services request but do not get, without those that they exclude themselves.
     pub refusals: usize,
     /// Service ports with internal traffic policy Local and no endpoint on this node, by family.
     pub internal_without_local: [usize; Family::BOTH.len()],
@@ -33,7 +33,8 @@ impl Totals {
     fn count(&mut self, program: &DesiredService, change: impl Fn(&mut usize, usize)) {
         change(&mut self.services, 1);
         change(&mut self.frontends, program.frontends.len());
-        change(&mut self.refusals, program.refusals.len());
+        let is_meant = |refusal: &&Refusal| refusal.reason == RefusalReason::NotServed;
+        change(&mut self.refusals, program.refusals.iter().filter(|it| !is_meant(it)).count());
         for pool in program.serving_pools() {
             change(&mut self.pools, 1);
             change(&mut self.backends, pool.backends.len());

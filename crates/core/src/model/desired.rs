@@ -117,6 +117,9 @@ pub enum RefusalReason {
     /// The pool needs a shadow address, but another service range occupies all of them.
     #[error("another service range occupies the shadow addresses of this ClusterIP")]
     NoShadow,
+    /// The Service's own choice.
+    #[error("the Service's options front-ends or nodes exclude it")]
+    NotServed,
     /// Another Service owns this front end: the requested one, one that matches the same packets,
     /// or the ClusterIP that the requested one would use.
     #[error("another Service has {0}")]

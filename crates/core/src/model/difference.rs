@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_equal_at_either_end_is_left_out() {
+    fn common_ends_are_left_out_of_a_difference() {
         let differing = |one: &[u8], other: &[u8]| differing(one, other, u8::eq);
         assert_eq!(differing(&[1, 2, 3, 4], &[1, 5, 4]), [1..3, 1..2]);
         assert_eq!(differing(&[1, 2], &[1, 2]), [2..2, 2..2]);

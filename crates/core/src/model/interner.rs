@@ -122,7 +122,7 @@ mod tests {
     use crate::model::Protocol;
 
     #[test]
-    fn what_is_equal_is_shared() {
+    fn equal_names_are_shared() {
         let mut names = Interner::default();
         assert!(Shared::is_same(&names.intern("n1"), &names.intern("n1")));
         assert!(Shared::is_same(&names.on_node("n1", None), &names.on_node("n1", None)));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_forgotten() {
+    fn unused_names_are_dropped() {
         let mut names = Interner::default();
         let stays: Vec<_> = (0..10).map(|n| slice(&mut names, &format!("stays-{n}"))).collect();
         let mut changes = slice(&mut names, "change");

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_is_told_once_and_then_with_its_count() {
+    fn repeated_messages_are_written_once_and_then_counted() {
         let (mut limiter, now) = (Limiter::new(QUIET), Instant::now());
         let [web, other] = ["web", "other"].map(str::to_owned);
         assert_eq!(limiter.next_due(now), None);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_told_and_the_rest_in_time() {
+    fn a_burst_is_written_and_the_rest_is_paced() {
         let (mut limiter, now) = (Limiter::new(QUIET), Instant::now());
         for index in 0..30 {
             limiter.add(of("one", index), ());
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_longer_goes_before_others() {
+    fn longer_waiting_topics_go_first() {
         let (mut limiter, now) = (Limiter::new(QUIET), Instant::now());
         for index in 100..100 + BURST as usize {
             limiter.add(of("one", index), ());
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_with_many_topics_keeps_no_other_waiting() {
+    fn a_group_with_many_topics_does_not_delay_others() {
         let (mut limiter, now) = (Limiter::new(QUIET), Instant::now());
         let many = |limiter: &mut Limiter<_, _>, second: usize| {
             (0..100).filter(|index| limiter.add(of("many", 100 * second + index), ())).count()
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_what_is_kept_in_mind() {
+    fn remembered_topics_are_bounded() {
         let mut limiter = Limiter::new(QUIET);
         for index in 0..MOST_TOPICS {
             assert!(limiter.add(of(&index.to_string(), index), ""));

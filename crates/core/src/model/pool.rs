@@ -420,7 +420,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_changes_lead_from_one_to_the_other(
+        fn changes_turn_one_pool_into_the_other(
             shared in vec(backend(), 0..4), old in vec(backend(), 0..9), new in vec(backend(), 0..9),
         ) {
             let shared: Backends = shared.into_iter().collect();

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_be_obeyed_is_shown() {
+    fn control_characters_are_escaped() {
         for (text, expected) in [
             ("default/web:http\tü", "default/web:http\tü"),
             ("a\u{1b}[2Jb\r\nc\0", "a\\u{1b}[2Jb\\r\\nc\\u{0}"),
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_text_is_one() {
+    fn a_cut_text_ends_at_a_character() {
         assert_eq!(
             [cut("aü", 1), cut("aü", 2), cut("aü", 3), cut("aü", 9)],
             ["a", "a", "aü", "aü"]
@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_obeyed(text in any::<String>()) {
+        fn no_escaped_text_has_control_characters(text in any::<String>()) {
             let shown = one_line(&text);
             prop_assert!(!shown.contains(is_obeyed), "{shown:?}");
             prop_assert_eq!(shown == text, !text.contains(is_obeyed));

@@ -66,7 +66,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn leading_zeros_of_ipv4_mean_nothing(
+        fn leading_zeros_of_ipv4_are_ignored(
             octets: [u8; 4],
             zeros in proptest::array::uniform4(zeros()),
             length in 0..=32u8,
@@ -84,7 +84,7 @@ mod tests {
         }
 
         #[test]
-        fn leading_zeros_of_ipv6_mean_nothing(
+        fn leading_zeros_of_ipv6_are_ignored(
             groups: [u16; 8],
             zeros in proptest::collection::vec(zeros(), 8),
         ) {
@@ -95,7 +95,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_without_them_is_read_as_ever(text in "[0-9a-f:./ ]{0,24}") {
+        fn addresses_without_leading_zeros_are_read_strictly(text in "[0-9a-f:./ ]{0,24}") {
             let strict: Option<IpAddr> = text.trim().parse().ok();
             if let Some(ip) = strict {
                 prop_assert_eq!(read_ip(&text), Some(ip.to_canonical()));
@@ -108,13 +108,13 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_too_odd(text in ".{0,64}") {
+        fn any_text_is_read_without_panic(text in ".{0,64}") {
             let _ = (read_ip(&text), read_range(&text));
         }
     }
 
     #[test]
-    fn what_is_no_address_stays_none() {
+    fn invalid_addresses_stay_invalid() {
         for text in ["", "0", "00", "10.0.0", "10.0.0.0256", "0x0a.0.0.1", "10.0.0.01.", "1::02::3"]
         {
             assert_eq!(read_ip(text), None, "{text}");

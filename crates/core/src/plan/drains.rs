@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn one_goes_when_its_connections_have_ended_or_its_time_has_come() {
+    fn a_backend_is_removed_without_connections_or_after_the_drain_period() {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_back_and_leaves_again_has_all_its_time() {
+    fn a_backend_that_returns_gets_a_full_drain_period_again() {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn none_waits_where_somebody_else_has_the_address() {
+    fn no_backend_drains_at_an_address_with_another_owner() {
         let dns = server("10.96.0.10:53/tcp");
         let now = Instant::now();
         let mut drains = of_period(PERIOD);
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_move_at_once_and_connections_without_a_period_once_they_are_known() {
+    fn udp_moves_at_once_and_tcp_without_a_drain_period_when_counted() {
         let now = Instant::now();
         let mut drains = of_period(PERIOD);
         let dns = server("10.96.0.10:53/udp");
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mass_of_endpoints_for_datagrams_goes_little_by_little() {
+    fn many_udp_endpoints_are_removed_gradually() {
         let mut now = Instant::now();
         let mut drains = of_period(PERIOD);
         let dns = |port| VirtualAddress { port, ..server("10.96.0.10:53/udp") };
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_counted_ever_more_rarely() {
+    fn counts_of_connections_slow_down() {
         let web = server("10.96.0.1:80/tcp");
         let start = Instant::now();
         let mut drains = of_period(PERIOD);
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_takes_long_is_followed_by_a_long_rest() {
+    fn a_slow_count_is_followed_by_a_long_pause() {
         let mut counts = Counts::default();
         let start = Instant::now();
         counts.restart(start);

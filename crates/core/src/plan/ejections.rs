@@ -537,11 +537,13 @@ mod tests {
         matches!(change, EjectionChange::Ejected { .. })
     }
 
+    /// Endpoints before and after, and those that are ejected.
+    type Row<'a> = (&'a str, &'a [Endpoint], &'a [Endpoint], &'a [u8]);
+
     #[test]
     fn what_is_ejected() {
         use Endpoint::{Answers, AnswersOnce, Dead, Stays};
-        // Endpoints before and after, and those that are ejected.
-        let table: [(&str, &[Endpoint], &[Endpoint], &[u8]); 9] = [
+        let table: [Row<'_>; 9] = [
             ("one of three dies", &[Answers; 3], &[Answers, Dead, Answers], &[2]),
             ("one of two dies", &[Answers; 2], &[Dead, Answers], &[1]),
             ("the only one dies", &[Answers], &[Dead], &[]),

@@ -9,7 +9,11 @@ use crate::model::{
 pub fn of_frontends(program: &DesiredService) -> impl Iterator<Item = Element> + '_ {
     let left = program.refusals.iter().filter(|it| it.reason == RefusalReason::LocalSocket);
     let left = left.map(|refusal| Element::Port(PortSet::LocalSockets, refusal.address));
-    program.frontends.iter().flat_map(of_frontend).chain(of_addresses(program)).chain(left)
+    let frontends = program.frontends.iter().flat_map(|it| {
+        let is_served = program.frontend(&it.pool).is_some();
+        of_frontend(it, is_served)
+    });
+    frontends.chain(of_addresses(program)).chain(left)
 }
 
 /// Returns the elements for the addresses of its pools, each of which has a route.
@@ -76,12 +80,13 @@ pub fn of_backend(backend: &Backend) -> Option<Element> {
     backend.local.then_some(Element::Address(AddressSet::Hairpin, backend.address))
 }
 
-fn of_frontend(frontend: &Frontend) -> Vec<Element> {
+/// `is_served` is set if the Service port has a front end at its ClusterIP.
+fn of_frontend(frontend: &Frontend, is_served: bool) -> Vec<Element> {
     let address = frontend.address;
     let mut elements = Vec::with_capacity(4);
-    // Without endpoints, datagrams are still mapped to the pool's address: it has no virtual server
-    // to take them, and a local process gets an error like other clients.
-    let is_led_nowhere = address.protocol == Protocol::Udp;
+    // Without endpoints, datagrams are still mapped to the ClusterIP: it has no virtual server to
+    // take them, and a local process gets an error like other clients.
+    let is_led_nowhere = address.protocol == Protocol::Udp && is_served;
     if frontend.targets().contains(&Target::Reject) && !is_led_nowhere {
         elements.push(Element::Port(PortSet::Refused, address));
     }

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn service_ranges_and_all_their_images_are_ours() {
+    fn service_ranges_and_their_shadow_ranges_are_ours() {
         let ranges = ["10.96.0.0/16", "fd00:96::/108"].map(|net| net.parse().expect("a range"));
         let elements = ranges.map(|net| Element::Range(RangeSet::ServiceRanges, net)).to_vec();
         let is_named = is_named(&Observed { elements, ..Observed::default() });
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn orphans_are_left_to_the_agent_whatever_rules_its_tables_have() {
+    fn orphaned_virtual_servers_are_left_to_the_agent() {
         let claims = ForeignClaims {
             addresses: [at("10.96.0.20:80").ip].into_iter().collect(),
             ..ForeignClaims::default()

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mass_of_removals_is_spread_and_none_is_forgotten() {
+    fn many_removals_are_spread_and_all_happen() {
         let mut token_bucket = TokenBucket::default();
         let mut now = Instant::now();
         let refused: Vec<_> =
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_one_goes_whole_and_is_made_up_for() {
+    fn a_large_removal_goes_at_once_and_is_paid_back() {
         let mut token_bucket = TokenBucket::default();
         let start = Instant::now();
         assert!(token_bucket.take(server(1), 1_000, start));

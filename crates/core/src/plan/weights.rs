@@ -28,7 +28,8 @@ type Growths = BTreeMap<SocketAddr, Growth>;
 /// The present weights of pools with slow start or ejected real servers.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
-    by_server: BTreeMap<VirtualAddress, Growths>,
+    /// With the time of the next step.
+    by_server: BTreeMap<VirtualAddress, (Growths, Option<Instant>)>,
     due: BTreeSet<(Instant, VirtualAddress)>,
     /// No entry is empty.
     ejected: BTreeMap<VirtualAddress, BTreeMap<SocketAddr, Ejected>>,
@@ -134,13 +135,15 @@ impl Weights {
         now: Instant,
     ) -> Option<Shared<Pool>> {
         let address = desired.map(|it| &it.server).or(actual.map(|it| &it.server))?.address;
+        let (known, due) = self.by_server.remove(&address).unwrap_or_default();
+        if let Some(due) = due {
+            self.due.remove(&(due, address));
+        }
         let desired = desired?;
         let time = desired.control.as_ref().map_or(Duration::ZERO, |control| control.slow_start);
-        let known = self.by_server.remove(&address);
         if time.is_zero() {
             return None;
         }
-        let known = known.unwrap_or_default();
         let ejected = self.ejected.get(&address);
         let is_ejected = |socket: &_| ejected.is_some_and(|ejected| ejected.contains_key(socket));
         let none = Backends::default();
@@ -169,7 +172,6 @@ impl Weights {
                 growths.insert(socket, Growth { since: Some(since), gone: None });
             }
         }
-        self.schedule(address, &growths, time, now);
         let grows = |backend: &Backend| growths.get(&backend.socket())?.since;
         let present = |backend: &Backend| match grows(backend) {
             Some(since) if !backend.is_draining() => {
@@ -184,7 +186,9 @@ impl Weights {
             Pool { backends, ..Pool::clone(desired) }.into()
         });
         if !growths.is_empty() {
-            self.by_server.insert(address, growths);
+            let due = next_step(&growths, time, now);
+            self.due.extend(due.map(|due| (due, address)));
+            self.by_server.insert(address, (growths, due));
         }
         weighted
     }
@@ -202,24 +206,18 @@ impl Weights {
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
     }
+}
 
-    /// Schedules the next step of a virtual server's growths, and the end of its memory.
-    fn schedule(
-        &mut self,
-        address: VirtualAddress,
-        growths: &Growths,
-        time: Duration,
-        now: Instant,
-    ) {
-        let next = growths.values().filter_map(|growth| match growth {
-            Growth { gone: Some(gone), .. } => Some(*gone + time),
-            Growth { since: Some(since), .. } => {
-                Some(*since + time * tenths(*since, time, now) / (STEPS - 1))
-            }
-            Growth { .. } => None,
-        });
-        self.due.extend(next.min().map(|at| (at, address)));
-    }
+/// Returns when the next growth steps, or the memory of a departure ends.
+fn next_step(growths: &Growths, time: Duration, now: Instant) -> Option<Instant> {
+    let next = growths.values().filter_map(|growth| match growth {
+        Growth { gone: Some(gone), .. } => Some(*gone + time),
+        Growth { since: Some(since), .. } => {
+            Some(*since + time * tenths(*since, time, now) / (STEPS - 1))
+        }
+        Growth { .. } => None,
+    });
+    next.min()
 }
 
 /// Returns the real servers that are no longer desired and may return.
@@ -346,8 +344,8 @@ mod tests {
         step(&mut restarted, &one, &mut actual, now + SECOND * 70);
         assert_eq!(step(&mut restarted, &two, &mut actual, now + SECOND * 80), [10, 10]);
         step(&mut restarted, &one, &mut actual, now + SECOND * 100);
-        assert_eq!(restarted.next_due(), Some(now + SECOND * 160), "of the first departure");
-        assert_eq!(restarted.take_due(now + SECOND * 200).len(), 2);
+        assert_eq!(restarted.next_due(), Some(now + SECOND * 190), "the end of its memory");
+        assert_eq!(restarted.take_due(now + SECOND * 200).len(), 1);
         step(&mut restarted, &one, &mut actual, now + SECOND * 200);
         assert!(restarted.by_server.is_empty());
         assert_eq!(step(&mut restarted, &two, &mut actual, now + SECOND * 200), [10, 1]);

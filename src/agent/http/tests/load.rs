@@ -19,7 +19,7 @@ fn is_over(mut stream: &TcpStream) -> bool {
 }
 
 #[test]
-fn who_holds_on_to_connections_keeps_nobody_from_an_answer() {
+fn clients_that_hold_connections_do_not_block_others() {
     let server = metrics_server(&health(), answer_of_empty_engine);
     let from = |last| connect_from(last, server.address);
     let small = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -74,7 +74,7 @@ fn many_ports_have_no_more_connections_than_one() {
 }
 
 #[test]
-fn a_question_of_a_client_that_has_gone_is_known_as_such() {
+fn the_question_of_a_closed_client_is_recognised() {
     let (questions, asked) = mpsc::channel();
     let server = metrics_server(&health(), move |query| questions.send(query).unwrap());
     for path in ["/explain?destination=10.96.0.1:80&from=node", "/status", "/metrics"] {
@@ -90,7 +90,7 @@ fn a_question_of_a_client_that_has_gone_is_known_as_such() {
 }
 
 #[test]
-fn small_requests_on_many_connections_keep_nobody_from_an_answer() {
+fn many_small_requests_do_not_block_others() {
     let server = metrics_server(&health(), answer_of_empty_engine);
     let small = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
     let peers = || (2..42).cycle().take(264);
@@ -143,7 +143,7 @@ fn slow_heads_and_slow_readers_are_cut_off() {
 }
 
 #[test]
-fn a_large_answer_is_made_once_for_all_who_ask_for_it() {
+fn a_large_answer_is_computed_once_for_all_clients() {
     const CLIENTS: usize = 12;
     let (asked, questions) = mpsc::channel();
     let server = metrics_server(&health(), move |query| asked.send(query).unwrap());

@@ -66,7 +66,7 @@ fn an_object_out_of_shape_is_named_in_protobuf_too() {
 }
 
 #[test]
-fn what_is_not_a_list_is_not_an_empty_one() {
+fn an_answer_that_is_no_list_is_not_taken_for_an_empty_list() {
     let texts: [&[u8]; 9] = [
         b"",
         b"{}",

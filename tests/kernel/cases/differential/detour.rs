@@ -1,13 +1,13 @@
-//! How pods of the other node use this node's front ends: nobody serves Services on theirs.
+//! How pods of the other node use this node's front ends: no proxy runs on theirs.
 
 use std::io;
 use std::sync::Arc;
 
 use kube_ipvs_core::model::Family;
 
+use crate::context::TestContext;
 use crate::lab::Host::{N1, N2, P3, P4};
 use crate::lab::{Namespace, gateway};
-use crate::trial::Trial;
 
 /// Where service addresses lie.
 const SERVICE_ADDRESSES: [&str; 10] = [
@@ -34,7 +34,7 @@ pub(super) struct Detour {
 impl Detour {
     /// Leads what `P3` sends to service addresses to `N1`, and back there what its neighbours
     /// answer: by the short way, `P3` would see the endpoint and not the Service.
-    pub(super) fn new(t: &Trial<'_>) -> io::Result<Self> {
+    pub(super) fn new(t: &TestContext<'_>) -> io::Result<Self> {
         let namespace = |host| Arc::clone(t.host(host));
         let detour = Self { node: namespace(N2), neighbour: namespace(P4) };
         detour.change("add")?;

@@ -14,27 +14,27 @@ use std::time::Instant;
 
 use self::detour::Detour;
 use super::{Case, case};
+use crate::context::{Failure, Step, TestContext};
 use crate::explained::{
     Clients, Manner, Met, Pair, contradiction, describe, has_met_all, programs, strays,
 };
 use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::product;
-use crate::trial::{Failure, Step, Trial};
 
-/// Pods of this node and of another one, the node's own processes, and an outsider.
+/// Pods of this node and of another one, the node's own processes, and an external client.
 const SOURCES: [Host; 5] = [P1, P2, P3, N1, C];
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("packets_do_what_explain_says", packets_do_what_explain_says),
-        case("packets_do_what_explain_says_where_all_is_carried", |t| {
+        case("packets_do_what_explain_says_if_all_is_carried", |t| {
             t.agent().configure("carry: all")?;
             packets_do_what_explain_says(t)
         }),
     ]
 }
 
-fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {
+fn packets_do_what_explain_says(t: &mut TestContext<'_>) -> Step {
     let rows = table::rows();
     let servers = table::host_network_servers(t)?;
     let detour = Detour::new(t)?;
@@ -61,7 +61,7 @@ fn packets_do_what_explain_says(t: &mut Trial<'_>) -> Step {
 }
 
 /// Makes all pairs meet and says which ones met with something else than was explained.
-fn lookup(t: &Trial<'_>, pairs: &[Pair]) -> Vec<String> {
+fn lookup(t: &TestContext<'_>, pairs: &[Pair]) -> Vec<String> {
     let clients = Clients::new(SOURCES.map(|from| (from, Arc::clone(t.host(from)))));
     let start = Instant::now();
     let met = clients.meet(pairs);

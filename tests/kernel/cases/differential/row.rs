@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kube_ipvs_core::model::{Family, Protocol, shadow_addresses};
 use serde_json::Value;
 
-use crate::lab::{Endpoints, Object, POD_PORTS, Service, endpoints, service};
+use crate::lab::{Manifest, POD_PORTS, ServiceBuilder, SliceBuilder, endpoints, service};
 
 const INTERNAL_POLICY: &str = "internalTrafficPolicy";
 
@@ -23,12 +23,12 @@ pub(super) struct Row {
     target: u16,
     exposed: bool,
     fields: Vec<(&'static str, Value)>,
-    edit: fn(Service) -> Service,
-    endpoints: fn(Endpoints) -> Endpoints,
+    edit: fn(ServiceBuilder) -> ServiceBuilder,
+    endpoints: fn(SliceBuilder) -> SliceBuilder,
 }
 
 /// A Service with a ClusterIP alone: of both families, with TCP and UDP at port 80.
-pub(super) fn inside(name: &'static str, endpoints: fn(Endpoints) -> Endpoints) -> Row {
+pub(super) fn inside(name: &'static str, endpoints: fn(SliceBuilder) -> SliceBuilder) -> Row {
     Row {
         number: 0,
         name,
@@ -45,7 +45,7 @@ pub(super) fn inside(name: &'static str, endpoints: fn(Endpoints) -> Endpoints) 
 }
 
 /// A Service that also has an external IP, a load balancer's IP and a node port.
-pub(super) fn exposed(name: &'static str, endpoints: fn(Endpoints) -> Endpoints) -> Row {
+pub(super) fn exposed(name: &'static str, endpoints: fn(SliceBuilder) -> SliceBuilder) -> Row {
     Row { exposed: true, ..inside(name, endpoints) }
 }
 
@@ -107,7 +107,7 @@ impl Row {
     }
 
     /// Whatever else.
-    pub(super) fn edit(mut self, edit: fn(Service) -> Service) -> Self {
+    pub(super) fn edit(mut self, edit: fn(ServiceBuilder) -> ServiceBuilder) -> Self {
         self.edit = edit;
         self
     }
@@ -118,14 +118,14 @@ impl Row {
     }
 
     /// The Service and its slices.
-    pub(super) fn objects(&self) -> Vec<Object> {
+    pub(super) fn objects(&self) -> Vec<Manifest> {
         let key = format!("differential/{}", self.name);
         let mut web = service(&key);
         for family in &self.families {
             web = web.cluster_ip(&self.cluster_ip(*family).to_string());
         }
         for protocol in &self.protocols {
-            web = web.port(self.port, protocol.name(), *protocol);
+            web = web.port_of(*protocol, protocol.name(), self.port);
             if self.exposed {
                 web = web.node_port(self.node_port_number());
             }
@@ -134,21 +134,21 @@ impl Row {
             let of = |address: fn(&Self, Family) -> IpAddr| {
                 self.families.iter().map(move |family| address(self, *family).to_string())
             };
-            web = web.with("externalIPs", of(Self::external_ip).collect::<Vec<_>>());
+            web = web.spec("externalIPs", of(Self::external_ip).collect::<Vec<_>>());
             for ip in of(Self::load_balancer_ip) {
-                web = web.ingress(&ip);
+                web = web.load_balancer_ip(&ip);
             }
         }
         for (name, value) in &self.fields {
-            web = web.with(name, value.clone());
+            web = web.spec(name, value.clone());
         }
         let slices = self.families.iter().map(|family| {
             let name = format!("{}-{}", self.name, family.to_string().to_lowercase());
             let mut slice = endpoints(&key).named(&name).of_family(*family);
             for protocol in &self.protocols {
-                slice = slice.port(protocol.name(), self.target, *protocol);
+                slice = slice.port_of(*protocol, protocol.name(), self.target);
             }
-            Object::from((self.endpoints)(slice))
+            Manifest::from((self.endpoints)(slice))
         });
         std::iter::once((self.edit)(web).into()).chain(slices).collect()
     }
@@ -162,7 +162,7 @@ impl Row {
         addresses
     }
 
-    /// Addresses within this node that insiders are led to, past a ClusterIP of policy Local.
+    /// Shadow addresses that local clients are led to, past a ClusterIP of policy Local.
     pub(super) fn images(&self) -> Vec<IpAddr> {
         if !self.exposed || self.fields.iter().all(|(name, _)| *name != INTERNAL_POLICY) {
             return Vec::new();

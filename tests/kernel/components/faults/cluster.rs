@@ -1,8 +1,8 @@
-//! A small cluster: Services that faults are about, the victims, and others of every kind.
+//! A small cluster: Services with faults, the targets, and other Services of every kind.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kube_ipvs_core::model::{Change, EndpointSlice, Event, Family};
+use kube_ipvs_core::model::{Change, Event};
 
 use crate::common::objects::{node, service, service_cidrs, slice, without_service, without_slice};
 
@@ -21,7 +21,7 @@ pub(super) fn ground() -> Vec<Event> {
     ]
 }
 
-/// The Services that no fault is about.
+/// The Services without faults.
 pub(super) fn others() -> Vec<Event> {
     vec![
         service("a/web").cluster_ip("10.96.0.10").port("http", 80).node_port(30_080).into(),
@@ -45,7 +45,12 @@ pub(super) fn others() -> Vec<Event> {
             .ready("10.244.2.7", "n2")
             .into(),
         service("a/six").cluster_ip("fd00:10:96::a").port("http", 80).node_port(30_081).into(),
-        Event::Slice(Change::Apply(six())),
+        slice("a/six-1")
+            .v6()
+            .port("http", 8080)
+            .ready("fd00:10:244:1::5", "n1")
+            .ready("fd00:10:244:2::5", "n2")
+            .into(),
         service("a/sticky")
             .cluster_ip("10.96.0.14")
             .external_ip("203.0.113.14")
@@ -57,22 +62,14 @@ pub(super) fn others() -> Vec<Event> {
     ]
 }
 
-fn six() -> EndpointSlice {
-    let slice = slice("a/six-1")
-        .port("http", 8080)
-        .ready("fd00:10:244:1::5", "n1")
-        .ready("fd00:10:244:2::5", "n2");
-    EndpointSlice { family: Family::V6, ..slice.0 }
-}
+/// The greatest number of targets.
+pub(super) const TARGETS: u8 = 21;
 
-/// How many victims there may be.
-pub(super) const VICTIMS: u8 = 21;
-
-/// A Service that faults are about, by its number, from 1 on.
+/// A Service with faults, by its number from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Victim(pub(super) u8);
+pub(super) struct Target(pub(super) u8);
 
-impl Victim {
+impl Target {
     /// Its addresses: the second is a load balancer's, the third IPv6.
     fn addresses(self) -> [IpAddr; 3] {
         let Self(number) = self;
@@ -83,7 +80,7 @@ impl Victim {
         ]
     }
 
-    /// How requests name it.
+    /// Returns its addresses as requests contain them.
     pub(super) fn names(self) -> Vec<Vec<u8>> {
         let bytes = |ip| match ip {
             IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -92,7 +89,7 @@ impl Victim {
         self.addresses().map(bytes).into()
     }
 
-    /// Whether a message names it.
+    /// Returns whether a message names it.
     pub(super) fn is_named(self, message: &str) -> bool {
         // Not as the beginning of another address.
         let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_hexdigit());
@@ -103,7 +100,7 @@ impl Victim {
     }
 }
 
-/// What happens to a victim.
+/// A change of a target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
     /// It comes, with three endpoints.
@@ -119,7 +116,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// What must have happened before, so that this makes a difference.
+    /// Returns the change that must come before this one.
     pub(super) fn before(self) -> Self {
         match self {
             Self::Come => Self::Go,
@@ -128,10 +125,10 @@ impl Step {
         }
     }
 
-    /// What is told of it.
-    pub(super) fn events(self, victim: Victim) -> Vec<Event> {
-        let (key, slice_name) = (format!("v/{}", victim.0), format!("v/{}-1", victim.0));
-        let [ip, balancer, v6] = victim.addresses().map(|ip| ip.to_string());
+    /// Returns the events of the change.
+    pub(super) fn events(self, target: Target) -> Vec<Event> {
+        let (key, slice_name) = (format!("v/{}", target.0), format!("v/{}-1", target.0));
+        let [ip, balancer, v6] = target.addresses().map(|ip| ip.to_string());
         let service = service(&key)
             .cluster_ip(&ip)
             .cluster_ip(&v6)

@@ -4,49 +4,49 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::cluster::{Step, Victim};
+use super::cluster::{Step, Target};
+use super::harness::{FaultHarness, LONGEST_WAIT};
 use super::kind::Kind;
 use super::listed::ERRORS;
-use super::rig::{LONGEST_WAIT, Rig};
 use super::script::{Fault, How};
 use crate::components::node::enter;
 use crate::components::{output, run};
 
-pub(super) fn what_lasts_is_retried_ever_more_rarely(rig: &mut Rig) {
-    let victim = Victim(1);
+pub(super) fn retries_of_a_lasting_fault_slow_down(harness: &mut FaultHarness) {
+    let target = Target(1);
     for (kind, errno, remedy) in [
         (Kind::NewService, Errno::NOENT, "modprobe ip_vs_rr"),
         (Kind::NewDest, Errno::NOMEM, "out of memory"),
         (Kind::NewElement, Errno::NOSPC, "ENOSPC"),
         (Kind::NewRoute, Errno::NOMEM, "out of memory"),
     ] {
-        rig.tell(Step::Go.events(victim));
-        rig.heal();
-        rig.arm([Fault::lasting(kind, How::Refused(errno)).of(victim)]);
-        rig.tell(Step::Come.events(victim));
-        rig.work();
-        let works = rig.works;
+        harness.deliver(Step::Go.events(target));
+        harness.heal();
+        harness.arm([Fault::lasting(kind, How::Refused(errno)).of(target)]);
+        harness.deliver(Step::Come.events(target));
+        harness.work();
+        let works = harness.works;
         let (mut passed, mut rounds) = (Duration::ZERO, 0);
         while passed < Duration::from_secs(300) {
-            passed += rig.wait(LONGEST_WAIT);
+            passed += harness.wait(LONGEST_WAIT);
             rounds += 1;
-            rig.work();
+            harness.work();
         }
         // After 1, 2, 4 … 32 seconds, and then once a minute; an audit may come in between. Beside
         // that, IPVS is read every half a minute.
-        let most = rig.engine.errors().map(|error| error.attempts).max();
-        assert!(matches!(most, Some(9..=13)), "{}: {most:?} tries", rig.task);
-        let works = rig.works - works;
-        assert!(works <= 3 * rounds && rounds < 45, "{}: {works} in {rounds} rounds", rig.task);
-        let messages = rig.messages();
-        let is_told = |message: &String| victim.is_named(message) && message.contains(remedy);
-        assert!(messages.iter().any(is_told), "{}: {messages:#?}", rig.task);
-        rig.heal();
+        let most = harness.engine.errors().map(|error| error.attempts).max();
+        assert!(matches!(most, Some(9..=13)), "{}: {most:?} tries", harness.task);
+        let works = harness.works - works;
+        assert!(works <= 3 * rounds && rounds < 45, "{}: {works} in {rounds} rounds", harness.task);
+        let messages = harness.messages();
+        let is_told = |message: &String| target.is_named(message) && message.contains(remedy);
+        assert!(messages.iter().any(is_told), "{}: {messages:#?}", harness.task);
+        harness.heal();
     }
 }
 
-pub(super) fn connection_tracking_that_fails_holds_up_nothing(rig: &mut Rig) {
-    let victim = Victim(1);
+pub(super) fn connection_tracking_that_fails_holds_up_nothing(harness: &mut FaultHarness) {
+    let target = Target(1);
     for (kind, how) in [
         (Kind::ListFlows, How::Refused(Errno::NOMEM)),
         (Kind::ListFlows, How::Overrun),
@@ -54,69 +54,69 @@ pub(super) fn connection_tracking_that_fails_holds_up_nothing(rig: &mut Rig) {
         (Kind::DeleteFlow, How::Unanswered),
         (Kind::DeleteFlow, How::Unsent(Errno::NOBUFS)),
     ] {
-        rig.tell(Step::Come.events(victim));
-        rig.tell(Step::Go.events(Victim(2)));
-        rig.heal();
+        harness.deliver(Step::Come.events(target));
+        harness.deliver(Step::Go.events(Target(2)));
+        harness.heal();
         let frontend = ("203.0.114.1", 53);
         enter("udp", "10.244.1.200", frontend, ("10.244.1.67", 53));
-        rig.arm([Fault::lasting(kind, how)]);
-        rig.tell(Step::Shrink.events(victim));
-        rig.work();
-        rig.tell(Step::Come.events(Victim(2)));
-        rig.work();
-        assert!(rig.spared().is_empty(), "never came to {}", rig.task);
-        rig.assert_present(Victim(2));
-        let messages = rig.messages();
-        assert!(messages.iter().any(|it| victim.is_named(it)), "{}: {messages:?}", rig.task);
-        rig.heal();
+        harness.arm([Fault::lasting(kind, how)]);
+        harness.deliver(Step::Shrink.events(target));
+        harness.work();
+        harness.deliver(Step::Come.events(Target(2)));
+        harness.work();
+        assert!(harness.unused_faults().is_empty(), "never came to {}", harness.task);
+        harness.assert_present(Target(2));
+        let messages = harness.messages();
+        assert!(messages.iter().any(|it| target.is_named(it)), "{}: {messages:?}", harness.task);
+        harness.heal();
         let left = output("conntrack -L");
-        assert!(!left.contains("dst=203.0.114.1"), "{}: {left}", rig.task);
+        assert!(!left.contains("dst=203.0.114.1"), "{}: {left}", harness.task);
     }
 }
 
-pub(super) fn another_number_of_the_family_is_found(rig: &mut Rig) {
+pub(super) fn another_number_of_the_family_is_found(harness: &mut FaultHarness) {
     for (shift, step) in [(100, Step::Come), (7, Step::Shrink), (0, Step::Go), (30, Step::Come)] {
-        rig.script().family_shift = shift;
-        rig.tell(step.events(Victim(1)));
-        rig.work();
-        assert_eq!(rig.engine.failures(), 0, "shifted by {shift}");
-        rig.now += Duration::from_secs(60);
-        rig.work();
-        rig.assert_exact();
+        harness.script().family_shift = shift;
+        harness.deliver(step.events(Target(1)));
+        harness.work();
+        assert_eq!(harness.engine.failures(), 0, "shifted by {shift}");
+        harness.now += Duration::from_secs(60);
+        harness.work();
+        harness.assert_exact();
     }
-    // Nobody tells the new one for a while: the module is being loaded.
+    // The new number is unknown for a while: the module is being loaded.
     for how in [How::Refused(Errno::NOENT), How::Refused(Errno::NOMEM), How::Unanswered] {
-        rig.arm([Fault::lasting(Kind::Family, how)]);
-        rig.script().family_shift += 1;
-        rig.tell(Step::Go.events(Victim(1)));
-        rig.work();
-        assert!(rig.engine.failures() > 0, "{}", rig.task);
-        rig.heal();
-        rig.tell(Step::Come.events(Victim(1)));
-        rig.heal();
+        harness.arm([Fault::lasting(Kind::Family, how)]);
+        harness.script().family_shift += 1;
+        harness.deliver(Step::Go.events(Target(1)));
+        harness.work();
+        assert!(harness.engine.failures() > 0, "{}", harness.task);
+        harness.heal();
+        harness.deliver(Step::Come.events(Target(1)));
+        harness.heal();
     }
-    rig.assert_saved();
+    harness.assert_saved();
 }
 
-pub(super) fn a_former_rule_goes_in_the_end(rig: &mut Rig) {
+pub(super) fn a_former_rule_is_deleted_eventually(harness: &mut FaultHarness) {
     for how in ERRORS.map(How::Refused).into_iter().chain([How::Overrun, How::Unanswered, How::Cut])
     {
         run("ip -6 rule add not iif lo lookup 7575 pref 75 protocol 75");
-        rig.arm([Fault::lasting(Kind::DeleteRule, how)]);
-        rig.engine.handle_drift(rig.now);
-        rig.wait_for_tampering();
-        rig.work();
-        rig.wait(LONGEST_WAIT);
-        rig.work();
-        assert!(rig.spared().is_empty(), "never came to {}", rig.task);
-        rig.heal();
-        assert!(!output("ip -6 rule").contains("lookup 7575"), "{}", rig.task);
+        harness.arm([Fault::lasting(Kind::DeleteRule, how)]);
+        harness.engine.handle_drift(harness.now);
+        harness.wait_for_drift();
+        harness.work();
+        harness.wait(LONGEST_WAIT);
+        harness.work();
+        assert!(harness.unused_faults().is_empty(), "never came to {}", harness.task);
+        harness.heal();
+        assert!(!output("ip -6 rule").contains("lookup 7575"), "{}", harness.task);
     }
-    rig.assert_saved();
+    harness.assert_saved();
 }
 
-pub(super) fn the_ground_is_made_again(rig: &mut Rig) {
-    rig.give_up_others();
+pub(super) fn tables_and_device_are_created_again(harness: &mut FaultHarness) {
+    harness.forget_others();
     let hows = [How::Refused(Errno::PERM), How::Unanswered, How::Cut];
     let destroy = [
         ("ip link delete kube-ipvs0", Kind::NewLink),
@@ -128,17 +128,21 @@ pub(super) fn the_ground_is_made_again(rig: &mut Rig) {
     for (command, kind) in destroy {
         for how in hows {
             run(command);
-            rig.arm([Fault::lasting(kind, how)]);
-            rig.engine.handle_drift(rig.now);
-            rig.wait_for_tampering();
-            rig.work();
+            harness.arm([Fault::lasting(kind, how)]);
+            harness.engine.handle_drift(harness.now);
+            harness.wait_for_drift();
+            harness.work();
             for _ in 0..2 {
-                rig.wait(LONGEST_WAIT);
-                rig.work();
+                harness.wait(LONGEST_WAIT);
+                harness.work();
             }
-            assert!(rig.spared().is_empty(), "{command}: never came to {}", rig.task);
-            rig.heal();
+            assert!(
+                harness.unused_faults().is_empty(),
+                "{command}: never came to {}",
+                harness.task
+            );
+            harness.heal();
         }
     }
-    rig.assert_saved();
+    harness.assert_saved();
 }

@@ -1,12 +1,12 @@
-//! Every fault by itself, for good: each happens to a victim of its own.
+//! Every lasting fault by itself: each happens to a target of its own.
 
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::cluster::{Step, VICTIMS, Victim};
+use super::cluster::{Step, TARGETS, Target};
+use super::harness::FaultHarness;
 use super::kind::Kind;
-use super::rig::Rig;
 use super::script::{Fault, How};
 
 /// What makes the engine send a request.
@@ -45,48 +45,52 @@ pub(super) const ERRORS: [Errno; 15] = [
     Errno::NOBUFS,
 ];
 
-/// Those that what was done is belied with.
+/// Errors that answer requests which the kernel has carried out.
 pub(super) const LIES: [Errno; 5] =
     [Errno::NOENT, Errno::SRCH, Errno::EXIST, Errno::NOMEM, Errno::INVAL];
 
-/// Changes as the victims do, and no fault is about it.
-const BYSTANDER: Victim = Victim(VICTIMS);
+/// A Service that changes as the targets do, without faults.
+const UNAFFECTED: Target = Target(TARGETS);
 
-/// Lets faults happen to victims, one to each, and asserts that they cost nobody else anything, not
-/// even a bystander that changes with them; that whom they cost something is told; and that nothing
-/// is left of them.
-fn suffer(rig: &mut Rig, step: Step, faults: Vec<Fault>, bystander: Option<Victim>) {
-    let victims: Vec<_> = (1..).zip(&faults).map(|(number, _)| Victim(number)).collect();
-    let all: Vec<_> = victims.iter().copied().chain(bystander).collect();
-    all.iter().for_each(|victim| rig.tell(step.before().events(*victim)));
-    rig.heal();
-    rig.arm(victims.iter().zip(faults).map(|(victim, fault)| fault.of(*victim)));
-    all.iter().for_each(|victim| rig.tell(step.events(*victim)));
-    rig.bystander = bystander;
-    rig.work();
-    rig.bystander = None;
+/// Lets faults happen to targets, one to each. Asserts that no other Service is affected, that errors
+/// name the affected targets, and that the kernel reaches the desired state without the faults.
+fn assert_contained(
+    harness: &mut FaultHarness,
+    step: Step,
+    faults: Vec<Fault>,
+    unaffected: Option<Target>,
+) {
+    let targets: Vec<_> = (1..).zip(&faults).map(|(number, _)| Target(number)).collect();
+    let all: Vec<_> = targets.iter().copied().chain(unaffected).collect();
+    all.iter().for_each(|target| harness.deliver(step.before().events(*target)));
+    harness.heal();
+    harness.arm(targets.iter().zip(faults).map(|(target, fault)| fault.of(*target)));
+    all.iter().for_each(|target| harness.deliver(step.events(*target)));
+    harness.unaffected = unaffected;
+    harness.work();
+    harness.unaffected = None;
     for _ in 0..2 {
-        rig.wait(Duration::from_secs(40));
-        rig.work();
+        harness.wait(Duration::from_secs(40));
+        harness.work();
     }
-    let spared = rig.spared();
-    assert!(spared.is_empty(), "{step:?} did not come to {spared:?}");
-    rig.assert_told(&victims);
-    rig.heal();
+    let unused = harness.unused_faults();
+    assert!(unused.is_empty(), "{step:?} did not reach {unused:?}");
+    harness.assert_reported(&targets);
+    harness.heal();
 }
 
-pub(super) fn every_errno_on_every_operation(rig: &mut Rig) {
+pub(super) fn every_errno_on_every_operation(harness: &mut FaultHarness) {
     for (kind, step) in CHANGES {
         let hows = ERRORS.map(How::Refused).into_iter().chain(LIES.map(How::Belied));
         let faults = hows.map(|how| Fault::lasting(kind, how));
         let faults = faults.filter(|fault| !fault.is_plausible_lie()).collect();
         // What is drained goes later.
-        suffer(rig, step, faults, (step != Step::Shrink).then_some(BYSTANDER));
-        rig.assert_saved();
+        assert_contained(harness, step, faults, (step != Step::Shrink).then_some(UNAFFECTED));
+        harness.assert_saved();
     }
 }
 
-pub(super) fn lost_answers_and_torn_sends(rig: &mut Rig) {
+pub(super) fn lost_answers_and_torn_sends(harness: &mut FaultHarness) {
     let hows = [
         How::Unsent(Errno::INTR),
         How::Unsent(Errno::NOBUFS),
@@ -97,8 +101,8 @@ pub(super) fn lost_answers_and_torn_sends(rig: &mut Rig) {
     ];
     for (kind, step) in SENDS {
         for how in hows {
-            suffer(rig, step, vec![Fault::lasting(kind, how)], None);
+            assert_contained(harness, step, vec![Fault::lasting(kind, how)], None);
         }
     }
-    rig.assert_saved();
+    harness.assert_saved();
 }

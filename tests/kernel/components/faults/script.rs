@@ -1,4 +1,4 @@
-//! What is to go wrong, and when.
+//! The faults of a test, and the requests that they happen to.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use netlink_ipvs::NetlinkError;
 use rustix::io::Errno;
 
-use super::cluster::Victim;
+use super::cluster::Target;
 use super::kind::Kind;
 
-/// How a request goes wrong.
+/// What happens to a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum How {
     /// It is answered with an error and not done; a transaction as a whole.
@@ -53,13 +53,13 @@ impl Fault {
         Self { kind, how, times: usize::MAX, happened: 0, about: Vec::new() }
     }
 
-    /// Only of a victim's requests.
-    pub(super) fn of(self, victim: Victim) -> Self {
-        Self { about: victim.names(), ..self }
+    /// Only of a target's requests.
+    pub(super) fn of(self, target: Target) -> Self {
+        Self { about: target.names(), ..self }
     }
 
-    /// Whether an answer says that there was nothing to do. Nobody can tell that it lies, and the
-    /// kernel does not.
+    /// Returns whether an answer says that there was nothing to do. The engine cannot detect such a
+    /// lie, which the kernel does not tell.
     pub(super) fn is_plausible_lie(&self) -> bool {
         let (How::Refused(errno) | How::Belied(errno)) = self.how else { return false };
         match self.kind {
@@ -107,27 +107,27 @@ impl fmt::Display for Fault {
             times => write!(f, " {times} times")?,
         }
         match self.about.first() {
-            None => f.write_str(", of anybody"),
+            None => f.write_str(", of all Services"),
             Some(address) => write!(f, ", of {address:?}"),
         }
     }
 }
 
-/// What others do between two parts of a dump.
-pub(super) type Interloper = Box<dyn FnMut() + Send>;
+/// Changes by another program between two parts of a dump.
+pub(super) type Interference = Box<dyn FnMut() + Send>;
 
-/// What is to go wrong with the sockets that share it.
+/// The faults of the sockets that share it.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) faults: Vec<Fault>,
     /// By how much the number of the IPVS family is another than the kernel's.
     pub(super) family_shift: u16,
-    /// Comes between two parts of a dump.
-    pub(super) interloper: Option<Interloper>,
+    /// Runs between two parts of a dump.
+    pub(super) interference: Option<Interference>,
 }
 
 impl Script {
-    /// What goes wrong with a request, if anything does.
+    /// Returns what happens to a request, if it has a fault.
     pub(super) fn take(&mut self, kind: Kind, payload: &[u8]) -> Option<How> {
         let names = |address: &Vec<u8>| payload.windows(address.len()).any(|part| part == *address);
         let fault = self.faults.iter_mut().find(|fault| {
@@ -143,7 +143,7 @@ impl Script {
     }
 }
 
-/// A script that a test writes and sockets follow.
+/// A script that a test writes and its sockets follow.
 #[derive(Clone, Default)]
 pub(super) struct Shared(Arc<Mutex<Script>>);
 

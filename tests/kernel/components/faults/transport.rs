@@ -133,10 +133,10 @@ impl Faulty {
                 Err(Errno::AGAIN) => return all,
                 Err(errno) => all.push(Err(errno)),
             }
-            let interloper = self.script.lock().interloper.take();
-            if let Some(mut interloper) = interloper {
-                interloper();
-                self.script.lock().interloper.get_or_insert(interloper);
+            let interference = self.script.lock().interference.take();
+            if let Some(mut interference) = interference {
+                interference();
+                self.script.lock().interference.get_or_insert(interference);
             }
         }
     }

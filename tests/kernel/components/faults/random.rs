@@ -1,4 +1,4 @@
-//! Faults and changes drawn from a seed, several at a time. One seed alone:
+//! Random faults and changes from a seed, several at a time. One seed alone:
 //! `ON_KERNEL_ENV=FAULT_SEED FAULT_SEED=7 hack/kernel-test faults_by_chance`.
 
 use std::time::Duration;
@@ -10,9 +10,9 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rustix::io::Errno;
 
+use super::harness::FaultHarness;
 use super::kind::Kind;
 use super::listed::ERRORS;
-use super::rig::Rig;
 use super::script::{Fault, How};
 use crate::common::random::object_event;
 
@@ -67,7 +67,7 @@ fn how() -> impl Strategy<Value = How> {
 fn fault() -> impl Strategy<Value = Fault> {
     (select(&KINDS[..]), how(), 1..6_usize)
         .prop_map(|(kind, how, times)| Fault::lasting(kind, how).times(times))
-        .prop_filter("only an audit can tell", |fault| !fault.is_plausible_lie())
+        .prop_filter("only an audit detects it", |fault| !fault.is_plausible_lie())
 }
 
 /// What happens between two looks at the kernel.
@@ -87,9 +87,9 @@ fn happening() -> impl Strategy<Value = Happening> {
     })
 }
 
-pub(super) fn faults_by_chance(rig: &mut Rig) {
+pub(super) fn faults_by_chance(harness: &mut FaultHarness) {
     // Lists are replaced too, without them.
-    rig.give_up_others();
+    harness.forget_others();
     let one = std::env::var("FAULT_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in one.map_or(SEEDS, |seed| seed..seed + 1) {
         let mut bytes = [0; 32];
@@ -97,20 +97,20 @@ pub(super) fn faults_by_chance(rig: &mut Rig) {
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
         for change in 0..CHANGES {
-            let drawn = happening().new_tree(&mut runner).unwrap().current();
-            rig.context = format!("FAULT_SEED={seed}, change {change}: ");
-            rig.arm(drawn.faults);
-            rig.tell(drawn.events);
-            if drawn.tampering {
-                rig.engine.handle_drift(rig.now);
+            let next = happening().new_tree(&mut runner).unwrap().current();
+            harness.context = format!("FAULT_SEED={seed}, change {change}: ");
+            harness.arm(next.faults);
+            harness.deliver(next.events);
+            if next.tampering {
+                harness.engine.handle_drift(harness.now);
             }
-            rig.now += drawn.wait;
-            rig.work();
+            harness.now += next.wait;
+            harness.work();
             if change % 4 == 3 {
-                rig.heal();
+                harness.heal();
             }
         }
-        rig.heal();
-        rig.assert_saved();
+        harness.heal();
+        harness.assert_saved();
     }
 }

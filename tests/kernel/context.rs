@@ -1,4 +1,4 @@
-//! One run of one case: what its steps can do, and how a step fails.
+//! The context of a case: what its steps can do, and how a step fails.
 
 use std::fmt;
 use std::io;
@@ -10,9 +10,9 @@ use kube_ipvs_core::model::VirtualAddress;
 
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{
-    Agent, Connection, Finished, Flow, Host, KernelState, Lab, Load, LoadReport, Namespace,
-    Notifications, Object, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ipvs_rules, node, ping,
-    service_cidr,
+    Agent, Connection, Finished, Flow, Host, KernelListing, Lab, Load, LoadReport, Manifest,
+    Namespace, Notifications, PATIENCE, Reply, SHORT_PATIENCE, Silence, ask, ipvs_rules, node,
+    ping, service_cidr,
 };
 
 /// How long something may take that the agent does by itself after a while.
@@ -20,8 +20,8 @@ pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(60);
 /// Wait between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a client waits that asks all the time and has company.
-const BREATH: Duration = Duration::from_millis(100);
+/// The pause between two requests of a steady load.
+const STEADY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tries again and again, until it works or the time is up.
 pub(crate) fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> Step<T>) -> Step<T> {
@@ -83,20 +83,20 @@ impl fmt::Display for Failure {
 }
 
 /// What a case works with: the lab, and an agent on `n1` that is started at the first need.
-pub(crate) struct Trial<'a> {
+pub(crate) struct TestContext<'a> {
     lab: &'a Lab,
     agent: &'a mut Agent,
-    applied: Vec<Object>,
+    applied: Vec<Manifest>,
 }
 
-impl<'a> Trial<'a> {
-    /// A trial with an agent whose manifests directory holds nodes and service ranges alone.
+impl<'a> TestContext<'a> {
+    /// A context with an agent whose manifests directory holds nodes and service ranges alone.
     pub(crate) fn new(lab: &'a Lab, agent: &'a mut Agent) -> io::Result<Self> {
         agent.forget_configuration()?;
         for object in [
-            node(Host::N1),
-            node(Host::N2),
-            service_cidr("kubernetes", &["10.96.0.0/12", "fd00:96::/108"]),
+            node(Host::N1).into(),
+            node(Host::N2).into(),
+            service_cidr("kubernetes", &["10.96.0.0/12", "fd00:96::/108"]).into(),
         ] {
             agent.apply(&object)?;
         }
@@ -106,7 +106,7 @@ impl<'a> Trial<'a> {
     // ---- objects
 
     /// Creates or changes an object.
-    pub(crate) fn apply(&mut self, object: impl Into<Object>) -> Step {
+    pub(crate) fn apply(&mut self, object: impl Into<Manifest>) -> Step {
         let object = object.into();
         self.agent.apply(&object)?;
         self.applied.retain(|other| other.file() != object.file());
@@ -115,7 +115,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Deletes an object that was applied before.
-    pub(crate) fn delete(&mut self, object: impl Into<Object>) -> Step {
+    pub(crate) fn delete(&mut self, object: impl Into<Manifest>) -> Step {
         let file = object.into().file();
         let index = self.applied.iter().position(|other| other.file() == file);
         let object = self.applied.remove(index.expect("an object that was applied"));
@@ -266,7 +266,7 @@ impl<'a> Trial<'a> {
         open.iter_mut().try_for_each(|(which, open)| self.expect_answer(open, which).map(drop))
     }
 
-    /// As [`Trial::expect`], where nothing tells when it will be so. Prefer [`Trial::settled`].
+    /// As [`TestContext::expect`], where nothing tells when it will be so. Prefer [`TestContext::settled`].
     pub(crate) fn eventually(&self, from: Host, to: &str, answers: Answers) -> Step {
         patiently(PATIENCE, || self.expect(from, to, answers.clone()))
     }
@@ -290,9 +290,9 @@ impl<'a> Trial<'a> {
         Load::start(self.lab.host(from), from, addresses, Duration::ZERO)
     }
 
-    /// As [`Trial::load`], but leaves an emulated machine time for what else is to be done.
+    /// As [`TestContext::load`], but leaves an emulated machine time for what else is to be done.
     pub(crate) fn steady_load(&self, from: Host, to: &str) -> Load {
-        Load::start(self.lab.host(from), from, vec![parse(to)], BREATH)
+        Load::start(self.lab.host(from), from, vec![parse(to)], STEADY_PAUSE)
     }
 
     /// Ends such a client, none of whose requests may have failed.
@@ -350,8 +350,8 @@ impl<'a> Trial<'a> {
     }
 
     /// What the kernel of `n1` holds.
-    pub(crate) fn kernel(&self) -> Step<KernelState> {
-        Ok(KernelState::read(self.lab.host(Host::N1))?)
+    pub(crate) fn kernel(&self) -> Step<KernelListing> {
+        Ok(KernelListing::read(self.lab.host(Host::N1))?)
     }
 
     /// Listens to changes of the kernel of `n1`.

@@ -1,4 +1,4 @@
-//! An engine and a kernel that talk over faulty sockets, and an eye on the kernel that does not.
+//! An engine on a kernel over faulty sockets, and an observer of that kernel over sound ones.
 
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
@@ -9,89 +9,89 @@ use kube_ipvs_core::model::{Backend, Event, Pool, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 use netlink_ipvs::KernelError;
 
-use super::cluster::{self, Victim};
-use super::script::{Fault, Interloper, Script, Shared};
+use super::cluster::{self, Target};
+use super::script::{Fault, Interference, Script, Shared};
 use super::transport;
-use crate::common::model_kernel::{Holdings, Server};
+use crate::common::model_kernel::{KernelState, Server};
 use crate::components::{output, run};
 
 /// More pieces of work than this in a row are an endless loop.
 const MOST_WORK: usize = 40;
 /// The engine's longest wait for a retry.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How often everything is read back and put right.
+/// The period of audits.
 pub(super) const AUDIT_PERIOD: Duration = Duration::from_secs(600);
-/// When the engine is woken, after the one before, until it has put right what faults left: after
-/// its longest wait for a retry, and for what no answer has told of by the next audit.
+/// The pauses within which the engine repairs what faults left: its longest wait for a retry, and for
+/// what no answer reported the next audit.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(61), Duration::from_secs(61), AUDIT_PERIOD, Duration::from_secs(61)];
-/// Real servers that leave may keep their connections so long.
 const DRAIN_PERIOD: Duration = Duration::from_secs(30);
 
-/// An engine, its kernel over faulty sockets, and an eye on the same kernel.
-pub(super) struct Rig {
+/// An engine, its kernel over faulty sockets, and an observer of the same kernel.
+pub(super) struct FaultHarness {
     pub(super) engine: Engine,
     kernel: Kernel,
     script: Shared,
-    eye: Kernel,
+    observer: Kernel,
     pub(super) now: Instant,
-    /// What Services hold that no fault is about, and that must stay.
-    others: Option<Holdings>,
-    /// Changes as victims do, and no fault is about it: all of it takes place at once.
-    pub(super) bystander: Option<Victim>,
-    /// What is being done, and within what: said where it fails.
+    /// The kernel's state of Services that no fault concerns. It must stay.
+    others: Option<KernelState>,
+    /// A Service that changes as targets do, but has no faults: each of its changes takes effect at
+    /// once.
+    pub(super) unaffected: Option<Target>,
+    /// What the test does, and within what, for its failures.
     pub(super) task: String,
     pub(super) context: String,
-    /// Pieces of work so far.
+    /// The number of pieces of work so far.
     pub(super) works: usize,
-    /// Why the kernel could not be read the last time, if it could not.
+    /// The error of the last read of the kernel, if it failed.
     pub(super) unread: Option<String>,
 }
 
-impl Rig {
-    /// In the namespace of this thread, which [`wire`] has made a node.
+impl FaultHarness {
+    /// Works in the namespace of this thread, which [`set_up_node`] has made a node.
     pub(super) fn new() -> Self {
         let script = Shared::default();
-        let mut rig = Self {
+        let mut harness = Self {
             engine: engine(),
             kernel: Kernel::over(|protocol| transport::open(protocol, &script)).unwrap(),
             script,
-            eye: Kernel::open().unwrap(),
+            observer: Kernel::open().unwrap(),
             now: Instant::now(),
             others: None,
-            bystander: None,
+            unaffected: None,
             task: "the start".to_owned(),
             context: String::new(),
             works: 0,
             unread: None,
         };
-        rig.tell(cluster::ground());
-        rig
+        harness.deliver(cluster::ground());
+        harness
     }
 
-    /// The same with all Services but the victim in the kernel, watched from now on.
+    /// Programs all Services without faults, and checks from now on that they stay.
     pub(super) fn with_others() -> Self {
-        let mut rig = Self::new();
-        rig.tell(cluster::others());
-        rig.work();
-        rig.assert_exact();
-        rig.others = Some(rig.desired());
-        rig
+        let mut harness = Self::new();
+        harness.deliver(cluster::others());
+        harness.work();
+        harness.assert_exact();
+        harness.others = Some(harness.desired());
+        harness
     }
 
-    /// The agent starts anew, and is told of what happened to victims beside all others.
-    pub(super) fn restart(&mut self, of_victims: impl IntoIterator<Item = Event>) {
+    /// Starts the agent again with all objects: the usual ones and these.
+    pub(super) fn restart(&mut self, of_targets: impl IntoIterator<Item = Event>) {
         self.engine = engine();
-        self.tell(cluster::ground());
-        self.tell(cluster::others());
-        self.tell(of_victims);
+        self.deliver(cluster::ground());
+        self.deliver(cluster::others());
+        self.deliver(of_targets);
     }
 
-    pub(super) fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
+    pub(super) fn deliver(&mut self, events: impl IntoIterator<Item = Event>) {
         events.into_iter().for_each(|event| self.engine.handle_event(event));
     }
 
-    /// From now on this goes wrong, and nothing else.
+    /// Replaces the faults that happen from now on.
     pub(super) fn arm(&mut self, faults: impl IntoIterator<Item = Fault>) {
         let mut script = self.script.lock();
         script.faults = faults.into_iter().collect();
@@ -103,25 +103,25 @@ impl Rig {
         self.script.lock()
     }
 
-    /// Others do this between two parts of a dump, again and again.
-    pub(super) fn disturb(&mut self, interloper: Option<Interloper>) {
-        self.script.lock().interloper = interloper;
+    /// Runs this between every two parts of a dump, as another program would.
+    pub(super) fn disturb(&mut self, interference: Option<Interference>) {
+        self.script.lock().interference = interference;
     }
 
-    /// The faults that never happened.
-    pub(super) fn spared(&self) -> Vec<String> {
+    /// Returns the faults that never happened.
+    pub(super) fn unused_faults(&self) -> Vec<String> {
         let script = self.script.lock();
-        let spared = script.faults.iter().filter(|fault| fault.happened == 0);
-        spared.map(ToString::to_string).collect()
+        let unused = script.faults.iter().filter(|fault| fault.happened == 0);
+        unused.map(ToString::to_string).collect()
     }
 
-    /// Lets go of what must stay: it is about to be destroyed.
-    pub(super) fn give_up_others(&mut self) {
+    /// No longer checks the other Services, which are about to be deleted.
+    pub(super) fn forget_others(&mut self) {
         self.others = None;
     }
 
-    /// Does all the work that there is, as the agent does. Looks after each piece whether the
-    /// others have what they need.
+    /// Does all the work that there is, as the agent does. Checks after each piece that the other
+    /// Services are served.
     pub(super) fn work(&mut self) -> Vec<SyncError> {
         let mut failures = Vec::new();
         for _ in 0..MOST_WORK {
@@ -142,7 +142,7 @@ impl Rig {
         panic!("{}: work without end; last {:?}", self.task, failures.last());
     }
 
-    /// Lets time pass until the engine wants to be woken, but not more than so much.
+    /// Advances the time to the engine's next timeout, but at most by `at_most`.
     pub(super) fn wait(&mut self, at_most: Duration) -> Duration {
         let next = self.engine.poll_timeout().unwrap_or(self.now + at_most);
         let passed = next.saturating_duration_since(self.now).min(at_most);
@@ -150,28 +150,28 @@ impl Rig {
         passed
     }
 
-    /// Lets pass what the engine waits before it reads the kernel because of tampering.
-    pub(super) fn wait_for_tampering(&mut self) {
+    /// Advances the time by the engine's wait before it reads the kernel after drift.
+    pub(super) fn wait_for_drift(&mut self) {
         self.now += Duration::from_secs(1);
     }
 
-    /// What went wrong last, with whatever is to be tried again.
+    /// Returns the last errors of all operations that are retried.
     pub(super) fn messages(&self) -> Vec<String> {
         self.engine.errors().map(|error| error.failure.message.clone()).collect()
     }
 
-    /// Nothing of a victim's is missing.
-    pub(super) fn assert_present(&mut self, victim: Victim) {
+    /// Asserts that a target lacks nothing.
+    pub(super) fn assert_present(&mut self, target: Target) {
         let difference = self.difference().unwrap_or_default();
         let lacks =
-            difference.lines().find(|line| line.starts_with("lacks") && victim.is_named(line));
+            difference.lines().find(|line| line.starts_with("lacks") && target.is_named(line));
         assert_eq!(lacks, None, "{}", self.task);
     }
 
-    /// No fault any more: after few rounds of work the kernel is as desired.
+    /// Ends all faults, and asserts that the kernel soon reaches the desired state.
     pub(super) fn heal(&mut self) {
         self.script.lock().faults.clear();
-        self.script.lock().interloper = None;
+        self.script.lock().interference = None;
         self.work();
         for pause in PAUSES {
             let is_well = self.engine.failures() == 0 && self.unread.is_none();
@@ -184,26 +184,24 @@ impl Rig {
         self.assert_exact();
         assert_eq!(self.unread, None, "{}: still not read", self.task);
         let left: Vec<_> = self.engine.errors().collect();
-        assert!(left.is_empty(), "{}: still in trouble with {left:?}", self.task);
+        assert!(left.is_empty(), "{}: still failing: {left:?}", self.task);
     }
 
-    /// What the kernel should hold.
-    fn desired(&self) -> Holdings {
-        Holdings::desired(self.engine.desired())
+    fn desired(&self) -> KernelState {
+        KernelState::desired(self.engine.desired())
     }
 
-    /// What it holds.
-    fn held(&mut self) -> Holdings {
-        holdings(self.eye.observe().unwrap())
+    fn actual(&mut self) -> KernelState {
+        kernel_state(self.observer.observe().unwrap())
     }
 
-    /// How the kernel differs from what it should be.
+    /// Describes how the actual state differs from the desired one.
     pub(super) fn difference(&mut self) -> Option<String> {
-        let (held, desired) = (self.held(), self.desired());
-        (held != desired).then(|| difference(&held, &desired))
+        let (actual, desired) = (self.actual(), self.desired());
+        (actual != desired).then(|| difference(&actual, &desired))
     }
 
-    /// The kernel is as desired, once what is leaving without connections has left.
+    /// Asserts that the kernel is in the desired state once backends without connections have drained.
     pub(super) fn assert_exact(&mut self) {
         self.now += Duration::from_secs(1);
         self.work();
@@ -212,38 +210,38 @@ impl Rig {
         }
     }
 
-    /// All that the others need is there as they need it.
+    /// Asserts that the other Services are served, and the unaffected one as it is desired.
     fn assert_others(&mut self) {
         let Some(others) = self.others.take() else { return };
-        let held = self.held();
+        let actual = self.actual();
         let task = &self.task;
-        assert!(held.tables && held.device, "{task}: ground is gone");
-        let lost: Vec<_> = others.elements.difference(&held.elements).collect();
+        assert!(actual.tables && actual.device, "{task}: a table or the device is gone");
+        let lost: Vec<_> = others.elements.difference(&actual.elements).collect();
         assert!(lost.is_empty(), "{task}: others lost {lost:?}");
         for (place, route) in &others.routes {
-            assert_eq!(held.routes.get(place), Some(route), "{task}: another's route");
+            assert_eq!(actual.routes.get(place), Some(route), "{task}: another's route");
         }
         for (address, server) in &others.servers {
-            assert_eq!(held.servers.get(address), Some(server), "{task}: another's servers");
+            assert_eq!(actual.servers.get(address), Some(server), "{task}: another's servers");
         }
         self.others = Some(others);
-        if let Some(bystander) = self.bystander {
-            let difference = difference(&held, &self.desired());
-            // What leaves has a moment for its connections.
-            let lacks = |line: &&str| line.starts_with("lacks") && bystander.is_named(line);
+        if let Some(unaffected) = self.unaffected {
+            let difference = difference(&actual, &self.desired());
+            // A backend that drains may be there for a moment.
+            let lacks = |line: &&str| line.starts_with("lacks") && unaffected.is_named(line);
             let line = difference.lines().find(lacks);
-            assert_eq!(line, None, "{}: the bystander's", self.task);
+            assert_eq!(line, None, "{}: of the unaffected Service", self.task);
         }
     }
 
-    /// Whoever lacks something is named in what went wrong, and it is to be tried again.
-    pub(super) fn assert_told(&mut self, victims: &[Victim]) {
+    /// Asserts that errors name each target that lacks something, and that a retry is due.
+    pub(super) fn assert_reported(&mut self, targets: &[Target]) {
         let Some(difference) = self.difference() else { return };
         let messages = self.messages();
-        for victim in victims.iter().filter(|victim| victim.is_named(&difference)) {
+        for target in targets.iter().filter(|target| target.is_named(&difference)) {
             assert!(
-                messages.iter().any(|message| victim.is_named(message)),
-                "{}: nobody is told of {victim:?}, but {:#?}\n{difference}",
+                messages.iter().any(|message| target.is_named(message)),
+                "{}: no error names {target:?}, but {:#?}\n{difference}",
                 self.task,
                 messages.first()
             );
@@ -252,7 +250,7 @@ impl Rig {
         assert!(wakes.is_some_and(|at| at <= self.now + PAUSES[0]), "{}: no retry", self.task);
     }
 
-    /// What `ipvsadm` prints is what is desired.
+    /// Asserts that `ipvsadm` prints the desired state.
     pub(super) fn assert_saved(&mut self) {
         let mut desired: Vec<String> = Vec::new();
         for Server { server, reals } in self.desired().servers.values() {
@@ -271,57 +269,56 @@ impl Rig {
     }
 }
 
-/// One that has been told of nothing.
 fn engine() -> Engine {
     let settings = Settings { drain_period: DRAIN_PERIOD, ..Settings::for_node("n1") };
     Engine::new(&settings, Some(AUDIT_PERIOD))
 }
 
-/// How what is held differs from what is desired, in short.
-fn difference(held: &Holdings, desired: &Holdings) -> String {
+/// Describes how the actual state differs from the desired one, a line for each difference.
+fn difference(actual: &KernelState, desired: &KernelState) -> String {
     let mut lines = Vec::new();
-    let ground = |it: &Holdings| (it.tables, it.device, it.earlier.clone());
-    if ground(held) != ground(desired) {
-        let Holdings { tables, device, earlier, .. } = held;
+    let ground = |it: &KernelState| (it.tables, it.device, it.earlier.clone());
+    if ground(actual) != ground(desired) {
+        let KernelState { tables, device, earlier, .. } = actual;
         lines.push(format!("tables {tables}, device {device}, earlier {earlier:?}"));
     }
-    let elements = |sign, one: &Holdings, other: &Holdings| {
+    let elements = |sign, one: &KernelState, other: &KernelState| {
         let more = one.elements.difference(&other.elements);
         more.map(|element| format!("{sign} {} {{ {element} }}", element.set())).collect::<Vec<_>>()
     };
-    lines.extend(elements("lacks", desired, held));
-    lines.extend(elements("has", held, desired));
-    let routes = |sign, one: &Holdings, other: &Holdings| {
+    lines.extend(elements("lacks", desired, actual));
+    lines.extend(elements("has", actual, desired));
+    let routes = |sign, one: &KernelState, other: &KernelState| {
         let more = one.routes.iter().filter(|(key, it)| other.routes.get(key) != Some(it));
         more.map(|(_, route)| format!("{sign} {route}")).collect::<Vec<_>>()
     };
-    lines.extend(routes("lacks", desired, held));
-    lines.extend(routes("has", held, desired));
-    let servers = |sign, one: &Holdings, other: &Holdings| {
+    lines.extend(routes("lacks", desired, actual));
+    lines.extend(routes("has", actual, desired));
+    let servers = |sign, one: &KernelState, other: &KernelState| {
         let more = one.servers.iter().filter(|(key, it)| other.servers.get(key) != Some(it));
         more.map(|(address, server)| format!("{sign} {address} {:?}", server.reals))
             .collect::<Vec<_>>()
     };
-    lines.extend(servers("lacks", desired, held));
-    lines.extend(servers("has", held, desired));
+    lines.extend(servers("lacks", desired, actual));
+    lines.extend(servers("has", actual, desired));
     lines.join("\n")
 }
 
-fn holdings(observed: Observed) -> Holdings {
-    let mut holdings = Holdings {
+fn kernel_state(observed: Observed) -> KernelState {
+    let mut state = KernelState {
         tables: observed.tables,
         elements: observed.elements.into_iter().collect(),
         device: observed.device,
         routes: observed.routes.into_iter().map(|it| (it.prefix, it)).collect(),
         earlier: observed.earlier,
-        ..Holdings::default()
+        ..KernelState::default()
     };
-    observed.pools.iter().for_each(|pool| holdings.add_pool(pool));
-    holdings
+    observed.pools.iter().for_each(|pool| state.add_pool(pool));
+    state
 }
 
 /// Makes the namespace a node.
-pub(super) fn wire() {
+pub(super) fn set_up_node() {
     run("ip link set lo up");
     run("ip link add uplink type dummy");
     run("ip address add 192.0.2.1/24 dev uplink");
@@ -343,7 +340,7 @@ impl Edge for Edged<'_> {
     }
 
     fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, KernelError> {
-        self.kernel.observe_pool(address)
+        self.kernel.ipvs.observe_server(address)
     }
 
     fn listening(&mut self) -> Result<Vec<VirtualAddress>, KernelError> {
@@ -351,7 +348,7 @@ impl Edge for Edged<'_> {
     }
 
     fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, KernelError> {
-        self.kernel.connections(targets)
+        self.kernel.conntrack.count(targets)
     }
 
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {

@@ -10,15 +10,15 @@ use super::objects::{node, service_cidrs, service_key};
 /// A pod on this node, a pod on another node, and a client outside the cluster.
 pub const POD: &str = "10.244.1.200";
 pub const REMOTE_POD: &str = "10.244.2.200";
-pub const OUTSIDER: &str = "198.51.100.9";
+pub const EXTERNAL_CLIENT: &str = "198.51.100.9";
 
 #[derive(Debug)]
-pub struct World {
+pub struct NodeView {
     state: State,
     desired: DesiredState,
 }
 
-impl World {
+impl NodeView {
     /// Returns node `n1` (192.0.2.1, 2001:db8::1) in zone `z1` with pods in 10.244.1.0/24 and
     /// fd00:10:244:1::/64, and service ranges 10.96.0.0/16 and fd00:10:96::/112.
     pub fn new() -> Self {
@@ -27,21 +27,20 @@ impl World {
 
     /// Returns the same with other settings.
     pub fn with(settings: &Settings) -> Self {
-        let mut world = Self::empty(settings);
-        world
-            .apply(
-                node("n1")
-                    .internal_ip("192.0.2.1")
-                    .internal_ip("2001:db8::1")
-                    .pod_cidr("10.244.1.0/24")
-                    .pod_cidr("fd00:10:244:1::/64")
-                    .zone("z1"),
-            )
-            .apply(service_cidrs(&["10.96.0.0/16", "fd00:10:96::/112"]));
-        world
+        let mut view = Self::empty(settings);
+        view.apply(
+            node("n1")
+                .internal_ip("192.0.2.1")
+                .internal_ip("2001:db8::1")
+                .pod_cidr("10.244.1.0/24")
+                .pod_cidr("fd00:10:244:1::/64")
+                .zone("z1"),
+        )
+        .apply(service_cidrs(&["10.96.0.0/16", "fd00:10:96::/112"]));
+        view
     }
 
-    /// Returns a world without any events.
+    /// Returns a view without any events.
     pub fn empty(settings: &Settings) -> Self {
         Self { state: State::new(settings.node_name.clone()), desired: DesiredState::new(settings) }
     }
@@ -57,7 +56,7 @@ impl World {
     }
 
     /// Returns the desired state of a Service, which is empty for an unknown one.
-    pub fn program(&self, key: &str) -> DesiredService {
+    pub fn desired_service(&self, key: &str) -> DesiredService {
         self.desired.service(&service_key(key)).cloned().unwrap_or_default()
     }
 

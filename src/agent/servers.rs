@@ -1,0 +1,75 @@
+//! The agent's HTTP servers.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::engine_loop::{Handles, Input};
+use super::health_checks;
+use super::http::{self, MetricsRoutes, Query};
+use super::listen::listen;
+use super::run::Agent;
+use crate::config;
+
+impl Agent {
+    /// Starts the servers, which end once the sender of `stopped` is dropped.
+    pub(super) async fn start_servers(
+        &self,
+        stopped: watch::Receiver<()>,
+    ) -> anyhow::Result<JoinSet<()>> {
+        let hard_fail = self.config.bind_address_hard_fail;
+        let mut servers = JoinSet::new();
+        servers.spawn(answer_health_checks(self.handles.clone(), stopped.clone()));
+        if let Some(address) = self.config.health_address {
+            let listener = listen(address, hard_fail).await?;
+            let Handles { health, metrics, .. } = self.handles.clone();
+            let stop = stop(stopped.clone());
+            let serve = |listener| http::serve_health(listener, health, metrics, stop);
+            servers.spawn(answer(listener, stopped.clone(), serve));
+        }
+        if let Some(address) = self.config.metrics_address {
+            let listener = listen(address, hard_fail).await?;
+            let (routes, stop) = (self.routes(), stop(stopped.clone()));
+            servers.spawn(answer(listener, stopped, |listener| {
+                http::serve_metrics(listener, routes, stop)
+            }));
+        }
+        Ok(servers)
+    }
+
+    fn routes(&self) -> MetricsRoutes<impl Fn(Query) + Send + Sync + 'static> {
+        let questions = self.inputs.clone();
+        MetricsRoutes {
+            health: Arc::clone(&self.handles.health),
+            metrics: Arc::clone(&self.handles.metrics),
+            traffic_services: self.config.traffic_metrics_services as usize,
+            config: config::show(&self.config),
+            // The query is dropped once the engine's thread has ended.
+            ask: move |query: Query| drop(questions.send(Input::Query(query))),
+        }
+    }
+}
+
+/// Ends with the agent, which then drops the sender.
+async fn stop(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
+}
+
+async fn answer_health_checks(handles: Handles, stopped: watch::Receiver<()>) {
+    let Handles { health_checks, health, notices, .. } = handles;
+    health_checks::serve(health_checks, &health, &notices, stop(stopped)).await;
+}
+
+/// Serves at a listener, which may take a while to open.
+async fn answer<Served: Future<Output = ()>>(
+    listener: impl Future<Output = TcpListener>,
+    stopped: watch::Receiver<()>,
+    serve: impl FnOnce(TcpListener) -> Served,
+) {
+    tokio::select! {
+        listener = listener => serve(listener).await,
+        () = stop(stopped) => {}
+    }
+}

@@ -1,0 +1,81 @@
+//! The agent's answer to `status`.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use kube_ipvs::agent::api::{StatusView, status};
+use kube_ipvs_core::engine::{Engine, Totals};
+use kube_ipvs_core::model::Settings;
+use kube_ipvs_core::plan::{Operation, ServerOperation};
+use kube_ipvs_core::testing::{EmptyKernel, refuse};
+
+use crate::common::objects::{
+    addresses, node, only_services, only_slices, service, service_cidrs, slice, without_service,
+};
+
+/// Returns an engine whose kernel rejects virtual servers.
+fn engine() -> Engine {
+    let mut engine = Engine::new(&Settings::for_node("n1"), None);
+    let web = service("default/web")
+        .cluster_ip("10.96.0.80")
+        .external_ip("10.0.0.1")
+        .port("http", 80)
+        .node_port(30080)
+        .local_external();
+    let endpoints = slice("default/web-1").port("http", 8080);
+    let endpoints = endpoints.ready("10.244.2.1", "n2").terminating("10.244.2.2", "n2");
+    for event in [
+        node("n1").internal_ip("10.0.0.1").pod_cidr("10.244.1.0/24").into(),
+        addresses(&["10.0.0.1"]),
+        service_cidrs(&["10.96.0.0/12"]),
+        only_slices([endpoints]),
+        only_services([web]),
+    ] {
+        engine.handle_event(event);
+    }
+    let is_refused =
+        |operation: &Operation| matches!(operation, Operation::Server(ServerOperation::Add(_)));
+    let outcomes = |operations: &[Operation]| refuse(operations, is_refused);
+    let mut kernel = EmptyKernel::new(Instant::now(), outcomes);
+    kernel.listening = vec!["0.0.0.0:80".parse().unwrap()];
+    while let Some(work) = engine.next_work(&mut kernel) {
+        engine.carry_out(&work, &mut kernel).unwrap();
+    }
+    engine
+}
+
+fn view() -> StatusView {
+    let last_sync = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    status(&engine(), Some(last_sync)).into()
+}
+
+#[test]
+fn text_shows_front_ends_pools_refusals_and_failures() {
+    insta::assert_snapshot!(view().to_string());
+}
+
+#[test]
+fn json_reads_back() {
+    let json = serde_json::to_string_pretty(&view()).unwrap();
+    assert_eq!(serde_json::from_str::<StatusView>(&json).unwrap(), view());
+    insta::assert_snapshot!(json);
+}
+
+#[test]
+fn totals_are_those_of_the_engine() {
+    let (totals, view) = (engine().desired().totals(), view().totals);
+    assert_eq!(totals.services, view.services);
+    assert_eq!(totals.frontends, view.frontends);
+    assert_eq!(totals.pools, view.pools);
+    assert_eq!(totals.backends, view.backends + view.draining);
+    assert_eq!(totals.refusals, view.refusals);
+    assert_eq!(totals.external_without_local, [1, 0]);
+    assert_eq!(totals.internal_without_local, [0, 0]);
+}
+
+#[test]
+fn totals_go_with_the_service() {
+    let mut engine = engine();
+    engine.handle_event(without_service("default/web"));
+    engine.poll_work(Instant::now());
+    assert_eq!(engine.desired().totals(), Totals::default());
+}
