@@ -125,6 +125,9 @@ fn served(t: &mut TestContext<'_>) -> Step {
 fn ejected_and_restored(t: &mut TestContext<'_>, carry: &str, from: Host, to: &str) -> Step {
     t.agent().configure(&format!("{carry}\nauditPeriod: 1s\ndefaults: {{eject: 1s}}"))?;
     served(t)?;
+    let open = |_| Ok((to.to_owned(), t.connect(from, to)?));
+    let mut open = (0..3).map(open).collect::<Step<Vec<_>>>()?;
+    t.still_answer(&mut open)?;
     let clients = Clients::start(t, from, to);
     // Long enough for any wrong ejection.
     thread::sleep(Duration::from_secs(6));
@@ -159,6 +162,7 @@ fn ejected_and_restored(t: &mut TestContext<'_>, carry: &str, from: Host, to: &s
     thread::sleep(Duration::from_secs(5));
     let requests = clients.stop();
     print_failures(to, &requests, died);
+    t.still_answer(&mut open)?;
 
     let before = requests.iter().filter(|it| it.answer.is_err() && it.began < died - WAIT);
     t.equal("failures before", 0, before.count())?;

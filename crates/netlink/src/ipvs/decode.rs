@@ -165,6 +165,33 @@ mod tests {
         })
     }
 
+    #[test]
+    fn traffic_is_that_of_the_object() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(value.len() + 4).expect("short");
+            [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+        };
+        let statistics = |kind, first: u64| {
+            let count = |kind: u16| attribute(kind, &(first + u64::from(kind)).to_ne_bytes());
+            attribute(kind, &[1, 2, 3, 4, 5].map(count).concat())
+        };
+        let expected = |first: u64| Traffic {
+            connections: first + 1,
+            packets_in: first + 2,
+            packets_out: first + 3,
+            bytes_in: first + 4,
+            bytes_out: first + 5,
+        };
+        // `IPVS_SVC_ATTR_STATS64` and `IPVS_DEST_ATTR_STATS64` have the same number.
+        let header = vec![0; HEADER_LENGTH];
+        let service =
+            [header.clone(), attribute(c::ATTR_SERVICE, &statistics(12, 1 << 40))].concat();
+        let destination = [header, attribute(c::ATTR_DEST, &statistics(12, 100))].concat();
+        assert_eq!(service_traffic(&service), expected(1 << 40));
+        assert_eq!(destination_traffic(&destination), expected(100));
+        assert_eq!(destination_traffic(&service), Traffic::default());
+    }
+
     proptest! {
         #[test]
         fn services_round_trip(
