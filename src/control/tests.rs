@@ -50,6 +50,20 @@ fn every_option_is_read() {
 }
 
 #[test]
+fn every_option_is_documented() {
+    let text = include_str!("../../docs/control.md");
+    for ServiceOption { name, values, summary, aliases, .. } in OPTIONS {
+        assert!(text.contains(&format!("| [`{name}`](#")), "{name} has no row");
+        assert!(text.contains(&format!(" | {values} | {summary} |")), "the row of {name}");
+        assert!(text.contains(&format!("`{PREFIX}{name}: ")), "{name} has no example");
+        for (alias, _) in aliases {
+            assert!(text.contains(&format!("`{alias}`")), "{alias}");
+        }
+    }
+    assert!(text.contains(SLICE_WEIGHT) && text.contains(SLICE_WEIGHT_ALIAS));
+}
+
+#[test]
 fn annotations_of_other_programs_are_read() {
     let mh = [("kube-router.io/service.scheduler", "mh")];
     assert_eq!(control(&mh).scheduler, Some(Scheduler::Mh));

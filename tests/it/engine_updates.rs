@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::engine::{Engine, ServiceUpdates};
-use kube_ipvs_core::model::{Event, Settings};
-use kube_ipvs_core::plan::{Operation, ServerOperation};
+use kube_ipvs_core::model::{Event, Scheduler, Settings};
+use kube_ipvs_core::plan::{Failure, FailureKind, Operation, ServerOperation};
 use kube_ipvs_core::testing::{EmptyKernel, refuse};
 use serde_json::json;
 
@@ -83,4 +83,47 @@ fn a_refusal_is_reported_once() {
     let taints = json!([{"key": "ToBeDeletedByClusterAutoscaler"}]);
     engine.handle_event(node.spec("taints", taints).into());
     assert!(work(&mut engine, now, false).is_empty());
+}
+
+#[test]
+fn a_scheduler_that_the_kernel_lacks_is_replaced() {
+    let (mut engine, now) = (engine(), Instant::now());
+    let chosen = |it: &Operation| match it {
+        Operation::Server(ServerOperation::Add(server) | ServerOperation::Set(server)) => {
+            Some(server.scheduler)
+        }
+        _ => None,
+    };
+    let work = |engine: &mut Engine| {
+        let mut schedulers = Vec::new();
+        let outcomes = |operations: &[Operation]| {
+            schedulers.extend(operations.iter().filter_map(chosen));
+            let outcome = |it: &Operation| match chosen(it) {
+                Some(Scheduler::Mh) => {
+                    let message = "no module".to_owned();
+                    Err(Failure { kind: FailureKind::NoScheduler, message })
+                }
+                _ => Ok(()),
+            };
+            operations.iter().map(outcome).collect()
+        };
+        let mut kernel = EmptyKernel::new(now, outcomes);
+        while let Some(work) = engine.next_work(&mut kernel) {
+            engine.carry_out(&work, &mut kernel).unwrap();
+        }
+        (schedulers, engine.take_updates().ignored_options)
+    };
+    let mh = || web().annotation("kube-ipvs.io/scheduler", "mh");
+    engine.handle_event(mh().into());
+    let (schedulers, ignored) = work(&mut engine);
+    assert_eq!(schedulers, [Scheduler::Mh, Scheduler::Rr]);
+    let reasons: Vec<_> = ignored.into_values().flatten().collect();
+    let [reason] = reasons.as_slice() else { panic!("{reasons:?}") };
+    assert!(reason.starts_with("scheduler: the node's kernel has no scheduler mh, so rr serves"));
+    assert_eq!(engine.failures(), 0, "nothing is retried");
+    // It is known for other Services, too.
+    let other = service("default/other").cluster_ip("10.96.0.11").port("http", 80);
+    engine.handle_event(other.annotation("kube-ipvs.io/scheduler", "mh").into());
+    engine.handle_event(slice("default/other-1").port("http", 80).ready("10.244.2.9", "").into());
+    assert_eq!(work(&mut engine).0, [Scheduler::Rr]);
 }

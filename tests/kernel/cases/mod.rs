@@ -25,6 +25,7 @@ mod clusterip;
 mod commands;
 mod company;
 mod configuration;
+mod control;
 mod detectors;
 mod differential;
 mod dns_cache;
@@ -111,6 +112,7 @@ pub(crate) fn all() -> Vec<Case> {
         commands::cases(),
         company::cases(),
         configuration::cases(),
+        control::cases(),
         metrics::cases(),
         neighbours::cases(),
         takeover::cases(),
