@@ -1,12 +1,15 @@
 //! The node's kernel as the engine sees it: what is applied is measured and counted.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::engine::Edge;
 use kube_ipvs_core::model::{Pool, VirtualAddress};
-use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running};
+use kube_ipvs_core::plan::{
+    CountTargets, Observed, Operation, Outcome, Running, Sample, SampleTargets,
+};
 use netlink_ipvs::KernelError;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::applied::Sum;
 use super::metrics::Metrics;
@@ -20,6 +23,8 @@ pub(super) struct NodeKernel<'a> {
     pub(super) kernel: &'a mut Kernel,
     pub(super) takeover: &'a mut Takeover,
     pub(super) metrics: &'a Metrics,
+    /// Whether IPVS added its counters up at the last sample.
+    pub(super) adds_up: &'a mut bool,
     /// What was applied, for the log.
     pub(super) sum: &'a mut Sum,
 }
@@ -45,6 +50,18 @@ impl Edge for NodeKernel<'_> {
 
     fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, KernelError> {
         self.kernel.conntrack.count(targets)
+    }
+
+    fn sample(&mut self, targets: &SampleTargets) -> Result<Option<Sample>, KernelError> {
+        let sample = self.kernel.ipvs.sample(targets)?;
+        if mem::replace(self.adds_up, sample.is_some()) && sample.is_none() {
+            warn!(
+                "kube-ipvs.io/eject has no effect: IPVS does not add up its counters while \
+                 net.ipv4.vs.run_estimation is 0; on the node run \
+                 `sysctl -w net.ipv4.vs.run_estimation=1`"
+            );
+        }
+        Ok(sample)
     }
 
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome> {

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
 use kube_ipvs_core::engine::{Engine, ServiceUpdates, SyncError, Totals, Work};
-use kube_ipvs_core::explain::explain;
 use kube_ipvs_core::model::{Event, VirtualAddress};
-use kube_ipvs_core::plan::ObjectKey;
+use kube_ipvs_core::plan::{Ejection, EjectionChange, ObjectKey};
 use kube_ipvs_core::state::Trigger;
 use netlink_ipvs::KernelError;
 use tokio::sync::watch;
@@ -21,7 +20,8 @@ use super::api;
 use super::applied::{Applied, Sum};
 use super::edge::NodeKernel;
 use super::events::{
-    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_failure, of_ignored, of_refusals,
+    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_ejection, of_failure, of_ignored,
+    of_refusals,
 };
 use super::health::Health;
 use super::health_checks::HealthChecks;
@@ -71,6 +71,8 @@ pub(super) struct EngineLoop {
     is_synced: bool,
     /// Whether the last read of the listening sockets failed.
     cannot_listen: bool,
+    /// Whether IPVS added its counters up when they were last read.
+    adds_up: bool,
     last_sync: Option<SystemTime>,
     /// The work of the first sync.
     first_sync: Sum,
@@ -103,6 +105,7 @@ impl EngineLoop {
             started_at: SystemTime::now(),
             is_synced: false,
             cannot_listen: false,
+            adds_up: true,
             last_sync: None,
             first_sync: Sum::default(),
             applied: Applied::default(),
@@ -206,7 +209,8 @@ impl EngineLoop {
                 Work::Apply(plan) => {
                     touched = true;
                     self.report_context();
-                    if mem::take(&mut repairs) {
+                    // An ejection may be due at the moment of an audit.
+                    if mem::take(&mut repairs) && !self.engine.has_ejections() {
                         let operations = plan.len();
                         self.handles.metrics.repairs.inc_by(operations as u64);
                         warn!(
@@ -215,7 +219,7 @@ impl EngineLoop {
                         );
                     }
                 }
-                Work::Listen | Work::Count(_) => {}
+                Work::Listen | Work::Count(_) | Work::Sample(_) => {}
             }
             let (engine, mut kernel) = self.edge();
             let result = engine.carry_out(&work, &mut kernel);
@@ -240,9 +244,11 @@ impl EngineLoop {
     }
 
     fn edge(&mut self) -> (&mut Engine, NodeKernel<'_>) {
-        let Self { engine, kernel, takeover, handles, first_sync, applied, is_synced, .. } = self;
+        let Self {
+            engine, kernel, takeover, handles, first_sync, applied, is_synced, adds_up, ..
+        } = self;
         let sum = if *is_synced { applied.sum() } else { first_sync };
-        (engine, NodeKernel { kernel, takeover, metrics: &handles.metrics, sum })
+        (engine, NodeKernel { kernel, takeover, metrics: &handles.metrics, adds_up, sum })
     }
 
     fn is_stopping(&self) -> bool {
@@ -265,12 +271,17 @@ impl EngineLoop {
                 }
             }
             (Work::Observe, Ok(_)) => self.upkeep.check(),
+            (Work::Sample(_), Err(error)) => {
+                // One read a second may fail for hours.
+                let message = format!("cannot read which endpoints answer: {error}");
+                self.handles.notices.report_log(InvolvedObject::Node, message);
+            }
             (Work::Count(_), Err(error)) => {
                 warn!(%error, "cannot count the connections of draining endpoints");
             }
             // Changes based on the previous knowledge continue.
             (_, Err(error)) => self.unobservable(&error),
-            (Work::ObservePools(_) | Work::Count(_) | Work::Apply(_), Ok(_)) => {}
+            (Work::ObservePools(_) | Work::Count(_) | Work::Sample(_) | Work::Apply(_), Ok(_)) => {}
         }
     }
 
@@ -348,6 +359,7 @@ impl EngineLoop {
         set(&self.handles.metrics.dirty, self.engine.dirty_services());
         set(&self.handles.metrics.failures, self.engine.failures());
         set(&self.handles.metrics.draining, self.engine.draining_count());
+        set(&self.handles.metrics.ejected, self.engine.ejected().count());
         self.handles.metrics.settled(&self.engine.desired().totals(), SystemTime::now());
         self.deliver_updates();
         if self.is_synced {
@@ -363,8 +375,14 @@ impl EngineLoop {
 
     /// Delivers the updates that take effect once the kernel is up to date.
     fn deliver_updates(&mut self) {
-        let ServiceUpdates { updates, health_checks, refusals, ignored_options, programmed } =
-            self.engine.take_updates();
+        let ServiceUpdates {
+            updates,
+            health_checks,
+            refusals,
+            ignored_options,
+            ejections,
+            programmed,
+        } = self.engine.take_updates();
         let addresses = health_check_addresses(self.engine.desired().context());
         self.handles.metrics.updates.inc_by(updates as u64);
         let checks = &self.handles.health_checks;
@@ -373,7 +391,33 @@ impl EngineLoop {
         let refused = refusals.iter().flat_map(|(service, all)| of_refusals(service, all, owner));
         let ignored = ignored_options.iter().flat_map(|(service, all)| of_ignored(service, all));
         refused.chain(ignored).for_each(|notice| self.handles.notices.report(notice));
+        ejections.iter().for_each(|ejection| self.report_ejection(ejection));
         self.measure_changes(programmed);
+    }
+
+    fn report_ejection(&self, ejection: &Ejection) {
+        let Ejection { server, backend, change } = ejection;
+        let backend = backend.socket();
+        match change {
+            EjectionChange::Ejected { .. } => {
+                self.handles.metrics.ejections.inc();
+                let owner = self
+                    .engine
+                    .desired()
+                    .services()
+                    .find(|(_, service)| service.pool(server).is_some());
+                let about = owner
+                    .map_or(InvolvedObject::Node, |(key, _)| InvolvedObject::Service(key.clone()));
+                self.handles.notices.report(of_ejection(about, ejection));
+            }
+            EjectionChange::Restored => {
+                info!(%server, %backend, "an ejected endpoint answers again");
+            }
+            EjectionChange::Tried => debug!(%server, %backend, "an ejected endpoint is on trial"),
+            EjectionChange::Failed => {
+                debug!(%server, %backend, "an ejected endpoint does not answer its trial");
+            }
+        }
     }
 
     /// Measures the time from endpoint changes to their presence in the kernel. Changes from before
@@ -410,7 +454,7 @@ impl EngineLoop {
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },
             Query::Explain { destination, from, reply } => {
-                let _ = reply.send(explain(self.engine.desired(), destination, from));
+                let _ = reply.send(self.engine.explain(destination, from));
             }
         }
     }

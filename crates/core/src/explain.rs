@@ -1,7 +1,7 @@
 //! Explains where a new connection goes, from the desired state that is written to the kernel.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::desired::contain;
 use crate::engine::DesiredState;
@@ -83,11 +83,15 @@ pub struct Explanation {
     pub frontend: Option<FrontendKind>,
     pub verdict: Verdict,
     pub reason: String,
+    /// The virtual server that it goes to.
+    pub pool: Option<VirtualAddress>,
     pub scheduler: Option<Scheduler>,
     /// Seconds for which the client stays with its backend.
     pub affinity_seconds: Option<u32>,
     /// Those that take new connections, sorted by address and port.
     pub backends: Vec<Candidate>,
+    /// Those of them that have weight 0 because they do not answer. Only a running agent knows.
+    pub ejected: Vec<SocketAddr>,
     /// Those that keep only established connections, sorted by address and port.
     pub draining: Vec<Backend>,
 }
@@ -204,6 +208,7 @@ impl<'a> Lookup<'a> {
             masquerade: self.is_sent_on(&backend) && (masqueraded || self.is_hairpin(&backend)),
         };
         Explanation {
+            pool: Some(pool.server.address),
             scheduler: Some(pool.server.scheduler),
             affinity_seconds: pool.server.affinity_seconds,
             backends: serving.into_iter().map(candidate).collect(),
@@ -289,9 +294,11 @@ impl<'a> Lookup<'a> {
             frontend: None,
             verdict,
             reason,
+            pool: None,
             scheduler: None,
             affinity_seconds: None,
             backends: Vec::new(),
+            ejected: Vec::new(),
             draining: Vec::new(),
         }
     }

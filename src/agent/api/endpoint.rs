@@ -18,16 +18,27 @@ pub struct EndpointView {
     /// In `explain`: whether the connection is masqueraded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masquerade: Option<bool>,
+    /// Whether it has weight 0 because it does not answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ejected: bool,
 }
 
 impl EndpointView {
     pub(super) fn draining(backend: &Backend) -> Self {
         let Backend { address, port, .. } = *backend;
-        Self { address, port, weight: None, local: None, masquerade: None }
+        Self { address, port, weight: None, local: None, masquerade: None, ejected: false }
     }
 
     pub(super) fn serving(backend: &Backend) -> Self {
         Self { weight: Some(backend.weight), ..Self::draining(backend) }
+    }
+
+    /// Marks an endpoint that does not answer.
+    pub(super) fn ejected_if(self, is_ejected: bool) -> Self {
+        match is_ejected {
+            true => Self { weight: Some(0), ejected: true, ..self },
+            false => self,
+        }
     }
 }
 
@@ -36,6 +47,9 @@ impl fmt::Display for EndpointView {
         write!(f, "{}", SocketAddr::new(self.address, self.port))?;
         if let Some(weight) = self.weight {
             write!(f, " weight {weight}")?;
+        }
+        if self.ejected {
+            f.write_str(", ejected")?;
         }
         if self.local == Some(true) {
             f.write_str(", local")?;

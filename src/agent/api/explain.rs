@@ -35,6 +35,7 @@ impl From<&Explanation> for ExplainView {
         });
         let backends = explanation.backends.iter().map(|Candidate { backend, masquerade }| {
             EndpointView { masquerade: Some(*masquerade), ..EndpointView::serving(backend) }
+                .ejected_if(explanation.ejected.contains(&backend.socket()))
         });
         Self {
             destination: explanation.destination.to_string(),
@@ -100,9 +101,11 @@ mod tests {
             frontend: Some(FrontendKind::ClusterIp),
             verdict: Verdict::Forward,
             reason: "ClusterIP front end of the Service".to_owned(),
+            pool: Some("10.96.0.10:53/udp".parse().unwrap()),
             scheduler: Some(Scheduler::Rr),
             affinity_seconds: None,
             backends: vec![Candidate { backend: backend("10.244.1.7", 1), masquerade: false }],
+            ejected: Vec::new(),
             draining: vec![backend("10.244.2.9", 0)],
         }
     }
@@ -141,6 +144,15 @@ mod tests {
         let explanation = Explanation { scheduler: Some(Scheduler::Wlc), ..explanation() };
         let text = ExplainView::from(&explanation).to_string();
         assert!(text.contains("  scheduler  wlc, with reset connections until ipvs.tcpTimeout\n"));
+    }
+
+    #[test]
+    fn an_ejected_backend_is_marked() {
+        let ejected = vec!["10.244.1.7:53".parse().unwrap()];
+        let view = ExplainView::from(&Explanation { ejected, ..explanation() });
+        assert!(view.to_string().contains("  backend    10.244.1.7:53 weight 0, ejected\n"));
+        let json = serde_json::to_string(&view).unwrap();
+        assert!(json.contains(r#""weight":0,"masquerade":false,"ejected":true}"#), "{json}");
     }
 
     #[test]

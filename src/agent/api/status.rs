@@ -1,6 +1,7 @@
 //! The JSON of `status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use kube_ipvs_core::engine::{Engine, SyncError};
@@ -24,6 +25,7 @@ pub struct Snapshot {
     /// The owners of front ends that other Services request.
     owners: BTreeMap<VirtualAddress, ServiceKey>,
     draining: BTreeMap<VirtualAddress, Vec<Backend>>,
+    ejected: BTreeSet<(VirtualAddress, SocketAddr)>,
     errors: Vec<SyncError>,
 }
 
@@ -49,6 +51,7 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
         services: services.collect(),
         owners: owners.collect(),
         draining,
+        ejected: engine.ejected().map(|(server, backend)| (*server, *backend)).collect(),
         errors: engine.errors().cloned().collect(),
     }
 }
@@ -144,13 +147,21 @@ pub struct FailureView {
 
 impl From<Snapshot> for StatusView {
     fn from(snapshot: Snapshot) -> Self {
-        let Snapshot { node, synced, last_sync, mut services, owners, draining, mut errors } =
-            snapshot;
+        let Snapshot {
+            node,
+            synced,
+            last_sync,
+            mut services,
+            owners,
+            draining,
+            ejected,
+            mut errors,
+        } = snapshot;
         services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         errors.sort_unstable_by_key(|error| error.key);
         let services: Vec<_> = services
             .iter()
-            .map(|(key, service)| ServiceView::new(key, service, &draining, &owners))
+            .map(|(key, service)| ServiceView::new(key, service, &draining, &ejected, &owners))
             .collect();
         let failure = |error: SyncError| FailureView {
             operation: error.command(),
@@ -180,11 +191,13 @@ impl StatusTotals {
 }
 
 impl ServiceView {
-    /// `draining` are real servers that are no longer desired, by virtual server.
+    /// `draining` are real servers that are no longer desired, by virtual server; `ejected` those
+    /// that do not answer.
     fn new(
         key: &ServiceKey,
         service: &DesiredService,
         draining: &BTreeMap<VirtualAddress, Vec<Backend>>,
+        ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
         owners: &BTreeMap<VirtualAddress, ServiceKey>,
     ) -> Self {
         let pools = service.pools.iter().map(|pool| {
@@ -202,7 +215,7 @@ impl ServiceView {
             frontends: service.frontends.iter().map(FrontendView::from).collect(),
             pools: pools
                 .filter(|pool| !pool.backends.is_empty())
-                .map(|pool| PoolView::from(&pool))
+                .map(|pool| PoolView::new(&pool, ejected))
                 .collect(),
             refusals: service.refusals.iter().map(refusal).collect(),
         }
@@ -236,13 +249,16 @@ impl From<&Frontend> for FrontendView {
     }
 }
 
-impl From<&Pool> for PoolView {
-    fn from(Pool { server, backends, .. }: &Pool) -> Self {
+impl PoolView {
+    fn new(
+        Pool { server, backends, .. }: &Pool,
+        ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
+    ) -> Self {
         let (draining, serving): (Vec<_>, Vec<_>) =
             backends.sorted().into_iter().partition(Backend::is_draining);
-        let backend = |backend: &Backend| EndpointView {
-            local: Some(backend.local),
-            ..EndpointView::serving(backend)
+        let backend = |backend: &Backend| {
+            EndpointView { local: Some(backend.local), ..EndpointView::serving(backend) }
+                .ejected_if(ejected.contains(&(server.address, backend.socket())))
         };
         Self {
             address: server.address.to_string(),

@@ -1,6 +1,7 @@
 //! Reports for operators about Services and the node: log lines and, with an API server, Events on
 //! the objects.
 
+mod ejections;
 mod failures;
 mod refusals;
 mod writer;
@@ -15,6 +16,7 @@ use tracing::warn;
 
 use super::metrics::Metrics;
 
+pub use ejections::of_ejection;
 pub use failures::of_failure;
 pub use kube_ipvs_core::model::QUIET;
 pub use refusals::{of_ignored, of_refusals};
@@ -59,6 +61,8 @@ pub enum EventReason {
     AddressTaken,
     /// An option of a Service has no effect.
     OptionIgnored,
+    /// An endpoint does not answer, and gets no new connections.
+    EndpointEjected,
     /// A service range or shadow range has another use.
     RangeOverlaps,
     /// The agent cannot listen on a health check's port; the name is kube-proxy's.
@@ -73,7 +77,7 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AddressOfNode,
         Self::AddressOnDevice,
         Self::AddressOfApiServer,
@@ -81,6 +85,7 @@ impl EventReason {
         Self::AddressInShadowRange,
         Self::AddressTaken,
         Self::OptionIgnored,
+        Self::EndpointEjected,
         Self::RangeOverlaps,
         Self::HealthCheckNotStarted,
         Self::KernelRejected,
@@ -116,6 +121,7 @@ impl EventReason {
             Self::AddressInShadowRange => ("AddressInShadowRange", "Serve", false),
             Self::AddressTaken => ("AddressTaken", "Serve", false),
             Self::OptionIgnored => ("OptionIgnored", "Serve", false),
+            Self::EndpointEjected => ("EndpointEjected", "Serve", true),
             Self::RangeOverlaps => ("RangeOverlaps", "Program", true),
             Self::HealthCheckNotStarted => ("FailedToStartServiceHealthcheck", "Listen", true),
             Self::KernelRejected => ("KernelRejected", "Program", true),

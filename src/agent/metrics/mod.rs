@@ -31,6 +31,8 @@ pub struct Metrics {
     /// As in [`gauges`].
     totals: Vec<IntGauge>,
     pub(super) draining: IntGauge,
+    pub(super) ejected: IntGauge,
+    pub(super) ejections: IntCounter,
     pub(super) failures: IntGauge,
     pub(super) dirty: IntGauge,
     synced: IntGauge,
@@ -99,6 +101,14 @@ impl Metrics {
             draining: gauge(
                 "kube_ipvs_draining_real_servers",
                 "IPVS real servers that are no longer desired and keep established connections",
+            )?,
+            ejected: gauge(
+                "kube_ipvs_ejected_real_servers",
+                "IPVS real servers that get no new connections because they do not answer",
+            )?,
+            ejections: counter(
+                "kube_ipvs_ejections_total",
+                "How often a real server was ejected because it did not answer",
             )?,
             failures: gauge(
                 "kube_ipvs_failed_operations",

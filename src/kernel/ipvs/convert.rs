@@ -1,9 +1,11 @@
 //! Values of the core as values of IPVS, and back.
 
+use std::net::SocketAddr;
+
 use kube_ipvs_core::model::{Backend, Protocol, Scheduler, VirtualAddress, VirtualServer};
-use kube_ipvs_core::plan::{ServerOperation, lower_threshold};
+use kube_ipvs_core::plan::{RealCounters, ServerOperation, lower_threshold};
 use netlink_ipvs::ipvs::{
-    Connections, Destination, IpvsCommand, Persistence, ServiceId, VirtualService,
+    Connections, Destination, IpvsCommand, Persistence, ServiceId, Traffic, VirtualService,
 };
 
 #[must_use]
@@ -81,6 +83,19 @@ pub(super) fn backend(destination: &Destination) -> Backend {
         port: destination.port,
         weight: destination.weight,
         local: false,
+    }
+}
+
+pub(super) fn counters(
+    destination: &Destination,
+    present: Connections,
+    traffic: Traffic,
+) -> RealCounters {
+    RealCounters {
+        backend: SocketAddr::new(destination.ip, destination.port),
+        connections: traffic.connections,
+        packets_out: traffic.packets_out,
+        active: present.active,
     }
 }
 

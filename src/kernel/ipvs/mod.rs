@@ -5,10 +5,12 @@ mod convert;
 mod failure;
 mod observe;
 
+use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::plan::{Sample, SampleTargets};
 use netlink_ipvs::ipvs::{Connections, Info, IpvsSocket, Traffic};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
@@ -74,6 +76,30 @@ impl Ipvs {
     pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, Traffic)>, KernelError> {
         let all = self.0.traffic()?.into_iter();
         Ok(all.filter_map(|(id, traffic)| Some((convert::address(id)?, traffic))).collect())
+    }
+
+    /// Reads the counters that show which real servers answer. `None` if IPVS does not add them up:
+    /// `net.ipv4.vs.run_estimation`, which kernels before Linux 5.15 do not have, is 0.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn sample(&mut self, targets: &SampleTargets) -> Result<Option<Sample>, KernelError> {
+        let setting = fs::read("/proc/sys/net/ipv4/vs/run_estimation");
+        if setting.is_ok_and(|value| value.trim_ascii() == b"0") {
+            return Ok(None);
+        }
+        let mut sample = Sample::default();
+        if targets.servers {
+            let connections = |(server, traffic): (_, Traffic)| (server, traffic.connections);
+            sample.servers = self.traffic()?.into_iter().map(connections).collect();
+        }
+        for server in &targets.real_servers {
+            let all = self.0.destination_traffic(&convert::id(server))?.into_iter();
+            let counters = all.map(|(it, now, traffic)| convert::counters(&it, now, traffic));
+            sample.real_servers.push((*server, counters.collect()));
+        }
+        Ok(Some(sample))
     }
 
     /// The connections of each real server of a virtual server; none if it does not exist.

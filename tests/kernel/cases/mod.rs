@@ -30,6 +30,7 @@ mod detectors;
 mod differential;
 mod dns_cache;
 mod drain;
+mod eject;
 mod flows;
 mod health_check;
 mod host_ports;
@@ -85,6 +86,7 @@ pub(crate) fn all() -> Vec<Case> {
         carry::cases(),
         change::cases(),
         drain::cases(),
+        eject::cases(),
         rollout::cases(),
         invalid::cases(),
         health_check::cases(),

@@ -105,6 +105,10 @@ impl<'a> Options<'a> {
         {
             add("one-packet", reason.to_owned());
         }
+        let has_tcp = || self.service.ports.iter().any(|port| port.protocol == Protocol::Tcp);
+        if own.eject.is_some_and(|time| !time.is_zero()) && !has_tcp() {
+            add("eject", "the Service has no TCP port, and others show no answers".to_owned());
+        }
         ignored.into()
     }
 

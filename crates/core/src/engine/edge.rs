@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, SyncError, Work};
 use crate::model::{Event, Pool, VirtualAddress};
-use crate::plan::{CountTargets, Observed, Operation, Outcome, Running};
+use crate::plan::{CountTargets, Observed, Operation, Outcome, Running, Sample, SampleTargets};
 
 /// A kernel that an engine works on: that of a node, a model of it, or one that is only read.
 pub trait Edge {
@@ -45,6 +45,15 @@ pub trait Edge {
     /// If they cannot be counted.
     fn connections(&mut self, targets: &CountTargets) -> Result<Vec<Running>, Self::Error>;
 
+    /// Reads counters of virtual and real servers; `None` if this kernel does not count.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    fn sample(&mut self, _: &SampleTargets) -> Result<Option<Sample>, Self::Error> {
+        Ok(None)
+    }
+
     /// Carries operations out in their order, and returns an outcome for each.
     fn apply(&mut self, operations: &[Operation]) -> Vec<Outcome>;
 
@@ -82,6 +91,11 @@ impl Engine {
                 let running = kernel.connections(targets)?;
                 self.handle_connections(running, kernel.now());
             }
+            Work::Sample(targets) => {
+                let sample = kernel.sample(targets)?;
+                let ejections = self.reconciler.sample(sample, kernel.now());
+                self.updates.ejections.extend(ejections);
+            }
             Work::Apply(plan) => {
                 let outcomes = kernel.apply(plan);
                 return Ok(self.handle_outcomes(plan, outcomes, kernel.now()));
@@ -116,8 +130,8 @@ impl Engine {
                         return Err(error.failure.message.clone());
                     }
                 }
-                // A count is repeated later.
-                Err(_) if matches!(work, Work::Count(_)) => {}
+                // Counts and samples are repeated later.
+                Err(_) if matches!(work, Work::Count(_) | Work::Sample(_)) => {}
                 Err(error) => return Err(error.to_string()),
             }
         }

@@ -22,18 +22,20 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::iter;
 use std::mem;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use departures::Departures;
 use rustc_hash::FxHashSet;
 
+use crate::explain::{Explanation, Source, explain};
 use crate::model::{
     Backend, DesiredService, Element, Event, Pool, ServiceKey, Settings, Shared, VirtualAddress,
 };
 use crate::plan::{
     self, CountTargets, Failure, FailureKind, ObjectKey, Observed, Operation, Outcome, Reconciler,
-    ServerOperation,
+    SampleTargets, ServerOperation,
 };
 use crate::state::{State, Trigger};
 pub use desired_state::{DesiredState, Replacement};
@@ -64,6 +66,8 @@ pub enum Work {
     ObservePools(Vec<VirtualAddress>),
     /// Count the connections of these targets.
     Count(CountTargets),
+    /// Read the counters that show which endpoints answer.
+    Sample(SampleTargets),
     /// Carry out the operations in order.
     Apply(Vec<Operation>),
 }
@@ -144,6 +148,9 @@ impl Engine {
         }
         if let Some(targets) = self.poll_count(now) {
             return Some(Work::Count(targets));
+        }
+        if let Some(targets) = self.reconciler.poll_sample(now) {
+            return Some(Work::Sample(targets));
         }
         let must_poll_listening = self.next_listening().is_some_and(|at| at <= now);
         if !self.state.has_listened()
@@ -327,6 +334,27 @@ impl Engine {
     #[must_use]
     pub fn draining_count(&self) -> usize {
         self.reconciler.draining_count()
+    }
+
+    /// Returns every real server that has weight 0 because it does not answer, with its virtual
+    /// server.
+    pub fn ejected(&self) -> impl Iterator<Item = (&VirtualAddress, &SocketAddr)> {
+        self.reconciler.ejected()
+    }
+
+    /// Returns whether ejections have begun or ended since [`Engine::take_updates`].
+    #[must_use]
+    pub fn has_ejections(&self) -> bool {
+        !self.updates.ejections.is_empty()
+    }
+
+    /// Explains where a new connection goes ([`explain()`]), ejected endpoints included.
+    #[must_use]
+    pub fn explain(&self, destination: VirtualAddress, from: Source) -> Explanation {
+        let mut explanation = explain(&self.desired, destination, from);
+        let of_pool = |(at, _): &(&VirtualAddress, _)| explanation.pool == Some(**at);
+        explanation.ejected = self.ejected().filter(of_pool).map(|(_, it)| *it).collect();
+        explanation
     }
 
     /// Returns the number of changed Services that are not programmed yet.

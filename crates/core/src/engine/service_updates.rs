@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Replacement;
 use crate::model::{HealthCheck, Refusal, ServiceKey};
+use crate::plan::Ejection;
 use crate::state::Trigger;
 
 /// Changes of Services that need no kernel operation.
@@ -17,6 +18,8 @@ pub struct ServiceUpdates {
     pub refusals: BTreeMap<ServiceKey, Vec<Refusal>>,
     /// New reasons why options of Services have no effect.
     pub ignored_options: BTreeMap<ServiceKey, Vec<String>>,
+    /// Endpoints that do not answer, and what became of them.
+    pub ejections: Vec<Ejection>,
     /// The endpoint changes that have reached the kernel.
     pub programmed: Vec<Trigger>,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::difference::differing;
-use super::{Shared, VirtualAddress};
+use super::{Protocol, Shared, VirtualAddress};
 
 /// An IPVS scheduler of the kernel (`net/netfilter/ipvs/ip_vs_*.c`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -366,6 +366,17 @@ pub struct PoolControl {
     pub slow_start: Duration,
     /// See [`Control::eject`](super::Control::eject).
     pub eject: Duration,
+}
+
+impl Pool {
+    /// Returns after how long without an answer a backend is ejected; `None` for never. Only the
+    /// answers of TCP show that an endpoint lives.
+    #[must_use]
+    pub fn eject_after(&self) -> Option<Duration> {
+        let after = self.control.as_ref()?.eject;
+        let is_tcp = self.server.address.protocol == Protocol::Tcp;
+        (is_tcp && !after.is_zero()).then_some(after)
+    }
 }
 
 impl From<VirtualServer> for Pool {

@@ -1,6 +1,7 @@
 //! Plans the ordered operations that lead from the actual to the desired state.
 
 mod drains;
+mod ejections;
 pub mod elements;
 mod flows;
 mod key;
@@ -14,6 +15,7 @@ mod tracked;
 mod weights;
 
 pub use drains::{CountTargets, Counts, Running};
+pub use ejections::{Ejection, EjectionChange, RealCounters, Sample, SampleTargets};
 pub use key::ObjectKey;
 pub(crate) use operation::reading;
 pub use operation::{

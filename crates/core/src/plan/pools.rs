@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::ServerOperation;
 use super::drains::Drains;
+use super::ejections::{Ejection, Ejections, Sample};
 use super::weights::Weights;
 use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress, VirtualServer};
 
@@ -34,6 +35,7 @@ pub(super) struct PoolTable {
     /// Actual real servers that are no longer desired.
     pub(super) drains: Drains,
     pub(super) weights: Weights,
+    pub(super) ejections: Ejections,
 }
 
 impl PoolTable {
@@ -43,6 +45,7 @@ impl PoolTable {
         slot.needs += 1;
         slot.desired = Some(Shared::clone(pool));
         slot.yields = false;
+        self.ejections.follow(pool);
         self.touch(address);
     }
 
@@ -56,6 +59,7 @@ impl PoolTable {
     pub(super) fn exchange(&mut self, new: &Shared<Pool>) {
         let address = new.server.address;
         self.slots.entry(address).or_default().desired = Some(Shared::clone(new));
+        self.ejections.follow(new);
         self.touch(address);
     }
 
@@ -64,6 +68,7 @@ impl PoolTable {
         slot.needs = slot.needs.saturating_sub(1);
         if slot.needs == 0 {
             slot.desired = None;
+            self.ejections.leave(&address);
             self.touch(address);
         }
     }
@@ -121,6 +126,39 @@ impl PoolTable {
     pub(super) fn set_actual(&mut self, address: VirtualAddress, actual: Option<Pool>) {
         let slot = self.slots.entry(address).or_default();
         (slot.actual, slot.unknown) = (actual.map(Shared::from), false);
+    }
+
+    /// Takes a sample of the kernel's counters; `None` if the kernel does not count. Returns what
+    /// changes.
+    pub(super) fn sample(&mut self, sample: Option<Sample>, now: Instant) -> Vec<Ejection> {
+        let Some(sample) = sample else {
+            self.ejections.restart();
+            let ejected: Vec<_> = self.weights.ejected().map(|(at, it)| (*at, *it)).collect();
+            for (address, backend) in ejected {
+                self.weights.restore(&address, &backend);
+                self.touch(address);
+            }
+            return Vec::new();
+        };
+        self.ejections.watch(&sample.servers, now);
+        let mut all = Vec::new();
+        for (address, counters) in &sample.real_servers {
+            let slot = self.slots.get(address);
+            let Some(desired) = slot.and_then(|slot| slot.desired.as_ref()) else { continue };
+            let Self { weights, ejections, touched, .. } = self;
+            let is_ejected = |backend: &_| weights.is_ejected(address, backend);
+            let changes = ejections.judge(desired, counters, is_ejected, now);
+            for change in &changes {
+                if change.is_out() {
+                    weights.eject(*address, &change.backend);
+                } else {
+                    weights.restore(address, &change.backend.socket());
+                }
+                touched.push(*address);
+            }
+            all.extend(changes);
+        }
+        all
     }
 
     /// Plans the operations for the touched addresses. With `keep_unneeded`, virtual servers

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 
 use super::drains::{Counts, Running};
+use super::ejections::{Ejection, Sample, SampleTargets};
 use super::flows::Flows;
 use super::key::ObjectKey;
 use super::pools::PoolTable;
@@ -218,8 +219,26 @@ impl Reconciler {
     /// Returns when a task may be due without another event.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let due = self.pools.drains.next_due().into_iter();
-        due.chain(self.pools.weights.next_due()).min()
+        let PoolTable { drains, weights, ejections, .. } = &self.pools;
+        let due = drains.next_due().into_iter().chain(weights.next_due());
+        due.chain(ejections.next_due()).min()
+    }
+
+    /// Returns the counters to read if a sample is due.
+    pub fn poll_sample(&mut self, now: Instant) -> Option<SampleTargets> {
+        self.pools.ejections.poll(now)
+    }
+
+    /// Takes a sample of the kernel's counters; `None` if the kernel does not count. Returns the
+    /// real servers that are ejected, tried or restored.
+    pub fn sample(&mut self, sample: Option<Sample>, now: Instant) -> Vec<Ejection> {
+        self.pools.sample(sample, now)
+    }
+
+    /// Returns every real server that has weight 0 because it does not answer, with its virtual
+    /// server.
+    pub fn ejected(&self) -> impl Iterator<Item = (&VirtualAddress, &SocketAddr)> {
+        self.pools.weights.ejected()
     }
 
     /// Takes the open connections, each with the virtual servers that its front end uses or used.

@@ -1,4 +1,5 @@
-//! Weights that differ from the desired ones for a time: those of new real servers grow.
+//! Weights that differ from the desired ones for a time: those of new real servers grow, and those of
+//! ejected ones are 0.
 //!
 //! A new real server of a pool with slow start begins with a tenth of its weight. The weights of such
 //! a pool are multiples of ten, so every tenth is a whole number.
@@ -24,21 +25,110 @@ struct Growth {
 
 type Growths = BTreeMap<SocketAddr, Growth>;
 
-/// The present weights of pools with slow start.
+/// The present weights of pools with slow start or ejected real servers.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
     /// With the time of the next step.
     by_server: BTreeMap<VirtualAddress, (Growths, Option<Instant>)>,
     due: BTreeSet<(Instant, VirtualAddress)>,
+    /// No entry is empty.
+    ejected: BTreeMap<VirtualAddress, BTreeMap<SocketAddr, Ejected>>,
+}
+
+/// An ejected real server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Ejected {
+    /// The desired weight.
+    weight: u32,
+    /// The next adjustment gives it its weight again.
+    ends: bool,
 }
 
 impl Weights {
+    /// Gives a real server weight 0 as long as its desired weight stays.
+    pub(super) fn eject(&mut self, server: VirtualAddress, backend: &Backend) {
+        self.ejected
+            .entry(server)
+            .or_default()
+            .insert(backend.socket(), Ejected { weight: backend.weight, ends: false });
+    }
+
+    /// Gives a real server its desired weight again.
+    pub(super) fn restore(&mut self, server: &VirtualAddress, backend: &SocketAddr) {
+        let ejected = self.ejected.get_mut(server).and_then(|all| all.get_mut(backend));
+        if let Some(ejected) = ejected {
+            ejected.ends = true;
+        }
+    }
+
+    /// Returns every ejected real server with its virtual server.
+    pub(super) fn ejected(&self) -> impl Iterator<Item = (&VirtualAddress, &SocketAddr)> {
+        let all = self.ejected.iter().flat_map(|(server, ejected)| {
+            ejected.iter().map(move |(backend, ejected)| (server, backend, ejected))
+        });
+        all.filter(|(.., ejected)| !ejected.ends).map(|(server, backend, _)| (server, backend))
+    }
+
+    pub(super) fn is_ejected(&self, server: &VirtualAddress, backend: &SocketAddr) -> bool {
+        self.ejected.get(server).and_then(|all| all.get(backend)).is_some_and(|it| !it.ends)
+    }
+
     /// Returns the desired pool with its present weights, if they differ from the desired ones.
+    pub(super) fn adjust(
+        &mut self,
+        desired: Option<&Shared<Pool>>,
+        actual: Option<&Pool>,
+        now: Instant,
+    ) -> Option<Shared<Pool>> {
+        let grown = self.grow(desired, actual, now);
+        if self.ejected.is_empty() {
+            return grown;
+        }
+        match (desired, actual) {
+            (Some(desired), _) => return self.without_ejected(desired, grown),
+            (None, Some(actual)) => drop(self.ejected.remove(&actual.server.address)),
+            (None, None) => {}
+        }
+        grown
+    }
+
+    /// Sets the weights of ejected real servers to 0. Forgets those that are no longer desired, that
+    /// have another weight now, and those without which less than half of the pool would serve.
+    fn without_ejected(
+        &mut self,
+        desired: &Shared<Pool>,
+        grown: Option<Shared<Pool>>,
+    ) -> Option<Shared<Pool>> {
+        let address = desired.server.address;
+        let Some(ejected) = self.ejected.get_mut(&address) else { return grown };
+        let serving = desired.backends.iter().filter(|backend| !backend.is_draining());
+        let serving: FxHashMap<_, _> = serving.map(|it| (it.socket(), it.weight)).collect();
+        let may_eject = desired.eject_after().is_some();
+        ejected.retain(|socket, Ejected { weight, ends }| {
+            may_eject && !*ends && serving.get(socket) == Some(weight)
+        });
+        while ejected.len() > serving.len() / 2 {
+            ejected.pop_last();
+        }
+        if ejected.is_empty() {
+            self.ejected.remove(&address);
+            return grown;
+        }
+        let pool = grown.as_ref().unwrap_or(desired);
+        let present = |backend: &Backend| match ejected.contains_key(&backend.socket()) {
+            true => backend.drained(),
+            false => *backend,
+        };
+        let backends = pool.backends.iter().map(present).collect();
+        Some(Pool { backends, ..Pool::clone(pool) }.into())
+    }
+
+    /// Returns the desired pool with the weights of its growing real servers, if there are any.
     ///
     /// A growth does not begin again for an endpoint that returns within the time of a slow start,
     /// or that the agent finds in the kernel after a restart with a part of its weight. Endpoints of
     /// a pool without serving real servers do not grow: there is none to compare them with.
-    pub(super) fn adjust(
+    fn grow(
         &mut self,
         desired: Option<&Shared<Pool>>,
         actual: Option<&Pool>,
@@ -54,11 +144,15 @@ impl Weights {
         if time.is_zero() {
             return None;
         }
+        let ejected = self.ejected.get(&address);
+        let is_ejected = |socket: &_| ejected.is_some_and(|ejected| ejected.contains_key(socket));
         let none = Backends::default();
         let held: FxHashMap<_, _> = actual
             .map_or(&none, |actual| &actual.backends)
             .iter()
             .map(|backend| (backend.socket(), backend.weight))
+            // An ejected real server does not grow when it returns.
+            .map(|(socket, weight)| (socket, if is_ejected(&socket) { u32::MAX } else { weight }))
             .collect();
         let mut growths = gone(&known, &held, desired, time, now);
         let is_served = held.values().any(|weight| *weight > 0);
@@ -175,6 +269,8 @@ fn tenths(since: Instant, time: Duration, now: Instant) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::model::{PoolControl, Scheduler, VirtualServer};
 
@@ -253,6 +349,72 @@ mod tests {
         step(&mut restarted, &one, &mut actual, now + SECOND * 200);
         assert!(restarted.by_server.is_empty());
         assert_eq!(step(&mut restarted, &two, &mut actual, now + SECOND * 200), [10, 1]);
+    }
+
+    /// Returns the pool with ejection, without slow start.
+    fn ejecting(backends: &[(u8, u32)]) -> Shared<Pool> {
+        let control = PoolControl { eject: SECOND, ..PoolControl::default() };
+        Pool { control: Some(control.into()), ..Pool::clone(&pool(backends)) }.into()
+    }
+
+    fn eject(weights: &mut Weights, desired: &Pool, last: u8) {
+        let backend =
+            desired.backends.iter().find(|it| it.address == IpAddr::from([10, 244, 1, last]));
+        weights.eject(desired.server.address, backend.expect("a backend"));
+    }
+
+    #[test]
+    fn an_ejected_real_server_has_no_weight_until_the_api_changes_it() {
+        let three = ejecting(&[(1, 10), (2, 20), (3, 30)]);
+        let table = [
+            ("the same endpoints", three.clone(), vec![10, 0, 30]),
+            ("one more", ejecting(&[(1, 10), (2, 20), (3, 30), (4, 1)]), vec![10, 0, 30, 1]),
+            ("another weight", ejecting(&[(1, 10), (2, 21), (3, 30)]), vec![10, 21, 30]),
+            ("weight 0", ejecting(&[(1, 10), (2, 0), (3, 30)]), vec![10, 0, 30]),
+            ("gone", ejecting(&[(1, 10), (3, 30)]), vec![10, 30]),
+            ("the last", ejecting(&[(2, 20)]), vec![20]),
+            ("the last besides a draining one", ejecting(&[(1, 0), (2, 20)]), vec![0, 20]),
+            ("no ejection", pool(&[(1, 10), (2, 20), (3, 30)]), vec![10, 20, 30]),
+        ];
+        for (change, desired, expected) in table {
+            let (mut weights, now) = (Weights::default(), Instant::now());
+            let mut actual = Some(three.clone());
+            eject(&mut weights, &three, 2);
+            assert_eq!(step(&mut weights, &three, &mut actual, now), [10, 0, 30]);
+            assert_eq!(step(&mut weights, &desired, &mut actual, now), expected, "{change}");
+            // What was forgotten does not come back.
+            let is_forgotten = weights.ejected().count() == 0;
+            let then = if is_forgotten { [10, 20, 30] } else { [10, 0, 30] };
+            assert_eq!(step(&mut weights, &three, &mut actual, now), then, "after {change}");
+        }
+    }
+
+    #[test]
+    fn at_most_half_of_a_pool_is_ejected_also_when_it_shrinks() {
+        let (mut weights, mut actual, now) = (Weights::default(), None, Instant::now());
+        let four = ejecting(&[(1, 1), (2, 1), (3, 1), (4, 1)]);
+        eject(&mut weights, &four, 1);
+        eject(&mut weights, &four, 2);
+        assert_eq!(step(&mut weights, &four, &mut actual, now), [0, 0, 1, 1]);
+        let three = ejecting(&[(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(step(&mut weights, &three, &mut actual, now), [0, 1, 1]);
+        assert_eq!(step(&mut weights, &ejecting(&[]), &mut actual, now), []);
+        assert!(weights.ejected.is_empty());
+    }
+
+    #[test]
+    fn a_real_server_does_not_grow_again_after_an_ejection() {
+        let both = Pool::clone(&pool(&[(1, 10), (2, 10)]));
+        let control = PoolControl { eject: SECOND, slow_start: TIME, ..PoolControl::default() };
+        let both: Shared<Pool> = Pool { control: Some(control.into()), ..both }.into();
+        let (mut weights, mut actual, now) = (Weights::default(), None, Instant::now());
+        assert_eq!(step(&mut weights, &both, &mut actual, now), [10, 10]);
+        eject(&mut weights, &both, 2);
+        assert_eq!(step(&mut weights, &both, &mut actual, now), [10, 0]);
+        assert_eq!(step(&mut weights, &both, &mut actual, now + SECOND), [10, 0]);
+        assert_eq!(weights.next_due(), None);
+        weights.restore(&both.server.address, &"10.244.1.2:80".parse().expect("address"));
+        assert_eq!(step(&mut weights, &both, &mut actual, now + SECOND), [10, 10]);
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub(super) const DEST_ACTIVE_CONNS: u16 = 7;
 pub(super) const DEST_INACT_CONNS: u16 = 8;
 pub(super) const DEST_PERSIST_CONNS: u16 = 9;
 pub(super) const DEST_ADDR_FAMILY: u16 = 11;
+pub(super) const DEST_STATS64: u16 = 12;
 
 pub(super) const INFO_VERSION: u16 = 1;
 pub(super) const INFO_CONN_TAB_SIZE: u16 = 2;

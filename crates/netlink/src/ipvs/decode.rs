@@ -104,11 +104,20 @@ pub(super) fn destination(payload: &[u8], of: IpAddr) -> Option<(Destination, Co
 }
 
 /// Decodes the traffic of a virtual service: zero before Linux 4.1, which has 32-bit counters.
-pub(super) fn traffic(payload: &[u8]) -> Traffic {
+pub(super) fn service_traffic(payload: &[u8]) -> Traffic {
+    traffic(payload, c::ATTR_SERVICE, c::SVC_STATS64)
+}
+
+/// The same of a destination.
+pub(super) fn destination_traffic(payload: &[u8]) -> Traffic {
+    traffic(payload, c::ATTR_DEST, c::DEST_STATS64)
+}
+
+fn traffic(payload: &[u8], object: u16, statistics: u16) -> Traffic {
     let mut traffic = Traffic::default();
-    let service = body(payload, c::ATTR_SERVICE);
-    let mut all = service.into_iter().flat_map(|service| service.nested());
-    let Some(statistics) = all.find(|attribute| attribute.kind == c::SVC_STATS64) else {
+    let object = body(payload, object);
+    let mut all = object.into_iter().flat_map(|object| object.nested());
+    let Some(statistics) = all.find(|attribute| attribute.kind == statistics) else {
         return traffic;
     };
     for count in statistics.nested() {
@@ -156,6 +165,33 @@ mod tests {
         })
     }
 
+    #[test]
+    fn traffic_is_that_of_the_object() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(value.len() + 4).expect("short");
+            [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+        };
+        let statistics = |kind, first: u64| {
+            let count = |kind: u16| attribute(kind, &(first + u64::from(kind)).to_ne_bytes());
+            attribute(kind, &[1, 2, 3, 4, 5].map(count).concat())
+        };
+        let expected = |first: u64| Traffic {
+            connections: first + 1,
+            packets_in: first + 2,
+            packets_out: first + 3,
+            bytes_in: first + 4,
+            bytes_out: first + 5,
+        };
+        // `IPVS_SVC_ATTR_STATS64` and `IPVS_DEST_ATTR_STATS64` have the same number.
+        let header = vec![0; HEADER_LENGTH];
+        let service =
+            [header.clone(), attribute(c::ATTR_SERVICE, &statistics(12, 1 << 40))].concat();
+        let destination = [header, attribute(c::ATTR_DEST, &statistics(12, 100))].concat();
+        assert_eq!(service_traffic(&service), expected(1 << 40));
+        assert_eq!(destination_traffic(&destination), expected(100));
+        assert_eq!(destination_traffic(&service), Traffic::default());
+    }
+
     proptest! {
         #[test]
         fn services_round_trip(
@@ -191,7 +227,8 @@ mod tests {
         fn arbitrary_bytes_are_read_without_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..300), of: IpAddr,
         ) {
-            let _ = (service(&bytes), destination(&bytes, of), info(&bytes), traffic(&bytes));
+            let _ = (service(&bytes), destination(&bytes, of), info(&bytes));
+            let _ = (service_traffic(&bytes), destination_traffic(&bytes));
         }
     }
 }

@@ -189,7 +189,38 @@ impl IpvsSocket {
                 |message| encode::command(message, constants::CMD_GET_SERVICE),
                 |found: &mut Vec<_>, _, payload| {
                     let service = decode::service(payload);
-                    found.extend(service.map(|service| (service.id, decode::traffic(payload))));
+                    found.extend(
+                        service.map(|service| (service.id, decode::service_traffic(payload))),
+                    );
+                },
+            )
+        })
+    }
+
+    /// Lists the destinations of a virtual service with their connections and their traffic; none if
+    /// the service does not exist.
+    ///
+    /// The connections are those of this moment. The traffic is older: the kernel adds up the
+    /// counters of its processors every two seconds, all of a destination at once, and not at all
+    /// while `net.ipv4.vs.run_estimation` is 0 (`net/netfilter/ipvs/ip_vs_est.c`).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel rejects the request or does not answer.
+    pub fn destination_traffic(
+        &mut self,
+        id: &ServiceId,
+    ) -> Result<Vec<(Destination, Connections, Traffic)>, KernelError> {
+        self.with_family(|socket, family| {
+            socket.dump(
+                "IPVS statistics of real servers",
+                family,
+                |message| encode::of_service(message, constants::CMD_GET_DEST, id),
+                |found: &mut Vec<_>, _, payload| {
+                    let destination = decode::destination(payload, id.ip);
+                    found.extend(destination.map(|(destination, connections)| {
+                        (destination, connections, decode::destination_traffic(payload))
+                    }));
                 },
             )
         })

@@ -112,7 +112,7 @@ pub struct Connections {
     pub persistent: u32,
 }
 
-/// Traffic of a virtual service since its creation.
+/// Traffic of a virtual service or a destination since its creation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Traffic {
     /// Connections; flows of protocols without connections.

@@ -135,7 +135,7 @@ impl FaultHarness {
                     self.unread = Some(error.to_string());
                 }
                 (Work::Apply(_), _) => self.assert_others(),
-                (Work::Listen | Work::ObservePools(_) | Work::Count(_), _) => {}
+                (Work::Listen | Work::ObservePools(_) | Work::Count(_) | Work::Sample(_), _) => {}
             }
             failures.extend(result.into_iter().flatten());
         }

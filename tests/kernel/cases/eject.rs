@@ -1,0 +1,282 @@
+//! An endpoint that stops answering gets no new connections until it answers again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::{Case, case};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
+use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
+use crate::lab::{Silence, ask_from_port, endpoints, ipvs_rules, service};
+use kube_ipvs::client::AgentClient;
+
+/// The pod that stops answering, as a real server.
+const DEAD: &str = "10.244.2.13:8080";
+
+/// How long a client waits for an answer, and pauses after one.
+const WAIT: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("a_dead_endpoint_of_a_cluster_ip_is_ejected", |t| {
+            ejected_and_restored(t, "", P2, "10.96.9.60:80/tcp")
+        }),
+        case("a_dead_endpoint_of_a_carried_cluster_ip_is_ejected", |t| {
+            ejected_and_restored(t, "carry: all", P2, "10.96.9.60:80/tcp")
+        }),
+        case("a_dead_endpoint_of_offloaded_connections_is_ejected", |t| {
+            let offload = "carry: offload\noffloadInterfaces: [eth0, cni0, 'P*']";
+            ejected_and_restored(t, offload, C, "192.168.50.1:30960/tcp")
+        }),
+        case("a_dead_endpoint_of_a_node_port_is_ejected", |t| {
+            ejected_and_restored(t, "", C, "192.168.50.1:30960/tcp")
+        }),
+        case("a_dead_endpoint_of_the_nodes_own_processes_is_ejected", |t| {
+            ejected_and_restored(t, "", N1, "192.168.50.1:30960/tcp")
+        }),
+        case("a_restarted_agent_tries_an_ejected_endpoint", |t| {
+            t.agent().configure("defaults: {eject: 1s}")?;
+            served(t)?;
+            let clients = Clients::start(t, P2, "10.96.9.60:80/tcp");
+            thread::sleep(Duration::from_secs(3));
+            fall_silent(t)?;
+            eventually_weighs(t, 0)?;
+            t.agent().kill()?;
+            t.check("the weight stays", weight(t)? == Some(0), ipvs_rules(t.host(N1))?)?;
+            t.agent().start()?;
+            eventually_weighs(t, 1)?;
+            eventually_weighs(t, 0)?;
+            answer_again(t)?;
+            eventually_weighs(t, 1)?;
+            clients.stop();
+            Ok(())
+        }),
+        case("an_endpoint_is_not_ejected_while_ipvs_does_not_add_up", |t| {
+            t.agent().configure("defaults: {eject: 1s}")?;
+            served(t)?;
+            let clients = Clients::start(t, P2, "10.96.9.60:80/tcp");
+            thread::sleep(Duration::from_secs(3));
+            fall_silent(t)?;
+            eventually_weighs(t, 0)?;
+            t.host(N1).sysctl(&["net.ipv4.vs.run_estimation=0"])?;
+            t.agent().wait_for_log("kube-ipvs.io/eject has no effect")?;
+            eventually_weighs(t, 1)?;
+            for _ in 0..20 {
+                thread::sleep(Duration::from_millis(250));
+                t.check("it stays", weight(t)? == Some(1), ipvs_rules(t.host(N1))?)?;
+            }
+            clients.stop();
+            t.host(N1).sysctl(&["net.ipv4.vs.run_estimation=1"])?;
+            answer_again(t)
+        }),
+        case("without_ejection_a_dead_endpoint_stays", |t| {
+            served(t)?;
+            let clients = Clients::start(t, C, "192.168.50.1:30960/tcp");
+            thread::sleep(Duration::from_secs(2));
+            let died = fall_silent(t)?;
+            thread::sleep(Duration::from_secs(10));
+            let requests = clients.stop();
+            answer_again(t)?;
+            print_failures("without ejection", &requests, died);
+            t.check("it stays", weight(t)? == Some(1), ipvs_rules(t.host(N1))?)
+        }),
+        case("a_slow_endpoint_and_an_only_endpoint_are_not_ejected", |t| {
+            t.agent().configure("defaults: {eject: 1s}")?;
+            // Nothing accepts the connections, so only the kernel answers.
+            let silent = t.host(P3).inside(|| TcpListener::bind("10.244.2.13:8099"))?;
+            t.apply(service("dev/slow").cluster_ip("10.96.9.61").port("http", 80))?;
+            t.apply(endpoints("dev/slow").port("http", 8080).ready_on(P1))?;
+            t.apply(endpoints("dev/slow").named("slow-2").port("http", 8099).ready_on(P3))?;
+            t.apply(service("dev/only").cluster_ip("10.96.9.62").port("http", 80))?;
+            t.apply(endpoints("dev/only").port("http", 8080).ready_on(P3))?;
+            t.settled()?;
+            let slow = Clients::start(t, P2, "10.96.9.61:80/tcp");
+            let only = Clients::start(t, P2, "10.96.9.62:80/tcp");
+            thread::sleep(Duration::from_secs(2));
+            fall_silent_at(t, 8080)?;
+            for _ in 0..40 {
+                thread::sleep(Duration::from_millis(250));
+                let rules = ipvs_rules(t.host(N1))?;
+                t.check("both stay", !rules.contains(" -w 0"), &rules)?;
+            }
+            let failures = [slow, only].map(|clients| {
+                clients.stop().iter().filter(|request| request.answer.is_err()).count()
+            });
+            answer_again(t)?;
+            drop(silent);
+            t.check("both fail", failures.iter().all(|it| *it > 10), format!("{failures:?}"))
+        }),
+    ]
+}
+
+/// A Service with three endpoints, of which one will fall silent.
+fn served(t: &mut TestContext<'_>) -> Step {
+    let web = service("dev/silent").cluster_ip("10.96.9.60");
+    t.apply(web.port("http", 80).node_port(30960))?;
+    t.apply(endpoints("dev/silent").port("http", 8080).ready_on(P1).ready_on(P3).ready_on(P4))?;
+    t.settled()
+}
+
+fn ejected_and_restored(t: &mut TestContext<'_>, carry: &str, from: Host, to: &str) -> Step {
+    t.agent().configure(&format!("{carry}\nauditPeriod: 1s\ndefaults: {{eject: 1s}}"))?;
+    served(t)?;
+    let open = |_| Ok((to.to_owned(), t.connect(from, to)?));
+    let mut open = (0..3).map(open).collect::<Step<Vec<_>>>()?;
+    t.still_answer(&mut open)?;
+    let clients = Clients::start(t, from, to);
+    // Long enough for any wrong ejection.
+    thread::sleep(Duration::from_secs(6));
+    let log = t.agent().log();
+    t.check("nothing is ejected", !log.contains("EndpointEjected"), &log)?;
+
+    let died = fall_silent(t)?;
+    eventually_weighs(t, 0)?;
+    let ejected = died.elapsed();
+    for command in [&["explain", to, "--from", "node"][..], &["status"]] {
+        let shown = t.agent().bare_command(command)?;
+        let mark = format!("{DEAD} weight 0, ejected");
+        t.check(
+            &format!("`{}` shows it", command[0]),
+            shown.stdout.contains(&mark),
+            format!("{shown:#?}"),
+        )?;
+    }
+    // A few trials.
+    thread::sleep(Duration::from_secs(8));
+    let metrics = metrics(t)?;
+    // Audits do not take the weight for drift.
+    for line in ["kube_ipvs_ejections_total 1\n", "kube_ipvs_drift_repairs_total 0\n"] {
+        t.check(line, metrics.contains(line), &metrics)?;
+    }
+    answer_again(t)?;
+    let revived = Instant::now();
+    t.agent().wait_for_log("an ejected endpoint answers again")?;
+    eventually_weighs(t, 1)?;
+    println!("{from} asks {to}: ejected after {ejected:?}, back after {:?}", revived.elapsed());
+    let back = Instant::now();
+    thread::sleep(Duration::from_secs(5));
+    let requests = clients.stop();
+    print_failures(to, &requests, died);
+    t.still_answer(&mut open)?;
+
+    let before = requests.iter().filter(|it| it.answer.is_err() && it.began < died - WAIT);
+    t.equal("failures before", 0, before.count())?;
+    let after: Vec<_> = requests.iter().filter(|it| it.began > back).collect();
+    let failed = after.iter().filter(|it| it.answer.is_err()).count();
+    t.equal("failures after its return", 0, failed)?;
+    let answers = after.iter().any(|it| it.answer == Ok(P3));
+    t.check("it answers again", answers, format!("{} requests", after.len()))?;
+    let log = t.agent().log();
+    let wrong = log.lines().filter(|line| line.contains("EndpointEjected"));
+    let wrong: Vec<_> = wrong.filter(|line| !line.contains(DEAD)).collect();
+    t.check("only the dead one was ejected", wrong.is_empty(), wrong.join("\n"))?;
+    Ok(())
+}
+
+/// Drops everything that reaches or leaves the pod, as if its node were gone.
+fn fall_silent(t: &TestContext<'_>) -> Step<Instant> {
+    let drop =
+        |hook| format!("chain {hook} {{ type filter hook {hook} priority -300; policy drop; }};");
+    t.host(P3).nft(&format!("table ip silence {{ {} {} }}", drop("input"), drop("output")))?;
+    Ok(Instant::now())
+}
+
+/// The same at one port.
+fn fall_silent_at(t: &TestContext<'_>, port: u16) -> Step {
+    let chain = "chain input { type filter hook input priority -300;";
+    Ok(t.host(P3).nft(&format!("table ip silence {{ {chain} tcp dport {port} drop; }}; }}"))?)
+}
+
+fn answer_again(t: &TestContext<'_>) -> Step {
+    Ok(t.host(P3).nft("delete table ip silence")?)
+}
+
+/// The weight of the pod as a real server.
+fn weight(t: &TestContext<'_>) -> Step<Option<u32>> {
+    let rules = ipvs_rules(t.host(N1))?;
+    let weight = rules.lines().find_map(|line| {
+        let (_, weight) = line.split_once(&format!(" -r {DEAD} -m -w "))?;
+        weight.split(' ').next()?.parse().ok()
+    });
+    Ok(weight)
+}
+
+fn eventually_weighs(t: &TestContext<'_>, expected: u32) -> Step {
+    patiently(LONG_PATIENCE, || {
+        let weight = weight(t)?;
+        t.check(&format!("weight {expected}"), weight == Some(expected), format!("{weight:?}"))
+    })
+}
+
+fn metrics(t: &TestContext<'_>) -> Step<String> {
+    let answer = t.host(N1).inside(|| {
+        let address = "127.0.0.1:10249".parse().expect("address");
+        AgentClient::new(address).get("/metrics").map_err(io::Error::other)
+    })?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A request, and the host that answered.
+struct Request {
+    began: Instant,
+    answer: Result<Host, Silence>,
+}
+
+/// Clients that go on asking whether or not they get answers.
+struct Clients {
+    stopping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Vec<Request>>>,
+}
+
+impl Clients {
+    fn start(t: &TestContext<'_>, from: Host, to: &str) -> Self {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let to = to.parse().expect("a front end");
+        let client = |_| {
+            let (namespace, stopping) = (Arc::clone(t.host(from)), Arc::clone(&stopping));
+            thread::spawn(move || {
+                namespace.enter().expect("root may enter a namespace that it has made");
+                let mut requests = Vec::new();
+                while !stopping.load(Ordering::SeqCst) {
+                    let began = Instant::now();
+                    let answer = ask_from_port(namespace.client_port(), to, WAIT);
+                    requests.push(Request { began, answer: answer.map(|reply| reply.server) });
+                    thread::sleep(PAUSE);
+                }
+                requests
+            })
+        };
+        let threads = (0..6).map(client).collect();
+        Self { stopping, threads }
+    }
+
+    fn stop(self) -> Vec<Request> {
+        self.stopping.store(true, Ordering::SeqCst);
+        let join = |thread: JoinHandle<_>| thread.join().expect("a client");
+        self.threads.into_iter().flat_map(join).collect()
+    }
+}
+
+/// Prints how many requests of each second have failed.
+fn print_failures(what: &str, requests: &[Request], died: Instant) {
+    let mut seconds = BTreeMap::<u64, (usize, usize)>::new();
+    let mut last = Duration::ZERO;
+    for Request { began, answer } in requests.iter().filter(|it| it.began >= died) {
+        let after = *began - died;
+        let (all, failed) = seconds.entry(after.as_secs()).or_default();
+        *all += 1;
+        if answer.is_err() {
+            *failed += 1;
+            last = last.max(after);
+        }
+    }
+    println!("{what}: the last failure began {last:?} after the death; failed of all, by second:");
+    for (second, (all, failed)) in seconds {
+        println!("{what}: {second} s: {failed} of {all}");
+    }
+}
