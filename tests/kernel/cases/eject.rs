@@ -86,32 +86,39 @@ pub(crate) fn cases() -> Vec<Case> {
             t.check("it stays", weight(t)? == Some(1), ipvs_rules(t.host(N1))?)
         }),
         case("a_slow_endpoint_and_an_only_endpoint_are_not_ejected", |t| {
-            t.agent().configure("defaults: {eject: 1s}")?;
-            // Nothing accepts the connections, so only the kernel answers.
-            let silent = t.host(P3).inside(|| TcpListener::bind("10.244.2.13:8099"))?;
-            t.apply(service("dev/slow").cluster_ip("10.96.9.61").port("http", 80))?;
-            t.apply(endpoints("dev/slow").port("http", 8080).ready_on(P1))?;
-            t.apply(endpoints("dev/slow").named("slow-2").port("http", 8099).ready_on(P3))?;
-            t.apply(service("dev/only").cluster_ip("10.96.9.62").port("http", 80))?;
-            t.apply(endpoints("dev/only").port("http", 8080).ready_on(P3))?;
-            t.settled()?;
-            let slow = Clients::start(t, P2, "10.96.9.61:80/tcp");
-            let only = Clients::start(t, P2, "10.96.9.62:80/tcp");
-            thread::sleep(Duration::from_secs(2));
-            fall_silent_at(t, 8080)?;
-            for _ in 0..40 {
-                thread::sleep(Duration::from_millis(250));
-                let rules = ipvs_rules(t.host(N1))?;
-                t.check("both stay", !rules.contains(" -w 0"), &rules)?;
-            }
-            let failures = [slow, only].map(|clients| {
-                clients.stop().iter().filter(|request| request.answer.is_err()).count()
-            });
-            answer_again(t)?;
-            drop(silent);
-            t.check("both fail", failures.iter().all(|it| *it > 10), format!("{failures:?}"))
+            slow_and_only(t, P2, "10.96.9.61:80/tcp")
+        }),
+        case("a_slow_endpoint_of_a_node_port_is_not_ejected", |t| {
+            slow_and_only(t, C, "192.168.50.1:30961/tcp")
         }),
     ]
+}
+
+/// Only the kernel of a pod answers, and the only endpoint of another Service does not at all.
+fn slow_and_only(t: &mut TestContext<'_>, from: Host, to: &str) -> Step {
+    t.agent().configure("defaults: {eject: 1s}")?;
+    // Nothing accepts the connections, so only the kernel answers.
+    let silent = t.host(P3).inside(|| TcpListener::bind("10.244.2.13:8099"))?;
+    t.apply(service("dev/slow").cluster_ip("10.96.9.61").port("http", 80).node_port(30961))?;
+    t.apply(endpoints("dev/slow").port("http", 8080).ready_on(P1))?;
+    t.apply(endpoints("dev/slow").named("slow-2").port("http", 8099).ready_on(P3))?;
+    t.apply(service("dev/only").cluster_ip("10.96.9.62").port("http", 80))?;
+    t.apply(endpoints("dev/only").port("http", 8080).ready_on(P3))?;
+    t.settled()?;
+    let slow = Clients::start(t, from, to);
+    let only = Clients::start(t, P2, "10.96.9.62:80/tcp");
+    thread::sleep(Duration::from_secs(2));
+    fall_silent_at(t, 8080)?;
+    for _ in 0..40 {
+        thread::sleep(Duration::from_millis(250));
+        let rules = ipvs_rules(t.host(N1))?;
+        t.check("both stay", !rules.contains(" -w 0"), &rules)?;
+    }
+    let failures = [slow, only]
+        .map(|clients| clients.stop().iter().filter(|request| request.answer.is_err()).count());
+    answer_again(t)?;
+    drop(silent);
+    t.check("both fail", failures.iter().all(|it| *it > 10), format!("{failures:?}"))
 }
 
 /// A Service with three endpoints, of which one will fall silent.
