@@ -121,7 +121,7 @@ fn a_server_restored_from_a_backup_is_listed_page_by_page() {
     for streaming in WAYS {
         let server = server_with(1_100, streaming);
         // Nothing is told to those who have seen later versions, not even bookmarks.
-        let patience = Timeouts { silence: Duration::from_millis(200), ..quick() };
+        let patience = Timeouts { silence: Duration::from_secs(1), ..quick() };
         let mut now = Followed::with(&server, patience);
         now.until_synced();
         server.set_outage(true);
