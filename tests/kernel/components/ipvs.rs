@@ -198,8 +198,11 @@ fn errors_of_ipvs_are_explained() {
         (DeleteReal(here.address, other), None),
         (DeleteReal(absent.address, real), None),
         (Delete(absent.address), None),
-        (Add(unknown), Some(FailureKind::Refused)),
-        (Set(VirtualServer { scheduler: Scheduler::Unknown, ..here }), Some(FailureKind::Refused)),
+        (Add(unknown), Some(FailureKind::NoScheduler)),
+        (
+            Set(VirtualServer { scheduler: Scheduler::Unknown, ..here }),
+            Some(FailureKind::NoScheduler),
+        ),
         (AddReal(here.address, backend("224.0.0.1:80", 1), 0), Some(FailureKind::Refused)),
         (AddReal(here.address, backend("[fd00::7]:80", 1), 0), Some(FailureKind::Refused)),
     ];
