@@ -10,6 +10,7 @@ use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 
 use super::{Case, case};
+use crate::context::{LONG_PATIENCE, patiently};
 use crate::expectation::Answers;
 use crate::lab::Host::{C, N1, P1, P2, P3};
 use crate::lab::{ServiceBuilder, SliceBuilder, endpoints, service};
@@ -98,7 +99,9 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(slice().ready_on(P1))?;
             t.settled()?;
             t.agent().stop()?;
-            let pretender = t.host(N1).inside(|| take_the_name(NOBODY))?;
+            // The kernel may take a moment to free the name of an ended process.
+            let pretender =
+                patiently(LONG_PATIENCE, || Ok(t.host(N1).inside(|| take_the_name(NOBODY))?))?;
             t.settled()?;
             t.agent().wait_for_log("of user 65534 pretends to be the agent of this node")?;
             t.apply(slice().ready_on(P3))?;
@@ -107,7 +110,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().stop()?;
             drop(pretender);
 
-            let root = t.host(N1).inside(|| take_the_name(0))?;
+            let root = patiently(LONG_PATIENCE, || Ok(t.host(N1).inside(|| take_the_name(0))?))?;
             t.apply(slice().ready_on(P1))?;
             let before = t.kernel()?.to_string();
             t.agent().launch()?;
