@@ -43,19 +43,15 @@ pub const OPTIONS: [ServiceOption; 11] = [
         name: "scheduler",
         values: "rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh",
         summary: "How IPVS selects an endpoint for a new connection.",
-        parse: |text, control| set(&mut control.scheduler, parsed(text)),
-        aliases: &[("kube-router.io/service.scheduler", |text, control| {
-            set(&mut control.scheduler, parsed(text))
-        })],
+        parse: set_scheduler,
+        aliases: &[("kube-router.io/service.scheduler", set_scheduler)],
     },
     ServiceOption {
         name: "scheduler-flags",
         values: "a list of sh-port, sh-fallback, mh-port, mh-fallback; or none",
         summary: "Flags of the schedulers sh and mh.",
-        parse: |text, control| set(&mut control.scheduler_flags, flags(text)),
-        aliases: &[("kube-router.io/service.schedflags", |text, control| {
-            set(&mut control.scheduler_flags, flags(text))
-        })],
+        parse: set_flags,
+        aliases: &[("kube-router.io/service.schedflags", set_flags)],
     },
     ServiceOption {
         name: "locality-weights",
@@ -111,29 +107,18 @@ pub const OPTIONS: [ServiceOption; 11] = [
         name: "front-ends",
         values: "a list of ClusterIP, NodePort, LoadBalancer, ExternalIP",
         summary: "The kinds of front ends that are served.",
-        parse: |text, control| set(&mut control.frontends, frontends(text)),
+        parse: set_frontends,
         aliases: &[
-            ("service.cilium.io/type", |text, control| {
-                set(&mut control.frontends, frontends(text))
-            }),
-            ("kube-router.io/service.skiplbips", |text, control| {
-                if truth(text)? {
-                    let others = ALL_KINDS.into_iter();
-                    let others = others.filter(|kind| *kind != FrontendKind::LoadBalancer);
-                    control.frontends = Some(others.collect());
-                }
-                Ok(())
-            }),
+            ("service.cilium.io/type", set_frontends),
+            ("kube-router.io/service.skiplbips", skip_load_balancer),
         ],
     },
     ServiceOption {
         name: "nodes",
         values: "a label selector",
         summary: "The nodes that serve the front ends other than ClusterIPs.",
-        parse: |text, control| set(&mut control.nodes, selector::parse(text)),
-        aliases: &[("service.cilium.io/node-selector", |text, control| {
-            set(&mut control.nodes, selector::parse(text))
-        })],
+        parse: set_nodes,
+        aliases: &[("service.cilium.io/node-selector", set_nodes)],
     },
 ];
 
@@ -207,6 +192,30 @@ fn alias(key: &str) -> Option<Parse> {
 fn set<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
     *place = Some(value?);
     Ok(())
+}
+
+fn set_scheduler(text: &str, control: &mut Control) -> Result<(), String> {
+    set(&mut control.scheduler, parsed(text))
+}
+
+fn set_flags(text: &str, control: &mut Control) -> Result<(), String> {
+    set(&mut control.scheduler_flags, flags(text))
+}
+
+fn set_frontends(text: &str, control: &mut Control) -> Result<(), String> {
+    set(&mut control.frontends, frontends(text))
+}
+
+fn skip_load_balancer(text: &str, control: &mut Control) -> Result<(), String> {
+    if truth(text)? {
+        let others = ALL_KINDS.into_iter().filter(|kind| *kind != FrontendKind::LoadBalancer);
+        control.frontends = Some(others.collect());
+    }
+    Ok(())
+}
+
+fn set_nodes(text: &str, control: &mut Control) -> Result<(), String> {
+    set(&mut control.nodes, selector::parse(text))
 }
 
 fn invalid(text: &str, expected: &str) -> String {

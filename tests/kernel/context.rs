@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kube_ipvs::client::AgentClient;
 use kube_ipvs_core::model::VirtualAddress;
 
 use crate::expectation::{Answers, Expectation};
@@ -347,6 +348,15 @@ impl<'a> TestContext<'a> {
             return Ok(finished.stdout);
         }
         Err(Failure::new(format!("kube-ipvs {name}"), "exit status 0", format!("{finished:#?}")))
+    }
+
+    /// The agent's metrics.
+    pub(crate) fn metrics(&self) -> Step<String> {
+        let answer = self.host(Host::N1).inside(|| {
+            let address = "127.0.0.1:10249".parse().expect("address");
+            AgentClient::new(address).get("/metrics").map_err(io::Error::other)
+        })?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// What the kernel of `n1` holds.

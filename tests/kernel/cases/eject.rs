@@ -1,7 +1,6 @@
 //! An endpoint that stops answering gets no new connections until it answers again.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +11,6 @@ use super::{Case, case};
 use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
 use crate::lab::{Silence, ask_from_port, endpoints, ipvs_rules, service};
-use kube_ipvs::client::AgentClient;
-
 /// The pod that stops answering, as a real server.
 const DEAD: &str = "10.244.2.13:8080";
 
@@ -41,11 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("a_restarted_agent_tries_an_ejected_endpoint", |t| {
             t.agent().configure("defaults: {eject: 1s}")?;
-            served(t)?;
-            let clients = Clients::start(t, P2, "10.96.9.60:80/tcp");
-            thread::sleep(Duration::from_secs(3));
-            fall_silent(t)?;
-            eventually_weighs(t, 0)?;
+            let clients = ejected(t)?;
             t.agent().kill()?;
             t.check("the weight stays", weight(t)? == Some(0), ipvs_rules(t.host(N1))?)?;
             t.agent().start()?;
@@ -58,11 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("an_endpoint_is_not_ejected_while_ipvs_does_not_add_up", |t| {
             t.agent().configure("defaults: {eject: 1s}")?;
-            served(t)?;
-            let clients = Clients::start(t, P2, "10.96.9.60:80/tcp");
-            thread::sleep(Duration::from_secs(3));
-            fall_silent(t)?;
-            eventually_weighs(t, 0)?;
+            let clients = ejected(t)?;
             t.host(N1).sysctl(&["net.ipv4.vs.run_estimation=0"])?;
             t.agent().wait_for_log("kube-ipvs.io/eject has no effect")?;
             eventually_weighs(t, 1)?;
@@ -155,7 +144,7 @@ fn ejected_and_restored(t: &mut TestContext<'_>, carry: &str, from: Host, to: &s
     }
     // A few trials.
     thread::sleep(Duration::from_secs(8));
-    let metrics = metrics(t)?;
+    let metrics = t.metrics()?;
     // Audits do not take the weight for drift.
     for line in ["kube_ipvs_ejections_total 1\n", "kube_ipvs_drift_repairs_total 0\n"] {
         t.check(line, metrics.contains(line), &metrics)?;
@@ -203,6 +192,16 @@ fn answer_again(t: &TestContext<'_>) -> Step {
     Ok(t.host(P3).nft("delete table ip silence")?)
 }
 
+/// Lets the pod fall silent under load, until it is ejected.
+fn ejected(t: &mut TestContext<'_>) -> Step<Clients> {
+    served(t)?;
+    let clients = Clients::start(t, P2, "10.96.9.60:80/tcp");
+    thread::sleep(Duration::from_secs(3));
+    fall_silent(t)?;
+    eventually_weighs(t, 0)?;
+    Ok(clients)
+}
+
 /// The weight of the pod as a real server.
 fn weight(t: &TestContext<'_>) -> Step<Option<u32>> {
     let rules = ipvs_rules(t.host(N1))?;
@@ -218,14 +217,6 @@ fn eventually_weighs(t: &TestContext<'_>, expected: u32) -> Step {
         let weight = weight(t)?;
         t.check(&format!("weight {expected}"), weight == Some(expected), format!("{weight:?}"))
     })
-}
-
-fn metrics(t: &TestContext<'_>) -> Step<String> {
-    let answer = t.host(N1).inside(|| {
-        let address = "127.0.0.1:10249".parse().expect("address");
-        AgentClient::new(address).get("/metrics").map_err(io::Error::other)
-    })?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// A request, and the host that answered.

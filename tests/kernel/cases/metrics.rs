@@ -1,9 +1,5 @@
 //! What `/metrics` tells of real traffic.
 
-use std::io;
-
-use kube_ipvs::client::AgentClient;
-
 use super::{Case, case};
 use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{C, N1, P1, P2};
@@ -28,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             // IPVS adds up what its processors have counted every two seconds.
             let told = patiently(LONG_PATIENCE, || {
-                let told = metrics(t)?;
+                let told = t.metrics()?;
                 t.equal("connections", 9, of_service(&told, "connections", ""))?;
                 Ok(told)
             })?;
@@ -94,12 +90,4 @@ fn of_service(told: &str, what: &str, labels: &str) -> u64 {
     let line = format!("kube_ipvs_service_{what}_total{{{labels}}} ");
     let found = told.lines().find_map(|told| told.strip_prefix(&line));
     found.and_then(|number| number.parse().ok()).unwrap_or_default()
-}
-
-fn metrics(t: &TestContext<'_>) -> Step<String> {
-    let answer = t.host(N1).inside(|| {
-        let address = "127.0.0.1:10249".parse().expect("address");
-        AgentClient::new(address).get("/metrics").map_err(io::Error::other)
-    })?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

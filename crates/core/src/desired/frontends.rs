@@ -34,12 +34,13 @@ pub fn claims(
     context: &NodeContext,
     is_owner: IsOwner<'_>,
 ) -> Vec<(VirtualAddress, Claim)> {
+    let options = Options::new(service, context);
     requests(service, context)
         .into_iter()
         .filter(|request| {
             // No other Service may have a front end that a process of the node answers, or a
             // ClusterIP that its Service does not serve.
-            match refusal(request, service, context, is_owner) {
+            match refusal(request, &options, is_owner) {
                 Some(RefusalReason::NotServed) => request.kind == FrontendKind::ClusterIp,
                 refusal => matches!(refusal, None | Some(RefusalReason::LocalSocket)),
             }
@@ -77,9 +78,10 @@ pub fn program(
     let requests = requests(service, context);
     let mut frontends = Vec::with_capacity(requests.len());
     let mut refusals = Vec::new();
-    let mut pools = PoolBuilder::new(service, context, locality, &[]);
+    let options = Options::new(service, context);
+    let mut pools = PoolBuilder::new(&options, locality, &[]);
     for request in requests {
-        let refusal = refusal(&request, service, context, is_owner);
+        let refusal = refusal(&request, &options, is_owner);
         let refusal = refusal.or_else(|| conflict(&request, service, context, claims));
         let targets = match refusal {
             Some(reason) => Err(reason),
@@ -110,7 +112,7 @@ pub fn program(
         pools,
         routes: routes.into(),
         refusals: refusals.into(),
-        health_check: health_check(service, endpoints, context, locality),
+        health_check: health_check(&options, endpoints, locality),
         ignored_options,
     }
 }
@@ -126,13 +128,14 @@ pub fn pools(
     context: &NodeContext,
     locality: &Locality,
 ) -> Option<SharedPools> {
-    let mut pools = PoolBuilder::new(service, context, locality, &old.pools);
+    let options = Options::new(service, context);
+    let mut pools = PoolBuilder::new(&options, locality, &old.pools);
     for frontend in &*old.frontends {
         if pools.lead(frontend, endpoints) != Some(frontend.targets()) {
             return None;
         }
     }
-    let is_as_healthy = health_check(service, endpoints, context, locality) == old.health_check;
+    let is_as_healthy = health_check(&options, endpoints, locality) == old.health_check;
     let (pools, ignored_options) = pools.finish();
     (is_as_healthy && ignored_options == old.ignored_options).then_some(pools)
 }
@@ -186,12 +189,12 @@ fn claim(request: &Frontend, service: &Service) -> Claim {
 /// device of the node has the address.
 fn refusal(
     request: &Frontend,
-    service: &Service,
-    context: &NodeContext,
+    options: &Options<'_>,
     is_owner: IsOwner<'_>,
 ) -> Option<RefusalReason> {
     let Frontend { address, kind, pool: cluster, .. } = request;
-    if !Options::new(service, context).serves(*kind) {
+    let context = options.context;
+    if !options.serves(*kind) {
         return Some(RefusalReason::NotServed);
     }
     match kind {

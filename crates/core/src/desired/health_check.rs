@@ -5,25 +5,24 @@ use std::net::IpAddr;
 use super::NodeContext;
 use super::options::Options;
 use crate::model::{
-    Endpoints, Family, FrontendKind, HealthCheck, Locality, NodePortAddresses, Service,
-    TrafficPolicy,
+    Endpoints, Family, FrontendKind, HealthCheck, Locality, NodePortAddresses, TrafficPolicy,
 };
 
 /// Returns the answer of a Service's health check. Endpoints count as in kube-proxy's
 /// `LocalReadyEndpoints` (`pkg/proxy/endpointsmap.go`): terminating endpoints may still serve but
 /// do not count.
 pub(super) fn health_check(
-    service: &Service,
+    options: &Options<'_>,
     endpoints: &mut Endpoints,
-    context: &NodeContext,
     locality: &Locality,
 ) -> Option<HealthCheck> {
+    let service = options.service;
     let port = service.health_check_node_port?;
     let is_checked =
         service.external_policy == TrafficPolicy::Local && service.is_externally_accessible();
     is_checked.then(|| {
         // A node that does not serve the Service must get no traffic for it.
-        if !Options::new(service, context).serves(FrontendKind::LoadBalancer) {
+        if !options.serves(FrontendKind::LoadBalancer) {
             return HealthCheck { port, local_endpoints: [0, 0] };
         }
         let [v4, v6] = Family::BOTH.map(|family| {

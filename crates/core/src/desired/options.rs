@@ -10,8 +10,8 @@ use crate::model::{
 
 /// The options of a Service, completed by the configuration's defaults.
 pub(super) struct Options<'a> {
-    service: &'a Service,
-    context: &'a NodeContext,
+    pub(super) service: &'a Service,
+    pub(super) context: &'a NodeContext,
     control: Cow<'a, Control>,
 }
 

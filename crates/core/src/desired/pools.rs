@@ -2,20 +2,17 @@
 
 use rustc_hash::FxHashMap;
 
-use super::NodeContext;
 use super::endpoints::choose;
 use super::options::Options;
 use crate::model::{
     Backends, Carry, EndpointFilter, Endpoints, Frontend, FrontendKind, Locality, Name, Pool,
-    Service, Shared, SharedPools, Target, TrafficPolicy, VirtualAddress,
+    Shared, SharedPools, Target, TrafficPolicy, VirtualAddress,
 };
 
 /// Builds the pools of a Service.
 pub(super) struct PoolBuilder<'a> {
-    service: &'a Service,
-    context: &'a NodeContext,
+    options: &'a Options<'a>,
     locality: &'a Locality,
-    options: Options<'a>,
     is_weighted: bool,
     /// The previous pools, sorted by address. Unchanged pools are shared.
     old: &'a [Shared<Pool>],
@@ -28,22 +25,12 @@ pub(super) struct PoolBuilder<'a> {
 
 impl<'a> PoolBuilder<'a> {
     pub(super) fn new(
-        service: &'a Service,
-        context: &'a NodeContext,
+        options: &'a Options<'a>,
         locality: &'a Locality,
         old: &'a [Shared<Pool>],
     ) -> Self {
         let pools = SharedPools::with_capacity(old.len());
-        Self {
-            service,
-            context,
-            locality,
-            options: Options::new(service, context),
-            is_weighted: false,
-            old,
-            pools,
-            targets: FxHashMap::default(),
-        }
+        Self { options, locality, is_weighted: false, old, pools, targets: FxHashMap::default() }
     }
 
     /// Adds the pools of a front end, even if they have no endpoints. Returns the targets of local
@@ -69,21 +56,21 @@ impl<'a> PoolBuilder<'a> {
         let choice = choose(&counts);
         let is_weighted = self.options.is_weighted(&counts);
         self.is_weighted |= is_weighted;
-        let internal = self.service.internal_policy;
+        let internal = self.options.service.internal_policy;
         let (inside, outside) = match frontend.kind {
             FrontendKind::ClusterIp => (internal, internal),
             // The external policy applies to external clients; pods and the node reach every
             // endpoint.
-            _ => (TrafficPolicy::Cluster, self.service.external_policy),
+            _ => (TrafficPolicy::Cluster, self.options.service.external_policy),
         };
         let place = |policy| {
             let is_own = policy == internal;
-            let is_led_on = !matches!(self.context.settings.carry, Carry::FrontEnds)
-                || self.context.is_local_socket(&frontend.pool)
+            let is_led_on = !matches!(self.options.context.settings.carry, Carry::FrontEnds)
+                || self.options.context.is_local_socket(&frontend.pool)
                 || !self.options.serves(FrontendKind::ClusterIp);
             match is_own && !is_led_on {
                 true => Some(Target::Pool),
-                false => self.context.shadow(frontend.pool.ip, is_own).map(Target::Shadow),
+                false => self.options.context.shadow(frontend.pool.ip, is_own).map(Target::Shadow),
             }
         };
         let places = [(inside, place(inside)?), (outside, place(outside)?)];

@@ -252,9 +252,10 @@ fn begun(
     match held {
         // A part that this program has set before a restart.
         Some(part) if part > 0 => {
-            let is_tenth = part < whole && part % (whole / STEPS).max(1) == 0;
-            let tenths = part / (whole / STEPS).max(1);
-            is_tenth.then(|| now.checked_sub(time * tenths.saturating_sub(1) / (STEPS - 1)))?
+            let tenth = (whole / STEPS).max(1);
+            let passed = (part / tenth).saturating_sub(1);
+            let is_part = part < whole && part % tenth == 0;
+            is_part.then(|| now.checked_sub(time * passed / (STEPS - 1)))?
         }
         _ => is_served.then_some(now),
     }
