@@ -23,7 +23,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     }
     modules::load_needed(&[config.settings.scheduler], &config.settings.carry);
     // Opening IPVS loads its module, which creates its settings.
-    let mut kernel = Kernel::open()?.carrying(&config.settings.carry)?;
+    let mut kernel = Kernel::open()?.configured(&config.settings)?;
     apply_sysctls(Sysctl::needed(&Family::BOTH))?;
     let processors = thread::available_parallelism().map_or(1, usize::from);
     apply_sysctls(conntrack::sysctls(&config.conntrack, processors))?;

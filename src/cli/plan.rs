@@ -20,7 +20,7 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     events.extend(network::list()?);
     let mut engine = Engine::new(&settings, None);
     events.into_iter().for_each(|event| engine.handle_event(event));
-    let operations = plan(&mut engine, &mut Kernel::open()?.carrying(&settings.carry)?)?;
+    let operations = plan(&mut engine, &mut Kernel::open()?.configured(&settings)?)?;
     let context = engine.desired().context();
     for overlap in overlaps(context) {
         output::report(overlap.warning())?;

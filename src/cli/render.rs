@@ -71,7 +71,7 @@ fn ipvsadm(desired: &DesiredState) -> Vec<String> {
 
 /// Our nf_tables tables as `nft` text.
 fn nft(desired: &DesiredState) -> String {
-    nft::render(&engine::elements(desired), &desired.context().settings.carry)
+    nft::render(&engine::elements(desired), &desired.context().settings)
 }
 
 /// The device and routes as `ip` lines.

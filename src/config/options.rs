@@ -272,6 +272,7 @@ pub(super) const OWN: Document = Document {
             "",
             List("NAMES", |it| list(it.settings.carry.offload_interfaces())),
         ),
+        opt("onePacketEverywhere", "", Truth(|it| &mut it.settings.one_packet_everywhere)),
         opt("protectedNodePorts", "", List("PORTS", |it| list(&it.settings.protected_node_ports))),
         of_services("defaults.scheduler"),
         of_services("defaults.scheduler-flags"),

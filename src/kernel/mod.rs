@@ -11,7 +11,7 @@ pub mod nft;
 pub mod route;
 pub mod sysctl;
 
-use kube_ipvs_core::model::{Carry, VirtualAddress};
+use kube_ipvs_core::model::{Carry, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{Failure, FailureKind, Observed, Operation, Outcome};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
@@ -66,14 +66,14 @@ impl Kernel {
         })
     }
 
-    /// Selects the rules for a carry mode.
+    /// Selects the rules for a configuration.
     ///
     /// # Errors
     ///
     /// If the kernel is too old for a flowtable.
-    pub fn carrying(self, carry: &Carry) -> Result<Self, KernelError> {
-        Self::check_carry(carry)?;
-        Ok(Self { nft: self.nft.carrying(carry), ..self })
+    pub fn configured(self, settings: &Settings) -> Result<Self, KernelError> {
+        Self::check_carry(&settings.carry)?;
+        Ok(Self { nft: self.nft.configured(settings), ..self })
     }
 
     /// Checks whether this kernel supports a carry mode.

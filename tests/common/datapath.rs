@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use kube_ipvs_core::explain::{Explanation, Verdict};
 use kube_ipvs_core::model::{
-    AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet, VirtualAddress,
+    AddressSet, Element, InterfaceSet, Leads, OnePacketLeads, PortSet, RangeSet, VirtualAddress,
 };
 
 use super::model_kernel::{KernelState, Server};
@@ -117,6 +117,9 @@ impl KernelState {
     /// Chains `prerouting` and `output`.
     fn lead(&self, destination: VirtualAddress, client: Client, own: &[IpAddr]) -> Lead {
         let VirtualAddress { ip, port, protocol } = destination;
+        if let Some(lead) = self.one_packet(destination, client) {
+            return lead;
+        }
         if !self.has(Element::Address(AddressSet::FrontendIps, ip)) {
             let is_unallocated = !self.is_cluster_ip(ip)
                 && self.in_range(ip, service_range)
@@ -174,6 +177,44 @@ impl KernelState {
             .unwrap_or(Lead::To(destination))
     }
 
+    /// Chains `datagrams` and `datagrams-sent`.
+    fn one_packet(&self, destination: VirtualAddress, client: Client) -> Option<Lead> {
+        let frontend = self.one_packet_frontend(destination)?;
+        if frontend == destination && self.is_barred(destination, client.source()) {
+            return Some(Lead::Done(Action::Drop));
+        }
+        let map = if self.is_insider(client) {
+            OnePacketLeads::Insiders
+        } else {
+            OnePacketLeads::Outsiders
+        };
+        let find =
+            |of: &dyn Fn(&Element) -> Option<VirtualAddress>| self.elements.iter().find_map(of);
+        let at = find(&|element| match *element {
+            Element::OnePacket(of, from, ip) => {
+                (of == map && from == frontend).then(|| destination.at(ip))
+            }
+            _ => None,
+        })?;
+        let with_port = find(&|element| match *element {
+            Element::OnePacketPort(from, port) => {
+                (from == frontend).then_some(VirtualAddress { port, ..at })
+            }
+            _ => None,
+        });
+        Some(Lead::To(with_port.unwrap_or(at)))
+    }
+
+    /// Returns the front end whose datagrams bypass connection tracking, if any.
+    fn one_packet_frontend(&self, destination: VirtualAddress) -> Option<VirtualAddress> {
+        let VirtualAddress { ip, port, protocol } = destination;
+        let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
+        let at_node_port =
+            self.has(Element::Address(AddressSet::NodePortIps, ip)).then_some(node_port);
+        let mut frontends = [Some(destination), at_node_port].into_iter().flatten();
+        frontends.find(|it| self.has(Element::Port(PortSet::OnePacket, *it)))
+    }
+
     fn serve(
         &self,
         server: &Server,
@@ -182,6 +223,7 @@ impl KernelState {
         own: &[IpAddr],
     ) -> Action {
         let (source, is_node) = (client.source(), client.is_node());
+        let is_tracked = self.one_packet_frontend(destination).is_none();
         let translated = self.is_masqueraded(destination, client);
         let usable = server.reals.iter().filter(|(_, weight)| **weight > 0);
         let backends: BTreeSet<_> = usable
@@ -189,7 +231,7 @@ impl KernelState {
                 let hairpin = ip == source && self.has(Element::Address(AddressSet::Hairpin, ip));
                 // Packets from other hosts that stay on the node never reach chain `postrouting`.
                 let sent_on = is_node || !own.contains(&ip);
-                (SocketAddr::new(ip, port), sent_on && (translated || hairpin))
+                (SocketAddr::new(ip, port), is_tracked && sent_on && (translated || hairpin))
             })
             .collect();
         if backends.is_empty() { Action::Reject } else { Action::Forward(backends) }
@@ -198,12 +240,12 @@ impl KernelState {
     /// Chain `postrouting`.
     fn is_masqueraded(&self, destination: VirtualAddress, client: Client) -> bool {
         let VirtualAddress { ip, port, protocol } = destination;
-        if self.has(Element::Address(AddressSet::Pools, ip)) || self.is_cluster_ip(ip) {
-            return !self.is_pod(client);
-        }
         let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
         let at_node_port =
             self.has(Element::Address(AddressSet::NodePortIps, ip)).then_some(node_port);
+        if self.has(Element::Address(AddressSet::Pools, ip)) || self.is_cluster_ip(ip) {
+            return !self.is_pod(client);
+        }
         [Some(destination), at_node_port].into_iter().flatten().any(|frontend| {
             self.has(Element::Port(PortSet::Masqueraded, frontend))
                 || client.is_node() && self.has(Element::Port(PortSet::MasqueradedNode, frontend))

@@ -381,7 +381,11 @@ fn neighbours<'a>(
         Element::Lead(map, address, ..) => {
             Element::Lead(map, address, Ipv4Addr::UNSPECIFIED.into(), 0)
         }
-        Element::Range(..) | Element::Interfaces(..) | Element::Allowed(..) => {
+        Element::Range(..)
+        | Element::Interfaces(..)
+        | Element::Allowed(..)
+        | Element::OnePacket(..)
+        | Element::OnePacketPort(..) => {
             return Box::new(elements.iter());
         }
         other => return Box::new(elements.get(&other).into_iter()),
@@ -403,6 +407,12 @@ fn collide(one: &Element, other: &Element) -> bool {
         }
         (Element::Lead(map, address, ..), Element::Lead(other, another, ..)) => {
             (map, address) == (other, another)
+        }
+        (Element::OnePacket(map, address, _), Element::OnePacket(other, another, _)) => {
+            (map, address) == (other, another)
+        }
+        (Element::OnePacketPort(address, _), Element::OnePacketPort(another, _)) => {
+            address == another
         }
         // The link may be another one by now.
         (Element::OffloadLink(_), Element::OffloadLink(_)) => false,

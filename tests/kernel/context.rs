@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs::client::AgentClient;
-use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::model::{Family, VirtualAddress};
 
 use crate::expectation::{Answers, Expectation};
 use crate::lab::{
@@ -225,6 +226,12 @@ impl<'a> TestContext<'a> {
     pub(crate) fn flow_from(&self, from: Host, port: u16, to: &str) -> Step<Flow> {
         Flow::open(self.lab.host(from), port, parse(to))
             .map_err(|silence| Failure::new(format!("{from} opens a socket"), "works", silence))
+    }
+
+    /// Opens a socket that receives datagrams and answers none.
+    pub(crate) fn receiver(&self, host: Host, family: Family, port: u16) -> Step<UdpSocket> {
+        let at = (host.ip(family), port);
+        Ok(self.lab.host(host).inside(|| UdpSocket::bind(at))?)
     }
 
     /// Sends on a socket until a server answers, as clients go on trying.

@@ -74,7 +74,7 @@ impl Carrier {
             Self::Floor => nft(&self.table()),
             Self::Bare | Self::Ipvs | Self::Masquerading | Self::Hooked => {
                 let services = Served::ALL.len() as u32;
-                settle_ipvs(&mut engine(services, &Carry::FrontEnds), &mut ipvs)?;
+                settle_ipvs(&mut engine(services, &settings(Carry::FrontEnds)), &mut ipvs)?;
                 for served in Served::ALL {
                     let address = Target::ClusterIp.of(served).ip();
                     ip(&format!("route add local {address} dev lo src {}", Place::Node.address()))?;
@@ -115,8 +115,15 @@ impl Carrier {
 
 /// Programs the kernel for `services` Services.
 fn serve(services: u32, carry: Carry) -> Result<()> {
-    let mut kernel = Kernel::open()?.carrying(&carry)?;
-    settle(&mut engine(services, &carry), &mut kernel).map(drop)
+    let settings = settings(carry);
+    let mut kernel = Kernel::open()?.configured(&settings)?;
+    settle(&mut engine(services, &settings), &mut kernel).map(drop)
+}
+
+fn settings(carry: Carry) -> Settings {
+    let pods = "10.244.0.0/16".parse().expect("a range");
+    let local_detector = LocalDetector::ClusterCidr(vec![pods]);
+    Settings { local_detector, carry, ..Settings::for_node("n1") }
 }
 
 /// Returns the node's links to its peers.
@@ -181,12 +188,7 @@ impl fmt::Display for Target {
 }
 
 /// Returns an engine with a cluster whose first Services have the pod as their only endpoint.
-fn engine(services: u32, carry: &Carry) -> Engine {
-    let settings = Settings {
-        local_detector: LocalDetector::ClusterCidr(vec!["10.244.0.0/16".parse().expect("range")]),
-        carry: carry.clone(),
-        ..Settings::for_node("n1")
-    };
+fn engine(services: u32, settings: &Settings) -> Engine {
     let size = Size { services, slices: 1, endpoints: 1 };
     let mut events = externally(events(size));
     for served in Served::ALL {
@@ -211,7 +213,7 @@ fn engine(services: u32, carry: &Carry) -> Engine {
             }
         }
     }
-    let mut engine = Engine::new(&settings, None);
+    let mut engine = Engine::new(settings, None);
     events.push(Event::Links(links().map(|name| Link { name, index: 0 }).to_vec()));
     events.into_iter().for_each(|event| engine.handle_event(event));
     engine

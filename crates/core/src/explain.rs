@@ -205,7 +205,9 @@ impl<'a> Lookup<'a> {
         let masqueraded = self.is_masqueraded(frontend);
         let candidate = |backend: Backend| Candidate {
             backend,
-            masquerade: self.is_sent_on(&backend) && (masqueraded || self.is_hairpin(&backend)),
+            masquerade: frontend.masquerade != Masquerade::Never
+                && self.is_sent_on(&backend)
+                && (masqueraded || self.is_hairpin(&backend)),
         };
         Explanation {
             pool: Some(pool.server.address),
@@ -311,6 +313,7 @@ impl<'a> Lookup<'a> {
     fn is_masqueraded(&self, frontend: &Frontend) -> bool {
         match frontend.masquerade {
             Masquerade::Always => true,
+            Masquerade::Never => false,
             Masquerade::OwnProcesses => self.client == Client::Node,
             Masquerade::UnlessPod => {
                 let node = self.desired.node();

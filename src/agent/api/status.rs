@@ -233,6 +233,7 @@ impl From<&Frontend> for FrontendView {
             Masquerade::UnlessPod => "unlessPod",
             Masquerade::OwnProcesses => "ownProcesses",
             Masquerade::Always => "always",
+            Masquerade::Never => "never",
         };
         let sources = frontend.sources.as_deref();
         Self {

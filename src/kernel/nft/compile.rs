@@ -33,6 +33,7 @@ const PROTOCOLS: [(&str, u8); 5] =
 /// Conditions on a number in host byte order that must have a bit.
 const BITS: &[(&[&str], Operand, u32)] = &[
     (&["ct", "state", "invalid"], STATE, conntrack::INVALID),
+    (&["ct", "state", "untracked"], STATE, conntrack::UNTRACKED),
     (&["ct", "status", "assured"], STATUS, conntrack::ASSURED),
     (&["ct", "status", "dnat"], STATUS, conntrack::DESTINATION_TRANSLATED),
 ];
@@ -100,22 +101,27 @@ impl Rule<'_> {
                 let port = FIRST + address.registers();
                 self.expressions.destination_nat(family.number(), Some(port));
             }
-            [ip, "saddr", "set", address @ ..] if *ip == family.name() => {
-                let datatype = Datatype::Address(family.addresses());
-                self.value(address, datatype)?;
-                let (offset, checksum) = match family {
-                    TableFamily::Ip => (12, Some(10)),
-                    TableFamily::Ip6 => (8, None),
+            ["notrack", rest @ ..] => {
+                self.expressions.no_tracking();
+                self.statements(rest)?;
+            }
+            [header, end, "set", value @ ..] => {
+                let (checksum, protocol) = match *header {
+                    "ip" => (Some(10), None),
+                    "ip6" => (None, None),
+                    "tcp" => (Some(16), Some(TCP)),
+                    "udp" => (Some(6), Some(UDP)),
                     _ => return None,
                 };
-                self.expressions.store((NETWORK, offset), datatype.len(), checksum, true);
-            }
-            [name @ ("tcp" | "udp"), "sport", "set", port @ ..] => {
-                let (protocol, checksum) = if *name == "tcp" { (TCP, 16) } else { (UDP, 6) };
-                self.transport(protocol);
-                self.value(port, Datatype::Port)?;
-                let len = Datatype::Port.len();
-                self.expressions.store((TRANSPORT, 0), len, Some(checksum), false);
+                protocol.into_iter().for_each(|protocol| self.transport(protocol));
+                let (Operand::Payload(base, offset), datatype, []) = self.field(&[header, end])?
+                else {
+                    return None;
+                };
+                let rest = self.mapped(value, datatype)?;
+                let is_address = base == NETWORK;
+                self.expressions.store((base, offset), datatype.len(), checksum, is_address);
+                self.statements(rest)?;
             }
             _ => {
                 let rest = self.condition(words)?;
@@ -244,6 +250,16 @@ impl Rule<'_> {
         fits.then(|| self.expressions.look_up(name, is_negated, value.is_some()))
     }
 
+    /// Loads a field or looks up `KEY map @MAP`, and returns the words after it.
+    fn mapped<'w>(&mut self, words: &'w [&'w str], datatype: Datatype) -> Option<&'w [&'w str]> {
+        let (key, rest) = self.key(words)?;
+        let ["map", map, rest @ ..] = rest else {
+            return (key.0 == [datatype]).then_some(rest);
+        };
+        self.look_up(&key, map, false, Some(Layout(vec![datatype])))?;
+        Some(rest)
+    }
+
     /// Loads one field and requires that nothing follows.
     fn value(&mut self, words: &[&str], datatype: Datatype) -> Option<()> {
         let (Layout(fields), []) = self.key(words)? else { return None };
@@ -276,8 +292,12 @@ impl Rule<'_> {
         let address = Datatype::Address(self.family.addresses());
         Some(match words {
             // The same offsets in TCP, UDP and SCTP.
-            ["th", "sport", rest @ ..] => (Operand::Payload(TRANSPORT, 0), Datatype::Port, rest),
-            ["th", "dport", rest @ ..] => (Operand::Payload(TRANSPORT, 2), Datatype::Port, rest),
+            ["th" | "tcp" | "udp", "sport", rest @ ..] => {
+                (Operand::Payload(TRANSPORT, 0), Datatype::Port, rest)
+            }
+            ["th" | "tcp" | "udp", "dport", rest @ ..] => {
+                (Operand::Payload(TRANSPORT, 2), Datatype::Port, rest)
+            }
             ["meta", "l4proto", rest @ ..] => (TRANSPORT_PROTOCOL, Datatype::Protocol, rest),
             ["iifname", rest @ ..] => (INPUT_INTERFACE, Datatype::Interface, rest),
             ["ct", direction @ ("original" | "reply"), words @ ..] => {

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use kube_ipvs_core::model::{
-    AddressSet, Element, Family, InterfaceName, InterfaceSet, Interfaces, Leads, PortSet, RangeSet,
+    AddressSet, Element, Family, InterfaceName, InterfaceSet, Interfaces, Leads, OnePacketLeads,
+    PortSet, RangeSet,
 };
 
 use super::key::{Fields, SetKey};
@@ -62,6 +63,12 @@ fn content(element: &Element) -> Content {
         Element::Port(_, address) => Content::Key(SetKey::frontend(address), None),
         Element::Lead(_, address, ip, port) => {
             Content::Key(SetKey::frontend(address), Some(SetKey::EMPTY.address(*ip).port(*port)))
+        }
+        Element::OnePacket(_, address, ip) => {
+            Content::Key(SetKey::frontend(address), Some(SetKey::EMPTY.address(*ip)))
+        }
+        Element::OnePacketPort(address, port) => {
+            Content::Key(SetKey::frontend(address), Some(SetKey::only_port(*port)))
         }
         Element::OffloadLink(name) => Content::Link(*name),
         Element::Allowed(address, net) => {
@@ -204,7 +211,14 @@ fn element(set: &str, family: Family, raw: &RawElement<'_>) -> Option<Element> {
     if let Some(set) = PortSet::named(set) {
         return Some(Element::Port(set, address));
     }
-    let (map, mut value) = (Leads::named(set)?, Fields(raw.value?));
+    let mut value = Fields(raw.value?);
+    if let Some(map) = OnePacketLeads::named(set) {
+        return Some(Element::OnePacket(map, address, value.address(family)?));
+    }
+    if set == "one-packet-ports" {
+        return Some(Element::OnePacketPort(address, value.port()?));
+    }
+    let map = Leads::named(set)?;
     Some(Element::Lead(map, address, value.address(family)?, value.port()?))
 }
 

@@ -47,6 +47,11 @@ impl SetKey {
         self.field(&port.to_be_bytes())
     }
 
+    /// Returns a value that consists of a port. Such a value has no padding.
+    pub(super) fn only_port(port: u16) -> Self {
+        Self { len: 2, ..Self::EMPTY.port(port) }
+    }
+
     fn field(mut self, field: &[u8]) -> Self {
         if let Some(to) = self.bytes.get_mut(self.len..self.len + field.len()) {
             to.copy_from_slice(field);
@@ -78,7 +83,9 @@ impl Fields<'_> {
     }
 
     fn take<const LEN: usize, const PADDED: usize>(&mut self) -> Option<[u8; LEN]> {
-        let (field, rest) = self.0.split_at_checked(PADDED)?;
+        // A value of one field is not padded.
+        let len = if self.0.len() == LEN { LEN } else { PADDED };
+        let (field, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         field.first_chunk().copied()
     }

@@ -32,7 +32,7 @@ mod update;
 #[cfg(test)]
 mod tests;
 
-use kube_ipvs_core::model::Carry;
+use kube_ipvs_core::model::Settings;
 use netlink_ipvs::{KernelError, NetlinkError, Socket, Subsystem};
 use rustix::io::Errno;
 use table::Table;
@@ -69,7 +69,7 @@ impl Nft {
             |_, _| {},
         );
         match generation {
-            Ok(()) => Ok(Self { socket, tables: ruleset::tables(&Carry::default()) }),
+            Ok(()) => Ok(Self { socket, tables: ruleset::tables(&Settings::for_node("")) }),
             // Netfilter's error for a subsystem without a loadable module.
             Err(KernelError::Refused {
                 error: NetlinkError { errno: Errno::INVAL, .. }, ..
@@ -78,10 +78,10 @@ impl Nft {
         }
     }
 
-    /// Selects the rules for a carry mode.
+    /// Selects the rules for a configuration.
     #[must_use]
-    pub fn carrying(self, carry: &Carry) -> Self {
-        Self { tables: ruleset::tables(carry), ..self }
+    pub fn configured(self, settings: &Settings) -> Self {
+        Self { tables: ruleset::tables(settings), ..self }
     }
 
     /// Returns the netlink port from which changes are made.

@@ -1,8 +1,8 @@
 //! Reads `ruleset.nft`.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
-use kube_ipvs_core::model::{Carry, NAME};
+use kube_ipvs_core::model::{Carry, NAME, Settings};
 
 use super::set::{Layout, Set};
 use super::table::{BaseChain, Chain, Table, TableFamily};
@@ -11,8 +11,8 @@ use super::{compile, fingerprint};
 /// The rules of this version, in nft's language.
 pub(super) const TEXT: &str = include_str!("ruleset.nft");
 
-/// The prefix of lines for `carry: offload`.
-const OFFLOAD: &str = "$offload";
+/// The prefixes of lines that depend on the configuration.
+const CONDITIONS: [&str; 2] = ["$offload", "$one-packet"];
 
 /// The variables of the text with their values for IPv4 and IPv6.
 const WORDS: [(&str, [&str; 2]); 7] = [
@@ -27,18 +27,18 @@ const WORDS: [(&str, [&str; 2]); 7] = [
 
 /// Returns the tables without what Services add. Each has an unused chain, whose name is the
 /// fingerprint.
-pub(super) fn tables(carry: &Carry) -> &'static [Table] {
-    static PLAIN: LazyLock<Vec<Table>> = LazyLock::new(|| read(false));
-    static OFFLOADING: LazyLock<Vec<Table>> = LazyLock::new(|| read(true));
-    match carry {
-        Carry::FrontEnds | Carry::All => &PLAIN,
-        Carry::Offload(_) => &OFFLOADING,
-    }
+pub(super) fn tables(settings: &Settings) -> &'static [Table] {
+    static TABLES: [[OnceLock<Vec<Table>>; 2]; 2] = [const { [const { OnceLock::new() }; 2] }; 2];
+    let conditions = [matches!(settings.carry, Carry::Offload(_)), settings.one_packet_everywhere];
+    let [without, with] = &TABLES;
+    let [without, with] = if conditions[0] { with } else { without };
+    let tables = if conditions[1] { with } else { without };
+    tables.get_or_init(|| read(conditions))
 }
 
-fn read(offloads: bool) -> Vec<Table> {
+fn read(conditions: [bool; 2]) -> Vec<Table> {
     // A test makes sure that the text has no mistake.
-    let table = |family| table(TEXT, family, offloads).ok();
+    let table = |family| table(TEXT, family, conditions).ok();
     let mut tables: Vec<_> = TableFamily::OURS.into_iter().filter_map(table).collect();
     let marker = fingerprint::chain_name(&tables);
     for table in &mut tables {
@@ -48,7 +48,7 @@ fn read(offloads: bool) -> Vec<Table> {
     tables
 }
 
-/// Reads the table of a family, with or without the lines for `carry: offload`.
+/// Reads the table of a family, with the lines of the [`CONDITIONS`] that hold.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ fn read(offloads: bool) -> Vec<Table> {
 pub(super) fn table(
     text: &'static str,
     family: TableFamily,
-    offloads: bool,
+    conditions: [bool; 2],
 ) -> Result<Table, String> {
     let unknown =
         |number, line: &str| format!("line {number}: {:?} has an unknown form", line.trim());
@@ -69,9 +69,13 @@ pub(super) fn table(
     };
     let mut of = None;
     for (number, line) in (1..).zip(text.lines()) {
-        let line = match line.strip_prefix(OFFLOAD) {
-            Some(_) if !offloads => continue,
-            Some(line) => line,
+        let condition = CONDITIONS
+            .into_iter()
+            .zip(conditions)
+            .find_map(|(prefix, holds)| line.strip_prefix(prefix).map(|line| (line, holds)));
+        let line = match condition {
+            Some((_, false)) => continue,
+            Some((line, true)) => line,
             None => line,
         };
         let words: Vec<&'static str> =
@@ -157,6 +161,7 @@ fn hook_number(family: TableFamily, hook: &str) -> Option<u32> {
 /// Parses a priority as `nft` prints it: a name, a name with a distance of ten, or a number.
 fn priority_number(text: &str) -> Option<i32> {
     Some(match text.strip_suffix(';')? {
+        "raw" => -300,
         "filter" => 0,
         "srcnat" => 100,
         "dstnat - 10" => -110,

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::{
-    AddressSet, Carry, Element, Family, InterfaceSet, Interfaces, Leads, PortSet, Protocol,
-    RangeSet, VirtualAddress,
+    AddressSet, Carry, Element, Family, InterfaceSet, Interfaces, Leads, OnePacketLeads, PortSet,
+    Protocol, RangeSet, Settings, VirtualAddress,
 };
 use netlink_ipvs::{Batch, messages};
 use proptest::prelude::*;
@@ -93,6 +93,18 @@ fn samples() -> Vec<Element> {
         Element::Address(AddressSet::Hairpin, ip("fd00:244:1::7")),
         Element::Port(PortSet::LocalSockets, frontend("10.96.0.10:53/udp")),
         Element::Port(PortSet::LocalSockets, frontend("[fd00:96::a]:53/tcp")),
+        Element::Port(PortSet::OnePacket, frontend("0.0.0.0:30053/udp")),
+        Element::OnePacketPort(frontend("0.0.0.0:30053/udp"), 53),
+        Element::OnePacket(
+            OnePacketLeads::Insiders,
+            frontend("0.0.0.0:30053/udp"),
+            ip("10.96.0.1"),
+        ),
+        Element::OnePacket(
+            OnePacketLeads::Outsiders,
+            frontend("[fd00::53]:53/udp"),
+            ip("fc00:96::a"),
+        ),
         Element::Port(PortSet::Datagrams, frontend("10.96.0.10:53/udp")),
         Element::Port(PortSet::Datagrams, frontend("[fd00:96::a]:53/udp")),
         Element::Port(PortSet::Former, frontend("203.0.113.9:80/tcp")),
@@ -102,17 +114,22 @@ fn samples() -> Vec<Element> {
 }
 
 fn tables() -> impl Iterator<Item = &'static Table> {
-    [Carry::FrontEnds, offload()].into_iter().flat_map(|carry| ruleset::tables(&carry))
+    [plain(), complete()].into_iter().flat_map(|settings| ruleset::tables(&settings))
 }
 
-fn offload() -> Carry {
-    Carry::Offload(Vec::new())
+fn plain() -> Settings {
+    Settings::for_node("n1")
+}
+
+/// The configuration with which no line is left out.
+fn complete() -> Settings {
+    Settings { carry: Carry::Offload(Vec::new()), one_packet_everywhere: true, ..plain() }
 }
 
 /// Text that is compared with a real kernel's tables shows the rest.
 #[test]
 fn text_of_the_elements() {
-    let text = render(&samples(), &offload());
+    let text = render(&samples(), &complete());
     let is_filled =
         |block: &&str| ["elements = ", "devices = "].iter().any(|it| block.contains(it));
     let sets = text.split("\n\n").filter(is_filled);
@@ -121,9 +138,11 @@ fn text_of_the_elements() {
 
 #[test]
 fn every_line_is_understood() {
-    for (family, offloads) in TableFamily::OURS.into_iter().flat_map(|it| [(it, false), (it, true)])
-    {
-        table(TEXT, family, offloads).unwrap_or_else(|mistake| panic!("{family:?}: {mistake}"));
+    for family in TableFamily::OURS {
+        for conditions in [[false, false], [false, true], [true, false], [true, true]] {
+            let table = table(TEXT, family, conditions);
+            table.unwrap_or_else(|mistake| panic!("{family:?}: {mistake}"));
+        }
     }
 }
 
@@ -144,7 +163,7 @@ fn mistake_in(rule: &str) -> Option<String> {
         "# First.\ntable $ip kube-ipvs {{\n\tset pools {{\n\t\ttype $address\n\t}}\n\n\
          \tchain input {{\n\t\t$ip daddr @pools drop\n\t\t{rule}\n\t}}\n}}\n"
     );
-    table(text.leak(), TableFamily::Ip, false).err()
+    table(text.leak(), TableFamily::Ip, [false; 2]).err()
 }
 
 #[test]
@@ -168,14 +187,14 @@ fn statements_outside_the_language_are_named() {
         assert_eq!(mistake_in(rule), Some(mistake));
     }
     let outside = "line 1: \"tabel ip kube-ipvs {\" has an unknown form".to_owned();
-    assert_eq!(table("tabel ip kube-ipvs {\n}\n", TableFamily::Ip, false), Err(outside));
+    assert_eq!(table("tabel ip kube-ipvs {\n}\n", TableFamily::Ip, [false; 2]), Err(outside));
 }
 
 #[test]
 fn every_element_has_its_set() {
     for element in samples() {
         for entry in entries(&element) {
-            let mut tables = ruleset::tables(&offload()).iter();
+            let mut tables = ruleset::tables(&complete()).iter();
             let table = tables.find(|table| table.family == entry.table).unwrap();
             if let Content::Link(_) = entry.content {
                 assert!(table.flowtables.contains(&entry.set), "{element}");
@@ -249,7 +268,7 @@ fn a_created_table_is_recognised() {
 #[test]
 fn a_flowtable_comes_and_goes_with_the_rules_that_use_it() {
     let [plain, offloading] =
-        [Carry::FrontEnds, offload()].map(|carry| ruleset::tables(&carry).first().unwrap());
+        [plain(), complete()].map(|settings| ruleset::tables(&settings).first().unwrap());
     let created =
         |table: &'static Table| executed(table.family, update(table, &Existing::default()));
     assert!(update(offloading, &created(plain)).contains(&SetChange::NewFlowtable("carried")));
@@ -268,7 +287,7 @@ fn links_are_read_as_written() {
 
 #[test]
 fn update_leaves_sets_alone_and_deletes_what_is_not_ours() {
-    let table = ruleset::tables(&Carry::default()).first().unwrap();
+    let table = ruleset::tables(&plain()).first().unwrap();
     let mut existing = executed(table.family, update(table, &Existing::default()));
     let is_of_sets = |change: &SetChange<'_>| {
         matches!(
@@ -399,6 +418,10 @@ fn element() -> impl Strategy<Value = Element> {
         virtual_address().prop_map(|it| Element::Port(PortSet::Datagrams, it)),
         virtual_address().prop_map(|it| Element::Port(PortSet::Masqueraded, it)),
         virtual_address().prop_map(|it| Element::Port(PortSet::MasqueradedNode, it)),
+        virtual_address().prop_map(|it| Element::Port(PortSet::OnePacket, it)),
+        lead().prop_map(|(at, ip, _)| Element::OnePacket(OnePacketLeads::Insiders, at, ip)),
+        lead().prop_map(|(at, ip, _)| Element::OnePacket(OnePacketLeads::Outsiders, at, ip)),
+        lead().prop_map(|(at, _, port)| Element::OnePacketPort(at, port)),
         lead().prop_map(|(at, ip, port)| Element::Lead(Leads::Everybody, at, ip, port)),
         lead().prop_map(|(at, ip, port)| Element::Lead(Leads::Insiders, at, ip, port)),
         lead().prop_map(|(at, ip, port)| Element::Lead(Leads::Outsiders, at, ip, port)),
@@ -445,7 +468,7 @@ fn read_everything(bytes: &[u8]) {
     let _ = (ListedChain::decode(bytes), ListedSet::decode(bytes));
     let _ = (ListedFlowtable::decode(bytes), list::is_ours(bytes));
     let _ = ListedRule::decode(bytes).map(|rule| rule.jumps().count());
-    for table in ruleset::tables(&Carry::default()) {
+    for table in ruleset::tables(&plain()) {
         for set in &table.sets {
             let mut reader = ElementReader::default();
             list::elements(bytes).for_each(|raw| reader.read(table.family, set.name, &raw));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kube_ipvs_core::model::{Carry, Element, Family, NAME};
+use kube_ipvs_core::model::{Element, Family, NAME, Settings};
 
 use super::element::{Content, entries};
 use super::ruleset;
@@ -12,7 +12,7 @@ use super::table::TableFamily;
 /// Formats the tables `ip kube-ipvs`, `ip6 kube-ipvs` and `arp kube-ipvs` with these elements as
 /// `nft -s list table` prints them. The elements of a set are sorted by key. `nft -f` loads the text.
 #[must_use]
-pub fn render(elements: &[Element], carry: &Carry) -> String {
+pub fn render(elements: &[Element], settings: &Settings) -> String {
     let mut contents: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     for element in elements {
         for entry in entries(element) {
@@ -27,7 +27,7 @@ pub fn render(elements: &[Element], carry: &Carry) -> String {
         }
     }
     let mut text = String::new();
-    for table in ruleset::tables(carry) {
+    for table in ruleset::tables(settings) {
         text += &format!("table {} {NAME} {{\n", table.family.name());
         // Flowtables follow the sets, and elements come last in each.
         let two = [Datatype::Address(Family::V4)];

@@ -17,13 +17,17 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         NodePortAddresses::Primary,
         NodePortAddresses::Ranges(vec![net("192.0.2.0/24")]),
     ]);
-    (detector, node_ports, carry(), prop::bool::weighted(0.1)).prop_map(
-        |(local_detector, node_port_addresses, carry, masquerade_all)| Settings {
-            local_detector,
-            node_port_addresses,
-            carry,
-            masquerade_all,
-            ..Settings::for_node("n1")
+    let one_packet = any::<bool>();
+    (detector, node_ports, carry(), prop::bool::weighted(0.1), one_packet).prop_map(
+        |(local_detector, node_port_addresses, carry, masquerade_all, one_packet_everywhere)| {
+            Settings {
+                local_detector,
+                node_port_addresses,
+                carry,
+                masquerade_all,
+                one_packet_everywhere,
+                ..Settings::for_node("n1")
+            }
         },
     )
 }

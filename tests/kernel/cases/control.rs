@@ -1,7 +1,8 @@
 //! Options of a Service: each takes effect in the kernel, and a mistake costs nothing else.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube_ipvs_core::model::Family;
 
@@ -9,7 +10,7 @@ use super::{Case, case};
 use crate::context::{Step, TestContext};
 use crate::expectation::{Answers, Refused};
 use crate::lab::Host::{self, C, N1, P1, P2, P3, P4};
-use crate::lab::{Connection, ServiceBuilder, SliceBuilder, endpoints, node, service};
+use crate::lab::{Connection, ServiceBuilder, SliceBuilder, endpoints, families, node, service};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -134,6 +135,15 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(())
         }),
+        case("datagrams_of_one_socket_spread_over_the_endpoints", |t| {
+            for carry in ["", "\ncarry: all", "\ncarry: offload\noffloadInterfaces: [eth0, 'P*']"] {
+                t.agent().configure(&format!("onePacketEverywhere: true{carry}"))?;
+                for family in families() {
+                    datagrams_spread(t, family)?;
+                }
+            }
+            Ok(())
+        }),
         case("a_service_is_served_where_it_asks_to_be", |t| {
             let everywhere = || {
                 let web = web("10.96.8.7").node_port(31_987);
@@ -175,6 +185,89 @@ pub(crate) fn cases() -> Vec<Case> {
             t.check("the reason", log.contains("OptionIgnored"), &log)
         }),
     ]
+}
+
+/// Sends datagrams to a Service with two endpoints on the node and a third on another.
+fn datagrams_spread(t: &mut TestContext<'_>, family: Family) -> Step {
+    let [cluster, balancer] = match family {
+        Family::V4 => ["10.96.8.9", "203.0.113.189"],
+        Family::V6 => ["fd00:96::89", "fd00:113::189"],
+    };
+    let logs = || {
+        let logs = service("dev/logs").cluster_ip(cluster).udp("syslog", 514);
+        let logs = logs.node_port(31_514).load_balancer_ip(balancer).local_external();
+        logs.annotation("kube-ipvs.io/one-packet", "true")
+    };
+    let places = [(P1, 5140), (P1, 5141), (P3, 5140)];
+    let sinks = places.map(|(host, port)| t.receiver(host, family, port));
+    let sinks = sinks.into_iter().collect::<Step<Vec<_>>>()?;
+    t.apply(logs())?;
+    let slice =
+        |name: &str, port| endpoints("dev/logs").named(name).of_family(family).udp("syslog", port);
+    t.apply(slice("logs-1", 5140).ready_on(P1).ready_on(P3))?;
+    t.apply(slice("logs-2", 5141).ready_on(P1))?;
+    t.settled()?;
+    let at =
+        |ip: &str, port: u16| format!("{}/udp", SocketAddr::new(ip.parse().expect("an IP"), port));
+    let node = N1.ip(family).to_string();
+    for (from, to, each) in [
+        (P2, at(cluster, 514), [4, 4, 4]),
+        (N1, at(cluster, 514), [4, 4, 4]),
+        (P2, at(balancer, 514), [4, 4, 4]),
+        (N1, at(balancer, 514), [4, 4, 4]),
+        (P2, at(&node, 31_514), [4, 4, 4]),
+        (C, at(balancer, 514), [6, 6, 0]),
+        (C, at(&node, 31_514), [6, 6, 0]),
+    ] {
+        send_twelve(t, from, &to, &sinks, each)?;
+    }
+    // An endpoint that has gone gets none of the same socket's datagrams.
+    let flow = t.flow(C, &at(balancer, 514))?;
+    t.delete(slice("logs-2", 5141))?;
+    t.settled()?;
+    for _ in 0..6 {
+        flow.send()?;
+    }
+    let counts = received(&sinks, 6)?;
+    t.check("the endpoint that is left has all", counts == [6, 0, 0], format!("{counts:?}"))?;
+    let closed = logs().source_range("192.0.2.0/24").source_range("2001:db8::/64");
+    t.apply(closed)?;
+    t.settled()?;
+    send_twelve(t, C, &at(balancer, 514), &sinks, [0, 0, 0])?;
+    t.delete(logs())?;
+    t.delete(slice("logs-1", 5140))?;
+    t.settled()
+}
+
+/// Sends twelve datagrams from one socket, and compares how many reach each endpoint.
+fn send_twelve(
+    t: &TestContext<'_>,
+    from: Host,
+    to: &str,
+    sinks: &[UdpSocket],
+    each: [usize; 3],
+) -> Step {
+    let flow = t.flow(from, to)?;
+    for _ in 0..12 {
+        flow.send()?;
+    }
+    let counts = received(sinks, each.iter().sum())?;
+    let step = format!("{each:?} datagrams from {from} to {to}");
+    t.check(&step, counts == each, format!("{counts:?}"))
+}
+
+/// Returns how many datagrams each socket receives until all have so many, or for a moment.
+fn received(sinks: &[UdpSocket], expected: usize) -> Step<Vec<usize>> {
+    let mut counts = vec![0; sinks.len()];
+    let deadline = Instant::now() + Duration::from_millis(if expected == 0 { 200 } else { 2000 });
+    while Instant::now() < deadline && (expected == 0 || counts.iter().sum::<usize>() < expected) {
+        for (sink, count) in sinks.iter().zip(&mut counts) {
+            sink.set_nonblocking(true)?;
+            *count += std::iter::from_fn(|| sink.recv(&mut [0; 64]).ok()).count();
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(counts)
 }
 
 /// Opens twenty connections to two endpoints, adds a third, and returns how many of the next ten

@@ -3,7 +3,7 @@
 use std::fs;
 
 use kube_ipvs::kernel::nft::{Nft, render};
-use kube_ipvs_core::model::{AddressSet, Carry, Element};
+use kube_ipvs_core::model::{AddressSet, Carry, Element, Settings};
 use kube_ipvs_core::plan::FilterOperation::{Add, CreateTables, Delete, DeleteTables};
 use kube_ipvs_core::plan::Observed;
 
@@ -33,21 +33,23 @@ fn expressions() -> Vec<String> {
     lines.lines().filter(|line| line.starts_with("  [")).map(str::to_owned).collect()
 }
 
-fn created(carry: &Carry) -> Nft {
-    let mut nft = Nft::open().unwrap().carrying(carry);
+fn created(settings: &Settings) -> Nft {
+    let mut nft = Nft::open().unwrap().configured(settings);
     assert_eq!(nft.apply(&[CreateTables]), [Ok(())]);
     nft
 }
 
-/// Without a flowtable, and with one.
-fn carries() -> [Carry; 2] {
-    [Carry::FrontEnds, Carry::Offload(Vec::new())]
+/// Without the lines that depend on the configuration, and with them.
+fn configurations() -> [Settings; 2] {
+    let plain = Settings::for_node("n1");
+    let carry = Carry::Offload(Vec::new());
+    [plain.clone(), Settings { carry, one_packet_everywhere: true, ..plain }]
 }
 
 fn nft_lists_the_tables_as_rendered() {
-    for carry in carries() {
-        let mut nft = created(&carry);
-        let (listed, rendered) = (listed("--stateless"), render(&[], &carry));
+    for settings in configurations() {
+        let mut nft = created(&settings);
+        let (listed, rendered) = (listed("--stateless"), render(&[], &settings));
         for (listed, rendered) in listed.lines().zip(rendered.lines()) {
             assert_eq!(listed, rendered);
         }
@@ -59,13 +61,13 @@ fn nft_lists_the_tables_as_rendered() {
 }
 
 fn nft_makes_the_same_of_the_rendered_text() {
-    for carry in carries() {
-        let mut nft = created(&carry);
+    for settings in configurations() {
+        let mut nft = created(&settings);
         let ours = expressions();
         assert!(ours.len() > 100, "{ours:?}");
         assert_eq!(nft.apply(&[DeleteTables]), [Ok(())]);
         let file = std::env::temp_dir().join(format!("rendered-{}.nft", std::process::id()));
-        fs::write(&file, render(&[], &carry)).unwrap();
+        fs::write(&file, render(&[], &settings)).unwrap();
         run(&format!("nft -f {}", file.display()));
         fs::remove_file(file).unwrap();
         assert_eq!(expressions(), ours);
@@ -75,7 +77,7 @@ fn nft_makes_the_same_of_the_rendered_text() {
 }
 
 fn links_come_to_a_flowtable_and_go() {
-    let [plain, offload] = carries();
+    let [plain, offload] = configurations();
     run("ip link add one type dummy");
     run("ip link add two type dummy");
     let mut nft = created(&offload);
@@ -99,18 +101,19 @@ fn links_come_to_a_flowtable_and_go() {
     // To the other rules and back, with what was in the sets.
     let pool = Element::Address(AddressSet::Pools, "10.96.0.1".parse().unwrap());
     assert_eq!(nft.apply(&[Add(two), Add(pool)]), [Ok(()), Ok(())]);
-    let mut nft = nft.carrying(&plain);
+    let mut nft = nft.configured(&plain);
     assert!(!nft.observe().unwrap().tables);
     assert_eq!(nft.apply(&[CreateTables]), [Ok(())]);
     assert_eq!(sorted(&mut nft), [pool]);
-    let mut nft = nft.carrying(&offload);
+    let mut nft = nft.configured(&offload);
     assert!(!nft.observe().unwrap().tables);
     assert_eq!(nft.apply(&[CreateTables]), [Ok(())]);
     assert_eq!(sorted(&mut nft), [pool]);
 }
 
 fn a_changed_table_keeps_its_elements() {
-    let mut nft = created(&Carry::default());
+    let [plain, _] = configurations();
+    let mut nft = created(&plain);
     for line in [
         "nft add element ip6 kube-ipvs pools { fd00::1 }",
         "nft add chain ip6 kube-ipvs foreign",
@@ -127,5 +130,5 @@ fn a_changed_table_keeps_its_elements() {
     assert_eq!(nft.apply(&[CreateTables]), [Ok(())]);
     assert!(nft.observe().unwrap().tables);
     run("nft delete element ip6 kube-ipvs pools { fd00::1 }");
-    assert_eq!(listed("--stateless"), render(&[], &Carry::default()));
+    assert_eq!(listed("--stateless"), render(&[], &plain));
 }

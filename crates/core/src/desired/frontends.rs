@@ -10,9 +10,8 @@ use super::pools::PoolBuilder;
 use super::ranges::aggregate;
 use super::{Claim, Claims, NodeContext};
 use crate::model::{
-    DesiredService, Endpoints, Family, Frontend, FrontendKind, Locality, Masquerade, Protocol,
-    Refusal, RefusalReason, Right, Route, Service, ServicePort, SharedPools, Target, TrafficPolicy,
-    VirtualAddress,
+    DesiredService, Endpoints, Family, Frontend, FrontendKind, Locality, Protocol, Refusal,
+    RefusalReason, Right, Route, Service, ServicePort, SharedPools, Target, VirtualAddress,
 };
 
 /// Returns whether this proxy serves a Service.
@@ -35,7 +34,7 @@ pub fn claims(
     is_owner: IsOwner<'_>,
 ) -> Vec<(VirtualAddress, Claim)> {
     let options = Options::new(service, context);
-    requests(service, context)
+    requests(&options)
         .into_iter()
         .filter(|request| {
             // No other Service may have a front end that a process of the node answers, or a
@@ -75,10 +74,10 @@ pub fn program(
     locality: &Locality,
     (claims, is_owner): (&Claims, IsOwner<'_>),
 ) -> DesiredService {
-    let requests = requests(service, context);
+    let options = Options::new(service, context);
+    let requests = requests(&options);
     let mut frontends = Vec::with_capacity(requests.len());
     let mut refusals = Vec::new();
-    let options = Options::new(service, context);
     let mut pools = PoolBuilder::new(&options, locality, &[]);
     for request in requests {
         let refusal = refusal(&request, &options, is_owner);
@@ -143,7 +142,8 @@ pub fn pools(
 /// Returns all front ends that a Service requests, sorted by address; of duplicates, the one with
 /// the best precedence. A family without a ClusterIP has none. Targets and allowed sources are not
 /// known yet.
-fn requests(service: &Service, context: &NodeContext) -> Vec<Frontend> {
+fn requests(options: &Options<'_>) -> Vec<Frontend> {
+    let Options { service, context, .. } = *options;
     let mut requests = Vec::new();
     for cluster_ip in context.families.iter().filter_map(|family| service.cluster_ip(*family)) {
         let of_family = |ip: &&IpAddr| Family::of(**ip) == Family::of(cluster_ip);
@@ -158,7 +158,7 @@ fn requests(service: &Service, context: &NodeContext) -> Vec<Frontend> {
                     pool: cluster,
                     inside: Target::Reject,
                     outside: Target::Reject,
-                    masquerade: masquerade(kind, service.external_policy),
+                    masquerade: options.masquerade(kind, port.protocol),
                     sources: None,
                 });
             };
@@ -254,14 +254,6 @@ pub fn same_packets(
     let ips = context.node_port_ips.iter().copied().filter(move |ip| Family::of(*ip) == family);
     ips.filter(move |ip| is_node_port || *ip == address.ip)
         .map(move |ip| if is_node_port { address.at(ip) } else { anywhere })
-}
-
-fn masquerade(kind: FrontendKind, external_policy: TrafficPolicy) -> Masquerade {
-    match (kind, external_policy) {
-        (FrontendKind::ClusterIp, _) => Masquerade::UnlessPod,
-        (_, TrafficPolicy::Cluster) => Masquerade::Always,
-        (_, TrafficPolicy::Local) => Masquerade::OwnProcesses,
-    }
 }
 
 /// Returns the allowed source ranges. `loadBalancerSourceRanges` applies to load balancer IPs only.

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use super::NodeContext;
 use crate::model::{
-    Carry, Control, EndpointCounts, EndpointFilter, EndpointSelection, FrontendKind, PoolControl,
-    Protocol, Scheduler, Service, ServicePort, VirtualAddress, VirtualServer,
+    Control, EndpointCounts, EndpointFilter, EndpointSelection, FrontendKind, Masquerade,
+    PoolControl, Protocol, Scheduler, Service, ServicePort, TrafficPolicy, VirtualAddress,
+    VirtualServer,
 };
 
 /// The options of a Service, completed by the configuration's defaults.
@@ -13,12 +14,18 @@ pub(super) struct Options<'a> {
     pub(super) service: &'a Service,
     pub(super) context: &'a NodeContext,
     control: Cow<'a, Control>,
+    /// Whether each UDP datagram is balanced by itself, or why not although the Service asks for it.
+    one_packet: Result<bool, &'static str>,
 }
 
 impl<'a> Options<'a> {
     pub(super) fn new(service: &'a Service, context: &'a NodeContext) -> Self {
         let control = Control::over(service.control.as_deref(), &context.settings.defaults);
-        Self { service, context, control }
+        let mut options = Self { service, context, control, one_packet: Ok(false) };
+        if options.control.one_packet == Some(true) {
+            options.one_packet = options.no_one_packet().map_or(Ok(true), Err);
+        }
+        options
     }
 
     /// Returns whether this node serves front ends of a kind.
@@ -101,7 +108,7 @@ impl<'a> Options<'a> {
             add("affinity-prefix", "the Service has no sessionAffinity: ClientIP".to_owned());
         }
         if own.one_packet == Some(true)
-            && let Some(reason) = self.no_one_packet()
+            && let Err(reason) = self.one_packet
         {
             add("one-packet", reason.to_owned());
         }
@@ -112,20 +119,31 @@ impl<'a> Options<'a> {
         ignored.into()
     }
 
-    fn is_one_packet(&self, protocol: Protocol) -> bool {
-        self.control.one_packet == Some(true)
-            && protocol == Protocol::Udp
-            && self.no_one_packet().is_none()
+    /// Returns the clients of a front end that are masqueraded.
+    pub(super) fn masquerade(&self, kind: FrontendKind, protocol: Protocol) -> Masquerade {
+        let is_untracked = self.context.settings.one_packet_everywhere;
+        match (kind, self.service.external_policy) {
+            _ if is_untracked && self.is_one_packet(protocol) => Masquerade::Never,
+            (FrontendKind::ClusterIp, _) => Masquerade::UnlessPod,
+            (_, TrafficPolicy::Cluster) => Masquerade::Always,
+            (_, TrafficPolicy::Local) => Masquerade::OwnProcesses,
+        }
     }
 
-    /// Returns why datagrams are not balanced one by one. IPVS remembers nothing of such a datagram:
-    /// what connection tracking translates on the way to the virtual server would be lost.
+    /// Returns whether each datagram is balanced by itself.
+    pub(super) fn is_one_packet(&self, protocol: Protocol) -> bool {
+        protocol == Protocol::Udp && self.one_packet == Ok(true)
+    }
+
+    /// Returns why datagrams are not balanced one by one. IPVS remembers nothing of such a datagram,
+    /// so what connection tracking translates on the way to the virtual server would be lost. Front
+    /// ends other than ClusterIPs are translated before connection tracking, which then cannot
+    /// masquerade.
     fn no_one_packet(&self) -> Option<&'static str> {
         let Service { ports, external_ips, load_balancer_ips, .. } = self.service;
         let is_udp = |port: &&ServicePort| port.protocol == Protocol::Udp;
         let has = |kind, exists| exists && self.serves(kind);
-        let is_translated = !matches!(self.context.settings.carry, Carry::FrontEnds)
-            || has(FrontendKind::ExternalIp, !external_ips.is_empty())
+        let has_others = has(FrontendKind::ExternalIp, !external_ips.is_empty())
             || has(FrontendKind::LoadBalancer, !load_balancer_ips.is_empty())
             || has(
                 FrontendKind::NodePort,
@@ -135,11 +153,15 @@ impl<'a> Options<'a> {
             Some("the Service has no UDP port")
         } else if self.service.affinity_seconds.is_some() {
             Some("sessionAffinity keeps a client at one endpoint")
-        } else if is_translated {
+        } else if has_others && self.service.external_policy == TrafficPolicy::Cluster {
             Some(
-                "connection tracking leads clients of the Service's other front ends, or all clients \
-                 with carry: all, to one endpoint; serve it at ClusterIPs alone, with \
-                 kube-ipvs.io/front-ends: ClusterIP",
+                "clients of front ends other than ClusterIPs are masqueraded, which needs connection \
+                 tracking; set externalTrafficPolicy: Local or kube-ipvs.io/front-ends: ClusterIP",
+            )
+        } else if has_others && !self.context.settings.one_packet_everywhere {
+            Some(
+                "at front ends other than ClusterIPs it needs onePacketEverywhere: true in the agent's \
+                 configuration; or set kube-ipvs.io/front-ends: ClusterIP",
             )
         } else {
             None

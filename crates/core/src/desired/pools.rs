@@ -65,7 +65,9 @@ impl<'a> PoolBuilder<'a> {
         };
         let place = |policy| {
             let is_own = policy == internal;
-            let is_led_on = !matches!(self.options.context.settings.carry, Carry::FrontEnds)
+            let is_carried = !matches!(self.options.context.settings.carry, Carry::FrontEnds)
+                && !self.options.is_one_packet(frontend.pool.protocol);
+            let is_led_on = is_carried
                 || self.options.context.is_local_socket(&frontend.pool)
                 || !self.options.serves(FrontendKind::ClusterIp);
             match is_own && !is_led_on {

@@ -90,6 +90,7 @@ sets! {
         LocalSockets = "local-sockets",
         Datagrams = "datagrams",
         Former = "former",
+        OnePacket = "one-packet",
     }
 }
 
@@ -99,6 +100,15 @@ sets! {
         Everybody = "front-ends",
         Insiders = "front-ends-inside",
         Outsiders = "front-ends-outside",
+    }
+}
+
+sets! {
+    /// Maps from front ends of [`Masquerade::Never`](super::Masquerade) to the addresses of pools, by
+    /// client class.
+    OnePacketLeads {
+        Insiders = "one-packet-inside",
+        Outsiders = "one-packet-outside",
     }
 }
 
@@ -114,6 +124,10 @@ pub enum Element {
     /// A front end, and the address and port of the pool that it uses.
     Lead(Leads, VirtualAddress, IpAddr, u16),
     Port(PortSet, VirtualAddress),
+    /// A front end of set `one-packet`, and the address of the pool that it uses.
+    OnePacket(OnePacketLeads, VirtualAddress, IpAddr),
+    /// A node port of set `one-packet`, and the port of its pools.
+    OnePacketPort(VirtualAddress, u16),
     /// An element of `allowed`. The sources of a front end are disjoint.
     Allowed(VirtualAddress, IpNet),
     /// A link of the flowtable `carried`, which carries connections between its links.
@@ -130,6 +144,8 @@ impl Element {
             Self::Address(set, _) => set.name(),
             Self::Port(set, _) => set.name(),
             Self::Lead(map, ..) => map.name(),
+            Self::OnePacket(map, ..) => map.name(),
+            Self::OnePacketPort(..) => "one-packet-ports",
             Self::Allowed(..) => "allowed",
             Self::OffloadLink(_) => "carried",
         }
@@ -141,9 +157,11 @@ impl Element {
         Some(Family::of(match self {
             Self::Range(_, net) => net.addr(),
             Self::Address(_, ip) => *ip,
-            Self::Port(_, address) | Self::Lead(_, address, ..) | Self::Allowed(address, _) => {
-                address.ip
-            }
+            Self::Port(_, address)
+            | Self::Lead(_, address, ..)
+            | Self::OnePacket(_, address, _)
+            | Self::OnePacketPort(address, _)
+            | Self::Allowed(address, _) => address.ip,
             Self::Interfaces(..) | Self::OffloadLink(_) => return None,
         }))
     }
@@ -183,6 +201,8 @@ impl fmt::Display for Element {
             Self::Address(_, ip) => ip.fmt(f),
             Self::Port(_, address) => f.write_str(&key(address)),
             Self::Lead(_, address, ip, port) => write!(f, "{} : {ip} . {port}", key(address)),
+            Self::OnePacket(_, address, ip) => write!(f, "{} : {ip}", key(address)),
+            Self::OnePacketPort(address, port) => write!(f, "{} : {port}", key(address)),
             Self::Allowed(address, net) => write!(f, "{} . {net}", key(address)),
             Self::OffloadLink(name) => name.fmt(f),
         }

@@ -119,6 +119,8 @@ pub enum Masquerade {
     OwnProcesses,
     /// All clients.
     Always,
+    /// None: UDP datagrams are balanced one by one, before connection tracking sees them.
+    Never,
 }
 
 /// An address of a Service, and how its connections are handled.

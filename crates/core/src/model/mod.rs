@@ -34,7 +34,7 @@ pub use control::{
     AffinityPrefix, Control, LabelRequirement, LocalityWeights, NodeSelector, SchedulerFlags,
 };
 pub use desired::{DesiredNode, DesiredService, Refusal, RefusalReason, SharedPools};
-pub use element::{AddressSet, Element, InterfaceSet, Leads, PortSet, RangeSet};
+pub use element::{AddressSet, Element, InterfaceSet, Leads, OnePacketLeads, PortSet, RangeSet};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
 pub use endpoint_filter::{EndpointCounts, EndpointFilter, EndpointSelection, Locality};
 pub use endpoint_set::{EndpointSet, Endpoints};

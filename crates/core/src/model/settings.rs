@@ -167,6 +167,9 @@ pub struct Settings {
     pub drain_period: Duration,
     /// `carry` and `offloadInterfaces`.
     pub carry: Carry,
+    /// `onePacketEverywhere`: datagrams of option `one-packet` bypass connection tracking, so it works
+    /// for all clients and at all front ends.
+    pub one_packet_everywhere: bool,
     /// Ports of the node's own addresses that no external or load balancer IP takes.
     pub protected_node_ports: Vec<Ports>,
     /// `defaults`: the options of Services without annotations.
@@ -190,6 +193,7 @@ impl Settings {
             service_proxy_name: None,
             drain_period: Self::DRAIN_PERIOD,
             carry: Carry::default(),
+            one_packet_everywhere: false,
             protected_node_ports: protected_node_ports(),
             defaults: Control::default(),
         }

@@ -2,7 +2,7 @@
 
 use crate::model::{
     AddressSet, Backend, DesiredNode, DesiredService, Element, Frontend, InterfaceSet, Leads,
-    Masquerade, PortSet, Protocol, RangeSet, RefusalReason, Target, VirtualAddress,
+    Masquerade, OnePacketLeads, PortSet, Protocol, RangeSet, RefusalReason, Target, VirtualAddress,
 };
 
 /// Returns the elements for the front ends of a Service. Elements with several uses are repeated.
@@ -117,10 +117,29 @@ fn of_frontend(frontend: &Frontend, is_served: bool) -> Vec<Element> {
             let is_carried = address.protocol == Protocol::Udp && (inside, outside) != (None, None);
             elements.extend(is_carried.then_some(Element::Port(PortSet::Datagrams, address)));
         }
+        Masquerade::Never => elements.extend(of_one_packet(frontend)),
     }
     if let Some(sources) = &frontend.sources {
         elements.push(Element::Port(PortSet::Restricted, address));
         elements.extend(sources.iter().map(|source| Element::Allowed(address, *source)));
     }
     elements
+}
+
+/// Returns the elements that lead datagrams past connection tracking, besides those that would lead
+/// connections.
+fn of_one_packet(frontend: &Frontend) -> impl Iterator<Item = Element> + use<> {
+    let Frontend { address, pool, .. } = *frontend;
+    let pool_of = |map, target| {
+        let pool = frontend.pool_of(target)?;
+        Some(Element::OnePacket(map, address, pool.ip))
+    };
+    let leads = [
+        pool_of(OnePacketLeads::Insiders, frontend.inside),
+        pool_of(OnePacketLeads::Outsiders, frontend.outside),
+    ];
+    let port = (address.port != pool.port).then_some(Element::OnePacketPort(address, pool.port));
+    let is_led = leads.iter().any(Option::is_some);
+    let others = [Some(Element::Port(PortSet::OnePacket, address)), port];
+    leads.into_iter().chain(others.map(|it| it.filter(|_| is_led))).flatten()
 }

@@ -104,7 +104,9 @@ fn leads(element: &Element) -> bool {
                 _,
             )
             | Element::Lead(..)
-            | Element::Port(PortSet::Dropped | PortSet::Refused, _)
+            | Element::OnePacket(..)
+            | Element::OnePacketPort(..)
+            | Element::Port(PortSet::Dropped | PortSet::Refused | PortSet::OnePacket, _)
     )
 }
 
@@ -127,9 +129,10 @@ impl ExclusiveKey {
             return None;
         };
         match element {
-            Element::Allowed(address, _) | Element::Lead(_, address, ..) => {
-                Some(Self::Frontend(element.set(), *address))
-            }
+            Element::Allowed(address, _)
+            | Element::Lead(_, address, ..)
+            | Element::OnePacket(_, address, _)
+            | Element::OnePacketPort(address, _) => Some(Self::Frontend(element.set(), *address)),
             Element::Range(..) | Element::Interfaces(..) => Some(Self::Set(element.set())),
             Element::Address(AddressSet::ClusterIps | AddressSet::SeveralPorts, ip) => {
                 Some(Self::ClusterIp(*ip))
