@@ -8,6 +8,7 @@ mod health_checks;
 mod hints;
 mod masquerade;
 mod nobody;
+mod options;
 mod owners;
 mod policies;
 mod reachable;
