@@ -12,6 +12,7 @@ mod departures;
 mod desired_state;
 mod edge;
 mod former;
+mod lookup;
 mod resync;
 mod retries;
 mod rounds;
