@@ -128,7 +128,17 @@ impl DesiredState {
                     is_of_node && !requested.contains(&it.address)
                 })
         };
-        dirty.context || dirty.services.iter().any(is_changed)
+        dirty.context
+            || (dirty.labels && !self.selecting_nodes(state).is_empty())
+            || dirty.services.iter().any(is_changed)
+    }
+
+    /// Returns the Services that depend on the labels of the node.
+    fn selecting_nodes<'a>(&self, state: &'a State) -> Vec<&'a ServiceKey> {
+        match self.settings.defaults.nodes {
+            Some(_) => state.service_keys().collect(),
+            None => state.selecting_nodes().collect(),
+        }
     }
 
     /// Returns whether the listening sockets must be read periodically, because a device of the
@@ -140,7 +150,8 @@ impl DesiredState {
     /// Updates the desired state with the changes in `state`. Returns the previous desired state of
     /// the node, if it changed, and the changed Services.
     pub fn update(&mut self, state: &mut State) -> (Option<DesiredNode>, Vec<Replacement>) {
-        let Dirty { mut services, endpoints, context, network, sockets } = state.take_dirty();
+        let Dirty { mut services, endpoints, context, labels, network, sockets } =
+            state.take_dirty();
         self.context.listening = Arc::clone(state.listening());
         for socket in sockets {
             let waiting = self.waiting.get(&(socket.protocol, socket.port));
@@ -153,7 +164,13 @@ impl DesiredState {
             // A new zone does not change the context, but it changes the hints that apply.
             services.extend(state.service_keys().cloned());
             old_node = self.update_context(state);
-        } else if network {
+        }
+        if labels && !context {
+            services.extend(self.selecting_nodes(state).into_iter().cloned());
+            let labels = state.node().map_or_else(Vec::new, |node| node.labels.to_vec());
+            self.context.node_labels = labels;
+        }
+        if network && !context {
             self.changes += 1;
             if self.context.follow(state.reachable(), state.links()) {
                 services.extend(state.service_keys().cloned());
