@@ -2,11 +2,14 @@
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use kube_ipvs_core::model::{
-    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Name, Node, Protocol, Service,
-    ServiceCidr, ServiceKey, ServicePort, Shared, SliceKey, Topology, VirtualAddress,
+    Change, Control, Endpoint, EndpointPort, EndpointSlice, Event, Family, LocalityWeights, Name,
+    Node, Protocol, Scheduler, Service, ServiceCidr, ServiceKey, ServicePort, Shared, SliceKey,
+    Topology, VirtualAddress,
 };
 
 /// Shared by many objects, as in the objects of a source.
@@ -103,6 +106,25 @@ pub(crate) fn externally(mut events: Vec<Event>) -> Vec<Event> {
                 service.load_balancer_ips = [ip].into();
                 service.ports[0].node_port = Some(port);
             }
+        }
+    }
+    events
+}
+
+/// Gives every Service of a cluster options, except the first ones.
+pub(crate) fn optionally(mut events: Vec<Event>, first: u32) -> Vec<Event> {
+    let control = Control {
+        scheduler: Some(Scheduler::Wlc),
+        locality_weights: Some(LocalityWeights { node: 16, zone: 4, other: 1 }),
+        slow_start: Some(Duration::from_secs(30)),
+        max_connections: NonZeroU32::new(1_000),
+        drain: Some(Duration::from_secs(3_600)),
+        ..Control::default()
+    };
+    for event in &mut events {
+        if let Event::Service(Change::Replace(all)) = event {
+            let others = all.iter_mut().skip(first as usize);
+            others.for_each(|service| service.control = Some(control.clone().into()));
         }
     }
     events

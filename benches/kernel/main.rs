@@ -50,12 +50,13 @@ fn median(mut figures: Vec<f64>) -> Result<f64> {
 /// The name and the function of a measurement.
 type Measurement = (&'static str, fn() -> Result<Vec<Figure>>);
 
-const MEASUREMENTS: [Measurement; 10] = [
+const MEASUREMENTS: [Measurement; 11] = [
     ("decode", decode::slices),
     ("cold_start", sync::cold_start),
     ("one_change", sync::one_changes),
     ("burst", sync::burst),
     ("restart", sync::restart),
+    ("eject", sync::eject),
     ("data_path", data_path::exchanges),
     ("rss", memory::resident),
     ("churn_cpu", processor::shares),

@@ -8,8 +8,9 @@ use kube_ipvs::kernel::Kernel;
 use kube_ipvs::kernel::ipvs::Ipvs;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Change, Event};
+use kube_ipvs_core::plan::SampleTargets;
 
-use crate::cluster::{Size, events, externally, service_key, slice};
+use crate::cluster::{Size, events, externally, frontend, optionally, service_key, slice};
 use crate::figure::Figure;
 use crate::namespace::{enter, on_node, on_nodes};
 use crate::work::{
@@ -143,10 +144,11 @@ impl<'a> Changing<'a> {
 }
 
 /// The compared cluster sizes.
-const COMPARED: [(&str, u32, Cluster); 4] = [
+const COMPARED: [(&str, u32, Cluster); 5] = [
     ("one_change_100", 100, events),
     ("one_change_10000", 10_000, events),
     ("one_change_external", 10_000, |size| externally(events(size))),
+    ("one_change_options", 10_000, |size| optionally(events(size), CHANGES)),
     ("one_change_50000", 50_000, events),
 ];
 
@@ -170,7 +172,10 @@ pub(crate) fn one_changes() -> Result<Vec<Figure>> {
     })?;
     let mut figures = Vec::new();
     for ((name, services, _), [ours, bare]) in COMPARED.into_iter().zip(times) {
-        let what = format!("one endpoint more of {services} services × 5; baseline a bare message");
+        let others = if name == "one_change_options" { ", all others with options" } else { "" };
+        let what = format!(
+            "one endpoint more of {services} services × 5{others}; baseline a bare message"
+        );
         figures.push(Figure::new(name, what, "ms", median(ours)?, median(bare)?));
     }
     if let [small, .., large] = figures.as_slice() {
@@ -268,6 +273,30 @@ pub(crate) fn restart() -> Result<Vec<Figure>> {
         Figure::new("restart_external", EXTERNAL, "ms", external, ours),
         Figure::new("servers_external", counted, "", more_servers, servers),
     ])
+}
+
+/// Reads the counters by which endpoints are ejected.
+pub(crate) fn eject() -> Result<Vec<Figure>> {
+    const WATCHED: u32 = 100;
+    let [servers, real_servers] = on_node(|| {
+        synced(internal())?;
+        let mut ipvs = Ipvs::open()?;
+        let real_servers = (0..WATCHED).map(frontend).collect();
+        let targets = [
+            SampleTargets { servers: true, ..SampleTargets::default() },
+            SampleTargets { real_servers, ..SampleTargets::default() },
+        ];
+        let mut least = [f64::INFINITY; 2];
+        for _ in 0..ROUNDS {
+            for (least, targets) in least.iter_mut().zip(&targets) {
+                *least = least.min(timed(|| Ok(ipvs.sample(targets)?))?);
+            }
+        }
+        Ok(least)
+    })?;
+    let what = "the counters of 10,000 virtual servers, once a second if any service has eject; \
+                baseline the real servers of 100 × 10, twice a second with new connections";
+    Ok(vec![Figure::new("eject_sample", what, "ms", servers, real_servers)])
 }
 
 fn unchanged(operations: usize) -> Result<()> {

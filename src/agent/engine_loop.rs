@@ -315,7 +315,10 @@ impl EngineLoop {
         if !failure.is_reportable() {
             return;
         }
-        let about = self.object_of(failure);
+        let about = match &failure.key {
+            ObjectKey::Pool(server) => self.object_of(server),
+            _ => InvolvedObject::Node,
+        };
         if let Some(notice) = of_failure(about.clone(), failure) {
             return self.handles.notices.report(notice);
         }
@@ -334,12 +337,9 @@ impl EngineLoop {
         self.handles.notices.log(now);
     }
 
-    /// Returns the object to report a failure on.
-    fn object_of(&self, failure: &SyncError) -> InvolvedObject {
-        let owner = match &failure.key {
-            ObjectKey::Pool(address) => self.engine.desired().owner(address),
-            _ => None,
-        };
+    /// Returns the object of a virtual server.
+    fn object_of(&self, server: &VirtualAddress) -> InvolvedObject {
+        let owner = self.engine.desired().pool_owner(server);
         owner.map_or(InvolvedObject::Node, |service| InvolvedObject::Service(service.clone()))
     }
 
@@ -401,14 +401,7 @@ impl EngineLoop {
         match change {
             EjectionChange::Ejected { .. } => {
                 self.handles.metrics.ejections.inc();
-                let owner = self
-                    .engine
-                    .desired()
-                    .services()
-                    .find(|(_, service)| service.pool(server).is_some());
-                let about = owner
-                    .map_or(InvolvedObject::Node, |(key, _)| InvolvedObject::Service(key.clone()));
-                self.handles.notices.report(of_ejection(about, ejection));
+                self.handles.notices.report(of_ejection(self.object_of(server), ejection));
             }
             EjectionChange::Restored => {
                 info!(%server, %backend, "an ejected endpoint answers again");

@@ -21,7 +21,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    modules::load_needed(&[config.settings.scheduler], &config.settings.carry);
+    modules::load_needed(config.settings.scheduler, &config.settings.carry);
     // Opening IPVS loads its module, which creates its settings.
     let mut kernel = Kernel::open()?.configured(&config.settings)?;
     apply_sysctls(Sysctl::needed(&Family::BOTH))?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use kube_ipvs_core::desired::{self, NodeContext, Surveyed};
-use kube_ipvs_core::model::Settings;
+use kube_ipvs_core::model::{Change, Control, Event, Service, Settings};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 use super::{FAILED, output, running};
@@ -13,22 +13,40 @@ use crate::config::{SharedFlags, SourceConfig};
 use crate::doctor::{self, CheckVerdict, Subject};
 use crate::kernel::listening::listening;
 use crate::kernel::route::Network;
-use crate::source::kubernetes::{ApiAccess, ConnectError, Server, connect, service_ranges};
+use crate::source::kubernetes::{
+    ApiAccess, ConnectError, Server, connect, controls, service_ranges,
+};
+use crate::source::manifests;
 
 pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     let config = running::config(shared, true)?;
     let mut subject = Subject {
-        schedulers: vec![config.settings.scheduler],
+        scheduler: config.settings.scheduler,
         carry: config.settings.carry.clone(),
         service_ranges: config.settings.service_cidrs.clone(),
         ..Subject::default()
     };
-    if let SourceConfig::Kubernetes { kubeconfig, master } = config.source {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        match runtime.block_on(look_up(&ApiAccess { kubeconfig, master }, &mut subject)) {
-            // On a node, rather than in a pod, there may be nothing to check.
-            Ok(()) | Err(ConnectError::InCluster(_)) => {}
-            Err(error) => output::report(error)?,
+    ask(&mut subject, "defaults", &config.settings.defaults);
+    match config.source {
+        SourceConfig::Kubernetes { kubeconfig, master } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let reach = ApiAccess { kubeconfig, master };
+            match runtime.block_on(look_up(&reach, &config.settings, &mut subject)) {
+                // On a node, rather than in a pod, there may be nothing to check.
+                Ok(()) | Err(ConnectError::InCluster(_)) => {}
+                Err(error) => output::report(error)?,
+            }
+        }
+        SourceConfig::Manifests(directory) => {
+            match manifests::load(&directory, &config.settings.node_name) {
+                Ok((events, _)) => {
+                    for service in events.iter().flat_map(services) {
+                        let control = service.control.as_deref();
+                        control.into_iter().for_each(|it| ask(&mut subject, &service.key, it));
+                    }
+                }
+                Err(error) => output::report(error)?,
+            }
         }
     }
     match node_context(&config.settings, &subject) {
@@ -46,6 +64,20 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
+fn services(event: &Event) -> &[Service] {
+    match event {
+        Event::Service(Change::Replace(services)) => services,
+        _ => &[],
+    }
+}
+
+/// Notes the scheduler that options ask for.
+fn ask(subject: &mut Subject, by: impl ToString, control: &Control) {
+    if let Some(scheduler) = control.scheduler {
+        subject.asked_schedulers.entry(scheduler).or_default().insert(by.to_string());
+    }
+}
+
 /// The context of this node, as its network shows it.
 fn node_context(settings: &Settings, subject: &Subject) -> Result<NodeContext, KernelError> {
     let mut network = Network::open()?;
@@ -61,11 +93,23 @@ fn node_context(settings: &Settings, subject: &Subject) -> Result<NodeContext, K
     Ok(NodeContext::new(settings, surveyed))
 }
 
-/// Looks up where the API server is, and which ranges it knows if it can be asked.
-async fn look_up(reach: &ApiAccess, subject: &mut Subject) -> Result<(), ConnectError> {
+/// Looks up where the API server is, and which ranges and options of Services it knows if it can be
+/// asked.
+async fn look_up(
+    reach: &ApiAccess,
+    settings: &Settings,
+    subject: &mut Subject,
+) -> Result<(), ConnectError> {
     let server = Server::find(reach).await?;
     subject.api_servers = server.sockets().map(|socket| socket.ip()).collect();
     let clients = connect(reach).await?;
-    subject.service_ranges.extend(service_ranges(clients.current()).await);
+    let client = clients.current();
+    subject.service_ranges.extend(service_ranges(client).await);
+    match controls(client, settings).await {
+        Ok(all) => all.iter().for_each(|(service, control)| ask(subject, service, control)),
+        Err(error) => {
+            output::report(format_args!("the schedulers of Services are unknown: {error}")).ok();
+        }
+    }
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! `plan`: what would change in this kernel, and nothing changed.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use kube_ipvs_core::desired::overlaps;
 use kube_ipvs_core::engine::{Edge, Engine};
 use kube_ipvs_core::model::{Pool, VirtualAddress};
-use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running};
+use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 
 use super::{WOULD_CHANGE, objects, output};
 use crate::config::SharedFlags;
@@ -20,13 +22,19 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     events.extend(network::list()?);
     let mut engine = Engine::new(&settings, None);
     events.into_iter().for_each(|event| engine.handle_event(event));
-    let operations = plan(&mut engine, &mut Kernel::open()?.configured(&settings)?)?;
+    let (ejected, operations) = plan(&mut engine, &mut Kernel::open()?.configured(&settings)?)?;
     let context = engine.desired().context();
     for overlap in overlaps(context) {
         output::report(overlap.warning())?;
     }
     let ips: Vec<_> = context.node_port_ips.iter().map(ToString::to_string).collect();
     output::report(format_args!("node ports are served at {}", ips.join(", ")))?;
+    for (server, backend) in ejected {
+        output::report(format_args!(
+            "{backend} of {server} has weight 0: the running agent has ejected it, or it was draining; \
+             an agent that starts gives it its weight again"
+        ))?;
+    }
     let mut out = io::stdout().lock();
     for operation in &operations {
         output::line(&mut out, format_args!("{} {operation}", operation.effect()))?;
@@ -35,18 +43,41 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
     Ok(if would_change { ExitCode::from(WOULD_CHANGE) } else { ExitCode::SUCCESS })
 }
 
+/// A real server with its virtual server.
+type RealServer = (VirtualAddress, SocketAddr);
+
 /// The ordered operations from what the kernel holds to the desired state. The kernel is only
-/// read.
-fn plan(engine: &mut Engine, kernel: &mut Kernel) -> anyhow::Result<Vec<Operation>> {
-    let mut dry = DryRun { kernel, now: Instant::now(), operations: Vec::new() };
+/// read. The running agent knows which real servers it has ejected, and the kernel shows their weight
+/// 0 alone: in pools with ejection, such real servers are returned and not changed.
+fn plan(
+    engine: &mut Engine,
+    kernel: &mut Kernel,
+) -> anyhow::Result<(Vec<RealServer>, Vec<Operation>)> {
+    let (now, idle) = (Instant::now(), BTreeSet::new());
+    let mut dry = DryRun { kernel, now, idle, operations: Vec::new() };
     engine.settle(&mut dry).map_err(anyhow::Error::msg)?;
-    Ok(dry.operations)
+    let pools = engine.desired().services().flat_map(|(_, service)| &*service.pools);
+    let ejecting = pools.filter(|pool| pool.eject_after().is_some());
+    let ejecting: BTreeSet<_> = ejecting.map(|pool| pool.server.address).collect();
+    let mut ejected = Vec::new();
+    dry.operations.retain(|operation| {
+        let Operation::Server(ServerOperation::SetReal(server, backend, _)) = operation else {
+            return true;
+        };
+        let real_server = (*server, backend.socket());
+        let is_ejected = ejecting.contains(server) && dry.idle.contains(&real_server);
+        ejected.extend(is_ejected.then_some(real_server));
+        !is_ejected
+    });
+    Ok((ejected, dry.operations))
 }
 
 /// A kernel that is read, and to which nothing is written.
 struct DryRun<'a> {
     kernel: &'a mut Kernel,
     now: Instant,
+    /// The real servers with weight 0.
+    idle: BTreeSet<RealServer>,
     operations: Vec<Operation>,
 }
 
@@ -54,7 +85,12 @@ impl Edge for DryRun<'_> {
     type Error = String;
 
     fn observe(&mut self) -> Result<Observed, String> {
-        self.kernel.observe().map_err(|error| error.to_string())
+        let observed = self.kernel.observe().map_err(|error| error.to_string())?;
+        for Pool { server, backends, .. } in &observed.pools {
+            let idle = backends.iter().filter(|backend| backend.is_draining());
+            self.idle.extend(idle.map(|backend| (server.address, backend.socket())));
+        }
+        Ok(observed)
     }
 
     fn observe_pool(&mut self, address: &VirtualAddress) -> Result<Option<Pool>, String> {

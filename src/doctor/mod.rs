@@ -16,6 +16,7 @@ mod report;
 mod settings;
 mod system;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -25,8 +26,10 @@ pub use report::{CheckVerdict, Finding, Report};
 /// The configuration and its environment, as far as the checks need them.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
-    /// The configured scheduler and those that Services name.
-    pub schedulers: Vec<Scheduler>,
+    /// The configured scheduler.
+    pub scheduler: Scheduler,
+    /// The schedulers that options ask for, each with the Services, or `defaults`.
+    pub asked_schedulers: BTreeMap<Scheduler, BTreeSet<String>>,
     pub carry: Carry,
     /// The ranges of Service addresses; empty if they are not known.
     pub service_ranges: Vec<IpNet>,
@@ -64,6 +67,7 @@ pub fn run(subject: &Subject) -> Report {
         ("capabilities", system::capabilities(subject)),
         ("ipvs", system::ipvs(subject)),
         ("modules", modules::needed(subject)),
+        ("schedulers", modules::schedulers(subject)),
         ("ipvs settings", settings::ipvs(subject)),
         ("forwarding", settings::forwarding(subject)),
         ("bridges", settings::bridges(subject)),

@@ -2,13 +2,51 @@
 
 use std::fs;
 
-use super::{Finding, Subject};
+use super::{CheckVerdict, Finding, Subject};
 use crate::kernel::modules::{self, Module, Modules, Presence};
 
+/// The number of Services that are named.
+const NAMED: usize = 3;
+
 pub(super) fn needed(subject: &Subject) -> Finding {
+    check(modules::needed(subject.scheduler, &subject.carry))
+}
+
+/// A scheduler that is missing costs no traffic: the configured scheduler serves.
+pub(super) fn schedulers(subject: &Subject) -> Finding {
+    let asked = asked(subject);
+    if asked.is_empty() {
+        return Finding::ok(format!("no option asks for another than {}", subject.scheduler));
+    }
+    served_otherwise(check(asked), subject)
+}
+
+/// Returns the modules of the schedulers that options ask for.
+fn asked(subject: &Subject) -> Vec<Module> {
+    let others = subject.asked_schedulers.iter().filter(|(it, _)| **it != subject.scheduler);
+    let module = others.map(|(scheduler, by)| {
+        let mut names: Vec<_> = by.iter().take(NAMED).cloned().collect();
+        if by.len() > NAMED {
+            names.push(format!("{} more", by.len() - NAMED));
+        }
+        Module::of_scheduler(*scheduler, names.join(", "))
+    });
+    module.collect()
+}
+
+fn served_otherwise(finding: Finding, subject: &Subject) -> Finding {
+    match finding.verdict {
+        CheckVerdict::Ok => finding,
+        CheckVerdict::Warn | CheckVerdict::Fail => {
+            let found = format!("{}; without them {} serves", finding.found, subject.scheduler);
+            Finding::warn(found, finding.mend)
+        }
+    }
+}
+
+fn check(needed: Vec<Module>) -> Finding {
     match Modules::read() {
         Ok(modules) => {
-            let needed = modules::needed(&subject.schedulers, &subject.carry);
             let found = needed.into_iter().map(|module| (modules.presence(&module), module));
             judge(found.collect(), may_load())
         }
@@ -74,21 +112,38 @@ fn judge(modules: Vec<(Presence, Module)>, may_load: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::CheckVerdict;
+    use kube_ipvs_core::model::Scheduler;
+
     use super::*;
 
     fn found(presences: &[Presence]) -> Finding {
         let module = |p: &Presence| {
-            (*p, Module { name: format!("{p:?}").to_lowercase(), purpose: "balancing" })
+            (*p, Module { name: format!("{p:?}").to_lowercase(), purpose: "balancing".into() })
         };
         judge(presences.iter().map(module).collect(), true)
     }
 
     #[test]
     fn a_kernel_that_may_load_nothing_needs_all_at_boot() {
-        let dummy = Module { name: "dummy".to_owned(), purpose: "service addresses" };
+        let dummy = Module { name: "dummy".to_owned(), purpose: "service addresses".into() };
         let found = judge(vec![(Presence::Loadable, dummy)], false);
         assert_eq!((found.verdict, &*found.mend[1]), (CheckVerdict::Fail, "dummy"));
+    }
+
+    #[test]
+    fn a_missing_scheduler_is_named_with_the_services_that_ask_for_it() {
+        let services: Vec<_> = (1..=5).map(|n| format!("default/cache-{n}")).collect();
+        let asked_schedulers = [
+            (Scheduler::Rr, ["default/plain".to_owned()].into()),
+            (Scheduler::Mh, services.into_iter().collect()),
+        ];
+        let subject = Subject { asked_schedulers: asked_schedulers.into(), ..Subject::default() };
+        let modules = asked(&subject).into_iter().map(|module| (Presence::Missing, module));
+        let finding = served_otherwise(judge(modules.collect(), true), &subject);
+        assert_eq!(finding.verdict, CheckVerdict::Warn);
+        assert_eq!(finding.found, "missing: ip_vs_mh; without them rr serves");
+        let named = "default/cache-1, default/cache-2, default/cache-3, 2 more";
+        assert_eq!(finding.mend[1], format!("modprobe ip_vs_mh  # for {named}"));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! Linux 5.16 the look-up does not find IPVS's module. So absent modules are requested by name
 //! beforehand. That takes CAP_SYS_MODULE, which the init container has and the agent lacks.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -22,10 +23,15 @@ use rustix::thread::{CapabilitySet, capabilities};
 pub struct Module {
     /// With underscores.
     pub name: String,
-    pub purpose: &'static str,
+    pub purpose: Cow<'static, str>,
 }
 
 impl Module {
+    #[must_use]
+    pub fn of_scheduler(scheduler: Scheduler, purpose: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: format!("ip_vs_{scheduler}"), purpose: purpose.into() }
+    }
+
     #[must_use]
     pub fn command(&self) -> String {
         format!("modprobe {}", self.name)
@@ -58,29 +64,26 @@ const OFFLOADING: [(&str, &str); 3] = [
     ("nft_numgen", "carry offload"),
 ];
 
-/// Returns the modules for these schedulers and this carry mode.
+/// Returns the modules for this scheduler and this carry mode.
 #[must_use]
-pub fn needed(schedulers: &[Scheduler], carry: &Carry) -> Vec<Module> {
+pub fn needed(scheduler: Scheduler, carry: &Carry) -> Vec<Module> {
     let offloading = matches!(carry, Carry::Offload(_));
     let fixed = FIXED.iter().chain(OFFLOADING.iter().filter(|_| offloading));
-    let fixed = fixed.map(|(name, purpose)| Module { name: (*name).to_owned(), purpose });
-    let schedulers = schedulers.iter().map(|scheduler| Module {
-        name: format!("ip_vs_{scheduler}"),
-        purpose: "the configured scheduler",
-    });
-    fixed.chain(schedulers).collect()
+    let fixed = fixed
+        .map(|(name, purpose)| Module { name: (*name).to_owned(), purpose: (*purpose).into() });
+    fixed.chain([Module::of_scheduler(scheduler, "the configured scheduler")]).collect()
 }
 
 /// Makes the kernel load the absent modules, if this process has CAP_SYS_MODULE. A module with a
 /// longer name than a network device can have is loaded at its first use.
-pub fn load_needed(schedulers: &[Scheduler], carry: &Carry) {
+pub fn load_needed(scheduler: Scheduler, carry: &Carry) {
     let sets = capabilities(None);
     if !sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_MODULE)) {
         return;
     }
     let Ok(modules) = Modules::read() else { return };
     let absent = |module: &Module| modules.presence(module) != Presence::Running;
-    let absent = needed(schedulers, carry).into_iter().filter(absent);
+    let absent = needed(scheduler, carry).into_iter().filter(absent);
     absent.for_each(|module| load(&module.name));
 }
 
@@ -201,18 +204,18 @@ mod tests {
     use super::*;
 
     fn module(name: &str) -> Module {
-        Module { name: name.to_owned(), purpose: "" }
+        Module { name: name.to_owned(), purpose: "".into() }
     }
 
     #[test]
-    fn schedulers_and_a_flowtable_have_modules_of_their_own() {
+    fn a_scheduler_and_a_flowtable_have_modules_of_their_own() {
         let names = |carry: &Carry| -> Vec<String> {
-            let needed = needed(&[Scheduler::Rr, Scheduler::Mh], carry);
+            let needed = needed(Scheduler::Mh, carry);
             needed.into_iter().map(|module| module.name).collect()
         };
         let has = |names: &[String], name| names.iter().any(|it| it == name);
         let plain = names(&Carry::All);
-        assert!(has(&plain, "ip_vs_rr") && has(&plain, "ip_vs_mh"));
+        assert!(has(&plain, "ip_vs") && has(&plain, "ip_vs_mh"));
         assert!(!has(&plain, "nft_flow_offload"));
         assert!(has(&names(&Carry::Offload(Vec::new())), "nft_flow_offload"));
     }
@@ -220,7 +223,7 @@ mod tests {
     #[test]
     fn the_documentation_names_all() {
         let text = include_str!("../../docs/compatibility.md");
-        for module in needed(&[Scheduler::Rr], &Carry::Offload(Vec::new())) {
+        for module in needed(Scheduler::Rr, &Carry::Offload(Vec::new())) {
             let names = [format!("\n{}\n", module.name), format!("`{}`", module.name)];
             assert!(names.iter().any(|name| text.contains(name)), "{module:?}");
         }

@@ -48,6 +48,7 @@ pub(crate) fn run() -> Step {
     let mut story = Story { lab, agent, servers };
     story.starts()?;
     story.two_services_of_one_name()?;
+    story.options()?;
     story.named_port()?;
     story.dns()?;
     story.pods_come_and_go()?;
@@ -84,6 +85,31 @@ impl Story {
         title("Two Services named `ent`, in namespaces dev and prod, each with its own pods");
         self.asks("dev/ent ", P2, ENT, &[P1, P3], 6)?;
         self.asks("prod/ent", P2, "10.96.0.21:80/tcp", &[P2, P4], 6)
+    }
+
+    fn options(&self) -> Step {
+        title("Options: annotations of prod/ent, and what `ipvsadm -Ln` then shows");
+        let text = fs::read_to_string(Path::new(MANIFESTS).join("ent-prod.yaml"))?;
+        for (annotation, scheduler) in [
+            ("", "rr"),
+            ("kube-ipvs.io/locality-weights: node=3", "wrr"),
+            ("kube-ipvs.io/scheduler: mh", "mh"),
+            ("", "rr"),
+        ] {
+            let annotations = format!("  name: ent\n  annotations: {{ {annotation} }}\n");
+            self.agent.save("ent-prod.yaml", &text.replacen("  name: ent\n", &annotations, 1))?;
+            let shown = || self.lab.host(N1).read("ipvsadm", &["-Ln", "-t", "10.96.0.21:80"]);
+            let start = Instant::now();
+            while !shown()?.contains(&format!("10.96.0.21:80 {scheduler}")) {
+                if start.elapsed() > PATIENCE {
+                    return Err(Failure::new(annotation, scheduler, shown()?));
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            say(if annotation.is_empty() { "without annotations" } else { annotation });
+            shown()?.lines().skip(2).for_each(|line| say(&format!("  {line}")));
+        }
+        Ok(())
     }
 
     fn named_port(&self) -> Step {

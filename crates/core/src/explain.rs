@@ -65,6 +65,10 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Scheduler `sh` fills 256 places in the order of the real servers, each with as many as its weight
+/// (`ip_vs_sh_reassign` in `net/netfilter/ipvs/ip_vs_sh.c`). Up to this sum it goes round often enough.
+const LARGEST_SUM_OF_SH: u64 = 256 / 8;
+
 /// A backend that may get the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate {
@@ -88,12 +92,42 @@ pub struct Explanation {
     pub scheduler: Option<Scheduler>,
     /// Seconds for which the client stays with its backend.
     pub affinity_seconds: Option<u32>,
-    /// Those that take new connections, sorted by address and port.
+    /// Those that take new connections, sorted by address and port. A running agent knows their
+    /// present weights.
     pub backends: Vec<Candidate>,
     /// Those of them that have weight 0 because they do not answer. Only a running agent knows.
     pub ejected: Vec<SocketAddr>,
     /// Those that keep only established connections, sorted by address and port.
     pub draining: Vec<Backend>,
+}
+
+impl Explanation {
+    /// Returns the share of new connections that each backend gets on average, in thousandths; `None`
+    /// if the scheduler does not make it predictable. `sh` and `mh` reach it with many clients.
+    #[must_use]
+    pub fn shares(&self) -> Vec<Option<u16>> {
+        let weights = self.backends.iter().map(|candidate| u64::from(candidate.backend.weight));
+        let weights: Vec<_> = weights.collect();
+        let greatest = weights.iter().max().copied().unwrap_or(0);
+        let part = |weight: u64| match self.scheduler {
+            Some(Scheduler::Rr) => weight.min(1),
+            Some(Scheduler::Fo) => u64::from(weight == greatest),
+            _ => weight,
+        };
+        let total: u64 = weights.iter().copied().map(part).sum();
+        let is_predictable = match self.scheduler {
+            Some(Scheduler::Rr | Scheduler::Wrr | Scheduler::Mh) => true,
+            Some(Scheduler::Sh) => total <= LARGEST_SUM_OF_SH,
+            // The first one in the kernel's order gets all.
+            Some(Scheduler::Fo) => total == 1,
+            _ => false,
+        };
+        let share = |weight| {
+            let thousandths = (part(weight) * 1000 + total / 2).checked_div(total);
+            thousandths.and_then(|it| it.try_into().ok()).filter(|_| is_predictable)
+        };
+        weights.iter().map(|weight| if *weight == 0 { Some(0) } else { share(*weight) }).collect()
+    }
 }
 
 /// The client classes that the kernel's rules distinguish.
@@ -341,5 +375,55 @@ fn path(frontend: &Frontend, pool: VirtualAddress) -> String {
         format!("{kind} front end of the Service")
     } else {
         format!("{kind} front end of the Service, translated to its pool at {pool}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(scheduler: Scheduler, weights: &[u32]) -> Vec<Option<u16>> {
+        let candidate = |weight: &u32| {
+            let backend = Backend {
+                address: [10, 244, 1, 7].into(),
+                port: 53,
+                weight: *weight,
+                local: false,
+            };
+            Candidate { backend, masquerade: false }
+        };
+        let explanation = Explanation {
+            destination: "10.96.0.10:53/udp".parse().expect("address"),
+            from: Source::Node,
+            service: None,
+            frontend: None,
+            verdict: Verdict::Forward,
+            reason: String::new(),
+            pool: None,
+            scheduler: Some(scheduler),
+            affinity_seconds: None,
+            backends: weights.iter().map(candidate).collect(),
+            ejected: Vec::new(),
+            draining: Vec::new(),
+        };
+        explanation.shares()
+    }
+
+    #[test]
+    fn a_scheduler_shares_by_weight_equally_or_unpredictably() {
+        use Scheduler::{Dh, Fo, Lblc, Lblcr, Lc, Mh, Nq, Ovf, Rr, Sed, Sh, Wlc, Wrr};
+        assert_eq!(shares(Rr, &[1, 5, 0]), [Some(500), Some(500), Some(0)]);
+        for scheduler in [Wrr, Sh, Mh] {
+            assert_eq!(shares(scheduler, &[1, 2, 0]), [Some(333), Some(667), Some(0)]);
+        }
+        assert_eq!(shares(Fo, &[1, 2, 0]), [Some(0), Some(1000), Some(0)]);
+        assert_eq!(shares(Fo, &[2, 2, 0]), [None, None, Some(0)], "the kernel's order decides");
+        // The first one would get all of the 256 places of `sh`.
+        assert_eq!(shares(Sh, &[256, 256]), [None, None]);
+        assert_eq!(shares(Wrr, &[i32::MAX.cast_unsigned(); 2]), [Some(500); 2]);
+        assert_eq!(shares(Wrr, &[0, 0]), [Some(0); 2]);
+        for scheduler in [Lc, Wlc, Sed, Nq, Ovf, Lblc, Lblcr, Dh] {
+            assert_eq!(shares(scheduler, &[1, 2, 0]), [None, None, Some(0)], "{scheduler}");
+        }
     }
 }

@@ -18,6 +18,10 @@ pub struct EndpointView {
     /// In `explain`: whether the connection is masqueraded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masquerade: Option<bool>,
+    /// In `explain`: the thousandths of new connections that it gets on average, if the scheduler
+    /// makes that predictable.
+    #[serde(rename = "sharePermille", skip_serializing_if = "Option::is_none")]
+    pub share: Option<u16>,
     /// Whether it has weight 0 because it does not answer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ejected: bool,
@@ -26,7 +30,15 @@ pub struct EndpointView {
 impl EndpointView {
     pub(super) fn draining(backend: &Backend) -> Self {
         let Backend { address, port, .. } = *backend;
-        Self { address, port, weight: None, local: None, masquerade: None, ejected: false }
+        Self {
+            address,
+            port,
+            weight: None,
+            local: None,
+            masquerade: None,
+            share: None,
+            ejected: false,
+        }
     }
 
     pub(super) fn serving(backend: &Backend) -> Self {
@@ -50,6 +62,11 @@ impl fmt::Display for EndpointView {
         }
         if self.ejected {
             f.write_str(", ejected")?;
+        }
+        match self.share.map(|share| (share / 10, share % 10)) {
+            Some((percent, 0)) => write!(f, ", share {percent} %")?,
+            Some((percent, tenth)) => write!(f, ", share {percent}.{tenth} %")?,
+            None => {}
         }
         if self.local == Some(true) {
             f.write_str(", local")?;

@@ -33,10 +33,13 @@ impl From<&Explanation> for ExplainView {
             "" => key.to_string(),
             port => format!("{key}:{port}"),
         });
-        let backends = explanation.backends.iter().map(|Candidate { backend, masquerade }| {
-            EndpointView { masquerade: Some(*masquerade), ..EndpointView::serving(backend) }
+        let backends = explanation.backends.iter().zip(explanation.shares());
+        let backends = backends.map(|(Candidate { backend, masquerade }, share)| {
+            let serving = EndpointView::serving(backend);
+            EndpointView { masquerade: Some(*masquerade), share, ..serving }
                 .ejected_if(explanation.ejected.contains(&backend.socket()))
         });
+        let draining = explanation.draining.iter().map(EndpointView::draining);
         Self {
             destination: explanation.destination.to_string(),
             from: explanation.from.to_string(),
@@ -47,7 +50,7 @@ impl From<&Explanation> for ExplainView {
             scheduler: explanation.scheduler.map(|scheduler| scheduler.to_string()),
             affinity_seconds: explanation.affinity_seconds,
             backends: backends.collect(),
-            draining: explanation.draining.iter().map(EndpointView::draining).collect(),
+            draining: draining.map(|it| EndpointView { share: Some(0), ..it }).collect(),
         }
     }
 }
@@ -61,8 +64,13 @@ impl fmt::Display for ExplainView {
             writeln!(f, "  service    {service}")?;
         }
         if let Some(scheduler) = &self.scheduler {
-            let counts = scheduler.parse().is_ok_and(Scheduler::counts_connections);
-            let how = if counts { ", with reset connections until ipvs.tcpTimeout" } else { "" };
+            let how = match scheduler.parse() {
+                Ok(it) if Scheduler::counts_connections(it) => {
+                    ", by load, with reset connections until ipvs.tcpTimeout"
+                }
+                Ok(Scheduler::Dh) => ", by destination",
+                _ => "",
+            };
             writeln!(f, "  scheduler  {scheduler}{how}")?;
         }
         if let Some(seconds) = self.affinity_seconds {
@@ -118,8 +126,9 @@ mod tests {
             r#""service":"kube-system/kube-dns:dns","frontend":"ClusterIP","#,
             r#""verdict":"forward","reason":"ClusterIP front end of the Service","#,
             r#""scheduler":"rr","affinitySeconds":null,"#,
-            r#""backends":[{"address":"10.244.1.7","port":53,"weight":1,"masquerade":false}],"#,
-            r#""draining":[{"address":"10.244.2.9","port":53}]}"#
+            r#""backends":[{"address":"10.244.1.7","port":53,"weight":1,"masquerade":false,"#,
+            r#""sharePermille":1000}],"#,
+            r#""draining":[{"address":"10.244.2.9","port":53,"sharePermille":0}]}"#
         );
         assert_eq!(serde_json::to_string(&view).unwrap(), json);
         assert_eq!(serde_json::from_str::<ExplainView>(json).unwrap(), view);
@@ -143,16 +152,24 @@ mod tests {
     fn text_names_what_a_scheduler_counts() {
         let explanation = Explanation { scheduler: Some(Scheduler::Wlc), ..explanation() };
         let text = ExplainView::from(&explanation).to_string();
-        assert!(text.contains("  scheduler  wlc, with reset connections until ipvs.tcpTimeout\n"));
+        assert!(
+            text.contains(
+                "  scheduler  wlc, by load, with reset connections until ipvs.tcpTimeout\n"
+            )
+        );
     }
 
     #[test]
     fn an_ejected_backend_is_marked() {
         let ejected = vec!["10.244.1.7:53".parse().unwrap()];
-        let view = ExplainView::from(&Explanation { ejected, ..explanation() });
-        assert!(view.to_string().contains("  backend    10.244.1.7:53 weight 0, ejected\n"));
+        let mut explanation = Explanation { ejected, ..explanation() };
+        explanation.backends[0].backend.weight = 0;
+        let view = ExplainView::from(&explanation);
+        let line = "  backend    10.244.1.7:53 weight 0, ejected, share 0 %\n";
+        assert!(view.to_string().contains(line), "{view}");
         let json = serde_json::to_string(&view).unwrap();
-        assert!(json.contains(r#""weight":0,"masquerade":false,"ejected":true}"#), "{json}");
+        let fields = r#""weight":0,"masquerade":false,"sharePermille":0,"ejected":true}"#;
+        assert!(json.contains(fields), "{json}");
     }
 
     #[test]
@@ -163,8 +180,8 @@ mod tests {
           because    ClusterIP front end of the Service
           service    kube-system/kube-dns:dns
           scheduler  rr
-          backend    10.244.1.7:53 weight 1
-          draining   10.244.2.9:53
+          backend    10.244.1.7:53 weight 1, share 100 %
+          draining   10.244.2.9:53, share 0 %
         ");
     }
 }

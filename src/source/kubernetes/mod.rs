@@ -36,7 +36,9 @@ use kube_ipvs_core::model::{Event, Settings};
 pub use client::{ApiAccess, Clients, ConnectError, connect};
 pub use decode::Encoding;
 use reflector::Reflector;
-pub use server::{FIND_AGAIN, Server, ThroughService, follow, follow_server, service_ranges};
+pub use server::{
+    FIND_AGAIN, Server, ThroughService, controls, follow, follow_server, service_ranges,
+};
 
 use crate::source::wire::{
     HEADLESS, NodeObject, SERVICE_PROXY_NAME, ServiceCidrObject, ServiceObject, SliceObject,
@@ -112,12 +114,8 @@ pub async fn run(
 ) {
     let all = ListParams::default();
     let own_node = all.clone().fields(&format!("metadata.name={}", settings.node_name));
-    let services = match &settings.service_proxy_name {
-        None => all.clone().labels(&format!("!{SERVICE_PROXY_NAME}")),
-        Some(name) => all.clone().labels(&format!("{SERVICE_PROXY_NAME}={name}")),
-    };
-    // No headless Services, nor their slices.
-    let services = services.fields("spec.clusterIP!=None");
+    let services = services(settings);
+    // Nor slices of headless Services.
     let slices = all.clone().labels(&format!("!{HEADLESS}"));
     let (clients, timeouts, deliver, note) = (&clients, &timeouts, &deliver, &note);
     // The first that is no longer heard ends all of them.
@@ -127,4 +125,13 @@ pub async fn run(
         _ = Reflector::<ServiceObject, _, _>::new(services, clients, timeouts, deliver, note).run() => {}
         _ = Reflector::<SliceObject, _, _>::new(slices, clients, timeouts, deliver, note).run() => {}
     }
+}
+
+/// Selects the Services of this program. Headless Services are not served.
+fn services(settings: &Settings) -> ListParams {
+    let labels = match &settings.service_proxy_name {
+        None => format!("!{SERVICE_PROXY_NAME}"),
+        Some(name) => format!("{SERVICE_PROXY_NAME}={name}"),
+    };
+    ListParams::default().labels(&labels).fields("spec.clusterIP!=None")
 }

@@ -10,14 +10,17 @@ use std::{iter, mem, slice};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-use kube::api::ListParams;
+use kube::api::{ListParams, ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client};
-use kube_ipvs_core::model::{Change, Event, Service, Settings, read_ip, read_range};
+use kube_ipvs_core::model::{
+    Change, Control, Event, Service, ServiceKey, Settings, read_ip, read_range,
+};
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use super::client::{ApiAccess, Clients, ConnectError, configure};
-use super::{Timeouts, WatchRequest, run};
+use super::{Timeouts, WatchRequest, run, services};
+use crate::control;
 
 /// The interval at which the API server's addresses are resolved.
 pub const FIND_AGAIN: Duration = Duration::from_secs(30);
@@ -204,6 +207,28 @@ pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
     let cidrs = texts(cidrs).into_iter().filter_map(|text| read_range(&text));
     let own = texts(own).into_iter().filter_map(|text| read_ip(&text));
     cidrs.chain(own.map(IpNet::from)).collect()
+}
+
+/// Returns the options of all Services that have any, from the annotations alone.
+///
+/// # Errors
+///
+/// If the API server does not list the Services within a few seconds.
+pub async fn controls(
+    client: &Client,
+    settings: &Settings,
+) -> Result<Vec<(ServiceKey, Box<Control>)>, String> {
+    let all: Api<v1::Service> = Api::all(client.clone());
+    let selected = services(settings);
+    let listed = timeout(LOOKUP_TIMEOUT, all.list_metadata(&selected)).await;
+    let listed = listed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let control = |service: PartialObjectMeta<v1::Service>| {
+        let ObjectMeta { namespace, name, annotations, .. } = service.metadata;
+        let annotations = annotations.unwrap_or_default();
+        let control = control::read(annotations.iter().map(|(key, text)| (&**key, &**text)))?;
+        Some((ServiceKey::new(&namespace?, &name?), control))
+    };
+    Ok(listed.items.into_iter().filter_map(control).collect())
 }
 
 async fn resolve(host: &str, port: u16) -> Vec<SocketAddr> {

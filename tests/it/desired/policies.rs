@@ -1,11 +1,11 @@
 //! Traffic policies: who is bound by them, what is dropped and what is refused.
 
-use kube_ipvs_core::model::{AddressSet, Element};
+use kube_ipvs_core::model::{AddressSet, Element, Pool, Shared};
 use kube_ipvs_core::plan::elements;
 
 use super::web::{CLUSTER_IP, EXTERNAL, LB_IP, elsewhere, here_and_elsewhere, web};
 use crate::common::node_view::{EXTERNAL_CLIENT, NodeView, POD, REMOTE_POD};
-use crate::common::objects::{ip, service, slice};
+use crate::common::objects::{ip, service, service_key, slice};
 
 #[test]
 fn policy_cluster_leads_all_clients_to_all_endpoints() {
@@ -135,4 +135,22 @@ fn a_cluster_ip_outside_the_service_ranges_has_a_guarded_shadow_address() {
     assert!(routed("10.97.0.10") && routed("250.97.0.10"), "{:?}", program.routes);
     let guard = Element::Address(AddressSet::Images, ip("250.97.0.10"));
     assert!(elements::of_frontends(&program).any(|element| element == guard));
+}
+
+#[test]
+fn a_pool_at_a_shadow_address_belongs_to_the_service_of_its_cluster_ip() {
+    let mut view = NodeView::new();
+    let both = web().cluster_ip("fd00:10:96::10").local_internal().local_external();
+    view.apply(both).apply(here_and_elsewhere());
+    let slice = slice("default/web-v6").v6().port("http", 8080);
+    view.apply(slice.ready("fd00:10:244:1::5", "n1").ready("fd00:10:244:2::6", "n2"));
+    let pools = view.desired_service("default/web").pools;
+    let is_shadow = |pool: &&Shared<Pool>| view.desired().owner(&pool.server.address).is_none();
+    assert_eq!(pools.iter().filter(is_shadow).count(), 2, "{pools:?}");
+    for pool in &*pools {
+        let owner = view.desired().pool_owner(&pool.server.address);
+        assert_eq!(owner, Some(&service_key("default/web")), "{pool:?}");
+    }
+    let other = "250.96.0.99:80".parse().expect("address");
+    assert_eq!(view.desired().pool_owner(&other), None);
 }

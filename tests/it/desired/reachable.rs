@@ -197,3 +197,27 @@ fn routes_touch_no_service() {
     state.apply(Event::Routes(vec![net("10.244.2.0/24")]));
     assert!(!state.is_dirty());
 }
+
+#[test]
+fn labels_touch_the_services_that_select_nodes() {
+    let mut state = State::new("n1".into());
+    let edge = || node("n1").internal_ip("192.0.2.1").label("edge", "true");
+    let web = |name: &str| service(name).cluster_ip("10.96.0.10").port("", 80);
+    let given: [Event; 3] = [
+        edge().into(),
+        web("default/anywhere").into(),
+        web("default/edge").annotation("kube-ipvs.io/nodes", "edge=true").into(),
+    ];
+    given.into_iter().for_each(|event| state.apply(event));
+    assert!(state.take_dirty().context);
+
+    state.apply(edge().label("edge", "false").into());
+    let dirty = state.take_dirty();
+    assert!(dirty.labels && !dirty.context && dirty.services.is_empty());
+    let selecting: Vec<_> = state.selecting_nodes().map(ToString::to_string).collect();
+    assert_eq!(selecting, ["default/edge"]);
+    state.apply(edge().label("edge", "false").into());
+    assert!(!state.is_dirty());
+    state.apply(edge().internal_ip("192.0.2.2").into());
+    assert!(state.take_dirty().context, "the node's addresses concern all Services");
+}

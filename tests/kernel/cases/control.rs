@@ -57,6 +57,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 near_ones += usize::from(t.ask(P2, "10.96.8.2:80/tcp")?.server == P1);
             }
             t.equal("answers of the near endpoint", 24, near_ones)?;
+            explains(t, "10.96.8.2:80/tcp", "weight 12, share 85.7 %")?;
             // Maintenance: no new connections, and the open one goes on.
             let mut open = Vec::new();
             while open.is_empty() {
@@ -286,6 +287,7 @@ fn count_of_new(t: &mut TestContext<'_>, slow: bool) -> Step<usize> {
         t.eventually_held("a part of the weight", |ipvs| {
             ipvs.contains(":8080 -m -w 1\n") && ipvs.contains(":8080 -m -w 10\n")
         })?;
+        explains(t, "10.96.8.3:80/tcp", ":8080 weight 1, masqueraded\n")?;
     } else {
         t.settled()?;
     }
@@ -307,6 +309,11 @@ fn web(cluster_ip: &str) -> ServiceBuilder {
 
 fn slice() -> SliceBuilder {
     endpoints("dev/options").port("http", 8080)
+}
+
+fn explains(t: &mut TestContext<'_>, destination: &str, line: &str) -> Step {
+    let shown = t.agent().bare_command(&["explain", destination, "--from", "node"])?;
+    t.check(&format!("`explain` says {line:?}"), shown.stdout.contains(line), format!("{shown:#?}"))
 }
 
 fn holds(t: &TestContext<'_>, step: &str, line: &str) -> Step {

@@ -41,6 +41,11 @@ pub(crate) fn cases() -> Vec<Case> {
             let clients = ejected(t)?;
             t.agent().kill()?;
             t.check("the weight stays", weight(t)? == Some(0), ipvs_rules(t.host(N1))?)?;
+            let plan = t.command("plan", &["--exit-code"])?;
+            t.exits_with("a plan that leaves it alone", 0, &plan)?;
+            let names_it =
+                plan.stderr.contains(&format!("{DEAD} of 10.96.9.60:80/tcp has weight 0"));
+            t.check("`plan` names it", names_it, format!("{plan:#?}"))?;
             t.agent().start()?;
             eventually_weighs(t, 1)?;
             eventually_weighs(t, 0)?;

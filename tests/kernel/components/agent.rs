@@ -58,7 +58,7 @@ fn without_the_module() {
 const LONGEST_DEVICE: usize = 15;
 
 fn modules_are_loaded_beforehand_and_on_demand() {
-    let needed = modules::needed(&[Scheduler::Rr], &Carry::default());
+    let needed = modules::needed(Scheduler::Rr, &Carry::default());
     let unload_all = || needed.iter().for_each(|module| unload(&module.name));
     let is_running = |module: &Module| Modules::read().unwrap().presence(module);
     unload_all();
@@ -124,6 +124,9 @@ fn until_held(what: &str, services: &[(&str, &[&str])]) {
 fn doctor_goes_by_the_agents_flags() {
     let server = node_and_server();
     server.put(service("web", "10.96.0.1"));
+    let mut cache = service("cache", "10.96.0.2");
+    cache["metadata"]["annotations"] = json!({"kube-ipvs.io/scheduler": "mh"});
+    server.put(cache);
     server.put(slice("web-1", "web", &["10.244.1.5"]));
     let directory = tempfile::tempdir().unwrap();
     let mut agent = Agent::follow(&directory, &server);
@@ -136,12 +139,16 @@ fn doctor_goes_by_the_agents_flags() {
         let told = String::from_utf8_lossy(&done.stdout).into_owned();
         (told, String::from_utf8_lossy(&done.stderr).into_owned())
     };
-    let judged = |report: &str| {
-        let line = report.lines().find(|line| line.contains("API server"));
+    let checked = |report: &str, check| {
+        let line = report.lines().find(|line| line.contains(check));
         line.unwrap_or_default().to_owned()
     };
+    let judged = |report: &str| checked(report, "API server");
     let (report, notes) = asked(&["doctor"]);
     let of_agent = judged(&report);
+    // The scheduler of the Service is checked, whether or not this kernel has it.
+    let schedulers = checked(&report, "schedulers");
+    assert!(!schedulers.is_empty() && !schedulers.contains("no option"), "{report}{notes}");
     assert!(
         of_agent.starts_with("ok ") && of_agent.contains("no service range"),
         "{report}{notes}"

@@ -419,7 +419,7 @@ fn track(batch: &mut Batch, number: u32, frontend: VirtualAddress, backend: Sock
 
 fn subject() -> Subject {
     Subject {
-        schedulers: vec![Scheduler::Rr],
+        scheduler: Scheduler::Rr,
         service_ranges: vec!["10.96.0.0/12".parse().unwrap(), "fd00:96::/112".parse().unwrap()],
         api_servers: ips(&["192.0.2.10"]),
         ..Subject::default()

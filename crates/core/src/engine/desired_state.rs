@@ -15,7 +15,6 @@ use crate::model::{
     Refusal, RefusalReason, Right, Scheduler, Service, ServiceKey, Settings, Shared,
     VirtualAddress,
 };
-use crate::plan::{Carrier, Running};
 use crate::state::{Dirty, ServiceEntry, State};
 
 /// The previous and the current desired state of a Service.
@@ -129,7 +128,17 @@ impl DesiredState {
                     is_of_node && !requested.contains(&it.address)
                 })
         };
-        dirty.context || dirty.services.iter().any(is_changed)
+        dirty.context
+            || (dirty.labels && !self.selecting_nodes(state).is_empty())
+            || dirty.services.iter().any(is_changed)
+    }
+
+    /// Returns the Services that depend on the labels of the node.
+    fn selecting_nodes<'a>(&self, state: &'a State) -> Vec<&'a ServiceKey> {
+        match self.settings.defaults.nodes {
+            Some(_) => state.service_keys().collect(),
+            None => state.selecting_nodes().collect(),
+        }
     }
 
     /// Returns whether the listening sockets must be read periodically, because a device of the
@@ -141,7 +150,8 @@ impl DesiredState {
     /// Updates the desired state with the changes in `state`. Returns the previous desired state of
     /// the node, if it changed, and the changed Services.
     pub fn update(&mut self, state: &mut State) -> (Option<DesiredNode>, Vec<Replacement>) {
-        let Dirty { mut services, endpoints, context, network, sockets } = state.take_dirty();
+        let Dirty { mut services, endpoints, context, labels, network, sockets } =
+            state.take_dirty();
         self.context.listening = Arc::clone(state.listening());
         for socket in sockets {
             let waiting = self.waiting.get(&(socket.protocol, socket.port));
@@ -154,7 +164,13 @@ impl DesiredState {
             // A new zone does not change the context, but it changes the hints that apply.
             services.extend(state.service_keys().cloned());
             old_node = self.update_context(state);
-        } else if network {
+        }
+        if labels && !context {
+            services.extend(self.selecting_nodes(state).into_iter().cloned());
+            let labels = state.node().map_or_else(Vec::new, |node| node.labels.to_vec());
+            self.context.node_labels = labels;
+        }
+        if network && !context {
             self.changes += 1;
             if self.context.follow(state.reachable(), state.links()) {
                 services.extend(state.service_keys().cloned());
@@ -250,49 +266,6 @@ impl DesiredState {
         let owner = self.owner(address)?;
         let program = self.service(owner)?;
         Some((owner, program, program.frontend(address)?))
-    }
-
-    /// Returns the front ends that match the packets to an address: one at the address itself, and
-    /// a node port.
-    pub fn frontends_at(&self, address: VirtualAddress) -> impl Iterator<Item = &Frontend> {
-        self.found_at(address).map(|(_, frontend)| frontend)
-    }
-
-    /// Returns the same front ends, each with the desired state of its Service.
-    fn found_at(
-        &self,
-        address: VirtualAddress,
-    ) -> impl Iterator<Item = (&DesiredService, &Frontend)> {
-        let takes_node_ports = self.node.node_port_ips.contains(&address.ip);
-        let node_port = takes_node_ports.then(|| address.at(address.family().unspecified()));
-        let all = [Some(address), node_port].into_iter().flatten();
-        all.filter_map(|at| self.frontend(&at)).map(|(_, program, frontend)| (program, frontend))
-    }
-
-    /// Returns whether the agent owns a virtual server at this address, even if another program
-    /// created it: a Service has a front end there, or may have a ClusterIP.
-    #[must_use]
-    pub fn is_ours(&self, address: &VirtualAddress) -> bool {
-        self.context.is_in_service_range(address.ip) || self.frontends_at(*address).next().is_some()
-    }
-
-    /// Returns the virtual servers that may have scheduled these connections, and that drain them
-    /// after the removal of the real server. There is none if the front end still uses the
-    /// endpoint: connection tracking then carries them, whichever pool scheduled them.
-    #[must_use]
-    pub fn pools_of(&self, connections: &Running) -> Vec<VirtualAddress> {
-        let Running { frontend: at, backend, carrier, .. } = *connections;
-        let leads_there = |(program, frontend): (&DesiredService, &Frontend)| {
-            let targets = frontend.targets().map(|target| frontend.pool_of(target));
-            targets.iter().flatten().filter_map(|at| program.pool(at)).any(|pool| {
-                pool.backends.iter().any(|it| it.socket() == backend && !it.is_draining())
-            })
-        };
-        match carrier {
-            Carrier::Ipvs => vec![at],
-            Carrier::Tracking if self.found_at(at).any(leads_there) => Vec::new(),
-            Carrier::Tracking => self.frontends_at(at).flat_map(Frontend::places).collect(),
-        }
     }
 
     /// Returns the previous desired state of the node if it changed.

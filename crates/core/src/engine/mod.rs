@@ -12,6 +12,7 @@ mod departures;
 mod desired_state;
 mod edge;
 mod former;
+mod lookup;
 mod resync;
 mod retries;
 mod rounds;
@@ -27,9 +28,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use departures::Departures;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::explain::{Explanation, Source, explain};
+use crate::explain::{Candidate, Explanation, Source, explain};
 use crate::model::{
     Backend, DesiredService, Element, Event, Pool, ServiceKey, Settings, Shared, VirtualAddress,
 };
@@ -348,10 +349,16 @@ impl Engine {
         !self.updates.ejections.is_empty()
     }
 
-    /// Explains where a new connection goes ([`explain()`]), ejected endpoints included.
+    /// Explains where a new connection goes ([`explain()`]), with present weights and ejections.
     #[must_use]
     pub fn explain(&self, destination: VirtualAddress, from: Source) -> Explanation {
         let mut explanation = explain(&self.desired, destination, from);
+        let pool = explanation.pool.and_then(|at| self.reconciler.present(&at));
+        let weights = pool.into_iter().flat_map(|pool| pool.backends.iter());
+        let weights: FxHashMap<_, _> = weights.map(|it| (it.socket(), it.weight)).collect();
+        for Candidate { backend, .. } in &mut explanation.backends {
+            backend.weight = weights.get(&backend.socket()).copied().unwrap_or(backend.weight);
+        }
         let of_pool = |(at, _): &(&VirtualAddress, _)| explanation.pool == Some(**at);
         explanation.ejected = self.ejected().filter(of_pool).map(|(_, it)| *it).collect();
         explanation

@@ -150,6 +150,24 @@ impl VirtualAddress {
     pub fn pool_places(self) -> impl Iterator<Item = Self> {
         iter::once(self.ip).chain(shadow_addresses(self.ip)).map(move |ip| self.at(ip))
     }
+
+    /// Returns the addresses that differ from this one in the bits that a
+    /// [shadow address](shadow_addresses) loses.
+    pub fn perhaps_shadowed(self) -> impl Iterator<Item = Self> {
+        let firsts: u32 = match self.ip {
+            IpAddr::V4(_) => 1 << 8,
+            IpAddr::V6(_) => 1 << 12,
+        };
+        let with = move |first| match self.ip {
+            IpAddr::V4(ip) => {
+                IpAddr::from(Ipv4Addr::from_bits(ip.to_bits() << 8 >> 8 | first << 24))
+            }
+            IpAddr::V6(ip) => {
+                Ipv6Addr::from_bits(ip.to_bits() << 12 >> 12 | u128::from(first) << 116).into()
+            }
+        };
+        (0..firsts).map(move |first| self.at(with(first)))
+    }
 }
 
 impl fmt::Display for VirtualAddress {
@@ -234,7 +252,13 @@ mod tests {
             ("fc00:96::a", ["fc80:96::a", "fc40:96::a", "fcc0:96::a", "fc20:96::a"]),
         ] {
             let expected: [IpAddr; 4] = expected.map(|ip| ip.parse().expect("address"));
-            assert_eq!(shadow_addresses(ip.parse().expect("address")), expected);
+            let ip = ip.parse().expect("address");
+            assert_eq!(shadow_addresses(ip), expected);
+            for shadow in expected {
+                let shadow = VirtualAddress { ip: shadow, port: 53, protocol: Protocol::Udp };
+                let found = shadow.perhaps_shadowed().filter(|at| *at == shadow.at(ip));
+                assert_eq!(found.count(), 1, "{shadow}");
+            }
         }
         let ranges = shadow_ranges("10.96.0.0/12".parse().expect("range"));
         let expected = ["250.96.0.0/12", "242.96.0.0/12", "254.96.0.0/12", "246.96.0.0/12"];

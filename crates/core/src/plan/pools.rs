@@ -87,6 +87,11 @@ impl PoolTable {
         self.slots.get(address).is_some_and(|slot| slot.desired.is_some())
     }
 
+    /// Returns the desired pool at an address with its present weights.
+    pub(super) fn present(&self, address: &VirtualAddress) -> Option<&Pool> {
+        self.slots.get(address)?.goal().map(|pool| &**pool)
+    }
+
     pub(super) fn is_known(&self, address: &VirtualAddress) -> bool {
         self.slots.contains_key(address)
     }

@@ -241,6 +241,12 @@ impl Reconciler {
         self.pools.weights.ejected()
     }
 
+    /// Returns the desired pool of a virtual server with its present weights.
+    #[must_use]
+    pub fn present(&self, server: &VirtualAddress) -> Option<&Pool> {
+        self.pools.present(server)
+    }
+
     /// Takes the open connections, each with the virtual servers that its front end uses or used.
     pub fn count(&mut self, running: &[(Running, Vec<VirtualAddress>)], now: Instant) {
         self.pools.drains.count(running, now);

@@ -14,6 +14,8 @@ pub struct Dirty {
     /// The node, its addresses, a service range or the API server's address changed. Any Service
     /// may be affected.
     pub context: bool,
+    /// The labels of the node changed. Services that select nodes by them are affected.
+    pub labels: bool,
     /// The node's routes or links changed. No Service depends on them.
     pub network: bool,
     /// Sockets of the node that started or stopped listening.
@@ -41,8 +43,8 @@ impl Dirty {
     /// Returns whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { services, endpoints, context, network, sockets } = self;
-        let is_quiet = !context && !network && sockets.is_empty();
+        let Self { services, endpoints, context, labels, network, sockets } = self;
+        let is_quiet = !context && !labels && !network && sockets.is_empty();
         services.is_empty() && endpoints.is_empty() && is_quiet
     }
 }

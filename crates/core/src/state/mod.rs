@@ -217,6 +217,18 @@ impl State {
         self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key)
     }
 
+    /// Returns the keys of the Services that select nodes by their labels.
+    pub fn selecting_nodes(&self) -> impl Iterator<Item = &ServiceKey> {
+        let selects = |service: &Arc<Service>| {
+            service.control.as_ref().is_some_and(|control| control.nodes.is_some())
+        };
+        let selecting = self
+            .entries
+            .iter()
+            .filter(move |(_, entry)| entry.service.as_ref().is_some_and(selects));
+        selecting.map(|(key, _)| key)
+    }
+
     /// Returns the node's locality.
     #[must_use]
     pub fn locality(&self) -> &Locality {
@@ -363,8 +375,13 @@ impl State {
         if let Some(known) = &self.node {
             node.keep(known);
         }
-        if self.node.as_ref() == Some(&node) {
-            return;
+        if let Some(known) = &mut self.node {
+            let has_labels = node.labels == known.labels;
+            known.labels.clone_from(&node.labels);
+            if *known == node {
+                self.dirty.labels |= !has_labels;
+                return;
+            }
         }
         let zone = node.zone.clone();
         self.node = Some(node);
