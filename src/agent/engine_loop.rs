@@ -18,6 +18,8 @@ use tracing::{debug, error, info, warn};
 
 use super::api;
 use super::applied::{Applied, Sum};
+use super::checkup::Checkup;
+use super::drift_log::report_drift;
 use super::edge::NodeKernel;
 use super::events::{
     EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_ejection, of_failure, of_ignored,
@@ -27,9 +29,12 @@ use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::{Metrics, set};
+use super::start_log::StartLog;
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
+use crate::doctor::Subject;
+use crate::kernel::drift::DriftNotice;
 use crate::kernel::{Kernel, sysctl};
 
 /// The number of inputs that are processed before the kernel is updated.
@@ -43,7 +48,7 @@ pub(super) enum Input {
     Event(Event),
     Query(Query),
     /// Another program may have changed the agent's state in the kernel.
-    Drift,
+    Drift(DriftNotice),
     /// The agent ends; the kernel's state stays as it is.
     Stop,
 }
@@ -79,6 +84,11 @@ pub(super) struct EngineLoop {
     applied: Applied,
     takeover: Takeover,
     upkeep: Upkeep,
+    checkup: Checkup,
+    start_log: StartLog,
+    /// What the kernel has said about drift that is not repaired yet.
+    drift: DriftNotice,
+    has_observed: bool,
     /// What [`EngineLoop::report_context`] has reported.
     reported_changes: u64,
     reported_overlaps: Vec<Overlap>,
@@ -94,6 +104,7 @@ impl EngineLoop {
         config: &Config,
     ) -> Self {
         let (metrics, notices) = (Arc::clone(&handles.metrics), handles.notices.clone());
+        let checkup = Checkup::start(Arc::clone(&metrics), notices.clone());
         let upkeep = Upkeep::new(sysctl::ROOT, metrics, notices);
         Self {
             engine,
@@ -111,6 +122,10 @@ impl EngineLoop {
             applied: Applied::default(),
             takeover: Takeover::new(config.remove_kube_proxy),
             upkeep,
+            checkup,
+            start_log: StartLog::new(config, Instant::now()),
+            drift: DriftNotice::default(),
+            has_observed: false,
             reported_changes: 0,
             reported_overlaps: Vec::new(),
             reported_node_port_ips: Vec::new(),
@@ -120,6 +135,7 @@ impl EngineLoop {
     /// Runs until [`Input::Stop`], or until all senders are gone.
     pub(super) fn run(mut self) {
         let mut free_at = Instant::now();
+        self.check_node();
         while self.receive(free_at) {
             set(&self.handles.metrics.dirty, self.engine.dirty_services());
             if self.work() {
@@ -132,8 +148,12 @@ impl EngineLoop {
     /// Waits for work and processes all pending inputs. Returns false at the end.
     fn receive(&mut self, free_at: Instant) -> bool {
         let now = Instant::now();
-        let due =
-            [self.engine.poll_timeout(), self.applied.due(now), self.handles.notices.log_due(now)];
+        let due = [
+            self.engine.poll_timeout(),
+            self.applied.due(now),
+            self.start_log.due(),
+            self.handles.notices.log_due(now),
+        ];
         let wait = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         let first = match wait {
             Some(wait) => self.inputs.recv_timeout(wait),
@@ -179,8 +199,9 @@ impl EngineLoop {
                 }
             }
             Input::Query(query) => self.answer(query),
-            Input::Drift => {
-                debug!("another program may have changed the agent's state in the kernel");
+            Input::Drift(notice) => {
+                debug!(?notice, "another program may have changed the agent's state in the kernel");
+                self.drift.merge(notice);
                 self.engine.handle_drift(Instant::now());
             }
             Input::Stop => return false,
@@ -211,12 +232,8 @@ impl EngineLoop {
                     self.report_context();
                     // An ejection may be due at the moment of an audit.
                     if mem::take(&mut repairs) && !self.engine.has_ejections() {
-                        let operations = plan.len();
-                        self.handles.metrics.repairs.inc_by(operations as u64);
-                        warn!(
-                            operations,
-                            "another program has changed the kernel's state: repairing it"
-                        );
+                        self.handles.metrics.repairs.inc_by(plan.len() as u64);
+                        report_drift(&mem::take(&mut self.drift), plan);
                     }
                 }
                 Work::Listen | Work::Count(_) | Work::Sample(_) => {}
@@ -225,7 +242,12 @@ impl EngineLoop {
             let result = engine.carry_out(&work, &mut kernel);
             self.report_work(&work, result);
         }
-        self.upkeep.check_firewall(self.engine.desired().context());
+        if mem::take(&mut self.has_observed) {
+            self.drift = DriftNotice::default();
+        }
+        if self.upkeep.take_checked() {
+            self.check_node();
+        }
         if self.engine.is_synced() && !self.is_stopping() {
             self.settled();
             if self.engine.failures() == 0 {
@@ -233,6 +255,12 @@ impl EngineLoop {
             }
         }
         touched
+    }
+
+    /// Has the checks run, on their own thread.
+    fn check_node(&self) {
+        let subject = Subject::of_context(self.engine.desired().context());
+        self.checkup.request(subject, self.engine.is_synced());
     }
 
     fn next_work(&mut self) -> Option<Work> {
@@ -270,7 +298,10 @@ impl EngineLoop {
                     );
                 }
             }
-            (Work::Observe, Ok(_)) => self.upkeep.check(),
+            (Work::Observe, Ok(_)) => {
+                self.has_observed = true;
+                self.upkeep.check();
+            }
             (Work::Sample(_), Err(error)) => {
                 // One read a second may fail for hours.
                 let message = format!("cannot read which endpoints answer: {error}");
@@ -329,8 +360,10 @@ impl EngineLoop {
     fn log(&mut self) {
         let now = Instant::now();
         if let Some(Sum { plans, operations, failures, took }) = self.applied.next(now) {
-            info!(plans, operations, failures, ?took, "applied");
+            let Totals { services, backends: real_servers, .. } = self.engine.desired().totals();
+            info!(plans, operations, failures, ?took, services, real_servers, "applied");
         }
+        self.start_log.log(&self.engine, now);
         self.handles.notices.log(now);
     }
 
@@ -366,6 +399,8 @@ impl EngineLoop {
             return;
         }
         self.is_synced = true;
+        self.start_log.end();
+        self.check_node();
         self.handles.health.synced();
         let Sum { operations, failures, .. } = self.first_sync;
         let Totals { services, backends: real_servers, .. } = self.engine.desired().totals();
@@ -443,7 +478,8 @@ impl EngineLoop {
         }
         match query {
             Query::Status(reply) => {
-                let _ = reply.send(api::status(&self.engine, self.last_sync));
+                let snapshot = api::status(&self.engine, self.last_sync);
+                let _ = reply.send(snapshot.with_checks(self.checkup.failing()));
             }
             // A dropped query is answered with "ask again".
             Query::Traffic { services, reply } => match self.kernel.ipvs.traffic() {

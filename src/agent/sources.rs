@@ -27,7 +27,7 @@ impl Agent {
     /// Detects changes by other programs; `own` are the netlink ports of the agent's changes.
     pub(super) fn follow_drift(&self, own: Vec<u32>) -> anyhow::Result<()> {
         let inputs = self.inputs.clone();
-        drift::follow(own, move || send(&inputs, Input::Drift))?;
+        drift::follow(own, move |notice| send(&inputs, Input::Drift(notice)))?;
         Ok(())
     }
 

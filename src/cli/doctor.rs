@@ -8,14 +8,14 @@ use kube_ipvs_core::desired::{self, NodeContext, Surveyed};
 use kube_ipvs_core::model::Settings;
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
-use super::{FAILED, output, running};
+use super::{FAILED, TextFormat, output, running};
 use crate::config::{SharedFlags, SourceConfig};
 use crate::doctor::{self, CheckVerdict, Subject};
 use crate::kernel::listening::listening;
 use crate::kernel::route::Network;
 use crate::source::kubernetes::{ApiAccess, ConnectError, Server, connect, service_ranges};
 
-pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
+pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<ExitCode> {
     let config = running::config(shared, true)?;
     let mut subject = Subject {
         schedulers: vec![config.settings.scheduler],
@@ -41,7 +41,7 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
         Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
     }
     let report = doctor::run(&subject);
-    write!(io::stdout(), "{report}")?;
+    output::print(form, &report)?;
     let fails = report.worst() == CheckVerdict::Fail;
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }

@@ -22,9 +22,9 @@ use kube_ipvs_core::model::{NodePortAddresses, Settings};
 pub use conntrack::ConntrackConfig;
 pub use duration::parse as duration;
 pub use flags::{LogFormat, ProxyFlags, SharedFlags, path, truth};
-pub use resolve::resolve;
 #[doc(hidden)]
 pub use resolve::resolve_text;
+pub use resolve::{log_format, resolve};
 pub use write::{show, write};
 
 /// Why a configuration cannot be used.

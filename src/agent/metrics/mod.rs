@@ -17,6 +17,7 @@ use prometheus::{
     Registry, TextEncoder, exponential_buckets,
 };
 
+use crate::doctor::{self, CheckVerdict};
 use crate::source::kubernetes::WatchRequest;
 
 pub use traffic::encode as encode_traffic;
@@ -45,6 +46,7 @@ pub struct Metrics {
     /// By setting, and `put_right` or `refused`.
     pub settings: IntCounterVec,
     pub(super) read_failures: IntCounter,
+    checks: IntGaugeVec,
 }
 
 /// Returns name, help and value of the gauges of the desired state.
@@ -144,6 +146,7 @@ impl Metrics {
                 "kube_ipvs_kernel_read_failures_total",
                 "Failed attempts to read the state of the kernel",
             )?,
+            checks: checks(&registry)?,
             registry,
         })
     }
@@ -204,6 +207,14 @@ impl Metrics {
         self.watch_requests.with_label_values(&[kind, request]).inc();
     }
 
+    /// Records the verdict of a check of the node.
+    pub fn checked(&self, check: &str, verdict: CheckVerdict) {
+        for other in CheckVerdict::ALL {
+            let gauge = self.checks.with_label_values(&[check, other.name()]);
+            set(&gauge, usize::from(other == verdict));
+        }
+    }
+
     /// Formats all metrics in the text format 0.0.4.
     ///
     /// # Errors
@@ -219,6 +230,14 @@ fn build_info(registry: &Registry) -> prometheus::Result<()> {
     let build = register(registry, IntGaugeVec::new(opts, &["version"]))?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(())
+}
+
+fn checks(registry: &Registry) -> prometheus::Result<IntGaugeVec> {
+    let help = "1 for the verdict of a check of the node that doctor makes, too; none before its first run";
+    let opts = Opts::new("kube_ipvs_check_status", help);
+    let all = register(registry, IntGaugeVec::new(opts, &["check", "status"]))?;
+    let verdicts = |check| CheckVerdict::ALL.map(|verdict| [check, verdict.name()]);
+    Ok(with_series(all, doctor::names_in_agent().flat_map(verdicts)))
 }
 
 fn batch_operations(registry: &Registry) -> prometheus::Result<Histogram> {

@@ -39,7 +39,7 @@ use table::Table;
 
 use super::family::netfilter_header;
 
-pub(super) use notification::is_about_ours;
+pub(super) use notification::{describe, writer};
 pub(crate) use request::{message_type, transaction};
 pub(crate) use table::{BaseChain, TableFamily};
 pub use text::render;

@@ -85,6 +85,21 @@ impl Clients {
     }
 }
 
+/// Returns the URLs of the configured API servers, without any request.
+///
+/// # Errors
+///
+/// If the configuration is invalid.
+pub async fn server_urls(access: &ApiAccess) -> Result<String, ConnectError> {
+    let (_, upstreams) = configure(access).await?;
+    let url = |uri: &Uri| {
+        // Without a user and a password, which the URL may contain.
+        let place = uri.authority().map_or("", |it| it.as_str().rsplit('@').next().unwrap_or(""));
+        format!("{}://{place}", uri.scheme_str().unwrap_or("https"))
+    };
+    Ok(upstreams.iter().map(|(server, _)| url(server)).collect::<Vec<_>>().join(","))
+}
+
 /// Creates the clients without any request.
 ///
 /// # Errors

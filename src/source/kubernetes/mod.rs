@@ -33,7 +33,7 @@ use bytes::Bytes;
 use kube::core::params::ListParams;
 use kube_ipvs_core::model::{Event, Settings};
 
-pub use client::{ApiAccess, Clients, ConnectError, connect};
+pub use client::{ApiAccess, Clients, ConnectError, connect, server_urls};
 pub use decode::Encoding;
 use reflector::Reflector;
 pub use server::{FIND_AGAIN, Server, ThroughService, follow, follow_server, service_ranges};
