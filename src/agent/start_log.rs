@@ -10,7 +10,7 @@ use crate::kernel::release;
 use crate::source::kubernetes::{ApiAccess, server_urls};
 
 /// The commit of the source, if the build has named it.
-pub(super) const COMMIT: &str = match option_env!("KUBE_IPVS_COMMIT") {
+pub(in crate::agent) const COMMIT: &str = match option_env!("KUBE_IPVS_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };

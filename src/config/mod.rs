@@ -25,7 +25,7 @@ pub use flags::{LogFormat, ProxyFlags, SharedFlags, path, truth};
 #[doc(hidden)]
 pub use resolve::resolve_text;
 pub use resolve::{log_format, resolve};
-pub use write::{show, write};
+pub use write::{show, show_flags, write};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

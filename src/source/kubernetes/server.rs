@@ -17,7 +17,7 @@ use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use super::client::{ApiAccess, Clients, ConnectError, configure};
-use super::{Timeouts, WatchRequest, run};
+use super::{Timeouts, WatchStep, run};
 
 /// The interval at which the API server's addresses are resolved.
 pub const FIND_AGAIN: Duration = Duration::from_secs(30);
@@ -169,7 +169,7 @@ pub async fn follow(
     settings: &Settings,
     timeouts: Timeouts,
     deliver: impl Fn(Event) -> ControlFlow<()>,
-    note: impl Fn(&'static str, WatchRequest),
+    note: impl Fn(&'static str, WatchStep),
 ) -> Result<(), ThroughService> {
     let refusal = OnceCell::new();
     let deliver = |event: Event| match server.check_event(&event) {
