@@ -1,13 +1,12 @@
 //! The loop that runs the engine on its own thread.
 
 use std::mem;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
+use kube_ipvs_core::desired::health_check_addresses;
 use kube_ipvs_core::engine::{Engine, ServiceUpdates, SyncError, Totals, Work};
 use kube_ipvs_core::model::{Event, VirtualAddress};
 use kube_ipvs_core::plan::{Ejection, EjectionChange, ObjectKey};
@@ -19,11 +18,11 @@ use tracing::{debug, error, info, warn};
 use super::api;
 use super::applied::{Applied, Sum};
 use super::checkup::Checkup;
+use super::context_log::ContextLog;
 use super::drift_log::report_drift;
 use super::edge::NodeKernel;
 use super::events::{
-    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_ejection, of_failure, of_ignored,
-    of_refusals,
+    EventRecorder, InvolvedObject, of_ejection, of_failure, of_ignored, of_refusals,
 };
 use super::health::Health;
 use super::health_checks::HealthChecks;
@@ -89,10 +88,7 @@ pub(super) struct EngineLoop {
     /// What the kernel has said about drift that is not repaired yet.
     drift: DriftNotice,
     has_observed: bool,
-    /// What [`EngineLoop::report_context`] has reported.
-    reported_changes: u64,
-    reported_overlaps: Vec<Overlap>,
-    reported_node_port_ips: Vec<IpAddr>,
+    context_log: ContextLog,
 }
 
 impl EngineLoop {
@@ -126,9 +122,7 @@ impl EngineLoop {
             start_log: StartLog::new(config, Instant::now()),
             drift: DriftNotice::default(),
             has_observed: false,
-            reported_changes: 0,
-            reported_overlaps: Vec::new(),
-            reported_node_port_ips: Vec::new(),
+            context_log: ContextLog::default(),
         }
     }
 
@@ -229,7 +223,7 @@ impl EngineLoop {
                 }
                 Work::Apply(plan) => {
                     touched = true;
-                    self.report_context();
+                    self.context_log.report(self.engine.desired(), &self.handles.notices);
                     // An ejection may be due at the moment of an audit.
                     if mem::take(&mut repairs) && !self.engine.has_ejections() {
                         self.handles.metrics.repairs.inc_by(plan.len() as u64);
@@ -314,32 +308,6 @@ impl EngineLoop {
             (_, Err(error)) => self.unobservable(&error),
             (Work::ObservePools(_) | Work::Count(_) | Work::Sample(_) | Work::Apply(_), Ok(_)) => {}
         }
-    }
-
-    /// Reports the addresses that take node ports and the overlaps of service ranges, before
-    /// anything is written.
-    fn report_context(&mut self) {
-        let desired = self.engine.desired();
-        let changes = desired.context_changes();
-        if mem::replace(&mut self.reported_changes, changes) == changes {
-            return;
-        }
-        let context = desired.context();
-        if self.reported_node_port_ips != context.node_port_ips {
-            self.reported_node_port_ips.clone_from(&context.node_port_ips);
-            info!(addresses = ?self.reported_node_port_ips, "addresses that serve node ports");
-        }
-        let overlaps = overlaps(context);
-        for overlap in &overlaps {
-            if !self.reported_overlaps.iter().any(|other| other.is_alike(overlap)) {
-                self.handles.notices.report(ReportedEvent {
-                    about: InvolvedObject::Node,
-                    reason: EventReason::RangeOverlaps,
-                    message: overlap.warning(),
-                });
-            }
-        }
-        self.reported_overlaps = overlaps;
     }
 
     fn report(&self, failure: &SyncError) {

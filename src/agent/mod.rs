@@ -5,6 +5,7 @@ mod applied;
 mod checkup;
 mod config_file;
 mod conntrack;
+mod context_log;
 mod drift_log;
 mod edge;
 mod engine_loop;

@@ -18,7 +18,7 @@ const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 type Describe = fn(Header, &[u8]) -> Option<String>;
 /// For each socket.
 const JUDGES: [Describe; 2] = [nft::describe, route::describe];
-/// The number of changes that are named.
+/// The number of changes, and of processes, that are named.
 const NAMED: usize = 5;
 /// How long the end of a transaction, which names the process, may come after its changes.
 const END_OF_TRANSACTION: Duration = Duration::from_millis(100);
@@ -28,38 +28,44 @@ const END_OF_TRANSACTION: Duration = Duration::from_millis(100);
 pub struct DriftNotice {
     /// The first different changes, in words.
     pub changes: BTreeSet<String>,
-    /// The processes, in words.
+    /// The first processes, in words.
     pub writers: BTreeSet<String>,
+    /// The netlink port of a transaction of nf_tables whose end has not been reported yet.
+    unfinished: Option<u32>,
 }
 
 impl DriftNotice {
     /// Adds what a later notice says.
     pub fn merge(&mut self, later: Self) {
-        later.changes.into_iter().for_each(|change| self.add_change(change));
-        self.writers.extend(later.writers);
-    }
-
-    fn add_change(&mut self, change: String) {
-        if self.changes.len() < NAMED {
-            self.changes.insert(change);
-        }
+        later.changes.into_iter().for_each(|change| add(&mut self.changes, change));
+        later.writers.into_iter().for_each(|writer| add(&mut self.writers, writer));
     }
 
     /// Adds a notification of another program if it is about our objects.
-    fn add(&mut self, header: Header, payload: &[u8], judge: usize) {
+    fn take(&mut self, header: Header, payload: &[u8], judge: usize) {
         let Some(change) = JUDGES.get(judge).and_then(|judge| judge(header, payload)) else {
-            // The end of a transaction of others that has not changed our tables.
-            if !self.changes.is_empty() && judge == 0 {
-                self.writers.extend(nft::writer(header, payload));
+            // Most transactions have not changed our tables.
+            if judge == 0
+                && let Some(writer) = nft::writer(header, payload)
+                && self.unfinished.take() == Some(header.port)
+            {
+                add(&mut self.writers, writer);
             }
             return;
         };
-        self.add_change(change);
-        // nf_tables names the process itself. For routes, most programs use the number of their
-        // process as the port.
-        if judge > 0 && header.port > 0 {
-            self.writers.insert(format!("netlink port {}", header.port));
+        add(&mut self.changes, change);
+        if judge == 0 {
+            self.unfinished = Some(header.port);
+        } else if header.port > 0 {
+            // Most programs use the number of their process.
+            add(&mut self.writers, format!("netlink port {}", header.port));
         }
+    }
+}
+
+fn add(named: &mut BTreeSet<String>, text: String) {
+    if named.len() < NAMED {
+        named.insert(text);
     }
 }
 
@@ -84,7 +90,7 @@ pub fn follow(
         loop {
             let mut notice = read(&mut listeners, &own, DriftNotice::default());
             if !notice.changes.is_empty() {
-                if notice.writers.is_empty() {
+                if notice.unfinished.is_some() {
                     Listener::wait(&listeners, Some(END_OF_TRANSACTION));
                     notice = read(&mut listeners, &own, notice);
                 }
@@ -105,7 +111,7 @@ fn read(listeners: &mut [Listener], own: &[u32], mut notice: DriftNotice) -> Dri
     for (judge, listener) in listeners.iter_mut().enumerate() {
         listener.read(|header, payload| {
             if !own.contains(&header.port) {
-                notice.add(header, payload, judge);
+                notice.take(header, payload, judge);
             }
         });
     }
@@ -118,4 +124,39 @@ fn read(listeners: &mut [Listener], own: &[u32], mut notice: DriftNotice) -> Dri
 #[must_use]
 pub fn is_about_ours(datagram: &[u8]) -> [bool; 2] {
     JUDGES.map(|judge| messages(datagram).any(|(header, payload)| judge(header, payload).is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_ipvs::Attributes;
+
+    use super::*;
+    use crate::kernel::nft::constants::{self, generation};
+    use crate::kernel::nft::message_type;
+
+    /// A notification of nf_tables from a port.
+    fn notify(notice: &mut DriftNotice, kind: u16, port: u32, fill: impl Fn(&mut Attributes<'_>)) {
+        let mut body = vec![2, 0, 0, 0];
+        fill(&mut Attributes::new(&mut body));
+        let header = Header { kind: message_type(kind), flags: 0, sequence: 0, port };
+        notice.take(header, &body, 0);
+    }
+
+    #[test]
+    fn a_transaction_of_others_names_no_process() {
+        let mut notice = DriftNotice::default();
+        let end = |notice: &mut DriftNotice, port, name: &str| {
+            notify(notice, 15, port, |to| {
+                to.u32_be(generation::PROCESS, port);
+                to.text(generation::PROCESS_NAME, name);
+            });
+        };
+        end(&mut notice, 7, "before");
+        notify(&mut notice, 2, 8, |to| to.text(constants::TABLE, "kube-ipvs"));
+        assert_eq!(notice.unfinished, Some(8));
+        end(&mut notice, 8, "nft");
+        end(&mut notice, 9, "after");
+        assert_eq!(notice.changes, ["deleted table kube-ipvs (ip)".to_owned()].into());
+        assert_eq!(notice.writers, ["nft (process 8)".to_owned()].into());
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use kube_ipvs::client::AgentClient;
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::modules::{self, Module, Modules, Presence};
 use kube_ipvs_core::model::{Carry, Scheduler};
@@ -271,11 +273,25 @@ fn the_agent_follows_an_api_server() {
     until_held("reconnected", &[("10.96.0.1:80", two), ("10.96.0.3:80", two)]);
 
     // Relist: what happened meanwhile can no longer be told, so everything is listed again.
+    until("it is connected", || shows("kube_ipvs_source_connected{kind=\"Service\"} 1"));
     server.set_outage(true);
+    until("the loss is measured", || shows("kube_ipvs_source_connected{kind=\"Service\"} 0"));
     server.delete(SERVICES, "default/late");
     server.delete(SLICES, "default/late-1");
     server.put(slice("web-1", "web", &["10.244.1.5"]));
     server.compact();
     server.set_outage(false);
     until_held("relisted", &[("10.96.0.1:80", one)]);
+    until("it is connected again", || shows("kube_ipvs_source_connected{kind=\"Service\"} 1"));
+    let host = server.url().replace("https://", "");
+    let answers =
+        format!("rest_client_requests_total{{code=\"200\",host=\"{host}\",method=\"GET\"}} ");
+    assert!(shows(&answers), "{answers}");
+}
+
+/// Whether the metrics have a line that begins so.
+fn shows(line: &str) -> bool {
+    let agent = AgentClient::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 10249)));
+    let metrics = agent.get("/metrics").unwrap_or_default();
+    String::from_utf8_lossy(&metrics).lines().any(|it| it.starts_with(line))
 }
