@@ -16,7 +16,7 @@ pub struct NodeReadings {
 }
 
 impl NodeReadings {
-    /// Reads the kernel, which takes less than a millisecond.
+    /// Reads two kernel settings and the rules of two tables.
     #[must_use]
     pub fn read() -> Self {
         let packets = nft::packet_counts();
