@@ -32,6 +32,8 @@ COPY crates crates
 COPY src src
 COPY benches benches
 COPY tests tests
+# What the agent's first log line and `/statusz` name, such as `git rev-parse HEAD`.
+ARG KUBE_IPVS_COMMIT=unknown
 RUN read -r target _ < /target \
  && touch src/main.rs src/lib.rs crates/*/src/lib.rs \
  && cargo build --locked --release --target "$target" \

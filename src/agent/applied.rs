@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// The least time between two lines. Changes may come many times a second.
-const QUIET: Duration = Duration::from_secs(15);
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Counts the applied plans since the last line.
 #[derive(Debug, Default)]
@@ -56,14 +56,14 @@ mod tests {
     fn the_first_plan_is_logged_at_once_and_later_ones_as_a_sum() {
         let (mut applied, start) = (Applied::default(), Instant::now());
         let mut lines = Vec::new();
-        for second in 0..=60 {
+        for second in 0..=120 {
             applied.sum().add(3, 1, Duration::from_millis(2));
             lines.extend(applied.next(start + Duration::from_secs(second)));
         }
         let sums: Vec<_> = lines.iter().map(|sum| (sum.plans, sum.operations)).collect();
-        assert_eq!(sums, [(1, 3), (15, 45), (15, 45), (15, 45), (15, 45)]);
+        assert_eq!(sums, [(1, 3), (60, 180), (60, 180)]);
         assert_eq!(applied.due(start), None);
         applied.sum().add(1, 0, Duration::ZERO);
-        assert_eq!(applied.due(start), Some(start + Duration::from_secs(75)));
+        assert_eq!(applied.due(start), Some(start + Duration::from_secs(180)));
     }
 }

@@ -1,13 +1,12 @@
 //! The loop that runs the engine on its own thread.
 
 use std::mem;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
+use kube_ipvs_core::desired::health_check_addresses;
 use kube_ipvs_core::engine::{Engine, ServiceUpdates, SyncError, Totals, Work};
 use kube_ipvs_core::model::{Event, VirtualAddress};
 use kube_ipvs_core::plan::{Ejection, EjectionChange, ObjectKey};
@@ -18,18 +17,23 @@ use tracing::{debug, error, info, warn};
 
 use super::api;
 use super::applied::{Applied, Sum};
+use super::checkup::Checkup;
+use super::context_log::ContextLog;
+use super::drift_log::report_drift;
 use super::edge::NodeKernel;
 use super::events::{
-    EventReason, EventRecorder, InvolvedObject, ReportedEvent, of_ejection, of_failure, of_ignored,
-    of_refusals,
+    EventRecorder, InvolvedObject, of_ejection, of_failure, of_ignored, of_refusals,
 };
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
 use super::metrics::{Metrics, set};
+use super::start_log::StartLog;
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
+use crate::doctor::Subject;
+use crate::kernel::drift::DriftNotice;
 use crate::kernel::{Kernel, sysctl};
 
 /// The number of inputs that are processed before the kernel is updated.
@@ -43,7 +47,7 @@ pub(super) enum Input {
     Event(Event),
     Query(Query),
     /// Another program may have changed the agent's state in the kernel.
-    Drift,
+    Drift(DriftNotice),
     /// The agent ends; the kernel's state stays as it is.
     Stop,
 }
@@ -79,10 +83,12 @@ pub(super) struct EngineLoop {
     applied: Applied,
     takeover: Takeover,
     upkeep: Upkeep,
-    /// What [`EngineLoop::report_context`] has reported.
-    reported_changes: u64,
-    reported_overlaps: Vec<Overlap>,
-    reported_node_port_ips: Vec<IpAddr>,
+    checkup: Checkup,
+    start_log: StartLog,
+    /// What the kernel has said about drift that is not repaired yet.
+    drift: DriftNotice,
+    has_observed: bool,
+    context_log: ContextLog,
 }
 
 impl EngineLoop {
@@ -94,6 +100,7 @@ impl EngineLoop {
         config: &Config,
     ) -> Self {
         let (metrics, notices) = (Arc::clone(&handles.metrics), handles.notices.clone());
+        let checkup = Checkup::start(Arc::clone(&metrics), notices.clone());
         let upkeep = Upkeep::new(sysctl::ROOT, metrics, notices);
         Self {
             engine,
@@ -111,15 +118,18 @@ impl EngineLoop {
             applied: Applied::default(),
             takeover: Takeover::new(config.remove_kube_proxy),
             upkeep,
-            reported_changes: 0,
-            reported_overlaps: Vec::new(),
-            reported_node_port_ips: Vec::new(),
+            checkup,
+            start_log: StartLog::new(config, Instant::now()),
+            drift: DriftNotice::default(),
+            has_observed: false,
+            context_log: ContextLog::default(),
         }
     }
 
     /// Runs until [`Input::Stop`], or until all senders are gone.
     pub(super) fn run(mut self) {
         let mut free_at = Instant::now();
+        self.check_node();
         while self.receive(free_at) {
             set(&self.handles.metrics.dirty, self.engine.dirty_services());
             if self.work() {
@@ -132,8 +142,12 @@ impl EngineLoop {
     /// Waits for work and processes all pending inputs. Returns false at the end.
     fn receive(&mut self, free_at: Instant) -> bool {
         let now = Instant::now();
-        let due =
-            [self.engine.poll_timeout(), self.applied.due(now), self.handles.notices.log_due(now)];
+        let due = [
+            self.engine.poll_timeout(),
+            self.applied.due(now),
+            self.start_log.due(),
+            self.handles.notices.log_due(now),
+        ];
         let wait = due.into_iter().flatten().min().map(|at| at.saturating_duration_since(now));
         let first = match wait {
             Some(wait) => self.inputs.recv_timeout(wait),
@@ -179,8 +193,9 @@ impl EngineLoop {
                 }
             }
             Input::Query(query) => self.answer(query),
-            Input::Drift => {
-                debug!("another program may have changed the agent's state in the kernel");
+            Input::Drift(notice) => {
+                debug!(?notice, "another program may have changed the agent's state in the kernel");
+                self.drift.merge(notice);
                 self.engine.handle_drift(Instant::now());
             }
             Input::Stop => return false,
@@ -208,15 +223,11 @@ impl EngineLoop {
                 }
                 Work::Apply(plan) => {
                     touched = true;
-                    self.report_context();
+                    self.context_log.report(self.engine.desired(), &self.handles.notices);
                     // An ejection may be due at the moment of an audit.
                     if mem::take(&mut repairs) && !self.engine.has_ejections() {
-                        let operations = plan.len();
-                        self.handles.metrics.repairs.inc_by(operations as u64);
-                        warn!(
-                            operations,
-                            "another program has changed the kernel's state: repairing it"
-                        );
+                        self.handles.metrics.repairs.inc_by(plan.len() as u64);
+                        report_drift(&mem::take(&mut self.drift), plan);
                     }
                 }
                 Work::Listen | Work::Count(_) | Work::Sample(_) => {}
@@ -225,7 +236,12 @@ impl EngineLoop {
             let result = engine.carry_out(&work, &mut kernel);
             self.report_work(&work, result);
         }
-        self.upkeep.check_firewall(self.engine.desired().context());
+        if mem::take(&mut self.has_observed) {
+            self.drift = DriftNotice::default();
+        }
+        if self.upkeep.take_checked() {
+            self.check_node();
+        }
         if self.engine.is_synced() && !self.is_stopping() {
             self.settled();
             if self.engine.failures() == 0 {
@@ -233,6 +249,12 @@ impl EngineLoop {
             }
         }
         touched
+    }
+
+    /// Has the checks run, on their own thread.
+    fn check_node(&self) {
+        let subject = Subject::of_context(self.engine.desired().context());
+        self.checkup.request(subject, self.engine.is_synced());
     }
 
     fn next_work(&mut self) -> Option<Work> {
@@ -270,7 +292,10 @@ impl EngineLoop {
                     );
                 }
             }
-            (Work::Observe, Ok(_)) => self.upkeep.check(),
+            (Work::Observe, Ok(_)) => {
+                self.has_observed = true;
+                self.upkeep.check();
+            }
             (Work::Sample(_), Err(error)) => {
                 // One read a second may fail for hours.
                 let message = format!("cannot read which endpoints answer: {error}");
@@ -283,32 +308,6 @@ impl EngineLoop {
             (_, Err(error)) => self.unobservable(&error),
             (Work::ObservePools(_) | Work::Count(_) | Work::Sample(_) | Work::Apply(_), Ok(_)) => {}
         }
-    }
-
-    /// Reports the addresses that take node ports and the overlaps of service ranges, before
-    /// anything is written.
-    fn report_context(&mut self) {
-        let desired = self.engine.desired();
-        let changes = desired.context_changes();
-        if mem::replace(&mut self.reported_changes, changes) == changes {
-            return;
-        }
-        let context = desired.context();
-        if self.reported_node_port_ips != context.node_port_ips {
-            self.reported_node_port_ips.clone_from(&context.node_port_ips);
-            info!(addresses = ?self.reported_node_port_ips, "addresses that serve node ports");
-        }
-        let overlaps = overlaps(context);
-        for overlap in &overlaps {
-            if !self.reported_overlaps.iter().any(|other| other.is_alike(overlap)) {
-                self.handles.notices.report(ReportedEvent {
-                    about: InvolvedObject::Node,
-                    reason: EventReason::RangeOverlaps,
-                    message: overlap.warning(),
-                });
-            }
-        }
-        self.reported_overlaps = overlaps;
     }
 
     fn report(&self, failure: &SyncError) {
@@ -332,8 +331,10 @@ impl EngineLoop {
     fn log(&mut self) {
         let now = Instant::now();
         if let Some(Sum { plans, operations, failures, took }) = self.applied.next(now) {
-            info!(plans, operations, failures, ?took, "applied");
+            let Totals { services, backends: real_servers, .. } = self.engine.desired().totals();
+            info!(plans, operations, failures, ?took, services, real_servers, "applied");
         }
+        self.start_log.log(&self.engine, now);
         self.handles.notices.log(now);
     }
 
@@ -366,6 +367,8 @@ impl EngineLoop {
             return;
         }
         self.is_synced = true;
+        self.start_log.end();
+        self.check_node();
         self.handles.health.synced();
         let Sum { operations, failures, .. } = self.first_sync;
         let Totals { services, backends: real_servers, .. } = self.engine.desired().totals();
@@ -436,7 +439,8 @@ impl EngineLoop {
         }
         match query {
             Query::Status(reply) => {
-                let _ = reply.send(api::status(&self.engine, self.last_sync));
+                let snapshot = api::status(&self.engine, self.last_sync);
+                let _ = reply.send(snapshot.with_checks(self.checkup.failing()));
             }
             // A dropped query is answered with "ask again".
             Query::Traffic { services, reply } => match self.kernel.ipvs.traffic() {

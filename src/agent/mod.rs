@@ -2,8 +2,11 @@
 
 pub mod api;
 mod applied;
+mod checkup;
 mod config_file;
 mod conntrack;
+mod context_log;
+mod drift_log;
 mod edge;
 mod engine_loop;
 pub mod events;
@@ -20,6 +23,7 @@ mod run;
 mod servers;
 mod sole;
 mod sources;
+mod start_log;
 mod takeover;
 mod timestamp;
 mod upkeep;

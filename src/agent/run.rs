@@ -22,6 +22,7 @@ use super::metrics::Metrics;
 use super::prepare::{prepare, prepare_process};
 use super::reload::replace;
 use super::sole::acquire_lock;
+use super::start_log::announce;
 use crate::config::{Config, SharedFlags};
 
 /// How long the engine's thread may take to finish its current batch.
@@ -37,6 +38,7 @@ pub fn run(config: Config, flags: &SharedFlags) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { catch_signals() })?;
     let lock = runtime.block_on(async {
+        announce(&config, flags).await;
         tokio::select! {
             lock = acquire_lock() => Some(lock),
             () = ended(&mut signals) => None,

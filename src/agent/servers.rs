@@ -1,6 +1,7 @@
 //! The agent's HTTP servers.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -46,6 +47,8 @@ impl Agent {
             metrics: Arc::clone(&self.handles.metrics),
             traffic_services: self.config.traffic_metrics_services as usize,
             config: config::show(&self.config),
+            flags: config::show_flags(&self.config),
+            started: SystemTime::now(),
             // The query is dropped once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         }

@@ -4,6 +4,7 @@ use std::future::pending;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::SystemTime;
 
 use anyhow::bail;
 use kube_ipvs_core::model::{Event, Name};
@@ -13,7 +14,7 @@ use super::events::{EventQueue, EventWriter, QUIET};
 use super::run::Agent;
 use crate::config::{Config, SourceConfig};
 use crate::kernel::drift;
-use crate::source::kubernetes::{self, ApiAccess, FIND_AGAIN, Server, Timeouts};
+use crate::source::kubernetes::{self, ApiAccess, FIND_AGAIN, ObserveRequest, Server, Timeouts};
 use crate::source::{manifests, network};
 
 impl Agent {
@@ -27,7 +28,7 @@ impl Agent {
     /// Detects changes by other programs; `own` are the netlink ports of the agent's changes.
     pub(super) fn follow_drift(&self, own: Vec<u32>) -> anyhow::Result<()> {
         let inputs = self.inputs.clone();
-        drift::follow(own, move || send(&inputs, Input::Drift))?;
+        drift::follow(own, move |notice| send(&inputs, Input::Drift(notice)))?;
         Ok(())
     }
 
@@ -47,10 +48,12 @@ impl Agent {
                 let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
                 let server = find_server(&reach, &self.config).await?;
                 let _ = deliver(Event::ApiServers(server.sockets().collect()));
-                let clients = kubernetes::connect(&reach).await?;
                 let metrics = Arc::clone(&self.handles.metrics);
                 let counted = Arc::clone(&metrics);
-                let note = move |kind, effort| counted.source(kind, effort);
+                let observe: ObserveRequest = Arc::new(move |request| counted.api_request(request));
+                let clients = kubernetes::connect_observed(&reach, &observe).await?;
+                let counted = Arc::clone(&metrics);
+                let note = move |kind, step| counted.source(kind, step, SystemTime::now());
                 let events = EventWriter::new(clients.clone(), Name::clone(node), metrics, QUIET);
                 let report = deliver.clone();
                 tokio::select! {

@@ -1,5 +1,4 @@
-//! Keeps kernel settings as Services need them, and reports firewalls that drop traffic of
-//! Services.
+//! Keeps kernel settings as Services need them.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -7,13 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube_ipvs_core::desired::NodeContext;
 use kube_ipvs_core::model::Family;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::metrics::Metrics;
-use crate::kernel::firewall;
 use crate::kernel::sysctl::{self, Sysctl};
 
 /// The least time between two checks.
@@ -30,9 +27,7 @@ pub(super) struct Upkeep {
     checked: Option<Instant>,
     /// The number of drifts of each setting, by path.
     drifts: BTreeMap<&'static str, u32>,
-    /// Whether the chains of other programs must be read.
-    is_firewall_due: bool,
-    reported_firewall: Option<String>,
+    is_checked: bool,
 }
 
 impl Upkeep {
@@ -47,8 +42,7 @@ impl Upkeep {
             notices,
             checked: None,
             drifts: BTreeMap::new(),
-            is_firewall_due: false,
-            reported_firewall: None,
+            is_checked: false,
         }
     }
 
@@ -62,7 +56,7 @@ impl Upkeep {
     /// Called with each audit.
     pub(super) fn check(&mut self) {
         self.checked = Some(Instant::now());
-        self.is_firewall_due = true;
+        self.is_checked = true;
         for report in sysctl::apply(&self.sysctls, Sysctl::needed(&Family::BOTH)) {
             let (sysctl, settings) = (report.sysctl, &self.metrics.settings);
             if report.is_set() {
@@ -79,37 +73,9 @@ impl Upkeep {
         }
     }
 
-    /// Reads the chains of other programs if the settings have been read since the last call.
-    /// Called once the context is up to date.
-    pub(super) fn check_firewall(&mut self, context: &NodeContext) {
-        if !mem::take(&mut self.is_firewall_due) {
-            return;
-        }
-        match firewall::report(&context.service_ranges, &context.settings.carry) {
-            Ok(report) => self.report_firewall(report.map(|report| {
-                format!(
-                    "a firewall is in the way of Services: {}; unless another rule of it lets them in, \
-                     add what `kube-ipvs doctor` says: {}",
-                    report.found,
-                    report.mend.join("; ")
-                )
-            })),
-            Err(error) => debug!("cannot read the chains of other programs: {error}"),
-        }
-    }
-
-    fn report_firewall(&mut self, message: Option<String>) {
-        if self.reported_firewall == message {
-            return;
-        }
-        self.reported_firewall.clone_from(&message);
-        match message {
-            Some(message) => {
-                let reason = EventReason::FirewallDrops;
-                self.notices.report(ReportedEvent { about: InvolvedObject::Node, reason, message });
-            }
-            None => info!("no firewall drops traffic of Services any more"),
-        }
+    /// Returns whether the settings have been read since the last call.
+    pub(super) fn take_checked(&mut self) -> bool {
+        mem::take(&mut self.is_checked)
     }
 
     /// Reports a drift the first time, and then each time the number has doubled.
@@ -169,22 +135,5 @@ mod tests {
         upkeep.check();
         let refused = "result=\"refused\",setting=\"net.ipv4.vs.conntrack\"} 1";
         assert!(metrics.encode().unwrap().contains(refused));
-    }
-
-    #[test]
-    fn a_firewall_is_reported_when_it_changes() {
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let (notices, mut reported) = EventRecorder::new(Arc::clone(&metrics));
-        let mut upkeep = Upkeep::new("/nowhere", metrics, notices);
-        for found in [None, Some("a"), Some("a"), Some("b"), None, None, Some("b")] {
-            upkeep.report_firewall(found.map(str::to_owned));
-        }
-        let reported: Vec<_> = std::iter::from_fn(|| reported.try_recv()).collect();
-        assert!(
-            reported.iter().all(|notice| notice.reason == EventReason::FirewallDrops),
-            "{reported:?}"
-        );
-        let messages: Vec<_> = reported.iter().map(|notice| notice.message.as_str()).collect();
-        assert_eq!(messages, ["a", "b", "b"]);
     }
 }

@@ -204,7 +204,11 @@ pub enum Command {
         container, as it does with `kubectl exec`.\n\n\
         Example:\n  kubectl -n kube-system exec ds/kube-ipvs -- /kube-ipvs doctor"
     )]
-    Doctor,
+    Doctor {
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
+    },
     /// Remove exactly what this program put into the kernel
     #[command(
         after_help = "Virtual servers that kube-proxy has taken over again are left to it.\n\n\

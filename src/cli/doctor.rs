@@ -8,7 +8,7 @@ use kube_ipvs_core::desired::{self, NodeContext, Surveyed};
 use kube_ipvs_core::model::{Change, Control, Event, Service, Settings};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
-use super::{FAILED, output, running};
+use super::{FAILED, TextFormat, output, running};
 use crate::config::{SharedFlags, SourceConfig};
 use crate::doctor::{self, CheckVerdict, Subject};
 use crate::kernel::listening::listening;
@@ -18,7 +18,7 @@ use crate::source::kubernetes::{
 };
 use crate::source::manifests;
 
-pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
+pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<ExitCode> {
     let config = running::config(shared, true)?;
     let mut subject = Subject {
         scheduler: config.settings.scheduler,
@@ -59,7 +59,7 @@ pub(super) fn run(shared: &SharedFlags) -> anyhow::Result<ExitCode> {
         Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
     }
     let report = doctor::run(&subject);
-    write!(io::stdout(), "{report}")?;
+    output::print(form, &report)?;
     let fails = report.worst() == CheckVerdict::Fail;
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }

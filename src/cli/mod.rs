@@ -13,6 +13,7 @@ mod running;
 mod status;
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -20,11 +21,14 @@ use args::VERSION;
 use clap::CommandFactory;
 use clap_complete::generate;
 
-use crate::config::ConfigError;
+use crate::agent::log;
+use crate::config::{ConfigError, LogFormat};
 use crate::source::manifests::ManifestError;
 
 pub use args::{CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, TextFormat};
 
+/// The start of a message about the command line.
+const PROGRAM: &str = "kube-ipvs: ";
 /// The work failed.
 const FAILED: u8 = 1;
 /// The command line or a file is wrong.
@@ -35,14 +39,20 @@ const WOULD_CHANGE: u8 = 3;
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::read(env::args_os()) {
+    let line: Vec<_> = env::args_os().collect();
+    let cli = match Cli::read(line.clone()) {
         Ok(cli) => cli,
         Err(EarlyExit::Answer(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
         Err(EarlyExit::Wrong(text)) => {
-            let _ = io::stderr().write_all(text.as_bytes());
+            if asks_for_json(&line) {
+                log::select(LogFormat::Json);
+                let _ = log::report_end(text.trim_start_matches(PROGRAM).trim_end());
+            } else {
+                let _ = io::stderr().write_all(text.as_bytes());
+            }
             return ExitCode::from(WRONG);
         }
     };
@@ -51,11 +61,21 @@ pub fn main() -> ExitCode {
         // The reader of the output has closed it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = output::report(describe(&error));
+            let _ = log::report_end(&describe(&error));
             let is_input = error.is::<ConfigError>() || error.is::<ManifestError>();
             ExitCode::from(if is_input { WRONG } else { FAILED })
         }
     }
+}
+
+/// Returns whether a command line that is invalid asks for a log in JSON.
+fn asks_for_json(line: &[OsString]) -> bool {
+    let words: Vec<_> = line.iter().map(|word| word.to_string_lossy()).collect();
+    let flags = ["--log-format", "--logging-format"];
+    let pairs = words
+        .windows(2)
+        .any(|pair| matches!(pair, [flag, form] if flags.contains(&&**flag) && form == "json"));
+    pairs || words.iter().any(|word| flags.iter().any(|flag| **word == format!("{flag}=json")))
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -68,7 +88,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             explain::run(&shared, destination, from, output)
         }
         Command::Status { output } => status::run(&shared, output),
-        Command::Doctor => doctor::run(&shared),
+        Command::Doctor { output } => doctor::run(&shared, output),
         Command::Cleanup(flags) => cleanup::run(&flags),
         Command::Completions { shell } => {
             let mut text = Vec::new();

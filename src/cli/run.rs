@@ -15,6 +15,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &RunFlags) -> anyhow::Result<Exit
     if flags.cleanup == Some(true) {
         return cleanup::run(&CleanupFlags::default());
     }
+    agent::log::select(config::log_format(shared));
     let config = resolve(shared)?;
     if let Some(path) = &flags.write_config_to {
         write_config(&config, path)?;

@@ -22,10 +22,10 @@ use kube_ipvs_core::model::{NodePortAddresses, Settings};
 pub use conntrack::ConntrackConfig;
 pub use duration::parse as duration;
 pub use flags::{LogFormat, ProxyFlags, SharedFlags, path, truth};
-pub use resolve::resolve;
 #[doc(hidden)]
 pub use resolve::resolve_text;
-pub use write::{show, write};
+pub use resolve::{log_format, resolve};
+pub use write::{show, show_flags, write};
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -31,6 +31,13 @@ pub fn resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
     Resolver::new(flags, node_names())?.config()
 }
 
+/// Returns the form of the log as far as it is known, for errors in the rest of the configuration.
+#[must_use]
+pub fn log_format(flags: &SharedFlags) -> LogFormat {
+    let of_file = || Resolver::new(flags, [None, None]).ok()?.log_format().ok();
+    flags.log_format.or_else(of_file).unwrap_or_default()
+}
+
 /// Resolves the text of a file, on a node of the name `node`. Public for the fuzz targets.
 ///
 /// # Errors

@@ -1,9 +1,11 @@
 //! A complete, commented file (`--write-config-to`), and the same as `/configz` shows it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
-use super::Config;
 use super::options::{DOCUMENTS, TEMPLATE, lines};
+use super::{Config, LogFormat, SourceConfig};
 
 /// Writes everything that may be configured, with what it means and its default. Read back, the
 /// text gives the same configuration, except for the node's name and what only flags can say.
@@ -19,6 +21,35 @@ pub fn write(config: &Config) -> String {
         None => format!("{line}\n"),
     });
     written.collect()
+}
+
+/// The flags with the values that are in effect, wherever they are set.
+#[must_use]
+pub fn show_flags(config: &Config) -> BTreeMap<String, String> {
+    let mut config = config.clone();
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        Value::Array(values) => {
+            let texts =
+                values.iter().map(|it| it.as_str().map_or_else(|| it.to_string(), str::to_owned));
+            texts.collect::<Vec<_>>().join(",")
+        }
+        other => other.to_string(),
+    };
+    let options = DOCUMENTS.iter().flat_map(|document| document.options);
+    let options = options.filter(|option| !option.flag.is_empty());
+    let mut flags: BTreeMap<_, _> = options
+        .map(|option| (option.flag.to_owned(), text(option.form.show(&mut config))))
+        .collect();
+    let mut set =
+        |flag: &str, value: &dyn ToString| flags.insert(flag.to_owned(), value.to_string());
+    set("node-name", &config.settings.node_name);
+    set("log-level", &config.log_level);
+    set("log-format", if config.log_format == LogFormat::Json { &"json" } else { &"text" });
+    if let SourceConfig::Manifests(directory) = &config.source {
+        set("manifests", &directory.display());
+    }
+    flags
 }
 
 /// Everything that is configured, under the API groups of its documents: kube-proxy's as kube-proxy

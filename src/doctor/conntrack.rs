@@ -1,19 +1,16 @@
 //! Checks whether the connection tracking table is large enough.
 
 use super::{Finding, Subject};
-use crate::kernel::sysctl;
+use crate::kernel::conntrack::{ConntrackUse, usage};
 
-const COUNT: &str = "net/netfilter/nf_conntrack_count";
-const MAX: &str = "net/netfilter/nf_conntrack_max";
 /// The smallest size that kube-proxy sets. A full table stalls every new connection.
 const SMALLEST: u64 = 131_072;
 
 pub(super) fn size(_: &Subject) -> Finding {
-    let number = |path| sysctl::read(sysctl::ROOT, path).ok().and_then(|text| text.parse().ok());
-    match (number(COUNT), number(MAX)) {
-        (Some(count), Some(max)) => judge(count, max),
+    match usage() {
+        Some(ConntrackUse { entries, limit }) => judge(entries, limit),
         // The module is not loaded yet: the module check speaks of that.
-        _ => Finding::ok("not in use yet"),
+        None => Finding::ok("not in use yet"),
     }
 }
 

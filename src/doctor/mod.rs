@@ -1,8 +1,8 @@
 //! Checks of a node: whether Services will work with its kernel and configuration, and what to do
 //! if not.
 //!
-//! A check reads and judges. It changes nothing and never stops the others. [`run`] lists them;
-//! each group has a file. Reading the kernel and judging the result are separate, so that tests
+//! A check reads and judges. It changes nothing and never stops the others. [`CHECKS`] lists them, for
+//! the command and for the agent; each group has a file. Reading the kernel and judging the result are separate, so that tests
 //! cover the judgement without a kernel.
 
 mod addresses;
@@ -17,11 +17,12 @@ mod settings;
 mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use kube_ipvs_core::desired::{NodeContext, overlaps};
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
-pub use report::{CheckVerdict, Finding, Report};
+pub use report::{CheckResult, CheckVerdict, Finding, Report};
 
 /// The configuration and its environment, as far as the checks need them.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +46,25 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Returns what a node's context shows.
+    #[must_use]
+    pub fn of_context(context: &NodeContext) -> Self {
+        let overlaps = overlaps(context);
+        let asked = |scheduler: &Scheduler| {
+            (*scheduler, ["Services with the Event OptionIgnored".to_owned()].into())
+        };
+        Self {
+            scheduler: context.settings.scheduler,
+            asked_schedulers: context.missing_schedulers.iter().map(asked).collect(),
+            carry: context.settings.carry.clone(),
+            service_ranges: context.service_ranges.clone(),
+            api_servers: context.api_servers.iter().map(SocketAddr::ip).collect(),
+            node_port_ips: context.node_port_ips.clone(),
+            on_devices: context.on_devices(),
+            overlaps: overlaps.iter().map(ToString::to_string).collect(),
+        }
+    }
+
     /// Returns the families of the ranges, or both if no range is known.
     fn families(&self) -> Vec<Family> {
         if self.service_ranges.is_empty() {
@@ -57,30 +77,73 @@ impl Subject {
     }
 }
 
-/// Runs every check. The look-up of IPVS precedes the checks of modules and settings: it makes the
-/// kernel load the module, as the agent would.
+/// A check by its name.
+struct Check {
+    name: &'static str,
+    judge: fn(&Subject) -> Finding,
+    /// Whether it reads as much as there are Services, so that the agent leaves it out.
+    reads_services: bool,
+}
+
+const fn check(name: &'static str, judge: fn(&Subject) -> Finding) -> Check {
+    Check { name, judge, reads_services: false }
+}
+
+/// The check of the firewalls of other programs.
+pub const FIREWALL: &str = "firewall";
+/// The check of ranges that have another use.
+pub const SERVICE_RANGES: &str = "service ranges";
+
+/// Every check. The look-up of IPVS precedes the checks of modules and settings: it makes the kernel
+/// load the module, as the agent would.
+const CHECKS: [Check; 18] = [
+    check("kernel", system::kernel),
+    check("IPv6", system::ipv6),
+    check("capabilities", system::capabilities),
+    check("ipvs", system::ipvs),
+    check("modules", modules::needed),
+    check("schedulers", modules::schedulers),
+    check("ipvs settings", settings::ipvs),
+    check("forwarding", settings::forwarding),
+    check("bridges", settings::bridges),
+    check("conntrack", conntrack::size),
+    check("kube-proxy device", leftovers::device),
+    check("kube-proxy rules", leftovers::rules),
+    check(FIREWALL, firewall::policies),
+    check("API server", api_server::reachable),
+    check("node ports", addresses::node_ports),
+    Check { reads_services: true, ..check("local ports", local_ports::apart_from_node_ports) },
+    check(SERVICE_RANGES, addresses::ranges),
+    check("ClusterIPs on devices", addresses::on_devices),
+];
+
+/// Runs every check.
 #[must_use]
 pub fn run(subject: &Subject) -> Report {
-    Report(vec![
-        ("kernel", system::kernel(subject)),
-        ("IPv6", system::ipv6(subject)),
-        ("capabilities", system::capabilities(subject)),
-        ("ipvs", system::ipvs(subject)),
-        ("modules", modules::needed(subject)),
-        ("schedulers", modules::schedulers(subject)),
-        ("ipvs settings", settings::ipvs(subject)),
-        ("forwarding", settings::forwarding(subject)),
-        ("bridges", settings::bridges(subject)),
-        ("conntrack", conntrack::size(subject)),
-        ("kube-proxy device", leftovers::device(subject)),
-        ("kube-proxy rules", leftovers::rules(subject)),
-        ("firewall", firewall::policies(subject)),
-        ("API server", api_server::reachable(subject)),
-        ("node ports", addresses::node_ports(subject)),
-        ("local ports", local_ports::apart_from_node_ports(subject)),
-        ("service ranges", addresses::ranges(subject)),
-        ("ClusterIPs on devices", addresses::on_devices(subject)),
-    ])
+    report(CHECKS.iter(), subject)
+}
+
+/// Runs the checks that cost the same however many Services there are.
+#[must_use]
+pub fn run_in_agent(subject: &Subject) -> Report {
+    report(in_agent(), subject)
+}
+
+/// Returns the names of the checks that [`run_in_agent`] runs.
+pub fn names_in_agent() -> impl Iterator<Item = &'static str> {
+    in_agent().map(|check| check.name)
+}
+
+fn in_agent() -> impl Iterator<Item = &'static Check> {
+    CHECKS.iter().filter(|check| !check.reads_services)
+}
+
+fn report(checks: impl Iterator<Item = &'static Check>, subject: &Subject) -> Report {
+    let run = |check: &Check| CheckResult {
+        check: check.name.to_owned(),
+        finding: (check.judge)(subject),
+    };
+    Report { checks: checks.map(run).collect() }
 }
 
 #[cfg(test)]
@@ -90,7 +153,7 @@ mod tests {
     #[test]
     fn every_check_answers_whatever_the_machine() {
         let report = run(&Subject::default());
-        for (name, finding) in &report.0 {
+        for CheckResult { check: name, finding } in &report.checks {
             assert!(!finding.found.is_empty(), "{name}");
             assert_eq!(finding.mend.is_empty(), finding.verdict == CheckVerdict::Ok, "{name}");
         }

@@ -3,14 +3,18 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use http::{Method, StatusCode};
 use kube_ipvs::agent::api::ServiceTraffic;
-use kube_ipvs::agent::metrics::{Metrics, encode_traffic};
+use kube_ipvs::agent::metrics::{Metrics, NodeReadings, encode_node, encode_traffic};
 use kube_ipvs::cli::{Cli, Command};
 use kube_ipvs::config::{Config, SharedFlags, SourceConfig, resolve};
-use kube_ipvs::source::kubernetes::WatchRequest;
+use kube_ipvs::kernel::conntrack::ConntrackUse;
+use kube_ipvs::kernel::nft::{PacketCount, PacketReason};
+use kube_ipvs::source::kubernetes::{ApiRequest, WatchStep};
 use kube_ipvs::source::manifests;
-use kube_ipvs_core::model::ServiceKey;
+use kube_ipvs_core::model::{Family, ServiceKey};
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {
@@ -202,15 +206,72 @@ fn metrics_are_scraped_at_the_served_address() {
     assert_eq!(monitor["spec"]["selector"]["matchLabels"], service["metadata"]["labels"]);
 }
 
-#[test]
-fn dashboard_and_alerts_ask_for_metrics_that_exist() {
+/// `/metrics` of an agent to which everything has happened once.
+fn metrics() -> String {
     let metrics = Metrics::new().unwrap();
     // Those that have no samples before something happens.
-    metrics.source("Service", WatchRequest::List);
+    metrics.source("Service", WatchStep::List, SystemTime::now());
     metrics.settings.with_label_values(&["net.ipv4.ip_forward", "refused"]).inc();
     let services = vec![(ServiceKey::new("default", "web"), Default::default())];
     let traffic = encode_traffic(&ServiceTraffic { services, left_out: 0 }).unwrap();
-    let text = metrics.encode().unwrap() + &traffic;
+    for method in [Method::GET, Method::POST] {
+        let (host, status) = ("192.0.2.1:6443", Some(StatusCode::OK));
+        metrics.api_request(&ApiRequest { method: &method, host, status, took: Duration::ZERO });
+    }
+    let packets =
+        PacketReason::ALL.map(|reason| PacketCount { family: Family::V4, reason, packets: 1 });
+    let conntrack = Some(ConntrackUse { entries: 1, limit: 2 });
+    let node = NodeReadings { conntrack, packets: Some(packets.into()) };
+    metrics.encode().unwrap() + &traffic + &encode_node(&node).unwrap()
+}
+
+/// What kubernetes-mixin asks of kube-proxy (`dashboards/proxy.libsonnet`), as metric and labels. Its
+/// alert and `up` are about the scrape itself; `go_goroutines` has no meaning here.
+const OF_MIXIN: [(&str, &str); 10] = [
+    ("kubeproxy_sync_proxy_rules_duration_seconds_count", "ip_family=\"IPv4\""),
+    ("kubeproxy_sync_proxy_rules_duration_seconds_bucket", "le=\"0.001\""),
+    ("kubeproxy_network_programming_duration_seconds_count", "ip_family=\"IPv4\""),
+    ("kubeproxy_network_programming_duration_seconds_bucket", "le=\"0.25\""),
+    ("rest_client_requests_total", "code=\"200\""),
+    ("rest_client_requests_total", "method=\"GET\""),
+    ("rest_client_request_duration_seconds_bucket", "verb=\"POST\""),
+    ("rest_client_request_duration_seconds_bucket", "verb=\"GET\""),
+    ("process_resident_memory_bytes", ""),
+    ("process_cpu_seconds_total", ""),
+];
+
+#[test]
+fn the_dashboard_of_kubernetes_mixin_shows_this_proxy() {
+    let text = metrics();
+    for (name, label) in OF_MIXIN {
+        let is_series = |line: &str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
+        };
+        assert!(text.lines().any(is_series), "{name}{{{label}}}");
+    }
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let document = include_str!("../../docs/metrics.md");
+    let text = metrics();
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let names: Vec<_> = names.filter(|name| !name.starts_with("process_")).collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in &names {
+        assert!(document.contains(&format!("`{name}`")), "{name} is not in docs/metrics.md");
+    }
+    for word in document.split('`').skip(1).step_by(2) {
+        let is_ours =
+            ["kube_ipvs_", "kubeproxy_", "rest_client_"].iter().any(|it| word.starts_with(it));
+        assert!(!is_ours || names.contains(&word), "docs/metrics.md: {word}");
+    }
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_metrics_that_exist() {
+    let text = metrics();
     let exists = |name: &str| {
         let stem = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
         let is = |name: &str, kind: &str| text.contains(&format!("# TYPE {name} {kind}"));
@@ -219,7 +280,7 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     for file in ["dashboard.json", "alerts.yaml"] {
         let content = fs::read_to_string(root().join("overlays/metrics").join(file)).unwrap();
         let words = content.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let ours = ["kube_ipvs_", "kubeproxy_", "process_"];
+        let ours = ["kube_ipvs_", "kubeproxy_", "process_", "rest_client_"];
         let names: Vec<&str> =
             words.filter(|word| ours.iter().any(|start| word.starts_with(start))).collect();
         assert!(names.len() > 5, "{file}");

@@ -81,7 +81,7 @@ fn is_test(code: &str, name: &str) -> bool {
 #[test]
 fn documents_name_existing_tests() {
     /// What else is written like the name of a test: metrics, settings and modules, benchmarks.
-    const OTHERS: [&str; 3] = ["kube_ipvs_", "nf_", "data_path_"];
+    const OTHERS: [&str; 5] = ["kube_ipvs_", "kubeproxy_", "rest_client_", "nf_", "data_path_"];
     let code = code();
     let mut count = 0;
     for document in documents() {

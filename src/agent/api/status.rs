@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
 use crate::agent::timestamp::rfc3339;
+use crate::doctor::CheckResult;
 
 /// The state of the engine at one moment. It is cheap to take, because backends are shared and not
 /// copied, so that a query does not delay the engine.
@@ -27,6 +28,15 @@ pub struct Snapshot {
     draining: BTreeMap<VirtualAddress, Vec<Backend>>,
     ejected: BTreeSet<(VirtualAddress, SocketAddr)>,
     errors: Vec<SyncError>,
+    checks: Vec<CheckResult>,
+}
+
+impl Snapshot {
+    /// Adds the checks of the node that are not `ok`.
+    #[must_use]
+    pub fn with_checks(self, checks: Vec<CheckResult>) -> Self {
+        Self { checks, ..self }
+    }
 }
 
 /// Takes a snapshot of the engine. `last_sync` is the last time at which the kernel was in the
@@ -53,6 +63,7 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
         draining,
         ejected: engine.ejected().map(|(server, backend)| (*server, *backend)).collect(),
         errors: engine.errors().cloned().collect(),
+        checks: Vec::new(),
     }
 }
 
@@ -67,6 +78,9 @@ pub struct StatusView {
     pub totals: StatusTotals,
     /// Sorted by object.
     pub failures: Vec<FailureView>,
+    /// The checks of `doctor` that warn or fail.
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
     /// Sorted by namespace and name.
     pub services: Vec<ServiceView>,
 }
@@ -156,6 +170,7 @@ impl From<Snapshot> for StatusView {
             draining,
             ejected,
             mut errors,
+            checks,
         } = snapshot;
         services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         errors.sort_unstable_by_key(|error| error.key);
@@ -170,7 +185,7 @@ impl From<Snapshot> for StatusView {
         };
         let failures: Vec<_> = errors.into_iter().map(failure).collect();
         let totals = StatusTotals { failures: failures.len(), ..StatusTotals::of(&services) };
-        Self { node, synced, last_sync: last_sync.map(rfc3339), totals, failures, services }
+        Self { node, synced, last_sync: last_sync.map(rfc3339), totals, failures, checks, services }
     }
 }
 

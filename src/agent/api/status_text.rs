@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::doctor::CheckResult;
+
 use super::{FailureView, FrontendView, PoolView, RefusalView, ServiceView, StatusView};
 
 impl fmt::Display for StatusView {
@@ -26,6 +28,9 @@ impl fmt::Display for StatusView {
         )?;
         for FailureView { operation, message, attempts } in &self.failures {
             writeln!(f, "  {operation}: {message} (attempts: {attempts})")?;
+        }
+        for CheckResult { check, finding } in &self.checks {
+            writeln!(f, "  check {check} {}: {}", finding.verdict, finding.found)?;
         }
         self.services.iter().try_for_each(|service| write!(f, "\n{service}"))
     }

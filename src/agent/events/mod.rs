@@ -74,10 +74,12 @@ pub enum EventReason {
     FirewallDrops,
     /// The changed configuration file is invalid.
     ConfigurationInvalid,
+    /// A check of `doctor` warns or fails.
+    CheckFailed,
 }
 
 impl EventReason {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AddressOfNode,
         Self::AddressOnDevice,
         Self::AddressOfApiServer,
@@ -92,6 +94,7 @@ impl EventReason {
         Self::SettingDrift,
         Self::FirewallDrops,
         Self::ConfigurationInvalid,
+        Self::CheckFailed,
     ];
 
     #[must_use]
@@ -128,6 +131,7 @@ impl EventReason {
             Self::SettingDrift => ("SettingDrift", "Program", true),
             Self::FirewallDrops => ("FirewallDrops", "Serve", true),
             Self::ConfigurationInvalid => ("ConfigurationInvalid", "Configure", true),
+            Self::CheckFailed => ("CheckFailed", "Check", true),
         }
     }
 }

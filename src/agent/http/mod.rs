@@ -7,6 +7,7 @@ mod query;
 mod routes;
 mod server;
 mod shared;
+mod zpages;
 
 pub use health_check::{ServiceHealth, serve_health_check};
 pub use places::Places;

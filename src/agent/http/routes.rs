@@ -1,22 +1,25 @@
 //! The routes of the HTTP servers.
 
+use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 
 use super::query::{AskError, QUERY_TIMEOUT, Query, ask, parse_explain};
 use super::server::{Answer, LIMITS, serve};
 use super::shared::SharedAnswer;
+use super::zpages;
 use crate::agent::api::{ExplainView, StatusView};
 use crate::agent::health::{Health, HealthReport};
-use crate::agent::metrics::{Metrics, encode_traffic};
+use crate::agent::metrics::{Metrics, NodeReadings, encode_node, encode_traffic};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
@@ -30,6 +33,9 @@ pub struct MetricsRoutes<A> {
     pub traffic_services: usize,
     /// The answer to `/configz`, without secrets.
     pub config: serde_json::Value,
+    /// The answer to `/flagz`.
+    pub flags: BTreeMap<String, String>,
+    pub started: SystemTime,
     /// Sends a query to the engine's thread without blocking. A dropped query is answered with 503.
     pub ask: A,
 }
@@ -50,8 +56,8 @@ pub async fn serve_health(
     serve(listener, Arc::default(), LIMITS, handle, stop).await;
 }
 
-/// Answers the probes, `/metrics`, `/proxyMode`, `/configz`, `/status` and `/explain` until `stop`
-/// is ready.
+/// Answers the probes, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz`, `/statusz`,
+/// `/status` and `/explain` until `stop` is ready.
 pub async fn serve_metrics<A>(
     listener: TcpListener,
     routes: MetricsRoutes<A>,
@@ -75,11 +81,13 @@ where
     if let Some(refusal) = refuse_method(request.method()) {
         return refusal;
     }
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = accept.unwrap_or_default();
     match request.uri().path() {
-        "/metrics" => match encode_metrics(routes).await {
-            Ok(text) => respond(StatusCode::OK, METRICS, text),
-            Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        },
+        "/statusz" => zpages::statusz(accept, routes.started, SystemTime::now()),
+        "/flagz" => zpages::flagz(accept, &routes.flags),
+        "/metrics/slis" => metrics(routes.metrics.slis.encode()),
+        "/metrics" => metrics(encode_metrics(routes).await),
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &routes.config),
         "/status" => {
@@ -95,11 +103,22 @@ where
     }
 }
 
+fn metrics(encoded: prometheus::Result<String>) -> Answer {
+    match encoded {
+        Ok(text) => respond(StatusCode::OK, METRICS, text),
+        Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
 async fn encode_metrics<A>(routes: &MetricsRoutes<A>) -> prometheus::Result<String>
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
     let mut text = routes.metrics.encode()?;
+    // The kernel may have others to serve first, and probes are answered meanwhile.
+    if let Ok(readings) = spawn_blocking(NodeReadings::read).await {
+        text.push_str(&encode_node(&readings)?);
+    }
     let services = routes.traffic_services;
     if services > 0 {
         let query = |reply| Query::Traffic { services, reply };
@@ -129,15 +148,18 @@ fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {
         "/healthz" => {
             let report = health.healthz(now, time);
             metrics.kube_proxy.healthz(report.is_success());
+            metrics.slis.probed("healthz", report.is_success());
             Some(reported(&report))
         }
         "/livez" => {
             let report = health.livez(now, time);
             metrics.kube_proxy.livez(report.is_success());
+            metrics.slis.probed("livez", report.is_success());
             Some(reported(&report))
         }
         "/readyz" => {
             let synced = health.is_synced();
+            metrics.slis.probed("readyz", synced);
             Some(say(status(synced), if synced { "ok" } else { "not synced yet" }))
         }
         _ => None,
@@ -164,11 +186,11 @@ fn unavailable(error: AskError) -> Answer {
     say(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
-fn say(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+pub(super) fn say(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     respond(status, TEXT, text)
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => respond(status, JSON, body),
         Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),

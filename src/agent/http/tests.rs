@@ -93,6 +93,8 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
         metrics: Arc::new(Metrics::new().unwrap()),
         traffic_services: 10,
         config: serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}}),
+        flags: [("node-name".to_owned(), "n1".to_owned())].into(),
+        started: SystemTime::UNIX_EPOCH,
         ask,
     };
     Server::start(|listener, stopped| {
@@ -163,6 +165,41 @@ fn health_address_answers_probes_only() {
         let tells = [env!("CARGO_PKG_VERSION"), "server:"].map(|it| answer.contains(it));
         assert!(answer.starts_with("HTTP/1.1 ") && tells == [false; 2], "{line}: {answer}");
     }
+}
+
+#[test]
+fn the_endpoints_of_kubernetes_components_are_there() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    assert!(server.get("/metrics/slis").starts_with("HTTP/1.1 200 "), "before any probe");
+    server.get("/livez");
+    server.get("/readyz");
+    let slis = server.get("/metrics/slis");
+    for line in [
+        "kubernetes_healthcheck{name=\"sync\",type=\"livez\"} 1",
+        "kubernetes_healthcheck{name=\"sync\",type=\"readyz\"} 0",
+        "kubernetes_healthchecks_total{name=\"sync\",status=\"error\",type=\"readyz\"} 1",
+    ] {
+        assert!(slis.lines().any(|it| it == line), "{slis}");
+    }
+    let statusz = server.get("/statusz");
+    assert!(
+        statusz.contains("\nkube-ipvs statusz\nWarning: This endpoint is not meant"),
+        "{statusz}"
+    );
+    assert!(statusz.contains("\nStarted: Thu Jan  1 00:00:00 UTC 1970\nUp: "), "{statusz}");
+    assert!(server.get("/flagz").ends_with("\n\nnode-name=n1\n"));
+    let accept = "application/json;v=v1beta1;g=config.k8s.io;as=Flagz";
+    let flagz =
+        format!("GET /flagz HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    let flagz = server.send(&flagz);
+    let object = flagz.split("\r\n\r\n").last().unwrap();
+    let expected = serde_json::json!({
+        "kind": "Flagz",
+        "apiVersion": "config.k8s.io/v1beta1",
+        "metadata": {"name": "kube-ipvs"},
+        "flags": {"node-name": "n1"},
+    });
+    assert_eq!(serde_json::from_str::<serde_json::Value>(object).unwrap(), expected);
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn set_times(times: &GaugeVec, now: SystemTime) {
     }
 }
 
-fn name(family: Family) -> &'static str {
+pub(super) fn name(family: Family) -> &'static str {
     match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",

@@ -1,7 +1,11 @@
 //! The metrics: under kube-proxy's names if it has them, otherwise with the prefix `kube_ipvs_`.
 
+mod api_requests;
 mod kube_proxy;
+mod node;
 mod operations;
+mod slis;
+mod sources;
 mod traffic;
 
 use std::time::{Duration, SystemTime};
@@ -17,8 +21,14 @@ use prometheus::{
     Registry, TextEncoder, exponential_buckets,
 };
 
-use crate::source::kubernetes::WatchRequest;
+use crate::doctor::{self, CheckVerdict};
+use crate::source::kubernetes::{ApiRequest, WatchStep};
 
+use api_requests::ApiRequests;
+use slis::Slis;
+use sources::Sources;
+
+pub use node::{NodeReadings, encode as encode_node};
 pub use traffic::encode as encode_traffic;
 
 /// All metrics. There are no globals: every component gets a reference.
@@ -39,12 +49,15 @@ pub struct Metrics {
     pub(super) event_published: IntCounter,
     pub(super) event_dropped: IntCounter,
     pub(super) event_refused: IntCounter,
-    watch_requests: IntCounterVec,
+    sources: Sources,
+    api_requests: ApiRequests,
+    pub(super) slis: Slis,
     pub(super) updates: IntCounter,
     pub(super) repairs: IntCounter,
     /// By setting, and `put_right` or `refused`.
     pub settings: IntCounterVec,
     pub(super) read_failures: IntCounter,
+    checks: IntGaugeVec,
 }
 
 /// Returns name, help and value of the gauges of the desired state.
@@ -122,11 +135,9 @@ impl Metrics {
             event_published: writes.with_label_values(&["published"]),
             event_dropped: writes.with_label_values(&["dropped"]),
             event_refused: writes.with_label_values(&["refused"]),
-            watch_requests: counters(
-                "kube_ipvs_watch_requests_total",
-                "Lists, watches that continued from them, and failed requests to the API server",
-                &["kind", "request"],
-            )?,
+            sources: Sources::new(&registry)?,
+            api_requests: ApiRequests::new(&registry)?,
+            slis: Slis::new()?,
             updates: counter(
                 "kube_ipvs_service_updates_total",
                 "How often the desired state of a Service changed",
@@ -144,6 +155,7 @@ impl Metrics {
                 "kube_ipvs_kernel_read_failures_total",
                 "Failed attempts to read the state of the kernel",
             )?,
+            checks: checks(&registry)?,
             registry,
         })
     }
@@ -194,14 +206,22 @@ impl Metrics {
         }
     }
 
-    /// Counts a request to the API server for objects of a kind, or its failure.
-    pub fn source(&self, kind: &str, request: WatchRequest) {
-        let request = match request {
-            WatchRequest::List => "list",
-            WatchRequest::Watch => "watch",
-            WatchRequest::Failure => "failure",
-        };
-        self.watch_requests.with_label_values(&[kind, request]).inc();
+    /// Records what a reflector has done for objects of a kind.
+    pub fn source(&self, kind: &str, step: WatchStep, now: SystemTime) {
+        self.sources.add(kind, step, now);
+    }
+
+    /// Records a request to the API server.
+    pub fn api_request(&self, request: &ApiRequest<'_>) {
+        self.api_requests.add(request);
+    }
+
+    /// Records the verdict of a check of the node.
+    pub fn checked(&self, check: &str, verdict: CheckVerdict) {
+        for other in CheckVerdict::ALL {
+            let gauge = self.checks.with_label_values(&[check, other.name()]);
+            set(&gauge, usize::from(other == verdict));
+        }
     }
 
     /// Formats all metrics in the text format 0.0.4.
@@ -219,6 +239,14 @@ fn build_info(registry: &Registry) -> prometheus::Result<()> {
     let build = register(registry, IntGaugeVec::new(opts, &["version"]))?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(())
+}
+
+fn checks(registry: &Registry) -> prometheus::Result<IntGaugeVec> {
+    let help = "1 for the verdict of a check of the node that doctor makes, too; none before its first run";
+    let opts = Opts::new("kube_ipvs_check_status", help);
+    let all = register(registry, IntGaugeVec::new(opts, &["check", "status"]))?;
+    let verdicts = |check| CheckVerdict::ALL.map(|verdict| [check, verdict.name()]);
+    Ok(with_series(all, doctor::names_in_agent().flat_map(verdicts)))
 }
 
 fn batch_operations(registry: &Registry) -> prometheus::Result<Histogram> {

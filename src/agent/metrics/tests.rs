@@ -1,11 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
+use http::{Method, StatusCode};
 use kube_ipvs_core::model::{AddressSet, Element, Family, VirtualAddress};
 use kube_ipvs_core::plan::{
     Failure, FailureKind, FilterOperation, RouteOperation, ServerOperation,
 };
 
 use super::*;
+use crate::kernel::conntrack::ConntrackUse;
+use crate::kernel::nft::{PacketCount, PacketReason};
 
 fn has(text: &str, line: &str) -> bool {
     text.lines().any(|candidate| candidate == line)
@@ -17,6 +20,7 @@ fn assert_lines(metrics: &Metrics, lines: &[&str]) {
     for line in lines {
         assert!(has(&text, line), "no line {line:?} in\n{text}");
     }
+    assert!(!text.contains("direction=\"in\""), "IPVS sees the first of them only: {text}");
 }
 
 #[test]
@@ -72,9 +76,17 @@ fn operations_count_by_kind_result_and_family() {
 #[test]
 fn costs_are_counted() {
     let metrics = Metrics::new().unwrap();
-    metrics.source("Service", WatchRequest::List);
-    metrics.source("Service", WatchRequest::Watch);
-    metrics.source("Service", WatchRequest::Watch);
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    metrics.source("Service", WatchStep::List, at(7));
+    metrics.source("Service", WatchStep::Watch, at(7));
+    metrics.source("Service", WatchStep::Watch, at(7));
+    metrics.source("Service", WatchStep::Event, at(9));
+    metrics.source("Node", WatchStep::List, at(7));
+    metrics.source("Node", WatchStep::Lost, at(8));
+    for status in [Some(StatusCode::OK), None] {
+        let (method, took) = (&Method::GET, Duration::from_millis(30));
+        metrics.api_request(&ApiRequest { method, host: "192.0.2.1:6443", status, took });
+    }
     metrics.updates.inc_by(4);
     metrics.repairs.inc_by(3);
     metrics.read_failures.inc();
@@ -86,6 +98,14 @@ fn costs_are_counted() {
         &[
             "kube_ipvs_watch_requests_total{kind=\"Service\",request=\"list\"} 1",
             "kube_ipvs_watch_requests_total{kind=\"Service\",request=\"watch\"} 2",
+            "kube_ipvs_source_connected{kind=\"Service\"} 1",
+            "kube_ipvs_source_last_event_timestamp_seconds{kind=\"Service\"} 9",
+            "kube_ipvs_source_connected{kind=\"Node\"} 0",
+            "kube_ipvs_source_last_event_timestamp_seconds{kind=\"Node\"} 7",
+            "rest_client_requests_total{code=\"200\",host=\"192.0.2.1:6443\",method=\"GET\"} 1",
+            "rest_client_requests_total{code=\"<error>\",host=\"192.0.2.1:6443\",method=\"GET\"} 1",
+            "rest_client_request_duration_seconds_bucket{host=\"192.0.2.1:6443\",verb=\"GET\",le=\"0.1\"} 2",
+            "rest_client_request_duration_seconds_bucket{host=\"192.0.2.1:6443\",verb=\"GET\",le=\"0.025\"} 0",
             "kube_ipvs_service_updates_total 4",
             "kube_ipvs_drift_repairs_total 3",
             "kube_ipvs_dirty_services 2",
@@ -151,9 +171,29 @@ fn programming_takes_kube_proxys_buckets() {
 }
 
 #[test]
+fn readings_of_the_kernel_are_reported() {
+    let packets = PacketCount { family: Family::V6, reason: PacketReason::Policy, packets: 3 };
+    let usage = ConntrackUse { entries: 7, limit: 100 };
+    let readings = NodeReadings { conntrack: Some(usage), packets: Some(vec![packets]) };
+    let text = encode_node(&readings).unwrap();
+    for line in [
+        "kube_ipvs_conntrack_entries 7",
+        "kube_ipvs_conntrack_entries_limit 100",
+        "kube_ipvs_rule_packets_total{ip_family=\"IPv6\",reason=\"policy\"} 3",
+    ] {
+        assert!(has(&text, line), "no line {line:?} in\n{text}");
+    }
+    assert_eq!(
+        encode_node(&NodeReadings::default()).unwrap(),
+        "",
+        "what cannot be read is left out"
+    );
+}
+
+#[test]
 fn traffic_is_reported_by_service() {
     let of =
-        |bytes_in| netlink_ipvs::ipvs::Traffic { connections: 2, bytes_in, ..Default::default() };
+        |bytes_out| netlink_ipvs::ipvs::Traffic { connections: 2, bytes_out, ..Default::default() };
     let services = vec![
         (kube_ipvs_core::model::ServiceKey::new("default", "a"), of(7)),
         (kube_ipvs_core::model::ServiceKey::new("default", "b"), of(8)),
@@ -162,10 +202,11 @@ fn traffic_is_reported_by_service() {
         encode_traffic(&crate::agent::api::ServiceTraffic { services, left_out: 3 }).unwrap();
     for line in [
         "kube_ipvs_service_connections_total{namespace=\"default\",service=\"a\"} 2",
-        "kube_ipvs_service_bytes_total{direction=\"in\",namespace=\"default\",service=\"b\"} 8",
+        "kube_ipvs_service_bytes_total{direction=\"out\",namespace=\"default\",service=\"b\"} 8",
         "kube_ipvs_service_packets_total{direction=\"out\",namespace=\"default\",service=\"b\"} 0",
         "kube_ipvs_services_without_traffic 3",
     ] {
         assert!(has(&text, line), "no line {line:?} in\n{text}");
     }
+    assert!(!text.contains("direction=\"in\""), "IPVS sees the first of them only: {text}");
 }

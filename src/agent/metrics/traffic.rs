@@ -7,6 +7,9 @@ use super::{register, set};
 use crate::agent::api::ServiceTraffic;
 
 const SERVICE: [&str; 2] = ["namespace", "service"];
+/// The only direction that IPVS sees as a whole: connection tracking carries packets from clients past
+/// it.
+const OUT: &str = "out";
 const DIRECTED: [&str; 3] = ["namespace", "service", "direction"];
 
 /// Formats the traffic in the text format 0.0.4.
@@ -26,14 +29,14 @@ pub fn encode(traffic: &ServiceTraffic) -> prometheus::Result<String> {
     )?;
     let packets = vector(
         "kube_ipvs_service_packets_total",
-        "Packets of a Service that IPVS has seen: in from clients, of carried connections only the \
-         first ones; out from endpoints",
+        "Packets from a Service's endpoints to clients that IPVS has seen: with carry: offload, only \
+         those of the start of a connection",
         &DIRECTED,
     )?;
     let bytes = vector(
         "kube_ipvs_service_bytes_total",
-        "Bytes of a Service that IPVS has seen: in from clients, of carried connections only in the \
-         first packets; out from endpoints",
+        "Bytes from a Service's endpoints to clients that IPVS has seen: with carry: offload, only \
+         those of the start of a connection",
         &DIRECTED,
     )?;
     let left_out = register(
@@ -46,13 +49,8 @@ pub fn encode(traffic: &ServiceTraffic) -> prometheus::Result<String> {
     for (service, traffic) in &traffic.services {
         let (namespace, name) = (service.namespace(), service.name());
         connections.with_label_values(&[namespace, name]).inc_by(traffic.connections);
-        for (direction, packets_count, bytes_count) in [
-            ("in", traffic.packets_in, traffic.bytes_in),
-            ("out", traffic.packets_out, traffic.bytes_out),
-        ] {
-            packets.with_label_values(&[namespace, name, direction]).inc_by(packets_count);
-            bytes.with_label_values(&[namespace, name, direction]).inc_by(bytes_count);
-        }
+        packets.with_label_values(&[namespace, name, OUT]).inc_by(traffic.packets_out);
+        bytes.with_label_values(&[namespace, name, OUT]).inc_by(traffic.bytes_out);
     }
     set(&left_out, traffic.left_out);
     TextEncoder::new().encode_to_string(&registry.gather())

@@ -2,6 +2,7 @@
 //! connections of draining endpoints.
 
 mod entry;
+mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ use kube_ipvs_core::model::{Family, Protocol as Transport, VirtualAddress};
 use kube_ipvs_core::plan::{CountTargets, Failure, FailureKind, FlowOperation, Outcome, Running};
 use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Socket, Subsystem};
 use rustix::io::Errno;
+
+pub use usage::{ConntrackUse, usage};
 
 use crate::kernel::family::{self, netfilter_header};
 

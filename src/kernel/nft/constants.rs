@@ -27,6 +27,17 @@ pub(crate) mod chain {
     pub(crate) const HOOK_PRIORITY: u16 = 2;
 }
 
+/// `NFTA_COUNTER_*`
+pub(crate) mod counter {
+    pub(crate) const PACKETS: u16 = 2;
+}
+
+/// `NFTA_GEN_*`
+pub(crate) mod generation {
+    pub(crate) const PROCESS: u16 = 2;
+    pub(crate) const PROCESS_NAME: u16 = 3;
+}
+
 /// `NFTA_RULE_*`
 pub(crate) mod rule {
     pub(crate) const TABLE: u16 = 1;

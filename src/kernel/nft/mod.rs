@@ -10,6 +10,7 @@
 mod apply;
 mod compile;
 pub(crate) mod constants;
+mod counters;
 mod earlier;
 mod element;
 mod encode;
@@ -39,7 +40,8 @@ use table::Table;
 
 use super::family::netfilter_header;
 
-pub(super) use notification::is_about_ours;
+pub use counters::{PacketCount, PacketReason, packet_counts};
+pub(super) use notification::{describe, writer};
 pub(crate) use request::{message_type, transaction};
 pub(crate) use table::{BaseChain, TableFamily};
 pub use text::render;

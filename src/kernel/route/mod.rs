@@ -20,7 +20,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
 
 pub use network::{Network, Touched, WITHOUT_IPV6, has_ipv6, listen, wait};
-pub(super) use notification::may_change_ours;
+pub(super) use notification::describe;
 
 /// The kind of [`DEVICE`].
 const DUMMY: &str = "dummy";

@@ -42,6 +42,26 @@ pub(in crate::kernel) fn may_change_ours(header: Header, payload: &[u8]) -> bool
     is_about_ours(header, payload) || header.kind == DELADDR && is_global_v6()
 }
 
+/// Returns what a notification that may change our objects says.
+pub(in crate::kernel) fn describe(header: Header, payload: &[u8]) -> Option<String> {
+    if !may_change_ours(header, payload) {
+        return None;
+    }
+    Some(match header.kind {
+        DELLINK => format!("deleted device {DEVICE}"),
+        NEWADDR => format!("added an address to {DEVICE}"),
+        DELADDR => "deleted an address".to_owned(),
+        kind => {
+            let change = if kind == DELROUTE { "deleted" } else { "added" };
+            let route = decode::own_route(payload);
+            route.map_or_else(
+                || format!("{change} a route"),
+                |route| format!("{change} route {}", route.prefix),
+            )
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use netlink_ipvs::Attributes;
@@ -85,7 +105,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_notification_can_be_read(kind: u16, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = may_change_ours(header(kind), &bytes);
+            let _ = describe(header(kind), &bytes);
         }
     }
 }

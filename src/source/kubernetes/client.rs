@@ -16,6 +16,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::kubeconfig;
+use super::measured::{ApiRequest, ObserveRequest, measured};
 use super::proxy;
 
 /// The timeout of a connection attempt.
@@ -85,12 +86,40 @@ impl Clients {
     }
 }
 
+/// Returns host and port of a URL, without a user and a password, which it may contain.
+fn host(uri: &Uri) -> &str {
+    uri.authority().and_then(|it| it.as_str().rsplit('@').next()).unwrap_or_default()
+}
+
+/// Returns the URLs of the configured API servers, without any request.
+///
+/// # Errors
+///
+/// If the configuration is invalid.
+pub async fn server_urls(access: &ApiAccess) -> Result<String, ConnectError> {
+    let (_, upstreams) = configure(access).await?;
+    let url = |uri: &Uri| format!("{}://{}", uri.scheme_str().unwrap_or("https"), host(uri));
+    Ok(upstreams.iter().map(|(server, _)| url(server)).collect::<Vec<_>>().join(","))
+}
+
 /// Creates the clients without any request.
 ///
 /// # Errors
 ///
 /// If the configuration is invalid.
 pub async fn connect(access: &ApiAccess) -> Result<Clients, ConnectError> {
+    connect_observed(access, &(Arc::new(|_: &ApiRequest<'_>| {}) as ObserveRequest)).await
+}
+
+/// As [`connect`], with each request observed.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub async fn connect_observed(
+    access: &ApiAccess,
+    observe: &ObserveRequest,
+) -> Result<Clients, ConnectError> {
     let (mut config, upstreams) = configure(access).await?;
     config.connect_timeout = Some(CONNECTS_WITHIN);
     // Retries and waits are handled by the caller; timeouts apply per request.
@@ -100,11 +129,13 @@ pub async fn connect(access: &ApiAccess) -> Result<Clients, ConnectError> {
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
     let client = |(server, proxy): (Uri, Option<Intercept>)| {
         let mut config = config.clone();
+        let host = host(&server).to_owned();
         config.cluster_url = server;
-        match proxy {
+        let client = match proxy {
             Some(proxy) => proxy::client(&config, &proxy),
             None => Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error))),
-        }
+        };
+        client.map(|client| measured(client, &host, observe))
     };
     let all: Result<_, _> = upstreams.into_iter().map(client).collect();
     Ok(Clients { all: all?, turn: Arc::default() })

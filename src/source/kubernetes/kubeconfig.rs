@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use kube::config::{Kubeconfig, KubeconfigError};
+use kube::config::{ExecInteractiveMode, Kubeconfig, KubeconfigError};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, from_str_with_options, options};
 use tracing::warn;
@@ -14,7 +14,7 @@ use tracing::warn;
 ///
 /// The error of the library.
 pub(super) fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {
-    Kubeconfig::read_from(path).or_else(|error| {
+    let read = Kubeconfig::read_from(path).or_else(|error| {
         let KubeconfigError::Parse(reason) = &error else { return Err(error) };
         let reason = reason.to_string();
         let kubeconfig = read_leniently(path).ok_or(error)?;
@@ -22,7 +22,20 @@ pub(super) fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {
         let reason = reason.lines().next().unwrap_or_default();
         warn!("{}: {reason}: the last one counts", path.display());
         Ok(kubeconfig)
-    })
+    });
+    read.map(without_terminal)
+}
+
+/// Has plugins ask nothing: an agent has no terminal, and what a plugin prints for one would come
+/// between the lines of the log.
+fn without_terminal(mut kubeconfig: Kubeconfig) -> Kubeconfig {
+    let users = kubeconfig.auth_infos.iter_mut().filter_map(|user| user.auth_info.as_mut());
+    for plugin in users.filter_map(|user| user.exec.as_mut()) {
+        if plugin.interactive_mode != Some(ExecInteractiveMode::Always) {
+            plugin.interactive_mode = Some(ExecInteractiveMode::Never);
+        }
+    }
+    kubeconfig
 }
 
 fn read_leniently(path: &Path) -> Option<Kubeconfig> {

@@ -20,6 +20,7 @@ mod client;
 mod decode;
 mod kubeconfig;
 mod list;
+mod measured;
 mod object_reader;
 mod proxy;
 mod reflector;
@@ -33,8 +34,9 @@ use bytes::Bytes;
 use kube::core::params::ListParams;
 use kube_ipvs_core::model::{Event, Settings};
 
-pub use client::{ApiAccess, Clients, ConnectError, connect};
+pub use client::{ApiAccess, Clients, ConnectError, connect, connect_observed, server_urls};
 pub use decode::Encoding;
+pub use measured::{ApiRequest, ObserveRequest};
 use reflector::Reflector;
 pub use server::{
     FIND_AGAIN, Server, ThroughService, controls, follow, follow_server, service_ranges,
@@ -79,12 +81,16 @@ impl Default for Timeouts {
     }
 }
 
-/// The requests of a reflector, for metrics.
+/// The requests of a reflector and what becomes of them, for metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WatchRequest {
+pub enum WatchStep {
     List,
     /// A watch that continues from an earlier list or watch.
     Watch,
+    /// Something has arrived on a watch, if only a bookmark.
+    Event,
+    /// A watch has broken, or the server stays silent.
+    Lost,
     Failure,
 }
 
@@ -110,7 +116,7 @@ pub async fn run(
     settings: &Settings,
     timeouts: Timeouts,
     deliver: impl Fn(Event) -> ControlFlow<()>,
-    note: impl Fn(&'static str, WatchRequest),
+    note: impl Fn(&'static str, WatchStep),
 ) {
     let all = ListParams::default();
     let own_node = all.clone().fields(&format!("metadata.name={}", settings.node_name));

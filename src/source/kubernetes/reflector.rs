@@ -13,7 +13,7 @@ use super::backoff::{backoff, jittered};
 use super::client::Clients;
 use super::decode::{Parsed, WatchEvent};
 use super::object_reader::ObjectReader;
-use super::{Timeouts, WatchRequest};
+use super::{Timeouts, WatchStep};
 use crate::source::wire::Resource;
 
 /// Watches one resource. `Break` means that the receiver is gone.
@@ -38,7 +38,7 @@ impl<'a, R, D, N> Reflector<'a, R, D, N>
 where
     R: Resource,
     D: Fn(Event) -> ControlFlow<()>,
-    N: Fn(&'static str, WatchRequest),
+    N: Fn(&'static str, WatchStep),
 {
     pub(super) fn new(
         selected: ListParams,
@@ -68,7 +68,7 @@ where
         loop {
             match self.list(oldest.as_deref()).await {
                 Ok((values, version, watch)) => {
-                    (self.note)(R::KIND, WatchRequest::List);
+                    (self.note)(R::KIND, WatchStep::List);
                     self.succeeded();
                     self.has_listed = true;
                     self.deliver(Change::Replace(values))?;
@@ -109,7 +109,7 @@ where
             let opened = match watch.take() {
                 Some(watch) => Ok(watch),
                 None => self.open(&version, false, self.timeouts.silence).await.inspect(|_| {
-                    (self.note)(R::KIND, WatchRequest::Watch);
+                    (self.note)(R::KIND, WatchStep::Watch);
                 }),
             };
             let from = version.clone();
@@ -122,6 +122,9 @@ where
                     continue;
                 }
             };
+            if ended.is_err() {
+                (self.note)(R::KIND, WatchStep::Lost);
+            }
             if ended.as_ref().is_err_and(ResponseError::is_gone) {
                 break;
             }
@@ -150,7 +153,11 @@ where
         version: &mut String,
     ) -> ControlFlow<(), Result<(), ResponseError>> {
         loop {
-            let object = match watch.event::<R>().await {
+            let next = watch.event::<R>().await;
+            if let Ok(Some(_)) = next {
+                (self.note)(R::KIND, WatchStep::Event);
+            }
+            let object = match next {
                 Ok(None) => return Continue(Ok(())),
                 Ok(Some(WatchEvent::Changed(object))) => {
                     self.change(&object)?;
@@ -207,7 +214,7 @@ where
 
     /// Records a failure and returns the wait before the next attempt.
     fn failed(&mut self, failure: ResponseError) -> Duration {
-        (self.note)(R::KIND, WatchRequest::Failure);
+        (self.note)(R::KIND, WatchStep::Failure);
         let asked = failure.retry_after().unwrap_or_default().min(self.timeouts.longest_retry);
         let wait = self.back_off();
         if self.last_failure.as_ref() == Some(&failure) {

@@ -19,7 +19,7 @@ use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use super::client::{ApiAccess, Clients, ConnectError, configure};
-use super::{Timeouts, WatchRequest, run, services};
+use super::{Timeouts, WatchStep, run, services};
 use crate::control;
 
 /// The interval at which the API server's addresses are resolved.
@@ -172,7 +172,7 @@ pub async fn follow(
     settings: &Settings,
     timeouts: Timeouts,
     deliver: impl Fn(Event) -> ControlFlow<()>,
-    note: impl Fn(&'static str, WatchRequest),
+    note: impl Fn(&'static str, WatchStep),
 ) -> Result<(), ThroughService> {
     let refusal = OnceCell::new();
     let deliver = |event: Event| match server.check_event(&event) {

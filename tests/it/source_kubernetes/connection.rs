@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube_ipvs::source::kubernetes::{
-    ApiAccess, ConnectError, Server, connect, follow, follow_server, service_ranges,
+    ApiAccess, ConnectError, ObserveRequest, Server, connect, connect_observed, follow,
+    follow_server, service_ranges,
 };
 use kube_ipvs_core::model::{Event, Settings};
 
@@ -139,6 +141,34 @@ fn service_ranges_are_looked_up() {
     assert_eq!(look_up(), ["10.97.0.0/16", "10.96.0.1/32"].map(|it| it.parse().unwrap()));
     server.set_outage(true);
     assert!(look_up().is_empty());
+}
+
+#[test]
+fn requests_are_observed_with_what_became_of_them() {
+    let server = ApiServer::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let observed = |url: String| {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&seen);
+        let observe: ObserveRequest = Arc::new(move |request| {
+            let status = request.status.map(|status| status.as_u16());
+            let request = (request.method.to_string(), request.host.to_owned(), status);
+            into.lock().unwrap().push(request);
+        });
+        let reach = ApiAccess { kubeconfig: None, master: Some(url) };
+        runtime.block_on(async {
+            let clients = connect_observed(&reach, &observe).await.unwrap();
+            service_ranges(clients.current()).await
+        });
+        let seen = seen.lock().unwrap();
+        seen.clone()
+    };
+    let host = server.url().replace("http://", "");
+    let answered = ("GET".to_owned(), host, Some(200));
+    assert_eq!(observed(server.url()), [answered.clone(), answered]);
+    // Nothing listens there.
+    let lost = ("GET".to_owned(), "127.0.0.1:1".to_owned(), None);
+    assert_eq!(observed("http://user:secret@127.0.0.1:1".to_owned()), [lost.clone(), lost]);
 }
 
 #[test]

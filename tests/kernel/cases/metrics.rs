@@ -2,6 +2,7 @@
 
 use super::{Case, case};
 use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
+use crate::expectation::Refused;
 use crate::lab::Host::{C, N1, P1, P2};
 use crate::lab::{endpoints, service};
 
@@ -28,18 +29,38 @@ pub(crate) fn cases() -> Vec<Case> {
                 t.equal("connections", 9, of_service(&told, "connections", ""))?;
                 Ok(told)
             })?;
-            for direction in ["in", "out"] {
-                let labels = format!("direction=\"{direction}\",");
-                let packets = of_service(&told, "packets", &labels);
-                let bytes = of_service(&told, "bytes", &labels);
-                t.check(&format!("packets {direction}"), packets >= 9, packets)?;
-                t.check(&format!("bytes {direction}"), bytes >= 20 * packets, bytes)?;
-            }
+            let labels = "direction=\"out\",";
+            let packets = of_service(&told, "packets", labels);
+            let bytes = of_service(&told, "bytes", labels);
+            t.check("packets", packets >= 9, packets)?;
+            t.check("bytes", bytes >= 20 * packets, bytes)?;
             t.check(
                 "one is left out",
                 told.contains("kube_ipvs_services_without_traffic 1\n"),
                 &told,
             )
+        }),
+        case("packets_that_rules_refuse_and_masquerade_are_counted", |t| {
+            let none =
+                service("dev/none").cluster_ip("10.96.9.43").load_balancer_ip("203.0.113.143");
+            t.apply(none.port("tcp", 80))?;
+            let some =
+                service("dev/some").cluster_ip("10.96.9.44").load_balancer_ip("203.0.113.144");
+            t.apply(some.port("tcp", 80))?;
+            t.apply(endpoints("dev/some").port("tcp", 8080).ready_on(P1))?;
+            t.settled()?;
+            t.expect(C, "203.0.113.143:80/tcp", Refused)?;
+            t.ask(C, "203.0.113.144:80/tcp")?;
+            let told = t.metrics()?;
+            for reason in ["refused", "masqueraded"] {
+                let line = format!(
+                    "kube_ipvs_rule_packets_total{{ip_family=\"IPv4\",reason=\"{reason}\"}} "
+                );
+                let count = told.lines().find_map(|told| told.strip_prefix(&line));
+                t.check(reason, count.is_some_and(|count| count != "0"), &told)?;
+            }
+            let usage = told.lines().find_map(|it| it.strip_prefix("kube_ipvs_conntrack_entries "));
+            t.check("conntrack", usage.is_some_and(|entries| entries != "0"), &told)
         }),
         case("ipvs_counts_the_first_packet_of_carried_connections", |t| {
             let followed =

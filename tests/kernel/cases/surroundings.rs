@@ -91,6 +91,10 @@ pub(crate) fn cases() -> Vec<Case> {
             // An audit.
             t.host(N1).nft("flush chain ip kube-ipvs forward")?;
             told(t, "ip filter FORWARD drops")?;
+            let line = "kube_ipvs_check_status{check=\"firewall\",status=\"fail\"} 1";
+            t.check("the metric says so, too", t.metrics()?.contains(line), line)?;
+            let status = t.agent().command("status", &[])?.stdout;
+            t.check("status says so, too", status.contains("check firewall fail: "), &status)?;
             // A start.
             t.agent().stop()?;
             t.settled()?;
@@ -101,8 +105,9 @@ pub(crate) fn cases() -> Vec<Case> {
             )?;
             datagrams_without_an_answer_arrive(t)?;
             t.host(N1).nft("flush chain ip kube-ipvs forward")?;
-            t.agent().wait_for_log("no firewall drops traffic of Services any more")?;
-            Ok(())
+            t.agent().wait_for_log("the check is ok again")?;
+            let line = "kube_ipvs_check_status{check=\"firewall\",status=\"ok\"} 1";
+            t.check("the metric says so, too", t.metrics()?.contains(line), line)
         }),
         case("traffic_that_firewalld_accepts_is_served", |t| {
             t.agent().configure(RANGES)?;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use kube_ipvs::client::AgentClient;
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::modules::{self, Module, Modules, Presence};
 use kube_ipvs_core::model::{Carry, Scheduler};
@@ -27,6 +29,7 @@ pub(crate) fn components() -> Vec<Component> {
             modules_are_loaded_beforehand_and_on_demand,
         ),
         component("the_agent_follows_an_api_server", the_agent_follows_an_api_server),
+        component("every_line_of_the_log_is_json", every_line_of_the_log_is_json),
         component("doctor_goes_by_the_agents_flags", doctor_goes_by_the_agents_flags),
         component(
             "a_hanging_plugin_does_not_stop_the_agent",
@@ -118,6 +121,42 @@ fn until_held(what: &str, services: &[(&str, &[&str])]) {
         assert!(start.elapsed() < PATIENCE, "{what}: {held:#?} is not {expected:#?}");
         sleep(Duration::from_millis(20));
     }
+}
+
+/// What the API server, the kernel and other programs make the agent log, and the keys of
+/// Kubernetes' components.
+fn every_line_of_the_log_is_json() {
+    let server = node_and_server();
+    server.put(service("web", "10.96.0.1"));
+    server.put(slice("web-1", "web", &["10.244.1.5"]));
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
+    fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+    server.set_outage(true);
+    let kubeconfig = kubeconfig.to_str().unwrap();
+    let options = ["--log-format", "json", "-v", "6", "--kubeconfig", kubeconfig];
+    let agent = Agent::start(&directory, &options);
+    let has = |text: &str| agent.log().contains(text);
+    until("it waits", || has("waiting for the API server: no list of Node"));
+    server.set_outage(false);
+    until("it has synced", || has("\"synced\""));
+    run("nft flush set ip kube-ipvs pools");
+    until("it has repaired drift", || has("repairing it"));
+    let log = agent.log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        let is_error = line["level"] == "error";
+        assert!(line["ts"].is_f64() && line["msg"].is_string(), "{line}");
+        assert!(line["logger"].is_string() && line["v"].is_u64() != is_error, "{line}");
+    }
+    let first = &lines[0];
+    assert_eq!((&first["msg"], &first["node"]), (&json!("kube-ipvs starts"), &json!("n1")));
+    assert!(first["source"].as_str().unwrap().starts_with("https://"), "{first}");
+    let drift = lines.iter().find(|line| line["msg"].as_str().unwrap().contains("repairing it"));
+    let drift = drift.unwrap();
+    assert!(drift["by"].as_str().unwrap().starts_with("nft (process "), "{drift}");
+    assert!(drift["changes"].as_str().unwrap().contains("set pools (ip)"), "{drift}");
+    assert!(drift["repairs"].as_str().unwrap().contains("add element"), "{drift}");
 }
 
 /// As `kubectl exec` does in the agent's pod: its environment names the `kubernetes` Service.
@@ -241,11 +280,25 @@ fn the_agent_follows_an_api_server() {
     until_held("reconnected", &[("10.96.0.1:80", two), ("10.96.0.3:80", two)]);
 
     // Relist: what happened meanwhile can no longer be told, so everything is listed again.
+    until("it is connected", || shows("kube_ipvs_source_connected{kind=\"Service\"} 1"));
     server.set_outage(true);
+    until("the loss is measured", || shows("kube_ipvs_source_connected{kind=\"Service\"} 0"));
     server.delete(SERVICES, "default/late");
     server.delete(SLICES, "default/late-1");
     server.put(slice("web-1", "web", &["10.244.1.5"]));
     server.compact();
     server.set_outage(false);
     until_held("relisted", &[("10.96.0.1:80", one)]);
+    until("it is connected again", || shows("kube_ipvs_source_connected{kind=\"Service\"} 1"));
+    let host = server.url().replace("https://", "");
+    let answers =
+        format!("rest_client_requests_total{{code=\"200\",host=\"{host}\",method=\"GET\"}} ");
+    assert!(shows(&answers), "{answers}");
+}
+
+/// Whether the metrics have a line that begins so.
+fn shows(line: &str) -> bool {
+    let agent = AgentClient::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 10249)));
+    let metrics = agent.get("/metrics").unwrap_or_default();
+    String::from_utf8_lossy(&metrics).lines().any(|it| it.starts_with(line))
 }

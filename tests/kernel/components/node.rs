@@ -427,7 +427,7 @@ fn subject() -> Subject {
 }
 
 fn finding<'a>(report: &'a Report, name: &str) -> &'a Finding {
-    &report.0.iter().find(|(check, _)| *check == name).unwrap().1
+    &report.checks.iter().find(|it| it.check == name).unwrap().finding
 }
 
 fn verdict(report: &Report, name: &str) -> CheckVerdict {

@@ -143,8 +143,19 @@ impl State {
     /// Returns whether every kind of object has been listed at least once.
     #[must_use]
     pub fn is_synced(&self) -> bool {
+        self.unlisted().next().is_none()
+    }
+
+    /// Returns the kinds of objects that have not been listed yet.
+    pub fn unlisted(&self) -> impl Iterator<Item = &'static str> {
         let Relist { services, slices, service_cidrs, node } = self.listed;
-        services && slices && service_cidrs && node
+        let kinds = [
+            (node, "Node"),
+            (service_cidrs, "ServiceCIDR"),
+            (services, "Service"),
+            (slices, "EndpointSlice"),
+        ];
+        kinds.into_iter().filter(|(is_listed, _)| !is_listed).map(|(_, kind)| kind)
     }
 
     /// Returns the changes since the last call.

@@ -1,13 +1,49 @@
-//! Logging to standard error, as text or JSON.
+//! Logging to standard error, as text or JSON. In JSON every line is an object: also those about the
+//! command line, the configuration and a panic.
+
+mod json;
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use json::{JsonFormat, JsonLine};
 use kube_ipvs_core::model::one_line;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{ConfigError, LogFormat};
+
+/// Whether lines are JSON. The log is of the whole process, as its standard error is.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Selects the form of all lines from here on, before logging starts.
+pub fn select(format: LogFormat) {
+    let is_json = format == LogFormat::Json;
+    if IS_JSON.swap(is_json, Ordering::Relaxed) || !is_json {
+        return;
+    }
+    panic::set_hook(Box::new(|panic| {
+        let _ = write_json(&JsonLine::of_panic(panic));
+    }));
+}
+
+/// Writes the line about an error that ends the program.
+///
+/// # Errors
+///
+/// If standard error cannot be written.
+pub fn report_end(message: &str) -> io::Result<()> {
+    if IS_JSON.load(Ordering::Relaxed) {
+        return write_json(&JsonLine::of_error(message));
+    }
+    writeln!(io::stderr(), "kube-ipvs: {}", one_line(message))
+}
+
+fn write_json(line: &JsonLine) -> io::Result<()> {
+    writeln!(io::stderr(), "{}", serde_json::to_string(line)?)
+}
 
 /// Starts logging.
 ///
@@ -15,6 +51,7 @@ use crate::config::{ConfigError, LogFormat};
 ///
 /// If the level is invalid.
 pub fn start(format: LogFormat, level: &str) -> Result<(), ConfigError> {
+    select(format);
     let is_text = format == LogFormat::Text;
     let lines = tracing_subscriber::fmt()
         .with_writer(move || Lines { out: io::stderr(), is_text })
@@ -23,7 +60,7 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), ConfigError> {
         .with_env_filter(filter(level)?);
     match format {
         LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Json => lines.event_format(JsonFormat).init(),
     }
     Ok(())
 }
@@ -78,6 +115,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -120,6 +160,34 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn json_lines_have_the_keys_of_kubernetes() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let out = Arc::clone(&log);
+        let writer = move || Lines { out: Shared(Arc::clone(&out)), is_text: false };
+        let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+        let lines = lines.event_format(JsonFormat).with_writer(writer).finish();
+        tracing::subscriber::with_default(lines, || {
+            tracing::info!(count = 3, ts = "forged", took = ?Duration::ZERO, "a\n\"b\"");
+            tracing::error!(error = %"no such file", "cannot read");
+            tracing::debug!("more");
+        });
+        let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [info, error, debug] = &*lines else { panic!("{text}") };
+        assert!(info["ts"].as_f64().is_some_and(|millis| millis > 1.6e12), "{info}");
+        assert_eq!((&info["msg"], &info["v"]), (&json!("a\n\"b\""), &json!(0)));
+        assert_eq!((&info["count"], &info["took"]), (&json!(3), &json!("0ns")));
+        assert_eq!(info["logger"], "kube_ipvs::agent::log::tests");
+        let caller = info["caller"].as_str().unwrap();
+        assert!(caller.starts_with("log/mod.rs:"), "{caller}");
+        assert_eq!(text.lines().next().unwrap().matches("\"ts\"").count(), 1, "{text}");
+        assert_eq!((&error["err"], &error["level"]), (&json!("no such file"), &json!("error")));
+        assert!(error.get("v").is_none(), "as Kubernetes marks an error: {error}");
+        assert_eq!(debug["v"], 4);
     }
 
     #[test]
