@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_core::desired::{Overlap, health_check_addresses, overlaps};
 use kube_ipvs_core::engine::{Engine, ServiceUpdates, SyncError, Totals, Work};
-use kube_ipvs_core::model::{Event, VirtualAddress};
+use kube_ipvs_core::model::{EndpointName, Event, VirtualAddress};
 use kube_ipvs_core::plan::{Ejection, EjectionChange, ObjectKey};
 use kube_ipvs_core::state::Trigger;
 use netlink_ipvs::KernelError;
@@ -316,12 +316,13 @@ impl EngineLoop {
             return;
         }
         let about = self.object_of(failure);
-        if let Some(notice) = of_failure(about.clone(), failure) {
+        let name = api::name_in(&self.engine, failure);
+        if let Some(notice) = of_failure(about.clone(), failure, &name) {
             return self.handles.notices.report(notice);
         }
         let (command, attempts) = (failure.command(), failure.attempts);
         let message =
-            format!("`{command}`: {}; attempt {attempts}, will be retried", failure.failure);
+            format!("`{command}`{name}: {}; attempt {attempts}, will be retried", failure.failure);
         self.handles.notices.report_log(about, message);
     }
 
@@ -398,24 +399,26 @@ impl EngineLoop {
     fn report_ejection(&self, ejection: &Ejection) {
         let Ejection { server, backend, change } = ejection;
         let backend = backend.socket();
+        let owner = self.engine.desired().services().find(|(_, it)| it.pool(server).is_some());
+        let owner = owner.map(|(key, _)| key);
+        let slices = owner.into_iter().flat_map(|key| self.engine.state().slices(key));
+        let name = EndpointName::find(slices, backend).unwrap_or_default();
+        let (pod, node) = (name.pod.as_deref(), name.node.as_deref());
         match change {
             EjectionChange::Ejected { .. } => {
                 self.handles.metrics.ejections.inc();
-                let owner = self
-                    .engine
-                    .desired()
-                    .services()
-                    .find(|(_, service)| service.pool(server).is_some());
-                let about = owner
-                    .map_or(InvolvedObject::Node, |(key, _)| InvolvedObject::Service(key.clone()));
-                self.handles.notices.report(of_ejection(about, ejection));
+                let about =
+                    owner.map_or(InvolvedObject::Node, |key| InvolvedObject::Service(key.clone()));
+                self.handles.notices.report(of_ejection(about, ejection, &name));
             }
             EjectionChange::Restored => {
-                info!(%server, %backend, "an ejected endpoint answers again");
+                info!(%server, %backend, pod, node, "an ejected endpoint answers again");
             }
-            EjectionChange::Tried => debug!(%server, %backend, "an ejected endpoint is on trial"),
+            EjectionChange::Tried => {
+                debug!(%server, %backend, pod, node, "an ejected endpoint is on trial")
+            }
             EjectionChange::Failed => {
-                debug!(%server, %backend, "an ejected endpoint does not answer its trial");
+                debug!(%server, %backend, pod, node, "an ejected endpoint does not answer its trial");
             }
         }
     }
@@ -442,8 +445,8 @@ impl EngineLoop {
             return;
         }
         match query {
-            Query::Status(reply) => {
-                let _ = reply.send(api::status(&self.engine, self.last_sync));
+            Query::Status { filter, reply } => {
+                let _ = reply.send(api::status(&self.engine, self.last_sync, &filter));
             }
             // A dropped query is answered with "ask again".
             Query::Traffic { services, reply } => match self.kernel.ipvs.traffic() {
@@ -453,8 +456,9 @@ impl EngineLoop {
                 }
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },
-            Query::Explain { destination, from, reply } => {
-                let _ = reply.send(self.engine.explain(destination, from));
+            Query::Explain { question, reply } => {
+                let explain = |destination, from| self.engine.explain(destination, from);
+                let _ = reply.send(api::explained(&question, self.engine.state(), explain));
             }
         }
     }

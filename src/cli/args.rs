@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use kube_ipvs_core::explain::Source;
-use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::question::{Client, Destination};
 
+use crate::agent::api::StatusFilter;
 use crate::config::{SharedFlags, duration, path, truth};
 
 /// The command line.
@@ -178,25 +178,39 @@ pub enum Command {
         exit_code: bool,
     },
     /// Print where a new connection would go, and why
-    #[command(after_help = "Asks the running agent, or computes the answer from --manifests.\n\n\
+    #[command(after_help = "Asks the running agent, or computes the answer from --manifests. A \
+        Service means its ClusterIPs; every port and address family that the question may mean is \
+        explained.\n\n\
         Examples:\n  kube-ipvs explain 10.96.0.10:53/udp --from node\n  \
+        kube-ipvs explain svc/kube-dns:dns -n kube-system --from pod/default/web-0\n  \
         kube-ipvs explain '[fd00::a]:443' --from 10.244.1.5 -o json")]
     Explain {
-        /// Destination of the connection: ADDR:PORT[/tcp|udp|sctp]
+        /// Destination of the connection: svc/NAME, svc/NAME:PORT (a name or number), or
+        /// ADDR:PORT[/tcp|udp|sctp]
         #[arg(value_name = "DEST")]
-        destination: VirtualAddress,
-        /// Source of the connection: an IP address, or `node` for a process in the node's own network
+        destination: Destination,
+        /// Source of the connection: pod/NAME or pod/NAMESPACE/NAME of a pod that is an endpoint, an
+        /// IP address, or `node` for a process in the node's own network
         #[arg(long, value_name = "SRC")]
-        from: Source,
+        from: Client,
+        /// Namespace of the names
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
     /// Print the state of the running agent
+    #[command(after_help = "Examples:\n  kube-ipvs status\n  \
+        kube-ipvs status kube-system/kube-dns -o wide\n  \
+        kube-ipvs status kube-system -o json")]
     Status {
+        /// Only this Service, or those of this namespace
+        #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
+        services: Option<StatusFilter>,
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
-        output: TextFormat,
+        output: StatusFormat,
     },
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
     #[command(
@@ -248,6 +262,32 @@ pub enum RenderFormat {
     Route,
     /// All of it as one object
     Json,
+}
+
+/// Form of `status`'s output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum StatusFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// A table of each pool's endpoints, with pod, node, zone, connections and state
+    Wide,
+    /// The object of `json` in YAML
+    Yaml,
+    /// One JSON object
+    Json,
+}
+
+/// Parses the Services that `status` prints.
+fn status_filter(text: &str) -> Result<StatusFilter, String> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (namespace, Some(name)),
+        None => (text, None),
+    };
+    if namespace.is_empty() || name.is_some_and(|name| name.is_empty() || name.contains('/')) {
+        return Err("give NAMESPACE or NAMESPACE/NAME".to_owned());
+    }
+    Ok(StatusFilter { namespace: Some(namespace.to_owned()), name: name.map(str::to_owned) })
 }
 
 /// Form of an answer.
@@ -343,7 +383,8 @@ mod tests {
             (
                 "kube-ipvs explain 10.0.0.1",
                 "kube-ipvs: invalid value '10.0.0.1' for '<DEST>': \"10.0.0.1\" is not \
-                 ADDR:PORT[/tcp|udp|sctp] (an IPv6 address goes in brackets); try 'kube-ipvs \
+                 ADDR:PORT[/tcp|udp|sctp] (an IPv6 address goes in brackets), nor svc/NAME or \
+                 svc/NAME:PORT; try 'kube-ipvs \
                  --help'\n",
             ),
             (

@@ -19,11 +19,14 @@ use std::process::ExitCode;
 use args::VERSION;
 use clap::CommandFactory;
 use clap_complete::generate;
+use kube_ipvs_core::question::Question;
 
 use crate::config::ConfigError;
 use crate::source::manifests::ManifestError;
 
-pub use args::{CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, TextFormat};
+pub use args::{
+    CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, StatusFormat, TextFormat,
+};
 
 /// The work failed.
 const FAILED: u8 = 1;
@@ -64,10 +67,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(flags) => run::run(&shared, &flags),
         Command::Render { output } => render::run(&shared, output),
         Command::Plan { exit_code } => plan::run(&shared, exit_code),
-        Command::Explain { destination, from, output } => {
-            explain::run(&shared, destination, from, output)
+        Command::Explain { destination, from, namespace, output } => {
+            explain::run(&shared, &Question { destination, from, namespace }, output)
         }
-        Command::Status { output } => status::run(&shared, output),
+        Command::Status { services, output } => {
+            status::run(&shared, &services.unwrap_or_default(), output)
+        }
         Command::Doctor => doctor::run(&shared),
         Command::Cleanup(flags) => cleanup::run(&flags),
         Command::Completions { shell } => {
