@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use kube_ipvs_core::question::Question;
+use kube_ipvs_core::question::ConnectionQuestion;
 use serde::de::DeserializeOwned;
 
 use crate::agent::api::{ExplainView, StatusFilter, StatusView};
@@ -72,7 +72,7 @@ impl AgentClient {
     /// # Errors
     ///
     /// If the agent does not run there, cannot answer, or does not know a name in the question.
-    pub fn explain(&self, question: &Question) -> Result<Vec<ExplainView>, AgentError> {
+    pub fn explain(&self, question: &ConnectionQuestion) -> Result<Vec<ExplainView>, AgentError> {
         let path = format!("/explain?{}", explain_query(question));
         if question.is_one() { Ok(vec![self.get_json(&path)?]) } else { self.get_json(&path) }
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use kube_ipvs::agent::http::{explain_query, parse_explain};
 use kube_ipvs::config::{resolve_text, show, write};
 use kube_ipvs_core::model::{InterfaceName, Scheduler, VirtualAddress};
-use kube_ipvs_core::question::{Client, Destination};
+use kube_ipvs_core::question::{ClientName, DestinationName};
 
 /// The configuration file. What was read is read again as it is written.
 pub(crate) fn config(data: &[u8]) {
@@ -27,8 +27,8 @@ pub(crate) fn texts(data: &[u8]) {
     read_again::<InterfaceName>(text);
     read_again::<VirtualAddress>(text);
     read_again::<Scheduler>(text);
-    read_again::<Destination>(text);
-    read_again::<Client>(text);
+    read_again::<DestinationName>(text);
+    read_again::<ClientName>(text);
 }
 
 fn read_again<T: FromStr + Display + PartialEq>(text: &str) {

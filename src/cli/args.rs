@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use kube_ipvs_core::question::{Client, Destination};
+use kube_ipvs_core::question::{ClientName, DestinationName};
 
 use crate::agent::api::StatusFilter;
 use crate::config::{SharedFlags, duration, path, truth};
@@ -170,12 +170,20 @@ pub enum Command {
         output: RenderFormat,
     },
     /// Print what would change in this kernel; change nothing
-    #[command(after_help = "+ adds, ~ changes, - removes.\n\nExample:\n  \
-        kube-ipvs plan --manifests ./objects --node-name n1 --exit-code")]
+    #[command(
+        after_help = "+ adds, ~ changes, - removes. Objects come from --manifests, or else from \
+        where the agent takes them: without flags of its own it takes those of the agent that runs in \
+        this container.\n\nExamples:\n  \
+        kubectl -n kube-system exec ds/kube-ipvs -- /kube-ipvs plan\n  \
+        kube-ipvs plan --manifests ./objects --node-name n1 --exit-code"
+    )]
     Plan {
         /// Exit with status 3 if anything would change
         #[arg(long)]
         exit_code: bool,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
     },
     /// Print where a new connection would go, and why
     #[command(after_help = "Asks the running agent, or computes the answer from --manifests. A \
@@ -188,11 +196,11 @@ pub enum Command {
         /// Destination of the connection: svc/NAME, svc/NAME:PORT (a name or number), or
         /// ADDR:PORT[/tcp|udp|sctp]
         #[arg(value_name = "DEST")]
-        destination: Destination,
+        destination: DestinationName,
         /// Source of the connection: pod/NAME or pod/NAMESPACE/NAME of a pod that is an endpoint, an
         /// IP address, or `node` for a process in the node's own network
         #[arg(long, value_name = "SRC")]
-        from: Client,
+        from: ClientName,
         /// Namespace of the names
         #[arg(short, long, default_value = "default")]
         namespace: String,

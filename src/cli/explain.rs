@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kube_ipvs_core::explain::explain;
-use kube_ipvs_core::question::Question;
+use kube_ipvs_core::question::ConnectionQuestion;
 
 use super::{TextFormat, objects, output, status};
 use crate::agent::api::{ExplainView, explained};
@@ -22,7 +22,7 @@ fn by_manifests(answer: ExplainView) -> ExplainView {
 /// Answers from the manifests' desired state alone, or asks the running agent.
 pub(super) fn run(
     shared: &SharedFlags,
-    question: &Question,
+    question: &ConnectionQuestion,
     form: TextFormat,
 ) -> anyhow::Result<ExitCode> {
     let answers: Vec<_> = if shared.manifests.is_some() {

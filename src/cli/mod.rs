@@ -7,6 +7,7 @@ mod explain;
 mod objects;
 mod output;
 mod plan;
+mod plan_view;
 mod render;
 mod run;
 mod running;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use args::VERSION;
 use clap::CommandFactory;
 use clap_complete::generate;
-use kube_ipvs_core::question::Question;
+use kube_ipvs_core::question::ConnectionQuestion;
 
 use crate::config::ConfigError;
 use crate::source::manifests::ManifestError;
@@ -66,9 +67,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match command.unwrap_or(Command::Run(flags)) {
         Command::Run(flags) => run::run(&shared, &flags),
         Command::Render { output } => render::run(&shared, output),
-        Command::Plan { exit_code } => plan::run(&shared, exit_code),
+        Command::Plan { exit_code, output } => plan::run(&shared, exit_code, output),
         Command::Explain { destination, from, namespace, output } => {
-            explain::run(&shared, &Question { destination, from, namespace }, output)
+            explain::run(&shared, &ConnectionQuestion { destination, from, namespace }, output)
         }
         Command::Status { services, output } => {
             status::run(&shared, &services.unwrap_or_default(), output)

@@ -14,9 +14,9 @@ const MOST_ADDRESSES: usize = 8;
 
 /// The destination of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Destination {
+pub enum DestinationName {
     Address(VirtualAddress),
-    /// The ClusterIPs of a Service of [`Question::namespace`], at one port or at all.
+    /// The ClusterIPs of a Service of [`ConnectionQuestion::namespace`], at one port or at all.
     Service {
         name: String,
         /// Its name or number.
@@ -26,10 +26,10 @@ pub enum Destination {
 
 /// The origin of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Client {
+pub enum ClientName {
     Source(Source),
     Pod {
-        /// [`Question::namespace`] if it is not given.
+        /// [`ConnectionQuestion::namespace`] if it is not given.
         namespace: Option<String>,
         name: String,
     },
@@ -37,14 +37,14 @@ pub enum Client {
 
 /// Where would a connection go?
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Question {
-    pub destination: Destination,
-    pub from: Client,
+pub struct ConnectionQuestion {
+    pub destination: DestinationName,
+    pub from: ClientName,
     /// That of names without one.
     pub namespace: String,
 }
 
-impl FromStr for Destination {
+impl FromStr for DestinationName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -68,7 +68,7 @@ impl FromStr for Destination {
     }
 }
 
-impl FromStr for Client {
+impl FromStr for ClientName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -90,7 +90,7 @@ impl FromStr for Client {
     }
 }
 
-impl fmt::Display for Destination {
+impl fmt::Display for DestinationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
@@ -100,7 +100,7 @@ impl fmt::Display for Destination {
     }
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for ClientName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source(source) => source.fmt(f),
@@ -110,11 +110,14 @@ impl fmt::Display for Client {
     }
 }
 
-impl Question {
+impl ConnectionQuestion {
     /// Returns whether it is about one connection: it has no names.
     #[must_use]
     pub fn is_one(&self) -> bool {
-        matches!((&self.destination, &self.from), (Destination::Address(_), Client::Source(_)))
+        matches!(
+            (&self.destination, &self.from),
+            (DestinationName::Address(_), ClientName::Source(_))
+        )
     }
 
     /// Replaces names by addresses: all combinations that are of one family. An address stays as it
@@ -151,8 +154,8 @@ impl Question {
 
     fn destinations(&self, state: &State) -> Result<Vec<VirtualAddress>, String> {
         let (name, port) = match &self.destination {
-            Destination::Address(address) => return Ok(vec![*address]),
-            Destination::Service { name, port } => (name, port.as_deref()),
+            DestinationName::Address(address) => return Ok(vec![*address]),
+            DestinationName::Service { name, port } => (name, port.as_deref()),
         };
         let key = ServiceKey::new(&self.namespace, name);
         let service = state.entry(&key).and_then(|entry| entry.service.as_ref());
@@ -184,8 +187,8 @@ impl Question {
 
     fn clients(&self, state: &State) -> Result<Vec<Source>, String> {
         let (namespace, name) = match &self.from {
-            Client::Source(source) => return Ok(vec![*source]),
-            Client::Pod { namespace, name } => {
+            ClientName::Source(source) => return Ok(vec![*source]),
+            ClientName::Pod { namespace, name } => {
                 (namespace.as_ref().unwrap_or(&self.namespace), name)
             }
         };
@@ -281,7 +284,7 @@ mod tests {
 
     fn answer(destination: &str, from: &str) -> Result<Vec<String>, String> {
         let (destination, from) = (destination.parse()?, from.parse()?);
-        let question = Question { destination, from, namespace: "a".to_owned() };
+        let question = ConnectionQuestion { destination, from, namespace: "a".to_owned() };
         let pairs = question.resolve(&state())?.into_iter();
         Ok(pairs.map(|(to, from)| format!("{from} > {to}")).collect())
     }
@@ -330,7 +333,7 @@ mod tests {
         assert!(!state.is_dirty());
         let from = "pod/web-9".parse().unwrap();
         let to = "[fd00::1]:80".parse().unwrap();
-        let question = Question { destination: to, from, namespace: "a".to_owned() };
+        let question = ConnectionQuestion { destination: to, from, namespace: "a".to_owned() };
         assert_eq!(question.resolve(&state).unwrap().len(), 1);
     }
 }

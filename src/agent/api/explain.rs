@@ -4,7 +4,7 @@ use std::fmt;
 
 use kube_ipvs_core::explain::{Candidate, Explanation, Source};
 use kube_ipvs_core::model::{EndpointSlice, Scheduler, VirtualAddress};
-use kube_ipvs_core::question::Question;
+use kube_ipvs_core::question::ConnectionQuestion;
 use kube_ipvs_core::state::State;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct Explained {
 ///
 /// If a name in the question is unknown, with what to ask instead.
 pub fn explained(
-    question: &Question,
+    question: &ConnectionQuestion,
     state: &State,
     explain: impl Fn(VirtualAddress, Source) -> Explanation,
 ) -> Result<Vec<Explained>, String> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use kube_ipvs_core::question::Question;
+use kube_ipvs_core::question::ConnectionQuestion;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -26,7 +26,7 @@ pub enum Query {
     },
     /// The target of a new connection; an error if the question names what is unknown.
     Explain {
-        question: Question,
+        question: ConnectionQuestion,
         reply: oneshot::Sender<Result<Vec<Explained>, String>>,
     },
 }
@@ -77,19 +77,19 @@ pub(super) async fn ask<T>(
 ///
 /// The message names the invalid part.
 #[doc(hidden)]
-pub fn parse_explain(query: &str) -> Result<Question, String> {
+pub fn parse_explain(query: &str) -> Result<ConnectionQuestion, String> {
     let (Some(destination), Some(from)) = (find(query, "destination"), find(query, "from")) else {
         return Err("ask for /explain?destination=ADDR:PORT/PROTOCOL&from=ADDR or node".to_owned());
     };
     let destination = destination.parse().map_err(|error| format!("destination: {error}"))?;
     let from = from.parse().map_err(|error| format!("from: {error}"))?;
     let namespace = find(query, "namespace").map_or_else(|| "default".to_owned(), Cow::into_owned);
-    Ok(Question { destination, from, namespace })
+    Ok(ConnectionQuestion { destination, from, namespace })
 }
 
 /// Writes what [`parse_explain`] reads.
 #[must_use]
-pub fn explain_query(question: &Question) -> String {
+pub fn explain_query(question: &ConnectionQuestion) -> String {
     form_urlencoded::Serializer::new(String::new())
         .append_pair("destination", &question.destination.to_string())
         .append_pair("from", &question.from.to_string())
@@ -118,7 +118,7 @@ mod tests {
             "destination=[fd00::a]:53/udp&from=node",
             "from=node&destination=%5Bfd00%3A%3Aa%5D%3A53%2Fudp&more=1",
         ] {
-            let Question { destination, from, namespace } = match parse_explain(query) {
+            let ConnectionQuestion { destination, from, namespace } = match parse_explain(query) {
                 Ok(parsed) => parsed,
                 Err(error) => panic!("{query}: {error}"),
             };

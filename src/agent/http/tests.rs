@@ -16,7 +16,7 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
-use kube_ipvs_core::question::Question;
+use kube_ipvs_core::question::ConnectionQuestion;
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
@@ -178,7 +178,7 @@ fn facts_are_reported() {
     let status = server.client().status(&StatusFilter::default()).unwrap();
     assert_eq!((&*status.node, status.synced, status.last_sync), ("n1", false, None));
 
-    let question = |destination: &str, from: &str| Question {
+    let question = |destination: &str, from: &str| ConnectionQuestion {
         destination: destination.parse().unwrap(),
         from: from.parse().unwrap(),
         namespace: "a".to_owned(),

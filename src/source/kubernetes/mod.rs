@@ -21,6 +21,7 @@ mod decode;
 mod kubeconfig;
 mod list;
 mod object_reader;
+mod once;
 mod proxy;
 mod reflector;
 mod rejection_log;
@@ -35,6 +36,7 @@ use kube_ipvs_core::model::{Event, Settings};
 
 pub use client::{ApiAccess, Clients, ConnectError, connect};
 pub use decode::Encoding;
+pub use once::{ListOnceError, list};
 use reflector::Reflector;
 pub use server::{FIND_AGAIN, Server, ThroughService, follow, follow_server, service_ranges};
 
