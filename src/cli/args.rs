@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kube_ipvs_core::question::{ClientName, DestinationName};
 
+use super::TopFlags;
 use crate::agent::api::StatusFilter;
 use crate::config::{SharedFlags, duration, path, truth};
 
@@ -220,6 +221,15 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: StatusFormat,
     },
+    /// Print the traffic of Services and their endpoints, again and again
+    #[command(
+        after_help = "A terminal is redrawn; other outputs get a table, or a line of JSON, for each \
+        interval. Rates come from IPVS's counters, which are read only while this runs; of connections \
+        that connection tracking carries (`carry`), IPVS counts the first packets alone.\n\n\
+        Examples:\n  kube-ipvs top\n  kube-ipvs top shop --sort bytes\n  \
+        kube-ipvs top shop/web --once -o json"
+    )]
+    Top(TopFlags),
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
     #[command(
         after_help = "Without flags of its own it takes those of the agent that runs in this \
@@ -287,7 +297,7 @@ pub enum StatusFormat {
 }
 
 /// Parses the Services that `status` prints.
-fn status_filter(text: &str) -> Result<StatusFilter, String> {
+pub(super) fn status_filter(text: &str) -> Result<StatusFilter, String> {
     let (namespace, name) = match text.split_once('/') {
         Some((namespace, name)) => (namespace, Some(name)),
         None => (text, None),

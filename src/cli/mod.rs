@@ -12,6 +12,8 @@ mod render;
 mod run;
 mod running;
 mod status;
+mod top;
+mod top_view;
 
 use std::env;
 use std::io::{self, Write};
@@ -28,6 +30,7 @@ use crate::source::manifests::ManifestError;
 pub use args::{
     CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, StatusFormat, TextFormat,
 };
+pub use top_view::{TopFlags, TopSort};
 
 /// The work failed.
 const FAILED: u8 = 1;
@@ -74,6 +77,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { services, output } => {
             status::run(&shared, &services.unwrap_or_default(), output)
         }
+        Command::Top(flags) => top::run(&shared, &flags),
         Command::Doctor => doctor::run(&shared),
         Command::Cleanup(flags) => cleanup::run(&flags),
         Command::Completions { shell } => {

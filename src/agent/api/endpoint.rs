@@ -80,7 +80,7 @@ impl EndpointView {
     }
 
     /// Returns its names, as text that follows the others.
-    pub(super) fn name(&self) -> EndpointName {
+    pub(crate) fn name(&self) -> EndpointName {
         let node = self.node.as_deref().map(Into::into);
         EndpointName { pod: self.pod.clone(), node, zone: None }
     }

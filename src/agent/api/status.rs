@@ -301,6 +301,13 @@ impl From<&Frontend> for FrontendView {
 }
 
 impl PoolView {
+    /// Returns its endpoints, each with its state: `serving`, `ejected` or `draining`.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointView, &'static str)> {
+        let state = |it: &EndpointView| if it.ejected { "ejected" } else { "serving" };
+        let serving = self.backends.iter().map(move |it| (it, state(it)));
+        serving.chain(self.draining.iter().map(|it| (it, "draining")))
+    }
+
     fn new(
         Pool { server, backends, .. }: &Pool,
         ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,

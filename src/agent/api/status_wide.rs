@@ -27,10 +27,7 @@ impl fmt::Display for WideStatus<'_> {
 }
 
 fn fmt_table(pool: &PoolView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let serving =
-        pool.backends.iter().map(|it| (it, if it.ejected { "ejected" } else { "serving" }));
-    let draining = pool.draining.iter().map(|it| (it, "draining"));
-    let rows = serving.chain(draining).map(|(endpoint, state)| cells(endpoint, state));
+    let rows = pool.endpoints().map(|(endpoint, state)| cells(endpoint, state));
     let rows: Vec<_> = std::iter::once(HEADER.map(str::to_owned)).chain(rows).collect();
     let mut widths = [0; HEADER.len()];
     for row in &rows {

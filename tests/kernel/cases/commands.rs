@@ -60,6 +60,8 @@ pub(crate) fn cases() -> Vec<Case> {
                 ("status", &["dev/asked", "-o", "wide"], "1       0       0         serving"),
                 ("status", &["dev", "-o", "yaml"], "activeConnections: 0"),
                 ("status", &["dev", "-o", "json"], "\"pod\": \"asked-5d4b6-x2x9z\""),
+                ("top", &["dev", "--once", "--interval", "1s"], "asked-5d4b6-x2x9z on"),
+                ("top", &["dev", "--once", "--interval", "1s", "-o", "json"], "\"bytesOut\":0"),
                 ("plan", &[], ""),
             ] {
                 let printed = t.run_to_end(command, arguments)?;
