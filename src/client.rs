@@ -4,11 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use kube_ipvs_core::explain::Source;
-use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::question::ConnectionQuestion;
 use serde::de::DeserializeOwned;
 
-use crate::agent::api::{ExplainView, StatusView};
+use crate::agent::api::{ExplainView, StatusFilter, StatusView};
+use crate::agent::http::explain_query;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
@@ -59,23 +59,22 @@ impl AgentClient {
     /// # Errors
     ///
     /// If the agent does not run there or cannot answer.
-    pub fn status(&self) -> Result<StatusView, AgentError> {
-        self.get_json("/status")
+    pub fn status(&self, filter: &StatusFilter) -> Result<StatusView, AgentError> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (key, value) in [("namespace", &filter.namespace), ("name", &filter.name)] {
+            if let Some(value) = value {
+                query.append_pair(key, value);
+            }
+        }
+        self.get_json(&format!("/status?{}", query.finish()))
     }
 
     /// # Errors
     ///
-    /// If the agent does not run there or cannot answer.
-    pub fn explain(
-        &self,
-        destination: VirtualAddress,
-        from: Source,
-    ) -> Result<ExplainView, AgentError> {
-        let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("destination", &destination.to_string())
-            .append_pair("from", &from.to_string())
-            .finish();
-        self.get_json(&format!("/explain?{query}"))
+    /// If the agent does not run there, cannot answer, or does not know a name in the question.
+    pub fn explain(&self, question: &ConnectionQuestion) -> Result<Vec<ExplainView>, AgentError> {
+        let path = format!("/explain?{}", explain_query(question));
+        if question.is_one() { Ok(vec![self.get_json(&path)?]) } else { self.get_json(&path) }
     }
 
     /// The body of the answer to a path.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::{
     Change, Control, Endpoint, EndpointPort, EndpointSlice, Event, Family, LocalityWeights, Name,
-    Node, Protocol, Scheduler, Service, ServiceCidr, ServiceKey, ServicePort, Shared, SliceKey,
-    Topology, VirtualAddress,
+    Node, PodNames, Protocol, Scheduler, Service, ServiceCidr, ServiceKey, ServicePort, Shared,
+    SliceKey, Topology, VirtualAddress,
 };
 
 /// Shared by many objects, as in the objects of a source.
@@ -82,14 +82,27 @@ pub(crate) fn slice(size: Size, service: u32, slice: u32, endpoints: u32) -> End
         weight: 1,
         topology: Shared::clone(&TOPOLOGIES[index as usize % TOPOLOGIES.len()]),
     };
-    EndpointSlice {
+    let pods: Vec<_> = (0..endpoints).map(|index| pod(service, first + index)).collect();
+    let mut object = EndpointSlice {
         key: SliceKey::new("default", &format!("service-{service}-{slice}")),
         service: service_key(service),
         family: Family::V4,
         ports: Shared::clone(&PORTS),
-        endpoints: (0..endpoints).map(endpoint).collect(),
+        endpoints: Box::default(),
+        pods: PodNames::default(),
         triggered: None,
-    }
+    };
+    let pods = pods.iter().map(|pod| Some(pod.as_str()));
+    object.set_endpoints((0..endpoints).map(endpoint).zip(pods).collect());
+    object
+}
+
+/// Returns a name as a Deployment's pods have them.
+fn pod(service: u32, index: u32) -> String {
+    let letters = b"bcdfghjklmnpqrstvwxz2456789";
+    let letter = |place: u32| letters[(index / 27_u32.pow(place) % 27) as usize];
+    let suffix: String = (0..5).map(|place| char::from(letter(place))).collect();
+    format!("service-{service}-7d9f8c6b54-{suffix}")
 }
 
 /// Returns the load balancer IP and the node port of a Service in a cluster of [`externally`].

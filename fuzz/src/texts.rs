@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use kube_ipvs::agent::http::parse_explain;
+use kube_ipvs::agent::http::{explain_query, parse_explain};
 use kube_ipvs::config::{resolve_text, show, write};
-use kube_ipvs_core::explain::Source;
 use kube_ipvs_core::model::{InterfaceName, Scheduler, VirtualAddress};
+use kube_ipvs_core::question::{ClientName, DestinationName};
 
 /// The configuration file. What was read is read again as it is written.
 pub(crate) fn config(data: &[u8]) {
@@ -27,7 +27,8 @@ pub(crate) fn texts(data: &[u8]) {
     read_again::<InterfaceName>(text);
     read_again::<VirtualAddress>(text);
     read_again::<Scheduler>(text);
-    read_again::<Source>(text);
+    read_again::<DestinationName>(text);
+    read_again::<ClientName>(text);
 }
 
 fn read_again<T: FromStr + Display + PartialEq>(text: &str) {
@@ -40,8 +41,7 @@ fn read_again<T: FromStr + Display + PartialEq>(text: &str) {
 /// What is asked of `/explain`.
 pub(crate) fn query(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
-    if let Ok((destination, from)) = parse_explain(text) {
-        let again = format!("destination={destination}&from={from}");
-        assert_eq!(parse_explain(&again), Ok((destination, from)));
+    if let Ok(question) = parse_explain(text) {
+        assert_eq!(parse_explain(&explain_query(&question)), Ok(question));
     }
 }

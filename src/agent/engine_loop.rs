@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_core::desired::health_check_addresses;
 use kube_ipvs_core::engine::{Engine, ServiceUpdates, SyncError, Totals, Work};
-use kube_ipvs_core::model::{Event, VirtualAddress};
+use kube_ipvs_core::model::{EndpointName, Event, VirtualAddress};
 use kube_ipvs_core::plan::{Ejection, EjectionChange, ObjectKey};
 use kube_ipvs_core::state::Trigger;
 use netlink_ipvs::KernelError;
@@ -318,12 +318,13 @@ impl EngineLoop {
             ObjectKey::Pool(server) => self.object_of(server),
             _ => InvolvedObject::Node,
         };
-        if let Some(notice) = of_failure(about.clone(), failure) {
+        let name = api::name_in(&self.engine, failure);
+        if let Some(notice) = of_failure(about.clone(), failure, &name) {
             return self.handles.notices.report(notice);
         }
         let (command, attempts) = (failure.command(), failure.attempts);
         let message =
-            format!("`{command}`: {}; attempt {attempts}, will be retried", failure.failure);
+            format!("`{command}`{name}: {}; attempt {attempts}, will be retried", failure.failure);
         self.handles.notices.report_log(about, message);
     }
 
@@ -401,17 +402,24 @@ impl EngineLoop {
     fn report_ejection(&self, ejection: &Ejection) {
         let Ejection { server, backend, change } = ejection;
         let backend = backend.socket();
+        let owner = self.engine.desired().pool_owner(server);
+        let slices = owner.into_iter().flat_map(|key| self.engine.state().slices(key));
+        let name = EndpointName::find(slices, backend).unwrap_or_default();
+        let (pod, node) = (name.pod.as_deref(), name.node.as_deref());
         match change {
             EjectionChange::Ejected { .. } => {
                 self.handles.metrics.ejections.inc();
-                self.handles.notices.report(of_ejection(self.object_of(server), ejection));
+                let about = self.object_of(server);
+                self.handles.notices.report(of_ejection(about, ejection, &name));
             }
             EjectionChange::Restored => {
-                info!(%server, %backend, "an ejected endpoint answers again");
+                info!(%server, %backend, pod, node, "an ejected endpoint answers again");
             }
-            EjectionChange::Tried => debug!(%server, %backend, "an ejected endpoint is on trial"),
+            EjectionChange::Tried => {
+                debug!(%server, %backend, pod, node, "an ejected endpoint is on trial")
+            }
             EjectionChange::Failed => {
-                debug!(%server, %backend, "an ejected endpoint does not answer its trial");
+                debug!(%server, %backend, pod, node, "an ejected endpoint does not answer its trial");
             }
         }
     }
@@ -438,8 +446,8 @@ impl EngineLoop {
             return;
         }
         match query {
-            Query::Status(reply) => {
-                let snapshot = api::status(&self.engine, self.last_sync);
+            Query::Status { filter, reply } => {
+                let snapshot = api::status(&self.engine, self.last_sync, &filter);
                 let _ = reply.send(snapshot.with_checks(self.checkup.failing()));
             }
             // A dropped query is answered with "ask again".
@@ -450,8 +458,9 @@ impl EngineLoop {
                 }
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },
-            Query::Explain { destination, from, reply } => {
-                let _ = reply.send(self.engine.explain(destination, from));
+            Query::Explain { question, reply } => {
+                let explain = |destination, from| self.engine.explain(destination, from);
+                let _ = reply.send(api::explained(&question, self.engine.state(), explain));
             }
         }
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use kube_ipvs_core::explain::Source;
-use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::question::{ClientName, DestinationName};
 
+use super::TopFlags;
+use crate::agent::api::StatusFilter;
 use crate::config::{SharedFlags, duration, path, truth};
 
 /// The command line.
@@ -170,34 +171,65 @@ pub enum Command {
         output: RenderFormat,
     },
     /// Print what would change in this kernel; change nothing
-    #[command(after_help = "+ adds, ~ changes, - removes.\n\nExample:\n  \
-        kube-ipvs plan --manifests ./objects --node-name n1 --exit-code")]
+    #[command(
+        after_help = "+ adds, ~ changes, - removes. Objects come from --manifests, or else from \
+        where the agent takes them: without flags of its own it takes those of the agent that runs in \
+        this container.\n\nExamples:\n  \
+        kubectl -n kube-system exec ds/kube-ipvs -- /kube-ipvs plan\n  \
+        kube-ipvs plan --manifests ./objects --node-name n1 --exit-code"
+    )]
     Plan {
         /// Exit with status 3 if anything would change
         #[arg(long)]
         exit_code: bool,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
     },
     /// Print where a new connection would go, and why
-    #[command(after_help = "Asks the running agent, or computes the answer from --manifests.\n\n\
+    #[command(after_help = "Asks the running agent, or computes the answer from --manifests. A \
+        Service means its ClusterIPs; every port and address family that the question may mean is \
+        explained.\n\n\
         Examples:\n  kube-ipvs explain 10.96.0.10:53/udp --from node\n  \
+        kube-ipvs explain svc/kube-dns:dns -n kube-system --from pod/default/web-0\n  \
         kube-ipvs explain '[fd00::a]:443' --from 10.244.1.5 -o json")]
     Explain {
-        /// Destination of the connection: ADDR:PORT[/tcp|udp|sctp]
+        /// Destination of the connection: svc/NAME, svc/NAME:PORT (a name or number), or
+        /// ADDR:PORT[/tcp|udp|sctp]
         #[arg(value_name = "DEST")]
-        destination: VirtualAddress,
-        /// Source of the connection: an IP address, or `node` for a process in the node's own network
+        destination: DestinationName,
+        /// Source of the connection: pod/NAME or pod/NAMESPACE/NAME of a pod that is an endpoint, an
+        /// IP address, or `node` for a process in the node's own network
         #[arg(long, value_name = "SRC")]
-        from: Source,
+        from: ClientName,
+        /// Namespace of the names
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
     /// Print the state of the running agent
+    #[command(after_help = "Examples:\n  kube-ipvs status\n  \
+        kube-ipvs status kube-system/kube-dns -o wide\n  \
+        kube-ipvs status kube-system -o json")]
     Status {
+        /// Only this Service, or those of this namespace
+        #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
+        services: Option<StatusFilter>,
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
-        output: TextFormat,
+        output: StatusFormat,
     },
+    /// Print the traffic of Services and their endpoints, again and again
+    #[command(
+        after_help = "A terminal is redrawn; other outputs get a table, or a line of JSON, for each \
+        interval. Rates come from IPVS's counters, which are read only while this runs; of connections \
+        that connection tracking carries (`carry`), IPVS counts the first packets alone.\n\n\
+        Examples:\n  kube-ipvs top\n  kube-ipvs top shop --sort bytes\n  \
+        kube-ipvs top shop/web --once -o json"
+    )]
+    Top(TopFlags),
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
     #[command(
         after_help = "Without flags of its own it takes those of the agent that runs in this \
@@ -254,6 +286,32 @@ pub enum RenderFormat {
     Json,
 }
 
+/// Form of `status`'s output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum StatusFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// A table of each pool's endpoints, with pod, node, zone, connections and state
+    Wide,
+    /// The object of `json` in YAML
+    Yaml,
+    /// One JSON object
+    Json,
+}
+
+/// Parses the Services that `status` prints.
+pub(super) fn status_filter(text: &str) -> Result<StatusFilter, String> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (namespace, Some(name)),
+        None => (text, None),
+    };
+    if namespace.is_empty() || name.is_some_and(|name| name.is_empty() || name.contains('/')) {
+        return Err("give NAMESPACE or NAMESPACE/NAME".to_owned());
+    }
+    Ok(StatusFilter { namespace: Some(namespace.to_owned()), name: name.map(str::to_owned) })
+}
+
 /// Form of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum TextFormat {
@@ -265,186 +323,4 @@ pub enum TextFormat {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use clap::CommandFactory;
-    use serde_json::json;
-
-    use super::*;
-
-    fn read(line: &str) -> Result<Cli, EarlyExit> {
-        Cli::read(line.split_whitespace().map(OsString::from))
-    }
-
-    fn wrong(line: &str) -> String {
-        match read(line) {
-            Err(EarlyExit::Wrong(text)) => text,
-            other => panic!("{line}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_tree_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn kube_proxys_own_command_line_means_run() {
-        let line = "kube-ipvs --config=/var/lib/kube-proxy/config.conf --hostname-override=n1 -v=2 \
-                    --masquerade-all --ipvs-strict-arp=true --profiling=false --oom-score-adj=-998 \
-                    --feature-gates=A=true --feature-gates=B=false --logging-format=json";
-        let cli = read(line).unwrap();
-        assert!(cli.command.is_none());
-        assert_eq!(cli.run, RunFlags::default());
-        assert_eq!(cli.shared.node_name.as_deref(), Some("n1"));
-        assert_eq!(cli.shared.verbosity, Some(2));
-        assert_eq!(cli.shared.proxy.value("masquerade-all"), Some(&json!(true)));
-        assert_eq!(cli.shared.proxy.value("oom-score-adj"), Some(&json!(-998)));
-    }
-
-    #[test]
-    fn cleanup_and_init_only_are_read_as_flags() {
-        for line in ["kube-ipvs --cleanup", "kube-ipvs --cleanup=true --config=c"] {
-            assert_eq!(read(line).unwrap().run.cleanup, Some(true), "{line}");
-        }
-        assert_eq!(read("kube-ipvs --init-only=false --v=1").unwrap().run.init_only, Some(false));
-        let Some(Command::Run(flags)) = read("kube-ipvs run --init-only").unwrap().command else {
-            panic!("not run");
-        };
-        assert_eq!(flags.init_only, Some(true));
-    }
-
-    #[test]
-    fn shared_flags_stand_before_or_after_the_command() {
-        for line in ["kube-ipvs --node-name a plan", "kube-ipvs plan --node-name a"] {
-            let cli = read(line).unwrap();
-            assert_eq!(cli.shared.node_name.as_deref(), Some("a"), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_last_of_a_repeated_flag_counts() {
-        let cli =
-            read("kube-ipvs run --v=2 --ipvs-scheduler=rr --v=5 --ipvs-scheduler=lc").unwrap();
-        assert_eq!(cli.shared.verbosity, Some(5));
-        assert_eq!(cli.shared.proxy.value("ipvs-scheduler"), Some(&json!("lc")));
-    }
-
-    #[test]
-    fn usage_errors_are_one_line_with_a_correction() {
-        let cases = [
-            (
-                "kube-ipvs run --ipvs-schedular=rr",
-                "kube-ipvs: unexpected argument '--ipvs-schedular' found; a similar argument \
-                 exists: '--ipvs-scheduler'; try 'kube-ipvs --help'\n",
-            ),
-            (
-                "kube-ipvs rum",
-                "kube-ipvs: unrecognized subcommand 'rum'; a similar subcommand exists: 'run'; \
-                 try 'kube-ipvs --help'\n",
-            ),
-            (
-                "kube-ipvs explain 10.0.0.1",
-                "kube-ipvs: invalid value '10.0.0.1' for '<DEST>': \"10.0.0.1\" is not \
-                 ADDR:PORT[/tcp|udp|sctp] (an IPv6 address goes in brackets); try 'kube-ipvs \
-                 --help'\n",
-            ),
-            (
-                "kube-ipvs explain 10.0.0.1:80",
-                "kube-ipvs: the following required arguments were not provided: --from <SRC>; \
-                 try 'kube-ipvs --help'\n",
-            ),
-            (
-                "kube-ipvs render -o xml",
-                "kube-ipvs: invalid value 'xml' for '--output <OUTPUT>' [possible values: \
-                 ipvsadm, nft, route, json]; try 'kube-ipvs --help'\n",
-            ),
-            (
-                "kube-ipvs --masquerade-all=maybe",
-                "kube-ipvs: invalid value 'maybe' for '--masquerade-all[=<true|false>]': use \
-                 true or false; try 'kube-ipvs --help'\n",
-            ),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(wrong(line), expected);
-        }
-    }
-
-    #[test]
-    fn flags_are_taken_as_kube_proxy_takes_them() {
-        let line = "kube-ipvs --log_file=/x_y --proxy_mode=ipvs --cluster_cidr=10.244.0.0/16 \
-                    --hostname_override n_1 --boot-id-file=/proc/sys/kernel/random/boot_id \
-                    --skip_headers";
-        let shared = read(line).unwrap().shared;
-        assert_eq!(shared.proxy.value("proxy-mode"), Some(&json!("ipvs")));
-        assert_eq!(shared.proxy.value("cluster-cidr"), Some(&json!("10.244.0.0/16")));
-        assert_eq!(shared.node_name.as_deref(), Some("n_1"));
-        assert_eq!(shared.warnings.len(), 5, "{:?}", shared.warnings);
-        assert_eq!(shared.warnings[0], "--log_file: taken for --log-file");
-        let what = wrong("kube-ipvs --masquerade_al");
-        assert!(what.contains("'--masquerade-al'"), "{what}");
-    }
-
-    /// Those of which kube-proxy takes an empty text; numbers, times and truth values it does not.
-    #[test]
-    fn an_empty_value_is_none() {
-        let flags = [
-            "config",
-            "kubeconfig",
-            "master",
-            "hostname-override",
-            "cluster-cidr",
-            "detect-local-mode",
-            "pod-bridge-interface",
-            "pod-interface-name-prefix",
-            "nodeport-addresses",
-            "ipvs-scheduler",
-            "ipvs-exclude-cidrs",
-            "bind-address",
-            "healthz-bind-address",
-            "metrics-bind-address",
-            "proxy-mode",
-            "write-config-to",
-            "boot-id-file",
-            "machine-id-file",
-            "feature-gates",
-            "kube-api-content-type",
-            "log-backtrace-at",
-            "log-dir",
-            "log-file",
-            "proxy-port-range",
-            "show-hidden-metrics-for-version",
-            "vmodule",
-        ];
-        for flag in flags {
-            for line in [format!("kube-ipvs --{flag}="), format!("kube-ipvs run --{flag}=")] {
-                let cli = read(&line).unwrap();
-                let run = match cli.command {
-                    Some(Command::Run(flags)) => flags,
-                    _ => cli.run,
-                };
-                assert_eq!((cli.shared.config, run.write_config_to), (None, None), "{line}");
-                assert_eq!(cli.shared.proxy.value("kubeconfig"), None, "{line}");
-            }
-        }
-        let empty = ["kube-ipvs", "--kubeconfig", ""].map(OsString::from);
-        assert_eq!(Cli::read(empty).unwrap().shared.proxy.value("kubeconfig"), None);
-    }
-
-    #[test]
-    fn the_version_is_printed_on_request() {
-        for line in ["--version", "-V", "--version=true", "--version=raw", "run --version=1"] {
-            let answer = read(&format!("kube-ipvs {line}")).unwrap_err();
-            assert_eq!(answer, EarlyExit::Answer(format!("{VERSION}\n")), "{line}");
-        }
-        let cli = read("kube-ipvs --version=false --node-name=n1").unwrap();
-        assert_eq!(cli.shared.node_name.as_deref(), Some("n1"));
-    }
-
-    #[test]
-    fn no_arguments_print_the_help() {
-        assert!(wrong("kube-ipvs").contains("Usage: kube-ipvs"));
-        assert!(matches!(read("kube-ipvs --help"), Err(EarlyExit::Answer(_))));
-    }
-}
+mod tests;

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use kube_ipvs_core::explain::{Source, explain};
-use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::explain::explain;
+use kube_ipvs_core::question::ConnectionQuestion;
 
 use super::{TextFormat, objects, output, status};
-use crate::agent::api::ExplainView;
+use crate::agent::api::{ExplainView, explained};
 use crate::config::SharedFlags;
 
 /// Where no front end decides, the node's own network does, which manifests do not contain.
@@ -22,23 +22,28 @@ fn by_manifests(answer: ExplainView) -> ExplainView {
 /// Answers from the manifests' desired state alone, or asks the running agent.
 pub(super) fn run(
     shared: &SharedFlags,
-    destination: VirtualAddress,
-    from: Source,
+    question: &ConnectionQuestion,
     form: TextFormat,
 ) -> anyhow::Result<ExitCode> {
-    let answer = if shared.manifests.is_some() {
-        let desired = objects::desired(shared, "explain")?;
-        by_manifests(ExplainView::from(&explain(&desired, destination, from)))
+    let answers: Vec<_> = if shared.manifests.is_some() {
+        let (state, desired) = objects::desired(shared, "explain")?;
+        let explain = |destination, from| explain(&desired, destination, from);
+        let answers = explained(question, &state, explain).map_err(anyhow::Error::msg)?;
+        answers.iter().map(|answer| by_manifests(ExplainView::from(answer))).collect()
     } else {
-        status::client(shared)?.explain(destination, from)?
+        status::client(shared)?.explain(question)?
     };
-    output::print(form, &answer)?;
+    match &answers[..] {
+        [answer] if question.is_one() => output::print(form, answer)?,
+        answers => output::print_all(form, answers)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
 mod tests {
     use kube_ipvs_core::engine::DesiredState;
+    use kube_ipvs_core::explain::Source;
     use kube_ipvs_core::model::{Event, Node, Settings};
     use kube_ipvs_core::state::State;
 

@@ -7,10 +7,13 @@ mod explain;
 mod objects;
 mod output;
 mod plan;
+mod plan_view;
 mod render;
 mod run;
 mod running;
 mod status;
+mod top;
+mod top_view;
 
 use std::env;
 use std::ffi::OsString;
@@ -20,12 +23,16 @@ use std::process::ExitCode;
 use args::VERSION;
 use clap::CommandFactory;
 use clap_complete::generate;
+use kube_ipvs_core::question::ConnectionQuestion;
 
 use crate::agent::log;
 use crate::config::{ConfigError, LogFormat};
 use crate::source::manifests::ManifestError;
 
-pub use args::{CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, TextFormat};
+pub use args::{
+    CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, StatusFormat, TextFormat,
+};
+pub use top_view::{TopFlags, TopSort};
 
 /// The start of a message about the command line.
 const PROGRAM: &str = "kube-ipvs: ";
@@ -83,11 +90,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match command.unwrap_or(Command::Run(flags)) {
         Command::Run(flags) => run::run(&shared, &flags),
         Command::Render { output } => render::run(&shared, output),
-        Command::Plan { exit_code } => plan::run(&shared, exit_code),
-        Command::Explain { destination, from, output } => {
-            explain::run(&shared, destination, from, output)
+        Command::Plan { exit_code, output } => plan::run(&shared, exit_code, output),
+        Command::Explain { destination, from, namespace, output } => {
+            explain::run(&shared, &ConnectionQuestion { destination, from, namespace }, output)
         }
-        Command::Status { output } => status::run(&shared, output),
+        Command::Status { services, output } => {
+            status::run(&shared, &services.unwrap_or_default(), output)
+        }
+        Command::Top(flags) => top::run(&shared, &flags),
         Command::Doctor { output } => doctor::run(&shared, output),
         Command::Cleanup(flags) => cleanup::run(&flags),
         Command::Completions { shell } => {

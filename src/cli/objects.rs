@@ -23,12 +23,15 @@ pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Setti
     Ok((settings, events))
 }
 
-/// The desired state of the manifests.
-pub(super) fn desired(shared: &SharedFlags, command: &str) -> anyhow::Result<DesiredState> {
+/// The objects of the manifests, and their desired state.
+pub(super) fn desired(
+    shared: &SharedFlags,
+    command: &str,
+) -> anyhow::Result<(State, DesiredState)> {
     let (settings, events) = load(shared, command)?;
     let mut state = State::new(settings.node_name.clone());
     events.into_iter().for_each(|event| state.apply(event));
     let mut desired = DesiredState::new(&settings);
     desired.update(&mut state);
-    Ok(desired)
+    Ok((state, desired))
 }

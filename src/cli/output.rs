@@ -23,6 +23,23 @@ pub(super) fn print(
     Ok(())
 }
 
+/// Prints several answers: a list in JSON, and an empty line between them in text.
+pub(super) fn print_all(
+    form: TextFormat,
+    answers: &[impl Display + Serialize + DeserializeOwned],
+) -> anyhow::Result<()> {
+    let text = match form {
+        TextFormat::Text => {
+            let all: Result<Vec<_>, _> =
+                answers.iter().map(|it| shown(it).map(|it| it.to_string())).collect();
+            all?.join("\n")
+        }
+        TextFormat::Json => serde_json::to_string_pretty(answers)?,
+    };
+    writeln!(io::stdout(), "{}", text.trim_end())?;
+    Ok(())
+}
+
 /// Prints one line.
 pub(super) fn line(mut out: impl Write, line: impl Display) -> io::Result<()> {
     writeln!(out, "{}", one_line(&line.to_string()))
@@ -34,7 +51,7 @@ pub(super) fn report(what: impl Display) -> io::Result<()> {
 }
 
 /// An answer each text of which fits on a line. Its own lines are made of them later.
-fn shown<T: Serialize + DeserializeOwned>(answer: &T) -> serde_json::Result<T> {
+pub(super) fn shown<T: Serialize + DeserializeOwned>(answer: &T) -> serde_json::Result<T> {
     let mut value = serde_json::to_value(answer)?;
     show(&mut value);
     serde_json::from_value(value)

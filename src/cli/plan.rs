@@ -1,23 +1,33 @@
 //! `plan`: what would change in this kernel, and nothing changed.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube_ipvs_core::desired::overlaps;
 use kube_ipvs_core::engine::{Edge, Engine};
-use kube_ipvs_core::model::{Pool, VirtualAddress};
+use kube_ipvs_core::model::{Event, Pool, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 
-use super::{WOULD_CHANGE, objects, output};
-use crate::config::SharedFlags;
+use super::plan_view::PlanView;
+use super::{TextFormat, WOULD_CHANGE, objects, output, running};
+use crate::agent;
+use crate::config::{SharedFlags, SourceConfig};
 use crate::kernel::Kernel;
+use crate::source::kubernetes::{self, ApiAccess, Timeouts};
 use crate::source::network;
 
-pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitCode> {
-    let (settings, mut events) = objects::load(shared, "plan")?;
+/// How long the API server may take to list everything.
+const LONGEST_LIST: Duration = Duration::from_secs(60);
+
+pub(super) fn run(
+    shared: &SharedFlags,
+    exit_code: bool,
+    form: TextFormat,
+) -> anyhow::Result<ExitCode> {
+    let (settings, mut events) = load(shared)?;
     // Those of this machine, as it is this machine's kernel that is read.
     events.extend(network::list()?);
     let mut engine = Engine::new(&settings, None);
@@ -35,9 +45,16 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
              an agent that starts gives it its weight again"
         ))?;
     }
-    let mut out = io::stdout().lock();
-    for operation in &operations {
-        output::line(&mut out, format_args!("{} {operation}", operation.effect()))?;
+    let view = PlanView::new(&operations, &engine);
+    match form {
+        TextFormat::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&view)?)?,
+        TextFormat::Text => {
+            let mut out = io::stdout().lock();
+            for operation in &view.operations {
+                output::line(&mut out, operation)?;
+            }
+            output::report(&view.summary)?;
+        }
     }
     let would_change = exit_code && !operations.is_empty();
     Ok(if would_change { ExitCode::from(WOULD_CHANGE) } else { ExitCode::SUCCESS })
@@ -45,6 +62,31 @@ pub(super) fn run(shared: &SharedFlags, exit_code: bool) -> anyhow::Result<ExitC
 
 /// A real server with its virtual server.
 type RealServer = (VirtualAddress, SocketAddr);
+/// The settings and objects: from `--manifests`, or else from where the agent takes them.
+fn load(shared: &SharedFlags) -> anyhow::Result<(Settings, Vec<Event>)> {
+    if shared.manifests.is_some() {
+        return objects::load(shared, "plan");
+    }
+    let config = running::config(shared, true)?;
+    let (access, settings) = match config.source {
+        SourceConfig::Kubernetes { kubeconfig, master } => {
+            (ApiAccess { kubeconfig, master }, config.settings)
+        }
+        SourceConfig::Manifests(directory) => {
+            let shared = SharedFlags { manifests: Some(directory), ..shared.clone() };
+            let (_, events) = objects::load(&shared, "plan")?;
+            return Ok((config.settings, events));
+        }
+    };
+    // Failures to list, and objects that cannot be used.
+    agent::log::start(config.log_format, "warn")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let list = kubernetes::list(&access, &settings, Timeouts::default(), LONGEST_LIST);
+    let events = runtime.block_on(list)?;
+    // A name lookup may still be under way.
+    runtime.shutdown_background();
+    Ok((settings, events))
+}
 
 /// The ordered operations from what the kernel holds to the desired state. The kernel is only
 /// read. The running agent knows which real servers it has ejected, and the kernel shows their weight

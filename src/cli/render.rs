@@ -14,7 +14,7 @@ use crate::config::SharedFlags;
 use crate::kernel::nft;
 
 pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<ExitCode> {
-    let desired = objects::desired(shared, "render")?;
+    let (_, desired) = objects::desired(shared, "render")?;
     if form != RenderFormat::Json {
         for (key, refusal, reason) in refusals(&desired) {
             let Refusal { kind, address, .. } = refusal;

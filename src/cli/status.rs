@@ -1,14 +1,68 @@
 //! `status`: what the running agent holds.
 
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use super::{TextFormat, output, running};
+use netlink_ipvs::KernelError;
+
+use super::{StatusFormat, TextFormat, output, running};
+use crate::agent::api::{StatusFilter, StatusView, WideStatus};
 use crate::client::AgentClient;
 use crate::config::{ConfigError, SharedFlags};
+use crate::kernel::ipvs::Ipvs;
 
-pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<ExitCode> {
-    output::print(form, &client(shared)?.status()?)?;
+pub(super) fn run(
+    shared: &SharedFlags,
+    filter: &StatusFilter,
+    form: StatusFormat,
+) -> anyhow::Result<ExitCode> {
+    let mut status = client(shared)?.status(filter)?;
+    if let (Some(namespace), Some(name), []) = (&filter.namespace, &filter.name, &*status.services)
+    {
+        anyhow::bail!("the agent serves no Service {namespace}/{name}");
+    }
+    if form != StatusFormat::Text
+        && let Err(error) = count_connections(&mut status)
+    {
+        output::report(format_args!("connections are not shown: {error}"))?;
+    }
+    match form {
+        StatusFormat::Text => output::print(TextFormat::Text, &status)?,
+        StatusFormat::Json => output::print(TextFormat::Json, &status)?,
+        StatusFormat::Yaml => write!(io::stdout(), "{}", yaml(&status)?)?,
+        StatusFormat::Wide => {
+            let status = output::shown(&status)?;
+            write!(io::stdout(), "{}", WideStatus(&status))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The object of JSON. YAML leaves changes of the text direction as they are, so texts are escaped
+/// before.
+fn yaml(status: &StatusView) -> anyhow::Result<String> {
+    Ok(serde_saphyr::to_string(&output::shown(status)?)?)
+}
+
+/// Adds the connections that this network namespace's IPVS counts, which is the agent's.
+fn count_connections(status: &mut StatusView) -> Result<(), KernelError> {
+    let mut ipvs = Ipvs::open()?;
+    for pool in status.services.iter_mut().flat_map(|service| &mut service.pools) {
+        let Ok(server) = pool.address.parse() else { continue };
+        let counts: BTreeMap<_, _> = ipvs
+            .connections(&server)?
+            .into_iter()
+            .map(|(ip, port, connections)| (SocketAddr::new(ip, port), connections))
+            .collect();
+        for endpoint in pool.backends.iter_mut().chain(&mut pool.draining) {
+            let counts = counts.get(&endpoint.socket());
+            endpoint.active_connections = counts.map(|it| it.active);
+            endpoint.inactive_connections = counts.map(|it| it.inactive);
+        }
+    }
+    Ok(())
 }
 
 /// The agent that runs with this configuration, or else here.
@@ -19,4 +73,31 @@ pub(super) fn client(shared: &SharedFlags) -> anyhow::Result<AgentClient> {
         reason: "the agent is asked there, so it cannot be off".to_owned(),
     })?;
     Ok(AgentClient::new(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::api::StatusTotals;
+
+    /// Clears the screen, forges a line, turns what follows, and begins a sequence of eight bits.
+    const HOSTILE: &str = "web\u{1b}[2J\r\nforged\u{202e}\u{9b}1m";
+
+    #[test]
+    fn yaml_is_the_object_of_json_and_controls_no_terminal() {
+        let of_node = |node: &str| {
+            serde_json::json!({
+                "node": node, "synced": true, "lastSync": null,
+                "totals": StatusTotals::default(), "failures": [], "services": [],
+            })
+        };
+        let status =
+            |node| -> StatusView { serde_json::from_value(of_node(node)).expect("a status") };
+        let text = yaml(&status(HOSTILE)).expect("YAML");
+        let is_obeyed =
+            |letter: char| letter == '\u{202e}' || letter.is_control() && letter != '\n';
+        assert!(!text.contains(is_obeyed), "{text:?}");
+        let read = serde_saphyr::from_str(&yaml(&status("n1")).expect("YAML"));
+        assert_eq!(status("n1"), read.expect("a status"));
+    }
 }

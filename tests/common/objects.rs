@@ -289,6 +289,11 @@ impl SliceBuilder {
         self
     }
 
+    /// Sets the pod of the last endpoint.
+    pub fn pod(self, name: &str) -> Self {
+        self.patch_endpoint(json!({"targetRef": {"kind": "Pod", "name": name}}))
+    }
+
     /// Sets the zone of the last endpoint.
     pub fn zone(self, zone: &str) -> Self {
         self.patch_endpoint(json!({ "zone": zone }))

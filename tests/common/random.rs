@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::{
     AffinityPrefix, Change, Control, Endpoint, EndpointPort, EndpointSlice, Event, Family,
-    FrontendKind, LabelRequirement, Link, LocalityWeights, Name, Node, NodeSelector, Protocol,
-    Scheduler, SchedulerFlags, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey, Topology,
-    TrafficPolicy,
+    FrontendKind, LabelRequirement, Link, LocalityWeights, Name, Node, NodeSelector, PodNames,
+    Protocol, Scheduler, SchedulerFlags, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey,
+    Topology, TrafficPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -37,6 +37,7 @@ const EXTERNAL_IPS: [&str; 7] = [
 ];
 const SOURCE_RANGES: [&str; 5] =
     ["198.51.100.0/24", "198.51.0.0/16", "10.244.1.0/24", "2001:db8:7::/48", "0.0.0.0/0"];
+const PODS: [&str; 4] = ["s1-a", "s1-b", "s1-", "x"];
 const ENDPOINTS: [&str; 5] = ["10.244.1.5", "10.244.1.6", "10.244.2.5", "10.244.2.6", "192.0.2.1"];
 const ENDPOINTS_V6: [&str; 2] = ["fd00:10:244:1::5", "fd00:10:244:2::5"];
 const PORTS: [(&str, Protocol, u16, u16); 4] = [
@@ -188,9 +189,11 @@ pub fn slice() -> impl Strategy<Value = EndpointSlice> {
         1 => of_family(Family::V6, &ENDPOINTS_V6),
     ];
     let ports = vec((select(&PORTS[..]), select(vec![8080, 9090])), 1..3);
-    (select(&SLICES[..]), select(&SERVICES[..]), ports, endpoints).prop_map(
-        |(key, service, ports, (family, endpoints))| EndpointSlice {
+    let pods = vec(option::of(select(&PODS[..])), 5);
+    (select(&SLICES[..]), select(&SERVICES[..]), ports, endpoints, pods).prop_map(
+        |(key, service, ports, (family, endpoints), pods)| EndpointSlice {
             key: slice_key(key),
+            pods: PodNames::pack(slice_key(key).name(), &pods[..endpoints.len()]),
             service: service_key(service),
             family,
             ports: ports

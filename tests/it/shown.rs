@@ -27,9 +27,18 @@ fn foreign_text_cannot_forge_lines_or_control_a_terminal() {
         "metadata": {"name": HOSTILE, "namespace": HOSTILE, "labels": labels},
         "addressType": HOSTILE,
     });
+    let endpoint = json!({
+        "addresses": ["10.244.1.5"], "nodeName": HOSTILE,
+        "targetRef": {"kind": "Pod", "name": HOSTILE},
+    });
+    let named = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "named", "namespace": HOSTILE, "labels": slice["metadata"]["labels"]},
+        "addressType": "IPv4", "ports": [{"name": HOSTILE, "port": 80}], "endpoints": [endpoint],
+    });
     // Its path is told where it is broken.
     fs::write(directory.path().join(format!("{HOSTILE}.json")), HOSTILE).unwrap();
-    fs::write(directory.path().join("a.json"), format!("{service}{slice}")).unwrap();
+    fs::write(directory.path().join("a.json"), format!("{service}{slice}{named}")).unwrap();
     let run = |words: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"))
             .args(words)
@@ -62,4 +71,8 @@ fn foreign_text_cannot_forge_lines_or_control_a_terminal() {
     let answer: serde_json::Value = serde_json::from_str(&out).unwrap();
     let service = format!("{HOSTILE}/{HOSTILE}:{HOSTILE}");
     assert_eq!(answer["service"], service, "JSON has what was written");
+    assert_eq!(answer["backends"][0]["pod"], HOSTILE);
+    let (out, _) = run(&["explain", "10.96.0.10:80", "--from", "node"]);
+    let pod = r"web\u{1b}[2J\r\nforged\u{202e}\u{9b}1m";
+    assert!(out.contains(&format!("({pod} on {pod})")), "{out}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use kube_ipvs::agent::api::{StatusView, status};
+use kube_ipvs::agent::api::{StatusFilter, StatusView, WideStatus, status};
 use kube_ipvs_core::engine::{Engine, Totals};
 use kube_ipvs_core::model::Settings;
 use kube_ipvs_core::plan::{Operation, ServerOperation};
@@ -22,7 +22,8 @@ fn engine() -> Engine {
         .node_port(30080)
         .local_external();
     let endpoints = slice("default/web-1").port("http", 8080);
-    let endpoints = endpoints.ready("10.244.2.1", "n2").terminating("10.244.2.2", "n2");
+    let endpoints = endpoints.ready("10.244.2.1", "n2").pod("web-5d4b6-x2x9z").zone("z1");
+    let endpoints = endpoints.terminating("10.244.2.2", "n2");
     for event in [
         node("n1").internal_ip("10.0.0.1").pod_cidr("10.244.1.0/24").into(),
         addresses(&["10.0.0.1"]),
@@ -45,12 +46,37 @@ fn engine() -> Engine {
 
 fn view() -> StatusView {
     let last_sync = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    status(&engine(), Some(last_sync)).into()
+    status(&engine(), Some(last_sync), &StatusFilter::default()).into()
 }
 
 #[test]
 fn text_shows_front_ends_pools_refusals_and_failures() {
     insta::assert_snapshot!(view().to_string());
+}
+
+#[test]
+fn wide_output_has_a_table_of_each_pool() {
+    let mut view = view();
+    let endpoint = &mut view.services[0].pools[0].backends[0];
+    endpoint.active_connections = Some(12);
+    endpoint.inactive_connections = Some(345);
+    insta::assert_snapshot!(WideStatus(&view).to_string());
+}
+
+#[test]
+fn status_is_of_the_selected_services() {
+    let engine = engine();
+    let services = |namespace: &str, name: Option<&str>| {
+        let namespace = Some(namespace.to_owned());
+        let filter = StatusFilter { namespace, name: name.map(str::to_owned) };
+        let view = StatusView::from(status(&engine, None, &filter));
+        assert_eq!(view.totals.services, view.services.len());
+        view.services.len()
+    };
+    assert_eq!(services("default", None), 1);
+    assert_eq!(services("default", Some("web")), 1);
+    assert_eq!(services("default", Some("other")), 0);
+    assert_eq!(services("web", None), 0);
 }
 
 #[test]

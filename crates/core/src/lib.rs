@@ -31,6 +31,7 @@ pub mod engine;
 pub mod explain;
 pub mod model;
 pub mod plan;
+pub mod question;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,12 +1,13 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use kube_ipvs_core::model::Backend;
+use kube_ipvs_core::model::{Backend, EndpointName, EndpointSlice, Name};
 use serde::{Deserialize, Serialize};
 
 /// An endpoint, with the properties that matter at its place in an answer. A draining endpoint has
-/// its address and port only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// neither weight nor place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EndpointView {
     pub address: IpAddr,
     pub port: u16,
@@ -25,6 +26,19 @@ pub struct EndpointView {
     /// Whether it has weight 0 because it does not answer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ejected: bool,
+    /// The name of its pod, in the Service's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// In `status`, if the command can read IPVS: IPVS's count of established connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_connections: Option<u32>,
+    /// The same of all others that IPVS still has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inactive_connections: Option<u32>,
 }
 
 impl EndpointView {
@@ -38,6 +52,11 @@ impl EndpointView {
             masquerade: None,
             share: None,
             ejected: false,
+            pod: None,
+            node: None,
+            zone: None,
+            active_connections: None,
+            inactive_connections: None,
         }
     }
 
@@ -52,11 +71,30 @@ impl EndpointView {
             false => self,
         }
     }
+
+    /// Adds the names that the slices of its Service have for it.
+    pub(super) fn named(self, slices: &[EndpointSlice]) -> Self {
+        let EndpointName { pod, node, zone } =
+            EndpointName::find(slices, self.socket()).unwrap_or_default();
+        let text = |name: Name| name.to_string();
+        Self { pod, node: node.map(text), zone: zone.map(text), ..self }
+    }
+
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    /// Returns its names, as text that follows the others.
+    pub(crate) fn name(&self) -> EndpointName {
+        let node = self.node.as_deref().map(Into::into);
+        EndpointName { pod: self.pod.clone(), node, zone: None }
+    }
 }
 
 impl fmt::Display for EndpointView {
+    /// Formats the text output. Names come last, so that older scripts find the rest.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", SocketAddr::new(self.address, self.port))?;
+        write!(f, "{}", self.socket())?;
         if let Some(weight) = self.weight {
             write!(f, " weight {weight}")?;
         }
@@ -74,6 +112,6 @@ impl fmt::Display for EndpointView {
         if self.masquerade == Some(true) {
             f.write_str(", masqueraded")?;
         }
-        Ok(())
+        self.name().fmt(f)
     }
 }

@@ -2,11 +2,39 @@
 
 use std::fmt;
 
-use kube_ipvs_core::explain::{Candidate, Explanation};
-use kube_ipvs_core::model::Scheduler;
+use kube_ipvs_core::explain::{Candidate, Explanation, Source};
+use kube_ipvs_core::model::{EndpointSlice, Scheduler, VirtualAddress};
+use kube_ipvs_core::question::ConnectionQuestion;
+use kube_ipvs_core::state::State;
 use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
+
+/// An [`Explanation`], with the slices of its Service, which have the endpoints' names.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    explanation: Explanation,
+    slices: Vec<EndpointSlice>,
+}
+
+/// Answers a question: an explanation for each connection that it may mean.
+///
+/// # Errors
+///
+/// If a name in the question is unknown, with what to ask instead.
+pub fn explained(
+    question: &ConnectionQuestion,
+    state: &State,
+    explain: impl Fn(VirtualAddress, Source) -> Explanation,
+) -> Result<Vec<Explained>, String> {
+    let answer = |(destination, from)| {
+        let explanation = explain(destination, from);
+        let service = explanation.service.as_ref();
+        let slices = service.into_iter().flat_map(|(key, _)| state.slices(key));
+        Explained { slices: slices.cloned().collect(), explanation }
+    };
+    Ok(question.resolve(state)?.into_iter().map(answer).collect())
+}
 
 /// An [`Explanation`] as `explain -o json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -55,6 +83,14 @@ impl From<&Explanation> for ExplainView {
     }
 }
 
+impl From<&Explained> for ExplainView {
+    fn from(Explained { explanation, slices }: &Explained) -> Self {
+        let view = Self::from(explanation);
+        let named = |all: Vec<EndpointView>| all.into_iter().map(|it| it.named(slices)).collect();
+        Self { backends: named(view.backends), draining: named(view.draining), ..view }
+    }
+}
+
 impl fmt::Display for ExplainView {
     /// Formats the text output, with the verdict first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +126,7 @@ impl fmt::Display for ExplainView {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use kube_ipvs_core::explain::{Source, Verdict};
+    use kube_ipvs_core::explain::Verdict;
     use kube_ipvs_core::model::{Backend, FrontendKind, ServiceKey};
 
     use super::*;

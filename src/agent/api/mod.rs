@@ -7,13 +7,16 @@ mod endpoint;
 mod explain;
 mod status;
 mod status_text;
+mod status_wide;
 mod traffic;
 
 pub use endpoint::EndpointView;
-pub use explain::ExplainView;
+pub use explain::{ExplainView, Explained, explained};
+pub(super) use status::name_in;
 pub use status::{
-    FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusTotals,
-    StatusView, TargetsView, status,
+    FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusFilter,
+    StatusTotals, StatusView, TargetsView, status,
 };
+pub use status_wide::WideStatus;
 pub use traffic::ServiceTraffic;
 pub(super) use traffic::traffic;

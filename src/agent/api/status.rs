@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use kube_ipvs_core::engine::{Engine, SyncError};
 use kube_ipvs_core::model::{
-    Backend, DesiredService, Frontend, Masquerade, Pool, Refusal, RefusalReason, ServiceKey,
-    Target, VirtualAddress,
+    Backend, DesiredService, EndpointName, EndpointSlice, Frontend, Masquerade, Pool, Refusal,
+    RefusalReason, ServiceKey, Target, VirtualAddress,
 };
+use kube_ipvs_core::plan::ObjectKey;
 use serde::{Deserialize, Serialize};
 
 use super::EndpointView;
@@ -22,12 +23,12 @@ pub struct Snapshot {
     node: String,
     synced: bool,
     last_sync: Option<SystemTime>,
-    services: Vec<(ServiceKey, DesiredService)>,
+    services: Vec<SnapshotService>,
     /// The owners of front ends that other Services request.
     owners: BTreeMap<VirtualAddress, ServiceKey>,
     draining: BTreeMap<VirtualAddress, Vec<Backend>>,
     ejected: BTreeSet<(VirtualAddress, SocketAddr)>,
-    errors: Vec<SyncError>,
+    errors: Vec<(SyncError, EndpointName)>,
     checks: Vec<CheckResult>,
 }
 
@@ -39,12 +40,45 @@ impl Snapshot {
     }
 }
 
-/// Takes a snapshot of the engine. `last_sync` is the last time at which the kernel was in the
-/// desired state.
+/// A Service, with the slices that have its endpoints' names.
+#[derive(Clone, Debug)]
+struct SnapshotService {
+    key: ServiceKey,
+    desired: DesiredService,
+    slices: Vec<EndpointSlice>,
+}
+
+/// The Services to report on: those of a namespace, or one of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StatusFilter {
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+}
+
+impl StatusFilter {
+    /// Returns whether it selects every Service.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn selects(&self, key: &ServiceKey) -> bool {
+        self.namespace.as_deref().is_none_or(|namespace| key.namespace() == namespace)
+            && self.name.as_deref().is_none_or(|name| key.name() == name)
+    }
+}
+
+/// Takes a snapshot of the engine, with the Services that `filter` selects. `last_sync` is the last
+/// time at which the kernel was in the desired state.
 #[must_use]
-pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
+pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFilter) -> Snapshot {
     let desired = engine.desired();
-    let services = desired.services().map(|(key, service)| (key.clone(), service.clone()));
+    let services = desired.services().filter(|(key, _)| filter.selects(key));
+    let services = services.map(|(key, service)| SnapshotService {
+        key: key.clone(),
+        desired: service.clone(),
+        slices: engine.state().slices(key).cloned().collect(),
+    });
     let mut draining: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (server, backend) in engine.draining() {
         draining.entry(*server).or_default().push(*backend);
@@ -62,9 +96,20 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>) -> Snapshot {
         owners: owners.collect(),
         draining,
         ejected: engine.ejected().map(|(server, backend)| (*server, *backend)).collect(),
-        errors: engine.errors().cloned().collect(),
+        errors: engine.errors().map(|it| (it.clone(), name_in(engine, it))).collect(),
         checks: Vec::new(),
     }
+}
+
+/// Returns the name of the endpoint that a failure is about.
+pub(in crate::agent) fn name_in(engine: &Engine, error: &SyncError) -> EndpointName {
+    let service = match error.key {
+        ObjectKey::Pool(address) => engine.desired().owner(&address),
+        _ => None,
+    };
+    let slices = service.into_iter().flat_map(|key| engine.state().slices(key));
+    let name = error.backend().and_then(|backend| EndpointName::find(slices, backend.socket()));
+    name.unwrap_or_default()
 }
 
 /// A [`Snapshot`] as `status -o json` prints it.
@@ -157,6 +202,11 @@ pub struct FailureView {
     pub message: String,
     /// Consecutive attempts.
     pub attempts: u32,
+    /// The pod of the endpoint that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl From<Snapshot> for StatusView {
@@ -172,16 +222,18 @@ impl From<Snapshot> for StatusView {
             mut errors,
             checks,
         } = snapshot;
-        services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        errors.sort_unstable_by_key(|error| error.key);
+        services.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        errors.sort_unstable_by_key(|(error, _)| error.key);
         let services: Vec<_> = services
             .iter()
-            .map(|(key, service)| ServiceView::new(key, service, &draining, &ejected, &owners))
+            .map(|service| ServiceView::new(service, &draining, &ejected, &owners))
             .collect();
-        let failure = |error: SyncError| FailureView {
+        let failure = |(error, name): (SyncError, EndpointName)| FailureView {
             operation: error.command(),
             message: error.failure.message,
             attempts: error.attempts,
+            pod: name.pod,
+            node: name.node.map(|node| node.to_string()),
         };
         let failures: Vec<_> = errors.into_iter().map(failure).collect();
         let totals = StatusTotals { failures: failures.len(), ..StatusTotals::of(&services) };
@@ -209,8 +261,7 @@ impl ServiceView {
     /// `draining` are real servers that are no longer desired, by virtual server; `ejected` those
     /// that do not answer.
     fn new(
-        key: &ServiceKey,
-        service: &DesiredService,
+        SnapshotService { key, desired: service, slices }: &SnapshotService,
         draining: &BTreeMap<VirtualAddress, Vec<Backend>>,
         ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
         owners: &BTreeMap<VirtualAddress, ServiceKey>,
@@ -230,7 +281,7 @@ impl ServiceView {
             frontends: service.frontends.iter().map(FrontendView::from).collect(),
             pools: pools
                 .filter(|pool| !pool.backends.is_empty())
-                .map(|pool| PoolView::new(&pool, ejected))
+                .map(|pool| PoolView::new(&pool, ejected, slices))
                 .collect(),
             refusals: service.refusals.iter().map(refusal).collect(),
         }
@@ -266,22 +317,31 @@ impl From<&Frontend> for FrontendView {
 }
 
 impl PoolView {
+    /// Returns its endpoints, each with its state: `serving`, `ejected` or `draining`.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointView, &'static str)> {
+        let state = |it: &EndpointView| if it.ejected { "ejected" } else { "serving" };
+        let serving = self.backends.iter().map(move |it| (it, state(it)));
+        serving.chain(self.draining.iter().map(|it| (it, "draining")))
+    }
+
     fn new(
         Pool { server, backends, .. }: &Pool,
         ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
+        slices: &[EndpointSlice],
     ) -> Self {
         let (draining, serving): (Vec<_>, Vec<_>) =
             backends.sorted().into_iter().partition(Backend::is_draining);
         let backend = |backend: &Backend| {
             EndpointView { local: Some(backend.local), ..EndpointView::serving(backend) }
                 .ejected_if(ejected.contains(&(server.address, backend.socket())))
+                .named(slices)
         };
         Self {
             address: server.address.to_string(),
             scheduler: server.scheduler.to_string(),
             affinity_seconds: server.affinity_seconds,
             backends: serving.iter().map(backend).collect(),
-            draining: draining.iter().map(EndpointView::draining).collect(),
+            draining: draining.iter().map(|it| EndpointView::draining(it).named(slices)).collect(),
         }
     }
 }

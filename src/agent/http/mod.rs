@@ -13,7 +13,7 @@ pub use health_check::{ServiceHealth, serve_health_check};
 pub use places::Places;
 #[doc(hidden)]
 pub use query::parse_explain;
-pub use query::{AskError, Query};
+pub use query::{AskError, Query, explain_query};
 pub use routes::{MetricsRoutes, serve_health, serve_metrics};
 pub use server::{bind, bind_family};
 

@@ -1,13 +1,13 @@
 //! Queries to the engine's thread.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use kube_ipvs_core::explain::{Explanation, Source};
-use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::question::ConnectionQuestion;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::agent::api::{ServiceTraffic, Snapshot};
+use crate::agent::api::{Explained, ServiceTraffic, Snapshot, StatusFilter};
 
 /// How long a query may wait for the engine's thread, which may be busy with the kernel.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,17 +15,19 @@ pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A query to the engine's thread, with the channel for the answer.
 #[derive(Debug)]
 pub enum Query {
-    Status(oneshot::Sender<Snapshot>),
+    Status {
+        filter: StatusFilter,
+        reply: oneshot::Sender<Snapshot>,
+    },
     /// The traffic of Services.
     Traffic {
         services: usize,
         reply: oneshot::Sender<ServiceTraffic>,
     },
-    /// The target of a new connection.
+    /// The target of a new connection; an error if the question names what is unknown.
     Explain {
-        destination: VirtualAddress,
-        from: Source,
-        reply: oneshot::Sender<Explanation>,
+        question: ConnectionQuestion,
+        reply: oneshot::Sender<Result<Vec<Explained>, String>>,
     },
 }
 
@@ -34,7 +36,7 @@ impl Query {
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         match self {
-            Self::Status(reply) => reply.is_closed(),
+            Self::Status { reply, .. } => reply.is_closed(),
             Self::Traffic { reply, .. } => reply.is_closed(),
             Self::Explain { reply, .. } => reply.is_closed(),
         }
@@ -69,23 +71,41 @@ pub(super) async fn ask<T>(
     }
 }
 
-/// Parses `destination=ADDR:PORT/protocol&from=SRC` of `/explain`. Public for the fuzz targets.
+/// Parses `destination=DEST&from=SRC&namespace=NS` of `/explain`. Public for the fuzz targets.
 ///
 /// # Errors
 ///
 /// The message names the invalid part.
 #[doc(hidden)]
-pub fn parse_explain(query: &str) -> Result<(VirtualAddress, Source), String> {
-    let find = |name| {
-        let mut parameters = form_urlencoded::parse(query.as_bytes());
-        parameters.find(|(key, _)| key == name).map(|(_, value)| value)
-    };
-    let (Some(destination), Some(from)) = (find("destination"), find("from")) else {
+pub fn parse_explain(query: &str) -> Result<ConnectionQuestion, String> {
+    let (Some(destination), Some(from)) = (find(query, "destination"), find(query, "from")) else {
         return Err("ask for /explain?destination=ADDR:PORT/PROTOCOL&from=ADDR or node".to_owned());
     };
     let destination = destination.parse().map_err(|error| format!("destination: {error}"))?;
     let from = from.parse().map_err(|error| format!("from: {error}"))?;
-    Ok((destination, from))
+    let namespace = find(query, "namespace").map_or_else(|| "default".to_owned(), Cow::into_owned);
+    Ok(ConnectionQuestion { destination, from, namespace })
+}
+
+/// Writes what [`parse_explain`] reads.
+#[must_use]
+pub fn explain_query(question: &ConnectionQuestion) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair("destination", &question.destination.to_string())
+        .append_pair("from", &question.from.to_string())
+        .append_pair("namespace", &question.namespace)
+        .finish()
+}
+
+/// Parses `namespace=NS&name=NAME` of `/status`.
+pub(super) fn parse_status(query: &str) -> StatusFilter {
+    let text = |name| find(query, name).map(Cow::into_owned);
+    StatusFilter { namespace: text("namespace"), name: text("name") }
+}
+
+fn find<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    parameters.find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -98,23 +118,22 @@ mod tests {
             "destination=[fd00::a]:53/udp&from=node",
             "from=node&destination=%5Bfd00%3A%3Aa%5D%3A53%2Fudp&more=1",
         ] {
-            let (destination, from) = match parse_explain(query) {
+            let ConnectionQuestion { destination, from, namespace } = match parse_explain(query) {
                 Ok(parsed) => parsed,
                 Err(error) => panic!("{query}: {error}"),
             };
-            assert_eq!(destination.to_string(), "[fd00::a]:53/udp");
-            assert_eq!(from, Source::Node);
+            let asked = [destination.to_string(), from.to_string(), namespace];
+            assert_eq!(asked, ["[fd00::a]:53/udp", "node", "default"]);
         }
     }
 
     #[test]
     fn a_query_without_an_answer_gets_a_reason() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let status = |reply| Query::Status { filter: StatusFilter::default(), reply };
         let asked = |put: &dyn Fn(Query)| {
             let patience = Duration::from_millis(10);
-            runtime
-                .as_ref()
-                .map(|runtime| runtime.block_on(ask(put, Query::Status, patience)).err())
+            runtime.as_ref().map(|runtime| runtime.block_on(ask(put, status, patience)).err())
         };
         let unanswered = std::cell::RefCell::new(Vec::new());
         let keep = |query| unanswered.borrow_mut().push(query);

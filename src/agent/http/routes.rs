@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
-use super::query::{AskError, QUERY_TIMEOUT, Query, ask, parse_explain};
+use super::query::{AskError, QUERY_TIMEOUT, Query, ask, parse_explain, parse_status};
 use super::server::{Answer, LIMITS, serve};
 use super::shared::SharedAnswer;
 use super::zpages;
@@ -91,9 +91,16 @@ where
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &routes.config),
         "/status" => {
-            let snapshot = ask(&routes.ask, Query::Status, QUERY_TIMEOUT);
+            let filter = parse_status(request.uri().query().unwrap_or_default());
+            let is_shared = filter.is_all();
+            let query = |reply| Query::Status { filter, reply };
+            let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT);
             let render = |snapshot| serde_json::to_vec(&StatusView::from(snapshot));
-            match status.get(snapshot, render).await {
+            let body = match is_shared {
+                true => status.get(snapshot, render).await,
+                false => status.alone(snapshot, render).await,
+            };
+            match body {
                 Ok(body) => respond(StatusCode::OK, JSON, body),
                 Err(error) => unavailable(error),
             }
@@ -131,12 +138,21 @@ where
 }
 
 async fn explain(put: impl Fn(Query), query: &str) -> Answer {
-    let (destination, from) = match parse_explain(query) {
+    let question = match parse_explain(query) {
         Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    match ask(put, |reply| Query::Explain { destination, from, reply }, QUERY_TIMEOUT).await {
-        Ok(explanation) => json(StatusCode::OK, &ExplainView::from(&explanation)),
+    let is_one = question.is_one();
+    match ask(put, |reply| Query::Explain { question, reply }, QUERY_TIMEOUT).await {
+        Ok(Ok(all)) => {
+            let all: Vec<_> = all.iter().map(ExplainView::from).collect();
+            // Of two addresses there is one explanation, as an object.
+            match &all[..] {
+                [view] if is_one => json(StatusCode::OK, view),
+                all => json(StatusCode::OK, &all),
+            }
+        }
+        Ok(Err(unknown)) => say(StatusCode::NOT_FOUND, unknown),
         Err(error) => unavailable(error),
     }
 }

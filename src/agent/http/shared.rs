@@ -50,19 +50,25 @@ impl SharedAnswer {
     ) -> Result<Bytes, AskError> {
         let round = Arc::clone(&self.next.lock().unwrap_or_else(PoisonError::into_inner));
         let make = async {
-            let place = timeout(QUERY_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
+            let place = self.place().await;
             self.begin(&round);
-            let place = place.map_err(|_| AskError::Crowded)?.map_err(|_| AskError::Stopping)?;
-            let answer = ask.await?;
-            // The answer of a large cluster has megabytes; probes are answered meanwhile.
-            let rendered = spawn_blocking(move || {
-                let body = render(answer)?;
-                Ok(Bytes::from_owner(Rendered { body, _place: place }))
-            });
-            let rendered = rendered.await.map_err(|_| AskError::Stopping)?;
-            rendered.map_err(|error: serde_json::Error| AskError::Unwritable(error.to_string()))
+            rendered(place?, ask, render).await
         };
         round.get_or_init(|| make).await.clone()
+    }
+
+    /// Returns an answer that no other client asks for.
+    pub(super) async fn alone<T: Send + 'static>(
+        &self,
+        ask: impl Future<Output = Result<T, AskError>>,
+        render: impl FnOnce(T) -> serde_json::Result<Vec<u8>> + Send + 'static,
+    ) -> Result<Bytes, AskError> {
+        rendered(self.place().await?, ask, render).await
+    }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, AskError> {
+        let place = timeout(QUERY_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
+        place.map_err(|_| AskError::Crowded)?.map_err(|_| AskError::Stopping)
     }
 
     /// Later clients wait for the next answer.
@@ -72,4 +78,19 @@ impl SharedAnswer {
             mem::take(&mut *next);
         }
     }
+}
+
+async fn rendered<T: Send + 'static>(
+    place: OwnedSemaphorePermit,
+    ask: impl Future<Output = Result<T, AskError>>,
+    render: impl FnOnce(T) -> serde_json::Result<Vec<u8>> + Send + 'static,
+) -> Result<Bytes, AskError> {
+    let answer = ask.await?;
+    // The answer of a large cluster has megabytes; probes are answered meanwhile.
+    let rendered = spawn_blocking(move || {
+        let body = render(answer)?;
+        Ok(Bytes::from_owner(Rendered { body, _place: place }))
+    });
+    let rendered = rendered.await.map_err(|_| AskError::Stopping)?;
+    rendered.map_err(|error: serde_json::Error| AskError::Unwritable(error.to_string()))
 }

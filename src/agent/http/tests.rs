@@ -15,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use kube_ipvs_core::engine::Engine;
-use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
+use kube_ipvs_core::question::ConnectionQuestion;
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ use super::routes::respond;
 use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;
 use super::*;
-use crate::agent::api;
+use crate::agent::api::{self, StatusFilter};
 use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
 use crate::client::{AgentClient, AgentError};
@@ -107,12 +107,15 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
 fn answer_of_empty_engine(query: Query) {
     let engine = Engine::new(&Settings::for_node("n1"), None);
     match query {
-        Query::Status(reply) => drop(reply.send(api::status(&engine, None))),
+        Query::Status { filter, reply } => {
+            drop(reply.send(api::status(&engine, None, &filter)));
+        }
         Query::Traffic { services, reply } => {
             drop(reply.send(api::ServiceTraffic { services: Vec::new(), left_out: services }));
         }
-        Query::Explain { destination, from, reply } => {
-            drop(reply.send(explain(engine.desired(), destination, from)));
+        Query::Explain { question, reply } => {
+            let explain = |destination, from| engine.explain(destination, from);
+            drop(reply.send(api::explained(&question, engine.state(), explain)));
         }
     }
 }
@@ -209,13 +212,20 @@ fn facts_are_reported() {
     let config = server.get("/configz");
     assert!(config.ends_with(r#"{"kubeproxy.config.k8s.io":{"mode":"ipvs"}}"#), "{config}");
 
-    let status = server.client().status().unwrap();
+    let status = server.client().status(&StatusFilter::default()).unwrap();
     assert_eq!((&*status.node, status.synced, status.last_sync), ("n1", false, None));
 
-    let destination = "[fd00::a]:53/udp".parse().unwrap();
-    let explained = server.client().explain(destination, Source::Node).unwrap();
+    let question = |destination: &str, from: &str| ConnectionQuestion {
+        destination: destination.parse().unwrap(),
+        from: from.parse().unwrap(),
+        namespace: "a".to_owned(),
+    };
+    let explained = server.client().explain(&question("[fd00::a]:53/udp", "node")).unwrap();
+    let [explained] = &explained[..] else { panic!("{explained:?}") };
     assert_eq!(explained.destination, "[fd00::a]:53/udp");
     assert_eq!((&*explained.from, &*explained.verdict), ("node", "pass"));
+    let unknown = server.client().explain(&question("svc/web", "node")).unwrap_err();
+    assert!(unknown.to_string().contains("no Service a/web is served here"), "{unknown}");
 }
 
 #[test]
@@ -307,7 +317,7 @@ fn connections_end_with_their_answer_and_idle_ones_on_stopping() {
     server.stop.send(()).unwrap();
     server.thread.join().unwrap();
     idle.read_to_end(&mut Vec::new()).unwrap();
-    let error = client.status();
+    let error = client.status(&StatusFilter::default());
     assert!(matches!(error, Err(AgentError::Connect { .. })), "{error:?}");
 }
 

@@ -6,12 +6,12 @@ mod failure;
 mod observe;
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use kube_ipvs_core::model::VirtualAddress;
 use kube_ipvs_core::plan::{Sample, SampleTargets};
-use netlink_ipvs::ipvs::{Connections, Info, IpvsSocket, Traffic};
+use netlink_ipvs::ipvs::{Connections, Destination, Info, IpvsSocket, Traffic};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 use super::modules;
@@ -78,15 +78,38 @@ impl Ipvs {
         Ok(all.filter_map(|(id, traffic)| Some((convert::address(id)?, traffic))).collect())
     }
 
-    /// Reads the counters that show which real servers answer. `None` if IPVS does not add them up:
-    /// `net.ipv4.vs.run_estimation`, which kernels before Linux 5.15 do not have, is 0.
+    /// Returns whether IPVS adds its counters up: not if `net.ipv4.vs.run_estimation`, which kernels
+    /// before Linux 5.15 do not have, is 0.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        let setting = fs::read("/proc/sys/net/ipv4/vs/run_estimation");
+        setting.map_or(true, |value| value.trim_ascii() != b"0")
+    }
+
+    /// The connections and traffic of each real server of a virtual server.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses or does not answer.
+    pub fn counters(
+        &mut self,
+        server: &VirtualAddress,
+    ) -> Result<Vec<(SocketAddr, Connections, Traffic)>, KernelError> {
+        let all = self.0.destination_traffic(&convert::id(server))?.into_iter();
+        let counters = |(it, connections, traffic): (Destination, _, _)| {
+            (SocketAddr::new(it.ip, it.port), connections, traffic)
+        };
+        Ok(all.map(counters).collect())
+    }
+
+    /// Reads the counters that show which real servers answer. `None` if IPVS does not add them
+    /// up ([`Self::adds_up`]).
     ///
     /// # Errors
     ///
     /// If the kernel refuses or does not answer.
     pub fn sample(&mut self, targets: &SampleTargets) -> Result<Option<Sample>, KernelError> {
-        let setting = fs::read("/proc/sys/net/ipv4/vs/run_estimation");
-        if setting.is_ok_and(|value| value.trim_ascii() == b"0") {
+        if !self.adds_up() {
             return Ok(None);
         }
         let mut sample = Sample::default();

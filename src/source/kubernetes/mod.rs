@@ -22,6 +22,7 @@ mod kubeconfig;
 mod list;
 mod measured;
 mod object_reader;
+mod once;
 mod proxy;
 mod reflector;
 mod rejection_log;
@@ -37,6 +38,7 @@ use kube_ipvs_core::model::{Event, Settings};
 pub use client::{ApiAccess, Clients, ConnectError, connect, connect_observed, server_urls};
 pub use decode::Encoding;
 pub use measured::{ApiRequest, ObserveRequest};
+pub use once::{ListOnceError, list};
 use reflector::Reflector;
 pub use server::{
     FIND_AGAIN, Server, ThroughService, controls, follow, follow_server, service_ranges,

@@ -133,3 +133,8 @@ where
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
+
+/// Reads a text as bytes, which it is in protobuf.
+pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    or_default::<D, String>(deserializer).map(String::into_bytes)
+}

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use kube_ipvs_core::model::{
-    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Interner, Name, ServiceKey,
-    Shared, SliceKey, Topology,
+    Change, Endpoint, EndpointPort, EndpointSlice, Event, Family, Interner, Name, PodNames,
+    ServiceKey, Shared, SliceKey, Topology,
 };
 use prost::Message;
 use serde::Deserialize;
 use smallvec::SmallVec;
 
 use super::address::{port, protocol, usable_ip};
-use super::meta::or_default;
+use super::meta::{bytes, or_default};
 use super::{HEADLESS, Meta, Rejections, Resource, SERVICE_NAME};
 use crate::control::{SLICE_WEIGHT, SLICE_WEIGHT_ALIAS, slice_weight};
 
@@ -56,12 +56,27 @@ struct EndpointObject {
     #[serde(deserialize_with = "or_default")]
     #[prost(message, required, tag = "2")]
     conditions: Conditions,
+    #[prost(message, optional, tag = "4")]
+    target_ref: Option<TargetObject>,
     #[prost(string, optional, tag = "6")]
     node_name: Option<String>,
     #[prost(string, optional, tag = "7")]
     zone: Option<String>,
     #[prost(message, optional, tag = "8")]
     hints: Option<HintsObject>,
+}
+
+/// An `ObjectReference`. Its namespace is the slice's. The API server does not validate it: invalid
+/// UTF-8 must not invalidate the object.
+#[derive(Clone, PartialEq, Deserialize, Message)]
+#[serde(default)]
+struct TargetObject {
+    #[serde(deserialize_with = "bytes")]
+    #[prost(bytes = "vec", tag = "1")]
+    kind: Vec<u8>,
+    #[serde(deserialize_with = "bytes")]
+    #[prost(bytes = "vec", tag = "3")]
+    name: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize, Message)]
@@ -140,14 +155,17 @@ impl Resource for SliceObject {
             return None;
         };
         let weight = self.weight(rejections);
-        Some(EndpointSlice {
+        let mut slice = EndpointSlice {
             key: Self::key(meta),
             service: ServiceKey::new(meta.namespace(), service),
             family,
             ports: self.ports(names, rejections),
-            endpoints: self.endpoints(family, weight, names, rejections),
+            endpoints: Box::default(),
+            pods: PodNames::default(),
             triggered: meta.triggered(),
-        })
+        };
+        slice.set_endpoints(self.endpoints(family, weight, names, rejections));
+        Some(slice)
     }
 
     fn key(metadata: &Meta) -> SliceKey {
@@ -195,14 +213,15 @@ impl SliceObject {
         names.share_ports(&ports)
     }
 
+    /// The endpoints with the names of their pods.
     fn endpoints(
         &self,
         family: Family,
         weight: u16,
         names: &mut Interner,
         rejections: &mut Rejections,
-    ) -> Box<[Endpoint]> {
-        let mut endpoints = Vec::new();
+    ) -> Vec<(Endpoint, Option<&str>)> {
+        let mut endpoints = Vec::with_capacity(self.endpoints.len());
         for (index, object) in self.endpoints.iter().enumerate() {
             let Some(text) = object.addresses.first() else { continue };
             let address = usable_ip(text).and_then(|ip| match Family::of(ip) {
@@ -211,10 +230,10 @@ impl SliceObject {
             });
             let field = format_args!("endpoints[{index}].addresses[0]");
             if let Some(address) = rejections.accept(field, address) {
-                endpoints.push(object.convert(address, weight, names));
+                endpoints.push((object.convert(address, weight, names), object.pod()));
             }
         }
-        endpoints.into()
+        endpoints
     }
 }
 
@@ -229,6 +248,11 @@ impl EndpointObject {
             weight,
             topology: self.topology(names),
         }
+    }
+
+    fn pod(&self) -> Option<&str> {
+        let pod = self.target_ref.as_ref().filter(|it| it.kind == b"Pod" && !it.name.is_empty());
+        pod.and_then(|it| str::from_utf8(&it.name).ok())
     }
 
     fn topology(&self, names: &mut Interner) -> Shared<Topology> {

@@ -1,11 +1,12 @@
 //! An endpoint set kept up to date equals one worked out from its slices.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::iter;
+use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs_core::model::{
-    Backend, Endpoint, EndpointCounts, EndpointFilter, EndpointSelection, EndpointSet,
-    EndpointSlice, Family, Locality, LocalityWeights, Name, Protocol, Topology,
+    Backend, Endpoint, EndpointCounts, EndpointFilter, EndpointName, EndpointSelection,
+    EndpointSet, EndpointSlice, Family, Locality, LocalityWeights, Name, Protocol, Topology,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -87,6 +88,19 @@ fn counted(
         }
     }
     best.into_iter().map(|((_, port), endpoint)| (port, endpoint)).collect()
+}
+
+/// The name of the endpoint with an address and port that counts.
+fn named(slices: &BTreeMap<String, EndpointSlice>, at: SocketAddr) -> Option<EndpointName> {
+    let slices = slices.values().filter(|it| it.ports.iter().any(|port| port.port == at.port()));
+    let all = slices.flat_map(|slice| {
+        let pods = slice.pods.unpack(slice.key.name()).chain(iter::repeat(None));
+        slice.endpoints.iter().zip(pods)
+    });
+    let all = all.filter(|(endpoint, _)| endpoint.address == at.ip());
+    let (endpoint, pod) = all.min_by_key(|(it, _)| (it.terminating, !is_ready(it)))?;
+    let Topology { node, zone, .. } = Topology::clone(&endpoint.topology);
+    Some(EndpointName { pod, node, zone })
 }
 
 fn is_ready(endpoint: &Endpoint) -> bool {
@@ -206,6 +220,11 @@ proptest! {
                 let counted = counted(&slices, name, protocol);
                 prop_assert_eq!(set.counts(&name.into(), protocol), tally(&counted, &from));
             }
+        }
+        for at in slices.values().flat_map(|it| &it.endpoints).flat_map(|it| {
+            [8080, 9090].map(|port| SocketAddr::new(it.address, port))
+        }) {
+            prop_assert_eq!(EndpointName::find(set.slices(), at), named(&slices, at));
         }
         for (name, protocol) in PORTS {
             let counted = counted(&slices, name, protocol);

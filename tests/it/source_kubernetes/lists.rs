@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kube_ipvs::source::kubernetes::Timeouts;
+use kube_ipvs::source::kubernetes::{self, ApiAccess, ListOnceError, Timeouts};
+use kube_ipvs_core::model::{Event, Settings};
+use kube_ipvs_core::state::State;
 
 use super::followed::{Followed, quick};
 use crate::api::objects::service;
@@ -137,5 +139,29 @@ fn a_server_restored_from_a_backup_is_listed_page_by_page() {
         }
         server.put(service("web", "10.97.0.1"));
         now.until("it is followed", |now| now.services.len() == 1_100);
+    }
+}
+
+/// What a command gets that does not follow changes.
+fn once(server: &ApiServer, within: Duration) -> Result<Vec<Event>, ListOnceError> {
+    let access = ApiAccess { kubeconfig: None, master: Some(server.url()) };
+    let settings = Settings::for_node("node-1");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(kubernetes::list(&access, &settings, quick(), within))
+}
+
+#[test]
+fn one_list_of_each_kind_is_enough_for_a_command() {
+    for way in WAYS {
+        let server = server_with(3, way);
+        let mut state = State::new("node-1".into());
+        let events = once(&server, Duration::from_secs(60)).unwrap();
+        events.into_iter().for_each(|event| state.apply(event));
+        assert!(state.is_synced());
+        assert_eq!(state.service_keys().count(), 3);
+        assert!(state.api_servers().next().is_some(), "the API server's address is known");
+        server.set_outage(true);
+        let error = once(&server, Duration::from_millis(200)).unwrap_err().to_string();
+        assert!(error.contains("Node, ServiceCIDR, Service, EndpointSlice"), "{error}");
     }
 }

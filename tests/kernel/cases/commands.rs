@@ -37,9 +37,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("plan_says_what_would_change", plan_says_what_would_change),
         case("every_command_answers_on_a_node", |t| {
             t.apply(service("dev/asked").cluster_ip("10.96.5.7").port("http", 80))?;
-            t.apply(endpoints("dev/asked").port("http", 8080).ready_on(P1))?;
+            let slice = endpoints("dev/asked").port("http", 8080).ready_on(P1);
+            t.apply(slice.pod("asked-5d4b6-x2x9z"))?;
             t.settled()?;
             let from_a_pod = ["10.96.5.7:80/tcp", "--from", "10.244.1.12"];
+            let by_name = ["svc/asked:http", "-n", "dev", "--from", "pod/asked-5d4b6-x2x9z"];
             for (command, arguments, said) in [
                 (
                     "render",
@@ -48,7 +50,18 @@ pub(crate) fn cases() -> Vec<Case> {
                 ),
                 ("render", &["-o", "nft"], "table ip kube-ipvs"),
                 ("explain", &from_a_pod, "10.244.1.11:8080"),
+                ("explain", &by_name, "10.96.5.7:80/tcp from 10.244.1.11: forward"),
                 ("status", &[], "dev/asked"),
+                (
+                    "status",
+                    &["dev/asked"],
+                    "10.244.1.11:8080 weight 1, local (asked-5d4b6-x2x9z on",
+                ),
+                ("status", &["dev/asked", "-o", "wide"], "1       0       0         serving"),
+                ("status", &["dev", "-o", "yaml"], "activeConnections: 0"),
+                ("status", &["dev", "-o", "json"], "\"pod\": \"asked-5d4b6-x2x9z\""),
+                ("top", &["dev", "--once", "--interval", "1s"], "asked-5d4b6-x2x9z on"),
+                ("top", &["dev", "--once", "--interval", "1s", "-o", "json"], "\"bytesOut\":0"),
                 ("plan", &[], ""),
             ] {
                 let printed = t.run_to_end(command, arguments)?;
@@ -99,6 +112,7 @@ fn plan_says_what_would_change(t: &mut TestContext<'_>) -> Step {
     t.apply(slice().ready_on(P1))?;
     t.settled()?;
     let empty = t.command("plan", &["--exit-code"])?;
+    t.check("a summary", empty.stderr.contains("nothing to change"), &empty.stderr)?;
     t.exits_with("exit status of an empty plan", 0, &empty)?;
     t.same_lines("an empty plan", "", &empty.stdout)?;
 
@@ -107,6 +121,8 @@ fn plan_says_what_would_change(t: &mut TestContext<'_>) -> Step {
     let before = t.kernel()?;
     let plan = t.command("plan", &["--exit-code"])?;
     t.exits_with("exit status of a plan", 3, &plan)?;
+    let summary = "1 real server to add; 1 real server to change";
+    t.check("a summary", plan.stderr.contains(summary), &plan.stderr)?;
     for line in [
         "+ -a -t 10.96.5.3:80 -r 10.244.2.13:8080 -m -w 1",
         "~ -e -t 10.96.5.3:80 -r 10.244.1.11:8080 -m -w 0",

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::model::Backend;
 use crate::plan::{self, Failure, FailureKind, ObjectKey, Operation};
 
 /// The wait before the first retry; doubles with each further one.
@@ -35,6 +36,12 @@ impl SyncError {
             (None, ObjectKey::Pool(address)) => plan::reading(&address),
             (operation, _) => operation.map_or_else(String::new, |it| it.to_string()),
         }
+    }
+
+    /// Returns the real server that the failure is about, if it is about one.
+    #[must_use]
+    pub fn backend(&self) -> Option<Backend> {
+        self.operation.and_then(|it| it.real_server()).map(|(_, backend)| backend)
     }
 
     /// Returns whether to report the failure: the first time, and then at doubling distances. Drift

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Family, Name, Protocol, ServiceKey, Shared};
+use super::{Family, Name, PodNames, Protocol, ServiceKey, Shared};
 
 /// `namespace/name` of an EndpointSlice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -14,6 +14,12 @@ impl SliceKey {
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self([namespace, "/", name].concat().into())
+    }
+
+    /// Returns the name within the namespace.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or(&*self.0, |(_, name)| name)
     }
 }
 
@@ -88,8 +94,32 @@ pub struct EndpointSlice {
     pub ports: Shared<[EndpointPort]>,
     /// Those with an address.
     pub endpoints: Box<[Endpoint]>,
+    /// `endpoints[].targetRef.name`. They matter to people only: a new name is not a change.
+    pub pods: PodNames,
     /// Annotation `endpoints.kubernetes.io/last-change-trigger-time`, in Unix milliseconds: the
     /// time of the change that caused this version. Cleared on stored slices, so that a rewrite
     /// alone is not a change.
     pub triggered: Option<i64>,
+}
+
+impl EndpointSlice {
+    /// Sets the endpoints and the names of their pods, sorted by address and without duplicates: an
+    /// entry that is not terminating comes first, then a ready entry.
+    pub fn set_endpoints(&mut self, mut named: Vec<(Endpoint, Option<&str>)>) {
+        let is_normal = |all: &[(Endpoint, _)]| {
+            all.is_sorted_by(|(one, _), (next, _)| one.address < next.address)
+        };
+        if !is_normal(&named) {
+            named.sort_by_key(|(it, _)| (it.address, it.terminating, !it.is_ready()));
+            named.dedup_by_key(|(it, _)| it.address);
+        }
+        let names: Vec<_> = named.iter().map(|(_, name)| *name).collect();
+        self.pods = PodNames::pack(self.key.name(), &names);
+        self.endpoints = named.into_iter().map(|(endpoint, _)| endpoint).collect();
+    }
+
+    /// Returns the index of the endpoint with an address, in a slice whose endpoints are sorted.
+    pub(super) fn position(&self, ip: IpAddr) -> Option<usize> {
+        self.endpoints.binary_search_by_key(&ip, |endpoint| endpoint.address).ok()
+    }
 }

@@ -55,7 +55,7 @@ impl EndpointSet {
     /// Adds a slice with a new key.
     pub fn add(&mut self, mut slice: EndpointSlice, locality: &Locality) {
         drop_repeated(&mut slice.ports);
-        normalise(&mut slice.endpoints);
+        normalise(&mut slice);
         let all = 0..slice.endpoints.len();
         let index = self.find(&slice.key).unwrap_or_else(|index| index);
         self.members.reserve_exact(1);
@@ -81,9 +81,10 @@ impl EndpointSet {
         let [_, come] = &difference;
         // The common part is already sorted.
         if !is_normal(&slice.endpoints[come.start.saturating_sub(1)..]) {
-            normalise(&mut slice.endpoints);
+            normalise(&mut slice);
             difference = differing(&known.endpoints, &slice.endpoints, Endpoint::eq);
         }
+        known.pods = slice.pods;
         if known.ports != slice.ports {
             // Another slice may count the endpoints of the old ports.
             difference = [0..known.endpoints.len(), 0..slice.endpoints.len()];
@@ -175,7 +176,7 @@ impl EndpointSet {
         let shared = self.count_occurrences(changed, gone, come);
         for index in 0..self.members.len() {
             let slice = &self.members[index].slice;
-            if Some(index) == changed || shared.iter().any(|ip| position(slice, *ip).is_some()) {
+            if Some(index) == changed || shared.iter().any(|ip| slice.position(*ip).is_some()) {
                 self.refresh(index, locality);
             }
         }
@@ -214,7 +215,7 @@ impl EndpointSet {
                 }
             }
         }
-        let here = |ip: IpAddr| u32::from(slice.is_some_and(|slice| position(slice, ip).is_some()));
+        let here = |ip: IpAddr| u32::from(slice.is_some_and(|slice| slice.position(ip).is_some()));
         let mut shared: Vec<_> = addresses(gone)
             .chain(addresses(come))
             .filter(|ip| occurrences.get(ip).copied().unwrap_or(0) > here(*ip))
@@ -259,7 +260,8 @@ impl EndpointSet {
         self.slices().any(|other| {
             other.key != slice.key
                 && other.ports.contains(port)
-                && position(other, endpoint.address)
+                && other
+                    .position(endpoint.address)
                     .and_then(|index| other.endpoints.get(index))
                     .is_some_and(|twin| (rank(twin), &other.key) < (rank(endpoint), &slice.key))
         })
@@ -299,22 +301,17 @@ fn addresses(endpoints: &[Endpoint]) -> impl Iterator<Item = IpAddr> {
     endpoints.iter().map(|endpoint| endpoint.address)
 }
 
-fn position(slice: &EndpointSlice, ip: IpAddr) -> Option<usize> {
-    slice.endpoints.binary_search_by_key(&ip, |endpoint| endpoint.address).ok()
-}
-
 fn is_normal(endpoints: &[Endpoint]) -> bool {
     endpoints.is_sorted_by(|one, next| one.address < next.address)
 }
 
-/// Sorts endpoints by address and removes duplicates: an entry that is not terminating comes first,
-/// then a ready entry.
-fn normalise(endpoints: &mut Box<[Endpoint]>) {
-    if !is_normal(endpoints) {
-        let mut list = mem::take(endpoints).into_vec();
-        list.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating, !endpoint.is_ready()));
-        list.dedup_by_key(|endpoint| endpoint.address);
-        *endpoints = list.into();
+/// Sorts the endpoints of a slice by address, without duplicates.
+fn normalise(slice: &mut EndpointSlice) {
+    if !is_normal(&slice.endpoints) {
+        let mut names: Vec<_> = slice.pods.unpack(slice.key.name()).collect();
+        names.resize(slice.endpoints.len(), None);
+        let endpoints = mem::take(&mut slice.endpoints).into_vec().into_iter();
+        slice.set_endpoints(endpoints.zip(names.iter().map(Option::as_deref)).collect());
     }
 }
 

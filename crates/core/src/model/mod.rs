@@ -19,6 +19,7 @@ mod interface;
 mod interner;
 mod limiter;
 mod node;
+mod pod_names;
 mod pool;
 mod route;
 mod service;
@@ -45,6 +46,7 @@ pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};
 pub use limiter::{Limiter, QUIET, Topic};
 pub use node::{Node, ServiceCidr};
+pub use pod_names::{EndpointName, PodNames};
 pub use pool::{
     Backend, BackendChange, Backends, Pool, PoolControl, Scheduler, UnknownScheduler, VirtualServer,
 };

@@ -148,6 +148,17 @@ impl Operation {
         if let Self::Server(operation) = self { Some(*operation) } else { None }
     }
 
+    /// Returns the real server that the operation is on, if it is on one, with its virtual server.
+    #[must_use]
+    pub fn real_server(&self) -> Option<(VirtualAddress, Backend)> {
+        match self.as_server()? {
+            ServerOperation::AddReal(address, backend, _)
+            | ServerOperation::SetReal(address, backend, _)
+            | ServerOperation::DeleteReal(address, backend) => Some((address, backend)),
+            _ => None,
+        }
+    }
+
     /// Returns the operation on the device or the routes, if it is one.
     #[must_use]
     pub fn as_route(&self) -> Option<RouteOperation> {

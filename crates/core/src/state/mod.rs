@@ -223,6 +223,16 @@ impl State {
         self.entries.get(key)
     }
 
+    /// Returns the slices of a Service, with their endpoints' names.
+    pub fn slices(&self, key: &ServiceKey) -> impl Iterator<Item = &EndpointSlice> {
+        self.entries.get(key).into_iter().flat_map(|entry| entry.endpoints.slices())
+    }
+
+    /// Returns the slices of all Services, in arbitrary order.
+    pub fn all_slices(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.entries.values().flat_map(|entry| entry.endpoints.slices())
+    }
+
     /// Returns the keys of all Services.
     pub fn service_keys(&self) -> impl Iterator<Item = &ServiceKey> {
         self.entries.iter().filter(|(_, entry)| entry.service.is_some()).map(|(key, _)| key)

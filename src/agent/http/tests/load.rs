@@ -148,8 +148,9 @@ fn a_large_answer_is_computed_once_for_all_clients() {
     let (asked, questions) = mpsc::channel();
     let server = metrics_server(&health(), move |query| asked.send(query).unwrap());
     let client = server.client();
-    let statuses: Vec<_> =
-        (0..CLIENTS).map(|_| thread::spawn(move || client.status().map(drop))).collect();
+    let statuses: Vec<_> = (0..CLIENTS)
+        .map(|_| thread::spawn(move || client.status(&StatusFilter::default()).map(drop)))
+        .collect();
     // The engine's thread is busy until all clients have asked.
     let first = questions.recv().unwrap();
     thread::sleep(SHORT);
@@ -167,9 +168,9 @@ fn answers_under_way_are_bounded() {
     let made = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&made);
     let server = metrics_server(&health(), move |query| {
-        let Query::Status(reply) = query else { return };
+        let Query::Status { filter, reply } = query else { return };
         counted.fetch_add(1, Ordering::Relaxed);
-        drop(reply.send(api::status(&engine.lock().unwrap(), None)));
+        drop(reply.send(api::status(&engine.lock().unwrap(), None, &filter)));
     });
     // They read just enough to see that the answer has begun.
     let begin = |_| {
@@ -185,7 +186,7 @@ fn answers_under_way_are_bounded() {
     assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
     // The end of an answer makes space.
     drop(reading.pop());
-    server.client().status().unwrap();
+    server.client().status(&StatusFilter::default()).unwrap();
 }
 
 /// Returns an engine whose status is larger than socket buffers.

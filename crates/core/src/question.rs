@@ -1,0 +1,339 @@
+//! The questions that [`explain()`](crate::explain::explain()) answers, as people ask them: with
+//! names for addresses.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::explain::Source;
+use crate::model::{EndpointSlice, Family, ServiceKey, ServicePort, VirtualAddress};
+use crate::state::State;
+
+/// The most addresses of a pod that a question is about. Slices may give a name to any number.
+const MOST_ADDRESSES: usize = 8;
+
+/// The destination of a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DestinationName {
+    Address(VirtualAddress),
+    /// The ClusterIPs of a Service of [`ConnectionQuestion::namespace`], at one port or at all.
+    Service {
+        name: String,
+        /// Its name or number.
+        port: Option<String>,
+    },
+}
+
+/// The origin of a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClientName {
+    Source(Source),
+    Pod {
+        /// [`ConnectionQuestion::namespace`] if it is not given.
+        namespace: Option<String>,
+        name: String,
+    },
+}
+
+/// Where would a connection go?
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectionQuestion {
+    pub destination: DestinationName,
+    pub from: ClientName,
+    /// That of names without one.
+    pub namespace: String,
+}
+
+impl FromStr for DestinationName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = text.strip_prefix("svc/").or_else(|| text.strip_prefix("service/"));
+        let Some(named) = named else {
+            return text
+                .parse()
+                .map(Self::Address)
+                .map_err(|error| format!("{error}, nor svc/NAME or svc/NAME:PORT"));
+        };
+        let (name, port) = match named.split_once(':') {
+            Some((name, port)) => (name, Some(port.to_owned())),
+            None => (named, None),
+        };
+        if name.is_empty() || name.contains('/') || port.as_deref() == Some("") {
+            return Err(format!(
+                "{text:?} is not svc/NAME or svc/NAME:PORT; the namespace is given by -n"
+            ));
+        }
+        Ok(Self::Service { name: name.to_owned(), port })
+    }
+}
+
+impl FromStr for ClientName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(pod) = text.strip_prefix("pod/") else {
+            return text.parse().map(Self::Source).map_err(|_| {
+                format!(
+                    "{text:?} is neither an IP address nor pod/NAME, pod/NAMESPACE/NAME or `node`"
+                )
+            });
+        };
+        let (namespace, name) = match pod.split_once('/') {
+            Some((namespace, name)) => (Some(namespace.to_owned()), name),
+            None => (None, pod),
+        };
+        if name.is_empty() || name.contains('/') || namespace.as_deref() == Some("") {
+            return Err(format!("{text:?} is not pod/NAME or pod/NAMESPACE/NAME"));
+        }
+        Ok(Self::Pod { namespace, name: name.to_owned() })
+    }
+}
+
+impl fmt::Display for DestinationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Service { name, port: Some(port) } => write!(f, "svc/{name}:{port}"),
+            Self::Service { name, port: None } => write!(f, "svc/{name}"),
+        }
+    }
+}
+
+impl fmt::Display for ClientName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(source) => source.fmt(f),
+            Self::Pod { namespace: Some(namespace), name } => write!(f, "pod/{namespace}/{name}"),
+            Self::Pod { namespace: None, name } => write!(f, "pod/{name}"),
+        }
+    }
+}
+
+impl ConnectionQuestion {
+    /// Returns whether it is about one connection: it has no names.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        matches!(
+            (&self.destination, &self.from),
+            (DestinationName::Address(_), ClientName::Source(_))
+        )
+    }
+
+    /// Replaces names by addresses: all combinations that are of one family. An address stays as it
+    /// is.
+    ///
+    /// # Errors
+    ///
+    /// If a name is unknown; the message has the names that are known, or the way to an address.
+    pub fn resolve(&self, state: &State) -> Result<Vec<(VirtualAddress, Source)>, String> {
+        let destinations = self.destinations(state)?;
+        let clients = self.clients(state)?;
+        // The answer says what becomes of a connection between families.
+        let is_exact = self.is_one();
+        let mut pairs = Vec::new();
+        for to in &destinations {
+            let of_family = |from: &&Source| match from {
+                Source::Node => true,
+                Source::Address(ip) => is_exact || Family::of(*ip) == to.family(),
+            };
+            pairs.extend(clients.iter().filter(of_family).map(|from| (*to, *from)));
+        }
+        if pairs.is_empty() {
+            let all = |texts: Vec<String>| texts.join(", ");
+            return Err(format!(
+                "{} ({}) and {} ({}) have no address family in common",
+                self.destination,
+                all(destinations.iter().map(ToString::to_string).collect()),
+                self.from,
+                all(clients.iter().map(ToString::to_string).collect()),
+            ));
+        }
+        Ok(pairs)
+    }
+
+    fn destinations(&self, state: &State) -> Result<Vec<VirtualAddress>, String> {
+        let (name, port) = match &self.destination {
+            DestinationName::Address(address) => return Ok(vec![*address]),
+            DestinationName::Service { name, port } => (name, port.as_deref()),
+        };
+        let key = ServiceKey::new(&self.namespace, name);
+        let service = state.entry(&key).and_then(|entry| entry.service.as_ref());
+        let service = service.ok_or_else(|| {
+            format!("no Service {key} is served here; -n names the namespace of svc/{name}")
+        })?;
+        if service.cluster_ips.is_empty() {
+            return Err(format!("Service {key} has no ClusterIP: give one of its addresses"));
+        }
+        let is_meant = |it: &&ServicePort| {
+            port.is_none_or(|port| *it.name == *port || it.port.to_string() == port)
+        };
+        let ports: Vec<_> = service.ports.iter().filter(is_meant).collect();
+        if ports.is_empty() {
+            let known = service.ports.iter().map(|it| match &*it.name {
+                "" => format!("{}/{}", it.port, it.protocol),
+                name => format!("{name} ({}/{})", it.port, it.protocol),
+            });
+            let known: Vec<_> = known.collect();
+            let port = port.unwrap_or_default();
+            return Err(format!("Service {key} has no port {port}, but {}", known.join(", ")));
+        }
+        let addresses = ports.iter().flat_map(|it| {
+            let at = |ip: &IpAddr| VirtualAddress { ip: *ip, port: it.port, protocol: it.protocol };
+            service.cluster_ips.iter().map(at)
+        });
+        Ok(addresses.collect())
+    }
+
+    fn clients(&self, state: &State) -> Result<Vec<Source>, String> {
+        let (namespace, name) = match &self.from {
+            ClientName::Source(source) => return Ok(vec![*source]),
+            ClientName::Pod { namespace, name } => {
+                (namespace.as_ref().unwrap_or(&self.namespace), name)
+            }
+        };
+        let mut ips: Vec<_> = state
+            .all_slices()
+            .filter(|slice| slice.service.namespace() == namespace)
+            .flat_map(|slice| addresses_of(slice, name))
+            .collect();
+        ips.sort_unstable();
+        ips.dedup();
+        if ips.is_empty() {
+            return Err(format!(
+                "pod {namespace}/{name} is no endpoint of a Service, so its address is not known \
+                 here: give --from its IP address, which `kubectl -n {namespace} get pod {name} -o \
+                 wide` prints"
+            ));
+        }
+        if ips.len() > MOST_ADDRESSES {
+            let some = ips.iter().take(MOST_ADDRESSES).map(ToString::to_string);
+            let some = some.collect::<Vec<_>>().join(", ");
+            return Err(format!(
+                "pod {namespace}/{name} has {} addresses: give --from one of them, such as {some}",
+                ips.len()
+            ));
+        }
+        Ok(ips.into_iter().map(Source::Address).collect())
+    }
+}
+
+fn addresses_of<'a>(slice: &'a EndpointSlice, pod: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
+    let positions = slice.pods.positions(slice.key.name(), pod);
+    positions.filter_map(|index| Some(slice.endpoints.get(index)?.address))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::model::{
+        Change, Endpoint, EndpointPort, Event, PodNames, Protocol, Service, Shared, SliceKey,
+        Topology,
+    };
+
+    fn slice(name: &str, endpoints: &[(&str, &str)]) -> EndpointSlice {
+        let endpoint = |address: &str| Endpoint {
+            address: address.parse().unwrap(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            weight: 1,
+            topology: Topology::default().into(),
+        };
+        let (first, _) = endpoints[0];
+        let port = EndpointPort { name: "dns".into(), protocol: Protocol::Udp, port: 53 };
+        let mut slice = EndpointSlice {
+            key: SliceKey::new("a", name),
+            service: ServiceKey::new("a", "web"),
+            family: Family::of(first.parse().unwrap()),
+            ports: Shared::from_iter([port]),
+            endpoints: Box::default(),
+            pods: PodNames::default(),
+            triggered: None,
+        };
+        slice.set_endpoints(endpoints.iter().map(|(at, pod)| (endpoint(at), Some(*pod))).collect());
+        slice
+    }
+
+    fn state() -> State {
+        let port = |name: &str, protocol, port| ServicePort {
+            name: name.into(),
+            protocol,
+            port,
+            node_port: None,
+        };
+        let web = Service {
+            cluster_ips: ["10.96.0.1", "fd00::1"].map(|ip| ip.parse().unwrap()).into(),
+            ports: [port("http", Protocol::Tcp, 80), port("dns", Protocol::Udp, 53)].into(),
+            ..Service::named(ServiceKey::new("a", "web"))
+        };
+        let mut state = State::new("n1".into());
+        let v4 = [("10.244.1.6", "web-1"), ("10.244.1.5", "web-0")];
+        for event in [
+            Event::Service(Change::Apply(web)),
+            Event::Service(Change::Apply(Service::named(ServiceKey::new("a", "bare")))),
+            Event::Slice(Change::Apply(slice("web-v4", &v4))),
+            Event::Slice(Change::Apply(slice("web-v6", &[("fd00:1::5", "web-0")]))),
+        ] {
+            state.apply(event);
+        }
+        state
+    }
+
+    fn answer(destination: &str, from: &str) -> Result<Vec<String>, String> {
+        let (destination, from) = (destination.parse()?, from.parse()?);
+        let question = ConnectionQuestion { destination, from, namespace: "a".to_owned() };
+        let pairs = question.resolve(&state())?.into_iter();
+        Ok(pairs.map(|(to, from)| format!("{from} > {to}")).collect())
+    }
+
+    #[test]
+    fn names_stand_for_all_their_addresses() {
+        let expected = ["10.244.1.5 > 10.96.0.1:80/tcp", "fd00:1::5 > [fd00::1]:80/tcp"];
+        for port in ["http", "80"] {
+            assert_eq!(answer(&format!("svc/web:{port}"), "pod/web-0").unwrap(), expected);
+        }
+        assert_eq!(
+            answer("service/web", "pod/a/web-1").unwrap(),
+            ["10.244.1.6 > 10.96.0.1:80/tcp", "10.244.1.6 > 10.96.0.1:53/udp"]
+        );
+        assert_eq!(answer("svc/web", "node").unwrap().len(), 4);
+        assert_eq!(answer("192.0.2.1:80", "pod/web-0").unwrap(), ["10.244.1.5 > 192.0.2.1:80/tcp"]);
+        assert_eq!(answer("192.0.2.1:80", "::1").unwrap(), ["::1 > 192.0.2.1:80/tcp"]);
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_what_to_ask() {
+        for (destination, from, expected) in [
+            ("svc/nil", "node", "no Service a/nil is served here"),
+            ("svc/bare", "node", "has no ClusterIP"),
+            ("svc/web:443", "node", "no port 443, but http (80/tcp), dns (53/udp)"),
+            ("svc/web", "pod/web", "kubectl -n a get pod web"),
+            ("svc/web", "pod/b/web-0", "kubectl -n b get pod web-0"),
+            ("[fd00::1]:80", "pod/web-1", "no address family in common"),
+            ("svc/a/web", "node", "-n"),
+            ("svc/web:", "node", "is not svc/NAME"),
+            ("web:80", "node", "nor svc/NAME"),
+            ("svc/web", "pod/a/b/c", "is not pod/NAME"),
+            ("svc/web", "web-0", "pod/NAME"),
+        ] {
+            let error = answer(destination, from).unwrap_err();
+            assert!(error.contains(expected), "{destination} {from}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_new_name_alone_is_not_a_change() {
+        let mut state = state();
+        state.take_dirty();
+        let renamed = slice("web-v6", &[("fd00:1::5", "web-9")]);
+        state.apply(Event::Slice(Change::Apply(renamed)));
+        assert!(!state.is_dirty());
+        let from = "pod/web-9".parse().unwrap();
+        let to = "[fd00::1]:80".parse().unwrap();
+        let question = ConnectionQuestion { destination: to, from, namespace: "a".to_owned() };
+        assert_eq!(question.resolve(&state).unwrap().len(), 1);
+    }
+}

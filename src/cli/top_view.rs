@@ -1,0 +1,210 @@
+//! The JSON and text of `top`.
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use netlink_ipvs::ipvs::{Connections, Traffic};
+use serde::{Deserialize, Serialize};
+
+use super::TextFormat;
+use super::args::status_filter;
+use crate::agent::api::{EndpointView, StatusFilter};
+use crate::config::duration;
+
+/// What `top` shows, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct TopFlags {
+    /// Only this Service, or those of this namespace
+    #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
+    pub services: Option<StatusFilter>,
+    /// Time between two readings; IPVS adds its counters up every two seconds
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "4s")]
+    pub interval: Duration,
+    /// End after the first two readings
+    #[arg(long)]
+    pub once: bool,
+    /// What comes first
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: TopSort,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: TextFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum TopSort {
+    /// New connections
+    #[default]
+    Connections,
+    Packets,
+    Bytes,
+    /// Established connections
+    Active,
+}
+
+impl TopSort {
+    pub(super) fn of(self, rates: &TopRates, active: u32) -> u64 {
+        match self {
+            Self::Connections => rates.connections,
+            Self::Packets => rates.packets_in + rates.packets_out,
+            Self::Bytes => rates.bytes_in + rates.bytes_out,
+            Self::Active => active.into(),
+        }
+    }
+}
+
+/// Traffic per second between two readings, as `top -o json` prints it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) struct TopView {
+    /// Between the readings.
+    pub(super) seconds: f64,
+    pub(super) pools: Vec<TopPool>,
+}
+
+/// Each a second, rounded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TopRates {
+    connections: u64,
+    packets_in: u64,
+    packets_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TopPool {
+    service: String,
+    address: String,
+    pub(super) rates: TopRates,
+    pub(super) active_connections: u32,
+    inactive_connections: u32,
+    pub(super) backends: Vec<TopBackend>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TopBackend {
+    #[serde(flatten)]
+    endpoint: EndpointView,
+    /// `serving`, `draining` or `ejected`.
+    state: String,
+    pub(super) rates: TopRates,
+}
+
+/// Returns the rates between two readings. Counters of a real server that was deleted and added
+/// again begin at 0.
+pub(super) fn rates(before: Traffic, now: Traffic, seconds: f64) -> TopRates {
+    let rate = |before: u64, now: u64| {
+        let count = now.checked_sub(before).unwrap_or(now);
+        (count as f64 / seconds).round() as u64
+    };
+    TopRates {
+        connections: rate(before.connections, now.connections),
+        packets_in: rate(before.packets_in, now.packets_in),
+        packets_out: rate(before.packets_out, now.packets_out),
+        bytes_in: rate(before.bytes_in, now.bytes_in),
+        bytes_out: rate(before.bytes_out, now.bytes_out),
+    }
+}
+
+impl TopPool {
+    /// Adds up the backends of a pool.
+    pub(super) fn new(service: String, address: String, backends: Vec<TopBackend>) -> Self {
+        let mut rates = TopRates::default();
+        for backend in &backends {
+            rates.connections += backend.rates.connections;
+            rates.packets_in += backend.rates.packets_in;
+            rates.packets_out += backend.rates.packets_out;
+            rates.bytes_in += backend.rates.bytes_in;
+            rates.bytes_out += backend.rates.bytes_out;
+        }
+        let sum = |of: fn([u32; 2]) -> u32| backends.iter().map(|it| of(it.connections())).sum();
+        let active_connections = sum(|[active, _]| active);
+        let inactive_connections = sum(|[_, inactive]| inactive);
+        Self { service, address, rates, active_connections, inactive_connections, backends }
+    }
+}
+
+impl TopBackend {
+    pub(super) fn new(
+        endpoint: &EndpointView,
+        state: &str,
+        Connections { active, inactive, .. }: Connections,
+        rates: TopRates,
+    ) -> Self {
+        let endpoint = EndpointView {
+            active_connections: Some(active),
+            inactive_connections: Some(inactive),
+            ..endpoint.clone()
+        };
+        Self { endpoint, state: state.to_owned(), rates }
+    }
+
+    /// Returns the active and the inactive connections.
+    pub(super) fn connections(&self) -> [u32; 2] {
+        let EndpointView { active_connections, inactive_connections, .. } = self.endpoint;
+        [active_connections, inactive_connections].map(Option::unwrap_or_default)
+    }
+}
+
+impl fmt::Display for TopView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:>8} {:>8} {:>8} {:>10} {:>10} {:>7} {:>8} {:>6}  PER SECOND, {:.1} s",
+            "CONN",
+            "PKT-IN",
+            "PKT-OUT",
+            "BYTE-IN",
+            "BYTE-OUT",
+            "ACTIVE",
+            "INACTIVE",
+            "WEIGHT",
+            self.seconds,
+        )?;
+        for pool in &self.pools {
+            fmt_row(f, &pool.rates, [pool.active_connections, pool.inactive_connections], None)?;
+            writeln!(f, "  {} {}", pool.service, pool.address)?;
+            for backend in &pool.backends {
+                let TopBackend { endpoint, state, rates } = backend;
+                let weight = endpoint.weight.unwrap_or(0);
+                fmt_row(f, rates, backend.connections(), Some(weight))?;
+                let state = if state == "serving" { String::new() } else { format!(", {state}") };
+                writeln!(f, "    {}{}{state}", endpoint.socket(), endpoint.name())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fmt_row(
+    f: &mut fmt::Formatter<'_>,
+    rates: &TopRates,
+    [active, inactive]: [u32; 2],
+    weight: Option<u32>,
+) -> fmt::Result {
+    let TopRates { connections, packets_in, packets_out, bytes_in, bytes_out } = rates;
+    let weight = weight.map_or_else(String::new, |weight| weight.to_string());
+    write!(
+        f,
+        "{connections:>8} {packets_in:>8} {packets_out:>8} {bytes_in:>10} {bytes_out:>10} {active:>7} \
+         {inactive:>8} {weight:>6}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_per_second_and_survive_a_new_counter() {
+        let traffic =
+            |connections, bytes_in| Traffic { connections, bytes_in, ..Traffic::default() };
+        let of = rates(traffic(10, 1000), traffic(30, 5000), 2.0);
+        assert_eq!((of.connections, of.bytes_in, of.packets_in), (10, 2000, 0));
+        assert_eq!(rates(traffic(10, 0), traffic(4, 0), 2.0).connections, 2);
+    }
+}
