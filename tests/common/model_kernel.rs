@@ -340,14 +340,17 @@ impl KernelState {
                 Ok(())
             }
             ServerOperation::Delete(address) => expect(self.servers.remove(&address).is_some()),
-            ServerOperation::AddReal(address, backend, _) => {
+            // The real servers have the limit, and it is read as that of their virtual server.
+            ServerOperation::AddReal(address, backend, limit) => {
                 let server = self.servers.get_mut(&address).ok_or_else(missing)?;
                 expect(!server.reals.contains_key(&real(backend)))?;
+                server.server.max_connections = limit;
                 server.reals.insert(real(backend), backend.weight);
                 Ok(())
             }
-            ServerOperation::SetReal(address, backend, _) => {
+            ServerOperation::SetReal(address, backend, limit) => {
                 let server = self.servers.get_mut(&address).ok_or_else(missing)?;
+                server.server.max_connections = limit;
                 *server.reals.get_mut(&real(backend)).ok_or_else(missing)? = backend.weight;
                 Ok(())
             }

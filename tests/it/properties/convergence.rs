@@ -183,7 +183,11 @@ impl Mischief {
 
 fn fault() -> impl Strategy<Value = Option<Fault>> {
     let kinds = vec![FailureKind::Drift, FailureKind::Unknown, FailureKind::Refused];
-    let fault = (select(kinds), any::<bool>()).prop_map(|(kind, applied)| Fault { kind, applied });
+    let fault = (select(kinds), any::<bool>()).prop_map(|(kind, applied)| Fault {
+        kind,
+        // What the kernel refuses it does not carry out.
+        applied: applied && kind != FailureKind::Refused,
+    });
     proptest::option::weighted(0.3, fault)
 }
 
