@@ -287,7 +287,7 @@ fn count_of_new(t: &mut TestContext<'_>, slow: bool) -> Step<usize> {
         t.eventually_held("a part of the weight", |ipvs| {
             ipvs.contains(":8080 -m -w 1\n") && ipvs.contains(":8080 -m -w 10\n")
         })?;
-        explains(t, "10.96.8.3:80/tcp", ":8080 weight 1, masqueraded\n")?;
+        explains(t, "10.96.8.3:80/tcp", ":8080 weight 1, masqueraded")?;
     } else {
         t.settled()?;
     }
