@@ -18,9 +18,9 @@ pub(super) struct PoolBuilder<'a> {
     old: &'a [Shared<Pool>],
     /// Sorted by address.
     pools: SharedPools,
-    /// The targets of the front ends of each Service port: at the ClusterIP, and of all others,
-    /// which are the same. There may be thousands of these.
-    targets: FxHashMap<(VirtualAddress, bool), Option<[Target; 2]>>,
+    /// The targets of the front ends of each Service port other than the ClusterIP, which are the
+    /// same. There may be thousands of these.
+    targets: FxHashMap<VirtualAddress, Option<[Target; 2]>>,
 }
 
 impl<'a> PoolBuilder<'a> {
@@ -40,12 +40,14 @@ impl<'a> PoolBuilder<'a> {
         frontend: &Frontend,
         endpoints: &mut Endpoints,
     ) -> Option<[Target; 2]> {
-        let kind = (frontend.pool, frontend.kind == FrontendKind::ClusterIp);
-        if let Some(targets) = self.targets.get(&kind) {
+        if frontend.kind == FrontendKind::ClusterIp {
+            return self.look(frontend, endpoints);
+        }
+        if let Some(targets) = self.targets.get(&frontend.pool) {
             return *targets;
         }
         let targets = self.look(frontend, endpoints);
-        self.targets.insert(kind, targets);
+        self.targets.insert(frontend.pool, targets);
         targets
     }
 

@@ -269,7 +269,9 @@ impl Reconciler {
     /// and stay touched, unless a new object needs their place; and service ranges are not dropped
     /// yet.
     pub fn plan(&mut self, keep_unneeded: bool, now: Instant) -> Vec<Operation> {
-        let mut touched: Vec<_> = mem::take(&mut self.touched).into_iter().collect();
+        let touched = mem::take(&mut self.touched).into_iter();
+        // After a read of the kernel most are settled.
+        let mut touched: Vec<_> = touched.filter(|key| self.step(*key).is_some()).collect();
         touched.sort_unstable();
         let waits = |step: &Operation| {
             let is_service_range = matches!(
