@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,7 +28,7 @@ use kube_ipvs_core::testing::refuse;
 use netlink_ipvs::KernelError;
 use serde_json::json;
 
-use self::browser::Browser;
+use self::browser::{Browser, NEVER};
 use crate::common::objects::{
     addresses, node, only_services, only_slices, service, service_cidrs, slice,
 };
@@ -36,6 +37,9 @@ use crate::common::objects::{
 const SERVICES: usize = 250;
 /// The names of objects are hostile where the API server would not accept them.
 const HOSTILE: &str = "<img src=x onerror=console.error(1)>";
+/// The page's time from an answer to its next question, and what a question takes.
+const PERIOD: Duration = Duration::from_secs(2);
+const UNDER_WAY: Duration = Duration::from_millis(500);
 const DEAD: &str = "10.244.2.13:8080";
 
 /// A kernel in which one endpoint does not answer and one virtual server is refused.
@@ -128,14 +132,15 @@ fn engine() -> Engine {
     engine
 }
 
+/// How often the page has read the counters.
+static READINGS: AtomicU64 = AtomicU64::new(0);
+
 /// Counts as IPVS does: a thousand more connections at each reading.
 fn count(status: &mut StatusView) -> Result<(), KernelError> {
-    static READINGS: Mutex<u64> = Mutex::new(0);
-    let mut readings = READINGS.lock().unwrap();
-    *readings += 1;
+    let readings = 1 + READINGS.fetch_add(1, Ordering::Relaxed);
     for pool in status.services.iter_mut().flat_map(|service| &mut service.pools) {
         for endpoint in &mut pool.backends {
-            let connections = 1_000 * *readings;
+            let connections = 1_000 * readings;
             endpoint.active_connections = Some(7);
             endpoint.inactive_connections = Some(0);
             endpoint.traffic = Some(TrafficView { connections, ..TrafficView::default() });
@@ -197,6 +202,7 @@ fn a_browser_shows_services_ejections_failures_and_explanations() {
     let screenshots = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
     fs::create_dir_all(&screenshots).unwrap();
 
+    let rate = "/[0-9]/.test(document.querySelector('#totals dd').textContent)";
     browser.prefer("light");
     browser.open(&format!("http://{address}/"));
     browser.until_text("#sync", "synced");
@@ -221,10 +227,7 @@ fn a_browser_shows_services_ejections_failures_and_explanations() {
     browser.press("Enter");
     browser.until_text("#explained", "10.96.0.20:80/tcp from node: forward");
     browser.until_text("#explained", "serving1100 %");
-    browser.until(
-        "a rate",
-        "/[0-9]/.test(document.querySelector('#services .number svg').parentNode.textContent)",
-    );
+    browser.until("a rate", rate);
     browser.until(
         "a plot",
         "document.querySelector('#services polyline').getAttribute('points').includes(' ')",
@@ -240,12 +243,28 @@ fn a_browser_shows_services_ejections_failures_and_explanations() {
     browser.open(kept.as_str().unwrap());
     browser.until_text("#services .detail", &format!("{DEAD}{HOSTILE}n2ejected0"));
     browser.until_text("#explained", "10.96.0.20:80/tcp from node: forward");
-    browser.until(
-        "a rate",
-        "/[0-9]/.test(document.querySelector('#services .number svg').parentNode.textContent)",
-    );
+    browser.until("a rate", rate);
     assert_ne!(browser.evaluate(background), light);
     browser.screenshot(&screenshots.join("dark.png"));
+
+    // Hidden, it asks nothing.
+    let hide = |is_hidden: bool| {
+        format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }}); \
+             document.dispatchEvent(new Event('visibilitychange'))"
+        )
+    };
+    browser.evaluate(&hide(true));
+    thread::sleep(UNDER_WAY);
+    let readings = READINGS.load(Ordering::Relaxed);
+    thread::sleep(PERIOD + UNDER_WAY);
+    assert_eq!(READINGS.load(Ordering::Relaxed), readings);
+    browser.evaluate(&hide(false));
+    let shown = Instant::now();
+    while READINGS.load(Ordering::Relaxed) == readings {
+        assert!(shown.elapsed() < NEVER, "it does not ask again");
+        thread::sleep(Duration::from_millis(50));
+    }
 
     browser.focus("#explain input");
     browser.write("svc/none");

@@ -10,8 +10,8 @@ const PAGE: &str = include_str!("page.html");
 
 /// Allows the page's own script and style by their hashes, and questions to the agent; nothing else.
 const POLICY: &str = "default-src 'none'; \
-                      script-src 'sha256-EOarqFdfxpAIztPiFy3Rclmi6qyKT7eUvY0zskm/Sj8='; \
-                      style-src 'sha256-qioDvyxxnZumz7ke1gT7rQw9FUpjmPO7b5OTGOrWLNo='; \
+                      script-src 'sha256-rcyRGpOS/oKwjZoJN1g6vWfYaZ2nWgBCPPXRj7Xdkew='; \
+                      style-src 'sha256-jvJt/KdVgMWsbdGKBAygpUAaL5vte0bflOJeATMiAiY='; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A browser that is silent for this long hangs.
-const NEVER: Duration = Duration::from_secs(30);
+pub(super) const NEVER: Duration = Duration::from_secs(30);
 const PROGRAMS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
 
 /// A browser with one page.
