@@ -193,7 +193,15 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // The program may be a script that has started the browser; the script ends with it.
+        let close = json!({"id": 0, "method": "Browser.close"});
+        let _ = self.requests.write_all(format!("{close}\0").as_bytes());
+        let start = Instant::now();
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if start.elapsed() > NEVER {
+                let _ = self.process.kill();
+            }
+            sleep(Duration::from_millis(50));
+        }
     }
 }
