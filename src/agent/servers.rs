@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::api;
 use super::engine_loop::{Handles, Input};
 use super::health_checks;
 use super::http::{self, MetricsRoutes, Query};
@@ -49,6 +50,7 @@ impl Agent {
             config: config::show(&self.config),
             flags: config::show_flags(&self.config),
             started: SystemTime::now(),
+            count: api::count,
             // The query is dropped once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         }

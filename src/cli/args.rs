@@ -309,7 +309,11 @@ pub(super) fn status_filter(text: &str) -> Result<StatusFilter, String> {
     if namespace.is_empty() || name.is_some_and(|name| name.is_empty() || name.contains('/')) {
         return Err("give NAMESPACE or NAMESPACE/NAME".to_owned());
     }
-    Ok(StatusFilter { namespace: Some(namespace.to_owned()), name: name.map(str::to_owned) })
+    Ok(StatusFilter {
+        namespace: Some(namespace.to_owned()),
+        name: name.map(str::to_owned),
+        ..StatusFilter::default()
+    })
 }
 
 /// Form of an answer.

@@ -1,17 +1,12 @@
 //! `status`: what the running agent holds.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use netlink_ipvs::KernelError;
-
 use super::{StatusFormat, TextFormat, output, running};
-use crate::agent::api::{StatusFilter, StatusView, WideStatus};
+use crate::agent::api::{StatusFilter, StatusView, WideStatus, count};
 use crate::client::AgentClient;
 use crate::config::{ConfigError, SharedFlags};
-use crate::kernel::ipvs::Ipvs;
 
 pub(super) fn run(
     shared: &SharedFlags,
@@ -24,7 +19,7 @@ pub(super) fn run(
         anyhow::bail!("the agent serves no Service {namespace}/{name}");
     }
     if form != StatusFormat::Text
-        && let Err(error) = count_connections(&mut status)
+        && let Err(error) = count(&mut status)
     {
         output::report(format_args!("connections are not shown: {error}"))?;
     }
@@ -44,25 +39,6 @@ pub(super) fn run(
 /// before.
 fn yaml(status: &StatusView) -> anyhow::Result<String> {
     Ok(serde_saphyr::to_string(&output::shown(status)?)?)
-}
-
-/// Adds the connections that this network namespace's IPVS counts, which is the agent's.
-fn count_connections(status: &mut StatusView) -> Result<(), KernelError> {
-    let mut ipvs = Ipvs::open()?;
-    for pool in status.services.iter_mut().flat_map(|service| &mut service.pools) {
-        let Ok(server) = pool.address.parse() else { continue };
-        let counts: BTreeMap<_, _> = ipvs
-            .connections(&server)?
-            .into_iter()
-            .map(|(ip, port, connections)| (SocketAddr::new(ip, port), connections))
-            .collect();
-        for endpoint in pool.backends.iter_mut().chain(&mut pool.draining) {
-            let counts = counts.get(&endpoint.socket());
-            endpoint.active_connections = counts.map(|it| it.active);
-            endpoint.inactive_connections = counts.map(|it| it.inactive);
-        }
-    }
-    Ok(())
 }
 
 /// The agent that runs with this configuration, or else here.

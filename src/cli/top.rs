@@ -17,7 +17,7 @@ use super::{TextFormat, TopFlags, output, status};
 use crate::agent::api::{EndpointView, PoolView};
 use crate::client::AgentClient;
 use crate::config::SharedFlags;
-use crate::kernel::ipvs::Ipvs;
+use crate::kernel::ipvs::{Ipvs, NOT_ADDED_UP};
 
 /// The counters of each real server of each virtual server.
 type Counters = HashMap<(VirtualAddress, SocketAddr), (Connections, Traffic)>;
@@ -28,10 +28,7 @@ const FROM_THE_TOP: &str = "\x1b[H\x1b[J";
 pub(super) fn run(shared: &SharedFlags, flags: &TopFlags) -> anyhow::Result<ExitCode> {
     let mut top = Top { client: status::client(shared)?, ipvs: Ipvs::open()?, flags };
     if !top.ipvs.adds_up() {
-        anyhow::bail!(
-            "IPVS does not add its counters up, so that there are no rates: set \
-             net.ipv4.vs.run_estimation=1"
-        );
+        anyhow::bail!(NOT_ADDED_UP);
     }
     let (mut last, mut before) = (Instant::now(), top.read()?.1);
     loop {

@@ -15,6 +15,7 @@ mod engine_updates;
 mod log;
 mod manifests;
 mod notices;
+mod page;
 mod plans;
 mod promises;
 mod properties;

@@ -68,7 +68,8 @@ fn status_is_of_the_selected_services() {
     let engine = engine();
     let services = |namespace: &str, name: Option<&str>| {
         let namespace = Some(namespace.to_owned());
-        let filter = StatusFilter { namespace, name: name.map(str::to_owned) };
+        let filter =
+            StatusFilter { namespace, name: name.map(str::to_owned), ..StatusFilter::default() };
         let view = StatusView::from(status(&engine, None, &filter));
         assert_eq!(view.totals.services, view.services.len());
         view.services.len()

@@ -359,9 +359,14 @@ impl<'a> TestContext<'a> {
 
     /// The agent's metrics.
     pub(crate) fn metrics(&self) -> Step<String> {
+        self.answer_of_agent("/metrics")
+    }
+
+    /// What the agent answers to a path at its metrics address.
+    pub(crate) fn answer_of_agent(&self, path: &str) -> Step<String> {
         let answer = self.host(Host::N1).inside(|| {
             let address = "127.0.0.1:10249".parse().expect("address");
-            AgentClient::new(address).get("/metrics").map_err(io::Error::other)
+            AgentClient::new(address).get(path).map_err(io::Error::other)
         })?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }

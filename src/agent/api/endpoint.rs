@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use kube_ipvs_core::model::{Backend, EndpointName, EndpointSlice, Name};
 use serde::{Deserialize, Serialize};
 
+use super::TrafficView;
+
 /// An endpoint, with the properties that matter at its place in an answer. A draining endpoint has
 /// neither weight nor place.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -33,12 +35,15 @@ pub struct EndpointView {
     pub node: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// In `status`, if the command can read IPVS: IPVS's count of established connections.
+    /// In `status`, if IPVS was read: its count of established connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_connections: Option<u32>,
     /// The same of all others that IPVS still has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactive_connections: Option<u32>,
+    /// In `status`, if IPVS was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficView>,
 }
 
 impl EndpointView {
@@ -57,6 +62,7 @@ impl EndpointView {
             zone: None,
             active_connections: None,
             inactive_connections: None,
+            traffic: None,
         }
     }
 

@@ -3,20 +3,24 @@
 //! Fields are only ever added, and enumerations are plain strings, so that an older command line
 //! can read the answers of a newer agent.
 
+mod counters;
 mod endpoint;
 mod explain;
 mod status;
+mod status_filter;
 mod status_text;
 mod status_wide;
 mod traffic;
 
+pub use counters::{TrafficView, count};
 pub use endpoint::EndpointView;
 pub use explain::{ExplainView, Explained, explained};
 pub(super) use status::name_in;
 pub use status::{
-    FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusFilter,
-    StatusTotals, StatusView, TargetsView, status,
+    FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusTotals,
+    StatusView, TargetsView, status,
 };
+pub use status_filter::{ServiceState, StatusFilter};
 pub use status_wide::WideStatus;
 pub use traffic::ServiceTraffic;
 pub(super) use traffic::traffic;

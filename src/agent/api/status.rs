@@ -12,7 +12,7 @@ use kube_ipvs_core::model::{
 use kube_ipvs_core::plan::ObjectKey;
 use serde::{Deserialize, Serialize};
 
-use super::EndpointView;
+use super::{EndpointView, StatusFilter};
 use crate::agent::timestamp::rfc3339;
 use crate::doctor::CheckResult;
 
@@ -30,6 +30,7 @@ pub struct Snapshot {
     ejected: BTreeSet<(VirtualAddress, SocketAddr)>,
     errors: Vec<(SyncError, EndpointName)>,
     checks: Vec<CheckResult>,
+    filter: StatusFilter,
 }
 
 impl Snapshot {
@@ -48,32 +49,12 @@ struct SnapshotService {
     slices: Vec<EndpointSlice>,
 }
 
-/// The Services to report on: those of a namespace, or one of them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct StatusFilter {
-    pub namespace: Option<String>,
-    pub name: Option<String>,
-}
-
-impl StatusFilter {
-    /// Returns whether it selects every Service.
-    #[must_use]
-    pub fn is_all(&self) -> bool {
-        *self == Self::default()
-    }
-
-    fn selects(&self, key: &ServiceKey) -> bool {
-        self.namespace.as_deref().is_none_or(|namespace| key.namespace() == namespace)
-            && self.name.as_deref().is_none_or(|name| key.name() == name)
-    }
-}
-
 /// Takes a snapshot of the engine, with the Services that `filter` selects. `last_sync` is the last
 /// time at which the kernel was in the desired state.
 #[must_use]
 pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFilter) -> Snapshot {
     let desired = engine.desired();
-    let services = desired.services().filter(|(key, _)| filter.selects(key));
+    let services = desired.services().filter(|(key, service)| filter.selects(key, service));
     let services = services.map(|(key, service)| SnapshotService {
         key: key.clone(),
         desired: service.clone(),
@@ -98,6 +79,7 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFil
         ejected: engine.ejected().map(|(server, backend)| (*server, *backend)).collect(),
         errors: engine.errors().map(|it| (it.clone(), name_in(engine, it))).collect(),
         checks: Vec::new(),
+        filter: filter.clone(),
     }
 }
 
@@ -126,10 +108,22 @@ pub struct StatusView {
     /// The checks of `doctor` that warn or fail.
     #[serde(default)]
     pub checks: Vec<CheckResult>,
+    /// The number of selected Services that are not listed, because there are more than the limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+    /// Why there are no counters of IPVS, or why they stand still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncounted: Option<String>,
     /// Sorted by namespace and name.
     pub services: Vec<ServiceView>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Totals of the selected Services, listed or not, and of the failures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct StatusTotals {
     pub services: usize,
@@ -139,6 +133,9 @@ pub struct StatusTotals {
     pub backends: usize,
     /// Those that keep only established connections.
     pub draining: usize,
+    /// Those of the backends that do not answer.
+    #[serde(default)]
+    pub ejected: usize,
     pub refusals: usize,
     pub failures: usize,
 }
@@ -221,13 +218,24 @@ impl From<Snapshot> for StatusView {
             ejected,
             mut errors,
             checks,
+            filter,
         } = snapshot;
         services.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         errors.sort_unstable_by_key(|(error, _)| error.key);
-        let services: Vec<_> = services
-            .iter()
-            .map(|service| ServiceView::new(service, &draining, &ejected, &owners))
-            .collect();
+        let mut totals = StatusTotals { failures: errors.len(), ..StatusTotals::default() };
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let mut views = Vec::new();
+        for service in &services {
+            let pools = service.pools(&draining);
+            let of_service = StatusTotals::of(service, &pools, &ejected);
+            if filter.state.is_some_and(|state| !state.is_in(&of_service)) {
+                continue;
+            }
+            totals.add(&of_service);
+            if views.len() < limit {
+                views.push(ServiceView::new(service, &pools, &ejected, &owners));
+            }
+        }
         let failure = |(error, name): (SyncError, EndpointName)| FailureView {
             operation: error.command(),
             message: error.failure.message,
@@ -235,42 +243,80 @@ impl From<Snapshot> for StatusView {
             pod: name.pod,
             node: name.node.map(|node| node.to_string()),
         };
-        let failures: Vec<_> = errors.into_iter().map(failure).collect();
-        let totals = StatusTotals { failures: failures.len(), ..StatusTotals::of(&services) };
-        Self { node, synced, last_sync: last_sync.map(rfc3339), totals, failures, checks, services }
-    }
-}
-
-impl StatusTotals {
-    fn of(services: &[ServiceView]) -> Self {
-        let mut totals = Self { services: services.len(), ..Self::default() };
-        for service in services {
-            totals.frontends += service.frontends.len();
-            totals.refusals += service.refusals.len();
-            totals.pools += service.pools.len();
-            for pool in &service.pools {
-                totals.backends += pool.backends.len();
-                totals.draining += pool.draining.len();
-            }
+        Self {
+            node,
+            synced,
+            last_sync: last_sync.map(rfc3339),
+            totals,
+            failures: errors.into_iter().map(failure).collect(),
+            checks,
+            omitted: totals.services - views.len(),
+            uncounted: None,
+            services: views,
         }
-        totals
     }
 }
 
-impl ServiceView {
-    /// `draining` are real servers that are no longer desired, by virtual server; `ejected` those
-    /// that do not answer.
-    fn new(
-        SnapshotService { key, desired: service, slices }: &SnapshotService,
-        draining: &BTreeMap<VirtualAddress, Vec<Backend>>,
-        ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
-        owners: &BTreeMap<VirtualAddress, ServiceKey>,
-    ) -> Self {
-        let pools = service.pools.iter().map(|pool| {
+impl SnapshotService {
+    /// Returns its pools that have endpoints, with those that are no longer desired.
+    fn pools(&self, draining: &BTreeMap<VirtualAddress, Vec<Backend>>) -> Vec<Pool> {
+        let pools = self.desired.pools.iter().map(|pool| {
             let draining = draining.get(&pool.server.address).into_iter().flatten().copied();
             let backends = pool.backends.with(draining.collect());
             Pool { backends, ..pool.server.into() }
         });
+        pools.filter(|pool| !pool.backends.is_empty()).collect()
+    }
+}
+
+impl StatusTotals {
+    fn of(
+        SnapshotService { desired, .. }: &SnapshotService,
+        pools: &[Pool],
+        ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
+    ) -> Self {
+        let mut totals = Self {
+            services: 1,
+            frontends: desired.frontends.len(),
+            refusals: desired.refusals.len(),
+            pools: pools.len(),
+            ..Self::default()
+        };
+        for Pool { server, backends, .. } in pools {
+            let draining = backends.iter().filter(|it| it.is_draining()).count();
+            totals.draining += draining;
+            totals.backends += backends.len() - draining;
+            // Most nodes have none.
+            if !ejected.is_empty() {
+                let is_ejected = |it: &&Backend| ejected.contains(&(server.address, it.socket()));
+                totals.ejected += backends.iter().filter(is_ejected).count();
+            }
+        }
+        totals
+    }
+
+    fn add(&mut self, other: &Self) {
+        let Self { services, frontends, pools, backends, draining, ejected, refusals, failures } =
+            other;
+        self.services += services;
+        self.frontends += frontends;
+        self.pools += pools;
+        self.backends += backends;
+        self.draining += draining;
+        self.ejected += ejected;
+        self.refusals += refusals;
+        self.failures += failures;
+    }
+}
+
+impl ServiceView {
+    /// `ejected` are the real servers that do not answer.
+    fn new(
+        SnapshotService { key, desired: service, slices }: &SnapshotService,
+        pools: &[Pool],
+        ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
+        owners: &BTreeMap<VirtualAddress, ServiceKey>,
+    ) -> Self {
         let refusal = |refusal: &Refusal| RefusalView {
             address: refusal.address.to_string(),
             kind: refusal.kind.to_string(),
@@ -279,10 +325,7 @@ impl ServiceView {
         Self {
             service: key.to_string(),
             frontends: service.frontends.iter().map(FrontendView::from).collect(),
-            pools: pools
-                .filter(|pool| !pool.backends.is_empty())
-                .map(|pool| PoolView::new(&pool, ejected, slices))
-                .collect(),
+            pools: pools.iter().map(|pool| PoolView::new(pool, ejected, slices)).collect(),
             refusals: service.refusals.iter().map(refusal).collect(),
         }
     }

@@ -1,7 +1,8 @@
-//! The agent's HTTP servers: probes, metrics, configuration, status, explanations and the health
-//! checks of load balancers.
+//! The agent's HTTP servers: the page, probes, metrics, configuration, status, explanations and
+//! the health checks of load balancers.
 
 mod health_check;
+mod page;
 mod places;
 mod query;
 mod routes;

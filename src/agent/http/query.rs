@@ -97,10 +97,27 @@ pub fn explain_query(question: &ConnectionQuestion) -> String {
         .finish()
 }
 
-/// Parses `namespace=NS&name=NAME` of `/status`.
-pub(super) fn parse_status(query: &str) -> StatusFilter {
-    let text = |name| find(query, name).map(Cow::into_owned);
-    StatusFilter { namespace: text("namespace"), name: text("name") }
+/// Parses `namespace=NS&name=NAME&search=TEXT&state=STATE&limit=N` of `/status`.
+///
+/// # Errors
+///
+/// The message names the invalid part.
+pub(super) fn parse_status(query: &str) -> Result<StatusFilter, String> {
+    let text = |name| find(query, name).map(Cow::into_owned).filter(|text| !text.is_empty());
+    let state = text("state").map(|state| state.parse()).transpose();
+    let limit = text("limit").map(|limit| limit.parse()).transpose();
+    Ok(StatusFilter {
+        namespace: text("namespace"),
+        name: text("name"),
+        search: text("search"),
+        state: state.map_err(|error| format!("state: {error}"))?,
+        limit: limit.map_err(|error| format!("limit: {error}"))?,
+    })
+}
+
+/// Returns whether `/status` is asked with `counters=true`.
+pub(super) fn asks_for_counters(query: &str) -> bool {
+    find(query, "counters").is_some_and(|value| value == "true")
 }
 
 fn find<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {

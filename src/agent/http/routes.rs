@@ -9,11 +9,15 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
+use netlink_ipvs::KernelError;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
 
-use super::query::{AskError, QUERY_TIMEOUT, Query, ask, parse_explain, parse_status};
+use super::page::page;
+use super::query::{
+    AskError, QUERY_TIMEOUT, Query, ask, asks_for_counters, parse_explain, parse_status,
+};
 use super::server::{Answer, LIMITS, serve};
 use super::shared::SharedAnswer;
 use super::zpages;
@@ -36,6 +40,8 @@ pub struct MetricsRoutes<A> {
     /// The answer to `/flagz`.
     pub flags: BTreeMap<String, String>,
     pub started: SystemTime,
+    /// Adds the counters of IPVS to a status; may block.
+    pub count: fn(&mut StatusView) -> Result<(), KernelError>,
     /// Sends a query to the engine's thread without blocking. A dropped query is answered with 503.
     pub ask: A,
 }
@@ -56,7 +62,7 @@ pub async fn serve_health(
     serve(listener, Arc::default(), LIMITS, handle, stop).await;
 }
 
-/// Answers the probes, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz`, `/statusz`,
+/// Answers the page, the probes, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz`, `/statusz`,
 /// `/status` and `/explain` until `stop` is ready.
 pub async fn serve_metrics<A>(
     listener: TcpListener,
@@ -90,23 +96,38 @@ where
         "/metrics" => metrics(encode_metrics(routes).await),
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &routes.config),
-        "/status" => {
-            let filter = parse_status(request.uri().query().unwrap_or_default());
-            let is_shared = filter.is_all();
-            let query = |reply| Query::Status { filter, reply };
-            let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT);
-            let render = |snapshot| serde_json::to_vec(&StatusView::from(snapshot));
-            let body = match is_shared {
-                true => status.get(snapshot, render).await,
-                false => status.alone(snapshot, render).await,
-            };
-            match body {
-                Ok(body) => respond(StatusCode::OK, JSON, body),
-                Err(error) => unavailable(error),
-            }
-        }
+        "/" => page(),
+        "/status" => answer_status(routes, status, request.uri().query().unwrap_or_default()).await,
         "/explain" => explain(&routes.ask, request.uri().query().unwrap_or_default()).await,
         path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
+    }
+}
+
+async fn answer_status<A>(routes: &MetricsRoutes<A>, shared: &SharedAnswer, query: &str) -> Answer
+where
+    A: Fn(Query) + Send + Sync + 'static,
+{
+    let filter = match parse_status(query) {
+        Ok(filter) => filter,
+        Err(error) => return say(StatusCode::BAD_REQUEST, error),
+    };
+    let count = asks_for_counters(query).then_some(routes.count);
+    let is_shared = filter.is_all() && count.is_none();
+    let snapshot = ask(&routes.ask, |reply| Query::Status { filter, reply }, QUERY_TIMEOUT);
+    let render = move |snapshot| {
+        let mut view = StatusView::from(snapshot);
+        if let Some(Err(error)) = count.map(|count| count(&mut view)) {
+            view.uncounted = Some(format!("cannot read the counters of IPVS: {error}"));
+        }
+        serde_json::to_vec(&view)
+    };
+    let body = match is_shared {
+        true => shared.get(snapshot, render).await,
+        false => shared.alone(snapshot, render).await,
+    };
+    match body {
+        Ok(body) => respond(StatusCode::OK, JSON, body),
+        Err(error) => unavailable(error),
     }
 }
 
@@ -220,7 +241,7 @@ pub(super) fn respond(status: StatusCode, content: &'static str, body: impl Into
     with_header(answer, X_CONTENT_TYPE_OPTIONS, "nosniff")
 }
 
-fn with_header(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
+pub(super) fn with_header(mut answer: Answer, name: HeaderName, value: &'static str) -> Answer {
     answer.headers_mut().insert(name, HeaderValue::from_static(value));
     answer
 }

@@ -15,9 +15,12 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use kube_ipvs_core::engine::Engine;
-use kube_ipvs_core::model::{Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings};
+use kube_ipvs_core::model::{
+    Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings, VirtualAddress,
+};
 use kube_ipvs_core::question::ConnectionQuestion;
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
+use netlink_ipvs::KernelError;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -95,6 +98,7 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
         config: serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}}),
         flags: [("node-name".to_owned(), "n1".to_owned())].into(),
         started: SystemTime::UNIX_EPOCH,
+        count: |_| Err(KernelError::NotPermitted("the counters")),
         ask,
     };
     Server::start(|listener, stopped| {
@@ -231,7 +235,7 @@ fn facts_are_reported() {
 #[test]
 fn bad_requests_are_refused() {
     let server = metrics_server(&health(), answer_of_empty_engine);
-    assert!(server.get("/").starts_with("HTTP/1.1 404 "));
+    assert!(server.get("/nothing").starts_with("HTTP/1.1 404 "));
     let bad = server.get("/explain?destination=10.0.0.1&from=node");
     assert!(bad.starts_with("HTTP/1.1 400 ") && bad.contains("10.0.0.1"), "{bad}");
     let post = "POST /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -327,4 +331,32 @@ fn taken_address_is_named() {
     let error = block_on(bind(server.address)).unwrap_err();
     assert!(error.to_string().contains(&server.address.to_string()), "{error}");
     assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", server.address)));
+}
+
+#[test]
+fn the_page_may_do_nothing_but_ask_this_agent() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let page = server.get("/");
+    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    for line in [
+        "content-type: text/html; charset=utf-8",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+        "cache-control: no-store",
+    ] {
+        assert!(head.lines().any(|it| it == line), "{line} is not in {head}");
+    }
+    let policy = head.lines().find_map(|it| it.strip_prefix("content-security-policy: ")).unwrap();
+    for directive in ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"] {
+        assert!(policy.split("; ").any(|it| it == directive), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert!(body.starts_with("<!DOCTYPE html>"), "{body}");
+    let health = Server::start(|listener, stopped| {
+        serve_health(listener, health(), Arc::new(Metrics::new().unwrap()), async {
+            let _ = stopped.await;
+        })
+    });
+    assert!(health.get("/").starts_with("HTTP/1.1 404 "), "the probes' address has no page");
 }

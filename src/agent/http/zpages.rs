@@ -17,7 +17,8 @@ use crate::agent::timestamp::rfc3339;
 const WARNING: &str = "Warning: This endpoint is not meant to be machine parseable, has no formatting \
                        compatibility guarantees and is for debugging purposes only.";
 /// What the metrics address answers.
-const PATHS: [&str; 11] = [
+const PATHS: [&str; 12] = [
+    "/",
     "/configz",
     "/explain",
     "/flagz",

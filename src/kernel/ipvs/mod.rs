@@ -19,6 +19,10 @@ use super::modules;
 pub use convert::command;
 pub use observe::IpvsObserved;
 
+/// What to do if IPVS does not add its counters up ([`Ipvs::adds_up`]).
+pub const NOT_ADDED_UP: &str = "IPVS does not add its counters up, so that there are no rates: set \
+                                net.ipv4.vs.run_estimation=1";
+
 /// The pools of this process's network namespace.
 #[derive(Debug)]
 pub struct Ipvs(IpvsSocket);

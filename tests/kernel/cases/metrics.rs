@@ -1,5 +1,9 @@
 //! What `/metrics` tells of real traffic.
 
+use std::io;
+
+use kube_ipvs::agent::api::StatusView;
+
 use super::{Case, case};
 use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::Refused;
@@ -30,6 +34,12 @@ pub(crate) fn cases() -> Vec<Case> {
                 Ok(told)
             })?;
             let labels = "direction=\"out\",";
+            let counters = "/status?namespace=dev&name=counted&counters=true";
+            let status = t.answer_of_agent(counters)?;
+            let view: StatusView = serde_json::from_str(&status).map_err(io::Error::other)?;
+            let endpoints = view.services[0].pools.iter().flat_map(|pool| pool.endpoints());
+            let connections = endpoints.filter_map(|(it, _)| it.traffic).map(|it| it.connections);
+            t.equal("connections for the page", 9, connections.sum::<u64>())?;
             let packets = of_service(&told, "packets", labels);
             let bytes = of_service(&told, "bytes", labels);
             t.check("packets", packets >= 9, packets)?;

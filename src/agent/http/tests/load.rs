@@ -189,6 +189,44 @@ fn answers_under_way_are_bounded() {
     server.client().status(&StatusFilter::default()).unwrap();
 }
 
+#[test]
+fn status_is_narrowed_and_counted_on_request() {
+    let engine = Mutex::new(large_engine());
+    let server = metrics_server(&health(), move |query| {
+        let Query::Status { filter, reply } = query else { return };
+        drop(reply.send(api::status(&engine.lock().unwrap(), None, &filter)));
+    });
+    let status = |query: &str| {
+        let answer = server.get(&format!("/status?{query}"));
+        let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+        serde_json::from_str::<serde_json::Value>(&body).unwrap_or(body.into())
+    };
+    let all = status("");
+    let (services, omitted) = (all["services"].as_array().unwrap(), all["omitted"].as_u64());
+    assert_eq!((services.len(), omitted), (LARGE, None));
+    let part = status("limit=3");
+    assert_eq!(part["services"].as_array().unwrap()[..], services[..3]);
+    assert_eq!((&part["omitted"], &part["totals"]), (&(LARGE - 3).into(), &all["totals"]));
+    let named = services[5]["service"].as_str().unwrap();
+    assert_eq!(
+        status(&format!("search={}&limit=9", named.to_uppercase()))["services"][0],
+        services[5]
+    );
+    let address = services[7]["frontends"][0]["address"].as_str().unwrap();
+    let ip = address.parse::<VirtualAddress>().unwrap().ip;
+    assert_eq!(status(&format!("search={ip}"))["services"], serde_json::json!([services[7]]));
+    assert_eq!(status("state=ejected")["totals"]["services"], 0);
+    assert_eq!(status("state=dead"), "state: \"dead\" is not ejected, draining or refused");
+    assert_eq!(status("limit=-1"), "limit: invalid digit found in string");
+    assert_eq!(all.get("uncounted"), None);
+    let uncounted = &status("counters=true&limit=1")["uncounted"];
+    let reason = "cannot read the counters of IPVS: the counters: not permitted";
+    assert!(uncounted.as_str().unwrap().starts_with(reason), "{uncounted}");
+}
+
+/// The number of Services of [`large_engine`].
+const LARGE: usize = 8000;
+
 /// Returns an engine whose status is larger than socket buffers.
 fn large_engine() -> Engine {
     let mut engine = Engine::new(&Settings::for_node("n1"), None);
@@ -206,7 +244,7 @@ fn large_engine() -> Engine {
             ..Service::named(ServiceKey::new("default", &format!("web-{index}")))
         }
     };
-    engine.handle_event(Event::Service(Change::Replace((0..8000).map(service).collect())));
+    engine.handle_event(Event::Service(Change::Replace((0..LARGE as u16).map(service).collect())));
     engine.handle_event(Event::Slice(Change::Replace(Vec::new())));
     engine.handle_event(Event::ServiceCidrs(Change::Replace(Vec::new())));
     engine.handle_event(Event::Node(None));

@@ -1,0 +1,78 @@
+//! The Services that `status` reports on.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use kube_ipvs_core::model::{DesiredService, ServiceKey};
+
+use super::StatusTotals;
+
+/// The Services to report on: those of a namespace or one of them, narrowed further.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StatusFilter {
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+    /// A part of `namespace/name`, or the whole address of a front end.
+    pub search: Option<String>,
+    pub state: Option<ServiceState>,
+    /// The largest number of Services to list.
+    pub limit: Option<usize>,
+}
+
+/// What a Service has at least one of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServiceState {
+    /// Ejected endpoints.
+    Ejected,
+    /// Draining endpoints.
+    Draining,
+    /// Refused front ends.
+    Refused,
+}
+
+impl StatusFilter {
+    /// Returns whether it selects every Service.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns whether it selects a Service, whatever its state is.
+    pub(super) fn selects(&self, key: &ServiceKey, service: &DesiredService) -> bool {
+        self.namespace.as_deref().is_none_or(|namespace| key.namespace() == namespace)
+            && self.name.as_deref().is_none_or(|name| key.name() == name)
+            && self.search.as_deref().is_none_or(|text| is_found(text, key, service))
+    }
+}
+
+fn is_found(text: &str, key: &ServiceKey, service: &DesiredService) -> bool {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => service.frontends.iter().any(|frontend| frontend.address.ip == ip),
+        Err(_) => key.to_string().contains(&text.to_lowercase()),
+    }
+}
+
+impl ServiceState {
+    /// Returns whether a Service with these totals has it.
+    pub(super) fn is_in(self, totals: &StatusTotals) -> bool {
+        let count = match self {
+            Self::Ejected => totals.ejected,
+            Self::Draining => totals.draining,
+            Self::Refused => totals.refusals,
+        };
+        count > 0
+    }
+}
+
+impl FromStr for ServiceState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ejected" => Ok(Self::Ejected),
+            "draining" => Ok(Self::Draining),
+            "refused" => Ok(Self::Refused),
+            _ => Err(format!("{text:?} is not ejected, draining or refused")),
+        }
+    }
+}
