@@ -2,6 +2,8 @@
 
 mod args;
 mod cleanup;
+mod connections;
+mod connections_view;
 mod doctor;
 mod explain;
 mod objects;
@@ -32,6 +34,7 @@ use crate::source::manifests::ManifestError;
 pub use args::{
     CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, StatusFormat, TextFormat,
 };
+pub use connections_view::ConnectionsFlags;
 pub use top_view::{TopFlags, TopSort};
 
 /// The start of a message about the command line.
@@ -97,6 +100,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { services, output } => {
             status::run(&shared, &services.unwrap_or_default(), output)
         }
+        Command::Connections(flags) => connections::run(&shared, &flags),
         Command::Top(flags) => top::run(&shared, &flags),
         Command::Doctor { output } => doctor::run(&shared, output),
         Command::Cleanup(flags) => cleanup::run(&flags),
