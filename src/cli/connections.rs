@@ -32,7 +32,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &ConnectionsFlags) -> anyhow::Res
         );
     };
     let served = Served::new(service);
-    let Connections { tracked, untracked, count } = served.read(flags.limit)?;
+    let ConnectionList { tracked, untracked, count } = served.read(flags.limit)?;
     let names = Names::new(service, &agent.status(&StatusFilter::default())?)?;
     let tracked = tracked.into_iter().map(ConnectionView::from);
     let untracked = untracked.into_iter().map(ConnectionView::from);
@@ -59,7 +59,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &ConnectionsFlags) -> anyhow::Res
 }
 
 /// The connections that are shown, and how many there are.
-struct Connections {
+struct ConnectionList {
     tracked: Vec<TrackedConnection>,
     untracked: Vec<IpvsConnection>,
     count: usize,
@@ -98,11 +98,11 @@ impl Served {
     }
 
     /// Reads both tables, and keeps at most `most` connections.
-    fn read(&self, most: usize) -> anyhow::Result<Connections> {
+    fn read(&self, most: usize) -> anyhow::Result<ConnectionList> {
         let frontends = self.frontends.iter().copied();
         let tracked = Conntrack::open()?.connections(frontends, most, |it| self.has(it))?;
         let mut all =
-            Connections { tracked: tracked.found, untracked: Vec::new(), count: tracked.count };
+            ConnectionList { tracked: tracked.found, untracked: Vec::new(), count: tracked.count };
         let is_cut = all.tracked.len() < all.count;
         let mut known: HashMap<_, Vec<_>> = HashMap::new();
         for it in &mut all.tracked {

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use kube_ipvs_core::engine::{Engine, SyncError};
 use kube_ipvs_core::model::{
-    Backend, DesiredService, EndpointName, EndpointSlice, Frontend, Masquerade, Pool, Refusal,
-    RefusalReason, ServiceKey, Target, VirtualAddress,
+    Backend, DesiredService, EndpointName, EndpointSlice, Frontend, FrontendKind, Masquerade, Pool,
+    Refusal, RefusalReason, ServiceKey, Target, TrafficPolicy, VirtualAddress,
 };
 use kube_ipvs_core::plan::ObjectKey;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,8 @@ impl Snapshot {
 struct SnapshotService {
     key: ServiceKey,
     desired: DesiredService,
+    /// The internal and the external one.
+    policies: [TrafficPolicy; 2],
     slices: Vec<EndpointSlice>,
 }
 
@@ -77,6 +79,7 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFil
     let services = services.map(|(key, service)| SnapshotService {
         key: key.clone(),
         desired: service.clone(),
+        policies: policies(engine, key),
         slices: engine.state().slices(key).cloned().collect(),
     });
     let mut draining: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -99,6 +102,11 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFil
         errors: engine.errors().map(|it| (it.clone(), name_in(engine, it))).collect(),
         checks: Vec::new(),
     }
+}
+
+fn policies(engine: &Engine, key: &ServiceKey) -> [TrafficPolicy; 2] {
+    let service = engine.state().entry(key).and_then(|entry| entry.service.as_ref());
+    service.map_or_else(Default::default, |it| [it.internal_policy, it.external_policy])
 }
 
 /// Returns the name of the endpoint that a failure is about.
@@ -180,6 +188,10 @@ pub struct PoolView {
     pub address: String,
     pub scheduler: String,
     pub affinity_seconds: Option<u32>,
+    /// Whether it has the same backends on every node: by traffic policy Cluster, and without
+    /// topology hints.
+    #[serde(default)]
+    pub cluster_wide: bool,
     /// Sorted by address and port.
     pub backends: Vec<EndpointView>,
     /// Sorted by address and port.
@@ -261,7 +273,7 @@ impl ServiceView {
     /// `draining` are real servers that are no longer desired, by virtual server; `ejected` those
     /// that do not answer.
     fn new(
-        SnapshotService { key, desired: service, slices }: &SnapshotService,
+        SnapshotService { key, desired: service, policies, slices }: &SnapshotService,
         draining: &BTreeMap<VirtualAddress, Vec<Backend>>,
         ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
         owners: &BTreeMap<VirtualAddress, ServiceKey>,
@@ -271,6 +283,9 @@ impl ServiceView {
             let backends = pool.backends.with(draining.collect());
             Pool { backends, ..pool.server.into() }
         });
+        let mut endpoints = slices.iter().flat_map(|slice| &*slice.endpoints);
+        let is_hinted = endpoints
+            .any(|it| !it.topology.for_nodes.is_empty() || !it.topology.for_zones.is_empty());
         let refusal = |refusal: &Refusal| RefusalView {
             address: refusal.address.to_string(),
             kind: refusal.kind.to_string(),
@@ -281,11 +296,33 @@ impl ServiceView {
             frontends: service.frontends.iter().map(FrontendView::from).collect(),
             pools: pools
                 .filter(|pool| !pool.backends.is_empty())
-                .map(|pool| PoolView::new(&pool, ejected, slices))
+                .map(|pool| PoolView {
+                    cluster_wide: !is_hinted
+                        && is_of_cluster(service, *policies, pool.server.address),
+                    ..PoolView::new(&pool, ejected, slices)
+                })
                 .collect(),
             refusals: service.refusals.iter().map(refusal).collect(),
         }
     }
+}
+
+/// Returns whether a front end leads to a pool by traffic policy Cluster.
+fn is_of_cluster(
+    service: &DesiredService,
+    [internal, external]: [TrafficPolicy; 2],
+    pool: VirtualAddress,
+) -> bool {
+    service.frontends.iter().any(|frontend| {
+        let policies = match frontend.kind {
+            FrontendKind::ClusterIp => [internal, internal],
+            _ => [TrafficPolicy::Cluster, external],
+        };
+        let mut targets = [frontend.inside, frontend.outside].into_iter().zip(policies);
+        targets.any(|(target, policy)| {
+            policy == TrafficPolicy::Cluster && frontend.pool_of(target) == Some(pool)
+        })
+    })
 }
 
 impl From<&Frontend> for FrontendView {
@@ -340,6 +377,7 @@ impl PoolView {
             address: server.address.to_string(),
             scheduler: server.scheduler.to_string(),
             affinity_seconds: server.affinity_seconds,
+            cluster_wide: false,
             backends: serving.iter().map(backend).collect(),
             draining: draining.iter().map(|it| EndpointView::draining(it).named(slices)).collect(),
         }
