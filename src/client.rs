@@ -14,9 +14,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest answer that is read, in bytes.
-const LARGEST_ANSWER: usize = 1 << 30;
+pub(crate) const LARGEST_ANSWER: usize = 1 << 30;
 /// How long a whole answer may take.
-const LONGEST_ANSWER: Duration = Duration::from_secs(120);
+pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(120);
 
 /// Why there is no answer of the agent.
 #[derive(Debug, thiserror::Error)]
@@ -60,20 +60,14 @@ impl AgentClient {
     ///
     /// If the agent does not run there or cannot answer.
     pub fn status(&self, filter: &StatusFilter) -> Result<StatusView, AgentError> {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (key, value) in [("namespace", &filter.namespace), ("name", &filter.name)] {
-            if let Some(value) = value {
-                query.append_pair(key, value);
-            }
-        }
-        self.get_json(&format!("/status?{}", query.finish()))
+        self.get_json(&status_path(filter))
     }
 
     /// # Errors
     ///
     /// If the agent does not run there, cannot answer, or does not know a name in the question.
     pub fn explain(&self, question: &ConnectionQuestion) -> Result<Vec<ExplainView>, AgentError> {
-        let path = format!("/explain?{}", explain_query(question));
+        let path = explain_path(question);
         if question.is_one() { Ok(vec![self.get_json(&path)?]) } else { self.get_json(&path) }
     }
 
@@ -108,6 +102,22 @@ impl AgentClient {
     }
 }
 
+/// Returns the path of a question to the agent.
+pub(crate) fn status_path(filter: &StatusFilter) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (key, value) in [("namespace", &filter.namespace), ("name", &filter.name)] {
+        if let Some(value) = value {
+            query.append_pair(key, value);
+        }
+    }
+    format!("/status?{}", query.finish())
+}
+
+/// Returns the path of a question to the agent.
+pub(crate) fn explain_path(question: &ConnectionQuestion) -> String {
+    format!("/explain?{}", explain_query(question))
+}
+
 /// Asks in HTTP/1.0, whose answers come whole and end with the connection.
 fn exchange(mut stream: TcpStream, address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     stream.set_write_timeout(Some(READ_TIMEOUT))?;
@@ -136,7 +146,7 @@ fn read_within(stream: &mut TcpStream, each: Duration, all: Duration) -> io::Res
 }
 
 /// Status and body; the body must be as long as the head says.
-fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
+pub(crate) fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let (head, rest) = answer.split_at_checked(end)?;
     let head = std::str::from_utf8(head).ok()?;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kube_ipvs_core::question::{ClientName, DestinationName};
 
-use super::TopFlags;
+use super::{ConnectionsFlags, TopFlags};
 use crate::agent::api::StatusFilter;
 use crate::config::{SharedFlags, duration, path, truth};
 
@@ -230,6 +230,17 @@ pub enum Command {
         kube-ipvs top shop/web --once -o json"
     )]
     Top(TopFlags),
+    /// Print the connections of a Service through this node, each with its endpoint
+    #[command(
+        after_help = "CARRIER is ipvs, or else tracking or flowtable: IPVS has chosen the endpoint of \
+        such a connection and does not see its other packets. An untracked connection is known to \
+        IPVS alone: it was carried and has ended by a reset, or connection tracking was flushed. LEFT is the time until the connection is \
+        forgotten unless a packet comes; of a connection that a flowtable carries, the kernel gives \
+        neither state nor time.\n\n\
+        Examples:\n  kube-ipvs connections web -n shop\n  \
+        kube-ipvs connections shop/web --limit 100000 -o json"
+    )]
+    Connections(ConnectionsFlags),
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
     #[command(
         after_help = "Without flags of its own it takes those of the agent that runs in this \

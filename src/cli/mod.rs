@@ -2,12 +2,16 @@
 
 mod args;
 mod cleanup;
+mod connections;
+mod connections_view;
+mod diff;
 mod doctor;
 mod explain;
 mod objects;
 mod output;
 mod plan;
 mod plan_view;
+mod plugin;
 mod render;
 mod run;
 mod running;
@@ -32,6 +36,7 @@ use crate::source::manifests::ManifestError;
 pub use args::{
     CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, StatusFormat, TextFormat,
 };
+pub use connections_view::ConnectionsFlags;
 pub use top_view::{TopFlags, TopSort};
 
 /// The start of a message about the command line.
@@ -47,6 +52,9 @@ const WOULD_CHANGE: u8 = 3;
 #[must_use]
 pub fn main() -> ExitCode {
     let line: Vec<_> = env::args_os().collect();
+    if plugin::is_called(&line) {
+        return plugin::main(line);
+    }
     let cli = match Cli::read(line.clone()) {
         Ok(cli) => cli,
         Err(EarlyExit::Answer(text)) => {
@@ -63,7 +71,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(WRONG);
         }
     };
-    match dispatch(cli) {
+    end(dispatch(cli))
+}
+
+/// Reports how a command has ended.
+fn end(result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result {
         Ok(code) => code,
         // The reader of the output has closed it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -97,6 +110,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { services, output } => {
             status::run(&shared, &services.unwrap_or_default(), output)
         }
+        Command::Connections(flags) => connections::run(&shared, &flags),
         Command::Top(flags) => top::run(&shared, &flags),
         Command::Doctor { output } => doctor::run(&shared, output),
         Command::Cleanup(flags) => cleanup::run(&flags),

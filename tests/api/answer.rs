@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::TOKEN;
 use super::body::{Body, Watch, body, counted, cut};
+use super::forward::switched;
 use super::protobuf::Form;
 use super::protobuf::fields::of_collection;
 use super::selector::Selector;
@@ -61,6 +62,10 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured:
         Method::GET if path == "/version" => {
             reply(JSON, StatusCode::OK, &json!({ "major": "1", "minor": "34" }))
         }
+        Method::GET if path.ends_with("/portforward") => {
+            let port = query.get("ports").and_then(|it| it.parse().ok()).unwrap();
+            forward(&shared, &path, port, request)
+        }
         Method::GET => get(&shared, form, &path, &query),
         Method::POST => create(&shared, request).await,
         Method::PATCH => patch(&shared, &path, request).await,
@@ -81,6 +86,17 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured:
         None => answer,
     };
     answer.map(|body| counted(body, shared))
+}
+
+/// Forwards a port of a pod that leads somewhere.
+fn forward(shared: &Shared, path: &str, port: u16, request: Request<Incoming>) -> Answer {
+    let (path, namespace) = without_namespace(path);
+    let pod = path.split('/').rev().nth(1).unwrap();
+    let key = format!("{}/{pod}", namespace.unwrap());
+    match shared.read(|state| state.forwards.get(&key).copied()) {
+        Some(to) => switched(request, port, to),
+        None => status(JSON, 403, "Forbidden", "ports of this pod are not forwarded"),
+    }
 }
 
 /// Creates an object, at the path of its namespace.

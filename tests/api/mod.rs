@@ -21,6 +21,7 @@
 
 mod answer;
 mod body;
+mod forward;
 pub mod objects;
 pub mod protobuf;
 pub mod real;
@@ -209,6 +210,11 @@ impl ApiServer {
     /// How a version that is gone is told.
     pub fn set_gone(&self, gone: Gone) {
         self.shared.change(|state| state.faults.gone = gone);
+    }
+
+    /// Forwards a port of a pod, by `namespace/name`, to an address.
+    pub fn forward(&self, pod: &str, to: SocketAddr) {
+        self.shared.change(|state| state.forwards.insert(pod.to_owned(), to));
     }
 
     /// The requests so far, as `METHOD path?query`, decoded.

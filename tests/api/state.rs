@@ -1,6 +1,7 @@
 //! What the server's parts share.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub struct State {
     pub watches: BTreeMap<String, usize>,
     /// What is left of lists that were asked for page by page.
     pub pages: BTreeMap<String, Vec<Value>>,
+    /// Where the ports of pods lead, by `namespace/name`.
+    pub forwards: BTreeMap<String, SocketAddr>,
 }
 
 pub struct Shared {

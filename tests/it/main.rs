@@ -12,6 +12,7 @@ mod contested;
 mod corpora;
 mod desired;
 mod engine_updates;
+mod kubectl_plugin;
 mod log;
 mod manifests;
 mod notices;

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use kube_ipvs_core::engine::{Engine, SyncError};
 use kube_ipvs_core::model::{
-    Backend, DesiredService, EndpointName, EndpointSlice, Frontend, Masquerade, Pool, Refusal,
-    RefusalReason, ServiceKey, Target, VirtualAddress,
+    Backend, DesiredService, EndpointName, EndpointSlice, Frontend, FrontendKind, Masquerade, Pool,
+    Refusal, RefusalReason, ServiceKey, Target, TrafficPolicy, VirtualAddress,
 };
 use kube_ipvs_core::plan::ObjectKey;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ impl Snapshot {
 struct SnapshotService {
     key: ServiceKey,
     desired: DesiredService,
+    /// The internal and the external one.
+    policies: [TrafficPolicy; 2],
     slices: Vec<EndpointSlice>,
 }
 
@@ -58,6 +60,7 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFil
     let services = services.map(|(key, service)| SnapshotService {
         key: key.clone(),
         desired: service.clone(),
+        policies: policies(engine, key),
         slices: engine.state().slices(key).cloned().collect(),
     });
     let mut draining: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -81,6 +84,11 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFil
         checks: Vec::new(),
         filter: filter.clone(),
     }
+}
+
+fn policies(engine: &Engine, key: &ServiceKey) -> [TrafficPolicy; 2] {
+    let service = engine.state().entry(key).and_then(|entry| entry.service.as_ref());
+    service.map_or_else(Default::default, |it| [it.internal_policy, it.external_policy])
 }
 
 /// Returns the name of the endpoint that a failure is about.
@@ -177,6 +185,10 @@ pub struct PoolView {
     pub address: String,
     pub scheduler: String,
     pub affinity_seconds: Option<u32>,
+    /// Whether it has the same backends on every node: by traffic policy Cluster, and without
+    /// topology hints.
+    #[serde(default)]
+    pub cluster_wide: bool,
     /// Sorted by address and port.
     pub backends: Vec<EndpointView>,
     /// Sorted by address and port.
@@ -312,11 +324,14 @@ impl StatusTotals {
 impl ServiceView {
     /// `ejected` are the real servers that do not answer.
     fn new(
-        SnapshotService { key, desired: service, slices }: &SnapshotService,
+        SnapshotService { key, desired: service, policies, slices }: &SnapshotService,
         pools: &[Pool],
         ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
         owners: &BTreeMap<VirtualAddress, ServiceKey>,
     ) -> Self {
+        let mut endpoints = slices.iter().flat_map(|slice| &*slice.endpoints);
+        let is_hinted = endpoints
+            .any(|it| !it.topology.for_nodes.is_empty() || !it.topology.for_zones.is_empty());
         let refusal = |refusal: &Refusal| RefusalView {
             address: refusal.address.to_string(),
             kind: refusal.kind.to_string(),
@@ -325,10 +340,35 @@ impl ServiceView {
         Self {
             service: key.to_string(),
             frontends: service.frontends.iter().map(FrontendView::from).collect(),
-            pools: pools.iter().map(|pool| PoolView::new(pool, ejected, slices)).collect(),
+            pools: pools
+                .iter()
+                .map(|pool| PoolView {
+                    cluster_wide: !is_hinted
+                        && is_of_cluster(service, *policies, pool.server.address),
+                    ..PoolView::new(pool, ejected, slices)
+                })
+                .collect(),
             refusals: service.refusals.iter().map(refusal).collect(),
         }
     }
+}
+
+/// Returns whether a front end leads to a pool by traffic policy Cluster.
+fn is_of_cluster(
+    service: &DesiredService,
+    [internal, external]: [TrafficPolicy; 2],
+    pool: VirtualAddress,
+) -> bool {
+    service.frontends.iter().any(|frontend| {
+        let policies = match frontend.kind {
+            FrontendKind::ClusterIp => [internal, internal],
+            _ => [TrafficPolicy::Cluster, external],
+        };
+        let mut targets = [frontend.inside, frontend.outside].into_iter().zip(policies);
+        targets.any(|(target, policy)| {
+            policy == TrafficPolicy::Cluster && frontend.pool_of(target) == Some(pool)
+        })
+    })
 }
 
 impl From<&Frontend> for FrontendView {
@@ -383,6 +423,7 @@ impl PoolView {
             address: server.address.to_string(),
             scheduler: server.scheduler.to_string(),
             affinity_seconds: server.affinity_seconds,
+            cluster_wide: false,
             backends: serving.iter().map(backend).collect(),
             draining: draining.iter().map(|it| EndpointView::draining(it).named(slices)).collect(),
         }

@@ -13,6 +13,7 @@ pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 pub(super) const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
 const CTA_PROTOINFO: u16 = 4;
+const CTA_TIMEOUT: u16 = 7;
 pub(super) const CTA_ID: u16 = 12;
 pub(super) const CTA_ZONE: u16 = 18;
 pub(super) const CTA_TUPLE_IP: u16 = 1;
@@ -39,12 +40,18 @@ pub(super) struct ConntrackEntry {
     /// `AF_INET` or `AF_INET6`.
     pub(super) family: u8,
     pub(super) protocol: u8,
+    pub(super) client: SocketAddr,
     /// The destination of the client's packets.
     pub(super) destination: SocketAddr,
     /// The source of the replies.
     pub(super) replier: SocketAddr,
     pub(super) carrier: Carrier,
-    pub(super) is_closed: bool,
+    /// `IPS_*`
+    pub(super) status: u32,
+    /// `TCP_CONNTRACK_*` or `SCTP_CONNTRACK_*`; the kernel leaves it out of an offloaded connection, as
+    /// it does the timeout.
+    pub(super) state: Option<u8>,
+    pub(super) seconds_left: Option<u32>,
     /// The attributes that identify this entry, as received: original tuple, zone and id. The id
     /// distinguishes it from a later entry with the same tuple.
     pub(super) identity: Vec<(u16, Vec<u8>)>,
@@ -63,46 +70,53 @@ impl ConntrackEntry {
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(body)?;
         let (mut original, mut replier) = (None, None);
-        let (mut carrier, mut is_closed) = (Carrier::Ipvs, false);
+        let (mut status, mut state, mut seconds_left) = (0, None, None);
         let mut identity = Vec::with_capacity(3);
         for attribute in attributes(rest) {
             match attribute.kind {
                 CTA_TUPLE_ORIG => original = Some(tuple(attribute)?),
                 CTA_TUPLE_REPLY => replier = Some(tuple(attribute)?.0),
-                // IPVS translates by itself, which leaves no trace.
-                CTA_STATUS if attribute.u32_be()? & DESTINATION_TRANSLATED != 0 => {
-                    carrier = Carrier::Tracking;
-                }
-                CTA_PROTOINFO => is_closed = has_closed(attribute),
+                CTA_STATUS => status = attribute.u32_be()?,
+                CTA_PROTOINFO => state = state_in(attribute),
+                CTA_TIMEOUT => seconds_left = attribute.u32_be(),
                 _ => {}
             }
             if matches!(attribute.kind, CTA_TUPLE_ORIG | CTA_ZONE | CTA_ID) {
                 identity.push((attribute.kind, attribute.value.to_owned()));
             }
         }
-        let (_, destination, protocol) = original?;
+        let (client, destination, protocol) = original?;
+        // IPVS translates by itself, which leaves no trace.
+        let is_translated = status & DESTINATION_TRANSLATED != 0;
         Some(Self {
             family,
             protocol,
+            client,
             destination,
             replier: replier?,
-            carrier,
-            is_closed,
+            carrier: if is_translated { Carrier::Tracking } else { Carrier::Ipvs },
+            status,
+            state,
+            seconds_left,
             identity,
         })
     }
-}
 
-fn has_closed(info: Attribute<'_>) -> bool {
-    info.nested().any(|protocol| {
-        let closed: &[u8] = match protocol.kind {
-            CTA_PROTOINFO_TCP => &TCP_CLOSED,
-            CTA_PROTOINFO_SCTP => &SCTP_CLOSED,
+    pub(super) fn is_closed(&self) -> bool {
+        let closed: &[u8] = match Protocol::from_number(self.protocol) {
+            Some(Protocol::Tcp) => &TCP_CLOSED,
+            Some(Protocol::Sctp) => &SCTP_CLOSED,
             _ => &[],
         };
-        let mut states = protocol.nested().filter(|it| it.kind == CTA_PROTOINFO_STATE);
-        states.any(|state| state.value.first().is_some_and(|state| closed.contains(state)))
-    })
+        self.state.is_some_and(|state| closed.contains(&state))
+    }
+}
+
+fn state_in(info: Attribute<'_>) -> Option<u8> {
+    let protocols = [CTA_PROTOINFO_TCP, CTA_PROTOINFO_SCTP];
+    let protocol = info.nested().find(|it| protocols.contains(&it.kind))?;
+    let state = protocol.nested().find(|it| it.kind == CTA_PROTOINFO_STATE)?;
+    state.value.first().copied()
 }
 
 /// Reads source, destination and protocol.

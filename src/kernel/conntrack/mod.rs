@@ -1,6 +1,7 @@
 //! Connection tracking over ctnetlink: entries that keep clients on a removed endpoint, and the
 //! connections of draining endpoints.
 
+mod connections;
 mod entry;
 mod usage;
 
@@ -17,6 +18,7 @@ use kube_ipvs_core::plan::{CountTargets, Failure, FailureKind, FlowOperation, Ou
 use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Socket, Subsystem};
 use rustix::io::Errno;
 
+pub use connections::{TrackedConnection, TrackedConnections};
 pub use usage::{ConntrackUse, usage};
 
 use crate::kernel::family::{self, netfilter_header};
@@ -108,14 +110,15 @@ impl Conntrack {
         let mut counts: HashMap<_, u64> = HashMap::new();
         for question in &questions {
             let running = |entry: ConntrackEntry| {
-                let frontend = entry.frontend().filter(|_| !entry.is_closed)?;
+                let frontend = entry.frontend().filter(|_| !entry.is_closed())?;
                 let leaves = leavers.frontends.contains(&frontend)
                     || leavers.backends.contains(&(frontend.protocol, entry.replier));
                 // An answer to several questions counts once.
                 let counts = questions.iter().find(|it| it.has(&entry)) == Some(question);
                 (leaves && counts).then_some((frontend, entry.replier, entry.carrier))
             };
-            for of in self.find(*question, running)? {
+            let found = self.find(*question, |found: &mut Vec<_>, it| found.extend(running(it)))?;
+            for of in found {
                 *counts.entry(of).or_default() += 1;
             }
         }
@@ -134,7 +137,8 @@ impl Conntrack {
         let mut entries = Vec::new();
         let mut read = Ok(());
         for question in few(wanted.keys().copied().map(Question::Destination).collect()) {
-            match self.find(question, |entry| is_meant(&entry, &wanted).then_some(entry)) {
+            let meant = |entry| is_meant(&entry, &wanted).then_some(entry);
+            match self.find(question, |found: &mut Vec<_>, entry| found.extend(meant(entry))) {
                 Ok(found) => entries.extend(found),
                 Err(error) => read = Err(error),
             }
@@ -143,18 +147,18 @@ impl Conntrack {
         read.and(deleted)
     }
 
-    /// Returns the results of `pick` for the entries that match a question.
-    fn find<T>(
+    /// Returns what `take` collects of the entries that match a question.
+    fn find<T: Default>(
         &mut self,
         question: Question,
-        pick: impl Fn(ConntrackEntry) -> Option<T>,
-    ) -> Result<Vec<T>, KernelError> {
-        match self.dump(question, true, &pick) {
+        take: impl Fn(&mut T, ConntrackEntry),
+    ) -> Result<T, KernelError> {
+        match self.dump(question, true, &take) {
             // A kernel that knows filters, but not this one.
             Err(KernelError::Refused { error, .. })
                 if matches!(error.errno, Errno::INVAL | Errno::OPNOTSUPP) =>
             {
-                self.dump(question, false, &pick)
+                self.dump(question, false, &take)
             }
             found => found,
         }
@@ -162,12 +166,12 @@ impl Conntrack {
 
     /// Dumps entries. A kernel before 5.8 does not know the filter and sends its whole table, so
     /// the caller compares each entry.
-    fn dump<T>(
+    fn dump<T: Default>(
         &mut self,
         question: Question,
         filtered: bool,
-        pick: impl Fn(ConntrackEntry) -> Option<T>,
-    ) -> Result<Vec<T>, KernelError> {
+        take: impl Fn(&mut T, ConntrackEntry),
+    ) -> Result<T, KernelError> {
         self.socket.dump(
             "connection tracking entries",
             GET,
@@ -177,8 +181,10 @@ impl Conntrack {
                     filter(message, question);
                 }
             },
-            |found: &mut Vec<T>, _, body| {
-                found.extend(ConntrackEntry::decode(body).and_then(&pick))
+            |found: &mut T, _, body| {
+                if let Some(entry) = ConntrackEntry::decode(body) {
+                    take(found, entry);
+                }
             },
         )
     }
@@ -232,7 +238,7 @@ fn tally(
 /// The entries of one dump.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Question {
-    /// The entries of one destination.
+    /// The entries of one destination; without an address, those of its port at any address.
     Destination(VirtualAddress),
     /// The entries whose replies come from an endpoint.
     Backend(Transport, SocketAddr),
@@ -258,7 +264,11 @@ impl Question {
 
     fn has(self, entry: &ConntrackEntry) -> bool {
         entry.frontend().is_some_and(|frontend| match self {
-            Self::Destination(destination) => frontend == destination,
+            Self::Destination(destination) => {
+                let is_port =
+                    destination.ip.is_unspecified() && frontend.family() == destination.family();
+                frontend == if is_port { destination.at(frontend.ip) } else { destination }
+            }
             Self::Backend(protocol, socket) => {
                 frontend.protocol == protocol && entry.replier == socket
             }
@@ -319,6 +329,7 @@ fn filter(message: &mut Attributes<'_>, question: Question) {
     message.nest(tuple, |tuple| {
         if let Some((socket, (kind, compares, ..))) = side
             && socket.is_ipv4()
+            && !socket.ip().is_unspecified()
         {
             compared |= compares;
             tuple.nest(CTA_TUPLE_IP, |ip| ip.ip(kind, socket.ip()));
@@ -353,10 +364,13 @@ mod tests {
         ConntrackEntry {
             family: 2,
             protocol: protocol.number(),
+            client: "10.244.1.9:4000".parse().unwrap(),
             destination: destination.parse().unwrap(),
             replier: replier.parse().unwrap(),
             carrier: Carrier::Tracking,
-            is_closed: false,
+            status: 0,
+            state: None,
+            seconds_left: None,
             identity: Vec::new(),
         }
     }
@@ -389,6 +403,9 @@ mod tests {
         for (question, expected) in [
             (destination("10.96.0.10:80"), true),
             (destination("10.96.0.10:81"), false),
+            (destination("0.0.0.0:80"), true),
+            (destination("0.0.0.0:81"), false),
+            (destination("[::]:80"), false),
             (Question::Backend(Transport::Tcp, at("10.244.1.5:8080")), true),
             (Question::Backend(Transport::Tcp, at("10.244.1.6:8080")), false),
             (Question::Backend(Transport::Udp, at("10.244.1.5:8080")), false),

@@ -1,6 +1,7 @@
 //! Pools as IPVS's virtual services and destinations.
 
 mod apply;
+mod connection_table;
 mod convert;
 mod failure;
 mod observe;
@@ -16,6 +17,7 @@ use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 use super::modules;
 
+pub use connection_table::{IpvsConnection, read_connections};
 pub use convert::command;
 pub use observe::IpvsObserved;
 

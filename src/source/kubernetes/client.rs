@@ -10,7 +10,7 @@ use http::header::USER_AGENT;
 use http::{Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use kube::client::Body;
-use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
@@ -120,25 +120,59 @@ pub async fn connect_observed(
     access: &ApiAccess,
     observe: &ObserveRequest,
 ) -> Result<Clients, ConnectError> {
-    let (mut config, upstreams) = configure(access).await?;
+    let (config, upstreams) = configure(access).await?;
+    let config = prepared(config);
+    let client = |(server, proxy): (Uri, Option<Intercept>)| {
+        let host = host(&server).to_owned();
+        let mut config = config.clone();
+        config.cluster_url = server;
+        client(config, proxy).map(|client| measured(client, &host, observe))
+    };
+    let all: Result<_, _> = upstreams.into_iter().map(client).collect();
+    Ok(Clients { all: all?, turn: Arc::default() })
+}
+
+/// Creates a client with the rights of the user, as kubectl has it: from this kubeconfig, or those that
+/// `KUBECONFIG` names, or else `~/.kube/config`, with its current context or another.
+///
+/// # Errors
+///
+/// If a kubeconfig is missing or invalid.
+pub async fn connect_user(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> Result<Client, ConnectError> {
+    let path = kubeconfig.unwrap_or_else(|| Path::new("kubeconfig"));
+    let wrong = |source| ConnectError::Kubeconfig { path: path.into(), source: Box::new(source) };
+    let mut file =
+        kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(wrong)?;
+    if let Some(context) = context {
+        file.current_context = Some(context.to_owned());
+    }
+    let proxies = proxy::of_kubeconfig(&file)?.unwrap_or_else(proxy::of_environment);
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    let mut config = config.map_err(wrong)?;
+    // The proxy is configured here and not by `kube`.
+    config.proxy_url = None;
+    let proxy = proxies.intercept(&config.cluster_url);
+    client(prepared(config), proxy)
+}
+
+/// Retries and waits are handled by the caller; timeouts apply per request.
+fn prepared(mut config: Config) -> Config {
     config.connect_timeout = Some(CONNECTS_WITHIN);
-    // Retries and waits are handled by the caller; timeouts apply per request.
     config.default_retry = false;
     config.read_timeout = None;
     let agent = concat!("kube-ipvs/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
-    let client = |(server, proxy): (Uri, Option<Intercept>)| {
-        let mut config = config.clone();
-        let host = host(&server).to_owned();
-        config.cluster_url = server;
-        let client = match proxy {
-            Some(proxy) => proxy::client(&config, &proxy),
-            None => Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error))),
-        };
-        client.map(|client| measured(client, &host, observe))
-    };
-    let all: Result<_, _> = upstreams.into_iter().map(client).collect();
-    Ok(Clients { all: all?, turn: Arc::default() })
+    config
+}
+
+fn client(config: Config, proxy: Option<Intercept>) -> Result<Client, ConnectError> {
+    match proxy {
+        Some(proxy) => proxy::client(&config, &proxy),
+        None => Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error))),
+    }
 }
 
 /// Resolves the configuration and the servers with their proxies, at least one. The precedence is

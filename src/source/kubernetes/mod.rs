@@ -14,6 +14,7 @@
 //! - objects arrive as protobuf if the server offers it, otherwise as JSON;
 //! - an invalid object is reported once and does not affect the others.
 
+mod agents;
 mod answer;
 mod backoff;
 mod client;
@@ -35,7 +36,10 @@ use bytes::Bytes;
 use kube::core::params::ListParams;
 use kube_ipvs_core::model::{Event, Settings};
 
-pub use client::{ApiAccess, Clients, ConnectError, connect, connect_observed, server_urls};
+pub use agents::{AgentPod, AgentPods, RemoteError};
+pub use client::{
+    ApiAccess, Clients, ConnectError, connect, connect_observed, connect_user, server_urls,
+};
 pub use decode::Encoding;
 pub use measured::{ApiRequest, ObserveRequest};
 pub use once::{ListOnceError, list};

@@ -1,11 +1,11 @@
 //! `render`, `plan` and manifests that are wrong.
 
-use kube_ipvs_core::model::Protocol::{self};
+use kube_ipvs_core::model::{Family, Protocol};
 
 use super::{Case, case};
 use crate::context::{Step, TestContext};
 use crate::expectation::Answers;
-use crate::lab::Host::{N1, P1, P2, P3, P4};
+use crate::lab::Host::{C, N1, P1, P2, P3, P4};
 use crate::lab::{Manifest, endpoints, service};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -17,9 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 let key = format!("dev/{name}");
                 let mut web = service(&key).cluster_ip(ip).cluster_ip(ip6);
                 let mut slice = endpoints(&key);
-                let mut slice6 = endpoints(&key)
-                    .named(&format!("{name}-v6"))
-                    .of_family(kube_ipvs_core::model::Family::V6);
+                let mut slice6 = endpoints(&key).named(&format!("{name}-v6")).of_family(Family::V6);
                 for (port, protocol) in (80..).zip(Protocol::ALL) {
                     web = web.port_of(protocol, protocol.name(), port);
                     slice = slice.port_of(protocol, protocol.name(), 8080);
@@ -76,6 +74,10 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().stop()?;
             let removed = t.run_to_end("cleanup", &[])?;
             t.check("`cleanup` says what it removes", removed.contains("10.96.5.7:80"), &removed)
+        }),
+        case("connections_are_listed_with_names_and_carriers", |t| connections_are_listed(t, "")),
+        case("carried_connections_are_listed_with_names_and_carriers", |t| {
+            connections_are_listed(t, "carry: all")
         }),
         case("a_broken_manifest_affects_itself_alone", a_broken_manifest_affects_itself_alone),
         case("edits_apply_however_they_are_saved", |t| {
@@ -136,6 +138,56 @@ fn plan_says_what_would_change(t: &mut TestContext<'_>) -> Step {
     let plain = t.command("plan", &[])?;
     t.exits_with("exit status without --exit-code", 0, &plain)?;
     t.settled()
+}
+
+/// Connections of a pod to a ClusterIP, and of an external client to a load balancer IP and a node
+/// port.
+fn connections_are_listed(t: &mut TestContext<'_>, options: &str) -> Step {
+    t.agent().configure(options)?;
+    let web = service("dev/open").cluster_ip("10.96.5.8").load_balancer_ip("203.0.113.58");
+    t.apply(web.port("http", 80).node_port(30058))?;
+    t.apply(endpoints("dev/open").port("http", 8080).ready_on(P1).pod("open-0"))?;
+    t.apply(service("shop/cart").cluster_ip("10.96.5.9").port("http", 80))?;
+    t.apply(endpoints("shop/cart").port("http", 8080).ready_on(P2).pod("cart-0"))?;
+    t.settled()?;
+    let by_clients = if options.is_empty() { "ipvs" } else { "tracking" };
+    let node_port = format!("{}:30058/tcp", N1.ip(Family::V4));
+    let mut open = Vec::new();
+    for (client, to, named, carrier) in [
+        (P2, "10.96.5.8:80/tcp", "from (shop/cart-0 on n1) to (dev/open-0 on n1)", by_clients),
+        (N1, "10.96.5.8:80/tcp", "from (on n1) to (dev/open-0 on n1)", by_clients),
+        (C, "203.0.113.58:80/tcp", "to (dev/open-0 on n1)", "tracking"),
+        (C, &node_port, "to (dev/open-0 on n1)", "tracking"),
+    ] {
+        let mut connection = t.connect(client, to)?;
+        t.expect_answer(&mut connection, to)?;
+        open.push((client, to.to_owned(), named, carrier, connection));
+    }
+    let listed = t.run_to_end("connections", &["open", "-n", "dev"])?;
+    for (client, to, named, carrier, _) in &open {
+        let ip = format!("{}:", client.ip(Family::V4));
+        let is_meant = |line: &&str| {
+            line.starts_with(&ip)
+                && [to, " 10.244.1.11:8080 ", " ESTABLISHED ", &format!(" {carrier} ")]
+                    .iter()
+                    .all(|it| line.contains(*it))
+                && line.ends_with(named)
+        };
+        let count = listed.lines().filter(is_meant).count();
+        t.check(&format!("one line of {client} to {to}, {carrier}"), count == 1, &listed)?;
+    }
+    t.equal("lines, with the heading", open.len() + 1, listed.lines().count())?;
+    let cut = t.command("connections", &["dev/open", "--limit", "1", "-o", "json"])?;
+    t.equal("objects", 1, cut.stdout.lines().count())?;
+    let object = cut.stdout.contains("\"pod\":\"dev/open-0\"");
+    t.check("an object with names", object, &cut.stdout)?;
+    t.check("a warning", cut.stderr.contains("1 of at least 4 connections"), &cut.stderr)?;
+    t.host(N1).read("conntrack", &["-F"])?;
+    let untracked = t.run_to_end("connections", &["dev/open"])?;
+    let count = untracked.lines().filter(|it| it.contains(" untracked ")).count();
+    t.check("IPVS alone has all", count == open.len(), &untracked)?;
+    let other = t.run_to_end("connections", &["shop/cart"])?;
+    t.equal("lines of a Service without connections", 1, other.lines().count())
 }
 
 fn a_broken_manifest_affects_itself_alone(t: &mut TestContext<'_>) -> Step {

@@ -1,0 +1,295 @@
+//! `kubectl ipvs`: questions to the agents of a cluster, with the rights of the user.
+//!
+//! This program is the plugin if its name is `kubectl-ipvs`. It asks what the agents serve over HTTP.
+//! `top` and `connections` read a node's kernel, and remain commands on the node.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use futures_util::StreamExt;
+use futures_util::stream;
+use kube_ipvs_core::question::{ClientName, ConnectionQuestion, DestinationName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::args::{VERSION, status_filter};
+use super::diff::{Comparison, DiffView};
+use super::{FAILED, TextFormat, WOULD_CHANGE, WRONG, end, output};
+use crate::agent::api::{ExplainView, StatusFilter, StatusView};
+use crate::client::{explain_path, status_path};
+use crate::doctor::Report;
+use crate::source::kubernetes::{AgentPod, AgentPods, RemoteError, connect_user};
+
+const NAME: &str = "kubectl-ipvs";
+/// Agents that are asked at the same time.
+const AT_ONCE: usize = 16;
+/// The wait before `diff` looks whether a difference lasts: longer than a change takes.
+const LOOKS_AGAIN: Duration = Duration::from_secs(3);
+
+/// The command line of the plugin.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl ipvs",
+    about = "Asks the kube-ipvs agents of a cluster",
+    after_help = "The agents are asked by port-forward, with the rights of the kubeconfig: it needs \
+        to list pods, and to get and create pods/portforward, in the agents' namespace. `top` and \
+        `connections` read a node's kernel: run them on the node, as in `kubectl -n kube-system exec \
+        ds/kube-ipvs -- /kube-ipvs top`.\n\n\
+        Exit status: 0 done, 1 an agent or the API server did not answer, 2 the command line is \
+        wrong, 3 `diff` found differences.",
+    version = VERSION,
+    disable_help_subcommand = true
+)]
+struct Plugin {
+    #[command(subcommand)]
+    command: PluginCommand,
+    #[command(flatten)]
+    access: AgentAccess,
+}
+
+/// The way to the agents.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Agents")]
+struct AgentAccess {
+    /// Only the agent of this node
+    #[arg(long, value_name = "NAME", global = true)]
+    node: Option<String>,
+    /// A kubeconfig, for KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "FILE", global = true)]
+    kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig
+    #[arg(long, value_name = "NAME", global = true)]
+    context: Option<String>,
+    /// Namespace of the agents' pods
+    #[arg(long, value_name = "NAME", global = true, default_value = "kube-system")]
+    agent_namespace: String,
+    /// Labels of the agents' pods
+    #[arg(
+        long,
+        value_name = "LABELS",
+        global = true,
+        default_value = "app.kubernetes.io/name=kube-ipvs"
+    )]
+    agent_selector: String,
+    /// Port of the agents' metricsBindAddress
+    #[arg(long, value_name = "PORT", global = true, default_value_t = 10249)]
+    metrics_port: u16,
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// Print the state of the agents
+    Status {
+        /// Only this Service, or those of this namespace
+        #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
+        services: Option<StatusFilter>,
+        /// Form of the output; JSON has a line for each node
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
+    },
+    /// Print where a new connection would go on each node, and why
+    Explain {
+        /// As in `kube-ipvs explain`
+        #[arg(value_name = "DEST")]
+        destination: DestinationName,
+        /// As in `kube-ipvs explain`
+        #[arg(long, value_name = "SRC")]
+        from: ClientName,
+        /// Namespace of the names
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+        /// Form of the output; JSON has a line for each node
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
+    },
+    /// Print the checks of each node that warn or fail
+    Doctor {
+        /// Form of the output; JSON has a line for each node
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
+    },
+    /// Print what not all nodes have alike, and nodes with failed operations
+    #[command(
+        after_help = "Compared are front ends, refused front ends, and the endpoints of pools that \
+        are the same on every node: those of traffic policy Cluster without topology hints. What \
+        differs is read twice, so that a change under way is left out."
+    )]
+    Diff {
+        /// Only this Service, or those of this namespace
+        #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
+        services: Option<StatusFilter>,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
+    },
+}
+
+/// An answer, as JSON has it.
+#[derive(Serialize)]
+struct NodeAnswer<'a, T> {
+    node: &'a str,
+    answer: &'a T,
+}
+
+/// Returns whether a command line, whose first word is the program's name, is the plugin's.
+pub(super) fn is_called(line: &[OsString]) -> bool {
+    line.first().and_then(|path| Path::new(path).file_name()).is_some_and(|name| name == NAME)
+}
+
+/// Does what the command line of the plugin says.
+pub(super) fn main(line: Vec<OsString>) -> ExitCode {
+    let plugin = match Plugin::try_parse_from(line) {
+        Ok(plugin) => plugin,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(WRONG) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    end(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(plugin))))
+}
+
+async fn run(Plugin { command, access }: Plugin) -> anyhow::Result<ExitCode> {
+    let cluster = Cluster::connect(access).await?;
+    match command {
+        PluginCommand::Status { services, output } => {
+            let path = status_path(&services.unwrap_or_default());
+            cluster.print(output, &path, |status: StatusView| status).await
+        }
+        PluginCommand::Explain { destination, from, namespace, output } => {
+            let question = ConnectionQuestion { destination, from, namespace };
+            let path = explain_path(&question);
+            match question.is_one() {
+                true => cluster.print(output, &path, |answer: ExplainView| answer).await,
+                false => cluster.print(output, &path, Explanations).await,
+            }
+        }
+        PluginCommand::Doctor { output } => {
+            // The checks come with every status: here with that of no Service.
+            let none = StatusFilter { namespace: Some(String::new()), ..StatusFilter::default() };
+            let checks = |status: StatusView| Report { checks: status.checks };
+            cluster.print(output, &status_path(&none), checks).await
+        }
+        PluginCommand::Diff { services, output } => {
+            cluster.diff(output, &status_path(&services.unwrap_or_default())).await
+        }
+    }
+}
+
+/// The answers to a question with names.
+#[derive(Serialize, serde::Deserialize)]
+struct Explanations(Vec<ExplainView>);
+
+impl Display for Explanations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|answer| answer.fmt(f))
+    }
+}
+
+struct Cluster {
+    pods: AgentPods,
+    agents: Vec<AgentPod>,
+}
+
+impl Cluster {
+    async fn connect(access: AgentAccess) -> anyhow::Result<Self> {
+        let AgentAccess {
+            node,
+            kubeconfig,
+            context,
+            agent_namespace,
+            agent_selector,
+            metrics_port,
+        } = access;
+        let client = connect_user(kubeconfig.as_deref(), context.as_deref()).await?;
+        let pods = AgentPods::new(client, &agent_namespace, agent_selector, metrics_port);
+        let agents = pods.list(node.as_deref()).await?;
+        if agents.is_empty() {
+            let place = node.map_or_else(String::new, |node| format!(" on node {node}"));
+            anyhow::bail!(
+                "no agent runs{place} in namespace {agent_namespace}; --agent-namespace and \
+                 --agent-selector say where they run"
+            );
+        }
+        Ok(Self { pods, agents })
+    }
+
+    /// Asks every agent, and passes each answer to `take` in the order of the nodes. Returns whether
+    /// all have answered.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&AgentPod, T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<bool> {
+        let ask = |agent| async move { (agent, self.pods.get(agent, path).await) };
+        let mut answers = stream::iter(&self.agents).map(ask).buffered(AT_ONCE);
+        let mut is_complete = true;
+        while let Some((agent, answer)) = answers.next().await {
+            let answer: Result<T, RemoteError> = answer;
+            match answer {
+                Ok(answer) => take(agent, answer)?,
+                Err(error) => {
+                    is_complete = false;
+                    let AgentPod { node, pod } = agent;
+                    output::report(format_args!("node {node}, pod {pod}: {error}"))?;
+                }
+            }
+        }
+        Ok(is_complete)
+    }
+
+    /// Prints what `show` makes of the answer of each agent.
+    async fn print<T: DeserializeOwned, V: Display + Serialize + DeserializeOwned>(
+        &self,
+        form: TextFormat,
+        path: &str,
+        show: impl Fn(T) -> V,
+    ) -> anyhow::Result<ExitCode> {
+        let mut out = io::stdout();
+        let is_complete = self.ask(path, |agent, answer| {
+            let (node, answer) = (&*agent.node, show(answer));
+            match form {
+                TextFormat::Text => {
+                    output::line(&mut out, format_args!("==> {node}"))?;
+                    writeln!(out, "{}\n", output::shown(&answer)?.to_string().trim_end())?;
+                }
+                TextFormat::Json => {
+                    let answer = NodeAnswer { node, answer: &answer };
+                    writeln!(out, "{}", serde_json::to_string(&answer)?)?;
+                }
+            }
+            Ok(())
+        });
+        Ok(if is_complete.await? { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    }
+
+    async fn diff(&self, form: TextFormat, path: &str) -> anyhow::Result<ExitCode> {
+        let (mut view, mut is_complete) = self.compare(path).await?;
+        if !view.differences.is_empty() {
+            tokio::time::sleep(LOOKS_AGAIN).await;
+            let (again, is_complete_again) = self.compare(path).await?;
+            (view, is_complete) = (again.lasting(&view), is_complete_again);
+        }
+        output::print(form, &view)?;
+        Ok(match (is_complete, view.is_empty()) {
+            (false, _) => ExitCode::from(FAILED),
+            (true, true) => ExitCode::SUCCESS,
+            (true, false) => ExitCode::from(WOULD_CHANGE),
+        })
+    }
+
+    async fn compare(&self, path: &str) -> anyhow::Result<(DiffView, bool)> {
+        let mut comparison = Comparison::default();
+        let add = |_: &AgentPod, status| {
+            comparison.add(status);
+            Ok(())
+        };
+        let is_complete = self.ask(path, add).await?;
+        Ok((comparison.view(), is_complete))
+    }
+}
