@@ -111,12 +111,13 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
     T::deserialize(value).map_err(|error| error.to_string())
 }
 
-/// Returns the text of a value that may also be a number or a truth value.
+/// Returns the text of a value that may also be a number, a truth value, or a list of these.
 fn scalar(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        _ => Err("expected a text, a number, true or false".to_owned()),
+        Value::Array(all) => Ok(all.iter().map(scalar).collect::<Result<Vec<_>, _>>()?.join(",")),
+        _ => Err("expected a text, a number, true, false or a list".to_owned()),
     }
 }
 

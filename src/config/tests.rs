@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use kube_ipvs_core::model::{LocalDetector, NodePortAddresses, Scheduler};
+use kube_ipvs_core::model::{FrontendKind, LocalDetector, NodePortAddresses, Scheduler};
 
 use super::options::{DOCUMENTS, KUBE_PROXY, OWN, of_field};
 use super::resolve::Resolver;
@@ -466,4 +466,18 @@ fn every_option_is_documented() {
     }
     let head = format!("apiVersion: {}\nkind: {}\n", OWN.version, OWN.kind);
     assert_eq!(resolve_text(own).unwrap(), resolve_text(&head).unwrap());
+}
+
+/// YAML reads `off` as false.
+#[test]
+fn options_of_services_are_written_as_yaml_has_them() {
+    let head = format!("apiVersion: {}\nkind: {}\n", OWN.version, OWN.kind);
+    let config = resolve_text(&format!(
+        "{head}defaults: {{ eject: off, front-ends: [ClusterIP, NodePort], max-connections: 7 }}\n"
+    ));
+    let defaults = config.unwrap().settings.defaults;
+    assert_eq!(defaults.eject, Some(Duration::ZERO));
+    let kinds = [FrontendKind::ClusterIp, FrontendKind::NodePort];
+    assert_eq!(defaults.frontends.as_deref(), Some(&kinds[..]));
+    assert_eq!(defaults.max_connections.map(u32::from), Some(7));
 }

@@ -222,8 +222,14 @@ fn invalid(text: &str, expected: &str) -> String {
     format!("{:?} is not {expected}", cut(text, LONGEST))
 }
 
+/// Refuses a value that is longer than any that means something.
+fn short(text: &str) -> Result<&str, String> {
+    let is_short = text.len() <= LONGEST;
+    is_short.then_some(text).ok_or_else(|| invalid(text, &format!("of {LONGEST} bytes at most")))
+}
+
 fn parsed<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
-    cut(text, LONGEST).parse().map_err(|error: T::Err| error.to_string())
+    short(text)?.parse().map_err(|error: T::Err| error.to_string())
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -239,7 +245,7 @@ fn number(text: &str) -> Result<NonZeroU32, String> {
 }
 
 fn time(text: &str, special: &[Duration], most: Duration) -> Result<Duration, String> {
-    let time = duration(cut(text, LONGEST))?;
+    let time = duration(short(text)?)?;
     if special.contains(&time) || (Duration::from_secs(1)..=most).contains(&time) {
         Ok(time)
     } else {
@@ -250,13 +256,14 @@ fn time(text: &str, special: &[Duration], most: Duration) -> Result<Duration, St
 fn drain(text: &str) -> Result<Duration, String> {
     match text {
         "unlimited" => Ok(Duration::MAX),
-        _ => duration(cut(text, LONGEST)),
+        _ => duration(short(text)?),
     }
 }
 
 fn eject(text: &str) -> Result<Duration, String> {
     match text {
-        "off" => Ok(Duration::ZERO),
+        // YAML reads `off` as false.
+        "off" | "false" => Ok(Duration::ZERO),
         _ => time(text, &[], HOUR),
     }
 }

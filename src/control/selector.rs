@@ -2,6 +2,9 @@
 
 use kube_ipvs_core::model::{LabelRequirement, Name, NodeSelector, cut};
 
+/// The most requirements of a selector.
+const MOST_REQUIREMENTS: usize = 100;
+
 /// Parses `key=value`, `key!=value`, `key in (a, b)`, `key notin (a, b)`, `key` and `!key`,
 /// separated by commas.
 ///
@@ -9,7 +12,11 @@ use kube_ipvs_core::model::{LabelRequirement, Name, NodeSelector, cut};
 ///
 /// The requirement that is invalid.
 pub(super) fn parse(text: &str) -> Result<NodeSelector, String> {
-    let requirements = split(text).map(requirement).collect::<Result<Vec<_>, _>>()?;
+    let some = split(text).take(MOST_REQUIREMENTS + 1);
+    let requirements = some.map(requirement).collect::<Result<Vec<_>, _>>()?;
+    if requirements.len() > MOST_REQUIREMENTS {
+        return Err(format!("a selector has at most {MOST_REQUIREMENTS} requirements"));
+    }
     Ok(NodeSelector(requirements.into()))
 }
 

@@ -231,7 +231,9 @@ impl<'a> TestContext<'a> {
     /// Opens a socket that receives datagrams and answers none.
     pub(crate) fn receiver(&self, host: Host, family: Family, port: u16) -> Step<UdpSocket> {
         let at = (host.ip(family), port);
-        Ok(self.lab.host(host).inside(|| UdpSocket::bind(at))?)
+        let socket = self.lab.host(host).inside(|| UdpSocket::bind(at))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket)
     }
 
     /// Sends on a socket until a server answers, as clients go on trying.

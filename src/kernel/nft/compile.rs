@@ -33,7 +33,6 @@ const PROTOCOLS: [(&str, u8); 5] =
 /// Conditions on a number in host byte order that must have a bit.
 const BITS: &[(&[&str], Operand, u32)] = &[
     (&["ct", "state", "invalid"], STATE, conntrack::INVALID),
-    (&["ct", "state", "untracked"], STATE, conntrack::UNTRACKED),
     (&["ct", "status", "assured"], STATUS, conntrack::ASSURED),
     (&["ct", "status", "dnat"], STATUS, conntrack::DESTINATION_TRANSLATED),
 ];
@@ -100,10 +99,6 @@ impl Rule<'_> {
                 self.look_up(&key, map, false, Some(Layout(vec![address, Datatype::Port])))?;
                 let port = FIRST + address.registers();
                 self.expressions.destination_nat(family.number(), Some(port));
-            }
-            ["notrack", rest @ ..] => {
-                self.expressions.no_tracking();
-                self.statements(rest)?;
             }
             [header, end, "set", value @ ..] => {
                 let (checksum, protocol) = match *header {

@@ -193,8 +193,6 @@ pub(crate) mod conntrack {
     pub(crate) const STATUS: u32 = 2;
     /// `NF_CT_STATE_INVALID_BIT`, `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`
     pub(crate) const INVALID: u32 = 1 << 0;
-    /// `NF_CT_STATE_UNTRACKED_BIT`
-    pub(crate) const UNTRACKED: u32 = 1 << 6;
     pub(crate) const ESTABLISHED: u32 = 1 << 1;
     /// `IPS_ASSURED`, `IPS_DST_NAT`
     pub(crate) const ASSURED: u32 = 1 << 2;

@@ -143,10 +143,6 @@ impl Expressions {
         self.push("flow_offload", |to| to.text(nfta::FLOW_TABLE, flowtable));
     }
 
-    pub(super) fn no_tracking(&mut self) {
-        self.push("notrack", |_| {});
-    }
-
     pub(super) fn counter(&mut self) {
         self.push("counter", |_| {});
     }

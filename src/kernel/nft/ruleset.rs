@@ -161,7 +161,7 @@ fn hook_number(family: TableFamily, hook: &str) -> Option<u32> {
 /// Parses a priority as `nft` prints it: a name, a name with a distance of ten, or a number.
 fn priority_number(text: &str) -> Option<i32> {
     Some(match text.strip_suffix(';')? {
-        "raw" => -300,
+        "mangle" => -150,
         "filter" => 0,
         "srcnat" => 100,
         "dstnat - 10" => -110,

@@ -222,6 +222,12 @@ fn datagrams_spread(t: &mut TestContext<'_>, family: Family) -> Step {
     ] {
         send_twelve(t, from, &to, &sinks, each)?;
     }
+    // The node's own flow from that port gets its answer.
+    let (node, outside) = (t.receiver(N1, family, 31_514)?, t.receiver(C, family, 5150)?);
+    node.send_to(b"?", outside.local_addr()?)?;
+    let (_, client) = outside.recv_from(&mut [0; 9])?;
+    outside.send_to(b"!", client)?;
+    node.recv_from(&mut [0; 9])?;
     // An endpoint that has gone gets none of the same socket's datagrams.
     let flow = t.flow(C, &at(balancer, 514))?;
     t.delete(slice("logs-2", 5141))?;

@@ -37,12 +37,12 @@ pub fn claims(
     requests(&options)
         .into_iter()
         .filter(|request| {
-            // No other Service may have a front end that a process of the node answers, or a
-            // ClusterIP that its Service does not serve.
-            match refusal(request, &options, is_owner) {
-                Some(RefusalReason::NotServed) => request.kind == FrontendKind::ClusterIp,
-                refusal => matches!(refusal, None | Some(RefusalReason::LocalSocket)),
-            }
+            // No other Service may have a front end that a process of the node answers, or that its
+            // Service does not serve.
+            matches!(
+                refusal(request, &options, is_owner),
+                None | Some(RefusalReason::LocalSocket | RefusalReason::NotServed)
+            )
         })
         .map(|request| (request.address, claim(&request, service)))
         .collect()
@@ -139,8 +139,8 @@ pub fn pools(
     (is_as_healthy && ignored_options == old.ignored_options).then_some(pools)
 }
 
-/// Returns all front ends that a Service requests, sorted by address; of duplicates, the one with
-/// the best precedence. A family without a ClusterIP has none. Targets and allowed sources are not
+/// Returns all front ends that a Service requests, sorted by address; of duplicates, the one that is
+/// served and has the best precedence. A family without a ClusterIP has none. Targets and allowed sources are not
 /// known yet.
 fn requests(options: &Options<'_>) -> Vec<Frontend> {
     let Options { service, context, .. } = *options;
@@ -175,7 +175,8 @@ fn requests(options: &Options<'_>) -> Vec<Frontend> {
             }
         }
     }
-    requests.sort_by_key(|request| (request.address, request.kind));
+    let is_unserved = |kind| !options.serves(kind);
+    requests.sort_by_key(|request| (request.address, is_unserved(request.kind), request.kind));
     requests.dedup_by_key(|request| request.address);
     requests
 }
@@ -194,21 +195,15 @@ fn refusal(
 ) -> Option<RefusalReason> {
     let Frontend { address, kind, pool: cluster, .. } = request;
     let context = options.context;
-    if !options.serves(*kind) {
-        return Some(RefusalReason::NotServed);
-    }
-    match kind {
-        FrontendKind::ClusterIp => {
-            return context.is_local_socket(address).then_some(RefusalReason::LocalSocket);
-        }
-        // The API server may allocate any port.
-        FrontendKind::NodePort => {
-            return context.is_protected(address).then_some(RefusalReason::Protected);
-        }
-        FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {}
-    }
+    let is_served = options.serves(*kind);
     let VirtualAddress { ip, port, protocol } = *address;
-    if protocol == Protocol::Tcp && context.api_servers.contains(&SocketAddr::new(ip, port)) {
+    let refusal = if *kind == FrontendKind::ClusterIp {
+        context.is_local_socket(address).then_some(RefusalReason::LocalSocket)
+    } else if *kind == FrontendKind::NodePort {
+        // The API server may allocate any port.
+        context.is_protected(address).then_some(RefusalReason::Protected)
+    } else if protocol == Protocol::Tcp && context.api_servers.contains(&SocketAddr::new(ip, port))
+    {
         Some(RefusalReason::ApiServer)
     } else if context.is_in_service_range(ip) && !context.node_ips.contains(&ip) {
         // A device may have the address for a DNS cache.
@@ -221,7 +216,8 @@ fn refusal(
         Some(RefusalReason::ShadowRange)
     } else {
         None
-    }
+    };
+    refusal.or_else(|| (!is_served).then_some(RefusalReason::NotServed))
 }
 
 /// Returns the front end of another Service that conflicts with this one, if any. If another

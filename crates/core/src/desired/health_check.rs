@@ -22,7 +22,9 @@ pub(super) fn health_check(
         service.external_policy == TrafficPolicy::Local && service.is_externally_accessible();
     is_checked.then(|| {
         // A node that does not serve the Service must get no traffic for it.
-        if !options.serves(FrontendKind::LoadBalancer) {
+        // Load balancers send to node ports or to their own addresses.
+        let kinds = [FrontendKind::LoadBalancer, FrontendKind::NodePort];
+        if !kinds.into_iter().any(|kind| options.serves(kind)) {
             return HealthCheck { port, local_endpoints: [0, 0] };
         }
         let [v4, v6] = Family::BOTH.map(|family| {

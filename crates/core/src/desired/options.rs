@@ -1,10 +1,11 @@
 //! The options of a Service that take effect, and why others do not.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use super::NodeContext;
 use crate::model::{
-    Control, EndpointCounts, EndpointFilter, EndpointSelection, FrontendKind, Masquerade,
+    Control, EndpointCounts, EndpointFilter, EndpointSelection, Family, FrontendKind, Masquerade,
     PoolControl, Protocol, Scheduler, Service, ServicePort, TrafficPolicy, VirtualAddress,
     VirtualServer,
 };
@@ -14,6 +15,8 @@ pub(super) struct Options<'a> {
     pub(super) service: &'a Service,
     pub(super) context: &'a NodeContext,
     control: Cow<'a, Control>,
+    /// Whether this node serves front ends other than ClusterIPs.
+    is_selected: bool,
     /// Whether each UDP datagram is balanced by itself, or why not although the Service asks for it.
     one_packet: Result<bool, &'static str>,
 }
@@ -21,7 +24,9 @@ pub(super) struct Options<'a> {
 impl<'a> Options<'a> {
     pub(super) fn new(service: &'a Service, context: &'a NodeContext) -> Self {
         let control = Control::over(service.control.as_deref(), &context.settings.defaults);
-        let mut options = Self { service, context, control, one_packet: Ok(false) };
+        let nodes = control.nodes.as_ref();
+        let is_selected = nodes.is_none_or(|nodes| nodes.selects(&context.node_labels));
+        let mut options = Self { service, context, control, is_selected, one_packet: Ok(false) };
         if options.control.one_packet == Some(true) {
             options.one_packet = options.no_one_packet().map_or(Ok(true), Err);
         }
@@ -30,10 +35,9 @@ impl<'a> Options<'a> {
 
     /// Returns whether this node serves front ends of a kind.
     pub(super) fn serves(&self, kind: FrontendKind) -> bool {
-        let Control { frontends, nodes, .. } = &*self.control;
-        let is_of_node = kind == FrontendKind::ClusterIp
-            || nodes.as_ref().is_none_or(|nodes| nodes.selects(&self.context.node_labels));
-        is_of_node && frontends.as_ref().is_none_or(|kinds| kinds.contains(&kind))
+        let is_of_node = kind == FrontendKind::ClusterIp || self.is_selected;
+        let kinds = self.control.frontends.as_ref();
+        is_of_node && kinds.is_none_or(|kinds| kinds.contains(&kind))
     }
 
     /// Returns the virtual server of a pool.
@@ -62,6 +66,7 @@ impl<'a> Options<'a> {
     /// Returns the treatment of the backends over time.
     pub(super) fn pool_control(&self) -> Option<Box<PoolControl>> {
         let Control { drain, slow_start, eject, .. } = *self.control;
+        let slow_start = slow_start.filter(|_| self.has_slow_start());
         let control = PoolControl {
             drain,
             slow_start: slow_start.unwrap_or_default(),
@@ -84,11 +89,15 @@ impl<'a> Options<'a> {
     /// Returns why options of the Service have no effect, or another one than they ask for. The
     /// configuration's defaults suit many Services, so nothing is said about them.
     pub(super) fn ignored(&self, is_weighted: bool) -> Box<[String]> {
-        let Some(own) = self.service.control.as_deref() else { return [].into() };
+        let none = Control::default();
+        let own = self.service.control.as_deref().unwrap_or(&none);
         let mut ignored = own.invalid.to_vec();
         let mut add = |option: &str, reason: String| ignored.push(format!("{option}: {reason}"));
         let (chosen, scheduler) = (self.chosen(), self.scheduler(is_weighted));
-        if self.context.missing_schedulers.contains(&chosen) {
+        // Weights of the configuration concern every Service.
+        let is_own = self.service.control.is_some()
+            || (self.control.locality_weights.is_none() && !self.has_slow_start());
+        if self.context.missing_schedulers.contains(&chosen) && self.service.control.is_some() {
             add(
                 "scheduler",
                 format!(
@@ -96,8 +105,15 @@ impl<'a> Options<'a> {
                      node run `modprobe ip_vs_{chosen}`"
                 ),
             );
-        } else if scheduler != chosen {
-            add("scheduler", format!("{chosen} ignores weights, so {scheduler} serves"));
+        } else if scheduler != chosen && is_own {
+            let reason = match chosen {
+                Scheduler::Wrr => "takes too long to pass over full endpoints of great weight",
+                _ => "ignores weights",
+            };
+            add("scheduler", format!("{chosen} {reason}, so {scheduler} serves"));
+        }
+        if own.slow_start.is_some_and(|time| !time.is_zero()) && !self.has_slow_start() {
+            add("slow-start", format!("the weights of {chosen} are not shares"));
         }
         if let Some(of) = own.scheduler_flags.and_then(|flags| flags.scheduler)
             && of != scheduler
@@ -136,15 +152,15 @@ impl<'a> Options<'a> {
     }
 
     /// Returns why datagrams are not balanced one by one. IPVS remembers nothing of such a datagram,
-    /// so what connection tracking translates on the way to the virtual server would be lost. Front
-    /// ends other than ClusterIPs are translated before connection tracking, which then cannot
-    /// masquerade.
+    /// so what connection tracking translates on the way to the virtual server would be lost. At front
+    /// ends other than ClusterIPs the ruleset writes the address instead, and cannot masquerade.
     fn no_one_packet(&self) -> Option<&'static str> {
         let Service { ports, external_ips, load_balancer_ips, .. } = self.service;
         let is_udp = |port: &&ServicePort| port.protocol == Protocol::Udp;
         let has = |kind, exists| exists && self.serves(kind);
-        let has_others = has(FrontendKind::ExternalIp, !external_ips.is_empty())
-            || has(FrontendKind::LoadBalancer, !load_balancer_ips.is_empty())
+        let is_possible = |ip: &IpAddr| self.service.cluster_ip(Family::of(*ip)).is_some();
+        let has_others = has(FrontendKind::ExternalIp, external_ips.iter().any(is_possible))
+            || has(FrontendKind::LoadBalancer, load_balancer_ips.iter().any(is_possible))
             || has(
                 FrontendKind::NodePort,
                 ports.iter().filter(is_udp).any(|port| port.node_port.is_some()),
@@ -169,24 +185,30 @@ impl<'a> Options<'a> {
     }
 
     fn has_slow_start(&self) -> bool {
-        self.control.slow_start.is_some_and(|time| !time.is_zero())
+        use Scheduler::{Dh, Fo, Mh, Ovf, Sh};
+        let has_shares = !matches!(self.chosen(), Dh | Fo | Mh | Ovf | Sh);
+        has_shares && self.control.slow_start.is_some_and(|time| !time.is_zero())
     }
 
     fn chosen(&self) -> Scheduler {
         self.control.scheduler.unwrap_or(self.context.settings.scheduler)
     }
 
-    /// Returns the scheduler that serves: for weights a scheduler that respects them.
+    /// Returns the scheduler that serves: for weights a scheduler that respects them. While an endpoint
+    /// is full, `wrr` searches once for each unit of the greatest weight (`ip_vs_wrr_schedule` in
+    /// `net/netfilter/ipvs/ip_vs_wrr.c`), with a lock held.
     fn scheduler(&self, is_weighted: bool) -> Scheduler {
         let missing = &self.context.missing_schedulers;
         let present = |scheduler: &Scheduler| !missing.contains(scheduler);
         let default = self.context.settings.scheduler;
         let chosen = Some(self.chosen()).filter(present).unwrap_or(default);
+        let has_limit = self.control.max_connections.is_some();
         let weighted = match chosen {
+            Scheduler::Rr | Scheduler::Wrr if is_weighted && has_limit => Scheduler::Wlc,
             Scheduler::Rr if is_weighted => Scheduler::Wrr,
             Scheduler::Lc if is_weighted => Scheduler::Wlc,
             other => other,
         };
-        Some(weighted).filter(present).unwrap_or(chosen)
+        Some(weighted).filter(present).unwrap_or(if has_limit { Scheduler::Rr } else { chosen })
     }
 }

@@ -119,7 +119,7 @@ pub enum Masquerade {
     OwnProcesses,
     /// All clients.
     Always,
-    /// None: UDP datagrams are balanced one by one, before connection tracking sees them.
+    /// None: UDP datagrams are balanced one by one, and connection tracking translates none.
     Never,
 }
 

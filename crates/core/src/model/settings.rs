@@ -167,8 +167,8 @@ pub struct Settings {
     pub drain_period: Duration,
     /// `carry` and `offloadInterfaces`.
     pub carry: Carry,
-    /// `onePacketEverywhere`: datagrams of option `one-packet` bypass connection tracking, so it works
-    /// for all clients and at all front ends.
+    /// `onePacketEverywhere`: connection tracking translates no datagrams of option `one-packet`, so it
+    /// works for all clients and at all front ends.
     pub one_packet_everywhere: bool,
     /// Ports of the node's own addresses that no external or load balancer IP takes.
     pub protected_node_ports: Vec<Ports>,

@@ -80,6 +80,11 @@ impl Flows {
                 PortSet::Masqueraded | PortSet::MasqueradedNode | PortSet::Datagrams,
                 frontend,
             ))) if frontend.protocol == Protocol::Udp => self.flush(*frontend, None),
+            // Connection tracking has each flow of the front end, translated or not.
+            Operation::Filter(
+                FilterOperation::Add(Element::Port(PortSet::OnePacket, frontend))
+                | FilterOperation::Delete(Element::Port(PortSet::OnePacket, frontend)),
+            ) => self.flush(*frontend, None),
             Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
                 if let Some((frontend, _)) = lead(element) {
                     self.flush(frontend, None);
