@@ -452,9 +452,11 @@ fn claimed(key: &ServiceKey, program: &DesiredService) -> Vec<(VirtualAddress, C
     let taken = program
         .refusals
         .iter()
-        .filter(|refusal| match refusal.reason {
-            RefusalReason::NotServed => refusal.kind == FrontendKind::ClusterIp,
-            reason => matches!(reason, RefusalReason::Taken(_) | RefusalReason::LocalSocket),
+        .filter(|refusal| {
+            matches!(
+                refusal.reason,
+                RefusalReason::Taken(_) | RefusalReason::LocalSocket | RefusalReason::NotServed
+            )
         })
         .map(|refusal| (refusal.address, claim(refusal.kind)));
     let mut claims: Vec<_> = had.chain(taken).collect();
