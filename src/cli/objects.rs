@@ -23,7 +23,8 @@ pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Setti
     Ok((settings, events))
 }
 
-/// The objects of the manifests, and their desired state.
+/// The objects of the manifests, and their desired state. Ignored options are reported on standard
+/// error.
 pub(super) fn desired(
     shared: &SharedFlags,
     command: &str,
@@ -33,5 +34,12 @@ pub(super) fn desired(
     events.into_iter().for_each(|event| state.apply(event));
     let mut desired = DesiredState::new(&settings);
     desired.update(&mut state);
+    let mut services: Vec<_> = desired.services().collect();
+    services.sort_unstable_by_key(|(key, _)| *key);
+    for (key, service) in services {
+        for reason in &service.ignored_options {
+            output::report(format_args!("{key}: an option is ignored: {reason}"))?;
+        }
+    }
     Ok((state, desired))
 }

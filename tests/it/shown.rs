@@ -15,7 +15,8 @@ fn is_obeyed(letter: char) -> bool {
 #[test]
 fn foreign_text_cannot_forge_lines_or_control_a_terminal() {
     let directory = tempfile::tempdir().unwrap();
-    let metadata = json!({"name": HOSTILE, "namespace": HOSTILE});
+    let annotations = json!({"kube-ipvs.io/scheduler": HOSTILE});
+    let metadata = json!({"name": HOSTILE, "namespace": HOSTILE, "annotations": annotations});
     let labels = json!({"kubernetes.io/service-name": HOSTILE});
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": metadata,
@@ -63,6 +64,7 @@ fn foreign_text_cannot_forge_lines_or_control_a_terminal() {
         }
         assert!(!err.contains(is_obeyed), "{words:?}: {err:?}");
         assert_eq!(err.matches("addressType: ").count(), 1, "{err}");
+        assert_eq!(err.matches("an option is ignored: ").count(), 1, "{err}");
         if !words.contains(&"json") {
             assert!(!out.contains(is_obeyed), "{words:?}");
         }
