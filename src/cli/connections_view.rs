@@ -88,8 +88,7 @@ impl PeerView {
     }
 
     fn name(&self) -> EndpointName {
-        let node = self.node.as_deref().map(Into::into);
-        EndpointName { pod: self.pod.clone(), node, zone: None }
+        EndpointName::new(self.pod.as_deref(), self.node.as_deref())
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) fn run(
 
 /// A real server with its virtual server.
 type RealServer = (VirtualAddress, SocketAddr);
+
 /// The settings and objects: from `--manifests`, or else from where the agent takes them.
 fn load(shared: &SharedFlags) -> anyhow::Result<(Settings, Vec<Event>)> {
     if shared.manifests.is_some() {

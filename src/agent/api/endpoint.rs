@@ -92,8 +92,7 @@ impl EndpointView {
 
     /// Returns its names, as text that follows the others.
     pub(crate) fn name(&self) -> EndpointName {
-        let node = self.node.as_deref().map(Into::into);
-        EndpointName { pod: self.pod.clone(), node, zone: None }
+        EndpointName::new(self.pod.as_deref(), self.node.as_deref())
     }
 }
 

@@ -29,11 +29,7 @@ impl StatusView {
             totals.failures
         )?;
         for FailureView { operation, message, attempts, pod, node } in &self.failures {
-            let name = EndpointName {
-                pod: pod.clone(),
-                node: node.as_deref().map(Into::into),
-                zone: None,
-            };
+            let name = EndpointName::new(pod.as_deref(), node.as_deref());
             writeln!(f, "  {operation}: {message} (attempts: {attempts}){name}")?;
         }
         for CheckResult { check, finding } in &self.checks {

@@ -37,12 +37,8 @@ pub fn claims(
     requests(&options)
         .into_iter()
         .filter(|request| {
-            // No other Service may have a front end that a process of the node answers, or that its
-            // Service does not serve.
-            matches!(
-                refusal(request, &options, is_owner),
-                None | Some(RefusalReason::LocalSocket | RefusalReason::NotServed)
-            )
+            let refusal = refusal(request, &options, is_owner);
+            refusal.is_none_or(|reason| reason.keeps_claim())
         })
         .map(|request| (request.address, claim(&request, service)))
         .collect()
@@ -140,8 +136,8 @@ pub fn pools(
 }
 
 /// Returns all front ends that a Service requests, sorted by address; of duplicates, the one that is
-/// served and has the best precedence. A family without a ClusterIP has none. Targets and allowed sources are not
-/// known yet.
+/// served and has the best precedence. A family without a ClusterIP has none. Targets and allowed
+/// sources are not known yet.
 fn requests(options: &Options<'_>) -> Vec<Frontend> {
     let Options { service, context, .. } = *options;
     let mut requests = Vec::new();

@@ -21,8 +21,8 @@ pub(super) fn health_check(
     let is_checked =
         service.external_policy == TrafficPolicy::Local && service.is_externally_accessible();
     is_checked.then(|| {
-        // A node that does not serve the Service must get no traffic for it.
-        // Load balancers send to node ports or to their own addresses.
+        // Load balancers send to node ports or to their own addresses. A node that serves neither must
+        // get no traffic for the Service.
         let kinds = [FrontendKind::LoadBalancer, FrontendKind::NodePort];
         if !kinds.into_iter().any(|kind| options.serves(kind)) {
             return HealthCheck { port, local_endpoints: [0, 0] };

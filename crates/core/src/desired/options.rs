@@ -89,29 +89,17 @@ impl<'a> Options<'a> {
     /// Returns why options of the Service have no effect, or another one than they ask for. The
     /// configuration's defaults suit many Services, so nothing is said about them.
     pub(super) fn ignored(&self, is_weighted: bool) -> Box<[String]> {
-        let none = Control::default();
-        let own = self.service.control.as_deref().unwrap_or(&none);
-        let mut ignored = own.invalid.to_vec();
-        let mut add = |option: &str, reason: String| ignored.push(format!("{option}: {reason}"));
         let (chosen, scheduler) = (self.chosen(), self.scheduler(is_weighted));
-        // Weights of the configuration concern every Service.
-        let is_own = self.service.control.is_some()
-            || (self.control.locality_weights.is_none() && !self.has_slow_start());
-        if self.context.missing_schedulers.contains(&chosen) && self.service.control.is_some() {
-            add(
-                "scheduler",
-                format!(
-                    "the node's kernel has no scheduler {chosen}, so {scheduler} serves; on the \
-                     node run `modprobe ip_vs_{chosen}`"
-                ),
-            );
-        } else if scheduler != chosen && is_own {
-            let reason = match chosen {
-                Scheduler::Wrr => "takes too long to pass over full endpoints of great weight",
-                _ => "ignores weights",
-            };
-            add("scheduler", format!("{chosen} {reason}, so {scheduler} serves"));
-        }
+        let replaced = (scheduler != chosen).then(|| self.why_replaced(chosen, scheduler));
+        let Some(own) = self.service.control.as_deref() else {
+            // The weights are those of its slices, unless the configuration has some for every Service.
+            let is_own = self.control.locality_weights.is_none() && !self.has_slow_start();
+            let is_there = !self.context.missing_schedulers.contains(&chosen);
+            return replaced.filter(|_| is_own && is_there).into_iter().collect();
+        };
+        let mut ignored = own.invalid.to_vec();
+        ignored.extend(replaced);
+        let mut add = |option: &str, reason: String| ignored.push(format!("{option}: {reason}"));
         if own.slow_start.is_some_and(|time| !time.is_zero()) && !self.has_slow_start() {
             add("slow-start", format!("the weights of {chosen} are not shares"));
         }
@@ -133,6 +121,20 @@ impl<'a> Options<'a> {
             add("eject", "the Service has no TCP port, and others show no answers".to_owned());
         }
         ignored.into()
+    }
+
+    fn why_replaced(&self, chosen: Scheduler, by: Scheduler) -> String {
+        if self.context.missing_schedulers.contains(&chosen) {
+            return format!(
+                "scheduler: the node's kernel has no scheduler {chosen}, so {by} serves; on the node \
+                 run `modprobe ip_vs_{chosen}`"
+            );
+        }
+        let reason = match chosen {
+            Scheduler::Wrr => "takes too long to pass over full endpoints of great weight",
+            _ => "ignores weights",
+        };
+        format!("scheduler: {chosen} {reason}, so {by} serves")
     }
 
     /// Returns the clients of a front end that are masqueraded.

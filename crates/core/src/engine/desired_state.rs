@@ -452,12 +452,7 @@ fn claimed(key: &ServiceKey, program: &DesiredService) -> Vec<(VirtualAddress, C
     let taken = program
         .refusals
         .iter()
-        .filter(|refusal| {
-            matches!(
-                refusal.reason,
-                RefusalReason::Taken(_) | RefusalReason::LocalSocket | RefusalReason::NotServed
-            )
-        })
+        .filter(|it| matches!(it.reason, RefusalReason::Taken(_)) || it.reason.keeps_claim())
         .map(|refusal| (refusal.address, claim(refusal.kind)));
     let mut claims: Vec<_> = had.chain(taken).collect();
     claims.sort_unstable_by_key(|(address, _)| *address);

@@ -126,6 +126,15 @@ pub enum RefusalReason {
     Taken(VirtualAddress),
 }
 
+impl RefusalReason {
+    /// Returns whether the front end still belongs to its Service: a process of the node answers there,
+    /// or the Service does not serve it. No other Service gets it.
+    #[must_use]
+    pub fn keeps_claim(&self) -> bool {
+        matches!(self, Self::LocalSocket | Self::NotServed)
+    }
+}
+
 /// What the kernel must hold for the node and the cluster's ranges, independent of the Services.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DesiredNode {

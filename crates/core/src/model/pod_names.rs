@@ -116,6 +116,12 @@ pub struct EndpointName {
 }
 
 impl EndpointName {
+    /// Returns a name without a zone.
+    #[must_use]
+    pub fn new(pod: Option<&str>, node: Option<&str>) -> Self {
+        Self { pod: pod.map(str::to_owned), node: node.map(Into::into), zone: None }
+    }
+
     /// Returns the name of the endpoint with an address and port in the slices of its Service. If
     /// several have it, the same counts as in an [`EndpointSet`](super::EndpointSet).
     #[must_use]
