@@ -234,9 +234,9 @@ pub enum Command {
     #[command(
         after_help = "CARRIER is ipvs, or else tracking or flowtable: IPVS has chosen the endpoint of \
         such a connection and does not see its other packets. An untracked connection is known to \
-        IPVS alone: it was carried and has ended by a reset, or connection tracking was flushed. LEFT is the time until the connection is \
-        forgotten unless a packet comes; of a connection that a flowtable carries, the kernel gives \
-        neither state nor time.\n\n\
+        IPVS alone: it was carried and has ended by a reset, or connection tracking was flushed. \
+        LEFT is the time until the connection is forgotten unless a packet comes; of a connection \
+        that a flowtable carries, the kernel gives neither state nor time.\n\n\
         Examples:\n  kube-ipvs connections web -n shop\n  \
         kube-ipvs connections shop/web --limit 100000 -o json"
     )]
@@ -320,11 +320,7 @@ pub(super) fn status_filter(text: &str) -> Result<StatusFilter, String> {
     if namespace.is_empty() || name.is_some_and(|name| name.is_empty() || name.contains('/')) {
         return Err("give NAMESPACE or NAMESPACE/NAME".to_owned());
     }
-    Ok(StatusFilter {
-        namespace: Some(namespace.to_owned()),
-        name: name.map(str::to_owned),
-        ..StatusFilter::default()
-    })
+    Ok(StatusFilter::of(namespace, name))
 }
 
 /// Form of an answer.

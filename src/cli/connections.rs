@@ -22,12 +22,7 @@ use crate::kernel::route::Network;
 pub(super) fn run(shared: &SharedFlags, flags: &ConnectionsFlags) -> anyhow::Result<ExitCode> {
     let agent = status::client(shared)?;
     let (namespace, name) = flags.service();
-    let filter = StatusFilter {
-        namespace: Some(namespace.to_owned()),
-        name: Some(name.to_owned()),
-        ..StatusFilter::default()
-    };
-    let status = agent.status(&filter)?;
+    let status = agent.status(&StatusFilter::of(namespace, Some(name)))?;
     let Some(service) = status.services.first() else {
         anyhow::bail!(
             "the agent serves no Service {namespace}/{name}; -n names the namespace of a Service \

@@ -171,9 +171,9 @@ async fn run(Plugin { command, access }: Plugin) -> anyhow::Result<ExitCode> {
         }
         PluginCommand::Doctor { output } => {
             // The checks come with every status: here with that of no Service.
-            let none = StatusFilter { namespace: Some(String::new()), ..StatusFilter::default() };
+            let path = status_path(&StatusFilter::of("", None));
             let checks = |status: StatusView| Report { checks: status.checks };
-            cluster.print(output, &status_path(&none), checks).await
+            cluster.print(output, &path, checks).await
         }
         PluginCommand::Diff { services, output } => {
             cluster.diff(output, &status_path(&services.unwrap_or_default())).await

@@ -8,35 +8,30 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Instant;
 
-use kube_ipvs_core::model::VirtualAddress;
-use netlink_ipvs::ipvs::{Connections, Traffic};
 use rustix::termios::tcgetwinsize;
 
-use super::top_view::{TopBackend, TopPool, TopView, rates};
+use super::top_view::{TopBackend, TopPool, TopView};
 use super::{TextFormat, TopFlags, output, status};
-use crate::agent::api::{EndpointView, PoolView};
+use crate::agent::api::{PoolView, TrafficView, count};
 use crate::client::AgentClient;
 use crate::config::SharedFlags;
-use crate::kernel::ipvs::{Ipvs, NOT_ADDED_UP};
 
 /// The counters of each real server of each virtual server.
-type Counters = HashMap<(VirtualAddress, SocketAddr), (Connections, Traffic)>;
+type Counters = HashMap<(String, SocketAddr), TrafficView>;
 
 /// Clears the screen from its first line on.
 const FROM_THE_TOP: &str = "\x1b[H\x1b[J";
 
 pub(super) fn run(shared: &SharedFlags, flags: &TopFlags) -> anyhow::Result<ExitCode> {
-    let mut top = Top { client: status::client(shared)?, ipvs: Ipvs::open()?, flags };
-    if !top.ipvs.adds_up() {
-        anyhow::bail!(NOT_ADDED_UP);
-    }
-    let (mut last, mut before) = (Instant::now(), top.read()?.1);
+    let top = Top { client: status::client(shared)?, flags };
+    let (mut last, mut before) = (Instant::now(), counters(&top.read()?));
     loop {
         sleep(flags.interval);
-        let (pools, now) = top.read()?;
+        let pools = top.read()?;
         let seconds = last.elapsed().as_secs_f64();
         last = Instant::now();
-        top.print(&top.view(pools, &before, &now, seconds))?;
+        let now = counters(&pools);
+        top.print(&top.view(pools, &before, seconds))?;
         if flags.once {
             return Ok(ExitCode::SUCCESS);
         }
@@ -44,48 +39,41 @@ pub(super) fn run(shared: &SharedFlags, flags: &TopFlags) -> anyhow::Result<Exit
     }
 }
 
+fn counters(pools: &[(String, PoolView)]) -> Counters {
+    let of_pool = |pool: &PoolView| -> Vec<_> {
+        let traffic = pool.endpoints().filter_map(|(it, _)| Some((it.socket(), it.traffic?)));
+        traffic.map(|(at, traffic)| ((pool.address.clone(), at), traffic)).collect()
+    };
+    pools.iter().flat_map(|(_, pool)| of_pool(pool)).collect()
+}
+
 struct Top<'a> {
     client: AgentClient,
-    ipvs: Ipvs,
     flags: &'a TopFlags,
 }
 
 impl Top<'_> {
     /// Reads the pools of the agent, each with its Service, and IPVS's counters of them.
-    fn read(&mut self) -> anyhow::Result<(Vec<(String, PoolView)>, Counters)> {
+    fn read(&self) -> anyhow::Result<Vec<(String, PoolView)>> {
         let filter = self.flags.services.clone().unwrap_or_default();
-        let services = self.client.status(&filter)?.services.into_iter();
-        let pools: Vec<_> = services
-            .flat_map(|it| it.pools.into_iter().map(move |pool| (it.service.clone(), pool)))
-            .collect();
-        let mut counters = Counters::new();
-        for (_, pool) in &pools {
-            let Ok(server) = pool.address.parse() else { continue };
-            for (at, connections, traffic) in self.ipvs.counters(&server)? {
-                counters.insert((server, at), (connections, traffic));
-            }
+        let mut status = self.client.status(&filter)?;
+        count(&mut status)?;
+        if let Some(reason) = status.uncounted {
+            anyhow::bail!(reason);
         }
-        Ok((pools, counters))
+        let pools = status.services.into_iter();
+        Ok(pools
+            .flat_map(|it| it.pools.into_iter().map(move |pool| (it.service.clone(), pool)))
+            .collect())
     }
 
-    fn view(
-        &self,
-        pools: Vec<(String, PoolView)>,
-        before: &Counters,
-        now: &Counters,
-        seconds: f64,
-    ) -> TopView {
+    fn view(&self, pools: Vec<(String, PoolView)>, before: &Counters, seconds: f64) -> TopView {
         let pool = |(service, pool): (String, PoolView)| {
-            let server = pool.address.parse().ok();
-            let backend = |endpoint: &EndpointView, state: &str| {
-                let key = server.map(|server| (server, endpoint.socket()));
-                let of = |all: &Counters| key.and_then(|key| all.get(&key).copied());
-                let (connections, traffic) = of(now).unwrap_or_default();
+            let backends = pool.endpoints().map(|(endpoint, state)| {
                 // A real server that was added meanwhile began with nothing.
-                let (_, earlier) = of(before).unwrap_or_default();
-                TopBackend::new(endpoint, state, connections, rates(earlier, traffic, seconds))
-            };
-            let backends = pool.endpoints().map(|(endpoint, state)| backend(endpoint, state));
+                let earlier = before.get(&(pool.address.clone(), endpoint.socket()));
+                TopBackend::new(endpoint, state, earlier.copied().unwrap_or_default(), seconds)
+            });
             TopPool::new(service, pool.address.clone(), backends.collect())
         };
         let mut pools: Vec<_> = pools.into_iter().map(pool).collect();

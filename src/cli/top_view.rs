@@ -4,12 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use netlink_ipvs::ipvs::{Connections, Traffic};
 use serde::{Deserialize, Serialize};
 
 use super::TextFormat;
 use super::args::status_filter;
-use crate::agent::api::{EndpointView, StatusFilter};
+use crate::agent::api::{EndpointView, StatusFilter, TrafficView};
 use crate::config::duration;
 
 /// What `top` shows, and how.
@@ -96,7 +95,7 @@ pub(super) struct TopBackend {
 
 /// Returns the rates between two readings. Counters of a real server that was deleted and added
 /// again begin at 0.
-pub(super) fn rates(before: Traffic, now: Traffic, seconds: f64) -> TopRates {
+fn rates(before: TrafficView, now: TrafficView, seconds: f64) -> TopRates {
     let rate = |before: u64, now: u64| {
         let count = now.checked_sub(before).unwrap_or(now);
         (count as f64 / seconds).round() as u64
@@ -132,12 +131,15 @@ impl TopBackend {
     pub(super) fn new(
         endpoint: &EndpointView,
         state: &str,
-        Connections { active, inactive, .. }: Connections,
-        rates: TopRates,
+        before: TrafficView,
+        seconds: f64,
     ) -> Self {
+        let EndpointView { active_connections, inactive_connections, traffic, .. } = endpoint;
+        let rates = rates(before, traffic.unwrap_or_default(), seconds);
         let endpoint = EndpointView {
-            active_connections: Some(active),
-            inactive_connections: Some(inactive),
+            active_connections: Some(active_connections.unwrap_or_default()),
+            inactive_connections: Some(inactive_connections.unwrap_or_default()),
+            traffic: None,
             ..endpoint.clone()
         };
         Self { endpoint, state: state.to_owned(), rates }
@@ -202,7 +204,7 @@ mod tests {
     #[test]
     fn rates_are_per_second_and_survive_a_new_counter() {
         let traffic =
-            |connections, bytes_in| Traffic { connections, bytes_in, ..Traffic::default() };
+            |connections, bytes_in| TrafficView { connections, bytes_in, ..TrafficView::default() };
         let of = rates(traffic(10, 1000), traffic(30, 5000), 2.0);
         assert_eq!((of.connections, of.bytes_in, of.packets_in), (10, 2000, 0));
         assert_eq!(rates(traffic(10, 0), traffic(4, 0), 2.0).connections, 2);

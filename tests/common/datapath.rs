@@ -207,12 +207,20 @@ impl KernelState {
 
     /// Returns the front end whose datagrams bypass connection tracking, if any.
     fn one_packet_frontend(&self, destination: VirtualAddress) -> Option<VirtualAddress> {
+        let mut frontends = self.frontends_at(destination);
+        frontends.find(|it| self.has(Element::Port(PortSet::OnePacket, *it)))
+    }
+
+    /// Returns the front ends that may match a destination: itself, and a node port.
+    fn frontends_at(
+        &self,
+        destination: VirtualAddress,
+    ) -> impl Iterator<Item = VirtualAddress> + use<> {
         let VirtualAddress { ip, port, protocol } = destination;
         let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
         let at_node_port =
             self.has(Element::Address(AddressSet::NodePortIps, ip)).then_some(node_port);
-        let mut frontends = [Some(destination), at_node_port].into_iter().flatten();
-        frontends.find(|it| self.has(Element::Port(PortSet::OnePacket, *it)))
+        [Some(destination), at_node_port].into_iter().flatten()
     }
 
     fn serve(
@@ -239,14 +247,11 @@ impl KernelState {
 
     /// Chain `postrouting`.
     fn is_masqueraded(&self, destination: VirtualAddress, client: Client) -> bool {
-        let VirtualAddress { ip, port, protocol } = destination;
-        let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
-        let at_node_port =
-            self.has(Element::Address(AddressSet::NodePortIps, ip)).then_some(node_port);
+        let ip = destination.ip;
         if self.has(Element::Address(AddressSet::Pools, ip)) || self.is_cluster_ip(ip) {
             return !self.is_pod(client);
         }
-        [Some(destination), at_node_port].into_iter().flatten().any(|frontend| {
+        self.frontends_at(destination).any(|frontend| {
             self.has(Element::Port(PortSet::Masqueraded, frontend))
                 || client.is_node() && self.has(Element::Port(PortSet::MasqueradedNode, frontend))
         })

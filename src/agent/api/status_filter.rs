@@ -31,6 +31,13 @@ pub enum ServiceState {
 }
 
 impl StatusFilter {
+    /// Returns a filter for the Services of a namespace, or for one of them.
+    #[must_use]
+    pub fn of(namespace: &str, name: Option<&str>) -> Self {
+        let (namespace, name) = (Some(namespace.to_owned()), name.map(str::to_owned));
+        Self { namespace, name, ..Self::default() }
+    }
+
     /// Returns whether it selects every Service.
     #[must_use]
     pub fn is_all(&self) -> bool {
