@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use kube_ipvs_core::question::ConnectionQuestion;
 use serde::de::DeserializeOwned;
 
-use crate::agent::api::{ExplainView, StatusFilter, StatusView};
-use crate::agent::http::explain_query;
+use crate::agent::api::{
+    ConnectionsQuestion, ConnectionsView, ExplainView, StatusQuestion, StatusView,
+};
+use crate::agent::http::{connections_query, explain_query, status_query};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
@@ -59,8 +61,18 @@ impl AgentClient {
     /// # Errors
     ///
     /// If the agent does not run there or cannot answer.
-    pub fn status(&self, filter: &StatusFilter) -> Result<StatusView, AgentError> {
-        self.get_json(&status_path(filter))
+    pub fn status(&self, question: &StatusQuestion) -> Result<StatusView, AgentError> {
+        self.get_json(&status_path(question))
+    }
+
+    /// # Errors
+    ///
+    /// If the agent does not run there, cannot answer, or does not serve the Service.
+    pub fn connections(
+        &self,
+        question: &ConnectionsQuestion,
+    ) -> Result<ConnectionsView, AgentError> {
+        self.get_json(&connections_path(question))
     }
 
     /// # Errors
@@ -103,14 +115,13 @@ impl AgentClient {
 }
 
 /// Returns the path of a question to the agent.
-pub(crate) fn status_path(filter: &StatusFilter) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    for (key, value) in [("namespace", &filter.namespace), ("name", &filter.name)] {
-        if let Some(value) = value {
-            query.append_pair(key, value);
-        }
-    }
-    format!("/status?{}", query.finish())
+pub(crate) fn status_path(question: &StatusQuestion) -> String {
+    format!("/status?{}", status_query(question))
+}
+
+/// Returns the path of a question to the agent.
+pub(crate) fn connections_path(question: &ConnectionsQuestion) -> String {
+    format!("/connections?{}", connections_query(question))
 }
 
 /// Returns the path of a question to the agent.

@@ -446,18 +446,21 @@ impl EngineLoop {
             return;
         }
         match query {
-            Query::Status { filter, reply } => {
-                let snapshot = api::status(&self.engine, self.last_sync, &filter);
+            Query::Status { filter, busiest, reply } => {
+                let snapshot =
+                    api::status(&self.engine, self.last_sync, &filter, busiest.as_deref());
                 let _ = reply.send(snapshot.with_checks(self.checkup.failing()));
             }
             // A dropped query is answered with "ask again".
-            Query::Traffic { services, reply } => match self.kernel.ipvs.traffic() {
+            Query::Traffic { filter, reply } => match self.kernel.ipvs.traffic() {
                 Ok(all) => {
-                    let desired = self.engine.desired();
-                    let _ = reply.send(api::traffic(desired, &all, services));
+                    let _ = reply.send(api::traffic(&self.engine, &all, &filter));
                 }
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },
+            Query::Pods { addresses, reply } => {
+                let _ = reply.send(self.engine.state().pods_at(&addresses));
+            }
             Query::Explain { question, reply } => {
                 let explain = |destination, from| self.engine.explain(destination, from);
                 let _ = reply.send(api::explained(&question, self.engine.state(), explain));

@@ -7,13 +7,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::api;
+use super::api::{KernelReaders, StatusFilter};
 use super::engine_loop::{Handles, Input};
 use super::health_checks;
 use super::http::{self, MetricsRoutes, Query};
 use super::listen::listen;
 use super::run::Agent;
-use crate::config;
+use crate::config::{self, Config};
 
 impl Agent {
     /// Starts the servers, which end once the sender of `stopped` is dropped.
@@ -41,16 +41,26 @@ impl Agent {
         Ok(servers)
     }
 
+    /// Returns the Services with traffic in `/metrics`.
+    fn traffic(&self) -> Option<StatusFilter> {
+        let Config { traffic_metrics_services, traffic_metrics_selector, .. } = &self.config;
+        (*traffic_metrics_services > 0).then(|| StatusFilter {
+            labels: Some(traffic_metrics_selector.clone()),
+            limit: Some(*traffic_metrics_services as usize),
+            ..StatusFilter::default()
+        })
+    }
+
     fn routes(&self) -> MetricsRoutes<impl Fn(Query) + Send + Sync + 'static> {
         let questions = self.inputs.clone();
         MetricsRoutes {
             health: Arc::clone(&self.handles.health),
             metrics: Arc::clone(&self.handles.metrics),
-            traffic_services: self.config.traffic_metrics_services as usize,
+            traffic: self.traffic(),
             config: config::show(&self.config),
             flags: config::show_flags(&self.config),
             started: SystemTime::now(),
-            count: api::count,
+            kernel: KernelReaders::HERE,
             // The query is dropped once the engine's thread has ended.
             ask: move |query: Query| drop(questions.send(Input::Query(query))),
         }

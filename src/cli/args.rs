@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use kube_ipvs_core::model::LabelSelector;
 use kube_ipvs_core::question::{ClientName, DestinationName};
 
 use super::{ConnectionsFlags, TopFlags};
 use crate::agent::api::StatusFilter;
 use crate::config::{SharedFlags, duration, path, truth};
+use crate::control::label_selector;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -212,11 +214,10 @@ pub enum Command {
     /// Print the state of the running agent
     #[command(after_help = "Examples:\n  kube-ipvs status\n  \
         kube-ipvs status kube-system/kube-dns -o wide\n  \
-        kube-ipvs status kube-system -o json")]
+        kube-ipvs status kube-system -l k8s-app=kube-dns -o json")]
     Status {
-        /// Only this Service, or those of this namespace
-        #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
-        services: Option<StatusFilter>,
+        #[command(flatten)]
+        services: ServiceFlags,
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: StatusFormat,
@@ -226,7 +227,7 @@ pub enum Command {
         after_help = "A terminal is redrawn; other outputs get a table, or a line of JSON, for each \
         interval. Rates come from IPVS's counters, which are read only while this runs; of connections \
         that connection tracking carries (`carry`), IPVS counts the first packets alone.\n\n\
-        Examples:\n  kube-ipvs top\n  kube-ipvs top shop --sort bytes\n  \
+        Examples:\n  kube-ipvs top\n  kube-ipvs top shop -l tier=front --sort bytes\n  \
         kube-ipvs top shop/web --once -o json"
     )]
     Top(TopFlags),
@@ -267,6 +268,24 @@ pub enum Command {
     },
     /// Print the version
     Version,
+}
+
+/// The Services that a command is about.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
+pub struct ServiceFlags {
+    /// Only this Service, or those of this namespace
+    #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
+    services: Option<StatusFilter>,
+    /// Only Services with these labels, such as app=web,tier!=test
+    #[arg(short = 'l', long, value_name = "LABELS", value_parser = label_selector)]
+    selector: Option<LabelSelector>,
+}
+
+impl ServiceFlags {
+    pub(super) fn filter(&self) -> StatusFilter {
+        let labels = self.selector.clone();
+        StatusFilter { labels, ..self.services.clone().unwrap_or_default() }
+    }
 }
 
 /// What `cleanup` removes.

@@ -1,195 +1,88 @@
-//! `connections`: the connections of a Service through this node, from connection tracking and IPVS.
-//!
-//! Connection tracking has every connection at the front end that the client has asked for. IPVS has
-//! those at the pool. Its state counts for the connections that it carries.
+//! `connections`: the connections of a Service through this node.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
-use kube_ipvs_core::model::{EndpointName, VirtualAddress};
-use kube_ipvs_core::plan::Carrier;
+use clap::Args;
 
-use super::connections_view::{ConnectionView, ConnectionsFlags};
 use super::{TextFormat, output, status};
-use crate::agent::api::{EndpointView, PoolView, ServiceView, StatusFilter, StatusView};
+use crate::agent::api::{ConnectionsQuestion, ConnectionsView};
 use crate::config::SharedFlags;
-use crate::kernel::conntrack::{Conntrack, TrackedConnection};
-use crate::kernel::ipvs::{IpvsConnection, read_connections};
-use crate::kernel::route::Network;
+
+/// What `connections` shows, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct ConnectionsFlags {
+    /// The Service
+    #[arg(value_name = "[NAMESPACE/]SERVICE", value_parser = service)]
+    service: String,
+    /// Namespace of a Service without one
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Most connections that are shown, up to 100000
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    limit: usize,
+    /// Form of the output; JSON has an object a line
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: TextFormat,
+}
+
+impl ConnectionsFlags {
+    pub(super) fn question(&self) -> ConnectionsQuestion {
+        let names = self.service.split_once('/').unwrap_or((&self.namespace, &self.service));
+        let (namespace, name) = (names.0.to_owned(), names.1.to_owned());
+        ConnectionsQuestion { namespace, name, limit: self.limit }
+    }
+}
+
+fn service(text: &str) -> Result<String, String> {
+    let words: Vec<_> = text.split('/').collect();
+    match words.len() <= 2 && words.iter().all(|word| !word.is_empty()) {
+        true => Ok(text.to_owned()),
+        false => Err("give SERVICE or NAMESPACE/SERVICE".to_owned()),
+    }
+}
 
 pub(super) fn run(shared: &SharedFlags, flags: &ConnectionsFlags) -> anyhow::Result<ExitCode> {
-    let agent = status::client(shared)?;
-    let (namespace, name) = flags.service();
-    let status = agent.status(&StatusFilter::of(namespace, Some(name)))?;
-    let Some(service) = status.services.first() else {
-        anyhow::bail!(
-            "the agent serves no Service {namespace}/{name}; -n names the namespace of a Service \
-             without one"
-        );
-    };
-    let served = Served::new(service);
-    let ConnectionList { tracked, untracked, count } = served.read(flags.limit)?;
-    let names = Names::new(service, &agent.status(&StatusFilter::default())?)?;
-    let tracked = tracked.into_iter().map(ConnectionView::from);
-    let untracked = untracked.into_iter().map(ConnectionView::from);
-    let mut views: Vec<_> = tracked.chain(untracked).collect();
-    views.sort_unstable_by_key(ConnectionView::sockets);
-    let mut out = io::stdout().lock();
-    if flags.output == TextFormat::Text {
-        writeln!(out, "{}", ConnectionView::heading())?;
-    }
-    let shown = views.len();
-    for view in views {
-        let view = names.named(view);
-        match flags.output {
-            TextFormat::Text => output::line(&mut out, &view)?,
-            TextFormat::Json => writeln!(out, "{}", serde_json::to_string(&view)?)?,
+    let view = status::client(shared)?.connections(&flags.question())?;
+    match flags.output {
+        TextFormat::Text => output::print(TextFormat::Text, &view)?,
+        TextFormat::Json => {
+            let mut out = io::stdout().lock();
+            for connection in &view.connections {
+                writeln!(out, "{}", serde_json::to_string(connection)?)?;
+            }
         }
     }
-    if shown < count {
+    report(&view)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reports what is left out.
+pub(super) fn report(
+    ConnectionsView { connections, count, note }: &ConnectionsView,
+) -> io::Result<()> {
+    if let Some(note) = note {
+        output::report(format_args!("{note}"))?;
+    }
+    let shown = connections.len();
+    if shown < *count {
         output::report(format_args!(
             "{shown} of at least {count} connections are shown; --limit shows more"
         ))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-/// The connections that are shown, and how many there are.
-struct ConnectionList {
-    tracked: Vec<TrackedConnection>,
-    untracked: Vec<IpvsConnection>,
-    count: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The addresses of a Service.
-struct Served {
-    frontends: BTreeSet<VirtualAddress>,
-    /// Its pools, each at the address of its virtual server.
-    pools: BTreeSet<VirtualAddress>,
-    backends: BTreeSet<SocketAddr>,
-}
-
-impl Served {
-    fn new(service: &ServiceView) -> Self {
-        let frontends = service.frontends.iter().filter_map(|it| it.address.parse().ok());
-        let pools = service.pools.iter().filter_map(|it| it.address.parse().ok());
-        let endpoints = service.pools.iter().flat_map(PoolView::endpoints);
-        Self {
-            frontends: frontends.collect(),
-            pools: pools.collect(),
-            backends: endpoints.map(|(endpoint, _)| endpoint.socket()).collect(),
+    #[test]
+    fn a_service_has_at_most_one_namespace() {
+        for (text, is_valid) in
+            [("web", true), ("shop/web", true), ("", false), ("shop/", false), ("a/b/c", false)]
+        {
+            assert_eq!(service(text).is_ok(), is_valid, "{text}");
         }
     }
-
-    /// Returns whether connection tracking's entry is a connection of this Service. One that has
-    /// reached no endpoint is answered by its own destination. Another host may have the port of a
-    /// node port, too.
-    fn has(&self, connection: &TrackedConnection) -> bool {
-        let TrackedConnection { frontend, backend, .. } = connection;
-        let destination = SocketAddr::new(frontend.ip, frontend.port);
-        let is_exact = self.frontends.contains(frontend);
-        *backend != destination
-            && (is_exact
-                || connection.carrier == Carrier::Tracking && self.backends.contains(backend))
-    }
-
-    /// Reads both tables, and keeps at most `most` connections.
-    fn read(&self, most: usize) -> anyhow::Result<ConnectionList> {
-        let frontends = self.frontends.iter().copied();
-        let tracked = Conntrack::open()?.connections(frontends, most, |it| self.has(it))?;
-        let mut all =
-            ConnectionList { tracked: tracked.found, untracked: Vec::new(), count: tracked.count };
-        let is_cut = all.tracked.len() < all.count;
-        let mut known: HashMap<_, Vec<_>> = HashMap::new();
-        for it in &mut all.tracked {
-            let key = (it.frontend.protocol, it.client, it.backend);
-            known.entry(key).or_default().push(it);
-        }
-        let room = most.saturating_sub(all.count);
-        let read = read_connections(|ipvs| {
-            if !self.pools.contains(&ipvs.server) {
-                return;
-            }
-            match known.get_mut(&(ipvs.server.protocol, ipvs.client, ipvs.backend)) {
-                Some(tracked) => {
-                    for it in tracked.iter_mut().filter(|it| it.carrier == Carrier::Ipvs) {
-                        it.state = Some(ipvs.state.clone().into());
-                        it.seconds_left = Some(ipvs.seconds_left);
-                    }
-                }
-                // It may be tracked beyond the limit.
-                None if is_cut => {}
-                None => {
-                    all.count += 1;
-                    if all.untracked.len() < room {
-                        all.untracked.push(ipvs);
-                    }
-                }
-            }
-        });
-        if let Err(error) = read {
-            output::report(format_args!(
-                "IPVS's connections cannot be read, so that their states are those of connection \
-                 tracking: {error}"
-            ))?;
-        }
-        Ok(all)
-    }
-}
-
-/// The names of clients and backends.
-struct Names {
-    backends: BTreeMap<SocketAddr, EndpointName>,
-    /// Endpoints of all Services by address; no name if they differ, as on a node's own address.
-    pods: BTreeMap<IpAddr, Option<EndpointName>>,
-    own: BTreeSet<IpAddr>,
-    node: String,
-}
-
-impl Names {
-    fn new(service: &ServiceView, all: &StatusView) -> anyhow::Result<Self> {
-        let backends = service.pools.iter().flat_map(PoolView::endpoints);
-        let mut pods: BTreeMap<IpAddr, Option<EndpointName>> = BTreeMap::new();
-        for service in &all.services {
-            let namespace = namespace_of(service);
-            for (endpoint, _) in service.pools.iter().flat_map(PoolView::endpoints) {
-                let name = name_in(namespace, endpoint);
-                let known = pods.entry(endpoint.address).or_insert_with(|| Some(name.clone()));
-                known.take_if(|it| *it != name);
-            }
-        }
-        let namespace = namespace_of(service);
-        let name = |(it, _): (&EndpointView, _)| (it.socket(), name_in(namespace, it));
-        Ok(Self {
-            backends: backends.map(name).collect(),
-            pods,
-            own: Network::open()?.addresses()?.into_iter().collect(),
-            node: all.node.clone(),
-        })
-    }
-
-    fn named(&self, view: ConnectionView) -> ConnectionView {
-        let (_, client, backend) = view.sockets();
-        let backend = self.backends.get(&backend).cloned().unwrap_or_default();
-        view.named(self.client(client.ip()), backend)
-    }
-
-    fn client(&self, ip: IpAddr) -> EndpointName {
-        if self.own.contains(&ip) {
-            return EndpointName { node: Some((*self.node).into()), ..EndpointName::default() };
-        }
-        self.pods.get(&ip).cloned().flatten().unwrap_or_default()
-    }
-}
-
-fn namespace_of(service: &ServiceView) -> &str {
-    service.service.split('/').next().unwrap_or_default()
-}
-
-/// Returns the name of an endpoint, its pod with the namespace.
-fn name_in(namespace: &str, endpoint: &EndpointView) -> EndpointName {
-    let name = endpoint.name();
-    EndpointName { pod: name.pod.map(|pod| format!("{namespace}/{pod}")), ..name }
 }

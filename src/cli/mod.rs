@@ -3,7 +3,6 @@
 mod args;
 mod cleanup;
 mod connections;
-mod connections_view;
 mod diff;
 mod doctor;
 mod explain;
@@ -34,10 +33,11 @@ use crate::config::{ConfigError, LogFormat};
 use crate::source::manifests::ManifestError;
 
 pub use args::{
-    CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, StatusFormat, TextFormat,
+    CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, ServiceFlags, StatusFormat,
+    TextFormat,
 };
-pub use connections_view::ConnectionsFlags;
-pub use top_view::{TopFlags, TopSort};
+pub use connections::ConnectionsFlags;
+pub use top_view::TopFlags;
 
 /// The start of a message about the command line.
 const PROGRAM: &str = "kube-ipvs: ";
@@ -107,9 +107,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain { destination, from, namespace, output } => {
             explain::run(&shared, &ConnectionQuestion { destination, from, namespace }, output)
         }
-        Command::Status { services, output } => {
-            status::run(&shared, &services.unwrap_or_default(), output)
-        }
+        Command::Status { services, output } => status::run(&shared, services.filter(), output),
         Command::Connections(flags) => connections::run(&shared, &flags),
         Command::Top(flags) => top::run(&shared, &flags),
         Command::Doctor { output } => doctor::run(&shared, output),

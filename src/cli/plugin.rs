@@ -1,8 +1,8 @@
 //! `kubectl ipvs`: questions to the agents of a cluster, with the rights of the user.
 //!
 //! This program is the plugin if its name is `kubectl-ipvs`. It asks what the agents serve over HTTP.
-//! `top` and `connections` read a node's kernel, and remain commands on the node.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -13,15 +13,19 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use futures_util::StreamExt;
 use futures_util::stream;
+use kube_ipvs_core::model::one_line;
 use kube_ipvs_core::question::{ClientName, ConnectionQuestion, DestinationName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::args::{VERSION, status_filter};
+use super::args::VERSION;
 use super::diff::{Comparison, DiffView};
-use super::{FAILED, TextFormat, WOULD_CHANGE, WRONG, end, output};
-use crate::agent::api::{ExplainView, StatusFilter, StatusView};
-use crate::client::{explain_path, status_path};
+use super::top::{self, Reading};
+use super::{
+    ConnectionsFlags, FAILED, ServiceFlags, TextFormat, TopFlags, WOULD_CHANGE, WRONG, end, output,
+};
+use crate::agent::api::{ConnectionsView, ExplainView, StatusFilter, StatusView};
+use crate::client::{connections_path, explain_path, status_path};
 use crate::doctor::Report;
 use crate::source::kubernetes::{AgentPod, AgentPods, RemoteError, connect_user};
 
@@ -37,9 +41,7 @@ const LOOKS_AGAIN: Duration = Duration::from_secs(3);
     name = "kubectl ipvs",
     about = "Asks the kube-ipvs agents of a cluster",
     after_help = "The agents are asked by port-forward, with the rights of the kubeconfig: it needs \
-        to list pods, and to get and create pods/portforward, in the agents' namespace. `top` and \
-        `connections` read a node's kernel: run them on the node, as in `kubectl -n kube-system exec \
-        ds/kube-ipvs -- /kube-ipvs top`.\n\n\
+        to list pods, and to get and create pods/portforward, in the agents' namespace.\n\n\
         Exit status: 0 done, 1 an agent or the API server did not answer, 2 the command line is \
         wrong, 3 `diff` found differences.",
     version = VERSION,
@@ -85,13 +87,16 @@ struct AgentAccess {
 enum PluginCommand {
     /// Print the state of the agents
     Status {
-        /// Only this Service, or those of this namespace
-        #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
-        services: Option<StatusFilter>,
+        #[command(flatten)]
+        services: ServiceFlags,
         /// Form of the output; JSON has a line for each node
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
+    /// Print the traffic of Services and their endpoints on each node, again and again
+    Top(TopFlags),
+    /// Print the connections of a Service through each node, each with its endpoint
+    Connections(ConnectionsFlags),
     /// Print where a new connection would go on each node, and why
     Explain {
         /// As in `kube-ipvs explain`
@@ -120,9 +125,8 @@ enum PluginCommand {
         differs is read twice, so that a change under way is left out."
     )]
     Diff {
-        /// Only this Service, or those of this namespace
-        #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
-        services: Option<StatusFilter>,
+        #[command(flatten)]
+        services: ServiceFlags,
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
@@ -134,6 +138,21 @@ enum PluginCommand {
 struct NodeAnswer<'a, T> {
     node: &'a str,
     answer: &'a T,
+}
+
+/// Returns the answer of a node as it is printed.
+fn text_of<T: Display + Serialize + DeserializeOwned>(
+    node: &str,
+    answer: &T,
+    form: TextFormat,
+) -> serde_json::Result<String> {
+    Ok(match form {
+        TextFormat::Text => {
+            let answer = output::shown(answer)?.to_string();
+            format!("==> {}\n{}\n\n", one_line(node), answer.trim_end())
+        }
+        TextFormat::Json => serde_json::to_string(&NodeAnswer { node, answer })? + "\n",
+    })
 }
 
 /// Returns whether a command line, whose first word is the program's name, is the plugin's.
@@ -158,8 +177,13 @@ async fn run(Plugin { command, access }: Plugin) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::connect(access).await?;
     match command {
         PluginCommand::Status { services, output } => {
-            let path = status_path(&services.unwrap_or_default());
+            let path = status_path(&services.filter().into());
             cluster.print(output, &path, |status: StatusView| status).await
+        }
+        PluginCommand::Top(flags) => cluster.top(&flags).await,
+        PluginCommand::Connections(flags) => {
+            let path = connections_path(&flags.question());
+            cluster.print(flags.output, &path, |view: ConnectionsView| view).await
         }
         PluginCommand::Explain { destination, from, namespace, output } => {
             let question = ConnectionQuestion { destination, from, namespace };
@@ -171,12 +195,12 @@ async fn run(Plugin { command, access }: Plugin) -> anyhow::Result<ExitCode> {
         }
         PluginCommand::Doctor { output } => {
             // The checks come with every status: here with that of no Service.
-            let path = status_path(&StatusFilter::of("", None));
+            let path = status_path(&StatusFilter::of("", None).into());
             let checks = |status: StatusView| Report { checks: status.checks };
             cluster.print(output, &path, checks).await
         }
         PluginCommand::Diff { services, output } => {
-            cluster.diff(output, &status_path(&services.unwrap_or_default())).await
+            cluster.diff(output, &status_path(&services.filter().into())).await
         }
     }
 }
@@ -252,20 +276,48 @@ impl Cluster {
     ) -> anyhow::Result<ExitCode> {
         let mut out = io::stdout();
         let is_complete = self.ask(path, |agent, answer| {
-            let (node, answer) = (&*agent.node, show(answer));
-            match form {
-                TextFormat::Text => {
-                    output::line(&mut out, format_args!("==> {node}"))?;
-                    writeln!(out, "{}\n", output::shown(&answer)?.to_string().trim_end())?;
-                }
-                TextFormat::Json => {
-                    let answer = NodeAnswer { node, answer: &answer };
-                    writeln!(out, "{}", serde_json::to_string(&answer)?)?;
-                }
-            }
+            out.write_all(text_of(&agent.node, &show(answer), form)?.as_bytes())?;
             Ok(())
         });
         Ok(if is_complete.await? { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    }
+
+    async fn top(&self, flags: &TopFlags) -> anyhow::Result<ExitCode> {
+        let path = status_path(&flags.question());
+        let (mut before, _) = self.readings(&path).await?;
+        loop {
+            tokio::time::sleep(flags.interval).await;
+            let (now, is_complete) = self.readings(&path).await?;
+            let mut text = String::new();
+            for (node, now) in &now {
+                // An agent that has not answered before has no rates yet.
+                if let Some(before) = before.get(node) {
+                    text += &text_of(node, &now.since(before, flags), flags.output)?;
+                }
+            }
+            match flags.output {
+                TextFormat::Text => top::draw(flags, text.trim_end())?,
+                TextFormat::Json => io::stdout().write_all(text.as_bytes())?,
+            }
+            if flags.once {
+                return Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::from(FAILED) });
+            }
+            before = now;
+        }
+    }
+
+    /// Reads the counters on each node. Returns whether all agents have answered.
+    async fn readings(&self, path: &str) -> anyhow::Result<(BTreeMap<String, Reading>, bool)> {
+        let mut readings = BTreeMap::new();
+        let is_complete = self.ask(path, |agent, status| {
+            match Reading::new(status) {
+                Ok(reading) => drop(readings.insert(agent.node.clone(), reading)),
+                Err(error) => output::report(format_args!("node {}: {error}", agent.node))?,
+            }
+            Ok(())
+        });
+        let is_complete = is_complete.await?;
+        Ok((readings, is_complete))
     }
 
     async fn diff(&self, form: TextFormat, path: &str) -> anyhow::Result<ExitCode> {

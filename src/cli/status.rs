@@ -4,24 +4,24 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::{StatusFormat, TextFormat, output, running};
-use crate::agent::api::{StatusFilter, StatusView, WideStatus, count};
+use crate::agent::api::{StatusFilter, StatusQuestion, StatusView, WideStatus};
 use crate::client::AgentClient;
 use crate::config::{ConfigError, SharedFlags};
 
 pub(super) fn run(
     shared: &SharedFlags,
-    filter: &StatusFilter,
+    filter: StatusFilter,
     form: StatusFormat,
 ) -> anyhow::Result<ExitCode> {
-    let mut status = client(shared)?.status(filter)?;
-    if let (Some(namespace), Some(name), []) = (&filter.namespace, &filter.name, &*status.services)
-    {
+    let counters = form != StatusFormat::Text;
+    let question = StatusQuestion { filter, counters, busiest: None };
+    let status = client(shared)?.status(&question)?;
+    let StatusFilter { namespace, name, .. } = question.filter;
+    if let (Some(namespace), Some(name), []) = (namespace, name, &*status.services) {
         anyhow::bail!("the agent serves no Service {namespace}/{name}");
     }
-    if form != StatusFormat::Text
-        && let Err(error) = count(&mut status)
-    {
-        output::report(format_args!("connections are not shown: {error}"))?;
+    if let Some(reason) = &status.uncounted {
+        output::report(reason)?;
     }
     match form {
         StatusFormat::Text => output::print(TextFormat::Text, &status)?,

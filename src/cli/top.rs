@@ -1,7 +1,7 @@
 //! `top`: the traffic of Services and their endpoints, by two readings of IPVS's counters.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -12,26 +12,24 @@ use rustix::termios::tcgetwinsize;
 
 use super::top_view::{TopBackend, TopPool, TopView};
 use super::{TextFormat, TopFlags, output, status};
-use crate::agent::api::{PoolView, TrafficView, count};
-use crate::client::AgentClient;
+use crate::agent::api::{PoolView, StatusView, TrafficView};
 use crate::config::SharedFlags;
-
-/// The counters of each real server of each virtual server.
-type Counters = HashMap<(String, SocketAddr), TrafficView>;
 
 /// Clears the screen from its first line on.
 const FROM_THE_TOP: &str = "\x1b[H\x1b[J";
 
 pub(super) fn run(shared: &SharedFlags, flags: &TopFlags) -> anyhow::Result<ExitCode> {
-    let top = Top { client: status::client(shared)?, flags };
-    let (mut last, mut before) = (Instant::now(), counters(&top.read()?));
+    let client = status::client(shared)?;
+    let read = || Reading::new(client.status(&flags.question())?);
+    let mut before = read()?;
     loop {
         sleep(flags.interval);
-        let pools = top.read()?;
-        let seconds = last.elapsed().as_secs_f64();
-        last = Instant::now();
-        let now = counters(&pools);
-        top.print(&top.view(pools, &before, seconds))?;
+        let now = read()?;
+        let view = now.since(&before, flags);
+        match flags.output {
+            TextFormat::Json => writeln!(io::stdout(), "{}", serde_json::to_string(&view)?)?,
+            TextFormat::Text => draw(flags, &output::shown(&view)?.to_string())?,
+        }
         if flags.once {
             return Ok(ExitCode::SUCCESS);
         }
@@ -39,69 +37,79 @@ pub(super) fn run(shared: &SharedFlags, flags: &TopFlags) -> anyhow::Result<Exit
     }
 }
 
-fn counters(pools: &[(String, PoolView)]) -> Counters {
-    let of_pool = |pool: &PoolView| -> Vec<_> {
-        let traffic = pool.endpoints().filter_map(|(it, _)| Some((it.socket(), it.traffic?)));
-        traffic.map(|(at, traffic)| ((pool.address.clone(), at), traffic)).collect()
-    };
-    pools.iter().flat_map(|(_, pool)| of_pool(pool)).collect()
+/// Prints a text, in place of the one before on a terminal.
+pub(super) fn draw(flags: &TopFlags, text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if flags.once || !out.is_terminal() {
+        return writeln!(out, "{text}");
+    }
+    let size = tcgetwinsize(&out)?;
+    let (rows, columns) = (usize::from(size.ws_row), usize::from(size.ws_col));
+    let lines = text.lines().take(rows.saturating_sub(1));
+    let lines = lines.map(|line| line.chars().take(columns).collect::<String>());
+    write!(out, "{FROM_THE_TOP}{}", lines.collect::<Vec<_>>().join("\r\n"))?;
+    out.flush()
 }
 
-struct Top<'a> {
-    client: AgentClient,
-    flags: &'a TopFlags,
+/// The pools of an agent with the counters of IPVS, at one moment.
+pub(super) struct Reading {
+    at: Instant,
+    /// Each with its Service.
+    pools: Vec<(String, PoolView)>,
+    /// Those of each real server of each virtual server.
+    counters: HashMap<(String, SocketAddr), TrafficView>,
 }
 
-impl Top<'_> {
-    /// Reads the pools of the agent, each with its Service, and IPVS's counters of them.
-    fn read(&self) -> anyhow::Result<Vec<(String, PoolView)>> {
-        let filter = self.flags.services.clone().unwrap_or_default();
-        let mut status = self.client.status(&filter)?;
-        count(&mut status)?;
+impl Reading {
+    /// # Errors
+    ///
+    /// If the agent could not read the counters.
+    pub(super) fn new(status: StatusView) -> anyhow::Result<Self> {
         if let Some(reason) = status.uncounted {
             anyhow::bail!(reason);
         }
-        let pools = status.services.into_iter();
-        Ok(pools
-            .flat_map(|it| it.pools.into_iter().map(move |pool| (it.service.clone(), pool)))
-            .collect())
+        let services = status.services.into_iter();
+        let of_service = services
+            .flat_map(|it| it.pools.into_iter().map(move |pool| (it.service.clone(), pool)));
+        let pools: Vec<_> = of_service.collect();
+        let of_pool = |(_, pool): &(String, PoolView)| -> Vec<_> {
+            let traffic = pool.endpoints().filter_map(|(it, _)| Some((it.socket(), it.traffic?)));
+            traffic.map(|(at, traffic)| ((pool.address.clone(), at), traffic)).collect()
+        };
+        let counters = pools.iter().flat_map(of_pool).collect();
+        Ok(Self { at: Instant::now(), pools, counters })
     }
 
-    fn view(&self, pools: Vec<(String, PoolView)>, before: &Counters, seconds: f64) -> TopView {
-        let pool = |(service, pool): (String, PoolView)| {
+    /// Returns the traffic between an earlier reading and this one.
+    pub(super) fn since(&self, before: &Self, flags: &TopFlags) -> TopView {
+        let seconds = (self.at - before.at).as_secs_f64();
+        let known: BTreeSet<_> = before.pools.iter().map(|(_, pool)| &pool.address).collect();
+        let pool = |(service, pool): &(String, PoolView)| {
+            let is_known = known.contains(&pool.address);
             let backends = pool.endpoints().map(|(endpoint, state)| {
-                // A real server that was added meanwhile began with nothing.
-                let earlier = before.get(&(pool.address.clone(), endpoint.socket()));
-                TopBackend::new(endpoint, state, earlier.copied().unwrap_or_default(), seconds)
+                let earlier = before.counters.get(&(pool.address.clone(), endpoint.socket()));
+                let earlier = match earlier {
+                    Some(earlier) => *earlier,
+                    // A real server that was added meanwhile began with nothing.
+                    None if is_known => TrafficView::default(),
+                    // A pool that has just become one of the busiest has other connections, too.
+                    None => endpoint.traffic.unwrap_or_default(),
+                };
+                TopBackend::new(endpoint, state, earlier, seconds)
             });
-            TopPool::new(service, pool.address.clone(), backends.collect())
+            TopPool::new(service.clone(), pool.address.clone(), backends.collect())
         };
-        let mut pools: Vec<_> = pools.into_iter().map(pool).collect();
-        let key = self.flags.sort;
-        pools.sort_by_key(|it| Reverse(key.of(&it.rates, it.active_connections)));
+        let mut pools: Vec<_> = self.pools.iter().map(pool).collect();
+        let order = flags.sort;
+        pools.sort_by_key(|it| Reverse(it.rates.by(order, it.active_connections)));
+        let mut services = BTreeSet::new();
+        pools.retain(|pool| {
+            services.contains(&pool.service)
+                || services.len() < flags.limit && services.insert(pool.service.clone())
+        });
         for pool in &mut pools {
-            pool.backends.sort_by_key(|it| Reverse(key.of(&it.rates, it.connections()[0])));
+            pool.backends.sort_by_key(|it| Reverse(it.rates.by(order, it.connections()[0])));
         }
         TopView { seconds, pools }
-    }
-
-    fn print(&self, view: &TopView) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
-        match self.flags.output {
-            TextFormat::Json => writeln!(out, "{}", serde_json::to_string(view)?)?,
-            TextFormat::Text if self.flags.once || !out.is_terminal() => {
-                writeln!(out, "{}", output::shown(view)?)?;
-            }
-            TextFormat::Text => {
-                let size = tcgetwinsize(&out)?;
-                let (rows, columns) = (usize::from(size.ws_row), usize::from(size.ws_col));
-                let text = output::shown(view)?.to_string();
-                let lines = text.lines().take(rows.saturating_sub(1));
-                let lines = lines.map(|line| line.chars().take(columns).collect::<String>());
-                write!(out, "{FROM_THE_TOP}{}", lines.collect::<Vec<_>>().join("\r\n"))?;
-                out.flush()?;
-            }
-        }
-        Ok(())
     }
 }

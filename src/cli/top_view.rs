@@ -3,20 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::TextFormat;
-use super::args::status_filter;
-use crate::agent::api::{EndpointView, StatusFilter, TrafficView};
+use super::{ServiceFlags, TextFormat};
+use crate::agent::api::{EndpointView, StatusFilter, StatusQuestion, TrafficOrder, TrafficView};
 use crate::config::duration;
 
 /// What `top` shows, and how.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct TopFlags {
-    /// Only this Service, or those of this namespace
-    #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
-    pub services: Option<StatusFilter>,
+    #[command(flatten)]
+    services: ServiceFlags,
     /// Time between two readings; IPVS adds its counters up every two seconds
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "4s")]
     pub interval: Duration,
@@ -25,31 +23,20 @@ pub struct TopFlags {
     pub once: bool,
     /// What comes first
     #[arg(long, value_enum, default_value_t)]
-    pub sort: TopSort,
+    pub sort: TrafficOrder,
+    /// Most Services; with more, the busiest are shown
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    pub limit: usize,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: TextFormat,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
-pub enum TopSort {
-    /// New connections
-    #[default]
-    Connections,
-    Packets,
-    Bytes,
-    /// Established connections
-    Active,
-}
-
-impl TopSort {
-    pub(super) fn of(self, rates: &TopRates, active: u32) -> u64 {
-        match self {
-            Self::Connections => rates.connections,
-            Self::Packets => rates.packets_in + rates.packets_out,
-            Self::Bytes => rates.bytes_in + rates.bytes_out,
-            Self::Active => active.into(),
-        }
+impl TopFlags {
+    pub(super) fn question(&self) -> StatusQuestion {
+        let limit = (self.sort != TrafficOrder::Active).then_some(self.limit);
+        let filter = StatusFilter { limit, ..self.services.filter() };
+        StatusQuestion { filter, counters: true, busiest: Some(self.sort) }
     }
 }
 
@@ -75,7 +62,7 @@ pub(super) struct TopRates {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TopPool {
-    service: String,
+    pub(super) service: String,
     address: String,
     pub(super) rates: TopRates,
     pub(super) active_connections: u32,
@@ -91,6 +78,18 @@ pub(super) struct TopBackend {
     /// `serving`, `draining` or `ejected`.
     state: String,
     pub(super) rates: TopRates,
+}
+
+impl TopRates {
+    /// Returns what `order` compares.
+    pub(super) fn by(&self, order: TrafficOrder, active: u32) -> u64 {
+        match order {
+            TrafficOrder::Connections => self.connections,
+            TrafficOrder::Packets => self.packets_in + self.packets_out,
+            TrafficOrder::Bytes => self.bytes_in + self.bytes_out,
+            TrafficOrder::Active => active.into(),
+        }
+    }
 }
 
 /// Returns the rates between two readings. Counters of a real server that was deleted and added

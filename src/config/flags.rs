@@ -186,7 +186,7 @@ impl Opt {
                 .allow_negative_numbers(true)
                 .value_parser(value_parser!(i32).map(Value::from)),
             Form::Time(_) | Form::Timeout(_) => arg.value_name("DURATION").value_parser(text()),
-            Form::OfServices(_) => arg.value_name("VALUE").value_parser(text()),
+            Form::OfServices(_) | Form::Labels(_) => arg.value_name("VALUE").value_parser(text()),
             Form::Text(name, _) => arg.value_name(name).value_parser(text()),
             Form::List(name, _) => arg
                 .value_name(name)

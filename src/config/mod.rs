@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube_ipvs_core::model::{NodePortAddresses, Settings};
+use kube_ipvs_core::model::{LabelSelector, NodePortAddresses, Settings};
 
 pub use conntrack::ConntrackConfig;
 pub use duration::parse as duration;
@@ -79,6 +79,7 @@ pub struct Config {
     /// `None` for no audits.
     pub audit_period: Option<Duration>,
     pub traffic_metrics_services: u32,
+    pub traffic_metrics_selector: LabelSelector,
     pub remove_kube_proxy: bool,
     /// `None` leaves the kernel's value, as for the next two.
     pub ipvs_tcp_timeout: Option<Duration>,
@@ -111,6 +112,7 @@ impl Default for Config {
             sync_period: Duration::from_secs(30),
             audit_period: Some(Duration::from_secs(300)),
             traffic_metrics_services: 0,
+            traffic_metrics_selector: LabelSelector::default(),
             remove_kube_proxy: false,
             ipvs_tcp_timeout: None,
             ipvs_tcp_fin_timeout: None,

@@ -9,14 +9,14 @@ use std::mem;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kube_ipvs_core::model::{Interfaces, LocalDetector, NodePortAddresses};
+use kube_ipvs_core::model::{Interfaces, LabelSelector, LocalDetector, NodePortAddresses};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::control;
 
 use super::{Config, LogFormat, SourceConfig, duration};
-use Form::{Count, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded};
+use Form::{Count, Labels, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded};
 
 /// A document of the configuration file.
 pub(super) struct Document {
@@ -45,6 +45,8 @@ pub(super) enum Form {
     Time(fn(&mut Config) -> &mut Duration),
     /// A timeout of the kernel: at zero, its own value stays.
     Timeout(fn(&mut Config) -> &mut Option<Duration>),
+    /// A label selector; an empty one selects everything.
+    Labels(fn(&mut Config) -> &mut LabelSelector),
     /// The following are resolved elsewhere, and have a function that returns what a file with the
     /// configuration says.
     Number(fn(&Config) -> Value),
@@ -66,7 +68,9 @@ impl Form {
             Self::Truth(_) | Self::Unneeded => read::<bool>(value).map(drop),
             Self::Count(_) => read::<u32>(value).map(drop),
             Self::Number(_) => read::<i32>(value).map(drop),
-            Self::Time(_) | Self::Timeout(_) | Self::Text(..) => read::<String>(value).map(drop),
+            Self::Time(_) | Self::Timeout(_) | Self::Labels(_) | Self::Text(..) => {
+                read::<String>(value).map(drop)
+            }
             Self::List(..) => read::<Vec<Value>>(value).map(drop),
             Self::OfServices(_) => scalar(value).map(drop),
         }
@@ -79,6 +83,7 @@ impl Form {
             Self::Count(place) => *place(config) = read(value)?,
             Self::Time(place) => *place(config) = duration(&read::<String>(value)?)?,
             Self::Timeout(place) => *place(config) = timeout(&read::<String>(value)?)?,
+            Self::Labels(place) => *place(config) = labels(&read::<String>(value)?)?,
             Self::OfServices(name) => {
                 let text = scalar(value)?;
                 if !text.is_empty() {
@@ -100,6 +105,7 @@ impl Form {
             Self::Count(place) => json!(place(config)),
             Self::Time(place) => time(*place(config)),
             Self::Timeout(place) => time(place(config).unwrap_or_default()),
+            Self::Labels(place) => json!(place(config).to_string()),
             Self::Number(show) | Self::Text(_, show) | Self::List(_, show) => show(config),
             Self::OfServices(name) => json!(config.defaults.get(name).map_or("", String::as_str)),
             Self::Unneeded => json!(false),
@@ -119,6 +125,10 @@ fn scalar(value: &Value) -> Result<String, String> {
         Value::Array(all) => Ok(all.iter().map(scalar).collect::<Result<Vec<_>, _>>()?.join(",")),
         _ => Err("expected a text, a number, true, false or a list".to_owned()),
     }
+}
+
+fn labels(text: &str) -> Result<LabelSelector, String> {
+    if text.is_empty() { Ok(LabelSelector::default()) } else { control::label_selector(text) }
 }
 
 fn timeout(text: &str) -> Result<Option<Duration>, String> {
@@ -288,6 +298,7 @@ pub(super) const OWN: Document = Document {
         of_services("defaults.nodes"),
         opt("removeKubeProxy", "", Truth(|it| &mut it.remove_kube_proxy)),
         opt("trafficMetricsServices", "", Count(|it| &mut it.traffic_metrics_services)),
+        opt("trafficMetricsSelector", "", Labels(|it| &mut it.traffic_metrics_selector)),
     ],
     ignored: "apiVersion kind",
 };

@@ -13,6 +13,8 @@ use kube_ipvs_core::model::{
 
 use crate::config::duration;
 
+pub use selector::label_selector;
+
 /// The prefix of this program's annotations.
 pub const PREFIX: &str = "kube-ipvs.io/";
 
@@ -215,7 +217,7 @@ fn skip_load_balancer(text: &str, control: &mut Control) -> Result<(), String> {
 }
 
 fn set_nodes(text: &str, control: &mut Control) -> Result<(), String> {
-    set(&mut control.nodes, selector::parse(text))
+    set(&mut control.nodes, label_selector(text))
 }
 
 fn invalid(text: &str, expected: &str) -> String {

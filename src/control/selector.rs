@@ -1,6 +1,6 @@
 //! Label selectors as text, as `kubectl -l` reads them.
 
-use kube_ipvs_core::model::{LabelRequirement, Name, NodeSelector, cut};
+use kube_ipvs_core::model::{LabelRequirement, LabelSelector, Name, cut};
 
 /// The most requirements of a selector.
 const MOST_REQUIREMENTS: usize = 100;
@@ -11,13 +11,13 @@ const MOST_REQUIREMENTS: usize = 100;
 /// # Errors
 ///
 /// The requirement that is invalid.
-pub(super) fn parse(text: &str) -> Result<NodeSelector, String> {
+pub fn label_selector(text: &str) -> Result<LabelSelector, String> {
     let some = split(text).take(MOST_REQUIREMENTS + 1);
     let requirements = some.map(requirement).collect::<Result<Vec<_>, _>>()?;
     if requirements.len() > MOST_REQUIREMENTS {
         return Err(format!("a selector has at most {MOST_REQUIREMENTS} requirements"));
     }
-    Ok(NodeSelector(requirements.into()))
+    Ok(LabelSelector(requirements.into()))
 }
 
 /// Splits at the commas outside of parentheses.
@@ -72,9 +72,12 @@ mod tests {
     use super::*;
 
     fn selects(selector: &str, labels: &[(&str, &str)]) -> bool {
-        let labels: Vec<_> =
-            labels.iter().map(|(key, value)| (Name::from(*key), Name::from(*value))).collect();
-        parse(selector).expect(selector).selects(&labels)
+        let selector = label_selector(selector).expect(selector);
+        let again = label_selector(&selector.to_string());
+        assert_eq!(again.as_ref(), Ok(&selector), "{selector}");
+        selector.selects(|key, value| {
+            labels.iter().any(|(name, text)| *name == key && value.is_none_or(|it| it == *text))
+        })
     }
 
     #[test]
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn invalid_selectors_are_rejected() {
         for text in ["", "a=b,", "=b", "a in b", "a b", "a=b c", "!", "a in (b"] {
-            assert!(parse(text).is_err(), "{text:?}");
+            assert!(label_selector(text).is_err(), "{text:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::{
     AffinityPrefix, Change, Control, Endpoint, EndpointPort, EndpointSlice, Event, Family,
-    FrontendKind, LabelRequirement, Link, LocalityWeights, Name, Node, NodeSelector, PodNames,
+    FrontendKind, LabelRequirement, LabelSelector, Link, LocalityWeights, Name, Node, PodNames,
     Protocol, Scheduler, SchedulerFlags, Service, ServiceCidr, ServiceKey, ServicePort, SliceKey,
     Topology, TrafficPolicy,
 };
@@ -124,7 +124,7 @@ fn control() -> impl Strategy<Value = Control> {
     );
     let nodes = |is_negated| {
         let requirement = LabelRequirement { key: "edge".into(), values: [].into(), is_negated };
-        NodeSelector([requirement].into())
+        LabelSelector([requirement].into())
     };
     let options = (
         option::of(select(&Scheduler::ALL[..])),

@@ -4,17 +4,21 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use kube_ipvs::agent::api::{explained, status};
+use kube_ipvs::agent::api::{
+    ConnectionsView, KernelReaders, ServiceView, StatusView, TrafficView, explained, status,
+};
 use kube_ipvs::agent::health::Health;
 use kube_ipvs::agent::http::{MetricsRoutes, Query, bind, serve_metrics};
 use kube_ipvs::agent::metrics::Metrics;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::Settings;
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
+use netlink_ipvs::KernelError;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -63,16 +67,20 @@ fn routes(
     MetricsRoutes {
         health: Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30))),
         metrics: Arc::new(Metrics::new().unwrap()),
-        traffic_services: 0,
+        traffic: None,
         config: Value::Null,
         flags: [].into(),
         started: SystemTime::UNIX_EPOCH,
-        count: |_| Ok(()),
+        kernel: KernelReaders { count, busiest: |_| Ok(Vec::new()), connections },
         ask: move |query| {
             let engine = engine(name, endpoints);
             match query {
-                Query::Status { filter, reply } => {
-                    drop(reply.send(status(&engine, Some(SystemTime::UNIX_EPOCH), &filter)));
+                Query::Status { filter, busiest, reply } => {
+                    let last_sync = Some(SystemTime::UNIX_EPOCH);
+                    drop(reply.send(status(&engine, last_sync, &filter, busiest.as_deref())));
+                }
+                Query::Pods { addresses, reply } => {
+                    drop(reply.send(engine.state().pods_at(&addresses)));
                 }
                 Query::Explain { question, reply } => {
                     let explain = |destination, from| engine.explain(destination, from);
@@ -84,6 +92,34 @@ fn routes(
     }
 }
 
+/// Every reading finds a thousand connections of each endpoint more.
+fn count(status: &mut StatusView) -> Result<(), KernelError> {
+    static READINGS: AtomicU64 = AtomicU64::new(0);
+    let connections = READINGS.fetch_add(1, Ordering::SeqCst) * 1000;
+    let pools = status.services.iter_mut().flat_map(|service| &mut service.pools);
+    for endpoint in pools.flat_map(|pool| &mut pool.backends) {
+        endpoint.traffic = Some(TrafficView { connections, ..TrafficView::default() });
+    }
+    Ok(())
+}
+
+/// A connection from a pod.
+fn connections(service: &ServiceView, _: &str, _: usize) -> Result<ConnectionsView, KernelError> {
+    let view = json!({
+        "connections": [{
+            "client": { "address": "10.244.1.6:40000" },
+            "frontend": service.frontends[0].address,
+            "backend": { "address": "10.244.1.5:8080" },
+            "state": "ESTABLISHED",
+            "secondsLeft": 899,
+            "carrier": "ipvs",
+        }],
+        "count": 2,
+        "note": null,
+    });
+    Ok(serde_json::from_value(view).unwrap())
+}
+
 /// `shop/web` has the same endpoints for every node, `shop/near` those of the node.
 fn engine(name: &str, endpoints: &[&str]) -> Engine {
     let mut engine = Engine::new(&Settings::for_node(name), None);
@@ -91,7 +127,7 @@ fn engine(name: &str, endpoints: &[&str]) -> Engine {
     let near = service("shop/near").cluster_ip("10.96.0.81").port("http", 80);
     let of = |service: &str| {
         let slice = slice(&format!("{service}-a")).port("http", 8080);
-        endpoints.iter().fold(slice, |slice, ip| slice.ready(ip, "n1"))
+        endpoints.iter().fold(slice, |slice, ip| slice.ready(ip, "n1").pod("web-x"))
     };
     let local = slice("shop/near-a").port("http", 8080);
     let local = local.ready("10.244.1.5", "n1").ready("10.244.2.6", "n2");
@@ -214,7 +250,29 @@ fn an_agent_that_cannot_be_reached_does_not_hide_the_others() {
     let (status, _, error) = plugin.run(&["status", "--node", "n3"]);
     assert_eq!(status, Some(1));
     assert!(error.contains("no agent runs on node n3"), "{error}");
-    assert_eq!(plugin.run(&["top"]).0, Some(2));
+}
+
+#[test]
+fn traffic_and_connections_are_those_of_each_node() {
+    let (first, second) = (Agent::start("n1", &BOTH[1..]), Agent::start("n2", &BOTH[1..]));
+    let plugin = Plugin::new(&[("n1", &first), ("n2", &second)]);
+    let top = ["top", "shop/web", "--once", "--interval", "100ms"];
+    let text = plugin.print(&top);
+    assert!(text.starts_with("==> n1\n") && text.contains("\n==> n2\n"), "{text}");
+    assert!(text.contains("  shop/web 10.96.0.80:80/tcp\n"), "{text}");
+    let lines = plugin.print(&[&top[..], &["-o", "json", "--node", "n2"]].concat());
+    let answer: Value = serde_json::from_str(lines.trim_end()).unwrap();
+    assert_eq!(answer["node"], "n2");
+    assert!(answer["answer"]["pools"][0]["rates"]["connections"].as_u64().unwrap() > 0, "{answer}");
+
+    let (status, text, error) = plugin.run(&["connections", "shop/web", "--node", "n1"]);
+    assert_eq!(status, Some(0), "{error}");
+    assert!(text.starts_with("==> n1\nCLIENT "), "{text}");
+    assert!(text.contains("\n10.244.1.6:40000      10.96.0.80:80/tcp "), "{text}");
+    assert!(text.contains(" from (shop/web-x on n1)"), "{text}");
+    let (status, _, error) = plugin.run(&["connections", "shop/none"]);
+    assert_eq!(status, Some(1));
+    assert!(error.contains("no Service shop/none is served here"), "{error}");
 }
 
 #[test]

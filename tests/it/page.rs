@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use kube_ipvs::agent::api::{self, StatusView, TrafficView};
+use kube_ipvs::agent::api::{self, KernelReaders, StatusView, TrafficView};
 use kube_ipvs::agent::health::Health;
 use kube_ipvs::agent::http::{MetricsRoutes, Query, bind, serve_metrics};
 use kube_ipvs::agent::metrics::Metrics;
@@ -163,23 +163,23 @@ fn serve() -> SocketAddr {
     let routes = MetricsRoutes {
         health: Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30))),
         metrics: Arc::new(Metrics::new().unwrap()),
-        traffic_services: 0,
+        traffic: None,
         config: json!({}),
         flags: BTreeMap::new(),
         started: SystemTime::now(),
-        count,
+        kernel: KernelReaders { count, ..KernelReaders::HERE },
         ask: move |query| {
             let engine = engine.lock().unwrap();
             match query {
-                Query::Status { filter, reply } => {
-                    let snapshot = api::status(&engine, Some(SystemTime::now()), &filter);
+                Query::Status { filter, reply, .. } => {
+                    let snapshot = api::status(&engine, Some(SystemTime::now()), &filter, None);
                     drop(reply.send(snapshot.with_checks(vec![check.clone()])));
                 }
                 Query::Explain { question, reply } => {
                     let explain = |destination, from| engine.explain(destination, from);
                     drop(reply.send(api::explained(&question, engine.state(), explain)));
                 }
-                Query::Traffic { .. } => {}
+                Query::Traffic { .. } | Query::Pods { .. } => {}
             }
         },
     };

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs::agent::api::{StatusFilter, StatusView, WideStatus, status};
+use kube_ipvs::control::label_selector;
 use kube_ipvs_core::engine::{Engine, Totals};
 use kube_ipvs_core::model::Settings;
 use kube_ipvs_core::plan::{Operation, ServerOperation};
-use kube_ipvs_core::testing::{EmptyKernel, refuse};
+use kube_ipvs_core::testing::{EmptyKernel, all_succeed, refuse};
 
 use crate::common::objects::{
     addresses, node, only_services, only_slices, service, service_cidrs, slice, without_service,
@@ -20,7 +21,8 @@ fn engine() -> Engine {
         .external_ip("10.0.0.1")
         .port("http", 80)
         .node_port(30080)
-        .local_external();
+        .local_external()
+        .label("app", "web");
     let endpoints = slice("default/web-1").port("http", 8080);
     let endpoints = endpoints.ready("10.244.2.1", "n2").pod("web-5d4b6-x2x9z").zone("z1");
     let endpoints = endpoints.terminating("10.244.2.2", "n2");
@@ -46,7 +48,7 @@ fn engine() -> Engine {
 
 fn view() -> StatusView {
     let last_sync = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    status(&engine(), Some(last_sync), &StatusFilter::default()).into()
+    status(&engine(), Some(last_sync), &StatusFilter::default(), None).into()
 }
 
 #[test]
@@ -66,18 +68,58 @@ fn wide_output_has_a_table_of_each_pool() {
 #[test]
 fn status_is_of_the_selected_services() {
     let engine = engine();
-    let services = |namespace: &str, name: Option<&str>| {
-        let namespace = Some(namespace.to_owned());
-        let filter =
-            StatusFilter { namespace, name: name.map(str::to_owned), ..StatusFilter::default() };
-        let view = StatusView::from(status(&engine, None, &filter));
+    let services = |filter: StatusFilter| {
+        let view = StatusView::from(status(&engine, None, &filter, None));
         assert_eq!(view.totals.services, view.services.len());
         view.services.len()
     };
-    assert_eq!(services("default", None), 1);
-    assert_eq!(services("default", Some("web")), 1);
-    assert_eq!(services("default", Some("other")), 0);
-    assert_eq!(services("web", None), 0);
+    let named = |namespace, name| services(StatusFilter::of(namespace, name));
+    assert_eq!(named("default", None), 1);
+    assert_eq!(named("default", Some("web")), 1);
+    assert_eq!(named("default", Some("other")), 0);
+    assert_eq!(named("web", None), 0);
+    for (selector, expected) in [("app=web", 1), ("app in (db, web),!tier", 1), ("app=db", 0)] {
+        let labels = Some(label_selector(selector).unwrap());
+        assert_eq!(services(StatusFilter { labels, ..StatusFilter::default() }), expected);
+    }
+}
+
+#[test]
+fn the_busiest_services_come_before_those_without_traffic() {
+    let mut engine = Engine::new(&Settings::for_node("n1"), None);
+    let names = ["a", "b", "c", "d"];
+    let at = |index| format!("10.96.0.{}", index + 1);
+    let services = names.iter().enumerate().map(|(index, name)| {
+        service(&format!("default/{name}")).cluster_ip(&at(index)).port("http", 80)
+    });
+    let slices = names.map(|name| {
+        slice(&format!("default/{name}-1")).port("http", 8080).ready("10.244.2.1", "n2")
+    });
+    for event in [
+        node("n1").into(),
+        addresses(&["10.0.0.1"]),
+        service_cidrs(&["10.96.0.0/12"]),
+        only_slices(slices),
+        only_services(services),
+    ] {
+        engine.handle_event(event);
+    }
+    let mut kernel = EmptyKernel::new(Instant::now(), all_succeed);
+    while let Some(work) = engine.next_work(&mut kernel) {
+        engine.carry_out(&work, &mut kernel).unwrap();
+    }
+    let listed = |busiest: &[usize], limit, name: Option<&str>| {
+        let servers = busiest.iter().map(|index| format!("{}:80/tcp", at(*index)));
+        let servers: Vec<_> = servers.map(|server| server.parse().unwrap()).collect();
+        let name = name.map(str::to_owned);
+        let filter = StatusFilter { limit: Some(limit), name, ..StatusFilter::default() };
+        let view = StatusView::from(status(&engine, None, &filter, Some(&servers)));
+        view.services.into_iter().map(|it| it.service).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&[3, 1], 2, None), ["default/b", "default/d"]);
+    assert_eq!(listed(&[3, 1], 1, None), ["default/d"]);
+    assert_eq!(listed(&[3, 1], 1, Some("b")), ["default/b"]);
+    assert_eq!(listed(&[3], 9, None).len(), 4);
 }
 
 #[test]

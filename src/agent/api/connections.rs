@@ -1,69 +1,195 @@
-//! The JSON and text of `connections`.
+//! The connections of a Service through this node, from connection tracking and IPVS.
+//!
+//! Connection tracking has every connection at the front end that the client has asked for. IPVS has
+//! those at the pool. Its state counts for the connections that it carries.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use clap::Args;
 use kube_ipvs_core::model::{EndpointName, VirtualAddress};
 use kube_ipvs_core::plan::Carrier;
-use serde::{Serialize, Serializer};
+use netlink_ipvs::KernelError;
+use serde::{Deserialize, Serialize};
 
-use super::TextFormat;
-use crate::kernel::conntrack::TrackedConnection;
-use crate::kernel::ipvs::IpvsConnection;
+use super::{EndpointView, PoolView, ServiceView};
+use crate::kernel::conntrack::{Conntrack, TrackedConnection};
+use crate::kernel::ipvs::{IpvsConnection, read_connections};
+use crate::kernel::route::Network;
 
-/// What `connections` shows, and how.
-#[derive(Clone, PartialEq, Eq, Debug, Args)]
-pub struct ConnectionsFlags {
-    /// The Service
-    #[arg(value_name = "[NAMESPACE/]SERVICE", value_parser = service)]
-    service: String,
-    /// Namespace of a Service without one
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
-    /// Most connections that are shown, and kept in memory
-    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
-    pub limit: usize,
-    /// Form of the output; JSON has an object a line
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: TextFormat,
+/// The answer to `connections`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ConnectionsView {
+    /// Sorted by front end, client and backend.
+    pub connections: Vec<ConnectionView>,
+    /// The number of connections, of which those beyond the limit are not listed.
+    pub count: usize,
+    /// Why states are not IPVS's.
+    pub note: Option<String>,
 }
 
-impl ConnectionsFlags {
-    /// Returns the namespace and the name of the Service.
-    pub(super) fn service(&self) -> (&str, &str) {
-        self.service.split_once('/').unwrap_or((&self.namespace, &self.service))
+/// Reads the connections of a Service, and lists at most `most` of them. Backends and clients that are
+/// this node, which is called `node`, have their names.
+///
+/// # Errors
+///
+/// If the kernel refuses or does not answer.
+pub(super) fn connections(
+    service: &ServiceView,
+    node: &str,
+    most: usize,
+) -> Result<ConnectionsView, KernelError> {
+    let ConnectionList { tracked, untracked, count, note } = Served::new(service).read(most)?;
+    let tracked = tracked.into_iter().map(|it| (it.frontend, ConnectionView::from(it)));
+    let untracked = untracked.into_iter().map(|it| (it.server, ConnectionView::from(it)));
+    let mut all: Vec<_> = tracked.chain(untracked).collect();
+    all.sort_unstable_by_key(|(at, it)| (*at, it.client.address, it.backend.address));
+    let mut connections: Vec<_> = all.into_iter().map(|(_, connection)| connection).collect();
+
+    let namespace = service.service.split('/').next().unwrap_or_default();
+    let endpoints = service.pools.iter().flat_map(PoolView::endpoints);
+    let backends: HashMap<_, _> = endpoints.map(|(it, _)| (it.socket(), it)).collect();
+    let own: BTreeSet<_> = Network::open()?.addresses()?.into_iter().collect();
+    for ConnectionView { client, backend, .. } in &mut connections {
+        if let Some(EndpointView { pod, node, .. }) = backends.get(&backend.address) {
+            backend.pod = pod.as_ref().map(|pod| format!("{namespace}/{pod}"));
+            backend.node.clone_from(node);
+        }
+        client.node = own.contains(&client.address.ip()).then(|| node.to_owned());
+    }
+    Ok(ConnectionsView { connections, count, note })
+}
+
+impl ConnectionsView {
+    /// Returns the addresses of clients without a name.
+    #[must_use]
+    pub fn unnamed_clients(&self) -> BTreeSet<IpAddr> {
+        let clients = self.connections.iter().map(|it| &it.client);
+        clients.filter(|it| it.node.is_none()).map(|it| it.address.ip()).collect()
+    }
+
+    /// Gives clients the names of the pods at their addresses.
+    pub fn name_clients(&mut self, pods: &BTreeMap<IpAddr, EndpointName>) {
+        for client in self.connections.iter_mut().map(|it| &mut it.client) {
+            if client.node.is_none()
+                && let Some(name) = pods.get(&client.address.ip())
+            {
+                *client = PeerView::new(client.address, name.clone());
+            }
+        }
     }
 }
 
-fn service(text: &str) -> Result<String, String> {
-    let words: Vec<_> = text.split('/').collect();
-    match words.len() <= 2 && words.iter().all(|word| !word.is_empty()) {
-        true => Ok(text.to_owned()),
-        false => Err("give SERVICE or NAMESPACE/SERVICE".to_owned()),
+impl fmt::Display for ConnectionsView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&ConnectionView::heading())?;
+        self.connections.iter().try_for_each(|connection| write!(f, "\n{connection}"))
+    }
+}
+
+/// The connections that are listed, and how many there are.
+struct ConnectionList {
+    tracked: Vec<TrackedConnection>,
+    untracked: Vec<IpvsConnection>,
+    count: usize,
+    note: Option<String>,
+}
+
+/// The addresses of a Service.
+struct Served {
+    frontends: BTreeSet<VirtualAddress>,
+    /// Its pools, each at the address of its virtual server.
+    pools: BTreeSet<VirtualAddress>,
+    backends: BTreeSet<SocketAddr>,
+}
+
+impl Served {
+    fn new(service: &ServiceView) -> Self {
+        let frontends = service.frontends.iter().filter_map(|it| it.address.parse().ok());
+        let pools = service.pools.iter().filter_map(|it| it.address.parse().ok());
+        let endpoints = service.pools.iter().flat_map(PoolView::endpoints);
+        Self {
+            frontends: frontends.collect(),
+            pools: pools.collect(),
+            backends: endpoints.map(|(endpoint, _)| endpoint.socket()).collect(),
+        }
+    }
+
+    /// Returns whether connection tracking's entry is a connection of this Service. One that has
+    /// reached no endpoint is answered by its own destination. Another host may have the port of a
+    /// node port, too.
+    fn has(&self, connection: &TrackedConnection) -> bool {
+        let TrackedConnection { frontend, backend, .. } = connection;
+        let destination = SocketAddr::new(frontend.ip, frontend.port);
+        let is_exact = self.frontends.contains(frontend);
+        *backend != destination
+            && (is_exact
+                || connection.carrier == Carrier::Tracking && self.backends.contains(backend))
+    }
+
+    /// Reads both tables, and keeps at most `most` connections.
+    fn read(&self, most: usize) -> Result<ConnectionList, KernelError> {
+        let frontends = self.frontends.iter().copied();
+        let tracked = Conntrack::open()?.connections(frontends, most, |it| self.has(it))?;
+        let (tracked, count) = (tracked.found, tracked.count);
+        let mut all = ConnectionList { tracked, untracked: Vec::new(), count, note: None };
+        let is_cut = all.tracked.len() < all.count;
+        let mut known: HashMap<_, Vec<_>> = HashMap::new();
+        for it in &mut all.tracked {
+            let key = (it.frontend.protocol, it.client, it.backend);
+            known.entry(key).or_default().push(it);
+        }
+        let room = most.saturating_sub(all.count);
+        let read = read_connections(|ipvs| {
+            if !self.pools.contains(&ipvs.server) {
+                return;
+            }
+            match known.get_mut(&(ipvs.server.protocol, ipvs.client, ipvs.backend)) {
+                Some(tracked) => {
+                    for it in tracked.iter_mut().filter(|it| it.carrier == Carrier::Ipvs) {
+                        it.state = Some(ipvs.state.clone().into());
+                        it.seconds_left = Some(ipvs.seconds_left);
+                    }
+                }
+                // It may be tracked beyond the limit.
+                None if is_cut => {}
+                None => {
+                    all.count += 1;
+                    if all.untracked.len() < room {
+                        all.untracked.push(ipvs);
+                    }
+                }
+            }
+        });
+        all.note = read.err().map(|error| {
+            format!(
+                "IPVS's connections cannot be read, so that their states are those of connection \
+                 tracking: {error}"
+            )
+        });
+        Ok(all)
     }
 }
 
 /// A connection, as `connections -o json` prints it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ConnectionView {
+pub struct ConnectionView {
     client: PeerView,
     /// The address that the client has asked for; of an untracked connection that of the pool.
-    #[serde(serialize_with = "as_text")]
-    frontend: VirtualAddress,
+    frontend: String,
     backend: PeerView,
     /// `null` of a connection that a flowtable carries, as is `secondsLeft`.
     state: Option<Cow<'static, str>>,
     /// Until the connection is forgotten unless a packet comes.
     seconds_left: Option<u32>,
     /// `ipvs`, `tracking`, `flowtable` or `untracked`.
-    carrier: &'static str,
+    carrier: Cow<'static, str>,
 }
 
 /// An end of a connection.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct PeerView {
     /// With the port.
     address: SocketAddr,
@@ -72,10 +198,6 @@ struct PeerView {
     pod: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<String>,
-}
-
-fn as_text<S: Serializer>(address: &VirtualAddress, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(address)
 }
 
 impl PeerView {
@@ -101,11 +223,11 @@ impl From<TrackedConnection> for ConnectionView {
         };
         Self {
             client: PeerView::unnamed(connection.client),
-            frontend: connection.frontend,
+            frontend: connection.frontend.to_string(),
             backend: PeerView::unnamed(connection.backend),
             state: connection.state,
             seconds_left: connection.seconds_left,
-            carrier,
+            carrier: carrier.into(),
         }
     }
 }
@@ -116,30 +238,17 @@ impl From<IpvsConnection> for ConnectionView {
     fn from(connection: IpvsConnection) -> Self {
         Self {
             client: PeerView::unnamed(connection.client),
-            frontend: connection.server,
+            frontend: connection.server.to_string(),
             backend: PeerView::unnamed(connection.backend),
             state: Some(connection.state.into()),
             seconds_left: Some(connection.seconds_left),
-            carrier: "untracked",
+            carrier: "untracked".into(),
         }
     }
 }
 
 impl ConnectionView {
-    /// Returns front end, client and backend.
-    pub(super) fn sockets(&self) -> (VirtualAddress, SocketAddr, SocketAddr) {
-        (self.frontend, self.client.address, self.backend.address)
-    }
-
-    pub(super) fn named(self, client: EndpointName, backend: EndpointName) -> Self {
-        Self {
-            client: PeerView::new(self.client.address, client),
-            backend: PeerView::new(self.backend.address, backend),
-            ..self
-        }
-    }
-
-    pub(super) fn heading() -> String {
+    fn heading() -> String {
         row(["CLIENT", "FRONT END", "BACKEND", "STATE", "LEFT", "CARRIER"], "NAMES")
     }
 }
@@ -160,7 +269,7 @@ impl fmt::Display for ConnectionView {
         };
         let names = [name(client, "from"), name(backend, "to")].join(" ");
         let sockets = [client.address, backend.address].map(|it| it.to_string());
-        let columns = [&sockets[0], &frontend.to_string(), &sockets[1], state, &left, carrier];
+        let columns = [&sockets[0], frontend, &sockets[1], state, &left, carrier];
         f.write_str(row(columns, names.trim()).trim_end())
     }
 }
@@ -185,7 +294,11 @@ mod tests {
             node: Some("n2".into()),
             zone: None,
         };
-        let view = |it| ConnectionView::from(it).named(EndpointName::default(), backend.clone());
+        let view = |it| {
+            let view = ConnectionView::from(it);
+            let backend = PeerView::new(view.backend.address, backend.clone());
+            ConnectionView { backend, ..view }
+        };
         assert_eq!(
             view(connection.clone()).to_string(),
             "10.244.1.12:40000     10.96.0.20:80/tcp       10.244.2.13:8080      ESTABLISHED    899s \
@@ -193,14 +306,5 @@ mod tests {
         );
         let offloaded = TrackedConnection { is_offloaded: true, state: None, ..connection };
         assert_eq!(view(offloaded).carrier, "flowtable");
-    }
-
-    #[test]
-    fn a_service_has_at_most_one_namespace() {
-        for (text, is_valid) in
-            [("web", true), ("shop/web", true), ("", false), ("shop/", false), ("a/b/c", false)]
-        {
-            assert_eq!(service(text).is_ok(), is_valid, "{text}");
-        }
     }
 }

@@ -1,13 +1,15 @@
 //! The counters of IPVS in `status`.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use kube_ipvs_core::model::VirtualAddress;
 use netlink_ipvs::KernelError;
 use netlink_ipvs::ipvs::{Connections, Traffic};
 use serde::{Deserialize, Serialize};
 
-use super::StatusView;
+use super::{StatusView, TrafficOrder};
 use crate::kernel::ipvs::{Ipvs, NOT_ADDED_UP};
 
 /// The traffic of a real server since the kernel created it.
@@ -37,7 +39,7 @@ impl From<Traffic> for TrafficView {
 /// # Errors
 ///
 /// If the kernel has no IPVS, refuses or does not answer.
-pub fn count(status: &mut StatusView) -> Result<(), KernelError> {
+pub(super) fn count(status: &mut StatusView) -> Result<(), KernelError> {
     let mut ipvs = Ipvs::open()?;
     status.uncounted = (!ipvs.adds_up()).then(|| NOT_ADDED_UP.to_owned());
     for pool in status.services.iter_mut().flat_map(|service| &mut service.pools) {
@@ -53,4 +55,21 @@ pub fn count(status: &mut StatusView) -> Result<(), KernelError> {
         }
     }
     Ok(())
+}
+
+/// Returns the virtual servers with traffic, the busiest first.
+///
+/// # Errors
+///
+/// As [`count`].
+pub(super) fn busiest(order: TrafficOrder) -> Result<Vec<VirtualAddress>, KernelError> {
+    let of = |rates: &Traffic| match order {
+        TrafficOrder::Connections | TrafficOrder::Active => rates.connections,
+        TrafficOrder::Packets => rates.packets_in + rates.packets_out,
+        TrafficOrder::Bytes => rates.bytes_in + rates.bytes_out,
+    };
+    let rates = Ipvs::open()?.rates()?.into_iter();
+    let mut busy: Vec<_> = rates.filter(|(_, rates)| of(rates) > 0).collect();
+    busy.sort_unstable_by_key(|(server, rates)| (Reverse(of(rates)), *server));
+    Ok(busy.into_iter().map(|(server, _)| server).collect())
 }

@@ -3,18 +3,24 @@
 //! Fields are only ever added, and enumerations are plain strings, so that an older command line
 //! can read the answers of a newer agent.
 
+mod connections;
 mod counters;
 mod endpoint;
 mod explain;
+mod kernel_readers;
+mod question;
 mod status;
 mod status_filter;
 mod status_text;
 mod status_wide;
 mod traffic;
 
-pub use counters::{TrafficView, count};
+pub use connections::{ConnectionView, ConnectionsView};
+pub use counters::TrafficView;
 pub use endpoint::EndpointView;
 pub use explain::{ExplainView, Explained, explained};
+pub use kernel_readers::KernelReaders;
+pub use question::{ConnectionsQuestion, StatusQuestion, TrafficOrder};
 pub(super) use status::name_in;
 pub use status::{
     FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusTotals,

@@ -10,6 +10,7 @@ use kube_ipvs_core::model::{
     Refusal, RefusalReason, ServiceKey, Target, TrafficPolicy, VirtualAddress,
 };
 use kube_ipvs_core::plan::ObjectKey;
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::{EndpointView, StatusFilter};
@@ -52,17 +53,38 @@ struct SnapshotService {
 }
 
 /// Takes a snapshot of the engine, with the Services that `filter` selects. `last_sync` is the last
-/// time at which the kernel was in the desired state.
+/// time at which the kernel was in the desired state. Given the virtual servers with traffic, only the
+/// busiest Services up to the filter's limit are in it.
 #[must_use]
-pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFilter) -> Snapshot {
+pub fn status(
+    engine: &Engine,
+    last_sync: Option<SystemTime>,
+    filter: &StatusFilter,
+    busiest: Option<&[VirtualAddress]>,
+) -> Snapshot {
     let desired = engine.desired();
-    let services = desired.services().filter(|(key, service)| filter.selects(key, service));
-    let services = services.map(|(key, service)| SnapshotService {
-        key: key.clone(),
-        desired: service.clone(),
-        policies: policies(engine, key),
-        slices: engine.state().slices(key).cloned().collect(),
-    });
+    let selected = |key| {
+        let object = engine.state().entry(key).and_then(|entry| entry.service.as_deref());
+        let service = desired.service(key)?;
+        filter.selects(key, object, service).then(|| SnapshotService {
+            key: key.clone(),
+            desired: service.clone(),
+            policies: object
+                .map_or_else(Default::default, |it| [it.internal_policy, it.external_policy]),
+            slices: engine.state().slices(key).cloned().collect(),
+        })
+    };
+    let keys = desired.services().map(|(key, _)| key);
+    let services = match busiest {
+        None => keys.filter_map(selected).collect(),
+        Some(servers) => {
+            let busy = servers.iter().filter_map(|server| desired.pool_owner(server));
+            // Services without traffic come last.
+            let mut known = FxHashSet::default();
+            let all = busy.chain(keys).filter(|key| known.insert(*key));
+            all.filter_map(selected).take(filter.limit.unwrap_or(usize::MAX)).collect()
+        }
+    };
     let mut draining: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (server, backend) in engine.draining() {
         draining.entry(*server).or_default().push(*backend);
@@ -76,7 +98,7 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFil
         node: desired.context().settings.node_name.to_string(),
         synced: engine.is_synced(),
         last_sync,
-        services: services.collect(),
+        services,
         owners: owners.collect(),
         draining,
         ejected: engine.ejected().map(|(server, backend)| (*server, *backend)).collect(),
@@ -84,11 +106,6 @@ pub fn status(engine: &Engine, last_sync: Option<SystemTime>, filter: &StatusFil
         checks: Vec::new(),
         filter: filter.clone(),
     }
-}
-
-fn policies(engine: &Engine, key: &ServiceKey) -> [TrafficPolicy; 2] {
-    let service = engine.state().entry(key).and_then(|entry| entry.service.as_ref());
-    service.map_or_else(Default::default, |it| [it.internal_policy, it.external_policy])
 }
 
 /// Returns the name of the endpoint that a failure is about.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use kube_ipvs_core::model::{DesiredService, ServiceKey};
+use kube_ipvs_core::model::{DesiredService, LabelSelector, Service, ServiceKey};
 
 use super::StatusTotals;
 
@@ -12,6 +12,7 @@ use super::StatusTotals;
 pub struct StatusFilter {
     pub namespace: Option<String>,
     pub name: Option<String>,
+    pub labels: Option<LabelSelector>,
     /// A part of `namespace/name`, or the whole address of a front end.
     pub search: Option<String>,
     pub state: Option<ServiceState>,
@@ -44,9 +45,19 @@ impl StatusFilter {
         *self == Self::default()
     }
 
-    /// Returns whether it selects a Service, whatever its state is.
-    pub(super) fn selects(&self, key: &ServiceKey, service: &DesiredService) -> bool {
-        self.namespace.as_deref().is_none_or(|namespace| key.namespace() == namespace)
+    /// Returns whether it selects a Service, whatever its state is. A Service that has just been
+    /// removed may have no object.
+    pub(super) fn selects(
+        &self,
+        key: &ServiceKey,
+        object: Option<&Service>,
+        service: &DesiredService,
+    ) -> bool {
+        let has_label = |key: &str, value: Option<&str>| {
+            object.is_some_and(|object| object.labels.has(key, value))
+        };
+        self.labels.as_ref().is_none_or(|labels| labels.selects(has_label))
+            && self.namespace.as_deref().is_none_or(|namespace| key.namespace() == namespace)
             && self.name.as_deref().is_none_or(|name| key.name() == name)
             && self.search.as_deref().is_none_or(|text| is_found(text, key, service))
     }

@@ -1,36 +1,42 @@
 //! The traffic of Services.
 
-use kube_ipvs_core::engine::DesiredState;
-use kube_ipvs_core::model::{ServiceKey, VirtualAddress};
+use std::cmp::Reverse;
+
+use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::model::{DesiredService, ServiceKey, VirtualAddress};
 use netlink_ipvs::ipvs::Traffic as ServerTraffic;
 use rustc_hash::FxHashMap;
 
+use super::StatusFilter;
+
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServiceTraffic {
-    /// The first Services by name, with the traffic of their virtual servers.
+    /// The Services with the most connections, with the traffic of their virtual servers.
     pub services: Vec<(ServiceKey, ServerTraffic)>,
-    /// The number of Services that are not included.
+    /// The number of selected Services that are not included.
     pub left_out: usize,
 }
 
-/// Adds up the traffic of all virtual servers by Service, for at most `most` Services.
+/// Adds up the traffic of all virtual servers by Service, for the Services that `filter` selects. Of more
+/// than its limit, those with the most connections are included.
 pub(in crate::agent) fn traffic(
-    desired: &DesiredState,
+    engine: &Engine,
     servers: &[(VirtualAddress, ServerTraffic)],
-    most: usize,
+    filter: &StatusFilter,
 ) -> ServiceTraffic {
     let servers: FxHashMap<_, _> = servers.iter().copied().collect();
-    let mut keys: Vec<_> = desired.services().map(|(service, _)| service).collect();
-    keys.sort_unstable();
-    let left_out = keys.len().saturating_sub(most);
-    let of_service = |service: &&ServiceKey| {
+    let of_service = |(key, service): (_, &DesiredService)| {
+        let object = engine.state().entry(key).and_then(|entry| entry.service.as_deref());
         let mut total = ServerTraffic::default();
-        for pool in desired.service(service).into_iter().flat_map(|service| &service.pools) {
-            if let Some(traffic) = servers.get(&pool.server.address) {
-                total += *traffic;
-            }
+        for traffic in service.pools.iter().filter_map(|it| servers.get(&it.server.address)) {
+            total += *traffic;
         }
-        (ServiceKey::clone(service), total)
+        filter.selects(key, object, service).then_some((key, total))
     };
-    ServiceTraffic { services: keys.iter().take(most).map(of_service).collect(), left_out }
+    let mut all: Vec<_> = engine.desired().services().filter_map(of_service).collect();
+    all.sort_unstable_by_key(|(key, total)| (Reverse(total.connections), *key));
+    let most = filter.limit.unwrap_or(all.len()).min(all.len());
+    let left_out = all.len() - most;
+    let services = all.into_iter().take(most).map(|(key, total)| (key.clone(), total)).collect();
+    ServiceTraffic { services, left_out }
 }

@@ -1,13 +1,21 @@
 //! Queries to the engine's thread.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use clap::ValueEnum;
+use kube_ipvs_core::model::{EndpointName, VirtualAddress};
 use kube_ipvs_core::question::ConnectionQuestion;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::agent::api::{Explained, ServiceTraffic, Snapshot, StatusFilter};
+use crate::agent::api::{
+    ConnectionsQuestion, Explained, ServiceTraffic, Snapshot, StatusFilter, StatusQuestion,
+    TrafficOrder,
+};
+use crate::control::label_selector;
 
 /// How long a query may wait for the engine's thread, which may be busy with the kernel.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,18 +25,17 @@ pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Query {
     Status {
         filter: StatusFilter,
+        /// The virtual servers with traffic, the busiest first, if only the busiest Services are
+        /// asked for.
+        busiest: Option<Vec<VirtualAddress>>,
         reply: oneshot::Sender<Snapshot>,
     },
     /// The traffic of Services.
-    Traffic {
-        services: usize,
-        reply: oneshot::Sender<ServiceTraffic>,
-    },
+    Traffic { filter: StatusFilter, reply: oneshot::Sender<ServiceTraffic> },
+    /// The names of the pods at these addresses.
+    Pods { addresses: BTreeSet<IpAddr>, reply: oneshot::Sender<BTreeMap<IpAddr, EndpointName>> },
     /// The target of a new connection; an error if the question names what is unknown.
-    Explain {
-        question: ConnectionQuestion,
-        reply: oneshot::Sender<Result<Vec<Explained>, String>>,
-    },
+    Explain { question: ConnectionQuestion, reply: oneshot::Sender<Result<Vec<Explained>, String>> },
 }
 
 impl Query {
@@ -38,6 +45,7 @@ impl Query {
         match self {
             Self::Status { reply, .. } => reply.is_closed(),
             Self::Traffic { reply, .. } => reply.is_closed(),
+            Self::Pods { reply, .. } => reply.is_closed(),
             Self::Explain { reply, .. } => reply.is_closed(),
         }
     }
@@ -97,27 +105,85 @@ pub fn explain_query(question: &ConnectionQuestion) -> String {
         .finish()
 }
 
-/// Parses `namespace=NS&name=NAME&search=TEXT&state=STATE&limit=N` of `/status`.
+/// Parses `namespace=NS&name=NAME&labels=SELECTOR&search=TEXT&state=STATE&limit=N&counters=true&busiest=ORDER`
+/// of `/status`.
 ///
 /// # Errors
 ///
 /// The message names the invalid part.
-pub(super) fn parse_status(query: &str) -> Result<StatusFilter, String> {
-    let text = |name| find(query, name).map(Cow::into_owned).filter(|text| !text.is_empty());
-    let state = text("state").map(|state| state.parse()).transpose();
-    let limit = text("limit").map(|limit| limit.parse()).transpose();
-    Ok(StatusFilter {
-        namespace: text("namespace"),
-        name: text("name"),
-        search: text("search"),
-        state: state.map_err(|error| format!("state: {error}"))?,
-        limit: limit.map_err(|error| format!("limit: {error}"))?,
-    })
+pub(super) fn parse_status(query: &str) -> Result<StatusQuestion, String> {
+    let filter = StatusFilter {
+        namespace: text(query, "namespace"),
+        name: text(query, "name"),
+        labels: parsed(query, "labels", label_selector)?,
+        search: text(query, "search"),
+        state: parsed(query, "state", str::parse)?,
+        limit: parsed(query, "limit", number)?,
+    };
+    let counters = text(query, "counters").is_some_and(|value| value == "true");
+    let busiest = parsed(query, "busiest", |text| TrafficOrder::from_str(text, true))?;
+    Ok(StatusQuestion { filter, counters, busiest })
 }
 
-/// Returns whether `/status` is asked with `counters=true`.
-pub(super) fn asks_for_counters(query: &str) -> bool {
-    find(query, "counters").is_some_and(|value| value == "true")
+/// Writes what [`parse_status`] reads, of the parts that have a flag on the command line.
+pub(crate) fn status_query(question: &StatusQuestion) -> String {
+    let StatusQuestion { filter, counters, busiest } = question;
+    let StatusFilter { namespace, name, labels, limit, .. } = filter;
+    let busiest = busiest.as_ref().and_then(ValueEnum::to_possible_value);
+    let parts = [
+        ("namespace", namespace.clone()),
+        ("name", name.clone()),
+        ("labels", labels.as_ref().map(ToString::to_string)),
+        ("limit", limit.map(|limit| limit.to_string())),
+        ("counters", counters.then(|| "true".to_owned())),
+        ("busiest", busiest.map(|it| it.get_name().to_owned())),
+    ];
+    let parts = parts.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(parts).finish()
+}
+
+/// Parses `namespace=NS&name=NAME&limit=N` of `/connections`.
+///
+/// # Errors
+///
+/// The message names the invalid part.
+pub(super) fn parse_connections(query: &str) -> Result<ConnectionsQuestion, String> {
+    let (Some(namespace), Some(name)) = (text(query, "namespace"), text(query, "name")) else {
+        return Err("ask for /connections?namespace=NAMESPACE&name=SERVICE".to_owned());
+    };
+    let limit = parsed(query, "limit", number)?.unwrap_or(ConnectionsQuestion::MOST);
+    if limit > ConnectionsQuestion::MOST {
+        return Err(format!("limit: at most {}", ConnectionsQuestion::MOST));
+    }
+    Ok(ConnectionsQuestion { namespace, name, limit })
+}
+
+/// Writes what [`parse_connections`] reads.
+pub(crate) fn connections_query(question: &ConnectionsQuestion) -> String {
+    let ConnectionsQuestion { namespace, name, limit } = question;
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair("namespace", namespace)
+        .append_pair("name", name)
+        .append_pair("limit", &limit.to_string())
+        .finish()
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+/// Returns a parameter that is not empty.
+fn text(query: &str, name: &str) -> Option<String> {
+    find(query, name).map(Cow::into_owned).filter(|text| !text.is_empty())
+}
+
+fn parsed<T>(
+    query: &str,
+    name: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    let value = text(query, name).map(|value| parse(&value)).transpose();
+    value.map_err(|error| format!("{name}: {error}"))
 }
 
 fn find<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
@@ -147,7 +213,10 @@ mod tests {
     #[test]
     fn a_query_without_an_answer_gets_a_reason() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let status = |reply| Query::Status { filter: StatusFilter::default(), reply };
+        let status = |reply| {
+            let (filter, busiest) = (StatusFilter::default(), None);
+            Query::Status { filter, busiest, reply }
+        };
         let asked = |put: &dyn Fn(Query)| {
             let patience = Duration::from_millis(10);
             runtime.as_ref().map(|runtime| runtime.block_on(ask(put, status, patience)).err())

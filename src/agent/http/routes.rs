@@ -16,12 +16,15 @@ use tokio::task::spawn_blocking;
 
 use super::page::page;
 use super::query::{
-    AskError, QUERY_TIMEOUT, Query, ask, asks_for_counters, parse_explain, parse_status,
+    AskError, QUERY_TIMEOUT, Query, ask, parse_connections, parse_explain, parse_status,
 };
-use super::server::{Answer, LIMITS, serve};
+use super::server::{Answer, LIMITS, is_of_this_node, serve};
 use super::shared::SharedAnswer;
 use super::zpages;
-use crate::agent::api::{ExplainView, StatusView};
+use crate::agent::api::{
+    ConnectionsQuestion, ConnectionsView, ExplainView, KernelReaders, StatusFilter, StatusQuestion,
+    StatusView, TrafficOrder,
+};
 use crate::agent::health::{Health, HealthReport};
 use crate::agent::metrics::{Metrics, NodeReadings, encode_node, encode_traffic};
 
@@ -33,15 +36,14 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct MetricsRoutes<A> {
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
-    /// The largest number of Services with traffic in `/metrics`.
-    pub traffic_services: usize,
+    /// The Services with traffic in `/metrics`; `None` for none.
+    pub traffic: Option<StatusFilter>,
     /// The answer to `/configz`, without secrets.
     pub config: serde_json::Value,
     /// The answer to `/flagz`.
     pub flags: BTreeMap<String, String>,
     pub started: SystemTime,
-    /// Adds the counters of IPVS to a status; may block.
-    pub count: fn(&mut StatusView) -> Result<(), KernelError>,
+    pub kernel: KernelReaders,
     /// Sends a query to the engine's thread without blocking. A dropped query is answered with 503.
     pub ask: A,
 }
@@ -63,7 +65,7 @@ pub async fn serve_health(
 }
 
 /// Answers the page, the probes, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz`, `/statusz`,
-/// `/status` and `/explain` until `stop` is ready.
+/// `/status`, `/connections` and `/explain` until `stop` is ready.
 pub async fn serve_metrics<A>(
     listener: TcpListener,
     routes: MetricsRoutes<A>,
@@ -87,6 +89,7 @@ where
     if let Some(refusal) = refuse_method(request.method()) {
         return refusal;
     }
+    let query = request.uri().query().unwrap_or_default();
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let accept = accept.unwrap_or_default();
     match request.uri().path() {
@@ -97,8 +100,13 @@ where
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &routes.config),
         "/" => page(),
-        "/status" => answer_status(routes, status, request.uri().query().unwrap_or_default()).await,
-        "/explain" => explain(&routes.ask, request.uri().query().unwrap_or_default()).await,
+        "/status" => answer_status(routes, status, query).await,
+        "/connections" if !is_of_this_node(&request) => say(
+            StatusCode::FORBIDDEN,
+            "the addresses of clients are for this node alone: use `kubectl ipvs connections`",
+        ),
+        "/connections" => answer_connections(routes, status, query).await,
+        "/explain" => explain(&routes.ask, query).await,
         path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
     }
 }
@@ -107,13 +115,23 @@ async fn answer_status<A>(routes: &MetricsRoutes<A>, shared: &SharedAnswer, quer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let filter = match parse_status(query) {
-        Ok(filter) => filter,
+    let StatusQuestion { filter, counters, busiest } = match parse_status(query) {
+        Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    let count = asks_for_counters(query).then_some(routes.count);
+    let busiest = match busiest {
+        None | Some(TrafficOrder::Active) => None,
+        Some(order) => {
+            let busiest = routes.kernel.busiest;
+            // What cannot be read is told with the counters.
+            let servers = spawn_blocking(move || busiest(order)).await;
+            Some(servers.ok().and_then(Result::ok).unwrap_or_default())
+        }
+    };
+    let count = counters.then_some(routes.kernel.count);
     let is_shared = filter.is_all() && count.is_none();
-    let snapshot = ask(&routes.ask, |reply| Query::Status { filter, reply }, QUERY_TIMEOUT);
+    let query = |reply| Query::Status { filter, busiest, reply };
+    let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT);
     let render = move |snapshot| {
         let mut view = StatusView::from(snapshot);
         if let Some(Err(error)) = count.map(|count| count(&mut view)) {
@@ -129,6 +147,59 @@ where
         Ok(body) => respond(StatusCode::OK, JSON, body),
         Err(error) => unavailable(error),
     }
+}
+
+async fn answer_connections<A>(
+    routes: &MetricsRoutes<A>,
+    shared: &SharedAnswer,
+    query: &str,
+) -> Answer
+where
+    A: Fn(Query) + Send + Sync + 'static,
+{
+    let question = match parse_connections(query) {
+        Ok(question) => question,
+        Err(error) => return say(StatusCode::BAD_REQUEST, error),
+    };
+    match find_connections(routes, shared, &question).await {
+        Ok(Some(Ok(view))) => json(StatusCode::OK, &view),
+        Ok(Some(Err(error))) => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Ok(None) => {
+            let ConnectionsQuestion { namespace, name, .. } = question;
+            let text = format!(
+                "no Service {namespace}/{name} is served here; -n names the namespace of a Service \
+                 without one"
+            );
+            say(StatusCode::NOT_FOUND, text)
+        }
+        Err(error) => unavailable(error),
+    }
+}
+
+/// Returns the connections of a Service; `None` if it is not served.
+async fn find_connections<A>(
+    routes: &MetricsRoutes<A>,
+    shared: &SharedAnswer,
+    ConnectionsQuestion { namespace, name, limit }: &ConnectionsQuestion,
+) -> Result<Option<Result<ConnectionsView, KernelError>>, AskError>
+where
+    A: Fn(Query) + Send + Sync + 'static,
+{
+    let _place = shared.place().await?;
+    let filter = StatusFilter::of(namespace, Some(name));
+    let query = |reply| Query::Status { filter, busiest: None, reply };
+    let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT).await?;
+    let (connections, limit) = (routes.kernel.connections, *limit);
+    let read = move || {
+        let StatusView { node, services, .. } = StatusView::from(snapshot);
+        Some(connections(services.first()?, &node, limit))
+    };
+    let read = spawn_blocking(read).await.map_err(|_| AskError::Stopping)?;
+    let Some(Ok(mut view)) = read else { return Ok(read) };
+    let addresses = view.unnamed_clients();
+    let pods = ask(&routes.ask, |reply| Query::Pods { addresses, reply }, QUERY_TIMEOUT).await?;
+    view.name_clients(&pods);
+    Ok(Some(Ok(view)))
 }
 
 fn metrics(encoded: prometheus::Result<String>) -> Answer {
@@ -147,9 +218,8 @@ where
     if let Ok(readings) = spawn_blocking(NodeReadings::read).await {
         text.push_str(&encode_node(&readings)?);
     }
-    let services = routes.traffic_services;
-    if services > 0 {
-        let query = |reply| Query::Traffic { services, reply };
+    if let Some(filter) = routes.traffic.clone() {
+        let query = |reply| Query::Traffic { filter, reply };
         // The other metrics are useful even while the engine's thread is busy.
         if let Ok(traffic) = ask(&routes.ask, query, QUERY_TIMEOUT).await {
             text.push_str(&encode_traffic(&traffic)?);

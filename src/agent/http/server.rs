@@ -46,6 +46,15 @@ const BACKLOG: i32 = 1024;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
+/// The peer of a request, as [`peer_of`] returns it.
+#[derive(Clone, Copy)]
+struct Peer(Option<IpAddr>);
+
+/// Returns whether the request comes from this node, as those of a port-forward do.
+pub(super) fn is_of_this_node(request: &Request<Incoming>) -> bool {
+    matches!(request.extensions().get(), Some(Peer(None)))
+}
+
 /// Listens on an address; port 0 selects a free port.
 ///
 /// # Errors
@@ -106,7 +115,7 @@ pub(super) async fn serve<H, F>(
                     // A request that has arrived is answered before its connection is closed.
                     yield_now().await;
                 }
-                let talk = converse(stream, limits, handle.clone(), stopped.clone());
+                let talk = converse((stream, peer), limits, handle.clone(), stopped.clone());
                 places.take(peer, connections.spawn(talk));
             }
         }
@@ -135,7 +144,7 @@ async fn accept(listener: &TcpListener) -> Option<(TcpStream, Option<IpAddr>)> {
 /// Answers the request of a connection. Each connection ends with its answer, so that a client
 /// cannot occupy a place without a request.
 async fn converse<H, F>(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, Option<IpAddr>),
     limits: Limits,
     handle: H,
     mut stopped: watch::Receiver<()>,
@@ -143,7 +152,8 @@ async fn converse<H, F>(
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
         let answer = handle(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });

@@ -66,7 +66,8 @@ impl SharedAnswer {
         rendered(self.place().await?, ask, render).await
     }
 
-    async fn place(&self) -> Result<OwnedSemaphorePermit, AskError> {
+    /// Waits for a place among the large answers.
+    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, AskError> {
         let place = timeout(QUERY_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
         place.map_err(|_| AskError::Crowded)?.map_err(|_| AskError::Stopping)
     }

@@ -30,7 +30,7 @@ use super::routes::respond;
 use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;
 use super::*;
-use crate::agent::api::{self, StatusFilter};
+use crate::agent::api::{self, KernelReaders, StatusFilter, StatusQuestion};
 use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
 use crate::client::{AgentClient, AgentError};
@@ -94,11 +94,15 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
     let routes = MetricsRoutes {
         health: Arc::clone(health),
         metrics: Arc::new(Metrics::new().unwrap()),
-        traffic_services: 10,
+        traffic: Some(StatusFilter { limit: Some(10), ..StatusFilter::default() }),
         config: serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}}),
         flags: [("node-name".to_owned(), "n1".to_owned())].into(),
         started: SystemTime::UNIX_EPOCH,
-        count: |_| Err(KernelError::NotPermitted("the counters")),
+        kernel: KernelReaders {
+            count: |_| Err(KernelError::NotPermitted("the counters")),
+            busiest: |_| Err(KernelError::NotPermitted("the rates")),
+            connections: |_, _, _| Err(KernelError::NotPermitted("the connections")),
+        },
         ask,
     };
     Server::start(|listener, stopped| {
@@ -111,12 +115,14 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
 fn answer_of_empty_engine(query: Query) {
     let engine = Engine::new(&Settings::for_node("n1"), None);
     match query {
-        Query::Status { filter, reply } => {
-            drop(reply.send(api::status(&engine, None, &filter)));
+        Query::Status { filter, busiest, reply } => {
+            drop(reply.send(api::status(&engine, None, &filter, busiest.as_deref())));
         }
-        Query::Traffic { services, reply } => {
-            drop(reply.send(api::ServiceTraffic { services: Vec::new(), left_out: services }));
+        Query::Traffic { filter, reply } => {
+            let left_out = filter.limit.unwrap_or_default();
+            drop(reply.send(api::ServiceTraffic { services: Vec::new(), left_out }));
         }
+        Query::Pods { addresses, reply } => drop(reply.send(engine.state().pods_at(&addresses))),
         Query::Explain { question, reply } => {
             let explain = |destination, from| engine.explain(destination, from);
             drop(reply.send(api::explained(&question, engine.state(), explain)));
@@ -216,7 +222,7 @@ fn facts_are_reported() {
     let config = server.get("/configz");
     assert!(config.ends_with(r#"{"kubeproxy.config.k8s.io":{"mode":"ipvs"}}"#), "{config}");
 
-    let status = server.client().status(&StatusFilter::default()).unwrap();
+    let status = server.client().status(&StatusQuestion::default()).unwrap();
     assert_eq!((&*status.node, status.synced, status.last_sync), ("n1", false, None));
 
     let question = |destination: &str, from: &str| ConnectionQuestion {
@@ -321,7 +327,7 @@ fn connections_end_with_their_answer_and_idle_ones_on_stopping() {
     server.stop.send(()).unwrap();
     server.thread.join().unwrap();
     idle.read_to_end(&mut Vec::new()).unwrap();
-    let error = client.status(&StatusFilter::default());
+    let error = client.status(&StatusQuestion::default());
     assert!(matches!(error, Err(AgentError::Connect { .. })), "{error:?}");
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::VirtualAddress;
 use kube_ipvs_core::plan::{Sample, SampleTargets};
-use netlink_ipvs::ipvs::{Connections, Destination, Info, IpvsSocket, Traffic};
+use netlink_ipvs::ipvs::{Connections, Destination, Info, IpvsSocket, ServiceId, Traffic};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 use super::modules;
@@ -80,8 +80,16 @@ impl Ipvs {
     ///
     /// If the kernel refuses or does not answer.
     pub fn traffic(&mut self) -> Result<Vec<(VirtualAddress, Traffic)>, KernelError> {
-        let all = self.0.traffic()?.into_iter();
-        Ok(all.filter_map(|(id, traffic)| Some((convert::address(id)?, traffic))).collect())
+        self.0.traffic().map(of_pools)
+    }
+
+    /// The same per second, as IPVS estimates it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::traffic`].
+    pub fn rates(&mut self) -> Result<Vec<(VirtualAddress, Traffic)>, KernelError> {
+        self.0.rates().map(of_pools)
     }
 
     /// Returns whether IPVS adds its counters up: not if `net.ipv4.vs.run_estimation`, which kernels
@@ -143,4 +151,8 @@ impl Ipvs {
         let all = self.0.destinations(&convert::id(server))?.into_iter();
         Ok(all.map(|(it, connections)| (it.ip, it.port, connections)).collect())
     }
+}
+
+fn of_pools(all: Vec<(ServiceId, Traffic)>) -> Vec<(VirtualAddress, Traffic)> {
+    all.into_iter().filter_map(|(id, traffic)| Some((convert::address(id)?, traffic))).collect()
 }

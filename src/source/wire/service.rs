@@ -6,7 +6,8 @@ use std::{iter, slice};
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::{
-    Change, Event, Family, Interner, Name, Service, ServiceKey, ServicePort, TrafficPolicy,
+    Change, Event, Family, Interner, LabelHashes, Name, Service, ServiceKey, ServicePort,
+    TrafficPolicy,
 };
 use prost::Message;
 use serde::Deserialize;
@@ -196,6 +197,7 @@ impl Resource for ServiceObject {
             affinity_seconds: self.affinity_seconds(rejections),
             health_check_node_port: check
                 .and_then(|number| rejections.accept("spec.healthCheckNodePort", port(number))),
+            labels: LabelHashes::new(self.metadata.labels()),
             control: control::read(self.metadata.annotations()),
         })
     }

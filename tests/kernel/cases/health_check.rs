@@ -10,7 +10,7 @@ use kube_ipvs::client::{AgentClient, AgentError};
 use super::{Case, case};
 use crate::context::{Step, TestContext};
 use crate::expectation::Refused;
-use crate::lab::Host::{C, N1, P1, P2, P3};
+use crate::lab::Host::{self, C, N1, P1, P2, P3};
 use crate::lab::{ServiceBuilder, endpoints, product, service};
 
 /// How long the agent may take to open or close a port once the kernel is up to date.
@@ -39,6 +39,26 @@ pub(crate) fn cases() -> Vec<Case> {
                 asked(client, &format!("{node}:10256"), "/livez")?;
             }
             t.expect(P2, "[fd00:50::1]:10249/tcp", Refused)
+        }),
+        case("clients_addresses_are_for_the_node_alone", |t| {
+            t.agent().configure("")?;
+            t.agent().reconfigure("", "metricsBindAddress: 0.0.0.0:10249")?;
+            t.apply(service("dev/asked").cluster_ip("10.96.8.9").port("http", 80))?;
+            t.apply(endpoints("dev/asked").port("http", 8080).ready_on(P1))?;
+            t.settled()?;
+            let asked = |host: Host, path| {
+                let address: SocketAddr = "192.168.50.1:10249".parse().expect("address");
+                t.host(host).inside(|| AgentClient::new(address).get(path))
+            };
+            let connections = "/connections?namespace=dev&name=asked";
+            for client in [C, P2] {
+                asked(client, "/status").map_err(io::Error::other)?;
+                let refused = asked(client, connections);
+                let is_forbidden = matches!(refused, Err(AgentError::Refused { status: 403, .. }));
+                t.check(&format!("{client} learns nothing"), is_forbidden, format!("{refused:?}"))?;
+            }
+            asked(N1, connections).map_err(io::Error::other)?;
+            Ok(())
         }),
         case("health_checks_are_answered_on_the_node_alone", |t| {
             let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");

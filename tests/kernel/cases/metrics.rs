@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(counted)?;
             let slice = endpoints("dev/counted").port("tcp", 8080).udp("udp", 8080);
             t.apply(slice.ready_on(P1))?;
-            t.apply(service("dev/left-out").cluster_ip("10.96.9.41").port("tcp", 80))?;
+            t.apply(service("dev/also").cluster_ip("10.96.9.41").port("tcp", 80))?;
             t.settled()?;
             for _ in 0..3 {
                 t.ask(P2, "10.96.9.40:80/tcp")?;
@@ -40,6 +40,9 @@ pub(crate) fn cases() -> Vec<Case> {
             let endpoints = view.services[0].pools.iter().flat_map(|pool| pool.endpoints());
             let connections = endpoints.filter_map(|(it, _)| it.traffic).map(|it| it.connections);
             t.equal("connections for the page", 9, connections.sum::<u64>())?;
+            let busiest = t.answer_of_agent("/status?busiest=connections&limit=1")?;
+            let view: StatusView = serde_json::from_str(&busiest).map_err(io::Error::other)?;
+            t.equal("the busiest", "dev/counted", &*view.services[0].service)?;
             let packets = of_service(&told, "packets", labels);
             let bytes = of_service(&told, "bytes", labels);
             t.check("packets", packets >= 9, packets)?;

@@ -221,6 +221,15 @@ impl NodeContext {
         contain(&self.service_ranges, ip)
     }
 
+    /// Returns whether the Node object has a label, with this value or, for `None`, with any.
+    #[must_use]
+    pub fn has_label(&self, key: &str, value: Option<&str>) -> bool {
+        let is_it = |(name, text): &(Name, Name)| {
+            **name == *key && value.is_none_or(|value| **text == *value)
+        };
+        self.node_labels.iter().any(is_it)
+    }
+
     /// Returns whether an address lies in a shadow range.
     #[must_use]
     pub fn is_in_shadow_range(&self, ip: IpAddr) -> bool {

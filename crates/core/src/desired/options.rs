@@ -25,7 +25,8 @@ impl<'a> Options<'a> {
     pub(super) fn new(service: &'a Service, context: &'a NodeContext) -> Self {
         let control = Control::over(service.control.as_deref(), &context.settings.defaults);
         let nodes = control.nodes.as_ref();
-        let is_selected = nodes.is_none_or(|nodes| nodes.selects(&context.node_labels));
+        let is_selected =
+            nodes.is_none_or(|nodes| nodes.selects(|key, value| context.has_label(key, value)));
         let mut options = Self { service, context, control, is_selected, one_packet: Ok(false) };
         if options.control.one_packet == Some(true) {
             options.one_packet = options.no_one_packet().map_or(Ok(true), Err);

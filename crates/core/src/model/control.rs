@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Family, FrontendKind, Name, Scheduler, VirtualServer};
+use super::{Family, FrontendKind, LabelSelector, Scheduler, VirtualServer};
 
 /// The options of a Service, from its annotations; also the configuration's defaults. `None` leaves
 /// an option to the defaults.
@@ -28,7 +28,7 @@ pub struct Control {
     /// The kinds of front ends that are served.
     pub frontends: Option<Box<[FrontendKind]>>,
     /// The nodes that serve front ends other than ClusterIPs.
-    pub nodes: Option<NodeSelector>,
+    pub nodes: Option<LabelSelector>,
     /// Reasons why annotations are ignored.
     pub invalid: Box<[String]>,
 }
@@ -106,43 +106,17 @@ impl AffinityPrefix {
     }
 }
 
-/// A label selector. A node must meet every requirement.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct NodeSelector(pub Box<[LabelRequirement]>);
-
-/// A condition on a label.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LabelRequirement {
-    pub key: Name,
-    /// The values that the label must, or must not, have; without values the label's presence counts.
-    pub values: Box<[Name]>,
-    /// Reverses the condition. As in Kubernetes, a node without the label then meets it.
-    pub is_negated: bool,
-}
-
-impl NodeSelector {
-    /// Returns whether a node with these labels is selected.
-    #[must_use]
-    pub fn selects(&self, labels: &[(Name, Name)]) -> bool {
-        self.0.iter().all(|LabelRequirement { key, values, is_negated }| {
-            let label = labels.iter().find(|(name, _)| name == key);
-            let is_met =
-                label.is_some_and(|(_, value)| values.is_empty() || values.contains(value));
-            is_met != *is_negated
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::model::{Backend, Endpoint, Pool, Service, Shared, Topology};
+    use crate::model::{Backend, Endpoint, LabelHashes, Pool, Service, Shared, Topology};
 
     /// What 100,000 Services with a million endpoints have, whether or not they have options.
     #[test]
     fn a_service_without_options_has_a_pointer_for_them() {
         let pointer = size_of::<usize>();
+        let labels = size_of::<LabelHashes>();
         let topology = size_of::<Shared<Topology>>();
-        assert_eq!(size_of::<Service>(), 136 + pointer);
+        assert_eq!(size_of::<Service>(), 136 + labels + pointer);
         assert_eq!(size_of::<Pool>(), 64 + pointer);
         assert_eq!(size_of::<Endpoint>(), 24 + topology, "the weight is where padding was");
         assert_eq!(size_of::<Backend>(), 22 + 2, "weights of 32 bits");

@@ -17,6 +17,7 @@ mod frontend;
 mod health_check;
 mod interface;
 mod interner;
+mod label;
 mod limiter;
 mod node;
 mod pod_names;
@@ -31,9 +32,7 @@ mod written;
 pub use address::{
     Family, ParseAddressError, Protocol, VirtualAddress, shadow_addresses, shadow_ranges,
 };
-pub use control::{
-    AffinityPrefix, Control, LabelRequirement, LocalityWeights, NodeSelector, SchedulerFlags,
-};
+pub use control::{AffinityPrefix, Control, LocalityWeights, SchedulerFlags};
 pub use desired::{DesiredNode, DesiredService, Refusal, RefusalReason, SharedPools};
 pub use element::{AddressSet, Element, InterfaceSet, Leads, OnePacketLeads, PortSet, RangeSet};
 pub use endpoint::{Endpoint, EndpointPort, EndpointSlice, SliceKey, Topology};
@@ -44,6 +43,7 @@ pub use frontend::{Frontend, FrontendKind, Masquerade, Right, Shadow, Target};
 pub use health_check::HealthCheck;
 pub use interface::{InterfaceName, InterfaceNameError, Interfaces, Link};
 pub use interner::{Interner, Name};
+pub use label::{LabelHashes, LabelRequirement, LabelSelector};
 pub use limiter::{Limiter, QUIET, Topic};
 pub use node::{Node, ServiceCidr};
 pub use pod_names::{EndpointName, PodNames};

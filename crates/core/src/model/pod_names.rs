@@ -122,6 +122,18 @@ impl EndpointName {
         Self { pod: pod.map(str::to_owned), node: node.map(Into::into), zone: None }
     }
 
+    /// Returns the name of an endpoint by its index in its slice, the pod with its namespace.
+    #[must_use]
+    pub fn in_namespace(slice: &EndpointSlice, index: usize) -> Option<Self> {
+        let topology = &slice.endpoints.get(index)?.topology;
+        let pod = slice.pods.get(slice.key.name(), index);
+        Some(Self {
+            pod: pod.map(|pod| format!("{}/{pod}", slice.service.namespace())),
+            node: topology.node.clone(),
+            zone: topology.zone.clone(),
+        })
+    }
+
     /// Returns the name of the endpoint with an address and port in the slices of its Service. If
     /// several have it, the same counts as in an [`EndpointSet`](super::EndpointSet).
     #[must_use]

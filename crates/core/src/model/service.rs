@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Control, Family, Name, Protocol};
+use super::{Control, Family, LabelHashes, Name, Protocol};
 
 /// `namespace/name` of a Service.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -86,6 +86,7 @@ pub struct Service {
     pub affinity_seconds: Option<u32>,
     /// `spec.healthCheckNodePort` of a load balancer Service with external policy Local.
     pub health_check_node_port: Option<u16>,
+    pub labels: LabelHashes,
     /// From annotations; `None` without any.
     pub control: Option<Box<Control>>,
 }
@@ -107,6 +108,7 @@ impl Service {
             external_policy: TrafficPolicy::default(),
             affinity_seconds: None,
             health_check_node_port: None,
+            labels: LabelHashes::default(),
             control: None,
         }
     }

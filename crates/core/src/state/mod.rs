@@ -4,6 +4,7 @@ mod dirty;
 mod relist;
 mod triggers;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use ipnet::IpNet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
-    Change, EndpointSlice, Endpoints, Event, Family, Link, Locality, Name, Node, Service,
-    ServiceCidr, ServiceKey, SliceKey, VirtualAddress,
+    Change, EndpointName, EndpointSlice, Endpoints, Event, Family, Link, Locality, Name, Node,
+    Service, ServiceCidr, ServiceKey, SliceKey, VirtualAddress,
 };
 
 pub use dirty::Dirty;
@@ -231,6 +232,23 @@ impl State {
     /// Returns the slices of all Services, in arbitrary order.
     pub fn all_slices(&self) -> impl Iterator<Item = &EndpointSlice> {
         self.entries.values().flat_map(|entry| entry.endpoints.slices())
+    }
+
+    /// Returns the names of the pods with these addresses, each with its namespace; none of an address
+    /// whose endpoints have several names, such as a node's own.
+    #[must_use]
+    pub fn pods_at(&self, addresses: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, EndpointName> {
+        let mut names: BTreeMap<_, Option<EndpointName>> = BTreeMap::new();
+        for slice in self.all_slices() {
+            for (index, endpoint) in slice.endpoints.iter().enumerate() {
+                if addresses.contains(&endpoint.address) {
+                    let name = EndpointName::in_namespace(slice, index);
+                    let known = names.entry(endpoint.address).or_insert_with(|| name.clone());
+                    known.take_if(|it| Some(&*it) != name.as_ref());
+                }
+            }
+        }
+        names.into_iter().filter_map(|(ip, name)| Some((ip, name?))).collect()
     }
 
     /// Returns the keys of all Services.

@@ -37,6 +37,8 @@ pub(super) const STATS_PACKETS_IN: u16 = 2;
 pub(super) const STATS_PACKETS_OUT: u16 = 3;
 pub(super) const STATS_BYTES_IN: u16 = 4;
 pub(super) const STATS_BYTES_OUT: u16 = 5;
+/// The first of the rates, which have the order of the sums.
+pub(super) const STATS_RATES: u16 = 6;
 
 pub(super) const DEST_ADDR: u16 = 1;
 pub(super) const DEST_PORT: u16 = 2;

@@ -105,15 +105,21 @@ pub(super) fn destination(payload: &[u8], of: IpAddr) -> Option<(Destination, Co
 
 /// Decodes the traffic of a virtual service: zero before Linux 4.1, which has 32-bit counters.
 pub(super) fn service_traffic(payload: &[u8]) -> Traffic {
-    traffic(payload, c::ATTR_SERVICE, c::SVC_STATS64)
+    traffic(payload, [c::ATTR_SERVICE, c::SVC_STATS64], c::STATS_CONNECTIONS)
+}
+
+/// The same per second, as IPVS estimates it.
+pub(super) fn service_rates(payload: &[u8]) -> Traffic {
+    traffic(payload, [c::ATTR_SERVICE, c::SVC_STATS64], c::STATS_RATES)
 }
 
 /// The same of a destination.
 pub(super) fn destination_traffic(payload: &[u8]) -> Traffic {
-    traffic(payload, c::ATTR_DEST, c::DEST_STATS64)
+    traffic(payload, [c::ATTR_DEST, c::DEST_STATS64], c::STATS_CONNECTIONS)
 }
 
-fn traffic(payload: &[u8], object: u16, statistics: u16) -> Traffic {
+/// Decodes the figures from the attribute `first` on.
+fn traffic(payload: &[u8], [object, statistics]: [u16; 2], first: u16) -> Traffic {
     let mut traffic = Traffic::default();
     let object = body(payload, object);
     let mut all = object.into_iter().flat_map(|object| object.nested());
@@ -122,7 +128,7 @@ fn traffic(payload: &[u8], object: u16, statistics: u16) -> Traffic {
     };
     for count in statistics.nested() {
         let number = count.u64().unwrap_or_default();
-        match count.kind {
+        match count.kind.wrapping_sub(first - c::STATS_CONNECTIONS) {
             c::STATS_CONNECTIONS => traffic.connections = number,
             c::STATS_PACKETS_IN => traffic.packets_in = number,
             c::STATS_PACKETS_OUT => traffic.packets_out = number,
@@ -173,7 +179,7 @@ mod tests {
         };
         let statistics = |kind, first: u64| {
             let count = |kind: u16| attribute(kind, &(first + u64::from(kind)).to_ne_bytes());
-            attribute(kind, &[1, 2, 3, 4, 5].map(count).concat())
+            attribute(kind, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map(count).concat())
         };
         let expected = |first: u64| Traffic {
             connections: first + 1,
@@ -188,6 +194,7 @@ mod tests {
             [header.clone(), attribute(c::ATTR_SERVICE, &statistics(12, 1 << 40))].concat();
         let destination = [header, attribute(c::ATTR_DEST, &statistics(12, 100))].concat();
         assert_eq!(service_traffic(&service), expected(1 << 40));
+        assert_eq!(service_rates(&service), expected((1 << 40) + 5));
         assert_eq!(destination_traffic(&destination), expected(100));
         assert_eq!(destination_traffic(&service), Traffic::default());
     }

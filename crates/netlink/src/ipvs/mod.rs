@@ -182,6 +182,23 @@ impl IpvsSocket {
     ///
     /// If the kernel rejects the request or does not answer.
     pub fn traffic(&mut self) -> Result<Vec<(ServiceId, Traffic)>, KernelError> {
+        self.statistics(decode::service_traffic)
+    }
+
+    /// Reads the traffic of every virtual service per second, as the kernel estimates it: a moving
+    /// average of periods of two seconds, rounded up (`net/netfilter/ipvs/ip_vs_est.c`).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel rejects the request or does not answer.
+    pub fn rates(&mut self) -> Result<Vec<(ServiceId, Traffic)>, KernelError> {
+        self.statistics(decode::service_rates)
+    }
+
+    fn statistics(
+        &mut self,
+        decode: fn(&[u8]) -> Traffic,
+    ) -> Result<Vec<(ServiceId, Traffic)>, KernelError> {
         self.with_family(|socket, family| {
             socket.dump(
                 "IPVS statistics",
@@ -189,9 +206,7 @@ impl IpvsSocket {
                 |message| encode::command(message, constants::CMD_GET_SERVICE),
                 |found: &mut Vec<_>, _, payload| {
                     let service = decode::service(payload);
-                    found.extend(
-                        service.map(|service| (service.id, decode::service_traffic(payload))),
-                    );
+                    found.extend(service.map(|service| (service.id, decode(payload))));
                 },
             )
         })

@@ -149,7 +149,7 @@ fn a_large_answer_is_computed_once_for_all_clients() {
     let server = metrics_server(&health(), move |query| asked.send(query).unwrap());
     let client = server.client();
     let statuses: Vec<_> = (0..CLIENTS)
-        .map(|_| thread::spawn(move || client.status(&StatusFilter::default()).map(drop)))
+        .map(|_| thread::spawn(move || client.status(&StatusQuestion::default()).map(drop)))
         .collect();
     // The engine's thread is busy until all clients have asked.
     let first = questions.recv().unwrap();
@@ -168,9 +168,9 @@ fn answers_under_way_are_bounded() {
     let made = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&made);
     let server = metrics_server(&health(), move |query| {
-        let Query::Status { filter, reply } = query else { return };
+        let Query::Status { filter, busiest, reply } = query else { return };
         counted.fetch_add(1, Ordering::Relaxed);
-        drop(reply.send(api::status(&engine.lock().unwrap(), None, &filter)));
+        drop(reply.send(api::status(&engine.lock().unwrap(), None, &filter, busiest.as_deref())));
     });
     // They read just enough to see that the answer has begun.
     let begin = |_| {
@@ -186,15 +186,15 @@ fn answers_under_way_are_bounded() {
     assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
     // The end of an answer makes space.
     drop(reading.pop());
-    server.client().status(&StatusFilter::default()).unwrap();
+    server.client().status(&StatusQuestion::default()).unwrap();
 }
 
 #[test]
 fn status_is_narrowed_and_counted_on_request() {
     let engine = Mutex::new(large_engine());
     let server = metrics_server(&health(), move |query| {
-        let Query::Status { filter, reply } = query else { return };
-        drop(reply.send(api::status(&engine.lock().unwrap(), None, &filter)));
+        let Query::Status { filter, busiest, reply } = query else { return };
+        drop(reply.send(api::status(&engine.lock().unwrap(), None, &filter, busiest.as_deref())));
     });
     let status = |query: &str| {
         let answer = server.get(&format!("/status?{query}"));

@@ -193,6 +193,7 @@ offloadInterfaces: [eth0, cali*]
 removeKubeProxy: true
 serviceProxyName: other
 trafficMetricsServices: 100
+trafficMetricsSelector: team=shop
 ";
 
 const TEXTS: [&str; 9] = [
