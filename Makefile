@@ -1,10 +1,27 @@
 # Every target sets up what it needs by itself: see hack/setup.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint deny kernel-test kernel-matrix fuzz bench soak
+.PHONY: help build install image release demo test lint deny kernel-test kernel-matrix fuzz bench soak
+PREFIX ?= /usr/local
 SECONDS ?= 30
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the program: target/release/kube-ipvs
+	@hack/setup build
+	cargo build --locked --release
+
+install: build ## Install it below PREFIX=/usr/local, with manual pages, completions and the kubectl plugin
+	@cargo run --quiet --locked -p kube-ipvs-pages -- target/pages
+	install -D target/release/kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kube-ipvs"
+	ln -sf kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kubectl-ipvs"
+	cp -r target/pages/share "$(DESTDIR)$(PREFIX)/"
+
+image: ## Build the container image; IMAGE=name
+	@hack/release image
+
+release: ## Build what a release consists of: VERSION=1.2.3
+	@hack/release all $(VERSION)
 
 demo: ## Run the agent on manifests/demo with real traffic, and print what happens
 	@hack/progress hack/prepare
