@@ -50,7 +50,7 @@ fn median(mut figures: Vec<f64>) -> Result<f64> {
 /// The name and the function of a measurement.
 type Measurement = (&'static str, fn() -> Result<Vec<Figure>>);
 
-const MEASUREMENTS: [Measurement; 11] = [
+const MEASUREMENTS: [Measurement; 12] = [
     ("decode", decode::slices),
     ("cold_start", sync::cold_start),
     ("one_change", sync::one_changes),
@@ -60,6 +60,7 @@ const MEASUREMENTS: [Measurement; 11] = [
     ("data_path", data_path::exchanges),
     ("rss", memory::resident),
     ("churn_cpu", processor::shares),
+    ("watched", processor::watchers),
     ("delete_then_add", sync::delete_then_add),
     ("count", tracking::counts),
 ];

@@ -11,9 +11,11 @@
 //! measured, and on while the whole machine is measured.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kube_ipvs::client::AgentClient;
 use kube_ipvs::kernel::Kernel;
 
 use crate::Result;
@@ -41,6 +43,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// After this time a start or an end is over, and the threads of a start have ended.
 const SETTLED: Duration = Duration::from_secs(15);
+
+/// The address at which the agent answers.
+const AGENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+/// How often the agent is asked.
+const QUESTIONS: u32 = 20;
 
 /// Whether the kernel estimates the rates of connections, packets and bytes.
 const ESTIMATORS: &str = "net.ipv4.vs.run_estimation";
@@ -141,6 +148,44 @@ fn settled(services: u32) -> Result<(ApiServer, Agent)> {
     let agent = Agent::start(&server)?;
     sleep(SETTLED);
     Ok((server, agent))
+}
+
+/// Percent of a processor that the agent takes while it is asked a question again and again.
+fn watched(agent: &Agent, path: &str, every: Duration) -> Result<f64> {
+    let client = AgentClient::new(AGENT);
+    let ask = || client.get(path).map(drop);
+    // The thread that reads the kernel lives while there are questions.
+    ask()?;
+    let start = Instant::now();
+    let busy = agent.busy_during(|| {
+        for asked in 1..=QUESTIONS {
+            sleep((every * asked).saturating_sub(start.elapsed()));
+            ask()?;
+        }
+        Ok(())
+    })?;
+    Ok(100.0 * busy.as_secs_f64() / start.elapsed().as_secs_f64())
+}
+
+/// Measures the agent while its page is open, and while `top` runs.
+pub(crate) fn watchers() -> Result<Vec<Figure>> {
+    let measure = |services| {
+        on_node(move || {
+            let (_server, agent) = settled(services)?;
+            let page = watched(&agent, "/status?limit=200&counters=true", Duration::from_secs(2))?;
+            let top = "/status?limit=50&counters=true&busiest=connections";
+            Ok([page, watched(&agent, top, Duration::from_secs(4))?])
+        })
+    };
+    let (many, few) = (measure(MANY)?, measure(FEW)?);
+    let figure = |name, what: &str, at: usize| {
+        let what = format!("the agent while {what}, 10,000 × 10; baseline 100 × 10");
+        Figure::new(name, what, "%", many[at], few[at])
+    };
+    Ok(vec![
+        figure("watched_page_cpu", "its page is open", 0),
+        figure("watched_top_cpu", "`top` runs", 1),
+    ])
 }
 
 pub(crate) fn shares() -> Result<Vec<Figure>> {

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use kube_ipvs_core::model::LabelSelector;
 use kube_ipvs_core::question::{ClientName, DestinationName};
 
-use super::{ConnectionsFlags, TopFlags};
+use super::{ConnectionsFlags, TopFlags, complete};
 use crate::agent::api::StatusFilter;
 use crate::config::{SharedFlags, duration, path, truth};
 use crate::control::label_selector;
@@ -274,7 +274,7 @@ pub enum Command {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
 pub struct ServiceFlags {
     /// Only this Service, or those of this namespace
-    #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter)]
+    #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter, add = complete::services())]
     services: Option<StatusFilter>,
     /// Only Services with these labels, such as app=web,tier!=test
     #[arg(short = 'l', long, value_name = "LABELS", value_parser = label_selector)]

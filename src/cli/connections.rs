@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{TextFormat, output, status};
+use super::{TextFormat, complete, output, status};
 use crate::agent::api::{ConnectionsQuestion, ConnectionsView};
 use crate::config::SharedFlags;
 
@@ -13,7 +13,7 @@ use crate::config::SharedFlags;
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct ConnectionsFlags {
     /// The Service
-    #[arg(value_name = "[NAMESPACE/]SERVICE", value_parser = service)]
+    #[arg(value_name = "[NAMESPACE/]SERVICE", value_parser = service, add = complete::services())]
     service: String,
     /// Namespace of a Service without one
     #[arg(short, long, default_value = "default")]

@@ -2,6 +2,7 @@
 
 mod args;
 mod cleanup;
+mod complete;
 mod connections;
 mod diff;
 mod doctor;
@@ -21,11 +22,10 @@ mod top_view;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use args::VERSION;
-use clap::CommandFactory;
-use clap_complete::generate;
 use kube_ipvs_core::question::ConnectionQuestion;
 
 use crate::agent::log;
@@ -36,6 +36,7 @@ pub use args::{
     CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, ServiceFlags, StatusFormat,
     TextFormat,
 };
+pub use complete::{commands, completions};
 pub use connections::ConnectionsFlags;
 pub use top_view::TopFlags;
 
@@ -52,8 +53,14 @@ const WOULD_CHANGE: u8 = 3;
 #[must_use]
 pub fn main() -> ExitCode {
     let line: Vec<_> = env::args_os().collect();
-    if plugin::is_called(&line) {
-        return plugin::main(line);
+    match name_of(&line) {
+        Some(plugin::NAME) => return plugin::main(line),
+        Some(plugin::COMPLETER) => {
+            return end(complete::answer_kubectl(line)
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(Into::into));
+        }
+        _ => complete::answer_shell(),
     }
     let cli = match Cli::read(line.clone()) {
         Ok(cli) => cli,
@@ -72,6 +79,11 @@ pub fn main() -> ExitCode {
         }
     };
     end(dispatch(cli))
+}
+
+/// Returns the name by which the program was called.
+fn name_of(line: &[OsString]) -> Option<&str> {
+    Path::new(line.first()?).file_name()?.to_str()
 }
 
 /// Reports how a command has ended.
@@ -112,11 +124,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Top(flags) => top::run(&shared, &flags),
         Command::Doctor { output } => doctor::run(&shared, output),
         Command::Cleanup(flags) => cleanup::run(&flags),
-        Command::Completions { shell } => {
-            let mut text = Vec::new();
-            generate(shell, &mut Cli::command(), "kube-ipvs", &mut text);
-            print(&text)
-        }
+        Command::Completions { shell } => print(&completions(&shell.to_string())?),
         Command::Version => print(format!("{VERSION}\n").as_bytes()),
     }
 }

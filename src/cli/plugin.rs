@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,7 +29,10 @@ use crate::client::{connections_path, explain_path, status_path};
 use crate::doctor::Report;
 use crate::source::kubernetes::{AgentPod, AgentPods, RemoteError, connect_user};
 
-const NAME: &str = "kubectl-ipvs";
+/// The name of this program as the plugin.
+pub(super) const NAME: &str = "kubectl-ipvs";
+/// The name by which kubectl asks it for completions.
+pub(super) const COMPLETER: &str = "kubectl_complete-ipvs";
 /// Agents that are asked at the same time.
 const AT_ONCE: usize = 16;
 /// The wait before `diff` looks whether a difference lasts: longer than a change takes.
@@ -38,7 +41,8 @@ const LOOKS_AGAIN: Duration = Duration::from_secs(3);
 /// The command line of the plugin.
 #[derive(Debug, Parser)]
 #[command(
-    name = "kubectl ipvs",
+    name = "kubectl-ipvs",
+    bin_name = "kubectl ipvs",
     about = "Asks the kube-ipvs agents of a cluster",
     after_help = "The agents are asked by port-forward, with the rights of the kubeconfig: it needs \
         to list pods, and to get and create pods/portforward, in the agents' namespace.\n\n\
@@ -47,7 +51,7 @@ const LOOKS_AGAIN: Duration = Duration::from_secs(3);
     version = VERSION,
     disable_help_subcommand = true
 )]
-struct Plugin {
+pub(super) struct Plugin {
     #[command(subcommand)]
     command: PluginCommand,
     #[command(flatten)]
@@ -153,11 +157,6 @@ fn text_of<T: Display + Serialize + DeserializeOwned>(
         }
         TextFormat::Json => serde_json::to_string(&NodeAnswer { node, answer })? + "\n",
     })
-}
-
-/// Returns whether a command line, whose first word is the program's name, is the plugin's.
-pub(super) fn is_called(line: &[OsString]) -> bool {
-    line.first().and_then(|path| Path::new(path).file_name()).is_some_and(|name| name == NAME)
 }
 
 /// Does what the command line of the plugin says.

@@ -8,6 +8,7 @@ mod api;
 mod architecture;
 #[path = "../common/mod.rs"]
 mod common;
+mod completions;
 mod contested;
 mod corpora;
 mod desired;

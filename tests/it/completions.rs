@@ -1,0 +1,48 @@
+//! Completions of command lines, as bash and kubectl ask for them.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kube-ipvs");
+
+/// Calls what the script has registered, as bash does when a key is pressed.
+const PRESS: &str = r#"
+source <(kube-ipvs completions bash)
+COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); COMP_TYPE=9
+_clap_complete_kube_ipvs kube-ipvs "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+printf '%s\n' "${COMPREPLY[@]}"
+"#;
+
+fn lines(command: &mut Command) -> Vec<String> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Returns what bash offers for the last word.
+fn offered(words: &[&str]) -> Vec<String> {
+    let directory = Path::new(PROGRAM).parent().unwrap();
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
+    lines(Command::new("bash").args(["-c", PRESS, "bash"]).args(words).env("PATH", path))
+}
+
+#[test]
+fn bash_completes_commands_flags_and_values() {
+    assert_eq!(offered(&["kube-ipvs", "stat"]), ["status"]);
+    assert_eq!(offered(&["kube-ipvs", "render", "--manif"]), ["--manifests"]);
+    assert_eq!(offered(&["kube-ipvs", "status", "-o", ""]), ["text", "wide", "yaml", "json"]);
+    let sorts = offered(&["kube-ipvs", "top", "--once", "--sort", ""]);
+    assert_eq!(sorts, ["connections", "packets", "bytes", "active"]);
+}
+
+#[test]
+fn kubectl_completes_the_plugin() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("kubectl_complete-ipvs");
+    symlink(PROGRAM, &program).unwrap();
+    let offered = |words: &[&str]| lines(Command::new(&program).args(words));
+    assert_eq!(offered(&["dif"])[0].split('\t').next(), Some("diff"));
+    let forms = offered(&["doctor", "-o", ""]);
+    assert_eq!(forms, ["text\tLines for people", "json\tOne JSON object", ":4"]);
+}
