@@ -13,6 +13,8 @@ mod corpora;
 mod desired;
 mod engine_updates;
 mod kubectl_plugin;
+mod kubernetes_types;
+mod kustomize;
 mod log;
 mod manifests;
 mod notices;
