@@ -13,6 +13,7 @@ mod contested;
 mod corpora;
 mod desired;
 mod engine_updates;
+mod install_pages;
 mod kubectl_plugin;
 mod kubernetes_types;
 mod kustomize;
