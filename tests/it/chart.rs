@@ -303,6 +303,11 @@ fn invalid_values_are_refused_with_what_is_wrong() {
         (host(json!({"config": {"kubeProxy": {"kind": "x"}}})), "kind"),
         (host(json!({"image": {"digest": "latest"}})), "image.digest"),
         (
+            host(json!({"metrics": {"bindAddress": "[::1]:9100", "rules": {"enabled": true},
+                "serviceMonitor": {"enabled": true}}})),
+            "monitors cannot reach [::1]:9100",
+        ),
+        (
             host(json!({"metrics": {"podMonitor": {"enabled": true}},
                 "updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}})),
             "enable metrics.serviceMonitor instead",

@@ -22,7 +22,10 @@ pub fn check(object: &Value) -> Result<(), String> {
         }
         ("rbac.authorization.k8s.io/v1", "Role") => fits::<Role>(object),
         ("apps/v1", "DaemonSet") => fits::<DaemonSet>(object).and_then(|()| daemon_set(object)),
-        ("monitoring.coreos.com/v1", _) => has_only(&object["spec"], of_prometheus(kind)?),
+        ("monitoring.coreos.com/v1", _) => {
+            let fields: Vec<_> = of_prometheus(kind)?.split_whitespace().collect();
+            has_only(&object["spec"], "spec", &fields)
+        }
         (version, _) => Err(format!("{version}, {kind} has no schema here")),
     }
     .map_err(|reason| format!("{kind} {}: {reason}", object["metadata"]["name"]))
@@ -82,20 +85,32 @@ fn daemon_set(object: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Fields of the Prometheus Operator's kinds, of which there are no types here: those in use.
-fn of_prometheus(kind: &str) -> Result<&'static [&'static str], String> {
+/// The fields in use of the Prometheus Operator's kinds, of which there are no types here. What is under
+/// labels and annotations is free.
+fn of_prometheus(kind: &str) -> Result<&'static str, String> {
     match kind {
-        "PodMonitor" => Ok(&["selector", "podMetricsEndpoints"]),
-        "ServiceMonitor" => Ok(&["selector", "endpoints"]),
-        "PrometheusRule" => Ok(&["groups"]),
+        "PodMonitor" => {
+            Ok("selector matchLabels podMetricsEndpoints port path interval relabelings \
+                            sourceLabels targetLabel")
+        }
+        "ServiceMonitor" => Ok("selector matchLabels endpoints port path interval relabelings \
+                                sourceLabels targetLabel"),
+        "PrometheusRule" => Ok("groups name rules alert expr for labels annotations"),
         _ => Err("not a kind of the Prometheus Operator".to_owned()),
     }
 }
 
-fn has_only(spec: &Value, fields: &[&str]) -> Result<(), String> {
-    let mut keys = spec.as_object().into_iter().flatten().map(|(key, _)| key);
-    match keys.find(|key| !fields.contains(&key.as_str())) {
-        Some(key) => Err(format!("there is no field .spec.{key}")),
-        None => Ok(()),
+fn has_only(value: &Value, path: &str, fields: &[&str]) -> Result<(), String> {
+    const FREE: [&str; 3] = ["matchLabels", "labels", "annotations"];
+    match value {
+        Value::Object(object) => object.iter().try_for_each(|(key, value)| {
+            let path = format!("{path}.{key}");
+            if !fields.contains(&key.as_str()) {
+                return Err(format!("there is no field {path}"));
+            }
+            if FREE.contains(&key.as_str()) { Ok(()) } else { has_only(value, &path, fields) }
+        }),
+        Value::Array(list) => list.iter().try_for_each(|value| has_only(value, path, fields)),
+        _ => Ok(()),
     }
 }
