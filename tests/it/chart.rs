@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 pub mod render;
 
 use crate::kubernetes_types;
-use crate::kustomize::{self, Overlay, documents, only};
-use crate::manifests::config_of;
+use crate::kustomize::{self, documents, only};
+use crate::manifests::{builds, config_of};
 use render::render;
 
 /// Values that the chart renders.
@@ -31,7 +31,7 @@ fn accepted() -> BTreeMap<String, Value> {
     let metrics = json!({"serviceMonitor": {"enabled": true}, "rules": {"enabled": true},
         "dashboard": {"enabled": true}});
     let cases = [
-        ("defaults", host(json!({}))),
+        ("base", host(json!({}))),
         ("kubeadm", json!({"existingConfigMap": {"name": "kube-proxy"}})),
         ("metrics", host(json!({"metrics": metrics}))),
         (
@@ -218,7 +218,7 @@ fn monitors_of_kube_proxy_find_the_pods_that_have_its_label() {
         daemon_set["spec"]["template"]["metadata"]["labels"]["k8s-app"].clone()
     };
     assert_eq!(labels("kube-proxy's label"), "kube-proxy");
-    assert_eq!(labels("defaults"), Value::Null);
+    assert_eq!(labels("base"), Value::Null);
     let agent = agent(&all["kube-proxy's label"], &json!({}));
     assert!(agent.metrics_address.unwrap().ip().is_unspecified());
 }
@@ -226,17 +226,7 @@ fn monitors_of_kube_proxy_find_the_pods_that_have_its_label() {
 #[test]
 fn the_chart_makes_what_kustomize_makes() {
     let Some(all) = rendered() else { return };
-    let metrics = |under: &str| {
-        Overlay::new(&format!("resources: [../{under}]\ncomponents: [../../components/metrics]"))
-    };
-    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-    let pairs = [
-        ("defaults", kustomize::build(&manifests.join("base"))),
-        ("kubeadm", kustomize::build(&manifests.join("overlays/kubeadm"))),
-        ("metrics", kustomize::build(&metrics("../base").directory())),
-        ("kubeadm with metrics", kustomize::build(&metrics("kubeadm").directory())),
-    ];
-    for (name, theirs) in pairs {
+    for (name, theirs) in builds().into_iter().filter(|(name, _)| *name != "own") {
         let (ours, theirs) = (essence(&all[name]), essence(&theirs));
         let names = |objects: &BTreeMap<String, Value>| objects.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&ours), names(&theirs), "{name}");

@@ -70,7 +70,7 @@ patches:
 ";
 
 /// What every way to put the manifests together makes.
-fn builds() -> Vec<(&'static str, Vec<Value>)> {
+pub fn builds() -> Vec<(&'static str, Vec<Value>)> {
     let built = |overlay: Overlay| kustomize::build(&overlay.directory());
     vec![
         ("base", kustomize::build(&root().join("base"))),
