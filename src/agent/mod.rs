@@ -29,5 +29,5 @@ mod timestamp;
 mod upkeep;
 
 pub use prepare::prepare;
-pub use run::run;
+pub use run::{LONGEST_END, run};
 pub use sole::{Holder, running};

@@ -25,8 +25,9 @@ use super::sole::acquire_lock;
 use super::start_log::announce;
 use crate::config::{Config, SharedFlags};
 
-/// How long the engine's thread may take to finish its current batch.
-const LONGEST_END: Duration = Duration::from_secs(20);
+/// How long the engine's thread may take to finish its current batch. A pod's
+/// `terminationGracePeriodSeconds` must be longer.
+pub const LONGEST_END: Duration = Duration::from_secs(20);
 
 /// Runs until SIGTERM or SIGINT; the kernel's state stays as it is. The configuration is derived
 /// from the flags; if the configuration file changes, the agent replaces itself.

@@ -1,5 +1,5 @@
 //! Flags and file → [`Config`], with kube-proxy's precedence: where a file is given, flags are
-//! ignored, except for the node's name, `--master` and those for logging.
+//! ignored, except for the node's name, `--master`, `--metrics-bind-address` and those for logging.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use kube_ipvs_core::model::{Carry, read_ip};
 use serde_json::Value;
 
 use super::document::{self, Given, Origin};
-use super::options::DOCUMENTS;
+use super::options::{DOCUMENTS, of_field};
 use super::{Config, ConfigError, LogFormat, SharedFlags, SourceConfig};
 use super::{address, duration};
 
@@ -21,6 +21,9 @@ const TCP_FIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// kube-proxy's verbosities from which on there is debugging, and more than that.
 const DEBUG_VERBOSITY: i64 = 4;
 const TRACE_VERBOSITY: i64 = 6;
+/// The flag of kube-proxy that counts beside a file, and more than it. kube-proxy ignores it there. A
+/// manifest that adds a monitor to the agent does not own the file: with kubeadm, it is kube-proxy's.
+const METRICS_FLAG: &str = "metrics-bind-address";
 
 /// Resolves everything.
 ///
@@ -82,8 +85,9 @@ impl<'a> Resolver<'a> {
                 ..Given::default()
             },
             Some(path) => {
-                let given: Vec<_> =
-                    flags.proxy.given().map(|(option, _)| format!("--{}", option.flag)).collect();
+                let given = flags.proxy.given().map(|(option, _)| option.flag);
+                let given = given.filter(|flag| *flag != METRICS_FLAG);
+                let given: Vec<_> = given.map(|flag| format!("--{flag}")).collect();
                 if !given.is_empty() {
                     warnings.push(format!(
                         "{}: ignored, as kube-proxy does where --config is given; say it in the \
@@ -229,13 +233,19 @@ impl<'a> Resolver<'a> {
     }
 
     fn listen(&self, field: &str, default: &str) -> Result<Option<SocketAddr>, ConfigError> {
-        let text = match (self.text_of(field), self.given.origin(field)) {
+        let is_over_file = of_field(field).is_some_and(|option| option.flag == METRICS_FLAG);
+        let flag = self.flags.proxy.value(METRICS_FLAG).filter(|_| is_over_file);
+        let (given, origin) = match flag.and_then(Value::as_str) {
+            Some(text) => (Some(text), &Origin::Flags),
+            None => (self.text_of(field), self.given.origin(field)),
+        };
+        let text = match (given, origin) {
             (None, _) => default,
             // kubeadm writes an empty address where it means the default; as a flag it means off.
             (Some(""), Origin::Document { .. }) => default,
             (Some(text), _) => text,
         };
         let port = default.rsplit(':').next().and_then(|port| port.parse().ok());
-        address::parse(text, port.unwrap_or_default()).map_err(|reason| self.wrong(field, reason))
+        address::parse(text, port.unwrap_or_default()).map_err(|reason| origin.wrong(field, reason))
     }
 }

@@ -201,6 +201,17 @@ fn beside_a_file_most_flags_are_ignored_with_a_warning() {
 }
 
 #[test]
+fn the_flag_of_metrics_counts_beside_a_file() {
+    let with = |address: &str| with_file(KUBEADM, &format!("--metrics-bind-address={address}"));
+    let config = with("0.0.0.0:10249").unwrap();
+    assert_eq!(config.metrics_address, Some("0.0.0.0:10249".parse().unwrap()));
+    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_eq!(with("").unwrap().metrics_address, None);
+    let wrong = with("x").unwrap_err().to_string();
+    assert!(wrong.starts_with("--metrics-bind-address"), "{wrong}");
+}
+
+#[test]
 fn flags_say_what_the_file_says() {
     let line = "--kubeconfig=/k --cluster-cidr=10.0.0.0/8 --masquerade-all=T --ipvs-scheduler=mh \
                 --nodeport-addresses=192.0.2.0/24,2001:db8::/64 --ipvs-tcp-timeout=1h \

@@ -6,6 +6,7 @@
 #[path = "../api/mod.rs"]
 mod api;
 mod architecture;
+mod chart;
 #[path = "../common/mod.rs"]
 mod common;
 mod completions;
@@ -13,7 +14,10 @@ mod contested;
 mod corpora;
 mod desired;
 mod engine_updates;
+mod install_pages;
 mod kubectl_plugin;
+mod kubernetes_types;
+mod kustomize;
 mod log;
 mod manifests;
 mod notices;

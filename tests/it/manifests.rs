@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
+use kube_ipvs::agent::LONGEST_END;
 use kube_ipvs::agent::api::ServiceTraffic;
 use kube_ipvs::agent::metrics::{Metrics, NodeReadings, encode_node, encode_traffic};
 use kube_ipvs::cli::{Cli, Command};
@@ -17,13 +18,11 @@ use kube_ipvs::source::manifests;
 use kube_ipvs_core::model::{Family, ServiceKey};
 use serde_json::{Value, json};
 
+use crate::kubernetes_types;
+use crate::kustomize::{self, Overlay, documents};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests")
-}
-
-fn documents(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap();
-    serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Every YAML file under a directory.
@@ -40,50 +39,52 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The objects of a kind in `manifests/base`.
-fn base(kind: &str) -> Vec<Value> {
-    let all = files(&root().join("base")).into_iter().flat_map(|path| documents(&path));
-    all.filter(|object| object["kind"] == kind).collect()
+/// The object of a kind in `manifests/base`.
+fn base(kind: &str) -> Value {
+    kustomize::only(&kustomize::build(&root().join("base")), kind).clone()
 }
 
-fn only(kind: &str) -> Value {
-    let mut objects = base(kind);
-    assert_eq!(objects.len(), 1, "{kind}");
-    objects.remove(0)
+/// An overlay of the base, or of kubeadm's, with metrics.
+fn with_metrics(under: &str) -> Overlay {
+    Overlay::new(&format!("resources: [../{under}]\ncomponents: [../../components/metrics]"))
 }
 
-/// The base's DaemonSet, and that of each overlay.
+/// An overlay as an operator writes it: the API server, an image of another registry, other nodes.
+const OWN: &str = r"
+resources: [../../base]
+components: [../../components/metrics]
+configMapGenerator:
+  - name: kube-ipvs-api-server
+    namespace: kube-system
+    behavior: merge
+    literals: [KUBERNETES_SERVICE_HOST=192.0.2.10]
+images:
+  - name: kube-ipvs
+    newName: registry.example:5000/kube-ipvs
+patches:
+  - target: { kind: DaemonSet, name: kube-ipvs }
+    patch: |-
+      - op: add
+        path: /spec/template/spec/nodeSelector/kube-ipvs.io~1proxy
+        value: 'true'
+";
+
+/// What every way to put the manifests together makes.
+pub fn builds() -> Vec<(&'static str, Vec<Value>)> {
+    let built = |overlay: Overlay| kustomize::build(&overlay.directory());
+    vec![
+        ("base", kustomize::build(&root().join("base"))),
+        ("kubeadm", kustomize::build(&root().join("overlays/kubeadm"))),
+        ("metrics", built(with_metrics("../base"))),
+        ("kubeadm with metrics", built(with_metrics("kubeadm"))),
+        ("own", built(Overlay::new(OWN))),
+    ]
+}
+
+/// The DaemonSet of each.
 fn daemon_sets() -> Vec<(&'static str, Value)> {
-    let overlaid = |overlay| (overlay, overlaid(overlay, "DaemonSet"));
-    vec![("base", only("DaemonSet")), overlaid("kubeadm"), overlaid("metrics")]
-}
-
-/// An object of the base with an overlay's patches.
-fn overlaid(overlay: &str, kind: &str) -> Value {
-    let path = root().join("overlays").join(overlay).join("kustomization.yaml");
-    let mut object = only(kind);
-    for patch in documents(&path)[0]["patches"].as_array().unwrap() {
-        assert!(
-            !base(patch["target"]["kind"].as_str().unwrap()).is_empty(),
-            "{overlay}: a patch of nothing"
-        );
-        if patch["target"]["kind"] != kind {
-            continue;
-        }
-        let steps: Vec<Value> = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
-        for step in steps {
-            let path = step["path"].as_str().unwrap();
-            let value = step["value"].clone();
-            let place = path.strip_suffix("/-").unwrap_or(path);
-            let found = object.pointer_mut(place).unwrap_or_else(|| panic!("no {path}"));
-            match step["op"].as_str().unwrap() {
-                "replace" => *found = value,
-                "add" => found.as_array_mut().unwrap().push(value),
-                other => panic!("{overlay}: {other}"),
-            }
-        }
-    }
-    object
+    let daemon_set = |objects: Vec<Value>| kustomize::only(&objects, "DaemonSet").clone();
+    builds().into_iter().map(|(name, objects)| (name, daemon_set(objects))).collect()
 }
 
 fn pod(daemon_set: &Value) -> &Value {
@@ -99,18 +100,21 @@ fn read(args: &Value) -> Cli {
     Cli::read(words.map(OsString::from)).unwrap_or_else(|notice| panic!("{args}: {notice:?}"))
 }
 
-/// The configuration of the base's ConfigMap.
+/// The configuration of the base.
 fn config() -> Config {
-    config_of(&only("ConfigMap"))
+    let objects = kustomize::build(&root().join("base"));
+    let is_it = |object: &&Value| object["data"]["config.conf"].is_string();
+    let map = objects.iter().find(is_it).unwrap();
+    config_of(map["data"]["config.conf"].as_str().unwrap(), &SharedFlags::default())
 }
 
-fn config_of(map: &Value) -> Config {
+/// The configuration of an agent with a file of this text, and flags.
+pub fn config_of(text: &str, flags: &SharedFlags) -> Config {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.conf");
-    fs::write(&path, map["data"]["config.conf"].as_str().unwrap()).unwrap();
-    let flags =
-        SharedFlags { config: Some(path), node_name: Some("n".to_owned()), ..Default::default() };
-    resolve(&flags).unwrap()
+    fs::write(&path, text).unwrap();
+    let node_name = Some("n".to_owned());
+    resolve(&SharedFlags { config: Some(path), node_name, ..flags.clone() }).unwrap()
 }
 
 #[test]
@@ -171,39 +175,80 @@ fn containers_are_started_with_flags_that_exist() {
 fn the_configuration_is_taken_without_a_warning() {
     let config = config();
     assert_eq!(config.warnings, Vec::<String>::new());
-    // The file that it names is another key of the same ConfigMap.
-    let SourceConfig::Kubernetes { kubeconfig: Some(kubeconfig), .. } = config.source else {
-        panic!("in-cluster configuration leads through the agent's own work");
-    };
-    let daemon_set = only("DaemonSet");
-    let mount = &pod(&daemon_set)["containers"][0]["volumeMounts"][0]["mountPath"];
-    assert_eq!(kubeconfig.parent(), Some(Path::new(mount.as_str().unwrap())));
-    let key = kubeconfig.file_name().unwrap().to_str().unwrap();
-    let text = only("ConfigMap")["data"][key].as_str().unwrap().to_owned();
-    let kubeconfig: Value = serde_saphyr::from_str(&text).unwrap();
-    assert!(kubeconfig["clusters"][0]["cluster"]["server"].is_string());
+    let in_cluster = SourceConfig::Kubernetes { kubeconfig: None, master: None };
+    assert_eq!(config.source, in_cluster);
+}
+
+/// The in-cluster configuration names the `kubernetes` Service, which is the agent's own work.
+#[test]
+fn both_containers_are_told_the_api_servers_own_address() {
+    let objects = kustomize::build(&root().join("base"));
+    let api_server = objects.iter().find(|it| it["metadata"]["name"] == "kube-ipvs-api-server");
+    let keys: Vec<_> = api_server.unwrap()["data"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]);
+    let pod = pod(kustomize::only(&objects, "DaemonSet"));
+    for container in ["initContainers", "containers"] {
+        let from = json!([{"configMapRef": {"name": "kube-ipvs-api-server"}}]);
+        assert_eq!(pod[container][0]["envFrom"], from);
+    }
+}
+
+#[test]
+fn kubectl_makes_the_same_of_the_manifests() {
+    let own = [with_metrics("../base"), with_metrics("kubeadm"), Overlay::new(OWN)];
+    let present = ["base", "overlays/kubeadm"].map(|name| root().join(name));
+    for directory in own.iter().map(Overlay::directory).chain(present) {
+        let Some(theirs) = kustomize::by_kubectl(&directory) else {
+            return eprintln!("skipped: kubectl is not installed");
+        };
+        let ours = kustomize::build(&directory);
+        let sorted = |objects: Vec<Value>| {
+            let mut texts: Vec<_> = objects.iter().map(Value::to_string).collect();
+            texts.sort_unstable();
+            texts
+        };
+        assert_eq!(sorted(ours), sorted(theirs), "{}", directory.display());
+    }
+}
+
+#[test]
+fn objects_fit_the_schemas_of_kubernetes() {
+    for (name, objects) in builds() {
+        for object in objects {
+            kubernetes_types::check(&object).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        }
+    }
+}
+
+#[test]
+fn a_pod_may_end_for_longer_than_the_agent_needs() {
+    for (name, daemon_set) in daemon_sets() {
+        let grace = pod(&daemon_set)["terminationGracePeriodSeconds"].as_u64().unwrap();
+        assert!(grace > LONGEST_END.as_secs() + 1, "{name}: {grace}");
+    }
 }
 
 #[test]
 fn metrics_are_scraped_at_the_served_address() {
-    let config = config_of(&overlaid("metrics", "ConfigMap"));
-    let address = config.metrics_address.unwrap();
-    assert!(address.ip().is_unspecified());
-    // But for that it is the base's.
-    let base = Config { metrics_address: config.metrics_address, ..self::config() };
-    assert_eq!(config, base);
-    let agent = pod(&overlaid("metrics", "DaemonSet"))["containers"][0].clone();
-    let port = &agent["ports"][1];
-    assert_eq!(
-        (&port["name"], &port["containerPort"]),
-        (&json!("metrics"), &json!(address.port()))
-    );
-    let directory = root().join("overlays/metrics");
-    let service = documents(&directory.join("service.yaml")).remove(0);
-    assert_eq!(service["spec"]["ports"][0]["targetPort"], "metrics");
-    let monitor = documents(&directory.join("service-monitor.yaml")).remove(0);
-    assert_eq!(monitor["spec"]["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
-    assert_eq!(monitor["spec"]["selector"]["matchLabels"], service["metadata"]["labels"]);
+    let with_metrics = builds().into_iter().filter(|(name, _)| !["base", "kubeadm"].contains(name));
+    for (name, objects) in with_metrics {
+        let agent = &pod(kustomize::only(&objects, "DaemonSet"))["containers"][0];
+        let flags = read(&agent["args"]).shared;
+        // A file of kube-proxy's that has another address.
+        let text = "{apiVersion: kubeproxy.config.k8s.io/v1alpha1, kind: KubeProxyConfiguration, \
+                    metricsBindAddress: ''}";
+        let address = config_of(text, &flags).metrics_address.unwrap();
+        assert!(address.ip().is_unspecified(), "{name}");
+        let port = &agent["ports"][1];
+        assert_eq!(port["name"], "metrics", "{name}");
+        assert_eq!(port["containerPort"], address.port(), "{name}");
+        let service = kustomize::only(&objects, "Service");
+        assert_eq!(service["spec"]["ports"][0]["targetPort"], "metrics", "{name}");
+        let monitor = &kustomize::only(&objects, "ServiceMonitor")["spec"];
+        assert_eq!(monitor["endpoints"][0]["port"], service["spec"]["ports"][0]["name"], "{name}");
+        let labels = &service["metadata"]["labels"];
+        assert_eq!(&monitor["selector"]["matchLabels"], labels, "{name}");
+    }
 }
 
 /// `/metrics` of an agent to which everything has happened once.
@@ -278,7 +323,7 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
         is(name, "") && !is(name, "histogram") || stem.is_some_and(|stem| is(stem, "histogram"))
     };
     for file in ["dashboard.json", "alerts.yaml"] {
-        let content = fs::read_to_string(root().join("overlays/metrics").join(file)).unwrap();
+        let content = fs::read_to_string(root().join("components/metrics").join(file)).unwrap();
         let words = content.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let ours = ["kube_ipvs_", "kubeproxy_", "process_", "rest_client_"];
         let names: Vec<&str> =
@@ -288,15 +333,15 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
             assert!(exists(name), "{file}: {name}");
         }
     }
-    let dashboard = root().join("overlays/metrics/dashboard.json");
+    let dashboard = root().join("components/metrics/dashboard.json");
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(dashboard).unwrap()).unwrap();
     assert!(!dashboard["panels"].as_array().unwrap().is_empty());
 }
 
 #[test]
 fn every_overlay_lists_all_of_its_files() {
-    for overlay in ["kubeadm", "metrics"] {
-        let directory = root().join("overlays").join(overlay);
+    for overlay in ["overlays/kubeadm", "components/metrics"] {
+        let directory = root().join(overlay);
         let kustomization = documents(&directory.join("kustomization.yaml")).remove(0);
         let mut listed = texts(&kustomization["resources"]);
         listed.retain(|file| *file != "../../base");
@@ -352,14 +397,14 @@ fn probes_ask_where_health_is_answered() {
         for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
             let request = &agent[probe]["httpGet"];
             assert_eq!(request["path"], path, "{name}");
-            assert_eq!(request["port"], "healthz", "{name}");
+            assert_eq!(request["port"], port, "{name}");
         }
     }
 }
 
 #[test]
 fn rbac_allows_reading_four_kinds_and_writing_events() {
-    let role = only("ClusterRole");
+    let role = base("ClusterRole");
     let mut resources = Vec::new();
     for rule in role["rules"].as_array().unwrap() {
         let writes = texts(&rule["resources"]) == ["events"];
@@ -381,9 +426,9 @@ fn rbac_allows_reading_four_kinds_and_writing_events() {
             "networking.k8s.io/servicecidrs"
         ]
     );
-    let binding = only("ClusterRoleBinding");
-    let account = &only("ServiceAccount")["metadata"]["name"];
+    let binding = base("ClusterRoleBinding");
+    let account = &base("ServiceAccount")["metadata"]["name"];
     assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
     assert_eq!(&binding["subjects"][0]["name"], account);
-    assert_eq!(&pod(&only("DaemonSet"))["serviceAccountName"], account);
+    assert_eq!(&pod(&base("DaemonSet"))["serviceAccountName"], account);
 }

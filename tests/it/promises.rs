@@ -47,8 +47,12 @@ impl Document {
 fn documents() -> Vec<Document> {
     let root = Path::new(ROOT);
     let top = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"];
-    let below = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    top.into_iter().map(|name| root.join(name)).chain(below).map(Document::read).collect()
+    let mut paths: Vec<_> = top.into_iter().map(|name| root.join(name)).collect();
+    for directory in ["docs", "docs/install"] {
+        let below = fs::read_dir(root.join(directory)).unwrap();
+        paths.extend(below.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
+    }
+    paths.into_iter().map(Document::read).collect()
 }
 
 /// The text of all Rust files below a directory.
@@ -102,8 +106,17 @@ fn documents_name_existing_tests() {
 
 #[test]
 fn documents_name_existing_files_and_headings() {
-    const FOLDERS: [&str; 8] =
-        ["src/", "crates/", "tests/", "docs/", "fuzz/", "hack/", "manifests/", "benches/"];
+    const FOLDERS: [&str; 9] = [
+        "src/",
+        "crates/",
+        "tests/",
+        "docs/",
+        "fuzz/",
+        "hack/",
+        "manifests/",
+        "benches/",
+        "charts/",
+    ];
     let (mut files, mut links) = (0, 0);
     for document in documents() {
         let path = document.path.display();

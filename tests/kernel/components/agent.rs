@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use base64::prelude::*;
 use kube_ipvs::client::AgentClient;
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::modules::{self, Module, Modules, Presence};
@@ -29,6 +31,10 @@ pub(crate) fn components() -> Vec<Component> {
             modules_are_loaded_beforehand_and_on_demand,
         ),
         component("the_agent_follows_an_api_server", the_agent_follows_an_api_server),
+        component(
+            "the_agent_reaches_the_api_server_that_its_environment_names",
+            the_agent_reaches_the_api_server_that_its_environment_names,
+        ),
         component("every_line_of_the_log_is_json", every_line_of_the_log_is_json),
         component("doctor_goes_by_the_agents_flags", doctor_goes_by_the_agents_flags),
         component(
@@ -121,6 +127,45 @@ fn until_held(what: &str, services: &[(&str, &[&str])]) {
         assert!(start.elapsed() < PATIENCE, "{what}: {held:#?} is not {expected:#?}");
         sleep(Duration::from_millis(20));
     }
+}
+
+/// Gives a process the files of a service account, as the kubelet mounts them.
+const IN_A_POD: &str = "mount -t tmpfs tmpfs /run && mkdir -p \"$ACCOUNT\" && \
+                        cp -r \"$FILES\"/. \"$ACCOUNT\" && exec \"$@\"";
+
+/// With the manifests' configuration, which names no kubeconfig.
+fn the_agent_reaches_the_api_server_that_its_environment_names() {
+    let server = node_and_server();
+    server.put(service("web", "10.96.0.1"));
+    server.put(slice("web-1", "web", &["10.244.1.5"]));
+    let access: Value = serde_json::from_str(&server.kubeconfig()).unwrap();
+    let authority = &access["clusters"][0]["cluster"]["certificate-authority-data"];
+    let token = access["users"][0]["user"]["token"].as_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let account = directory.path().join("account");
+    fs::create_dir(&account).unwrap();
+    fs::write(account.join("ca.crt"), BASE64_STANDARD.decode(authority.as_str().unwrap()).unwrap())
+        .unwrap();
+    fs::write(account.join("token"), token).unwrap();
+    fs::write(account.join("namespace"), "kube-system").unwrap();
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/base/config.yaml");
+    let map: Value = serde_saphyr::from_str(&fs::read_to_string(manifests).unwrap()).unwrap();
+    let config = directory.path().join("config.conf");
+    fs::write(&config, map["data"]["config.conf"].as_str().unwrap()).unwrap();
+
+    let url = server.url();
+    let (host, port) = url.trim_start_matches("https://").rsplit_once(':').unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", IN_A_POD, "sh", env!("CARGO_BIN_EXE_kube-ipvs"), "run"])
+        .arg("--config")
+        .arg(&config)
+        .envs([("NODE_NAME", "n1"), ("ACCOUNT", "/var/run/secrets/kubernetes.io/serviceaccount")])
+        .envs([("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", port)])
+        .env("FILES", &account);
+    let mut agent = Agent::spawn(&directory, &mut command);
+    until_held("synced", &[("10.96.0.1:80", &["10.244.1.5:8080"])]);
+    assert_eq!(agent.ended(), None);
 }
 
 /// What the API server, the kernel and other programs make the agent log, and the keys of

@@ -24,13 +24,14 @@ pub(super) struct Agent {
 impl Agent {
     /// Starts `kube-ipvs run` for node `n1`; its log comes into the directory.
     pub(super) fn start(directory: &TempDir, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"));
+        Self::spawn(directory, command.args(["run", "--node-name", "n1"]).args(arguments))
+    }
+
+    /// The same with a command that becomes the agent.
+    pub(super) fn spawn(directory: &TempDir, command: &mut Command) -> Self {
         let log = directory.path().join("log");
-        let process = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"))
-            .args(["run", "--node-name", "n1"])
-            .args(arguments)
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+        let process = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
         Self { process, log }
     }
 

@@ -1,0 +1,2 @@
+// Debian keeps its libraries under /usr/share/gocode. A module may name their major versions there.
+module render

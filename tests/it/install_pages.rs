@@ -1,0 +1,108 @@
+//! The values, overlays and patches of `docs/install` are what they claim to be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::chart;
+use crate::chart::render::render;
+use crate::kubernetes_types;
+use crate::kustomize::{self, Overlay, documents_of};
+
+/// A block of code of a page.
+struct Block {
+    /// Page and line.
+    place: String,
+    /// What follows the three backticks.
+    mark: String,
+    text: String,
+}
+
+fn pages() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/install");
+    let mut pages: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    pages.sort_unstable();
+    pages
+}
+
+fn blocks() -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for page in pages() {
+        let mut open: Option<Block> = None;
+        for (index, line) in fs::read_to_string(&page).unwrap().lines().enumerate() {
+            match (line.strip_prefix("```"), open.as_mut()) {
+                (Some(mark), None) => {
+                    let place = format!("{}:{}", page.display(), index + 1);
+                    open = Some(Block { place, mark: mark.to_owned(), text: String::new() });
+                }
+                (Some(_), Some(_)) => blocks.extend(open.take()),
+                (None, Some(block)) => block.text += &format!("{line}\n"),
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{}: a block without an end", page.display());
+    }
+    blocks
+}
+
+fn marked(mark: &str) -> Vec<Block> {
+    blocks().into_iter().filter(|block| block.mark == mark).collect()
+}
+
+#[test]
+fn every_block_of_yaml_says_what_it_is() {
+    for block in blocks().iter().filter(|block| block.mark.contains("yaml")) {
+        let of_others = block.mark.strip_prefix("yaml of ");
+        let is_known = ["yaml values", "yaml kustomization"].contains(&block.mark.as_str());
+        assert!(is_known || of_others.is_some_and(|name| !name.is_empty()), "{}", block.place);
+        let documents = documents_of(&block.text).unwrap_or_else(|why| panic!("{why}"));
+        assert!(documents.iter().all(Value::is_object), "{}", block.place);
+    }
+}
+
+#[test]
+fn values_of_every_page_render_and_are_understood() {
+    let values: BTreeMap<String, Value> = marked("yaml values")
+        .into_iter()
+        .map(|block| (block.place, documents_of(&block.text).unwrap().remove(0)))
+        .collect();
+    for page in pages() {
+        let page = format!("{}:", page.display());
+        assert!(values.keys().any(|place| place.starts_with(&page)), "{page} no values");
+    }
+    let Some(rendered) = render(&values) else { return };
+    for (place, objects) in rendered {
+        let objects = objects.unwrap_or_else(|reason| panic!("{place}: {reason}"));
+        for object in &objects {
+            kubernetes_types::check(object).unwrap_or_else(|reason| panic!("{place}: {reason}"));
+        }
+        let config = chart::agent(&objects, &values[&place]);
+        assert_eq!(config.warnings, Vec::<String>::new(), "{place}");
+    }
+}
+
+#[test]
+fn overlays_of_every_page_build() {
+    let blocks = marked("yaml kustomization");
+    assert!(blocks.len() > 2, "{} overlays", blocks.len());
+    for block in blocks {
+        let overlay = Overlay::new(&block.text);
+        for object in kustomize::build(&overlay.directory()) {
+            let checked = kubernetes_types::check(&object);
+            checked.unwrap_or_else(|reason| panic!("{}: {reason}", block.place));
+        }
+        kustomize::by_kubectl(&overlay.directory());
+    }
+}
+
+#[test]
+fn the_index_leads_to_every_page() {
+    let index = fs::read_to_string(pages()[0].with_file_name("README.md")).unwrap();
+    for page in pages() {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(name == "README.md" || index.contains(&format!("]({name})")), "{name}");
+    }
+}
