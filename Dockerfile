@@ -1,5 +1,5 @@
 # One static binary in an empty image: `docker buildx build --platform linux/amd64,linux/arm64 .`
-FROM --platform=$BUILDPLATFORM rust:1.95-slim-trixie AS build
+FROM --platform=$BUILDPLATFORM rust:1.95-slim-trixie@sha256:28846ec5a6bcfcddb93f403ba7071bd579787852b2f2ac3839965620e8bd9456 AS build
 ARG TARGETARCH
 # The target's C compiler is for the TLS library's assembly and for linking.
 RUN case "$TARGETARCH" in \
@@ -21,8 +21,9 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY crates/core/Cargo.toml crates/core/
 COPY crates/netlink/Cargo.toml crates/netlink/
-RUN mkdir -p src benches crates/core/src crates/netlink/src \
- && echo 'fn main() {}' > src/main.rs \
+COPY crates/pages/Cargo.toml crates/pages/
+RUN mkdir -p src benches crates/core/src crates/netlink/src crates/pages/src \
+ && echo 'fn main() {}' | tee src/main.rs > crates/pages/src/main.rs \
  && touch src/lib.rs crates/core/src/lib.rs crates/netlink/src/lib.rs \
  && sed -i '/^\[\[bench\]\]/,/^$/d; /^\[\[test\]\]/,/^$/d' Cargo.toml \
  && read -r target _ < /target \
@@ -32,9 +33,11 @@ COPY crates crates
 COPY src src
 COPY benches benches
 COPY tests tests
-# What the agent's first log line and `/statusz` name, such as `git rev-parse HEAD`.
+# What `version -o json`, the agent's first log line and `/statusz` name, such as `git rev-parse HEAD`.
 ARG KUBE_IPVS_COMMIT=unknown
+ARG KUBE_IPVS_DATE=unknown
 RUN read -r target _ < /target \
+ && export KUBE_IPVS_TOOLCHAIN="$(rustc --version)" \
  && touch src/main.rs src/lib.rs crates/*/src/lib.rs \
  && cargo build --locked --release --target "$target" \
  && cp "target/$target/release/kube-ipvs" /kube-ipvs

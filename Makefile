@@ -9,12 +9,13 @@ help: ## Show this list
 
 build: ## Build the program: target/release/kube-ipvs
 	@hack/setup build
-	cargo build --locked --release
+	. hack/build-facts && cargo build --locked --release
 
 install: build ## Install it below PREFIX=/usr/local, with manual pages, completions and the kubectl plugin
 	@cargo run --quiet --locked -p kube-ipvs-pages -- target/pages
 	install -D target/release/kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kube-ipvs"
 	ln -sf kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kubectl-ipvs"
+	ln -sf kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kubectl_complete-ipvs"
 	cp -r target/pages/share "$(DESTDIR)$(PREFIX)/"
 
 image: ## Build the container image; IMAGE=name

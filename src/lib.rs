@@ -20,6 +20,7 @@
 )]
 
 pub mod agent;
+pub mod build;
 pub mod cli;
 pub mod client;
 pub mod config;

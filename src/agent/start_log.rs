@@ -5,15 +5,10 @@ use std::time::{Duration, Instant};
 use kube_ipvs_core::engine::Engine;
 use tracing::info;
 
+use crate::build::{COMMIT, VERSION};
 use crate::config::{Config, SharedFlags, SourceConfig};
 use crate::kernel::release;
 use crate::source::kubernetes::{ApiAccess, server_urls};
-
-/// The commit of the source, if the build has named it.
-pub(in crate::agent) const COMMIT: &str = match option_env!("KUBE_IPVS_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
 
 /// How long the first sync may take without a line.
 const FIRST_LINE: Duration = Duration::from_secs(5);
@@ -31,7 +26,7 @@ pub(super) async fn announce(config: &Config, flags: &SharedFlags) {
         }
     };
     info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = VERSION,
         commit = COMMIT,
         node = %config.settings.node_name,
         kernel = release(),

@@ -46,7 +46,7 @@ impl Takeover {
             return;
         }
         *self = Self::Off;
-        let removal = match migrate::remove(kernel) {
+        let removal = match migrate::remove(kernel, false) {
             Ok(removal) => removal,
             Err(error) => {
                 return error!(

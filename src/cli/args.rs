@@ -24,7 +24,6 @@ use crate::control::label_selector;
                   manifest needs a new image and command name only. --help lists them all.\n\n\
                   Exit status: 0 done, 1 the work failed, 2 the command line or a file is wrong.",
     args_override_self = true,
-    disable_help_subcommand = true,
     arg_required_else_help = true
 )]
 pub struct Cli {
@@ -258,7 +257,8 @@ pub enum Command {
         after_help = "Virtual servers that kube-proxy has taken over again are left to it.\n\n\
         Examples:\n  kube-ipvs cleanup                # ours, when going back to kube-proxy\n  \
         kube-ipvs cleanup --drain 5m     # ours, when going back to its iptables or nftables mode\n  \
-        kube-ipvs cleanup --kube-proxy   # kube-proxy's, once it is stopped"
+        kube-ipvs cleanup --kube-proxy   # kube-proxy's, once it is stopped\n  \
+        kube-ipvs cleanup --dry-run      # print what cleanup would remove"
     )]
     Cleanup(CleanupFlags),
     /// Print completions for a shell
@@ -267,7 +267,11 @@ pub enum Command {
         shell: Shell,
     },
     /// Print the version
-    Version,
+    Version {
+        /// Form of the output; JSON adds commit, date and toolchain of the build
+        #[arg(short, long, value_enum, default_value_t)]
+        output: TextFormat,
+    },
 }
 
 /// The Services that a command is about.
@@ -295,6 +299,9 @@ pub struct CleanupFlags {
     /// not ours
     #[arg(long)]
     pub kube_proxy: bool,
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Stop taking new connections first, and wait until the established ones that would be cut
     /// have ended, but no longer than this
     #[arg(long, value_name = "DURATION", value_parser = duration)]

@@ -19,13 +19,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
     let succeeded = match flags.kube_proxy {
-        true => remove_kube_proxys()?,
-        false => remove_ours(flags.drain)?,
+        true => remove_kube_proxys(flags.dry_run)?,
+        false => remove_ours(flags)?,
     };
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
+fn remove_ours(flags: &CleanupFlags) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(agent) = runtime.block_on(agent::running()) {
         let warning = "will put back what is removed; stop it first, then clean up again";
@@ -38,9 +38,16 @@ fn remove_ours(drain: Option<Duration>) -> anyhow::Result<bool> {
     if let Some((address, why)) = observed.unread.iter().find(|(address, _)| is_removed(address)) {
         anyhow::bail!("nothing is removed: {}", plan::cannot_be_read(address, why));
     }
+    if flags.dry_run {
+        let mut out = io::stdout().lock();
+        for operation in [plan::release(&observed), plan::removal(&observed)].iter().flatten() {
+            output::line(&mut out, format_args!("{} {operation}", operation.effect()))?;
+        }
+        return Ok(true);
+    }
     // A front end that leads to a pool whose route has just gone would lose the connection.
     let succeeded = carry_out(&mut kernel, &plan::release(&observed))?;
-    if let Some(period) = drain {
+    if let Some(period) = flags.drain {
         wait_for_connections(&mut kernel, &observed, period)?;
     }
     Ok(carry_out(&mut kernel, &plan::removal(&observed))? && succeeded)
@@ -84,8 +91,8 @@ fn carry_out(kernel: &mut Kernel, operations: &[Operation]) -> anyhow::Result<bo
     Ok(succeeded)
 }
 
-fn remove_kube_proxys() -> anyhow::Result<bool> {
-    let removal = migrate::remove(&mut Kernel::open()?)?;
+fn remove_kube_proxys(is_dry_run: bool) -> anyhow::Result<bool> {
+    let removal = migrate::remove(&mut Kernel::open()?, is_dry_run)?;
     let mut out = io::stdout().lock();
     for line in &removal.done {
         output::line(&mut out, line)?;

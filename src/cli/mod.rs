@@ -25,10 +25,10 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use args::VERSION;
 use kube_ipvs_core::question::ConnectionQuestion;
 
 use crate::agent::log;
+use crate::build::Build;
 use crate::config::{ConfigError, LogFormat};
 use crate::source::manifests::ManifestError;
 
@@ -125,7 +125,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor { output } => doctor::run(&shared, output),
         Command::Cleanup(flags) => cleanup::run(&flags),
         Command::Completions { shell } => print(&completions(&shell.to_string())?),
-        Command::Version => print(format!("{VERSION}\n").as_bytes()),
+        Command::Version { output } => {
+            output::print(output, &Build::this()).map(|()| ExitCode::SUCCESS)
+        }
     }
 }
 

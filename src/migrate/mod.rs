@@ -82,12 +82,13 @@ pub fn claims() -> Result<ForeignClaims, KernelError> {
     Ok(claims)
 }
 
-/// Removes what kube-proxy has left. The agent's own objects stay.
+/// Removes what kube-proxy has left. The agent's own objects stay. A dry run changes nothing, and reports
+/// what would be removed as done.
 ///
 /// # Errors
 ///
 /// If the kernel cannot be read. The value reports objects that cannot be removed.
-pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
+pub fn remove(kernel: &mut Kernel, is_dry_run: bool) -> Result<Removal, KernelError> {
     let observed = Observed { claims: claims()?, ..kernel.observe()? };
     let mut removal = Removal::default();
     let is_orphan = plan::is_orphan(&observed);
@@ -95,22 +96,29 @@ pub fn remove(kernel: &mut Kernel) -> Result<Removal, KernelError> {
         removal.failures.push(again(&plan::cannot_be_read(address, why)));
     }
     let orphans = plan::orphans(&observed);
-    for (orphan, outcome) in orphans.iter().zip(kernel.apply(&orphans)) {
+    let outcomes = if is_dry_run { vec![Ok(()); orphans.len()] } else { kernel.apply(&orphans) };
+    for (orphan, outcome) in orphans.iter().zip(outcomes) {
         let outcome = outcome.map_err(|failure| again(&failure.message));
         removal.note(format!("{} {orphan}", orphan.effect()), outcome);
     }
     if let Some(device) = links::dummy(DEVICE)? {
         let addresses: Vec<_> = observed.claims.addresses.iter().copied().collect();
         if !observed.has_tables() {
-            removal.note(format!("- ip link delete {DEVICE}"), links::delete(device));
+            let outcome = if is_dry_run { Ok(()) } else { links::delete(device) };
+            removal.note(format!("- ip link delete {DEVICE}"), outcome);
         } else if !addresses.is_empty() {
             let line = format!("- ip address flush dev {DEVICE}");
-            removal.note(line, links::take(device, &addresses));
+            let outcome = if is_dry_run { Ok(()) } else { links::take(device, &addresses) };
+            removal.note(line, outcome);
         }
     }
     let mut socket = rules::open()?;
-    remove_rules(&mut socket, &mut removal)?;
-    for (name, outcome) in sets::destroy(&mut socket) {
+    remove_rules(&mut socket, &mut removal, is_dry_run)?;
+    let sets = match is_dry_run {
+        true => sets::present(&mut socket)?.into_iter().map(|name| (name, Ok(()))).collect(),
+        false => sets::destroy(&mut socket),
+    };
+    for (name, outcome) in sets {
         removal.note(format!("- ipset destroy {name}"), outcome);
     }
     removal.by_hand = legacy::advice();
@@ -121,13 +129,17 @@ fn again(failure: &str) -> String {
     format!("{failure}; run `kube-ipvs cleanup --kube-proxy` again")
 }
 
-fn remove_rules(socket: &mut Socket, removal: &mut Removal) -> Result<(), KernelError> {
+fn remove_rules(
+    socket: &mut Socket,
+    removal: &mut Removal,
+    is_dry_run: bool,
+) -> Result<(), KernelError> {
     for tries_left in (0..TRIES).rev() {
         let rules = rules::Rules::read(socket)?;
         if rules.is_empty() {
             return Ok(());
         }
-        match rules.remove(socket) {
+        match if is_dry_run { Ok(()) } else { rules.remove(socket) } {
             Ok(()) => {
                 removal.done.extend(rules.lines().map(|line| format!("- {line}")));
                 return Ok(());

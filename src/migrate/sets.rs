@@ -46,19 +46,35 @@ pub(super) fn node_ports(socket: &mut Socket) -> Result<HashSet<(Protocol, u16)>
     }
     for name in names::node_port_sets() {
         let protocol = protocol(&name);
-        let ports = socket.dump(
-            "ipset list",
-            SUBSYSTEM << 8 | LIST,
-            |message| body(message, &name),
-            |ports: &mut Vec<u16>, _, body| ports.extend(decode(body)),
-        );
-        let ports = match ports {
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NOENT => continue,
-            ports => ports?,
-        };
-        found.extend(ports.into_iter().map(|port| (protocol, port)));
+        let ports = ports(socket, &name)?.into_iter().flatten();
+        found.extend(ports.map(|port| (protocol, port)));
     }
     Ok(found)
+}
+
+/// Returns kube-proxy's sets.
+pub(super) fn present(socket: &mut Socket) -> Result<Vec<String>, KernelError> {
+    let mut found = Vec::new();
+    for name in names::sets().filter(|_| is_loaded()) {
+        if ports(socket, &name)?.is_some() {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the ports of a set's elements; `None` without the set.
+fn ports(socket: &mut Socket, name: &str) -> Result<Option<Vec<u16>>, KernelError> {
+    let ports = socket.dump(
+        "ipset list",
+        SUBSYSTEM << 8 | LIST,
+        |message| body(message, name),
+        |ports: &mut Vec<u16>, _, body| ports.extend(decode(body)),
+    );
+    match ports {
+        Err(KernelError::Refused { error, .. }) if error.errno == Errno::NOENT => Ok(None),
+        ports => ports.map(Some),
+    }
 }
 
 /// Destroys all of kube-proxy's sets. Returns the result of each.

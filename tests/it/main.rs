@@ -25,6 +25,7 @@ mod page;
 mod plans;
 mod promises;
 mod properties;
+mod release;
 mod shown;
 mod source_decode;
 mod source_kubernetes;

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::routes::{json, say};
 use super::server::Answer;
-use crate::agent::start_log::COMMIT;
 use crate::agent::timestamp::rfc3339;
+use crate::build::{COMMIT, VERSION};
 
 const WARNING: &str = "Warning: This endpoint is not meant to be machine parseable, has no formatting \
                        compatibility guarantees and is for debugging purposes only.";
@@ -101,7 +101,7 @@ fn page(
 
 pub(super) fn statusz(accept: &str, started: SystemTime, now: SystemTime) -> Answer {
     let up = now.duration_since(started).unwrap_or_default().as_secs();
-    let version = format!("{} ({COMMIT})", env!("CARGO_PKG_VERSION"));
+    let version = format!("{VERSION} ({COMMIT})");
     let text = || {
         // As Go's `time.UnixDate`.
         let date = Timestamp::try_from(started).unwrap_or_default();

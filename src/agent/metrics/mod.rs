@@ -21,6 +21,7 @@ use prometheus::{
     Registry, TextEncoder, exponential_buckets,
 };
 
+use crate::build::VERSION;
 use crate::doctor::{self, CheckVerdict};
 use crate::source::kubernetes::{ApiRequest, WatchStep};
 
@@ -237,7 +238,7 @@ impl Metrics {
 fn build_info(registry: &Registry) -> prometheus::Result<()> {
     let opts = Opts::new("kube_ipvs_build_info", "Always 1; the label names the version");
     let build = register(registry, IntGaugeVec::new(opts, &["version"]))?;
-    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    build.with_label_values(&[VERSION]).set(1);
     Ok(())
 }
 

@@ -32,7 +32,11 @@ pub(crate) fn cases() -> Vec<Case> {
             t.settled()?;
             t.check("the kernel holds something", t.kernel()? != before, "nothing")?;
             t.agent().stop()?;
-            t.run_to_end("cleanup", &[])?;
+            let full = t.kernel()?.to_string();
+            let planned = t.run_to_end("cleanup", &["--dry-run"])?;
+            t.same_lines("the kernel after a dry run", &full, &t.kernel()?.to_string())?;
+            let removed = t.run_to_end("cleanup", &[])?;
+            t.same_lines("what a dry run has printed", &planned, &removed)?;
             t.same_lines(
                 "the kernel after cleanup",
                 &before.to_string(),

@@ -64,7 +64,12 @@ pub(crate) fn cases() -> Vec<Case> {
             let doctor = t.command("doctor", &[])?.stdout;
             let mend = "kube-ipvs cleanup --kube-proxy";
             t.check("`doctor` says what to do", doctor.contains(mend), &doctor)?;
+            let planned = t.run_to_end("cleanup", &["--kube-proxy", "--dry-run"])?;
+            let after = t.kernel()?.to_string();
+            let has_all = |it: &str| after.contains("kube-ipvs0") && after.contains(it);
+            t.check("a dry run removes nothing", has_all("KUBE-SERVICES"), &after)?;
             let removed = t.run_to_end("cleanup", &["--kube-proxy"])?;
+            t.same_lines("what a dry run has printed", &planned, &removed)?;
             for line in ["- ip address flush dev kube-ipvs0", "- ipset destroy KUBE-6-IPVS-IPS"] {
                 t.check(line, removed.lines().any(|removed| removed == line), &removed)?;
             }
