@@ -28,3 +28,4 @@ pub mod doctor;
 pub mod kernel;
 pub mod migrate;
 pub mod source;
+pub mod trace;

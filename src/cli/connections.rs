@@ -3,21 +3,21 @@
 //! Connection tracking has every connection at the front end that the client has asked for. IPVS has
 //! those at the pool. Its state counts for the connections that it carries.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use kube_ipvs_core::model::{EndpointName, VirtualAddress};
+use kube_ipvs_core::model::VirtualAddress;
 use kube_ipvs_core::plan::Carrier;
 
 use super::connections_view::{ConnectionView, ConnectionsFlags};
+use super::names::Names;
 use super::{TextFormat, output, status};
-use crate::agent::api::{EndpointView, PoolView, ServiceView, StatusFilter, StatusView};
+use crate::agent::api::{PoolView, ServiceView, StatusFilter};
 use crate::config::SharedFlags;
 use crate::kernel::conntrack::{Conntrack, TrackedConnection};
 use crate::kernel::ipvs::{IpvsConnection, read_connections};
-use crate::kernel::route::Network;
 
 pub(super) fn run(shared: &SharedFlags, flags: &ConnectionsFlags) -> anyhow::Result<ExitCode> {
     let agent = status::client(shared)?;
@@ -31,7 +31,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &ConnectionsFlags) -> anyhow::Res
     };
     let served = Served::new(service);
     let ConnectionList { tracked, untracked, count } = served.read(flags.limit)?;
-    let names = Names::new(service, &agent.status(&StatusFilter::default())?)?;
+    let names = Names::new(Some(service), &agent.status(&StatusFilter::default())?)?;
     let tracked = tracked.into_iter().map(ConnectionView::from);
     let untracked = untracked.into_iter().map(ConnectionView::from);
     let mut views: Vec<_> = tracked.chain(untracked).collect();
@@ -42,7 +42,8 @@ pub(super) fn run(shared: &SharedFlags, flags: &ConnectionsFlags) -> anyhow::Res
     }
     let shown = views.len();
     for view in views {
-        let view = names.named(view);
+        let (_, client, backend) = view.sockets();
+        let view = view.named(names.client(client.ip()), names.backend(backend));
         match flags.output {
             TextFormat::Text => output::line(&mut out, &view)?,
             TextFormat::Json => writeln!(out, "{}", serde_json::to_string(&view)?)?,
@@ -137,59 +138,4 @@ impl Served {
         }
         Ok(all)
     }
-}
-
-/// The names of clients and backends.
-struct Names {
-    backends: BTreeMap<SocketAddr, EndpointName>,
-    /// Endpoints of all Services by address; no name if they differ, as on a node's own address.
-    pods: BTreeMap<IpAddr, Option<EndpointName>>,
-    own: BTreeSet<IpAddr>,
-    node: String,
-}
-
-impl Names {
-    fn new(service: &ServiceView, all: &StatusView) -> anyhow::Result<Self> {
-        let backends = service.pools.iter().flat_map(PoolView::endpoints);
-        let mut pods: BTreeMap<IpAddr, Option<EndpointName>> = BTreeMap::new();
-        for service in &all.services {
-            let namespace = namespace_of(service);
-            for (endpoint, _) in service.pools.iter().flat_map(PoolView::endpoints) {
-                let name = name_in(namespace, endpoint);
-                let known = pods.entry(endpoint.address).or_insert_with(|| Some(name.clone()));
-                known.take_if(|it| *it != name);
-            }
-        }
-        let namespace = namespace_of(service);
-        let name = |(it, _): (&EndpointView, _)| (it.socket(), name_in(namespace, it));
-        Ok(Self {
-            backends: backends.map(name).collect(),
-            pods,
-            own: Network::open()?.addresses()?.into_iter().collect(),
-            node: all.node.clone(),
-        })
-    }
-
-    fn named(&self, view: ConnectionView) -> ConnectionView {
-        let (_, client, backend) = view.sockets();
-        let backend = self.backends.get(&backend).cloned().unwrap_or_default();
-        view.named(self.client(client.ip()), backend)
-    }
-
-    fn client(&self, ip: IpAddr) -> EndpointName {
-        if self.own.contains(&ip) {
-            return EndpointName { node: Some((*self.node).into()), ..EndpointName::default() };
-        }
-        self.pods.get(&ip).cloned().flatten().unwrap_or_default()
-    }
-}
-
-fn namespace_of(service: &ServiceView) -> &str {
-    service.service.split('/').next().unwrap_or_default()
-}
-
-/// Returns the name of an endpoint, its pod with the namespace.
-fn name_in(namespace: &str, endpoint: &EndpointView) -> EndpointName {
-    let name = endpoint.name();
-    EndpointName { pod: name.pod.map(|pod| format!("{namespace}/{pod}")), ..name }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use kube_ipvs_core::model::{EndpointName, VirtualAddress};
 use kube_ipvs_core::plan::Carrier;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::TextFormat;
 use crate::kernel::conntrack::TrackedConnection;
@@ -63,8 +63,8 @@ pub(super) struct ConnectionView {
 }
 
 /// An end of a connection.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-struct PeerView {
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct PeerView {
     /// With the port.
     address: SocketAddr,
     /// With the namespace.
@@ -79,7 +79,7 @@ fn as_text<S: Serializer>(address: &VirtualAddress, serializer: S) -> Result<S::
 }
 
 impl PeerView {
-    fn new(address: SocketAddr, EndpointName { pod, node, .. }: EndpointName) -> Self {
+    pub(super) fn new(address: SocketAddr, EndpointName { pod, node, .. }: EndpointName) -> Self {
         Self { address, pod, node: node.map(|it| it.to_string()) }
     }
 
@@ -89,6 +89,12 @@ impl PeerView {
 
     fn name(&self) -> EndpointName {
         EndpointName::new(self.pod.as_deref(), self.node.as_deref())
+    }
+}
+
+impl fmt::Display for PeerView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.address, self.name())
     }
 }
 
