@@ -13,7 +13,12 @@ use super::names::Names;
 use crate::agent::api::ExplainView;
 use crate::kernel::nft::trace::{RulePlace, RuleText, TraceVerdict};
 use crate::kernel::route::Network;
-use crate::trace::{Journey, PacketHop, PacketMet, PacketRole, TraceOutcome, Translator, suspects};
+use crate::trace::{
+    Journey, PacketHop, PacketMet, PacketRole, TraceOutcome, Translator, hook_name, suspects,
+};
+
+/// `explain`'s verdict on a connection that goes to an endpoint.
+const FORWARD: &str = "forward";
 
 /// A traced connection, as `trace -o json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -127,7 +132,7 @@ impl<F: FnMut(&RulePlace) -> RuleText> ViewWriter<'_, F> {
     fn hop(&mut self, role: &str, hop: &PacketHop) -> HopView {
         let mut view = HopView {
             packet: role.to_owned(),
-            hook: hop.hook_name().to_owned(),
+            hook: hook_name(hop.hook).to_owned(),
             ..HopView::default()
         };
         match &hop.met {
@@ -189,6 +194,13 @@ impl<F: FnMut(&RulePlace) -> RuleText> ViewWriter<'_, F> {
             TraceOutcome::Nothing => ("nothing", "no packet has come".to_owned()),
             TraceOutcome::Answered => ("answered", format!("by {answerer}")),
             TraceOutcome::Refused => ("refused", format!("by {answerer}: nothing listens there")),
+            TraceOutcome::Unreachable => {
+                let from = journey.answer.as_ref().map(|it| it.first.source.ip());
+                let name = from.map(|ip| self.names.client(ip).to_string()).unwrap_or_default();
+                let from = from.map(|ip| ip.to_string()).unwrap_or_default();
+                let on_the_way = format!("an error of ICMP came from {from}{name}");
+                ("refused", format!("{on_the_way} on the way to {endpoint}"))
+            }
             TraceOutcome::Unanswered => (
                 "unanswered",
                 format!(
@@ -199,17 +211,24 @@ impl<F: FnMut(&RulePlace) -> RuleText> ViewWriter<'_, F> {
             TraceOutcome::Gone(role, hook) => (
                 "gone",
                 format!(
-                    "{}, and no rule of nf_tables took it: {}, or legacy iptables or eBPF took it",
+                    "{} after hook {}: {}, or something took it that nf_tables does not show, such \
+                     as legacy iptables",
                     of(role),
+                    hook_name(hook),
                     suspects(hook)
                 ),
+            ),
+            TraceOutcome::Returned(hook) => (
+                "refused",
+                format!("by this node after hook {}: {}", hook_name(hook), suspects(hook)),
             ),
             TraceOutcome::Stopped(role, at) => {
                 let rule = self.rule(&at, &TraceVerdict::Drop);
                 let word = if rule.verdict == "reject" { "refused" } else { "dropped" };
-                let reason = explanation.map_or("by its rule above", |it| &it.reason);
+                // Of a packet that fits no connection, `explain` knows nothing.
+                let reason = explanation.filter(|it| it.verdict != FORWARD).map(|it| &*it.reason);
                 let by = match at.table == NAME {
-                    true => format!("by kube-ipvs: {reason}"),
+                    true => format!("by kube-ipvs: {}", reason.unwrap_or("see its last rule")),
                     false => format!("by {}: {}", rule.owner(), rule.place()),
                 };
                 (word, if role == PacketRole::Answer { format!("{} {by}", of(role)) } else { by })

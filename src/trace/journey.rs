@@ -38,10 +38,9 @@ pub(crate) struct PacketHop {
     pub(crate) met: PacketMet,
 }
 
-impl PacketHop {
-    pub(crate) fn hook_name(&self) -> &'static str {
-        self.hook.and_then(|hook| HOOKS.get(hook as usize)).unwrap_or(&"?")
-    }
+/// Returns the name of a hook.
+pub(crate) fn hook_name(hook: Option<u32>) -> &'static str {
+    hook.and_then(|hook| HOOKS.get(hook as usize)).unwrap_or(&"?")
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,10 +108,14 @@ pub(crate) enum TraceOutcome {
     Stopped(PacketRole, RulePlace),
     /// The packet was gone after a hook (`NF_INET_*`), without a verdict.
     Gone(PacketRole, Option<u32>),
+    /// The node itself has answered a packet that was gone after a hook.
+    Returned(Option<u32>),
     /// The packet went on to an endpoint, and no answer came.
     Unanswered,
-    /// The endpoint has refused the connection.
+    /// The endpoint has reset the connection.
     Refused,
+    /// An error of ICMP came back.
+    Unreachable,
     Answered,
 }
 
@@ -143,7 +146,7 @@ impl Journey {
         packet.see(event, point, hook);
         match point {
             Some(WatchPoint::Leaving) => packet.leave(event.output),
-            Some(WatchPoint::Delivery) => packet.arrive(),
+            Some(WatchPoint::Delivery) if event.headers.is_some() => packet.arrive(),
             Some(_) => {}
             None => packet.meet(event),
         }
@@ -203,12 +206,14 @@ impl Journey {
             (PacketFate::Stopped(at), _) => TraceOutcome::Stopped(PacketRole::Request, at.clone()),
             (PacketFate::Underway, None) => TraceOutcome::Gone(PacketRole::Request, request.hook),
             (PacketFate::Through, None) => TraceOutcome::Unanswered,
+            (PacketFate::Underway, Some(answer)) if answer.is_of_node() => {
+                TraceOutcome::Returned(request.hook)
+            }
             (_, Some(answer)) => match &answer.fate {
                 PacketFate::Stopped(at) => TraceOutcome::Stopped(PacketRole::Answer, at.clone()),
                 PacketFate::Underway => TraceOutcome::Gone(PacketRole::Answer, answer.hook),
-                PacketFate::Through if answer.first.resets || !answer.first.has_ports() => {
-                    TraceOutcome::Refused
-                }
+                PacketFate::Through if answer.first.resets => TraceOutcome::Refused,
+                PacketFate::Through if !answer.first.has_ports() => TraceOutcome::Unreachable,
                 PacketFate::Through => TraceOutcome::Answered,
             },
         }
@@ -228,6 +233,11 @@ impl PacketPath {
             is_ruled: false,
             is_past: false,
         }
+    }
+
+    /// Returns whether the node has sent it.
+    fn is_of_node(&self) -> bool {
+        self.hops.first().is_some_and(|hop| hop.met == PacketMet::Sending)
     }
 
     fn push(&mut self, met: PacketMet) {
@@ -375,7 +385,7 @@ mod tests {
         steps.push(((TABLE, "output-begin"), NO_RULE, Some((CLIENT, ENDPOINT))));
         let journey = journey(&steps);
         let request = journey.request.as_ref().expect("a packet");
-        let met: Vec<_> = request.hops.iter().map(|hop| (hop.hook_name(), &hop.met)).collect();
+        let met: Vec<_> = request.hops.iter().map(|hop| (hook_name(hop.hook), &hop.met)).collect();
         assert!(
             matches!(
                 &met[..],

@@ -6,7 +6,7 @@ mod probe;
 use netlink_ipvs::messages;
 
 pub(crate) use journey::{
-    Journey, PacketHop, PacketMet, PacketRole, TraceOutcome, Translator, suspects,
+    Journey, PacketHop, PacketMet, PacketRole, TraceOutcome, Translator, hook_name, suspects,
 };
 pub(crate) use probe::Probe;
 

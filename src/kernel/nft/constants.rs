@@ -259,7 +259,8 @@ pub(crate) mod trace {
     pub(crate) const OUTPUT_LINK: u16 = 12;
     pub(crate) const POLICY: u16 = 16;
 
-    /// `NFT_TRACETYPE_POLICY`, `NFT_TRACETYPE_RULE`
+    /// `NFT_TRACETYPE_POLICY`, `NFT_TRACETYPE_RETURN`, `NFT_TRACETYPE_RULE`
     pub(crate) const TYPE_POLICY: u32 = 1;
+    pub(crate) const TYPE_RETURN: u32 = 2;
     pub(crate) const TYPE_RULE: u32 = 3;
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Case, case};
 use crate::context::{Step, TestContext, patiently};
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Host, PATIENCE, Temporary, endpoints, service};
+use crate::lab::{Host, PATIENCE, SHORT_PATIENCE, Temporary, ask, endpoints, service};
 
 const TABLE: &str = "kube-ipvs-trace";
 
@@ -108,7 +108,13 @@ pub(crate) fn cases() -> Vec<Case> {
             t.apply(endpoints("dev/traced").port("http", 8099).ready_on(P1))?;
             t.settled()?;
             let text = traced(t, P2, "10.96.6.5:80")?;
-            shows(t, &text, &["refused: by 10.244.1.11:8099", "nothing listens there"])
+            shows(t, &text, &["refused: by 10.244.1.11:8099", "nothing listens there"])?;
+            t.apply(service("dev/traced").cluster_ip("10.96.6.5").udp("dns", 53))?;
+            t.apply(endpoints("dev/traced").udp("dns", 8099).ready_on(P1))?;
+            t.settled()?;
+            let text = t.run_to_end("trace", &["--from", "node", "--to", "10.96.6.5:53/udp"])?;
+            let error = "refused: an error of ICMP came from 10.244.1.11";
+            shows(t, &text, &[error, " on the way to 10.244.1.11:8099"])
         }),
         case("a_trace_names_the_rule_of_another_program", |t| {
             serve(t, "10.96.6.6", 30066, &[P3])?;
@@ -126,16 +132,63 @@ pub(crate) fn cases() -> Vec<Case> {
             let text = traced(t, C, "192.168.50.1:30066")?;
             shows(t, &text, &["dropped: by another program's policy: ip blocker sent\n"])
         }),
+        case("a_trace_names_a_rule_of_iptables", |t| {
+            serve(t, "10.96.6.9", 30069, &[P3])?;
+            let rules = "*filter\n-A FORWARD -s 10.244.2.13 -j REJECT\nCOMMIT\n";
+            let _rejecting = Temporary::iptables(t.host(N1), rules, "*filter\nCOMMIT\n")?;
+            let text = traced(t, P2, "10.96.6.9:80")?;
+            let rejected =
+                "refused: the answer by another program's rule: ip filter FORWARD handle";
+            shows(t, &text, &[rejected])
+        }),
+        case("a_trace_is_of_one_connection_of_a_busy_client", |t| {
+            serve(t, "10.96.6.10", 30070, &[P1, P3])?;
+            let load = t.load(P2, "10.96.6.10:80/tcp");
+            load.wait_for(1);
+            for _ in 0..3 {
+                let text =
+                    t.run_to_end("trace", &["--from", "10.244.1.12", "--to", "10.96.6.10:80"])?;
+                for (once, count) in [("arrives by", 2), ("by IPVS", 2), ("leaves by", 2)] {
+                    t.equal(&format!("{once:?} in {text}"), count, text.matches(once).count())?;
+                }
+                shows(t, &text, &["answered: by 10.244."])?;
+            }
+            t.expect_no_failure(load)
+        }),
+        case("a_trace_says_where_a_packet_is_gone", |t| {
+            serve(t, "10.96.6.11", 30071, &[P3])?;
+            let _hole = Temporary::ip(
+                t.host(N1),
+                "route add blackhole 10.244.2.13\n",
+                "route delete blackhole 10.244.2.13\n",
+            )?;
+            let text = traced(t, P2, "10.96.6.11:80")?;
+            let refused = "refused: by this node after hook input: IPVS has no endpoint for it";
+            shows(t, &text, &[refused])?;
+            // The address of no Service.
+            let text = traced(t, C, "10.244.2.13:8080")?;
+            shows(
+                t,
+                &text,
+                &["gone: the packet after hook prerouting: the node has no route for it"],
+            )
+        }),
         case("a_trace_ends_without_an_answer", |t| {
             serve(t, "10.96.6.7", 30067, &[P1])?;
             let deaf = "chain input { type filter hook input priority 0; tcp dport 8080 drop; }";
-            let _deaf = Temporary::table(t.host(P1), "ip deaf", deaf)?;
+            let deaf = Temporary::table(t.host(P1), "ip deaf", deaf)?;
             let text = t.run_to_end("trace", &["--from", "node", "--to", "10.96.6.7:80"])?;
             shows(
                 t,
                 &text,
                 &["unanswered: the packet went to 10.244.1.11:8080 (dev/traced-0 on n1)"],
             )?;
+            // Addresses do without an agent.
+            drop(deaf);
+            t.agent().stop()?;
+            let finished = t.command("trace", &["--from", "node", "--to", "10.96.6.7:80"])?;
+            shows(t, &finished.stdout, &["answered: by 10.244.1.11:8080\n"])?;
+            shows(t, &finished.stderr, &["names and reasons are left out: no agent answers"])?;
             let arguments = ["--from", "10.244.1.12", "--to", "10.96.6.7:80", "--wait", "10ms"];
             let finished = t.command("trace", &arguments)?;
             t.exits_with("no connection", 1, &finished)?;
@@ -179,9 +232,9 @@ fn serve(t: &mut TestContext<'_>, ip: &str, node_port: u16, pods: &[Host]) -> St
 fn traced(t: &mut TestContext<'_>, from: Host, to: &str) -> Step<String> {
     let before = tables(t)?;
     let trace = begin(t, from, to)?;
-    let asked = if to.contains("/udp") { to.to_owned() } else { format!("{to}/tcp") };
+    let to = to.parse().unwrap_or_else(|error| panic!("{error}"));
     // It may be dropped, or refused.
-    let _ = t.ask(from, &asked);
+    let _ = ask(t.host(from), to, SHORT_PATIENCE);
     let output = trace.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     t.check("the trace succeeds", output.status.success(), &text)?;
@@ -215,7 +268,6 @@ fn is_owned_by_socket() -> bool {
 
 /// Each of these texts is there, one after the other.
 fn shows(t: &TestContext<'_>, text: &str, expected: &[&str]) -> Step {
-    eprintln!("{text}");
     let mut rest = text;
     for wanted in expected {
         let found = rest.find(wanted);

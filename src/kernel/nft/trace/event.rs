@@ -16,7 +16,7 @@ const SCTP: u8 = 132;
 /// `RST` among a TCP segment's flags.
 const RESET: u8 = 1 << 2;
 
-/// A rule that a traced packet has matched, or the policy of a base chain that it has come to.
+/// A rule that a traced packet has matched, or the end of a chain or policy that it has come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TraceEvent {
     /// Almost unique: by address, hash and incoming link of the packet.
@@ -35,7 +35,7 @@ pub(crate) struct RulePlace {
     pub(crate) family: TableFamily,
     pub(crate) table: String,
     pub(crate) chain: String,
-    /// Identifies the rule within its table; `None` of a policy.
+    /// Identifies the rule within its table; `None` of a policy and of a chain's end.
     pub(crate) handle: Option<u64>,
 }
 
@@ -67,8 +67,7 @@ pub(crate) struct PacketHeaders {
 }
 
 impl TraceEvent {
-    /// Reads the payload of a message. Returns `None` for the return from a chain, and in an unknown
-    /// form.
+    /// Reads the payload of a message. Returns `None` in an unknown form.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(payload)?;
         let find = |wanted| attributes(rest).find(|it| it.kind == wanted);
@@ -78,6 +77,8 @@ impl TraceEvent {
             // Up to Linux 6.2 in host byte order.
             nfta::TYPE_POLICY if find(nfta::POLICY)?.u32()? == verdict::DROP => TraceVerdict::Drop,
             nfta::TYPE_POLICY => TraceVerdict::Accept,
+            // The end of a chain, which may be the first event of a base chain.
+            nfta::TYPE_RETURN => TraceVerdict::Continue,
             _ => return None,
         };
         let handle = find(nfta::HANDLE).map(|it| it.value.first_chunk().copied());

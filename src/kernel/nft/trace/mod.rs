@@ -122,11 +122,10 @@ impl Drop for Tracer {
 ///
 /// If the kernel cannot be read.
 pub fn left() -> Result<Vec<String>, KernelError> {
-    if SocketAddr::from_abstract_name(SOLE).and_then(|it| UnixStream::connect_addr(&it)).is_ok() {
-        return Ok(Vec::new());
-    }
     let families = ChainIndex::read(&mut Socket::open(Subsystem::Netfilter)?)?.families_of(TABLE);
-    Ok(named(&families))
+    // Asked afterwards: a trace has the name before it makes its table.
+    let runs = SocketAddr::from_abstract_name(SOLE).and_then(|it| UnixStream::connect_addr(&it));
+    Ok(if runs.is_ok() { Vec::new() } else { named(&families) })
 }
 
 /// Deletes what [`left`] names, and returns it.
