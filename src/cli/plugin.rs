@@ -1,7 +1,7 @@
 //! `kubectl ipvs`: questions to the agents of a cluster, with the rights of the user.
 //!
 //! This program is the plugin if its name is `kubectl-ipvs`. It asks what the agents serve over HTTP.
-//! `top` and `connections` read a node's kernel, and remain commands on the node.
+//! `top`, `connections` and `trace` read a node's kernel, and remain commands on the node.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -37,9 +37,9 @@ const LOOKS_AGAIN: Duration = Duration::from_secs(3);
     name = "kubectl ipvs",
     about = "Asks the kube-ipvs agents of a cluster",
     after_help = "The agents are asked by port-forward, with the rights of the kubeconfig: it needs \
-        to list pods, and to get and create pods/portforward, in the agents' namespace. `top` and \
-        `connections` read a node's kernel: run them on the node, as in `kubectl -n kube-system exec \
-        ds/kube-ipvs -- /kube-ipvs top`.\n\n\
+        to list pods, and to get and create pods/portforward, in the agents' namespace. `top`, \
+        `connections` and `trace` read a node's kernel: run them on the node, as in `kubectl -n \
+        kube-system exec ds/kube-ipvs -- /kube-ipvs top`.\n\n\
         Exit status: 0 done, 1 an agent or the API server did not answer, 2 the command line is \
         wrong, 3 `diff` found differences.",
     version = VERSION,

@@ -10,17 +10,18 @@ use kube_ipvs_core::model::{Family, VirtualAddress};
 use kube_ipvs_core::question::{ClientName, ConnectionQuestion, DestinationName};
 
 use super::names::Names;
-use super::trace_view::TraceView;
-use super::{TextFormat, output, status};
+use super::trace_view::{TraceView, ViewContext};
+use super::{TextFormat, describe, output, status};
 use crate::agent::api::{ExplainView, StatusFilter};
 use crate::config::{SharedFlags, duration};
-use crate::kernel::nft::trace::{TracedFlow, Tracer};
+use crate::kernel::nft::trace::{RulePlace, TracedFlow, Tracer};
+use crate::kernel::route::Network;
 use crate::trace::{Journey, Probe, TraceOutcome};
 
 /// How long an answer may take, or a packet on its way through the node.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whose connection `trace` follows, and how it prints it.
+/// The connection that `trace` follows, and how it prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct TraceFlags {
     /// Source of the connection: pod/NAME or pod/NAMESPACE/NAME of a pod that is an endpoint, an IP
@@ -75,9 +76,14 @@ pub(super) fn run(shared: &SharedFlags, flags: &TraceFlags) -> anyhow::Result<Ex
             flags.wait
         );
     }
-    let view = TraceView::new(&journey, to, &known.names, known.explanation.as_ref(), |at| {
-        tracer.rule(at)
-    })?;
+    let links = Network::open()?.links()?.into_iter();
+    let context = ViewContext {
+        names: &known.names,
+        explanation: known.explanation.as_ref(),
+        links: links.map(|link| (link.index, link.name.to_string())).collect(),
+        rule: |at: &RulePlace| tracer.rule(at),
+    };
+    let view = TraceView::new(&journey, to, context);
     // Nothing is left by the time that the output is read.
     drop(tracer);
     output::print(flags.output, &view)?;
@@ -137,7 +143,8 @@ impl Known {
                 Ok(Self { explanation: explained.into_iter().next(), names })
             }
             Err(error) if question.is_one() => {
-                output::report(format_args!("names and reasons are left out: {error:#}"))?;
+                let why = describe(&error);
+                output::report(format_args!("names and reasons are left out: {why}"))?;
                 Ok(Self::default())
             }
             Err(error) => Err(error),

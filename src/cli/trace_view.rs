@@ -5,14 +5,12 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use kube_ipvs_core::model::{NAME, VirtualAddress};
-use netlink_ipvs::KernelError;
 use serde::{Deserialize, Serialize};
 
 use super::connections_view::PeerView;
 use super::names::Names;
 use crate::agent::api::ExplainView;
 use crate::kernel::nft::trace::{RulePlace, RuleText, TraceVerdict};
-use crate::kernel::route::Network;
 use crate::trace::{
     Journey, PacketHop, PacketMet, PacketRole, TraceOutcome, Translator, hook_name, suspects,
 };
@@ -78,49 +76,43 @@ struct TranslationView {
     by: String,
 }
 
+/// What a view needs beside the journey.
+pub(super) struct ViewContext<'a, F> {
+    pub(super) names: &'a Names,
+    pub(super) explanation: Option<&'a ExplainView>,
+    /// By index.
+    pub(super) links: BTreeMap<u32, String>,
+    /// Reads what a rule says.
+    pub(super) rule: F,
+}
+
 impl TraceView {
     /// Describes a connection of which a packet has come.
-    ///
-    /// # Errors
-    ///
-    /// If the node's links cannot be read.
     pub(super) fn new(
         journey: &Journey,
         to: VirtualAddress,
-        names: &Names,
-        explanation: Option<&ExplainView>,
-        rule: impl FnMut(&RulePlace) -> RuleText,
-    ) -> Result<Self, KernelError> {
-        let links = Network::open()?.links()?;
-        let links = links.into_iter().map(|link| (link.index, link.name.to_string())).collect();
-        let mut writer = ViewWriter { names, links, rule };
+        mut context: ViewContext<'_, impl FnMut(&RulePlace) -> RuleText>,
+    ) -> Self {
         let mut hops = Vec::new();
         for (role, packet) in [("request", &journey.request), ("answer", &journey.answer)] {
             let packet = packet.iter().flat_map(|it| &it.hops);
-            hops.extend(packet.map(|hop| writer.hop(role, hop)));
+            hops.extend(packet.map(|hop| context.hop(role, hop)));
         }
         let client = journey.request.as_ref().map(|it| it.first.source);
         let client = client.unwrap_or_else(|| SocketAddr::new(to.family().unspecified(), 0));
-        let (outcome, summary) = writer.summary(journey, explanation);
-        Ok(Self {
-            client: writer.peer(client),
+        let (outcome, summary) = context.summary(journey);
+        Self {
+            client: context.peer(client),
             destination: to.to_string(),
-            service: explanation.and_then(|it| it.service.clone()),
+            service: context.explanation.and_then(|it| it.service.clone()),
             hops,
             outcome: outcome.to_owned(),
             summary,
-        })
+        }
     }
 }
 
-/// What names a view needs.
-struct ViewWriter<'a, F> {
-    names: &'a Names,
-    links: BTreeMap<u32, String>,
-    rule: F,
-}
-
-impl<F: FnMut(&RulePlace) -> RuleText> ViewWriter<'_, F> {
+impl<F: FnMut(&RulePlace) -> RuleText> ViewContext<'_, F> {
     fn peer(&self, at: SocketAddr) -> PeerView {
         PeerView::new(at, self.names.backend(at))
     }
@@ -180,11 +172,7 @@ impl<F: FnMut(&RulePlace) -> RuleText> ViewWriter<'_, F> {
     }
 
     /// Returns the outcome in one word, and in one line.
-    fn summary(
-        &mut self,
-        journey: &Journey,
-        explanation: Option<&ExplainView>,
-    ) -> (&'static str, String) {
+    fn summary(&mut self, journey: &Journey) -> (&'static str, String) {
         let of = |role| if role == PacketRole::Answer { "the answer" } else { "the packet" };
         let endpoint = journey.request.as_ref().map(|it| self.peer(it.last.destination));
         let endpoint = endpoint.map_or_else(String::new, |it| it.to_string());
@@ -226,7 +214,8 @@ impl<F: FnMut(&RulePlace) -> RuleText> ViewWriter<'_, F> {
                 let rule = self.rule(&at, &TraceVerdict::Drop);
                 let word = if rule.verdict == "reject" { "refused" } else { "dropped" };
                 // Of a packet that fits no connection, `explain` knows nothing.
-                let reason = explanation.filter(|it| it.verdict != FORWARD).map(|it| &*it.reason);
+                let reason =
+                    self.explanation.filter(|it| it.verdict != FORWARD).map(|it| &*it.reason);
                 let by = match at.table == NAME {
                     true => format!("by kube-ipvs: {}", reason.unwrap_or("see its last rule")),
                     false => format!("by {}: {}", rule.owner(), rule.place()),
@@ -306,5 +295,83 @@ impl fmt::Display for TraceView {
             writeln!(f, "  {hop}")?;
         }
         writeln!(f, "{}: {}", self.outcome, self.summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_ipvs_core::model::EndpointName;
+
+    use super::*;
+
+    fn peer(at: &str, pod: &str) -> PeerView {
+        let name = EndpointName::new(Some(pod), Some("n2"));
+        PeerView::new(at.parse().expect("an address"), name)
+    }
+
+    fn view() -> TraceView {
+        let hop = |packet: &str, hook: &str| HopView {
+            packet: packet.to_owned(),
+            hook: hook.to_owned(),
+            ..HopView::default()
+        };
+        let rule = |table: &str, text: Option<&str>, handle| RuleView {
+            table: table.to_owned(),
+            chain: "forward".to_owned(),
+            handle,
+            text: text.map(str::to_owned),
+            verdict: "drop".to_owned(),
+        };
+        let translated = TranslationView {
+            source: None,
+            destination: Some(peer("10.244.2.13:8080", "shop/web\u{1b}[2J")),
+            by: "IPVS".to_owned(),
+        };
+        let ours = rule("ip kube-ipvs", Some("ct direction original accept"), Some(4));
+        TraceView {
+            client: peer("10.244.1.12:40000", "shop/cart-0"),
+            destination: "10.96.0.20:80/tcp".to_owned(),
+            service: Some("shop/web:http".to_owned()),
+            hops: vec![
+                HopView { arrives: Some("cni0".to_owned()), ..hop("request", "prerouting") },
+                HopView { translated: Some(translated), ..hop("request", "output") },
+                HopView { leaves: Some("eth0".to_owned()), ..hop("request", "postrouting") },
+                HopView { rule: Some(ours), ..hop("answer", "forward") },
+                HopView { rule: Some(rule("ip f", None, Some(9))), ..hop("answer", "forward") },
+                HopView { rule: Some(rule("ip f", None, None)), ..hop("answer", "forward") },
+            ],
+            outcome: "dropped".to_owned(),
+            summary: "the answer".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_hop_is_a_line() {
+        insta::assert_snapshot!(view().to_string(), @r"
+        10.244.1.12:40000 (shop/cart-0 on n2) to 10.96.0.20:80/tcp of shop/web:http
+          request  prerouting   arrives by cni0
+          request  output       to 10.244.2.13:8080 (shop/web\u{1b}[2J on n2), by IPVS
+          request  postrouting  leaves by eth0
+          answer   forward      ip kube-ipvs forward: ct direction original accept
+          answer   forward      another program's rule: ip f forward handle 9: drop
+          answer   forward      another program's policy: ip f forward: drop
+        dropped: the answer
+        ");
+    }
+
+    #[test]
+    fn json_has_only_what_a_hop_is_about() {
+        let json = serde_json::to_value(view()).expect("JSON");
+        let expected = serde_json::json!({
+            "packet": "request", "hook": "output",
+            "translated": {
+                "destination": {
+                    "address": "10.244.2.13:8080", "pod": "shop/web\u{1b}[2J", "node": "n2",
+                },
+                "by": "IPVS",
+            },
+        });
+        assert_eq!(json["hops"][1], expected);
+        assert_eq!(serde_json::from_value::<TraceView>(json).expect("a trace"), view());
     }
 }

@@ -347,7 +347,13 @@ mod tests {
 
     fn chains() -> ChainIndex {
         let ours = CHAINS.map(|(name, hook, priority, _)| (TABLE, name, hook, priority));
-        let others = [("kube-ipvs", "prerouting", 0, -110), ("filter", "FORWARD", 2, 0)];
+        let others = [
+            ("kube-ipvs", "prerouting", 0, -110),
+            ("kube-ipvs", "input", 1, 110),
+            ("kube-ipvs", "output", 3, -110),
+            ("kube-ipvs", "postrouting", 4, 100),
+            ("filter", "FORWARD", 2, 0),
+        ];
         let chain = |(table, name, hook, priority): (&str, &str, u32, i32)| ListedChain {
             family: TableFamily::Ip,
             table: table.to_owned(),
@@ -416,5 +422,58 @@ mod tests {
     fn packets_that_the_table_has_not_marked_are_not_followed() {
         let others = [(("filter", "FORWARD"), Some((4, 0)), Some((CLIENT, ENDPOINT)))];
         assert_eq!(journey(&others).outcome(), TraceOutcome::Nothing);
+    }
+
+    /// Lines in hexadecimal, each a message as `a_trace_opens_the_nodes_own_connection` gets them.
+    fn recorded(lines: &str) -> String {
+        let mut journey = Journey::new(chains());
+        for line in lines.lines() {
+            let byte = |at: usize| u8::from_str_radix(&line[at..at + 2], 16).expect("a byte");
+            let message: Vec<_> = (0..line.len()).step_by(2).map(byte).collect();
+            journey.add(&TraceEvent::decode(&message).expect("an event"));
+        }
+        let show = |packet: &PacketPath| {
+            let hops = packet.hops.iter().map(|hop| match &hop.met {
+                PacketMet::Rule(at, verdict) => format!("{} {:?}", at.chain, verdict),
+                PacketMet::Change { after, by, .. } => {
+                    format!("{} to {} by {by:?}", after.source, after.destination)
+                }
+                met => format!("{met:?}"),
+            });
+            hops.zip(&packet.hops)
+                .map(|(met, hop)| format!("{} {met}\n", hook_name(hop.hook)))
+                .collect()
+        };
+        let packets = [&journey.request, &journey.answer];
+        let packets: Vec<String> = packets.into_iter().flatten().map(show).collect();
+        format!("{}{:?}", packets.concat(), journey.outcome())
+    }
+
+    #[test]
+    fn a_recorded_connection_is_followed() {
+        let of_new = recorded(include_str!("recorded/linux-7.3.hex"));
+        insta::assert_snapshot!(of_new, @r#"
+        output Sending
+        output output Accept
+        output 192.168.50.1:42403 to 10.244.1.11:8080 by Ipvs
+        postrouting postrouting Goto("to-cluster-ip")
+        postrouting to-cluster-ip Goto("masq")
+        postrouting masq Accept
+        postrouting 10.244.1.1:40846 to 10.244.1.11:8080 by Rule
+        postrouting Departure(6)
+        prerouting Arrival(6)
+        prerouting 10.244.1.11:8080 to 192.168.50.1:42403 by Tracking
+        input 10.96.6.3:80 to 192.168.50.1:42403 by Ipvs
+        input input Goto("answer")
+        input answer Goto("restore")
+        input restore Accept
+        input Delivery
+        Answered
+        "#);
+        let of_old = recorded(include_str!("recorded/linux-5.10.hex"));
+        // Ports and links were others.
+        let others = [(":46775", ":42403"), (":52322", ":40846"), ("(3)", "(6)")];
+        let of_old = others.iter().fold(of_old, |text, (old, new)| text.replace(old, new));
+        assert_eq!(of_old, of_new);
     }
 }

@@ -6,9 +6,9 @@ use kube_ipvs_core::model::Family;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Case, case};
-use crate::context::{Step, TestContext, patiently};
+use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Host, PATIENCE, SHORT_PATIENCE, Temporary, ask, endpoints, service};
+use crate::lab::{Host, SHORT_PATIENCE, Temporary, ask, endpoints, service};
 
 const TABLE: &str = "kube-ipvs-trace";
 
@@ -21,17 +21,17 @@ pub(crate) fn cases() -> Vec<Case> {
                 t,
                 &text,
                 &[
-                    "to 10.96.6.1:80/tcp of dev/traced:http",
+                    "to 10.96.6.1:80/tcp of shop/web:http",
                     "request  prerouting   arrives by cni0",
                     "request  prerouting   ip kube-ipvs prerouting: ip daddr . ip daddr @cluster-ips dnat \
                  to ip daddr",
-                    "request  output       to 10.244.2.13:8080 (dev/traced-0 on n2), by IPVS",
+                    "request  output       to 10.244.2.13:8080 (shop/web-0 on n2), by IPVS",
                     "request  postrouting  ip kube-ipvs to-cluster-ip: ct original ip saddr @pods accept",
                     "request  postrouting  leaves by eth0",
                     "answer   prerouting   arrives by eth0",
                     "answer   forward      from 10.96.6.1:80, by IPVS",
                     "answer   postrouting  leaves by cni0",
-                    "answered: by 10.244.2.13:8080 (dev/traced-0 on n2)",
+                    "answered: by 10.244.2.13:8080 (shop/web-0 on n2)",
                 ],
             )
         }),
@@ -45,27 +45,27 @@ pub(crate) fn cases() -> Vec<Case> {
                     "request  prerouting   arrives by eth0",
                     "map @front-ends",
                     "request  prerouting   to 10.96.6.2:80\n",
-                    "request  output       to 10.244.2.13:8080 (dev/traced-0 on n2), by IPVS",
+                    "request  output       to 10.244.2.13:8080 (shop/web-0 on n2), by IPVS",
                     "ip kube-ipvs masq: meta l4proto tcp counter masquerade to :32768-60999 fully-random",
                     "request  postrouting  from 192.168.50.1:",
                     "answer   prerouting   to 192.168.50.100:",
                     "answer   postrouting  from 192.168.50.1:30062 (on n1), by connection tracking",
-                    "answered: by 10.244.2.13:8080 (dev/traced-0 on n2)",
+                    "answered: by 10.244.2.13:8080 (shop/web-0 on n2)",
                 ],
             )
         }),
         case("a_trace_opens_the_nodes_own_connection", |t| {
             serve(t, "10.96.6.3", 30063, &[P1])?;
             let before = tables(t)?;
-            let by_name = ["--from", "node", "--to", "svc/traced:http", "-n", "dev"];
+            let by_name = ["--from", "node", "--to", "svc/web:http", "-n", "shop"];
             let text = t.run_to_end("trace", &by_name)?;
             shows(
                 t,
                 &text,
                 &[
-                    "(on n1) to 10.96.6.3:80/tcp of dev/traced:http",
+                    "(on n1) to 10.96.6.3:80/tcp of shop/web:http",
                     "request  output       sent by a process of this node",
-                    "to 10.244.1.11:8080 (dev/traced-0 on n1), by IPVS",
+                    "to 10.244.1.11:8080 (shop/web-0 on n1), by IPVS",
                     "answer   input        delivered to a process of this node",
                     "answered: by 10.244.1.11:8080",
                 ],
@@ -76,9 +76,9 @@ pub(crate) fn cases() -> Vec<Case> {
             t.same_lines("tables", &before, &tables(t)?)
         }),
         case("a_trace_of_ipv6_and_udp", |t| {
-            let dns = service("dev/traced").cluster_ip("fd00:96::604").udp("dns", 53);
+            let dns = service("shop/web").cluster_ip("fd00:96::604").udp("dns", 53);
             t.apply(dns)?;
-            let slice = endpoints("dev/traced").of_family(Family::V6).udp("dns", 8080);
+            let slice = endpoints("shop/web").of_family(Family::V6).udp("dns", 8080);
             t.apply(slice.ready_on(P3))?;
             t.settled()?;
             let text = traced(t, P2, "[fd00:96::604]:53/udp")?;
@@ -93,7 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
             )
         }),
         case("a_trace_says_who_refuses", |t| {
-            t.apply(service("dev/traced").cluster_ip("10.96.6.5").port("http", 80))?;
+            t.apply(service("shop/web").cluster_ip("10.96.6.5").port("http", 80))?;
             t.settled()?;
             let text = traced(t, P2, "10.96.6.5:80")?;
             shows(
@@ -105,12 +105,12 @@ pub(crate) fn cases() -> Vec<Case> {
                 ],
             )?;
             // Nothing listens at this port of the endpoint.
-            t.apply(endpoints("dev/traced").port("http", 8099).ready_on(P1))?;
+            t.apply(endpoints("shop/web").port("http", 8099).ready_on(P1))?;
             t.settled()?;
             let text = traced(t, P2, "10.96.6.5:80")?;
             shows(t, &text, &["refused: by 10.244.1.11:8099", "nothing listens there"])?;
-            t.apply(service("dev/traced").cluster_ip("10.96.6.5").udp("dns", 53))?;
-            t.apply(endpoints("dev/traced").udp("dns", 8099).ready_on(P1))?;
+            t.apply(service("shop/web").cluster_ip("10.96.6.5").udp("dns", 53))?;
+            t.apply(endpoints("shop/web").udp("dns", 8099).ready_on(P1))?;
             t.settled()?;
             let text = t.run_to_end("trace", &["--from", "node", "--to", "10.96.6.5:53/udp"])?;
             let error = "refused: an error of ICMP came from 10.244.1.11";
@@ -181,7 +181,7 @@ pub(crate) fn cases() -> Vec<Case> {
             shows(
                 t,
                 &text,
-                &["unanswered: the packet went to 10.244.1.11:8080 (dev/traced-0 on n1)"],
+                &["unanswered: the packet went to 10.244.1.11:8080 (shop/web-0 on n1)"],
             )?;
             // Addresses do without an agent.
             drop(deaf);
@@ -222,9 +222,9 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// A Service with a ClusterIP and a node port, at these pods.
 fn serve(t: &mut TestContext<'_>, ip: &str, node_port: u16, pods: &[Host]) -> Step {
-    t.apply(service("dev/traced").cluster_ip(ip).port("http", 80).node_port(node_port))?;
-    let slice = endpoints("dev/traced").port("http", 8080);
-    t.apply(pods.iter().fold(slice, |slice, pod| slice.ready_on(*pod)).pod("traced-0"))?;
+    t.apply(service("shop/web").cluster_ip(ip).port("http", 80).node_port(node_port))?;
+    let slice = endpoints("shop/web").port("http", 8080);
+    t.apply(pods.iter().fold(slice, |slice, pod| slice.ready_on(*pod)).pod("web-0"))?;
     t.settled()
 }
 
@@ -247,7 +247,7 @@ fn begin(t: &mut TestContext<'_>, from: Host, to: &str) -> Step<Child> {
     let family = if to.starts_with('[') { Family::V6 } else { Family::V4 };
     let from = from.ip(family).to_string();
     let trace = t.agent().begin(&["trace", "--from", &from, "--to", to])?;
-    patiently(PATIENCE, || {
+    patiently(LONG_PATIENCE, || {
         let tables = tables(t)?;
         t.check("the trace has begun", tables.contains(TABLE), tables)
     })?;

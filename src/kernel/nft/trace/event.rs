@@ -74,10 +74,11 @@ impl TraceEvent {
         let text = |wanted| Some(find(wanted)?.text()?.to_owned());
         let verdict = match find(nfta::TYPE)?.u32_be()? {
             nfta::TYPE_RULE => rule_verdict(find(nfta::VERDICT)?)?,
-            // Up to Linux 6.2 in host byte order.
+            // Of older kernels in host byte order.
             nfta::TYPE_POLICY if find(nfta::POLICY)?.u32()? == verdict::DROP => TraceVerdict::Drop,
             nfta::TYPE_POLICY => TraceVerdict::Accept,
-            // The end of a chain, which may be the first event of a base chain.
+            // The end of a chain, which may be the first event of a base chain. Newer kernels call it a
+            // rule, without a handle.
             nfta::TYPE_RETURN => TraceVerdict::Continue,
             _ => return None,
         };

@@ -35,7 +35,6 @@ pub(crate) const EVENT: u16 = message_type(17);
 /// An abstract socket: its name belongs to the network namespace and is free as soon as the process
 /// that owns it ends.
 const SOLE: &str = "kube-ipvs/trace";
-const REQUEST: &str = "nft add table kube-ipvs-trace";
 
 /// Why nothing can be traced.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +70,9 @@ impl Tracer {
         let family = TableFamily::from(flow.destination.family());
         delete_all(&mut socket)?;
         let listeners = [Listener::open(Subsystem::Netfilter, &[GROUP], &[])?];
-        let mut create = |flags| submit(&mut socket, table::create(flow, flags));
+        let mut create = |flags| {
+            submit(&mut socket, "nft add table kube-ipvs-trace", table::create(flow, flags))
+        };
         match create(nfta_table::FLAG_OWNER) {
             // The flag is newer than this kernel.
             Err(KernelError::Refused { error, .. })
@@ -157,14 +158,14 @@ fn sole() -> Result<UnixListener, TraceError> {
 }
 
 fn delete(socket: &mut Socket, family: TableFamily) -> Result<(), KernelError> {
-    submit(socket, table::delete(family))
+    submit(socket, "nft delete table kube-ipvs-trace", table::delete(family))
 }
 
-fn submit(socket: &mut Socket, mut batch: Batch) -> Result<(), KernelError> {
+fn submit(socket: &mut Socket, request: &'static str, mut batch: Batch) -> Result<(), KernelError> {
     // The last request before the end of the transaction.
     let last = batch.len().saturating_sub(2);
     match socket.transact(&mut batch, last)?.into_iter().flatten().find_map(Result::err) {
-        Some(error) => Err(KernelError::refused(REQUEST, error)),
+        Some(error) => Err(KernelError::refused(request, error)),
         None => Ok(()),
     }
 }
