@@ -114,7 +114,14 @@ pub(crate) fn cases() -> Vec<Case> {
             t.settled()?;
             let text = t.run_to_end("trace", &["--from", "node", "--to", "10.96.6.5:53/udp"])?;
             let error = "refused: an error of ICMP came from 10.244.1.11";
-            shows(t, &text, &[error, " on the way to 10.244.1.11:8099"])
+            shows(t, &text, &[error, " on the way to 10.244.1.11:8099"])?;
+            let web = service("shop/web").cluster_ip("10.96.6.5").load_balancer_ip("203.0.113.65");
+            let web = web.spec("loadBalancerSourceRanges", ["198.51.100.0/24"]);
+            t.apply(web.port("http", 80))?;
+            t.apply(endpoints("shop/web").port("http", 8080).ready_on(P1))?;
+            t.settled()?;
+            let text = traced(t, C, "203.0.113.65:80")?;
+            shows(t, &text, &["@allowed counter drop", "dropped: by kube-ipvs: ", "source"])
         }),
         case("a_trace_names_the_rule_of_another_program", |t| {
             serve(t, "10.96.6.6", 30066, &[P3])?;
