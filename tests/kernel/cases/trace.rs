@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Case, case};
 use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
 use crate::lab::Host::{C, N1, P1, P2, P3};
-use crate::lab::{Host, SHORT_PATIENCE, Temporary, ask, endpoints, service};
+use crate::lab::{Host, NODE_PORT_OF_DAEMON, SHORT_PATIENCE, Temporary, ask, endpoints, service};
 
 const TABLE: &str = "kube-ipvs-trace";
 
@@ -74,6 +74,32 @@ pub(crate) fn cases() -> Vec<Case> {
             let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
             t.equal("outcome", "\"answered\"".to_owned(), json["outcome"].to_string())?;
             t.same_lines("tables", &before, &tables(t)?)
+        }),
+        case("a_trace_of_endpoints_on_the_node_itself", |t| {
+            // In the node's own network: nothing leaves the node.
+            let web = service("shop/web").cluster_ip("10.96.6.12").port("http", 80);
+            t.apply(web.node_port(30072))?;
+            t.apply(endpoints("shop/web").port("http", NODE_PORT_OF_DAEMON).ready_on(N1))?;
+            t.settled()?;
+            let to_process = "delivered to a process of this node";
+            let from_process = "sent by a process of this node";
+            let by_ipvs = format!("to 192.168.50.1:{NODE_PORT_OF_DAEMON} (on n1), by IPVS");
+            let answered = format!("answered: by 192.168.50.1:{NODE_PORT_OF_DAEMON} (on n1)");
+            for (client, to) in [(P2, "10.96.6.12:80"), (C, "192.168.50.1:30072")] {
+                let text = traced(t, client, to)?;
+                let way =
+                    ["arrives by", &by_ipvs, to_process, from_process, "leaves by", &answered];
+                shows(t, &text, &way)?;
+            }
+            let text = t.run_to_end("trace", &["--from", "node", "--to", "10.96.6.12:80"])?;
+            let way = [from_process, &by_ipvs, to_process, from_process, to_process, &answered];
+            shows(t, &text, &way)?;
+            // A pod that is sent to itself.
+            t.apply(endpoints("shop/web").port("http", 8080).ready_on(P2))?;
+            t.settled()?;
+            let text = traced(t, P2, "10.96.6.12:80")?;
+            let masqueraded = "request  postrouting  from 10.244.1.1:";
+            shows(t, &text, &["@hairpin goto masq", masqueraded, "answered: by 10.244.1.12:8080"])
         }),
         case("a_trace_of_ipv6_and_udp", |t| {
             let dns = service("shop/web").cluster_ip("fd00:96::604").udp("dns", 53);
