@@ -1,5 +1,6 @@
 //! What the rules say that a packet has met.
 
+use kube_ipvs_core::model::NAME;
 use netlink_ipvs::{KernelError, Socket};
 
 use super::event::RulePlace;
@@ -7,7 +8,6 @@ use crate::kernel::nft::constants::expression;
 use crate::kernel::nft::list::{self, ListedChain, ListedRule};
 use crate::kernel::nft::ruleset;
 use crate::kernel::nft::table::TableFamily;
-use kube_ipvs_core::model::NAME;
 
 /// What is known of a rule.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -84,4 +84,34 @@ fn rejects(rule: &ListedRule<'_>) -> bool {
         let target = || data?.find(expression::TARGET_NAME)?.text();
         name == "reject" || name == "target" && target() == Some("REJECT")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_ipvs_core::model::{Carry, Settings};
+
+    use super::*;
+
+    #[test]
+    fn every_rule_has_its_line_in_each_variant_of_the_tables() {
+        for (carry, one_packet_everywhere) in [
+            (Carry::FrontEnds, false),
+            (Carry::All, true),
+            (Carry::Offload(Vec::new()), false),
+            (Carry::Offload(Vec::new()), true),
+        ] {
+            let settings = Settings { carry, one_packet_everywhere, ..Settings::for_node("n1") };
+            let tables = ruleset::tables(&settings);
+            let chains = tables.iter().flat_map(|table| &table.chains);
+            let installed = ruleset::installed(chains.map(|chain| chain.name.as_str()));
+            assert_eq!(installed, Some(tables));
+            for (table, chain) in
+                tables.iter().flat_map(|table| table.chains.iter().map(move |it| (table, it)))
+            {
+                let lines = table.rules_of(&chain.name).count();
+                assert_eq!(lines, chain.rules.len(), "{} {}", table.family.name(), chain.name);
+            }
+        }
+        assert_eq!(ruleset::installed(["ruleset-of-another-version"].into_iter()), None);
+    }
 }
