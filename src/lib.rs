@@ -1,8 +1,9 @@
 //! kube-ipvs: a kube-proxy replacement that programs Linux IPVS.
 //!
 //! The crate `kube-ipvs-core` decides what a node's kernel should hold. This crate surrounds it:
-//! [`source`] delivers objects, [`kernel`] carries operations out, [`agent`] runs both, [`cli`] has
-//! the commands. `docs/ARCHITECTURE.md` follows one endpoint through all of them.
+//! [`source`] delivers objects, [`kernel`] carries operations out, [`agent`] runs both, [`trace`]
+//! follows packets, [`cli`] has the commands. `docs/ARCHITECTURE.md` follows one endpoint through all
+//! of them.
 
 // Input from outside must never cause a panic. Tests may panic.
 #![cfg_attr(
@@ -29,3 +30,4 @@ pub mod doctor;
 pub mod kernel;
 pub mod migrate;
 pub mod source;
+pub mod trace;

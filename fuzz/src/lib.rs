@@ -14,7 +14,7 @@ mod texts;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("api", objects::api),
     ("api_protobuf", objects::api_protobuf),
     ("config", texts::config),
@@ -32,6 +32,7 @@ pub const TARGETS: [Target; 17] = [
     ("route", kernel::route),
     ("texts", texts::texts),
     ("timestamps", objects::timestamps),
+    ("trace", netlink::trace),
 ];
 
 /// Runs the target of this name.

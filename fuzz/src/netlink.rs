@@ -1,7 +1,7 @@
 //! Messages of the kernel that need no conversation.
 
 use kube_ipvs::kernel::drift;
-use kube_ipvs::migrate;
+use kube_ipvs::{migrate, trace as traces};
 use netlink_ipvs::{Attribute, Attributes, Header, attributes, messages};
 
 use super::replay::push;
@@ -46,4 +46,10 @@ pub(crate) fn leftovers(data: &[u8]) {
     for payload in messages(data).map(|(_, payload)| payload).chain([data]) {
         assert!(migrate::decode(payload) <= 1 + payload.len() / 4);
     }
+}
+
+/// What a traced packet meets, with the chains that it may meet it in.
+pub(crate) fn trace(data: &[u8]) {
+    // A change of addresses, a rule and the end of the way at most, and the beginning.
+    assert!(traces::replay(data) <= 4 * messages(data).count());
 }

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use kube_ipvs_core::model::LabelSelector;
 use kube_ipvs_core::question::{ClientName, DestinationName};
 
-use super::{ConnectionsFlags, TopFlags, complete};
+use super::{ConnectionsFlags, TopFlags, TraceFlags, complete};
 use crate::agent::api::StatusFilter;
 use crate::config::{SharedFlags, duration, path, truth};
 use crate::control::label_selector;
@@ -241,6 +241,17 @@ pub enum Command {
         kube-ipvs connections shop/web --limit 100000 -o json"
     )]
     Connections(ConnectionsFlags),
+    /// Print what becomes of a client's next connection through this node, hop by hop
+    #[command(
+        after_help = "Waits for the client's next connection; with --from node it opens the \
+        connection itself. The kernel reports the rules of every program that the first packet and \
+        its answer meet, by way of a table `kube-ipvs-trace` that is deleted in the end. Rules of \
+        legacy iptables and eBPF programs are not reported.\n\n\
+        Examples:\n  kube-ipvs trace --from pod/cart-0 --to svc/web:http -n shop\n  \
+        kube-ipvs trace --from node --to 10.96.0.10:53/udp\n  \
+        kube-ipvs trace --from 198.51.100.9 --to 203.0.113.7:80 --wait 2m -o json"
+    )]
+    Trace(TraceFlags),
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
     #[command(
         after_help = "Without flags of its own it takes those of the agent that runs in this \

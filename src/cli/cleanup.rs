@@ -12,6 +12,7 @@ use super::args::CleanupFlags;
 use super::{FAILED, output};
 use crate::agent;
 use crate::kernel::Kernel;
+use crate::kernel::nft::trace;
 use crate::migrate;
 
 /// Wait between two looks at the connections.
@@ -50,7 +51,11 @@ fn remove_ours(flags: &CleanupFlags) -> anyhow::Result<bool> {
     if let Some(period) = flags.drain {
         wait_for_connections(&mut kernel, &observed, period)?;
     }
-    Ok(carry_out(&mut kernel, &plan::removal(&observed))? && succeeded)
+    let succeeded = carry_out(&mut kernel, &plan::removal(&observed))? && succeeded;
+    for table in trace::delete_left()? {
+        output::line(io::stdout(), format_args!("- nft delete table {table}"))?;
+    }
+    Ok(succeeded)
 }
 
 /// Waits until no connection is left that IPVS carries through a virtual server that is going to

@@ -7,6 +7,7 @@ mod connections;
 mod diff;
 mod doctor;
 mod explain;
+mod names;
 mod objects;
 mod output;
 mod plan;
@@ -18,6 +19,8 @@ mod running;
 mod status;
 mod top;
 mod top_view;
+mod trace;
+mod trace_view;
 
 use std::env;
 use std::ffi::OsString;
@@ -39,6 +42,7 @@ pub use args::{
 pub use complete::{commands, completions};
 pub use connections::ConnectionsFlags;
 pub use top_view::TopFlags;
+pub use trace::TraceFlags;
 
 /// The start of a message about the command line.
 const PROGRAM: &str = "kube-ipvs: ";
@@ -122,6 +126,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { services, output } => status::run(&shared, services.filter(), output),
         Command::Connections(flags) => connections::run(&shared, &flags),
         Command::Top(flags) => top::run(&shared, &flags),
+        Command::Trace(flags) => trace::run(&shared, &flags),
         Command::Doctor { output } => doctor::run(&shared, output),
         Command::Cleanup(flags) => cleanup::run(&flags),
         Command::Completions { shell } => print(&completions(&shell.to_string())?),

@@ -1,10 +1,11 @@
-//! Checks for objects that kube-proxy left in the kernel.
+//! Checks for objects that kube-proxy, or a trace that was killed, left in the kernel.
 
 use kube_ipvs_core::model::DEVICE;
 use netlink_ipvs::{Socket, Subsystem};
 
 use super::{Finding, Subject};
 use crate::kernel::nft::list::{self, ListedChain};
+use crate::kernel::nft::trace;
 use crate::migrate::{self, is_trace, legacy_looks};
 
 /// The number of chains that are named.
@@ -58,6 +59,18 @@ fn judge_rules(chains: &[ListedChain], legacy: Vec<String>) -> Finding {
         return Finding::warn("legacy iptables is in use; its rules cannot be read here", mend);
     }
     Finding::ok("none")
+}
+
+/// A kernel before 5.12 keeps the table of `kube-ipvs trace` if the command is killed.
+pub(super) fn traces(_: &Subject) -> Finding {
+    match trace::left() {
+        Ok(left) if left.is_empty() => Finding::ok("none"),
+        Ok(left) => Finding::warn(
+            format!("a trace was killed and has left table {}", left.join(" and ")),
+            ["kube-ipvs cleanup, or any `kube-ipvs trace`, deletes it".to_owned()],
+        ),
+        Err(error) => Finding::unknown(error),
+    }
 }
 
 #[cfg(test)]

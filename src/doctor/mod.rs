@@ -96,7 +96,7 @@ pub const SERVICE_RANGES: &str = "service ranges";
 
 /// Every check. The look-up of IPVS precedes the checks of modules and settings: it makes the kernel
 /// load the module, as the agent would.
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     check("kernel", system::kernel),
     check("IPv6", system::ipv6),
     check("capabilities", system::capabilities),
@@ -109,6 +109,7 @@ const CHECKS: [Check; 18] = [
     check("conntrack", conntrack::size),
     check("kube-proxy device", leftovers::device),
     check("kube-proxy rules", leftovers::rules),
+    check("traces", leftovers::traces),
     check(FIREWALL, firewall::policies),
     check("API server", api_server::reachable),
     check("node ports", addresses::node_ports),

@@ -190,7 +190,7 @@ pub struct ConnectionView {
 
 /// An end of a connection.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct PeerView {
+pub struct PeerView {
     /// With the port.
     address: SocketAddr,
     /// With the namespace.
@@ -201,7 +201,8 @@ struct PeerView {
 }
 
 impl PeerView {
-    fn new(address: SocketAddr, EndpointName { pod, node, .. }: EndpointName) -> Self {
+    #[must_use]
+    pub fn new(address: SocketAddr, EndpointName { pod, node, .. }: EndpointName) -> Self {
         Self { address, pod, node: node.map(|it| it.to_string()) }
     }
 
@@ -211,6 +212,12 @@ impl PeerView {
 
     fn name(&self) -> EndpointName {
         EndpointName::new(self.pod.as_deref(), self.node.as_deref())
+    }
+}
+
+impl fmt::Display for PeerView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.address, self.name())
     }
 }
 

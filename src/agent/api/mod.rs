@@ -15,7 +15,7 @@ mod status_text;
 mod status_wide;
 mod traffic;
 
-pub use connections::{ConnectionView, ConnectionsView};
+pub use connections::{ConnectionView, ConnectionsView, PeerView};
 pub use counters::TrafficView;
 pub use endpoint::EndpointView;
 pub use explain::{ExplainView, Explained, explained};

@@ -13,6 +13,9 @@ pub(crate) const DATA_VERDICT: u16 = 2;
 pub(crate) mod table {
     pub(crate) const NAME: u16 = 1;
     pub(crate) const FLAGS: u16 = 2;
+
+    /// `NFT_TABLE_F_OWNER`, since Linux 5.12: the table goes with the socket that made it.
+    pub(crate) const FLAG_OWNER: u32 = 1 << 1;
 }
 
 /// `NFTA_CHAIN_*`
@@ -61,6 +64,7 @@ pub(crate) mod set {
     pub(crate) const DESCRIPTION: u16 = 9;
     pub(crate) const ID: u16 = 10;
     /// `NFTA_SET_DESC_*`, `NFTA_SET_FIELD_*`
+    pub(crate) const DESCRIPTION_SIZE: u16 = 1;
     pub(crate) const DESCRIPTION_CONCATENATION: u16 = 2;
     pub(crate) const FIELD_LEN: u16 = 1;
 
@@ -68,6 +72,8 @@ pub(crate) mod set {
     pub(crate) const FLAG_ANONYMOUS: u32 = 1 << 0;
     pub(crate) const FLAG_INTERVAL: u32 = 1 << 2;
     pub(crate) const FLAG_MAP: u32 = 1 << 3;
+    /// `NFT_SET_EVAL`: rules add elements.
+    pub(crate) const FLAG_DYNAMIC: u32 = 1 << 5;
     pub(crate) const FLAG_CONCATENATION: u32 = 1 << 7;
 }
 
@@ -120,6 +126,9 @@ pub(crate) mod expression {
 
     pub(crate) const META_TO: u16 = 1;
     pub(crate) const META_KEY: u16 = 2;
+    pub(crate) const META_FROM: u16 = 3;
+    /// `NFT_META_NFTRACE`
+    pub(crate) const META_TRACE: u32 = 12;
 
     pub(crate) const CT_TO: u16 = 1;
     pub(crate) const CT_KEY: u16 = 2;
@@ -163,6 +172,19 @@ pub(crate) mod expression {
     pub(crate) const LOOKUP_FLAGS: u16 = 5;
     pub(crate) const LOOKUP_FLAG_INVERT: u32 = 1;
 
+    pub(crate) const DYNAMIC_SET: u16 = 1;
+    pub(crate) const DYNAMIC_OPERATION: u16 = 3;
+    pub(crate) const DYNAMIC_KEY: u16 = 4;
+    /// `NFT_DYNSET_OP_ADD`
+    pub(crate) const DYNAMIC_ADD: u32 = 0;
+
+    pub(crate) const LIMIT_RATE: u16 = 1;
+    pub(crate) const LIMIT_SECONDS: u16 = 2;
+    pub(crate) const LIMIT_BURST: u16 = 3;
+
+    /// `NFTA_TARGET_NAME` of an extension of iptables.
+    pub(crate) const TARGET_NAME: u16 = 1;
+
     pub(crate) const NAT_TYPE: u16 = 1;
     pub(crate) const NAT_FAMILY: u16 = 2;
     pub(crate) const NAT_ADDRESS: u16 = 3;
@@ -191,6 +213,13 @@ pub(crate) mod conntrack {
     pub(crate) const STATE: u32 = 0;
     pub(crate) const DIRECTION: u32 = 1;
     pub(crate) const STATUS: u32 = 2;
+    pub(crate) const PROTOCOL: u32 = 10;
+    pub(crate) const SOURCE_PORT: u32 = 11;
+    pub(crate) const DESTINATION_PORT: u32 = 12;
+    /// `NFT_CT_SRC_IP`, `NFT_CT_SRC_IP6`
+    pub(crate) const SOURCE: [u32; 2] = [19, 21];
+    /// `NFT_CT_DST_IP`, `NFT_CT_DST_IP6`
+    pub(crate) const DESTINATION: [u32; 2] = [20, 22];
     /// `NF_CT_STATE_INVALID_BIT`, `NF_CT_STATE_BIT(IP_CT_ESTABLISHED)`
     pub(crate) const INVALID: u32 = 1 << 0;
     pub(crate) const ESTABLISHED: u32 = 1 << 1;
@@ -207,9 +236,31 @@ pub(crate) mod verdict {
     /// `NFT_REG_VERDICT`
     pub(crate) const REGISTER: u32 = 0;
 
-    /// `NF_DROP`, `NF_ACCEPT`, `NFT_JUMP`, `NFT_GOTO`
+    /// `NF_DROP`, `NF_ACCEPT`, `NF_STOLEN`, `NF_QUEUE`, `NFT_JUMP`, `NFT_GOTO`
     pub(crate) const DROP: u32 = 0;
     pub(crate) const ACCEPT: u32 = 1;
+    pub(crate) const STOLEN: u32 = 2;
+    pub(crate) const QUEUE: u32 = 3;
     pub(crate) const JUMP: u32 = (-3_i32).cast_unsigned();
     pub(crate) const GOTO: u32 = (-4_i32).cast_unsigned();
+}
+
+/// `NFTA_TRACE_*`
+pub(crate) mod trace {
+    pub(crate) const TABLE: u16 = 1;
+    pub(crate) const CHAIN: u16 = 2;
+    pub(crate) const HANDLE: u16 = 3;
+    pub(crate) const TYPE: u16 = 4;
+    pub(crate) const VERDICT: u16 = 5;
+    pub(crate) const ID: u16 = 6;
+    pub(crate) const NETWORK_HEADER: u16 = 8;
+    pub(crate) const TRANSPORT_HEADER: u16 = 9;
+    pub(crate) const INPUT_LINK: u16 = 10;
+    pub(crate) const OUTPUT_LINK: u16 = 12;
+    pub(crate) const POLICY: u16 = 16;
+
+    /// `NFT_TRACETYPE_POLICY`, `NFT_TRACETYPE_RETURN`, `NFT_TRACETYPE_RULE`
+    pub(crate) const TYPE_POLICY: u32 = 1;
+    pub(crate) const TYPE_RETURN: u32 = 2;
+    pub(crate) const TYPE_RULE: u32 = 3;
 }

@@ -147,6 +147,37 @@ impl Expressions {
         self.push("counter", |_| {});
     }
 
+    /// Adds the first register to a dynamic set. If the set is full, the rule ends for every other
+    /// value.
+    pub(super) fn add_to(&mut self, set: &str) {
+        self.push("dynset", |to| {
+            to.text(nfta::DYNAMIC_SET, set);
+            to.u32_be(nfta::DYNAMIC_OPERATION, nfta::DYNAMIC_ADD);
+            to.u32_be(nfta::DYNAMIC_KEY, FIRST);
+        });
+    }
+
+    /// Ends the rule for what exceeds so many packets a second.
+    pub(super) fn limit(&mut self, packets: u32) {
+        self.push("limit", |to| {
+            to.bytes(nfta::LIMIT_RATE, &u64::from(packets).to_be_bytes());
+            to.bytes(nfta::LIMIT_SECONDS, &1_u64.to_be_bytes());
+            to.u32_be(nfta::LIMIT_BURST, packets);
+        });
+    }
+
+    /// Makes the kernel report each rule that the packet matches from here on.
+    pub(super) fn trace(&mut self) {
+        self.push("immediate", |to| {
+            to.u32_be(nfta::IMMEDIATE_TO, FIRST);
+            data(to, nfta::IMMEDIATE_DATA, &[1]);
+        });
+        self.push("meta", |to| {
+            to.u32_be(nfta::META_KEY, nfta::META_TRACE);
+            to.u32_be(nfta::META_FROM, FIRST);
+        });
+    }
+
     /// Ends the rule with a verdict (`NF_*`, `NFT_*`), if necessary with a chain.
     pub(super) fn verdict(&mut self, code: u32, chain: Option<&str>) {
         self.push("immediate", |to| {

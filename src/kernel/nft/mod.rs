@@ -27,6 +27,7 @@ mod ruleset;
 mod set;
 mod table;
 mod text;
+pub mod trace;
 mod transaction;
 mod update;
 

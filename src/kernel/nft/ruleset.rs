@@ -28,8 +28,23 @@ const WORDS: [(&str, [&str; 2]); 7] = [
 /// Returns the tables without what Services add. Each has an unused chain, whose name is the
 /// fingerprint.
 pub(super) fn tables(settings: &Settings) -> &'static [Table] {
+    variant([matches!(settings.carry, Carry::Offload(_)), settings.one_packet_everywhere])
+}
+
+/// Returns the tables that the kernel holds, by the fingerprint among the names of its chains; `None`
+/// if they are those of another version.
+pub(super) fn installed<'a>(
+    chains: impl Iterator<Item = &'a str> + Clone,
+) -> Option<&'static [Table]> {
+    let variants = [[false, false], [false, true], [true, false], [true, true]];
+    variants.into_iter().map(variant).find(|tables| {
+        let marker = tables.first().and_then(|table| table.chains.last());
+        marker.is_some_and(|marker| chains.clone().any(|name| name == marker.name))
+    })
+}
+
+fn variant(conditions: [bool; 2]) -> &'static [Table] {
     static TABLES: [[OnceLock<Vec<Table>>; 2]; 2] = [const { [const { OnceLock::new() }; 2] }; 2];
-    let conditions = [matches!(settings.carry, Carry::Offload(_)), settings.one_packet_everywhere];
     let [without, with] = &TABLES;
     let [without, with] = if conditions[0] { with } else { without };
     let tables = if conditions[1] { with } else { without };

@@ -17,6 +17,16 @@ pub(super) struct Table {
     pub(super) lines: Vec<String>,
 }
 
+impl Table {
+    /// Returns the rules of a chain as `nft` prints them, in order.
+    pub(super) fn rules_of(&self, chain: &str) -> impl Iterator<Item = &str> {
+        let head = format!("\tchain {chain} {{");
+        let lines = self.lines.iter().skip_while(move |line| **line != head).skip(1);
+        let lines = lines.take_while(|line| *line != "\t}").map(|line| line.trim());
+        lines.filter(|line| !line.starts_with("type "))
+    }
+}
+
 /// The family of a table (`NFPROTO_*`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum TableFamily {

@@ -61,6 +61,11 @@ pub(crate) fn cases() -> Vec<Case> {
                 ("top", &["dev", "--once", "--interval", "1s"], "asked-5d4b6-x2x9z on"),
                 ("top", &["dev", "--once", "--interval", "1s", "-o", "json"], "\"bytesOut\":0"),
                 ("plan", &[], ""),
+                (
+                    "trace",
+                    &["--from", "node", "--to", "10.96.5.7:80"],
+                    "answered: by 10.244.1.11:8080 (dev/asked-5d4b6-x2x9z on",
+                ),
             ] {
                 let printed = t.run_to_end(command, arguments)?;
                 t.check(&format!("{command} says {said:?}"), printed.contains(said), &printed)?;

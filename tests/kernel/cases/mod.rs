@@ -56,6 +56,7 @@ mod shortage;
 mod surroundings;
 mod takeover;
 mod tampering;
+mod trace;
 
 use crate::context::{Step, TestContext};
 
@@ -110,6 +111,7 @@ pub(crate) fn all() -> Vec<Case> {
         killed::cases(),
         tampering::cases(),
         commands::cases(),
+        trace::cases(),
         company::cases(),
         configuration::cases(),
         control::cases(),

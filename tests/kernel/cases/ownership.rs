@@ -44,7 +44,13 @@ pub(crate) fn cases() -> Vec<Case> {
             )?;
             // Once more on a clean node: nothing to do is no error.
             t.run_to_end("cleanup", &[])?;
-            Ok(())
+            // What an older kernel keeps of a trace that is killed.
+            let table = "table ip kube-ipvs-trace";
+            t.host(N1).nft(&format!("{table} {{\n chain input-end {{\n }}\n}}\n"))?;
+            let said = t.run_to_end("cleanup", &[])?;
+            t.same_lines("what `cleanup` says", &format!("- nft delete {table}\n"), &said)?;
+            let tables = t.host(N1).read("nft", &["list", "tables"])?;
+            t.check("it is deleted", !tables.contains(table), &tables)
         }),
         case("an_equal_state_costs_no_write", |t| {
             some_services(t)?;

@@ -29,6 +29,7 @@ pub fn all() -> Vec<Sample> {
         sample("firewall", "error", error(10 << 8 | 4, -1, "not permitted")),
         sample("listening", "sockets", sockets()),
         sample("route", "error", error(22, -1, "not permitted")),
+        sample("trace", "journey", journey()),
     ]
 }
 
@@ -213,6 +214,55 @@ fn sockets() -> Vec<u8> {
         socket([0xfd00, 0, 0, 0, 0, 0, 0, 1].into(), Some(1)),
         socket(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), Some(0)),
         message(Header::DONE, &[0; 4], |_| {}),
+    ]
+    .concat()
+}
+
+/// A packet that the table of `kube-ipvs trace` marks, that IPVS sends on, and that a policy drops.
+fn journey() -> Vec<u8> {
+    const OURS: &str = "kube-ipvs-trace";
+    let chain = |table: &str, name: &str, hook| {
+        message(10 << 8 | 3, &[2, 0, 0, 0], |chain| {
+            chain.text(1, table);
+            chain.text(3, name);
+            chain.nest(4, |it| {
+                it.u32_be(1, hook);
+                it.u32_be(2, 0);
+            });
+            chain.text(7, "filter");
+        })
+    };
+    // `NFTA_TRACE_*`: with a handle it is a rule, and otherwise a policy that drops.
+    let event = |table: &str, name: &str, handle: Option<u64>, to: [u8; 4]| {
+        message(10 << 8 | 17, &[2, 0, 0, 0], |event| {
+            event.u32_be(4, if handle.is_some() { 3 } else { 1 });
+            event.u32_be(6, 99);
+            event.text(2, name);
+            event.text(1, table);
+            match handle {
+                Some(handle) => {
+                    event.bytes(3, &handle.to_be_bytes());
+                    event.nest(5, |verdict| verdict.u32_be(1, u32::MAX));
+                }
+                None => event.u32_be(16, u32::from(table == OURS)),
+            }
+            event.u32_be(10, 2);
+            let mut header = vec![0x45, 0, 0, 60, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 244, 1, 12];
+            header.extend(to);
+            event.bytes(8, &header);
+            event.bytes(9, &[0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
+        })
+    };
+    let (cluster_ip, endpoint) = ([10, 96, 0, 20], [10, 244, 2, 13]);
+    [
+        chain(OURS, "prerouting-begin", 0),
+        chain(OURS, "input-begin", 1),
+        chain(OURS, "output-begin", 3),
+        chain("filter", "OUTPUT", 3),
+        event(OURS, "prerouting-begin", Some(2), cluster_ip),
+        event(OURS, "input-begin", None, cluster_ip),
+        event(OURS, "output-begin", None, endpoint),
+        event("filter", "OUTPUT", None, endpoint),
     ]
     .concat()
 }
