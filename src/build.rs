@@ -45,7 +45,7 @@ impl Build {
             commit: COMMIT.into(),
             date: DATE.into(),
             toolchain: TOOLCHAIN.into(),
-            platform: format!("{}/{}", consts::OS, consts::ARCH).into(),
+            platform: format!("{}/{}", consts::OS, consts::ARCH),
         }
     }
 }
