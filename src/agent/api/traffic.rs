@@ -1,5 +1,6 @@
 //! The traffic of Services.
 
+use kube_ipvs_core::canary;
 use kube_ipvs_core::engine::DesiredState;
 use kube_ipvs_core::model::{ServiceKey, VirtualAddress};
 use netlink_ipvs::ipvs::Traffic as ServerTraffic;
@@ -20,7 +21,8 @@ pub(in crate::agent) fn traffic(
     most: usize,
 ) -> ServiceTraffic {
     let servers: FxHashMap<_, _> = servers.iter().copied().collect();
-    let mut keys: Vec<_> = desired.services().map(|(service, _)| service).collect();
+    let keys = desired.services().map(|(service, _)| service);
+    let mut keys: Vec<_> = keys.filter(|service| !canary::is(service)).collect();
     keys.sort_unstable();
     let left_out = keys.len().saturating_sub(most);
     let of_service = |service: &&ServiceKey| {
