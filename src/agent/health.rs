@@ -25,6 +25,10 @@ struct HealthState {
     queued: Option<Instant>,
     synced: bool,
     eligible: Option<bool>,
+    /// How long the canary may fail; `None` without limit.
+    longest_canary: Option<Duration>,
+    /// Since when the canary of each family fails.
+    canary: [Option<Instant>; 2],
 }
 
 /// The body of a probe's answer.
@@ -66,8 +70,22 @@ impl Health {
                 queued: None,
                 synced: false,
                 eligible: None,
+                longest_canary: None,
+                canary: [None; 2],
             }),
         }
+    }
+
+    /// Lets `/healthz` fail once the canary has failed for so long; never if it is zero.
+    #[must_use]
+    pub fn following_canary(self, after: Duration) -> Self {
+        self.state().longest_canary = Some(after).filter(|after| !after.is_zero());
+        self
+    }
+
+    /// Sets since when the canary of a family fails, if it does.
+    pub fn set_canary(&self, family: Family, failing_since: Option<Instant>) {
+        *family.pick_mut(&mut self.state().canary) = failing_since;
     }
 
     /// Records a pending update. The caller waits until the sources have listed everything: before,
@@ -106,8 +124,8 @@ impl Health {
         self.report(now, time, None)
     }
 
-    /// Returns the answer to `/healthz`, which fails if the node is about to be removed, so that
-    /// load balancers avoid it.
+    /// Returns the answer to `/healthz`. It fails if the node is about to be removed, so that load
+    /// balancers avoid it, and if it follows the canary.
     #[must_use]
     pub fn healthz(&self, now: Instant, time: SystemTime) -> HealthReport {
         let eligible = self.state().eligible.unwrap_or(false);
@@ -115,13 +133,20 @@ impl Health {
     }
 
     fn report(&self, now: Instant, time: SystemTime, node_eligible: Option<bool>) -> HealthReport {
-        let (healthy, last_updated) = {
+        let (families, last_updated) = {
             let state = self.state();
-            (state.is_healthy(now), rfc3339(state.last_updated))
+            let is_healthy = |family| {
+                let follows_canary = node_eligible.is_some();
+                state.is_healthy(now) && !(follows_canary && state.lacks_canary(family, now))
+            };
+            (Family::BOTH.map(is_healthy), rfc3339(state.last_updated))
         };
+        let healthy = families == [true; 2];
         let current_time = rfc3339(time);
-        let of_family = FamilyReport { last_updated: last_updated.clone(), healthy };
-        let status = Family::BOTH.map(|family| (family.to_string(), of_family.clone()));
+        let status = Family::BOTH.map(|family| {
+            let healthy = *family.pick(&families);
+            (family.to_string(), FamilyReport { last_updated: last_updated.clone(), healthy })
+        });
         let mut report = HealthReport {
             last_updated,
             current_time,
@@ -144,6 +169,13 @@ impl Health {
 impl HealthState {
     fn is_healthy(&self, now: Instant) -> bool {
         self.queued.is_none_or(|since| now.saturating_duration_since(since) < self.max_delay)
+    }
+
+    /// Returns whether the canary of a family has failed for too long.
+    fn lacks_canary(&self, family: Family, now: Instant) -> bool {
+        let since = family.pick(&self.canary);
+        let limit = self.longest_canary;
+        since.zip(limit).is_some_and(|(since, limit)| now.saturating_duration_since(since) >= limit)
     }
 }
 
@@ -207,6 +239,28 @@ mod tests {
         assert_eq!(probes(), (true, true, true));
         health.set_eligible(Some(false));
         assert_eq!(probes(), (false, true, true));
+    }
+
+    #[test]
+    fn healthz_follows_the_canary_if_it_is_told_to() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (after, expected) in [(0, [true; 3]), (30, [true, true, false])] {
+            let after = Duration::from_secs(after);
+            let health = Health::new(STARTED, SYNC_PERIOD).following_canary(after);
+            health.set_eligible(Some(true));
+            let healthz = |seconds| health.healthz(at(seconds), STARTED).is_success();
+            let before = healthz(1000);
+            health.set_canary(Family::V6, Some(start));
+            assert_eq!([before, healthz(29), healthz(30)], expected);
+            assert!(health.livez(at(1000), STARTED).is_success());
+            let report = json(&health.healthz(at(30), STARTED));
+            let of_v6 = r#""IPv6":{"lastUpdated":"1970-01-01T00:00:00Z","healthy":false}"#;
+            assert_eq!(report.contains(of_v6), !expected[2], "{report}");
+            assert_eq!(report.matches(r#""healthy":false"#).count() == 2, !expected[2]);
+            health.set_canary(Family::V6, None);
+            assert!(healthz(1000));
+        }
     }
 
     #[test]

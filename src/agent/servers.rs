@@ -1,4 +1,4 @@
-//! The agent's HTTP servers.
+//! The agent's HTTP servers, and the canary.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,16 +7,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::api;
 use super::engine_loop::{Handles, Input};
 use super::health_checks;
 use super::http::{self, MetricsRoutes, Query};
 use super::listen::listen;
 use super::run::Agent;
+use super::{api, canary};
 use crate::config;
 
 impl Agent {
-    /// Starts the servers, which end once the sender of `stopped` is dropped.
+    /// Starts the servers and the canary, which end once the sender of `stopped` is dropped.
     pub(super) async fn start_servers(
         &self,
         stopped: watch::Receiver<()>,
@@ -24,6 +24,9 @@ impl Agent {
         let hard_fail = self.config.bind_address_hard_fail;
         let mut servers = JoinSet::new();
         servers.spawn(answer_health_checks(self.handles.clone(), stopped.clone()));
+        if self.config.settings.canary {
+            servers.spawn(canary::watch(self.handles.clone(), stop(stopped.clone())));
+        }
         if let Some(address) = self.config.health_address {
             let listener = listen(address, hard_fail).await?;
             let Handles { health, metrics, .. } = self.handles.clone();

@@ -80,6 +80,8 @@ pub struct Config {
     pub audit_period: Option<Duration>,
     pub traffic_metrics_services: u32,
     pub remove_kube_proxy: bool,
+    /// How long the canary fails before `/healthz` fails, too; zero for never.
+    pub healthz_follows_canary_after: Duration,
     /// `None` leaves the kernel's value, as for the next two.
     pub ipvs_tcp_timeout: Option<Duration>,
     pub ipvs_tcp_fin_timeout: Option<Duration>,
@@ -112,6 +114,7 @@ impl Default for Config {
             audit_period: Some(Duration::from_secs(300)),
             traffic_metrics_services: 0,
             remove_kube_proxy: false,
+            healthz_follows_canary_after: Duration::ZERO,
             ipvs_tcp_timeout: None,
             ipvs_tcp_fin_timeout: None,
             ipvs_udp_timeout: None,

@@ -288,6 +288,8 @@ pub(super) const OWN: Document = Document {
         of_services("defaults.nodes"),
         opt("removeKubeProxy", "", Truth(|it| &mut it.remove_kube_proxy)),
         opt("trafficMetricsServices", "", Count(|it| &mut it.traffic_metrics_services)),
+        opt("canary", "", Truth(|it| &mut it.settings.canary)),
+        opt("healthzFollowsCanaryAfter", "", Time(|it| &mut it.healthz_follows_canary_after)),
     ],
     ignored: "apiVersion kind",
 };
