@@ -6,6 +6,7 @@
 #[path = "../api/mod.rs"]
 mod api;
 mod architecture;
+mod canary;
 #[path = "../common/mod.rs"]
 mod common;
 mod contested;

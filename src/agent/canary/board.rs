@@ -30,12 +30,12 @@ impl CanaryBoard {
                     outcome.explain(family)
                 ),
             }),
-            // The log says once for both families why.
-            (_, CanaryVerdict::Impossible(_)) => {}
-            (CanaryVerdict::Failing { .. }, _) => {
+            (CanaryVerdict::Failing { .. }, CanaryVerdict::Well) => {
                 info!(%family, "the canary is answered again");
             }
-            _ => info!(%family, "the canary is answered"),
+            (_, CanaryVerdict::Well) => info!(%family, "the canary is answered"),
+            // The log says once for both families why.
+            (_, CanaryVerdict::Impossible(_) | CanaryVerdict::Unknown) => {}
         }
         *known = verdict;
     }

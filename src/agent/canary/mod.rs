@@ -12,7 +12,7 @@ mod verdict;
 use std::fmt::Display;
 use std::future::{Future, pending};
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_core::canary::CANARY_DEVICE;
 use kube_ipvs_core::model::Family;
@@ -36,7 +36,11 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// How often the device may fail to open. An agent that has just been replaced may still have it. The
 /// library leaves a file descriptor open with each failure.
 const ATTEMPTS: u32 = 5;
-/// The client's ports.
+/// The size of the largest packet of the device, rounded up.
+const LARGEST: usize = 2048;
+/// The number of packets that the kernel keeps for the agent (`TUN_READQ_SIZE`), rounded up.
+const LONGEST_QUEUE: usize = 512;
+/// The number of the client's ports.
 const PORTS: u16 = 4096;
 const FIRST_PORT: u16 = 20_000;
 
@@ -52,7 +56,8 @@ pub(super) async fn watch(handles: Handles, stop: impl Future<Output = ()>) {
 struct Canary {
     handles: Handles,
     judges: [CanaryJudge; 2],
-    /// The number of probes so far.
+    /// Counts the probes. It begins with the time, so that a new agent uses other ports than the last
+    /// one: IPVS remembers a connection for some seconds.
     count: u32,
     failed_opens: u32,
 }
@@ -72,7 +77,9 @@ struct Unopened {
 
 impl Canary {
     fn new(handles: Handles) -> Self {
-        Self { handles, judges: Default::default(), count: 0, failed_opens: 0 }
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let count = u32::try_from(time.as_secs() % u64::from(PORTS)).unwrap_or_default();
+        Self { handles, judges: Default::default(), count, failed_opens: 0 }
     }
 
     async fn run(&mut self) {
@@ -121,9 +128,16 @@ impl Canary {
             may_pass: !matches!(error, tokio_tun::Error::IoError(_)),
         })?;
         let tun = built.into_iter().next().ok_or_else(|| may_pass(&"the kernel gives none"))?;
-        let attached = spawn_blocking(attach).await.map_err(|error| may_pass(&error))?;
+        let attached = spawn_blocking(|| attach(&used_families()?)).await;
+        let attached = attached.map_err(|error| may_pass(&error))?;
         let mut families = Vec::new();
-        for (family, attached) in attached.map_err(|error| may_pass(&error))? {
+        let attached = attached.map_err(|error| may_pass(&error))?;
+        for family in Family::BOTH {
+            if !attached.iter().any(|(used, _)| *used == family) {
+                self.note(family, CanaryVerdict::Unknown);
+            }
+        }
+        for (family, attached) in attached {
             match attached {
                 Ok(()) => families.push(family),
                 Err(error) => {
@@ -158,11 +172,17 @@ impl Canary {
                 self.note(family, verdict);
             }
         }
-        if !all_answered && exchanged.is_ok() {
-            // Another program may have removed a route, which is no fault of the data path.
-            let _ = spawn_blocking(attach).await;
+        exchanged?;
+        if !all_answered {
+            // Another program may have removed a route, or switched IPv6 off, which is no fault of the
+            // data path.
+            let families = link.families.clone();
+            let attached = spawn_blocking(move || attach(&families)).await?;
+            for (_, attached) in attached.map_err(io::Error::other)? {
+                attached.map_err(io::Error::other)?;
+            }
         }
-        exchanged
+        Ok(())
     }
 
     fn note(&self, family: Family, verdict: CanaryVerdict) {
@@ -175,10 +195,18 @@ impl Canary {
 
 /// Sends the requests, and answers as the endpoint until every client has an answer.
 async fn exchange(tun: &Tun, probes: &mut [Probe]) -> io::Result<()> {
+    let mut packet = [0; LARGEST];
+    // Other programs may have sent to these addresses, and a full queue takes no request.
+    for _ in 0..LONGEST_QUEUE {
+        match tun.try_recv(&mut packet) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
     for probe in probes.iter() {
         send(tun, &probe.request()).await?;
     }
-    let mut packet = [0; 2048];
     while !probes.iter().all(Probe::is_answered) {
         let length = tun.recv(&mut packet).await?;
         let packet = packet.get(..length).unwrap_or_default();
@@ -199,15 +227,19 @@ async fn send(tun: &Tun, segment: &TcpSegment) -> io::Result<()> {
     }
 }
 
+/// Returns the families of which the node has an address. Clusters without IPv6 may well have firewalls
+/// that let none of it through.
+fn used_families() -> Result<Vec<Family>, KernelError> {
+    let ips = Network::open()?.addresses()?;
+    let is_used = |family: &Family| ips.iter().any(|ip| Family::of(*ip) == *family);
+    Ok(Family::BOTH.into_iter().filter(is_used).collect())
+}
+
 type Attached = Vec<(Family, Result<(), KernelError>)>;
 
-/// Brings the device up, and leads to it the client and the endpoint of each family of which the node
-/// has an address.
-fn attach() -> Result<Attached, KernelError> {
-    let ips = Network::open()?.addresses()?;
+/// Brings the device up, and leads the client and the endpoint of each family to it.
+fn attach(families: &[Family]) -> Result<Attached, KernelError> {
     let mut routes = Routes::open()?;
     routes.raise_canary()?;
-    let is_used = |family: &Family| ips.iter().any(|ip| Family::of(*ip) == *family);
-    let families = Family::BOTH.into_iter().filter(is_used);
-    Ok(families.map(|family| (family, routes.lead_to_canary(family))).collect())
+    Ok(families.iter().map(|family| (*family, routes.lead_to_canary(*family))).collect())
 }

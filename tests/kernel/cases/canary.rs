@@ -1,17 +1,25 @@
 //! The agent's probes of its own data path.
 
 use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use kube_ipvs::client::{AgentClient, AgentError};
 use kube_ipvs_core::canary::{CANARY_DEVICE, NAMESPACE, path};
 
 use super::{Case, case};
 use crate::context::{LONG_PATIENCE, Step, TestContext, patiently};
-use crate::lab::Host::{N1, P1};
-use crate::lab::{endpoints, families, service};
+use crate::lab::Host::{N1, P1, P2};
+use crate::lab::{Temporary, endpoints, families, service};
 
 /// The shortest time after which `/healthz` follows.
 const FOLLOWING: &str = "canary: true\nhealthzFollowsCanaryAfter: 1s";
+
+/// The kernel keeps 500 packets for the agent.
+const MORE_THAN_THE_QUEUE: usize = 600;
 
 /// Hides the directory of the device that creates others.
 const WITHOUT_TUN: [&str; 5] =
@@ -21,6 +29,9 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("the_canary_is_well_on_a_healthy_node", well_on_a_healthy_node),
         case("the_canary_is_well_however_connections_are_carried", |t| {
+            // As many distributions have it.
+            let node = Arc::clone(t.host(N1));
+            let _strict = Temporary::sysctl(&node, &["net.ipv4.conf.all.rp_filter=1"])?;
             for carry in ["all", "offload\noffloadInterfaces: [eth0]"] {
                 t.agent().configure(&format!("canary: true\ncarry: {carry}"))?;
                 t.settled()?;
@@ -98,6 +109,64 @@ pub(crate) fn cases() -> Vec<Case> {
             t.check("no packet", watched(t)? == [0; 4], "packets")?;
             let tracked = t.host(N1).read("conntrack", &["-L", "-s", "169.254.75.1"])?;
             t.equal("tracked connections", "", tracked.trim())
+        }),
+        case("the_canary_outlives_what_others_do_to_its_device", |t| {
+            t.agent().configure("canary: true")?;
+            t.settled()?;
+            eventually(t, "well")?;
+            for line in [
+                "link set ipvs-canary down",
+                "link del ipvs-canary",
+                "route flush table main dev ipvs-canary",
+            ] {
+                t.host(N1).ip(line)?;
+                let before = count_of(&t.metrics()?, "answered");
+                patiently(LONG_PATIENCE, || {
+                    let metrics = t.metrics()?;
+                    t.check(line, count_of(&metrics, "answered") >= before + 4, &metrics)
+                })?;
+            }
+            every(t, "well")?;
+            let log = t.agent().log();
+            t.check("no alarm", !log.contains("CanaryFails"), &log)
+        }),
+        case("strangers_at_its_address_do_not_fail_the_canary", |t| {
+            t.agent().configure("canary: true")?;
+            t.settled()?;
+            eventually(t, "well")?;
+            let stopping = Arc::new(AtomicBool::new(false));
+            let (pod, is_stopping) = (Arc::clone(t.host(P2)), Arc::clone(&stopping));
+            let stranger = thread::spawn(move || {
+                pod.enter().expect("root may enter a namespace that it has made");
+                let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+                while !is_stopping.load(Ordering::SeqCst) {
+                    for _ in 0..MORE_THAN_THE_QUEUE {
+                        let _ = socket.send_to(b"x", "169.254.75.2:9");
+                    }
+                    thread::sleep(Duration::from_secs(1));
+                }
+            });
+            let before = count_of(&t.metrics()?, "answered");
+            let answered = patiently(LONG_PATIENCE, || {
+                let metrics = t.metrics()?;
+                t.check("probes", count_of(&metrics, "answered") >= before + 6, &metrics)
+            });
+            stopping.store(true, Ordering::SeqCst);
+            let stopped = stranger.join().is_ok();
+            answered?;
+            t.check("packets came", stopped, "a panic")?;
+            every(t, "well")?;
+            let log = t.agent().log();
+            t.check("no alarm", !log.contains("CanaryFails"), &log)
+        }),
+        case("without_ipv6_the_canary_probes_ipv4", |t| {
+            t.agent().configure("canary: true")?;
+            t.settled()?;
+            eventually(t, "well")?;
+            let metrics = t.metrics()?;
+            let of_ipv6 = "kube_ipvs_canary_status{ip_family=\"IPv6\"";
+            let mut others = metrics.lines().filter(|line| line.starts_with(of_ipv6));
+            t.check("no verdict about IPv6", others.all(|line| line.ends_with(" 0")), &metrics)
         }),
         case("a_node_without_tun_says_what_the_canary_lacks", |t| {
             t.agent().configure(FOLLOWING)?;
