@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use super::api;
 use super::applied::{Applied, Sum};
+use super::canary::CanaryBoard;
 use super::checkup::Checkup;
 use super::context_log::ContextLog;
 use super::drift_log::report_drift;
@@ -59,6 +60,7 @@ pub(super) struct Handles {
     pub(super) metrics: Arc<Metrics>,
     pub(super) health_checks: watch::Sender<HealthChecks>,
     pub(super) notices: EventRecorder,
+    pub(super) canary: Arc<CanaryBoard>,
     /// Set with [`Input::Stop`]: pending work is dropped.
     pub(super) stopping: Arc<AtomicBool>,
 }
@@ -449,7 +451,9 @@ impl EngineLoop {
             Query::Status { filter, busiest, reply } => {
                 let snapshot =
                     api::status(&self.engine, self.last_sync, &filter, busiest.as_deref());
-                let _ = reply.send(snapshot.with_checks(self.checkup.failing()));
+                let mut checks = self.checkup.failing();
+                checks.extend(self.handles.canary.complaint());
+                let _ = reply.send(snapshot.with_checks(checks));
             }
             // A dropped query is answered with "ask again".
             Query::Traffic { filter, reply } => match self.kernel.ipvs.traffic() {

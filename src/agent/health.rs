@@ -16,6 +16,9 @@ pub struct Health {
     state: Mutex<HealthState>,
 }
 
+/// How long the canary fails before `/healthz` does: a false alarm would take every node out.
+const LONGEST_CANARY: Duration = Duration::from_secs(30);
+
 #[derive(Debug)]
 struct HealthState {
     /// How long an update may be pending.
@@ -25,6 +28,10 @@ struct HealthState {
     queued: Option<Instant>,
     synced: bool,
     eligible: Option<bool>,
+    /// Whether `/healthz` fails with the canary.
+    follows_canary: bool,
+    /// Since when the canary of each family fails.
+    canary: [Option<Instant>; 2],
 }
 
 /// The body of a probe's answer.
@@ -66,8 +73,22 @@ impl Health {
                 queued: None,
                 synced: false,
                 eligible: None,
+                follows_canary: false,
+                canary: [None; 2],
             }),
         }
+    }
+
+    /// Sets whether `/healthz` fails once the canary has failed for 30 seconds.
+    #[must_use]
+    pub fn following_canary(self, follows: bool) -> Self {
+        self.state().follows_canary = follows;
+        self
+    }
+
+    /// Sets since when the canary of a family fails, if it does.
+    pub fn set_canary(&self, family: Family, failing_since: Option<Instant>) {
+        *family.pick_mut(&mut self.state().canary) = failing_since;
     }
 
     /// Records a pending update. The caller waits until the sources have listed everything: before,
@@ -106,8 +127,8 @@ impl Health {
         self.report(now, time, None)
     }
 
-    /// Returns the answer to `/healthz`, which fails if the node is about to be removed, so that
-    /// load balancers avoid it.
+    /// Returns the answer to `/healthz`. It fails if the node is about to be removed, so that load
+    /// balancers avoid it, and if it follows the canary.
     #[must_use]
     pub fn healthz(&self, now: Instant, time: SystemTime) -> HealthReport {
         let eligible = self.state().eligible.unwrap_or(false);
@@ -115,13 +136,20 @@ impl Health {
     }
 
     fn report(&self, now: Instant, time: SystemTime, node_eligible: Option<bool>) -> HealthReport {
-        let (healthy, last_updated) = {
+        let (families, last_updated) = {
             let state = self.state();
-            (state.is_healthy(now), rfc3339(state.last_updated))
+            let is_healthy = |family| {
+                let follows_canary = node_eligible.is_some();
+                state.is_healthy(now) && !(follows_canary && state.lacks_canary(family, now))
+            };
+            (Family::BOTH.map(is_healthy), rfc3339(state.last_updated))
         };
+        let healthy = families == [true; 2];
         let current_time = rfc3339(time);
-        let of_family = FamilyReport { last_updated: last_updated.clone(), healthy };
-        let status = Family::BOTH.map(|family| (family.to_string(), of_family.clone()));
+        let status = Family::BOTH.map(|family| {
+            let healthy = *family.pick(&families);
+            (family.to_string(), FamilyReport { last_updated: last_updated.clone(), healthy })
+        });
         let mut report = HealthReport {
             last_updated,
             current_time,
@@ -144,6 +172,12 @@ impl Health {
 impl HealthState {
     fn is_healthy(&self, now: Instant) -> bool {
         self.queued.is_none_or(|since| now.saturating_duration_since(since) < self.max_delay)
+    }
+
+    /// Returns whether the canary of a family has failed for too long.
+    fn lacks_canary(&self, family: Family, now: Instant) -> bool {
+        let has_lasted = |since| now.saturating_duration_since(since) >= LONGEST_CANARY;
+        self.follows_canary && family.pick(&self.canary).is_some_and(has_lasted)
     }
 }
 
@@ -207,6 +241,27 @@ mod tests {
         assert_eq!(probes(), (true, true, true));
         health.set_eligible(Some(false));
         assert_eq!(probes(), (false, true, true));
+    }
+
+    #[test]
+    fn healthz_follows_the_canary_if_it_is_told_to() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (follows, expected) in [(false, [true; 3]), (true, [true, true, false])] {
+            let health = Health::new(STARTED, SYNC_PERIOD).following_canary(follows);
+            health.set_eligible(Some(true));
+            let healthz = |seconds| health.healthz(at(seconds), STARTED).is_success();
+            let before = healthz(1000);
+            health.set_canary(Family::V6, Some(start));
+            assert_eq!([before, healthz(29), healthz(30)], expected);
+            assert!(health.livez(at(1000), STARTED).is_success());
+            let report = json(&health.healthz(at(30), STARTED));
+            let of_v6 = r#""IPv6":{"lastUpdated":"1970-01-01T00:00:00Z","healthy":false}"#;
+            assert_eq!(report.contains(of_v6), !expected[2], "{report}");
+            assert_eq!(report.matches(r#""healthy":false"#).count() == 2, !expected[2]);
+            health.set_canary(Family::V6, None);
+            assert!(healthz(1000));
+        }
     }
 
     #[test]

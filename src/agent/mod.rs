@@ -2,6 +2,7 @@
 
 pub mod api;
 mod applied;
+mod canary;
 mod checkup;
 mod config_file;
 mod conntrack;

@@ -53,10 +53,14 @@ pub fn run(config: Config, flags: &SharedFlags) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let (notices, queue) = EventRecorder::new(Arc::clone(&metrics));
     let handles = Handles {
-        health: Arc::new(Health::new(SystemTime::now(), config.sync_period)),
+        health: Arc::new(
+            Health::new(SystemTime::now(), config.sync_period)
+                .following_canary(config.healthz_follows_canary),
+        ),
         metrics,
         health_checks: watch::Sender::default(),
         notices,
+        canary: Arc::default(),
         stopping: Arc::default(),
     };
     let engine = Engine::new(&config.settings, config.audit_period);

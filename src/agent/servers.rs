@@ -1,4 +1,4 @@
-//! The agent's HTTP servers.
+//! The agent's HTTP servers, and the canary.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::api::{KernelReaders, StatusFilter};
+use super::canary;
 use super::engine_loop::{Handles, Input};
 use super::health_checks;
 use super::http::{self, MetricsRoutes, Query};
@@ -16,7 +17,7 @@ use super::run::Agent;
 use crate::config::{self, Config};
 
 impl Agent {
-    /// Starts the servers, which end once the sender of `stopped` is dropped.
+    /// Starts the servers and the canary, which end once the sender of `stopped` is dropped.
     pub(super) async fn start_servers(
         &self,
         stopped: watch::Receiver<()>,
@@ -24,6 +25,9 @@ impl Agent {
         let hard_fail = self.config.bind_address_hard_fail;
         let mut servers = JoinSet::new();
         servers.spawn(answer_health_checks(self.handles.clone(), stopped.clone()));
+        if self.config.settings.canary {
+            servers.spawn(canary::watch(self.handles.clone(), stop(stopped.clone())));
+        }
         if let Some(address) = self.config.health_address {
             let listener = listen(address, hard_fail).await?;
             let Handles { health, metrics, .. } = self.handles.clone();

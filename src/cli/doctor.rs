@@ -1,16 +1,20 @@
 //! `doctor`: checks of this node.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use kube_ipvs_core::canary;
 use kube_ipvs_core::desired::{self, NodeContext, Surveyed};
 use kube_ipvs_core::model::{Change, Control, Event, Service, Settings};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
 
 use super::{FAILED, TextFormat, output, running};
+use crate::agent::api::StatusFilter;
+use crate::client::AgentClient;
 use crate::config::{SharedFlags, SourceConfig};
-use crate::doctor::{self, CheckVerdict, Subject};
+use crate::doctor::{self, CheckVerdict, Finding, Subject};
 use crate::kernel::listening::listening;
 use crate::kernel::route::Network;
 use crate::source::kubernetes::{
@@ -58,10 +62,21 @@ pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<Exit
         }
         Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
     }
+    subject.canary = config.settings.canary.then(|| canary(config.metrics_address));
     let report = doctor::run(&subject);
     output::print(form, &report)?;
     let fails = report.worst() == CheckVerdict::Fail;
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Asks the running agent for its canary.
+fn canary(agent: Option<SocketAddr>) -> Finding {
+    let Some(address) = agent else {
+        return doctor::canary_of_agent(Err("metricsBindAddress is off"));
+    };
+    let status =
+        AgentClient::new(address).status(&StatusFilter::of(canary::NAMESPACE, None).into());
+    doctor::canary_of_agent(status.map(|status| status.checks))
 }
 
 fn services(event: &Event) -> &[Service] {

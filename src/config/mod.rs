@@ -81,6 +81,8 @@ pub struct Config {
     pub traffic_metrics_services: u32,
     pub traffic_metrics_selector: LabelSelector,
     pub remove_kube_proxy: bool,
+    /// How long the canary fails before `/healthz` fails, too; zero for never.
+    pub healthz_follows_canary: bool,
     /// `None` leaves the kernel's value, as for the next two.
     pub ipvs_tcp_timeout: Option<Duration>,
     pub ipvs_tcp_fin_timeout: Option<Duration>,
@@ -114,6 +116,7 @@ impl Default for Config {
             traffic_metrics_services: 0,
             traffic_metrics_selector: LabelSelector::default(),
             remove_kube_proxy: false,
+            healthz_follows_canary: false,
             ipvs_tcp_timeout: None,
             ipvs_tcp_fin_timeout: None,
             ipvs_udp_timeout: None,

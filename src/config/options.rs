@@ -299,6 +299,8 @@ pub(super) const OWN: Document = Document {
         opt("removeKubeProxy", "", Truth(|it| &mut it.remove_kube_proxy)),
         opt("trafficMetricsServices", "", Count(|it| &mut it.traffic_metrics_services)),
         opt("trafficMetricsSelector", "", Labels(|it| &mut it.traffic_metrics_selector)),
+        opt("canary", "", Truth(|it| &mut it.settings.canary)),
+        opt("healthzFollowsCanary", "", Truth(|it| &mut it.healthz_follows_canary)),
     ],
     ignored: "apiVersion kind",
 };

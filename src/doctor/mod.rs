@@ -7,6 +7,7 @@
 
 mod addresses;
 mod api_server;
+mod canary;
 mod conntrack;
 mod firewall;
 mod leftovers;
@@ -19,6 +20,7 @@ mod system;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+pub use canary::{canary_of_agent, complaint_of_canary};
 use ipnet::IpNet;
 use kube_ipvs_core::desired::{NodeContext, overlaps};
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
@@ -43,6 +45,8 @@ pub struct Subject {
     pub on_devices: Vec<(IpAddr, Vec<VirtualAddress>)>,
     /// The networks that overlap the ranges of Service addresses or their shadow ranges, in words.
     pub overlaps: Vec<String>,
+    /// What the running agent says of its canary; `None` if the canary is off.
+    pub canary: Option<Finding>,
 }
 
 impl Subject {
@@ -62,6 +66,7 @@ impl Subject {
             node_port_ips: context.node_port_ips.clone(),
             on_devices: context.on_devices(),
             overlaps: overlaps.iter().map(ToString::to_string).collect(),
+            canary: None,
         }
     }
 
@@ -81,22 +86,24 @@ impl Subject {
 struct Check {
     name: &'static str,
     judge: fn(&Subject) -> Finding,
-    /// Whether it reads as much as there are Services, so that the agent leaves it out.
-    reads_services: bool,
+    /// Whether the agent leaves it out: it reads as much as there are Services, or asks the agent.
+    is_of_command: bool,
 }
 
 const fn check(name: &'static str, judge: fn(&Subject) -> Finding) -> Check {
-    Check { name, judge, reads_services: false }
+    Check { name, judge, is_of_command: false }
 }
 
 /// The check of the firewalls of other programs.
 pub const FIREWALL: &str = "firewall";
+/// The check of the data path by the agent's own probes.
+pub const CANARY: &str = "canary";
 /// The check of ranges that have another use.
 pub const SERVICE_RANGES: &str = "service ranges";
 
 /// Every check. The look-up of IPVS precedes the checks of modules and settings: it makes the kernel
 /// load the module, as the agent would.
-const CHECKS: [Check; 19] = [
+const CHECKS: [Check; 20] = [
     check("kernel", system::kernel),
     check("IPv6", system::ipv6),
     check("capabilities", system::capabilities),
@@ -113,9 +120,10 @@ const CHECKS: [Check; 19] = [
     check(FIREWALL, firewall::policies),
     check("API server", api_server::reachable),
     check("node ports", addresses::node_ports),
-    Check { reads_services: true, ..check("local ports", local_ports::apart_from_node_ports) },
+    Check { is_of_command: true, ..check("local ports", local_ports::apart_from_node_ports) },
     check(SERVICE_RANGES, addresses::ranges),
     check("ClusterIPs on devices", addresses::on_devices),
+    Check { is_of_command: true, ..check(CANARY, canary::data_path) },
 ];
 
 /// Runs every check.
@@ -124,7 +132,7 @@ pub fn run(subject: &Subject) -> Report {
     report(CHECKS.iter(), subject)
 }
 
-/// Runs the checks that cost the same however many Services there are.
+/// Runs the agent's checks, which cost the same however many Services there are.
 #[must_use]
 pub fn run_in_agent(subject: &Subject) -> Report {
     report(in_agent(), subject)
@@ -136,7 +144,7 @@ pub fn names_in_agent() -> impl Iterator<Item = &'static str> {
 }
 
 fn in_agent() -> impl Iterator<Item = &'static Check> {
-    CHECKS.iter().filter(|check| !check.reads_services)
+    CHECKS.iter().filter(|check| !check.is_of_command)
 }
 
 fn report(checks: impl Iterator<Item = &'static Check>, subject: &Subject) -> Report {

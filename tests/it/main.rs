@@ -6,6 +6,7 @@
 #[path = "../api/mod.rs"]
 mod api;
 mod architecture;
+mod canary;
 mod chart;
 #[path = "../common/mod.rs"]
 mod common;

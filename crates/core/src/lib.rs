@@ -26,6 +26,7 @@
 // Tests read the clock to start.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub mod canary;
 pub mod desired;
 pub mod engine;
 pub mod explain;

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use kube_ipvs_core::canary;
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{DesiredService, ServiceKey, VirtualAddress};
 use netlink_ipvs::ipvs::Traffic as ServerTraffic;
@@ -31,7 +32,8 @@ pub(in crate::agent) fn traffic(
         for traffic in service.pools.iter().filter_map(|it| servers.get(&it.server.address)) {
             total += *traffic;
         }
-        filter.selects(key, object, service).then_some((key, total))
+        let is_meant = !canary::is(key) && filter.selects(key, object, service);
+        is_meant.then_some((key, total))
     };
     let mut all: Vec<_> = engine.desired().services().filter_map(of_service).collect();
     all.sort_unstable_by_key(|(key, total)| (Reverse(total.connections), *key));

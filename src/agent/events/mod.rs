@@ -76,10 +76,12 @@ pub enum EventReason {
     ConfigurationInvalid,
     /// A check of `doctor` warns or fails.
     CheckFailed,
+    /// The agent's own probes of the data path get no answer.
+    CanaryFails,
 }
 
 impl EventReason {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AddressOfNode,
         Self::AddressOnDevice,
         Self::AddressOfApiServer,
@@ -95,6 +97,7 @@ impl EventReason {
         Self::FirewallDrops,
         Self::ConfigurationInvalid,
         Self::CheckFailed,
+        Self::CanaryFails,
     ];
 
     #[must_use]
@@ -132,6 +135,7 @@ impl EventReason {
             Self::FirewallDrops => ("FirewallDrops", "Serve", true),
             Self::ConfigurationInvalid => ("ConfigurationInvalid", "Configure", true),
             Self::CheckFailed => ("CheckFailed", "Check", true),
+            Self::CanaryFails => ("CanaryFails", "Serve", true),
         }
     }
 }

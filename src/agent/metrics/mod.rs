@@ -1,6 +1,7 @@
 //! The metrics: under kube-proxy's names if it has them, otherwise with the prefix `kube_ipvs_`.
 
 mod api_requests;
+mod canary;
 mod kube_proxy;
 mod node;
 mod operations;
@@ -26,6 +27,7 @@ use crate::doctor::{self, CheckVerdict};
 use crate::source::kubernetes::{ApiRequest, WatchStep};
 
 use api_requests::ApiRequests;
+use canary::CanaryMetrics;
 use slis::Slis;
 use sources::Sources;
 
@@ -59,6 +61,7 @@ pub struct Metrics {
     pub settings: IntCounterVec,
     pub(super) read_failures: IntCounter,
     checks: IntGaugeVec,
+    pub(super) canary: CanaryMetrics,
 }
 
 /// Returns name, help and value of the gauges of the desired state.
@@ -157,6 +160,7 @@ impl Metrics {
                 "Failed attempts to read the state of the kernel",
             )?,
             checks: checks(&registry)?,
+            canary: CanaryMetrics::new(&registry)?,
             registry,
         })
     }

@@ -6,9 +6,12 @@ use ipnet::IpNet;
 use kube_ipvs_core::model::{DEVICE, Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkSerializable};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -49,6 +52,38 @@ pub(super) fn create_device() -> RouteNetlinkMessage {
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
     ];
     RouteNetlinkMessage::NewLink(link)
+}
+
+/// Keeps the kernel from giving a device link-local addresses.
+pub(super) fn without_addresses(device: u32) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = device;
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    let of_families = vec![AfSpecUnspec::Inet6(vec![mode])];
+    link.attributes = vec![LinkAttribute::AfSpecUnspec(of_families)];
+    RouteNetlinkMessage::SetLink(link)
+}
+
+pub(super) fn raise_device(device: u32) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = device;
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(link)
+}
+
+/// Leads an address to a device, in the main table. The route goes with the device.
+pub(super) fn lead_to_device(ip: IpAddr, device: u32) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(Family::of(ip));
+    message.header.destination_prefix_length = Family::of(ip).host_prefix();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Link;
+    message.header.kind = RouteType::Unicast;
+    message.attributes =
+        vec![RouteAttribute::Destination(RouteAddress::from(ip)), RouteAttribute::Oif(device)];
+    RouteNetlinkMessage::NewRoute(message)
 }
 
 pub(super) fn delete_device(device: u32) -> RouteNetlinkMessage {

@@ -4,6 +4,7 @@
 //! [`DEVICE`], too, so it is deleted only while it has no address. Nothing else is ever changed.
 
 mod apply;
+mod canary;
 mod decode;
 mod earlier;
 pub mod links;

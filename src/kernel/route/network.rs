@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kube_ipvs_core::canary::CANARY_DEVICE;
 use kube_ipvs_core::model::{DEVICE, Family, Link, ROUTE_PROTOCOL};
 use netlink_ipvs::{Header, KernelError, Listener, Socket, Subsystem};
 use rustix::io::Errno;
@@ -16,8 +17,9 @@ use super::message::{self, TABLE_LOCAL};
 use super::notification::{DELADDR, DELLINK, DELROUTE, NEWADDR, NEWLINK, NEWROUTE, is_about_ours};
 use super::{absent_is_empty, ask, decode, device, dump, earlier};
 
-/// Devices with addresses and routes of Services: kube-proxy's, and that of earlier versions.
-const SERVICE_DEVICES: [&str; 2] = [DEVICE, earlier::DEVICE];
+/// Devices with addresses and routes of Services: kube-proxy's, that of earlier versions, and the
+/// canary's.
+const SERVICE_DEVICES: [&str; 3] = [DEVICE, earlier::DEVICE, CANARY_DEVICE];
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_NEXTHOP`. IPv4
 /// sends no notification of routes that go with a device, an address or a next hop (`fib_flush`).
 const GROUPS: [u32; 6] = [1, 5, 7, 9, 11, 32];

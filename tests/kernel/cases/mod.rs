@@ -19,6 +19,7 @@ mod affinity;
 mod announced;
 mod answers;
 mod calico;
+mod canary;
 mod carry;
 mod change;
 mod clusterip;
@@ -84,6 +85,7 @@ pub(crate) fn all() -> Vec<Case> {
         differential::cases(),
         detectors::cases(),
         calico::cases(),
+        canary::cases(),
         carry::cases(),
         change::cases(),
         drain::cases(),

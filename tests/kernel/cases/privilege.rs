@@ -26,7 +26,8 @@ fn the_manifests_rights_are_enough(t: &mut TestContext<'_>) -> Step {
     t.check("the init container is privileged", privileged, &init)?;
     let rights = wrapper(&agent["securityContext"]);
     let rights: Vec<&str> = rights.iter().map(String::as_str).collect();
-    t.agent().configure("auditPeriod: 1s")?;
+    let options = "auditPeriod: 1s\ncanary: true";
+    t.agent().configure(options)?;
     t.run_to_end("cleanup", &[])?;
 
     // Unprepared, a node is none of the agent's business, and it says what to do.
@@ -48,7 +49,7 @@ fn the_manifests_rights_are_enough(t: &mut TestContext<'_>) -> Step {
     has_the_rights(t)?;
     t.settled()?;
     // It keeps them when it replaces itself.
-    t.agent().reconfigure("auditPeriod: 1s", "ipvs: {scheduler: lc}")?;
+    t.agent().reconfigure(options, "ipvs: {scheduler: lc}")?;
     t.eventually_held("another scheduler", |ipvs| ipvs.contains("-t 10.96.7.1:80 -s lc"))?;
     has_the_rights(t)?;
     t.settled()?;
@@ -69,6 +70,7 @@ fn the_manifests_rights_are_enough(t: &mut TestContext<'_>) -> Step {
     node.sysctl(&[&format!("{switched}=0")])?;
     t.agent().wait_for_log(&format!("run `sysctl -w {switched}=1`"))?;
     node.sysctl(&[&format!("{switched}=1")])?;
+    t.agent().wait_for_log("the canary is answered")?;
     let log = t.agent().log();
     // The sizes of the machine's table can be set from its first network namespace only, where the
     // init container is and this lab is not; what the kernel kills first, the kubelet says.

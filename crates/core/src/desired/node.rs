@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::NodeContext;
 use super::overlaps::unshared;
 use super::ranges::aggregate;
+use crate::canary;
 use crate::model::{DesiredNode, Family, Interfaces, Link, LocalDetector};
 
 /// Computes what the kernel must hold for the node and the cluster's ranges.
@@ -17,7 +18,7 @@ pub fn desired_node(context: &NodeContext) -> DesiredNode {
     DesiredNode {
         service_ranges: unshared(context),
         reachable: reachable(context),
-        pods: pods(context),
+        pods: with_canary(pods(context), context),
         pod_interfaces: interfaces.filter(|_| !context.settings.masquerade_all),
         insiders: aggregate(local_pods(context).into_iter().chain(own)),
         insider_interfaces: interfaces,
@@ -51,6 +52,15 @@ fn pods(context: &NodeContext) -> Vec<IpNet> {
     };
     // Without detection, no ClusterIP connection is masqueraded for its source.
     or_else(detected, &[Ipv4Net::default().into(), Ipv6Net::default().into()])
+}
+
+/// Adds the client of the canary, which is a pod however pods are recognised.
+fn with_canary(pods: Vec<IpNet>, context: &NodeContext) -> Vec<IpNet> {
+    if !context.settings.canary {
+        return pods;
+    }
+    let clients = context.families.iter().map(|family| canary::path(*family).client.into());
+    aggregate(pods.into_iter().chain(clients))
 }
 
 /// Returns the ranges of this node's pods: its `podCIDRs`, or else the detector's ranges.

@@ -356,8 +356,8 @@ impl DesiredState {
             Some(pools) => {
                 let new = Arc::new(DesiredService { pools, ..DesiredService::clone(program) });
                 let old = mem::replace(program, Arc::clone(&new));
-                self.totals.add(&new);
-                self.totals.remove(&old);
+                self.totals.add(&key, &new);
+                self.totals.remove(&key, &old);
                 Some(Replacement { service: key, old, new })
             }
             None => self.update_service(state, key),
@@ -408,8 +408,8 @@ impl DesiredState {
             Some(new) => self.services.insert(key.clone(), Arc::clone(new)),
             None => self.services.remove(&key),
         };
-        new.iter().for_each(|new| self.totals.add(new));
-        old.iter().for_each(|old| self.totals.remove(old));
+        new.iter().for_each(|new| self.totals.add(&key, new));
+        old.iter().for_each(|old| self.totals.remove(&key, old));
         let [old, new] = [old, new].map(Option::unwrap_or_default);
         self.note_waiting(&key, &old.refusals, &new.refusals);
         (old != new).then_some(Replacement { service: key, old, new })

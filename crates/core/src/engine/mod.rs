@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use departures::Departures;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::canary;
 use crate::explain::{Candidate, Explanation, Source, explain};
 use crate::model::{
     Backend, DesiredService, Element, Event, Pool, ServiceKey, Settings, Shared, VirtualAddress,
@@ -130,7 +131,8 @@ impl Engine {
     }
 
     /// Applies an event of a source.
-    pub fn handle_event(&mut self, event: Event) {
+    pub fn handle_event(&mut self, mut event: Event) {
+        canary::join(&mut event, &self.desired.context().settings);
         self.state.apply(event);
     }
 

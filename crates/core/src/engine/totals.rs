@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{DesiredService, Family, FrontendKind, Refusal, RefusalReason, Target};
+use crate::canary;
+use crate::model::{
+    DesiredService, Family, FrontendKind, Refusal, RefusalReason, ServiceKey, Target,
+};
 
 /// Totals of the desired state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,16 +24,25 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub(super) fn add(&mut self, program: &DesiredService) {
-        self.count(program, |total, more| *total += more);
+    pub(super) fn add(&mut self, key: &ServiceKey, program: &DesiredService) {
+        self.count(key, program, |total, more| *total += more);
     }
 
-    pub(super) fn remove(&mut self, program: &DesiredService) {
-        self.count(program, |total, less| *total = total.saturating_sub(less));
+    pub(super) fn remove(&mut self, key: &ServiceKey, program: &DesiredService) {
+        self.count(key, program, |total, less| *total = total.saturating_sub(less));
     }
 
-    /// Counts one Service. The cost is proportional to its front ends and the chunks of its pools.
-    fn count(&mut self, program: &DesiredService, change: impl Fn(&mut usize, usize)) {
+    /// Counts one Service, unless it is the canary. The cost is proportional to its front ends and the
+    /// chunks of its pools.
+    fn count(
+        &mut self,
+        key: &ServiceKey,
+        program: &DesiredService,
+        change: impl Fn(&mut usize, usize),
+    ) {
+        if canary::is(key) {
+            return;
+        }
         change(&mut self.services, 1);
         change(&mut self.frontends, program.frontends.len());
         let is_meant = |refusal: &&Refusal| refusal.reason == RefusalReason::NotServed;

@@ -174,6 +174,8 @@ pub struct Settings {
     pub protected_node_ports: Vec<Ports>,
     /// `defaults`: the options of Services without annotations.
     pub defaults: Control,
+    /// `canary`: the agent has a Service of its own, over which it probes its data path.
+    pub canary: bool,
 }
 
 impl Settings {
@@ -196,6 +198,7 @@ impl Settings {
             one_packet_everywhere: false,
             protected_node_ports: protected_node_ports(),
             defaults: Control::default(),
+            canary: false,
         }
     }
 }
