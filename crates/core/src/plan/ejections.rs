@@ -37,6 +37,8 @@ const GRACE: Duration = Duration::from_millis(500);
 const ADDED_UP: Duration = Duration::from_secs(5);
 /// How long an answer shows that a real server, and the way to it, have worked lately.
 const LATELY: Duration = Duration::from_secs(60);
+/// How many virtual servers are read in the time that the real servers of one take.
+const COSTLY: usize = 16;
 const FIRST_TRIAL: Duration = Duration::from_secs(2);
 const LONGEST_TRIAL: Duration = Duration::from_secs(60);
 
@@ -253,19 +255,28 @@ impl Ejections {
         due.filter(|_| !self.pools.is_empty())
     }
 
-    /// Returns the counters to read if a sample is due, and schedules the next one.
-    pub(super) fn poll(&mut self, now: Instant) -> Option<SampleTargets> {
+    /// Returns the counters to read if a sample is due, and schedules the next one. Of many virtual
+    /// servers, which the kernel lists only as a whole, all are read if many of them ask for ejection.
+    /// The real servers of a few are read without looking for new connections first.
+    pub(super) fn poll(&mut self, now: Instant, all_servers: usize) -> Option<SampleTargets> {
         if self.pools.is_empty() {
             return None;
         }
+        let are_many = self.pools.len() * COSTLY >= all_servers;
+        if !are_many {
+            self.due[0] = None;
+        }
         let [servers, real_servers] = self.due.map(|due| due.is_none_or(|due| due <= now));
-        if !servers && (!real_servers || self.due[1].is_none()) {
+        let servers = servers && are_many;
+        let real_servers = real_servers && (self.due[1].is_some() || !are_many);
+        if !servers && !real_servers {
             return None;
         }
         let mut targets = SampleTargets { servers, real_servers: Vec::new() };
         let mut least = None;
         for (address, pool) in &self.pools {
-            let Some(interval) = pool.interval(now) else { continue };
+            let least_often = (!are_many).then_some(PERIOD);
+            let Some(interval) = pool.interval(now).or(least_often) else { continue };
             let due = pool.read.map_or(now, |read| read + interval);
             let next = if due <= now { now + interval } else { due };
             least = Some(least.map_or(next, |least: Instant| least.min(next)));
@@ -308,7 +319,14 @@ impl Ejections {
     ) -> Vec<Ejection> {
         let server = desired.server.address;
         let pool = self.pools.get_mut(&server).zip(desired.eject_after());
-        let Some((Watched { read, records, .. }, after)) = pool else { return Vec::new() };
+        let Some((Watched { until, read, records, .. }, after)) = pool else { return Vec::new() };
+        let has_new = |it: &RealCounters| {
+            records.get(&it.backend).is_some_and(|record| record.last.connections < it.connections)
+        };
+        if counters.iter().any(has_new) {
+            *until = Some(now + ATTENTION);
+            self.due[1] = self.due[1].map(|due| due.min(now + WATCHED));
+        }
         let previous = read.replace(now).unwrap_or(now);
         let serving = desired.backends.iter().filter(|backend| !backend.is_draining());
         let serving: BTreeMap<_, _> = serving.map(|it| (it.socket(), *it)).collect();

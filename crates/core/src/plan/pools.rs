@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::ServerOperation;
 use super::drains::Drains;
-use super::ejections::{Ejection, Ejections, Sample};
+use super::ejections::{Ejection, Ejections, Sample, SampleTargets};
 use super::weights::Weights;
 use crate::model::{Backend, BackendChange, Backends, Pool, Shared, VirtualAddress, VirtualServer};
 
@@ -131,6 +131,11 @@ impl PoolTable {
     pub(super) fn set_actual(&mut self, address: VirtualAddress, actual: Option<Pool>) {
         let slot = self.slots.entry(address).or_default();
         (slot.actual, slot.unknown) = (actual.map(Shared::from), false);
+    }
+
+    /// Returns the counters to read if a sample is due.
+    pub(super) fn poll_sample(&mut self, now: Instant) -> Option<SampleTargets> {
+        self.ejections.poll(now, self.slots.len())
     }
 
     /// Takes a sample of the kernel's counters; `None` if the kernel does not count. Returns what

@@ -226,7 +226,7 @@ impl Reconciler {
 
     /// Returns the counters to read if a sample is due.
     pub fn poll_sample(&mut self, now: Instant) -> Option<SampleTargets> {
-        self.pools.ejections.poll(now)
+        self.pools.poll_sample(now)
     }
 
     /// Takes a sample of the kernel's counters; `None` if the kernel does not count. Returns the

@@ -29,6 +29,8 @@ struct Counted {
 /// A kernel that adds up every two seconds, with a pool of endpoints by octet.
 struct Model {
     ejections: Ejections,
+    /// The number of virtual servers.
+    servers: usize,
     pool: Shared<Pool>,
     endpoints: BTreeMap<u8, Endpoint>,
     counted: BTreeMap<u8, Counted>,
@@ -67,6 +69,7 @@ impl Model {
         ejections.follow(&pool);
         Self {
             ejections,
+            servers: 1,
             pool: pool.into(),
             counted: endpoints.keys().map(|last| (*last, Counted::default())).collect(),
             added_up: BTreeMap::new(),
@@ -121,7 +124,7 @@ impl Model {
         if self.ejections.next_due().is_some_and(|due| due > now) {
             return;
         }
-        let Some(targets) = self.ejections.poll(now) else { return };
+        let Some(targets) = self.ejections.poll(now, self.servers) else { return };
         let server = self.pool.server.address;
         if targets.servers {
             self.dumps.0 += 1;
@@ -186,8 +189,9 @@ fn what_is_ejected() {
         ("two of four die", &[Answers; 4], &[Dead, Answers, Dead, Answers], &[1, 3]),
         ("one has always been dead", &[Answers, Dead], &[Answers, Dead], &[2]),
     ];
-    for (name, before, after, expected) in table {
-        let mut model = Model::new(before);
+    let rows = table.iter().flat_map(|row| [1, 1000].map(|servers| (row, servers)));
+    for ((name, before, after, expected), servers) in rows {
+        let mut model = Model { servers, ..Model::new(before) };
         model.run(10, 1);
         model.endpoints = (1..).zip(after.iter().copied()).collect();
         model.run(10, 1);
@@ -195,7 +199,7 @@ fn what_is_ejected() {
             model.changes.iter().filter(|(_, it)| is_ejection(it)).map(|(last, _)| *last).collect();
         assert_eq!(
             ejected.into_iter().collect::<Vec<_>>(),
-            expected,
+            *expected,
             "{name}: {:?}",
             model.changes
         );
@@ -310,7 +314,7 @@ fn nothing_is_read_without_a_pool_that_asks_for_it_and_little_without_traffic() 
         pool("10.96.0.10:80/udp", VirtualServer::FLAG_ONE_PACKET, second, 1..3),
     ];
     none.iter().for_each(|pool| ejections.follow(pool));
-    assert_eq!((ejections.poll(Instant::now()), ejections.next_due()), (None, None));
+    assert_eq!((ejections.poll(Instant::now(), 1), ejections.next_due()), (None, None));
 
     let mut model = Model::new(&[Endpoint::Answers; 2]);
     model.run(10, 0);
@@ -324,6 +328,13 @@ fn nothing_is_read_without_a_pool_that_asks_for_it_and_little_without_traffic() 
     assert_eq!(model.dumps, (idle.0 + 10, idle.1));
     model.ejections.leave(&model.pool.server.address);
     assert_eq!(model.ejections.next_due(), None);
+
+    // The list of many virtual servers is not read for one.
+    let mut model = Model { servers: 1000, ..Model::new(&[Endpoint::Answers; 2]) };
+    model.run(10, 0);
+    assert_eq!(model.dumps, (0, 10));
+    model.run(10, 1);
+    assert!((28..=30).contains(&model.dumps.1), "{:?}", model.dumps);
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
