@@ -7,6 +7,7 @@
 
 mod addresses;
 mod api_server;
+mod configuration;
 mod conntrack;
 mod firewall;
 mod leftovers;
@@ -19,9 +20,11 @@ mod system;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::config::Difference;
 use ipnet::IpNet;
 use kube_ipvs_core::desired::{NodeContext, overlaps};
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
+
 pub use report::{CheckResult, CheckVerdict, Finding, Report};
 
 /// The configuration and its environment, as far as the checks need them.
@@ -39,6 +42,10 @@ pub struct Subject {
     pub api_servers: Vec<IpAddr>,
     /// The node's addresses with node ports, as far as its interfaces show.
     pub node_port_ips: Vec<IpAddr>,
+    /// The node's other addresses, as far as clients may know them.
+    pub without_node_ports: Vec<IpAddr>,
+    /// What the configuration has with kube-proxy, and not here.
+    pub differences: Vec<Difference>,
     /// The Service addresses on devices of the node, each with the sockets that listen at it.
     pub on_devices: Vec<(IpAddr, Vec<VirtualAddress>)>,
     /// The networks that overlap the ranges of Service addresses or their shadow ranges, in words.
@@ -62,6 +69,7 @@ impl Subject {
             node_port_ips: context.node_port_ips.clone(),
             on_devices: context.on_devices(),
             overlaps: overlaps.iter().map(ToString::to_string).collect(),
+            ..Self::default()
         }
     }
 
@@ -81,12 +89,17 @@ impl Subject {
 struct Check {
     name: &'static str,
     judge: fn(&Subject) -> Finding,
-    /// Whether it reads as much as there are Services, so that the agent leaves it out.
-    reads_services: bool,
+    /// Whether the agent makes it, too.
+    in_agent: bool,
 }
 
 const fn check(name: &'static str, judge: fn(&Subject) -> Finding) -> Check {
-    Check { name, judge, reads_services: false }
+    Check { name, judge, in_agent: true }
+}
+
+/// A check that the agent leaves out.
+const fn on_demand(name: &'static str, judge: fn(&Subject) -> Finding) -> Check {
+    Check { name, judge, in_agent: false }
 }
 
 /// The check of the firewalls of other programs.
@@ -96,7 +109,7 @@ pub const SERVICE_RANGES: &str = "service ranges";
 
 /// Every check. The look-up of IPVS precedes the checks of modules and settings: it makes the kernel
 /// load the module, as the agent would.
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     check("kernel", system::kernel),
     check("IPv6", system::ipv6),
     check("capabilities", system::capabilities),
@@ -112,9 +125,12 @@ const CHECKS: [Check; 18] = [
     check(FIREWALL, firewall::policies),
     check("API server", api_server::reachable),
     check("node ports", addresses::node_ports),
-    Check { reads_services: true, ..check("local ports", local_ports::apart_from_node_ports) },
+    // It reads as much as there are Services.
+    on_demand("local ports", local_ports::apart_from_node_ports),
     check(SERVICE_RANGES, addresses::ranges),
     check("ClusterIPs on devices", addresses::on_devices),
+    // The agent has logged it at its start, and the file may be kube-proxy's.
+    on_demand("configuration", configuration::differences),
 ];
 
 /// Runs every check.
@@ -123,7 +139,7 @@ pub fn run(subject: &Subject) -> Report {
     report(CHECKS.iter(), subject)
 }
 
-/// Runs the checks that cost the same however many Services there are.
+/// Runs the checks of the agent: those that cost the same however many Services there are.
 #[must_use]
 pub fn run_in_agent(subject: &Subject) -> Report {
     report(in_agent(), subject)
@@ -135,7 +151,7 @@ pub fn names_in_agent() -> impl Iterator<Item = &'static str> {
 }
 
 fn in_agent() -> impl Iterator<Item = &'static Check> {
-    CHECKS.iter().filter(|check| !check.reads_services)
+    CHECKS.iter().filter(|check| check.in_agent)
 }
 
 fn report(checks: impl Iterator<Item = &'static Check>, subject: &Subject) -> Report {
