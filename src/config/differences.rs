@@ -31,8 +31,14 @@ pub(super) fn of(resolver: Resolver<'_>) -> Result<Vec<Difference>, ConfigError>
         what: format!("{}: {what}", given.origin(field).name(field)),
         instead,
     };
+    // A kubeconfig alone is no configuration of kube-proxy's.
+    let is_kube_proxys = match given.kube_proxy {
+        Origin::Nowhere => false,
+        Origin::Flags => given.values.keys().any(|field| *field != "clientConnection.kubeconfig"),
+        Origin::Document { .. } => true,
+    };
     let mut found = Vec::new();
-    if given.kube_proxy != Origin::Nowhere && matches!(resolver.text("mode"), "" | "iptables") {
+    if is_kube_proxys && matches!(resolver.text("mode"), "" | "iptables") {
         found.push(of_field(
             "mode",
             "node ports at 127.0.0.1 are not served; kube-proxy's mode iptables, its default, serves \

@@ -7,6 +7,7 @@
 mod api;
 mod architecture;
 mod chart;
+mod code_blocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod completions;
@@ -20,6 +21,7 @@ mod kubernetes_types;
 mod kustomize;
 mod log;
 mod manifests;
+mod migration;
 mod notices;
 mod page;
 mod plans;

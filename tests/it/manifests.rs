@@ -207,9 +207,7 @@ fn kubectl_makes_the_same_of_the_manifests() {
     let own = [with_metrics("../base"), with_metrics("kubeadm"), Overlay::new(OWN)];
     let present = ["base", "overlays/kubeadm"].map(|name| root().join(name));
     for directory in own.iter().chain(&labelled).map(Overlay::directory).chain(present) {
-        let Some(theirs) = kustomize::by_kubectl(&directory) else {
-            return eprintln!("skipped: kubectl is not installed");
-        };
+        let Some(theirs) = kustomize::by_kubectl(&directory) else { return };
         let ours = kustomize::build(&directory);
         let sorted = |objects: Vec<Value>| {
             let mut texts: Vec<_> = objects.iter().map(Value::to_string).collect();

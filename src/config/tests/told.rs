@@ -232,6 +232,13 @@ fn what_a_configuration_has_with_kube_proxy_alone_is_told() {
     };
     assert_eq!(told(KUBEADM), Vec::<String>::new());
     assert_eq!(told(&format!("apiVersion: {}\nkind: {}\n", OWN.version, OWN.kind)), [""; 0]);
+    let by_flags = |line: &str| {
+        let flags = flags(line);
+        let resolver = Resolver::new(&flags, [Some("n1".to_owned()), None]).unwrap();
+        differences::of(resolver).unwrap().len()
+    };
+    let lines = ["", "--kubeconfig=/k", "--cluster-cidr=10.0.0.0/8", "--proxy-mode=ipvs"];
+    assert_eq!(lines.map(by_flags), [0, 0, 1, 0]);
     for mode in ["\"\"", "iptables"] {
         let found = told(&KUBEADM.replace("mode: ipvs", &format!("mode: {mode}")));
         assert!(found[0].starts_with("config.conf: mode: node ports at 127.0.0.1"), "{found:?}");

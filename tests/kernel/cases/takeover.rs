@@ -64,6 +64,12 @@ pub(crate) fn cases() -> Vec<Case> {
             let doctor = t.command("doctor", &[])?.stdout;
             let mend = "kube-ipvs cleanup --kube-proxy";
             t.check("`doctor` says what to do", doctor.contains(mend), &doctor)?;
+            let ports = doctor.lines().find(|line| line.contains("node ports ")).unwrap_or_default();
+            let told = ports.starts_with("ok ") && ports.contains("; not at ");
+            t.check("`doctor` names addresses without node ports", told, &doctor)?;
+            let services = [BALANCER, CLUSTER_IPS[0]].map(|it| it.split(':').next());
+            let claimed = services.iter().flatten().any(|ip| ports.contains(ip));
+            t.check("those of kube-proxy's device are not the node's", !claimed, &doctor)?;
             let removed = t.run_to_end("cleanup", &["--kube-proxy"])?;
             for line in ["- ip address flush dev kube-ipvs0", "- ipset destroy KUBE-6-IPVS-IPS"] {
                 t.check(line, removed.lines().any(|removed| removed == line), &removed)?;
