@@ -90,7 +90,7 @@ pub struct SharedFlags {
         short,
         long = "v",
         value_name = "N",
-        value_parser = count,
+        value_parser = count::<u32>,
         global = true,
         help_heading = "Logging"
     )]
@@ -127,8 +127,9 @@ pub fn truth(text: &str) -> Result<bool, String> {
 /// # Errors
 ///
 /// Says what one looks like.
-pub fn count(text: &str) -> Result<u32, String> {
-    read::count(&of_number(text))
+pub fn count<T: TryFrom<u32>>(text: &str) -> Result<T, String> {
+    let count = read::count(&of_number(text))?;
+    count.try_into().map_err(|_| format!("{count} is too much"))
 }
 
 /// The value of a text that should be a number.

@@ -64,7 +64,8 @@ pub(crate) fn cases() -> Vec<Case> {
             let doctor = t.command("doctor", &[])?.stdout;
             let mend = "kube-ipvs cleanup --kube-proxy";
             t.check("`doctor` says what to do", doctor.contains(mend), &doctor)?;
-            let ports = doctor.lines().find(|line| line.contains("node ports ")).unwrap_or_default();
+            let ports =
+                doctor.lines().find(|line| line.contains("node ports ")).unwrap_or_default();
             let told = ports.starts_with("ok ") && ports.contains("; not at ");
             t.check("`doctor` names addresses without node ports", told, &doctor)?;
             let services = [BALANCER, CLUSTER_IPS[0]].map(|it| it.split(':').next());
