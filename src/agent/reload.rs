@@ -5,7 +5,6 @@ use std::future::pending;
 use std::io;
 use std::os::unix::process::CommandExt;
 
-use anyhow::bail;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::warn;
 
@@ -31,8 +30,9 @@ impl Agent {
         let Some(path) = &flags.config else { return changes };
         let read = flags.clone();
         let changed = move |text: io::Result<&str>| {
+            let config = text.map_err(Into::into).and_then(|_| Ok(config::resolve(&read)?));
             // Nothing receives it once the agent ends.
-            let _ = sender.send(text.map_err(Into::into).and_then(|text| read_config(&read, text)));
+            let _ = sender.send(config);
         };
         if let Err(error) = config_file::follow(path, changed) {
             let path = path.display();
@@ -67,15 +67,6 @@ impl Agent {
         }
         pending().await
     }
-}
-
-/// Reads the text of a changed configuration file. An empty file would be a configuration of defaults,
-/// but is more likely the first half of an edit.
-fn read_config(flags: &SharedFlags, text: &str) -> anyhow::Result<Config> {
-    if text.trim().is_empty() {
-        bail!("the file is empty");
-    }
-    Ok(config::resolve(flags)?)
 }
 
 /// Checks whether the agent can start with another configuration.

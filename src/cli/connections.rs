@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{TextFormat, complete, output, status};
 use crate::agent::api::{ConnectionsQuestion, ConnectionsView};
-use crate::config::SharedFlags;
+use crate::config::{SharedFlags, count};
 
 /// What `connections` shows, and how.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
@@ -19,7 +19,7 @@ pub struct ConnectionsFlags {
     #[arg(short, long, default_value = "default")]
     namespace: String,
     /// Most connections that are shown, up to 100000
-    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    #[arg(long, value_name = "COUNT", value_parser = count::<usize>, default_value_t = 1000)]
     limit: usize,
     /// Form of the output; JSON has an object a line
     #[arg(short, long, value_enum, default_value_t)]

@@ -13,18 +13,21 @@ use netlink_ipvs::{KernelError, Socket, Subsystem};
 use super::{FAILED, TextFormat, output, running};
 use crate::agent::api::StatusFilter;
 use crate::client::AgentClient;
-use crate::config::{SharedFlags, SourceConfig};
+use crate::config::{self, SharedFlags, SourceConfig};
 use crate::doctor::{self, CheckVerdict, Finding, Subject};
 use crate::kernel::listening::listening;
 use crate::kernel::route::Network;
+use crate::migrate;
 use crate::source::kubernetes::{
     ApiAccess, ConnectError, Server, connect, controls, service_ranges,
 };
 use crate::source::manifests;
 
 pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<ExitCode> {
-    let config = running::config(shared, true)?;
+    let flags = running::flags(shared, true)?;
+    let config = config::resolve(&flags)?;
     let mut subject = Subject {
+        differences: config::differences(&flags)?,
         scheduler: config.settings.scheduler,
         carry: config.settings.carry.clone(),
         service_ranges: config.settings.service_cidrs.clone(),
@@ -58,6 +61,10 @@ pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<Exit
             let overlaps = desired::overlaps(&context);
             subject.overlaps = overlaps.iter().map(ToString::to_string).collect();
             subject.on_devices = context.on_devices();
+            subject.without_node_ports = context.without_node_ports();
+            // kube-proxy's device has the addresses of Services.
+            let claimed = migrate::claims().unwrap_or_default().addresses;
+            subject.without_node_ports.retain(|ip| !claimed.contains(ip));
             subject.node_port_ips = context.node_port_ips;
         }
         Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,

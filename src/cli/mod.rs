@@ -97,8 +97,15 @@ fn end(result: anyhow::Result<ExitCode>) -> ExitCode {
         // The reader of the output has closed it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = log::report_end(&describe(&error));
-            let is_input = error.is::<ConfigError>() || error.is::<ManifestError>();
+            let config = error.downcast_ref::<ConfigError>();
+            let lines = match config {
+                Some(errors) => errors.each().iter().map(ToString::to_string).collect(),
+                None => vec![describe(&error)],
+            };
+            for line in lines {
+                let _ = log::report_end(&line);
+            }
+            let is_input = config.is_some() || error.is::<ManifestError>();
             ExitCode::from(if is_input { WRONG } else { FAILED })
         }
     }

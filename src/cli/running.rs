@@ -10,19 +10,24 @@ use super::{Cli, EarlyExit, output};
 use crate::agent;
 use crate::config::{Config, SharedFlags, resolve};
 
-/// Resolves the configuration of a command about the agent: by the flags of the agent that runs in
-/// this network namespace, unless the command has flags of its own. An agent in another container
-/// has other files than those that its flags name here. `says_so` reports the source of the flags.
+/// Resolves the configuration of a command about the agent, by [`flags`].
 pub(super) fn config(given: &SharedFlags, says_so: bool) -> anyhow::Result<Config> {
+    Ok(resolve(&flags(given, says_so)?)?)
+}
+
+/// Returns the flags of a command about the agent: those of the agent that runs in this network
+/// namespace, unless the command has flags of its own. An agent in another container has other files
+/// than those that its flags name here. `says_so` reports the source of the flags.
+pub(super) fn flags(given: &SharedFlags, says_so: bool) -> anyhow::Result<SharedFlags> {
     let SharedFlags { config, manifests, node_name, master, proxy, .. } = given;
     let has_own = [config, manifests].iter().any(|it| it.is_some())
         || [node_name, master].iter().any(|it| it.is_some())
         || !proxy.is_empty();
     if has_own {
-        return Ok(resolve(given)?);
+        return Ok(given.clone());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Some(agent) = runtime.block_on(agent::running()) else { return Ok(resolve(given)?) };
+    let Some(agent) = runtime.block_on(agent::running()) else { return Ok(given.clone()) };
     let flags = agent.pid.map_or_else(|| Err("it is hidden".to_owned()), read);
     if says_so {
         match &flags {
@@ -33,7 +38,7 @@ pub(super) fn config(given: &SharedFlags, says_so: bool) -> anyhow::Result<Confi
             ))?,
         }
     }
-    Ok(resolve(flags.as_ref().map_or(given, |(flags, _)| flags))?)
+    Ok(flags.map_or_else(|_| given.clone(), |(flags, _)| flags))
 }
 
 /// The flags of a process, and its command line. Where they name files, they name them from here on.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ServiceFlags, TextFormat};
 use crate::agent::api::{EndpointView, StatusFilter, StatusQuestion, TrafficOrder, TrafficView};
-use crate::config::duration;
+use crate::config::{count, duration};
 
 /// What `top` shows, and how.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
@@ -25,7 +25,7 @@ pub struct TopFlags {
     #[arg(long, value_enum, default_value_t)]
     pub sort: TrafficOrder,
     /// Most Services; with more, the busiest are shown
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    #[arg(long, value_name = "COUNT", value_parser = count::<usize>, default_value_t = 50)]
     pub limit: usize,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]

@@ -2,19 +2,28 @@
 
 use std::time::Duration;
 
+/// What a duration looks like.
+pub(super) const EXAMPLES: &str = "a duration such as 30s, 5m or 1h30m";
+
 /// Reads a duration in Go's syntax. Negative ones mean nothing here.
 ///
 /// # Errors
 ///
 /// Says what a duration looks like.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let error = || format!("{text:?} is not a duration such as 30s, 5m or 1h30m");
+    let error = || format!("{text:?} is not {EXAMPLES}");
     let trimmed = text.trim();
     if trimmed == "0" {
         return Ok(Duration::ZERO);
     }
     if trimmed.is_empty() {
         return Err(error());
+    }
+    if trimmed.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("{trimmed} has no unit: write {trimmed}s"));
+    }
+    if trimmed.strip_prefix('-').is_some_and(|rest| parse(rest).is_ok()) {
+        return Err(format!("{trimmed} must not be negative"));
     }
     let mut rest = trimmed;
     let mut total = Duration::ZERO;
@@ -59,6 +68,7 @@ pub(super) fn format(duration: Duration) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -70,6 +80,19 @@ mod tests {
         }
         for text in ["", "5", "-1s", "1x", "s", "1s ", "999999999999999999999h"] {
             assert_eq!(parse(text).is_ok(), text == "1s ", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_too_much_is_said() {
+        let cases = [
+            ("30", "30 has no unit: write 30s"),
+            ("-1m30s", "-1m30s must not be negative"),
+            ("-x", "\"-x\" is not a duration such as 30s, 5m or 1h30m"),
+            ("", "\"\" is not a duration such as 30s, 5m or 1h30m"),
+        ];
+        for (text, reason) in cases {
+            assert_eq!(parse(text).unwrap_err(), reason);
         }
     }
 

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, StringValueParser, TypedValueParser};
 use clap::parser::ValueSource;
-use clap::{
-    Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum, value_parser,
-};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum};
 use serde_json::Value;
 
+use super::ignored::{self, Ignored, IgnoredNames};
 use super::options::{self, Form, Opt};
+use super::read;
 
 /// Form of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -86,7 +86,14 @@ pub struct SharedFlags {
     )]
     pub log_level: Option<String>,
     /// kube-proxy's verbosity: from 4 on as `--log-level debug`, from 6 on as `trace`
-    #[arg(short, long = "v", value_name = "N", global = true, help_heading = "Logging")]
+    #[arg(
+        short,
+        long = "v",
+        value_name = "N",
+        value_parser = count::<u32>,
+        global = true,
+        help_heading = "Logging"
+    )]
     pub verbosity: Option<u32>,
     /// kube-proxy's flags.
     #[command(flatten)]
@@ -115,18 +122,24 @@ pub fn truth(text: &str) -> Result<bool, String> {
     }
 }
 
-/// kube-proxy's flags of other modes, of its client and of its log: accepted with a warning, so that an
-/// existing command line works. Those that take a value,
-const IGNORED: &str = "boot-id-file config-sync-period feature-gates healthz-port \
-                       iptables-masquerade-bit iptables-min-sync-period iptables-sync-period \
-                       kube-api-burst kube-api-content-type kube-api-qps log-backtrace-at log-dir \
-                       log-file log-file-max-size log-flush-frequency log-json-info-buffer-size \
-                       log-text-info-buffer-size machine-id-file metrics-port proxy-port-range \
-                       show-hidden-metrics-for-version stderrthreshold udp-timeout vmodule";
-/// and those that take `true`, `false` or nothing.
-const IGNORED_TRUTHS: &str = "add-dir-header alsologtostderr iptables-localhost-nodeports \
-                              log-json-split-stream log-text-split-stream logtostderr one-output \
-                              profiling skip-headers skip-log-headers";
+/// Reads a number that is not negative.
+///
+/// # Errors
+///
+/// Says what one looks like.
+pub fn count<T: TryFrom<u32>>(text: &str) -> Result<T, String> {
+    let count = read::count(&of_number(text))?;
+    count.try_into().map_err(|_| format!("{count} is too much"))
+}
+
+/// The value of a text that should be a number.
+fn of_number(text: &str) -> Value {
+    text.parse::<i64>().map_or_else(|_| text.into(), Value::from)
+}
+
+/// Flags that kube-proxy had once, and those that replaced them.
+const REPLACED: [(&str, &str); 2] =
+    [("healthz-port", "healthz-bind-address"), ("metrics-port", "metrics-bind-address")];
 
 /// kube-proxy's flags, with kube-proxy's meaning: the values of those that were given.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -153,20 +166,23 @@ impl ProxyFlags {
         options::with_flags().filter_map(|option| Some((option, self.value(option.flag)?)))
     }
 
-    /// One warning for each flag that has no meaning here.
+    /// The warnings of flags that have no meaning here.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.ignored.iter().map(|name| match *name {
-            "healthz-port" | "metrics-port" => {
-                let address = name.replace("port", "bind-address");
-                format!("--{name} is ignored: use --{address}")
+        let is_given = |name: &&str| self.ignored.contains(name);
+        let mut names = IgnoredNames::default();
+        for ignored in &ignored::ALL {
+            for name in ignored.all_flags().filter(is_given) {
+                names.note(ignored, format!("--{name}"));
             }
-            _ => format!("--{name} has no meaning in this proxy: ignored"),
-        })
+        }
+        let replaced = REPLACED.into_iter().filter(move |(name, _)| is_given(name));
+        let replaced = replaced.map(|(name, by)| format!("--{name} is ignored: use --{by}"));
+        replaced.chain(names.told())
     }
 }
 
 impl Opt {
-    fn arg(&self, about: String) -> Arg {
+    fn arg(&'static self, about: String) -> Arg {
         let arg = Arg::new(self.flag)
             .long(self.flag)
             .help(about)
@@ -180,11 +196,13 @@ impl Opt {
                     StringValueParser::new().try_map(|text| truth(&text).map(Value::from)),
                 )
             }
-            Form::Count(_) => arg.value_name("N").value_parser(value_parser!(u32).map(Value::from)),
-            Form::Number(_) => arg
+            Form::Count(_) | Form::Number(_) => arg
                 .value_name("N")
                 .allow_negative_numbers(true)
-                .value_parser(value_parser!(i32).map(Value::from)),
+                .value_parser(StringValueParser::new().try_map(|text| {
+                    let value = of_number(&text);
+                    self.form.check(&value).map(|()| value)
+                })),
             Form::Time(_) | Form::Timeout(_) => arg.value_name("DURATION").value_parser(text()),
             Form::OfServices(_) | Form::Labels(_) => arg.value_name("VALUE").value_parser(text()),
             Form::Text(name, _) => arg.value_name(name).value_parser(text()),
@@ -208,11 +226,13 @@ impl Args for ProxyFlags {
         let ignored =
             |name| Arg::new(name).long(name).hide(true).global(true).action(ArgAction::Append);
         let flags = options::explained().filter(|(option, _)| !option.flag.is_empty());
-        let values = IGNORED.split_whitespace().map(ignored);
+        let values = ignored::ALL.iter().flat_map(|it| it.flags.split_whitespace());
+        let values = values.chain(REPLACED.map(|(name, _)| name)).map(ignored);
+        let truths = ignored::ALL.iter().flat_map(|it| it.truths.split_whitespace());
         command
             .args(flags.map(|(option, about)| option.arg(about)))
             .args(values.map(|arg| arg.num_args(1).allow_hyphen_values(true)))
-            .args(IGNORED_TRUTHS.split_whitespace().map(ignored).map(taking_truth))
+            .args(truths.map(ignored).map(taking_truth))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -233,7 +253,8 @@ impl FromArgMatches for ProxyFlags {
             (!is_none).then_some((option.flag, value))
         };
         let is_given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
-        let ignored = IGNORED.split_whitespace().chain(IGNORED_TRUTHS.split_whitespace());
+        let ignored = ignored::ALL.iter().flat_map(Ignored::all_flags);
+        let ignored = ignored.chain(REPLACED.map(|(name, _)| name));
         Ok(Self {
             values: options::with_flags().filter_map(value).collect(),
             ignored: ignored.filter(is_given).collect(),

@@ -2,10 +2,13 @@
 
 mod address;
 mod conntrack;
+mod differences;
 mod document;
 mod duration;
 mod flags;
+mod ignored;
 mod options;
+mod read;
 mod resolve;
 mod settings;
 #[cfg(test)]
@@ -15,13 +18,15 @@ mod write;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::slice;
 use std::time::Duration;
 
 use kube_ipvs_core::model::{LabelSelector, NodePortAddresses, Settings};
 
 pub use conntrack::ConntrackConfig;
+pub use differences::{Difference, differences};
 pub use duration::parse as duration;
-pub use flags::{LogFormat, ProxyFlags, SharedFlags, path, truth};
+pub use flags::{LogFormat, ProxyFlags, SharedFlags, count, path, truth};
 #[doc(hidden)]
 pub use resolve::resolve_text;
 pub use resolve::{log_format, resolve};
@@ -47,6 +52,33 @@ pub enum ConfigError {
         /// What is invalid and what would be valid.
         reason: String,
     },
+    /// Of several fields or flags, one error each.
+    #[error("{}", joined(.0))]
+    Several(Vec<Self>),
+}
+
+impl ConfigError {
+    /// The errors, in the order of documents and fields. Each fits a line.
+    #[must_use]
+    pub fn each(&self) -> &[Self] {
+        match self {
+            Self::Several(errors) => errors,
+            _ => slice::from_ref(self),
+        }
+    }
+
+    /// What it is about: document and field, or flag.
+    fn place(&self) -> &str {
+        match self {
+            Self::File { place, .. } => place,
+            Self::Value { option, .. } => option,
+            Self::Read { .. } | Self::Several(_) => "",
+        }
+    }
+}
+
+fn joined(errors: &[ConfigError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The source of the objects.

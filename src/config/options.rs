@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kube_ipvs_core::model::{Interfaces, LabelSelector, LocalDetector, NodePortAddresses};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::control;
 
-use super::{Config, LogFormat, SourceConfig, duration};
+use super::ignored::{self, Ignored};
+use super::{Config, LogFormat, SourceConfig, duration, read};
 use Form::{Count, Labels, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded};
 
 /// A document of the configuration file.
@@ -24,9 +24,8 @@ pub(super) struct Document {
     pub(super) kind: &'static str,
     /// Its options.
     pub(super) options: &'static [Opt],
-    /// Its fields that have no meaning here, with all that is under them: those of kube-proxy's other
-    /// modes and of its inner workings.
-    pub(super) ignored: &'static str,
+    /// Its fields that have no meaning here.
+    pub(super) ignored: &'static [Ignored],
 }
 
 /// An option.
@@ -65,27 +64,28 @@ impl Form {
     /// Whether a value is of this form.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
         match self {
-            Self::Truth(_) | Self::Unneeded => read::<bool>(value).map(drop),
-            Self::Count(_) => read::<u32>(value).map(drop),
-            Self::Number(_) => read::<i32>(value).map(drop),
-            Self::Time(_) | Self::Timeout(_) | Self::Labels(_) | Self::Text(..) => {
-                read::<String>(value).map(drop)
+            Self::Truth(_) | Self::Unneeded => read::truth(value).map(drop),
+            Self::Count(_) => read::count(value).map(drop),
+            Self::Number(_) => read::number(value).map(drop),
+            Self::Time(_) | Self::Timeout(_) | Self::Text("DURATION", _) => {
+                read::time(value).map(drop)
             }
-            Self::List(..) => read::<Vec<Value>>(value).map(drop),
-            Self::OfServices(_) => scalar(value).map(drop),
+            Self::Labels(_) | Self::Text(..) => read::text(value).map(drop),
+            Self::List(..) => read::list(value).map(drop),
+            Self::OfServices(_) => read::scalars(value).map(drop),
         }
     }
 
     /// Puts a value where it goes.
     pub(super) fn apply(&self, config: &mut Config, value: &Value) -> Result<(), String> {
         match self {
-            Self::Truth(place) => *place(config) = read(value)?,
-            Self::Count(place) => *place(config) = read(value)?,
-            Self::Time(place) => *place(config) = duration(&read::<String>(value)?)?,
-            Self::Timeout(place) => *place(config) = timeout(&read::<String>(value)?)?,
-            Self::Labels(place) => *place(config) = labels(&read::<String>(value)?)?,
+            Self::Truth(place) => *place(config) = read::truth(value)?,
+            Self::Count(place) => *place(config) = read::count(value)?,
+            Self::Time(place) => *place(config) = read::time(value)?,
+            Self::Timeout(place) => *place(config) = timeout(read::time(value)?)?,
+            Self::Labels(place) => *place(config) = labels(read::text(value)?)?,
             Self::OfServices(name) => {
-                let text = scalar(value)?;
+                let text = read::scalars(value)?;
                 if !text.is_empty() {
                     control::apply(name, &text, &mut config.settings.defaults)?;
                     config.defaults.insert(name, text);
@@ -113,26 +113,11 @@ impl Form {
     }
 }
 
-fn read<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
-    T::deserialize(value).map_err(|error| error.to_string())
-}
-
-/// Returns the text of a value that may also be a number, a truth value, or a list of these.
-fn scalar(value: &Value) -> Result<String, String> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        Value::Array(all) => Ok(all.iter().map(scalar).collect::<Result<Vec<_>, _>>()?.join(",")),
-        _ => Err("expected a text, a number, true, false or a list".to_owned()),
-    }
-}
-
 fn labels(text: &str) -> Result<LabelSelector, String> {
     if text.is_empty() { Ok(LabelSelector::default()) } else { control::label_selector(text) }
 }
 
-fn timeout(text: &str) -> Result<Option<Duration>, String> {
-    let time = duration(text)?;
+fn timeout(time: Duration) -> Result<Option<Duration>, String> {
     if time.is_zero() {
         return Ok(None);
     }
@@ -253,12 +238,7 @@ pub(super) const KUBE_PROXY: Document = Document {
             }),
         ),
     ],
-    ignored: "apiVersion clientConnection.acceptContentTypes clientConnection.burst \
-              clientConnection.contentType clientConnection.qps configSyncPeriod enableProfiling \
-              featureGates iptables.localhostNodePorts iptables.masqueradeBit iptables.minSyncPeriod \
-              iptables.snatNodeInternalIP iptables.syncPeriod kind logging.flushFrequency \
-              logging.options logging.vmodule nftables portRange resourceContainer \
-              showHiddenMetricsForVersion udpIdleTimeout windowsRunAsService winkernel",
+    ignored: &ignored::ALL,
 };
 
 pub(super) const OWN: Document = Document {
@@ -302,7 +282,7 @@ pub(super) const OWN: Document = Document {
         opt("canary", "", Truth(|it| &mut it.settings.canary)),
         opt("healthzFollowsCanary", "", Truth(|it| &mut it.healthz_follows_canary)),
     ],
-    ignored: "apiVersion kind",
+    ignored: &[],
 };
 
 const fn opt(field: &'static str, flag: &'static str, form: Form) -> Opt {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::document::{self, Given, Origin};
 use super::options::{DOCUMENTS, of_field};
 use super::{Config, ConfigError, LogFormat, SharedFlags, SourceConfig};
-use super::{address, duration};
+use super::{address, duration, read};
 
 /// The kernel's own default.
 const CARRIED_TCP_TIMEOUT: Duration = Duration::from_secs(900);
@@ -29,7 +29,7 @@ const METRICS_FLAG: &str = "metrics-bind-address";
 ///
 /// # Errors
 ///
-/// Names the flag, or file and field, that is invalid.
+/// Names each flag, or file and field, that is invalid.
 pub fn resolve(flags: &SharedFlags) -> Result<Config, ConfigError> {
     Resolver::new(flags, node_names())?.config()
 }
@@ -54,7 +54,7 @@ pub fn resolve_text(text: &str) -> Result<Config, ConfigError> {
 }
 
 /// Returns environment variable `NODE_NAME`, as kubeadm's DaemonSet sets it, and the host name.
-fn node_names() -> [Option<String>; 2] {
+pub(super) fn node_names() -> [Option<String>; 2] {
     let host_name = fs::read_to_string("/proc/sys/kernel/hostname");
     [env::var("NODE_NAME").ok(), host_name.ok()]
 }
@@ -95,7 +95,7 @@ impl<'a> Resolver<'a> {
                         given.join(", ")
                     ));
                 }
-                document::read(path)?
+                document::read_file(path)?
             }
         };
         given.warnings.splice(..0, warnings);
@@ -107,10 +107,11 @@ impl<'a> Resolver<'a> {
         for option in DOCUMENTS.iter().flat_map(|document| document.options) {
             if let Some(value) = self.given.values.get(option.field) {
                 let applied = option.form.apply(&mut config, value);
-                applied.map_err(|reason| self.wrong(option.field, reason))?;
+                let applied = applied.map_err(|reason| self.wrong(option.field, reason));
+                self.given.note(applied);
             }
         }
-        self.settings(&mut config.settings)?;
+        self.settings(&mut config.settings);
         if !self.list("ipvs.excludeCIDRs").is_empty() {
             self.warn(
                 "ipvs.excludeCIDRs",
@@ -132,25 +133,26 @@ impl<'a> Resolver<'a> {
         // forgets the connection, another one from the same port of the client goes to the same
         // endpoint.
         config.ipvs_tcp_fin_timeout = config.ipvs_tcp_fin_timeout.or(Some(TCP_FIN_TIMEOUT));
-        let (health, metrics) = match self.bind_address_is_v6()? {
-            false => ("0.0.0.0:10256", "127.0.0.1:10249"),
-            true => ("[::]:10256", "[::1]:10249"),
+        let is_v6 = self.bind_address_is_v6();
+        let (health, metrics) = match self.given.note(is_v6) {
+            Some(true) => ("[::]:10256", "[::1]:10249"),
+            Some(false) | None => ("0.0.0.0:10256", "127.0.0.1:10249"),
         };
-        config.health_address = self.listen("healthzBindAddress", health)?;
-        config.metrics_address = self.listen("metricsBindAddress", metrics)?;
-        if let Some(score) = self.number("oomScoreAdj") {
-            let is_score = |score: &i32| (-1000..=1000).contains(score);
-            let valid = i32::try_from(score).ok().filter(is_score);
-            let reason = || format!("{score} is not between -1000 and 1000");
-            config.oom_score_adj = valid.ok_or_else(|| self.wrong("oomScoreAdj", reason()))?;
-        }
+        let health = self.listen("healthzBindAddress", health);
+        config.health_address = self.given.note(health).flatten();
+        let metrics = self.listen("metricsBindAddress", metrics);
+        config.metrics_address = self.given.note(metrics).flatten();
+        let score = self.oom_score();
+        config.oom_score_adj = self.given.note(score).flatten().unwrap_or(config.oom_score_adj);
         if let Some(text) = self.text_of("auditPeriod") {
-            let period = duration(text).map_err(|reason| self.wrong("auditPeriod", reason))?;
-            config.audit_period = Some(period).filter(|period| !period.is_zero());
+            let period = duration(text).map_err(|reason| self.wrong("auditPeriod", reason));
+            config.audit_period = self.given.note(period).filter(|period| !period.is_zero());
         }
         config.source = self.source();
-        config.log_format = self.log_format()?;
+        let format = self.log_format();
+        config.log_format = self.given.note(format).unwrap_or_default();
         config.log_level = self.log_level();
+        self.given.checked()?;
         config.warnings = self.given.warnings;
         Ok(config)
     }
@@ -164,11 +166,10 @@ impl<'a> Resolver<'a> {
         self.given.values.get(field)?.as_str()
     }
 
-    /// The same of a list. A port alone is a number to YAML.
+    /// The same of a list.
     pub(super) fn list(&self, field: &str) -> Vec<String> {
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let listed = self.given.values.get(field).and_then(Value::as_array);
-        listed.into_iter().flatten().map(text).collect()
+        let listed = self.given.values.get(field).map(read::list);
+        listed.and_then(Result::ok).unwrap_or_default()
     }
 
     fn number(&self, field: &str) -> Option<i64> {
@@ -219,6 +220,15 @@ impl<'a> Resolver<'a> {
             TRACE_VERBOSITY.. => "trace",
         });
         level.to_owned()
+    }
+
+    fn oom_score(&self) -> Result<Option<i32>, ConfigError> {
+        const FIELD: &str = "oomScoreAdj";
+        let Some(score) = self.number(FIELD) else { return Ok(None) };
+        let is_score = |score: &i32| (-1000..=1000).contains(score);
+        let valid = i32::try_from(score).ok().filter(is_score);
+        let reason = || format!("{score} is not between -1000 and 1000");
+        valid.map(Some).ok_or_else(|| self.wrong(FIELD, reason()))
     }
 
     /// kube-proxy's `bindAddress` binds nothing; its family decides where is listened by default.

@@ -3,40 +3,70 @@
 use ipnet::IpNet;
 use kube_ipvs_core::model::{
     Carry, InterfaceName, InterfaceNameError, Interfaces, LocalDetector, Name, NodePortAddresses,
-    ParsePortsError, Settings, read_range,
+    ParsePortsError, Ports, Scheduler, Settings, protected_node_ports, read_range,
 };
 
-use super::ConfigError;
 use super::document::Origin;
 use super::resolve::Resolver;
+use super::{ConfigError, read};
 
 const PORTS: &str = "protectedNodePorts";
 
 impl Resolver<'_> {
-    pub(super) fn settings(&mut self, settings: &mut Settings) -> Result<(), ConfigError> {
+    /// Errors are noted, and leave what the settings have.
+    pub(super) fn settings(&mut self, settings: &mut Settings) {
         let mode = self.text("mode");
         if !matches!(mode, "" | "ipvs") {
             let what = format!("{mode:?} is not what this proxy is: it is of mode ipvs always");
             self.warn("mode", &what);
         }
-        let scheduler = self.text("ipvs.scheduler");
-        if !scheduler.is_empty() {
-            let parsed = scheduler.parse();
-            settings.scheduler = parsed.map_err(|error| self.wrong("ipvs.scheduler", error))?;
-        }
-        settings.node_name = self.node_name()?;
-        settings.service_cidrs = self.ranges("serviceCIDRs", &self.list("serviceCIDRs"))?;
+        let scheduler = self.scheduler();
+        let node_name = self.node_name();
+        let ranges = self.ranges("serviceCIDRs", &self.list("serviceCIDRs"));
+        let carry = self.carry();
+        let ports = self.protected_node_ports();
+        let node_port_addresses = self.node_port_addresses();
+        let detector = self.local_detector();
         let name = Some(self.text("serviceProxyName").trim()).filter(|name| !name.is_empty());
         settings.service_proxy_name = name.map(Name::from);
-        settings.carry = self.carry()?;
-        if self.given.values.contains_key(PORTS) {
-            let read = |text: &String| text.trim().parse();
-            let ports: Result<_, ParsePortsError> = self.list(PORTS).iter().map(read).collect();
-            settings.protected_node_ports = ports.map_err(|error| self.wrong(PORTS, error))?;
+        self.put(&mut settings.scheduler, scheduler);
+        self.put(&mut settings.node_name, node_name);
+        self.put(&mut settings.service_cidrs, ranges);
+        self.put(&mut settings.carry, carry);
+        self.put(&mut settings.protected_node_ports, ports);
+        self.put(&mut settings.node_port_addresses, node_port_addresses);
+        self.put(&mut settings.local_detector, detector);
+    }
+
+    fn put<T>(&mut self, place: &mut T, value: Result<T, ConfigError>) {
+        if let Some(value) = self.given.note(value) {
+            *place = value;
         }
-        settings.node_port_addresses = self.node_port_addresses()?;
-        settings.local_detector = self.local_detector()?;
-        Ok(())
+    }
+
+    fn scheduler(&self) -> Result<Scheduler, ConfigError> {
+        match self.text("ipvs.scheduler") {
+            "" => Ok(Scheduler::default()),
+            name => name.parse().map_err(|error| self.wrong("ipvs.scheduler", error)),
+        }
+    }
+
+    fn protected_node_ports(&self) -> Result<Vec<Ports>, ConfigError> {
+        if !self.given.values.contains_key(PORTS) {
+            return Ok(protected_node_ports());
+        }
+        self.each(PORTS, |text| text.parse().map_err(|error: ParsePortsError| error.to_string()))
+    }
+
+    /// Reads each item of a list.
+    fn each<T>(
+        &self,
+        field: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let listed = self.list(field);
+        let items = read::all(listed.iter().map(|text| read(text.trim())));
+        items.map_err(|reasons| self.wrong(field, reasons))
     }
 
     fn carry(&mut self) -> Result<Carry, ConfigError> {
@@ -51,11 +81,10 @@ impl Resolver<'_> {
                 return Err(self.wrong(INTERFACES, reason));
             }
             "offload" => {
-                let read = |text: &String| {
-                    let link = text.trim().parse();
-                    link.map_err(|error: InterfaceNameError| self.wrong(INTERFACES, error))
+                let read = |text: &str| {
+                    text.parse().map_err(|error: InterfaceNameError| error.to_string())
                 };
-                return listed.iter().map(read).collect::<Result<_, _>>().map(Carry::Offload);
+                return self.each(INTERFACES, read).map(Carry::Offload);
             }
             other => {
                 let reason = format!("{other:?} is none: use front-ends, all or offload");
@@ -157,9 +186,9 @@ impl Resolver<'_> {
     fn ranges(&self, field: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
         let read = |text: &String| {
             let reason = || format!("{text:?} is not an address range such as 192.0.2.0/24");
-            read_range(text).ok_or_else(|| self.wrong(field, reason()))
+            read_range(text).ok_or_else(reason)
         };
-        texts.iter().map(read).collect()
+        read::all(texts.iter().map(read)).map_err(|reasons| self.wrong(field, reasons))
     }
 }
 

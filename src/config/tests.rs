@@ -12,6 +12,8 @@ use super::options::{DOCUMENTS, KUBE_PROXY, OWN, of_field};
 use super::resolve::Resolver;
 use super::*;
 
+mod told;
+
 /// What kubeadm writes for a cluster of mode ipvs.
 pub(super) const KUBEADM: &str = r#"apiVersion: kubeproxy.config.k8s.io/v1alpha1
 bindAddress: 0.0.0.0
@@ -112,13 +114,20 @@ pub(super) fn with_file(text: &str, line: &str) -> Result<Config, ConfigError> {
     let path = directory.path().join("config.conf");
     std::fs::write(&path, text).unwrap();
     let result = try_resolve(&SharedFlags { config: Some(path), ..flags(line) });
-    // The directory is gone after this, and its name is nothing to compare.
-    result.map_err(|error| match error {
+    result.map_err(without_directory)
+}
+
+/// The directory of a test is gone after it, and its name is nothing to compare.
+fn without_directory(error: ConfigError) -> ConfigError {
+    match error {
         ConfigError::File { place, reason, .. } => {
             ConfigError::File { path: PathBuf::from("config.conf"), place, reason }
         }
+        ConfigError::Several(errors) => {
+            ConfigError::Several(errors.into_iter().map(without_directory).collect())
+        }
         other => other,
-    })
+    }
 }
 
 #[test]
@@ -298,102 +307,6 @@ fn the_shown_configuration_is_the_written_one_with_the_node_name() {
 }
 
 #[test]
-fn fields_without_effect_are_warned_of() {
-    let cases = [
-        ("--proxy-mode=iptables", "--proxy-mode: \"iptables\" is not what this proxy is"),
-        ("--ipvs-exclude-cidrs=10.0.0.0/8", "--ipvs-exclude-cidrs: not needed"),
-        ("--detect-local-mode=ClusterCIDR", "--detect-local-mode: ClusterCIDR without a range"),
-        ("--nodeport-addresses=localhost", "--nodeport-addresses: node ports are not served on"),
-        ("--iptables-sync-period=1s", "--iptables-sync-period has no meaning in this proxy"),
-        ("--feature-gates=A=true,B=false", "--feature-gates has no meaning in this proxy"),
-        ("--profiling", "--profiling has no meaning in this proxy"),
-        ("--healthz-port=0", "--healthz-port is ignored: use --healthz-bind-address"),
-    ];
-    for (line, expected) in cases {
-        let warnings = resolve(line).warnings;
-        assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");
-        assert!(warnings[0].starts_with(expected), "{}", warnings[0]);
-    }
-    assert_eq!(resolve("--ipvs-strict-arp --proxy-mode=").warnings, Vec::<String>::new());
-}
-
-#[test]
-fn wrong_values_name_flag_or_field() {
-    let cases = [
-        (
-            "--ipvs-scheduler=fast",
-            "ipvs: {scheduler: fast}",
-            "ipvs.scheduler",
-            "unknown IPVS scheduler \"fast\": use one of rr",
-        ),
-        (
-            "--cluster-cidr=10.0.0.0",
-            "clusterCIDR: 10.0.0.0",
-            "clusterCIDR",
-            "\"10.0.0.0\" is not an address range such as",
-        ),
-        (
-            "--detect-local-mode=Magic",
-            "detectLocalMode: Magic",
-            "detectLocalMode",
-            "\"Magic\" is none: use ClusterCIDR, NodeCIDR",
-        ),
-        (
-            "--detect-local-mode=BridgeInterface",
-            "detectLocalMode: BridgeInterface",
-            "detectLocal.bridgeInterface",
-            "needed for ",
-        ),
-        (
-            "--ipvs-udp-timeout=soon",
-            "ipvs: {udpTimeout: soon}",
-            "ipvs.udpTimeout",
-            "\"soon\" is not a duration such as 30s",
-        ),
-        (
-            "--ipvs-tcp-timeout=9999h",
-            "ipvs: {tcpTimeout: 9999h}",
-            "ipvs.tcpTimeout",
-            "9999h0m0s is not between 1s and 596h31m23s",
-        ),
-        (
-            "--nodeport-addresses=primary,10.0.0.0/8",
-            "nodePortAddresses: [primary, 10.0.0.0/8]",
-            "nodePortAddresses",
-            "\"primary\" cannot stand beside ranges",
-        ),
-        (
-            "--oom-score-adj=1001",
-            "oomScoreAdj: 1001",
-            "oomScoreAdj",
-            "1001 is not between -1000 and 1000",
-        ),
-        (
-            "--bind-address=here",
-            "bindAddress: here",
-            "bindAddress",
-            "\"here\" is not an IP address",
-        ),
-        (
-            "--metrics-bind-address=:x",
-            "metricsBindAddress: ':x'",
-            "metricsBindAddress",
-            "\":x\" is not ADDRESS:PORT",
-        ),
-    ];
-    for (line, document, field, reason) in cases {
-        let error = try_resolve(&flags(line)).unwrap_err().to_string();
-        let flag = of_field(field).unwrap().flag;
-        assert!(error.starts_with(&format!("--{flag}: {reason}")), "{error}");
-
-        let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration";
-        let error = with_file(&format!("{head}\n{document}\n"), "").unwrap_err().to_string();
-        let expected = format!("config.conf: document 1: {field}: {reason}");
-        assert!(error.starts_with(&expected), "{error}");
-    }
-}
-
-#[test]
 fn listening_follows_the_family_of_the_bind_address() {
     let config = resolve("--bind-address=::");
     assert_eq!(config.health_address, "[::]:10256".parse().ok());
@@ -435,7 +348,6 @@ fn where_none_are_listed_node_ports_are_taken_as_kube_proxys_mode_does() {
     assert_eq!(of_file(format!("{head}mode: nftables\nnodePortAddresses: [all]\n")), all);
     // What says nothing of kube-proxy's.
     assert_eq!(of_file(own.to_owned()), primary);
-    assert_eq!(of_file(String::new()), primary);
 }
 
 #[test]
@@ -450,7 +362,8 @@ fn the_complete_file_has_every_option_with_its_default() {
     let given: Vec<_> = explained.map(|(option, _)| option.field).collect();
     let all = DOCUMENTS.iter().flat_map(|document| document.options).map(|option| option.field);
     assert_eq!(given, all.collect::<Vec<_>>());
-    let defaults = Config { warnings: Vec::new(), ..resolve_text("").unwrap() };
+    let head = format!("apiVersion: {}\nkind: {}\n", OWN.version, OWN.kind);
+    let defaults = resolve_text(&head).unwrap();
     let node_ports = NodePortAddresses::all();
     let settings = Settings { node_port_addresses: node_ports, ..defaults.settings.clone() };
     assert_eq!(resolve_text(options::TEMPLATE).unwrap(), Config { settings, ..defaults });

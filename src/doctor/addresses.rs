@@ -1,14 +1,22 @@
 //! Checks of addresses: those with node ports, and those within the ranges of ClusterIPs.
 
+use std::net::IpAddr;
+
 use super::{Finding, Subject};
 
+/// kube-proxy serves node ports at all addresses, unless its configuration or mode says otherwise.
 pub(super) fn node_ports(subject: &Subject) -> Finding {
+    let listed = |ips: &[IpAddr]| {
+        let texts: Vec<_> = ips.iter().map(ToString::to_string).collect();
+        texts.join(", ")
+    };
+    let without = match subject.without_node_ports.as_slice() {
+        [] => String::new(),
+        ips => format!("; not at {} (nodePortAddresses)", listed(ips)),
+    };
     match subject.node_port_ips.as_slice() {
         [] => Finding::ok("at the addresses of the Node object"),
-        ips => {
-            let ips: Vec<_> = ips.iter().map(ToString::to_string).collect();
-            Finding::ok(format!("at {}", ips.join(", ")))
-        }
+        ips => Finding::ok(format!("at {}{without}", listed(ips))),
     }
 }
 
@@ -63,6 +71,18 @@ mod tests {
             "10.96.0.10: left to what listens at 53/tcp, 53/udp; 10.96.0.11: nothing listens at it, \
              so endpoints answer"
         );
+    }
+
+    #[test]
+    fn addresses_without_node_ports_are_named() {
+        let ips = |texts: &[&str]| texts.iter().map(|it| it.parse().expect("address")).collect();
+        let node_port_ips = ips(&["192.0.2.1"]);
+        let subject = Subject { node_port_ips, ..Subject::default() };
+        assert_eq!(node_ports(&subject), Finding::ok("at 192.0.2.1"));
+        let without_node_ports = ips(&["10.0.0.1", "fd00::1"]);
+        let found = node_ports(&Subject { without_node_ports, ..subject });
+        let told = "at 192.0.2.1; not at 10.0.0.1, fd00::1 (nodePortAddresses)";
+        assert_eq!(found, Finding::ok(told));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod addresses;
 mod api_server;
 mod canary;
+mod configuration;
 mod conntrack;
 mod firewall;
 mod leftovers;
@@ -24,6 +25,9 @@ pub use canary::{canary_of_agent, complaint_of_canary};
 use ipnet::IpNet;
 use kube_ipvs_core::desired::{NodeContext, overlaps};
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
+
+use crate::config::Difference;
+
 pub use report::{CheckResult, CheckVerdict, Finding, Report};
 
 /// The configuration and its environment, as far as the checks need them.
@@ -41,6 +45,10 @@ pub struct Subject {
     pub api_servers: Vec<IpAddr>,
     /// The node's addresses with node ports, as far as its interfaces show.
     pub node_port_ips: Vec<IpAddr>,
+    /// The node's other addresses, as far as clients may know them.
+    pub without_node_ports: Vec<IpAddr>,
+    /// What the configuration has with kube-proxy, and not here.
+    pub differences: Vec<Difference>,
     /// The Service addresses on devices of the node, each with the sockets that listen at it.
     pub on_devices: Vec<(IpAddr, Vec<VirtualAddress>)>,
     /// The networks that overlap the ranges of Service addresses or their shadow ranges, in words.
@@ -66,7 +74,7 @@ impl Subject {
             node_port_ips: context.node_port_ips.clone(),
             on_devices: context.on_devices(),
             overlaps: overlaps.iter().map(ToString::to_string).collect(),
-            canary: None,
+            ..Self::default()
         }
     }
 
@@ -86,12 +94,17 @@ impl Subject {
 struct Check {
     name: &'static str,
     judge: fn(&Subject) -> Finding,
-    /// Whether the agent leaves it out: it reads as much as there are Services, or asks the agent.
-    is_of_command: bool,
+    /// Whether the agent makes it, too.
+    in_agent: bool,
 }
 
 const fn check(name: &'static str, judge: fn(&Subject) -> Finding) -> Check {
-    Check { name, judge, is_of_command: false }
+    Check { name, judge, in_agent: true }
+}
+
+/// A check that the agent leaves out.
+const fn on_demand(name: &'static str, judge: fn(&Subject) -> Finding) -> Check {
+    Check { name, judge, in_agent: false }
 }
 
 /// The check of the firewalls of other programs.
@@ -103,7 +116,7 @@ pub const SERVICE_RANGES: &str = "service ranges";
 
 /// Every check. The look-up of IPVS precedes the checks of modules and settings: it makes the kernel
 /// load the module, as the agent would.
-const CHECKS: [Check; 20] = [
+const CHECKS: [Check; 21] = [
     check("kernel", system::kernel),
     check("IPv6", system::ipv6),
     check("capabilities", system::capabilities),
@@ -120,10 +133,14 @@ const CHECKS: [Check; 20] = [
     check(FIREWALL, firewall::policies),
     check("API server", api_server::reachable),
     check("node ports", addresses::node_ports),
-    Check { is_of_command: true, ..check("local ports", local_ports::apart_from_node_ports) },
+    // It reads as much as there are Services.
+    on_demand("local ports", local_ports::apart_from_node_ports),
     check(SERVICE_RANGES, addresses::ranges),
     check("ClusterIPs on devices", addresses::on_devices),
-    Check { is_of_command: true, ..check(CANARY, canary::data_path) },
+    // The agent has logged it at its start, and the file may be kube-proxy's.
+    on_demand("configuration", configuration::differences),
+    // It asks the agent.
+    on_demand(CANARY, canary::data_path),
 ];
 
 /// Runs every check.
@@ -132,7 +149,7 @@ pub fn run(subject: &Subject) -> Report {
     report(CHECKS.iter(), subject)
 }
 
-/// Runs the agent's checks, which cost the same however many Services there are.
+/// Runs the checks of the agent: those that cost the same however many Services there are.
 #[must_use]
 pub fn run_in_agent(subject: &Subject) -> Report {
     report(in_agent(), subject)
@@ -144,7 +161,7 @@ pub fn names_in_agent() -> impl Iterator<Item = &'static str> {
 }
 
 fn in_agent() -> impl Iterator<Item = &'static Check> {
-    CHECKS.iter().filter(|check| !check.is_of_command)
+    CHECKS.iter().filter(|check| check.in_agent)
 }
 
 fn report(checks: impl Iterator<Item = &'static Check>, subject: &Subject) -> Report {

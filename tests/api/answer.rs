@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::TOKEN;
 use super::body::{Body, Watch, body, counted, cut};
+use super::discovery::{discovered, is_collection, kind_of};
 use super::forward::switched;
 use super::protobuf::Form;
 use super::protobuf::fields::of_collection;
@@ -66,15 +67,14 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>, is_secured:
             let port = query.get("ports").and_then(|it| it.parse().ok()).unwrap();
             forward(&shared, &path, port, request)
         }
-        Method::GET => get(&shared, form, &path, &query),
+        Method::GET => match discovered(&path) {
+            Some(found) => reply(JSON, StatusCode::OK, &found),
+            None => get(&shared, form, &path, &query),
+        },
         Method::POST => create(&shared, request).await,
         Method::PATCH => patch(&shared, &path, request).await,
-        _ => status(
-            JSON,
-            405,
-            "MethodNotAllowed",
-            "the stand-in lists, watches, creates and patches",
-        ),
+        Method::DELETE => delete(&shared, &path),
+        _ => status(JSON, 405, "MethodNotAllowed", "the stand-in does not replace objects"),
     };
     let limit = shared.note(|state| {
         let cuts = &mut state.faults.cuts;
@@ -113,18 +113,34 @@ async fn create(shared: &Shared, request: Request<Incoming>) -> Answer {
     }
 }
 
-/// Merges what is sent into an object.
+/// Patches an object with what is sent.
 async fn patch(shared: &Shared, path: &str, request: Request<Incoming>) -> Answer {
-    let (path, namespace) = without_namespace(path);
-    let (collection, name) = path.rsplit_once('/').unwrap();
-    let key = namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
+    let (collection, key) = object_at(path);
     let Some(patch) = json_of(request).await else {
         return status(JSON, 400, "BadRequest", "the body is no JSON");
     };
-    match shared.change(|state| state.store.patch(collection, &key, &patch)) {
+    match shared.change(|state| state.store.patch(&collection, &key, &patch)) {
         Some(object) => reply(JSON, StatusCode::OK, &object),
         None => status(JSON, 404, "NotFound", "there is none of that name"),
     }
+}
+
+fn delete(shared: &Shared, path: &str) -> Answer {
+    let (collection, key) = object_at(path);
+    if shared.read(|state| state.store.get(&collection, &key)).is_none() {
+        return status(JSON, 404, "NotFound", "there is none of that name");
+    }
+    shared.change(|state| state.store.delete(&collection, &key));
+    let done = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" });
+    reply(JSON, StatusCode::OK, &done)
+}
+
+/// The collection and the key of the object at a path.
+fn object_at(path: &str) -> (String, String) {
+    let (path, namespace) = without_namespace(path);
+    let (collection, name) = path.rsplit_once('/').unwrap();
+    let key = namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
+    (collection.to_owned(), key)
 }
 
 async fn json_of(request: Request<Incoming>) -> Option<Value> {
@@ -144,6 +160,13 @@ fn without_namespace(path: &str) -> (String, Option<&str>) {
 }
 
 fn get(shared: &Arc<Shared>, form: Form, path: &str, query: &BTreeMap<String, String>) -> Answer {
+    let (collection, key) = object_at(path);
+    if is_collection(&collection) {
+        return match shared.read(|state| state.store.get(&collection, &key)) {
+            Some(object) => reply(JSON, StatusCode::OK, &object),
+            None => status(form, 404, "NotFound", &format!("{key} not found")),
+        };
+    }
     let parameter = |name: &str| query.get(name).map_or("", String::as_str);
     let (path, namespace) = without_namespace(path);
     let path = path.as_str();
@@ -203,7 +226,9 @@ fn list(
         item.remove("kind");
         item.remove("apiVersion");
     }
-    let list = json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items });
+    let (api, kind) = kind_of(path).unwrap_or(("v1", ""));
+    let kind = format!("{kind}List");
+    let list = json!({ "kind": kind, "apiVersion": api, "metadata": metadata, "items": items });
     reply(form, StatusCode::OK, &list)
 }
 

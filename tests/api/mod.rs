@@ -21,8 +21,10 @@
 
 mod answer;
 mod body;
+mod discovery;
 mod forward;
 pub mod objects;
+pub mod patch;
 pub mod protobuf;
 pub mod real;
 mod selector;

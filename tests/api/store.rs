@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::patch;
+
 /// Something that watches are told.
 #[derive(Clone, Debug)]
 pub enum Entry {
@@ -53,14 +55,16 @@ impl Store {
         !exists
     }
 
-    /// Merges top-level fields into an object. Returns it, if there is one.
+    /// Applies a patch to an object. Returns it, if there is one.
     pub fn patch(&mut self, collection: &str, key: &str, patch: &Value) -> Option<Value> {
-        let mut object = self.objects.get(collection)?.get(key)?.clone();
-        for (field, value) in patch.as_object()? {
-            object[field] = value.clone();
-        }
+        let mut object = self.get(collection, key)?;
+        patch::apply(&mut object, patch);
         self.put_at(collection, key, object.clone());
         Some(object)
+    }
+
+    pub fn get(&self, collection: &str, key: &str) -> Option<Value> {
+        self.objects.get(collection)?.get(key).cloned()
     }
 
     pub fn put_at(&mut self, collection: &str, key: &str, mut object: Value) -> u64 {

@@ -51,6 +51,10 @@ fn accepted() -> BTreeMap<String, Value> {
         ),
         ("kube-proxy's label", host(json!({"kubeProxyLabel": true}))),
         (
+            "kubeadm with kube-proxy's label",
+            json!({"kubeProxyLabel": true, "existingConfigMap": {"name": "kube-proxy"}}),
+        ),
+        (
             "IPv6",
             json!({"apiServer": {"host": "fd00::1", "port": 443},
             "config": {"kubeProxy": {"bindAddress": "::", "clusterCIDR": "fd00:1::/48"}}}),

@@ -1,11 +1,14 @@
 //! What `kubectl kustomize` makes of a directory, as far as the manifests of this repository use it.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+
+use crate::api::patch;
 
 /// The documents of a YAML file that say something.
 pub fn documents(path: &Path) -> Vec<Value> {
@@ -43,6 +46,11 @@ impl Overlay {
         fs::create_dir(overlay.directory()).unwrap();
         fs::write(overlay.directory().join("kustomization.yaml"), kustomization).unwrap();
         overlay
+    }
+
+    /// Where `manifests` is.
+    pub fn root(&self) -> &Path {
+        self.copy.path()
     }
 
     /// Where it is.
@@ -125,48 +133,24 @@ fn generate(directory: &Path, generator: &Value, objects: &mut Vec<Value>) {
         .push(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}));
 }
 
-fn apply(patch: &Value, objects: &mut Vec<Value>) {
-    let what: Value = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
-    let target = &patch["target"];
+fn apply(of_overlay: &Value, objects: &mut Vec<Value>) {
+    let what: Value = serde_saphyr::from_str(of_overlay["patch"].as_str().unwrap()).unwrap();
+    let target = &of_overlay["target"];
     let is_target = |object: &Value| is_named(object, &target["kind"], &target["name"]);
     assert!(objects.iter().any(is_target), "a patch of nothing: {target}");
     if what["$patch"] == "delete" {
         objects.retain(|object| !is_target(object));
     }
+    // Overlays merge lists in a way of their own.
+    let lists = what.as_object().is_some_and(|fields| fields.values().any(has_list));
+    assert!(!lists, "a list in a patch: {what}");
     for object in objects.iter_mut().filter(|object| is_target(object)) {
-        match what.as_array() {
-            Some(steps) => steps.iter().for_each(|step| take_step(object, step)),
-            None => merge(object, &what),
-        }
+        patch::apply(object, &what);
     }
 }
 
-/// A step of a JSON patch.
-fn take_step(object: &mut Value, step: &Value) {
-    let path = step["path"].as_str().unwrap();
-    let (parent, key) = path.rsplit_once('/').unwrap();
-    let place = object.pointer_mut(parent).unwrap_or_else(|| panic!("no {path}"));
-    let key = key.replace("~1", "/");
-    let value = step["value"].clone();
-    match (step["op"].as_str().unwrap(), place) {
-        ("add", Value::Array(list)) if key == "-" => list.push(value),
-        ("add", Value::Object(fields)) => drop(fields.insert(key, value)),
-        ("replace", Value::Object(fields)) => *fields.get_mut(&key).expect(path) = value,
-        ("replace", Value::Array(list)) => list[key.parse::<usize>().unwrap()] = value,
-        ("remove", Value::Object(fields)) => drop(fields.remove(&key).expect(path)),
-        (op, _) => panic!("{op} {path}"),
-    }
-}
-
-/// A strategic merge without lists.
-fn merge(object: &mut Value, patch: &Value) {
-    for (key, value) in patch.as_object().unwrap() {
-        assert!(!value.is_array(), "a list in a patch: {key}");
-        match object.get_mut(key) {
-            Some(under) if value.is_object() => merge(under, value),
-            _ => object[key] = value.clone(),
-        }
-    }
+fn has_list(value: &Value) -> bool {
+    value.is_array() || value.as_object().is_some_and(|fields| fields.values().any(has_list))
 }
 
 fn rename(object: &mut Value, image: &Value) {
@@ -186,9 +170,25 @@ fn rename(object: &mut Value, image: &Value) {
     }
 }
 
+/// Whether there is a kubectl to run, unless `KUBECTL_TESTS` is `skip`. If it is `required`, a missing
+/// one is a failure.
+pub fn has_kubectl() -> bool {
+    let wish = env::var("KUBECTL_TESTS").unwrap_or_default();
+    let found = Command::new("kubectl").args(["version", "--client"]).output();
+    let is_there = found.is_ok_and(|done| done.status.success());
+    assert!(is_there || wish != "required", "there is no kubectl: hack/setup client installs it");
+    if wish == "skip" || !is_there {
+        eprintln!("skipped: there is no kubectl, which hack/setup client installs");
+    }
+    is_there && wish != "skip"
+}
+
 /// The objects that `kubectl kustomize` makes, without the hashes in names; `None` without kubectl.
 pub fn by_kubectl(directory: &Path) -> Option<Vec<Value>> {
-    let done = Command::new("kubectl").arg("kustomize").arg(directory).output().ok()?;
+    if !has_kubectl() {
+        return None;
+    }
+    let done = Command::new("kubectl").arg("kustomize").arg(directory).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     const GENERATED: &str = "kube-ipvs-api-server-";
     let text = String::from_utf8(done.stdout).unwrap();

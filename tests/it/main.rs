@@ -8,6 +8,7 @@ mod api;
 mod architecture;
 mod canary;
 mod chart;
+mod code_blocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod completions;
@@ -21,6 +22,7 @@ mod kubernetes_types;
 mod kustomize;
 mod log;
 mod manifests;
+mod migration;
 mod notices;
 mod page;
 mod plans;

@@ -49,6 +49,12 @@ fn with_metrics(under: &str) -> Overlay {
     Overlay::new(&format!("resources: [../{under}]\ncomponents: [../../components/metrics]"))
 }
 
+/// An overlay of kubeadm's for monitors of kube-proxy, or of the base.
+fn with_label(under: &str) -> Overlay {
+    let component = "../../components/kube-proxy-label";
+    Overlay::new(&format!("resources: [../{under}]\ncomponents: [{component}]"))
+}
+
 /// An overlay as an operator writes it: the API server, an image of another registry, other nodes.
 const OWN: &str = r"
 resources: [../../base]
@@ -77,6 +83,8 @@ pub fn builds() -> Vec<(&'static str, Vec<Value>)> {
         ("kubeadm", kustomize::build(&root().join("overlays/kubeadm"))),
         ("metrics", built(with_metrics("../base"))),
         ("kubeadm with metrics", built(with_metrics("kubeadm"))),
+        ("kube-proxy's label", built(with_label("../base"))),
+        ("kubeadm with kube-proxy's label", built(with_label("kubeadm"))),
         ("own", built(Overlay::new(OWN))),
     ]
 }
@@ -195,12 +203,11 @@ fn both_containers_are_told_the_api_servers_own_address() {
 
 #[test]
 fn kubectl_makes_the_same_of_the_manifests() {
+    let labelled = ["../base", "kubeadm"].map(with_label);
     let own = [with_metrics("../base"), with_metrics("kubeadm"), Overlay::new(OWN)];
     let present = ["base", "overlays/kubeadm"].map(|name| root().join(name));
-    for directory in own.iter().map(Overlay::directory).chain(present) {
-        let Some(theirs) = kustomize::by_kubectl(&directory) else {
-            return eprintln!("skipped: kubectl is not installed");
-        };
+    for directory in own.iter().chain(&labelled).map(Overlay::directory).chain(present) {
+        let Some(theirs) = kustomize::by_kubectl(&directory) else { return };
         let ours = kustomize::build(&directory);
         let sorted = |objects: Vec<Value>| {
             let mut texts: Vec<_> = objects.iter().map(Value::to_string).collect();
@@ -242,6 +249,9 @@ fn metrics_are_scraped_at_the_served_address() {
         let port = &agent["ports"][1];
         assert_eq!(port["name"], "metrics", "{name}");
         assert_eq!(port["containerPort"], address.port(), "{name}");
+        if name.ends_with("kube-proxy's label") {
+            continue;
+        }
         let service = kustomize::only(&objects, "Service");
         assert_eq!(service["spec"]["ports"][0]["targetPort"], "metrics", "{name}");
         let monitor = &kustomize::only(&objects, "ServiceMonitor")["spec"];
@@ -338,9 +348,24 @@ fn dashboard_and_alerts_ask_for_metrics_that_exist() {
     assert!(!dashboard["panels"].as_array().unwrap().is_empty());
 }
 
+/// kube-prometheus finds kube-proxy by this label (`kubernetesControlPlane-podMonitorKubeProxy`), and
+/// names the job by its value.
+#[test]
+fn monitors_of_kube_proxy_find_the_labelled_pods() {
+    let labelled: Vec<_> = daemon_sets();
+    let labelled = labelled.iter().filter(|(name, _)| name.ends_with("kube-proxy's label"));
+    for (name, daemon_set) in labelled {
+        let labels = &daemon_set["spec"]["template"]["metadata"]["labels"];
+        assert_eq!(labels["k8s-app"], "kube-proxy", "{name}");
+        let selected = daemon_set["spec"]["selector"]["matchLabels"].as_object().unwrap();
+        assert!(selected.iter().all(|(key, value)| labels[key] == *value), "{name}");
+        assert_eq!(selected.get("k8s-app"), None, "{name}: kube-proxy's own pods are not ours");
+    }
+}
+
 #[test]
 fn every_overlay_lists_all_of_its_files() {
-    for overlay in ["overlays/kubeadm", "components/metrics"] {
+    for overlay in ["overlays/kubeadm", "components/metrics", "components/kube-proxy-label"] {
         let directory = root().join(overlay);
         let kustomization = documents(&directory.join("kustomization.yaml")).remove(0);
         let mut listed = texts(&kustomization["resources"]);

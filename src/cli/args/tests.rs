@@ -97,6 +97,26 @@ fn usage_errors_are_one_line_with_a_correction() {
             "kube-ipvs: invalid value 'maybe' for '--masquerade-all[=<true|false>]': use \
              true or false; try 'kube-ipvs --help'\n",
         ),
+        (
+            "kube-ipvs -v=high",
+            "kube-ipvs: invalid value 'high' for '--v <N>': \"high\" is not a whole number from 0 \
+             to 4294967295; try 'kube-ipvs --help'\n",
+        ),
+        (
+            "kube-ipvs --conntrack-min=-1",
+            "kube-ipvs: invalid value '-1' for '--conntrack-min <N>': -1 must not be negative; try \
+             'kube-ipvs --help'\n",
+        ),
+        (
+            "kube-ipvs --oom-score-adj=low",
+            "kube-ipvs: invalid value 'low' for '--oom-score-adj <N>': \"low\" is not a whole \
+             number; try 'kube-ipvs --help'\n",
+        ),
+        (
+            "kube-ipvs top --limit=some",
+            "kube-ipvs: invalid value 'some' for '--limit <COUNT>': \"some\" is not a whole number \
+             from 0 to 4294967295; try 'kube-ipvs --help'\n",
+        ),
     ];
     for (line, expected) in cases {
         assert_eq!(wrong(line), expected);

@@ -68,6 +68,13 @@ pub(crate) fn cases() -> Vec<Case> {
             let after = t.kernel()?.to_string();
             let has_all = |it: &str| after.contains("kube-ipvs0") && after.contains(it);
             t.check("a dry run removes nothing", has_all("KUBE-SERVICES"), &after)?;
+            let ports =
+                doctor.lines().find(|line| line.contains("node ports ")).unwrap_or_default();
+            let told = ports.starts_with("ok ") && ports.contains("; not at ");
+            t.check("`doctor` names addresses without node ports", told, &doctor)?;
+            let services = [BALANCER, CLUSTER_IPS[0]].map(|it| it.split(':').next());
+            let claimed = services.iter().flatten().any(|ip| ports.contains(ip));
+            t.check("those of kube-proxy's device are not the node's", !claimed, &doctor)?;
             let removed = t.run_to_end("cleanup", &["--kube-proxy"])?;
             t.same_lines("what a dry run has printed", &planned, &removed)?;
             for line in ["- ip address flush dev kube-ipvs0", "- ipset destroy KUBE-6-IPVS-IPS"] {

@@ -192,6 +192,17 @@ impl NodeContext {
         self.own_ips.iter().filter_map(on_device).map(with_sockets).collect()
     }
 
+    /// Returns the node's addresses that clients may know and that take no node ports; sorted.
+    #[must_use]
+    pub fn without_node_ports(&self) -> Vec<IpAddr> {
+        let is_meant = |ip: &IpAddr| {
+            let is_local =
+                ip.is_loopback() || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+            !is_local && !self.node_port_ips.contains(ip) && !self.is_in_service_range(*ip)
+        };
+        self.own_ips.iter().copied().filter(is_meant).collect()
+    }
+
     /// Returns whether an address is known to be the node's own.
     #[must_use]
     pub fn is_own(&self, ip: IpAddr) -> bool {

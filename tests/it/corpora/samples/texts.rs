@@ -37,7 +37,8 @@ pub fn all() -> Vec<Sample> {
     add("manifests", "list", list.to_string());
     add("manifests", "aliases", ALIASES.to_owned());
     add("manifests", "styles", STYLES.to_owned());
-    add("config", "written", write(&resolve_text("").unwrap()));
+    let head = "apiVersion: kube-ipvs.io/v1alpha1\nkind: KubeIpvsConfiguration";
+    add("config", "written", write(&resolve_text(head).unwrap()));
     add("config", "kubeadm", KUBEADM.to_owned());
     add("config", "own", OWN.to_owned());
     for (number, text) in TEXTS.iter().enumerate() {
