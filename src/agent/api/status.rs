@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use kube_ipvs_core::engine::{Engine, SyncError};
 use kube_ipvs_core::model::{
     Backend, DesiredService, EndpointName, EndpointSlice, Frontend, FrontendKind, Masquerade, Pool,
-    Refusal, RefusalReason, ServiceKey, Target, TrafficPolicy, VirtualAddress,
+    Refusal, RefusalReason, Service, ServiceKey, Target, TrafficPolicy, VirtualAddress,
 };
 use kube_ipvs_core::plan::ObjectKey;
 use rustc_hash::FxHashSet;
@@ -24,14 +24,15 @@ pub struct Snapshot {
     node: String,
     synced: bool,
     last_sync: Option<SystemTime>,
+    /// Those of the selected Services, listed or not.
+    totals: StatusTotals,
     services: Vec<SnapshotService>,
     /// The owners of front ends that other Services request.
     owners: BTreeMap<VirtualAddress, ServiceKey>,
-    draining: BTreeMap<VirtualAddress, Vec<Backend>>,
+    draining: Draining,
     ejected: BTreeSet<(VirtualAddress, SocketAddr)>,
     errors: Vec<(SyncError, EndpointName)>,
     checks: Vec<CheckResult>,
-    filter: StatusFilter,
 }
 
 impl Snapshot {
@@ -41,6 +42,9 @@ impl Snapshot {
         Self { checks, ..self }
     }
 }
+
+/// The real servers of virtual servers that are not desired any more.
+type Draining = BTreeMap<VirtualAddress, Vec<Backend>>;
 
 /// A Service, with the slices that have its endpoints' names.
 #[derive(Clone, Debug)]
@@ -63,32 +67,42 @@ pub fn status(
     busiest: Option<&[VirtualAddress]>,
 ) -> Snapshot {
     let desired = engine.desired();
-    let selected = |key| {
+    let mut draining: Draining = BTreeMap::new();
+    for (server, backend) in engine.draining() {
+        draining.entry(*server).or_default().push(*backend);
+    }
+    let ejected = engine.ejected().map(|(server, backend)| (*server, *backend)).collect();
+    let mut totals = StatusTotals::default();
+    let mut select = |key| {
         let object = engine.state().entry(key).and_then(|entry| entry.service.as_deref());
         let service = desired.service(key)?;
-        filter.selects(key, object, service).then(|| SnapshotService {
-            key: key.clone(),
-            desired: service.clone(),
-            policies: object
-                .map_or_else(Default::default, |it| [it.internal_policy, it.external_policy]),
-            slices: engine.state().slices(key).cloned().collect(),
-        })
+        let of_service = || StatusTotals::of(service, &draining, &ejected);
+        let of_service = filter.selects(key, object, service).then(of_service)?;
+        let has_state = filter.state.is_none_or(|state| state.is_in(&of_service));
+        has_state.then(|| totals.add(&of_service))?;
+        Some(key)
     };
     let keys = desired.services().map(|(key, _)| key);
-    let services = match busiest {
-        None => keys.filter_map(selected).collect(),
+    let limit = filter.limit.unwrap_or(usize::MAX);
+    let listed: Vec<_> = match busiest {
+        None => {
+            let mut all: Vec<_> = keys.filter_map(select).collect();
+            if limit < all.len() {
+                // Most Services are not listed, so they are not sorted.
+                all.select_nth_unstable(limit);
+                all.truncate(limit);
+            }
+            all
+        }
         Some(servers) => {
             let busy = servers.iter().filter_map(|server| desired.pool_owner(server));
             // Services without traffic come last.
             let mut known = FxHashSet::default();
             let all = busy.chain(keys).filter(|key| known.insert(*key));
-            all.filter_map(selected).take(filter.limit.unwrap_or(usize::MAX)).collect()
+            all.filter_map(&mut select).take(limit).collect()
         }
     };
-    let mut draining: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (server, backend) in engine.draining() {
-        draining.entry(*server).or_default().push(*backend);
-    }
+    let services = listed.into_iter().filter_map(|key| SnapshotService::of(engine, key)).collect();
     let refusals = desired.services().flat_map(|(_, service)| &*service.refusals);
     let owners = refusals.filter_map(|refusal| match refusal.reason {
         RefusalReason::Taken(at) => Some((at, desired.owner(&at)?.clone())),
@@ -98,13 +112,13 @@ pub fn status(
         node: desired.context().settings.node_name.to_string(),
         synced: engine.is_synced(),
         last_sync,
+        totals,
         services,
         owners: owners.collect(),
         draining,
-        ejected: engine.ejected().map(|(server, backend)| (*server, *backend)).collect(),
+        ejected,
         errors: engine.errors().map(|it| (it.clone(), name_in(engine, it))).collect(),
         checks: Vec::new(),
-        filter: filter.clone(),
     }
 }
 
@@ -241,30 +255,21 @@ impl From<Snapshot> for StatusView {
             node,
             synced,
             last_sync,
+            mut totals,
             mut services,
             owners,
             draining,
             ejected,
             mut errors,
             checks,
-            filter,
         } = snapshot;
         services.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         errors.sort_unstable_by_key(|(error, _)| error.key);
-        let mut totals = StatusTotals { failures: errors.len(), ..StatusTotals::default() };
-        let limit = filter.limit.unwrap_or(usize::MAX);
-        let mut views = Vec::new();
-        for service in &services {
-            let pools = service.pools(&draining);
-            let of_service = StatusTotals::of(service, &pools, &ejected);
-            if filter.state.is_some_and(|state| !state.is_in(&of_service)) {
-                continue;
-            }
-            totals.add(&of_service);
-            if views.len() < limit {
-                views.push(ServiceView::new(service, &pools, &ejected, &owners));
-            }
-        }
+        totals.failures = errors.len();
+        let view = |service: &SnapshotService| {
+            ServiceView::new(service, &service.pools(&draining), &ejected, &owners)
+        };
+        let views: Vec<_> = services.iter().map(view).collect();
         let failure = |(error, name): (SyncError, EndpointName)| FailureView {
             operation: error.command(),
             message: error.failure.message,
@@ -287,8 +292,19 @@ impl From<Snapshot> for StatusView {
 }
 
 impl SnapshotService {
+    fn of(engine: &Engine, key: &ServiceKey) -> Option<Self> {
+        let object = engine.state().entry(key).and_then(|entry| entry.service.as_deref());
+        let policies = |it: &Service| [it.internal_policy, it.external_policy];
+        Some(Self {
+            key: key.clone(),
+            desired: engine.desired().service(key)?.clone(),
+            policies: object.map(policies).unwrap_or_default(),
+            slices: engine.state().slices(key).cloned().collect(),
+        })
+    }
+
     /// Returns its pools that have endpoints, with those that are no longer desired.
-    fn pools(&self, draining: &BTreeMap<VirtualAddress, Vec<Backend>>) -> Vec<Pool> {
+    fn pools(&self, draining: &Draining) -> Vec<Pool> {
         let pools = self.desired.pools.iter().map(|pool| {
             let draining = draining.get(&pool.server.address).into_iter().flatten().copied();
             let backends = pool.backends.with(draining.collect());
@@ -300,21 +316,23 @@ impl SnapshotService {
 
 impl StatusTotals {
     fn of(
-        SnapshotService { desired, .. }: &SnapshotService,
-        pools: &[Pool],
+        desired: &DesiredService,
+        draining: &Draining,
         ejected: &BTreeSet<(VirtualAddress, SocketAddr)>,
     ) -> Self {
         let mut totals = Self {
             services: 1,
             frontends: desired.frontends.len(),
             refusals: desired.refusals.len(),
-            pools: pools.len(),
             ..Self::default()
         };
-        for Pool { server, backends, .. } in pools {
-            let draining = backends.iter().filter(|it| it.is_draining()).count();
-            totals.draining += draining;
-            totals.backends += backends.len() - draining;
+        for pool in &desired.pools {
+            let Pool { server, backends, .. } = &**pool;
+            let leaving = draining.get(&server.address).map_or(0, Vec::len);
+            let kept = backends.iter().filter(|it| it.is_draining()).count();
+            totals.pools += usize::from(leaving + backends.len() > 0);
+            totals.draining += leaving + kept;
+            totals.backends += backends.len() - kept;
             // Most nodes have none.
             if !ejected.is_empty() {
                 let is_ejected = |it: &&Backend| ejected.contains(&(server.address, it.socket()));

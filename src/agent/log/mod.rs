@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use json::{JsonFormat, JsonLine};
 use kube_ipvs_core::model::one_line;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{ConfigError, LogFormat};
 
@@ -52,15 +54,15 @@ fn write_json(line: &JsonLine) -> io::Result<()> {
 pub fn start(format: LogFormat, level: &str) -> Result<(), ConfigError> {
     select(format);
     let is_text = format == LogFormat::Text;
-    let lines = tracing_subscriber::fmt()
+    let lines = fmt::layer()
         .with_writer(move || Lines { out: io::stderr(), is_text })
         .with_ansi(false)
-        .with_target(false)
-        .with_env_filter(filter(level)?);
-    match format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.event_format(JsonFormat).init(),
-    }
+        .with_target(false);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.event_format(JsonFormat).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter(level)?)).init();
     Ok(())
 }
 
@@ -90,7 +92,7 @@ impl<W: Write> Write for Lines<W> {
 
 /// A plain level applies to the agent; its libraries log from `warn` on, so that their debug output
 /// does not bury the agent's. A filter by module is used as it is.
-pub(super) fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
+pub(super) fn filter(level: &str) -> Result<Targets, ConfigError> {
     let is_filter = level.contains(['=', ',']);
     let directives = match level.parse::<LevelFilter>() {
         Ok(LevelFilter::OFF | LevelFilter::ERROR) => level.to_owned(),
@@ -98,7 +100,7 @@ pub(super) fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
         Err(_) if is_filter => level.to_owned(),
         Err(_) => return Err(wrong(level)),
     };
-    EnvFilter::try_new(directives).map_err(|_| wrong(level))
+    directives.parse().map_err(|_| wrong(level))
 }
 
 fn wrong(level: &str) -> ConfigError {
@@ -134,7 +136,7 @@ mod tests {
         let log = Arc::new(Mutex::new(Vec::new()));
         let out = Arc::clone(&log);
         let writer = move || Lines { out: Shared(Arc::clone(&out)), is_text: true };
-        let lines = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+        let lines = fmt().with_writer(writer).with_ansi(false).finish();
         let name = "web\u{1b}[2J\n2026-01-01T00:00:00Z ERROR forged\u{9b}1m";
         tracing::subscriber::with_default(lines, || {
             tracing::warn!(service = %name, field = name, "{name}");
@@ -163,7 +165,7 @@ mod tests {
         let log = Arc::new(Mutex::new(Vec::new()));
         let out = Arc::clone(&log);
         let writer = move || Lines { out: Shared(Arc::clone(&out)), is_text: false };
-        let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+        let lines = fmt().with_max_level(tracing::Level::DEBUG);
         let lines = lines.event_format(JsonFormat).with_writer(writer).finish();
         tracing::subscriber::with_default(lines, || {
             tracing::info!(count = 3, ts = "forged", took = ?Duration::ZERO, "a\n\"b\"");
