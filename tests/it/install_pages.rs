@@ -8,17 +8,9 @@ use serde_json::Value;
 
 use crate::chart;
 use crate::chart::render::render;
+use crate::documents::{Block, Document};
 use crate::kubernetes_types;
 use crate::kustomize::{self, Overlay, documents_of};
-
-/// A block of code of a page.
-struct Block {
-    /// Page and line.
-    place: String,
-    /// What follows the three backticks.
-    mark: String,
-    text: String,
-}
 
 fn pages() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/install");
@@ -29,23 +21,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 fn blocks() -> Vec<Block> {
-    let mut blocks = Vec::new();
-    for page in pages() {
-        let mut open: Option<Block> = None;
-        for (index, line) in fs::read_to_string(&page).unwrap().lines().enumerate() {
-            match (line.strip_prefix("```"), open.as_mut()) {
-                (Some(mark), None) => {
-                    let place = format!("{}:{}", page.display(), index + 1);
-                    open = Some(Block { place, mark: mark.to_owned(), text: String::new() });
-                }
-                (Some(_), Some(_)) => blocks.extend(open.take()),
-                (None, Some(block)) => block.text += &format!("{line}\n"),
-                (None, None) => {}
-            }
-        }
-        assert!(open.is_none(), "{}: a block without an end", page.display());
-    }
-    blocks
+    pages().into_iter().flat_map(|page| Document::read(page).blocks()).collect()
 }
 
 fn marked(mark: &str) -> Vec<Block> {

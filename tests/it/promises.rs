@@ -1,59 +1,13 @@
 //! What the documents name is there: tests, files, headings, commands and flags.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use kube_ipvs::cli::Cli;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-/// A document that people read.
-struct Document {
-    path: PathBuf,
-    text: String,
-}
-
-impl Document {
-    fn read(path: PathBuf) -> Self {
-        let text = fs::read_to_string(&path).unwrap();
-        Self { path, text }
-    }
-
-    /// What may be code within a sentence.
-    fn words(&self) -> impl Iterator<Item = &str> {
-        self.text.split('`')
-    }
-
-    /// The lines of its blocks of code.
-    fn lines_of_code(&self) -> impl Iterator<Item = &str> {
-        self.text.split("```").skip(1).step_by(2).flat_map(str::lines)
-    }
-
-    /// Where its headings are found, as GitHub makes it of their text.
-    fn anchors(&self) -> Vec<String> {
-        let headings = self.text.lines().filter_map(|line| line.strip_prefix('#'));
-        let anchor = |heading: &str| {
-            let heading = heading.trim_start_matches('#').trim().to_lowercase();
-            let kept = heading.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
-            kept.collect::<String>().replace(' ', "-")
-        };
-        headings.map(anchor).collect()
-    }
-}
-
-/// All of them.
-fn documents() -> Vec<Document> {
-    let root = Path::new(ROOT);
-    let top = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"];
-    let mut paths: Vec<_> = top.into_iter().map(|name| root.join(name)).collect();
-    for directory in ["docs", "docs/install"] {
-        let below = fs::read_dir(root.join(directory)).unwrap();
-        paths.extend(below.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
-    }
-    paths.into_iter().map(Document::read).collect()
-}
+use crate::documents::{Document, ROOT, documents};
 
 /// The text of all Rust files below a directory.
 fn text_below(directory: &Path, text: &mut String) {
@@ -147,14 +101,9 @@ fn documents_name_existing_files_and_headings() {
 fn every_command_that_a_document_names_is_understood() {
     let mut count = 0;
     for document in documents() {
-        // README.md has an alias.
-        let lines = document.lines_of_code().map(|line| {
-            line.replace("$ demo ", "$ kube-ipvs --manifests manifests/demo --node-name n1 ")
-        });
-        let lines: Vec<_> = lines.chain(document.words().map(str::to_owned)).collect();
-        for line in &lines {
+        for line in document.lines_of_code().chain(document.words()) {
             // What comes after `kubectl exec POD --` is a command, too.
-            let command = line.rsplit_once(" -- /").map_or(&**line, |(_, command)| command);
+            let command = line.rsplit_once(" -- /").map_or(line, |(_, command)| command);
             let command = command.trim_start_matches("$ ").split('#').next().unwrap();
             let words: Vec<_> = command.split_whitespace().collect();
             let is_ours = words.first() == Some(&"kube-ipvs") && words.len() > 1;

@@ -1,0 +1,215 @@
+//! The documents of reference and the program name the same metrics, Events, options, checks and reasons.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::CommandFactory;
+use kube_ipvs::agent::events::EventReason;
+use kube_ipvs::cli::Cli;
+use kube_ipvs::doctor;
+use serde_json::Value;
+
+use crate::documents::{Document, documents, quoted};
+use crate::kustomize::documents_of;
+use crate::manifests::metrics;
+
+/// What metrics of this program begin with, except those of the process.
+const PREFIXES: [&str; 3] = ["kube_ipvs_", "kubeproxy_", "rest_client_"];
+
+/// All but the one that names what is no more.
+fn of_today() -> impl Iterator<Item = Document> {
+    documents().into_iter().filter(|it| !it.path.ends_with("CHANGELOG.md"))
+}
+
+/// The words of a document that consist of letters, digits and underscores.
+fn plain_words(document: &Document) -> impl Iterator<Item = &str> {
+    document.text.split(|it: char| it != '_' && !it.is_ascii_alphanumeric())
+}
+
+/// The labels of each metric.
+fn labels_of_metrics() -> BTreeMap<String, BTreeSet<String>> {
+    let text = metrics();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let mut found: BTreeMap<_, _> =
+        types.clone().map(|(name, _)| (name.to_owned(), BTreeSet::new())).collect();
+    let histograms: BTreeSet<_> = types.filter(|(_, kind)| *kind == "histogram").collect();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series, _) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let stem = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let stem = stem.filter(|stem| histograms.contains(&(*stem, "histogram")));
+        let names = labels.split("=\"").map(|part| part.rsplit([',', '{', '"']).next().unwrap());
+        let names = names.filter(|it| !it.is_empty() && *it != "le" && *it != "}");
+        found.get_mut(stem.unwrap_or(name)).unwrap().extend(names.map(str::to_owned));
+    }
+    found.retain(|name, _| !name.starts_with("process_"));
+    found
+}
+
+#[test]
+fn every_metric_is_documented_with_its_labels() {
+    let page = Document::of("docs/metrics.md");
+    let mut documented = BTreeMap::new();
+    for row in page.rows("") {
+        let is_ours = |name: &&str| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let labels: BTreeSet<_> = quoted(row[1]).map(str::to_owned).collect();
+        for name in quoted(row[0]).filter(is_ours) {
+            documented.insert(name.to_owned(), labels.clone());
+        }
+    }
+    assert!(documented.len() > 30, "{documented:?}");
+    assert_eq!(documented, labels_of_metrics());
+}
+
+#[test]
+fn every_metric_that_a_document_names_exists() {
+    let known = labels_of_metrics();
+    let mut count = 0;
+    for document in of_today() {
+        let is_ours = |word: &&str| PREFIXES.iter().any(|prefix| word.starts_with(prefix));
+        for word in plain_words(&document).filter(is_ours) {
+            assert!(known.contains_key(word), "{}: {word}", document.path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count} metrics are named");
+}
+
+#[test]
+fn every_alert_that_a_document_names_exists() {
+    let alerts = include_str!("../../manifests/components/metrics/alerts.yaml");
+    for document in of_today() {
+        let is_alert = |word: &&str| {
+            word.starts_with("KubeIpvs") && *word != "KubeIpvs" && *word != "KubeIpvsConfiguration"
+        };
+        for word in plain_words(&document).filter(is_alert) {
+            let is_there = alerts.lines().any(|line| line.trim() == format!("- alert: {word}"));
+            assert!(is_there, "{}: {word}", document.path.display());
+        }
+    }
+}
+
+#[test]
+fn the_table_of_events_has_every_reason_and_no_other() {
+    let known: BTreeSet<_> = EventReason::ALL.iter().map(|reason| reason.name()).collect();
+    let page = Document::of("docs/events.md");
+    let rows = page.rows("# Events").into_iter().filter(|row| row[0].starts_with('`'));
+    let documented: BTreeSet<_> = rows.map(|row| quoted(row[0]).next().unwrap()).collect();
+    assert_eq!(documented, known);
+    let page = Document::of("docs/troubleshooting.md");
+    let rows = page.rows("## What to do about an Event").into_iter().skip(1);
+    let looked_at: BTreeSet<_> = rows.flat_map(|row| quoted(row[0])).collect();
+    assert_eq!(looked_at, known);
+    for document in of_today() {
+        let text = document.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for rest in text.split("Event `").skip(1) {
+            let reason = rest.split('`').next().unwrap();
+            assert!(known.contains(reason), "{}: Event {reason}", document.path.display());
+        }
+    }
+}
+
+/// The paths of the values of an object.
+fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    let Some(fields) = value.as_object() else {
+        found.insert(path.to_owned());
+        return;
+    };
+    for (name, value) in fields {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        leaves(value, &path, found);
+    }
+}
+
+/// A unit test of `src/config` holds that the complete file has every option, and one that each flag
+/// stands beside its field.
+#[test]
+fn the_table_of_configuration_has_every_option_and_no_other() {
+    let complete = documents_of(include_str!("../../src/config/options.yaml")).unwrap();
+    let of = |index: usize| {
+        let mut found = BTreeSet::new();
+        leaves(&complete[index], "", &mut found);
+        found.retain(|field: &String| field != "apiVersion" && field != "kind");
+        found
+    };
+    let page = Document::of("docs/configuration.md");
+    let rows = page.rows("## kube-proxy's options").into_iter().skip(1);
+    let fields: BTreeSet<_> = rows.flat_map(|row| quoted(row[0])).map(str::to_owned).collect();
+    assert_eq!(fields, of(0));
+    let block = page.blocks().into_iter().find(|block| block.text.contains("serviceCIDRs:"));
+    let mut own = BTreeSet::new();
+    leaves(&documents_of(&block.unwrap().text).unwrap()[0], "", &mut own);
+    own.retain(|field| field != "apiVersion" && field != "kind");
+    assert_eq!(own, of(1));
+}
+
+#[test]
+fn every_flag_of_a_command_is_documented() {
+    let documents: Vec<_> = of_today().collect();
+    let command = Cli::command();
+    let mut missing = Vec::new();
+    for command in command.get_subcommands().filter(|it| !it.is_hide_set()) {
+        let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
+        for flag in flags.filter_map(clap::Arg::get_long).filter(|flag| *flag != "help") {
+            let is_named = |document: &Document| {
+                let mut words = document.text.split([' ', '`', '\n', '=', ',', ')', ']', '[']);
+                words.any(|word| word.strip_prefix("--") == Some(flag))
+            };
+            if !documents.iter().any(is_named) {
+                missing.push(format!("{} --{flag}", command.get_name()));
+            }
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn every_check_of_doctor_is_explained() {
+    let report = doctor::run(&doctor::Subject::default());
+    let checks: BTreeSet<_> = report.checks.iter().map(|it| it.check.as_str()).collect();
+    let page = Document::of("docs/troubleshooting.md");
+    let rows = page.rows("## What each check of doctor means").into_iter().skip(1);
+    let explained: BTreeSet<_> = rows.flat_map(|row| quoted(row[0])).collect();
+    assert_eq!(explained, checks);
+}
+
+/// The texts in quotation marks of a piece of Rust, in parts between placeholders.
+fn texts(code: &str) -> BTreeSet<String> {
+    let code = code.replace("\\\n", "");
+    let code: Vec<_> = code.split('"').skip(1).step_by(2).collect();
+    let parts = code.iter().flat_map(|text| text.split(['{', '}']).step_by(2));
+    let parts = parts.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    // Names and separators are no reasons.
+    parts.filter(|part| part.split(' ').count() > 2).collect()
+}
+
+#[test]
+fn every_reason_of_explain_is_looked_up_by_its_words() {
+    let explain = include_str!("../../crates/core/src/explain.rs");
+    let part = |text: &'static str, from: &str, to: &str| {
+        let (_, rest) = text.split_once(from).unwrap();
+        rest.split_once(to).unwrap().0
+    };
+    let desired = include_str!("../../crates/core/src/model/desired.rs");
+    let reasons = texts(part(explain, "fn at_frontend(", "/// Adds a Service"));
+    let refusals = texts(part(desired, "fn because<", "impl RefusalReason"));
+    assert!(reasons.len() > 8 && refusals.len() > 6, "{reasons:?} {refusals:?}");
+    let page = Document::of("docs/troubleshooting.md");
+    for reason in reasons.iter().chain(&refusals) {
+        assert!(page.text.contains(reason.as_str()), "no look-up of {reason:?}");
+    }
+    // Of a reason that the page has, nothing is left beside those of the program.
+    let parts = texts(part(explain, "fn path(", "#[cfg(test)]"));
+    let mut parts: Vec<_> = reasons.iter().chain(&refusals).chain(&parts).collect();
+    parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.len()));
+    let rows = page.rows("## A Service does not answer");
+    let named = rows.iter().filter(|row| row[0] != "reason" && row[0] != "verdict");
+    let named = named.flat_map(|row| quoted(if row.len() > 2 { row[1] } else { row[0] }));
+    let mut count = 0;
+    for reason in named {
+        let left = parts.iter().fold(reason.to_owned(), |left, part| left.replace(*part, ""));
+        let left = left.replace("Service ", "");
+        assert!(!left.contains(char::is_alphabetic), "no such reason: {reason:?}, {left:?}");
+        count += 1;
+    }
+    assert!(count > 15, "{count} reasons");
+}
