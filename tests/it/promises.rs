@@ -9,6 +9,9 @@ use kube_ipvs::cli::Cli;
 
 use crate::documents::{Document, ROOT, documents};
 
+/// Where a test may be.
+const WITH_TESTS: [&str; 4] = ["src", "crates", "tests", "benches"];
+
 /// The text of all Rust files below a directory.
 fn text_below(directory: &Path, text: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
@@ -21,11 +24,11 @@ fn text_below(directory: &Path, text: &mut String) {
     }
 }
 
-/// All code in which a test may be.
-fn code() -> String {
+/// The text of all code below directories of the root.
+pub fn code(directories: &[&str]) -> String {
     let root = Path::new(ROOT);
     let mut code = String::new();
-    for directory in ["src", "crates", "tests", "benches"] {
+    for directory in directories {
         text_below(&root.join(directory), &mut code);
     }
     code
@@ -40,7 +43,7 @@ fn is_test(code: &str, name: &str) -> bool {
 fn documents_name_existing_tests() {
     /// What else is written like the name of a test: metrics, settings and modules, benchmarks.
     const OTHERS: [&str; 5] = ["kube_ipvs_", "kubeproxy_", "rest_client_", "nf_", "data_path_"];
-    let code = code();
+    let code = code(&WITH_TESTS);
     let mut count = 0;
     for document in documents() {
         let is_name = |word: &&str| {
@@ -143,7 +146,7 @@ fn every_flag_that_the_documentation_names_exists() {
 #[test]
 fn each_promise_is_held_by_tests_that_exist() {
     let root = Path::new(ROOT);
-    let code = code();
+    let code = code(&WITH_TESTS);
     let promises = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
     let rows = promises.lines().filter(|line| line.starts_with("| ") && !line.contains("held by"));
     let mut count = 0;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::documents::{Document, ROOT, documents, quoted};
 use crate::kustomize::documents_of;
 use crate::manifests::metrics;
+use crate::promises::code;
 
 /// What metrics of this program begin with, except those of the process.
 const PREFIXES: [&str; 3] = ["kube_ipvs_", "kubeproxy_", "rest_client_"];
@@ -154,26 +155,38 @@ fn leaves(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// A unit test of `src/config` holds that the complete file has every option, and one that each flag
-/// stands beside its field.
+/// The options of a document of the complete file, which has all of them by a unit test of `src/config`.
+fn options(document: usize) -> BTreeSet<String> {
+    let complete = documents_of(include_str!("../../src/config/options.yaml")).unwrap();
+    options_of(&complete[document])
+}
+
+fn options_of(document: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    leaves(document, "", &mut found);
+    found.retain(|field| field != "apiVersion" && field != "kind");
+    found
+}
+
+/// That each flag stands beside its field is held by a unit test of `src/config`.
 #[test]
 fn the_table_of_configuration_has_every_option_and_no_other() {
-    let complete = documents_of(include_str!("../../src/config/options.yaml")).unwrap();
-    let of = |index: usize| {
-        let mut found = BTreeSet::new();
-        leaves(&complete[index], "", &mut found);
-        found.retain(|field: &String| field != "apiVersion" && field != "kind");
-        found
-    };
     let page = Document::of("docs/configuration.md");
     let rows = page.rows("## kube-proxy's options").into_iter().skip(1);
     let fields: BTreeSet<_> = rows.flat_map(|row| quoted(row[0])).map(str::to_owned).collect();
-    assert_eq!(fields, of(0));
+    assert_eq!(fields, options(0));
     let block = page.blocks().into_iter().find(|block| block.text.contains("serviceCIDRs:"));
-    let mut own = BTreeSet::new();
-    leaves(&documents_of(&block.unwrap().text).unwrap()[0], "", &mut own);
-    own.retain(|field| field != "apiVersion" && field != "kind");
-    assert_eq!(own, of(1));
+    assert_eq!(options_of(&documents_of(&block.unwrap().text).unwrap()[0]), options(1));
+}
+
+#[test]
+fn the_table_of_options_of_a_service_has_every_option_and_no_other() {
+    let page = Document::of("docs/control.md");
+    let rows = page.rows("# Options per Service").into_iter().skip(1);
+    let named: BTreeSet<_> = rows.flat_map(|row| quoted(row[0])).map(str::to_owned).collect();
+    let known = options(1);
+    let known = known.iter().filter_map(|option| option.strip_prefix("defaults."));
+    assert_eq!(named, known.map(str::to_owned).collect());
 }
 
 #[test]
@@ -202,6 +215,19 @@ fn every_check_of_doctor_is_explained() {
     let rows = page.rows("## What each check of doctor means").into_iter().skip(1);
     let explained: BTreeSet<_> = rows.flat_map(|row| quoted(row[0])).collect();
     assert_eq!(explained, checks);
+}
+
+#[test]
+fn every_line_of_the_log_that_is_looked_up_exists() {
+    let code = code(&["src", "crates"]).replace("\\\n", "");
+    let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    let page = Document::of("docs/troubleshooting.md");
+    let rows = page.rows("## The agent's pod is not ready");
+    let lines: Vec<_> = rows.iter().filter_map(|row| row[0].strip_prefix('`')).collect();
+    assert!(lines.len() > 5, "{lines:?}");
+    for part in lines.iter().flat_map(|line| line.trim_end_matches('`').split('…')) {
+        assert!(code.contains(part.trim()), "no such line: {part:?}");
+    }
 }
 
 /// The texts in quotation marks of a piece of Rust, in parts between placeholders.

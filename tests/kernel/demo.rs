@@ -37,7 +37,7 @@ const ENT: &str = "10.96.0.20:80/tcp";
 const PROD: &str = "10.96.0.21:80/tcp";
 /// A Service of a named port.
 const TEST: &str = "10.96.0.30:80/tcp";
-/// The file whose endpoints change.
+/// The file with the endpoints that change.
 const ENT_FILE: &str = "ent-dev.yaml";
 
 /// What the story takes place in.
@@ -146,10 +146,14 @@ impl Story<'_> {
     fn options(&self) -> Step {
         self.title("Options: an annotation gives prod/ent another scheduler or other weights");
         let text = fs::read_to_string(Path::new(MANIFESTS).join("ent-prod.yaml"))?;
-        for (annotation, scheduler) in [
-            ("kube-ipvs.io/locality-weights: node=3", "wrr"),
-            ("kube-ipvs.io/scheduler: mh", "mh"),
-            ("", "rr"),
+        for (annotation, scheduler, effect) in [
+            (
+                "kube-ipvs.io/locality-weights: node=3",
+                "wrr",
+                "N1 prefers its own pod, three to one",
+            ),
+            ("kube-ipvs.io/scheduler: mh", "mh", "a hash of the client, alike on every node"),
+            ("", "rr", "no annotation, the default again"),
         ] {
             let annotations = format!("  name: ent\n  annotations: {{ {annotation} }}\n");
             self.agent.save("ent-prod.yaml", &text.replacen("  name: ent\n", &annotations, 1))?;
@@ -161,7 +165,7 @@ impl Story<'_> {
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
-            self.say(if annotation.is_empty() { "no annotation" } else { annotation });
+            self.say(format!("{annotation:<39} {effect}").trim_start());
             shown()?.lines().skip(2).for_each(|line| self.say(&format!("  {line}")));
         }
         Ok(())
