@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::chart;
 use crate::chart::render::render;
-use crate::code_blocks::{Block, blocks_of};
+use crate::documents::{Block, Document};
 use crate::kubernetes_types;
 use crate::kustomize::{self, Overlay, documents_of};
 
@@ -21,7 +21,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 fn blocks() -> Vec<Block> {
-    pages().iter().flat_map(|page| blocks_of(page)).collect()
+    pages().into_iter().flat_map(|page| Document::read(page).blocks()).collect()
 }
 
 fn marked(mark: &str) -> Vec<Block> {

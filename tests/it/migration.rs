@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::{ApiServer, objects};
-use crate::code_blocks::{Block, blocks_of};
+use crate::documents::{Block, Document};
 use crate::kustomize::{Overlay, has_kubectl};
 use crate::manifests::config_of;
 
@@ -24,8 +24,8 @@ const CONFIG: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubePr
                       mode: ipvs\nclusterCIDR: 10.244.0.0/16";
 
 fn blocks(mark: &str) -> Vec<Block> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
-    blocks_of(&page).into_iter().filter(|block| block.mark == mark).collect()
+    let blocks = Document::of(PAGE).blocks().into_iter();
+    blocks.filter(|block| block.mark == mark).collect()
 }
 
 /// A cluster of kubeadm, and a directory with a kubeconfig and the manifests.

@@ -1,59 +1,16 @@
 //! What the documents name is there: tests, files, headings, commands and flags.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use kube_ipvs::cli::Cli;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::documents::{Document, ROOT, documents};
 
-/// A document that people read.
-struct Document {
-    path: PathBuf,
-    text: String,
-}
-
-impl Document {
-    fn read(path: PathBuf) -> Self {
-        let text = fs::read_to_string(&path).unwrap();
-        Self { path, text }
-    }
-
-    /// What may be code within a sentence.
-    fn words(&self) -> impl Iterator<Item = &str> {
-        self.text.split('`')
-    }
-
-    /// The lines of its blocks of code.
-    fn lines_of_code(&self) -> impl Iterator<Item = &str> {
-        self.text.split("```").skip(1).step_by(2).flat_map(str::lines)
-    }
-
-    /// Where its headings are found, as GitHub makes it of their text.
-    fn anchors(&self) -> Vec<String> {
-        let headings = self.text.lines().filter_map(|line| line.strip_prefix('#'));
-        let anchor = |heading: &str| {
-            let heading = heading.trim_start_matches('#').trim().to_lowercase();
-            let kept = heading.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
-            kept.collect::<String>().replace(' ', "-")
-        };
-        headings.map(anchor).collect()
-    }
-}
-
-/// All of them.
-fn documents() -> Vec<Document> {
-    let root = Path::new(ROOT);
-    let top = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"];
-    let mut paths: Vec<_> = top.into_iter().map(|name| root.join(name)).collect();
-    for directory in ["docs", "docs/install"] {
-        let below = fs::read_dir(root.join(directory)).unwrap();
-        paths.extend(below.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
-    }
-    paths.into_iter().map(Document::read).collect()
-}
+/// Where a test may be.
+const WITH_TESTS: [&str; 4] = ["src", "crates", "tests", "benches"];
 
 /// The text of all Rust files below a directory.
 fn text_below(directory: &Path, text: &mut String) {
@@ -67,11 +24,11 @@ fn text_below(directory: &Path, text: &mut String) {
     }
 }
 
-/// All code in which a test may be.
-fn code() -> String {
+/// The text of all code below directories of the root.
+pub fn code(directories: &[&str]) -> String {
     let root = Path::new(ROOT);
     let mut code = String::new();
-    for directory in ["src", "crates", "tests", "benches"] {
+    for directory in directories {
         text_below(&root.join(directory), &mut code);
     }
     code
@@ -86,7 +43,7 @@ fn is_test(code: &str, name: &str) -> bool {
 fn documents_name_existing_tests() {
     /// What else is written like the name of a test: metrics, settings and modules, benchmarks.
     const OTHERS: [&str; 5] = ["kube_ipvs_", "kubeproxy_", "rest_client_", "nf_", "data_path_"];
-    let code = code();
+    let code = code(&WITH_TESTS);
     let mut count = 0;
     for document in documents() {
         let is_name = |word: &&str| {
@@ -147,14 +104,9 @@ fn documents_name_existing_files_and_headings() {
 fn every_command_that_a_document_names_is_understood() {
     let mut count = 0;
     for document in documents() {
-        // README.md has an alias.
-        let lines = document.lines_of_code().map(|line| {
-            line.replace("$ demo ", "$ kube-ipvs --manifests manifests/demo --node-name n1 ")
-        });
-        let lines: Vec<_> = lines.chain(document.words().map(str::to_owned)).collect();
-        for line in &lines {
+        for line in document.lines_of_code().chain(document.words()) {
             // What comes after `kubectl exec POD --` is a command, too.
-            let command = line.rsplit_once(" -- /").map_or(&**line, |(_, command)| command);
+            let command = line.rsplit_once(" -- /").map_or(line, |(_, command)| command);
             let command = command.trim_start_matches("$ ").split('#').next().unwrap();
             let words: Vec<_> = command.split_whitespace().collect();
             let is_ours = words.first() == Some(&"kube-ipvs") && words.len() > 1;
@@ -194,7 +146,7 @@ fn every_flag_that_the_documentation_names_exists() {
 #[test]
 fn each_promise_is_held_by_tests_that_exist() {
     let root = Path::new(ROOT);
-    let code = code();
+    let code = code(&WITH_TESTS);
     let promises = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
     let rows = promises.lines().filter(|line| line.starts_with("| ") && !line.contains("held by"));
     let mut count = 0;

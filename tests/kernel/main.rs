@@ -74,11 +74,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if has(DEMO) {
-        return match demo::run() {
-            Ok(()) => {
-                println!("\neverything is as it should be");
-                ExitCode::SUCCESS
-            }
+        return match demo::run(&|line| println!("{line}")) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
                 println!("\nnot as it should be:\n{failure}");
                 ExitCode::FAILURE

@@ -16,6 +16,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::demo::check_recording;
+
 /// One test of a part of the program.
 pub(crate) struct Component {
     /// Its name, by which it can be run alone.
@@ -46,6 +48,7 @@ pub(crate) fn all() -> Vec<Component> {
         node::components(),
         operator::components(),
         faults::components(),
+        vec![component("the_recording_tells_the_demo_as_it_is", check_recording)],
     ]
     .into_iter()
     .flatten()
