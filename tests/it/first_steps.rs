@@ -78,12 +78,12 @@ fn the_readme_installs_what_the_pages_do() {
     let words: Vec<_> = helm.split_whitespace().filter(|word| *word != "\\").collect();
     assert_eq!(set_values(&words), documents_of(&values.text).unwrap()[0]);
     // kube-proxy leaves the nodes as the page about that says.
-    let patch = |text: &str| {
-        let (_, rest) = text.split_once("--type=strategic -p '").unwrap();
-        serde_json::from_str::<Value>(rest.split('\'').next().unwrap()).unwrap()
-    };
+    let (_, patch) = install.split_once("--type=merge -p '").unwrap();
+    let patch: Value = serde_json::from_str(patch.split('\'').next().unwrap()).unwrap();
     let migration = Document::of("docs/migrate-from-kube-proxy.md");
-    assert_eq!(patch(&install), patch(&migration.text));
+    let (_, expected) = migration.text.split_once("cat >kube-proxy.yaml <<'END'\n").unwrap();
+    let expected = expected.split("END\n").next().unwrap();
+    assert_eq!(documents_of(expected).unwrap(), [patch]);
 }
 
 #[test]
