@@ -242,8 +242,10 @@ fn truth(text: &str) -> Result<bool, String> {
     parsed(text).map_err(|_| invalid(text, "true or false"))
 }
 
+/// IPVS and `ipvsadm` know no limit beyond that of an `int`.
 fn number(text: &str) -> Result<NonZeroU32, String> {
-    parsed(text).map_err(|_| invalid(text, "a number from 1 to 4294967295"))
+    let number = parsed(text).ok().filter(|it: &NonZeroU32| i32::try_from(it.get()).is_ok());
+    number.ok_or_else(|| invalid(text, "a number from 1 to 2147483647"))
 }
 
 fn time(text: &str, special: &[Duration], most: Duration) -> Result<Duration, String> {

@@ -95,6 +95,7 @@ fn an_invalid_value_costs_its_option_alone() {
         ("slow-start", "2h", "a duration from 1s to 1h"),
         ("slow-start", "soon", "is not a duration"),
         ("max-connections", "0", "a number from 1"),
+        ("max-connections", "2147483648", "a number from 1 to 2147483647"),
         ("drain", "-1s", "-1s must not be negative"),
         ("drain", "1d", "is not a duration"),
         ("one-packet", "yes", "true or false"),

@@ -13,7 +13,8 @@ use base64::prelude::*;
 use kube_ipvs::client::AgentClient;
 use kube_ipvs::kernel::conntrack::Conntrack;
 use kube_ipvs::kernel::modules::{self, Module, Modules, Presence};
-use kube_ipvs_core::model::{Carry, Scheduler};
+use kube_ipvs_core::canary;
+use kube_ipvs_core::model::{Carry, Family, Scheduler};
 use kube_ipvs_core::plan::FlowOperation;
 use rustix::thread::CapabilitySet;
 use serde_json::{Value, json};
@@ -164,7 +165,14 @@ fn the_agent_reaches_the_api_server_that_its_environment_names() {
         .envs([("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", port)])
         .env("FILES", &account);
     let mut agent = Agent::spawn(&directory, &mut command);
-    until_held("synced", &[("10.96.0.1:80", &["10.244.1.5:8080"])]);
+    // The base has the canary.
+    let [v4, v6] = Family::BOTH.map(|family| {
+        let path = canary::path(family);
+        (path.front_end.to_string().replace("/tcp", ""), path.endpoint.to_string())
+    });
+    let canary = [(&*v4.0, [&*v4.1]), (&*v6.0, [&*v6.1])];
+    let [v4, v6] = canary.each_ref().map(|(server, endpoint)| (*server, &endpoint[..]));
+    until_held("synced", &[("10.96.0.1:80", &["10.244.1.5:8080"]), v4, v6]);
     assert_eq!(agent.ended(), None);
 }
 
