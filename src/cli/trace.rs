@@ -16,7 +16,7 @@ use crate::agent::api::{ExplainView, StatusQuestion};
 use crate::config::{SharedFlags, duration};
 use crate::kernel::nft::trace::{RulePlace, TracedFlow, Tracer};
 use crate::kernel::route::Network;
-use crate::trace::{Journey, Probe, TraceOutcome};
+use crate::trace::{Journey, OwnConnection, TraceOutcome};
 
 /// How long an answer may take, or a packet on its way through the node.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -54,11 +54,11 @@ pub(super) fn run(shared: &SharedFlags, flags: &TraceFlags) -> anyhow::Result<Ex
     if matches!(from, Source::Address(ip) if Family::of(ip) != to.family()) {
         anyhow::bail!("{from} and {to} are of different address families");
     }
-    let probe = (from == Source::Node).then(|| Probe::open(to)).transpose();
+    let probe = (from == Source::Node).then(|| OwnConnection::open(to)).transpose();
     let probe = probe.context("cannot open a connection of this node")?;
     let mut tracer = Tracer::start(&TracedFlow {
         client: if let Source::Address(ip) = from { Some(ip) } else { None },
-        port: probe.as_ref().and_then(Probe::port),
+        port: probe.as_ref().and_then(OwnConnection::port),
         destination: to,
     })?;
     match &probe {

@@ -1,14 +1,14 @@
 //! `trace`: what becomes of a real packet on this node, and of its answer.
 
 mod journey;
-mod probe;
+mod own_connection;
 
 use netlink_ipvs::messages;
 
 pub(crate) use journey::{
     Journey, PacketHop, PacketMet, PacketRole, TraceOutcome, Translator, hook_name, suspects,
 };
-pub(crate) use probe::Probe;
+pub(crate) use own_connection::OwnConnection;
 
 use crate::kernel::nft::list::ListedChain;
 use crate::kernel::nft::trace::{ChainIndex, EVENT, TraceEvent};

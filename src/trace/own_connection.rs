@@ -12,12 +12,12 @@ const QUESTION: [u8; 17] = [0x6b, 0x69, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0
 
 /// A socket of this node's network namespace. The connection ends with it.
 #[derive(Debug)]
-pub(crate) struct Probe {
+pub(crate) struct OwnConnection {
     socket: Socket,
     to: VirtualAddress,
 }
 
-impl Probe {
+impl OwnConnection {
     /// Takes a port, and sends nothing yet.
     pub(crate) fn open(to: VirtualAddress) -> io::Result<Self> {
         let kind = if to.protocol == Protocol::Udp { Type::DGRAM } else { Type::STREAM };
