@@ -27,7 +27,7 @@ RUN mkdir -p src benches crates/core/src crates/netlink/src crates/pages/src \
  && touch src/lib.rs crates/core/src/lib.rs crates/netlink/src/lib.rs \
  && sed -i '/^\[\[bench\]\]/,/^$/d; /^\[\[test\]\]/,/^$/d' Cargo.toml \
  && read -r target _ < /target \
- && cargo build --locked --release --target "$target"
+ && cargo build --locked --release -p kube-ipvs --target "$target"
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 COPY src src
@@ -39,7 +39,7 @@ ARG KUBE_IPVS_DATE=unknown
 RUN read -r target _ < /target \
  && export KUBE_IPVS_TOOLCHAIN="$(rustc --version)" \
  && touch src/main.rs src/lib.rs crates/*/src/lib.rs \
- && cargo build --locked --release --target "$target" \
+ && cargo build --locked --release -p kube-ipvs --target "$target" \
  && cp "target/$target/release/kube-ipvs" /kube-ipvs
 
 FROM scratch

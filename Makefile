@@ -9,7 +9,7 @@ help: ## Show this list
 
 build: ## Build the program: target/release/kube-ipvs
 	@hack/setup build
-	. hack/build-facts && cargo build --locked --release
+	. hack/build-facts && cargo build --locked --release -p kube-ipvs
 
 install: build ## Install it below PREFIX=/usr/local, with manual pages, completions and the kubectl plugin
 	@cargo run --quiet --locked -p kube-ipvs-pages -- target/pages
