@@ -158,8 +158,7 @@ impl ConnectionQuestion {
             DestinationName::Service { name, port } => (name, port.as_deref()),
         };
         let key = ServiceKey::new(&self.namespace, name);
-        let service = state.entry(&key).and_then(|entry| entry.service.as_ref());
-        let service = service.ok_or_else(|| {
+        let service = state.service(&key).ok_or_else(|| {
             format!("no Service {key} is served here; -n names the namespace of svc/{name}")
         })?;
         if service.cluster_ips.is_empty() {

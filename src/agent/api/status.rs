@@ -74,7 +74,7 @@ pub fn status(
     let ejected = engine.ejected().map(|(server, backend)| (*server, *backend)).collect();
     let mut totals = StatusTotals::default();
     let mut select = |key| {
-        let object = engine.state().entry(key).and_then(|entry| entry.service.as_deref());
+        let object = engine.state().service(key);
         let service = desired.service(key)?;
         let of_service = || StatusTotals::of(service, &draining, &ejected);
         let of_service = filter.selects(key, object, service).then(of_service)?;
@@ -293,7 +293,7 @@ impl From<Snapshot> for StatusView {
 
 impl SnapshotService {
     fn of(engine: &Engine, key: &ServiceKey) -> Option<Self> {
-        let object = engine.state().entry(key).and_then(|entry| entry.service.as_deref());
+        let object = engine.state().service(key);
         let policies = |it: &Service| [it.internal_policy, it.external_policy];
         Some(Self {
             key: key.clone(),

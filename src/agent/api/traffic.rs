@@ -27,13 +27,15 @@ pub(in crate::agent) fn traffic(
 ) -> ServiceTraffic {
     let servers: FxHashMap<_, _> = servers.iter().copied().collect();
     let of_service = |(key, service): (_, &DesiredService)| {
-        let object = engine.state().entry(key).and_then(|entry| entry.service.as_deref());
+        let object = engine.state().service(key);
+        if canary::is(key) || !filter.selects(key, object, service) {
+            return None;
+        }
         let mut total = ServerTraffic::default();
         for traffic in service.pools.iter().filter_map(|it| servers.get(&it.server.address)) {
             total += *traffic;
         }
-        let is_meant = !canary::is(key) && filter.selects(key, object, service);
-        is_meant.then_some((key, total))
+        Some((key, total))
     };
     let mut all: Vec<_> = engine.desired().services().filter_map(of_service).collect();
     all.sort_unstable_by_key(|(key, total)| (Reverse(total.connections), *key));

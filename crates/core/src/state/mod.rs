@@ -234,6 +234,12 @@ impl State {
         self.entries.values().flat_map(|entry| entry.endpoints.slices())
     }
 
+    /// Returns a Service that this proxy serves.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        self.entry(key)?.service.as_deref()
+    }
+
     /// Returns the names of the pods with these addresses, each with its namespace; none of an address
     /// whose endpoints have several names, such as a node's own.
     #[must_use]
