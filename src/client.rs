@@ -1,5 +1,6 @@
 //! A blocking client of the agent that runs on this node, for the command line.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,9 +9,9 @@ use kube_ipvs_core::question::ConnectionQuestion;
 use serde::de::DeserializeOwned;
 
 use crate::agent::api::{
-    ConnectionsQuestion, ConnectionsView, ExplainView, StatusQuestion, StatusView,
+    ConnectionsQuestion, ConnectionsView, ExplainView, NameView, StatusQuestion, StatusView,
 };
-use crate::agent::http::{connections_query, explain_query, status_query};
+use crate::agent::http::{connections_query, explain_query, names_query, status_query};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
@@ -81,6 +82,18 @@ impl AgentClient {
     pub fn explain(&self, question: &ConnectionQuestion) -> Result<Vec<ExplainView>, AgentError> {
         let path = explain_path(question);
         if question.is_one() { Ok(vec![self.get_json(&path)?]) } else { self.get_json(&path) }
+    }
+
+    /// Returns the names of the pods at these addresses, and of the agent's node.
+    ///
+    /// # Errors
+    ///
+    /// If the agent does not run there or cannot answer.
+    pub fn names(
+        &self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, NameView>, AgentError> {
+        self.get_json(&format!("/names?{}", names_query(addresses)))
     }
 
     /// The body of the answer to a path.

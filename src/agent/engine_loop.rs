@@ -462,8 +462,8 @@ impl EngineLoop {
                 }
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },
-            Query::Pods { addresses, reply } => {
-                let _ = reply.send(self.engine.state().pods_at(&addresses));
+            Query::Names { addresses, reply } => {
+                let _ = reply.send(self.engine.names_at(&addresses));
             }
             Query::Explain { question, reply } => {
                 let explain = |destination, from| self.engine.explain(destination, from);

@@ -7,7 +7,6 @@ mod connections;
 mod diff;
 mod doctor;
 mod explain;
-mod names;
 mod objects;
 mod output;
 mod plan;

@@ -1,5 +1,7 @@
 //! `trace`: what becomes of the next connection of a client, hop by hop.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,10 +11,10 @@ use kube_ipvs_core::explain::Source;
 use kube_ipvs_core::model::{Family, VirtualAddress};
 use kube_ipvs_core::question::{ClientName, ConnectionQuestion, DestinationName};
 
-use super::names::Names;
 use super::trace_view::{TraceView, ViewContext};
 use super::{TextFormat, describe, output, status};
-use crate::agent::api::{ExplainView, StatusQuestion};
+use crate::agent::api::{ExplainView, NameView};
+use crate::client::AgentClient;
 use crate::config::{SharedFlags, duration};
 use crate::kernel::nft::trace::{RulePlace, TracedFlow, Tracer};
 use crate::kernel::route::Network;
@@ -78,7 +80,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &TraceFlags) -> anyhow::Result<Ex
     }
     let links = Network::open()?.links()?.into_iter();
     let context = ViewContext {
-        names: &known.names,
+        names: known.names(&journey)?,
         explanation: known.explanation.as_ref(),
         links: links.map(|link| (link.index, link.name.to_string())).collect(),
         rule: |at: &RulePlace| tracer.rule(at),
@@ -116,19 +118,19 @@ fn follow(tracer: &mut Tracer, wait: Duration) -> anyhow::Result<Journey> {
 #[derive(Default)]
 struct Known {
     explanation: Option<ExplainView>,
-    names: Names,
+    /// `None` if it does not answer.
+    agent: Option<AgentClient>,
 }
 
 impl Known {
-    /// Asks the agent. Without one, addresses still do.
+    /// Asks the agent. Without it, addresses can be traced.
     fn ask(shared: &SharedFlags, question: &ConnectionQuestion) -> anyhow::Result<Self> {
-        let ask = || -> anyhow::Result<(Vec<ExplainView>, Names)> {
+        let ask = || -> anyhow::Result<(Vec<ExplainView>, AgentClient)> {
             let agent = status::client(shared)?;
-            let explained = agent.explain(question)?;
-            Ok((explained, Names::new(&agent.status(&StatusQuestion::default())?)?))
+            Ok((agent.explain(question)?, agent))
         };
         match ask() {
-            Ok((explained, names)) => {
+            Ok((explained, agent)) => {
                 if let [first, others @ ..] = &explained[..]
                     && !others.is_empty()
                 {
@@ -140,7 +142,7 @@ impl Known {
                         also.join(", ")
                     ))?;
                 }
-                Ok(Self { explanation: explained.into_iter().next(), names })
+                Ok(Self { explanation: explained.into_iter().next(), agent: Some(agent) })
             }
             Err(error) if question.is_one() => {
                 let why = describe(&error);
@@ -149,6 +151,15 @@ impl Known {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the names that belong to the addresses of a journey.
+    fn names(&self, journey: &Journey) -> anyhow::Result<BTreeMap<IpAddr, NameView>> {
+        let names = self.agent.map(|agent| agent.names(&journey.addresses())).transpose();
+        names.map(Option::unwrap_or_default).or_else(|error| {
+            output::report(format_args!("names are left out: {}", describe(&error.into())))?;
+            Ok(BTreeMap::new())
+        })
     }
 
     /// Returns the connection that is meant.

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs_core::model::{NAME, VirtualAddress};
 use serde::{Deserialize, Serialize};
 
-use super::names::Names;
-use crate::agent::api::{ExplainView, PeerView};
+use crate::agent::api::{ExplainView, NameView, PeerView};
 use crate::kernel::nft::trace::{RulePlace, RuleText, TraceVerdict};
 use crate::trace::{
     Journey, PacketHop, PacketMet, PacketRole, TraceOutcome, Translator, hook_name, suspects,
@@ -77,7 +76,7 @@ struct TranslationView {
 
 /// What a view needs beside the journey.
 pub(super) struct ViewContext<'a, F> {
-    pub(super) names: &'a Names,
+    pub(super) names: BTreeMap<IpAddr, NameView>,
     pub(super) explanation: Option<&'a ExplainView>,
     /// By index.
     pub(super) links: BTreeMap<u32, String>,
@@ -113,7 +112,11 @@ impl TraceView {
 
 impl<F: FnMut(&RulePlace) -> RuleText> ViewContext<'_, F> {
     fn peer(&self, at: SocketAddr) -> PeerView {
-        PeerView::new(at, self.names.at(at.ip()))
+        PeerView { address: at, name: self.name(at.ip()) }
+    }
+
+    fn name(&self, ip: IpAddr) -> NameView {
+        self.names.get(&ip).cloned().unwrap_or_default()
     }
 
     fn link(&self, index: u32) -> String {
@@ -183,7 +186,7 @@ impl<F: FnMut(&RulePlace) -> RuleText> ViewContext<'_, F> {
             TraceOutcome::Refused => ("refused", format!("by {answerer}: nothing listens there")),
             TraceOutcome::Unreachable => {
                 let from = journey.answer.as_ref().map(|it| it.first.source.ip());
-                let name = from.map(|ip| self.names.at(ip).to_string()).unwrap_or_default();
+                let name = from.map(|ip| self.name(ip).to_string()).unwrap_or_default();
                 let from = from.map(|ip| ip.to_string()).unwrap_or_default();
                 let on_the_way = format!("an error of ICMP came from {from}{name}");
                 ("refused", format!("{on_the_way} on the way to {endpoint}"))
@@ -299,13 +302,11 @@ impl fmt::Display for TraceView {
 
 #[cfg(test)]
 mod tests {
-    use kube_ipvs_core::model::EndpointName;
-
     use super::*;
 
     fn peer(at: &str, pod: &str) -> PeerView {
-        let name = EndpointName::new(Some(pod), Some("n2"));
-        PeerView::new(at.parse().expect("an address"), name)
+        let name = NameView { pod: Some(pod.to_owned()), node: Some("n2".to_owned()) };
+        PeerView { address: at.parse().expect("an address"), name }
     }
 
     fn view() -> TraceView {

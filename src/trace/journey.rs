@@ -1,6 +1,7 @@
 //! What becomes of the first packet of a connection, and of its answer, by what the kernel reports.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use kube_ipvs_core::model::NAME;
 
@@ -204,6 +205,19 @@ impl Journey {
         let packet = packets.swap_remove(index);
         packet.ids.insert(event.id);
         Some(packet)
+    }
+
+    /// Returns the addresses that its packets have had.
+    pub(crate) fn addresses(&self) -> BTreeSet<IpAddr> {
+        let packets = [&self.request, &self.answer].into_iter().flatten();
+        let headers = packets.flat_map(|packet| {
+            let changes = packet.hops.iter().filter_map(|hop| match &hop.met {
+                PacketMet::Change { after, .. } => Some(*after),
+                _ => None,
+            });
+            changes.chain([packet.first, packet.last])
+        });
+        headers.flat_map(|it| [it.source.ip(), it.destination.ip()]).collect()
     }
 
     /// Returns whether nothing more is to come.

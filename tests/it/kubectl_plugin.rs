@@ -79,8 +79,8 @@ fn routes(
                     let last_sync = Some(SystemTime::UNIX_EPOCH);
                     drop(reply.send(status(&engine, last_sync, &filter, busiest.as_deref())));
                 }
-                Query::Pods { addresses, reply } => {
-                    drop(reply.send(engine.state().pods_at(&addresses)));
+                Query::Names { addresses, reply } => {
+                    drop(reply.send(engine.names_at(&addresses)));
                 }
                 Query::Explain { question, reply } => {
                     let explain = |destination, from| engine.explain(destination, from);
@@ -104,7 +104,7 @@ fn count(status: &mut StatusView) -> Result<(), KernelError> {
 }
 
 /// A connection from a pod.
-fn connections(service: &ServiceView, _: &str, _: usize) -> Result<ConnectionsView, KernelError> {
+fn connections(service: &ServiceView, _: usize) -> Result<ConnectionsView, KernelError> {
     let view = json!({
         "connections": [{
             "client": { "address": "10.244.1.6:40000" },

@@ -179,7 +179,7 @@ fn serve() -> SocketAddr {
                     let explain = |destination, from| engine.explain(destination, from);
                     drop(reply.send(api::explained(&question, engine.state(), explain)));
                 }
-                Query::Traffic { .. } | Query::Pods { .. } => {}
+                Query::Traffic { .. } | Query::Names { .. } => {}
             }
         },
     };

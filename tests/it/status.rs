@@ -10,7 +10,7 @@ use kube_ipvs_core::plan::{Operation, ServerOperation};
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed, refuse};
 
 use crate::common::objects::{
-    addresses, node, only_services, only_slices, service, service_cidrs, slice, without_service,
+    addresses, ip, node, only_services, only_slices, service, service_cidrs, slice, without_service,
 };
 
 /// Returns an engine whose kernel rejects virtual servers.
@@ -63,6 +63,28 @@ fn wide_output_has_a_table_of_each_pool() {
     endpoint.active_connections = Some(12);
     endpoint.inactive_connections = Some(345);
     insta::assert_snapshot!(WideStatus(&view).to_string());
+}
+
+#[test]
+fn names_are_those_of_pods_and_the_node() {
+    let mut engine = engine();
+    let of = |pod| slice("shop/cart-1").port("http", 80).ready("10.244.2.9", "n2").pod(pod);
+    engine.handle_event(of("cart-0").into());
+    let asked = ["10.0.0.1", "10.244.2.1", "10.244.2.9", "192.0.2.9"].map(ip);
+    let names = |engine: &Engine| {
+        let names = engine.names_at(&asked.into()).into_iter();
+        names.map(|(ip, name)| format!("{ip}{name}")).collect::<Vec<_>>()
+    };
+    let named = [
+        "10.0.0.1 (on n1)",
+        "10.244.2.1 (default/web-5d4b6-x2x9z on n2)",
+        "10.244.2.9 (shop/cart-0 on n2)",
+    ];
+    assert_eq!(names(&engine), named);
+    // An address that two pods have by their slices has no name.
+    let other = slice("shop/other-1").port("http", 80).ready("10.244.2.9", "n2").pod("other-0");
+    engine.handle_event(other.into());
+    assert_eq!(names(&engine), named[..2]);
 }
 
 #[test]

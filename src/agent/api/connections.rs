@@ -13,10 +13,9 @@ use kube_ipvs_core::plan::Carrier;
 use netlink_ipvs::KernelError;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointView, PoolView, ServiceView};
+use super::{EndpointView, NameView, PeerView, PoolView, ServiceView};
 use crate::kernel::conntrack::{Conntrack, TrackedConnection};
 use crate::kernel::ipvs::{IpvsConnection, read_connections};
-use crate::kernel::route::Network;
 
 /// The answer to `connections`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -29,15 +28,13 @@ pub struct ConnectionsView {
     pub note: Option<String>,
 }
 
-/// Reads the connections of a Service, and lists at most `most` of them. Backends and clients that are
-/// this node, which is called `node`, have their names.
+/// Reads the connections of a Service, and lists at most `most` of them. Only backends have names.
 ///
 /// # Errors
 ///
 /// If the kernel refuses or does not answer.
 pub(super) fn connections(
     service: &ServiceView,
-    node: &str,
     most: usize,
 ) -> Result<ConnectionsView, KernelError> {
     let ConnectionList { tracked, untracked, count, note } = Served::new(service).read(most)?;
@@ -50,33 +47,26 @@ pub(super) fn connections(
     let namespace = service.service.split('/').next().unwrap_or_default();
     let endpoints = service.pools.iter().flat_map(PoolView::endpoints);
     let backends: HashMap<_, _> = endpoints.map(|(it, _)| (it.socket(), it)).collect();
-    let own: BTreeSet<_> = Network::open()?.addresses()?.into_iter().collect();
-    for ConnectionView { client, backend, .. } in &mut connections {
+    for backend in connections.iter_mut().map(|it| &mut it.backend) {
         if let Some(EndpointView { pod, node, .. }) = backends.get(&backend.address) {
-            backend.pod = pod.as_ref().map(|pod| format!("{namespace}/{pod}"));
-            backend.node.clone_from(node);
+            let pod = pod.as_ref().map(|pod| format!("{namespace}/{pod}"));
+            backend.name = NameView { pod, node: node.clone() };
         }
-        client.node = own.contains(&client.address.ip()).then(|| node.to_owned());
     }
     Ok(ConnectionsView { connections, count, note })
 }
 
 impl ConnectionsView {
-    /// Returns the addresses of clients without a name.
     #[must_use]
-    pub fn unnamed_clients(&self) -> BTreeSet<IpAddr> {
-        let clients = self.connections.iter().map(|it| &it.client);
-        clients.filter(|it| it.node.is_none()).map(|it| it.address.ip()).collect()
+    pub fn clients(&self) -> BTreeSet<IpAddr> {
+        self.connections.iter().map(|it| it.client.address.ip()).collect()
     }
 
-    /// Gives clients the names of the pods at their addresses.
-    pub fn name_clients(&mut self, pods: &BTreeMap<IpAddr, EndpointName>) {
+    /// Gives clients the names that belong to their addresses.
+    pub fn name_clients(&mut self, names: &BTreeMap<IpAddr, EndpointName>) {
         for client in self.connections.iter_mut().map(|it| &mut it.client) {
-            if client.node.is_none()
-                && let Some(name) = pods.get(&client.address.ip())
-            {
-                *client = PeerView::new(client.address, name.clone());
-            }
+            let name = names.get(&client.address.ip()).cloned();
+            client.name = name.unwrap_or_default().into();
         }
     }
 }
@@ -188,39 +178,6 @@ pub struct ConnectionView {
     carrier: Cow<'static, str>,
 }
 
-/// An end of a connection.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PeerView {
-    /// With the port.
-    address: SocketAddr,
-    /// With the namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<String>,
-}
-
-impl PeerView {
-    #[must_use]
-    pub fn new(address: SocketAddr, EndpointName { pod, node, .. }: EndpointName) -> Self {
-        Self { address, pod, node: node.map(|it| it.to_string()) }
-    }
-
-    fn unnamed(address: SocketAddr) -> Self {
-        Self::new(address, EndpointName::default())
-    }
-
-    fn name(&self) -> EndpointName {
-        EndpointName::new(self.pod.as_deref(), self.node.as_deref())
-    }
-}
-
-impl fmt::Display for PeerView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.address, self.name())
-    }
-}
-
 impl From<TrackedConnection> for ConnectionView {
     fn from(connection: TrackedConnection) -> Self {
         let carrier = match connection.carrier {
@@ -270,7 +227,7 @@ impl fmt::Display for ConnectionView {
         let Self { client, frontend, backend, state, seconds_left, carrier } = self;
         let left = seconds_left.map_or_else(|| "-".to_owned(), |it| format!("{it}s"));
         let state = state.as_deref().unwrap_or("-");
-        let name = |peer: &PeerView, word| match peer.name().to_string() {
+        let name = |peer: &PeerView, word| match peer.name.to_string() {
             name if name.is_empty() => name,
             name => format!("{word}{name}"),
         };
@@ -303,7 +260,7 @@ mod tests {
         };
         let view = |it| {
             let view = ConnectionView::from(it);
-            let backend = PeerView::new(view.backend.address, backend.clone());
+            let backend = PeerView { name: backend.clone().into(), ..view.backend };
             ConnectionView { backend, ..view }
         };
         assert_eq!(

@@ -12,8 +12,8 @@ pub struct KernelReaders {
     pub count: fn(&mut StatusView) -> Result<(), KernelError>,
     /// Returns the virtual servers with traffic, the busiest first.
     pub busiest: fn(TrafficOrder) -> Result<Vec<VirtualAddress>, KernelError>,
-    /// Returns the connections of a Service through the node with this name, at most so many.
-    pub connections: fn(&ServiceView, &str, usize) -> Result<ConnectionsView, KernelError>,
+    /// Returns the connections of a Service, at most so many.
+    pub connections: fn(&ServiceView, usize) -> Result<ConnectionsView, KernelError>,
 }
 
 impl KernelReaders {

@@ -8,6 +8,7 @@ mod counters;
 mod endpoint;
 mod explain;
 mod kernel_readers;
+mod peer;
 mod question;
 mod status;
 mod status_filter;
@@ -15,11 +16,12 @@ mod status_text;
 mod status_wide;
 mod traffic;
 
-pub use connections::{ConnectionView, ConnectionsView, PeerView};
+pub use connections::{ConnectionView, ConnectionsView};
 pub use counters::TrafficView;
 pub use endpoint::EndpointView;
 pub use explain::{ExplainView, Explained, explained};
 pub use kernel_readers::KernelReaders;
+pub use peer::{NameView, PeerView};
 pub use question::{ConnectionsQuestion, StatusQuestion, TrafficOrder};
 pub(super) use status::name_in;
 pub use status::{

@@ -72,21 +72,23 @@ pub fn status(
         draining.entry(*server).or_default().push(*backend);
     }
     let ejected = engine.ejected().map(|(server, backend)| (*server, *backend)).collect();
-    let mut totals = StatusTotals::default();
-    let mut select = |key| {
+    let selected = |key| {
         let object = engine.state().service(key);
-        let service = desired.service(key)?;
-        let of_service = || StatusTotals::of(service, &draining, &ejected);
-        let of_service = filter.selects(key, object, service).then(of_service)?;
-        let has_state = filter.state.is_none_or(|state| state.is_in(&of_service));
-        has_state.then(|| totals.add(&of_service))?;
-        Some(key)
+        let service =
+            desired.service(key).filter(|service| filter.selects(key, object, service))?;
+        let totals = StatusTotals::of(service, &draining, &ejected);
+        filter.state.is_none_or(|state| state.is_in(&totals)).then_some((key, totals))
+    };
+    let mut totals = StatusTotals::default();
+    let counted = |(key, of_service)| {
+        totals.add(&of_service);
+        key
     };
     let keys = desired.services().map(|(key, _)| key);
     let limit = filter.limit.unwrap_or(usize::MAX);
     let listed: Vec<_> = match busiest {
         None => {
-            let mut all: Vec<_> = keys.filter_map(select).collect();
+            let mut all: Vec<_> = keys.filter_map(selected).map(counted).collect();
             if limit < all.len() {
                 // Most Services are not listed, so they are not sorted.
                 all.select_nth_unstable(limit);
@@ -99,7 +101,7 @@ pub fn status(
             // Services without traffic come last.
             let mut known = FxHashSet::default();
             let all = busy.chain(keys).filter(|key| known.insert(*key));
-            all.filter_map(&mut select).take(limit).collect()
+            all.filter_map(selected).take(limit).map(counted).collect()
         }
     };
     let services = listed.into_iter().filter_map(|key| SnapshotService::of(engine, key)).collect();

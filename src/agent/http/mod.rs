@@ -15,7 +15,7 @@ pub use places::Places;
 #[doc(hidden)]
 pub use query::parse_explain;
 pub use query::{AskError, Query, explain_query};
-pub(crate) use query::{connections_query, status_query};
+pub(crate) use query::{connections_query, names_query, status_query};
 pub use routes::{MetricsRoutes, serve_health, serve_metrics};
 pub use server::{bind, bind_family};
 

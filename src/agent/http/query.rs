@@ -32,8 +32,8 @@ pub enum Query {
     },
     /// The traffic of Services.
     Traffic { filter: StatusFilter, reply: oneshot::Sender<ServiceTraffic> },
-    /// The names of the pods at these addresses.
-    Pods { addresses: BTreeSet<IpAddr>, reply: oneshot::Sender<BTreeMap<IpAddr, EndpointName>> },
+    /// The names of the pods at these addresses, and of this node.
+    Names { addresses: BTreeSet<IpAddr>, reply: oneshot::Sender<BTreeMap<IpAddr, EndpointName>> },
     /// The target of a new connection; an error if the question names what is unknown.
     Explain { question: ConnectionQuestion, reply: oneshot::Sender<Result<Vec<Explained>, String>> },
 }
@@ -45,7 +45,7 @@ impl Query {
         match self {
             Self::Status { reply, .. } => reply.is_closed(),
             Self::Traffic { reply, .. } => reply.is_closed(),
-            Self::Pods { reply, .. } => reply.is_closed(),
+            Self::Names { reply, .. } => reply.is_closed(),
             Self::Explain { reply, .. } => reply.is_closed(),
         }
     }
@@ -166,6 +166,26 @@ pub(crate) fn connections_query(question: &ConnectionsQuestion) -> String {
         .append_pair("name", name)
         .append_pair("limit", &limit.to_string())
         .finish()
+}
+
+/// Parses `address=IP&address=IP` of `/names`.
+///
+/// # Errors
+///
+/// The message names the invalid part.
+pub(super) fn parse_names(query: &str) -> Result<BTreeSet<IpAddr>, String> {
+    let parameters = form_urlencoded::parse(query.as_bytes());
+    let addresses = parameters.filter(|(key, _)| key == "address");
+    let parse = |address: Cow<'_, str>| {
+        address.parse().map_err(|_| format!("address: {address:?} is no IP address"))
+    };
+    addresses.map(|(_, address)| parse(address)).collect()
+}
+
+/// Writes what [`parse_names`] reads.
+pub(crate) fn names_query(addresses: &BTreeSet<IpAddr>) -> String {
+    let pairs = addresses.iter().map(|ip| ("address", ip.to_string()));
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 fn number(text: &str) -> Result<usize, String> {

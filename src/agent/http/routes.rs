@@ -16,14 +16,15 @@ use tokio::task::spawn_blocking;
 
 use super::page::page;
 use super::query::{
-    AskError, QUERY_TIMEOUT, Query, ask, parse_connections, parse_explain, parse_status,
+    AskError, QUERY_TIMEOUT, Query, ask, parse_connections, parse_explain, parse_names,
+    parse_status,
 };
 use super::server::{Answer, LIMITS, is_of_this_node, serve};
 use super::shared::SharedAnswer;
 use super::zpages;
 use crate::agent::api::{
-    ConnectionsQuestion, ConnectionsView, ExplainView, KernelReaders, StatusFilter, StatusQuestion,
-    StatusView, TrafficOrder,
+    ConnectionsQuestion, ConnectionsView, ExplainView, KernelReaders, NameView, StatusFilter,
+    StatusQuestion, StatusView, TrafficOrder,
 };
 use crate::agent::health::{Health, HealthReport};
 use crate::agent::metrics::{Metrics, NodeReadings, encode_node, encode_traffic};
@@ -65,7 +66,7 @@ pub async fn serve_health(
 }
 
 /// Answers the page, the probes, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz`, `/statusz`,
-/// `/status`, `/connections` and `/explain` until `stop` is ready.
+/// `/status`, `/connections`, `/names` and `/explain` until `stop` is ready.
 pub async fn serve_metrics<A>(
     listener: TcpListener,
     routes: MetricsRoutes<A>,
@@ -107,6 +108,7 @@ where
         ),
         "/connections" => answer_connections(routes, status, query).await,
         "/explain" => explain(&routes.ask, query).await,
+        "/names" => names(&routes.ask, query).await,
         path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
     }
 }
@@ -190,15 +192,12 @@ where
     let query = |reply| Query::Status { filter, busiest: None, reply };
     let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT).await?;
     let (connections, limit) = (routes.kernel.connections, *limit);
-    let read = move || {
-        let StatusView { node, services, .. } = StatusView::from(snapshot);
-        Some(connections(services.first()?, &node, limit))
-    };
+    let read = move || Some(connections(StatusView::from(snapshot).services.first()?, limit));
     let read = spawn_blocking(read).await.map_err(|_| AskError::Stopping)?;
     let Some(Ok(mut view)) = read else { return Ok(read) };
-    let addresses = view.unnamed_clients();
-    let pods = ask(&routes.ask, |reply| Query::Pods { addresses, reply }, QUERY_TIMEOUT).await?;
-    view.name_clients(&pods);
+    let addresses = view.clients();
+    let names = ask(&routes.ask, |reply| Query::Names { addresses, reply }, QUERY_TIMEOUT).await?;
+    view.name_clients(&names);
     Ok(Some(Ok(view)))
 }
 
@@ -244,6 +243,20 @@ async fn explain(put: impl Fn(Query), query: &str) -> Answer {
             }
         }
         Ok(Err(unknown)) => say(StatusCode::NOT_FOUND, unknown),
+        Err(error) => unavailable(error),
+    }
+}
+
+async fn names(put: impl Fn(Query), query: &str) -> Answer {
+    let addresses = match parse_names(query) {
+        Ok(addresses) => addresses,
+        Err(error) => return say(StatusCode::BAD_REQUEST, error),
+    };
+    match ask(put, |reply| Query::Names { addresses, reply }, QUERY_TIMEOUT).await {
+        Ok(names) => {
+            let names = names.into_iter().map(|(ip, name)| (ip, NameView::from(name)));
+            json(StatusCode::OK, &names.collect::<BTreeMap<_, _>>())
+        }
         Err(error) => unavailable(error),
     }
 }

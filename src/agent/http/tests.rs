@@ -101,7 +101,7 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
         kernel: KernelReaders {
             count: |_| Err(KernelError::NotPermitted("the counters")),
             busiest: |_| Err(KernelError::NotPermitted("the rates")),
-            connections: |_, _, _| Err(KernelError::NotPermitted("the connections")),
+            connections: |_, _| Err(KernelError::NotPermitted("the connections")),
         },
         ask,
     };
@@ -122,7 +122,7 @@ fn answer_of_empty_engine(query: Query) {
             let left_out = filter.limit.unwrap_or_default();
             drop(reply.send(api::ServiceTraffic { services: Vec::new(), left_out }));
         }
-        Query::Pods { addresses, reply } => drop(reply.send(engine.state().pods_at(&addresses))),
+        Query::Names { addresses, reply } => drop(reply.send(engine.names_at(&addresses))),
         Query::Explain { question, reply } => {
             let explain = |destination, from| engine.explain(destination, from);
             drop(reply.send(api::explained(&question, engine.state(), explain)));
@@ -234,6 +234,8 @@ fn facts_are_reported() {
     let [explained] = &explained[..] else { panic!("{explained:?}") };
     assert_eq!(explained.destination, "[fd00::a]:53/udp");
     assert_eq!((&*explained.from, &*explained.verdict), ("node", "pass"));
+    let unnamed = ["10.0.0.9", "fd00::a"].map(|ip| ip.parse().unwrap()).into();
+    assert_eq!(server.client().names(&unnamed).unwrap(), [].into());
     let unknown = server.client().explain(&question("svc/web", "node")).unwrap_err();
     assert!(unknown.to_string().contains("no Service a/web is served here"), "{unknown}");
 }
@@ -244,6 +246,8 @@ fn bad_requests_are_refused() {
     assert!(server.get("/nothing").starts_with("HTTP/1.1 404 "));
     let bad = server.get("/explain?destination=10.0.0.1&from=node");
     assert!(bad.starts_with("HTTP/1.1 400 ") && bad.contains("10.0.0.1"), "{bad}");
+    let bad = server.get("/names?address=10.0.0.1&address=me");
+    assert!(bad.starts_with("HTTP/1.1 400 ") && bad.contains("\"me\""), "{bad}");
     let post = "POST /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let post = server.send(post);
     assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"), "{post}");

@@ -240,8 +240,8 @@ impl State {
         self.entry(key)?.service.as_deref()
     }
 
-    /// Returns the names of the pods with these addresses, each with its namespace; none of an address
-    /// whose endpoints have several names, such as a node's own.
+    /// Returns the names of the pods with these addresses, each with its namespace. An address whose
+    /// endpoints have several names, such as a node's own, has none.
     #[must_use]
     pub fn pods_at(&self, addresses: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, EndpointName> {
         let mut names: BTreeMap<_, Option<EndpointName>> = BTreeMap::new();
