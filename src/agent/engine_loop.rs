@@ -463,7 +463,7 @@ impl EngineLoop {
                 Err(error) => warn!("cannot read the statistics of IPVS: {error}"),
             },
             Query::Names { addresses, reply } => {
-                let _ = reply.send(self.engine.names_at(&addresses));
+                let _ = reply.send(api::names(&self.engine, &addresses));
             }
             Query::Explain { question, reply } => {
                 let explain = |destination, from| self.engine.explain(destination, from);

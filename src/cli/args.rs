@@ -5,23 +5,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use kube_ipvs_core::model::LabelSelector;
 use kube_ipvs_core::question::{ClientName, DestinationName};
 
-use super::{ConnectionsFlags, TopFlags, TraceFlags, complete};
-use crate::agent::api::StatusFilter;
+use super::{ConnectionsFlags, ServiceFlags, TopFlags, TraceFlags};
 use crate::config::{SharedFlags, duration, path, truth};
-use crate::control::label_selector;
 
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "kube-ipvs",
     about = "A kube-proxy replacement that programs Linux IPVS",
-    after_help = "Without a command but with kube-proxy's flags the agent runs: a kube-proxy \
-                  manifest needs a new image and command name only. --help lists them all.\n\n\
+    after_help = "Without a command, kube-proxy's flags start the agent: a manifest of kube-proxy \
+                  needs only a new image and command name. `kube-ipvs --help` lists these flags, \
+                  which every command takes.\n\n\
                   Exit status: 0 done, 1 the work failed, 2 the command line or a file is wrong.",
     args_override_self = true,
     arg_required_else_help = true
@@ -30,18 +28,18 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// What every command takes.
-    #[command(flatten)]
-    pub shared: SharedFlags,
-    /// What kube-proxy does by a flag.
-    #[command(flatten)]
-    pub run: RunFlags,
     /// Print the version
     #[arg(
         short = 'V', long, num_args = 0..=1, default_missing_value = "true", require_equals = true,
         value_parser = asks_for_version, value_name = "true|false|raw", global = true
     )]
     version: Option<bool>,
+    /// What every command takes.
+    #[command(flatten)]
+    pub shared: SharedFlags,
+    /// What kube-proxy does by a flag.
+    #[command(flatten)]
+    pub run: RunFlags,
 }
 
 impl Cli {
@@ -52,11 +50,16 @@ impl Cli {
     /// If the command line is invalid, or asks for help or the version.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, EarlyExit> {
         let (line, warnings) = respell(line);
-        let mut cli = Self::try_parse_from(line).map_err(|error| EarlyExit::new(&error))?;
+        let command = command();
+        let named = line.iter().skip(1).find_map(|word| command.find_subcommand(word));
+        let named = named.map(|it| format!("{} ", it.get_name())).unwrap_or_default();
+        let cli = command.try_get_matches_from(line).and_then(|it| Self::from_arg_matches(&it));
+        let mut cli = cli.map_err(|error| EarlyExit::new(&error, &named))?;
         if cli.version == Some(true) {
             return Err(EarlyExit::Answer(format!("{VERSION}\n")));
         }
         cli.shared.warnings = warnings;
+        cli.shared.overrides_kubeconfig = !matches!(cli.command, None | Some(Command::Run(_)));
         cli.unset_empty_paths();
         Ok(cli)
     }
@@ -72,6 +75,27 @@ impl Cli {
             path.take_if(|path| path.as_os_str().is_empty());
         }
     }
+}
+
+/// Returns the command line, in which each command shows the flags that matter to it.
+pub(super) fn command() -> clap::Command {
+    let mut command = Cli::command();
+    // The flags that every command takes are among those of each command then.
+    command.build();
+    let names: Vec<_> = command.get_subcommands().map(|it| it.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| {
+        let shown: &[&str] = match &*name {
+            "run" => return command,
+            "status" | "top" | "connections" | "trace" => &["config", "metrics-bind-address"],
+            "completions" | "version" => &[],
+            _ => &["config", "manifests", "node_name", "master", "kubeconfig"],
+        };
+        let is_hidden =
+            |flag: &clap::Arg| flag.is_global_set() && !shown.contains(&flag.get_id().as_str());
+        command.mut_subcommand(name, |it| {
+            it.mut_args(|flag| if is_hidden(&flag) { flag.hide(true) } else { flag })
+        })
+    })
 }
 
 pub(super) const VERSION: &str = concat!("kube-ipvs ", env!("CARGO_PKG_VERSION"));
@@ -111,23 +135,26 @@ pub enum EarlyExit {
 }
 
 impl EarlyExit {
-    fn new(error: &clap::Error) -> Self {
+    /// Describes an error of the command `named`, which a space follows.
+    fn new(error: &clap::Error, named: &str) -> Self {
         let text = error.render().to_string();
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Self::Answer(text),
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Self::Wrong(text),
-            _ => Self::Wrong(one_line(&text)),
+            _ => Self::Wrong(one_line(&text, named)),
         }
     }
 }
 
 /// Returns the error and the tips of a message of many lines as one line.
-fn one_line(text: &str) -> String {
+fn one_line(text: &str, named: &str) -> String {
     let paragraph = text.lines().take_while(|line| !line.trim().is_empty());
     let what: Vec<_> = paragraph.map(|line| line.trim().trim_start_matches("error: ")).collect();
     let tips = text.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    // No value begins with a dash.
+    let tips = tips.filter(|tip| !tip.starts_with("to pass "));
     let tips: String = tips.map(|tip| format!("; {tip}")).collect();
-    format!("kube-ipvs: {}{tips}; try 'kube-ipvs --help'\n", what.join(" "))
+    format!("kube-ipvs: {}{tips}; try 'kube-ipvs {named}--help'\n", what.join(" "))
 }
 
 /// What `run` does instead of running, as kube-proxy does.
@@ -167,7 +194,7 @@ pub enum Command {
     /// Print the desired state of manifests, without a kernel or a cluster
     #[command(after_help = "Example:\n  kube-ipvs render --manifests ./objects --node-name n1")]
     Render {
-        /// Form of the output
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: RenderFormat,
     },
@@ -183,7 +210,7 @@ pub enum Command {
         /// Exit with status 3 if anything would change
         #[arg(long)]
         exit_code: bool,
-        /// Form of the output
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
@@ -195,7 +222,7 @@ pub enum Command {
         kube-ipvs explain svc/kube-dns:dns -n kube-system --from pod/default/web-0\n  \
         kube-ipvs explain '[fd00::a]:443' --from 10.244.1.5 -o json")]
     Explain {
-        /// Destination of the connection: svc/NAME, svc/NAME:PORT (a name or number), or
+        /// Destination of the connection: svc/[NAMESPACE/]NAME[:PORT] (PORT is a name or number), or
         /// ADDR:PORT[/tcp|udp|sctp]
         #[arg(value_name = "DEST")]
         destination: DestinationName,
@@ -206,7 +233,7 @@ pub enum Command {
         /// Namespace of the names
         #[arg(short, long, default_value = "default")]
         namespace: String,
-        /// Form of the output
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
@@ -217,7 +244,7 @@ pub enum Command {
     Status {
         #[command(flatten)]
         services: ServiceFlags,
-        /// Form of the output
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: StatusFormat,
     },
@@ -246,7 +273,8 @@ pub enum Command {
         after_help = "Waits for the client's next connection; with --from node it opens the \
         connection itself. The kernel reports the rules of every program that the first packet and \
         its answer meet, by way of a table `kube-ipvs-trace` that is deleted in the end. Rules of \
-        legacy iptables and eBPF programs are not reported.\n\n\
+        legacy iptables and eBPF programs are not reported. Exit status 1 if no packet came, and 0 \
+        whatever became of one: `-o json` has its `outcome`.\n\n\
         Examples:\n  kube-ipvs trace --from pod/cart-0 --to svc/web:http -n shop\n  \
         kube-ipvs trace --from node --to 10.96.0.10:53/udp\n  \
         kube-ipvs trace --from 198.51.100.9 --to 203.0.113.7:80 --wait 2m -o json"
@@ -255,11 +283,11 @@ pub enum Command {
     /// Check this node: kernel, modules, settings, other proxies' leftovers, firewalls
     #[command(
         after_help = "Without flags of its own it takes those of the agent that runs in this \
-        container, as it does with `kubectl exec`.\n\n\
+        container, as it does with `kubectl exec`. Exit status 1 if a check fails.\n\n\
         Example:\n  kubectl -n kube-system exec ds/kube-ipvs -- /kube-ipvs doctor"
     )]
     Doctor {
-        /// Form of the output
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
@@ -279,28 +307,10 @@ pub enum Command {
     },
     /// Print the version
     Version {
-        /// Form of the output; JSON adds commit, date and toolchain of the build
+        /// Output format; JSON adds commit, date and toolchain of the build
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
-}
-
-/// The Services that a command is about.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Args)]
-pub struct ServiceFlags {
-    /// Only this Service, or those of this namespace
-    #[arg(value_name = "NAMESPACE[/NAME]", value_parser = status_filter, add = complete::services())]
-    services: Option<StatusFilter>,
-    /// Only Services with these labels, such as app=web,tier!=test
-    #[arg(short = 'l', long, value_name = "LABELS", value_parser = label_selector)]
-    selector: Option<LabelSelector>,
-}
-
-impl ServiceFlags {
-    pub(super) fn filter(&self) -> StatusFilter {
-        let labels = self.selector.clone();
-        StatusFilter { labels, ..self.services.clone().unwrap_or_default() }
-    }
 }
 
 /// What `cleanup` removes.
@@ -346,18 +356,6 @@ pub enum StatusFormat {
     Yaml,
     /// One JSON object
     Json,
-}
-
-/// Parses the Services that `status` prints.
-pub(super) fn status_filter(text: &str) -> Result<StatusFilter, String> {
-    let (namespace, name) = match text.split_once('/') {
-        Some((namespace, name)) => (namespace, Some(name)),
-        None => (text, None),
-    };
-    if namespace.is_empty() || name.is_some_and(|name| name.is_empty() || name.contains('/')) {
-        return Err("give NAMESPACE or NAMESPACE/NAME".to_owned());
-    }
-    Ok(StatusFilter::of(namespace, name))
 }
 
 /// Form of an answer.

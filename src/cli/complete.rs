@@ -10,7 +10,7 @@ use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, complete};
 use clap_complete::env::Shells;
 
-use super::Cli;
+use super::args;
 use super::plugin::Plugin;
 use crate::agent::api::{StatusFilter, StatusQuestion};
 use crate::client::AgentClient;
@@ -25,7 +25,7 @@ const AGENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 /// Returns the command lines of the program and of the kubectl plugin.
 #[must_use]
 pub fn commands() -> [Command; 2] {
-    [Cli::command(), Plugin::command()]
+    [args::command(), Plugin::command()]
 }
 
 /// Returns what a shell reads to complete command lines of the program: `bash`, `elvish`, `fish`,
@@ -46,7 +46,7 @@ pub fn completions(shell: &str) -> io::Result<Vec<u8>> {
 
 /// Answers a shell that asks for completions, and ends.
 pub(super) fn answer_shell() {
-    CompleteEnv::with_factory(Cli::command).var(VARIABLE).complete();
+    CompleteEnv::with_factory(args::command).var(VARIABLE).complete();
 }
 
 /// Prints the completions of a command line of the plugin in kubectl's form, which is Cobra's. kubectl

@@ -5,40 +5,36 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{TextFormat, complete, output, status};
-use crate::agent::api::{ConnectionsQuestion, ConnectionsView};
+use super::{ServiceName, TextFormat, complete, output, status};
+use crate::agent::api::{ConnectionsQuestion, ConnectionsView, StatusFilter};
 use crate::config::{SharedFlags, count};
 
 /// What `connections` shows, and how.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct ConnectionsFlags {
-    /// The Service
-    #[arg(value_name = "[NAMESPACE/]SERVICE", value_parser = service, add = complete::services())]
-    service: String,
+    /// The Service: NAME, NAMESPACE/NAME or svc/NAME
+    #[arg(value_name = "SERVICE", value_parser = str::parse::<ServiceName>)]
+    #[arg(add = complete::services())]
+    service: ServiceName,
     /// Namespace of a Service without one
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// Most connections that are shown, up to 100000
+    /// Show at most this many connections, up to 100000
     #[arg(long, value_name = "COUNT", value_parser = count::<usize>, default_value_t = 1000)]
     limit: usize,
-    /// Form of the output; JSON has an object a line
+    /// Output format; JSON has one object per line
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: TextFormat,
 }
 
 impl ConnectionsFlags {
     pub(super) fn question(&self) -> ConnectionsQuestion {
-        let names = self.service.split_once('/').unwrap_or((&self.namespace, &self.service));
-        let (namespace, name) = (names.0.to_owned(), names.1.to_owned());
-        ConnectionsQuestion { namespace, name, limit: self.limit }
-    }
-}
-
-fn service(text: &str) -> Result<String, String> {
-    let words: Vec<_> = text.split('/').collect();
-    match words.len() <= 2 && words.iter().all(|word| !word.is_empty()) {
-        true => Ok(text.to_owned()),
-        false => Err("give SERVICE or NAMESPACE/SERVICE".to_owned()),
+        let StatusFilter { namespace, name, .. } = self.service.filter(Some(&self.namespace));
+        ConnectionsQuestion {
+            namespace: namespace.unwrap_or_default(),
+            name: name.unwrap_or_default(),
+            limit: self.limit,
+        }
     }
 }
 
@@ -71,18 +67,4 @@ pub(super) fn report(
         ))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_has_at_most_one_namespace() {
-        for (text, is_valid) in
-            [("web", true), ("shop/web", true), ("", false), ("shop/", false), ("a/b/c", false)]
-        {
-            assert_eq!(service(text).is_ok(), is_valid, "{text}");
-        }
-    }
 }

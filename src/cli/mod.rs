@@ -15,6 +15,7 @@ mod plugin;
 mod render;
 mod run;
 mod running;
+mod services;
 mod status;
 mod top;
 mod top_view;
@@ -35,11 +36,11 @@ use crate::config::{ConfigError, LogFormat};
 use crate::source::manifests::ManifestError;
 
 pub use args::{
-    CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, ServiceFlags, StatusFormat,
-    TextFormat,
+    CleanupFlags, Cli, Command, EarlyExit, RenderFormat, RunFlags, StatusFormat, TextFormat,
 };
 pub use complete::{commands, completions};
 pub use connections::ConnectionsFlags;
+pub use services::{ServiceFlags, ServiceName};
 pub use top_view::TopFlags;
 pub use trace::TraceFlags;
 

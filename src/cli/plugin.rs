@@ -93,7 +93,7 @@ enum PluginCommand {
     Status {
         #[command(flatten)]
         services: ServiceFlags,
-        /// Form of the output; JSON has a line for each node
+        /// Output format; JSON has one line per node
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
@@ -112,17 +112,17 @@ enum PluginCommand {
         /// Namespace of the names
         #[arg(short, long, default_value = "default")]
         namespace: String,
-        /// Form of the output; JSON has a line for each node
+        /// Output format; JSON has one line per node
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
     /// Print the checks of each node that warn or fail
     Doctor {
-        /// Form of the output; JSON has a line for each node
+        /// Output format; JSON has one line per node
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },
-    /// Print what not all nodes have alike, and nodes with failed operations
+    /// Print the differences between nodes, and nodes with failed operations
     #[command(
         after_help = "Compared are front ends, refused front ends, and the endpoints of pools that \
         are the same on every node: those of traffic policy Cluster without topology hints. What \
@@ -131,7 +131,7 @@ enum PluginCommand {
     Diff {
         #[command(flatten)]
         services: ServiceFlags,
-        /// Form of the output
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: TextFormat,
     },

@@ -18,16 +18,16 @@ pub struct TopFlags {
     /// Time between two readings; IPVS adds its counters up every two seconds
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "4s")]
     pub interval: Duration,
-    /// End after the first two readings
+    /// Print one interval, then end
     #[arg(long)]
     pub once: bool,
     /// What comes first
     #[arg(long, value_enum, default_value_t)]
     pub sort: TrafficOrder,
-    /// Most Services; with more, the busiest are shown
+    /// Show at most this many Services, the busiest first
     #[arg(long, value_name = "COUNT", value_parser = count::<usize>, default_value_t = 50)]
     pub limit: usize,
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub output: TextFormat,
 }

@@ -30,7 +30,7 @@ pub struct TraceFlags {
     /// address, or `node` for a connection that this command opens itself
     #[arg(long, value_name = "SRC")]
     from: ClientName,
-    /// Destination of the connection: svc/NAME, svc/NAME:PORT (a name or number), or
+    /// Destination of the connection: svc/[NAMESPACE/]NAME[:PORT] (PORT is a name or number), or
     /// ADDR:PORT[/tcp|udp|sctp]
     #[arg(long, value_name = "DEST")]
     to: DestinationName,
@@ -40,7 +40,7 @@ pub struct TraceFlags {
     /// How long it waits for the client's next connection
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     wait: Duration,
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: TextFormat,
 }

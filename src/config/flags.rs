@@ -65,7 +65,7 @@ pub struct SharedFlags {
         help_heading = PROXY_HEADING
     )]
     pub master: Option<String>,
-    /// Form of the log
+    /// Log format [default: the file's, then text]
     #[arg(
         long,
         alias = "logging-format",
@@ -98,6 +98,10 @@ pub struct SharedFlags {
     /// kube-proxy's flags.
     #[command(flatten)]
     pub proxy: ProxyFlags,
+    /// Whether `--kubeconfig` overrides the file's. For the agent it does not, as for kube-proxy. Other
+    /// commands run where the file's path may not exist.
+    #[arg(skip)]
+    pub overrides_kubeconfig: bool,
     /// What was amended of the command line: one line each.
     #[arg(skip)]
     pub warnings: Vec<String>,

@@ -24,6 +24,7 @@ const TRACE_VERBOSITY: i64 = 6;
 /// The flag of kube-proxy that counts beside a file, and more than it. kube-proxy ignores it there. A
 /// manifest that adds a monitor to the agent does not own the file: with kubeadm, it is kube-proxy's.
 const METRICS_FLAG: &str = "metrics-bind-address";
+const KUBECONFIG_FLAG: &str = "kubeconfig";
 
 /// Resolves everything.
 ///
@@ -86,12 +87,15 @@ impl<'a> Resolver<'a> {
             },
             Some(path) => {
                 let given = flags.proxy.given().map(|(option, _)| option.flag);
-                let given = given.filter(|flag| *flag != METRICS_FLAG);
+                let counts = |flag| {
+                    flag == METRICS_FLAG || flag == KUBECONFIG_FLAG && flags.overrides_kubeconfig
+                };
+                let given = given.filter(|flag| !counts(*flag));
                 let given: Vec<_> = given.map(|flag| format!("--{flag}")).collect();
                 if !given.is_empty() {
                     warnings.push(format!(
-                        "{}: ignored, as kube-proxy does where --config is given; say it in the \
-                         file",
+                        "{}: ignored because --config is given, as kube-proxy does; set it in \
+                         the file",
                         given.join(", ")
                     ));
                 }
@@ -115,7 +119,7 @@ impl<'a> Resolver<'a> {
         if !self.list("ipvs.excludeCIDRs").is_empty() {
             self.warn(
                 "ipvs.excludeCIDRs",
-                "not needed: virtual servers that are not ours are always left alone",
+                "not needed: other programs' virtual servers are always left alone",
             );
         }
         if config.sync_period.is_zero() {
@@ -192,8 +196,11 @@ impl<'a> Resolver<'a> {
             return SourceConfig::Manifests(directory.clone());
         }
         let some = |text: &&str| !text.is_empty();
+        let flag = self.flags.proxy.value(KUBECONFIG_FLAG).and_then(Value::as_str);
+        let flag = flag.filter(|_| self.flags.overrides_kubeconfig);
+        let kubeconfig = flag.or_else(|| self.text_of("clientConnection.kubeconfig"));
         SourceConfig::Kubernetes {
-            kubeconfig: self.text_of("clientConnection.kubeconfig").filter(some).map(PathBuf::from),
+            kubeconfig: kubeconfig.filter(some).map(PathBuf::from),
             master: self.flags.master.as_deref().filter(some).map(str::to_owned),
         }
     }

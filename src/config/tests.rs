@@ -204,8 +204,8 @@ fn beside_a_file_most_flags_are_ignored_with_a_warning() {
     ));
     assert_eq!(
         config.warnings,
-        ["--masquerade-all, --ipvs-scheduler: ignored, as kube-proxy does where --config is \
-          given; say it in the file"]
+        ["--masquerade-all, --ipvs-scheduler: ignored because --config is given, as kube-proxy \
+          does; set it in the file"]
     );
 }
 
@@ -218,6 +218,27 @@ fn the_flag_of_metrics_counts_beside_a_file() {
     assert_eq!(with("").unwrap().metrics_address, None);
     let wrong = with("x").unwrap_err().to_string();
     assert!(wrong.starts_with("--metrics-bind-address"), "{wrong}");
+}
+
+#[test]
+fn the_flag_of_the_kubeconfig_counts_beside_a_file_except_for_the_agent() {
+    let path = |overrides_kubeconfig| {
+        let config = with_file(KUBEADM, "").unwrap();
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), KUBEADM).unwrap();
+        let flags = SharedFlags {
+            config: Some(path.path().to_owned()),
+            overrides_kubeconfig,
+            ..flags("--kubeconfig=/mine")
+        };
+        let given = try_resolve(&flags).unwrap();
+        (given.source == config.source, given.source, given.warnings.len())
+    };
+    let (_, source, warnings) = path(true);
+    let mine = SourceConfig::Kubernetes { kubeconfig: Some("/mine".into()), master: None };
+    assert_eq!((source, warnings), (mine, 0));
+    let (is_of_file, _, warnings) = path(false);
+    assert_eq!((is_of_file, warnings), (true, 1));
 }
 
 #[test]

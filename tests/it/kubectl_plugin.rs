@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs::agent::api::{
-    ConnectionsView, KernelReaders, ServiceView, StatusView, TrafficView, explained, status,
+    ConnectionsView, KernelReaders, ServiceView, StatusView, TrafficView, explained, names, status,
 };
 use kube_ipvs::agent::health::Health;
 use kube_ipvs::agent::http::{MetricsRoutes, Query, bind, serve_metrics};
@@ -80,7 +80,7 @@ fn routes(
                     drop(reply.send(status(&engine, last_sync, &filter, busiest.as_deref())));
                 }
                 Query::Names { addresses, reply } => {
-                    drop(reply.send(engine.names_at(&addresses)));
+                    drop(reply.send(names(&engine, &addresses)));
                 }
                 Query::Explain { question, reply } => {
                     let explain = |destination, from| engine.explain(destination, from);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use kube_ipvs::agent::api::{StatusFilter, StatusView, WideStatus, status};
+use kube_ipvs::agent::api::{StatusFilter, StatusView, WideStatus, names, status};
 use kube_ipvs::control::label_selector;
 use kube_ipvs_core::engine::{Engine, Totals};
 use kube_ipvs_core::model::Settings;
@@ -71,20 +71,20 @@ fn names_are_those_of_pods_and_the_node() {
     let of = |pod| slice("shop/cart-1").port("http", 80).ready("10.244.2.9", "n2").pod(pod);
     engine.handle_event(of("cart-0").into());
     let asked = ["10.0.0.1", "10.244.2.1", "10.244.2.9", "192.0.2.9"].map(ip);
-    let names = |engine: &Engine| {
-        let names = engine.names_at(&asked.into()).into_iter();
+    let named = |engine: &Engine| {
+        let names = names(engine, &asked.into()).into_iter();
         names.map(|(ip, name)| format!("{ip}{name}")).collect::<Vec<_>>()
     };
-    let named = [
+    let expected = [
         "10.0.0.1 (on n1)",
         "10.244.2.1 (default/web-5d4b6-x2x9z on n2)",
         "10.244.2.9 (shop/cart-0 on n2)",
     ];
-    assert_eq!(names(&engine), named);
+    assert_eq!(named(&engine), expected);
     // An address that two pods have by their slices has no name.
     let other = slice("shop/other-1").port("http", 80).ready("10.244.2.9", "n2").pod("other-0");
     engine.handle_event(other.into());
-    assert_eq!(names(&engine), named[..2]);
+    assert_eq!(named(&engine), expected[..2]);
 }
 
 #[test]

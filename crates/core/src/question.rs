@@ -16,9 +16,9 @@ const MOST_ADDRESSES: usize = 8;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DestinationName {
     Address(VirtualAddress),
-    /// The ClusterIPs of a Service of [`ConnectionQuestion::namespace`], at one port or at all.
+    /// The ClusterIPs of a Service, at one port or at all.
     Service {
-        name: String,
+        service: ObjectName,
         /// Its name or number.
         port: Option<String>,
     },
@@ -28,11 +28,15 @@ pub enum DestinationName {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClientName {
     Source(Source),
-    Pod {
-        /// [`ConnectionQuestion::namespace`] if it is not given.
-        namespace: Option<String>,
-        name: String,
-    },
+    Pod(ObjectName),
+}
+
+/// The name of an object: `NAME` or `NAMESPACE/NAME`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObjectName {
+    /// [`ConnectionQuestion::namespace`] if it is not given.
+    pub namespace: Option<String>,
+    pub name: String,
 }
 
 /// Where would a connection go?
@@ -42,6 +46,32 @@ pub struct ConnectionQuestion {
     pub from: ClientName,
     /// That of names without one.
     pub namespace: String,
+}
+
+impl ObjectName {
+    /// Reads a name. Returns `None` if a part of it is missing, or if it has more than two.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace.to_owned()), name),
+            None => (None, text),
+        };
+        let is_valid = !name.is_empty() && !name.contains('/') && namespace.as_deref() != Some("");
+        is_valid.then(|| Self { namespace, name: name.to_owned() })
+    }
+
+    fn namespace<'a>(&'a self, default: &'a str) -> &'a str {
+        self.namespace.as_deref().unwrap_or(default)
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}/")?;
+        }
+        f.write_str(&self.name)
+    }
 }
 
 impl FromStr for DestinationName {
@@ -59,12 +89,9 @@ impl FromStr for DestinationName {
             Some((name, port)) => (name, Some(port.to_owned())),
             None => (named, None),
         };
-        if name.is_empty() || name.contains('/') || port.as_deref() == Some("") {
-            return Err(format!(
-                "{text:?} is not svc/NAME or svc/NAME:PORT; the namespace is given by -n"
-            ));
-        }
-        Ok(Self::Service { name: name.to_owned(), port })
+        let service = ObjectName::parse(name).filter(|_| port.as_deref() != Some(""));
+        let wrong = || format!("{text:?} is not svc/NAME or svc/NAMESPACE/NAME, with :PORT or not");
+        Ok(Self::Service { service: service.ok_or_else(wrong)?, port })
     }
 }
 
@@ -79,14 +106,8 @@ impl FromStr for ClientName {
                 )
             });
         };
-        let (namespace, name) = match pod.split_once('/') {
-            Some((namespace, name)) => (Some(namespace.to_owned()), name),
-            None => (None, pod),
-        };
-        if name.is_empty() || name.contains('/') || namespace.as_deref() == Some("") {
-            return Err(format!("{text:?} is not pod/NAME or pod/NAMESPACE/NAME"));
-        }
-        Ok(Self::Pod { namespace, name: name.to_owned() })
+        let wrong = || format!("{text:?} is not pod/NAME or pod/NAMESPACE/NAME");
+        ObjectName::parse(pod).map(Self::Pod).ok_or_else(wrong)
     }
 }
 
@@ -94,8 +115,8 @@ impl fmt::Display for DestinationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
-            Self::Service { name, port: Some(port) } => write!(f, "svc/{name}:{port}"),
-            Self::Service { name, port: None } => write!(f, "svc/{name}"),
+            Self::Service { service, port: Some(port) } => write!(f, "svc/{service}:{port}"),
+            Self::Service { service, port: None } => write!(f, "svc/{service}"),
         }
     }
 }
@@ -104,8 +125,7 @@ impl fmt::Display for ClientName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source(source) => source.fmt(f),
-            Self::Pod { namespace: Some(namespace), name } => write!(f, "pod/{namespace}/{name}"),
-            Self::Pod { namespace: None, name } => write!(f, "pod/{name}"),
+            Self::Pod(pod) => write!(f, "pod/{pod}"),
         }
     }
 }
@@ -153,13 +173,16 @@ impl ConnectionQuestion {
     }
 
     fn destinations(&self, state: &State) -> Result<Vec<VirtualAddress>, String> {
-        let (name, port) = match &self.destination {
+        let (service, port) = match &self.destination {
             DestinationName::Address(address) => return Ok(vec![*address]),
-            DestinationName::Service { name, port } => (name, port.as_deref()),
+            DestinationName::Service { service, port } => (service, port.as_deref()),
         };
-        let key = ServiceKey::new(&self.namespace, name);
+        let key = ServiceKey::new(service.namespace(&self.namespace), &service.name);
         let service = state.service(&key).ok_or_else(|| {
-            format!("no Service {key} is served here; -n names the namespace of svc/{name}")
+            format!(
+                "no Service {key} is served here; -n names the namespace of svc/{}",
+                service.name
+            )
         })?;
         if service.cluster_ips.is_empty() {
             return Err(format!("Service {key} has no ClusterIP: give one of its addresses"));
@@ -185,12 +208,11 @@ impl ConnectionQuestion {
     }
 
     fn clients(&self, state: &State) -> Result<Vec<Source>, String> {
-        let (namespace, name) = match &self.from {
+        let pod = match &self.from {
             ClientName::Source(source) => return Ok(vec![*source]),
-            ClientName::Pod { namespace, name } => {
-                (namespace.as_ref().unwrap_or(&self.namespace), name)
-            }
+            ClientName::Pod(pod) => pod,
         };
+        let (namespace, name) = (pod.namespace(&self.namespace), &pod.name);
         let mut ips: Vec<_> = state
             .all_slices()
             .filter(|slice| slice.service.namespace() == namespace)
@@ -295,7 +317,7 @@ mod tests {
             assert_eq!(answer(&format!("svc/web:{port}"), "pod/web-0").unwrap(), expected);
         }
         assert_eq!(
-            answer("service/web", "pod/a/web-1").unwrap(),
+            answer("service/a/web", "pod/a/web-1").unwrap(),
             ["10.244.1.6 > 10.96.0.1:80/tcp", "10.244.1.6 > 10.96.0.1:53/udp"]
         );
         assert_eq!(answer("svc/web", "node").unwrap().len(), 4);
@@ -312,7 +334,8 @@ mod tests {
             ("svc/web", "pod/web", "kubectl -n a get pod web"),
             ("svc/web", "pod/b/web-0", "kubectl -n b get pod web-0"),
             ("[fd00::1]:80", "pod/web-1", "no address family in common"),
-            ("svc/a/web", "node", "-n"),
+            ("svc/b/web", "node", "no Service b/web is served here"),
+            ("svc/a/b/web", "node", "is not svc/NAME"),
             ("svc/web:", "node", "is not svc/NAME"),
             ("web:80", "node", "nor svc/NAME"),
             ("svc/web", "pod/a/b/c", "is not pod/NAME"),

@@ -21,7 +21,7 @@ pub use counters::TrafficView;
 pub use endpoint::EndpointView;
 pub use explain::{ExplainView, Explained, explained};
 pub use kernel_readers::KernelReaders;
-pub use peer::{NameView, PeerView};
+pub use peer::{NameView, PeerView, names};
 pub use question::{ConnectionsQuestion, StatusQuestion, TrafficOrder};
 pub(super) use status::name_in;
 pub use status::{

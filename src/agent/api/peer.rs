@@ -1,10 +1,23 @@
 //! Addresses with the names of their pods and nodes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::EndpointName;
 use serde::{Deserialize, Serialize};
+
+/// Returns the names of the pods with these addresses, each with its namespace, and of this node.
+#[must_use]
+pub fn names(engine: &Engine, addresses: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, EndpointName> {
+    let context = engine.desired().context();
+    let mut names = engine.state().pods_at(addresses);
+    let node = EndpointName::new(None, Some(&context.settings.node_name));
+    let own = addresses.iter().filter(|ip| context.is_own(**ip));
+    names.extend(own.map(|ip| (*ip, node.clone())));
+    names
+}
 
 /// The names of what has an address.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -122,7 +122,7 @@ fn answer_of_empty_engine(query: Query) {
             let left_out = filter.limit.unwrap_or_default();
             drop(reply.send(api::ServiceTraffic { services: Vec::new(), left_out }));
         }
-        Query::Names { addresses, reply } => drop(reply.send(engine.names_at(&addresses))),
+        Query::Names { addresses, reply } => drop(reply.send(api::names(&engine, &addresses))),
         Query::Explain { question, reply } => {
             let explain = |destination, from| engine.explain(destination, from);
             drop(reply.send(api::explained(&question, engine.state(), explain)));

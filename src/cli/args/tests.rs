@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use clap::CommandFactory;
 use serde_json::json;
 
 use super::*;
@@ -18,7 +17,7 @@ fn wrong(line: &str) -> String {
 
 #[test]
 fn the_tree_is_sound() {
-    Cli::command().debug_assert();
+    command().debug_assert();
 }
 
 #[test]
@@ -48,6 +47,22 @@ fn cleanup_and_init_only_are_read_as_flags() {
 }
 
 #[test]
+fn each_command_shows_the_flags_that_matter_to_it() {
+    let shown = |name: &str| {
+        let command = command();
+        let command = command.find_subcommand(name).unwrap();
+        let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
+        flags.filter_map(clap::Arg::get_long).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(shown("version"), ["output", "help"]);
+    assert_eq!(
+        shown("top")[6..],
+        ["output", "config", "metrics-bind-address", "help"].map(str::to_owned)
+    );
+    assert!(shown("run").contains(&"masquerade-all".to_owned()));
+}
+
+#[test]
 fn shared_flags_stand_before_or_after_the_command() {
     for line in ["kube-ipvs --node-name a plan", "kube-ipvs plan --node-name a"] {
         let cli = read(line).unwrap();
@@ -68,7 +83,11 @@ fn usage_errors_are_one_line_with_a_correction() {
         (
             "kube-ipvs run --ipvs-schedular=rr",
             "kube-ipvs: unexpected argument '--ipvs-schedular' found; a similar argument \
-             exists: '--ipvs-scheduler'; try 'kube-ipvs --help'\n",
+             exists: '--ipvs-scheduler'; try 'kube-ipvs run --help'\n",
+        ),
+        (
+            "kube-ipvs render -n shop",
+            "kube-ipvs: unexpected argument '-n' found; try 'kube-ipvs render --help'\n",
         ),
         (
             "kube-ipvs rum",
@@ -79,18 +98,17 @@ fn usage_errors_are_one_line_with_a_correction() {
             "kube-ipvs explain 10.0.0.1",
             "kube-ipvs: invalid value '10.0.0.1' for '<DEST>': \"10.0.0.1\" is not \
              ADDR:PORT[/tcp|udp|sctp] (an IPv6 address goes in brackets), nor svc/NAME or \
-             svc/NAME:PORT; try 'kube-ipvs \
-             --help'\n",
+             svc/NAME:PORT; try 'kube-ipvs explain --help'\n",
         ),
         (
             "kube-ipvs explain 10.0.0.1:80",
             "kube-ipvs: the following required arguments were not provided: --from <SRC>; \
-             try 'kube-ipvs --help'\n",
+             try 'kube-ipvs explain --help'\n",
         ),
         (
             "kube-ipvs render -o xml",
             "kube-ipvs: invalid value 'xml' for '--output <OUTPUT>' [possible values: \
-             ipvsadm, nft, route, json]; try 'kube-ipvs --help'\n",
+             ipvsadm, nft, route, json]; try 'kube-ipvs render --help'\n",
         ),
         (
             "kube-ipvs --masquerade-all=maybe",
@@ -104,8 +122,7 @@ fn usage_errors_are_one_line_with_a_correction() {
         ),
         (
             "kube-ipvs --conntrack-min=-1",
-            "kube-ipvs: invalid value '-1' for '--conntrack-min <N>': -1 must not be negative; try \
-             'kube-ipvs --help'\n",
+            "kube-ipvs: invalid value '-1' for '--conntrack-min <N>': -1 must not be negative; try 'kube-ipvs --help'\n",
         ),
         (
             "kube-ipvs --oom-score-adj=low",
@@ -115,7 +132,7 @@ fn usage_errors_are_one_line_with_a_correction() {
         (
             "kube-ipvs top --limit=some",
             "kube-ipvs: invalid value 'some' for '--limit <COUNT>': \"some\" is not a whole number \
-             from 0 to 4294967295; try 'kube-ipvs --help'\n",
+             from 0 to 4294967295; try 'kube-ipvs top --help'\n",
         ),
     ];
     for (line, expected) in cases {

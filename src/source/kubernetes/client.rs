@@ -1,5 +1,6 @@
 //! Clients of the API server.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +37,9 @@ pub struct ApiAccess {
 pub enum ConnectError {
     #[error("{path}: {source}", path = path.display())]
     Kubeconfig { path: PathBuf, source: Box<KubeconfigError> },
-    #[error("no --kubeconfig was given, and this is not a pod with a service account: {0}")]
+    #[error("cannot read the kubeconfig {path}: {source}", path = path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("this is not a pod with a service account, so --kubeconfig must name a file ({0})")]
     InCluster(#[source] InClusterError),
     #[error("--master {url:?}: {reason}")]
     Master { url: String, reason: String },
@@ -45,6 +48,15 @@ pub enum ConnectError {
     /// The credentials or certificates are invalid.
     #[error("the API server's client cannot be set up: {0}")]
     Client(#[source] Box<kube::Error>),
+}
+
+impl ConnectError {
+    fn kubeconfig(path: &Path, error: KubeconfigError) -> Self {
+        match error {
+            KubeconfigError::ReadConfig(source, path) => Self::Unreadable { path, source },
+            error => Self::Kubeconfig { path: path.to_owned(), source: Box::new(error) },
+        }
+    }
 }
 
 /// One client per API server; one server is used as long as it answers.
@@ -143,7 +155,7 @@ pub async fn connect_user(
     context: Option<&str>,
 ) -> Result<Client, ConnectError> {
     let path = kubeconfig.unwrap_or_else(|| Path::new("kubeconfig"));
-    let wrong = |source| ConnectError::Kubeconfig { path: path.into(), source: Box::new(source) };
+    let wrong = |source| ConnectError::kubeconfig(path, source);
     let mut file =
         kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(wrong)?;
     if let Some(context) = context {
@@ -197,8 +209,7 @@ pub(super) async fn configure(
 }
 
 async fn from_file(path: &Path) -> Result<(Config, Option<Matcher>), ConnectError> {
-    let wrong =
-        |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let wrong = |source| ConnectError::kubeconfig(path, source);
     let file = kubeconfig::read(path).map_err(wrong)?;
     let proxies = proxy::of_kubeconfig(&file)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;

@@ -19,11 +19,11 @@ mod rounds;
 mod service_updates;
 mod totals;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::iter;
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::canary;
 use crate::explain::{Candidate, Explanation, Source, explain};
 use crate::model::{
-    Backend, DesiredService, Element, EndpointName, Event, Pool, ServiceKey, Settings, Shared,
-    VirtualAddress,
+    Backend, DesiredService, Element, Event, Pool, ServiceKey, Settings, Shared, VirtualAddress,
 };
 use crate::plan::{
     self, CountTargets, Failure, FailureKind, ObjectKey, Observed, Operation, Outcome, Reconciler,
@@ -365,17 +364,6 @@ impl Engine {
         let of_pool = |(at, _): &(&VirtualAddress, _)| explanation.pool == Some(**at);
         explanation.ejected = self.ejected().filter(of_pool).map(|(_, it)| *it).collect();
         explanation
-    }
-
-    /// Returns the names of the pods with these addresses, each with its namespace, and of this node.
-    #[must_use]
-    pub fn names_at(&self, addresses: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, EndpointName> {
-        let context = self.desired.context();
-        let mut names = self.state.pods_at(addresses);
-        let node = EndpointName::new(None, Some(&context.settings.node_name));
-        let own = addresses.iter().filter(|ip| context.is_own(**ip));
-        names.extend(own.map(|ip| (*ip, node.clone())));
-        names
     }
 
     /// Returns the number of changed Services that are not programmed yet.
