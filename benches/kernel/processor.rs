@@ -172,7 +172,7 @@ pub(crate) fn watchers() -> Result<Vec<Figure>> {
     let measure = |services| {
         on_node(move || {
             let (_server, agent) = settled(services)?;
-            let page = watched(&agent, "/status?limit=200&counters=true", Duration::from_secs(2))?;
+            let page = watched(&agent, "/status?limit=100&counters=true", Duration::from_secs(3))?;
             let top = "/status?limit=50&counters=true&busiest=connections";
             Ok([page, watched(&agent, top, Duration::from_secs(4))?])
         })

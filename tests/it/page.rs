@@ -206,8 +206,8 @@ fn a_browser_shows_services_ejections_failures_and_explanations() {
     browser.prefer("light");
     browser.open(&format!("http://{address}/"));
     browser.until_text("#sync", "synced");
-    browser.until_text("#listed", "The first 200 of 252 Services, by name.");
-    assert_eq!(browser.evaluate("document.querySelectorAll('#services > tr > th').length"), 200);
+    browser.until_text("#listed", "The first 100 of 252 Services, by name.");
+    assert_eq!(browser.evaluate("document.querySelectorAll('#services > tr > th').length"), 100);
     browser.until_text("#failures", "failed -A -t 10.96.0.30:80 -s rr: no memory (attempts: ");
     browser.until_text("#failures", "check conntrack: warn 75 of 100 entries. raise the size");
     browser.screenshot(&screenshots.join("many.png"));

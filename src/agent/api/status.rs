@@ -72,10 +72,8 @@ pub fn status(
         draining.entry(*server).or_default().push(*backend);
     }
     let ejected = engine.ejected().map(|(server, backend)| (*server, *backend)).collect();
-    let selected = |key| {
-        let object = engine.state().service(key);
-        let service =
-            desired.service(key).filter(|service| filter.selects(key, object, service))?;
+    let selected = |(key, service)| {
+        filter.selects(engine.state(), key, service).then_some(())?;
         let totals = StatusTotals::of(service, &draining, &ejected);
         filter.state.is_none_or(|state| state.is_in(&totals)).then_some((key, totals))
     };
@@ -84,11 +82,11 @@ pub fn status(
         totals.add(&of_service);
         key
     };
-    let keys = desired.services().map(|(key, _)| key);
     let limit = filter.limit.unwrap_or(usize::MAX);
     let listed: Vec<_> = match busiest {
         None => {
-            let mut all: Vec<_> = keys.filter_map(selected).map(counted).collect();
+            let services = desired.services();
+            let mut all: Vec<_> = services.filter_map(selected).map(counted).collect();
             if limit < all.len() {
                 // Most Services are not listed, so they are not sorted.
                 all.select_nth_unstable(limit);
@@ -100,7 +98,8 @@ pub fn status(
             let busy = servers.iter().filter_map(|server| desired.pool_owner(server));
             // Services without traffic come last.
             let mut known = FxHashSet::default();
-            let all = busy.chain(keys).filter(|key| known.insert(*key));
+            let busy = busy.filter_map(|key| Some((key, desired.service(key)?)));
+            let all = busy.chain(desired.services()).filter(|(key, _)| known.insert(*key));
             all.filter_map(selected).take(limit).map(counted).collect()
         }
     };

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use kube_ipvs_core::model::{DesiredService, LabelSelector, Service, ServiceKey};
+use kube_ipvs_core::model::{DesiredService, LabelSelector, ServiceKey};
+use kube_ipvs_core::state::State;
 
 use super::StatusTotals;
 
@@ -46,17 +47,18 @@ impl StatusFilter {
     }
 
     /// Returns whether it selects a Service, whatever its state is. A Service that has just been
-    /// removed may have no object.
+    /// removed has no labels.
     pub(super) fn selects(
         &self,
+        state: &State,
         key: &ServiceKey,
-        object: Option<&Service>,
         service: &DesiredService,
     ) -> bool {
-        let has_label = |key: &str, value: Option<&str>| {
-            object.is_some_and(|object| object.labels.has(key, value))
+        let has_labels = |labels: &LabelSelector| {
+            let object = state.service(key);
+            labels.selects(|key, value| object.is_some_and(|it| it.labels.has(key, value)))
         };
-        self.labels.as_ref().is_none_or(|labels| labels.selects(has_label))
+        self.labels.as_ref().is_none_or(has_labels)
             && self.namespace.as_deref().is_none_or(|namespace| key.namespace() == namespace)
             && self.name.as_deref().is_none_or(|name| key.name() == name)
             && self.search.as_deref().is_none_or(|text| is_found(text, key, service))

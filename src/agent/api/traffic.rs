@@ -27,8 +27,7 @@ pub(in crate::agent) fn traffic(
 ) -> ServiceTraffic {
     let servers: FxHashMap<_, _> = servers.iter().copied().collect();
     let of_service = |(key, service): (_, &DesiredService)| {
-        let object = engine.state().service(key);
-        if canary::is(key) || !filter.selects(key, object, service) {
+        if canary::is(key) || !filter.selects(engine.state(), key, service) {
             return None;
         }
         let mut total = ServerTraffic::default();

@@ -10,7 +10,7 @@ const PAGE: &str = include_str!("page.html");
 
 /// Allows the page's own script and style by their hashes, and questions to the agent; nothing else.
 const POLICY: &str = "default-src 'none'; \
-                      script-src 'sha256-rcyRGpOS/oKwjZoJN1g6vWfYaZ2nWgBCPPXRj7Xdkew='; \
+                      script-src 'sha256-0nX6/Yszlw4sq8X4B4x2Vh1KnwkSIUn1JZZenqOTgeE='; \
                       style-src 'sha256-ke4fRb9nxjb4lzNxLopkMjSLJB3dwwfq4FNAVbNYK3M='; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
