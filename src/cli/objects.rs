@@ -1,7 +1,7 @@
 //! Objects from `--manifests`, for the commands that need no agent.
 
 use kube_ipvs_core::engine::DesiredState;
-use kube_ipvs_core::model::{Event, Settings};
+use kube_ipvs_core::model::{Change, Event, Settings};
 use kube_ipvs_core::state::State;
 
 use super::output;
@@ -19,6 +19,11 @@ pub(super) fn load(shared: &SharedFlags, command: &str) -> anyhow::Result<(Setti
     let (events, problems) = manifests::load(directory, &settings.node_name)?;
     for line in warnings.iter().chain(&problems) {
         output::report(line)?;
+    }
+    let is_empty =
+        |event: &Event| matches!(event, Event::Service(Change::Replace(all)) if all.is_empty());
+    if events.iter().any(is_empty) {
+        output::report(format_args!("there is no Service in {}", directory.display()))?;
     }
     Ok((settings, events))
 }

@@ -23,6 +23,9 @@ pub(super) fn node_ports(subject: &Subject) -> Finding {
 /// A range that overlaps another network is not guarded, and a ClusterIP of it may be in use there.
 pub(super) fn ranges(subject: &Subject) -> Finding {
     match subject.overlaps.as_slice() {
+        [] if subject.service_ranges.is_empty() => {
+            Finding::ok("not checked: no service range is known here")
+        }
         [] => Finding::ok("nothing else is known to lie in them"),
         overlaps => Finding::warn(
             overlaps.join("; "),

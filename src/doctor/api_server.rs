@@ -6,7 +6,7 @@ use super::{Finding, Subject};
 /// makes Services work.
 pub(super) fn reachable(subject: &Subject) -> Finding {
     if subject.api_servers.is_empty() {
-        return Finding::ok("no address to check");
+        return Finding::ok("not checked: its address is not known here");
     }
     for address in &subject.api_servers {
         if let Some(range) = subject.service_ranges.iter().find(|range| range.contains(address)) {

@@ -16,7 +16,7 @@ pub(super) fn needed(subject: &Subject) -> Finding {
 pub(super) fn schedulers(subject: &Subject) -> Finding {
     let asked = asked(subject);
     if asked.is_empty() {
-        return Finding::ok(format!("no option asks for another than {}", subject.scheduler));
+        return Finding::ok(format!("every Service uses {}", subject.scheduler));
     }
     served_otherwise(check(asked), subject)
 }
