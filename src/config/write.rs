@@ -41,13 +41,15 @@ pub fn show_flags(config: &Config) -> BTreeMap<String, String> {
     let mut flags: BTreeMap<_, _> = options
         .map(|option| (option.flag.to_owned(), text(option.form.show(&mut config))))
         .collect();
-    let mut set =
-        |flag: &str, value: &dyn ToString| flags.insert(flag.to_owned(), value.to_string());
+    let mut set = |flag: &str, value: &dyn ToString| {
+        flags.insert(flag.to_owned(), value.to_string());
+    };
     set("node-name", &config.settings.node_name);
     set("log-level", &config.log_level);
     set("log-format", if config.log_format == LogFormat::Json { &"json" } else { &"text" });
-    if let SourceConfig::Manifests(directory) = &config.source {
-        set("manifests", &directory.display());
+    match &config.source {
+        SourceConfig::Manifests(directory) => set("manifests", &directory.display()),
+        SourceConfig::Kubernetes { master, .. } => master.iter().for_each(|it| set("master", it)),
     }
     flags
 }
