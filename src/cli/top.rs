@@ -27,7 +27,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &TopFlags) -> anyhow::Result<Exit
         let now = read()?;
         let view = now.since(&before, flags);
         match flags.output {
-            TextFormat::Json => writeln!(io::stdout(), "{}", serde_json::to_string(&view)?)?,
+            TextFormat::Json => writeln!(io::stdout(), "{}", output::json(&view)?)?,
             TextFormat::Text => draw(flags, &output::shown(&view)?.to_string())?,
         }
         if flags.once {
