@@ -199,6 +199,10 @@ fn the_endpoints_of_kubernetes_components_are_there() {
         statusz.contains("\nkube-ipvs statusz\nWarning: This endpoint is not meant"),
         "{statusz}"
     );
+    for path in statusz.lines().find_map(|it| it.strip_prefix("Paths: ")).unwrap().split(' ') {
+        assert!(!server.get(path).starts_with("HTTP/1.1 404 "), "{path}");
+    }
+    assert!(statusz.contains(" /connections "), "{statusz}");
     assert!(statusz.contains("\nStarted: Thu Jan  1 00:00:00 UTC 1970\nUp: "), "{statusz}");
     assert!(server.get("/flagz").ends_with("\n\nnode-name=n1\n"));
     let accept = "application/json;v=v1beta1;g=config.k8s.io;as=Flagz";

@@ -17,9 +17,10 @@ use crate::build::{COMMIT, VERSION};
 const WARNING: &str = "Warning: This endpoint is not meant to be machine parseable, has no formatting \
                        compatibility guarantees and is for debugging purposes only.";
 /// What the metrics address answers.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "/",
     "/configz",
+    "/connections",
     "/explain",
     "/flagz",
     "/healthz",
