@@ -9,17 +9,17 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
+use kube_ipvs_core::model::VirtualAddress;
 use netlink_ipvs::KernelError;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::task::spawn_blocking;
 
 use super::page::page;
 use super::query::{
     AskError, QUERY_TIMEOUT, Query, ask, parse_connections, parse_explain, parse_status,
 };
-use super::server::{Answer, LIMITS, is_of_this_node, serve};
-use super::shared::SharedAnswer;
+use super::server::{Answer, LIMITS, is_named_plainly, is_of_this_node, serve};
+use super::shared::{AnswerPlace, SharedAnswer, rendered};
 use super::zpages;
 use crate::agent::api::{
     ConnectionsQuestion, ConnectionsView, ExplainView, KernelReaders, StatusFilter, StatusQuestion,
@@ -73,19 +73,25 @@ pub async fn serve_metrics<A>(
 ) where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let shared = Arc::new((routes, SharedAnswer::default()));
+    let shared =
+        Arc::new(Shared { routes, status: Default::default(), scrapes: Default::default() });
     let handle = move |request| answer(Arc::clone(&shared), request);
     serve(listener, Arc::default(), LIMITS, handle, stop).await;
 }
 
-async fn answer<A>(
-    shared: Arc<(MetricsRoutes<A>, SharedAnswer)>,
-    request: Request<Incoming>,
-) -> Answer
+/// What the answers to all clients share.
+struct Shared<A> {
+    routes: MetricsRoutes<A>,
+    status: SharedAnswer,
+    /// Bounds the readings for `/metrics` apart from the others, which may take long.
+    scrapes: SharedAnswer,
+}
+
+async fn answer<A>(shared: Arc<Shared<A>>, request: Request<Incoming>) -> Answer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let (routes, status) = &*shared;
+    let Shared { routes, status, scrapes } = &*shared;
     if let Some(refusal) = refuse_method(request.method()) {
         return refusal;
     }
@@ -96,7 +102,7 @@ where
         "/statusz" => zpages::statusz(accept, routes.started, SystemTime::now()),
         "/flagz" => zpages::flagz(accept, &routes.flags),
         "/metrics/slis" => metrics(routes.metrics.slis.encode()),
-        "/metrics" => metrics(encode_metrics(routes).await),
+        "/metrics" => metrics(encode_metrics(routes, scrapes).await),
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &routes.config),
         "/" => page(),
@@ -104,6 +110,10 @@ where
         "/connections" if !is_of_this_node(&request) => say(
             StatusCode::FORBIDDEN,
             "the addresses of clients are for this node alone: use `kubectl ipvs connections`",
+        ),
+        "/connections" if !is_named_plainly(&request) => say(
+            StatusCode::MISDIRECTED_REQUEST,
+            "ask at an IP address or at localhost: another name may be that of a foreign web page",
         ),
         "/connections" => answer_connections(routes, status, query).await,
         "/explain" => explain(&routes.ask, query).await,
@@ -115,23 +125,25 @@ async fn answer_status<A>(routes: &MetricsRoutes<A>, shared: &SharedAnswer, quer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let StatusQuestion { filter, counters, busiest } = match parse_status(query) {
+    let question = match parse_status(query) {
         Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    let busiest = match busiest {
-        None | Some(TrafficOrder::Active) => None,
-        Some(order) => {
-            let busiest = routes.kernel.busiest;
-            // What cannot be read is told with the counters.
-            let servers = spawn_blocking(move || busiest(order)).await;
-            Some(servers.ok().and_then(Result::ok).unwrap_or_default())
-        }
-    };
+    match write_status(routes, shared, question).await {
+        Ok(body) => respond(StatusCode::OK, JSON, body),
+        Err(error) => unavailable(error),
+    }
+}
+
+async fn write_status<A>(
+    routes: &MetricsRoutes<A>,
+    shared: &SharedAnswer,
+    StatusQuestion { filter, counters, busiest }: StatusQuestion,
+) -> Result<Bytes, AskError>
+where
+    A: Fn(Query) + Send + Sync + 'static,
+{
     let count = counters.then_some(routes.kernel.count);
-    let is_shared = filter.is_all() && count.is_none();
-    let query = |reply| Query::Status { filter, busiest, reply };
-    let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT);
     let render = move |snapshot| {
         let mut view = StatusView::from(snapshot);
         if let Some(Err(error)) = count.map(|count| count(&mut view)) {
@@ -139,14 +151,30 @@ where
         }
         serde_json::to_vec(&view)
     };
-    let body = match is_shared {
-        true => shared.get(snapshot, render).await,
-        false => shared.alone(snapshot, render).await,
+    let snapshot = |filter, busiest| {
+        let query = |reply| Query::Status { filter, busiest, reply };
+        ask(&routes.ask, query, QUERY_TIMEOUT)
     };
-    match body {
-        Ok(body) => respond(StatusCode::OK, JSON, body),
-        Err(error) => unavailable(error),
+    if filter.is_all() && count.is_none() {
+        return shared.get(snapshot(filter, None), render).await;
     }
+    let place = shared.place().await?;
+    // Without a limit, all are listed.
+    let busiest = match busiest.filter(|_| filter.limit.is_some()) {
+        None | Some(TrafficOrder::Active) => None,
+        Some(order) => Some(find_busiest(routes, &place, order).await?),
+    };
+    rendered(place, snapshot(filter, busiest), render).await
+}
+
+/// Returns the virtual servers with traffic. What cannot be read is told with the counters.
+async fn find_busiest<A>(
+    routes: &MetricsRoutes<A>,
+    place: &AnswerPlace,
+    order: TrafficOrder,
+) -> Result<Vec<VirtualAddress>, AskError> {
+    let busiest = routes.kernel.busiest;
+    place.read(move || busiest(order).unwrap_or_default()).await
 }
 
 async fn answer_connections<A>(
@@ -185,7 +213,7 @@ async fn find_connections<A>(
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let _place = shared.place().await?;
+    let place = shared.place().await?;
     let filter = StatusFilter::of(namespace, Some(name));
     let query = |reply| Query::Status { filter, busiest: None, reply };
     let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT).await?;
@@ -194,7 +222,7 @@ where
         let StatusView { node, services, .. } = StatusView::from(snapshot);
         Some(connections(services.first()?, &node, limit))
     };
-    let read = spawn_blocking(read).await.map_err(|_| AskError::Stopping)?;
+    let read = place.read(read).await?;
     let Some(Ok(mut view)) = read else { return Ok(read) };
     let addresses = view.unnamed_clients();
     let pods = ask(&routes.ask, |reply| Query::Pods { addresses, reply }, QUERY_TIMEOUT).await?;
@@ -209,13 +237,18 @@ fn metrics(encoded: prometheus::Result<String>) -> Answer {
     }
 }
 
-async fn encode_metrics<A>(routes: &MetricsRoutes<A>) -> prometheus::Result<String>
+async fn encode_metrics<A>(
+    routes: &MetricsRoutes<A>,
+    scrapes: &SharedAnswer,
+) -> prometheus::Result<String>
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
     let mut text = routes.metrics.encode()?;
     // The kernel may have others to serve first, and probes are answered meanwhile.
-    if let Ok(readings) = spawn_blocking(NodeReadings::read).await {
+    if let Ok(place) = scrapes.place().await
+        && let Ok(readings) = place.read(NodeReadings::read).await
+    {
         text.push_str(&encode_node(&readings)?);
     }
     if let Some(filter) = routes.traffic.clone() {

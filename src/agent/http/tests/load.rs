@@ -162,6 +162,64 @@ fn a_large_answer_is_computed_once_for_all_clients() {
     assert!(more <= MOST_ANSWERS, "made {more} times more");
 }
 
+/// The readings of the kernel that run at present, and the most that ran at once.
+static READINGS: Mutex<[usize; 2]> = Mutex::new([0; 2]);
+/// Whether a reading may end.
+static MAY_END: AtomicBool = AtomicBool::new(false);
+
+fn read_for_long() {
+    let count = |change: isize| {
+        let mut readings = READINGS.lock().unwrap();
+        readings[0] = readings[0].strict_add_signed(change);
+        readings[1] = readings[0].max(readings[1]);
+    };
+    count(1);
+    while !MAY_END.load(Ordering::Relaxed) {
+        thread::sleep(SHORT / 100);
+    }
+    count(-1);
+}
+
+#[test]
+fn readings_for_clients_that_are_gone_are_bounded() {
+    let kernel = KernelReaders {
+        busiest: |_| {
+            read_for_long();
+            Ok(Vec::new())
+        },
+        connections: |_, _, _| {
+            read_for_long();
+            Ok(ConnectionsView::default())
+        },
+        ..UNREADABLE
+    };
+    let engine = Mutex::new(large_engine());
+    let server = metrics_server_of(&health(), kernel, move |query| {
+        let Query::Status { filter, busiest, reply } = query else { return };
+        drop(reply.send(api::status(&engine.lock().unwrap(), None, &filter, busiest.as_deref())));
+    });
+    let paths = ["/status?busiest=bytes&limit=1", "/connections?namespace=default&name=web-1"];
+    let ask = |path: &str| {
+        let mut client = connect_from(1, server.address);
+        write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        client
+    };
+    for (begun, path) in (1..).zip(paths.into_iter().cycle().take(MOST_ANSWERS)) {
+        let client = ask(path);
+        while READINGS.lock().unwrap()[0] < begun {
+            thread::sleep(SHORT / 100);
+        }
+        drop(client);
+    }
+    // Their clients are gone, and the readings are not.
+    for path in paths {
+        let answer = until_hung_up(ask(path), b"");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{path}: {answer}");
+    }
+    assert_eq!(READINGS.lock().unwrap()[1], MOST_ANSWERS);
+    MAY_END.store(true, Ordering::Relaxed);
+}
+
 #[test]
 fn answers_under_way_are_bounded() {
     let engine = Arc::new(Mutex::new(large_engine()));
