@@ -26,7 +26,6 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::places::{MOST_OF_A_PEER, MOST_OF_OTHERS, Places};
-use super::query::QUERY_TIMEOUT;
 use super::routes::respond;
 use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;
