@@ -10,6 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::question::ConnectionQuestion;
 use netlink_ipvs::KernelError;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -22,7 +23,7 @@ use super::server::{Answer, LIMITS, is_named_plainly, is_of_this_node, serve};
 use super::shared::{AnswerPlace, SharedAnswer, rendered};
 use super::zpages;
 use crate::agent::api::{
-    ConnectionsQuestion, ConnectionsView, ExplainView, KernelReaders, StatusFilter, StatusQuestion,
+    ConnectionsQuestion, ExplainView, Explained, KernelReaders, StatusFilter, StatusQuestion,
     StatusView, TrafficOrder,
 };
 use crate::agent::health::{Health, HealthReport};
@@ -73,8 +74,12 @@ pub async fn serve_metrics<A>(
 ) where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let shared =
-        Arc::new(Shared { routes, status: Default::default(), scrapes: Default::default() });
+    let shared = Arc::new(Shared {
+        routes,
+        status: Default::default(),
+        scrapes: Default::default(),
+        explanations: Default::default(),
+    });
     let handle = move |request| answer(Arc::clone(&shared), request);
     serve(listener, Arc::default(), LIMITS, handle, stop).await;
 }
@@ -85,13 +90,14 @@ struct Shared<A> {
     status: SharedAnswer,
     /// Bounds the readings for `/metrics` apart from the others, which may take long.
     scrapes: SharedAnswer,
+    explanations: SharedAnswer,
 }
 
 async fn answer<A>(shared: Arc<Shared<A>>, request: Request<Incoming>) -> Answer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let Shared { routes, status, scrapes } = &*shared;
+    let Shared { routes, status, scrapes, explanations } = &*shared;
     if let Some(refusal) = refuse_method(request.method()) {
         return refusal;
     }
@@ -116,7 +122,7 @@ where
             "ask at an IP address or at localhost: another name may be that of a foreign web page",
         ),
         "/connections" => answer_connections(routes, status, query).await,
-        "/explain" => explain(&routes.ask, query).await,
+        "/explain" => explain(&routes.ask, explanations, query).await,
         path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
     }
 }
@@ -189,10 +195,10 @@ where
         Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    match find_connections(routes, shared, &question).await {
-        Ok(Some(Ok(view))) => json(StatusCode::OK, &view),
-        Ok(Some(Err(error))) => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-        Ok(None) => {
+    match write_connections(routes, shared, &question).await {
+        Ok(Ok(Some(body))) => respond(StatusCode::OK, JSON, body),
+        Ok(Err(error)) => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Ok(Ok(None)) => {
             let ConnectionsQuestion { namespace, name, .. } = question;
             let text = format!(
                 "no Service {namespace}/{name} is served here; -n names the namespace of a Service \
@@ -205,11 +211,11 @@ where
 }
 
 /// Returns the connections of a Service; `None` if it is not served.
-async fn find_connections<A>(
+async fn write_connections<A>(
     routes: &MetricsRoutes<A>,
     shared: &SharedAnswer,
     ConnectionsQuestion { namespace, name, limit }: &ConnectionsQuestion,
-) -> Result<Option<Result<ConnectionsView, KernelError>>, AskError>
+) -> Result<Result<Option<Bytes>, KernelError>, AskError>
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
@@ -220,14 +226,20 @@ where
     let (connections, limit) = (routes.kernel.connections, *limit);
     let read = move || {
         let StatusView { node, services, .. } = StatusView::from(snapshot);
-        Some(connections(services.first()?, &node, limit))
+        let view = services.first().map(|service| connections(service, &node, limit));
+        view.transpose().map(|view| view.map(|view| (view.unnamed_clients(), view)))
     };
-    let read = place.read(read).await?;
-    let Some(Ok(mut view)) = read else { return Ok(read) };
-    let addresses = view.unnamed_clients();
-    let pods = ask(&routes.ask, |reply| Query::Pods { addresses, reply }, QUERY_TIMEOUT).await?;
-    view.name_clients(&pods);
-    Ok(Some(Ok(view)))
+    let (addresses, mut view) = match place.read(read).await? {
+        Ok(Some(read)) => read,
+        Ok(None) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error)),
+    };
+    let pods = ask(&routes.ask, |reply| Query::Pods { addresses, reply }, QUERY_TIMEOUT);
+    let render = move |pods| {
+        view.name_clients(&pods);
+        serde_json::to_vec(&view)
+    };
+    rendered(place, pods, render).await.map(|body| Ok(Some(body)))
 }
 
 fn metrics(encoded: prometheus::Result<String>) -> Answer {
@@ -261,24 +273,40 @@ where
     Ok(text)
 }
 
-async fn explain(put: impl Fn(Query), query: &str) -> Answer {
+async fn explain(put: impl Fn(Query), shared: &SharedAnswer, query: &str) -> Answer {
     let question = match parse_explain(query) {
         Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    let is_one = question.is_one();
-    match ask(put, |reply| Query::Explain { question, reply }, QUERY_TIMEOUT).await {
-        Ok(Ok(all)) => {
-            let all: Vec<_> = all.iter().map(ExplainView::from).collect();
-            // Of two addresses there is one explanation, as an object.
-            match &all[..] {
-                [view] if is_one => json(StatusCode::OK, view),
-                all => json(StatusCode::OK, &all),
-            }
-        }
+    match write_explanations(put, shared, question).await {
+        Ok(Ok(body)) => respond(StatusCode::OK, JSON, body),
         Ok(Err(unknown)) => say(StatusCode::NOT_FOUND, unknown),
         Err(error) => unavailable(error),
     }
+}
+
+/// Returns the explanations, or what is unknown.
+async fn write_explanations(
+    put: impl Fn(Query),
+    shared: &SharedAnswer,
+    question: ConnectionQuestion,
+) -> Result<Result<Bytes, String>, AskError> {
+    let place = shared.place().await?;
+    let is_one = question.is_one();
+    let query = |reply| Query::Explain { question, reply };
+    let all = match ask(put, query, QUERY_TIMEOUT).await? {
+        Ok(all) => all,
+        Err(unknown) => return Ok(Err(unknown)),
+    };
+    let render = move |all: Vec<Explained>| {
+        let all: Vec<_> = all.iter().map(ExplainView::from).collect();
+        // Of two addresses there is one explanation, as an object.
+        match &all[..] {
+            [view] if is_one => serde_json::to_vec(view),
+            all => serde_json::to_vec(all),
+        }
+    };
+    rendered(place, ready(Ok(all)), render).await.map(Ok)
 }
 
 fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {

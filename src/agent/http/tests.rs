@@ -2,6 +2,7 @@
 
 mod load;
 
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::io::{ErrorKind, Read, Write};
 use std::iter::{self, repeat_n};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::explain::Explanation;
 use kube_ipvs_core::model::{
     Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings, VirtualAddress,
 };
@@ -30,7 +32,9 @@ use super::routes::respond;
 use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;
 use super::*;
-use crate::agent::api::{self, ConnectionsView, KernelReaders, StatusFilter, StatusQuestion};
+use crate::agent::api::{
+    self, ConnectionView, ConnectionsView, KernelReaders, StatusFilter, StatusQuestion,
+};
 use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
 use crate::client::{AgentClient, AgentError};

@@ -248,6 +248,57 @@ fn answers_under_way_are_bounded() {
 }
 
 #[test]
+fn other_large_answers_under_way_are_bounded() {
+    let kernel = KernelReaders {
+        connections: |_, _, _| {
+            let peer = serde_json::json!({"address": "10.0.0.1:1"});
+            let one =
+                serde_json::json!({"client": peer, "frontend": "", "backend": peer, "carrier": ""});
+            let connection: ConnectionView = serde_json::from_value(one).unwrap();
+            let connections = vec![connection; 100_000];
+            Ok(ConnectionsView { connections, ..ConnectionsView::default() })
+        },
+        ..UNREADABLE
+    };
+    let engine = Mutex::new(large_engine());
+    let server = metrics_server_of(&health(), kernel, move |query| {
+        let engine = engine.lock().unwrap();
+        match query {
+            Query::Status { filter, busiest, reply } => {
+                drop(reply.send(api::status(&engine, None, &filter, busiest.as_deref())));
+            }
+            Query::Pods { reply, .. } => drop(reply.send(BTreeMap::new())),
+            Query::Explain { question, reply } => {
+                let explain = |destination, from| {
+                    let reason = "long ".repeat(2_000_000);
+                    Explanation { reason, ..engine.explain(destination, from) }
+                };
+                drop(reply.send(api::explained(&question, engine.state(), explain)));
+            }
+            Query::Traffic { .. } => {}
+        }
+    });
+    for path in
+        ["/connections?namespace=default&name=web-1", "/explain?destination=10.96.0.1:1&from=node"]
+    {
+        let begin = |_| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut begun = [0; 64];
+            stream.read_exact(&mut begun).unwrap();
+            assert!(begun.starts_with(b"HTTP/1.1 200 "), "{path}");
+            stream
+        };
+        let reading: Vec<_> = (0..MOST_ANSWERS).map(begin).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let crowded = server.send(&request);
+        assert!(crowded.starts_with("HTTP/1.1 503 "), "{path}: {}", &crowded[..80]);
+        assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+        drop(reading);
+    }
+}
+
+#[test]
 fn status_is_narrowed_and_counted_on_request() {
     let engine = Mutex::new(large_engine());
     let server = metrics_server(&health(), move |query| {
