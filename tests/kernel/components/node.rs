@@ -15,7 +15,7 @@ use kube_ipvs::kernel::sysctl::{self, Sysctl, SysctlReport, SysctlState};
 use kube_ipvs::source::network;
 use kube_ipvs_core::model::{DEVICE, Event, Family, Protocol, Route, Scheduler, VirtualAddress};
 use kube_ipvs_core::plan::{Carrier, CountTargets, FlowOperation, RouteOperation};
-use netlink_ipvs::{Attributes, Batch, Listener, Socket, Subsystem as Netlink};
+use netlink_ipvs::{Attributes, Batch, Socket, Subsystem as Netlink};
 
 use super::{Component, component, output, run};
 
@@ -30,7 +30,6 @@ pub(crate) fn components() -> Vec<Component> {
             "the_follower_tells_where_the_node_sends_from",
             the_follower_tells_where_the_node_sends_from,
         ),
-        component("endless_notifications_end_a_read", endless_notifications_end_a_read),
         component("listening_sockets_are_known", listening_sockets_are_known),
         component(
             "the_follower_tells_which_links_there_are",
@@ -139,29 +138,6 @@ fn the_follower_tells_where_the_node_sends_from() {
 }
 
 /// Processes', and the kernel's own of a tunnel, in this namespace alone.
-/// A trace ends in time, however much another program traces.
-fn endless_notifications_end_a_read() {
-    /// `RTNLGRP_IPV4_NETCONF`
-    const SETTINGS: u32 = 24;
-    let mut listener = Listener::open(Netlink::Route, &[SETTINGS], &[]).unwrap();
-    let mut toggled = 0;
-    let mut toggle = || {
-        toggled += 1;
-        let value = ["0", "1"][toggled % 2];
-        fs::write("/proc/sys/net/ipv4/conf/lo/forwarding", value).unwrap();
-    };
-    toggle();
-    toggle();
-    let start = Instant::now();
-    let mut read = 0;
-    listener.read(|_, _| {
-        assert!(start.elapsed() < Duration::from_secs(60), "the read does not end");
-        read += 1;
-        toggle();
-    });
-    assert!(read > 1, "{read} notifications");
-}
-
 fn listening_sockets_are_known() {
     run("ip link set lo up");
     run("ip link add tunnel type vxlan id 7 dstport 4790 dev lo");
