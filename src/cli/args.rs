@@ -217,7 +217,7 @@ pub enum Command {
     /// Print where a new connection would go, and why
     #[command(after_help = "Asks the running agent, or computes the answer from --manifests. A \
         Service means its ClusterIPs; every port and address family that the question may mean is \
-        explained.\n\n\
+        explained, up to 64 ports.\n\n\
         Examples:\n  kube-ipvs explain 10.96.0.10:53/udp --from node\n  \
         kube-ipvs explain svc/kube-dns:dns -n kube-system --from pod/default/web-0\n  \
         kube-ipvs explain '[fd00::a]:443' --from 10.244.1.5 -o json")]

@@ -45,7 +45,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &ConnectionsFlags) -> anyhow::Res
         TextFormat::Json => {
             let mut out = io::stdout().lock();
             for connection in &view.connections {
-                writeln!(out, "{}", serde_json::to_string(connection)?)?;
+                writeln!(out, "{}", output::json(connection)?)?;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use kube_ipvs_core::model::one_line;
+use kube_ipvs_core::model::{one_line, plain_json};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub(super) fn print(
 ) -> anyhow::Result<()> {
     let text = match form {
         TextFormat::Text => shown(answer)?.to_string(),
-        TextFormat::Json => serde_json::to_string_pretty(answer)?,
+        TextFormat::Json => pretty_json(answer)?,
     };
     writeln!(io::stdout(), "{}", text.trim_end())?;
     Ok(())
@@ -34,10 +34,20 @@ pub(super) fn print_all(
                 answers.iter().map(|it| shown(it).map(|it| it.to_string())).collect();
             all?.join("\n")
         }
-        TextFormat::Json => serde_json::to_string_pretty(answers)?,
+        TextFormat::Json => pretty_json(&answers)?,
     };
     writeln!(io::stdout(), "{}", text.trim_end())?;
     Ok(())
+}
+
+/// Returns JSON of many lines.
+pub(super) fn pretty_json(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(value).map(plain_json)
+}
+
+/// Returns JSON on one line.
+pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(value).map(plain_json)
 }
 
 /// Prints one line.

@@ -47,7 +47,7 @@ pub(super) fn run(
     }
     let view = PlanView::new(&operations, &engine);
     match form {
-        TextFormat::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&view)?)?,
+        TextFormat::Json => writeln!(io::stdout(), "{}", output::pretty_json(&view)?)?,
         TextFormat::Text => {
             let mut out = io::stdout().lock();
             for operation in &view.operations {

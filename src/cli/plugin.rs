@@ -155,7 +155,7 @@ fn text_of<T: Display + Serialize + DeserializeOwned>(
             let answer = output::shown(answer)?.to_string();
             format!("==> {}\n{}\n\n", one_line(node), answer.trim_end())
         }
-        TextFormat::Json => serde_json::to_string(&NodeAnswer { node, answer })? + "\n",
+        TextFormat::Json => output::json(&NodeAnswer { node, answer })? + "\n",
     })
 }
 

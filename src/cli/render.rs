@@ -30,8 +30,8 @@ pub(super) fn run(shared: &SharedFlags, form: RenderFormat) -> anyhow::Result<Ex
             return Ok(ExitCode::SUCCESS);
         }
         RenderFormat::Json => {
-            serde_json::to_writer_pretty(&mut out, &json(&desired))?;
-            vec![String::new()]
+            writeln!(out, "{}", output::pretty_json(&json(&desired))?)?;
+            return Ok(ExitCode::SUCCESS);
         }
     };
     lines.iter().try_for_each(|line| output::line(&mut out, line))?;

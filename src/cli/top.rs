@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Instant;
 
-use rustix::termios::tcgetwinsize;
+use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::top_view::{TopBackend, TopPool, TopView};
 use super::{TextFormat, TopFlags, output, status};
@@ -27,7 +27,7 @@ pub(super) fn run(shared: &SharedFlags, flags: &TopFlags) -> anyhow::Result<Exit
         let now = read()?;
         let view = now.since(&before, flags);
         match flags.output {
-            TextFormat::Json => writeln!(io::stdout(), "{}", serde_json::to_string(&view)?)?,
+            TextFormat::Json => writeln!(io::stdout(), "{}", output::json(&view)?)?,
             TextFormat::Text => draw(flags, &output::shown(&view)?.to_string())?,
         }
         if flags.once {
@@ -43,12 +43,18 @@ pub(super) fn draw(flags: &TopFlags, text: &str) -> io::Result<()> {
     if flags.once || !out.is_terminal() {
         return writeln!(out, "{text}");
     }
-    let size = tcgetwinsize(&out)?;
-    let (rows, columns) = (usize::from(size.ws_row), usize::from(size.ws_col));
-    let lines = text.lines().take(rows.saturating_sub(1));
-    let lines = lines.map(|line| line.chars().take(columns).collect::<String>());
-    write!(out, "{FROM_THE_TOP}{}", lines.collect::<Vec<_>>().join("\r\n"))?;
+    let Winsize { ws_row, ws_col, .. } = tcgetwinsize(&out)?;
+    write!(out, "{FROM_THE_TOP}{}", cut_to(text, ws_row, ws_col))?;
     out.flush()
+}
+
+/// Returns the part of a text that a terminal has room for. One that does not know its size says 0, as
+/// that of `docker exec -t` does at first.
+fn cut_to(text: &str, rows: u16, columns: u16) -> String {
+    let known = |size: u16| if size == 0 { usize::MAX } else { size.into() };
+    let lines = text.lines().take(known(rows).saturating_sub(1));
+    let lines = lines.map(|line| line.chars().take(known(columns)).collect::<String>());
+    lines.collect::<Vec<_>>().join("\r\n")
 }
 
 /// The pools of an agent with the counters of IPVS, at one moment.
@@ -111,5 +117,18 @@ impl Reading {
             pool.backends.sort_by_key(|it| Reverse(it.rates.by(order, it.connections()[0])));
         }
         TopView { seconds, pools }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_what_it_has_room_for() {
+        let text = "a table\nof three\nlines\n";
+        assert_eq!(cut_to(text, 3, 4), "a ta\r\nof t");
+        assert_eq!(cut_to(text, 24, 80), "a table\r\nof three\r\nlines");
+        assert_eq!(cut_to(text, 0, 0), "a table\r\nof three\r\nlines", "of unknown size");
     }
 }

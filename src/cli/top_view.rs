@@ -10,13 +10,16 @@ use super::{ServiceFlags, TextFormat};
 use crate::agent::api::{EndpointView, StatusFilter, StatusQuestion, TrafficOrder, TrafficView};
 use crate::config::{count, duration};
 
+/// The shortest time between two readings.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// What `top` shows, and how.
 #[derive(Clone, PartialEq, Eq, Debug, Args)]
 pub struct TopFlags {
     #[command(flatten)]
     services: ServiceFlags,
-    /// Time between two readings; IPVS adds its counters up every two seconds
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "4s")]
+    /// Time between two readings, from 100ms; IPVS adds its counters up every two seconds
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "4s")]
     pub interval: Duration,
     /// Print one interval, then end
     #[arg(long)]
@@ -30,6 +33,14 @@ pub struct TopFlags {
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub output: TextFormat,
+}
+
+/// Reads a time between two readings. The agent reads the kernel for each.
+fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < SHORTEST => Err(format!("at least {SHORTEST:?}")),
+        time => Ok(time),
+    }
 }
 
 impl TopFlags {
@@ -199,6 +210,13 @@ fn fmt_row(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_is_not_asked_without_a_pause() {
+        assert_eq!(interval("100ms"), Ok(SHORTEST));
+        assert_eq!(interval("0s"), Err("at least 100ms".to_owned()));
+        assert!(interval("99ms").is_err() && interval("x").is_err());
+    }
 
     #[test]
     fn rates_are_per_second_and_survive_a_new_counter() {

@@ -46,7 +46,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         total = total.checked_add(part).ok_or_else(error)?;
         rest = tail;
     }
-    Ok(total)
+    // Go counts nanoseconds in 64 bits. A point in time so far away still exists.
+    match i64::try_from(total.as_nanos()) {
+        Ok(_) => Ok(total),
+        Err(_) => Err(format!("{trimmed} is longer than 2562047h")),
+    }
 }
 
 /// Writes a duration as Go would.
@@ -78,6 +82,7 @@ mod tests {
         for (text, milliseconds) in cases {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
+        assert!(parse("2562047h47m").is_ok());
         for text in ["", "5", "-1s", "1x", "s", "1s ", "999999999999999999999h"] {
             assert_eq!(parse(text).is_ok(), text == "1s ", "{text:?}");
         }
@@ -89,6 +94,7 @@ mod tests {
             ("30", "30 has no unit: write 30s"),
             ("-1m30s", "-1m30s must not be negative"),
             ("-x", "\"-x\" is not a duration such as 30s, 5m or 1h30m"),
+            ("5124095576030150h", "5124095576030150h is longer than 2562047h"),
             ("", "\"\" is not a duration such as 30s, 5m or 1h30m"),
         ];
         for (text, reason) in cases {

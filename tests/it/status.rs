@@ -145,6 +145,36 @@ fn the_busiest_services_come_before_those_without_traffic() {
 }
 
 #[test]
+fn a_failure_has_its_pod_whichever_pool_it_is_in() {
+    let mut engine = Engine::new(&Settings::for_node("n1"), None);
+    let web = service("default/web").cluster_ip("10.96.0.80").port("http", 80).node_port(30080);
+    let endpoints = slice("default/web-1").port("http", 8080);
+    let endpoints = endpoints.ready("10.244.1.1", "n1").pod("web-0");
+    for event in [
+        node("n1").internal_ip("10.0.0.1").pod_cidr("10.244.1.0/24").into(),
+        addresses(&["10.0.0.1"]),
+        service_cidrs(&["10.96.0.0/12"]),
+        only_slices([endpoints.ready("10.244.2.1", "n2").pod("web-1")]),
+        only_services([web.local_external()]),
+    ] {
+        engine.handle_event(event);
+    }
+    let is_refused = |operation: &Operation| {
+        matches!(operation, Operation::Server(ServerOperation::AddReal(..)))
+    };
+    let mut kernel =
+        EmptyKernel::new(Instant::now(), |operations: &[Operation]| refuse(operations, is_refused));
+    while let Some(work) = engine.next_work(&mut kernel) {
+        engine.carry_out(&work, &mut kernel).unwrap();
+    }
+    let view = StatusView::from(status(&engine, None, &StatusFilter::default(), None));
+    let pools: Vec<_> = view.services[0].pools.iter().map(|it| &*it.address).collect();
+    assert!(pools.iter().any(|it| !it.starts_with("10.96.")), "no shadow pool in {pools:?}");
+    assert_eq!(view.failures.len(), 2, "{:?}", view.failures);
+    assert!(view.failures.iter().all(|it| it.pod.is_some()), "{:?}", view.failures);
+}
+
+#[test]
 fn json_reads_back() {
     let json = serde_json::to_string_pretty(&view()).unwrap();
     assert_eq!(serde_json::from_str::<StatusView>(&json).unwrap(), view());

@@ -12,6 +12,10 @@ use crate::state::State;
 /// The most addresses of a pod that a question is about. Slices may give a name to any number.
 const MOST_ADDRESSES: usize = 8;
 
+/// The most ports of a Service that a question is about. An object has room for thousands, and each may
+/// have as many endpoints.
+const MOST_PORTS: usize = 64;
+
 /// The destination of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DestinationName {
@@ -192,13 +196,14 @@ impl ConnectionQuestion {
         };
         let ports: Vec<_> = service.ports.iter().filter(is_meant).collect();
         if ports.is_empty() {
-            let known = service.ports.iter().map(|it| match &*it.name {
-                "" => format!("{}/{}", it.port, it.protocol),
-                name => format!("{name} ({}/{})", it.port, it.protocol),
-            });
-            let known: Vec<_> = known.collect();
             let port = port.unwrap_or_default();
-            return Err(format!("Service {key} has no port {port}, but {}", known.join(", ")));
+            return Err(format!("Service {key} has no port {port}, but {}", some(&service.ports)));
+        }
+        if ports.len() > MOST_PORTS {
+            return Err(format!(
+                "give one of the ports of Service {key}: {}",
+                some(&service.ports)
+            ));
         }
         let addresses = ports.iter().flat_map(|it| {
             let at = |ip: &IpAddr| VirtualAddress { ip: *ip, port: it.port, protocol: it.protocol };
@@ -236,6 +241,19 @@ impl ConnectionQuestion {
             ));
         }
         Ok(ips.into_iter().map(Source::Address).collect())
+    }
+}
+
+/// Returns ports in words.
+fn some(ports: &[ServicePort]) -> String {
+    let words = ports.iter().take(MOST_PORTS).map(|it| match &*it.name {
+        "" => format!("{}/{}", it.port, it.protocol),
+        name => format!("{name} ({}/{})", it.port, it.protocol),
+    });
+    let words = words.collect::<Vec<_>>().join(", ");
+    match ports.len().saturating_sub(MOST_PORTS) {
+        0 => words,
+        more => format!("{words} and {more} more"),
     }
 }
 
@@ -343,6 +361,32 @@ mod tests {
         ] {
             let error = answer(destination, from).unwrap_err();
             assert!(error.contains(expected), "{destination} {from}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_question_is_about_a_bounded_number_of_ports() {
+        let port = |port| ServicePort {
+            name: format!("p{port}").into(),
+            protocol: Protocol::Tcp,
+            port,
+            node_port: None,
+        };
+        let many = Service {
+            cluster_ips: ["10.96.0.9".parse().unwrap()].into(),
+            ports: (1..=9999).map(port).collect(),
+            ..Service::named(ServiceKey::new("a", "many"))
+        };
+        let mut state = state();
+        state.apply(Event::Service(Change::Apply(many)));
+        let resolve = |destination: &str| {
+            let (destination, from) = (destination.parse()?, "node".parse()?);
+            ConnectionQuestion { destination, from, namespace: "a".to_owned() }.resolve(&state)
+        };
+        assert_eq!(resolve("svc/many:9999").unwrap().len(), 1);
+        for destination in ["svc/many", "svc/many:web"] {
+            let error = resolve(destination).unwrap_err();
+            assert!(error.ends_with("p64 (64/tcp) and 9935 more"), "{error}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Notifications of changes in the kernel.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_sys::Socket as RawSocket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,6 +14,8 @@ use super::{Header, KernelError, Subsystem, messages};
 
 /// Larger than any notification.
 const BUFFER: usize = 64 << 10;
+/// The longest time of a read.
+const LONGEST_READ: Duration = Duration::from_secs(1);
 /// The wait after an error.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -52,10 +54,12 @@ impl Listener {
         Ok(Self { socket, buffer: vec![0; BUFFER].into() })
     }
 
-    /// Passes every pending notification to `take`. Returns whether notifications may be missing.
+    /// Passes the pending notifications to `take`. Returns whether notifications may be missing. If they
+    /// come without a pause, it returns after a second, and [`wait`](Self::wait) does not wait.
     pub fn read(&mut self, mut take: impl FnMut(Header, &[u8])) -> bool {
         let mut incomplete = false;
-        loop {
+        let start = Instant::now();
+        while start.elapsed() < LONGEST_READ {
             match recv(&self.socket, &mut *self.buffer, RecvFlags::DONTWAIT) {
                 Ok((length, _)) => {
                     let datagram = self.buffer.get(..length).unwrap_or_default();
@@ -70,6 +74,7 @@ impl Listener {
                 }
             }
         }
+        incomplete
     }
 
     /// Waits until a listener has notifications, or for `limit`.

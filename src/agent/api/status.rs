@@ -126,7 +126,7 @@ pub fn status(
 /// Returns the name of the endpoint that a failure is about.
 pub(in crate::agent) fn name_in(engine: &Engine, error: &SyncError) -> EndpointName {
     let service = match error.key {
-        ObjectKey::Pool(address) => engine.desired().owner(&address),
+        ObjectKey::Pool(address) => engine.desired().pool_owner(&address),
         _ => None,
     };
     let slices = service.into_iter().flat_map(|key| engine.state().slices(key));

@@ -9,21 +9,22 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
+use kube_ipvs_core::model::VirtualAddress;
+use kube_ipvs_core::question::ConnectionQuestion;
 use netlink_ipvs::KernelError;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::task::spawn_blocking;
 
 use super::page::page;
 use super::query::{
     AskError, QUERY_TIMEOUT, Query, ask, parse_connections, parse_explain, parse_names,
     parse_status,
 };
-use super::server::{Answer, LIMITS, is_of_this_node, serve};
-use super::shared::SharedAnswer;
+use super::server::{Answer, LIMITS, is_named_plainly, is_of_this_node, serve};
+use super::shared::{AnswerPlace, SharedAnswer, rendered};
 use super::zpages;
 use crate::agent::api::{
-    ConnectionsQuestion, ConnectionsView, ExplainView, KernelReaders, NameView, StatusFilter,
+    ConnectionsQuestion, ExplainView, Explained, KernelReaders, NameView, StatusFilter,
     StatusQuestion, StatusView, TrafficOrder,
 };
 use crate::agent::health::{Health, HealthReport};
@@ -74,19 +75,30 @@ pub async fn serve_metrics<A>(
 ) where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let shared = Arc::new((routes, SharedAnswer::default()));
+    let shared = Arc::new(Shared {
+        routes,
+        status: Default::default(),
+        scrapes: Default::default(),
+        explanations: Default::default(),
+    });
     let handle = move |request| answer(Arc::clone(&shared), request);
     serve(listener, Arc::default(), LIMITS, handle, stop).await;
 }
 
-async fn answer<A>(
-    shared: Arc<(MetricsRoutes<A>, SharedAnswer)>,
-    request: Request<Incoming>,
-) -> Answer
+/// What the answers to all clients share.
+struct Shared<A> {
+    routes: MetricsRoutes<A>,
+    status: SharedAnswer,
+    /// Bounds the readings for `/metrics` apart from the others, which may take long.
+    scrapes: SharedAnswer,
+    explanations: SharedAnswer,
+}
+
+async fn answer<A>(shared: Arc<Shared<A>>, request: Request<Incoming>) -> Answer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let (routes, status) = &*shared;
+    let Shared { routes, status, scrapes, explanations } = &*shared;
     if let Some(refusal) = refuse_method(request.method()) {
         return refusal;
     }
@@ -97,7 +109,7 @@ where
         "/statusz" => zpages::statusz(accept, routes.started, SystemTime::now()),
         "/flagz" => zpages::flagz(accept, &routes.flags),
         "/metrics/slis" => metrics(routes.metrics.slis.encode()),
-        "/metrics" => metrics(encode_metrics(routes).await),
+        "/metrics" => metrics(encode_metrics(routes, scrapes).await),
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &routes.config),
         "/" => page(),
@@ -106,8 +118,12 @@ where
             StatusCode::FORBIDDEN,
             "the addresses of clients are for this node alone: use `kubectl ipvs connections`",
         ),
+        "/connections" if !is_named_plainly(&request) => say(
+            StatusCode::MISDIRECTED_REQUEST,
+            "ask at an IP address or at localhost: another name may be that of a foreign web page",
+        ),
         "/connections" => answer_connections(routes, status, query).await,
-        "/explain" => explain(&routes.ask, query).await,
+        "/explain" => explain(&routes.ask, explanations, query).await,
         "/names" => names(&routes.ask, query).await,
         path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
     }
@@ -117,23 +133,25 @@ async fn answer_status<A>(routes: &MetricsRoutes<A>, shared: &SharedAnswer, quer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let StatusQuestion { filter, counters, busiest } = match parse_status(query) {
+    let question = match parse_status(query) {
         Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    let busiest = match busiest {
-        None | Some(TrafficOrder::Active) => None,
-        Some(order) => {
-            let busiest = routes.kernel.busiest;
-            // What cannot be read is told with the counters.
-            let servers = spawn_blocking(move || busiest(order)).await;
-            Some(servers.ok().and_then(Result::ok).unwrap_or_default())
-        }
-    };
+    match write_status(routes, shared, question).await {
+        Ok(body) => respond(StatusCode::OK, JSON, body),
+        Err(error) => unavailable(error),
+    }
+}
+
+async fn write_status<A>(
+    routes: &MetricsRoutes<A>,
+    shared: &SharedAnswer,
+    StatusQuestion { filter, counters, busiest }: StatusQuestion,
+) -> Result<Bytes, AskError>
+where
+    A: Fn(Query) + Send + Sync + 'static,
+{
     let count = counters.then_some(routes.kernel.count);
-    let is_shared = filter.is_all() && count.is_none();
-    let query = |reply| Query::Status { filter, busiest, reply };
-    let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT);
     let render = move |snapshot| {
         let mut view = StatusView::from(snapshot);
         if let Some(Err(error)) = count.map(|count| count(&mut view)) {
@@ -141,14 +159,30 @@ where
         }
         serde_json::to_vec(&view)
     };
-    let body = match is_shared {
-        true => shared.get(snapshot, render).await,
-        false => shared.alone(snapshot, render).await,
+    let snapshot = |filter, busiest| {
+        let query = |reply| Query::Status { filter, busiest, reply };
+        ask(&routes.ask, query, QUERY_TIMEOUT)
     };
-    match body {
-        Ok(body) => respond(StatusCode::OK, JSON, body),
-        Err(error) => unavailable(error),
+    if filter.is_all() && count.is_none() {
+        return shared.get(snapshot(filter, None), render).await;
     }
+    let place = shared.place().await?;
+    // Without a limit, all are listed.
+    let busiest = match busiest.filter(|_| filter.limit.is_some()) {
+        None | Some(TrafficOrder::Active) => None,
+        Some(order) => Some(find_busiest(routes, &place, order).await?),
+    };
+    rendered(place, snapshot(filter, busiest), render).await
+}
+
+/// Returns the virtual servers with traffic. What cannot be read is told with the counters.
+async fn find_busiest<A>(
+    routes: &MetricsRoutes<A>,
+    place: &AnswerPlace,
+    order: TrafficOrder,
+) -> Result<Vec<VirtualAddress>, AskError> {
+    let busiest = routes.kernel.busiest;
+    place.read(move || busiest(order).unwrap_or_default()).await
 }
 
 async fn answer_connections<A>(
@@ -163,10 +197,10 @@ where
         Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    match find_connections(routes, shared, &question).await {
-        Ok(Some(Ok(view))) => json(StatusCode::OK, &view),
-        Ok(Some(Err(error))) => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-        Ok(None) => {
+    match write_connections(routes, shared, &question).await {
+        Ok(Ok(Some(body))) => respond(StatusCode::OK, JSON, body),
+        Ok(Err(error)) => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Ok(Ok(None)) => {
             let ConnectionsQuestion { namespace, name, .. } = question;
             let text = format!(
                 "no Service {namespace}/{name} is served here; -n names the namespace of a Service \
@@ -179,26 +213,35 @@ where
 }
 
 /// Returns the connections of a Service; `None` if it is not served.
-async fn find_connections<A>(
+async fn write_connections<A>(
     routes: &MetricsRoutes<A>,
     shared: &SharedAnswer,
     ConnectionsQuestion { namespace, name, limit }: &ConnectionsQuestion,
-) -> Result<Option<Result<ConnectionsView, KernelError>>, AskError>
+) -> Result<Result<Option<Bytes>, KernelError>, AskError>
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let _place = shared.place().await?;
+    let place = shared.place().await?;
     let filter = StatusFilter::of(namespace, Some(name));
     let query = |reply| Query::Status { filter, busiest: None, reply };
     let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT).await?;
     let (connections, limit) = (routes.kernel.connections, *limit);
-    let read = move || Some(connections(StatusView::from(snapshot).services.first()?, limit));
-    let read = spawn_blocking(read).await.map_err(|_| AskError::Stopping)?;
-    let Some(Ok(mut view)) = read else { return Ok(read) };
-    let addresses = view.clients();
-    let names = ask(&routes.ask, |reply| Query::Names { addresses, reply }, QUERY_TIMEOUT).await?;
-    view.name_clients(&names);
-    Ok(Some(Ok(view)))
+    let read = move || {
+        let view = StatusView::from(snapshot);
+        let view = view.services.first().map(|service| connections(service, limit));
+        view.transpose().map(|view| view.map(|view| (view.clients(), view)))
+    };
+    let (addresses, mut view) = match place.read(read).await? {
+        Ok(Some(read)) => read,
+        Ok(None) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error)),
+    };
+    let names = ask(&routes.ask, |reply| Query::Names { addresses, reply }, QUERY_TIMEOUT);
+    let render = move |names| {
+        view.name_clients(&names);
+        serde_json::to_vec(&view)
+    };
+    rendered(place, names, render).await.map(|body| Ok(Some(body)))
 }
 
 fn metrics(encoded: prometheus::Result<String>) -> Answer {
@@ -208,13 +251,18 @@ fn metrics(encoded: prometheus::Result<String>) -> Answer {
     }
 }
 
-async fn encode_metrics<A>(routes: &MetricsRoutes<A>) -> prometheus::Result<String>
+async fn encode_metrics<A>(
+    routes: &MetricsRoutes<A>,
+    scrapes: &SharedAnswer,
+) -> prometheus::Result<String>
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
     let mut text = routes.metrics.encode()?;
     // The kernel may have others to serve first, and probes are answered meanwhile.
-    if let Ok(readings) = spawn_blocking(NodeReadings::read).await {
+    if let Ok(place) = scrapes.place().await
+        && let Ok(readings) = place.read(NodeReadings::read).await
+    {
         text.push_str(&encode_node(&readings)?);
     }
     if let Some(filter) = routes.traffic.clone() {
@@ -227,21 +275,13 @@ where
     Ok(text)
 }
 
-async fn explain(put: impl Fn(Query), query: &str) -> Answer {
+async fn explain(put: impl Fn(Query), shared: &SharedAnswer, query: &str) -> Answer {
     let question = match parse_explain(query) {
         Ok(question) => question,
         Err(error) => return say(StatusCode::BAD_REQUEST, error),
     };
-    let is_one = question.is_one();
-    match ask(put, |reply| Query::Explain { question, reply }, QUERY_TIMEOUT).await {
-        Ok(Ok(all)) => {
-            let all: Vec<_> = all.iter().map(ExplainView::from).collect();
-            // Of two addresses there is one explanation, as an object.
-            match &all[..] {
-                [view] if is_one => json(StatusCode::OK, view),
-                all => json(StatusCode::OK, &all),
-            }
-        }
+    match write_explanations(put, shared, question).await {
+        Ok(Ok(body)) => respond(StatusCode::OK, JSON, body),
         Ok(Err(unknown)) => say(StatusCode::NOT_FOUND, unknown),
         Err(error) => unavailable(error),
     }
@@ -259,6 +299,30 @@ async fn names(put: impl Fn(Query), query: &str) -> Answer {
         }
         Err(error) => unavailable(error),
     }
+}
+
+/// Returns the explanations, or what is unknown.
+async fn write_explanations(
+    put: impl Fn(Query),
+    shared: &SharedAnswer,
+    question: ConnectionQuestion,
+) -> Result<Result<Bytes, String>, AskError> {
+    let place = shared.place().await?;
+    let is_one = question.is_one();
+    let query = |reply| Query::Explain { question, reply };
+    let all = match ask(put, query, QUERY_TIMEOUT).await? {
+        Ok(all) => all,
+        Err(unknown) => return Ok(Err(unknown)),
+    };
+    let render = move |all: Vec<Explained>| {
+        let all: Vec<_> = all.iter().map(ExplainView::from).collect();
+        // Of two addresses there is one explanation, as an object.
+        match &all[..] {
+            [view] if is_one => serde_json::to_vec(view),
+            all => serde_json::to_vec(all),
+        }
+    };
+    rendered(place, ready(Ok(all)), render).await.map(Ok)
 }
 
 fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {

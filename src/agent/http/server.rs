@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HOST;
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -53,6 +55,19 @@ struct Peer(Option<IpAddr>);
 /// Returns whether the request comes from this node, as those of a port-forward do.
 pub(super) fn is_of_this_node(request: &Request<Incoming>) -> bool {
     matches!(request.extensions().get(), Some(Peer(None)))
+}
+
+/// Returns whether the request names this server by an IP address or as `localhost`, or not at all. A
+/// browser names it so unless a page has come from a host name that leads here by now (DNS rebinding).
+pub(super) fn is_named_plainly(request: &Request<Incoming>) -> bool {
+    let of_header = || request.headers().get(HOST).map(|host| host.as_bytes().try_into().ok());
+    let host = request.uri().authority().cloned().map(Some).or_else(of_header);
+    host.is_none_or(|host| host.is_some_and(|host: Authority| is_plain(host.host())))
+}
+
+fn is_plain(host: &str) -> bool {
+    let ip = host.trim_start_matches('[').trim_end_matches(']');
+    ip.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
 }
 
 /// Listens on an address; port 0 selects a free port.

@@ -31,7 +31,29 @@ impl Default for SharedAnswer {
 /// Its place is free once the last client has read the answer or is disconnected.
 struct Rendered {
     body: Vec<u8>,
-    _place: OwnedSemaphorePermit,
+    _place: AnswerPlace,
+}
+
+/// A place among the answers. It is free once nobody has it.
+#[derive(Clone, Debug)]
+pub(super) struct AnswerPlace {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl AnswerPlace {
+    /// Reads the kernel, which may block. The place is taken until the end of it, even if the client is
+    /// gone before: the reading cannot be stopped.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, AskError> {
+        let place = self.clone();
+        let read = spawn_blocking(move || {
+            let _place = place;
+            read()
+        });
+        read.await.map_err(|_| AskError::Stopping)
+    }
 }
 
 impl AsRef<[u8]> for Rendered {
@@ -57,19 +79,11 @@ impl SharedAnswer {
         round.get_or_init(|| make).await.clone()
     }
 
-    /// Returns an answer that no other client asks for.
-    pub(super) async fn alone<T: Send + 'static>(
-        &self,
-        ask: impl Future<Output = Result<T, AskError>>,
-        render: impl FnOnce(T) -> serde_json::Result<Vec<u8>> + Send + 'static,
-    ) -> Result<Bytes, AskError> {
-        rendered(self.place().await?, ask, render).await
-    }
-
     /// Waits for a place among the large answers.
-    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, AskError> {
-        let place = timeout(QUERY_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
-        place.map_err(|_| AskError::Crowded)?.map_err(|_| AskError::Stopping)
+    pub(super) async fn place(&self) -> Result<AnswerPlace, AskError> {
+        let permit = timeout(QUERY_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
+        let permit = permit.map_err(|_| AskError::Crowded)?.map_err(|_| AskError::Stopping)?;
+        Ok(AnswerPlace { _permit: permit.into() })
     }
 
     /// Later clients wait for the next answer.
@@ -81,8 +95,9 @@ impl SharedAnswer {
     }
 }
 
-async fn rendered<T: Send + 'static>(
-    place: OwnedSemaphorePermit,
+/// Returns an answer that no other client asks for.
+pub(super) async fn rendered<T: Send + 'static>(
+    place: AnswerPlace,
     ask: impl Future<Output = Result<T, AskError>>,
     render: impl FnOnce(T) -> serde_json::Result<Vec<u8>> + Send + 'static,
 ) -> Result<Bytes, AskError> {

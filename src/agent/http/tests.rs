@@ -2,12 +2,13 @@
 
 mod load;
 
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::io::{ErrorKind, Read, Write};
 use std::iter::{self, repeat_n};
 use std::mem::replace;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::explain::Explanation;
 use kube_ipvs_core::model::{
     Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings, VirtualAddress,
 };
@@ -30,7 +32,9 @@ use super::routes::respond;
 use super::server::{Limits, serve};
 use super::shared::MOST_ANSWERS;
 use super::*;
-use crate::agent::api::{self, KernelReaders, StatusFilter, StatusQuestion};
+use crate::agent::api::{
+    self, ConnectionView, ConnectionsView, KernelReaders, StatusFilter, StatusQuestion,
+};
 use crate::agent::health::Health;
 use crate::agent::metrics::Metrics;
 use crate::client::{AgentClient, AgentError};
@@ -90,7 +94,22 @@ fn health() -> Arc<Health> {
     Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30)))
 }
 
+/// A kernel that refuses to be read.
+const UNREADABLE: KernelReaders = KernelReaders {
+    count: |_| Err(KernelError::NotPermitted("the counters")),
+    busiest: |_| Err(KernelError::NotPermitted("the rates")),
+    connections: |_, _| Err(KernelError::NotPermitted("the connections")),
+};
+
 fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'static) -> Server {
+    metrics_server_of(health, UNREADABLE, ask)
+}
+
+fn metrics_server_of(
+    health: &Arc<Health>,
+    kernel: KernelReaders,
+    ask: impl Fn(Query) + Send + Sync + 'static,
+) -> Server {
     let routes = MetricsRoutes {
         health: Arc::clone(health),
         metrics: Arc::new(Metrics::new().unwrap()),
@@ -98,11 +117,7 @@ fn metrics_server(health: &Arc<Health>, ask: impl Fn(Query) + Send + Sync + 'sta
         config: serde_json::json!({"kubeproxy.config.k8s.io": {"mode": "ipvs"}}),
         flags: [("node-name".to_owned(), "n1".to_owned())].into(),
         started: SystemTime::UNIX_EPOCH,
-        kernel: KernelReaders {
-            count: |_| Err(KernelError::NotPermitted("the counters")),
-            busiest: |_| Err(KernelError::NotPermitted("the rates")),
-            connections: |_, _| Err(KernelError::NotPermitted("the connections")),
-        },
+        kernel,
         ask,
     };
     Server::start(|listener, stopped| {
@@ -199,6 +214,10 @@ fn the_endpoints_of_kubernetes_components_are_there() {
         statusz.contains("\nkube-ipvs statusz\nWarning: This endpoint is not meant"),
         "{statusz}"
     );
+    for path in statusz.lines().find_map(|it| it.strip_prefix("Paths: ")).unwrap().split(' ') {
+        assert!(!server.get(path).starts_with("HTTP/1.1 404 "), "{path}");
+    }
+    assert!(statusz.contains(" /connections "), "{statusz}");
     assert!(statusz.contains("\nStarted: Thu Jan  1 00:00:00 UTC 1970\nUp: "), "{statusz}");
     assert!(server.get("/flagz").ends_with("\n\nnode-name=n1\n"));
     let accept = "application/json;v=v1beta1;g=config.k8s.io;as=Flagz";
@@ -254,6 +273,30 @@ fn bad_requests_are_refused() {
     let head = "HEAD /proxyMode HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let head = server.send(head);
     assert!(head.contains("content-length: 4\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[test]
+fn a_foreign_page_learns_no_clients_addresses() {
+    let server = metrics_server(&health(), answer_of_empty_engine);
+    let path = "/connections?namespace=a&name=web";
+    let ask = |target: &str, host: &str| {
+        server.send(&format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n\r\n"))
+    };
+    // The name of the page's host leads to the loopback address by now.
+    for host in ["foreign.example", "foreign.example:10249", "localhost.foreign.example", "", "@"] {
+        let answer = ask(path, &format!("Host: {host}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 4"), "{host}: {answer}");
+        assert!(!answer.starts_with("HTTP/1.1 404"), "{host}: {answer}");
+    }
+    let absolute = ask(&format!("http://foreign.example{path}"), "Host: localhost\r\n");
+    assert!(absolute.starts_with("HTTP/1.1 421 "), "{absolute}");
+    for host in
+        ["localhost", "LocalHost:10249", "127.0.0.1:10249", "[::1]:10249", "[::1]", "10.0.0.1"]
+    {
+        let answer = ask(path, &format!("Host: {host}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{host}: {answer}");
+    }
+    assert!(ask(path, "").starts_with("HTTP/1.1 404 "), "no browser");
 }
 
 #[test]

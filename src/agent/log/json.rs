@@ -6,6 +6,7 @@ use std::fmt;
 use std::panic::PanicHookInfo;
 use std::time::SystemTime;
 
+use kube_ipvs_core::model::plain_json;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -64,6 +65,10 @@ impl JsonLine {
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         line.set("err", text.unwrap_or("a payload that is no text"));
         line
+    }
+
+    pub(super) fn text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self).map(plain_json)
     }
 
     /// Sets a field. Each key occurs once.
@@ -136,7 +141,7 @@ where
     ) -> fmt::Result {
         let mut line = JsonLine::of_event(event.metadata());
         event.record(&mut line);
-        writeln!(writer, "{}", serde_json::to_string(&line).map_err(|_| fmt::Error)?)
+        writeln!(writer, "{}", line.text().map_err(|_| fmt::Error)?)
     }
 }
 

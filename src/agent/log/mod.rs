@@ -43,7 +43,7 @@ pub fn report_end(message: &str) -> io::Result<()> {
 }
 
 fn write_json(line: &JsonLine) -> io::Result<()> {
-    writeln!(io::stderr(), "{}", serde_json::to_string(line)?)
+    writeln!(io::stderr(), "{}", line.text()?)
 }
 
 /// Starts logging.
@@ -67,7 +67,7 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), ConfigError> {
 }
 
 /// Writes one line at a time. External text in a message can neither forge another line nor control
-/// a terminal; JSON escapes it anyway.
+/// a terminal; [`JsonLine`] escapes its own.
 struct Lines<W> {
     out: W,
     is_text: bool,
@@ -169,15 +169,21 @@ mod tests {
         let lines = lines.event_format(JsonFormat).with_writer(writer).finish();
         tracing::subscriber::with_default(lines, || {
             tracing::info!(count = 3, ts = "forged", took = ?Duration::ZERO, "a\n\"b\"");
+            tracing::warn!(pod = "\u{9b}1m\u{202e}", "\u{7f}");
             tracing::error!(error = %"no such file", "cannot read");
             tracing::debug!("more");
         });
         let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
         let lines: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let [info, error, debug] = &*lines else { panic!("{text}") };
+        let [info, warning, error, debug] = &*lines else { panic!("{text}") };
         assert!(info["ts"].as_f64().is_some_and(|millis| millis > 1.6e12), "{info}");
         assert_eq!((&info["msg"], &info["v"]), (&json!("a\n\"b\""), &json!(0)));
+        assert_eq!(
+            (&warning["pod"], &warning["msg"]),
+            (&json!("\u{9b}1m\u{202e}"), &json!("\u{7f}"))
+        );
+        assert!(text.contains(r"\u009b1m\u202e") && text.contains(r"\u007f"), "{text:?}");
         assert_eq!((&info["count"], &info["took"]), (&json!(3), &json!("0ns")));
         assert_eq!(info["logger"], "kube_ipvs::agent::log::tests");
         let caller = info["caller"].as_str().unwrap();

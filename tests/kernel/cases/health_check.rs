@@ -60,6 +60,10 @@ pub(crate) fn cases() -> Vec<Case> {
             asked(N1, connections).map_err(io::Error::other)?;
             Ok(())
         }),
+        case("no_service_leads_to_clients_addresses", |t| no_service_leads_there(t, "")),
+        case("no_carried_service_leads_to_clients_addresses", |t| {
+            no_service_leads_there(t, "carry: all")
+        }),
         case("health_checks_are_answered_on_the_node_alone", |t| {
             let web = service("dev/checked").cluster_ip("10.96.8.1").cluster_ip("fd00:96::801");
             let web = checked(web, 31_081);
@@ -124,4 +128,32 @@ fn until(t: &TestContext<'_>, place: &str, expected: Option<u16>) -> Step<String
         t.check(&what, Instant::now() < deadline, format!("{status:?}: {text}"))?;
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A Service with the node's own metrics address as its endpoint: masqueraded connections come from the
+/// node.
+fn no_service_leads_there(t: &mut TestContext<'_>, options: &str) -> Step {
+    t.agent().configure(options)?;
+    t.agent().reconfigure("", "metricsBindAddress: 0.0.0.0:10249")?;
+    let lure = service("dev/lure").cluster_ip("10.96.8.10").load_balancer_ip("203.0.113.181");
+    t.apply(lure.port("http", 80).node_port(30_189))?;
+    t.apply(endpoints("dev/lure").port("http", 10249).ready("192.168.50.1", "n1"))?;
+    t.settled()?;
+    for client in [C, P1, P2] {
+        for to in ["10.96.8.10:80", "203.0.113.181:80", "192.168.50.1:30189"] {
+            if client == C && to == "10.96.8.10:80" {
+                continue;
+            }
+            let address: SocketAddr = to.parse().expect("address");
+            let path = "/connections?namespace=dev&name=lure";
+            let answer = t.host(client).inside(|| AgentClient::new(address).get(path));
+            let is_forbidden = matches!(answer, Err(AgentError::Refused { status: 403, .. }));
+            t.check(
+                &format!("{client} learns nothing at {to}"),
+                is_forbidden,
+                format!("{answer:?}"),
+            )?;
+        }
+    }
+    Ok(())
 }

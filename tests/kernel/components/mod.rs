@@ -6,6 +6,7 @@
 mod agent;
 mod faults;
 mod ipvs;
+mod listener;
 mod nft;
 mod node;
 mod operator;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Component> {
     [
         agent::components(),
         ipvs::components(),
+        listener::components(),
         nft::components(),
         route::components(),
         node::components(),

@@ -22,6 +22,28 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
+/// Returns the same JSON without anything that a terminal would interpret: JSON's own escapes stand for
+/// it, so a reader gets the same value. Line breaks between values stay.
+#[must_use]
+pub fn plain_json(json: String) -> String {
+    let is_escaped = |letter| is_obeyed(letter) && letter != '\n';
+    if !json.contains(is_escaped) {
+        return json;
+    }
+    let mut plain = String::with_capacity(json.len() + 16);
+    for letter in json.chars() {
+        if is_escaped(letter) {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(plain, "\\u{unit:04x}");
+            }
+        } else {
+            plain.push(letter);
+        }
+    }
+    plain
+}
+
 /// Returns the longest prefix of at most `most` bytes.
 #[must_use]
 pub fn cut(text: &str, most: usize) -> &str {
@@ -53,6 +75,13 @@ mod tests {
         ] {
             assert_eq!(one_line(text), expected);
         }
+    }
+
+    #[test]
+    fn json_is_escaped_by_its_own_means() {
+        let plain = |json: &str| plain_json(json.to_owned());
+        assert_eq!(plain("{\n  \"a\": \"ü\"\n}"), "{\n  \"a\": \"ü\"\n}");
+        assert_eq!(plain("\"\u{9b}31m\u{7f}\u{202e}\""), r#""\u009b31m\u007f\u202e""#);
     }
 
     #[test]

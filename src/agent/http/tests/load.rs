@@ -162,6 +162,64 @@ fn a_large_answer_is_computed_once_for_all_clients() {
     assert!(more <= MOST_ANSWERS, "made {more} times more");
 }
 
+/// The readings of the kernel that run at present, and the most that ran at once.
+static READINGS: Mutex<[usize; 2]> = Mutex::new([0; 2]);
+/// Whether a reading may end.
+static MAY_END: AtomicBool = AtomicBool::new(false);
+
+fn read_for_long() {
+    let count = |change: isize| {
+        let mut readings = READINGS.lock().unwrap();
+        readings[0] = readings[0].strict_add_signed(change);
+        readings[1] = readings[0].max(readings[1]);
+    };
+    count(1);
+    while !MAY_END.load(Ordering::Relaxed) {
+        thread::sleep(SHORT / 100);
+    }
+    count(-1);
+}
+
+#[test]
+fn readings_for_clients_that_are_gone_are_bounded() {
+    let kernel = KernelReaders {
+        busiest: |_| {
+            read_for_long();
+            Ok(Vec::new())
+        },
+        connections: |_, _| {
+            read_for_long();
+            Ok(ConnectionsView::default())
+        },
+        ..UNREADABLE
+    };
+    let engine = Mutex::new(large_engine());
+    let server = metrics_server_of(&health(), kernel, move |query| {
+        let Query::Status { filter, busiest, reply } = query else { return };
+        drop(reply.send(api::status(&engine.lock().unwrap(), None, &filter, busiest.as_deref())));
+    });
+    let paths = ["/status?busiest=bytes&limit=1", "/connections?namespace=default&name=web-1"];
+    let ask = |path: &str| {
+        let mut client = connect_from(1, server.address);
+        write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        client
+    };
+    for (begun, path) in (1..).zip(paths.into_iter().cycle().take(MOST_ANSWERS)) {
+        let client = ask(path);
+        while READINGS.lock().unwrap()[0] < begun {
+            thread::sleep(SHORT / 100);
+        }
+        drop(client);
+    }
+    // Their clients are gone, and the readings are not.
+    for path in paths {
+        let answer = until_hung_up(ask(path), b"");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{path}: {answer}");
+    }
+    assert_eq!(READINGS.lock().unwrap()[1], MOST_ANSWERS);
+    MAY_END.store(true, Ordering::Relaxed);
+}
+
 #[test]
 fn answers_under_way_are_bounded() {
     let engine = Arc::new(Mutex::new(large_engine()));
@@ -187,6 +245,57 @@ fn answers_under_way_are_bounded() {
     // The end of an answer makes space.
     drop(reading.pop());
     server.client().status(&StatusQuestion::default()).unwrap();
+}
+
+#[test]
+fn other_large_answers_under_way_are_bounded() {
+    let kernel = KernelReaders {
+        connections: |_, _| {
+            let peer = serde_json::json!({"address": "10.0.0.1:1"});
+            let one =
+                serde_json::json!({"client": peer, "frontend": "", "backend": peer, "carrier": ""});
+            let connection: ConnectionView = serde_json::from_value(one).unwrap();
+            let connections = vec![connection; 100_000];
+            Ok(ConnectionsView { connections, ..ConnectionsView::default() })
+        },
+        ..UNREADABLE
+    };
+    let engine = Mutex::new(large_engine());
+    let server = metrics_server_of(&health(), kernel, move |query| {
+        let engine = engine.lock().unwrap();
+        match query {
+            Query::Status { filter, busiest, reply } => {
+                drop(reply.send(api::status(&engine, None, &filter, busiest.as_deref())));
+            }
+            Query::Names { reply, .. } => drop(reply.send(BTreeMap::new())),
+            Query::Explain { question, reply } => {
+                let explain = |destination, from| {
+                    let reason = "long ".repeat(2_000_000);
+                    Explanation { reason, ..engine.explain(destination, from) }
+                };
+                drop(reply.send(api::explained(&question, engine.state(), explain)));
+            }
+            Query::Traffic { .. } => {}
+        }
+    });
+    for path in
+        ["/connections?namespace=default&name=web-1", "/explain?destination=10.96.0.1:1&from=node"]
+    {
+        let begin = |_| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut begun = [0; 64];
+            stream.read_exact(&mut begun).unwrap();
+            assert!(begun.starts_with(b"HTTP/1.1 200 "), "{path}");
+            stream
+        };
+        let reading: Vec<_> = (0..MOST_ANSWERS).map(begin).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let crowded = server.send(&request);
+        assert!(crowded.starts_with("HTTP/1.1 503 "), "{path}: {}", &crowded[..80]);
+        assert!(server.get("/livez").starts_with("HTTP/1.1 200 "));
+        drop(reading);
+    }
 }
 
 #[test]

@@ -9,11 +9,12 @@ mod table;
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Duration;
 
 use netlink_ipvs::{Batch, KernelError, Listener, Socket, Subsystem};
 use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket as UnixSocket, Type};
 
 use super::constants::table as nfta_table;
 use super::request::message_type;
@@ -125,8 +126,18 @@ impl Drop for Tracer {
 pub fn left() -> Result<Vec<String>, KernelError> {
     let families = ChainIndex::read(&mut Socket::open(Subsystem::Netfilter)?)?.families_of(TABLE);
     // Asked afterwards: a trace has the name before it makes its table.
-    let runs = SocketAddr::from_abstract_name(SOLE).and_then(|it| UnixStream::connect_addr(&it));
-    Ok(if runs.is_ok() { Vec::new() } else { named(&families) })
+    Ok(if is_running() { Vec::new() } else { named(&families) })
+}
+
+/// Returns whether a process has the name of traces. It may be any process, which may leave connections
+/// to it unanswered, so this does not wait for one.
+fn is_running() -> bool {
+    let connect = || {
+        let socket = UnixSocket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(format!("\0{SOLE}"))?)
+    };
+    !connect().is_err_and(|error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Deletes what [`left`] names, and returns it.
@@ -167,5 +178,23 @@ fn submit(socket: &mut Socket, request: &'static str, mut batch: Batch) -> Resul
     match socket.transact(&mut batch, last)?.into_iter().flatten().find_map(Result::err) {
         Some(error) => Err(KernelError::refused(request, error)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_whose_owner_answers_nothing_is_in_use() -> io::Result<()> {
+        assert!(!is_running());
+        let owner = UnixSocket::new(Domain::UNIX, Type::STREAM, None)?;
+        owner.bind(&SockAddr::unix(format!("\0{SOLE}"))?)?;
+        owner.listen(0)?;
+        // The first fills the queue.
+        assert!(is_running() && is_running() && is_running());
+        drop(owner);
+        assert!(!is_running());
+        Ok(())
     }
 }
