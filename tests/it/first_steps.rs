@@ -72,7 +72,7 @@ fn the_readme_installs_what_the_pages_do() {
     let before = readme.text.lines().take_while(|line| !line.starts_with("helm ")).count();
     assert!(before < 25, "the installation is in line {before}");
     let helm = install.split("helm ").nth(1).unwrap().split("\n\n").next().unwrap();
-    let helm = helm.replace("$IMAGE", "registry.example/kube-ipvs");
+    let helm = helm.replace("${IMAGE%:*}", "registry.example/kube-ipvs");
     let page = Document::of("docs/install/README.md");
     let values = page.blocks().into_iter().find(|block| block.mark == "yaml values").unwrap();
     let words: Vec<_> = helm.split_whitespace().filter(|word| *word != "\\").collect();

@@ -105,8 +105,9 @@ fn every_command_that_a_document_names_is_understood() {
     let mut count = 0;
     for document in documents() {
         for line in document.lines_of_code().chain(document.words()) {
-            // What comes after `kubectl exec POD --` or `ssh NODE sudo` is a command, too.
-            let command = [" -- /", " sudo ./"].iter().find_map(|it| line.rsplit_once(it));
+            // What comes after `kubectl exec POD --` or `ssh NODE sudo`, or in a unit, is a command, too.
+            let before = [" -- /", " sudo ./", "=/usr/local/bin/", "=+/usr/local/bin/"];
+            let command = before.iter().find_map(|it| line.rsplit_once(it));
             let command = command.map_or(line, |(_, command)| command);
             let command = command.trim_start_matches("$ ").split('#').next().unwrap();
             let words: Vec<_> = command.split_whitespace().collect();
