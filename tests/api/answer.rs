@@ -102,6 +102,12 @@ fn forward(shared: &Shared, path: &str, port: u16, request: Request<Incoming>) -
 /// Creates an object, at the path of its namespace.
 async fn create(shared: &Shared, request: Request<Incoming>) -> Answer {
     match json_of(request).await {
+        Some(object) if object["metadata"]["resourceVersion"].is_string() => status(
+            JSON,
+            500,
+            "InternalError",
+            "resourceVersion should not be set on objects to be created",
+        ),
         Some(object) if object["metadata"]["name"].is_string() => {
             if shared.change(|state| state.store.create(object.clone())) {
                 reply(JSON, StatusCode::CREATED, &object)

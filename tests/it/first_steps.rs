@@ -1,9 +1,12 @@
 //! What a newcomer meets first: README.md, the recording of the demonstration, the first cluster and the index.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use kube_ipvs::kernel::modules;
+use kube_ipvs_core::model::{Carry, Scheduler};
 use serde_json::{Value, json};
 
 use crate::documents::{Block, Document, ROOT, documents, quoted};
@@ -72,7 +75,7 @@ fn the_readme_installs_what_the_pages_do() {
     let before = readme.text.lines().take_while(|line| !line.starts_with("helm ")).count();
     assert!(before < 25, "the installation is in line {before}");
     let helm = install.split("helm ").nth(1).unwrap().split("\n\n").next().unwrap();
-    let helm = helm.replace("$IMAGE", "registry.example/kube-ipvs");
+    let helm = helm.replace("${IMAGE%:*}", "registry.example/kube-ipvs");
     let page = Document::of("docs/install/README.md");
     let values = page.blocks().into_iter().find(|block| block.mark == "yaml values").unwrap();
     let words: Vec<_> = helm.split_whitespace().filter(|word| *word != "\\").collect();
@@ -120,12 +123,21 @@ fn the_first_cluster_is_that_of_the_page_of_kind() {
             assert!(first.text.contains(&format!("\n{line}\n")), "{}: {line}", block.place);
         }
     }
-    // What has to be loaded there exists.
-    let modules = Document::of("docs/compatibility.md");
-    let named = first.text.lines().find_map(|line| line.strip_prefix("sudo modprobe -a "));
-    for module in named.unwrap().split(' ').filter(|module| *module != "br_netfilter") {
-        assert!(modules.lines_of_code().any(|line| line == module), "{module}");
-    }
+}
+
+/// What a document says to load is what `doctor` looks for, and the modules of bridges and of the canary.
+#[test]
+fn the_modules_to_load_are_those_that_doctor_looks_for() {
+    let needed = modules::needed(Scheduler::default(), &Carry::default());
+    let needed = needed.into_iter().map(|module| module.name);
+    let needed: BTreeSet<_> = needed.chain(["br_netfilter", "tun"].map(str::to_owned)).collect();
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+    let blocks = Document::of("docs/compatibility.md").blocks();
+    let at_boot = blocks.iter().find_map(|it| it.text.split_once("kube-ipvs.conf\n")).unwrap().1;
+    assert_eq!(words(at_boot), needed);
+    let blocks = Document::of("docs/getting-started.md").blocks();
+    let now = blocks.iter().find_map(|it| it.text.strip_prefix("sudo modprobe -a ")).unwrap();
+    assert_eq!(words(&now.replace('\\', "")), needed);
 }
 
 /// The objects that the commands of the page make.

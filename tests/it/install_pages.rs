@@ -60,6 +60,30 @@ fn values_of_every_page_render_and_are_understood() {
     }
 }
 
+/// kube-proxy still runs on the nodes without the label, and its rules are in use.
+#[test]
+fn values_for_a_running_cluster_leave_kube_proxy_alone() {
+    let of_running = |block: &Block| block.heading == "A running cluster";
+    let (running, others): (Vec<_>, Vec<_>) =
+        marked("yaml values").into_iter().partition(of_running);
+    assert!(running.len() > 4, "{} blocks", running.len());
+    let values = |block: &Block| documents_of(&block.text).unwrap().remove(0);
+    let removes = |values: &Value| values["config"]["kubeIpvs"]["removeKubeProxy"] == true;
+    for block in &running {
+        let values = values(block);
+        let is_whole = values["image"].is_object();
+        let selects = values["nodeSelector"]["kube-ipvs.io/proxy"] == "true";
+        assert!(!is_whole || selects, "{}: every node", block.place);
+        assert!(!removes(&values), "{}: removes rules", block.place);
+    }
+    for block in others.iter().filter(|block| removes(&values(block))) {
+        let page = block.place.rsplit_once(':').unwrap().0;
+        let text = fs::read_to_string(page).unwrap();
+        let is_said = ["where no kube-proxy runs", "kube-proxy is stopped on all nodes"];
+        assert!(is_said.iter().any(|it| text.contains(it)), "{}: for which cluster?", block.place);
+    }
+}
+
 #[test]
 fn overlays_of_every_page_build() {
     let blocks = marked("yaml kustomization");

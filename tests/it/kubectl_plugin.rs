@@ -27,14 +27,14 @@ use crate::api::ApiServer;
 use crate::common::objects::{node, only_services, only_slices, service, service_cidrs, slice};
 
 /// The HTTP server of an agent, with an engine that has these endpoints.
-struct Agent {
-    address: SocketAddr,
+pub struct Agent {
+    pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Agent {
-    fn start(name: &'static str, endpoints: &'static [&'static str]) -> Self {
+    pub fn start(name: &'static str, endpoints: &'static [&'static str]) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = mpsc::channel();
         let thread = thread::spawn(move || {

@@ -1,7 +1,9 @@
 //! The steps of `docs/migrate-from-kube-proxy.md`, run by kubectl against the stand-in API server.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::api::{ApiServer, objects};
 use crate::documents::{Block, Document};
+use crate::kubectl_plugin::Agent;
 use crate::kustomize::{Overlay, has_kubectl};
 use crate::manifests::config_of;
 
@@ -56,6 +59,7 @@ impl Cluster {
         let overlay = Overlay::new(&overlay.text);
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("kubeconfig"), server.kubeconfig()).unwrap();
+        symlink(env!("CARGO_BIN_EXE_kube-ipvs"), home.path().join("kubectl-ipvs")).unwrap();
         Self { server, overlay, home }
     }
 
@@ -76,9 +80,11 @@ impl Cluster {
 
     fn run(&self, block: &Block) -> String {
         let script = format!("set -eu\n{}\necho \"POD=${{POD-}}\"\n", block.text);
+        let path = format!("{}:{}", self.home.path().display(), env::var("PATH").unwrap());
         let done = Command::new("bash")
             .args(["-c", &script])
             .current_dir(self.overlay.root())
+            .env("PATH", path)
             .env("HOME", self.home.path())
             .env("KUBECONFIG", self.home.path().join("kubeconfig"))
             .env("NODE", "n1")
@@ -90,6 +96,14 @@ impl Cluster {
         let requests = self.server.requests().join("\n");
         assert!(done.status.success(), "{}: {told}{complaint}\n{requests}", block.place);
         told
+    }
+
+    /// `config.conf` of the ConfigMap, whose other key stays.
+    fn config(&self) -> String {
+        let all = self.server.objects("/api/v1/configmaps");
+        let map = all.iter().find(|it| it["metadata"]["name"] == "kube-proxy").unwrap();
+        assert_eq!(map["data"]["kubeconfig.conf"], "kind: Config\n");
+        map["data"]["config.conf"].as_str().unwrap().to_owned()
     }
 
     fn file(&self, name: &str) -> String {
@@ -110,6 +124,30 @@ impl Cluster {
         let all = self.server.objects(DAEMON_SETS);
         let chosen = all.iter().filter(|it| selects(&it["spec"]["template"]["spec"], labels));
         chosen.map(|it| it["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Makes the pod of a node, which is ready, and whose agent answers.
+    fn start_agent(&self, node: &str, agent: &Agent) {
+        let name = format!("kube-ipvs-{node}");
+        self.server.forward(&format!("kube-system/{name}"), agent.address);
+        self.server.put(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "namespace": "kube-system",
+                "labels": { "app.kubernetes.io/name": "kube-ipvs" },
+            },
+            "spec": { "nodeName": node, "containers": [] },
+            "status": {
+                "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        }));
+    }
+
+    /// Tells how many pods of the DaemonSet are ready, as its controller does.
+    fn count_ready(&self, name: &str, count: usize) {
+        let mut daemon_set = self.daemon_set(name);
+        daemon_set["status"] = json!({ "numberReady": count });
+        self.server.put(daemon_set);
     }
 
     fn expect_proxies(&self, expected: [&str; NODES.len()]) {
@@ -172,7 +210,7 @@ fn steps_of_the_migration_work_with_kubectl() {
         return;
     }
     let cluster = Cluster::new();
-    cluster.take_step("1.");
+    cluster.take_step("2.");
     let directory = cluster.overlay.root().join("objects");
     let (events, problems) = manifests::load(&directory, &"n1".into()).unwrap();
     assert_eq!(problems, Vec::<String>::new());
@@ -186,28 +224,22 @@ fn steps_of_the_migration_work_with_kubectl() {
     let containers = "/spec/template/spec/containers";
     assert_eq!(proxy.pointer(containers), daemon_set().pointer(containers));
 
-    cluster.server.put(json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {
-            "name": "kube-ipvs-a", "namespace": "kube-system",
-            "labels": { "app.kubernetes.io/name": "kube-ipvs" },
-        },
-        "spec": { "nodeName": "n1" },
-    }));
+    let agents = NODES.map(|node| Agent::start(node, &["10.244.1.5"]));
+    cluster.start_agent("n1", &agents[0]);
     let told = cluster.take_step("4.");
-    assert!(told.contains("POD=pod/kube-ipvs-a\n"), "{told}");
+    assert!(told.contains("POD=pod/kube-ipvs-n1\n"), "{told}");
     cluster.expect_proxies(["kube-ipvs", "kube-proxy", "kube-proxy"]);
     cluster.take_step("The way back");
     cluster.expect_proxies(["kube-proxy"; 3]);
 
-    cluster.take_step("6.");
+    cluster.start_agent("n2", &agents[1]);
+    cluster.start_agent("n3", &agents[2]);
+    cluster.count_ready("kube-ipvs", NODES.len());
+    let told = cluster.take_step("6.");
+    assert!(told.contains("3 nodes are alike and in their desired state\n"), "{told}");
     cluster.expect_proxies(["kube-ipvs"; 3]);
-    let config_map = cluster.server.objects("/api/v1/configmaps");
-    let config_map = config_map.iter().find(|it| it["metadata"]["name"] == "kube-proxy").unwrap();
-    assert_eq!(config_map["data"]["kubeconfig.conf"], "kind: Config\n");
-    let text = config_map["data"]["config.conf"].as_str().unwrap();
-    let config = config_of(text, &SharedFlags::default());
-    assert!(config.remove_kube_proxy);
+    let config = config_of(&cluster.config(), &SharedFlags::default());
+    assert!(config.remove_kube_proxy && config.settings.canary);
     assert_eq!(config.warnings, Vec::<String>::new());
     // A node that is new.
     cluster.server.put(json!({
@@ -215,6 +247,17 @@ fn steps_of_the_migration_work_with_kubectl() {
         "metadata": { "name": "n4", "labels": { "kubernetes.io/os": "linux" } },
     }));
     assert_eq!(cluster.proxies_on("n4"), ["kube-ipvs"]);
+
+    cluster.take_step("After step 6");
+    cluster.expect_proxies(["kube-ipvs"; 3]);
+    assert_eq!(cluster.proxies_on("n4"), ["kube-ipvs"]);
+    let now = cluster.daemon_set("kube-proxy");
+    for part in ["/spec/template", "/spec/updateStrategy"] {
+        assert_eq!(now.pointer(part), proxy.pointer(part));
+    }
+    assert_eq!(cluster.config(), CONFIG);
+    cluster.take_step("The way back");
+    cluster.expect_proxies(["kube-proxy", "kube-ipvs", "kube-ipvs"]);
 }
 
 #[test]

@@ -105,8 +105,10 @@ fn every_command_that_a_document_names_is_understood() {
     let mut count = 0;
     for document in documents() {
         for line in document.lines_of_code().chain(document.words()) {
-            // What comes after `kubectl exec POD --` is a command, too.
-            let command = line.rsplit_once(" -- /").map_or(line, |(_, command)| command);
+            // What comes after `kubectl exec POD --` or `ssh NODE sudo`, or in a unit, is a command, too.
+            let before = [" -- /", " sudo ./", "=/usr/local/bin/", "=+/usr/local/bin/"];
+            let command = before.iter().find_map(|it| line.rsplit_once(it));
+            let command = command.map_or(line, |(_, command)| command);
             let command = command.trim_start_matches("$ ").split('#').next().unwrap();
             let words: Vec<_> = command.split_whitespace().collect();
             let is_ours = words.first() == Some(&"kube-ipvs") && words.len() > 1;

@@ -208,6 +208,20 @@ fn every_flag_of_a_command_is_documented() {
 }
 
 #[test]
+fn every_api_that_the_agent_uses_is_documented() {
+    let page = Document::of("docs/compatibility.md");
+    let apis = page.rows("## Kubernetes").into_iter().skip(1);
+    let apis = apis.flat_map(|row| quoted(row[0]).collect::<Vec<_>>());
+    let documented: BTreeSet<_> =
+        apis.map(|api| api.strip_suffix("v1").unwrap().trim_end_matches('/')).collect();
+    let role = documents_of(include_str!("../../manifests/base/rbac.yaml")).unwrap().remove(0);
+    let rules = role["rules"].as_array().unwrap().iter();
+    let groups = rules.flat_map(|rule| rule["apiGroups"].as_array().unwrap());
+    let groups: BTreeSet<_> = groups.map(|group| group.as_str().unwrap()).collect();
+    assert_eq!(documented, groups);
+}
+
+#[test]
 fn every_check_of_doctor_is_explained() {
     let report = doctor::run(&doctor::Subject::default());
     let checks: BTreeSet<_> = report.checks.iter().map(|it| it.check.as_str()).collect();
