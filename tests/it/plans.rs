@@ -95,12 +95,12 @@ fn first_sync() {
     + nft add element ip kube-ipvs insiders { 10.244.1.0/24 }
     + nft add element ip kube-ipvs insiders { 192.0.2.1/32 }
     + nft add element ip kube-ipvs pools { 10.96.0.10 }
-    + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
     + -A -u 10.96.0.10:53 -s rr
     + -a -u 10.96.0.10:53 -r 10.244.2.2:53 -m -w 1
     + ip -4 route replace local 10.96.0.10/32 dev lo table local proto 75 src 192.0.2.1 metric 75
     + nft add element ip kube-ipvs cluster-ips { 10.96.0.10 . 10.96.0.10 }
     + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
+    + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
     - conntrack -D -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --reply-src 10.96.0.10 --reply-port-src 53
     + nft add element ip kube-ipvs pools { 10.96.0.20 }
     + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
@@ -277,7 +277,6 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     + nft add element ip kube-ipvs pools { 203.0.113.1 }
     + nft add element ip kube-ipvs pools { 203.0.113.9 }
     + nft add element ip kube-ipvs images { 203.0.113.1 }
-    + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
     + nft add element ip kube-ipvs hairpin { 10.244.1.5 . 10.244.1.5 }
     + nft add element ip kube-ipvs masqueraded { 0.0.0.0 . tcp . 30080 }
     + nft add element ip kube-ipvs masqueraded { 203.0.113.1 . tcp . 80 }
@@ -292,6 +291,7 @@ fn an_upgrade_from_an_earlier_version_drains_its_virtual_servers() {
     + nft add element ip kube-ipvs front-end-ips { 192.0.2.1 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.1 }
     + nft add element ip kube-ipvs front-end-ips { 203.0.113.9 }
+    + nft add element ip kube-ipvs node-port-ips { 192.0.2.1 }
     + nft add element ip kube-ipvs front-ends { 0.0.0.0 . tcp . 30080 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs front-ends { 203.0.113.1 . tcp . 80 : 10.96.0.20 . 80 }
     + nft add element ip kube-ipvs refused { 203.0.113.9 . tcp . 80 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use kube_ipvs_core::engine::{DesiredState, Edge};
 use kube_ipvs_core::explain::{Source, explain};
 use kube_ipvs_core::model::{
-    Element, Family, PortSet, Protocol, ServiceKey, Settings, Target, VirtualAddress,
+    Element, Event, Family, PortSet, Protocol, ServiceKey, Settings, Target, VirtualAddress,
 };
 use kube_ipvs_core::plan::Operation;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use super::settings::{carry, settings};
 use crate::common::datapath::{Action, Client};
 use crate::common::model_agent::ModelAgent;
 use crate::common::model_kernel::{KernelState, ModelKernel, runs};
-use crate::common::objects::ip;
+use crate::common::objects::{ip, node, service, slice};
 use crate::common::random::{Objects, SOURCES, destinations, events};
 
 /// Every address with every port that occurs.
@@ -238,6 +238,45 @@ fn replay_for(
     Ok(())
 }
 
+/// Checks the plan for changes of these objects.
+fn check_changes(
+    settings: &Settings,
+    objects: &Objects,
+    changes: Vec<Event>,
+) -> Result<(), TestCaseError> {
+    let (mut agent, _) = settled(settings, objects, ModelKernel::default())?;
+    let start = agent.kernel.state.clone();
+    let everybody = everybody(agent.engine.desired());
+    let mut owners = Owners::default();
+    owners.note(agent.engine.desired());
+    for event in changes {
+        agent.deliver(event);
+    }
+    let operations = agent.settle().map_err(TestCaseError::fail)?;
+    owners.note(agent.engine.desired());
+    replay_for(everybody, [&start, &agent.kernel.state], &operations, &owners)
+}
+
+#[test]
+fn a_node_port_is_refused_only_at_addresses_of_its_time() {
+    let port = |cluster_ip| service("a/one").cluster_ip(cluster_ip).port("http", 81);
+    let refused: Event = port("10.96.0.10").node_port(80).into();
+    // Its route is deleted between two transactions.
+    let without: Event = port("10.96.0.12").into();
+    let served = service("b/one").cluster_ip("10.96.0.11").port("http", 80);
+    let served: Event = served.load_balancer_ip("192.0.2.1").local_external().into();
+    let endpoints: Event = slice("b/one-1").port("http", 8080).ready("10.244.1.5", "n1").into();
+    let node_at = |ip| Event::from(node("n1").internal_ip(ip));
+    let check = |before: [Event; 2], changes: [Event; 2]| {
+        let objects: Vec<_> = [&served, &endpoints].into_iter().chain(&before).cloned().collect();
+        let settings = Settings::for_node("n1");
+        check_changes(&settings, &Objects::after(&objects), changes.into()).unwrap();
+    };
+    let [elsewhere, here] = ["192.0.2.7", "192.0.2.1"].map(node_at);
+    check([refused.clone(), elsewhere.clone()], [without.clone(), here.clone()]);
+    check([without, here], [refused, elsewhere]);
+}
+
 proptest! {
     #![proptest_config(cases(400))]
 
@@ -247,18 +286,7 @@ proptest! {
         events_before in events(1..25),
         changes in events(1..5),
     ) {
-        let objects = Objects::after(&events_before);
-        let (mut agent, _) = settled(&settings, &objects, ModelKernel::default())?;
-        let start = agent.kernel.state.clone();
-        let everybody = everybody(agent.engine.desired());
-        let mut owners = Owners::default();
-        owners.note(agent.engine.desired());
-        for event in changes {
-            agent.deliver(event);
-        }
-        let operations = agent.settle().map_err(TestCaseError::fail)?;
-        owners.note(agent.engine.desired());
-        replay_for(everybody, [&start, &agent.kernel.state], &operations, &owners)?;
+        check_changes(&settings, &Objects::after(&events_before), changes)?;
     }
 
     #[test]

@@ -100,7 +100,10 @@ fn leads(element: &Element) -> bool {
         element,
         Element::Range(RangeSet::ServiceRanges, _)
             | Element::Address(
-                AddressSet::ClusterIps | AddressSet::SeveralPorts | AddressSet::FrontendIps,
+                AddressSet::ClusterIps
+                    | AddressSet::SeveralPorts
+                    | AddressSet::FrontendIps
+                    | AddressSet::NodePortIps,
                 _,
             )
             | Element::Lead(..)
