@@ -75,7 +75,7 @@ pub async fn serve_metrics<A>(
 ) where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ServedRoutes {
         routes,
         status: Default::default(),
         scrapes: Default::default(),
@@ -86,7 +86,7 @@ pub async fn serve_metrics<A>(
 }
 
 /// What the answers to all clients share.
-struct Shared<A> {
+struct ServedRoutes<A> {
     routes: MetricsRoutes<A>,
     status: SharedAnswer,
     /// Bounds the readings for `/metrics` apart from the others, which may take long.
@@ -94,11 +94,11 @@ struct Shared<A> {
     explanations: SharedAnswer,
 }
 
-async fn answer<A>(shared: Arc<Shared<A>>, request: Request<Incoming>) -> Answer
+async fn answer<A>(shared: Arc<ServedRoutes<A>>, request: Request<Incoming>) -> Answer
 where
     A: Fn(Query) + Send + Sync + 'static,
 {
-    let Shared { routes, status, scrapes, explanations } = &*shared;
+    let ServedRoutes { routes, status, scrapes, explanations } = &*shared;
     if let Some(refusal) = refuse_method(request.method()) {
         return refusal;
     }

@@ -34,7 +34,7 @@ struct Rendered {
     _place: AnswerPlace,
 }
 
-/// A place among the answers. It is free once nobody has it.
+/// A place among the answers. It is free once its last clone is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct AnswerPlace {
     _permit: Arc<OwnedSemaphorePermit>,
