@@ -12,15 +12,11 @@ use crate::agent::api::{
     ConnectionsQuestion, ConnectionsView, ExplainView, NameView, StatusQuestion, StatusView,
 };
 use crate::agent::http::{connections_query, explain_query, names_query, status_query};
+use crate::answer::{LARGEST_ANSWER, LONGEST_ANSWER, split};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
-/// Largest answer that is read, in bytes.
-pub(crate) const LARGEST_ANSWER: usize = 1 << 30;
-/// How long a whole answer may take.
-pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(120);
-
 /// Why there is no answer of the agent.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -169,21 +165,6 @@ fn read_within(stream: &mut TcpStream, each: Duration, all: Duration) -> io::Res
     }
 }
 
-/// Status and body; the body must be as long as the head says.
-pub(crate) fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
-    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
-    let (head, rest) = answer.split_at_checked(end)?;
-    let head = std::str::from_utf8(head).ok()?;
-    let body = rest.strip_prefix(b"\r\n\r\n")?;
-    let (first, headers) = head.split_once("\r\n")?;
-    let status = first.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    let length = headers.split("\r\n").find_map(|header| {
-        let (name, value) = header.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-    });
-    (length == Some(body.len())).then_some((status, body))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -207,21 +188,6 @@ mod tests {
         assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock));
         drop(stream);
         dripping.join().unwrap();
-    }
-
-    #[test]
-    fn answers_are_split() {
-        let answer = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
-        assert_eq!(split(answer), Some((503, b"busy".as_slice())));
-        for broken in [
-            "",
-            "SSH-2.0-OpenSSH\r\n",
-            "HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\ncut off",
-            "HTTP/1.0 200 OK\r\nDate: now\r\n\r\nof no length",
-            "HTTP/1.0\r\nContent-Length: 0\r\n\r\n",
-        ] {
-            assert_eq!(split(broken.as_bytes()), None, "{broken}");
-        }
     }
 
     #[test]

@@ -21,12 +21,14 @@
 )]
 
 pub mod agent;
+mod answer;
 pub mod build;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod control;
 pub mod doctor;
+pub mod duration;
 pub mod kernel;
 pub mod migrate;
 pub mod source;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_core::desired::health_check_addresses;
 use kube_ipvs_core::engine::{Engine, ServiceUpdates, SyncError, Totals, Work};
+use kube_ipvs_core::explain::explain_present;
 use kube_ipvs_core::model::{EndpointName, Event, VirtualAddress};
 use kube_ipvs_core::plan::{Ejection, EjectionChange, ObjectKey};
 use kube_ipvs_core::state::Trigger;
@@ -466,7 +467,7 @@ impl EngineLoop {
                 let _ = reply.send(api::names(&self.engine, &addresses));
             }
             Query::Explain { question, reply } => {
-                let explain = |destination, from| self.engine.explain(destination, from);
+                let explain = |destination, from| explain_present(&self.engine, destination, from);
                 let _ = reply.send(api::explained(&question, self.engine.state(), explain));
             }
         }

@@ -10,7 +10,8 @@ use clap_complete::Shell;
 use kube_ipvs_core::question::{ClientName, DestinationName};
 
 use super::{ConnectionsFlags, ServiceFlags, TopFlags, TraceFlags};
-use crate::config::{SharedFlags, duration, path, truth};
+use crate::config::{SharedFlags, path, truth};
+use crate::duration::parse as duration;
 
 /// The command line.
 #[derive(Debug, Parser)]

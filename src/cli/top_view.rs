@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ServiceFlags, TextFormat};
 use crate::agent::api::{EndpointView, StatusFilter, StatusQuestion, TrafficOrder, TrafficView};
-use crate::config::{count, duration};
+use crate::config::count;
+use crate::duration::parse as duration;
 
 /// The shortest time between two readings.
 const SHORTEST: Duration = Duration::from_millis(100);

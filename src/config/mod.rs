@@ -4,7 +4,6 @@ mod address;
 mod conntrack;
 mod differences;
 mod document;
-mod duration;
 mod flags;
 mod ignored;
 mod options;
@@ -25,7 +24,6 @@ use kube_ipvs_core::model::{LabelSelector, NodePortAddresses, Settings};
 
 pub use conntrack::ConntrackConfig;
 pub use differences::{Difference, differences};
-pub use duration::parse as duration;
 pub use flags::{LogFormat, ProxyFlags, SharedFlags, count, path, truth};
 #[doc(hidden)]
 pub use resolve::resolve_text;

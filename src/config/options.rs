@@ -13,9 +13,10 @@ use kube_ipvs_core::model::{Interfaces, LabelSelector, LocalDetector, NodePortAd
 use serde_json::{Value, json};
 
 use crate::control;
+use crate::duration;
 
 use super::ignored::{self, Ignored};
-use super::{Config, LogFormat, SourceConfig, duration, read};
+use super::{Config, LogFormat, SourceConfig, read};
 use Form::{Count, Labels, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded};
 
 /// A document of the configuration file.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::duration;
+use crate::duration;
 
 pub(super) fn truth(value: &Value) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("{} is neither true nor false", shown(value)))

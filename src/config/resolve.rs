@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::document::{self, Given, Origin};
 use super::options::{DOCUMENTS, of_field};
 use super::{Config, ConfigError, LogFormat, SharedFlags, SourceConfig};
-use super::{address, duration, read};
+use super::{address, read};
+use crate::duration;
 
 /// The kernel's own default.
 const CARRIED_TCP_TIMEOUT: Duration = Duration::from_secs(900);
@@ -149,7 +150,7 @@ impl<'a> Resolver<'a> {
         let score = self.oom_score();
         config.oom_score_adj = self.given.note(score).flatten().unwrap_or(config.oom_score_adj);
         if let Some(text) = self.text_of("auditPeriod") {
-            let period = duration(text).map_err(|reason| self.wrong("auditPeriod", reason));
+            let period = duration::parse(text).map_err(|reason| self.wrong("auditPeriod", reason));
             config.audit_period = self.given.note(period).filter(|period| !period.is_zero());
         }
         config.source = self.source();

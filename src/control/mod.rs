@@ -11,7 +11,7 @@ use kube_ipvs_core::model::{
     AffinityPrefix, Control, FrontendKind, LocalityWeights, Scheduler, SchedulerFlags, cut,
 };
 
-use crate::config::duration;
+use crate::duration::parse as duration;
 
 pub use selector::label_selector;
 

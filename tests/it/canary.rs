@@ -2,7 +2,7 @@
 
 use kube_ipvs_core::canary::path;
 use kube_ipvs_core::engine::Engine;
-use kube_ipvs_core::explain::Source;
+use kube_ipvs_core::explain::{Source, explain_present};
 use kube_ipvs_core::model::{Carry, Event, Family, LocalDetector, Settings};
 
 use crate::common::model_agent::ModelAgent;
@@ -33,7 +33,7 @@ fn agent(settings: &Settings, kernel: ModelKernel) -> ModelAgent {
 /// The endpoints that the canary's client reaches.
 fn reached(engine: &Engine, family: Family) -> Vec<String> {
     let way = path(family);
-    let explained = engine.explain(way.front_end, Source::Address(way.client));
+    let explained = explain_present(engine, way.front_end, Source::Address(way.client));
     explained.backends.iter().map(|it| it.backend.socket().to_string()).collect()
 }
 

@@ -16,6 +16,7 @@ use kube_ipvs::agent::health::Health;
 use kube_ipvs::agent::http::{MetricsRoutes, Query, bind, serve_metrics};
 use kube_ipvs::agent::metrics::Metrics;
 use kube_ipvs_core::engine::Engine;
+use kube_ipvs_core::explain::explain_present;
 use kube_ipvs_core::model::Settings;
 use kube_ipvs_core::testing::{EmptyKernel, all_succeed};
 use netlink_ipvs::KernelError;
@@ -83,7 +84,7 @@ fn routes(
                     drop(reply.send(names(&engine, &addresses)));
                 }
                 Query::Explain { question, reply } => {
-                    let explain = |destination, from| engine.explain(destination, from);
+                    let explain = |destination, from| explain_present(&engine, destination, from);
                     drop(reply.send(explained(&question, engine.state(), explain)));
                 }
                 Query::Traffic { .. } => {}

@@ -19,6 +19,7 @@ use kube_ipvs::agent::http::{MetricsRoutes, Query, bind, serve_metrics};
 use kube_ipvs::agent::metrics::Metrics;
 use kube_ipvs::doctor::{CheckResult, CheckVerdict, Finding};
 use kube_ipvs_core::engine::{Edge, Engine};
+use kube_ipvs_core::explain::explain_present;
 use kube_ipvs_core::model::{Pool, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{
     CountTargets, Observed, Operation, Outcome, RealCounters, Running, Sample, SampleTargets,
@@ -176,7 +177,7 @@ fn serve() -> SocketAddr {
                     drop(reply.send(snapshot.with_checks(vec![check.clone()])));
                 }
                 Query::Explain { question, reply } => {
-                    let explain = |destination, from| engine.explain(destination, from);
+                    let explain = |destination, from| explain_present(&engine, destination, from);
                     drop(reply.send(api::explained(&question, engine.state(), explain)));
                 }
                 Query::Traffic { .. } | Query::Names { .. } => {}

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use rustc_hash::FxHashMap;
+
 use crate::desired::contain;
-use crate::engine::DesiredState;
+use crate::engine::{DesiredState, Engine};
 use crate::model::{
     Backend, DesiredService, Family, Frontend, FrontendKind, Masquerade, Pool, Refusal,
     RefusalReason, Scheduler, ServiceKey, Target, VirtualAddress,
@@ -136,6 +138,21 @@ enum Client {
     LocalPod,
     Node,
     Outside,
+}
+
+/// Explains where a new connection goes ([`explain()`]) with present weights and ejections.
+#[must_use]
+pub fn explain_present(engine: &Engine, destination: VirtualAddress, from: Source) -> Explanation {
+    let mut explanation = explain(engine.desired(), destination, from);
+    let pool = explanation.pool.and_then(|at| engine.present(&at));
+    let weights = pool.into_iter().flat_map(|pool| pool.backends.iter());
+    let weights: FxHashMap<_, _> = weights.map(|it| (it.socket(), it.weight)).collect();
+    for Candidate { backend, .. } in &mut explanation.backends {
+        backend.weight = weights.get(&backend.socket()).copied().unwrap_or(backend.weight);
+    }
+    let of_pool = |(at, _): &(&VirtualAddress, _)| explanation.pool == Some(**at);
+    explanation.ejected = engine.ejected().filter(of_pool).map(|(_, it)| *it).collect();
+    explanation
 }
 
 /// Explains where a new connection from `from` to `destination` goes.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use kube_ipvs_core::engine::Engine;
-use kube_ipvs_core::explain::Explanation;
+use kube_ipvs_core::explain::{Explanation, explain_present};
 use kube_ipvs_core::model::{
     Change, Event, Protocol, Service, ServiceKey, ServicePort, Settings, VirtualAddress,
 };
@@ -139,7 +139,7 @@ fn answer_of_empty_engine(query: Query) {
         }
         Query::Names { addresses, reply } => drop(reply.send(api::names(&engine, &addresses))),
         Query::Explain { question, reply } => {
-            let explain = |destination, from| engine.explain(destination, from);
+            let explain = |destination, from| explain_present(&engine, destination, from);
             drop(reply.send(api::explained(&question, engine.state(), explain)));
         }
     }

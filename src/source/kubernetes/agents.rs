@@ -7,13 +7,14 @@ use std::io;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use kube::api::{ApiResource, ListParams, Object};
 use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::client::{LARGEST_ANSWER, LONGEST_ANSWER, split};
+use crate::answer::{LARGEST_ANSWER, LONGEST_ANSWER, split};
 
 /// How long the way to a pod may take.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(30);
@@ -46,10 +47,25 @@ pub struct AgentPod {
     pub pod: String,
 }
 
+/// What is read of a pod. All of [`Pod`] would take half a megabyte of the program.
+type ListedPod = Object<ListedSpec, ListedStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedSpec {
+    node_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct ListedStatus {
+    phase: Option<String>,
+}
+
 /// The agents of a cluster, by the rights of the client.
 #[derive(Clone)]
 pub struct AgentPods {
     pods: Api<Pod>,
+    listed: Api<ListedPod>,
     selector: String,
     /// That of the agents' metrics.
     port: u16,
@@ -59,7 +75,9 @@ impl AgentPods {
     /// The pods of a namespace with these labels, which serve metrics at `port`.
     #[must_use]
     pub fn new(client: Client, namespace: &str, selector: String, port: u16) -> Self {
-        Self { pods: Api::namespaced(client, namespace), selector, port }
+        let listed =
+            Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
+        Self { pods: Api::namespaced(client, namespace), listed, selector, port }
     }
 
     /// Lists the running agents, of one node or of all, sorted by node.
@@ -72,11 +90,11 @@ impl AgentPods {
         if let Some(node) = node {
             parameters = parameters.fields(&format!("spec.nodeName={node}"));
         }
-        let pods = self.pods.list(&parameters).await;
+        let pods = self.listed.list(&parameters).await;
         let pods = pods.map_err(|error| RemoteError::List(Box::new(error)))?;
         let running = pods.into_iter().filter_map(|pod| {
             let is_running = pod.status.as_ref()?.phase.as_deref() == Some("Running");
-            let node = pod.spec.as_ref()?.node_name.clone()?;
+            let node = pod.spec.node_name.clone()?;
             is_running.then(|| AgentPod { node, pod: pod.name_any() })
         });
         let mut running: Vec<_> = running.collect();

@@ -28,10 +28,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use departures::Departures;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use crate::canary;
-use crate::explain::{Candidate, Explanation, Source, explain};
 use crate::model::{
     Backend, DesiredService, Element, Event, Pool, ServiceKey, Settings, Shared, VirtualAddress,
 };
@@ -351,19 +350,10 @@ impl Engine {
         !self.updates.ejections.is_empty()
     }
 
-    /// Explains where a new connection goes ([`explain()`]), with present weights and ejections.
+    /// Returns the desired pool of a virtual server with its present weights.
     #[must_use]
-    pub fn explain(&self, destination: VirtualAddress, from: Source) -> Explanation {
-        let mut explanation = explain(&self.desired, destination, from);
-        let pool = explanation.pool.and_then(|at| self.reconciler.present(&at));
-        let weights = pool.into_iter().flat_map(|pool| pool.backends.iter());
-        let weights: FxHashMap<_, _> = weights.map(|it| (it.socket(), it.weight)).collect();
-        for Candidate { backend, .. } in &mut explanation.backends {
-            backend.weight = weights.get(&backend.socket()).copied().unwrap_or(backend.weight);
-        }
-        let of_pool = |(at, _): &(&VirtualAddress, _)| explanation.pool == Some(**at);
-        explanation.ejected = self.ejected().filter(of_pool).map(|(_, it)| *it).collect();
-        explanation
+    pub fn present(&self, server: &VirtualAddress) -> Option<&Pool> {
+        self.reconciler.present(server)
     }
 
     /// Returns the number of changed Services that are not programmed yet.

@@ -271,7 +271,7 @@ fn other_large_answers_under_way_are_bounded() {
             Query::Explain { question, reply } => {
                 let explain = |destination, from| {
                     let reason = "long ".repeat(2_000_000);
-                    Explanation { reason, ..engine.explain(destination, from) }
+                    Explanation { reason, ..explain_present(&engine, destination, from) }
                 };
                 drop(reply.send(api::explained(&question, engine.state(), explain)));
             }
