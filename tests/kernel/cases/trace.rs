@@ -118,6 +118,27 @@ pub(crate) fn cases() -> Vec<Case> {
                 ],
             )
         }),
+        case("a_trace_of_sctp", |t| {
+            t.apply(service("shop/web").cluster_ip("10.96.6.14").sctp("peer", 80))?;
+            t.apply(endpoints("shop/web").sctp("peer", 8080).ready_on(P3))?;
+            t.settled()?;
+            let text = traced(t, P2, "10.96.6.14:80/sctp")?;
+            let to = "request  output       to 10.244.2.13:8080";
+            shows(t, &text, &["to 10.96.6.14:80/sctp", to, "answered: by 10.244.2.13:8080"])
+        }),
+        case("a_trace_of_a_connection_that_is_carried", |t| {
+            let offload = "carry: offload\noffloadInterfaces: [eth0, cni0, 'P*']";
+            for (ip, node_port, carry) in
+                [("10.96.6.15", 30075, "carry: all"), ("10.96.6.16", 30076, offload)]
+            {
+                t.agent().configure(carry)?;
+                serve(t, ip, node_port, &[P3])?;
+                let text = traced(t, P2, &format!("{ip}:80"))?;
+                let to = "request  output       to 10.244.2.13:8080 (shop/web-0 on n2), by IPVS";
+                shows(t, &text, &["request  prerouting   arrives by cni0", to, "answered: by"])?;
+            }
+            Ok(())
+        }),
         case("a_trace_says_who_refuses", |t| {
             t.apply(service("shop/web").cluster_ip("10.96.6.5").port("http", 80))?;
             t.settled()?;
