@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs_core::desired::overlaps;
 use kube_ipvs_core::engine::{Edge, Engine};
-use kube_ipvs_core::model::{Event, Pool, Settings, VirtualAddress};
+use kube_ipvs_core::model::{Event, Pool, Settings, VirtualAddress, one_line};
 use kube_ipvs_core::plan::{CountTargets, Observed, Operation, Outcome, Running, ServerOperation};
 
 use super::plan_view::PlanView;
@@ -49,9 +49,10 @@ pub(super) fn run(
     match form {
         TextFormat::Json => writeln!(io::stdout(), "{}", output::pretty_json(&view)?)?,
         TextFormat::Text => {
-            let mut out = io::stdout().lock();
+            let mut out = anstream::stdout().lock();
             for operation in &view.operations {
-                output::line(&mut out, operation)?;
+                let line = operation.to_string();
+                writeln!(out, "{}", output::coloured(&one_line(&line)))?;
             }
             output::report(&view.summary)?;
         }
