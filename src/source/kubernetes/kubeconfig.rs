@@ -42,7 +42,8 @@ fn read_leniently(path: &Path) -> Option<Kubeconfig> {
     let text = fs::read_to_string(path).ok()?;
     let options = options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
     let document: Value = from_str_with_options(&text, options).ok()?;
-    let mut kubeconfig: Kubeconfig = serde_json::from_value(document).ok()?;
+    // JSON is YAML.
+    let mut kubeconfig = Kubeconfig::from_yaml(&document.to_string()).ok()?;
     // Relative paths start at the directory of the file (`clientcmd.ResolveLocalPaths`).
     let directory = path.parent()?;
     let resolve = |file: &mut Option<String>| {
