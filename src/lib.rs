@@ -31,3 +31,4 @@ pub mod kernel;
 pub mod migrate;
 pub mod source;
 pub mod trace;
+mod yaml;
