@@ -12,6 +12,7 @@ build: ## Build the program: target/release/kube-ipvs
 	. hack/build-facts && cargo build --locked --release -p kube-ipvs
 
 install: build ## Install it below PREFIX=/usr/local, with manual pages, completions and the kubectl plugin
+	@rm -rf target/pages
 	@cargo run --quiet --locked -p kube-ipvs-pages -- target/pages
 	install -D target/release/kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kube-ipvs"
 	ln -sf kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kubectl-ipvs"

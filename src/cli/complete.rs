@@ -22,10 +22,17 @@ const MOST: usize = 200;
 /// The default of `metricsBindAddress`: a completion must not read a configuration.
 const AGENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
-/// Returns the command lines of the program and of the kubectl plugin.
+/// zsh loads `_kube-ipvs` of a directory in `fpath` when it needs completions for the first time: the file
+/// is then the function that is to complete.
+const AUTOLOADED: &[u8] =
+    b"[[ $funcstack[1] != _kube-ipvs ]] || _clap_dynamic_completer_kube_ipvs \"$@\"\n";
+
+/// Returns the command lines of the program and of the kubectl plugin, as manual pages have them: each
+/// page of `help` would repeat another.
 #[must_use]
 pub fn commands() -> [Command; 2] {
-    [args::command(), Plugin::command()]
+    let program = args::command().mut_subcommand("help", |help| help.hide(true));
+    [program, Plugin::command()]
 }
 
 /// Returns what a shell reads to complete command lines of the program: `bash`, `elvish`, `fish`,
@@ -41,6 +48,9 @@ pub fn completions(shell: &str) -> io::Result<Vec<u8>> {
     let name = "kube-ipvs";
     let shell = shells.completer(shell).ok_or_else(unknown)?;
     shell.write_registration(VARIABLE, name, name, name, &mut text)?;
+    if shell.name() == "zsh" {
+        text.extend_from_slice(AUTOLOADED);
+    }
     Ok(text)
 }
 

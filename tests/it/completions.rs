@@ -36,6 +36,27 @@ fn bash_completes_commands_flags_and_values() {
     assert_eq!(sorts, ["connections", "packets", "bytes", "active"]);
 }
 
+/// zsh runs the file as the body of `_kube-ipvs` where it loads it, when a key is pressed for the first time.
+#[test]
+fn the_first_key_in_zsh_completes() {
+    let text = lines(Command::new(PROGRAM).args(["completions", "zsh"])).join("\n");
+    let called = "[[ $funcstack[1] != _kube-ipvs ]] || _clap_dynamic_completer_kube_ipvs \"$@\"";
+    assert_eq!(text.lines().last(), Some(called));
+    assert!(text.contains("\nfunction _clap_dynamic_completer_kube_ipvs() {\n"), "{text}");
+    // Where there is a zsh, it is asked.
+    let loaded = "function compdef() { }; function _describe() { print -r -- ${(P)3[1]%%:*} }
+        fpath=($1); autoload -Uz _kube-ipvs; words=(kube-ipvs stat); CURRENT=2; _kube-ipvs";
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("_kube-ipvs"), text).unwrap();
+    let program = Path::new(PROGRAM).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut zsh = Command::new("zsh");
+    zsh.args(["-f", "-c", loaded, "zsh"]).arg(directory.path()).env("PATH", path);
+    if zsh.output().is_ok() {
+        assert_eq!(lines(&mut zsh), ["status"]);
+    }
+}
+
 #[test]
 fn kubectl_completes_the_plugin() {
     let directory = tempfile::tempdir().unwrap();
@@ -45,4 +66,12 @@ fn kubectl_completes_the_plugin() {
     assert_eq!(offered(&["dif"])[0].split('\t').next(), Some("diff"));
     let forms = offered(&["doctor", "-o", ""]);
     assert_eq!(forms, ["text\tLines for people", "json\tOne JSON object", ":4"]);
+}
+
+#[test]
+fn no_manual_page_is_of_help() {
+    for command in kube_ipvs::cli::commands() {
+        let paged = command.get_subcommands().filter(|it| !it.is_hide_set());
+        assert_eq!(paged.filter(|it| it.get_name() == "help").count(), 0);
+    }
 }
