@@ -137,3 +137,17 @@ fn a_build_that_fails_makes_no_archive() {
     let (succeeded, told) = step(&["archives", "amd64"], &stand_ins);
     assert!(!succeeded && !told.contains("kube-ipvs-pages"), "{told}");
 }
+
+/// There is none, so a name would be made up, or another's.
+#[test]
+fn no_file_names_an_account_of_the_project() {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let Ok(listed) = listed else { return };
+    for file in String::from_utf8(listed.stdout).unwrap().split_terminator('\0') {
+        let text = fs::read(root().join(file)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        for host in ["github.com", "ghcr.io", "docker.io", "quay.io"] {
+            assert!(!text.contains(&format!("{host}/kube-ipvs")), "{file}: {host}");
+        }
+    }
+}
