@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::{Command, CommandFactory};
 use clap_complete::CompleteEnv;
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, complete};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate, complete};
 use clap_complete::env::Shells;
 
 use super::args;
@@ -54,9 +54,29 @@ pub fn completions(shell: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// What is offered for flags that take a text, of which some mean something: a test holds that these do.
+const WORDS: [(&str, &[&str]); 4] = [
+    ("proxy-mode", &["ipvs"]),
+    ("detect-local-mode", &["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"]),
+    (
+        "ipvs-scheduler",
+        &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"],
+    ),
+    ("log_level", &["error", "warn", "info", "debug", "trace"]),
+];
+
+/// Offers values for the flags of a command, and of those below it.
+fn with_words(command: Command) -> Command {
+    command.mut_subcommands(with_words).mut_args(|flag| {
+        let words = WORDS.iter().find(|(name, _)| flag.get_id() == name);
+        let Some((_, words)) = words else { return flag };
+        flag.add(ArgValueCandidates::new(|| words.iter().map(CompletionCandidate::new).collect()))
+    })
+}
+
 /// Answers a shell that asks for completions, and ends.
 pub(super) fn answer_shell() {
-    CompleteEnv::with_factory(args::command).var(VARIABLE).complete();
+    CompleteEnv::with_factory(|| with_words(args::command())).var(VARIABLE).complete();
 }
 
 /// Prints the completions of a command line of the plugin in kubectl's form, which is Cobra's. kubectl

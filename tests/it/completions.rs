@@ -32,6 +32,10 @@ fn bash_completes_commands_flags_and_values() {
     assert_eq!(offered(&["kube-ipvs", "stat"]), ["status"]);
     assert_eq!(offered(&["kube-ipvs", "render", "--manif"]), ["--manifests"]);
     assert_eq!(offered(&["kube-ipvs", "status", "-o", ""]), ["text", "wide", "yaml", "json"]);
+    assert_eq!(offered(&["kube-ipvs", "run", "--ipvs-scheduler", "w"]), ["wrr", "wlc"]);
+    assert_eq!(offered(&["kube-ipvs", "run", "--detect-local-mode", "N"]), ["NodeCIDR"]);
+    let levels = offered(&["kube-ipvs", "status", "--log-level", ""]);
+    assert_eq!(levels, ["error", "warn", "info", "debug", "trace"]);
     let sorts = offered(&["kube-ipvs", "top", "--once", "--sort", ""]);
     assert_eq!(sorts, ["connections", "packets", "bytes", "active"]);
 }
@@ -73,5 +77,21 @@ fn no_manual_page_is_of_help() {
     for command in kube_ipvs::cli::commands() {
         let paged = command.get_subcommands().filter(|it| !it.is_hide_set());
         assert_eq!(paged.filter(|it| it.get_name() == "help").count(), 0);
+    }
+}
+
+#[test]
+fn every_value_that_is_offered_is_valid() {
+    for flag in ["--ipvs-scheduler", "--detect-local-mode", "--log-level", "--proxy-mode"] {
+        let values = offered(&["kube-ipvs", "run", flag, ""]);
+        assert!(!values.is_empty(), "{flag}");
+        for value in values {
+            let mut command = Command::new(PROGRAM);
+            command.args(["run", flag, &value, "--write-config-to", "-"]);
+            command.args(["--cluster-cidr", "192.0.2.0/24", "--pod-bridge-interface", "a"]);
+            command.args(["--pod-interface-name-prefix", "a"]);
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{flag} {value}: {output:?}");
+        }
     }
 }
