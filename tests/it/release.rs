@@ -151,3 +151,14 @@ fn no_file_names_an_account_of_the_project() {
         }
     }
 }
+
+/// A packager has an archive of the source, and says what it is of (`SOURCE_DATE_EPOCH`).
+#[test]
+fn the_environment_says_what_a_build_is_of() {
+    let script = ". hack/build-facts && echo $KUBE_IPVS_COMMIT $KUBE_IPVS_DATE";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).current_dir(root());
+    let given = shell.env("SOURCE_DATE_EPOCH", "86400").env("KUBE_IPVS_COMMIT", "abc").output();
+    let told = String::from_utf8(given.unwrap().stdout).unwrap();
+    assert_eq!(told, "abc 1970-01-02T00:00:00Z\n");
+}
