@@ -12,11 +12,12 @@ build: ## Build the program: target/release/kube-ipvs
 	. hack/build-facts && cargo build --locked --release -p kube-ipvs
 
 install: build ## Install it below PREFIX=/usr/local, with manual pages, completions and the kubectl plugin
-	@cargo run --quiet --locked -p kube-ipvs-pages -- target/pages
+	@rm -rf target/pages
+	@umask 022 && cargo run --quiet --locked -p kube-ipvs-pages -- target/pages
 	install -D target/release/kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kube-ipvs"
 	ln -sf kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kubectl-ipvs"
 	ln -sf kube-ipvs "$(DESTDIR)$(PREFIX)/bin/kubectl_complete-ipvs"
-	cp -r target/pages/share "$(DESTDIR)$(PREFIX)/"
+	umask 022 && cp -r target/pages/share "$(DESTDIR)$(PREFIX)/"
 
 image: ## Build the container image; IMAGE=name
 	@hack/release image

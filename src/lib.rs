@@ -33,3 +33,4 @@ pub mod kernel;
 pub mod migrate;
 pub mod source;
 pub mod trace;
+mod yaml;

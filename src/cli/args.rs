@@ -103,7 +103,8 @@ pub(super) const VERSION: &str = concat!("kube-ipvs ", env!("CARGO_PKG_VERSION")
 
 /// Parses the value of `--version` as kube-proxy does.
 fn asks_for_version(text: &str) -> Result<bool, String> {
-    if text == "raw" { Ok(true) } else { truth(text) }
+    let other = || "use true, false or raw".to_owned();
+    if text == "raw" { Ok(true) } else { truth(text).map_err(|_| other()) }
 }
 
 /// Writes `-` for `_` in the names of flags, as kube-proxy does (`WordSepNormalizeFunc`), with a warning

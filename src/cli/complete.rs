@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::{Command, CommandFactory};
 use clap_complete::CompleteEnv;
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, complete};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate, complete};
 use clap_complete::env::Shells;
 
 use super::args;
@@ -22,10 +22,17 @@ const MOST: usize = 200;
 /// The default of `metricsBindAddress`: a completion must not read a configuration.
 const AGENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
-/// Returns the command lines of the program and of the kubectl plugin.
+/// zsh loads `_kube-ipvs` of a directory in `fpath` when it needs completions for the first time: the file
+/// is then the function that is to complete.
+const AUTOLOADED: &[u8] =
+    b"[[ $funcstack[1] != _kube-ipvs ]] || _clap_dynamic_completer_kube_ipvs \"$@\"\n";
+
+/// Returns the command lines of the program and of the kubectl plugin, as manual pages have them: each
+/// page of `help` would repeat another.
 #[must_use]
 pub fn commands() -> [Command; 2] {
-    [args::command(), Plugin::command()]
+    let program = args::command().mut_subcommand("help", |help| help.hide(true));
+    [program, Plugin::command()]
 }
 
 /// Returns what a shell reads to complete command lines of the program: `bash`, `elvish`, `fish`,
@@ -41,12 +48,35 @@ pub fn completions(shell: &str) -> io::Result<Vec<u8>> {
     let name = "kube-ipvs";
     let shell = shells.completer(shell).ok_or_else(unknown)?;
     shell.write_registration(VARIABLE, name, name, name, &mut text)?;
+    if shell.name() == "zsh" {
+        text.extend_from_slice(AUTOLOADED);
+    }
     Ok(text)
+}
+
+/// What is offered for flags that take a text, of which some mean something: a test holds that these do.
+const WORDS: [(&str, &[&str]); 4] = [
+    ("proxy-mode", &["ipvs"]),
+    ("detect-local-mode", &["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"]),
+    (
+        "ipvs-scheduler",
+        &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"],
+    ),
+    ("log_level", &["error", "warn", "info", "debug", "trace"]),
+];
+
+/// Offers values for the flags of a command, and of those below it.
+fn with_words(command: Command) -> Command {
+    command.mut_subcommands(with_words).mut_args(|flag| {
+        let words = WORDS.iter().find(|(name, _)| flag.get_id() == name);
+        let Some((_, words)) = words else { return flag };
+        flag.add(ArgValueCandidates::new(|| words.iter().map(CompletionCandidate::new).collect()))
+    })
 }
 
 /// Answers a shell that asks for completions, and ends.
 pub(super) fn answer_shell() {
-    CompleteEnv::with_factory(args::command).var(VARIABLE).complete();
+    CompleteEnv::with_factory(|| with_words(args::command())).var(VARIABLE).complete();
 }
 
 /// Prints the completions of a command line of the plugin in kubectl's form, which is Cobra's. kubectl

@@ -11,6 +11,7 @@ use serde_saphyr::{DuplicateKeyPolicy, from_multiple, from_multiple_with_options
 use super::ignored::{Ignored, IgnoredNames};
 use super::options::{DOCUMENTS, Document, KUBE_PROXY, OWN, of_field};
 use super::{ConfigError, read};
+use crate::yaml;
 
 /// Where values were given, so that an error says where to look.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -227,14 +228,12 @@ impl Document {
 pub(super) fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), String> {
     let error = match from_multiple(text) {
         Ok(documents) => return Ok((documents, None)),
-        Err(error) => error.to_string(),
+        Err(error) => yaml::reason(&error),
     };
-    // The message goes on with an excerpt of the file; one line says enough.
-    let error = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
     let lenient = options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
     match from_multiple_with_options(text, lenient) {
         Ok(documents) => Ok((documents, Some(format!("{error}: the last one counts")))),
-        Err(_) => Err(error.to_owned()),
+        Err(_) => Err(error),
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) fn time(value: &Value) -> Result<Duration, String> {
 pub(super) fn text(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| match value {
         Value::Array(_) | Value::Object(_) => format!("{} is not a text", shown(value)),
+        // The file may have `no` or `on`: YAML keeps only what they mean.
+        Value::Bool(_) => format!("{value} is not a text: put what the file has in quotes"),
         _ => format!("{value} is not a text: write \"{value}\""),
     })
 }

@@ -49,6 +49,12 @@ fn accepted() -> BTreeMap<String, Value> {
             host(json!({"metrics": metrics,
             "config": {"kubeProxy": {"metricsBindAddress": "[::]:19249"}}})),
         ),
+        (
+            "metrics everywhere",
+            host(json!({"metrics": {"bindAddress": "::",
+            "podMonitor": {"enabled": true, "labels": null}}})),
+        ),
+        ("no metrics", host(json!({"metrics": {"bindAddress": "0.0.0.0:0"}}))),
         ("kube-proxy's label", host(json!({"kubeProxyLabel": true}))),
         (
             "kubeadm with kube-proxy's label",
@@ -64,6 +70,11 @@ fn accepted() -> BTreeMap<String, Value> {
         ("health at an address", health("[fd00::5]")),
         ("health of IPv6", health("[::]:20256")),
         ("no health", health("0.0.0.0:0")),
+        (
+            "names that YAML takes for something else",
+            json!({"existingConfigMap": {"name": "123", "mountPath": "/1"},
+            "priorityClassName": "true", "image": {"repository": "registry.example:5000/1e3"}}),
+        ),
         (
             "kubeadm with health elsewhere",
             json!({"existingConfigMap": {
@@ -194,10 +205,13 @@ fn the_probes_follow_the_health_address() {
 fn monitors_ask_where_metrics_are_served() {
     let Some(all) = rendered() else { return };
     for (name, objects) in all {
-        let address = agent(objects, &accepted()[name]).metrics_address.unwrap();
         let of_kind = |kind| objects.iter().find(|object| object["kind"] == kind);
         let ports = pod(objects)["containers"][0]["ports"].as_array().cloned().unwrap_or_default();
         let port = ports.iter().find(|port| port["name"] == "metrics");
+        let Some(address) = agent(objects, &accepted()[name]).metrics_address else {
+            assert_eq!(port, None, "{name}");
+            continue;
+        };
         if let Some(service) = of_kind("Service") {
             assert_eq!(service["spec"]["ports"][0]["targetPort"], address.port(), "{name}");
             let labels = &of_kind("ServiceMonitor").unwrap()["spec"]["selector"]["matchLabels"];
@@ -291,6 +305,33 @@ fn invalid_values_are_refused_with_what_is_wrong() {
         (json!({}), "apiServer.host is the API server's own address"),
         (json!({"apiServer": {"host": "https://192.0.2.1"}}), "apiServer.host"),
         (json!({"apiServer": {"host": "192.0.2.1", "port": "6443"}}), "apiServer.port"),
+        (json!({"apiServer": {"host": "192.0.2.1", "port": null}}), "port is required"),
+        (host(json!({"config": null})), "config is required"),
+        (host(json!({"config": {"kubeProxy": null}})), "kubeProxy is required"),
+        (host(json!({"image": {"repository": null}})), "repository is required"),
+        (host(json!({"metrics": null})), "metrics is required"),
+        (host(json!({"updateStrategy": null})), "updateStrategy is required"),
+        (host(json!({"image": {"repository": "a b"}})), "image.repository"),
+        (host(json!({"image": {"tag": "a: b"}})), "image.tag"),
+        (host(json!({"podLabels": {"app.kubernetes.io/name": "x"}})), "app.kubernetes.io/name"),
+        (json!({"existingConfigMap": {"name": "a: b"}}), "existingConfigMap.name"),
+        (json!({"existingConfigMap": {"name": "a", "key": "a, b]"}}), "existingConfigMap.key"),
+        (json!({"existingConfigMap": {"name": "a", "mountPath": "/a#b"}}), "mountPath"),
+        (host(json!({"metrics": {"bindAddress": "9100"}})), "metrics.bindAddress"),
+        (host(json!({"metrics": {"bindAddress": "192.0.2.1:"}})), "metrics.bindAddress"),
+        (
+            host(json!({"config": {"kubeProxy": {"healthzBindAddress": "0.0.0.0:010256"}}})),
+            "healthzBindAddress",
+        ),
+        (host(json!({"config": {"kubeProxy": {"bindAddress": "192.0.2.1:80"}}})), "bindAddress"),
+        (
+            host(json!({"updateStrategy": {"rollingUpdate": {"maxSurge": 1}}})),
+            "maxSurge needs maxUnavailable: 0",
+        ),
+        (
+            host(json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": "ten"}}})),
+            "maxUnavailable",
+        ),
         (host(json!({"tolerance": []})), "tolerance"),
         (host(json!({"metrics": {"monitor": true}})), "monitor"),
         (host(json!({"terminationGracePeriodSeconds": 10})), "terminationGracePeriodSeconds"),

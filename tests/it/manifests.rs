@@ -219,6 +219,18 @@ fn kubectl_makes_the_same_of_the_manifests() {
 }
 
 #[test]
+fn the_rights_follow_the_account_to_another_namespace() {
+    let components = "components: [../../components/metrics]";
+    let overlay = Overlay::new(&format!("namespace: other\nresources: [../../base]\n{components}"));
+    let Some(objects) = kustomize::by_kubectl(&overlay.directory()) else { return };
+    let namespaced = objects.iter().filter(|it| !it["metadata"]["namespace"].is_null());
+    assert!(namespaced.clone().all(|it| it["metadata"]["namespace"] == "other"));
+    assert!(namespaced.count() > 5);
+    let subject = &kustomize::only(&objects, "ClusterRoleBinding")["subjects"][0];
+    assert_eq!(subject["namespace"], "other");
+}
+
+#[test]
 fn objects_fit_the_schemas_of_kubernetes() {
     for (name, objects) in builds() {
         for object in objects {

@@ -6,7 +6,7 @@ app.kubernetes.io/name: kube-ipvs
 {{/* The labels of every object. */}}
 {{- define "kube-ipvs.labels" -}}
 {{ include "kube-ipvs.selector" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}

@@ -146,6 +146,7 @@ fn values_of_another_form_are_told_what_is_allowed() {
         ("ipvs: {udpTimeout: 0}", ""),
         ("ipvs: 5", "ipvs: 5 is not a mapping of fields"),
         ("ipvs: {scheduler: 5}", "ipvs.scheduler: 5 is not a text: write \"5\""),
+        ("hostnameOverride: no", "hostnameOverride: false is not a text: put what the file has in"),
         ("ipvs: {scheduler: {a: 1}}", "ipvs.scheduler: a mapping is not a text"),
         ("conntrack: {min: -1}", "conntrack.min: -1 must not be negative"),
         ("conntrack: {min: x}", "conntrack.min: \"x\" is not a whole number from 0 to 4294967295"),

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::kubeconfig;
 use super::measured::{ApiRequest, ObserveRequest, measured};
 use super::proxy;
+use crate::yaml;
 
 /// The timeout of a connection attempt.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
@@ -37,6 +38,9 @@ pub struct ApiAccess {
 pub enum ConnectError {
     #[error("{path}: {source}", path = path.display())]
     Kubeconfig { path: PathBuf, source: Box<KubeconfigError> },
+    /// Without the excerpt of the file that the library's error has: the file has secrets.
+    #[error("{path} is not a kubeconfig: {reason}", path = path.display())]
+    NoKubeconfig { path: PathBuf, reason: String },
     #[error("cannot read the kubeconfig {path}: {source}", path = path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("this is not a pod with a service account, so --kubeconfig must name a file ({0})")]
@@ -51,9 +55,12 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    fn kubeconfig(path: &Path, error: KubeconfigError) -> Self {
+    pub(super) fn kubeconfig(path: &Path, error: KubeconfigError) -> Self {
         match error {
             KubeconfigError::ReadConfig(source, path) => Self::Unreadable { path, source },
+            KubeconfigError::Parse(error) => {
+                Self::NoKubeconfig { path: path.to_owned(), reason: yaml::reason(&error) }
+            }
             error => Self::Kubeconfig { path: path.to_owned(), source: Box::new(error) },
         }
     }

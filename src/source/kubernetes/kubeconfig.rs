@@ -8,6 +8,8 @@ use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, from_str_with_options, options};
 use tracing::warn;
 
+use crate::yaml;
+
 /// Reads a file. Of a duplicate key, which the client library rejects, the last value counts.
 ///
 /// # Errors
@@ -16,10 +18,8 @@ use tracing::warn;
 pub(super) fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {
     let read = Kubeconfig::read_from(path).or_else(|error| {
         let KubeconfigError::Parse(reason) = &error else { return Err(error) };
-        let reason = reason.to_string();
+        let reason = yaml::reason(reason);
         let kubeconfig = read_leniently(path).ok_or(error)?;
-        // The rest of the message is an excerpt of the file, which may contain secrets.
-        let reason = reason.lines().next().unwrap_or_default();
         warn!("{}: {reason}: the last one counts", path.display());
         Ok(kubeconfig)
     });
@@ -71,6 +71,7 @@ fn read_leniently(path: &Path) -> Option<Kubeconfig> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::source::kubernetes::ConnectError;
 
     const TWICE: &str = "
 kind: Config
@@ -93,5 +94,19 @@ users: [{name: u, user: {client-key: /etc/key, tokenFile: token, exec: {command:
         assert_eq!(twice, once);
         fs::write(&path, TWICE.replace("clusters: [", "clusters: [[")).unwrap();
         assert!(matches!(read(&path), Err(KubeconfigError::Parse(_))));
+    }
+
+    #[test]
+    fn an_error_shows_nothing_of_a_kubeconfig() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        for text in
+            ["users:\n- user: {token: s3cret\nclusters: [", "users: [{user: {token: [s3cret]}}]"]
+        {
+            fs::write(&path, text).unwrap();
+            let error = ConnectError::kubeconfig(&path, read(&path).unwrap_err()).to_string();
+            assert!(error.contains("kubeconfig is not a kubeconfig: "), "{error}");
+            assert!(!error.contains("s3cret") && error.lines().count() == 1, "{error}");
+        }
     }
 }

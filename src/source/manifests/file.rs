@@ -11,6 +11,7 @@ use super::ManifestError;
 use crate::source::wire::{
     NodeObject, Rejection, Resource, ServiceCidrObject, ServiceObject, SliceObject,
 };
+use crate::yaml;
 
 /// The objects of one file, or of all files, by kind and name.
 pub(super) type Objects = BTreeMap<(&'static str, String), Object>;
@@ -58,9 +59,7 @@ fn documents(path: &Path, text: &str) -> Result<Vec<(usize, Value)>, ManifestErr
     let documents: Vec<Spanned<Value>> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
-            // The rest of the message is an excerpt of the file.
-            let message = error.to_string();
-            syntax(number_at(text, line), message.lines().next().unwrap_or_default().to_owned())
+            syntax(number_at(text, line), yaml::reason(&error))
         })?;
     let numbered =
         |document: Spanned<Value>| (number_at(text, document.referenced.line()), document.value);
