@@ -7,7 +7,9 @@ use kube_ipvs_core::engine::{DesiredState, Edge, Work};
 use kube_ipvs_core::model::{
     Backend, Element, Event, PortSet, Protocol, Scheduler, Settings, VirtualAddress, VirtualServer,
 };
-use kube_ipvs_core::plan::{Carrier, FailureKind, ForeignClaims, Observed, Running, is_named};
+use kube_ipvs_core::plan::{
+    Carrier, FailureKind, ForeignClaims, Observed, Operation, Running, is_named,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -16,6 +18,7 @@ use super::cases;
 use super::settings::settings;
 use crate::common::model_agent::ModelAgent;
 use crate::common::model_kernel::{Fault, KernelState, ModelKernel, Server};
+use crate::common::objects::{service, slice, without_service};
 use crate::common::random::{Objects, destinations, events};
 
 pub(super) type Servers = BTreeMap<VirtualAddress, Server>;
@@ -287,32 +290,9 @@ proptest! {
         after in events(1..6),
         (plans, cut) in (0..2_usize, any::<Index>()),
     ) {
-        let objects = Objects::after(&before);
-        let mut agent = started(&settings, &objects, ModelKernel::default())
-            .map_err(TestCaseError::fail)?;
-        agent.kernel.flows = carried(agent.engine.desired());
-        for event in &after {
-            agent.deliver(event.clone());
-        }
-        let mut plans_left = plans;
-        let stopped = loop {
-            let mut kernel = agent.kernel.clone();
-            match agent.step() {
-                Some(Work::Apply(plan)) if plans_left == 0 => {
-                    let operations = plan;
-                    kernel.apply(&operations[..cut.index(operations.len() + 1)]);
-                    break kernel;
-                }
-                Some(Work::Apply(_)) => plans_left -= 1,
-                Some(_) => {}
-                None => break kernel,
-            }
-        };
-        let objects = Objects::after(before.iter().chain(&after));
-        let agent = started(&settings, &objects, stopped).map_err(TestCaseError::fail)?;
-        let led = carried(agent.engine.desired());
-        let left: Vec<_> = agent.kernel.flows.difference(&led).collect();
-        prop_assert_eq!(left, Vec::<&_>::new());
+        stop_within(&settings, [&before, &after], plans, |operations| {
+            cut.index(operations.len() + 1)
+        })?;
     }
 
     #[test]
@@ -339,6 +319,55 @@ proptest! {
             agent.kernel.collisions.clear();
             check(&agent, &Servers::new())?;
         }
+    }
+}
+
+/// Checks that no flow is left when an agent is stopped within a plan and started again. `cut` says how
+/// many of the plan's operations it has carried out.
+fn stop_within(
+    settings: &Settings,
+    [before, after]: [&[Event]; 2],
+    mut plans_left: usize,
+    cut: impl Fn(&[Operation]) -> usize,
+) -> Result<(), TestCaseError> {
+    let mut agent = started(settings, &Objects::after(before), ModelKernel::default())
+        .map_err(TestCaseError::fail)?;
+    agent.kernel.flows = carried(agent.engine.desired());
+    for event in after {
+        agent.deliver(event.clone());
+    }
+    let stopped = loop {
+        let mut kernel = agent.kernel.clone();
+        match agent.step() {
+            Some(Work::Apply(operations)) if plans_left == 0 => {
+                kernel.apply(&operations[..cut(&operations)]);
+                break kernel;
+            }
+            Some(Work::Apply(_)) => plans_left -= 1,
+            Some(_) => {}
+            None => break kernel,
+        }
+    };
+    let objects = Objects::after(before.iter().chain(after));
+    let agent = started(settings, &objects, stopped).map_err(TestCaseError::fail)?;
+    let led = carried(agent.engine.desired());
+    let left: Vec<_> = agent.kernel.flows.difference(&led).collect();
+    prop_assert_eq!(left, Vec::<&_>::new());
+    Ok(())
+}
+
+#[test]
+fn no_flow_of_one_packet_outlives_its_front_end() {
+    let web = service("a/one").cluster_ip("10.96.0.10").udp("dns", 80);
+    let web = web.load_balancer_ip("203.0.113.1").local_external();
+    let web = web.annotation("kube-ipvs.io/one-packet", "true");
+    let endpoints = slice("a/one-1").udp("dns", 8080).ready("10.244.1.5", "n1");
+    let settings = Settings { one_packet_everywhere: true, ..Settings::for_node("n1") };
+    let before: [Event; 2] = [web.into(), endpoints.into()];
+    for cut in 0..30 {
+        let after = [without_service("a/one")];
+        stop_within(&settings, [&before, &after], 0, |operations| cut.min(operations.len()))
+            .unwrap();
     }
 }
 

@@ -112,12 +112,14 @@ fn of_frontend(frontend: &Frontend, is_served: bool) -> Vec<Element> {
     match frontend.masquerade {
         Masquerade::Always => elements.push(Element::Port(PortSet::Masqueraded, address)),
         Masquerade::OwnProcesses => elements.push(Element::Port(PortSet::MasqueradedNode, address)),
-        // A ClusterIP: the ranges of the pods decide.
-        Masquerade::UnlessPod => {
+        // Without another element that stays until its flows are removed.
+        Masquerade::UnlessPod | Masquerade::Never => {
             let is_carried = address.protocol == Protocol::Udp && (inside, outside) != (None, None);
             elements.extend(is_carried.then_some(Element::Port(PortSet::Datagrams, address)));
         }
-        Masquerade::Never => elements.extend(of_one_packet(frontend)),
+    }
+    if frontend.masquerade == Masquerade::Never {
+        elements.extend(of_one_packet(frontend));
     }
     if let Some(sources) = &frontend.sources {
         elements.push(Element::Port(PortSet::Restricted, address));

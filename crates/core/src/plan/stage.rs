@@ -48,6 +48,11 @@ impl Stage {
             {
                 Self::Lead
             }
+            // At the address, front ends of node ports may come or go in the same plan.
+            Operation::Filter(FilterOperation::Add(Element::Address(
+                AddressSet::NodePortIps,
+                _,
+            ))) => Self::Lead,
             Operation::Filter(FilterOperation::Add(_)) => Self::Protect,
             Operation::Filter(FilterOperation::Delete(_)) => Self::Expose,
             Operation::Route(RouteOperation::CreateDevice) => Self::Protect,
@@ -100,10 +105,7 @@ fn leads(element: &Element) -> bool {
         element,
         Element::Range(RangeSet::ServiceRanges, _)
             | Element::Address(
-                AddressSet::ClusterIps
-                    | AddressSet::SeveralPorts
-                    | AddressSet::FrontendIps
-                    | AddressSet::NodePortIps,
+                AddressSet::ClusterIps | AddressSet::SeveralPorts | AddressSet::FrontendIps,
                 _,
             )
             | Element::Lead(..)
