@@ -83,9 +83,8 @@ pub(super) fn command() -> clap::Command {
     let mut command = Cli::command();
     // The flags that every command takes are among those of each command then.
     command.build();
-    let names: Vec<_> = command.get_subcommands().map(|it| it.get_name().to_owned()).collect();
-    names.into_iter().fold(command, |command, name| {
-        let shown: &[&str] = match &*name {
+    command.mut_subcommands(|command| {
+        let shown: &[&str] = match command.get_name() {
             "run" => return command,
             "status" | "top" | "connections" | "trace" => &["config", "metrics-bind-address"],
             "completions" | "version" => &[],
@@ -93,9 +92,7 @@ pub(super) fn command() -> clap::Command {
         };
         let is_hidden =
             |flag: &clap::Arg| flag.is_global_set() && !shown.contains(&flag.get_id().as_str());
-        command.mut_subcommand(name, |it| {
-            it.mut_args(|flag| if is_hidden(&flag) { flag.hide(true) } else { flag })
-        })
+        command.mut_args(|flag| if is_hidden(&flag) { flag.hide(true) } else { flag })
     })
 }
 

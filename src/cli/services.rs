@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use kube_ipvs_core::model::LabelSelector;
-use kube_ipvs_core::question::ObjectName;
+use kube_ipvs_core::question::{ObjectName, after_kind};
 
 use super::complete;
 use crate::agent::api::StatusFilter;
@@ -35,7 +35,7 @@ impl FromStr for ServiceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let of_kind = text.strip_prefix("svc/").or_else(|| text.strip_prefix("service/"));
+        let of_kind = after_kind(text);
         let object = ObjectName::parse(of_kind.unwrap_or(text));
         let object = object.ok_or("give NAMESPACE/NAME, svc/NAME or a namespace")?;
         Ok(Self { object, has_kind: of_kind.is_some() })

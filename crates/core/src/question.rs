@@ -43,6 +43,12 @@ pub struct ObjectName {
     pub name: String,
 }
 
+/// Returns what follows `svc/` or `service/`, as in kubectl.
+#[must_use]
+pub fn after_kind(text: &str) -> Option<&str> {
+    text.strip_prefix("svc/").or_else(|| text.strip_prefix("service/"))
+}
+
 /// Where would a connection go?
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectionQuestion {
@@ -82,8 +88,7 @@ impl FromStr for DestinationName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let named = text.strip_prefix("svc/").or_else(|| text.strip_prefix("service/"));
-        let Some(named) = named else {
+        let Some(named) = after_kind(text) else {
             return text
                 .parse()
                 .map(Self::Address)

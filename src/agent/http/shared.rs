@@ -41,8 +41,8 @@ pub(super) struct AnswerPlace {
 }
 
 impl AnswerPlace {
-    /// Reads the kernel, which may block. The place is taken until the end of it, even if the client is
-    /// gone before: the reading cannot be stopped.
+    /// Does what takes long or blocks, such as reading the kernel. The place is taken until the end of
+    /// it, even if the client is gone before: it cannot be stopped.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
@@ -103,10 +103,7 @@ pub(super) async fn rendered<T: Send + 'static>(
 ) -> Result<Bytes, AskError> {
     let answer = ask.await?;
     // The answer of a large cluster has megabytes; probes are answered meanwhile.
-    let rendered = spawn_blocking(move || {
-        let body = render(answer)?;
-        Ok(Bytes::from_owner(Rendered { body, _place: place }))
-    });
-    let rendered = rendered.await.map_err(|_| AskError::Stopping)?;
-    rendered.map_err(|error: serde_json::Error| AskError::Unwritable(error.to_string()))
+    let body = place.read(move || render(answer)).await?;
+    let body = body.map_err(|error| AskError::Unwritable(error.to_string()))?;
+    Ok(Bytes::from_owner(Rendered { body, _place: place }))
 }

@@ -122,7 +122,8 @@ fn usage_errors_are_one_line_with_a_correction() {
         ),
         (
             "kube-ipvs --conntrack-min=-1",
-            "kube-ipvs: invalid value '-1' for '--conntrack-min <N>': -1 must not be negative; try 'kube-ipvs --help'\n",
+            "kube-ipvs: invalid value '-1' for '--conntrack-min <N>': -1 must not be negative; try \
+             'kube-ipvs --help'\n",
         ),
         (
             "kube-ipvs --oom-score-adj=low",

@@ -48,7 +48,8 @@ impl Stage {
             {
                 Self::Lead
             }
-            // At the address, front ends of node ports may come or go in the same plan.
+            // Front ends of node ports may come or go in the same plan. The address is removed in stage
+            // Expose, because an agent that starts knows by it of flows.
             Operation::Filter(FilterOperation::Add(Element::Address(
                 AddressSet::NodePortIps,
                 _,
