@@ -9,6 +9,7 @@ use clap::{Command, CommandFactory};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate, complete};
 use clap_complete::env::Shells;
+use kube_ipvs_core::model::Scheduler;
 
 use super::args;
 use super::plugin::Plugin;
@@ -54,23 +55,29 @@ pub fn completions(shell: &str) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// What is offered for flags that take a text, of which some mean something: a test holds that these do.
-const WORDS: [(&str, &[&str]); 4] = [
-    ("proxy-mode", &["ipvs"]),
-    ("detect-local-mode", &["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"]),
-    (
-        "ipvs-scheduler",
-        &["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"],
-    ),
-    ("log_level", &["error", "warn", "info", "debug", "trace"]),
-];
+/// Returns what is offered for a flag that takes a text of which some mean something: a test holds that
+/// these do.
+fn words(flag: &str) -> Vec<&'static str> {
+    match flag {
+        "proxy-mode" => vec!["ipvs"],
+        "detect-local-mode" => {
+            vec!["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"]
+        }
+        "ipvs-scheduler" => Scheduler::ALL.map(Scheduler::name).into(),
+        "log_level" => vec!["error", "warn", "info", "debug", "trace"],
+        _ => Vec::new(),
+    }
+}
 
 /// Offers values for the flags of a command, and of those below it.
 fn with_words(command: Command) -> Command {
     command.mut_subcommands(with_words).mut_args(|flag| {
-        let words = WORDS.iter().find(|(name, _)| flag.get_id() == name);
-        let Some((_, words)) = words else { return flag };
-        flag.add(ArgValueCandidates::new(|| words.iter().map(CompletionCandidate::new).collect()))
+        let words = words(flag.get_id().as_str());
+        if words.is_empty() {
+            return flag;
+        }
+        let candidates = move || words.iter().map(CompletionCandidate::new).collect();
+        flag.add(ArgValueCandidates::new(candidates))
     })
 }
 
