@@ -147,21 +147,20 @@ impl KernelState {
             self.has(Element::Port(PortSet::Dropped, frontend)).then_some(Lead::Done(Action::Drop))
         };
         let node_port = VirtualAddress::node_port(destination.family(), port, protocol);
-        let at_node_port = || {
-            led(node_port, both)
-                .or_else(|| refused(node_port))
-                .or_else(|| led(node_port, side))
-                .or_else(|| dropped(node_port))
+        let takes_node_ports = self.has(Element::Address(AddressSet::NodePortIps, ip));
+        let at_node_port = |find: &dyn Fn(VirtualAddress) -> Option<Lead>| {
+            takes_node_ports.then(|| find(node_port)).flatten()
         };
         led(destination, both)
-            .or_else(|| {
-                self.has(Element::Address(AddressSet::NodePortIps, ip)).then(at_node_port).flatten()
-            })
+            .or_else(|| at_node_port(&|it| led(it, both)))
             .or_else(|| {
                 self.is_barred(destination, client.source()).then_some(Lead::Done(Action::Drop))
             })
-            .or_else(|| refused(destination))
             .or_else(|| led(destination, side))
+            .or_else(|| at_node_port(&|it| led(it, side)))
+            .or_else(|| at_node_port(&refused))
+            .or_else(|| at_node_port(&dropped))
+            .or_else(|| refused(destination))
             .or_else(|| dropped(destination))
             .or_else(|| {
                 self.has(Element::Address(AddressSet::Images, ip))

@@ -166,17 +166,20 @@ pub fn explain(desired: &DesiredState, destination: VirtualAddress, from: Source
     let node_port =
         takes_node_ports.then(|| desired.frontend(&node_port_at(destination))).flatten();
     let exact = desired.frontend(&destination);
-    // A node port takes precedence over a front end with the same address and port, unless that
-    // front end sends every client to the same pool.
+    // The order of chain `front-end`. Both may match the same packets if one Service has them.
     let is_plain = |frontend: &Frontend| {
         frontend.pool_of(frontend.inside).is_some()
             && frontend.inside == frontend.outside
             && frontend.sources.is_none()
     };
-    let found = match exact {
-        Some(exact) if node_port.is_none() || is_plain(exact.2) => Some(exact),
-        _ => node_port,
+    let decides = |frontend: &Frontend| {
+        lookup.is_barred(frontend) || frontend.pool_of(lookup.target(frontend)).is_some()
     };
+    let both = || [exact, node_port].into_iter().flatten();
+    let found = (both().find(|(.., frontend)| is_plain(frontend)))
+        .or_else(|| both().find(|(.., frontend)| decides(frontend)))
+        .or(node_port)
+        .or(exact);
     found.map_or_else(
         || lookup.with_refusal(lookup.elsewhere(), [destination, node_port_at(destination)]),
         |(key, program, frontend)| lookup.at_frontend(key, program, frontend),
@@ -220,10 +223,6 @@ impl<'a> Lookup<'a> {
         program: &DesiredService,
         frontend: &Frontend,
     ) -> Explanation {
-        let target = match self.client {
-            Client::LocalPod | Client::Node => frontend.inside,
-            Client::Outside => frontend.outside,
-        };
         let answer = |verdict, reason: String| Explanation {
             service: Some((key.clone(), frontend.port_name.to_string())),
             frontend: Some(frontend.kind),
@@ -233,6 +232,7 @@ impl<'a> Lookup<'a> {
             let reason = "the source is in none of the Service's loadBalancerSourceRanges";
             return answer(Verdict::Drop, reason.to_owned());
         }
+        let target = self.target(frontend);
         match target {
             Target::Reject => answer(Verdict::Reject, "the Service has no endpoints".to_owned()),
             Target::Drop => {
@@ -247,6 +247,13 @@ impl<'a> Lookup<'a> {
                 let path = path(frontend, pool.server.address);
                 self.through_pool(answer(Verdict::Forward, path), frontend, pool)
             }
+        }
+    }
+
+    fn target(&self, frontend: &Frontend) -> Target {
+        match self.client {
+            Client::LocalPod | Client::Node => frontend.inside,
+            Client::Outside => frontend.outside,
         }
     }
 

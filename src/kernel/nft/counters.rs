@@ -52,7 +52,7 @@ impl PacketReason {
     fn of_chain(chain: &str) -> Option<Self> {
         Some(match chain {
             "refuse" => Self::Refused,
-            "front-end" | "inside" | "node-port" | "node-port-inside" => Self::Policy,
+            "front-end" | "inside" | "node-port-refused" => Self::Policy,
             "restrict" => Self::SourceRange,
             "unallocated" => Self::Unallocated,
             "misfit" | "stray" | "unknown" => Self::Stray,

@@ -277,6 +277,26 @@ fn a_node_port_is_refused_only_at_addresses_of_its_time() {
     check([without, here], [refused, elsewhere]);
 }
 
+#[test]
+fn a_draining_front_end_refuses_nothing_of_another_that_matches_the_same_packets() {
+    let port = |name, number| service("a/one").cluster_ip("10.96.0.10").port(name, number);
+    let own_address = port("http", 80).load_balancer_ip("192.0.2.1");
+    let others: [Event; 2] = [
+        own_address.clone().source_range("198.51.100.0/24").into(),
+        own_address.local_external().into(),
+    ];
+    let node_port: Event = port("admin", 81).node_port(80).into();
+    let ports = slice("a/one-1").port("http", 8080).port("admin", 8080);
+    let endpoints: Event = ports.ready("10.244.1.5", "n1").into();
+    let here: Event = node("n1").internal_ip("192.0.2.1").into();
+    for other in others {
+        for (before, after) in [(&node_port, &other), (&other, &node_port)] {
+            let objects = Objects::after(&[here.clone(), endpoints.clone(), before.clone()]);
+            check_changes(&Settings::for_node("n1"), &objects, vec![after.clone()]).unwrap();
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(cases(400))]
 

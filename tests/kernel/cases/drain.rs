@@ -163,6 +163,34 @@ pub(crate) fn cases() -> Vec<Case> {
                 t.check("what has no connection left is gone", !is_left(&nft), nft)
             })
         }),
+        case("a_node_port_and_a_node_s_own_address_take_over_from_each_other", |t| {
+            let web = || service("dev/drain").cluster_ip("10.96.3.13");
+            let to = "192.168.50.1:31962/tcp";
+            let node_port = || web().port("tcp", 80).node_port(31_962);
+            let own_address = || web().port("tcp", 31_962).load_balancer_ip("192.168.50.1");
+            let restricted =
+                || own_address().source_range("192.168.50.0/24").source_range("10.0.0.0/8");
+            let local = || own_address().local_external();
+            t.apply(node_port())?;
+            t.apply(slice().ready_on(P1))?;
+            t.settled()?;
+            let mut open = Vec::new();
+            for taken_over in [restricted(), node_port(), local(), node_port()] {
+                for client in CLIENTS {
+                    open.push((
+                        format!("{client}'s connection from before"),
+                        t.connect(client, to)?,
+                    ));
+                }
+                t.apply(taken_over)?;
+                t.settled()?;
+                for client in CLIENTS {
+                    t.expect(client, to, Answers::from(P1))?;
+                }
+                t.still_answer(&mut open)?;
+            }
+            Ok(())
+        }),
         case("without_a_drain_period_connections_end_at_once", |t| {
             t.agent().configure("drainPeriod: 0s")?;
             t.apply(everywhere())?;
