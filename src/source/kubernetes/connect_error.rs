@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kube::client::AuthError;
 use kube::config::{InClusterError, KubeconfigError, LoadDataError};
 
 use crate::yaml;
@@ -29,8 +30,8 @@ pub enum ConnectError {
     #[error("the API server cannot be reached through its proxy: {reason}")]
     Proxy { reason: &'static str },
     /// The credentials or certificates are invalid.
-    #[error("the API server's client cannot be set up: {0}")]
-    Client(#[source] Box<kube::Error>),
+    #[error("the API server's client cannot be set up: {}", of_client(.0))]
+    Client(Box<kube::Error>),
 }
 
 impl ConnectError {
@@ -85,6 +86,28 @@ fn of_data(field: &str, error: &LoadDataError) -> String {
     }
 }
 
+/// The standard output of a plugin stays out: it may be a token.
+fn of_client(error: &kube::Error) -> String {
+    let kube::Error::Auth(error) = error else { return error.to_string() };
+    match error {
+        AuthError::ReadTokenFile(cause, path) => {
+            format!("cannot read the token {path}: {cause}", path = path.display())
+        }
+        AuthError::MissingCommand => "exec of the kubeconfig's user names no command".to_owned(),
+        AuthError::AuthExecStart(cause) => {
+            format!("the plugin that exec of the kubeconfig's user names does not start: {cause}")
+        }
+        AuthError::AuthExecRun { cmd, out } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            format!("the plugin `{cmd}` fails ({status}): {}", said.trim(), status = out.status)
+        }
+        AuthError::AuthExecParse(cause) => {
+            format!("the plugin of exec prints no ExecCredential: {}", yaml::reason(cause))
+        }
+        other => other.to_string(),
+    }
+}
+
 fn of_pod(error: &InClusterError) -> String {
     use InClusterError as Why;
     let unreadable = |file: &str, cause: &dyn std::error::Error| {
@@ -117,6 +140,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::env::VarError;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{ExitStatus, Output};
 
     use super::*;
 
@@ -139,6 +164,26 @@ mod tests {
         }
         let port = InClusterError::ParseClusterPort("a".parse::<u16>().unwrap_err());
         assert!(ConnectError::InCluster(port).to_string().contains("set it to the API server's"));
+    }
+
+    #[test]
+    fn an_error_of_a_client_shows_nothing_that_a_plugin_prints() {
+        let (stdout, stderr) = (b"s3cret".to_vec(), b"sorry\n".to_vec());
+        let output = Output { status: ExitStatus::from_raw(3 << 8), stdout, stderr };
+        let failed = AuthError::AuthExecRun { cmd: "plugin".to_owned(), out: Box::new(output) };
+        let cases = [
+            (AuthError::ReadTokenFile(not_found(), "/a".into()), "cannot read the token /a: No"),
+            (
+                AuthError::AuthExecStart(not_found()),
+                "the plugin that exec of the kubeconfig's user",
+            ),
+            (failed, "the plugin `plugin` fails (exit status: 3): sorry"),
+        ];
+        for (error, expected) in cases {
+            let told = ConnectError::Client(Box::new(kube::Error::Auth(error))).to_string();
+            let expected = format!("the API server's client cannot be set up: {expected}");
+            assert!(told.starts_with(&expected) && !told.contains("s3cret"), "{told}");
+        }
     }
 
     #[test]
