@@ -327,6 +327,9 @@ pub struct CleanupFlags {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     #[arg(conflicts_with = "kube_proxy")]
     pub drain: Option<Duration>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: TextFormat,
 }
 
 /// Form of `render`'s output.

@@ -1,32 +1,71 @@
 //! `cleanup`: removes exactly what this program put into the kernel, or what kube-proxy has left.
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::model::Protocol;
 use kube_ipvs_core::plan::{self, Carrier, CountTargets, Observed, Operation};
+use serde_json::{Value, json};
 
 use super::args::CleanupFlags;
-use super::{FAILED, output};
+use super::{FAILED, TextFormat, output, plan_view};
 use crate::agent;
 use crate::kernel::Kernel;
 use crate::kernel::nft::trace;
-use crate::migrate;
+use crate::migrate::{self, Done, Removal};
 
 /// Wait between two looks at the connections.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
-    let succeeded = match flags.kube_proxy {
-        true => remove_kube_proxys(flags.dry_run)?,
-        false => remove_ours(flags)?,
-    };
+    let mut report = Report { form: flags.output, removal: Removal::default() };
+    match flags.kube_proxy {
+        true => remove_kube_proxys(flags.dry_run, &mut report)?,
+        false => remove_ours(flags, &mut report)?,
+    }
+    if report.form == TextFormat::Json {
+        writeln!(io::stdout(), "{}", output::pretty_json(&report.json())?)?;
+    }
+    let succeeded = report.removal.failures.is_empty();
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn remove_ours(flags: &CleanupFlags) -> anyhow::Result<bool> {
+/// What was removed, and what was not: as text at once, as JSON at the end.
+struct Report {
+    form: TextFormat,
+    removal: Removal,
+}
+
+impl Report {
+    fn done(&mut self, done: Done) -> io::Result<()> {
+        if self.form == TextFormat::Text {
+            output::line(io::stdout(), &done)?;
+        }
+        self.removal.done.push(done);
+        Ok(())
+    }
+
+    fn failure(&mut self, failure: impl Display) -> io::Result<()> {
+        if self.form == TextFormat::Text {
+            output::report(&failure)?;
+        }
+        self.removal.failures.push(failure.to_string());
+        Ok(())
+    }
+
+    /// Operations as of `plan`.
+    fn json(&self) -> Value {
+        let operation = |done: &Done| json!({"effect": plan_view::effect(done.effect), "command": done.command});
+        let operations: Vec<_> = self.removal.done.iter().map(operation).collect();
+        let Removal { failures, by_hand, .. } = &self.removal;
+        json!({"operations": operations, "failures": failures, "byHand": by_hand})
+    }
+}
+
+fn remove_ours(flags: &CleanupFlags, report: &mut Report) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(agent) = runtime.block_on(agent::running()) {
         let warning = "will put back what is removed; stop it first, then clean up again";
@@ -40,22 +79,19 @@ fn remove_ours(flags: &CleanupFlags) -> anyhow::Result<bool> {
         anyhow::bail!("nothing is removed: {}", plan::cannot_be_read(address, why));
     }
     if flags.dry_run {
-        let mut out = io::stdout().lock();
-        for operation in [plan::release(&observed), plan::removal(&observed)].iter().flatten() {
-            output::line(&mut out, format_args!("{} {operation}", operation.effect()))?;
-        }
-        return Ok(true);
+        let operations = [plan::release(&observed), plan::removal(&observed)].concat();
+        return Ok(operations.iter().try_for_each(|it| report.done(it.into()))?);
     }
     // A front end that leads to a pool whose route has just gone would lose the connection.
-    let succeeded = carry_out(&mut kernel, &plan::release(&observed))?;
+    carry_out(&mut kernel, &plan::release(&observed), report)?;
     if let Some(period) = flags.drain {
         wait_for_connections(&mut kernel, &observed, period)?;
     }
-    let succeeded = carry_out(&mut kernel, &plan::removal(&observed))? && succeeded;
+    carry_out(&mut kernel, &plan::removal(&observed), report)?;
     for table in trace::delete_left()? {
-        output::line(io::stdout(), format_args!("- nft delete table {table}"))?;
+        report.done(Done::removal(format_args!("nft delete table {table}")))?;
     }
-    Ok(succeeded)
+    Ok(())
 }
 
 /// Waits until no connection is left that IPVS carries through a virtual server that is going to
@@ -80,29 +116,28 @@ fn wait_for_connections(
     Ok(())
 }
 
-/// Carries out operations and prints each, or why it failed.
-fn carry_out(kernel: &mut Kernel, operations: &[Operation]) -> anyhow::Result<bool> {
-    let mut succeeded = true;
-    let mut out = io::stdout().lock();
+/// Carries out operations and reports each, or why it failed.
+fn carry_out(
+    kernel: &mut Kernel,
+    operations: &[Operation],
+    report: &mut Report,
+) -> anyhow::Result<()> {
     for (operation, outcome) in operations.iter().zip(kernel.apply(operations)) {
         match outcome {
-            Ok(()) => output::line(&mut out, format_args!("{} {operation}", operation.effect()))?,
-            Err(failure) => {
-                succeeded = false;
-                output::report(failure)?;
-            }
+            Ok(()) => report.done(operation.into())?,
+            Err(failure) => report.failure(failure)?,
         }
     }
-    Ok(succeeded)
+    Ok(())
 }
 
-fn remove_kube_proxys(is_dry_run: bool) -> anyhow::Result<bool> {
+fn remove_kube_proxys(is_dry_run: bool, report: &mut Report) -> anyhow::Result<()> {
     let removal = migrate::remove(&mut Kernel::open()?, is_dry_run)?;
-    let mut out = io::stdout().lock();
-    for line in &removal.done {
-        output::line(&mut out, line)?;
+    removal.done.into_iter().try_for_each(|done| report.done(done))?;
+    removal.failures.iter().try_for_each(|failure| report.failure(failure))?;
+    report.removal.by_hand = removal.by_hand;
+    if report.form == TextFormat::Text {
+        report.removal.by_hand.iter().try_for_each(output::report)?;
     }
-    removal.failures.iter().try_for_each(output::report)?;
-    removal.by_hand.iter().try_for_each(output::report)?;
-    Ok(removal.failures.is_empty())
+    Ok(())
 }

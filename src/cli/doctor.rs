@@ -1,6 +1,5 @@
 //! `doctor`: checks of this node.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -67,7 +66,7 @@ pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<Exit
             subject.without_node_ports.retain(|ip| !claimed.contains(ip));
             subject.node_port_ips = context.node_port_ips;
         }
-        Err(error) => writeln!(io::stderr(), "kube-ipvs: {error}")?,
+        Err(error) => output::report(error)?,
     }
     subject.canary = config.settings.canary.then(|| canary(config.metrics_address));
     let report = doctor::run(&subject);

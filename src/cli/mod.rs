@@ -170,7 +170,7 @@ mod tests {
     fn causes_are_printed_once() {
         let not_found = || io::Error::from(io::ErrorKind::NotFound);
         let told = ManifestError::Read { path: PathBuf::from("a"), source: not_found() };
-        assert_eq!(describe(&told.into()), "a: entity not found");
+        assert_eq!(describe(&told.into()), "cannot read a: entity not found");
         let untold = anyhow::Error::from(not_found()).context("cannot start");
         assert_eq!(describe(&untold), "cannot start: entity not found");
     }

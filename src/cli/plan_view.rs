@@ -121,7 +121,8 @@ impl fmt::Display for PlanSummary {
     }
 }
 
-fn effect(effect: Effect) -> &'static str {
+/// The word for an effect in JSON.
+pub(super) fn effect(effect: Effect) -> &'static str {
     match effect {
         Effect::Adds => "add",
         Effect::Changes => "change",

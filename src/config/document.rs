@@ -345,6 +345,9 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = read_file(Path::new("/nonexistent/config.conf")).unwrap_err().to_string();
-        assert!(error.starts_with("/nonexistent/config.conf: No such file"), "{error}");
+        assert!(
+            error.starts_with("cannot read /nonexistent/config.conf, which --config"),
+            "{error}"
+        );
     }
 }

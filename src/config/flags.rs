@@ -200,7 +200,7 @@ impl Opt {
                     StringValueParser::new().try_map(|text| truth(&text).map(Value::from)),
                 )
             }
-            Form::Count(_) | Form::Number(_) => arg
+            Form::Count(_) | Form::Number(_) | Form::Unsigned(_) => arg
                 .value_name("N")
                 .allow_negative_numbers(true)
                 .value_parser(StringValueParser::new().try_map(|text| {

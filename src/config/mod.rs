@@ -33,7 +33,7 @@ pub use write::{show, show_flags, write};
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{path}: {cause}", path = path.display())]
+    #[error("cannot read {path}, which --config names: {cause}", path = path.display())]
     Read { path: PathBuf, cause: std::io::Error },
     #[error("{path}: {place}: {reason}", path = path.display())]
     File {

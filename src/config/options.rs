@@ -17,7 +17,9 @@ use crate::duration;
 
 use super::ignored::{self, Ignored};
 use super::{Config, LogFormat, SourceConfig, read};
-use Form::{Count, Labels, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded};
+use Form::{
+    Count, Labels, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded, Unsigned,
+};
 
 /// A document of the configuration file.
 pub(super) struct Document {
@@ -50,6 +52,8 @@ pub(super) enum Form {
     /// The following are resolved elsewhere, and have a function that returns what a file with the
     /// configuration says.
     Number(fn(&Config) -> Value),
+    /// One that is not negative.
+    Unsigned(fn(&Config) -> Value),
     Text(&'static str, fn(&Config) -> Value),
     List(&'static str, fn(&Config) -> Value),
     /// The default of an option of Services, as [`control::apply`] reads it.
@@ -66,7 +70,7 @@ impl Form {
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
         match self {
             Self::Truth(_) | Self::Unneeded => read::truth(value).map(drop),
-            Self::Count(_) => read::count(value).map(drop),
+            Self::Count(_) | Self::Unsigned(_) => read::count(value).map(drop),
             Self::Number(_) => read::number(value).map(drop),
             Self::Time(_) | Self::Timeout(_) | Self::Text("DURATION", _) => {
                 read::time(value).map(drop)
@@ -92,7 +96,11 @@ impl Form {
                     config.defaults.insert(name, text);
                 }
             }
-            Self::Number(_) | Self::Text(..) | Self::List(..) | Self::Unneeded => {}
+            Self::Number(_)
+            | Self::Unsigned(_)
+            | Self::Text(..)
+            | Self::List(..)
+            | Self::Unneeded => {}
         }
         Ok(())
     }
@@ -107,7 +115,10 @@ impl Form {
             Self::Time(place) => time(*place(config)),
             Self::Timeout(place) => time(place(config).unwrap_or_default()),
             Self::Labels(place) => json!(place(config).to_string()),
-            Self::Number(show) | Self::Text(_, show) | Self::List(_, show) => show(config),
+            Self::Number(show)
+            | Self::Unsigned(show)
+            | Self::Text(_, show)
+            | Self::List(_, show) => show(config),
             Self::OfServices(name) => json!(config.defaults.get(name).map_or("", String::as_str)),
             Self::Unneeded => json!(false),
         }
@@ -232,7 +243,7 @@ pub(super) const KUBE_PROXY: Document = Document {
             "logging.verbosity",
             "",
             // A filter by module has no verbosity.
-            Number(|it| match &*it.log_level {
+            Unsigned(|it| match &*it.log_level {
                 "debug" => json!(4),
                 "trace" => json!(6),
                 _ => json!(0),

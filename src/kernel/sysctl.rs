@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 
-use kube_ipvs_core::model::Family;
+use kube_ipvs_core::model::{Family, one_line};
 use rustix::fs::{Access, access};
 
 /// The settings of this process's network namespace.
@@ -233,6 +233,10 @@ pub fn read(root: impl AsRef<Path>, path: &str) -> io::Result<String> {
     fs::read_to_string(root.as_ref().join(path)).map(|text| text.trim().to_owned())
 }
 
+fn words(error: impl fmt::Display) -> String {
+    one_line(&error.to_string()).into_owned()
+}
+
 /// Compares a setting with the value that it should have; changes nothing.
 #[must_use]
 pub fn check(root: impl AsRef<Path>, sysctl: Sysctl) -> SysctlReport {
@@ -241,10 +245,10 @@ pub fn check(root: impl AsRef<Path>, sysctl: Sysctl) -> SysctlReport {
         Ok(found) => {
             // Fails on a read-only mount, even for root.
             let access = access(root.as_ref().join(sysctl.path), Access::WRITE_OK);
-            SysctlState::Wrong { found, refusal: access.err().map(|error| error.to_string()) }
+            SysctlState::Wrong { found, refusal: access.err().map(words) }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => SysctlState::Missing,
-        Err(error) => SysctlState::Unreadable(error.to_string()),
+        Err(error) => SysctlState::Unreadable(words(error)),
     };
     SysctlReport { sysctl, state }
 }
@@ -262,7 +266,7 @@ pub fn apply(
         if let SysctlState::Wrong { found, .. } = report.state {
             report.state = match write(&root.as_ref().join(sysctl.path), sysctl.value) {
                 Ok(()) => SysctlState::Set { before: found },
-                Err(error) => SysctlState::Wrong { found, refusal: Some(error.to_string()) },
+                Err(error) => SysctlState::Wrong { found, refusal: Some(words(error)) },
             };
         }
         report

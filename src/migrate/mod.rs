@@ -20,7 +20,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use kube_ipvs_core::model::DEVICE;
-use kube_ipvs_core::plan::{self, ForeignClaims, Observed};
+use kube_ipvs_core::plan::{self, Effect, ForeignClaims, Observed, Operation};
 use netlink_ipvs::{KernelError, Socket};
 
 use crate::kernel::Kernel;
@@ -33,11 +33,38 @@ pub(crate) use names::is_trace;
 /// The number of attempts to remove rules that other programs change meanwhile.
 const TRIES: usize = 5;
 
-/// The result of removing kube-proxy's objects.
+/// A change of the kernel.
+#[derive(Debug)]
+pub struct Done {
+    pub effect: Effect,
+    /// The line of the tool that would make it.
+    pub command: String,
+}
+
+impl Done {
+    /// A removal by this command.
+    pub(crate) fn removal(command: impl fmt::Display) -> Self {
+        Self { effect: Effect::Removes, command: command.to_string() }
+    }
+}
+
+impl From<&Operation> for Done {
+    fn from(operation: &Operation) -> Self {
+        Self { effect: operation.effect(), command: operation.to_string() }
+    }
+}
+
+impl fmt::Display for Done {
+    /// Formats the line after `+`, `~` or `-`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.effect, self.command)
+    }
+}
+
+/// The result of removing objects from the kernel.
 #[derive(Debug, Default)]
 pub struct Removal {
-    /// The changes, as the lines of the tools that would make them: each after `+`, `~` or `-`.
-    pub done: Vec<String>,
+    pub done: Vec<Done>,
     /// The reasons for which objects still exist, with what to do.
     pub failures: Vec<String>,
     /// Rules that netlink does not show, each with the command that removes them.
@@ -45,9 +72,9 @@ pub struct Removal {
 }
 
 impl Removal {
-    fn note(&mut self, line: String, outcome: Result<(), impl fmt::Display>) {
+    fn note(&mut self, done: Done, outcome: Result<(), impl fmt::Display>) {
         match outcome {
-            Ok(()) => self.done.push(line),
+            Ok(()) => self.done.push(done),
             Err(error) => self.failures.push(error.to_string()),
         }
     }
@@ -99,17 +126,17 @@ pub fn remove(kernel: &mut Kernel, is_dry_run: bool) -> Result<Removal, KernelEr
     let outcomes = if is_dry_run { vec![Ok(()); orphans.len()] } else { kernel.apply(&orphans) };
     for (orphan, outcome) in orphans.iter().zip(outcomes) {
         let outcome = outcome.map_err(|failure| again(&failure.message));
-        removal.note(format!("{} {orphan}", orphan.effect()), outcome);
+        removal.note(orphan.into(), outcome);
     }
     if let Some(device) = links::dummy(DEVICE)? {
         let addresses: Vec<_> = observed.claims.addresses.iter().copied().collect();
         if !observed.has_tables() {
             let outcome = if is_dry_run { Ok(()) } else { links::delete(device) };
-            removal.note(format!("- ip link delete {DEVICE}"), outcome);
+            removal.note(Done::removal(format_args!("ip link delete {DEVICE}")), outcome);
         } else if !addresses.is_empty() {
-            let line = format!("- ip address flush dev {DEVICE}");
+            let done = Done::removal(format_args!("ip address flush dev {DEVICE}"));
             let outcome = if is_dry_run { Ok(()) } else { links::take(device, &addresses) };
-            removal.note(line, outcome);
+            removal.note(done, outcome);
         }
     }
     let mut socket = rules::open()?;
@@ -119,7 +146,7 @@ pub fn remove(kernel: &mut Kernel, is_dry_run: bool) -> Result<Removal, KernelEr
         false => sets::destroy(&mut socket),
     };
     for (name, outcome) in sets {
-        removal.note(format!("- ipset destroy {name}"), outcome);
+        removal.note(Done::removal(format_args!("ipset destroy {name}")), outcome);
     }
     removal.by_hand = legacy::advice();
     Ok(removal)
@@ -141,7 +168,7 @@ fn remove_rules(
         }
         match if is_dry_run { Ok(()) } else { rules.remove(socket) } {
             Ok(()) => {
-                removal.done.extend(rules.lines().map(|line| format!("- {line}")));
+                removal.done.extend(rules.lines().map(Done::removal));
                 return Ok(());
             }
             // Another program has changed the tables meanwhile.

@@ -26,6 +26,10 @@ fn accepted() -> BTreeMap<String, Value> {
     };
     let health =
         |address: &str| host(json!({"config": {"kubeProxy": {"healthzBindAddress": address}}}));
+    let listening = |address: &str| {
+        let monitors = json!({"bindAddress": address, "podMonitor": {"enabled": true}});
+        host(json!({"metrics": monitors}))
+    };
     let on = json!({"enabled": true, "labels": {"release": "prometheus"}});
     let monitor = json!({"enabled": true, "labels": {"release": "prometheus"}, "interval": "30s"});
     let metrics = json!({"serviceMonitor": {"enabled": true}, "rules": {"enabled": true},
@@ -57,6 +61,13 @@ fn accepted() -> BTreeMap<String, Value> {
         ("no metrics", host(json!({"metrics": {"bindAddress": "0.0.0.0:0"}}))),
         ("kube-proxy's label", host(json!({"kubeProxyLabel": true}))),
         (
+            "kube-proxy's label said twice",
+            json!({"kubeProxyLabel": true, "podLabels": {"k8s-app": "kube-proxy"},
+            "existingConfigMap": {"name": "kube-proxy"},
+            "env": [{"name": "KUBERNETES_SERVICE_HOST", "value": "control-plane.example"}]}),
+        ),
+        ("a label of another", host(json!({"podLabels": {"k8s-app": "kube-ipvs"}}))),
+        (
             "kubeadm with kube-proxy's label",
             json!({"kubeProxyLabel": true, "existingConfigMap": {"name": "kube-proxy"}}),
         ),
@@ -70,6 +81,15 @@ fn accepted() -> BTreeMap<String, Value> {
         ("health at an address", health("[fd00::5]")),
         ("health of IPv6", health("[::]:20256")),
         ("no health", health("0.0.0.0:0")),
+        ("health at an address as it may be spelled", health("[FD00::0]:20256")),
+        ("health at an address alone", health("fd00::0:0")),
+        ("health of any address as it may be spelled", health("[::0]")),
+        ("health of IPv4 as it may be spelled", health("000.0.0.0:20256")),
+        ("metrics of an address", listening("fd00::0")),
+        ("metrics of an address in brackets", listening("[fd00::0]")),
+        ("metrics of an address and a port", listening("[fd00::0]:9100")),
+        ("metrics of any address as it may be spelled", listening("::0")),
+        ("metrics of any address in full", listening("[0:0:0:0:0:0:0:0]:9100")),
         (
             "names that YAML takes for something else",
             json!({"existingConfigMap": {"name": "123", "mountPath": "/1"},
@@ -187,7 +207,7 @@ fn the_probes_follow_the_health_address() {
                 IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
                 ip => ip.to_string(),
             };
-            (json!(host), json!(address.port()))
+            (host, json!(address.port()))
         });
         for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
             let Some((host, port)) = &expected else {
@@ -195,8 +215,9 @@ fn the_probes_follow_the_health_address() {
                 continue;
             };
             let request = &container[probe]["httpGet"];
-            let asked = (&request["host"], &request["port"], &request["path"]);
-            assert_eq!(asked, (host, port, &json!(path)), "{name}");
+            let asked: IpAddr = request["host"].as_str().unwrap().parse().unwrap();
+            assert_eq!(asked.to_string(), *host, "{name}");
+            assert_eq!((&request["port"], &request["path"]), (port, &json!(path)), "{name}");
         }
     }
 }
@@ -301,6 +322,9 @@ fn invalid_values_are_refused_with_what_is_wrong() {
         values["apiServer"]["host"] = "192.0.2.1".into();
         values
     };
+    let loopback = |address| {
+        host(json!({"metrics": {"bindAddress": address, "podMonitor": {"enabled": true}}}))
+    };
     let cases = [
         (json!({}), "apiServer.host is the API server's own address"),
         (json!({"apiServer": {"host": "https://192.0.2.1"}}), "apiServer.host"),
@@ -341,6 +365,25 @@ fn invalid_values_are_refused_with_what_is_wrong() {
             host(json!({"metrics": {"bindAddress": "[::1]:9100", "rules": {"enabled": true},
                 "serviceMonitor": {"enabled": true}}})),
             "monitors cannot reach [::1]:9100",
+        ),
+        (loopback("127.0.0.1"), "monitors cannot reach 127.0.0.1"),
+        (loopback("::0001"), "monitors cannot reach ::0001"),
+        (loopback("[0:0:0:0:0:0:0:1]:9100"), "monitors cannot reach [0:0:0:0:0:0:0:1]:9100"),
+        (loopback("[::]:0"), "monitors cannot reach [::]:0"),
+        (
+            host(json!({"kubeProxyLabel": true, "podLabels": {"k8s-app": "kube-ipvs"}})),
+            "podLabels: kubeProxyLabel sets k8s-app to kube-proxy: remove one of the two",
+        ),
+        (host(json!({"env": [{"name": "NODE_NAME", "value": "n1"}]})), "env: NODE_NAME would be"),
+        (
+            host(json!({"env": [{"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}]})),
+            "env: KUBERNETES_SERVICE_PORT would be there twice",
+        ),
+        (host(json!({"env": [{"name": "A"}, {"name": "A"}]})), "env: A would be there twice"),
+        (host(json!({"imagePullSecrets": [{"name": "a"}, {"name": "a"}]})), "imagePullSecrets"),
+        (
+            host(json!({"metrics": {"bindAddress": "0.0.0.0:10256"}})),
+            "health and metrics both have port 10256",
         ),
         (
             host(json!({"metrics": {"podMonitor": {"enabled": true}},

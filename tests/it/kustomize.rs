@@ -136,8 +136,12 @@ fn generate(directory: &Path, generator: &Value, objects: &mut Vec<Value>) {
 fn apply(of_overlay: &Value, objects: &mut Vec<Value>) {
     let what: Value = serde_saphyr::from_str(of_overlay["patch"].as_str().unwrap()).unwrap();
     let target = &of_overlay["target"];
-    let is_target = |object: &Value| is_named(object, &target["kind"], &target["name"]);
-    assert!(objects.iter().any(is_target), "a patch of nothing: {target}");
+    let is_named = |object: &Value| is_named(object, &target["kind"], &target["name"]);
+    assert!(objects.iter().any(is_named), "a patch of nothing: {target}");
+    // Of selectors, those of objects without a label.
+    let without = target["labelSelector"].as_str().map(|it| it.strip_prefix('!').unwrap());
+    let has = |object: &Value, label| !object["metadata"]["labels"][label].is_null();
+    let is_target = |it: &Value| is_named(it) && without.is_none_or(|label| !has(it, label));
     if what["$patch"] == "delete" {
         objects.retain(|object| !is_target(object));
     }

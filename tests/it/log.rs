@@ -40,6 +40,28 @@ fn a_panic_is_json() {
     assert!(line["caller"].as_str().unwrap().starts_with("it/log.rs:"), "{line}");
 }
 
+/// The operating system's words say it, the numbers of its errors and the words of libraries do not.
+#[test]
+fn errors_of_files_are_in_words() {
+    let pod = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+    for (words, part) in [
+        (&["run", "--config=/nowhere/a"][..], "cannot read /nowhere/a, which --config names: No"),
+        (&["plan", "--kubeconfig=/nowhere/a"], "cannot read the kubeconfig /nowhere/a: No such"),
+        (&["render", "--manifests=/nowhere/a"], "cannot read /nowhere/a: No such file"),
+        (&["status", "--metrics-bind-address=127.0.0.1:1"], "127.0.0.1:1: Connection refused; is"),
+        (&["plan"], "this is not a pod with a service account, which has"),
+    ] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_kube-ipvs"));
+        for variable in pod {
+            program.env_remove(variable);
+        }
+        let output = program.args(words).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && text.contains(part), "{words:?}: {text}");
+        assert!(!text.contains("os error"), "{words:?}: {text}");
+    }
+}
+
 #[test]
 fn an_early_error_is_json() {
     let directory = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ mod chart;
 #[path = "../common/mod.rs"]
 mod common;
 mod completions;
+mod components;
 mod contested;
 mod corpora;
 mod desired;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -92,8 +93,60 @@ fn the_version_is_the_same_everywhere() {
     }
 }
 
+/// A repository that has what `hack/release` reads, a commit and a tag of the program's version.
+fn tagged() -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let steps = "cp -r hack manifests charts Cargo.toml CHANGELOG.md \"$1\" && cd \"$1\" && git init -q && \
+                 git -c user.name=a -c user.email=a@example commit -q --allow-empty -m a && git tag \"$2\"";
+    let tag = format!("v{}", env!("CARGO_PKG_VERSION"));
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", steps, "sh"]).arg(copy.path()).arg(tag).current_dir(root());
+    assert!(shell.status().unwrap().success());
+    copy
+}
+
+#[test]
+fn a_version_that_has_a_tag_has_a_date() {
+    let copy = tagged();
+    let version = env!("CARGO_PKG_VERSION");
+    let cases = [
+        (format!("{version} - 2026-01-31"), true),
+        (format!("[{version}] - 2024-02-29"), true),
+        (format!("{version} - unreleased"), false),
+        (version.to_owned(), false),
+        (format!("{version} - 31.01.2026"), false),
+        (format!("{version} - 2026-02-30"), false),
+    ];
+    for (heading, is_released) in cases {
+        let text =
+            format!("# Changelog\n\n## {heading}\n\n- More.\n\n## 0.0.1 - 2025-01-01\n\n- All.\n");
+        fs::write(copy.path().join("CHANGELOG.md"), text).unwrap();
+        let said = step_in(copy.path(), &["check", version], &[], "");
+        let advice = format!("begin the section with '## {version} - ");
+        assert!(
+            said.0 == is_released && said.1.contains(&advice) != is_released,
+            "{heading}: {said:?}"
+        );
+        // What is published is released, whatever the repository's tags are.
+        let gh = [("gh", "echo published")];
+        fs::create_dir_all(copy.path().join("target/dist")).unwrap();
+        let said = step_in(copy.path(), &["publish", version], &gh, "");
+        assert_eq!(said.1.contains("published"), is_released, "{heading}: {said:?}");
+    }
+}
+
 /// Runs a step with programs that say how they were called, and returns what they said.
 fn step(arguments: &[&str], stand_ins: &[(&str, &str)]) -> (bool, String) {
+    step_in(root(), arguments, stand_ins, "")
+}
+
+/// The same in a copy of the repository, and with `PUSH`.
+fn step_in(
+    root: &Path,
+    arguments: &[&str],
+    stand_ins: &[(&str, &str)],
+    push: &str,
+) -> (bool, String) {
     let programs = tempfile::tempdir().unwrap();
     for (name, script) in stand_ins {
         let path = programs.path().join(name);
@@ -101,9 +154,14 @@ fn step(arguments: &[&str], stand_ins: &[(&str, &str)]) -> (bool, String) {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
-    let mut script = Command::new(root().join("hack/release"));
+    let mut script = Command::new(root.join("hack/release"));
     let registry = "registry.example/Team/Kube-IPVS";
-    let output = script.args(arguments).env("PATH", path).env("REGISTRY", registry).output();
+    let output = script
+        .args(arguments)
+        .env("PATH", path)
+        .env("REGISTRY", registry)
+        .env("PUSH", push)
+        .output();
     let output = output.unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
@@ -125,6 +183,60 @@ fn an_image_is_named_in_lower_case() {
     let (succeeded, told) = step(&["image"], &[("docker", "echo \"$@\"")]);
     let tag = format!("--tag {IMAGE}:{}", env!("CARGO_PKG_VERSION"));
     assert!(succeeded && told.contains(&tag), "{told}");
+}
+
+#[test]
+fn what_a_release_pushes_is_signed_by_digest() {
+    let copy = tagged();
+    let (of_image, of_chart) = ("1".repeat(64), "2".repeat(64));
+    // As buildx tells the digest, and as Helm does: on its standard error.
+    let docker = format!(
+        "while [ $# -gt 0 ]; do [ \"$1\" != --metadata-file ] || \
+         echo '  \"containerimage.digest\": \"sha256:{of_image}\"' >\"$2\"; shift; done"
+    );
+    let helm =
+        format!("[ \"$1\" != push ] || printf 'Pushed: a\\nDigest: sha256:{of_chart}\\n' >&2");
+    let stand_ins = [("docker", &*docker), ("helm", &*helm), ("cosign", "echo \"$@\"")];
+    let signed = || step_in(copy.path(), &["sign"], &stand_ins, "true");
+    for name in ["image", "chart"] {
+        assert!(!signed().0, "before the {name} is pushed");
+        let (succeeded, told) = step_in(copy.path(), &[name], &stand_ins, "true");
+        assert!(succeeded, "{told}");
+    }
+    let (succeeded, told) = signed();
+    assert!(succeeded, "{told}");
+    let chart = IMAGE.replace("/kube-ipvs/kube-ipvs", "/kube-ipvs/charts/kube-ipvs");
+    for object in [format!("{IMAGE}@sha256:{of_image}"), format!("{chart}@sha256:{of_chart}")] {
+        assert!(told.contains(&format!("sign --yes {object}\n")), "{told}");
+    }
+    assert!(
+        told.contains("sign-blob --yes --bundle target/dist/SHA256SUMS.sigstore.json"),
+        "{told}"
+    );
+
+    // Without a digest there is no signature of another image.
+    let silent = [("helm", ""), ("cosign", "echo \"$@\"")];
+    assert!(step_in(copy.path(), &["chart"], &silent, "true").0);
+    let (succeeded, told) = signed();
+    assert!(!succeeded && told.contains("the chart that was pushed has no digest"), "{told}");
+}
+
+/// The signature of the checksums is that of all files of a release.
+#[test]
+fn the_checksums_have_every_file_of_a_release() {
+    let copy = tagged();
+    let dist = copy.path().join("target/dist");
+    fs::create_dir_all(&dist).unwrap();
+    let files =
+        ["kube-ipvs-linux-amd64.tar.gz", "kube-ipvs-linux-arm64.tar.gz", "kube-ipvs.cdx.json"];
+    let mut told = Vec::new();
+    for file in files {
+        fs::write(dist.join(file), file).unwrap();
+        assert!(step_in(copy.path(), &["sums"], &[], "").0);
+        let sums = fs::read_to_string(dist.join("SHA256SUMS")).unwrap();
+        told = sums.lines().map(|line| line.split_once("  ").unwrap().1.to_owned()).collect();
+    }
+    assert_eq!(told, files);
 }
 
 #[test]

@@ -12,6 +12,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* A label that would be there twice is refused, unless both say the same. */}}
+{{- define "kube-ipvs.podLabels" -}}
+{{- $labels := include "kube-ipvs.selector" . | fromYaml -}}
+{{- if .Values.kubeProxyLabel -}}
+{{- $label := "kube-proxy" -}}
+{{- if ne (index (.Values.podLabels | default dict) "k8s-app" | default $label) $label -}}
+{{- fail "podLabels: kubeProxyLabel sets k8s-app to kube-proxy: remove one of the two" -}}
+{{- end -}}
+{{- $labels = merge $labels (dict "k8s-app" $label) -}}
+{{- end -}}
+{{ merge $labels (.Values.podLabels | default dict) | toYaml }}
+{{- end }}
+
 {{- define "kube-ipvs.image" -}}
 {{- with .Values.image -}}
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
@@ -28,8 +41,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/*
-The host and port of an address as the agent reads it: ADDRESS:PORT, :PORT or an address alone. Port 0
-listens nowhere. An unspecified address is reached at the loopback address of its family.
+The host and port of an address as the agent reads it: ADDRESS:PORT, :PORT or an address alone, in any spelling.
+Port 0 listens nowhere. An unspecified address is reached at the loopback address of its family; `loopback` tells
+an address that others do not reach.
 */}}
 {{- define "kube-ipvs.address" -}}
 {{- $text := .text | trim -}}
@@ -40,10 +54,12 @@ listens nowhere. An unspecified address is reached at the loopback address of it
 {{- $port = regexFind "[0-9]+$" $text -}}
 {{- end -}}
 {{- $host = trimAll "[]" $host -}}
-{{- if has $host (list "" "0.0.0.0") }}{{ $host = "127.0.0.1" }}{{ end -}}
-{{- if eq $host "::" }}{{ $host = "::1" }}{{ end -}}
+{{- $loopback := regexMatch "^0*127[.]|^[0:]*:[0.:]*1$" $host -}}
+{{- if regexMatch "^[0.]*$" $host }}{{ $host = "127.0.0.1" }}{{ end -}}
+{{- if regexMatch "^[0:]*:[0.:]*$" $host }}{{ $host = "::1" }}{{ end -}}
 host: {{ $host | quote }}
 port: {{ $port }}
+loopback: {{ $loopback }}
 {{- end }}
 
 {{/* Where the probes ask. bindAddress binds nothing; its family decides the default. */}}
@@ -94,6 +110,16 @@ port: {{ $port }}
 - name: KUBERNETES_SERVICE_PORT
   value: {{ .port | quote }}
 {{- end }}
+{{- end }}
+{{- $names := list "NODE_NAME" }}
+{{- if .Values.apiServer.host }}
+{{- $names = append (append $names "KUBERNETES_SERVICE_HOST") "KUBERNETES_SERVICE_PORT" }}
+{{- end }}
+{{- range .Values.env }}
+{{- if has .name $names }}
+{{- fail (printf "env: %s would be there twice: the chart sets NODE_NAME and, by apiServer, KUBERNETES_SERVICE_HOST and _PORT" .name) }}
+{{- end }}
+{{- $names = append $names .name }}
 {{- end }}
 {{- with .Values.env }}
 {{ toYaml . }}

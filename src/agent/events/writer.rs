@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube_ipvs_core::model::{Limiter, NAME, Name, cut};
+use kube_ipvs_core::model::{Limiter, NAME, Name, cut, one_line};
 use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
@@ -222,7 +222,7 @@ impl EventWriter {
             type_: Some("Warning".to_owned()),
             reason: Some(event.reason.name().to_owned()),
             action: Some(event.reason.action().to_owned()),
-            note: Some(cut(&note, LONGEST_NOTE).to_owned()),
+            note: Some(cut(&one_line(&note), LONGEST_NOTE).to_owned()),
             regarding: Some(regarding),
             reporting_controller: Some(NAME.to_owned()),
             reporting_instance: Some(self.node.to_string()),

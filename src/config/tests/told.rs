@@ -164,6 +164,9 @@ fn values_of_another_form_are_told_what_is_allowed() {
         ),
         ("nodePortAddresses: [[1]]", "nodePortAddresses: a list is not a text, a number, true or"),
         ("logging: {verbosity: high}", "logging.verbosity: \"high\" is not a whole number"),
+        ("logging: {verbosity: -1}", "logging.verbosity: -1 must not be negative"),
+        ("conntrack: {min: 0100}", "conntrack.min: 100 must begin with no zero"),
+        ("conntrack: {min: 0o100}", ""),
     ];
     for (document, expected) in cases {
         match with_file(&format!("{HEAD}\n{document}\n"), "") {

@@ -1,6 +1,5 @@
 //! Clients of the API server.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,15 +10,15 @@ use http::header::USER_AGENT;
 use http::{Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use kube::client::Body;
-use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
+use super::connect_error::ConnectError;
 use super::kubeconfig;
 use super::measured::{ApiRequest, ObserveRequest, measured};
 use super::proxy;
-use crate::yaml;
 
 /// The timeout of a connection attempt.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
@@ -31,39 +30,6 @@ pub struct ApiAccess {
     pub kubeconfig: Option<PathBuf>,
     /// The server's URL, which replaces the kubeconfig's, or several URLs separated by commas.
     pub master: Option<String>,
-}
-
-/// The reason why no client can be created.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error("{path}: {source}", path = path.display())]
-    Kubeconfig { path: PathBuf, source: Box<KubeconfigError> },
-    /// Without the excerpt of the file that the library's error has: the file has secrets.
-    #[error("{path} is not a kubeconfig: {reason}", path = path.display())]
-    NoKubeconfig { path: PathBuf, reason: String },
-    #[error("cannot read the kubeconfig {path}: {source}", path = path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("this is not a pod with a service account, so --kubeconfig must name a file ({0})")]
-    InCluster(#[source] InClusterError),
-    #[error("--master {url:?}: {reason}")]
-    Master { url: String, reason: String },
-    #[error("the API server cannot be reached through its proxy: {reason}")]
-    Proxy { reason: &'static str },
-    /// The credentials or certificates are invalid.
-    #[error("the API server's client cannot be set up: {0}")]
-    Client(#[source] Box<kube::Error>),
-}
-
-impl ConnectError {
-    pub(super) fn kubeconfig(path: &Path, error: KubeconfigError) -> Self {
-        match error {
-            KubeconfigError::ReadConfig(source, path) => Self::Unreadable { path, source },
-            KubeconfigError::Parse(error) => {
-                Self::NoKubeconfig { path: path.to_owned(), reason: yaml::reason(&error) }
-            }
-            error => Self::Kubeconfig { path: path.to_owned(), source: Box::new(error) },
-        }
-    }
 }
 
 /// One client per API server; one server is used as long as it answers.

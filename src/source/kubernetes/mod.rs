@@ -18,6 +18,7 @@ mod agents;
 mod answer;
 mod backoff;
 mod client;
+mod connect_error;
 mod decode;
 mod kubeconfig;
 mod list;
@@ -37,9 +38,8 @@ use kube::core::params::ListParams;
 use kube_ipvs_core::model::{Event, Settings};
 
 pub use agents::{AgentPod, AgentPods, RemoteError};
-pub use client::{
-    ApiAccess, Clients, ConnectError, connect, connect_observed, connect_user, server_urls,
-};
+pub use client::{ApiAccess, Clients, connect, connect_observed, connect_user, server_urls};
+pub use connect_error::ConnectError;
 pub use decode::Encoding;
 pub use measured::{ApiRequest, ObserveRequest};
 pub use once::{ListOnceError, list};

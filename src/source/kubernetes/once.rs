@@ -7,7 +7,8 @@ use std::time::Duration;
 use kube_ipvs_core::model::{Change, Event, Settings};
 use tokio::time::timeout;
 
-use super::client::{ApiAccess, ConnectError, connect};
+use super::client::{ApiAccess, connect};
+use super::connect_error::ConnectError;
 use super::{Server, Timeouts, run};
 use crate::source::wire::{NodeObject, Resource, ServiceCidrObject, ServiceObject, SliceObject};
 

@@ -19,7 +19,7 @@ use kube::config::{Context, Kubeconfig, NamedContext};
 use kube::{Client, Config};
 use tower::{BoxError, Service, ServiceBuilder};
 
-use super::client::ConnectError;
+use super::connect_error::ConnectError;
 
 /// Destinations that never use a proxy, as in client-go.
 const HERE: &str = "localhost,127.0.0.0/8,::1";

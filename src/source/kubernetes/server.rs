@@ -18,7 +18,8 @@ use kube_ipvs_core::model::{
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
-use super::client::{ApiAccess, Clients, ConnectError, configure};
+use super::client::{ApiAccess, Clients, configure};
+use super::connect_error::ConnectError;
 use super::{Timeouts, WatchStep, run, services};
 use crate::control;
 

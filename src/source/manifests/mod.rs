@@ -17,7 +17,7 @@ pub use follow::follow;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    #[error("{path}: {source}", path = path.display())]
+    #[error("cannot read {path}: {source}", path = path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: document {document}: {reason}", path = path.display())]
     Syntax {

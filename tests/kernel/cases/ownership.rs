@@ -1,6 +1,7 @@
 //! Only what is ours is touched, and nothing that is already right is written.
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use super::{Case, case};
 use crate::context::{Step, TestContext};
@@ -21,6 +22,20 @@ const FOREIGN_ROUTES: &str = "link add somebody type dummy\nlink set somebody up
 route add local 192.0.2.10/32 dev somebody table local\nroute add 192.0.2.0/28 dev somebody table 99
 rule add to 192.0.2.0/28 lookup 99 pref 99\n";
 
+/// The lines that `cleanup` prints, of its answer in JSON: the answer itself if it is another.
+pub(crate) fn lines_of_cleanup(json: &str) -> String {
+    let answer: Value = serde_json::from_str(json).unwrap_or_default();
+    let signs = [("add", "+"), ("change", "~"), ("remove", "-")];
+    let line = |operation: &Value| {
+        let sign = signs.iter().find(|(effect, _)| operation["effect"] == *effect);
+        Some(format!("{} {}\n", sign?.1, operation["command"].as_str()?))
+    };
+    let is_whole = answer["failures"] == json!([]) && answer["byHand"] == json!([]);
+    let operations = answer["operations"].as_array().filter(|_| is_whole);
+    let lines: Option<String> = operations.and_then(|all| all.iter().map(line).collect());
+    lines.unwrap_or_else(|| json.to_owned())
+}
+
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("foreign_objects_are_untouched", foreign_objects_are_untouched),
@@ -34,9 +49,11 @@ pub(crate) fn cases() -> Vec<Case> {
             t.agent().stop()?;
             let full = t.kernel()?.to_string();
             let planned = t.run_to_end("cleanup", &["--dry-run"])?;
+            let json = t.run_to_end("cleanup", &["--dry-run", "-o", "json"])?;
+            t.same_lines("the same in JSON", &planned, &lines_of_cleanup(&json))?;
             t.same_lines("the kernel after a dry run", &full, &t.kernel()?.to_string())?;
-            let removed = t.run_to_end("cleanup", &[])?;
-            t.same_lines("what a dry run has printed", &planned, &removed)?;
+            let removed = t.run_to_end("cleanup", &["-o", "json"])?;
+            t.same_lines("what a dry run has printed", &planned, &lines_of_cleanup(&removed))?;
             t.same_lines(
                 "the kernel after cleanup",
                 &before.to_string(),

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use kube_ipvs_core::model::Family;
 
+use super::ownership::lines_of_cleanup;
 use super::{Case, case};
 use crate::context::{Failure, LONG_PATIENCE, Step, TestContext, patiently};
 use crate::expectation::{Answers, Refused, Silent};
@@ -65,6 +66,8 @@ pub(crate) fn cases() -> Vec<Case> {
             let mend = "kube-ipvs cleanup --kube-proxy";
             t.check("`doctor` says what to do", doctor.contains(mend), &doctor)?;
             let planned = t.run_to_end("cleanup", &["--kube-proxy", "--dry-run"])?;
+            let json = t.run_to_end("cleanup", &["--kube-proxy", "--dry-run", "-o", "json"])?;
+            t.same_lines("the same in JSON", &planned, &lines_of_cleanup(&json))?;
             let after = t.kernel()?.to_string();
             let has_all = |it: &str| after.contains("kube-ipvs0") && after.contains(it);
             t.check("a dry run removes nothing", has_all("KUBE-SERVICES"), &after)?;

@@ -3,12 +3,17 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+/// What stands before the number of an error that the operating system has, as Rust shows it.
+const NUMBER_OF_ERROR: &str = " (os error ";
+
 /// Returns the text on one line without anything that a terminal or log reader would interpret:
-/// control characters and changes of the text direction are escaped. Tabs stay.
+/// control characters and changes of the text direction are escaped. Tabs stay. The numbers of errors
+/// that follow the operating system's words are left out.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
+    let text = without_numbers(text);
     if !text.contains(is_obeyed) {
-        return text.into();
+        return text;
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for letter in text.chars() {
@@ -22,10 +27,29 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
+fn without_numbers(text: &str) -> Cow<'_, str> {
+    if !text.contains(NUMBER_OF_ERROR) {
+        return text.into();
+    }
+    let mut parts = text.split(NUMBER_OF_ERROR);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.trim_start_matches(|it: char| it.is_ascii_digit()).strip_prefix(')') {
+            Some(rest) => shown.push_str(rest),
+            None => shown.extend([NUMBER_OF_ERROR, part]),
+        }
+    }
+    shown.into()
+}
+
 /// Returns the same JSON without anything that a terminal would interpret: JSON's own escapes stand for
-/// it, so a reader gets the same value. Line breaks between values stay.
+/// it, so a reader gets the same value. Line breaks between values stay. The numbers of errors are left
+/// out, as of [`one_line`].
 #[must_use]
-pub fn plain_json(json: String) -> String {
+pub fn plain_json(mut json: String) -> String {
+    if json.contains(NUMBER_OF_ERROR) {
+        json = without_numbers(&json).into_owned();
+    }
     let is_escaped = |letter| is_obeyed(letter) && letter != '\n';
     if !json.contains(is_escaped) {
         return json;
@@ -75,6 +99,15 @@ mod tests {
         ] {
             assert_eq!(one_line(text), expected);
         }
+    }
+
+    #[test]
+    fn errors_of_the_operating_system_are_in_words() {
+        let error = std::io::Error::from_raw_os_error(2);
+        let text = format!("a: {error}: b ({error}): (os error x)");
+        let words = "a: No such file or directory: b (No such file or directory): (os error x)";
+        assert_eq!(one_line(&text), words);
+        assert_eq!(plain_json(format!("{text:?}")), format!("{words:?}"));
     }
 
     #[test]
