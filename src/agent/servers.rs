@@ -11,7 +11,7 @@ use super::api::{KernelReaders, StatusFilter};
 use super::canary;
 use super::engine_loop::{Handles, Input};
 use super::health_checks;
-use super::http::{self, MetricsRoutes, Query};
+use super::http::{self, MetricsRoutes};
 use super::listen::listen;
 use super::run::Agent;
 use crate::config::{self, Config};
@@ -55,7 +55,7 @@ impl Agent {
         })
     }
 
-    fn routes(&self) -> MetricsRoutes<impl Fn(Query) + Send + Sync + 'static> {
+    fn routes(&self) -> MetricsRoutes {
         let questions = self.inputs.clone();
         MetricsRoutes {
             health: Arc::clone(&self.handles.health),
@@ -66,7 +66,7 @@ impl Agent {
             started: SystemTime::now(),
             kernel: KernelReaders::HERE,
             // The query is dropped once the engine's thread has ended.
-            ask: move |query: Query| drop(questions.send(Input::Query(query))),
+            ask: Box::new(move |query| drop(questions.send(Input::Query(query)))),
         }
     }
 }

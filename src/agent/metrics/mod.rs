@@ -211,6 +211,12 @@ impl Metrics {
         }
     }
 
+    /// Records the answer to a probe such as `livez`.
+    pub(super) fn probed(&self, probe: &str, success: bool) {
+        self.kube_proxy.probed(probe, success);
+        self.slis.probed(probe, success);
+    }
+
     /// Records what a reflector has done for objects of a kind.
     pub fn source(&self, kind: &str, step: WatchStep, now: SystemTime) {
         self.sources.add(kind, step, now);
