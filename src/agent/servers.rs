@@ -1,20 +1,26 @@
-//! The agent's HTTP servers, and the canary.
+//! The agent's HTTP servers, with their sockets, and the canary.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{info, warn};
 
 use super::api::{KernelReaders, StatusFilter};
 use super::canary;
 use super::engine_loop::{Handles, Input};
 use super::health_checks;
 use super::http::{self, MetricsRoutes};
-use super::listen::listen;
 use super::run::Agent;
 use crate::config::{self, Config};
+
+/// The wait before another attempt to listen on an address.
+pub(super) const BIND_AGAIN: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// Starts the servers and the canary, which end once the sender of `stopped` is dropped.
@@ -91,4 +97,32 @@ async fn answer<Served: Future<Output = ()>>(
         listener = listener => serve(listener).await,
         () = stop(stopped) => {}
     }
+}
+
+/// Listens on an address, and returns a future of the listener. A port in use is an error or, as in
+/// kube-proxy, is retried by the future.
+async fn listen(
+    address: SocketAddr,
+    hard_fail: bool,
+) -> io::Result<impl Future<Output = TcpListener>> {
+    let listener = match http::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(error) if hard_fail => return Err(error),
+        Err(error) => {
+            warn!("{error}; will be retried");
+            None
+        }
+    };
+    Ok(async move {
+        if let Some(listener) = listener {
+            return listener;
+        }
+        loop {
+            sleep(BIND_AGAIN).await;
+            if let Ok(listener) = http::bind(address).await {
+                info!(%address, "listening now");
+                return listener;
+            }
+        }
+    })
 }

@@ -5,9 +5,11 @@ use std::fmt;
 
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{EndpointName, ServiceKey, VirtualAddress};
-use kube_ipvs_core::plan::{Effect, FilterOperation, Operation, RouteOperation, ServerOperation};
+use kube_ipvs_core::plan::{Effect, FilterOperation, Operation, RouteOperation};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
+
+use crate::agent::api::NameView;
 
 /// A plan as `plan -o json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -28,10 +30,8 @@ pub(super) struct OperationView {
     /// `namespace/name`, of operations on IPVS.
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<String>,
+    #[serde(flatten)]
+    name: NameView,
 }
 
 /// The number of operations by kind.
@@ -68,14 +68,12 @@ impl OperationView {
         let slices = owner.into_iter().flat_map(|key| engine.state().slices(key));
         let name = operation.real_server();
         let name = name.and_then(|(_, backend)| EndpointName::find(slices, backend.socket()));
-        let EndpointName { pod, node, .. } = name.unwrap_or_default();
         Self {
             effect: effect(operation.effect()).to_owned(),
             kind: kind(operation).to_owned(),
             command: operation.to_string(),
             service: owner.map(ToString::to_string),
-            pod,
-            node: node.map(|node| node.to_string()),
+            name: name.unwrap_or_default().into(),
         }
     }
 }
@@ -86,7 +84,7 @@ impl fmt::Display for OperationView {
         let sign =
             [Effect::Adds, Effect::Changes].into_iter().find(|it| effect(*it) == self.effect);
         write!(f, "{} {}", sign.unwrap_or(Effect::Removes), self.command)?;
-        match (&self.pod, &self.node) {
+        match (&self.name.pod, &self.name.node) {
             (Some(pod), Some(node)) => write!(f, " # {pod} on {node}"),
             (Some(pod), None) => write!(f, " # {pod}"),
             (None, _) => Ok(()),
@@ -134,14 +132,8 @@ fn kind(operation: &Operation) -> &'static str {
     match operation {
         Operation::Filter(FilterOperation::CreateTables | FilterOperation::DeleteTables) => "table",
         Operation::Filter(FilterOperation::Add(_) | FilterOperation::Delete(_)) => "set element",
-        Operation::Server(
-            ServerOperation::Add(_) | ServerOperation::Set(_) | ServerOperation::Delete(_),
-        ) => "virtual server",
-        Operation::Server(
-            ServerOperation::AddReal(..)
-            | ServerOperation::SetReal(..)
-            | ServerOperation::DeleteReal(..),
-        ) => "real server",
+        Operation::Server(_) if operation.real_server().is_some() => "real server",
+        Operation::Server(_) => "virtual server",
         Operation::Route(RouteOperation::CreateDevice | RouteOperation::DeleteDevice) => "device",
         Operation::Route(RouteOperation::Add(_) | RouteOperation::Delete(_)) => "route",
         Operation::Flow(_) => "flow",
@@ -152,6 +144,7 @@ fn kind(operation: &Operation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use kube_ipvs_core::model::{Backend, Settings};
+    use kube_ipvs_core::plan::ServerOperation;
 
     use super::*;
 
@@ -171,7 +164,8 @@ mod tests {
         for (line, operation) in lines.iter().zip(&operations) {
             assert_eq!(*line, format!("{} {operation}", operation.effect()));
         }
-        let named = OperationView { pod: Some("web-0".to_owned()), ..view.operations[0].clone() };
+        let name = NameView { pod: Some("web-0".to_owned()), node: None };
+        let named = OperationView { name, ..view.operations[0].clone() };
         assert!(named.to_string().ends_with("-m -w 1 # web-0"), "{named}");
         let json = serde_json::to_value(&view).expect("JSON");
         assert_eq!(json["summary"]["add"]["real server"], 2, "{json}");

@@ -48,7 +48,9 @@ pub(super) fn connections(
     let endpoints = service.pools.iter().flat_map(PoolView::endpoints);
     let backends: HashMap<_, _> = endpoints.map(|(it, _)| (it.socket(), it)).collect();
     for backend in connections.iter_mut().map(|it| &mut it.backend) {
-        if let Some(EndpointView { pod, node, .. }) = backends.get(&backend.address) {
+        if let Some(EndpointView { name: NameView { pod, node }, .. }) =
+            backends.get(&backend.address)
+        {
             let pod = pod.as_ref().map(|pod| format!("{namespace}/{pod}"));
             backend.name = NameView { pod, node: node.clone() };
         }
@@ -73,7 +75,7 @@ impl ConnectionsView {
 
 impl fmt::Display for ConnectionsView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&ConnectionView::heading())?;
+        f.write_str(&row(["CLIENT", "FRONT END", "BACKEND", "STATE", "LEFT", "CARRIER"], "NAMES"))?;
         self.connections.iter().try_for_each(|connection| write!(f, "\n{connection}"))
     }
 }
@@ -208,12 +210,6 @@ impl From<IpvsConnection> for ConnectionView {
             seconds_left: Some(connection.seconds_left),
             carrier: "untracked".into(),
         }
-    }
-}
-
-impl ConnectionView {
-    fn heading() -> String {
-        row(["CLIENT", "FRONT END", "BACKEND", "STATE", "LEFT", "CARRIER"], "NAMES")
     }
 }
 

@@ -13,7 +13,7 @@ use kube_ipvs_core::plan::ObjectKey;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointView, StatusFilter};
+use super::{EndpointView, NameView, StatusFilter};
 use crate::agent::timestamp::rfc3339;
 use crate::doctor::CheckResult;
 
@@ -125,13 +125,21 @@ pub fn status(
 
 /// Returns the name of the endpoint that a failure is about.
 pub(in crate::agent) fn name_in(engine: &Engine, error: &SyncError) -> EndpointName {
-    let service = match error.key {
-        ObjectKey::Pool(address) => engine.desired().pool_owner(&address),
-        _ => None,
-    };
-    let slices = service.into_iter().flat_map(|key| engine.state().slices(key));
-    let name = error.backend().and_then(|backend| EndpointName::find(slices, backend.socket()));
-    name.unwrap_or_default()
+    match (error.key, error.backend()) {
+        (ObjectKey::Pool(server), Some(backend)) => name_of(engine, &server, backend.socket()),
+        _ => EndpointName::default(),
+    }
+}
+
+/// Returns the name of an endpoint behind a virtual server.
+pub(in crate::agent) fn name_of(
+    engine: &Engine,
+    server: &VirtualAddress,
+    endpoint: SocketAddr,
+) -> EndpointName {
+    let owner = engine.desired().pool_owner(server);
+    let slices = owner.into_iter().flat_map(|key| engine.state().slices(key));
+    EndpointName::find(slices, endpoint).unwrap_or_default()
 }
 
 /// A [`Snapshot`] as `status -o json` prints it.
@@ -243,11 +251,9 @@ pub struct FailureView {
     pub message: String,
     /// Consecutive attempts.
     pub attempts: u32,
-    /// The pod of the endpoint that it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
+    /// The endpoint that it is about.
+    #[serde(flatten)]
+    pub name: NameView,
 }
 
 impl From<Snapshot> for StatusView {
@@ -275,8 +281,7 @@ impl From<Snapshot> for StatusView {
             operation: error.command(),
             message: error.failure.message,
             attempts: error.attempts,
-            pod: name.pod,
-            node: name.node.map(|node| node.to_string()),
+            name: name.into(),
         };
         Self {
             node,

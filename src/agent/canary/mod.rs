@@ -5,7 +5,6 @@
 //! end, without a network namespace, which would need CAP_SYS_ADMIN. The kernel removes the device when
 //! the agent ends, however it ends.
 
-mod board;
 mod probe;
 mod verdict;
 
@@ -24,10 +23,9 @@ use tracing::{debug, warn};
 
 use super::engine_loop::Handles;
 use crate::kernel::route::{Network, Routes};
-pub(super) use board::CanaryBoard;
 use probe::{Probe, TcpSegment};
+pub(super) use verdict::{CanaryBoard, CanaryVerdict, ProbeOutcome};
 use verdict::{CanaryJudge, no_device};
-pub(super) use verdict::{CanaryVerdict, ProbeOutcome};
 
 /// The time between two probes.
 const PERIOD: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ use tracing::info;
 use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::health::Health;
 use super::http::{self, Places, ServiceHealth};
-use super::listen::BIND_AGAIN;
+use super::servers::BIND_AGAIN;
 
 pub(super) use desired::HealthChecks;
 
