@@ -30,9 +30,12 @@ impl Agent {
     ) -> anyhow::Result<JoinSet<()>> {
         let hard_fail = self.config.bind_address_hard_fail;
         let mut servers = JoinSet::new();
-        servers.spawn(answer_health_checks(self.handles.clone(), stopped.clone()));
+        let Handles { health_checks, health, notices, .. } = self.handles.clone();
+        servers.spawn(until(stopped.clone(), async move {
+            health_checks::serve(health_checks, &health, &notices).await;
+        }));
         if self.config.settings.canary {
-            servers.spawn(canary::watch(self.handles.clone(), stop(stopped.clone())));
+            servers.spawn(until(stopped.clone(), canary::watch(self.handles.clone())));
         }
         if let Some(address) = self.config.health_address {
             let listener = listen(address, hard_fail).await?;
@@ -82,9 +85,11 @@ async fn stop(mut stopped: watch::Receiver<()>) {
     while stopped.changed().await.is_ok() {}
 }
 
-async fn answer_health_checks(handles: Handles, stopped: watch::Receiver<()>) {
-    let Handles { health_checks, health, notices, .. } = handles;
-    health_checks::serve(health_checks, &health, &notices, stop(stopped)).await;
+async fn until(stopped: watch::Receiver<()>, part: impl Future<Output = ()>) {
+    tokio::select! {
+        () = part => {}
+        () = stop(stopped) => {}
+    }
 }
 
 /// Serves at a listener, which may take a while to open.

@@ -9,7 +9,7 @@ mod probe;
 mod verdict;
 
 use std::fmt::Display;
-use std::future::{Future, pending};
+use std::future::pending;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -42,13 +42,9 @@ const LONGEST_QUEUE: usize = 512;
 const PORTS: u16 = 4096;
 const FIRST_PORT: u16 = 20_000;
 
-/// Probes the data path until `stop` is ready.
-pub(super) async fn watch(handles: Handles, stop: impl Future<Output = ()>) {
-    let mut canary = Canary::new(handles);
-    tokio::select! {
-        () = stop => {}
-        () = canary.run() => {}
-    }
+/// Probes the data path for as long as it is polled.
+pub(super) async fn watch(handles: Handles) {
+    Canary::new(handles).run().await;
 }
 
 struct Canary {
