@@ -34,13 +34,9 @@ pub(super) struct OperationView {
     name: NameView,
 }
 
-/// The number of operations by kind.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct PlanSummary {
-    add: BTreeMap<String, usize>,
-    change: BTreeMap<String, usize>,
-    remove: BTreeMap<String, usize>,
-}
+/// The number of operations by effect and kind.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct PlanSummary(BTreeMap<String, BTreeMap<String, usize>>);
 
 impl PlanView {
     pub(super) fn new(operations: &[Operation], engine: &Engine) -> Self {
@@ -48,13 +44,14 @@ impl PlanView {
         let owners: FxHashMap<_, _> = services
             .flat_map(|(key, service)| service.pools.iter().map(move |it| (it.server.address, key)))
             .collect();
-        let mut summary = PlanSummary::default();
-        for operation in operations {
-            let counts = summary.of_effect(operation.effect());
-            *counts.entry(kind(operation).to_owned()).or_default() += 1;
-        }
         let view = |operation: &Operation| OperationView::new(operation, engine, &owners);
-        Self { operations: operations.iter().map(view).collect(), summary }
+        let operations: Vec<_> = operations.iter().map(view).collect();
+        let effects = [Effect::Adds, Effect::Changes, Effect::Removes];
+        let mut counts = BTreeMap::from(effects.map(|it| (effect(it).to_owned(), BTreeMap::new())));
+        for OperationView { effect, kind, .. } in &operations {
+            *counts.entry(effect.clone()).or_default().entry(kind.clone()).or_default() += 1;
+        }
+        Self { operations, summary: PlanSummary(counts) }
     }
 }
 
@@ -92,21 +89,10 @@ impl fmt::Display for OperationView {
     }
 }
 
-impl PlanSummary {
-    fn of_effect(&mut self, effect: Effect) -> &mut BTreeMap<String, usize> {
-        match effect {
-            Effect::Adds => &mut self.add,
-            Effect::Changes => &mut self.change,
-            Effect::Removes => &mut self.remove,
-        }
-    }
-}
-
 impl fmt::Display for PlanSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [(&self.add, "add"), (&self.change, "change"), (&self.remove, "remove")];
-        let parts = all.into_iter().filter(|(counts, _)| !counts.is_empty());
-        let parts = parts.map(|(counts, effect)| {
+        let parts = self.0.iter().filter(|(_, counts)| !counts.is_empty());
+        let parts = parts.map(|(effect, counts)| {
             let count = |(kind, count): (&String, &usize)| {
                 format!("{count} {kind}{}", if *count == 1 { "" } else { "s" })
             };
