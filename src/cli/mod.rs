@@ -90,7 +90,6 @@ fn name_of(line: &[OsString]) -> Option<&str> {
     Path::new(line.first()?).file_name()?.to_str()
 }
 
-/// Reports how a command has ended.
 fn end(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,

@@ -30,7 +30,6 @@ pub use report::{CheckResult, CheckVerdict, Finding, Report};
 /// The configuration and its environment, as far as the checks need them.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
-    /// The configured scheduler.
     pub scheduler: Scheduler,
     /// The schedulers that options ask for, each with the Services, or `defaults`.
     pub asked_schedulers: BTreeMap<Scheduler, BTreeSet<String>>,

@@ -47,7 +47,6 @@ pub(crate) struct PacketHop {
     pub(crate) met: PacketMet,
 }
 
-/// Returns the name of a hook.
 pub(crate) fn hook_name(hook: Option<u32>) -> &'static str {
     hook.and_then(|hook| HOOKS.get(hook as usize)).unwrap_or(&"?")
 }

@@ -66,14 +66,11 @@ pub struct StatusFilter {
     pub limit: Option<usize>,
 }
 
-/// What a Service has at least one of.
+/// What a Service has at least one of: endpoints in this state, or refused front ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServiceState {
-    /// Ejected endpoints.
     Ejected,
-    /// Draining endpoints.
     Draining,
-    /// Refused front ends.
     Refused,
 }
 

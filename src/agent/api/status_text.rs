@@ -8,7 +8,7 @@ use super::{
 use crate::doctor::CheckResult;
 
 impl StatusView {
-    /// Formats what precedes the Services.
+    /// Formats what precedes the Services, as the others what precedes their parts.
     fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let synced = if self.synced { "synced" } else { "not synced yet" };
         write!(f, "node {}: {synced}", self.node)?;
@@ -46,7 +46,6 @@ impl fmt::Display for StatusView {
 }
 
 impl ServiceView {
-    /// Formats what precedes the pools.
     fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.service)?;
         self.frontends.iter().try_for_each(|frontend| write!(f, "{frontend}"))?;
@@ -88,7 +87,6 @@ impl fmt::Display for FrontendView {
 }
 
 impl PoolView {
-    /// Formats what precedes the endpoints.
     fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "  {:<12} {} {}", "pool", self.address, self.scheduler)?;
         if let Some(seconds) = self.affinity_seconds {

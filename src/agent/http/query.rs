@@ -119,10 +119,6 @@ pub fn explain_path(question: &ConnectionQuestion) -> String {
 
 /// Parses `namespace=NS&name=NAME&labels=SELECTOR&search=TEXT&state=STATE&limit=N&counters=true&busiest=ORDER`
 /// of `/status`.
-///
-/// # Errors
-///
-/// The message names the invalid part.
 pub(super) fn parse_status(query: &str) -> Result<StatusQuestion, String> {
     let filter = StatusFilter {
         namespace: text(query, "namespace"),
@@ -155,10 +151,6 @@ pub(crate) fn status_path(question: &StatusQuestion) -> String {
 }
 
 /// Parses `namespace=NS&name=NAME&limit=N` of `/connections`.
-///
-/// # Errors
-///
-/// The message names the invalid part.
 pub(super) fn parse_connections(query: &str) -> Result<ConnectionsQuestion, String> {
     let (Some(namespace), Some(name)) = (text(query, "namespace"), text(query, "name")) else {
         return Err("ask for /connections?namespace=NAMESPACE&name=SERVICE".to_owned());
@@ -179,10 +171,6 @@ pub(crate) fn connections_path(question: &ConnectionsQuestion) -> String {
 }
 
 /// Parses `address=IP&address=IP` of `/names`.
-///
-/// # Errors
-///
-/// The message names the invalid part.
 pub(super) fn parse_names(query: &str) -> Result<BTreeSet<IpAddr>, String> {
     let parameters = form_urlencoded::parse(query.as_bytes());
     let addresses = parameters.filter(|(key, _)| key == "address");
