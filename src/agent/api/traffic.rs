@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{StatusFilter, StatusView, TrafficOrder};
 use crate::kernel::ipvs::{Ipvs, NOT_ADDED_UP};
 
-/// The traffic of a real server since the kernel created it, or a second.
+/// The traffic of a real server: since the kernel created it, or in `top` per second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficView {
