@@ -20,21 +20,17 @@ pub struct Build {
     pub platform: String,
 }
 
-const UNKNOWN: &str = "unknown";
-
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-pub const COMMIT: &str = match option_env!("KUBE_IPVS_COMMIT") {
-    Some(commit) => commit,
-    None => UNKNOWN,
-};
-const DATE: &str = match option_env!("KUBE_IPVS_DATE") {
-    Some(date) => date,
-    None => UNKNOWN,
-};
-const TOOLCHAIN: &str = match option_env!("KUBE_IPVS_TOOLCHAIN") {
-    Some(toolchain) => toolchain,
-    None => UNKNOWN,
-};
+pub const COMMIT: &str = named(option_env!("KUBE_IPVS_COMMIT"));
+const DATE: &str = named(option_env!("KUBE_IPVS_DATE"));
+const TOOLCHAIN: &str = named(option_env!("KUBE_IPVS_TOOLCHAIN"));
+
+const fn named(variable: Option<&'static str>) -> &'static str {
+    match variable {
+        Some(text) => text,
+        None => "unknown",
+    }
+}
 
 impl Build {
     /// The build of this program.

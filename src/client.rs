@@ -11,12 +11,13 @@ use serde::de::DeserializeOwned;
 use crate::agent::api::{
     ConnectionsQuestion, ConnectionsView, ExplainView, NameView, StatusQuestion, StatusView,
 };
-use crate::agent::http::{connections_query, explain_query, names_query, status_query};
+use crate::agent::http::{connections_path, explain_path, names_path, status_path};
 use crate::answer::{LARGEST_ANSWER, LONGEST_ANSWER, split};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the agent lets a question wait.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Why there is no answer of the agent.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -89,7 +90,7 @@ impl AgentClient {
         &self,
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<BTreeMap<IpAddr, NameView>, AgentError> {
-        self.get_json(&format!("/names?{}", names_query(addresses)))
+        self.get_json(&names_path(addresses))
     }
 
     /// The body of the answer to a path.
@@ -121,21 +122,6 @@ impl AgentClient {
             reason: error.to_string(),
         })
     }
-}
-
-/// Returns the path of a question to the agent.
-pub(crate) fn status_path(question: &StatusQuestion) -> String {
-    format!("/status?{}", status_query(question))
-}
-
-/// Returns the path of a question to the agent.
-pub(crate) fn connections_path(question: &ConnectionsQuestion) -> String {
-    format!("/connections?{}", connections_query(question))
-}
-
-/// Returns the path of a question to the agent.
-pub(crate) fn explain_path(question: &ConnectionQuestion) -> String {
-    format!("/explain?{}", explain_query(question))
 }
 
 /// Asks in HTTP/1.0, whose answers come whole and end with the connection.

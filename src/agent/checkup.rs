@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tracing::{debug, error, info};
 
-use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
+use super::events::{EventReason, EventRecorder};
 use super::metrics::Metrics;
 use crate::doctor::{self, CheckResult, CheckVerdict, Finding, Subject};
 
@@ -115,25 +115,20 @@ impl Examiner {
         for CheckResult { check, finding: Finding { verdict, found, mend } } in changed {
             let mend = mend.join("; ");
             match &**check {
-                doctor::FIREWALL => self.notices.report(ReportedEvent {
-                    about: InvolvedObject::Node,
-                    reason: EventReason::FirewallDrops,
-                    message: format!(
+                doctor::FIREWALL => self.notices.report_node(
+                    EventReason::FirewallDrops,
+                    format!(
                         "a firewall is in the way of Services: {found}; unless another rule of it \
                          lets them in, add what `kube-ipvs doctor` says: {mend}"
                     ),
-                }),
+                ),
                 // The engine reports each overlap before anything is written.
                 doctor::SERVICE_RANGES => {}
                 _ => others.push(format!("{check} ({verdict}): {found}: {mend}")),
             }
         }
         if !others.is_empty() {
-            self.notices.report(ReportedEvent {
-                about: InvolvedObject::Node,
-                reason: EventReason::CheckFailed,
-                message: others.join(". "),
-            });
+            self.notices.report_node(EventReason::CheckFailed, others.join(". "));
         }
     }
 }

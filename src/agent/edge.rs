@@ -1,6 +1,9 @@
 //! The node's kernel as the engine sees it: what is applied is measured and counted.
 
+use std::fs;
 use std::mem;
+use std::sync::LazyLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use kube_ipvs_core::engine::Edge;
@@ -11,9 +14,8 @@ use kube_ipvs_core::plan::{
 use netlink_ipvs::KernelError;
 use tracing::{debug, warn};
 
-use super::applied::Sum;
+use super::log_lines::Sum;
 use super::metrics::Metrics;
-use super::processor_time::processor_time;
 use super::takeover::Takeover;
 use crate::kernel::Kernel;
 use crate::kernel::conntrack::Sweep;
@@ -84,7 +86,14 @@ impl Edge for NodeKernel<'_> {
         Instant::now()
     }
 
+    /// The processor time of this thread, including the kernel: the first number of `schedstat`, in
+    /// nanoseconds. The kernel updates it at a tick, which may be as long as the read of an audit's
+    /// part, or when the thread yields. A kernel without this counter gives the elapsed time.
     fn processor_time(&mut self) -> Duration {
-        processor_time()
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        thread::yield_now();
+        let counts = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let time = counts.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok());
+        time.map_or_else(|| BEGAN.elapsed(), Duration::from_nanos)
     }
 }

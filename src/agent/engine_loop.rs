@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use kube_ipvs_core::desired::health_check_addresses;
 use kube_ipvs_core::engine::{Engine, ServiceUpdates, SyncError, Totals, Work};
 use kube_ipvs_core::explain::explain_present;
-use kube_ipvs_core::model::{EndpointName, Event, VirtualAddress};
+use kube_ipvs_core::model::{Event, VirtualAddress};
 use kube_ipvs_core::plan::{Ejection, EjectionChange, ObjectKey};
 use kube_ipvs_core::state::Trigger;
 use netlink_ipvs::KernelError;
@@ -17,11 +17,8 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::api;
-use super::applied::{Applied, Sum};
 use super::canary::CanaryBoard;
 use super::checkup::Checkup;
-use super::context_log::ContextLog;
-use super::drift_log::report_drift;
 use super::edge::NodeKernel;
 use super::events::{
     EventRecorder, InvolvedObject, of_ejection, of_failure, of_ignored, of_refusals,
@@ -29,8 +26,8 @@ use super::events::{
 use super::health::Health;
 use super::health_checks::HealthChecks;
 use super::http::Query;
+use super::log_lines::{Applied, ContextLog, StartLog, Sum, report_drift};
 use super::metrics::{Metrics, set};
-use super::start_log::StartLog;
 use super::takeover::Takeover;
 use super::upkeep::Upkeep;
 use crate::config::Config;
@@ -405,9 +402,7 @@ impl EngineLoop {
     fn report_ejection(&self, ejection: &Ejection) {
         let Ejection { server, backend, change } = ejection;
         let backend = backend.socket();
-        let owner = self.engine.desired().pool_owner(server);
-        let slices = owner.into_iter().flat_map(|key| self.engine.state().slices(key));
-        let name = EndpointName::find(slices, backend).unwrap_or_default();
+        let name = api::name_of(&self.engine, server, backend);
         let (pod, node) = (name.pod.as_deref(), name.node.as_deref());
         match change {
             EjectionChange::Ejected { .. } => {

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::warn;
 
-use super::events::{EventReason, InvolvedObject, ReportedEvent};
+use super::events::EventReason;
 use super::run::Agent;
 use super::sources::find_server;
 use super::{config_file, log};
@@ -55,14 +55,13 @@ impl Agent {
             match is_other {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => self.handles.notices.report(ReportedEvent {
-                    about: InvolvedObject::Node,
-                    reason: EventReason::ConfigurationInvalid,
-                    message: format!(
+                Err(error) => self.handles.notices.report_node(
+                    EventReason::ConfigurationInvalid,
+                    format!(
                         "the changed configuration is invalid: {error:#}; the old one stays. \
                          `kube-ipvs run --write-config-to -` prints the valid options"
                     ),
-                }),
+                ),
             }
         }
         pending().await

@@ -18,11 +18,11 @@ use tracing::info;
 use super::engine_loop::{EngineLoop, Handles, Input};
 use super::events::{EventQueue, EventRecorder};
 use super::health::Health;
+use super::log_lines::announce;
 use super::metrics::Metrics;
 use super::prepare::{prepare, prepare_process};
 use super::reload::replace;
 use super::sole::acquire_lock;
-use super::start_log::announce;
 use crate::config::{Config, SharedFlags};
 
 /// How long the engine's thread may take to finish its current batch. A pod's

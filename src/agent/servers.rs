@@ -1,20 +1,26 @@
-//! The agent's HTTP servers, and the canary.
+//! The agent's HTTP servers, with their sockets, and the canary.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{info, warn};
 
 use super::api::{KernelReaders, StatusFilter};
 use super::canary;
 use super::engine_loop::{Handles, Input};
 use super::health_checks;
-use super::http::{self, MetricsRoutes, Query};
-use super::listen::listen;
+use super::http::{self, MetricsRoutes};
 use super::run::Agent;
 use crate::config::{self, Config};
+
+/// The wait before another attempt to listen on an address.
+pub(super) const BIND_AGAIN: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// Starts the servers and the canary, which end once the sender of `stopped` is dropped.
@@ -24,9 +30,12 @@ impl Agent {
     ) -> anyhow::Result<JoinSet<()>> {
         let hard_fail = self.config.bind_address_hard_fail;
         let mut servers = JoinSet::new();
-        servers.spawn(answer_health_checks(self.handles.clone(), stopped.clone()));
+        let Handles { health_checks, health, notices, .. } = self.handles.clone();
+        servers.spawn(until(stopped.clone(), async move {
+            health_checks::serve(health_checks, &health, &notices).await;
+        }));
         if self.config.settings.canary {
-            servers.spawn(canary::watch(self.handles.clone(), stop(stopped.clone())));
+            servers.spawn(until(stopped.clone(), canary::watch(self.handles.clone())));
         }
         if let Some(address) = self.config.health_address {
             let listener = listen(address, hard_fail).await?;
@@ -55,7 +64,7 @@ impl Agent {
         })
     }
 
-    fn routes(&self) -> MetricsRoutes<impl Fn(Query) + Send + Sync + 'static> {
+    fn routes(&self) -> MetricsRoutes {
         let questions = self.inputs.clone();
         MetricsRoutes {
             health: Arc::clone(&self.handles.health),
@@ -66,7 +75,7 @@ impl Agent {
             started: SystemTime::now(),
             kernel: KernelReaders::HERE,
             // The query is dropped once the engine's thread has ended.
-            ask: move |query: Query| drop(questions.send(Input::Query(query))),
+            ask: Box::new(move |query| drop(questions.send(Input::Query(query)))),
         }
     }
 }
@@ -76,9 +85,11 @@ async fn stop(mut stopped: watch::Receiver<()>) {
     while stopped.changed().await.is_ok() {}
 }
 
-async fn answer_health_checks(handles: Handles, stopped: watch::Receiver<()>) {
-    let Handles { health_checks, health, notices, .. } = handles;
-    health_checks::serve(health_checks, &health, &notices, stop(stopped)).await;
+async fn until(stopped: watch::Receiver<()>, part: impl Future<Output = ()>) {
+    tokio::select! {
+        () = part => {}
+        () = stop(stopped) => {}
+    }
 }
 
 /// Serves at a listener, which may take a while to open.
@@ -91,4 +102,32 @@ async fn answer<Served: Future<Output = ()>>(
         listener = listener => serve(listener).await,
         () = stop(stopped) => {}
     }
+}
+
+/// Listens on an address, and returns a future of the listener. A port in use is an error or, as in
+/// kube-proxy, is retried by the future.
+async fn listen(
+    address: SocketAddr,
+    hard_fail: bool,
+) -> io::Result<impl Future<Output = TcpListener>> {
+    let listener = match http::bind(address).await {
+        Ok(listener) => Some(listener),
+        Err(error) if hard_fail => return Err(error),
+        Err(error) => {
+            warn!("{error}; will be retried");
+            None
+        }
+    };
+    Ok(async move {
+        if let Some(listener) = listener {
+            return listener;
+        }
+        loop {
+            sleep(BIND_AGAIN).await;
+            if let Ok(listener) = http::bind(address).await {
+                info!(%address, "listening now");
+                return listener;
+            }
+        }
+    })
 }

@@ -50,10 +50,12 @@ impl Agent {
                 let _ = deliver(Event::ApiServers(server.sockets().collect()));
                 let metrics = Arc::clone(&self.handles.metrics);
                 let counted = Arc::clone(&metrics);
-                let observe: ObserveRequest = Arc::new(move |request| counted.api_request(request));
+                let observe: ObserveRequest =
+                    Arc::new(move |request| counted.api_server.requested(request));
                 let clients = kubernetes::connect_observed(&reach, &observe).await?;
                 let counted = Arc::clone(&metrics);
-                let note = move |kind, step| counted.source(kind, step, SystemTime::now());
+                let note =
+                    move |kind, step| counted.api_server.watched(kind, step, SystemTime::now());
                 let events = EventWriter::new(clients.clone(), Name::clone(node), metrics, QUIET);
                 let report = deliver.clone();
                 tokio::select! {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kube_ipvs_core::model::Family;
 use tracing::warn;
 
-use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
+use super::events::{EventReason, EventRecorder};
 use super::metrics::Metrics;
 use crate::kernel::sysctl::{self, Sysctl};
 
@@ -85,8 +85,7 @@ impl Upkeep {
         let times = *times;
         if times >= LASTING && times.is_power_of_two() {
             let message = format!("{what}; found {times} times");
-            let reason = EventReason::SettingDrift;
-            self.notices.report(ReportedEvent { about: InvolvedObject::Node, reason, message });
+            self.notices.report_node(EventReason::SettingDrift, message);
         } else if times.is_power_of_two() {
             warn!("{what}");
         }
@@ -98,6 +97,7 @@ impl Upkeep {
 mod tests {
     use std::fs;
 
+    use super::super::events::InvolvedObject;
     use super::*;
     use crate::kernel::sysctl::NEEDED;
 

@@ -75,7 +75,6 @@ pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<Exit
     Ok(if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
 
-/// Asks the running agent for its canary.
 fn canary(agent: Option<SocketAddr>) -> Finding {
     let Some(address) = agent else {
         return doctor::canary_of_agent(Err("metricsBindAddress is off"));

@@ -90,7 +90,6 @@ fn name_of(line: &[OsString]) -> Option<&str> {
     Path::new(line.first()?).file_name()?.to_str()
 }
 
-/// Reports how a command has ended.
 fn end(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
         Ok(code) => code,
@@ -136,16 +135,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trace(flags) => trace::run(&shared, &flags),
         Command::Doctor { output } => doctor::run(&shared, output),
         Command::Cleanup(flags) => cleanup::run(&flags),
-        Command::Completions { shell } => print(&completions(&shell.to_string())?),
+        Command::Completions { shell } => {
+            io::stdout().write_all(&completions(&shell.to_string())?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Version { output } => {
             output::print(output, &Build::this()).map(|()| ExitCode::SUCCESS)
         }
     }
-}
-
-fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
-    io::stdout().write_all(text)?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The error with its causes, each once: many errors of this program include their causes.

@@ -5,9 +5,11 @@ use std::fmt;
 
 use kube_ipvs_core::engine::Engine;
 use kube_ipvs_core::model::{EndpointName, ServiceKey, VirtualAddress};
-use kube_ipvs_core::plan::{Effect, FilterOperation, Operation, RouteOperation, ServerOperation};
+use kube_ipvs_core::plan::{Effect, FilterOperation, Operation, RouteOperation};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
+
+use crate::agent::api::NameView;
 
 /// A plan as `plan -o json` prints it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -28,19 +30,13 @@ pub(super) struct OperationView {
     /// `namespace/name`, of operations on IPVS.
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<String>,
+    #[serde(flatten)]
+    name: NameView,
 }
 
-/// The number of operations by kind.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct PlanSummary {
-    add: BTreeMap<String, usize>,
-    change: BTreeMap<String, usize>,
-    remove: BTreeMap<String, usize>,
-}
+/// The number of operations by effect and kind.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct PlanSummary(BTreeMap<String, BTreeMap<String, usize>>);
 
 impl PlanView {
     pub(super) fn new(operations: &[Operation], engine: &Engine) -> Self {
@@ -48,13 +44,14 @@ impl PlanView {
         let owners: FxHashMap<_, _> = services
             .flat_map(|(key, service)| service.pools.iter().map(move |it| (it.server.address, key)))
             .collect();
-        let mut summary = PlanSummary::default();
-        for operation in operations {
-            let counts = summary.of_effect(operation.effect());
-            *counts.entry(kind(operation).to_owned()).or_default() += 1;
-        }
         let view = |operation: &Operation| OperationView::new(operation, engine, &owners);
-        Self { operations: operations.iter().map(view).collect(), summary }
+        let operations: Vec<_> = operations.iter().map(view).collect();
+        let effects = [Effect::Adds, Effect::Changes, Effect::Removes];
+        let mut counts = BTreeMap::from(effects.map(|it| (effect(it).to_owned(), BTreeMap::new())));
+        for OperationView { effect, kind, .. } in &operations {
+            *counts.entry(effect.clone()).or_default().entry(kind.clone()).or_default() += 1;
+        }
+        Self { operations, summary: PlanSummary(counts) }
     }
 }
 
@@ -68,14 +65,12 @@ impl OperationView {
         let slices = owner.into_iter().flat_map(|key| engine.state().slices(key));
         let name = operation.real_server();
         let name = name.and_then(|(_, backend)| EndpointName::find(slices, backend.socket()));
-        let EndpointName { pod, node, .. } = name.unwrap_or_default();
         Self {
             effect: effect(operation.effect()).to_owned(),
             kind: kind(operation).to_owned(),
             command: operation.to_string(),
             service: owner.map(ToString::to_string),
-            pod,
-            node: node.map(|node| node.to_string()),
+            name: name.unwrap_or_default().into(),
         }
     }
 }
@@ -86,7 +81,7 @@ impl fmt::Display for OperationView {
         let sign =
             [Effect::Adds, Effect::Changes].into_iter().find(|it| effect(*it) == self.effect);
         write!(f, "{} {}", sign.unwrap_or(Effect::Removes), self.command)?;
-        match (&self.pod, &self.node) {
+        match (&self.name.pod, &self.name.node) {
             (Some(pod), Some(node)) => write!(f, " # {pod} on {node}"),
             (Some(pod), None) => write!(f, " # {pod}"),
             (None, _) => Ok(()),
@@ -94,21 +89,10 @@ impl fmt::Display for OperationView {
     }
 }
 
-impl PlanSummary {
-    fn of_effect(&mut self, effect: Effect) -> &mut BTreeMap<String, usize> {
-        match effect {
-            Effect::Adds => &mut self.add,
-            Effect::Changes => &mut self.change,
-            Effect::Removes => &mut self.remove,
-        }
-    }
-}
-
 impl fmt::Display for PlanSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [(&self.add, "add"), (&self.change, "change"), (&self.remove, "remove")];
-        let parts = all.into_iter().filter(|(counts, _)| !counts.is_empty());
-        let parts = parts.map(|(counts, effect)| {
+        let parts = self.0.iter().filter(|(_, counts)| !counts.is_empty());
+        let parts = parts.map(|(effect, counts)| {
             let count = |(kind, count): (&String, &usize)| {
                 format!("{count} {kind}{}", if *count == 1 { "" } else { "s" })
             };
@@ -135,14 +119,8 @@ fn kind(operation: &Operation) -> &'static str {
     match operation {
         Operation::Filter(FilterOperation::CreateTables | FilterOperation::DeleteTables) => "table",
         Operation::Filter(FilterOperation::Add(_) | FilterOperation::Delete(_)) => "set element",
-        Operation::Server(
-            ServerOperation::Add(_) | ServerOperation::Set(_) | ServerOperation::Delete(_),
-        ) => "virtual server",
-        Operation::Server(
-            ServerOperation::AddReal(..)
-            | ServerOperation::SetReal(..)
-            | ServerOperation::DeleteReal(..),
-        ) => "real server",
+        Operation::Server(_) if operation.real_server().is_some() => "real server",
+        Operation::Server(_) => "virtual server",
         Operation::Route(RouteOperation::CreateDevice | RouteOperation::DeleteDevice) => "device",
         Operation::Route(RouteOperation::Add(_) | RouteOperation::Delete(_)) => "route",
         Operation::Flow(_) => "flow",
@@ -153,6 +131,7 @@ fn kind(operation: &Operation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use kube_ipvs_core::model::{Backend, Settings};
+    use kube_ipvs_core::plan::ServerOperation;
 
     use super::*;
 
@@ -172,7 +151,8 @@ mod tests {
         for (line, operation) in lines.iter().zip(&operations) {
             assert_eq!(*line, format!("{} {operation}", operation.effect()));
         }
-        let named = OperationView { pod: Some("web-0".to_owned()), ..view.operations[0].clone() };
+        let name = NameView { pod: Some("web-0".to_owned()), node: None };
+        let named = OperationView { name, ..view.operations[0].clone() };
         assert!(named.to_string().ends_with("-m -w 1 # web-0"), "{named}");
         let json = serde_json::to_value(&view).expect("JSON");
         assert_eq!(json["summary"]["add"]["real server"], 2, "{json}");

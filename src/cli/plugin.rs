@@ -25,7 +25,7 @@ use super::{
     ConnectionsFlags, FAILED, ServiceFlags, TextFormat, TopFlags, WOULD_CHANGE, WRONG, end, output,
 };
 use crate::agent::api::{ConnectionsView, ExplainView, StatusFilter, StatusView};
-use crate::client::{connections_path, explain_path, status_path};
+use crate::agent::http::{connections_path, explain_path, status_path};
 use crate::doctor::Report;
 use crate::source::kubernetes::{AgentPod, AgentPods, RemoteError, connect_user};
 

@@ -69,12 +69,10 @@ fn ipvsadm(desired: &DesiredState) -> Vec<String> {
     lines
 }
 
-/// Our nf_tables tables as `nft` text.
 fn nft(desired: &DesiredState) -> String {
     nft::render(&engine::elements(desired), &desired.context().settings)
 }
 
-/// The device and routes as `ip` lines.
 fn routes(desired: &DesiredState) -> Vec<String> {
     let routes = desired.services().flat_map(|(_, service)| &*service.routes);
     let routes: BTreeSet<Route> = routes.copied().collect();
@@ -85,7 +83,6 @@ fn routes(desired: &DesiredState) -> Vec<String> {
         .collect()
 }
 
-/// All of it.
 fn json(desired: &DesiredState) -> Value {
     let refusal = |(key, refusal, reason): (&ServiceKey, &Refusal, String)| {
         let (address, kind) = (refusal.address.to_string(), refusal.kind.to_string());

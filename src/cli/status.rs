@@ -64,7 +64,8 @@ mod tests {
         let of_node = |node: &str| {
             serde_json::json!({
                 "node": node, "synced": true, "lastSync": null,
-                "totals": StatusTotals::default(), "failures": [], "services": [],
+                "totals": StatusTotals::default(), "services": [],
+                "failures": [{"operation": "", "message": "", "attempts": 1, "pod": "web-0"}],
             })
         };
         let status =

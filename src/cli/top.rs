@@ -62,8 +62,8 @@ pub(super) struct Reading {
     at: Instant,
     /// Each with its Service.
     pools: Vec<(String, PoolView)>,
-    /// Those of each real server of each virtual server.
-    counters: HashMap<(String, SocketAddr), TrafficView>,
+    /// Those of each real server, by virtual server.
+    counters: HashMap<String, HashMap<SocketAddr, TrafficView>>,
 }
 
 impl Reading {
@@ -78,30 +78,27 @@ impl Reading {
         let of_service = services
             .flat_map(|it| it.pools.into_iter().map(move |pool| (it.service.clone(), pool)));
         let pools: Vec<_> = of_service.collect();
-        let of_pool = |(_, pool): &(String, PoolView)| -> Vec<_> {
+        let of_pool = |(_, pool): &(String, PoolView)| {
             let traffic = pool.endpoints().filter_map(|(it, _)| Some((it.socket(), it.traffic?)));
-            traffic.map(|(at, traffic)| ((pool.address.clone(), at), traffic)).collect()
+            (pool.address.clone(), traffic.collect())
         };
-        let counters = pools.iter().flat_map(of_pool).collect();
+        let counters = pools.iter().map(of_pool).collect();
         Ok(Self { at: Instant::now(), pools, counters })
     }
 
     /// Returns the traffic between an earlier reading and this one.
     pub(super) fn since(&self, before: &Self, flags: &TopFlags) -> TopView {
         let seconds = (self.at - before.at).as_secs_f64();
-        let known: BTreeSet<_> = before.pools.iter().map(|(_, pool)| &pool.address).collect();
         let pool = |(service, pool): &(String, PoolView)| {
-            let is_known = known.contains(&pool.address);
+            let known = before.counters.get(&pool.address);
             let backends = pool.endpoints().map(|(endpoint, state)| {
-                let earlier = before.counters.get(&(pool.address.clone(), endpoint.socket()));
-                let earlier = match earlier {
-                    Some(earlier) => *earlier,
+                let earlier = match known {
                     // A real server that was added meanwhile began with nothing.
-                    None if is_known => TrafficView::default(),
+                    Some(known) => known.get(&endpoint.socket()).copied(),
                     // A pool that has just become one of the busiest has other connections, too.
-                    None => endpoint.traffic.unwrap_or_default(),
+                    None => endpoint.traffic,
                 };
-                TopBackend::new(endpoint, state, earlier, seconds)
+                TopBackend::new(endpoint, state, earlier.unwrap_or_default(), seconds)
             });
             TopPool::new(service.clone(), pool.address.clone(), backends.collect())
         };

@@ -60,23 +60,13 @@ pub(super) struct TopView {
     pub(super) pools: Vec<TopPool>,
 }
 
-/// Each a second, rounded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct TopRates {
-    connections: u64,
-    packets_in: u64,
-    packets_out: u64,
-    bytes_in: u64,
-    bytes_out: u64,
-}
-
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TopPool {
     pub(super) service: String,
     address: String,
-    pub(super) rates: TopRates,
+    /// Each a second, rounded.
+    pub(super) rates: TrafficView,
     pub(super) active_connections: u32,
     inactive_connections: u32,
     pub(super) backends: Vec<TopBackend>,
@@ -89,29 +79,18 @@ pub(super) struct TopBackend {
     endpoint: EndpointView,
     /// `serving`, `draining` or `ejected`.
     state: String,
-    pub(super) rates: TopRates,
-}
-
-impl TopRates {
-    /// Returns what `order` compares.
-    pub(super) fn by(&self, order: TrafficOrder, active: u32) -> u64 {
-        match order {
-            TrafficOrder::Connections => self.connections,
-            TrafficOrder::Packets => self.packets_in + self.packets_out,
-            TrafficOrder::Bytes => self.bytes_in + self.bytes_out,
-            TrafficOrder::Active => active.into(),
-        }
-    }
+    /// Each a second, rounded.
+    pub(super) rates: TrafficView,
 }
 
 /// Returns the rates between two readings. Counters of a real server that was deleted and added
 /// again begin at 0.
-fn rates(before: TrafficView, now: TrafficView, seconds: f64) -> TopRates {
+fn rates(before: TrafficView, now: TrafficView, seconds: f64) -> TrafficView {
     let rate = |before: u64, now: u64| {
         let count = now.checked_sub(before).unwrap_or(now);
         (count as f64 / seconds).round() as u64
     };
-    TopRates {
+    TrafficView {
         connections: rate(before.connections, now.connections),
         packets_in: rate(before.packets_in, now.packets_in),
         packets_out: rate(before.packets_out, now.packets_out),
@@ -123,7 +102,7 @@ fn rates(before: TrafficView, now: TrafficView, seconds: f64) -> TopRates {
 impl TopPool {
     /// Adds up the backends of a pool.
     pub(super) fn new(service: String, address: String, backends: Vec<TopBackend>) -> Self {
-        let mut rates = TopRates::default();
+        let mut rates = TrafficView::default();
         for backend in &backends {
             rates.connections += backend.rates.connections;
             rates.packets_in += backend.rates.packets_in;
@@ -186,7 +165,7 @@ impl fmt::Display for TopView {
                 let weight = endpoint.weight.unwrap_or(0);
                 fmt_row(f, rates, backend.connections(), Some(weight))?;
                 let state = if state == "serving" { String::new() } else { format!(", {state}") };
-                writeln!(f, "    {}{}{state}", endpoint.socket(), endpoint.name())?;
+                writeln!(f, "    {}{}{state}", endpoint.socket(), endpoint.name)?;
             }
         }
         Ok(())
@@ -195,11 +174,11 @@ impl fmt::Display for TopView {
 
 fn fmt_row(
     f: &mut fmt::Formatter<'_>,
-    rates: &TopRates,
+    rates: &TrafficView,
     [active, inactive]: [u32; 2],
     weight: Option<u32>,
 ) -> fmt::Result {
-    let TopRates { connections, packets_in, packets_out, bytes_in, bytes_out } = rates;
+    let TrafficView { connections, packets_in, packets_out, bytes_in, bytes_out } = rates;
     let weight = weight.map_or_else(String::new, |weight| weight.to_string());
     write!(
         f,

@@ -34,7 +34,7 @@ pub struct ServiceOption {
     pub summary: &'static str,
     parse: Parse,
     /// Annotations of other programs that mean the same. The option's own annotation wins.
-    aliases: &'static [(&'static str, Parse)],
+    aliases: &'static [&'static str],
 }
 
 type Parse = fn(&str, &mut Control) -> Result<(), String>;
@@ -45,15 +45,15 @@ pub const OPTIONS: [ServiceOption; 11] = [
         name: "scheduler",
         values: "rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh",
         summary: "How IPVS selects an endpoint for a new connection.",
-        parse: set_scheduler,
-        aliases: &[("kube-router.io/service.scheduler", set_scheduler)],
+        parse: |text, control| set(&mut control.scheduler, parsed(text)),
+        aliases: &["kube-router.io/service.scheduler"],
     },
     ServiceOption {
         name: "scheduler-flags",
         values: "a list of sh-port, sh-fallback, mh-port, mh-fallback; or none",
         summary: "Flags of the schedulers sh and mh.",
-        parse: set_flags,
-        aliases: &[("kube-router.io/service.schedflags", set_flags)],
+        parse: |text, control| set(&mut control.scheduler_flags, flags(text)),
+        aliases: &["kube-router.io/service.schedflags"],
     },
     ServiceOption {
         name: "locality-weights",
@@ -109,18 +109,15 @@ pub const OPTIONS: [ServiceOption; 11] = [
         name: "front-ends",
         values: "a list of ClusterIP, NodePort, LoadBalancer, ExternalIP",
         summary: "The kinds of front ends that are served.",
-        parse: set_frontends,
-        aliases: &[
-            ("service.cilium.io/type", set_frontends),
-            ("kube-router.io/service.skiplbips", skip_load_balancer),
-        ],
+        parse: |text, control| set(&mut control.frontends, frontends(text)),
+        aliases: &["service.cilium.io/type"],
     },
     ServiceOption {
         name: "nodes",
         values: "a label selector",
         summary: "The nodes that serve the front ends other than ClusterIPs.",
-        parse: set_nodes,
-        aliases: &[("service.cilium.io/node-selector", set_nodes)],
+        parse: |text, control| set(&mut control.nodes, label_selector(text)),
+        aliases: &["service.cilium.io/node-selector"],
     },
 ];
 
@@ -128,6 +125,9 @@ pub const OPTIONS: [ServiceOption; 11] = [
 pub const SLICE_WEIGHT: &str = "kube-ipvs.io/weight";
 /// Cilium's annotation of the same meaning.
 pub const SLICE_WEIGHT_ALIAS: &str = "service.cilium.io/weight";
+
+/// kube-router's annotation of a Service without front ends at load balancers, if it is true.
+const SKIP_LOAD_BALANCER: &str = "kube-router.io/service.skiplbips";
 
 const HOUR: Duration = Duration::from_secs(3600);
 const ALL_KINDS: [FrontendKind; 4] = [
@@ -187,25 +187,15 @@ pub fn slice_weight(text: &str) -> Result<u16, String> {
 }
 
 fn alias(key: &str) -> Option<Parse> {
-    let mut aliases = OPTIONS.iter().flat_map(|option| option.aliases);
-    aliases.find(|(name, _)| *name == key).map(|(_, parse)| *parse)
+    if key == SKIP_LOAD_BALANCER {
+        return Some(skip_load_balancer);
+    }
+    OPTIONS.iter().find(|option| option.aliases.contains(&key)).map(|option| option.parse)
 }
 
 fn set<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
     *place = Some(value?);
     Ok(())
-}
-
-fn set_scheduler(text: &str, control: &mut Control) -> Result<(), String> {
-    set(&mut control.scheduler, parsed(text))
-}
-
-fn set_flags(text: &str, control: &mut Control) -> Result<(), String> {
-    set(&mut control.scheduler_flags, flags(text))
-}
-
-fn set_frontends(text: &str, control: &mut Control) -> Result<(), String> {
-    set(&mut control.frontends, frontends(text))
 }
 
 fn skip_load_balancer(text: &str, control: &mut Control) -> Result<(), String> {
@@ -214,10 +204,6 @@ fn skip_load_balancer(text: &str, control: &mut Control) -> Result<(), String> {
         control.frontends = Some(others.collect());
     }
     Ok(())
-}
-
-fn set_nodes(text: &str, control: &mut Control) -> Result<(), String> {
-    set(&mut control.nodes, label_selector(text))
 }
 
 fn invalid(text: &str, expected: &str) -> String {

@@ -56,11 +56,12 @@ fn every_option_is_documented() {
         assert!(text.contains(&format!("| [`{name}`](#")), "{name} has no row");
         assert!(text.contains(&format!(" | {values} | {summary} |")), "the row of {name}");
         assert!(text.contains(&format!("`{PREFIX}{name}: ")), "{name} has no example");
-        for (alias, _) in aliases {
+        for alias in aliases {
             assert!(text.contains(&format!("`{alias}`")), "{alias}");
         }
     }
     assert!(text.contains(SLICE_WEIGHT) && text.contains(SLICE_WEIGHT_ALIAS));
+    assert!(text.contains(&format!("`{SKIP_LOAD_BALANCER}`")));
 }
 
 #[test]

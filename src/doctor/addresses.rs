@@ -1,4 +1,4 @@
-//! Checks of addresses: those with node ports, and those within the ranges of ClusterIPs.
+//! Checks of addresses: those with node ports, those within the ranges of ClusterIPs, and the API server's.
 
 use std::net::IpAddr;
 
@@ -31,8 +31,7 @@ pub(super) fn ranges(subject: &Subject) -> Finding {
             overlaps.join("; "),
             [
                 "a ClusterIP that the API server allocates there may be in use elsewhere, and addresses that \
-                 no Service has are not dropped: give the cluster a range of its own"
-                    .to_owned(),
+                 no Service has are not dropped: give the cluster a range of its own",
             ],
         ),
     }
@@ -53,6 +52,31 @@ pub(super) fn on_devices(subject: &Subject) -> Finding {
         format!("{ip}: left to what listens at {}", sockets.join(", "))
     });
     Finding::ok(lines.collect::<Vec<_>>().join("; "))
+}
+
+/// An API server that is reached through a Service cannot be reached at the start: this program
+/// makes Services work.
+pub(super) fn api_server(subject: &Subject) -> Finding {
+    if subject.api_servers.is_empty() {
+        return Finding::ok("not checked: its address is not known here");
+    }
+    for address in &subject.api_servers {
+        if let Some(range) = subject.service_ranges.iter().find(|range| range.contains(address)) {
+            return Finding::fail(
+                format!("its address {address} lies in the service range {range}"),
+                [
+                    "services work only once this program has read them from the API server:",
+                    "set --master, or `server` in the kubeconfig, to its own address or load balancer",
+                ],
+            );
+        }
+    }
+    let addresses: Vec<String> = subject.api_servers.iter().map(ToString::to_string).collect();
+    let found = addresses.join(", ");
+    if subject.service_ranges.is_empty() {
+        return Finding::ok(format!("{found} (no service range known)"));
+    }
+    Finding::ok(format!("{found} is in no service range"))
 }
 
 #[cfg(test)]
@@ -95,5 +119,28 @@ mod tests {
         let found = ranges(&Subject { overlaps, ..Subject::default() });
         assert_eq!(found.verdict, CheckVerdict::Warn);
         assert!(found.found.contains("10.100.1.0/24"), "{}", found.found);
+    }
+
+    fn judged(server: &str, ranges: &[&str]) -> Finding {
+        api_server(&Subject {
+            api_servers: vec![server.parse().expect("an address or a range")],
+            service_ranges: ranges
+                .iter()
+                .map(|r| r.parse().expect("an address or a range"))
+                .collect(),
+            ..Subject::default()
+        })
+    }
+
+    #[test]
+    fn an_address_in_a_range_fails() {
+        assert_eq!(
+            judged("10.96.0.1", &["10.96.0.0/12", "fd00::/112"]).verdict,
+            CheckVerdict::Fail
+        );
+        assert_eq!(judged("fd00::1", &["10.96.0.0/12", "fd00::/112"]).verdict, CheckVerdict::Fail);
+        assert_eq!(judged("192.0.2.1", &["10.96.0.0/12"]).verdict, CheckVerdict::Ok);
+        assert_eq!(judged("192.0.2.1", &[]).verdict, CheckVerdict::Ok);
+        assert_eq!(api_server(&Subject::default()).verdict, CheckVerdict::Ok);
     }
 }

@@ -2,18 +2,15 @@
 //! if not.
 //!
 //! A check reads and judges. It changes nothing and never stops the others. [`CHECKS`] lists them, for
-//! the command and for the agent; each group has a file. Reading the kernel and judging the result are separate, so that tests
-//! cover the judgement without a kernel.
+//! the command and for the agent; each group has a file. Reading the kernel and judging the result are
+//! separate, so that tests cover the judgement without a kernel.
 
 mod addresses;
-mod api_server;
-mod canary;
-mod configuration;
+mod agent;
 mod conntrack;
-mod firewall;
-mod leftovers;
 mod local_ports;
 mod modules;
+mod others;
 mod report;
 mod settings;
 mod system;
@@ -21,7 +18,7 @@ mod system;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-pub use canary::{canary_of_agent, complaint_of_canary};
+pub use agent::{canary_of_agent, complaint_of_canary};
 use ipnet::IpNet;
 use kube_ipvs_core::desired::{NodeContext, overlaps};
 use kube_ipvs_core::model::{Carry, Family, Scheduler, VirtualAddress};
@@ -33,7 +30,6 @@ pub use report::{CheckResult, CheckVerdict, Finding, Report};
 /// The configuration and its environment, as far as the checks need them.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
-    /// The configured scheduler.
     pub scheduler: Scheduler,
     /// The schedulers that options ask for, each with the Services, or `defaults`.
     pub asked_schedulers: BTreeMap<Scheduler, BTreeSet<String>>,
@@ -127,20 +123,20 @@ const CHECKS: [Check; 21] = [
     check("forwarding", settings::forwarding),
     check("bridges", settings::bridges),
     check("conntrack", conntrack::size),
-    check("kube-proxy device", leftovers::device),
-    check("kube-proxy rules", leftovers::rules),
-    check("traces", leftovers::traces),
-    check(FIREWALL, firewall::policies),
-    check("API server", api_server::reachable),
+    check("kube-proxy device", others::device),
+    check("kube-proxy rules", others::rules),
+    check("traces", others::traces),
+    check(FIREWALL, others::firewalls),
+    check("API server", addresses::api_server),
     check("node ports", addresses::node_ports),
     // It reads as much as there are Services.
     on_demand("local ports", local_ports::apart_from_node_ports),
     check(SERVICE_RANGES, addresses::ranges),
     check("ClusterIPs on devices", addresses::on_devices),
     // The agent has logged it at its start, and the file may be kube-proxy's.
-    on_demand("configuration", configuration::differences),
+    on_demand("configuration", agent::differences),
     // It asks the agent.
-    on_demand(CANARY, canary::data_path),
+    on_demand(CANARY, agent::data_path),
 ];
 
 /// Runs every check.

@@ -47,17 +47,24 @@ impl Finding {
         Self { verdict: CheckVerdict::Ok, found: found.into(), mend: Vec::new() }
     }
 
-    pub(super) fn warn(found: impl Into<String>, mend: impl IntoIterator<Item = String>) -> Self {
-        Self { verdict: CheckVerdict::Warn, found: found.into(), mend: mend.into_iter().collect() }
+    pub(super) fn warn<M: Into<String>>(
+        found: impl Into<String>,
+        mend: impl IntoIterator<Item = M>,
+    ) -> Self {
+        Self { verdict: CheckVerdict::Warn, ..Self::fail(found, mend) }
     }
 
-    pub(super) fn fail(found: impl Into<String>, mend: impl IntoIterator<Item = String>) -> Self {
-        Self { verdict: CheckVerdict::Fail, found: found.into(), mend: mend.into_iter().collect() }
+    pub(super) fn fail<M: Into<String>>(
+        found: impl Into<String>,
+        mend: impl IntoIterator<Item = M>,
+    ) -> Self {
+        let mend = mend.into_iter().map(Into::into).collect();
+        Self { verdict: CheckVerdict::Fail, found: found.into(), mend }
     }
 
     /// Returns the finding of a check that could not read the kernel.
     pub(super) fn unknown(cause: impl fmt::Display) -> Self {
-        let advice = "run this as root, in the node's own network namespace".to_owned();
+        let advice = "run this as root, in the node's own network namespace";
         Self::warn(format!("cannot be checked: {cause}"), [advice])
     }
 }
@@ -118,7 +125,7 @@ mod tests {
 
     #[test]
     fn prints_in_columns() {
-        let forwarding = Finding::fail("ip_forward is 0", ["sysctl -w a=1".to_owned()]);
+        let forwarding = Finding::fail("ip_forward is 0", ["sysctl -w a=1"]);
         let report =
             report([("kernel", Finding::ok("6.1.0 (>= 5.9)")), ("forwarding", forwarding)]);
         let text = "\

@@ -91,9 +91,8 @@ fn judge_bridges(bridges: &[String], reports: &[SysctlReport]) -> Finding {
         return Finding::warn(
             format!("br_netfilter is not loaded, and there is a bridge: {bridges}"),
             [
-                "if pods are on that bridge, a pod would get replies from a pod on the same bridge past IPVS:"
-                    .to_owned(),
-                "modprobe br_netfilter  # on the node, and at every boot: /etc/modules-load.d".to_owned(),
+                "if pods are on that bridge, a pod would get replies from a pod on the same bridge past IPVS:",
+                "modprobe br_netfilter  # on the node, and at every boot: /etc/modules-load.d",
             ],
         );
     }

@@ -49,8 +49,7 @@ fn judge_ipv6(has_ipv6: bool, subject: &Subject) -> Finding {
         Finding::warn(
             WITHOUT_IPV6,
             ["boot without ipv6.disable=1 where Services have IPv6 addresses; \
-              net.ipv6.conf.all.disable_ipv6=1 keeps the node's interfaces without"
-                .to_owned()],
+              net.ipv6.conf.all.disable_ipv6=1 keeps the node's interfaces without"],
         )
     } else {
         Finding::ok("not in the kernel, and no Service has an IPv6 address")
@@ -73,8 +72,7 @@ fn judge_capabilities(status: &str) -> Finding {
         Some(set) if set & (1 << CAP_NET_ADMIN) != 0 => Finding::ok("CAP_NET_ADMIN"),
         Some(_) => Finding::fail(
             "CAP_NET_ADMIN is missing",
-            ["run as root, in a container with capability NET_ADMIN and hostNetwork: true"
-                .to_owned()],
+            ["run as root, in a container with capability NET_ADMIN and hostNetwork: true"],
         ),
         None => Finding::unknown("/proc/self/status has no CapEff"),
     }

@@ -29,7 +29,6 @@ impl OwnConnection {
         Ok(Self { socket, to })
     }
 
-    /// Returns the client's port.
     pub(crate) fn port(&self) -> Option<u16> {
         self.socket.local_addr().ok()?.as_socket().map(|it| it.port())
     }

@@ -61,10 +61,7 @@ impl Drop for Agent {
     }
 }
 
-fn routes(
-    name: &'static str,
-    endpoints: &'static [&'static str],
-) -> MetricsRoutes<impl Fn(Query) + Send + Sync + 'static> {
+fn routes(name: &'static str, endpoints: &'static [&'static str]) -> MetricsRoutes {
     MetricsRoutes {
         health: Arc::new(Health::new(SystemTime::now(), Duration::from_secs(30))),
         metrics: Arc::new(Metrics::new().unwrap()),
@@ -73,7 +70,7 @@ fn routes(
         flags: [].into(),
         started: SystemTime::UNIX_EPOCH,
         kernel: KernelReaders { count, busiest: |_| Ok(Vec::new()), connections },
-        ask: move |query| {
+        ask: Box::new(move |query| {
             let engine = engine(name, endpoints);
             match query {
                 Query::Status { filter, busiest, reply } => {
@@ -89,7 +86,7 @@ fn routes(
                 }
                 Query::Traffic { .. } => {}
             }
-        },
+        }),
     }
 }
 

@@ -282,13 +282,18 @@ fn metrics_are_scraped_at_the_served_address() {
 pub fn metrics() -> String {
     let metrics = Metrics::new().unwrap();
     // Those that have no samples before something happens.
-    metrics.source("Service", WatchStep::List, SystemTime::now());
+    metrics.api_server.watched("Service", WatchStep::List, SystemTime::now());
     metrics.settings.with_label_values(&["net.ipv4.ip_forward", "refused"]).inc();
     let services = vec![(ServiceKey::new("default", "web"), Default::default())];
     let traffic = encode_traffic(&ServiceTraffic { services, left_out: 0 }).unwrap();
     for method in [Method::GET, Method::POST] {
         let (host, status) = ("192.0.2.1:6443", Some(StatusCode::OK));
-        metrics.api_request(&ApiRequest { method: &method, host, status, took: Duration::ZERO });
+        metrics.api_server.requested(&ApiRequest {
+            method: &method,
+            host,
+            status,
+            took: Duration::ZERO,
+        });
     }
     let packets =
         PacketReason::ALL.map(|reason| PacketCount { family: Family::V4, reason, packets: 1 });

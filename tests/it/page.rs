@@ -169,7 +169,7 @@ fn serve() -> SocketAddr {
         flags: BTreeMap::new(),
         started: SystemTime::now(),
         kernel: KernelReaders { count, ..KernelReaders::HERE },
-        ask: move |query| {
+        ask: Box::new(move |query| {
             let engine = engine.lock().unwrap();
             match query {
                 Query::Status { filter, reply, .. } => {
@@ -182,7 +182,7 @@ fn serve() -> SocketAddr {
                 }
                 Query::Traffic { .. } | Query::Names { .. } => {}
             }
-        },
+        }),
     };
     let (bound, address) = mpsc::channel();
     thread::spawn(move || {

@@ -171,7 +171,7 @@ fn a_failure_has_its_pod_whichever_pool_it_is_in() {
     let pools: Vec<_> = view.services[0].pools.iter().map(|it| &*it.address).collect();
     assert!(pools.iter().any(|it| !it.starts_with("10.96.")), "no shadow pool in {pools:?}");
     assert_eq!(view.failures.len(), 2, "{:?}", view.failures);
-    assert!(view.failures.iter().all(|it| it.pod.is_some()), "{:?}", view.failures);
+    assert!(view.failures.iter().all(|it| it.name.pod.is_some()), "{:?}", view.failures);
 }
 
 #[test]

@@ -37,23 +37,19 @@ pub(super) fn connections(
     service: &ServiceView,
     most: usize,
 ) -> Result<ConnectionsView, KernelError> {
-    let ConnectionList { tracked, untracked, count, note } = Served::new(service).read(most)?;
-    let tracked = tracked.into_iter().map(|it| (it.frontend, ConnectionView::from(it)));
-    let untracked = untracked.into_iter().map(|it| (it.server, ConnectionView::from(it)));
-    let mut all: Vec<_> = tracked.chain(untracked).collect();
-    all.sort_unstable_by_key(|(at, it)| (*at, it.client.address, it.backend.address));
-    let mut connections: Vec<_> = all.into_iter().map(|(_, connection)| connection).collect();
-
+    let mut view = Served::new(service).read(most)?;
     let namespace = service.service.split('/').next().unwrap_or_default();
     let endpoints = service.pools.iter().flat_map(PoolView::endpoints);
     let backends: HashMap<_, _> = endpoints.map(|(it, _)| (it.socket(), it)).collect();
-    for backend in connections.iter_mut().map(|it| &mut it.backend) {
-        if let Some(EndpointView { pod, node, .. }) = backends.get(&backend.address) {
+    for backend in view.connections.iter_mut().map(|it| &mut it.backend) {
+        if let Some(EndpointView { name: NameView { pod, node }, .. }) =
+            backends.get(&backend.address)
+        {
             let pod = pod.as_ref().map(|pod| format!("{namespace}/{pod}"));
             backend.name = NameView { pod, node: node.clone() };
         }
     }
-    Ok(ConnectionsView { connections, count, note })
+    Ok(view)
 }
 
 impl ConnectionsView {
@@ -73,17 +69,9 @@ impl ConnectionsView {
 
 impl fmt::Display for ConnectionsView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&ConnectionView::heading())?;
+        f.write_str(&row(["CLIENT", "FRONT END", "BACKEND", "STATE", "LEFT", "CARRIER"], "NAMES"))?;
         self.connections.iter().try_for_each(|connection| write!(f, "\n{connection}"))
     }
-}
-
-/// The connections that are listed, and how many there are.
-struct ConnectionList {
-    tracked: Vec<TrackedConnection>,
-    untracked: Vec<IpvsConnection>,
-    count: usize,
-    note: Option<String>,
 }
 
 /// The addresses of a Service.
@@ -119,18 +107,18 @@ impl Served {
     }
 
     /// Reads both tables, and keeps at most `most` connections.
-    fn read(&self, most: usize) -> Result<ConnectionList, KernelError> {
+    fn read(&self, most: usize) -> Result<ConnectionsView, KernelError> {
         let frontends = self.frontends.iter().copied();
         let tracked = Conntrack::open()?.connections(frontends, most, |it| self.has(it))?;
-        let (tracked, count) = (tracked.found, tracked.count);
-        let mut all = ConnectionList { tracked, untracked: Vec::new(), count, note: None };
-        let is_cut = all.tracked.len() < all.count;
+        let (mut tracked, mut count) = (tracked.found, tracked.count);
+        let mut untracked = Vec::new();
+        let is_cut = tracked.len() < count;
+        let room = most.saturating_sub(count);
         let mut known: HashMap<_, Vec<_>> = HashMap::new();
-        for it in &mut all.tracked {
+        for it in &mut tracked {
             let key = (it.frontend.protocol, it.client, it.backend);
             known.entry(key).or_default().push(it);
         }
-        let room = most.saturating_sub(all.count);
         let read = read_connections(|ipvs| {
             if !self.pools.contains(&ipvs.server) {
                 return;
@@ -145,20 +133,25 @@ impl Served {
                 // It may be tracked beyond the limit.
                 None if is_cut => {}
                 None => {
-                    all.count += 1;
-                    if all.untracked.len() < room {
-                        all.untracked.push(ipvs);
+                    count += 1;
+                    if untracked.len() < room {
+                        untracked.push(ipvs);
                     }
                 }
             }
         });
-        all.note = read.err().map(|error| {
+        let note = read.err().map(|error| {
             format!(
                 "IPVS's connections cannot be read, so that their states are those of connection \
                  tracking: {error}"
             )
         });
-        Ok(all)
+        let tracked = tracked.into_iter().map(|it| (it.frontend, ConnectionView::from(it)));
+        let untracked = untracked.into_iter().map(|it| (it.server, ConnectionView::from(it)));
+        let mut all: Vec<_> = tracked.chain(untracked).collect();
+        all.sort_unstable_by_key(|(at, it)| (*at, it.client.address, it.backend.address));
+        let connections = all.into_iter().map(|(_, connection)| connection).collect();
+        Ok(ConnectionsView { connections, count, note })
     }
 }
 
@@ -208,12 +201,6 @@ impl From<IpvsConnection> for ConnectionView {
             seconds_left: Some(connection.seconds_left),
             carrier: "untracked".into(),
         }
-    }
-}
-
-impl ConnectionView {
-    fn heading() -> String {
-        row(["CLIENT", "FRONT END", "BACKEND", "STATE", "LEFT", "CARRIER"], "NAMES")
     }
 }
 

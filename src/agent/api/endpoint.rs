@@ -1,10 +1,10 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use kube_ipvs_core::model::{Backend, EndpointName, EndpointSlice, Name};
+use kube_ipvs_core::model::{Backend, EndpointName, EndpointSlice};
 use serde::{Deserialize, Serialize};
 
-use super::TrafficView;
+use super::{NameView, TrafficView};
 
 /// An endpoint, with the properties that matter at its place in an answer. A draining endpoint has
 /// neither weight nor place.
@@ -28,11 +28,9 @@ pub struct EndpointView {
     /// Whether it has weight 0 because it does not answer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ejected: bool,
-    /// The name of its pod, in the Service's namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
+    /// Its pod, in the Service's namespace, and its node.
+    #[serde(flatten)]
+    pub name: NameView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
     /// In `status`, if IPVS was read: its count of established connections.
@@ -57,8 +55,7 @@ impl EndpointView {
             masquerade: None,
             share: None,
             ejected: false,
-            pod: None,
-            node: None,
+            name: NameView::default(),
             zone: None,
             active_connections: None,
             inactive_connections: None,
@@ -80,19 +77,12 @@ impl EndpointView {
 
     /// Adds the names that the slices of its Service have for it.
     pub(super) fn named(self, slices: &[EndpointSlice]) -> Self {
-        let EndpointName { pod, node, zone } =
-            EndpointName::find(slices, self.socket()).unwrap_or_default();
-        let text = |name: Name| name.to_string();
-        Self { pod, node: node.map(text), zone: zone.map(text), ..self }
+        let name = EndpointName::find(slices, self.socket()).unwrap_or_default();
+        Self { zone: name.zone.as_ref().map(ToString::to_string), name: name.into(), ..self }
     }
 
     pub fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
-    }
-
-    /// Returns its names, as text that follows the others.
-    pub(crate) fn name(&self) -> EndpointName {
-        EndpointName::new(self.pod.as_deref(), self.node.as_deref())
     }
 }
 
@@ -117,6 +107,6 @@ impl fmt::Display for EndpointView {
         if self.masquerade == Some(true) {
             f.write_str(", masqueraded")?;
         }
-        self.name().fmt(f)
+        self.name.fmt(f)
     }
 }

@@ -3,7 +3,7 @@
 use kube_ipvs_core::model::VirtualAddress;
 use netlink_ipvs::KernelError;
 
-use super::{ConnectionsView, ServiceView, StatusView, TrafficOrder, connections, counters};
+use super::{ConnectionsView, ServiceView, StatusView, TrafficOrder, connections, traffic};
 
 /// Readers of the kernel, each of which may block.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,8 @@ pub struct KernelReaders {
 impl KernelReaders {
     /// The readers of this network namespace, which is the agent's.
     pub const HERE: Self = Self {
-        count: counters::count,
-        busiest: counters::busiest,
+        count: traffic::count,
+        busiest: traffic::busiest,
         connections: connections::connections,
     };
 }

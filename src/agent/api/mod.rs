@@ -4,31 +4,26 @@
 //! can read the answers of a newer agent.
 
 mod connections;
-mod counters;
 mod endpoint;
 mod explain;
 mod kernel_readers;
 mod peer;
 mod question;
 mod status;
-mod status_filter;
 mod status_text;
-mod status_wide;
 mod traffic;
 
 pub use connections::{ConnectionView, ConnectionsView};
-pub use counters::TrafficView;
 pub use endpoint::EndpointView;
 pub use explain::{ExplainView, Explained, explained};
 pub use kernel_readers::KernelReaders;
 pub use peer::{NameView, PeerView, names};
-pub use question::{ConnectionsQuestion, StatusQuestion, TrafficOrder};
-pub(super) use status::name_in;
+pub use question::{ConnectionsQuestion, ServiceState, StatusFilter, StatusQuestion, TrafficOrder};
 pub use status::{
     FailureView, FrontendView, PoolView, RefusalView, ServiceView, Snapshot, StatusTotals,
     StatusView, TargetsView, status,
 };
-pub use status_filter::{ServiceState, StatusFilter};
-pub use status_wide::WideStatus;
-pub use traffic::ServiceTraffic;
+pub(super) use status::{name_in, name_of};
+pub use status_text::WideStatus;
 pub(super) use traffic::traffic;
+pub use traffic::{ServiceTraffic, TrafficView};

@@ -13,7 +13,7 @@ use kube_ipvs_core::plan::ObjectKey;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointView, StatusFilter};
+use super::{EndpointView, NameView, StatusFilter};
 use crate::agent::timestamp::rfc3339;
 use crate::doctor::CheckResult;
 
@@ -21,25 +21,22 @@ use crate::doctor::CheckResult;
 /// copied, so that a query does not delay the engine.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    node: String,
-    synced: bool,
-    last_sync: Option<SystemTime>,
-    /// Those of the selected Services, listed or not.
-    totals: StatusTotals,
+    /// Without failures and Services.
+    view: StatusView,
     services: Vec<SnapshotService>,
     /// The owners of front ends that other Services request.
     owners: BTreeMap<VirtualAddress, ServiceKey>,
     draining: Draining,
     ejected: BTreeSet<(VirtualAddress, SocketAddr)>,
     errors: Vec<(SyncError, EndpointName)>,
-    checks: Vec<CheckResult>,
 }
 
 impl Snapshot {
     /// Adds the checks of the node that are not `ok`.
     #[must_use]
-    pub fn with_checks(self, checks: Vec<CheckResult>) -> Self {
-        Self { checks, ..self }
+    pub fn with_checks(mut self, checks: Vec<CheckResult>) -> Self {
+        self.view.checks = checks;
+        self
     }
 }
 
@@ -103,35 +100,46 @@ pub fn status(
             all.filter_map(selected).take(limit).map(counted).collect()
         }
     };
-    let services = listed.into_iter().filter_map(|key| SnapshotService::of(engine, key)).collect();
+    let listed = listed.into_iter().filter_map(|key| SnapshotService::of(engine, key));
+    let listed: Vec<_> = listed.collect();
     let refusals = desired.services().flat_map(|(_, service)| &*service.refusals);
     let owners = refusals.filter_map(|refusal| match refusal.reason {
         RefusalReason::Taken(at) => Some((at, desired.owner(&at)?.clone())),
         _ => None,
     });
-    Snapshot {
+    let errors: Vec<_> = engine.errors().map(|it| (it.clone(), name_in(engine, it))).collect();
+    totals.failures = errors.len();
+    let view = StatusView {
         node: desired.context().settings.node_name.to_string(),
         synced: engine.is_synced(),
-        last_sync,
+        last_sync: last_sync.map(rfc3339),
         totals,
-        services,
-        owners: owners.collect(),
-        draining,
-        ejected,
-        errors: engine.errors().map(|it| (it.clone(), name_in(engine, it))).collect(),
+        failures: Vec::new(),
         checks: Vec::new(),
-    }
+        omitted: totals.services - listed.len(),
+        uncounted: None,
+        services: Vec::new(),
+    };
+    Snapshot { view, services: listed, owners: owners.collect(), draining, ejected, errors }
 }
 
 /// Returns the name of the endpoint that a failure is about.
 pub(in crate::agent) fn name_in(engine: &Engine, error: &SyncError) -> EndpointName {
-    let service = match error.key {
-        ObjectKey::Pool(address) => engine.desired().pool_owner(&address),
-        _ => None,
-    };
-    let slices = service.into_iter().flat_map(|key| engine.state().slices(key));
-    let name = error.backend().and_then(|backend| EndpointName::find(slices, backend.socket()));
-    name.unwrap_or_default()
+    match (error.key, error.backend()) {
+        (ObjectKey::Pool(server), Some(backend)) => name_of(engine, &server, backend.socket()),
+        _ => EndpointName::default(),
+    }
+}
+
+/// Returns the name of an endpoint behind a virtual server.
+pub(in crate::agent) fn name_of(
+    engine: &Engine,
+    server: &VirtualAddress,
+    endpoint: SocketAddr,
+) -> EndpointName {
+    let owner = engine.desired().pool_owner(server);
+    let slices = owner.into_iter().flat_map(|key| engine.state().slices(key));
+    EndpointName::find(slices, endpoint).unwrap_or_default()
 }
 
 /// A [`Snapshot`] as `status -o json` prints it.
@@ -243,51 +251,29 @@ pub struct FailureView {
     pub message: String,
     /// Consecutive attempts.
     pub attempts: u32,
-    /// The pod of the endpoint that it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
+    /// The endpoint that it is about.
+    #[serde(flatten)]
+    pub name: NameView,
 }
 
 impl From<Snapshot> for StatusView {
     fn from(snapshot: Snapshot) -> Self {
-        let Snapshot {
-            node,
-            synced,
-            last_sync,
-            mut totals,
-            mut services,
-            owners,
-            draining,
-            ejected,
-            mut errors,
-            checks,
-        } = snapshot;
+        let Snapshot { view, mut services, owners, draining, ejected, mut errors } = snapshot;
         services.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         errors.sort_unstable_by_key(|(error, _)| error.key);
-        totals.failures = errors.len();
-        let view = |service: &SnapshotService| {
+        let service = |service: &SnapshotService| {
             ServiceView::new(service, &service.pools(&draining), &ejected, &owners)
         };
-        let views: Vec<_> = services.iter().map(view).collect();
         let failure = |(error, name): (SyncError, EndpointName)| FailureView {
             operation: error.command(),
             message: error.failure.message,
             attempts: error.attempts,
-            pod: name.pod,
-            node: name.node.map(|node| node.to_string()),
+            name: name.into(),
         };
         Self {
-            node,
-            synced,
-            last_sync: last_sync.map(rfc3339),
-            totals,
+            services: services.iter().map(service).collect(),
             failures: errors.into_iter().map(failure).collect(),
-            checks,
-            omitted: totals.services - views.len(),
-            uncounted: None,
-            services: views,
+            ..view
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The text of `status`.
+//! The text of `status`, and the tables of `status -o wide`.
 
 use std::fmt;
 
+use super::{
+    EndpointView, FailureView, FrontendView, PoolView, RefusalView, ServiceView, StatusView,
+};
 use crate::doctor::CheckResult;
-use kube_ipvs_core::model::EndpointName;
-
-use super::{FailureView, FrontendView, PoolView, RefusalView, ServiceView, StatusView};
 
 impl StatusView {
-    /// Formats what precedes the Services.
-    pub(super) fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Formats what precedes the Services, as the others what precedes their parts.
+    fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let synced = if self.synced { "synced" } else { "not synced yet" };
         write!(f, "node {}: {synced}", self.node)?;
         match &self.last_sync {
@@ -28,8 +28,7 @@ impl StatusView {
             totals.refusals,
             totals.failures
         )?;
-        for FailureView { operation, message, attempts, pod, node } in &self.failures {
-            let name = EndpointName::new(pod.as_deref(), node.as_deref());
+        for FailureView { operation, message, attempts, name } in &self.failures {
             writeln!(f, "  {operation}: {message} (attempts: {attempts}){name}")?;
         }
         for CheckResult { check, finding } in &self.checks {
@@ -47,8 +46,7 @@ impl fmt::Display for StatusView {
 }
 
 impl ServiceView {
-    /// Formats what precedes the pools.
-    pub(super) fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.service)?;
         self.frontends.iter().try_for_each(|frontend| write!(f, "{frontend}"))?;
         for RefusalView { kind, address, reason } in &self.refusals {
@@ -89,8 +87,7 @@ impl fmt::Display for FrontendView {
 }
 
 impl PoolView {
-    /// Formats what precedes the endpoints.
-    pub(super) fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "  {:<12} {} {}", "pool", self.address, self.scheduler)?;
         if let Some(seconds) = self.affinity_seconds {
             write!(f, ", affinity {seconds} s")?;
@@ -104,7 +101,63 @@ impl fmt::Display for PoolView {
         self.fmt_head(f)?;
         self.backends.iter().try_for_each(|backend| writeln!(f, "    {backend}"))?;
         self.draining.iter().try_for_each(|endpoint| {
-            writeln!(f, "    {} draining{}", endpoint.socket(), endpoint.name())
+            writeln!(f, "    {} draining{}", endpoint.socket(), endpoint.name)
         })
     }
+}
+
+/// A [`StatusView`] with a table of the endpoints of each pool.
+#[derive(Clone, Copy, Debug)]
+pub struct WideStatus<'a>(pub &'a StatusView);
+
+const HEADER: [&str; 8] =
+    ["ENDPOINT", "POD", "NODE", "ZONE", "WEIGHT", "ACTIVE", "INACTIVE", "STATE"];
+
+impl fmt::Display for WideStatus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_head(f)?;
+        for service in &self.0.services {
+            writeln!(f)?;
+            service.fmt_head(f)?;
+            for pool in &service.pools {
+                pool.fmt_head(f)?;
+                fmt_table(pool, f)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fmt_table(pool: &PoolView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let rows = pool.endpoints().map(|(endpoint, state)| cells(endpoint, state));
+    let rows: Vec<_> = std::iter::once(HEADER.map(str::to_owned)).chain(rows).collect();
+    let mut widths = [0; HEADER.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in &rows {
+        f.write_str("  ")?;
+        for (cell, width) in row.iter().zip(widths).take(HEADER.len() - 1) {
+            write!(f, "  {cell:<width$}")?;
+        }
+        writeln!(f, "  {}", row.last().map_or("", String::as_str))?;
+    }
+    Ok(())
+}
+
+fn cells(endpoint: &EndpointView, state: &str) -> [String; HEADER.len()] {
+    let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
+    let number = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    [
+        endpoint.socket().to_string(),
+        name(&endpoint.name.pod),
+        name(&endpoint.name.node),
+        name(&endpoint.zone),
+        endpoint.weight.unwrap_or(0).to_string(),
+        number(endpoint.active_connections),
+        number(endpoint.inactive_connections),
+        state.to_owned(),
+    ]
 }

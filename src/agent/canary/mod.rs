@@ -5,12 +5,11 @@
 //! end, without a network namespace, which would need CAP_SYS_ADMIN. The kernel removes the device when
 //! the agent ends, however it ends.
 
-mod board;
 mod probe;
 mod verdict;
 
 use std::fmt::Display;
-use std::future::{Future, pending};
+use std::future::pending;
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,10 +23,9 @@ use tracing::{debug, warn};
 
 use super::engine_loop::Handles;
 use crate::kernel::route::{Network, Routes};
-pub(super) use board::CanaryBoard;
 use probe::{Probe, TcpSegment};
+pub(super) use verdict::{CanaryBoard, CanaryVerdict, ProbeOutcome};
 use verdict::{CanaryJudge, no_device};
-pub(super) use verdict::{CanaryVerdict, ProbeOutcome};
 
 /// The time between two probes.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -44,13 +42,9 @@ const LONGEST_QUEUE: usize = 512;
 const PORTS: u16 = 4096;
 const FIRST_PORT: u16 = 20_000;
 
-/// Probes the data path until `stop` is ready.
-pub(super) async fn watch(handles: Handles, stop: impl Future<Output = ()>) {
-    let mut canary = Canary::new(handles);
-    tokio::select! {
-        () = stop => {}
-        () = canary.run() => {}
-    }
+/// Probes the data path for as long as it is polled.
+pub(super) async fn watch(handles: Handles) {
+    Canary::new(handles).run().await;
 }
 
 struct Canary {
@@ -119,19 +113,10 @@ impl Canary {
 
     /// Creates the device.
     async fn open(&mut self) -> Result<CanaryLink, Unopened> {
-        let may_pass = |error: &dyn Display| Unopened { reason: no_device(error), may_pass: true };
         // The kernel has one lock for all changes of devices, which others may hold for long.
-        let built = spawn_blocking(|| Tun::builder().name(CANARY_DEVICE).build()).await;
-        let built = built.map_err(|error| may_pass(&error))?.map_err(|error| Unopened {
-            reason: no_device(&error),
-            // Without /dev/net/tun there will be no device.
-            may_pass: !matches!(error, tokio_tun::Error::IoError(_)),
-        })?;
-        let tun = built.into_iter().next().ok_or_else(|| may_pass(&"the kernel gives none"))?;
-        let attached = spawn_blocking(|| attach(&used_families()?)).await;
-        let attached = attached.map_err(|error| may_pass(&error))?;
+        let opened = spawn_blocking(create).await.map_err(|error| may_pass(&error))?;
+        let (tun, attached) = opened?;
         let mut families = Vec::new();
-        let attached = attached.map_err(|error| may_pass(&error))?;
         for family in Family::BOTH {
             if !attached.iter().any(|(used, _)| *used == family) {
                 self.note(family, CanaryVerdict::Unknown);
@@ -191,6 +176,22 @@ impl Canary {
         health.set_canary(family, verdict.failing_since());
         canary.note(family, verdict, notices);
     }
+}
+
+fn may_pass(error: &dyn Display) -> Unopened {
+    Unopened { reason: no_device(error), may_pass: true }
+}
+
+/// Creates the device, and leads the families that the node uses to it.
+fn create() -> Result<(Tun, Attached), Unopened> {
+    let built = Tun::builder().name(CANARY_DEVICE).build().map_err(|error| Unopened {
+        reason: no_device(&error),
+        // Without /dev/net/tun there will be no device.
+        may_pass: !matches!(error, tokio_tun::Error::IoError(_)),
+    })?;
+    let tun = built.into_iter().next().ok_or_else(|| may_pass(&"the kernel gives none"))?;
+    let attached = used_families().and_then(|families| attach(&families));
+    Ok((tun, attached.map_err(|error| may_pass(&error))?))
 }
 
 /// Sends the requests, and answers as the endpoint until every client has an answer.

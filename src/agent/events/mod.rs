@@ -1,12 +1,10 @@
 //! Reports for operators about Services and the node: log lines and, with an API server, Events on
 //! the objects.
 
-mod ejections;
-mod failures;
-mod refusals;
+mod messages;
 mod writer;
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -16,10 +14,8 @@ use tracing::warn;
 
 use super::metrics::Metrics;
 
-pub use ejections::of_ejection;
-pub use failures::of_failure;
 pub use kube_ipvs_core::model::QUIET;
-pub use refusals::{of_ignored, of_refusals};
+pub use messages::{of_ejection, of_failure, of_ignored, of_refusals};
 pub use writer::EventWriter;
 
 /// The longest queue of events for the API server.
@@ -171,14 +167,10 @@ impl EventQueue {
 
     fn take_out(&self, event: ReportedEvent) -> ReportedEvent {
         let mut queued = locked(&self.queued);
-        if let btree_map::Entry::Occupied(mut taken) =
-            queued.entry(event.about.namespace().to_owned())
-        {
-            *taken.get_mut() -= 1;
-            if *taken.get() == 0 {
-                taken.remove();
-            }
+        if let Some(taken) = queued.get_mut(event.about.namespace()) {
+            *taken -= 1;
         }
+        queued.retain(|_, taken| *taken > 0);
         event
     }
 }
@@ -232,6 +224,11 @@ impl EventRecorder {
             Some(Err(mpsc::error::TrySendError::Closed(_))) => {}
         }
         queued.retain(|_, taken| *taken > 0);
+    }
+
+    /// Reports an event about the node.
+    pub(super) fn report_node(&self, reason: EventReason, message: String) {
+        self.report(ReportedEvent { about: InvolvedObject::Node, reason, message });
     }
 
     /// Reports a possibly transient failure in the log only.

@@ -22,7 +22,6 @@ use super::{EventQueue, InvolvedObject, ReportedEvent, add};
 use crate::agent::metrics::Metrics;
 use crate::source::kubernetes::Clients;
 
-/// The timeout of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The waits between attempts to write an event.
 const RETRY_WAITS: [Duration; 3] =

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use kube_ipvs_core::model::{Family, HealthCheck, ServiceKey};
 
-/// The desired health checks.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct HealthChecks {
     addresses: Vec<IpAddr>,

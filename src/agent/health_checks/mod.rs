@@ -4,9 +4,8 @@
 mod desired;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::{Future, pending};
+use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,17 +19,16 @@ use tracing::info;
 use super::events::{EventReason, EventRecorder, InvolvedObject, ReportedEvent};
 use super::health::Health;
 use super::http::{self, Places, ServiceHealth};
-use super::listen::BIND_AGAIN;
+use super::servers::BIND_AGAIN;
 
 pub(super) use desired::HealthChecks;
 
-/// Answers until `stop` is ready. A port that cannot be opened is retried and does not affect
+/// Answers for as long as it is polled. A port that cannot be opened is retried and does not affect
 /// others.
 pub(super) async fn serve(
     checks: watch::Sender<HealthChecks>,
     health: &Arc<Health>,
     notices: &EventRecorder,
-    stop: impl Future<Output = ()>,
 ) {
     let mut changes = checks.subscribe();
     let mut servers = Servers {
@@ -43,7 +41,6 @@ pub(super) async fn serve(
         failed: BTreeSet::new(),
         reported_conflicts: BTreeSet::new(),
     };
-    let mut stop = pin!(stop);
     loop {
         let (places, conflicts) = {
             let checks = changes.borrow_and_update();
@@ -59,7 +56,6 @@ pub(super) async fn serve(
             }
         };
         tokio::select! {
-            () = &mut stop => return,
             // This function keeps a sender.
             _ = changes.changed() => {}
             () = again => {}

@@ -49,9 +49,12 @@ fn serving(test: impl FnOnce(&watch::Sender<HealthChecks>, &Health)) -> Vec<Even
     let (served, of) = (checks.clone(), Arc::clone(&health));
     let thread = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(serve(served, &of, &notices, async {
-            let _ = stopped.await;
-        }));
+        runtime.block_on(async {
+            tokio::select! {
+                () = serve(served, &of, &notices) => {}
+                _ = stopped => {}
+            }
+        });
     });
     test(&checks, &health);
     drop(stop);

@@ -14,8 +14,8 @@ pub use health_check::{ServiceHealth, serve_health_check};
 pub use places::Places;
 #[doc(hidden)]
 pub use query::parse_explain;
-pub use query::{AskError, Query, explain_query};
-pub(crate) use query::{connections_query, names_query, status_query};
+pub use query::{AskError, Query, explain_path};
+pub(crate) use query::{connections_path, names_path, status_path};
 pub use routes::{MetricsRoutes, serve_health, serve_metrics};
 pub use server::{bind, bind_family};
 

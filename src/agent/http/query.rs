@@ -51,6 +51,7 @@ impl Query {
     }
 }
 
+/// Why a question has no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AskError {
     #[error("the agent is busy with the kernel; ask again")]
@@ -62,6 +63,15 @@ pub enum AskError {
     Crowded,
     #[error("the answer cannot be written: {0}; this is a bug")]
     Unwritable(String),
+    /// The question cannot be read.
+    #[error("{0}")]
+    Invalid(String),
+    /// The question names what is not served here.
+    #[error("{0}")]
+    Unknown(String),
+    /// The kernel gives no answer.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
 /// Sends a query and waits at most `patience` for the answer.
@@ -95,22 +105,20 @@ pub fn parse_explain(query: &str) -> Result<ConnectionQuestion, String> {
     Ok(ConnectionQuestion { destination, from, namespace })
 }
 
-/// Writes what [`parse_explain`] reads.
+/// Returns the path of a question to `/explain`, of which [`parse_explain`] reads the query.
 #[must_use]
-pub fn explain_query(question: &ConnectionQuestion) -> String {
-    form_urlencoded::Serializer::new(String::new())
-        .append_pair("destination", &question.destination.to_string())
-        .append_pair("from", &question.from.to_string())
-        .append_pair("namespace", &question.namespace)
-        .finish()
+pub fn explain_path(question: &ConnectionQuestion) -> String {
+    let ConnectionQuestion { destination, from, namespace } = question;
+    let parts = [
+        ("destination", destination.to_string()),
+        ("from", from.to_string()),
+        ("namespace", namespace.clone()),
+    ];
+    written("/explain", parts)
 }
 
 /// Parses `namespace=NS&name=NAME&labels=SELECTOR&search=TEXT&state=STATE&limit=N&counters=true&busiest=ORDER`
 /// of `/status`.
-///
-/// # Errors
-///
-/// The message names the invalid part.
 pub(super) fn parse_status(query: &str) -> Result<StatusQuestion, String> {
     let filter = StatusFilter {
         namespace: text(query, "namespace"),
@@ -125,8 +133,8 @@ pub(super) fn parse_status(query: &str) -> Result<StatusQuestion, String> {
     Ok(StatusQuestion { filter, counters, busiest })
 }
 
-/// Writes what [`parse_status`] reads, of the parts that have a flag on the command line.
-pub(crate) fn status_query(question: &StatusQuestion) -> String {
+/// Returns the path of a question to `/status`, with the parts that have a flag on the command line.
+pub(crate) fn status_path(question: &StatusQuestion) -> String {
     let StatusQuestion { filter, counters, busiest } = question;
     let StatusFilter { namespace, name, labels, limit, .. } = filter;
     let busiest = busiest.as_ref().and_then(ValueEnum::to_possible_value);
@@ -139,14 +147,10 @@ pub(crate) fn status_query(question: &StatusQuestion) -> String {
         ("busiest", busiest.map(|it| it.get_name().to_owned())),
     ];
     let parts = parts.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(parts).finish()
+    written("/status", parts)
 }
 
 /// Parses `namespace=NS&name=NAME&limit=N` of `/connections`.
-///
-/// # Errors
-///
-/// The message names the invalid part.
 pub(super) fn parse_connections(query: &str) -> Result<ConnectionsQuestion, String> {
     let (Some(namespace), Some(name)) = (text(query, "namespace"), text(query, "name")) else {
         return Err("ask for /connections?namespace=NAMESPACE&name=SERVICE".to_owned());
@@ -158,21 +162,15 @@ pub(super) fn parse_connections(query: &str) -> Result<ConnectionsQuestion, Stri
     Ok(ConnectionsQuestion { namespace, name, limit })
 }
 
-/// Writes what [`parse_connections`] reads.
-pub(crate) fn connections_query(question: &ConnectionsQuestion) -> String {
+/// Returns the path of a question to `/connections`.
+pub(crate) fn connections_path(question: &ConnectionsQuestion) -> String {
     let ConnectionsQuestion { namespace, name, limit } = question;
-    form_urlencoded::Serializer::new(String::new())
-        .append_pair("namespace", namespace)
-        .append_pair("name", name)
-        .append_pair("limit", &limit.to_string())
-        .finish()
+    let (namespace, name) = (namespace.clone(), name.clone());
+    let parts = [("namespace", namespace), ("name", name), ("limit", limit.to_string())];
+    written("/connections", parts)
 }
 
 /// Parses `address=IP&address=IP` of `/names`.
-///
-/// # Errors
-///
-/// The message names the invalid part.
 pub(super) fn parse_names(query: &str) -> Result<BTreeSet<IpAddr>, String> {
     let parameters = form_urlencoded::parse(query.as_bytes());
     let addresses = parameters.filter(|(key, _)| key == "address");
@@ -182,10 +180,14 @@ pub(super) fn parse_names(query: &str) -> Result<BTreeSet<IpAddr>, String> {
     addresses.map(|(_, address)| parse(address)).collect()
 }
 
-/// Writes what [`parse_names`] reads.
-pub(crate) fn names_query(addresses: &BTreeSet<IpAddr>) -> String {
-    let pairs = addresses.iter().map(|ip| ("address", ip.to_string()));
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+/// Returns the path of a question to `/names`.
+pub(crate) fn names_path(addresses: &BTreeSet<IpAddr>) -> String {
+    written("/names", addresses.iter().map(|ip| ("address", ip.to_string())))
+}
+
+fn written(path: &str, parts: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parts).finish();
+    format!("{path}?{query}")
 }
 
 fn number(text: &str) -> Result<usize, String> {

@@ -10,10 +10,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
 use kube_ipvs_core::model::VirtualAddress;
-use kube_ipvs_core::question::ConnectionQuestion;
-use netlink_ipvs::KernelError;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use super::page::page;
 use super::query::{
@@ -21,11 +20,11 @@ use super::query::{
     parse_status,
 };
 use super::server::{Answer, LIMITS, is_named_plainly, is_of_this_node, serve};
-use super::shared::{AnswerPlace, SharedAnswer, rendered};
+use super::shared::{AnswerPlace, AnswerPlaces, SharedAnswer};
 use super::zpages;
 use crate::agent::api::{
-    ConnectionsQuestion, ExplainView, Explained, KernelReaders, NameView, StatusFilter,
-    StatusQuestion, StatusView, TrafficOrder,
+    ConnectionsQuestion, ExplainView, KernelReaders, NameView, StatusFilter, StatusQuestion,
+    StatusView, TrafficOrder,
 };
 use crate::agent::health::{Health, HealthReport};
 use crate::agent::metrics::{Metrics, NodeReadings, encode_node, encode_traffic};
@@ -35,7 +34,7 @@ pub(super) const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The sources of the answers at the metrics address.
-pub struct MetricsRoutes<A> {
+pub struct MetricsRoutes {
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     /// The Services with traffic in `/metrics`; `None` for none.
@@ -47,7 +46,7 @@ pub struct MetricsRoutes<A> {
     pub started: SystemTime,
     pub kernel: KernelReaders,
     /// Sends a query to the engine's thread without blocking. A dropped query is answered with 503.
-    pub ask: A,
+    pub ask: Box<dyn Fn(Query) + Send + Sync>,
 }
 
 /// Answers the probes `/healthz`, `/livez` and `/readyz` until `stop` is ready.
@@ -68,37 +67,32 @@ pub async fn serve_health(
 
 /// Answers the page, the probes, `/metrics`, `/metrics/slis`, `/proxyMode`, `/configz`, `/flagz`, `/statusz`,
 /// `/status`, `/connections`, `/names` and `/explain` until `stop` is ready.
-pub async fn serve_metrics<A>(
+pub async fn serve_metrics(
     listener: TcpListener,
-    routes: MetricsRoutes<A>,
+    routes: MetricsRoutes,
     stop: impl Future<Output = ()>,
-) where
-    A: Fn(Query) + Send + Sync + 'static,
-{
-    let shared = Arc::new(ServedRoutes {
+) {
+    let served = Arc::new(ServedRoutes {
         routes,
         status: Default::default(),
         scrapes: Default::default(),
         explanations: Default::default(),
     });
-    let handle = move |request| answer(Arc::clone(&shared), request);
+    let handle = move |request| answer(Arc::clone(&served), request);
     serve(listener, Arc::default(), LIMITS, handle, stop).await;
 }
 
-/// What the answers to all clients share.
-struct ServedRoutes<A> {
-    routes: MetricsRoutes<A>,
+/// The routes, and what the answers to all clients share.
+struct ServedRoutes {
+    routes: MetricsRoutes,
     status: SharedAnswer,
     /// Bounds the readings for `/metrics` apart from the others, which may take long.
-    scrapes: SharedAnswer,
-    explanations: SharedAnswer,
+    scrapes: AnswerPlaces,
+    explanations: AnswerPlaces,
 }
 
-async fn answer<A>(shared: Arc<ServedRoutes<A>>, request: Request<Incoming>) -> Answer
-where
-    A: Fn(Query) + Send + Sync + 'static,
-{
-    let ServedRoutes { routes, status, scrapes, explanations } = &*shared;
+async fn answer(served: Arc<ServedRoutes>, request: Request<Incoming>) -> Answer {
+    let routes = &served.routes;
     if let Some(refusal) = refuse_method(request.method()) {
         return refusal;
     }
@@ -109,11 +103,11 @@ where
         "/statusz" => zpages::statusz(accept, routes.started, SystemTime::now()),
         "/flagz" => zpages::flagz(accept, &routes.flags),
         "/metrics/slis" => metrics(routes.metrics.slis.encode()),
-        "/metrics" => metrics(encode_metrics(routes, scrapes).await),
+        "/metrics" => metrics(served.metrics().await),
         "/proxyMode" => say(StatusCode::OK, "ipvs"),
         "/configz" => json(StatusCode::OK, &routes.config),
         "/" => page(),
-        "/status" => answer_status(routes, status, query).await,
+        "/status" => answered(served.status(query).await),
         "/connections" if !is_of_this_node(&request) => say(
             StatusCode::FORBIDDEN,
             "the addresses of clients are for this node alone: use `kubectl ipvs connections`",
@@ -122,126 +116,124 @@ where
             StatusCode::MISDIRECTED_REQUEST,
             "ask at an IP address or at localhost: another name may be that of a foreign web page",
         ),
-        "/connections" => answer_connections(routes, status, query).await,
-        "/explain" => explain(&routes.ask, explanations, query).await,
-        "/names" => names(&routes.ask, query).await,
+        "/connections" => answered(served.connections(query).await),
+        "/explain" => answered(served.explain(query).await),
+        "/names" => answered(served.names(query).await),
         path => probe(path, &routes.health, &routes.metrics).unwrap_or_else(not_found),
     }
 }
 
-async fn answer_status<A>(routes: &MetricsRoutes<A>, shared: &SharedAnswer, query: &str) -> Answer
-where
-    A: Fn(Query) + Send + Sync + 'static,
-{
-    let question = match parse_status(query) {
-        Ok(question) => question,
-        Err(error) => return say(StatusCode::BAD_REQUEST, error),
-    };
-    match write_status(routes, shared, question).await {
-        Ok(body) => respond(StatusCode::OK, JSON, body),
-        Err(error) => unavailable(error),
+/// The answers, in JSON except for the metrics.
+impl ServedRoutes {
+    async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, AskError> {
+        ask(&self.routes.ask, query, QUERY_TIMEOUT).await
     }
-}
 
-async fn write_status<A>(
-    routes: &MetricsRoutes<A>,
-    shared: &SharedAnswer,
-    StatusQuestion { filter, counters, busiest }: StatusQuestion,
-) -> Result<Bytes, AskError>
-where
-    A: Fn(Query) + Send + Sync + 'static,
-{
-    let count = counters.then_some(routes.kernel.count);
-    let render = move |snapshot| {
-        let mut view = StatusView::from(snapshot);
-        if let Some(Err(error)) = count.map(|count| count(&mut view)) {
-            view.uncounted = Some(format!("cannot read the counters of IPVS: {error}"));
+    async fn status(&self, query: &str) -> Result<Bytes, AskError> {
+        let question = parse_status(query).map_err(AskError::Invalid)?;
+        let StatusQuestion { filter, counters, busiest } = question;
+        if filter.is_all() && !counters {
+            return self.status.get(|place| self.write_status(place, filter, None, false)).await;
         }
-        serde_json::to_vec(&view)
-    };
-    let snapshot = |filter, busiest| {
-        let query = |reply| Query::Status { filter, busiest, reply };
-        ask(&routes.ask, query, QUERY_TIMEOUT)
-    };
-    if filter.is_all() && count.is_none() {
-        return shared.get(snapshot(filter, None), render).await;
+        let place = self.status.places.take().await?;
+        // Without a limit, all are listed. What cannot be read is told with the counters.
+        let busiest = match busiest.filter(|_| filter.limit.is_some()) {
+            None | Some(TrafficOrder::Active) => None,
+            Some(order) => {
+                let busiest = self.routes.kernel.busiest;
+                Some(place.read(move || busiest(order).unwrap_or_default()).await?)
+            }
+        };
+        self.write_status(place, filter, busiest, counters).await
     }
-    let place = shared.place().await?;
-    // Without a limit, all are listed.
-    let busiest = match busiest.filter(|_| filter.limit.is_some()) {
-        None | Some(TrafficOrder::Active) => None,
-        Some(order) => Some(find_busiest(routes, &place, order).await?),
-    };
-    rendered(place, snapshot(filter, busiest), render).await
-}
 
-/// Returns the virtual servers with traffic. What cannot be read is told with the counters.
-async fn find_busiest<A>(
-    routes: &MetricsRoutes<A>,
-    place: &AnswerPlace,
-    order: TrafficOrder,
-) -> Result<Vec<VirtualAddress>, AskError> {
-    let busiest = routes.kernel.busiest;
-    place.read(move || busiest(order).unwrap_or_default()).await
-}
+    async fn write_status(
+        &self,
+        place: AnswerPlace,
+        filter: StatusFilter,
+        busiest: Option<Vec<VirtualAddress>>,
+        counters: bool,
+    ) -> Result<Bytes, AskError> {
+        let snapshot = self.ask(|reply| Query::Status { filter, busiest, reply }).await?;
+        let count = counters.then_some(self.routes.kernel.count);
+        let render = move || {
+            let mut view = StatusView::from(snapshot);
+            if let Some(Err(error)) = count.map(|count| count(&mut view)) {
+                view.uncounted = Some(format!("cannot read the counters of IPVS: {error}"));
+            }
+            serde_json::to_vec(&view)
+        };
+        place.render(render).await
+    }
 
-async fn answer_connections<A>(
-    routes: &MetricsRoutes<A>,
-    shared: &SharedAnswer,
-    query: &str,
-) -> Answer
-where
-    A: Fn(Query) + Send + Sync + 'static,
-{
-    let question = match parse_connections(query) {
-        Ok(question) => question,
-        Err(error) => return say(StatusCode::BAD_REQUEST, error),
-    };
-    match write_connections(routes, shared, &question).await {
-        Ok(Ok(Some(body))) => respond(StatusCode::OK, JSON, body),
-        Ok(Err(error)) => say(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-        Ok(Ok(None)) => {
-            let ConnectionsQuestion { namespace, name, .. } = question;
-            let text = format!(
+    async fn connections(&self, query: &str) -> Result<Bytes, AskError> {
+        let question = parse_connections(query).map_err(AskError::Invalid)?;
+        let ConnectionsQuestion { namespace, name, limit } = question;
+        let place = self.status.places.take().await?;
+        let filter = StatusFilter::of(&namespace, Some(&name));
+        let snapshot = self.ask(|reply| Query::Status { filter, busiest: None, reply }).await?;
+        let connections = self.routes.kernel.connections;
+        let read = move || {
+            let view = StatusView::from(snapshot);
+            let view = view.services.first().map(|service| connections(service, limit));
+            view.map(|view| view.map(|view| (view.clients(), view)))
+        };
+        let read = place.read(read).await?.ok_or_else(|| {
+            AskError::Unknown(format!(
                 "no Service {namespace}/{name} is served here; -n names the namespace of a Service \
                  without one"
-            );
-            say(StatusCode::NOT_FOUND, text)
-        }
-        Err(error) => unavailable(error),
+            ))
+        })?;
+        let (addresses, mut view) = read.map_err(|it| AskError::Unreadable(it.to_string()))?;
+        let names = self.ask(|reply| Query::Names { addresses, reply }).await?;
+        let render = move || {
+            view.name_clients(&names);
+            serde_json::to_vec(&view)
+        };
+        place.render(render).await
     }
-}
 
-/// Returns the connections of a Service; `None` if it is not served.
-async fn write_connections<A>(
-    routes: &MetricsRoutes<A>,
-    shared: &SharedAnswer,
-    ConnectionsQuestion { namespace, name, limit }: &ConnectionsQuestion,
-) -> Result<Result<Option<Bytes>, KernelError>, AskError>
-where
-    A: Fn(Query) + Send + Sync + 'static,
-{
-    let place = shared.place().await?;
-    let filter = StatusFilter::of(namespace, Some(name));
-    let query = |reply| Query::Status { filter, busiest: None, reply };
-    let snapshot = ask(&routes.ask, query, QUERY_TIMEOUT).await?;
-    let (connections, limit) = (routes.kernel.connections, *limit);
-    let read = move || {
-        let view = StatusView::from(snapshot);
-        let view = view.services.first().map(|service| connections(service, limit));
-        view.transpose().map(|view| view.map(|view| (view.clients(), view)))
-    };
-    let (addresses, mut view) = match place.read(read).await? {
-        Ok(Some(read)) => read,
-        Ok(None) => return Ok(Ok(None)),
-        Err(error) => return Ok(Err(error)),
-    };
-    let names = ask(&routes.ask, |reply| Query::Names { addresses, reply }, QUERY_TIMEOUT);
-    let render = move |names| {
-        view.name_clients(&names);
-        serde_json::to_vec(&view)
-    };
-    rendered(place, names, render).await.map(|body| Ok(Some(body)))
+    async fn explain(&self, query: &str) -> Result<Bytes, AskError> {
+        let question = parse_explain(query).map_err(AskError::Invalid)?;
+        let place = self.explanations.take().await?;
+        let is_one = question.is_one();
+        let all = self.ask(|reply| Query::Explain { question, reply }).await?;
+        let all = all.map_err(AskError::Unknown)?;
+        let render = move || {
+            let all: Vec<_> = all.iter().map(ExplainView::from).collect();
+            // Of two addresses there is one explanation, as an object.
+            match &all[..] {
+                [view] if is_one => serde_json::to_vec(view),
+                all => serde_json::to_vec(all),
+            }
+        };
+        place.render(render).await
+    }
+
+    async fn names(&self, query: &str) -> Result<Bytes, AskError> {
+        let addresses = parse_names(query).map_err(AskError::Invalid)?;
+        let names = self.ask(|reply| Query::Names { addresses, reply }).await?;
+        let names = names.into_iter().map(|(ip, name)| (ip, NameView::from(name)));
+        let body = serde_json::to_vec(&names.collect::<BTreeMap<_, _>>());
+        body.map(Bytes::from).map_err(|error| AskError::Unwritable(error.to_string()))
+    }
+
+    async fn metrics(&self) -> prometheus::Result<String> {
+        let mut text = self.routes.metrics.encode()?;
+        // The kernel may have others to serve first, and probes are answered meanwhile.
+        if let Ok(place) = self.scrapes.take().await
+            && let Ok(readings) = place.read(NodeReadings::read).await
+        {
+            text.push_str(&encode_node(&readings)?);
+        }
+        if let Some(filter) = self.routes.traffic.clone() {
+            // The other metrics are useful even while the engine's thread is busy.
+            if let Ok(traffic) = self.ask(|reply| Query::Traffic { filter, reply }).await {
+                text.push_str(&encode_traffic(&traffic)?);
+            }
+        }
+        Ok(text)
+    }
 }
 
 fn metrics(encoded: prometheus::Result<String>) -> Answer {
@@ -251,78 +243,17 @@ fn metrics(encoded: prometheus::Result<String>) -> Answer {
     }
 }
 
-async fn encode_metrics<A>(
-    routes: &MetricsRoutes<A>,
-    scrapes: &SharedAnswer,
-) -> prometheus::Result<String>
-where
-    A: Fn(Query) + Send + Sync + 'static,
-{
-    let mut text = routes.metrics.encode()?;
-    // The kernel may have others to serve first, and probes are answered meanwhile.
-    if let Ok(place) = scrapes.place().await
-        && let Ok(readings) = place.read(NodeReadings::read).await
-    {
-        text.push_str(&encode_node(&readings)?);
-    }
-    if let Some(filter) = routes.traffic.clone() {
-        let query = |reply| Query::Traffic { filter, reply };
-        // The other metrics are useful even while the engine's thread is busy.
-        if let Ok(traffic) = ask(&routes.ask, query, QUERY_TIMEOUT).await {
-            text.push_str(&encode_traffic(&traffic)?);
-        }
-    }
-    Ok(text)
-}
-
-async fn explain(put: impl Fn(Query), shared: &SharedAnswer, query: &str) -> Answer {
-    let question = match parse_explain(query) {
-        Ok(question) => question,
-        Err(error) => return say(StatusCode::BAD_REQUEST, error),
+fn answered(body: Result<Bytes, AskError>) -> Answer {
+    let error = match body {
+        Ok(body) => return respond(StatusCode::OK, JSON, body),
+        Err(error) => error,
     };
-    match write_explanations(put, shared, question).await {
-        Ok(Ok(body)) => respond(StatusCode::OK, JSON, body),
-        Ok(Err(unknown)) => say(StatusCode::NOT_FOUND, unknown),
-        Err(error) => unavailable(error),
-    }
-}
-
-async fn names(put: impl Fn(Query), query: &str) -> Answer {
-    let addresses = match parse_names(query) {
-        Ok(addresses) => addresses,
-        Err(error) => return say(StatusCode::BAD_REQUEST, error),
+    let status = match error {
+        AskError::Invalid(_) => StatusCode::BAD_REQUEST,
+        AskError::Unknown(_) => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    match ask(put, |reply| Query::Names { addresses, reply }, QUERY_TIMEOUT).await {
-        Ok(names) => {
-            let names = names.into_iter().map(|(ip, name)| (ip, NameView::from(name)));
-            json(StatusCode::OK, &names.collect::<BTreeMap<_, _>>())
-        }
-        Err(error) => unavailable(error),
-    }
-}
-
-/// Returns the explanations, or what is unknown.
-async fn write_explanations(
-    put: impl Fn(Query),
-    shared: &SharedAnswer,
-    question: ConnectionQuestion,
-) -> Result<Result<Bytes, String>, AskError> {
-    let place = shared.place().await?;
-    let is_one = question.is_one();
-    let query = |reply| Query::Explain { question, reply };
-    let all = match ask(put, query, QUERY_TIMEOUT).await? {
-        Ok(all) => all,
-        Err(unknown) => return Ok(Err(unknown)),
-    };
-    let render = move |all: Vec<Explained>| {
-        let all: Vec<_> = all.iter().map(ExplainView::from).collect();
-        // Of two addresses there is one explanation, as an object.
-        match &all[..] {
-            [view] if is_one => serde_json::to_vec(view),
-            all => serde_json::to_vec(all),
-        }
-    };
-    rendered(place, ready(Ok(all)), render).await.map(Ok)
+    say(status, error.to_string())
 }
 
 fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {
@@ -331,19 +262,17 @@ fn probe(path: &str, health: &Health, metrics: &Metrics) -> Option<Answer> {
     match path {
         "/healthz" => {
             let report = health.healthz(now, time);
-            metrics.kube_proxy.healthz(report.is_success());
-            metrics.slis.probed("healthz", report.is_success());
+            metrics.probed("healthz", report.is_success());
             Some(reported(&report))
         }
         "/livez" => {
             let report = health.livez(now, time);
-            metrics.kube_proxy.livez(report.is_success());
-            metrics.slis.probed("livez", report.is_success());
+            metrics.probed("livez", report.is_success());
             Some(reported(&report))
         }
         "/readyz" => {
             let synced = health.is_synced();
-            metrics.slis.probed("readyz", synced);
+            metrics.probed("readyz", synced);
             Some(say(status(synced), if synced { "ok" } else { "not synced yet" }))
         }
         _ => None,
@@ -364,10 +293,6 @@ fn refuse_method(method: &Method) -> Option<Answer> {
 
 pub(super) fn not_found() -> Answer {
     say(StatusCode::NOT_FOUND, "no such path")
-}
-
-fn unavailable(error: AskError) -> Answer {
-    say(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
 pub(super) fn say(status: StatusCode, text: impl Into<Bytes>) -> Answer {

@@ -14,24 +14,23 @@ use super::query::{AskError, QUERY_TIMEOUT};
 /// The number of answers in memory. While clients read one, others may request a newer one.
 pub(super) const MOST_ANSWERS: usize = 2;
 
-/// Shares an answer among the clients that ask before it is begun.
-#[derive(Debug)]
-pub(super) struct SharedAnswer {
-    /// The answer for all clients of the next round.
-    next: Mutex<Arc<OnceCell<Result<Bytes, AskError>>>>,
-    places: Arc<Semaphore>,
-}
+/// Bounds the large answers that are in memory or under way.
+#[derive(Clone, Debug)]
+pub(super) struct AnswerPlaces(Arc<Semaphore>);
 
-impl Default for SharedAnswer {
+impl Default for AnswerPlaces {
     fn default() -> Self {
-        Self { next: Mutex::default(), places: Arc::new(Semaphore::new(MOST_ANSWERS)) }
+        Self(Arc::new(Semaphore::new(MOST_ANSWERS)))
     }
 }
 
-/// Its place is free once the last client has read the answer or is disconnected.
-struct Rendered {
-    body: Vec<u8>,
-    _place: AnswerPlace,
+impl AnswerPlaces {
+    /// Waits for a place.
+    pub(super) async fn take(&self) -> Result<AnswerPlace, AskError> {
+        let permit = timeout(QUERY_TIMEOUT, Arc::clone(&self.0).acquire_owned()).await;
+        let permit = permit.map_err(|_| AskError::Crowded)?.map_err(|_| AskError::Stopping)?;
+        Ok(AnswerPlace { _permit: permit.into() })
+    }
 }
 
 /// A place among the answers. It is free once its last clone is dropped.
@@ -54,6 +53,22 @@ impl AnswerPlace {
         });
         read.await.map_err(|_| AskError::Stopping)
     }
+
+    /// Returns an answer. It keeps the place until the last client has read it or is disconnected.
+    pub(super) async fn render(
+        self,
+        render: impl FnOnce() -> serde_json::Result<Vec<u8>> + Send + 'static,
+    ) -> Result<Bytes, AskError> {
+        // The answer of a large cluster has megabytes; probes are answered meanwhile.
+        let body = self.read(render).await?;
+        let body = body.map_err(|error| AskError::Unwritable(error.to_string()))?;
+        Ok(Bytes::from_owner(Rendered { body, _place: self }))
+    }
+}
+
+struct Rendered {
+    body: Vec<u8>,
+    _place: AnswerPlace,
 }
 
 impl AsRef<[u8]> for Rendered {
@@ -62,28 +77,27 @@ impl AsRef<[u8]> for Rendered {
     }
 }
 
+/// Shares an answer among the clients that ask before it is begun.
+#[derive(Debug, Default)]
+pub(super) struct SharedAnswer {
+    /// The answer for all clients of the next round.
+    next: Mutex<Arc<OnceCell<Result<Bytes, AskError>>>>,
+    pub(super) places: AnswerPlaces,
+}
+
 impl SharedAnswer {
-    /// Returns an answer that was begun after the call. `ask` and `render` produce it unless
-    /// another client's do.
-    pub(super) async fn get<T: Send + 'static>(
+    /// Returns an answer that was begun after the call. `make` produces it unless another client's does.
+    pub(super) async fn get<Made: Future<Output = Result<Bytes, AskError>>>(
         &self,
-        ask: impl Future<Output = Result<T, AskError>>,
-        render: impl FnOnce(T) -> serde_json::Result<Vec<u8>> + Send + 'static,
+        make: impl FnOnce(AnswerPlace) -> Made,
     ) -> Result<Bytes, AskError> {
         let round = Arc::clone(&self.next.lock().unwrap_or_else(PoisonError::into_inner));
         let make = async {
-            let place = self.place().await;
+            let place = self.places.take().await;
             self.begin(&round);
-            rendered(place?, ask, render).await
+            make(place?).await
         };
         round.get_or_init(|| make).await.clone()
-    }
-
-    /// Waits for a place among the large answers.
-    pub(super) async fn place(&self) -> Result<AnswerPlace, AskError> {
-        let permit = timeout(QUERY_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
-        let permit = permit.map_err(|_| AskError::Crowded)?.map_err(|_| AskError::Stopping)?;
-        Ok(AnswerPlace { _permit: permit.into() })
     }
 
     /// Later clients wait for the next answer.
@@ -93,17 +107,4 @@ impl SharedAnswer {
             mem::take(&mut *next);
         }
     }
-}
-
-/// Returns an answer that no other client asks for.
-pub(super) async fn rendered<T: Send + 'static>(
-    place: AnswerPlace,
-    ask: impl Future<Output = Result<T, AskError>>,
-    render: impl FnOnce(T) -> serde_json::Result<Vec<u8>> + Send + 'static,
-) -> Result<Bytes, AskError> {
-    let answer = ask.await?;
-    // The answer of a large cluster has megabytes; probes are answered meanwhile.
-    let body = place.read(move || render(answer)).await?;
-    let body = body.map_err(|error| AskError::Unwritable(error.to_string()))?;
-    Ok(Bytes::from_owner(Rendered { body, _place: place }))
 }

@@ -118,7 +118,7 @@ fn metrics_server_of(
         flags: [("node-name".to_owned(), "n1".to_owned())].into(),
         started: SystemTime::UNIX_EPOCH,
         kernel,
-        ask,
+        ask: Box::new(ask),
     };
     Server::start(|listener, stopped| {
         serve_metrics(listener, routes, async {

@@ -18,7 +18,6 @@ use tracing_subscriber::registry::LookupSpan;
 /// The fields that the `log` crate's records have here, by their start.
 const OF_RECORD: &str = "log.";
 
-/// One line.
 pub(super) struct JsonLine {
     fields: Vec<(&'static str, Value)>,
 }
@@ -125,7 +124,6 @@ impl Visit for JsonLine {
     }
 }
 
-/// Formats events.
 pub(super) struct JsonFormat;
 
 impl<S, N> FormatEvent<S, N> for JsonFormat

@@ -26,7 +26,6 @@ impl CanaryMetrics {
         Ok(Self { status: with_series(status, statuses), probes: with_series(probes, results) })
     }
 
-    /// Counts a probe.
     pub(in crate::agent) fn probed(&self, family: Family, outcome: ProbeOutcome) {
         self.probes.with_label_values(&[kube_proxy::name(family), outcome.name()]).inc();
     }

@@ -22,10 +22,9 @@ pub(in crate::agent) struct KubeProxy {
     conntrack_duration: HistogramVec,
     conntrack_deleted: IntCounterVec,
     without_local: IntGaugeVec,
-    services_pending: IntGauge,
-    services_total: IntCounter,
-    endpoints_pending: IntGauge,
-    endpoints_total: IntCounter,
+    /// The pending changes, and all.
+    services: (IntGauge, IntCounter),
+    endpoints: (IntGauge, IntCounter),
     healthz: IntCounterVec,
     livez: IntCounterVec,
 }
@@ -80,10 +79,8 @@ impl KubeProxy {
             )?,
             conntrack_deleted: with_series(register(registry, conntrack_deleted)?, families()),
             without_local: with_series(register(registry, without_local)?, policies),
-            services_pending: pending(registry, "service")?,
-            services_total: total(registry, "service")?,
-            endpoints_pending: pending(registry, "endpoint")?,
-            endpoints_total: total(registry, "endpoint")?,
+            services: changes(registry, "service")?,
+            endpoints: changes(registry, "endpoint")?,
             healthz: probes(registry, "healthz")?,
             livez: probes(registry, "livez")?,
         })
@@ -94,13 +91,11 @@ impl KubeProxy {
     }
 
     pub(super) fn services_changed(&self, count: usize) {
-        self.services_pending.add(i64::try_from(count).unwrap_or(i64::MAX));
-        self.services_total.inc_by(count as u64);
+        count_changes(&self.services, count);
     }
 
     pub(super) fn endpoints_changed(&self, count: usize) {
-        self.endpoints_pending.add(i64::try_from(count).unwrap_or(i64::MAX));
-        self.endpoints_total.inc_by(count as u64);
+        count_changes(&self.endpoints, count);
     }
 
     pub(super) fn sync_took(&self, family: Family, took: Duration) {
@@ -118,8 +113,8 @@ impl KubeProxy {
     }
 
     pub(super) fn settled(&self, totals: &Totals, now: SystemTime) {
-        self.services_pending.set(0);
-        self.endpoints_pending.set(0);
+        self.services.0.set(0);
+        self.endpoints.0.set(0);
         set_times(&self.last_sync, now);
         for family in Family::BOTH {
             for (policy, counts) in [
@@ -132,26 +127,28 @@ impl KubeProxy {
         }
     }
 
-    pub(in crate::agent) fn healthz(&self, success: bool) {
-        self.healthz.with_label_values(&[code(success)]).inc();
-    }
-
-    pub(in crate::agent) fn livez(&self, success: bool) {
-        self.livez.with_label_values(&[code(success)]).inc();
+    /// Counts the answer to a probe such as `livez`, if kube-proxy has it.
+    pub(super) fn probed(&self, probe: &str, success: bool) {
+        let answers = match probe {
+            "healthz" => &self.healthz,
+            "livez" => &self.livez,
+            _ => return,
+        };
+        answers.with_label_values(&[code(success)]).inc();
     }
 }
 
-fn pending(registry: &Registry, of: &str) -> prometheus::Result<IntGauge> {
-    let name = format!("kubeproxy_sync_proxy_rules_{of}_changes_pending");
-    register(
-        registry,
-        IntGauge::new(name, format!("Changes of {of}s that are not in the kernel yet")),
-    )
+fn changes(registry: &Registry, of: &str) -> prometheus::Result<(IntGauge, IntCounter)> {
+    let name = |end| format!("kubeproxy_sync_proxy_rules_{of}_changes_{end}");
+    let help = format!("Changes of {of}s that are not in the kernel yet");
+    let pending = register(registry, IntGauge::new(name("pending"), help))?;
+    let total = IntCounter::new(name("total"), format!("Changes of {of}s"));
+    Ok((pending, register(registry, total)?))
 }
 
-fn total(registry: &Registry, of: &str) -> prometheus::Result<IntCounter> {
-    let name = format!("kubeproxy_sync_proxy_rules_{of}_changes_total");
-    register(registry, IntCounter::new(name, format!("Changes of {of}s")))
+fn count_changes((pending, total): &(IntGauge, IntCounter), count: usize) {
+    pending.add(i64::try_from(count).unwrap_or(i64::MAX));
+    total.inc_by(count as u64);
 }
 
 fn probes(registry: &Registry, of: &str) -> prometheus::Result<IntCounterVec> {

@@ -1,13 +1,11 @@
 //! The metrics: under kube-proxy's names if it has them, otherwise with the prefix `kube_ipvs_`.
 
-mod api_requests;
+mod api_server;
 mod canary;
 mod kube_proxy;
-mod node;
 mod operations;
+mod scrape;
 mod slis;
-mod sources;
-mod traffic;
 
 use std::time::{Duration, SystemTime};
 
@@ -24,15 +22,12 @@ use prometheus::{
 
 use crate::build::VERSION;
 use crate::doctor::{self, CheckVerdict};
-use crate::source::kubernetes::{ApiRequest, WatchStep};
 
-use api_requests::ApiRequests;
+use api_server::ApiServerMetrics;
 use canary::CanaryMetrics;
 use slis::Slis;
-use sources::Sources;
 
-pub use node::{NodeReadings, encode as encode_node};
-pub use traffic::encode as encode_traffic;
+pub use scrape::{NodeReadings, encode_node, encode_traffic};
 
 /// All metrics. There are no globals: every component gets a reference.
 pub struct Metrics {
@@ -52,8 +47,7 @@ pub struct Metrics {
     pub(super) event_published: IntCounter,
     pub(super) event_dropped: IntCounter,
     pub(super) event_refused: IntCounter,
-    sources: Sources,
-    api_requests: ApiRequests,
+    pub api_server: ApiServerMetrics,
     pub(super) slis: Slis,
     pub(super) updates: IntCounter,
     pub(super) repairs: IntCounter,
@@ -139,8 +133,7 @@ impl Metrics {
             event_published: writes.with_label_values(&["published"]),
             event_dropped: writes.with_label_values(&["dropped"]),
             event_refused: writes.with_label_values(&["refused"]),
-            sources: Sources::new(&registry)?,
-            api_requests: ApiRequests::new(&registry)?,
+            api_server: ApiServerMetrics::new(&registry)?,
             slis: Slis::new()?,
             updates: counter(
                 "kube_ipvs_service_updates_total",
@@ -211,14 +204,10 @@ impl Metrics {
         }
     }
 
-    /// Records what a reflector has done for objects of a kind.
-    pub fn source(&self, kind: &str, step: WatchStep, now: SystemTime) {
-        self.sources.add(kind, step, now);
-    }
-
-    /// Records a request to the API server.
-    pub fn api_request(&self, request: &ApiRequest<'_>) {
-        self.api_requests.add(request);
+    /// Records the answer to a probe such as `livez`.
+    pub(super) fn probed(&self, probe: &str, success: bool) {
+        self.kube_proxy.probed(probe, success);
+        self.slis.probed(probe, success);
     }
 
     /// Records the verdict of a check of the node.

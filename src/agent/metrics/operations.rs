@@ -97,15 +97,7 @@ fn family(operation: &Operation) -> Option<Family> {
         Operation::Filter(FilterOperation::Add(element) | FilterOperation::Delete(element)) => {
             element.family()
         }
-        Operation::Server(ServerOperation::Add(server) | ServerOperation::Set(server)) => {
-            Some(server.address.family())
-        }
-        Operation::Server(
-            ServerOperation::Delete(address)
-            | ServerOperation::AddReal(address, ..)
-            | ServerOperation::SetReal(address, ..)
-            | ServerOperation::DeleteReal(address, _),
-        ) => Some(address.family()),
+        Operation::Server(operation) => Some(operation.address().family()),
         Operation::Route(RouteOperation::Add(route) | RouteOperation::Delete(route)) => {
             Some(route.family())
         }

@@ -26,7 +26,7 @@ impl Slis {
     }
 
     /// Records the answer to a probe such as `livez`.
-    pub(in crate::agent) fn probed(&self, probe: &str, success: bool) {
+    pub(super) fn probed(&self, probe: &str, success: bool) {
         set(&self.last.with_label_values(&[CHECK, probe]), usize::from(success));
         let status = if success { "success" } else { "error" };
         self.total.with_label_values(&[CHECK, probe, status]).inc();

@@ -9,6 +9,7 @@ use kube_ipvs_core::plan::{
 use super::*;
 use crate::kernel::conntrack::ConntrackUse;
 use crate::kernel::nft::{PacketCount, PacketReason};
+use crate::source::kubernetes::{ApiRequest, WatchStep};
 
 fn has(text: &str, line: &str) -> bool {
     text.lines().any(|candidate| candidate == line)
@@ -77,15 +78,15 @@ fn operations_count_by_kind_result_and_family() {
 fn costs_are_counted() {
     let metrics = Metrics::new().unwrap();
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-    metrics.source("Service", WatchStep::List, at(7));
-    metrics.source("Service", WatchStep::Watch, at(7));
-    metrics.source("Service", WatchStep::Watch, at(7));
-    metrics.source("Service", WatchStep::Event, at(9));
-    metrics.source("Node", WatchStep::List, at(7));
-    metrics.source("Node", WatchStep::Lost, at(8));
+    metrics.api_server.watched("Service", WatchStep::List, at(7));
+    metrics.api_server.watched("Service", WatchStep::Watch, at(7));
+    metrics.api_server.watched("Service", WatchStep::Watch, at(7));
+    metrics.api_server.watched("Service", WatchStep::Event, at(9));
+    metrics.api_server.watched("Node", WatchStep::List, at(7));
+    metrics.api_server.watched("Node", WatchStep::Lost, at(8));
     for status in [Some(StatusCode::OK), None] {
         let (method, took) = (&Method::GET, Duration::from_millis(30));
-        metrics.api_request(&ApiRequest { method, host: "192.0.2.1:6443", status, took });
+        metrics.api_server.requested(&ApiRequest { method, host: "192.0.2.1:6443", status, took });
     }
     metrics.updates.inc_by(4);
     metrics.repairs.inc_by(3);

@@ -1,15 +1,20 @@
-//! Events about refused front ends and ignored options.
+//! The events about Services: refused front ends, ignored options, operations that the kernel keeps
+//! rejecting, and endpoints that do not answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kube_ipvs_core::engine::SyncError;
 use kube_ipvs_core::model::{
-    Family, FrontendKind, Refusal, RefusalReason, ServiceKey, VirtualAddress,
+    EndpointName, Family, FrontendKind, Refusal, RefusalReason, ServiceKey, VirtualAddress,
 };
+use kube_ipvs_core::plan::{Ejection, FailureKind};
 
 use super::{EventReason, InvolvedObject, ReportedEvent};
 
 /// The number of front ends in a message.
 const MOST_NAMED: usize = 5;
+/// The number of consecutive failures after which a failure counts as lasting.
+const LASTING: u32 = 4;
 
 /// Returns one event per reason: a load balancer with ten ports and an invalid address is one
 /// mistake, not ten. `owner` returns the Service that owns a front end.
@@ -41,6 +46,42 @@ pub fn of_ignored(service: &ServiceKey, reasons: &[String]) -> Option<ReportedEv
         reason: EventReason::OptionIgnored,
         message: reasons.join("; "),
     })
+}
+
+/// Returns the event of a lasting failure: such failures concern more than the readers of the log.
+#[must_use]
+pub fn of_failure(
+    about: InvolvedObject,
+    error: &SyncError,
+    name: &EndpointName,
+) -> Option<ReportedEvent> {
+    let SyncError { failure, attempts, .. } = error;
+    let is_lasting = failure.kind == FailureKind::Refused && *attempts >= LASTING;
+    is_lasting.then(|| ReportedEvent {
+        about,
+        reason: EventReason::KernelRejected,
+        message: format!(
+            "the kernel rejects `{}`{name}: {failure}; tried {attempts} times, will be retried",
+            error.command()
+        ),
+    })
+}
+
+/// Returns an event about an endpoint that is ejected. Its message has no figures that change, so
+/// that repetitions are counted as such.
+#[must_use]
+pub fn of_ejection(
+    about: InvolvedObject,
+    ejection: &Ejection,
+    name: &EndpointName,
+) -> ReportedEvent {
+    let Ejection { server, backend, .. } = ejection;
+    let message = format!(
+        "endpoint {}{name} of the pool at {server} answers no new connection, and gets none from this node \
+         until it answers; check its pod, its node and the network between this node and it",
+        backend.socket(),
+    );
+    ReportedEvent { about, reason: EventReason::EndpointEjected, message }
 }
 
 fn reason(reason: &RefusalReason) -> EventReason {

@@ -1,9 +1,11 @@
-//! Checks for objects that kube-proxy, or a trace that was killed, left in the kernel.
+//! Checks of what others have in the kernel: firewalls that drop traffic of Services, and objects that
+//! kube-proxy or a trace that was killed has left.
 
 use kube_ipvs_core::model::DEVICE;
 use netlink_ipvs::{Socket, Subsystem};
 
 use super::{Finding, Subject};
+use crate::kernel::firewall::{Obstacle, report};
 use crate::kernel::nft::list::{self, ListedChain};
 use crate::kernel::nft::trace;
 use crate::migrate::{self, is_trace, legacy_looks};
@@ -12,6 +14,19 @@ use crate::migrate::{self, is_trace, legacy_looks};
 const NAMED: usize = 3;
 /// kube-proxy's own clean-up would also delete our virtual servers.
 const MEND: &str = "stop kube-proxy, then: kube-ipvs cleanup --kube-proxy";
+
+pub(super) fn firewalls(subject: &Subject) -> Finding {
+    match report(&subject.service_ranges, &subject.carry) {
+        Ok(None) => Finding::ok("no chain of others drops what services need"),
+        Ok(Some(Obstacle { found, mend, is_certain: true })) => Finding::fail(found, mend),
+        // Only the author of the other rules knows.
+        Ok(Some(Obstacle { found, mut mend, is_certain: false })) => {
+            mend.insert(0, "unless a chain that it leads to lets them in:".to_owned());
+            Finding::warn(found, mend)
+        }
+        Err(error) => Finding::unknown(error),
+    }
+}
 
 /// In its ipvs mode, kube-proxy adds every Service address to this device. The agent adds none.
 pub(super) fn device(_: &Subject) -> Finding {
@@ -29,7 +44,7 @@ fn judge_device(addresses: usize) -> Finding {
         format!(
             "the addresses on {DEVICE} ({addresses}) become the source of this node's own connections"
         ),
-        [MEND.to_owned()],
+        [MEND],
     )
 }
 
@@ -50,7 +65,7 @@ fn judge_rules(chains: &[ListedChain], legacy: Vec<String>) -> Finding {
         }
         return Finding::fail(
             format!("they would translate service addresses before IPVS: {}", found.join(", ")),
-            [MEND.to_owned()],
+            [MEND],
         );
     }
     if !legacy.is_empty() {
@@ -67,7 +82,7 @@ pub(super) fn traces(_: &Subject) -> Finding {
         Ok(left) if left.is_empty() => Finding::ok("none"),
         Ok(left) => Finding::warn(
             format!("a trace was killed and has left table {}", left.join(" and ")),
-            ["kube-ipvs cleanup, or any `kube-ipvs trace`, deletes it".to_owned()],
+            ["kube-ipvs cleanup, or any `kube-ipvs trace`, deletes it"],
         ),
         Err(error) => Finding::unknown(error),
     }

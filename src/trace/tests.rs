@@ -114,7 +114,7 @@ fn recorded(lines: &str) -> String {
 
 #[test]
 fn a_recorded_connection_is_followed() {
-    let of_new = recorded(include_str!("../recorded/linux-7.3.hex"));
+    let of_new = recorded(include_str!("recorded/linux-7.3.hex"));
     insta::assert_snapshot!(of_new, @r#"
     output Sending
     output output Accept
@@ -133,7 +133,7 @@ fn a_recorded_connection_is_followed() {
     input Delivery
     Answered
     "#);
-    let of_old = recorded(include_str!("../recorded/linux-5.10.hex"));
+    let of_old = recorded(include_str!("recorded/linux-5.10.hex"));
     // Ports and links were others.
     let others = [(":46775", ":42403"), (":52322", ":40846"), ("(3)", "(6)")];
     let of_old = others.iter().fold(of_old, |text, (old, new)| text.replace(old, new));
