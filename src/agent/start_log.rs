@@ -8,7 +8,7 @@ use tracing::info;
 use crate::build::{COMMIT, VERSION};
 use crate::config::{Config, SharedFlags, SourceConfig};
 use crate::kernel::release;
-use crate::source::kubernetes::{ApiAccess, server_urls};
+use crate::source::kubernetes::server_urls;
 
 /// How long the first sync may take without a line.
 const FIRST_LINE: Duration = Duration::from_secs(5);
@@ -19,10 +19,9 @@ const AGAIN: Duration = Duration::from_secs(30);
 pub(super) async fn announce(config: &Config, flags: &SharedFlags) {
     let source = match &config.source {
         SourceConfig::Manifests(directory) => directory.display().to_string(),
-        SourceConfig::Kubernetes { kubeconfig, master } => {
-            let access = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
+        SourceConfig::Kubernetes(access) => {
             // The error ends the agent when it connects.
-            server_urls(&access).await.unwrap_or_else(|error| error.to_string())
+            server_urls(access).await.unwrap_or_else(|error| error.to_string())
         }
     };
     info!(
@@ -47,7 +46,7 @@ impl StartLog {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
         let source = match &config.source {
             SourceConfig::Manifests(directory) => directory.display().to_string(),
-            SourceConfig::Kubernetes { .. } => "the API server".to_owned(),
+            SourceConfig::Kubernetes(_) => "the API server".to_owned(),
         };
         Self { source, next: Some(now + FIRST_LINE) }
     }

@@ -225,7 +225,7 @@ impl Document {
 
 /// The documents of a text, whatever they say, and what is odd about it. Of a key that is there twice
 /// the last value counts: kube-proxy reads a file leniently after strict decoding has failed.
-pub(super) fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), String> {
+fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), String> {
     let error = match from_multiple(text) {
         Ok(documents) => return Ok((documents, None)),
         Err(error) => yaml::reason(&error),

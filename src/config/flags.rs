@@ -193,7 +193,9 @@ impl Opt {
             .help_heading(PROXY_HEADING)
             .hide_short_help(true)
             .global(true);
-        let text = || StringValueParser::new().map(Value::from);
+        let text = |arg: Arg, name| {
+            arg.value_name(name).value_parser(StringValueParser::new().map(Value::from))
+        };
         match self.form {
             Form::Truth(_) | Form::Unneeded => {
                 taking_truth(arg).value_name("true|false").value_parser(
@@ -207,14 +209,10 @@ impl Opt {
                     let value = of_number(&text);
                     self.form.check(&value).map(|()| value)
                 })),
-            Form::Time(_) | Form::Timeout(_) => arg.value_name("DURATION").value_parser(text()),
-            Form::OfServices(_) | Form::Labels(_) => arg.value_name("VALUE").value_parser(text()),
-            Form::Text(name, _) => arg.value_name(name).value_parser(text()),
-            Form::List(name, _) => arg
-                .value_name(name)
-                .value_delimiter(',')
-                .action(ArgAction::Append)
-                .value_parser(text()),
+            Form::Time(_) | Form::Period(_) | Form::Timeout(_) => text(arg, "DURATION"),
+            Form::OfServices(_) | Form::Labels(_) => text(arg, "VALUE"),
+            Form::Text(name, _) => text(arg, name),
+            Form::List(name, _) => text(arg, name).value_delimiter(',').action(ArgAction::Append),
         }
     }
 }

@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 use crate::control;
 use crate::duration;
+use crate::source::kubernetes::ApiAccess;
 
 use super::ignored::{self, Ignored};
 use super::{Config, LogFormat, SourceConfig, read};
-use Form::{Count, Labels, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded};
+use Form::{Count, Labels, List, Number, OfServices, Period, Text, Time, Timeout, Truth, Unneeded};
 
 /// A document of the configuration file.
 pub(super) struct Document {
@@ -43,6 +44,8 @@ pub(super) enum Form {
     Truth(fn(&mut Config) -> &mut bool),
     Count(fn(&mut Config) -> &mut u32),
     Time(fn(&mut Config) -> &mut Duration),
+    /// The time between repetitions; zero for none.
+    Period(fn(&mut Config) -> &mut Option<Duration>),
     /// A timeout of the kernel: at zero, its own value stays.
     Timeout(fn(&mut Config) -> &mut Option<Duration>),
     /// A label selector; an empty one selects everything.
@@ -68,9 +71,7 @@ impl Form {
             Self::Truth(_) | Self::Unneeded => read::truth(value).map(drop),
             Self::Count(_) => read::count(value).map(drop),
             Self::Number(_) => read::number(value).map(drop),
-            Self::Time(_) | Self::Timeout(_) | Self::Text("DURATION", _) => {
-                read::time(value).map(drop)
-            }
+            Self::Time(_) | Self::Period(_) | Self::Timeout(_) => read::time(value).map(drop),
             Self::Labels(_) | Self::Text(..) => read::text(value).map(drop),
             Self::List(..) => read::list(value).map(drop),
             Self::OfServices(_) => read::scalars(value).map(drop),
@@ -83,6 +84,9 @@ impl Form {
             Self::Truth(place) => *place(config) = read::truth(value)?,
             Self::Count(place) => *place(config) = read::count(value)?,
             Self::Time(place) => *place(config) = read::time(value)?,
+            Self::Period(place) => {
+                *place(config) = Some(read::time(value)?).filter(|time| !time.is_zero());
+            }
             Self::Timeout(place) => *place(config) = timeout(read::time(value)?)?,
             Self::Labels(place) => *place(config) = labels(read::text(value)?)?,
             Self::OfServices(name) => {
@@ -105,7 +109,7 @@ impl Form {
             Self::Truth(place) => json!(place(config)),
             Self::Count(place) => json!(place(config)),
             Self::Time(place) => time(*place(config)),
-            Self::Timeout(place) => time(place(config).unwrap_or_default()),
+            Self::Period(place) | Self::Timeout(place) => time(place(config).unwrap_or_default()),
             Self::Labels(place) => json!(place(config).to_string()),
             Self::Number(show) | Self::Text(_, show) | Self::List(_, show) => show(config),
             Self::OfServices(name) => json!(config.defaults.get(name).map_or("", String::as_str)),
@@ -252,11 +256,7 @@ pub(super) const OWN: Document = Document {
             "",
             Text("NAME", |it| json!(it.settings.service_proxy_name.as_deref().unwrap_or_default())),
         ),
-        opt(
-            "auditPeriod",
-            "",
-            Text("DURATION", |it| json!(duration::format(it.audit_period.unwrap_or_default()))),
-        ),
+        opt("auditPeriod", "", Period(|it| &mut it.audit_period)),
         opt("drainPeriod", "", Time(|it| &mut it.settings.drain_period)),
         opt("carry", "", Text("MODE", |it| json!(it.settings.carry.to_string()))),
         opt(
@@ -328,20 +328,26 @@ pub(super) fn explained() -> impl Iterator<Item = (&'static Opt, String)> {
     })
 }
 
+/// The options of both documents.
+pub(super) fn all() -> impl Iterator<Item = &'static Opt> {
+    DOCUMENTS.into_iter().flat_map(|document| document.options)
+}
+
 /// The option of a field.
 pub(super) fn of_field(field: &str) -> Option<&'static Opt> {
-    let all = DOCUMENTS.iter().flat_map(|document| document.options);
-    all.into_iter().find(|option| option.field == field)
+    all().find(|option| option.field == field)
 }
 
 /// The options that flags set.
 pub(super) fn with_flags() -> impl Iterator<Item = &'static Opt> {
-    KUBE_PROXY.options.iter().filter(|option| !option.flag.is_empty())
+    all().filter(|option| !option.flag.is_empty())
 }
 
 fn kubeconfig(config: &Config) -> Value {
     match &config.source {
-        SourceConfig::Kubernetes { kubeconfig: Some(path), .. } => json!(path.to_string_lossy()),
+        SourceConfig::Kubernetes(ApiAccess { kubeconfig: Some(path), .. }) => {
+            json!(path.to_string_lossy())
+        }
         _ => json!(""),
     }
 }
