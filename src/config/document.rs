@@ -1,6 +1,6 @@
 //! The configuration file: kube-proxy's document, and ours if there is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,8 @@ pub(super) struct Given {
     pub(super) kube_proxy: Origin,
     /// and ours.
     pub(super) own: Origin,
+    /// The fields whose values come from flags, with or without a file.
+    pub(super) by_flag: BTreeSet<&'static str>,
     pub(super) warnings: Vec<String>,
     /// At most one of each place.
     pub(super) errors: Vec<ConfigError>,
@@ -180,7 +182,13 @@ impl Given {
 
     /// Where a field was given.
     pub(super) fn origin(&self, field: &str) -> &Origin {
-        if OWN.fields().any(|own| own == field) { &self.own } else { &self.kube_proxy }
+        if self.by_flag.contains(field) {
+            &Origin::Flags
+        } else if OWN.fields().any(|own| own == field) {
+            &self.own
+        } else {
+            &self.kube_proxy
+        }
     }
 }
 

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube_ipvs_core::model::{Carry, read_ip};
-use serde_json::Value;
 
 use super::document::{self, Given, Origin};
-use super::options::{self, of_field};
+use super::options;
 use super::{Config, ConfigError, LogFormat, SharedFlags, SourceConfig};
 use super::{address, read};
 use crate::source::kubernetes::ApiAccess;
@@ -77,32 +76,29 @@ impl<'a> Resolver<'a> {
         let mut warnings = flags.warnings.clone();
         warnings.extend(flags.proxy.warnings());
         let mut given = match &flags.config {
-            None => Given {
-                values: flags
-                    .proxy
-                    .given()
-                    .map(|(option, value)| (option.field, value.clone()))
-                    .collect(),
-                kube_proxy: Origin::Flags,
-                ..Given::default()
-            },
-            Some(path) => {
-                let given = flags.proxy.given().map(|(option, _)| option.flag);
-                let counts = |flag| {
-                    flag == METRICS_FLAG || flag == KUBECONFIG_FLAG && flags.overrides_kubeconfig
-                };
-                let given = given.filter(|flag| !counts(*flag));
-                let given: Vec<_> = given.map(|flag| format!("--{flag}")).collect();
-                if !given.is_empty() {
-                    warnings.push(format!(
-                        "{}: ignored because --config is given, as kube-proxy does; set it in \
-                         the file",
-                        given.join(", ")
-                    ));
-                }
-                document::read_file(path)?
-            }
+            None => Given { kube_proxy: Origin::Flags, ..Given::default() },
+            Some(path) => document::read_file(path)?,
         };
+        let mut ignored = Vec::new();
+        for (option, value) in flags.proxy.given() {
+            let is_over_file = match option.flag {
+                METRICS_FLAG => true,
+                KUBECONFIG_FLAG => flags.overrides_kubeconfig,
+                _ => false,
+            };
+            if flags.config.is_none() || is_over_file {
+                given.values.insert(option.field, value.clone());
+                given.by_flag.insert(option.field);
+            } else {
+                ignored.push(format!("--{}", option.flag));
+            }
+        }
+        if !ignored.is_empty() {
+            warnings.push(format!(
+                "{}: ignored because --config is given, as kube-proxy does; set it in the file",
+                ignored.join(", ")
+            ));
+        }
         given.warnings.splice(..0, warnings);
         Ok(Self { flags, node_names, given })
     }
@@ -197,11 +193,8 @@ impl<'a> Resolver<'a> {
             return SourceConfig::Manifests(directory.clone());
         }
         let some = |text: &&str| !text.is_empty();
-        let flag = self.flags.proxy.value(KUBECONFIG_FLAG).and_then(Value::as_str);
-        let flag = flag.filter(|_| self.flags.overrides_kubeconfig);
-        let kubeconfig = flag.or_else(|| self.text_of("clientConnection.kubeconfig"));
         SourceConfig::Kubernetes(ApiAccess {
-            kubeconfig: kubeconfig.filter(some).map(PathBuf::from),
+            kubeconfig: self.text_of("clientConnection.kubeconfig").filter(some).map(PathBuf::from),
             master: self.flags.master.as_deref().filter(some).map(str::to_owned),
         })
     }
@@ -255,18 +248,12 @@ impl<'a> Resolver<'a> {
         field: &str,
         default: Option<SocketAddr>,
     ) -> Result<Option<SocketAddr>, ConfigError> {
-        let is_over_file = of_field(field).is_some_and(|option| option.flag == METRICS_FLAG);
-        let flag = self.flags.proxy.value(METRICS_FLAG).filter(|_| is_over_file);
-        let (given, origin) = match flag.and_then(Value::as_str) {
-            Some(text) => (Some(text), &Origin::Flags),
-            None => (self.text_of(field), self.given.origin(field)),
-        };
-        match (given, origin) {
+        match (self.text_of(field), self.given.origin(field)) {
             // kubeadm writes an empty address where it means the default; as a flag it means off.
             (None, _) | (Some(""), Origin::Document { .. }) => Ok(default),
             (Some(text), _) => {
                 let port = default.map_or(0, |address| address.port());
-                address::parse(text, port).map_err(|reason| origin.wrong(field, reason))
+                address::parse(text, port).map_err(|reason| self.wrong(field, reason))
             }
         }
     }

@@ -45,8 +45,8 @@ pub enum ConnectError {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("this is not a pod with a service account, so --kubeconfig must name a file ({0})")]
     InCluster(#[source] InClusterError),
-    #[error("--master {url:?}: {reason}")]
-    Master { url: String, reason: String },
+    #[error("--master {url:?}: not a URL such as https://10.0.0.1:6443")]
+    Master { url: String },
     #[error("the API server cannot be reached through its proxy: {reason}")]
     Proxy { reason: &'static str },
     /// The credentials or certificates are invalid.
@@ -162,18 +162,13 @@ pub async fn connect_user(
     context: Option<&str>,
 ) -> Result<Client, ConnectError> {
     let path = kubeconfig.unwrap_or_else(|| Path::new("kubeconfig"));
-    let wrong = |source| ConnectError::kubeconfig(path, source);
-    let mut file =
-        kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(wrong)?;
+    let file = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let mut file = file.map_err(|source| ConnectError::kubeconfig(path, source))?;
     if let Some(context) = context {
         file.current_context = Some(context.to_owned());
     }
-    let proxies = proxy::of_kubeconfig(&file)?.unwrap_or_else(proxy::of_environment);
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    let mut config = config.map_err(wrong)?;
-    // The proxy is configured here and not by `kube`.
-    config.proxy_url = None;
-    let proxy = proxies.intercept(&config.cluster_url);
+    let (config, proxies) = of_kubeconfig(path, file).await?;
+    let proxy = proxies.unwrap_or_else(proxy::of_environment).intercept(&config.cluster_url);
     client(prepared(config), proxy)
 }
 
@@ -202,33 +197,38 @@ pub(super) async fn configure(
 ) -> Result<(Config, Vec<(Uri, Option<Intercept>)>), ConnectError> {
     let given = access.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
     let given: Option<Vec<_>> = given.transpose()?;
-    let (mut config, proxies) = match (&access.kubeconfig, given.as_deref()) {
-        (Some(path), _) => from_file(path).await?,
+    let (config, proxies) = match (&access.kubeconfig, given.as_deref()) {
+        (Some(path), _) => {
+            let file = kubeconfig::read(path);
+            let file = file.map_err(|source| ConnectError::kubeconfig(path, source))?;
+            of_kubeconfig(path, file).await?
+        }
         (None, Some([first, ..])) => (Config::new(first.clone()), None),
         (None, _) => (Config::incluster().map_err(ConnectError::InCluster)?, None),
     };
-    // The proxy is configured here and not by `kube`.
-    config.proxy_url = None;
     let proxies = proxies.unwrap_or_else(proxy::of_environment);
     let servers = given.unwrap_or_else(|| vec![config.cluster_url.clone()]);
     let upstreams = servers.into_iter().map(|server| (server.clone(), proxies.intercept(&server)));
     Ok((config, upstreams.collect()))
 }
 
-async fn from_file(path: &Path) -> Result<(Config, Option<Matcher>), ConnectError> {
-    let wrong = |source| ConnectError::kubeconfig(path, source);
-    let file = kubeconfig::read(path).map_err(wrong)?;
-    let proxies = proxy::of_kubeconfig(&file)?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    Ok((config.map_err(wrong)?, proxies))
+/// Returns the configuration by a kubeconfig, and the proxy that it names.
+async fn of_kubeconfig(
+    path: &Path,
+    kubeconfig: Kubeconfig,
+) -> Result<(Config, Option<Matcher>), ConnectError> {
+    let proxies = proxy::of_kubeconfig(&kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let mut config = config.map_err(|source| ConnectError::kubeconfig(path, source))?;
+    // The proxy is configured here and not by `kube`.
+    config.proxy_url = None;
+    Ok((config, proxies))
 }
 
 fn parse(url: &str) -> Result<Uri, ConnectError> {
     let url = url.trim();
-    let wrong = |reason: &str| ConnectError::Master { url: url.to_owned(), reason: reason.into() };
-    let uri: Uri = url.parse().map_err(|_| wrong("not a URL such as https://10.0.0.1:6443"))?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(_)) => Ok(uri),
-        _ => Err(wrong("not a URL such as https://10.0.0.1:6443")),
-    }
+    let uri = url.parse().ok().filter(|uri: &Uri| {
+        matches!((uri.scheme_str(), uri.host()), (Some("http" | "https"), Some(_)))
+    });
+    uri.ok_or_else(|| ConnectError::Master { url: url.to_owned() })
 }

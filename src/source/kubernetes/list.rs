@@ -9,9 +9,9 @@ use kube_ipvs_core::model::Event;
 use tracing::debug;
 
 use super::answer::{Answer, ResponseError};
-use super::backoff::jittered;
 use super::decode::{WatchEvent, ends_list};
 use super::reflector::Reflector;
+use super::timeouts::jittered;
 use crate::source::wire::Resource;
 
 /// Objects per page of a list that the server reads from its store.

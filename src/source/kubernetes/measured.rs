@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
+use scopeguard::guard;
 use tower::service_fn;
 
 /// A request to the API server that has an answer, or will have none.
@@ -28,41 +29,18 @@ pub(super) fn measured(client: Client, host: &str, observe: &ObserveRequest) -> 
     let namespace = client.default_namespace().to_owned();
     let (host, observe) = (Arc::<str>::from(host), Arc::clone(observe));
     let send = move |request: Request<Body>| {
-        let client = client.clone();
-        let measure = Measure {
-            observe: Arc::clone(&observe),
-            host: Arc::clone(&host),
-            method: request.method().clone(),
-            start: Instant::now(),
-            status: None,
-        };
+        let (client, host, observe) = (client.clone(), Arc::clone(&host), Arc::clone(&observe));
+        let (method, start) = (request.method().clone(), Instant::now());
         async move {
-            // All of it, to be dropped with the request.
-            let mut measure = measure;
+            // Observed even if the caller gives up the request.
+            let mut status = guard(None, |status| {
+                let (method, host, took) = (&method, &*host, start.elapsed());
+                observe(&ApiRequest { method, host, status, took });
+            });
             let answer = client.send(request).await;
-            measure.status = answer.as_ref().ok().map(http::Response::status);
+            *status = answer.as_ref().ok().map(Response::status);
             answer
         }
     };
     Client::new(service_fn(send), namespace)
-}
-
-/// A request under way. The caller may give it up at any time.
-struct Measure {
-    observe: ObserveRequest,
-    host: Arc<str>,
-    method: Method,
-    start: Instant,
-    status: Option<StatusCode>,
-}
-
-impl Drop for Measure {
-    fn drop(&mut self) {
-        (self.observe)(&ApiRequest {
-            method: &self.method,
-            host: &self.host,
-            status: self.status,
-            took: self.start.elapsed(),
-        });
-    }
 }

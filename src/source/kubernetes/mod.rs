@@ -16,7 +16,6 @@
 
 mod agents;
 mod answer;
-mod backoff;
 mod client;
 mod decode;
 mod kubeconfig;
@@ -28,9 +27,9 @@ mod proxy;
 mod reflector;
 mod rejection_log;
 mod server;
+mod timeouts;
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use bytes::Bytes;
 use kube::core::params::ListParams;
@@ -47,45 +46,11 @@ use reflector::Reflector;
 pub use server::{
     FIND_AGAIN, Server, ThroughService, controls, follow, follow_server, service_ranges,
 };
+pub use timeouts::Timeouts;
 
 use crate::source::wire::{
     HEADLESS, NodeObject, SERVICE_PROXY_NAME, ServiceCidrObject, ServiceObject, SliceObject,
 };
-
-/// Timeouts of requests, and waits between them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Timeouts {
-    /// After the first failure. Doubles with each further one; all waits are shortened at random by
-    /// up to a half.
-    pub first_wait: Duration,
-    /// The longest wait, unless the server asks for more (`Retry-After`).
-    pub longest_wait: Duration,
-    /// Upper bound for `Retry-After`.
-    pub longest_retry: Duration,
-    /// Before another request for a resource that the server does not have.
-    pub absent_wait: Duration,
-    /// The requested duration of a watch; it is shortened at random by up to a half.
-    pub longest_watch: Duration,
-    /// A server that is silent for this long counts as lost. It sends at least a bookmark every
-    /// minute.
-    pub silence: Duration,
-    /// The same within a list that arrives as a watch.
-    pub silence_in_list: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            first_wait: Duration::from_millis(300),
-            longest_wait: Duration::from_secs(30),
-            longest_retry: Duration::from_secs(600),
-            absent_wait: Duration::from_secs(600),
-            longest_watch: Duration::from_secs(600),
-            silence: Duration::from_secs(90),
-            silence_in_list: Duration::from_secs(15),
-        }
-    }
-}
 
 /// The requests of a reflector and what becomes of them, for metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,12 +8,12 @@ use kube_ipvs_core::model::{Change, Event};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
+use super::WatchStep;
 use super::answer::{Answer, ResponseError};
-use super::backoff::{backoff, jittered};
 use super::client::Clients;
 use super::decode::{Parsed, WatchEvent};
 use super::object_reader::ObjectReader;
-use super::{Timeouts, WatchStep};
+use super::timeouts::{Timeouts, jittered};
 use crate::source::wire::Resource;
 
 /// Watches one resource. `Break` means that the receiver is gone.
@@ -207,7 +207,7 @@ where
 
     /// Returns the wait before the next attempt.
     fn back_off(&mut self) -> Duration {
-        let wait = backoff(self.timeouts, self.waits);
+        let wait = self.timeouts.backoff(self.waits);
         self.waits = self.waits.saturating_add(1);
         wait
     }

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use kube::{Api, Client};
 use kube_ipvs_core::model::{
     Change, Control, Event, Service, ServiceKey, Settings, read_ip, read_range,
 };
+use serde::de::DeserializeOwned;
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
@@ -189,24 +191,25 @@ pub async fn follow(
 /// Returns the service ranges that the API server reports within a few seconds: those of
 /// ServiceCIDR objects, and the ClusterIPs of its own Service.
 pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
-    let cidrs = async {
-        let objects: Api<ServiceCIDR> = Api::all(client.clone());
-        let listed = objects.list(&ListParams::default()).await.ok()?;
-        let specs = listed.items.into_iter().filter_map(|object| object.spec);
-        Some(specs.flat_map(|spec| spec.cidrs.unwrap_or_default()).collect::<Vec<_>>())
-    };
-    let own = async {
-        let services: Api<v1::Service> = Api::namespaced(client.clone(), "default");
-        let params = ListParams::default().fields("metadata.name=kubernetes");
-        let listed = services.list(&params).await.ok()?;
-        let specs = listed.items.into_iter().filter_map(|object| object.spec);
-        Some(specs.flat_map(|spec| spec.cluster_ips.unwrap_or_default()).collect::<Vec<_>>())
-    };
-    let (cidrs, own) = tokio::join!(timeout(LOOKUP_TIMEOUT, cidrs), timeout(LOOKUP_TIMEOUT, own));
-    let texts = |found: Result<Option<Vec<String>>, _>| found.ok().flatten().unwrap_or_default();
-    let cidrs = texts(cidrs).into_iter().filter_map(|text| read_range(&text));
-    let own = texts(own).into_iter().filter_map(|text| read_ip(&text));
-    cidrs.chain(own.map(IpNet::from)).collect()
+    let all = ListParams::default();
+    let own = all.clone().fields("metadata.name=kubernetes");
+    let (cidrs, own) = tokio::join!(
+        listed(Api::<ServiceCIDR>::all(client.clone()), all),
+        listed(Api::<v1::Service>::namespaced(client.clone(), "default"), own),
+    );
+    let cidrs = cidrs.into_iter().filter_map(|object| object.spec?.cidrs).flatten();
+    let ips = own.into_iter().filter_map(|service| service.spec?.cluster_ips).flatten();
+    let ips = ips.filter_map(|text| read_ip(&text));
+    cidrs.filter_map(|text| read_range(&text)).chain(ips.map(IpNet::from)).collect()
+}
+
+/// Lists objects; returns none if that fails or takes too long.
+async fn listed<K>(objects: Api<K>, selected: ListParams) -> Vec<K>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let listed = timeout(LOOKUP_TIMEOUT, objects.list(&selected)).await;
+    listed.ok().and_then(Result::ok).map(|list| list.items).unwrap_or_default()
 }
 
 /// Returns the options of all Services that have any, from the annotations alone.
