@@ -65,20 +65,12 @@ pub(super) enum Form {
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(i32::MAX as u64 / 1000);
 
 impl Form {
-    /// Whether a value is of this form.
+    /// Checks a value by itself.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
-        match self {
-            Self::Truth(_) | Self::Unneeded => read::truth(value).map(drop),
-            Self::Count(_) => read::count(value).map(drop),
-            Self::Number(_) => read::number(value).map(drop),
-            Self::Time(_) | Self::Period(_) | Self::Timeout(_) => read::time(value).map(drop),
-            Self::Labels(_) | Self::Text(..) => read::text(value).map(drop),
-            Self::List(..) => read::list(value).map(drop),
-            Self::OfServices(_) => read::scalars(value).map(drop),
-        }
+        self.apply(&mut Config::default(), value)
     }
 
-    /// Puts a value where it goes.
+    /// Puts a value where it goes, if it does not need others for that.
     pub(super) fn apply(&self, config: &mut Config, value: &Value) -> Result<(), String> {
         match self {
             Self::Truth(place) => *place(config) = read::truth(value)?,
@@ -96,7 +88,10 @@ impl Form {
                     config.defaults.insert(name, text);
                 }
             }
-            Self::Number(_) | Self::Text(..) | Self::List(..) | Self::Unneeded => {}
+            Self::Number(_) => read::number(value).map(drop)?,
+            Self::Text(..) => read::text(value).map(drop)?,
+            Self::List(..) => read::list(value).map(drop)?,
+            Self::Unneeded => read::truth(value).map(drop)?,
         }
         Ok(())
     }

@@ -4,20 +4,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use kube::client::Body;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use scopeguard::guard;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
+use tower::service_fn;
 
 use super::kubeconfig;
-use super::measured::{ApiRequest, ObserveRequest, measured};
 use super::proxy;
 use crate::yaml;
 
@@ -32,6 +33,21 @@ pub struct ApiAccess {
     /// The server's URL, which replaces the kubeconfig's, or several URLs separated by commas.
     pub master: Option<String>,
 }
+
+/// A request to the API server that has an answer, or will have none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApiRequest<'a> {
+    pub method: &'a Method,
+    /// The server's host and port as its URL has them.
+    pub host: &'a str,
+    /// `None` without an answer.
+    pub status: Option<StatusCode>,
+    /// Until the head of the answer arrived.
+    pub took: Duration,
+}
+
+/// Gets each request.
+pub type ObserveRequest = Arc<dyn Fn(&ApiRequest<'_>) + Send + Sync>;
 
 /// The reason why no client can be created.
 #[derive(Debug, thiserror::Error)]
@@ -187,6 +203,27 @@ fn client(config: Config, proxy: Option<Intercept>) -> Result<Client, ConnectErr
         Some(proxy) => proxy::client(&config, &proxy),
         None => Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error))),
     }
+}
+
+/// Returns a client that has its requests observed.
+fn measured(client: Client, host: &str, observe: &ObserveRequest) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let (host, observe) = (Arc::<str>::from(host), Arc::clone(observe));
+    let send = move |request: Request<Body>| {
+        let (client, host, observe) = (client.clone(), Arc::clone(&host), Arc::clone(&observe));
+        let (method, start) = (request.method().clone(), Instant::now());
+        async move {
+            // Observed even if the caller gives up the request.
+            let mut status = guard(None, |status| {
+                let (method, host, took) = (&method, &*host, start.elapsed());
+                observe(&ApiRequest { method, host, status, took });
+            });
+            let answer = client.send(request).await;
+            *status = answer.as_ref().ok().map(Response::status);
+            answer
+        }
+    };
+    Client::new(service_fn(send), namespace)
 }
 
 /// Resolves the configuration and the servers with their proxies, at least one. The precedence is

@@ -1,11 +1,9 @@
 //! Complete lists of a resource.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kube::core::Request;
 use kube::core::params::{ListParams, VersionMatch, WatchParams};
-use kube_ipvs_core::model::Event;
 use tracing::debug;
 
 use super::answer::{Answer, ResponseError};
@@ -17,11 +15,7 @@ use crate::source::wire::Resource;
 /// Objects per page of a list that the server reads from its store.
 const PAGE: u32 = 500;
 
-impl<R, D, N> Reflector<'_, R, D, N>
-where
-    R: Resource,
-    D: Fn(Event) -> ControlFlow<()>,
-{
+impl<R: Resource, D, N> Reflector<'_, R, D, N> {
     /// Reads the complete list, not older than a version: `"0"` stands for any, which the server
     /// answers cheaply from its cache, and `None` for the latest. Returns the values, the version
     /// from which a watch continues, and the watch that delivered the list, if any.

@@ -20,7 +20,6 @@ mod client;
 mod decode;
 mod kubeconfig;
 mod list;
-mod measured;
 mod object_reader;
 mod once;
 mod proxy;
@@ -37,10 +36,10 @@ use kube_ipvs_core::model::{Event, Settings};
 
 pub use agents::{AgentPod, AgentPods, RemoteError};
 pub use client::{
-    ApiAccess, Clients, ConnectError, connect, connect_observed, connect_user, server_urls,
+    ApiAccess, ApiRequest, Clients, ConnectError, ObserveRequest, connect, connect_observed,
+    connect_user, server_urls,
 };
 pub use decode::Encoding;
-pub use measured::{ApiRequest, ObserveRequest};
 pub use once::{ListOnceError, list};
 use reflector::Reflector;
 pub use server::{
