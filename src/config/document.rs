@@ -104,7 +104,6 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Given, ConfigError> {
 }
 
 impl Given {
-    /// Takes in a document.
     fn add(&mut self, path: &Path, number: usize, value: Value) -> Result<(), String> {
         let document = Document::of(&value)?;
         let place = if document.kind == OWN.kind { &mut self.own } else { &mut self.kube_proxy };

@@ -56,7 +56,6 @@ impl Ignored {
         self.fields.split_whitespace()
     }
 
-    /// All of its flags.
     pub(super) fn all_flags(&self) -> impl Iterator<Item = &'static str> {
         self.flags.split_whitespace().chain(self.truths.split_whitespace())
     }

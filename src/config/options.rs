@@ -24,13 +24,11 @@ use Form::{Count, Labels, List, Number, OfServices, Period, Text, Time, Timeout,
 pub(super) struct Document {
     pub(super) version: &'static str,
     pub(super) kind: &'static str,
-    /// Its options.
     pub(super) options: &'static [Opt],
     /// Its fields that have no meaning here.
     pub(super) ignored: &'static [Ignored],
 }
 
-/// An option.
 pub(super) struct Opt {
     /// Its path in the document.
     pub(super) field: &'static str,
@@ -131,7 +129,6 @@ fn timeout(time: Duration) -> Result<Option<Duration>, String> {
 /// A complete file with all defaults, whose comments say what each option means.
 pub(super) const TEMPLATE: &str = include_str!("options.yaml");
 
-/// Both documents.
 pub(super) const DOCUMENTS: [Document; 2] = [KUBE_PROXY, OWN];
 
 pub(super) const KUBE_PROXY: Document = Document {
@@ -323,12 +320,10 @@ pub(super) fn explained() -> impl Iterator<Item = (&'static Opt, String)> {
     })
 }
 
-/// The options of both documents.
 pub(super) fn all() -> impl Iterator<Item = &'static Opt> {
     DOCUMENTS.into_iter().flat_map(|document| document.options)
 }
 
-/// The option of a field.
 pub(super) fn of_field(field: &str) -> Option<&'static Opt> {
     all().find(|option| option.field == field)
 }

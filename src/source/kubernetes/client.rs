@@ -22,7 +22,6 @@ use super::kubeconfig;
 use super::proxy;
 use crate::yaml;
 
-/// The timeout of a connection attempt.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The location of the API server, and the credentials.

@@ -15,7 +15,7 @@ use crate::source::wire::Resource;
 /// Objects per page of a list that the server reads from its store.
 const PAGE: u32 = 500;
 
-impl<R: Resource, D, N> Reflector<'_, R, D, N> {
+impl<R: Resource> Reflector<'_, R> {
     /// Reads the complete list, not older than a version: `"0"` stands for any, which the server
     /// answers cheaply from its cache, and `None` for the latest. Returns the values, the version
     /// from which a watch continues, and the watch that delivered the list, if any.
@@ -69,7 +69,6 @@ impl<R: Resource, D, N> Reflector<'_, R, D, N> {
         }
     }
 
-    /// Lists page by page.
     async fn page_list(&mut self, oldest: Option<&str>) -> Result<String, ResponseError> {
         let mut params = ListParams {
             // With a limit, the server would bypass its cache.
@@ -90,7 +89,6 @@ impl<R: Resource, D, N> Reflector<'_, R, D, N> {
         }
     }
 
-    /// Opens a watch.
     pub(super) async fn open(
         &self,
         version: &str,

@@ -40,11 +40,9 @@ pub use client::{
     connect_user, server_urls,
 };
 pub use decode::Encoding;
-pub use once::{ListOnceError, list};
+pub use once::{ListOnceError, controls, list, service_ranges};
 use reflector::Reflector;
-pub use server::{
-    FIND_AGAIN, Server, ThroughService, controls, follow, follow_server, service_ranges,
-};
+pub use server::{FIND_AGAIN, Server, ThroughService, follow, follow_server};
 pub use timeouts::Timeouts;
 
 use crate::source::wire::{
@@ -96,10 +94,10 @@ pub async fn run(
     let (clients, timeouts, deliver, note) = (&clients, &timeouts, &deliver, &note);
     // The first that is no longer heard ends all of them.
     tokio::select! {
-        _ = Reflector::<NodeObject, _, _>::new(own_node, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::<ServiceCidrObject, _, _>::new(all, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::<ServiceObject, _, _>::new(services, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::<SliceObject, _, _>::new(slices, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<NodeObject>::new(own_node, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<ServiceCidrObject>::new(all, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<ServiceObject>::new(services, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<SliceObject>::new(slices, clients, timeouts, deliver, note).run() => {}
     }
 }
 

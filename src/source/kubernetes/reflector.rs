@@ -17,13 +17,13 @@ use super::timeouts::{Timeouts, jittered};
 use crate::source::wire::Resource;
 
 /// Watches one resource. `Break` means that the receiver is gone.
-pub(super) struct Reflector<'a, R: Resource, D, N> {
+pub(super) struct Reflector<'a, R: Resource> {
     pub(super) clients: &'a Clients,
     /// The selectors of the objects.
     pub(super) selected: ListParams,
     pub(super) timeouts: &'a Timeouts,
-    deliver: D,
-    note: N,
+    deliver: &'a dyn Fn(Event) -> ControlFlow<()>,
+    note: &'a dyn Fn(&'static str, WatchStep),
     pub(super) reader: ObjectReader<R>,
     /// Waits since the last success.
     waits: u32,
@@ -34,18 +34,13 @@ pub(super) struct Reflector<'a, R: Resource, D, N> {
     last_failure: Option<ResponseError>,
 }
 
-impl<'a, R, D, N> Reflector<'a, R, D, N>
-where
-    R: Resource,
-    D: Fn(Event) -> ControlFlow<()>,
-    N: Fn(&'static str, WatchStep),
-{
+impl<'a, R: Resource> Reflector<'a, R> {
     pub(super) fn new(
         selected: ListParams,
         clients: &'a Clients,
         timeouts: &'a Timeouts,
-        deliver: D,
-        note: N,
+        deliver: &'a dyn Fn(Event) -> ControlFlow<()>,
+        note: &'a dyn Fn(&'static str, WatchStep),
     ) -> Self {
         Self {
             clients,
@@ -184,7 +179,6 @@ where
         }
     }
 
-    /// Delivers a new or changed object.
     fn change(&mut self, object: &Parsed<R>) -> ControlFlow<()> {
         let metadata = object.metadata();
         match self.reader.value(object) {

@@ -2,32 +2,23 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::time::Duration;
 use std::{iter, mem, slice};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
-use kube::api::{ListParams, ObjectMeta, PartialObjectMeta};
-use kube::{Api, Client};
-use kube_ipvs_core::model::{
-    Change, Control, Event, Service, ServiceKey, Settings, read_ip, read_range,
-};
-use serde::de::DeserializeOwned;
+use kube_ipvs_core::model::{Change, Event, Service, Settings};
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use super::client::{ApiAccess, Clients, ConnectError, configure};
-use super::{Timeouts, WatchStep, run, services};
-use crate::control;
+use super::{Timeouts, WatchStep, run};
 
 /// The interval at which the API server's addresses are resolved.
 pub const FIND_AGAIN: Duration = Duration::from_secs(30);
 /// The timeout for resolving a name, and for the requests of a check.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The configured API server: one server, or several equivalent ones, each with the host in its URL
 /// and its resolved addresses.
@@ -186,52 +177,6 @@ pub async fn follow(
     };
     run(clients, settings, timeouts, deliver, note).await;
     refusal.into_inner().map_or(Ok(()), Err)
-}
-
-/// Returns the service ranges that the API server reports within a few seconds: those of
-/// ServiceCIDR objects, and the ClusterIPs of its own Service.
-pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
-    let all = ListParams::default();
-    let own = all.clone().fields("metadata.name=kubernetes");
-    let (cidrs, own) = tokio::join!(
-        listed(Api::<ServiceCIDR>::all(client.clone()), all),
-        listed(Api::<v1::Service>::namespaced(client.clone(), "default"), own),
-    );
-    let cidrs = cidrs.into_iter().filter_map(|object| object.spec?.cidrs).flatten();
-    let ips = own.into_iter().filter_map(|service| service.spec?.cluster_ips).flatten();
-    let ips = ips.filter_map(|text| read_ip(&text));
-    cidrs.filter_map(|text| read_range(&text)).chain(ips.map(IpNet::from)).collect()
-}
-
-/// Lists objects; returns none if that fails or takes too long.
-async fn listed<K>(objects: Api<K>, selected: ListParams) -> Vec<K>
-where
-    K: Clone + DeserializeOwned + Debug,
-{
-    let listed = timeout(LOOKUP_TIMEOUT, objects.list(&selected)).await;
-    listed.ok().and_then(Result::ok).map(|list| list.items).unwrap_or_default()
-}
-
-/// Returns the options of all Services that have any, from the annotations alone.
-///
-/// # Errors
-///
-/// If the API server does not list the Services within a few seconds.
-pub async fn controls(
-    client: &Client,
-    settings: &Settings,
-) -> Result<Vec<(ServiceKey, Box<Control>)>, String> {
-    let all: Api<v1::Service> = Api::all(client.clone());
-    let selected = services(settings);
-    let listed = timeout(LOOKUP_TIMEOUT, all.list_metadata(&selected)).await;
-    let listed = listed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let control = |service: PartialObjectMeta<v1::Service>| {
-        let ObjectMeta { namespace, name, annotations, .. } = service.metadata;
-        let annotations = annotations.unwrap_or_default();
-        let control = control::read(annotations.iter().map(|(key, text)| (&**key, &**text)))?;
-        Some((ServiceKey::new(&namespace?, &name?), control))
-    };
-    Ok(listed.items.into_iter().filter_map(control).collect())
 }
 
 async fn resolve(host: &str, port: u16) -> Vec<SocketAddr> {

@@ -47,7 +47,6 @@ pub trait Resource: DeserializeOwned + Message + Default {
     type Key: Display;
     type Value;
 
-    /// The kind in rejections.
     const KIND: &'static str;
     const PATH: &'static str;
     const IS_NAMESPACED: bool;
