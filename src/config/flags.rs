@@ -26,34 +26,17 @@ const PROXY_HEADING: &str = "kube-proxy's flags";
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Inputs")]
 pub struct SharedFlags {
     /// A KubeProxyConfiguration, as kubeadm writes it; a second document of kind
     /// KubeIpvsConfiguration may follow in the same file
-    #[arg(
-        long,
-        value_name = "FILE",
-        value_parser = path(),
-        global = true,
-        help_heading = "Inputs"
-    )]
+    #[arg(long, value_name = "FILE", value_parser = path(), global = true)]
     pub config: Option<PathBuf>,
     /// Take objects from the .yaml, .yml and .json files under DIR instead of an API server
-    #[arg(
-        long,
-        value_name = "DIR",
-        value_parser = path(),
-        global = true,
-        help_heading = "Inputs"
-    )]
+    #[arg(long, value_name = "DIR", value_parser = path(), global = true)]
     pub manifests: Option<PathBuf>,
     /// This node's name [default: $NODE_NAME, then the host name in lower case]
-    #[arg(
-        long,
-        visible_alias = "hostname-override",
-        value_name = "NAME",
-        global = true,
-        help_heading = "Inputs"
-    )]
+    #[arg(long, visible_alias = "hostname-override", value_name = "NAME", global = true)]
     pub node_name: Option<String>,
     /// The API server's URL, instead of the kubeconfig's; or several, separated by commas: the agent
     /// uses one of them for as long as it answers
