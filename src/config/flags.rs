@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum};
 use serde_json::Value;
 
-use super::ignored::{self, Ignored, IgnoredNames};
+use super::ignored::{self, IgnoredNames};
 use super::options::{self, Form, Opt};
 use super::read;
 
@@ -132,7 +132,8 @@ const REPLACED: [(&str, &str); 2] =
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ProxyFlags {
     values: BTreeMap<&'static str, Value>,
-    ignored: Vec<&'static str>,
+    /// What was given without an effect: one line each.
+    pub(super) warnings: Vec<String>,
 }
 
 impl ProxyFlags {
@@ -151,20 +152,6 @@ impl ProxyFlags {
     /// The options that were given.
     pub(super) fn given(&self) -> impl Iterator<Item = (&'static Opt, &Value)> {
         options::with_flags().filter_map(|option| Some((option, self.value(option.flag)?)))
-    }
-
-    /// The warnings of flags that have no meaning here.
-    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        let is_given = |name: &&str| self.ignored.contains(name);
-        let mut names = IgnoredNames::default();
-        for ignored in &ignored::ALL {
-            for name in ignored.all_flags().filter(is_given) {
-                names.note(ignored, format!("--{name}"));
-            }
-        }
-        let replaced = REPLACED.into_iter().filter(move |(name, _)| is_given(name));
-        let replaced = replaced.map(|(name, by)| format!("--{name} is ignored: use --{by}"));
-        replaced.chain(names.told())
     }
 }
 
@@ -238,11 +225,17 @@ impl FromArgMatches for ProxyFlags {
             (!is_none).then_some((option.flag, value))
         };
         let is_given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
-        let ignored = ignored::ALL.iter().flat_map(Ignored::all_flags);
-        let ignored = ignored.chain(REPLACED.map(|(name, _)| name));
+        let mut ignored = IgnoredNames::default();
+        for reason in &ignored::ALL {
+            for name in reason.all_flags().filter(is_given) {
+                ignored.note(reason, format!("--{name}"));
+            }
+        }
+        let replaced = REPLACED.into_iter().filter(|(name, _)| is_given(name));
+        let replaced = replaced.map(|(name, by)| format!("--{name} is ignored: use --{by}"));
         Ok(Self {
             values: options::with_flags().filter_map(value).collect(),
-            ignored: ignored.filter(is_given).collect(),
+            warnings: replaced.chain(ignored.told()).collect(),
         })
     }
 

@@ -73,8 +73,7 @@ impl<'a> Resolver<'a> {
         flags: &'a SharedFlags,
         node_names: [Option<String>; 2],
     ) -> Result<Self, ConfigError> {
-        let mut warnings = flags.warnings.clone();
-        warnings.extend(flags.proxy.warnings());
+        let mut warnings = [flags.warnings.as_slice(), &flags.proxy.warnings].concat();
         let mut given = match &flags.config {
             None => Given { kube_proxy: Origin::Flags, ..Given::default() },
             Some(path) => document::read_file(path)?,
