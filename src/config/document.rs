@@ -125,15 +125,11 @@ impl Given {
         };
         for (name, value) in fields {
             let field = if under.is_empty() { name.clone() } else { format!("{under}.{name}") };
-            // A name may have a dot in it.
-            let is = |known: &str| *known == *field && !name.contains('.');
-            let has_more = || {
-                let rest = |known: &'static str| known.strip_prefix(&*field)?.strip_prefix('.');
-                !name.contains('.') && document.fields().any(|known| rest(known).is_some())
-            };
-            let option = document.options.iter().find(|option| is(option.field));
-            let ignored = || document.ignored.iter().find(|it| it.fields().any(is));
-            if let Some(option) = option {
+            // A name with a dot in it is not the path of two.
+            let path = if name.contains('.') { "" } else { &*field };
+            let is_below =
+                |known: &str| known.strip_prefix(path).is_some_and(|it| it.starts_with('.'));
+            if let Some(option) = document.options.iter().find(|option| option.field == path) {
                 if value.is_null() {
                     continue;
                 }
@@ -141,9 +137,9 @@ impl Given {
                 if self.note(checked.map_err(|reason| origin.wrong(&field, reason))).is_some() {
                     self.values.insert(option.field, value);
                 }
-            } else if let Some(ignored) = ignored() {
+            } else if let Some(ignored) = document.ignored.iter().find(|it| it.has(path)) {
                 self.ignored.note_fields(ignored, field, &value);
-            } else if has_more() {
+            } else if document.fields().any(is_below) {
                 if !value.is_null() {
                     self.take(origin, document, &field, value);
                 }

@@ -207,6 +207,7 @@ mod tests {
         let config = with_file(&text, "").unwrap();
         assert_eq!(config.settings.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
         assert_eq!(config.audit_period, None);
+        assert_eq!(read("auditPeriod: 0").unwrap().audit_period, None);
 
         let error = read("auditPeriod: often").unwrap_err().to_string();
         assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");
