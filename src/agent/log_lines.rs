@@ -16,7 +16,7 @@ use crate::build::{COMMIT, VERSION};
 use crate::config::{Config, SharedFlags, SourceConfig};
 use crate::kernel::drift::DriftNotice;
 use crate::kernel::release;
-use crate::source::kubernetes::{ApiAccess, server_urls};
+use crate::source::kubernetes::server_urls;
 
 /// How long the first sync may take without a line.
 const FIRST_LINE: Duration = Duration::from_secs(5);
@@ -31,10 +31,9 @@ const NAMED: usize = 5;
 pub(super) async fn announce(config: &Config, flags: &SharedFlags) {
     let source = match &config.source {
         SourceConfig::Manifests(directory) => directory.display().to_string(),
-        SourceConfig::Kubernetes { kubeconfig, master } => {
-            let access = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
+        SourceConfig::Kubernetes(access) => {
             // The error ends the agent when it connects.
-            server_urls(&access).await.unwrap_or_else(|error| error.to_string())
+            server_urls(access).await.unwrap_or_else(|error| error.to_string())
         }
     };
     info!(
@@ -59,7 +58,7 @@ impl StartLog {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
         let source = match &config.source {
             SourceConfig::Manifests(directory) => directory.display().to_string(),
-            SourceConfig::Kubernetes { .. } => "the API server".to_owned(),
+            SourceConfig::Kubernetes(_) => "the API server".to_owned(),
         };
         Self { source, next: Some(now + FIRST_LINE) }
     }

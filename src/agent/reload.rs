@@ -14,7 +14,6 @@ use super::sources::find_server;
 use super::{config_file, log};
 use crate::config::{self, Config, SharedFlags, SourceConfig};
 use crate::kernel::Kernel;
-use crate::source::kubernetes::ApiAccess;
 
 /// This program, even if its file was replaced or deleted.
 const SELF: &str = "/proc/self/exe";
@@ -72,9 +71,8 @@ impl Agent {
 async fn check(config: &Config) -> anyhow::Result<()> {
     log::filter(&config.log_level)?;
     Kernel::check_carry(&config.settings.carry)?;
-    if let SourceConfig::Kubernetes { kubeconfig, master } = &config.source {
-        let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
-        find_server(&reach, config).await?;
+    if let SourceConfig::Kubernetes(access) = &config.source {
+        find_server(access, config).await?;
     }
     Ok(())
 }

@@ -44,15 +44,14 @@ impl Agent {
                 manifests::follow(directory, node, deliver)?;
                 pending().await
             }
-            SourceConfig::Kubernetes { kubeconfig, master } => {
-                let reach = ApiAccess { kubeconfig: kubeconfig.clone(), master: master.clone() };
-                let server = find_server(&reach, &self.config).await?;
+            SourceConfig::Kubernetes(access) => {
+                let server = find_server(access, &self.config).await?;
                 let _ = deliver(Event::ApiServers(server.sockets().collect()));
                 let metrics = Arc::clone(&self.handles.metrics);
                 let counted = Arc::clone(&metrics);
                 let observe: ObserveRequest =
                     Arc::new(move |request| counted.api_server.requested(request));
-                let clients = kubernetes::connect_observed(&reach, &observe).await?;
+                let clients = kubernetes::connect_observed(access, &observe).await?;
                 let counted = Arc::clone(&metrics);
                 let note =
                     move |kind, step| counted.api_server.watched(kind, step, SystemTime::now());
@@ -62,7 +61,7 @@ impl Agent {
                     ended = kubernetes::follow(
                         &server, clients, &self.config.settings, Timeouts::default(), deliver, note,
                     ) => ended?,
-                    () = kubernetes::follow_server(&reach, &server, FIND_AGAIN, report) => {}
+                    () = kubernetes::follow_server(access, &server, FIND_AGAIN, report) => {}
                     () = events.run(notices) => {}
                 }
                 bail!("the engine's thread has ended")
@@ -71,8 +70,8 @@ impl Agent {
     }
 }
 
-pub(super) async fn find_server(reach: &ApiAccess, config: &Config) -> anyhow::Result<Server> {
-    let server = Server::find(reach).await?;
+pub(super) async fn find_server(access: &ApiAccess, config: &Config) -> anyhow::Result<Server> {
+    let server = Server::find(access).await?;
     server.check(&config.settings.service_cidrs)?;
     Ok(server)
 }

@@ -34,10 +34,9 @@ pub(super) fn run(shared: &SharedFlags, form: TextFormat) -> anyhow::Result<Exit
     };
     ask(&mut subject, "defaults", &config.settings.defaults);
     match config.source {
-        SourceConfig::Kubernetes { kubeconfig, master } => {
+        SourceConfig::Kubernetes(access) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let reach = ApiAccess { kubeconfig, master };
-            match runtime.block_on(look_up(&reach, &config.settings, &mut subject)) {
+            match runtime.block_on(look_up(&access, &config.settings, &mut subject)) {
                 // On a node, rather than in a pod, there may be nothing to check.
                 Ok(()) | Err(ConnectError::InCluster(_)) => {}
                 Err(error) => output::report(error)?,
@@ -116,13 +115,13 @@ fn node_context(settings: &Settings, subject: &Subject) -> Result<NodeContext, K
 /// Looks up where the API server is, and which ranges and options of Services it knows if it can be
 /// asked.
 async fn look_up(
-    reach: &ApiAccess,
+    access: &ApiAccess,
     settings: &Settings,
     subject: &mut Subject,
 ) -> Result<(), ConnectError> {
-    let server = Server::find(reach).await?;
+    let server = Server::find(access).await?;
     subject.api_servers = server.sockets().map(|socket| socket.ip()).collect();
-    let clients = connect(reach).await?;
+    let clients = connect(access).await?;
     let client = clients.current();
     subject.service_ranges.extend(service_ranges(client).await);
     match controls(client, settings).await {

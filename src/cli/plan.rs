@@ -16,7 +16,7 @@ use super::{TextFormat, WOULD_CHANGE, objects, output, running};
 use crate::agent;
 use crate::config::{SharedFlags, SourceConfig};
 use crate::kernel::Kernel;
-use crate::source::kubernetes::{self, ApiAccess, Timeouts};
+use crate::source::kubernetes::{self, Timeouts};
 use crate::source::network;
 
 /// How long the API server may take to list everything.
@@ -71,9 +71,7 @@ fn load(shared: &SharedFlags) -> anyhow::Result<(Settings, Vec<Event>)> {
     }
     let config = running::config(shared, true)?;
     let (access, settings) = match config.source {
-        SourceConfig::Kubernetes { kubeconfig, master } => {
-            (ApiAccess { kubeconfig, master }, config.settings)
-        }
+        SourceConfig::Kubernetes(access) => (access, config.settings),
         SourceConfig::Manifests(directory) => {
             let shared = SharedFlags { manifests: Some(directory), ..shared.clone() };
             let (_, events) = objects::load(&shared, "plan")?;

@@ -1,6 +1,6 @@
 //! The configuration file: kube-proxy's document, and ours if there is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,8 @@ pub(super) struct Given {
     pub(super) kube_proxy: Origin,
     /// and ours.
     pub(super) own: Origin,
+    /// The fields whose values come from flags, with or without a file.
+    pub(super) by_flag: BTreeSet<&'static str>,
     pub(super) warnings: Vec<String>,
     /// At most one of each place.
     pub(super) errors: Vec<ConfigError>,
@@ -102,7 +104,6 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Given, ConfigError> {
 }
 
 impl Given {
-    /// Takes in a document.
     fn add(&mut self, path: &Path, number: usize, value: Value) -> Result<(), String> {
         let document = Document::of(&value)?;
         let place = if document.kind == OWN.kind { &mut self.own } else { &mut self.kube_proxy };
@@ -124,15 +125,11 @@ impl Given {
         };
         for (name, value) in fields {
             let field = if under.is_empty() { name.clone() } else { format!("{under}.{name}") };
-            // A name may have a dot in it.
-            let is = |known: &str| *known == *field && !name.contains('.');
-            let has_more = || {
-                let rest = |known: &'static str| known.strip_prefix(&*field)?.strip_prefix('.');
-                !name.contains('.') && document.fields().any(|known| rest(known).is_some())
-            };
-            let option = document.options.iter().find(|option| is(option.field));
-            let ignored = || document.ignored.iter().find(|it| it.fields().any(is));
-            if let Some(option) = option {
+            // A name with a dot in it is not the path of two.
+            let path = if name.contains('.') { "" } else { &*field };
+            let is_below =
+                |known: &str| known.strip_prefix(path).is_some_and(|it| it.starts_with('.'));
+            if let Some(option) = document.options.iter().find(|option| option.field == path) {
                 if value.is_null() {
                     continue;
                 }
@@ -140,9 +137,9 @@ impl Given {
                 if self.note(checked.map_err(|reason| origin.wrong(&field, reason))).is_some() {
                     self.values.insert(option.field, value);
                 }
-            } else if let Some(ignored) = ignored() {
+            } else if let Some(ignored) = document.ignored.iter().find(|it| it.has(path)) {
                 self.ignored.note_fields(ignored, field, &value);
-            } else if has_more() {
+            } else if document.fields().any(is_below) {
                 if !value.is_null() {
                     self.take(origin, document, &field, value);
                 }
@@ -180,7 +177,13 @@ impl Given {
 
     /// Where a field was given.
     pub(super) fn origin(&self, field: &str) -> &Origin {
-        if OWN.fields().any(|own| own == field) { &self.own } else { &self.kube_proxy }
+        if self.by_flag.contains(field) {
+            &Origin::Flags
+        } else if OWN.fields().any(|own| own == field) {
+            &self.own
+        } else {
+            &self.kube_proxy
+        }
     }
 }
 
@@ -225,7 +228,7 @@ impl Document {
 
 /// The documents of a text, whatever they say, and what is odd about it. Of a key that is there twice
 /// the last value counts: kube-proxy reads a file leniently after strict decoding has failed.
-pub(super) fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), String> {
+fn parse_values(text: &str) -> Result<(Vec<Value>, Option<String>), String> {
     let error = match from_multiple(text) {
         Ok(documents) => return Ok((documents, None)),
         Err(error) => yaml::reason(&error),

@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum};
 use serde_json::Value;
 
-use super::ignored::{self, Ignored, IgnoredNames};
+use super::ignored::{self, IgnoredNames};
 use super::options::{self, Form, Opt};
 use super::read;
 
@@ -26,34 +26,17 @@ const PROXY_HEADING: &str = "kube-proxy's flags";
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Inputs")]
 pub struct SharedFlags {
     /// A KubeProxyConfiguration, as kubeadm writes it; a second document of kind
     /// KubeIpvsConfiguration may follow in the same file
-    #[arg(
-        long,
-        value_name = "FILE",
-        value_parser = path(),
-        global = true,
-        help_heading = "Inputs"
-    )]
+    #[arg(long, value_name = "FILE", value_parser = path(), global = true)]
     pub config: Option<PathBuf>,
     /// Take objects from the .yaml, .yml and .json files under DIR instead of an API server
-    #[arg(
-        long,
-        value_name = "DIR",
-        value_parser = path(),
-        global = true,
-        help_heading = "Inputs"
-    )]
+    #[arg(long, value_name = "DIR", value_parser = path(), global = true)]
     pub manifests: Option<PathBuf>,
     /// This node's name [default: $NODE_NAME, then the host name in lower case]
-    #[arg(
-        long,
-        visible_alias = "hostname-override",
-        value_name = "NAME",
-        global = true,
-        help_heading = "Inputs"
-    )]
+    #[arg(long, visible_alias = "hostname-override", value_name = "NAME", global = true)]
     pub node_name: Option<String>,
     /// The API server's URL, instead of the kubeconfig's; or several, separated by commas: the agent
     /// uses one of them for as long as it answers
@@ -149,7 +132,8 @@ const REPLACED: [(&str, &str); 2] =
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ProxyFlags {
     values: BTreeMap<&'static str, Value>,
-    ignored: Vec<&'static str>,
+    /// What was given without an effect: one line each.
+    pub(super) warnings: Vec<String>,
 }
 
 impl ProxyFlags {
@@ -169,20 +153,6 @@ impl ProxyFlags {
     pub(super) fn given(&self) -> impl Iterator<Item = (&'static Opt, &Value)> {
         options::with_flags().filter_map(|option| Some((option, self.value(option.flag)?)))
     }
-
-    /// The warnings of flags that have no meaning here.
-    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        let is_given = |name: &&str| self.ignored.contains(name);
-        let mut names = IgnoredNames::default();
-        for ignored in &ignored::ALL {
-            for name in ignored.all_flags().filter(is_given) {
-                names.note(ignored, format!("--{name}"));
-            }
-        }
-        let replaced = REPLACED.into_iter().filter(move |(name, _)| is_given(name));
-        let replaced = replaced.map(|(name, by)| format!("--{name} is ignored: use --{by}"));
-        replaced.chain(names.told())
-    }
 }
 
 impl Opt {
@@ -193,7 +163,9 @@ impl Opt {
             .help_heading(PROXY_HEADING)
             .hide_short_help(true)
             .global(true);
-        let text = || StringValueParser::new().map(Value::from);
+        let text = |arg: Arg, name| {
+            arg.value_name(name).value_parser(StringValueParser::new().map(Value::from))
+        };
         match self.form {
             Form::Truth(_) | Form::Unneeded => {
                 taking_truth(arg).value_name("true|false").value_parser(
@@ -207,14 +179,10 @@ impl Opt {
                     let value = of_number(&text);
                     self.form.check(&value).map(|()| value)
                 })),
-            Form::Time(_) | Form::Timeout(_) => arg.value_name("DURATION").value_parser(text()),
-            Form::OfServices(_) | Form::Labels(_) => arg.value_name("VALUE").value_parser(text()),
-            Form::Text(name, _) => arg.value_name(name).value_parser(text()),
-            Form::List(name, _) => arg
-                .value_name(name)
-                .value_delimiter(',')
-                .action(ArgAction::Append)
-                .value_parser(text()),
+            Form::Time(_) | Form::Period(_) | Form::Timeout(_) => text(arg, "DURATION"),
+            Form::OfServices(_) | Form::Labels(_) => text(arg, "VALUE"),
+            Form::Text(name, _) => text(arg, name),
+            Form::List(name, _) => text(arg, name).value_delimiter(',').action(ArgAction::Append),
         }
     }
 }
@@ -257,11 +225,17 @@ impl FromArgMatches for ProxyFlags {
             (!is_none).then_some((option.flag, value))
         };
         let is_given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
-        let ignored = ignored::ALL.iter().flat_map(Ignored::all_flags);
-        let ignored = ignored.chain(REPLACED.map(|(name, _)| name));
+        let mut ignored = IgnoredNames::default();
+        for reason in &ignored::ALL {
+            for name in reason.all_flags().filter(is_given) {
+                ignored.note(reason, format!("--{name}"));
+            }
+        }
+        let replaced = REPLACED.into_iter().filter(|(name, _)| is_given(name));
+        let replaced = replaced.map(|(name, by)| format!("--{name} is ignored: use --{by}"));
         Ok(Self {
             values: options::with_flags().filter_map(value).collect(),
-            ignored: ignored.filter(is_given).collect(),
+            warnings: replaced.chain(ignored.told()).collect(),
         })
     }
 

@@ -56,7 +56,10 @@ impl Ignored {
         self.fields.split_whitespace()
     }
 
-    /// All of its flags.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.fields().any(|known| known == field)
+    }
+
     pub(super) fn all_flags(&self) -> impl Iterator<Item = &'static str> {
         self.flags.split_whitespace().chain(self.truths.split_whitespace())
     }

@@ -1,7 +1,6 @@
 //! kube-proxy's flags and file, and our options → one resolved, validated [`Config`].
 
 mod address;
-mod conntrack;
 mod differences;
 mod document;
 mod flags;
@@ -22,7 +21,8 @@ use std::time::Duration;
 
 use kube_ipvs_core::model::{LabelSelector, NodePortAddresses, Settings};
 
-pub use conntrack::ConntrackConfig;
+use crate::source::kubernetes::ApiAccess;
+
 pub use differences::{Difference, differences};
 pub use flags::{LogFormat, ProxyFlags, SharedFlags, count, path, truth};
 #[doc(hidden)]
@@ -84,12 +84,7 @@ fn joined(errors: &[ConfigError]) -> String {
 pub enum SourceConfig {
     /// The files under a directory.
     Manifests(PathBuf),
-    Kubernetes {
-        /// `None` for the in-cluster configuration.
-        kubeconfig: Option<PathBuf>,
-        /// The server's URL, instead of the kubeconfig's.
-        master: Option<String>,
-    },
+    Kubernetes(ApiAccess),
 }
 
 /// The resolved and validated configuration. `options.yaml` describes what its fields mean.
@@ -136,7 +131,7 @@ impl Default for Config {
                 ..Settings::for_node("")
             },
             defaults: BTreeMap::new(),
-            source: SourceConfig::Kubernetes { kubeconfig: None, master: None },
+            source: SourceConfig::Kubernetes(ApiAccess::default()),
             health_address: Some(SocketAddr::from(([0, 0, 0, 0], 10256))),
             metrics_address: Some(SocketAddr::from(([127, 0, 0, 1], 10249))),
             bind_address_hard_fail: false,
@@ -155,6 +150,35 @@ impl Default for Config {
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
             warnings: Vec::new(),
+        }
+    }
+}
+
+/// kube-proxy's settings of connection tracking. `None` leaves the kernel's value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConntrackConfig {
+    /// Entries per processor; 0 leaves the table's size alone.
+    pub max_per_core: u32,
+    /// The least number of entries, unless `max_per_core` is 0.
+    pub min: u32,
+    pub tcp_established: Option<Duration>,
+    pub tcp_close_wait: Option<Duration>,
+    pub tcp_be_liberal: bool,
+    pub udp: Option<Duration>,
+    pub udp_stream: Option<Duration>,
+}
+
+impl Default for ConntrackConfig {
+    /// kube-proxy's.
+    fn default() -> Self {
+        Self {
+            max_per_core: 32 * 1024,
+            min: 128 * 1024,
+            tcp_established: Some(Duration::from_secs(24 * 60 * 60)),
+            tcp_close_wait: Some(Duration::from_secs(60 * 60)),
+            tcp_be_liberal: false,
+            udp: None,
+            udp_stream: None,
         }
     }
 }

@@ -14,24 +14,23 @@ use serde_json::{Value, json};
 
 use crate::control;
 use crate::duration;
+use crate::source::kubernetes::ApiAccess;
 
 use super::ignored::{self, Ignored};
 use super::{Config, LogFormat, SourceConfig, read};
 use Form::{
-    Count, Labels, List, Number, OfServices, Text, Time, Timeout, Truth, Unneeded, Unsigned,
+    Count, Labels, List, Number, OfServices, Period, Text, Time, Timeout, Truth, Unneeded, Unsigned,
 };
 
 /// A document of the configuration file.
 pub(super) struct Document {
     pub(super) version: &'static str,
     pub(super) kind: &'static str,
-    /// Its options.
     pub(super) options: &'static [Opt],
     /// Its fields that have no meaning here.
     pub(super) ignored: &'static [Ignored],
 }
 
-/// An option.
 pub(super) struct Opt {
     /// Its path in the document.
     pub(super) field: &'static str,
@@ -45,6 +44,8 @@ pub(super) enum Form {
     Truth(fn(&mut Config) -> &mut bool),
     Count(fn(&mut Config) -> &mut u32),
     Time(fn(&mut Config) -> &mut Duration),
+    /// The time between repetitions; zero for none.
+    Period(fn(&mut Config) -> &mut Option<Duration>),
     /// A timeout of the kernel: at zero, its own value stays.
     Timeout(fn(&mut Config) -> &mut Option<Duration>),
     /// A label selector; an empty one selects everything.
@@ -66,27 +67,20 @@ pub(super) enum Form {
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(i32::MAX as u64 / 1000);
 
 impl Form {
-    /// Whether a value is of this form.
+    /// Checks a value by itself.
     pub(super) fn check(&self, value: &Value) -> Result<(), String> {
-        match self {
-            Self::Truth(_) | Self::Unneeded => read::truth(value).map(drop),
-            Self::Count(_) | Self::Unsigned(_) => read::count(value).map(drop),
-            Self::Number(_) => read::number(value).map(drop),
-            Self::Time(_) | Self::Timeout(_) | Self::Text("DURATION", _) => {
-                read::time(value).map(drop)
-            }
-            Self::Labels(_) | Self::Text(..) => read::text(value).map(drop),
-            Self::List(..) => read::list(value).map(drop),
-            Self::OfServices(_) => read::scalars(value).map(drop),
-        }
+        self.apply(&mut Config::default(), value)
     }
 
-    /// Puts a value where it goes.
+    /// Puts a value where it goes, if it does not need others for that.
     pub(super) fn apply(&self, config: &mut Config, value: &Value) -> Result<(), String> {
         match self {
             Self::Truth(place) => *place(config) = read::truth(value)?,
             Self::Count(place) => *place(config) = read::count(value)?,
             Self::Time(place) => *place(config) = read::time(value)?,
+            Self::Period(place) => {
+                *place(config) = Some(read::time(value)?).filter(|time| !time.is_zero());
+            }
             Self::Timeout(place) => *place(config) = timeout(read::time(value)?)?,
             Self::Labels(place) => *place(config) = labels(read::text(value)?)?,
             Self::OfServices(name) => {
@@ -96,11 +90,11 @@ impl Form {
                     config.defaults.insert(name, text);
                 }
             }
-            Self::Number(_)
-            | Self::Unsigned(_)
-            | Self::Text(..)
-            | Self::List(..)
-            | Self::Unneeded => {}
+            Self::Number(_) => read::number(value).map(drop)?,
+            Self::Unsigned(_) => read::count(value).map(drop)?,
+            Self::Text(..) => read::text(value).map(drop)?,
+            Self::List(..) => read::list(value).map(drop)?,
+            Self::Unneeded => read::truth(value).map(drop)?,
         }
         Ok(())
     }
@@ -113,7 +107,7 @@ impl Form {
             Self::Truth(place) => json!(place(config)),
             Self::Count(place) => json!(place(config)),
             Self::Time(place) => time(*place(config)),
-            Self::Timeout(place) => time(place(config).unwrap_or_default()),
+            Self::Period(place) | Self::Timeout(place) => time(place(config).unwrap_or_default()),
             Self::Labels(place) => json!(place(config).to_string()),
             Self::Number(show)
             | Self::Unsigned(show)
@@ -143,7 +137,6 @@ fn timeout(time: Duration) -> Result<Option<Duration>, String> {
 /// A complete file with all defaults, whose comments say what each option means.
 pub(super) const TEMPLATE: &str = include_str!("options.yaml");
 
-/// Both documents.
 pub(super) const DOCUMENTS: [Document; 2] = [KUBE_PROXY, OWN];
 
 pub(super) const KUBE_PROXY: Document = Document {
@@ -263,11 +256,7 @@ pub(super) const OWN: Document = Document {
             "",
             Text("NAME", |it| json!(it.settings.service_proxy_name.as_deref().unwrap_or_default())),
         ),
-        opt(
-            "auditPeriod",
-            "",
-            Text("DURATION", |it| json!(duration::format(it.audit_period.unwrap_or_default()))),
-        ),
+        opt("auditPeriod", "", Period(|it| &mut it.audit_period)),
         opt("drainPeriod", "", Time(|it| &mut it.settings.drain_period)),
         opt("carry", "", Text("MODE", |it| json!(it.settings.carry.to_string()))),
         opt(
@@ -339,20 +328,24 @@ pub(super) fn explained() -> impl Iterator<Item = (&'static Opt, String)> {
     })
 }
 
-/// The option of a field.
+pub(super) fn all() -> impl Iterator<Item = &'static Opt> {
+    DOCUMENTS.into_iter().flat_map(|document| document.options)
+}
+
 pub(super) fn of_field(field: &str) -> Option<&'static Opt> {
-    let all = DOCUMENTS.iter().flat_map(|document| document.options);
-    all.into_iter().find(|option| option.field == field)
+    all().find(|option| option.field == field)
 }
 
 /// The options that flags set.
 pub(super) fn with_flags() -> impl Iterator<Item = &'static Opt> {
-    KUBE_PROXY.options.iter().filter(|option| !option.flag.is_empty())
+    all().filter(|option| !option.flag.is_empty())
 }
 
 fn kubeconfig(config: &Config) -> Value {
     match &config.source {
-        SourceConfig::Kubernetes { kubeconfig: Some(path), .. } => json!(path.to_string_lossy()),
+        SourceConfig::Kubernetes(ApiAccess { kubeconfig: Some(path), .. }) => {
+            json!(path.to_string_lossy())
+        }
         _ => json!(""),
     }
 }

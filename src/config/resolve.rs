@@ -3,18 +3,17 @@
 
 use std::env;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube_ipvs_core::model::{Carry, read_ip};
-use serde_json::Value;
 
 use super::document::{self, Given, Origin};
-use super::options::{DOCUMENTS, of_field};
+use super::options;
 use super::{Config, ConfigError, LogFormat, SharedFlags, SourceConfig};
 use super::{address, read};
-use crate::duration;
+use crate::source::kubernetes::ApiAccess;
 
 /// The kernel's own default.
 const CARRIED_TCP_TIMEOUT: Duration = Duration::from_secs(900);
@@ -74,46 +73,41 @@ impl<'a> Resolver<'a> {
         flags: &'a SharedFlags,
         node_names: [Option<String>; 2],
     ) -> Result<Self, ConfigError> {
-        let mut warnings = flags.warnings.clone();
-        warnings.extend(flags.proxy.warnings());
+        let mut warnings = [flags.warnings.as_slice(), &flags.proxy.warnings].concat();
         let mut given = match &flags.config {
-            None => Given {
-                values: flags
-                    .proxy
-                    .given()
-                    .map(|(option, value)| (option.field, value.clone()))
-                    .collect(),
-                kube_proxy: Origin::Flags,
-                ..Given::default()
-            },
-            Some(path) => {
-                let given = flags.proxy.given().map(|(option, _)| option.flag);
-                let counts = |flag| {
-                    flag == METRICS_FLAG || flag == KUBECONFIG_FLAG && flags.overrides_kubeconfig
-                };
-                let given = given.filter(|flag| !counts(*flag));
-                let given: Vec<_> = given.map(|flag| format!("--{flag}")).collect();
-                if !given.is_empty() {
-                    warnings.push(format!(
-                        "{}: ignored because --config is given, as kube-proxy does; set it in \
-                         the file",
-                        given.join(", ")
-                    ));
-                }
-                document::read_file(path)?
-            }
+            None => Given { kube_proxy: Origin::Flags, ..Given::default() },
+            Some(path) => document::read_file(path)?,
         };
+        let mut ignored = Vec::new();
+        for (option, value) in flags.proxy.given() {
+            let is_over_file = match option.flag {
+                METRICS_FLAG => true,
+                KUBECONFIG_FLAG => flags.overrides_kubeconfig,
+                _ => false,
+            };
+            if flags.config.is_none() || is_over_file {
+                given.values.insert(option.field, value.clone());
+                given.by_flag.insert(option.field);
+            } else {
+                ignored.push(format!("--{}", option.flag));
+            }
+        }
+        if !ignored.is_empty() {
+            warnings.push(format!(
+                "{}: ignored because --config is given, as kube-proxy does; set it in the file",
+                ignored.join(", ")
+            ));
+        }
         given.warnings.splice(..0, warnings);
         Ok(Self { flags, node_names, given })
     }
 
     pub(super) fn config(mut self) -> Result<Config, ConfigError> {
         let mut config = Config::default();
-        for option in DOCUMENTS.iter().flat_map(|document| document.options) {
+        for option in options::all() {
             if let Some(value) = self.given.values.get(option.field) {
                 let applied = option.form.apply(&mut config, value);
-                let applied = applied.map_err(|reason| self.wrong(option.field, reason));
-                self.given.note(applied);
+                self.given.note(applied.map_err(|reason| self.wrong(option.field, reason)));
             }
         }
         self.settings(&mut config.settings);
@@ -138,28 +132,29 @@ impl<'a> Resolver<'a> {
         // forgets the connection, another one from the same port of the client goes to the same
         // endpoint.
         config.ipvs_tcp_fin_timeout = config.ipvs_tcp_fin_timeout.or(Some(TCP_FIN_TIMEOUT));
-        let is_v6 = self.bind_address_is_v6();
-        let (health, metrics) = match self.given.note(is_v6) {
-            Some(true) => ("[::]:10256", "[::1]:10249"),
-            Some(false) | None => ("0.0.0.0:10256", "127.0.0.1:10249"),
-        };
-        let health = self.listen("healthzBindAddress", health);
-        config.health_address = self.given.note(health).flatten();
-        let metrics = self.listen("metricsBindAddress", metrics);
-        config.metrics_address = self.given.note(metrics).flatten();
-        let score = self.oom_score();
-        config.oom_score_adj = self.given.note(score).flatten().unwrap_or(config.oom_score_adj);
-        if let Some(text) = self.text_of("auditPeriod") {
-            let period = duration::parse(text).map_err(|reason| self.wrong("auditPeriod", reason));
-            config.audit_period = self.given.note(period).filter(|period| !period.is_zero());
+        if self.given.note(self.bind_address_is_v6()) == Some(true) {
+            config.health_address = Some((Ipv6Addr::UNSPECIFIED, 10256).into());
+            config.metrics_address = Some((Ipv6Addr::LOCALHOST, 10249).into());
         }
+        let listens = self.listen("healthzBindAddress", config.health_address);
+        self.put(&mut config.health_address, listens);
+        let listens = self.listen("metricsBindAddress", config.metrics_address);
+        self.put(&mut config.metrics_address, listens);
+        let score = self.given.note(self.oom_score()).flatten();
+        config.oom_score_adj = score.unwrap_or(config.oom_score_adj);
         config.source = self.source();
-        let format = self.log_format();
-        config.log_format = self.given.note(format).unwrap_or_default();
+        self.put(&mut config.log_format, self.log_format());
         config.log_level = self.log_level();
         self.given.checked()?;
         config.warnings = self.given.warnings;
         Ok(config)
+    }
+
+    /// Puts a value where it goes. An error is noted, and leaves what is there.
+    pub(super) fn put<T>(&mut self, place: &mut T, value: Result<T, ConfigError>) {
+        if let Some(value) = self.given.note(value) {
+            *place = value;
+        }
     }
 
     /// The value of a field; empty if there is none.
@@ -197,13 +192,10 @@ impl<'a> Resolver<'a> {
             return SourceConfig::Manifests(directory.clone());
         }
         let some = |text: &&str| !text.is_empty();
-        let flag = self.flags.proxy.value(KUBECONFIG_FLAG).and_then(Value::as_str);
-        let flag = flag.filter(|_| self.flags.overrides_kubeconfig);
-        let kubeconfig = flag.or_else(|| self.text_of("clientConnection.kubeconfig"));
-        SourceConfig::Kubernetes {
-            kubeconfig: kubeconfig.filter(some).map(PathBuf::from),
+        SourceConfig::Kubernetes(ApiAccess {
+            kubeconfig: self.text_of("clientConnection.kubeconfig").filter(some).map(PathBuf::from),
             master: self.flags.master.as_deref().filter(some).map(str::to_owned),
-        }
+        })
     }
 
     /// The flag takes precedence over the file, which is validated all the same.
@@ -250,20 +242,18 @@ impl<'a> Resolver<'a> {
         read_ip(text).map(|ip| ip.is_ipv6()).ok_or_else(|| self.wrong(FIELD, reason()))
     }
 
-    fn listen(&self, field: &str, default: &str) -> Result<Option<SocketAddr>, ConfigError> {
-        let is_over_file = of_field(field).is_some_and(|option| option.flag == METRICS_FLAG);
-        let flag = self.flags.proxy.value(METRICS_FLAG).filter(|_| is_over_file);
-        let (given, origin) = match flag.and_then(Value::as_str) {
-            Some(text) => (Some(text), &Origin::Flags),
-            None => (self.text_of(field), self.given.origin(field)),
-        };
-        let text = match (given, origin) {
-            (None, _) => default,
+    fn listen(
+        &self,
+        field: &str,
+        default: Option<SocketAddr>,
+    ) -> Result<Option<SocketAddr>, ConfigError> {
+        match (self.text_of(field), self.given.origin(field)) {
             // kubeadm writes an empty address where it means the default; as a flag it means off.
-            (Some(""), Origin::Document { .. }) => default,
-            (Some(text), _) => text,
-        };
-        let port = default.rsplit(':').next().and_then(|port| port.parse().ok());
-        address::parse(text, port.unwrap_or_default()).map_err(|reason| origin.wrong(field, reason))
+            (None, _) | (Some(""), Origin::Document { .. }) => Ok(default),
+            (Some(text), _) => {
+                let port = default.map_or(0, |address| address.port());
+                address::parse(text, port).map_err(|reason| self.wrong(field, reason))
+            }
+        }
     }
 }

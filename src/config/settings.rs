@@ -20,28 +20,19 @@ impl Resolver<'_> {
             let what = format!("{mode:?} is not what this proxy is: it is of mode ipvs always");
             self.warn("mode", &what);
         }
-        let scheduler = self.scheduler();
-        let node_name = self.node_name();
-        let ranges = self.ranges("serviceCIDRs", &self.list("serviceCIDRs"));
-        let carry = self.carry();
-        let ports = self.protected_node_ports();
-        let node_port_addresses = self.node_port_addresses();
-        let detector = self.local_detector();
         let name = Some(self.text("serviceProxyName").trim()).filter(|name| !name.is_empty());
         settings.service_proxy_name = name.map(Name::from);
-        self.put(&mut settings.scheduler, scheduler);
-        self.put(&mut settings.node_name, node_name);
+        self.put(&mut settings.scheduler, self.scheduler());
+        self.put(&mut settings.node_name, self.node_name());
+        let ranges = self.ranges("serviceCIDRs", &self.list("serviceCIDRs"));
         self.put(&mut settings.service_cidrs, ranges);
+        let carry = self.carry();
         self.put(&mut settings.carry, carry);
-        self.put(&mut settings.protected_node_ports, ports);
-        self.put(&mut settings.node_port_addresses, node_port_addresses);
+        self.put(&mut settings.protected_node_ports, self.protected_node_ports());
+        let addresses = self.node_port_addresses();
+        self.put(&mut settings.node_port_addresses, addresses);
+        let detector = self.local_detector();
         self.put(&mut settings.local_detector, detector);
-    }
-
-    fn put<T>(&mut self, place: &mut T, value: Result<T, ConfigError>) {
-        if let Some(value) = self.given.note(value) {
-            *place = value;
-        }
     }
 
     fn scheduler(&self) -> Result<Scheduler, ConfigError> {
@@ -216,6 +207,7 @@ mod tests {
         let config = with_file(&text, "").unwrap();
         assert_eq!(config.settings.service_cidrs, ["10.96.0.0/12".parse().unwrap()]);
         assert_eq!(config.audit_period, None);
+        assert_eq!(read("auditPeriod: 0").unwrap().audit_period, None);
 
         let error = read("auditPeriod: often").unwrap_err().to_string();
         assert!(error.starts_with("config.conf: document 1: auditPeriod: \"often\""), "{error}");

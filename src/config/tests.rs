@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use kube_ipvs_core::model::{FrontendKind, LocalDetector, NodePortAddresses, Scheduler};
 
-use super::options::{DOCUMENTS, KUBE_PROXY, OWN, of_field};
+use super::options::{KUBE_PROXY, OWN, of_field};
 use super::resolve::Resolver;
 use super::*;
 
@@ -136,7 +136,7 @@ fn defaults_are_kube_proxys() {
     assert_eq!(&*config.settings.node_name, "machine");
     let node_port_addresses = NodePortAddresses::all();
     assert_eq!(config.settings, Settings { node_port_addresses, ..Settings::for_node("machine") });
-    assert_eq!(config.source, SourceConfig::Kubernetes { kubeconfig: None, master: None });
+    assert_eq!(config.source, SourceConfig::Kubernetes(ApiAccess::default()));
     assert_eq!(config.health_address, "0.0.0.0:10256".parse().ok());
     assert_eq!(config.metrics_address, "127.0.0.1:10249".parse().ok());
     assert_eq!(config.sync_period, Duration::from_secs(30));
@@ -155,10 +155,10 @@ fn defaults_are_kube_proxys() {
 fn kubeadms_file_is_taken_as_it_is() {
     let config = with_file(KUBEADM, "--hostname-override=Node-1").unwrap();
     let expected = Config {
-        source: SourceConfig::Kubernetes {
+        source: SourceConfig::Kubernetes(ApiAccess {
             kubeconfig: Some("/var/lib/kube-proxy/kubeconfig.conf".into()),
             master: None,
-        },
+        }),
         ..resolve("--hostname-override=node-1 --cluster-cidr=10.244.0.0/16,fd00:10:244::/56")
     };
     assert_eq!(config, expected);
@@ -200,7 +200,7 @@ fn beside_a_file_most_flags_are_ignored_with_a_warning() {
     assert_eq!(config.log_level, "debug");
     assert!(matches!(
         config.source,
-        SourceConfig::Kubernetes { master: Some(url), .. } if url == "https://192.0.2.1:6443"
+        SourceConfig::Kubernetes(ApiAccess { master: Some(url), .. }) if url == "https://192.0.2.1:6443"
     ));
     assert_eq!(
         config.warnings,
@@ -235,7 +235,8 @@ fn the_flag_of_the_kubeconfig_counts_beside_a_file_except_for_the_agent() {
         (given.source == config.source, given.source, given.warnings.len())
     };
     let (_, source, warnings) = path(true);
-    let mine = SourceConfig::Kubernetes { kubeconfig: Some("/mine".into()), master: None };
+    let mine =
+        SourceConfig::Kubernetes(ApiAccess { kubeconfig: Some("/mine".into()), master: None });
     assert_eq!((source, warnings), (mine, 0));
     let (is_of_file, _, warnings) = path(false);
     assert_eq!((is_of_file, warnings), (true, 1));
@@ -381,8 +382,7 @@ fn manifests_come_before_an_api_server() {
 fn the_complete_file_has_every_option_with_its_default() {
     let explained = options::explained().filter(|(_, comment)| !comment.is_empty());
     let given: Vec<_> = explained.map(|(option, _)| option.field).collect();
-    let all = DOCUMENTS.iter().flat_map(|document| document.options).map(|option| option.field);
-    assert_eq!(given, all.collect::<Vec<_>>());
+    assert_eq!(given, options::all().map(|option| option.field).collect::<Vec<_>>());
     let head = format!("apiVersion: {}\nkind: {}\n", OWN.version, OWN.kind);
     let defaults = resolve_text(&head).unwrap();
     let node_ports = NodePortAddresses::all();

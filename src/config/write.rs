@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::options::{DOCUMENTS, TEMPLATE, lines};
+use super::options::{DOCUMENTS, Opt, TEMPLATE, lines, with_flags};
+use super::read::scalars;
 use super::{Config, LogFormat, SourceConfig};
 
 /// Writes everything that may be configured, with what it means and its default. Read back, the
@@ -27,20 +28,9 @@ pub fn write(config: &Config) -> String {
 #[must_use]
 pub fn show_flags(config: &Config) -> BTreeMap<String, String> {
     let mut config = config.clone();
-    let text = |value: Value| match value {
-        Value::String(text) => text,
-        Value::Array(values) => {
-            let texts =
-                values.iter().map(|it| it.as_str().map_or_else(|| it.to_string(), str::to_owned));
-            texts.collect::<Vec<_>>().join(",")
-        }
-        other => other.to_string(),
-    };
-    let options = DOCUMENTS.iter().flat_map(|document| document.options);
-    let options = options.filter(|option| !option.flag.is_empty());
-    let mut flags: BTreeMap<_, _> = options
-        .map(|option| (option.flag.to_owned(), text(option.form.show(&mut config))))
-        .collect();
+    let mut value = |option: &Opt| scalars(&option.form.show(&mut config)).unwrap_or_default();
+    let mut flags: BTreeMap<_, _> =
+        with_flags().map(|option| (option.flag.to_owned(), value(option))).collect();
     let mut set = |flag: &str, value: &dyn ToString| {
         flags.insert(flag.to_owned(), value.to_string());
     };
@@ -49,7 +39,7 @@ pub fn show_flags(config: &Config) -> BTreeMap<String, String> {
     set("log-format", if config.log_format == LogFormat::Json { &"json" } else { &"text" });
     match &config.source {
         SourceConfig::Manifests(directory) => set("manifests", &directory.display()),
-        SourceConfig::Kubernetes { master, .. } => master.iter().for_each(|it| set("master", it)),
+        SourceConfig::Kubernetes(api) => api.master.iter().for_each(|it| set("master", it)),
     }
     flags
 }

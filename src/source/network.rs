@@ -75,24 +75,20 @@ pub fn follow(
 
 /// Returns the lists in the order of their delivery.
 fn lists(links: bool) -> Vec<List> {
-    let now = Duration::ZERO;
     let mut lists = vec![
-        List::new(|it| it.addresses().map(Event::Addresses), |it| it.addresses, now, now),
-        List::new(
-            |it| it.source_ips().map(Event::SourceIps),
-            |it| it.addresses || it.routes,
-            ROUTES_SETTLE,
-            now,
-        ),
-        List::new(
-            |it| it.routes().map(Event::Routes),
-            |it| it.routes,
-            ROUTES_SETTLE,
-            ROUTES_INTERVAL,
-        ),
+        List::new(|it| it.addresses().map(Event::Addresses), |it| it.addresses),
+        List {
+            settle: ROUTES_SETTLE,
+            ..List::new(|it| it.source_ips().map(Event::SourceIps), |it| it.addresses || it.routes)
+        },
+        List {
+            settle: ROUTES_SETTLE,
+            interval: ROUTES_INTERVAL,
+            ..List::new(|it| it.routes().map(Event::Routes), |it| it.routes)
+        },
     ];
     if links {
-        lists.push(List::new(|it| it.links().map(Event::Links), |it| it.links, now, now));
+        lists.push(List::new(|it| it.links().map(Event::Links), |it| it.links));
     }
     lists
 }
@@ -116,11 +112,16 @@ impl List {
     fn new(
         read: fn(&mut Network) -> Result<Event, KernelError>,
         depends: fn(Touched) -> bool,
-        settle: Duration,
-        interval: Duration,
     ) -> Self {
-        let rests_until = Instant::now();
-        Self { read, depends, settle, interval, delivered: None, is_due: true, rests_until }
+        Self {
+            read,
+            depends,
+            settle: Duration::ZERO,
+            interval: Duration::ZERO,
+            delivered: None,
+            is_due: true,
+            rests_until: Instant::now(),
+        }
     }
 
     fn touch(&mut self) {

@@ -13,7 +13,7 @@ use kube_ipvs::cli::{Cli, Command};
 use kube_ipvs::config::{Config, SharedFlags, SourceConfig, resolve};
 use kube_ipvs::kernel::conntrack::ConntrackUse;
 use kube_ipvs::kernel::nft::{PacketCount, PacketReason};
-use kube_ipvs::source::kubernetes::{ApiRequest, WatchStep};
+use kube_ipvs::source::kubernetes::{ApiAccess, ApiRequest, WatchStep};
 use kube_ipvs::source::manifests;
 use kube_ipvs_core::model::{Family, ServiceKey};
 use serde_json::{Value, json};
@@ -188,7 +188,7 @@ fn containers_are_started_with_flags_that_exist() {
 fn the_configuration_is_taken_without_a_warning() {
     let config = config();
     assert_eq!(config.warnings, Vec::<String>::new());
-    let in_cluster = SourceConfig::Kubernetes { kubeconfig: None, master: None };
+    let in_cluster = SourceConfig::Kubernetes(ApiAccess::default());
     assert_eq!(config.source, in_cluster);
 }
 

@@ -210,16 +210,11 @@ fn within_limit(length: usize) -> Result<(), ResponseError> {
 }
 
 /// Formats an error with its causes, each once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
+fn chain(error: &kube::Error) -> String {
+    anyhow::Chain::new(error).skip(1).map(ToString::to_string).fold(
+        error.to_string(),
+        |text, cause| {
+            if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+        },
+    )
 }

@@ -3,24 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use scopeguard::guard;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
+use tower::service_fn;
 
 use super::connect_error::ConnectError;
 use super::kubeconfig;
-use super::measured::{ApiRequest, ObserveRequest, measured};
 use super::proxy;
 
-/// The timeout of a connection attempt.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The location of the API server, and the credentials.
@@ -31,6 +31,21 @@ pub struct ApiAccess {
     /// The server's URL, which replaces the kubeconfig's, or several URLs separated by commas.
     pub master: Option<String>,
 }
+
+/// A request to the API server that has an answer, or will have none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApiRequest<'a> {
+    pub method: &'a Method,
+    /// The server's host and port as its URL has them.
+    pub host: &'a str,
+    /// `None` without an answer.
+    pub status: Option<StatusCode>,
+    /// Until the head of the answer arrived.
+    pub took: Duration,
+}
+
+/// Gets each request.
+pub type ObserveRequest = Arc<dyn Fn(&ApiRequest<'_>) + Send + Sync>;
 
 /// One client per API server; one server is used as long as it answers.
 #[derive(Clone)]
@@ -128,18 +143,13 @@ pub async fn connect_user(
     context: Option<&str>,
 ) -> Result<Client, ConnectError> {
     let path = kubeconfig.unwrap_or_else(|| Path::new("kubeconfig"));
-    let wrong = |source| ConnectError::kubeconfig(path, source);
-    let mut file =
-        kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(wrong)?;
+    let file = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let mut file = file.map_err(|source| ConnectError::kubeconfig(path, source))?;
     if let Some(context) = context {
         file.current_context = Some(context.to_owned());
     }
-    let proxies = proxy::of_kubeconfig(&file)?.unwrap_or_else(proxy::of_environment);
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    let mut config = config.map_err(wrong)?;
-    // The proxy is configured here and not by `kube`.
-    config.proxy_url = None;
-    let proxy = proxies.intercept(&config.cluster_url);
+    let (config, proxies) = of_kubeconfig(path, file).await?;
+    let proxy = proxies.unwrap_or_else(proxy::of_environment).intercept(&config.cluster_url);
     client(prepared(config), proxy)
 }
 
@@ -160,6 +170,27 @@ fn client(config: Config, proxy: Option<Intercept>) -> Result<Client, ConnectErr
     }
 }
 
+/// Returns a client that has its requests observed.
+fn measured(client: Client, host: &str, observe: &ObserveRequest) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let (host, observe) = (Arc::<str>::from(host), Arc::clone(observe));
+    let send = move |request: Request<Body>| {
+        let (client, host, observe) = (client.clone(), Arc::clone(&host), Arc::clone(&observe));
+        let (method, start) = (request.method().clone(), Instant::now());
+        async move {
+            // Observed even if the caller gives up the request.
+            let mut status = guard(None, |status| {
+                let (method, host, took) = (&method, &*host, start.elapsed());
+                observe(&ApiRequest { method, host, status, took });
+            });
+            let answer = client.send(request).await;
+            *status = answer.as_ref().ok().map(Response::status);
+            answer
+        }
+    };
+    Client::new(service_fn(send), namespace)
+}
+
 /// Resolves the configuration and the servers with their proxies, at least one. The precedence is
 /// kube-proxy's: the URL before the kubeconfig's server, the service account only without both, the
 /// kubeconfig's proxy before the environment's.
@@ -168,33 +199,38 @@ pub(super) async fn configure(
 ) -> Result<(Config, Vec<(Uri, Option<Intercept>)>), ConnectError> {
     let given = access.master.as_deref().map(|urls| urls.split(',').map(parse).collect());
     let given: Option<Vec<_>> = given.transpose()?;
-    let (mut config, proxies) = match (&access.kubeconfig, given.as_deref()) {
-        (Some(path), _) => from_file(path).await?,
+    let (config, proxies) = match (&access.kubeconfig, given.as_deref()) {
+        (Some(path), _) => {
+            let file = kubeconfig::read(path);
+            let file = file.map_err(|source| ConnectError::kubeconfig(path, source))?;
+            of_kubeconfig(path, file).await?
+        }
         (None, Some([first, ..])) => (Config::new(first.clone()), None),
         (None, _) => (Config::incluster().map_err(ConnectError::InCluster)?, None),
     };
-    // The proxy is configured here and not by `kube`.
-    config.proxy_url = None;
     let proxies = proxies.unwrap_or_else(proxy::of_environment);
     let servers = given.unwrap_or_else(|| vec![config.cluster_url.clone()]);
     let upstreams = servers.into_iter().map(|server| (server.clone(), proxies.intercept(&server)));
     Ok((config, upstreams.collect()))
 }
 
-async fn from_file(path: &Path) -> Result<(Config, Option<Matcher>), ConnectError> {
-    let wrong = |source| ConnectError::kubeconfig(path, source);
-    let file = kubeconfig::read(path).map_err(wrong)?;
-    let proxies = proxy::of_kubeconfig(&file)?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    Ok((config.map_err(wrong)?, proxies))
+/// Returns the configuration by a kubeconfig, and the proxy that it names.
+async fn of_kubeconfig(
+    path: &Path,
+    kubeconfig: Kubeconfig,
+) -> Result<(Config, Option<Matcher>), ConnectError> {
+    let proxies = proxy::of_kubeconfig(&kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let mut config = config.map_err(|source| ConnectError::kubeconfig(path, source))?;
+    // The proxy is configured here and not by `kube`.
+    config.proxy_url = None;
+    Ok((config, proxies))
 }
 
 fn parse(url: &str) -> Result<Uri, ConnectError> {
     let url = url.trim();
-    let wrong = |reason: &str| ConnectError::Master { url: url.to_owned(), reason: reason.into() };
-    let uri: Uri = url.parse().map_err(|_| wrong("not a URL such as https://10.0.0.1:6443"))?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(_)) => Ok(uri),
-        _ => Err(wrong("not a URL such as https://10.0.0.1:6443")),
-    }
+    let uri = url.parse().ok().filter(|uri: &Uri| {
+        matches!((uri.scheme_str(), uri.host()), (Some("http" | "https"), Some(_)))
+    });
+    uri.ok_or_else(|| ConnectError::Master { url: url.to_owned() })
 }

@@ -25,8 +25,8 @@ pub enum ConnectError {
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{}", of_pod(.0))]
     InCluster(InClusterError),
-    #[error("--master {url:?}: {reason}")]
-    Master { url: String, reason: String },
+    #[error("--master {url:?}: not a URL such as https://10.0.0.1:6443")]
+    Master { url: String },
     #[error("the API server cannot be reached through its proxy: {reason}")]
     Proxy { reason: &'static str },
     /// The credentials or certificates are invalid.

@@ -1,27 +1,21 @@
 //! Complete lists of a resource.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kube::core::Request;
 use kube::core::params::{ListParams, VersionMatch, WatchParams};
-use kube_ipvs_core::model::Event;
 use tracing::debug;
 
 use super::answer::{Answer, ResponseError};
-use super::backoff::jittered;
 use super::decode::{WatchEvent, ends_list};
 use super::reflector::Reflector;
+use super::timeouts::jittered;
 use crate::source::wire::Resource;
 
 /// Objects per page of a list that the server reads from its store.
 const PAGE: u32 = 500;
 
-impl<R, D, N> Reflector<'_, R, D, N>
-where
-    R: Resource,
-    D: Fn(Event) -> ControlFlow<()>,
-{
+impl<R: Resource> Reflector<'_, R> {
     /// Reads the complete list, not older than a version: `"0"` stands for any, which the server
     /// answers cheaply from its cache, and `None` for the latest. Returns the values, the version
     /// from which a watch continues, and the watch that delivered the list, if any.
@@ -75,7 +69,6 @@ where
         }
     }
 
-    /// Lists page by page.
     async fn page_list(&mut self, oldest: Option<&str>) -> Result<String, ResponseError> {
         let mut params = ListParams {
             // With a limit, the server would bypass its cache.
@@ -96,7 +89,6 @@ where
         }
     }
 
-    /// Opens a watch.
     pub(super) async fn open(
         &self,
         version: &str,

@@ -16,76 +16,40 @@
 
 mod agents;
 mod answer;
-mod backoff;
 mod client;
 mod connect_error;
 mod decode;
 mod kubeconfig;
 mod list;
-mod measured;
 mod object_reader;
 mod once;
 mod proxy;
 mod reflector;
 mod rejection_log;
 mod server;
+mod timeouts;
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use bytes::Bytes;
 use kube::core::params::ListParams;
 use kube_ipvs_core::model::{Event, Settings};
 
 pub use agents::{AgentPod, AgentPods, RemoteError};
-pub use client::{ApiAccess, Clients, connect, connect_observed, connect_user, server_urls};
+pub use client::{
+    ApiAccess, ApiRequest, Clients, ObserveRequest, connect, connect_observed, connect_user,
+    server_urls,
+};
 pub use connect_error::ConnectError;
 pub use decode::Encoding;
-pub use measured::{ApiRequest, ObserveRequest};
-pub use once::{ListOnceError, list};
+pub use once::{ListOnceError, controls, list, service_ranges};
 use reflector::Reflector;
-pub use server::{
-    FIND_AGAIN, Server, ThroughService, controls, follow, follow_server, service_ranges,
-};
+pub use server::{FIND_AGAIN, Server, ThroughService, follow, follow_server};
+pub use timeouts::Timeouts;
 
 use crate::source::wire::{
     HEADLESS, NodeObject, SERVICE_PROXY_NAME, ServiceCidrObject, ServiceObject, SliceObject,
 };
-
-/// Timeouts of requests, and waits between them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Timeouts {
-    /// After the first failure. Doubles with each further one; all waits are shortened at random by
-    /// up to a half.
-    pub first_wait: Duration,
-    /// The longest wait, unless the server asks for more (`Retry-After`).
-    pub longest_wait: Duration,
-    /// Upper bound for `Retry-After`.
-    pub longest_retry: Duration,
-    /// Before another request for a resource that the server does not have.
-    pub absent_wait: Duration,
-    /// The requested duration of a watch; it is shortened at random by up to a half.
-    pub longest_watch: Duration,
-    /// A server that is silent for this long counts as lost. It sends at least a bookmark every
-    /// minute.
-    pub silence: Duration,
-    /// The same within a list that arrives as a watch.
-    pub silence_in_list: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            first_wait: Duration::from_millis(300),
-            longest_wait: Duration::from_secs(30),
-            longest_retry: Duration::from_secs(600),
-            absent_wait: Duration::from_secs(600),
-            longest_watch: Duration::from_secs(600),
-            silence: Duration::from_secs(90),
-            silence_in_list: Duration::from_secs(15),
-        }
-    }
-}
 
 /// The requests of a reflector and what becomes of them, for metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,10 +96,10 @@ pub async fn run(
     let (clients, timeouts, deliver, note) = (&clients, &timeouts, &deliver, &note);
     // The first that is no longer heard ends all of them.
     tokio::select! {
-        _ = Reflector::<NodeObject, _, _>::new(own_node, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::<ServiceCidrObject, _, _>::new(all, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::<ServiceObject, _, _>::new(services, clients, timeouts, deliver, note).run() => {}
-        _ = Reflector::<SliceObject, _, _>::new(slices, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<NodeObject>::new(own_node, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<ServiceCidrObject>::new(all, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<ServiceObject>::new(services, clients, timeouts, deliver, note).run() => {}
+        _ = Reflector::<SliceObject>::new(slices, clients, timeouts, deliver, note).run() => {}
     }
 }
 

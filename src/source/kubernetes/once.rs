@@ -1,15 +1,24 @@
-//! One list of every kind, for commands that do not follow changes.
+//! Lists for commands that do not follow changes.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use kube_ipvs_core::model::{Change, Event, Settings};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::api::{ListParams, ObjectMeta, PartialObjectMeta};
+use kube::{Api, Client};
+use kube_ipvs_core::model::{Change, Control, Event, ServiceKey, Settings, read_ip, read_range};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::client::{ApiAccess, connect};
 use super::connect_error::ConnectError;
-use super::{Server, Timeouts, run};
+use super::server::{LOOKUP_TIMEOUT, Server};
+use super::{Timeouts, run, services};
+use crate::control;
 use crate::source::wire::{NodeObject, Resource, ServiceCidrObject, ServiceObject, SliceObject};
 
 /// Why there are no objects from the API server.
@@ -62,4 +71,50 @@ pub async fn list(
         return Ok(events);
     }
     Err(ListOnceError::Silent { missing: missing.join(", "), within })
+}
+
+/// Returns the service ranges that the API server reports within a few seconds: those of
+/// ServiceCIDR objects, and the ClusterIPs of its own Service.
+pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
+    let all = ListParams::default();
+    let own = all.clone().fields("metadata.name=kubernetes");
+    let (cidrs, own) = tokio::join!(
+        listed(Api::<ServiceCIDR>::all(client.clone()), all),
+        listed(Api::<v1::Service>::namespaced(client.clone(), "default"), own),
+    );
+    let cidrs = cidrs.into_iter().filter_map(|object| object.spec?.cidrs).flatten();
+    let ips = own.into_iter().filter_map(|service| service.spec?.cluster_ips).flatten();
+    let ips = ips.filter_map(|text| read_ip(&text));
+    cidrs.filter_map(|text| read_range(&text)).chain(ips.map(IpNet::from)).collect()
+}
+
+/// Lists objects; returns none if that fails or takes too long.
+async fn listed<K>(objects: Api<K>, selected: ListParams) -> Vec<K>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let listed = timeout(LOOKUP_TIMEOUT, objects.list(&selected)).await;
+    listed.ok().and_then(Result::ok).map(|list| list.items).unwrap_or_default()
+}
+
+/// Returns the options of all Services that have any, from the annotations alone.
+///
+/// # Errors
+///
+/// If the API server does not list the Services within a few seconds.
+pub async fn controls(
+    client: &Client,
+    settings: &Settings,
+) -> Result<Vec<(ServiceKey, Box<Control>)>, String> {
+    let all: Api<v1::Service> = Api::all(client.clone());
+    let selected = services(settings);
+    let listed = timeout(LOOKUP_TIMEOUT, all.list_metadata(&selected)).await;
+    let listed = listed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let control = |service: PartialObjectMeta<v1::Service>| {
+        let ObjectMeta { namespace, name, annotations, .. } = service.metadata;
+        let annotations = annotations.unwrap_or_default();
+        let control = control::read(annotations.iter().map(|(key, text)| (&**key, &**text)))?;
+        Some((ServiceKey::new(&namespace?, &name?), control))
+    };
+    Ok(listed.items.into_iter().filter_map(control).collect())
 }

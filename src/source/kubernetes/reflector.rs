@@ -8,22 +8,22 @@ use kube_ipvs_core::model::{Change, Event};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
+use super::WatchStep;
 use super::answer::{Answer, ResponseError};
-use super::backoff::{backoff, jittered};
 use super::client::Clients;
 use super::decode::{Parsed, WatchEvent};
 use super::object_reader::ObjectReader;
-use super::{Timeouts, WatchStep};
+use super::timeouts::{Timeouts, jittered};
 use crate::source::wire::Resource;
 
 /// Watches one resource. `Break` means that the receiver is gone.
-pub(super) struct Reflector<'a, R: Resource, D, N> {
+pub(super) struct Reflector<'a, R: Resource> {
     pub(super) clients: &'a Clients,
     /// The selectors of the objects.
     pub(super) selected: ListParams,
     pub(super) timeouts: &'a Timeouts,
-    deliver: D,
-    note: N,
+    deliver: &'a dyn Fn(Event) -> ControlFlow<()>,
+    note: &'a dyn Fn(&'static str, WatchStep),
     pub(super) reader: ObjectReader<R>,
     /// Waits since the last success.
     waits: u32,
@@ -34,18 +34,13 @@ pub(super) struct Reflector<'a, R: Resource, D, N> {
     last_failure: Option<ResponseError>,
 }
 
-impl<'a, R, D, N> Reflector<'a, R, D, N>
-where
-    R: Resource,
-    D: Fn(Event) -> ControlFlow<()>,
-    N: Fn(&'static str, WatchStep),
-{
+impl<'a, R: Resource> Reflector<'a, R> {
     pub(super) fn new(
         selected: ListParams,
         clients: &'a Clients,
         timeouts: &'a Timeouts,
-        deliver: D,
-        note: N,
+        deliver: &'a dyn Fn(Event) -> ControlFlow<()>,
+        note: &'a dyn Fn(&'static str, WatchStep),
     ) -> Self {
         Self {
             clients,
@@ -184,7 +179,6 @@ where
         }
     }
 
-    /// Delivers a new or changed object.
     fn change(&mut self, object: &Parsed<R>) -> ControlFlow<()> {
         let metadata = object.metadata();
         match self.reader.value(object) {
@@ -207,7 +201,7 @@ where
 
     /// Returns the wait before the next attempt.
     fn back_off(&mut self) -> Duration {
-        let wait = backoff(self.timeouts, self.waits);
+        let wait = self.timeouts.backoff(self.waits);
         self.waits = self.waits.saturating_add(1);
         wait
     }

@@ -12,10 +12,9 @@ use crate::source::wire::Rejection;
 /// The known rejections and the pending log lines.
 #[derive(Debug)]
 pub(super) struct RejectionLog {
-    /// A digest of each object's rejections, to detect changes.
-    known: HashMap<String, u64>,
-    /// Known before the current list.
-    before: HashMap<String, u64>,
+    /// A digest of each object's rejections, to detect changes, and whether the current list
+    /// contains the object.
+    known: HashMap<String, (u64, bool)>,
     limiter: Limiter<String, Vec<Rejection>>,
     /// When the limiter has a report.
     due: Option<Instant>,
@@ -23,34 +22,29 @@ pub(super) struct RejectionLog {
 
 impl Default for RejectionLog {
     fn default() -> Self {
-        Self {
-            known: HashMap::new(),
-            before: HashMap::new(),
-            limiter: Limiter::new(QUIET),
-            due: None,
-        }
+        Self { known: HashMap::new(), limiter: Limiter::new(QUIET), due: None }
     }
 }
 
 impl RejectionLog {
     /// Begins a list: objects that it does not contain are forgotten.
     pub(super) fn begin_list(&mut self) {
-        self.before.extend(std::mem::take(&mut self.known));
+        self.known.values_mut().for_each(|(_, is_listed)| *is_listed = false);
     }
 
     pub(super) fn end_list(&mut self) {
-        self.before.clear();
+        self.known.retain(|_, (_, is_listed)| *is_listed);
     }
 
     /// Records the rejections of an object, which may be empty.
     pub(super) fn update(&mut self, object: &str, rejections: Vec<Rejection>, now: Instant) {
-        if self.known.is_empty() && self.before.is_empty() && rejections.is_empty() {
+        if self.known.is_empty() && rejections.is_empty() {
             return;
         }
-        let known = self.known.remove(object).or_else(|| self.before.remove(object));
+        let known = self.known.remove(object).map(|(known, _)| known);
         let found = (!rejections.is_empty()).then(|| digest(&rejections));
         if let Some(found) = found {
-            self.known.insert(object.to_owned(), found);
+            self.known.insert(object.to_owned(), (found, true));
         }
         if known != found {
             self.limiter.add(object.to_owned(), rejections);

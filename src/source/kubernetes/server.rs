@@ -8,25 +8,18 @@ use std::time::Duration;
 use std::{iter, mem, slice};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
-use kube::api::{ListParams, ObjectMeta, PartialObjectMeta};
-use kube::{Api, Client};
-use kube_ipvs_core::model::{
-    Change, Control, Event, Service, ServiceKey, Settings, read_ip, read_range,
-};
+use kube_ipvs_core::model::{Change, Event, Service, Settings};
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use super::client::{ApiAccess, Clients, configure};
 use super::connect_error::ConnectError;
-use super::{Timeouts, WatchStep, run, services};
-use crate::control;
+use super::{Timeouts, WatchStep, run};
 
 /// The interval at which the API server's addresses are resolved.
 pub const FIND_AGAIN: Duration = Duration::from_secs(30);
 /// The timeout for resolving a name, and for the requests of a check.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The configured API server: one server, or several equivalent ones, each with the host in its URL
 /// and its resolved addresses.
@@ -185,51 +178,6 @@ pub async fn follow(
     };
     run(clients, settings, timeouts, deliver, note).await;
     refusal.into_inner().map_or(Ok(()), Err)
-}
-
-/// Returns the service ranges that the API server reports within a few seconds: those of
-/// ServiceCIDR objects, and the ClusterIPs of its own Service.
-pub async fn service_ranges(client: &Client) -> Vec<IpNet> {
-    let cidrs = async {
-        let objects: Api<ServiceCIDR> = Api::all(client.clone());
-        let listed = objects.list(&ListParams::default()).await.ok()?;
-        let specs = listed.items.into_iter().filter_map(|object| object.spec);
-        Some(specs.flat_map(|spec| spec.cidrs.unwrap_or_default()).collect::<Vec<_>>())
-    };
-    let own = async {
-        let services: Api<v1::Service> = Api::namespaced(client.clone(), "default");
-        let params = ListParams::default().fields("metadata.name=kubernetes");
-        let listed = services.list(&params).await.ok()?;
-        let specs = listed.items.into_iter().filter_map(|object| object.spec);
-        Some(specs.flat_map(|spec| spec.cluster_ips.unwrap_or_default()).collect::<Vec<_>>())
-    };
-    let (cidrs, own) = tokio::join!(timeout(LOOKUP_TIMEOUT, cidrs), timeout(LOOKUP_TIMEOUT, own));
-    let texts = |found: Result<Option<Vec<String>>, _>| found.ok().flatten().unwrap_or_default();
-    let cidrs = texts(cidrs).into_iter().filter_map(|text| read_range(&text));
-    let own = texts(own).into_iter().filter_map(|text| read_ip(&text));
-    cidrs.chain(own.map(IpNet::from)).collect()
-}
-
-/// Returns the options of all Services that have any, from the annotations alone.
-///
-/// # Errors
-///
-/// If the API server does not list the Services within a few seconds.
-pub async fn controls(
-    client: &Client,
-    settings: &Settings,
-) -> Result<Vec<(ServiceKey, Box<Control>)>, String> {
-    let all: Api<v1::Service> = Api::all(client.clone());
-    let selected = services(settings);
-    let listed = timeout(LOOKUP_TIMEOUT, all.list_metadata(&selected)).await;
-    let listed = listed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let control = |service: PartialObjectMeta<v1::Service>| {
-        let ObjectMeta { namespace, name, annotations, .. } = service.metadata;
-        let annotations = annotations.unwrap_or_default();
-        let control = control::read(annotations.iter().map(|(key, text)| (&**key, &**text)))?;
-        Some((ServiceKey::new(&namespace?, &name?), control))
-    };
-    Ok(listed.items.into_iter().filter_map(control).collect())
 }
 
 async fn resolve(host: &str, port: u16) -> Vec<SocketAddr> {

@@ -34,7 +34,7 @@ struct Layer {
 
 /// The objects of all files under a directory. If several files contain the same object, the last
 /// file in the order of paths takes precedence.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Catalog {
     directory: PathBuf,
     node_name: Name,
@@ -49,9 +49,7 @@ impl Catalog {
         Self {
             directory: directory.to_owned(),
             node_name: Name::clone(node_name),
-            names: Interner::default(),
-            files: BTreeMap::new(),
-            merged: Objects::new(),
+            ..Self::default()
         }
     }
 

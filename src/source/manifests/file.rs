@@ -80,6 +80,8 @@ fn number_at(text: &str, line: u64) -> usize {
     number.max(1)
 }
 
+const MISSING: &str = "missing: every object needs one";
+
 struct ManifestReader<'a> {
     path: &'a Path,
     names: &'a mut Interner,
@@ -92,8 +94,7 @@ impl ManifestReader<'_> {
         let text = |field: &str| document.get(field).and_then(Value::as_str).map(str::to_owned);
         let (Some(kind), Some(version)) = (text("kind"), text("apiVersion")) else {
             let field = if text("kind").is_none() { "kind" } else { "apiVersion" };
-            let reason = "missing: every object needs one".to_owned();
-            return Err(self.broken(number, &document, field.to_owned(), reason));
+            return Err(self.broken(number, &document, field, MISSING));
         };
         let (group, _) = version.rsplit_once('/').unwrap_or_default();
         match (group, kind.as_str()) {
@@ -146,10 +147,7 @@ impl ManifestReader<'_> {
         let items = match list.get_mut("items").map(Value::take) {
             None | Some(Value::Null) => return Ok(()),
             Some(Value::Array(items)) => items,
-            Some(_) => {
-                let reason = "not a list".to_owned();
-                return Err(self.broken(number, &list, "items".to_owned(), reason));
-            }
+            Some(_) => return Err(self.broken(number, &list, "items", "not a list")),
         };
         for mut item in items {
             if let (Value::Object(fields), false) = (&mut item, kind.is_empty()) {
@@ -164,11 +162,10 @@ impl ManifestReader<'_> {
     fn object<R: Resource>(&self, number: usize, document: &Value) -> Result<R, ManifestError> {
         let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         if name.is_empty() {
-            let reason = "missing: every object needs one".to_owned();
-            return Err(self.broken(number, document, "metadata.name".to_owned(), reason));
+            return Err(self.broken(number, document, "metadata.name", MISSING));
         }
         serde_path_to_error::deserialize(document).map_err(|error| {
-            self.broken(number, document, error.path().to_string(), error.inner().to_string())
+            self.broken(number, document, error.path(), &error.inner().to_string())
         })
     }
 
@@ -176,13 +173,20 @@ impl ManifestReader<'_> {
         &self,
         document: usize,
         object: &Value,
-        field: String,
-        reason: String,
+        field: impl ToString,
+        reason: &str,
     ) -> ManifestError {
-        let text = |field| object.pointer(field).and_then(Value::as_str);
-        let object = [text("/kind"), text("/metadata/name")];
-        let object = object.into_iter().flatten().collect::<Vec<_>>().join(" ");
-        let object = if object.is_empty() { "no object".to_owned() } else { object };
-        ManifestError::Field { path: self.path.to_owned(), document, object, field, reason }
+        let text = |field| object.pointer(field)?.as_str().filter(|text| !text.is_empty());
+        let object = match (text("/kind"), text("/metadata/name")) {
+            (Some(kind), Some(name)) => format!("{kind} {name}"),
+            (one, other) => one.or(other).unwrap_or("no object").to_owned(),
+        };
+        ManifestError::Field {
+            path: self.path.to_owned(),
+            document,
+            object,
+            field: field.to_string(),
+            reason: reason.to_owned(),
+        }
     }
 }

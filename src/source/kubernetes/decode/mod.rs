@@ -144,7 +144,6 @@ impl<T> Page<T> {
 #[derive(Deserialize, Message)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PageMeta {
-    /// The version of the list.
     #[prost(string, tag = "2")]
     pub(super) resource_version: String,
     /// The token of the next page.
