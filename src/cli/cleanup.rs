@@ -21,7 +21,7 @@ use crate::migrate::{self, Done, Removal};
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
-    let mut report = Report { form: flags.output, removal: Removal::default() };
+    let mut report = CleanupReport { form: flags.output, removal: Removal::default() };
     match flags.kube_proxy {
         true => remove_kube_proxys(flags.dry_run, &mut report)?,
         false => remove_ours(flags, &mut report)?,
@@ -34,12 +34,12 @@ pub(super) fn run(flags: &CleanupFlags) -> anyhow::Result<ExitCode> {
 }
 
 /// What was removed, and what was not: as text at once, as JSON at the end.
-struct Report {
+struct CleanupReport {
     form: TextFormat,
     removal: Removal,
 }
 
-impl Report {
+impl CleanupReport {
     fn done(&mut self, done: Done) -> io::Result<()> {
         if self.form == TextFormat::Text {
             output::line(io::stdout(), &done)?;
@@ -58,14 +58,14 @@ impl Report {
 
     /// Operations as of `plan`.
     fn json(&self) -> Value {
-        let operation = |done: &Done| json!({"effect": plan_view::effect(done.effect), "command": done.command});
+        let operation = |Done { effect, command }: &Done| json!({"effect": plan_view::effect(*effect), "command": command});
         let operations: Vec<_> = self.removal.done.iter().map(operation).collect();
         let Removal { failures, by_hand, .. } = &self.removal;
         json!({"operations": operations, "failures": failures, "byHand": by_hand})
     }
 }
 
-fn remove_ours(flags: &CleanupFlags, report: &mut Report) -> anyhow::Result<()> {
+fn remove_ours(flags: &CleanupFlags, report: &mut CleanupReport) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(agent) = runtime.block_on(agent::running()) {
         let warning = "will put back what is removed; stop it first, then clean up again";
@@ -120,7 +120,7 @@ fn wait_for_connections(
 fn carry_out(
     kernel: &mut Kernel,
     operations: &[Operation],
-    report: &mut Report,
+    report: &mut CleanupReport,
 ) -> anyhow::Result<()> {
     for (operation, outcome) in operations.iter().zip(kernel.apply(operations)) {
         match outcome {
@@ -131,7 +131,7 @@ fn carry_out(
     Ok(())
 }
 
-fn remove_kube_proxys(is_dry_run: bool, report: &mut Report) -> anyhow::Result<()> {
+fn remove_kube_proxys(is_dry_run: bool, report: &mut CleanupReport) -> anyhow::Result<()> {
     let removal = migrate::remove(&mut Kernel::open()?, is_dry_run)?;
     removal.done.into_iter().try_for_each(|done| report.done(done))?;
     removal.failures.iter().try_for_each(|failure| report.failure(failure))?;
