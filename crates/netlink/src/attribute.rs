@@ -153,7 +153,7 @@ impl<'a> Attribute<'a> {
     /// Returns the first nested attribute of a type.
     #[must_use]
     pub fn find(&self, kind: u16) -> Option<Self> {
-        self.nested().find(|inner| inner.kind == kind)
+        find(self.value, kind)
     }
 
     /// Reads a number in host byte order.
@@ -204,6 +204,12 @@ impl<'a> Attribute<'a> {
     pub fn ipv6(&self) -> Option<IpAddr> {
         self.value.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into())
     }
+}
+
+/// Returns the first attribute of a type in `bytes`.
+#[must_use]
+pub fn find(bytes: &[u8], kind: u16) -> Option<Attribute<'_>> {
+    attributes(bytes).find(|attribute| attribute.kind == kind)
 }
 
 /// Iterates over the attributes in `bytes`. Ends at the first truncated attribute.

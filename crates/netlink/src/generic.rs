@@ -1,16 +1,20 @@
 //! Generic netlink: the kernel assigns the numbers of families when it loads a module.
 
-use netlink_packet_core::{Emitable, ParseableParametrized};
-use netlink_packet_generic::GenlHeader;
-use netlink_packet_generic::constants::GENL_ID_CTRL;
-use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
-use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
 use rustix::io::Errno;
 
-use crate::{Attributes, KernelError, Socket};
+use crate::{Attributes, KernelError, Socket, find};
 
 /// The length of `struct genlmsghdr`.
 pub const HEADER_LENGTH: usize = 4;
+/// `GENL_ID_CTRL`, the family that knows the others.
+const CONTROL: u16 = 16;
+const CONTROL_VERSION: u8 = 2;
+/// `CTRL_CMD_GETFAMILY`
+const GET_FAMILY: u8 = 3;
+/// `CTRL_ATTR_FAMILY_ID`
+const FAMILY_ID: u16 = 1;
+/// `CTRL_ATTR_FAMILY_NAME`
+const FAMILY_NAME: u16 = 2;
 
 /// Appends the header of a command (`struct genlmsghdr`).
 pub fn header(message: &mut Attributes<'_>, command: u8, version: u8) {
@@ -28,36 +32,21 @@ pub fn family(
     name: &'static str,
     module: &'static str,
 ) -> Result<u16, KernelError> {
-    let question = GenlCtrl {
-        cmd: GenlCtrlCmd::GetFamily,
-        nlas: vec![GenlCtrlAttrs::FamilyName(name.to_owned())],
-    };
-    let mut body = vec![0; question.buffer_len()];
-    question.emit(&mut body);
-    let control = GenlHeader { cmd: u8::from(question.cmd), version: 2 };
     let mut number = None;
     let asked = socket.request(
         "generic netlink family",
-        GENL_ID_CTRL,
+        CONTROL,
         |message| {
-            header(message, control.cmd, control.version);
-            message.raw(&body);
+            header(message, GET_FAMILY, CONTROL_VERSION);
+            message.text(FAMILY_NAME, name);
         },
         |_, payload| {
             let attributes = payload.get(HEADER_LENGTH..).unwrap_or_default();
-            let answer = GenlCtrl::parse_with_param(attributes, control);
-            number = answer.ok().and_then(|answer| {
-                answer.nlas.into_iter().find_map(|attribute| match attribute {
-                    GenlCtrlAttrs::FamilyId(number) => Some(number),
-                    _ => None,
-                })
-            });
+            number = find(attributes, FAMILY_ID).and_then(|id| id.u16());
         },
     );
-    let missing = KernelError::NoModule { subsystem: name, module };
     match asked {
-        Ok(()) => number.ok_or(missing),
-        Err(KernelError::Refused { error, .. }) if error.errno == Errno::NOENT => Err(missing),
-        Err(error) => Err(error),
+        Err(error) if error.errno() != Some(Errno::NOENT) => Err(error),
+        _ => number.ok_or(KernelError::NoModule { subsystem: name, module }),
     }
 }
