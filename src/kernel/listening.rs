@@ -49,7 +49,7 @@ pub fn listening(socket: Option<&mut Socket>) -> Result<Vec<VirtualAddress>, Ker
             );
             match dumped {
                 Ok(sockets) => found.extend(sockets.into_iter().flatten()),
-                Err(KernelError::Refused { error, .. }) if error.errno == Errno::NOENT => {
+                Err(error) if error.errno() == Some(Errno::NOENT) => {
                     return Err(unknown("the monitoring of sockets", module));
                 }
                 Err(error) => return Err(error),

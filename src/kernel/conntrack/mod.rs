@@ -106,19 +106,17 @@ impl Conntrack {
         let backends = leavers.backends.iter();
         let backends = backends.map(|(protocol, socket)| Question::Backend(*protocol, *socket));
         let frontends = leavers.frontends.iter().copied().map(Question::Destination);
-        let questions = few(backends.chain(frontends).collect());
+        let running = |entry: ConntrackEntry| {
+            let frontend = entry.frontend().filter(|_| !entry.is_closed())?;
+            let leaves = leavers.frontends.contains(&frontend)
+                || leavers.backends.contains(&(frontend.protocol, entry.replier));
+            leaves.then_some((frontend, entry.replier, entry.carrier))
+        };
         let mut counts: HashMap<_, u64> = HashMap::new();
-        for question in &questions {
-            let running = |entry: ConntrackEntry| {
-                let frontend = entry.frontend().filter(|_| !entry.is_closed())?;
-                let leaves = leavers.frontends.contains(&frontend)
-                    || leavers.backends.contains(&(frontend.protocol, entry.replier));
-                // An answer to several questions counts once.
-                let counts = questions.iter().find(|it| it.has(&entry)) == Some(question);
-                (leaves && counts).then_some((frontend, entry.replier, entry.carrier))
-            };
-            let found = self.find(*question, |found: &mut Vec<_>, it| found.extend(running(it)))?;
-            for of in found {
+        for found in self.ask(backends.chain(frontends).collect(), |found: &mut Vec<_>, entry| {
+            found.extend(running(entry));
+        }) {
+            for of in found? {
                 *counts.entry(of).or_default() += 1;
             }
         }
@@ -136,9 +134,10 @@ impl Conntrack {
         let wanted = by_frontend(operations);
         let mut entries = Vec::new();
         let mut read = Ok(());
-        for question in few(wanted.keys().copied().map(Question::Destination).collect()) {
-            let meant = |entry| is_meant(&entry, &wanted).then_some(entry);
-            match self.find(question, |found: &mut Vec<_>, entry| found.extend(meant(entry))) {
+        let questions = wanted.keys().copied().map(Question::Destination).collect();
+        let meant = |entry| is_meant(&entry, &wanted).then_some(entry);
+        for found in self.ask(questions, |found: &mut Vec<_>, entry| found.extend(meant(entry))) {
+            match found {
                 Ok(found) => entries.extend(found),
                 Err(error) => read = Err(error),
             }
@@ -147,7 +146,24 @@ impl Conntrack {
         read.and(deleted)
     }
 
-    /// Returns what `take` collects of the entries that match a question.
+    /// Returns for each question, or for a few broader ones, what `take` collects of the entries that
+    /// match it. An entry that matches several questions counts once.
+    fn ask<T: Default>(
+        &mut self,
+        questions: BTreeSet<Question>,
+        take: impl Fn(&mut T, ConntrackEntry),
+    ) -> impl Iterator<Item = Result<T, KernelError>> {
+        let questions = few(questions);
+        questions.clone().into_iter().map(move |question| {
+            self.find(question, |found, entry| {
+                if questions.iter().find(|it| it.has(&entry)) == Some(&question) {
+                    take(found, entry);
+                }
+            })
+        })
+    }
+
+    /// Returns what `take` collects of the kernel's answer to a question.
     fn find<T: Default>(
         &mut self,
         question: Question,
@@ -155,9 +171,7 @@ impl Conntrack {
     ) -> Result<T, KernelError> {
         match self.dump(question, true, &take) {
             // A kernel that knows filters, but not this one.
-            Err(KernelError::Refused { error, .. })
-                if matches!(error.errno, Errno::INVAL | Errno::OPNOTSUPP) =>
-            {
+            Err(error) if matches!(error.errno(), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
                 self.dump(question, false, &take)
             }
             found => found,
@@ -199,7 +213,7 @@ impl Conntrack {
                 && let Some(entry) = rest.get(self.batch.len())
             {
                 self.batch.push(DELETE, 0, |message| {
-                    message.raw(&[entry.family, 0, 0, 0]);
+                    netfilter_header(message, entry.family, 0);
                     for (kind, value) in &entry.identity {
                         message.bytes(*kind, value);
                     }
