@@ -6,8 +6,9 @@ use netlink_ipvs::KernelError;
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
 
-use super::outcome::{failure, foreign_device, outcome};
+use super::outcome::{foreign_device, outcome};
 use super::{Routes, message, push};
+use crate::kernel::failure;
 
 /// The bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.
@@ -72,8 +73,8 @@ impl Routes {
     /// Returns false if another device has that name.
     fn create_device(&mut self) -> Result<bool, KernelError> {
         match self.send("creating the device", &message::create_device()) {
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::EXIST => {}
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::OPNOTSUPP => {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {}
+            Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {
                 return Err(KernelError::NoModule { subsystem: "dummy devices", module: "dummy" });
             }
             created => created?,
@@ -85,7 +86,7 @@ impl Routes {
     fn delete_device(&mut self) -> Result<(), KernelError> {
         let Some(device) = self.device(DEVICE)? else { return Ok(()) };
         match self.send("deleting the device", &message::delete_device(device.index)) {
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(()),
+            Err(error) if error.errno() == Some(Errno::NODEV) => Ok(()),
             deleted => deleted,
         }
     }

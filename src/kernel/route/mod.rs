@@ -107,19 +107,18 @@ fn device(socket: &mut Socket, name: &str) -> Result<Option<DumpedLink>, KernelE
     let request = message::get_device(name);
     match ask(socket, "device", &request, |body| device = decode::link(body)) {
         Ok(()) => Ok(device),
-        Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(None),
+        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// Errors for a table or family that does not exist.
+const ABSENT: [Errno; 3] = [Errno::NOENT, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
+
 /// Returns an empty value if the kernel has no such table yet or no IPv6.
 fn absent_is_empty<T: Default>(found: Result<T, KernelError>) -> Result<T, KernelError> {
     match found {
-        Err(KernelError::Refused { error, .. })
-            if matches!(error.errno, Errno::NOENT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP) =>
-        {
-            Ok(T::default())
-        }
+        Err(error) if error.errno().is_some_and(|it| ABSENT.contains(&it)) => Ok(T::default()),
         found => found,
     }
 }

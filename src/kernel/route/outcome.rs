@@ -1,46 +1,40 @@
 //! The meaning of the kernel's errors for an operation.
 
-use kube_ipvs_core::model::DEVICE;
+use kube_ipvs_core::model::{DEVICE, Route};
 use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, RouteOperation};
-use netlink_ipvs::{KernelError, NetlinkError};
+use netlink_ipvs::NetlinkError;
 use rustix::io::Errno;
 
 /// Returns the outcome of an operation on a route that the kernel answered with an error.
 pub(super) fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outcome {
+    use FailureKind::{Drift, Refused};
+    use RouteOperation::{Add, Delete};
     let (kind, meaning) = match (operation, error.errno) {
         // Gone already, perhaps with its table or family.
         (
-            RouteOperation::Delete(_),
+            Delete(_),
             Errno::SRCH | Errno::NODEV | Errno::NXIO | Errno::AFNOSUPPORT | Errno::OPNOTSUPP,
         ) => return Ok(()),
-        (_, Errno::NODEV | Errno::NXIO | Errno::NETDOWN) => {
-            (FailureKind::Drift, "the loopback device is down".to_owned())
-        }
+        (_, Errno::NODEV | Errno::NXIO | Errno::NETDOWN) => (Drift, "the loopback device is down"),
         (_, Errno::SRCH | Errno::NOENT | Errno::EXIST) => {
-            (FailureKind::Drift, "the kernel holds something else".to_owned())
+            (Drift, "the kernel holds something else")
         }
-        (RouteOperation::Add(route), Errno::INVAL) if route.source.is_some() => {
-            let source = route.source.map(|source| source.to_string()).unwrap_or_default();
-            let meaning = format!("the node has no address {source}, or it is not usable yet");
-            (FailureKind::Refused, meaning)
+        (Add(Route { source: Some(source), .. }), Errno::INVAL) => {
+            let message = format!(
+                "{operation}: the node has no address {source}, or it is not usable yet: {error}"
+            );
+            return Err(Failure { kind: Refused, message });
         }
         (_, Errno::PERM | Errno::ACCESS) => {
-            (FailureKind::Refused, "CAP_NET_ADMIN is missing, or IPv6 is disabled".to_owned())
+            (Refused, "CAP_NET_ADMIN is missing, or IPv6 is disabled")
         }
         (_, Errno::AFNOSUPPORT | Errno::OPNOTSUPP) => {
-            (FailureKind::Refused, "the kernel is without that family".to_owned())
+            (Refused, "the kernel is without that family")
         }
-        (_, Errno::NOMEM | Errno::NOBUFS) => {
-            (FailureKind::Refused, "the kernel is out of memory".to_owned())
-        }
-        _ => (FailureKind::Refused, "the kernel refuses it".to_owned()),
+        (_, Errno::NOMEM | Errno::NOBUFS) => (Refused, "the kernel is out of memory"),
+        _ => (Refused, "the kernel refuses it"),
     };
     Err(Failure { kind, message: format!("{operation}: {meaning}: {error}") })
-}
-
-pub(super) fn failure(operation: &RouteOperation, error: &KernelError) -> Failure {
-    let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Unknown };
-    Failure { kind, message: format!("{operation}: {error}") }
 }
 
 /// Returns the failure of an operation if another device has the name of ours.
@@ -54,8 +48,6 @@ pub(super) fn foreign_device(operation: &RouteOperation) -> Failure {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use kube_ipvs_core::model::Route;
-
     use super::*;
 
     fn route(source: Option<&str>) -> Route {
