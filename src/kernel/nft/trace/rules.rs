@@ -81,7 +81,7 @@ impl ChainIndex {
 /// Returns whether a rule of nf_tables or of `iptables-nft` rejects.
 fn rejects(rule: &ListedRule<'_>) -> bool {
     rule.expressions().any(|(name, data)| {
-        let target = || data?.find(expression::TARGET_NAME)?.text();
+        let target = || data?.find(expression::EXTENSION_NAME)?.text();
         name == "reject" || name == "target" && target() == Some("REJECT")
     })
 }
