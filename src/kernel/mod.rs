@@ -31,7 +31,8 @@ pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Returns the failure of an operation that could not be sent, or of whose answer nothing could be read.
+/// Returns the failure of an operation that could not be sent, or of whose answer nothing could be
+/// read.
 fn failure(operation: impl fmt::Display, error: &KernelError) -> Failure {
     let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Unknown };
     Failure { kind, message: format!("{operation}: {error}") }

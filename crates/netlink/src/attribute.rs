@@ -186,6 +186,12 @@ impl<'a> Attribute<'a> {
         self.value.first_chunk().copied().map(u32::from_be_bytes)
     }
 
+    /// Reads a number in network byte order.
+    #[must_use]
+    pub fn u64_be(&self) -> Option<u64> {
+        self.value.first_chunk().copied().map(u64::from_be_bytes)
+    }
+
     /// Reads a text up to its terminating zero.
     #[must_use]
     pub fn text(&self) -> Option<&'a str> {

@@ -37,13 +37,13 @@ impl Nft {
                 matches!(operation, FilterOperation::CreateTables | FilterOperation::DeleteTables);
             if begins_transaction || steps.len() >= STEPS {
                 let steps = std::mem::take(&mut steps);
-                run(&mut |steps| self.submit(steps), steps, &mut fail);
+                run(|steps| self.submit(steps), steps, &mut fail);
             }
             if let Err(error) = self.write_steps(&mut steps, index, operation) {
                 fail(index, FailureCause::Unknown(error.to_string()));
             }
         }
-        run(&mut |steps| self.submit(steps), steps, &mut fail);
+        run(|steps| self.submit(steps), steps, &mut fail);
         outcomes
     }
 

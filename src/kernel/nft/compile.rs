@@ -150,7 +150,9 @@ impl Rule<'_> {
         }
         for (form, source, bit) in BITS {
             if let Some(rest) = words.strip_prefix(*form) {
-                self.has(*source, *bit);
+                self.expressions.load(*source, 4, FIRST);
+                self.expressions.mask(FIRST, &bit.to_ne_bytes());
+                self.expressions.compare(nfta::COMPARE_NOT_EQUAL, &[0; 4]);
                 return Some(rest);
             }
         }
@@ -209,13 +211,6 @@ impl Rule<'_> {
                 Some(rest)
             }
         }
-    }
-
-    /// Requires a bit of a number in host byte order.
-    fn has(&mut self, source: Operand, bit: u32) {
-        self.expressions.load(source, 4, FIRST);
-        self.expressions.mask(FIRST, &bit.to_ne_bytes());
-        self.expressions.compare(nfta::COMPARE_NOT_EQUAL, &[0; 4]);
     }
 
     /// Requires the transport protocol, unless the rule already does.

@@ -55,8 +55,7 @@ pub fn packet_counts() -> Result<Vec<PacketCount>, KernelError> {
 fn counted(payload: &[u8]) -> Option<(String, u64)> {
     let rule = ListedRule::decode(payload)?;
     let (_, data) = rule.expressions().find(|(name, _)| *name == "counter")?;
-    let packets = data?.find(counter::PACKETS)?;
-    Some((rule.chain.to_owned(), u64::from_be_bytes(*packets.value.first_chunk()?)))
+    Some((rule.chain.to_owned(), data?.find(counter::PACKETS)?.u64_be()?))
 }
 
 #[cfg(test)]

@@ -16,10 +16,6 @@ use super::table::{BaseChain, TableFamily};
 use crate::kernel::family::{netfilter_header, netfilter_message};
 
 /// Lists objects of a kind: none of a table or set that does not exist.
-///
-/// # Errors
-///
-/// If the kernel has no nf_tables, rejects the request or does not answer.
 pub(super) fn read<T: Default>(
     socket: &mut Socket,
     what: DumpKind,
@@ -40,10 +36,6 @@ pub(super) fn read<T: Default>(
 }
 
 /// Lists the chains of every table.
-///
-/// # Errors
-///
-/// As [`read`].
 pub(crate) fn chains(socket: &mut Socket) -> Result<Vec<ListedChain>, KernelError> {
     let take = |chains: &mut Vec<_>, payload: &[u8]| chains.extend(ListedChain::decode(payload));
     read(socket, DumpKind::Chains, TableFamily::ANY, |_| {}, take)
@@ -51,10 +43,6 @@ pub(crate) fn chains(socket: &mut Socket) -> Result<Vec<ListedChain>, KernelErro
 
 /// Lists the rules of a family or of one chain, in order, without those for which `decode` returns
 /// `None`.
-///
-/// # Errors
-///
-/// As [`read`].
 pub(crate) fn rules<T>(
     socket: &mut Socket,
     family: TableFamily,
@@ -79,15 +67,10 @@ pub(super) fn ours<T>(
     family: TableFamily,
     decode: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>, KernelError> {
-    read(
-        socket,
-        what,
-        family,
-        |to| to.text(TABLE, NAME),
-        |found: &mut Vec<T>, payload| {
-            found.extend(is_ours(payload).then(|| decode(payload)).flatten());
-        },
-    )
+    let take = |found: &mut Vec<T>, payload: &[u8]| {
+        found.extend(is_ours(payload).then(|| decode(payload)).flatten());
+    };
+    read(socket, what, family, |message| message.text(TABLE, NAME), take)
 }
 
 pub(super) fn is_ours(payload: &[u8]) -> bool {
@@ -151,12 +134,11 @@ impl<'a> ListedRule<'a> {
     /// Reads `NFT_MSG_NEWRULE`.
     pub(crate) fn decode(payload: &'a [u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(payload)?;
-        let handle = find(rest, nfta_rule::HANDLE).and_then(|it| it.value.first_chunk().copied());
         Some(Self {
             family: family.into(),
             table: find(rest, TABLE)?.text()?,
             chain: find(rest, nfta_rule::CHAIN)?.text()?,
-            handle: handle.map_or(0, u64::from_be_bytes),
+            handle: find(rest, nfta_rule::HANDLE).and_then(|it| it.u64_be()).unwrap_or_default(),
             expressions: find(rest, nfta_rule::EXPRESSIONS),
         })
     }

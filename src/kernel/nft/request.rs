@@ -2,6 +2,7 @@
 
 use kube_ipvs_core::model::NAME;
 use netlink_ipvs::{Attributes, Batch, KernelError, Socket};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
 use super::constants::{TABLE, chain as nfta_chain, flowtable as nfta_flowtable, set as nfta_set};
 use super::element::SetEntry;
@@ -20,10 +21,8 @@ const BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`
 const END: u16 = 0x11;
 
-/// `NLM_F_CREATE`, without `NLM_F_EXCL`: an object that exists is no error.
-pub(super) const CREATE: u16 = 0x400;
-/// `NLM_F_APPEND`
-const APPEND: u16 = 0x800;
+/// Without `NLM_F_EXCL`: an object that exists is no error.
+pub(super) const CREATE: u16 = NLM_F_CREATE;
 
 /// A request for a list: `NFT_MSG_GET*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,7 +88,7 @@ fn push_step(batch: &mut Batch, step: &TransactionStep<'_>) {
         SetChange::NewChain(chain) => push(3, CREATE, &|to| encode::chain(to, chain)),
         SetChange::DeleteChain(name) => push(5, 0, &|to| to.text(nfta_chain::NAME, name)),
         SetChange::NewRule(chain, rule) => {
-            push(6, CREATE | APPEND, &|to| encode::rule(to, &chain.name, rule));
+            push(6, CREATE | NLM_F_APPEND, &|to| encode::rule(to, &chain.name, rule));
         }
         SetChange::DeleteRules => push(8, 0, &|_| {}),
         SetChange::NewSet(set, id) => push(9, CREATE, &|to| encode::set(to, set, *id)),

@@ -11,7 +11,6 @@ pub mod links;
 mod message;
 mod network;
 mod notification;
-mod outcome;
 
 use decode::DumpedLink;
 use kube_ipvs_core::model::{DEVICE, Family, Route};

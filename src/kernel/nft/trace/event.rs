@@ -81,7 +81,6 @@ impl TraceEvent {
             nfta::TYPE_RETURN => TraceVerdict::Continue,
             _ => return None,
         };
-        let handle = find(nfta::HANDLE).map(|it| it.value.first_chunk().copied());
         let transport = find(nfta::TRANSPORT_HEADER).map_or(&[][..], |it| it.value);
         Some(Self {
             id: find(nfta::ID)?.u32_be()?,
@@ -89,7 +88,7 @@ impl TraceEvent {
                 family: family.into(),
                 table: text(nfta::TABLE)?,
                 chain: text(nfta::CHAIN)?,
-                handle: handle.flatten().map(u64::from_be_bytes),
+                handle: find(nfta::HANDLE).and_then(|it| it.u64_be()),
             },
             verdict,
             headers: find(nfta::NETWORK_HEADER)

@@ -23,9 +23,6 @@ pub(crate) struct RuleText {
 pub(crate) struct ChainIndex(Vec<ListedChain>);
 
 impl ChainIndex {
-    /// # Errors
-    ///
-    /// If the chains cannot be read.
     pub(super) fn read(socket: &mut Socket) -> Result<Self, KernelError> {
         Ok(Self(list::chains(socket)?))
     }
