@@ -73,6 +73,7 @@ pub trait Transport: fmt::Debug + Send {
 }
 
 /// A netlink socket of this thread's network namespace.
+#[derive(Debug)]
 pub struct KernelTransport {
     socket: RawSocket,
     port: u32,
@@ -114,11 +115,5 @@ impl Transport for KernelTransport {
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
         let (_, length) = recv(&self.socket, buffer, RecvFlags::DONTWAIT | RecvFlags::TRUNC)?;
         Ok(length)
-    }
-}
-
-impl fmt::Debug for KernelTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KernelTransport").field("port", &self.port).finish_non_exhaustive()
     }
 }

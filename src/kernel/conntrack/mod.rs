@@ -3,7 +3,6 @@
 
 mod connections;
 mod entry;
-mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -19,9 +18,9 @@ use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Socket, Subsyst
 use rustix::io::Errno;
 
 pub use connections::{TrackedConnection, TrackedConnections};
-pub use usage::{ConntrackUse, usage};
 
 use crate::kernel::family::{self, netfilter_header};
+use crate::kernel::sysctl;
 
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
 const GET: u16 = 1 << 8 | 1;
@@ -40,6 +39,10 @@ const FILTER_DESTINATION_PORT: u32 = 1 << 5;
 const MOST_QUESTIONS: usize = 8;
 /// Bytes per send.
 const CHUNK: usize = 64 << 10;
+
+/// Settings: the entries in use, and the most that there may be.
+const COUNT: &str = "net/netfilter/nf_conntrack_count";
+const MAX: &str = "net/netfilter/nf_conntrack_max";
 
 /// The connection tracking table of a network namespace.
 #[derive(Debug)]
@@ -357,6 +360,21 @@ fn filter(message: &mut Attributes<'_>, question: Question) {
         });
     });
     message.nest(CTA_FILTER, |filter| filter.u32(flags, compared));
+}
+
+/// How full the connection tracking table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConntrackUse {
+    pub entries: u64,
+    /// 0 for no limit.
+    pub limit: u64,
+}
+
+/// Reads two kernel settings; `None` while connection tracking is not loaded.
+#[must_use]
+pub fn usage() -> Option<ConntrackUse> {
+    let number = |path| sysctl::read(sysctl::ROOT, path).ok()?.parse().ok();
+    Some(ConntrackUse { entries: number(COUNT)?, limit: number(MAX)? })
 }
 
 #[cfg(test)]

@@ -14,12 +14,14 @@ pub(super) fn update<'a>(table: &'a Table, existing: &Existing) -> Vec<SetChange
     let mut changes = vec![SetChange::NewTable];
     // Sets and chains cannot be deleted while rules refer to them.
     changes.push(SetChange::DeleteRules);
-    let sets = existing.sets.iter().filter(|set| !set.is_in(table) && !set.is_anonymous());
+    let is_defined = |existing: &ListedSet| table.sets.iter().any(|set| existing.is(set));
+    let sets = existing.sets.iter().filter(|set| !is_defined(set) && !set.is_anonymous());
     changes.extend(sets.map(|set| SetChange::DeleteSet(set.name.clone())));
     let flowtables = existing.flowtables.iter().map(|flowtable| &flowtable.name);
     let flowtables = flowtables.filter(|name| !table.flowtables.contains(&name.as_str()));
     changes.extend(flowtables.cloned().map(SetChange::DeleteFlowtable));
-    let chains = existing.chains.iter().filter(|chain| !chain.is_in(table));
+    let is_defined = |existing: &ListedChain| table.chains.iter().any(|chain| existing.is(chain));
+    let chains = existing.chains.iter().filter(|chain| !is_defined(chain));
     changes.extend(chains.map(|chain| SetChange::DeleteChain(chain.name.clone())));
 
     let sets = (1..).zip(&table.sets).filter(|(_, set)| !existing.has_set(set));
@@ -66,20 +68,12 @@ impl Existing {
 }
 
 impl ListedChain {
-    pub(super) fn is_in(&self, table: &Table) -> bool {
-        table.chains.iter().any(|chain| self.is(chain))
-    }
-
     fn is(&self, chain: &Chain) -> bool {
         self.name == chain.name && self.base == chain.base
     }
 }
 
 impl ListedSet {
-    pub(super) fn is_in(&self, table: &Table) -> bool {
-        table.sets.iter().any(|set| self.is(set))
-    }
-
     fn is(&self, set: &Set) -> bool {
         let (value_type, value_len) =
             set.value.as_ref().map_or((0, 0), |value| (value.id(), value.len()));

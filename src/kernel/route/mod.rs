@@ -55,23 +55,19 @@ impl Routes {
         let earlier = self.has_earlier()?.then(Vec::new);
         let mut observed = Observed { device, earlier, ..Observed::default() };
         for family in Family::BOTH {
-            observed.routes.extend(self.routes(family)?);
+            let request = message::dump_routes(family);
+            // A kernel without IPv6 answers with IPv4 routes.
+            let asked = |route: &Route| route.family() == family;
+            let found = dump(&mut self.socket, "routes", &request, |found: &mut Vec<_>, body| {
+                found.extend(decode::own_route(body).filter(asked));
+            });
+            observed.routes.append(&mut absent_is_empty(found)?);
         }
         Ok(observed)
     }
 
     fn device(&mut self, name: &str) -> Result<Option<DumpedLink>, KernelError> {
         Ok(device(&mut self.socket, name)?.filter(|device| device.kind == DUMMY))
-    }
-
-    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
-        let request = message::dump_routes(family);
-        // A kernel without IPv6 answers with IPv4 routes.
-        let asked = |route: &Route| route.family() == family;
-        let found = dump(&mut self.socket, "routes", &request, |found: &mut Vec<_>, body| {
-            found.extend(decode::own_route(body).filter(asked));
-        });
-        absent_is_empty(found)
     }
 }
 
