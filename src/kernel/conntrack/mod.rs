@@ -109,16 +109,16 @@ impl Conntrack {
         let backends = leavers.backends.iter();
         let backends = backends.map(|(protocol, socket)| Question::Backend(*protocol, *socket));
         let frontends = leavers.frontends.iter().copied().map(Question::Destination);
+        let questions = backends.chain(frontends).collect();
         let running = |entry: ConntrackEntry| {
             let frontend = entry.frontend().filter(|_| !entry.is_closed())?;
             let leaves = leavers.frontends.contains(&frontend)
                 || leavers.backends.contains(&(frontend.protocol, entry.replier));
             leaves.then_some((frontend, entry.replier, entry.carrier))
         };
+        let take = |found: &mut Vec<_>, entry| found.extend(running(entry));
         let mut counts: HashMap<_, u64> = HashMap::new();
-        for found in self.ask(backends.chain(frontends).collect(), |found: &mut Vec<_>, entry| {
-            found.extend(running(entry));
-        }) {
+        for found in self.ask(questions, take) {
             for of in found? {
                 *counts.entry(of).or_default() += 1;
             }

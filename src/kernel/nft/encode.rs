@@ -1,4 +1,5 @@
-//! Attributes of messages about tables, chains, sets, rules and elements, after the name of the table.
+//! Attributes of messages about tables, chains, sets, rules and elements, without the name of the
+//! table.
 
 use kube_ipvs_core::model::InterfaceName;
 use netlink_ipvs::Attributes;

@@ -38,7 +38,7 @@ pub(super) fn body(request: &RouteNetlinkMessage) -> Vec<u8> {
     body
 }
 
-/// Describes the device with this index; 0 for one that is named, or for all.
+/// Describes the device with this index; with 0 the device that an attribute names.
 fn device(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
     let mut link = LinkMessage::default();
     link.header.index = index;
@@ -99,7 +99,9 @@ fn routes_of(family: Family) -> RouteMessage {
 fn route_to(prefix: IpNet) -> RouteMessage {
     let mut message = routes_of(Family::of(prefix.addr()));
     message.header.destination_prefix_length = prefix.prefix_len();
-    message.attributes = vec![RouteAttribute::Destination(prefix.network().into())];
+    // The callers add four at most.
+    message.attributes.reserve(5);
+    message.attributes.push(RouteAttribute::Destination(prefix.network().into()));
     message
 }
 
