@@ -132,7 +132,7 @@ impl Replay {
 
     fn in_sends_of(operations: &[ServerOperation], bytes: usize) -> Result<Self> {
         let mut ipvs = Ipvs::open()?;
-        let family = ipvs.family();
+        let family = ipvs.socket.family();
         let mut batches: Vec<Batch> = Vec::new();
         for operation in operations {
             if batches.last().is_none_or(|batch| batch.size() >= bytes) {
@@ -142,7 +142,7 @@ impl Replay {
                 encode(batch, family, &command(operation));
             }
         }
-        ipvs.info()?;
+        ipvs.socket.info()?;
         Ok(Self { socket: Socket::open(Subsystem::Generic)?, batches })
     }
 

@@ -35,7 +35,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Kernel> {
     let (tcp, tcp_fin) = (config.ipvs_tcp_timeout, config.ipvs_tcp_fin_timeout);
     let udp = config.ipvs_udp_timeout;
     if [tcp, tcp_fin, udp].iter().any(Option::is_some) {
-        kernel.ipvs.set_timeouts(tcp, tcp_fin, udp)?;
+        kernel.ipvs.socket.set_timeouts(tcp, tcp_fin, udp)?;
     }
     Ok(kernel)
 }

@@ -79,7 +79,7 @@ fn judge_capabilities(status: &str) -> Finding {
 }
 
 pub(super) fn ipvs(_: &Subject) -> Finding {
-    match Ipvs::open().and_then(|mut ipvs| ipvs.info()) {
+    match Ipvs::open().and_then(|mut ipvs| ipvs.socket.info()) {
         Ok(info) => {
             let [_, major, minor, patch] = info.version.to_be_bytes();
             let buckets = info.connection_table_size;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use kube_ipvs_core::model::{Family, Protocol, VirtualAddress};
-use netlink_ipvs::{KernelError, Socket, attributes};
+use netlink_ipvs::{KernelError, Socket, find};
 use rustix::io::Errno;
 
 use super::family;
@@ -49,7 +49,7 @@ pub fn listening(socket: Option<&mut Socket>) -> Result<Vec<VirtualAddress>, Ker
             );
             match dumped {
                 Ok(sockets) => found.extend(sockets.into_iter().flatten()),
-                Err(KernelError::Refused { error, .. }) if error.errno == Errno::NOENT => {
+                Err(error) if error.errno() == Some(Errno::NOENT) => {
                     return Err(unknown("the monitoring of sockets", module));
                 }
                 Err(error) => return Err(error),
@@ -85,8 +85,8 @@ fn decode(body: &[u8], protocol: Protocol) -> Option<impl Iterator<Item = Virtua
         Family::V4 => Ipv4Addr::from(*address.first_chunk::<4>()?).into(),
         Family::V6 => Ipv6Addr::from(*address.first_chunk::<16>()?).to_canonical(),
     };
-    let only_v6 = attributes(rest).find(|it| it.kind == ONLY_V6);
-    let only_v6 = only_v6.is_some_and(|it| it.value.first().is_some_and(|only| *only != 0));
+    let only_v6 = find(rest, ONLY_V6).and_then(|it| it.value.first());
+    let only_v6 = only_v6.is_some_and(|only| *only != 0);
     let takes_both = ip == Ipv6Addr::UNSPECIFIED && !only_v6;
     let also = takes_both.then_some(Ipv4Addr::UNSPECIFIED.into());
     let at = move |ip| VirtualAddress { ip, port, protocol };

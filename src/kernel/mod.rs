@@ -11,6 +11,8 @@ pub mod nft;
 pub mod route;
 pub mod sysctl;
 
+use std::fmt;
+
 use kube_ipvs_core::model::{Carry, Settings, VirtualAddress};
 use kube_ipvs_core::plan::{Failure, FailureKind, Observed, Operation, Outcome};
 use netlink_ipvs::{KernelError, Socket, Subsystem};
@@ -27,6 +29,13 @@ pub(crate) fn release() -> String {
 pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Returns the failure of an operation that could not be sent, or of whose answer nothing could be
+/// read.
+fn failure(operation: impl fmt::Display, error: &KernelError) -> Failure {
+    let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Unknown };
+    Failure { kind, message: format!("{operation}: {error}") }
 }
 
 /// The parts of the kernel that the agent reads and writes.

@@ -123,8 +123,9 @@ pub struct Modules {
 impl Modules {
     /// Reads the lists of modules.
     ///
-    /// # Errors If `/proc/modules` cannot be read; a kernel without modules counts as one with none
-    /// loaded.
+    /// # Errors
+    ///
+    /// If `/proc/modules` cannot be read; a kernel without modules counts as one with none loaded.
     pub fn read() -> io::Result<Self> {
         let directory = release_directory(&super::release());
         Self::read_from("/proc/modules".into(), "/sys/module".into(), directory)

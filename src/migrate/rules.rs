@@ -1,15 +1,13 @@
 //! kube-proxy's chains in the tables of `iptables-nft`, and the table of its nftables mode.
 
-use netlink_ipvs::{Attributes, Batch, KernelError, Socket, Subsystem};
+use netlink_ipvs::{Batch, KernelError, Socket, Subsystem};
 
 use super::names;
-use crate::kernel::family::netfilter_header;
-use crate::kernel::nft::constants::{chain, rule, table};
+use crate::kernel::nft::constants::{chain, rule};
 use crate::kernel::nft::list::{self, ListedChain, ListedRule};
 use crate::kernel::nft::{self, TableFamily};
 
 /// `NFT_MSG_*`
-const DELETE_TABLE: u16 = 2;
 const DELETE_CHAIN: u16 = 5;
 const DELETE_RULE: u16 = 8;
 
@@ -66,43 +64,18 @@ impl Rules {
 
     /// Removes all objects in one transaction: no packet sees a part.
     pub(super) fn remove(&self, socket: &mut Socket) -> Result<(), KernelError> {
-        let mut batch = self.transaction();
-        // The request that ends the transaction has no answer.
-        let last = batch.len() - 2;
-        for answer in socket.transact(&mut batch, last)? {
-            match answer {
-                Some(Ok(())) => {}
-                Some(Err(error)) => {
-                    return Err(KernelError::refused("removing kube-proxy's rules", error));
-                }
-                None => return Err(KernelError::Lost("nf_tables")),
-            }
-        }
-        Ok(())
-    }
-
-    fn transaction(&self) -> Batch {
-        let mut batch = Batch::default();
-        nft::transaction(&mut batch, |batch| self.write(batch));
-        batch
+        nft::submit(socket, "removing kube-proxy's rules", |batch| self.write(batch))
     }
 
     fn write(&self, batch: &mut Batch) {
-        let mut push = |kind: u16, family: TableFamily, body: &dyn Fn(&mut Attributes<'_>)| {
-            batch.push(nft::message_type(kind), 0, |message| {
-                netfilter_header(message, family.number(), 0);
-                body(message);
-            });
-        };
         for family in &self.tables {
-            push(DELETE_TABLE, *family, &|message| message.text(table::NAME, names::TABLE));
+            nft::delete_table(batch, *family, names::TABLE);
         }
         let jumps = self.jumps.iter().map(|(chain, handle)| (chain, Some(handle)));
         // The chains lead to each other: all of them are emptied before the first is removed.
         let emptied = self.chains.iter().map(|chain| (chain, None));
         for (ListedChain { family, table, name, .. }, handle) in jumps.chain(emptied) {
-            push(DELETE_RULE, *family, &|message| {
-                message.text(rule::TABLE, table);
+            nft::push(batch, (DELETE_RULE, 0), (*family, table), |message| {
                 message.text(rule::CHAIN, name);
                 if let Some(handle) = handle {
                     message.bytes(rule::HANDLE, &handle.to_be_bytes());
@@ -110,8 +83,7 @@ impl Rules {
             });
         }
         for ListedChain { family, table, name, .. } in &self.chains {
-            push(DELETE_CHAIN, *family, &|message| {
-                message.text(chain::TABLE, table);
+            nft::push(batch, (DELETE_CHAIN, 0), (*family, table), |message| {
                 message.text(chain::NAME, name);
             });
         }

@@ -12,7 +12,7 @@ use kube_ipvs::agent::metrics::{Metrics, NodeReadings, encode_node, encode_traff
 use kube_ipvs::cli::{Cli, Command};
 use kube_ipvs::config::{Config, SharedFlags, SourceConfig, resolve};
 use kube_ipvs::kernel::conntrack::ConntrackUse;
-use kube_ipvs::kernel::nft::{PacketCount, PacketReason};
+use kube_ipvs::kernel::nft::{PACKET_REASONS, PacketCount};
 use kube_ipvs::source::kubernetes::{ApiAccess, ApiRequest, WatchStep};
 use kube_ipvs::source::manifests;
 use kube_ipvs_core::model::{Family, ServiceKey};
@@ -296,7 +296,7 @@ pub fn metrics() -> String {
         });
     }
     let packets =
-        PacketReason::ALL.map(|reason| PacketCount { family: Family::V4, reason, packets: 1 });
+        PACKET_REASONS.map(|(reason, _)| PacketCount { family: Family::V4, reason, packets: 1 });
     let conntrack = Some(ConntrackUse { entries: 1, limit: 2 });
     let node = NodeReadings { conntrack, packets: Some(packets.into()) };
     metrics.encode().unwrap() + &traffic + &encode_node(&node).unwrap()

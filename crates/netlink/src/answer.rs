@@ -6,7 +6,7 @@ use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED};
 use rustix::io::Errno;
 
 use super::error::{errno_name, meaning};
-use super::{Header, attributes};
+use super::{Header, find};
 
 /// `NLMSGERR_ATTR_MSG`.
 const ERROR_TEXT: u16 = 1;
@@ -59,9 +59,7 @@ fn text(header: Header, payload: &[u8]) -> Option<&str> {
         _ if header.flags & NLM_F_CAPPED != 0 => Header::LENGTH,
         _ => u32::from_ne_bytes(*request.first_chunk()?) as usize,
     };
-    attributes(request.get(echoed.checked_next_multiple_of(4)?..)?)
-        .find(|attribute| attribute.kind == ERROR_TEXT)?
-        .text()
+    find(request.get(echoed.checked_next_multiple_of(4)?..)?, ERROR_TEXT)?.text()
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ impl<'a> Attribute<'a> {
     /// Returns the first nested attribute of a type.
     #[must_use]
     pub fn find(&self, kind: u16) -> Option<Self> {
-        self.nested().find(|inner| inner.kind == kind)
+        find(self.value, kind)
     }
 
     /// Reads a number in host byte order.
@@ -186,6 +186,12 @@ impl<'a> Attribute<'a> {
         self.value.first_chunk().copied().map(u32::from_be_bytes)
     }
 
+    /// Reads a number in network byte order.
+    #[must_use]
+    pub fn u64_be(&self) -> Option<u64> {
+        self.value.first_chunk().copied().map(u64::from_be_bytes)
+    }
+
     /// Reads a text up to its terminating zero.
     #[must_use]
     pub fn text(&self) -> Option<&'a str> {
@@ -204,6 +210,12 @@ impl<'a> Attribute<'a> {
     pub fn ipv6(&self) -> Option<IpAddr> {
         self.value.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into())
     }
+}
+
+/// Returns the first attribute of a type in `bytes`.
+#[must_use]
+pub fn find(bytes: &[u8], kind: u16) -> Option<Attribute<'_>> {
+    attributes(bytes).find(|attribute| attribute.kind == kind)
 }
 
 /// Iterates over the attributes in `bytes`. Ends at the first truncated attribute.

@@ -70,6 +70,15 @@ impl KernelError {
         }
     }
 
+    /// Returns the number with which the kernel rejected the request; `None` for other errors.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Refused { error, .. } => Some(error.errno),
+            _ => None,
+        }
+    }
+
     /// Returns whether the error concerns only the requested object, so that other requests may
     /// succeed.
     #[must_use]
@@ -80,13 +89,7 @@ impl KernelError {
     /// Returns whether the kernel has certainly done nothing.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Socket { .. } | Self::Lost(_) => false,
-            Self::NotPermitted(_)
-            | Self::NoModule { .. }
-            | Self::TooOld { .. }
-            | Self::Refused { .. } => true,
-        }
+        !matches!(self, Self::Socket { .. } | Self::Lost(_))
     }
 }
 

@@ -57,7 +57,7 @@ mod socket;
 mod transport;
 
 pub use answer::{Answers, NetlinkError};
-pub use attribute::{Attribute, Attributes, Number, attributes};
+pub use attribute::{Attribute, Attributes, Number, attributes, find};
 pub use batch::Batch;
 pub use error::KernelError;
 pub use header::{Header, messages};

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use netlink_sys::Socket as RawSocket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv, sockopt};
+use rustix::net::{RecvFlags, recv};
 use socket2::{SockFilter, SockRef};
 
-use super::transport::RECEIVE_BUFFER;
 use super::{Header, KernelError, Subsystem, messages};
 
 /// Larger than any notification.
@@ -39,10 +38,7 @@ impl Listener {
         groups: &[u32],
         filter: &[SockFilter],
     ) -> Result<Self, KernelError> {
-        let mut socket =
-            RawSocket::new(protocol.number()).map_err(KernelError::socket("socket"))?;
-        socket.bind_auto().map_err(KernelError::socket("bind"))?;
-        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER);
+        let (socket, _) = protocol.bind()?;
         if !filter.is_empty() {
             let attached = SockRef::from(&socket).attach_filter(filter);
             attached.map_err(KernelError::socket("setsockopt SO_ATTACH_FILTER"))?;

@@ -79,16 +79,7 @@ impl Socket {
         let base = self.send(batch, acknowledged)?;
         let mut losses = 0;
         while answers.get(acknowledged).is_some_and(Option::is_none) {
-            let datagram = match self.receive() {
-                Ok(Some(datagram)) => datagram,
-                Ok(None) => return Ok(answers),
-                // Answers were dropped; earlier ones can still be read.
-                Err(KernelError::Lost(_)) if losses < CALL_TRIES => {
-                    losses += 1;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+            let Some(datagram) = self.receive(&mut losses)? else { return Ok(answers) };
             for (header, payload) in messages(datagram) {
                 let index = header.sequence.wrapping_sub(base) as usize;
                 if let (Header::ERROR, Some(answer)) = (header.kind, answers.get_mut(index)) {
@@ -116,10 +107,8 @@ impl Socket {
         fill: impl FnOnce(&mut Attributes<'_>),
         take: impl FnMut(Header, &[u8]),
     ) -> Result<(), KernelError> {
-        match self.ask(request, (kind, 0), fill, take)? {
-            Dumped::Whole => Ok(()),
-            Dumped::Interrupted => Err(KernelError::Lost(request)),
-        }
+        let is_whole = self.ask(request, (kind, 0), fill, take)?;
+        is_whole.then_some(()).ok_or(KernelError::Lost(request))
     }
 
     /// Sends a dump request and passes each answer to `take`, with the value built so far. A dump
@@ -137,14 +126,14 @@ impl Socket {
     ) -> Result<T, KernelError> {
         for _ in 0..DUMP_TRIES {
             let mut found = T::default();
-            let dumped = self.ask(request, (kind, NLM_F_DUMP), &fill, |header, payload| {
+            let is_whole = self.ask(request, (kind, NLM_F_DUMP), &fill, |header, payload| {
                 take(&mut found, header, payload);
             });
-            match dumped {
-                Ok(Dumped::Whole) => return Ok(found),
+            match is_whole {
+                Ok(true) => return Ok(found),
                 // The rest of a dump would block the next one (EBUSY).
-                Ok(Dumped::Interrupted) | Err(KernelError::Lost(_)) => {
-                    while let Ok(Some(_)) = self.receive() {}
+                Ok(false) | Err(KernelError::Lost(_)) => {
+                    while let Ok(Some(_)) = self.receive(&mut 0) {}
                 }
                 Err(error) => return Err(error),
             }
@@ -152,52 +141,41 @@ impl Socket {
         Err(KernelError::Lost(request))
     }
 
+    /// Returns whether the answers are complete: none was lost, and no change came in between.
     fn ask(
         &mut self,
         request: &'static str,
         (kind, flags): (u16, u16),
         fill: impl FnOnce(&mut Attributes<'_>),
         mut take: impl FnMut(Header, &[u8]),
-    ) -> Result<Dumped, KernelError> {
+    ) -> Result<bool, KernelError> {
         let mut question = std::mem::take(&mut self.question);
         question.clear();
         question.push(kind, flags, fill);
         let sent = self.send(&mut question, 0);
         self.question = question;
         let sequence = sent?;
-        let mut dumped = Dumped::Whole;
-        let mut losses = 0;
-        loop {
-            let datagram = match self.receive() {
-                Ok(Some(datagram)) => datagram,
-                Ok(None) => return Err(KernelError::Lost(request)),
-                Err(KernelError::Lost(_)) if losses < CALL_TRIES => {
-                    losses += 1;
-                    dumped = Dumped::Interrupted;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
+        let (mut losses, mut is_interrupted) = (0, false);
+        while let Some(datagram) = self.receive(&mut losses)? {
             for (header, payload) in messages(datagram) {
                 if header.sequence != sequence {
                     continue;
                 }
-                if header.flags & NLM_F_DUMP_INTR != 0 {
-                    dumped = Dumped::Interrupted;
-                }
+                is_interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
                 if !matches!(header.kind, Header::DONE | Header::ERROR) {
                     take(header, payload);
                     continue;
                 }
                 return match outcome(header, payload) {
-                    Ok(()) => Ok(dumped),
+                    Ok(()) => Ok(losses == 0 && !is_interrupted),
                     Err(NetlinkError {
                         errno: Errno::INTR | Errno::AGAIN | Errno::BUSY, ..
-                    }) => Ok(Dumped::Interrupted),
+                    }) => Ok(false),
                     Err(error) => Err(KernelError::refused(request, error)),
                 };
             }
         }
+        Err(KernelError::Lost(request))
     }
 
     /// Numbers the requests and sends them. Returns the number of the first, which is unused so
@@ -214,18 +192,18 @@ impl Socket {
         Ok(base)
     }
 
-    /// Receives the next datagram, if any.
-    ///
-    /// # Errors
-    ///
-    /// [`KernelError::Lost`] if the kernel dropped answers. Earlier ones can still be received.
-    fn receive(&mut self) -> Result<Option<&[u8]>, KernelError> {
+    /// Receives the next datagram, if any. Counts into `losses` how often the kernel reports that it
+    /// has dropped answers: those it has queued before are still received.
+    fn receive(&mut self, losses: &mut usize) -> Result<Option<&[u8]>, KernelError> {
         let failed = |errno: Errno| KernelError::socket("recv")(errno.into());
-        let length = match uninterrupted(|| self.transport.receive(&mut self.buffer)) {
-            Ok(length) => length,
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(Errno::NOBUFS) => return Err(KernelError::Lost("netlink")),
-            Err(errno) => return Err(failed(errno)),
+        let length = loop {
+            match uninterrupted(|| self.transport.receive(&mut self.buffer)) {
+                Ok(length) => break length,
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::NOBUFS) if *losses < CALL_TRIES => *losses += 1,
+                Err(Errno::NOBUFS) => return Err(KernelError::Lost("netlink")),
+                Err(errno) => return Err(failed(errno)),
+            }
         };
         let datagram = self.buffer.get(..length).ok_or_else(|| failed(Errno::MSGSIZE))?;
         Ok(Some(datagram))
@@ -241,11 +219,4 @@ fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Err
         }
     }
     call()
-}
-
-/// Whether a dump is consistent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Dumped {
-    Whole,
-    Interrupted,
 }

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use super::KernelError;
 
 /// Space for the answers to a batch, even if each is an error.
-pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
+const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// A subsystem of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,13 +28,18 @@ pub enum Subsystem {
 }
 
 impl Subsystem {
-    pub(super) fn number(self) -> isize {
-        match self {
+    /// Returns a socket with a large receive buffer, and its port.
+    pub(super) fn bind(self) -> Result<(RawSocket, u32), KernelError> {
+        let number = match self {
             Self::Generic => NETLINK_GENERIC,
             Self::Netfilter => NETLINK_NETFILTER,
             Self::Route => NETLINK_ROUTE,
             Self::Sockets => NETLINK_SOCK_DIAG,
-        }
+        };
+        let mut socket = RawSocket::new(number).map_err(KernelError::socket("socket"))?;
+        let address = socket.bind_auto().map_err(KernelError::socket("bind"))?;
+        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER);
+        Ok((socket, address.port_number()))
     }
 
     /// The largest send. An nf_tables transaction is one send.
@@ -68,6 +73,7 @@ pub trait Transport: fmt::Debug + Send {
 }
 
 /// A netlink socket of this thread's network namespace.
+#[derive(Debug)]
 pub struct KernelTransport {
     socket: RawSocket,
     port: u32,
@@ -81,9 +87,7 @@ impl KernelTransport {
     ///
     /// If the kernel has no netlink of this kind.
     pub fn open(protocol: Subsystem) -> Result<Self, KernelError> {
-        let mut socket =
-            RawSocket::new(protocol.number()).map_err(KernelError::socket("socket"))?;
-        let port = socket.bind_auto().map_err(KernelError::socket("bind"))?.port_number();
+        let (socket, port) = protocol.bind()?;
         // In generic netlink any process may send to any socket. Once connected to the kernel, this
         // socket receives from the kernel only.
         socket.connect(&SocketAddr::new(0, 0)).map_err(KernelError::socket("connect"))?;
@@ -95,7 +99,6 @@ impl KernelTransport {
             let _ = socket.set_netlink_get_strict_chk(true);
         }
         let _ = sockopt::set_socket_send_buffer_size_force(&socket, protocol.send_buffer());
-        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER);
         Ok(Self { socket, port })
     }
 }
@@ -112,11 +115,5 @@ impl Transport for KernelTransport {
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
         let (_, length) = recv(&self.socket, buffer, RecvFlags::DONTWAIT | RecvFlags::TRUNC)?;
         Ok(length)
-    }
-}
-
-impl fmt::Debug for KernelTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KernelTransport").field("port", &self.port).finish_non_exhaustive()
     }
 }

@@ -58,7 +58,7 @@ pub fn encode_node(readings: &NodeReadings) -> prometheus::Result<String> {
         );
         let total = register(&registry, IntCounterVec::new(opts, &["reason", "ip_family"]))?;
         for PacketCount { family, reason, packets } in packets {
-            total.with_label_values(&[reason.name(), kube_proxy::name(*family)]).inc_by(*packets);
+            total.with_label_values(&[reason, kube_proxy::name(*family)]).inc_by(*packets);
         }
     }
     TextEncoder::new().encode_to_string(&registry.gather())

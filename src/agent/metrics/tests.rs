@@ -8,7 +8,7 @@ use kube_ipvs_core::plan::{
 
 use super::*;
 use crate::kernel::conntrack::ConntrackUse;
-use crate::kernel::nft::{PacketCount, PacketReason};
+use crate::kernel::nft::PacketCount;
 use crate::source::kubernetes::{ApiRequest, WatchStep};
 
 fn has(text: &str, line: &str) -> bool {
@@ -173,7 +173,7 @@ fn programming_takes_kube_proxys_buckets() {
 
 #[test]
 fn readings_of_the_kernel_are_reported() {
-    let packets = PacketCount { family: Family::V6, reason: PacketReason::Policy, packets: 3 };
+    let packets = PacketCount { family: Family::V6, reason: "policy", packets: 3 };
     let usage = ConntrackUse { entries: 7, limit: 100 };
     let readings = NodeReadings { conntrack: Some(usage), packets: Some(vec![packets]) };
     let text = encode_node(&readings).unwrap();

@@ -1,7 +1,6 @@
 //! The connections of front ends, for people.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use kube_ipvs_core::model::{Protocol, VirtualAddress};
@@ -9,7 +8,7 @@ use kube_ipvs_core::plan::Carrier;
 use netlink_ipvs::KernelError;
 
 use super::entry::ConntrackEntry;
-use super::{Conntrack, Question, few};
+use super::{Conntrack, Question};
 
 /// `IPS_SEEN_REPLY`
 const SEEN_REPLY: u32 = 1 << 1;
@@ -76,22 +75,17 @@ impl Conntrack {
         most: usize,
         is_meant: impl Fn(&TrackedConnection) -> bool,
     ) -> Result<TrackedConnections, KernelError> {
-        let questions: BTreeSet<_> = frontends.into_iter().map(Question::Destination).collect();
+        let questions = frontends.into_iter().map(Question::Destination).collect();
+        let take = |all: &mut TrackedConnections, entry: ConntrackEntry| {
+            let Some(connection) = connection(&entry).filter(&is_meant) else { return };
+            all.count += 1;
+            if all.found.len() < most {
+                all.found.push(connection);
+            }
+        };
         let mut all = TrackedConnections::default();
-        let questions = few(questions);
-        for question in &questions {
-            let take = |all: &mut TrackedConnections, entry: ConntrackEntry| {
-                // An answer to several questions counts once.
-                if questions.iter().find(|it| it.has(&entry)) != Some(question) {
-                    return;
-                }
-                let Some(connection) = connection(&entry).filter(&is_meant) else { return };
-                all.count += 1;
-                if all.found.len() < most {
-                    all.found.push(connection);
-                }
-            };
-            let answer = self.find(*question, take)?;
+        for answer in self.ask(questions, take) {
+            let answer = answer?;
             all.count += answer.count;
             let room = most - all.found.len();
             all.found.extend(answer.found.into_iter().take(room));

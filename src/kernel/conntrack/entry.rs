@@ -113,10 +113,8 @@ impl ConntrackEntry {
 }
 
 fn state_in(info: Attribute<'_>) -> Option<u8> {
-    let protocols = [CTA_PROTOINFO_TCP, CTA_PROTOINFO_SCTP];
-    let protocol = info.nested().find(|it| protocols.contains(&it.kind))?;
-    let state = protocol.nested().find(|it| it.kind == CTA_PROTOINFO_STATE)?;
-    state.value.first().copied()
+    let protocol = info.find(CTA_PROTOINFO_TCP).or_else(|| info.find(CTA_PROTOINFO_SCTP))?;
+    protocol.find(CTA_PROTOINFO_STATE)?.value.first().copied()
 }
 
 /// Reads source, destination and protocol.

@@ -3,7 +3,6 @@
 
 mod connections;
 mod entry;
-mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -19,9 +18,9 @@ use netlink_ipvs::{Attributes, Batch, KernelError, NetlinkError, Socket, Subsyst
 use rustix::io::Errno;
 
 pub use connections::{TrackedConnection, TrackedConnections};
-pub use usage::{ConntrackUse, usage};
 
 use crate::kernel::family::{self, netfilter_header};
+use crate::kernel::sysctl;
 
 /// NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_GET.
 const GET: u16 = 1 << 8 | 1;
@@ -40,6 +39,10 @@ const FILTER_DESTINATION_PORT: u32 = 1 << 5;
 const MOST_QUESTIONS: usize = 8;
 /// Bytes per send.
 const CHUNK: usize = 64 << 10;
+
+/// Settings: the entries in use, and the most that there may be.
+const COUNT: &str = "net/netfilter/nf_conntrack_count";
+const MAX: &str = "net/netfilter/nf_conntrack_max";
 
 /// The connection tracking table of a network namespace.
 #[derive(Debug)]
@@ -106,19 +109,17 @@ impl Conntrack {
         let backends = leavers.backends.iter();
         let backends = backends.map(|(protocol, socket)| Question::Backend(*protocol, *socket));
         let frontends = leavers.frontends.iter().copied().map(Question::Destination);
-        let questions = few(backends.chain(frontends).collect());
+        let questions = backends.chain(frontends).collect();
+        let running = |entry: ConntrackEntry| {
+            let frontend = entry.frontend().filter(|_| !entry.is_closed())?;
+            let leaves = leavers.frontends.contains(&frontend)
+                || leavers.backends.contains(&(frontend.protocol, entry.replier));
+            leaves.then_some((frontend, entry.replier, entry.carrier))
+        };
+        let take = |found: &mut Vec<_>, entry| found.extend(running(entry));
         let mut counts: HashMap<_, u64> = HashMap::new();
-        for question in &questions {
-            let running = |entry: ConntrackEntry| {
-                let frontend = entry.frontend().filter(|_| !entry.is_closed())?;
-                let leaves = leavers.frontends.contains(&frontend)
-                    || leavers.backends.contains(&(frontend.protocol, entry.replier));
-                // An answer to several questions counts once.
-                let counts = questions.iter().find(|it| it.has(&entry)) == Some(question);
-                (leaves && counts).then_some((frontend, entry.replier, entry.carrier))
-            };
-            let found = self.find(*question, |found: &mut Vec<_>, it| found.extend(running(it)))?;
-            for of in found {
+        for found in self.ask(questions, take) {
+            for of in found? {
                 *counts.entry(of).or_default() += 1;
             }
         }
@@ -136,9 +137,10 @@ impl Conntrack {
         let wanted = by_frontend(operations);
         let mut entries = Vec::new();
         let mut read = Ok(());
-        for question in few(wanted.keys().copied().map(Question::Destination).collect()) {
-            let meant = |entry| is_meant(&entry, &wanted).then_some(entry);
-            match self.find(question, |found: &mut Vec<_>, entry| found.extend(meant(entry))) {
+        let questions = wanted.keys().copied().map(Question::Destination).collect();
+        let meant = |entry| is_meant(&entry, &wanted).then_some(entry);
+        for found in self.ask(questions, |found: &mut Vec<_>, entry| found.extend(meant(entry))) {
+            match found {
                 Ok(found) => entries.extend(found),
                 Err(error) => read = Err(error),
             }
@@ -147,7 +149,24 @@ impl Conntrack {
         read.and(deleted)
     }
 
-    /// Returns what `take` collects of the entries that match a question.
+    /// Returns for each question, or for a few broader ones, what `take` collects of the entries that
+    /// match it. An entry that matches several questions counts once.
+    fn ask<T: Default>(
+        &mut self,
+        questions: BTreeSet<Question>,
+        take: impl Fn(&mut T, ConntrackEntry),
+    ) -> impl Iterator<Item = Result<T, KernelError>> {
+        let questions = few(questions);
+        questions.clone().into_iter().map(move |question| {
+            self.find(question, |found, entry| {
+                if questions.iter().find(|it| it.has(&entry)) == Some(&question) {
+                    take(found, entry);
+                }
+            })
+        })
+    }
+
+    /// Returns what `take` collects of the kernel's answer to a question.
     fn find<T: Default>(
         &mut self,
         question: Question,
@@ -155,9 +174,7 @@ impl Conntrack {
     ) -> Result<T, KernelError> {
         match self.dump(question, true, &take) {
             // A kernel that knows filters, but not this one.
-            Err(KernelError::Refused { error, .. })
-                if matches!(error.errno, Errno::INVAL | Errno::OPNOTSUPP) =>
-            {
+            Err(error) if matches!(error.errno(), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
                 self.dump(question, false, &take)
             }
             found => found,
@@ -199,7 +216,7 @@ impl Conntrack {
                 && let Some(entry) = rest.get(self.batch.len())
             {
                 self.batch.push(DELETE, 0, |message| {
-                    message.raw(&[entry.family, 0, 0, 0]);
+                    netfilter_header(message, entry.family, 0);
                     for (kind, value) in &entry.identity {
                         message.bytes(*kind, value);
                     }
@@ -343,6 +360,21 @@ fn filter(message: &mut Attributes<'_>, question: Question) {
         });
     });
     message.nest(CTA_FILTER, |filter| filter.u32(flags, compared));
+}
+
+/// How full the connection tracking table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConntrackUse {
+    pub entries: u64,
+    /// 0 for no limit.
+    pub limit: u64,
+}
+
+/// Reads two kernel settings; `None` while connection tracking is not loaded.
+#[must_use]
+pub fn usage() -> Option<ConntrackUse> {
+    let number = |path| sysctl::read(sysctl::ROOT, path).ok()?.parse().ok();
+    Some(ConntrackUse { entries: number(COUNT)?, limit: number(MAX)? })
 }
 
 #[cfg(test)]

@@ -9,8 +9,6 @@ use crate::kernel::nft::constants::conntrack::{self, DESTINATION_TRANSLATED, EST
 use crate::kernel::nft::constants::{DATA_VALUE, expression, verdict};
 use crate::kernel::nft::list::{ListedRule, verdict_of};
 
-/// `NFTA_MATCH_NAME` and `NFTA_TARGET_NAME`.
-const NFTA_XT_NAME: u16 = 1;
 /// `NFTA_MATCH_INFO`
 const NFTA_XT_INFO: u16 = 3;
 /// `NFT_META_NFPROTO`
@@ -146,7 +144,7 @@ impl RuleReader {
             }
             "reject" => return Some(self.drop()),
             "target" => {
-                let target = data.and_then(|data| data.find(NFTA_XT_NAME)?.text());
+                let target = data.and_then(|data| data.find(expression::EXTENSION_NAME)?.text());
                 return Some(match target {
                     Some("REJECT") => self.drop(),
                     Some("LOG" | "NFLOG" | "MARK" | "CONNMARK" | "TCPMSS") => ForeignRule::Other,
@@ -212,7 +210,7 @@ impl RuleReader {
 
 /// Reads the states that `-m conntrack --ctstate` of iptables lets in.
 fn states_of_iptables(data: Attribute<'_>) -> Option<ForeignRule> {
-    let is_conntrack = data.find(NFTA_XT_NAME)?.text() == Some("conntrack");
+    let is_conntrack = data.find(expression::EXTENSION_NAME)?.text() == Some("conntrack");
     let states = data.find(NFTA_XT_INFO)?.value.get(XT_STATES)?;
     let (numbers, _) = states.as_chunks();
     let [by, inverted, states] = *numbers.first_chunk()?;

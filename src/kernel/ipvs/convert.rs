@@ -1,11 +1,9 @@
 //! Values of the core as values of IPVS, and back.
 
-use std::net::SocketAddr;
-
 use kube_ipvs_core::model::{Backend, Protocol, Scheduler, VirtualAddress, VirtualServer};
-use kube_ipvs_core::plan::{RealCounters, ServerOperation, lower_threshold};
+use kube_ipvs_core::plan::{ServerOperation, lower_threshold};
 use netlink_ipvs::ipvs::{
-    Connections, Destination, IpvsCommand, Persistence, ServiceId, Traffic, VirtualService,
+    Connections, Destination, IpvsCommand, Persistence, ServiceId, VirtualService,
 };
 
 #[must_use]
@@ -86,19 +84,6 @@ pub(super) fn backend(destination: &Destination) -> Backend {
     }
 }
 
-pub(super) fn counters(
-    destination: &Destination,
-    present: Connections,
-    traffic: Traffic,
-) -> RealCounters {
-    RealCounters {
-        backend: SocketAddr::new(destination.ip, destination.port),
-        connections: traffic.connections,
-        packets_out: traffic.packets_out,
-        active: present.active,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -133,7 +118,7 @@ mod tests {
         #[test]
         fn real_servers_round_trip(address: IpAddr, port: u16, weight: u32, limit in 0..u32::MAX) {
             let sent = Backend { address, port, weight, local: false };
-                        let received = destination(&sent, limit);
+            let received = destination(&sent, limit);
             prop_assert_eq!(backend(&received), sent);
             prop_assert_eq!(super::limit(&[(received, Connections::default())]), limit);
         }

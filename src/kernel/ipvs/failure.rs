@@ -1,9 +1,10 @@
 //! What the kernel's answers mean for operations.
 
-use kube_ipvs_core::model::Scheduler;
 use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, ServerOperation};
 use netlink_ipvs::{KernelError, NetlinkError};
 use rustix::io::Errno;
+
+use crate::kernel;
 
 /// The outcome of an operation with the kernel's answer, if there was one.
 pub(super) fn outcome(
@@ -16,11 +17,9 @@ pub(super) fn outcome(
     }
 }
 
-/// The failure of each of several operations that could not be sent, or of whose answers nothing
-/// could be read.
+/// The failure of each of several operations.
 pub(super) fn of_all(operation: &ServerOperation, error: &KernelError) -> Failure {
-    let kind = if error.is_refusal() { FailureKind::Refused } else { FailureKind::Unknown };
-    Failure { kind, message: format!("ipvsadm {operation}: {error}") }
+    kernel::failure(format_args!("ipvsadm {operation}"), error)
 }
 
 /// The outcome of an operation that the kernel answered with an error
@@ -42,7 +41,12 @@ fn refused(operation: &ServerOperation, error: &NetlinkError) -> Outcome {
         }
         (SetReal(..), Errno::NOENT) => (Drift, "there is no such real server"),
         (Add(server) | Set(server), Errno::NOENT) => {
-            return Err(no_scheduler(operation, server.scheduler, error));
+            let message = format!(
+                "ipvsadm {operation}: the kernel has no scheduler {0}; on the node run \
+                 `modprobe ip_vs_{0}`: {error}",
+                server.scheduler
+            );
+            return Err(Failure { kind: FailureKind::NoScheduler, message });
         }
         (AddReal(..) | SetReal(..), Errno::INVAL) => {
             let meaning = "IPVS does not forward to such an address (broadcast, multicast or \
@@ -57,22 +61,10 @@ fn refused(operation: &ServerOperation, error: &NetlinkError) -> Outcome {
     Err(Failure { kind, message: format!("ipvsadm {operation}: {meaning}: {error}") })
 }
 
-fn no_scheduler(
-    operation: &ServerOperation,
-    scheduler: Scheduler,
-    error: &NetlinkError,
-) -> Failure {
-    let message = format!(
-        "ipvsadm {operation}: the kernel has no scheduler {scheduler}; on the node run \
-         `modprobe ip_vs_{scheduler}`: {error}"
-    );
-    Failure { kind: FailureKind::NoScheduler, message }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use kube_ipvs_core::model::{Backend, VirtualServer};
+    use kube_ipvs_core::model::{Backend, Scheduler, VirtualServer};
 
     use super::*;
 

@@ -3,8 +3,6 @@
 
 use std::net::IpAddr;
 
-use kube_ipvs_core::model::Family;
-
 use super::constants::expression::{
     PAYLOAD_NETWORK_HEADER as NETWORK, PAYLOAD_TRANSPORT_HEADER as TRANSPORT,
 };
@@ -15,7 +13,6 @@ use super::table::TableFamily;
 
 /// `NFT_META_*`
 const INPUT_INTERFACE: Operand = Operand::Meta(6);
-const TRANSPORT_PROTOCOL: Operand = Operand::Meta(16);
 const STATE: Operand = Operand::Conntrack(conntrack::STATE, None);
 const DIRECTION: Operand = Operand::Conntrack(conntrack::DIRECTION, None);
 const STATUS: Operand = Operand::Conntrack(conntrack::STATUS, None);
@@ -90,7 +87,10 @@ impl Rule<'_> {
                 self.expressions.masquerade(Some(ports(range.strip_prefix(':')?)?));
             }
             ["dnat", "to", address @ ..] => {
-                self.value(address, Datatype::Address(family.addresses()))?;
+                let (Layout(fields), []) = self.key(address)? else { return None };
+                if fields != [Datatype::Address(family.addresses())] {
+                    return None;
+                }
                 self.expressions.destination_nat(family.number(), None);
             }
             ["dnat", ip, "to", key @ .., "map", map] if *ip == family.name() => {
@@ -144,13 +144,15 @@ impl Rule<'_> {
     fn condition<'w>(&mut self, words: &'w [&'w str]) -> Option<&'w [&'w str]> {
         for (form, source, value) in VALUES {
             if let Some(rest) = words.strip_prefix(*form) {
-                self.is(*source, value);
+                self.expressions.require(*source, value);
                 return Some(rest);
             }
         }
         for (form, source, bit) in BITS {
             if let Some(rest) = words.strip_prefix(*form) {
-                self.has(*source, *bit);
+                self.expressions.load(*source, 4, FIRST);
+                self.expressions.mask(FIRST, &bit.to_ne_bytes());
+                self.expressions.compare(nfta::COMPARE_NOT_EQUAL, &[0; 4]);
                 return Some(rest);
             }
         }
@@ -165,7 +167,7 @@ impl Rule<'_> {
                 Some(rest)
             }
             ["numgen", "random", "mod", modulus, "0", rest @ ..] => {
-                self.is(Operand::Random(modulus.parse().ok()?), &[0; 4]);
+                self.expressions.require(Operand::Random(modulus.parse().ok()?), &[0; 4]);
                 Some(rest)
             }
             [icmp, "type", "echo-request", rest @ ..] => {
@@ -175,7 +177,7 @@ impl Rule<'_> {
                     _ => return None,
                 };
                 self.transport(protocol);
-                self.is(Operand::Payload(TRANSPORT, 0), &[echo_request]);
+                self.expressions.require(Operand::Payload(TRANSPORT, 0), &[echo_request]);
                 Some(rest)
             }
             ["tcp", "flags", "!", "syn", rest @ ..] => {
@@ -187,7 +189,7 @@ impl Rule<'_> {
             }
             // ARPOP_REQUEST
             ["arp", "operation", "request", rest @ ..] if self.family == TableFamily::Arp => {
-                self.is(Operand::Payload(NETWORK, 6), &1_u16.to_be_bytes());
+                self.expressions.require(Operand::Payload(NETWORK, 6), &1_u16.to_be_bytes());
                 Some(rest)
             }
             ["tcp", "dport", range, rest @ ..] => {
@@ -211,23 +213,10 @@ impl Rule<'_> {
         }
     }
 
-    /// Requires a value, in network byte order unless the kernel keeps it otherwise.
-    fn is(&mut self, source: Operand, value: &[u8]) {
-        self.expressions.load(source, value.len() as u32, FIRST);
-        self.expressions.compare(nfta::COMPARE_EQUAL, value);
-    }
-
-    /// Requires a bit of a number in host byte order.
-    fn has(&mut self, source: Operand, bit: u32) {
-        self.expressions.load(source, 4, FIRST);
-        self.expressions.mask(FIRST, &bit.to_ne_bytes());
-        self.expressions.compare(nfta::COMPARE_NOT_EQUAL, &[0; 4]);
-    }
-
     /// Requires the transport protocol, unless the rule already does.
     fn transport(&mut self, protocol: u8) {
         if self.transport.replace(protocol) != Some(protocol) {
-            self.is(TRANSPORT_PROTOCOL, &[protocol]);
+            self.expressions.require(Operand::TRANSPORT_PROTOCOL, &[protocol]);
         }
     }
 
@@ -253,12 +242,6 @@ impl Rule<'_> {
         };
         self.look_up(&key, map, false, Some(Layout(vec![datatype])))?;
         Some(rest)
-    }
-
-    /// Loads one field and requires that nothing follows.
-    fn value(&mut self, words: &[&str], datatype: Datatype) -> Option<()> {
-        let (Layout(fields), []) = self.key(words)? else { return None };
-        (fields == [datatype]).then_some(())
     }
 
     /// Loads a key such as `FIELD & MASK . FIELD`, and returns the words after it.
@@ -293,22 +276,23 @@ impl Rule<'_> {
             ["th" | "tcp" | "udp", "dport", rest @ ..] => {
                 (Operand::Payload(TRANSPORT, 2), Datatype::Port, rest)
             }
-            ["meta", "l4proto", rest @ ..] => (TRANSPORT_PROTOCOL, Datatype::Protocol, rest),
+            ["meta", "l4proto", rest @ ..] => {
+                (Operand::TRANSPORT_PROTOCOL, Datatype::Protocol, rest)
+            }
             ["iifname", rest @ ..] => (INPUT_INTERFACE, Datatype::Interface, rest),
             ["ct", direction @ ("original" | "reply"), words @ ..] => {
-                let direction = Some(direction_number(direction));
+                // IP_CT_DIR_*
+                let direction = Some(u8::from(*direction == "reply"));
+                let is_ip = |ip: &str| ip == self.family.name();
+                let of_family = |keys| *self.family.addresses().pick(keys);
                 let (key, datatype, rest) = match words {
-                    ["proto-src", rest @ ..] => (11, Datatype::Port, rest),
-                    ["proto-dst", rest @ ..] => (12, Datatype::Port, rest),
-                    [ip, end, rest @ ..] if *ip == self.family.name() => {
-                        let key = match (self.family.addresses(), *end) {
-                            (Family::V4, "saddr") => 19,
-                            (Family::V4, "daddr") => 20,
-                            (Family::V6, "saddr") => 21,
-                            (Family::V6, "daddr") => 22,
-                            _ => return None,
-                        };
-                        (key, address, rest)
+                    ["proto-src", rest @ ..] => (conntrack::SOURCE_PORT, Datatype::Port, rest),
+                    ["proto-dst", rest @ ..] => (conntrack::DESTINATION_PORT, Datatype::Port, rest),
+                    [ip, "saddr", rest @ ..] if is_ip(ip) => {
+                        (of_family(&conntrack::SOURCE), address, rest)
+                    }
+                    [ip, "daddr", rest @ ..] if is_ip(ip) => {
+                        (of_family(&conntrack::DESTINATION), address, rest)
                     }
                     _ => return None,
                 };
@@ -333,11 +317,6 @@ impl Rule<'_> {
             _ => return None,
         })
     }
-}
-
-/// `IP_CT_DIR_*`
-fn direction_number(direction: &str) -> u8 {
-    u8::from(direction == "reply")
 }
 
 /// Parses `FIRST-LAST`.

@@ -11,7 +11,6 @@ pub(crate) const DATA_VERDICT: u16 = 2;
 
 /// `NFTA_TABLE_*`
 pub(crate) mod table {
-    pub(crate) const NAME: u16 = 1;
     pub(crate) const FLAGS: u16 = 2;
 
     /// `NFT_TABLE_F_OWNER`, since Linux 5.12: the table goes with the socket that made it.
@@ -20,7 +19,6 @@ pub(crate) mod table {
 
 /// `NFTA_CHAIN_*`
 pub(crate) mod chain {
-    pub(crate) const TABLE: u16 = 1;
     pub(crate) const NAME: u16 = 3;
     pub(crate) const HOOK: u16 = 4;
     pub(crate) const POLICY: u16 = 5;
@@ -43,7 +41,6 @@ pub(crate) mod generation {
 
 /// `NFTA_RULE_*`
 pub(crate) mod rule {
-    pub(crate) const TABLE: u16 = 1;
     pub(crate) const CHAIN: u16 = 2;
     pub(crate) const HANDLE: u16 = 3;
     pub(crate) const EXPRESSIONS: u16 = 4;
@@ -54,7 +51,6 @@ pub(crate) mod rule {
 
 /// `NFTA_SET_*`
 pub(crate) mod set {
-    pub(crate) const TABLE: u16 = 1;
     pub(crate) const NAME: u16 = 2;
     pub(crate) const FLAGS: u16 = 3;
     pub(crate) const KEY_TYPE: u16 = 4;
@@ -79,7 +75,6 @@ pub(crate) mod set {
 
 /// `NFTA_SET_ELEM_*`, and `NFTA_SET_ELEM_LIST_*` around them.
 pub(crate) mod element {
-    pub(crate) const LIST_TABLE: u16 = 1;
     pub(crate) const LIST_SET: u16 = 2;
     pub(crate) const LIST_ELEMENTS: u16 = 3;
 
@@ -94,7 +89,6 @@ pub(crate) mod element {
 
 /// `NFTA_FLOWTABLE_*`
 pub(crate) mod flowtable {
-    pub(crate) const TABLE: u16 = 1;
     pub(crate) const NAME: u16 = 2;
     pub(crate) const HOOK: u16 = 3;
     /// `NFTA_FLOWTABLE_HOOK_*`
@@ -182,8 +176,8 @@ pub(crate) mod expression {
     pub(crate) const LIMIT_SECONDS: u16 = 2;
     pub(crate) const LIMIT_BURST: u16 = 3;
 
-    /// `NFTA_TARGET_NAME` of an extension of iptables.
-    pub(crate) const TARGET_NAME: u16 = 1;
+    /// `NFTA_MATCH_NAME` and `NFTA_TARGET_NAME` of an extension of iptables.
+    pub(crate) const EXTENSION_NAME: u16 = 1;
 
     pub(crate) const NAT_TYPE: u16 = 1;
     pub(crate) const NAT_FAMILY: u16 = 2;

@@ -1,72 +1,34 @@
 //! Reads the counters of the rules.
 
-use kube_ipvs_core::model::{Family, NAME};
+use kube_ipvs_core::model::Family;
 use netlink_ipvs::{KernelError, Socket, Subsystem};
-use rustc_hash::FxHashMap;
 
-use super::constants::{counter, rule as nfta_rule};
+use super::constants::counter;
 use super::list::{self, ListedRule};
 use super::request::DumpKind;
-use super::table::TableFamily;
 
-/// Why a rule has counted a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum PacketReason {
-    /// Refused, as no endpoint or no Service is there.
-    Refused,
-    /// Dropped, as traffic policy Local has no endpoint on this node.
-    Policy,
-    /// Dropped, as the source is in none of the allowed ranges.
-    SourceRange,
-    /// Dropped, as no Service has the address.
-    Unallocated,
-    /// Dropped, as connection tracking knows no connection for it.
-    Stray,
-    /// The first packet of a connection whose source was replaced.
-    Masqueraded,
-}
-
-impl PacketReason {
-    pub const ALL: [Self; 6] = [
-        Self::Refused,
-        Self::Policy,
-        Self::SourceRange,
-        Self::Unallocated,
-        Self::Stray,
-        Self::Masqueraded,
-    ];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Policy => "policy",
-            Self::SourceRange => "source_range",
-            Self::Unallocated => "unallocated",
-            Self::Stray => "stray",
-            Self::Masqueraded => "masqueraded",
-        }
-    }
-
-    /// Returns the reason of the rules with a counter in a chain of `ruleset.nft`.
-    fn of_chain(chain: &str) -> Option<Self> {
-        Some(match chain {
-            "refuse" => Self::Refused,
-            "front-end" | "inside" | "node-port-refused" => Self::Policy,
-            "restrict" => Self::SourceRange,
-            "unallocated" => Self::Unallocated,
-            "misfit" | "stray" | "unknown" => Self::Stray,
-            "masq" => Self::Masqueraded,
-            _ => return None,
-        })
-    }
-}
+/// The reasons for which rules count packets, each with the chains of `ruleset.nft` that have such
+/// rules.
+pub const PACKET_REASONS: [(&str, &[&str]); 6] = [
+    // No endpoint or no Service is there.
+    ("refused", &["refuse"]),
+    // Traffic policy Local has no endpoint on this node.
+    ("policy", &["front-end", "inside", "node-port-refused"]),
+    // The source is in none of the allowed ranges.
+    ("source_range", &["restrict"]),
+    // No Service has the address.
+    ("unallocated", &["unallocated"]),
+    // Connection tracking knows no connection for the packet.
+    ("stray", &["misfit", "stray", "unknown"]),
+    // The first packet of a connection whose source was replaced.
+    ("masqueraded", &["masq"]),
+];
 
 /// The packets of the rules of one reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PacketCount {
     pub family: Family,
-    pub reason: PacketReason,
+    pub reason: &'static str,
     pub packets: u64,
 }
 
@@ -80,34 +42,20 @@ pub fn packet_counts() -> Result<Vec<PacketCount>, KernelError> {
     let mut socket = Socket::open(Subsystem::Netfilter)?;
     let mut counts = Vec::new();
     for family in Family::BOTH {
-        let take = |found: &mut FxHashMap<PacketReason, u64>, payload: &[u8]| {
-            if let Some((reason, packets)) = ListedRule::decode(payload).and_then(counted) {
-                *found.entry(reason).or_default() += packets;
-            }
-        };
-        let found = list::read(
-            &mut socket,
-            DumpKind::Rules,
-            TableFamily::from(family),
-            |of| of.text(nfta_rule::TABLE, NAME),
-            take,
-        )?;
-        let count = |reason: PacketReason| PacketCount {
-            family,
-            reason,
-            packets: found.get(&reason).copied().unwrap_or_default(),
-        };
-        counts.extend(PacketReason::ALL.map(count));
+        let found = list::ours(&mut socket, DumpKind::Rules, family.into(), counted)?;
+        counts.extend(PACKET_REASONS.map(|(reason, chains)| {
+            let of_reason = found.iter().filter(|(chain, _)| chains.contains(&chain.as_str()));
+            PacketCount { family, reason, packets: of_reason.map(|(_, packets)| packets).sum() }
+        }));
     }
     Ok(counts)
 }
 
-/// Returns the packets that a rule of ours has counted, and why.
-fn counted(rule: ListedRule<'_>) -> Option<(PacketReason, u64)> {
-    let reason = PacketReason::of_chain(rule.chain).filter(|_| rule.table == NAME)?;
+/// Returns the chain of a rule with a counter, and the packets that it has counted.
+fn counted(payload: &[u8]) -> Option<(String, u64)> {
+    let rule = ListedRule::decode(payload)?;
     let (_, data) = rule.expressions().find(|(name, _)| *name == "counter")?;
-    let packets = data?.find(counter::PACKETS)?;
-    Some((reason, u64::from_be_bytes(*packets.value.first_chunk()?)))
+    Some((rule.chain.to_owned(), data?.find(counter::PACKETS)?.u64_be()?))
 }
 
 #[cfg(test)]
@@ -123,7 +71,8 @@ mod tests {
                 chain = name.trim_end_matches(" {");
             } else if !line.starts_with('#') && line.split(' ').any(|word| word == "counter") {
                 counters += 1;
-                assert!(PacketReason::of_chain(chain).is_some(), "{chain}: {line}");
+                let has = |(_, chains): &(_, &[&str])| chains.contains(&chain);
+                assert!(PACKET_REASONS.iter().any(has), "{chain}: {line}");
             }
         }
         assert!(counters > 10, "{counters}");

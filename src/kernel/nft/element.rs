@@ -79,7 +79,7 @@ fn content(element: &Element) -> Content {
 }
 
 fn range(net: IpNet) -> Content {
-    let after = following(net.broadcast()).map(|ip| SetKey::EMPTY.address(ip));
+    let after = at_distance(net.broadcast(), 1).map(|ip| SetKey::EMPTY.address(ip));
     Content::Range(SetKey::EMPTY.address(net.network()), after)
 }
 
@@ -106,25 +106,14 @@ fn interfaces(names: IpNet) -> Option<Interfaces> {
     }
 }
 
-fn following(ip: IpAddr) -> Option<IpAddr> {
-    match ip {
-        IpAddr::V4(ip) => u32::from(ip).checked_add(1).map(|ip| Ipv4Addr::from(ip).into()),
-        IpAddr::V6(ip) => u128::from(ip).checked_add(1).map(|ip| Ipv6Addr::from(ip).into()),
-    }
-}
-
-fn preceding(ip: IpAddr) -> Option<IpAddr> {
-    match ip {
-        IpAddr::V4(ip) => u32::from(ip).checked_sub(1).map(|ip| Ipv4Addr::from(ip).into()),
-        IpAddr::V6(ip) => u128::from(ip).checked_sub(1).map(|ip| Ipv6Addr::from(ip).into()),
-    }
-}
-
-fn last(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::BROADCAST.into(),
-        Family::V6 => Ipv6Addr::from(u128::MAX).into(),
-    }
+/// Returns the address at a distance, if there is one.
+fn at_distance(ip: IpAddr, distance: i8) -> Option<IpAddr> {
+    Some(match ip {
+        IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip).checked_add_signed(distance.into())?).into(),
+        IpAddr::V6(ip) => {
+            Ipv6Addr::from(u128::from(ip).checked_add_signed(distance.into())?).into()
+        }
+    })
 }
 
 /// Splits a range into prefixes. A range that this program wrote is one prefix.
@@ -241,13 +230,14 @@ fn ranges(family: Family, mut ends: Vec<(IpAddr, bool)>) -> Vec<IpNet> {
     let mut ranges = Vec::new();
     let mut open = None;
     for (ip, begins) in ends {
-        if let (Some(first), Some(last)) = (open.take(), preceding(ip)) {
+        if let (Some(first), Some(last)) = (open.take(), at_distance(ip, -1)) {
             ranges.extend(prefixes(first, last));
         }
         open = begins.then_some(ip);
     }
     if let Some(first) = open {
-        ranges.extend(prefixes(first, last(family)));
+        let whole_family = IpNet::new_assert(family.unspecified(), 0);
+        ranges.extend(prefixes(first, whole_family.broadcast()));
     }
     ranges
 }

@@ -1,6 +1,7 @@
-//! Attributes of messages about tables, chains, sets, rules and elements.
+//! Attributes of messages about tables, chains, sets, rules and elements, without the name of the
+//! table.
 
-use kube_ipvs_core::model::{InterfaceName, NAME};
+use kube_ipvs_core::model::InterfaceName;
 use netlink_ipvs::Attributes;
 
 use super::constants::{
@@ -11,39 +12,31 @@ use super::element::{Content, SetEntry};
 use super::expression::Expressions;
 use super::key::SetKey;
 use super::set::Set;
-use super::table::Chain;
+use super::table::{BaseChain, Chain};
 
 pub(super) fn table(to: &mut Attributes<'_>) {
-    to.text(nfta_table::NAME, NAME);
     // Clears the flag of a dormant table.
     to.u32_be(nfta_table::FLAGS, 0);
 }
 
-/// Names the table, in requests for its content. The attribute has the same number in all messages.
-pub(super) fn table_name(to: &mut Attributes<'_>) {
-    to.text(nfta_table::NAME, NAME);
-}
-
 pub(super) fn chain(to: &mut Attributes<'_>, chain: &Chain) {
-    chain_name(to, &chain.name);
-    if let Some(base) = &chain.base {
-        to.nest(nfta_chain::HOOK, |to| {
-            to.u32_be(nfta_chain::HOOK_NUMBER, base.hook);
-            to.u32_be(nfta_chain::HOOK_PRIORITY, base.priority.cast_unsigned());
-        });
-        to.u32_be(nfta_chain::POLICY, verdict::ACCEPT);
-        to.text(nfta_chain::TYPE, base.kind);
-    }
+    to.text(nfta_chain::NAME, &chain.name);
+    chain.base.into_iter().for_each(|base| base_chain(to, base));
 }
 
-pub(super) fn chain_name(to: &mut Attributes<'_>, name: &str) {
-    to.text(nfta_chain::TABLE, NAME);
-    to.text(nfta_chain::NAME, name);
+/// Describes a base chain with policy accept.
+pub(super) fn base_chain(to: &mut Attributes<'_>, base: BaseChain) {
+    to.nest(nfta_chain::HOOK, |to| {
+        to.u32_be(nfta_chain::HOOK_NUMBER, base.hook);
+        to.u32_be(nfta_chain::HOOK_PRIORITY, base.priority.cast_unsigned());
+    });
+    to.u32_be(nfta_chain::POLICY, verdict::ACCEPT);
+    to.text(nfta_chain::TYPE, base.kind);
 }
 
 /// Describes a new set. `id` distinguishes the new sets of a transaction.
 pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
-    set_name(to, set.name);
+    to.text(nfta_set::NAME, set.name);
     to.u32_be(nfta_set::FLAGS, set.flags());
     to.u32_be(nfta_set::KEY_TYPE, set.key.id());
     to.u32_be(nfta_set::KEY_LEN, set.key.len());
@@ -65,7 +58,7 @@ pub(super) fn set(to: &mut Attributes<'_>, set: &Set, id: u32) {
 
 /// Describes a new flowtable, or a link to add or remove.
 pub(super) fn flowtable(to: &mut Attributes<'_>, name: &str, link: Option<InterfaceName>) {
-    flowtable_name(to, name);
+    to.text(nfta_flowtable::NAME, name);
     to.nest(nfta_flowtable::HOOK, |to| {
         to.u32_be(nfta_flowtable::HOOK_NUMBER, nfta_flowtable::INGRESS);
         to.u32_be(nfta_flowtable::HOOK_PRIORITY, 0);
@@ -77,33 +70,16 @@ pub(super) fn flowtable(to: &mut Attributes<'_>, name: &str, link: Option<Interf
     });
 }
 
-pub(super) fn flowtable_name(to: &mut Attributes<'_>, name: &str) {
-    to.text(nfta_flowtable::TABLE, NAME);
-    to.text(nfta_flowtable::NAME, name);
-}
-
-pub(super) fn set_name(to: &mut Attributes<'_>, name: &str) {
-    to.text(nfta_set::TABLE, NAME);
-    to.text(nfta_set::NAME, name);
-}
-
-pub(super) fn rule(to: &mut Attributes<'_>, chain: &Chain, rule: &Expressions) {
-    to.text(nfta_rule::TABLE, NAME);
-    to.text(nfta_rule::CHAIN, &chain.name);
+pub(super) fn rule(to: &mut Attributes<'_>, chain: &str, rule: &Expressions) {
+    to.text(nfta_rule::CHAIN, chain);
     to.nest(nfta_rule::EXPRESSIONS, |to| to.raw(rule.bytes()));
-}
-
-/// Names a set in requests for its elements.
-pub(super) fn elements_of(to: &mut Attributes<'_>, set: &str) {
-    to.text(nfta_element::LIST_TABLE, NAME);
-    to.text(nfta_element::LIST_SET, set);
 }
 
 pub(super) fn entry(to: &mut Attributes<'_>, entry: &SetEntry) {
     if let Content::Link(link) = entry.content {
         return flowtable(to, entry.set, Some(link));
     }
-    elements_of(to, entry.set);
+    to.text(nfta_element::LIST_SET, entry.set);
     to.nest(nfta_element::LIST_ELEMENTS, |to| match &entry.content {
         Content::Key(key, None) => element(to, key, |_| {}),
         Content::Key(key, Some(value)) => {

@@ -1,6 +1,8 @@
 //! Expressions: the kernel's name for the instructions of a rule. They work on registers, and the
 //! first expression that does not match ends the rule.
 
+use std::net::IpAddr;
+
 use netlink_ipvs::Attributes;
 
 use super::constants::{DATA_VERDICT, LIST_ELEMENT, expression as nfta, rule, verdict};
@@ -32,6 +34,11 @@ pub(super) enum Operand {
 /// The expressions of a rule, encoded for the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Expressions(Vec<u8>);
+
+impl Operand {
+    /// `NFT_META_L4PROTO`
+    pub(super) const TRANSPORT_PROTOCOL: Self = Self::Meta(16);
+}
 
 impl Expressions {
     pub(super) fn bytes(&self) -> &[u8] {
@@ -113,6 +120,19 @@ impl Expressions {
             to.u32_be(nfta::COMPARE_HOW, how);
             data(to, nfta::COMPARE_DATA, value);
         });
+    }
+
+    /// Requires a value, in network byte order unless the kernel keeps it otherwise.
+    pub(super) fn require(&mut self, from: Operand, value: &[u8]) {
+        self.load(from, value.len() as u32, FIRST);
+        self.compare(nfta::COMPARE_EQUAL, value);
+    }
+
+    pub(super) fn require_ip(&mut self, from: Operand, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => self.require(from, &ip.octets()),
+            IpAddr::V6(ip) => self.require(from, &ip.octets()),
+        }
     }
 
     pub(super) fn mask(&mut self, register: u32, bits: &[u8]) {

@@ -29,7 +29,7 @@ impl SetKey {
 
     /// Returns a key of address, protocol and port.
     pub(super) fn frontend(address: &VirtualAddress) -> Self {
-        Self::EMPTY.address(address.ip).protocol(address.protocol).port(address.port)
+        Self::EMPTY.address(address.ip).field(&[address.protocol.number()]).port(address.port)
     }
 
     pub(super) fn address(self, ip: IpAddr) -> Self {
@@ -37,10 +37,6 @@ impl SetKey {
             IpAddr::V4(ip) => self.field(&ip.octets()),
             IpAddr::V6(ip) => self.field(&ip.octets()),
         }
-    }
-
-    pub(super) fn protocol(self, protocol: Protocol) -> Self {
-        self.field(&[protocol.number()])
     }
 
     pub(super) fn port(self, port: u16) -> Self {

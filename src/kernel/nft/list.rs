@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kube_ipvs_core::model::{InterfaceName, NAME};
-use netlink_ipvs::{Attribute, Attributes, KernelError, NetlinkError, Socket, attributes};
+use netlink_ipvs::{Attribute, Attributes, KernelError, Socket, attributes, find};
 use rustix::io::Errno;
 
 use super::constants::{
@@ -16,10 +16,6 @@ use super::table::{BaseChain, TableFamily};
 use crate::kernel::family::{netfilter_header, netfilter_message};
 
 /// Lists objects of a kind: none of a table or set that does not exist.
-///
-/// # Errors
-///
-/// If the kernel has no nf_tables, rejects the request or does not answer.
 pub(super) fn read<T: Default>(
     socket: &mut Socket,
     what: DumpKind,
@@ -34,18 +30,12 @@ pub(super) fn read<T: Default>(
     let listed =
         socket.dump("nf_tables list", what.kind(), fill, |found, _, payload| take(found, payload));
     match listed {
-        Err(KernelError::Refused { error: NetlinkError { errno: Errno::NOENT, .. }, .. }) => {
-            Ok(T::default())
-        }
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(T::default()),
         listed => listed,
     }
 }
 
 /// Lists the chains of every table.
-///
-/// # Errors
-///
-/// As [`read`].
 pub(crate) fn chains(socket: &mut Socket) -> Result<Vec<ListedChain>, KernelError> {
     let take = |chains: &mut Vec<_>, payload: &[u8]| chains.extend(ListedChain::decode(payload));
     read(socket, DumpKind::Chains, TableFamily::ANY, |_| {}, take)
@@ -53,10 +43,6 @@ pub(crate) fn chains(socket: &mut Socket) -> Result<Vec<ListedChain>, KernelErro
 
 /// Lists the rules of a family or of one chain, in order, without those for which `decode` returns
 /// `None`.
-///
-/// # Errors
-///
-/// As [`read`].
 pub(crate) fn rules<T>(
     socket: &mut Socket,
     family: TableFamily,
@@ -65,7 +51,7 @@ pub(crate) fn rules<T>(
 ) -> Result<Vec<T>, KernelError> {
     let of = |message: &mut Attributes<'_>| {
         if let Some(chain) = chain {
-            message.text(nfta_rule::TABLE, &chain.table);
+            message.text(TABLE, &chain.table);
             message.text(nfta_rule::CHAIN, &chain.name);
         }
     };
@@ -74,10 +60,22 @@ pub(crate) fn rules<T>(
     })
 }
 
+/// Lists what `decode` reads of this program's objects of a kind.
+pub(super) fn ours<T>(
+    socket: &mut Socket,
+    what: DumpKind,
+    family: TableFamily,
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, KernelError> {
+    let take = |found: &mut Vec<T>, payload: &[u8]| {
+        found.extend(is_ours(payload).then(|| decode(payload)).flatten());
+    };
+    read(socket, what, family, |message| message.text(TABLE, NAME), take)
+}
+
 pub(super) fn is_ours(payload: &[u8]) -> bool {
-    netfilter_message(payload).is_some_and(|(_, rest)| {
-        attributes(rest).any(|it| it.kind == TABLE && it.text() == Some(NAME))
-    })
+    netfilter_message(payload)
+        .is_some_and(|(_, rest)| find(rest, TABLE).and_then(|it| it.text()) == Some(NAME))
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,24 +91,13 @@ impl ListedChain {
     /// Reads `NFT_MSG_NEWCHAIN`.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(payload)?;
-        let (mut table, mut name) = (None, None);
-        let (mut hook, mut kind, mut drops) = (None, None, false);
-        for attribute in attributes(rest) {
-            match attribute.kind {
-                nfta_chain::TABLE => table = attribute.text(),
-                nfta_chain::NAME => name = attribute.text(),
-                nfta_chain::HOOK => hook = Some(attribute),
-                nfta_chain::POLICY => drops = attribute.u32_be() == Some(verdict::DROP),
-                nfta_chain::TYPE => kind = attribute.text(),
-                _ => {}
-            }
-        }
+        let policy = find(rest, nfta_chain::POLICY).and_then(|policy| policy.u32_be());
         Some(Self {
             family: family.into(),
-            table: table?.to_owned(),
-            name: name?.to_owned(),
-            base: hook.zip(kind).and_then(|(hook, kind)| base(hook, kind)),
-            drops,
+            table: find(rest, TABLE)?.text()?.to_owned(),
+            name: find(rest, nfta_chain::NAME)?.text()?.to_owned(),
+            base: base(rest),
+            drops: policy == Some(verdict::DROP),
         })
     }
 }
@@ -122,7 +109,9 @@ impl fmt::Display for ListedChain {
     }
 }
 
-fn base(hook: Attribute<'_>, kind: &str) -> Option<BaseChain> {
+fn base(chain: &[u8]) -> Option<BaseChain> {
+    let kind = find(chain, nfta_chain::TYPE)?.text()?;
+    let hook = find(chain, nfta_chain::HOOK)?;
     let number = |wanted| hook.find(wanted)?.u32_be();
     Some(BaseChain {
         kind: ["filter", "nat", "route"].into_iter().find(|it| *it == kind).unwrap_or("unknown"),
@@ -145,17 +134,13 @@ impl<'a> ListedRule<'a> {
     /// Reads `NFT_MSG_NEWRULE`.
     pub(crate) fn decode(payload: &'a [u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(payload)?;
-        let (mut table, mut chain, mut handle, mut expressions) = (None, None, 0, None);
-        for attribute in attributes(rest) {
-            match attribute.kind {
-                nfta_rule::TABLE => table = attribute.text(),
-                nfta_rule::CHAIN => chain = attribute.text(),
-                nfta_rule::HANDLE => handle = u64::from_be_bytes(*attribute.value.first_chunk()?),
-                nfta_rule::EXPRESSIONS => expressions = Some(attribute),
-                _ => {}
-            }
-        }
-        Some(Self { family: family.into(), table: table?, chain: chain?, handle, expressions })
+        Some(Self {
+            family: family.into(),
+            table: find(rest, TABLE)?.text()?,
+            chain: find(rest, nfta_rule::CHAIN)?.text()?,
+            handle: find(rest, nfta_rule::HANDLE).and_then(|it| it.u64_be()).unwrap_or_default(),
+            expressions: find(rest, nfta_rule::EXPRESSIONS),
+        })
     }
 
     /// Returns the name and the attributes of each expression.
@@ -194,20 +179,15 @@ impl ListedSet {
     /// Reads `NFT_MSG_NEWSET`.
     pub(super) fn decode(payload: &[u8]) -> Option<Self> {
         let (_, rest) = netfilter_message(payload)?;
-        let mut set = Self::default();
-        for attribute in attributes(rest) {
-            let number = || attribute.u32_be().unwrap_or_default();
-            match attribute.kind {
-                nfta_set::NAME => set.name = text(&attribute),
-                nfta_set::FLAGS => set.flags = number(),
-                nfta_set::KEY_TYPE => set.key_type = number(),
-                nfta_set::KEY_LEN => set.key_len = number(),
-                nfta_set::DATA_TYPE => set.value_type = number(),
-                nfta_set::DATA_LEN => set.value_len = number(),
-                _ => {}
-            }
-        }
-        Some(set)
+        let number = |kind| find(rest, kind).and_then(|it| it.u32_be()).unwrap_or_default();
+        Some(Self {
+            name: find(rest, nfta_set::NAME)?.text()?.to_owned(),
+            flags: number(nfta_set::FLAGS),
+            key_type: number(nfta_set::KEY_TYPE),
+            key_len: number(nfta_set::KEY_LEN),
+            value_type: number(nfta_set::DATA_TYPE),
+            value_len: number(nfta_set::DATA_LEN),
+        })
     }
 
     /// Returns whether the set belongs to a rule and is deleted with it.
@@ -226,11 +206,10 @@ impl ListedFlowtable {
     /// Reads `NFT_MSG_NEWFLOWTABLE`.
     pub(super) fn decode(payload: &[u8]) -> Option<Self> {
         let (_, rest) = netfilter_message(payload)?;
-        let find = |wanted| attributes(rest).find(|attribute| attribute.kind == wanted);
-        let links = find(nfta_flowtable::HOOK)?.find(nfta_flowtable::HOOK_LINKS);
+        let links = find(rest, nfta_flowtable::HOOK)?.find(nfta_flowtable::HOOK_LINKS);
         let links = links.iter().flat_map(Attribute::nested);
         let links = links.filter_map(|link| link.text()?.parse().ok()).collect();
-        Some(Self { name: text(&find(nfta_flowtable::NAME)?), links })
+        Some(Self { name: find(rest, nfta_flowtable::NAME)?.text()?.to_owned(), links })
     }
 }
 
@@ -261,10 +240,6 @@ fn raw_element<'a>(element: &Attribute<'a>) -> RawElement<'a> {
     raw
 }
 
-fn text(attribute: &Attribute<'_>) -> String {
-    attribute.text().unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,7 +255,7 @@ mod tests {
     #[test]
     fn a_base_chain_is_read() {
         let body = message(TableFamily::Ip, |message| {
-            message.text(nfta_chain::TABLE, "filter");
+            message.text(TABLE, "filter");
             message.text(nfta_chain::NAME, "FORWARD");
             message.nest(nfta_chain::HOOK, |hook| {
                 hook.u32_be(nfta_chain::HOOK_NUMBER, 2);
@@ -303,7 +278,7 @@ mod tests {
     fn a_rule_that_leads_to_a_chain_is_read() {
         let body = |expression: &str| {
             message(TableFamily::Ip6, |message| {
-                message.text(nfta_rule::TABLE, "nat");
+                message.text(TABLE, "nat");
                 message.text(nfta_rule::CHAIN, "PREROUTING");
                 message.bytes(nfta_rule::HANDLE, &7u64.to_be_bytes());
                 message.nest(nfta_rule::EXPRESSIONS, |list| {

@@ -14,10 +14,7 @@ mod counters;
 mod earlier;
 mod element;
 mod encode;
-mod existing;
 mod expression;
-mod failure;
-mod fingerprint;
 mod key;
 pub(crate) mod list;
 mod notification;
@@ -35,15 +32,17 @@ mod update;
 mod tests;
 
 use kube_ipvs_core::model::Settings;
-use netlink_ipvs::{KernelError, NetlinkError, Socket, Subsystem};
+use netlink_ipvs::{KernelError, Socket, Subsystem};
 use rustix::io::Errno;
 use table::Table;
 
 use super::family::netfilter_header;
 
-pub use counters::{PacketCount, PacketReason, packet_counts};
+pub use counters::{PACKET_REASONS, PacketCount, packet_counts};
 pub(super) use notification::{describe, writer};
-pub(crate) use request::{message_type, transaction};
+#[cfg(test)]
+pub(super) use request::message_type;
+pub(crate) use request::{delete_table, push, submit};
 pub(crate) use table::{BaseChain, TableFamily};
 pub use text::render;
 
@@ -74,9 +73,9 @@ impl Nft {
         match generation {
             Ok(()) => Ok(Self { socket, tables: ruleset::tables(&Settings::for_node("")) }),
             // Netfilter's error for a subsystem without a loadable module.
-            Err(KernelError::Refused {
-                error: NetlinkError { errno: Errno::INVAL, .. }, ..
-            }) => Err(KernelError::NoModule { subsystem: "nf_tables", module: "nf_tables" }),
+            Err(error) if error.errno() == Some(Errno::INVAL) => {
+                Err(KernelError::NoModule { subsystem: "nf_tables", module: "nf_tables" })
+            }
             Err(error) => Err(error),
         }
     }

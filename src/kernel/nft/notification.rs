@@ -1,9 +1,9 @@
 //! Notifications of table changes (group `NFNLGRP_NFTABLES`).
 
 use kube_ipvs_core::model::NAME;
-use netlink_ipvs::{Attribute, Header, attributes};
+use netlink_ipvs::{Header, find};
 
-use super::constants::{chain, element, flowtable, generation, rule, set, table};
+use super::constants::{TABLE, chain, element, flowtable, generation, rule, set};
 use super::list;
 use super::request::{SUBSYSTEM, message_type};
 use super::table::TableFamily;
@@ -19,8 +19,8 @@ const NEW_GENERATION: u16 = message_type(15);
 
 /// `NFT_MSG_*` of changes: what changes, and the attribute with its name.
 const CHANGES: [(u16, &str, u16); 12] = [
-    (0, "added table", table::NAME),
-    (2, "deleted table", table::NAME),
+    (0, "added table", TABLE),
+    (2, "deleted table", TABLE),
     (3, "changed chain", chain::NAME),
     (5, "deleted chain", chain::NAME),
     (6, "added a rule to chain", rule::CHAIN),
@@ -44,8 +44,7 @@ pub(in crate::kernel) fn describe(header: Header, payload: &[u8]) -> Option<Stri
     let Some((_, change, named_by)) = change else {
         return Some(format!("changed table {family} {NAME}"));
     };
-    let name = attributes(rest).find(|it| it.kind == *named_by);
-    let name = name.as_ref().and_then(Attribute::text).unwrap_or_default();
+    let name = find(rest, *named_by).and_then(|name| name.text()).unwrap_or_default();
     Some(format!("{change} {name} ({family})"))
 }
 
@@ -55,10 +54,9 @@ pub(in crate::kernel) fn writer(header: Header, payload: &[u8]) -> Option<String
         return None;
     }
     let (_, rest) = netfilter_message(payload)?;
-    let find = |wanted| attributes(rest).find(|it| it.kind == wanted);
-    let (pid, name) = (find(generation::PROCESS), find(generation::PROCESS_NAME));
-    let name = name.as_ref().and_then(Attribute::text)?;
-    Some(format!("{name} (process {})", pid?.u32_be()?))
+    let name = find(rest, generation::PROCESS_NAME)?.text()?;
+    let pid = find(rest, generation::PROCESS)?.u32_be()?;
+    Some(format!("{name} (process {pid})"))
 }
 
 #[cfg(test)]
@@ -67,7 +65,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::nft::constants::TABLE;
 
     fn header(kind: u16) -> Header {
         Header { kind, flags: 0, sequence: 0, port: 0 }

@@ -1,16 +1,17 @@
 //! Reads the content of the tables.
 
-use kube_ipvs_core::model::Element;
+use kube_ipvs_core::model::{Element, NAME};
 use kube_ipvs_core::plan::Observed;
 use netlink_ipvs::{Attributes, KernelError};
 use rustc_hash::FxHashMap;
 
+use super::Nft;
+use super::constants::{TABLE, element as nfta_element};
 use super::element::{ElementReader, entries};
-use super::existing::Existing;
 use super::list::{self, ListedChain, ListedFlowtable, ListedRule, ListedSet};
 use super::request::DumpKind;
 use super::table::TableFamily;
-use super::{Nft, encode};
+use super::update::Existing;
 
 impl Nft {
     /// Reads the tables of this and earlier versions. The elements are in arbitrary order, without
@@ -40,26 +41,15 @@ impl Nft {
     }
 
     pub(super) fn existing(&mut self, family: TableFamily) -> Result<Existing, KernelError> {
+        let socket = &mut self.socket;
         Ok(Existing {
-            chains: self.list(DumpKind::Chains, family, ListedChain::decode)?,
-            sets: self.list(DumpKind::Sets, family, ListedSet::decode)?,
-            flowtables: self.list(DumpKind::Flowtables, family, ListedFlowtable::decode)?,
-            rules: self.list(DumpKind::Rules, family, |payload| {
+            chains: list::ours(socket, DumpKind::Chains, family, ListedChain::decode)?,
+            sets: list::ours(socket, DumpKind::Sets, family, ListedSet::decode)?,
+            flowtables: list::ours(socket, DumpKind::Flowtables, family, ListedFlowtable::decode)?,
+            rules: list::ours(socket, DumpKind::Rules, family, |payload| {
                 ListedRule::decode(payload).map(|rule| rule.chain.to_owned())
             })?,
         })
-    }
-
-    pub(super) fn list<T>(
-        &mut self,
-        what: DumpKind,
-        family: TableFamily,
-        decode: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, KernelError> {
-        let take = |found: &mut Vec<T>, payload: &[u8]| {
-            found.extend(list::is_ours(payload).then(|| decode(payload)).flatten());
-        };
-        list::read(&mut self.socket, what, family, encode::table_name, take)
     }
 
     /// Reads the elements of a set as elements of another table's set.
@@ -68,7 +58,10 @@ impl Nft {
         (table, set): (TableFamily, &str),
         (family, meaning): (TableFamily, &str),
     ) -> Result<Vec<Element>, KernelError> {
-        let of = |message: &mut Attributes<'_>| encode::elements_of(message, set);
+        let of = |message: &mut Attributes<'_>| {
+            message.text(TABLE, NAME);
+            message.text(nfta_element::LIST_SET, set);
+        };
         let take = |reader: &mut ElementReader, payload: &[u8]| {
             list::elements(payload).for_each(|raw| reader.read(family, meaning, &raw));
         };

@@ -1,7 +1,10 @@
 //! Requests that change the tables, each for an operation.
 
-use netlink_ipvs::{Attributes, Batch};
+use kube_ipvs_core::model::NAME;
+use netlink_ipvs::{Attributes, Batch, KernelError, Socket};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
+use super::constants::{TABLE, chain as nfta_chain, flowtable as nfta_flowtable, set as nfta_set};
 use super::element::SetEntry;
 use super::encode;
 use super::expression::Expressions;
@@ -11,15 +14,15 @@ use crate::kernel::family::netfilter_header;
 
 /// `NFNL_SUBSYS_NFTABLES`
 pub(super) const SUBSYSTEM: u16 = 10;
+/// `NFT_MSG_DELTABLE`
+const DELETE_TABLE: u16 = 2;
 /// `NFNL_MSG_BATCH_BEGIN`
 const BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`
 const END: u16 = 0x11;
 
-/// `NLM_F_CREATE`, without `NLM_F_EXCL`: an object that exists is no error.
-const CREATE: u16 = 0x400;
-/// `NLM_F_APPEND`
-const APPEND: u16 = 0x800;
+/// Without `NLM_F_EXCL`: an object that exists is no error.
+pub(super) const CREATE: u16 = NLM_F_CREATE;
 
 /// A request for a list: `NFT_MSG_GET*`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,32 +75,28 @@ pub(super) struct TransactionStep<'a> {
 /// Writes the steps as one transaction.
 pub(super) fn write(batch: &mut Batch, steps: &[TransactionStep<'_>]) {
     batch.clear();
-    transaction(batch, |batch| steps.iter().for_each(|step| push(batch, step)));
+    transaction(batch, |batch| steps.iter().for_each(|step| push_step(batch, step)));
 }
 
-fn push(batch: &mut Batch, step: &TransactionStep<'_>) {
-    // `NFT_MSG_*` and `NLM_F_*`.
+fn push_step(batch: &mut Batch, step: &TransactionStep<'_>) {
     let mut push = |kind, flags, body: &dyn Fn(&mut Attributes<'_>)| {
-        batch.push(message_type(kind), flags, |message| {
-            netfilter_header(message, step.table.number(), 0);
-            body(message);
-        });
+        push(batch, (kind, flags), (step.table, NAME), body);
     };
     match &step.change {
         SetChange::NewTable => push(0, CREATE, &encode::table),
-        SetChange::DeleteTable => push(2, 0, &encode::table_name),
+        SetChange::DeleteTable => push(DELETE_TABLE, 0, &|_| {}),
         SetChange::NewChain(chain) => push(3, CREATE, &|to| encode::chain(to, chain)),
-        SetChange::DeleteChain(name) => push(5, 0, &|to| encode::chain_name(to, name)),
+        SetChange::DeleteChain(name) => push(5, 0, &|to| to.text(nfta_chain::NAME, name)),
         SetChange::NewRule(chain, rule) => {
-            push(6, CREATE | APPEND, &|to| encode::rule(to, chain, rule));
+            push(6, CREATE | NLM_F_APPEND, &|to| encode::rule(to, &chain.name, rule));
         }
-        SetChange::DeleteRules => push(8, 0, &encode::table_name),
+        SetChange::DeleteRules => push(8, 0, &|_| {}),
         SetChange::NewSet(set, id) => push(9, CREATE, &|to| encode::set(to, set, *id)),
-        SetChange::DeleteSet(name) => push(11, 0, &|to| encode::set_name(to, name)),
+        SetChange::DeleteSet(name) => push(11, 0, &|to| to.text(nfta_set::NAME, name)),
         SetChange::NewFlowtable(name) => {
             push(22, CREATE, &|to| encode::flowtable(to, name, None));
         }
-        SetChange::DeleteFlowtable(name) => push(24, 0, &|to| encode::flowtable_name(to, name)),
+        SetChange::DeleteFlowtable(name) => push(24, 0, &|to| to.text(nfta_flowtable::NAME, name)),
         // One entry per message, so that an error names it. Several entries would save a third of
         // the bytes, but no measurable time.
         SetChange::NewElement(entry) => {
@@ -116,8 +115,46 @@ pub(crate) const fn message_type(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
+/// Appends a request (`NFT_MSG_*` and `NLM_F_*`) about a table or an object of it.
+pub(crate) fn push(
+    batch: &mut Batch,
+    (kind, flags): (u16, u16),
+    (family, table): (TableFamily, &str),
+    body: impl FnOnce(&mut Attributes<'_>),
+) {
+    batch.push(message_type(kind), flags, |message| {
+        netfilter_header(message, family.number(), 0);
+        message.text(TABLE, table);
+        body(message);
+    });
+}
+
+/// Appends the deletion of a table with its content.
+pub(crate) fn delete_table(batch: &mut Batch, family: TableFamily, name: &str) {
+    push(batch, (DELETE_TABLE, 0), (family, name), |_| {});
+}
+
+/// Sends requests as one transaction, and returns the first failure.
+pub(crate) fn submit(
+    socket: &mut Socket,
+    what: &'static str,
+    fill: impl FnOnce(&mut Batch),
+) -> Result<(), KernelError> {
+    let mut batch = Batch::default();
+    transaction(&mut batch, fill);
+    // The request that ends the transaction has no answer.
+    let last = batch.len().saturating_sub(2);
+    let answers = socket.transact(&mut batch, last)?;
+    let is_lost = answers.contains(&None);
+    match answers.into_iter().flatten().find_map(Result::err) {
+        Some(error) => Err(KernelError::refused(what, error)),
+        None if is_lost => Err(KernelError::Lost(what)),
+        None => Ok(()),
+    }
+}
+
 /// Frames requests as one transaction: the kernel executes all of them or none.
-pub(crate) fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
+fn transaction(batch: &mut Batch, fill: impl FnOnce(&mut Batch)) {
     let boundary = |message: &mut Attributes<'_>| netfilter_header(message, 0, SUBSYSTEM);
     batch.push(BEGIN, 0, boundary);
     fill(batch);

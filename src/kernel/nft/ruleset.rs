@@ -3,10 +3,13 @@
 use std::sync::OnceLock;
 
 use kube_ipvs_core::model::{Carry, NAME, Settings};
+use netlink_ipvs::Batch;
 
+use super::compile;
+use super::request::{TransactionStep, write};
 use super::set::{Layout, Set};
 use super::table::{BaseChain, Chain, Table, TableFamily};
-use super::{compile, fingerprint};
+use super::update::{Existing, update};
 
 /// The rules of this version, in nft's language.
 pub(super) const TEXT: &str = include_str!("ruleset.nft");
@@ -55,12 +58,36 @@ fn read(conditions: [bool; 2]) -> Vec<Table> {
     // A test makes sure that the text has no mistake.
     let table = |family| table(TEXT, family, conditions).ok();
     let mut tables: Vec<_> = TableFamily::OURS.into_iter().filter_map(table).collect();
-    let marker = fingerprint::chain_name(&tables);
+    let marker = fingerprint(&tables);
     for table in &mut tables {
         table.lines.extend([String::new(), format!("\tchain {marker} {{"), "\t}".to_owned()]);
         table.chains.push(Chain::named(marker.as_str()));
     }
     tables
+}
+
+/// Returns the name of the chain that identifies the tables: a hash of the messages that create them.
+///
+/// It is a chain because the kernel cannot change a table's comment.
+fn fingerprint(tables: &[Table]) -> String {
+    let nothing = Existing::default();
+    let steps: Vec<_> = tables
+        .iter()
+        .flat_map(|table| {
+            let changes = update(table, &nothing).into_iter();
+            changes.map(|change| TransactionStep { operation: 0, table: table.family, change })
+        })
+        .collect();
+    let mut batch = Batch::default();
+    write(&mut batch, &steps);
+    format!("ruleset-{:016x}", fnv(batch.bytes()))
+}
+
+/// The 64-bit FNV-1a hash, which is the same in every build.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Reads the table of a family, with the lines of the [`CONDITIONS`] that hold.
@@ -182,4 +209,16 @@ fn priority_number(text: &str) -> Option<i32> {
         "dstnat - 10" => -110,
         number => number.parse().ok()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_is_fnv_1a() {
+        assert_eq!(fnv(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv(b"foobar"), 0x8594_4171_f739_67e8);
+    }
 }

@@ -67,10 +67,6 @@ impl Layout {
         words.split(|word| *word == ".").map(field).collect::<Option<_>>().map(Self)
     }
 
-    fn is_concatenation(&self) -> bool {
-        self.0.len() > 1
-    }
-
     /// Returns the type number: six bits per field, the first field highest.
     pub(super) fn id(&self) -> u32 {
         self.0.iter().fold(0, |id, field| id << 6 | field.id())
@@ -115,7 +111,7 @@ impl Set {
     /// Returns whether elements are ranges in a concatenation. Such a range is one element; a plain
     /// range is two.
     pub(super) fn is_interval_concatenation(&self) -> bool {
-        self.interval && self.key.is_concatenation()
+        self.interval && self.key.0.len() > 1
     }
 }
 

@@ -12,14 +12,13 @@ use netlink_ipvs::{Batch, messages};
 use proptest::prelude::*;
 
 use super::element::{Content, ElementReader, RawElement, SetEntry, entries};
-use super::existing::Existing;
 use super::list::{self, ListedChain, ListedFlowtable, ListedRule, ListedSet};
 use super::render;
 use super::request::{SetChange, TransactionStep, write};
 use super::ruleset::{self, TEXT, table};
 use super::set::Layout;
 use super::table::{Chain, Table, TableFamily};
-use super::update::update;
+use super::update::{Existing, update};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()

@@ -26,93 +26,90 @@ const RETRIES: usize = 20;
 /// Steps that the kernel refuses are removed and the others retried. Any step may be removed: to add
 /// what exists or delete what does not is no error.
 pub(super) fn run(
-    submit: &mut impl FnMut(&[TransactionStep<'_>]) -> SubmitResult,
+    submit: impl FnMut(&[TransactionStep<'_>]) -> SubmitResult,
     steps: Vec<TransactionStep<'_>>,
-    fail: &mut impl FnMut(usize, FailureCause),
+    fail: impl FnMut(usize, FailureCause),
 ) {
-    let mut retries = RETRIES;
-    run_within(submit, steps, fail, &mut retries);
+    Run { submit, fail, retries: RETRIES }.run(steps);
 }
 
-fn run_within(
-    submit: &mut impl FnMut(&[TransactionStep<'_>]) -> SubmitResult,
-    mut steps: Vec<TransactionStep<'_>>,
-    fail: &mut impl FnMut(usize, FailureCause),
-    retries: &mut usize,
-) {
-    while !steps.is_empty() {
-        let cause = match submit(&steps) {
-            Ok(refused) if refused.is_empty() => return,
-            Ok(refused) => {
-                take_out(&mut steps, refused, fail);
-                continue;
+struct Run<S, F> {
+    submit: S,
+    fail: F,
+    retries: usize,
+}
+
+impl<S, F> Run<S, F>
+where
+    S: FnMut(&[TransactionStep<'_>]) -> SubmitResult,
+    F: FnMut(usize, FailureCause),
+{
+    fn run(&mut self, mut steps: Vec<TransactionStep<'_>>) {
+        while !steps.is_empty() {
+            match (self.submit)(&steps) {
+                Ok(refused) if refused.is_empty() => return,
+                Ok(refused) => self.take_out(&mut steps, refused),
+                Err(FailureCause::Refused(error))
+                    if is_collision(error.errno) && self.retries > 0 =>
+                {
+                    self.retries -= 1;
+                }
+                Err(cause) => return self.split(steps, &cause),
             }
-            Err(FailureCause::Refused(error)) if is_collision(error.errno) && *retries > 0 => {
-                *retries -= 1;
-                continue;
+        }
+    }
+
+    /// Removes refused steps: the deletion of an absent element alone, otherwise all steps of the
+    /// operation.
+    fn take_out(
+        &mut self,
+        steps: &mut Vec<TransactionStep<'_>>,
+        errors: Vec<(usize, NetlinkError)>,
+    ) {
+        let mut done = FxHashSet::default();
+        let mut failed = FxHashSet::default();
+        for (index, error) in errors {
+            let Some(step) = steps.get(index) else { continue };
+            if matches!(step.change, SetChange::DeleteElement(_)) && error.errno == Errno::NOENT {
+                done.insert(index);
+            } else if failed.insert(step.operation) {
+                (self.fail)(step.operation, FailureCause::Refused(error));
             }
-            Err(cause) => cause,
-        };
-        return split(submit, steps, cause, fail, retries);
+        }
+        let mut index = 0;
+        steps.retain(|step| {
+            let is_done = done.contains(&index);
+            index += 1;
+            !is_done && !failed.contains(&step.operation)
+        });
+    }
+
+    /// Finds the failing operations if the kernel names no step: submits each half by itself, down to
+    /// a single operation.
+    fn split(&mut self, mut steps: Vec<TransactionStep<'_>>, cause: &FailureCause) {
+        let mut operations: Vec<_> = steps.iter().map(|step| step.operation).collect();
+        operations.dedup();
+        // Smaller transactions do not help without permission.
+        let is_hopeless = matches!(
+            cause,
+            FailureCause::Refused(error)
+                if matches!(error.errno, Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)
+        );
+        match operations.get(operations.len() / 2) {
+            Some(middle) if operations.len() > 1 && !is_hopeless => {
+                let middle = steps.partition_point(|step| step.operation < *middle);
+                let rest = steps.split_off(middle);
+                self.run(steps);
+                self.run(rest);
+            }
+            _ => operations.into_iter().for_each(|operation| (self.fail)(operation, cause.clone())),
+        }
     }
 }
 
 /// Returns whether another program's transaction came in between.
 fn is_collision(errno: Errno) -> bool {
     matches!(errno, Errno::AGAIN | Errno::INTR | Errno::RESTART)
-}
-
-/// Removes refused steps: the deletion of an absent element alone, otherwise all steps of the
-/// operation.
-fn take_out(
-    steps: &mut Vec<TransactionStep<'_>>,
-    errors: Vec<(usize, NetlinkError)>,
-    fail: &mut impl FnMut(usize, FailureCause),
-) {
-    let mut done = FxHashSet::default();
-    let mut failed = FxHashSet::default();
-    for (index, error) in errors {
-        let Some(step) = steps.get(index) else { continue };
-        if matches!(step.change, SetChange::DeleteElement(_)) && error.errno == Errno::NOENT {
-            done.insert(index);
-        } else if failed.insert(step.operation) {
-            fail(step.operation, FailureCause::Refused(error));
-        }
-    }
-    let mut index = 0;
-    steps.retain(|step| {
-        let is_done = done.contains(&index);
-        index += 1;
-        !is_done && !failed.contains(&step.operation)
-    });
-}
-
-/// Finds the failing operations if the kernel names no step: submits each half by itself, down to a
-/// single operation.
-fn split(
-    submit: &mut impl FnMut(&[TransactionStep<'_>]) -> SubmitResult,
-    mut steps: Vec<TransactionStep<'_>>,
-    cause: FailureCause,
-    fail: &mut impl FnMut(usize, FailureCause),
-    retries: &mut usize,
-) {
-    let mut operations: Vec<_> = steps.iter().map(|step| step.operation).collect();
-    operations.dedup();
-    // Smaller transactions do not help without permission.
-    let is_hopeless = matches!(
-        &cause,
-        FailureCause::Refused(error)
-            if matches!(error.errno, Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)
-    );
-    match operations.get(operations.len() / 2) {
-        Some(middle) if operations.len() > 1 && !is_hopeless => {
-            let middle = steps.partition_point(|step| step.operation < *middle);
-            let rest = steps.split_off(middle);
-            run_within(submit, steps, fail, retries);
-            run_within(submit, rest, fail, retries);
-        }
-        _ => operations.into_iter().for_each(|operation| fail(operation, cause.clone())),
-    }
 }
 
 #[cfg(test)]
@@ -186,7 +183,7 @@ mod tests {
     fn failures(kernel: &mut Fake, steps: Vec<TransactionStep<'_>>) -> Vec<(usize, FailureCause)> {
         let mut failures = Vec::new();
         let fail = &mut |operation, cause| failures.push((operation, cause));
-        run(&mut |steps| kernel.submit(steps), steps, fail);
+        run(|steps| kernel.submit(steps), steps, fail);
         failures
     }
 

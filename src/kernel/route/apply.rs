@@ -1,13 +1,13 @@
 //! Executes operations, those on routes in batches.
 
-use kube_ipvs_core::model::DEVICE;
-use kube_ipvs_core::plan::{Outcome, RouteOperation};
-use netlink_ipvs::KernelError;
+use kube_ipvs_core::model::{DEVICE, Route};
+use kube_ipvs_core::plan::{Failure, FailureKind, Outcome, RouteOperation};
+use netlink_ipvs::{KernelError, NetlinkError};
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::io::Errno;
 
-use super::outcome::{failure, foreign_device, outcome};
 use super::{Routes, message, push};
+use crate::kernel::failure;
 
 /// The bytes per send: about 900 routes. Even if each of them fails, the answers fit the receive
 /// buffer.
@@ -72,8 +72,8 @@ impl Routes {
     /// Returns false if another device has that name.
     fn create_device(&mut self) -> Result<bool, KernelError> {
         match self.send("creating the device", &message::create_device()) {
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::EXIST => {}
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::OPNOTSUPP => {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {}
+            Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {
                 return Err(KernelError::NoModule { subsystem: "dummy devices", module: "dummy" });
             }
             created => created?,
@@ -85,7 +85,7 @@ impl Routes {
     fn delete_device(&mut self) -> Result<(), KernelError> {
         let Some(device) = self.device(DEVICE)? else { return Ok(()) };
         match self.send("deleting the device", &message::delete_device(device.index)) {
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(()),
+            Err(error) if error.errno() == Some(Errno::NODEV) => Ok(()),
             deleted => deleted,
         }
     }
@@ -114,5 +114,77 @@ fn route_request(operation: &RouteOperation) -> Option<RouteNetlinkMessage> {
         RouteOperation::Add(route) => Some(message::add_route(route)),
         RouteOperation::Delete(route) => Some(message::delete_route(route)),
         RouteOperation::CreateDevice | RouteOperation::DeleteDevice => None,
+    }
+}
+
+/// Returns the outcome of an operation on a route that the kernel answered with an error.
+fn outcome(operation: &RouteOperation, error: &NetlinkError) -> Outcome {
+    use FailureKind::{Drift, Refused};
+    use RouteOperation::{Add, Delete};
+    let (kind, meaning) = match (operation, error.errno) {
+        // Gone already, perhaps with its table or family.
+        (
+            Delete(_),
+            Errno::SRCH | Errno::NODEV | Errno::NXIO | Errno::AFNOSUPPORT | Errno::OPNOTSUPP,
+        ) => return Ok(()),
+        (_, Errno::NODEV | Errno::NXIO | Errno::NETDOWN) => (Drift, "the loopback device is down"),
+        (_, Errno::SRCH | Errno::NOENT | Errno::EXIST) => {
+            (Drift, "the kernel holds something else")
+        }
+        (Add(Route { source: Some(source), .. }), Errno::INVAL) => {
+            let message = format!(
+                "{operation}: the node has no address {source}, or it is not usable yet: {error}"
+            );
+            return Err(Failure { kind: Refused, message });
+        }
+        (_, Errno::PERM | Errno::ACCESS) => {
+            (Refused, "CAP_NET_ADMIN is missing, or IPv6 is disabled")
+        }
+        (_, Errno::AFNOSUPPORT | Errno::OPNOTSUPP) => {
+            (Refused, "the kernel is without that family")
+        }
+        (_, Errno::NOMEM | Errno::NOBUFS) => (Refused, "the kernel is out of memory"),
+        _ => (Refused, "the kernel refuses it"),
+    };
+    Err(Failure { kind, message: format!("{operation}: {meaning}: {error}") })
+}
+
+/// Returns the failure of an operation if another device has the name of ours.
+fn foreign_device(operation: &RouteOperation) -> Failure {
+    let meaning = format!(
+        "a device {DEVICE} is there that is not a dummy: rename it, or `ip link delete {DEVICE}`"
+    );
+    Failure { kind: FailureKind::Refused, message: format!("{operation}: {meaning}") }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn route(source: Option<&str>) -> Route {
+        let source = source.map(|ip| ip.parse().unwrap());
+        Route { prefix: "10.96.0.0/12".parse().unwrap(), source }
+    }
+
+    fn of(operation: RouteOperation, errno: Errno) -> Option<FailureKind> {
+        outcome(&operation, &NetlinkError { errno, text: None }).err().map(|f| f.kind)
+    }
+
+    #[test]
+    fn deleting_an_absent_object_succeeds() {
+        let delete = RouteOperation::Delete(route(None));
+        assert_eq!(of(delete, Errno::SRCH), None);
+        assert_eq!(of(delete, Errno::PERM), Some(FailureKind::Refused));
+    }
+
+    #[test]
+    fn an_invalid_source_address_is_named() {
+        let add = RouteOperation::Add(route(Some("192.0.2.9")));
+        let error = NetlinkError { errno: Errno::INVAL, text: None };
+        let failure = outcome(&add, &error).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Refused);
+        assert!(failure.message.contains("no address 192.0.2.9"), "{failure}");
+        assert_eq!(of(add, Errno::NODEV), Some(FailureKind::Drift));
     }
 }

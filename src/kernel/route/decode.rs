@@ -1,11 +1,11 @@
 //! Reads the kernel's answers and notifications. Only the needed attributes are read, so a device of an
 //! unknown kind is no error.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kube_ipvs_core::model::{Family, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
-use netlink_ipvs::{Attribute, attributes};
+use netlink_ipvs::{Attribute, attributes, find};
 
 use super::LOOPBACK_INDEX;
 use super::message::TABLE_LOCAL;
@@ -50,19 +50,10 @@ pub(super) fn link(body: &[u8]) -> Option<DumpedLink> {
     let (header, rest) = body.split_at_checked(LINK_HEADER_BYTES)?;
     let word = |at: usize| header.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
     let (index, flags) = (word(4)?, word(8)?);
-    let mut link =
-        DumpedLink { index, name: String::new(), kind: String::new(), up: flags & IFF_UP != 0 };
-    for attribute in attributes(rest) {
-        match attribute.kind {
-            IFLA_IFNAME => link.name = attribute.text()?.to_owned(),
-            IFLA_LINKINFO => {
-                let kind = attribute.find(IFLA_INFO_KIND);
-                link.kind = kind.and_then(|kind| kind.text()).unwrap_or_default().to_owned();
-            }
-            _ => {}
-        }
-    }
-    (!link.name.is_empty()).then_some(link)
+    let name = find(rest, IFLA_IFNAME)?.text()?.to_owned();
+    let kind = find(rest, IFLA_LINKINFO).and_then(|info| info.find(IFLA_INFO_KIND)?.text());
+    let kind = kind.unwrap_or_default().to_owned();
+    Some(DumpedLink { index, name, kind, up: flags & IFF_UP != 0 })
 }
 
 /// Reads RTM_NEWROUTE (`struct rtmsg` and attributes, native byte order), if the route is ours.
@@ -74,7 +65,7 @@ pub(super) fn own_route(body: &[u8]) -> Option<Route> {
     }
     let family = family::of_number(family_number)?;
     // The default route has no destination.
-    let mut destination = unspecified(family);
+    let mut destination = family.unspecified();
     let (mut table, mut device, mut metric, mut source) = (u32::from(table), 0, 0, None);
     for attribute in attributes(rest) {
         match attribute.kind {
@@ -104,18 +95,12 @@ pub(super) struct InterfaceAddress {
 pub(super) fn address(body: &[u8]) -> Option<InterfaceAddress> {
     let (header, rest) = body.split_at_checked(ADDRESS_HEADER_BYTES)?;
     let family = family::of_number(*header.first()?)?;
-    let mut flags = u32::from(*header.get(2)?);
-    let (mut local, mut peer) = (None, None);
-    for attribute in attributes(rest) {
-        match attribute.kind {
-            IFA_LOCAL => local = ip_of(&attribute, family),
-            IFA_ADDRESS => peer = ip_of(&attribute, family),
-            IFA_FLAGS => flags |= attribute.u32()?,
-            _ => {}
-        }
-    }
     let device = u32::from_ne_bytes(*header.get(4..)?.first_chunk()?);
-    Some(InterfaceAddress { device, ip: local.or(peer)?, usable: flags & UNUSABLE == 0 })
+    let ip = |kind| ip_of(&find(rest, kind)?, family);
+    let more_flags = find(rest, IFA_FLAGS).and_then(|flags| flags.u32());
+    let flags = u32::from(*header.get(2)?) | more_flags.unwrap_or_default();
+    let ip = ip(IFA_LOCAL).or_else(|| ip(IFA_ADDRESS))?;
+    Some(InterfaceAddress { device, ip, usable: flags & UNUSABLE == 0 })
 }
 
 /// Reads RTM_NEWROUTE of a route to another host: the device, if the route names one, and the
@@ -135,35 +120,22 @@ pub(super) fn destination(body: &[u8]) -> Option<(Option<u32>, IpNet)> {
         return None;
     }
     let family = family::of_number(family_number)?;
-    let (mut device, mut ip) = (None, None);
-    for attribute in attributes(rest) {
-        match attribute.kind {
-            RTA_DST => ip = ip_of(&attribute, family),
-            RTA_OIF => device = attribute.u32(),
-            _ => {}
-        }
-    }
-    Some((device, IpNet::new(ip?, length).ok()?.trunc()))
+    let ip = ip_of(&find(rest, RTA_DST)?, family)?;
+    let device = find(rest, RTA_OIF).and_then(|device| device.u32());
+    Some((device, IpNet::new(ip, length).ok()?.trunc()))
 }
 
 /// Reads RTM_NEWROUTE: the source address of packets that take the route.
 pub(super) fn preferred_source(body: &[u8]) -> Option<IpAddr> {
     let (header, rest) = body.split_at_checked(ROUTE_HEADER_BYTES)?;
     let family = family::of_number(*header.first()?)?;
-    ip_of(&attributes(rest).find(|attribute| attribute.kind == RTA_PREFSRC)?, family)
+    ip_of(&find(rest, RTA_PREFSRC)?, family)
 }
 
 fn ip_of(attribute: &Attribute<'_>, family: Family) -> Option<IpAddr> {
     match family {
         Family::V4 => attribute.ipv4(),
         Family::V6 => attribute.ipv6(),
-    }
-}
-
-fn unspecified(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -206,7 +178,7 @@ mod tests {
                 message.attributes[place] = attribute;
                 own_route(&message::body(&RouteNetlinkMessage::NewRoute(message)))
             };
-            prop_assert_eq!(with(0, RouteAttribute::Table(7575)), None);
+            prop_assert_eq!(with(1, RouteAttribute::Table(7575)), None);
             prop_assert_eq!(with(2, RouteAttribute::Priority(0)), None);
             prop_assert_eq!(with(3, RouteAttribute::Oif(device)), None);
             prop_assert_eq!(with(3, RouteAttribute::Oif(LOOPBACK_INDEX)), Some(route));

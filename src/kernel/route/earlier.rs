@@ -50,7 +50,7 @@ impl Routes {
 
     fn remove(&mut self, request: &RouteNetlinkMessage) -> Result<(), KernelError> {
         match self.send("what an earlier version had", request) {
-            Err(KernelError::Refused { error, .. }) if GONE.contains(&error.errno) => Ok(()),
+            Err(error) if error.errno().is_some_and(|it| GONE.contains(&it)) => Ok(()),
             removed => removed,
         }
     }

@@ -38,35 +38,34 @@ pub(super) fn body(request: &RouteNetlinkMessage) -> Vec<u8> {
     body
 }
 
-pub(super) fn get_device(name: &str) -> RouteNetlinkMessage {
+/// Describes the device with this index; with 0 the device that an attribute names.
+fn device(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
     let mut link = LinkMessage::default();
-    link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
-    RouteNetlinkMessage::GetLink(link)
+    link.header.index = index;
+    link.attributes = attributes;
+    link
+}
+
+pub(super) fn get_device(name: &str) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(device(0, vec![LinkAttribute::IfName(name.to_owned())]))
 }
 
 /// Creates [`DEVICE`], down and without addresses, as kube-proxy does.
 pub(super) fn create_device() -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.attributes = vec![
-        LinkAttribute::IfName(DEVICE.to_owned()),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
-    ];
-    RouteNetlinkMessage::NewLink(link)
+    let name = LinkAttribute::IfName(DEVICE.to_owned());
+    let kind = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]);
+    RouteNetlinkMessage::NewLink(device(0, vec![name, kind]))
 }
 
 /// Keeps the kernel from giving a device link-local addresses.
-pub(super) fn without_addresses(device: u32) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = device;
+pub(super) fn without_addresses(index: u32) -> RouteNetlinkMessage {
     let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
     let of_families = vec![AfSpecUnspec::Inet6(vec![mode])];
-    link.attributes = vec![LinkAttribute::AfSpecUnspec(of_families)];
-    RouteNetlinkMessage::SetLink(link)
+    RouteNetlinkMessage::SetLink(device(index, vec![LinkAttribute::AfSpecUnspec(of_families)]))
 }
 
-pub(super) fn raise_device(device: u32) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = device;
+pub(super) fn raise_device(index: u32) -> RouteNetlinkMessage {
+    let mut link = device(index, Vec::new());
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
     RouteNetlinkMessage::SetLink(link)
@@ -74,26 +73,36 @@ pub(super) fn raise_device(device: u32) -> RouteNetlinkMessage {
 
 /// Leads an address to a device, in the main table. The route goes with the device.
 pub(super) fn lead_to_device(ip: IpAddr, device: u32) -> RouteNetlinkMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family(Family::of(ip));
-    message.header.destination_prefix_length = Family::of(ip).host_prefix();
+    let mut message = route_to(ip.into());
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Static;
     message.header.scope = RouteScope::Link;
     message.header.kind = RouteType::Unicast;
-    message.attributes =
-        vec![RouteAttribute::Destination(RouteAddress::from(ip)), RouteAttribute::Oif(device)];
+    message.attributes.push(RouteAttribute::Oif(device));
     RouteNetlinkMessage::NewRoute(message)
 }
 
-pub(super) fn delete_device(device: u32) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = device;
-    RouteNetlinkMessage::DelLink(link)
+pub(super) fn delete_device(index: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelLink(device(index, Vec::new()))
 }
 
 pub(super) fn dump_links() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(LinkMessage::default())
+}
+
+fn routes_of(family: Family) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = address_family(family);
+    message
+}
+
+fn route_to(prefix: IpNet) -> RouteMessage {
+    let mut message = routes_of(Family::of(prefix.addr()));
+    message.header.destination_prefix_length = prefix.prefix_len();
+    // The callers add four at most.
+    message.attributes.reserve(5);
+    message.attributes.push(RouteAttribute::Destination(prefix.network().into()));
+    message
 }
 
 /// Adds a route, or replaces our route to the same prefix.
@@ -113,18 +122,15 @@ pub(super) fn delete_route(route: &Route) -> RouteNetlinkMessage {
 }
 
 pub(super) fn route_message(route: &Route) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family(route.family());
-    message.header.destination_prefix_length = route.prefix.prefix_len();
+    let mut message = route_to(route.prefix);
     message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
     message.header.scope = RouteScope::Host;
     message.header.kind = RouteType::Local;
-    message.attributes = vec![
+    message.attributes.extend([
         RouteAttribute::Table(TABLE_LOCAL),
-        RouteAttribute::Destination(RouteAddress::from(route.prefix.network())),
         RouteAttribute::Priority(ROUTE_METRIC),
         RouteAttribute::Oif(LOOPBACK_INDEX),
-    ];
+    ]);
     let source = route.source.map(RouteAddress::from);
     message.attributes.extend(source.map(RouteAttribute::PrefSource));
     message
@@ -132,8 +138,7 @@ pub(super) fn route_message(route: &Route) -> RouteMessage {
 
 /// Asks for the routes of a family that may be ours.
 pub(super) fn dump_routes(family: Family) -> RouteNetlinkMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family(family);
+    let mut message = routes_of(family);
     message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
     message.attributes =
         vec![RouteAttribute::Table(TABLE_LOCAL), RouteAttribute::Oif(LOOPBACK_INDEX)];
@@ -156,18 +161,12 @@ pub(super) fn dump_all_addresses() -> RouteNetlinkMessage {
 
 /// Asks for the routes of a family in all tables.
 pub(super) fn dump_all_routes(family: Family) -> RouteNetlinkMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family(family);
-    RouteNetlinkMessage::GetRoute(message)
+    RouteNetlinkMessage::GetRoute(routes_of(family))
 }
 
 /// Asks for the route of a packet from the node to an address.
 pub(super) fn get_route(to: IpAddr) -> RouteNetlinkMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family(Family::of(to));
-    message.header.destination_prefix_length = Family::of(to).host_prefix();
-    message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(to))];
-    RouteNetlinkMessage::GetRoute(message)
+    RouteNetlinkMessage::GetRoute(route_to(to.into()))
 }
 
 pub(super) fn dump_rules(family: Family) -> RouteNetlinkMessage {

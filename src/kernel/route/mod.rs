@@ -11,7 +11,6 @@ pub mod links;
 mod message;
 mod network;
 mod notification;
-mod outcome;
 
 use decode::DumpedLink;
 use kube_ipvs_core::model::{DEVICE, Family, Route};
@@ -56,23 +55,19 @@ impl Routes {
         let earlier = self.has_earlier()?.then(Vec::new);
         let mut observed = Observed { device, earlier, ..Observed::default() };
         for family in Family::BOTH {
-            observed.routes.extend(self.routes(family)?);
+            let request = message::dump_routes(family);
+            // A kernel without IPv6 answers with IPv4 routes.
+            let asked = |route: &Route| route.family() == family;
+            let found = dump(&mut self.socket, "routes", &request, |found: &mut Vec<_>, body| {
+                found.extend(decode::own_route(body).filter(asked));
+            });
+            observed.routes.append(&mut absent_is_empty(found)?);
         }
         Ok(observed)
     }
 
     fn device(&mut self, name: &str) -> Result<Option<DumpedLink>, KernelError> {
         Ok(device(&mut self.socket, name)?.filter(|device| device.kind == DUMMY))
-    }
-
-    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
-        let request = message::dump_routes(family);
-        // A kernel without IPv6 answers with IPv4 routes.
-        let asked = |route: &Route| route.family() == family;
-        let found = dump(&mut self.socket, "routes", &request, |found: &mut Vec<_>, body| {
-            found.extend(decode::own_route(body).filter(asked));
-        });
-        absent_is_empty(found)
     }
 }
 
@@ -107,19 +102,18 @@ fn device(socket: &mut Socket, name: &str) -> Result<Option<DumpedLink>, KernelE
     let request = message::get_device(name);
     match ask(socket, "device", &request, |body| device = decode::link(body)) {
         Ok(()) => Ok(device),
-        Err(KernelError::Refused { error, .. }) if error.errno == Errno::NODEV => Ok(None),
+        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// Errors for a table or family that does not exist.
+const ABSENT: [Errno; 3] = [Errno::NOENT, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
+
 /// Returns an empty value if the kernel has no such table yet or no IPv6.
 fn absent_is_empty<T: Default>(found: Result<T, KernelError>) -> Result<T, KernelError> {
     match found {
-        Err(KernelError::Refused { error, .. })
-            if matches!(error.errno, Errno::NOENT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP) =>
-        {
-            Ok(T::default())
-        }
+        Err(error) if error.errno().is_some_and(|it| ABSENT.contains(&it)) => Ok(T::default()),
         found => found,
     }
 }

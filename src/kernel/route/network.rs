@@ -186,11 +186,7 @@ pub fn wait(listener: &mut Listener, limit: Option<Duration>) -> Touched {
             touched.links |= matches!(header.kind, NEWLINK | DELLINK);
         }
     });
-    Touched {
-        addresses: touched.addresses | incomplete,
-        routes: touched.routes | incomplete,
-        links: touched.links | incomplete,
-    }
+    if incomplete { Touched { addresses: true, routes: true, links: true } } else { touched }
 }
 
 /// Returns whether routes may have changed: with a device that is down or gone, an address or a

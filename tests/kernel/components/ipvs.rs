@@ -315,19 +315,19 @@ fn connections_are_counted() {
     let listener = TcpListener::bind("10.244.1.7:8080").unwrap();
     let client = TcpStream::connect("10.96.0.1:80").unwrap();
     let _accepted = listener.accept().unwrap();
-    let [(ip, port, counts)] = ipvs.connections(&vs.address).unwrap().try_into().unwrap();
-    assert_eq!((ip, port), (real.address, 8080));
+    let [(at, counts, _)] = ipvs.counters(&vs.address).unwrap().try_into().unwrap();
+    assert_eq!((at.ip(), at.port()), (real.address, 8080));
     assert_eq!((counts.active, counts.inactive, counts.persistent), (1, 0, 1));
     drop(client);
-    assert_eq!(ipvs.connections(&address("10.96.0.9:80")).unwrap(), []);
+    assert_eq!(ipvs.counters(&address("10.96.0.9:80")).unwrap(), []);
 }
 
 fn timeouts_are_set_and_others_kept() {
     let ipvs = &mut open();
-    ipvs.set_timeouts(Some(Duration::from_secs(86_400)), None, None).unwrap();
-    ipvs.set_timeouts(None, Some(Duration::from_millis(900)), None).unwrap();
+    ipvs.socket.set_timeouts(Some(Duration::from_secs(86_400)), None, None).unwrap();
+    ipvs.socket.set_timeouts(None, Some(Duration::from_millis(900)), None).unwrap();
     assert_eq!(output("ipvsadm -l --timeout"), "Timeout (tcp tcpfin udp): 86400 120 300\n");
-    let info = ipvs.info().unwrap();
+    let info = ipvs.socket.info().unwrap();
     assert_eq!(info.version, 0x01_02_01);
 }
 

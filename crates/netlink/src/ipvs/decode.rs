@@ -7,10 +7,10 @@ use super::{
     Connections, Destination, Forwarding, Info, Persistence, ServiceId, Traffic, VirtualService,
 };
 use crate::generic::HEADER_LENGTH;
-use crate::{Attribute, attributes};
+use crate::{Attribute, attributes, find};
 
 fn body(payload: &[u8], kind: u16) -> Option<Attribute<'_>> {
-    attributes(payload.get(HEADER_LENGTH..)?).find(|attribute| attribute.kind == kind)
+    find(payload.get(HEADER_LENGTH..)?, kind)
 }
 
 /// Decodes the answer to `GET_INFO`.
@@ -47,11 +47,9 @@ pub(super) fn service(payload: &[u8]) -> Option<VirtualService> {
         }
     }
     let id = ServiceId { ip: ip(&address?, family?)?, port: port?, protocol: protocol? };
-    let prefix = if id.ip.is_ipv4() {
-        mask.and_then(|it| it.u32()).map_or(32, u32::count_ones)
-    } else {
-        mask.and_then(|it| it.u32()).unwrap_or(128)
-    };
+    let mask = mask.and_then(|it| it.u32());
+    let prefix =
+        if id.ip.is_ipv4() { mask.map_or(32, u32::count_ones) } else { mask.unwrap_or(128) };
     let prefix = u8::try_from(prefix).unwrap_or(128);
     Some(VirtualService {
         id,
@@ -122,8 +120,7 @@ pub(super) fn destination_traffic(payload: &[u8]) -> Traffic {
 fn traffic(payload: &[u8], [object, statistics]: [u16; 2], first: u16) -> Traffic {
     let mut traffic = Traffic::default();
     let object = body(payload, object);
-    let mut all = object.into_iter().flat_map(|object| object.nested());
-    let Some(statistics) = all.find(|attribute| attribute.kind == statistics) else {
+    let Some(statistics) = object.and_then(|object| object.find(statistics)) else {
         return traffic;
     };
     for count in statistics.nested() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::{Answers, Batch, KernelError, Socket, Subsystem, generic};
+use crate::{Answers, Attributes, Batch, KernelError, Socket, Subsystem, generic};
 
 pub use encode::encode;
 pub use values::{
@@ -68,16 +68,10 @@ impl IpvsSocket {
     ///
     /// If the kernel rejects the request or does not answer.
     pub fn info(&mut self) -> Result<Info, KernelError> {
-        self.with_family(|socket, family| {
-            let mut info = Info::default();
-            socket.request(
-                "IPVS information",
-                family,
-                |message| encode::command(message, constants::CMD_GET_INFO),
-                |_, payload| info = decode::info(payload),
-            )?;
-            Ok(info)
-        })
+        let request = |message: &mut Attributes<'_>| {
+            encode::command(message, constants::CMD_GET_INFO);
+        };
+        self.ask("IPVS information", request, decode::info)
     }
 
     /// Sets the timeouts of idle connections (`ipvsadm --set`), in whole seconds. A timeout of
@@ -92,14 +86,8 @@ impl IpvsSocket {
         tcp_fin: Option<Duration>,
         udp: Option<Duration>,
     ) -> Result<(), KernelError> {
-        self.with_family(|socket, family| {
-            socket.request(
-                "IPVS timeouts",
-                family,
-                |message| encode::timeouts(message, tcp, tcp_fin, udp),
-                |_, _| {},
-            )
-        })
+        let request = |message: &mut Attributes<'_>| encode::timeouts(message, tcp, tcp_fin, udp);
+        self.ask("IPVS timeouts", request, |_| ())
     }
 
     /// Lists the virtual services. IPVS does not report changes of its table during a dump, which
@@ -110,10 +98,11 @@ impl IpvsSocket {
     ///
     /// If the kernel rejects the request or does not answer.
     pub fn services(&mut self) -> Result<Vec<VirtualService>, KernelError> {
-        let mut last = self.list_services()?;
+        let mut list = || self.list("IPVS virtual servers", None, decode::service);
+        let mut last = list()?;
         let mut all = BTreeMap::new();
         for _ in 1..LISTS {
-            let next = self.list_services()?;
+            let next = list()?;
             if next == last {
                 return Ok(next);
             }
@@ -123,35 +112,17 @@ impl IpvsSocket {
         Ok(all.into_values().collect())
     }
 
-    fn list_services(&mut self) -> Result<Vec<VirtualService>, KernelError> {
-        self.with_family(|socket, family| {
-            socket.dump(
-                "IPVS virtual servers",
-                family,
-                |message| encode::command(message, constants::CMD_GET_SERVICE),
-                |found: &mut Vec<_>, _, payload| found.extend(decode::service(payload)),
-            )
-        })
-    }
-
     /// Reads a virtual service, if it exists.
     ///
     /// # Errors
     ///
     /// If the kernel rejects the request or does not answer.
     pub fn service(&mut self, id: &ServiceId) -> Result<Option<VirtualService>, KernelError> {
-        let asked = self.with_family(|socket, family| {
-            let mut found = None;
-            socket.request(
-                "IPVS virtual server",
-                family,
-                |message| encode::of_service(message, constants::CMD_GET_SERVICE, id),
-                |_, payload| found = decode::service(payload),
-            )?;
-            Ok(found)
-        });
-        match asked {
-            Err(KernelError::Refused { error, .. }) if error.errno == Errno::SRCH => Ok(None),
+        let request = |message: &mut Attributes<'_>| {
+            encode::of_service(message, constants::CMD_GET_SERVICE, id);
+        };
+        match self.ask("IPVS virtual server", request, decode::service) {
+            Err(error) if error.errno() == Some(Errno::SRCH) => Ok(None),
             asked => asked,
         }
     }
@@ -166,14 +137,7 @@ impl IpvsSocket {
         &mut self,
         id: &ServiceId,
     ) -> Result<Vec<(Destination, Connections)>, KernelError> {
-        self.with_family(|socket, family| {
-            socket.dump(
-                "IPVS real servers",
-                family,
-                |message| encode::of_service(message, constants::CMD_GET_DEST, id),
-                |found: &mut Vec<_>, _, payload| found.extend(decode::destination(payload, id.ip)),
-            )
-        })
+        self.list("IPVS real servers", Some(id), |payload| decode::destination(payload, id.ip))
     }
 
     /// Reads the traffic of every virtual service.
@@ -197,18 +161,10 @@ impl IpvsSocket {
 
     fn statistics(
         &mut self,
-        decode: fn(&[u8]) -> Traffic,
+        traffic: fn(&[u8]) -> Traffic,
     ) -> Result<Vec<(ServiceId, Traffic)>, KernelError> {
-        self.with_family(|socket, family| {
-            socket.dump(
-                "IPVS statistics",
-                family,
-                |message| encode::command(message, constants::CMD_GET_SERVICE),
-                |found: &mut Vec<_>, _, payload| {
-                    let service = decode::service(payload);
-                    found.extend(service.map(|service| (service.id, decode(payload))));
-                },
-            )
+        self.list("IPVS statistics", None, |payload| {
+            Some((decode::service(payload)?.id, traffic(payload)))
         })
     }
 
@@ -226,18 +182,41 @@ impl IpvsSocket {
         &mut self,
         id: &ServiceId,
     ) -> Result<Vec<(Destination, Connections, Traffic)>, KernelError> {
+        self.list("IPVS statistics of real servers", Some(id), |payload| {
+            let (destination, connections) = decode::destination(payload, id.ip)?;
+            Some((destination, connections, decode::destination_traffic(payload)))
+        })
+    }
+
+    /// Makes a request with one answer at most.
+    fn ask<T: Default>(
+        &mut self,
+        what: &'static str,
+        request: impl Fn(&mut Attributes<'_>),
+        decode: impl Fn(&[u8]) -> T,
+    ) -> Result<T, KernelError> {
         self.with_family(|socket, family| {
-            socket.dump(
-                "IPVS statistics of real servers",
-                family,
-                |message| encode::of_service(message, constants::CMD_GET_DEST, id),
-                |found: &mut Vec<_>, _, payload| {
-                    let destination = decode::destination(payload, id.ip);
-                    found.extend(destination.map(|(destination, connections)| {
-                        (destination, connections, decode::destination_traffic(payload))
-                    }));
-                },
-            )
+            let mut answer = T::default();
+            socket.request(what, family, &request, |_, payload| answer = decode(payload))?;
+            Ok(answer)
+        })
+    }
+
+    /// Lists the destinations of a service, or all services.
+    fn list<T>(
+        &mut self,
+        what: &'static str,
+        of: Option<&ServiceId>,
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
+        let request = |message: &mut Attributes<'_>| match of {
+            Some(id) => encode::of_service(message, constants::CMD_GET_DEST, id),
+            None => encode::command(message, constants::CMD_GET_SERVICE),
+        };
+        self.with_family(|socket, family| {
+            socket.dump(what, family, request, |found: &mut Vec<_>, _, payload| {
+                found.extend(decode(payload));
+            })
         })
     }
 
@@ -274,9 +253,7 @@ impl IpvsSocket {
         mut ask: impl FnMut(&mut Socket, u16) -> Result<T, KernelError>,
     ) -> Result<T, KernelError> {
         match ask(&mut self.socket, self.family) {
-            Err(KernelError::Refused { error, .. })
-                if may_be_stale(error.errno) && self.renew_family()? =>
-            {
+            Err(error) if error.errno().is_some_and(may_be_stale) && self.renew_family()? => {
                 ask(&mut self.socket, self.family)
             }
             answer => answer,

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use netlink_ipvs::{Attribute, attributes};
+use kube_ipvs_core::model::Protocol;
+use netlink_ipvs::{Attribute, find};
 
 use crate::kernel::family::netfilter_message;
 use crate::kernel::nft::constants::{trace as nfta, verdict};
@@ -11,8 +12,6 @@ use crate::kernel::nft::table::TableFamily;
 /// `FIN`, `SYN`, `RST` and so on are at this offset of TCP's header.
 const TCP_FLAGS: usize = 13;
 const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
 /// `RST` among a TCP segment's flags.
 const RESET: u8 = 1 << 2;
 
@@ -70,7 +69,7 @@ impl TraceEvent {
     /// Reads the payload of a message. Returns `None` in an unknown form.
     pub(crate) fn decode(payload: &[u8]) -> Option<Self> {
         let (family, rest) = netfilter_message(payload)?;
-        let find = |wanted| attributes(rest).find(|it| it.kind == wanted);
+        let find = |wanted| find(rest, wanted);
         let text = |wanted| Some(find(wanted)?.text()?.to_owned());
         let verdict = match find(nfta::TYPE)?.u32_be()? {
             nfta::TYPE_RULE => rule_verdict(find(nfta::VERDICT)?)?,
@@ -82,7 +81,6 @@ impl TraceEvent {
             nfta::TYPE_RETURN => TraceVerdict::Continue,
             _ => return None,
         };
-        let handle = find(nfta::HANDLE).map(|it| it.value.first_chunk().copied());
         let transport = find(nfta::TRANSPORT_HEADER).map_or(&[][..], |it| it.value);
         Some(Self {
             id: find(nfta::ID)?.u32_be()?,
@@ -90,7 +88,7 @@ impl TraceEvent {
                 family: family.into(),
                 table: text(nfta::TABLE)?,
                 chain: text(nfta::CHAIN)?,
-                handle: handle.flatten().map(u64::from_be_bytes),
+                handle: find(nfta::HANDLE).and_then(|it| it.u64_be()),
             },
             verdict,
             headers: find(nfta::NETWORK_HEADER)
@@ -129,8 +127,7 @@ impl PacketHeaders {
         };
         let port = |at: usize| {
             let port = transport.get(at..).and_then(|it| it.first_chunk().copied());
-            let has_ports = matches!(protocol, TCP | UDP | SCTP);
-            port.filter(|_| has_ports).map_or(0, u16::from_be_bytes)
+            port.filter(|_| has_ports(protocol)).map_or(0, u16::from_be_bytes)
         };
         let flags = transport.get(TCP_FLAGS).filter(|_| protocol == TCP);
         let socket = |ip: IpAddr, port| SocketAddr::new(ip, port);
@@ -149,8 +146,12 @@ impl PacketHeaders {
 
     /// Returns whether it belongs to a protocol of Services, unlike an error of ICMP.
     pub(crate) fn has_ports(&self) -> bool {
-        matches!(self.protocol, TCP | UDP | SCTP)
+        has_ports(self.protocol)
     }
+}
+
+fn has_ports(protocol: u8) -> bool {
+    Protocol::from_number(protocol).is_some()
 }
 
 #[cfg(test)]

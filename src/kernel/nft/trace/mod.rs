@@ -12,12 +12,12 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::Duration;
 
-use netlink_ipvs::{Batch, KernelError, Listener, Socket, Subsystem};
+use netlink_ipvs::{KernelError, Listener, Socket, Subsystem};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket as UnixSocket, Type};
 
 use super::constants::table as nfta_table;
-use super::request::message_type;
+use super::request::{delete_table, message_type, submit};
 use super::table::TableFamily;
 
 #[cfg(test)]
@@ -72,13 +72,13 @@ impl Tracer {
         delete_all(&mut socket)?;
         let listeners = [Listener::open(Subsystem::Netfilter, &[GROUP], &[])?];
         let mut create = |flags| {
-            submit(&mut socket, "nft add table kube-ipvs-trace", table::create(flow, flags))
+            submit(&mut socket, "nft add table kube-ipvs-trace", |batch| {
+                table::create(batch, flow, flags);
+            })
         };
         match create(nfta_table::FLAG_OWNER) {
             // The flag is newer than this kernel.
-            Err(KernelError::Refused { error, .. })
-                if matches!(error.errno, Errno::INVAL | Errno::OPNOTSUPP) =>
-            {
+            Err(error) if matches!(error.errno(), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
                 create(0)?;
             }
             created => created?,
@@ -169,16 +169,9 @@ fn sole() -> Result<UnixListener, TraceError> {
 }
 
 fn delete(socket: &mut Socket, family: TableFamily) -> Result<(), KernelError> {
-    submit(socket, "nft delete table kube-ipvs-trace", table::delete(family))
-}
-
-fn submit(socket: &mut Socket, request: &'static str, mut batch: Batch) -> Result<(), KernelError> {
-    // The last request before the end of the transaction.
-    let last = batch.len().saturating_sub(2);
-    match socket.transact(&mut batch, last)?.into_iter().flatten().find_map(Result::err) {
-        Some(error) => Err(KernelError::refused(request, error)),
-        None => Ok(()),
-    }
+    submit(socket, "nft delete table kube-ipvs-trace", |batch| {
+        delete_table(batch, family, TABLE);
+    })
 }
 
 #[cfg(test)]

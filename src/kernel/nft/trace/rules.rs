@@ -23,9 +23,6 @@ pub(crate) struct RuleText {
 pub(crate) struct ChainIndex(Vec<ListedChain>);
 
 impl ChainIndex {
-    /// # Errors
-    ///
-    /// If the chains cannot be read.
     pub(super) fn read(socket: &mut Socket) -> Result<Self, KernelError> {
         Ok(Self(list::chains(socket)?))
     }
@@ -81,7 +78,7 @@ impl ChainIndex {
 /// Returns whether a rule of nf_tables or of `iptables-nft` rejects.
 fn rejects(rule: &ListedRule<'_>) -> bool {
     rule.expressions().any(|(name, data)| {
-        let target = || data?.find(expression::TARGET_NAME)?.text();
+        let target = || data?.find(expression::EXTENSION_NAME)?.text();
         name == "reject" || name == "target" && target() == Some("REJECT")
     })
 }

@@ -6,19 +6,14 @@ use kube_ipvs_core::model::{Protocol, VirtualAddress};
 use netlink_ipvs::{Attributes, Batch};
 
 use super::TABLE;
-use crate::kernel::family::netfilter_header;
 use crate::kernel::nft::constants::{
-    chain as nfta_chain, conntrack, expression, rule as nfta_rule, set as nfta_set,
-    table as nfta_table, verdict,
+    chain as nfta_chain, conntrack, expression, set as nfta_set, table as nfta_table,
 };
+use crate::kernel::nft::encode;
 use crate::kernel::nft::expression::{Expressions, FIRST, Operand};
-use crate::kernel::nft::request::{message_type, transaction};
-use crate::kernel::nft::table::TableFamily;
+use crate::kernel::nft::request::{CREATE, push};
+use crate::kernel::nft::table::{BaseChain, TableFamily};
 
-/// `NLM_F_CREATE`
-const CREATE: u16 = 0x400;
-/// `NFT_META_L4PROTO`
-const TRANSPORT_PROTOCOL: Operand = Operand::Meta(16);
 /// `IP_CT_DIR_ORIGINAL`
 const ORIGINAL: Option<u8> = Some(0);
 /// `IP_CT_DIR_REPLY`
@@ -82,53 +77,30 @@ pub struct TracedFlow {
     pub destination: VirtualAddress,
 }
 
-/// Writes the transaction that makes the table.
-pub(super) fn create(flow: &TracedFlow, flags: u32) -> Batch {
+/// Writes the requests that make the table.
+pub(super) fn create(batch: &mut Batch, flow: &TracedFlow, flags: u32) {
     let family = TableFamily::from(flow.destination.family());
-    let mut batch = Batch::default();
-    transaction(&mut batch, |batch| {
-        let mut push = |kind, body: &dyn Fn(&mut Attributes<'_>)| {
-            batch.push(message_type(kind), CREATE, |to| {
-                netfilter_header(to, family.number(), 0);
-                body(to);
-            });
+    // `NFT_MSG_*`
+    let mut push = |kind, body: &dyn Fn(&mut Attributes<'_>)| {
+        push(batch, (kind, CREATE), (family, TABLE), body);
+    };
+    push(0, &|to| to.u32_be(nfta_table::FLAGS, flags));
+    push(9, &new_set);
+    for (name, hook, priority, point) in CHAINS {
+        push(3, &|to| {
+            to.text(nfta_chain::NAME, name);
+            encode::base_chain(to, BaseChain { kind: "filter", hook, priority });
+        });
+        let rule = match point {
+            WatchPoint::Request => request(flow, family),
+            WatchPoint::Answer => answer(flow),
+            _ => continue,
         };
-        push(0, &|to| {
-            to.text(nfta_table::NAME, TABLE);
-            to.u32_be(nfta_table::FLAGS, flags);
-        });
-        push(9, &new_set);
-        for (name, hook, priority, point) in CHAINS {
-            push(3, &|to| new_chain(to, name, hook, priority));
-            let rule = match point {
-                WatchPoint::Request => request(flow, family),
-                WatchPoint::Answer => answer(flow),
-                _ => continue,
-            };
-            push(6, &|to| {
-                to.text(nfta_rule::TABLE, TABLE);
-                to.text(nfta_rule::CHAIN, name);
-                to.nest(nfta_rule::EXPRESSIONS, |to| to.raw(rule.bytes()));
-            });
-        }
-    });
-    batch
-}
-
-/// Writes the transaction that deletes the table.
-pub(super) fn delete(family: TableFamily) -> Batch {
-    let mut batch = Batch::default();
-    transaction(&mut batch, |batch| {
-        batch.push(message_type(2), 0, |to| {
-            netfilter_header(to, family.number(), 0);
-            to.text(nfta_table::NAME, TABLE);
-        });
-    });
-    batch
+        push(6, &|to| encode::rule(to, name, &rule));
+    }
 }
 
 fn new_set(to: &mut Attributes<'_>) {
-    to.text(nfta_set::TABLE, TABLE);
     to.text(nfta_set::NAME, FLOW);
     to.u32_be(nfta_set::FLAGS, nfta_set::FLAG_DYNAMIC);
     // `inet_service`
@@ -138,64 +110,31 @@ fn new_set(to: &mut Attributes<'_>) {
     to.nest(nfta_set::DESCRIPTION, |to| to.u32_be(nfta_set::DESCRIPTION_SIZE, 1));
 }
 
-fn new_chain(to: &mut Attributes<'_>, name: &str, hook: u32, priority: i32) {
-    to.text(nfta_chain::TABLE, TABLE);
-    to.text(nfta_chain::NAME, name);
-    to.nest(nfta_chain::HOOK, |to| {
-        to.u32_be(nfta_chain::HOOK_NUMBER, hook);
-        to.u32_be(nfta_chain::HOOK_PRIORITY, priority.cast_unsigned());
-    });
-    to.u32_be(nfta_chain::POLICY, verdict::ACCEPT);
-    to.text(nfta_chain::TYPE, "filter");
-}
-
-/// A rule that requires values, each in network byte order.
-#[derive(Default)]
-struct Marking(Expressions);
-
-impl Marking {
-    fn is(&mut self, source: Operand, value: &[u8]) {
-        self.0.load(source, value.len() as u32, FIRST);
-        self.0.compare(expression::COMPARE_EQUAL, value);
-    }
-
-    fn is_ip(&mut self, source: Operand, ip: IpAddr) {
-        match ip {
-            IpAddr::V4(ip) => self.is(source, &ip.octets()),
-            IpAddr::V6(ip) => self.is(source, &ip.octets()),
-        }
-    }
-
-    fn trace(mut self) -> Expressions {
-        self.0.limit(PACKETS);
-        self.0.trace();
-        self.0
-    }
-}
-
 /// The first packets of the client's connection: of TCP those that open one.
 fn request(flow: &TracedFlow, family: TableFamily) -> Expressions {
     const NETWORK: u32 = expression::PAYLOAD_NETWORK_HEADER;
     const TRANSPORT: u32 = expression::PAYLOAD_TRANSPORT_HEADER;
     let (source, destination) = if family == TableFamily::Ip6 { (8, 24) } else { (12, 16) };
-    let mut rule = Marking::default();
-    rule.is_ip(Operand::Payload(NETWORK, destination), flow.destination.ip);
+    let mut rule = Expressions::default();
+    rule.require_ip(Operand::Payload(NETWORK, destination), flow.destination.ip);
     if let Some(client) = flow.client {
-        rule.is_ip(Operand::Payload(NETWORK, source), client);
+        rule.require_ip(Operand::Payload(NETWORK, source), client);
     }
-    rule.is(TRANSPORT_PROTOCOL, &[flow.destination.protocol.number()]);
-    rule.is(Operand::Payload(TRANSPORT, 2), &flow.destination.port.to_be_bytes());
+    rule.require(Operand::TRANSPORT_PROTOCOL, &[flow.destination.protocol.number()]);
+    rule.require(Operand::Payload(TRANSPORT, 2), &flow.destination.port.to_be_bytes());
     if let Some(port) = flow.port {
-        rule.is(Operand::Payload(TRANSPORT, 0), &port.to_be_bytes());
+        rule.require(Operand::Payload(TRANSPORT, 0), &port.to_be_bytes());
     }
     if flow.destination.protocol == Protocol::Tcp {
-        rule.0.load(Operand::Payload(TRANSPORT, 13), 1, FIRST);
-        rule.0.mask(FIRST, &[SYN_ACK]);
-        rule.0.compare(expression::COMPARE_EQUAL, &[SYN]);
+        rule.load(Operand::Payload(TRANSPORT, 13), 1, FIRST);
+        rule.mask(FIRST, &[SYN_ACK]);
+        rule.compare(expression::COMPARE_EQUAL, &[SYN]);
     }
-    rule.0.load(Operand::Payload(TRANSPORT, 0), 2, FIRST);
-    rule.0.add_to(FLOW);
-    rule.trace()
+    rule.load(Operand::Payload(TRANSPORT, 0), 2, FIRST);
+    rule.add_to(FLOW);
+    rule.limit(PACKETS);
+    rule.trace();
+    rule
 }
 
 /// The answers to the connection, errors of ICMP among them. Connection tracking knows what the client
@@ -203,17 +142,19 @@ fn request(flow: &TracedFlow, family: TableFamily) -> Expressions {
 fn answer(flow: &TracedFlow) -> Expressions {
     let family = flow.destination.family();
     let of = |keys: [u32; 2]| Operand::Conntrack(*family.pick(&keys), ORIGINAL);
-    let mut rule = Marking::default();
-    rule.is(Operand::Conntrack(conntrack::DIRECTION, None), &[REPLY]);
-    rule.is_ip(of(conntrack::DESTINATION), flow.destination.ip);
+    let mut rule = Expressions::default();
+    rule.require(Operand::Conntrack(conntrack::DIRECTION, None), &[REPLY]);
+    rule.require_ip(of(conntrack::DESTINATION), flow.destination.ip);
     if let Some(client) = flow.client {
-        rule.is_ip(of(conntrack::SOURCE), client);
+        rule.require_ip(of(conntrack::SOURCE), client);
     }
     let protocol = flow.destination.protocol.number();
-    rule.is(Operand::Conntrack(conntrack::PROTOCOL, ORIGINAL), &[protocol]);
+    rule.require(Operand::Conntrack(conntrack::PROTOCOL, ORIGINAL), &[protocol]);
     let port = flow.destination.port.to_be_bytes();
-    rule.is(Operand::Conntrack(conntrack::DESTINATION_PORT, ORIGINAL), &port);
-    rule.0.load(Operand::Conntrack(conntrack::SOURCE_PORT, ORIGINAL), 2, FIRST);
-    rule.0.look_up(FLOW, false, false);
-    rule.trace()
+    rule.require(Operand::Conntrack(conntrack::DESTINATION_PORT, ORIGINAL), &port);
+    rule.load(Operand::Conntrack(conntrack::SOURCE_PORT, ORIGINAL), 2, FIRST);
+    rule.look_up(FLOW, false, false);
+    rule.limit(PACKETS);
+    rule.trace();
+    rule
 }
